@@ -1,0 +1,87 @@
+// One call: a message of a stream on its way through a hook of one instance.
+//
+// A CallState belongs to one instance's part of one stream and is used again
+// for that stream's next call. The plugin sees its first member only. While a
+// hook runs, or a deferred call is worked on, the plugin's side (services.cc)
+// writes the members marked [plugin]; the stream reads them only after it has
+// seen kFinished in `flags`, so no lock is needed.
+#ifndef CALLOUT_HOST_CALL_H_
+#define CALLOUT_HOST_CALL_H_
+
+#include <callout/plugin.h>
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace callout::host {
+
+class Instance;
+class StreamCarrier;
+
+// What a plugin has set as its answer: one record of ProcessingResponse.
+struct Answer {
+  uint32_t field = 0;  // CALLOUT_*_RESPONSE; 0: nothing set
+  std::string record;  // tag, length and payload of `field`
+  size_t payload_offset = 0;
+
+  std::string_view payload() const { return std::string_view(record).substr(payload_offset); }
+  void Clear() {
+    field = 0;
+    record.clear();
+    payload_offset = 0;
+  }
+};
+
+// Why a call's answer cannot be used as it is, beyond what the guard finds by
+// reading it. Counted by these names.
+enum class AnswerFault : uint8_t { kNone, kSecondAnswer, kMalformed, kTooLarge };
+
+struct CallState {
+  // The order of hook return, finish() and deadline is settled by these bits;
+  // each is set once per call.
+  enum Flag : uint32_t {
+    kReturned = 1,  // the hook has returned DEFERRED
+    kFinished = 2,  // the outcome is in `status`
+    kExpired = 4,   // the policy has answered; what comes is ignored
+  };
+
+  // The call that the plugin's pointer `call` belongs to. Only calls made by
+  // this host ever come back through the services.
+  static CallState* From(const callout_call_t* call) {
+    return reinterpret_cast<CallState*>(const_cast<callout_call_t*>(call));
+  }
+
+  callout_call_t call = {};
+  Instance* instance = nullptr;
+  StreamCarrier* carrier = nullptr;
+  const std::atomic<bool>* cancelled = nullptr;  // of the stream
+  std::atomic<uint32_t> flags{0};
+  uint64_t stream_id = 0;
+  char stream_id_text[21] = {};            // [plugin] decimal, made when asked for
+  bool may_answer = false;                 // not at stream open, cancel and close
+  callout_status_t status = 0;             // [plugin] with kFinished
+  Answer answer;                           // [plugin]
+  AnswerFault fault = AnswerFault::kNone;  // [plugin]
+  std::string annotations;                 // [plugin] records beside the answer
+  std::string error;                       // [plugin] set_error's text
+  std::mutex sent_mutex;
+  std::vector<Answer> sent;  // answers ahead of the last one, under sent_mutex
+
+  void Begin() {
+    flags.store(0, std::memory_order_relaxed);
+    status = CALLOUT_OK;
+    answer.Clear();
+    fault = AnswerFault::kNone;
+    annotations.clear();
+    error.clear();
+    sent.clear();
+  }
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_CALL_H_

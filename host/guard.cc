@@ -1,0 +1,83 @@
+#include "host/guard.h"
+
+#include <array>
+
+namespace callout::host {
+
+namespace {
+
+// Characters of a header name that Envoy's codecs let through (RFC 9110 token).
+bool IsTokenCharacter(char c) {
+  if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')) return true;
+  return std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
+}
+
+bool IsLegalName(std::string_view name) {
+  if (!name.empty() && name.front() == ':') name.remove_prefix(1);
+  if (name.empty()) return false;
+  for (char c : name) {
+    if (!IsTokenCharacter(c)) return false;
+  }
+  return true;
+}
+
+bool IsLegalValue(std::string_view value) {
+  for (char c : value) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\t') || byte == 0x7f) return false;
+  }
+  return true;
+}
+
+// The body mutation against the body mode: streamed_response belongs to
+// FULL_DUPLEX_STREAMED and to nothing else.
+Violation CheckBody(const Situation& situation, const AnswerView& view) {
+  if (view.body_mutation == AnswerView::Body::kStreamed &&
+      situation.body_mode != CALLOUT_BODY_FULL_DUPLEX_STREAMED) {
+    return Violation::kIllegalBody;
+  }
+  return Violation::kNone;
+}
+
+// A streamed local reply takes the place of the upstream: request side only, and
+// not where Envoy holds a body for the answer.
+Violation CheckStreamedImmediate(const Situation& situation) {
+  const bool mode_allows = situation.body_mode == CALLOUT_BODY_NONE ||
+                           situation.body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
+  return IsRequestPhase(situation.phase) && mode_allows ? Violation::kNone : Violation::kWrongType;
+}
+
+}  // namespace
+
+std::string_view ViolationName(Violation violation) {
+  static constexpr std::array<std::string_view, kViolationCount> kNames = {
+      "none",         "wrong_type",     "second_answer",  "malformed",
+      "too_large",    "illegal_header", "illegal_body",   "bad_status",
+      "error_status", "deadline",       "body_too_large", "defer_limit"};
+  return kNames[static_cast<size_t>(violation)];
+}
+
+bool IsLegalMutation(const HeaderMutationView& mutation) {
+  if (mutation.set.size() > kHeaderMutationEntriesMax ||
+      mutation.remove.size() > kHeaderMutationEntriesMax) {
+    return false;
+  }
+  for (const HeaderSet& header : mutation.set) {
+    if (!IsLegalName(header.key) || !IsLegalValue(header.value)) return false;
+  }
+  for (std::string_view name : mutation.remove) {
+    if (!IsLegalName(name)) return false;
+  }
+  return true;
+}
+
+Violation CheckAnswer(const Situation& situation, callout_field_t field, const AnswerView& view) {
+  if (!IsLegalMutation(view.headers)) return Violation::kIllegalHeader;
+  if (field == CALLOUT_IMMEDIATE_RESPONSE) return Violation::kNone;
+  if (field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE) return CheckStreamedImmediate(situation);
+  if (field != AnswerField(situation.phase)) return Violation::kWrongType;
+  if (IsBodyPhase(situation.phase)) return CheckBody(situation, view);
+  return Violation::kNone;
+}
+
+}  // namespace callout::host

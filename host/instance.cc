@@ -1,0 +1,192 @@
+#include "host/instance.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <utility>
+
+#include "host/log.h"
+#include "host/stream_environment.h"
+
+namespace callout::host {
+
+namespace {
+
+// The hook's time, in seconds, and what it returned.
+class CallTimer {
+ public:
+  CallTimer(Metrics* metrics, Metrics::Id id)
+      : metrics_(metrics), id_(id), start_ns_(MonotonicNs()) {}
+  ~CallTimer() { metrics_->Observe(id_, static_cast<double>(MonotonicNs() - start_ns_) * 1e-9); }
+  CallTimer(const CallTimer&) = delete;
+  CallTimer& operator=(const CallTimer&) = delete;
+
+ private:
+  Metrics* const metrics_;
+  const Metrics::Id id_;
+  const uint64_t start_ns_;
+};
+
+}  // namespace
+
+std::string_view PhaseName(callout_phase_t phase) {
+  static constexpr std::array<std::string_view, kPhaseCount> kNames = {
+      "process",      "unknown",       "request_headers",  "response_headers",
+      "request_body", "response_body", "request_trailers", "response_trailers"};
+  return phase < kNames.size() ? kNames[phase] : "unknown";
+}
+
+Instance::Instance(std::shared_ptr<const Plugin> plugin, std::string name,
+                   const InstanceSettings& settings, const InstanceContext& context)
+    : plugin_(std::move(plugin)),
+      name_(std::move(name)),
+      settings_(settings),
+      context_(context),
+      services_(this) {}
+
+absl::StatusOr<std::shared_ptr<Instance>> Instance::Create(std::shared_ptr<const Plugin> plugin,
+                                                           std::string name,
+                                                           const std::string& config,
+                                                           const InstanceSettings& settings,
+                                                           const InstanceContext& context) {
+  std::shared_ptr<Instance> instance(
+      new Instance(std::move(plugin), std::move(name), settings, context));
+  if (absl::Status status = instance->DefineHostMetrics(); !status.ok()) return status;
+  if (absl::Status status = instance->CreatePlugin(config); !status.ok()) return status;
+  return instance;
+}
+
+absl::Status Instance::CreatePlugin(const std::string& config) {
+  const Hooks& hooks = plugin_->hooks();
+  callout_create_args_t args = {};
+  args.struct_size = sizeof(args);
+  args.host = &services_.abi;
+  args.instance = name_.c_str();
+  args.config = ToBytes(config);
+  if (hooks.on_process != nullptr) args.phases |= CALLOUT_PHASE_BIT(0);
+  for (callout_phase_t phase = CALLOUT_REQUEST_HEADERS; phase < kPhaseCount; ++phase) {
+    if (hooks.phases[phase] != nullptr) args.phases |= CALLOUT_PHASE_BIT(phase);
+  }
+  const uint64_t exported = args.phases;
+  if (hooks.plugin_create != nullptr) {
+    const callout_status_t status = hooks.plugin_create(&args);
+    if (status != CALLOUT_OK) {
+      return absl::InvalidArgumentError(fmt::format(
+          "creating plugin {} from {}: callout_plugin_create returned {}; its own message, if it "
+          "logged one, says why",
+          name_, plugin_->path(), status));
+    }
+  }
+  created_ = true;
+  plugin_data_ = args.plugin;
+  phases_ = args.phases & exported;
+  // on_process sees every phase.
+  if ((phases_ & CALLOUT_PHASE_BIT(0)) != 0) phases_ = ~uint64_t{0};
+  whole_body_bytes_max_ = settings_.whole_body_bytes_max.value_or(args.whole_body_bytes_max);
+  blocking_ = settings_.blocking.value_or(args.blocking != 0);
+  return absl::OkStatus();
+}
+
+absl::Status Instance::DefineHostMetrics() {
+  for (size_t phase = 0; phase < kPhaseCount; ++phase) {
+    if (phase != 0 && plugin_->hooks().phases[phase] == nullptr &&
+        plugin_->hooks().on_process == nullptr) {
+      continue;
+    }
+    absl::StatusOr<Metrics::Id> id = context_.metrics->Define(
+        Metrics::Kind::kHistogram, "callout_call_seconds",
+        "Time a plugin's hook held the thread that called it",
+        {{"plugin", name_}, {"phase", std::string(PhaseName(static_cast<uint32_t>(phase)))}});
+    if (!id.ok()) return id.status();
+    call_seconds_[phase] = *id;
+  }
+  for (size_t kind = 1; kind < kViolationCount; ++kind) {
+    absl::StatusOr<Metrics::Id> id = context_.metrics->Define(
+        Metrics::Kind::kCounter, "callout_plugin_faults_total",
+        "Calls that a plugin did not settle with a legal answer, by kind",
+        {{"plugin", name_}, {"kind", std::string(ViolationName(static_cast<Violation>(kind)))}});
+    if (!id.ok()) return id.status();
+    violations_[kind] = *id;
+  }
+  return absl::OkStatus();
+}
+
+Instance::~Instance() {
+  if (created_ && plugin_->hooks().plugin_destroy != nullptr) {
+    plugin_->hooks().plugin_destroy(plugin_data_);
+  }
+}
+
+void Instance::Prepare(CallState* state) {
+  state->call.struct_size = sizeof(state->call);
+  state->call.host = &services_.abi;
+  state->call.plugin = plugin_data_;
+}
+
+callout_status_t Instance::OpenStream(CallState* state) {
+  const auto open = plugin_->hooks().stream_open;
+  return open == nullptr ? CALLOUT_OK : open(&state->call);
+}
+
+void Instance::CloseStream(CallState* state) {
+  const auto close = plugin_->hooks().stream_close;
+  if (close != nullptr) close(&state->call);
+}
+
+void Instance::CancelStream(CallState* state) { plugin_->hooks().stream_cancel(&state->call); }
+
+callout_status_t Instance::Call(CallState* state) {
+  const callout_phase_t phase = state->call.phase;
+  const CallTimer timer(context_.metrics, call_seconds_[phase]);
+  const Hooks& hooks = plugin_->hooks();
+  if (hooks.on_process != nullptr) {
+    const callout_status_t status = hooks.on_process(&state->call);
+    if (status != CALLOUT_NEXT) return status;
+  }
+  const auto hook = hooks.phases[phase];
+  return hook == nullptr ? CALLOUT_OK : hook(&state->call);
+}
+
+void Instance::CountViolation(Violation violation, callout_phase_t phase) {
+  context_.metrics->Add(violations_[static_cast<size_t>(violation)]);
+  LogLimited(LogLevel::kWarning, fmt::format("{}/{}", name_, ViolationName(violation)),
+             "plugin {}: {} was not settled with a legal answer: {}", name_, PhaseName(phase),
+             ViolationName(violation));
+}
+
+callout_status_t Instance::DefineMetric(callout_metric_kind_t kind, std::string_view name,
+                                        std::string_view help, uint32_t* id) {
+  if (created_) return CALLOUT_FAILED_PRECONDITION;
+  if (kind > CALLOUT_METRIC_HISTOGRAM) return CALLOUT_INVALID_ARGUMENT;
+  static constexpr std::array<Metrics::Kind, 3> kKinds = {
+      Metrics::Kind::kCounter, Metrics::Kind::kGauge, Metrics::Kind::kHistogram};
+  absl::StatusOr<Metrics::Id> defined = context_.metrics->Define(
+      kKinds[kind], std::string(name), std::string(help), {{"plugin", name_}});
+  if (!defined.ok()) return -static_cast<callout_status_t>(defined.status().code());
+  for (size_t i = 0; i < plugin_metrics_.size(); ++i) {
+    if (plugin_metrics_[i].id == *defined && plugin_metrics_[i].kind == kind) {
+      *id = static_cast<uint32_t>(i);
+      return CALLOUT_OK;
+    }
+  }
+  if (plugin_metrics_.size() >= kMetricsMax) return CALLOUT_RESOURCE_EXHAUSTED;
+  *id = static_cast<uint32_t>(plugin_metrics_.size());
+  plugin_metrics_.push_back({kind, *defined});
+  return CALLOUT_OK;
+}
+
+void Instance::RecordMetric(uint32_t id, double value) {
+  if (id >= plugin_metrics_.size()) return;
+  const PluginMetric& metric = plugin_metrics_[id];
+  switch (metric.kind) {
+    case CALLOUT_METRIC_COUNTER:
+      if (value >= 0) context_.metrics->Add(metric.id, value);
+      return;
+    case CALLOUT_METRIC_GAUGE:
+      return context_.metrics->Set(metric.id, value);
+    default:
+      return context_.metrics->Observe(metric.id, value);
+  }
+}
+
+}  // namespace callout::host

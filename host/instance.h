@@ -1,0 +1,118 @@
+// One configured creation of a plugin: what `create` made, the table of services
+// handed to it, its settings and its metrics. The only place that calls through
+// a hook pointer.
+//
+// An instance is shared by the chains that hold it; the last one to let go of it
+// destroys it (callout_plugin_destroy), which is after its last stream.
+#ifndef CALLOUT_HOST_INSTANCE_H_
+#define CALLOUT_HOST_INSTANCE_H_
+
+#include <callout/plugin.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "host/call.h"
+#include "host/guard.h"
+#include "host/metrics.h"
+#include "host/plugin.h"
+#include "host/services.h"
+#include "host/settings.h"
+
+namespace callout::host {
+
+// Phases are field numbers 2 to 7; bit and index 0 stand for on_process.
+inline constexpr size_t kPhaseCount = 8;
+
+// "request_headers" for CALLOUT_REQUEST_HEADERS, …; "process" for 0.
+std::string_view PhaseName(callout_phase_t phase);
+
+// Limits an instance's answers are held to, and where its counts go.
+struct InstanceContext {
+  Metrics* metrics = nullptr;  // outlives the instance
+  size_t message_bytes_max = 16777216;
+};
+
+class Instance {
+ public:
+  // The most metrics one instance may define.
+  static constexpr size_t kMetricsMax = 64;
+
+  // Calls callout_plugin_create. On failure the plugin's own reason is in the
+  // log, and the status says which code it returned.
+  static absl::StatusOr<std::shared_ptr<Instance>> Create(std::shared_ptr<const Plugin> plugin,
+                                                          std::string name,
+                                                          const std::string& config,
+                                                          const InstanceSettings& settings,
+                                                          const InstanceContext& context);
+  ~Instance();
+  Instance(const Instance&) = delete;
+  Instance& operator=(const Instance&) = delete;
+
+  const std::string& name() const { return name_; }
+  const Plugin& plugin() const { return *plugin_; }
+  const InstanceSettings& settings() const { return settings_; }
+  size_t message_bytes_max() const { return context_.message_bytes_max; }
+  // 0: body hooks see chunks.
+  uint64_t whole_body_bytes_max() const { return whole_body_bytes_max_; }
+  bool blocking() const { return blocking_; }
+
+  // True if a message of `phase` is for this instance.
+  bool Wants(callout_phase_t phase) const { return (phases_ & CALLOUT_PHASE_BIT(phase)) != 0; }
+  bool has_stream_cancel() const { return plugin_->hooks().stream_cancel != nullptr; }
+
+  // The following call hooks on the calling thread. `state->call` has been
+  // filled in but for what is the same for all calls, which Prepare sets.
+  void Prepare(CallState* state);
+  callout_status_t OpenStream(CallState* state);
+  void CloseStream(CallState* state);
+  void CancelStream(CallState* state);
+  // on_process if there is one, then the hook of call.phase if that says NEXT.
+  callout_status_t Call(CallState* state);
+
+  // Counts the fault, and logs it at most once a minute for each kind.
+  void CountViolation(Violation violation, callout_phase_t phase);
+
+  // For the table of services.
+  callout_status_t DefineMetric(callout_metric_kind_t kind, std::string_view name,
+                                std::string_view help, uint32_t* id);
+  void RecordMetric(uint32_t id, double value);
+
+ private:
+  Instance(std::shared_ptr<const Plugin> plugin, std::string name, const InstanceSettings& settings,
+           const InstanceContext& context);
+
+  absl::Status CreatePlugin(const std::string& config);
+  absl::Status DefineHostMetrics();
+
+  struct PluginMetric {
+    callout_metric_kind_t kind;
+    Metrics::Id id;
+  };
+
+  const std::shared_ptr<const Plugin> plugin_;
+  const std::string name_;
+  const InstanceSettings settings_;
+  const InstanceContext context_;
+  const ServiceTable services_;
+  void* plugin_data_ = nullptr;  // create's args->plugin
+  bool created_ = false;
+  uint64_t phases_ = 0;
+  uint64_t whole_body_bytes_max_ = 0;
+  bool blocking_ = false;
+  std::array<Metrics::Id, kPhaseCount> call_seconds_{};
+  std::array<Metrics::Id, kViolationCount> violations_{};
+  std::vector<PluginMetric> plugin_metrics_;  // written during create only
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_INSTANCE_H_

@@ -1,0 +1,60 @@
+// What a chain makes of its instances' answers: each instance sees the message
+// as those before it left it, and one answer goes out that has the effect of all.
+//
+// The rules of Envoy's mutations, as seen on Envoy 1.40: removals come before
+// sets; a set replaces every value of the name unless its `append` flag is
+// true; removals of "host" and of names that begin with ":" are ignored; names
+// compare without case. Merging is therefore not concatenation: a later removal
+// cancels an earlier set, and a later set an earlier removal.
+#ifndef CALLOUT_HOST_MUTATION_H_
+#define CALLOUT_HOST_MUTATION_H_
+
+#include <callout/plugin.h>
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "host/answer.h"
+
+namespace callout::host {
+
+// The net effect of several HeaderMutations in a row. For every name it is
+// either "whatever there was, and these values more" or "these values only".
+class MergedHeaders {
+ public:
+  void Add(const HeaderMutationView& mutation);
+  bool empty() const { return effects_.empty(); }
+  // The number of entries in the longer list of the mutation.
+  size_t entries() const;
+  // A HeaderMutation payload.
+  std::string Write() const;
+
+ private:
+  struct Effect {
+    std::string name;  // as first given; Envoy lower-cases it
+    bool replaces = false;
+    std::vector<std::string> values;
+  };
+  Effect& EffectOn(std::string_view name);
+
+  std::vector<Effect> effects_;                    // in the order in which they were last set
+  std::unordered_map<std::string, size_t> index_;  // by lower-case name
+};
+
+// `message` (HttpHeaders or HttpTrailers) with the mutation applied as Envoy
+// would; fields other than the header list are kept.
+std::string ApplyHeaderMutation(std::string_view message, const HeaderMutationView& mutation);
+
+// `message` (HttpBody) with another body; its other fields are kept.
+std::string ReplaceBody(std::string_view message, std::string_view body);
+
+// `request` (ProcessingRequest) around another message of the same phase.
+std::string ReplaceMessage(std::string_view request, callout_phase_t phase,
+                           std::string_view message);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_MUTATION_H_

@@ -1,0 +1,67 @@
+// What all streams of a host share: the chain they take, the limits they keep,
+// and where their counts go.
+#ifndef CALLOUT_HOST_STREAM_ENVIRONMENT_H_
+#define CALLOUT_HOST_STREAM_ENVIRONMENT_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "host/chain.h"
+#include "host/metrics.h"
+
+namespace callout::host {
+
+struct StreamLimits {
+  // How long a deferred call may take before the policy answers for it.
+  uint64_t hook_deadline_ms = 150;
+  // Deferred calls outstanding in the whole process.
+  size_t deferred_max = 10000;
+  // Attributes and metadata kept for one stream.
+  size_t stream_memory_bytes_max = 67108864;
+};
+
+// CLOCK_MONOTONIC, in nanoseconds: the clock of every deadline here.
+uint64_t MonotonicNs();
+
+class StreamEnvironment {
+ public:
+  struct MetricIds {
+    Metrics::Id streams_started, streams_ended_ok, streams_ended_error, streams_cancelled;
+    Metrics::Id messages, request_bytes, response_bytes, deferred;
+  };
+
+  // `chains` and `metrics` outlive the environment.
+  static absl::StatusOr<std::unique_ptr<StreamEnvironment>> Create(const StreamLimits& limits,
+                                                                   ChainSource* chains,
+                                                                   Metrics* metrics);
+
+  const StreamLimits& limits() const { return limits_; }
+  ChainSource& chains() { return *chains_; }
+  Metrics& metrics() { return *metrics_; }
+  const MetricIds& ids() const { return ids_; }
+
+  uint64_t NextStreamId() { return next_stream_id_.fetch_add(1, std::memory_order_relaxed); }
+
+  // Counts one more deferred call; false if that is more than deferred_max,
+  // though it is counted all the same.
+  bool AddDeferred();
+  void RemoveDeferred();
+  size_t deferred() const { return deferred_.load(std::memory_order_relaxed); }
+
+ private:
+  StreamEnvironment(const StreamLimits& limits, ChainSource* chains, Metrics* metrics)
+      : limits_(limits), chains_(chains), metrics_(metrics) {}
+
+  const StreamLimits limits_;
+  ChainSource* const chains_;
+  Metrics* const metrics_;
+  MetricIds ids_{};
+  std::atomic<uint64_t> next_stream_id_{1};
+  std::atomic<size_t> deferred_{0};
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_STREAM_ENVIRONMENT_H_

@@ -1,0 +1,95 @@
+// One Process RPC of the gRPC transport: carries bytes between gRPC's operations
+// and the stream. Lives from the request for an RPC until every operation has
+// completed and the stream is closed, then deletes itself. Queue's thread only,
+// but for what StreamCarrier lets other threads call.
+#ifndef CALLOUT_HOST_TRANSPORT_GRPC_CALL_H_
+#define CALLOUT_HOST_TRANSPORT_GRPC_CALL_H_
+
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/support/async_stream.h>
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "host/carrier.h"
+#include "host/stream.h"
+
+namespace callout::host {
+
+class GrpcQueue;
+
+class GrpcCall final : public StreamCarrier {
+ public:
+  using Io = grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>;
+
+  // What a completion queue event is about.
+  struct Tag {
+    enum class Operation : uint8_t { kAccept, kRead, kWrite, kFinish, kDone };
+    GrpcCall* call;
+    Operation operation;
+  };
+
+  explicit GrpcCall(GrpcQueue* queue);
+  ~GrpcCall();
+
+  grpc::ServerContext* context() { return &context_; }
+  Io* io() { return &io_; }
+  Tag* accept_tag() { return &accept_; }
+
+  void OnEvent(Tag::Operation operation, bool ok);
+  void OnPosted(CallState* state, StreamCarrier::Event event);
+  void OnDeadline(uint64_t now_ns);
+
+  // StreamCarrier
+  void Post(CallState* call, Event event) override;
+  std::string_view peer() const override;
+  std::string_view listener() const override;
+  std::string_view peer_identity() const override;
+  bool GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const override;
+
+ private:
+  void OnAccept();
+  void OnRead(bool ok);
+  void Pump();
+  void StartRead();
+  void StartWrite();
+  bool CanDelete() const;
+  void ReadFacts() const;
+
+  GrpcQueue* const queue_;
+  grpc::ServerContext context_;
+  Io io_;
+  std::optional<Stream> stream_;
+  grpc::ByteBuffer incoming_;
+  grpc::Slice message_;  // what the stream's current message lies in
+  std::deque<std::string> outgoing_;
+  uint64_t deadline_ns_ = 0;
+  bool reading_ = false;
+  bool writing_ = false;
+  bool finishing_ = false;
+  bool finished_ = false;  // no Finish is outstanding or owed
+  bool read_ended_ = false;
+  bool done_ = false;  // gRPC has no more to say of this RPC
+  bool counted_closed_ = false;
+  std::atomic<int> posted_{0};  // events on their way through the queue
+
+  mutable std::once_flag facts_once_;
+  mutable std::string peer_;
+  mutable std::string peer_identity_;
+  mutable bool secure_ = false;
+
+  Tag accept_{this, Tag::Operation::kAccept};
+  Tag read_{this, Tag::Operation::kRead};
+  Tag write_{this, Tag::Operation::kWrite};
+  Tag finish_{this, Tag::Operation::kFinish};
+  Tag done_tag_{this, Tag::Operation::kDone};
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_TRANSPORT_GRPC_CALL_H_

@@ -1,0 +1,93 @@
+#include "host/transport/grpc_queue.h"
+
+#include "host/transport/grpc_call.h"
+
+namespace callout::host {
+
+namespace {
+
+// RPCs that may begin before the thread has come round to ask for more.
+constexpr int kRequestsAhead = 64;
+
+}  // namespace
+
+GrpcQueue::GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue,
+                     StreamEnvironment* environment, RequestProcess request)
+    : queue_(std::move(queue)), environment_(environment), request_(std::move(request)) {}
+
+GrpcQueue::~GrpcQueue() = default;
+
+void GrpcQueue::Start() {
+  for (int i = 0; i < kRequestsAhead; ++i) Request();
+  thread_ = std::thread([this] { Run(); });
+}
+
+void GrpcQueue::Stop() {
+  queue_->Shutdown();
+  if (thread_.joinable()) thread_.join();
+}
+
+void GrpcQueue::Request() {
+  auto* call = new GrpcCall(this);
+  request_(call->context(), call->io(), queue_.get(), call->accept_tag());
+}
+
+void GrpcQueue::Remove(GrpcCall* call) { delete call; }
+
+void GrpcQueue::Run() {
+  for (;;) {
+    void* tag = nullptr;
+    bool ok = false;
+    const gpr_timespec deadline =
+        deadlines_.empty() ? gpr_inf_future(GPR_CLOCK_MONOTONIC)
+                           : gpr_time_from_nanos(static_cast<int64_t>(deadlines_.begin()->first),
+                                                 GPR_CLOCK_MONOTONIC);
+    switch (queue_->AsyncNext(&tag, &ok, deadline)) {
+      case grpc::CompletionQueue::SHUTDOWN:
+        return;
+      case grpc::CompletionQueue::TIMEOUT:
+        break;
+      case grpc::CompletionQueue::GOT_EVENT:
+        if (tag == this) {
+          TakePosted();
+        } else {
+          auto* event = static_cast<GrpcCall::Tag*>(tag);
+          event->call->OnEvent(event->operation, ok);
+        }
+        break;
+    }
+    if (!deadlines_.empty()) TakeDeadlines();
+  }
+}
+
+void GrpcQueue::Post(GrpcCall* call, CallState* state, StreamCarrier::Event event) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  posted_.push_back({call, state, event});
+  if (!std::exchange(alarm_set_, true)) {
+    alarm_.Set(queue_.get(), gpr_now(GPR_CLOCK_MONOTONIC), this);
+  }
+}
+
+void GrpcQueue::TakePosted() {
+  std::vector<Posted> posted;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    alarm_set_ = false;
+    posted.swap(posted_);
+  }
+  for (const Posted& item : posted) item.call->OnPosted(item.state, item.event);
+}
+
+void GrpcQueue::SetDeadline(GrpcCall* call, uint64_t old_deadline_ns, uint64_t deadline_ns) {
+  if (old_deadline_ns != 0) deadlines_.erase({old_deadline_ns, call});
+  if (deadline_ns != 0) deadlines_.insert({deadline_ns, call});
+}
+
+void GrpcQueue::TakeDeadlines() {
+  const uint64_t now_ns = MonotonicNs();
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now_ns) {
+    deadlines_.begin()->second->OnDeadline(now_ns);
+  }
+}
+
+}  // namespace callout::host

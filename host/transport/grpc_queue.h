@@ -1,0 +1,83 @@
+// One completion queue and the thread that runs it and its streams.
+#ifndef CALLOUT_HOST_TRANSPORT_GRPC_QUEUE_H_
+#define CALLOUT_HOST_TRANSPORT_GRPC_QUEUE_H_
+
+#include <grpcpp/alarm.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/support/async_stream.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "host/carrier.h"
+#include "host/stream_environment.h"
+
+namespace callout::host {
+
+class GrpcCall;
+
+// Asks gRPC for one more RPC, to be announced on the queue under `tag`.
+using RequestProcess =
+    std::function<void(grpc::ServerContext* context,
+                       grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>* io,
+                       grpc::ServerCompletionQueue* queue, void* tag)>;
+
+class GrpcQueue {
+ public:
+  GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue, StreamEnvironment* environment,
+            RequestProcess request);
+  ~GrpcQueue();  // after Stop()
+
+  void Start();
+  // The server has been shut down: ends the thread once no RPC is left.
+  void Stop();
+
+  // --- For GrpcCall, on the queue's thread unless said otherwise ---
+  grpc::ServerCompletionQueue* completion_queue() { return queue_.get(); }
+  StreamEnvironment* environment() { return environment_; }
+  void Request();  // one more call waits for an RPC
+  void Remove(GrpcCall* call);
+  // Moves a call's deadline; 0: none.
+  void SetDeadline(GrpcCall* call, uint64_t old_deadline_ns, uint64_t deadline_ns);
+  // Any thread.
+  void Post(GrpcCall* call, CallState* state, StreamCarrier::Event event);
+  // RPCs that began and whose streams are not closed yet. Any thread.
+  size_t live() const { return live_.load(std::memory_order_acquire); }
+  void AddLive() { live_.fetch_add(1, std::memory_order_relaxed); }
+  void RemoveLive() { live_.fetch_sub(1, std::memory_order_release); }
+
+ private:
+  struct Posted {
+    GrpcCall* call;
+    CallState* state;
+    StreamCarrier::Event event;
+  };
+
+  void Run();
+  void TakePosted();
+  void TakeDeadlines();
+
+  const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
+  StreamEnvironment* const environment_;
+  const RequestProcess request_;
+  std::thread thread_;
+  std::atomic<size_t> live_{0};
+  std::set<std::pair<uint64_t, GrpcCall*>> deadlines_;
+
+  std::mutex mutex_;  // guards the following
+  std::vector<Posted> posted_;
+  bool alarm_set_ = false;
+  grpc::Alarm alarm_;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_TRANSPORT_GRPC_QUEUE_H_

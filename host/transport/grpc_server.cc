@@ -1,0 +1,133 @@
+#include "host/transport/grpc_server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "envoy/service/ext_proc/v3/external_processor.grpc.pb.h"
+#include "host/transport/grpc_call.h"
+#include "host/transport/grpc_queue.h"
+
+namespace callout::host {
+
+namespace {
+
+using envoy::service::ext_proc::v3::ExternalProcessor;
+
+// How long closing streams may take once their RPCs have ended.
+constexpr std::chrono::milliseconds kCloseTime(500);
+
+// A registered method with raw buffers: reflection lists the service, and gRPC
+// itself answers UNIMPLEMENTED to every other path.
+using RawService = ExternalProcessor::WithRawMethod_Process<ExternalProcessor::Service>;
+
+void SetArguments(const GrpcServerOptions& options, grpc::ServerBuilder* builder) {
+  const auto set = [builder](const char* name, uint64_t value) {
+    builder->AddChannelArgument(name, static_cast<int>(value));
+  };
+  builder->SetMaxReceiveMessageSize(static_cast<int>(options.message_bytes_max));
+  set(GRPC_ARG_MAX_METADATA_SIZE, options.metadata_bytes_max);
+  set(GRPC_ARG_MAX_CONCURRENT_STREAMS, static_cast<uint64_t>(options.concurrent_streams_max));
+  set(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, options.handshake_timeout_ms);
+  set(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  // A proxy that is gone without a word is noticed, and one that pings to find
+  // out the same of us is not cut off for it.
+  set(GRPC_ARG_KEEPALIVE_TIME_MS, 60000);
+  set(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
+  set(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
+  if (options.connection_idle_ms > 0) {
+    set(GRPC_ARG_MAX_CONNECTION_IDLE_MS, options.connection_idle_ms);
+  }
+  if (options.connection_age_ms > 0) {
+    set(GRPC_ARG_MAX_CONNECTION_AGE_MS, options.connection_age_ms);
+    set(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, options.connection_age_grace_ms);
+  }
+}
+
+}  // namespace
+
+class GrpcServer::Service : public RawService {};
+
+GrpcServer::GrpcServer(StreamEnvironment* environment)
+    : environment_(environment), service_(std::make_unique<Service>()) {}
+
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOptions& options,
+                                                              StreamEnvironment* environment) {
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  std::unique_ptr<GrpcServer> server(new GrpcServer(environment));
+  grpc::ServerBuilder builder;
+  SetArguments(options, &builder);
+  builder.RegisterService(server->service_.get());
+  using Type = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+  if (options.plaintext) {
+    server->plaintext_acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
+        Type::FROM_FD, grpc::InsecureServerCredentials());
+  }
+  if (options.secure != nullptr) {
+    server->secure_acceptor_ =
+        builder.experimental().AddExternalConnectionAcceptor(Type::FROM_FD, options.secure);
+  }
+  const int threads = options.thread_count > 0
+                          ? options.thread_count
+                          : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues;
+  for (int i = 0; i < threads; ++i) queues.push_back(builder.AddCompletionQueue());
+  server->server_ = builder.BuildAndStart();
+  if (server->server_ == nullptr) {
+    return absl::InternalError("gRPC refused to start a server; its log says why");
+  }
+  Service* service = server->service_.get();
+  for (auto& queue : queues) {
+    server->queues_.push_back(std::make_unique<GrpcQueue>(
+        std::move(queue), environment,
+        [service](grpc::ServerContext* context, GrpcCall::Io* io, grpc::ServerCompletionQueue* cq,
+                  void* tag) { service->RequestProcess(context, io, cq, cq, tag); }));
+    server->queues_.back()->Start();
+  }
+  server->SetServing(true);
+  return server;
+}
+
+GrpcServer::~GrpcServer() {
+  if (!drained_) Drain(0);
+}
+
+void GrpcServer::HandlePlaintext(int descriptor) { Handle(plaintext_acceptor_.get(), descriptor); }
+
+void GrpcServer::HandleSecure(int descriptor) { Handle(secure_acceptor_.get(), descriptor); }
+
+void GrpcServer::Handle(grpc::experimental::ExternalConnectionAcceptor* acceptor, int descriptor) {
+  grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
+  parameters.listener_fd = -1;
+  parameters.fd = descriptor;
+  acceptor->HandleNewConnection(&parameters);
+}
+
+void GrpcServer::SetServing(bool serving) {
+  grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
+  health->SetServingStatus(serving);
+  health->SetServingStatus(ExternalProcessor::service_full_name(), serving);
+}
+
+bool GrpcServer::Drain(uint64_t timeout_ms) {
+  drained_ = true;
+  server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(timeout_ms));
+  // gRPC has ended every RPC; the queues' threads may still be closing streams.
+  const auto give_up = std::chrono::steady_clock::now() + kCloseTime;
+  for (const auto& queue : queues_) {
+    while (queue->live() != 0) {
+      if (std::chrono::steady_clock::now() > give_up) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+  for (const auto& queue : queues_) queue->Stop();
+  return true;
+}
+
+}  // namespace callout::host

@@ -1,0 +1,80 @@
+// The gRPC C++ transport: serves envoy.service.ext_proc.v3.ExternalProcessor,
+// grpc.health.v1 and reflection, and feeds every Process RPC to a Stream.
+//
+// One completion queue with one thread for each of `thread_count`; an RPC stays
+// on its queue, so a stream is only ever touched by one thread. Messages travel
+// as raw byte buffers: no generated class is on the way.
+//
+// It opens no listening socket: connections are handed in as descriptors.
+#ifndef CALLOUT_HOST_TRANSPORT_GRPC_SERVER_H_
+#define CALLOUT_HOST_TRANSPORT_GRPC_SERVER_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "host/stream_environment.h"
+
+namespace callout::host {
+
+struct GrpcServerOptions {
+  int thread_count = 0;  // 0: one for each core
+  size_t message_bytes_max = 16777216;
+  size_t metadata_bytes_max = 16384;
+  int concurrent_streams_max = 1000;  // for each connection
+  uint64_t handshake_timeout_ms = 5000;
+  uint64_t connection_idle_ms = 0;  // 0: no limit
+  uint64_t connection_age_ms = 0;
+  uint64_t connection_age_grace_ms = 0;
+  // The listeners connections may be handed in for.
+  bool plaintext = true;
+  std::shared_ptr<grpc::ServerCredentials> secure;  // null: no TLS listener
+};
+
+class GrpcQueue;
+
+class GrpcServer {
+ public:
+  // `environment` outlives the server. Serves when it returns.
+  static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const GrpcServerOptions& options,
+                                                           StreamEnvironment* environment);
+  ~GrpcServer();
+  GrpcServer(const GrpcServer&) = delete;
+  GrpcServer& operator=(const GrpcServer&) = delete;
+
+  // Takes over a connected, non-blocking descriptor. Any thread.
+  void HandlePlaintext(int descriptor);
+  void HandleSecure(int descriptor);
+
+  // What grpc.health.v1 says. Any thread.
+  void SetServing(bool serving);
+
+  // Sends GOAWAY, lets live streams go on for `timeout_ms`, then cancels them.
+  // True if every stream is closed; false if a plugin still holds a deferred
+  // call: the server must then outlive it, which means that the process exits
+  // without destroying it.
+  bool Drain(uint64_t timeout_ms);
+
+ private:
+  class Service;
+
+  explicit GrpcServer(StreamEnvironment* environment);
+  void Handle(grpc::experimental::ExternalConnectionAcceptor* acceptor, int descriptor);
+
+  StreamEnvironment* const environment_;
+  std::unique_ptr<Service> service_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> plaintext_acceptor_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> secure_acceptor_;
+  std::vector<std::unique_ptr<GrpcQueue>> queues_;
+  std::unique_ptr<grpc::Server> server_;
+  bool drained_ = false;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_TRANSPORT_GRPC_SERVER_H_

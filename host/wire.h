@@ -1,0 +1,133 @@
+// Protobuf's wire format (protobuf.dev/programming-guides/encoding) for the
+// host: a reader of views that trusts nothing, and appends to a string.
+//
+//   message := record*        record := tag value
+//   tag     := varint of (field number << 3 | wire type)
+//   value   := varint (type 0) | 8 bytes (1) | length bytes (2) | 4 bytes (5)
+//
+// Groups (types 3 and 4) are refused: no message here has ever had one.
+#ifndef CALLOUT_HOST_WIRE_H_
+#define CALLOUT_HOST_WIRE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace callout::host {
+
+class WireReader {
+ public:
+  explicit WireReader(std::string_view message)
+      : cursor_(message.data()), end_(message.data() + message.size()) {}
+
+  // Steps to the next record; false at the end or where the bytes are malformed.
+  bool Next() {
+    if (cursor_ == end_) return false;
+    record_ = cursor_;
+    uint64_t tag;
+    if (!ReadVarint(&tag) || tag > UINT32_MAX || (tag >> 3) == 0) return Fail();
+    number_ = static_cast<uint32_t>(tag >> 3);
+    type_ = static_cast<uint32_t>(tag & 7);
+    switch (type_) {
+      case 0:
+        return ReadVarint(&varint_) || Fail();
+      case 1:
+        return Skip(8);
+      case 2: {
+        uint64_t size;
+        return (ReadVarint(&size) && Skip(size)) || Fail();
+      }
+      case 5:
+        return Skip(4);
+      default:
+        return Fail();
+    }
+  }
+
+  // False once malformed bytes were met.
+  bool ok() const { return ok_; }
+
+  // Of the record last stepped to.
+  uint32_t number() const { return number_; }
+  bool Is(uint32_t number) const { return number_ == number && type_ == 2; }
+  bool IsVarint(uint32_t number) const { return number_ == number && type_ == 0; }
+  std::string_view bytes() const { return bytes_; }  // where Is()
+  uint64_t varint() const { return varint_; }        // where IsVarint()
+  std::string_view record() const {                  // tag and value
+    return {record_, static_cast<size_t>(cursor_ - record_)};
+  }
+
+ private:
+  bool Fail() {
+    ok_ = false;
+    cursor_ = end_;
+    return false;
+  }
+
+  bool Skip(uint64_t size) {
+    if (size > static_cast<uint64_t>(end_ - cursor_)) return Fail();
+    bytes_ = {cursor_, static_cast<size_t>(size)};
+    cursor_ += size;
+    return true;
+  }
+
+  bool ReadVarint(uint64_t* value) {
+    uint64_t result = 0;
+    for (unsigned shift = 0; shift < 64; shift += 7) {
+      if (cursor_ == end_) return false;
+      const auto byte = static_cast<unsigned char>(*cursor_++);
+      result |= static_cast<uint64_t>(byte & 0x7f) << shift;
+      if (byte < 0x80) {
+        *value = result;
+        return true;
+      }
+    }
+    return false;
+  }
+
+  const char* cursor_;
+  const char* const end_;
+  const char* record_ = nullptr;
+  uint32_t number_ = 0;
+  uint32_t type_ = 0;
+  uint64_t varint_ = 0;
+  std::string_view bytes_;
+  bool ok_ = true;
+};
+
+inline size_t VarintSize(uint64_t value) {
+  size_t size = 1;
+  for (; value >= 0x80; value >>= 7) ++size;
+  return size;
+}
+
+// The size of a length-delimited record with a payload of `size` bytes.
+inline size_t BytesSize(uint32_t number, size_t size) {
+  return VarintSize(uint64_t{number} << 3) + VarintSize(size) + size;
+}
+
+inline void AppendRawVarint(uint64_t value, std::string* out) {
+  for (; value >= 0x80; value >>= 7) out->push_back(static_cast<char>(value | 0x80));
+  out->push_back(static_cast<char>(value));
+}
+
+inline void AppendVarint(uint32_t number, uint64_t value, std::string* out) {
+  AppendRawVarint(uint64_t{number} << 3, out);
+  AppendRawVarint(value, out);
+}
+
+// Tag and length of a record whose `size` bytes of payload follow.
+inline void AppendBytesHead(uint32_t number, size_t size, std::string* out) {
+  AppendRawVarint(uint64_t{number} << 3 | 2, out);
+  AppendRawVarint(size, out);
+}
+
+inline void AppendBytes(uint32_t number, std::string_view payload, std::string* out) {
+  AppendBytesHead(number, payload.size(), out);
+  out->append(payload);
+}
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_WIRE_H_
