@@ -1,0 +1,58 @@
+#include "host/admin.h"
+
+#include <fmt/format.h>
+
+#include <string_view>
+#include <utility>
+
+namespace callout::host {
+namespace {
+
+HttpResponse TextPage(unsigned status, std::string text) {
+  HttpResponse response;
+  response.status = status;
+  response.body = std::move(text);
+  return response;
+}
+
+}  // namespace
+
+AdminPages::AdminPages(const Health* health, const Metrics* metrics) {
+  Add("/", "this list", [this](const HttpRequestView&) { return List(); });
+  Add("/live", "200 while the process answers",
+      [](const HttpRequestView&) { return TextPage(200, "live\n"); });
+  Add("/ready", "200 if it wants traffic, else 503", [health](const HttpRequestView&) {
+    const Health::State state = health->state();
+    return TextPage(state == Health::State::kReady ? 200 : 503,
+                    fmt::format("{}\n", HealthStateName(state)));
+  });
+  Add("/metrics", "metrics in Prometheus' text format", [metrics](const HttpRequestView&) {
+    HttpResponse response = TextPage(200, metrics->Text());
+    response.content_type = Metrics::kTextContentType;
+    return response;
+  });
+}
+
+void AdminPages::Add(const std::string& path, const std::string& summary, HttpHandler page) {
+  pages_.insert_or_assign(path, Page{summary, std::move(page)});
+}
+
+HttpResponse AdminPages::Answer(const HttpRequestView& request) const {
+  if (request.method != "GET") return MethodNotAllowed();
+  const std::string_view path = request.target.substr(0, request.target.find('?'));
+  const auto page = pages_.find(path);
+  if (page == pages_.end()) return TextPage(404, "no such page; / lists those there are\n");
+  return page->second.answer(request);
+}
+
+HttpHandler AdminPages::MakeHandler() const {
+  return [this](const HttpRequestView& request) { return Answer(request); };
+}
+
+HttpResponse AdminPages::List() const {
+  std::string list;
+  for (const auto& [path, page] : pages_) list += fmt::format("{:<12} {}\n", path, page.summary);
+  return TextPage(200, std::move(list));
+}
+
+}  // namespace callout::host

@@ -1,0 +1,52 @@
+// The pages of the admin address: /live, /ready, /metrics, those that others
+// add, and / which lists them all.
+//
+//   AdminPages pages(&health, &metrics);
+//   pages.Add("/plugins", "loaded plugins as JSON", [&](const HttpRequestView&) { … });
+//   server->AddListener("admin", pages.MakeHandler());
+//
+// Add pages before the handler gets its first request; they are not guarded
+// after that. Pages run on the HTTP server's thread.
+#ifndef CALLOUT_HOST_ADMIN_H_
+#define CALLOUT_HOST_ADMIN_H_
+
+#include <functional>
+#include <map>
+#include <string>
+
+#include "host/health.h"
+#include "host/http_server.h"
+#include "host/metrics.h"
+
+namespace callout::host {
+
+class AdminPages {
+ public:
+  // Both outlive this object.
+  AdminPages(const Health* health, const Metrics* metrics);
+  AdminPages(const AdminPages&) = delete;
+  AdminPages& operator=(const AdminPages&) = delete;
+
+  // `page` answers GET for exactly `path` ("/plugins"), whatever its query; a
+  // path added before is replaced. `summary` stands beside it in the list.
+  void Add(const std::string& path, const std::string& summary, HttpHandler page);
+
+  // Routes a request: 405 unless GET, 404 for a path nobody added.
+  HttpResponse Answer(const HttpRequestView& request) const;
+
+  // This object outlives the handler.
+  HttpHandler MakeHandler() const;
+
+ private:
+  struct Page {
+    std::string summary;
+    HttpHandler answer;
+  };
+  HttpResponse List() const;
+
+  std::map<std::string, Page, std::less<>> pages_;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_ADMIN_H_
