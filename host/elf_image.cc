@@ -126,7 +126,7 @@ absl::Status ElfImage::CheckComplete() const {
     return Truncated("program header table", segments_end, bytes_.size());
   }
   for (uint64_t i = 0; i < header_.e_phnum; ++i) {
-    Elf64_Phdr segment;
+    Elf64_Phdr segment{};
     ReadAt(bytes_, header_.e_phoff + i * sizeof(segment), &segment);
     const uint64_t end = Add(segment.p_offset, segment.p_filesz);
     if (end > bytes_.size()) return Truncated("segment", end, bytes_.size());
@@ -134,7 +134,7 @@ absl::Status ElfImage::CheckComplete() const {
   if (header_.e_shoff == 0) return absl::OkStatus();
   // With 0xff00 sections or more, their number is in the first one.
   uint64_t section_count = header_.e_shnum;
-  Elf64_Shdr section;
+  Elf64_Shdr section{};
   if (section_count == 0 && ReadAt(bytes_, header_.e_shoff, &section)) {
     section_count = section.sh_size;
   }
@@ -157,7 +157,7 @@ absl::Status ElfImage::CheckComplete() const {
 absl::Status ElfImage::ParseDynamic() {
   std::string_view entries;
   for (uint64_t i = 0; i < header_.e_phnum; ++i) {
-    Elf64_Phdr segment;
+    Elf64_Phdr segment{};
     ReadAt(bytes_, header_.e_phoff + i * sizeof(segment), &segment);
     segments_.push_back(segment);
     if (segment.p_type == PT_GNU_STACK) executable_stack_ = (segment.p_flags & PF_X) != 0;
