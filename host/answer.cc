@@ -154,19 +154,6 @@ bool ReadHeaderMap(std::string_view bytes, AnswerView* view) {
   return reader.ok();
 }
 
-// HttpHeaders: headers 1, end_of_stream 3.
-bool ReadHttpHeaders(std::string_view bytes, AnswerView* view) {
-  WireReader reader(bytes);
-  while (reader.Next()) {
-    if (reader.Is(1)) {
-      if (!ReadHeaderMap(reader.bytes(), view)) return false;
-    } else if (reader.IsVarint(3)) {
-      view->end_of_stream = reader.varint() != 0;
-    }
-  }
-  return reader.ok();
-}
-
 // StreamedImmediateResponse: oneof headers_response 1, body_response 2,
 // trailers_response 3.
 bool ReadStreamedImmediate(std::string_view bytes, AnswerView* view) {
@@ -198,6 +185,19 @@ std::string WrapBodyHeaders(const std::string& mutation) {
 
 }  // namespace
 
+// HttpHeaders: headers 1, end_of_stream 3.
+bool ReadHttpHeaders(std::string_view bytes, AnswerView* view) {
+  WireReader reader(bytes);
+  while (reader.Next()) {
+    if (reader.Is(1)) {
+      if (!ReadHeaderMap(reader.bytes(), view)) return false;
+    } else if (reader.IsVarint(3)) {
+      view->end_of_stream = reader.varint() != 0;
+    }
+  }
+  return reader.ok();
+}
+
 bool ReadAnswer(callout_field_t field, std::string_view payload, AnswerView* view) {
   switch (field) {
     case CALLOUT_REQUEST_HEADERS_RESPONSE:
@@ -217,14 +217,21 @@ bool ReadAnswer(callout_field_t field, std::string_view payload, AnswerView* vie
   }
 }
 
-bool ReadHeadersMessage(std::string_view message, HeadersMessageView* view) {
-  AnswerView headers;
-  if (!ReadHttpHeaders(message, &headers)) return false;
-  view->end_of_stream = headers.end_of_stream;
-  for (const HeaderSet& header : headers.headers.set) {
-    if (EqualsIgnoreCase(header.key, "content-length")) view->has_content_length = true;
+bool ReadHeadersMessage(std::string_view message, bool find_content_length,
+                        HeadersMessageView* view) {
+  WireReader reader(message);
+  while (reader.Next()) {
+    if (reader.IsVarint(3)) {
+      view->end_of_stream = reader.varint() != 0;
+    } else if (find_content_length && reader.Is(1)) {
+      AnswerView headers;
+      if (!ReadHeaderMap(reader.bytes(), &headers)) return false;
+      for (const HeaderSet& header : headers.headers.set) {
+        if (EqualsIgnoreCase(header.key, "content-length")) view->has_content_length = true;
+      }
+    }
   }
-  return true;
+  return reader.ok();
 }
 
 bool ReadBodyMessage(std::string_view message, std::string_view* body, bool* end_of_stream) {
@@ -233,6 +240,14 @@ bool ReadBodyMessage(std::string_view message, std::string_view* body, bool* end
   *body = view.body;
   *end_of_stream = view.end_of_stream;
   return true;
+}
+
+std::string ToLowerAscii(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
+  }
+  return lower;
 }
 
 bool EqualsIgnoreCase(std::string_view a, std::string_view b) {
@@ -261,11 +276,20 @@ std::string WriteStreamedBody(std::string_view body, bool end_of_stream) {
   return streamed;
 }
 
-std::string WriteImmediateResponse(int http_status) {
+std::string WriteImmediateResponse(int http_status, std::string_view details) {
   std::string status;
   AppendVarint(1, static_cast<uint64_t>(http_status), &status);
   std::string payload;
   AppendBytes(1, status, &payload);
+  if (!details.empty()) AppendBytes(5, details, &payload);
+  return payload;
+}
+
+std::string WriteStreamedImmediateEnd() {
+  std::string body;
+  AppendVarint(2, 1, &body);
+  std::string payload;
+  AppendBytes(2, body, &payload);
   return payload;
 }
 

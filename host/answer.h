@@ -46,31 +46,50 @@ struct AnswerView {
   // StreamedImmediateResponse: which of its parts this is.
   enum class Streamed : uint8_t { kNone, kHeaders, kBody, kTrailers };
   Streamed streamed_part = Streamed::kNone;
+
+  void Clear() {
+    headers.set.clear();
+    headers.remove.clear();
+    headers.present = continue_and_replace = clear_route_cache = end_of_stream = false;
+    body_mutation = Body::kUnchanged;
+    body = {};
+    streamed_part = Streamed::kNone;
+  }
 };
 
 // False if `payload` is not a well-formed message of the type that `field` of
 // ProcessingResponse has. Unknown fields are well formed.
 bool ReadAnswer(callout_field_t field, std::string_view payload, AnswerView* view);
 
-// What the host itself wants to know of HttpHeaders.
+// What the host itself wants to know of HttpHeaders. The header list is only
+// looked into for `has_content_length`, and only if asked.
 struct HeadersMessageView {
   bool end_of_stream = false;
   bool has_content_length = false;
 };
-bool ReadHeadersMessage(std::string_view message, HeadersMessageView* view);
+bool ReadHeadersMessage(std::string_view message, bool find_content_length,
+                        HeadersMessageView* view);
 
 // HttpBody's body and end_of_stream.
 bool ReadBodyMessage(std::string_view message, std::string_view* body, bool* end_of_stream);
 
+// The header list and end_of_stream of HttpHeaders, as `headers.set` and
+// `end_of_stream`.
+bool ReadHttpHeaders(std::string_view message, AnswerView* view);
+
 // Header names compare without case (ASCII).
 bool EqualsIgnoreCase(std::string_view a, std::string_view b);
+std::string ToLowerAscii(std::string_view text);
 
 // Payloads that the host writes itself.
 //
 // BodyResponse with body_mutation.streamed_response.
 std::string WriteStreamedBody(std::string_view body, bool end_of_stream);
-// ImmediateResponse with nothing but a status.
-std::string WriteImmediateResponse(int http_status);
+// ImmediateResponse with a status and details, which Envoy puts into its access
+// log (RESPONSE_CODE_DETAILS) and does not show to the client.
+std::string WriteImmediateResponse(int http_status, std::string_view details);
+// StreamedImmediateResponse that ends the body.
+std::string WriteStreamedImmediateEnd();
 // A further record for a BodyResponse payload that sets or removes one header:
 // protobuf merges repeated records, so it is simply appended to the payload.
 std::string WriteBodyHeaderSet(std::string_view key, std::string_view value);

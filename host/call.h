@@ -47,6 +47,7 @@ struct CallState {
     kReturned = 1,  // the hook has returned DEFERRED
     kFinished = 2,  // the outcome is in `status`
     kExpired = 4,   // the policy has answered; what comes is ignored
+    kDetached = 8,  // the hook runs on a thread kept for blocking ones
   };
 
   // The call that the plugin's pointer `call` belongs to. Only calls made by
@@ -68,6 +69,8 @@ struct CallState {
   AnswerFault fault = AnswerFault::kNone;  // [plugin]
   std::string annotations;                 // [plugin] records beside the answer
   std::string error;                       // [plugin] set_error's text
+  // [plugin] from override_message_timeout; wanted when the call is deferred.
+  std::atomic<uint64_t> timeout_ms{0};
   std::mutex sent_mutex;
   std::vector<Answer> sent;  // answers ahead of the last one, under sent_mutex
 
@@ -78,6 +81,7 @@ struct CallState {
     fault = AnswerFault::kNone;
     annotations.clear();
     error.clear();
+    timeout_ms.store(0, std::memory_order_relaxed);
     sent.clear();
   }
 };

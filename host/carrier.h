@@ -16,12 +16,18 @@ class StreamCarrier {
   enum class Event : uint8_t {
     kSent,      // send() has put an answer into call->sent
     kFinished,  // call->status is set; posted once for each deferred call
+    kClosed,    // a blocking instance has closed its part of the stream
   };
 
   // Makes the transport call Stream::OnPosted(call, event) on the stream's own
   // thread, in the order of posting. The stream lives until it has got every
-  // kFinished that is due to it. Any thread.
+  // kFinished and kClosed that is due to it. Any thread.
   virtual void Post(CallState* call, Event event) = 0;
+
+  // A call has missed its deadline, and its plugin may still read the current
+  // message: keeps the message's bytes until the stream is destroyed. Stream's
+  // own thread.
+  virtual void RetainMessage() = 0;
 
   // Facts of the RPC; the views live as long as the stream. Any thread.
   // "ipv4:10.0.0.7:41312", "ipv6:[::1]:41312" or "unix:/path".

@@ -13,7 +13,15 @@
 namespace callout::host {
 
 struct Chain {
+  Chain() = default;
+  explicit Chain(std::vector<std::shared_ptr<Instance>> in_order) : instances(std::move(in_order)) {
+    for (const auto& instance : instances) {
+      has_match = has_match || !instance->settings().match.empty();
+    }
+  }
+
   std::vector<std::shared_ptr<Instance>> instances;  // in request order
+  bool has_match = false;                            // some serve some streams only
 };
 
 // The chain that new streams get. Any thread.

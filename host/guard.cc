@@ -39,21 +39,22 @@ Violation CheckBody(const Situation& situation, const AnswerView& view) {
   return Violation::kNone;
 }
 
-// A streamed local reply takes the place of the upstream: request side only, and
-// not where Envoy holds a body for the answer.
+// A streamed local reply takes the place of the upstream: only as the answer to
+// request headers, and not where Envoy holds a body for the answer.
 Violation CheckStreamedImmediate(const Situation& situation) {
   const bool mode_allows = situation.body_mode == CALLOUT_BODY_NONE ||
                            situation.body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
-  return IsRequestPhase(situation.phase) && mode_allows ? Violation::kNone : Violation::kWrongType;
+  return situation.phase == CALLOUT_REQUEST_HEADERS && mode_allows ? Violation::kNone
+                                                                   : Violation::kWrongType;
 }
 
 }  // namespace
 
 std::string_view ViolationName(Violation violation) {
   static constexpr std::array<std::string_view, kViolationCount> kNames = {
-      "none",         "wrong_type",     "second_answer",  "malformed",
-      "too_large",    "illegal_header", "illegal_body",   "bad_status",
-      "error_status", "deadline",       "body_too_large", "defer_limit"};
+      "none",           "wrong_type",   "second_answer", "malformed",    "too_large",
+      "illegal_header", "illegal_body", "bad_status",    "error_status", "deadline",
+      "body_too_large", "defer_limit",  "body_lost"};
   return kNames[static_cast<size_t>(violation)];
 }
 

@@ -39,8 +39,9 @@ enum class Violation : uint8_t {
   kDeadline,       // deadline: no answer in time
   kBodyTooLarge,   // body_too_large: over the instance's whole_body_bytes_max
   kDeferLimit,     // defer_limit: over --max_deferred
+  kBodyLost,       // body_lost: a whole body could not be given back to Envoy
 };
-inline constexpr size_t kViolationCount = 12;
+inline constexpr size_t kViolationCount = 13;
 
 std::string_view ViolationName(Violation violation);
 
@@ -66,7 +67,8 @@ struct Situation {
 // Whether `field` with the content `view` may answer the message of `situation`.
 Violation CheckAnswer(const Situation& situation, callout_field_t field, const AnswerView& view);
 
-// Whether Envoy applies this mutation without an error of its own.
+// Whether Envoy applies this mutation without an error of its own, as far as it
+// can be told without the headers.
 bool IsLegalMutation(const HeaderMutationView& mutation);
 
 }  // namespace callout::host

@@ -67,6 +67,7 @@ class Instance {
 
   // True if a message of `phase` is for this instance.
   bool Wants(callout_phase_t phase) const { return (phases_ & CALLOUT_PHASE_BIT(phase)) != 0; }
+  bool has_stream_close() const { return plugin_->hooks().stream_close != nullptr; }
   bool has_stream_cancel() const { return plugin_->hooks().stream_cancel != nullptr; }
 
   // The following call hooks on the calling thread. `state->call` has been

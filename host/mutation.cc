@@ -9,14 +9,6 @@ namespace callout::host {
 
 namespace {
 
-std::string ToLower(std::string_view name) {
-  std::string lower(name);
-  for (char& c : lower) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-  }
-  return lower;
-}
-
 // Envoy ignores their removal whatever its mutation rules are.
 bool IsRemovable(std::string_view lower_name) {
   return !lower_name.empty() && lower_name.front() != ':' && lower_name != "host";
@@ -60,7 +52,7 @@ void ReadHeaderMap(std::string_view map, std::vector<Header>* headers) {
     header.record.assign(reader.bytes());
     WireReader fields(reader.bytes());
     while (fields.Next()) {
-      if (fields.Is(1)) header.name = ToLower(fields.bytes());
+      if (fields.Is(1)) header.name = ToLowerAscii(fields.bytes());
     }
     headers->push_back(std::move(header));
   }
@@ -73,7 +65,7 @@ void RemoveHeader(const std::string& name, std::vector<Header>* headers) {
 }
 
 void SetHeader(const HeaderSet& set, std::vector<Header>* headers) {
-  std::string name = ToLower(set.key);
+  std::string name = ToLowerAscii(set.key);
   std::string record = WriteHeaderValue(name, set.value);
   if (!set.append) RemoveHeader(name, headers);
   headers->push_back({std::move(name), std::move(record)});
@@ -82,14 +74,14 @@ void SetHeader(const HeaderSet& set, std::vector<Header>* headers) {
 }  // namespace
 
 MergedHeaders::Effect& MergedHeaders::EffectOn(std::string_view name) {
-  auto [it, is_new] = index_.try_emplace(ToLower(name), effects_.size());
+  auto [it, is_new] = index_.try_emplace(ToLowerAscii(name), effects_.size());
   if (is_new) effects_.push_back({std::string(name), false, {}});
   return effects_[it->second];
 }
 
 void MergedHeaders::Add(const HeaderMutationView& mutation) {
   for (std::string_view name : mutation.remove) {
-    if (!IsRemovable(ToLower(name))) continue;
+    if (!IsRemovable(ToLowerAscii(name))) continue;
     Effect& effect = EffectOn(name);
     effect.replaces = true;
     effect.values.clear();
@@ -137,7 +129,7 @@ std::string ApplyHeaderMutation(std::string_view message, const HeaderMutationVi
     }
   }
   for (std::string_view key : mutation.remove) {
-    const std::string name = ToLower(key);
+    const std::string name = ToLowerAscii(key);
     if (IsRemovable(name)) RemoveHeader(name, &headers);
   }
   for (const HeaderSet& set : mutation.set) SetHeader(set, &headers);
@@ -148,12 +140,38 @@ std::string ApplyHeaderMutation(std::string_view message, const HeaderMutationVi
   return out + rest;
 }
 
-std::string ReplaceBody(std::string_view message, std::string_view body) {
-  std::string out;
-  if (!body.empty()) AppendBytes(1, body, &out);
+bool FitsHeaderLimits(std::string_view message, const HeaderMutationView& mutation,
+                      size_t header_count_max, size_t header_bytes_max) {
+  if (mutation.set.empty()) return true;
+  // First as if nothing were replaced or removed, which nearly always settles it.
+  size_t bytes = message.size();
+  for (const HeaderSet& header : mutation.set) bytes += header.key.size() + header.value.size();
+  size_t count = mutation.set.size();
   WireReader reader(message);
   while (reader.Next()) {
-    if (!reader.Is(1)) out.append(reader.record());
+    if (!reader.Is(1)) continue;
+    WireReader map(reader.bytes());
+    while (map.Next()) ++count;
+  }
+  if (count <= header_count_max && bytes <= header_bytes_max) return true;
+  AnswerView after;
+  const std::string applied = ApplyHeaderMutation(message, mutation);
+  if (!ReadHttpHeaders(applied, &after)) return true;  // Envoy does not send such a message
+  bytes = 0;
+  for (const HeaderSet& header : after.headers.set) {
+    bytes += header.key.size() + header.value.size();
+  }
+  return after.headers.set.size() <= header_count_max && bytes <= header_bytes_max;
+}
+
+std::string WriteBodyMessage(std::string_view message, std::string_view body, bool end_of_stream) {
+  std::string out;
+  out.reserve(body.size() + 32);
+  if (!body.empty()) AppendBytes(1, body, &out);
+  if (end_of_stream) AppendVarint(2, 1, &out);
+  WireReader reader(message);
+  while (reader.Next()) {
+    if (reader.number() > 2) out.append(reader.record());
   }
   return out;
 }
@@ -161,10 +179,13 @@ std::string ReplaceBody(std::string_view message, std::string_view body) {
 std::string ReplaceMessage(std::string_view request, callout_phase_t phase,
                            std::string_view message) {
   std::string out;
+  out.reserve(message.size() + 64);
   AppendBytes(phase, message, &out);
   WireReader reader(request);
   while (reader.Next()) {
-    if (!reader.Is(phase)) out.append(reader.record());
+    const bool is_oneof_member =
+        reader.number() >= CALLOUT_REQUEST_HEADERS && reader.number() <= CALLOUT_RESPONSE_TRAILERS;
+    if (!is_oneof_member) out.append(reader.record());
   }
   return out;
 }

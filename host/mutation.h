@@ -29,6 +29,10 @@ class MergedHeaders {
   bool empty() const { return effects_.empty(); }
   // The number of entries in the longer list of the mutation.
   size_t entries() const;
+  // True if a header of this name, in lower case, is set or removed.
+  bool Mentions(std::string_view lower_name) const {
+    return index_.find(std::string(lower_name)) != index_.end();
+  }
   // A HeaderMutation payload.
   std::string Write() const;
 
@@ -48,8 +52,14 @@ class MergedHeaders {
 // would; fields other than the header list are kept.
 std::string ApplyHeaderMutation(std::string_view message, const HeaderMutationView& mutation);
 
-// `message` (HttpBody) with another body; its other fields are kept.
-std::string ReplaceBody(std::string_view message, std::string_view body);
+// Whether `message` (HttpHeaders or HttpTrailers) is within limits on the number
+// and the bytes (names and values) of headers once `mutation` has been applied.
+bool FitsHeaderLimits(std::string_view message, const HeaderMutationView& mutation,
+                      size_t header_count_max, size_t header_bytes_max);
+
+// `message` (HttpBody) with another body and end_of_stream; its other fields are
+// kept.
+std::string WriteBodyMessage(std::string_view message, std::string_view body, bool end_of_stream);
 
 // `request` (ProcessingRequest) around another message of the same phase.
 std::string ReplaceMessage(std::string_view request, callout_phase_t phase,

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "host/annotations.h"
 #include "host/carrier.h"
 #include "host/envelope.h"
 #include "host/instance.h"
@@ -62,10 +63,16 @@ callout_status_t Send(callout_call_t* call, callout_field_t field, const callout
     state->sent.push_back(std::move(answer));
   }
   // The stream looks at `sent` itself once the hook has returned.
-  if ((state->flags.load(std::memory_order_acquire) & CallState::kReturned) != 0) {
+  constexpr uint32_t kElsewhere = CallState::kReturned | CallState::kDetached;
+  if ((state->flags.load(std::memory_order_acquire) & kElsewhere) != 0) {
     state->carrier->Post(state, StreamCarrier::Event::kSent);
   }
   return CALLOUT_OK;
+}
+
+void NoteTimeout(CallState* state, std::string_view records) {
+  const uint64_t timeout_ms = ReadTimeoutMs(records);
+  if (timeout_ms > 0) state->timeout_ms.store(timeout_ms, std::memory_order_release);
 }
 
 callout_status_t Annotate(callout_call_t* call, callout_field_t field, callout_bytes_t message) {
@@ -82,12 +89,14 @@ callout_status_t Annotate(callout_call_t* call, callout_field_t field, callout_b
     case CALLOUT_OVERRIDE_MESSAGE_TIMEOUT:
     case CALLOUT_TYPED_DYNAMIC_METADATA:
       AppendRecord(field, ToView(message), &state->annotations);
+      NoteTimeout(state, state->annotations);
       return CALLOUT_OK;
     case CALLOUT_WHOLE_RESPONSE: {
       Answer answer;
       if (!SplitResponse(ToView(message), &answer, &state->annotations) || answer.field != 0) {
         return CALLOUT_INVALID_ARGUMENT;
       }
+      NoteTimeout(state, ToView(message));
       return CALLOUT_OK;
     }
     default:

@@ -11,13 +11,18 @@
 //     arm_timer(stream.deadline_ns());
 //     if (stream.closed()) delete it;
 //
-// A message's bytes must stay where they are until wants_message() is true
-// again or the stream is closed. Messages are taken one at a time: while a call
-// is deferred the next one waits in the transport, whose flow control holds the
-// client back; so answers keep the order of the messages.
+// A message's bytes must stay where they are until wants_message() is true again
+// or the stream is closed, and longer if it asks so (StreamCarrier::RetainMessage).
+// Messages are taken one at a time: while a call is deferred the next one waits in
+// the transport, whose flow control holds the client back; so answers keep the
+// order of the messages.
 //
 // Not thread-safe: all functions are called by one thread at a time. Other
 // threads reach it through StreamCarrier::Post only.
+//
+// The code is in three files: stream.cc (messages in, answers out, the ends),
+// stream_calls.cc (the way through the chain, deferral, deadlines) and
+// stream_settle.cc (what a hook came to; bodies).
 #ifndef CALLOUT_HOST_STREAM_H_
 #define CALLOUT_HOST_STREAM_H_
 
@@ -31,9 +36,12 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "host/annotations.h"
 #include "host/carrier.h"
 #include "host/chain.h"
+#include "host/chain_message.h"
 #include "host/envelope.h"
+#include "host/exchange.h"
 #include "host/guard.h"
 #include "host/stream_environment.h"
 
@@ -65,95 +73,126 @@ class Stream {
   uint64_t deadline_ns() const { return deadline_ns_; }
 
  private:
-  // One instance's part of the stream.
+  // One instance's part of the stream. Arrays are by direction.
   struct Part {
+    enum class Openness : uint8_t { kUnopened, kOpen, kRefused };
+
     CallState state;
-    bool open = false;     // close is owed
-    bool usable = true;    // false: gets no more calls of this stream
-    bool late = false;     // a call of it has expired and is not finished yet
-    bool altered[2] = {};  // has changed or kept body bytes of [direction]
+    Openness openness = Openness::kUnopened;
+    bool usable = true;                   // false: gets no more calls of this stream
+    bool late = false;                    // a call of it has expired and is not finished yet
+    bool gave_mode = false;               // the current message's answer has a mode_override
+    std::array<bool, 2> altered{};        // has changed or kept body bytes
+    std::array<bool, 2> body_called{};    // has been given body bytes
+    std::array<bool, 2> body_given_up{};  // too large: the rest passes unseen
+    std::array<uint64_t, 2> body_offset{};
+    std::array<std::string, 2> gathered;  // of a whole body
+    // While a call is deferred or runs on the blocking pool:
+    ChainMessage* waiting = nullptr;
+    uint64_t deadline_ns = 0;
+    void* stream_then = nullptr;  // call.stream, and whether open, when it began to wait
+    bool open_then = false;
+    std::vector<SharedBytes> retained;  // what an expired call may still read
   };
 
-  // What is known of one direction of the HTTP exchange.
-  struct Direction {
-    enum class ContentLength : uint8_t { kUnknown, kAbsent, kPresent };
-
-    callout_body_mode_t body_mode = CALLOUT_BODY_NONE;
-    bool headers_seen = false;
-    bool body_seen = false;
-    bool ended = false;
-    ContentLength content_length = ContentLength::kUnknown;
-    uint64_t body_offset = 0;
+  // How far a message got.
+  enum class Progress : uint8_t {
+    kDone,     // through the chain
+    kWaits,    // for a deferred call
+    kAhead,    // others go first
+    kStopped,  // the stream has ended, or answers nothing more
   };
+  // What became of a message at one instance.
+  enum class Step : uint8_t { kPassed, kWaits, kAhead };
 
-  // The message on its way through the chain.
-  struct Current {
-    callout_phase_t phase = 0;
-    std::string_view request;
-    std::string_view message;
-    std::string_view body;  // of a body phase
-    bool end_of_stream = false;
-    bool first = false;
-    bool no_response = false;  // the answer is to be left out
-    uint64_t body_offset = 0;
-    Answer answer;  // field 0: the phase's empty one
-    std::string annotations;
-  };
-
-  Direction& direction() { return directions_[IsRequestPhase(current_.phase) ? 0 : 1]; }
-  size_t direction_index() const { return IsRequestPhase(current_.phase) ? 0 : 1; }
-  Part& PartAt(size_t position);
-  void InitializeState(Instance* instance, CallState* state);
-
-  // Message in.
-  void Remember(const RequestView& view);
-  absl::Status Enter(const RequestView& view);
-  absl::Status EnterHeaders(const RequestView& view);
-  absl::Status EnterBody(const RequestView& view);
-
-  // Through the chain.
-  void OpenParts();
-  void Run();
-  bool Invoke(Part* part);  // false: deferred
-  void FillCall(Part* part);
-  void Settle(Part* part, callout_status_t status);
-  void TakeAnswer(Part* part);
-  void TakeNoResponse(Part* part);
-  void TakeSent(Part* part);
-  void Replace(Part* part, Violation violation);
-  void Fault(Part* part, Violation violation, absl::Status status);
-  void Deny(int http_status);
-  void Release();
-
-  // Answer out.
-  void EmitAnswer();
-  void AdaptBodyAnswer();
-  void SetContentLength(const AnswerView& view);
+  // --- stream.cc ---
+  bool Remember(const RequestView& view);
+  void MatchParts(const RequestView& view);
+  void EmitAnswer(ChainMessage* message);
+  Answer MakeBodyAnswer(ChainMessage* message);
+  bool SetsContentLength(const ChainMessage& message) const;
+  void AppendContentLength(const ChainMessage& message, size_t body_bytes, Answer* answer) const;
+  std::string MakeAnnotations(ChainMessage* message);
+  void CompleteModes(ChainMessage* message, ModeOverride* override);
   void Emit(Answer answer, std::string_view annotations);
-
-  void Notify(const Part& part);
+  void EmitImmediate(Answer answer, std::string_view annotations);
+  void Release();
   void End(absl::Status status);
+  void Notify(const Part& part);
   void CloseIfIdle();
+  void ClosePart(Part* part);
+
+  // --- stream_calls.cc ---
+  void InitializeState(Instance* instance, CallState* state);
+  Part& PartAt(const ChainMessage& message, size_t position);
+  Part* PartOf(const CallState* state);
+  void Run();
+  Progress Advance(ChainMessage* message);
+  bool HasAheadOf(const ChainMessage& message) const;
+  void PutAhead(const ChainMessage& of, std::unique_ptr<ChainMessage> message);
+  bool HasLaterReader(const ChainMessage& message);
+  bool BeginReplacedBody(ChainMessage* message);
+  Step Visit(ChainMessage* message, Part* part);
+  Step Invoke(ChainMessage* message, Part* part);
+  Step Dispatch(ChainMessage* message, Part* part);
+  void RunDispatched(Part* part);
+  void OpenPart(Part* part);
+  void FillCall(const ChainMessage& message, Part* part);
+  void Wait(ChainMessage* message, Part* part);
+  void AskForTime(ChainMessage* message, Part* part);
+  void OnFinished(Part* part);
+  void Expire(Part* part, bool over_limit);
+  void Retain(const ChainMessage& message, Part* part);
+  void UpdateDeadline();
+
+  // --- stream_settle.cc ---
+  void Settle(ChainMessage* message, Part* part, callout_status_t status);
+  void TakeAnswer(ChainMessage* message, Part* part);
+  void ShowToLater(ChainMessage* message, const AnswerView& view);
+  void TakeNoResponse(ChainMessage* message, Part* part);
+  void TakeSent(ChainMessage* message, Part* part);
+  void TakeSentChunk(ChainMessage* message, Part* part, const AnswerView& view);
+  void TakeReply(ChainMessage* message, Part* part, Answer answer, const AnswerView& view);
+  void FinishReply();
+  Violation Check(const ChainMessage& message, callout_field_t field, const AnswerView& view) const;
+  // An answer of a wrong form: unless the operator says otherwise it is left
+  // out, and the message passes as if the hook had set nothing.
+  void Replace(ChainMessage* message, Part* part, Violation violation) {
+    Fault(message, part, violation, absl::OkStatus());
+  }
+  void Fault(ChainMessage* message, Part* part, Violation violation, absl::Status status);
+  void Deny(int http_status, Violation violation);
+  bool Gather(ChainMessage* message, Part* part);
+  void TakeTooLarge(ChainMessage* message, Part* part);
+  Step FlushGathered(ChainMessage* message, Part* part);
+  bool holds_body() const;
+  size_t kept_bytes() const;
+
+  static size_t DirectionOf(const ChainMessage& message) { return message.phase % 2; }
 
   StreamEnvironment* const environment_;
   StreamCarrier* const carrier_;
   const std::shared_ptr<const Chain> chain_;
+  const size_t part_count_;
   const std::unique_ptr<Part[]> parts_;
   const uint64_t id_;
 
-  std::array<Direction, 2> directions_;  // request, response
-  Current current_;
-  std::string attributes_;  // records, oldest first
-  std::string metadata_context_;
-  bool has_protocol_config_ = false;
-  bool observability_ = false;
-  bool opened_ = false;
+  Exchange exchange_;
+  ChainMessage root_;  // the message of Envoy's that is on its way
+  // Those that go before it: chunks that an instance has sent ahead of its
+  // answer, and gathered bodies that have to go before trailers.
+  std::vector<std::unique_ptr<ChainMessage>> ahead_;
+  SharedBytes attributes_;  // records, oldest first; null: none
+  SharedBytes metadata_context_;
+  bool matched_ = false;
   bool busy_ = false;      // a message is on its way
   bool silenced_ = false;  // after an immediate response nothing is sent
   bool half_closed_ = false;
   bool closed_ = false;
-  size_t position_ = 0;      // in the chain, of the message on its way
-  Part* waiting_ = nullptr;  // whose call is deferred
+  size_t closing_ = 0;  // parts that blocking instances are closing
+  // The instance that has begun a streamed immediate response, and how far it is.
+  Part* reply_part_ = nullptr;
+  bool reply_ended_ = false;
   uint64_t deadline_ns_ = 0;
   std::atomic<bool> cancelled_{false};
   std::vector<std::string> output_;

@@ -8,18 +8,30 @@
 #include <cstdint>
 
 #include "absl/status/statusor.h"
+#include "host/blocking_pool.h"
 #include "host/chain.h"
 #include "host/metrics.h"
 
 namespace callout::host {
 
 struct StreamLimits {
-  // How long a deferred call may take before the policy answers for it.
+  // How long a deferred or blocking call may take before the policy answers.
   uint64_t hook_deadline_ms = 150;
+  // The time asked of Envoy, with override_message_timeout, for a call that is
+  // deferred; 0: none is asked. A plugin may ask for its own.
+  uint64_t defer_budget_ms = 0;
   // Deferred calls outstanding in the whole process.
   size_t deferred_max = 10000;
-  // Attributes and metadata kept for one stream.
+  // What is kept for one stream: attributes, metadata, and bodies that are
+  // gathered for instances that want them whole.
   size_t stream_memory_bytes_max = 67108864;
+  // Threads for the hooks of blocking instances.
+  size_t blocking_threads_max = 16;
+  // Envoy's limits on the headers that a mutation results in; over them it
+  // answers 500 (HttpConnectionManager: max_headers_count and
+  // max_request_headers_kb, here in bytes).
+  size_t header_count_max = 100;
+  size_t header_bytes_max = 61440;
 };
 
 // CLOCK_MONOTONIC, in nanoseconds: the clock of every deadline here.
@@ -41,6 +53,7 @@ class StreamEnvironment {
   ChainSource& chains() { return *chains_; }
   Metrics& metrics() { return *metrics_; }
   const MetricIds& ids() const { return ids_; }
+  BlockingPool& blocking_pool() { return blocking_pool_; }
 
   uint64_t NextStreamId() { return next_stream_id_.fetch_add(1, std::memory_order_relaxed); }
 
@@ -52,7 +65,10 @@ class StreamEnvironment {
 
  private:
   StreamEnvironment(const StreamLimits& limits, ChainSource* chains, Metrics* metrics)
-      : limits_(limits), chains_(chains), metrics_(metrics) {}
+      : limits_(limits),
+        chains_(chains),
+        metrics_(metrics),
+        blocking_pool_(limits.blocking_threads_max, metrics) {}
 
   const StreamLimits limits_;
   ChainSource* const chains_;
@@ -60,6 +76,7 @@ class StreamEnvironment {
   MetricIds ids_{};
   std::atomic<uint64_t> next_stream_id_{1};
   std::atomic<size_t> deferred_{0};
+  BlockingPool blocking_pool_;  // last: its jobs use the others
 };
 
 }  // namespace callout::host

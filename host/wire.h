@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 
@@ -52,9 +53,15 @@ class WireReader {
   uint32_t number() const { return number_; }
   bool Is(uint32_t number) const { return number_ == number && type_ == 2; }
   bool IsVarint(uint32_t number) const { return number_ == number && type_ == 0; }
+  bool IsFixed64(uint32_t number) const { return number_ == number && type_ == 1; }
   std::string_view bytes() const { return bytes_; }  // where Is()
   uint64_t varint() const { return varint_; }        // where IsVarint()
-  std::string_view record() const {                  // tag and value
+  uint64_t fixed64() const {                         // where IsFixed64()
+    uint64_t value;
+    std::memcpy(&value, bytes_.data(), sizeof(value));
+    return value;
+  }
+  std::string_view record() const {  // tag and value
     return {record_, static_cast<size_t>(cursor_ - record_)};
   }
 

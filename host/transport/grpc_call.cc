@@ -82,9 +82,9 @@ void GrpcCall::OnRead(bool ok) {
     return;
   }
   // A message that lies in one slice is used where it is.
-  if (!incoming_.TrySingleSlice(&message_).ok()) (void)incoming_.DumpToSingleSlice(&message_);
+  if (!incoming_.TrySingleSlice(message_).ok()) (void)incoming_.DumpToSingleSlice(message_);
   incoming_.Clear();
-  stream_->OnMessage({reinterpret_cast<const char*>(message_.begin()), message_.size()});
+  stream_->OnMessage({reinterpret_cast<const char*>(message_->begin()), message_->size()});
 }
 
 // Does what the stream's state asks for, and goes when nothing is left to do.
@@ -108,7 +108,7 @@ void GrpcCall::Pump() {
 
 void GrpcCall::StartRead() {
   reading_ = true;
-  message_ = grpc::Slice();
+  *message_ = grpc::Slice();
   io_.Read(&incoming_, &read_);
 }
 
@@ -137,6 +137,11 @@ void GrpcCall::OnDeadline(uint64_t now_ns) {
 void GrpcCall::Post(CallState* call, Event event) {
   posted_.fetch_add(1, std::memory_order_relaxed);
   queue_->Post(this, call, event);
+}
+
+void GrpcCall::RetainMessage() {
+  later_messages_.push_back(std::make_unique<grpc::Slice>());
+  message_ = later_messages_.back().get();
 }
 
 // Facts that cost something are read when a plugin asks for the first.

@@ -11,10 +11,12 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "host/carrier.h"
 #include "host/stream.h"
@@ -47,6 +49,7 @@ class GrpcCall final : public StreamCarrier {
 
   // StreamCarrier
   void Post(CallState* call, Event event) override;
+  void RetainMessage() override;
   std::string_view peer() const override;
   std::string_view listener() const override;
   std::string_view peer_identity() const override;
@@ -66,7 +69,11 @@ class GrpcCall final : public StreamCarrier {
   Io io_;
   std::optional<Stream> stream_;
   grpc::ByteBuffer incoming_;
-  grpc::Slice message_;  // what the stream's current message lies in
+  // What the stream's current message lies in. A small one lies in the object
+  // itself, so one that is retained stays there and the next gets another.
+  grpc::Slice first_message_;
+  grpc::Slice* message_ = &first_message_;
+  std::vector<std::unique_ptr<grpc::Slice>> later_messages_;
   std::deque<std::string> outgoing_;
   uint64_t deadline_ns_ = 0;
   bool reading_ = false;

@@ -83,6 +83,8 @@ class FakeCarrier final : public StreamCarrier {
     std::lock_guard<std::mutex> lock(mutex_);
     posted_.emplace_back(call, event);
   }
+  void RetainMessage() override { ++retained; }
+  int retained = 0;
   // Hands what was posted to the stream, as a transport's thread would.
   size_t Deliver(Stream* stream) {
     std::vector<std::pair<CallState*, Event>> posted;
@@ -132,16 +134,16 @@ class StreamTest : public testing::Test {
   }
 
   void Begin() {
-    auto chain = std::make_shared<Chain>();
+    std::vector<std::shared_ptr<Instance>> instances;
     for (size_t i = 0; i < plugins_.size(); ++i) {
       FakePlugin::creating = plugins_[i].get();
       absl::StatusOr<std::shared_ptr<Instance>> instance =
           Instance::Create(plugins_[i]->Load(), "fake" + std::to_string(i), "", settings_[i],
                            {.metrics = &metrics_, .message_bytes_max = message_bytes_max_});
       ASSERT_TRUE(instance.ok()) << instance.status();
-      chain->instances.push_back(*std::move(instance));
+      instances.push_back(*std::move(instance));
     }
-    chains_ = std::make_unique<ChainSource>(std::move(chain));
+    chains_ = std::make_unique<ChainSource>(std::make_shared<Chain>(std::move(instances)));
     absl::StatusOr<std::unique_ptr<StreamEnvironment>> environment =
         StreamEnvironment::Create(limits_, chains_.get(), &metrics_);
     ASSERT_TRUE(environment.ok()) << environment.status();

@@ -1,0 +1,175 @@
+#include "host/chain_answer.h"
+
+#include <utility>
+
+#include "host/envelope.h"
+#include "host/guard.h"
+#include "host/wire.h"
+
+namespace callout::host {
+
+namespace {
+
+bool IsHeadersAnswer(callout_field_t field) {
+  return field == CALLOUT_REQUEST_HEADERS_RESPONSE || field == CALLOUT_RESPONSE_HEADERS_RESPONSE;
+}
+
+bool IsTrailersAnswer(callout_field_t field) {
+  return field == CALLOUT_REQUEST_TRAILERS_RESPONSE || field == CALLOUT_RESPONSE_TRAILERS_RESPONSE;
+}
+
+// Field numbers of CommonResponse.
+constexpr uint32_t kStatus = 1;
+constexpr uint32_t kHeaderMutation = 2;
+constexpr uint32_t kBodyMutation = 3;
+constexpr uint32_t kClearRouteCache = 5;
+// The first field of HeadersResponse and BodyResponse (CommonResponse) and of
+// TrailersResponse (HeaderMutation).
+constexpr uint32_t kResponse = 1;
+
+// Keeps the records of an answer that Merge does not understand.
+void CollectRest(const Answer& answer, std::string* common_rest, std::string* rest) {
+  WireReader outer(answer.payload());
+  while (outer.Next()) {
+    if (!outer.Is(kResponse)) {
+      rest->append(outer.record());
+      continue;
+    }
+    if (IsTrailersAnswer(answer.field)) continue;
+    WireReader common(outer.bytes());
+    while (common.Next()) {
+      const uint32_t number = common.number();
+      const bool known = number == kStatus || number == kHeaderMutation ||
+                         number == kBodyMutation || number == kClearRouteCache;
+      if (!known) common_rest->append(common.record());
+    }
+  }
+}
+
+}  // namespace
+
+bool ChainAnswer::continue_and_replace() const {
+  if (merged_.has_value()) return merged_->continue_and_replace;
+  return single_ != nullptr && view_.continue_and_replace;
+}
+
+AnswerView::Body ChainAnswer::body_mutation() const {
+  if (merged_.has_value()) return merged_->body_mutation;
+  return single_ == nullptr ? AnswerView::Body::kUnchanged : view_.body_mutation;
+}
+
+std::string_view ChainAnswer::body() const {
+  if (merged_.has_value()) return merged_->body;
+  return single_ == nullptr ? std::string_view() : view_.body;
+}
+
+bool ChainAnswer::MentionsHeader(std::string_view lower_name) const {
+  if (merged_.has_value()) return merged_->headers.Mentions(lower_name);
+  if (single_ == nullptr) return false;
+  for (const HeaderSet& header : view_.headers.set) {
+    if (EqualsIgnoreCase(header.key, lower_name)) return true;
+  }
+  for (std::string_view name : view_.headers.remove) {
+    if (EqualsIgnoreCase(name, lower_name)) return true;
+  }
+  return false;
+}
+
+bool ChainAnswer::Add(Answer* answer) {
+  if (empty()) {
+    single_ = answer;
+    return true;
+  }
+  // The first answer was merged already if SetBody came before this one.
+  const AnswerView& view = single_ == nullptr ? view_ : scratch_;
+  Expand();
+  MergedHeaders headers = merged_->headers;
+  headers.Add(view.headers);
+  if (headers.entries() > kHeaderMutationEntriesMax) return false;
+  Merge(*answer, view);
+  return true;
+}
+
+void ChainAnswer::SetBody(AnswerView::Body mutation, std::string_view body) {
+  Expand();
+  merged_->body_mutation = mutation;
+  merged_->body = body;
+}
+
+void ChainAnswer::Expand() {
+  if (merged_.has_value()) return;
+  merged_.emplace();
+  // single_ stays set, so that slot() keeps off view_, which views point into.
+  if (single_ != nullptr) Merge(*single_, view_);
+}
+
+void ChainAnswer::Merge(const Answer& answer, const AnswerView& view) {
+  merged_->has_headers = merged_->has_headers || view.headers.present;
+  merged_->headers.Add(view.headers);
+  merged_->continue_and_replace = merged_->continue_and_replace || view.continue_and_replace;
+  merged_->clear_route_cache = merged_->clear_route_cache || view.clear_route_cache;
+  // Envoy reads the body of a header answer only if it replaces the message.
+  const bool body_counts = !IsHeadersAnswer(answer.field) || view.continue_and_replace;
+  if (body_counts && view.body_mutation != AnswerView::Body::kUnchanged) {
+    merged_->body_mutation = view.body_mutation;
+    merged_->body = view.body;
+    merged_->end_of_stream = view.end_of_stream;
+  }
+  CollectRest(answer, &merged_->common_rest, &merged_->rest);
+}
+
+std::string ChainAnswer::WriteCommon() const {
+  std::string common;
+  if (merged_->continue_and_replace) AppendVarint(kStatus, 1, &common);
+  // An empty mutation is sent where there was one: with it Envoy obeys
+  // clear_route_cache.
+  if (merged_->has_headers) AppendBytes(kHeaderMutation, merged_->headers.Write(), &common);
+  switch (merged_->body_mutation) {
+    case AnswerView::Body::kUnchanged:
+      break;
+    case AnswerView::Body::kReplaced:
+    case AnswerView::Body::kStreamed:  // put into its form by the body mode later
+      AppendBytesHead(kBodyMutation, BytesSize(1, merged_->body.size()), &common);
+      AppendBytes(1, merged_->body, &common);
+      break;
+    case AnswerView::Body::kCleared:
+      AppendBytesHead(kBodyMutation, 2, &common);
+      AppendVarint(2, 1, &common);
+      break;
+  }
+  if (merged_->clear_route_cache) AppendVarint(kClearRouteCache, 1, &common);
+  return common + merged_->common_rest;
+}
+
+Answer ChainAnswer::Take(callout_field_t field) {
+  Answer out;
+  if (merged_.has_value()) {
+    std::string payload;
+    if (IsTrailersAnswer(field)) {
+      if (merged_->has_headers) AppendBytes(kResponse, merged_->headers.Write(), &payload);
+    } else {
+      AppendBytes(kResponse, WriteCommon(), &payload);
+    }
+    payload += merged_->rest;
+    BuildRecord(field, payload, &out);
+  } else if (single_ != nullptr) {
+    out = std::move(*single_);
+  } else {
+    BuildRecord(field, std::string_view(), &out);
+  }
+  Clear();
+  return out;
+}
+
+AnswerView* ChainAnswer::slot() {
+  AnswerView* slot = single_ == nullptr ? &view_ : &scratch_;
+  slot->Clear();
+  return slot;
+}
+
+void ChainAnswer::Clear() {
+  single_ = nullptr;
+  merged_.reset();
+}
+
+}  // namespace callout::host

@@ -1,0 +1,81 @@
+// What the instances of a chain have answered to one message, made into the one
+// answer that has the effect of all.
+//
+// The answer of a single instance goes out as it is, unknown fields and all. Only
+// when a second one answers are they merged: header mutations by their net effect
+// (host/mutation.h), the last body, clear_route_cache if anyone wants it, and
+// every unknown field.
+//
+// Views point into the instances' own answers, which stay where they are until
+// the message is done. Not thread-safe; a part of Stream.
+#ifndef CALLOUT_HOST_CHAIN_ANSWER_H_
+#define CALLOUT_HOST_CHAIN_ANSWER_H_
+
+#include <callout/plugin.h>
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "host/answer.h"
+#include "host/call.h"
+#include "host/mutation.h"
+
+namespace callout::host {
+
+class ChainAnswer {
+ public:
+  // No instance has answered yet.
+  bool empty() const { return single_ == nullptr && !merged_.has_value(); }
+  bool continue_and_replace() const;
+  // The body that goes out so far, of a body answer or CONTINUE_AND_REPLACE.
+  AnswerView::Body body_mutation() const;
+  std::string_view body() const;
+  // True if the answer sets or removes a header of this name (in lower case).
+  bool MentionsHeader(std::string_view lower_name) const;
+  // The answer of a single instance, unchanged; null if there is none or several.
+  const AnswerView* single() const {
+    return single_ != nullptr && !merged_.has_value() ? &view_ : nullptr;
+  }
+
+  // Where the next answer is to be read to, before Add; blank.
+  AnswerView* slot();
+  // Adds what has been read into slot(). `answer` stays where it is until
+  // Clear(). False, with nothing added, if the merged header mutation would have
+  // more entries than Envoy takes.
+  bool Add(Answer* answer);
+  // Gives the message another body than the instances so far have.
+  void SetBody(AnswerView::Body mutation, std::string_view body);
+
+  // The record of `field` of ProcessingResponse; the answer is empty after it.
+  Answer Take(callout_field_t field);
+  void Clear();
+
+ private:
+  struct Merged {
+    MergedHeaders headers;
+    bool has_headers = false;
+    bool continue_and_replace = false;
+    bool clear_route_cache = false;
+    AnswerView::Body body_mutation = AnswerView::Body::kUnchanged;
+    std::string_view body;
+    bool end_of_stream = false;
+    std::string common_rest;  // unknown records of CommonResponse
+    std::string rest;         // and of what is around it
+  };
+
+  // Turns what there is into a merged answer.
+  void Expand();
+  void Merge(const Answer& answer, const AnswerView& view);
+  std::string WriteCommon() const;
+
+  Answer* single_ = nullptr;  // the only answer so far, read into view_
+  AnswerView view_;
+  AnswerView scratch_;
+  std::optional<Merged> merged_;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_CHAIN_ANSWER_H_

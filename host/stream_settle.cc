@@ -1,0 +1,362 @@
+// What a hook came to: its answer checked by the guard, joined to those of the
+// others or replaced by the policy; and whole bodies.
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "host/answer.h"
+#include "host/services.h"
+#include "host/stream.h"
+
+namespace callout::host {
+
+namespace {
+
+absl::StatusCode ToStatusCode(callout_status_t status) {
+  const int code = -status;
+  return code >= 1 && code <= 16 ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kUnknown;
+}
+
+bool IsDecision(callout_status_t status) {
+  return status == CALLOUT_PERMISSION_DENIED || status == CALLOUT_UNAUTHENTICATED;
+}
+
+std::string ErrorText(const CallState& state, callout_phase_t phase, callout_status_t status) {
+  if (!state.error.empty()) return state.error;
+  if (IsDecision(status)) return fmt::format("denied by plugin {}", state.instance->name());
+  return fmt::format("plugin {} returned {} from {}", state.instance->name(), status,
+                     PhaseName(phase));
+}
+
+}  // namespace
+
+// --- Outcomes ---------------------------------------------------------------
+
+void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) {
+  CallState& state = part->state;
+  if (status < 0) {
+    absl::Status error(ToStatusCode(status), ErrorText(state, message->phase, status));
+    if (!IsDecision(status)) {
+      return Fault(message, part, Violation::kErrorStatus, std::move(error));
+    }
+    if (!exchange_.observability()) End(std::move(error));
+    return;
+  }
+  if (state.fault == AnswerFault::kTooLarge) {
+    Replace(message, part, Violation::kTooLarge);
+  } else if (state.fault == AnswerFault::kMalformed) {
+    Replace(message, part, Violation::kMalformed);
+  } else if (status == CALLOUT_OK) {
+    TakeAnswer(message, part);
+  } else if (status == CALLOUT_NO_RESPONSE) {
+    TakeNoResponse(message, part);
+  } else {
+    Replace(message, part, Violation::kBadStatus);
+  }
+  if (reply_part_ == part && busy_) FinishReply();
+}
+
+Violation Stream::Check(const ChainMessage& message, callout_field_t field,
+                        const AnswerView& view) const {
+  Situation situation{message.phase, message.body_mode};
+  if (message.phase != message.answer_phase) situation.body_mode = CALLOUT_BODY_BUFFERED;
+  const Violation violation = CheckAnswer(situation, field, view);
+  if (violation != Violation::kNone || IsBodyPhase(message.phase) ||
+      field != AnswerField(message.phase)) {
+    return violation;
+  }
+  const StreamLimits& limits = environment_->limits();
+  return FitsHeaderLimits(message.message, view.headers, limits.header_count_max,
+                          limits.header_bytes_max)
+             ? Violation::kNone
+             : Violation::kIllegalHeader;
+}
+
+void Stream::TakeAnswer(ChainMessage* message, Part* part) {
+  CallState& state = part->state;
+  Answer& answer = state.answer;
+  part->gave_mode = false;
+  if (answer.field != 0) {
+    AnswerView* view = message->answer.slot();
+    if (!ReadAnswer(answer.field, answer.payload(), view)) {
+      return Replace(message, part, Violation::kMalformed);
+    }
+    const Violation violation = Check(*message, answer.field, *view);
+    if (violation != Violation::kNone) return Replace(message, part, violation);
+    if (exchange_.observability()) return;
+    if (answer.field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
+      return TakeReply(message, part, std::move(answer), *view);
+    }
+    if (answer.field == CALLOUT_IMMEDIATE_RESPONSE) {
+      message->annotations.append(state.annotations);
+      return EmitImmediate(std::move(answer), MakeAnnotations(message));
+    }
+    if (!message->answer.Add(&answer)) {
+      return Replace(message, part, Violation::kIllegalHeader);
+    }
+    if (IsHeadersPhase(message->phase) && view->continue_and_replace) {
+      message->replace_position = message->position;
+    }
+    if (IsBodyPhase(message->phase) && view->body_mutation != AnswerView::Body::kUnchanged) {
+      part->altered[DirectionOf(*message)] = true;
+    }
+    if (HasLaterReader(*message)) ShowToLater(message, *view);
+  }
+  part->gave_mode = HasModeOverride(state.annotations);
+  message->annotations.append(state.annotations);
+}
+
+// Makes the message what it would be after Envoy has applied the answer.
+void Stream::ShowToLater(ChainMessage* message, const AnswerView& view) {
+  if (!IsBodyPhase(message->phase)) {
+    if (!view.headers.empty()) {
+      message->Rebuild(ApplyHeaderMutation(message->message, view.headers));
+    }
+    return;
+  }
+  if (view.body_mutation != AnswerView::Body::kUnchanged) {
+    message->RebuildAroundBody(view.body, nullptr);
+  }
+}
+
+void Stream::TakeNoResponse(ChainMessage* message, Part* part) {
+  if (!IsBodyPhase(message->phase) || message->phase != message->answer_phase ||
+      message->body_mode != CALLOUT_BODY_FULL_DUPLEX_STREAMED) {
+    return Replace(message, part, Violation::kBadStatus);
+  }
+  message->annotations.append(part->state.annotations);
+  if (exchange_.observability()) return;
+  if (!message->body.empty()) part->altered[DirectionOf(*message)] = true;
+  message->dropped = true;
+  // The end goes on all the same, with nothing before it.
+  if (message->end_of_stream && HasLaterReader(*message)) {
+    message->RebuildAroundBody(std::string_view(), nullptr);
+  }
+}
+
+// --- Answers sent ahead -----------------------------------------------------
+
+// Lets on what send() has queued, in order, ahead of the answer.
+void Stream::TakeSent(ChainMessage* message, Part* part) {
+  std::vector<Answer> sent;
+  {
+    std::lock_guard<std::mutex> lock(part->state.sent_mutex);
+    sent.swap(part->state.sent);
+  }
+  const bool duplex = IsBodyPhase(message->phase) && message->phase == message->answer_phase &&
+                      message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
+  for (Answer& answer : sent) {
+    if (!busy_) return;
+    AnswerView view;
+    Violation violation = Violation::kNone;
+    if (!ReadAnswer(answer.field, answer.payload(), &view)) {
+      violation = Violation::kMalformed;
+    } else if (!duplex && answer.field != CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
+      violation = Violation::kSecondAnswer;
+    } else {
+      violation = Check(*message, answer.field, view);
+    }
+    if (violation != Violation::kNone) {
+      Replace(message, part, violation);
+    } else if (exchange_.observability()) {
+      continue;
+    } else if (duplex) {
+      TakeSentChunk(message, part, view);
+    } else {
+      TakeReply(message, part, std::move(answer), view);
+    }
+  }
+}
+
+// A chunk that goes ahead is to the later instances a message of its own. More
+// is to come after it, so it never ends the body: the end goes with the
+// message's own answer.
+void Stream::TakeSentChunk(ChainMessage* message, Part* part, const AnswerView& view) {
+  part->altered[DirectionOf(*message)] = true;
+  auto chunk = std::make_unique<ChainMessage>();
+  chunk->Reset(message->phase, message->request, message->message);
+  chunk->body_mode = message->body_mode;
+  chunk->sent_ahead = true;
+  chunk->position = message->position + 1;
+  chunk->body_owner = std::make_shared<const std::string>(view.body);
+  chunk->body = *chunk->body_owner;
+  if (HasLaterReader(*message)) chunk->RebuildAroundBody(chunk->body, chunk->body_owner);
+  PutAhead(*message, std::move(chunk));
+}
+
+// One piece of a streamed local reply: headers first, then body and trailers,
+// nothing after the one that ends it. The chain has no more to say.
+void Stream::TakeReply(ChainMessage* message, Part* part, Answer answer, const AnswerView& view) {
+  using Piece = AnswerView::Streamed;
+  const bool begins = reply_part_ == nullptr;
+  const bool in_order = view.streamed_part != Piece::kNone &&
+                        begins == (view.streamed_part == Piece::kHeaders) && !reply_ended_;
+  if (!in_order) return Replace(message, part, Violation::kWrongType);
+  reply_part_ = part;
+  reply_ended_ = view.end_of_stream || view.streamed_part == Piece::kTrailers;
+  part->altered[DirectionOf(*message)] = true;
+  Emit(std::move(answer), {});
+}
+
+// The hook that has begun a streamed local reply is done: the client must not be
+// left waiting for an end that will not come.
+void Stream::FinishReply() {
+  if (!reply_ended_) {
+    Answer end;
+    BuildRecord(CALLOUT_STREAMED_IMMEDIATE_RESPONSE, WriteStreamedImmediateEnd(), &end);
+    Emit(std::move(end), {});
+    reply_ended_ = true;
+  }
+  silenced_ = true;
+  Release();
+}
+
+// --- Faults -----------------------------------------------------------------
+
+// Applies the instance's policy. `status` is OK for an answer of a wrong form,
+// whose default is to go on without it; the default for the others is to fail.
+void Stream::Fault(ChainMessage* message, Part* part, Violation violation, absl::Status status) {
+  Instance& instance = *part->state.instance;
+  instance.CountViolation(violation, message->phase);
+  if (exchange_.observability()) return;
+  const bool wrong_form = status.ok();
+  if (wrong_form) {
+    status = absl::InternalError(fmt::format("plugin {} answered {} in a way that is not legal: {}",
+                                             instance.name(), PhaseName(message->phase),
+                                             ViolationName(violation)));
+  }
+  ErrorPolicy policy = instance.settings().policy.value_or(
+      ErrorPolicy{wrong_form ? ErrorPolicy::Action::kContinue : ErrorPolicy::Action::kFail, 0});
+  // Bytes that an instance has changed or kept make the rest of the body its own:
+  // going on without it would silently corrupt what the other side receives.
+  if (part->altered[DirectionOf(*message)]) policy.action = ErrorPolicy::Action::kFail;
+  switch (policy.action) {
+    case ErrorPolicy::Action::kContinue:
+      return;
+    case ErrorPolicy::Action::kDeny:
+      return Deny(policy.http_status, violation);
+    case ErrorPolicy::Action::kFail:
+      return End(std::move(status));
+  }
+}
+
+void Stream::Deny(int http_status, Violation violation) {
+  Answer answer;
+  BuildRecord(
+      CALLOUT_IMMEDIATE_RESPONSE,
+      WriteImmediateResponse(http_status, fmt::format("callout_{}", ViolationName(violation))),
+      &answer);
+  EmitImmediate(std::move(answer), {});
+}
+
+// --- Whole bodies -----------------------------------------------------------
+
+// Adds a chunk to the body the instance is to be given whole. True if the message
+// now has the whole of it, for a call; false if it passes without one.
+bool Stream::Gather(ChainMessage* message, Part* part) {
+  const size_t way = DirectionOf(*message);
+  if (part->body_given_up[way]) return false;
+  std::string& gathered = part->gathered[way];
+  const size_t bytes = gathered.size() + message->body.size();
+  const size_t memory_bytes_max = environment_->limits().stream_memory_bytes_max;
+  if (bytes > part->state.instance->whole_body_bytes_max() ||
+      kept_bytes() + message->body.size() > memory_bytes_max) {
+    TakeTooLarge(message, part);
+    return false;
+  }
+  const bool buffered = message->body_mode == CALLOUT_BODY_BUFFERED ||
+                        message->body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
+  if (buffered || message->phase != message->answer_phase) {
+    // BUFFERED has no end_of_stream only if trailers follow.
+    message->whole_body = message->end_of_stream || message->body_mode == CALLOUT_BODY_BUFFERED;
+    return true;
+  }
+  if (message->end_of_stream && gathered.empty()) return true;
+  gathered.append(message->body);
+  if (exchange_.observability()) {
+    if (!message->end_of_stream) return false;
+  } else if (!message->end_of_stream) {
+    if (message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED) {
+      message->dropped = true;
+    } else {
+      // Envoy's buffer and its timer do not wait: the chunk is taken out now, and
+      // the whole goes back with the last one.
+      message->hidden = true;
+      message->answer.SetBody(AnswerView::Body::kCleared, {});
+    }
+    return false;
+  }
+  auto whole = std::make_shared<const std::string>(std::exchange(gathered, {}));
+  message->whole_body = true;
+  if (!exchange_.observability()) {
+    message->answer.SetBody(AnswerView::Body::kReplaced, *whole);
+  }
+  message->RebuildAroundBody(*whole, whole);
+  return true;
+}
+
+// What has been gathered goes on untouched, with the rest of the body, unless the
+// operator says otherwise.
+void Stream::TakeTooLarge(ChainMessage* message, Part* part) {
+  const size_t way = DirectionOf(*message);
+  Instance& instance = *part->state.instance;
+  instance.CountViolation(Violation::kBodyTooLarge, message->phase);
+  part->body_given_up[way] = true;
+  std::string gathered = std::exchange(part->gathered[way], {});
+  if (exchange_.observability()) return;
+  switch (instance.settings().too_large.action) {
+    case ErrorPolicy::Action::kContinue: {
+      if (gathered.empty()) return;
+      gathered.append(message->body);
+      auto whole = std::make_shared<const std::string>(std::move(gathered));
+      message->answer.SetBody(AnswerView::Body::kReplaced, *whole);
+      message->RebuildAroundBody(*whole, whole);
+      return;
+    }
+    case ErrorPolicy::Action::kDeny:
+      return Deny(instance.settings().too_large.http_status, Violation::kBodyTooLarge);
+    case ErrorPolicy::Action::kFail:
+      return End(absl::ResourceExhaustedError(
+          fmt::format("a body is larger than the {} bytes that plugin {} takes whole",
+                      instance.whole_body_bytes_max(), instance.name())));
+  }
+}
+
+// Trailers have come, so the body is complete without an end of its own: it goes
+// to the instance, and on, before them.
+Stream::Step Stream::FlushGathered(ChainMessage* message, Part* part) {
+  const size_t way = DirectionOf(*message);
+  const callout_phase_t body_phase =
+      IsRequestPhase(message->phase) ? CALLOUT_REQUEST_BODY : CALLOUT_RESPONSE_BODY;
+  auto whole = std::make_shared<const std::string>(std::exchange(part->gathered[way], {}));
+  const bool can_go_ahead =
+      message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED || exchange_.observability();
+  if (!can_go_ahead) {
+    // Its chunks are answered, and an answer to trailers has no room for a body.
+    part->state.instance->CountViolation(Violation::kBodyLost, body_phase);
+    End(absl::FailedPreconditionError(fmt::format(
+        "a body gathered for plugin {} ended with trailers, after which it cannot be given back "
+        "in body mode STREAMED; use BUFFERED or FULL_DUPLEX_STREAMED",
+        part->state.instance->name())));
+    return Step::kPassed;
+  }
+  auto body = std::make_unique<ChainMessage>();
+  body->Reset(body_phase, message->request, std::string_view());
+  body->body_mode = message->body_mode;
+  body->sent_ahead = true;
+  body->whole_body = true;
+  body->position = body->gathered_position = message->position;
+  body->RebuildAroundBody(*whole, whole);
+  PutAhead(*message, std::move(body));
+  return Step::kAhead;
+}
+
+bool Stream::holds_body() const {
+  for (size_t i = 0; i < part_count_; ++i) {
+    if (!parts_[i].gathered[0].empty() || !parts_[i].gathered[1].empty()) return true;
+  }
+  return false;
+}
+
+}  // namespace callout::host
