@@ -27,8 +27,6 @@ Stream::Stream(StreamEnvironment* environment, StreamCarrier* carrier)
 
 Stream::~Stream() = default;
 
-std::vector<std::string> Stream::TakeOutput() { return std::exchange(output_, {}); }
-
 // --- Messages in ------------------------------------------------------------
 
 void Stream::OnMessage(std::string_view bytes) {

@@ -33,8 +33,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "host/annotations.h"
 #include "host/carrier.h"
@@ -64,7 +66,9 @@ class Stream {
 
   // --- What came of it ---
   bool wants_message() const { return !busy_ && !end_.has_value() && !half_closed_; }
-  std::vector<std::string> TakeOutput();
+  // Whole ProcessingResponses, in the order in which they are to be sent.
+  using Output = absl::InlinedVector<std::string, 2>;
+  Output TakeOutput() { return std::exchange(output_, {}); }
   // Set once: the RPC is over with this status, after the output.
   const std::optional<absl::Status>& end() const { return end_; }
   // No hook of it runs and none will: the stream may be destroyed.
@@ -195,7 +199,7 @@ class Stream {
   bool reply_ended_ = false;
   uint64_t deadline_ns_ = 0;
   std::atomic<bool> cancelled_{false};
-  std::vector<std::string> output_;
+  Output output_;
   std::optional<absl::Status> end_;
 };
 

@@ -89,7 +89,12 @@ void GrpcCall::OnRead(bool ok) {
 
 // Does what the stream's state asks for, and goes when nothing is left to do.
 void GrpcCall::Pump() {
-  for (std::string& response : stream_->TakeOutput()) outgoing_.push_back(std::move(response));
+  Stream::Output output = stream_->TakeOutput();
+  if (outgoing_.empty()) {
+    outgoing_.swap(output);
+  } else {
+    for (std::string& response : output) outgoing_.push_back(std::move(response));
+  }
   if (stream_->deadline_ns() != deadline_ns_) {
     queue_->SetDeadline(this, deadline_ns_, stream_->deadline_ns());
     deadline_ns_ = stream_->deadline_ns();
@@ -115,7 +120,7 @@ void GrpcCall::StartRead() {
 void GrpcCall::StartWrite() {
   writing_ = true;
   io_.Write(ToByteBuffer(std::move(outgoing_.front())), &write_);
-  outgoing_.pop_front();
+  outgoing_.erase(outgoing_.begin());
 }
 
 bool GrpcCall::CanDelete() const {

@@ -10,7 +10,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -74,7 +73,7 @@ class GrpcCall final : public StreamCarrier {
   grpc::Slice first_message_;
   grpc::Slice* message_ = &first_message_;
   std::vector<std::unique_ptr<grpc::Slice>> later_messages_;
-  std::deque<std::string> outgoing_;
+  Stream::Output outgoing_;  // the first is next
   uint64_t deadline_ns_ = 0;
   bool reading_ = false;
   bool writing_ = false;
