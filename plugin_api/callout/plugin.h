@@ -149,7 +149,10 @@ enum {
   /* Beside the answer, for annotate(): */
   CALLOUT_DYNAMIC_METADATA = 8,           /* google.protobuf.Struct */
   CALLOUT_MODE_OVERRIDE = 9,              /* ProcessingMode */
-  CALLOUT_OVERRIDE_MESSAGE_TIMEOUT = 10,  /* google.protobuf.Duration */
+  CALLOUT_OVERRIDE_MESSAGE_TIMEOUT = 10,  /* google.protobuf.Duration; asked of
+                                             Envoy at once if the hook then
+                                             returns DEFERRED, and the deadline
+                                             moves by it; else dropped */
   CALLOUT_TYPED_DYNAMIC_METADATA = 13     /* one entry of map<string, Any> */
 };
 
@@ -227,7 +230,8 @@ typedef struct callout_call {
   uint64_t body_offset; /* body phases: bytes of this direction's body in the
                            messages before this one */
   uint64_t deadline_ns; /* CLOCK_MONOTONIC; when it is past, the host answers in
-                           the plugin's place. 0: none */
+                           the place of a deferred or blocking hook. What
+                           override_message_timeout adds is not in it. 0: none */
   callout_body_mode_t body_mode; /* of this phase's direction */
   uint32_t flags;                /* CALLOUT_CALL_* */
 } callout_call_t;
@@ -317,7 +321,8 @@ struct callout_host {
 typedef struct callout_create_args {
   uint32_t struct_size;
   uint32_t blocking; /* out: 1 if hooks wait for something; the host then runs
-                        them on threads kept for that. In: 0 */
+                        all of [stream] but stream_cancel on threads kept for
+                        that, and the deadline holds for them. In: 0 */
   const callout_host_t *host;
   const char *instance;   /* the instance's name, NUL-terminated; lives as long
                              as the instance */
@@ -327,8 +332,12 @@ typedef struct callout_create_args {
                       bit 0: callout_on_process); out: with the bits cleared
                       that this configuration does not want */
   uint64_t whole_body_bytes_max; /* out: above 0, body hooks get whole bodies of
-                                    up to so many bytes instead of chunks;
-                                    in: 0 */
+                                    up to so many bytes instead of chunks, an
+                                    empty body that only trailers end excepted;
+                                    larger ones fall under the operator's
+                                    too_large policy. In BUFFERED_PARTIAL a part
+                                    may come, without CALLOUT_CALL_WHOLE_BODY.
+                                    In: 0 */
   void *plugin; /* out: becomes call->plugin. In: NULL */
 } callout_create_args_t;
 
@@ -369,17 +378,18 @@ callout_plugin_create(callout_create_args_t *args);
 /* Optional. `plugin` is what create left in args->plugin. [control] */
 CALLOUT_EXPORT void callout_plugin_destroy(void *plugin);
 
-/* Optional. Before the first call of a stream; `attributes`, `metadata_context`
- * and all services but respond, send and annotate can be used. It may not defer.
- * A negative status is treated as one from the call that follows, which is then
- * not made, and close is not called. [stream] */
+/* Optional. Before the instance's first call of a stream; a stream that brings it
+ * no call is not opened. `attributes`, `metadata_context` and all services but
+ * respond, send and annotate can be used. It may not defer. A negative status is
+ * treated as one from the call that follows, which is then not made, and close is
+ * not called. [stream] */
 CALLOUT_EXPORT callout_status_t callout_on_stream_open(callout_call_t *call);
 /* Optional. After the last call of a stream, exactly once for each open that
  * returned OK (or was not exported), however the stream ends: free
  * call->stream here. [stream] */
 CALLOUT_EXPORT void callout_on_stream_close(callout_call_t *call);
-/* Optional. The client has left while a call of this instance is deferred, which
- * still has to be finished. It runs while other threads may work on that call:
+/* Optional. The client has left while a call of this instance is deferred or runs
+ * on a blocking thread, and still has to be finished. It runs while other threads may work on that call:
  * do no more than set a flag or wake them. [stream] */
 CALLOUT_EXPORT void callout_on_stream_cancel(callout_call_t *call);
 
