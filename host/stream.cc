@@ -103,6 +103,12 @@ void Stream::EmitAnswer(ChainMessage* message) {
                       ? MakeBodyAnswer(message)
                       : message->answer.Take(AnswerField(message->answer_phase));
   Emit(std::move(answer), MakeAnnotations(message));
+  // Outside of the streamed modes one answer is all there is.
+  const bool chunked = message->body_mode == CALLOUT_BODY_STREAMED ||
+                       message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
+  if (!IsHeadersPhase(message->answer_phase) && (message->end_of_stream || !chunked)) {
+    body_answered_[message->answer_phase % 2] = true;
+  }
 }
 
 void Stream::Emit(Answer answer, std::string_view annotations) {
@@ -229,7 +235,7 @@ void Stream::OnHalfClose() {
   half_closed_ = true;
   if (busy_) return;
   // To end with OK would say that all is well.
-  if (holds_body() && !silenced_) {
+  if (owes_body() && !silenced_) {
     return End(absl::AbortedError(
         "the client has ended the stream while a body was being gathered for a plugin"));
   }
@@ -262,8 +268,30 @@ void Stream::Notify(const Part& part) {
   state.instance->CancelStream(&state);
 }
 
+// Body bytes that were taken from Envoy and have not all gone back.
+bool Stream::owes_body() const {
+  for (size_t way = 0; way < 2; ++way) {
+    if (body_answered_[way]) continue;
+    for (size_t i = 0; i < part_count_; ++i) {
+      if (parts_[i].altered[way] || !parts_[i].gathered[way].empty()) return true;
+    }
+  }
+  return false;
+}
+
 void Stream::End(absl::Status status) {
   if (end_.has_value()) return;
+  // Where Envoy is told to fail open it would let the rest of the body pass after
+  // an error (seen on 1.40 with STREAMED: "aaabbbccc" arrived as "bbbccc" with a
+  // 200). An immediate response ends the request whatever Envoy is told.
+  if (!status.ok() && !silenced_ && owes_body() && !exchange_.observability()) {
+    Answer answer;
+    BuildRecord(CALLOUT_IMMEDIATE_RESPONSE,
+                WriteImmediateResponse(kDenyStatusDefault, "callout_failed_within_a_body"),
+                &answer);
+    Emit(std::move(answer), {});
+    silenced_ = true;
+  }
   const StreamEnvironment::MetricIds& ids = environment_->ids();
   environment_->metrics().Add(status.ok() ? ids.streams_ended_ok : ids.streams_ended_error);
   end_ = std::move(status);

@@ -169,7 +169,7 @@ class Stream {
   bool Gather(ChainMessage* message, Part* part);
   void TakeTooLarge(ChainMessage* message, Part* part);
   Step FlushGathered(ChainMessage* message, Part* part);
-  bool holds_body() const;
+  bool owes_body() const;
   size_t kept_bytes() const;
 
   static size_t DirectionOf(const ChainMessage& message) { return message.phase % 2; }
@@ -188,6 +188,7 @@ class Stream {
   std::vector<std::unique_ptr<ChainMessage>> ahead_;
   SharedBytes attributes_;  // records, oldest first; null: none
   SharedBytes metadata_context_;
+  std::array<bool, 2> body_answered_{};  // by direction: to its end
   bool matched_ = false;
   bool busy_ = false;      // a message is on its way
   bool silenced_ = false;  // after an immediate response nothing is sent

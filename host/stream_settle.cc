@@ -352,11 +352,4 @@ Stream::Step Stream::FlushGathered(ChainMessage* message, Part* part) {
   return Step::kAhead;
 }
 
-bool Stream::holds_body() const {
-  for (size_t i = 0; i < part_count_; ++i) {
-    if (!parts_[i].gathered[0].empty() || !parts_[i].gathered[1].empty()) return true;
-  }
-  return false;
-}
-
 }  // namespace callout::host

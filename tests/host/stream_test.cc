@@ -551,6 +551,44 @@ TEST_F(StreamTest, AFaultAfterAlteredBodyBytesFailsUnderEveryPolicy) {
   EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kInternal);
 }
 
+// Envoy with failure_mode_allow lets the rest of a body pass after an error: only
+// an immediate response ends the request there too.
+TEST_F(StreamTest, AFaultWithinAnAlteredBodyGoesOutAsAnImmediateResponseFirst) {
+  for (const int mode : {kStreamed, kDuplex}) {
+    Reset();
+    FakePlugin* plugin = AddPlugin();
+    plugin->phases[CALLOUT_REQUEST_BODY] = [](callout_call_t* call) {
+      if ((call->flags & CALLOUT_CALL_FIRST) == 0) return CALLOUT_INTERNAL + 0;
+      ext_proc::BodyResponse answer;
+      answer.mutable_response()->mutable_body_mutation()->set_clear_body(true);
+      return Respond(call, CALLOUT_REQUEST_BODY_RESPONSE, answer);
+    };
+    Begin();
+    Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS), mode, kNone));
+    Exchange(Body(CALLOUT_REQUEST_BODY, "taken", false));
+    const auto response = Exchange(Body(CALLOUT_REQUEST_BODY, "more", false));
+    EXPECT_EQ(response.immediate_response().status().code(), envoy::type::v3::InternalServerError);
+    ASSERT_TRUE(stream_->end().has_value());
+    EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kInternal);
+  }
+}
+
+TEST_F(StreamTest, AFaultAfterTheEndOfABodyIsAnErrorAlone) {
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_BODY] = [](callout_call_t* call) {
+    ext_proc::BodyResponse answer;
+    answer.mutable_response()->mutable_body_mutation()->set_clear_body(true);
+    return Respond(call, CALLOUT_REQUEST_BODY_RESPONSE, answer);
+  };
+  plugin->phases[CALLOUT_RESPONSE_HEADERS] = [](callout_call_t*) { return CALLOUT_INTERNAL; };
+  Begin();
+  Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kStreamed, kNone));
+  Exchange(Body(CALLOUT_REQUEST_BODY, "taken", true));
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+  EXPECT_TRUE(Take().empty());
+  EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kInternal);
+}
+
 TEST_F(StreamTest, APositiveStatusOfNoMeaningIsReplaced) {
   FakePlugin* plugin = AddPlugin();
   plugin->phases[CALLOUT_REQUEST_HEADERS] = [](callout_call_t*) { return 77; };
