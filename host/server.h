@@ -1,6 +1,10 @@
 // The host as a whole: plugins, listeners, transports, health and admin pages,
 // put together from the configuration and taken down in order.
 //
+//   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(config);
+//   … until a signal …
+//   if ((*server)->Drain()) server->reset();
+//
 // Start, Drain and the destructor belong to one thread.
 #ifndef CALLOUT_HOST_SERVER_H_
 #define CALLOUT_HOST_SERVER_H_
@@ -14,7 +18,8 @@
 #include "absl/status/statusor.h"
 #include "host/accept_loop.h"
 #include "host/admin.h"
-#include "host/certificate.h"
+#include "host/certificate_store.h"
+#include "host/chain.h"
 #include "host/config.h"
 #include "host/health.h"
 #include "host/http_server.h"
@@ -25,53 +30,65 @@
 
 namespace callout::host {
 
-// Loads and creates every configured plugin. What --check does, and the first
-// thing a start does. `metrics` outlives the chain.
+// Loads and creates every configured plugin. `metrics` outlives the chain.
 absl::StatusOr<std::shared_ptr<const Chain>> LoadChain(const Config& config, Metrics* metrics);
+
+// What --check does: LoadChain, and reads the certificates. Returns what to print.
+absl::StatusOr<std::string> CheckConfig(const Config& config);
 
 class Server {
  public:
   // Binds every listener, loads the plugins and serves. `config` outlives the
-  // server. Errors are one line each: what, on what, what to do.
+  // server. Errors are one line each: what, on what, what to do; nothing has
+  // been logged at INFO before one.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
+  // Reads the certificates again.
+  void Reload();
+
   // Says "not ready" at once, goes on accepting for --drain_delay_ms, then sends
-  // GOAWAY and lets live streams finish for --drain_timeout_ms. `wait` blocks for
-  // the given time. False if a plugin still holds a deferred call, so that the
-  // process must exit without destroying the server.
-  bool Drain(const std::function<void(uint64_t ms)>& wait);
+  // GOAWAY and lets live streams finish for --drain_timeout_ms. False if a plugin
+  // still holds a deferred call, so that the process must exit without
+  // destroying the server.
+  bool Drain();
 
  private:
-  explicit Server(const Config& config);
-
-  absl::Status LoadPlugins();
-  absl::Status OpenListeners();
-  absl::Status StartTransport();
-  absl::Status StartHttp();
-  absl::Status StartAccepting();
-  absl::Status OpenListener(const std::string& name, const std::string& address,
-                            std::function<void(int)> on_connection);
-
   struct OpenSocket {
     std::string name;
     ListenSocket socket;
-    std::function<void(int)> on_connection;
   };
+
+  explicit Server(const Config& config);
+
+  absl::Status Prepare();
+  absl::Status OpenSockets();
+  absl::Status OpenAdminSocket();
+  absl::Status OpenSocketFor(const std::string& name, const std::optional<Address>& address,
+                             std::vector<OpenSocket>* sockets);
+  absl::Status StartHttp();
+  absl::Status StartTransport();
+  absl::Status StartTraffic();
+  void LogStart();
 
   // In the order of their making; destroyed in reverse.
   const Config& config_;
   Metrics metrics_;
   Health health_;
   AdminPages admin_pages_;
+  std::vector<std::string> notes_;  // warnings to log once the start has succeeded
+  std::unique_ptr<CertificateStore> certificates_;
   std::unique_ptr<ChainSource> chains_;
   std::unique_ptr<StreamEnvironment> environment_;
+  std::shared_ptr<grpc::ServerCredentials> credentials_;
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<HttpServer> http_;
-  std::vector<OpenSocket> sockets_;
-  std::unique_ptr<AcceptLoop> accept_loop_;
+  std::vector<OpenSocket> traffic_sockets_;  // secure, plaintext
+  std::vector<OpenSocket> http_sockets_;     // health, admin
+  AcceptLoop traffic_loop_;
+  AcceptLoop http_loop_;  // apart, for health goes on answering during the drain
 };
 
 }  // namespace callout::host

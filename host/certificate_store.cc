@@ -1,0 +1,120 @@
+#include "host/certificate_store.h"
+
+#include <sys/stat.h>
+
+#include <chrono>
+#include <utility>
+
+#include "host/log.h"
+#include "host/status_text.h"
+
+namespace callout::host {
+namespace {
+
+// How often the files are looked at. A change is taken up when it has lasted
+// for one interval, so that a pair written one file after the other is read whole.
+constexpr std::chrono::milliseconds kPoll(250);
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CertificateStore>> CertificateStore::Open(const Paths& paths) {
+  std::unique_ptr<CertificateStore> store(new CertificateStore(paths));
+  store->used_ = store->ReadStamps();
+  absl::StatusOr<std::shared_ptr<Material>> material = store->Load();
+  if (!material.ok()) return material.status();
+  (*material)->version = 1;
+  store->current_ = *std::move(material);
+  return store;
+}
+
+CertificateStore::~CertificateStore() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+std::shared_ptr<const CertificateStore::Material> CertificateStore::current() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return current_;
+}
+
+absl::StatusOr<std::shared_ptr<CertificateStore::Material>> CertificateStore::Load() const {
+  auto material = std::make_shared<Material>();
+  // A pair made here stays the same for the life of the process: clients may
+  // have been told to trust it.
+  const std::shared_ptr<const Material> old = current();
+  absl::StatusOr<KeyPair> pair = !self_signed() ? LoadKeyPair(paths_.cert_chain, paths_.private_key)
+                                 : old != nullptr ? absl::StatusOr<KeyPair>(old->pair)
+                                                  : MakeSelfSignedKeyPair();
+  if (!pair.ok()) return pair.status();
+  material->pair = *std::move(pair);
+  material->warnings = material->pair.warnings;
+  if (asks_clients()) {
+    absl::StatusOr<CaBundle> bundle = LoadCaBundle(paths_.client_ca);
+    if (!bundle.ok()) return bundle.status();
+    material->client_ca_pem = std::move(bundle->pem);
+    material->warnings.insert(material->warnings.end(), bundle->warnings.begin(),
+                              bundle->warnings.end());
+  }
+  absl::StatusOr<TlsContext> http =
+      MakeHttpTlsContext(material->pair.chain_pem, material->pair.key_pem);
+  if (!http.ok()) return http.status();
+  material->http = *std::move(http);
+  return material;
+}
+
+void CertificateStore::Reload() {
+  if (self_signed() && !asks_clients()) return;
+  std::lock_guard<std::mutex> reload_lock(reload_mutex_);
+  absl::StatusOr<std::shared_ptr<Material>> material = Load();
+  if (!material.ok()) {
+    Log(LogLevel::kError, "the certificate in use stays, for the new one does not do: {}",
+        MessageOf(material.status()));
+    return;
+  }
+  for (const std::string& warning : (*material)->warnings) Log(LogLevel::kWarning, "{}", warning);
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    (*material)->version = current_->version + 1;
+    current_ = *std::move(material);
+  }
+  Log(LogLevel::kInfo, "read the certificate again{}{}", self_signed() ? "" : " from ",
+      paths_.cert_chain);
+}
+
+CertificateStore::Stamps CertificateStore::ReadStamps() const {
+  Stamps stamps;
+  for (const std::string& path : {paths_.cert_chain, paths_.private_key, paths_.client_ca}) {
+    struct stat status;
+    FileStamp& stamp = stamps.emplace_back();
+    if (path.empty() || stat(path.c_str(), &status) != 0) continue;
+    stamp = {status.st_dev, status.st_ino, status.st_size,
+             int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
+  }
+  return stamps;
+}
+
+void CertificateStore::Watch() {
+  if (self_signed() && !asks_clients()) return;
+  thread_ = std::thread([this] { Run(); });
+}
+
+void CertificateStore::Run() {
+  Stamps seen = used_;
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!wake_.wait_for(lock, kPoll, [this] { return stop_; })) {
+    lock.unlock();
+    Stamps now = ReadStamps();
+    if (now == seen && now != used_) {
+      used_ = now;
+      Reload();
+    }
+    seen = std::move(now);
+    lock.lock();
+  }
+}
+
+}  // namespace callout::host

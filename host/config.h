@@ -1,0 +1,88 @@
+// What the operator asked for: the host's options, read from the command line,
+// the environment (CALLOUT_…) and a file, checked against each other, with the
+// files that they name for plugins read.
+//
+//   absl::StatusOr<Config> config = ParseConfig(argc, argv, getenv);
+//
+// `callout-host --help` says what each option means and its default, which is
+// also the one here. Plain values; copy them, read them from any thread.
+#ifndef CALLOUT_HOST_CONFIG_H_
+#define CALLOUT_HOST_CONFIG_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "host/address.h"
+#include "host/log.h"
+#include "host/options.h"
+#include "host/settings.h"
+#include "host/stream_environment.h"
+
+namespace callout::host {
+
+// The longest text read for a plugin from a file that an option names, in bytes.
+inline constexpr size_t kPluginFileBytesMax = 16777216;
+
+struct PluginConfig {
+  std::string name;
+  std::string path;
+  std::string config;
+  InstanceSettings settings;
+};
+
+struct Config {
+  enum class Command : uint8_t {
+    kServe,
+    kCheck,  // load and validate everything, print it, serve nothing
+    kPrint,  // print `text`
+  };
+  Command command = Command::kServe;
+  std::string text;  // --help and --version
+
+  // In chain order.
+  std::vector<PluginConfig> plugins;
+
+  // Unset: no such listener.
+  std::optional<Address> secure_address;
+  std::optional<Address> plaintext_address;
+  std::optional<Address> health_check_address;
+  std::optional<Address> admin_address;
+  // Nobody asked for the admin listener, so it may be missing if its port is taken.
+  bool admin_address_is_default = true;
+
+  std::string cert_chain_path;  // "": a self-signed certificate
+  std::string private_key_path;
+  std::string client_ca_path;  // "": clients need no certificate
+  bool secure_health_check = false;
+
+  int server_thread_count = 0;  // 0: one for each core
+  size_t message_bytes_max = 16777216;
+  StreamLimits stream_limits;
+
+  size_t connections_max = 10000;  // of the secure and plaintext listeners together; 0: any
+  size_t metadata_bytes_max = 16384;
+  int concurrent_streams_max = 1000;  // for each connection
+  uint64_t handshake_timeout_ms = 5000;
+  uint64_t connection_idle_ms = 0;  // 0: no limit
+  uint64_t connection_age_ms = 0;
+  uint64_t connection_age_grace_ms = 60000;
+
+  uint64_t drain_delay_ms = 0;
+  uint64_t drain_timeout_ms = 10000;
+
+  LogLevel log_level = LogLevel::kInfo;
+  LogFormat log_format = LogFormat::kText;
+};
+
+// INVALID_ARGUMENT in one line: the option as it was given, what is wrong with
+// it, what is expected.
+absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
+                                   const OptionSet::Environment& environment);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_CONFIG_H_

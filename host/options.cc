@@ -1,0 +1,203 @@
+#include "host/options.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+#include "host/status_text.h"
+
+namespace callout::host {
+namespace {
+
+// Values are quoted in errors up to here: a plugin's configuration may be long.
+constexpr size_t kQuotedBytesMax = 200;
+
+std::string Quoted(std::string_view text) {
+  if (text.size() <= kQuotedBytesMax) return std::string(text);
+  return fmt::format("{}…", text.substr(0, kQuotedBytesMax));
+}
+
+// "--secure-address=a-b" to "--secure_address=a-b".
+std::string WithUnderscores(const std::string& argument) {
+  if (!argument.starts_with("--")) return argument;
+  const size_t end = std::min(argument.find('='), argument.size());
+  std::string result = argument;
+  std::replace(result.begin() + 2, result.begin() + static_cast<std::ptrdiff_t>(end), '-', '_');
+  return result;
+}
+
+// Every option as CLI11's, each value of it kept as the text it is.
+std::unique_ptr<CLI::App> MakeApp(const std::string& program, const std::string& description,
+                                  const std::vector<OptionSet::Option>& options) {
+  auto app = std::make_unique<CLI::App>(description, program);
+  app->set_help_flag();
+  app->get_formatter()->column_width(44);
+  for (const OptionSet::Option& option : options) {
+    const std::string name = "--" + option.name;
+    if (option.value.empty()) {
+      app->add_flag(name)->description(option.help)->group(option.group);
+      continue;
+    }
+    app->add_option(name, [](const CLI::results_t&) { return true; })
+        ->description(option.help)
+        ->group(option.group)
+        ->type_name(option.value)
+        ->default_str(option.default_text)
+        // One value for each occurrence, and "[a, b]" is one value.
+        ->expected(1)
+        ->allow_extra_args(false)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  }
+  return app;
+}
+
+// CLI11's reader of "name = value" lines, with what splits and cuts values off:
+// no separator of it can occur in a text file.
+CLI::ConfigBase MakeFileReader() {
+  CLI::ConfigBase reader;
+  reader.arrayBounds('\x01', '\x02')
+      ->arrayDelimiter('\x03')
+      ->comment('\x04')
+      ->parentSeparator('\x05');
+  return reader;
+}
+
+}  // namespace
+
+OptionSet::OptionSet(std::string program, std::string description, std::string environment_prefix)
+    : program_(std::move(program)),
+      description_(std::move(description)),
+      prefix_(std::move(environment_prefix)) {}
+
+absl::StatusOr<OptionSet::Values> OptionSet::ReadCommandLine(int argc,
+                                                             const char* const* argv) const {
+  std::vector<std::string> arguments;
+  for (int i = 1; i < argc; ++i) {
+    arguments.push_back(WithUnderscores(argv[i]));
+    const std::string& argument = arguments.back();
+    // CLI11 would take the next argument for the value.
+    if (argument.starts_with("--") && argument.find('=') == argument.size() - 1) {
+      return absl::InvalidArgumentError(fmt::format("{}: no value after the equals sign", argv[i]));
+    }
+  }
+  const auto app = MakeApp(program_, description_, options_);
+  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
+  try {
+    app->parse(std::move(arguments));
+  } catch (const CLI::ExtrasError&) {
+    return absl::InvalidArgumentError(
+        fmt::format("'{}' is no option and no value of one; --help lists the options",
+                    Quoted(app->remaining().front())));
+  } catch (const CLI::ArgumentMismatch& error) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}; the last option on the command line lacks its value", error.what()));
+  } catch (const CLI::Error& error) {
+    return absl::InvalidArgumentError(fmt::format("{}; --help lists the options", error.what()));
+  }
+  Values values;
+  for (const Option& option : options_) {
+    for (const std::string& text : app->get_option("--" + option.name)->results()) {
+      values[option.name].push_back({fmt::format("--{}={}", option.name, Quoted(text)), text});
+    }
+  }
+  return values;
+}
+
+std::vector<OptionSet::Value> OptionSet::ReadEnvironment(const Option& option,
+                                                         const Environment& environment) const {
+  std::vector<Value> values;
+  const std::string name = prefix_ + absl::AsciiStrToUpper(option.name);
+  const char* const text = environment(name.c_str());
+  if (text == nullptr) return values;
+  const auto add = [&](std::string_view value) {
+    if (!value.empty()) {
+      values.push_back({fmt::format("{}={}", name, Quoted(value)), std::string(value)});
+    }
+  };
+  if (!option.repeatable) {
+    add(text);
+  } else {
+    const std::vector<std::string> lines = absl::StrSplit(text, '\n');
+    for (const std::string& line : lines) add(line);
+  }
+  return values;
+}
+
+absl::StatusOr<OptionSet::Values> OptionSet::ReadFile(const std::string& path) const {
+  std::ifstream stream(path);
+  if (!stream) {
+    return absl::InvalidArgumentError(
+        fmt::format("cannot read the options from {}: {}", path, strerror(errno)));
+  }
+  std::vector<CLI::ConfigItem> items;
+  try {
+    items = MakeFileReader().from_config(stream);
+  } catch (const CLI::Error& error) {
+    return absl::InvalidArgumentError(
+        fmt::format("cannot read the options from {}: {}", path, error.what()));
+  }
+  if (stream.bad()) {
+    return absl::InvalidArgumentError(
+        fmt::format("cannot read the options from {}: is it a regular file?", path));
+  }
+  Values values;
+  for (const CLI::ConfigItem& item : items) {
+    if (!item.parents.empty()) {
+      return absl::InvalidArgumentError(
+          fmt::format("{}: section [{}]: expected only lines of the form name = value", path,
+                      item.parents.front()));
+    }
+    const std::string name = absl::StrReplaceAll(item.name, {{"-", "_"}});
+    const auto known = std::find_if(options_.begin(), options_.end(),
+                                    [&](const Option& option) { return option.name == name; });
+    if (known == options_.end() || known->command_line_only || name == "config") {
+      return absl::InvalidArgumentError(fmt::format(
+          "{}: no option has the name '{}'; --help lists the options", path, Quoted(item.name)));
+    }
+    for (const std::string& text : item.inputs) {
+      values[name].push_back({fmt::format("{}: {} = {}", path, name, Quoted(text)), text});
+    }
+  }
+  return values;
+}
+
+absl::Status OptionSet::Parse(int argc, const char* const* argv, const Environment& environment) {
+  absl::StatusOr<Values> values = ReadCommandLine(argc, argv);
+  if (!values.ok()) return values.status();
+  for (const Option& option : options_) {
+    if (option.command_line_only || values->contains(option.name)) continue;
+    std::vector<Value> found = ReadEnvironment(option, environment);
+    if (!found.empty()) values->emplace(option.name, std::move(found));
+  }
+  if (const auto config = values->find("config"); config != values->end()) {
+    absl::StatusOr<Values> from_file = ReadFile(config->second.back().text);
+    if (!from_file.ok()) return from_file.status();
+    values->merge(*from_file);  // what is there already stays
+  }
+  for (const Option& option : options_) {
+    const auto found = values->find(option.name);
+    if (found == values->end()) continue;
+    std::vector<Value>& list = found->second;
+    if (!option.repeatable) list.erase(list.begin(), list.end() - 1);
+    for (const Value& value : list) {
+      if (absl::Status status = option.set(value.text); !status.ok()) {
+        return absl::Status(status.code(), fmt::format("{}: {}", value.source, MessageOf(status)));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::string OptionSet::Help() const { return MakeApp(program_, description_, options_)->help(); }
+
+}  // namespace callout::host

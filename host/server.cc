@@ -1,0 +1,271 @@
+#include "host/server.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_join.h"
+#include "host/instance.h"
+#include "host/loader.h"
+#include "host/log.h"
+#include "host/status_text.h"
+#include "host/transport/grpc_credentials.h"
+#include "host/transport/grpc_log.h"
+
+namespace callout::host {
+namespace {
+
+void LogAcceptPause(const absl::Status& status) {
+  Log(LogLevel::kWarning, "{}", MessageOf(status));
+}
+
+CertificateStore::Paths CertificatePaths(const Config& config) {
+  return {config.cert_chain_path, config.private_key_path, config.client_ca_path};
+}
+
+bool NeedsCertificate(const Config& config) {
+  return config.secure_address.has_value() ||
+         (config.secure_health_check && config.health_check_address.has_value());
+}
+
+std::string HookList(const Plugin& plugin) { return absl::StrJoin(plugin.hook_names(), ", "); }
+
+GrpcServerOptions GrpcOptions(const Config& config,
+                              std::shared_ptr<grpc::ServerCredentials> secure) {
+  GrpcServerOptions options;
+  options.thread_count = config.server_thread_count;
+  options.message_bytes_max = config.message_bytes_max;
+  options.metadata_bytes_max = config.metadata_bytes_max;
+  options.concurrent_streams_max = config.concurrent_streams_max;
+  options.handshake_timeout_ms = config.handshake_timeout_ms;
+  options.connection_idle_ms = config.connection_idle_ms;
+  options.connection_age_ms = config.connection_age_ms;
+  options.connection_age_grace_ms = config.connection_age_grace_ms;
+  options.plaintext = config.plaintext_address.has_value();
+  options.secure = std::move(secure);
+  return options;
+}
+
+std::string DescribePlugin(const Instance& instance) {
+  const Plugin& plugin = instance.plugin();
+  std::string text = fmt::format("plugin {}\n  path         {}\n", instance.name(), plugin.path());
+  const auto line = [&text](const char* label, const std::string& value) {
+    if (!value.empty()) text += fmt::format("  {:<12} {}\n", label, value);
+  };
+  line("name", plugin.info().name);
+  line("version", plugin.info().version);
+  line("description", plugin.info().description);
+  line("ABI", fmt::format("{}", plugin.abi_version()));
+  line("hooks", HookList(plugin));
+  for (const std::string& warning : plugin.warnings()) line("warning", warning);
+  return text;
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const Chain>> LoadChain(const Config& config, Metrics* metrics) {
+  InstanceContext context;
+  context.metrics = metrics;
+  context.message_bytes_max = config.message_bytes_max;
+  auto chain = std::make_shared<Chain>();
+  for (const PluginConfig& wanted : config.plugins) {
+    if (wanted.settings.disabled) continue;
+    absl::StatusOr<std::shared_ptr<const Plugin>> plugin = LoadPlugin(wanted.path);
+    if (!plugin.ok()) return plugin.status();
+    absl::StatusOr<std::shared_ptr<Instance>> instance =
+        Instance::Create(*std::move(plugin), wanted.name, wanted.config, wanted.settings, context);
+    if (!instance.ok()) return instance.status();
+    chain->instances.push_back(*std::move(instance));
+  }
+  return chain;
+}
+
+absl::StatusOr<std::string> CheckConfig(const Config& config) {
+  std::string text;
+  if (NeedsCertificate(config)) {
+    auto certificates = CertificateStore::Open(CertificatePaths(config));
+    if (!certificates.ok()) return certificates.status();
+    for (const std::string& warning : (*certificates)->current()->warnings) {
+      text += fmt::format("warning: {}\n", warning);
+    }
+  }
+  Metrics metrics;
+  absl::StatusOr<std::shared_ptr<const Chain>> chain = LoadChain(config, &metrics);
+  if (!chain.ok()) return chain.status();
+  for (const PluginConfig& plugin : config.plugins) {
+    if (plugin.settings.disabled) text += fmt::format("plugin {}\n  disabled\n", plugin.name);
+  }
+  for (const auto& instance : (*chain)->instances) text += DescribePlugin(*instance);
+  if (config.plugins.empty()) text += "no plugins: every message is continued\n";
+  return text + "the configuration is good\n";
+}
+
+Server::Server(const Config& config)
+    : config_(config),
+      admin_pages_(&health_, &metrics_),
+      traffic_loop_(&metrics_, LogAcceptPause),
+      http_loop_(&metrics_, LogAcceptPause) {}
+
+Server::~Server() {
+  http_loop_.Stop();
+  traffic_loop_.Stop();
+  if (http_ != nullptr) http_->Stop();
+}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
+  RouteGrpcLog();
+  std::unique_ptr<Server> server(new Server(config));
+  if (absl::Status status = server->Prepare(); !status.ok()) return status;
+  server->health_.Set(Health::State::kReady);
+  server->LogStart();
+  return server;
+}
+
+// Whatever can fail for a reason of the machine's comes before the plugins, whose
+// creation may have effects elsewhere.
+absl::Status Server::Prepare() {
+  if (NeedsCertificate(config_)) {
+    auto certificates = CertificateStore::Open(CertificatePaths(config_));
+    if (!certificates.ok()) return certificates.status();
+    certificates_ = *std::move(certificates);
+  }
+  if (absl::Status status = OpenSockets(); !status.ok()) return status;
+  if (absl::Status status = StartHttp(); !status.ok()) return status;
+  absl::StatusOr<std::shared_ptr<const Chain>> chain = LoadChain(config_, &metrics_);
+  if (!chain.ok()) return chain.status();
+  chains_ = std::make_unique<ChainSource>(*std::move(chain));
+  if (absl::Status status = StartTransport(); !status.ok()) return status;
+  return StartTraffic();
+}
+
+absl::Status Server::OpenSocketFor(const std::string& name, const std::optional<Address>& address,
+                                   std::vector<OpenSocket>* sockets) {
+  if (!address.has_value()) return absl::OkStatus();
+  absl::StatusOr<ListenSocket> socket = ListenSocket::Open(*address);
+  if (!socket.ok()) {
+    return absl::Status(socket.status().code(),
+                        fmt::format("{} listener: {}", name, MessageOf(socket.status())));
+  }
+  sockets->push_back({name, *std::move(socket)});
+  return absl::OkStatus();
+}
+
+absl::Status Server::OpenSockets() {
+  absl::Status status = OpenSocketFor("secure", config_.secure_address, &traffic_sockets_);
+  if (status.ok())
+    status = OpenSocketFor("plaintext", config_.plaintext_address, &traffic_sockets_);
+  if (status.ok()) status = OpenSocketFor("health", config_.health_check_address, &http_sockets_);
+  if (status.ok()) status = OpenAdminSocket();
+  return status;
+}
+
+absl::Status Server::OpenAdminSocket() {
+  absl::Status status = OpenSocketFor("admin", config_.admin_address, &http_sockets_);
+  if (status.ok() || !config_.admin_address_is_default) return status;
+  notes_.push_back(
+      fmt::format("{}; going on without the admin pages: give --admin_address", MessageOf(status)));
+  return absl::OkStatus();
+}
+
+absl::Status Server::StartHttp() {
+  if (http_sockets_.empty()) return absl::OkStatus();
+  absl::StatusOr<std::unique_ptr<HttpServer>> http = HttpServer::Create(&metrics_);
+  if (!http.ok()) return http.status();
+  http_ = *std::move(http);
+  std::vector<AcceptLoop::Listener> listeners;
+  for (const OpenSocket& open : http_sockets_) {
+    const bool health = open.name == "health";
+    std::function<TlsContext()> tls;
+    if (health && config_.secure_health_check) {
+      tls = [store = certificates_.get()] { return store->current()->http; };
+    }
+    absl::StatusOr<std::function<void(int)>> serve = http_->AddListener(
+        open.name, health ? MakeHealthHandler(&health_) : admin_pages_.MakeHandler(),
+        std::move(tls));
+    if (!serve.ok()) return serve.status();
+    listeners.push_back({.name = open.name,
+                         .fd = open.socket.fd(),
+                         .on_connection = *std::move(serve),
+                         .may_accept = nullptr});
+  }
+  return http_loop_.Start(std::move(listeners));
+}
+
+absl::Status Server::StartTransport() {
+  auto environment = StreamEnvironment::Create(config_.stream_limits, chains_.get(), &metrics_);
+  if (!environment.ok()) return environment.status();
+  environment_ = *std::move(environment);
+  if (config_.secure_address.has_value()) credentials_ = MakeTlsCredentials(certificates_.get());
+  absl::StatusOr<std::unique_ptr<GrpcServer>> grpc =
+      GrpcServer::Start(GrpcOptions(config_, credentials_), environment_.get());
+  if (!grpc.ok()) return grpc.status();
+  grpc_ = *std::move(grpc);
+  return absl::OkStatus();
+}
+
+absl::Status Server::StartTraffic() {
+  std::vector<AcceptLoop::Listener> listeners;
+  for (const OpenSocket& open : traffic_sockets_) {
+    const bool secure = open.name == "secure";
+    listeners.push_back({.name = open.name,
+                         .fd = open.socket.fd(),
+                         .on_connection =
+                             [grpc = grpc_.get(), secure](int fd) {
+                               secure ? grpc->HandleSecure(fd) : grpc->HandlePlaintext(fd);
+                             },
+                         .may_accept = nullptr});
+  }
+  return traffic_loop_.Start(std::move(listeners));
+}
+
+void Server::LogStart() {
+  for (const std::string& note : notes_) Log(LogLevel::kWarning, "{}", note);
+  if (certificates_ != nullptr) {
+    if (certificates_->self_signed()) {
+      Log(LogLevel::kWarning,
+          "TLS uses a self-signed certificate made just now, which no client trusts unless told "
+          "to: give --cert_chain_path and --private_key_path");
+    }
+    for (const std::string& warning : certificates_->current()->warnings) {
+      Log(LogLevel::kWarning, "{}", warning);
+    }
+    certificates_->Watch();
+  }
+  for (const auto& instance : chains_->current()->instances) {
+    for (const std::string& warning : instance->plugin().warnings()) {
+      Log(LogLevel::kWarning, "plugin {}: {}", instance->name(), warning);
+    }
+    Log(LogLevel::kInfo, "plugin {} from {}: {}", instance->name(), instance->plugin().path(),
+        HookList(instance->plugin()));
+  }
+  for (const auto* sockets : {&traffic_sockets_, &http_sockets_}) {
+    for (const OpenSocket& open : *sockets) {
+      Log(LogLevel::kInfo, "listening {} {}", open.name, open.socket.bound().ToString());
+    }
+  }
+}
+
+void Server::Reload() {
+  if (certificates_ != nullptr) certificates_->Reload();
+}
+
+bool Server::Drain() {
+  const auto start = std::chrono::steady_clock::now();
+  Log(LogLevel::kInfo, "drain begins: accepting for {} ms more, then {} ms for live streams",
+      config_.drain_delay_ms, config_.drain_timeout_ms);
+  health_.Set(Health::State::kDraining);
+  grpc_->SetServing(false);
+  std::this_thread::sleep_for(std::chrono::milliseconds(config_.drain_delay_ms));
+  traffic_loop_.Stop();
+  traffic_sockets_.clear();
+  const bool closed = grpc_->Drain(config_.drain_timeout_ms);
+  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
+      std::chrono::steady_clock::now() - start);
+  Log(LogLevel::kInfo, "drain ends after {} ms{}", took.count(),
+      closed ? "" : ": a plugin still holds a call, which is left as it is");
+  return closed;
+}
+
+}  // namespace callout::host
