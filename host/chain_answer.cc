@@ -90,6 +90,11 @@ bool ChainAnswer::Add(Answer* answer) {
   return true;
 }
 
+void ChainAnswer::PutUnder(const HeaderMutationView& mutation, const MergedHeaders& later) {
+  Expand();
+  merged_->headers.AddUnder(mutation, later);
+}
+
 void ChainAnswer::SetBody(AnswerView::Body mutation, std::string_view body) {
   Expand();
   merged_->body_mutation = mutation;

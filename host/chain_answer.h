@@ -45,6 +45,9 @@ class ChainAnswer {
   // Clear(). False, with nothing added, if the merged header mutation would have
   // more entries than Envoy takes.
   bool Add(Answer* answer);
+  // Puts what `later` did to the headers of `mutation` over it: header answers of
+  // later instances, in a body answer that Envoy applies to headers it still holds.
+  void PutUnder(const HeaderMutationView& mutation, const MergedHeaders& later);
   // Gives the message another body than the instances so far have.
   void SetBody(AnswerView::Body mutation, std::string_view body);
 

@@ -1,6 +1,7 @@
 #include "host/mutation.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "host/wire.h"
@@ -29,6 +30,12 @@ void AppendHeaderOption(std::string_view name, std::string_view value, bool appe
     AppendVarint(3, 2, &option);
   }
   AppendBytes(1, option, out);
+}
+
+// Envoy keeps a request's "host" as ":authority".
+std::string IndexName(std::string_view name) {
+  std::string lower = ToLowerAscii(name);
+  return lower == "host" ? ":authority" : lower;
 }
 
 struct Header {
@@ -66,6 +73,10 @@ void RemoveHeader(const std::string& name, std::vector<Header>* headers) {
 
 void SetHeader(const HeaderSet& set, std::vector<Header>* headers) {
   std::string name = ToLowerAscii(set.key);
+  const auto is_authority = [](const Header& header) { return header.name == ":authority"; };
+  if (name == "host" && std::any_of(headers->begin(), headers->end(), is_authority)) {
+    name = ":authority";
+  }
   std::string record = WriteHeaderValue(name, set.value);
   if (!set.append) RemoveHeader(name, headers);
   headers->push_back({std::move(name), std::move(record)});
@@ -74,7 +85,7 @@ void SetHeader(const HeaderSet& set, std::vector<Header>* headers) {
 }  // namespace
 
 MergedHeaders::Effect& MergedHeaders::EffectOn(std::string_view name) {
-  auto [it, is_new] = index_.try_emplace(ToLowerAscii(name), effects_.size());
+  auto [it, is_new] = index_.try_emplace(IndexName(name), effects_.size());
   if (is_new) effects_.push_back({std::string(name), false, {}});
   return effects_[it->second];
 }
@@ -93,6 +104,24 @@ void MergedHeaders::Add(const HeaderMutationView& mutation) {
       effect.values.clear();
     }
     effect.values.emplace_back(header.value);
+  }
+}
+
+void MergedHeaders::AddUnder(const HeaderMutationView& mutation, const MergedHeaders& later) {
+  std::set<std::string> names;
+  for (std::string_view name : mutation.remove) names.insert(IndexName(name));
+  for (const HeaderSet& header : mutation.set) names.insert(IndexName(header.key));
+  for (const std::string& name : names) {
+    const auto found = later.index_.find(name);
+    if (found == later.index_.end()) continue;
+    const Effect& over = later.effects_[found->second];
+    Effect& effect = EffectOn(name);
+    if (over.replaces) {
+      effect.replaces = true;
+      effect.values = over.values;
+    } else if (effect.replaces) {
+      effect.values.insert(effect.values.end(), over.values.begin(), over.values.end());
+    }
   }
 }
 

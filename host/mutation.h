@@ -4,8 +4,8 @@
 // The rules of Envoy's mutations, as seen on Envoy 1.40: removals come before
 // sets; a set replaces every value of the name unless its `append` flag is
 // true; removals of "host" and of names that begin with ":" are ignored; names
-// compare without case. Merging is therefore not concatenation: a later removal
-// cancels an earlier set, and a later set an earlier removal.
+// compare without case; "host" of a request is ":authority". Merging is therefore not
+// concatenation: a later removal cancels an earlier set, and a later set an earlier removal.
 #ifndef CALLOUT_HOST_MUTATION_H_
 #define CALLOUT_HOST_MUTATION_H_
 
@@ -26,6 +26,10 @@ namespace callout::host {
 class MergedHeaders {
  public:
   void Add(const HeaderMutationView& mutation);
+  // For the names that `mutation` touches: what `later` does to them comes after
+  // it, although it was said before. Where both append, their order stays the
+  // other way round, for it cannot be said without the headers.
+  void AddUnder(const HeaderMutationView& mutation, const MergedHeaders& later);
   bool empty() const { return effects_.empty(); }
   // The number of entries in the longer list of the mutation.
   size_t entries() const;

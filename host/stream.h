@@ -97,6 +97,8 @@ class Stream {
     void* stream_then = nullptr;  // call.stream, and whether open, when it began to wait
     bool open_then = false;
     std::vector<SharedBytes> retained;  // what an expired call may still read
+    // What its header answers did, where Envoy holds the headers for the body.
+    std::unique_ptr<std::array<MergedHeaders, 2>> header_effects;
   };
 
   // How far a message got.
@@ -152,6 +154,7 @@ class Stream {
   // --- stream_settle.cc ---
   void Settle(ChainMessage* message, Part* part, callout_status_t status);
   void TakeAnswer(ChainMessage* message, Part* part);
+  void KeepHeaderOrder(ChainMessage* message, Part* part, const AnswerView& view);
   void ShowToLater(ChainMessage* message, const AnswerView& view);
   void TakeNoResponse(ChainMessage* message, Part* part);
   void TakeSent(ChainMessage* message, Part* part);

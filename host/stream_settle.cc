@@ -101,10 +101,37 @@ void Stream::TakeAnswer(ChainMessage* message, Part* part) {
     if (IsBodyPhase(message->phase) && view->body_mutation != AnswerView::Body::kUnchanged) {
       part->altered[DirectionOf(*message)] = true;
     }
+    if (part_count_ > 1 && !view->headers.empty()) KeepHeaderOrder(message, part, *view);
     if (HasLaterReader(*message)) ShowToLater(message, *view);
   }
   part->gave_mode = HasModeOverride(state.annotations);
   message->annotations.append(state.annotations);
+}
+
+// In BUFFERED modes Envoy holds the headers until the body is answered, so a
+// filter's header mutations of both phases come before those of the next filter.
+// Here the header answers of all instances went out before any body came: what
+// the later ones did then has to be done again over a mutation that comes now.
+void Stream::KeepHeaderOrder(ChainMessage* message, Part* part, const AnswerView& view) {
+  if (message->body_mode != CALLOUT_BODY_BUFFERED &&
+      message->body_mode != CALLOUT_BODY_BUFFERED_PARTIAL) {
+    return;
+  }
+  const size_t way = DirectionOf(*message);
+  if (IsHeadersPhase(message->phase)) {
+    if (part->header_effects == nullptr) {
+      part->header_effects = std::make_unique<std::array<MergedHeaders, 2>>();
+    }
+    (*part->header_effects)[way].Add(view.headers);
+    return;
+  }
+  if (!IsBodyPhase(message->phase) || message->phase != message->answer_phase) return;
+  for (size_t i = message->position + 1; i < part_count_; ++i) {
+    const Part& later = PartAt(*message, i);
+    if (later.header_effects != nullptr) {
+      message->answer.PutUnder(view.headers, (*later.header_effects)[way]);
+    }
+  }
 }
 
 // Makes the message what it would be after Envoy has applied the answer.
