@@ -1,0 +1,28 @@
+// The HTTP/1.1 client in front of Envoy.
+//
+//   HttpMessage response = Exchange(port, {.method = "POST", .body = {.pieces = {"hello"}}});
+//
+// A connection for each exchange. The request is sent by a thread of its own, so
+// that an answer that comes before its end is read all the same. Any thread.
+#ifndef CALLOUT_TESTS_ENVOY_CLIENT_H_
+#define CALLOUT_TESTS_ENVOY_CLIENT_H_
+
+#include <cstdint>
+#include <string>
+
+#include "http_message.h"
+
+namespace callout::tests {
+
+struct ClientRequest {
+  std::string method = "GET";
+  std::string target = "/";
+  HttpFields headers = {};  // besides host, unless it is among them, and the body's length
+  HttpBody body = {};
+};
+
+HttpMessage Exchange(uint16_t port, const ClientRequest& request);
+
+}  // namespace callout::tests
+
+#endif  // CALLOUT_TESTS_ENVOY_CLIENT_H_

@@ -1,0 +1,113 @@
+#include "envoy_config.h"
+
+namespace callout::tests {
+namespace {
+
+using nlohmann::json;
+
+constexpr char kBackend[] = "backend";
+constexpr char kHttpOptions[] = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+json Any(const char* type, json message) {
+  message["@type"] = std::string("type.googleapis.com/") + type;
+  return message;
+}
+
+json SocketAddress(uint16_t port) {
+  return {{"socket_address", {{"address", "127.0.0.1"}, {"port_value", port}}}};
+}
+
+json Cluster(const std::string& name, uint16_t port, const json& http_options) {
+  const json endpoint = {{"endpoint", {{"address", SocketAddress(port)}}}};
+  return {
+      {"name", name},
+      {"type", "STATIC"},
+      {"connect_timeout", "5s"},
+      {"typed_extension_protocol_options",
+       {{kHttpOptions, Any(kHttpOptions, {{"explicit_http_config", http_options}})}}},
+      {"load_assignment",
+       {{"cluster_name", name},
+        {"endpoints", json::array({{{"lb_endpoints", json::array({endpoint})}}})}}},
+  };
+}
+
+json Filter(const std::string& name, const char* type, const json& config) {
+  return {{"name", name}, {"typed_config", Any(type, config)}};
+}
+
+json HttpFilters(const EnvoyListener& listener) {
+  json filters = json::array();
+  for (size_t i = 0; i < listener.filters.size(); ++i) {
+    // The first is called what Envoy's own examples call it: its attributes come under that name.
+    const std::string name = "envoy.filters.http.ext_proc" + (i == 0 ? "" : std::to_string(i + 1));
+    filters.push_back(Filter(name, "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
+                             listener.filters[i]));
+  }
+  filters.push_back(
+      Filter("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router", {}));
+  return filters;
+}
+
+json Routes(const EnvoyListener& listener) {
+  json routes = listener.routes;
+  routes.push_back(
+      {{"match", {{"prefix", "/"}}}, {"route", {{"cluster", kBackend}, {"timeout", "60s"}}}});
+  return {{"virtual_hosts",
+           json::array({{{"name", "all"}, {"domains", json::array({"*"})}, {"routes", routes}}})}};
+}
+
+json Listener(const EnvoyListener& listener) {
+  const json manager = {
+      {"stat_prefix", listener.name},
+      {"http_protocol_options", {{"enable_trailers", true}}},
+      {"http_filters", HttpFilters(listener)},
+      {"route_config", Routes(listener)},
+  };
+  json result = {
+      {"name", listener.name},
+      {"address", SocketAddress(0)},
+      {"filter_chains",
+       json::array(
+           {{{"filters", json::array({Filter("envoy.filters.network.http_connection_manager",
+                                             "envoy.extensions.filters.network."
+                                             "http_connection_manager.v3.HttpConnectionManager",
+                                             manager)})}}})},
+  };
+  if (listener.buffer_bytes_max > 0) {
+    result["per_connection_buffer_limit_bytes"] = listener.buffer_bytes_max;
+  }
+  return result;
+}
+
+}  // namespace
+
+json ExtProc(const json& settings, const std::string& host) {
+  json filter = {
+      {"grpc_service", {{"envoy_grpc", {{"cluster_name", host}}}, {"timeout", "20s"}}},
+      {"message_timeout", "20s"},
+  };
+  filter.update(settings);
+  return filter;
+}
+
+json DirectResponse(const std::string& prefix, int status, const std::string& body) {
+  return {{"match", {{"prefix", prefix}}},
+          {"direct_response", {{"status", status}, {"body", {{"inline_string", body}}}}}};
+}
+
+json MakeBootstrap(const EnvoyConfig& config) {
+  json clusters = json::array();
+  clusters.push_back(Cluster(kBackend, config.backend_port,
+                             {{"http_protocol_options", {{"enable_trailers", true}}}}));
+  for (const auto& [name, host] : config.hosts) {
+    clusters.push_back(Cluster(name, host.port, {{"http2_protocol_options", json::object()}}));
+  }
+  json listeners = json::array();
+  for (const EnvoyListener& listener : config.listeners) listeners.push_back(Listener(listener));
+  return {
+      {"admin", {{"address", SocketAddress(0)}}},
+      {"static_resources", {{"clusters", clusters}, {"listeners", listeners}}},
+  };
+}
+
+}  // namespace callout::tests

@@ -1,0 +1,56 @@
+// The configuration of the Envoy under test: listeners, each with a row of
+// ext_proc filters, in front of one backend.
+//
+//   EnvoyConfig config;
+//   config.hosts["host"] = {.port = host.plaintext_port()};
+//   config.backend_port = backend.port();
+//   config.listeners.push_back({.name = "buffered", .filters = {ExtProc(
+//       {{"processing_mode", {{"request_body_mode", "BUFFERED"}}}})}});
+//   nlohmann::json bootstrap = MakeBootstrap(config);
+//
+// Everything listens on a free port of 127.0.0.1; EnvoyProcess finds out which.
+#ifndef CALLOUT_TESTS_ENVOY_ENVOY_CONFIG_H_
+#define CALLOUT_TESTS_ENVOY_ENVOY_CONFIG_H_
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace callout::tests {
+
+struct EnvoyListener {
+  std::string name;  // its counters are http.NAME.…
+  // In Envoy's order: the first one sees requests first and responses last.
+  std::vector<nlohmann::json> filters = {};
+  uint32_t buffer_bytes_max = 0;  // 0: Envoy's own 1 MiB
+  // Routes (config.route.v3.Route) ahead of the one that matches everything.
+  nlohmann::json routes = nlohmann::json::array();
+};
+
+// A callout host to reach over gRPC without TLS.
+struct EnvoyHost {
+  uint16_t port = 0;
+};
+
+struct EnvoyConfig {
+  std::vector<EnvoyListener> listeners;
+  std::map<std::string, EnvoyHost> hosts;  // by the name that ExtProc gets
+  uint16_t backend_port = 0;
+};
+
+// The configuration of an ext_proc filter that calls `host`: `settings` are
+// fields of ExternalProcessor (processing_mode, failure_mode_allow,
+// mutation_rules, …) by Envoy's own names. Messages may take 20 s unless
+// `settings` says otherwise, so that a slow machine fails no test.
+nlohmann::json ExtProc(const nlohmann::json& settings, const std::string& host = "host");
+
+// A route (config.route.v3.Route) of paths with `prefix` to a local answer.
+nlohmann::json DirectResponse(const std::string& prefix, int status, const std::string& body);
+
+nlohmann::json MakeBootstrap(const EnvoyConfig& config);
+
+}  // namespace callout::tests
+
+#endif  // CALLOUT_TESTS_ENVOY_ENVOY_CONFIG_H_

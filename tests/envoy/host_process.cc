@@ -1,0 +1,37 @@
+#include "host_process.h"
+
+#include <filesystem>
+
+#include "absl/strings/numbers.h"
+
+namespace callout::tests {
+namespace {
+
+std::vector<std::string> Command(const std::vector<std::string>& options) {
+  std::vector<std::string> command = {
+      BuiltFile("host/callout-host"), "--disable_tls", "--plaintext_address=127.0.0.1:0",
+      "--health_check_address=127.0.0.1:0", "--admin_address=127.0.0.1:0"};
+  command.insert(command.end(), options.begin(), options.end());
+  return command;
+}
+
+}  // namespace
+
+std::string BuiltFile(const std::string& path) {
+  // This program is in tests/envoy of the build.
+  const auto self = std::filesystem::read_symlink("/proc/self/exe");
+  return self.parent_path().parent_path().parent_path() / path;
+}
+
+HostProcess::HostProcess(const std::vector<std::string>& options) : process_(Command(options)) {
+  port("plaintext");
+}
+
+uint16_t HostProcess::port(const std::string& listener) {
+  const std::string address = process_.AwaitLine("listening " + listener + " ").value_or("");
+  uint32_t port = 0;
+  EXPECT_TRUE(absl::SimpleAtoi(address.substr(address.rfind(':') + 1), &port)) << address;
+  return static_cast<uint16_t>(port);
+}
+
+}  // namespace callout::tests

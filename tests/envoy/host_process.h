@@ -1,0 +1,43 @@
+// The callout host as a process of its own, on free ports.
+//
+//   HostProcess host({"--plugin=" + BuiltPlugin("basic")});
+//   … host.port("plaintext") …
+//
+// For one thread.
+#ifndef CALLOUT_TESTS_ENVOY_HOST_PROCESS_H_
+#define CALLOUT_TESTS_ENVOY_HOST_PROCESS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "child_process.h"
+
+namespace callout::tests {
+
+// Of the build that the test program belongs to.
+std::string BuiltFile(const std::string& path);
+inline std::string BuiltPlugin(const std::string& name) {
+  return BuiltFile("plugins/" + name + ".so");
+}
+
+class HostProcess {
+ public:
+  // Plaintext, without TLS. Returns once it listens.
+  explicit HostProcess(const std::vector<std::string>& options);
+
+  // `listener`: plaintext, health or admin.
+  uint16_t port(const std::string& listener);
+
+  // SIGTERM; the exit status.
+  int Terminate() { return process_.Terminate(); }
+  std::string Output() { return process_.Output(); }
+  pid_t pid() const { return process_.pid(); }
+
+ private:
+  ChildProcess process_;
+};
+
+}  // namespace callout::tests
+
+#endif  // CALLOUT_TESTS_ENVOY_HOST_PROCESS_H_

@@ -1,0 +1,84 @@
+// HTTP/1.1 as the tests send and read it: fields keep their order, their case
+// and their duplicates, bodies their chunks.
+//
+//   HttpReader</*is_request=*/false> reader(fd, kGiveUpMs);
+//   HttpMessage response = reader.Read();
+//
+// An HttpReader is for one thread; it does not own the descriptor. It reads one
+// message after another from it. Plain values and functions otherwise.
+#ifndef CALLOUT_TESTS_ENVOY_HTTP_MESSAGE_H_
+#define CALLOUT_TESTS_ENVOY_HTTP_MESSAGE_H_
+
+#include <functional>
+#include <optional>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace callout::tests {
+
+using HttpFields = std::vector<std::pair<std::string, std::string>>;
+
+// The values of `name`, whatever its case, in their order.
+std::vector<std::string> ValuesOf(const HttpFields& fields, std::string_view name);
+
+// A message that was read.
+struct HttpMessage {
+  std::string method;  // of a request
+  std::string target;  // of a request
+  int status = 0;      // of a response; 0: not even its first line came
+  HttpFields headers;
+  std::string body;
+  std::vector<size_t> chunk_sizes;  // of a body in chunks, without the last one of no bytes
+  HttpFields trailers;
+  bool complete = false;  // its end has come
+
+  // nullopt if there is none; all of them, joined by commas, if there are more.
+  std::optional<std::string> Header(std::string_view name) const;
+};
+// For failure messages; a long body is cut.
+void PrintTo(const HttpMessage& message, std::ostream* out);
+
+// A body to send.
+struct HttpBody {
+  std::vector<std::string> pieces = {};
+  bool chunked = false;      // each piece one chunk; else content-length and the pieces one by one
+  HttpFields trailers = {};  // sent only in chunks
+  std::function<void(size_t piece)> before_piece = nullptr;  // may wait for something
+
+  size_t size() const;
+};
+
+// Sends `start_line` (without line end), `headers`, the header that tells the
+// body's length, and the body. No such header for an empty body that is not
+// chunked if `omit_empty`. False if the other end has closed.
+bool SendMessage(int fd, const std::string& start_line, const HttpFields& headers,
+                 const HttpBody& body, bool omit_empty);
+
+template <bool is_request>
+class HttpReader {
+ public:
+  // Waits for bytes as long as `patience_ms`, for ever if it is -1.
+  HttpReader(int fd, int patience_ms) : fd_(fd), patience_ms_(patience_ms) {}
+
+  // Reads the next message to its end, or until the other end closes, nothing
+  // more comes, or what comes is no HTTP. `on_headers` is told once the headers
+  // are there.
+  HttpMessage Read(const std::function<void(const HttpMessage&)>& on_headers = nullptr);
+
+ private:
+  class Parser;
+
+  const int fd_;
+  const int patience_ms_;
+  std::string buffered_;
+};
+
+extern template class HttpReader<true>;
+extern template class HttpReader<false>;
+
+}  // namespace callout::tests
+
+#endif  // CALLOUT_TESTS_ENVOY_HTTP_MESSAGE_H_
