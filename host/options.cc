@@ -79,15 +79,25 @@ OptionSet::OptionSet(std::string program, std::string description, std::string e
       description_(std::move(description)),
       prefix_(std::move(environment_prefix)) {}
 
+// CLI11 would take whatever comes next for the value, be it an option.
+absl::Status OptionSet::CheckHasValue(const std::string& argument, const char* next) const {
+  const bool empty = argument.starts_with("--") && argument.find('=') == argument.size() - 1;
+  const bool without = (next == nullptr || std::string_view(next).starts_with("--")) &&
+                       std::any_of(options_.begin(), options_.end(), [&](const Option& option) {
+                         return !option.value.empty() && argument == "--" + option.name;
+                       });
+  if (!empty && !without) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format("{}: no value; expected --OPTION=VALUE", argument));
+}
+
 absl::StatusOr<OptionSet::Values> OptionSet::ReadCommandLine(int argc,
                                                              const char* const* argv) const {
   std::vector<std::string> arguments;
   for (int i = 1; i < argc; ++i) {
     arguments.push_back(WithUnderscores(argv[i]));
-    const std::string& argument = arguments.back();
-    // CLI11 would take the next argument for the value.
-    if (argument.starts_with("--") && argument.find('=') == argument.size() - 1) {
-      return absl::InvalidArgumentError(fmt::format("{}: no value after the equals sign", argv[i]));
+    if (absl::Status status = CheckHasValue(arguments.back(), i + 1 < argc ? argv[i + 1] : nullptr);
+        !status.ok()) {
+      return status;
     }
   }
   const auto app = MakeApp(program_, description_, options_);
@@ -98,9 +108,6 @@ absl::StatusOr<OptionSet::Values> OptionSet::ReadCommandLine(int argc,
     return absl::InvalidArgumentError(
         fmt::format("'{}' is no option and no value of one; --help lists the options",
                     Quoted(app->remaining().front())));
-  } catch (const CLI::ArgumentMismatch& error) {
-    return absl::InvalidArgumentError(
-        fmt::format("{}; the last option on the command line lacks its value", error.what()));
   } catch (const CLI::Error& error) {
     return absl::InvalidArgumentError(fmt::format("{}; --help lists the options", error.what()));
   }

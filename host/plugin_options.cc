@@ -18,7 +18,7 @@ namespace {
 constexpr size_t kNameBytesMax = 128;
 
 bool IsName(std::string_view text) {
-  return !text.empty() && text.size() <= kNameBytesMax &&
+  return !text.empty() && text.size() <= kNameBytesMax && text[0] != '-' && text[0] != '.' &&
          std::all_of(text.begin(), text.end(), [](char c) {
            return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' ||
                   c == '.';
@@ -28,7 +28,7 @@ bool IsName(std::string_view text) {
 absl::Status BadName(std::string_view name) {
   return absl::InvalidArgumentError(
       fmt::format("'{}' is no name for a plugin; expected up to {} letters, digits, '_', '-' and "
-                  "'.'; give one as NAME=PATH",
+                  "'.', the last two not first; give one as NAME=PATH",
                   name.substr(0, kNameBytesMax), kNameBytesMax));
 }
 

@@ -245,6 +245,7 @@ void Server::LogStart() {
       Log(LogLevel::kInfo, "listening {} {}", open.name, open.socket.bound().ToString());
     }
   }
+  Log(LogLevel::kInfo, "serving with {} plugins", chains_->current()->instances.size());
 }
 
 void Server::Reload() {

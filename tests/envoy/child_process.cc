@@ -100,8 +100,12 @@ bool ChildProcess::running() {
 
 int ChildProcess::Terminate() {
   if (running()) kill(pid_, SIGTERM);
+  return AwaitEnd();
+}
+
+int ChildProcess::AwaitEnd() {
   if (!output_.Await([](const Collected& output) { return output.ended; })) {
-    ADD_FAILURE() << name_ << " does not end after SIGTERM; it printed:\n" << Output();
+    ADD_FAILURE() << name_ << " does not end; it printed:\n" << Output();
     kill(pid_, SIGKILL);
   }
   return Await();

@@ -43,6 +43,8 @@ class ChildProcess {
   // Asks the program to end and waits for it. Its exit status as the shell
   // would give it; fails the test if it takes too long.
   int Terminate();
+  // Waits for its end without asking.
+  int AwaitEnd();
 
  private:
   struct Collected {
