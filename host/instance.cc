@@ -5,29 +5,11 @@
 #include <array>
 #include <utility>
 
+#include "host/call_log.h"
 #include "host/log.h"
 #include "host/stream_environment.h"
 
 namespace callout::host {
-
-namespace {
-
-// The hook's time, in seconds, and what it returned.
-class CallTimer {
- public:
-  CallTimer(Metrics* metrics, Metrics::Id id)
-      : metrics_(metrics), id_(id), start_ns_(MonotonicNs()) {}
-  ~CallTimer() { metrics_->Observe(id_, static_cast<double>(MonotonicNs() - start_ns_) * 1e-9); }
-  CallTimer(const CallTimer&) = delete;
-  CallTimer& operator=(const CallTimer&) = delete;
-
- private:
-  Metrics* const metrics_;
-  const Metrics::Id id_;
-  const uint64_t start_ns_;
-};
-
-}  // namespace
 
 std::string_view PhaseName(callout_phase_t phase) {
   static constexpr std::array<std::string_view, kPhaseCount> kNames = {
@@ -137,8 +119,17 @@ void Instance::CancelStream(CallState* state) { plugin_->hooks().stream_cancel(&
 
 callout_status_t Instance::Call(CallState* state) {
   const callout_phase_t phase = state->call.phase;
-  const CallTimer timer(context_.metrics, call_seconds_[phase]);
+  const uint64_t start_ns = MonotonicNs();
+  const callout_status_t status = CallHooks(state);
+  const uint64_t taken_ns = MonotonicNs() - start_ns;
+  context_.metrics->Observe(call_seconds_[phase], static_cast<double>(taken_ns) * 1e-9);
+  if (LogEnabled(LogLevel::kDebug)) LogCall(*state, name_, status, taken_ns);
+  return status;
+}
+
+callout_status_t Instance::CallHooks(CallState* state) {
   const Hooks& hooks = plugin_->hooks();
+  const callout_phase_t phase = state->call.phase;
   if (hooks.on_process != nullptr) {
     const callout_status_t status = hooks.on_process(&state->call);
     if (status != CALLOUT_NEXT) return status;

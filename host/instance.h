@@ -92,6 +92,7 @@ class Instance {
            const InstanceContext& context);
 
   absl::Status CreatePlugin(const std::string& config);
+  callout_status_t CallHooks(CallState* state);
   absl::Status DefineHostMetrics();
 
   struct PluginMetric {
