@@ -4,6 +4,7 @@
 #include <openssl/ssl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
@@ -37,6 +38,7 @@ using TlsStream = beast::ssl_stream<PlainStream>;
 
 // What a client may go on sending after an error before it is cut off.
 constexpr size_t kDiscardBytesMax = 1 << 20;
+constexpr size_t kReadBytes = 4096;
 
 // A descriptor on its way to the server's thread, which it may not reach.
 class OwnedFd {
@@ -76,7 +78,6 @@ struct Shared {
 unsigned StatusOf(const error_code& error) {
   if (error == http::error::header_limit || error == http::error::buffer_overflow) return 431;
   if (error == http::error::body_limit) return 413;
-  if (error == http::error::end_of_stream || error == http::error::partial_message) return 0;
   const bool is_parse_error =
       error.category() == http::make_error_code(http::error::bad_method).category();
   return is_parse_error ? 400 : 0;
@@ -123,16 +124,45 @@ class Connection : public std::enable_shared_from_this<Connection<Stream>> {
         std::chrono::milliseconds(shared_->limits.timeout_ms));
   }
 
+  // The next request, of which the buffer may have bytes already.
   void Read() {
     parser_.emplace();
     parser_->header_limit(shared_->limits.header_bytes_max);
     parser_->body_limit(shared_->limits.body_bytes_max);
+    header_bytes_ = 0;
     SetTimeout();
-    http::async_read(stream_, buffer_, *parser_,
-                     [self = this->shared_from_this()](error_code error, size_t) {
-                       if (error) return self->Reject(error);
-                       self->Answer();
-                     });
+    Parse();
+  }
+
+  // Not http::async_read: it holds against the limit only what it has not parsed
+  // yet, so a header of any number of short fields would pass.
+  void Parse() {
+    error_code error;
+    while (!error && buffer_.size() > 0 && !parser_->is_done()) {
+      const bool in_header = !parser_->is_header_done();
+      const size_t size = parser_->put(buffer_.data(), error);
+      buffer_.consume(size);
+      if (!in_header) continue;
+      header_bytes_ += size;
+      const size_t rest = parser_->is_header_done() ? 0 : buffer_.size();
+      if (header_bytes_ + rest > shared_->limits.header_bytes_max) {
+        error = http::error::header_limit;
+      }
+    }
+    if (error && error != http::error::need_more) return Reject(error);
+    if (parser_->is_done()) return Answer();
+    ReadMore();
+  }
+
+  void ReadMore() {
+    const size_t room = buffer_.max_size() - buffer_.size();
+    if (room == 0) return Reject(http::error::buffer_overflow);
+    stream_.async_read_some(buffer_.prepare(std::min(room, kReadBytes)),
+                            [self = this->shared_from_this()](error_code error, size_t size) {
+                              if (error) return self->Reject(error);
+                              self->buffer_.commit(size);
+                              self->Parse();
+                            });
   }
 
   void Reject(const error_code& error) {
@@ -207,7 +237,8 @@ class Connection : public std::enable_shared_from_this<Connection<Stream>> {
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
   std::optional<http::response<http::string_body>> response_;
-  std::array<char, 4096> discard_buffer_;
+  size_t header_bytes_ = 0;  // of this request, parsed so far
+  std::array<char, kReadBytes> discard_buffer_;
 };
 
 }  // namespace

@@ -56,7 +56,7 @@ struct HttpResponse {
 using HttpHandler = std::function<HttpResponse(const HttpRequestView&)>;
 
 struct HttpLimits {
-  uint32_t header_bytes_max = 8192;  // of the request line, and of all header fields together
+  uint32_t header_bytes_max = 8192;  // of request line and header fields together
   uint32_t body_bytes_max = 1024;
   uint32_t timeout_ms = 5000;  // for the TLS handshake, for each request from the end of the one
                                // before it to its last byte, for writing each answer

@@ -171,13 +171,32 @@ TEST_F(HttpServerTest, HeadersEndAtTheLimit) {
   const std::string line = "GET / HTTP/1.1\r\n";
   const std::string fields = "Connection: close\r\nA: ";
   const std::string end = "\r\n\r\n";
-  const std::string fits(limits.header_bytes_max - fields.size() - end.size(), 'a');
+  const std::string fits(limits.header_bytes_max - line.size() - fields.size() - end.size(), 'a');
   EXPECT_THAT(Exchange(line + fields + fits + end), StartsWith("HTTP/1.1 200 OK\r\n"));
   EXPECT_THAT(Exchange(line + fields + fits + "a" + end), StartsWith("HTTP/1.1 431 "));
   // A client that sends far more still gets to read the answer.
   EXPECT_THAT(Exchange(line + fields + std::string(500000, 'a') + end),
               StartsWith("HTTP/1.1 431 "));
   EXPECT_THAT(Exchange("GET /" + std::string(100000, 'a')), StartsWith("HTTP/1.1 431 "));
+}
+
+TEST_F(HttpServerTest, ShortHeadersEndAtTheLimitTooHoweverTheyArrive) {
+  HttpLimits limits;
+  Start(limits);
+  const std::string line = "GET / HTTP/1.1\r\n";
+  std::string fields = "Connection: close\r\n";
+  while (line.size() + fields.size() + 6 <= limits.header_bytes_max) fields += "a:\r\n";
+  // One byte at a time, so that the parser takes each field before the next comes.
+  const auto exchange = [&](const std::string& request) {
+    const Descriptor client = Connected();
+    for (char c : request) {
+      if (!Write(client.get(), std::string(1, c))) break;
+    }
+    return ReadToEnd(client.get());
+  };
+  EXPECT_THAT(exchange(line + fields + "\r\n"), StartsWith("HTTP/1.1 200 OK\r\n"));
+  EXPECT_THAT(exchange(line + fields + "a:b\r\na:b\r\n"), StartsWith("HTTP/1.1 431 "));
+  EXPECT_THAT(Exchange(line + fields + "a:b\r\na:b\r\n"), StartsWith("HTTP/1.1 431 "));
 }
 
 TEST_F(HttpServerTest, BodiesEndAtTheLimit) {
