@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <exception>
+#include <string>
 #include <utility>
 
 #include "host/call_log.h"
@@ -10,6 +12,24 @@
 #include "host/stream_environment.h"
 
 namespace callout::host {
+
+namespace {
+
+// A create that throws breaks the ABI's rules; but a start or a reload that fails is
+// better than a process that ends. The error says what was thrown.
+absl::StatusOr<callout_status_t> CallCreate(Hooks::CreateHook create, callout_create_args_t* args) {
+  std::string thrown = "no std::exception";
+  try {
+    return create(args);
+  } catch (const std::exception& exception) {
+    thrown = EscapeControls(exception.what());
+  } catch (...) {
+  }
+  return absl::InternalError(
+      fmt::format("threw an exception ({}); catch it there and return a negative status", thrown));
+}
+
+}  // namespace
 
 std::string_view PhaseName(callout_phase_t phase) {
   static constexpr std::array<std::string_view, kPhaseCount> kNames = {
@@ -51,12 +71,13 @@ absl::Status Instance::CreatePlugin(const std::string& config) {
   }
   const uint64_t exported = args.phases;
   if (hooks.plugin_create != nullptr) {
-    const callout_status_t status = hooks.plugin_create(&args);
-    if (status != CALLOUT_OK) {
+    absl::StatusOr<callout_status_t> status = CallCreate(hooks.plugin_create, &args);
+    if (!status.ok() || *status != CALLOUT_OK) {
       return absl::InvalidArgumentError(fmt::format(
-          "creating plugin {} from {}: callout_plugin_create returned {}; its own message, if it "
-          "logged one, says why",
-          name_, plugin_->path(), status));
+          "creating plugin {} from {}: callout_plugin_create {}", name_, plugin_->path(),
+          status.ok()
+              ? fmt::format("returned {}; its own message, if it logged one, says why", *status)
+              : std::string(status.status().message())));
     }
   }
   created_ = true;

@@ -135,6 +135,16 @@ AlreadyLoaded ListLoaded(const Loads& loads, const FileIdentity& candidate) {
 
 // --- Loading ---
 
+std::string CurrentException() {
+  try {
+    std::rethrow_exception(std::current_exception());
+  } catch (const std::exception& exception) {
+    return EscapeControls(exception.what());
+  } catch (...) {
+    return "no std::exception";
+  }
+}
+
 // While it lives, a std::terminate on its thread logs which plugin was being loaded.
 // An exception in a constructor ends there: dlopen is declared not to throw, and to
 // catch one in spite of that would leave the dynamic linker locked.
@@ -156,9 +166,9 @@ class TerminationNote {
   [[noreturn]] static void OnTerminate() {
     if (loading_ != nullptr) {
       LogText(LogLevel::kError,
-              fmt::format("cannot load plugin {}: one of its constructors threw an exception, "
+              fmt::format("cannot load plugin {}: one of its constructors threw an exception ({}), "
                           "which ends the process; catch it there",
-                          *loading_));
+                          *loading_, CurrentException()));
     }
     if (g_handler != nullptr) g_handler();
     std::abort();

@@ -1,0 +1,4 @@
+/* A program, not a shared object. */
+#include "hook.c"
+
+int main(void) { return 0; }
