@@ -71,7 +71,12 @@ extern "C" {
  * `field`. It says nothing of the field's value: test pointers for NULL too.
  *     if (CALLOUT_HAS(call, callout_call_t, deadline_ns)) ... */
 #define CALLOUT_HAS(ptr, type, field) \
-  ((ptr)->struct_size >= offsetof(type, field) + sizeof(((type *)0)->field))
+  ((ptr)->struct_size >= offsetof(type, field) + CALLOUT_FIELD_SIZE(type, field))
+#ifdef __cplusplus
+#define CALLOUT_FIELD_SIZE(type, field) sizeof(type::field)
+#else
+#define CALLOUT_FIELD_SIZE(type, field) sizeof(((type *)0)->field)
+#endif
 
 /* --- Types -------------------------------------------------------------- */
 
@@ -128,7 +133,7 @@ enum {
   CALLOUT_REQUEST_TRAILERS = 6,  /* message: HttpTrailers */
   CALLOUT_RESPONSE_TRAILERS = 7  /* message: HttpTrailers */
 };
-#define CALLOUT_PHASE_BIT(phase) ((uint64_t)1 << (phase))
+#define CALLOUT_PHASE_BIT(phase) (UINT64_C(1) << (phase))
 
 /* What an answer is: the field number of ProcessingResponse. The answer to a
  * phase has the field number `phase - 1`. */
