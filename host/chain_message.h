@@ -39,7 +39,7 @@ struct ChainMessage {
   // A chunk whose bytes an instance keeps for a whole body: the later ones do
   // not see it.
   bool hidden = false;
-  // FULL_DUPLEX_STREAMED: nothing of this chunk goes on.
+  // FULL_DUPLEX_STREAMED: nothing of this chunk, which is not the last, goes on.
   bool dropped = false;
   // An answer that send() put ahead: not an answer to a message of Envoy's.
   bool sent_ahead = false;

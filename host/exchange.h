@@ -27,6 +27,9 @@ struct Direction {
   bool headers_seen = false;
   bool body_seen = false;
   bool ended = false;
+  // By CONTINUE_AND_REPLACE. Envoy takes no further answer, though body messages
+  // may be on their way that it has sent without waiting for the header answer.
+  bool replaced = false;
   ContentLength content_length = ContentLength::kUnknown;
 
   // Envoy compares content-length with the body it is given.

@@ -169,6 +169,16 @@ std::string ApplyHeaderMutation(std::string_view message, const HeaderMutationVi
   return out + rest;
 }
 
+std::string WithoutEndOfStream(std::string_view message) {
+  constexpr uint32_t kEndOfStream = 3;
+  std::string out;
+  WireReader reader(message);
+  while (reader.Next()) {
+    if (reader.number() != kEndOfStream) out.append(reader.record());
+  }
+  return out;
+}
+
 bool FitsHeaderLimits(std::string_view message, const HeaderMutationView& mutation,
                       size_t header_count_max, size_t header_bytes_max) {
   if (mutation.set.empty()) return true;

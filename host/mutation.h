@@ -56,6 +56,9 @@ class MergedHeaders {
 // would; fields other than the header list are kept.
 std::string ApplyHeaderMutation(std::string_view message, const HeaderMutationView& mutation);
 
+// `message` (HttpHeaders) as one that more will follow.
+std::string WithoutEndOfStream(std::string_view message);
+
 // Whether `message` (HttpHeaders or HttpTrailers) is within limits on the number
 // and the bytes (names and values) of headers once `mutation` has been applied.
 bool FitsHeaderLimits(std::string_view message, const HeaderMutationView& mutation,

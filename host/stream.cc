@@ -45,6 +45,7 @@ void Stream::OnMessage(std::string_view bytes) {
         "a ProcessingRequest names no phase: one of request_headers, response_headers, "
         "request_body, response_body, request_trailers or response_trailers must be set"));
   }
+  if (exchange_.direction(view->phase).replaced) return;
   root_.Reset(view->phase, bytes, view->message);
   if (absl::Status status = exchange_.Enter(*view, &root_); !status.ok()) {
     return End(std::move(status));
@@ -98,7 +99,7 @@ void Stream::MatchParts(const RequestView& view) {
 
 void Stream::EmitAnswer(ChainMessage* message) {
   if (exchange_.observability()) return;
-  if (message->dropped && !message->end_of_stream) return;
+  if (message->dropped) return;
   Answer answer = IsBodyPhase(message->answer_phase)
                       ? MakeBodyAnswer(message)
                       : message->answer.Take(AnswerField(message->answer_phase));
@@ -134,13 +135,12 @@ Answer Stream::MakeBodyAnswer(ChainMessage* message) {
   if (message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED) {
     // The last answer to a message ends the body exactly where the message did.
     const AnswerView* single = merged.single();
-    if (single != nullptr && mutation == AnswerView::Body::kStreamed && !message->dropped &&
+    if (single != nullptr && mutation == AnswerView::Body::kStreamed &&
         single->end_of_stream == message->end_of_stream) {
       return merged.Take(field);
     }
     std::string_view body = message->body;
     if (mutation != AnswerView::Body::kUnchanged) body = merged.body();
-    if (message->dropped) body = {};
     Answer streamed;
     BuildRecord(field, WriteStreamedBody(body, message->end_of_stream), &streamed);
     merged.Clear();

@@ -76,7 +76,7 @@ Stream::Progress Stream::Advance(ChainMessage* message) {
       if (step == Step::kWaits) return Progress::kWaits;
       if (step == Step::kAhead) return Progress::kAhead;
       ++message->position;
-      if (message->dropped && !message->end_of_stream) message->position = part_count_;
+      if (message->dropped) message->position = part_count_;
       if (HasAheadOf(*message)) return Progress::kAhead;
     }
   } while (BeginReplacedBody(message));
@@ -108,7 +108,7 @@ bool Stream::HasLaterReader(const ChainMessage& message) {
 // body; so the later instances are called with it here.
 bool Stream::BeginReplacedBody(ChainMessage* message) {
   if (!IsHeadersPhase(message->phase) || !message->answer.continue_and_replace()) return false;
-  exchange_.direction(message->phase).ended = true;
+  exchange_.direction(message->phase).replaced = true;
   if (message->answer.body_mutation() == AnswerView::Body::kUnchanged ||
       message->body_mode == CALLOUT_BODY_NONE || exchange_.observability()) {
     return false;
@@ -310,7 +310,7 @@ void Stream::OnFinished(Part* part) {
   TakeSent(message, part);
   if (busy_) Settle(message, part, part->state.status);
   ++message->position;
-  if (message->dropped && !message->end_of_stream) message->position = part_count_;
+  if (message->dropped) message->position = part_count_;
   Run();
 }
 

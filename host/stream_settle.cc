@@ -140,6 +140,10 @@ void Stream::ShowToLater(ChainMessage* message, const AnswerView& view) {
     if (!view.headers.empty()) {
       message->Rebuild(ApplyHeaderMutation(message->message, view.headers));
     }
+    if (view.continue_and_replace && view.body_mutation != AnswerView::Body::kUnchanged &&
+        std::exchange(message->end_of_stream, false)) {
+      message->Rebuild(WithoutEndOfStream(message->message));
+    }
     return;
   }
   if (view.body_mutation != AnswerView::Body::kUnchanged) {
@@ -155,9 +159,10 @@ void Stream::TakeNoResponse(ChainMessage* message, Part* part) {
   message->annotations.append(part->state.annotations);
   if (exchange_.observability()) return;
   if (!message->body.empty()) part->altered[DirectionOf(*message)] = true;
-  message->dropped = true;
+  message->dropped = !message->end_of_stream;
   // The end goes on all the same, with nothing before it.
-  if (message->end_of_stream && HasLaterReader(*message)) {
+  if (message->end_of_stream) {
+    message->answer.SetBody(AnswerView::Body::kCleared, {});
     message->RebuildAroundBody(std::string_view(), nullptr);
   }
 }

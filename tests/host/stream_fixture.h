@@ -1,11 +1,17 @@
 // What stream tests share: a plugin made of lambdas, a carrier that remembers
 // what was posted, and messages built with the generated classes.
+//
+// A message's bytes are destroyed as soon as the stream is done with them, so
+// that AddressSanitizer sees whoever goes on reading.
 #ifndef CALLOUT_TESTS_HOST_STREAM_FIXTURE_H_
 #define CALLOUT_TESTS_HOST_STREAM_FIXTURE_H_
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
+#include <condition_variable>
 #include <functional>
 #include <map>
 #include <memory>
@@ -15,13 +21,19 @@
 #include <vector>
 
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
+#include "host/guard.h"
 #include "host/services.h"
 #include "host/stream.h"
+
+// Envoy 1.40 obeys only the deprecated HeaderValueOption.append.
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
 namespace callout::host {
 
 using envoy::service::ext_proc::v3::ProcessingRequest;
 using envoy::service::ext_proc::v3::ProcessingResponse;
+
+using Pairs = std::vector<std::pair<std::string, std::string>>;
 
 // The behaviour of one fake plugin. Hooks are C functions without a closure, so
 // each finds its behaviour through call->plugin.
@@ -80,8 +92,10 @@ struct FakePlugin {
 class FakeCarrier final : public StreamCarrier {
  public:
   void Post(CallState* call, Event event) override {
+    // The stream may be gone as soon as the lock is.
     std::lock_guard<std::mutex> lock(mutex_);
     posted_.emplace_back(call, event);
+    wake_.notify_all();
   }
   void RetainMessage() override { ++retained; }
   int retained = 0;
@@ -95,6 +109,16 @@ class FakeCarrier final : public StreamCarrier {
     for (auto [call, event] : posted) stream->OnPosted(call, event);
     return posted.size();
   }
+  // Waits until something is posted and hands it over. The limit only turns a
+  // hanging test into a failed one.
+  void WaitAndDeliver(Stream* stream) {
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      ASSERT_TRUE(wake_.wait_for(lock, std::chrono::seconds(60), [&] { return !posted_.empty(); }))
+          << "nothing was posted";
+    }
+    Deliver(stream);
+  }
   std::string_view peer() const override { return "ipv4:192.0.2.1:4711"; }
   std::string_view listener() const override { return "plaintext"; }
   std::string_view peer_identity() const override { return ""; }
@@ -106,8 +130,164 @@ class FakeCarrier final : public StreamCarrier {
 
  private:
   std::mutex mutex_;
+  std::condition_variable wake_;
   std::vector<std::pair<CallState*, Event>> posted_;
 };
+
+// --- Hooks that answer the simple way, in whatever phase they are called ------
+
+using CommonResponse = envoy::service::ext_proc::v3::CommonResponse;
+
+// `common` as the answer to the phase of `call`; of trailers its header mutation.
+inline callout_status_t RespondCommon(callout_call_t* call, const CommonResponse& common) {
+  std::string payload;
+  if (IsTrailersPhase(call->phase)) {
+    envoy::service::ext_proc::v3::TrailersResponse answer;
+    *answer.mutable_header_mutation() = common.header_mutation();
+    payload = answer.SerializeAsString();
+  } else {
+    envoy::service::ext_proc::v3::BodyResponse answer;  // on the wire as HeadersResponse
+    *answer.mutable_response() = common;
+    payload = answer.SerializeAsString();
+  }
+  const callout_bytes_t part = ToBytes(payload);
+  return call->host->respond(call, call->phase - 1, &part, 1);
+}
+
+inline FakePlugin::Hook Answers(std::function<void(CommonResponse*)> fill) {
+  return [fill = std::move(fill)](callout_call_t* call) {
+    CommonResponse common;
+    fill(&common);
+    return RespondCommon(call, common);
+  };
+}
+
+inline void AddSet(CommonResponse* common, const std::string& key, const std::string& value,
+                   bool append = false) {
+  auto* option = common->mutable_header_mutation()->add_set_headers();
+  option->mutable_header()->set_key(key);
+  option->mutable_header()->set_raw_value(value);
+  if (append) option->mutable_append()->set_value(true);
+}
+
+inline FakePlugin::Hook SetsHeader(const std::string& key, const std::string& value,
+                                   bool append = false) {
+  return Answers([=](CommonResponse* common) { AddSet(common, key, value, append); });
+}
+
+inline FakePlugin::Hook RemovesHeader(const std::string& key) {
+  return Answers(
+      [=](CommonResponse* common) { common->mutable_header_mutation()->add_remove_headers(key); });
+}
+
+inline FakePlugin::Hook ReplacesBody(const std::string& body) {
+  return Answers([=](CommonResponse* common) { common->mutable_body_mutation()->set_body(body); });
+}
+
+inline FakePlugin::Hook ClearsBody() {
+  return Answers(
+      [](CommonResponse* common) { common->mutable_body_mutation()->set_clear_body(true); });
+}
+
+inline FakePlugin::Hook Returns(callout_status_t status) {
+  return [status](callout_call_t*) { return status; };
+}
+
+inline FakePlugin::Hook RepliesAtOnce(int http_status) {
+  return [http_status](callout_call_t* call) {
+    envoy::service::ext_proc::v3::ImmediateResponse answer;
+    answer.mutable_status()->set_code(static_cast<envoy::type::v3::StatusCode>(http_status));
+    const std::string payload = answer.SerializeAsString();
+    const callout_bytes_t part = ToBytes(payload);
+    return call->host->respond(call, CALLOUT_IMMEDIATE_RESPONSE, &part, 1);
+  };
+}
+
+// Sends a streamed body answer ahead of the one that the call ends with.
+inline callout_status_t SendChunk(callout_call_t* call, const std::string& body,
+                                  bool end_of_stream = false) {
+  envoy::service::ext_proc::v3::BodyResponse answer;
+  auto* streamed = answer.mutable_response()->mutable_body_mutation()->mutable_streamed_response();
+  streamed->set_body(body);
+  streamed->set_end_of_stream(end_of_stream);
+  const std::string payload = answer.SerializeAsString();
+  const callout_bytes_t part = ToBytes(payload);
+  const bool request = IsRequestPhase(call->phase);
+  return call->host->send(
+      call, request ? CALLOUT_REQUEST_BODY_RESPONSE : CALLOUT_RESPONSE_BODY_RESPONSE, &part, 1);
+}
+
+// --- What a hook is shown -----------------------------------------------------
+
+// The headers or trailers of a call, having checked that its ProcessingRequest
+// holds the very same message.
+inline Pairs HeadersShown(const callout_call_t* call) {
+  envoy::service::ext_proc::v3::HttpHeaders message;  // HttpTrailers is the same on the wire
+  EXPECT_TRUE(message.ParseFromArray(call->message.data, static_cast<int>(call->message.size)));
+  ProcessingRequest request;
+  EXPECT_TRUE(request.ParseFromArray(call->request.data, static_cast<int>(call->request.size)));
+  const google::protobuf::Reflection* reflection = request.GetReflection();
+  const auto* field = request.GetDescriptor()->FindFieldByNumber(static_cast<int>(call->phase));
+  EXPECT_TRUE(reflection->HasField(request, field)) << request.DebugString();
+  EXPECT_EQ(reflection->GetMessage(request, field).SerializeAsString(),
+            std::string(ToView(call->message)));
+  Pairs headers;
+  for (const auto& header : message.headers().headers()) {
+    headers.emplace_back(header.key(), header.raw_value());
+  }
+  return headers;
+}
+
+// The body of a call, checked in the same way; an end of stream shows as a dot.
+inline std::string BodyShown(const callout_call_t* call) {
+  envoy::service::ext_proc::v3::HttpBody message;
+  EXPECT_TRUE(message.ParseFromArray(call->message.data, static_cast<int>(call->message.size)));
+  ProcessingRequest request;
+  EXPECT_TRUE(request.ParseFromArray(call->request.data, static_cast<int>(call->request.size)));
+  const auto& inside =
+      call->phase == CALLOUT_REQUEST_BODY ? request.request_body() : request.response_body();
+  EXPECT_EQ(inside.SerializeAsString(), message.SerializeAsString());
+  EXPECT_EQ((call->flags & CALLOUT_CALL_LAST) != 0, message.end_of_stream());
+  return message.body() + (message.end_of_stream() ? "." : "");
+}
+
+// --- What Envoy is told -------------------------------------------------------
+
+// "set key=value", "append key=value" and "remove key", in order.
+inline std::vector<std::string> Mutations(
+    const envoy::service::ext_proc::v3::HeaderMutation& mutation) {
+  std::vector<std::string> out;
+  for (const auto& option : mutation.set_headers()) {
+    out.push_back((option.append().value() ? "append " : "set ") + option.header().key() + "=" +
+                  option.header().raw_value());
+  }
+  for (const auto& name : mutation.remove_headers()) out.push_back("remove " + name);
+  return out;
+}
+
+// What body answers make of a body: streamed chunks end with "|" or, the last,
+// with "."; others are "=body", "clear" or "-" for no change.
+inline std::string BodyTold(const std::vector<ProcessingResponse>& responses) {
+  std::string told;
+  for (const ProcessingResponse& response : responses) {
+    if (!response.has_request_body() && !response.has_response_body()) {
+      told += "?";
+      continue;
+    }
+    const auto& mutation = response.has_request_body()
+                               ? response.request_body().response().body_mutation()
+                               : response.response_body().response().body_mutation();
+    if (mutation.has_streamed_response()) {
+      const auto& streamed = mutation.streamed_response();
+      told += streamed.body() + (streamed.end_of_stream() ? "." : "|");
+    } else if (mutation.has_body()) {
+      told += "=" + mutation.body();
+    } else {
+      told += mutation.clear_body() ? "clear" : "-";
+    }
+  }
+  return told;
+}
 
 class StreamTest : public testing::Test {
  protected:
@@ -122,6 +302,25 @@ class StreamTest : public testing::Test {
     InstanceSettings settings;
     settings.policy = ErrorPolicy{action, http_status};
     return AddPlugin(settings);
+  }
+
+  // An instance whose body hooks get whole bodies of up to `bytes_max`.
+  FakePlugin* AddGatherer(uint64_t bytes_max, InstanceSettings settings = InstanceSettings()) {
+    settings.whole_body_bytes_max = bytes_max;
+    return AddPlugin(settings);
+  }
+
+  FakePlugin* AddBlocking(InstanceSettings settings = InstanceSettings()) {
+    settings.blocking = true;
+    return AddPlugin(settings);
+  }
+
+  ~StreamTest() override {
+    // The pool's jobs use the stream.
+    if (stream_ != nullptr && !stream_->closed()) {
+      stream_->OnCancel();
+      while (!stream_->closed() && !HasFatalFailure()) carrier_.WaitAndDeliver(stream_.get());
+    }
   }
 
   // For another round with other plugins; the metrics go on counting.
@@ -151,11 +350,44 @@ class StreamTest : public testing::Test {
     stream_ = std::make_unique<Stream>(environment_.get(), &carrier_);
   }
 
-  // Feeds one message; its bytes stay where they are until the next one.
-  void Feed(const ProcessingRequest& request) {
+  void Feed(const ProcessingRequest& request) { FeedBytes(request.SerializeAsString()); }
+
+  // Feeds one message. Its bytes lie in a block of their own.
+  void FeedBytes(const std::string& bytes) {
     ASSERT_TRUE(stream_->wants_message());
-    bytes_ = request.SerializeAsString();
-    stream_->OnMessage(bytes_);
+    message_.assign(bytes.begin(), bytes.end());
+    message_.shrink_to_fit();
+    retained_ = carrier_.retained;
+    stream_->OnMessage({message_.data(), message_.size()});
+    ScrubMessage();
+  }
+
+  // Destroys the message's bytes if the stream says that it is done with them.
+  void ScrubMessage() {
+    if (message_.empty() || !stream_->wants_message()) return;
+    if (carrier_.retained != retained_) {
+      retained_messages_.push_back(std::move(message_));
+    } else {
+      std::fill(message_.begin(), message_.end(), '\xdd');
+    }
+    std::vector<char>().swap(message_);
+  }
+
+  void Deliver() {
+    carrier_.Deliver(stream_.get());
+    ScrubMessage();
+  }
+
+  void WaitAndDeliver() {
+    carrier_.WaitAndDeliver(stream_.get());
+    ScrubMessage();
+  }
+
+  // The time of the stream's next deadline has come.
+  void PassDeadline() {
+    ASSERT_NE(stream_->deadline_ns(), 0u);
+    stream_->OnDeadline(stream_->deadline_ns());
+    ScrubMessage();
   }
 
   // The answers that came out since the last time.
@@ -177,9 +409,8 @@ class StreamTest : public testing::Test {
     return responses.empty() ? ProcessingResponse() : responses.front();
   }
 
-  static ProcessingRequest Headers(
-      callout_phase_t phase, bool end_of_stream = false,
-      const std::vector<std::pair<std::string, std::string>>& headers = {{":path", "/"}}) {
+  static ProcessingRequest Headers(callout_phase_t phase, bool end_of_stream = false,
+                                   const Pairs& headers = {{":path", "/"}}) {
     ProcessingRequest request;
     auto* message = phase == CALLOUT_REQUEST_HEADERS ? request.mutable_request_headers()
                                                      : request.mutable_response_headers();
@@ -202,12 +433,14 @@ class StreamTest : public testing::Test {
     return request;
   }
 
-  static ProcessingRequest Trailers(callout_phase_t phase) {
+  static ProcessingRequest Trailers(callout_phase_t phase, const Pairs& trailers = {}) {
     ProcessingRequest request;
-    if (phase == CALLOUT_REQUEST_TRAILERS) {
-      request.mutable_request_trailers();
-    } else {
-      request.mutable_response_trailers();
+    auto* message = phase == CALLOUT_REQUEST_TRAILERS ? request.mutable_request_trailers()
+                                                      : request.mutable_response_trailers();
+    for (const auto& [key, value] : trailers) {
+      auto* header = message->mutable_trailers()->add_headers();
+      header->set_key(key);
+      header->set_raw_value(value);
     }
     return request;
   }
@@ -252,7 +485,9 @@ class StreamTest : public testing::Test {
   std::unique_ptr<StreamEnvironment> environment_;
   FakeCarrier carrier_;
   std::unique_ptr<Stream> stream_;
-  std::string bytes_;
+  std::vector<char> message_;  // the one the stream is working on
+  int retained_ = 0;           // carrier_.retained when it came
+  std::vector<std::vector<char>> retained_messages_;
 };
 
 }  // namespace callout::host

@@ -64,8 +64,7 @@ TEST_F(StreamTest, SendsNothingInObservabilityMode) {
 
 TEST_F(StreamTest, EndsWithInvalidArgumentOnGarbage) {
   Begin();
-  bytes_ = "\xff\xff\xff\xff garbage";
-  stream_->OnMessage(bytes_);
+  FeedBytes("\xff\xff\xff\xff garbage");
   ASSERT_TRUE(stream_->end().has_value());
   EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(stream_->closed());
@@ -80,8 +79,7 @@ TEST_F(StreamTest, EndsWithInvalidArgumentOnMessageWithoutPhase) {
 
 TEST_F(StreamTest, IgnoresMessagesOfKindsYetToBeInvented) {
   Begin();
-  bytes_ = std::string("\xa2\x06\x01x", 4);  // field 100
-  stream_->OnMessage(bytes_);
+  FeedBytes("\xa2\x06\x01x");  // field 100
   EXPECT_FALSE(stream_->end().has_value());
   EXPECT_TRUE(Take().empty());
   EXPECT_TRUE(stream_->wants_message());
@@ -688,7 +686,7 @@ TEST_F(StreamTest, ADeferredCallIsAnsweredWhenAnotherThreadFinishesIt) {
     Respond(deferred, CALLOUT_REQUEST_HEADERS_RESPONSE, answer);
     EXPECT_EQ(deferred->host->finish(deferred, CALLOUT_OK), CALLOUT_OK);
   }).join();
-  EXPECT_EQ(carrier_.Deliver(stream_.get()), 1u);
+  Deliver();
   const auto responses = Take();
   ASSERT_EQ(responses.size(), 1u);
   EXPECT_TRUE(responses[0].request_headers().response().clear_route_cache());
@@ -708,7 +706,7 @@ TEST_F(StreamTest, AHalfClosedClientStillGetsItsDeferredAnswer) {
   stream_->OnHalfClose();
   EXPECT_FALSE(stream_->end().has_value());
   deferred->host->finish(deferred, CALLOUT_OK);
-  carrier_.Deliver(stream_.get());
+  Deliver();
   EXPECT_EQ(Take().size(), 1u);
   ASSERT_TRUE(stream_->end().has_value());
   EXPECT_TRUE(stream_->end()->ok());
@@ -735,7 +733,7 @@ TEST_F(StreamTest, CancelWaitsForTheDeferredCallBeforeClosing) {
   EXPECT_EQ(deferred->phase, static_cast<uint32_t>(CALLOUT_REQUEST_HEADERS));
   EXPECT_EQ(deferred->host->is_cancelled(deferred), 1);
   EXPECT_EQ(deferred->host->finish(deferred, CALLOUT_OK), CALLOUT_CANCELLED);
-  carrier_.Deliver(stream_.get());
+  Deliver();
   EXPECT_TRUE(stream_->closed());
   EXPECT_EQ(plugin->closed, 1);
   EXPECT_TRUE(Take().empty());
@@ -758,7 +756,7 @@ TEST_F(StreamTest, ThePolicyAnswersAtTheDeadlineAndTheLateAnswerIsIgnored) {
   ASSERT_NE(stream_->deadline_ns(), 0u);
   stream_->OnDeadline(stream_->deadline_ns() - 1);
   EXPECT_TRUE(Take().empty());
-  stream_->OnDeadline(stream_->deadline_ns());
+  PassDeadline();
   EXPECT_EQ(Take().size(), 1u);
   EXPECT_EQ(FaultCount("deadline"), 1);
   // The instance gets no further call of this stream while it is late, or after.
@@ -767,7 +765,7 @@ TEST_F(StreamTest, ThePolicyAnswersAtTheDeadlineAndTheLateAnswerIsIgnored) {
   stream_->OnHalfClose();
   EXPECT_FALSE(stream_->closed());
   EXPECT_EQ(deferred->host->finish(deferred, CALLOUT_OK), CALLOUT_DEADLINE_EXCEEDED);
-  carrier_.Deliver(stream_.get());
+  Deliver();
   EXPECT_TRUE(Take().empty());
   EXPECT_TRUE(stream_->closed());
   EXPECT_EQ(plugin->closed, 1);
@@ -782,11 +780,11 @@ TEST_F(StreamTest, ADeadlineFailsTheStreamByDefault) {
   };
   Begin();
   Feed(Headers(CALLOUT_REQUEST_HEADERS));
-  stream_->OnDeadline(stream_->deadline_ns());
+  PassDeadline();
   ASSERT_TRUE(stream_->end().has_value());
   EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kDeadlineExceeded);
   deferred->host->finish(deferred, CALLOUT_OK);
-  carrier_.Deliver(stream_.get());
+  Deliver();
   EXPECT_TRUE(stream_->closed());
 }
 
@@ -804,7 +802,7 @@ TEST_F(StreamTest, DeferredCallsOverTheLimitFallUnderThePolicyAtOnce) {
   EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(FaultCount("defer_limit"), 1);
   deferred->host->finish(deferred, CALLOUT_OK);
-  carrier_.Deliver(stream_.get());
+  Deliver();
   EXPECT_TRUE(stream_->closed());
 }
 
