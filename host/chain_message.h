@@ -41,8 +41,8 @@ struct ChainMessage {
   bool hidden = false;
   // FULL_DUPLEX_STREAMED: nothing of this chunk, which is not the last, goes on.
   bool dropped = false;
-  // An answer that send() put ahead: not an answer to a message of Envoy's.
-  bool sent_ahead = false;
+  // Observability: a whole body that only the instance which has gathered it sees.
+  bool alone = false;
   bool asked_for_time = false;  // override_message_timeout has gone out
   bool waiting = false;         // a call with it is deferred
 
@@ -65,8 +65,7 @@ struct ChainMessage {
     request = new_request;
     message = new_message;
     body = {};
-    end_of_stream = whole_body = hidden = dropped = sent_ahead = asked_for_time = false;
-    waiting = false;
+    end_of_stream = whole_body = hidden = dropped = alone = asked_for_time = waiting = false;
     position = replace_position = 0;
     gathered_position = SIZE_MAX;
     answer.Clear();

@@ -134,6 +134,7 @@ class Stream {
   Part* PartOf(const CallState* state);
   void Run();
   Progress Advance(ChainMessage* message);
+  void StepOn(ChainMessage* message);
   bool HasAheadOf(const ChainMessage& message) const;
   void PutAhead(const ChainMessage& of, std::unique_ptr<ChainMessage> message);
   bool HasLaterReader(const ChainMessage& message);
@@ -171,7 +172,9 @@ class Stream {
   void Deny(int http_status, Violation violation);
   bool Gather(ChainMessage* message, Part* part);
   void TakeTooLarge(ChainMessage* message, Part* part);
+  void GiveBack(ChainMessage* message, Part* part);
   Step FlushGathered(ChainMessage* message, Part* part);
+  void PutGatheredAhead(const ChainMessage& message, Part* part);
   bool owes_body() const;
   size_t kept_bytes() const;
 

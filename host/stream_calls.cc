@@ -75,13 +75,18 @@ Stream::Progress Stream::Advance(ChainMessage* message) {
       if (!busy_) return Progress::kStopped;
       if (step == Step::kWaits) return Progress::kWaits;
       if (step == Step::kAhead) return Progress::kAhead;
-      ++message->position;
-      if (message->dropped) message->position = part_count_;
+      StepOn(message);
       if (HasAheadOf(*message)) return Progress::kAhead;
     }
   } while (BeginReplacedBody(message));
   EmitAnswer(message);
   return Progress::kDone;
+}
+
+// To the next instance that is to see the message.
+void Stream::StepOn(ChainMessage* message) {
+  ++message->position;
+  if (message->dropped || message->alone) message->position = part_count_;
 }
 
 bool Stream::HasAheadOf(const ChainMessage& message) const {
@@ -127,11 +132,15 @@ bool Stream::BeginReplacedBody(ChainMessage* message) {
 }
 
 Stream::Step Stream::Visit(ChainMessage* message, Part* part) {
-  if (!part->usable) return Step::kPassed;
   if (IsTrailersPhase(message->phase) && !part->gathered[DirectionOf(*message)].empty()) {
     return FlushGathered(message, part);
   }
-  if (!part->state.instance->Wants(message->phase) || message->hidden) return Step::kPassed;
+  if (message->hidden) return Step::kPassed;
+  if (!part->usable) {
+    if (IsBodyPhase(message->phase)) GiveBack(message, part);
+    return Step::kPassed;
+  }
+  if (!part->state.instance->Wants(message->phase)) return Step::kPassed;
   const bool gathers = IsBodyPhase(message->phase) &&
                        part->state.instance->whole_body_bytes_max() > 0 &&
                        message->gathered_position != message->position;
@@ -309,8 +318,7 @@ void Stream::OnFinished(Part* part) {
   if (part->openness == Part::Openness::kRefused) part->usable = false;
   TakeSent(message, part);
   if (busy_) Settle(message, part, part->state.status);
-  ++message->position;
-  if (message->dropped) message->position = part_count_;
+  StepOn(message);
   Run();
 }
 
@@ -321,7 +329,7 @@ void Stream::OnDeadline(uint64_t now_ns) {
     ChainMessage* message = part.waiting;
     Expire(&part, false);
     if (part.waiting != nullptr || !busy_) continue;
-    ++message->position;
+    StepOn(message);
     Run();
   }
   UpdateDeadline();

@@ -209,7 +209,6 @@ void Stream::TakeSentChunk(ChainMessage* message, Part* part, const AnswerView& 
   auto chunk = std::make_unique<ChainMessage>();
   chunk->Reset(message->phase, message->request, message->message);
   chunk->body_mode = message->body_mode;
-  chunk->sent_ahead = true;
   chunk->position = message->position + 1;
   chunk->body_owner = std::make_shared<const std::string>(view.body);
   chunk->body = *chunk->body_owner;
@@ -307,8 +306,11 @@ bool Stream::Gather(ChainMessage* message, Part* part) {
   if (message->end_of_stream && gathered.empty()) return true;
   gathered.append(message->body);
   if (exchange_.observability()) {
-    if (!message->end_of_stream) return false;
-  } else if (!message->end_of_stream) {
+    // The later ones see the chunks all the same.
+    if (message->end_of_stream) PutGatheredAhead(*message, part);
+    return false;
+  }
+  if (!message->end_of_stream) {
     if (message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED) {
       message->dropped = true;
     } else {
@@ -321,9 +323,7 @@ bool Stream::Gather(ChainMessage* message, Part* part) {
   }
   auto whole = std::make_shared<const std::string>(std::exchange(gathered, {}));
   message->whole_body = true;
-  if (!exchange_.observability()) {
-    message->answer.SetBody(AnswerView::Body::kReplaced, *whole);
-  }
+  message->answer.SetBody(AnswerView::Body::kReplaced, *whole);
   message->RebuildAroundBody(*whole, whole);
   return true;
 }
@@ -335,17 +335,10 @@ void Stream::TakeTooLarge(ChainMessage* message, Part* part) {
   Instance& instance = *part->state.instance;
   instance.CountViolation(Violation::kBodyTooLarge, message->phase);
   part->body_given_up[way] = true;
-  std::string gathered = std::exchange(part->gathered[way], {});
-  if (exchange_.observability()) return;
+  if (exchange_.observability()) return part->gathered[way].clear();
   switch (instance.settings().too_large.action) {
-    case ErrorPolicy::Action::kContinue: {
-      if (gathered.empty()) return;
-      gathered.append(message->body);
-      auto whole = std::make_shared<const std::string>(std::move(gathered));
-      message->answer.SetBody(AnswerView::Body::kReplaced, *whole);
-      message->RebuildAroundBody(*whole, whole);
-      return;
-    }
+    case ErrorPolicy::Action::kContinue:
+      return GiveBack(message, part);
     case ErrorPolicy::Action::kDeny:
       return Deny(instance.settings().too_large.http_status, Violation::kBodyTooLarge);
     case ErrorPolicy::Action::kFail:
@@ -355,33 +348,48 @@ void Stream::TakeTooLarge(ChainMessage* message, Part* part) {
   }
 }
 
+// What an instance has gathered but will not be called with goes on before the
+// bytes of `message`.
+void Stream::GiveBack(ChainMessage* message, Part* part) {
+  std::string bytes = std::exchange(part->gathered[DirectionOf(*message)], {});
+  if (bytes.empty() || exchange_.observability()) return;
+  bytes.append(message->body);
+  auto body = std::make_shared<const std::string>(std::move(bytes));
+  message->answer.SetBody(AnswerView::Body::kReplaced, *body);
+  message->RebuildAroundBody(*body, body);
+}
+
 // Trailers have come, so the body is complete without an end of its own: it goes
 // to the instance, and on, before them.
 Stream::Step Stream::FlushGathered(ChainMessage* message, Part* part) {
-  const size_t way = DirectionOf(*message);
-  const callout_phase_t body_phase =
-      IsRequestPhase(message->phase) ? CALLOUT_REQUEST_BODY : CALLOUT_RESPONSE_BODY;
-  auto whole = std::make_shared<const std::string>(std::exchange(part->gathered[way], {}));
   const bool can_go_ahead =
       message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED || exchange_.observability();
   if (!can_go_ahead) {
     // Its chunks are answered, and an answer to trailers has no room for a body.
-    part->state.instance->CountViolation(Violation::kBodyLost, body_phase);
+    part->state.instance->CountViolation(Violation::kBodyLost, message->phase);
     End(absl::FailedPreconditionError(fmt::format(
         "a body gathered for plugin {} ended with trailers, after which it cannot be given back "
         "in body mode STREAMED; use BUFFERED or FULL_DUPLEX_STREAMED",
         part->state.instance->name())));
     return Step::kPassed;
   }
-  auto body = std::make_unique<ChainMessage>();
-  body->Reset(body_phase, message->request, std::string_view());
-  body->body_mode = message->body_mode;
-  body->sent_ahead = true;
-  body->whole_body = true;
-  body->position = body->gathered_position = message->position;
-  body->RebuildAroundBody(*whole, whole);
-  PutAhead(*message, std::move(body));
+  PutGatheredAhead(*message, part);
   return Step::kAhead;
+}
+
+void Stream::PutGatheredAhead(const ChainMessage& message, Part* part) {
+  auto whole =
+      std::make_shared<const std::string>(std::exchange(part->gathered[DirectionOf(message)], {}));
+  auto body = std::make_unique<ChainMessage>();
+  body->Reset(IsRequestPhase(message.phase) ? CALLOUT_REQUEST_BODY : CALLOUT_RESPONSE_BODY,
+              message.request, std::string_view());
+  body->body_mode = message.body_mode;
+  body->end_of_stream = IsBodyPhase(message.phase) && message.end_of_stream;
+  body->whole_body = true;
+  body->alone = exchange_.observability();
+  body->position = body->gathered_position = message.position;
+  body->RebuildAroundBody(*whole, whole);
+  PutAhead(message, std::move(body));
 }
 
 }  // namespace callout::host
