@@ -113,6 +113,10 @@ callout_status_t Finish(callout_call_t* call, callout_status_t status) {
   CallState* state = CallState::From(call);
   const bool cancelled = state->cancelled->load(std::memory_order_relaxed);
   StreamCarrier* carrier = state->carrier;
+  if (!state->may_answer ||
+      (state->flags.load(std::memory_order_acquire) & CallState::kFinished) != 0) {
+    return CALLOUT_FAILED_PRECONDITION;
+  }
   state->status = status;
   const uint32_t before = state->flags.fetch_or(CallState::kFinished, std::memory_order_acq_rel);
   if ((before & CallState::kFinished) != 0) return CALLOUT_FAILED_PRECONDITION;

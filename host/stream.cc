@@ -252,9 +252,8 @@ void Stream::OnCancel() {
   output_.clear();
   for (size_t i = 0; i < part_count_; ++i) {
     const Part& part = parts_[i];
-    if (part.waiting != nullptr && part.open_then && part.state.instance->has_stream_cancel()) {
-      Notify(part);
-    }
+    const bool at_work = (part.waiting != nullptr || part.late) && part.open_then;
+    if (at_work && part.state.instance->has_stream_cancel()) Notify(part);
   }
   CloseIfIdle();
 }
