@@ -105,6 +105,7 @@ absl::StatusOr<std::string> CheckConfig(const Config& config) {
 Server::Server(const Config& config)
     : config_(config),
       admin_pages_(&health_, &metrics_),
+      connection_limit_(config.connections_max),
       traffic_loop_(&metrics_, LogAcceptPause),
       http_loop_(&metrics_, LogAcceptPause) {}
 
@@ -212,10 +213,11 @@ absl::Status Server::StartTraffic() {
     listeners.push_back({.name = open.name,
                          .fd = open.socket.fd(),
                          .on_connection =
-                             [grpc = grpc_.get(), secure](int fd) {
+                             [this, grpc = grpc_.get(), secure](int fd) {
+                               connection_limit_.Add(fd);
                                secure ? grpc->HandleSecure(fd) : grpc->HandlePlaintext(fd);
                              },
-                         .may_accept = nullptr});
+                         .may_accept = [this] { return connection_limit_.MayAdd(); }});
   }
   return traffic_loop_.Start(std::move(listeners));
 }

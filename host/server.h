@@ -21,6 +21,7 @@
 #include "host/certificate_store.h"
 #include "host/chain.h"
 #include "host/config.h"
+#include "host/connection_limit.h"
 #include "host/health.h"
 #include "host/http_server.h"
 #include "host/listener.h"
@@ -83,6 +84,7 @@ class Server {
   std::unique_ptr<ChainSource> chains_;
   std::unique_ptr<StreamEnvironment> environment_;
   std::shared_ptr<grpc::ServerCredentials> credentials_;
+  ConnectionLimit connection_limit_;
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<HttpServer> http_;
   std::vector<OpenSocket> traffic_sockets_;  // secure, plaintext

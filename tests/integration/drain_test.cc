@@ -1,0 +1,117 @@
+// The end of the host's life: signals, health and live streams.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+
+#include "ext_proc_client.h"
+#include "test_host.h"
+#include "tests/host/sockets.h"
+
+namespace callout::tests {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+std::string HttpGet(const std::string& address, const std::string& method = "GET") {
+  const host::Descriptor client = host::Connect(host::ParsedAddress(address));
+  host::Write(client.get(), method + " /any HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  return host::ReadToEnd(client.get());
+}
+
+bool Refused(const std::string& address_text) {
+  const host::Address address = host::ParsedAddress(address_text);
+  const host::Descriptor fd = host::MakeSocket(address);
+  return connect(fd.get(), address.get(), address.size) != 0;
+}
+
+TEST(Health, AnswersGetWith200AndOtherMethodsWith405) {
+  TestHost host({});
+  const std::string answer = HttpGet(host.address("health"));
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 OK\r\n"));
+  EXPECT_THAT(answer, ::testing::EndsWith("\r\n\r\n"));
+  EXPECT_THAT(HttpGet(host.address("health"), "POST"), StartsWith("HTTP/1.1 405 "));
+}
+
+TEST(Health, IsThereOverGrpc) {
+  TestHost host({"--combined_health_check"});
+  const ChannelPtr channel = PlaintextChannel(host.address("plaintext"));
+  EXPECT_EQ(GrpcHealth(channel, ""), "SERVING");
+  EXPECT_EQ(GrpcHealth(channel, ext_proc::ExternalProcessor::service_full_name()), "SERVING");
+  EXPECT_EQ(GrpcHealth(channel, "no.such.Service"), "service name unknown");
+  EXPECT_THAT(host.Log(), ::testing::Not(HasSubstr("listening health")));
+}
+
+TEST(Drain, LetsALiveStreamFinish) {
+  TestHost host({});
+  const std::string plaintext = host.address("plaintext");
+  LiveStream stream(PlaintextChannel(plaintext));
+  ASSERT_TRUE(stream.Exchange(RequestHeaders({})).has_value());
+  host.Signal(SIGTERM);
+  host.AwaitLog("drain begins");
+  EXPECT_THAT(HttpGet(host.address("health")), StartsWith("HTTP/1.1 503 "));
+  EXPECT_TRUE(stream.Exchange(RequestBody("during the drain")).has_value());
+  EXPECT_TRUE(stream.Finish().ok());
+  EXPECT_EQ(host.AwaitEnd(), 0);
+  EXPECT_THAT(host.Log(), HasSubstr("drain ends"));
+  EXPECT_TRUE(Refused(plaintext));
+}
+
+TEST(Drain, SaysSoBeforeItStopsAccepting) {
+  TestHost host({"--drain_delay_ms=60000"});
+  const ChannelPtr channel = PlaintextChannel(host.address("plaintext"));
+  ASSERT_EQ(GrpcHealth(channel, ""), "SERVING");
+  host.Signal(SIGINT);
+  host.AwaitLog("drain begins");
+  // The line comes before the state changes.
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (GrpcHealth(channel, "") != "NOT_SERVING") {
+    ASSERT_LT(std::chrono::steady_clock::now(), give_up);
+  }
+  EXPECT_THAT(HttpGet(host.address("health")), StartsWith("HTTP/1.1 503 "));
+  // New connections and streams are served all the same.
+  LiveStream stream(PlaintextChannel(host.address("plaintext")));
+  EXPECT_TRUE(stream.Exchange(RequestHeaders({})).has_value());
+  EXPECT_TRUE(stream.Finish().ok());
+  host.Signal(SIGTERM);
+  EXPECT_EQ(host.AwaitEnd(), 128 + SIGTERM);
+}
+
+TEST(Drain, EndsStreamsThatTakeTooLong) {
+  TestHost host({"--drain_timeout_ms=100"});
+  LiveStream stream(PlaintextChannel(host.address("plaintext")));
+  ASSERT_TRUE(stream.Exchange(RequestHeaders({})).has_value());
+  host.Signal(SIGTERM);
+  EXPECT_EQ(host.AwaitEnd(), 0);
+  EXPECT_FALSE(stream.Finish().ok());
+}
+
+TEST(Drain, ASecondSignalEndsAtOnce) {
+  TestHost host({"--drain_timeout_ms=600000"});
+  LiveStream stream(PlaintextChannel(host.address("plaintext")));
+  ASSERT_TRUE(stream.Exchange(RequestHeaders({})).has_value());
+  host.Signal(SIGTERM);
+  host.AwaitLog("drain begins");
+  host.Signal(SIGTERM);
+  EXPECT_EQ(host.AwaitEnd(), 128 + SIGTERM);
+}
+
+TEST(Drain, ClosesTheListenersOfTrafficOnly) {
+  TestHost host({"--drain_timeout_ms=600000"});
+  LiveStream stream(PlaintextChannel(host.address("plaintext")));
+  ASSERT_TRUE(stream.Exchange(RequestHeaders({})).has_value());
+  host.Signal(SIGTERM);
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (!Refused(host.address("plaintext"))) {
+    ASSERT_LT(std::chrono::steady_clock::now(), give_up);
+  }
+  EXPECT_TRUE(Refused(host.address("secure")));
+  EXPECT_THAT(HttpGet(host.address("health")), StartsWith("HTTP/1.1 503 "));
+  EXPECT_TRUE(stream.Finish().ok());
+  EXPECT_EQ(host.AwaitEnd(), 0);
+}
+
+}  // namespace
+}  // namespace callout::tests

@@ -1,0 +1,81 @@
+// A client of ext_proc over real sockets, through the generated stubs.
+//
+//   LiveStream stream(PlaintextChannel(host.address("plaintext")));
+//   std::optional<ProcessingResponse> answer = stream.Exchange(request);
+//   EXPECT_TRUE(stream.Finish().ok());
+//
+// Each channel has a connection of its own. For one thread.
+#ifndef CALLOUT_TESTS_INTEGRATION_EXT_PROC_CLIENT_H_
+#define CALLOUT_TESTS_INTEGRATION_EXT_PROC_CLIENT_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "envoy/service/ext_proc/v3/external_processor.grpc.pb.h"
+
+namespace callout::tests {
+
+namespace ext_proc = envoy::service::ext_proc::v3;
+
+using ChannelPtr = std::shared_ptr<grpc::Channel>;
+
+ChannelPtr PlaintextChannel(const std::string& address);
+
+struct ClientTls {
+  std::string ca_pem;    // whom to trust
+  std::string cert_pem;  // for mutual TLS; "": none
+  std::string key_pem;
+};
+// Expects a certificate for "localhost".
+ChannelPtr TlsChannel(const std::string& address, const ClientTls& tls);
+
+class LiveStream {
+ public:
+  explicit LiveStream(const ChannelPtr& channel);
+  ~LiveStream();
+  LiveStream(const LiveStream&) = delete;
+  LiveStream& operator=(const LiveStream&) = delete;
+
+  bool Send(const ext_proc::ProcessingRequest& request) { return stream_->Write(request); }
+  std::optional<ext_proc::ProcessingResponse> Receive();
+  std::optional<ext_proc::ProcessingResponse> Exchange(const ext_proc::ProcessingRequest& request);
+  // Half-closes unless the server has ended the stream, and gets its status.
+  grpc::Status Finish();
+  void Cancel() { context_.TryCancel(); }
+
+ private:
+  grpc::ClientContext context_;
+  const std::unique_ptr<ext_proc::ExternalProcessor::Stub> stub_;
+  std::unique_ptr<
+      grpc::ClientReaderWriter<ext_proc::ProcessingRequest, ext_proc::ProcessingResponse>>
+      stream_;
+  bool finished_ = false;
+};
+
+// One RPC of raw bytes: a message each way, or as many answers as come.
+struct RawOutcome {
+  std::vector<std::string> answers;
+  grpc::Status status;
+};
+RawOutcome CallRaw(const ChannelPtr& channel, const std::string& method,
+                   const std::string& request);
+
+inline constexpr char kProcessMethod[] = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
+
+// "SERVING", "NOT_SERVING", or the error of grpc.health.v1.
+std::string GrpcHealth(const ChannelPtr& channel, const std::string& service);
+
+using HeaderList = std::vector<std::pair<std::string, std::string>>;
+ext_proc::ProcessingRequest RequestHeaders(const HeaderList& headers, bool end_of_stream = false);
+ext_proc::ProcessingRequest ResponseHeaders(const HeaderList& headers, bool end_of_stream = false);
+ext_proc::ProcessingRequest RequestBody(const std::string& body, bool end_of_stream = true);
+ext_proc::ProcessingRequest ResponseBody(const std::string& body, bool end_of_stream = true);
+
+}  // namespace callout::tests
+
+#endif  // CALLOUT_TESTS_INTEGRATION_EXT_PROC_CLIENT_H_

@@ -1,0 +1,137 @@
+// Starts that fail, and what the host prints without serving.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "certificates.h"
+#include "ext_proc_client.h"
+#include "host/listener.h"
+#include "test_host.h"
+
+namespace callout::tests {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+using ::testing::StartsWith;
+
+// Exit status 2 and one line.
+void ExpectRefused(const std::vector<std::string>& options, const std::string& message,
+                   const std::vector<std::string>& environment = {}) {
+  std::vector<std::string> all = {"--secure_address=127.0.0.1:0", "--plaintext_address=127.0.0.1:0",
+                                  "--health_check_address=127.0.0.1:0", "--admin_address=off"};
+  all.insert(all.end(), options.begin(), options.end());
+  const Finished finished = RunHost(all, environment);
+  EXPECT_EQ(finished.exit_status, 2) << finished.output;
+  EXPECT_THAT(finished.output, AllOf(StartsWith("callout-host: "), HasSubstr(message)));
+  EXPECT_EQ(std::count(finished.output.begin(), finished.output.end(), '\n'), 1) << finished.output;
+}
+
+TEST(Start, RefusesATakenPort) {
+  auto taken = host::ListenSocket::Open(host::ParsedAddress("127.0.0.1:0"));
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  const std::string address = taken->bound().ToString();
+  for (const std::string name : {"secure", "plaintext", "health_check", "admin"}) {
+    const std::string listener = name == "health_check" ? "health" : name;
+    ExpectRefused({"--" + name + "_address=" + address},
+                  listener + " listener: cannot listen on " + address +
+                      ": address already in use: is another callout-host running?");
+  }
+}
+
+TEST(Start, GoesOnWithoutAdminPagesIfTheirDefaultPortIsTaken) {
+  // Taken by this or by whatever else has it.
+  const auto taken = host::ListenSocket::Open(host::ParsedAddress("127.0.0.1:9902"));
+  ChildProcess process(HostCommand(
+      {"--disable_tls", "--plaintext_address=127.0.0.1:0", "--health_check_address=127.0.0.1:0"}));
+  process.AwaitLine("serving with ");
+  EXPECT_THAT(process.Output(),
+              HasSubstr("WARNING admin listener: cannot listen on 127.0.0.1:9902: address already "
+                        "in use: is another callout-host running?; going on without the admin "
+                        "pages: give --admin_address"));
+  EXPECT_EQ(process.Terminate(), 0);
+}
+
+TEST(Start, RefusesASecondHostOnTheSameUnixSocket) {
+  const host::TempDir dir;
+  const std::string option = "--plaintext_address=unix:" + dir.Path("socket");
+  TestHost first({option});
+  ExpectRefused({option}, "address already in use");
+  LiveStream stream(PlaintextChannel(first.address("plaintext")));
+  EXPECT_TRUE(stream.Exchange(RequestHeaders({})).has_value());
+}
+
+TEST(Start, RefusesBadCertificates) {
+  const host::TempDir dir;
+  const PairFiles files(dir, TestCa("a").Issue("localhost"));
+  ExpectRefused({"--cert_chain_path=/nonexistent", "--private_key_path=" + files.key_path},
+                "cannot read the certificate chain /nonexistent: No such file or directory");
+  ExpectRefused({"--cert_chain_path=" + files.chain_path, "--private_key_path=/nonexistent"},
+                "cannot read the private key /nonexistent: No such file or directory");
+  ReplaceFile(files.key_path, TestCa("b").Issue("localhost").key_pem);
+  ExpectRefused(files.Options(), "does not belong to the certificate");
+  ReplaceFile(files.key_path, "");
+  ExpectRefused(files.Options(), "the private key " + files.key_path + " is empty");
+  ExpectRefused({"--client_ca_path=/nonexistent"}, "cannot read the CA file /nonexistent");
+}
+
+TEST(Start, RefusesAPluginThatCannotLoad) {
+  ExpectRefused({"--plugin=/nonexistent/p.so"}, "cannot load plugin /nonexistent/p.so: ");
+}
+
+TEST(Start, RefusesBadOptionsOnTheCommandLineAndInTheEnvironment) {
+  ExpectRefused({"--plaintext_address=nowhere"},
+                "--plaintext_address=nowhere: address 'nowhere': no port");
+  ExpectRefused({}, "CALLOUT_LOG_LEVEL=loud: expected debug, info, warning or error",
+                {"CALLOUT_LOG_LEVEL=loud"});
+}
+
+TEST(Start, TakesOptionsFromTheEnvironmentAndAFile) {
+  const host::TempDir dir;
+  WriteFile(dir.Path("host.conf"), "# comment\ndisable_tls\n");
+  TestHost host({"--config=" + dir.Path("host.conf")}, {"CALLOUT_COMBINED_HEALTH_CHECK=true"});
+  EXPECT_THAT(host.Log(), ::testing::Not(HasSubstr("listening secure")));
+  EXPECT_THAT(host.Log(), ::testing::Not(HasSubstr("listening health")));
+}
+
+TEST(Start, WritesItsErrorAsJsonIfThatIsTheFormat) {
+  const Finished finished = RunHost(
+      {"--log_format=json", "--cert_chain_path=/nonexistent", "--private_key_path=/nonexistent"});
+  EXPECT_EQ(finished.exit_status, 2);
+  EXPECT_THAT(finished.output,
+              AllOf(StartsWith("{\"time\":\""),
+                    EndsWith("\"level\":\"error\",\"message\":\"cannot read the certificate chain "
+                             "/nonexistent: No such file or directory\"}\n")));
+}
+
+TEST(Check, PrintsAndServesNothing) {
+  const Finished finished = RunHost({"--check"});
+  EXPECT_EQ(finished.exit_status, 0);
+  EXPECT_EQ(finished.output, "no plugins: every message is continued\nthe configuration is good\n");
+  EXPECT_EQ(RunHost({"--list-plugins"}).output, finished.output);
+}
+
+TEST(Check, RefusesWhatAStartRefuses) {
+  ExpectRefused({"--check", "--plugin=/nonexistent/p.so"},
+                "cannot load plugin /nonexistent/p.so: ");
+  ExpectRefused({"--check", "--cert_chain_path=/nonexistent", "--private_key_path=/nonexistent"},
+                "cannot read the certificate chain /nonexistent");
+}
+
+TEST(Print, VersionAndHelp) {
+  const Finished version = RunHost({"--version"});
+  EXPECT_EQ(version.exit_status, 0);
+  EXPECT_THAT(version.output, MatchesRegex("callout-host [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+  const Finished help = RunHost({"--help"});
+  EXPECT_EQ(help.exit_status, 0);
+  for (const std::string group :
+       {"Plugins:", "Listeners:", "TLS:", "Health:", "Calls:", "Connections:", "Process:"}) {
+    EXPECT_THAT(help.output, HasSubstr("\n" + group + "\n"));
+  }
+}
+
+}  // namespace
+}  // namespace callout::tests

@@ -1,0 +1,68 @@
+#include "tls_probe.h"
+
+#include <openssl/x509.h>
+
+#include <memory>
+
+#include "tests/host/sockets.h"
+
+namespace callout::tests {
+namespace {
+
+struct Free {
+  void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
+  void operator()(SSL* ssl) const { SSL_free(ssl); }
+  void operator()(X509* certificate) const { X509_free(certificate); }
+};
+
+std::string CommonName(SSL* ssl) {
+  const std::unique_ptr<X509, Free> certificate(SSL_get1_peer_certificate(ssl));
+  char name[256] = "";
+  if (certificate != nullptr) {
+    X509_NAME_get_text_by_NID(X509_get_subject_name(certificate.get()), NID_commonName, name,
+                              sizeof(name));
+  }
+  return name;
+}
+
+std::string ReadAll(SSL* ssl) {
+  std::string text;
+  char buffer[4096];
+  for (int size = 0; (size = SSL_read(ssl, buffer, sizeof(buffer))) > 0;) {
+    text.append(buffer, static_cast<size_t>(size));
+  }
+  return text;
+}
+
+}  // namespace
+
+TlsProbe ProbeTls(const std::string& address, const TlsProbeOptions& options) {
+  const std::unique_ptr<SSL_CTX, Free> context(SSL_CTX_new(TLS_client_method()));
+  // Or OpenSSL itself would not offer the old versions.
+  SSL_CTX_set_security_level(context.get(), 0);
+  SSL_CTX_set_min_proto_version(context.get(), TLS1_VERSION);
+  SSL_CTX_set_max_proto_version(context.get(), options.version_max);
+  const std::unique_ptr<SSL, Free> ssl(SSL_new(context.get()));
+  const std::string alpn = static_cast<char>(options.alpn.size()) + options.alpn;
+  SSL_set_alpn_protos(ssl.get(), reinterpret_cast<const unsigned char*>(alpn.data()),
+                      static_cast<unsigned>(alpn.size()));
+  const host::Descriptor socket = host::Connect(host::ParsedAddress(address));
+  SSL_set_fd(ssl.get(), socket.get());
+
+  TlsProbe probe;
+  probe.connected = SSL_connect(ssl.get()) == 1;
+  if (!probe.connected) return probe;
+  probe.version = SSL_get_version(ssl.get());
+  const unsigned char* chosen = nullptr;
+  unsigned chosen_size = 0;
+  SSL_get0_alpn_selected(ssl.get(), &chosen, &chosen_size);
+  probe.alpn.assign(reinterpret_cast<const char*>(chosen), chosen_size);
+  probe.subject = CommonName(ssl.get());
+  if (!options.request.empty()) {
+    SSL_write(ssl.get(), options.request.data(), static_cast<int>(options.request.size()));
+    probe.answer = ReadAll(ssl.get());
+  }
+  return probe;
+}
+
+}  // namespace callout::tests
