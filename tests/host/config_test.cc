@@ -1,0 +1,490 @@
+#include "host/config.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_replace.h"
+#include "tests/host/sockets.h"
+
+namespace callout::host {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+using Variables = std::map<std::string, std::string>;
+
+absl::StatusOr<Config> Parse(std::vector<std::string> arguments, const Variables& variables = {}) {
+  std::vector<const char*> argv = {"callout-host"};
+  for (const std::string& argument : arguments) argv.push_back(argument.c_str());
+  return ParseConfig(static_cast<int>(argv.size()), argv.data(), [&](const char* name) {
+    const auto found = variables.find(name);
+    return found == variables.end() ? nullptr : found->second.c_str();
+  });
+}
+
+// A good configuration; fails the test if it is none.
+Config Good(std::vector<std::string> arguments, const Variables& variables = {}) {
+  absl::StatusOr<Config> config = Parse(std::move(arguments), variables);
+  EXPECT_TRUE(config.ok()) << config.status();
+  return config.ok() ? *std::move(config) : Config();
+}
+
+// The error, which has to be one line.
+std::string Bad(std::vector<std::string> arguments, const Variables& variables = {}) {
+  const absl::StatusOr<Config> config = Parse(std::move(arguments), variables);
+  EXPECT_FALSE(config.ok());
+  if (config.ok()) return "";
+  EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument);
+  std::string message(config.status().message());
+  EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+  return message;
+}
+
+class ConfigFile {
+ public:
+  explicit ConfigFile(const std::string& text) { std::ofstream(path(), std::ios::binary) << text; }
+  std::string path() const { return dir_.Path("host.conf"); }
+  std::string option() const { return "--config=" + path(); }
+
+ private:
+  TempDir dir_;
+};
+
+std::string Text(const std::optional<Address>& address) {
+  return address.has_value() ? address->ToString() : "none";
+}
+
+std::string Text(const std::vector<PluginConfig>& plugins) {
+  std::string text;
+  for (const PluginConfig& plugin : plugins) {
+    text += fmt::format("[{}|{}|{}]", plugin.name, plugin.path, plugin.config);
+  }
+  return text;
+}
+
+struct OptionCase {
+  std::string name;
+  std::string default_value;  // as `read` shows it
+  std::string value;          // another good value
+  std::string read_value;     // the same, as `read` shows it
+  std::string third_value;    // and a third that is shown as it is; "": there is none
+  std::function<std::string(const Config&)> read;
+};
+
+template <class Member>
+OptionCase Number(const std::string& name, const std::string& default_value, Member member) {
+  return {name,   default_value,
+          "2048", "2048",
+          "4096", [member](const Config& config) {
+            return fmt::format("{}", config.*member); }};
+}
+
+template <class Member>
+OptionCase Limit(const std::string& name, const std::string& default_value, Member member) {
+  return {name,
+          default_value,
+          "2048",
+          "2048",
+          "4096",
+          [member](const Config& config) {
+            return fmt::format("{}", config.stream_limits.*member); }};
+}
+
+OptionCase Listener(const std::string& name, const std::string& default_value,
+                    std::optional<Address> Config::*member) {
+  return {name,       default_value,
+          "[::1]:77", "[::1]:77",
+          "unix:/x",  [member](const Config& config) { return Text(config.*member); }};
+}
+
+std::vector<OptionCase> Cases() {
+  return {
+      Listener("secure_address", "0.0.0.0:8443", &Config::secure_address),
+      Listener("plaintext_address", "0.0.0.0:8080", &Config::plaintext_address),
+      Listener("health_check_address", "0.0.0.0:8000", &Config::health_check_address),
+      Listener("admin_address", "127.0.0.1:9902", &Config::admin_address),
+      Number("max_message_bytes", "16777216", &Config::message_bytes_max),
+      Number("max_connections", "10000", &Config::connections_max),
+      Number("max_concurrent_streams", "1000", &Config::concurrent_streams_max),
+      Number("max_metadata_bytes", "16384", &Config::metadata_bytes_max),
+      Number("handshake_timeout_ms", "5000", &Config::handshake_timeout_ms),
+      Number("connection_idle_ms", "0", &Config::connection_idle_ms),
+      Number("connection_age_ms", "0", &Config::connection_age_ms),
+      Number("connection_age_grace_ms", "60000", &Config::connection_age_grace_ms),
+      Number("drain_delay_ms", "0", &Config::drain_delay_ms),
+      Number("drain_timeout_ms", "10000", &Config::drain_timeout_ms),
+      Limit("hook_deadline_ms", "150", &StreamLimits::hook_deadline_ms),
+      Limit("defer_budget_ms", "0", &StreamLimits::defer_budget_ms),
+      Limit("max_deferred", "10000", &StreamLimits::deferred_max),
+      Limit("stream_memory_bytes_max", "67108864", &StreamLimits::stream_memory_bytes_max),
+      Limit("max_header_count", "100", &StreamLimits::header_count_max),
+      Limit("max_header_bytes", "61440", &StreamLimits::header_bytes_max),
+      {"blocking_threads", "16", "3", "3", "4",
+       [](const Config& c) { return fmt::format("{}", c.stream_limits.blocking_threads_max); }},
+      {"server_thread_count", "0", "3", "3", "4",
+       [](const Config& c) { return fmt::format("{}", c.server_thread_count); }},
+      {"default_ip", "0.0.0.0:8000", "::1", "[::1]:8000", "127.0.0.1",
+       [](const Config& c) {
+         const std::string text = Text(c.health_check_address);
+         return text == "127.0.0.1:8000" ? "127.0.0.1" : text;
+       }},
+      {"log_level", "1", "debug", "0", "error",
+       [](const Config& c) {
+         return c.log_level == LogLevel::kError ? "error" : fmt::format("{}", int(c.log_level));
+       }},
+      {"log_format", "text", "json", "json", "text",
+       [](const Config& c) { return c.log_format == LogFormat::kJson ? "json" : "text"; }},
+      {"client_ca_path", "", "/ca a", "/ca a", "/b",
+       [](const Config& c) { return c.client_ca_path; }},
+      {"plugin", "", "a=/x/y.so", "[a|/x/y.so|]", "",
+       [](const Config& c) { return Text(c.plugins); }},
+  };
+}
+
+TEST(Config, HasTheDocumentedDefaults) {
+  for (const OptionCase& option : Cases()) {
+    EXPECT_EQ(option.read(Good({})), option.default_value) << option.name;
+  }
+  const Config config = Good({});
+  EXPECT_EQ(config.command, Config::Command::kServe);
+  EXPECT_TRUE(config.admin_address_is_default);
+  EXPECT_FALSE(config.secure_health_check);
+  EXPECT_EQ(config.cert_chain_path, "");
+  EXPECT_EQ(config.private_key_path, "");
+}
+
+TEST(Config, TakesEachOptionFromTheCommandLine) {
+  for (const OptionCase& option : Cases()) {
+    EXPECT_EQ(option.read(Good({"--" + option.name + "=" + option.value})), option.read_value);
+    EXPECT_EQ(option.read(Good({"--" + option.name, option.value})), option.read_value);
+    const std::string dashes = absl::StrReplaceAll(option.name, {{"_", "-"}});
+    EXPECT_EQ(option.read(Good({"--" + dashes + "=" + option.value})), option.read_value);
+  }
+}
+
+TEST(Config, TakesEachOptionFromTheEnvironment) {
+  for (const OptionCase& option : Cases()) {
+    const std::string variable = "CALLOUT_" + absl::AsciiStrToUpper(option.name);
+    EXPECT_EQ(option.read(Good({}, {{variable, option.value}})), option.read_value) << variable;
+    EXPECT_EQ(option.read(Good({}, {{variable, ""}})), option.default_value) << variable;
+  }
+}
+
+TEST(Config, TakesEachOptionFromAFile) {
+  for (const OptionCase& option : Cases()) {
+    const std::string dashes = absl::StrReplaceAll(option.name, {{"_", "-"}});
+    for (const std::string& line :
+         {option.name + " = " + option.value, option.name + "=" + option.value,
+          option.name + " = \"" + option.value + "\"", dashes + " = '" + option.value + "'"}) {
+      const ConfigFile file("# a comment\n\n; another\n" + line + "\n");
+      EXPECT_EQ(option.read(Good({file.option()})), option.read_value) << line;
+      EXPECT_EQ(option.read(Good({}, {{"CALLOUT_CONFIG", file.path()}})), option.read_value);
+    }
+  }
+}
+
+TEST(Config, CommandLineBeatsEnvironmentBeatsFile) {
+  for (const OptionCase& option : Cases()) {
+    if (option.third_value.empty()) continue;
+    const std::string variable = "CALLOUT_" + absl::AsciiStrToUpper(option.name);
+    const ConfigFile file(option.name + " = " + option.value + "\n");
+    EXPECT_EQ(option.read(Good({file.option()}, {{variable, option.third_value}})),
+              option.third_value)
+        << option.name;
+    EXPECT_EQ(option.read(Good({file.option(), "--" + option.name + "=" + option.third_value},
+                               {{variable, option.value}})),
+              option.third_value)
+        << option.name;
+  }
+}
+
+TEST(Config, ARepeatableOptionComesWhollyFromOneSource) {
+  const ConfigFile file("plugin = /f1.so\nlog_level = error\nplugin = /f2.so\n");
+  EXPECT_EQ(Text(Good({file.option()}).plugins), "[f1|/f1.so|][f2|/f2.so|]");
+  const Variables variables = {{"CALLOUT_PLUGIN", "/e1.so\n/e2.so\n"}};
+  EXPECT_EQ(Text(Good({file.option()}, variables).plugins), "[e1|/e1.so|][e2|/e2.so|]");
+  EXPECT_EQ(Text(Good({file.option(), "--plugin=/c.so"}, variables).plugins), "[c|/c.so|]");
+}
+
+TEST(Config, TheLastOfAnOptionGivenTwiceCounts) {
+  EXPECT_EQ(Good({"--log_level=debug", "--log_level=error"}).log_level, LogLevel::kError);
+}
+
+TEST(Config, SwitchesAreOnOffOrGivenAValue) {
+  EXPECT_EQ(Text(Good({"--disable_tls"}).secure_address), "none");
+  EXPECT_EQ(Text(Good({"--disable_tls=true"}).secure_address), "none");
+  EXPECT_EQ(Text(Good({"--disable_tls=false"}).secure_address), "0.0.0.0:8443");
+  EXPECT_EQ(Text(Good({"--disable-plaintext"}).plaintext_address), "none");
+  EXPECT_EQ(Text(Good({"--combined_health_check"}).health_check_address), "none");
+  EXPECT_TRUE(Good({"--secure_health_check"}).secure_health_check);
+  EXPECT_EQ(Text(Good({}, {{"CALLOUT_DISABLE_TLS", "1"}}).secure_address), "none");
+  EXPECT_EQ(Text(Good({"--disable_tls=0"}, {{"CALLOUT_DISABLE_TLS", "1"}}).secure_address),
+            "0.0.0.0:8443");
+  const ConfigFile file("disable_tls\nsecure_health_check = true\n");
+  EXPECT_EQ(Text(Good({file.option()}).secure_address), "none");
+  EXPECT_TRUE(Good({file.option()}).secure_health_check);
+}
+
+TEST(Config, AdminMayBeOff) {
+  EXPECT_EQ(Text(Good({"--admin_address=off"}).admin_address), "none");
+  EXPECT_FALSE(Good({"--admin_address=127.0.0.1:9902"}).admin_address_is_default);
+}
+
+TEST(Config, CommandsComeFromTheCommandLineOnly) {
+  EXPECT_EQ(Good({"--check"}).command, Config::Command::kCheck);
+  EXPECT_EQ(Good({"--list-plugins"}).command, Config::Command::kCheck);
+  EXPECT_EQ(Good({"--version"}).command, Config::Command::kPrint);
+  EXPECT_THAT(Good({"--version"}).text, testing::MatchesRegex("callout-host [0-9.]+\n"));
+  // The version of an image is often put there.
+  EXPECT_EQ(Good({}, {{"CALLOUT_VERSION", "1.2.3"}}).command, Config::Command::kServe);
+  const ConfigFile file("check = true\n");
+  EXPECT_EQ(Bad({file.option()}),
+            file.path() + ": no option has the name 'check'; --help lists the options");
+}
+
+TEST(Config, HelpNamesEveryOptionWithItsDefault) {
+  const std::string help = Good({"--help"}).text;
+  for (const OptionCase& option : Cases()) EXPECT_THAT(help, HasSubstr("--" + option.name + " "));
+  EXPECT_THAT(help, AllOf(HasSubstr("--secure_address ADDRESS=0.0.0.0:8443"),
+                          HasSubstr("--hook_deadline_ms MS=150"), HasSubstr("--disable_tls ")));
+}
+
+// ---- plugins ----
+
+TEST(Config, PluginsAreNamedAfterTheirFileOrByHand) {
+  EXPECT_EQ(Text(Good({"--plugin=/a/basic.so", "--plugin=two=/a/basic.so", "--plugin", "/c=d/e.so",
+                       "--plugin=libx.so.1"})
+                     .plugins),
+            "[basic|/a/basic.so|][two|/a/basic.so|][e|/c=d/e.so|][libx.so.1|libx.so.1|]");
+}
+
+TEST(Config, PluginTextIsTakenAsItStands) {
+  const std::string json = R"({"a": [1, 2], "b": "x,y # ; = z"})";
+  const std::vector<std::string> plugins = {"--plugin=p=/p.so", "--plugin=q=/q.so"};
+  for (const std::string& text :
+       {json, std::string("[a, b]"), std::string("[]"), std::string("{}"), std::string("a b"),
+        std::string("\"quoted\""), std::string(" "), std::string("-x"), std::string("--x"),
+        std::string("%%"), std::string("true"), std::string("0x1")}) {
+    std::vector<std::string> arguments = plugins;
+    arguments.push_back("--plugin_config=p=" + text);
+    arguments.push_back("--plugin_config");
+    arguments.push_back("q=" + text);
+    const Config config = Good(arguments);
+    ASSERT_EQ(config.plugins.size(), 2U);
+    EXPECT_EQ(config.plugins[0].config, text);
+    EXPECT_EQ(config.plugins[1].config, text);
+    EXPECT_EQ(Good(plugins, {{"CALLOUT_PLUGIN_CONFIG", "p=" + text}}).plugins[0].config, text);
+  }
+  const ConfigFile file("plugin = p=/p.so\nplugin_config = p=" + json + "\n");
+  EXPECT_EQ(Good({file.option()}).plugins[0].config, json);
+  const ConfigFile quoted("plugin = p=/p.so\nplugin_config = 'p=" + json + "'\n");
+  EXPECT_EQ(Good({quoted.option()}).plugins[0].config, json);
+}
+
+TEST(Config, AnEmptyPluginTextIsAText) {
+  EXPECT_EQ(Text(Good({"--plugin=p=/p.so", "--plugin_config", "p="}).plugins), "[p|/p.so|]");
+}
+
+TEST(Config, PluginTextMayBeInAFile) {
+  const ConfigFile file("line one\nline two\0with a NUL\n");
+  const Config config = Good({"--plugin=p=/p.so", "--plugin_config=p=@" + file.path()});
+  EXPECT_EQ(config.plugins[0].config, "line one\nline two\0with a NUL\n");
+}
+
+TEST(Config, SettingsComeFromAFileAndThePolicyOptionBeatsThem) {
+  const ConfigFile file(R"({"policy": "deny:503", "blocking": true})");
+  const std::vector<std::string> arguments = {"--plugin=p=/p.so",
+                                              "--plugin_settings=p=@" + file.path()};
+  const InstanceSettings settings = Good(arguments).plugins[0].settings;
+  EXPECT_EQ(settings.policy->action, ErrorPolicy::Action::kDeny);
+  EXPECT_EQ(settings.policy->http_status, 503);
+  EXPECT_EQ(settings.blocking, true);
+  std::vector<std::string> with_policy = arguments;
+  with_policy.push_back("--on_plugin_error=p=continue");
+  EXPECT_EQ(Good(with_policy).plugins[0].settings.policy->action, ErrorPolicy::Action::kContinue);
+  EXPECT_EQ(Good(with_policy).plugins[0].settings.blocking, true);
+}
+
+// ---- what is refused ----
+
+constexpr char kAddressHint[] = "; expected IPV4:PORT, [IPV6]:PORT, localhost:PORT or unix:PATH";
+
+TEST(Config, RefusesBadValuesSayingWhatIsExpected) {
+  const std::string name_rule =
+      " is no name for a plugin; expected up to 128 letters, digits, '_', '-' and '.', the last "
+      "two not first; give one as NAME=PATH";
+  const std::vector<std::pair<std::string, std::string>> table = {
+      {"secure_address=8443", std::string("address '8443': no port") + kAddressHint},
+      {"plaintext_address=:8080",
+       std::string("address ':8080': no IP address; 0.0.0.0:8080 is every IPv4 address, "
+                   "[::]:8080 every address") +
+           kAddressHint},
+      {"health_check_address=host:1",
+       std::string("address 'host:1': 'host' is not an IPv4 address, and names other than "
+                   "localhost are not looked up") +
+           kAddressHint},
+      {"admin_address=none", std::string("address 'none': no port") + kAddressHint},
+      {"default_ip=example.com", "expected an IP address such as 0.0.0.0, 127.0.0.1 or ::"},
+      {"default_ip=unix:/x", "expected an IP address such as 0.0.0.0, 127.0.0.1 or ::"},
+      {"default_ip=1.2.3.4:5", "expected an IP address such as 0.0.0.0, 127.0.0.1 or ::"},
+      {"disable_tls=maybe", "expected true or false"},
+      {"disable_plaintext=maybe", "expected true or false"},
+      {"secure_health_check=maybe", "expected true or false"},
+      {"combined_health_check=2", "expected true or false"},
+      {"server_thread_count=1025", "expected a whole number from 0 to 1024"},
+      {"server_thread_count=-1", "expected a whole number from 0 to 1024"},
+      {"hook_deadline_ms=0", "expected a whole number from 1 to 2147483647"},
+      {"defer_budget_ms=1.5", "expected a whole number from 0 to 2147483647"},
+      {"max_deferred=many", "expected a whole number from 0 to 2147483647"},
+      {"blocking_threads=0", "expected a whole number from 1 to 1024"},
+      {"max_message_bytes=1023", "expected a whole number from 1024 to 2147483647"},
+      {"max_message_bytes=16M", "expected a whole number from 1024 to 2147483647"},
+      {"stream_memory_bytes_max=1", "expected a whole number from 1024 to 1099511627776"},
+      {"max_header_count=0", "expected a whole number from 1 to 2147483647"},
+      {"max_header_bytes=0", "expected a whole number from 1024 to 2147483647"},
+      {"max_connections=+1", "expected a whole number from 0 to 2147483647"},
+      {"max_concurrent_streams=0", "expected a whole number from 1 to 2147483647"},
+      {"max_metadata_bytes=1", "expected a whole number from 1024 to 2147483647"},
+      {"handshake_timeout_ms=0", "expected a whole number from 1 to 2147483647"},
+      {"connection_idle_ms=99999999999", "expected a whole number from 0 to 2147483647"},
+      {"connection_age_ms= 1", "expected a whole number from 0 to 2147483647"},
+      {"connection_age_grace_ms=0x10", "expected a whole number from 0 to 2147483647"},
+      {"drain_delay_ms=1s", "expected a whole number from 0 to 2147483647"},
+      {"drain_timeout_ms=99999999999999999999", "expected a whole number from 0 to 2147483647"},
+      {"log_level=loud", "expected debug, info, warning or error"},
+      {"log_format=xml", "expected text or json"},
+      {"plugin=a=", "no path after the name; expected [NAME=]PATH"},
+      {"plugin=a b=/x.so", "'a b'" + name_rule},
+      {"plugin==/x.so", "''" + name_rule},
+      {"plugin=/x/.so", "''" + name_rule},
+      {"plugin_config=text", "no plugin's name before the text; expected NAME=TEXT or NAME=@FILE"},
+      {"plugin_settings=p", "no plugin's name before the text; expected NAME=@FILE"},
+      {"plugin_settings=p={}", "no @FILE after the name; expected NAME=@FILE"},
+      {"on_plugin_error=continue",
+       "no plugin's name before the text; expected NAME=fail, NAME=continue or "
+       "NAME=deny[:STATUS]"},
+      {"on_plugin_error=p=retry",
+       "'retry' is no policy; expected fail, continue, deny or deny:STATUS with a status from 200 "
+       "to 599"},
+  };
+  for (const auto& [option, message] : table) {
+    EXPECT_EQ(Bad({"--" + option}), "--" + option + ": " + message);
+    const size_t equals = option.find('=');
+    const std::string name = option.substr(0, equals), value = option.substr(equals + 1);
+    const std::string variable = "CALLOUT_" + absl::AsciiStrToUpper(name);
+    EXPECT_EQ(Bad({}, {{variable, value}}), variable + "=" + value + ": " + message);
+    if (value.front() == ' ') continue;  // blanks around a value in a file do not count
+    const ConfigFile file(name + " = " + value + "\n");
+    EXPECT_EQ(Bad({file.option()}),
+              fmt::format("{}: {} = {}: {}", file.path(), name, value, message));
+  }
+}
+
+TEST(Config, RefusesWhatIsNoOption) {
+  const std::string hint = "; --help lists the options";
+  EXPECT_EQ(Bad({"--bogus"}), "'--bogus' is no option and no value of one" + hint);
+  EXPECT_EQ(Bad({"--bogus=1"}), "'--bogus=1' is no option and no value of one" + hint);
+  EXPECT_EQ(Bad({"word"}), "'word' is no option and no value of one" + hint);
+  EXPECT_EQ(Bad({"--plugin", "/a.so", "/b.so"}), "'/b.so' is no option and no value of one" + hint);
+  EXPECT_EQ(Bad({"--disable_tls", "true"}), "'true' is no option and no value of one" + hint);
+  EXPECT_EQ(Bad({"-p"}), "'-p' is no option and no value of one" + hint);
+  EXPECT_EQ(Bad({"--secureaddress=127.0.0.1:1"}),
+            "'--secureaddress=127.0.0.1:1' is no option and no value of one" + hint);
+  EXPECT_EQ(Bad({"--", "x"}), "'--' is no option and no value of one" + hint);
+}
+
+TEST(Config, RefusesAnOptionWithoutItsValue) {
+  EXPECT_EQ(Bad({"--plugin"}), "--plugin: no value; expected --OPTION=VALUE");
+  EXPECT_EQ(Bad({"--plugin="}), "--plugin=: no value; expected --OPTION=VALUE");
+  EXPECT_EQ(Bad({"--plugin", "--check"}), "--plugin: no value; expected --OPTION=VALUE");
+  EXPECT_EQ(Bad({"--plugin=", "x"}), "--plugin=: no value; expected --OPTION=VALUE");
+}
+
+TEST(Config, RefusesABadFile) {
+  EXPECT_EQ(Bad({"--config=/nonexistent"}),
+            "cannot read the options from /nonexistent: No such file or directory");
+  EXPECT_EQ(Bad({"--config=/"}), "cannot read the options from /: is it a regular file?");
+  const ConfigFile unknown("log_lvl = debug\n");
+  EXPECT_EQ(Bad({unknown.option()}),
+            unknown.path() + ": no option has the name 'log_lvl'; --help lists the options");
+  const ConfigFile section("[server]\nlog_level = debug\n");
+  EXPECT_EQ(Bad({section.option()}),
+            section.path() + ": section [server]: expected only lines of the form name = value");
+  const ConfigFile nested("config = /other\n");
+  EXPECT_EQ(Bad({nested.option()}),
+            nested.path() + ": no option has the name 'config'; --help lists the options");
+}
+
+TEST(Config, RefusesPluginsOfOneName) {
+  EXPECT_EQ(Bad({"--plugin=/a/basic.so", "--plugin=/b/basic.so"}),
+            "--plugin=/b/basic.so: a plugin of the name 'basic' is there already, from "
+            "/a/basic.so; give this one another as NAME=PATH");
+}
+
+TEST(Config, RefusesOptionsForAPluginThatIsNotThere) {
+  EXPECT_EQ(Bad({"--plugin_config=p=x"}),
+            "--plugin_config is for plugin 'p', and no --plugin has that name; expected a "
+            "--plugin");
+  EXPECT_EQ(Bad({"--plugin=/q.so", "--plugin_settings=p=@/x"}),
+            "--plugin_settings is for plugin 'p', and no --plugin has that name; expected one of "
+            "those that --plugin loads");
+  EXPECT_EQ(Bad({"--plugin=/q.so", "--on_plugin_error=p=fail"}),
+            "--on_plugin_error is for plugin 'p', and no --plugin has that name; expected one of "
+            "those that --plugin loads");
+}
+
+TEST(Config, RefusesTwoTextsForOnePlugin) {
+  EXPECT_EQ(Bad({"--plugin=/p.so", "--plugin_config=p=a", "--plugin_config=p=b"}),
+            "--plugin_config=p=b: plugin 'p' has been given one already; expected one for each "
+            "plugin");
+}
+
+TEST(Config, RefusesPluginFilesThatCannotBeRead) {
+  EXPECT_EQ(Bad({"--plugin=/p.so", "--plugin_config=p=@/nonexistent"}),
+            "--plugin_config=p: cannot read /nonexistent: No such file or directory");
+  const ConfigFile bad("{\"polic\": 1}");
+  EXPECT_EQ(Bad({"--plugin=/p.so", "--plugin_settings=p=@" + bad.path()}),
+            "--plugin_settings=p=@" + bad.path() +
+                ": key \"polic\" is not known; expected policy, too_large, match, "
+                "whole_body_bytes_max, blocking or disabled");
+}
+
+TEST(Config, RefusesBothListenersOff) {
+  EXPECT_EQ(Bad({"--disable_tls", "--disable_plaintext"}),
+            "--disable_tls and --disable_plaintext leave nothing to listen on; give only one of "
+            "them");
+}
+
+TEST(Config, RefusesHalfOfAKeyPair) {
+  EXPECT_EQ(Bad({"--cert_chain_path=/c"}),
+            "--cert_chain_path=/c without --private_key_path; give both");
+  EXPECT_EQ(Bad({"--private_key_path=/k"}),
+            "--private_key_path=/k without --cert_chain_path; give both");
+}
+
+TEST(Config, RefusesContradictions) {
+  EXPECT_EQ(Bad({"--client_ca_path=/ca", "--disable_tls"}),
+            "--client_ca_path=/ca with --disable_tls would check no client; give only one of them");
+  EXPECT_EQ(Bad({"--secure_health_check", "--combined_health_check"}),
+            "--secure_health_check and --combined_health_check: there is no health listener to "
+            "secure; give only one of them");
+}
+
+TEST(Config, LongValuesAreCutInErrors) {
+  EXPECT_LT(Bad({"--plugin_config=" + std::string(100000, 'x')}).size(), 400U);
+  EXPECT_LT(Bad({std::string(100000, 'x')}).size(), 400U);
+}
+
+}  // namespace
+}  // namespace callout::host
