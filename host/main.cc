@@ -90,6 +90,7 @@ int Serve(const Config& config) {
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(config);
   if (!server.ok()) return FailStart(server.status(), config.log_format);
   end_at_once = false;
+  (*server)->Announce();
   while (AwaitSignal()) (*server)->Reload();
   if ((*server)->Drain()) return 0;
   // A plugin still holds a call: nothing of what it may touch can be destroyed.

@@ -120,7 +120,6 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   std::unique_ptr<Server> server(new Server(config));
   if (absl::Status status = server->Prepare(); !status.ok()) return status;
   server->health_.Set(Health::State::kReady);
-  server->LogStart();
   return server;
 }
 
@@ -222,7 +221,7 @@ absl::Status Server::StartTraffic() {
   return traffic_loop_.Start(std::move(listeners));
 }
 
-void Server::LogStart() {
+void Server::Announce() {
   for (const std::string& note : notes_) Log(LogLevel::kWarning, "{}", note);
   if (certificates_ != nullptr) {
     if (certificates_->self_signed()) {

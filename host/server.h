@@ -2,6 +2,7 @@
 // put together from the configuration and taken down in order.
 //
 //   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(config);
+//   (*server)->Announce();
 //   … until a signal …
 //   if ((*server)->Drain()) server->reset();
 //
@@ -40,12 +41,17 @@ absl::StatusOr<std::string> CheckConfig(const Config& config);
 class Server {
  public:
   // Binds every listener, loads the plugins and serves. `config` outlives the
-  // server. Errors are one line each: what, on what, what to do; nothing has
-  // been logged at INFO before one.
+  // server. Errors are one line each: what, on what, what to do; the host itself
+  // has logged nothing before one.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
+
+  // Logs what serves where, and follows the certificate's files from here on.
+  // Once, when the process is ready for signals: whoever waits for these lines
+  // may send one at once.
+  void Announce();
 
   // Reads the certificates again.
   void Reload();
@@ -72,14 +78,13 @@ class Server {
   absl::Status StartHttp();
   absl::Status StartTransport();
   absl::Status StartTraffic();
-  void LogStart();
 
   // In the order of their making; destroyed in reverse.
   const Config& config_;
   Metrics metrics_;
   Health health_;
   AdminPages admin_pages_;
-  std::vector<std::string> notes_;  // warnings to log once the start has succeeded
+  std::vector<std::string> notes_;  // warnings for Announce
   std::unique_ptr<CertificateStore> certificates_;
   std::unique_ptr<ChainSource> chains_;
   std::unique_ptr<StreamEnvironment> environment_;
