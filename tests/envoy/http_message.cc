@@ -1,5 +1,7 @@
 #include "http_message.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -65,13 +67,18 @@ bool SendMessage(int fd, const std::string& start_line, const HttpFields& header
   } else if (body.size() > 0 || !omit_empty) {
     absl::StrAppend(&head, "content-length: ", body.size(), "\r\n");
   }
-  if (!host::Write(fd, head + "\r\n")) return false;
+  head += "\r\n";
+  const int on = 1;
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  if (!host::Write(fd, head)) return false;
+  size_t sent = head.size();
   for (size_t i = 0; i < body.pieces.size(); ++i) {
-    if (body.before_piece) body.before_piece(i);
+    if (body.before_piece) body.before_piece(i, sent);
     const std::string& piece = body.pieces[i];
     const std::string framed =
         body.chunked ? absl::StrCat(absl::Hex(piece.size()), "\r\n", piece, "\r\n") : piece;
     if (!host::Write(fd, framed)) return false;
+    sent += framed.size();
   }
   return !body.chunked || host::Write(fd, absl::StrCat("0\r\n", FieldLines(body.trailers), "\r\n"));
 }

@@ -46,7 +46,9 @@ struct HttpBody {
   std::vector<std::string> pieces = {};
   bool chunked = false;      // each piece one chunk; else content-length and the pieces one by one
   HttpFields trailers = {};  // sent only in chunks
-  std::function<void(size_t piece)> before_piece = nullptr;  // may wait for something
+  // Told how much of the message has been sent, head and all; may wait for
+  // something.
+  std::function<void(size_t piece, size_t bytes_sent)> before_piece = nullptr;
 
   size_t size() const;
 };
