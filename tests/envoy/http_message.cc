@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <boost/beast/http/basic_parser.hpp>
+#include <chrono>
 #include <limits>
 
 #include "../host/sockets.h"
@@ -21,6 +22,7 @@ namespace http = boost::beast::http;
 
 constexpr uint32_t kHeaderBytesMax = 1 << 20;
 constexpr size_t kPrintedBodyBytesMax = 200;
+constexpr int kAskAgainMs = 2;
 
 std::string ToString(boost::beast::string_view text) { return {text.data(), text.size()}; }
 
@@ -28,6 +30,21 @@ std::string FieldLines(const HttpFields& fields) {
   std::string lines;
   for (const auto& [name, value] : fields) absl::StrAppend(&lines, name, ": ", value, "\r\n");
   return lines;
+}
+
+// False if the connection is closed first.
+bool AwaitLeave(int fd, const HttpBody& body, size_t bytes_sent) {
+  const auto give_up =
+      std::chrono::steady_clock::now() + std::chrono::milliseconds(host::kGiveUpMs);
+  while (body.may_send && !body.may_send(bytes_sent)) {
+    pollfd closed = {fd, POLLRDHUP, 0};
+    if (poll(&closed, 1, kAskAgainMs) != 0) return false;
+    if (std::chrono::steady_clock::now() > give_up) {
+      ADD_FAILURE() << "the next piece may not leave after " << bytes_sent << " bytes";
+      return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace
@@ -72,9 +89,8 @@ bool SendMessage(int fd, const std::string& start_line, const HttpFields& header
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
   if (!host::Write(fd, head)) return false;
   size_t sent = head.size();
-  for (size_t i = 0; i < body.pieces.size(); ++i) {
-    if (body.before_piece) body.before_piece(i, sent);
-    const std::string& piece = body.pieces[i];
+  for (const std::string& piece : body.pieces) {
+    if (!AwaitLeave(fd, body, sent)) return false;
     const std::string framed =
         body.chunked ? absl::StrCat(absl::Hex(piece.size()), "\r\n", piece, "\r\n") : piece;
     if (!host::Write(fd, framed)) return false;

@@ -46,16 +46,17 @@ struct HttpBody {
   std::vector<std::string> pieces = {};
   bool chunked = false;      // each piece one chunk; else content-length and the pieces one by one
   HttpFields trailers = {};  // sent only in chunks
-  // Told how much of the message has been sent, head and all; may wait for
-  // something.
-  std::function<void(size_t piece, size_t bytes_sent)> before_piece = nullptr;
+  // Asked, as often as it takes, before each piece leaves; told how much of the
+  // message has been sent, head and all. Asked no more once the other end or
+  // the own one has closed.
+  std::function<bool(size_t bytes_sent)> may_send = nullptr;
 
   size_t size() const;
 };
 
 // Sends `start_line` (without line end), `headers`, the header that tells the
 // body's length, and the body. No such header for an empty body that is not
-// chunked if `omit_empty`. False if the other end has closed.
+// chunked if `omit_empty`. False if the connection is closed before that.
 bool SendMessage(int fd, const std::string& start_line, const HttpFields& headers,
                  const HttpBody& body, bool omit_empty);
 
