@@ -250,8 +250,11 @@ Stream::Step Stream::Dispatch(ChainMessage* message, Part* part) {
 // On one of the pool's threads.
 void Stream::RunDispatched(Part* part) {
   CallState& state = part->state;
-  callout_status_t status = CALLOUT_DEADLINE_EXCEEDED;
-  if ((state.flags.load(std::memory_order_acquire) & CallState::kExpired) == 0) {
+  // Nobody waits for an answer that comes too late.
+  const bool cancelled = cancelled_.load(std::memory_order_relaxed);
+  const bool expired = (state.flags.load(std::memory_order_acquire) & CallState::kExpired) != 0;
+  callout_status_t status = cancelled ? CALLOUT_CANCELLED : CALLOUT_DEADLINE_EXCEEDED;
+  if (!cancelled && !expired) {
     OpenPart(part);
     status =
         part->openness == Part::Openness::kRefused ? state.status : state.instance->Call(&state);

@@ -11,7 +11,7 @@ __asm__(
     ".ascii \"Go\\0\\0\", \"id\\0\\0\"\n"
     ".popsection\n");
 
-callout_status_t callout_on_request_headers(callout_call_t *call) {
+callout_status_t callout_on_request_headers(callout_call_t* call) {
   (void)call;
   return CALLOUT_OK;
 }

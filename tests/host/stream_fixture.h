@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <functional>
@@ -43,8 +44,8 @@ struct FakePlugin {
   std::function<void(callout_call_t*)> close, cancel;
   std::map<callout_phase_t, Hook> phases;
   std::function<void(callout_create_args_t*)> create;
-  int opened = 0;
-  int closed = 0;
+  std::atomic<int> opened{0};  // blocking instances are opened on other threads
+  std::atomic<int> closed{0};
   int destroyed = 0;
 
   static FakePlugin* From(const callout_call_t* call) {
