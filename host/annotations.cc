@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "host/instance.h"
+#include "host/utf8.h"
 #include "host/wire.h"
 
 namespace callout::host {
@@ -139,6 +140,58 @@ bool ReadProcessingMode(std::string_view bytes, ModeOverride::Modes* modes) {
   return reader.ok();
 }
 
+// google.protobuf.Value: string_value 3, struct_value 5, list_value 6 {values 1};
+// protobuf gives up at a depth of 100 messages, and a Struct within a Struct is
+// three of them.
+constexpr int kNestingMax = 32;
+bool IsStruct(std::string_view bytes, int nesting);
+
+bool IsValue(std::string_view bytes, int nesting) {
+  WireReader reader(bytes);
+  while (reader.Next()) {
+    if (reader.Is(3) && !IsUtf8(reader.bytes())) return false;
+    if (reader.Is(5) && !IsStruct(reader.bytes(), nesting + 1)) return false;
+    if (!reader.Is(6)) continue;
+    if (nesting >= kNestingMax) return false;
+    WireReader list(reader.bytes());
+    while (list.Next()) {
+      if (list.Is(1) && !IsValue(list.bytes(), nesting + 1)) return false;
+    }
+    if (!list.ok()) return false;
+  }
+  return reader.ok();
+}
+
+bool IsStruct(std::string_view bytes, int nesting) {
+  if (nesting > kNestingMax) return false;
+  WireReader reader(bytes);
+  while (reader.Next()) {
+    if (!reader.Is(1)) continue;
+    WireReader entry(reader.bytes());
+    while (entry.Next()) {
+      if (entry.Is(1) && !IsUtf8(entry.bytes())) return false;
+      if (entry.Is(2) && !IsValue(entry.bytes(), nesting)) return false;
+    }
+    if (!entry.ok()) return false;
+  }
+  return reader.ok();
+}
+
+// An entry of map<string, Any>: key 1, Any 2 {type_url 1}.
+bool IsAnyEntry(std::string_view bytes) {
+  WireReader entry(bytes);
+  while (entry.Next()) {
+    if (entry.Is(1) && !IsUtf8(entry.bytes())) return false;
+    if (!entry.Is(2)) continue;
+    WireReader any(entry.bytes());
+    while (any.Next()) {
+      if (any.Is(1) && !IsUtf8(any.bytes())) return false;
+    }
+    if (!any.ok()) return false;
+  }
+  return entry.ok();
+}
+
 void Unite(const ModeOverride::Modes& from, ModeOverride* with) {
   ModeOverride::Modes& to = with->modes;
   with->present = true;
@@ -185,6 +238,22 @@ std::string ModeOverride::Write() const {
   append(5, modes.request_trailers);
   append(6, modes.response_trailers);
   return out;
+}
+
+bool AnnotationsAreWellFormed(std::string_view records) {
+  constexpr uint32_t kServerWindowUpdate = 14;
+  WireReader reader(records);
+  while (reader.Next()) {
+    bool good = true;
+    if (reader.Is(CALLOUT_DYNAMIC_METADATA)) good = IsStruct(reader.bytes(), 0);
+    if (reader.Is(CALLOUT_TYPED_DYNAMIC_METADATA)) good = IsAnyEntry(reader.bytes());
+    if (reader.Is(CALLOUT_MODE_OVERRIDE) || reader.Is(CALLOUT_OVERRIDE_MESSAGE_TIMEOUT) ||
+        reader.Is(kServerWindowUpdate)) {
+      good = IsWellFormed(reader.bytes());
+    }
+    if (!good) return false;
+  }
+  return reader.ok();
 }
 
 Annotations ReadAnnotations(std::string_view records) {

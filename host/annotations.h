@@ -52,8 +52,11 @@ struct Annotations {
   std::string rest;  // records
 };
 
-// Fields that are malformed inside are left out: they would make Envoy refuse
-// the whole message.
+// Whether Envoy can parse them, strings in UTF-8 included: if not, it refuses the
+// whole message. A Struct may be nested 32 deep.
+bool AnnotationsAreWellFormed(std::string_view records);
+
+// Of records that are well formed.
 Annotations ReadAnnotations(std::string_view records);
 
 // The last override_message_timeout among the records, in milliseconds; 0 if

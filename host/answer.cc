@@ -1,5 +1,6 @@
 #include "host/answer.h"
 
+#include "host/utf8.h"
 #include "host/wire.h"
 
 namespace callout::host {
@@ -16,6 +17,8 @@ bool ReadHeaderValue(std::string_view bytes, HeaderSet* header) {
   while (reader.Next()) {
     if (reader.Is(1)) {
       header->key = reader.bytes();
+    } else if (reader.Is(2)) {
+      if (!IsUtf8(reader.bytes())) return false;
     } else if (reader.Is(3)) {
       header->value = reader.bytes();
     }
@@ -94,7 +97,18 @@ bool ReadBodyMutation(std::string_view bytes, AnswerView* view) {
   return reader.ok();
 }
 
-// CommonResponse: status 1, header_mutation 2, body_mutation 3,
+// HeaderMap: headers 1.
+bool ReadHeaderMap(std::string_view bytes, AnswerView* view) {
+  WireReader reader(bytes);
+  while (reader.Next()) {
+    if (!reader.Is(1)) continue;
+    view->headers.set.emplace_back();
+    if (!ReadHeaderValue(reader.bytes(), &view->headers.set.back())) return false;
+  }
+  return reader.ok();
+}
+
+// CommonResponse: status 1, header_mutation 2, body_mutation 3, trailers 4,
 // clear_route_cache 5.
 bool ReadCommonResponse(std::string_view bytes, AnswerView* view) {
   WireReader reader(bytes);
@@ -105,6 +119,9 @@ bool ReadCommonResponse(std::string_view bytes, AnswerView* view) {
       if (!ReadHeaderMutation(reader.bytes(), &view->headers)) return false;
     } else if (reader.Is(3)) {
       if (!ReadBodyMutation(reader.bytes(), view)) return false;
+    } else if (reader.Is(4)) {
+      AnswerView trailers;
+      if (!ReadHeaderMap(reader.bytes(), &trailers)) return false;
     } else if (reader.IsVarint(5)) {
       view->clear_route_cache = reader.varint() != 0;
     }
@@ -130,7 +147,7 @@ bool ReadTrailersAnswer(std::string_view bytes, AnswerView* view) {
   return reader.ok();
 }
 
-// ImmediateResponse: headers 2, body 3.
+// ImmediateResponse: status 1, headers 2, body 3, grpc_status 4, details 5.
 bool ReadImmediate(std::string_view bytes, AnswerView* view) {
   WireReader reader(bytes);
   while (reader.Next()) {
@@ -138,20 +155,22 @@ bool ReadImmediate(std::string_view bytes, AnswerView* view) {
       if (!ReadHeaderMutation(reader.bytes(), &view->headers)) return false;
     } else if (reader.Is(3)) {
       view->body = reader.bytes();
+    } else if (reader.Is(1) || reader.Is(4)) {
+      if (!IsWellFormed(reader.bytes())) return false;
+    } else if (reader.Is(5)) {
+      if (!IsUtf8(reader.bytes())) return false;
     }
   }
   return reader.ok();
 }
 
-// HeaderMap: headers 1.
-bool ReadHeaderMap(std::string_view bytes, AnswerView* view) {
+// HttpHeaders: attributes 2, which have no place in an answer.
+bool HasAttributes(std::string_view bytes) {
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (!reader.Is(1)) continue;
-    view->headers.set.emplace_back();
-    if (!ReadHeaderValue(reader.bytes(), &view->headers.set.back())) return false;
+    if (reader.Is(2)) return true;
   }
-  return reader.ok();
+  return false;
 }
 
 // StreamedImmediateResponse: oneof headers_response 1, body_response 2,
@@ -162,7 +181,7 @@ bool ReadStreamedImmediate(std::string_view bytes, AnswerView* view) {
   while (reader.Next()) {
     if (reader.Is(1)) {
       view->streamed_part = Part::kHeaders;
-      if (!ReadHttpHeaders(reader.bytes(), view)) return false;
+      if (!ReadHttpHeaders(reader.bytes(), view) || HasAttributes(reader.bytes())) return false;
     } else if (reader.Is(2)) {
       view->streamed_part = Part::kBody;
       if (!ReadStreamedBody(reader.bytes(), view)) return false;

@@ -58,7 +58,9 @@ struct AnswerView {
 };
 
 // False if `payload` is not a well-formed message of the type that `field` of
-// ProcessingResponse has. Unknown fields are well formed.
+// ProcessingResponse has, or has a string that is not UTF-8 (which protobuf refuses
+// a message for; names of headers are left to the guard). Unknown fields are well
+// formed.
 bool ReadAnswer(callout_field_t field, std::string_view payload, AnswerView* view);
 
 // What the host itself wants to know of HttpHeaders. The header list is only

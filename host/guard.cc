@@ -29,11 +29,12 @@ bool IsLegalValue(std::string_view value) {
   return true;
 }
 
-// The body mutation against the body mode: streamed_response belongs to
-// FULL_DUPLEX_STREAMED and to nothing else.
+// The body mutation against the body mode: streamed_response belongs to body
+// answers in FULL_DUPLEX_STREAMED and to nothing else.
 Violation CheckBody(const Situation& situation, const AnswerView& view) {
-  if (view.body_mutation == AnswerView::Body::kStreamed &&
-      situation.body_mode != CALLOUT_BODY_FULL_DUPLEX_STREAMED) {
+  const bool may_stream =
+      IsBodyPhase(situation.phase) && situation.body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
+  if (view.body_mutation == AnswerView::Body::kStreamed && !may_stream) {
     return Violation::kIllegalBody;
   }
   return Violation::kNone;
@@ -77,8 +78,7 @@ Violation CheckAnswer(const Situation& situation, callout_field_t field, const A
   if (field == CALLOUT_IMMEDIATE_RESPONSE) return Violation::kNone;
   if (field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE) return CheckStreamedImmediate(situation);
   if (field != AnswerField(situation.phase)) return Violation::kWrongType;
-  if (IsBodyPhase(situation.phase)) return CheckBody(situation, view);
-  return Violation::kNone;
+  return CheckBody(situation, view);
 }
 
 }  // namespace callout::host

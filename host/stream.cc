@@ -283,7 +283,8 @@ void Stream::End(absl::Status status) {
   // Where Envoy is told to fail open it would let the rest of the body pass after
   // an error (seen on 1.40 with STREAMED: "aaabbbccc" arrived as "bbbccc" with a
   // 200). An immediate response ends the request whatever Envoy is told.
-  if (!status.ok() && !silenced_ && owes_body() && !exchange_.observability()) {
+  if (!status.ok() && !silenced_ && reply_part_ == nullptr && owes_body() &&
+      !exchange_.observability()) {
     Answer answer;
     BuildRecord(CALLOUT_IMMEDIATE_RESPONSE,
                 WriteImmediateResponse(kDenyStatusDefault, "callout_failed_within_a_body"),

@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "host/annotations.h"
 #include "host/answer.h"
 #include "host/services.h"
 #include "host/stream.h"
@@ -45,7 +46,8 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
   }
   if (state.fault == AnswerFault::kTooLarge) {
     Replace(message, part, Violation::kTooLarge);
-  } else if (state.fault == AnswerFault::kMalformed) {
+  } else if (state.fault == AnswerFault::kMalformed ||
+             !AnnotationsAreWellFormed(state.annotations)) {
     Replace(message, part, Violation::kMalformed);
   } else if (status == CALLOUT_OK) {
     TakeAnswer(message, part);
@@ -77,6 +79,13 @@ void Stream::TakeAnswer(ChainMessage* message, Part* part) {
   CallState& state = part->state;
   Answer& answer = state.answer;
   part->gave_mode = false;
+  if (reply_part_ != nullptr && answer.field != CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
+    // The client is being answered already.
+    if (answer.field != 0) {
+      state.instance->CountViolation(Violation::kSecondAnswer, message->phase);
+    }
+    return;
+  }
   if (answer.field != 0) {
     AnswerView* view = message->answer.slot();
     if (!ReadAnswer(answer.field, answer.payload(), view)) {
@@ -223,6 +232,9 @@ void Stream::TakeReply(ChainMessage* message, Part* part, Answer answer, const A
   const bool begins = reply_part_ == nullptr;
   const bool in_order = view.streamed_part != Piece::kNone &&
                         begins == (view.streamed_part == Piece::kHeaders) && !reply_ended_;
+  if (!in_order && !begins) {
+    return part->state.instance->CountViolation(Violation::kSecondAnswer, message->phase);
+  }
   if (!in_order) return Replace(message, part, Violation::kWrongType);
   reply_part_ = part;
   reply_ended_ = view.end_of_stream || view.streamed_part == Piece::kTrailers;

@@ -103,6 +103,14 @@ class WireReader {
   bool ok_ = true;
 };
 
+// Whether the bytes are records from end to end.
+inline bool IsWellFormed(std::string_view message) {
+  WireReader reader(message);
+  while (reader.Next()) {
+  }
+  return reader.ok();
+}
+
 inline size_t VarintSize(uint64_t value) {
   size_t size = 1;
   for (; value >= 0x80; value >>= 7) ++size;

@@ -1,0 +1,223 @@
+#include "tests/fuzz/envoy_model.h"
+
+#include <algorithm>
+
+namespace callout::host {
+
+namespace {
+
+namespace ext_proc = envoy::service::ext_proc::v3;
+using Response = ext_proc::ProcessingResponse;
+
+bool IsResponseSide(int field) { return field % 2 == 1; }
+
+// The answer's member for a message's: request_headers is 2 there and 1 here.
+int AnswerTo(int field) { return field - 1; }
+
+std::string CheckMutation(const ext_proc::HeaderMutation& mutation) {
+  if (mutation.set_headers_size() > 100 || mutation.remove_headers_size() > 100) {
+    return "a header mutation of more than 100 entries";
+  }
+  for (const auto& option : mutation.set_headers()) {
+    const std::string& value = option.header().raw_value();
+    if (option.header().key().empty()) return "a header without a name";
+    if (option.header().key().find_first_of(" \r\n") != std::string::npos ||
+        value.find_first_of(std::string("\r\n\0", 3)) != std::string::npos) {
+      return "a header with an illegal character";
+    }
+  }
+  return "";
+}
+
+std::string ContentLengthIn(const ext_proc::HeaderMutation& mutation, bool* removed) {
+  for (const std::string& name : mutation.remove_headers()) {
+    if (name == "content-length") *removed = true;
+  }
+  for (const auto& option : mutation.set_headers()) {
+    if (option.header().key() == "content-length") return option.header().raw_value();
+  }
+  return "";
+}
+
+}  // namespace
+
+EnvoyModel::EnvoyModel(Mode::BodySendMode request_mode, Mode::BodySendMode response_mode,
+                       bool observability)
+    : observability_(observability) {
+  directions_[0].mode = request_mode;
+  directions_[1].mode = response_mode;
+}
+
+void EnvoyModel::Send(const Request& request) {
+  Direction& way = direction(IsResponseSide(request.request_case()));
+  way.outstanding = request.request_case();
+  last_ = IsResponseSide(request.request_case()) ? 1 : 0;
+  way.chunk.clear();
+  asked_time_ = false;
+  const auto note_body = [&way](const ext_proc::HttpBody& body) {
+    way.chunk = body.body();
+    way.sent += body.body();
+    way.body_begun = true;
+    way.body_ended = body.end_of_stream();
+  };
+  const auto note_headers = [&way](const ext_proc::HttpHeaders& headers) {
+    for (const auto& header : headers.headers().headers()) {
+      if (header.key() == "content-length") way.content_length = true;
+    }
+  };
+  switch (request.request_case()) {
+    case Request::kRequestHeaders:
+      return note_headers(request.request_headers());
+    case Request::kResponseHeaders:
+      return note_headers(request.response_headers());
+    case Request::kRequestBody:
+      return note_body(request.request_body());
+    case Request::kResponseBody:
+      return note_body(request.response_body());
+    default:
+      return;
+  }
+}
+
+std::string EnvoyModel::Take(const std::string& bytes) {
+  Response response;
+  if (!response.ParseFromString(bytes)) return "an answer that is no ProcessingResponse";
+  if (observability_) return "an answer in observability mode";
+  if (done_) return "an answer after an immediate response";
+  if (response.has_override_message_timeout()) return TakeTimeout();
+  if (response.has_immediate_response()) {
+    done_ = true;
+    return CheckMutation(response.immediate_response().headers());
+  }
+  if (response.has_streamed_immediate_response()) return TakeReply(response);
+  if (replying_) return "an answer within a streamed immediate response";
+  const int field = response.response_case();
+  if (field == 0) return "an answer without any";
+  // Response sides of answers have even numbers: 2, 4, 6.
+  Direction& way = direction(field % 2 == 0);
+  const bool is_body = field == Response::kRequestBody || field == Response::kResponseBody;
+  if (is_body && way.mode == Mode::FULL_DUPLEX_STREAMED) {
+    return TakeDuplexBody(field == Response::kRequestBody ? response.request_body().response()
+                                                          : response.response_body().response(),
+                          &way);
+  }
+  if (way.outstanding == 0) return "an answer to nothing: " + response.ShortDebugString();
+  if (AnswerTo(way.outstanding) != field) {
+    return "an answer of another type: " + response.ShortDebugString();
+  }
+  way.outstanding = 0;
+  switch (field) {
+    case Response::kRequestHeaders:
+    case Response::kResponseHeaders:
+      return TakeHeaders(response, &way);
+    case Response::kRequestBody:
+      return TakeBody(response.request_body().response(), &way);
+    case Response::kResponseBody:
+      return TakeBody(response.response_body().response(), &way);
+    case Response::kRequestTrailers:
+      way.answer_ended = true;
+      return CheckMutation(response.request_trailers().header_mutation());
+    default:
+      way.answer_ended = true;
+      return CheckMutation(response.response_trailers().header_mutation());
+  }
+}
+
+std::string EnvoyModel::TakeTimeout() {
+  const Direction& way = directions_[last_];
+  if (way.outstanding == 0) return "more time asked for nothing";
+  if (way.mode == Mode::FULL_DUPLEX_STREAMED) return "more time asked in FULL_DUPLEX_STREAMED";
+  if (asked_time_) return "more time asked twice for one message";
+  asked_time_ = true;
+  return "";
+}
+
+std::string EnvoyModel::TakeReply(const Response& response) {
+  const auto& piece = response.streamed_immediate_response();
+  Direction& way = directions_[0];
+  if (!replying_) {
+    if (way.outstanding != Request::kRequestHeaders) return "a streamed reply out of place";
+    if (way.mode != Mode::NONE && way.mode != Mode::FULL_DUPLEX_STREAMED) {
+      return "a streamed reply while Envoy holds a body";
+    }
+    if (!piece.has_headers_response()) return "a streamed reply without headers";
+    replying_ = true;
+    way.outstanding = 0;
+  } else if (piece.has_headers_response()) {
+    return "a streamed reply with headers in its midst";
+  }
+  done_ = piece.has_trailers_response() || piece.headers_response().end_of_stream() ||
+          piece.body_response().end_of_stream();
+  return "";
+}
+
+std::string EnvoyModel::TakeHeaders(const Response& response, Direction* way) {
+  const auto& common = response.has_request_headers() ? response.request_headers().response()
+                                                      : response.response_headers().response();
+  way->replaced = common.status() == ext_proc::CommonResponse::CONTINUE_AND_REPLACE;
+  if (response.has_mode_override()) {
+    const bool fixed = std::any_of(directions_.begin(), directions_.end(), [](const Direction& d) {
+      return d.mode == Mode::FULL_DUPLEX_STREAMED;
+    });
+    if (!fixed) {
+      directions_[0].mode = response.mode_override().request_body_mode();
+      directions_[1].mode = response.mode_override().response_body_mode();
+    }
+  }
+  if (common.body_mutation().has_streamed_response()) return "a streamed body in a header answer";
+  return CheckMutation(common.header_mutation());
+}
+
+std::string EnvoyModel::TakeBody(const ext_proc::CommonResponse& common, Direction* way) {
+  if (common.body_mutation().has_streamed_response()) {
+    return "a streamed_response outside of FULL_DUPLEX_STREAMED";
+  }
+  std::string body = way->chunk;
+  const bool changed = common.body_mutation().has_body() || common.body_mutation().clear_body();
+  if (changed) body = common.body_mutation().body();
+  way->received += body;
+  const bool buffered = way->mode == Mode::BUFFERED || way->mode == Mode::BUFFERED_PARTIAL;
+  if (buffered && changed && way->content_length) {
+    bool removed = false;
+    const std::string length = ContentLengthIn(common.header_mutation(), &removed);
+    if (!removed && length != std::to_string(body.size())) {
+      return "a body of " + std::to_string(body.size()) + " bytes with content-length '" + length +
+             "'";
+    }
+  }
+  return CheckMutation(common.header_mutation());
+}
+
+std::string EnvoyModel::TakeDuplexBody(const ext_proc::CommonResponse& common, Direction* way) {
+  if (!common.body_mutation().has_streamed_response()) return "a plain body in FULL_DUPLEX";
+  if (way->answer_ended) return "a body after its end";
+  if (!way->body_begun) {
+    return "a body before any was sent";
+  }
+  if (way->outstanding == Request::kRequestHeaders ||
+      way->outstanding == Request::kResponseHeaders) {
+    return "a body before the header answer";
+  }
+  const auto& streamed = common.body_mutation().streamed_response();
+  if (streamed.end_of_stream() && !way->body_ended) return "an end that Envoy has not sent";
+  way->received += streamed.body();
+  way->answer_ended = streamed.end_of_stream();
+  const bool body_waits =
+      way->outstanding == Request::kRequestBody || way->outstanding == Request::kResponseBody;
+  if (body_waits) way->outstanding = 0;
+  return "";
+}
+
+std::string EnvoyModel::End(const absl::Status& status) const {
+  if (!status.ok() || done_ || observability_) return "";
+  for (const Direction& way : directions_) {
+    const bool duplex_body =
+        way.mode == Mode::FULL_DUPLEX_STREAMED &&
+        (way.outstanding == Request::kRequestBody || way.outstanding == Request::kResponseBody);
+    if (way.outstanding != 0 && !duplex_body) return "OK with a message unanswered";
+    if (duplex_body && way.body_ended && !way.answer_ended) return "OK before the end of a body";
+  }
+  return "";
+}
+
+}  // namespace callout::host

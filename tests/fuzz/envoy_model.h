@@ -1,0 +1,73 @@
+// Envoy's side of a stream, as far as it decides whether an answer is legal: what
+// it has sent and not been answered for, by direction, and in which body mode.
+//
+// Written from what was seen of Envoy 1.40 and with the generated classes, not
+// from the host's code. An answer that a real Envoy would call spurious is an
+// error here, and so is a body that arrives with other bytes than were sent when
+// no plugin has touched it.
+//
+//   EnvoyModel envoy(request_mode, response_mode);
+//   envoy.Send(request);                        // note what Envoy sends
+//   std::string error = envoy.Take(bytes);      // "" if the answer is legal
+//   error = envoy.End(status);
+#ifndef CALLOUT_TESTS_FUZZ_ENVOY_MODEL_H_
+#define CALLOUT_TESTS_FUZZ_ENVOY_MODEL_H_
+
+#include <array>
+#include <string>
+
+#include "absl/status/status.h"
+#include "envoy/service/ext_proc/v3/external_processor.pb.h"
+
+namespace callout::host {
+
+class EnvoyModel {
+ public:
+  using Request = envoy::service::ext_proc::v3::ProcessingRequest;
+  using Response = envoy::service::ext_proc::v3::ProcessingResponse;
+  using Mode = envoy::extensions::filters::http::ext_proc::v3::ProcessingMode;
+
+  struct Direction {
+    Mode::BodySendMode mode = Mode::NONE;
+    int outstanding = 0;  // field number of the message that waits; 0: none
+    bool content_length = false;
+    bool body_begun = false;
+    bool body_ended = false;     // Envoy has sent the end
+    bool answer_ended = false;   // and has got it back (FULL_DUPLEX_STREAMED)
+    bool replaced = false;       // CONTINUE_AND_REPLACE: nothing more is sent
+    std::string sent, received;  // body bytes
+    std::string chunk;           // of the message that waits
+  };
+
+  EnvoyModel(Mode::BodySendMode request_mode, Mode::BodySendMode response_mode, bool observability);
+
+  void Send(const Request& request);
+  std::string Take(const std::string& bytes);
+  std::string End(const absl::Status& status) const;
+
+  // Nothing more can be sent to the processor.
+  bool done() const { return done_; }
+  Direction& direction(bool response) { return directions_[response ? 1 : 0]; }
+  bool answered() const {
+    return directions_[0].outstanding == 0 && directions_[1].outstanding == 0;
+  }
+
+ private:
+  std::string TakeTimeout();
+  std::string TakeReply(const Response& response);
+  std::string TakeHeaders(const Response& response, Direction* way);
+  std::string TakeBody(const envoy::service::ext_proc::v3::CommonResponse& common, Direction* way);
+  std::string TakeDuplexBody(const envoy::service::ext_proc::v3::CommonResponse& common,
+                             Direction* way);
+
+  std::array<Direction, 2> directions_;
+  size_t last_ = 0;  // the direction of the message sent last
+  const bool observability_;
+  bool done_ = false;        // an immediate response has come
+  bool replying_ = false;    // a streamed one has begun
+  bool asked_time_ = false;  // for the message that waits
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_TESTS_FUZZ_ENVOY_MODEL_H_
