@@ -2,13 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <latch>
+
 #include <atomic>
 #include <memory>
 #include <mutex>
 #include <set>
 
-#include "absl/synchronization/blocking_counter.h"
-#include "absl/synchronization/notification.h"
+#include "tests/host/notification.h"
 
 namespace callout::host {
 namespace {
@@ -37,15 +38,15 @@ TEST(BlockingPool, OneThreadRunsJobsInTheirOrder) {
 TEST(BlockingPool, RunsAsManyJobsAtOnceAsItHasThreads) {
   Metrics metrics;
   BlockingPool pool(3, &metrics);
-  absl::BlockingCounter running(3);
-  absl::Notification go_on;
+  std::latch running(3);
+  Notification go_on;
   for (int i = 0; i < 3; ++i) {
     pool.Submit([&] {
-      running.DecrementCount();
+      running.count_down();
       go_on.WaitForNotification();
     });
   }
-  running.Wait();  // would wait for ever with fewer threads
+  running.wait();  // would wait for ever with fewer threads
   go_on.Notify();
 }
 
@@ -67,7 +68,7 @@ TEST(BlockingPool, UsesNoMoreThreadsThanItMay) {
 
 TEST(BlockingPool, NoThreadsMeansOne) {
   Metrics metrics;
-  absl::Notification ran;
+  Notification ran;
   BlockingPool pool(0, &metrics);
   pool.Submit([&] { ran.Notify(); });
   ran.WaitForNotification();
@@ -75,7 +76,7 @@ TEST(BlockingPool, NoThreadsMeansOne) {
 
 TEST(BlockingPool, JobsMaySubmitJobs) {
   Metrics metrics;
-  absl::Notification ran;
+  Notification ran;
   BlockingPool pool(1, &metrics);
   pool.Submit([&] { pool.Submit([&] { ran.Notify(); }); });
   ran.WaitForNotification();
@@ -85,7 +86,7 @@ TEST(BlockingPool, LetsGoOfAJobBeforeItIsDoneWithIt) {
   Metrics metrics;
   auto held = std::make_shared<int>(0);
   const std::weak_ptr<int> watch = held;
-  absl::Notification ran;
+  Notification ran;
   BlockingPool pool(1, &metrics);
   pool.Submit([held = std::move(held)] {});
   pool.Submit([&] { ran.Notify(); });
@@ -95,7 +96,7 @@ TEST(BlockingPool, LetsGoOfAJobBeforeItIsDoneWithIt) {
 
 TEST(BlockingPool, CountsJobsThatWaitAndThatRun) {
   Metrics metrics;
-  absl::Notification started, go_on;
+  Notification started, go_on;
   {
     BlockingPool pool(1, &metrics);
     pool.Submit([&] {

@@ -2,8 +2,8 @@
 // each stream, and the stream's own thread never waits.
 #include <thread>
 
-#include "absl/synchronization/notification.h"
 #include "host/stream.h"
+#include "tests/host/notification.h"
 #include "tests/host/stream_fixture.h"
 
 namespace callout::host {
@@ -49,7 +49,7 @@ class BlockingTest : public StreamTest {
     }
 
    private:
-    absl::Notification end_;
+    Notification end_;
   };
 };
 
@@ -147,7 +147,7 @@ TEST_F(BlockingTest, ARefusedOpenUnderContinueLeavesTheInstanceOut) {
 }
 
 TEST_F(BlockingTest, ABlockingHookMayDefer) {
-  absl::Notification deferring;
+  Notification deferring;
   callout_call_t* deferred = nullptr;
   AddBlocking()->phases[CALLOUT_REQUEST_HEADERS] = [&](callout_call_t* call) {
     deferred = call;
@@ -213,7 +213,7 @@ TEST_F(BlockingTest, ACallCancelledInTheQueueIsNeverMade) {
 }
 
 TEST_F(BlockingTest, ThePolicyAnswersAtTheDeadlineOfAHookThatHangs) {
-  absl::Notification running, go_on;
+  Notification running, go_on;
   FakePlugin* plugin = AddBlocking(Continue());
   std::string shown;
   plugin->phases[CALLOUT_REQUEST_HEADERS] = [&](callout_call_t* call) {
@@ -245,7 +245,7 @@ TEST_F(BlockingTest, ThePolicyAnswersAtTheDeadlineOfAHookThatHangs) {
 }
 
 TEST_F(BlockingTest, AHookAtWorkIsToldThatTheClientHasLeft) {
-  absl::Notification running, told;
+  Notification running, told;
   FakePlugin* plugin = AddBlocking();
   plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
   plugin->phases[CALLOUT_RESPONSE_HEADERS] = [&](callout_call_t* call) {
@@ -298,7 +298,7 @@ TEST_F(BlockingTest, CallsOverTheLimitFailTheStreamByDefault) {
 
 TEST_F(BlockingTest, TheBudgetIsAskedForWhenTheCallIsQueued) {
   limits_.defer_budget_ms = 700;
-  absl::Notification go_on;
+  Notification go_on;
   AddBlocking()->phases[CALLOUT_REQUEST_HEADERS] = [&](callout_call_t*) {
     go_on.WaitForNotification();
     return CALLOUT_OK;
