@@ -4,6 +4,7 @@
 
 #include <climits>
 #include <functional>
+#include <map>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -300,6 +301,25 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
   options->Add(CommandSwitch("help", &draft->help, "Print this"));
 }
 
+absl::Status CheckDistinct(const Config& config) {
+  const std::pair<const char*, const std::optional<Address>*> listeners[] = {
+      {"secure_address", &config.secure_address},
+      {"plaintext_address", &config.plaintext_address},
+      {"health_check_address", &config.health_check_address},
+      {"admin_address", &config.admin_address}};
+  std::map<std::string, std::string> names;
+  for (const auto& [name, address] : listeners) {
+    if (!address->has_value()) continue;
+    if ((*address)->family() != AF_UNIX && (*address)->port() == 0) continue;
+    const auto [other, is_new] = names.emplace((*address)->ToString(), name);
+    if (is_new) continue;
+    return absl::InvalidArgumentError(
+        fmt::format("--{} and --{} are both {}; give each listener an address of its own",
+                    other->second, name, other->first));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status FinishAddresses(const Draft& draft, Config* config) {
   const auto listen = [&](bool disabled, const std::string& text, int default_port,
                           std::optional<Address>* target) {
@@ -316,7 +336,7 @@ absl::Status FinishAddresses(const Draft& draft, Config* config) {
   listen(draft.combined_health_check, draft.health_check_address, 8000,
          &config->health_check_address);
   listen(draft.admin_address == "off", draft.admin_address, 0, &config->admin_address);
-  return absl::OkStatus();
+  return CheckDistinct(*config);
 }
 
 absl::Status CheckTls(const Draft& draft) {

@@ -74,18 +74,29 @@ absl::Status SetOption(const Address& address, int fd, int level, int option, in
 
 }  // namespace
 
-absl::StatusOr<ListenSocket> ListenSocket::Open(const Address& address) {
+absl::StatusOr<ListenSocket> ListenSocket::Bind(const Address& address) {
   if (address.family() == AF_UNIX) {
     if (absl::Status status = ClearUnixPath(address); !status.ok()) return status;
   }
   const int fd = socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return Failure(address, errno);
   ListenSocket result(fd, address);
-  if (absl::Status status = result.Bind(); !status.ok()) return status;
+  if (absl::Status status = result.BindDescriptor(); !status.ok()) return status;
   return result;
 }
 
-absl::Status ListenSocket::Bind() {
+absl::Status ListenSocket::Listen() {
+  return listen(fd_, kBacklog) == 0 ? absl::OkStatus() : Failure(bound_, errno);
+}
+
+absl::StatusOr<ListenSocket> ListenSocket::Open(const Address& address) {
+  absl::StatusOr<ListenSocket> socket = Bind(address);
+  if (!socket.ok()) return socket;
+  if (absl::Status status = socket->Listen(); !status.ok()) return status;
+  return socket;
+}
+
+absl::Status ListenSocket::BindDescriptor() {
   absl::Status status;
   if (bound_.family() != AF_UNIX) {
     status = SetOption(bound_, fd_, SOL_SOCKET, SO_REUSEADDR, 1);
@@ -102,7 +113,6 @@ absl::Status ListenSocket::Bind() {
       unix_inode_ = made.st_ino;
     }
   }
-  if (listen(fd_, kBacklog) != 0) return Failure(bound_, errno);
   if (bound_.family() == AF_UNIX) return absl::OkStatus();
   bound_.size = sizeof(bound_.storage);
   if (getsockname(fd_, bound_.get(), &bound_.size) != 0) return Failure(bound_, errno);

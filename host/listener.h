@@ -1,4 +1,6 @@
 // A listening socket: bound, listening, and closed when it goes.
+// What is bound and does not listen yet keeps its port from others and refuses
+// clients.
 //
 //   absl::StatusOr<Address> address = ParseAddress("0.0.0.0:8443");
 //   absl::StatusOr<ListenSocket> socket = ListenSocket::Open(*address);
@@ -34,6 +36,10 @@ class ListenSocket {
 
   // Non-blocking and close-on-exec. Errors name the address and the reason:
   // ALREADY_EXISTS if it is in use, PERMISSION_DENIED, else UNAVAILABLE.
+  static absl::StatusOr<ListenSocket> Bind(const Address& address);
+  // Errors as Bind's: of two that bound before either listened, the second fails.
+  absl::Status Listen();
+  // Both.
   static absl::StatusOr<ListenSocket> Open(const Address& address);
 
   ListenSocket(ListenSocket&& other) noexcept;
@@ -49,7 +55,7 @@ class ListenSocket {
 
  private:
   ListenSocket(int fd, const Address& address) : fd_(fd), bound_(address) {}
-  absl::Status Bind();
+  absl::Status BindDescriptor();
 
   int fd_ = -1;
   Address bound_;

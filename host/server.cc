@@ -30,6 +30,10 @@ bool NeedsCertificate(const Config& config) {
          (config.secure_health_check && config.health_check_address.has_value());
 }
 
+absl::Status OfListener(const std::string& name, const absl::Status& status) {
+  return absl::Status(status.code(), fmt::format("{} listener: {}", name, MessageOf(status)));
+}
+
 std::string HookList(const Plugin& plugin) { return absl::StrJoin(plugin.hook_names(), ", "); }
 
 GrpcServerOptions GrpcOptions(const Config& config,
@@ -124,14 +128,15 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
 }
 
 // Whatever can fail for a reason of the machine's comes before the plugins, whose
-// creation may have effects elsewhere.
+// creation may have effects elsewhere, and may take long: until it is done health
+// says "not ready", and traffic is refused rather than kept waiting.
 absl::Status Server::Prepare() {
   if (NeedsCertificate(config_)) {
     auto certificates = CertificateStore::Open(CertificatePaths(config_));
     if (!certificates.ok()) return certificates.status();
     certificates_ = *std::move(certificates);
   }
-  if (absl::Status status = OpenSockets(); !status.ok()) return status;
+  if (absl::Status status = BindSockets(); !status.ok()) return status;
   if (absl::Status status = StartHttp(); !status.ok()) return status;
   absl::StatusOr<std::shared_ptr<const Chain>> chain = LoadChain(config_, &metrics_);
   if (!chain.ok()) return chain.status();
@@ -140,29 +145,25 @@ absl::Status Server::Prepare() {
   return StartTraffic();
 }
 
-absl::Status Server::OpenSocketFor(const std::string& name, const std::optional<Address>& address,
-                                   std::vector<OpenSocket>* sockets) {
+absl::Status Server::BindSocket(const std::string& name, const std::optional<Address>& address,
+                                std::vector<OpenSocket>* sockets) {
   if (!address.has_value()) return absl::OkStatus();
-  absl::StatusOr<ListenSocket> socket = ListenSocket::Open(*address);
-  if (!socket.ok()) {
-    return absl::Status(socket.status().code(),
-                        fmt::format("{} listener: {}", name, MessageOf(socket.status())));
-  }
+  absl::StatusOr<ListenSocket> socket = ListenSocket::Bind(*address);
+  if (!socket.ok()) return OfListener(name, socket.status());
   sockets->push_back({name, *std::move(socket)});
   return absl::OkStatus();
 }
 
-absl::Status Server::OpenSockets() {
-  absl::Status status = OpenSocketFor("secure", config_.secure_address, &traffic_sockets_);
-  if (status.ok())
-    status = OpenSocketFor("plaintext", config_.plaintext_address, &traffic_sockets_);
-  if (status.ok()) status = OpenSocketFor("health", config_.health_check_address, &http_sockets_);
-  if (status.ok()) status = OpenAdminSocket();
+absl::Status Server::BindSockets() {
+  absl::Status status = BindSocket("secure", config_.secure_address, &traffic_sockets_);
+  if (status.ok()) status = BindSocket("plaintext", config_.plaintext_address, &traffic_sockets_);
+  if (status.ok()) status = BindSocket("health", config_.health_check_address, &http_sockets_);
+  if (status.ok()) status = BindAdminSocket();
   return status;
 }
 
-absl::Status Server::OpenAdminSocket() {
-  absl::Status status = OpenSocketFor("admin", config_.admin_address, &http_sockets_);
+absl::Status Server::BindAdminSocket() {
+  absl::Status status = BindSocket("admin", config_.admin_address, &http_sockets_);
   if (status.ok() || !config_.admin_address_is_default) return status;
   notes_.push_back(
       fmt::format("{}; going on without the admin pages: give --admin_address", MessageOf(status)));
@@ -175,7 +176,10 @@ absl::Status Server::StartHttp() {
   if (!http.ok()) return http.status();
   http_ = *std::move(http);
   std::vector<AcceptLoop::Listener> listeners;
-  for (const OpenSocket& open : http_sockets_) {
+  for (OpenSocket& open : http_sockets_) {
+    if (absl::Status status = open.socket.Listen(); !status.ok()) {
+      return OfListener(open.name, status);
+    }
     const bool health = open.name == "health";
     std::function<TlsContext()> tls;
     if (health && config_.secure_health_check) {
@@ -207,7 +211,10 @@ absl::Status Server::StartTransport() {
 
 absl::Status Server::StartTraffic() {
   std::vector<AcceptLoop::Listener> listeners;
-  for (const OpenSocket& open : traffic_sockets_) {
+  for (OpenSocket& open : traffic_sockets_) {
+    if (absl::Status status = open.socket.Listen(); !status.ok()) {
+      return OfListener(open.name, status);
+    }
     const bool secure = open.name == "secure";
     listeners.push_back({.name = open.name,
                          .fd = open.socket.fd(),

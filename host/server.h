@@ -71,10 +71,10 @@ class Server {
   explicit Server(const Config& config);
 
   absl::Status Prepare();
-  absl::Status OpenSockets();
-  absl::Status OpenAdminSocket();
-  absl::Status OpenSocketFor(const std::string& name, const std::optional<Address>& address,
-                             std::vector<OpenSocket>* sockets);
+  absl::Status BindSockets();
+  absl::Status BindAdminSocket();
+  absl::Status BindSocket(const std::string& name, const std::optional<Address>& address,
+                          std::vector<OpenSocket>* sockets);
   absl::Status StartHttp();
   absl::Status StartTransport();
   absl::Status StartTraffic();

@@ -481,6 +481,17 @@ TEST(Config, RefusesContradictions) {
             "secure; give only one of them");
 }
 
+TEST(Config, RefusesOneAddressForTwoListeners) {
+  EXPECT_EQ(Bad({"--secure_address=0.0.0.0:8080"}),
+            "--secure_address and --plaintext_address are both 0.0.0.0:8080; give each listener an "
+            "address of its own");
+  EXPECT_EQ(Bad({"--health_check_address=unix:/x", "--admin_address=unix:///x"}),
+            "--health_check_address and --admin_address are both unix:/x; give each listener an "
+            "address of its own");
+  Good({"--secure_address=127.0.0.1:0", "--plaintext_address=127.0.0.1:0"});
+  Good({"--disable_tls", "--secure_address=0.0.0.0:8080"});
+}
+
 TEST(Config, LongValuesAreCutInErrors) {
   EXPECT_LT(Bad({"--plugin_config=" + std::string(100000, 'x')}).size(), 400U);
   EXPECT_LT(Bad({std::string(100000, 'x')}).size(), 400U);

@@ -202,5 +202,27 @@ TEST(ListenSocket, PeersAreNamedAsGrpcNamesThem) {
   EXPECT_EQ(peer_at(socket, four), "ipv4:127.0.0.1:" + port_of(four));
 }
 
+TEST(Listener, RefusesClientsUntilItListens) {
+  auto socket = ListenSocket::Bind(ParsedAddress("127.0.0.1:0"));
+  ASSERT_TRUE(socket.ok()) << socket.status();
+  ASSERT_NE(socket->bound().port(), 0);
+  {
+    const Descriptor client = MakeSocket(socket->bound());
+    EXPECT_NE(connect(client.get(), socket->bound().get(), socket->bound().size), 0);
+    EXPECT_EQ(errno, ECONNREFUSED);
+  }
+  ASSERT_TRUE(socket->Listen().ok());
+  Connect(socket->bound());
+}
+
+TEST(Listener, OfTwoThatBoundOnePortOnlyTheFirstListens) {
+  auto first = ListenSocket::Bind(ParsedAddress("127.0.0.1:0"));
+  ASSERT_TRUE(first.ok()) << first.status();
+  auto second = ListenSocket::Bind(first->bound());
+  ASSERT_TRUE(first->Listen().ok());
+  const absl::Status status = second.ok() ? second->Listen() : second.status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists) << status;
+}
+
 }  // namespace
 }  // namespace callout::host

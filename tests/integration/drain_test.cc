@@ -6,26 +6,14 @@
 #include <string>
 
 #include "ext_proc_client.h"
+#include "http_get.h"
 #include "test_host.h"
-#include "tests/host/sockets.h"
 
 namespace callout::tests {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
-
-std::string HttpGet(const std::string& address, const std::string& method = "GET") {
-  const host::Descriptor client = host::Connect(host::ParsedAddress(address));
-  host::Write(client.get(), method + " /any HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-  return host::ReadToEnd(client.get());
-}
-
-bool Refused(const std::string& address_text) {
-  const host::Address address = host::ParsedAddress(address_text);
-  const host::Descriptor fd = host::MakeSocket(address);
-  return connect(fd.get(), address.get(), address.size) != 0;
-}
 
 TEST(Health, AnswersGetWith200AndOtherMethodsWith405) {
   TestHost host({});
