@@ -2,6 +2,8 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
+
 #include "host/stream_environment.h"
 
 namespace callout::host {
@@ -23,9 +25,9 @@ bool ConnectionLimit::MayAdd() {
 }
 
 void ConnectionLimit::Add(int fd) {
-  if (connections_max_ == 0) return;
   const ino_t inode = InodeOf(fd);
   std::lock_guard<std::mutex> lock(mutex_);
+  if (connections_.size() >= next_sweep_size_) Sweep();
   connections_.push_back({fd, inode});
 }
 
@@ -39,6 +41,7 @@ void ConnectionLimit::Sweep() {
   std::erase_if(connections_, [](const Connection& connection) {
     return connection.inode == 0 || InodeOf(connection.fd) != connection.inode;
   });
+  next_sweep_size_ = std::max<size_t>(64, 2 * connections_.size());
   next_sweep_ns_ = MonotonicNs() + kSweepNs;
 }
 

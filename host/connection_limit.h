@@ -4,7 +4,7 @@
 // The transport closes them and tells nobody, gRPC at least. So a connection is
 // remembered by its descriptor and the socket's inode, and those whose
 // descriptor is closed, or is another socket by now, are forgotten when the
-// limit is reached, and by Count.
+// limit is reached or as many again have been added, and by Count.
 //
 //   ConnectionLimit limit(config.connections_max);
 //   {… .on_connection = [&](int fd) { limit.Add(fd); transport->Handle(fd); },
@@ -45,12 +45,13 @@ class ConnectionLimit {
     int fd;
     ino_t inode;
   };
-  void Sweep();
+  void Sweep();  // under mutex_
 
   const size_t connections_max_;
   std::mutex mutex_;  // guards the following
   std::vector<Connection> connections_;
   uint64_t next_sweep_ns_ = 0;
+  size_t next_sweep_size_ = 64;  // where there is no limit to sweep at
 };
 
 }  // namespace callout::host

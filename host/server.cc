@@ -170,8 +170,26 @@ absl::Status Server::BindAdminSocket() {
   return absl::OkStatus();
 }
 
+// The usual page, after a look at what nobody counts as it happens.
+absl::Status Server::AddMetricsPage() {
+  absl::StatusOr<Metrics::Id> connections =
+      metrics_.Define(Metrics::Kind::kGauge, "callout_connections",
+                      "Open connections of the secure and plaintext listeners");
+  if (!connections.ok()) return connections.status();
+  admin_pages_.Add("/metrics", "metrics in Prometheus' text format",
+                   [this, id = *connections](const HttpRequestView&) {
+                     metrics_.Set(id, static_cast<double>(connection_limit_.Count()));
+                     HttpResponse response;
+                     response.body = metrics_.Text();
+                     response.content_type = Metrics::kTextContentType;
+                     return response;
+                   });
+  return absl::OkStatus();
+}
+
 absl::Status Server::StartHttp() {
   if (http_sockets_.empty()) return absl::OkStatus();
+  if (absl::Status status = AddMetricsPage(); !status.ok()) return status;
   absl::StatusOr<std::unique_ptr<HttpServer>> http = HttpServer::Create(&metrics_);
   if (!http.ok()) return http.status();
   http_ = *std::move(http);

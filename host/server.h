@@ -78,6 +78,7 @@ class Server {
   absl::Status StartHttp();
   absl::Status StartTransport();
   absl::Status StartTraffic();
+  absl::Status AddMetricsPage();
 
   // In the order of their making; destroyed in reverse.
   const Config& config_;

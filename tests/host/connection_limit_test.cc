@@ -60,6 +60,7 @@ TEST_F(ConnectionLimitTest, ZeroIsNoLimit) {
     open.push_back(Open());
     limit.Add(open.back().get());
   }
+  EXPECT_EQ(limit.Count(), 100U);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "ext_proc_client.h"
 #include "host/listener.h"
+#include "http_get.h"
 #include "test_host.h"
 #include "tests/host/sockets.h"
 
@@ -128,6 +129,25 @@ TEST(Serving, TheMostConnectionsAreKept) {
     ASSERT_LT(std::chrono::steady_clock::now(), give_up);
   }
   EXPECT_TRUE(first.Exchange(RequestBody("b")).has_value());
+}
+
+TEST(Serving, OpenConnectionsAreCountedOnTheMetricsPage) {
+  TestHost host({"--max_connections=0"});
+  const auto has = [&](const std::string& line) {
+    return HttpGet(host.address("admin"), "GET", "/metrics").find("\n" + line + "\n") !=
+           std::string::npos;
+  };
+  EXPECT_TRUE(has("callout_connections 0"));
+  const auto await = [&](const std::string& line) {
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (!has(line)) ASSERT_LT(std::chrono::steady_clock::now(), give_up) << line;
+  };
+  {
+    LiveStream stream(PlaintextChannel(host.address("plaintext")));
+    ASSERT_TRUE(stream.Exchange(RequestHeaders({})).has_value());
+    await("callout_connections 1");
+  }
+  await("callout_connections 0");
 }
 
 TEST(Serving, ASilentConnectionIsClosed) {
