@@ -387,6 +387,7 @@ absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
   Draft draft;
   OptionSet options("callout-host", kDescription, "CALLOUT_");
   AddPluginOptions(&draft, &options);
+  AddReloadOptions(&draft.config.reload, &options);
   AddListenerOptions(&draft, &options);
   AddTlsOptions(&draft, &options);
   AddHealthOptions(&draft, &options);

@@ -19,6 +19,7 @@
 #include "host/address.h"
 #include "host/log.h"
 #include "host/options.h"
+#include "host/reload_options.h"
 #include "host/settings.h"
 #include "host/stream_environment.h"
 
@@ -32,6 +33,10 @@ struct PluginConfig {
   std::string path;
   std::string config;
   InstanceSettings settings;
+  // Where they were read from, to be read again; "": from no file.
+  std::string config_path;
+  std::string settings_path;
+  std::optional<ErrorPolicy> policy;  // of --on_plugin_error; in `settings` already
 };
 
 struct Config {
@@ -43,8 +48,9 @@ struct Config {
   Command command = Command::kServe;
   std::string text;  // --help and --version
 
-  // In chain order.
+  // In chain order; those of the directories come after them.
   std::vector<PluginConfig> plugins;
+  ReloadConfig reload;
 
   // Unset: no such listener.
   std::optional<Address> secure_address;

@@ -120,6 +120,11 @@ Instance::~Instance() {
   }
 }
 
+void Instance::BeginTrial(std::shared_ptr<Trial> trial) {
+  trial_ = std::move(trial);
+  running_trial_.store(trial_.get(), std::memory_order_release);
+}
+
 void Instance::Prepare(CallState* state) {
   state->call.struct_size = sizeof(state->call);
   state->call.host = &services_.abi;
@@ -140,6 +145,10 @@ void Instance::CancelStream(CallState* state) { plugin_->hooks().stream_cancel(&
 
 callout_status_t Instance::Call(CallState* state) {
   const callout_phase_t phase = state->call.phase;
+  Trial* const trial = running_trial_.load(std::memory_order_acquire);
+  if (trial != nullptr && !trial->CountCall()) {
+    running_trial_.store(nullptr, std::memory_order_relaxed);
+  }
   const uint64_t start_ns = MonotonicNs();
   const callout_status_t status = CallHooks(state);
   const uint64_t taken_ns = MonotonicNs() - start_ns;
@@ -161,6 +170,12 @@ callout_status_t Instance::CallHooks(CallState* state) {
 
 void Instance::CountViolation(Violation violation, callout_phase_t phase) {
   context_.metrics->Add(violations_[static_cast<size_t>(violation)]);
+  // A large body and a full host are no fault of the plugin's code.
+  Trial* const trial = running_trial_.load(std::memory_order_acquire);
+  if (trial != nullptr && violation != Violation::kBodyTooLarge &&
+      violation != Violation::kDeferLimit) {
+    trial->CountFault();
+  }
   LogLimited(LogLevel::kWarning, fmt::format("{}/{}", name_, ViolationName(violation)),
              "plugin {}: {} was not settled with a legal answer: {}", name_, PhaseName(phase),
              ViolationName(violation));

@@ -26,6 +26,7 @@
 #include "host/plugin.h"
 #include "host/services.h"
 #include "host/settings.h"
+#include "host/trial.h"
 
 namespace callout::host {
 
@@ -70,6 +71,9 @@ class Instance {
   bool has_stream_close() const { return plugin_->hooks().stream_close != nullptr; }
   bool has_stream_cancel() const { return plugin_->hooks().stream_cancel != nullptr; }
 
+  // Counts calls and faults into `trial` until it is over. Before the first call.
+  void BeginTrial(std::shared_ptr<Trial> trial);
+
   // The following call hooks on the calling thread. `state->call` has been
   // filled in but for what is the same for all calls, which Prepare sets.
   void Prepare(CallState* state);
@@ -113,6 +117,8 @@ class Instance {
   std::array<Metrics::Id, kPhaseCount> call_seconds_{};
   std::array<Metrics::Id, kViolationCount> violations_{};
   std::vector<PluginMetric> plugin_metrics_;  // written during create only
+  std::shared_ptr<Trial> trial_;
+  std::atomic<Trial*> running_trial_{nullptr};  // null once it is over
 };
 
 }  // namespace callout::host

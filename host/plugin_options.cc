@@ -25,13 +25,6 @@ bool IsName(std::string_view text) {
          });
 }
 
-absl::Status BadName(std::string_view name) {
-  return absl::InvalidArgumentError(
-      fmt::format("'{}' is no name for a plugin; expected up to {} letters, digits, '_', '-' and "
-                  "'.', the last two not first; give one as NAME=PATH",
-                  name.substr(0, kNameBytesMax), kNameBytesMax));
-}
-
 // "NAME=REST"; what follows the first equals sign is the rest.
 absl::StatusOr<std::pair<std::string, std::string>> SplitName(std::string_view value,
                                                               std::string_view expected) {
@@ -84,6 +77,14 @@ absl::Status Prefixed(const std::string& prefix, const absl::Status& status) {
 
 }  // namespace
 
+absl::Status CheckPluginName(std::string_view name) {
+  if (IsName(name)) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format(
+      "'{}' is no name for a plugin; expected up to {} letters, digits, '_', '-' and '.', "
+      "the last two not first",
+      name.substr(0, kNameBytesMax), kNameBytesMax));
+}
+
 absl::Status PluginOptions::AddPlugin(const std::string& value) {
   PluginConfig plugin;
   const size_t equals = value.find('=');
@@ -98,7 +99,9 @@ absl::Status PluginOptions::AddPlugin(const std::string& value) {
   if (plugin.path.empty()) {
     return absl::InvalidArgumentError("no path after the name; expected [NAME=]PATH");
   }
-  if (!IsName(plugin.name)) return BadName(plugin.name);
+  if (absl::Status status = CheckPluginName(plugin.name); !status.ok()) {
+    return absl::InvalidArgumentError(fmt::format("{}; give one as NAME=PATH", MessageOf(status)));
+  }
   for (const PluginConfig& other : plugins_) {
     if (other.name != plugin.name) continue;
     return absl::InvalidArgumentError(fmt::format(
@@ -150,6 +153,7 @@ absl::Status PluginOptions::FinishPlugin(PluginConfig* plugin) const {
     absl::StatusOr<std::string> text = TextOrFile(found->second);
     if (!text.ok()) return Prefixed("--plugin_config=" + plugin->name, text.status());
     plugin->config = *std::move(text);
+    if (found->second.starts_with('@')) plugin->config_path = found->second.substr(1);
   }
   if (const auto found = settings_files_.find(plugin->name); found != settings_files_.end()) {
     const std::string option = fmt::format("--plugin_settings={}={}", plugin->name, found->second);
@@ -158,9 +162,10 @@ absl::Status PluginOptions::FinishPlugin(PluginConfig* plugin) const {
     absl::StatusOr<InstanceSettings> settings = ParseInstanceSettings(*text);
     if (!settings.ok()) return Prefixed(option, settings.status());
     plugin->settings = *std::move(settings);
+    plugin->settings_path = found->second.substr(1);
   }
   if (const auto found = policies_.find(plugin->name); found != policies_.end()) {
-    plugin->settings.policy = found->second;
+    plugin->settings.policy = plugin->policy = found->second;
   }
   return absl::OkStatus();
 }

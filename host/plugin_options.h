@@ -20,6 +20,9 @@
 
 namespace callout::host {
 
+// A plugin's name may stand in options, file names, labels and pages as it is.
+absl::Status CheckPluginName(std::string_view name);
+
 class PluginOptions {
  public:
   // One value of the option each; errors do not repeat it.

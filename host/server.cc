@@ -34,8 +34,6 @@ absl::Status OfListener(const std::string& name, const absl::Status& status) {
   return absl::Status(status.code(), fmt::format("{} listener: {}", name, MessageOf(status)));
 }
 
-std::string HookList(const Plugin& plugin) { return absl::StrJoin(plugin.hook_names(), ", "); }
-
 GrpcServerOptions GrpcOptions(const Config& config,
                               std::shared_ptr<grpc::ServerCredentials> secure) {
   GrpcServerOptions options;
@@ -52,39 +50,26 @@ GrpcServerOptions GrpcOptions(const Config& config,
   return options;
 }
 
-std::string DescribePlugin(const Instance& instance) {
-  const Plugin& plugin = instance.plugin();
-  std::string text = fmt::format("plugin {}\n  path         {}\n", instance.name(), plugin.path());
+std::string DescribePlugin(const Reloader::PluginStatus& plugin) {
+  if (plugin.state == Reloader::State::kDisabled) {
+    return fmt::format("plugin {}\n  disabled\n", plugin.name);
+  }
+  if (plugin.generations.empty()) return "";
+  const GenerationFacts& facts = plugin.generations.front().facts;
+  std::string text = fmt::format("plugin {}\n  path         {}\n", plugin.name, plugin.path);
   const auto line = [&text](const char* label, const std::string& value) {
     if (!value.empty()) text += fmt::format("  {:<12} {}\n", label, value);
   };
-  line("name", plugin.info().name);
-  line("version", plugin.info().version);
-  line("description", plugin.info().description);
-  line("ABI", fmt::format("{}", plugin.abi_version()));
-  line("hooks", HookList(plugin));
-  for (const std::string& warning : plugin.warnings()) line("warning", warning);
+  line("name", facts.name);
+  line("version", facts.version);
+  line("description", facts.description);
+  line("ABI", fmt::format("{}", facts.abi_version));
+  line("hooks", absl::StrJoin(facts.hooks, ", "));
+  for (const std::string& warning : facts.warnings) line("warning", warning);
   return text;
 }
 
 }  // namespace
-
-absl::StatusOr<std::shared_ptr<const Chain>> LoadChain(const Config& config, Metrics* metrics) {
-  InstanceContext context;
-  context.metrics = metrics;
-  context.message_bytes_max = config.message_bytes_max;
-  auto chain = std::make_shared<Chain>();
-  for (const PluginConfig& wanted : config.plugins) {
-    if (wanted.settings.disabled) continue;
-    absl::StatusOr<std::shared_ptr<const Plugin>> plugin = LoadPlugin(wanted.path);
-    if (!plugin.ok()) return plugin.status();
-    absl::StatusOr<std::shared_ptr<Instance>> instance =
-        Instance::Create(*std::move(plugin), wanted.name, wanted.config, wanted.settings, context);
-    if (!instance.ok()) return instance.status();
-    chain->instances.push_back(*std::move(instance));
-  }
-  return chain;
-}
 
 absl::StatusOr<std::string> CheckConfig(const Config& config) {
   std::string text;
@@ -96,13 +81,15 @@ absl::StatusOr<std::string> CheckConfig(const Config& config) {
     }
   }
   Metrics metrics;
-  absl::StatusOr<std::shared_ptr<const Chain>> chain = LoadChain(config, &metrics);
-  if (!chain.ok()) return chain.status();
-  for (const PluginConfig& plugin : config.plugins) {
-    if (plugin.settings.disabled) text += fmt::format("plugin {}\n  disabled\n", plugin.name);
-  }
-  for (const auto& instance : (*chain)->instances) text += DescribePlugin(*instance);
-  if (config.plugins.empty()) text += "no plugins: every message is continued\n";
+  Config strict = config;
+  strict.reload.require_plugins = RequirePlugins::kAll;
+  absl::StatusOr<std::unique_ptr<PluginSupply>> plugins = PluginSupply::Load(strict, &metrics);
+  if (!plugins.ok()) return plugins.status();
+  const Reloader::Snapshot snapshot = (*plugins)->Status();
+  for (const std::string& problem : snapshot.problems)
+    text += fmt::format("warning: {}\n", problem);
+  for (const Reloader::PluginStatus& plugin : snapshot.plugins) text += DescribePlugin(plugin);
+  if (snapshot.plugins.empty()) text += "no plugins: every message is continued\n";
   return text + "the configuration is good\n";
 }
 
@@ -111,7 +98,10 @@ Server::Server(const Config& config)
       admin_pages_(&health_, &metrics_),
       connection_limit_(config.connections_max),
       traffic_loop_(&metrics_, LogAcceptPause),
-      http_loop_(&metrics_, LogAcceptPause) {}
+      http_loop_(&metrics_, LogAcceptPause) {
+  admin_pages_.Add("/plugins", "plugins and their versions, as JSON",
+                   [this](const HttpRequestView&) { return PluginsPage(); });
+}
 
 Server::~Server() {
   http_loop_.Stop();
@@ -127,6 +117,19 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   return server;
 }
 
+HttpResponse Server::PluginsPage() const {
+  HttpResponse response;
+  const PluginSupply* plugins = published_plugins_.load(std::memory_order_acquire);
+  if (plugins == nullptr) {
+    response.status = 503;
+    response.body = "starting\n";
+    return response;
+  }
+  response.content_type = "application/json";
+  response.body = plugins->StatusJson();
+  return response;
+}
+
 // Whatever can fail for a reason of the machine's comes before the plugins, whose
 // creation may have effects elsewhere, and may take long: until it is done health
 // says "not ready", and traffic is refused rather than kept waiting.
@@ -138,9 +141,10 @@ absl::Status Server::Prepare() {
   }
   if (absl::Status status = BindSockets(); !status.ok()) return status;
   if (absl::Status status = StartHttp(); !status.ok()) return status;
-  absl::StatusOr<std::shared_ptr<const Chain>> chain = LoadChain(config_, &metrics_);
-  if (!chain.ok()) return chain.status();
-  chains_ = std::make_unique<ChainSource>(*std::move(chain));
+  absl::StatusOr<std::unique_ptr<PluginSupply>> plugins = PluginSupply::Load(config_, &metrics_);
+  if (!plugins.ok()) return plugins.status();
+  plugins_ = *std::move(plugins);
+  published_plugins_.store(plugins_.get(), std::memory_order_release);
   if (absl::Status status = StartTransport(); !status.ok()) return status;
   return StartTraffic();
 }
@@ -216,7 +220,8 @@ absl::Status Server::StartHttp() {
 }
 
 absl::Status Server::StartTransport() {
-  auto environment = StreamEnvironment::Create(config_.stream_limits, chains_.get(), &metrics_);
+  auto environment =
+      StreamEnvironment::Create(config_.stream_limits, &plugins_->chains(), &metrics_);
   if (!environment.ok()) return environment.status();
   environment_ = *std::move(environment);
   if (config_.secure_address.has_value()) credentials_ = MakeTlsCredentials(certificates_.get());
@@ -259,31 +264,27 @@ void Server::Announce() {
     }
     certificates_->Watch();
   }
-  for (const auto& instance : chains_->current()->instances) {
-    for (const std::string& warning : instance->plugin().warnings()) {
-      Log(LogLevel::kWarning, "plugin {}: {}", instance->name(), warning);
-    }
-    Log(LogLevel::kInfo, "plugin {} from {}: {}", instance->name(), instance->plugin().path(),
-        HookList(instance->plugin()));
-  }
+  plugins_->Follow();
   for (const auto* sockets : {&traffic_sockets_, &http_sockets_}) {
     for (const OpenSocket& open : *sockets) {
       Log(LogLevel::kInfo, "listening {} {}", open.name, open.socket.bound().ToString());
     }
   }
-  Log(LogLevel::kInfo, "serving with {} plugins", chains_->current()->instances.size());
+  Log(LogLevel::kInfo, "serving with {} plugins", plugins_->chains().current()->instances.size());
 }
 
 void Server::Reload() {
   if (certificates_ != nullptr) certificates_->Reload();
+  plugins_->LookAgain();
 }
 
 bool Server::Drain() {
   const auto start = std::chrono::steady_clock::now();
-  Log(LogLevel::kInfo, "drain begins: accepting for {} ms more, then {} ms for live streams",
-      config_.drain_delay_ms, config_.drain_timeout_ms);
   health_.Set(Health::State::kDraining);
   grpc_->SetServing(false);
+  Log(LogLevel::kInfo, "drain begins: accepting for {} ms more, then {} ms for live streams",
+      config_.drain_delay_ms, config_.drain_timeout_ms);
+  plugins_->Stop();
   std::this_thread::sleep_for(std::chrono::milliseconds(config_.drain_delay_ms));
   traffic_loop_.Stop();
   traffic_sockets_.clear();

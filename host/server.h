@@ -10,6 +10,7 @@
 #ifndef CALLOUT_HOST_SERVER_H_
 #define CALLOUT_HOST_SERVER_H_
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -20,22 +21,20 @@
 #include "host/accept_loop.h"
 #include "host/admin.h"
 #include "host/certificate_store.h"
-#include "host/chain.h"
 #include "host/config.h"
 #include "host/connection_limit.h"
 #include "host/health.h"
 #include "host/http_server.h"
 #include "host/listener.h"
 #include "host/metrics.h"
+#include "host/plugin_supply.h"
 #include "host/stream_environment.h"
 #include "host/transport/grpc_server.h"
 
 namespace callout::host {
 
-// Loads and creates every configured plugin. `metrics` outlives the chain.
-absl::StatusOr<std::shared_ptr<const Chain>> LoadChain(const Config& config, Metrics* metrics);
-
-// What --check does: LoadChain, and reads the certificates. Returns what to print.
+// What --check does: loads every plugin, which all have to do, and reads the
+// certificates. Returns what to print.
 absl::StatusOr<std::string> CheckConfig(const Config& config);
 
 class Server {
@@ -48,12 +47,13 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  // Logs what serves where, and follows the certificate's files from here on.
+  // Logs what serves where, and follows the certificate's and the plugins' files
+  // from here on.
   // Once, when the process is ready for signals: whoever waits for these lines
   // may send one at once.
   void Announce();
 
-  // Reads the certificates again.
+  // Reads the certificates again, and looks at the plugins' files.
   void Reload();
 
   // Says "not ready" at once, goes on accepting for --drain_delay_ms, then sends
@@ -79,6 +79,7 @@ class Server {
   absl::Status StartTransport();
   absl::Status StartTraffic();
   absl::Status AddMetricsPage();
+  HttpResponse PluginsPage() const;
 
   // In the order of their making; destroyed in reverse.
   const Config& config_;
@@ -87,7 +88,8 @@ class Server {
   AdminPages admin_pages_;
   std::vector<std::string> notes_;  // warnings for Announce
   std::unique_ptr<CertificateStore> certificates_;
-  std::unique_ptr<ChainSource> chains_;
+  std::unique_ptr<PluginSupply> plugins_;
+  std::atomic<const PluginSupply*> published_plugins_{nullptr};  // for the pages' thread
   std::unique_ptr<StreamEnvironment> environment_;
   std::shared_ptr<grpc::ServerCredentials> credentials_;
   ConnectionLimit connection_limit_;

@@ -1,10 +1,8 @@
 #include "ext_proc_client.h"
 
 #include <grpcpp/generic/generic_stub.h>
-#include <gtest/gtest.h>
 
 #include <chrono>
-#include <cstdlib>
 
 namespace callout::tests {
 namespace {
@@ -12,13 +10,8 @@ namespace {
 // Only a failing test gets there.
 constexpr std::chrono::seconds kGiveUp(30);
 
-// gRPC's client reads what the server says between calls only every 5 s, and
-// the server's drain waits for it. Set before gRPC starts, which is when it asks.
-const int kReadBetweenCalls = setenv("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "20", 1);
-
 ChannelPtr MakeChannel(const std::string& address,
                        const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
-  EXPECT_EQ(kReadBetweenCalls, 0);
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetSslTargetNameOverride("localhost");

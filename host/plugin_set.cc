@@ -1,0 +1,211 @@
+#include "host/plugin_set.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_replace.h"
+#include "host/loader.h"
+#include "host/log.h"
+#include "host/status_text.h"
+
+namespace callout::host {
+namespace {
+
+// What was said of the private copy, said of the operator's file.
+absl::Status AboutOriginal(const GenerationSource& source, const std::string& copy_path,
+                           const absl::Status& status) {
+  return absl::Status(status.code(),
+                      absl::StrReplaceAll(status.message(), {{copy_path, source.path}}));
+}
+
+GenerationFacts FactsOf(const Plugin& plugin) {
+  GenerationFacts facts;
+  facts.name = plugin.info().name;
+  facts.version = plugin.info().version;
+  facts.description = plugin.info().description;
+  facts.abi_version = plugin.abi_version();
+  facts.hooks = plugin.hook_names();
+  facts.warnings = plugin.warnings();
+  return facts;
+}
+
+}  // namespace
+
+absl::StatusOr<InstanceSettings> SettingsOf(const GenerationSource& source) {
+  InstanceSettings settings;
+  if (!source.settings_text.empty()) {
+    absl::StatusOr<InstanceSettings> parsed = ParseInstanceSettings(source.settings_text);
+    if (!parsed.ok()) return parsed.status();
+    settings = *std::move(parsed);
+  }
+  if (source.policy.has_value()) settings.policy = source.policy;
+  return settings;
+}
+
+class PluginSet::Grave {
+ public:
+  struct Unused {
+    GenerationId id;
+    std::shared_ptr<Instance> instance;
+  };
+
+  explicit Grave(std::function<void()> wake) : wake_(std::move(wake)) {}
+
+  void Add(GenerationId id, std::shared_ptr<Instance> instance) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    unused_.push_back({id, std::move(instance)});
+    wake_();
+  }
+
+  std::vector<Unused> Take() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return std::exchange(unused_, {});
+  }
+
+ private:
+  const std::function<void()> wake_;
+  std::mutex mutex_;  // guards the following
+  std::vector<Unused> unused_;
+};
+
+PluginSet::PluginSet(Options options, std::function<void()> wake)
+    : options_(std::move(options)),
+      wake_(std::move(wake)),
+      grave_(std::make_shared<Grave>(wake_)),
+      chains_(std::make_shared<Chain>()) {
+  absl::StatusOr<Metrics::Id> gauge = options_.instance.metrics->Define(
+      Metrics::Kind::kGauge, "callout_generations_mapped",
+      "Plugin files loaded since the start, all of which stay mapped");
+  if (gauge.ok()) mapped_gauge_ = *gauge;
+}
+
+PluginSet::~PluginSet() {
+  Commit({});
+  DestroyUnused();
+}
+
+absl::StatusOr<std::shared_ptr<const Plugin>> PluginSet::FindOrLoad(
+    const GenerationSource& source) {
+  std::shared_ptr<const Plugin>& code = code_[{source.name, source.sha256}];
+  if (code != nullptr) return code;
+  if (code_.size() > options_.generations_max) {
+    code_.erase({source.name, source.sha256});
+    return absl::ResourceExhaustedError(fmt::format(
+        "cannot load plugin {}: {} files have been loaded since the start and none can be "
+        "unloaded, and --max_generations allows no more; restart the host by draining it",
+        source.path, options_.generations_max));
+  }
+  auto loaded = options_.load ? options_.load(source.load_path()) : LoadPlugin(source.load_path());
+  if (!loaded.ok()) {
+    code_.erase({source.name, source.sha256});
+    return AboutOriginal(source, source.load_path(), loaded.status());
+  }
+  code = *std::move(loaded);
+  options_.instance.metrics->Set(mapped_gauge_, static_cast<double>(code_.size()));
+  std::lock_guard<std::mutex> lock(mutex_);
+  mapped_ = code_.size();
+  return code;
+}
+
+absl::StatusOr<GenerationFacts> PluginSet::Prepare(const GenerationSource& source) {
+  absl::StatusOr<InstanceSettings> settings = SettingsOf(source);
+  if (!settings.ok()) return settings.status();
+  absl::StatusOr<std::shared_ptr<const Plugin>> plugin = FindOrLoad(source);
+  if (!plugin.ok()) return plugin.status();
+  absl::StatusOr<std::shared_ptr<Instance>> created =
+      Instance::Create(*plugin, source.name, source.config, *settings, options_.instance);
+  if (!created.ok()) return AboutOriginal(source, (*plugin)->path(), created.status());
+  if (source.on_trial && options_.guard.calls > 0) BeginTrial(source, created->get());
+  Instance* const instance = created->get();
+  Generation generation;
+  generation.name = source.name;
+  generation.number = source.number;
+  generation.prepared = std::shared_ptr<Instance>(
+      instance, [grave = grave_, id = source.id, owner = *std::move(created)](Instance*) mutable {
+        grave->Add(id, std::move(owner));
+      });
+  generation.used = generation.prepared;
+  std::lock_guard<std::mutex> lock(mutex_);
+  generations_.insert_or_assign(source.id, std::move(generation));
+  return FactsOf(**plugin);
+}
+
+void PluginSet::BeginTrial(const GenerationSource& source, Instance* instance) {
+  instance->BeginTrial(std::make_shared<Trial>(options_.guard, [this, id = source.id] {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      failed_trials_.push_back(id);
+    }
+    wake_();
+  }));
+}
+
+void PluginSet::Commit(const std::vector<GenerationId>& chain) {
+  std::vector<std::shared_ptr<Instance>> instances;
+  std::vector<std::shared_ptr<Instance>> left_out;  // let go of without the lock
+  std::shared_ptr<const Chain> next;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (GenerationId id : chain) {
+      const auto generation = generations_.find(id);
+      if (generation == generations_.end()) continue;
+      std::shared_ptr<Instance> instance = generation->second.used.lock();
+      if (instance != nullptr) instances.push_back(std::move(instance));
+    }
+    next = std::make_shared<const Chain>(std::move(instances));
+    for (auto& [id, generation] : generations_) {
+      if (generation.prepared != nullptr) left_out.push_back(std::move(generation.prepared));
+    }
+    std::erase_if(live_chains_, [](const LiveChain& live) { return live.chain.expired(); });
+    live_chains_.push_back({next, chain});
+  }
+  chains_.Switch(std::move(next));
+}
+
+std::vector<GenerationId> PluginSet::TakeFailedTrials() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return std::exchange(failed_trials_, {});
+}
+
+PluginSet::Usage PluginSet::GetUsage() const {
+  Usage usage;
+  const std::shared_ptr<const Chain> current = chains_.current();
+  std::lock_guard<std::mutex> lock(mutex_);
+  usage.mapped = mapped_;
+  for (const auto& [id, generation] : generations_) usage.streams[id] = 0;
+  for (const LiveChain& live : live_chains_) {
+    // Those that are no streams: the source of chains, and `current` here.
+    const bool is_current = !live.chain.expired() && !live.chain.owner_before(current) &&
+                            !current.owner_before(live.chain);
+    const long others = is_current ? 2 : 0;
+    const long streams = std::max(live.chain.use_count() - others, 0l);
+    for (GenerationId id : live.ids) {
+      const auto count = usage.streams.find(id);
+      if (count != usage.streams.end()) count->second += static_cast<size_t>(streams);
+    }
+  }
+  return usage;
+}
+
+std::vector<std::pair<std::string, uint64_t>> PluginSet::DestroyUnused() {
+  std::vector<std::pair<std::string, uint64_t>> ended;
+  for (Grave::Unused& unused : grave_->Take()) {
+    unused.instance.reset();  // callout_plugin_destroy
+    std::lock_guard<std::mutex> lock(mutex_);
+    const auto generation = generations_.find(unused.id);
+    if (generation == generations_.end()) continue;
+    ended.emplace_back(generation->second.name, generation->second.number);
+    generations_.erase(generation);
+  }
+  return ended;
+}
+
+void PluginSet::Bury() {
+  for (const auto& [name, number] : DestroyUnused()) {
+    Log(LogLevel::kInfo, "plugin {}: generation {} has ended", name, number);
+  }
+}
+
+}  // namespace callout::host

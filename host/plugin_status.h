@@ -1,0 +1,48 @@
+// The admin page /plugins: what serves, in which version, since when, how well,
+// and what was refused and why.
+//
+//   {
+//     "generations_mapped": 3,
+//     "generations_max": 1000,
+//     "problems": ["cannot read the plugins' directory …"],
+//     "plugins": [                              in chain order, then those gone
+//       {
+//         "name": "10-auth", "file": "/plugins/10-auth.so",
+//         "state": "serving",                   refused, waiting, disabled, removed
+//         "generation": 2, "sha256": "…",       absent when nothing of it serves,
+//         "version": "1.3.0", "abi": 1,         as are the next ones
+//         "description": "…", "hooks": ["callout_on_request_headers"],
+//         "loaded_at": "2026-11-24T19:10:28.123Z",
+//         "calls": 1234, "errors": {"deadline": 2},   since the start, of all generations
+//         "last_error": "…", "last_error_at": "…",    null: the file there serves
+//         "generations": [                      newest first
+//           {"generation": 2, "sha256": "…", "version": "1.3.0", "loaded_at": "…",
+//            "state": "serving", "streams": 7},
+//           {"generation": 1, …, "state": "draining", "streams": 1}
+//         ]
+//       }
+//     ]
+//   }
+//
+// A plain function; any thread.
+#ifndef CALLOUT_HOST_PLUGIN_STATUS_H_
+#define CALLOUT_HOST_PLUGIN_STATUS_H_
+
+#include <prometheus/metric_family.h>
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "host/generation.h"
+#include "host/reloader.h"
+
+namespace callout::host {
+
+std::string PluginStatusJson(const Reloader::Snapshot& snapshot,
+                             const GenerationTarget::Usage& usage, size_t generations_max,
+                             const std::vector<prometheus::MetricFamily>& metrics);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_PLUGIN_STATUS_H_
