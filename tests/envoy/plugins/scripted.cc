@@ -1,18 +1,22 @@
 // A plugin that does in each phase what the request's own headers say:
 //
-//   x-do-PHASE: leave | shorter | longer | clear | header | deny | fail
+//   x-do-PHASE: leave | shorter | longer | upper | swap | clear | header | deny | fail
 //   x-answer-PHASE: HEX     a serialized ProcessingResponse, answered as it is
 //
 // PHASE is request-headers, response-headers, request-body, … A body hook does
 // its work on each message that it gets: "shorter" puts kShorter in its place,
-// "longer" adds kLonger. "header" sets x-changed: PHASE, "deny" answers 403,
-// "fail" returns an error. Unless it is told something it leaves things alone.
+// "longer" adds kLonger, "upper" makes it upper case, "swap" swaps the cases: the
+// latter two come to the same however a body is cut up. "header" sets x-changed: PHASE, "deny"
+// answers 403, "fail" returns an error. Unless it is told something it leaves things alone.
 //
-// With the configuration "headers" it has no hooks but those of headers.
+// Configurations: "headers": no hooks but those of headers; "as NAME": the
+// headers are x-NAME-do-PHASE and x-NAME-answer-PHASE, so that several instances
+// can be told apart.
 #include "scripted.h"
 
 #include <callout/plugin.h>
 
+#include <cctype>
 #include <map>
 #include <string>
 #include <string_view>
@@ -29,8 +33,12 @@ namespace scripted = callout::tests;
 constexpr uint64_t kHeaderPhases =
     CALLOUT_PHASE_BIT(CALLOUT_REQUEST_HEADERS) | CALLOUT_PHASE_BIT(CALLOUT_RESPONSE_HEADERS);
 
-// What x-do-… and x-answer-… of the request said, by what follows x-.
+// The request's headers that begin with x-, by what follows that.
 using Script = std::map<std::string, std::string>;
+
+struct Instance {
+  std::string prefix;  // "NAME-"
+};
 
 callout_bytes_t Bytes(std::string_view text) { return {text.data(), text.size()}; }
 
@@ -71,9 +79,8 @@ const Script& ScriptOf(callout_call_t* call) {
     if (call->phase == CALLOUT_REQUEST_HEADERS &&
         message.ParseFromArray(call->message.data, static_cast<int>(call->message.size))) {
       for (const auto& header : message.headers().headers()) {
-        if (header.key().rfind("x-do-", 0) == 0 || header.key().rfind("x-answer-", 0) == 0) {
+        if (header.key().rfind("x-", 0) == 0)
           (*script)[header.key().substr(2)] = header.raw_value();
-        }
       }
     }
     call->stream = script;
@@ -83,7 +90,8 @@ const Script& ScriptOf(callout_call_t* call) {
 
 std::string Instruction(callout_call_t* call, const std::string& kind) {
   const Script& script = ScriptOf(call);
-  const auto found = script.find(kind + PhaseName(call->phase));
+  const auto* instance = static_cast<const Instance*>(call->plugin);
+  const auto found = script.find(instance->prefix + kind + PhaseName(call->phase));
   return found == script.end() ? "" : found->second;
 }
 
@@ -131,8 +139,17 @@ callout_status_t ChangeBody(callout_call_t* call, const std::string& what) {
     mutation->set_clear_body(true);
   } else if (what == "shorter") {
     mutation->set_body(std::string(scripted::kShorter));
-  } else {
+  } else if (what == "longer") {
     mutation->set_body(message.body() + std::string(scripted::kLonger));
+  } else {
+    std::string body = message.body();
+    for (char& c : body) {
+      const bool lower = std::islower(static_cast<unsigned char>(c)) != 0;
+      const bool upper = what == "upper" || lower;
+      c = static_cast<char>(upper ? std::toupper(static_cast<unsigned char>(c))
+                                  : std::tolower(static_cast<unsigned char>(c)));
+    }
+    mutation->set_body(body);
   }
   return Respond(call, call->phase - 1, answer.SerializeAsString());
 }
@@ -152,9 +169,14 @@ callout_status_t Act(callout_call_t* call) {
 
 callout_status_t callout_plugin_create(callout_create_args_t* args) {
   const std::string_view config(args->config.data, args->config.size);
+  auto* instance = new Instance;
   if (config == "headers") args->phases &= kHeaderPhases;
+  if (config.rfind("as ", 0) == 0) instance->prefix = std::string(config.substr(3)) + "-";
+  args->plugin = instance;
   return CALLOUT_OK;
 }
+
+void callout_plugin_destroy(void* plugin) { delete static_cast<Instance*>(plugin); }
 
 void callout_on_stream_close(callout_call_t* call) { delete static_cast<Script*>(call->stream); }
 
