@@ -149,6 +149,8 @@ class Value {
   }
   Struct object() const;
   List list() const;
+  // A field of an object, however deep: value["a"]["b"].
+  Value operator[](std::string_view key) const;
 
  private:
   callout_value_t value_{};
@@ -214,6 +216,7 @@ class List : public internal::Range<internal::ItemCursor> {
 inline Struct Value::object() const {
   return Struct(is_object() ? to_view(value_.bytes) : std::string_view());
 }
+inline Value Value::operator[](std::string_view key) const { return object()[key]; }
 inline List Value::list() const {
   return List(is_list() ? to_view(value_.bytes) : std::string_view());
 }

@@ -1,0 +1,2 @@
+// That it compiles is the test.
+#include "layout.h"

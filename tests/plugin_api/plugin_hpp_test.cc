@@ -1,0 +1,200 @@
+// The C++ layer's promises about a hook's edge, deferral, and plugins as classes.
+#include <gtest/gtest.h>
+
+#include <callout/plugin.hpp>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "tests/plugin_api/call_fixture.h"
+
+namespace callout {
+namespace {
+
+class HookEdge : public CallTest {};
+
+TEST_F(HookEdge, SendsNothingWhenNothingWasSet) {
+  const testing::Answer answer = Headers(AtEdge<HeadersCall>([](HeadersCall&) {}));
+  EXPECT_EQ(answer.status, CALLOUT_OK);
+  EXPECT_EQ(answer.field, 0u);
+}
+
+TEST_F(HookEdge, TurnsExceptionsIntoInternal) {
+  testing::Answer answer = Headers(AtEdge<HeadersCall>([](HeadersCall& call) {
+    call.set_header("dropped", "1");
+    throw std::runtime_error("the database is down");
+  }));
+  EXPECT_EQ(answer.status, CALLOUT_INTERNAL);
+  EXPECT_EQ(answer.error, "the database is down");
+  EXPECT_EQ(answer.field, 0u);
+  answer = Headers(AtEdge<HeadersCall>([](HeadersCall&) { throw 7; }));
+  EXPECT_EQ(answer.status, CALLOUT_INTERNAL);
+}
+
+TEST_F(HookEdge, KeepsTheFirstFailure) {
+  const testing::Answer answer = Headers(AtEdge<HeadersCall>([](HeadersCall& call) {
+    call.deny_callout("first");
+    call.fail("second");
+    throw std::runtime_error("third");
+  }));
+  EXPECT_EQ(answer.status, CALLOUT_PERMISSION_DENIED);
+  EXPECT_EQ(answer.error, "first");
+}
+
+TEST_F(HookEdge, CopiesWhatItIsGiven) {
+  const testing::Answer answer = Body(AtEdge<BodyCall>([](BodyCall& call) {
+    std::string body(1000, 'b');
+    std::string key = "key", value(1000, 'v');
+    call.set_body(body);
+    call.set_header(key, value);
+    body.assign(1000, '-');
+    value.assign(1000, '-');
+    key = "not";
+  }));
+  EXPECT_EQ(answer.body, std::string(1000, 'b'));
+  EXPECT_EQ(answer.header("key"), std::string(1000, 'v'));
+}
+
+TEST_F(HookEdge, TakesBodiesThatAreMovedIn) {
+  const testing::Answer answer =
+      Body(AtEdge<BodyCall>([](BodyCall& call) { call.set_body(std::string(1000, 'b')); }));
+  EXPECT_EQ(answer.body, std::string(1000, 'b'));
+}
+
+TEST_F(HookEdge, HoldsChunksBackInFullDuplexOnly) {
+  const Hook hold = AtEdge<BodyCall>([](BodyCall& call) { call.hold(); });
+  EXPECT_EQ(Body(hold, "x", CALLOUT_BODY_FULL_DUPLEX_STREAMED).status, CALLOUT_NO_RESPONSE);
+  EXPECT_NE(Body(hold, "x", CALLOUT_BODY_BUFFERED).problem, "");
+}
+
+TEST_F(HookEdge, ReadsWhatTheCallBrings) {
+  CurrentHook() = AtEdge<BodyCall>([](BodyCall& call) {
+    EXPECT_EQ(call.body(), "chunk");
+    EXPECT_EQ(call.offset(), 5u);
+    EXPECT_TRUE(call.is_last() && call.end_of_stream() && !call.is_first() && !call.is_whole());
+    EXPECT_FALSE(call.is_request());
+    EXPECT_EQ(call.attribute("request.path").text(), "/a");
+    EXPECT_EQ(call.metadata("my.ns", "user").text(), "ada");
+    EXPECT_EQ(call.grpc_metadata("x-tenant", 1), "two");
+    EXPECT_FALSE(call.grpc_metadata("x-tenant", 2).has_value());
+    EXPECT_EQ(call.peer(), "ipv4:1.2.3.4:5");
+    EXPECT_EQ(call.peer_identity(), "");
+    EXPECT_FALSE(call.deadline().has_value());
+    EXPECT_FALSE(call.is_cancelled());
+    call.host().warning("saw ", call.body().size(), ' ', true, ' ', 0.5, ' ', -3);
+  });
+  testing::Stream stream(plugin_);
+  StructWriter attributes, metadata;
+  attributes.set("request.path", "/a");
+  metadata.open("my.ns").set("user", "ada").close();
+  stream.set_attributes(attributes.message())
+      .set_metadata(metadata.message())
+      .set_grpc_metadata("x-tenant", "one")
+      .set_grpc_metadata("x-tenant", "two")
+      .set_property(CALLOUT_PEER, "ipv4:1.2.3.4:5");
+  const Hook check = std::exchange(CurrentHook(), [](callout_call_t*) { return CALLOUT_OK; });
+  stream.response_body("first", false);
+  CurrentHook() = check;
+  EXPECT_EQ(stream.response_body("chunk", true).status, CALLOUT_OK);
+  ASSERT_EQ(plugin_.logs().size(), 1u);
+  EXPECT_EQ(plugin_.logs()[0].text, "saw 5 true 0.5 -3");
+}
+
+// --- Deferral ---
+
+// Keeps the thread of a deferred call until the test is over.
+class Deferring : public CallTest {
+ protected:
+  ~Deferring() override {
+    if (thread_.joinable()) thread_.join();
+  }
+  std::thread thread_;
+};
+
+TEST_F(Deferring, FinishesFromAnotherThread) {
+  const testing::Answer answer =
+      Headers(AtEdge<HeadersCall>([this](HeadersCall& call) {
+                call.set_header("before", std::string(600, 'b'));
+                thread_ = std::thread([deferred = call.defer()]() mutable {
+                  EXPECT_TRUE(deferred->headers().contains("a"));
+                  deferred->set_header("after", "1");
+                  EXPECT_EQ(deferred.finish(), CALLOUT_OK);
+                  EXPECT_FALSE(deferred);
+                  EXPECT_EQ(deferred.finish(), CALLOUT_FAILED_PRECONDITION);
+                });
+              }),
+              {{"a", "1"}});
+  EXPECT_TRUE(answer.deferred);
+  EXPECT_EQ(answer.status, CALLOUT_OK);
+  EXPECT_EQ(answer.header("before"), std::string(600, 'b'));
+  EXPECT_EQ(answer.header("after"), "1");
+}
+
+TEST_F(Deferring, FinishesBeforeTheHookHasReturned) {
+  const testing::Answer answer = Headers(AtEdge<HeadersCall>([](HeadersCall& call) {
+    call.set_header("short", "1");
+    auto deferred = call.defer();
+    deferred.finish();
+  }));
+  EXPECT_TRUE(answer.deferred);
+  EXPECT_EQ(answer.header("short"), "1");
+}
+
+TEST_F(Deferring, EndsADroppedCallAsAnError) {
+  const testing::Answer answer =
+      Headers(AtEdge<HeadersCall>([](HeadersCall& call) { call.defer(); }));
+  EXPECT_TRUE(answer.deferred);
+  EXPECT_EQ(answer.status, CALLOUT_INTERNAL);
+  EXPECT_EQ(answer.error, "the plugin dropped a deferred call");
+}
+
+TEST_F(Deferring, CatchesWhatTheFinisherThrows) {
+  const testing::Answer answer = Body(AtEdge<BodyCall>([this](BodyCall& call) {
+    thread_ = std::thread([deferred = call.defer()]() mutable {
+      deferred.finish_with([](const BodyCall&) { throw std::runtime_error("no luck"); });
+    });
+  }));
+  EXPECT_EQ(answer.status, CALLOUT_INTERNAL);
+  EXPECT_EQ(answer.error, "no luck");
+}
+
+TEST_F(Deferring, MovesWithItsAnswer) {
+  std::optional<Deferred<TrailersCall>> kept;
+  const testing::Answer answer = Trailers(AtEdge<TrailersCall>([&](TrailersCall& call) {
+    auto one = call.defer();
+    auto two = std::move(one);
+    EXPECT_FALSE(one);
+    two->set_header("moved", "1");
+    kept.emplace(std::move(two));
+    kept->finish_with([](auto& trailers) { trailers.append_header("moved", "2"); });
+  }));
+  EXPECT_EQ(answer.status, CALLOUT_OK);
+  EXPECT_EQ(answer.sets.size(), 2u);
+}
+
+TEST_F(Deferring, TellsThatTheClientHasLeft) {
+  std::optional<Deferred<HeadersCall>> kept;
+  std::mutex mutex;
+  std::condition_variable deferred;
+  CurrentHook() = AtEdge<HeadersCall>([&](HeadersCall& call) {
+    std::lock_guard<std::mutex> lock(mutex);
+    kept.emplace(call.defer());
+    deferred.notify_all();
+  });
+  testing::Stream stream(plugin_);
+  thread_ = std::thread([&] {
+    std::unique_lock<std::mutex> lock(mutex);
+    deferred.wait(lock, [&] { return kept.has_value(); });
+    stream.cancel();
+    EXPECT_TRUE((*kept)->is_cancelled());
+    EXPECT_EQ(kept->finish(), CALLOUT_CANCELLED);
+  });
+  EXPECT_TRUE(stream.request_headers({}).deferred);
+}
+
+}  // namespace
+}  // namespace callout
