@@ -120,6 +120,11 @@ absl::Status ElfImage::ParseHeader() {
 }
 
 absl::Status ElfImage::CheckComplete() const {
+  if (header_.e_phnum != 0 && header_.e_phentsize != sizeof(Elf64_Phdr)) {
+    return Refuse(
+        "is corrupt: its program headers have {} bytes each, not {}; build or copy it again",
+        header_.e_phentsize, sizeof(Elf64_Phdr));
+  }
   const uint64_t segments_end =
       Add(header_.e_phoff, uint64_t{header_.e_phnum} * sizeof(Elf64_Phdr));
   if (segments_end > bytes_.size()) {

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -71,8 +72,7 @@ spdlog::logger& Logger() {
 
 class DueTimes {
  public:
-  bool Take(std::string_view key) {
-    const auto now = std::chrono::steady_clock::now();
+  bool Take(std::string_view key, std::chrono::steady_clock::time_point now) {
     std::lock_guard lock(mutex_);
     if (last_.size() >= kKeysMax) last_.clear();
     const auto [it, is_new] = last_.try_emplace(std::string(key), now);
@@ -111,20 +111,28 @@ void LogText(LogLevel level, std::string_view text) {
   Logger().log(ToSpdlog(level), "{} {}", name, EscapeControls(text));
 }
 
-bool LogIsDue(std::string_view key) {
+bool LogIsDue(std::string_view key, std::chrono::steady_clock::time_point now) {
   static auto* const times = new DueTimes;
-  return times->Take(key);
+  return times->Take(key, now);
 }
 
 std::string EscapeControls(std::string_view text) {
   std::string escaped;
   escaped.reserve(text.size());
-  for (char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
+  const auto escape = [&escaped](unsigned char byte) {
+    fmt::format_to(std::back_inserter(escaped), "\\x{:02x}", byte);
+  };
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : '\0');
     if (byte < 0x20 || byte == 0x7f) {
-      escaped += fmt::format("\\x{:02x}", byte);
+      escape(byte);
+    } else if (byte == 0xc2 && next >= 0x80 && next < 0xa0) {  // U+0080 to U+009F
+      escape(byte);
+      escape(next);
+      ++i;
     } else {
-      escaped += c;
+      escaped += text[i];
     }
   }
   return escaped;

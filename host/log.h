@@ -13,6 +13,7 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -40,7 +41,8 @@ bool LogEnabled(LogLevel level);
 void LogText(LogLevel level, std::string_view text);
 // True if a line of this key is due: none was within the last minute. At most
 // 4096 keys are remembered; with more, lines may come more often.
-bool LogIsDue(std::string_view key);
+bool LogIsDue(std::string_view key,
+              std::chrono::steady_clock::time_point now = std::chrono::steady_clock::now());
 
 template <class... Args>
 void Log(LogLevel level, fmt::format_string<Args...> format, Args&&... args) {
@@ -55,7 +57,7 @@ void LogLimited(LogLevel level, std::string_view key, fmt::format_string<Args...
   }
 }
 
-// `text` with control characters as \xNN.
+// `text` with control characters (ASCII and C1, which terminals obey too) as \xNN.
 std::string EscapeControls(std::string_view text);
 
 }  // namespace callout::host

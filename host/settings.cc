@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/status/status.h"
+#include "host/log.h"
 
 namespace callout::host {
 
@@ -15,7 +16,7 @@ using Json = nlohmann::json;
 
 absl::Status Wrong(std::string_view key, const Json& found, std::string_view expected) {
   return absl::InvalidArgumentError(fmt::format(
-      "key \"{}\" is {}; expected {}", key,
+      "key \"{}\" is {}; expected {}", EscapeControls(key),
       found.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 100), expected));
 }
 
@@ -82,7 +83,7 @@ absl::Status ReadMatch(const Json& value, StreamMatch* match) {
       status = absl::InvalidArgumentError(fmt::format(
           "key \"match.{}\" is not known; expected path_prefixes, hosts, methods, headers or "
           "attributes",
-          key));
+          EscapeControls(key)));
     }
     if (!status.ok()) return status;
   }
@@ -107,7 +108,7 @@ absl::Status ReadKey(const std::string& key, const Json& value, InstanceSettings
   return absl::InvalidArgumentError(
       fmt::format("key \"{}\" is not known; expected policy, too_large, match, "
                   "whole_body_bytes_max, blocking or disabled",
-                  key));
+                  EscapeControls(key)));
 }
 
 }  // namespace
@@ -131,7 +132,7 @@ absl::StatusOr<ErrorPolicy> ParseErrorPolicy(std::string_view text, int status_d
   return absl::InvalidArgumentError(fmt::format(
       "'{}' is no policy; expected fail, continue, deny or deny:STATUS with a status from 200 to "
       "599",
-      text));
+      EscapeControls(text)));
 }
 
 absl::StatusOr<InstanceSettings> ParseInstanceSettings(std::string_view json) {

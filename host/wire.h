@@ -27,17 +27,17 @@ class WireReader {
     if (cursor_ == end_) return false;
     record_ = cursor_;
     uint64_t tag;
-    if (!ReadVarint(&tag) || tag > UINT32_MAX || (tag >> 3) == 0) return Fail();
+    if (!ReadVarint(&tag, kShortBytes) || tag > UINT32_MAX || (tag >> 3) == 0) return Fail();
     number_ = static_cast<uint32_t>(tag >> 3);
     type_ = static_cast<uint32_t>(tag & 7);
     switch (type_) {
       case 0:
-        return ReadVarint(&varint_) || Fail();
+        return ReadVarint(&varint_, kVarintBytes) || Fail();
       case 1:
         return Skip(8);
       case 2: {
         uint64_t size;
-        return (ReadVarint(&size) && Skip(size)) || Fail();
+        return (ReadVarint(&size, kShortBytes) && Skip(size)) || Fail();
       }
       case 5:
         return Skip(4);
@@ -79,9 +79,13 @@ class WireReader {
     return true;
   }
 
-  bool ReadVarint(uint64_t* value) {
+  // The most bytes a varint may have; fewer in tags and lengths, as protobuf has it.
+  static constexpr unsigned kVarintBytes = 10;
+  static constexpr unsigned kShortBytes = 5;
+
+  bool ReadVarint(uint64_t* value, unsigned bytes_max) {
     uint64_t result = 0;
-    for (unsigned shift = 0; shift < 64; shift += 7) {
+    for (unsigned shift = 0; shift < 7 * bytes_max; shift += 7) {
       if (cursor_ == end_) return false;
       const auto byte = static_cast<unsigned char>(*cursor_++);
       result |= static_cast<uint64_t>(byte & 0x7f) << shift;
