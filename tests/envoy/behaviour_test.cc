@@ -8,10 +8,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <memory>
 #include <optional>
+#include <random>
 #include <string>
 
+#include "../host/header_model.h"
 #include "backend.h"
 #include "client.h"
 #include "envoy_config.h"
@@ -222,6 +225,36 @@ TEST_F(BehaviourTest, AppendingKeepsWhatThereWas) {
   Do("closed", "append");
   EXPECT_THAT(ValuesOf(backend_.TakeRequest("append")->headers, "x-list"),
               ::testing::ElementsAre("one", "more"));
+}
+
+// The model that the merging of mutations is tested with is itself right.
+TEST_F(BehaviourTest, TheModelOfHeaderMutationsIsEnvoys) {
+  const char* given = getenv("CALLOUT_TEST_SEED");
+  const uint64_t seed = given != nullptr ? strtoull(given, nullptr, 10) : std::random_device()();
+  printf("CALLOUT_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
+  host::MutationMaker make(seed);
+  for (int round = 0; round < 300; ++round) {
+    const host::ModelMutation mutation = make.Mutation();
+    std::string script;
+    for (const std::string& name : mutation.remove) script += "r:" + name + ";";
+    for (const host::ModelSet& set : mutation.set) {
+      script += (set.append ? "a:" : "s:") + set.name + "=" + set.value + ";";
+    }
+    ClientRequest request;
+    request.headers = make.Headers();
+    host::ModelHeaders expected;
+    for (const auto& [name, value] : request.headers) expected[name].push_back(value);
+    host::ApplyModel(mutation, &expected);
+    request.headers.push_back({"x-mutation", script});
+    Do("closed", "mutate", request);
+    const auto received = backend_.TakeRequest("mutate");
+    ASSERT_TRUE(received.has_value());
+    for (const char* name : {"x-a", "x-b", "x-c", "x-d", "x-e"}) {
+      EXPECT_EQ(ValuesOf(received->headers, name), expected[name])
+          << name << " after " << script << " in round " << round << " of seed " << seed;
+    }
+    EXPECT_EQ(received->target, "/") << "':path' stays whoever removes it";
+  }
 }
 
 TEST_F(BehaviourTest, InObservabilityModeNothingIsChanged) {

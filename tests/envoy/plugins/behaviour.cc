@@ -27,6 +27,25 @@ std::string RawHeader(std::string_view key, std::string_view value) {
   return Bytes(1, Bytes(2, Bytes(1, Bytes(1, Bytes(1, key) + Bytes(3, value)))));
 }
 
+// "r:name", "s:name=value" (set) or "a:name=value" (append), each after a ";".
+void Mutate(const callout::Call& call, std::string_view script) {
+  while (!script.empty()) {
+    const size_t end = script.find(';');
+    const std::string_view step = script.substr(0, end);
+    script = end == std::string_view::npos ? std::string_view() : script.substr(end + 1);
+    if (step.size() < 3) continue;
+    const std::string_view text = step.substr(2);
+    const size_t equals = text.find('=');
+    if (step[0] == 'r') {
+      call.remove_header(text);
+    } else if (step[0] == 's') {
+      call.set_header(text.substr(0, equals), text.substr(equals + 1));
+    } else {
+      call.append_header(text.substr(0, equals), text.substr(equals + 1));
+    }
+  }
+}
+
 class Behaviour {
  public:
   struct Stream {
@@ -95,6 +114,7 @@ class Behaviour {
       callout_override_mode(call.raw(), &modes);
       return;
     }
+    if (deed == "mutate") return Mutate(call, call.headers().get("x-mutation", ""));
     if (deed == "append") {
       call.append_header("x-list", "more");
       return;
