@@ -24,6 +24,19 @@
 
 namespace callout::host {
 
+// Several answers in one.
+struct MergedAnswer {
+  MergedHeaders headers;
+  bool has_headers = false;
+  bool continue_and_replace = false;
+  bool clear_route_cache = false;
+  AnswerView::Body body_mutation = AnswerView::Body::kUnchanged;
+  std::string_view body;
+  bool end_of_stream = false;
+  std::string common_rest;  // unknown records of CommonResponse
+  std::string rest;         // and of what is around it
+};
+
 class ChainAnswer {
  public:
   // No instance has answered yet.
@@ -56,18 +69,6 @@ class ChainAnswer {
   void Clear();
 
  private:
-  struct Merged {
-    MergedHeaders headers;
-    bool has_headers = false;
-    bool continue_and_replace = false;
-    bool clear_route_cache = false;
-    AnswerView::Body body_mutation = AnswerView::Body::kUnchanged;
-    std::string_view body;
-    bool end_of_stream = false;
-    std::string common_rest;  // unknown records of CommonResponse
-    std::string rest;         // and of what is around it
-  };
-
   // Turns what there is into a merged answer.
   void Expand();
   void Merge(const Answer& answer, const AnswerView& view);
@@ -76,7 +77,7 @@ class ChainAnswer {
   Answer* single_ = nullptr;  // the only answer so far, read into view_
   AnswerView view_;
   AnswerView scratch_;
-  std::optional<Merged> merged_;
+  std::optional<MergedAnswer> merged_;
 };
 
 }  // namespace callout::host

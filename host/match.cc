@@ -108,8 +108,9 @@ bool StreamFacts::Match(const StreamMatch& match) const {
     if (FindHeader(name) == nullptr) return false;
   }
   for (const auto& [name, text] : match.attributes) {
-    const auto found = std::find_if(attributes_.begin(), attributes_.end(),
-                                    [&](const auto& attribute) { return attribute.first == name; });
+    const auto found =
+        std::find_if(attributes_.begin(), attributes_.end(),
+                     [&wanted = name](const auto& attribute) { return attribute.first == wanted; });
     if (found == attributes_.end() || found->second != text) return false;
   }
   return true;
