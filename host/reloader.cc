@@ -155,7 +155,7 @@ void Reloader::UpdateProblems(const std::vector<PluginSources::Problem>& problem
     const bool known = std::any_of(problems_.begin(), problems_.end(), [&](const auto& other) {
       return other.path == problem.path && other.text == problem.text;
     });
-    if (!known && !quiet_) Log(LogLevel::kWarning, "{}", problem.text);
+    if (!known) Say(LogLevel::kWarning, problem.text);
   }
   problems_ = problems;
 }
@@ -174,15 +174,16 @@ uint64_t Reloader::LookAt(Slot* slot, uint64_t now_ns, bool first) {
     slot->seen_since_ns = now_ns;
   }
   const bool retry = retry_ && !slot->refusal.ok() && !slot->withdrawn.has_value();
-  if (slot->taken == stamps && !retry) return kNever;
+  const bool known = slot->taken == stamps;
+  if (known && !retry) return kNever;
   const uint64_t rested_ns = now_ns - slot->seen_since_ns;
-  if (!first && rested_ns < kRestNs) return slot->seen_since_ns + kRestNs;
+  if (!first && !known && rested_ns < kRestNs) return slot->seen_since_ns + kRestNs;
   if (!stamps.code.exists && (!first || slot->files.from_directory)) {
     slot->taken = stamps;
     StopServing(slot, slot->listed ? State::kWaiting : State::kRemoved);
     return kNever;
   }
-  switch (Take(slot, first, rested_ns)) {
+  switch (Take(slot, first || known, rested_ns)) {
     case Taken::kDone:
       slot->taken = stamps;
       return kNever;
@@ -196,12 +197,12 @@ uint64_t Reloader::LookAt(Slot* slot, uint64_t now_ns, bool first) {
 
 // --- One plugin's files -------------------------------------------------------
 
-Reloader::Taken Reloader::Take(Slot* slot, bool first, uint64_t rested_ns) {
+Reloader::Taken Reloader::Take(Slot* slot, bool at_once, uint64_t rested_ns) {
   absl::StatusOr<Contents> contents = Read(*slot);
-  if (contents.ok()) return Decide(slot, *contents, !first && rested_ns < kIncompleteRestNs);
+  if (contents.ok()) return Decide(slot, *contents, !at_once && rested_ns < kIncompleteRestNs);
   const bool changing = absl::IsAborted(contents.status());
   // The first look waits for nothing: one that is required is an error then.
-  if (!changing || first) Refuse(slot, contents.status());
+  if (!changing || at_once) Refuse(slot, contents.status());
   return changing ? Taken::kChanging : Taken::kDone;
 }
 
@@ -306,12 +307,11 @@ absl::StatusOr<std::shared_ptr<const PrivateCopy>> Reloader::CopyOf(const Slot& 
 }
 
 void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts) {
-  if (!quiet_) {
-    for (const std::string& warning : facts.warnings) {
-      Log(LogLevel::kWarning, "plugin {}: {}", source.name, warning);
-    }
-    Log(LogLevel::kInfo, "plugin {}: {} serves new streams", source.name, Describe(source, facts));
+  for (const std::string& warning : facts.warnings) {
+    Say(LogLevel::kWarning, fmt::format("plugin {}: {}", source.name, warning));
   }
+  Say(LogLevel::kInfo,
+      fmt::format("plugin {}: {} serves new streams", source.name, Describe(source, facts)));
   GenerationStatus status;
   status.id = source.id;
   status.number = source.number;
@@ -328,12 +328,11 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
 }
 
 void Reloader::Refuse(Slot* slot, absl::Status status) {
-  if (!quiet_) {
-    Log(LogLevel::kError, "plugin {}: {}; {}", slot->files.name, MessageOf(status),
-        slot->current.has_value()
-            ? fmt::format("generation {} goes on serving", slot->current->number)
-            : "nothing of it serves");
-  }
+  Say(LogLevel::kError,
+      fmt::format("plugin {}: {}; {}", slot->files.name, MessageOf(status),
+                  slot->current.has_value()
+                      ? fmt::format("generation {} goes on serving", slot->current->number)
+                      : "nothing of it serves"));
   slot->refusal = std::move(status);
   slot->refused_at_ms = NowMs();
   slot->withdrawn.reset();
@@ -344,12 +343,14 @@ void Reloader::Refuse(Slot* slot, absl::Status status) {
 // The file is gone, or its settings disable it: no new streams.
 void Reloader::StopServing(Slot* slot, State state) {
   const bool served = slot->current.has_value();
-  if (!quiet_ && (served || (state == State::kDisabled && slot->state != state))) {
-    Log(LogLevel::kInfo, "plugin {}: {}; {}", slot->files.name,
-        state == State::kDisabled ? fmt::format("disabled by {}", slot->files.settings_path)
-                                  : fmt::format("{} is gone", slot->files.path),
-        served ? fmt::format("generation {} serves no new streams", slot->current->number)
-               : "nothing of it served");
+  if (served || (state == State::kDisabled && slot->state != state)) {
+    Say(LogLevel::kInfo,
+        fmt::format(
+            "plugin {}: {}; {}", slot->files.name,
+            state == State::kDisabled ? fmt::format("disabled by {}", slot->files.settings_path)
+                                      : fmt::format("{} is gone", slot->files.path),
+            served ? fmt::format("generation {} serves no new streams", slot->current->number)
+                   : "nothing of it served"));
   }
   slot->current.reset();
   slot->previous.reset();
@@ -382,17 +383,17 @@ void Reloader::Withdraw(Slot* slot) {
   source.on_trial = false;
   absl::StatusOr<GenerationFacts> facts = options_.target->Prepare(source);
   if (!facts.ok()) {
-    Log(LogLevel::kError,
-        "plugin {}: generation {} fails more of its first calls than --reload_guard allows, and "
-        "generation {} cannot be made again: {}",
-        failed.name, failed.number, source.number, MessageOf(facts.status()));
+    Say(LogLevel::kError,
+        fmt::format("plugin {}: generation {} fails more of its first calls than --reload_guard "
+                    "allows, and generation {} cannot be made again: {}",
+                    failed.name, failed.number, source.number, MessageOf(facts.status())));
     return;
   }
   absl::Status reason = absl::AbortedError(fmt::format(
       "generation {} of {} was withdrawn: more of its first calls failed than --reload_guard "
       "allows; put another file there",
       failed.number, failed.path));
-  Log(LogLevel::kError, "plugin {}: {}", failed.name, MessageOf(reason));
+  Say(LogLevel::kError, fmt::format("plugin {}: {}", failed.name, MessageOf(reason)));
   Serve(slot, std::move(source), *std::move(facts));
   slot->previous.reset();
   slot->withdrawn = failed;
@@ -402,6 +403,10 @@ void Reloader::Withdraw(Slot* slot) {
 }
 
 // --- What others see ----------------------------------------------------------
+
+void Reloader::Say(LogLevel level, std::string text) {
+  if (!quiet_) sayings_.emplace_back(level, std::move(text));
+}
 
 void Reloader::Commit() {
   std::vector<GenerationId> chain;
@@ -414,6 +419,12 @@ void Reloader::Commit() {
   committed_ = std::move(chain);
 }
 
+// Makes what was done known, once it is true.
+void Reloader::Publish() {
+  PublishStatus();
+  for (const auto& [level, text] : std::exchange(sayings_, {})) Log(level, "{}", text);
+}
+
 void Reloader::Count(const Slot& slot, Outcome outcome) {
   static constexpr std::string_view kNames[] = {"loaded", "failed", "removed", "withdrawn"};
   absl::StatusOr<Metrics::Id> reloads = options_.metrics->Define(
@@ -423,7 +434,7 @@ void Reloader::Count(const Slot& slot, Outcome outcome) {
   if (reloads.ok()) options_.metrics->Add(*reloads);
 }
 
-void Reloader::Publish() {
+void Reloader::PublishStatus() {
   const GenerationTarget::Usage usage = options_.target->GetUsage();
   Snapshot snapshot;
   for (auto& [name, slot] : slots_) {

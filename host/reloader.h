@@ -36,6 +36,7 @@
 #include "host/config.h"
 #include "host/file_stamp.h"
 #include "host/generation.h"
+#include "host/log.h"
 #include "host/metrics.h"
 #include "host/plugin_sources.h"
 #include "host/private_copy.h"
@@ -150,7 +151,7 @@ class Reloader {
   void UpdateSlots();
   void UpdateProblems(const std::vector<PluginSources::Problem>& problems);
   uint64_t LookAt(Slot* slot, uint64_t now_ns, bool first);
-  Taken Take(Slot* slot, bool first, uint64_t rested_ns);
+  Taken Take(Slot* slot, bool at_once, uint64_t rested_ns);
   absl::StatusOr<Contents> Read(const Slot& slot) const;
   Taken Decide(Slot* slot, const Contents& contents, bool may_be_incomplete);
   absl::Status Adopt(Slot* slot, const Contents& contents);
@@ -163,7 +164,9 @@ class Reloader {
   void Commit();
   bool IsRequired(const Slot& slot) const;
   void Count(const Slot& slot, Outcome outcome);
+  void Say(LogLevel level, std::string text);
   void Publish();
+  void PublishStatus();
   PluginStatus StatusOf(const Slot& slot) const;
 
   const Options options_;
@@ -176,7 +179,8 @@ class Reloader {
   std::vector<PluginSources::Problem> problems_;
   GenerationId last_id_ = 0;
   bool retry_ = false;
-  bool quiet_ = true;  // until LoadFirst is done
+  bool quiet_ = true;                                      // until LoadFirst is done
+  std::vector<std::pair<LogLevel, std::string>> sayings_;  // for the log, after Commit
 
   mutable std::mutex mutex_;
   Snapshot snapshot_;  // guarded by mutex_

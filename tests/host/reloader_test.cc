@@ -361,8 +361,17 @@ TEST_F(ReloaderTest, RetryTriesRefusedFilesAgain) {
   LookUntilRested();
   EXPECT_THAT(target_.chain, ElementsAre("a=1"));
   reloader_->Retry();
-  LookUntilRested();
+  Look();
   EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+}
+
+TEST_F(ReloaderTest, RetryNeedsNoRestRightAfterTheStart) {
+  target_.broken = {"a"};
+  StartWith({"a"});
+  target_.broken.clear();
+  reloader_->Retry();
+  Look();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
 }
 
 TEST_F(ReloaderTest, ANameGoesToTheLaterDirectoryOnceTheEarlierFileIsGone) {

@@ -35,6 +35,7 @@ class TestHost {
   // such listener.
   std::string address(const std::string& listener);
 
+  pid_t pid() const { return process_.pid(); }
   void Signal(int number) { kill(process_.pid(), number); }
   // What follows `prefix` in the log, once it is there.
   std::string AwaitLog(const std::string& prefix) {

@@ -1,0 +1,20 @@
+// Stamps request and response with its version, or fails.
+#include <callout/plugin.hpp>
+
+CALLOUT_PLUGIN();
+CALLOUT_PLUGIN_INFO("versioned", VERSION, "Stamps messages with its version");
+
+#ifdef PADDING_BYTES
+// Makes the file large. Not zero, or it would take no room in it.
+extern "C" __attribute__((visibility("default"), used)) const char padding[PADDING_BYTES] = {1};
+#endif
+
+CALLOUT_ON_REQUEST_HEADERS(call) {
+#ifdef FAILS
+  call.fail("this version fails");
+#else
+  call.set_header("x-version", VERSION);
+#endif
+}
+
+CALLOUT_ON_RESPONSE_HEADERS(call) { call.set_header("x-version", VERSION); }
