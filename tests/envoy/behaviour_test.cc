@@ -9,12 +9,14 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <memory>
 #include <optional>
 #include <random>
 #include <string>
 
 #include "../host/header_model.h"
+#include "../host/sockets.h"
 #include "backend.h"
 #include "client.h"
 #include "envoy_config.h"
@@ -46,6 +48,11 @@ class BehaviourTest : public EnvoyFixture {
       hosts_.push_back(StartHost(policy));
       config.hosts[name] = {.port = hosts_.back()->port("plaintext")};
     }
+    std::ofstream(dir_.Path("settings")) << R"({"whole_body_bytes_max": 20})";
+    hosts_.push_back(std::make_unique<HostProcess>(
+        std::vector<std::string>{"--plugin=" + BuiltFile("tests/envoy/plugins/behaviour.so"),
+                                 "--plugin_settings=behaviour=@" + dir_.Path("settings")}));
+    config.hosts["whole"] = {.port = hosts_.back()->port("plaintext")};
     const auto add = [&](const std::string& name, nlohmann::json settings,
                          const std::string& host = "host") {
       settings["mutation_rules"] = {{"allow_all_routing", true}};
@@ -70,6 +77,12 @@ class BehaviourTest : public EnvoyFixture {
     add("no_override", nlohmann::json::object());
     add("attributes", {{"request_attributes", {"request.path"}}});
     add("observed", {{"observability_mode", true}});
+    for (const std::string mode : {"STREAMED", "FULL_DUPLEX_STREAMED", "BUFFERED"}) {
+      add("whole_" + mode, {{"processing_mode", body(mode)}}, "whole");
+    }
+    add("metadata", {{"metadata_options",
+                      {{"forwarding_namespaces", {{"untyped", {"my.ns", "other.ns"}}}},
+                       {"receiving_namespaces", {{"untyped", {"my.ns"}}}}}}});
     envoy_.emplace(MakeBootstrap(config));
     backend_.Answer({.headers = {{"from", "backend"}}, .body = {.pieces = {"original"}}});
   }
@@ -112,6 +125,7 @@ class BehaviourTest : public EnvoyFixture {
     return at == std::string::npos ? 0 : std::stoi(page.body.substr(at + name.size()));
   }
 
+  const host::TempDir dir_;
   Backend backend_;
   std::vector<std::unique_ptr<HostProcess>> hosts_;
   std::optional<EnvoyProcess> envoy_;
@@ -214,6 +228,33 @@ TEST_F(BehaviourTest, AModeOverrideIsCompletedAndTakesEffect) {
   const HttpMessage ignored = Do("no_override", "override_mode");
   EXPECT_EQ(ignored.status, 200);
   EXPECT_EQ(ignored.body, "original") << "Envoy does not allow it";
+}
+
+TEST_F(BehaviourTest, WholeBodiesAreGatheredInEveryMode) {
+  for (const std::string mode : {"STREAMED", "FULL_DUPLEX_STREAMED", "BUFFERED"}) {
+    const HttpMessage response = Do("whole_" + mode, "whole", Chunks());
+    EXPECT_EQ(response.status, 200) << mode;
+    EXPECT_EQ(backend_.TakeRequest("whole")->body, "[aaabbbccc]") << mode;
+    // Over the plugin's limit: the default is to deny.
+    ClientRequest large = Chunks();
+    large.body.pieces.push_back(std::string(12, 'd'));
+    EXPECT_EQ(Do("whole_" + mode, "whole", large).status, 413) << mode;
+    backend_.TakeRequest("whole");
+  }
+  ClientRequest with_trailers = Chunks();
+  with_trailers.body.trailers = {{"t", "r"}};
+  EXPECT_EQ(Do("whole_FULL_DUPLEX_STREAMED", "whole", with_trailers).status, 200);
+  const auto received = backend_.TakeRequest("whole");
+  EXPECT_EQ(received->body, "[aaabbbccc]");
+  EXPECT_THAT(received->trailers, ::testing::ElementsAre(Pair("t", "r")));
+  // After trailers a STREAMED body cannot be given back: an error, not an empty body.
+  EXPECT_EQ(Do("whole_STREAMED", "whole", with_trailers).status, 500);
+}
+
+TEST_F(BehaviourTest, MetadataComesBackInTheNamespacesThatEnvoyLetsIn) {
+  const HttpMessage response = Do("metadata", "metadata");
+  EXPECT_EQ(response.Header("x-mine"), "value");
+  EXPECT_EQ(response.Header("x-other"), "none");
 }
 
 TEST_F(BehaviourTest, AttributesReachThePlugin) {

@@ -115,6 +115,14 @@ class Behaviour {
       return;
     }
     if (deed == "mutate") return Mutate(call, call.headers().get("x-mutation", ""));
+    if (deed == "metadata") {
+      callout::StructWriter metadata;
+      for (const char* space : {"my.ns", "other.ns"}) {
+        metadata.open(space).set("key", "value").close();
+      }
+      call.set_metadata(metadata);
+      return;
+    }
     if (deed == "append") {
       call.append_header("x-list", "more");
       return;
@@ -129,12 +137,19 @@ class Behaviour {
       new callout::Deferred<callout::BodyCall>(call.defer());
       return;
     }
+    if (stream.deed == "whole" && call.is_whole()) {
+      return call.set_body("[" + std::string(call.body()) + "]");
+    }
     if (stream.deed == "deny_body") call.deny(413, "too much");
   }
 
   void on_response_headers(callout::HeadersCall& call, Stream& stream) {
     if (stream.deed == "deny_response") return call.deny(418, "teapot");
     call.set_header("x-seen", stream.deed);
+    if (stream.deed == "metadata") {
+      call.set_header("x-mine", call.metadata("my.ns", "key").text("none"));
+      call.set_header("x-other", call.metadata("other.ns", "key").text("none"));
+    }
   }
 
   void on_response_body(callout::BodyCall& call, Stream& stream) {
