@@ -137,9 +137,9 @@ absl::Status PluginOptions::AddErrorPolicy(const std::string& value) {
 
 absl::Status PluginOptions::CheckNames(std::string_view option, const ByName& values) const {
   for (const auto& [name, value] : values) {
-    const auto found =
-        std::find_if(plugins_.begin(), plugins_.end(),
-                     [&](const PluginConfig& plugin) { return plugin.name == name; });
+    const auto found = std::find_if(
+        plugins_.begin(), plugins_.end(),
+        [&wanted = name](const PluginConfig& plugin) { return plugin.name == wanted; });
     if (found != plugins_.end()) continue;
     return absl::InvalidArgumentError(
         fmt::format("--{} is for plugin '{}', and no --plugin has that name; expected {}", option,
