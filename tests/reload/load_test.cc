@@ -3,12 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 
-#include "absl/strings/numbers.h"
 #include "plugins_page.h"
 #include "traffic.h"
 
@@ -18,15 +16,6 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr int kThreads = 4;
-
-// CALLOUT_REPLACEMENTS: how often the tests replace a plugin.
-int Replacements() {
-  const char* text = std::getenv("CALLOUT_REPLACEMENTS");
-  int count = 200;
-  const bool good = text == nullptr || absl::SimpleAtoi(text, &count);
-  EXPECT_TRUE(good) << text;
-  return count;
-}
 
 class ReloadUnderLoad : public ::testing::Test {
  protected:

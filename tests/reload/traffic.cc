@@ -4,9 +4,20 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <utility>
 
+#include "absl/strings/numbers.h"
+
 namespace callout::tests {
+
+int Replacements() {
+  const char* text = std::getenv("CALLOUT_REPLACEMENTS");
+  int count = 200;
+  const bool good = text == nullptr || absl::SimpleAtoi(text, &count);
+  EXPECT_TRUE(good) << text;
+  return count;
+}
 
 double TrafficReport::Percentile(double fraction) const {
   if (ms.empty()) return 0;

@@ -28,6 +28,9 @@
 
 namespace callout::tests {
 
+// How often a test replaces a plugin: 200 times, or what CALLOUT_REPLACEMENTS says.
+int Replacements();
+
 struct TrafficReport {
   uint64_t streams = 0;
   uint64_t failed = 0;  // not both answers, or an error status
