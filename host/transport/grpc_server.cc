@@ -53,14 +53,13 @@ void SetArguments(const GrpcServerOptions& options, grpc::ServerBuilder* builder
 
 class GrpcServer::Service : public RawService {};
 
-GrpcServer::GrpcServer(StreamEnvironment* environment)
-    : environment_(environment), service_(std::make_unique<Service>()) {}
+GrpcServer::GrpcServer() : service_(std::make_unique<Service>()) {}
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOptions& options,
                                                               StreamEnvironment* environment) {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  std::unique_ptr<GrpcServer> server(new GrpcServer(environment));
+  std::unique_ptr<GrpcServer> server(new GrpcServer);
   grpc::ServerBuilder builder;
   SetArguments(options, &builder);
   builder.RegisterService(server->service_.get());

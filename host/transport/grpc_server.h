@@ -63,10 +63,9 @@ class GrpcServer {
  private:
   class Service;
 
-  explicit GrpcServer(StreamEnvironment* environment);
+  GrpcServer();
   void Handle(grpc::experimental::ExternalConnectionAcceptor* acceptor, int descriptor);
 
-  StreamEnvironment* const environment_;
   std::unique_ptr<Service> service_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> plaintext_acceptor_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> secure_acceptor_;

@@ -257,7 +257,7 @@ TEST_F(StreamTest, ReplacesAnswersWithIllegalHeaders) {
   for (const auto& [key, value] : illegal) {
     Reset();
     FakePlugin* plugin = AddPlugin();
-    plugin->phases[CALLOUT_REQUEST_HEADERS] = [&](callout_call_t* call) {
+    plugin->phases[CALLOUT_REQUEST_HEADERS] = [&key = key, &value = value](callout_call_t* call) {
       ext_proc::HeadersResponse answer;
       auto* header = answer.mutable_response()->mutable_header_mutation()->add_set_headers();
       header->mutable_header()->set_key(key);
