@@ -388,6 +388,7 @@ absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
   OptionSet options("callout-host", kDescription, "CALLOUT_");
   AddPluginOptions(&draft, &options);
   AddReloadOptions(&draft.config.reload, &options);
+  AddContainmentOptions(&draft.config.containment, &options);
   AddListenerOptions(&draft, &options);
   AddTlsOptions(&draft, &options);
   AddHealthOptions(&draft, &options);

@@ -17,6 +17,7 @@
 
 #include "absl/status/statusor.h"
 #include "host/address.h"
+#include "host/containment_options.h"
 #include "host/log.h"
 #include "host/options.h"
 #include "host/reload_options.h"
@@ -51,6 +52,7 @@ struct Config {
   // In chain order; those of the directories come after them.
   std::vector<PluginConfig> plugins;
   ReloadConfig reload;
+  ContainmentConfig containment;
 
   // Unset: no such listener.
   std::optional<Address> secure_address;

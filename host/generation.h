@@ -32,13 +32,15 @@ struct GenerationSource {
   std::string name;
   std::string path;  // the operator's file
   std::string sha256;
-  std::shared_ptr<const PrivateCopy> copy;  // null: load `path` itself
+  std::string load_path;                    // what is loaded: the copy, or `path` itself
+  std::shared_ptr<const PrivateCopy> copy;  // keeps it there; may be null
   std::string config;
   std::string settings_text;          // "": none
   std::optional<ErrorPolicy> policy;  // above what the settings say
-  bool on_trial = false;              // it takes the place of another
-
-  const std::string& load_path() const { return copy == nullptr ? path : copy->path(); }
+  // Not empty: no code is loaded. An instance of this name and these settings stands
+  // in its place, all of whose calls are faults, with this text.
+  std::string quarantine;
+  bool on_trial = false;  // it takes the place of another
 };
 
 // `settings_text` with `policy` above it.
@@ -71,8 +73,11 @@ class GenerationTarget {
   virtual std::vector<GenerationId> TakeFailedTrials() = 0;
 
   struct Usage {
-    std::map<GenerationId, size_t> streams;  // of every generation that is not destroyed
+    std::map<GenerationId, size_t> streams = {};  // of every generation that is not destroyed
     size_t mapped = 0;  // files loaded, which stay mapped as long as the process lives
+    std::map<std::string, std::string> quarantined = {};  // why, by plugin
+    std::map<std::string, std::string> last_crash = {};   // in words, by plugin
+    std::map<std::string, uint64_t> crashes = {};         // since the start, by plugin
   };
   // Any thread.
   virtual Usage GetUsage() const = 0;

@@ -44,6 +44,7 @@ Instance::Instance(std::shared_ptr<const Plugin> plugin, std::string name,
       name_(std::move(name)),
       settings_(settings),
       context_(context),
+      marker_(HookTable::InUse()->FindOrAddPlugin(name_)),
       services_(this) {}
 
 absl::StatusOr<std::shared_ptr<Instance>> Instance::Create(std::shared_ptr<const Plugin> plugin,
@@ -116,6 +117,7 @@ absl::Status Instance::DefineHostMetrics() {
 
 Instance::~Instance() {
   if (created_ && plugin_->hooks().plugin_destroy != nullptr) {
+    const HookScope scope({marker_, Hook::kDestroy, true}, MonotonicNs());
     plugin_->hooks().plugin_destroy(plugin_data_);
   }
 }
@@ -133,15 +135,22 @@ void Instance::Prepare(CallState* state) {
 
 callout_status_t Instance::OpenStream(CallState* state) {
   const auto open = plugin_->hooks().stream_open;
-  return open == nullptr ? CALLOUT_OK : open(&state->call);
+  if (open == nullptr) return CALLOUT_OK;
+  const HookScope scope(PlaceOf(Hook::kOpen), MonotonicNs());
+  return open(&state->call);
 }
 
 void Instance::CloseStream(CallState* state) {
   const auto close = plugin_->hooks().stream_close;
-  if (close != nullptr) close(&state->call);
+  if (close == nullptr) return;
+  const HookScope scope(PlaceOf(Hook::kClose), MonotonicNs());
+  close(&state->call);
 }
 
-void Instance::CancelStream(CallState* state) { plugin_->hooks().stream_cancel(&state->call); }
+void Instance::CancelStream(CallState* state) {
+  const HookScope scope(PlaceOf(Hook::kCancel), MonotonicNs());
+  plugin_->hooks().stream_cancel(&state->call);
+}
 
 callout_status_t Instance::Call(CallState* state) {
   const callout_phase_t phase = state->call.phase;
@@ -150,19 +159,22 @@ callout_status_t Instance::Call(CallState* state) {
     running_trial_.store(nullptr, std::memory_order_relaxed);
   }
   const uint64_t start_ns = MonotonicNs();
-  const callout_status_t status = CallHooks(state);
+  const callout_status_t status = CallHooks(state, start_ns);
   const uint64_t taken_ns = MonotonicNs() - start_ns;
   context_.metrics->Observe(call_seconds_[phase], static_cast<double>(taken_ns) * 1e-9);
   if (LogEnabled(LogLevel::kDebug)) LogCall(*state, name_, status, taken_ns);
   return status;
 }
 
-callout_status_t Instance::CallHooks(CallState* state) {
+callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
   const Hooks& hooks = plugin_->hooks();
   const callout_phase_t phase = state->call.phase;
+  const HookPlace place = PlaceOf(static_cast<Hook>(phase));
+  HookScope scope(hooks.on_process != nullptr ? PlaceOf(Hook::kProcess) : place, now_ns);
   if (hooks.on_process != nullptr) {
     const callout_status_t status = hooks.on_process(&state->call);
     if (status != CALLOUT_NEXT) return status;
+    scope.MoveTo(place);
   }
   const auto hook = hooks.phases[phase];
   return hook == nullptr ? CALLOUT_OK : hook(&state->call);

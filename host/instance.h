@@ -22,6 +22,7 @@
 #include "absl/status/statusor.h"
 #include "host/call.h"
 #include "host/guard.h"
+#include "host/hook_table.h"
 #include "host/metrics.h"
 #include "host/plugin.h"
 #include "host/services.h"
@@ -95,8 +96,9 @@ class Instance {
   Instance(std::shared_ptr<const Plugin> plugin, std::string name, const InstanceSettings& settings,
            const InstanceContext& context);
 
+  HookPlace PlaceOf(Hook hook) const { return {marker_, hook, blocking_}; }
   absl::Status CreatePlugin(const std::string& config);
-  callout_status_t CallHooks(CallState* state);
+  callout_status_t CallHooks(CallState* state, uint64_t now_ns);
   absl::Status DefineHostMetrics();
 
   struct PluginMetric {
@@ -108,6 +110,7 @@ class Instance {
   const std::string name_;
   const InstanceSettings settings_;
   const InstanceContext context_;
+  const uint32_t marker_;  // of the name, in the table of running hooks
   const ServiceTable services_;
   void* plugin_data_ = nullptr;  // create's args->plugin
   bool created_ = false;

@@ -17,6 +17,7 @@
 
 #include "absl/synchronization/mutex.h"
 #include "host/config.h"
+#include "host/crash_report.h"
 #include "host/log.h"
 #include "host/server.h"
 #include "host/status_text.h"
@@ -111,6 +112,7 @@ int Main(int argc, const char* const* argv) {
                      config->log_format);
   }
   RaiseDescriptorLimit();
+  ReportCrashes();
   if (config->command == Config::Command::kServe) return Serve(*config);
   absl::StatusOr<std::string> checked = CheckConfig(*config);
   return checked.ok() ? Print(*checked) : FailStart(checked.status(), config->log_format);

@@ -6,9 +6,12 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_replace.h"
+#include "host/hook_table.h"
 #include "host/loader.h"
 #include "host/log.h"
+#include "host/quarantine_plugin.h"
 #include "host/status_text.h"
+#include "host/stream_environment.h"
 
 namespace callout::host {
 namespace {
@@ -83,7 +86,7 @@ PluginSet::PluginSet(Options options, std::function<void()> wake)
 
 PluginSet::~PluginSet() {
   Commit({});
-  DestroyUnused();
+  Bury();
 }
 
 absl::StatusOr<std::shared_ptr<const Plugin>> PluginSet::FindOrLoad(
@@ -97,10 +100,12 @@ absl::StatusOr<std::shared_ptr<const Plugin>> PluginSet::FindOrLoad(
         "unloaded, and --max_generations allows no more; restart the host by draining it",
         source.path, options_.generations_max));
   }
-  auto loaded = options_.load ? options_.load(source.load_path()) : LoadPlugin(source.load_path());
+  const HookScope scope({HookTable::InUse()->FindOrAddPlugin(source.name), Hook::kLoad, true},
+                        MonotonicNs());
+  auto loaded = options_.load ? options_.load(source.load_path) : LoadPlugin(source.load_path);
   if (!loaded.ok()) {
     code_.erase({source.name, source.sha256});
-    return AboutOriginal(source, source.load_path(), loaded.status());
+    return AboutOriginal(source, source.load_path, loaded.status());
   }
   code = *std::move(loaded);
   options_.instance.metrics->Set(mapped_gauge_, static_cast<double>(code_.size()));
@@ -109,19 +114,22 @@ absl::StatusOr<std::shared_ptr<const Plugin>> PluginSet::FindOrLoad(
   return code;
 }
 
+absl::StatusOr<std::shared_ptr<const Plugin>> PluginSet::CodeOf(const GenerationSource& source) {
+  return source.quarantine.empty() ? FindOrLoad(source) : QuarantinePlugin();
+}
+
 absl::StatusOr<GenerationFacts> PluginSet::Prepare(const GenerationSource& source) {
   absl::StatusOr<InstanceSettings> settings = SettingsOf(source);
   if (!settings.ok()) return settings.status();
-  absl::StatusOr<std::shared_ptr<const Plugin>> plugin = FindOrLoad(source);
+  absl::StatusOr<std::shared_ptr<const Plugin>> plugin = CodeOf(source);
   if (!plugin.ok()) return plugin.status();
+  const std::string& config = source.quarantine.empty() ? source.config : source.quarantine;
   absl::StatusOr<std::shared_ptr<Instance>> created =
-      Instance::Create(*plugin, source.name, source.config, *settings, options_.instance);
+      Instance::Create(*plugin, source.name, config, *settings, options_.instance);
   if (!created.ok()) return AboutOriginal(source, (*plugin)->path(), created.status());
   if (source.on_trial && options_.guard.calls > 0) BeginTrial(source, created->get());
   Instance* const instance = created->get();
   Generation generation;
-  generation.name = source.name;
-  generation.number = source.number;
   generation.prepared = std::shared_ptr<Instance>(
       instance, [grave = grave_, id = source.id, owner = *std::move(created)](Instance*) mutable {
         grave->Add(id, std::move(owner));
@@ -189,22 +197,11 @@ PluginSet::Usage PluginSet::GetUsage() const {
   return usage;
 }
 
-std::vector<std::pair<std::string, uint64_t>> PluginSet::DestroyUnused() {
-  std::vector<std::pair<std::string, uint64_t>> ended;
+void PluginSet::Bury() {
   for (Grave::Unused& unused : grave_->Take()) {
     unused.instance.reset();  // callout_plugin_destroy
     std::lock_guard<std::mutex> lock(mutex_);
-    const auto generation = generations_.find(unused.id);
-    if (generation == generations_.end()) continue;
-    ended.emplace_back(generation->second.name, generation->second.number);
-    generations_.erase(generation);
-  }
-  return ended;
-}
-
-void PluginSet::Bury() {
-  for (const auto& [name, number] : DestroyUnused()) {
-    Log(LogLevel::kInfo, "plugin {}: generation {} has ended", name, number);
+    generations_.erase(unused.id);
   }
 }
 

@@ -65,12 +65,7 @@ class PluginSet final : public GenerationTarget {
   // Instances that nobody uses, on their way to the reloading thread.
   class Grave;
 
-  // Names and numbers of what was destroyed.
-  std::vector<std::pair<std::string, uint64_t>> DestroyUnused();
-
   struct Generation {
-    std::string name;
-    uint64_t number = 0;
     // What chains share; when the last lets go of it, the instance goes to the grave.
     std::weak_ptr<Instance> used;
     std::shared_ptr<Instance> prepared;  // held here until the next Commit
@@ -81,6 +76,7 @@ class PluginSet final : public GenerationTarget {
     std::vector<GenerationId> ids;
   };
 
+  absl::StatusOr<std::shared_ptr<const Plugin>> CodeOf(const GenerationSource& source);
   absl::StatusOr<std::shared_ptr<const Plugin>> FindOrLoad(const GenerationSource& source);
   void BeginTrial(const GenerationSource& source, Instance* instance);
 

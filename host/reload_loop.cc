@@ -76,6 +76,7 @@ void ReloadLoop::Run() {
   while (!stop_) {
     chores_();
     reloader_->WithdrawFailed();
+    reloader_->NoteEnded();
     if (watch_->TakeEvents()) due_ns = std::min(due_ns, looked_ns + kGapNs);
     if (again_.exchange(false)) {
       reloader_->Retry();
@@ -91,6 +92,7 @@ void ReloadLoop::Run() {
     if (watch_->Watch(reloader_->watched_paths())) due_ns = 0;
   }
   chores_();
+  reloader_->NoteEnded();
 }
 
 }  // namespace callout::host

@@ -275,6 +275,7 @@ absl::Status Reloader::Adopt(Slot* slot, const Contents& contents) {
   auto copy = CopyOf(*slot, contents);
   if (!copy.ok()) return copy.status();
   source.copy = *std::move(copy);
+  source.load_path = source.copy == nullptr ? source.path : source.copy->path();
   absl::StatusOr<GenerationFacts> facts = options_.target->Prepare(source);
   if (!facts.ok() && source.copy != nullptr && HasOriginInRunPath(contents.code)) {
     return absl::Status(facts.status().code(),
@@ -419,6 +420,17 @@ void Reloader::Commit() {
   committed_ = std::move(chain);
 }
 
+void Reloader::NoteEnded() {
+  const GenerationTarget::Usage usage = options_.target->GetUsage();
+  for (auto& [name, slot] : slots_) {
+    std::erase_if(slot.generations, [&, name = name](const GenerationStatus& generation) {
+      if (usage.streams.count(generation.id) > 0) return false;
+      Log(LogLevel::kInfo, "plugin {}: generation {} has ended", name, generation.number);
+      return true;
+    });
+  }
+}
+
 // Makes what was done known, once it is true.
 void Reloader::Publish() {
   PublishStatus();
@@ -435,12 +447,8 @@ void Reloader::Count(const Slot& slot, Outcome outcome) {
 }
 
 void Reloader::PublishStatus() {
-  const GenerationTarget::Usage usage = options_.target->GetUsage();
   Snapshot snapshot;
   for (auto& [name, slot] : slots_) {
-    std::erase_if(slot.generations, [&](const GenerationStatus& generation) {
-      return usage.streams.count(generation.id) == 0;
-    });
     absl::StatusOr<Metrics::Id> refused = options_.metrics->Define(
         Metrics::Kind::kGauge, "callout_plugin_refused",
         "1 while the file that is there is not the one that serves", {{"plugin", name}});

@@ -107,6 +107,9 @@ class Reloader {
   // Puts the generation before in the place of those whose trial has failed.
   void WithdrawFailed();
 
+  // Logs which generations have ended since the last call.
+  void NoteEnded();
+
   // What a DirectoryWatch should watch, as of the last look.
   const std::vector<std::string>& watched_paths() const { return watched_paths_; }
 

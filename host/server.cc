@@ -113,6 +113,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   RouteGrpcLog();
   std::unique_ptr<Server> server(new Server(config));
   if (absl::Status status = server->Prepare(); !status.ok()) return status;
+  server->WatchHooks();
   server->health_.Set(Health::State::kReady);
   return server;
 }
@@ -249,6 +250,16 @@ absl::Status Server::StartTraffic() {
                          .may_accept = [this] { return connection_limit_.MayAdd(); }});
   }
   return traffic_loop_.Start(std::move(listeners));
+}
+
+// Without a supervisor nobody can take the thread back.
+void Server::WatchHooks() {
+  const uint64_t limit_ms = config_.containment.watchdog_ms;
+  if (limit_ms == 0) return;
+  watchdog_.emplace(limit_ms, HookTable::InUse(), [](const HookTable::Running& hung) {
+    Log(LogLevel::kError, "{}; the streams of its thread wait, and new ones go to the others",
+        DescribeHung(*HookTable::InUse(), hung, MonotonicNs()));
+  });
 }
 
 void Server::Announce() {

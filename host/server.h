@@ -13,6 +13,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,7 @@
 #include "host/plugin_supply.h"
 #include "host/stream_environment.h"
 #include "host/transport/grpc_server.h"
+#include "host/watchdog.h"
 
 namespace callout::host {
 
@@ -80,6 +82,7 @@ class Server {
   absl::Status StartTraffic();
   absl::Status AddMetricsPage();
   HttpResponse PluginsPage() const;
+  void WatchHooks();
 
   // In the order of their making; destroyed in reverse.
   const Config& config_;
@@ -88,6 +91,7 @@ class Server {
   AdminPages admin_pages_;
   std::vector<std::string> notes_;  // warnings for Announce
   std::unique_ptr<CertificateStore> certificates_;
+  std::optional<Watchdog> watchdog_;
   std::unique_ptr<PluginSupply> plugins_;
   std::atomic<const PluginSupply*> published_plugins_{nullptr};  // for the pages' thread
   std::unique_ptr<StreamEnvironment> environment_;

@@ -32,7 +32,7 @@ class PluginSetTest : public ::testing::Test {
     GenerationSource source;
     source.id = source.number = id;
     source.name = "p";
-    source.path = source.sha256 = file;
+    source.path = source.load_path = source.sha256 = file;
     source.on_trial = on_trial;
     FakePlugin::creating = &plugins_[file];
     return set_->Prepare(source).status();

@@ -52,7 +52,7 @@ class FakeTarget final : public GenerationTarget {
 
   static std::string Code(const GenerationSource& source) {
     std::string code;
-    std::getline(std::ifstream(source.load_path()), code);
+    std::getline(std::ifstream(source.load_path), code);
     return code;
   }
 
@@ -97,6 +97,7 @@ class ReloaderTest : public ::testing::Test {
   void Look(uint64_t ns = 0) {
     const uint64_t end_ns = now_ns_ + ns;
     for (;;) {
+      reloader_->NoteEnded();
       const uint64_t due_ns = reloader_->Look(now_ns_);
       if (due_ns > end_ns) break;
       now_ns_ = due_ns;

@@ -60,6 +60,7 @@ int Run(const std::string& path, int count) {
     auto copy = (*copies)->Add("p.so", bytes + fmt::format("\n{}\n", i));
     if (!copy.ok()) return Fail(std::string(copy.status().message()));
     source.copy = *std::move(copy);
+    source.load_path = source.copy->path();
     const auto facts = set.Prepare(source);
     if (!facts.ok()) return Fail(std::string(facts.status().message()));
     set.Commit({source.id});

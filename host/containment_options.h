@@ -1,0 +1,22 @@
+// The options that say what a plugin's crash or hang takes with it.
+//
+// Plain values; AddContainmentOptions is for the start.
+#ifndef CALLOUT_HOST_CONTAINMENT_OPTIONS_H_
+#define CALLOUT_HOST_CONTAINMENT_OPTIONS_H_
+
+#include <cstdint>
+
+#include "host/options.h"
+
+namespace callout::host {
+
+struct ContainmentConfig {
+  uint64_t watchdog_ms = 5000;  // 0: none
+};
+
+// `config` outlives the parsing of `options`.
+void AddContainmentOptions(ContainmentConfig* config, OptionSet* options);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_CONTAINMENT_OPTIONS_H_
