@@ -69,6 +69,9 @@ class GenerationTarget {
   // out now end with their last stream.
   virtual void Commit(const std::vector<GenerationId>& chain) = 0;
 
+  // Whatever the target has to do on the reloading thread.
+  virtual void DoChores() {}
+
   // The generations whose trial has failed since the last call.
   virtual std::vector<GenerationId> TakeFailedTrials() = 0;
 

@@ -305,9 +305,11 @@ std::vector<prometheus::MetricFamily> Metrics::Collect() const {
   return families;
 }
 
-std::string Metrics::Text() const {
+std::string Metrics::Text() const { return MetricsText(Collect()); }
+
+std::string MetricsText(const std::vector<prometheus::MetricFamily>& families) {
   std::ostringstream text;
-  prometheus::TextSerializer().Serialize(text, Collect());
+  prometheus::TextSerializer().Serialize(text, families);
   return std::move(text).str();
 }
 

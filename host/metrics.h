@@ -128,6 +128,9 @@ class Metrics final : public prometheus::Collectable {
   size_t histogram_count_ = 0;
 };
 
+// The page of what was collected, of the media type Metrics::kTextContentType.
+std::string MetricsText(const std::vector<prometheus::MetricFamily>& families);
+
 }  // namespace callout::host
 
 #endif  // CALLOUT_HOST_METRICS_H_

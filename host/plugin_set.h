@@ -60,6 +60,7 @@ class PluginSet final : public GenerationTarget {
 
   // Destroys the instances whose last stream has ended.
   void Bury();
+  void DoChores() override { Bury(); }
 
  private:
   // Instances that nobody uses, on their way to the reloading thread.

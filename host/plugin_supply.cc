@@ -6,7 +6,21 @@
 namespace callout::host {
 namespace {
 
-PluginSet::Options SetOptions(const Config& config, Metrics* metrics) {
+Reloader::Options ReloaderOptions(const Config& config, GenerationTarget* target,
+                                  Metrics* metrics) {
+  Reloader::Options options;
+  options.sources.plugins = config.plugins;
+  options.sources.watch_plugins = config.reload.watch_plugins;
+  options.sources.directories = config.reload.directories;
+  options.require_plugins = config.reload.require_plugins;
+  options.target = target;
+  options.metrics = metrics;
+  return options;
+}
+
+}  // namespace
+
+PluginSet::Options PluginSetOptions(const Config& config, Metrics* metrics) {
   PluginSet::Options options;
   options.instance.metrics = metrics;
   options.instance.message_bytes_max = config.message_bytes_max;
@@ -15,42 +29,32 @@ PluginSet::Options SetOptions(const Config& config, Metrics* metrics) {
   return options;
 }
 
-Reloader::Options ReloaderOptions(const Config& config, PluginSet* set, Metrics* metrics) {
-  Reloader::Options options;
-  options.sources.plugins = config.plugins;
-  options.sources.watch_plugins = config.reload.watch_plugins;
-  options.sources.directories = config.reload.directories;
-  options.require_plugins = config.reload.require_plugins;
-  options.target = set;
-  options.metrics = metrics;
-  return options;
-}
-
-}  // namespace
-
-PluginSupply::PluginSupply(const Config& config, Metrics* metrics)
+PluginSupply::PluginSupply(const Config& config, Metrics* metrics, GenerationTarget* target,
+                           std::shared_ptr<const Wake> wake)
     : config_(config),
-      metrics_(metrics),
-      set_(SetOptions(config, metrics), loop_.waker()),
-      reloader_(ReloaderOptions(config, &set_, metrics)) {}
+      target_(target),
+      reloader_(ReloaderOptions(config, target, metrics)),
+      loop_(std::move(wake)) {}
 
 PluginSupply::~PluginSupply() { Stop(); }
 
 absl::StatusOr<std::unique_ptr<PluginSupply>> PluginSupply::Load(const Config& config,
-                                                                 Metrics* metrics) {
-  std::unique_ptr<PluginSupply> supply(new PluginSupply(config, metrics));
+                                                                 Metrics* metrics,
+                                                                 GenerationTarget* target,
+                                                                 std::shared_ptr<const Wake> wake) {
+  std::unique_ptr<PluginSupply> supply(new PluginSupply(config, metrics, target, std::move(wake)));
   if (absl::Status status = supply->reloader_.LoadFirst(MonotonicNs()); !status.ok()) return status;
   return supply;
 }
 
 void PluginSupply::Follow() {
   reloader_.LogFirst();
-  loop_.Start(&reloader_, [this] { set_.Bury(); });
+  loop_.Start(&reloader_, [this] { target_->DoChores(); });
 }
 
-std::string PluginSupply::StatusJson() const {
-  return PluginStatusJson(reloader_.Status(), set_.GetUsage(), config_.reload.generations_max,
-                          metrics_->Collect());
+std::string PluginSupply::StatusJson(const std::vector<prometheus::MetricFamily>& metrics) const {
+  return PluginStatusJson(reloader_.Status(), target_->GetUsage(), config_.reload.generations_max,
+                          metrics);
 }
 
 }  // namespace callout::host

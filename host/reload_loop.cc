@@ -1,8 +1,6 @@
 #include "host/reload_loop.h"
 
 #include <poll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -21,28 +19,8 @@ constexpr uint64_t kGapNs = 20'000'000;
 
 }  // namespace
 
-struct ReloadLoop::Wake {
-  Wake() : fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
-  ~Wake() {
-    if (fd >= 0) close(fd);
-  }
-  void Set() const {
-    const uint64_t one = 1;
-    [[maybe_unused]] const ssize_t written = write(fd, &one, sizeof(one));
-  }
-  void Clear() const {
-    uint64_t count = 0;
-    [[maybe_unused]] const ssize_t got = read(fd, &count, sizeof(count));
-  }
-
-  const int fd;
-};
-
-ReloadLoop::ReloadLoop() : wake_(std::make_shared<Wake>()), watch_(DirectoryWatch::Create()) {}
-
-std::function<void()> ReloadLoop::waker() const {
-  return [wake = wake_] { wake->Set(); };
-}
+ReloadLoop::ReloadLoop(std::shared_ptr<const Wake> wake)
+    : wake_(std::move(wake)), watch_(DirectoryWatch::Create()) {}
 
 void ReloadLoop::Start(Reloader* reloader, std::function<void()> chores) {
   reloader_ = reloader;
@@ -65,7 +43,7 @@ void ReloadLoop::Sleep(uint64_t due_ns) const {
   const uint64_t now_ns = MonotonicNs();
   // Rounded up, so as not to wake a moment too early.
   const uint64_t wait_ms = due_ns <= now_ns ? 0 : (due_ns - now_ns + 999'999) / 1'000'000;
-  pollfd readable[] = {{wake_->fd, POLLIN, 0}, {watch_->fd(), POLLIN, 0}};
+  pollfd readable[] = {{wake_->fd(), POLLIN, 0}, {watch_->fd(), POLLIN, 0}};
   poll(readable, 2, static_cast<int>(wait_ms));
   wake_->Clear();
 }

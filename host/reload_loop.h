@@ -1,14 +1,11 @@
 // The thread that follows the operator's plugin files: waits for something to
 // happen, and lets the reloader look.
 //
-//   ReloadLoop loop;                                   // wake() can be handed out
-//   PluginSet set({…}, loop.waker());
-//   Reloader reloader({.target = &set, …});
-//   … reloader.LoadFirst(…) …
+//   ReloadLoop loop(wake);
 //   loop.Start(&reloader, [&set] { set.Bury(); });
 //   loop.Stop();                                       // before reloader and set go
 //
-// All but the waker and LookAgain belong to one thread.
+// All but LookAgain belong to one thread.
 #ifndef CALLOUT_HOST_RELOAD_LOOP_H_
 #define CALLOUT_HOST_RELOAD_LOOP_H_
 
@@ -20,18 +17,17 @@
 
 #include "host/directory_watch.h"
 #include "host/reloader.h"
+#include "host/wake.h"
 
 namespace callout::host {
 
 class ReloadLoop {
  public:
-  ReloadLoop();
+  // Whoever sets `wake` wakes the loop.
+  explicit ReloadLoop(std::shared_ptr<const Wake> wake);
   ~ReloadLoop() { Stop(); }
   ReloadLoop(const ReloadLoop&) = delete;
   ReloadLoop& operator=(const ReloadLoop&) = delete;
-
-  // Wakes the loop, from any thread and also before Start and after Stop.
-  std::function<void()> waker() const;
 
   // `chores` is run on the loop's thread whenever it wakes. Both arguments live
   // until Stop.
@@ -45,9 +41,6 @@ class ReloadLoop {
   void Stop();
 
  private:
-  // A descriptor to wake the thread by; shared with wakers that outlive the loop.
-  struct Wake;
-
   void Run();
   void Sleep(uint64_t due_ns) const;
 

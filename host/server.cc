@@ -7,12 +7,9 @@
 #include <utility>
 
 #include "absl/strings/str_join.h"
-#include "host/instance.h"
-#include "host/loader.h"
 #include "host/log.h"
 #include "host/status_text.h"
-#include "host/transport/grpc_credentials.h"
-#include "host/transport/grpc_log.h"
+#include "host/traffic_server.h"
 
 namespace callout::host {
 namespace {
@@ -32,22 +29,6 @@ bool NeedsCertificate(const Config& config) {
 
 absl::Status OfListener(const std::string& name, const absl::Status& status) {
   return absl::Status(status.code(), fmt::format("{} listener: {}", name, MessageOf(status)));
-}
-
-GrpcServerOptions GrpcOptions(const Config& config,
-                              std::shared_ptr<grpc::ServerCredentials> secure) {
-  GrpcServerOptions options;
-  options.thread_count = config.server_thread_count;
-  options.message_bytes_max = config.message_bytes_max;
-  options.metadata_bytes_max = config.metadata_bytes_max;
-  options.concurrent_streams_max = config.concurrent_streams_max;
-  options.handshake_timeout_ms = config.handshake_timeout_ms;
-  options.connection_idle_ms = config.connection_idle_ms;
-  options.connection_age_ms = config.connection_age_ms;
-  options.connection_age_grace_ms = config.connection_age_grace_ms;
-  options.plaintext = config.plaintext_address.has_value();
-  options.secure = std::move(secure);
-  return options;
 }
 
 std::string DescribePlugin(const Reloader::PluginStatus& plugin) {
@@ -83,7 +64,9 @@ absl::StatusOr<std::string> CheckConfig(const Config& config) {
   Metrics metrics;
   Config strict = config;
   strict.reload.require_plugins = RequirePlugins::kAll;
-  absl::StatusOr<std::unique_ptr<PluginSupply>> plugins = PluginSupply::Load(strict, &metrics);
+  PluginSet set(PluginSetOptions(strict, &metrics), [] {});
+  absl::StatusOr<std::unique_ptr<PluginSupply>> plugins =
+      PluginSupply::Load(strict, &metrics, &set, std::make_shared<Wake>());
   if (!plugins.ok()) return plugins.status();
   const Reloader::Snapshot snapshot = (*plugins)->Status();
   for (const std::string& problem : snapshot.problems)
@@ -94,23 +77,19 @@ absl::StatusOr<std::string> CheckConfig(const Config& config) {
 }
 
 Server::Server(const Config& config)
-    : config_(config),
-      admin_pages_(&health_, &metrics_),
-      connection_limit_(config.connections_max),
-      traffic_loop_(&metrics_, LogAcceptPause),
-      http_loop_(&metrics_, LogAcceptPause) {
+    : config_(config), admin_pages_(&health_, &metrics_), http_loop_(&metrics_, LogAcceptPause) {
   admin_pages_.Add("/plugins", "plugins and their versions, as JSON",
                    [this](const HttpRequestView&) { return PluginsPage(); });
+  admin_pages_.Add("/metrics", "metrics in Prometheus' text format",
+                   [this](const HttpRequestView&) { return MetricsPage(); });
 }
 
 Server::~Server() {
   http_loop_.Stop();
-  traffic_loop_.Stop();
   if (http_ != nullptr) http_->Stop();
 }
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
-  RouteGrpcLog();
   std::unique_ptr<Server> server(new Server(config));
   if (absl::Status status = server->Prepare(); !status.ok()) return status;
   server->WatchHooks();
@@ -127,7 +106,7 @@ HttpResponse Server::PluginsPage() const {
     return response;
   }
   response.content_type = "application/json";
-  response.body = plugins->StatusJson();
+  response.body = plugins->StatusJson(CollectMetrics());
   return response;
 }
 
@@ -142,11 +121,13 @@ absl::Status Server::Prepare() {
   }
   if (absl::Status status = BindSockets(); !status.ok()) return status;
   if (absl::Status status = StartHttp(); !status.ok()) return status;
-  absl::StatusOr<std::unique_ptr<PluginSupply>> plugins = PluginSupply::Load(config_, &metrics_);
+  plugin_set_ = std::make_unique<PluginSet>(PluginSetOptions(config_, &metrics_),
+                                            [wake = wake_] { wake->Set(); });
+  absl::StatusOr<std::unique_ptr<PluginSupply>> plugins =
+      PluginSupply::Load(config_, &metrics_, plugin_set_.get(), wake_);
   if (!plugins.ok()) return plugins.status();
   plugins_ = *std::move(plugins);
   published_plugins_.store(plugins_.get(), std::memory_order_release);
-  if (absl::Status status = StartTransport(); !status.ok()) return status;
   return StartTraffic();
 }
 
@@ -175,26 +156,20 @@ absl::Status Server::BindAdminSocket() {
   return absl::OkStatus();
 }
 
-// The usual page, after a look at what nobody counts as it happens.
-absl::Status Server::AddMetricsPage() {
-  absl::StatusOr<Metrics::Id> connections =
-      metrics_.Define(Metrics::Kind::kGauge, "callout_connections",
-                      "Open connections of the secure and plaintext listeners");
-  if (!connections.ok()) return connections.status();
-  admin_pages_.Add("/metrics", "metrics in Prometheus' text format",
-                   [this, id = *connections](const HttpRequestView&) {
-                     metrics_.Set(id, static_cast<double>(connection_limit_.Count()));
-                     HttpResponse response;
-                     response.body = metrics_.Text();
-                     response.content_type = Metrics::kTextContentType;
-                     return response;
-                   });
-  return absl::OkStatus();
+std::vector<prometheus::MetricFamily> Server::CollectMetrics() const {
+  Traffic* traffic = published_traffic_.load(std::memory_order_acquire);
+  return traffic == nullptr ? metrics_.Collect() : traffic->CollectMetrics();
+}
+
+HttpResponse Server::MetricsPage() const {
+  HttpResponse response;
+  response.body = MetricsText(CollectMetrics());
+  response.content_type = Metrics::kTextContentType;
+  return response;
 }
 
 absl::Status Server::StartHttp() {
   if (http_sockets_.empty()) return absl::OkStatus();
-  if (absl::Status status = AddMetricsPage(); !status.ok()) return status;
   absl::StatusOr<std::unique_ptr<HttpServer>> http = HttpServer::Create(&metrics_);
   if (!http.ok()) return http.status();
   http_ = *std::move(http);
@@ -220,36 +195,19 @@ absl::Status Server::StartHttp() {
   return http_loop_.Start(std::move(listeners));
 }
 
-absl::Status Server::StartTransport() {
-  auto environment =
-      StreamEnvironment::Create(config_.stream_limits, &plugins_->chains(), &metrics_);
-  if (!environment.ok()) return environment.status();
-  environment_ = *std::move(environment);
-  if (config_.secure_address.has_value()) credentials_ = MakeTlsCredentials(certificates_.get());
-  absl::StatusOr<std::unique_ptr<GrpcServer>> grpc =
-      GrpcServer::Start(GrpcOptions(config_, credentials_), environment_.get());
-  if (!grpc.ok()) return grpc.status();
-  grpc_ = *std::move(grpc);
-  return absl::OkStatus();
-}
-
 absl::Status Server::StartTraffic() {
-  std::vector<AcceptLoop::Listener> listeners;
+  std::vector<TrafficSocket> sockets;
   for (OpenSocket& open : traffic_sockets_) {
     if (absl::Status status = open.socket.Listen(); !status.ok()) {
       return OfListener(open.name, status);
     }
-    const bool secure = open.name == "secure";
-    listeners.push_back({.name = open.name,
-                         .fd = open.socket.fd(),
-                         .on_connection =
-                             [this, grpc = grpc_.get(), secure](int fd) {
-                               connection_limit_.Add(fd);
-                               secure ? grpc->HandleSecure(fd) : grpc->HandlePlaintext(fd);
-                             },
-                         .may_accept = [this] { return connection_limit_.MayAdd(); }});
+    sockets.push_back({open.name, open.socket.fd()});
   }
-  return traffic_loop_.Start(std::move(listeners));
+  traffic_ = std::make_unique<TrafficServer>(config_, certificates_.get(), &plugin_set_->chains(),
+                                             &metrics_);
+  if (absl::Status status = traffic_->Serve(sockets); !status.ok()) return status;
+  published_traffic_.store(traffic_.get(), std::memory_order_release);
+  return absl::OkStatus();
 }
 
 // Without a supervisor nobody can take the thread back.
@@ -281,7 +239,8 @@ void Server::Announce() {
       Log(LogLevel::kInfo, "listening {} {}", open.name, open.socket.bound().ToString());
     }
   }
-  Log(LogLevel::kInfo, "serving with {} plugins", plugins_->chains().current()->instances.size());
+  Log(LogLevel::kInfo, "serving with {} plugins",
+      plugin_set_->chains().current()->instances.size());
 }
 
 void Server::Reload() {
@@ -292,14 +251,14 @@ void Server::Reload() {
 bool Server::Drain() {
   const auto start = std::chrono::steady_clock::now();
   health_.Set(Health::State::kDraining);
-  grpc_->SetServing(false);
+  traffic_->BeginDrain();
   Log(LogLevel::kInfo, "drain begins: accepting for {} ms more, then {} ms for live streams",
       config_.drain_delay_ms, config_.drain_timeout_ms);
   plugins_->Stop();
   std::this_thread::sleep_for(std::chrono::milliseconds(config_.drain_delay_ms));
-  traffic_loop_.Stop();
+  traffic_->StopAccepting();
   traffic_sockets_.clear();
-  const bool closed = grpc_->Drain(config_.drain_timeout_ms);
+  const bool closed = traffic_->Drain();
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::steady_clock::now() - start);
   Log(LogLevel::kInfo, "drain ends after {} ms{}", took.count(),

@@ -23,14 +23,12 @@
 #include "host/admin.h"
 #include "host/certificate_store.h"
 #include "host/config.h"
-#include "host/connection_limit.h"
 #include "host/health.h"
 #include "host/http_server.h"
 #include "host/listener.h"
 #include "host/metrics.h"
 #include "host/plugin_supply.h"
-#include "host/stream_environment.h"
-#include "host/transport/grpc_server.h"
+#include "host/traffic.h"
 #include "host/watchdog.h"
 
 namespace callout::host {
@@ -78,9 +76,9 @@ class Server {
   absl::Status BindSocket(const std::string& name, const std::optional<Address>& address,
                           std::vector<OpenSocket>* sockets);
   absl::Status StartHttp();
-  absl::Status StartTransport();
   absl::Status StartTraffic();
-  absl::Status AddMetricsPage();
+  HttpResponse MetricsPage() const;
+  std::vector<prometheus::MetricFamily> CollectMetrics() const;
   HttpResponse PluginsPage() const;
   void WatchHooks();
 
@@ -92,17 +90,16 @@ class Server {
   std::vector<std::string> notes_;  // warnings for Announce
   std::unique_ptr<CertificateStore> certificates_;
   std::optional<Watchdog> watchdog_;
+  const std::shared_ptr<Wake> wake_ = std::make_shared<Wake>();
+  std::unique_ptr<PluginSet> plugin_set_;
   std::unique_ptr<PluginSupply> plugins_;
   std::atomic<const PluginSupply*> published_plugins_{nullptr};  // for the pages' thread
-  std::unique_ptr<StreamEnvironment> environment_;
-  std::shared_ptr<grpc::ServerCredentials> credentials_;
-  ConnectionLimit connection_limit_;
-  std::unique_ptr<GrpcServer> grpc_;
+  std::unique_ptr<Traffic> traffic_;
+  std::atomic<Traffic*> published_traffic_{nullptr};
   std::unique_ptr<HttpServer> http_;
   std::vector<OpenSocket> traffic_sockets_;  // secure, plaintext
   std::vector<OpenSocket> http_sockets_;     // health, admin
-  AcceptLoop traffic_loop_;
-  AcceptLoop http_loop_;  // apart, for health goes on answering during the drain
+  AcceptLoop http_loop_;
 };
 
 }  // namespace callout::host

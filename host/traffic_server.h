@@ -1,0 +1,55 @@
+// Serves streams in this process: the transports, what their streams share, and
+// the loop that accepts their connections.
+//
+//   TrafficServer traffic(config, certificates, &plugin_set.chains(), &metrics);
+//   traffic.Serve(sockets);  …  traffic.StopAccepting();  traffic.Drain();
+#ifndef CALLOUT_HOST_TRAFFIC_SERVER_H_
+#define CALLOUT_HOST_TRAFFIC_SERVER_H_
+
+#include <memory>
+#include <vector>
+
+#include "host/accept_loop.h"
+#include "host/certificate_store.h"
+#include "host/chain.h"
+#include "host/config.h"
+#include "host/connection_limit.h"
+#include "host/metrics.h"
+#include "host/stream_environment.h"
+#include "host/traffic.h"
+#include "host/transport/grpc_server.h"
+
+namespace callout::host {
+
+class TrafficServer final : public Traffic {
+ public:
+  // All outlive it. `certificates` is null if no listener needs one.
+  TrafficServer(const Config& config, CertificateStore* certificates, ChainSource* chains,
+                Metrics* metrics);
+  ~TrafficServer() override;
+
+  absl::Status Serve(const std::vector<TrafficSocket>& sockets) override;
+  void ReloadCertificates() override {}  // the store that was handed in does it
+  void BeginDrain() override;
+  void StopAccepting() override { accept_loop_.Stop(); }
+  bool Drain() override;
+  std::vector<prometheus::MetricFamily> CollectMetrics() override;
+
+ private:
+  absl::Status StartTransport();
+
+  const Config& config_;
+  CertificateStore* const certificates_;
+  ChainSource* const chains_;
+  Metrics* const metrics_;
+  Metrics::Id connections_gauge_ = 0;
+  std::unique_ptr<StreamEnvironment> environment_;
+  std::shared_ptr<grpc::ServerCredentials> credentials_;
+  ConnectionLimit connection_limit_;
+  std::unique_ptr<GrpcServer> grpc_;
+  AcceptLoop accept_loop_;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_TRAFFIC_SERVER_H_
