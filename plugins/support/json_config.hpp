@@ -1,0 +1,138 @@
+// A plugin's configuration as a JSON object of which every key has to be known.
+//
+//   explicit Forwarder(callout::Setup& setup) {
+//     JsonConfig config(setup.config());
+//     port_ = config.integer("port", {.fallback = 80, .min = 1, .max = 65535});
+//     for (const std::string& ip : config.texts("addresses", {})) …
+//     config.done();
+//   }
+//
+// Throws std::invalid_argument with what is wrong and what to do, which, thrown by the
+// constructor of a plugin's class, is why the host says it does not load the plugin.
+// No configuration at all is an object without keys. For one thread.
+#ifndef CALLOUT_PLUGINS_SUPPORT_JSON_CONFIG_HPP_
+#define CALLOUT_PLUGINS_SUPPORT_JSON_CONFIG_HPP_
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace callout::plugins {
+
+class JsonConfig {
+ public:
+  explicit JsonConfig(std::string_view text) : JsonConfig(Parse(text), "") {}
+
+  // The value of `key`, or `fallback`; without one the key is required.
+  std::string text(const std::string& key, std::optional<std::string> fallback = std::nullopt) {
+    const nlohmann::json* value = find(key, fallback.has_value());
+    if (value == nullptr) return *std::move(fallback);
+    return check(value->is_string(), key, *value, "a text")->get<std::string>();
+  }
+  bool boolean(const std::string& key, bool fallback) {
+    const nlohmann::json* value = find(key, true);
+    if (value == nullptr) return fallback;
+    return check(value->is_boolean(), key, *value, "true or false")->get<bool>();
+  }
+  struct Range {
+    std::optional<int64_t> fallback = std::nullopt;
+    int64_t min = 0;
+    int64_t max = INT64_MAX;
+  };
+  int64_t integer(const std::string& key, const Range& range) {
+    const nlohmann::json* value = find(key, range.fallback.has_value());
+    if (value == nullptr) return *range.fallback;
+    const bool fits = value->is_number_integer() && !IsTooLarge(*value) &&
+                      value->get<int64_t>() >= range.min && value->get<int64_t>() <= range.max;
+    return check(
+               fits, key, *value,
+               "an integer from " + std::to_string(range.min) + " to " + std::to_string(range.max))
+        ->get<int64_t>();
+  }
+  std::vector<std::string> texts(const std::string& key,
+                                 std::optional<std::vector<std::string>> fallback = std::nullopt) {
+    const nlohmann::json* value = find(key, fallback.has_value());
+    if (value == nullptr) return *std::move(fallback);
+    bool fits = value->is_array();
+    for (const nlohmann::json& item : *value) fits = fits && item.is_string();
+    return check(fits, key, *value, "a list of texts")->get<std::vector<std::string>>();
+  }
+  // Objects within, to be read (and done) like this one; none if the key is not there.
+  std::vector<JsonConfig> objects(const std::string& key) {
+    const nlohmann::json* value = find(key, true);
+    if (value == nullptr) return {};
+    bool fits = value->is_array();
+    for (const nlohmann::json& item : *value) fits = fits && item.is_object();
+    check(fits, key, *value, "a list of objects");
+    std::vector<JsonConfig> items;
+    for (size_t i = 0; i < value->size(); ++i) {
+      items.push_back(JsonConfig((*value)[i], where_ + key + "[" + std::to_string(i) + "]."));
+    }
+    return items;
+  }
+
+  // A key whose value does not do for a reason of the plugin's own.
+  [[noreturn]] void refuse(const std::string& key, const std::string& reason) const {
+    throw std::invalid_argument("configuration: \"" + where_ + key + "\" " + reason);
+  }
+
+  // To be called once all keys were read.
+  void done() const {
+    for (const auto& [key, value] : object_.items()) {
+      if (is_known(key)) continue;
+      std::string known;
+      for (const std::string& name : known_) known += (known.empty() ? "" : ", ") + name;
+      refuse(key, "is not known; there " + (known.empty() ? "are no keys" : "is: " + known));
+    }
+  }
+
+ private:
+  JsonConfig(nlohmann::json object, std::string where)
+      : object_(std::move(object)), where_(std::move(where)) {}
+
+  static nlohmann::json Parse(std::string_view text) {
+    if (text.empty()) return nlohmann::json::object();
+    try {
+      nlohmann::json value = nlohmann::json::parse(text);
+      if (value.is_object()) return value;
+    } catch (const nlohmann::json::parse_error& error) {
+      throw std::invalid_argument(std::string("configuration: not JSON: ") + error.what());
+    }
+    throw std::invalid_argument("configuration: not a JSON object, which begins with {");
+  }
+  static bool IsTooLarge(const nlohmann::json& value) {
+    return value.is_number_unsigned() && value.get<uint64_t>() > uint64_t{INT64_MAX};
+  }
+
+  const nlohmann::json* find(const std::string& key, bool optional) {
+    known_.push_back(key);
+    const auto found = object_.find(key);
+    if (found != object_.end()) return &*found;
+    if (!optional) refuse(key, "is missing");
+    return nullptr;
+  }
+  const nlohmann::json* check(bool fits, const std::string& key, const nlohmann::json& value,
+                              const std::string& wanted) const {
+    if (!fits) refuse(key, "must be " + wanted + ", not " + value.dump());
+    return &value;
+  }
+  bool is_known(const std::string& key) const {
+    for (const std::string& name : known_) {
+      if (name == key) return true;
+    }
+    return false;
+  }
+
+  nlohmann::json object_;
+  std::string where_;  // "providers[0]." before the keys of an object within
+  std::vector<std::string> known_;
+};
+
+}  // namespace callout::plugins
+
+#endif  // CALLOUT_PLUGINS_SUPPORT_JSON_CONFIG_HPP_

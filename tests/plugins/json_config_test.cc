@@ -1,0 +1,79 @@
+// plugins/support/json_config.hpp.
+#include "support/json_config.hpp"
+
+#include <gmock/gmock.h>
+
+#include <functional>
+
+namespace callout::plugins {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+std::string ErrorOf(const std::string& text, const std::function<void(JsonConfig&)>& read) {
+  try {
+    JsonConfig config(text);
+    read(config);
+    config.done();
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(JsonConfigTest, ReadsWhatIsThere) {
+  JsonConfig config(R"({"t": "x", "b": true, "i": -3, "l": ["a", "b"], "o": [{"t": "y"}]})");
+  EXPECT_EQ(config.text("t"), "x");
+  EXPECT_TRUE(config.boolean("b", false));
+  EXPECT_EQ(config.integer("i", {.min = -3}), -3);
+  EXPECT_THAT(config.texts("l"), ElementsAre("a", "b"));
+  std::vector<JsonConfig> objects = config.objects("o");
+  ASSERT_EQ(objects.size(), 1u);
+  EXPECT_EQ(objects[0].text("t"), "y");
+  objects[0].done();
+  config.done();
+}
+
+TEST(JsonConfigTest, FallsBackWhereAKeyIsNotThere) {
+  JsonConfig config("");
+  EXPECT_EQ(config.text("t", "x"), "x");
+  EXPECT_TRUE(config.boolean("b", true));
+  EXPECT_EQ(config.integer("i", {.fallback = 7}), 7);
+  EXPECT_THAT(config.texts("l", {{"a"}}), ElementsAre("a"));
+  EXPECT_THAT(config.objects("o"), IsEmpty());
+  config.done();
+}
+
+TEST(JsonConfigTest, SaysWhatIsWrong) {
+  const auto text = [](JsonConfig& config) { config.text("a"); };
+  const auto integer = [](JsonConfig& config) { config.integer("a", {.min = 1, .max = 9}); };
+  const auto inner = [](JsonConfig& config) {
+    for (JsonConfig& item : config.objects("a")) {
+      item.text("t", "");
+      item.done();
+    }
+  };
+  const std::string prefix = "configuration: ";
+  EXPECT_EQ(ErrorOf("{}", text), prefix + R"("a" is missing)");
+  EXPECT_EQ(ErrorOf(R"({"a": 1})", text), prefix + R"("a" must be a text, not 1)");
+  EXPECT_EQ(ErrorOf(R"({"a": "x", "b": 1})", text), prefix + R"("b" is not known; there is: a)");
+  EXPECT_EQ(ErrorOf(R"({"b": 1})", [](JsonConfig&) {}),
+            prefix + R"("b" is not known; there are no keys)");
+  for (const char* value : {"0", "10", "1.5", "\"5\"", "18446744073709551615"}) {
+    EXPECT_EQ(ErrorOf(std::string("{\"a\": ") + value + "}", integer),
+              prefix + "\"a\" must be an integer from 1 to 9, not " + value);
+  }
+  EXPECT_EQ(ErrorOf(R"({"a": [1]})", [](JsonConfig& config) { config.texts("a"); }),
+            prefix + R"("a" must be a list of texts, not [1])");
+  EXPECT_EQ(ErrorOf(R"({"a": 1})", [](JsonConfig& config) { config.boolean("a", true); }),
+            prefix + R"("a" must be true or false, not 1)");
+  EXPECT_EQ(ErrorOf(R"({"a": {}})", inner), prefix + R"("a" must be a list of objects, not {})");
+  EXPECT_EQ(ErrorOf(R"({"a": [{}, {"x": 1}]})", inner),
+            prefix + R"("a[1].x" is not known; there is: t)");
+  EXPECT_EQ(ErrorOf("[]", text), prefix + "not a JSON object, which begins with {");
+  EXPECT_THAT(ErrorOf("{", text), ::testing::StartsWith(prefix + "not JSON: "));
+}
+
+}  // namespace
+}  // namespace callout::plugins
