@@ -10,7 +10,6 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -19,6 +18,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "host/owned_fd.h"
 
 namespace callout::host {
 namespace {
@@ -70,28 +70,18 @@ absl::Status BadFile(const char* what, const std::string& path, const std::strin
 
 absl::StatusOr<std::string> ReadFile(const char* what, const std::string& path) {
   // Non-blocking, or opening a pipe without a writer would wait for one.
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return FileError(what, path, errno);
+  const OwnedFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (file.get() < 0) return FileError(what, path, errno);
   struct stat status;
-  if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
-    close(fd);
+  if (fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
     return BadFile(what, path, "is not a regular file");
   }
-  std::string text(kPemBytesMax + 1, '\0');
-  size_t size = 0;
-  ssize_t got = 0;
-  do {
-    got = read(fd, text.data() + size, text.size() - size);
-    if (got > 0) size += static_cast<size_t>(got);
-  } while ((got > 0 && size < text.size()) || (got < 0 && errno == EINTR));
-  const int error = got < 0 ? errno : 0;
-  close(fd);
-  if (error != 0) return FileError(what, path, error);
-  if (size == 0) return BadFile(what, path, "is empty");
-  if (size > kPemBytesMax) {
+  std::string text;
+  if (!ReadToEnd(file.get(), kPemBytesMax + 1, &text)) return FileError(what, path, errno);
+  if (text.empty()) return BadFile(what, path, "is empty");
+  if (text.size() > kPemBytesMax) {
     return BadFile(what, path, fmt::format("has more than {} bytes", kPemBytesMax));
   }
-  text.resize(size);
   return text;
 }
 

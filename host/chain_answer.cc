@@ -118,7 +118,6 @@ void ChainAnswer::Merge(const Answer& answer, const AnswerView& view) {
   if (body_counts && view.body_mutation != AnswerView::Body::kUnchanged) {
     merged_->body_mutation = view.body_mutation;
     merged_->body = view.body;
-    merged_->end_of_stream = view.end_of_stream;
   }
   CollectRest(answer, &merged_->common_rest, &merged_->rest);
 }

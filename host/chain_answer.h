@@ -32,7 +32,6 @@ struct MergedAnswer {
   bool clear_route_cache = false;
   AnswerView::Body body_mutation = AnswerView::Body::kUnchanged;
   std::string_view body;
-  bool end_of_stream = false;
   std::string common_rest;  // unknown records of CommonResponse
   std::string rest;         // and of what is around it
 };

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
+#include "host/option_kinds.h"
 #include "host/plugin_options.h"
 
 namespace callout::host {
@@ -41,30 +41,6 @@ struct Draft {
 };
 
 using Set = std::function<absl::Status(const std::string&)>;
-
-absl::Status Expected(std::string_view what) {
-  return absl::InvalidArgumentError(fmt::format("expected {}", what));
-}
-
-template <class Number>
-Set ToNumber(uint64_t min, uint64_t max, Number* target) {
-  return [=](const std::string& text) {
-    uint64_t value = 0;
-    // SimpleAtoi would take " 1" and "+1" as well.
-    if (text.find_first_not_of("0123456789") != std::string::npos ||
-        !absl::SimpleAtoi(text, &value) || value < min || value > max) {
-      return Expected(fmt::format("a whole number from {} to {}", min, max));
-    }
-    *target = static_cast<Number>(value);
-    return absl::OkStatus();
-  };
-}
-
-Set ToSwitch(bool* target) {
-  return [target](const std::string& text) {
-    return absl::SimpleAtob(text, target) ? absl::OkStatus() : Expected("true or false");
-  };
-}
 
 Set ToText(std::string* target) {
   return [target](const std::string& text) {
@@ -108,26 +84,6 @@ absl::Status SetDefaultIp(const std::string& text, std::string* ip) {
   *ip = bare_ipv6 ? fmt::format("[{}]", text) : text;
   const bool is_ip = !text.starts_with("unix:") && ParseAddress(*ip + ":0").ok();
   return is_ip ? absl::OkStatus() : Expected("an IP address such as 0.0.0.0, 127.0.0.1 or ::");
-}
-
-template <class Number>
-OptionSet::Option NumberOption(const char* name, const char* group, const char* value, uint64_t min,
-                               uint64_t max, Number* target, const char* help) {
-  return {.name = name,
-          .group = group,
-          .value = value,
-          .default_text = fmt::format("{}", *target),
-          .help = help,
-          .set = ToNumber(min, max, target)};
-}
-
-OptionSet::Option Switch(const char* name, const char* group, bool* target, const char* help) {
-  return {.name = name,
-          .group = group,
-          .value = "",
-          .default_text = "",
-          .help = help,
-          .set = ToSwitch(target)};
 }
 
 // Makes the process do something else than serve.

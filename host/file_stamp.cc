@@ -5,13 +5,13 @@
 #include <fmt/format.h>
 #include <openssl/evp.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
+#include "host/owned_fd.h"
 
 namespace callout::host {
 namespace {
@@ -28,21 +28,6 @@ FileStamp StampOf(int fd) {
   struct stat status;
   return fstat(fd, &status) == 0 ? ToStamp(status) : FileStamp();
 }
-
-class OpenFile {
- public:
-  explicit OpenFile(const std::string& path)
-      : fd_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)) {}
-  ~OpenFile() {
-    if (fd_ >= 0) close(fd_);
-  }
-  OpenFile(const OpenFile&) = delete;
-  OpenFile& operator=(const OpenFile&) = delete;
-  int fd() const { return fd_; }
-
- private:
-  const int fd_;
-};
 
 absl::Status CannotRead(const std::string& path, int error) {
   return absl::InvalidArgumentError(fmt::format("cannot read {}: {}", path, strerror(error)));
@@ -61,23 +46,19 @@ FileStamp StampOf(const std::string& path) {
 
 absl::StatusOr<std::string> ReadUnchanged(const std::string& path, const FileStamp& stamp,
                                           size_t bytes_max) {
-  const OpenFile file(path);
-  if (file.fd() < 0) return errno == ENOENT ? Changing(path) : CannotRead(path, errno);
-  if (StampOf(file.fd()) != stamp) return Changing(path);
+  const OwnedFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+  if (file.get() < 0) return errno == ENOENT ? Changing(path) : CannotRead(path, errno);
+  if (StampOf(file.get()) != stamp) return Changing(path);
   if (static_cast<uint64_t>(stamp.size) > bytes_max) {
     return absl::InvalidArgumentError(
         fmt::format("{} has {} bytes; at most {} are taken", path, stamp.size, bytes_max));
   }
-  std::string bytes(static_cast<size_t>(stamp.size), '\0');
-  for (size_t at = 0; at < bytes.size();) {
-    const ssize_t got = read(file.fd(), bytes.data() + at, bytes.size() - at);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return CannotRead(path, errno);
-    if (got == 0) return Changing(path);
-    at += static_cast<size_t>(got);
-  }
-  return StampOf(file.fd()) == stamp ? absl::StatusOr<std::string>(std::move(bytes))
-                                     : Changing(path);
+  std::string bytes;
+  const auto size = static_cast<size_t>(stamp.size);
+  if (!ReadToEnd(file.get(), size, &bytes)) return CannotRead(path, errno);
+  if (bytes.size() != size) return Changing(path);
+  return StampOf(file.get()) == stamp ? absl::StatusOr<std::string>(std::move(bytes))
+                                      : Changing(path);
 }
 
 std::string Sha256(const std::string& bytes) {

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <openssl/ssl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -24,6 +23,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "host/owned_fd.h"
+
 namespace callout::host {
 namespace {
 
@@ -39,22 +40,6 @@ using TlsStream = beast::ssl_stream<PlainStream>;
 // What a client may go on sending after an error before it is cut off.
 constexpr size_t kDiscardBytesMax = 1 << 20;
 constexpr size_t kReadBytes = 4096;
-
-// A descriptor on its way to the server's thread, which it may not reach.
-class OwnedFd {
- public:
-  explicit OwnedFd(int fd) : fd_(fd) {}
-  OwnedFd(OwnedFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  OwnedFd& operator=(OwnedFd&&) = delete;
-  ~OwnedFd() {
-    if (fd_ >= 0) close(fd_);
-  }
-  int get() const { return fd_; }
-  void Release() { fd_ = -1; }
-
- private:
-  int fd_;
-};
 
 struct Listener {
   HttpHandler handler;

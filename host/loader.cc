@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <link.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <boost/dll/shared_library.hpp>
@@ -23,6 +22,7 @@
 #include "host/elf_image.h"
 #include "host/elf_preflight.h"
 #include "host/log.h"
+#include "host/owned_fd.h"
 
 namespace callout::host {
 
@@ -63,20 +63,6 @@ absl::Status Failed(std::string_view path, const absl::Status& reason) {
 
 // --- Reading the file ---
 
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  const int fd_;
-};
-
 absl::Status CannotRead(int error) {
   const char* remedy = error == ENOENT || error == ENOTDIR ? "check the path"
                                                            : "see that the host's user may read it";
@@ -89,7 +75,7 @@ absl::StatusOr<PluginFile> ReadPluginFile(const std::string& path) {
     return absl::InvalidArgumentError("the path holds a NUL; check the path");
   }
   // Non-blocking, so that opening a FIFO returns.
-  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  const OwnedFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat info = {};
   if (file.get() < 0 || fstat(file.get(), &info) != 0) return CannotRead(errno);
   if (S_ISDIR(info.st_mode)) {
@@ -104,16 +90,10 @@ absl::StatusOr<PluginFile> ReadPluginFile(const std::string& path) {
   }
   PluginFile read;
   read.identity = {info.st_dev, info.st_ino};
-  read.bytes.resize(static_cast<size_t>(info.st_size));
-  size_t size = 0;
-  while (size < read.bytes.size()) {
-    const ssize_t count = ::read(file.get(), read.bytes.data() + size, read.bytes.size() - size);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return CannotRead(errno);
-    if (count == 0) break;  // it shrank: the image is found to be truncated
-    size += static_cast<size_t>(count);
+  // Fewer bytes than its size if it shrinks: the image is found to be truncated.
+  if (!ReadToEnd(file.get(), static_cast<size_t>(info.st_size), &read.bytes)) {
+    return CannotRead(errno);
   }
-  read.bytes.resize(size);
   return read;
 }
 

@@ -3,12 +3,10 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <limits>
-#include <string_view>
-#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
+#include "host/option_kinds.h"
 
 namespace callout::host {
 namespace {
@@ -18,24 +16,10 @@ constexpr char kGroup[] = "Reload";
 constexpr uint64_t kGenerationsMax = 1'000'000;
 constexpr uint64_t kGuardCallsMax = 1'000'000;
 
-absl::Status Expected(std::string_view what) {
-  return absl::InvalidArgumentError(fmt::format("expected {}", what));
-}
-
-bool ToNumber(std::string_view text, uint64_t max, uint64_t* value) {
-  // SimpleAtoi would take " 1" and "+1" as well.
-  return text.find_first_not_of("0123456789") == std::string_view::npos &&
-         absl::SimpleAtoi({text.data(), text.size()}, value) && *value <= max;
-}
-
 absl::Status SetDirectory(const std::string& text, std::vector<std::string>* directories) {
   if (text.empty()) return Expected("a directory");
   directories->push_back(text);
   return absl::OkStatus();
-}
-
-absl::Status SetSwitch(const std::string& text, bool* value) {
-  return absl::SimpleAtob(text, value) ? absl::OkStatus() : Expected("true or false");
 }
 
 absl::Status SetRequire(const std::string& text, RequirePlugins* require) {
@@ -51,22 +35,14 @@ absl::Status SetRequire(const std::string& text, RequirePlugins* require) {
   return absl::OkStatus();
 }
 
-absl::Status SetGenerations(const std::string& text, size_t* generations) {
-  uint64_t value = 0;
-  if (!ToNumber(text, kGenerationsMax, &value) || value == 0) {
-    return Expected(fmt::format("a whole number from 1 to {}", kGenerationsMax));
-  }
-  *generations = value;
-  return absl::OkStatus();
-}
-
 // "0.5/100"
 absl::Status SetGuard(const std::string& text, ReloadGuard* guard) {
   const size_t slash = text.find('/');
   double rate = 0;
   uint64_t calls = 0;
   if (slash == std::string::npos || !absl::SimpleAtod(text.substr(0, slash), &rate) ||
-      !(rate >= 0 && rate <= 1) || !ToNumber(text.substr(slash + 1), kGuardCallsMax, &calls)) {
+      !(rate >= 0 && rate <= 1) ||
+      !ParseNumber(text.substr(slash + 1), 0, kGuardCallsMax, &calls)) {
     return Expected(
         fmt::format("RATE/CALLS with a rate from 0 to 1 and a whole number up to {}, "
                     "such as 0.5/100; /0 for no guard",
@@ -79,12 +55,12 @@ absl::Status SetGuard(const std::string& text, ReloadGuard* guard) {
 }  // namespace
 
 void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
-  const auto add = [&](const char* name, const char* value, std::string default_text,
+  const auto add = [&](const char* name, const char* value, const char* default_text,
                        const char* help, bool repeatable, auto set, auto* target) {
     options->Add({.name = name,
                   .group = kGroup,
                   .value = value,
-                  .default_text = std::move(default_text),
+                  .default_text = default_text,
                   .help = help,
                   .repeatable = repeatable,
                   .set = [=](const std::string& text) { return set(text, target); }});
@@ -93,14 +69,14 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
       "Every *.so in it is a plugin, in lexical order, with NAME.config and NAME.settings beside "
       "it; followed as they come, change and go",
       true, SetDirectory, &config->directories);
-  add("watch_plugins", "", "", "Follow changes of the files of --plugin as well", false, SetSwitch,
-      &config->watch_plugins);
+  options->Add(Switch("watch_plugins", kGroup, &config->watch_plugins,
+                      "Follow changes of the files of --plugin as well"));
   add("require_plugins", "WHICH", "auto",
       "Which plugins must load at the start: all, none, or auto for those of --plugin", false,
       SetRequire, &config->require_plugins);
-  add("max_generations", "FILES", fmt::format("{}", config->generations_max),
-      "Plugin files loaded in the life of a process, for none can be unloaded", false,
-      SetGenerations, &config->generations_max);
+  options->Add(
+      NumberOption("max_generations", kGroup, "FILES", 1, kGenerationsMax, &config->generations_max,
+                   "Plugin files loaded in the life of a process, for none can be unloaded"));
   add("reload_guard", "RATE/CALLS", "0.5/100",
       "Take a new version back if more of its first calls fail. /0: never", false, SetGuard,
       &config->guard);

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/status/status.h"
+#include "host/answer.h"
 #include "host/log.h"
 
 namespace callout::host {
@@ -18,13 +19,6 @@ absl::Status Wrong(std::string_view key, const Json& found, std::string_view exp
   return absl::InvalidArgumentError(fmt::format(
       "key \"{}\" is {}; expected {}", EscapeControls(key),
       found.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 100), expected));
-}
-
-std::string ToLower(std::string text) {
-  for (char& c : text) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-  }
-  return text;
 }
 
 absl::Status ReadBool(std::string_view key, const Json& value, bool* out) {
@@ -51,7 +45,7 @@ absl::Status ReadTexts(std::string_view key, const Json& value, bool lower_case,
   for (const Json& item : value) {
     if (!item.is_string()) return Wrong(key, item, "a string");
     std::string text = item.get<std::string>();
-    out->push_back(lower_case ? ToLower(std::move(text)) : std::move(text));
+    out->push_back(lower_case ? ToLowerAscii(text) : std::move(text));
   }
   return absl::OkStatus();
 }
