@@ -38,7 +38,7 @@ TEST(OwnedFdTest, StaysOpenOnceReleased) {
 
 TEST(ReadToEndTest, ReadsNoMoreThanItMay) {
   const TempDir directory;
-  const std::string path = directory.path() + "/file";
+  const std::string path = directory.Path("file");
   std::ofstream(path) << "12345";
   for (const auto& [max, expected] :
        {std::pair<size_t, std::string>{4, "1234"}, {5, "12345"}, {6, "12345"}, {0, ""}}) {
