@@ -42,13 +42,6 @@ struct Draft {
 
 using Set = std::function<absl::Status(const std::string&)>;
 
-Set ToText(std::string* target) {
-  return [target](const std::string& text) {
-    *target = text;
-    return absl::OkStatus();
-  };
-}
-
 Set ToAddress(std::string* target) {
   return [target](const std::string& text) {
     *target = text;
@@ -154,12 +147,7 @@ void AddListenerOptions(Draft* draft, OptionSet* options) {
 
 void AddTlsOptions(Draft* draft, OptionSet* options) {
   const auto add = [&](const char* name, std::string* target, const char* help) {
-    options->Add({.name = name,
-                  .group = kTls,
-                  .value = "FILE",
-                  .default_text = "",
-                  .help = help,
-                  .set = ToText(target)});
+    options->Add(TextOption(name, kTls, "FILE", target, help));
   };
   add("cert_chain_path", &draft->config.cert_chain_path,
       "Certificate chain, PEM; without one it is self-signed. Read again when it changes");

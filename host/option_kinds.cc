@@ -14,6 +14,19 @@ bool ParseNumber(std::string_view text, uint64_t min, uint64_t max, uint64_t* va
          absl::SimpleAtoi({text.data(), text.size()}, value) && *value >= min && *value <= max;
 }
 
+OptionSet::Option TextOption(const char* name, const char* group, const char* value,
+                             std::string* target, const char* help) {
+  return {.name = name,
+          .group = group,
+          .value = value,
+          .default_text = "",
+          .help = help,
+          .set = [target](const std::string& text) {
+            *target = text;
+            return absl::OkStatus();
+          }};
+}
+
 OptionSet::Option Switch(const char* name, const char* group, bool* target, const char* help) {
   return {.name = name,
           .group = group,

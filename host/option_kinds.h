@@ -1,4 +1,4 @@
-// The kinds of options that several groups of them have: numbers and switches.
+// The kinds of options that several groups of them have: numbers, texts and switches.
 //
 //   options->Add(NumberOption("max_deferred", "Calls", "CALLS", 0, INT_MAX, &limit, "…"));
 //
@@ -41,6 +41,10 @@ OptionSet::Option NumberOption(const char* name, const char* group, const char* 
             return absl::OkStatus();
           }};
 }
+
+// Taken as it stands.
+OptionSet::Option TextOption(const char* name, const char* group, const char* value,
+                             std::string* target, const char* help);
 
 // Off unless given.
 OptionSet::Option Switch(const char* name, const char* group, bool* target, const char* help);

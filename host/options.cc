@@ -36,6 +36,11 @@ std::string WithUnderscores(const std::string& argument) {
   return result;
 }
 
+// What CLI11 calls an option.
+std::string NameOf(const OptionSet::Option& option) {
+  return option.positional ? option.name : "--" + option.name;
+}
+
 // Every option as CLI11's, each value of it kept as the text it is.
 std::unique_ptr<CLI::App> MakeApp(const std::string& program, const std::string& description,
                                   const std::vector<OptionSet::Option>& options) {
@@ -43,7 +48,7 @@ std::unique_ptr<CLI::App> MakeApp(const std::string& program, const std::string&
   app->set_help_flag();
   app->get_formatter()->column_width(44);
   for (const OptionSet::Option& option : options) {
-    const std::string name = "--" + option.name;
+    const std::string name = NameOf(option);
     if (option.value.empty()) {
       app->add_flag(name)->description(option.help)->group(option.group);
       continue;
@@ -113,8 +118,10 @@ absl::StatusOr<OptionSet::Values> OptionSet::ReadCommandLine(int argc,
   }
   Values values;
   for (const Option& option : options_) {
-    for (const std::string& text : app->get_option("--" + option.name)->results()) {
-      values[option.name].push_back({fmt::format("--{}={}", option.name, Quoted(text)), text});
+    for (const std::string& text : app->get_option(NameOf(option))->results()) {
+      std::string source = option.positional ? fmt::format("{} {}", option.value, Quoted(text))
+                                             : fmt::format("--{}={}", option.name, Quoted(text));
+      values[option.name].push_back({std::move(source), text});
     }
   }
   return values;

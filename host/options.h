@@ -40,6 +40,7 @@ class OptionSet {
     std::string help;
     bool repeatable = false;
     bool command_line_only = false;
+    bool positional = false;  // stands on the command line without its name
     // Told each value. A switch gets "true" or "false". An error says what was
     // found and what is expected; the source and the value are put before it.
     std::function<absl::Status(const std::string& value)> set;
@@ -61,7 +62,7 @@ class OptionSet {
 
  private:
   struct Value {
-    std::string source;  // "--x=1", "CALLOUT_X=1", "FILE: x = 1"
+    std::string source;  // "--x=1", "VALUE 1", "CALLOUT_X=1", "FILE: x = 1"
     std::string text;
   };
   using Values = std::map<std::string, std::vector<Value>>;  // by option name

@@ -3,14 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "host/status_text.h"
+#include "host/text_file.h"
 
 namespace callout::host {
 namespace {
@@ -47,28 +45,9 @@ std::string FileNameWithoutSo(std::string_view path) {
   return std::string(name);
 }
 
-absl::StatusOr<std::string> ReadPluginFile(const std::string& path) {
-  errno = 0;
-  std::ifstream stream(path, std::ios::binary);
-  std::string text;
-  if (stream) {
-    text.resize(kPluginFileBytesMax + 1);
-    stream.read(text.data(), static_cast<std::streamsize>(text.size()));
-    text.resize(static_cast<size_t>(stream.gcount()));
-  }
-  if (!stream.is_open() || stream.bad()) {
-    return absl::InvalidArgumentError(fmt::format("cannot read {}: {}", path, strerror(errno)));
-  }
-  if (text.size() > kPluginFileBytesMax) {
-    return absl::InvalidArgumentError(
-        fmt::format("{} has more than {} bytes", path, kPluginFileBytesMax));
-  }
-  return text;
-}
-
 // "TEXT" or "@FILE".
 absl::StatusOr<std::string> TextOrFile(const std::string& value) {
-  return value.starts_with('@') ? ReadPluginFile(value.substr(1)) : value;
+  return value.starts_with('@') ? ReadTextFile(value.substr(1), kPluginFileBytesMax) : value;
 }
 
 absl::Status Prefixed(const std::string& prefix, const absl::Status& status) {

@@ -1,0 +1,93 @@
+// callout-client: sends messages to an ext_proc server and prints its answers.
+// Answers go to standard output, everything else to standard error.
+#include <google/protobuf/stubs/logging.h>
+#include <grpc/support/log.h>
+
+#include <cstdio>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "host/client/client_options.h"
+#include "host/client/messages.h"
+#include "host/client/process_call.h"
+#include "host/log.h"
+#include "host/status_text.h"
+
+namespace callout::host {
+namespace {
+
+enum ExitCode { kAnswered = 0, kRpcFailed = 1, kBadUsage = 2, kNoConnection = 3, kUnanswered = 4 };
+
+void Say(const std::string& text) {
+  fprintf(stderr, "callout-client: %s\n", EscapeControls(text).c_str());
+}
+
+absl::StatusOr<std::vector<ProcessingRequest>> ReadMessages(const ClientConfig& config) {
+  if (config.data.empty()) {
+    Say(std::string("no --data, sending ") + kDefaultMessage);
+    return ParseMessages(kDefaultMessage);
+  }
+  std::vector<ProcessingRequest> all;
+  for (const ClientConfig::Data& data : config.data) {
+    absl::StatusOr<std::vector<ProcessingRequest>> messages = ParseMessages(data.text);
+    if (!messages.ok()) {
+      return absl::InvalidArgumentError(data.source + ": " +
+                                        std::string(MessageOf(messages.status())));
+    }
+    for (ProcessingRequest& message : *messages) all.push_back(std::move(message));
+  }
+  return all;
+}
+
+void PrintLine(const std::string& text) {
+  printf("%s\n", text.c_str());
+  fflush(stdout);  // for who reads along
+}
+
+ExitCode Report(const ClientConfig& config, const std::vector<ProcessingRequest>& messages,
+                const CallOutcome& outcome) {
+  if (!outcome.connected) {
+    Say("cannot connect to " + config.address + ": " + outcome.error);
+    return kNoConnection;
+  }
+  if (!outcome.error.empty()) {
+    Say("the stream ended with " + outcome.error);
+    return kRpcFailed;
+  }
+  if (outcome.immediate || outcome.answers >= AnswersDue(messages)) return kAnswered;
+  Say("the stream ended after " + std::to_string(outcome.answers) + " answers to " +
+      std::to_string(messages.size()) + " messages");
+  return kUnanswered;
+}
+
+ExitCode Main(int argc, const char* const* argv) {
+  absl::StatusOr<ClientConfig> config = ParseClientConfig(argc, argv);
+  if (!config.ok()) {
+    Say(std::string(MessageOf(config.status())));
+    return kBadUsage;
+  }
+  if (!config->print.empty()) {
+    printf("%s", config->print.c_str());
+    return kAnswered;
+  }
+  absl::StatusOr<std::vector<ProcessingRequest>> messages = ReadMessages(*config);
+  if (!messages.ok()) {
+    Say(std::string(MessageOf(messages.status())));
+    return kBadUsage;
+  }
+  const CallOutcome outcome = CallProcess(
+      *config, *messages, [](const ProcessingResponse& answer) { PrintLine(PrintAnswer(answer)); });
+  return Report(*config, *messages, outcome);
+}
+
+}  // namespace
+}  // namespace callout::host
+
+int main(int argc, char** argv) {
+  // Both write to standard error what is said here in better words.
+  gpr_set_log_function([](gpr_log_func_args*) {});
+  google::protobuf::SetLogHandler(nullptr);
+  return callout::host::Main(argc, argv);
+}

@@ -1,0 +1,79 @@
+#include "host/client/messages.h"
+
+#include <fmt/format.h>
+#include <google/protobuf/util/json_util.h>
+
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+namespace callout::host {
+namespace {
+
+using envoy::extensions::filters::http::ext_proc::v3::ProcessingMode;
+using nlohmann::json;
+
+// "[json.exception.parse_error.101] parse error at line 1, column 3: …" without
+// the library's number.
+std::string ReasonOf(const json::exception& error) {
+  const std::string_view text = error.what();
+  const size_t end = text.find("] ");
+  return std::string(end == std::string_view::npos ? text : text.substr(end + 2));
+}
+
+absl::StatusOr<ProcessingRequest> ParseMessage(const json& value, size_t number) {
+  ProcessingRequest message;
+  const google::protobuf::util::Status status =
+      google::protobuf::util::JsonStringToMessage(value.dump(), &message);
+  if (status.ok()) return message;
+  return absl::InvalidArgumentError(
+      fmt::format("message {} is no ProcessingRequest: {}", number,
+                  std::string_view(status.message().data(), status.message().size())));
+}
+
+bool IsFullDuplex(ProcessingMode::BodySendMode mode) {
+  return mode == ProcessingMode::FULL_DUPLEX_STREAMED;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<ProcessingRequest>> ParseMessages(const std::string& text) {
+  json parsed;
+  try {
+    parsed = json::parse(text);
+    if (!parsed.is_array()) parsed = json::array({parsed});
+    std::vector<ProcessingRequest> messages;
+    for (const json& value : parsed) {
+      absl::StatusOr<ProcessingRequest> message = ParseMessage(value, messages.size() + 1);
+      if (!message.ok()) return message.status();
+      messages.push_back(*std::move(message));
+    }
+    return messages;
+  } catch (const json::exception& error) {
+    return absl::InvalidArgumentError(fmt::format("no JSON: {}", ReasonOf(error)));
+  }
+}
+
+std::string PrintAnswer(const ProcessingResponse& answer) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  std::string text;
+  const auto status = google::protobuf::util::MessageToJsonString(answer, &text, options);
+  if (status.ok()) return text;
+  // An Any of a type that is not linked in, say. The text form can show everything.
+  return json{{"text", answer.ShortDebugString()}}.dump(-1, ' ', false,
+                                                        json::error_handler_t::replace);
+}
+
+size_t AnswersDue(const std::vector<ProcessingRequest>& messages) {
+  size_t due = 0;
+  if (messages.empty()) return due;
+  const auto& config = messages.front().protocol_config();
+  for (const ProcessingRequest& message : messages) {
+    const bool chunk = (message.has_request_body() && IsFullDuplex(config.request_body_mode())) ||
+                       (message.has_response_body() && IsFullDuplex(config.response_body_mode()));
+    if (!message.observability_mode() && !chunk) ++due;
+  }
+  return due;
+}
+
+}  // namespace callout::host

@@ -1,0 +1,39 @@
+// ProcessingRequests and ProcessingResponses as protobuf JSON: names of fields as in
+// the .proto (lowerCamelCase is read too), bytes such as raw_value in base64.
+// Functions without state.
+#ifndef CALLOUT_HOST_CLIENT_MESSAGES_H_
+#define CALLOUT_HOST_CLIENT_MESSAGES_H_
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "envoy/service/ext_proc/v3/external_processor.pb.h"
+
+namespace callout::host {
+
+using envoy::service::ext_proc::v3::ProcessingRequest;
+using envoy::service::ext_proc::v3::ProcessingResponse;
+
+// What is sent if nothing is given.
+inline constexpr char kDefaultMessage[] =
+    R"({"request_headers": {"headers": {"headers": [)"
+    R"({"key": ":method", "value": "GET"}, {"key": ":scheme", "value": "https"}, )"
+    R"({"key": ":authority", "value": "callout.example"}, {"key": ":path", "value": "/"}]}, )"
+    R"("end_of_stream": true}})";
+
+// `json` is one object or an array of them. INVALID_ARGUMENT says what is wrong
+// and where: line and column, or which message and field.
+absl::StatusOr<std::vector<ProcessingRequest>> ParseMessages(const std::string& json);
+
+// One line, without its end.
+std::string PrintAnswer(const ProcessingResponse& answer);
+
+// How many answers the protocol asks for: none in observability mode, and none in
+// particular for the chunks of a body in FULL_DUPLEX_STREAMED.
+size_t AnswersDue(const std::vector<ProcessingRequest>& messages);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_CLIENT_MESSAGES_H_

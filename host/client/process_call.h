@@ -1,0 +1,30 @@
+// One Process RPC from beginning to end.
+#ifndef CALLOUT_HOST_CLIENT_PROCESS_CALL_H_
+#define CALLOUT_HOST_CLIENT_PROCESS_CALL_H_
+
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "host/client/client_options.h"
+#include "host/client/messages.h"
+
+namespace callout::host {
+
+struct CallOutcome {
+  bool connected = false;
+  std::string error;       // "PERMISSION_DENIED: Callout DENIED."; "": the RPC ended well
+  size_t answers = 0;      // of all kinds
+  bool immediate = false;  // an immediate response was among them
+};
+
+// Connects (trying again for `wait_ms`), sends `messages` one after the other without waiting,
+// gives every answer to `take` as it comes, and returns when the RPC has ended: `timeout_ms` at
+// most. `take` is called on the caller's thread.
+CallOutcome CallProcess(const ClientConfig& config, const std::vector<ProcessingRequest>& messages,
+                        const std::function<void(const ProcessingResponse&)>& take);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_CLIENT_PROCESS_CALL_H_
