@@ -1,0 +1,149 @@
+// What `meson install` puts down is enough to write a plugin anywhere: four ways to
+// build one, and each result runs in the installed host and answers the installed
+// client. The files are put below another root than they were configured for, as
+// packages do, so that nothing may depend on where they lie.
+#include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "child_process.h"
+#include "tests/host/sockets.h"
+
+namespace callout::tests {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+struct Finished {
+  int exit_status;
+  std::string output;
+};
+
+// `commands` by the shell, with what is installed to be found.
+Finished Shell(const std::string& folder, const std::string& prefix, const std::string& commands) {
+  ChildProcess shell({"/usr/bin/env", "PKG_CONFIG_PATH=" + prefix + "/share/pkgconfig",
+                      "PREFIX=" + prefix, "/bin/bash", "-euc", "cd '" + folder + "'\n" + commands});
+  const int status = shell.AwaitEnd();
+  return {status, shell.Output()};
+}
+
+bool Has(const std::string& program) {
+  return Shell("/", "", "command -v " + program).exit_status == 0;
+}
+
+class Installed : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    root_ = std::make_unique<host::TempDir>();
+    const Finished installed =
+        Shell("/", "",
+              "DESTDIR='" + root_->Path("") +
+                  "' meson install --quiet --no-rebuild -C '" CALLOUT_BUILD_ROOT "'");
+    ASSERT_EQ(installed.exit_status, 0) << installed.output;
+    for (const auto& file : fs::recursive_directory_iterator(root_->Path(""))) {
+      if (file.path().filename() == "callout-host") {
+        prefix_ = file.path().parent_path().parent_path();
+      }
+    }
+    ASSERT_NE(prefix_, "");
+  }
+  static void TearDownTestSuite() { root_.reset(); }
+
+  void SetUp() override {
+    for (const char* file : {"stamp.cc", "meson.build", "CMakeLists.txt"}) {
+      fs::copy_file(std::string(CALLOUT_SOURCE_ROOT "/tests/install/outside/") + file,
+                    dir_.Path(file));
+    }
+  }
+
+  Finished Run(const std::string& commands) { return Shell(dir_.Path(""), prefix_, commands); }
+
+  // Builds with `commands`; the result is `plugin`, seen from the project's folder.
+  void ExpectBuilds(const std::string& commands, const std::string& plugin) {
+    const Finished built = Run(commands);
+    ASSERT_EQ(built.exit_status, 0) << built.output;
+
+    const Finished exported = Run("nm -D --defined-only " + plugin + " | awk '{print $3}'");
+    EXPECT_EQ(exported.output,
+              "callout_abi_version\ncallout_on_request_headers\ncallout_on_stream_close\n"
+              "callout_plugin_create\ncallout_plugin_destroy\ncallout_plugin_info\n");
+
+    const Finished checked = Run("$PREFIX/bin/callout-host --check --plugin=" + plugin);
+    EXPECT_EQ(checked.exit_status, 0) << checked.output;
+    EXPECT_THAT(checked.output, HasSubstr("callout_on_request_headers"));
+
+    ChildProcess host({prefix_ + "/bin/callout-host", "--plugin=" + dir_.Path(plugin),
+                       "--plugin_config=stamp=abc", "--plaintext_address=unix:" + dir_.Path("s"),
+                       "--disable_tls", "--combined_health_check", "--admin_address=off"});
+    ASSERT_TRUE(host.AwaitLine("serving with ").has_value());
+    const Finished answered = Run("$PREFIX/bin/callout-client unix:s --plaintext");
+    EXPECT_EQ(answered.exit_status, 0) << answered.output;
+    EXPECT_THAT(answered.output, HasSubstr(R"("key":"x-stamp","raw_value":"YWJj")"));
+    EXPECT_EQ(host.Terminate(), 0);
+  }
+
+  static std::unique_ptr<host::TempDir> root_;
+  static std::string prefix_;
+  host::TempDir dir_;
+};
+
+std::unique_ptr<host::TempDir> Installed::root_;
+std::string Installed::prefix_;
+
+TEST_F(Installed, EveryHeaderIsThere) {
+  size_t count = 0;
+  for (const auto& file : fs::directory_iterator(CALLOUT_SOURCE_ROOT "/plugin_api/callout")) {
+    const std::string name = file.path().filename();
+    if (!name.ends_with(".h") && !name.ends_with(".hpp")) continue;
+    EXPECT_TRUE(fs::exists(prefix_ + "/include/callout/" + name)) << name;
+    ++count;
+  }
+  EXPECT_GE(count, 10u);
+}
+
+TEST_F(Installed, PkgConfigAndACompilerBuildAPlugin) {
+  ExpectBuilds(
+      "c++ -shared -fPIC stamp.cc -o stamp.so $(pkg-config --cflags --libs callout-plugin)",
+      "stamp.so");
+}
+
+TEST_F(Installed, OneCompilerLineBuildsAPlugin) {
+  ExpectBuilds(
+      "c++ -shared -fPIC -I $PREFIX/include stamp.cc -o stamp.so "
+      "-Wl,--version-script=$PREFIX/share/callout/callout.map",
+      "stamp.so");
+}
+
+TEST_F(Installed, AMesonProjectBuildsAPlugin) {
+  ExpectBuilds("meson setup build && ninja -C build", "build/stamp.so");
+}
+
+TEST_F(Installed, ACmakeProjectBuildsAPlugin) {
+  if (!Has("cmake") && getenv("CI") == nullptr) GTEST_SKIP() << "there is no cmake";
+  ExpectBuilds("cmake -B build && cmake --build build", "build/stamp.so");
+}
+
+// Testing needs no more than the headers either.
+TEST_F(Installed, AUnitTestNeedsOnlyTheHeaders) {
+  const Finished tested = Run(R"(
+cat >stamp_test.cc <<'END'
+#include <callout/testing.hpp>
+#include "stamp.cc"
+int main() {
+  callout::testing::Plugin plugin(callout::testing::kLinked, "abc");
+  callout::testing::Stream stream(plugin);
+  return stream.request_headers({{":path", "/"}}).header("x-stamp") == "abc" ? 0 : 1;
+}
+END
+c++ $(pkg-config --cflags callout-plugin) stamp_test.cc -o stamp_test && ./stamp_test
+)");
+  EXPECT_EQ(tested.exit_status, 0) << tested.output;
+}
+
+}  // namespace
+}  // namespace callout::tests
