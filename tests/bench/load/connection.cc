@@ -1,0 +1,204 @@
+#include "connection.h"
+
+#include <algorithm>
+#include <cstring>
+#include <iterator>
+
+namespace callout::bench {
+namespace {
+
+constexpr size_t kPrefixBytes = 5;
+constexpr size_t kOutputBytes = 65536;  // written at once
+constexpr int32_t kWindowBytes = 1 << 24;
+
+template <size_t name_size, size_t value_size>
+nghttp2_nv Pair(const char (&name)[name_size], const char (&value)[value_size]) {
+  const auto bytes = [](const char* text) {
+    return const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(text));
+  };
+  return {bytes(name), bytes(value), name_size - 1, value_size - 1,
+          NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE};
+}
+
+const nghttp2_nv kHeaders[] = {
+    Pair(":method", "POST"),
+    Pair(":scheme", "http"),
+    Pair(":path", "/envoy.service.ext_proc.v3.ExternalProcessor/Process"),
+    Pair(":authority", "callout"),
+    Pair("te", "trailers"),
+    Pair("content-type", "application/grpc"),
+};
+
+}  // namespace
+
+Connection::Connection(uint16_t port, const TlsContext* tls, const Scenario* scenario,
+                       Ending ending, CallListener* listener)
+    : socket_(port, tls), ending_(ending), listener_(listener), scenario_(scenario) {
+  for (const std::string& request : scenario->requests) {
+    std::string framed = {'\0'};
+    for (int shift = 24; shift >= 0; shift -= 8) {
+      framed.push_back(static_cast<char>(request.size() >> shift));
+    }
+    framed_.push_back(framed + request);
+  }
+  MakeSession();
+}
+
+Connection::~Connection() { nghttp2_session_del(session_); }
+
+void Connection::MakeSession() {
+  nghttp2_session_callbacks* callbacks = nullptr;
+  nghttp2_session_callbacks_new(&callbacks);
+  nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, &OnData);
+  nghttp2_session_callbacks_set_on_header_callback(callbacks, &OnHeader);
+  nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, &OnFrame);
+  nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, &OnFrameSent);
+  nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, &OnClose);
+  nghttp2_session_client_new(&session_, callbacks, this);
+  nghttp2_session_callbacks_del(callbacks);
+  const nghttp2_settings_entry settings[] = {
+      {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
+      {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, kWindowBytes},
+  };
+  nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, settings, std::size(settings));
+  nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0, kWindowBytes);
+}
+
+Connection::Call* Connection::NewCall() {
+  if (free_calls_.empty()) {
+    calls_.push_back(std::make_unique<Call>());
+    return calls_.back().get();
+  }
+  Call* call = free_calls_.back();
+  free_calls_.pop_back();
+  *call = Call();
+  return call;
+}
+
+void Connection::Begin(uint64_t start_ns) {
+  Call* call = NewCall();
+  call->start_ns = start_ns;
+  call->out = framed_.front();
+  nghttp2_data_provider provider = {};
+  provider.source.ptr = call;
+  provider.read_callback = &OnWantData;
+  const int32_t id =
+      nghttp2_submit_request(session_, nullptr, kHeaders, std::size(kHeaders), &provider, call);
+  if (id < 0) Fail(std::string("beginning an RPC: ") + nghttp2_strerror(id));
+}
+
+ssize_t Connection::OnWantData(nghttp2_session*, int32_t, uint8_t* data, size_t size,
+                               uint32_t* flags, nghttp2_data_source* source, void*) {
+  Call* call = static_cast<Call*>(source->ptr);
+  if (call->out.empty() && !call->all_answered) return NGHTTP2_ERR_DEFERRED;
+  const size_t bytes = std::min(size, call->out.size());
+  memcpy(data, call->out.data(), bytes);
+  call->out.remove_prefix(bytes);
+  if (call->all_answered) *flags |= NGHTTP2_DATA_FLAG_EOF;
+  return static_cast<ssize_t>(bytes);
+}
+
+int Connection::OnData(nghttp2_session* session, uint8_t, int32_t id, const uint8_t* data,
+                       size_t size, void* user) {
+  auto* call = static_cast<Call*>(nghttp2_session_get_stream_user_data(session, id));
+  if (call == nullptr) return 0;
+  static_cast<Connection*>(user)->OnBytes(id, call, {reinterpret_cast<const char*>(data), size});
+  return 0;
+}
+
+// An answer mostly comes in one piece; then nothing is copied.
+void Connection::OnBytes(int32_t id, Call* call, std::string_view bytes) {
+  if (!call->in.empty()) bytes = call->in.append(bytes);
+  while (bytes.size() >= kPrefixBytes) {
+    size_t size = 0;
+    for (size_t i = 1; i < kPrefixBytes; ++i) size = size << 8 | static_cast<uint8_t>(bytes[i]);
+    if (bytes.size() < kPrefixBytes + size) break;
+    OnAnswer(id, call, bytes.substr(kPrefixBytes, size));
+    bytes.remove_prefix(kPrefixBytes + size);
+  }
+  if (bytes.empty()) {
+    call->in.clear();
+  } else {
+    call->in = std::string(bytes);
+  }
+}
+
+void Connection::OnAnswer(int32_t id, Call* call, std::string_view answer) {
+  if (call->all_answered || !listener_->OnAnswer(call->index, answer)) call->ok = false;
+  if (call->all_answered) return;
+  if (++call->index < framed_.size()) {
+    call->out = framed_[call->index];
+  } else {
+    call->all_answered = true;
+    listener_->OnLastAnswer(call->start_ns);
+  }
+  nghttp2_session_resume_data(session_, id);
+}
+
+int Connection::OnHeader(nghttp2_session* session, const nghttp2_frame* frame, const uint8_t* name,
+                         size_t name_size, const uint8_t* value, size_t value_size, uint8_t,
+                         void*) {
+  if (name_size != 11 || memcmp(name, "grpc-status", 11) != 0) return 0;
+  auto* call =
+      static_cast<Call*>(nghttp2_session_get_stream_user_data(session, frame->hd.stream_id));
+  if (call != nullptr) call->status_ok = value_size == 1 && *value == '0';
+  return 0;
+}
+
+int Connection::OnFrame(nghttp2_session*, const nghttp2_frame* frame, void*) {
+  if (frame->hd.type == NGHTTP2_GOAWAY) Fail("the server wants no more streams (GOAWAY)");
+  return 0;
+}
+
+// A reset that were submitted earlier would go out before the half-close.
+int Connection::OnFrameSent(nghttp2_session* session, const nghttp2_frame* frame, void* user) {
+  if (frame->hd.type == NGHTTP2_DATA && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0 &&
+      static_cast<Connection*>(user)->ending_ == Ending::kEnvoy) {
+    nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
+  }
+  return 0;
+}
+
+int Connection::OnClose(nghttp2_session* session, int32_t id, uint32_t, void* user) {
+  auto* self = static_cast<Connection*>(user);
+  auto* call = static_cast<Call*>(nghttp2_session_get_stream_user_data(session, id));
+  const bool ok =
+      call->ok && call->all_answered && (call->status_ok || self->ending_ == Ending::kEnvoy);
+  self->free_calls_.push_back(call);
+  self->listener_->OnCallEnd(ok);
+  return 0;
+}
+
+void Connection::Receive() {
+  uint8_t buffer[65536];
+  for (;;) {
+    const ssize_t got = socket_.Read(buffer, sizeof(buffer));
+    if (got < 0) return;
+    if (got == 0) Fail("the server has closed a connection");
+    const ssize_t taken = nghttp2_session_mem_recv(session_, buffer, static_cast<size_t>(got));
+    if (taken < 0) Fail(std::string("reading: ") + nghttp2_strerror(static_cast<int>(taken)));
+    if (!socket_.MayHaveMore(got, sizeof(buffer))) return;
+  }
+}
+
+void Connection::Flush() {
+  for (;;) {
+    while (output_.size() < kOutputBytes) {
+      const uint8_t* data = nullptr;
+      const ssize_t size = nghttp2_session_mem_send(session_, &data);
+      if (size < 0) Fail(std::string("writing: ") + nghttp2_strerror(static_cast<int>(size)));
+      if (size == 0) break;
+      output_.append(reinterpret_cast<const char*>(data), static_cast<size_t>(size));
+    }
+    if (output_.empty()) return;
+    const ssize_t sent = socket_.Write(output_.data() + sent_, output_.size() - sent_);
+    if (sent < 0) return;
+    if (sent == 0) Fail("the server has closed a connection");
+    sent_ += static_cast<size_t>(sent);
+    if (sent_ < output_.size()) continue;
+    output_.clear();
+    sent_ = 0;
+  }
+}
+
+}  // namespace callout::bench

@@ -1,0 +1,99 @@
+// One HTTP/2 connection of the load generator, and the Process RPCs on it. Each
+// sends the scenario's requests one by one, each after the answer to the last.
+//
+//   Connection connection(port, tls, scenario, ending, listener);
+//   connection.Begin(now_ns);  connection.Flush();
+//   …when readable: connection.Receive(); connection.Flush();
+//
+// One thread. The listener is called from Receive() and Flush().
+#ifndef CALLOUT_TESTS_BENCH_LOAD_CONNECTION_H_
+#define CALLOUT_TESTS_BENCH_LOAD_CONNECTION_H_
+
+#include <nghttp2/nghttp2.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "../messages.h"
+#include "../socket.h"
+
+namespace callout::bench {
+
+// How an RPC ends once its last answer is there.
+enum class Ending : uint8_t {
+  kGraceful,  // half-close, and wait for the server's status
+  kEnvoy,     // half-close, and reset at once
+};
+
+class CallListener {
+ public:
+  virtual ~CallListener() = default;
+  // False if the answer is wrong.
+  virtual bool OnAnswer(size_t index, std::string_view answer) = 0;
+  virtual void OnLastAnswer(uint64_t start_ns) = 0;
+  virtual void OnCallEnd(bool ok) = 0;
+};
+
+class Connection {
+ public:
+  // All outlive it.
+  Connection(uint16_t port, const TlsContext* tls, const Scenario* scenario, Ending ending,
+             CallListener* listener);
+  ~Connection();
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  // Begins an RPC; `start_ns` comes back with its last answer.
+  void Begin(uint64_t start_ns);
+  // Reads what is there. Exits with a message if the server has hung up.
+  void Receive();
+  // Writes what is to be sent, as far as that goes without waiting.
+  void Flush();
+
+  int fd() const { return socket_.fd(); }
+  bool wants_write() const { return sent_ < output_.size(); }
+
+ private:
+  struct Call {
+    uint64_t start_ns = 0;
+    size_t index = 0;      // of the request under way
+    std::string_view out;  // what of it is unsent
+    std::string in;        // bytes of an answer
+    bool all_answered = false;
+    bool ok = true;
+    bool status_ok = false;
+  };
+
+  static ssize_t OnWantData(nghttp2_session* session, int32_t id, uint8_t* data, size_t size,
+                            uint32_t* flags, nghttp2_data_source* source, void* user);
+  static int OnData(nghttp2_session* session, uint8_t flags, int32_t id, const uint8_t* data,
+                    size_t size, void* user);
+  static int OnHeader(nghttp2_session* session, const nghttp2_frame* frame, const uint8_t* name,
+                      size_t name_size, const uint8_t* value, size_t value_size, uint8_t flags,
+                      void* user);
+  static int OnFrame(nghttp2_session* session, const nghttp2_frame* frame, void* user);
+  static int OnFrameSent(nghttp2_session* session, const nghttp2_frame* frame, void* user);
+  static int OnClose(nghttp2_session* session, int32_t id, uint32_t error, void* user);
+  void MakeSession();
+  void OnBytes(int32_t id, Call* call, std::string_view bytes);
+  void OnAnswer(int32_t id, Call* call, std::string_view answer);
+  Call* NewCall();
+
+  Socket socket_;
+  const Ending ending_;
+  CallListener* const listener_;
+  const Scenario* const scenario_;
+  std::vector<std::string> framed_;  // the requests, each with gRPC's prefix
+  nghttp2_session* session_ = nullptr;
+  std::vector<std::unique_ptr<Call>> calls_;
+  std::vector<Call*> free_calls_;
+  std::string output_;
+  size_t sent_ = 0;  // of output_
+};
+
+}  // namespace callout::bench
+
+#endif  // CALLOUT_TESTS_BENCH_LOAD_CONNECTION_H_

@@ -1,0 +1,88 @@
+// A run of the load generator: keeps calls going on some connections, either a
+// fixed number at once or at a fixed rate, and times them.
+//
+//   Load load(options);
+//   load.Verify();                       // exits with a message if an answer is wrong
+//   Load::Result result = load.Run();
+//
+// One thread.
+#ifndef CALLOUT_TESTS_BENCH_LOAD_LOAD_H_
+#define CALLOUT_TESTS_BENCH_LOAD_LOAD_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "connection.h"
+#include "usage.h"
+
+namespace callout::bench {
+
+struct LoadOptions {
+  uint16_t port = 0;
+  bool tls = false;
+  std::string scenario = "headers";
+  Ending ending = Ending::kGraceful;
+  int connections = 1;
+  int concurrency = 1;  // calls at once, on all connections together
+  double rate = 0;      // calls begun in a second; 0: each as soon as another has ended
+  double warmup_seconds = 0.5;
+  double seconds = 2;
+  std::string header;  // that the answer to request headers sets; "": none
+  pid_t server = 0;    // the process whose CPU time is read; 0: none
+};
+
+class Load final : public CallListener {
+ public:
+  struct Result {
+    uint64_t calls = 0;  // ended well, within the time
+    uint64_t errors = 0;
+    double seconds = 0;
+    Usage before, after;  // of the server
+    uint64_t own_cpu_ns = 0;
+    // From the beginning of a call to its last answer, sorted. With a rate, from
+    // when the call should have begun, so that a slow server gains nothing by
+    // keeping the generator waiting.
+    std::vector<uint64_t> latencies_ns;
+  };
+
+  // Connects. Exits with a message if that fails.
+  explicit Load(const LoadOptions& options);
+
+  void Verify();
+  Result Run();
+
+ private:
+  bool OnAnswer(size_t index, std::string_view answer) override;
+  void OnLastAnswer(uint64_t start_ns) override;
+  void OnCallEnd(bool ok) override;
+
+  // Serves the connections until `end_ns`, or until no call is left.
+  void Loop(uint64_t end_ns);
+  void BeginDue();
+  void Begin(uint64_t start_ns);
+  void Wait(uint64_t until_ns);
+  void Watch(Connection* connection, int operation, bool write);
+
+  const LoadOptions options_;
+  const Scenario scenario_;
+  const std::optional<TlsContext> tls_;
+  int epoll_ = -1;
+  std::vector<std::unique_ptr<Connection>> connections_;
+  std::vector<bool> watched_for_write_;
+  size_t turn_ = 0;  // the connection that the next call begins on
+  int live_ = 0;
+  bool beginning_ = false;  // calls that end are followed by others
+  bool measuring_ = false;
+  bool verifying_ = false;
+  uint64_t next_ns_ = 0;  // with a rate: when the next call is due
+  Result result_;
+};
+
+}  // namespace callout::bench
+
+#endif  // CALLOUT_TESTS_BENCH_LOAD_LOAD_H_

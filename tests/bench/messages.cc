@@ -1,0 +1,123 @@
+#include "messages.h"
+
+#include <utility>
+
+#include "envoy/service/ext_proc/v3/external_processor.pb.h"
+
+namespace callout::bench {
+namespace {
+
+using envoy::service::ext_proc::v3::HttpBody;
+using envoy::service::ext_proc::v3::HttpHeaders;
+using envoy::service::ext_proc::v3::ProcessingRequest;
+using envoy::service::ext_proc::v3::ProcessingResponse;
+using Mode = envoy::extensions::filters::http::ext_proc::v3::ProcessingMode;
+
+constexpr size_t kChunkBytes = 16384;
+
+constexpr std::pair<const char*, const char*> kRequestHeaders[] = {
+    {":authority", "shop.example.com"},
+    {":path", "/catalogue/shoes?size=42&colour=black&page=3"},
+    {":method", "GET"},
+    {":scheme", "https"},
+    {"user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"},
+    {"accept", "text/html,application/xhtml+xml"},
+    {"accept-encoding", "gzip, deflate, br"},
+    {"accept-language", "en-GB,en;q=0.7"},
+    {"cookie", "session=4f0c2b9d7e61"},
+    {"x-forwarded-for", "198.51.100.23"},
+    {"x-forwarded-proto", "https"},
+    {"x-request-id", "5d0c3a1e-8b7f-4c55-9a3e-2f6b1d4e7c90"},
+};
+
+constexpr std::pair<const char*, const char*> kResponseHeaders[] = {
+    {":status", "200"},
+    {"content-type", "text/html; charset=utf-8"},
+    {"cache-control", "private, max-age=60"},
+    {"date", "Tue, 24 Nov 2026 12:00:00 GMT"},
+    {"server", "envoy"},
+    {"x-envoy-upstream-service-time", "7"},
+};
+
+template <size_t count>
+void Fill(const std::pair<const char*, const char*> (&pairs)[count], bool end_of_stream,
+          HttpHeaders* message) {
+  for (const auto& [key, value] : pairs) {
+    auto* header = message->mutable_headers()->add_headers();
+    header->set_key(key);
+    header->set_raw_value(value);
+  }
+  message->set_end_of_stream(end_of_stream);
+}
+
+void Fill(bool end_of_stream, HttpBody* message) {
+  message->set_body(std::string(kChunkBytes, 'b'));
+  message->set_end_of_stream(end_of_stream);
+}
+
+// The answer's field number is one less than the request's.
+void Add(const ProcessingRequest& request, Scenario* scenario) {
+  scenario->requests.push_back(request.SerializeAsString());
+  scenario->answer_tags.push_back(
+      static_cast<char>((static_cast<int>(request.request_case()) - 1) << 3 | 2));
+}
+
+void AddHeaders(bool bodies, Scenario* scenario) {
+  ProcessingRequest request;
+  Fill(kRequestHeaders, !bodies, request.mutable_request_headers());
+  request.mutable_protocol_config();
+  if (bodies) {
+    request.mutable_protocol_config()->set_request_body_mode(Mode::STREAMED);
+    request.mutable_protocol_config()->set_response_body_mode(Mode::STREAMED);
+  }
+  Add(request, scenario);
+}
+
+void AddResponseHeaders(bool bodies, Scenario* scenario) {
+  ProcessingRequest request;
+  Fill(kResponseHeaders, !bodies, request.mutable_response_headers());
+  Add(request, scenario);
+}
+
+}  // namespace
+
+Scenario MakeScenario(std::string_view name) {
+  Scenario scenario;
+  if (name == "headers") {
+    AddHeaders(false, &scenario);
+  } else if (name == "both") {
+    AddHeaders(false, &scenario);
+    AddResponseHeaders(false, &scenario);
+  } else if (name == "bodies") {
+    ProcessingRequest request;
+    AddHeaders(true, &scenario);
+    for (const bool end : {false, true}) {
+      Fill(end, request.mutable_request_body());
+      Add(request, &scenario);
+    }
+    AddResponseHeaders(true, &scenario);
+    for (const bool end : {false, true}) {
+      Fill(end, request.mutable_response_body());
+      Add(request, &scenario);
+    }
+  }
+  return scenario;
+}
+
+std::string WrongWith(const Scenario& scenario, size_t index, std::string_view answer,
+                      std::string_view header) {
+  ProcessingResponse response;
+  if (!response.ParseFromArray(answer.data(), static_cast<int>(answer.size()))) {
+    return "it is no ProcessingResponse";
+  }
+  if (static_cast<int>(response.response_case()) << 3 != (scenario.answer_tags[index] & ~7)) {
+    return "it is of another phase: " + response.ShortDebugString();
+  }
+  if (header.empty() || !response.has_request_headers()) return "";
+  for (const auto& option : response.request_headers().response().header_mutation().set_headers()) {
+    if (option.header().key() == header) return "";
+  }
+  return "it does not set the header " + std::string(header) + ": " + response.ShortDebugString();
+}
+
+}  // namespace callout::bench

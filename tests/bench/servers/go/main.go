@@ -1,0 +1,79 @@
+// The benchmark's server on grpc-go: `server PORT [--tls CERTIFICATE KEY]`. Answers
+// as plugins/minimal_c does, with the generated classes. Prints `listening PORT`.
+package main
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"os"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	core "bench/gen/envoy/config/core/v3"
+	extproc "bench/gen/envoy/service/ext_proc/v3"
+)
+
+type server struct {
+	extproc.UnimplementedExternalProcessorServer
+}
+
+func (server) Process(stream extproc.ExternalProcessor_ProcessServer) error {
+	for {
+		request, err := stream.Recv()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(answerTo(request)); err != nil {
+			return err
+		}
+	}
+}
+
+func answerTo(request *extproc.ProcessingRequest) *extproc.ProcessingResponse {
+	answer := &extproc.ProcessingResponse{}
+	switch request.Request.(type) {
+	case *extproc.ProcessingRequest_RequestHeaders:
+		answer.Response = &extproc.ProcessingResponse_RequestHeaders{RequestHeaders: stamp()}
+	case *extproc.ProcessingRequest_ResponseHeaders:
+		answer.Response = &extproc.ProcessingResponse_ResponseHeaders{ResponseHeaders: &extproc.HeadersResponse{}}
+	case *extproc.ProcessingRequest_RequestBody:
+		answer.Response = &extproc.ProcessingResponse_RequestBody{RequestBody: &extproc.BodyResponse{}}
+	case *extproc.ProcessingRequest_ResponseBody:
+		answer.Response = &extproc.ProcessingResponse_ResponseBody{ResponseBody: &extproc.BodyResponse{}}
+	}
+	return answer
+}
+
+func stamp() *extproc.HeadersResponse {
+	return &extproc.HeadersResponse{Response: &extproc.CommonResponse{
+		HeaderMutation: &extproc.HeaderMutation{SetHeaders: []*core.HeaderValueOption{{
+			Header:       &core.HeaderValue{Key: "x-callout", RawValue: []byte("minimal-c")},
+			AppendAction: core.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+		}}},
+	}}
+}
+
+func main() {
+	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
+	if err != nil {
+		log.Fatal(err)
+	}
+	var options []grpc.ServerOption
+	if len(os.Args) == 5 && os.Args[2] == "--tls" {
+		tls, err := credentials.NewServerTLSFromFile(os.Args[3], os.Args[4])
+		if err != nil {
+			log.Fatal(err)
+		}
+		options = append(options, grpc.Creds(tls))
+	}
+	s := grpc.NewServer(options...)
+	extproc.RegisterExternalProcessorServer(s, server{})
+	fmt.Printf("listening %d\n", listener.Addr().(*net.TCPAddr).Port)
+	log.Fatal(s.Serve(listener))
+}
