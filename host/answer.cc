@@ -318,6 +318,7 @@ std::string WriteBodyHeaderSet(std::string_view key, std::string_view value) {
   AppendBytes(3, value, &header);
   std::string option;
   AppendBytes(1, header, &option);
+  AppendVarint(3, 2, &option);  // append_action: OVERWRITE_IF_EXISTS_OR_ADD
   std::string mutation;
   AppendBytes(1, option, &mutation);
   return WrapBodyHeaders(mutation);

@@ -396,6 +396,8 @@ TEST_F(StreamTest, SetsTheContentLengthThatFitsABufferedBody) {
       ASSERT_EQ(headers.set_headers_size(), 1) << "mode " << row.mode;
       EXPECT_EQ(headers.set_headers(0).header().key(), "content-length");
       EXPECT_EQ(headers.set_headers(0).header().raw_value(), row.length);
+      EXPECT_EQ(headers.set_headers(0).append_action(),
+                envoy::config::core::v3::HeaderValueOption::OVERWRITE_IF_EXISTS_OR_ADD);
     }
   }
 }

@@ -33,12 +33,16 @@ std::string ToText(const grpc::ByteBuffer& buffer) {
   return text;
 }
 
-void FillHeaders(const HeaderList& headers, bool end_of_stream, ext_proc::HttpHeaders* target) {
+void FillMap(const HeaderList& headers, envoy::config::core::v3::HeaderMap* map) {
   for (const auto& [key, value] : headers) {
-    auto* header = target->mutable_headers()->add_headers();
+    auto* header = map->add_headers();
     header->set_key(key);
     header->set_raw_value(value);
   }
+}
+
+void FillHeaders(const HeaderList& headers, bool end_of_stream, ext_proc::HttpHeaders* target) {
+  FillMap(headers, target->mutable_headers());
   target->set_end_of_stream(end_of_stream);
 }
 
@@ -154,6 +158,26 @@ ext_proc::ProcessingRequest ResponseBody(const std::string& body, bool end_of_st
   ext_proc::ProcessingRequest request;
   request.mutable_response_body()->set_body(body);
   request.mutable_response_body()->set_end_of_stream(end_of_stream);
+  return request;
+}
+
+ext_proc::ProcessingRequest RequestTrailers(const HeaderList& trailers) {
+  ext_proc::ProcessingRequest request;
+  FillMap(trailers, request.mutable_request_trailers()->mutable_trailers());
+  return request;
+}
+
+ext_proc::ProcessingRequest ResponseTrailers(const HeaderList& trailers) {
+  ext_proc::ProcessingRequest request;
+  FillMap(trailers, request.mutable_response_trailers()->mutable_trailers());
+  return request;
+}
+
+ext_proc::ProcessingRequest WithBodyMode(ext_proc::ProcessingRequest request, int mode) {
+  using Mode = envoy::extensions::filters::http::ext_proc::v3::ProcessingMode;
+  auto* config = request.mutable_protocol_config();
+  config->set_request_body_mode(static_cast<Mode::BodySendMode>(mode));
+  config->set_response_body_mode(static_cast<Mode::BodySendMode>(mode));
   return request;
 }
 

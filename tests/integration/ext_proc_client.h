@@ -75,6 +75,10 @@ ext_proc::ProcessingRequest RequestHeaders(const HeaderList& headers, bool end_o
 ext_proc::ProcessingRequest ResponseHeaders(const HeaderList& headers, bool end_of_stream = false);
 ext_proc::ProcessingRequest RequestBody(const std::string& body, bool end_of_stream = true);
 ext_proc::ProcessingRequest ResponseBody(const std::string& body, bool end_of_stream = true);
+ext_proc::ProcessingRequest RequestTrailers(const HeaderList& trailers);
+ext_proc::ProcessingRequest ResponseTrailers(const HeaderList& trailers);
+// As the first message of a stream, which tells `mode` (CALLOUT_BODY_...) for both bodies.
+ext_proc::ProcessingRequest WithBodyMode(ext_proc::ProcessingRequest request, int mode);
 
 }  // namespace callout::tests
 

@@ -41,6 +41,10 @@ void TakeBody(ext_proc::BodyMutation* mutation, Lines* lines) {
   if (mutation->has_body()) lines->push_back("body \"" + mutation->body() + '"');
   // Without the const it would be the function that clears `body`.
   if (std::as_const(*mutation).clear_body()) lines->push_back("clear body");
+  if (mutation->has_streamed_response()) {
+    const ext_proc::StreamedBodyResponse& chunk = mutation->streamed_response();
+    lines->push_back((chunk.end_of_stream() ? "last chunk \"" : "chunk \"") + chunk.body() + '"');
+  }
   mutation->clear_mutation();
 }
 

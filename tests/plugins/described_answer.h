@@ -22,6 +22,7 @@ using Lines = std::vector<std::string>;
 //   append NAME: VALUE   beside the values that are there
 //   remove NAME
 //   body "TEXT" | clear body
+//   chunk "TEXT" | last chunk "TEXT"      in FULL_DUPLEX_STREAMED
 //   details TEXT | grpc status N          of an immediate response
 //   clear route cache
 //   metadata JSON                         the dynamic metadata
