@@ -34,6 +34,11 @@ class JsonConfig {
     if (value == nullptr) return *std::move(fallback);
     return check(value->is_string(), key, *value, "a text")->get<std::string>();
   }
+  std::optional<std::string> optional_text(const std::string& key) {
+    const nlohmann::json* value = find(key, true);
+    if (value == nullptr) return std::nullopt;
+    return check(value->is_string(), key, *value, "a text")->get<std::string>();
+  }
   bool boolean(const std::string& key, bool fallback) {
     const nlohmann::json* value = find(key, true);
     if (value == nullptr) return fallback;

@@ -25,6 +25,7 @@ std::string ErrorOf(const std::string& text, const std::function<void(JsonConfig
 TEST(JsonConfigTest, ReadsWhatIsThere) {
   JsonConfig config(R"({"t": "x", "b": true, "i": -3, "l": ["a", "b"], "o": [{"t": "y"}]})");
   EXPECT_EQ(config.text("t"), "x");
+  EXPECT_EQ(config.optional_text("t"), "x");
   EXPECT_TRUE(config.boolean("b", false));
   EXPECT_EQ(config.integer("i", {.min = -3}), -3);
   EXPECT_THAT(config.texts("l"), ElementsAre("a", "b"));
@@ -38,6 +39,7 @@ TEST(JsonConfigTest, ReadsWhatIsThere) {
 TEST(JsonConfigTest, FallsBackWhereAKeyIsNotThere) {
   JsonConfig config("");
   EXPECT_EQ(config.text("t", "x"), "x");
+  EXPECT_EQ(config.optional_text("t"), std::nullopt);
   EXPECT_TRUE(config.boolean("b", true));
   EXPECT_EQ(config.integer("i", {.fallback = 7}), 7);
   EXPECT_THAT(config.texts("l", {{"a"}}), ElementsAre("a"));

@@ -1,0 +1,157 @@
+// Lets only requests with a good token through, with its claims as headers. See README.md.
+#include <callout/plugin.hpp>
+#include <chrono>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "python_text.h"
+#include "support/json_config.hpp"
+#include "token.h"
+
+namespace jwt_auth {
+namespace {
+
+constexpr std::string_view kPrefix = "decoded-";
+constexpr char kNoToken[] = "No Authorization token found.";
+constexpr char kBadToken[] = "Authorization token is invalid.";
+// Envoy refuses answers that set, or remove, more.
+constexpr size_t kHeadersMax = 100;
+
+char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+bool IsClaimHeader(std::string_view name) {
+  if (name.size() < kPrefix.size()) return false;
+  for (size_t i = 0; i < kPrefix.size(); ++i) {
+    if (Lower(name[i]) != kPrefix[i]) return false;
+  }
+  return true;
+}
+
+// RFC 9110: the characters of a token.
+bool IsLegalName(std::string_view name) {
+  for (char c : name) {
+    const char lower = Lower(c);
+    const bool is_plain = (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9');
+    if (!is_plain && std::string_view("!#$%&'*+-.^_`|~").find(c) == std::string_view::npos) {
+      return false;
+    }
+  }
+  return true;
+}
+bool IsLegalValue(std::string_view value) {
+  for (char c : value) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\t') || byte == 0x7f) return false;
+  }
+  return true;
+}
+
+// What follows the last space of the trimmed value.
+std::string_view TokenOf(std::string_view value) {
+  const size_t end = value.find_last_not_of(" \t");
+  if (end == std::string_view::npos) return {};
+  value = value.substr(0, end + 1);
+  return value.substr(value.find_last_of(" \t") + 1);  // npos + 1 is 0
+}
+
+double NowSeconds() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration<double>(now).count();
+}
+
+class JwtAuth {
+ public:
+  explicit JwtAuth(callout::Setup& setup)
+      : JwtAuth(setup, callout::plugins::JsonConfig(setup.config())) {}
+
+  void on_request_headers(const callout::HeadersCall& call) const {
+    std::optional<std::string_view> value;
+    for (std::string_view other : call.headers().all("authorization")) {
+      // Whoever comes behind might look at another of them.
+      if (value.has_value()) return Refuse(call, kBadToken, "there are several");
+      value = other;
+    }
+    if (!value.has_value()) return Refuse(call, kNoToken, "there is none");
+    const Verdict verdict = CheckToken(TokenOf(*value), keys_, rules_, NowSeconds());
+    if (verdict.refused != nullptr) return Refuse(call, kBadToken, verdict.refused);
+    if (const char* refused = SetHeaders(call, verdict.claims)) {
+      return Refuse(call, kBadToken, refused);
+    }
+    call.clear_route_cache();
+    accepted_.add();
+  }
+
+ private:
+  JwtAuth(callout::Setup& setup, callout::plugins::JsonConfig config)
+      : keys_(ReadKeys(&config)), rules_(ReadRules(&config)) {
+    const std::string deny_with = config.text("deny_with", "deny_callout");
+    respond_ = deny_with == "immediate_response";
+    if (!respond_ && deny_with != "deny_callout") {
+      config.refuse("deny_with", "must be \"deny_callout\" or \"immediate_response\"");
+    }
+    config.done();
+    accepted_ = setup.counter("jwt_auth_accepted_total", "Requests with a good token");
+    refused_ = setup.counter("jwt_auth_refused_total", "Requests without a good token");
+  }
+
+  static Keys ReadKeys(callout::plugins::JsonConfig* config) {
+    const std::string pem = config->text("public_key_path", "");
+    const std::string jwks = config->text("jwks_path", "");
+    if (pem.empty() == jwks.empty()) {
+      config->refuse("public_key_path", "or \"jwks_path\" is needed, one of the two");
+    }
+    return pem.empty() ? Keys::FromJwks(jwks) : Keys::FromPem(pem);
+  }
+  static Rules ReadRules(callout::plugins::JsonConfig* config) {
+    Rules rules;
+    rules.issuer = config->optional_text("issuer");
+    rules.audience = config->optional_text("audience");
+    rules.leeway_s = config->integer("leeway", {.fallback = 0, .min = 0, .max = 86400});
+    if (rules.issuer == "") config->refuse("issuer", "must not be empty");
+    if (rules.audience == "") config->refuse("audience", "must not be empty");
+    return rules;
+  }
+
+  // Why the claims cannot be passed on; null if they are.
+  static const char* SetHeaders(const callout::HeadersCall& call, const Json& claims) {
+    size_t count = 0;
+    // What the client says of itself must not be taken for what its token says.
+    for (const callout::Header header : call.headers()) {
+      if (!IsClaimHeader(header.key)) continue;
+      if (++count > kHeadersMax) return "there are too many claims among the headers already";
+      call.remove_header(header.key);
+    }
+    count = 0;
+    for (const auto& [claim, value] : claims.items()) {
+      if (!IsLegalName(claim)) continue;  // no header can have it
+      const std::string text = PythonText(value);
+      if (!IsLegalValue(text)) return "a claim holds control characters";
+      if (++count > kHeadersMax) return "it has too many claims";
+      call.set_header(std::string(kPrefix) + claim, text);
+    }
+    return nullptr;
+  }
+
+  void Refuse(const callout::HeadersCall& call, const char* text, const char* reason) const {
+    refused_.add();
+    call.host().debug("token refused: ", reason);
+    if (!respond_) return call.deny_callout(text);
+    call.reply(401).set_header("www-authenticate", "Bearer").body(text);
+  }
+
+  Keys keys_;
+  Rules rules_;
+  bool respond_ = false;
+  callout::Counter accepted_;
+  callout::Counter refused_;
+};
+
+}  // namespace
+}  // namespace jwt_auth
+
+CALLOUT_PLUGIN();
+CALLOUT_PLUGIN_INFO("jwt_auth", "1.0.0", "Requires a JSON Web Token, and passes its claims on");
+CALLOUT_PLUGIN_CLASS(jwt_auth::JwtAuth, request_headers);
