@@ -145,6 +145,26 @@ TEST_F(Setup, RefusesOptionsItDoesNotKnow) {
   EXPECT_EQ(output_, "check: unknown option '--all'; there is only --full\n");
 }
 
+class Bench : public Setup {
+ protected:
+  void SetUp() override {
+    Setup::SetUp();
+    for (const char* program : {"meson", "ninja", "python3"}) StandIn(program, "");
+  }
+};
+
+TEST_F(Bench, HasABuildOfItsOwn) {
+  EXPECT_EQ(Run("scripts/bench --quick"), 0) << output_;
+  EXPECT_THAT(Calls(), EndsWith("meson setup build-bench -Dbench=true -Dtests=false\n"
+                                "ninja -C build-bench\n"
+                                "python3 tests/bench/run.py --quick\n"));
+}
+
+TEST_F(Bench, HelpsWithoutBuildingAnything) {
+  EXPECT_EQ(Run("scripts/bench --help"), 0) << output_;
+  EXPECT_EQ(Calls(), "python3 tests/bench/run.py --help\n");
+}
+
 class Summary : public Scripts {
  protected:
   void SetUp() override {

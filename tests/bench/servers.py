@@ -1,0 +1,178 @@
+"""The servers that the benchmark compares: how each is built, started and stopped."""
+
+import dataclasses
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
+BUILD = os.path.join(TOP, "build-bench")
+RESULTS = os.path.join(BUILD, "results")
+
+# Language: the programs that building its server takes.
+LANGUAGES = {
+    "go": ["go", "protoc"],
+    "rust": ["cargo", "protoc"],
+    "java": ["mvn", "java"],
+    "python": ["python3"],
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    name: str
+    command: tuple  # without port and TLS
+    header: str = "x-callout"  # that its answer to request headers sets; "": none
+    is_host: bool = False
+
+    def arguments(self, tls, certificate):
+        chain, key = certificate
+        if self.is_host:
+            return [
+                *self.command,
+                "--plaintext_address=127.0.0.1:0",
+                "--secure_address=127.0.0.1:0",
+                "--combined_health_check",
+                "--admin_address=off",
+                f"--cert_chain_path={chain}",
+                f"--private_key_path={key}",
+            ]
+        return [*self.command[:1], "0", *self.command[1:], *(["--tls", chain, key] if tls else [])]
+
+
+def host_server(name, plugins, *options, header="x-callout"):
+    host = os.path.join(BUILD, "host", "callout-host")
+    paths = [
+        f"--plugin=p{i}={os.path.join(BUILD, 'plugins', plugin + '.so')}"
+        for i, plugin in enumerate(plugins)
+    ]
+    return Server(name, (host, *paths, *options), header, is_host=True)
+
+
+def host_has(option):
+    """The host's help as a whole, if it knows `option`; else None."""
+    host = os.path.join(BUILD, "host", "callout-host")
+    text = subprocess.run([host, "--help"], capture_output=True, text=True, check=True).stdout
+    return text if f"--{option} " in text else None
+
+
+def host_servers():
+    transports = [("host", ())]
+    if host_has("transport"):
+        transports = [
+            ("host-grpc", ("--transport=grpc",)),
+            ("host-nghttp2", ("--transport=nghttp2",)),
+        ]
+    servers = []
+    for name, options in transports:
+        servers += [
+            host_server(name, [], *options, header=""),
+            host_server(f"{name}+minimal_c", ["minimal_c"], *options),
+            host_server(f"{name}+basic", ["basic"], *options, header="header-request"),
+        ]
+    return servers
+
+
+def chain_servers():
+    kinds = ["grpc", "nghttp2"] if host_has("transport") else [""]
+    return [
+        host_server(f"chain of {n}{kind and ', '}{kind}", ["minimal_c"] * n,
+                    *([f"--transport={kind}"] if kind else []))
+        for kind in kinds
+        for n in (1, 2, 4, 8)
+    ]
+
+
+def scaling_servers():
+    servers = [
+        host_server(f"{n} threads", ["minimal_c"], f"--server_thread_count={n}") for n in (1, 2)
+    ]
+    if host_has("workers"):
+        servers += [
+            host_server(f"{n} workers", ["minimal_c"], f"--workers={n}", "--server_thread_count=1")
+            for n in (1, 2)
+        ]
+    return servers
+
+
+def bare_servers():
+    def program(name):
+        return os.path.join(BUILD, "tests", "bench", name)
+
+    return [
+        Server("h2-bare", (program("bench-h2-bare"),)),
+        Server("grpc-generic", (program("bench-grpc-generic"),)),
+        Server("grpc-generic-scan", (program("bench-grpc-generic"), "--scan")),
+        Server("grpc-callback", (program("bench-grpc-callback"),)),
+    ]
+
+
+def build_peer(language):
+    """The server written in `language`; None, with a word why, if it cannot be built."""
+    missing = [tool for tool in LANGUAGES[language] if shutil.which(tool) is None]
+    if missing:
+        print(f"no {language}: there is no {missing[0]}")
+        return None
+    source = os.path.join(TOP, "tests", "bench", "servers", language)
+    output = os.path.join(BUILD, "servers", language)
+    log_path = os.path.join(RESULTS, f"build-{language}.log")
+    with open(log_path, "w") as log:
+        built = subprocess.run(
+            [os.path.join(source, "build"), os.path.join(TOP, "proto"), output],
+            stdout=log, stderr=log,
+        )
+    if built.returncode != 0:
+        print(f"no {language}: building its server failed, see {log_path}")
+        return None
+    return Server(language, (os.path.join(output, "server"),))
+
+
+class Running:
+    """A server that runs, on the cores given; stops at the end of the `with`."""
+
+    def __init__(self, server, tls, certificate, cores):
+        self.server = server
+        self.tls = tls
+        self._log_path = os.path.join(
+            RESULTS, f"server-{re.sub('[^a-z0-9_-]+', '_', server.name)}{'-tls' if tls else ''}.log"
+        )
+        with open(self._log_path, "w") as log:
+            self._process = subprocess.Popen(
+                server.arguments(tls, certificate), stdout=log, stderr=log,
+                start_new_session=True, preexec_fn=lambda: os.sched_setaffinity(0, cores),
+            )
+        self.pid = self._process.pid
+        self.port = self._await_port()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def _await_port(self):
+        says = "listening (secure |plaintext )?(.*:)?([0-9]+)$"
+        kind = ("secure " if self.tls else "plaintext ") if self.server.is_host else None
+        give_up = time.monotonic() + 60
+        while time.monotonic() < give_up and self._process.poll() is None:
+            with open(self._log_path) as log:
+                for line in log.read().split("\n")[:-1]:
+                    found = re.search(says, line)
+                    if found and found[1] == kind:
+                        return int(found[3])
+            time.sleep(0.02)
+        self.stop()
+        raise RuntimeError(f"{self.server.name} does not listen, see {self._log_path}")
+
+    def stop(self):
+        # The server's own group, for some are started by a script.
+        for number, seconds in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
+            try:
+                os.killpg(self.pid, number)
+                self._process.wait(seconds)
+                return
+            except (subprocess.TimeoutExpired, ProcessLookupError):
+                continue

@@ -1,0 +1,57 @@
+"""The benchmark's server on grpcio: `server.py PORT [--tls CERTIFICATE KEY]`. Answers as
+plugins/minimal_c does, with the generated classes. Prints `listening PORT`."""
+
+import sys
+from concurrent import futures
+
+import grpc
+
+from envoy.config.core.v3 import base_pb2
+from envoy.service.ext_proc.v3 import external_processor_pb2 as ext_proc
+from envoy.service.ext_proc.v3 import external_processor_pb2_grpc
+
+# A stream holds a thread while it lasts.
+THREADS = 128
+
+
+def stamp():
+    answer = ext_proc.HeadersResponse()
+    option = answer.response.header_mutation.set_headers.add()
+    option.header.key = "x-callout"
+    option.header.raw_value = b"minimal-c"
+    option.append_action = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    return answer
+
+
+def answer_to(request):
+    part = request.WhichOneof("request")
+    answer = ext_proc.ProcessingResponse()
+    if part == "request_headers":
+        answer.request_headers.CopyFrom(stamp())
+    else:
+        getattr(answer, part).SetInParent()
+    return answer
+
+
+class Processor(external_processor_pb2_grpc.ExternalProcessorServicer):
+    def Process(self, requests, context):
+        for request in requests:
+            yield answer_to(request)
+
+
+def main():
+    address = f"127.0.0.1:{sys.argv[1]}"
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=THREADS))
+    external_processor_pb2_grpc.add_ExternalProcessorServicer_to_server(Processor(), server)
+    if len(sys.argv) == 5 and sys.argv[2] == "--tls":
+        with open(sys.argv[3], "rb") as chain, open(sys.argv[4], "rb") as key:
+            credentials = grpc.ssl_server_credentials([(key.read(), chain.read())])
+        port = server.add_secure_port(address, credentials)
+    else:
+        port = server.add_insecure_port(address)
+    server.start()
+    print(f"listening {port}", flush=True)
+    server.wait_for_termination()
+
+
+main()

@@ -1,0 +1,115 @@
+//! The benchmark's server on tonic: `server PORT [--tls CERTIFICATE KEY]`. Answers
+//! as plugins/minimal_c does, with the generated classes. Prints `listening PORT`.
+use std::pin::Pin;
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::transport::{Identity, Server, ServerTlsConfig};
+use tonic::{Request, Response, Status, Streaming};
+
+// The modules lie as the packages do, for the generated code refers to them so.
+mod envoy {
+    pub mod config {
+        pub mod core {
+            pub mod v3 {
+                tonic::include_proto!("envoy.config.core.v3");
+            }
+        }
+    }
+    pub mod extensions {
+        pub mod filters {
+            pub mod http {
+                pub mod ext_proc {
+                    pub mod v3 {
+                        tonic::include_proto!("envoy.extensions.filters.http.ext_proc.v3");
+                    }
+                }
+            }
+        }
+    }
+    pub mod service {
+        pub mod ext_proc {
+            pub mod v3 {
+                tonic::include_proto!("envoy.service.ext_proc.v3");
+            }
+        }
+    }
+    pub mod r#type {
+        pub mod v3 {
+            tonic::include_proto!("envoy.r#type.v3");
+        }
+    }
+}
+
+use envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use envoy::service::ext_proc::v3::external_processor_server::{
+    ExternalProcessor, ExternalProcessorServer,
+};
+use envoy::service::ext_proc::v3::processing_request::Request as Part;
+use envoy::service::ext_proc::v3::processing_response::Response as Answer;
+use envoy::service::ext_proc::v3::{
+    BodyResponse, CommonResponse, HeaderMutation, HeadersResponse, ProcessingRequest,
+    ProcessingResponse, TrailersResponse,
+};
+
+struct Processor;
+
+#[tonic::async_trait]
+impl ExternalProcessor for Processor {
+    type ProcessStream =
+        Pin<Box<dyn Stream<Item = Result<ProcessingResponse, Status>> + Send + 'static>>;
+
+    async fn process(
+        &self,
+        request: Request<Streaming<ProcessingRequest>>,
+    ) -> Result<Response<Self::ProcessStream>, Status> {
+        let answers = request.into_inner().map(|message| message.map(answer_to));
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+fn answer_to(request: ProcessingRequest) -> ProcessingResponse {
+    let answer = request.request.map(|part| match part {
+        Part::RequestHeaders(_) => Answer::RequestHeaders(stamp()),
+        Part::ResponseHeaders(_) => Answer::ResponseHeaders(HeadersResponse::default()),
+        Part::RequestBody(_) => Answer::RequestBody(BodyResponse::default()),
+        Part::ResponseBody(_) => Answer::ResponseBody(BodyResponse::default()),
+        Part::RequestTrailers(_) => Answer::RequestTrailers(TrailersResponse::default()),
+        Part::ResponseTrailers(_) => Answer::ResponseTrailers(TrailersResponse::default()),
+    });
+    ProcessingResponse { response: answer, ..Default::default() }
+}
+
+fn stamp() -> HeadersResponse {
+    let option = HeaderValueOption {
+        header: Some(HeaderValue {
+            key: "x-callout".into(),
+            raw_value: b"minimal-c".to_vec(),
+            ..Default::default()
+        }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd as i32,
+        ..Default::default()
+    };
+    let mutation = HeaderMutation { set_headers: vec![option], ..Default::default() };
+    HeadersResponse {
+        response: Some(CommonResponse { header_mutation: Some(mutation), ..Default::default() }),
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let listener = TcpListener::bind(format!("127.0.0.1:{}", arguments[1])).await?;
+    println!("listening {}", listener.local_addr()?.port());
+    let mut server = Server::builder().tcp_nodelay(true);
+    if arguments.len() == 5 && arguments[2] == "--tls" {
+        let identity =
+            Identity::from_pem(std::fs::read(&arguments[3])?, std::fs::read(&arguments[4])?);
+        server = server.tls_config(ServerTlsConfig::new().identity(identity))?;
+    }
+    let service = ExternalProcessorServer::new(Processor);
+    server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await?;
+    Ok(())
+}
