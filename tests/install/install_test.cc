@@ -125,7 +125,15 @@ TEST_F(Installed, AMesonProjectBuildsAPlugin) {
 
 TEST_F(Installed, ACmakeProjectBuildsAPlugin) {
   if (!Has("cmake") && getenv("CI") == nullptr) GTEST_SKIP() << "there is no cmake";
-  ExpectBuilds("cmake -B build && cmake --build build", "build/stamp.so");
+  ExpectBuilds("cmake -G Ninja -B build && cmake --build build", "build/stamp.so");
+}
+
+TEST_F(Installed, AFolderOfNewPluginNeedsNoCheckout) {
+  const Finished made = Run(CALLOUT_SOURCE_ROOT
+                            "/scripts/new-plugin stamped --lang=c && make -C stamped "
+                            "CALLOUT=/nonexistent && make -C stamped CALLOUT=/nonexistent test");
+  EXPECT_EQ(made.exit_status, 0) << made.output;
+  EXPECT_THAT(made.output, HasSubstr("-I" + prefix_));
 }
 
 // Testing needs no more than the headers either.

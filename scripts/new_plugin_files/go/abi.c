@@ -1,0 +1,3 @@
+#include <callout/plugin.h>
+
+CALLOUT_PLUGIN();

@@ -1,0 +1,3 @@
+module callout.test/@name@
+
+go 1.19

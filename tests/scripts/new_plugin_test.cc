@@ -1,0 +1,156 @@
+// scripts/new-plugin: what it makes builds with one command, passes its own test, and
+// answers in the host.
+#include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "child_process.h"
+#include "host_process.h"
+
+namespace callout::tests {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class NewPlugin : public ::testing::Test {
+ protected:
+  // The exit status of `commands`, run in a folder of the test's own; what they have
+  // printed is in output_.
+  int Run(const std::string& commands) {
+    ChildProcess shell({"/bin/bash", "-euc", "cd '" + dir_.Path("") + "'\n" + commands});
+    const int status = shell.AwaitEnd();
+    output_ = shell.Output();
+    return status;
+  }
+  int Make(const std::string& arguments) {
+    return Run(CALLOUT_SOURCE_ROOT "/scripts/new-plugin " + arguments);
+  }
+  // The one line of a refusal.
+  std::string Refusal(const std::string& arguments) {
+    EXPECT_EQ(Make(arguments), 1) << arguments << output_;
+    EXPECT_TRUE(output_.starts_with("new-plugin: ")) << output_;
+    EXPECT_EQ(output_.find('\n'), output_.size() - 1) << output_;
+    return output_.substr(12, output_.size() - 13);
+  }
+
+  // Skips the test, but on a machine that is there to run all of them.
+  bool HasTools(const std::string& program) {
+    return getenv("CI") != nullptr || Run("command -v make && command -v " + program) == 0;
+  }
+
+  void ExpectWorks(const std::string& language) {
+    ASSERT_EQ(Make("my_stamp --lang=" + language), 0) << output_;
+    ASSERT_EQ(Run("make -C my_stamp"), 0) << output_;
+    ASSERT_EQ(Run("make -C my_stamp test"), 0) << output_;
+    ASSERT_EQ(Run("grep -rI '@[a-z_]*@' my_stamp --include='*.*' --exclude-dir=target || true"), 0);
+    EXPECT_EQ(output_, "") << "left to be filled in";
+
+    const std::string plugin = dir_.Path("my_stamp/my_stamp.so");
+    ASSERT_EQ(Run(BuiltFile("host/callout-host") + " --check --plugin=" + plugin), 0) << output_;
+    HostProcess host({"--plugin=" + plugin});
+    ASSERT_EQ(Run(BuiltFile("host/callout-client") +
+                  " --plaintext 127.0.0.1:" + std::to_string(host.port("plaintext"))),
+              0)
+        << output_;
+    EXPECT_THAT(output_, HasSubstr(R"("key":"x-seen-by","raw_value":"bXlfc3RhbXA=")"));
+    EXPECT_EQ(host.Terminate(), 0);
+  }
+
+  // The plugin's own test fails once `file` says something else.
+  void ExpectItsTestCanFail(const std::string& file) {
+    ASSERT_EQ(Run("sed -i 's/x-seen-by/x-broken/' my_stamp/" + file + " && make -C my_stamp"), 0);
+    EXPECT_NE(Run("make -C my_stamp test"), 0) << output_;
+  }
+
+  host::TempDir dir_;
+  std::string output_;
+};
+
+TEST_F(NewPlugin, InCppBuildsAndPassesItsTest) {
+  if (!HasTools("c++")) GTEST_SKIP() << "there is no make or no C++ compiler";
+  ExpectWorks("cpp");
+  ExpectItsTestCanFail("my_stamp.cc");
+}
+
+TEST_F(NewPlugin, InCBuildsAndPassesItsTest) {
+  if (!HasTools("cc")) GTEST_SKIP() << "there is no make or no C compiler";
+  ExpectWorks("c");
+  ExpectItsTestCanFail("my_stamp.c");
+}
+
+TEST_F(NewPlugin, InRustBuildsAndPassesItsTest) {
+  if (!HasTools("cargo")) GTEST_SKIP() << "there is no make or no cargo";
+  ExpectWorks("rust");
+  ASSERT_EQ(Run("sed -i '0,/x-seen-by/s//x-broken/' my_stamp/src/lib.rs"), 0);
+  EXPECT_NE(Run("make -C my_stamp test"), 0) << output_;
+}
+
+TEST_F(NewPlugin, InGoBuildsAndPassesItsTest) {
+  if (!HasTools("go")) GTEST_SKIP() << "there is no make or no go";
+  ExpectWorks("go");
+  ExpectItsTestCanFail("hooks.go");
+}
+
+TEST_F(NewPlugin, IsCppAndInTheCurrentFolderUnlessToldOtherwise) {
+  ASSERT_EQ(Make("stamp"), 0) << output_;
+  EXPECT_TRUE(fs::exists(dir_.Path("stamp/stamp.cc")));
+  fs::create_directory(dir_.Path("else where"));
+  ASSERT_EQ(Make("stamp '--dir=else where' --lang=c"), 0) << output_;
+  EXPECT_TRUE(fs::exists(dir_.Path("else where/stamp/stamp.c")));
+  EXPECT_THAT(output_, HasSubstr("make -C else where/stamp test"));
+}
+
+TEST_F(NewPlugin, NeverTouchesWhatIsThere) {
+  std::ofstream(dir_.Path("stamp")) << "mine";
+  const std::string there = "is there already and is left as it is; choose another name or --dir";
+  EXPECT_EQ(Refusal("stamp"), "'./stamp' " + there);
+  EXPECT_EQ(fs::file_size(dir_.Path("stamp")), 4u);
+  fs::create_directory(dir_.Path("empty"));
+  EXPECT_EQ(Refusal("empty"), "'./empty' " + there);
+  EXPECT_TRUE(fs::is_empty(dir_.Path("empty")));
+  fs::create_symlink("/nonexistent", dir_.Path("dangling"));
+  EXPECT_EQ(Refusal("dangling"), "'./dangling' " + there);
+}
+
+TEST_F(NewPlugin, RefusesBadUsageAndLeavesNothing) {
+  const std::string rule =
+      " is no name for a plugin; expected a lower case letter, then lower case letters, digits "
+      "and '_', 64 at most";
+  EXPECT_EQ(Refusal(""), "no name for the plugin; give one: scripts/new-plugin NAME");
+  for (const std::string name : {"Stamp", "my-stamp", "1st", "a/b", "../a", "_a", "a.b", "ä"}) {
+    EXPECT_EQ(Refusal(name), "'" + name + "'" + rule);
+  }
+  EXPECT_EQ(Refusal("''"), "' '" + rule);
+  const std::string longest(64, 'a');
+  EXPECT_EQ(Refusal(longest + "a"), "'" + longest + "a'" + rule);
+  EXPECT_EQ(Refusal("a b"), "two names, 'a' and 'b'; give one");
+  EXPECT_EQ(Refusal("a --language=c"),
+            "unknown option '--language=c'; there are --lang=LANGUAGE and --dir=DIR");
+  for (const std::string language : {"java", "", "../cpp", "C"}) {
+    EXPECT_EQ(Refusal("a --lang=" + language),
+              "'" + language + "' is no language with a template; expected cpp, c, rust or go");
+  }
+  EXPECT_EQ(Refusal("a --dir=missing"),
+            "'missing' is no folder; make it first, or choose another with --dir");
+  EXPECT_TRUE(fs::is_empty(dir_.Path("")));
+  EXPECT_EQ(Make(longest), 0) << output_;
+}
+
+TEST_F(NewPlugin, SaysWhatToDoWithoutHeaders) {
+  if (!HasTools("c++")) GTEST_SKIP() << "there is no make";
+  ASSERT_EQ(Make("stamp"), 0) << output_;
+  EXPECT_NE(Run("PKG_CONFIG_PATH= PKG_CONFIG_LIBDIR= make -C stamp CALLOUT=/nonexistent"), 0);
+  EXPECT_THAT(output_, HasSubstr("no headers in /nonexistent, and pkg-config knows no "
+                                 "callout-plugin: install callout-host, or give "
+                                 "CALLOUT=CHECKOUT/plugin_api"));
+}
+
+}  // namespace
+}  // namespace callout::tests
