@@ -81,6 +81,7 @@ bool ReadHttpHeaders(std::string_view message, AnswerView* view);
 
 // Header names compare without case (ASCII).
 bool EqualsIgnoreCase(std::string_view a, std::string_view b);
+inline char ToLowerAscii(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
 std::string ToLowerAscii(std::string_view text);
 
 // Payloads that the host writes itself.

@@ -63,14 +63,14 @@ std::string_view ChainAnswer::body() const {
   return single_ == nullptr ? std::string_view() : view_.body;
 }
 
-bool ChainAnswer::MentionsHeader(std::string_view lower_name) const {
-  if (merged_.has_value()) return merged_->headers.Mentions(lower_name);
+bool ChainAnswer::MentionsHeader(std::string_view name) const {
+  if (merged_.has_value()) return merged_->headers.Mentions(name);
   if (single_ == nullptr) return false;
   for (const HeaderSet& header : view_.headers.set) {
-    if (EqualsIgnoreCase(header.key, lower_name)) return true;
+    if (EqualsIgnoreCase(header.key, name)) return true;
   }
-  for (std::string_view name : view_.headers.remove) {
-    if (EqualsIgnoreCase(name, lower_name)) return true;
+  for (std::string_view removed : view_.headers.remove) {
+    if (EqualsIgnoreCase(removed, name)) return true;
   }
   return false;
 }
@@ -83,11 +83,18 @@ bool ChainAnswer::Add(Answer* answer) {
   // The first answer was merged already if SetBody came before this one.
   const AnswerView& view = single_ == nullptr ? view_ : scratch_;
   Expand();
-  MergedHeaders headers = merged_->headers;
-  headers.Add(view.headers);
-  if (headers.entries() > kHeaderMutationEntriesMax) return false;
+  if (!HasRoomFor(view.headers)) return false;
   Merge(*answer, view);
   return true;
+}
+
+bool ChainAnswer::HasRoomFor(const HeaderMutationView& mutation) const {
+  const size_t added = mutation.set.size() + mutation.remove.size();
+  if (merged_->headers.entries() + added <= kHeaderMutationEntriesMax) return true;
+  // Some may replace others.
+  MergedHeaders headers = merged_->headers;
+  headers.Add(mutation);
+  return headers.entries() <= kHeaderMutationEntriesMax;
 }
 
 void ChainAnswer::PutUnder(const HeaderMutationView& mutation, const MergedHeaders& later) {

@@ -44,8 +44,8 @@ class ChainAnswer {
   // The body that goes out so far, of a body answer or CONTINUE_AND_REPLACE.
   AnswerView::Body body_mutation() const;
   std::string_view body() const;
-  // True if the answer sets or removes a header of this name (in lower case).
-  bool MentionsHeader(std::string_view lower_name) const;
+  // True if the answer sets or removes a header of this name.
+  bool MentionsHeader(std::string_view name) const;
   // The answer of a single instance, unchanged; null if there is none or several.
   const AnswerView* single() const {
     return single_ != nullptr && !merged_.has_value() ? &view_ : nullptr;
@@ -70,6 +70,7 @@ class ChainAnswer {
  private:
   // Turns what there is into a merged answer.
   void Expand();
+  bool HasRoomFor(const HeaderMutationView& mutation) const;
   void Merge(const Answer& answer, const AnswerView& view);
   std::string WriteCommon() const;
 

@@ -11,88 +11,112 @@ namespace callout::host {
 namespace {
 
 // Envoy ignores their removal whatever its mutation rules are.
-bool IsRemovable(std::string_view lower_name) {
-  return !lower_name.empty() && lower_name.front() != ':' && lower_name != "host";
+bool IsRemovable(std::string_view name) {
+  return !name.empty() && name.front() != ':' && !EqualsIgnoreCase(name, "host");
 }
 
 // HeaderValueOption: header 1 {key 1, raw_value 3}, append 2 (BoolValue),
 // append_action 3: APPEND_IF_EXISTS_OR_ADD is 0, OVERWRITE_IF_EXISTS_OR_ADD 2.
 void AppendHeaderOption(std::string_view name, std::string_view value, bool append,
                         std::string* out) {
-  std::string header;
-  AppendBytes(1, name, &header);
-  AppendBytes(3, value, &header);
-  std::string option;
-  AppendBytes(1, header, &option);
+  constexpr std::string_view kTrue("\x08\x01", 2);
+  const size_t header_size = BytesSize(1, name.size()) + BytesSize(3, value.size());
+  const size_t action_size = append ? BytesSize(2, kTrue.size()) : 2;
+  AppendBytesHead(1, BytesSize(1, header_size) + action_size, out);
+  AppendBytesHead(1, header_size, out);
+  AppendBytes(1, name, out);
+  AppendBytes(3, value, out);
   if (append) {
-    AppendBytes(2, std::string_view("\x08\x01", 2), &option);
+    AppendBytes(2, kTrue, out);
   } else {
-    AppendVarint(3, 2, &option);
+    AppendVarint(3, 2, out);
   }
-  AppendBytes(1, option, out);
 }
 
 // Envoy keeps a request's "host" as ":authority".
-std::string IndexName(std::string_view name) {
-  std::string lower = ToLowerAscii(name);
-  return lower == "host" ? ":authority" : lower;
+std::string_view IndexName(std::string_view name) {
+  return EqualsIgnoreCase(name, "host") ? ":authority" : name;
 }
 
 struct Header {
-  std::string name;
-  std::string record;  // HeaderValue
-};
+  bool is_new() const { return record.data() == nullptr; }
 
-std::string WriteHeaderValue(std::string_view name, std::string_view value) {
-  std::string header;
-  AppendBytes(1, name, &header);
-  AppendBytes(3, value, &header);
-  return header;
-}
+  std::string_view name;
+  std::string_view record;  // a HeaderValue of the message; none for one that is set
+  std::string_view value;   // of one that is set
+};
+using HeaderList = absl::InlinedVector<Header, 32>;
 
 // HeaderMap: headers 1 {key 1}.
-void ReadHeaderMap(std::string_view map, std::vector<Header>* headers) {
+void ReadHeaderMap(std::string_view map, HeaderList* headers) {
   WireReader reader(map);
   while (reader.Next()) {
     if (!reader.Is(1)) continue;
     Header header;
-    header.record.assign(reader.bytes());
+    header.record = reader.bytes();
     WireReader fields(reader.bytes());
     while (fields.Next()) {
-      if (fields.Is(1)) header.name = ToLowerAscii(fields.bytes());
+      if (fields.Is(1)) header.name = fields.bytes();
     }
-    headers->push_back(std::move(header));
+    headers->push_back(header);
   }
 }
 
-void RemoveHeader(const std::string& name, std::vector<Header>* headers) {
-  headers->erase(std::remove_if(headers->begin(), headers->end(),
-                                [&name](const Header& header) { return header.name == name; }),
-                 headers->end());
+void RemoveHeader(std::string_view name, HeaderList* headers) {
+  headers->erase(
+      std::remove_if(headers->begin(), headers->end(),
+                     [name](const Header& header) { return EqualsIgnoreCase(header.name, name); }),
+      headers->end());
 }
 
-void SetHeader(const HeaderSet& set, std::vector<Header>* headers) {
-  std::string name = ToLowerAscii(set.key);
+void SetHeader(const HeaderSet& set, HeaderList* headers) {
+  std::string_view name = set.key;
   const auto is_authority = [](const Header& header) { return header.name == ":authority"; };
-  if (name == "host" && std::any_of(headers->begin(), headers->end(), is_authority)) {
+  if (EqualsIgnoreCase(name, "host") &&
+      std::any_of(headers->begin(), headers->end(), is_authority)) {
     name = ":authority";
   }
-  std::string record = WriteHeaderValue(name, set.value);
   if (!set.append) RemoveHeader(name, headers);
-  headers->push_back({std::move(name), std::move(record)});
+  headers->push_back({name, {}, set.value});
+}
+
+size_t RecordSize(const Header& header) {
+  return header.is_new() ? BytesSize(1, header.name.size()) + BytesSize(3, header.value.size())
+                         : header.record.size();
+}
+
+// Envoy lower-cases the name of a header that is set.
+void AppendHeader(const Header& header, std::string* out) {
+  AppendBytesHead(1, RecordSize(header), out);
+  if (!header.is_new()) {
+    out->append(header.record);
+    return;
+  }
+  AppendBytesHead(1, header.name.size(), out);
+  for (const char c : header.name) out->push_back(ToLowerAscii(c));
+  AppendBytes(3, header.value, out);
 }
 
 }  // namespace
 
+const MergedHeaders::Effect* MergedHeaders::Find(std::string_view name) const {
+  for (const Effect& effect : effects_) {
+    if (EqualsIgnoreCase(IndexName(effect.name), IndexName(name))) return &effect;
+  }
+  return nullptr;
+}
+
 MergedHeaders::Effect& MergedHeaders::EffectOn(std::string_view name) {
-  auto [it, is_new] = index_.try_emplace(IndexName(name), effects_.size());
-  if (is_new) effects_.push_back({std::string(name), false, {}});
-  return effects_[it->second];
+  if (const Effect* found = Find(name); found != nullptr) {
+    return effects_[static_cast<size_t>(found - effects_.data())];
+  }
+  effects_.push_back({std::string(name), false, {}});
+  return effects_.back();
 }
 
 void MergedHeaders::Add(const HeaderMutationView& mutation) {
   for (std::string_view name : mutation.remove) {
-    if (!IsRemovable(ToLowerAscii(name))) continue;
+    if (!IsRemovable(name)) continue;
     Effect& effect = EffectOn(name);
     effect.replaces = true;
     effect.values.clear();
@@ -109,12 +133,12 @@ void MergedHeaders::Add(const HeaderMutationView& mutation) {
 
 void MergedHeaders::AddUnder(const HeaderMutationView& mutation, const MergedHeaders& later) {
   std::set<std::string> names;
-  for (std::string_view name : mutation.remove) names.insert(IndexName(name));
-  for (const HeaderSet& header : mutation.set) names.insert(IndexName(header.key));
+  for (std::string_view name : mutation.remove) names.insert(ToLowerAscii(IndexName(name)));
+  for (const HeaderSet& header : mutation.set) names.insert(ToLowerAscii(IndexName(header.key)));
   for (const std::string& name : names) {
-    const auto found = later.index_.find(name);
-    if (found == later.index_.end()) continue;
-    const Effect& over = later.effects_[found->second];
+    const Effect* const found = later.Find(name);
+    if (found == nullptr) continue;
+    const Effect& over = *found;
     Effect& effect = EffectOn(name);
     if (over.replaces) {
       effect.replaces = true;
@@ -147,7 +171,7 @@ std::string MergedHeaders::Write() const {
 }
 
 std::string ApplyHeaderMutation(std::string_view message, const HeaderMutationView& mutation) {
-  std::vector<Header> headers;
+  HeaderList headers;
   std::string rest;
   WireReader reader(message);
   while (reader.Next()) {
@@ -157,16 +181,17 @@ std::string ApplyHeaderMutation(std::string_view message, const HeaderMutationVi
       rest.append(reader.record());
     }
   }
-  for (std::string_view key : mutation.remove) {
-    const std::string name = ToLowerAscii(key);
+  for (std::string_view name : mutation.remove) {
     if (IsRemovable(name)) RemoveHeader(name, &headers);
   }
   for (const HeaderSet& set : mutation.set) SetHeader(set, &headers);
-  std::string map;
-  for (const Header& header : headers) AppendBytes(1, header.record, &map);
+  size_t map_size = 0;
+  for (const Header& header : headers) map_size += BytesSize(1, RecordSize(header));
   std::string out;
-  AppendBytes(1, map, &out);
-  return out + rest;
+  out.reserve(BytesSize(1, map_size) + rest.size());
+  AppendBytesHead(1, map_size, &out);
+  for (const Header& header : headers) AppendHeader(header, &out);
+  return out += rest;
 }
 
 std::string WithoutEndOfStream(std::string_view message) {

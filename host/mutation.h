@@ -14,7 +14,6 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "host/answer.h"
@@ -33,10 +32,8 @@ class MergedHeaders {
   bool empty() const { return effects_.empty(); }
   // The number of entries in the longer list of the mutation.
   size_t entries() const;
-  // True if a header of this name, in lower case, is set or removed.
-  bool Mentions(std::string_view lower_name) const {
-    return index_.find(std::string(lower_name)) != index_.end();
-  }
+  // True if a header of this name is set or removed.
+  bool Mentions(std::string_view name) const { return Find(name) != nullptr; }
   // A HeaderMutation payload.
   std::string Write() const;
 
@@ -46,10 +43,12 @@ class MergedHeaders {
     bool replaces = false;
     std::vector<std::string> values;
   };
+  const Effect* Find(std::string_view name) const;
   Effect& EffectOn(std::string_view name);
 
-  std::vector<Effect> effects_;                    // in the order in which they were last set
-  std::unordered_map<std::string, size_t> index_;  // by lower-case name
+  // One for each name, in the order in which they came. There are too few to be worth an
+  // index: the guard takes no more than kHeaderMutationEntriesMax of an instance.
+  std::vector<Effect> effects_;
 };
 
 // `message` (HttpHeaders or HttpTrailers) with the mutation applied as Envoy

@@ -26,24 +26,17 @@ class WireReader {
   bool Next() {
     if (cursor_ == end_) return false;
     record_ = cursor_;
-    uint64_t tag;
-    if (!ReadVarint(&tag, kShortBytes) || tag > UINT32_MAX || (tag >> 3) == 0) return Fail();
-    number_ = static_cast<uint32_t>(tag >> 3);
-    type_ = static_cast<uint32_t>(tag & 7);
-    switch (type_) {
-      case 0:
-        return ReadVarint(&varint_, kVarintBytes) || Fail();
-      case 1:
-        return Skip(8);
-      case 2: {
-        uint64_t size;
-        return (ReadVarint(&size, kShortBytes) && Skip(size)) || Fail();
-      }
-      case 5:
-        return Skip(4);
-      default:
-        return Fail();
+    // Nearly all records are text of less than 128 bytes in a field below 16.
+    const auto tag = static_cast<unsigned char>(cursor_[0]);
+    if (tag < 0x80 && (tag & 7) == 2 && tag > 7 && end_ - cursor_ > 1 &&
+        static_cast<unsigned char>(cursor_[1]) < 0x80) {
+      number_ = tag >> 3;
+      type_ = 2;
+      const auto size = static_cast<unsigned char>(cursor_[1]);
+      cursor_ += 2;
+      return Skip(size);
     }
+    return NextOfAnyKind();
   }
 
   // False once malformed bytes were met.
@@ -66,6 +59,27 @@ class WireReader {
   }
 
  private:
+  bool NextOfAnyKind() {
+    uint64_t tag;
+    if (!ReadVarint(&tag, kShortBytes) || tag > UINT32_MAX || (tag >> 3) == 0) return Fail();
+    number_ = static_cast<uint32_t>(tag >> 3);
+    type_ = static_cast<uint32_t>(tag & 7);
+    switch (type_) {
+      case 0:
+        return ReadVarint(&varint_, kVarintBytes) || Fail();
+      case 1:
+        return Skip(8);
+      case 2: {
+        uint64_t size;
+        return (ReadVarint(&size, kShortBytes) && Skip(size)) || Fail();
+      }
+      case 5:
+        return Skip(4);
+      default:
+        return Fail();
+    }
+  }
+
   bool Fail() {
     ok_ = false;
     cursor_ = end_;

@@ -147,8 +147,8 @@ TEST(Mutation, CountsTheLongerOfTheTwoLists) {
   MergedHeaders merged;
   merged.Add(ViewOf(mutation));
   EXPECT_EQ(merged.entries(), 5u);
-  EXPECT_TRUE(merged.Mentions("r1"));
-  EXPECT_FALSE(merged.Mentions("R1"));
+  for (const char* name : {"r1", "R1", "s", "S"}) EXPECT_TRUE(merged.Mentions(name)) << name;
+  for (const char* name : {"r9", "r", ""}) EXPECT_FALSE(merged.Mentions(name)) << name;
 }
 
 struct LimitCase {
