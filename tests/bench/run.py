@@ -99,6 +99,11 @@ def compare(all_servers, all_cells, options, server_cores):
             for server in all_servers
             for tls in {cell.tls for cell in all_cells}
         }
+        for process in running.values():
+            scenarios = sorted({cell.scenario for cell in all_cells})
+            for scenario in scenarios:
+                warm = cells.Cell(scenario, 8, 100, tls=process.tls)
+                measure(process, warm, load_cores, process.server.warmup / len(scenarios))
         for turn in range(options.rounds):
             for cell in all_cells:
                 for server in random.sample(all_servers, len(all_servers)):

@@ -27,6 +27,7 @@ class Server:
     command: tuple  # without port and TLS
     header: str = "x-callout"  # that its answer to request headers sets; "": none
     is_host: bool = False
+    warmup: float = 0.5  # seconds of load before it is as fast as it gets
 
     def arguments(self, tls, certificate):
         chain, key = certificate
@@ -127,7 +128,8 @@ def build_peer(language):
     if built.returncode != 0:
         print(f"no {language}: building its server failed, see {log_path}")
         return None
-    return Server(language, (os.path.join(output, "server"),))
+    # Java compiles while it runs, Go and Python grow their heaps.
+    return Server(language, (os.path.join(output, "server"),), warmup=20 if language == "java" else 1)
 
 
 class Running:
