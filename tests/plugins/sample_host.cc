@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "../integration/http_get.h"
+
 namespace callout::tests {
 namespace {
 
@@ -53,6 +55,8 @@ Lines SampleHost::Ask(const std::vector<ext_proc::ProcessingRequest>& messages) 
 void SampleHost::Expect(const std::vector<SampleRow>& rows) {
   for (const SampleRow& row : rows) EXPECT_EQ(Ask({row.request}), row.answer) << row.what;
 }
+
+std::string MetricsOf(TestHost& host) { return HttpGet(host.address("admin"), "GET", "/metrics"); }
 
 std::string RefusalOf(const std::string& plugin, const std::string& config) {
   std::vector<std::string> options = Options(plugin, config, {"--check"});

@@ -46,6 +46,9 @@ class SampleHost {
   ChannelPtr channel_;
 };
 
+// What the host counts, as at /metrics.
+std::string MetricsOf(TestHost& host);
+
 // The one line, without its time and level, with which a host refuses to start with this
 // configuration of the plugin.
 std::string RefusalOf(const std::string& plugin, const std::string& config);
