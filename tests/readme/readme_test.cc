@@ -2,110 +2,24 @@
 // command is run in the order of the page, and what comes of them does what the
 // page says.
 //
-//   <!-- file: guard.cc -->     before a block: it is the content of that file
-//   ```sh                       a command, to be run
-//
 // Blocks that begin with scripts/ set up the machine or take it over, so only
 // their presence is checked here; scripts/test is what runs this.
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
 #include <regex>
 #include <sstream>
 #include <string>
-#include <vector>
 
-#include "tests/host/sockets.h"
+#include "page.h"
 #include "tests/integration/ext_proc_client.h"
 #include "tests/integration/test_host.h"
 
 namespace callout::tests {
 namespace {
 
-namespace fs = std::filesystem;
-
-struct Block {
-  std::string file;      // from the comment before it; "" without one
-  std::string language;  // "sh"
-  std::string text;
-};
-
-std::string SourceFile(const std::string& path) {
-  return std::string(CALLOUT_SOURCE_ROOT) + "/" + path;
-}
-
-std::string ReadAll(const std::string& path) {
-  std::ifstream in(path);
-  EXPECT_TRUE(in) << path;
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
-std::vector<Block> ReadBlocks(const std::string& path) {
-  std::istringstream lines(ReadAll(path));
-  const std::regex marker("<!-- file: (\\S+) -->");
-  std::vector<Block> blocks;
-  std::string line, file;
-  bool inside = false;
-  while (std::getline(lines, line)) {
-    std::smatch match;
-    if (line.starts_with("```")) {
-      inside = !inside;
-      if (inside) blocks.push_back({std::exchange(file, ""), line.substr(3), ""});
-    } else if (inside) {
-      blocks.back().text += line + "\n";
-    } else if (std::regex_match(line, match, marker)) {
-      file = match[1];
-    }
-  }
-  EXPECT_FALSE(inside) << "a block of " << path << " has no end";
-  return blocks;
-}
-
-// A folder in which the page's relative paths mean what they mean in a checkout.
-class Readme : public testing::Test {
+class Readme : public Page {
  protected:
-  void SetUp() override {
-    blocks_ = ReadBlocks(SourceFile("README.md"));
-    for (const char* name : {"plugin_api", "scripts"}) {
-      fs::create_symlink(SourceFile(name), dir_.Path(name));
-    }
-    fs::create_symlink(fs::path(BuiltFile("host")).parent_path(), dir_.Path("build"));
-    for (const Block& block : blocks_) {
-      if (!block.file.empty()) std::ofstream(dir_.Path(block.file)) << block.text;
-    }
-  }
-
-  Finished Run(const std::string& commands) {
-    ChildProcess shell({"/bin/bash", "-euc", "cd '" + dir_.Path("") + "'\n" + commands});
-    const int status = shell.AwaitEnd();
-    return {status, shell.Output()};
-  }
-
-  // The commands that are run, as they stand on the page.
-  std::vector<std::string> Commands() const {
-    std::vector<std::string> commands;
-    for (const Block& block : blocks_) {
-      if (block.language == "sh" && !block.text.starts_with("scripts/")) {
-        commands.push_back(block.text);
-      }
-    }
-    return commands;
-  }
-
-  // Those that begin with `prefix`.
-  void RunAll(const std::string& prefix = "") {
-    for (const std::string& command : Commands()) {
-      if (!command.starts_with(prefix)) continue;
-      const Finished finished = Run(command);
-      ASSERT_EQ(finished.exit_status, 0) << command << finished.output;
-    }
-  }
-
-  host::TempDir dir_;
-  std::vector<Block> blocks_;
+  Readme() : Page("README.md") {}
 };
 
 TEST_F(Readme, EveryCommandWorksAsPrinted) {
@@ -124,15 +38,7 @@ TEST_F(Readme, EveryScriptIsThere) {
   EXPECT_EQ(found, 3u);
 }
 
-TEST_F(Readme, EveryLinkLeadsSomewhere) {
-  const std::string text = ReadAll(SourceFile("README.md"));
-  const std::regex link("\\]\\(([^)#:]+)\\)");
-  size_t found = 0;
-  for (std::sregex_iterator it(text.begin(), text.end(), link), end; it != end; ++it, ++found) {
-    EXPECT_TRUE(fs::exists(SourceFile((*it)[1]))) << (*it)[1];
-  }
-  EXPECT_GT(found, 5u);
-}
+TEST_F(Readme, EveryLinkLeadsSomewhere) { EXPECT_GT(ExpectLinksLead(), 5u); }
 
 // Both plugins of the page refuse x-secret and stamp everything else.
 void ExpectStamps(TestHost* host, const std::string& stamp) {

@@ -1,0 +1,127 @@
+// docs/writing-plugins.md: its files are written, its commands run, its fragments
+// compiled, and the messages it quotes are those that other tests have seen.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <fstream>
+#include <map>
+#include <regex>
+#include <sstream>
+#include <string>
+
+#include "page.h"
+
+namespace callout::tests {
+namespace {
+
+using ::testing::HasSubstr;
+
+class WritingPlugins : public Page {
+ protected:
+  WritingPlugins() : Page("docs/writing-plugins.md") {}
+
+  // All fragments of a language, each in a function of its own.
+  std::string Fragments(const std::string& language) const {
+    static const std::map<std::string, std::string> kTypes = {{"request_headers", "HeadersCall"},
+                                                              {"response_headers", "HeadersCall"},
+                                                              {"request_body", "BodyCall"},
+                                                              {"response_body", "BodyCall"},
+                                                              {"request_trailers", "TrailersCall"},
+                                                              {"response_trailers", "TrailersCall"},
+                                                              {"process", "ProcessCall"}};
+    std::ostringstream source;
+    size_t count = 0;
+    for (const Block& block : blocks_) {
+      if (block.marker != "hook" || block.language != language) continue;
+      const auto type = kTypes.find(block.name);
+      EXPECT_NE(type, kTypes.end()) << block.name;
+      if (type == kTypes.end()) continue;
+      const std::string head =
+          language == "cpp"
+              ? fmt::format("void fragment_{}(callout::{}& call)", ++count, type->second)
+              : fmt::format("callout_status_t fragment_{}(callout_call_t *call)", ++count);
+      source << head << ";\n" << head << " {\n";
+      source << block.text << "}\n";
+    }
+    EXPECT_GT(count, 3u) << language;
+    return source.str();
+  }
+
+  void ExpectCompiles(const std::string& file, const std::string& source,
+                      const std::string& compiler) {
+    std::ofstream(dir_.Path(file)) << source;
+    const Finished compiled =
+        Run(compiler + " -Wall -Wextra -Werror -fsyntax-only -I plugin_api " + file);
+    EXPECT_EQ(compiled.exit_status, 0) << compiled.output;
+  }
+};
+
+TEST_F(WritingPlugins, EveryCommandWorksAsPrinted) {
+  ASSERT_GE(Commands().size(), 8u) << "the page's commands were not found";
+  RunAll();
+}
+
+TEST_F(WritingPlugins, EveryExampleIsAFileOrTheInsideOfAHook) {
+  for (const Block& block : blocks_) {
+    if (block.language != "c" && block.language != "cpp") continue;
+    EXPECT_TRUE(block.marker == "file" || block.marker == "hook") << block.text;
+    if (block.marker != "file") continue;
+    const auto commands = Commands();
+    EXPECT_TRUE(std::any_of(commands.begin(), commands.end(),
+                            [&](const std::string& command) {
+                              return command.find(" " + block.name + " ") != std::string::npos;
+                            }))
+        << "no command compiles " << block.name;
+  }
+}
+
+TEST_F(WritingPlugins, EveryFragmentInCppCompiles) {
+  ExpectCompiles("fragments.cc", "#include <callout/plugin.hpp>\n" + Fragments("cpp"),
+                 "c++ -std=c++17");
+}
+
+TEST_F(WritingPlugins, EveryFragmentInCCompiles) {
+  ExpectCompiles("fragments.c", "#include <callout/message.h>\n" + Fragments("c"), "cc -std=c11");
+}
+
+TEST_F(WritingPlugins, EveryLinkLeadsSomewhere) { EXPECT_GT(ExpectLinksLead(), 10u); }
+
+TEST_F(WritingPlugins, TheReasonsAreThoseOfTheHost) {
+  // The literals of the test that loads such files, put together.
+  std::string known = ReadAll(SourceFile("tests/broken/broken_test.cc"));
+  known = std::regex_replace(known, std::regex("\"\\s*\n\\s*\""), "");
+  known = std::regex_replace(known, std::regex(R"(\\")"), "\"");
+  const size_t begin = text_.find("<!-- reasons -->");
+  ASSERT_NE(begin, std::string::npos);
+  std::istringstream lines(text_.substr(begin, text_.find("\n\n", begin) - begin));
+  const std::regex row(R"(\| .* \| `(.*)` \|)");
+  size_t count = 0;
+  for (std::string line; std::getline(lines, line);) {
+    std::smatch match;
+    if (!std::regex_match(line, match, row)) continue;
+    EXPECT_THAT(known, HasSubstr(match[1].str()));
+    ++count;
+  }
+  EXPECT_GE(count, 5u);
+}
+
+TEST_F(WritingPlugins, EveryFunctionItNamesExists) {
+  std::string headers;
+  for (const char* name : {"answer.h", "headers.h", "plugin.h", "struct.h", "tools.h", "wire.h"}) {
+    headers += ReadAll(SourceFile(std::string("plugin_api/callout/") + name));
+  }
+  const std::regex function(R"(\b(callout_[a-z_]+[a-z])\b)");
+  const std::string misspelt = "callout_on_request_header";
+  size_t count = 0;
+  for (std::sregex_iterator it(text_.begin(), text_.end(), function), end; it != end; ++it) {
+    const std::string name = (*it)[1];
+    if (name == misspelt) continue;
+    EXPECT_THAT(headers, HasSubstr(name));
+    ++count;
+  }
+  EXPECT_GT(count, 50u);
+}
+
+}  // namespace
+}  // namespace callout::tests
