@@ -42,6 +42,7 @@ void AddPlace(Line* line) {
 }
 
 void OnCrash(int number) {
+  HookTable::NoteCrash();
   Line line;
   line.Add("callout-host: ").Add(SignalName(number)).Add(" ");
   AddPlace(&line);
@@ -53,6 +54,7 @@ void OnCrash(int number) {
 void OnExit() {
   const HookTable::Slot* slot = HookTable::ThisThread();
   if (slot == nullptr || slot->place.load(std::memory_order_relaxed) == 0) return;
+  HookTable::NoteCrash();
   Line line;
   line.Add("callout-host: exit() was called ");
   AddPlace(&line);

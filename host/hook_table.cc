@@ -154,11 +154,22 @@ std::vector<HookTable::Running> HookTable::ListRunning() const {
   return running;
 }
 
-void HookTable::ForgetThreads() {
-  for (Slot& slot : slots_) {
-    slot.place.store(0, std::memory_order_relaxed);
-    slot.thread.store(0, std::memory_order_release);
-  }
+void HookTable::NoteCrash() {
+  const Slot* const slot = ThisThread();
+  const uint64_t place = slot == nullptr ? 0 : slot->place.load(std::memory_order_relaxed);
+  uint64_t none = 0;
+  InUse()->crash_.compare_exchange_strong(none, place | kCrashed, std::memory_order_release);
+}
+
+std::optional<HookPlace> HookTable::CrashPlace() const {
+  const uint64_t packed = crash_.load(std::memory_order_acquire);
+  if (packed == 0) return std::nullopt;
+  return Unpack(packed & ~kCrashed);
+}
+
+void HookTable::Clear() {
+  // All of it, for a process that crashed may have written anywhere.
+  new (this) HookTable();
 }
 
 }  // namespace callout::host

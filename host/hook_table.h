@@ -21,6 +21,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -83,11 +84,18 @@ class HookTable {
   // NUL-terminated; "" for 0. Safe in a signal's handler.
   const char* PluginName(uint32_t plugin) const;
 
+  // Notes that this thread ends the process, for CrashPlace. Only the first is
+  // kept. Safe in a signal's handler.
+  static void NoteCrash();
+  // Where the thread was that ended the process, plugin 0 for in no hook; nothing
+  // if the process left no word.
+  std::optional<HookPlace> CrashPlace() const;
+
   // The hooks that run now, or ran when the process ended.
   std::vector<Running> ListRunning() const;
 
-  // For the next process that uses the same memory.
-  void ForgetThreads();
+  // As new, for the next process that uses the same memory. While no other does.
+  void Clear();
 
   // This thread's slot; null if all are taken. Safe in a signal's handler if the
   // thread has been in a hook before.
@@ -104,9 +112,11 @@ class HookTable {
 
  private:
   friend class ThreadSlot;
+  static constexpr uint64_t kCrashed = uint64_t{1} << 63;
   Slot* TakeSlot();
 
   std::array<Slot, kThreadsMax> slots_;
+  std::atomic<uint64_t> crash_{0};  // a packed HookPlace, and kCrashed
   std::atomic<uint32_t> plugin_count_{0};
   // Written before plugin_count_ covers them, and never again.
   std::array<std::array<char, kNameBytesMax + 1>, kPluginsMax> names_{};
