@@ -136,17 +136,15 @@ void Page::RunAll(const std::string& prefix) {
 }
 
 size_t Page::ExpectLinksLead() const {
-  const std::set<std::string> anchors = Anchors(text_);
   const std::string folder = path_.substr(0, path_.rfind('/') + 1);
-  const std::regex link(R"(\]\((#?)([^)#: ]+)\))");
+  const std::regex link(R"(\]\(([^)#: ]*)(?:#([^)]*))?\))");
   size_t found = 0;
   for (std::sregex_iterator it(text_.begin(), text_.end(), link), end; it != end; ++it, ++found) {
-    const std::string target = (*it)[2];
-    if ((*it)[1] == "#") {
-      EXPECT_TRUE(anchors.contains(target)) << path_ << ": no heading for #" << target;
-    } else {
-      EXPECT_TRUE(fs::exists(SourceFile(folder + target))) << path_ << ": " << target;
-    }
+    const std::string file = (*it)[1], anchor = (*it)[2];
+    const std::string target = SourceFile(file.empty() ? path_ : folder + file);
+    EXPECT_TRUE(fs::exists(target)) << path_ << ": " << file;
+    if (anchor.empty()) continue;
+    EXPECT_TRUE(Anchors(ReadAll(target)).contains(anchor)) << path_ << ": no heading #" << anchor;
   }
   return found;
 }
