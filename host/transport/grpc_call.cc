@@ -31,6 +31,8 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
 }
 
+const std::optional<absl::Status> kUnimplemented = absl::UnimplementedError("");
+
 std::string_view ToView(grpc::string_ref text) { return {text.data(), text.size()}; }
 
 }  // namespace
@@ -39,7 +41,9 @@ GrpcCall::GrpcCall(GrpcQueue* queue) : queue_(queue), io_(&context_) {
   context_.AsyncNotifyWhenDone(&done_tag_);
 }
 
-GrpcCall::~GrpcCall() = default;
+GrpcCall::~GrpcCall() {
+  if (side_ != nullptr) queue_->RemoveSide(this);
+}
 
 void GrpcCall::OnEvent(Tag::Operation operation, bool ok) {
   switch (operation) {
@@ -62,7 +66,7 @@ void GrpcCall::OnEvent(Tag::Operation operation, bool ok) {
       break;
     case Tag::Operation::kDone:
       done_ = true;
-      if (context_.IsCancelled()) stream_->OnCancel();
+      if (stream_.has_value() && context_.IsCancelled()) stream_->OnCancel();
       break;
   }
   Pump();
@@ -70,25 +74,45 @@ void GrpcCall::OnEvent(Tag::Operation operation, bool ok) {
 
 void GrpcCall::OnAccept() {
   queue_->Request();
-  queue_->AddLive();
-  stream_.emplace(queue_->environment(), this);
+  if (context_.method() == kProcessPath) {
+    queue_->AddLive();
+    stream_.emplace(queue_->environment(), this);
+    return;
+  }
+  side_ = MakeSideRpc(context_.method(), queue_->serving());
+  if (side_ != nullptr) queue_->AddSide(this);
 }
 
 void GrpcCall::OnRead(bool ok) {
   reading_ = false;
   if (!ok) {
     read_ended_ = true;
-    stream_->OnHalfClose();
+    stream_.has_value() ? stream_->OnHalfClose() : side_->OnHalfClose();
     return;
   }
   // A message that lies in one slice is used where it is.
   if (!incoming_.TrySingleSlice(message_).ok()) (void)incoming_.DumpToSingleSlice(message_);
   incoming_.Clear();
-  stream_->OnMessage({reinterpret_cast<const char*>(message_->begin()), message_->size()});
+  const std::string_view bytes(reinterpret_cast<const char*>(message_->begin()), message_->size());
+  stream_.has_value() ? stream_->OnMessage(bytes) : side_->OnMessage(bytes);
 }
 
-// Does what the stream's state asks for, and goes when nothing is left to do.
-void GrpcCall::Pump() {
+bool GrpcCall::wants_message() const {
+  return stream_.has_value() ? stream_->wants_message() : !end().has_value();
+}
+
+const std::optional<absl::Status>& GrpcCall::end() const {
+  if (stream_.has_value()) return stream_->end();
+  if (side_end_.has_value()) return side_end_;
+  return side_ != nullptr ? side_->end() : kUnimplemented;
+}
+
+// Takes what has come of the last event.
+void GrpcCall::Collect() {
+  if (side_ != nullptr) {
+    for (std::string& answer : side_->TakeOutput()) outgoing_.push_back(std::move(answer));
+  }
+  if (!stream_.has_value()) return;
   Stream::Output output = stream_->TakeOutput();
   if (outgoing_.empty()) {
     outgoing_.swap(output);
@@ -100,13 +124,18 @@ void GrpcCall::Pump() {
     deadline_ns_ = stream_->deadline_ns();
   }
   if (stream_->closed() && !std::exchange(counted_closed_, true)) queue_->RemoveLive();
+}
+
+// Does what the stream's state asks for, and goes when nothing is left to do.
+void GrpcCall::Pump() {
+  Collect();
   if (!done_) {
     if (!writing_ && !outgoing_.empty()) StartWrite();
-    if (!writing_ && !finishing_ && stream_->end().has_value()) {
+    if (!writing_ && !finishing_ && end().has_value()) {
       finishing_ = true;
-      io_.Finish(ToGrpcStatus(*stream_->end()), &finish_);
+      io_.Finish(ToGrpcStatus(*end()), &finish_);
     }
-    if (!reading_ && !read_ended_ && stream_->wants_message()) StartRead();
+    if (!reading_ && !read_ended_ && wants_message()) StartRead();
   }
   if (CanDelete()) queue_->Remove(this);
 }
@@ -124,7 +153,7 @@ void GrpcCall::StartWrite() {
 }
 
 bool GrpcCall::CanDelete() const {
-  return done_ && !reading_ && !writing_ && (!finishing_ || finished_) && stream_->closed() &&
+  return done_ && !reading_ && !writing_ && (!finishing_ || finished_) && closed() &&
          posted_.load(std::memory_order_relaxed) == 0;
 }
 
@@ -136,6 +165,17 @@ void GrpcCall::OnPosted(CallState* state, StreamCarrier::Event event) {
 
 void GrpcCall::OnDeadline(uint64_t now_ns) {
   stream_->OnDeadline(now_ns);
+  Pump();
+}
+
+void GrpcCall::OnServingChanged() {
+  side_->OnServingChanged();
+  Pump();
+}
+
+void GrpcCall::OnDrain() {
+  side_->OnServingChanged();
+  if (!end().has_value()) side_end_ = absl::UnavailableError("the server drains");
   Pump();
 }
 

@@ -1,12 +1,12 @@
-// One Process RPC of the gRPC transport: carries bytes between gRPC's operations
-// and the stream. Lives from the request for an RPC until every operation has
-// completed and the stream is closed, then deletes itself. Queue's thread only,
-// but for what StreamCarrier lets other threads call.
+// One RPC of the gRPC transport: carries bytes between gRPC's operations and the
+// stream, or what answers for health and reflection. Lives from the request for an RPC until every
+// operation has completed and the stream is closed, then deletes itself. Queue's thread only, but
+// for what StreamCarrier lets other threads call.
 #ifndef CALLOUT_HOST_TRANSPORT_GRPC_CALL_H_
 #define CALLOUT_HOST_TRANSPORT_GRPC_CALL_H_
 
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
-#include <grpcpp/support/async_stream.h>
 
 #include <atomic>
 #include <cstdint>
@@ -19,6 +19,7 @@
 
 #include "host/carrier.h"
 #include "host/stream.h"
+#include "host/transport/side_services.h"
 
 namespace callout::host {
 
@@ -26,8 +27,6 @@ class GrpcQueue;
 
 class GrpcCall final : public StreamCarrier {
  public:
-  using Io = grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>;
-
   // What a completion queue event is about.
   struct Tag {
     enum class Operation : uint8_t { kAccept, kRead, kWrite, kFinish, kDone };
@@ -38,13 +37,17 @@ class GrpcCall final : public StreamCarrier {
   explicit GrpcCall(GrpcQueue* queue);
   ~GrpcCall();
 
-  grpc::ServerContext* context() { return &context_; }
-  Io* io() { return &io_; }
+  grpc::GenericServerContext* context() { return &context_; }
+  grpc::GenericServerAsyncReaderWriter* io() { return &io_; }
   Tag* accept_tag() { return &accept_; }
 
   void OnEvent(Tag::Operation operation, bool ok);
   void OnPosted(CallState* state, StreamCarrier::Event event);
   void OnDeadline(uint64_t now_ns);
+  // For an RPC of health or reflection: what health says has changed, or the
+  // server drains, which such an RPC is not to hold up.
+  void OnServingChanged();
+  void OnDrain();
 
   // StreamCarrier
   void Post(CallState* call, Event event) override;
@@ -58,15 +61,21 @@ class GrpcCall final : public StreamCarrier {
   void OnAccept();
   void OnRead(bool ok);
   void Pump();
+  void Collect();
+  bool wants_message() const;
+  bool closed() const { return !stream_.has_value() || stream_->closed(); }
+  const std::optional<absl::Status>& end() const;
   void StartRead();
   void StartWrite();
   bool CanDelete() const;
   void ReadFacts() const;
 
   GrpcQueue* const queue_;
-  grpc::ServerContext context_;
-  Io io_;
-  std::optional<Stream> stream_;
+  grpc::GenericServerContext context_;
+  grpc::GenericServerAsyncReaderWriter io_;
+  std::optional<Stream> stream_;   // of a Process RPC
+  std::unique_ptr<SideRpc> side_;  // of another one; neither: there is no such method
+  std::optional<absl::Status> side_end_;
   grpc::ByteBuffer incoming_;
   // What the stream's current message lies in. A small one lies in the object
   // itself, so one that is retained stays there and the next gets another.

@@ -12,8 +12,9 @@ constexpr int kRequestsAhead = 64;
 }  // namespace
 
 GrpcQueue::GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue,
-                     StreamEnvironment* environment, RequestProcess request)
-    : queue_(std::move(queue)), environment_(environment), request_(std::move(request)) {}
+                     grpc::AsyncGenericService* service, StreamEnvironment* environment,
+                     const std::atomic<bool>* serving)
+    : queue_(std::move(queue)), service_(service), environment_(environment), serving_(serving) {}
 
 GrpcQueue::~GrpcQueue() = default;
 
@@ -29,7 +30,8 @@ void GrpcQueue::Stop() {
 
 void GrpcQueue::Request() {
   auto* call = new GrpcCall(this);
-  request_(call->context(), call->io(), queue_.get(), call->accept_tag());
+  service_->RequestCall(call->context(), call->io(), queue_.get(), queue_.get(),
+                        call->accept_tag());
 }
 
 void GrpcQueue::Remove(GrpcCall* call) { delete call; }
@@ -75,7 +77,16 @@ void GrpcQueue::TakePosted() {
     alarm_set_ = false;
     posted.swap(posted_);
   }
-  for (const Posted& item : posted) item.call->OnPosted(item.state, item.event);
+  for (const Posted& item : posted) {
+    item.call != nullptr ? item.call->OnPosted(item.state, item.event) : TellSides();
+  }
+}
+
+void GrpcQueue::TellSides() {
+  for (auto next = sides_.begin(); next != sides_.end();) {
+    GrpcCall* side = *next++;  // which may go
+    draining_ ? side->OnDrain() : side->OnServingChanged();
+  }
 }
 
 void GrpcQueue::SetDeadline(GrpcCall* call, uint64_t old_deadline_ns, uint64_t deadline_ns) {

@@ -3,8 +3,8 @@
 #define CALLOUT_HOST_TRANSPORT_GRPC_QUEUE_H_
 
 #include <grpcpp/alarm.h>
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
-#include <grpcpp/support/async_stream.h>
 
 #include <atomic>
 #include <cstddef>
@@ -24,27 +24,33 @@ namespace callout::host {
 
 class GrpcCall;
 
-// Asks gRPC for one more RPC, to be announced on the queue under `tag`.
-using RequestProcess =
-    std::function<void(grpc::ServerContext* context,
-                       grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>* io,
-                       grpc::ServerCompletionQueue* queue, void* tag)>;
-
 class GrpcQueue {
  public:
-  GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue, StreamEnvironment* environment,
-            RequestProcess request);
+  // `serving` is what health says. All outlive the queue.
+  GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue, grpc::AsyncGenericService* service,
+            StreamEnvironment* environment, const std::atomic<bool>* serving);
   ~GrpcQueue();  // after Stop()
 
   void Start();
   // The server has been shut down: ends the thread once no RPC is left.
   void Stop();
+  // `serving` has changed. Any thread.
+  void NotifyServing() { Post(nullptr, nullptr, StreamCarrier::Event{}); }
+  // Ends the RPCs of health and reflection. Any thread.
+  void Drain() {
+    draining_ = true;
+    NotifyServing();
+  }
 
   // --- For GrpcCall, on the queue's thread unless said otherwise ---
   grpc::ServerCompletionQueue* completion_queue() { return queue_.get(); }
   StreamEnvironment* environment() { return environment_; }
+  const std::atomic<bool>* serving() const { return serving_; }
   void Request();  // one more call waits for an RPC
   void Remove(GrpcCall* call);
+  // Of health or reflection, to be told of the drain and when `serving` changes.
+  void AddSide(GrpcCall* call) { sides_.insert(call); }
+  void RemoveSide(GrpcCall* call) { sides_.erase(call); }
   // Moves a call's deadline; 0: none.
   void SetDeadline(GrpcCall* call, uint64_t old_deadline_ns, uint64_t deadline_ns);
   // Any thread.
@@ -56,21 +62,25 @@ class GrpcQueue {
 
  private:
   struct Posted {
-    GrpcCall* call;
+    GrpcCall* call;  // null: `serving` or `draining_` has changed
     CallState* state;
     StreamCarrier::Event event;
   };
 
   void Run();
   void TakePosted();
+  void TellSides();
   void TakeDeadlines();
 
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
+  grpc::AsyncGenericService* const service_;
   StreamEnvironment* const environment_;
-  const RequestProcess request_;
+  const std::atomic<bool>* const serving_;
+  std::atomic<bool> draining_{false};
   std::thread thread_;
   std::atomic<size_t> live_{0};
   std::set<std::pair<uint64_t, GrpcCall*>> deadlines_;
+  std::set<GrpcCall*> sides_;
 
   std::mutex mutex_;  // guards the following
   std::vector<Posted> posted_;

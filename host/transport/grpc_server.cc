@@ -1,14 +1,10 @@
 #include "host/transport/grpc_server.h"
 
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
-#include <grpcpp/health_check_service_interface.h>
-
 #include <algorithm>
 #include <chrono>
 #include <thread>
 #include <utility>
 
-#include "envoy/service/ext_proc/v3/external_processor.grpc.pb.h"
 #include "host/transport/grpc_call.h"
 #include "host/transport/grpc_queue.h"
 
@@ -16,14 +12,8 @@ namespace callout::host {
 
 namespace {
 
-using envoy::service::ext_proc::v3::ExternalProcessor;
-
 // How long closing streams may take once their RPCs have ended.
 constexpr std::chrono::milliseconds kCloseTime(500);
-
-// A registered method with raw buffers: reflection lists the service, and gRPC
-// itself answers UNIMPLEMENTED to every other path.
-using RawService = ExternalProcessor::WithRawMethod_Process<ExternalProcessor::Service>;
 
 void SetArguments(const GrpcServerOptions& options, grpc::ServerBuilder* builder) {
   const auto set = [builder](const char* name, uint64_t value) {
@@ -51,18 +41,12 @@ void SetArguments(const GrpcServerOptions& options, grpc::ServerBuilder* builder
 
 }  // namespace
 
-class GrpcServer::Service : public RawService {};
-
-GrpcServer::GrpcServer() : service_(std::make_unique<Service>()) {}
-
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOptions& options,
                                                               StreamEnvironment* environment) {
-  grpc::EnableDefaultHealthCheckService(true);
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   std::unique_ptr<GrpcServer> server(new GrpcServer);
   grpc::ServerBuilder builder;
   SetArguments(options, &builder);
-  builder.RegisterService(server->service_.get());
+  builder.RegisterAsyncGenericService(&server->service_);
   using Type = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
   if (options.plaintext) {
     server->plaintext_acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
@@ -81,15 +65,12 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
   if (server->server_ == nullptr) {
     return absl::InternalError("gRPC refused to start a server; its log says why");
   }
-  Service* service = server->service_.get();
+  server->serving_ = true;
   for (auto& queue : queues) {
-    server->queues_.push_back(std::make_unique<GrpcQueue>(
-        std::move(queue), environment,
-        [service](grpc::ServerContext* context, GrpcCall::Io* io, grpc::ServerCompletionQueue* cq,
-                  void* tag) { service->RequestProcess(context, io, cq, cq, tag); }));
+    server->queues_.push_back(std::make_unique<GrpcQueue>(std::move(queue), &server->service_,
+                                                          environment, &server->serving_));
     server->queues_.back()->Start();
   }
-  server->SetServing(true);
   return server;
 }
 
@@ -109,13 +90,13 @@ void GrpcServer::Handle(grpc::experimental::ExternalConnectionAcceptor* acceptor
 }
 
 void GrpcServer::SetServing(bool serving) {
-  grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
-  health->SetServingStatus(serving);
-  health->SetServingStatus(ExternalProcessor::service_full_name(), serving);
+  serving_ = serving;
+  for (const auto& queue : queues_) queue->NotifyServing();
 }
 
 bool GrpcServer::Drain(uint64_t timeout_ms) {
   drained_ = true;
+  for (const auto& queue : queues_) queue->Drain();
   server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(timeout_ms));
   // gRPC has ended every RPC; the queues' threads may still be closing streams.
   const auto give_up = std::chrono::steady_clock::now() + kCloseTime;

@@ -9,8 +9,10 @@
 #ifndef CALLOUT_HOST_TRANSPORT_GRPC_SERVER_H_
 #define CALLOUT_HOST_TRANSPORT_GRPC_SERVER_H_
 
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -61,12 +63,11 @@ class GrpcServer {
   bool Drain(uint64_t timeout_ms);
 
  private:
-  class Service;
-
-  GrpcServer();
+  GrpcServer() = default;
   void Handle(grpc::experimental::ExternalConnectionAcceptor* acceptor, int descriptor);
 
-  std::unique_ptr<Service> service_;
+  grpc::AsyncGenericService service_;
+  std::atomic<bool> serving_{false};
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> plaintext_acceptor_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> secure_acceptor_;
   std::vector<std::unique_ptr<GrpcQueue>> queues_;

@@ -12,6 +12,7 @@
 namespace callout::tests {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -45,6 +46,18 @@ TEST(Drain, LetsALiveStreamFinish) {
   EXPECT_EQ(host.AwaitEnd(), 0);
   EXPECT_THAT(host.Log(), HasSubstr("drain ends"));
   EXPECT_TRUE(Refused(plaintext));
+}
+
+TEST(Drain, TellsAWatchOfHealthAndIsNotHeldUpByIt) {
+  TestHost host({"--drain_timeout_ms=600000"});
+  const RawOutcome outcome =
+      CallRaw(PlaintextChannel(host.address("plaintext")), "/grpc.health.v1.Health/Watch", "",
+              [&](const std::string& answer) {
+                if (answer == "\x08\x01") host.Signal(SIGTERM);
+              });
+  EXPECT_EQ(host.AwaitEnd(), 0);
+  EXPECT_THAT(outcome.answers, ElementsAre("\x08\x01", "\x08\x02"));
+  EXPECT_EQ(outcome.status.error_code(), grpc::StatusCode::UNAVAILABLE);
 }
 
 TEST(Drain, SaysSoBeforeItStopsAccepting) {

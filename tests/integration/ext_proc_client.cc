@@ -91,8 +91,8 @@ grpc::Status LiveStream::Finish() {
   return stream_->Finish();
 }
 
-RawOutcome CallRaw(const ChannelPtr& channel, const std::string& method,
-                   const std::string& request) {
+RawOutcome CallRaw(const ChannelPtr& channel, const std::string& method, const std::string& request,
+                   const std::function<void(const std::string&)>& on_answer) {
   grpc::GenericStub stub(channel);
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + kGiveUp);
@@ -114,7 +114,9 @@ RawOutcome CallRaw(const ChannelPtr& channel, const std::string& method,
     grpc::ByteBuffer answer;
     call->Read(&answer, nullptr);
     open = await();
-    if (open) outcome.answers.push_back(ToText(answer));
+    if (!open) break;
+    outcome.answers.push_back(ToText(answer));
+    if (on_answer) on_answer(outcome.answers.back());
   }
   call->Finish(&outcome.status, nullptr);
   await();

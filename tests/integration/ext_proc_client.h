@@ -10,6 +10,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -62,8 +63,9 @@ struct RawOutcome {
   std::vector<std::string> answers;
   grpc::Status status;
 };
-RawOutcome CallRaw(const ChannelPtr& channel, const std::string& method,
-                   const std::string& request);
+// `on_answer`, if there is one, sees each answer as it comes.
+RawOutcome CallRaw(const ChannelPtr& channel, const std::string& method, const std::string& request,
+                   const std::function<void(const std::string&)>& on_answer = nullptr);
 
 inline constexpr char kProcessMethod[] = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 
