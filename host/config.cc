@@ -2,12 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <climits>
 #include <functional>
 #include <map>
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "host/option_kinds.h"
 #include "host/plugin_options.h"
 
@@ -68,6 +71,26 @@ absl::Status SetLevel(const std::string& text, LogLevel* level) {
 absl::Status SetFormat(const std::string& text, LogFormat* format) {
   if (text != "text" && text != "json") return Expected("text or json");
   *format = text == "json" ? LogFormat::kJson : LogFormat::kText;
+  return absl::OkStatus();
+}
+
+// "Authorization, x-tenant"; "none": no header.
+absl::Status SetRedacted(const std::string& text, std::vector<std::string>* names) {
+  names->clear();
+  if (text == "none") return absl::OkStatus();
+  const std::vector<std::string> parts = absl::StrSplit(text, ',');
+  for (const std::string& part : parts) {
+    const absl::string_view name = absl::StripAsciiWhitespace(part);
+    const bool legal = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+      return absl::ascii_isgraph(static_cast<unsigned char>(c));
+    });
+    if (!legal) {
+      return Expected(
+          "names of headers with commas between them, such as authorization,cookie, "
+          "or none");
+    }
+    names->push_back(absl::AsciiStrToLower(name));
+  }
   return absl::OkStatus();
 }
 
@@ -232,6 +255,15 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
        .default_text = "text",
        .help = "text or json, a line each on standard error",
        .set = [=](const std::string& text) { return SetFormat(text, &config->log_format); }});
+  options->Add({.name = "log_redacted_headers",
+                .group = kProcess,
+                .value = "NAMES",
+                .default_text = absl::StrJoin(config->redacted_headers, ","),
+                .help = "Headers whose values are left out of the debug log, with commas between "
+                        "them; none: no header",
+                .set = [=](const std::string& text) {
+                  return SetRedacted(text, &config->redacted_headers);
+                }});
   options->Add({.name = "config",
                 .group = kProcess,
                 .value = "FILE",

@@ -17,6 +17,7 @@
 
 #include "absl/status/statusor.h"
 #include "host/address.h"
+#include "host/call_log.h"
 #include "host/containment_options.h"
 #include "host/log.h"
 #include "host/options.h"
@@ -84,6 +85,7 @@ struct Config {
 
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
+  std::vector<std::string> redacted_headers = RedactedHeadersDefault();  // lower case
 };
 
 // INVALID_ARGUMENT in one line: the option as it was given, what is wrong with

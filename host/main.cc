@@ -16,6 +16,7 @@
 #include <string>
 
 #include "absl/synchronization/mutex.h"
+#include "host/call_log.h"
 #include "host/config.h"
 #include "host/crash_report.h"
 #include "host/log.h"
@@ -107,6 +108,7 @@ int Main(int argc, const char* const* argv) {
   if (config->command == Config::Command::kPrint) return Print(config->text);
   SetLogLevel(config->log_level);
   SetLogFormat(config->log_format);
+  SetRedactedHeaders(config->redacted_headers);
   if (!InstallSignals()) {
     return FailStart(absl::UnavailableError("no free file descriptor: raise ulimit -n"),
                      config->log_format);

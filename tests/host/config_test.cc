@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "tests/host/sockets.h"
 
@@ -145,6 +146,8 @@ std::vector<OptionCase> Cases() {
        }},
       {"log_format", "text", "json", "json", "text",
        [](const Config& c) { return c.log_format == LogFormat::kJson ? "json" : "text"; }},
+      {"log_redacted_headers", "authorization,cookie,set-cookie,x-api-key", "X-A, cookie",
+       "x-a,cookie", "x-b", [](const Config& c) { return absl::StrJoin(c.redacted_headers, ","); }},
       {"client_ca_path", "", "/ca a", "/ca a", "/b",
        [](const Config& c) { return c.client_ca_path; }},
       {"plugin", "", "a=/x/y.so", "[a|/x/y.so|]", "",
@@ -236,6 +239,10 @@ TEST(Config, SwitchesAreOnOffOrGivenAValue) {
   EXPECT_TRUE(Good({file.option()}).secure_health_check);
 }
 
+TEST(Config, NoHeaderNeedBeRedacted) {
+  EXPECT_THAT(Good({"--log_redacted_headers=none"}).redacted_headers, IsEmpty());
+}
+
 TEST(Config, AdminMayBeOff) {
   EXPECT_EQ(Text(Good({"--admin_address=off"}).admin_address), "none");
   EXPECT_FALSE(Good({"--admin_address=127.0.0.1:9902"}).admin_address_is_default);
@@ -324,6 +331,8 @@ TEST(Config, RefusesBadValuesSayingWhatIsExpected) {
   const std::string name_rule =
       " is no name for a plugin; expected up to 128 letters, digits, '_', '-' and '.', the last "
       "two not first; give one as NAME=PATH";
+  const std::string redacted =
+      "expected names of headers with commas between them, such as authorization,cookie, or none";
   const std::vector<std::pair<std::string, std::string>> table = {
       {"secure_address=8443", std::string("address '8443': no port") + kAddressHint},
       {"plaintext_address=:8080",
@@ -364,6 +373,8 @@ TEST(Config, RefusesBadValuesSayingWhatIsExpected) {
       {"drain_timeout_ms=99999999999999999999", "expected a whole number from 0 to 2147483647"},
       {"log_level=loud", "expected debug, info, warning or error"},
       {"log_format=xml", "expected text or json"},
+      {"log_redacted_headers=a,,b", redacted},
+      {"log_redacted_headers=a b", redacted},
       {"plugin=a=", "no path after the name; expected [NAME=]PATH"},
       {"plugin=a b=/x.so", "'a b'" + name_rule},
       {"plugin==/x.so", "''" + name_rule},
