@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "host/services.h"
+#include "host/spare_bytes.h"
 #include "host/wire.h"
 
 namespace callout::host {
@@ -75,7 +76,9 @@ void BuildRecord(callout_field_t field, const callout_bytes_t* parts, size_t par
                  size_t size, Answer* answer) {
   answer->Clear();
   answer->field = field;
-  answer->record.reserve(BytesSize(field, size));
+  const size_t bytes = BytesSize(field, size);
+  if (bytes > answer->record.capacity()) answer->record = TakeSpareBytes();
+  answer->record.reserve(bytes);
   AppendBytesHead(field, size, &answer->record);
   answer->payload_offset = answer->record.size();
   for (size_t i = 0; i < part_count; ++i) answer->record.append(ToView(parts[i]));

@@ -16,10 +16,9 @@ Stream::Stream(StreamEnvironment* environment, StreamCarrier* carrier)
     : environment_(environment),
       carrier_(carrier),
       chain_(environment->chains().current()),
-      part_count_(chain_->instances.size()),
-      parts_(part_count_ == 0 ? nullptr : new Part[part_count_]),
+      parts_(chain_->instances.size()),
       id_(environment->NextStreamId()) {
-  for (size_t i = 0; i < part_count_; ++i) {
+  for (size_t i = 0; i < parts_.size(); ++i) {
     InitializeState(chain_->instances[i].get(), &parts_[i].state);
   }
   environment_->metrics().Add(environment_->ids().streams_started);
@@ -80,7 +79,7 @@ bool Stream::Remember(const RequestView& view) {
 // What the stream itself keeps for later.
 size_t Stream::kept_bytes() const {
   size_t bytes = attributes_ == nullptr ? 0 : attributes_->size();
-  for (size_t i = 0; i < part_count_; ++i) {
+  for (size_t i = 0; i < parts_.size(); ++i) {
     bytes += parts_[i].gathered[0].size() + parts_[i].gathered[1].size();
   }
   return bytes;
@@ -89,7 +88,7 @@ size_t Stream::kept_bytes() const {
 void Stream::MatchParts(const RequestView& view) {
   if (!chain_->has_match) return;
   const StreamFacts facts(view);
-  for (size_t i = 0; i < part_count_; ++i) {
+  for (size_t i = 0; i < parts_.size(); ++i) {
     const StreamMatch& match = chain_->instances[i]->settings().match;
     if (!match.empty() && !facts.Match(match)) parts_[i].usable = false;
   }
@@ -197,7 +196,7 @@ void Stream::CompleteModes(ChainMessage* message, ModeOverride* override) {
   if (!exchange_.modes_known()) return;
   const callout_body_mode_t request_mode = exchange_.direction(CALLOUT_REQUEST_BODY).body_mode;
   const callout_body_mode_t response_mode = exchange_.direction(CALLOUT_RESPONSE_BODY).body_mode;
-  for (size_t i = 0; i < part_count_; ++i) {
+  for (size_t i = 0; i < parts_.size(); ++i) {
     Part& part = parts_[i];
     const bool said_nothing = !std::exchange(part.gave_mode, false);
     if (said_nothing && part.usable) {
@@ -222,7 +221,7 @@ void Stream::Release() {
   busy_ = false;
   // An immediate response may have come while another instance still works on
   // the message.
-  for (size_t i = 0; i < part_count_; ++i) {
+  for (size_t i = 0; i < parts_.size(); ++i) {
     if (parts_[i].waiting != nullptr) carrier_->RetainMessage();
   }
   if (half_closed_) End(absl::OkStatus());
@@ -250,7 +249,7 @@ void Stream::OnCancel() {
   busy_ = false;
   deadline_ns_ = 0;
   output_.clear();
-  for (size_t i = 0; i < part_count_; ++i) {
+  for (size_t i = 0; i < parts_.size(); ++i) {
     const Part& part = parts_[i];
     const bool at_work = (part.waiting != nullptr || part.late) && part.open_then;
     if (at_work && part.state.instance->has_stream_cancel()) Notify(part);
@@ -271,7 +270,7 @@ void Stream::Notify(const Part& part) {
 bool Stream::owes_body() const {
   for (size_t way = 0; way < 2; ++way) {
     if (body_answered_[way]) continue;
-    for (size_t i = 0; i < part_count_; ++i) {
+    for (size_t i = 0; i < parts_.size(); ++i) {
       if (parts_[i].altered[way] || !parts_[i].gathered[way].empty()) return true;
     }
   }
@@ -303,10 +302,10 @@ void Stream::End(absl::Status status) {
 // Close comes after the last call of an instance: not while one is deferred.
 void Stream::CloseIfIdle() {
   if (closed_ || !end_.has_value()) return;
-  for (size_t i = 0; i < part_count_; ++i) {
+  for (size_t i = 0; i < parts_.size(); ++i) {
     if (parts_[i].late || parts_[i].waiting != nullptr) return;
   }
-  for (size_t i = 0; i < part_count_; ++i) ClosePart(&parts_[i]);
+  for (size_t i = 0; i < parts_.size(); ++i) ClosePart(&parts_[i]);
   closed_ = closing_ == 0;
 }
 

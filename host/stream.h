@@ -36,6 +36,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/fixed_array.h"
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "host/annotations.h"
@@ -183,8 +184,7 @@ class Stream {
   StreamEnvironment* const environment_;
   StreamCarrier* const carrier_;
   const std::shared_ptr<const Chain> chain_;
-  const size_t part_count_;
-  const std::unique_ptr<Part[]> parts_;
+  absl::FixedArray<Part, 1> parts_;  // mostly one, which takes no memory of its own
   const uint64_t id_;
 
   Exchange exchange_;

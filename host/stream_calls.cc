@@ -36,11 +36,11 @@ void Stream::InitializeState(Instance* instance, CallState* state) {
 
 Stream::Part& Stream::PartAt(const ChainMessage& message, size_t position) {
   // Response phases go through the chain backwards, as Envoy runs its filters.
-  return parts_[IsRequestPhase(message.phase) ? position : part_count_ - 1 - position];
+  return parts_[IsRequestPhase(message.phase) ? position : parts_.size() - 1 - position];
 }
 
 Stream::Part* Stream::PartOf(const CallState* state) {
-  Part* part = parts_.get();
+  Part* part = parts_.data();
   while (&part->state != state) ++part;
   return part;
 }
@@ -70,7 +70,7 @@ void Stream::Run() {
 Stream::Progress Stream::Advance(ChainMessage* message) {
   if (message->waiting) return Progress::kWaits;
   do {
-    while (message->position < part_count_) {
+    while (message->position < parts_.size()) {
       const Step step = Visit(message, &PartAt(*message, message->position));
       if (!busy_) return Progress::kStopped;
       if (step == Step::kWaits) return Progress::kWaits;
@@ -86,7 +86,7 @@ Stream::Progress Stream::Advance(ChainMessage* message) {
 // To the next instance that is to see the message.
 void Stream::StepOn(ChainMessage* message) {
   ++message->position;
-  if (message->dropped || message->alone) message->position = part_count_;
+  if (message->dropped || message->alone) message->position = parts_.size();
 }
 
 bool Stream::HasAheadOf(const ChainMessage& message) const {
@@ -101,7 +101,7 @@ void Stream::PutAhead(const ChainMessage& of, std::unique_ptr<ChainMessage> mess
 
 // Whether an instance after the one at `message.position` is to see it.
 bool Stream::HasLaterReader(const ChainMessage& message) {
-  for (size_t i = message.position + 1; i < part_count_; ++i) {
+  for (size_t i = message.position + 1; i < parts_.size(); ++i) {
     const Part& part = PartAt(message, i);
     if (part.usable && part.state.instance->Wants(message.phase)) return true;
   }
@@ -326,7 +326,7 @@ void Stream::OnFinished(Part* part) {
 }
 
 void Stream::OnDeadline(uint64_t now_ns) {
-  for (size_t i = 0; i < part_count_; ++i) {
+  for (size_t i = 0; i < parts_.size(); ++i) {
     Part& part = parts_[i];
     if (part.waiting == nullptr || part.deadline_ns == 0 || now_ns < part.deadline_ns) continue;
     ChainMessage* message = part.waiting;
@@ -378,7 +378,7 @@ void Stream::Retain(const ChainMessage& message, Part* part) {
 void Stream::UpdateDeadline() {
   deadline_ns_ = 0;
   if (end_.has_value()) return;
-  for (size_t i = 0; i < part_count_; ++i) {
+  for (size_t i = 0; i < parts_.size(); ++i) {
     const Part& part = parts_[i];
     if (part.waiting == nullptr || part.deadline_ns == 0) continue;
     if (deadline_ns_ == 0 || part.deadline_ns < deadline_ns_) deadline_ns_ = part.deadline_ns;

@@ -110,7 +110,7 @@ void Stream::TakeAnswer(ChainMessage* message, Part* part) {
     if (IsBodyPhase(message->phase) && view->body_mutation != AnswerView::Body::kUnchanged) {
       part->altered[DirectionOf(*message)] = true;
     }
-    if (part_count_ > 1 && !view->headers.empty()) KeepHeaderOrder(message, part, *view);
+    if (parts_.size() > 1 && !view->headers.empty()) KeepHeaderOrder(message, part, *view);
     if (HasLaterReader(*message)) ShowToLater(message, *view);
   }
   part->gave_mode = HasModeOverride(state.annotations);
@@ -135,7 +135,7 @@ void Stream::KeepHeaderOrder(ChainMessage* message, Part* part, const AnswerView
     return;
   }
   if (!IsBodyPhase(message->phase) || message->phase != message->answer_phase) return;
-  for (size_t i = message->position + 1; i < part_count_; ++i) {
+  for (size_t i = message->position + 1; i < parts_.size(); ++i) {
     const Part& later = PartAt(*message, i);
     if (later.header_effects != nullptr) {
       message->answer.PutUnder(view.headers, (*later.header_effects)[way]);

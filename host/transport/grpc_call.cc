@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "host/spare_bytes.h"
 #include "host/transport/grpc_queue.h"
 
 namespace callout::host {
@@ -18,6 +19,7 @@ constexpr size_t kCopyBytesMax = 1024;
 grpc::ByteBuffer ToByteBuffer(std::string bytes) {
   if (bytes.size() <= kCopyBytesMax) {
     grpc::Slice slice(bytes);
+    KeepSpareBytes(std::move(bytes));
     return grpc::ByteBuffer(&slice, 1);
   }
   auto* owner = new std::string(std::move(bytes));
