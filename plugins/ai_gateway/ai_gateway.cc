@@ -1,0 +1,187 @@
+// Sends OpenAI-style requests on to the provider of their model. See README.md.
+#include <callout/plugin.hpp>
+#include <charconv>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "openai.h"
+#include "providers.h"
+#include "reader.h"
+#include "support/json_config.hpp"
+
+namespace ai_gateway {
+namespace {
+
+constexpr char kWrongRequestMode[] =
+    "the gateway needs request_body_mode BUFFERED in Envoy's ext_proc filter";
+constexpr char kWrongResponseMode[] =
+    "the gateway needs response_body_mode STREAMED or BUFFERED in Envoy's ext_proc filter";
+// A longer name is not repeated to the client.
+constexpr size_t kModelShownBytesMax = 128;
+
+class Gateway {
+ public:
+  explicit Gateway(callout::Setup& setup) {
+    callout::plugins::JsonConfig config(setup.config());
+    path_ = config.text("path", "/v1/chat/completions");
+    const auto bytes = [&](const char* key, int64_t fallback) {
+      return static_cast<size_t>(
+          config.integer(key, {.fallback = fallback, .min = 1, .max = int64_t{1} << 30}));
+    };
+    request_bytes_max_ = bytes("request_bytes_max", 1 << 20);
+    limits_.response_bytes_max = bytes("response_bytes_max", 4 << 20);
+    limits_.event_bytes_max = bytes("event_bytes_max", 1 << 20);
+    providers_ = ReadProviders(&config, &setup);
+    config.done();
+    for (const Provider& provider : providers_) removed_.insert(provider.credential_header);
+    refused_ = setup.counter("ai_gateway_refused_total", "Requests answered with an error");
+  }
+
+  struct Stream {
+    ~Stream() {
+      const std::optional<Usage> usage = reader.has_value() ? reader->usage() : std::nullopt;
+      if (!usage.has_value()) return;
+      provider->prompt_tokens.add(static_cast<double>(usage->prompt_tokens));
+      provider->completion_tokens.add(static_cast<double>(usage->completion_tokens));
+    }
+    bool is_ours = false;
+    const Provider* provider = nullptr;
+    std::optional<Reader> reader;
+  };
+
+  void on_request_headers(const callout::HeadersCall& call, Stream& stream) const {
+    const std::string_view path = call.headers().get(":path", "");
+    if (call.headers().get(":method") != "POST" || path.substr(0, path.find('?')) != path_) return;
+    stream.is_ours = true;
+    if (call.body_mode() != callout::BodyMode::kBuffered)
+      return Misconfigured(call, kWrongRequestMode);
+    if (call.end_of_stream()) return Refuse(call, {.message = "the request has no body"});
+    if (Length(call.headers()) > request_bytes_max_) return RefuseLarge(call);
+    for (const std::string& name : removed_) call.remove_header(name);
+  }
+
+  void on_request_body(const callout::BodyCall& call, Stream& stream) const {
+    if (!stream.is_ours) return;
+    if (call.body_mode() != callout::BodyMode::kBuffered)
+      return Misconfigured(call, kWrongRequestMode);
+    if (call.body().size() > request_bytes_max_) return RefuseLarge(call);
+    const std::optional<Json> body = ParseBody(call.body());
+    if (!body.has_value() || !body->is_object()) {
+      return Refuse(call, {.message = "the body is not a JSON object", .code = "invalid_json"});
+    }
+    const Json& model = Member(*body, "model");
+    if (!model.is_string()) {
+      return Refuse(call, {.message = "'model' must be a text", .param = "model"});
+    }
+    const std::string& name = model.get_ref<const std::string&>();
+    stream.provider = Choose(providers_, name);
+    if (stream.provider == nullptr) return RefuseModel(call, name);
+    Send(call, *body, *stream.provider);
+    stream.reader.emplace(*stream.provider, WantsUsage(*body), limits_);
+  }
+
+  void on_response_headers(const callout::HeadersCall& call, Stream& stream) const {
+    if (!stream.reader.has_value()) return;
+    const callout::Headers headers = call.headers();
+    const bool is_plain = headers.get("content-encoding", "identity") == "identity";
+    stream.reader->Begin(is_plain ? headers.get("content-type", "") : "");
+    if (!stream.reader->is_translating() || call.end_of_stream()) return;
+    switch (call.body_mode()) {
+      case callout::BodyMode::kStreamed:
+      case callout::BodyMode::kBuffered:
+      case callout::BodyMode::kFullDuplexStreamed:
+        return;
+      default:
+        Misconfigured(call, kWrongResponseMode);
+    }
+  }
+
+  void on_response_body(const callout::BodyCall& call, Stream& stream) const {
+    if (!stream.reader.has_value()) return;
+    const bool is_last = call.is_last() || call.body_mode() == callout::BodyMode::kBuffered;
+    Piece piece = stream.reader->Take(call.body(), is_last);
+    if (piece.failure != nullptr) return call.fail(piece.failure);
+    if (!piece.body.has_value() || *piece.body == call.body()) return;
+    if (piece.body->empty()) return call.clear_body();
+    call.set_body(*std::move(piece.body));
+  }
+
+  // A body that ends with trailers cannot be given back any more.
+  void on_response_trailers(const callout::TrailersCall& call, Stream& stream) const {
+    if (stream.reader.has_value() && stream.reader->is_cut_off()) {
+      call.fail("the provider's answer ends with trailers; use response_body_mode BUFFERED");
+    }
+  }
+
+ private:
+  // Of the body that follows; 0 if it is not announced.
+  static size_t Length(const callout::Headers& headers) {
+    const std::string_view text = headers.get("content-length", "");
+    size_t length = 0;
+    std::from_chars(text.data(), text.data() + text.size(), length);
+    return length;
+  }
+
+  void Send(const callout::BodyCall& call, const Json& body, const Provider& provider) const {
+    if (provider.shape == Shape::kOpenai) {
+      call.set_body(AskForUsage(call.body(), body));
+    } else {
+      std::variant<Json, Problem> translated = ToAnthropic(body, provider.max_tokens);
+      if (const Problem* problem = std::get_if<Problem>(&translated)) return Refuse(call, *problem);
+      call.set_header("anthropic-version", "2023-06-01");
+      call.set_body(Dump(std::get<Json>(translated)));
+    }
+    call.set_header(":authority", provider.host);
+    call.set_header(":path", provider.path);
+    if (!provider.credential.empty()) {
+      call.set_header(provider.credential_header, provider.credential);
+    }
+    call.clear_route_cache();
+    provider.requests.add();
+  }
+
+  void RefuseLarge(const callout::Call& call) const {
+    Refuse(call,
+           {.status = 413,
+            .message = "the body is larger than " + std::to_string(request_bytes_max_) + " bytes",
+            .code = "request_too_large"});
+  }
+  void RefuseModel(const callout::Call& call, const std::string& model) const {
+    const std::string shown = model.size() <= kModelShownBytesMax ? " '" + model + "'" : "";
+    Refuse(call, {.status = 404,
+                  .message = "the model" + shown + " does not exist",
+                  .param = "model",
+                  .code = "model_not_found"});
+  }
+  void Misconfigured(const callout::Call& call, const char* message) const {
+    call.host().error(message);
+    Refuse(call, {.status = 500, .message = message});
+  }
+  void Refuse(const callout::Call& call, const Problem& problem) const {
+    refused_.add();
+    call.reply(problem.status)
+        .set_header("content-type", "application/json")
+        .body(ErrorBody(problem));
+  }
+
+  std::string path_;
+  size_t request_bytes_max_ = 0;
+  Limits limits_;
+  std::vector<Provider> providers_;
+  // The client's credentials are for the gateway; and answers have to be readable.
+  std::set<std::string> removed_ = {"accept-encoding", "api-key", "authorization", "x-api-key"};
+  callout::Counter refused_;
+};
+
+}  // namespace
+}  // namespace ai_gateway
+
+CALLOUT_PLUGIN();
+CALLOUT_PLUGIN_INFO("ai_gateway", "1.0.0", "Sends requests for language models to their providers");
+CALLOUT_PLUGIN_CLASS(ai_gateway::Gateway, request_headers, request_body, response_headers,
+                     response_body, response_trailers);

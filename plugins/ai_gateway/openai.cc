@@ -1,0 +1,79 @@
+#include "openai.h"
+
+#include "support/limited_json.hpp"
+
+namespace ai_gateway {
+
+std::optional<Json> ParseBody(std::string_view text) {
+  return callout::plugins::ParseJson<Json>(text, {.depth = 64});
+}
+
+const Json& Member(const Json& object, const char* name) {
+  static const Json kNone;
+  const auto found = object.find(name);  // the end in what is no object
+  return found == object.end() ? kNone : *found;
+}
+
+std::string Dump(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+uint64_t Count(const Json& number) {
+  return number.is_number_unsigned() ? number.get<uint64_t>() : 0;
+}
+
+std::optional<Usage> ReadUsage(const Json& usage) {
+  if (!usage.is_object()) return std::nullopt;
+  return Usage{Count(Member(usage, "prompt_tokens")), Count(Member(usage, "completion_tokens"))};
+}
+
+Json UsageJson(const Usage& usage) {
+  return {{"prompt_tokens", usage.prompt_tokens},
+          {"completion_tokens", usage.completion_tokens},
+          {"total_tokens", usage.prompt_tokens + usage.completion_tokens}};
+}
+
+std::string ErrorBody(const Problem& problem) {
+  Json error = ErrorJson(problem.message, "invalid_request_error");
+  error["error"]["param"] = problem.param;
+  error["error"]["code"] = problem.code;
+  return Dump(error);
+}
+
+Json ErrorJson(const std::string& message, const std::string& type) {
+  return {{"error", {{"message", message}, {"type", type}, {"param", nullptr}, {"code", nullptr}}}};
+}
+
+bool WantsUsage(const Json& body) {
+  return Member(Member(body, "stream_options"), "include_usage") == true;
+}
+
+std::string AskForUsage(std::string_view text, const Json& body) {
+  if (Member(body, "stream") != true || WantsUsage(body)) return std::string(text);
+  if (!body.contains("stream_options")) {
+    const size_t inside = text.find('{') + 1;
+    return std::string(text.substr(0, inside))
+        .append(R"("stream_options":{"include_usage":true},)")
+        .append(text.substr(inside));
+  }
+  Json changed = body;
+  Json& options = changed["stream_options"];
+  if (!options.is_object()) options = Json::object();
+  options["include_usage"] = true;
+  return Dump(changed);
+}
+
+std::string OpenaiStream::Take(const SseEvent& event) {
+  // Only what may tell the usage is looked into.
+  if (event.data.find("\"usage\"") == std::string::npos) return event.raw;
+  const std::optional<Json> chunk = ParseBody(event.data);
+  if (!chunk.has_value()) return event.raw;
+  const std::optional<Usage> usage = ReadUsage(Member(*chunk, "usage"));
+  if (!usage.has_value()) return event.raw;
+  usage_ = usage;
+  const Json& choices = Member(*chunk, "choices");
+  const bool is_only_usage = choices.is_array() && choices.empty();
+  return is_only_usage && !wants_usage_ ? std::string() : event.raw;
+}
+
+}  // namespace ai_gateway
