@@ -47,7 +47,9 @@ void OnCrash(int number) {
   line.Add("callout-host: ").Add(SignalName(number)).Add(" ");
   AddPlace(&line);
   line.Add("\n").Write();
-  // SA_RESETHAND has put the usual course back; a fault happens again on return.
+  // A fault happens again on return. SA_RESETHAND has not put the usual course back where another
+  // handler has called this one, such as that of a Go runtime.
+  signal(number, SIG_DFL);
   raise(number);
 }
 

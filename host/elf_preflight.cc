@@ -282,8 +282,9 @@ absl::Status CheckRuntimes(const ElfImage& image, const AlreadyLoaded& loaded,
   result->has_go_runtime = HasGoRuntime(image);
   if (result->has_go_runtime && !loaded.go_plugin.empty()) {
     return Refuse(
-        "it brings a second Go runtime into the process, which has that of {}; run it in a host "
-        "of its own, or restart the host to replace that plugin",
+        "it brings a second Go runtime into the process, which has that of {} and can have only "
+        "one; run it in a host of its own or, to replace that plugin, restart the host by draining "
+        "it",
         loaded.go_plugin);
   }
   for (const std::string_view needed : image.needed()) {

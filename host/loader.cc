@@ -183,7 +183,8 @@ std::string_view LoadRemedy(std::string_view error) {
   return "LD_DEBUG=all in the host's environment tells more";
 }
 
-absl::StatusOr<shared_library*> Load(const std::string& path, Loads* loads) {
+absl::StatusOr<shared_library*> Load(const std::string& path, const std::string& original,
+                                     Loads* loads) {
   // dlopen searches the library path for a name without a slash.
   std::error_code error;
   const std::string absolute = std::filesystem::absolute(path, error).string();
@@ -193,7 +194,7 @@ absl::StatusOr<shared_library*> Load(const std::string& path, Loads* loads) {
   const auto mode = static_cast<boost::dll::load_mode::type>(RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   auto library = std::make_unique<shared_library>();
   try {
-    const TerminationNote note(path);
+    const TerminationNote note(original);
     library->load(absolute, mode);
   } catch (const std::exception& failure) {
     const std::string_view text = DlerrorText(failure.what(), absolute);
@@ -285,6 +286,7 @@ std::string PluginName(const std::string& path) {
 }
 
 absl::StatusOr<std::shared_ptr<const Plugin>> ReadCheckAndLoad(const std::string& path,
+                                                               const std::string& original,
                                                                Loads* loads) {
   absl::StatusOr<PluginFile> file = ReadPluginFile(path);
   if (!file.ok()) return file.status();
@@ -295,10 +297,10 @@ absl::StatusOr<std::shared_ptr<const Plugin>> ReadCheckAndLoad(const std::string
   }
   absl::StatusOr<PreflightResult> result = Preflight(*image, ListLoaded(*loads, file->identity));
   if (!result.ok()) return result.status();
-  absl::StatusOr<shared_library*> library = Load(path, loads);
+  absl::StatusOr<shared_library*> library = Load(path, original, loads);
   if (!library.ok()) return library.status();
   if (result->has_go_runtime) {
-    loads->go_plugin = EscapeControls(path);
+    loads->go_plugin = EscapeControls(original);
     loads->go_identity = file->identity;
   }
   Plugin::Fields fields;
@@ -314,11 +316,12 @@ absl::StatusOr<std::shared_ptr<const Plugin>> ReadCheckAndLoad(const std::string
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<const Plugin>> LoadPlugin(const std::string& path) {
+absl::StatusOr<std::shared_ptr<const Plugin>> LoadPlugin(const std::string& path,
+                                                         const std::string& original) {
   Loads& loads = GetLoads();
   const std::lock_guard lock(loads.mutex);
-  absl::StatusOr<std::shared_ptr<const Plugin>> plugin = ReadCheckAndLoad(path, &loads);
-  return plugin.ok() ? std::move(plugin) : Failed(path, plugin.status());
+  absl::StatusOr<std::shared_ptr<const Plugin>> plugin = ReadCheckAndLoad(path, original, &loads);
+  return plugin.ok() ? std::move(plugin) : Failed(original, plugin.status());
 }
 
 }  // namespace callout::host

@@ -23,8 +23,13 @@ namespace callout::host {
 // The largest file that is read.
 inline constexpr size_t kPluginBytesMax = size_t{1} << 30;
 
-// INVALID_ARGUMENT or NOT_FOUND with one line: "cannot load plugin PATH: reason; remedy".
-absl::StatusOr<std::shared_ptr<const Plugin>> LoadPlugin(const std::string& path);
+// INVALID_ARGUMENT or NOT_FOUND with one line: "cannot load plugin ORIGINAL: reason; remedy".
+// `original` is the file that `path` is a copy of, by which people know it.
+absl::StatusOr<std::shared_ptr<const Plugin>> LoadPlugin(const std::string& path,
+                                                         const std::string& original);
+inline absl::StatusOr<std::shared_ptr<const Plugin>> LoadPlugin(const std::string& path) {
+  return LoadPlugin(path, path);
+}
 
 }  // namespace callout::host
 

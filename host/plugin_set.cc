@@ -102,7 +102,8 @@ absl::StatusOr<std::shared_ptr<const Plugin>> PluginSet::FindOrLoad(
   }
   const HookScope scope({HookTable::InUse()->FindOrAddPlugin(source.name), Hook::kLoad, true},
                         MonotonicNs());
-  auto loaded = options_.load ? options_.load(source.load_path) : LoadPlugin(source.load_path);
+  auto loaded =
+      options_.load ? options_.load(source.load_path) : LoadPlugin(source.load_path, source.path);
   if (!loaded.ok()) {
     code_.erase({source.name, source.sha256});
     return AboutOriginal(source, source.load_path, loaded.status());

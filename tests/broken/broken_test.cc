@@ -234,7 +234,8 @@ TEST(Broken, ASecondGoRuntimeIsRefusedButNotTheSameOneAgain) {
   EXPECT_EQ(Refusal(two),
             "cannot load plugin " + two +
                 ": it brings a second Go runtime into the process, which has that of " + one +
-                "; run it in a host of its own, or restart the host to replace that plugin");
+                " and can have only one; run it in a host of its own or, to replace that plugin, "
+                "restart the host by draining it");
   EXPECT_TRUE(LoadPlugin(one).ok());
   const TempDir directory;
   const std::string link = directory.Path("linked.so");

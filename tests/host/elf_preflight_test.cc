@@ -184,8 +184,9 @@ TEST(ElfPreflight, KnowsAGoRuntimeByItsNoteOrItsSymbols) {
     ASSERT_TRUE(first.ok()) << first.status();
     EXPECT_TRUE(first->has_go_runtime);
     EXPECT_EQ(Refusal(go, {.libraries = {}, .go_plugin = "/x/first.so"}),
-              "it brings a second Go runtime into the process, which has that of /x/first.so; run "
-              "it in a host of its own, or restart the host to replace that plugin");
+              "it brings a second Go runtime into the process, which has that of /x/first.so "
+              "and can have only one; run it in a host of its own or, to replace that plugin, "
+              "restart the host by draining it");
   }
   EXPECT_TRUE(Check(ElfBuilder::Plugin(), {.libraries = {}, .go_plugin = "/x/first.so"}).ok());
 }

@@ -79,7 +79,10 @@ fn answer_to(request: ProcessingRequest) -> ProcessingResponse {
         Part::RequestTrailers(_) => Answer::RequestTrailers(TrailersResponse::default()),
         Part::ResponseTrailers(_) => Answer::ResponseTrailers(TrailersResponse::default()),
     });
-    ProcessingResponse { response: answer, ..Default::default() }
+    ProcessingResponse {
+        response: answer,
+        ..Default::default()
+    }
 }
 
 fn stamp() -> HeadersResponse {
@@ -92,9 +95,15 @@ fn stamp() -> HeadersResponse {
         append_action: HeaderAppendAction::OverwriteIfExistsOrAdd as i32,
         ..Default::default()
     };
-    let mutation = HeaderMutation { set_headers: vec![option], ..Default::default() };
+    let mutation = HeaderMutation {
+        set_headers: vec![option],
+        ..Default::default()
+    };
     HeadersResponse {
-        response: Some(CommonResponse { header_mutation: Some(mutation), ..Default::default() }),
+        response: Some(CommonResponse {
+            header_mutation: Some(mutation),
+            ..Default::default()
+        }),
     }
 }
 
@@ -110,6 +119,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         server = server.tls_config(ServerTlsConfig::new().identity(identity))?;
     }
     let service = ExternalProcessorServer::new(Processor);
-    server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await?;
+    server
+        .add_service(service)
+        .serve_with_incoming(TcpListenerStream::new(listener))
+        .await?;
     Ok(())
 }

@@ -1,0 +1,4 @@
+/* What a plugin has to export as data, which Go cannot. */
+#include <callout/plugin.h>
+
+CALLOUT_PLUGIN();
