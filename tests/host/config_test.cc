@@ -7,6 +7,8 @@
 #include <fstream>
 #include <functional>
 #include <map>
+#include <regex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -150,6 +152,22 @@ std::vector<OptionCase> Cases() {
        "x-a,cookie", "x-b", [](const Config& c) { return absl::StrJoin(c.redacted_headers, ","); }},
       {"client_ca_path", "", "/ca a", "/ca a", "/b",
        [](const Config& c) { return c.client_ca_path; }},
+      {"plugins_dir", "", "/p d", "/p d", "/q",
+       [](const Config& c) { return absl::StrJoin(c.reload.directories, "|"); }},
+      {"require_plugins", "0", "all", "1", "none",
+       [](const Config& c) {
+         return c.reload.require_plugins == RequirePlugins::kNone
+                    ? "none"
+                    : fmt::format("{}", int(c.reload.require_plugins));
+       }},
+      {"max_generations", "1000", "2048", "2048", "4096",
+       [](const Config& c) { return fmt::format("{}", c.reload.generations_max); }},
+      {"reload_guard", "0.5/100", "0.25/10", "0.25/10", "1/0",
+       [](const Config& c) {
+         return fmt::format("{}/{}", c.reload.guard.rate, c.reload.guard.calls);
+       }},
+      {"watchdog_ms", "5000", "2048", "2048", "4096",
+       [](const Config& c) { return fmt::format("{}", c.containment.watchdog_ms); }},
       {"plugin", "", "a=/x/y.so", "[a|/x/y.so|]", "",
        [](const Config& c) { return Text(c.plugins); }},
   };
@@ -231,6 +249,8 @@ TEST(Config, SwitchesAreOnOffOrGivenAValue) {
   EXPECT_EQ(Text(Good({"--disable-plaintext"}).plaintext_address), "none");
   EXPECT_EQ(Text(Good({"--combined_health_check"}).health_check_address), "none");
   EXPECT_TRUE(Good({"--secure_health_check"}).secure_health_check);
+  EXPECT_TRUE(Good({"--watch_plugins"}).reload.watch_plugins);
+  EXPECT_FALSE(Good({}).reload.watch_plugins);
   EXPECT_EQ(Text(Good({}, {{"CALLOUT_DISABLE_TLS", "1"}}).secure_address), "none");
   EXPECT_EQ(Text(Good({"--disable_tls=0"}, {{"CALLOUT_DISABLE_TLS", "1"}}).secure_address),
             "0.0.0.0:8443");
@@ -327,13 +347,17 @@ TEST(Config, SettingsComeFromAFileAndThePolicyOptionBeatsThem) {
 
 constexpr char kAddressHint[] = "; expected IPV4:PORT, [IPV6]:PORT, localhost:PORT or unix:PATH";
 
-TEST(Config, RefusesBadValuesSayingWhatIsExpected) {
+// "option=value" and what is said of it.
+std::vector<std::pair<std::string, std::string>> BadValues() {
   const std::string name_rule =
       " is no name for a plugin; expected up to 128 letters, digits, '_', '-' and '.', the last "
       "two not first; give one as NAME=PATH";
+  const std::string guard =
+      "expected RATE/CALLS with a rate from 0 to 1 and a whole number up to 1000000, such as "
+      "0.5/100; /0 for no guard";
   const std::string redacted =
       "expected names of headers with commas between them, such as authorization,cookie, or none";
-  const std::vector<std::pair<std::string, std::string>> table = {
+  return {
       {"secure_address=8443", std::string("address '8443': no port") + kAddressHint},
       {"plaintext_address=:8080",
        std::string("address ':8080': no IP address; 0.0.0.0:8080 is every IPv4 address, "
@@ -375,6 +399,16 @@ TEST(Config, RefusesBadValuesSayingWhatIsExpected) {
       {"log_format=xml", "expected text or json"},
       {"log_redacted_headers=a,,b", redacted},
       {"log_redacted_headers=a b", redacted},
+      {"watch_plugins=perhaps", "expected true or false"},
+      {"require_plugins=some", "expected auto, all or none"},
+      {"max_generations=0", "expected a whole number from 1 to 1000000"},
+      {"max_generations=1000001", "expected a whole number from 1 to 1000000"},
+      {"reload_guard=0.5", guard},
+      {"reload_guard=1.1/100", guard},
+      {"reload_guard=nan/100", guard},
+      {"reload_guard=0.5/1000001", guard},
+      {"watchdog_ms=-1", "expected a whole number from 0 to 86400000"},
+      {"watchdog_ms=86400001", "expected a whole number from 0 to 86400000"},
       {"plugin=a=", "no path after the name; expected [NAME=]PATH"},
       {"plugin=a b=/x.so", "'a b'" + name_rule},
       {"plugin==/x.so", "''" + name_rule},
@@ -389,7 +423,10 @@ TEST(Config, RefusesBadValuesSayingWhatIsExpected) {
        "'retry' is no policy; expected fail, continue, deny or deny:STATUS with a status from 200 "
        "to 599"},
   };
-  for (const auto& [option, message] : table) {
+}
+
+TEST(Config, RefusesBadValuesSayingWhatIsExpected) {
+  for (const auto& [option, message] : BadValues()) {
     EXPECT_EQ(Bad({"--" + option}), "--" + option + ": " + message);
     const size_t equals = option.find('=');
     const std::string name = option.substr(0, equals), value = option.substr(equals + 1);
@@ -400,6 +437,24 @@ TEST(Config, RefusesBadValuesSayingWhatIsExpected) {
     EXPECT_EQ(Bad({file.option()}),
               fmt::format("{}: {} = {}: {}", file.path(), name, value, message));
   }
+}
+
+// A new option comes with what it refuses.
+TEST(Config, RefusesABadValueOfEveryOption) {
+  // Any text will do for a path; what is not there is found out when it is read, and is for
+  // tests/integration/start_test.cc and tests/reload/. Commands take no value.
+  std::set<std::string> known = {"cert_chain_path", "private_key_path", "client_ca_path",
+                                 "plugins_dir",     "config",           "check",
+                                 "list_plugins",    "version",          "help"};
+  for (const auto& [option, message] : BadValues())
+    known.insert(option.substr(0, option.find('=')));
+  const std::string help = Good({"--help"}).text;
+  const std::regex name("\n +--([a-z_]+)");
+  size_t count = 0;
+  for (std::sregex_iterator it(help.begin(), help.end(), name), end; it != end; ++it, ++count) {
+    EXPECT_TRUE(known.contains((*it)[1])) << (*it)[1];
+  }
+  EXPECT_GE(count, 45U);
 }
 
 TEST(Config, RefusesWhatIsNoOption) {

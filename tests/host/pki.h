@@ -29,6 +29,7 @@ inline TestKey MakeRsaKey(size_t bits) { return TestKey(EVP_RSA_gen(bits)); }
 
 struct CertificateSpec {
   std::string name = "localhost";
+  std::string alt_names = "";  // "URI:spiffe://a/b,DNS:a.example"; "": none
   bool is_ca = false;
   long valid_from_s = -kDay;  // from now
   long valid_to_s = kDay;
@@ -48,10 +49,13 @@ inline TestCertificate MakeCertificate(const CertificateSpec& spec, EVP_PKEY* ke
                              reinterpret_cast<const unsigned char*>(spec.name.c_str()), -1, -1, 0);
   X509_set_issuer_name(x, X509_get_subject_name(issuer == nullptr ? x : issuer));
   X509_set_pubkey(x, key);
-  X509_EXTENSION* constraints = X509V3_EXT_conf_nid(nullptr, nullptr, NID_basic_constraints,
-                                                    spec.is_ca ? "critical,CA:TRUE" : "CA:FALSE");
-  X509_add_ext(x, constraints, -1);
-  X509_EXTENSION_free(constraints);
+  const auto add = [x](int nid, const std::string& value) {
+    X509_EXTENSION* extension = X509V3_EXT_conf_nid(nullptr, nullptr, nid, value.c_str());
+    X509_add_ext(x, extension, -1);
+    X509_EXTENSION_free(extension);
+  };
+  add(NID_basic_constraints, spec.is_ca ? "critical,CA:TRUE" : "CA:FALSE");
+  if (!spec.alt_names.empty()) add(NID_subject_alt_name, spec.alt_names);
   X509_sign(x, issuer == nullptr ? key : issuer_key, EVP_sha256());
   return certificate;
 }

@@ -36,9 +36,12 @@ class TestCa {
   }
   std::string pem() const { return host::PemOf(certificate_.get()); }
   PemPair Issue(const std::string& name) const {
+    return Issue(host::CertificateSpec{.name = name});
+  }
+  PemPair Issue(const host::CertificateSpec& spec) const {
     const host::TestKey key = host::MakeEcKey();
     const host::TestCertificate certificate =
-        host::MakeCertificate({.name = name}, key.get(), certificate_.get(), key_.get());
+        host::MakeCertificate(spec, key.get(), certificate_.get(), key_.get());
     return {host::PemOf(certificate.get()), host::PemOf(key.get())};
   }
 
