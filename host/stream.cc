@@ -236,7 +236,7 @@ void Stream::OnHalfClose() {
   // To end with OK would say that all is well.
   if (owes_body() && !silenced_) {
     return End(absl::AbortedError(
-        "the client has ended the stream while a body was being gathered for a plugin"));
+        "the client has ended the stream amid a body that a plugin was changing or gathering"));
   }
   End(absl::OkStatus());
 }

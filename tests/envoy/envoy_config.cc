@@ -38,6 +38,10 @@ json Filter(const std::string& name, const char* type, const json& config) {
 json HttpFilters(const EnvoyListener& listener) {
   json filters = json::array();
   for (size_t i = 0; i < listener.filters.size(); ++i) {
+    if (listener.filters[i].contains("typed_config")) {
+      filters.push_back(listener.filters[i]);
+      continue;
+    }
     // The first is called what Envoy's own examples call it: its attributes come under that name.
     const std::string name = "envoy.filters.http.ext_proc" + (i == 0 ? "" : std::to_string(i + 1));
     filters.push_back(Filter(name, "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",

@@ -22,7 +22,8 @@ namespace callout::tests {
 
 struct EnvoyListener {
   std::string name;  // its counters are http.NAME.…
-  // In Envoy's order: the first one sees requests first and responses last.
+  // In Envoy's order: the first one sees requests first and responses last. What ExtProc makes, or
+  // another HTTP filter with its name and typed_config.
   std::vector<nlohmann::json> filters = {};
   uint32_t buffer_bytes_max = 0;  // 0: Envoy's own 1 MiB
   // Routes (config.route.v3.Route) ahead of the one that matches everything.

@@ -134,6 +134,14 @@ TEST_P(AddBodyStreamedEnvoyTest, ChangesBodiesOnceHoweverManyChunksTheyHave) {
     EXPECT_EQ(response.body, "new-body");
     EXPECT_TRUE(response.complete);
   }
+  const HttpBody sent = {.pieces = {"text"}, .chunked = true, .trailers = {{"t", "r"}}};
+  backend().Answer({.body = sent});
+  const HttpMessage response = Send({.method = "POST", .body = sent});
+  const HttpMessage request = Received();
+  EXPECT_EQ(request.body, "text") << "no chunk is known to be the last one";
+  EXPECT_THAT(request.trailers, ElementsAre(Pair("t", "r")));
+  EXPECT_EQ(response.body, "new-body");
+  EXPECT_THAT(response.trailers, ElementsAre(Pair("t", "r")));
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, AddBodyStreamedEnvoyTest,

@@ -112,6 +112,24 @@ TEST_F(MetadataCheckEnvoyTest, ReachesBackendAndClient) {
   EXPECT_EQ(response.body, "e2e-test");
 }
 
+TEST_F(MetadataCheckEnvoyTest, FindsWhatAnotherFilterHasLeft) {
+  const json from_header = {
+      {"name", "envoy.filters.http.header_to_metadata"},
+      {"typed_config",
+       {{"@type", "type.googleapis.com/envoy.extensions.filters.http.header_to_metadata.v3.Config"},
+        {"request_rules",
+         json::array(
+             {{{"header", "x-fr"},
+               {"on_header_present", {{"metadata_namespace", "any.name"}, {"key", "fr"}}}}})}}}};
+  const json forwarded = {
+      {"metadata_options", {{"forwarding_namespaces", {{"untyped", json::array({"any.name"})}}}}}};
+  Start("metadata_check", forwarded, "", json::array(), {from_header});
+  EXPECT_EQ(Send({.headers = {{"x-fr", "yes"}}}).Header("metadata"), "found");
+  EXPECT_EQ(Received().Header("metadata"), "found");
+  EXPECT_EQ(Send({}).Header("metadata"), std::nullopt);
+  EXPECT_EQ(Received().Header("metadata"), std::nullopt);
+}
+
 TEST_F(MetadataCheckEnvoyTest, AsTheSampleServerItDoesNotBreakRequests) {
   Start("metadata_check", BufferedBodies(), R"({"always_response_headers": true})");
   const HttpMessage response = Send({.method = "POST", .body = {.pieces = {"text"}}});

@@ -1,19 +1,21 @@
 #include "sample_envoy.h"
 
 #include <utility>
-#include <vector>
 
 namespace callout::tests {
 
 void SampleEnvoy::Start(const std::string& plugin, const nlohmann::json& filter,
-                        const std::string& config, const nlohmann::json& routes) {
+                        const std::string& config, const nlohmann::json& routes,
+                        std::vector<nlohmann::json> filters_ahead) {
   std::vector<std::string> options = {"--plugin=" + BuiltPlugin(plugin)};
   if (!config.empty()) options.push_back("--plugin_config=" + plugin + "=" + config);
   host_ = std::make_unique<HostProcess>(options);
   EnvoyConfig envoy;
   envoy.backend_port = backend_.port();
   envoy.hosts["host"] = {host_->port("plaintext")};
-  envoy.listeners.push_back({.name = "sample", .filters = {ExtProc(filter)}, .routes = routes});
+  std::vector<nlohmann::json> filters = std::move(filters_ahead);
+  filters.push_back(ExtProc(filter));
+  envoy.listeners.push_back({.name = "sample", .filters = std::move(filters), .routes = routes});
   envoy_.emplace(MakeBootstrap(envoy));
 }
 

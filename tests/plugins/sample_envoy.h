@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "../envoy/backend.h"
 #include "../envoy/client.h"
@@ -27,10 +28,11 @@ namespace callout::tests {
 class SampleEnvoy : public EnvoyFixture {
  protected:
   // `filter` holds fields of Envoy's ExternalProcessor (processing_mode, mutation_rules, …);
-  // `config` is the plugin's configuration; `routes` stand ahead of the one to the backend.
+  // `config` is the plugin's configuration; `routes` stand ahead of the one to the backend,
+  // `filters_ahead` (whole HTTP filters) ahead of the plugin's.
   void Start(const std::string& plugin, const nlohmann::json& filter,
-             const std::string& config = "",
-             const nlohmann::json& routes = nlohmann::json::array());
+             const std::string& config = "", const nlohmann::json& routes = nlohmann::json::array(),
+             std::vector<nlohmann::json> filters_ahead = {});
   void TearDown() override;
 
   // The client's request with the header by which the backend's is found again.
