@@ -67,6 +67,7 @@ class Stream {
 
   // --- What came of it ---
   bool wants_message() const { return !busy_ && !end_.has_value() && !half_closed_; }
+  bool has_output() const { return !output_.empty(); }
   // Whole ProcessingResponses, in the order in which they are to be sent.
   using Output = absl::InlinedVector<std::string, 2>;
   Output TakeOutput() { return std::exchange(output_, {}); }

@@ -115,11 +115,8 @@ void GrpcCall::Collect() {
     for (std::string& answer : side_->TakeOutput()) outgoing_.push_back(std::move(answer));
   }
   if (!stream_.has_value()) return;
-  Stream::Output output = stream_->TakeOutput();
-  if (outgoing_.empty()) {
-    outgoing_.swap(output);
-  } else {
-    for (std::string& response : output) outgoing_.push_back(std::move(response));
+  if (stream_->has_output()) {
+    for (std::string& answer : stream_->TakeOutput()) outgoing_.push_back(std::move(answer));
   }
   if (stream_->deadline_ns() != deadline_ns_) {
     queue_->SetDeadline(this, deadline_ns_, stream_->deadline_ns());

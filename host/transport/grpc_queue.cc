@@ -6,8 +6,10 @@ namespace callout::host {
 
 namespace {
 
-// RPCs that may begin before the thread has come round to ask for more.
-constexpr int kRequestsAhead = 64;
+// RPCs that may begin before the thread has come round to ask for more; others
+// wait in gRPC. Each has a call in memory that the next in turn has long left the
+// cache for: 64 of them made every stream 5 % dearer than 4.
+constexpr int kRequestsAhead = 4;
 
 }  // namespace
 

@@ -17,7 +17,8 @@
 namespace callout::bench {
 namespace {
 
-constexpr int kRequestsAhead = 64;
+// As many as the host has.
+constexpr int kRequestsAhead = 4;
 
 struct Queue {
   grpc::AsyncGenericService* service;
