@@ -70,9 +70,10 @@ class Gateway {
     if (call.body_mode() != callout::BodyMode::kBuffered)
       return Misconfigured(call, kWrongRequestMode);
     if (call.body().size() > request_bytes_max_) return RefuseLarge(call);
-    const std::optional<Json> body = ParseBody(call.body());
-    if (!body.has_value() || !body->is_object()) {
-      return Refuse(call, {.message = "the body is not a JSON object", .code = "invalid_json"});
+    const std::optional<Json> body = ParseRequest(call.body());
+    if (!body.has_value()) {
+      return Refuse(call, {.message = "the body is not a JSON object, or names a member twice",
+                           .code = "invalid_json"});
     }
     const Json& model = Member(*body, "model");
     if (!model.is_string()) {
@@ -174,7 +175,9 @@ class Gateway {
   Limits limits_;
   std::vector<Provider> providers_;
   // The client's credentials are for the gateway; and answers have to be readable.
-  std::set<std::string> removed_ = {"accept-encoding", "api-key", "authorization", "x-api-key"};
+  std::set<std::string> removed_ = {
+      "accept-encoding",     "api-key",        "authorization", "cookie",
+      "openai-organization", "openai-project", "x-api-key"};
   callout::Counter refused_;
 };
 

@@ -8,6 +8,13 @@ std::optional<Json> ParseBody(std::string_view text) {
   return callout::plugins::ParseJson<Json>(text, {.depth = 64});
 }
 
+std::optional<Json> ParseRequest(std::string_view text) {
+  std::optional<Json> body =
+      callout::plugins::ParseJson<Json>(text, {.depth = 64, .unique_names = true});
+  if (body.has_value() && !body->is_object()) return std::nullopt;
+  return body;
+}
+
 const Json& Member(const Json& object, const char* name) {
   static const Json kNone;
   const auto found = object.find(name);  // the end in what is no object

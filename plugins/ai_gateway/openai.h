@@ -16,6 +16,9 @@ using Json = nlohmann::json;
 
 // nullopt: not JSON, or nested deeper than 64.
 std::optional<Json> ParseBody(std::string_view text);
+// nullopt also for what is no object, or names a member twice: the provider might take the
+// other `model`.
+std::optional<Json> ParseRequest(std::string_view text);
 // The member, or null if `object` is no object or has none.
 const Json& Member(const Json& object, const char* name);
 std::string Dump(const Json& value);

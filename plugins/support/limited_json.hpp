@@ -3,7 +3,8 @@
 //
 //   std::optional<nlohmann::json> body = ParseJson<nlohmann::json>(text, {.depth = 32});
 //
-// Of two members with one name the later counts. Any thread; throws nothing but bad_alloc.
+// Of two members with one name the later counts, unless they are refused. Any thread; throws
+// nothing but bad_alloc.
 #ifndef CALLOUT_PLUGINS_SUPPORT_LIMITED_JSON_HPP_
 #define CALLOUT_PLUGINS_SUPPORT_LIMITED_JSON_HPP_
 
@@ -25,6 +26,9 @@ struct JsonLimits {
   // Integers beyond 64 bits become binary values with their digits, which no text of JSON
   // gives, instead of the nearest double.
   bool keep_digits = false;
+  // Two members with one name are no JSON: for texts that somebody else reads as well, and
+  // perhaps another way.
+  bool unique_names = false;
 };
 
 namespace internal {
@@ -49,6 +53,7 @@ class JsonBuilder : public nlohmann::json_sax<Json> {
   bool start_object(std::size_t) override { return Open(Json::object()); }
   bool key(std::string& name) override {
     name_ = std::move(name);
+    if (limits_.unique_names && open_.back()->contains(name_)) return false;
     return ++members_ <= limits_.members;
   }
   bool end_object() override { return Close(); }

@@ -74,8 +74,10 @@ void ExpectMetric(SampleHost* host, const std::string& name, double expected) {
 
 TEST(AiGatewayTest, TakesTheClientsCredentialsAwayAtOnce) {
   SampleHost host("ai_gateway", Config());
-  const Lines cleaned = {"request_headers",      "remove accept-encoding", "remove api-key",
-                         "remove authorization", "remove x-api-key",       "remove x-token"};
+  const Lines cleaned = {
+      "request_headers",       "remove accept-encoding", "remove api-key",
+      "remove authorization",  "remove cookie",          "remove openai-organization",
+      "remove openai-project", "remove x-api-key",       "remove x-token"};
   EXPECT_EQ(host.Ask({Begin()}), cleaned);
   EXPECT_EQ(host.Ask({Begin({{"content-length", "1048576"}, {"authorization", "x"}})}), cleaned);
 }
@@ -136,8 +138,11 @@ TEST(AiGatewayTest, AnswersRequestsThatCannotBeSentOn) {
   const auto answer = [&](const std::string& body) {
     return host.Ask({Begin(), RequestBody(body)});
   };
-  const Lines bad = Error(400, "the body is not a JSON object", R"("invalid_json")");
-  for (const std::string text : {"", "{", "[]", "\"x\"", "{} {}"}) EXPECT_EQ(answer(text), bad);
+  const Lines bad =
+      Error(400, "the body is not a JSON object, or names a member twice", R"("invalid_json")");
+  for (const std::string text :
+       {"", "{", "[]", "\"x\"", "{} {}", R"({"model": "x", "model": "gpt-4"})"})
+    EXPECT_EQ(answer(text), bad);
   const Lines no_model = Error(400, "'model' must be a text", "null", R"("model")");
   for (const std::string text : {"{}", R"({"model": null})", R"({"model": ["gpt-4"]})"}) {
     EXPECT_EQ(answer(text), no_model);
@@ -154,7 +159,7 @@ TEST(AiGatewayTest, AnswersRequestsThatCannotBeSentOn) {
   EXPECT_EQ(answer(std::string(200, ' ')), bad);
   EXPECT_EQ(host.Ask({Begin({{"content-length", "201"}})}), large);
   EXPECT_EQ(host.Ask({Begin({}, {}, true)}), Error(400, "the request has no body", "null"));
-  ExpectMetric(&host, "ai_gateway_refused_total", 15);
+  ExpectMetric(&host, "ai_gateway_refused_total", 16);
 }
 
 TEST(AiGatewayTest, SaysSoWhereEnvoySendsBodiesInAnotherWay) {
