@@ -129,7 +129,7 @@ int AcceptLoop::AcceptSome(const Counted& counted, int connections_max) {
       if (IsTheConnectionsOwn(errno)) continue;
       return errno;
     }
-    if (counted.listener.may_accept != nullptr && !counted.listener.may_accept()) {
+    if (counted.listener.may_accept != nullptr && !counted.listener.may_accept(fd)) {
       metrics_->Add(counted.refused);
       close(fd);
       continue;

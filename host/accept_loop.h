@@ -40,9 +40,10 @@ class AcceptLoop {
     // Gets each connection, and owns it: non-blocking, close-on-exec, with
     // TCP_NODELAY.
     std::function<void(int fd)> on_connection;
-    // Asked for each connection; where it says no, the connection is closed at
-    // once, so that the client tries elsewhere instead of waiting. May be null.
-    std::function<bool()> may_accept;
+    // Asked for each connection, which is the loop's still; where it says no, the
+    // connection is closed at once, so that the client tries elsewhere instead of
+    // waiting. May be null.
+    std::function<bool(int fd)> may_accept;
   };
 
   // Told once when accepting has to pause, not again before it has resumed.

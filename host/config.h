@@ -24,6 +24,7 @@
 #include "host/reload_options.h"
 #include "host/settings.h"
 #include "host/stream_environment.h"
+#include "host/transport_options.h"
 
 namespace callout::host {
 
@@ -54,6 +55,7 @@ struct Config {
   std::vector<PluginConfig> plugins;
   ReloadConfig reload;
   ContainmentConfig containment;
+  TransportConfig transport;
 
   // Unset: no such listener.
   std::optional<Address> secure_address;

@@ -1,14 +1,14 @@
 // Counts the connections that were handed to a transport, and says when there
-// are too many.
+// are too many, of all clients or of one IP address.
 //
 // The transport closes them and tells nobody, gRPC at least. So a connection is
 // remembered by its descriptor and the socket's inode, and those whose
 // descriptor is closed, or is another socket by now, are forgotten when the
 // limit is reached or as many again have been added, and by Count.
 //
-//   ConnectionLimit limit(config.connections_max);
+//   ConnectionLimit limit(config.connections_max, per_peer_max);
 //   {… .on_connection = [&](int fd) { limit.Add(fd); transport->Handle(fd); },
-//      .may_accept = [&] { return limit.MayAdd(); }}
+//      .may_accept = [&](int fd) { return limit.MayAdd(fd); }}
 //
 // Any thread.
 #ifndef CALLOUT_HOST_CONNECTION_LIMIT_H_
@@ -16,6 +16,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -26,13 +27,15 @@ namespace callout::host {
 class ConnectionLimit {
  public:
   // 0: no limit.
-  explicit ConnectionLimit(size_t connections_max) : connections_max_(connections_max) {}
+  explicit ConnectionLimit(size_t connections_max, size_t per_peer_max = 0)
+      : connections_max_(connections_max), per_peer_max_(per_peer_max) {}
   ConnectionLimit(const ConnectionLimit&) = delete;
   ConnectionLimit& operator=(const ConnectionLimit&) = delete;
 
   // Looks at each connection's descriptor at most every kSweepNs, so that a
-  // flood of clients to refuse costs no more than that.
-  bool MayAdd();
+  // flood of clients to refuse costs no more than that. Clients of unix sockets
+  // have no address, and count for the whole only.
+  bool MayAdd(int fd);
   // An open socket, still the caller's.
   void Add(int fd);
   // Open connections, by a look at each.
@@ -41,13 +44,19 @@ class ConnectionLimit {
  private:
   static constexpr uint64_t kSweepNs = 10'000'000;
 
+  // An IPv6 address, or an IPv4 one as IPv6 writes it; zeros: none.
+  using Peer = std::array<unsigned char, 16>;
   struct Connection {
     int fd;
     ino_t inode;
+    Peer peer;
   };
-  void Sweep();  // under mutex_
+  static Peer PeerOf(int fd);
+  bool IsFull(const Peer& peer) const;  // under mutex_
+  void Sweep();                         // under mutex_
 
   const size_t connections_max_;
+  const size_t per_peer_max_;
   std::mutex mutex_;  // guards the following
   std::vector<Connection> connections_;
   uint64_t next_sweep_ns_ = 0;

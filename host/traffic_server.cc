@@ -6,6 +6,8 @@
 #include "host/status_text.h"
 #include "host/transport/grpc_credentials.h"
 #include "host/transport/grpc_log.h"
+#include "host/transport/grpc_server.h"
+#include "host/transport/h2_server.h"
 
 namespace callout::host {
 namespace {
@@ -26,6 +28,23 @@ GrpcServerOptions GrpcOptions(const Config& config,
   return options;
 }
 
+H2Options MakeH2Options(const Config& config) {
+  H2Options options;
+  options.thread_count = config.server_thread_count;
+  options.message_bytes_max = config.message_bytes_max;
+  options.metadata_bytes_max = config.metadata_bytes_max;
+  options.concurrent_streams_max = static_cast<uint32_t>(config.concurrent_streams_max);
+  options.connection_memory_bytes_max = config.transport.connection_memory_bytes_max;
+  options.guard.header_block_bytes_max = config.transport.header_block_bytes_max;
+  options.guard.control_frames_max = config.transport.control_frames_max;
+  options.unanswered_resets_max = config.transport.unanswered_resets_max;
+  options.handshake_timeout_ms = config.handshake_timeout_ms;
+  options.connection_idle_ms = config.connection_idle_ms;
+  options.connection_age_ms = config.connection_age_ms;
+  options.connection_age_grace_ms = config.connection_age_grace_ms;
+  return options;
+}
+
 }  // namespace
 
 TrafficServer::TrafficServer(const Config& config, CertificateStore* certificates,
@@ -34,14 +53,14 @@ TrafficServer::TrafficServer(const Config& config, CertificateStore* certificate
       certificates_(certificates),
       chains_(chains),
       metrics_(metrics),
-      connection_limit_(config.connections_max),
+      connection_limit_(config.connections_max, config.transport.connections_per_peer_max),
       accept_loop_(metrics, [](const absl::Status& status) {
         Log(LogLevel::kWarning, "{}", MessageOf(status));
       }) {}
 
 TrafficServer::~TrafficServer() { accept_loop_.Stop(); }
 
-absl::Status TrafficServer::StartTransport() {
+absl::Status TrafficServer::StartEnvironment() {
   absl::StatusOr<Metrics::Id> connections =
       metrics_->Define(Metrics::Kind::kGauge, "callout_connections",
                        "Open connections of the secure and plaintext listeners");
@@ -50,35 +69,46 @@ absl::Status TrafficServer::StartTransport() {
   auto environment = StreamEnvironment::Create(config_.stream_limits, chains_, metrics_);
   if (!environment.ok()) return environment.status();
   environment_ = *std::move(environment);
-  if (config_.secure_address.has_value()) credentials_ = MakeTlsCredentials(certificates_);
-  RouteGrpcLog();
-  absl::StatusOr<std::unique_ptr<GrpcServer>> grpc =
-      GrpcServer::Start(GrpcOptions(config_, credentials_), environment_.get());
-  if (!grpc.ok()) return grpc.status();
-  grpc_ = *std::move(grpc);
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::unique_ptr<Transport>> TrafficServer::StartTransport() {
+  if (config_.transport.kind == TransportConfig::Kind::kGrpc) return StartGrpc();
+  return H2Server::Start(MakeH2Options(config_), environment_.get(), certificates_);
+}
+
+absl::StatusOr<std::unique_ptr<Transport>> TrafficServer::StartGrpc() {
+  std::shared_ptr<grpc::ServerCredentials> credentials;
+  if (config_.secure_address.has_value()) credentials = MakeTlsCredentials(certificates_);
+  credentials_ = credentials;
+  RouteGrpcLog();
+  return GrpcServer::Start(GrpcOptions(config_, std::move(credentials)), environment_.get());
+}
+
 absl::Status TrafficServer::Serve(const std::vector<TrafficSocket>& sockets) {
-  if (absl::Status status = StartTransport(); !status.ok()) return status;
+  if (absl::Status status = StartEnvironment(); !status.ok()) return status;
+  absl::StatusOr<std::unique_ptr<Transport>> transport = StartTransport();
+  if (!transport.ok()) return transport.status();
+  transport_ = *std::move(transport);
   std::vector<AcceptLoop::Listener> listeners;
   for (const TrafficSocket& socket : sockets) {
     const bool secure = socket.name == "secure";
     listeners.push_back({.name = socket.name,
                          .fd = socket.fd,
                          .on_connection =
-                             [this, grpc = grpc_.get(), secure](int fd) {
+                             [this, transport = transport_.get(), secure](int fd) {
                                connection_limit_.Add(fd);
-                               secure ? grpc->HandleSecure(fd) : grpc->HandlePlaintext(fd);
+                               secure ? transport->HandleSecure(fd)
+                                      : transport->HandlePlaintext(fd);
                              },
-                         .may_accept = [this] { return connection_limit_.MayAdd(); }});
+                         .may_accept = [this](int fd) { return connection_limit_.MayAdd(fd); }});
   }
   return accept_loop_.Start(std::move(listeners));
 }
 
-void TrafficServer::BeginDrain() { grpc_->SetServing(false); }
+void TrafficServer::BeginDrain() { transport_->SetServing(false); }
 
-bool TrafficServer::Drain() { return grpc_->Drain(config_.drain_timeout_ms); }
+bool TrafficServer::Drain() { return transport_->Drain(config_.drain_timeout_ms); }
 
 std::vector<prometheus::MetricFamily> TrafficServer::CollectMetrics() {
   metrics_->Set(connections_gauge_, static_cast<double>(connection_limit_.Count()));

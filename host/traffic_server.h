@@ -17,7 +17,7 @@
 #include "host/metrics.h"
 #include "host/stream_environment.h"
 #include "host/traffic.h"
-#include "host/transport/grpc_server.h"
+#include "host/transport/transport.h"
 
 namespace callout::host {
 
@@ -36,7 +36,9 @@ class TrafficServer final : public Traffic {
   std::vector<prometheus::MetricFamily> CollectMetrics() override;
 
  private:
-  absl::Status StartTransport();
+  absl::Status StartEnvironment();
+  absl::StatusOr<std::unique_ptr<Transport>> StartTransport();
+  absl::StatusOr<std::unique_ptr<Transport>> StartGrpc();
 
   const Config& config_;
   CertificateStore* const certificates_;
@@ -44,9 +46,9 @@ class TrafficServer final : public Traffic {
   Metrics* const metrics_;
   Metrics::Id connections_gauge_ = 0;
   std::unique_ptr<StreamEnvironment> environment_;
-  std::shared_ptr<grpc::ServerCredentials> credentials_;
+  std::shared_ptr<void> credentials_;  // the transport's, and outlive it
   ConnectionLimit connection_limit_;
-  std::unique_ptr<GrpcServer> grpc_;
+  std::unique_ptr<Transport> transport_;
   AcceptLoop accept_loop_;
 };
 

@@ -21,6 +21,7 @@
 
 #include "absl/status/statusor.h"
 #include "host/stream_environment.h"
+#include "host/transport/transport.h"
 
 namespace callout::host {
 
@@ -40,27 +41,19 @@ struct GrpcServerOptions {
 
 class GrpcQueue;
 
-class GrpcServer {
+class GrpcServer final : public Transport {
  public:
   // `environment` outlives the server. Serves when it returns.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const GrpcServerOptions& options,
                                                            StreamEnvironment* environment);
-  ~GrpcServer();
+  ~GrpcServer() override;
   GrpcServer(const GrpcServer&) = delete;
   GrpcServer& operator=(const GrpcServer&) = delete;
 
-  // Takes over a connected, non-blocking descriptor. Any thread.
-  void HandlePlaintext(int descriptor);
-  void HandleSecure(int descriptor);
-
-  // What grpc.health.v1 says. Any thread.
-  void SetServing(bool serving);
-
-  // Sends GOAWAY, lets live streams go on for `timeout_ms`, then cancels them.
-  // True if every stream is closed; false if a plugin still holds a deferred
-  // call: the server must then outlive it, which means that the process exits
-  // without destroying it.
-  bool Drain(uint64_t timeout_ms);
+  void HandlePlaintext(int descriptor) override;
+  void HandleSecure(int descriptor) override;
+  void SetServing(bool serving) override;
+  bool Drain(uint64_t timeout_ms) override;
 
  private:
   GrpcServer() = default;

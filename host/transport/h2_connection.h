@@ -53,6 +53,8 @@ class H2Connection {
   bool Fill(std::string* out, size_t bytes_max);
   // Nothing more is to be read, and once all is sent the connection is over.
   bool done() const;
+  // The peer broke the protocol or a limit: nothing is owed to it.
+  bool broken() const { return broken_; }
 
   // The peer has begun to speak HTTP/2.
   bool settled() const { return guard_.settled(); }

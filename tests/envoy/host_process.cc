@@ -1,5 +1,6 @@
 #include "host_process.h"
 
+#include <cstdlib>
 #include <filesystem>
 
 #include "absl/strings/numbers.h"
@@ -8,9 +9,12 @@ namespace callout::tests {
 namespace {
 
 std::vector<std::string> Command(const std::vector<std::string>& options) {
-  std::vector<std::string> command = {
-      BuiltFile("host/callout-host"), "--disable_tls", "--plaintext_address=127.0.0.1:0",
-      "--health_check_address=127.0.0.1:0", "--admin_address=127.0.0.1:0"};
+  std::vector<std::string> command = {BuiltFile("host/callout-host"),
+                                      TransportOption(),
+                                      "--disable_tls",
+                                      "--plaintext_address=127.0.0.1:0",
+                                      "--health_check_address=127.0.0.1:0",
+                                      "--admin_address=127.0.0.1:0"};
   command.insert(command.end(), options.begin(), options.end());
   return command;
 }
@@ -21,6 +25,11 @@ std::string BuiltFile(const std::string& path) {
   // This program is in tests/envoy of the build.
   const auto self = std::filesystem::read_symlink("/proc/self/exe");
   return self.parent_path().parent_path().parent_path() / path;
+}
+
+std::string TransportOption() {
+  const char* transport = std::getenv("CALLOUT_TEST_TRANSPORT");
+  return std::string("--transport=") + (transport == nullptr ? "grpc" : transport);
 }
 
 HostProcess::HostProcess(const std::vector<std::string>& options) : process_(Command(options)) {

@@ -21,6 +21,9 @@ inline std::string BuiltPlugin(const std::string& name) {
   return BuiltFile("plugins/" + name + ".so");
 }
 
+// --transport= as CALLOUT_TEST_TRANSPORT says: every suite can run on each of them.
+std::string TransportOption();
+
 class HostProcess {
  public:
   // Plaintext, without TLS. Returns once it listens.

@@ -99,7 +99,7 @@ TEST_F(AcceptLoopTest, ClosesAtOnceWhatMayNotBeAccepted) {
   Listen("127.0.0.1:0");
   std::atomic<bool> room{false};
   AcceptLoop::Listener listener = Greeter("x", sockets_[0]);
-  listener.may_accept = [&] { return room.load(); };
+  listener.may_accept = [&](int) { return room.load(); };
   Start({listener});
   for (int i = 0; i < 3; ++i) EXPECT_EQ(ReadToEnd(Connect(sockets_[0].bound()).get()), "");
   room = true;

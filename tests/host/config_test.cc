@@ -111,6 +111,17 @@ OptionCase Listener(const std::string& name, const std::string& default_value,
           "unix:/x",  [member](const Config& config) { return Text(config.*member); }};
 }
 
+template <class Member>
+OptionCase Carriage(const std::string& name, const std::string& default_value, Member member) {
+  return {name,
+          default_value,
+          "2048",
+          "2048",
+          "4096",
+          [member](const Config& config) {
+            return fmt::format("{}", config.transport.*member); }};
+}
+
 std::vector<OptionCase> Cases() {
   return {
       Listener("secure_address", "0.0.0.0:8443", &Config::secure_address),
@@ -141,6 +152,16 @@ std::vector<OptionCase> Cases() {
        [](const Config& c) {
          const std::string text = Text(c.health_check_address);
          return text == "127.0.0.1:8000" ? "127.0.0.1" : text;
+       }},
+      Carriage("max_connections_per_peer", "0", &TransportConfig::connections_per_peer_max),
+      Carriage("connection_memory_bytes_max", "67108864",
+               &TransportConfig::connection_memory_bytes_max),
+      Carriage("max_header_block_bytes", "65536", &TransportConfig::header_block_bytes_max),
+      Carriage("max_control_frames", "1000", &TransportConfig::control_frames_max),
+      Carriage("max_unanswered_resets", "1000", &TransportConfig::unanswered_resets_max),
+      {"transport", "grpc", "nghttp2", "nghttp2", "grpc",
+       [](const Config& c) {
+         return c.transport.kind == TransportConfig::Kind::kGrpc ? "grpc" : "nghttp2";
        }},
       {"log_level", "1", "debug", "0", "error",
        [](const Config& c) {
@@ -396,6 +417,12 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"drain_delay_ms=1s", "expected a whole number from 0 to 2147483647"},
       {"drain_timeout_ms=99999999999999999999", "expected a whole number from 0 to 2147483647"},
       {"log_level=loud", "expected debug, info, warning or error"},
+      {"transport=http3", "expected grpc or nghttp2"},
+      {"connection_memory_bytes_max=1", "expected a whole number from 1024 to 2147483647"},
+      {"max_header_block_bytes=1", "expected a whole number from 1024 to 2147483647"},
+      {"max_control_frames=-1", "expected a whole number from 0 to 2147483647"},
+      {"max_unanswered_resets=x", "expected a whole number from 0 to 2147483647"},
+      {"max_connections_per_peer=x", "expected a whole number from 0 to 2147483647"},
       {"log_format=xml", "expected text or json"},
       {"log_redacted_headers=a,,b", redacted},
       {"log_redacted_headers=a b", redacted},

@@ -28,6 +28,7 @@ std::vector<std::string> HostCommand(const std::vector<std::string>& options,
   std::vector<std::string> command = {"/usr/bin/env"};
   command.insert(command.end(), environment.begin(), environment.end());
   command.push_back(BuiltFile("host/callout-host"));
+  if (!Has(options, "--transport=")) command.push_back(TransportOption());
   command.insert(command.end(), options.begin(), options.end());
   return command;
 }
