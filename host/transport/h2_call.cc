@@ -212,6 +212,15 @@ void H2Call::OnServingChanged() {
   Respond();
 }
 
+// A watch would go on for ever.
+void H2Call::OnShutdown() {
+  if (side_ == nullptr) return;
+  side_->OnServingChanged();
+  Collect();
+  Fail(absl::UnavailableError("the server drains"));
+  Respond();
+}
+
 // --- Out --------------------------------------------------------------------
 
 void H2Call::Add(std::string answer) {

@@ -51,6 +51,7 @@ class H2Call final : public StreamCarrier, public H2Timed {
   // It may have what it waited for: memory, or room for answers.
   void OnResume();
   void OnServingChanged();
+  void OnShutdown();
   // The HTTP/2 stream is gone. May destroy the call.
   void OnClosed();
   // The connection is gone. May destroy the call.

@@ -325,6 +325,7 @@ void H2Connection::BeginShutdown() {
   if (std::exchange(shutdown_begun_, true)) return;
   nghttp2_submit_shutdown_notice(session_);
   nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, kPingOfShutdown);
+  for (H2Call* call = calls_; call != nullptr; call = call->next) call->OnShutdown();
   owner_->OnOutput();
 }
 
@@ -333,6 +334,7 @@ void H2Connection::FinishShutdown() {
   nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE,
                         nghttp2_session_get_last_proc_stream_id(session_), NGHTTP2_NO_ERROR,
                         nullptr, 0);
+  for (H2Call* call = calls_; call != nullptr; call = call->next) call->OnShutdown();
   owner_->OnOutput();
 }
 
