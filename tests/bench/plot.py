@@ -1,5 +1,6 @@
 """Bars as SVG, without a library: one panel for each cell, one bar for each server."""
 
+import statistics
 from xml.sax.saxutils import escape
 
 WIDTH, LABELS, BAR, GAP, HEAD = 760, 170, 18, 6, 34
@@ -7,16 +8,20 @@ HOST, PEER = "#2a6fbb", "#9aa5b1"
 
 
 def panel(title, bars, top):
-    longest = max(value for _, value in bars)
-    parts = [f'<text x="8" y="{top + 20}" font-weight="bold">{escape(title)}</text>']
+    # What is many times the others is cut, so that the others can be told apart.
+    values = [value for _, value in bars]
+    longest = min(max(values), 2.5 * statistics.median(values))
+    parts = [f'<text x="8" y="{top + 20}"><tspan font-weight="bold">{escape(title)}</tspan> '
+             f'(CPU µs per stream)</text>']
     for i, (name, value) in enumerate(bars):
         y = top + HEAD + i * (BAR + GAP)
-        width = max(1, value / longest * (WIDTH - LABELS - 80))
+        width = min(value / longest, 1) * (WIDTH - LABELS - 80)
         color = HOST if name.startswith("host") else PEER
         parts += [
             f'<text x="{LABELS - 8}" y="{y + 13}" text-anchor="end">{escape(name)}</text>',
             f'<rect x="{LABELS}" y="{y}" width="{width:.1f}" height="{BAR}" fill="{color}"/>',
-            f'<text x="{LABELS + width + 6:.1f}" y="{y + 13}">{value:.1f}</text>',
+            f'<text x="{LABELS + width + 6:.1f}" y="{y + 13}">{value:.1f}'
+            f'{" »" if value > longest else ""}</text>',
         ]
     return "\n".join(parts), top + HEAD + len(bars) * (BAR + GAP) + 10
 

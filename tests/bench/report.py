@@ -47,3 +47,31 @@ def cell_table(samples_by_server, base):
         rows.append([server, cells[0], f"{times:.2f}" if times else "-", *cells[1:]])
     titles = [title for title, _, _ in COLUMNS]
     return markdown(["server", titles[0], f"× {base}", *titles[1:]], rows)
+
+
+def bars(samples_by_server):
+    """[(server, median CPU)] of those that did not fail, for a plot."""
+    return [
+        (server, median(good, "cpu_us_per_stream"))
+        for server, samples in samples_by_server.items()
+        if (good := [sample for sample in samples if sample])
+    ]
+
+
+def envoy_table(samples_by_name):
+    rows = []
+    for name, samples in samples_by_name.items():
+        good = [sample for sample in samples if sample]
+        if not good:
+            rows.append([name, "failed", "failed", "failed"])
+            continue
+        rows.append([name, f"{median(good, 'requests_per_second'):.0f}",
+                     f"{median(good, 'envoy_us'):.1f}", f"{median(good, 'server_us'):.1f}"])
+    return markdown(["server", "requests/s", "Envoy's CPU µs/request", "the server's"], rows)
+
+
+def section(title, named_tables):
+    parts = [f"### {title}"]
+    for name, table in named_tables:
+        parts += [name + ":", table]
+    return "\n\n".join(parts) + "\n"

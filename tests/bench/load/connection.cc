@@ -150,11 +150,13 @@ int Connection::OnFrame(nghttp2_session*, const nghttp2_frame* frame, void*) {
   return 0;
 }
 
-// A reset that were submitted earlier would go out before the half-close.
+// A reset that were submitted earlier would go out before the half-close. The code
+// is the one that Envoy 1.40 sends.
 int Connection::OnFrameSent(nghttp2_session* session, const nghttp2_frame* frame, void* user) {
   if (frame->hd.type == NGHTTP2_DATA && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0 &&
       static_cast<Connection*>(user)->ending_ == Ending::kEnvoy) {
-    nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
+    nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
+                              NGHTTP2_INTERNAL_ERROR);
   }
   return 0;
 }

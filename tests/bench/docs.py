@@ -1,0 +1,42 @@
+"""Puts a run's results into build-bench/results, and into docs/ if that is asked for."""
+
+import json
+import os
+
+import machine
+import plot
+import report
+import servers
+
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def write(run, into_docs):
+    text = machine.sentence(run.results["machine"]) + "\n\n"
+    if run.plots:
+        text += "![CPU time of each server](performance.svg)\n\n"
+    text += "\n".join(report.section(*section) for section in run.sections)
+    files = {
+        "results.json": json.dumps(run.results, indent=1),
+        "tables.md": text,
+        **({"performance.svg": plot.svg(run.plots)} if run.plots else {}),
+    }
+    for name, content in files.items():
+        with open(os.path.join(servers.RESULTS, name), "w") as file:
+            file.write(content)
+    print(f"results are in {os.path.relpath(servers.RESULTS, servers.TOP)}")
+    if into_docs:
+        renew(text, files.get("performance.svg"))
+
+
+def renew(text, drawing):
+    path = os.path.join(servers.TOP, "docs", "performance.md")
+    with open(path) as file:
+        page = file.read()
+    head, rest = page.split(BEGIN)
+    with open(path, "w") as file:
+        file.write(f"{head}{BEGIN}\n\n{text}\n{END}{rest.split(END)[1]}")
+    if drawing:
+        with open(os.path.join(servers.TOP, "docs", "performance.svg"), "w") as file:
+            file.write(drawing)
+    print("docs/performance.md is renewed")

@@ -1,0 +1,153 @@
+"""The servers behind a real Envoy, which asks them about every request: what that costs Envoy, the
+server and the client."""
+
+import glob
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import time
+import urllib.request
+
+import servers
+
+LOAD = ["h2load", "--h1", "--clients=16", "--threads=1"]
+
+
+def find_envoy():
+    found = glob.glob(os.path.join(servers.TOP, ".venv/lib/python3*/site-packages/envoy/_bin/envoy"))
+    return os.environ.get("CALLOUT_ENVOY") or (found[0] if found else None)
+
+
+def missing():
+    """What this needs and does not find; None if it can be measured."""
+    if find_envoy() is None:
+        return "scripts/setup installs it into .venv"
+    if shutil.which("h2load") is None:
+        return "the load for it comes from h2load, in Debian's nghttp2-client"
+    return None
+
+
+def cpu_ns(pid):
+    # The kernel's name of the CPU clock of another process, as clock_getcpuclockid makes it.
+    return time.clock_gettime_ns((~pid << 3) | 2)
+
+
+def typed(kind, **fields):
+    return {"@type": f"type.googleapis.com/envoy.extensions.{kind}", **fields}
+
+
+def local(port):
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+def cluster(name, port):
+    options = typed("upstreams.http.v3.HttpProtocolOptions",
+                    explicit_http_config={"http2_protocol_options": {}})
+    endpoint = {"endpoint": {"address": local(port)}}
+    return {
+        "name": name, "type": "STATIC",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+
+
+def listener(name, asks):
+    """Answers every request itself, once the server of this name, if it `asks` one, has answered."""
+    filters = []
+    if asks:
+        config = typed("filters.http.ext_proc.v3.ExternalProcessor",
+                       grpc_service={"envoy_grpc": {"cluster_name": name}}, message_timeout="20s",
+                       processing_mode={"response_header_mode": "SKIP"})
+        filters.append({"name": "ext_proc", "typed_config": config})
+    filters.append({"name": "router", "typed_config": typed("filters.http.router.v3.Router")})
+    route = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
+    manager = typed(
+        "filters.network.http_connection_manager.v3.HttpConnectionManager", stat_prefix="bench",
+        http_filters=filters,
+        route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]})
+    return {"name": name, "address": local(0),
+            "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}]}
+
+
+class Envoy:
+    """With a listener for each of `ports` ({server: port}), and one called "no filter"."""
+
+    def __init__(self, ports, cores):
+        config_path = os.path.join(servers.RESULTS, "envoy.json")
+        admin_path = os.path.join(servers.RESULTS, "envoy-admin")
+        with open(config_path, "w") as file:
+            json.dump({
+                "admin": {"address": local(0)},
+                "static_resources": {
+                    "clusters": [cluster(name, port) for name, port in ports.items()],
+                    "listeners": [listener("no filter", False)] + [listener(n, True) for n in ports],
+                },
+            }, file)
+        if os.path.exists(admin_path):
+            os.remove(admin_path)
+        with open(os.path.join(servers.RESULTS, "envoy.log"), "w") as log:
+            self._process = subprocess.Popen(
+                [find_envoy(), "--config-path", config_path, "--admin-address-path", admin_path,
+                 "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"],
+                stdout=log, stderr=log, preexec_fn=lambda: os.sched_setaffinity(0, cores))
+        self.pid = self._process.pid
+        self.ports = self._await_ports(admin_path, len(ports) + 1)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.terminate()
+        self._process.wait()
+
+    def _await_ports(self, admin_path, count):
+        give_up = time.monotonic() + 60
+        while time.monotonic() < give_up and self._process.poll() is None:
+            try:
+                with open(admin_path) as file:
+                    url = f"http://{file.read().strip()}/listeners?format=json"
+                with urllib.request.urlopen(url) as page:
+                    found = json.load(page)["listener_statuses"]
+                if len(found) == count:
+                    return {l["name"]: l["local_address"]["socket_address"]["port_value"]
+                            for l in found}
+            except (OSError, ValueError, KeyError):
+                pass
+            time.sleep(0.05)
+        self._process.kill()
+        raise RuntimeError(f"Envoy does not start, see {servers.RESULTS}/envoy.log")
+
+
+def measure(envoy, name, server_pid, cores, requests):
+    """One sample, or None if a request failed."""
+    pids = [envoy.pid, *([server_pid] if server_pid else [])]
+    before = [cpu_ns(pid) for pid in pids]
+    done = subprocess.run(
+        [*LOAD, f"--requests={requests}", f"http://127.0.0.1:{envoy.ports[name]}/"],
+        capture_output=True, text=True, timeout=300,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores))
+    used = [(cpu_ns(pid) - start) / requests / 1e3 for pid, start in zip(pids, before)]
+    rate = re.search(r"finished in .*?, ([0-9.]+) req/s", done.stdout)
+    if rate is None or f"{requests} 2xx" not in done.stdout:
+        print(f"{name} behind Envoy: not every request was answered with 200\n{done.stdout}")
+        return None
+    return {"requests_per_second": float(rate[1]), "envoy_us": used[0],
+            "server_us": used[1] if server_pid else 0.0}
+
+
+def compare(running, options, cores):
+    """{name: [sample or None for each round]}; `running`: {name: a running server}."""
+    server_cores, envoy_cores, _ = cores
+    requests = int(10000 * options.seconds)
+    names = ["no filter", *running]
+    samples = {name: [] for name in names}
+    with Envoy({name: server.port for name, server in running.items()}, envoy_cores) as envoy:
+        for _ in range(options.rounds):
+            for name in random.sample(names, len(names)):
+                pid = running[name].pid if name in running else None
+                samples[name].append(measure(envoy, name, pid, server_cores, requests))
+    return samples
