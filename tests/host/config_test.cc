@@ -21,13 +21,13 @@ namespace callout::host {
 namespace {
 
 using ::testing::AllOf;
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 using Variables = std::map<std::string, std::string>;
 
-absl::StatusOr<Config> Parse(std::vector<std::string> arguments, const Variables& variables = {}) {
+absl::StatusOr<Config> Parse(const std::vector<std::string>& arguments,
+                             const Variables& variables = {}) {
   std::vector<const char*> argv = {"callout-host"};
   for (const std::string& argument : arguments) argv.push_back(argument.c_str());
   return ParseConfig(static_cast<int>(argv.size()), argv.data(), [&](const char* name) {
@@ -37,15 +37,15 @@ absl::StatusOr<Config> Parse(std::vector<std::string> arguments, const Variables
 }
 
 // A good configuration; fails the test if it is none.
-Config Good(std::vector<std::string> arguments, const Variables& variables = {}) {
-  absl::StatusOr<Config> config = Parse(std::move(arguments), variables);
+Config Good(const std::vector<std::string>& arguments, const Variables& variables = {}) {
+  absl::StatusOr<Config> config = Parse(arguments, variables);
   EXPECT_TRUE(config.ok()) << config.status();
   return config.ok() ? *std::move(config) : Config();
 }
 
 // The error, which has to be one line.
-std::string Bad(std::vector<std::string> arguments, const Variables& variables = {}) {
-  const absl::StatusOr<Config> config = Parse(std::move(arguments), variables);
+std::string Bad(const std::vector<std::string>& arguments, const Variables& variables = {}) {
+  const absl::StatusOr<Config> config = Parse(arguments, variables);
   EXPECT_FALSE(config.ok());
   if (config.ok()) return "";
   EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument);
@@ -345,9 +345,10 @@ TEST(Config, AnEmptyPluginTextIsAText) {
 }
 
 TEST(Config, PluginTextMayBeInAFile) {
-  const ConfigFile file("line one\nline two\0with a NUL\n");
+  const std::string text = "line one\nline two" + std::string(1, '\0') + "with a NUL\n";
+  const ConfigFile file(text);
   const Config config = Good({"--plugin=p=/p.so", "--plugin_config=p=@" + file.path()});
-  EXPECT_EQ(config.plugins[0].config, "line one\nline two\0with a NUL\n");
+  EXPECT_EQ(config.plugins[0].config, text);
 }
 
 TEST(Config, SettingsComeFromAFileAndThePolicyOptionBeatsThem) {
@@ -454,13 +455,13 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
 
 TEST(Config, RefusesBadValuesSayingWhatIsExpected) {
   for (const auto& [option, message] : BadValues()) {
-    EXPECT_EQ(Bad({"--" + option}), "--" + option + ": " + message);
+    EXPECT_EQ(Bad({"--" + option}), fmt::format("--{}: {}", option, message));
     const size_t equals = option.find('=');
     const std::string name = option.substr(0, equals), value = option.substr(equals + 1);
     const std::string variable = "CALLOUT_" + absl::AsciiStrToUpper(name);
-    EXPECT_EQ(Bad({}, {{variable, value}}), variable + "=" + value + ": " + message);
+    EXPECT_EQ(Bad({}, {{variable, value}}), fmt::format("{}={}: {}", variable, value, message));
     if (value.front() == ' ') continue;  // blanks around a value in a file do not count
-    const ConfigFile file(name + " = " + value + "\n");
+    const ConfigFile file(fmt::format("{} = {}\n", name, value));
     EXPECT_EQ(Bad({file.option()}),
               fmt::format("{}: {} = {}: {}", file.path(), name, value, message));
   }

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "child_process.h"
 #include "tests/host/sockets.h"
@@ -96,11 +97,12 @@ std::unique_ptr<host::TempDir> Installed::root_;
 std::string Installed::prefix_;
 
 TEST_F(Installed, EveryHeaderIsThere) {
+  const fs::path include = fs::path(prefix_) / "include" / "callout";
   size_t count = 0;
   for (const auto& file : fs::directory_iterator(CALLOUT_SOURCE_ROOT "/plugin_api/callout")) {
     const std::string name = file.path().filename();
     if (!name.ends_with(".h") && !name.ends_with(".hpp")) continue;
-    EXPECT_TRUE(fs::exists(prefix_ + "/include/callout/" + name)) << name;
+    EXPECT_TRUE(fs::exists(include / name)) << name;
     ++count;
   }
   EXPECT_GE(count, 10u);
@@ -124,7 +126,10 @@ TEST_F(Installed, AMesonProjectBuildsAPlugin) {
 }
 
 TEST_F(Installed, ACmakeProjectBuildsAPlugin) {
-  if (!Has("cmake") && getenv("CI") == nullptr) GTEST_SKIP() << "there is no cmake";
+  const char* ci = getenv("CI");
+  if (!Has("cmake") && (ci == nullptr || std::string_view(ci) != "true")) {
+    GTEST_SKIP() << "there is no cmake";
+  }
   ExpectBuilds("cmake -G Ninja -B build && cmake --build build", "build/stamp.so");
 }
 
