@@ -153,6 +153,11 @@ class H2Client {
   }
 
   Rpc& rpc(int32_t id) { return rpcs_[id]; }
+  // It is not looked at any more.
+  void Forget(int32_t id) {
+    rpcs_.erase(id);
+    outgoing_.erase(id);
+  }
   // Of the GOAWAY frames that have come.
   const std::vector<std::pair<int32_t, uint32_t>>& goaways() const { return goaways_; }
 

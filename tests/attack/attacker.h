@@ -1,0 +1,103 @@
+// A peer that keeps to no rule: writes frames as fast as they are taken, and
+// sees when it is cut off. And a well-behaved client beside it, which measures
+// what the others get meanwhile.
+//
+// Loopback only; every attack has a most of bytes and of time. An Attacker is for
+// one thread.
+#ifndef CALLOUT_TESTS_ATTACK_ATTACKER_H_
+#define CALLOUT_TESTS_ATTACK_ATTACKER_H_
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "tests/host/sockets.h"
+#include "tests/host/transport/h2_client.h"
+
+namespace callout::tests {
+
+using Clock = std::chrono::steady_clock;
+
+// A header as HPACK's literal that is not indexed, so that a block of them may be
+// sent any number of times.
+std::string Literal(std::string_view name, std::string_view value);
+// HPACK's integer with a prefix of `bits`, all of whose other bits are 0.
+std::string HpackInteger(uint64_t value, int bits);
+// What a Process RPC begins with.
+std::string RequestBlock();
+// HEADERS with the whole block.
+std::string RequestFrame(uint32_t stream);
+// A ProcessingRequest of request headers, with its gRPC head.
+std::string HeadersMessage();
+
+class Attacker {
+ public:
+  // Connects, and sends the preface and SETTINGS unless it is to be silent.
+  explicit Attacker(const std::string& address, bool silent = false);
+
+  // Sends all of it, reading what comes meanwhile; false once it is cut off or out
+  // of time.
+  bool Send(std::string_view bytes, Clock::time_point until);
+  // Repeats until cut off, at most `count` times and for `limit`.
+  void Flood(const std::function<std::string(uint32_t)>& make, uint64_t count,
+             std::chrono::milliseconds limit);
+  // Reads until cut off or `until`.
+  bool AwaitCut(Clock::time_point until);
+
+  bool cut() const { return cut_; }
+  uint64_t sent() const { return sent_; }  // of Flood
+  // From the first frame of the flood to the cut, in ms.
+  double cut_after_ms() const { return cut_after_ms_; }
+
+ private:
+  bool Drain();
+
+  host::Descriptor fd_;
+  bool cut_ = false;
+  uint64_t sent_ = 0;
+  Clock::time_point start_ = Clock::now();
+  double cut_after_ms_ = 0;
+};
+
+// One connection to `address` for an RPC at a time.
+class Client {
+ public:
+  explicit Client(const std::string& address);
+  // A whole RPC of one message; false if the connection is cut or it fails.
+  bool Exchange();
+  // An RPC that ends as Envoy ends its own: reads the answer, half-closes and
+  // resets.
+  bool ExchangeLikeEnvoy();
+
+ private:
+  bool Await(const std::function<bool()>& done);
+
+  host::Descriptor fd_;
+  host::H2Client h2_;
+};
+
+// A client that goes on, an RPC each 2 ms, until it is destroyed.
+class HealthyClient {
+ public:
+  explicit HealthyClient(const std::string& address);
+  ~HealthyClient() { Stop(); }
+  void Stop();
+  bool failed() const { return failed_; }
+  // In ms; after Stop.
+  double Percentile(double share) const;
+
+ private:
+  std::atomic<bool> stop_{false};
+  bool failed_ = false;
+  std::vector<double> times_ms_;
+  std::thread thread_;
+};
+
+}  // namespace callout::tests
+
+#endif  // CALLOUT_TESTS_ATTACK_ATTACKER_H_

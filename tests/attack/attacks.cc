@@ -1,0 +1,306 @@
+#include "attacks.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <fstream>
+#include <memory>
+#include <optional>
+
+#include "../integration/http_get.h"
+#include "absl/strings/numbers.h"
+#include "attacker.h"
+
+namespace callout::tests {
+namespace {
+
+using host::Frame;
+
+Clock::time_point In(std::chrono::milliseconds time) { return Clock::now() + time; }
+
+// The value of `line`, which ends with it, on the host's metrics page.
+double Metric(TestHost& host, const std::string& line) {
+  const std::string page = HttpGet(host.address("admin"), "GET", "/metrics");
+  const size_t at = page.find("\n" + line + " ");
+  double value = -1;
+  if (at != std::string::npos) {
+    const size_t begin = at + line.size() + 2;
+    EXPECT_TRUE(absl::SimpleAtod(page.substr(begin, page.find('\n', begin) - begin), &value));
+  }
+  return value;
+}
+
+double LiveStreams(TestHost& host) {
+  const double started = Metric(host, "callout_streams_started_total");
+  double ended = 0;
+  for (const char* outcome : {"ok", "error"}) {
+    ended += Metric(host, fmt::format("callout_streams_ended_total{{outcome=\"{}\"}}", outcome));
+  }
+  return started - ended - Metric(host, "callout_streams_ended_total{outcome=\"cancelled\"}");
+}
+
+Outcome ToBeCut(const Attacker& attacker) {
+  if (!attacker.cut()) return {false, fmt::format("not cut off; {} sent", attacker.sent())};
+  return {true, fmt::format("cut off after {:.0f} ms, at most {} sent", attacker.cut_after_ms(),
+                            attacker.sent())};
+}
+
+// An attack that is one kind of frame, after some others.
+auto FloodOf(const std::string& before, const std::function<std::string(uint32_t)>& make,
+             uint64_t count = 50'000'000) {
+  return [=](TestHost& host, const Effort& effort) {
+    Attacker attacker(host.address("plaintext"));
+    attacker.Send(before, In(effort.flood));
+    attacker.Flood(make, count, effort.flood);
+    return ToBeCut(attacker);
+  };
+}
+
+auto FloodOfOne(const std::string& before, const std::string& frame, uint64_t count = 50'000'000) {
+  return FloodOf(
+      before, [frame](uint32_t) { return frame; }, count);
+}
+
+std::string Reset(uint32_t stream) {
+  return Frame(NGHTTP2_RST_STREAM, 0, stream, std::string_view("\0\0\0\x8", 4));
+}
+
+// The whole request with 1 MB of metadata, in CONTINUATIONs.
+Outcome MuchMetadata(TestHost& host, const Effort& effort) {
+  std::string block = RequestBlock();
+  for (int i = 0; i < 64; ++i) {
+    block += Literal(fmt::format("x-{}", i), std::string(16384, 'x'));
+  }
+  std::string frames = Frame(NGHTTP2_HEADERS, 0, 1, block.substr(0, 16384));
+  for (size_t at = 16384; at < block.size(); at += 16384) {
+    const bool last = at + 16384 >= block.size();
+    frames += Frame(NGHTTP2_CONTINUATION, last ? NGHTTP2_FLAG_END_HEADERS : 0, 1,
+                    std::string_view(block).substr(at, 16384));
+  }
+  Attacker attacker(host.address("plaintext"));
+  attacker.Flood([&](uint32_t) { return frames; }, 1, effort.flood);
+  return ToBeCut(attacker);
+}
+
+Outcome ManyStreams(TestHost& host, const Effort& effort) {
+  Attacker attacker(host.address("plaintext"));
+  double live = 0;
+  std::string frames;
+  for (uint32_t i = 0; i < 20000; ++i) frames += RequestFrame(2 * i + 1);
+  attacker.Send(frames, In(effort.flood));
+  const Clock::time_point until = In(effort.flood);
+  // Until the host has come round to all of them.
+  for (double before = -1; before != live && Clock::now() < until;) {
+    before = live;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    live = LiveStreams(host);
+  }
+  return {live <= 1001, fmt::format("{:.0f} streams live of 20000, {}", live,
+                                    attacker.cut() ? "cut off" : "not cut off")};
+}
+
+// Connections that say nothing, or nothing after the preface.
+auto Idle(bool silent) {
+  return [silent](TestHost& host, const Effort&) -> Outcome {
+    std::vector<std::unique_ptr<Attacker>> idle;
+    for (int i = 0; i < 500; ++i) {
+      idle.push_back(std::make_unique<Attacker>(host.address("plaintext"), silent));
+    }
+    const Clock::time_point until = In(std::chrono::milliseconds(2000));
+    int alive = 0;
+    for (const auto& attacker : idle) alive += !attacker->AwaitCut(until);
+    return {alive == 0, fmt::format("{} of 500 alive 1 s after the time of 1 s", alive)};
+  };
+}
+
+Outcome NoDescriptors(TestHost& host, const Effort&) {
+  const rlimit few = {128, 128};
+  prlimit(host.pid(), RLIMIT_NOFILE, &few, nullptr);
+  std::optional<std::vector<host::Descriptor>> all(std::in_place);
+  for (int i = 0; i < 300; ++i) {
+    all->push_back(host::Connect(host::ParsedAddress(host.address("plaintext"))));
+  }
+  host.AwaitLog("accepting connections pauses");
+  all.reset();
+  const Clock::time_point freed = Clock::now();
+  const bool serves = Client(host.address("plaintext")).Exchange();
+  const std::chrono::duration<double, std::milli> after = Clock::now() - freed;
+  return {serves, serves ? fmt::format("serves {:.0f} ms after they are free", after.count())
+                         : "serves nobody"};
+}
+
+// Sends what it is allowed to of a message of 256 MB.
+class LargeMessage {
+ public:
+  static constexpr uint64_t kBytes = 256 << 20;
+
+  explicit LargeMessage(const std::string& address) : address_(address) {}
+
+  Outcome Run(const Effort& effort) {
+    nghttp2_session_callbacks* callbacks = nullptr;
+    nghttp2_session_callbacks_new(&callbacks);
+    nghttp2_session_callbacks_set_on_header_callback(callbacks, OnHeader);
+    nghttp2_session* session = nullptr;
+    nghttp2_session_client_new(&session, callbacks, this);
+    nghttp2_submit_settings(session, 0, nullptr, 0);
+    const host::H2Client::Headers headers =
+        host::H2Client::GrpcHeaders("/envoy.service.ext_proc.v3.ExternalProcessor/Process");
+    std::vector<nghttp2_nv> list;
+    for (const auto& [name, value] : headers) {
+      list.push_back({reinterpret_cast<uint8_t*>(const_cast<char*>(name.data())),
+                      reinterpret_cast<uint8_t*>(const_cast<char*>(value.data())), name.size(),
+                      value.size(), 0});
+    }
+    nghttp2_data_provider provider;
+    provider.source.ptr = this;
+    provider.read_callback = Read;
+    nghttp2_submit_request(session, nullptr, list.data(), list.size(), &provider, nullptr);
+    const host::Descriptor fd = host::Connect(host::ParsedAddress(address_));
+    const Clock::time_point until = In(4 * effort.flood);
+    while (status_.empty() && Clock::now() < until) {
+      const uint8_t* data = nullptr;
+      for (ssize_t size; (size = nghttp2_session_mem_send(session, &data)) > 0;) {
+        host::Write(fd.get(), {reinterpret_cast<const char*>(data), static_cast<size_t>(size)});
+      }
+      uint8_t buffer[65536];
+      const ssize_t size = recv(fd.get(), buffer, sizeof(buffer), 0);
+      if (size <= 0 || nghttp2_session_mem_recv(session, buffer, static_cast<size_t>(size)) < 0) {
+        break;
+      }
+    }
+    nghttp2_session_del(session);
+    nghttp2_session_callbacks_del(callbacks);
+    return {status_ == "8", fmt::format("status {} after {} KiB", status_, sent_ >> 10)};
+  }
+
+ private:
+  static int OnHeader(nghttp2_session*, const nghttp2_frame*, const uint8_t* name, size_t name_size,
+                      const uint8_t* value, size_t value_size, uint8_t, void* user) {
+    if (std::string_view(reinterpret_cast<const char*>(name), name_size) == "grpc-status") {
+      static_cast<LargeMessage*>(user)->status_.assign(reinterpret_cast<const char*>(value),
+                                                       value_size);
+    }
+    return 0;
+  }
+  static ssize_t Read(nghttp2_session*, int32_t, uint8_t* buffer, size_t size, uint32_t* flags,
+                      nghttp2_data_source* source, void*) {
+    auto* self = static_cast<LargeMessage*>(source->ptr);
+    std::fill(buffer, buffer + size, 0);
+    if (self->sent_ == 0) host::WriteMessageHead(kBytes, reinterpret_cast<char*>(buffer));
+    self->sent_ += size;
+    if (self->sent_ >= kBytes + host::kMessageHeadBytes) *flags |= NGHTTP2_DATA_FLAG_EOF;
+    return static_cast<ssize_t>(size);
+  }
+
+  const std::string address_;
+  std::string status_;
+  uint64_t sent_ = 0;
+};
+
+// No attack: reads each answer, half-closes and resets, 2,000 times a second.
+Outcome LikeEnvoy(TestHost& host, const Effort& effort) {
+  Client client(host.address("plaintext"));
+  constexpr std::chrono::microseconds kPeriod(500);
+  const Clock::time_point until = In(effort.envoy);
+  uint64_t streams = 0;
+  for (Clock::time_point next = Clock::now(); next < until; next += kPeriod) {
+    std::this_thread::sleep_until(next);
+    if (!client.ExchangeLikeEnvoy()) {
+      return {false, fmt::format("cut off after {} streams", streams)};
+    }
+    ++streams;
+  }
+  return {true, fmt::format("{} streams, never cut off", streams)};
+}
+
+std::vector<Attack> MakeAttacks() {
+  const auto message = HeadersMessage();
+  const std::string open_headers = Frame(NGHTTP2_HEADERS, 0, 1, RequestBlock());
+  const std::string half_literal =
+      Frame(NGHTTP2_HEADERS, 0, 1,
+            RequestBlock() + std::string("\0\1x\x7f", 4) + HpackInteger(0x7fffffff, 7).substr(1));
+  const std::vector<std::string> idle = {"--handshake_timeout_ms=1000",
+                                         "--connection_idle_ms=1000"};
+  return {
+      {"rapid reset: HEADERS, RST",
+       {},
+       FloodOf("", [](uint32_t i) { return RequestFrame(2 * i + 1) + Reset(2 * i + 1); })},
+      {"rapid reset: HEADERS, DATA, RST",
+       {},
+       FloodOf("",
+               [message](uint32_t i) {
+                 return RequestFrame(2 * i + 1) + Frame(NGHTTP2_DATA, 0, 2 * i + 1, message) +
+                        Reset(2 * i + 1);
+               })},
+      {"CONTINUATION flood",
+       {},
+       FloodOfOne(open_headers,
+                  Frame(NGHTTP2_CONTINUATION, 0, 1, Literal("x", std::string(16000, 'x'))), 60000)},
+      {"empty CONTINUATIONs", {}, FloodOfOne(open_headers, Frame(NGHTTP2_CONTINUATION, 0, 1, ""))},
+      {"one literal of 2 GiB, 10 MB sent",
+       {},
+       FloodOfOne(half_literal, Frame(NGHTTP2_CONTINUATION, 0, 1, std::string(16384, 'x')), 640)},
+      {"1 MB of metadata", {}, MuchMetadata},
+      {"20000 streams, SETTINGS not acknowledged", {}, ManyStreams, 32},
+      {"PING flood", {}, FloodOfOne("", Frame(NGHTTP2_PING, 0, 0, "12345678"))},
+      {"SETTINGS flood", {}, FloodOfOne("", Frame(NGHTTP2_SETTINGS, 0, 0, ""))},
+      {"WINDOW_UPDATE flood",
+       {},
+       FloodOfOne(RequestFrame(1),
+                  Frame(NGHTTP2_WINDOW_UPDATE, 0, 1, std::string_view("\0\0\0\1", 4)))},
+      {"empty DATA flood", {}, FloodOfOne(RequestFrame(1), Frame(NGHTTP2_DATA, 0, 1, ""))},
+      {"500 silent connections", idle, Idle(true), 32, true},
+      {"500 connections silent after the preface", idle, Idle(false), 64, true},
+      {"300 connections, 128 descriptors", {}, NoDescriptors, 16, true},
+      {"a message of 256 MB, limit 4 MB",
+       {"--max_message_bytes=4194304"},
+       [](TestHost& host, const Effort& effort) {
+         return LargeMessage(host.address("plaintext")).Run(effort);
+       },
+       6},
+      {"no attack: 2000 streams/s, each ended as Envoy ends it", {}, LikeEnvoy},
+  };
+}
+
+// VmHWM or VmRSS of a process, in MiB.
+double MemoryMib(pid_t pid, const std::string& field) {
+  std::ifstream status(fmt::format("/proc/{}/status", pid));
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with(field + ":")) return std::stod(line.substr(field.size() + 1)) / 1024;
+  }
+  return 0;
+}
+
+std::unique_ptr<TestHost> StartHost(const Attack& attack, const std::string& transport) {
+  std::vector<std::string> options = attack.options;
+  options.push_back("--transport=" + transport);
+  return std::make_unique<TestHost>(options);
+}
+
+}  // namespace
+
+const std::vector<Attack>& Attacks() {
+  static const std::vector<Attack> kAttacks = MakeAttacks();
+  return kAttacks;
+}
+
+Row RunAttack(const Attack& attack, const std::string& transport, const Effort& effort) {
+  const std::unique_ptr<TestHost> host = StartHost(attack, transport);
+  Client(host->address("plaintext")).Exchange();  // what is made once is made
+  Row row;
+  std::optional<HealthyClient> healthy;
+  if (!attack.ends_by_itself) healthy.emplace(host->address("plaintext"));
+  const double before = MemoryMib(host->pid(), "VmRSS");
+  std::ofstream(fmt::format("/proc/{}/clear_refs", host->pid())) << "5";  // VmHWM begins anew
+  row.outcome = attack.run(*host, effort);
+  row.memory_mib = MemoryMib(host->pid(), "VmHWM") - before;
+  if (healthy.has_value()) {
+    healthy->Stop();
+    row.healthy = !healthy->failed();
+    row.healthy_p99_ms = healthy->Percentile(0.99);
+    row.healthy_max_ms = healthy->Percentile(1);
+  }
+  return row;
+}
+
+}  // namespace callout::tests

@@ -1,0 +1,47 @@
+// Attacks on a host of its own each, with what they come to.
+#ifndef CALLOUT_TESTS_ATTACK_ATTACKS_H_
+#define CALLOUT_TESTS_ATTACK_ATTACKS_H_
+
+#include <chrono>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "../integration/test_host.h"
+
+namespace callout::tests {
+
+// How long an attack may go on.
+struct Effort {
+  std::chrono::milliseconds flood{3000};
+  // Of the client that ends its streams as Envoy does, 2,000 a second.
+  std::chrono::milliseconds envoy{60000};
+};
+
+struct Outcome {
+  bool held = false;  // the host did what it is to do
+  std::string what;   // in words
+};
+
+struct Attack {
+  std::string name;
+  std::vector<std::string> options;  // of the host
+  std::function<Outcome(TestHost& host, const Effort& effort)> run;
+  double memory_mib_max = 16;   // that the host may grow by
+  bool ends_by_itself = false;  // no client is served beside it
+};
+
+const std::vector<Attack>& Attacks();
+
+struct Row {
+  Outcome outcome;
+  double memory_mib = 0;  // that the host grew by, at its peak
+  bool healthy = true;    // the client beside it was always served
+  double healthy_p99_ms = 0, healthy_max_ms = 0;
+};
+// With a host on `transport` ("grpc", "nghttp2") that ends with the attack.
+Row RunAttack(const Attack& attack, const std::string& transport, const Effort& effort);
+
+}  // namespace callout::tests
+
+#endif  // CALLOUT_TESTS_ATTACK_ATTACKS_H_
