@@ -3,12 +3,15 @@
 #ifndef CALLOUT_HOST_CHAIN_H_
 #define CALLOUT_HOST_CHAIN_H_
 
+#include <array>
+#include <cstddef>
 #include <memory>
 #include <mutex>
 #include <utility>
 #include <vector>
 
 #include "host/instance.h"
+#include "host/metric_shards.h"
 
 namespace callout::host {
 
@@ -25,22 +28,36 @@ struct Chain {
 };
 
 // The chain that new streams get. Any thread.
+//
+// Threads take it from shards, each with a lock and a count of holders of its own,
+// so that those which serve streams do not get in each other's way.
 class ChainSource {
  public:
-  explicit ChainSource(std::shared_ptr<const Chain> chain) : chain_(std::move(chain)) {}
+  static constexpr size_t kShards = 16;
 
-  std::shared_ptr<const Chain> current() const {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return chain_;
-  }
-  void Switch(std::shared_ptr<const Chain> chain) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    chain_.swap(chain);
-  }
+  // Counts those that hold a chain.
+  class Holders {
+   public:
+    // The source itself, while this is its chain, is kShards of them.
+    size_t Count() const;
+
+   private:
+    friend class ChainSource;
+    std::array<std::weak_ptr<const Chain>, kShards> by_shard_;
+  };
+
+  explicit ChainSource(const std::shared_ptr<const Chain>& chain) { Switch(chain); }
+
+  std::shared_ptr<const Chain> current() const;
+  Holders Switch(const std::shared_ptr<const Chain>& chain);
 
  private:
-  mutable std::mutex mutex_;
-  std::shared_ptr<const Chain> chain_;
+  struct alignas(kNoSharingBytes) Shard {
+    mutable std::mutex mutex;
+    std::shared_ptr<const Chain> chain;  // counted on its own
+  };
+
+  std::array<Shard, kShards> shards_;
 };
 
 }  // namespace callout::host

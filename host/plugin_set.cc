@@ -167,10 +167,12 @@ void PluginSet::Commit(const std::vector<GenerationId>& chain) {
     for (auto& [id, generation] : generations_) {
       if (generation.prepared != nullptr) left_out.push_back(std::move(generation.prepared));
     }
-    std::erase_if(live_chains_, [](const LiveChain& live) { return live.chain.expired(); });
-    live_chains_.push_back({next, chain});
   }
-  chains_.Switch(std::move(next));
+  ChainSource::Holders holders = chains_.Switch(next);
+  next.reset();
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::erase_if(live_chains_, [](const LiveChain& live) { return live.holders.Count() == 0; });
+  live_chains_.push_back({std::move(holders), chain});
 }
 
 std::vector<GenerationId> PluginSet::TakeFailedTrials() {
@@ -180,19 +182,17 @@ std::vector<GenerationId> PluginSet::TakeFailedTrials() {
 
 PluginSet::Usage PluginSet::GetUsage() const {
   Usage usage;
-  const std::shared_ptr<const Chain> current = chains_.current();
   std::lock_guard<std::mutex> lock(mutex_);
   usage.mapped = mapped_;
   for (const auto& [id, generation] : generations_) usage.streams[id] = 0;
   for (const LiveChain& live : live_chains_) {
-    // Those that are no streams: the source of chains, and `current` here.
-    const bool is_current = !live.chain.expired() && !live.chain.owner_before(current) &&
-                            !current.owner_before(live.chain);
-    const long others = is_current ? 2 : 0;
-    const long streams = std::max(live.chain.use_count() - others, 0l);
+    const bool is_current = &live == &live_chains_.back();
+    const size_t others = is_current ? ChainSource::kShards : 0;
+    const size_t holders = live.holders.Count();
+    const size_t streams = holders > others ? holders - others : 0;
     for (GenerationId id : live.ids) {
       const auto count = usage.streams.find(id);
-      if (count != usage.streams.end()) count->second += static_cast<size_t>(streams);
+      if (count != usage.streams.end()) count->second += streams;
     }
   }
   return usage;

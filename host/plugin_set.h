@@ -73,7 +73,7 @@ class PluginSet final : public GenerationTarget {
   };
 
   struct LiveChain {
-    std::weak_ptr<const Chain> chain;
+    ChainSource::Holders holders;
     std::vector<GenerationId> ids;
   };
 
@@ -90,7 +90,7 @@ class PluginSet final : public GenerationTarget {
 
   mutable std::mutex mutex_;  // guards the following
   std::map<GenerationId, Generation> generations_;
-  std::vector<LiveChain> live_chains_;
+  std::vector<LiveChain> live_chains_;  // oldest first; the last is current
   std::vector<GenerationId> failed_trials_;
   size_t mapped_ = 0;
 

@@ -1,6 +1,9 @@
 // Several instances on one stream: who sees what, and what goes out.
 #include "host/chain.h"
 
+#include <thread>
+#include <vector>
+
 #include "host/chain_answer.h"
 #include "tests/host/stream_fixture.h"
 
@@ -577,6 +580,23 @@ TEST_F(ChainTest, AStreamKeepsTheChainItBeganWith) {
   stream_ = std::make_unique<Stream>(environment_.get(), &carrier_);
   Exchange(Headers(CALLOUT_REQUEST_HEADERS));
   EXPECT_EQ(called, "b");
+}
+
+TEST(ChainSourceTest, EveryThreadGetsTheNewChainAndOldOnesAreLetGo) {
+  auto old_chain = std::make_shared<const Chain>();
+  ChainSource source(old_chain);
+  const auto new_chain = std::make_shared<const Chain>();
+  const ChainSource::Holders holders = source.Switch(new_chain);
+  EXPECT_EQ(old_chain.use_count(), 1);
+  // More threads than shards.
+  std::vector<std::shared_ptr<const Chain>> taken(2 * ChainSource::kShards);
+  std::vector<std::thread> threads;
+  for (auto& chain : taken) threads.emplace_back([&] { chain = source.current(); });
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& chain : taken) EXPECT_EQ(chain.get(), new_chain.get());
+  EXPECT_EQ(holders.Count(), taken.size() + ChainSource::kShards);
+  source.Switch(old_chain);
+  EXPECT_EQ(holders.Count(), taken.size());
 }
 
 }  // namespace
