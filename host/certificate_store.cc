@@ -18,16 +18,47 @@ constexpr std::chrono::milliseconds kPoll(250);
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CertificateStore>> CertificateStore::Open(const Paths& paths) {
-  std::unique_ptr<CertificateStore> store(new CertificateStore(paths));
+  std::unique_ptr<CertificateStore> store(new CertificateStore(paths, !paths.client_ca.empty()));
   store->used_ = store->ReadStamps();
   absl::StatusOr<std::shared_ptr<Material>> material = store->Load();
   if (!material.ok()) return material.status();
-  (*material)->version = 1;
-  store->current_ = *std::move(material);
+  store->Use(*std::move(material));
   return store;
 }
 
-CertificateStore::~CertificateStore() {
+absl::StatusOr<std::unique_ptr<CertificateStore>> CertificateStore::Hold(
+    const CertificatePem& pem) {
+  std::unique_ptr<CertificateStore> store(new CertificateStore({}, !pem.client_ca.empty()));
+  if (absl::Status status = store->Replace(pem); !status.ok()) return status;
+  return store;
+}
+
+absl::Status CertificateStore::Replace(const CertificatePem& pem) {
+  auto material = std::make_shared<Material>();
+  material->pair.chain_pem = pem.chain;
+  material->pair.key_pem = pem.key;
+  material->client_ca_pem = pem.client_ca;
+  absl::StatusOr<TlsContext> http = MakeHttpTlsContext(pem.chain, pem.key);
+  if (!http.ok()) return http.status();
+  material->http = *std::move(http);
+  Use(std::move(material));
+  return absl::OkStatus();
+}
+
+CertificatePem CertificateStore::CurrentPem() const {
+  const std::shared_ptr<const Material> material = current();
+  return {material->pair.chain_pem, material->pair.key_pem, material->client_ca_pem};
+}
+
+void CertificateStore::Use(std::shared_ptr<Material> material) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  material->version = current_ == nullptr ? 1 : current_->version + 1;
+  current_ = std::move(material);
+}
+
+CertificateStore::~CertificateStore() { StopWatching(); }
+
+void CertificateStore::StopWatching() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;
@@ -76,11 +107,8 @@ void CertificateStore::Reload() {
     return;
   }
   for (const std::string& warning : (*material)->warnings) Log(LogLevel::kWarning, "{}", warning);
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    (*material)->version = current_->version + 1;
-    current_ = *std::move(material);
-  }
+  Use(*std::move(material));
+  if (on_change_ != nullptr) on_change_();
   Log(LogLevel::kInfo, "read the certificate again{}{}", self_signed() ? "" : " from ",
       paths_.cert_chain);
 }

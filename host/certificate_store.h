@@ -8,7 +8,7 @@
 // in use and an error in the log, once for each version of the files.
 //
 // Handshakes under way and open connections keep what they began with.
-// Any thread, but for Open, Watch and the destructor, which belong to one.
+// Any thread, but for Open, Watch, StopWatching and the destructor, which belong to one.
 #ifndef CALLOUT_HOST_CERTIFICATE_STORE_H_
 #define CALLOUT_HOST_CERTIFICATE_STORE_H_
 
@@ -16,6 +16,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -27,6 +28,12 @@
 #include "host/http_server.h"
 
 namespace callout::host {
+
+// The certificate in use and its key, and the authorities that clients' must come
+// from, "" for none asked.
+struct CertificatePem {
+  std::string chain, key, client_ca;
+};
 
 class CertificateStore {
  public:
@@ -45,16 +52,27 @@ class CertificateStore {
   };
 
   static absl::StatusOr<std::unique_ptr<CertificateStore>> Open(const Paths& paths);
+  // One that is told what to use, by a process whose store has the files.
+  static absl::StatusOr<std::unique_ptr<CertificateStore>> Hold(const CertificatePem& pem);
+  // Of a store that is told.
+  absl::Status Replace(const CertificatePem& pem);
+  // For such stores.
+  CertificatePem CurrentPem() const;
+  // Called after each change, on the thread that made it. Before Watch.
+  void OnChange(std::function<void()> on_change) { on_change_ = std::move(on_change); }
+
   ~CertificateStore();
   CertificateStore(const CertificateStore&) = delete;
   CertificateStore& operator=(const CertificateStore&) = delete;
 
   std::shared_ptr<const Material> current() const;
   bool self_signed() const { return paths_.cert_chain.empty(); }
-  bool asks_clients() const { return !paths_.client_ca.empty(); }
+  bool asks_clients() const { return asks_clients_; }
 
   // Looks for changes several times a second on a thread of its own. Once.
   void Watch();
+  // The end of that: no change is told after it. Harmless without it.
+  void StopWatching();
   // Reads the files now, changed or not. Harmless without files.
   void Reload();
 
@@ -69,13 +87,18 @@ class CertificateStore {
   };
   using Stamps = std::vector<FileStamp>;
 
-  explicit CertificateStore(const Paths& paths) : paths_(paths) {}
+  CertificateStore(const Paths& paths, bool asks_clients)
+      : paths_(paths), asks_clients_(asks_clients) {}
 
   absl::StatusOr<std::shared_ptr<Material>> Load() const;
   Stamps ReadStamps() const;
   void Run();
 
+  void Use(std::shared_ptr<Material> material);
+
   const Paths paths_;
+  const bool asks_clients_;
+  std::function<void()> on_change_;
 
   std::mutex reload_mutex_;  // one Reload at a time
 

@@ -118,6 +118,7 @@ void AddPluginOptions(Draft* draft, OptionSet* options) {
                   .default_text = "",
                   .help = help,
                   .repeatable = true,
+                  .for_the_first_process = true,
                   .set = [=](const std::string& text) { return (plugins->*method)(text); }});
   };
   add("plugin", "[NAME=]PATH", "A plugin to run; repeat it for a chain, in request order",
@@ -376,6 +377,7 @@ absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
   if (!status.ok()) return status;
   if (draft.help) return Print(options.Help());
   if (draft.version) return Print("callout-host " CALLOUT_HOST_VERSION "\n");
+  draft.config.worker_options = options.Given();
   return Finish(std::move(draft));
 }
 

@@ -56,6 +56,8 @@ struct Config {
   ReloadConfig reload;
   ContainmentConfig containment;
   TransportConfig transport;
+  // Gives a worker all of this but for the plugins, which it is told.
+  std::vector<std::string> worker_options;
 
   // Unset: no such listener.
   std::optional<Address> secure_address;

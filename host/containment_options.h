@@ -4,13 +4,17 @@
 #ifndef CALLOUT_HOST_CONTAINMENT_OPTIONS_H_
 #define CALLOUT_HOST_CONTAINMENT_OPTIONS_H_
 
+#include <cstddef>
 #include <cstdint>
 
+#include "host/crash_count.h"
 #include "host/options.h"
 
 namespace callout::host {
 
 struct ContainmentConfig {
+  size_t workers = 0;  // processes that run the plugins; 0: this one does
+  QuarantineLimit quarantine;
   uint64_t watchdog_ms = 5000;  // 0: none
 };
 

@@ -28,6 +28,9 @@ class CrashCount {
   // as the limit have come within its time.
   bool Add(const std::string& plugin, uint64_t now_ns);
 
+  // Counts one that says nothing about the plugin as it serves.
+  void AddToTotal(const std::string& plugin) { ++totals_[plugin]; }
+
   // What was counted so far says nothing about the plugin as it is now.
   void BeginAnew(const std::string& plugin) { recent_.erase(plugin); }
 

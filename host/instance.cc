@@ -72,6 +72,7 @@ absl::Status Instance::CreatePlugin(const std::string& config) {
   }
   const uint64_t exported = args.phases;
   if (hooks.plugin_create != nullptr) {
+    const HookScope scope({marker_, Hook::kCreate, true}, MonotonicNs());
     absl::StatusOr<callout_status_t> status = CallCreate(hooks.plugin_create, &args);
     if (!status.ok() || *status != CALLOUT_OK) {
       return absl::InvalidArgumentError(fmt::format(

@@ -1,7 +1,10 @@
 // callout-host: parse the options, serve until a signal, drain, exit.
 //
 // SIGTERM, SIGINT: drain, exit 0; a second one ends the process at once.
-// SIGHUP: read the certificates again.
+// SIGHUP: read the certificates again, and look at the plugins' files.
+//
+// With --workers the plugins and the streams are in processes of the same program,
+// which this one starts, and which begin here as well.
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -13,6 +16,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/synchronization/mutex.h"
@@ -22,6 +26,7 @@
 #include "host/log.h"
 #include "host/server.h"
 #include "host/status_text.h"
+#include "host/worker.h"
 
 namespace callout::host {
 namespace {
@@ -100,21 +105,38 @@ int Serve(const Config& config) {
   _exit(0);
 }
 
+void ApplyToProcess(const Config& config) {
+  SetLogLevel(config.log_level);
+  SetLogFormat(config.log_format);
+  SetRedactedHeaders(config.redacted_headers);
+  RaiseDescriptorLimit();
+  ReportCrashes();
+}
+
+// As a supervisor starts it.
+int MainOfWorker(const WorkerDescriptors& descriptors, int argc, const char* const* argv) {
+  absl::StatusOr<Config> config =
+      ParseConfig(argc, argv, [](const char*) -> const char* { return nullptr; });
+  if (!config.ok()) return FailStart(config.status(), LogFormat::kText);
+  ApplyToProcess(*config);
+  return RunWorker(descriptors, *config);
+}
+
 int Main(int argc, const char* const* argv) {
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  if (argc > 1) {
+    const std::optional<WorkerDescriptors> descriptors = ParseWorkerArgument(argv[1]);
+    if (descriptors.has_value()) return MainOfWorker(*descriptors, argc - 1, argv + 1);
+  }
   absl::StatusOr<Config> config =
       ParseConfig(argc, argv, [](const char* name) { return getenv(name); });
   if (!config.ok()) return FailStart(config.status(), LogFormat::kText);
   if (config->command == Config::Command::kPrint) return Print(config->text);
-  SetLogLevel(config->log_level);
-  SetLogFormat(config->log_format);
-  SetRedactedHeaders(config->redacted_headers);
+  ApplyToProcess(*config);
   if (!InstallSignals()) {
     return FailStart(absl::UnavailableError("no free file descriptor: raise ulimit -n"),
                      config->log_format);
   }
-  RaiseDescriptorLimit();
-  ReportCrashes();
   if (config->command == Config::Command::kServe) return Serve(*config);
   absl::StatusOr<std::string> checked = CheckConfig(*config);
   return checked.ok() ? Print(*checked) : FailStart(checked.status(), config->log_format);

@@ -207,6 +207,10 @@ absl::Status OptionSet::Parse(int argc, const char* const* argv, const Environme
       if (absl::Status status = option.set(value.text); !status.ok()) {
         return absl::Status(status.code(), fmt::format("{}: {}", value.source, MessageOf(status)));
       }
+      const bool again = !option.command_line_only && !option.for_the_first_process;
+      if (again && option.name != "config" && !value.text.empty()) {
+        given_.push_back(fmt::format("--{}={}", option.name, value.text));
+      }
     }
   }
   return absl::OkStatus();

@@ -40,6 +40,9 @@ class OptionSet {
     std::string help;
     bool repeatable = false;
     bool command_line_only = false;
+    // Reads files while it is set, or is of no use to a process that is told what
+    // was read: left out of Given().
+    bool for_the_first_process = false;
     bool positional = false;  // stands on the command line without its name
     // Told each value. A switch gets "true" or "false". An error says what was
     // found and what is expected; the source and the value are put before it.
@@ -56,6 +59,10 @@ class OptionSet {
   // Calls `set` for every value of every option, in the order of Add. An option
   // of the name "config" names the file. INVALID_ARGUMENT in one line.
   absl::Status Parse(int argc, const char* const* argv, const Environment& environment);
+
+  // After Parse: what was given, wherever it stood, as a command line that gives the
+  // same again. Without "config" and the options that say so of themselves.
+  const std::vector<std::string>& Given() const { return given_; }
 
   // The options by group, with their defaults.
   std::string Help() const;
@@ -76,6 +83,7 @@ class OptionSet {
   const std::string description_;
   const std::string prefix_;
   std::vector<Option> options_;
+  std::vector<std::string> given_;
 };
 
 }  // namespace callout::host

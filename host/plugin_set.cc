@@ -175,6 +175,13 @@ void PluginSet::Commit(const std::vector<GenerationId>& chain) {
   live_chains_.push_back({std::move(holders), chain});
 }
 
+void PluginSet::Discard(GenerationId id) {
+  std::shared_ptr<Instance> left_out;  // let go of without the lock
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto generation = generations_.find(id);
+  if (generation != generations_.end()) left_out = std::move(generation->second.prepared);
+}
+
 std::vector<GenerationId> PluginSet::TakeFailedTrials() {
   std::lock_guard<std::mutex> lock(mutex_);
   return std::exchange(failed_trials_, {});

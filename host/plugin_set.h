@@ -14,7 +14,7 @@
 // Code is never unloaded. A file whose bytes were loaded before under the same
 // name is not loaded again: going back to a version costs no memory.
 //
-// Prepare, Commit, Bury and the destructor belong to one thread at a time; the
+// Prepare, Commit, Discard, Bury and the destructor belong to one thread at a time; the
 // rest may be called from any. All streams have ended before the destructor.
 #ifndef CALLOUT_HOST_PLUGIN_SET_H_
 #define CALLOUT_HOST_PLUGIN_SET_H_
@@ -57,6 +57,9 @@ class PluginSet final : public GenerationTarget {
   void Commit(const std::vector<GenerationId>& chain) override;
   std::vector<GenerationId> TakeFailedTrials() override;
   Usage GetUsage() const override;
+
+  // What was prepared is not wanted after all.
+  void Discard(GenerationId id);
 
   // Destroys the instances whose last stream has ended.
   void Bury();

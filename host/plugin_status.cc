@@ -60,12 +60,19 @@ Json ToJson(const Reloader::GenerationStatus& generation, const GenerationTarget
   return json;
 }
 
+// Null if there is none.
+Json TextOf(const std::map<std::string, std::string>& texts, const std::string& plugin) {
+  const auto text = texts.find(plugin);
+  return text == texts.end() ? Json() : Json(text->second);
+}
+
 Json ToJson(const Reloader::PluginStatus& plugin, const GenerationTarget::Usage& usage,
             const Counts& counts) {
   Json json;
   json["name"] = plugin.name;
   json["file"] = plugin.path;
-  json["state"] = std::string(StateName(plugin.state));
+  const Json quarantined = TextOf(usage.quarantined, plugin.name);
+  json["state"] = quarantined.is_null() ? std::string(StateName(plugin.state)) : "quarantined";
   Json generations = Json::array();
   for (const Reloader::GenerationStatus& generation : plugin.generations) {
     // Ended since the last look.
@@ -86,6 +93,10 @@ Json ToJson(const Reloader::PluginStatus& plugin, const GenerationTarget::Usage&
   const bool has_error = !plugin.last_error.empty();
   json["last_error"] = has_error ? Json(plugin.last_error) : Json();
   json["last_error_at"] = has_error ? Json(ToTime(plugin.last_error_at_ms)) : Json();
+  const auto crashes = usage.crashes.find(plugin.name);
+  json["crashes"] = crashes == usage.crashes.end() ? 0 : crashes->second;
+  json["last_crash"] = TextOf(usage.last_crash, plugin.name);
+  json["quarantined"] = quarantined;
   json["generations"] = std::move(generations);
   return json;
 }

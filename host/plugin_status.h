@@ -8,13 +8,17 @@
 //     "plugins": [                              in chain order, then those gone
 //       {
 //         "name": "10-auth", "file": "/plugins/10-auth.so",
-//         "state": "serving",                   refused, waiting, disabled, removed
+//         "state": "serving",                   quarantined, refused, waiting, disabled,
+//                                               removed
 //         "generation": 2, "sha256": "…",       absent when nothing of it serves,
 //         "version": "1.3.0", "abi": 1,         as are the next ones
 //         "description": "…", "hooks": ["callout_on_request_headers"],
 //         "loaded_at": "2026-11-24T19:10:28.123Z",
 //         "calls": 1234, "errors": {"deadline": 2},   since the start, of all generations
 //         "last_error": "…", "last_error_at": "…",    null: the file there serves
+//         "crashes": 3,                         of workers, by this plugin
+//         "last_crash": "SIGSEGV (11) while plugin 10-auth ran callout_on_…",   or null
+//         "quarantined": "plugin 10-auth is in quarantine after …",             or null
 //         "generations": [                      newest first
 //           {"generation": 2, "sha256": "…", "version": "1.3.0", "loaded_at": "…",
 //            "state": "serving", "streams": 7},

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 #include <utility>
@@ -9,7 +10,6 @@
 #include "absl/strings/str_join.h"
 #include "host/log.h"
 #include "host/status_text.h"
-#include "host/traffic_server.h"
 
 namespace callout::host {
 namespace {
@@ -85,6 +85,7 @@ Server::Server(const Config& config)
 }
 
 Server::~Server() {
+  if (certificates_ != nullptr) certificates_->StopWatching();
   http_loop_.Stop();
   if (http_ != nullptr) http_->Stop();
 }
@@ -121,14 +122,38 @@ absl::Status Server::Prepare() {
   }
   if (absl::Status status = BindSockets(); !status.ok()) return status;
   if (absl::Status status = StartHttp(); !status.ok()) return status;
-  plugin_set_ = std::make_unique<PluginSet>(PluginSetOptions(config_, &metrics_),
-                                            [wake = wake_] { wake->Set(); });
+  absl::StatusOr<GenerationTarget*> target = MakeTarget();
+  if (!target.ok()) return target.status();
   absl::StatusOr<std::unique_ptr<PluginSupply>> plugins =
-      PluginSupply::Load(config_, &metrics_, plugin_set_.get(), wake_);
+      PluginSupply::Load(config_, &metrics_, *target, wake_);
   if (!plugins.ok()) return plugins.status();
   plugins_ = *std::move(plugins);
   published_plugins_.store(plugins_.get(), std::memory_order_release);
   return StartTraffic();
+}
+
+absl::StatusOr<GenerationTarget*> Server::MakeTarget() {
+  const auto wake = [wake = wake_] { wake->Set(); };
+  if (config_.containment.workers == 0) {
+    plugin_set_ = std::make_unique<PluginSet>(PluginSetOptions(config_, &metrics_), wake);
+    return plugin_set_.get();
+  }
+  auto workers = WorkerGroup::Start({.containment = config_.containment,
+                                     .worker_options = config_.worker_options,
+                                     .drain_timeout_ms = config_.drain_timeout_ms,
+                                     .sockets = TrafficSockets(),
+                                     .certificates = certificates_.get(),
+                                     .metrics = &metrics_,
+                                     .wake = wake});
+  if (!workers.ok()) return workers.status();
+  workers_ = *std::move(workers);
+  return workers_.get();
+}
+
+std::vector<TrafficSocket> Server::TrafficSockets() const {
+  std::vector<TrafficSocket> sockets;
+  for (const OpenSocket& open : traffic_sockets_) sockets.push_back({open.name, open.socket.fd()});
+  return sockets;
 }
 
 absl::Status Server::BindSocket(const std::string& name, const std::optional<Address>& address,
@@ -196,24 +221,27 @@ absl::Status Server::StartHttp() {
 }
 
 absl::Status Server::StartTraffic() {
-  std::vector<TrafficSocket> sockets;
   for (OpenSocket& open : traffic_sockets_) {
     if (absl::Status status = open.socket.Listen(); !status.ok()) {
       return OfListener(open.name, status);
     }
-    sockets.push_back({open.name, open.socket.fd()});
   }
-  traffic_ = std::make_unique<TrafficServer>(config_, certificates_.get(), &plugin_set_->chains(),
-                                             &metrics_);
-  if (absl::Status status = traffic_->Serve(sockets); !status.ok()) return status;
-  published_traffic_.store(traffic_.get(), std::memory_order_release);
+  traffic_ = workers_.get();
+  if (workers_ == nullptr) {
+    traffic_server_ = std::make_unique<TrafficServer>(config_, certificates_.get(),
+                                                      &plugin_set_->chains(), &metrics_);
+    traffic_ = traffic_server_.get();
+  }
+  if (absl::Status status = traffic_->Serve(TrafficSockets()); !status.ok()) return status;
+  published_traffic_.store(traffic_, std::memory_order_release);
   return absl::OkStatus();
 }
 
-// Without a supervisor nobody can take the thread back.
+// Without a supervisor nobody can take the thread back. Workers are watched by
+// theirs.
 void Server::WatchHooks() {
   const uint64_t limit_ms = config_.containment.watchdog_ms;
-  if (limit_ms == 0) return;
+  if (limit_ms == 0 || workers_ != nullptr) return;
   watchdog_.emplace(limit_ms, HookTable::InUse(), [](const HookTable::Running& hung) {
     Log(LogLevel::kError, "{}; the streams of its thread wait, and new ones go to the others",
         DescribeHung(*HookTable::InUse(), hung, MonotonicNs()));
@@ -231,6 +259,7 @@ void Server::Announce() {
     for (const std::string& warning : certificates_->current()->warnings) {
       Log(LogLevel::kWarning, "{}", warning);
     }
+    certificates_->OnChange([this] { traffic_->ReloadCertificates(); });
     certificates_->Watch();
   }
   plugins_->Follow();
@@ -239,8 +268,12 @@ void Server::Announce() {
       Log(LogLevel::kInfo, "listening {} {}", open.name, open.socket.bound().ToString());
     }
   }
-  Log(LogLevel::kInfo, "serving with {} plugins",
-      plugin_set_->chains().current()->instances.size());
+  const std::vector<Reloader::PluginStatus> plugins = plugins_->Status().plugins;
+  const auto serving = std::count_if(plugins.begin(), plugins.end(), [](const auto& plugin) {
+    return plugin.state == Reloader::State::kServing;
+  });
+  Log(LogLevel::kInfo, "serving with {} plugins{}", serving,
+      workers_ == nullptr ? "" : fmt::format(" in {} workers", config_.containment.workers));
 }
 
 void Server::Reload() {

@@ -29,7 +29,9 @@
 #include "host/metrics.h"
 #include "host/plugin_supply.h"
 #include "host/traffic.h"
+#include "host/traffic_server.h"
 #include "host/watchdog.h"
+#include "host/worker_group.h"
 
 namespace callout::host {
 
@@ -76,6 +78,8 @@ class Server {
   absl::Status BindSocket(const std::string& name, const std::optional<Address>& address,
                           std::vector<OpenSocket>* sockets);
   absl::Status StartHttp();
+  absl::StatusOr<GenerationTarget*> MakeTarget();
+  std::vector<TrafficSocket> TrafficSockets() const;
   absl::Status StartTraffic();
   HttpResponse MetricsPage() const;
   std::vector<prometheus::MetricFamily> CollectMetrics() const;
@@ -91,10 +95,13 @@ class Server {
   std::unique_ptr<CertificateStore> certificates_;
   std::optional<Watchdog> watchdog_;
   const std::shared_ptr<Wake> wake_ = std::make_shared<Wake>();
+  // One of the two has the generations.
   std::unique_ptr<PluginSet> plugin_set_;
+  std::unique_ptr<WorkerGroup> workers_;
   std::unique_ptr<PluginSupply> plugins_;
   std::atomic<const PluginSupply*> published_plugins_{nullptr};  // for the pages' thread
-  std::unique_ptr<Traffic> traffic_;
+  std::unique_ptr<TrafficServer> traffic_server_;
+  Traffic* traffic_ = nullptr;  // that, or the workers
   std::atomic<Traffic*> published_traffic_{nullptr};
   std::unique_ptr<HttpServer> http_;
   std::vector<OpenSocket> traffic_sockets_;  // secure, plaintext

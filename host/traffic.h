@@ -1,7 +1,7 @@
 // What serves streams: this process itself (host/traffic_server.h), or workers
 // (host/worker_group.h).
 //
-// All functions belong to one thread, but for CollectMetrics.
+// All functions belong to one thread, but for CollectMetrics and ReloadCertificates.
 #ifndef CALLOUT_HOST_TRAFFIC_H_
 #define CALLOUT_HOST_TRAFFIC_H_
 
@@ -27,7 +27,7 @@ class Traffic {
   // Accepts from the sockets when it returns. Once.
   virtual absl::Status Serve(const std::vector<TrafficSocket>& sockets) = 0;
 
-  // The certificates' files may have changed.
+  // The certificate in use is another one. Any thread.
   virtual void ReloadCertificates() = 0;
 
   // Says NOT_SERVING to who asks by gRPC, and goes on.

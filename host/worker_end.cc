@@ -43,7 +43,7 @@ WorkerEnd DescribeWorkerEnd(int wait_status, const HookTable& table,
   }
   // No plugin does that: an operator, or the kernel, being out of memory.
   if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL) {
-    return {.text = word + " from outside"};
+    return {.text = word + " from outside", .from_outside = true};
   }
   if (const std::optional<HookPlace> place = table.CrashPlace(); place.has_value()) {
     if (place->plugin != 0) return In(word, table, *place);

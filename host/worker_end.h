@@ -18,6 +18,7 @@ struct WorkerEnd {
   // Whose doing it was; "": nobody's, or nobody can tell.
   std::string plugin = {};
   Hook hook = Hook::kProcess;  // which it was in
+  bool from_outside = false;   // nothing of what ran in it ended it
 };
 
 // `wait_status` is waitpid's. `hung` is the hook for which the process was killed,

@@ -19,6 +19,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/certificate_store.h"
 #include "host/generation.h"
 
 namespace callout::host {
@@ -39,6 +40,7 @@ enum class WorkerMessageKind : uint8_t {
   kAnswer,  // WorkerAnswer
 
   // Of the worker's own accord.
+  kServing,           // it accepts
   kTrialsFailed,      // vector<GenerationId>
   kGenerationsEnded,  // the usage is another now
 };
@@ -62,11 +64,6 @@ struct PrepareOrder {
   GenerationSource source;  // without its `copy`, which the supervisor keeps
   // The other workers serve it already: one that cannot make it must not serve.
   bool must = false;
-};
-
-// The certificate in use, and the authorities that clients' must come from.
-struct CertificatePem {
-  std::string chain, key, client_ca;
 };
 
 template <class Archive>

@@ -189,6 +189,13 @@ std::vector<OptionCase> Cases() {
        }},
       {"watchdog_ms", "5000", "2048", "2048", "4096",
        [](const Config& c) { return fmt::format("{}", c.containment.watchdog_ms); }},
+      {"workers", "0", "4", "4", "256",
+       [](const Config& c) { return fmt::format("{}", c.containment.workers); }},
+      {"quarantine", "3/60", "5/600", "5/600", "0/1",
+       [](const Config& c) {
+         return fmt::format("{}/{}", c.containment.quarantine.crashes,
+                            c.containment.quarantine.seconds);
+       }},
       {"plugin", "", "a=/x/y.so", "[a|/x/y.so|]", "",
        [](const Config& c) { return Text(c.plugins); }},
   };
@@ -374,6 +381,9 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
   const std::string name_rule =
       " is no name for a plugin; expected up to 128 letters, digits, '_', '-' and '.', the last "
       "two not first; give one as NAME=PATH";
+  const std::string quarantine =
+      "expected CRASHES/SECONDS with whole numbers from 0 to 1000 and from 1 to 86400, such as "
+      "3/60; 0/60 for no quarantine";
   const std::string guard =
       "expected RATE/CALLS with a rate from 0 to 1 and a whole number up to 1000000, such as "
       "0.5/100; /0 for no guard";
@@ -437,6 +447,13 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"reload_guard=0.5/1000001", guard},
       {"watchdog_ms=-1", "expected a whole number from 0 to 86400000"},
       {"watchdog_ms=86400001", "expected a whole number from 0 to 86400000"},
+      {"workers=-1", "expected a whole number from 0 to 256"},
+      {"workers=257", "expected a whole number from 0 to 256"},
+      {"quarantine=3", quarantine},
+      {"quarantine=/60", quarantine},
+      {"quarantine=3/0", quarantine},
+      {"quarantine=1001/60", quarantine},
+      {"quarantine=3/86401", quarantine},
       {"plugin=a=", "no path after the name; expected [NAME=]PATH"},
       {"plugin=a b=/x.so", "'a b'" + name_rule},
       {"plugin==/x.so", "''" + name_rule},
@@ -589,6 +606,26 @@ TEST(Config, RefusesOneAddressForTwoListeners) {
 TEST(Config, LongValuesAreCutInErrors) {
   EXPECT_LT(Bad({"--plugin_config=" + std::string(100000, 'x')}).size(), 400U);
   EXPECT_LT(Bad({std::string(100000, 'x')}).size(), 400U);
+}
+
+TEST(WorkerOptions, GiveAWorkerTheSameConfigurationButForPlugins) {
+  const ConfigFile file("max_deferred = 7\nlog_format = json\n");
+  const Config config = Good(
+      {file.option(), "--plugin=p=p.so", "--plugin_config=p=text", "--on_plugin_error=p=continue",
+       "--hook-deadline-ms=70", "--disable_tls", "--workers=2", "--check"},
+      {{"CALLOUT_MAX_DEFERRED", "8"}, {"CALLOUT_DEFAULT_IP", "127.0.0.1"}});
+  EXPECT_THAT(config.worker_options,
+              ::testing::UnorderedElementsAre("--workers=2", "--default_ip=127.0.0.1",
+                                              "--disable_tls=true", "--hook_deadline_ms=70",
+                                              "--max_deferred=8", "--log_format=json"));
+  const Config again = Good(config.worker_options);
+  EXPECT_EQ(again.command, Config::Command::kServe);
+  EXPECT_THAT(again.plugins, IsEmpty());
+  EXPECT_FALSE(again.secure_address.has_value());
+  EXPECT_EQ(again.plaintext_address->ToString(), config.plaintext_address->ToString());
+  EXPECT_EQ(again.stream_limits.hook_deadline_ms, 70u);
+  EXPECT_EQ(again.stream_limits.deferred_max, 8u);
+  EXPECT_EQ(again.log_format, LogFormat::kJson);
 }
 
 }  // namespace

@@ -93,6 +93,17 @@ TEST_F(PluginSetTest, AGenerationThatIsNotCommittedIsDropped) {
   EXPECT_EQ(plugins_["a"].destroyed, 0);
 }
 
+TEST_F(PluginSetTest, AGenerationIsDroppedWhenItIsNotWantedAfterAll) {
+  Serve(1, "a");
+  ASSERT_TRUE(Prepare(2, "b").ok());
+  ASSERT_TRUE(Prepare(3, "c").ok());
+  set_->Discard(2);
+  set_->Bury();
+  EXPECT_EQ(plugins_["b"].destroyed, 1);
+  set_->Commit({1, 2, 3});
+  EXPECT_EQ(set_->chains().current()->instances.size(), 2u) << "the others stay";
+}
+
 TEST_F(PluginSetTest, BytesLoadedBeforeAreNotLoadedAgain) {
   Serve(1, "a");
   Serve(2, "b");

@@ -67,6 +67,21 @@ TEST(PluginStatus, LeavesOutGenerationsThatHaveEnded) {
   EXPECT_EQ(page["plugins"][0]["generations"].size(), 1u);
 }
 
+TEST(PluginStatus, TellsOfCrashesAndQuarantineLoudly) {
+  const Json before = Page(OnePlugin(), {}, Metrics())["plugins"][0];
+  EXPECT_EQ(before["crashes"], 0);
+  EXPECT_TRUE(before["last_crash"].is_null());
+  EXPECT_TRUE(before["quarantined"].is_null());
+  const GenerationTarget::Usage usage = {.quarantined = {{"10-auth", "too many crashes"}},
+                                         .last_crash = {{"10-auth", "SIGSEGV"}},
+                                         .crashes = {{"10-auth", 3}}};
+  const Json after = Page(OnePlugin(), usage, Metrics())["plugins"][0];
+  EXPECT_EQ(after["state"], "quarantined");
+  EXPECT_EQ(after["crashes"], 3);
+  EXPECT_EQ(after["last_crash"], "SIGSEGV");
+  EXPECT_EQ(after["quarantined"], "too many crashes");
+}
+
 TEST(PluginStatus, CountsCallsAndErrorsByKind) {
   Metrics metrics;
   for (const char* phase : {"request_headers", "response_headers"}) {

@@ -110,6 +110,23 @@ TEST_F(Tls, ABadNewPairKeepsTheOld) {
   EXPECT_EQ(host.Terminate(), 0);
 }
 
+TEST_F(Tls, WorkersHaveTheCertificateOfTheirHost) {
+  TestHost host(files_.Options() + std::vector<std::string>{"--workers=2"});
+  EXPECT_EQ(ProbeTls(host.address("secure")).subject, "localhost");
+  files_.Replace(ca_.Issue("renewed"));
+  host.AwaitLog("read the certificate again");
+  for (int i = 0; i < 20; ++i) AwaitSubject(&host, "renewed");
+  // Also those that begin while the files do not do.
+  ReplaceFile(files_.key_path, "garbage");
+  host.AwaitLog("the certificate in use stays");
+  for (const std::string worker : {"worker 1 (process ", "worker 2 (process "}) {
+    const int process = std::stoi(host.AwaitLog(worker));
+    ASSERT_EQ(kill(process, SIGKILL), 0);
+    host.AwaitLog(worker + std::to_string(process) + ") has ended");
+  }
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(ProbeTls(host.address("secure")).subject, "renewed");
+}
+
 TEST_F(Tls, NewClientCasAreUsed) {
   const TestCa old_ca("old"), new_ca("new");
   WriteFile(dir_.Path("clients.pem"), old_ca.pem());

@@ -1,0 +1,320 @@
+#include "host/worker.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdio>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "host/certificate_store.h"
+#include "host/hook_table.h"
+#include "host/log.h"
+#include "host/metrics.h"
+#include "host/plain_codec.h"
+#include "host/plugin_set.h"
+#include "host/plugin_supply.h"
+#include "host/status_text.h"
+#include "host/traffic_server.h"
+#include "host/wake.h"
+#include "host/worker_channel.h"
+#include "host/worker_messages.h"
+
+namespace callout::host {
+namespace {
+
+constexpr int kExitError = 2;
+
+using Reply = absl::StatusOr<std::string>;
+
+// Orders that may take their time, one after the other on a thread of their own.
+class OrderQueue {
+ public:
+  OrderQueue() : thread_([this] { Run(); }) {}
+  ~OrderQueue() { Stop(); }
+
+  void Add(std::function<void()> order) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    orders_.push_back(std::move(order));
+    changed_.notify_all();
+  }
+
+  // After what has been added.
+  void Stop() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      stop_ = true;
+    }
+    changed_.notify_all();
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  void Run() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [this] { return stop_ || !orders_.empty(); });
+      if (orders_.empty()) return;
+      const std::function<void()> order = std::move(orders_.front());
+      orders_.pop_front();
+      lock.unlock();
+      order();
+      lock.lock();
+    }
+  }
+
+  std::mutex mutex_;  // guards the following
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> orders_;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+class Worker {
+ public:
+  Worker(const WorkerDescriptors& descriptors, const Config& config);
+
+  // Until it has drained.
+  void Run();
+
+ private:
+  void Take(WorkerMessage question);
+  void Obey(const WorkerMessage& order);
+  Reply Carry(const WorkerMessage& order);
+  void Answer(uint64_t number, Reply reply);
+  void Say(WorkerMessageKind kind, std::string body = "") { channel_.Send({kind, 0, body}); }
+
+  absl::Status TakeCertificate(const std::string& body);
+  Reply Prepare(const std::string& body);
+  absl::Status Commit(const std::string& body);
+  absl::Status Serve();
+  void StopAccepting();
+  void Drain(uint64_t number);
+  void DoChores();
+  std::vector<prometheus::MetricFamily> CollectMetrics();
+
+  const Config config_;
+  const std::vector<TrafficSocket> sockets_;
+  WorkerChannel channel_;
+  Metrics metrics_;
+  std::unique_ptr<CertificateStore> certificates_;
+  std::atomic<bool> drained_{false};
+  Wake wake_;  // when it has
+  std::unique_ptr<PluginSet> plugins_;
+  std::set<GenerationId> prepared_;  // and not left out of a commit since
+  bool complete_ = false;            // the last commit was carried out
+  std::unique_ptr<TrafficServer> traffic_;
+  std::atomic<TrafficServer*> published_traffic_{nullptr};  // for CollectMetrics
+  OrderQueue orders_;                                       // last: its thread uses the others
+};
+
+// Threads for each core are shared out, unless somebody knows better.
+Config ForOneOfThem(Config config) {
+  if (config.server_thread_count == 0) {
+    const size_t cores = std::max(std::thread::hardware_concurrency(), 1u);
+    config.server_thread_count = static_cast<int>(
+        std::max<size_t>(cores / std::max<size_t>(config.containment.workers, 1), 1));
+  }
+  return config;
+}
+
+Worker::Worker(const WorkerDescriptors& descriptors, const Config& config)
+    : config_(ForOneOfThem(config)), sockets_(descriptors.sockets), channel_(descriptors.channel) {
+  plugins_ = std::make_unique<PluginSet>(PluginSetOptions(config_, &metrics_),
+                                         [this] { orders_.Add([this] { DoChores(); }); });
+}
+
+void Worker::Run() {
+  while (!drained_) {
+    pollfd readable[] = {{channel_.fd(), POLLIN, 0}, {wake_.fd(), POLLIN, 0}};
+    if (poll(readable, 2, -1) < 0) continue;
+    // Without a supervisor there is nobody to serve for.
+    if (readable[0].revents != 0 && !channel_.Read() && !drained_) _exit(kExitError);
+    while (std::optional<WorkerMessage> message = channel_.Take()) Take(*std::move(message));
+  }
+  orders_.Stop();
+  traffic_.reset();
+  plugins_.reset();
+}
+
+// What only looks is answered at once, whatever else is going on.
+void Worker::Take(WorkerMessage question) {
+  switch (question.kind) {
+    case WorkerMessageKind::kCollectMetrics:
+      return Answer(question.number, Encode(CollectMetrics()));
+    case WorkerMessageKind::kGetUsage:
+      return Answer(question.number, Encode(plugins_->GetUsage()));
+    default:
+      return orders_.Add([this, question = std::move(question)] { Obey(question); });
+  }
+}
+
+void Worker::Answer(uint64_t number, Reply reply) {
+  WorkerAnswer answer = AnswerOf(reply.status());
+  if (reply.ok()) answer.body = *std::move(reply);
+  channel_.Send({WorkerMessageKind::kAnswer, number, Encode(std::move(answer))});
+}
+
+void Worker::Obey(const WorkerMessage& order) {
+  if (order.kind == WorkerMessageKind::kDrain) return Drain(order.number);
+  Answer(order.number, Carry(order));
+}
+
+Reply Worker::Carry(const WorkerMessage& order) {
+  absl::Status status;
+  switch (order.kind) {
+    case WorkerMessageKind::kCertificate:
+      status = TakeCertificate(order.body);
+      break;
+    case WorkerMessageKind::kPrepare:
+      return Prepare(order.body);
+    case WorkerMessageKind::kDiscard:
+      if (const auto id = Decode<GenerationId>(order.body); id.has_value()) {
+        prepared_.erase(*id);
+        plugins_->Discard(*id);
+      }
+      break;
+    case WorkerMessageKind::kCommit:
+      status = Commit(order.body);
+      break;
+    case WorkerMessageKind::kServe:
+      status = Serve();
+      break;
+    case WorkerMessageKind::kBeginDrain:
+      if (traffic_ != nullptr) traffic_->BeginDrain();
+      break;
+    case WorkerMessageKind::kStopAccepting:
+      StopAccepting();
+      break;
+    default:
+      status = absl::InvalidArgumentError("no order of that kind");
+  }
+  if (!status.ok()) return status;
+  return "";
+}
+
+absl::Status Worker::TakeCertificate(const std::string& body) {
+  const std::optional<CertificatePem> pem = Decode<CertificatePem>(body);
+  if (!pem.has_value()) return absl::InvalidArgumentError("no certificate");
+  if (certificates_ != nullptr) return certificates_->Replace(*pem);
+  absl::StatusOr<std::unique_ptr<CertificateStore>> store = CertificateStore::Hold(*pem);
+  if (store.ok()) certificates_ = *std::move(store);
+  return store.status();
+}
+
+Reply Worker::Prepare(const std::string& body) {
+  const std::optional<PrepareOrder> order = Decode<PrepareOrder>(body);
+  if (!order.has_value()) return absl::InvalidArgumentError("no generation");
+  absl::StatusOr<GenerationFacts> facts = plugins_->Prepare(order->source);
+  if (facts.ok()) {
+    prepared_.insert(order->source.id);
+    return Encode(*facts);
+  }
+  if (order->must) {
+    Log(LogLevel::kError, "plugin {}: a worker cannot make what the others serve, and {}: {}",
+        order->source.name, traffic_ == nullptr ? "waits until it can" : "ends",
+        MessageOf(facts.status()));
+  }
+  return facts.status();
+}
+
+absl::Status Worker::Commit(const std::string& body) {
+  const auto chain = Decode<std::vector<GenerationId>>(body);
+  complete_ =
+      chain.has_value() && std::all_of(chain->begin(), chain->end(),
+                                       [this](GenerationId id) { return prepared_.count(id) > 0; });
+  if (!complete_) {
+    // Better no worker than one that serves without a plugin.
+    if (traffic_ != nullptr) _exit(kExitError);
+    return absl::FailedPreconditionError("a generation of the chain is not there");
+  }
+  plugins_->Commit(*chain);
+  prepared_ = std::set<GenerationId>(chain->begin(), chain->end());
+  return absl::OkStatus();
+}
+
+absl::Status Worker::Serve() {
+  if (traffic_ != nullptr) return absl::OkStatus();
+  if (!complete_) return absl::UnavailableError("a generation of the chain is not there");
+  auto traffic =
+      std::make_unique<TrafficServer>(config_, certificates_.get(), &plugins_->chains(), &metrics_);
+  if (absl::Status status = traffic->Serve(sockets_); !status.ok()) return status;
+  traffic_ = std::move(traffic);
+  published_traffic_.store(traffic_.get(), std::memory_order_release);
+  Say(WorkerMessageKind::kServing);
+  return absl::OkStatus();
+}
+
+void Worker::StopAccepting() {
+  if (traffic_ != nullptr) traffic_->StopAccepting();
+  for (const TrafficSocket& socket : sockets_) close(socket.fd);
+}
+
+void Worker::Drain(uint64_t number) {
+  const bool closed = traffic_ == nullptr || traffic_->Drain();
+  published_traffic_.store(nullptr, std::memory_order_release);
+  Answer(number, Encode(closed));
+  if (!closed) {
+    // A plugin still holds a call: nothing of what it may touch can be destroyed.
+    fflush(nullptr);
+    _exit(0);
+  }
+  drained_ = true;
+  wake_.Set();
+}
+
+void Worker::DoChores() {
+  plugins_->Bury();
+  std::vector<GenerationId> failed = plugins_->TakeFailedTrials();
+  if (!failed.empty()) Say(WorkerMessageKind::kTrialsFailed, Encode(std::move(failed)));
+  Say(WorkerMessageKind::kGenerationsEnded);
+}
+
+std::vector<prometheus::MetricFamily> Worker::CollectMetrics() {
+  TrafficServer* traffic = published_traffic_.load(std::memory_order_acquire);
+  return traffic == nullptr ? metrics_.Collect() : traffic->CollectMetrics();
+}
+
+// The supervisor is told to end, or the terminal's whole group, or the service's.
+void LeaveSignalsToSupervisor() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};  // unlike SIG_IGN, not for the programs that plugins start
+  action.sa_flags = SA_RESTART | SA_ONSTACK;
+  sigemptyset(&action.sa_mask);
+  for (int number : {SIGTERM, SIGINT, SIGHUP}) sigaction(number, &action, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
+}  // namespace
+
+int RunWorker(const WorkerDescriptors& descriptors, const Config& config) {
+  LeaveSignalsToSupervisor();
+  fcntl(descriptors.channel, F_SETFD, FD_CLOEXEC);
+  for (const TrafficSocket& socket : descriptors.sockets) fcntl(socket.fd, F_SETFD, FD_CLOEXEC);
+  absl::StatusOr<HookTable*> hooks = HookTable::Share(descriptors.hooks);
+  close(descriptors.hooks);
+  if (!hooks.ok()) {
+    Log(LogLevel::kError, "{}", MessageOf(hooks.status()));
+    return kExitError;
+  }
+  HookTable::Use(*hooks);
+  Worker worker(descriptors, config);
+  worker.Run();
+  return 0;
+}
+
+}  // namespace callout::host

@@ -1,0 +1,48 @@
+// Stamps messages with its label and process, and counts how often it was made in any
+// process. Configuration: LABEL [FILE [ACTION NUMBER]]: FILE grows by a byte each time,
+// and the NUMBERth creation does ACTION, fail or abort.
+#include <callout/plugin.hpp>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include <unistd.h>
+
+namespace {
+
+class Counting {
+ public:
+  explicit Counting(callout::Setup& setup)
+      : made_(setup.counter("counting_made_total", "Instances made")) {
+    std::istringstream words{std::string(setup.config())};
+    std::string file, action;
+    uint64_t number = 0;
+    words >> label_ >> file >> action >> number;
+    label_ += "@" + std::to_string(getpid());
+    made_.add();
+    if (file.empty()) return;
+    std::ofstream(file, std::ios::app) << '.';
+    if (std::filesystem::file_size(file) != number) return;
+    if (action == "abort") std::abort();
+    if (action == "fail") setup.fail("this is the one that fails");
+  }
+
+  void on_request_headers(callout::HeadersCall& call) {
+    call.set_header("x-version", label_);
+  }
+  void on_response_headers(callout::HeadersCall& call) {
+    call.set_header("x-version", label_);
+  }
+
+ private:
+  std::string label_;
+  callout::Counter made_;
+};
+
+}  // namespace
+
+CALLOUT_PLUGIN();
+CALLOUT_PLUGIN_CLASS(Counting, request_headers, response_headers);

@@ -1,0 +1,369 @@
+// A host with workers: what a crash, a kill, a hang and a reload do to whom.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+
+#include <chrono>
+#include <deque>
+#include <iostream>
+#include <map>
+#include <regex>
+#include <set>
+
+#include "plugins_page.h"
+#include "traffic.h"
+
+namespace callout::tests {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+class Workers : public ::testing::Test {
+ protected:
+  // A host with two workers and the plugin p from a directory.
+  void Start(const std::string& plugin, const std::string& config = "",
+             std::vector<std::string> options = {}, const std::string& settings = "") {
+    plugins_.Put("p.config", config);
+    if (!settings.empty()) plugins_.Put("p.settings", settings);
+    plugins_.Put("p.so", ReadFile(ReloadPlugin(plugin)));
+    options.push_back("--workers=2");
+    options.push_back("--plugins_dir=" + plugins_.path());
+    host_.emplace(options);
+  }
+
+  std::string Admin() { return host_->address("admin"); }
+  ChannelPtr Channel() { return PlaintextChannel(host_->address("plaintext")); }
+  nlohmann::json Plugin() { return GetPlugin(Admin(), "p"); }
+
+  // The process of each worker, by number, as of its last line in the log.
+  std::map<int, pid_t> Processes() {
+    std::map<int, pid_t> processes;
+    const std::string log = host_->Log();
+    const std::regex line(R"(worker (\d+) \(process (\d+)\) serves)");
+    for (std::sregex_iterator match(log.begin(), log.end(), line), end; match != end; ++match) {
+      processes[std::stoi((*match)[1])] = std::stoi((*match)[2]);
+    }
+    return processes;
+  }
+
+  // Until the admin pages show it.
+  template <class Condition>
+  void Await(Condition condition) {
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!condition()) {
+      ASSERT_LT(std::chrono::steady_clock::now(), give_up) << host_->Log();
+    }
+  }
+  // Until both serve, and neither is the one that was `before`.
+  void AwaitAnotherThan(const std::map<int, pid_t>& before) {
+    Await([&] { return Processes() != before && GetMetric(Admin(), "callout_workers ") == 2; });
+  }
+
+  // What a stream of its own connection is answered, or its failure.
+  std::string Version() {
+    const StreamOutcome outcome = ExchangeOnce(Channel());
+    return outcome.failure.empty() ? outcome.version : outcome.failure;
+  }
+
+  // Makes the plugin `what`, which ends the stream.
+  grpc::Status Do(const std::string& what) {
+    LiveStream stream(Channel());
+    stream.Exchange(RequestHeaders({{"x-do", what}}));
+    return stream.Finish();
+  }
+
+  // Connects until every worker has `streams` streams, each with its first answer.
+  struct Open {
+    std::unique_ptr<LiveStream> stream;
+    std::string version;
+  };
+  std::deque<Open> OpenInEveryWorker(size_t streams) {
+    std::deque<Open> open;
+    std::map<std::string, size_t> by_version;
+    const auto enough = [&] {
+      return by_version.size() == 2 && by_version.begin()->second >= streams &&
+             by_version.rbegin()->second >= streams;
+    };
+    while (!enough() && open.size() < 1000) {
+      auto stream = std::make_unique<LiveStream>(Channel());
+      const auto answer = stream->Exchange(RequestHeaders({}));
+      EXPECT_TRUE(answer.has_value());
+      if (!answer.has_value()) break;
+      open.push_back({std::move(stream), VersionOf(*answer)});
+      ++by_version[open.back().version];
+    }
+    EXPECT_TRUE(enough()) << "all connections went to one worker";
+    return open;
+  }
+
+  host::TempDir directory_;
+  PluginsDir plugins_{directory_.Path("plugins")};
+  std::optional<TestHost> host_;
+};
+
+TEST_F(Workers, AKilledWorkerTakesOnlyItsOwnStreamsWithIt) {
+  Start("counting", "a");
+  std::deque<Open> open = OpenInEveryWorker(3);
+  const std::map<int, pid_t> before = Processes();
+  ASSERT_EQ(before.size(), 2u);
+  const std::string lost = fmt::format("a@{}", before.at(1));
+  ASSERT_EQ(kill(before.at(1), SIGKILL), 0);
+  AwaitAnotherThan(before);
+  for (Open& one : open) {
+    const auto answer = one.stream->Exchange(ResponseHeaders({}));
+    EXPECT_EQ(answer.has_value(), one.version != lost) << one.version;
+    if (answer.has_value()) {
+      EXPECT_EQ(VersionOf(*answer), one.version);
+    }
+    one.stream.reset();
+  }
+  EXPECT_THAT(Version(), StartsWith("a@"));
+  EXPECT_THAT(host_->Log(), HasSubstr("SIGKILL (9) from outside"));
+  EXPECT_EQ(Plugin()["crashes"], 0) << "a kill is no crash of the plugin's";
+  EXPECT_EQ(GetMetric(Admin(), "callout_worker_ends_total "), 1);
+  EXPECT_EQ(host_->Terminate(), 0);
+}
+
+TEST_F(Workers, OthersAreServedWhileWorkersAreKilledOneAfterTheOther) {
+  Start("counting", "a");
+  constexpr int kKills = 5;
+  Traffic traffic(host_->address("plaintext"), 4);
+  traffic.AwaitStreams(200);
+  for (int i = 0; i < kKills; ++i) {
+    const std::map<int, pid_t> before = Processes();
+    ASSERT_EQ(kill(before.at(i % 2 + 1), SIGKILL), 0);
+    AwaitAnotherThan(before);
+    traffic.AwaitStreams(200);
+  }
+  const TrafficReport report = traffic.Stop();
+  // Each of the four connections has at most one stream under way, and then connects anew.
+  EXPECT_LE(report.failed, 4u * kKills * 2) << report.first_failure;
+  EXPECT_EQ(report.mixed, 0u);
+  std::cout << fmt::format("{} streams, {} of them lost to {} kills, p99 {:.1f} ms\n",
+                           report.streams, report.failed, kKills, report.Percentile(0.99));
+  const std::string log = host_->Log();
+  const std::regex line("serves again, [0-9]+ ms after the one before ended");
+  for (std::sregex_iterator match(log.begin(), log.end(), line), end; match != end; ++match) {
+    std::cout << match->str() << "\n";
+  }
+}
+
+class WorkerCrash : public Workers,
+                    public ::testing::WithParamInterface<std::pair<const char*, const char*>> {};
+
+TEST_P(WorkerCrash, IsThePluginsThatRanAndAnotherWorkerTakesThePlace) {
+  const auto& [what, words] = GetParam();
+  Start("deadly");
+  const std::map<int, pid_t> before = Processes();
+  EXPECT_FALSE(Do(what).ok());
+  AwaitAnotherThan(before);
+  const nlohmann::json plugin = Plugin();
+  EXPECT_EQ(plugin["state"], "serving");
+  EXPECT_EQ(plugin["crashes"], 1);
+  EXPECT_EQ(plugin["last_crash"],
+            fmt::format("{} while plugin p ran callout_on_request_headers", words));
+  EXPECT_EQ(GetMetric(Admin(), "callout_plugin_crashes_total{plugin=\"p\"}"), 1);
+  EXPECT_EQ(Version(), "deadly");
+}
+
+INSTANTIATE_TEST_SUITE_P(By, WorkerCrash,
+                         ::testing::Values(std::pair("segfault", "SIGSEGV (11)"),
+                                           std::pair("abort", "SIGABRT (6)"),
+                                           std::pair("overflow", "SIGSEGV (11)"),
+                                           std::pair("exit", "exit status 3"),
+                                           std::pair("_exit", "exit status 3")),
+                         [](const auto& info) {
+                           const std::string name = info.param.first;
+                           return name == "_exit" ? "underscore_exit" : name;
+                         });
+
+TEST_F(Workers, APluginThatCrashesTooOftenIsLeftOutUntilItsFileChanges) {
+  Start("deadly", "", {"--quarantine=3/600"}, R"({"policy": "continue"})");
+  for (int crashes = 1; crashes <= 3; ++crashes) {
+    EXPECT_EQ(Version(), "deadly");
+    const std::map<int, pid_t> before = Processes();
+    Do("segfault");
+    AwaitAnotherThan(before);
+    EXPECT_EQ(Plugin()["crashes"], crashes);
+  }
+  nlohmann::json plugin = Plugin();
+  EXPECT_EQ(plugin["state"], "quarantined");
+  EXPECT_THAT(plugin["quarantined"].get<std::string>(), HasSubstr("after 3 crashes"));
+  EXPECT_EQ(GetMetric(Admin(), "callout_plugin_quarantined{plugin=\"p\"}"), 1);
+  host_->AwaitLog("plugin p is in quarantine after 3 crashes, the last one: SIGSEGV (11) while ");
+  // In both workers, and policy `continue` goes on without it.
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(Do("segfault").ok());
+  EXPECT_EQ(GetMetric(Admin(), "callout_worker_ends_total "), 3);
+  EXPECT_EQ(Version(), "an answer without a version");
+
+  plugins_.Put("p.so", ReadFile(ReloadPlugin("deadly")) + "\nanother\n");
+  host_->AwaitLog("plugin p: generation 2 of ");
+  plugin = Plugin();
+  EXPECT_EQ(plugin["state"], "serving");
+  EXPECT_TRUE(plugin["quarantined"].is_null());
+  EXPECT_EQ(GetMetric(Admin(), "callout_plugin_quarantined{plugin=\"p\"}"), 0);
+  EXPECT_EQ(Version(), "deadly");
+  // And begins to count anew.
+  const std::map<int, pid_t> before = Processes();
+  Do("segfault");
+  AwaitAnotherThan(before);
+  EXPECT_EQ(Plugin()["state"], "serving");
+  EXPECT_EQ(Plugin()["crashes"], 4);
+}
+
+TEST_F(Workers, AQuarantinedPluginFailsItsStreamsUnlessItsPolicySaysOtherwise) {
+  Start("deadly", "", {"--quarantine=1/600"});
+  const std::map<int, pid_t> before = Processes();
+  Do("abort");
+  AwaitAnotherThan(before);
+  const grpc::Status status = Do("nothing");
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_THAT(status.error_message(), HasSubstr("plugin p is in quarantine"));
+}
+
+TEST_F(Workers, AHookThatHangsEndsItsWorkerAndOthersAreServed) {
+  Start("deadly", "", {"--watchdog_ms=300"});
+  const std::map<int, pid_t> before = Processes();
+  LiveStream hung(Channel());
+  hung.Send(RequestHeaders({{"x-do", "hang"}}));
+  // The other worker, and whatever threads this one has left.
+  Traffic traffic(host_->address("plaintext"), 4);
+  EXPECT_FALSE(hung.Finish().ok());
+  AwaitAnotherThan(before);
+  traffic.AwaitStreams(100);
+  const TrafficReport report = traffic.Stop();
+  EXPECT_GT(report.by_version.at("deadly"), 100u);
+  const nlohmann::json plugin = Plugin();
+  EXPECT_EQ(plugin["crashes"], 1);
+  EXPECT_THAT(plugin["last_crash"].get<std::string>(),
+              StartsWith("plugin p has been in callout_on_request_headers for "));
+}
+
+TEST_F(Workers, AReloadReachesAllWorkers) {
+  Start("counting", "a");
+  plugins_.Put("p.config", "b");
+  host_->AwaitLog("plugin p: generation 2 of ");
+  std::set<std::string> versions;
+  for (const Open& one : OpenInEveryWorker(1)) versions.insert(one.version);
+  for (const auto& [number, process] : Processes()) {
+    EXPECT_EQ(versions.count(fmt::format("b@{}", process)), 1u);
+  }
+}
+
+TEST_F(Workers, AReloadThatFailsInOneWorkerReachesNone) {
+  const std::string count = directory_.Path("count");
+  Start("counting", "a");
+  // The first worker can make it, the second cannot.
+  plugins_.Put("p.config", "b " + count + " fail 2");
+  host_->AwaitLog("plugin p: creating plugin p from ");
+  for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("a@"));
+  EXPECT_EQ(Plugin()["generation"], 1);
+  EXPECT_THAT(Plugin()["last_error"].get<std::string>(), HasSubstr("callout_plugin_create"));
+  EXPECT_EQ(ReadFile(count), "..");
+  // What the first has made is not used for the next.
+  plugins_.Put("p.config", "c " + count);
+  host_->AwaitLog("plugin p: generation 2 of ");
+  for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("c@"));
+  EXPECT_EQ(ReadFile(count), "....");
+}
+
+TEST_F(Workers, AVersionThatCrashesWhileItIsMadeEndsOneWorkerAndServesInNone) {
+  const std::string count = directory_.Path("count");
+  Start("counting", "a", {"--quarantine=1/600"});
+  const std::map<int, pid_t> before = Processes();
+  plugins_.Put("p.config", "b " + count + " abort 1");
+  host_->AwaitLog("plugin p: loading ");
+  AwaitAnotherThan(before);
+  const nlohmann::json plugin = Plugin();
+  EXPECT_EQ(plugin["state"], "serving") << "the version in service has not crashed";
+  EXPECT_EQ(plugin["generation"], 1);
+  EXPECT_THAT(plugin["last_error"].get<std::string>(),
+              HasSubstr("ended the worker that tried it: SIGABRT (6) while plugin p ran "
+                        "callout_plugin_create"));
+  EXPECT_EQ(plugin["crashes"], 1);
+  for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("a@"));
+  EXPECT_EQ(GetMetric(Admin(), "callout_worker_ends_total "), 1);
+}
+
+TEST_F(Workers, OneThatCannotMakeWhatTheOthersServeWaitsUntilItCan) {
+  const std::string count = directory_.Path("count");
+  Start("counting", "a " + count + " fail 3");
+  const std::map<int, pid_t> before = Processes();
+  ASSERT_EQ(kill(before.at(1), SIGKILL), 0);
+  host_->AwaitLog("plugin p: a worker cannot make what the others serve, and waits until it can: ");
+  EXPECT_EQ(GetMetric(Admin(), "callout_workers "), 1);
+  EXPECT_EQ(Version(), fmt::format("a@{}", before.at(2)));
+  host_->Signal(SIGHUP);
+  AwaitAnotherThan(before);
+  for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("a@"));
+}
+
+TEST_F(Workers, MetricsAreSummedAndOutliveTheirWorkers) {
+  Start("counting", "a");
+  uint64_t streams = 0;
+  for (Open& one : OpenInEveryWorker(2)) {
+    one.stream->Exchange(ResponseHeaders({}));
+    EXPECT_TRUE(one.stream->Finish().ok());
+    ++streams;
+  }
+  EXPECT_EQ(Plugin()["calls"], 2 * streams);
+  EXPECT_EQ(GetMetric(Admin(), "callout_streams_started_total "), streams);
+  EXPECT_EQ(GetMetric(Admin(), "counting_made_total{plugin=\"p\"}"), 2);
+  EXPECT_EQ(GetMetric(Admin(), "callout_generations_mapped "), 2);
+  const std::map<int, pid_t> before = Processes();
+  for (const auto& [number, process] : before) ASSERT_EQ(kill(process, SIGKILL), 0);
+  Await([&] {
+    EXPECT_GE(GetMetric(Admin(), "callout_streams_started_total "), streams);
+    const std::map<int, pid_t> now = Processes();
+    return now.at(1) != before.at(1) && now.at(2) != before.at(2);
+  });
+  EXPECT_EQ(Plugin()["calls"], 2 * streams);
+  EXPECT_EQ(GetMetric(Admin(), "counting_made_total{plugin=\"p\"}"), 4);
+  EXPECT_EQ(GetMetric(Admin(), "callout_generations_mapped "), 2);
+}
+
+TEST_F(Workers, ADrainLetsTheStreamsOfAllWorkersFinish) {
+  Start("counting", "a", {"--drain_timeout_ms=600000"});
+  std::deque<Open> open = OpenInEveryWorker(2);
+  host_->Signal(SIGTERM);
+  host_->AwaitLog("drain begins");
+  for (Open& one : open) {
+    EXPECT_TRUE(one.stream->Exchange(ResponseHeaders({})).has_value());
+    EXPECT_TRUE(one.stream->Finish().ok());
+  }
+  EXPECT_EQ(host_->AwaitEnd(), 0);
+  EXPECT_THAT(host_->Log(), HasSubstr("drain ends"));
+  EXPECT_THAT(host_->Log(), Not(HasSubstr("has ended")));
+}
+
+TEST_F(Workers, NoWorkerOutlivesItsSupervisor) {
+  Start("counting", "a");
+  std::vector<host::Descriptor> processes;
+  for (const auto& [number, process] : Processes()) {
+    processes.emplace_back(static_cast<int>(syscall(SYS_pidfd_open, process, 0)));
+  }
+  ASSERT_EQ(processes.size(), 2u);
+  host_->Signal(SIGKILL);
+  for (const host::Descriptor& process : processes) {
+    EXPECT_TRUE(host::WaitReadable(process.get()));
+  }
+}
+
+TEST_F(Workers, SignalsThatStopTheHostAreNotForWorkers) {
+  Start("counting", "a");
+  const std::map<int, pid_t> before = Processes();
+  for (const auto& [number, process] : before) {
+    for (int signal : {SIGTERM, SIGINT, SIGHUP}) kill(process, signal);
+  }
+  for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("a@"));
+  EXPECT_EQ(Processes(), before);
+  EXPECT_EQ(host_->Terminate(), 0);
+}
+
+}  // namespace
+}  // namespace callout::tests
