@@ -53,8 +53,11 @@ TEST(SseReaderTest, ReadsEvents) {
 
 TEST(SseReaderTest, IsTheSameHoweverTheStreamIsCutAndLinesEnd) {
   for (const std::string end : {"\n", "\r", "\r\n"}) {
-    const std::string stream = "event: e" + end + "data: a" + end + "data: b" + end + end + ": x" +
-                               end + end + "data: c" + end + end + "data: d";
+    std::string stream;
+    for (const char* line : {"event: e", "data: a", "data: b", "", ": x", "", "data: c", ""}) {
+      stream.append(line).append(end);
+    }
+    stream.append("data: d");
     for (size_t first = 0; first <= stream.size(); ++first) {
       for (size_t second = first; second <= stream.size(); ++second) {
         const Seen seen = ReadPieces(

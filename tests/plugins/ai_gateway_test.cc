@@ -12,7 +12,6 @@ using envoy::extensions::filters::http::ext_proc::v3::ProcessingMode;
 using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 constexpr char kProviders[] = R"("providers": [
     {"name": "open", "models": ["gpt-", "o1"], "host": "open.example", "credential": "sk-open"},
