@@ -4,8 +4,8 @@
 //   stream 17 plugin auth request_headers 12 us -> OK, answered request_headers;
 //   :path: /x, authorization: [redacted]
 //
-// Values of headers that carry secrets are left out (--log_redacted_headers). Costs nothing while DEBUG is
-// off. Any thread.
+// Values of headers that carry secrets are left out (--log_redacted_headers). Costs
+// nothing while DEBUG is off. Any thread.
 #ifndef CALLOUT_HOST_CALL_LOG_H_
 #define CALLOUT_HOST_CALL_LOG_H_
 

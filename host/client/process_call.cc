@@ -83,6 +83,8 @@ CallOutcome CallProcess(const ClientConfig& config, const std::vector<Processing
   }
   writer.join();
   const grpc::Status status = stream->Finish();
+  // It may have come while the last attempt was given up.
+  outcome.connected |= status.ok() || outcome.answers > 0;
   if (!status.ok()) {
     outcome.error = absl::StatusCodeToString(static_cast<absl::StatusCode>(status.error_code())) +
                     ": " + status.error_message();
