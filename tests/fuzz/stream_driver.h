@@ -3,7 +3,7 @@
 // finished late or never; and holds everything that comes out to EnvoyModel.
 //
 // The same for libFuzzer (stream_fuzz.cc) and for a test with random data
-// (stream_random_test.cc).
+// (random_test.cc).
 #ifndef CALLOUT_TESTS_FUZZ_STREAM_DRIVER_H_
 #define CALLOUT_TESTS_FUZZ_STREAM_DRIVER_H_
 

@@ -1,0 +1,21 @@
+// Drives one HTTP/2 connection by the decisions that `data` stands for: frames
+// legal and not, in any pieces, calls that plugins defer, the end of either side
+// at any moment.
+//
+// The same for libFuzzer (connection_fuzz.cc) and for a test with random data
+// (random_test.cc).
+#ifndef CALLOUT_TESTS_FUZZ_CONNECTION_DRIVER_H_
+#define CALLOUT_TESTS_FUZZ_CONNECTION_DRIVER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace callout::host {
+
+// "" if all was well, else what was not. Not thread-safe.
+std::string DriveConnection(const uint8_t* data, size_t size);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_TESTS_FUZZ_CONNECTION_DRIVER_H_
