@@ -251,6 +251,8 @@ void H2Call::Respond() {
     return;
   }
   if (outgoing_.empty() && !end().has_value()) return;
+  // Who speaks plain HTTP is answered when the request is over.
+  if (refused_in_http_ && !remote_ended_) return;
   response_begun_ = true;
   const nghttp2_nv type = Static("content-type", "application/grpc");
   if (refused_in_http_) {

@@ -22,7 +22,6 @@ OptionPtr MakeOption() {
   nghttp2_option* option = nullptr;
   nghttp2_option_new(&option);
   nghttp2_option_set_no_auto_window_update(option, 1);
-  nghttp2_option_set_no_closed_streams(option, 1);
   // The guard counts them first, and says so.
   nghttp2_option_set_max_continuations(option, H2Guard::kContinuationsMax + 1);
   // Envoy resets each stream that it is done with. The connection counts those

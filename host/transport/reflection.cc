@@ -6,6 +6,7 @@
 
 #include <set>
 
+#include "envoy/service/ext_proc/v3/external_processor.pb.h"
 #include "host/transport/side_services.h"
 #include "host/wire.h"
 
@@ -39,7 +40,10 @@ enum Reply : uint32_t {
   kErrorResponse = 7,
 };
 
-const DescriptorPool& Pool() { return *DescriptorPool::generated_pool(); }
+// What is asked about is not linked unless something refers to it.
+const DescriptorPool& Pool() {
+  return *envoy::service::ext_proc::v3::ProcessingRequest::descriptor()->file()->pool();
+}
 
 void AppendError(absl::StatusCode code, std::string_view message, std::string* reply) {
   std::string error;

@@ -92,6 +92,18 @@ TEST(Serving, ReflectionListsTheService) {
   EXPECT_THAT(outcome.answers.front(), HasSubstr("grpc.health.v1.Health"));
 }
 
+TEST(Serving, ReflectionDescribesTheService) {
+  TestHost host({});
+  // ServerReflectionRequest{file_containing_symbol = 4}.
+  const std::string symbol = ext_proc::ExternalProcessor::service_full_name();
+  const RawOutcome outcome =
+      CallRaw(PlaintextChannel(host.address("plaintext")),
+              "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+              std::string("\x22") + static_cast<char>(symbol.size()) + symbol);
+  ASSERT_EQ(outcome.answers.size(), 1U) << outcome.status.error_message();
+  EXPECT_THAT(outcome.answers.front(), HasSubstr("external_processor.proto"));
+}
+
 TEST(Serving, OtherMethodsAreUnimplemented) {
   TestHost host({});
   const RawOutcome outcome =
