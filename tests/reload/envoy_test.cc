@@ -1,8 +1,10 @@
 // The same behind a real Envoy: what its clients see while plugins are replaced.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <iostream>
+#include <map>
 #include <memory>
 
 #include "backend.h"
@@ -47,7 +49,9 @@ class ReloadBehindEnvoy : public EnvoyFixture {
     EnvoyFixture::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
     plugins_.Put("p.so", one_);
-    host_.emplace(std::vector<std::string>{"--plugins_dir=" + plugins_.path()});
+    std::vector<std::string> options = Options();
+    options.push_back("--plugins_dir=" + plugins_.path());
+    host_.emplace(options);
     EnvoyConfig config;
     config.backend_port = backend_.port();
     const std::string address = host_->address("plaintext");
@@ -63,6 +67,8 @@ class ReloadBehindEnvoy : public EnvoyFixture {
     });
     traffic_->AwaitStreams(500);
   }
+
+  virtual std::vector<std::string> Options() const { return {}; }
 
   host::TempDir directory_;
   PluginsDir plugins_{directory_.Path("plugins")};
@@ -98,6 +104,31 @@ TEST_F(ReloadBehindEnvoy, ReplacementsFailNoRequestAndNoneSeesTwoVersions) {
       "{:.2f})\n",
       replacements, loaded.streams, loaded.Percentile(0.5), loaded.Percentile(0.99),
       quiet.Percentile(0.5), quiet.Percentile(0.99));
+}
+
+class KillsBehindEnvoy : public ReloadBehindEnvoy {
+ protected:
+  std::vector<std::string> Options() const override { return {"--workers=2"}; }
+};
+
+TEST_F(KillsBehindEnvoy, FailOnlyTheRequestsThatWereInTheWorker) {
+  constexpr uint64_t kKills = 6;
+  for (uint64_t i = 0; i < kKills; ++i) {
+    const std::map<int, pid_t> before = WorkerProcesses(host_->Log());
+    const pid_t process = before.at(static_cast<int>(i % 2 + 1));
+    ASSERT_EQ(kill(process, SIGKILL), 0);
+    host_->AwaitLog(fmt::format("worker {} (process {}) has ended", i % 2 + 1, process));
+    while (WorkerProcesses(host_->Log()) == before) traffic_->AwaitStreams(10);
+    traffic_->AwaitStreams(300);
+  }
+  const TrafficReport report = traffic_->Stop();
+  // Of two clients that send one request after another.
+  EXPECT_LE(report.failed, 2 * kKills) << report.first_failure;
+  EXPECT_EQ(report.mixed, 0u);
+  EXPECT_EQ(GetMetric(host_->address("admin"), "callout_worker_ends_total "), kKills);
+  std::cout << fmt::format(
+      "{} requests, {} of them failed by {} kills of a worker, p99 {:.1f} ms\n", report.streams,
+      report.failed, kKills, report.Percentile(0.99));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <regex>
 #include <sstream>
 
 #include "tests/integration/http_get.h"
@@ -44,6 +45,15 @@ double GetMetric(const std::string& admin_address, const std::string& prefix) {
     if (line.starts_with(prefix)) return std::stod(line.substr(line.rfind(' ') + 1));
   }
   return 0;
+}
+
+std::map<int, pid_t> WorkerProcesses(const std::string& log) {
+  static const std::regex line(R"(worker (\d+) \(process (\d+)\) serves)");
+  std::map<int, pid_t> processes;
+  for (std::sregex_iterator match(log.begin(), log.end(), line), end; match != end; ++match) {
+    processes[std::stoi((*match)[1])] = std::stoi((*match)[2]);
+  }
+  return processes;
 }
 
 std::string ReloadPlugin(const std::string& name) {

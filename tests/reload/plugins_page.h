@@ -2,6 +2,7 @@
 #ifndef CALLOUT_TESTS_RELOAD_PLUGINS_PAGE_H_
 #define CALLOUT_TESTS_RELOAD_PLUGINS_PAGE_H_
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -16,6 +17,10 @@ nlohmann::json GetPlugins(const std::string& admin_address);
 nlohmann::json GetPlugin(const std::string& admin_address, const std::string& name);
 // The value of a line of /metrics that begins so; 0 if there is none.
 double GetMetric(const std::string& admin_address, const std::string& prefix);
+
+// The process of each worker, by number, as of its last line in the host's log that says
+// that it serves.
+std::map<int, pid_t> WorkerProcesses(const std::string& log);
 
 // A plugin of tests/reload by its name.
 std::string ReloadPlugin(const std::string& name);

@@ -40,16 +40,7 @@ class Workers : public ::testing::Test {
   ChannelPtr Channel() { return PlaintextChannel(host_->address("plaintext")); }
   nlohmann::json Plugin() { return GetPlugin(Admin(), "p"); }
 
-  // The process of each worker, by number, as of its last line in the log.
-  std::map<int, pid_t> Processes() {
-    std::map<int, pid_t> processes;
-    const std::string log = host_->Log();
-    const std::regex line(R"(worker (\d+) \(process (\d+)\) serves)");
-    for (std::sregex_iterator match(log.begin(), log.end(), line), end; match != end; ++match) {
-      processes[std::stoi((*match)[1])] = std::stoi((*match)[2]);
-    }
-    return processes;
-  }
+  std::map<int, pid_t> Processes() { return WorkerProcesses(host_->Log()); }
 
   // Until the admin pages show it.
   template <class Condition>
