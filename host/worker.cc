@@ -251,7 +251,10 @@ absl::Status Worker::Serve() {
   if (!complete_) return absl::UnavailableError("a generation of the chain is not there");
   auto traffic =
       std::make_unique<TrafficServer>(config_, certificates_.get(), &plugins_->chains(), &metrics_);
-  if (absl::Status status = traffic->Serve(sockets_); !status.ok()) return status;
+  if (absl::Status status = traffic->Serve(sockets_); !status.ok()) {
+    Log(LogLevel::kError, "a worker cannot serve: {}", MessageOf(status));
+    return status;
+  }
   traffic_ = std::move(traffic);
   published_traffic_.store(traffic_.get(), std::memory_order_release);
   Say(WorkerMessageKind::kServing);

@@ -176,7 +176,9 @@ void WorkerGroup::BringUp(Worker* worker, bool anew) {
   }
   worker->asked = std::set<GenerationId>(chain.begin(), chain.end());
   worker->brought_up = worker->process->Ask(WorkerMessageKind::kCommit, Encode(chain)).share();
-  if (serve_ && !worker->keeper->serving()) worker->process->Ask(WorkerMessageKind::kServe);
+  if (serve_ && !worker->keeper->serving()) {
+    worker->brought_up = worker->process->Ask(WorkerMessageKind::kServe).share();
+  }
 }
 
 void WorkerGroup::BringAllUp() {

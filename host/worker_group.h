@@ -87,7 +87,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
     std::unique_ptr<WorkerKeeper> keeper;
     ProcessPtr process;                             // null while there is none
     std::set<GenerationId> asked;                   // to be prepared, and not left out since
-    std::shared_future<Reply> brought_up;           // of the last commit
+    std::shared_future<Reply> brought_up;           // the last thing asked for that
     std::vector<prometheus::MetricFamily> metrics;  // as collected last
   };
 
