@@ -1,6 +1,7 @@
 """The servers that the benchmark compares: how each is built, started and stopped."""
 
 import dataclasses
+import functools
 import os
 import re
 import shutil
@@ -111,6 +112,7 @@ def bare_servers():
     ]
 
 
+@functools.cache
 def build_peer(language):
     """The server written in `language`; None, with a word why, if it cannot be built."""
     missing = [tool for tool in LANGUAGES[language] if shutil.which(tool) is None]

@@ -31,10 +31,10 @@ const nghttp2_nv kHeaders[] = {
 
 }  // namespace
 
-Connection::Connection(uint16_t port, const TlsContext* tls, const Scenario* scenario,
+Connection::Connection(uint16_t port, const TlsContext* tls, const Scenario& scenario,
                        Ending ending, CallListener* listener)
-    : socket_(port, tls), ending_(ending), listener_(listener), scenario_(scenario) {
-  for (const std::string& request : scenario->requests) {
+    : socket_(port, tls), ending_(ending), listener_(listener) {
+  for (const std::string& request : scenario.requests) {
     std::string framed = {'\0'};
     for (int shift = 24; shift >= 0; shift -= 8) {
       framed.push_back(static_cast<char>(request.size() >> shift));

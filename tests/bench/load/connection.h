@@ -39,8 +39,8 @@ class CallListener {
 
 class Connection {
  public:
-  // All outlive it.
-  Connection(uint16_t port, const TlsContext* tls, const Scenario* scenario, Ending ending,
+  // All outlive it but the scenario.
+  Connection(uint16_t port, const TlsContext* tls, const Scenario& scenario, Ending ending,
              CallListener* listener);
   ~Connection();
   Connection(const Connection&) = delete;
@@ -85,7 +85,6 @@ class Connection {
   Socket socket_;
   const Ending ending_;
   CallListener* const listener_;
-  const Scenario* const scenario_;
   std::vector<std::string> framed_;  // the requests, each with gRPC's prefix
   nghttp2_session* session_ = nullptr;
   std::vector<std::unique_ptr<Call>> calls_;

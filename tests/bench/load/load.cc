@@ -31,7 +31,7 @@ Load::Load(const LoadOptions& options)
       epoll_(epoll_create1(EPOLL_CLOEXEC)) {
   for (int i = 0; i < options.connections; ++i) {
     connections_.push_back(std::make_unique<Connection>(options.port, tls_ ? &*tls_ : nullptr,
-                                                        &scenario_, options.ending, this));
+                                                        scenario_, options.ending, this));
     watched_for_write_.push_back(false);
     Watch(connections_.back().get(), EPOLL_CTL_ADD, false);
   }

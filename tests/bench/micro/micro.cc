@@ -12,7 +12,7 @@ void AbiCrossing(benchmark::State& state) {
   const auto plugin = LoadBuiltPlugin(CALLOUT_NOTHING);
   const auto hook = plugin->hooks().phases[CALLOUT_REQUEST_HEADERS];
   callout_call_t call = {};
-  for (auto _ : state) benchmark::DoNotOptimize(hook(&call));
+  for ([[maybe_unused]] auto _ : state) benchmark::DoNotOptimize(hook(&call));
 }
 BENCHMARK(AbiCrossing);
 
@@ -21,7 +21,7 @@ void RunStreams(benchmark::State& state, const char* plugin, const char* message
   const Scenario scenario = MakeScenario(messages);
   const size_t count = state.range(0);
   Rig rig(count == 0 ? nullptr : LoadBuiltPlugin(plugin), count);
-  for (auto _ : state) rig.RunStream(scenario);
+  for ([[maybe_unused]] auto _ : state) rig.RunStream(scenario);
 }
 void Stream(benchmark::State& state) { RunStreams(state, CALLOUT_NOTHING, "headers"); }
 BENCHMARK(Stream)->Arg(0)->Arg(1)->Arg(8);
@@ -50,7 +50,7 @@ void Deferral(benchmark::State& state) {
             return CALLOUT_DEFERRED;
           }),
           1);
-  for (auto _ : state) rig.RunStream(scenario);
+  for ([[maybe_unused]] auto _ : state) rig.RunStream(scenario);
 }
 BENCHMARK(Deferral);
 
@@ -58,13 +58,13 @@ BENCHMARK(Deferral);
 void CounterAdd(benchmark::State& state) {
   static host::Metrics metrics;
   static const auto id = metrics.Define(host::Metrics::Kind::kCounter, "bench_total", "Adds");
-  for (auto _ : state) metrics.Add(*id);
+  for ([[maybe_unused]] auto _ : state) metrics.Add(*id);
 }
 BENCHMARK(CounterAdd)->ThreadRange(1, 2);
 void HistogramObserve(benchmark::State& state) {
   static host::Metrics metrics;
   static const auto id = metrics.Define(host::Metrics::Kind::kHistogram, "bench_seconds", "Times");
-  for (auto _ : state) metrics.Observe(*id, 0.00002);
+  for ([[maybe_unused]] auto _ : state) metrics.Observe(*id, 0.00002);
 }
 BENCHMARK(HistogramObserve)->ThreadRange(1, 2);
 

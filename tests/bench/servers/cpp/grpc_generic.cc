@@ -102,6 +102,7 @@ void Run(const ServerOptions& options) {
   if (server == nullptr || port == 0) Fail("gRPC cannot listen");
   SayListening(port);
   std::vector<std::thread> threads;
+  threads.reserve(queues.size());
   for (Queue& queue : queues) threads.emplace_back(Serve, &queue);
   for (std::thread& thread : threads) thread.join();
 }
