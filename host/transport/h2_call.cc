@@ -8,6 +8,7 @@
 #include <cstring>
 #include <utility>
 
+#include "host/spare_bytes.h"
 #include "host/status_text.h"
 #include "host/transport/h2_connection.h"
 
@@ -291,7 +292,7 @@ ptrdiff_t H2Call::OnWantsData(char* buffer, size_t size, uint32_t* data_flags) {
     written += count;
     if (at + count < answer.size()) break;
     const size_t bytes = kMessageHeadBytes + answer.size();
-    outgoing_[outgoing_index_++] = std::string();
+    KeepSpareBytes(std::exchange(outgoing_[outgoing_index_++], {}));
     outgoing_offset_ = 0;
     outgoing_bytes_ -= bytes;
     connection_->RemoveBytes(bytes);

@@ -61,15 +61,16 @@ def host_has(option):
     return text if f"--{option} " in text else None
 
 
+def transports():
+    """[(what to call the host, its options)]"""
+    if not host_has("transport"):
+        return [("host", ())]
+    return [(f"host-{kind}", (f"--transport={kind}",)) for kind in ("grpc", "nghttp2")]
+
+
 def host_servers():
-    transports = [("host", ())]
-    if host_has("transport"):
-        transports = [
-            ("host-grpc", ("--transport=grpc",)),
-            ("host-nghttp2", ("--transport=nghttp2",)),
-        ]
     servers = []
-    for name, options in transports:
+    for name, options in transports():
         servers += [
             host_server(name, [], *options, header=""),
             host_server(f"{name}+minimal_c", ["minimal_c"], *options),
@@ -79,25 +80,24 @@ def host_servers():
 
 
 def chain_servers():
-    kinds = ["grpc", "nghttp2"] if host_has("transport") else [""]
     return [
-        host_server(f"chain of {n}{kind and ', '}{kind}", ["minimal_c"] * n,
-                    *([f"--transport={kind}"] if kind else []))
-        for kind in kinds
+        host_server(f"{name}, chain of {n}", ["minimal_c"] * n, *options)
+        for name, options in transports()
         for n in (1, 2, 4, 8)
     ]
 
 
 def scaling_servers():
-    servers = [
-        host_server(f"{n} threads", ["minimal_c"], f"--server_thread_count={n}") for n in (1, 2)
-    ]
+    ways = {"threads": "--server_thread_count"}
     if host_has("workers"):
-        servers += [
-            host_server(f"{n} workers", ["minimal_c"], f"--workers={n}", "--server_thread_count=1")
-            for n in (1, 2)
-        ]
-    return servers
+        ways["workers"] = "--workers"
+    return [
+        host_server(f"{name}, {way}: {n}", ["minimal_c"], *options, f"{option}={n}",
+                    *(["--server_thread_count=1"] if way == "workers" else []))
+        for name, options in transports()
+        for way, option in ways.items()
+        for n in (1, 2)
+    ]
 
 
 def bare_servers():
