@@ -12,7 +12,8 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
 def write(run, into_docs):
-    text = machine.sentence(run.results["machine"]) + "\n\n"
+    text = (f"{machine.sentence(run.results['machine'])} {run.options.rounds} rounds of "
+            f"{run.options.seconds} s for each way to load each server.\n\n")
     if run.plots:
         text += "![CPU time of each server](performance.svg)\n\n"
     text += "\n".join(report.section(*section) for section in run.sections)
