@@ -137,8 +137,12 @@ H2Connection::~H2Connection() {
   }
 }
 
-H2Call* H2Connection::Find(int32_t stream_id) const {
-  return static_cast<H2Call*>(nghttp2_session_get_stream_user_data(session_, stream_id));
+// Mostly the same as the last time: headers come one by one.
+H2Call* H2Connection::Find(int32_t stream_id) {
+  if (found_ == nullptr || found_->stream_id() != stream_id) {
+    found_ = static_cast<H2Call*>(nghttp2_session_get_stream_user_data(session_, stream_id));
+  }
+  return found_;
 }
 
 // --- In ---------------------------------------------------------------------
@@ -170,6 +174,7 @@ void H2Connection::OnBeginHeaders(int32_t stream_id) {
   calls_ = call;
   ++call_count_;
   nghttp2_session_set_stream_user_data(session_, stream_id, call);
+  found_ = call;
 }
 
 void H2Connection::OnFrame(const nghttp2_frame& frame) {
@@ -191,7 +196,8 @@ void H2Connection::OnFrame(const nghttp2_frame& frame) {
 }
 
 void H2Connection::OnStreamClosed(H2Call* call, uint32_t error_code) {
-  // With no_closed_streams there is nothing left that could ask for it.
+  // The call goes, and nghttp2 still remembers the stream.
+  found_ = nullptr;
   nghttp2_session_set_stream_user_data(session_, call->stream_id(), nullptr);
   if (call->answered()) {
     resets_.Earn(1);

@@ -92,7 +92,7 @@ class H2Connection {
   void OnFrameSent(const nghttp2_frame& frame);
   void OnEndSent(int32_t stream_id);
   void OnStreamClosed(H2Call* call, uint32_t error_code);
-  H2Call* Find(int32_t stream_id) const;
+  H2Call* Find(int32_t stream_id);  // null: none
   void TakeReady();
 
   H2Context* const context_;
@@ -101,6 +101,7 @@ class H2Connection {
   nghttp2_session* session_ = nullptr;
   H2Guard guard_;
   H2Budget resets_;
+  H2Call* found_ = nullptr;  // by Find, the last time
   H2Call* calls_ = nullptr;
   size_t call_count_ = 0;
   size_t memory_bytes_ = 0;
