@@ -286,8 +286,7 @@ ptrdiff_t H2Call::OnWantsData(char* buffer, size_t size, uint32_t* data_flags) {
     }
     if (outgoing_offset_ < head_bytes) break;
     const size_t at = outgoing_offset_ - head_bytes;
-    const size_t count = std::min(answer.size() - at, size - written);
-    std::memcpy(buffer + written, answer.data() + at, count);
+    const size_t count = answer.copy(buffer + written, size - written, at);
     outgoing_offset_ += count;
     written += count;
     if (at + count < answer.size()) break;

@@ -357,9 +357,9 @@ TEST_F(H2Test, FloodsEndTheConnectionAndSayWhy) {
   };
   for (const auto& c : table) {
     SCOPED_TRACE(c.reason);
-    Reset();
     connection_.reset();
     context_.reset();
+    Reset();
     Connect();
     SendPreface();
     if (std::string_view(c.reason) == "empty_data") {
