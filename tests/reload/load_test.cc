@@ -171,7 +171,7 @@ TEST_F(ReloadUnderLoad, AVersionThatFailsItsFirstCallsIsTakenBack) {
   plugins_.Put("p.so", ReadFile(ReloadPlugin("failing")));
   host_->AwaitLog("plugin p: generation 2 of ");
   host_->AwaitLog("plugin p: generation 2 of " + plugins_.Path("p.so") + " was withdrawn");
-  traffic_->AwaitStreams(2 * kThreads);
+  traffic_->AwaitOlderStreams();
   const TrafficReport during = traffic_->Take();
   traffic_->AwaitStreams(500);
   const TrafficReport after = traffic_->Stop();

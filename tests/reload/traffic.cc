@@ -59,9 +59,10 @@ StreamOutcome ExchangeOnce(const ChannelPtr& channel) {
   return outcome;
 }
 
-Traffic::Traffic(int threads, const std::function<Exchanger()>& make) {
-  for (int i = 0; i < threads; ++i) {
-    threads_.emplace_back([this, exchange = make()] { Run(exchange); });
+Traffic::Traffic(int threads, const std::function<Exchanger()>& make)
+    : by_thread_(static_cast<size_t>(threads)) {
+  for (size_t i = 0; i < by_thread_.size(); ++i) {
+    threads_.emplace_back([this, i, exchange = make()] { Run(i, exchange); });
   }
 }
 
@@ -72,7 +73,7 @@ Traffic::Traffic(const std::string& address, int threads)
 
 Traffic::~Traffic() { Stop(); }
 
-void Traffic::Run(const Exchanger& exchange) {
+void Traffic::Run(size_t thread, const Exchanger& exchange) {
   for (;;) {
     const auto start = std::chrono::steady_clock::now();
     StreamOutcome outcome = exchange();
@@ -81,6 +82,7 @@ void Traffic::Run(const Exchanger& exchange) {
     if (stop_) return;
     ++report_.streams;
     ++total_;
+    ++by_thread_[thread];
     report_.ms.push_back(took.count());
     if (outcome.mixed) ++report_.mixed;
     if (outcome.failure.empty()) {
@@ -97,6 +99,16 @@ void Traffic::AwaitStreams(uint64_t count) {
   const uint64_t wanted = total_ + count;
   EXPECT_TRUE(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return total_ >= wanted; }))
       << "the traffic has come to a halt";
+}
+
+void Traffic::AwaitOlderStreams() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const std::vector<uint64_t> before = by_thread_;
+  const auto are_gone = [&] {
+    return std::equal(before.begin(), before.end(), by_thread_.begin(), std::less<>());
+  };
+  EXPECT_TRUE(changed_.wait_for(lock, std::chrono::seconds(60), are_gone))
+      << "a stream has come to a halt";
 }
 
 uint64_t Traffic::streams() {

@@ -68,18 +68,22 @@ class Traffic {
 
   // Returns when so many more streams have ended; fails the test if they do not.
   void AwaitStreams(uint64_t count);
+  // Returns when no stream is left that had begun before the call; fails the test
+  // if one stays.
+  void AwaitOlderStreams();
   uint64_t streams();
   TrafficReport Stop();
   // The report so far, and a new one from here on.
   TrafficReport Take();
 
  private:
-  void Run(const Exchanger& exchange);
+  void Run(size_t thread, const Exchanger& exchange);
 
   std::mutex mutex_;  // guards the following
   std::condition_variable changed_;
   TrafficReport report_;
   uint64_t total_ = 0;
+  std::vector<uint64_t> by_thread_;  // streams ended
   bool stop_ = false;
   std::vector<std::thread> threads_;
 };

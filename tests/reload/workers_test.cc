@@ -226,9 +226,12 @@ TEST_F(Workers, AHookThatHangsEndsItsWorkerAndOthersAreServed) {
   Traffic traffic(host_->address("plaintext"), 4);
   EXPECT_FALSE(hung.Finish().ok());
   AwaitAnotherThan(before);
-  traffic.AwaitStreams(100);
-  const TrafficReport report = traffic.Stop();
-  EXPECT_GT(report.by_version.at("deadly"), 100u);
+  // Those whose connections were cut fail at once, and often, before they connect again.
+  uint64_t served = 0;
+  while (served <= 100 && !HasFailure()) {
+    traffic.AwaitStreams(10);
+    served += traffic.Take().by_version["deadly"];
+  }
   const nlohmann::json plugin = Plugin();
   EXPECT_EQ(plugin["crashes"], 1);
   EXPECT_THAT(plugin["last_crash"].get<std::string>(),
