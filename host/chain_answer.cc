@@ -81,7 +81,7 @@ bool ChainAnswer::Add(Answer* answer) {
     return true;
   }
   // The first answer was merged already if SetBody came before this one.
-  const AnswerView& view = single_ == nullptr ? view_ : scratch_;
+  const AnswerView& view = single_ == nullptr ? view_ : *later_view_;
   Expand();
   if (!HasRoomFor(view.headers)) return false;
   Merge(*answer, view);
@@ -173,7 +173,9 @@ Answer ChainAnswer::Take(callout_field_t field) {
 }
 
 AnswerView* ChainAnswer::slot() {
-  AnswerView* slot = single_ == nullptr ? &view_ : &scratch_;
+  // Most streams have one answer to a message, and need not carry room for two.
+  if (single_ != nullptr && later_view_ == nullptr) later_view_ = std::make_unique<AnswerView>();
+  AnswerView* slot = single_ == nullptr ? &view_ : later_view_.get();
   slot->Clear();
   return slot;
 }

@@ -14,6 +14,7 @@
 #include <callout/plugin.h>
 
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -76,7 +77,7 @@ class ChainAnswer {
 
   Answer* single_ = nullptr;  // the only answer so far, read into view_
   AnswerView view_;
-  AnswerView scratch_;
+  std::unique_ptr<AnswerView> later_view_;  // of the second answer and those after it
   std::optional<MergedAnswer> merged_;
 };
 

@@ -18,12 +18,13 @@ import cells
 import docs
 import envoy
 import ghz
+import idle
 import machine
 import micro
 import report
 import servers
 
-PARTS = ["peers", "chains", "scaling", "micro", "envoy", "ghz"]
+PARTS = ["peers", "chains", "scaling", "micro", "envoy", "idle", "ghz"]
 
 
 def parse(arguments):
@@ -190,6 +191,20 @@ class Run:
         self.results["envoy"] = samples
         self.add("Behind a real Envoy",
                  [("GET, answered by Envoy itself, 16 clients", report.envoy_table(samples))])
+
+    def idle(self):
+        samples = {}
+        with started(wanted_servers(self.options), {False}, self.server_cores) as running:
+            for (name, _), process in running.items():
+                try:
+                    samples[name] = idle.measure(process)
+                except OSError as error:
+                    print(f"{name} holds no idle streams: {error}")
+                    samples[name] = None
+        self.results["idle"] = samples
+        self.add("Memory", [(f"{idle.CONNECTIONS * idle.STREAMS} streams held open on "
+                             f"{idle.CONNECTIONS} connections, one message of each answered",
+                             idle.table(samples))])
 
     def ghz(self):
         program = ghz.find_ghz()
