@@ -8,6 +8,8 @@ const char* HealthStateName(Health::State state) {
       return "starting";
     case Health::State::kReady:
       return "ready";
+    case Health::State::kUnserved:
+      return "unserved";
     case Health::State::kDraining:
       break;
   }

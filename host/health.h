@@ -11,6 +11,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
+#include <utility>
 
 #include "host/http_server.h"
 
@@ -18,17 +20,24 @@ namespace callout::host {
 
 class Health {
  public:
-  enum class State : uint8_t { kStarting, kReady, kDraining };
+  enum class State : uint8_t { kStarting, kReady, kUnserved, kDraining };
 
   void Set(State state) { state_.store(state, std::memory_order_release); }
-  State state() const { return state_.load(std::memory_order_acquire); }
+  // kReady becomes kUnserved while `serving` says that nobody takes streams. Before
+  // kReady is set; any thread asks it.
+  void FollowTraffic(std::function<bool()> serving) { serving_ = std::move(serving); }
+  State state() const {
+    const State state = state_.load(std::memory_order_acquire);
+    return state == State::kReady && serving_ && !serving_() ? State::kUnserved : state;
+  }
   bool ready() const { return state() == State::kReady; }
 
  private:
   std::atomic<State> state_{State::kStarting};
+  std::function<bool()> serving_;  // null: always
 };
 
-// "starting", "ready" or "draining".
+// "starting", "ready", "unserved" or "draining".
 const char* HealthStateName(Health::State state);
 
 // Any GET → 200, or 503 unless ready, without a body; other methods → 405.

@@ -94,6 +94,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   std::unique_ptr<Server> server(new Server(config));
   if (absl::Status status = server->Prepare(); !status.ok()) return status;
   server->WatchHooks();
+  server->health_.FollowTraffic([traffic = server->traffic_] { return traffic->serving(); });
   server->health_.Set(Health::State::kReady);
   return server;
 }

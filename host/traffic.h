@@ -39,6 +39,9 @@ class Traffic {
   // anything.
   virtual bool Drain() = 0;
 
+  // Somebody takes streams. Any thread.
+  virtual bool serving() const = 0;
+
   // What was counted where the streams are served. Any thread.
   virtual std::vector<prometheus::MetricFamily> CollectMetrics() = 0;
 };

@@ -33,6 +33,7 @@ class TrafficServer final : public Traffic {
   void BeginDrain() override;
   void StopAccepting() override { accept_loop_.Stop(); }
   bool Drain() override;
+  bool serving() const override { return true; }
   std::vector<prometheus::MetricFamily> CollectMetrics() override;
 
  private:

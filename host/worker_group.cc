@@ -258,6 +258,11 @@ bool WorkerGroup::Drain() {
   return true;
 }
 
+bool WorkerGroup::serving() const {
+  return std::any_of(workers_.begin(), workers_.end(),
+                     [](const Worker& worker) { return worker.keeper->serving(); });
+}
+
 std::vector<MetricFamily> WorkerGroup::CollectMetrics() {
   struct Asked {
     Worker* worker;

@@ -69,6 +69,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   void StopAccepting() override;
   // Always true: whatever a plugin holds is in another process.
   bool Drain() override;
+  bool serving() const override;
   std::vector<prometheus::MetricFamily> CollectMetrics() override;
 
   // --- GenerationTarget.

@@ -27,6 +27,20 @@ TEST(Health, AnyGetSays200OnlyWhileReadyAndHasNoBody) {
   EXPECT_EQ(status_of("/"), 503u);
 }
 
+TEST(Health, IsNotReadyWhileNobodyTakesStreams) {
+  Health health;
+  bool serving = true;
+  health.FollowTraffic([&serving] { return serving; });
+  EXPECT_EQ(health.state(), Health::State::kStarting);
+  health.Set(Health::State::kReady);
+  EXPECT_TRUE(health.ready());
+  serving = false;
+  EXPECT_EQ(health.state(), Health::State::kUnserved);
+  EXPECT_FALSE(health.ready());
+  health.Set(Health::State::kDraining);
+  EXPECT_EQ(health.state(), Health::State::kDraining);
+}
+
 TEST(Health, OtherMethodsAreNotAllowed) {
   Health health;
   health.Set(Health::State::kReady);
@@ -42,6 +56,7 @@ TEST(Health, OtherMethodsAreNotAllowed) {
 TEST(Health, StatesHaveNames) {
   EXPECT_STREQ(HealthStateName(Health::State::kStarting), "starting");
   EXPECT_STREQ(HealthStateName(Health::State::kReady), "ready");
+  EXPECT_STREQ(HealthStateName(Health::State::kUnserved), "unserved");
   EXPECT_STREQ(HealthStateName(Health::State::kDraining), "draining");
 }
 

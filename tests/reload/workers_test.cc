@@ -14,6 +14,7 @@
 #include <set>
 
 #include "plugins_page.h"
+#include "tests/integration/http_get.h"
 #include "traffic.h"
 
 namespace callout::tests {
@@ -295,6 +296,20 @@ TEST_F(Workers, OneThatCannotMakeWhatTheOthersServeWaitsUntilItCan) {
   host_->Signal(SIGHUP);
   AwaitAnotherThan(before);
   for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("a@"));
+}
+
+TEST_F(Workers, TheHostIsNotReadyWhileNoneServes) {
+  const auto health = [&] { return HttpGet(host_->address("health")).substr(0, 13); };
+  Start("counting", "a " + directory_.Path("count") + " fail 3 1000000");
+  EXPECT_EQ(health(), "HTTP/1.1 200 ");
+  const std::map<int, pid_t> before = Processes();
+  for (const auto& [number, process] : before) ASSERT_EQ(kill(process, SIGKILL), 0);
+  host_->AwaitLog("plugin p: a worker cannot make what the others serve, and waits until it can: ");
+  Await([&] { return GetMetric(Admin(), "callout_workers ") == 0; });
+  EXPECT_EQ(health(), "HTTP/1.1 503 ");
+  plugins_.Put("p.config", "b");
+  AwaitAnotherThan(before);
+  EXPECT_EQ(health(), "HTTP/1.1 200 ");
 }
 
 TEST_F(Workers, MetricsAreSummedAndOutliveTheirWorkers) {

@@ -1,6 +1,6 @@
 // Stamps messages with its label and process, and counts how often it was made in any
-// process. Configuration: LABEL [FILE [ACTION NUMBER]]: FILE grows by a byte each time,
-// and the NUMBERth creation does ACTION, fail or abort.
+// process. Configuration: LABEL [FILE [ACTION FIRST [LAST]]]: FILE grows by a byte each
+// time, and creations from the FIRSTth to the LASTth do ACTION, fail or abort.
 #include <callout/plugin.hpp>
 
 #include <cstdlib>
@@ -19,23 +19,21 @@ class Counting {
       : made_(setup.counter("counting_made_total", "Instances made")) {
     std::istringstream words{std::string(setup.config())};
     std::string file, action;
-    uint64_t number = 0;
-    words >> label_ >> file >> action >> number;
+    uint64_t first = 0, last = 0;
+    words >> label_ >> file >> action >> first;
+    if (!(words >> last)) last = first;
     label_ += "@" + std::to_string(getpid());
     made_.add();
     if (file.empty()) return;
     std::ofstream(file, std::ios::app) << '.';
-    if (std::filesystem::file_size(file) != number) return;
+    const uint64_t number = std::filesystem::file_size(file);
+    if (number < first || number > last) return;
     if (action == "abort") std::abort();
     if (action == "fail") setup.fail("this is the one that fails");
   }
 
-  void on_request_headers(callout::HeadersCall& call) {
-    call.set_header("x-version", label_);
-  }
-  void on_response_headers(callout::HeadersCall& call) {
-    call.set_header("x-version", label_);
-  }
+  void on_request_headers(callout::HeadersCall& call) { call.set_header("x-version", label_); }
+  void on_response_headers(callout::HeadersCall& call) { call.set_header("x-version", label_); }
 
  private:
   std::string label_;
