@@ -115,7 +115,7 @@ TEST_F(Workers, AKilledWorkerTakesOnlyItsOwnStreamsWithIt) {
     one.stream.reset();
   }
   EXPECT_THAT(Version(), StartsWith("a@"));
-  EXPECT_THAT(host_->Log(), HasSubstr("SIGKILL (9) from outside"));
+  host_->AwaitLog("SIGKILL (9) from outside");
   EXPECT_EQ(Plugin()["crashes"], 0) << "a kill is no crash of the plugin's";
   EXPECT_EQ(GetMetric(Admin(), "callout_worker_ends_total "), 1);
   EXPECT_EQ(host_->Terminate(), 0);
