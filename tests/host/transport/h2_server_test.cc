@@ -119,8 +119,8 @@ class H2ServerTest : public StreamTest {
     const SslContextPtr context(SSL_CTX_new(TLS_client_method()));
     const TestKey key = MakeEcKey();
     const TestCertificate certificate =
-        MakeCertificate({.name = "by-common-name", .alt_names = alternative_names},
-                        key.get(), ca_.get(), ca_key_.get());
+        MakeCertificate({.name = "by-common-name", .alt_names = alternative_names}, key.get(),
+                        ca_.get(), ca_key_.get());
     SSL_CTX_use_certificate(context.get(), certificate.get());
     SSL_CTX_use_PrivateKey(context.get(), key.get());
     SslPtr ssl(SSL_new(context.get()));
