@@ -106,7 +106,7 @@ void Load::BeginDue() {
 }
 
 void Load::Loop(uint64_t end_ns) {
-  while (NowNs() < end_ns && (beginning_ || live_ > 0)) {
+  while (NowNs() < end_ns) {
     if (beginning_) BeginDue();
     for (size_t i = 0; i < connections_.size(); ++i) {
       Connection* connection = connections_[i].get();
@@ -115,6 +115,7 @@ void Load::Loop(uint64_t end_ns) {
       watched_for_write_[i] = connection->wants_write();
       Watch(connection, EPOLL_CTL_MOD, watched_for_write_[i]);
     }
+    if (!beginning_ && live_ == 0) return;  // a flush may have ended the last call
     Wait(beginning_ && options_.rate != 0 ? std::min(end_ns, next_ns_) : end_ns);
   }
 }
