@@ -1,18 +1,14 @@
 """Measures the host beside other servers; see CONTRIBUTING.md, and `scripts/bench --help`.
 
-Rounds are interleaved: in each one every server is measured once in every cell, in another
-order, so that what else the machine does falls on all alike. The server has one core to itself
-and the load generator another. CPU time per stream is the steadiest figure; ratios are taken
-within each round.
+The server has one core to itself and the load generator another. CPU time per stream is the
+steadiest figure; ratios are taken within each round.
 """
 
 import argparse
-import contextlib
-import json
 import os
-import random
-import subprocess
+import signal
 import sys
+import traceback
 
 import cells
 import docs
@@ -21,28 +17,30 @@ import ghz
 import idle
 import machine
 import micro
+import plan
 import report
 import servers
+from compare import compare, split_cores, started, warm_up
 
-PARTS = ["peers", "chains", "scaling", "micro", "envoy", "idle", "ghz"]
+PARTS = ["peers", "envoy", "idle", "chains", "scaling", "micro", "ghz", "loads"]
 
 
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="three cells, three short rounds")
-    parser.add_argument("--rounds", type=int, help="how often everything is measured")
-    parser.add_argument("--seconds", type=float, help="of each measurement")
+    parser.add_argument("--quick", action="store_true", help="three kinds of load only, and less of the rest")
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured: %(default)s")
+    parser.add_argument("--seconds", type=float, default=1, help="of each measurement: %(default)s")
     parser.add_argument("--scenarios", help="only cells whose names begin so: headers-8x100,bodies")
     parser.add_argument("--servers", help="only servers whose names begin so: host,grpc-generic,go")
-    parser.add_argument("--parts", default=",".join(PARTS), help="of: %(default)s")
+    parser.add_argument("--parts", help=f"of: {','.join(PARTS)}")
     parser.add_argument("--write-docs", action="store_true", help="renew docs/performance.md")
     parser.add_argument("--base", default="grpc-generic-scan", help="what ratios are to")
     options = parser.parse_args(arguments)
-    options.parts = options.parts.split(",")
+    options.parts = options.parts.split(",") if options.parts else PARTS[:]
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(unknown)}")
-    options.rounds = options.rounds or (3 if options.quick else 9)
-    options.seconds = options.seconds or (1 if options.quick else 2)
+    if options.quick and "loads" in options.parts:
+        options.parts.remove("loads")
     return options
 
 
@@ -61,79 +59,8 @@ def wanted_servers(options):
     return all_servers
 
 
-def make_certificate():
-    pair = [os.path.join(servers.RESULTS, name) for name in ("certificate.pem", "key.pem")]
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-subj", "/CN=localhost", "-days", "2", "-out", pair[0], "-keyout", pair[1]],
-        check=True, capture_output=True,
-    )
-    return pair
-
-
-def split_cores():
-    """The server's, the generator's and all cores; on one core everybody shares it."""
-    cores = sorted(os.sched_getaffinity(0))
-    return {cores[0]}, {cores[-1]}, set(cores)
-
-
-def measure(running, cell, cores, seconds):
-    """One sample; None, with the reason printed, if it failed."""
-    load = os.path.join(servers.BUILD, "tests", "bench", "bench-load")
-    command = [load, *cell.arguments, f"--port={running.port}", f"--server_pid={running.pid}",
-               f"--seconds={seconds}"]
-    if running.server.header:
-        command.append(f"--header={running.server.header}")
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60,
-                              preexec_fn=lambda: os.sched_setaffinity(0, cores))
-    except subprocess.TimeoutExpired:
-        print(f"{running.server.name} in {cell.name}: no result in time")
-        return None
-    sample = json.loads(done.stdout) if done.returncode == 0 else {}
-    if not sample.get("streams") or sample["errors"]:
-        print(f"{running.server.name} in {cell.name}: {done.stderr.strip() or sample}")
-        return None
-    sample["resident_mib"] = sample["resident_kib"] / 1024
-    return sample
-
-
-@contextlib.contextmanager
-def started(all_servers, tls_kinds, cores):
-    """{(name, tls): a running server}."""
-    certificate = make_certificate()
-    with contextlib.ExitStack() as stack:
-        yield {
-            (server.name, tls): stack.enter_context(servers.Running(server, tls, certificate, cores))
-            for server in all_servers
-            for tls in tls_kinds
-        }
-
-
-def warm_up(running, scenarios, load_cores):
-    for process in running.values():
-        for scenario in scenarios:
-            cell = cells.Cell(scenario, 8, 100, tls=process.tls)
-            measure(process, cell, load_cores, process.server.warmup / len(scenarios))
-
-
-def compare(all_servers, all_cells, options, server_cores):
-    """{cell: {server: [sample or None for each round]}}, interleaved."""
-    _, load_cores, _ = split_cores()
-    samples = {cell.name: {server.name: [] for server in all_servers} for cell in all_cells}
-    with started(all_servers, {cell.tls for cell in all_cells}, server_cores) as running:
-        warm_up(running, sorted({cell.scenario for cell in all_cells}), load_cores)
-        for turn in range(options.rounds):
-            for cell in all_cells:
-                for server in random.sample(all_servers, len(all_servers)):
-                    samples[cell.name][server.name].append(
-                        measure(running[server.name, cell.tls], cell, load_cores, options.seconds))
-            print(f"round {turn + 1} of {options.rounds} is done", flush=True)
-    return samples
-
-
-def tables(all_cells, samples, base):
-    return [(cell.title, report.cell_table(samples[cell.name], base)) for cell in all_cells]
+class Missing(Exception):
+    """A part cannot be measured here; the text says why."""
 
 
 class Run:
@@ -142,49 +69,89 @@ class Run:
     def __init__(self, options):
         self.options = options
         self.server_cores, self.load_cores, self.all_cores = split_cores()
+        self.servers = wanted_servers(options)
+        self.cells = chosen(cells.QUICK if options.quick else cells.MAIN, options.scenarios)
+        self.other_cells = chosen(cells.OTHER, options.scenarios)
+        self.some_servers = [s for s in self.servers if s.name in servers.SOME]
+        self.own_servers = servers.bare_servers() + servers.host_servers()
+        self.micro_rounds = 3 if options.quick else 9
         self.sections = []
+        self.missing = []
         self.results = {"machine": machine.describe()}
         self.plots = []
+
+    def plan(self):
+        """{part: seconds}"""
+        one_cell = [cells.GRACEFUL]
+        seconds = {
+            "peers": plan.comparing(self.servers, self.cells, self.options),
+            "envoy": plan.behind_envoy(self.servers, self.options),
+            "idle": (plan.START_S + plan.IDLE_S) * len(self.servers),
+            "chains": plan.comparing(servers.chain_servers(), one_cell, self.options),
+            "scaling": plan.comparing(servers.scaling_servers(), one_cell, self.options),
+            "micro": plan.MICRO_S * self.micro_rounds,
+            "ghz": plan.GHZ_S * self.options.seconds * len(self.own_servers),
+            "loads": plan.comparing(self.some_servers, self.other_cells, self.options),
+        }
+        return {part: seconds[part] for part in self.options.parts}
+
+    def do(self, part):
+        """A part that cannot be measured leaves a word why, and the others as they are."""
+        try:
+            getattr(self, part)()
+        except Exception as error:
+            if not isinstance(error, Missing):
+                traceback.print_exc()
+            self.missing.append(f"{part} ({error})")
+            print(f"{part} is not measured: {error}", flush=True)
+        docs.write(self)
 
     def add(self, title, named_tables):
         self.sections.append((title, named_tables))
         print(report.section(title, named_tables), flush=True)
 
-    def peers(self):
-        all_cells = chosen(cells.QUICK if self.options.quick else cells.FULL,
-                           self.options.scenarios)
-        all_servers = wanted_servers(self.options)
+    def compare(self, part, all_servers, all_cells, cores):
         if not all_cells or not all_servers:
-            sys.exit("scripts/bench: nothing has such a name")
-        samples = compare(all_servers, all_cells, self.options, self.server_cores)
-        self.results["peers"] = samples
-        self.add("Beside other servers", tables(all_cells, samples, self.options.base))
+            raise Missing("nothing has such a name")
+        self.results[part] = compare(all_servers, all_cells, self.options, cores)
+        return self.results[part]
+
+    def peers(self):
+        samples = self.compare("peers", self.servers, self.cells, self.server_cores)
+        self.add("Beside other servers",
+                 [(cell.title, report.cell_table(samples[cell.name], self.options.base))
+                  for cell in self.cells])
         self.plots = [(cell.title, report.bars(samples[cell.name]))
-                      for cell in all_cells if cell in cells.QUICK]
+                      for cell in self.cells if cell in cells.QUICK]
+
+    def loads(self):
+        samples = self.compare("loads", self.some_servers, self.other_cells, self.server_cores)
+        figures = [("CPU µs per stream", "cpu_us_per_stream", "{:.2f}"), ("p50 µs", "p50_us", "{:.0f}"),
+                   ("p99 µs", "p99_us", "{:.0f}"), ("Streams/s", "streams_per_second", "{:.0f}")]
+        self.add("Other loads", [(title, report.cells_table(samples, self.other_cells, key, form))
+                                 for title, key, form in figures])
 
     def chains(self):
-        all_cells = [cells.Cell("headers", 8, 100)]
         all_servers = servers.chain_servers()
-        samples = compare(all_servers, all_cells, self.options, self.server_cores)
-        self.results["chains"] = samples
-        self.add("Chains of plugins/minimal_c", tables(all_cells, samples, all_servers[0].name))
+        cell = cells.GRACEFUL
+        samples = self.compare("chains", all_servers, [cell], self.server_cores)[cell.name]
+        self.add("Chains of plugins/minimal_c",
+                 [(cell.title, report.cell_table(samples, all_servers[0].name))])
 
     def scaling(self):
-        all_cells = [cells.Cell("headers", 8, 100)]
-        all_servers = servers.scaling_servers()
-        samples = compare(all_servers, all_cells, self.options, self.all_cores)
-        self.results["scaling"] = samples
-        self.add("All cores, shared with the generator",
-                 tables(all_cells, samples, all_servers[0].name))
+        cell = cells.GRACEFUL
+        samples = self.compare("scaling", servers.scaling_servers(), [cell], self.all_cores)[cell.name]
+        self.add(f"On {len(self.all_cores)} cores, shared with the generator",
+                 [(cell.title, report.scaling_table(samples))])
 
     def micro(self):
-        rounds = 3 if self.options.quick else 9
-        self.add("The host's parts alone", [("Without sockets", micro.table(rounds, self.server_cores))])
+        self.add("The host's parts alone",
+                 [("Without sockets", micro.table(self.micro_rounds, self.server_cores))])
 
     def envoy(self):
         if (missing := envoy.missing()) is not None:
-            return print(f"no Envoy: {missing}")
-        with started(wanted_servers(self.options), {False}, self.server_cores) as running:
+            raise Missing(missing)
+        with started(self.servers, {False}, self.server_cores) as running:
             by_name = {name: process for (name, _), process in running.items()}
             warm_up(running, ["headers"], self.load_cores)
             samples = envoy.compare(by_name, self.options, split_cores())
@@ -194,40 +161,46 @@ class Run:
 
     def idle(self):
         samples = {}
-        with started(wanted_servers(self.options), {False}, self.server_cores) as running:
-            for (name, _), process in running.items():
+        with started(self.servers, {False}, self.server_cores) as running:
+            for server in self.servers:
                 try:
-                    samples[name] = idle.measure(process)
-                except OSError as error:
-                    print(f"{name} holds no idle streams: {error}")
-                    samples[name] = None
+                    samples[server.name] = idle.measure(running[server.name, False])
+                except (OSError, KeyError) as error:
+                    print(f"{server.name} holds no idle streams: {error}")
+                    samples[server.name] = None
         self.results["idle"] = samples
         self.add("Memory", [(f"{idle.CONNECTIONS * idle.STREAMS} streams held open on "
                              f"{idle.CONNECTIONS} connections, one message of each answered",
                              idle.table(samples))])
 
     def ghz(self):
-        program = ghz.find_ghz()
-        if program is None:
-            return
-        streams = int(5000 * self.options.seconds)
-        with started(servers.bare_servers() + servers.host_servers(), {False},
-                     self.server_cores) as running:
-            rows = []
+        try:
+            program = ghz.find_ghz()
+        except (OSError, RuntimeError) as error:
+            raise Missing(error) from error
+        samples = {}
+        with started(self.own_servers, {False}, self.server_cores) as running:
             for (name, _), process in running.items():
-                used = ghz.measure(program, process, envoy.cpu_ns, self.load_cores, streams)
-                rows.append([name, f"{used:.2f}" if used else "failed"])
-        self.add("With ghz as the client", [("1 message, 100 streams at once on 8 connections",
-                                             report.markdown(["server", "CPU µs/stream"], rows))])
+                samples[name] = ghz.measure(program, process, self.load_cores, self.options)
+        self.results["ghz"] = samples
+        self.add("With ghz as the client",
+                 [("1 message, 100 streams at once on 8 connections", ghz.table(samples))])
 
 
 def main():
     options = parse(sys.argv[1:])
+    # So that what runs is stopped too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("scripts/bench: terminated"))
     os.makedirs(servers.RESULTS, exist_ok=True)
+    print("building the servers in other languages", flush=True)
     run = Run(options)
+    print(plan.sentence(run.plan()), flush=True)
     for part in options.parts:
-        getattr(run, part)()
-    docs.write(run, options.write_docs)
+        run.do(part)
+    print(f"results are in {os.path.relpath(servers.RESULTS, servers.TOP)}")
+    if options.write_docs:
+        docs.renew(*docs.write(run))
+    sys.exit(1 if run.missing else 0)
 
 
 main()

@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -36,6 +38,9 @@ int Connect(uint16_t port) {
   return fd;
 }
 
+// OpenSSL writes without MSG_NOSIGNAL.
+void IgnoreBrokenPipes() { signal(SIGPIPE, SIG_IGN); }
+
 void SetOptions(int fd) {
   const int on = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -50,11 +55,13 @@ void Fail(const std::string& what) {
 }
 
 TlsContext::TlsContext() : context_(SSL_CTX_new(TLS_client_method())) {
+  IgnoreBrokenPipes();
   SSL_CTX_set_alpn_protos(context_.get(), kProtocols, sizeof(kProtocols));
 }
 
 TlsContext::TlsContext(const std::string& chain_path, const std::string& key_path)
     : context_(SSL_CTX_new(TLS_server_method())) {
+  IgnoreBrokenPipes();
   if (SSL_CTX_use_certificate_chain_file(context_.get(), chain_path.c_str()) != 1 ||
       SSL_CTX_use_PrivateKey_file(context_.get(), key_path.c_str(), SSL_FILETYPE_PEM) != 1) {
     Fail(chain_path + " and " + key_path + " are no key pair");
@@ -91,17 +98,25 @@ Socket::Socket(int fd, const TlsContext* tls) : fd_(fd) {
 Socket::~Socket() { close(fd_); }
 
 ssize_t Socket::Read(void* data, size_t size) {
-  if (ssl_ != nullptr) return Result(SSL_read(ssl_.get(), data, static_cast<int>(size)));
+  if (ssl_ != nullptr) {
+    ERR_clear_error();
+    return Result(SSL_read(ssl_.get(), data, static_cast<int>(size)));
+  }
   const ssize_t got = read(fd_, data, size);
   return got < 0 && errno != EAGAIN ? 0 : got;
 }
 
 ssize_t Socket::Write(const void* data, size_t size) {
-  if (ssl_ != nullptr) return Result(SSL_write(ssl_.get(), data, static_cast<int>(size)));
+  if (ssl_ != nullptr) {
+    ERR_clear_error();
+    return Result(SSL_write(ssl_.get(), data, static_cast<int>(size)));
+  }
   const ssize_t sent = send(fd_, data, size, MSG_NOSIGNAL);
   return sent < 0 && errno != EAGAIN ? 0 : sent;
 }
 
+// What SSL_get_error says depends on the thread's queue of errors, so what another connection has
+// left there is cleared before each call.
 ssize_t Socket::Result(ssize_t result) {
   if (result > 0) return result;
   const int error = SSL_get_error(ssl_.get(), static_cast<int>(result));

@@ -48,6 +48,8 @@ class Load final : public CallListener {
     // when the call should have begun, so that a slow server gains nothing by
     // keeping the generator waiting.
     std::vector<uint64_t> latencies_ns;
+    // With a rate: calls begun, or due, in the measured time and not answered a second after it.
+    uint64_t unanswered = 0;
   };
 
   // Connects. Exits with a message if that fails.
@@ -64,6 +66,7 @@ class Load final : public CallListener {
   // Serves the connections until `end_ns`, or until no call is left.
   void Loop(uint64_t end_ns);
   void BeginDue();
+  void AwaitDue();
   void Begin(uint64_t start_ns);
   void Wait(uint64_t until_ns);
   void Watch(Connection* connection, int operation, bool write);
@@ -79,7 +82,9 @@ class Load final : public CallListener {
   bool beginning_ = false;  // calls that end are followed by others
   bool measuring_ = false;
   bool verifying_ = false;
-  uint64_t next_ns_ = 0;  // with a rate: when the next call is due
+  uint64_t next_ns_ = 0;                // with a rate: when the next call is due
+  uint64_t begin_ns_ = 0, end_ns_ = 0;  // of the measured time, once it has begun
+  uint64_t due_ = 0;                    // with a rate: in the measured time
   Result result_;
 };
 

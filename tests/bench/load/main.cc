@@ -19,7 +19,7 @@ double Quantile(const std::vector<uint64_t>& sorted_ns, double quantile) {
   return static_cast<double>(sorted_ns[std::min(index, sorted_ns.size() - 1)]) * 1e-3;
 }
 
-nlohmann::json ToJson(const Load::Result& result) {
+nlohmann::json ToJson(const LoadOptions& options, const Load::Result& result) {
   const double calls = static_cast<double>(std::max<uint64_t>(result.calls, 1));
   const auto per_call = [&](uint64_t before, uint64_t after) {
     return static_cast<double>(after - std::min(before, after)) / calls;
@@ -27,6 +27,8 @@ nlohmann::json ToJson(const Load::Result& result) {
   return {
       {"streams", result.calls},
       {"errors", result.errors},
+      {"rate", options.rate},
+      {"unanswered", result.unanswered},
       {"seconds", result.seconds},
       {"streams_per_second", static_cast<double>(result.calls) / result.seconds},
       {"cpu_us_per_stream", per_call(result.before.cpu_ns, result.after.cpu_ns) * 1e-3},
@@ -73,7 +75,8 @@ LoadOptions ParseOptions(int argc, char** argv) {
 }  // namespace callout::bench
 
 int main(int argc, char** argv) {
-  callout::bench::Load load(callout::bench::ParseOptions(argc, argv));
+  const callout::bench::LoadOptions options = callout::bench::ParseOptions(argc, argv);
+  callout::bench::Load load(options);
   load.Verify();
-  printf("%s\n", callout::bench::ToJson(load.Run()).dump().c_str());
+  printf("%s\n", callout::bench::ToJson(options, load.Run()).dump().c_str());
 }

@@ -3,8 +3,8 @@
 use std::pin::Pin;
 
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::{Stream, StreamExt};
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -112,16 +112,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     let listener = TcpListener::bind(format!("127.0.0.1:{}", arguments[1])).await?;
     println!("listening {}", listener.local_addr()?.port());
-    let mut server = Server::builder().tcp_nodelay(true);
+    let mut server = Server::builder();
     if arguments.len() == 5 && arguments[2] == "--tls" {
         let identity =
             Identity::from_pem(std::fs::read(&arguments[3])?, std::fs::read(&arguments[4])?);
         server = server.tls_config(ServerTlsConfig::new().identity(identity))?;
     }
     let service = ExternalProcessorServer::new(Processor);
+    // The builder's own nodelay is for listeners that it opens itself.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     server
         .add_service(service)
-        .serve_with_incoming(TcpListenerStream::new(listener))
+        .serve_with_incoming(incoming)
         .await?;
     Ok(())
 }

@@ -1,0 +1,68 @@
+"""The tables that scripts/bench makes of its measurements."""
+
+import unittest
+
+import aims
+import cells
+import report
+
+
+def sample(cpu=1.0, rate=0, streams_per_second=1000.0, latency=100.0, errors=0):
+    return {"cpu_us_per_stream": cpu, "rate": rate, "errors": errors,
+            "streams_per_second": streams_per_second, "p50_us": latency,
+            "p99_us": latency, "context_switches_per_stream": 0.0,
+            "resident_mib": 1.0}
+
+
+def line(table, begin):
+    """The cells of the first line that begins so."""
+    found = next(l for l in table.split("\n") if l.startswith(f"| {begin}"))
+    return [cell.strip() for cell in found.strip("|").split("|")]
+
+
+class Report(unittest.TestCase):
+    def test_a_ratio_pairs_what_was_measured_in_the_same_round(self):
+        mine = [sample(1), None, sample(30), sample(2)]
+        theirs = [sample(2), sample(1), sample(60), sample(1)]
+        self.assertEqual(report.ratio(mine, theirs), 0.5)
+
+    def test_without_a_common_round_there_is_no_ratio(self):
+        self.assertIsNone(report.ratio([sample(), None], [None, sample()]))
+
+    def test_a_server_that_failed_keeps_its_row(self):
+        table = report.cell_table({"a": [sample()], "b": [None]}, "a")
+        self.assertEqual(set(line(table, "b")[1:]), {"failed"})
+
+    def test_a_server_that_cannot_keep_up_has_no_latency(self):
+        table = report.cell_table({"a": [sample(rate=5000, streams_per_second=4999)],
+                                   "b": [sample(rate=5000, streams_per_second=4000)],
+                                   "c": [sample(rate=5000, streams_per_second=4999, errors=9)]}, "a")
+        self.assertEqual(line(table, "a")[4:6], ["100", "100"])
+        self.assertEqual(line(table, "b")[3:6], ["4000", "behind", "behind"])
+        self.assertEqual(line(table, "c")[4:6], ["behind", "behind"])
+        self.assertIn("\nbehind: ", table)
+
+
+class Aims(unittest.TestCase):
+    def test_an_aim_holds_by_what_is_printed(self):
+        for cpu, shown in ((4.996, ["5.00", "yes"]), (4.99, ["4.99", "**no**"])):
+            with self.subTest(cpu):
+                peers = {cells.GRACEFUL.name: {aims.OURS: [sample(1.0)],
+                                               "grpc-generic-scan": [sample(cpu)]}}
+                table = aims.table({"peers": peers})
+                self.assertEqual(line(table, f"{aims.OURS}: streams")[3:], shown)
+
+    def test_the_peer_that_makes_it_hardest_is_named(self):
+        by_name = {aims.OURS: [sample(latency=50)], "go": [sample(latency=100)],
+                   "rust": [sample(latency=40)]}
+        table = aims.table({"peers": {cells.RATES[0].name: by_name}})
+        self.assertEqual(line(table, f"{aims.OURS}: p99")[3:], ["1.25 × rust", "**no**"])
+
+    def test_what_was_not_measured_is_no_aim_that_failed(self):
+        table = aims.table({})
+        self.assertNotIn("no**", table)
+        self.assertEqual(line(table, "host-nghttp2: MiB")[3:], ["not measured", "-"])
+
+
+if __name__ == "__main__":
+    unittest.main()
