@@ -13,6 +13,7 @@
 #ifndef CALLOUT_PLUGINS_SUPPORT_JSON_CONFIG_HPP_
 #define CALLOUT_PLUGINS_SUPPORT_JSON_CONFIG_HPP_
 
+#include <algorithm>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -90,6 +91,9 @@ class JsonConfig {
   void done() const {
     for (const auto& [key, value] : object_.items()) {
       if (is_known(key)) continue;
+      for (const std::string& name : known_) {
+        if (AreAlike(key, name)) refuse(key, "is not known; did you mean \"" + name + "\"?");
+      }
       std::string known;
       for (const std::string& name : known_) known += (known.empty() ? "" : ", ") + name;
       refuse(key, "is not known; there " + (known.empty() ? "are no keys" : "is: " + known));
@@ -114,12 +118,31 @@ class JsonConfig {
     return value.is_number_unsigned() && value.get<uint64_t>() > uint64_t{INT64_MAX};
   }
 
+  // Whether they differ in two letters that stand together, at most, and are the same in
+  // twice as many.
+  static bool AreAlike(std::string_view a, std::string_view b) {
+    const size_t shorter = std::min(a.size(), b.size());
+    size_t begin = 0, end = 0;  // that are the same
+    while (begin < shorter && a[begin] == b[begin]) ++begin;
+    while (begin + end < shorter && a[a.size() - 1 - end] == b[b.size() - 1 - end]) ++end;
+    const size_t different = std::max(a.size(), b.size()) - begin - end;
+    return different <= 2 && begin + end >= 2 * different;
+  }
+
   const nlohmann::json* find(const std::string& key, bool optional) {
     known_.push_back(key);
     const auto found = object_.find(key);
     if (found != object_.end()) return &*found;
-    if (!optional) refuse(key, "is missing");
+    if (!optional) refuse_missing(key);
     return nullptr;
+  }
+  // Keys that are read later are not known yet, hence the question.
+  [[noreturn]] void refuse_missing(const std::string& key) const {
+    for (const auto& [name, value] : object_.items()) {
+      if (is_known(name) || !AreAlike(key, name)) continue;
+      refuse(key, "is missing; did you mean it by \"" + name + "\"?");
+    }
+    refuse(key, "is missing");
   }
   const nlohmann::json* check(bool fits, const std::string& key, const nlohmann::json& value,
                               const std::string& wanted) const {

@@ -77,5 +77,35 @@ TEST(JsonConfigTest, SaysWhatIsWrong) {
   EXPECT_THAT(ErrorOf("{", text), ::testing::StartsWith(prefix + "not JSON: "));
 }
 
+// The key that is missing is the first that is seen to be wrong; the one that stands
+// there in its place is what the author has to look for.
+TEST(JsonConfigTest, AsksForAMisspeltKeyWhereAKeyIsMissing) {
+  const auto pattern = [](JsonConfig& config) {
+    config.integer("max", {.fallback = 1});
+    config.text("pattern");
+    config.text("min", "");
+  };
+  const std::string missing = "configuration: \"pattern\" is missing";
+  for (const char* typed : {"pattrn", "patterns", "patern", "pattren", "Pattern", "pat-tern"}) {
+    EXPECT_EQ(ErrorOf(std::string("{\"") + typed + "\": \"x\"}", pattern),
+              missing + "; did you mean it by \"" + typed + "\"?");
+  }
+  EXPECT_EQ(ErrorOf(R"({"max": 2, "min": "x", "pattering ram": ""})", pattern), missing);
+  EXPECT_EQ(ErrorOf(R"({"a": [{"tex": 1}]})",
+                    [](JsonConfig& config) { config.objects("a")[0].text("text"); }),
+            R"(configuration: "a[0].text" is missing; did you mean it by "tex"?)");
+}
+
+TEST(JsonConfigTest, NamesTheKnownKeyThatAMisspeltOneIsLike) {
+  const auto read = [](JsonConfig& config) {
+    config.text("pattern", "");
+    config.integer("max", {.fallback = 1});
+  };
+  EXPECT_EQ(ErrorOf(R"({"pattrn": "x"})", read),
+            R"(configuration: "pattrn" is not known; did you mean "pattern"?)");
+  EXPECT_EQ(ErrorOf(R"({"min": 1})", read),
+            R"(configuration: "min" is not known; there is: pattern, max)");
+}
+
 }  // namespace
 }  // namespace callout::plugins
