@@ -10,6 +10,10 @@
 #ifndef CALLOUT_VIEW_HPP_
 #define CALLOUT_VIEW_HPP_
 
+#if __cplusplus < 201703L
+#error "callout's C++ headers need C++17: compile with -std=c++17, or write the plugin in C"
+#endif
+
 #include <callout/message.h>
 
 #include <cstddef>

@@ -85,6 +85,13 @@ TEST_F(WritingPlugins, EveryFragmentInCCompiles) {
   ExpectCompiles("fragments.c", "#include <callout/message.h>\n" + Fragments("c"), "cc -std=c11");
 }
 
+TEST_F(WritingPlugins, AnOlderCppIsToldWhatItLacks) {
+  std::ofstream(dir_.Path("old.cc")) << "#include <callout/plugin.hpp>\nCALLOUT_PLUGIN();\n";
+  const Finished compiled = Run("c++ -std=c++14 -fsyntax-only -I plugin_api old.cc");
+  EXPECT_NE(compiled.exit_status, 0);
+  EXPECT_THAT(compiled.output, HasSubstr("callout's C++ headers need C++17"));
+}
+
 TEST_F(WritingPlugins, EveryLinkLeadsSomewhere) { EXPECT_GT(ExpectLinksLead(), 10u); }
 
 TEST_F(WritingPlugins, TheReasonsAreThoseOfTheHost) {
