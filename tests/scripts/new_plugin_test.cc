@@ -17,6 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class NewPlugin : public ::testing::Test {
  protected:
@@ -125,6 +126,7 @@ TEST_F(NewPlugin, RefusesBadUsageAndLeavesNothing) {
   EXPECT_EQ(Refusal("a b"), "two names, 'a' and 'b'; give one");
   EXPECT_EQ(Refusal("a --language=c"),
             "unknown option '--language=c'; there are --lang=LANGUAGE and --dir=DIR");
+  EXPECT_EQ(Refusal("a --lang go"), "'--lang' has no value; write it as --lang=VALUE");
   for (const std::string language : {"java", "", "../cpp", "C"}) {
     EXPECT_EQ(Refusal("a --lang=" + language),
               "'" + language + "' is no language with a template; expected cpp, c, rust or go");
@@ -133,6 +135,26 @@ TEST_F(NewPlugin, RefusesBadUsageAndLeavesNothing) {
             "'missing' is no folder; make it first, or choose another with --dir");
   EXPECT_TRUE(fs::is_empty(dir_.Path("")));
   EXPECT_EQ(Make(longest), 0) << output_;
+}
+
+TEST_F(NewPlugin, TellsHowItIsUsed) {
+  EXPECT_EQ(Make("--help"), 0) << output_;
+  EXPECT_THAT(output_, HasSubstr("\n  scripts/new-plugin NAME --lang=LANGUAGE "));
+  EXPECT_THAT(output_, Not(HasSubstr("#")));
+}
+
+// The lines that it ends with are commands that work.
+TEST_F(NewPlugin, TellsHowToBuildTestAndCheckWhatItMade) {
+  ASSERT_EQ(Make("stamp --lang=c"), 0) << output_;
+  std::istringstream lines(output_);
+  std::string line, commands;
+  while (std::getline(lines, line)) {
+    if (const size_t colon = line.find("it:"); colon != line.npos) {
+      commands += line.substr(colon + 3) + "\n";
+    }
+  }
+  EXPECT_EQ(Run("PATH=" + BuiltFile("host") + ":$PATH\n" + commands), 0) << output_;
+  EXPECT_THAT(output_, HasSubstr("the configuration is good"));
 }
 
 TEST_F(NewPlugin, SaysWhatToDoWithoutHeaders) {
