@@ -17,7 +17,7 @@
 namespace callout::tests {
 namespace {
 
-constexpr std::chrono::milliseconds kGiveUp(30000);
+constexpr std::chrono::milliseconds kGiveUp(120000);
 constexpr size_t kStreams = 100;
 
 // "" or what was found.

@@ -22,7 +22,7 @@ import (
 
 const (
 	service = "envoy.service.ext_proc.v3.ExternalProcessor"
-	giveUp  = 30 * time.Second
+	giveUp  = 120 * time.Second
 )
 
 type stream struct {

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase)
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
-SECONDS_MAX = 30
+SECONDS_MAX = 120
 BODY = bytes(i % 251 for i in range(200_000))
 
 

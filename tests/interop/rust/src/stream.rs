@@ -32,7 +32,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            timeout: Duration::from_secs(30),
+            timeout: Duration::from_secs(120),
             compressed: false,
             with_metadata: false,
         }

@@ -168,7 +168,7 @@ public final class Client {
   }
 
   private void unknownMethod() {
-    CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(30, TimeUnit.SECONDS);
+    CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(Stream.GIVE_UP_MS, TimeUnit.MILLISECONDS);
     try {
       ClientCalls.blockingUnaryCall(
           channel,

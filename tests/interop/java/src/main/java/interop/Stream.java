@@ -16,7 +16,7 @@ import java.util.concurrent.TimeUnit;
 /** A Process stream for one thread, which waits for each answer. */
 final class Stream {
   static final String SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor";
-  static final long GIVE_UP_MS = 30_000;
+  static final long GIVE_UP_MS = 120_000;
 
   // Each is a ProcessingResponse, or the Status that ends the stream.
   private final BlockingQueue<Object> received = new LinkedBlockingQueue<>();
@@ -65,10 +65,11 @@ final class Stream {
   }
 
   ProcessingResponse receive() throws InterruptedException {
-    if (received.take() instanceof ProcessingResponse answer) {
+    Object next = received.take();
+    if (next instanceof ProcessingResponse answer) {
       return answer;
     }
-    throw new AssertionError("the stream ended before its answer");
+    throw new AssertionError("the stream ended before its answer: " + next);
   }
 
   ProcessingResponse exchange(ProcessingRequest request) throws InterruptedException {
