@@ -263,7 +263,7 @@ absl::Status CheckProtobuf(const ElfImage& image, const AlreadyLoaded& loaded) {
       if (present.has_value() && *present != *version) {
         return Refuse(
             "it needs {} and the process runs on {}, whose symbols have the same names; build it "
-            "with the protobuf of this host, or link its own statically and hidden",
+            "with that protobuf, or link its own statically and hidden",
             Printable(needed), library);
       }
     }

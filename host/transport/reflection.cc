@@ -1,23 +1,15 @@
 // Server reflection: one message of the client asks one question, and gets one
 // answer. v1alpha and v1 are the same on the wire
 // (github.com/grpc/grpc/blob/master/doc/server-reflection.md).
-#include <google/protobuf/descriptor.h>
-#include <google/protobuf/descriptor.pb.h>
+#include <algorithm>
 
-#include <set>
-
-#include "envoy/service/ext_proc/v3/external_processor.pb.h"
+#include "host/transport/reflection_tables.h"
 #include "host/transport/side_services.h"
 #include "host/wire.h"
 
 namespace callout::host {
 
 namespace {
-
-using google::protobuf::Descriptor;
-using google::protobuf::DescriptorPool;
-using google::protobuf::FieldDescriptor;
-using google::protobuf::FileDescriptor;
 
 constexpr const char* kServices[] = {"envoy.service.ext_proc.v3.ExternalProcessor",
                                      "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
@@ -40,9 +32,11 @@ enum Reply : uint32_t {
   kErrorResponse = 7,
 };
 
-// What is asked about is not linked unless something refers to it.
-const DescriptorPool& Pool() {
-  return *envoy::service::ext_proc::v3::ProcessingRequest::descriptor()->file()->pool();
+const ReflectedSymbol* FindSymbol(std::string_view name) {
+  const auto found = std::lower_bound(
+      kReflectedSymbols.begin(), kReflectedSymbols.end(), name,
+      [](const ReflectedSymbol& symbol, std::string_view sought) { return symbol.name < sought; });
+  return found != kReflectedSymbols.end() && found->name == name ? &*found : nullptr;
 }
 
 void AppendError(absl::StatusCode code, std::string_view message, std::string* reply) {
@@ -56,49 +50,43 @@ void AppendNotFound(std::string_view what, std::string* reply) {
   AppendError(absl::StatusCode::kNotFound, std::string(what) + " not found", reply);
 }
 
-// A file and what it imports, each once.
-void AppendFile(const FileDescriptor& file, std::set<const FileDescriptor*>* done,
-                std::string* files) {
-  if (!done->insert(&file).second) return;
-  google::protobuf::FileDescriptorProto proto;
-  file.CopyTo(&proto);
-  AppendBytes(1, proto.SerializeAsString(), files);
-  for (int i = 0; i < file.dependency_count(); ++i) AppendFile(*file.dependency(i), done, files);
-}
-
-void AppendFiles(const FileDescriptor* file, std::string_view asked, std::string* reply) {
-  if (file == nullptr) return AppendNotFound(asked, reply);
-  std::set<const FileDescriptor*> done;
+// With what it imports.
+void AppendFile(const ReflectedFile& file, std::string* reply) {
   std::string files;
-  AppendFile(*file, &done, &files);
+  for (const uint8_t index : file.closure) {
+    AppendBytes(1, kReflectedFiles[index].descriptor, &files);
+  }
   AppendBytes(kFileDescriptorResponse, files, reply);
 }
 
+void AppendFileNamed(std::string_view name, std::string* reply) {
+  for (const ReflectedFile& file : kReflectedFiles) {
+    if (file.name == name) return AppendFile(file, reply);
+  }
+  AppendNotFound(name, reply);
+}
+
+void AppendFileOfSymbol(std::string_view name, std::string* reply) {
+  const ReflectedSymbol* symbol = FindSymbol(name);
+  if (symbol == nullptr) return AppendNotFound(name, reply);
+  AppendFile(kReflectedFiles[symbol->file], reply);
+}
+
+// There are no extensions.
 void AppendFileOfExtension(std::string_view question, std::string* reply) {
-  std::string type;
-  uint64_t number = 0;
+  std::string_view type;
   WireReader reader(question);
   while (reader.Next()) {
     if (reader.Is(1)) type = reader.bytes();
-    if (reader.IsVarint(2)) number = reader.varint();
   }
-  const Descriptor* extendee = Pool().FindMessageTypeByName(type);
-  const FieldDescriptor* extension =
-      extendee == nullptr ? nullptr
-                          : Pool().FindExtensionByNumber(extendee, static_cast<int>(number));
-  AppendFiles(extension == nullptr ? nullptr : extension->file(), type, reply);
+  AppendNotFound(type, reply);
 }
 
-void AppendExtensionNumbers(const std::string& type, std::string* reply) {
-  const Descriptor* extendee = Pool().FindMessageTypeByName(type);
-  if (extendee == nullptr) return AppendNotFound(type, reply);
-  std::vector<const FieldDescriptor*> extensions;
-  Pool().FindAllExtensions(extendee, &extensions);
+void AppendExtensionNumbers(std::string_view type, std::string* reply) {
+  const ReflectedSymbol* symbol = FindSymbol(type);
+  if (symbol == nullptr || !symbol->is_message) return AppendNotFound(type, reply);
   std::string numbers;
   AppendBytes(1, type, &numbers);
-  for (const FieldDescriptor* extension : extensions) {
-    AppendVarint(2, static_cast<uint64_t>(extension->number()), &numbers);
-  }
   AppendBytes(kAllExtensionNumbersResponse, numbers, reply);
 }
 
@@ -115,9 +103,9 @@ void AppendServices(std::string* reply) {
 void AppendReply(uint32_t question, const std::string& text, std::string* reply) {
   switch (question) {
     case kFileByFilename:
-      return AppendFiles(Pool().FindFileByName(text), text, reply);
+      return AppendFileNamed(text, reply);
     case kFileContainingSymbol:
-      return AppendFiles(Pool().FindFileContainingSymbol(text), text, reply);
+      return AppendFileOfSymbol(text, reply);
     case kFileContainingExtension:
       return AppendFileOfExtension(text, reply);
     case kAllExtensionNumbersOfType:

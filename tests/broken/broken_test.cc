@@ -99,8 +99,8 @@ TEST(Broken, BuiltPluginsAreRefusedWithReasonAndRemedy) {
        "use <callout/message.h>"},
       {"other_protobuf.so",
        "it needs libprotobuf-lite.so.17 and the process runs on libprotobuf.so.32, whose symbols "
-       "have the same names; build it with the protobuf of this host, or link its own statically "
-       "and hidden"},
+       "have the same names; build it with that protobuf, or link its own statically and "
+       "hidden"},
       {"address_sanitizer.so",
        "it needs libasan.so.99, which ends a process that did not start with it; build it without "
        "that -fsanitize option, or the host with it"},

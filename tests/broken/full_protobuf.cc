@@ -1,4 +1,4 @@
-// Uses a class of protobuf's full runtime, as the host does itself.
+// Uses a class of protobuf's full runtime.
 #include <callout/plugin.h>
 
 #include "envoy/type/v3/http_status.pb.h"

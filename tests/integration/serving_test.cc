@@ -2,6 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <iterator>
+#include <string>
+
 #include "ext_proc_client.h"
 #include "host/listener.h"
 #include "http_get.h"
@@ -12,6 +16,7 @@ namespace callout::tests {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ProcessingResponse = ext_proc::ProcessingResponse;
 using ProcessingRequest = ext_proc::ProcessingRequest;
 
@@ -102,6 +107,15 @@ TEST(Serving, ReflectionDescribesTheService) {
               std::string("\x22") + static_cast<char>(symbol.size()) + symbol);
   ASSERT_EQ(outcome.answers.size(), 1U) << outcome.status.error_message();
   EXPECT_THAT(outcome.answers.front(), HasSubstr("external_processor.proto"));
+}
+
+// Its descriptors alone would be 2 MiB of the host's memory.
+TEST(Serving, ProtobufStaysOutOfTheHost) {
+  TestHost host({});
+  std::ifstream maps("/proc/" + std::to_string(host.pid()) + "/maps");
+  const std::string mapped{std::istreambuf_iterator<char>(maps), {}};
+  EXPECT_THAT(mapped, HasSubstr("libnghttp2"));
+  EXPECT_THAT(mapped, Not(HasSubstr("libprotobuf")));
 }
 
 TEST(Serving, OtherMethodsAreUnimplemented) {

@@ -3,8 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <google/protobuf/descriptor.h>
 #include <google/protobuf/descriptor.pb.h>
 
+#include <set>
+#include <string>
+#include <vector>
+
+#include "envoy/service/ext_proc/v3/external_processor.pb.h"
 #include "host/wire.h"
 
 namespace callout::host {
@@ -102,21 +108,60 @@ TEST(Reflection, ListsTheServices) {
   EXPECT_THAT(services, HasSubstr("grpc.health.v1.Health"));
 }
 
+// The files of a reply, as they were sent.
+std::vector<std::string> AskForFiles(uint32_t field, std::string_view text) {
+  std::vector<std::string> files;
+  const std::string reply = Ask(field, text, 4);
+  WireReader reader(reply);
+  while (reader.Next()) files.emplace_back(reader.bytes());
+  EXPECT_TRUE(reader.ok());
+  return files;
+}
+
+// As protobuf itself would give it.
+std::string DescriptorOf(const google::protobuf::FileDescriptor& file) {
+  google::protobuf::FileDescriptorProto proto;
+  file.CopyTo(&proto);
+  return proto.SerializeAsString();
+}
+
+const google::protobuf::FileDescriptor& ExtProcFile() {
+  return *envoy::service::ext_proc::v3::ProcessingRequest::descriptor()->file();
+}
+
 TEST(Reflection, GivesAFileWithWhatItImports) {
-  for (const auto& [field, text] : {std::pair<uint32_t, const char*>{4, kService},
-                                    {4, "envoy.service.ext_proc.v3.ExternalProcessor.Process"},
-                                    {3, "envoy/service/ext_proc/v3/external_processor.proto"}}) {
-    std::vector<std::string> names;
-    const std::string files = Ask(field, text, 4);
-    WireReader reader(files);
-    while (reader.Next()) {
-      google::protobuf::FileDescriptorProto file;
-      ASSERT_TRUE(
-          file.ParseFromArray(reader.bytes().data(), static_cast<int>(reader.bytes().size())));
-      names.push_back(file.name());
-    }
-    EXPECT_EQ(names.front(), "envoy/service/ext_proc/v3/external_processor.proto");
-    EXPECT_THAT(names, ::testing::Contains("envoy/config/core/v3/base.proto"));
+  const std::string name = "envoy/service/ext_proc/v3/external_processor.proto";
+  const std::vector<std::string> files = AskForFiles(3, name);
+  ASSERT_THAT(files, SizeIs(::testing::Gt(1)));
+  EXPECT_EQ(files.front(), DescriptorOf(ExtProcFile()));
+  std::set<std::string> names;
+  for (const std::string& bytes : files) {
+    google::protobuf::FileDescriptorProto file;
+    ASSERT_TRUE(file.ParseFromString(bytes));
+    EXPECT_TRUE(names.insert(file.name()).second) << file.name();
+    EXPECT_EQ(bytes, DescriptorOf(*ExtProcFile().pool()->FindFileByName(file.name())));
+    EXPECT_EQ(AskForFiles(3, file.name()).front(), bytes);
+  }
+  for (int i = 0; i < ExtProcFile().dependency_count(); ++i) {
+    EXPECT_THAT(names, ::testing::Contains(ExtProcFile().dependency(i)->name()));
+  }
+}
+
+TEST(Reflection, FindsTheFileOfWhateverIsDeclared) {
+  const std::string package = "envoy.service.ext_proc.v3.";
+  for (const std::string& symbol :
+       {package + "ExternalProcessor", package + "ExternalProcessor.Process",
+        package + "ProcessingRequest", package + "ProcessingRequest.request_headers",
+        package + "ProcessingRequest.request", package + "ProcessingRequest.AttributesEntry.key",
+        package + "CommonResponse.ResponseStatus", package + "CommonResponse.CONTINUE_AND_REPLACE",
+        std::string("envoy.config.core.v3.HeaderValue"), std::string("envoy.type.v3.StatusCode"),
+        std::string("google.protobuf.NULL_VALUE")}) {
+    const google::protobuf::FileDescriptor* file =
+        ExtProcFile().pool()->FindFileContainingSymbol(symbol);
+    ASSERT_NE(file, nullptr) << symbol;
+    const std::vector<std::string> files = AskForFiles(4, symbol);
+    ASSERT_FALSE(files.empty()) << symbol;
+    EXPECT_EQ(files.front(), DescriptorOf(*file)) << symbol;
   }
 }
 
@@ -124,9 +169,17 @@ TEST(Reflection, SaysWhatItDoesNotKnow) {
   EXPECT_THAT(Ask(4, "no.such.Symbol", 7), HasSubstr("no.such.Symbol not found"));
   EXPECT_THAT(Ask(3, "no/such.proto", 7), HasSubstr("no/such.proto not found"));
   EXPECT_THAT(Ask(9, "?", 7), HasSubstr("asks nothing known"));
-  std::string numbers;
-  AppendBytes(1, "google.protobuf.FieldOptions", &numbers);
-  EXPECT_EQ(Ask(6, "google.protobuf.FieldOptions", 5).substr(0, numbers.size()), numbers);
+}
+
+TEST(Reflection, KnowsNoExtensions) {
+  const std::string type = "envoy.service.ext_proc.v3.ProcessingRequest";
+  std::string named;
+  AppendBytes(1, type, &named);
+  EXPECT_EQ(Ask(6, type, 5), named);
+  EXPECT_THAT(Ask(6, type + ".request_headers", 7), HasSubstr("request_headers not found"));
+  std::string extension = named;
+  AppendVarint(2, 1000, &extension);
+  EXPECT_THAT(Ask(5, extension, 7), HasSubstr(type + " not found"));
 }
 
 TEST(SideRpc, OtherMethodsAreNobodys) {
