@@ -46,42 +46,58 @@ void CollectRest(const Answer& answer, std::string* common_rest, std::string* re
   }
 }
 
-}  // namespace
-
-bool ChainAnswer::continue_and_replace() const {
-  if (merged_.has_value()) return merged_->continue_and_replace;
-  return single_ != nullptr && view_.continue_and_replace;
+AnswerView ViewOf(const Answer& answer) {
+  AnswerView view;
+  ReadAnswer(answer.field, answer.payload(), &view);
+  return view;
 }
 
-AnswerView::Body ChainAnswer::body_mutation() const {
-  if (merged_.has_value()) return merged_->body_mutation;
-  return single_ == nullptr ? AnswerView::Body::kUnchanged : view_.body_mutation;
-}
-
-std::string_view ChainAnswer::body() const {
-  if (merged_.has_value()) return merged_->body;
-  return single_ == nullptr ? std::string_view() : view_.body;
-}
-
-bool ChainAnswer::MentionsHeader(std::string_view name) const {
-  if (merged_.has_value()) return merged_->headers.Mentions(name);
-  if (single_ == nullptr) return false;
-  for (const HeaderSet& header : view_.headers.set) {
+bool Mentions(const HeaderMutationView& mutation, std::string_view name) {
+  for (const HeaderSet& header : mutation.set) {
     if (EqualsIgnoreCase(header.key, name)) return true;
   }
-  for (std::string_view removed : view_.headers.remove) {
+  for (std::string_view removed : mutation.remove) {
     if (EqualsIgnoreCase(removed, name)) return true;
   }
   return false;
 }
 
-bool ChainAnswer::Add(Answer* answer) {
+}  // namespace
+
+bool ChainAnswer::continue_and_replace() const {
+  if (merged_ != nullptr) return merged_->continue_and_replace;
+  return single_ != nullptr && continue_and_replace_;
+}
+
+AnswerView::Body ChainAnswer::body_mutation() const {
+  if (merged_ != nullptr) return merged_->body_mutation;
+  return single_ == nullptr ? AnswerView::Body::kUnchanged : body_mutation_;
+}
+
+std::string_view ChainAnswer::body() const {
+  if (merged_ != nullptr) return merged_->body;
+  return single_ == nullptr ? std::string_view() : body_;
+}
+
+bool ChainAnswer::IsStreamedBody(bool end_of_stream) const {
+  return single_ != nullptr && body_mutation_ == AnswerView::Body::kStreamed &&
+         end_of_stream_ == end_of_stream;
+}
+
+bool ChainAnswer::MentionsHeader(std::string_view name) const {
+  if (merged_ != nullptr) return merged_->headers.Mentions(name);
+  return single_ != nullptr && Mentions(ViewOf(*single_).headers, name);
+}
+
+bool ChainAnswer::Add(Answer* answer, const AnswerView& view) {
   if (empty()) {
     single_ = answer;
+    continue_and_replace_ = view.continue_and_replace;
+    end_of_stream_ = view.end_of_stream;
+    body_mutation_ = view.body_mutation;
+    body_ = view.body;
     return true;
   }
-  // The first answer was merged already if SetBody came before this one.
-  const AnswerView& view = single_ == nullptr ? view_ : *later_view_;
   Expand();
   if (!HasRoomFor(view.headers)) return false;
   Merge(*answer, view);
@@ -109,10 +125,10 @@ void ChainAnswer::SetBody(AnswerView::Body mutation, std::string_view body) {
 }
 
 void ChainAnswer::Expand() {
-  if (merged_.has_value()) return;
-  merged_.emplace();
-  // single_ stays set, so that slot() keeps off view_, which views point into.
-  if (single_ != nullptr) Merge(*single_, view_);
+  if (merged_ != nullptr) return;
+  merged_ = std::make_unique<MergedAnswer>();
+  if (single_ != nullptr) Merge(*single_, ViewOf(*single_));
+  single_ = nullptr;
 }
 
 void ChainAnswer::Merge(const Answer& answer, const AnswerView& view) {
@@ -154,7 +170,7 @@ std::string ChainAnswer::WriteCommon() const {
 
 Answer ChainAnswer::Take(callout_field_t field) {
   Answer out;
-  if (merged_.has_value()) {
+  if (merged_ != nullptr) {
     std::string payload;
     if (IsTrailersAnswer(field)) {
       if (merged_->has_headers) AppendBytes(kResponse, merged_->headers.Write(), &payload);
@@ -170,14 +186,6 @@ Answer ChainAnswer::Take(callout_field_t field) {
   }
   Clear();
   return out;
-}
-
-AnswerView* ChainAnswer::slot() {
-  // Most streams have one answer to a message, and need not carry room for two.
-  if (single_ != nullptr && later_view_ == nullptr) later_view_ = std::make_unique<AnswerView>();
-  AnswerView* slot = single_ == nullptr ? &view_ : later_view_.get();
-  slot->Clear();
-  return slot;
 }
 
 void ChainAnswer::Clear() {

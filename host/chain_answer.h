@@ -15,7 +15,6 @@
 
 #include <cstddef>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -40,24 +39,21 @@ struct MergedAnswer {
 class ChainAnswer {
  public:
   // No instance has answered yet.
-  bool empty() const { return single_ == nullptr && !merged_.has_value(); }
+  bool empty() const { return single_ == nullptr && merged_ == nullptr; }
   bool continue_and_replace() const;
   // The body that goes out so far, of a body answer or CONTINUE_AND_REPLACE.
   AnswerView::Body body_mutation() const;
   std::string_view body() const;
   // True if the answer sets or removes a header of this name.
   bool MentionsHeader(std::string_view name) const;
-  // The answer of a single instance, unchanged; null if there is none or several.
-  const AnswerView* single() const {
-    return single_ != nullptr && !merged_.has_value() ? &view_ : nullptr;
-  }
+  // It is that of a single instance, unchanged: a streamed body that ends, or does
+  // not, as `end_of_stream` says.
+  bool IsStreamedBody(bool end_of_stream) const;
 
-  // Where the next answer is to be read to, before Add; blank.
-  AnswerView* slot();
-  // Adds what has been read into slot(). `answer` stays where it is until
-  // Clear(). False, with nothing added, if the merged header mutation would have
-  // more entries than Envoy takes.
-  bool Add(Answer* answer);
+  // Adds an answer, read into `view`. It stays where it is until Clear(). False,
+  // with nothing added, if the merged header mutation would have more entries
+  // than Envoy takes.
+  bool Add(Answer* answer, const AnswerView& view);
   // Puts what `later` did to the headers of `mutation` over it: header answers of
   // later instances, in a body answer that Envoy applies to headers it still holds.
   void PutUnder(const HeaderMutationView& mutation, const MergedHeaders& later);
@@ -75,10 +71,14 @@ class ChainAnswer {
   void Merge(const Answer& answer, const AnswerView& view);
   std::string WriteCommon() const;
 
-  Answer* single_ = nullptr;  // the only answer so far, read into view_
-  AnswerView view_;
-  std::unique_ptr<AnswerView> later_view_;  // of the second answer and those after it
-  std::optional<MergedAnswer> merged_;
+  // Most messages get one answer, and every stream carries this: what is asked of
+  // a single answer is kept, and the rest read again if a second one comes.
+  Answer* single_ = nullptr;  // the only answer so far
+  bool continue_and_replace_ = false;
+  bool end_of_stream_ = false;
+  AnswerView::Body body_mutation_ = AnswerView::Body::kUnchanged;
+  std::string_view body_;
+  std::unique_ptr<MergedAnswer> merged_;  // in place of single_
 };
 
 }  // namespace callout::host

@@ -6,27 +6,35 @@ namespace callout::host {
 
 namespace {
 
+using CharacterSet = std::array<bool, 256>;
+
 // Characters of a header name that Envoy's codecs let through (RFC 9110 token).
-bool IsTokenCharacter(char c) {
-  if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')) return true;
-  return std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
+constexpr CharacterSet kTokenCharacters = [] {
+  CharacterSet set{};
+  for (const std::string_view characters :
+       {"abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "0123456789",
+        "!#$%&'*+-.^_`|~"}) {
+    for (const char c : characters) set[static_cast<unsigned char>(c)] = true;
+  }
+  return set;
+}();
+
+constexpr CharacterSet kValueCharacters = [] {
+  CharacterSet set{};
+  for (size_t c = 0; c < set.size(); ++c) set[c] = (c >= 0x20 || c == '\t') && c != 0x7f;
+  return set;
+}();
+
+// All of them are looked at, which is faster than to look for the first that is not.
+bool AllIn(const CharacterSet& set, std::string_view text) {
+  bool all = true;
+  for (const char c : text) all &= set[static_cast<unsigned char>(c)];
+  return all;
 }
 
 bool IsLegalName(std::string_view name) {
   if (!name.empty() && name.front() == ':') name.remove_prefix(1);
-  if (name.empty()) return false;
-  for (char c : name) {
-    if (!IsTokenCharacter(c)) return false;
-  }
-  return true;
-}
-
-bool IsLegalValue(std::string_view value) {
-  for (char c : value) {
-    const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && c != '\t') || byte == 0x7f) return false;
-  }
-  return true;
+  return !name.empty() && AllIn(kTokenCharacters, name);
 }
 
 // The body mutation against the body mode: streamed_response belongs to body
@@ -65,7 +73,7 @@ bool IsLegalMutation(const HeaderMutationView& mutation) {
     return false;
   }
   for (const HeaderSet& header : mutation.set) {
-    if (!IsLegalName(header.key) || !IsLegalValue(header.value)) return false;
+    if (!IsLegalName(header.key) || !AllIn(kValueCharacters, header.value)) return false;
   }
   for (std::string_view name : mutation.remove) {
     if (!IsLegalName(name)) return false;

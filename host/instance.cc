@@ -134,11 +134,9 @@ void Instance::Prepare(CallState* state) {
   state->call.plugin = plugin_data_;
 }
 
-callout_status_t Instance::OpenStream(CallState* state) {
-  const auto open = plugin_->hooks().stream_open;
-  if (open == nullptr) return CALLOUT_OK;
-  const HookScope scope(PlaceOf(Hook::kOpen), MonotonicNs());
-  return open(&state->call);
+callout_status_t Instance::OpenStream(CallState* state, uint64_t now_ns) {
+  const HookScope scope(PlaceOf(Hook::kOpen), now_ns);
+  return plugin_->hooks().stream_open(&state->call);
 }
 
 void Instance::CloseStream(CallState* state) {
@@ -153,15 +151,14 @@ void Instance::CancelStream(CallState* state) {
   plugin_->hooks().stream_cancel(&state->call);
 }
 
-callout_status_t Instance::Call(CallState* state) {
+callout_status_t Instance::Call(CallState* state, uint64_t now_ns) {
   const callout_phase_t phase = state->call.phase;
   Trial* const trial = running_trial_.load(std::memory_order_acquire);
   if (trial != nullptr && !trial->CountCall()) {
     running_trial_.store(nullptr, std::memory_order_relaxed);
   }
-  const uint64_t start_ns = MonotonicNs();
-  const callout_status_t status = CallHooks(state, start_ns);
-  const uint64_t taken_ns = MonotonicNs() - start_ns;
+  const callout_status_t status = CallHooks(state, now_ns);
+  const uint64_t taken_ns = MonotonicNs() - now_ns;
   context_.metrics->Observe(call_seconds_[phase], static_cast<double>(taken_ns) * 1e-9);
   if (LogEnabled(LogLevel::kDebug)) LogCall(*state, name_, status, taken_ns);
   return status;

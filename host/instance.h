@@ -69,6 +69,7 @@ class Instance {
 
   // True if a message of `phase` is for this instance.
   bool Wants(callout_phase_t phase) const { return (phases_ & CALLOUT_PHASE_BIT(phase)) != 0; }
+  bool has_stream_open() const { return plugin_->hooks().stream_open != nullptr; }
   bool has_stream_close() const { return plugin_->hooks().stream_close != nullptr; }
   bool has_stream_cancel() const { return plugin_->hooks().stream_cancel != nullptr; }
 
@@ -76,13 +77,14 @@ class Instance {
   void BeginTrial(std::shared_ptr<Trial> trial);
 
   // The following call hooks on the calling thread. `state->call` has been
-  // filled in but for what is the same for all calls, which Prepare sets.
+  // filled in but for what is the same for all calls, which Prepare sets. `now_ns`
+  // is MonotonicNs().
   void Prepare(CallState* state);
-  callout_status_t OpenStream(CallState* state);
+  callout_status_t OpenStream(CallState* state, uint64_t now_ns);
   void CloseStream(CallState* state);
   void CancelStream(CallState* state);
   // on_process if there is one, then the hook of call.phase if that says NEXT.
-  callout_status_t Call(CallState* state);
+  callout_status_t Call(CallState* state, uint64_t now_ns);
 
   // Counts the fault, and logs it at most once a minute for each kind.
   void CountViolation(Violation violation, callout_phase_t phase);

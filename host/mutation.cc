@@ -214,8 +214,7 @@ bool FitsHeaderLimits(std::string_view message, const HeaderMutationView& mutati
   WireReader reader(message);
   while (reader.Next()) {
     if (!reader.Is(1)) continue;
-    WireReader map(reader.bytes());
-    while (map.Next()) ++count;
+    count += CountRecords(reader.bytes());
   }
   if (count <= header_count_max && bytes <= header_bytes_max) return true;
   AnswerView after;

@@ -133,11 +133,7 @@ Answer Stream::MakeBodyAnswer(ChainMessage* message) {
   const AnswerView::Body mutation = merged.body_mutation();
   if (message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED) {
     // The last answer to a message ends the body exactly where the message did.
-    const AnswerView* single = merged.single();
-    if (single != nullptr && mutation == AnswerView::Body::kStreamed &&
-        single->end_of_stream == message->end_of_stream) {
-      return merged.Take(field);
-    }
+    if (merged.IsStreamedBody(message->end_of_stream)) return merged.Take(field);
     std::string_view body = message->body;
     if (mutation != AnswerView::Body::kUnchanged) body = merged.body();
     Answer streamed;

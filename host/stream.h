@@ -145,8 +145,8 @@ class Stream {
   Step Invoke(ChainMessage* message, Part* part);
   Step Dispatch(ChainMessage* message, Part* part);
   void RunDispatched(Part* part);
-  void OpenPart(Part* part);
-  void FillCall(const ChainMessage& message, Part* part);
+  void OpenPart(Part* part, uint64_t* now_ns);
+  void FillCall(const ChainMessage& message, Part* part, uint64_t now_ns);
   void Wait(ChainMessage* message, Part* part);
   void AskForTime(ChainMessage* message, Part* part);
   void OnFinished(Part* part);

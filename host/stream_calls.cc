@@ -152,16 +152,17 @@ Stream::Step Stream::Visit(ChainMessage* message, Part* part) {
 
 Stream::Step Stream::Invoke(ChainMessage* message, Part* part) {
   CallState& state = part->state;
+  uint64_t now_ns = MonotonicNs();
   state.Begin();
-  FillCall(*message, part);
+  FillCall(*message, part, now_ns);
   if (state.instance->blocking()) return Dispatch(message, part);
-  OpenPart(part);
+  OpenPart(part, &now_ns);
   if (part->openness == Part::Openness::kRefused) {
     part->usable = false;
     Settle(message, part, state.status);
     return Step::kPassed;
   }
-  const callout_status_t status = state.instance->Call(&state);
+  const callout_status_t status = state.instance->Call(&state, now_ns);
   if (status == CALLOUT_DEFERRED) {
     part->stream_then = state.call.stream;
     part->open_then = true;
@@ -181,26 +182,29 @@ Stream::Step Stream::Invoke(ChainMessage* message, Part* part) {
   return Step::kPassed;
 }
 
-// Opens the instance's part of the stream before its first call; what that comes
-// to, if it refuses, is in state.status.
-void Stream::OpenPart(Part* part) {
+// Opens the instance's part of the stream before its first call, which moves the
+// time on; what that comes to, if it refuses, is in state.status.
+void Stream::OpenPart(Part* part, uint64_t* now_ns) {
   if (part->openness != Part::Openness::kUnopened) return;
+  part->openness = Part::Openness::kOpen;
   CallState& state = part->state;
+  if (!state.instance->has_stream_open()) return;
   const callout_call_t call = state.call;
   state.call.phase = 0;
   state.call.message = state.call.request = {};
   state.may_answer = false;
-  const callout_status_t status = state.instance->OpenStream(&state);
+  const callout_status_t status = state.instance->OpenStream(&state, *now_ns);
+  *now_ns = MonotonicNs();
   void* const stream = state.call.stream;
   state.call = call;
   state.call.stream = stream;
   state.may_answer = true;
-  const bool refused = status < 0;
-  if (refused) state.status = status;
-  part->openness = refused ? Part::Openness::kRefused : Part::Openness::kOpen;
+  if (status >= 0) return;
+  state.status = status;
+  part->openness = Part::Openness::kRefused;
 }
 
-void Stream::FillCall(const ChainMessage& message, Part* part) {
+void Stream::FillCall(const ChainMessage& message, Part* part, uint64_t now_ns) {
   const size_t way = DirectionOf(message);
   const bool is_body = IsBodyPhase(message.phase);
   callout_call_t& call = part->state.call;
@@ -212,7 +216,7 @@ void Stream::FillCall(const ChainMessage& message, Part* part) {
       metadata_context_ == nullptr ? callout_bytes_t{} : ToBytes(*metadata_context_);
   call.body_offset = is_body ? part->body_offset[way] : 0;
   call.body_mode = message.body_mode;
-  call.deadline_ns = MonotonicNs() + environment_->limits().hook_deadline_ms * 1000000;
+  call.deadline_ns = now_ns + environment_->limits().hook_deadline_ms * 1000000;
   const bool first = !is_body || !part->body_called[way];
   const bool whole = is_body && (message.whole_body || (first && message.end_of_stream));
   call.flags = (first ? CALLOUT_CALL_FIRST : 0) | (message.end_of_stream ? CALLOUT_CALL_LAST : 0) |
@@ -255,9 +259,10 @@ void Stream::RunDispatched(Part* part) {
   const bool expired = (state.flags.load(std::memory_order_acquire) & CallState::kExpired) != 0;
   callout_status_t status = cancelled ? CALLOUT_CANCELLED : CALLOUT_DEADLINE_EXCEEDED;
   if (!cancelled && !expired) {
-    OpenPart(part);
-    status =
-        part->openness == Part::Openness::kRefused ? state.status : state.instance->Call(&state);
+    uint64_t now_ns = MonotonicNs();
+    OpenPart(part, &now_ns);
+    status = part->openness == Part::Openness::kRefused ? state.status
+                                                        : state.instance->Call(&state, now_ns);
   }
   if (status == CALLOUT_DEFERRED) {
     const uint32_t before = state.flags.fetch_or(CallState::kReturned, std::memory_order_acq_rel);

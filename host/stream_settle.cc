@@ -87,31 +87,31 @@ void Stream::TakeAnswer(ChainMessage* message, Part* part) {
     return;
   }
   if (answer.field != 0) {
-    AnswerView* view = message->answer.slot();
-    if (!ReadAnswer(answer.field, answer.payload(), view)) {
+    AnswerView view;
+    if (!ReadAnswer(answer.field, answer.payload(), &view)) {
       return Replace(message, part, Violation::kMalformed);
     }
-    const Violation violation = Check(*message, answer.field, *view);
+    const Violation violation = Check(*message, answer.field, view);
     if (violation != Violation::kNone) return Replace(message, part, violation);
     if (exchange_.observability()) return;
     if (answer.field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
-      return TakeReply(message, part, std::move(answer), *view);
+      return TakeReply(message, part, std::move(answer), view);
     }
     if (answer.field == CALLOUT_IMMEDIATE_RESPONSE) {
       message->annotations.append(state.annotations);
       return EmitImmediate(std::move(answer), MakeAnnotations(message));
     }
-    if (!message->answer.Add(&answer)) {
+    if (!message->answer.Add(&answer, view)) {
       return Replace(message, part, Violation::kIllegalHeader);
     }
-    if (IsHeadersPhase(message->phase) && view->continue_and_replace) {
+    if (IsHeadersPhase(message->phase) && view.continue_and_replace) {
       message->replace_position = message->position;
     }
-    if (IsBodyPhase(message->phase) && view->body_mutation != AnswerView::Body::kUnchanged) {
+    if (IsBodyPhase(message->phase) && view.body_mutation != AnswerView::Body::kUnchanged) {
       part->altered[DirectionOf(*message)] = true;
     }
-    if (parts_.size() > 1 && !view->headers.empty()) KeepHeaderOrder(message, part, *view);
-    if (HasLaterReader(*message)) ShowToLater(message, *view);
+    if (parts_.size() > 1 && !view.headers.empty()) KeepHeaderOrder(message, part, view);
+    if (HasLaterReader(*message)) ShowToLater(message, view);
   }
   part->gave_mode = HasModeOverride(state.annotations);
   message->annotations.append(state.annotations);

@@ -33,6 +33,7 @@ ReadBack Read(std::string_view message) {
   WireReader reader(message);
   while (reader.Next()) result.records.emplace_back(reader.record());
   result.ok = reader.ok();
+  EXPECT_EQ(CountRecords(message), result.records.size());
   return result;
 }
 
