@@ -12,8 +12,6 @@ namespace callout::host {
 
 namespace {
 
-// Memory of this size stays with a reader that is reset.
-constexpr size_t kKeptBytesMax = 4096;
 // What a header counts for beside its name and value (RFC 9113, 6.5.2).
 constexpr size_t kHeaderOverheadBytes = 32;
 constexpr size_t kTimeoutDigitsMax = 8;
@@ -109,7 +107,7 @@ bool DecodeBase64(std::string_view text, std::string* bytes) {
 // --- MessageReader -----------------------------------------------------------
 
 MessageReader::Result MessageReader::Read(std::string_view* data) {
-  if (complete_) Forget();
+  if (std::exchange(complete_, false)) message_ = std::vector<char>();
   if (head_bytes_ < kMessageHeadBytes) return ReadHead(data);
   const size_t missing = size_ - message_.size();
   const std::string_view taken = data->substr(0, missing);
@@ -131,22 +129,19 @@ MessageReader::Result MessageReader::ReadHead(std::string_view* data) {
   size_ = uint32_t{head_[1]} << 24 | uint32_t{head_[2]} << 16 | uint32_t{head_[3]} << 8 | head_[4];
   if (head_[0] == 1) return Result::kCompressed;
   if (size_ > message_bytes_max_) return Result::kTooLarge;
-  // Untouched pages of it cost nothing, and it never has to move.
-  message_.reserve(size_);
   return Result::kHead;
 }
 
-void MessageReader::Forget() {
-  complete_ = false;
-  if (message_.capacity() > kKeptBytesMax) {
-    message_ = std::vector<char>();
-  } else {
-    message_.clear();
-  }
+void MessageReader::UseMemory(std::vector<char> memory) {
+  message_ = std::move(memory);
+  message_.clear();
+  // Untouched pages of it cost nothing, and it never has to move.
+  message_.reserve(size_);
 }
 
 void MessageReader::Reset() {
-  Forget();
+  message_ = std::vector<char>();
+  complete_ = false;
   head_bytes_ = 0;
   size_ = 0;
 }

@@ -46,7 +46,8 @@ bool DecodeBase64(std::string_view text, std::string* bytes);
 //   for (;;) {
 //     switch (reader.Read(&data)) {
 //       case kNeedsBytes: return;                       // `data` is used up
-//       case kHead:       … reader.size() … break;      // may still be refused
+//       case kHead:       … reader.size() …             // may still be refused
+//                         reader.UseMemory(…); break;
 //       case kMessage:    … reader.message() … break;
 //       default:          … the RPC ends …
 //     }
@@ -67,6 +68,9 @@ class MessageReader {
   // Takes bytes from the front of `data`. After the last three results no more.
   Result Read(std::string_view* data);
 
+  // After kHead: the memory of an earlier message for this one to lie in.
+  void UseMemory(std::vector<char> memory);
+
   uint32_t size() const { return size_; }
   std::string_view message() const { return {message_.data(), message_.size()}; }
   // Bytes have come that make no message yet.
@@ -76,12 +80,11 @@ class MessageReader {
   // complete.
   std::vector<char> TakeMessage() { return std::move(message_); }
 
-  // For another stream's bytes; keeps the memory of small messages.
+  // For another stream's bytes.
   void Reset();
 
  private:
   Result ReadHead(std::string_view* data);
-  void Forget();
 
   const size_t message_bytes_max_;
   unsigned char head_[kMessageHeadBytes] = {};

@@ -74,6 +74,7 @@ void H2Call::Begin(H2Connection* connection, int32_t stream_id) {
   connection_ = connection;
   peer_ = connection->peer();
   stream_id_ = stream_id;
+  queued_at = kNotQueued;
   open_ = true;
 }
 
@@ -96,19 +97,21 @@ void H2Call::OnHead() {
   } else {
     Route();
   }
-  Respond();
+  connection_->Resume(this);
 }
 
 void H2Call::Route() {
   if (head_.has_timeout()) rpc_deadline_ns_ = context_->now_ns() + head_.timeout_ns();
-  if (head_.path() == kProcessPath) {
-    stream_.emplace(context_->environment(), this);
-    context_->AddLive();
-    counted_live_ = true;
-    return;
-  }
+  is_process_ = head_.path() == kProcessPath;
+  if (is_process_) return;
   side_ = MakeSideRpc(head_.path(), context_->serving());
   if (side_ == nullptr) Fail(absl::UnimplementedError(""));
+}
+
+void H2Call::BeginStream() {
+  stream_.emplace(context_->environment(), this);
+  context_->AddLive();
+  counted_live_ = true;
 }
 
 void H2Call::Refuse(const RequestHead::Refusal& refusal) {
@@ -127,11 +130,11 @@ void H2Call::Fail(absl::Status status) {
 void H2Call::OnData(std::string_view data) {
   if (pending_.empty()) {
     const size_t size = data.size();
-    Feed(&data);
+    Read(&data);
     connection_->Consume(this, size - data.size());
   }
   pending_.append(data);
-  Respond();
+  if (message_ready_ || end().has_value()) connection_->Resume(this);
 }
 
 bool H2Call::CanTake() const {
@@ -139,30 +142,37 @@ bool H2Call::CanTake() const {
   return !stream_.has_value() || stream_->wants_message();
 }
 
-// Takes what it may from the front of `data`; all of it once the RPC is over.
-void H2Call::Feed(std::string_view* data) {
-  while (CanTake()) {
+// Takes bytes from the front of `data`, up to the end of the next message; all of
+// them once the RPC is over.
+void H2Call::Read(std::string_view* data) {
+  while (!message_ready_ && CanTake()) {
     if (needs_memory_) {
       if (!connection_->Admit(this, reader_.size())) return;
       needs_memory_ = false;
       message_bytes_ = reader_.size();
+      reader_.UseMemory(context_->TakeMemory());
     } else if (message_given_) {
       DropMessage();
+      context_->KeepMemory(reader_.TakeMessage());
     }
     const MessageReader::Result result = reader_.Read(data);
     if (result == MessageReader::Result::kNeedsBytes) return;
     if (result == MessageReader::Result::kHead) {
       needs_memory_ = true;
     } else if (result == MessageReader::Result::kMessage) {
-      message_given_ = true;
-      stream_.has_value() ? stream_->OnMessage(reader_.message())
-                          : side_->OnMessage(reader_.message());
-      Collect();
+      message_ready_ = true;
     } else {
       OnReadFailed(result);
     }
   }
   if (end().has_value()) *data = {};
+}
+
+void H2Call::GiveMessage() {
+  message_ready_ = false;
+  message_given_ = true;
+  stream_.has_value() ? stream_->OnMessage(reader_.message()) : side_->OnMessage(reader_.message());
+  Collect();
 }
 
 void H2Call::OnReadFailed(MessageReader::Result result) {
@@ -179,32 +189,45 @@ void H2Call::OnReadFailed(MessageReader::Result result) {
 
 void H2Call::OnRemoteEnd() {
   remote_ended_ = true;
+  connection_->Resume(this);
+}
+
+void H2Call::OnResume() {
+  if (is_process_ && !stream_.has_value() && !end().has_value()) BeginStream();
   Advance();
 }
 
-void H2Call::OnResume() { Advance(); }
-
 // Goes on with what has been waiting.
 void H2Call::Advance() {
-  if (open_) {
-    std::string_view rest = std::string_view(pending_).substr(pending_taken_);
-    const size_t size = rest.size();
-    Feed(&rest);
-    pending_taken_ += size - rest.size();
-    connection_->Consume(this, size - rest.size());
-    if (rest.empty()) {
-      pending_.clear();
-      pending_taken_ = 0;
-    }
-    if (remote_ended_ && rest.empty() && !std::exchange(half_closed_, true) && !end().has_value()) {
-      if (reader_.in_message()) {
-        Fail(absl::InternalError("the client has ended the stream within a message"));
-      } else {
-        stream_.has_value() ? stream_->OnHalfClose() : side_->OnHalfClose();
-      }
-    }
+  if (!open_) return;
+  std::string_view rest = std::string_view(pending_).substr(pending_taken_);
+  const size_t size = rest.size();
+  for (;;) {
+    Read(&rest);
+    if (!message_ready_ || !has_service() || !CanTake()) break;
+    GiveMessage();
   }
-  Respond();
+  pending_taken_ += size - rest.size();
+  connection_->Consume(this, size - rest.size());
+  if (rest.empty()) {
+    pending_.clear();
+    pending_taken_ = 0;
+  }
+  HalfCloseIfRead();
+}
+
+// Tells the service that the client is done, once it has been given all messages.
+void H2Call::HalfCloseIfRead() {
+  if (!remote_ended_ || half_closed_ || !has_service() || message_ready_ || !pending_.empty()) {
+    return;
+  }
+  half_closed_ = true;
+  if (end().has_value()) return;
+  if (reader_.in_message()) {
+    Fail(absl::InternalError("the client has ended the stream within a message"));
+  } else {
+    stream_.has_value() ? stream_->OnHalfClose() : side_->OnHalfClose();
+  }
 }
 
 void H2Call::OnServingChanged() {
@@ -234,23 +257,18 @@ void H2Call::Add(std::string answer) {
 void H2Call::Collect() {
   if (!open_) return;
   if (stream_.has_value()) {
+    if (!stream_->has_output()) return;
     for (std::string& answer : stream_->TakeOutput()) Add(std::move(answer));
   } else if (side_ != nullptr) {
     for (std::string& answer : side_->TakeOutput()) Add(std::move(answer));
   }
 }
 
-// Brings what the service has come to on its way.
 void H2Call::Respond() {
   Collect();
   UpdateDeadline();
   if (!open_) return;
-  if (response_begun_) {
-    if (!outgoing_.empty() || end().has_value()) {
-      if (std::exchange(data_deferred_, false)) connection_->ResumeData(this);
-    }
-    return;
-  }
+  if (response_begun_) return ResumeData();
   if (outgoing_.empty() && !end().has_value()) return;
   // Who speaks plain HTTP is answered when the request is over.
   if (refused_in_http_ && !remote_ended_) return;
@@ -269,6 +287,13 @@ void H2Call::Respond() {
     if (bad_encoding_) headers[count++] = Static("grpc-accept-encoding", "identity");
     connection_->SubmitHeaders(this, headers.data(), count, false);
   }
+}
+
+// nghttp2 asks for DATA again, if there is what to send.
+void H2Call::ResumeData() {
+  if (!data_deferred_ || (outgoing_.empty() && !end().has_value())) return;
+  data_deferred_ = false;
+  connection_->ResumeData(this);
 }
 
 ptrdiff_t H2Call::OnWantsData(char* buffer, size_t size, uint32_t* data_flags) {
@@ -308,7 +333,7 @@ ptrdiff_t H2Call::OnWantsData(char* buffer, size_t size, uint32_t* data_flags) {
     }
     return static_cast<ptrdiff_t>(written);
   }
-  if (!pending_.empty()) connection_->Resume(this);
+  if (!pending_.empty() || message_ready_) connection_->Resume(this);
   if (written > 0) return static_cast<ptrdiff_t>(written);
   data_deferred_ = true;
   return NGHTTP2_ERR_DEFERRED;
@@ -339,6 +364,7 @@ void H2Call::OnTime(uint64_t now_ns) {
     stream_->OnDeadline(now_ns);
   }
   Advance();
+  Respond();
   ReleaseIfDone();
 }
 
@@ -351,6 +377,7 @@ void H2Call::OnPosted(CallState* state, Event event) {
   posted_.fetch_sub(1, std::memory_order_relaxed);
   stream_->OnPosted(state, event);
   Advance();
+  Respond();
   ReleaseIfDone();
 }
 
@@ -370,6 +397,8 @@ void H2Call::OnConnectionLost() {
 }
 
 void H2Call::Close() {
+  // Its end and its reset may have come together.
+  HalfCloseIfRead();
   open_ = false;
   if (stream_.has_value() && !end().has_value()) stream_->OnCancel();
   DropInput();
@@ -411,9 +440,11 @@ void H2Call::ReleaseIfDone() {
   failure_.reset();
   retained_.clear();
   head_.Reset();
+  context_->KeepMemory(reader_.TakeMessage());
   reader_.Reset();
   rpc_deadline_ns_ = 0;
-  refused_in_http_ = bad_encoding_ = needs_memory_ = message_given_ = false;
+  is_process_ = refused_in_http_ = bad_encoding_ = false;
+  needs_memory_ = message_ready_ = message_given_ = false;
   remote_ended_ = half_closed_ = response_begun_ = data_deferred_ = false;
   trailers_submitted_ = answered_ = false;
   context_->Release(this);

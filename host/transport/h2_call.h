@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "host/carrier.h"
 #include "host/stream.h"
 #include "host/transport/grpc_wire.h"
@@ -41,6 +42,9 @@ class H2Call final : public StreamCarrier, public H2Timed {
   void Begin(H2Connection* connection, int32_t stream_id);
 
   // --- From the connection ---
+  // What comes is read at once, worked on in OnResume when all that came with it has
+  // been read, and answered in Respond: in each step the same code runs for many
+  // streams in turn, and stays in the processor's cache.
   RequestHead& head() { return head_; }
   void OnHead();
   // Says through H2Connection::Consume what it has taken, now or later.
@@ -48,8 +52,11 @@ class H2Call final : public StreamCarrier, public H2Timed {
   void OnRemoteEnd();
   // nghttp2 wants bytes for a DATA frame; its own result and flags.
   ptrdiff_t OnWantsData(char* buffer, size_t size, uint32_t* data_flags);
-  // It may have what it waited for: memory, or room for answers.
+  // It was to be resumed: there is something to work on, or it may have what it
+  // waited for, memory or room for answers.
   void OnResume();
+  // Brings what the service has come to on its way.
+  void Respond();
   void OnServingChanged();
   void OnShutdown();
   // The HTTP/2 stream is gone. May destroy the call.
@@ -66,8 +73,9 @@ class H2Call final : public StreamCarrier, public H2Timed {
   // The connection's list of its calls.
   H2Call* previous = nullptr;
   H2Call* next = nullptr;
-  // The connection has put it among those to resume.
-  bool queued = false;
+  // Where the connection has put it among those to resume.
+  static constexpr size_t kNotQueued = SIZE_MAX;
+  size_t queued_at = kNotQueued;
 
   // --- From the context ---
   void OnPosted(CallState* state, Event event);
@@ -85,15 +93,18 @@ class H2Call final : public StreamCarrier, public H2Timed {
 
  private:
   void Route();
+  void BeginStream();
   void Refuse(const RequestHead::Refusal& refusal);
   void Fail(absl::Status status);
   bool CanTake() const;
-  void Feed(std::string_view* data);
+  void Read(std::string_view* data);
+  void GiveMessage();
   void OnReadFailed(MessageReader::Result result);
   void Advance();
+  void HalfCloseIfRead();
   void Collect();
   void Add(std::string answer);
-  void Respond();
+  void ResumeData();
   void SubmitTrailers();
   void UpdateDeadline();
   void Close();
@@ -101,6 +112,7 @@ class H2Call final : public StreamCarrier, public H2Timed {
   void DropInput();
   void DropMessage();
   void ReleaseIfDone();
+  bool has_service() const { return stream_.has_value() || side_ != nullptr; }
   const std::optional<absl::Status>& end() const;
 
   H2Context* const context_;
@@ -119,7 +131,7 @@ class H2Call final : public StreamCarrier, public H2Timed {
   std::unique_ptr<SideRpc> side_;
   std::optional<absl::Status> failure_;  // the transport's own end of the RPC
 
-  std::vector<std::string> outgoing_;
+  absl::InlinedVector<std::string, 1> outgoing_;
   size_t outgoing_index_ = 0;   // of the answer under way
   size_t outgoing_offset_ = 0;  // in it, its head included
   size_t outgoing_bytes_ = 0;   // not sent yet, counted by the connection
@@ -127,10 +139,12 @@ class H2Call final : public StreamCarrier, public H2Timed {
   uint64_t deadline_ns_ = 0;  // as the context has it
 
   bool open_ = false;  // the HTTP/2 stream is there
+  bool is_process_ = false;
   bool refused_in_http_ = false;
   bool bad_encoding_ = false;
   bool needs_memory_ = false;   // for a message whose head has been read
-  bool message_given_ = false;  // the message in reader_ is the service's
+  bool message_ready_ = false;  // there is one in reader_
+  bool message_given_ = false;  // and it is the service's
   bool remote_ended_ = false;
   bool half_closed_ = false;  // the service has been told so
   bool response_begun_ = false;

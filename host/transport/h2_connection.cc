@@ -24,6 +24,9 @@ OptionPtr MakeOption() {
   nghttp2_option_set_no_auto_window_update(option, 1);
   // The guard counts them first, and says so.
   nghttp2_option_set_max_continuations(option, H2Guard::kContinuationsMax + 1);
+  // Those that are over would be kept, for a tree of priorities that gRPC's clients
+  // do not use; so many of them that each new one meets a cold cache.
+  nghttp2_option_set_no_closed_streams(option, 1);
   // Envoy resets each stream that it is done with. The connection counts those
   // that nothing has been sent on.
   nghttp2_option_set_stream_reset_rate_limit(option, UINT64_MAX / 2, UINT32_MAX);
@@ -159,6 +162,21 @@ void H2Connection::OnBytes(std::string_view bytes) {
   }
 }
 
+void H2Connection::Work() {
+  while (!ready_.empty()) {
+    working_.swap(ready_);
+    for (H2Call* call : working_) {
+      if (call == nullptr) continue;
+      call->queued_at = H2Call::kNotQueued;
+      if (!broken_) call->OnResume();
+    }
+    for (H2Call* call : working_) {
+      if (call != nullptr) call->Respond();
+    }
+    working_.clear();
+  }
+}
+
 // A stream that is over for HTTP/2 may live on until its plugins are done with
 // it; it counts as well.
 void H2Connection::OnBeginHeaders(int32_t stream_id) {
@@ -216,6 +234,7 @@ void H2Connection::OnServingChanged() {
 
 bool H2Connection::Fill(std::string* out, size_t bytes_max) {
   for (;;) {
+    Work();
     while (out->size() < bytes_max) {
       const uint8_t* data = nullptr;
       const ssize_t size = nghttp2_session_mem_send(session_, &data);
@@ -223,7 +242,6 @@ bool H2Connection::Fill(std::string* out, size_t bytes_max) {
       out->append(reinterpret_cast<const char*>(data), static_cast<size_t>(size));
     }
     if (ready_.empty() || out->size() >= bytes_max) return !out->empty();
-    TakeReady();
   }
 }
 
@@ -289,9 +307,7 @@ bool H2Connection::Admit(H2Call* call, size_t bytes) {
   return true;
 }
 
-void H2Connection::RemoveBytes(size_t bytes) {
-  memory_bytes_ -= bytes;
-  if (need_memory_.empty() || bytes == 0) return;
+void H2Connection::ResumeWaiting() {
   for (H2Call* call : need_memory_) Resume(call);
   need_memory_.clear();
 }
@@ -301,18 +317,10 @@ void H2Connection::Consume(H2Call* call, size_t bytes) {
 }
 
 void H2Connection::Resume(H2Call* call) {
-  if (std::exchange(call->queued, true)) return;
+  if (call->queued_at != H2Call::kNotQueued) return;
+  call->queued_at = ready_.size();
   ready_.push_back(call);
   owner_->OnOutput();
-}
-
-void H2Connection::TakeReady() {
-  std::vector<H2Call*> ready;
-  ready.swap(ready_);
-  for (H2Call* call : ready) {
-    call->queued = false;
-    call->OnResume();
-  }
 }
 
 void H2Connection::Forget(H2Call* call) {
@@ -320,7 +328,9 @@ void H2Connection::Forget(H2Call* call) {
   if (call->next != nullptr) call->next->previous = call->previous;
   if (calls_ == call) calls_ = call->next;
   --call_count_;
-  if (std::exchange(call->queued, false)) std::erase(ready_, call);
+  if (call->queued_at != H2Call::kNotQueued) {
+    ready_[std::exchange(call->queued_at, H2Call::kNotQueued)] = nullptr;
+  }
   if (!need_memory_.empty()) std::erase(need_memory_, call);
 }
 
@@ -336,6 +346,7 @@ void H2Connection::BeginShutdown() {
 
 void H2Connection::FinishShutdown() {
   if (!shutdown_begun_ || std::exchange(shutdown_finished_, true)) return;
+  Work();  // those that are to be told have to be there
   nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE,
                         nghttp2_session_get_last_proc_stream_id(session_), NGHTTP2_NO_ERROR,
                         nullptr, 0);
@@ -347,8 +358,10 @@ void H2Connection::Terminate(H2Reason reason) {
   if (std::exchange(broken_, true)) return;
   reason_ = reason;
   context_->CountClosed(reason);
-  nghttp2_session_terminate_session(
-      session_, reason == H2Reason::kProtocol ? NGHTTP2_PROTOCOL_ERROR : NGHTTP2_ENHANCE_YOUR_CALM);
+  uint32_t code = NGHTTP2_ENHANCE_YOUR_CALM;
+  if (reason == H2Reason::kProtocol) code = NGHTTP2_PROTOCOL_ERROR;
+  if (reason == H2Reason::kClosedStream) code = NGHTTP2_STREAM_CLOSED;
+  nghttp2_session_terminate_session(session_, code);
   owner_->OnOutput();
 }
 

@@ -1,6 +1,7 @@
 // One HTTP/2 connection without its socket: bytes in, RPCs, bytes out.
 //
 //     connection.OnBytes(read from the peer);
+//     connection.Work();
 //     while (connection.Fill(&out, 65536)) write(out);
 //     if (connection.done()) close it;
 //
@@ -47,7 +48,9 @@ class H2Connection {
   H2Connection(const H2Connection&) = delete;
   H2Connection& operator=(const H2Connection&) = delete;
 
+  // Reads them; what they ask for is done in Work(), or else in Fill().
   void OnBytes(std::string_view bytes);
+  void Work();
   // Appends what is to be sent until there are `bytes_max`; false if `out` is
   // empty after it.
   bool Fill(std::string* out, size_t bytes_max);
@@ -76,7 +79,10 @@ class H2Connection {
   // follows.
   bool Admit(H2Call* call, size_t bytes);
   void AddBytes(size_t bytes) { memory_bytes_ += bytes; }
-  void RemoveBytes(size_t bytes);
+  void RemoveBytes(size_t bytes) {
+    memory_bytes_ -= bytes;
+    if (bytes > 0 && !need_memory_.empty()) ResumeWaiting();
+  }
   void Consume(H2Call* call, size_t bytes);
   void SubmitHeaders(H2Call* call, const nghttp2_nv* headers, size_t count, bool with_data);
   void SubmitTrailers(H2Call* call, const nghttp2_nv* headers, size_t count);
@@ -93,7 +99,7 @@ class H2Connection {
   void OnEndSent(int32_t stream_id);
   void OnStreamClosed(H2Call* call, uint32_t error_code);
   H2Call* Find(int32_t stream_id);  // null: none
-  void TakeReady();
+  void ResumeWaiting();
 
   H2Context* const context_;
   const std::shared_ptr<const H2Peer> peer_;
@@ -106,7 +112,8 @@ class H2Connection {
   size_t call_count_ = 0;
   size_t memory_bytes_ = 0;
   std::deque<H2Call*> need_memory_;  // in order of asking
-  std::vector<H2Call*> ready_;
+  std::vector<H2Call*> ready_;       // null: gone meanwhile
+  std::vector<H2Call*> working_;     // empty but during Work
   bool broken_ = false;
   bool shutdown_begun_ = false;
   bool shutdown_finished_ = false;

@@ -75,4 +75,19 @@ void H2Context::Release(H2Call* call) {
   if (spare_.size() < kSpareMax) spare_.push_back(std::move(owned));
 }
 
+std::vector<char> H2Context::TakeMemory() {
+  if (memory_.empty()) return {};
+  std::vector<char> memory = std::move(memory_.back());
+  memory_.pop_back();
+  memory_bytes_ -= memory.capacity();
+  return memory;
+}
+
+void H2Context::KeepMemory(std::vector<char> memory) {
+  const size_t bytes = memory.capacity();
+  if (bytes == 0 || bytes > kMessageBytesMax || memory_bytes_ + bytes > kMemoryBytesMax) return;
+  memory_bytes_ += bytes;
+  memory_.push_back(std::move(memory));
+}
+
 }  // namespace callout::host

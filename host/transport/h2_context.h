@@ -97,6 +97,11 @@ class H2Context {
   H2Call* Acquire();
   void Release(H2Call* call);
 
+  // And that of messages up to 32 KiB, 1 MiB in all: a stream that waits for its
+  // next message holds none.
+  std::vector<char> TakeMemory();
+  void KeepMemory(std::vector<char> memory);
+
   // Streams that are not closed yet, those whose connection is gone included.
   // Any thread.
   size_t live() const { return live_.load(std::memory_order_acquire); }
@@ -110,6 +115,8 @@ class H2Context {
     StreamCarrier::Event event;
   };
   static constexpr size_t kSpareMax = 256;
+  static constexpr size_t kMemoryBytesMax = 1 << 20;
+  static constexpr size_t kMessageBytesMax = 32768;
 
   const H2Options& options_;
   StreamEnvironment* const environment_;
@@ -119,6 +126,8 @@ class H2Context {
   uint64_t now_ns_;
   std::set<std::pair<uint64_t, H2Timed*>> deadlines_;
   std::vector<std::unique_ptr<H2Call>> spare_;
+  std::vector<std::vector<char>> memory_;
+  size_t memory_bytes_ = 0;
   std::atomic<size_t> live_{0};
 
   std::mutex mutex_;  // guards the following

@@ -8,10 +8,11 @@ namespace callout::host {
 
 const char* H2ReasonName(H2Reason reason) {
   static constexpr const char* kNames[kH2ReasonCount] = {
-      "none",      "protocol",   "header_block",      "continuations", "settings",
-      "ping",      "priority",   "window_update",     "empty_data",    "unknown_frames",
-      "resets",    "handshake",  "handshake_timeout", "idle",          "age",
-      "keepalive", "write_stall"};
+      "none",          "protocol",          "closed_stream",  "header_block",
+      "continuations", "settings",          "ping",           "priority",
+      "window_update", "empty_data",        "unknown_frames", "resets",
+      "handshake",     "handshake_timeout", "idle",           "age",
+      "keepalive",     "write_stall"};
   return kNames[static_cast<size_t>(reason)];
 }
 
@@ -59,9 +60,14 @@ size_t H2Guard::Scan(std::string_view bytes, uint64_t now_ns) {
 
 H2Reason H2Guard::TakeFrame(uint64_t now_ns) {
   const size_t size = size_t{head_[0]} << 16 | size_t{head_[1]} << 8 | head_[2];
-  const uint8_t flags = head_[4];
+  const uint8_t type = head_[3], flags = head_[4];
   skip_ = size;
-  switch (head_[3]) {
+  if (type == NGHTTP2_DATA || type == NGHTTP2_HEADERS || type == NGHTTP2_RST_STREAM) {
+    const uint32_t stream =
+        uint32_t{head_[5]} << 24 | uint32_t{head_[6]} << 16 | uint32_t{head_[7]} << 8 | head_[8];
+    if (!TakeStreamFrame(type, flags, stream)) return H2Reason::kClosedStream;
+  }
+  switch (type) {
     case NGHTTP2_DATA:
       if ((flags & NGHTTP2_FLAG_END_STREAM) != 0) return H2Reason::kNone;
       if (size == 0) return Count(H2Reason::kEmptyData, now_ns);
@@ -90,6 +96,18 @@ H2Reason H2Guard::TakeFrame(uint64_t now_ns) {
     default:
       return Count(H2Reason::kUnknownFrames, now_ns);
   }
+}
+
+// False if the peer has ended the stream before.
+bool H2Guard::TakeStreamFrame(uint8_t type, uint8_t flags, uint32_t stream) {
+  const bool resets = type == NGHTTP2_RST_STREAM;
+  if (!resets && stream != 0 && std::find(ended_.begin(), ended_.end(), stream) != ended_.end()) {
+    return false;
+  }
+  if (resets || (flags & NGHTTP2_FLAG_END_STREAM) != 0) {
+    ended_[ended_count_++ % ended_.size()] = stream;
+  }
+  return true;
 }
 
 H2Reason H2Guard::TakeHeaderBlock(bool continuation, size_t size, bool end) {

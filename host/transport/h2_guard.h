@@ -2,8 +2,9 @@
 // as they come, and stops at the first that is one too many.
 //
 // nghttp2 keeps the peer to the protocol; this keeps it to what a gRPC client
-// has a use for. It holds from the first byte, whether the peer has acknowledged
-// our SETTINGS or not.
+// has a use for, and to the end of its streams, of which nghttp2 could remember
+// only as many as are allowed at once, with some 250 bytes for each. It holds from the first byte,
+// whether the peer has acknowledged our SETTINGS or not.
 //
 // Frames that carry no request (SETTINGS, PING, PRIORITY, WINDOW_UPDATE, empty
 // DATA and types unknown) share a budget, and so do resets of streams that have
@@ -15,6 +16,7 @@
 #define CALLOUT_HOST_TRANSPORT_H2_GUARD_H_
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -24,7 +26,8 @@ namespace callout::host {
 // Why a connection was closed by this end; also the metric's label.
 enum class H2Reason : uint8_t {
   kNone = 0,
-  kProtocol,  // nghttp2 refused it
+  kProtocol,      // nghttp2 refused it
+  kClosedStream,  // the peer goes on after the end of a stream
   kHeaderBlock,
   kContinuations,
   kSettings,
@@ -41,7 +44,7 @@ enum class H2Reason : uint8_t {
   kKeepalive,
   kWriteStall,
 };
-inline constexpr size_t kH2ReasonCount = 17;
+inline constexpr size_t kH2ReasonCount = 18;
 const char* H2ReasonName(H2Reason reason);
 
 // At most `max` at once, and `max` more in ten seconds. 0: no limit.
@@ -67,6 +70,9 @@ class H2Guard {
     uint64_t control_frames_max = 1000;     // 0: any number
   };
   static constexpr int kContinuationsMax = 8;  // for each header block
+  // The streams last ended or reset by the peer, which is to send no more on them
+  // (RFC 9113, 5.1).
+  static constexpr size_t kEndedMax = 16;
 
   H2Guard(const Limits& limits, uint64_t now_ns)
       : limits_(limits), control_frames_(limits.control_frames_max, now_ns) {}
@@ -84,6 +90,7 @@ class H2Guard {
 
  private:
   H2Reason TakeFrame(uint64_t now_ns);
+  bool TakeStreamFrame(uint8_t type, uint8_t flags, uint32_t stream);
   H2Reason TakeHeaderBlock(bool continuation, size_t size, bool end);
   H2Reason Count(H2Reason reason, uint64_t now_ns) {
     return control_frames_.Spend(now_ns) ? H2Reason::kNone : reason;
@@ -100,6 +107,8 @@ class H2Guard {
   size_t padded_size_ = 0;  // of a padded DATA frame whose pad length comes next; 0: none
   size_t block_bytes_ = 0;
   int continuations_ = 0;
+  std::array<uint32_t, kEndedMax> ended_{};  // 0: none yet
+  size_t ended_count_ = 0;
   bool settled_ = false;
   H2Reason reason_ = H2Reason::kNone;
 };

@@ -178,6 +178,7 @@ void H2Loop::FlushDirty() {
   while (!dirty_.empty()) {
     std::vector<H2Socket*> dirty;
     dirty.swap(dirty_);
+    for (H2Socket* socket : dirty) socket->Work();
     for (H2Socket* socket : dirty) {
       socket->dirty = false;
       socket->Flush();

@@ -214,6 +214,66 @@ TEST_F(H2DeferralTest, ACallMayOutliveItsConnection) {
   EXPECT_EQ(context_->live(), 0U);
 }
 
+TEST_F(H2Test, AConnectionLostBeforeItsCallsAreServedLeavesNothingBehind) {
+  Connect();
+  Run();
+  client_->Send(client_->Begin(kProcessPath), HeadersMessage());
+  connection_->OnBytes(client_->TakeBytes());
+  connection_.reset();
+  EXPECT_EQ(context_->live(), 0U);
+  // The next connection gets the same call, which must not be taken for one that waits.
+  auto peer = std::make_shared<H2Peer>();
+  connection_.emplace(&*context_, std::move(peer), this);
+  client_.emplace();
+  const int32_t id = client_->Begin(kProcessPath);
+  client_->Send(id, HeadersMessage(), true);
+  Run();
+  EXPECT_EQ(client_->rpc(id).status(), "0");
+}
+
+TEST_F(H2Test, AnEndAndAResetThatComeTogetherAreAnEnd) {
+  Connect();
+  const int32_t id = client_->Begin(kProcessPath);
+  client_->Send(id, HeadersMessage());
+  Run();
+  client_->End(id);
+  const std::string bytes = client_->TakeBytes();
+  client_->Reset(id, NGHTTP2_NO_ERROR);
+  SendRaw(bytes + client_->TakeBytes());
+  EXPECT_EQ(context_->live(), 0U);
+  EXPECT_EQ(Metric("callout_streams_ended_total{outcome=\"ok\"}"), "1");
+}
+
+TEST_F(H2Test, WhatIsWrongWithTheHeadComesBeforeWhatIsWrongWithItsMessages) {
+  Connect();
+  Run();
+  const std::string compressed("\1\0\0\0\1x", 6);
+  const std::string nonsense(10, '\7');
+  const int32_t packed = client_->Begin(kProcessPath, {{"grpc-encoding", "gzip"}});
+  client_->Send(packed, compressed, true);
+  const int32_t unknown = client_->Begin("/some.Service/Method");
+  client_->Send(unknown, nonsense, true);
+  const int32_t process = client_->Begin(kProcessPath);
+  client_->Send(process, nonsense, true);
+  Run();
+  EXPECT_EQ(client_->rpc(packed).status(), "12");
+  EXPECT_EQ(client_->rpc(unknown).status(), "12");
+  EXPECT_EQ(client_->rpc(process).status(), "13");
+}
+
+TEST_F(H2Test, AStreamResetWithItsFirstMessageIsNotServed) {
+  Connect();
+  Run();
+  const std::string started = Metric("callout_streams_started_total");
+  const int32_t id = client_->Begin(kProcessPath);
+  client_->Send(id, HeadersMessage());
+  const std::string bytes = client_->TakeBytes();
+  client_->Reset(id);
+  SendRaw(bytes + client_->TakeBytes());
+  EXPECT_EQ(Metric("callout_streams_started_total"), started);
+  EXPECT_EQ(context_->live(), 0U);
+}
+
 TEST_F(H2Test, LargeMessagesPassAllWindowsBothWays) {
   AddPlugin()->process = [](callout_call_t* call) {
     CommonResponse common;
@@ -263,6 +323,7 @@ TEST_F(H2Test, AClientThatDoesNotReadGetsNoFurtherMessageServed) {
   connection_->OnBytes(client_->TakeBytes());
   client_->Send(id, messages);
   connection_->OnBytes(client_->TakeBytes());
+  connection_->Work();
   EXPECT_EQ(calls, 2) << "answers of 100,000 bytes wait, and 65,536 are the limit";
   Run();
   EXPECT_EQ(calls, 10);
@@ -334,6 +395,7 @@ TEST_F(H2Test, TheStreamLimitHoldsWithoutAnAcknowledgement) {
   Connect();
   for (int i = 0; i < 1000; ++i) client_->Begin(kProcessPath);
   connection_->OnBytes(client_->TakeBytes());
+  connection_->Work();
   EXPECT_EQ(context_->live(), 10U);
   std::string out;
   connection_->Fill(&out, SIZE_MAX);

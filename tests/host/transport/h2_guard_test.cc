@@ -54,6 +54,30 @@ TEST(H2Guard, ALegalConnectionPassesInAnyPieces) {
   }
 }
 
+TEST(H2Guard, WhoGoesOnAfterTheEndOfItsStreamIsStopped) {
+  const std::string begin =
+      std::string(kPreface) + Frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 1, "h");
+  const std::string ends[] = {Frame(NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, 1, "d"),
+                              Frame(NGHTTP2_RST_STREAM, 0, 1, "1234")};
+  const std::string more[] = {Frame(NGHTTP2_DATA, 0, 1, "d"),
+                              Frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 1, "h")};
+  for (const std::string& end : ends) {
+    for (const std::string& frame : more) {
+      H2Guard guard({}, 0);
+      ScanAll(&guard, begin + end + frame, 1000);
+      EXPECT_EQ(guard.reason(), H2Reason::kClosedStream);
+      // So much is remembered, and no more.
+      std::string others;
+      for (uint32_t i = 1; i <= H2Guard::kEndedMax; ++i) {
+        others += Frame(NGHTTP2_RST_STREAM, 0, 1 + 2 * i, "1234");
+      }
+      H2Guard forgetful({}, 0);
+      ScanAll(&forgetful, begin + end + others + frame, 1000);
+      EXPECT_EQ(forgetful.reason(), H2Reason::kNone);
+    }
+  }
+}
+
 TEST(H2Guard, StopsAtTheFrameThatIsTooMuch) {
   const std::string settings = std::string(kPreface) + Frame(NGHTTP2_SETTINGS, 0, 0, "");
   const struct {
