@@ -236,7 +236,7 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
   Config* config = &draft->config;
   options->Add(NumberOption("server_thread_count", kProcess, "THREADS", 0, 1024,
                             &config->server_thread_count,
-                            "Threads that serve streams. 0: one for each core"));
+                            "Threads that serve streams. 0: one for each core it may use"));
   options->Add(NumberOption("drain_delay_ms", kProcess, "MS", 0, kMsMax, &config->drain_delay_ms,
                             "On SIGTERM: how long health says 503 before connections are refused"));
   options->Add(NumberOption("drain_timeout_ms", kProcess, "MS", 0, kMsMax,

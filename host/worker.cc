@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "host/certificate_store.h"
+#include "host/cores.h"
 #include "host/hook_table.h"
 #include "host/log.h"
 #include "host/metrics.h"
@@ -124,9 +125,8 @@ class Worker {
 // Threads for each core are shared out, unless somebody knows better.
 Config ForOneOfThem(Config config) {
   if (config.server_thread_count == 0) {
-    const size_t cores = std::max(std::thread::hardware_concurrency(), 1u);
-    config.server_thread_count = static_cast<int>(
-        std::max<size_t>(cores / std::max<size_t>(config.containment.workers, 1), 1));
+    const int workers = std::max(static_cast<int>(config.containment.workers), 1);
+    config.server_thread_count = std::max(UsableCores() / workers, 1);
   }
   return config;
 }

@@ -5,6 +5,7 @@
 #include <thread>
 #include <utility>
 
+#include "host/cores.h"
 #include "host/transport/grpc_call.h"
 #include "host/transport/grpc_queue.h"
 
@@ -60,9 +61,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
     server->secure_acceptor_ =
         builder.experimental().AddExternalConnectionAcceptor(Type::FROM_FD, options.secure);
   }
-  const int threads = options.thread_count > 0
-                          ? options.thread_count
-                          : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const int threads = options.thread_count > 0 ? options.thread_count : UsableCores();
   std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues;
   for (int i = 0; i < threads; ++i) queues.push_back(builder.AddCompletionQueue());
   server->server_ = builder.BuildAndStart();

@@ -108,6 +108,7 @@ void H2Loop::Run() {
       auto* socket = static_cast<H2Socket*>(events[static_cast<size_t>(i)].data.ptr);
       if (socket != nullptr) {
         socket->OnEvent();
+        FlushDirty();
         continue;
       }
       wake_.Clear();
@@ -178,7 +179,6 @@ void H2Loop::FlushDirty() {
   while (!dirty_.empty()) {
     std::vector<H2Socket*> dirty;
     dirty.swap(dirty_);
-    for (H2Socket* socket : dirty) socket->Work();
     for (H2Socket* socket : dirty) {
       socket->dirty = false;
       socket->Flush();

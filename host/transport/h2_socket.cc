@@ -140,10 +140,6 @@ void H2Socket::Read() {
   if (ssl_ != nullptr) loop_->ReadAgain(this);  // OpenSSL may hold what epoll cannot see
 }
 
-void H2Socket::Work() {
-  if (state_ == State::kOpen && unsent_.empty()) connection_->Work();
-}
-
 void H2Socket::Flush() {
   if (state_ != State::kOpen) return;
   for (;;) {

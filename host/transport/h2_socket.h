@@ -24,9 +24,7 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   ~H2Socket();
 
   int fd() const { return fd_; }
-  void OnEvent();  // Does what has been read asks for, so that there is something to send.
-  void Work();
-  // the socket may be read or written
+  void OnEvent();  // the socket may be read or written
   void Flush();  // sends what there is
   void OnTime(uint64_t now_ns) override;
   void OnOutput() override;

@@ -3,8 +3,8 @@
 // What the host's gRPC transport is judged by.
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
+#include <sched.h>
 
-#include <algorithm>
 #include <memory>
 #include <string>
 #include <thread>
@@ -95,7 +95,10 @@ void Run(const ServerOptions& options) {
                            &port);
   builder.RegisterAsyncGenericService(&service);
   std::vector<Queue> queues;
-  for (unsigned i = 0; i < std::max(1u, std::thread::hardware_concurrency()); ++i) {
+  // For each core that it may run on, as the host has it.
+  cpu_set_t cores;
+  sched_getaffinity(0, sizeof(cores), &cores);
+  for (int i = 0; i < CPU_COUNT(&cores); ++i) {
     queues.push_back({&service, builder.AddCompletionQueue(), options.scan});
   }
   const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
