@@ -220,6 +220,9 @@ void AddConnectionOptions(Config* config, OptionSet* options) {
       "Open ext_proc connections; more are closed at once. 0: any number");
   add("max_concurrent_streams", "COUNT", 1, INT_MAX, &config->concurrent_streams_max,
       "Streams at a time on one connection");
+  add("max_live_streams", "COUNT", 1, INT_MAX, &config->stream_limits.live_max,
+      "Streams at a time in the whole process, those that only plugins still hold included; more "
+      "are refused");
   add("max_metadata_bytes", "BYTES", 1024, INT_MAX, &config->metadata_bytes_max,
       "gRPC metadata of one stream");
   add("handshake_timeout_ms", "MS", 1, kMsMax, &config->handshake_timeout_ms,

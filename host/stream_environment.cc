@@ -52,6 +52,11 @@ absl::StatusOr<std::unique_ptr<StreamEnvironment>> StreamEnvironment::Create(
        "callout_deferred_calls",
        "Calls deferred by plugins and not finished yet",
        {}},
+      {&ids.streams_refused,
+       Kind::kCounter,
+       "callout_streams_refused_total",
+       "RPCs over --max_live_streams",
+       {}},
   };
   for (const Wanted& metric : wanted) {
     absl::StatusOr<Metrics::Id> id =

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "host/blocking_pool.h"
 #include "host/chain.h"
+#include "host/live_count.h"
 #include "host/metrics.h"
 
 namespace callout::host {
@@ -22,6 +23,9 @@ struct StreamLimits {
   uint64_t defer_budget_ms = 0;
   // Deferred calls outstanding in the whole process.
   size_t deferred_max = 10000;
+  // RPCs that live at a time in the whole process, whatever is left of their
+  // connections.
+  size_t live_max = 100000;
   // What is kept for one stream: attributes, metadata, and bodies that are
   // gathered for instances that want them whole.
   size_t stream_memory_bytes_max = 67108864;
@@ -41,7 +45,7 @@ class StreamEnvironment {
  public:
   struct MetricIds {
     Metrics::Id streams_started, streams_ended_ok, streams_ended_error, streams_cancelled;
-    Metrics::Id messages, request_bytes, response_bytes, deferred;
+    Metrics::Id messages, request_bytes, response_bytes, deferred, streams_refused;
   };
 
   // `chains` and `metrics` outlive the environment.
@@ -54,6 +58,7 @@ class StreamEnvironment {
   Metrics& metrics() { return *metrics_; }
   const MetricIds& ids() const { return ids_; }
   BlockingPool& blocking_pool() { return blocking_pool_; }
+  LiveLimit* live_limit() { return &live_limit_; }
 
   uint64_t NextStreamId() { return next_stream_id_.fetch_add(1, std::memory_order_relaxed); }
 
@@ -68,12 +73,14 @@ class StreamEnvironment {
       : limits_(limits),
         chains_(chains),
         metrics_(metrics),
+        live_limit_(limits.live_max),
         blocking_pool_(limits.blocking_threads_max, metrics) {}
 
   const StreamLimits limits_;
   ChainSource* const chains_;
   Metrics* const metrics_;
   MetricIds ids_{};
+  LiveLimit live_limit_;
   std::atomic<uint64_t> next_stream_id_{1};
   std::atomic<size_t> deferred_{0};
   BlockingPool blocking_pool_;  // last: its jobs use the others

@@ -66,6 +66,11 @@ absl::Status TrafficServer::StartEnvironment() {
                        "Open connections of the secure and plaintext listeners");
   if (!connections.ok()) return connections.status();
   connections_gauge_ = *connections;
+  absl::StatusOr<Metrics::Id> live =
+      metrics_->Define(Metrics::Kind::kGauge, "callout_live_streams",
+                       "RPCs that are not over, for their connection or for a plugin");
+  if (!live.ok()) return live.status();
+  live_gauge_ = *live;
   auto environment = StreamEnvironment::Create(config_.stream_limits, chains_, metrics_);
   if (!environment.ok()) return environment.status();
   environment_ = *std::move(environment);
@@ -112,6 +117,7 @@ bool TrafficServer::Drain() { return transport_->Drain(config_.drain_timeout_ms)
 
 std::vector<prometheus::MetricFamily> TrafficServer::CollectMetrics() {
   metrics_->Set(connections_gauge_, static_cast<double>(connection_limit_.Count()));
+  metrics_->Set(live_gauge_, static_cast<double>(transport_->live()));
   return metrics_->Collect();
 }
 

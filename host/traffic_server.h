@@ -46,6 +46,7 @@ class TrafficServer final : public Traffic {
   ChainSource* const chains_;
   Metrics* const metrics_;
   Metrics::Id connections_gauge_ = 0;
+  Metrics::Id live_gauge_ = 0;
   std::unique_ptr<StreamEnvironment> environment_;
   std::shared_ptr<void> credentials_;  // the transport's, and outlive it
   ConnectionLimit connection_limit_;

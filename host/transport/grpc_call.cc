@@ -33,8 +33,6 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
 }
 
-const std::optional<absl::Status> kUnimplemented = absl::UnimplementedError("");
-
 std::string_view ToView(grpc::string_ref text) { return {text.data(), text.size()}; }
 
 }  // namespace
@@ -45,6 +43,7 @@ GrpcCall::GrpcCall(GrpcQueue* queue) : queue_(queue), io_(&context_) {
 
 GrpcCall::~GrpcCall() {
   if (side_ != nullptr) queue_->RemoveSide(this);
+  if (live_) queue_->RemoveLive();
 }
 
 void GrpcCall::OnEvent(Tag::Operation operation, bool ok) {
@@ -76,13 +75,22 @@ void GrpcCall::OnEvent(Tag::Operation operation, bool ok) {
 
 void GrpcCall::OnAccept() {
   queue_->Request();
+  live_ = queue_->AddLive();
+  if (!live_) {
+    // As a client of gRPC sees what HTTP/2 refuses: it may try again elsewhere.
+    failure_ = absl::UnavailableError("too many streams live: --max_live_streams");
+    return;
+  }
   if (context_.method() == kProcessPath) {
-    queue_->AddLive();
     stream_.emplace(queue_->environment(), this);
     return;
   }
   side_ = MakeSideRpc(context_.method(), queue_->serving());
-  if (side_ != nullptr) queue_->AddSide(this);
+  if (side_ == nullptr) {
+    failure_ = absl::UnimplementedError("");
+  } else {
+    queue_->AddSide(this);
+  }
 }
 
 void GrpcCall::OnRead(bool ok) {
@@ -104,9 +112,8 @@ bool GrpcCall::wants_message() const {
 }
 
 const std::optional<absl::Status>& GrpcCall::end() const {
-  if (stream_.has_value()) return stream_->end();
-  if (side_end_.has_value()) return side_end_;
-  return side_ != nullptr ? side_->end() : kUnimplemented;
+  if (failure_.has_value()) return failure_;
+  return stream_.has_value() ? stream_->end() : side_->end();
 }
 
 // Takes what has come of the last event.
@@ -122,7 +129,6 @@ void GrpcCall::Collect() {
     queue_->SetDeadline(this, deadline_ns_, stream_->deadline_ns());
     deadline_ns_ = stream_->deadline_ns();
   }
-  if (stream_->closed() && !std::exchange(counted_closed_, true)) queue_->RemoveLive();
 }
 
 // Does what the stream's state asks for, and goes when nothing is left to do.
@@ -174,7 +180,7 @@ void GrpcCall::OnServingChanged() {
 
 void GrpcCall::OnDrain() {
   side_->OnServingChanged();
-  if (!end().has_value()) side_end_ = absl::UnavailableError("the server drains");
+  if (!end().has_value()) failure_ = absl::UnavailableError("the server drains");
   Pump();
 }
 

@@ -73,9 +73,9 @@ class GrpcCall final : public StreamCarrier {
   GrpcQueue* const queue_;
   grpc::GenericServerContext context_;
   grpc::GenericServerAsyncReaderWriter io_;
-  std::optional<Stream> stream_;   // of a Process RPC
-  std::unique_ptr<SideRpc> side_;  // of another one; neither: there is no such method
-  std::optional<absl::Status> side_end_;
+  std::optional<Stream> stream_;         // of a Process RPC
+  std::unique_ptr<SideRpc> side_;        // of another one; neither: there is no such method
+  std::optional<absl::Status> failure_;  // the transport's own end of the RPC
   grpc::ByteBuffer incoming_;
   // What the stream's current message lies in. A small one lies in the object
   // itself, so one that is retained stays there and the next gets another.
@@ -89,8 +89,8 @@ class GrpcCall final : public StreamCarrier {
   bool finishing_ = false;
   bool finished_ = false;  // no Finish is outstanding or owed
   bool read_ended_ = false;
-  bool done_ = false;  // gRPC has no more to say of this RPC
-  bool counted_closed_ = false;
+  bool done_ = false;           // gRPC has no more to say of this RPC
+  bool live_ = false;           // counted by the queue
   std::atomic<int> posted_{0};  // events on their way through the queue
 
   mutable std::once_flag facts_once_;

@@ -16,7 +16,11 @@ constexpr int kRequestsAhead = 4;
 GrpcQueue::GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue,
                      grpc::AsyncGenericService* service, StreamEnvironment* environment,
                      const std::atomic<bool>* serving)
-    : queue_(std::move(queue)), service_(service), environment_(environment), serving_(serving) {}
+    : queue_(std::move(queue)),
+      service_(service),
+      environment_(environment),
+      serving_(serving),
+      live_(environment->live_limit()) {}
 
 GrpcQueue::~GrpcQueue() = default;
 
@@ -34,6 +38,12 @@ void GrpcQueue::Request() {
   auto* call = new GrpcCall(this);
   service_->RequestCall(call->context(), call->io(), queue_.get(), queue_.get(),
                         call->accept_tag());
+}
+
+bool GrpcQueue::AddLive() {
+  if (live_.Add()) return true;
+  environment_->metrics().Add(environment_->ids().streams_refused);
+  return false;
 }
 
 void GrpcQueue::Remove(GrpcCall* call) { delete call; }

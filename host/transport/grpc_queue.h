@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "host/carrier.h"
+#include "host/live_count.h"
 #include "host/stream_environment.h"
 
 namespace callout::host {
@@ -55,10 +56,11 @@ class GrpcQueue {
   void SetDeadline(GrpcCall* call, uint64_t old_deadline_ns, uint64_t deadline_ns);
   // Any thread.
   void Post(GrpcCall* call, CallState* state, StreamCarrier::Event event);
-  // RPCs that began and whose streams are not closed yet. Any thread.
-  size_t live() const { return live_.load(std::memory_order_acquire); }
-  void AddLive() { live_.fetch_add(1, std::memory_order_relaxed); }
-  void RemoveLive() { live_.fetch_sub(1, std::memory_order_release); }
+  // RPCs that began and are not over, for gRPC or for a plugin. Any thread.
+  size_t live() const { return live_.live(); }
+  // False if too many live in the process.
+  bool AddLive();
+  void RemoveLive() { live_.Remove(); }
 
  private:
   struct Posted {
@@ -78,7 +80,7 @@ class GrpcQueue {
   const std::atomic<bool>* const serving_;
   std::atomic<bool> draining_{false};
   std::thread thread_;
-  std::atomic<size_t> live_{0};
+  LiveCount live_;
   std::set<std::pair<uint64_t, GrpcCall*>> deadlines_;
   std::set<GrpcCall*> sides_;
 

@@ -97,6 +97,12 @@ void GrpcServer::SetServing(bool serving) {
   for (const auto& queue : queues_) queue->NotifyServing();
 }
 
+size_t GrpcServer::live() const {
+  size_t live = 0;
+  for (const auto& queue : queues_) live += queue->live();
+  return live;
+}
+
 bool GrpcServer::Drain(uint64_t timeout_ms) {
   drained_ = true;
   for (const auto& queue : queues_) queue->Drain();

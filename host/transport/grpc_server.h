@@ -54,6 +54,7 @@ class GrpcServer final : public Transport {
   void HandleSecure(int descriptor) override;
   void SetServing(bool serving) override;
   bool Drain(uint64_t timeout_ms) override;
+  size_t live() const override;
 
  private:
   GrpcServer() = default;

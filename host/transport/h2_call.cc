@@ -108,12 +108,6 @@ void H2Call::Route() {
   if (side_ == nullptr) Fail(absl::UnimplementedError(""));
 }
 
-void H2Call::BeginStream() {
-  stream_.emplace(context_->environment(), this);
-  context_->AddLive();
-  counted_live_ = true;
-}
-
 void H2Call::Refuse(const RequestHead::Refusal& refusal) {
   if (refusal.http_status == 0) return Fail(absl::Status(refusal.code, refusal.message));
   refused_in_http_ = true;
@@ -193,7 +187,9 @@ void H2Call::OnRemoteEnd() {
 }
 
 void H2Call::OnResume() {
-  if (is_process_ && !stream_.has_value() && !end().has_value()) BeginStream();
+  if (is_process_ && !stream_.has_value() && !end().has_value()) {
+    stream_.emplace(context_->environment(), this);
+  }
   Advance();
 }
 
@@ -430,7 +426,6 @@ void H2Call::DropOutput() {
 
 void H2Call::ReleaseIfDone() {
   const bool closed = !stream_.has_value() || stream_->closed();
-  if (closed && std::exchange(counted_live_, false)) context_->RemoveLive();
   if (open_ || !closed || posted_.load(std::memory_order_acquire) != 0) return;
   if (connection_ != nullptr) connection_->Forget(this);
   connection_ = nullptr;

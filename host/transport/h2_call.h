@@ -93,7 +93,6 @@ class H2Call final : public StreamCarrier, public H2Timed {
 
  private:
   void Route();
-  void BeginStream();
   void Refuse(const RequestHead::Refusal& refusal);
   void Fail(absl::Status status);
   bool CanTake() const;
@@ -151,7 +150,6 @@ class H2Call final : public StreamCarrier, public H2Timed {
   bool data_deferred_ = false;  // nghttp2 asks for no DATA until told
   bool trailers_submitted_ = false;
   bool answered_ = false;
-  bool counted_live_ = false;
   std::atomic<int> posted_{0};
 };
 

@@ -180,11 +180,12 @@ void H2Connection::Work() {
 // A stream that is over for HTTP/2 may live on until its plugins are done with
 // it; it counts as well.
 void H2Connection::OnBeginHeaders(int32_t stream_id) {
-  if (call_count_ >= context_->options().concurrent_streams_max) {
+  const bool fits = call_count_ < context_->options().concurrent_streams_max;
+  H2Call* call = fits ? context_->Acquire() : nullptr;
+  if (call == nullptr) {
     nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, stream_id, NGHTTP2_REFUSED_STREAM);
     return;
   }
-  H2Call* call = context_->Acquire();
   call->Begin(this, stream_id);
   call->previous = nullptr;
   call->next = calls_;

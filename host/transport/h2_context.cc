@@ -16,7 +16,7 @@ absl::StatusOr<H2Metrics> H2Metrics::Define(Metrics* metrics) {
   }
   absl::StatusOr<Metrics::Id> refused =
       metrics->Define(Metrics::Kind::kCounter, "callout_h2_streams_refused_total",
-                      "HTTP/2 streams over --max_concurrent_streams");
+                      "HTTP/2 streams over --max_concurrent_streams or --max_live_streams");
   if (!refused.ok()) return refused.status();
   defined.streams_refused = *refused;
   return defined;
@@ -30,7 +30,8 @@ H2Context::H2Context(const H2Options& options, StreamEnvironment* environment,
       metrics_(metrics),
       serving_(serving),
       wake_(std::move(wake)),
-      now_ns_(MonotonicNs()) {}
+      now_ns_(MonotonicNs()),
+      live_(environment->live_limit()) {}
 
 H2Context::~H2Context() = default;
 
@@ -64,6 +65,10 @@ void H2Context::TakePosted() {
 }
 
 H2Call* H2Context::Acquire() {
+  if (!live_.Add()) {
+    environment_->metrics().Add(environment_->ids().streams_refused);
+    return nullptr;
+  }
   if (spare_.empty()) return new H2Call(this);
   H2Call* call = spare_.back().release();
   spare_.pop_back();
@@ -73,6 +78,7 @@ H2Call* H2Context::Acquire() {
 void H2Context::Release(H2Call* call) {
   std::unique_ptr<H2Call> owned(call);
   if (spare_.size() < kSpareMax) spare_.push_back(std::move(owned));
+  live_.Remove();
 }
 
 std::vector<char> H2Context::TakeMemory() {

@@ -19,6 +19,7 @@
 
 #include "absl/status/statusor.h"
 #include "host/carrier.h"
+#include "host/live_count.h"
 #include "host/metrics.h"
 #include "host/stream_environment.h"
 #include "host/transport/h2_guard.h"
@@ -93,7 +94,8 @@ class H2Context {
   void Post(H2Call* call, CallState* state, StreamCarrier::Event event);
   void TakePosted();
 
-  // Memory of RPCs is kept for the next ones.
+  // For a new RPC; null if too many live in the process. Memory of RPCs is kept
+  // for the next ones.
   H2Call* Acquire();
   void Release(H2Call* call);
 
@@ -102,11 +104,9 @@ class H2Context {
   std::vector<char> TakeMemory();
   void KeepMemory(std::vector<char> memory);
 
-  // Streams that are not closed yet, those whose connection is gone included.
-  // Any thread.
-  size_t live() const { return live_.load(std::memory_order_acquire); }
-  void AddLive() { live_.fetch_add(1, std::memory_order_relaxed); }
-  void RemoveLive() { live_.fetch_sub(1, std::memory_order_release); }
+  // RPCs that are not released yet, those whose connection is gone included. Any
+  // thread.
+  size_t live() const { return live_.live(); }
 
  private:
   struct Posted {
@@ -128,7 +128,7 @@ class H2Context {
   std::vector<std::unique_ptr<H2Call>> spare_;
   std::vector<std::vector<char>> memory_;
   size_t memory_bytes_ = 0;
-  std::atomic<size_t> live_{0};
+  LiveCount live_;
 
   std::mutex mutex_;  // guards the following
   std::vector<Posted> posted_;

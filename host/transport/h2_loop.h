@@ -48,7 +48,7 @@ class H2Loop {
   // Closes every connection, which cancels its streams.
   void CloseAll();
   size_t connections() const { return connections_.load(std::memory_order_acquire); }
-  // Streams that are not closed yet.
+  // RPCs that are not over, for this end or for a plugin.
   size_t live() const { return context_->live(); }
   // Ends the thread, and with it every connection. Once, when live() is 0.
   void Stop();

@@ -40,6 +40,12 @@ void H2Server::SetServing(bool serving) {
   for (const auto& loop : loops_) loop->TellServingChanged();
 }
 
+size_t H2Server::live() const {
+  size_t live = 0;
+  for (const auto& loop : loops_) live += loop->live();
+  return live;
+}
+
 bool H2Server::AwaitNone(size_t (H2Loop::*count)() const, uint64_t timeout_ms) const {
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
   for (const auto& loop : loops_) {

@@ -38,6 +38,7 @@ class H2Server final : public Transport {
   void HandleSecure(int descriptor) override { NextLoop().Add(descriptor, true); }
   void SetServing(bool serving) override;
   bool Drain(uint64_t timeout_ms) override;
+  size_t live() const override;
 
  private:
   explicit H2Server(const H2Options& options) : options_(options) {}

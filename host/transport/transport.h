@@ -2,6 +2,7 @@
 #ifndef CALLOUT_HOST_TRANSPORT_TRANSPORT_H_
 #define CALLOUT_HOST_TRANSPORT_TRANSPORT_H_
 
+#include <cstddef>
 #include <cstdint>
 
 namespace callout::host {
@@ -22,6 +23,10 @@ class Transport {
   // call: the transport must then outlive it, which means that the process exits
   // without destroying it.
   virtual bool Drain(uint64_t timeout_ms) = 0;
+
+  // RPCs of all kinds that are not over yet, for their connection or for a plugin.
+  // Any thread.
+  virtual size_t live() const = 0;
 };
 
 }  // namespace callout::host

@@ -176,6 +176,37 @@ TEST(Serving, OpenConnectionsAreCountedOnTheMetricsPage) {
   await("callout_connections 0");
 }
 
+TEST(Serving, TheMostLiveStreamsAreKept) {
+  TestHost host({"--max_live_streams=2", "--server_thread_count=2"});
+  const auto metric = [&](const std::string& name) {
+    const std::string page = HttpGet(host.address("admin"), "GET", "/metrics");
+    const size_t at = page.find("\n" + name + " ");
+    return at == std::string::npos ? -1 : std::stoi(page.substr(at + name.size() + 2));
+  };
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  LiveStream first(PlaintextChannel(host.address("plaintext")));
+  ASSERT_TRUE(first.Exchange(RequestHeaders({})).has_value());
+  EXPECT_EQ(metric("callout_streams_refused_total"), 0);
+  {
+    LiveStream second(PlaintextChannel(host.address("plaintext")));
+    ASSERT_TRUE(second.Exchange(RequestHeaders({})).has_value());
+    EXPECT_EQ(metric("callout_live_streams"), 2);
+    const ChannelPtr channel = PlaintextChannel(host.address("plaintext"));
+    LiveStream third(channel);
+    EXPECT_FALSE(third.Exchange(RequestHeaders({})).has_value());
+    EXPECT_EQ(third.Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+    EXPECT_GE(metric("callout_streams_refused_total"), 1);
+    EXPECT_TRUE(second.Finish().ok());
+    // The place is free once the host has heard the last of the stream.
+    while (!LiveStream(channel).Exchange(RequestHeaders({})).has_value()) {
+      ASSERT_LT(std::chrono::steady_clock::now(), give_up);
+    }
+  }
+  EXPECT_TRUE(first.Exchange(RequestBody("b")).has_value());
+  EXPECT_TRUE(first.Finish().ok());
+  while (metric("callout_live_streams") != 0) ASSERT_LT(std::chrono::steady_clock::now(), give_up);
+}
+
 TEST(Serving, ASilentConnectionIsClosed) {
   TestHost host({"--handshake_timeout_ms=100"});
   for (const std::string listener : {"plaintext", "secure"}) {

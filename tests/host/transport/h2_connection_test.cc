@@ -274,6 +274,27 @@ TEST_F(H2Test, AStreamResetWithItsFirstMessageIsNotServed) {
   EXPECT_EQ(context_->live(), 0U);
 }
 
+TEST_F(H2DeferralTest, ACallWithoutItsConnectionCountsAmongTheLiveOnes) {
+  limits_.live_max = 1;
+  Connect();
+  client_->Send(client_->Begin(kProcessPath), HeadersMessage());
+  Run();
+  client_.emplace();
+  connection_.emplace(&*context_, std::make_shared<H2Peer>(), this);
+  const int32_t second = client_->Begin(kProcessPath);
+  Run();
+  EXPECT_EQ(client_->rpc(second).error_code, static_cast<uint32_t>(NGHTTP2_REFUSED_STREAM));
+  FinishOnAnotherThread();
+  context_->TakePosted();
+  const int32_t third = client_->Begin(kProcessPath);
+  client_->Send(third, HeadersMessage());
+  Run();
+  EXPECT_THAT(deferred_, SizeIs(1));
+  EXPECT_EQ(context_->live(), 1U);
+  FinishOnAnotherThread();
+  context_->TakePosted();
+}
+
 TEST_F(H2Test, LargeMessagesPassAllWindowsBothWays) {
   AddPlugin()->process = [](callout_call_t* call) {
     CommonResponse common;
@@ -400,6 +421,31 @@ TEST_F(H2Test, TheStreamLimitHoldsWithoutAnAcknowledgement) {
   std::string out;
   connection_->Fill(&out, SIZE_MAX);
   EXPECT_EQ(Metric("callout_h2_streams_refused_total"), "990");
+}
+
+TEST_F(H2Test, OverTheLimitOfTheProcessStreamsAreRefusedWhateverTheyAre) {
+  limits_.live_max = 2;
+  Connect();
+  const int32_t first = client_->Begin(kProcessPath);
+  client_->Begin("/grpc.health.v1.Health/Watch");
+  const int32_t refused[] = {client_->Begin(kProcessPath),
+                             client_->Begin("/grpc.health.v1.Health/Check")};
+  Run();
+  EXPECT_EQ(context_->live(), 2U);
+  for (const int32_t id : refused) {
+    EXPECT_EQ(client_->rpc(id).error_code, static_cast<uint32_t>(NGHTTP2_REFUSED_STREAM));
+  }
+  EXPECT_EQ(Metric("callout_streams_refused_total"), "2");
+  client_->Send(first, HeadersMessage(), true);
+  const int32_t next = client_->Begin(kProcessPath);
+  Run();
+  EXPECT_EQ(client_->rpc(first).status(), "0");
+  EXPECT_EQ(client_->rpc(next).error_code, static_cast<uint32_t>(NGHTTP2_REFUSED_STREAM))
+      << "the first was still there when it came";
+  client_->Send(client_->Begin(kProcessPath), HeadersMessage());
+  Run();
+  EXPECT_EQ(context_->live(), 2U);
+  EXPECT_EQ(Metric("callout_streams_refused_total"), "3");
 }
 
 TEST_F(H2Test, FloodsEndTheConnectionAndSayWhy) {
