@@ -58,6 +58,7 @@ class GrpcServer final : public Transport {
 
  private:
   GrpcServer() = default;
+  void Shutdown(uint64_t timeout_ms);
   void Handle(grpc::experimental::ExternalConnectionAcceptor* acceptor, int descriptor);
 
   grpc::AsyncGenericService service_;

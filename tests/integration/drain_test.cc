@@ -8,6 +8,7 @@
 #include "ext_proc_client.h"
 #include "http_get.h"
 #include "test_host.h"
+#include "tests/host/sockets.h"
 
 namespace callout::tests {
 namespace {
@@ -58,6 +59,26 @@ TEST(Drain, TellsAWatchOfHealthAndIsNotHeldUpByIt) {
   EXPECT_EQ(host.AwaitEnd(), 0);
   EXPECT_THAT(outcome.answers, ElementsAre("\x08\x01", "\x08\x02"));
   EXPECT_EQ(outcome.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+// Neither of them answers the PING that comes with GOAWAY.
+TEST(Drain, IsNotHeldUpByClientsThatSayNothing) {
+  TestHost host({"--drain_timeout_ms=600000", "--handshake_timeout_ms=600000"});
+  const host::Address address = host::ParsedAddress(host.address("plaintext"));
+  const host::Descriptor silent = host::Connect(address);
+  const host::Descriptor idle = host::Connect(address);
+  const std::string settings("\0\0\0\4\0\0\0\0\0", 9);
+  ASSERT_TRUE(host::Write(idle.get(), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings));
+  host::ReadBytes(idle.get(), 2 * settings.size());  // the host's, and more
+  LiveStream stream(PlaintextChannel(host.address("plaintext")));
+  ASSERT_TRUE(stream.Exchange(RequestHeaders({})).has_value());
+  host.Signal(SIGTERM);
+  host.AwaitLog("drain begins");
+  EXPECT_TRUE(stream.Exchange(RequestBody("during the drain")).has_value());
+  EXPECT_TRUE(stream.Finish().ok());
+  host::ReadToEnd(idle.get());
+  host::ReadToEnd(silent.get());
+  EXPECT_EQ(host.AwaitEnd(), 0);
 }
 
 TEST(Drain, SaysSoBeforeItStopsAccepting) {
