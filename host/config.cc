@@ -201,7 +201,7 @@ void AddCallOptions(Config* config, OptionSet* options) {
       "Deferred calls outstanding in the whole process");
   add("blocking_threads", "THREADS", 1, 1024, &limits->blocking_threads_max,
       "Threads for plugins that say that they block");
-  add("max_message_bytes", "BYTES", 1024, INT_MAX, &config->message_bytes_max,
+  add("max_message_bytes", "BYTES", 1024, INT_MAX, &config->limits.message_bytes_max,
       "The largest message taken from Envoy, and from a plugin");
   add("stream_memory_bytes_max", "BYTES", 1024, uint64_t{1} << 40, &limits->stream_memory_bytes_max,
       "What is kept in memory for one stream");
@@ -218,27 +218,27 @@ void AddConnectionOptions(Config* config, OptionSet* options) {
   };
   add("max_connections", "COUNT", 0, INT_MAX, &config->connections_max,
       "Open ext_proc connections; more are closed at once. 0: any number");
-  add("max_concurrent_streams", "COUNT", 1, INT_MAX, &config->concurrent_streams_max,
+  add("max_concurrent_streams", "COUNT", 1, INT_MAX, &config->limits.concurrent_streams_max,
       "Streams at a time on one connection");
   add("max_live_streams", "COUNT", 1, INT_MAX, &config->stream_limits.live_max,
       "Streams at a time in the whole process, those that only plugins still hold included; more "
       "are refused");
-  add("max_metadata_bytes", "BYTES", 1024, INT_MAX, &config->metadata_bytes_max,
+  add("max_metadata_bytes", "BYTES", 1024, INT_MAX, &config->limits.metadata_bytes_max,
       "gRPC metadata of one stream");
-  add("handshake_timeout_ms", "MS", 1, kMsMax, &config->handshake_timeout_ms,
+  add("handshake_timeout_ms", "MS", 1, kMsMax, &config->limits.handshake_timeout_ms,
       "From the connection to HTTP/2 settings, TLS included");
-  add("connection_idle_ms", "MS", 0, kMsMax, &config->connection_idle_ms,
+  add("connection_idle_ms", "MS", 0, kMsMax, &config->limits.connection_idle_ms,
       "Close a connection without streams after this time. 0: never");
-  add("connection_age_ms", "MS", 0, kMsMax, &config->connection_age_ms,
+  add("connection_age_ms", "MS", 0, kMsMax, &config->limits.connection_age_ms,
       "Ask a client to connect anew after this time. 0: never");
-  add("connection_age_grace_ms", "MS", 0, kMsMax, &config->connection_age_grace_ms,
+  add("connection_age_grace_ms", "MS", 0, kMsMax, &config->limits.connection_age_grace_ms,
       "What live streams get after that");
 }
 
 void AddProcessOptions(Draft* draft, OptionSet* options) {
   Config* config = &draft->config;
   options->Add(NumberOption("server_thread_count", kProcess, "THREADS", 0, 1024,
-                            &config->server_thread_count,
+                            &config->limits.thread_count,
                             "Threads that serve streams. 0: one for each core it may use"));
   options->Add(NumberOption("drain_delay_ms", kProcess, "MS", 0, kMsMax, &config->drain_delay_ms,
                             "On SIGTERM: how long health says 503 before connections are refused"));

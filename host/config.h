@@ -72,17 +72,10 @@ struct Config {
   std::string client_ca_path;  // "": clients need no certificate
   bool secure_health_check = false;
 
-  int server_thread_count = 0;  // 0: one for each core
-  size_t message_bytes_max = 16777216;
+  TransportLimits limits;
   StreamLimits stream_limits;
 
   size_t connections_max = 10000;  // of the secure and plaintext listeners together; 0: any
-  size_t metadata_bytes_max = 16384;
-  int concurrent_streams_max = 1000;  // for each connection
-  uint64_t handshake_timeout_ms = 5000;
-  uint64_t connection_idle_ms = 0;  // 0: no limit
-  uint64_t connection_age_ms = 0;
-  uint64_t connection_age_grace_ms = 60000;
 
   uint64_t drain_delay_ms = 0;
   uint64_t drain_timeout_ms = 10000;

@@ -23,7 +23,7 @@ Reloader::Options ReloaderOptions(const Config& config, GenerationTarget* target
 PluginSet::Options PluginSetOptions(const Config& config, Metrics* metrics) {
   PluginSet::Options options;
   options.instance.metrics = metrics;
-  options.instance.message_bytes_max = config.message_bytes_max;
+  options.instance.message_bytes_max = config.limits.message_bytes_max;
   options.generations_max = config.reload.generations_max;
   options.guard = config.reload.guard;
   return options;

@@ -12,36 +12,13 @@
 namespace callout::host {
 namespace {
 
-GrpcServerOptions GrpcOptions(const Config& config,
-                              std::shared_ptr<grpc::ServerCredentials> secure) {
-  GrpcServerOptions options;
-  options.thread_count = config.server_thread_count;
-  options.message_bytes_max = config.message_bytes_max;
-  options.metadata_bytes_max = config.metadata_bytes_max;
-  options.concurrent_streams_max = config.concurrent_streams_max;
-  options.handshake_timeout_ms = config.handshake_timeout_ms;
-  options.connection_idle_ms = config.connection_idle_ms;
-  options.connection_age_ms = config.connection_age_ms;
-  options.connection_age_grace_ms = config.connection_age_grace_ms;
-  options.plaintext = config.plaintext_address.has_value();
-  options.secure = std::move(secure);
-  return options;
-}
-
 H2Options MakeH2Options(const Config& config) {
   H2Options options;
-  options.thread_count = config.server_thread_count;
-  options.message_bytes_max = config.message_bytes_max;
-  options.metadata_bytes_max = config.metadata_bytes_max;
-  options.concurrent_streams_max = static_cast<uint32_t>(config.concurrent_streams_max);
+  static_cast<TransportLimits&>(options) = config.limits;
   options.connection_memory_bytes_max = config.transport.connection_memory_bytes_max;
   options.guard.header_block_bytes_max = config.transport.header_block_bytes_max;
   options.guard.control_frames_max = config.transport.control_frames_max;
   options.unanswered_resets_max = config.transport.unanswered_resets_max;
-  options.handshake_timeout_ms = config.handshake_timeout_ms;
-  options.connection_idle_ms = config.connection_idle_ms;
-  options.connection_age_ms = config.connection_age_ms;
-  options.connection_age_grace_ms = config.connection_age_grace_ms;
   return options;
 }
 
@@ -83,11 +60,13 @@ absl::StatusOr<std::unique_ptr<Transport>> TrafficServer::StartTransport() {
 }
 
 absl::StatusOr<std::unique_ptr<Transport>> TrafficServer::StartGrpc() {
-  std::shared_ptr<grpc::ServerCredentials> credentials;
-  if (config_.secure_address.has_value()) credentials = MakeTlsCredentials(certificates_);
-  credentials_ = credentials;
+  GrpcServerOptions options;
+  static_cast<TransportLimits&>(options) = config_.limits;
+  options.plaintext = config_.plaintext_address.has_value();
+  if (config_.secure_address.has_value()) options.secure = MakeTlsCredentials(certificates_);
+  credentials_ = options.secure;
   RouteGrpcLog();
-  return GrpcServer::Start(GrpcOptions(config_, std::move(credentials)), environment_.get());
+  return GrpcServer::Start(options, environment_.get());
 }
 
 absl::Status TrafficServer::Serve(const std::vector<TrafficSocket>& sockets) {

@@ -11,6 +11,18 @@
 
 namespace callout::host {
 
+// What both transports hold clients to.
+struct TransportLimits {
+  int thread_count = 0;  // 0: one for each core
+  size_t message_bytes_max = 16777216;
+  size_t metadata_bytes_max = 16384;
+  uint32_t concurrent_streams_max = 1000;  // for each connection
+  uint64_t handshake_timeout_ms = 5000;
+  uint64_t connection_idle_ms = 0;  // 0: no limit
+  uint64_t connection_age_ms = 0;
+  uint64_t connection_age_grace_ms = 60000;
+};
+
 struct TransportConfig {
   enum class Kind : uint8_t { kGrpc, kNghttp2 };
   Kind kind = Kind::kGrpc;

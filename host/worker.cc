@@ -124,9 +124,9 @@ class Worker {
 
 // Threads for each core are shared out, unless somebody knows better.
 Config ForOneOfThem(Config config) {
-  if (config.server_thread_count == 0) {
+  if (config.limits.thread_count == 0) {
     const int workers = std::max(static_cast<int>(config.containment.workers), 1);
-    config.server_thread_count = std::max(UsableCores() / workers, 1);
+    config.limits.thread_count = std::max(UsableCores() / workers, 1);
   }
   return config;
 }

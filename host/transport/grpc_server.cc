@@ -30,7 +30,7 @@ void SetArguments(const GrpcServerOptions& options, grpc::ServerBuilder* builder
   builder->SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
   builder->SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
   set(GRPC_ARG_MAX_METADATA_SIZE, options.metadata_bytes_max);
-  set(GRPC_ARG_MAX_CONCURRENT_STREAMS, static_cast<uint64_t>(options.concurrent_streams_max));
+  set(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.concurrent_streams_max);
   set(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, options.handshake_timeout_ms);
   set(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // A proxy that is gone without a word is noticed, and one that pings to find

@@ -22,18 +22,11 @@
 #include "absl/status/statusor.h"
 #include "host/stream_environment.h"
 #include "host/transport/transport.h"
+#include "host/transport_options.h"
 
 namespace callout::host {
 
-struct GrpcServerOptions {
-  int thread_count = 0;  // 0: one for each core
-  size_t message_bytes_max = 16777216;
-  size_t metadata_bytes_max = 16384;
-  int concurrent_streams_max = 1000;  // for each connection
-  uint64_t handshake_timeout_ms = 5000;
-  uint64_t connection_idle_ms = 0;  // 0: no limit
-  uint64_t connection_age_ms = 0;
-  uint64_t connection_age_grace_ms = 0;
+struct GrpcServerOptions : TransportLimits {
   // The listeners connections may be handed in for.
   bool plaintext = true;
   std::shared_ptr<grpc::ServerCredentials> secure;  // null: no TLS listener

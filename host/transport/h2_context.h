@@ -23,22 +23,15 @@
 #include "host/metrics.h"
 #include "host/stream_environment.h"
 #include "host/transport/h2_guard.h"
+#include "host/transport_options.h"
 
 namespace callout::host {
 
-struct H2Options {
-  int thread_count = 0;  // 0: one for each core
-  size_t message_bytes_max = 16777216;
-  size_t metadata_bytes_max = 16384;
-  uint32_t concurrent_streams_max = 1000;  // for each connection
+struct H2Options : TransportLimits {
   // Messages and answers in memory for one connection; a message alone may be larger.
   size_t connection_memory_bytes_max = 67108864;
   H2Guard::Limits guard;
   uint64_t unanswered_resets_max = 1000;
-  uint64_t handshake_timeout_ms = 5000;
-  uint64_t connection_idle_ms = 0;  // 0: no limit
-  uint64_t connection_age_ms = 0;
-  uint64_t connection_age_grace_ms = 0;
   uint64_t keepalive_ms = 60000;  // without a byte from the peer: PING
   uint64_t keepalive_timeout_ms = 20000;
 };

@@ -85,23 +85,13 @@ struct OptionCase {
   std::function<std::string(const Config&)> read;
 };
 
-template <class Member>
-OptionCase Number(const std::string& name, const std::string& default_value, Member member) {
+// What the members lead to, each in the one before it.
+template <class... Members>
+OptionCase Number(const std::string& name, const std::string& default_value, Members... members) {
   return {name,   default_value,
           "2048", "2048",
-          "4096", [member](const Config& config) {
-            return fmt::format("{}", config.*member); }};
-}
-
-template <class Member>
-OptionCase Limit(const std::string& name, const std::string& default_value, Member member) {
-  return {name,
-          default_value,
-          "2048",
-          "2048",
-          "4096",
-          [member](const Config& config) {
-            return fmt::format("{}", config.stream_limits.*member); }};
+          "4096", [=](const Config& config) {
+            return fmt::format("{}", (config.*....*members)); }};
 }
 
 OptionCase Listener(const std::string& name, const std::string& default_value,
@@ -111,55 +101,52 @@ OptionCase Listener(const std::string& name, const std::string& default_value,
           "unix:/x",  [member](const Config& config) { return Text(config.*member); }};
 }
 
-template <class Member>
-OptionCase Carriage(const std::string& name, const std::string& default_value, Member member) {
-  return {name,
-          default_value,
-          "2048",
-          "2048",
-          "4096",
-          [member](const Config& config) {
-            return fmt::format("{}", config.transport.*member); }};
-}
-
 std::vector<OptionCase> Cases() {
   return {
       Listener("secure_address", "0.0.0.0:8443", &Config::secure_address),
       Listener("plaintext_address", "0.0.0.0:8080", &Config::plaintext_address),
       Listener("health_check_address", "0.0.0.0:8000", &Config::health_check_address),
       Listener("admin_address", "127.0.0.1:9902", &Config::admin_address),
-      Number("max_message_bytes", "16777216", &Config::message_bytes_max),
+      Number("max_message_bytes", "16777216", &Config::limits, &TransportLimits::message_bytes_max),
       Number("max_connections", "10000", &Config::connections_max),
-      Number("max_concurrent_streams", "1000", &Config::concurrent_streams_max),
-      Number("max_metadata_bytes", "16384", &Config::metadata_bytes_max),
-      Number("handshake_timeout_ms", "5000", &Config::handshake_timeout_ms),
-      Number("connection_idle_ms", "0", &Config::connection_idle_ms),
-      Number("connection_age_ms", "0", &Config::connection_age_ms),
-      Number("connection_age_grace_ms", "60000", &Config::connection_age_grace_ms),
+      Number("max_concurrent_streams", "1000", &Config::limits,
+             &TransportLimits::concurrent_streams_max),
+      Number("max_metadata_bytes", "16384", &Config::limits, &TransportLimits::metadata_bytes_max),
+      Number("handshake_timeout_ms", "5000", &Config::limits,
+             &TransportLimits::handshake_timeout_ms),
+      Number("connection_idle_ms", "0", &Config::limits, &TransportLimits::connection_idle_ms),
+      Number("connection_age_ms", "0", &Config::limits, &TransportLimits::connection_age_ms),
+      Number("connection_age_grace_ms", "60000", &Config::limits,
+             &TransportLimits::connection_age_grace_ms),
       Number("drain_delay_ms", "0", &Config::drain_delay_ms),
       Number("drain_timeout_ms", "10000", &Config::drain_timeout_ms),
-      Limit("hook_deadline_ms", "150", &StreamLimits::hook_deadline_ms),
-      Limit("defer_budget_ms", "0", &StreamLimits::defer_budget_ms),
-      Limit("max_deferred", "10000", &StreamLimits::deferred_max),
-      Limit("stream_memory_bytes_max", "67108864", &StreamLimits::stream_memory_bytes_max),
-      Limit("max_live_streams", "100000", &StreamLimits::live_max),
-      Limit("max_header_count", "100", &StreamLimits::header_count_max),
-      Limit("max_header_bytes", "61440", &StreamLimits::header_bytes_max),
+      Number("hook_deadline_ms", "150", &Config::stream_limits, &StreamLimits::hook_deadline_ms),
+      Number("defer_budget_ms", "0", &Config::stream_limits, &StreamLimits::defer_budget_ms),
+      Number("max_deferred", "10000", &Config::stream_limits, &StreamLimits::deferred_max),
+      Number("stream_memory_bytes_max", "67108864", &Config::stream_limits,
+             &StreamLimits::stream_memory_bytes_max),
+      Number("max_live_streams", "100000", &Config::stream_limits, &StreamLimits::live_max),
+      Number("max_header_count", "100", &Config::stream_limits, &StreamLimits::header_count_max),
+      Number("max_header_bytes", "61440", &Config::stream_limits, &StreamLimits::header_bytes_max),
       {"blocking_threads", "16", "3", "3", "4",
        [](const Config& c) { return fmt::format("{}", c.stream_limits.blocking_threads_max); }},
       {"server_thread_count", "0", "3", "3", "4",
-       [](const Config& c) { return fmt::format("{}", c.server_thread_count); }},
+       [](const Config& c) { return fmt::format("{}", c.limits.thread_count); }},
       {"default_ip", "0.0.0.0:8000", "::1", "[::1]:8000", "127.0.0.1",
        [](const Config& c) {
          const std::string text = Text(c.health_check_address);
          return text == "127.0.0.1:8000" ? "127.0.0.1" : text;
        }},
-      Carriage("max_connections_per_peer", "0", &TransportConfig::connections_per_peer_max),
-      Carriage("connection_memory_bytes_max", "67108864",
-               &TransportConfig::connection_memory_bytes_max),
-      Carriage("max_header_block_bytes", "65536", &TransportConfig::header_block_bytes_max),
-      Carriage("max_control_frames", "1000", &TransportConfig::control_frames_max),
-      Carriage("max_unanswered_resets", "1000", &TransportConfig::unanswered_resets_max),
+      Number("max_connections_per_peer", "0", &Config::transport,
+             &TransportConfig::connections_per_peer_max),
+      Number("connection_memory_bytes_max", "67108864", &Config::transport,
+             &TransportConfig::connection_memory_bytes_max),
+      Number("max_header_block_bytes", "65536", &Config::transport,
+             &TransportConfig::header_block_bytes_max),
+      Number("max_control_frames", "1000", &Config::transport,
+             &TransportConfig::control_frames_max),
+      Number("max_unanswered_resets", "1000", &Config::transport,
+             &TransportConfig::unanswered_resets_max),
       {"transport", "grpc", "nghttp2", "nghttp2", "grpc",
        [](const Config& c) {
          return c.transport.kind == TransportConfig::Kind::kGrpc ? "grpc" : "nghttp2";
