@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
+#include "grpc/health/v1/health.pb.h"
 
 namespace callout::host {
 namespace {
@@ -118,6 +119,7 @@ class Tables {
 int Write(const char* path) {
   Tables tables;
   tables.AddFile(*envoy::service::ext_proc::v3::ProcessingRequest::descriptor()->file());
+  tables.AddFile(*grpc::health::v1::HealthCheckRequest::descriptor()->file());
   if (tables.HasExtensions()) {
     fputs("the protos have extensions: let reflection.cc tell of them\n", stderr);
     return 1;

@@ -39,6 +39,18 @@ const ReflectedSymbol* FindSymbol(std::string_view name) {
   return found != kReflectedSymbols.end() && found->name == name ? &*found : nullptr;
 }
 
+// The last text in a field from `first` on, and which field it is; false if the
+// bytes are no message.
+bool ReadText(std::string_view bytes, uint32_t first, uint32_t* field, std::string_view* text) {
+  WireReader reader(bytes);
+  while (reader.Next()) {
+    if (reader.number() < first || !reader.Is(reader.number())) continue;
+    *field = reader.number();
+    *text = reader.bytes();
+  }
+  return reader.ok();
+}
+
 void AppendError(absl::StatusCode code, std::string_view message, std::string* reply) {
   std::string error;
   AppendVarint(1, static_cast<uint64_t>(code), &error);
@@ -72,13 +84,11 @@ void AppendFileOfSymbol(std::string_view name, std::string* reply) {
   AppendFile(kReflectedFiles[symbol->file], reply);
 }
 
-// There are no extensions.
+// There are no extensions; the text of a question for one is the extended type.
 void AppendFileOfExtension(std::string_view question, std::string* reply) {
+  uint32_t field = 0;
   std::string_view type;
-  WireReader reader(question);
-  while (reader.Next()) {
-    if (reader.Is(1)) type = reader.bytes();
-  }
+  ReadText(question, 1, &field, &type);
   AppendNotFound(type, reply);
 }
 
@@ -100,7 +110,7 @@ void AppendServices(std::string* reply) {
   AppendBytes(kListServicesResponse, services, reply);
 }
 
-void AppendReply(uint32_t question, const std::string& text, std::string* reply) {
+void AppendReply(uint32_t question, std::string_view text, std::string* reply) {
   switch (question) {
     case kFileByFilename:
       return AppendFileNamed(text, reply);
@@ -122,14 +132,8 @@ class ReflectionRpc final : public SideRpc {
   void OnMessage(std::string_view bytes) override {
     if (end_.has_value()) return;
     uint32_t question = 0;
-    std::string text;
-    WireReader reader(bytes);
-    while (reader.Next()) {
-      if (reader.number() < kFileByFilename || !reader.Is(reader.number())) continue;
-      question = reader.number();
-      text = reader.bytes();
-    }
-    if (!reader.ok()) {
+    std::string_view text;
+    if (!ReadText(bytes, kFileByFilename, &question, &text)) {
       end_ = absl::InternalError("a request to reflection is not a ServerReflectionRequest");
       return;
     }

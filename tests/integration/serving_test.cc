@@ -97,19 +97,23 @@ TEST(Serving, ReflectionListsTheService) {
   EXPECT_THAT(outcome.answers.front(), HasSubstr("grpc.health.v1.Health"));
 }
 
-TEST(Serving, ReflectionDescribesTheService) {
+TEST(Serving, ReflectionDescribesTheServices) {
   TestHost host({});
-  // ServerReflectionRequest{file_containing_symbol = 4}.
-  const std::string symbol = ext_proc::ExternalProcessor::service_full_name();
-  const RawOutcome outcome =
-      CallRaw(PlaintextChannel(host.address("plaintext")),
-              "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-              std::string("\x22") + static_cast<char>(symbol.size()) + symbol);
-  ASSERT_EQ(outcome.answers.size(), 1U) << outcome.status.error_message();
-  EXPECT_THAT(outcome.answers.front(), HasSubstr("external_processor.proto"));
+  const std::pair<std::string, const char*> table[] = {
+      {ext_proc::ExternalProcessor::service_full_name(), "external_processor.proto"},
+      {"grpc.health.v1.Health", "health.proto"},
+  };
+  for (const auto& [symbol, file] : table) {
+    // ServerReflectionRequest{file_containing_symbol = 4}.
+    const RawOutcome outcome =
+        CallRaw(PlaintextChannel(host.address("plaintext")),
+                "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                std::string("\x22") + static_cast<char>(symbol.size()) + symbol);
+    ASSERT_EQ(outcome.answers.size(), 1U) << outcome.status.error_message();
+    EXPECT_THAT(outcome.answers.front(), HasSubstr(file));
+  }
 }
 
-// Its descriptors alone would be 2 MiB of the host's memory.
 TEST(Serving, ProtobufStaysOutOfTheHost) {
   TestHost host({});
   std::ifstream maps("/proc/" + std::to_string(host.pid()) + "/maps");

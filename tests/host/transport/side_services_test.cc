@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
+#include "grpc/health/v1/health.pb.h"
 #include "host/wire.h"
 
 namespace callout::host {
@@ -162,6 +163,18 @@ TEST(Reflection, FindsTheFileOfWhateverIsDeclared) {
     const std::vector<std::string> files = AskForFiles(4, symbol);
     ASSERT_FALSE(files.empty()) << symbol;
     EXPECT_EQ(files.front(), DescriptorOf(*file)) << symbol;
+  }
+}
+
+TEST(Reflection, DescribesHealthToo) {
+  const google::protobuf::FileDescriptor& health =
+      *grpc::health::v1::HealthCheckRequest::descriptor()->file();
+  EXPECT_EQ(AskForFiles(3, "grpc/health/v1/health.proto"),
+            std::vector<std::string>{DescriptorOf(health)});
+  for (const std::string symbol :
+       {"grpc.health.v1.Health", "grpc.health.v1.Health.Watch", "grpc.health.v1.HealthCheckRequest",
+        "grpc.health.v1.HealthCheckResponse.ServingStatus"}) {
+    EXPECT_EQ(AskForFiles(4, symbol), std::vector<std::string>{DescriptorOf(health)}) << symbol;
   }
 }
 
