@@ -1,6 +1,7 @@
 // What reflection has to tell: the files that describe the services of ext_proc and
-// grpc.health.v1, and what is declared in them. The definitions are written when the host is built, by
-// make_reflection_tables.cc, so that a running host needs no protobuf.
+// grpc.health.v1, and what is declared in them. The definitions are written when the
+// host is built, by make_reflection_tables.cc, so that a running host needs no
+// protobuf.
 //
 // Constants; any thread.
 #ifndef CALLOUT_HOST_TRANSPORT_REFLECTION_TABLES_H_
