@@ -131,6 +131,10 @@ class Grpcurl:
         expect(SERVICE in out.split(), True, f"{SERVICE} in {out + said!r}")
         out, said = self.run("describe", f"{SERVICE}.Process")
         expect("ProcessingRequest" in out, True, f"ProcessingRequest in {out + said!r}")
+        out, said = self.run("describe", "grpc.health.v1.Health")
+        expect("HealthCheckRequest" in out, True, f"HealthCheckRequest in {out + said!r}")
+        out, said = self.run("grpc.health.v1.Health/Check", messages=[{}])
+        expect((json.loads(out or "{}"), said), ({"status": "SERVING"}, ""), "the health")
 
     def health_proto(self):
         folder = os.path.dirname(os.path.realpath(__file__))
