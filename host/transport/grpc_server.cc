@@ -107,8 +107,8 @@ size_t GrpcServer::live() const {
   return live;
 }
 
-// gRPC waits for every client to answer the PING that goes with GOAWAY, however
-// idle it is. When no RPC is left, nothing is lost if it waits no longer.
+// gRPC waits 20 s for every client to answer the PING that goes with GOAWAY,
+// however idle it is. When no RPC is left, nothing is lost if it waits no longer.
 void GrpcServer::Shutdown(uint64_t timeout_ms) {
   std::atomic<bool> done{false};
   std::thread shutdown([&] {
