@@ -9,10 +9,6 @@
 namespace callout::host {
 namespace {
 
-constexpr int kNone = CALLOUT_BODY_NONE;
-constexpr int kStreamed = CALLOUT_BODY_STREAMED;
-constexpr int kDuplex = CALLOUT_BODY_FULL_DUPLEX_STREAMED;
-
 class BlockingTest : public StreamTest {
  protected:
   // Waits for whatever the pool posts until the stream takes the next message,

@@ -12,11 +12,6 @@ namespace {
 
 namespace ext_proc = envoy::service::ext_proc::v3;
 
-constexpr int kNone = CALLOUT_BODY_NONE;
-constexpr int kStreamed = CALLOUT_BODY_STREAMED;
-constexpr int kBuffered = CALLOUT_BODY_BUFFERED;
-constexpr int kDuplex = CALLOUT_BODY_FULL_DUPLEX_STREAMED;
-
 class ChainTest : public StreamTest {
  protected:
   // Adds `count` plugins with a hook for `phase`, made by `make` of their number.

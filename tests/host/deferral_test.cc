@@ -9,11 +9,6 @@
 namespace callout::host {
 namespace {
 
-constexpr int kNone = CALLOUT_BODY_NONE;
-constexpr int kStreamed = CALLOUT_BODY_STREAMED;
-constexpr int kBuffered = CALLOUT_BODY_BUFFERED;
-constexpr int kDuplex = CALLOUT_BODY_FULL_DUPLEX_STREAMED;
-
 class DeferralTest : public StreamTest {
  protected:
   // A hook that defers and leaves the call in `*call`.

@@ -36,6 +36,13 @@ using envoy::service::ext_proc::v3::ProcessingResponse;
 
 using Pairs = std::vector<std::pair<std::string, std::string>>;
 
+// The body modes, for WithModes.
+inline constexpr int kNone = CALLOUT_BODY_NONE;
+inline constexpr int kStreamed = CALLOUT_BODY_STREAMED;
+inline constexpr int kBuffered = CALLOUT_BODY_BUFFERED;
+inline constexpr int kPartial = CALLOUT_BODY_BUFFERED_PARTIAL;
+inline constexpr int kDuplex = CALLOUT_BODY_FULL_DUPLEX_STREAMED;
+
 // The behaviour of one fake plugin. Hooks are C functions without a closure, so
 // each finds its behaviour through call->plugin.
 struct FakePlugin {

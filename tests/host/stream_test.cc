@@ -9,12 +9,6 @@ namespace {
 
 namespace ext_proc = envoy::service::ext_proc::v3;
 
-constexpr int kNone = CALLOUT_BODY_NONE;
-constexpr int kStreamed = CALLOUT_BODY_STREAMED;
-constexpr int kBuffered = CALLOUT_BODY_BUFFERED;
-constexpr int kPartial = CALLOUT_BODY_BUFFERED_PARTIAL;
-constexpr int kDuplex = CALLOUT_BODY_FULL_DUPLEX_STREAMED;
-
 // --- Without a plugin -------------------------------------------------------
 
 TEST_F(StreamTest, ContinuesEveryPhaseWithoutPlugin) {

@@ -5,12 +5,6 @@
 namespace callout::host {
 namespace {
 
-constexpr int kNone = CALLOUT_BODY_NONE;
-constexpr int kStreamed = CALLOUT_BODY_STREAMED;
-constexpr int kBuffered = CALLOUT_BODY_BUFFERED;
-constexpr int kPartial = CALLOUT_BODY_BUFFERED_PARTIAL;
-constexpr int kDuplex = CALLOUT_BODY_FULL_DUPLEX_STREAMED;
-
 class WholeBodyTest : public StreamTest {
  protected:
   // Gathers up to 9 bytes; what its body hook is shown goes to `seen_`.
