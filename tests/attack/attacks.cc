@@ -10,6 +10,7 @@
 #include "../integration/http_get.h"
 #include "absl/strings/numbers.h"
 #include "attacker.h"
+#include "tests/host/transport/h2_session.h"
 
 namespace callout::tests {
 namespace {
@@ -137,20 +138,12 @@ class LargeMessage {
   explicit LargeMessage(const std::string& address) : address_(address) {}
 
   Outcome Run(const Effort& effort) {
-    nghttp2_session_callbacks* callbacks = nullptr;
-    nghttp2_session_callbacks_new(&callbacks);
-    nghttp2_session_callbacks_set_on_header_callback(callbacks, OnHeader);
-    nghttp2_session* session = nullptr;
-    nghttp2_session_client_new(&session, callbacks, this);
+    nghttp2_session* session =
+        NewH2Session(nghttp2_session_client_new2, {.on_header = OnHeader}, this);
     nghttp2_submit_settings(session, 0, nullptr, 0);
-    const host::H2Client::Headers headers =
+    const H2Headers headers =
         host::H2Client::GrpcHeaders("/envoy.service.ext_proc.v3.ExternalProcessor/Process");
-    std::vector<nghttp2_nv> list;
-    for (const auto& [name, value] : headers) {
-      list.push_back({reinterpret_cast<uint8_t*>(const_cast<char*>(name.data())),
-                      reinterpret_cast<uint8_t*>(const_cast<char*>(value.data())), name.size(),
-                      value.size(), 0});
-    }
+    const std::vector<nghttp2_nv> list = H2HeaderList(headers);
     nghttp2_data_provider provider;
     provider.source.ptr = this;
     provider.read_callback = Read;
@@ -160,7 +153,7 @@ class LargeMessage {
     while (status_.empty() && Clock::now() < until) {
       const uint8_t* data = nullptr;
       for (ssize_t size; (size = nghttp2_session_mem_send(session, &data)) > 0;) {
-        host::Write(fd.get(), {reinterpret_cast<const char*>(data), static_cast<size_t>(size)});
+        host::Write(fd.get(), H2Text(data, static_cast<size_t>(size)));
       }
       uint8_t buffer[65536];
       const ssize_t size = recv(fd.get(), buffer, sizeof(buffer), 0);
@@ -169,16 +162,14 @@ class LargeMessage {
       }
     }
     nghttp2_session_del(session);
-    nghttp2_session_callbacks_del(callbacks);
     return {status_ == "8", fmt::format("status {} after {} KiB", status_, sent_ >> 10)};
   }
 
  private:
   static int OnHeader(nghttp2_session*, const nghttp2_frame*, const uint8_t* name, size_t name_size,
                       const uint8_t* value, size_t value_size, uint8_t, void* user) {
-    if (std::string_view(reinterpret_cast<const char*>(name), name_size) == "grpc-status") {
-      static_cast<LargeMessage*>(user)->status_.assign(reinterpret_cast<const char*>(value),
-                                                       value_size);
+    if (H2Text(name, name_size) == "grpc-status") {
+      static_cast<LargeMessage*>(user)->status_ = H2Text(value, value_size);
     }
     return 0;
   }

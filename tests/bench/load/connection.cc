@@ -4,6 +4,8 @@
 #include <cstring>
 #include <iterator>
 
+#include "tests/host/transport/h2_session.h"
+
 namespace callout::bench {
 namespace {
 
@@ -11,22 +13,13 @@ constexpr size_t kPrefixBytes = 5;
 constexpr size_t kOutputBytes = 65536;  // written at once
 constexpr int32_t kWindowBytes = 1 << 24;
 
-template <size_t name_size, size_t value_size>
-nghttp2_nv Pair(const char (&name)[name_size], const char (&value)[value_size]) {
-  const auto bytes = [](const char* text) {
-    return const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(text));
-  };
-  return {bytes(name), bytes(value), name_size - 1, value_size - 1,
-          NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE};
-}
-
 const nghttp2_nv kHeaders[] = {
-    Pair(":method", "POST"),
-    Pair(":scheme", "http"),
-    Pair(":path", "/envoy.service.ext_proc.v3.ExternalProcessor/Process"),
-    Pair(":authority", "callout"),
-    Pair("te", "trailers"),
-    Pair("content-type", "application/grpc"),
+    tests::H2ConstantHeader(":method", "POST"),
+    tests::H2ConstantHeader(":scheme", "http"),
+    tests::H2ConstantHeader(":path", "/envoy.service.ext_proc.v3.ExternalProcessor/Process"),
+    tests::H2ConstantHeader(":authority", "callout"),
+    tests::H2ConstantHeader("te", "trailers"),
+    tests::H2ConstantHeader("content-type", "application/grpc"),
 };
 
 }  // namespace
@@ -47,15 +40,13 @@ Connection::Connection(uint16_t port, const TlsContext* tls, const Scenario& sce
 Connection::~Connection() { nghttp2_session_del(session_); }
 
 void Connection::MakeSession() {
-  nghttp2_session_callbacks* callbacks = nullptr;
-  nghttp2_session_callbacks_new(&callbacks);
-  nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, &OnData);
-  nghttp2_session_callbacks_set_on_header_callback(callbacks, &OnHeader);
-  nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, &OnFrame);
-  nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, &OnFrameSent);
-  nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, &OnClose);
-  nghttp2_session_client_new(&session_, callbacks, this);
-  nghttp2_session_callbacks_del(callbacks);
+  session_ = tests::NewH2Session(nghttp2_session_client_new2,
+                                 {.on_header = &OnHeader,
+                                  .on_data = &OnData,
+                                  .on_frame = &OnFrame,
+                                  .on_frame_sent = &OnFrameSent,
+                                  .on_close = &OnClose},
+                                 this);
   const nghttp2_settings_entry settings[] = {
       {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
       {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, kWindowBytes},
@@ -102,7 +93,7 @@ int Connection::OnData(nghttp2_session* session, uint8_t, int32_t id, const uint
                        size_t size, void* user) {
   auto* call = static_cast<Call*>(nghttp2_session_get_stream_user_data(session, id));
   if (call == nullptr) return 0;
-  static_cast<Connection*>(user)->OnBytes(id, call, {reinterpret_cast<const char*>(data), size});
+  static_cast<Connection*>(user)->OnBytes(id, call, tests::H2Text(data, size));
   return 0;
 }
 

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "host/transport/grpc_wire.h"
+#include "tests/host/transport/h2_session.h"
 
 namespace callout::host {
 
@@ -46,7 +47,7 @@ inline std::string Frame(uint8_t type, uint8_t flags, uint32_t stream, std::stri
 
 class H2Client {
  public:
-  using Headers = std::vector<std::pair<std::string, std::string>>;
+  using Headers = tests::H2Headers;
 
   struct Rpc {
     std::map<std::string, std::string> headers;   // the first block
@@ -78,18 +79,14 @@ class H2Client {
 
   // With `window_bytes` as the window of each stream and of the connection.
   explicit H2Client(uint32_t window_bytes = 1 << 24) {
-    nghttp2_session_callbacks* callbacks = nullptr;
-    nghttp2_session_callbacks_new(&callbacks);
-    nghttp2_session_callbacks_set_on_header_callback(callbacks, OnHeader);
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, OnData);
-    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, OnFrame);
-    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, OnClosed);
     nghttp2_option* option = nullptr;
     nghttp2_option_new(&option);
     nghttp2_option_set_peer_max_concurrent_streams(option, 1 << 20);
-    nghttp2_session_client_new2(&session_, callbacks, this, option);
+    session_ = tests::NewH2Session(
+        nghttp2_session_client_new2,
+        {.on_header = OnHeader, .on_data = OnData, .on_frame = OnFrame, .on_close = OnClosed}, this,
+        option);
     nghttp2_option_del(option);
-    nghttp2_session_callbacks_del(callbacks);
     const nghttp2_settings_entry window = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, window_bytes};
     nghttp2_submit_settings(session_, 0, &window, 1);
     if (window_bytes > 65535) {
@@ -112,12 +109,7 @@ class H2Client {
   }
 
   int32_t BeginWith(const Headers& headers) {
-    std::vector<nghttp2_nv> list;
-    for (const auto& [name, value] : headers) {
-      list.push_back({reinterpret_cast<uint8_t*>(const_cast<char*>(name.data())),
-                      reinterpret_cast<uint8_t*>(const_cast<char*>(value.data())), name.size(),
-                      value.size(), 0});
-    }
+    const std::vector<nghttp2_nv> list = tests::H2HeaderList(headers);
     nghttp2_data_provider provider;
     provider.source.ptr = this;
     provider.read_callback = Read;
@@ -142,7 +134,7 @@ class H2Client {
     std::string bytes;
     const uint8_t* data = nullptr;
     for (ssize_t size; (size = nghttp2_session_mem_send(session_, &data)) > 0;) {
-      bytes.append(reinterpret_cast<const char*>(data), static_cast<size_t>(size));
+      bytes.append(tests::H2Text(data, static_cast<size_t>(size)));
     }
     return bytes;
   }
@@ -168,20 +160,17 @@ class H2Client {
   };
 
   static H2Client* Self(void* user) { return static_cast<H2Client*>(user); }
-  static std::string Text(const uint8_t* data, size_t size) {
-    return {reinterpret_cast<const char*>(data), size};
-  }
   static int OnHeader(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name,
                       size_t name_size, const uint8_t* value, size_t value_size, uint8_t,
                       void* user) {
     Rpc& rpc = Self(user)->rpcs_[frame->hd.stream_id];
     auto& block = frame->headers.cat == NGHTTP2_HCAT_RESPONSE ? rpc.headers : rpc.trailers;
-    block[Text(name, name_size)] = Text(value, value_size);
+    block[std::string(tests::H2Text(name, name_size))] = tests::H2Text(value, value_size);
     return 0;
   }
   static int OnData(nghttp2_session*, uint8_t, int32_t id, const uint8_t* data, size_t size,
                     void* user) {
-    Self(user)->rpcs_[id].data += Text(data, size);
+    Self(user)->rpcs_[id].data += tests::H2Text(data, size);
     return 0;
   }
   static int OnFrame(nghttp2_session*, const nghttp2_frame* frame, void* user) {

@@ -16,6 +16,7 @@
 
 #include "server_options.h"
 #include "tests/bench/answers.h"
+#include "tests/host/transport/h2_session.h"
 
 namespace callout::bench {
 namespace {
@@ -23,15 +24,6 @@ namespace {
 constexpr size_t kPrefixBytes = 5;
 constexpr size_t kOutputBytes = 65536;
 constexpr int32_t kWindowBytes = 1 << 20;
-
-template <size_t name_size, size_t value_size>
-nghttp2_nv Pair(const char (&name)[name_size], const char (&value)[value_size]) {
-  const auto bytes = [](const char* text) {
-    return const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(text));
-  };
-  return {bytes(name), bytes(value), name_size - 1, value_size - 1,
-          NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE};
-}
 
 struct Call {
   std::string in;   // bytes of a request
@@ -68,19 +60,17 @@ class Connection {
 };
 
 Connection::Connection(int fd, const TlsContext* tls, bool scan) : socket_(fd, tls), scan_(scan) {
-  nghttp2_session_callbacks* callbacks = nullptr;
-  nghttp2_session_callbacks_new(&callbacks);
-  nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, &OnBegin);
-  nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, &OnData);
-  nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, &OnFrame);
-  nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, &OnClose);
   nghttp2_option* option = nullptr;
   nghttp2_option_new(&option);
   // Resets are how Envoy's streams end, however many there are.
   nghttp2_option_set_stream_reset_rate_limit(option, UINT64_MAX, UINT64_MAX);
-  nghttp2_session_server_new2(&session_, callbacks, this, option);
+  session_ = tests::NewH2Session(nghttp2_session_server_new2,
+                                 {.on_begin_headers = &OnBegin,
+                                  .on_data = &OnData,
+                                  .on_frame = &OnFrame,
+                                  .on_close = &OnClose},
+                                 this, option);
   nghttp2_option_del(option);
-  nghttp2_session_callbacks_del(callbacks);
   const nghttp2_settings_entry settings[] = {
       {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, 1000},
       {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, kWindowBytes},
@@ -98,7 +88,7 @@ int Connection::OnData(nghttp2_session* session, uint8_t, int32_t id, const uint
                        size_t size, void* user) {
   auto* self = static_cast<Connection*>(user);
   auto* call = static_cast<Call*>(nghttp2_session_get_stream_user_data(session, id));
-  std::string_view bytes(reinterpret_cast<const char*>(data), size);
+  std::string_view bytes = tests::H2Text(data, size);
   if (!call->in.empty()) bytes = call->in.append(bytes);
   while (bytes.size() >= kPrefixBytes) {
     uint32_t message_size = 0;
@@ -144,8 +134,8 @@ void Connection::Resume(int32_t id, Call* call) {
     nghttp2_session_resume_data(session_, id);
     return;
   }
-  static const nghttp2_nv headers[] = {Pair(":status", "200"),
-                                       Pair("content-type", "application/grpc")};
+  static const nghttp2_nv headers[] = {tests::H2ConstantHeader(":status", "200"),
+                                       tests::H2ConstantHeader("content-type", "application/grpc")};
   call->begun = true;
   nghttp2_data_provider provider = {};
   provider.source.ptr = call;
@@ -161,7 +151,7 @@ ssize_t Connection::OnWantData(nghttp2_session* session, int32_t id, uint8_t* da
   memcpy(data, call->out.data(), size);
   call->out.erase(0, size);
   if (call->half_closed && call->out.empty()) {
-    static const nghttp2_nv trailers[] = {Pair("grpc-status", "0")};
+    static const nghttp2_nv trailers[] = {tests::H2ConstantHeader("grpc-status", "0")};
     *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
     nghttp2_submit_trailer(session, id, trailers, std::size(trailers));
   }
