@@ -1,7 +1,5 @@
 #include "host/worker_group.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <chrono>
 #include <optional>
@@ -9,8 +7,6 @@
 
 #include "host/log.h"
 #include "host/plain_codec.h"
-#include "host/status_text.h"
-#include "host/stream_environment.h"
 
 namespace callout::host {
 namespace {
@@ -18,24 +14,13 @@ namespace {
 using prometheus::MetricFamily;
 using Clock = std::chrono::steady_clock;
 
-// How long pages wait for workers; then they show what was known before.
-constexpr std::chrono::seconds kPagePatience(2);
-constexpr std::chrono::seconds kOrderPatience(10);
 constexpr std::chrono::seconds kEndPatience(5);
-// How often a generation is tried in workers that end for other reasons meanwhile.
-constexpr int kPrepareTries = 5;
-// Ids of stand-ins are not among those that the reloader gives.
-constexpr GenerationId kStandIn = GenerationId{1} << 63;
-
-std::string Reason(const CrashCount& crashes, const std::string& plugin, const WorkerEnd& end) {
-  return fmt::format("plugin {} is in quarantine after {} crashes, the last one: {}", plugin,
-                     crashes.totals().at(plugin), end.text);
-}
 
 }  // namespace
 
 WorkerGroup::WorkerGroup(Options options)
-    : options_(std::move(options)), crashes_(options_.containment.quarantine) {}
+    : options_(std::move(options)),
+      quarantine_(options_.containment.quarantine, options_.metrics) {}
 
 WorkerGroup::~WorkerGroup() {
   for (Worker& worker : workers_) worker.keeper->LetEnd();
@@ -112,48 +97,20 @@ void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerE
     is_refusal = !preparing_.empty() && !end.from_outside &&
                  (end.plugin.empty() || (end.plugin == preparing_ && at_load));
     if (!draining_) options_.metrics->Add(ends_);
-    if (!end.plugin.empty()) CountCrash(end, is_refusal);
+    if (!end.plugin.empty() && quarantine_.CountCrash(end, is_refusal)) LeaveOut(end);
   }
   process->Close(is_refusal ? absl::AbortedError(end.text) : absl::UnavailableError(end.text));
   options_.wake();
 }
 
-// Under mutex_, as are the next ones. One `of_a_trial` never served.
-void WorkerGroup::CountCrash(const WorkerEnd& end, bool of_a_trial) {
-  absl::StatusOr<Metrics::Id> crashes = options_.metrics->Define(
-      Metrics::Kind::kCounter, "callout_plugin_crashes_total",
-      "Worker processes that a plugin ended, or was killed for", {{"plugin", end.plugin}});
-  if (crashes.ok()) options_.metrics->Add(*crashes);
-  last_crash_[end.plugin] = end.text;
-  if (of_a_trial) {
-    crashes_.AddToTotal(end.plugin);
-  } else if (crashes_.Add(end.plugin, MonotonicNs())) {
-    Quarantine(end.plugin, end);
-  }
-}
-
-void WorkerGroup::Quarantine(const std::string& plugin, const WorkerEnd& end) {
+// Under mutex_, as are the next ones. The plugin that the end names, if it serves.
+void WorkerGroup::LeaveOut(const WorkerEnd& end) {
   const auto id = std::find_if(chain_.begin(), chain_.end(), [&](GenerationId candidate) {
-    return sources_.at(candidate).name == plugin;
+    return sources_.at(candidate).name == end.plugin;
   });
-  if (id == chain_.end() || stand_ins_.count(*id) > 0) return;
-  std::string reason = Reason(crashes_, plugin, end);
-  Log(LogLevel::kError, "{}; it is left out until its file changes", reason);
-  GenerationSource stand_in = sources_.at(*id);
-  stand_in.id = *id | kStandIn;
-  stand_in.quarantine = reason;
-  stand_in.on_trial = false;
-  stand_ins_.emplace(*id, std::move(stand_in));
-  quarantined_[plugin] = std::move(reason);
-  SetQuarantined(plugin, true);
+  if (id == chain_.end()) return;
+  quarantine_.LeaveOut(sources_.at(*id), end.text);
   BringAllUp();
-}
-
-void WorkerGroup::SetQuarantined(const std::string& plugin, bool quarantined) {
-  absl::StatusOr<Metrics::Id> gauge = options_.metrics->Define(
-      Metrics::Kind::kGauge, "callout_plugin_quarantined",
-      "1 while the plugin is left out because it has crashed too often", {{"plugin", plugin}});
-  if (gauge.ok()) options_.metrics->Set(*gauge, quarantined ? 1 : 0);
 }
 
 // Asks for all that is in service, and for serving it. Whatever a worker has been
@@ -167,8 +124,7 @@ void WorkerGroup::BringUp(Worker* worker, bool anew) {
   if (anew) worker->asked.clear();
   std::vector<GenerationId> chain;
   for (GenerationId id : chain_) {
-    const auto stand_in = stand_ins_.find(id);
-    GenerationSource source = stand_in == stand_ins_.end() ? sources_.at(id) : stand_in->second;
+    GenerationSource source = quarantine_.InPlaceOf(sources_.at(id));
     chain.push_back(source.id);
     if (worker->asked.count(source.id) > 0) continue;
     if (anew) source.on_trial = false;  // the others have served it
@@ -258,9 +214,10 @@ bool WorkerGroup::Drain() {
   return true;
 }
 
-bool WorkerGroup::serving() const {
-  return std::any_of(workers_.begin(), workers_.end(),
-                     [](const Worker& worker) { return worker.keeper->serving(); });
+size_t WorkerGroup::CountServing() const {
+  return static_cast<size_t>(
+      std::count_if(workers_.begin(), workers_.end(),
+                    [](const Worker& worker) { return worker.keeper->serving(); }));
 }
 
 std::vector<MetricFamily> WorkerGroup::CollectMetrics() {
@@ -291,160 +248,10 @@ std::vector<MetricFamily> WorkerGroup::CollectMetrics() {
   lock.lock();
   MetricSum sum = ended_metrics_;
   for (const Worker& worker : workers_) sum.Add(worker.metrics);
-  const auto serving = std::count_if(workers_.begin(), workers_.end(),
-                                     [](const Worker& worker) { return worker.keeper->serving(); });
-  options_.metrics->Set(serving_gauge_, static_cast<double>(serving));
   lock.unlock();
+  options_.metrics->Set(serving_gauge_, static_cast<double>(CountServing()));
   sum.Add(options_.metrics->Collect());
   return sum.Get();
-}
-
-// --- Generations ----------------------------------------------------------------
-
-// False if there will be none.
-bool WorkerGroup::AwaitProcess() {
-  std::unique_lock<std::mutex> lock(mutex_);
-  changed_.wait(lock, [this] { return draining_ || !Processes().empty(); });
-  return !draining_;
-}
-
-absl::StatusOr<GenerationFacts> WorkerGroup::Prepare(const GenerationSource& source) {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    sources_.insert_or_assign(source.id, source);
-    preparing_ = source.name;
-  }
-  absl::StatusOr<GenerationFacts> facts = PrepareInAll(source);
-  std::lock_guard<std::mutex> lock(mutex_);
-  preparing_.clear();
-  if (!facts.ok()) Discard(source.id);
-  if (absl::IsAborted(facts.status())) {
-    return absl::AbortedError(fmt::format("loading {} ended the worker that tried it: {}",
-                                          source.path, MessageOf(facts.status())));
-  }
-  return facts;
-}
-
-// In one, and then in the others.
-absl::StatusOr<GenerationFacts> WorkerGroup::PrepareInAll(const GenerationSource& source) {
-  absl::StatusOr<GenerationFacts> facts = absl::UnavailableError("");
-  for (int tries = 0; tries < kPrepareTries && absl::IsUnavailable(facts.status()); ++tries) {
-    if (!AwaitProcess()) return absl::CancelledError("the host is draining");
-    facts = PrepareIn(1, source);
-  }
-  if (!facts.ok()) return facts;
-  const absl::Status of_others = PrepareIn(SIZE_MAX, source).status();
-  // Those that have ended for other reasons get it when they are replaced.
-  if (!of_others.ok() && !absl::IsUnavailable(of_others)) return of_others;
-  return facts;
-}
-
-// At once in so many of those that have not been asked yet. The first error that is
-// the generation's; UNAVAILABLE if none of them has lived to make it.
-absl::StatusOr<GenerationFacts> WorkerGroup::PrepareIn(size_t workers_max,
-                                                       const GenerationSource& source) {
-  std::vector<std::future<Reply>> replies;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (draining_) return absl::CancelledError("the host is draining");
-    const std::string order = Encode(PrepareOrder{source, false});
-    for (Worker& worker : workers_) {
-      if (replies.size() == workers_max || worker.process == nullptr) continue;
-      if (!worker.asked.insert(source.id).second) continue;
-      replies.push_back(worker.process->Ask(WorkerMessageKind::kPrepare, order));
-    }
-  }
-  absl::StatusOr<GenerationFacts> result = absl::UnavailableError("no worker is there");
-  for (std::future<Reply>& future : replies) {
-    const Reply reply = future.get();
-    const auto facts = reply.ok() ? Decode<GenerationFacts>(*reply) : std::nullopt;
-    if (!reply.ok() && !absl::IsUnavailable(reply.status())) {
-      result = reply.status();
-    } else if (facts.has_value() && absl::IsUnavailable(result.status())) {
-      result = *facts;
-    }
-  }
-  return result;
-}
-
-// Under mutex_.
-void WorkerGroup::Discard(GenerationId id) {
-  sources_.erase(id);
-  for (Worker& worker : workers_) {
-    if (worker.asked.erase(id) > 0 && worker.process != nullptr) {
-      worker.process->Ask(WorkerMessageKind::kDiscard, Encode(id));
-    }
-  }
-}
-
-void WorkerGroup::Commit(const std::vector<GenerationId>& chain) {
-  std::vector<std::shared_future<Reply>> replies;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    for (GenerationId id : chain) {
-      const bool is_new = std::find(chain_.begin(), chain_.end(), id) == chain_.end();
-      if (is_new) crashes_.BeginAnew(sources_.at(id).name);
-    }
-    chain_ = chain;
-    const std::set<GenerationId> kept(chain.begin(), chain.end());
-    std::erase_if(sources_, [&](const auto& entry) { return kept.count(entry.first) == 0; });
-    std::erase_if(stand_ins_, [&, this](const auto& entry) {
-      if (kept.count(entry.first) > 0) return false;
-      quarantined_.erase(entry.second.name);
-      SetQuarantined(entry.second.name, false);
-      return true;
-    });
-    BringAllUp();
-    // Those that do not serve yet are not waited for.
-    for (const Worker& worker : workers_) {
-      if (worker.keeper->serving()) replies.push_back(worker.brought_up);
-    }
-  }
-  const auto deadline = Clock::now() + kOrderPatience;
-  for (const std::shared_future<Reply>& reply : replies) {
-    if (reply.valid()) reply.wait_until(deadline);
-  }
-}
-
-// What a worker could not make it tries again.
-void WorkerGroup::DoChores() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  for (Worker& worker : workers_) {
-    if (worker.keeper->serving() || worker.process == nullptr) continue;
-    const bool done =
-        worker.brought_up.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
-    if (done && !worker.brought_up.get().ok()) BringUp(&worker, /*anew=*/true);
-  }
-}
-
-std::vector<GenerationId> WorkerGroup::TakeFailedTrials() {
-  std::lock_guard<std::mutex> lock(failed_trials_mutex_);
-  return std::exchange(failed_trials_, {});
-}
-
-WorkerGroup::Usage WorkerGroup::GetUsage() const {
-  Usage usage;
-  std::vector<std::future<Reply>> replies;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    for (const ProcessPtr& process : Processes()) {
-      replies.push_back(process->Ask(WorkerMessageKind::kGetUsage));
-    }
-    for (GenerationId id : chain_) usage.streams[id] = 0;
-    usage.quarantined = quarantined_;
-    usage.last_crash = last_crash_;
-    usage.crashes = crashes_.totals();
-  }
-  const auto deadline = Clock::now() + kPagePatience;
-  for (std::future<Reply>& future : replies) {
-    if (future.wait_until(deadline) != std::future_status::ready) continue;
-    const Reply reply = future.get();
-    const std::optional<Usage> of_worker = reply.ok() ? Decode<Usage>(*reply) : std::nullopt;
-    if (!of_worker.has_value()) continue;
-    for (const auto& [id, streams] : of_worker->streams) usage.streams[id & ~kStandIn] += streams;
-    usage.mapped = std::max(usage.mapped, of_worker->mapped);
-  }
-  return usage;
 }
 
 }  // namespace callout::host

@@ -10,19 +10,22 @@
 // A worker that takes the place of one that ended gets all that the others serve
 // before it accepts; one that cannot make it does not serve, and tries again.
 //
-// A plugin that crashes as often as --quarantine allows is replaced in all workers
-// by what host/quarantine_plugin.h describes, until another generation of it comes.
+// A plugin that crashes too often is replaced in all workers by what stands in its
+// place (host/quarantine.h), until another generation of it comes.
 //
-// Metrics: callout_workers (that serve), callout_worker_ends_total,
-// callout_plugin_crashes_total{plugin}, callout_plugin_quarantined{plugin}. Those
-// of the workers are summed; of one that has ended counts stay, as of the last time
-// they were collected, and gauges go.
+// Metrics: callout_workers (that serve), callout_worker_ends_total. Those of the
+// workers are summed; of one that has ended counts stay, as of the last time they
+// were collected, and gauges go.
+//
+// Two files implement it: worker_group.cc (the processes and their traffic) and
+// worker_generations.cc (how generations come to all of them).
 //
 // Threads: as the interfaces say; Start, Serve, BeginDrain, StopAccepting, Drain
 // and the destructor belong to one.
 #ifndef CALLOUT_HOST_WORKER_GROUP_H_
 #define CALLOUT_HOST_WORKER_GROUP_H_
 
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <future>
@@ -35,10 +38,10 @@
 
 #include "host/certificate_store.h"
 #include "host/containment_options.h"
-#include "host/crash_count.h"
 #include "host/generation.h"
 #include "host/metric_sum.h"
 #include "host/metrics.h"
+#include "host/quarantine.h"
 #include "host/traffic.h"
 #include "host/worker_keeper.h"
 
@@ -69,7 +72,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   void StopAccepting() override;
   // Always true: whatever a plugin holds is in another process.
   bool Drain() override;
-  bool serving() const override;
+  bool serving() const override { return CountServing() > 0; }
   std::vector<prometheus::MetricFamily> CollectMetrics() override;
 
   // --- GenerationTarget.
@@ -82,6 +85,10 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
  private:
   using Reply = WorkerProcess::Reply;
   using ProcessPtr = std::shared_ptr<WorkerProcess>;
+
+  // How long pages wait for workers; then they show what was known before.
+  static constexpr std::chrono::seconds kPagePatience{2};
+  static constexpr std::chrono::seconds kOrderPatience{10};
 
   // The place of one worker, with the process that is in it.
   struct Worker {
@@ -98,14 +105,15 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   void OnStart(Worker* worker, const ProcessPtr& process);
   void OnMessage(const WorkerMessage& message);
   void OnEnd(Worker* worker, const ProcessPtr& process, const WorkerEnd& end);
-  void CountCrash(const WorkerEnd& end, bool of_a_trial);
-  void Quarantine(const std::string& plugin, const WorkerEnd& end);
-  void SetQuarantined(const std::string& plugin, bool quarantined);
+  void LeaveOut(const WorkerEnd& end);
   void BringUp(Worker* worker, bool anew);
   void BringAllUp();
   std::vector<ProcessPtr> Processes() const;
-  bool AwaitProcess();
   std::vector<std::future<Reply>> AskAll(WorkerMessageKind kind);
+  size_t CountServing() const;
+
+  // --- worker_generations.cc ---
+  bool AwaitProcess();
   absl::StatusOr<GenerationFacts> PrepareInAll(const GenerationSource& source);
   absl::StatusOr<GenerationFacts> PrepareIn(size_t workers_max, const GenerationSource& source);
   void Discard(GenerationId id);
@@ -119,13 +127,10 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   bool serve_ = false;     // Serve was called
   bool draining_ = false;  // BeginDrain was
   std::vector<GenerationId> chain_;
-  std::map<GenerationId, GenerationSource> sources_;    // also of what is being prepared
-  std::map<GenerationId, GenerationSource> stand_ins_;  // by the id they stand in for
-  std::string preparing_;                               // plugin; "": none
-  CrashCount crashes_;
-  std::map<std::string, std::string> last_crash_;   // by plugin
-  std::map<std::string, std::string> quarantined_;  // why, by plugin
-  MetricSum ended_metrics_;                         // of processes that have ended
+  std::map<GenerationId, GenerationSource> sources_;  // also of what is being prepared
+  std::string preparing_;                             // plugin; "": none
+  Quarantine quarantine_;
+  MetricSum ended_metrics_;  // of processes that have ended
 
   // Of its own, because whoever has the other may be sending to the worker whose
   // message is being read.
