@@ -6,12 +6,13 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <numeric>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "host/log.h"
+#include "host/nearest_name.h"
 
 namespace callout::host {
 
@@ -77,36 +78,13 @@ std::string Printable(std::string_view name) {
 
 // --- Names that are almost right ---
 
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i);
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t changed = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, changed}));
-    }
-  }
-  return row.back();
-}
-
 // The known name that `name` may have been meant to be; "" if it is far from all.
 std::string_view Nearest(std::string_view name) {
   constexpr size_t kFarthest = 6;
-  std::string_view nearest;
-  size_t best = kFarthest + 1;
-  const auto consider = [&](std::string_view known) {
-    const size_t distance = EditDistance(name.substr(0, 64), known);
-    if (distance < best) {
-      best = distance;
-      nearest = known;
-    }
-  };
-  std::for_each(kMessageHooks.begin(), kMessageHooks.end(), consider);
-  std::for_each(kOtherHooks.begin(), kOtherHooks.end(), consider);
-  consider(kVersionSymbol);
-  consider(kInfoSymbol);
-  return nearest;
+  std::vector<std::string_view> known(kMessageHooks.begin(), kMessageHooks.end());
+  known.insert(known.end(), kOtherHooks.begin(), kOtherHooks.end());
+  known.insert(known.end(), {kVersionSymbol, kInfoSymbol});
+  return NearestName(name, known, kFarthest);
 }
 
 // "callout_on_process" for "_Z18callout_on_processP12callout_call"; "" if `name` is

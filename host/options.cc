@@ -14,6 +14,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "host/nearest_name.h"
 #include "host/status_text.h"
 
 namespace callout::host {
@@ -34,6 +35,16 @@ std::string WithUnderscores(const std::string& argument) {
   std::string result = argument;
   std::replace(result.begin() + 2, result.begin() + static_cast<std::ptrdiff_t>(end), '-', '_');
   return result;
+}
+
+// "log_level" of "--log_level=info"; "" of what does not begin as an option.
+std::string_view NameIn(std::string_view argument) {
+  if (!argument.starts_with("--")) return {};
+  return argument.substr(2, argument.find('=') - 2);
+}
+
+bool MayStandInFile(const OptionSet::Option& option) {
+  return !option.command_line_only && option.name != "config";
 }
 
 // What CLI11 calls an option.
@@ -95,6 +106,18 @@ absl::Status OptionSet::CheckHasValue(const std::string& argument, const char* n
   return absl::InvalidArgumentError(fmt::format("{}: no value; expected --OPTION=VALUE", argument));
 }
 
+// What to do about an option of this name, which there is not.
+std::string OptionSet::WhatInstead(std::string_view name, bool in_file) const {
+  std::vector<std::string_view> known;
+  for (const Option& option : options_) {
+    const bool may_stand_there = in_file ? MayStandInFile(option) : !option.positional;
+    if (may_stand_there) known.push_back(option.name);
+  }
+  const std::string_view nearest = NearestName(name, known, (name.size() + 1) / 3);
+  if (nearest.empty()) return "--help lists the options";
+  return fmt::format("did you mean {}{}?", in_file ? "" : "--", nearest);
+}
+
 absl::StatusOr<OptionSet::Values> OptionSet::ReadCommandLine(int argc,
                                                              const char* const* argv) const {
   std::vector<std::string> arguments;
@@ -110,9 +133,10 @@ absl::StatusOr<OptionSet::Values> OptionSet::ReadCommandLine(int argc,
   try {
     app->parse(std::move(arguments));
   } catch (const CLI::ExtrasError&) {
-    return absl::InvalidArgumentError(
-        fmt::format("'{}' is no option and no value of one; --help lists the options",
-                    Quoted(app->remaining().front())));
+    const std::string argument = app->remaining().front();
+    return absl::InvalidArgumentError(fmt::format("'{}' is no option and no value of one; {}",
+                                                  Quoted(argument),
+                                                  WhatInstead(NameIn(argument), false)));
   } catch (const CLI::Error& error) {
     return absl::InvalidArgumentError(fmt::format("{}; --help lists the options", error.what()));
   }
@@ -174,9 +198,9 @@ absl::StatusOr<OptionSet::Values> OptionSet::ReadFile(const std::string& path) c
     const std::string name = absl::StrReplaceAll(item.name, {{"-", "_"}});
     const auto known = std::find_if(options_.begin(), options_.end(),
                                     [&](const Option& option) { return option.name == name; });
-    if (known == options_.end() || known->command_line_only || name == "config") {
-      return absl::InvalidArgumentError(fmt::format(
-          "{}: no option has the name '{}'; --help lists the options", path, Quoted(item.name)));
+    if (known == options_.end() || !MayStandInFile(*known)) {
+      return absl::InvalidArgumentError(fmt::format("{}: no option has the name '{}'; {}", path,
+                                                    Quoted(item.name), WhatInstead(name, true)));
     }
     for (const std::string& text : item.inputs) {
       values[name].push_back({fmt::format("{}: {} = {}", path, name, Quoted(text)), text});

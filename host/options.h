@@ -75,6 +75,7 @@ class OptionSet {
   using Values = std::map<std::string, std::vector<Value>>;  // by option name
 
   absl::Status CheckHasValue(const std::string& argument, const char* next) const;
+  std::string WhatInstead(std::string_view name, bool in_file) const;
   absl::StatusOr<Values> ReadCommandLine(int argc, const char* const* argv) const;
   std::vector<Value> ReadEnvironment(const Option& option, const Environment& environment) const;
   absl::StatusOr<Values> ReadFile(const std::string& path) const;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_join.h"
 #include "host/status_text.h"
 #include "host/text_file.h"
 
@@ -120,9 +121,11 @@ absl::Status PluginOptions::CheckNames(std::string_view option, const ByName& va
         plugins_.begin(), plugins_.end(),
         [&wanted = name](const PluginConfig& plugin) { return plugin.name == wanted; });
     if (found != plugins_.end()) continue;
+    std::vector<std::string> names;
+    for (const PluginConfig& plugin : plugins_) names.push_back(plugin.name);
     return absl::InvalidArgumentError(
         fmt::format("--{} is for plugin '{}', and no --plugin has that name; expected {}", option,
-                    name, plugins_.empty() ? "a --plugin" : "one of those that --plugin loads"));
+                    name, names.empty() ? "a --plugin" : absl::StrJoin(names, ", ")));
   }
   return absl::OkStatus();
 }

@@ -50,7 +50,7 @@ TEST(ClientOptions, RefusesBadUsageInOneLine) {
       {{"localhost:1", "localhost:2"},
        "'localhost:2' is no option and no value of one; --help lists the options"},
       {{"localhost:1", "--dat={}"},
-       "'--dat={}' is no option and no value of one; --help lists the options"},
+       "'--dat={}' is no option and no value of one; did you mean --data?"},
       {{"localhost:1", "--data"}, "--data: no value; expected --OPTION=VALUE"},
       {{"localhost:1", "--timeout_ms=0"}, "--timeout_ms=0: " + number},
       {{"localhost:1", "--timeout-ms=1s"}, "--timeout_ms=1s: " + number},

@@ -499,9 +499,16 @@ TEST(Config, RefusesWhatIsNoOption) {
   EXPECT_EQ(Bad({"--plugin", "/a.so", "/b.so"}), "'/b.so' is no option and no value of one" + hint);
   EXPECT_EQ(Bad({"--disable_tls", "true"}), "'true' is no option and no value of one" + hint);
   EXPECT_EQ(Bad({"-p"}), "'-p' is no option and no value of one" + hint);
-  EXPECT_EQ(Bad({"--secureaddress=127.0.0.1:1"}),
-            "'--secureaddress=127.0.0.1:1' is no option and no value of one" + hint);
   EXPECT_EQ(Bad({"--", "x"}), "'--' is no option and no value of one" + hint);
+}
+
+TEST(Config, NamesTheOptionThatAMisspeltOneIsLike) {
+  EXPECT_EQ(Bad({"--secureaddress=127.0.0.1:1"}),
+            "'--secureaddress=127.0.0.1:1' is no option and no value of one; did you mean "
+            "--secure_address?");
+  EXPECT_EQ(Bad({"--plugn=/a.so"}),
+            "'--plugn=/a.so' is no option and no value of one; did you mean --plugin?");
+  EXPECT_EQ(Bad({"--chek"}), "'--chek' is no option and no value of one; did you mean --check?");
 }
 
 TEST(Config, RefusesAnOptionWithoutItsValue) {
@@ -517,7 +524,10 @@ TEST(Config, RefusesABadFile) {
   EXPECT_EQ(Bad({"--config=/"}), "cannot read the options from /: is it a regular file?");
   const ConfigFile unknown("log_lvl = debug\n");
   EXPECT_EQ(Bad({unknown.option()}),
-            unknown.path() + ": no option has the name 'log_lvl'; --help lists the options");
+            unknown.path() + ": no option has the name 'log_lvl'; did you mean log_level?");
+  const ConfigFile command("chek = true\n");  // --check may not stand there
+  EXPECT_EQ(Bad({command.option()}),
+            command.path() + ": no option has the name 'chek'; --help lists the options");
   const ConfigFile section("[server]\nlog_level = debug\n");
   EXPECT_EQ(Bad({section.option()}),
             section.path() + ": section [server]: expected only lines of the form name = value");
@@ -537,11 +547,9 @@ TEST(Config, RefusesOptionsForAPluginThatIsNotThere) {
             "--plugin_config is for plugin 'p', and no --plugin has that name; expected a "
             "--plugin");
   EXPECT_EQ(Bad({"--plugin=/q.so", "--plugin_settings=p=@/x"}),
-            "--plugin_settings is for plugin 'p', and no --plugin has that name; expected one of "
-            "those that --plugin loads");
-  EXPECT_EQ(Bad({"--plugin=/q.so", "--on_plugin_error=p=fail"}),
-            "--on_plugin_error is for plugin 'p', and no --plugin has that name; expected one of "
-            "those that --plugin loads");
+            "--plugin_settings is for plugin 'p', and no --plugin has that name; expected q");
+  EXPECT_EQ(Bad({"--plugin=/q.so", "--plugin=/r.so", "--on_plugin_error=p=fail"}),
+            "--on_plugin_error is for plugin 'p', and no --plugin has that name; expected q, r");
 }
 
 TEST(Config, RefusesTwoTextsForOnePlugin) {
