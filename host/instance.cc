@@ -29,6 +29,30 @@ absl::StatusOr<callout_status_t> CallCreate(Hooks::CreateHook create, callout_cr
       fmt::format("threw an exception ({}); catch it there and return a negative status", thrown));
 }
 
+// Where an error goes that is logged by the plugin being created on this thread; null
+// while none is.
+thread_local std::string* t_create_error = nullptr;
+
+// "INVALID_ARGUMENT (-3)"
+std::string StatusText(callout_status_t status) {
+  std::string name;
+  if (status < 0) name = absl::StatusCodeToString(static_cast<absl::StatusCode>(-status));
+  return name.empty() ? fmt::format("{}", status) : fmt::format("{} ({})", name, status);
+}
+
+// Why the plugin was not created; OK if it was.
+absl::Status RunCreate(Hooks::CreateHook create, callout_create_args_t* args) {
+  std::string said;
+  t_create_error = &said;
+  const absl::StatusOr<callout_status_t> status = CallCreate(create, args);
+  t_create_error = nullptr;
+  if (!status.ok()) return status.status();
+  if (*status == CALLOUT_OK) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("returned {}{}", StatusText(*status),
+                  said.empty() ? ", and it logged no error that would say why" : ": " + said));
+}
+
 }  // namespace
 
 std::string_view PhaseName(callout_phase_t phase) {
@@ -73,13 +97,10 @@ absl::Status Instance::CreatePlugin(const std::string& config) {
   const uint64_t exported = args.phases;
   if (hooks.plugin_create != nullptr) {
     const HookScope scope({marker_, Hook::kCreate, true}, MonotonicNs());
-    absl::StatusOr<callout_status_t> status = CallCreate(hooks.plugin_create, &args);
-    if (!status.ok() || *status != CALLOUT_OK) {
-      return absl::InvalidArgumentError(fmt::format(
-          "creating plugin {} from {}: callout_plugin_create {}", name_, plugin_->path(),
-          status.ok()
-              ? fmt::format("returned {}; its own message, if it logged one, says why", *status)
-              : std::string(status.status().message())));
+    if (absl::Status status = RunCreate(hooks.plugin_create, &args); !status.ok()) {
+      return absl::InvalidArgumentError(
+          fmt::format("creating plugin {} from {}: callout_plugin_create {}", name_,
+                      plugin_->path(), std::string(status.message())));
     }
   }
   created_ = true;
@@ -90,6 +111,10 @@ absl::Status Instance::CreatePlugin(const std::string& config) {
   whole_body_bytes_max_ = settings_.whole_body_bytes_max.value_or(args.whole_body_bytes_max);
   blocking_ = settings_.blocking.value_or(args.blocking != 0);
   return absl::OkStatus();
+}
+
+void Instance::NoteError(std::string_view text) {
+  if (t_create_error != nullptr) *t_create_error = EscapeControls(text);
 }
 
 absl::Status Instance::DefineHostMetrics() {

@@ -48,8 +48,8 @@ class Instance {
   // The most metrics one instance may define.
   static constexpr size_t kMetricsMax = 64;
 
-  // Calls callout_plugin_create. On failure the plugin's own reason is in the
-  // log, and the status says which code it returned.
+  // Calls callout_plugin_create. On failure the status says which code it returned,
+  // and the error that the plugin has logged last.
   static absl::StatusOr<std::shared_ptr<Instance>> Create(std::shared_ptr<const Plugin> plugin,
                                                           std::string name,
                                                           const std::string& config,
@@ -93,6 +93,8 @@ class Instance {
   callout_status_t DefineMetric(callout_metric_kind_t kind, std::string_view name,
                                 std::string_view help, uint32_t* id);
   void RecordMetric(uint32_t id, double value);
+  // The plugin has logged this as an error.
+  static void NoteError(std::string_view text);
 
  private:
   Instance(std::shared_ptr<const Plugin> plugin, std::string name, const InstanceSettings& settings,

@@ -192,10 +192,11 @@ int32_t LogEnabledFor(const callout_host_t*, callout_log_level_t level) {
 }
 
 void LogText(const callout_host_t* host, callout_log_level_t level, callout_bytes_t text) {
+  const std::string_view shown = ToView(text).substr(0, kLogTextBytesMax);
   if (LogEnabled(ToLogLevel(level))) {
-    Log(ToLogLevel(level), "plugin {}: {}", ServiceTable::From(host)->instance->name(),
-        ToView(text).substr(0, kLogTextBytesMax));
+    Log(ToLogLevel(level), "plugin {}: {}", ServiceTable::From(host)->instance->name(), shown);
   }
+  if (ToLogLevel(level) == LogLevel::kError) Instance::NoteError(shown);
 }
 
 callout_status_t MetricDefine(const callout_host_t* host, callout_metric_kind_t kind,

@@ -265,13 +265,14 @@ std::string CreateRefusal(const std::string& file) {
   return std::string(instance.status().message());
 }
 
-TEST(Broken, ACreateThatFailsIsRefusedWithItsStatus) {
+TEST(Broken, ACreateThatFailsIsRefusedWithItsStatusAndItsReason) {
   ::testing::internal::CaptureStderr();
   const std::string refusal = CreateRefusal("create_fails.so");
   const std::string log = ::testing::internal::GetCapturedStderr();
-  EXPECT_EQ(refusal, "creating plugin edge from " + BuiltPath("create_fails.so") +
-                         ": callout_plugin_create returned -9; its own message, if it logged one, "
-                         "says why");
+  EXPECT_EQ(refusal,
+            "creating plugin edge from " + BuiltPath("create_fails.so") +
+                ": callout_plugin_create returned FAILED_PRECONDITION (-9): no upstream is "
+                "configured");
   EXPECT_THAT(log, AllOf(HasSubstr("no upstream is configured"), HasSubstr("edge")));
 }
 
