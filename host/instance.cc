@@ -33,13 +33,6 @@ absl::StatusOr<callout_status_t> CallCreate(Hooks::CreateHook create, callout_cr
 // while none is.
 thread_local std::string* t_create_error = nullptr;
 
-// "INVALID_ARGUMENT (-3)"
-std::string StatusText(callout_status_t status) {
-  std::string name;
-  if (status < 0) name = absl::StatusCodeToString(static_cast<absl::StatusCode>(-status));
-  return name.empty() ? fmt::format("{}", status) : fmt::format("{} ({})", name, status);
-}
-
 // Why the plugin was not created; OK if it was.
 absl::Status RunCreate(Hooks::CreateHook create, callout_create_args_t* args) {
   std::string said;
@@ -49,7 +42,7 @@ absl::Status RunCreate(Hooks::CreateHook create, callout_create_args_t* args) {
   if (!status.ok()) return status.status();
   if (*status == CALLOUT_OK) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      fmt::format("returned {}{}", StatusText(*status),
+      fmt::format("returned {}{}", StatusName(*status),
                   said.empty() ? ", and it logged no error that would say why" : ": " + said));
 }
 
@@ -203,7 +196,7 @@ callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
   return hook == nullptr ? CALLOUT_OK : hook(&state->call);
 }
 
-void Instance::CountViolation(Violation violation, callout_phase_t phase) {
+void Instance::CountViolation(Violation violation, callout_phase_t phase, std::string_view why) {
   context_.metrics->Add(violations_[static_cast<size_t>(violation)]);
   // A large body and a full host are no fault of the plugin's code.
   Trial* const trial = running_trial_.load(std::memory_order_acquire);
@@ -212,8 +205,8 @@ void Instance::CountViolation(Violation violation, callout_phase_t phase) {
     trial->CountFault();
   }
   LogLimited(LogLevel::kWarning, fmt::format("{}/{}", name_, ViolationName(violation)),
-             "plugin {}: {} was not settled with a legal answer: {}", name_, PhaseName(phase),
-             ViolationName(violation));
+             "plugin {}: {} was not settled with a legal answer: {}{}{}", name_, PhaseName(phase),
+             ViolationName(violation), why.empty() ? "" : ": ", why);
 }
 
 callout_status_t Instance::DefineMetric(callout_metric_kind_t kind, std::string_view name,

@@ -86,8 +86,9 @@ class Instance {
   // on_process if there is one, then the hook of call.phase if that says NEXT.
   callout_status_t Call(CallState* state, uint64_t now_ns);
 
-  // Counts the fault, and logs it at most once a minute for each kind.
-  void CountViolation(Violation violation, callout_phase_t phase);
+  // Counts the fault, and logs it, with `why` if there is more to say, at most once a
+  // minute for each kind.
+  void CountViolation(Violation violation, callout_phase_t phase, std::string_view why = {});
 
   // For the table of services.
   callout_status_t DefineMetric(callout_metric_kind_t kind, std::string_view name,

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "host/annotations.h"
+#include "host/call_log.h"
 #include "host/log.h"
 #include "host/mutation.h"
 #include "host/services.h"
@@ -21,7 +22,7 @@ void WarnOfFinish(const CallState& state, callout_status_t status) {
   LogLimited(LogLevel::kWarning, fmt::format("{}/finish", state.instance->name()),
              "plugin {}: {} called finish() and then returned {} instead of CALLOUT_DEFERRED; "
              "finish() is ignored",
-             state.instance->name(), PhaseName(state.call.phase), status);
+             state.instance->name(), PhaseName(state.call.phase), StatusName(status));
 }
 
 }  // namespace

@@ -7,7 +7,9 @@
 
 #include "host/annotations.h"
 #include "host/answer.h"
+#include "host/call_log.h"
 #include "host/services.h"
+#include "host/status_text.h"
 #include "host/stream.h"
 
 namespace callout::host {
@@ -26,7 +28,7 @@ bool IsDecision(callout_status_t status) {
 std::string ErrorText(const CallState& state, callout_phase_t phase, callout_status_t status) {
   if (!state.error.empty()) return state.error;
   if (IsDecision(status)) return fmt::format("denied by plugin {}", state.instance->name());
-  return fmt::format("plugin {} returned {} from {}", state.instance->name(), status,
+  return fmt::format("plugin {} returned {} from {}", state.instance->name(), StatusName(status),
                      PhaseName(phase));
 }
 
@@ -261,7 +263,7 @@ void Stream::FinishReply() {
 // whose default is to go on without it; the default for the others is to fail.
 void Stream::Fault(ChainMessage* message, Part* part, Violation violation, absl::Status status) {
   Instance& instance = *part->state.instance;
-  instance.CountViolation(violation, message->phase);
+  instance.CountViolation(violation, message->phase, MessageOf(status));
   if (exchange_.observability()) return;
   const bool wrong_form = status.ok();
   if (wrong_form) {
