@@ -7,7 +7,6 @@
 #include <filesystem>
 
 #include "host/elf_image.h"
-#include "host/loader.h"
 #include "host/log.h"
 #include "host/status_text.h"
 
@@ -27,15 +26,6 @@ bool IsSame(const GenerationSource& a, const GenerationSource& b) {
   return a.sha256 == b.sha256 && a.config == b.config && a.settings_text == b.settings_text;
 }
 
-bool HasOriginInRunPath(std::string_view code) {
-  absl::StatusOr<ElfImage> image = ElfImage::Parse(code);
-  if (!image.ok()) return false;
-  const auto& paths = image->run_paths();
-  return std::any_of(paths.begin(), paths.end(), [](std::string_view path) {
-    return path.find("$ORIGIN") != path.npos || path.find("${ORIGIN}") != path.npos;
-  });
-}
-
 std::string Describe(const GenerationSource& source, const GenerationFacts& facts) {
   return fmt::format("generation {} of {} ({}sha256 {})", source.number, source.path,
                      facts.version.empty() ? "" : fmt::format("version {}, ", facts.version),
@@ -43,22 +33,6 @@ std::string Describe(const GenerationSource& source, const GenerationFacts& fact
 }
 
 }  // namespace
-
-std::string_view StateName(Reloader::State state) {
-  switch (state) {
-    case Reloader::State::kServing:
-      return "serving";
-    case Reloader::State::kRefused:
-      return "refused";
-    case Reloader::State::kWaiting:
-      return "waiting";
-    case Reloader::State::kDisabled:
-      return "disabled";
-    case Reloader::State::kRemoved:
-      break;
-  }
-  return "removed";
-}
 
 Reloader::Reloader(Options options) : options_(std::move(options)), sources_(options_.sources) {}
 
@@ -164,11 +138,8 @@ void Reloader::UpdateProblems(const std::vector<PluginSources::Problem>& problem
 uint64_t Reloader::LookAt(Slot* slot, uint64_t now_ns, bool first) {
   if (slot->taken.has_value() && !slot->files.watched) return kNever;
   if (slot->listed && !slot->files.reachable) return kNever;
-  Stamps stamps;
-  if (slot->listed) {
-    stamps = {StampOf(slot->files.path), StampOf(slot->files.config_path),
-              StampOf(slot->files.settings_path)};
-  }
+  PluginStamps stamps;
+  if (slot->listed) stamps = StampsOf(slot->files);
   if (stamps != slot->seen) {
     slot->seen = stamps;
     slot->seen_since_ns = now_ns;
@@ -195,10 +166,21 @@ uint64_t Reloader::LookAt(Slot* slot, uint64_t now_ns, bool first) {
   return now_ns + kRestNs;
 }
 
+void Reloader::Commit() {
+  std::vector<GenerationId> chain;
+  for (const std::string& name : order_) {
+    const Slot& slot = slots_.at(name);
+    if (slot.current.has_value()) chain.push_back(slot.current->id);
+  }
+  if (chain == committed_) return;
+  options_.target->Commit(chain);
+  committed_ = std::move(chain);
+}
+
 // --- One plugin's files -------------------------------------------------------
 
 Reloader::Taken Reloader::Take(Slot* slot, bool at_once, uint64_t rested_ns) {
-  absl::StatusOr<Contents> contents = Read(*slot);
+  absl::StatusOr<PluginContents> contents = ReadContents(slot->files, slot->seen);
   if (contents.ok()) return Decide(slot, *contents, !at_once && rested_ns < kIncompleteRestNs);
   const bool changing = absl::IsAborted(contents.status());
   // The first look waits for nothing: one that is required is an error then.
@@ -206,35 +188,8 @@ Reloader::Taken Reloader::Take(Slot* slot, bool at_once, uint64_t rested_ns) {
   return changing ? Taken::kChanging : Taken::kDone;
 }
 
-absl::StatusOr<Reloader::Contents> Reloader::Read(const Slot& slot) const {
-  Contents contents;
-  contents.config = slot.files.config;
-  const bool optional = slot.files.from_directory;
-  const auto read = [](const std::string& path, const FileStamp& stamp, size_t bytes_max,
-                       std::string* text) {
-    absl::StatusOr<std::string> bytes = ReadUnchanged(path, stamp, bytes_max);
-    if (bytes.ok()) *text = *std::move(bytes);
-    return bytes.status();
-  };
-  const auto read_text = [&](const std::string& path, const FileStamp& stamp, std::string* text) {
-    if (path.empty() || (optional && !stamp.exists)) return absl::OkStatus();
-    return read(path, stamp, kPluginFileBytesMax, text);
-  };
-  if (!slot.seen.code.exists) {
-    return absl::NotFoundError(fmt::format(
-        "cannot load plugin {}: there is no such file; check the path", slot.files.path));
-  }
-  absl::Status status = read(slot.files.path, slot.seen.code, kPluginBytesMax, &contents.code);
-  if (status.ok()) status = read_text(slot.files.config_path, slot.seen.config, &contents.config);
-  if (status.ok()) {
-    status = read_text(slot.files.settings_path, slot.seen.settings, &contents.settings_text);
-  }
-  if (!status.ok()) return status;
-  contents.sha256 = Sha256(contents.code);
-  return contents;
-}
-
-Reloader::Taken Reloader::Decide(Slot* slot, const Contents& contents, bool may_be_incomplete) {
+Reloader::Taken Reloader::Decide(Slot* slot, const PluginContents& contents,
+                                 bool may_be_incomplete) {
   GenerationSource wanted;
   wanted.sha256 = contents.sha256;
   wanted.config = contents.config;
@@ -261,7 +216,7 @@ Reloader::Taken Reloader::Decide(Slot* slot, const Contents& contents, bool may_
   return Taken::kDone;
 }
 
-absl::Status Reloader::Adopt(Slot* slot, const Contents& contents) {
+absl::Status Reloader::Adopt(Slot* slot, const PluginContents& contents) {
   GenerationSource source;
   source.id = ++last_id_;
   source.number = slot->last_number + 1;
@@ -291,8 +246,8 @@ absl::Status Reloader::Adopt(Slot* slot, const Contents& contents) {
 
 // Null: the file is to be loaded where it is. That is for one that is not
 // followed, where a copy cannot be made or would not find its own libraries.
-absl::StatusOr<std::shared_ptr<const PrivateCopy>> Reloader::CopyOf(const Slot& slot,
-                                                                    const Contents& contents) {
+absl::StatusOr<std::shared_ptr<const PrivateCopy>> Reloader::CopyOf(
+    const Slot& slot, const PluginContents& contents) {
   for (const auto* known : {&slot.current, &slot.previous}) {
     if (known->has_value() && (*known)->sha256 == contents.sha256) return (*known)->copy;
   }
@@ -401,94 +356,6 @@ void Reloader::Withdraw(Slot* slot) {
   slot->refusal = std::move(reason);
   slot->refused_at_ms = NowMs();
   Count(*slot, Outcome::kWithdrawn);
-}
-
-// --- What others see ----------------------------------------------------------
-
-void Reloader::Say(LogLevel level, std::string text) {
-  if (!quiet_) sayings_.emplace_back(level, std::move(text));
-}
-
-void Reloader::Commit() {
-  std::vector<GenerationId> chain;
-  for (const std::string& name : order_) {
-    const Slot& slot = slots_.at(name);
-    if (slot.current.has_value()) chain.push_back(slot.current->id);
-  }
-  if (chain == committed_) return;
-  options_.target->Commit(chain);
-  committed_ = std::move(chain);
-}
-
-void Reloader::NoteEnded() {
-  const GenerationTarget::Usage usage = options_.target->GetUsage();
-  for (auto& [name, slot] : slots_) {
-    std::erase_if(slot.generations, [&, name = name](const GenerationStatus& generation) {
-      if (usage.streams.count(generation.id) > 0) return false;
-      Log(LogLevel::kInfo, "plugin {}: generation {} has ended", name, generation.number);
-      return true;
-    });
-  }
-}
-
-// Makes what was done known, once it is true.
-void Reloader::Publish() {
-  PublishStatus();
-  for (const auto& [level, text] : std::exchange(sayings_, {})) Log(level, "{}", text);
-}
-
-void Reloader::Count(const Slot& slot, Outcome outcome) {
-  static constexpr std::string_view kNames[] = {"loaded", "failed", "removed", "withdrawn"};
-  absl::StatusOr<Metrics::Id> reloads = options_.metrics->Define(
-      Metrics::Kind::kCounter, "callout_reloads_total",
-      "Versions of plugins dealt with, by outcome",
-      {{"plugin", slot.files.name}, {"outcome", std::string(kNames[static_cast<int>(outcome)])}});
-  if (reloads.ok()) options_.metrics->Add(*reloads);
-}
-
-void Reloader::PublishStatus() {
-  Snapshot snapshot;
-  for (auto& [name, slot] : slots_) {
-    absl::StatusOr<Metrics::Id> refused = options_.metrics->Define(
-        Metrics::Kind::kGauge, "callout_plugin_refused",
-        "1 while the file that is there is not the one that serves", {{"plugin", name}});
-    if (refused.ok()) options_.metrics->Set(*refused, slot.refusal.ok() ? 0 : 1);
-  }
-  for (const std::string& name : order_) {
-    const Slot& slot = slots_.at(name);
-    if (slot.listed || slot.current.has_value()) snapshot.plugins.push_back(StatusOf(slot));
-  }
-  for (auto slot = slots_.begin(); slot != slots_.end();) {
-    const bool gone = slot->second.state == State::kRemoved && !slot->second.listed;
-    if (gone && !slot->second.generations.empty()) {
-      snapshot.plugins.push_back(StatusOf(slot->second));
-    }
-    slot = gone && slot->second.generations.empty() ? slots_.erase(slot) : std::next(slot);
-  }
-  for (const PluginSources::Problem& problem : problems_) snapshot.problems.push_back(problem.text);
-  std::lock_guard<std::mutex> lock(mutex_);
-  snapshot_ = std::move(snapshot);
-}
-
-Reloader::PluginStatus Reloader::StatusOf(const Slot& slot) const {
-  PluginStatus status;
-  status.name = slot.files.name;
-  status.path = slot.files.path;
-  status.state = slot.state;
-  if (!slot.refusal.ok()) {
-    status.last_error = std::string(slot.refusal.message());
-    status.last_error_at_ms = slot.refused_at_ms;
-  }
-  status.generations = slot.generations;
-  for (GenerationStatus& generation : status.generations) {
-    generation.in_service = slot.current.has_value() && slot.current->id == generation.id;
-  }
-  return status;
-}
-
-Reloader::Snapshot Reloader::Status() const {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return snapshot_;
 }
 
 }  // namespace callout::host

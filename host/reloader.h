@@ -17,6 +17,9 @@
 // removed and withdrawn; callout_plugin_refused{plugin}, 1 while the file that is
 // there is not the one that serves.
 //
+// Two files implement it: reloader.cc (what is to serve) and reloader_status.cc
+// (what is shown of it).
+//
 // All functions but Status belong to one thread at a time; Status to any.
 #ifndef CALLOUT_HOST_RELOADER_H_
 #define CALLOUT_HOST_RELOADER_H_
@@ -34,10 +37,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "host/config.h"
-#include "host/file_stamp.h"
 #include "host/generation.h"
 #include "host/log.h"
 #include "host/metrics.h"
+#include "host/plugin_contents.h"
 #include "host/plugin_sources.h"
 #include "host/private_copy.h"
 
@@ -116,26 +119,12 @@ class Reloader {
   Snapshot Status() const;
 
  private:
-  // The files of one plugin, as they stood at a look.
-  struct Stamps {
-    FileStamp code, config, settings;
-    bool operator==(const Stamps&) const = default;
-  };
-
-  // What was read of them.
-  struct Contents {
-    std::string code;
-    std::string sha256;
-    std::string config;
-    std::string settings_text;
-  };
-
   struct Slot {
     PluginFiles files;
     bool listed = false;
-    Stamps seen;  // at the last look
+    PluginStamps seen;  // at the last look
     uint64_t seen_since_ns = 0;
-    std::optional<Stamps> taken;  // what has been dealt with
+    std::optional<PluginStamps> taken;  // what has been dealt with
     std::optional<GenerationSource> current;
     std::optional<GenerationSource> previous;   // to go back to
     std::optional<GenerationSource> withdrawn;  // not to be taken again
@@ -155,17 +144,18 @@ class Reloader {
   void UpdateProblems(const std::vector<PluginSources::Problem>& problems);
   uint64_t LookAt(Slot* slot, uint64_t now_ns, bool first);
   Taken Take(Slot* slot, bool at_once, uint64_t rested_ns);
-  absl::StatusOr<Contents> Read(const Slot& slot) const;
-  Taken Decide(Slot* slot, const Contents& contents, bool may_be_incomplete);
-  absl::Status Adopt(Slot* slot, const Contents& contents);
+  Taken Decide(Slot* slot, const PluginContents& contents, bool may_be_incomplete);
+  absl::Status Adopt(Slot* slot, const PluginContents& contents);
   absl::StatusOr<std::shared_ptr<const PrivateCopy>> CopyOf(const Slot& slot,
-                                                            const Contents& contents);
+                                                            const PluginContents& contents);
   void Refuse(Slot* slot, absl::Status status);
   void StopServing(Slot* slot, State state);
   void Serve(Slot* slot, GenerationSource source, GenerationFacts facts);
   void Withdraw(Slot* slot);
   void Commit();
   bool IsRequired(const Slot& slot) const;
+
+  // --- reloader_status.cc ---
   void Count(const Slot& slot, Outcome outcome);
   void Say(LogLevel level, std::string text);
   void Publish();
