@@ -17,7 +17,7 @@ HttpResponse TextPage(unsigned status, std::string text) {
 
 }  // namespace
 
-AdminPages::AdminPages(const Health* health, const Metrics* metrics) {
+AdminPages::AdminPages(const Health* health) {
   Add("/", "this list", [this](const HttpRequestView&) { return List(); });
   Add("/live", "200 while the process answers",
       [](const HttpRequestView&) { return TextPage(200, "live\n"); });
@@ -26,15 +26,10 @@ AdminPages::AdminPages(const Health* health, const Metrics* metrics) {
     return TextPage(state == Health::State::kReady ? 200 : 503,
                     fmt::format("{}\n", HealthStateName(state)));
   });
-  Add("/metrics", "metrics in Prometheus' text format", [metrics](const HttpRequestView&) {
-    HttpResponse response = TextPage(200, metrics->Text());
-    response.content_type = Metrics::kTextContentType;
-    return response;
-  });
 }
 
 void AdminPages::Add(const std::string& path, const std::string& summary, HttpHandler page) {
-  pages_.insert_or_assign(path, Page{summary, std::move(page)});
+  pages_.emplace(path, Page{summary, std::move(page)});
 }
 
 HttpResponse AdminPages::Answer(const HttpRequestView& request) const {

@@ -1,7 +1,7 @@
-// The pages of the admin address: /live, /ready, /metrics, those that others
-// add, and / which lists them all.
+// The pages of the admin address: /live, /ready, those that others add, and /
+// which lists them all.
 //
-//   AdminPages pages(&health, &metrics);
+//   AdminPages pages(&health);
 //   pages.Add("/plugins", "loaded plugins as JSON", [&](const HttpRequestView&) { … });
 //   server->AddListener("admin", pages.MakeHandler());
 //
@@ -16,19 +16,18 @@
 
 #include "host/health.h"
 #include "host/http_server.h"
-#include "host/metrics.h"
 
 namespace callout::host {
 
 class AdminPages {
  public:
-  // Both outlive this object.
-  AdminPages(const Health* health, const Metrics* metrics);
+  // `health` outlives this object.
+  explicit AdminPages(const Health* health);
   AdminPages(const AdminPages&) = delete;
   AdminPages& operator=(const AdminPages&) = delete;
 
-  // `page` answers GET for exactly `path` ("/plugins"), whatever its query; a
-  // path added before is replaced. `summary` stands beside it in the list.
+  // `page` answers GET for exactly `path` ("/plugins"), whatever its query.
+  // `summary` stands beside it in the list.
   void Add(const std::string& path, const std::string& summary, HttpHandler page);
 
   // Routes a request: 405 unless GET, 404 for a path nobody added.

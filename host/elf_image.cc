@@ -210,7 +210,6 @@ void ElfImage::ParseEntry(const Elf64_Dyn& entry, DynamicTables* tables) {
       return;
     case DT_FLAGS:
       text_relocations_ = text_relocations_ || (value & DF_TEXTREL) != 0;
-      static_tls_ = (value & DF_STATIC_TLS) != 0;
       return;
     case DT_FLAGS_1:
       position_independent_executable_ = (value & DF_1_PIE) != 0;

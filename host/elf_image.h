@@ -67,7 +67,6 @@ class ElfImage {
 
   bool has_executable_stack() const { return executable_stack_; }
   bool has_text_relocations() const { return text_relocations_; }
-  bool has_static_tls() const { return static_tls_; }
   // True if a PT_NOTE segment has a note of this owner and type.
   bool HasNote(std::string_view owner, uint32_t type) const;
 
@@ -110,7 +109,6 @@ class ElfImage {
   std::vector<std::string_view> run_paths_;
   bool executable_stack_ = true;  // the kernel's default without PT_GNU_STACK
   bool text_relocations_ = false;
-  bool static_tls_ = false;
   bool position_independent_executable_ = false;
 };
 

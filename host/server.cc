@@ -77,7 +77,7 @@ absl::StatusOr<std::string> CheckConfig(const Config& config) {
 }
 
 Server::Server(const Config& config)
-    : config_(config), admin_pages_(&health_, &metrics_), http_loop_(&metrics_, LogAcceptPause) {
+    : config_(config), admin_pages_(&health_), http_loop_(&metrics_, LogAcceptPause) {
   admin_pages_.Add("/plugins", "plugins and their versions, as JSON",
                    [this](const HttpRequestView&) { return PluginsPage(); });
   admin_pages_.Add("/metrics", "metrics in Prometheus' text format",

@@ -35,8 +35,6 @@ class Trial {
     if (faults_.fetch_add(1, std::memory_order_relaxed) == faults_max_) on_failed_();
   }
 
-  uint32_t faults() const { return faults_.load(std::memory_order_relaxed); }
-
  private:
   const uint32_t calls_max_;
   const uint32_t faults_max_;

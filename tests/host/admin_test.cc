@@ -16,8 +16,7 @@ class AdminPagesTest : public ::testing::Test {
   HttpResponse Get(const std::string& target) { return pages_.MakeHandler()({"GET", target}); }
 
   Health health_;
-  Metrics metrics_;
-  AdminPages pages_{&health_, &metrics_};
+  AdminPages pages_{&health_};
 };
 
 TEST_F(AdminPagesTest, LiveIsAlways200) {
@@ -38,16 +37,6 @@ TEST_F(AdminPagesTest, ReadySaysTheState) {
   EXPECT_EQ(Get("/ready").body, "draining\n");
 }
 
-TEST_F(AdminPagesTest, MetricsAreInPrometheusTextFormat) {
-  const auto id = metrics_.Define(Metrics::Kind::kCounter, "a_total", "Help.");
-  ASSERT_TRUE(id.ok());
-  metrics_.Add(*id, 3);
-  const HttpResponse page = Get("/metrics");
-  EXPECT_EQ(page.status, 200u);
-  EXPECT_EQ(page.content_type, "text/plain; version=0.0.4; charset=utf-8");
-  EXPECT_THAT(page.body, HasSubstr("\na_total 3\n"));
-}
-
 TEST_F(AdminPagesTest, PagesAreAddedAndListed) {
   pages_.Add("/plugins", "loaded plugins", [](const HttpRequestView& request) {
     HttpResponse response;
@@ -57,8 +46,7 @@ TEST_F(AdminPagesTest, PagesAreAddedAndListed) {
   EXPECT_EQ(Get("/plugins?verbose").body, "/plugins?verbose");
   const std::string list = Get("/").body;
   EXPECT_THAT(list, StartsWith("/            this list\n"));
-  for (const char* line :
-       {"\n/live ", "\n/ready ", "\n/metrics ", "\n/plugins     loaded plugins\n"}) {
+  for (const char* line : {"\n/live ", "\n/ready ", "\n/plugins     loaded plugins\n"}) {
     EXPECT_THAT(list, HasSubstr(line));
   }
 }

@@ -99,18 +99,16 @@ INSTANTIATE_TEST_SUITE_P(All, ElfImageOfALinkedFile,
                            return name;
                          });
 
-TEST(ElfImage, TellsStackRelocationsAndTls) {
+TEST(ElfImage, TellsStackAndRelocations) {
   const std::string plain_bytes = ElfBuilder::Plugin().Bytes();
   const ElfImage plain = Parsed(plain_bytes);
   EXPECT_FALSE(plain.has_executable_stack());
   EXPECT_FALSE(plain.has_text_relocations());
-  EXPECT_FALSE(plain.has_static_tls());
   const std::string bytes =
-      ElfBuilder::Plugin().ExecutableStack().Entry(DT_FLAGS, DF_TEXTREL | DF_STATIC_TLS).Bytes();
+      ElfBuilder::Plugin().ExecutableStack().Entry(DT_FLAGS, DF_TEXTREL).Bytes();
   const ElfImage all = Parsed(bytes);
   EXPECT_TRUE(all.has_executable_stack());
   EXPECT_TRUE(all.has_text_relocations());
-  EXPECT_TRUE(all.has_static_tls());
   const std::string old_bytes = ElfBuilder::Plugin().Entry(DT_TEXTREL, 0).Bytes();
   EXPECT_TRUE(Parsed(old_bytes).has_text_relocations());
 }
