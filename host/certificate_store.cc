@@ -1,7 +1,5 @@
 #include "host/certificate_store.h"
 
-#include <sys/stat.h>
-
 #include <chrono>
 #include <utility>
 
@@ -114,15 +112,7 @@ void CertificateStore::Reload() {
 }
 
 CertificateStore::Stamps CertificateStore::ReadStamps() const {
-  Stamps stamps;
-  for (const std::string& path : {paths_.cert_chain, paths_.private_key, paths_.client_ca}) {
-    struct stat status;
-    FileStamp& stamp = stamps.emplace_back();
-    if (path.empty() || stat(path.c_str(), &status) != 0) continue;
-    stamp = {status.st_dev, status.st_ino, status.st_size,
-             int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
-  }
-  return stamps;
+  return {StampOf(paths_.cert_chain), StampOf(paths_.private_key), StampOf(paths_.client_ca)};
 }
 
 void CertificateStore::Watch() {

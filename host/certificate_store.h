@@ -12,8 +12,6 @@
 #ifndef CALLOUT_HOST_CERTIFICATE_STORE_H_
 #define CALLOUT_HOST_CERTIFICATE_STORE_H_
 
-#include <sys/types.h>
-
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -25,6 +23,7 @@
 
 #include "absl/status/statusor.h"
 #include "host/certificate.h"
+#include "host/file_stamp.h"
 #include "host/http_server.h"
 
 namespace callout::host {
@@ -77,14 +76,6 @@ class CertificateStore {
   void Reload();
 
  private:
-  // What tells a version of a file from another.
-  struct FileStamp {
-    dev_t device = 0;
-    ino_t inode = 0;
-    off_t size = 0;
-    int64_t changed_ns = 0;
-    bool operator==(const FileStamp&) const = default;
-  };
   using Stamps = std::vector<FileStamp>;
 
   CertificateStore(const Paths& paths, bool asks_clients)
