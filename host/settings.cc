@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 
@@ -14,6 +15,18 @@ namespace callout::host {
 namespace {
 
 using Json = nlohmann::json;
+
+absl::StatusOr<Json> ParseJson(std::string_view text) {
+  try {
+    return Json::parse(text);
+  } catch (const Json::exception& error) {
+    // "[json.exception.parse_error.101] parse error at line 1, column 2: …"
+    std::string_view what(error.what());
+    what.remove_prefix(std::min(what.find("] ") + 2, what.size()));
+    return absl::InvalidArgumentError(
+        fmt::format("the settings are not valid JSON: {}", EscapeControls(what)));
+  }
+}
 
 absl::Status Wrong(std::string_view key, const Json& found, std::string_view expected) {
   return absl::InvalidArgumentError(fmt::format(
@@ -130,15 +143,13 @@ absl::StatusOr<ErrorPolicy> ParseErrorPolicy(std::string_view text, int status_d
 }
 
 absl::StatusOr<InstanceSettings> ParseInstanceSettings(std::string_view json) {
-  const Json document = Json::parse(json, nullptr, false);
-  if (document.is_discarded()) {
-    return absl::InvalidArgumentError("the settings are not valid JSON; expected an object");
-  }
-  if (!document.is_object()) {
+  const absl::StatusOr<Json> document = ParseJson(json);
+  if (!document.ok()) return document.status();
+  if (!document->is_object()) {
     return absl::InvalidArgumentError("the settings are JSON but no object; expected {…}");
   }
   InstanceSettings settings;
-  for (const auto& [key, value] : document.items()) {
+  for (const auto& [key, value] : document->items()) {
     if (absl::Status status = ReadKey(key, value, &settings); !status.ok()) return status;
   }
   return settings;

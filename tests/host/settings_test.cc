@@ -91,9 +91,6 @@ TEST(Settings, EachErrorNamesKeyFindingAndExpectation) {
     const char* json;
     const char* message;
   } kTable[] = {
-      {"", "the settings are not valid JSON; expected an object"},
-      {"{", "the settings are not valid JSON; expected an object"},
-      {R"({"policy": "fail",})", "the settings are not valid JSON; expected an object"},
       {"[]", "the settings are JSON but no object; expected {…}"},
       {"null", "the settings are JSON but no object; expected {…}"},
       {R"({"polcy": "fail"})",
@@ -134,6 +131,15 @@ TEST(Settings, EachErrorNamesKeyFindingAndExpectation) {
       {R"({"disabled": "yes"})", "key \"disabled\" is \"yes\"; expected true or false"},
   };
   for (const auto& row : kTable) EXPECT_EQ(Refusal(row.json), row.message) << row.json;
+}
+
+TEST(Settings, SaysWhereTheTextIsNoJson) {
+  const std::string beginning = "the settings are not valid JSON: ";
+  for (const char* json : {"", "{", "{\"a\": 1e999}", "{\"a\": \"\xff\"}"}) {
+    EXPECT_TRUE(Refusal(json).starts_with(beginning)) << Refusal(json);
+  }
+  const std::string refusal = Refusal("{\n  \"policy\": \"fail\",\n}");
+  EXPECT_TRUE(refusal.starts_with(beginning + "parse error at line 3, column 1: ")) << refusal;
 }
 
 TEST(Settings, HostileTextIsRefusedInOneLine) {
