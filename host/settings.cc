@@ -2,12 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "absl/status/status.h"
 #include "host/answer.h"
+#include "host/json_reason.h"
 #include "host/log.h"
 
 namespace callout::host {
@@ -20,11 +20,8 @@ absl::StatusOr<Json> ParseJson(std::string_view text) {
   try {
     return Json::parse(text);
   } catch (const Json::exception& error) {
-    // "[json.exception.parse_error.101] parse error at line 1, column 2: …"
-    std::string_view what(error.what());
-    what.remove_prefix(std::min(what.find("] ") + 2, what.size()));
     return absl::InvalidArgumentError(
-        fmt::format("the settings are not valid JSON: {}", EscapeControls(what)));
+        fmt::format("the settings are not valid JSON: {}", EscapeControls(JsonReason(error))));
   }
 }
 

@@ -15,7 +15,9 @@
 //
 // Metrics: callout_workers (that serve), callout_worker_ends_total. Those of the
 // workers are summed; of one that has ended counts stay, as of the last time they
-// were collected, and gauges go.
+// were collected, and gauges go. What it counted after that is lost: to keep it, the
+// names of series would have to be in shared memory as well as their values, whole
+// at every moment in which a plugin may crash. Crashes are counted here.
 //
 // Two files implement it: worker_group.cc (the processes and their traffic) and
 // worker_generations.cc (how generations come to all of them).

@@ -6,19 +6,13 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "host/json_reason.h"
+
 namespace callout::host {
 namespace {
 
 using envoy::extensions::filters::http::ext_proc::v3::ProcessingMode;
 using nlohmann::json;
-
-// "[json.exception.parse_error.101] parse error at line 1, column 3: …" without
-// the library's number.
-std::string ReasonOf(const json::exception& error) {
-  const std::string_view text = error.what();
-  const size_t end = text.find("] ");
-  return std::string(end == std::string_view::npos ? text : text.substr(end + 2));
-}
 
 absl::StatusOr<ProcessingRequest> ParseMessage(const json& value, size_t number) {
   ProcessingRequest message;
@@ -49,7 +43,7 @@ absl::StatusOr<std::vector<ProcessingRequest>> ParseMessages(const std::string& 
     }
     return messages;
   } catch (const json::exception& error) {
-    return absl::InvalidArgumentError(fmt::format("no JSON: {}", ReasonOf(error)));
+    return absl::InvalidArgumentError(fmt::format("no JSON: {}", JsonReason(error)));
   }
 }
 
