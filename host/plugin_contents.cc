@@ -21,8 +21,9 @@ absl::StatusOr<PluginContents> ReadContents(const PluginFiles& files, const Plug
   const auto read = [](const std::string& path, const FileStamp& stamp, size_t bytes_max,
                        std::string* text) {
     absl::StatusOr<std::string> bytes = ReadUnchanged(path, stamp, bytes_max);
-    if (bytes.ok()) *text = *std::move(bytes);
-    return bytes.status();
+    if (!bytes.ok()) return bytes.status();
+    *text = *std::move(bytes);
+    return absl::OkStatus();
   };
   const auto read_text = [&](const std::string& path, const FileStamp& stamp, std::string* text) {
     if (path.empty() || (optional && !stamp.exists)) return absl::OkStatus();

@@ -96,7 +96,9 @@ class Worker {
   void Obey(const WorkerMessage& order);
   Reply Carry(const WorkerMessage& order);
   void Answer(uint64_t number, Reply reply);
-  void Say(WorkerMessageKind kind, std::string body = "") { channel_.Send({kind, 0, body}); }
+  void Say(WorkerMessageKind kind, std::string body = "") {
+    channel_.Send({kind, 0, std::move(body)});
+  }
 
   absl::Status TakeCertificate(const std::string& body);
   Reply Prepare(const std::string& body);
@@ -211,8 +213,9 @@ absl::Status Worker::TakeCertificate(const std::string& body) {
   if (!pem.has_value()) return absl::InvalidArgumentError("no certificate");
   if (certificates_ != nullptr) return certificates_->Replace(*pem);
   absl::StatusOr<std::unique_ptr<CertificateStore>> store = CertificateStore::Hold(*pem);
-  if (store.ok()) certificates_ = *std::move(store);
-  return store.status();
+  if (!store.ok()) return store.status();
+  certificates_ = *std::move(store);
+  return absl::OkStatus();
 }
 
 Reply Worker::Prepare(const std::string& body) {

@@ -150,7 +150,7 @@ absl::Status WorkerGroup::Serve(const std::vector<TrafficSocket>&) {
   }
   for (std::future<Reply>& reply : AskAll(WorkerMessageKind::kServe)) {
     // One that has ended meanwhile is replaced, and no reason not to start.
-    const absl::Status status = reply.get().status();
+    absl::Status status = reply.get().status();
     if (!status.ok() && !absl::IsUnavailable(status)) return status;
   }
   return absl::OkStatus();

@@ -42,6 +42,7 @@ pid_t Spawn(const WorkerProcess::Launch& launch, int channel) {
                                         ToWorkerArgument({channel, launch.hooks, launch.sockets})};
   arguments.insert(arguments.end(), launch.options.begin(), launch.options.end());
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
 
@@ -153,7 +154,7 @@ void WorkerProcess::Close(const absl::Status& why) {
   pending_.clear();
 }
 
-void WorkerProcess::HandOut(WorkerMessage message) {
+void WorkerProcess::HandOut(const WorkerMessage& message) {
   std::optional<WorkerAnswer> answer = Decode<WorkerAnswer>(message.body);
   std::lock_guard<std::mutex> lock(mutex_);
   const auto pending = pending_.find(message.number);
@@ -167,7 +168,7 @@ void WorkerProcess::HandOut(WorkerMessage message) {
 void WorkerProcess::TakeMessages(const std::function<void(const WorkerMessage&)>& on_message) {
   while (std::optional<WorkerMessage> message = channel_.Take()) {
     if (message->kind == WorkerMessageKind::kAnswer) {
-      HandOut(*std::move(message));
+      HandOut(*message);
     } else {
       on_message(*message);
     }

@@ -90,7 +90,7 @@ class WorkerProcess {
       : pid_(pid), pid_fd_(std::move(pid_fd)), channel_(channel.Release()) {}
 
   void TakeMessages(const std::function<void(const WorkerMessage&)>& on_message);
-  void HandOut(WorkerMessage answer);
+  void HandOut(const WorkerMessage& answer);
   int Reap();
 
   const pid_t pid_;

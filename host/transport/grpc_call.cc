@@ -33,7 +33,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
 }
 
-std::string_view ToView(grpc::string_ref text) { return {text.data(), text.size()}; }
+std::string_view ToView(const grpc::string_ref& text) { return {text.data(), text.size()}; }
 
 }  // namespace
 
@@ -200,7 +200,7 @@ void GrpcCall::ReadFacts() const {
     peer_ = context_.peer();
     const auto auth = context_.auth_context();
     if (auth == nullptr) return;
-    for (grpc::string_ref type :
+    for (const grpc::string_ref& type :
          auth->FindPropertyValues(GRPC_TRANSPORT_SECURITY_TYPE_PROPERTY_NAME)) {
       secure_ = type == GRPC_SSL_TRANSPORT_SECURITY_TYPE;
     }

@@ -125,16 +125,17 @@ class NoMoreDescriptors {
 };
 
 TEST_F(AcceptLoopTest, ServesAgainByItselfAfterDescriptorsRanOut) {
-  constexpr int kClients = 20;
+  constexpr size_t kClients = 20;
   Listen("127.0.0.1:0");
   Start({Greeter("served", sockets_[0])});
   std::vector<Descriptor> clients;
-  for (int i = 0; i < kClients; ++i) clients.push_back(MakeSocket(sockets_[0].bound()));
-  for (int round = 1; round <= 2; ++round) {
+  clients.reserve(kClients);
+  for (size_t i = 0; i < kClients; ++i) clients.push_back(MakeSocket(sockets_[0].bound()));
+  for (size_t round = 0; round < 2; ++round) {
     {
       const NoMoreDescriptors none;
-      for (int i = 0; i < kClients / 2; ++i) {
-        const Descriptor& client = clients[static_cast<size_t>((round - 1) * kClients / 2 + i)];
+      for (size_t i = 0; i < kClients / 2; ++i) {
+        const Descriptor& client = clients[round * kClients / 2 + i];
         const Address& address = sockets_[0].bound();
         ASSERT_EQ(connect(client.get(), address.get(), address.size), 0) << strerror(errno);
       }
@@ -143,9 +144,8 @@ TEST_F(AcceptLoopTest, ServesAgainByItselfAfterDescriptorsRanOut) {
       ASSERT_TRUE(reports_.Await([](const auto& reports) { return !reports.empty(); }));
     }
     // No new client, no call: those who waited are served.
-    for (int i = 0; i < kClients / 2; ++i) {
-      EXPECT_EQ(ReadToEnd(clients[static_cast<size_t>((round - 1) * kClients / 2 + i)].get()),
-                "served");
+    for (size_t i = 0; i < kClients / 2; ++i) {
+      EXPECT_EQ(ReadToEnd(clients[round * kClients / 2 + i].get()), "served");
     }
   }
   const std::string report =
@@ -189,6 +189,7 @@ TEST_F(AcceptLoopTest, StopHandsOverWhatWasQueued) {
   const Descriptor first = Connect(sockets_[0].bound());
   ASSERT_TRUE(busy.Await([](bool value) { return value; }));
   std::vector<Descriptor> queued;
+  queued.reserve(100);
   for (int i = 0; i < 100; ++i) queued.push_back(Connect(sockets_[0].bound()));
   Watched<bool> stopping;
   std::thread stopper([&] {

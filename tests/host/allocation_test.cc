@@ -11,9 +11,11 @@
 #include "stream_fixture.h"
 
 extern "C" {
+// NOLINTBEGIN(bugprone-reserved-identifier): glibc's own names.
 void* __libc_malloc(size_t size);
 void* __libc_calloc(size_t count, size_t size);
 void* __libc_realloc(void* memory, size_t size);
+// NOLINTEND(bugprone-reserved-identifier)
 }
 
 namespace {
@@ -59,6 +61,7 @@ class Allocation : public StreamTest {
   // In one stream with these messages, once everything is warm.
   size_t Count(const std::vector<ProcessingRequest>& requests) {
     std::vector<std::string> messages;
+    messages.reserve(requests.size());
     for (const ProcessingRequest& request : requests) {
       messages.push_back(request.SerializeAsString());
     }

@@ -62,6 +62,7 @@ TEST(MessageReader, FindsMessagesHoweverTheyAreSplitAndJoined) {
       bytes += Framed(sent.back());
     }
     std::vector<size_t> pieces;
+    pieces.reserve(40);
     for (int i = 0; i < 40; ++i) pieces.push_back(1 + random() % (round % 2 == 0 ? 7 : 9000));
     MessageReader reader(1 << 20);
     ASSERT_EQ(ReadAll(bytes, pieces, &reader), sent);
