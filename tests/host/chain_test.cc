@@ -21,7 +21,8 @@ class ChainTest : public StreamTest {
   }
 
   // A hook that notes the body it is shown and then does what `then` does.
-  FakePlugin::Hook Notes(std::vector<std::string>* seen, FakePlugin::Hook then = Returns(0)) {
+  FakePlugin::Hook Notes(std::vector<std::string>* seen,
+                         const FakePlugin::Hook& then = Returns(0)) {
     return [=](callout_call_t* call) {
       seen->push_back(BodyShown(call));
       return then(call);
@@ -92,7 +93,7 @@ TEST_F(ChainTest, AnInstanceThatIsNeverCalledIsNotOpened) {
 
 TEST_F(ChainTest, EachSeesTheHeadersAsTheOnesBeforeLeftThem) {
   std::vector<Pairs> seen;
-  const auto note = [&seen](FakePlugin::Hook then) -> FakePlugin::Hook {
+  const auto note = [&seen](const FakePlugin::Hook& then) -> FakePlugin::Hook {
     return [&seen, then](callout_call_t* call) {
       seen.push_back(HeadersShown(call));
       return then(call);
@@ -118,7 +119,7 @@ TEST_F(ChainTest, EachSeesTheHeadersAsTheOnesBeforeLeftThem) {
 
 TEST_F(ChainTest, EachSeesTheTrailersAsTheOnesBeforeLeftThem) {
   std::vector<Pairs> seen;
-  const auto note = [&seen](FakePlugin::Hook then) -> FakePlugin::Hook {
+  const auto note = [&seen](const FakePlugin::Hook& then) -> FakePlugin::Hook {
     return [&seen, then](callout_call_t* call) {
       seen.push_back(HeadersShown(call));
       return then(call);
@@ -586,6 +587,7 @@ TEST(ChainSourceTest, EveryThreadGetsTheNewChainAndOldOnesAreLetGo) {
   // More threads than shards.
   std::vector<std::shared_ptr<const Chain>> taken(2 * ChainSource::kShards);
   std::vector<std::thread> threads;
+  threads.reserve(taken.size());
   for (auto& chain : taken) threads.emplace_back([&] { chain = source.current(); });
   for (std::thread& thread : threads) thread.join();
   for (const auto& chain : taken) EXPECT_EQ(chain.get(), new_chain.get());
