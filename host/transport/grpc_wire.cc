@@ -152,7 +152,10 @@ void RequestHead::Add(std::string_view name, std::string_view value) {
   bytes_ += name.size() + value.size() + kHeaderOverheadBytes;
   if (bytes_ > bytes_max_ || name.empty()) return;
   if (name[0] == ':') {
-    if (name == ":path") path_ = Keep(value);
+    if (name == ":path") {
+      has_usual_path_ = value == usual_path_;
+      if (!has_usual_path_) path_ = Keep(value);
+    }
     if (name == ":method") method_ = value == "POST" ? MethodIs::kPost : MethodIs::kOther;
     return;
   }
@@ -233,7 +236,7 @@ void RequestHead::Reset() {
   path_ = encoding_ = Range();
   method_ = MethodIs::kAbsent;
   te_ = TeIs::kAbsent;
-  is_grpc_ = bad_binary_ = has_timeout_ = false;
+  has_usual_path_ = is_grpc_ = bad_binary_ = has_timeout_ = false;
   timeout_ns_ = 0;
 }
 

@@ -106,7 +106,9 @@ class RequestHead {
   };
 
   // `bytes_max`: of all names and values, with 32 for each pair (RFC 9113, 6.5.2).
-  explicit RequestHead(size_t bytes_max) : bytes_max_(bytes_max) {}
+  // `usual_path`, which outlives it, is not kept for each RPC that is for it.
+  RequestHead(size_t bytes_max, std::string_view usual_path)
+      : bytes_max_(bytes_max), usual_path_(usual_path) {}
 
   // Takes one header; over the limit it is counted only.
   void Add(std::string_view name, std::string_view value);
@@ -115,7 +117,7 @@ class RequestHead {
   // Once all headers are there: true if the RPC is to be refused.
   bool Refuses(Refusal* refusal) const;
 
-  std::string_view path() const { return View(path_); }
+  std::string_view path() const { return has_usual_path_ ? usual_path_ : View(path_); }
   std::string_view encoding() const { return View(encoding_); }  // empty: identity
   bool has_timeout() const { return has_timeout_; }
   uint64_t timeout_ns() const { return timeout_ns_; }
@@ -145,12 +147,14 @@ class RequestHead {
   }
 
   const size_t bytes_max_;
+  const std::string_view usual_path_;
   size_t bytes_ = 0;
   std::string kept_;
   std::vector<Entry> metadata_;
   Range path_, encoding_;
   MethodIs method_ = MethodIs::kAbsent;
   TeIs te_ = TeIs::kAbsent;
+  bool has_usual_path_ = false;
   bool is_grpc_ = false;
   bool bad_binary_ = false;
   bool has_timeout_ = false;

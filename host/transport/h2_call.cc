@@ -65,7 +65,7 @@ const std::optional<absl::Status> kNoEnd;
 
 H2Call::H2Call(H2Context* context)
     : context_(context),
-      head_(context->options().metadata_bytes_max),
+      head_(context->options().metadata_bytes_max, kProcessPath),
       reader_(context->options().message_bytes_max) {}
 
 H2Call::~H2Call() = default;

@@ -180,7 +180,7 @@ Headers ProcessHeaders() {
 }
 
 RequestHead HeadOf(const Headers& headers) {
-  RequestHead head(8192);
+  RequestHead head(8192, "/a.Service/Usual");
   for (const auto& [name, value] : headers) head.Add(name, value);
   return head;
 }
@@ -219,6 +219,7 @@ TEST(RequestHead, WantsPostAndTrailersInTheWordsOfGrpcCpp) {
 TEST(RequestHead, GivesPathTimeoutAndEncoding) {
   RequestHead head = HeadOf(ProcessHeaders());
   EXPECT_EQ(head.path(), "/a.Service/Method");
+  EXPECT_EQ(HeadOf(With(ProcessHeaders(), ":path", "/a.Service/Usual")).path(), "/a.Service/Usual");
   EXPECT_EQ(head.encoding(), "");
   EXPECT_FALSE(head.has_timeout());
   head.Add("grpc-encoding", "gzip");
@@ -271,7 +272,7 @@ TEST(RequestHead, KeepsNoMoreThanItsLimit) {
 }
 
 TEST(RequestHead, ForgetsEverythingOnReset) {
-  RequestHead head = HeadOf(ProcessHeaders());
+  RequestHead head = HeadOf(With(ProcessHeaders(), ":path", "/a.Service/Usual"));
   head.Add("x-tenant", "blue");
   head.Add("grpc-timeout", "5S");
   head.Reset();
