@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "host/cores.h"
 #include "host/options.h"
 
 namespace callout::host {
@@ -14,6 +15,7 @@ namespace callout::host {
 // What both transports hold clients to.
 struct TransportLimits {
   int thread_count = 0;  // 0: one for each core
+  int threads() const { return thread_count > 0 ? thread_count : UsableCores(); }
   size_t message_bytes_max = 16777216;
   size_t metadata_bytes_max = 16384;
   uint32_t concurrent_streams_max = 1000;  // for each connection

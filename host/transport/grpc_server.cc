@@ -7,7 +7,6 @@
 #include <thread>
 #include <utility>
 
-#include "host/cores.h"
 #include "host/transport/grpc_call.h"
 #include "host/transport/grpc_queue.h"
 
@@ -65,7 +64,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
     server->secure_acceptor_ =
         builder.experimental().AddExternalConnectionAcceptor(Type::FROM_FD, options.secure);
   }
-  const int threads = options.thread_count > 0 ? options.thread_count : UsableCores();
+  const int threads = options.threads();
   std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues;
   queues.reserve(threads);
   for (int i = 0; i < threads; ++i) queues.push_back(builder.AddCompletionQueue());

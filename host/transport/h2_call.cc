@@ -102,8 +102,7 @@ void H2Call::OnHead() {
 
 void H2Call::Route() {
   if (head_.has_timeout()) rpc_deadline_ns_ = context_->now_ns() + head_.timeout_ns();
-  is_process_ = head_.path() == kProcessPath;
-  if (is_process_) return;
+  if (head_.has_usual_path()) return;  // its stream begins in OnResume
   side_ = MakeSideRpc(head_.path(), context_->serving());
   if (side_ == nullptr) Fail(absl::UnimplementedError(""));
 }
@@ -187,7 +186,7 @@ void H2Call::OnRemoteEnd() {
 }
 
 void H2Call::OnResume() {
-  if (is_process_ && !stream_.has_value() && !end().has_value()) {
+  if (head_.has_usual_path() && !stream_.has_value() && !end().has_value()) {
     stream_.emplace(context_->environment(), this);
   }
   Advance();
@@ -438,7 +437,7 @@ void H2Call::ReleaseIfDone() {
   context_->KeepMemory(reader_.TakeMessage());
   reader_.Reset();
   rpc_deadline_ns_ = 0;
-  is_process_ = refused_in_http_ = bad_encoding_ = false;
+  refused_in_http_ = bad_encoding_ = false;
   needs_memory_ = message_ready_ = message_given_ = false;
   remote_ended_ = half_closed_ = response_begun_ = data_deferred_ = false;
   trailers_submitted_ = answered_ = false;

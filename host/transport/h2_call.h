@@ -138,7 +138,6 @@ class H2Call final : public StreamCarrier, public H2Timed {
   uint64_t deadline_ns_ = 0;  // as the context has it
 
   bool open_ = false;  // the HTTP/2 stream is there
-  bool is_process_ = false;
   bool refused_in_http_ = false;
   bool bad_encoding_ = false;
   bool needs_memory_ = false;   // for a message whose head has been read

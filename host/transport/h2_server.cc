@@ -4,8 +4,6 @@
 #include <chrono>
 #include <thread>
 
-#include "host/cores.h"
-
 namespace callout::host {
 namespace {
 
@@ -21,7 +19,7 @@ absl::StatusOr<std::unique_ptr<H2Server>> H2Server::Start(const H2Options& optio
   absl::StatusOr<H2Metrics> metrics = H2Metrics::Define(&environment->metrics());
   if (!metrics.ok()) return metrics.status();
   server->metrics_ = *metrics;
-  const int threads = options.thread_count > 0 ? options.thread_count : UsableCores();
+  const int threads = options.threads();
   for (int i = 0; i < threads; ++i) {
     absl::StatusOr<std::unique_ptr<H2Loop>> loop = H2Loop::Start(
         server->options_, environment, server->metrics_, &server->serving_, certificates);

@@ -25,7 +25,7 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
 
   int fd() const { return fd_; }
   void OnEvent();  // the socket may be read or written
-  void Flush();  // sends what there is
+  void Flush();    // sends what there is
   void OnTime(uint64_t now_ns) override;
   void OnOutput() override;
 

@@ -55,6 +55,7 @@ TEST(Drain, TellsAWatchOfHealthAndIsNotHeldUpByIt) {
       CallRaw(PlaintextChannel(host.address("plaintext")), "/grpc.health.v1.Health/Watch", "",
               [&](const std::string& answer) {
                 if (answer == "\x08\x01") host.Signal(SIGTERM);
+                return true;
               });
   EXPECT_EQ(host.AwaitEnd(), 0);
   EXPECT_THAT(outcome.answers, ElementsAre("\x08\x01", "\x08\x02"));

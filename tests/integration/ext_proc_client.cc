@@ -92,7 +92,7 @@ grpc::Status LiveStream::Finish() {
 }
 
 RawOutcome CallRaw(const ChannelPtr& channel, const std::string& method, const std::string& request,
-                   const std::function<void(const std::string&)>& on_answer) {
+                   const std::function<bool(const std::string&)>& on_answer) {
   grpc::GenericStub stub(channel);
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + kGiveUp);
@@ -116,7 +116,10 @@ RawOutcome CallRaw(const ChannelPtr& channel, const std::string& method, const s
     open = await();
     if (!open) break;
     outcome.answers.push_back(ToText(answer));
-    if (on_answer) on_answer(outcome.answers.back());
+    if (on_answer && !on_answer(outcome.answers.back())) {
+      context.TryCancel();
+      break;
+    }
   }
   call->Finish(&outcome.status, nullptr);
   await();

@@ -63,9 +63,10 @@ struct RawOutcome {
   std::vector<std::string> answers;
   grpc::Status status;
 };
-// `on_answer`, if there is one, sees each answer as it comes.
+// `on_answer`, if there is one, sees each answer as it comes; false: the client
+// leaves.
 RawOutcome CallRaw(const ChannelPtr& channel, const std::string& method, const std::string& request,
-                   const std::function<void(const std::string&)>& on_answer = nullptr);
+                   const std::function<bool(const std::string&)>& on_answer = nullptr);
 
 inline constexpr char kProcessMethod[] = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 

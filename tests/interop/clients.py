@@ -27,7 +27,7 @@ def _python(build):
                            capture_output=True)
     if tried.returncode != 0:
         raise Missing(f"{python} has no grpcio; scripts/setup installs it into .venv")
-    return [python, os.path.join(HERE, "python", "client.py"), tools.protoset(build)]
+    return [python, os.path.join(HERE, "client.py"), tools.protoset(build)]
 
 
 def _foreign(language, folder):

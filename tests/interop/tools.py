@@ -8,11 +8,11 @@ import shutil
 import subprocess
 import sys
 
+import checks
+from checks import BODY, SECONDS_MAX, SERVICE, expect
+
 MODULES = {"grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4",
            "ghz": "github.com/bojand/ghz/cmd/ghz@v0.93.0"}
-SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
-BODY = bytes(i % 251 for i in range(200_000))
-SECONDS_MAX = 120
 
 
 def protoset(build):
@@ -56,11 +56,6 @@ def bodies():
     for direction in ("request", "response"):
         yield headers(f"{direction}_headers")
         yield {f"{direction}_body": {"body": encode(BODY), "end_of_stream": True}}
-
-
-def expect(found, wanted, what):
-    if found != wanted:
-        raise AssertionError(f"{what} is {found!r}, not {wanted!r}"[:300])
 
 
 class Grpcurl:
@@ -171,16 +166,7 @@ def main():
     tool, program = sys.argv[1:3]
     print(f"client {tool} {version(program)}")
     client = {"grpcurl": Grpcurl, "ghz": Ghz}[tool](program, *sys.argv[3:])
-    failed = False
-    for name in [name for name in vars(type(client)) if name.startswith("check_")]:
-        title = name.removeprefix("check_").replace("_", "-")
-        try:
-            getattr(client, name)()
-            print(f"ok {title}", flush=True)
-        except Exception as error:  # whatever it is, it is what was found
-            failed = True
-            print(f"FAILED {title}: {' '.join(str(error).split())}", flush=True)
-    sys.exit(failed)
+    sys.exit(checks.run(client))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
 // The checks of ../README.md with gRPC C++: `interop-client ADDRESS [CA_FILE]`.
-#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
@@ -158,34 +157,13 @@ Found HealthCheck(const ChannelPtr& channel) {
 
 // The client leaves after the first answer, or the watch would go on for ever.
 Found HealthWatch(const ChannelPtr& channel) {
-  grpc::GenericStub stub(channel);
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kGiveUp);
-  grpc::CompletionQueue queue;
-  const auto await = [&queue] {
-    void* tag = nullptr;
-    bool ok = false;
-    return queue.Next(&tag, &ok) && ok;
-  };
-  const auto call = stub.PrepareCall(&context, "/grpc.health.v1.Health/Watch", &queue);
-  call->StartCall(nullptr);
-  await();
-  const grpc::Slice request("");
-  call->WriteLast(grpc::ByteBuffer(&request, 1), grpc::WriteOptions(), nullptr);
-  await();
-  grpc::ByteBuffer answer;
-  call->Read(&answer, nullptr);
-  const bool answered = await();
-  context.TryCancel();
-  grpc::Status status;
-  call->Finish(&status, nullptr);
-  await();
-  grpc::Slice bytes;
-  if (!answered || !answer.TrySingleSlice(&bytes).ok()) {
-    return "no answer, status " + std::to_string(status.error_code());
+  const RawOutcome outcome = CallRaw(channel, "/grpc.health.v1.Health/Watch", "",
+                                     [](const std::string&) { return false; });
+  if (outcome.answers.empty()) {
+    return "no answer, status " + std::to_string(outcome.status.error_code());
   }
   // HealthCheckResponse{status = 1}: SERVING.
-  return std::string(bytes.begin(), bytes.end()) == "\x08\x01" ? "" : "another answer";
+  return outcome.answers.front() == "\x08\x01" ? "" : "another answer";
 }
 
 Found Metadata(const ChannelPtr& channel) {

@@ -1,4 +1,4 @@
-"""The checks of ../README.md with grpcio: `client.py PROTOSET ADDRESS [CA_FILE]`.
+"""The checks of README.md with grpcio: `client.py PROTOSET ADDRESS [CA_FILE]`.
 
 PROTOSET has the descriptors of ext_proc: classes made of them, unlike generated modules, may stand
 beside the Python package of Envoy's program, which is called `envoy` as well."""
@@ -12,9 +12,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase)
 
-SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
-SECONDS_MAX = 120
-BODY = bytes(i % 251 for i in range(200_000))
+import checks
+from checks import BODY, SECONDS_MAX, SERVICE, expect
 
 
 def read_classes(path):
@@ -26,11 +25,6 @@ def read_classes(path):
     return [message_factory.GetMessageClass(
                 pool.FindMessageTypeByName(f"envoy.service.ext_proc.v3.{name}"))
             for name in ("ProcessingRequest", "ProcessingResponse")]
-
-
-def expect(found, wanted, what):
-    if found != wanted:
-        raise AssertionError(f"{what} is {found!r}, not {wanted!r}"[:300])
 
 
 class Stream:
@@ -185,17 +179,8 @@ def connect(address, ca_path=None):
 
 def main():
     print(f"client grpcio {grpc.__version__}")
-    failed = False
     with connect(*sys.argv[2:]) as channel:
-        client = Client(sys.argv[1], channel)
-        for name in [name for name in vars(Client) if name.startswith("check_")]:
-            title = name.removeprefix("check_").replace("_", "-")
-            try:
-                getattr(client, name)()
-                print(f"ok {title}", flush=True)
-            except Exception as error:  # whatever it is, it is what was found
-                failed = True
-                print(f"FAILED {title}: {' '.join(str(error).split())}", flush=True)
+        failed = checks.run(Client(sys.argv[1], channel))
     sys.exit(failed)
 
 
