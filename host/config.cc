@@ -363,7 +363,7 @@ Config Print(std::string text) {
 }  // namespace
 
 absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
-                                   const OptionSet::Environment& environment) {
+                                   OptionSet::Environment environment) {
   Draft draft;
   OptionSet options("callout-host", kDescription, "CALLOUT_");
   AddPluginOptions(&draft, &options);
@@ -381,6 +381,7 @@ absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
   if (draft.help) return Print(options.Help());
   if (draft.version) return Print("callout-host " CALLOUT_HOST_VERSION "\n");
   draft.config.worker_options = options.Given();
+  draft.config.doubts = options.Doubts();
   return Finish(std::move(draft));
 }
 

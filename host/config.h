@@ -2,7 +2,7 @@
 // the environment (CALLOUT_…) and a file, checked against each other, with the
 // files that they name for plugins read.
 //
-//   absl::StatusOr<Config> config = ParseConfig(argc, argv, getenv);
+//   absl::StatusOr<Config> config = ParseConfig(argc, argv, environ);
 //
 // `callout-host --help` says what each option means and its default, which is
 // also the one here. Plain values; copy them, read them from any thread.
@@ -56,6 +56,8 @@ struct Config {
   ReloadConfig reload;
   ContainmentConfig containment;
   TransportConfig transport;
+  // What may be a mistake, each in a line for the log.
+  std::vector<std::string> doubts;
   // Gives a worker all of this but for the plugins, which it is told.
   std::vector<std::string> worker_options;
 
@@ -88,7 +90,7 @@ struct Config {
 // INVALID_ARGUMENT in one line: the option as it was given, what is wrong with
 // it, what is expected.
 absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
-                                   const OptionSet::Environment& environment);
+                                   OptionSet::Environment environment);
 
 }  // namespace callout::host
 

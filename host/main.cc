@@ -115,8 +115,8 @@ void ApplyToProcess(const Config& config) {
 
 // As a supervisor starts it.
 int MainOfWorker(const WorkerDescriptors& descriptors, int argc, const char* const* argv) {
-  absl::StatusOr<Config> config =
-      ParseConfig(argc, argv, [](const char*) -> const char* { return nullptr; });
+  const char* const no_environment[] = {nullptr};
+  absl::StatusOr<Config> config = ParseConfig(argc, argv, no_environment);
   if (!config.ok()) return FailStart(config.status(), LogFormat::kText);
   ApplyToProcess(*config);
   return RunWorker(descriptors, *config);
@@ -128,8 +128,7 @@ int Main(int argc, const char* const* argv) {
     const std::optional<WorkerDescriptors> descriptors = ParseWorkerArgument(argv[1]);
     if (descriptors.has_value()) return MainOfWorker(*descriptors, argc - 1, argv + 1);
   }
-  absl::StatusOr<Config> config =
-      ParseConfig(argc, argv, [](const char* name) { return getenv(name); });
+  absl::StatusOr<Config> config = ParseConfig(argc, argv, environ);
   if (!config.ok()) return FailStart(config.status(), LogFormat::kText);
   if (config->command == Config::Command::kPrint) return Print(config->text);
   ApplyToProcess(*config);

@@ -23,6 +23,10 @@ namespace {
 // Values are quoted in errors up to here: a plugin's configuration may be long.
 constexpr size_t kQuotedBytesMax = 200;
 
+// A variable that this many letters make an option's is taken for a slip. Others have
+// their own names that begin like ours.
+constexpr size_t kDoubtLettersMax = 2;
+
 std::string Quoted(std::string_view text) {
   if (text.size() <= kQuotedBytesMax) return std::string(text);
   return fmt::format("{}…", text.substr(0, kQuotedBytesMax));
@@ -46,6 +50,10 @@ std::string_view NameIn(std::string_view argument) {
 bool MayStandInFile(const OptionSet::Option& option) {
   return !option.command_line_only && option.name != "config";
 }
+
+bool MayStandInEnvironment(const OptionSet::Option& option) { return !option.command_line_only; }
+
+bool MayStandOnCommandLine(const OptionSet::Option& option) { return !option.positional; }
 
 // What CLI11 calls an option.
 std::string NameOf(const OptionSet::Option& option) {
@@ -106,14 +114,20 @@ absl::Status OptionSet::CheckHasValue(const std::string& argument, const char* n
   return absl::InvalidArgumentError(fmt::format("{}: no value; expected --OPTION=VALUE", argument));
 }
 
-// What to do about an option of this name, which there is not.
-std::string OptionSet::WhatInstead(std::string_view name, bool in_file) const {
+// The option that at most so many letters make of `name`; "" if there is none.
+std::string_view OptionSet::NearestOption(std::string_view name, size_t letters_max,
+                                          bool (*may_stand_there)(const Option&)) const {
   std::vector<std::string_view> known;
   for (const Option& option : options_) {
-    const bool may_stand_there = in_file ? MayStandInFile(option) : !option.positional;
-    if (may_stand_there) known.push_back(option.name);
+    if (may_stand_there(option)) known.push_back(option.name);
   }
-  const std::string_view nearest = NearestName(name, known, (name.size() + 1) / 3);
+  return NearestName(name, known, letters_max);
+}
+
+// What to do about an option of this name, which there is not.
+std::string OptionSet::WhatInstead(std::string_view name, bool in_file) const {
+  const std::string_view nearest =
+      NearestOption(name, (name.size() + 1) / 3, in_file ? MayStandInFile : MayStandOnCommandLine);
   if (nearest.empty()) return "--help lists the options";
   return fmt::format("did you mean {}{}?", in_file ? "" : "--", nearest);
 }
@@ -151,24 +165,47 @@ absl::StatusOr<OptionSet::Values> OptionSet::ReadCommandLine(int argc,
   return values;
 }
 
-std::vector<OptionSet::Value> OptionSet::ReadEnvironment(const Option& option,
-                                                         const Environment& environment) const {
+std::vector<OptionSet::Value> OptionSet::ReadVariable(const Option& option,
+                                                      std::string_view text) const {
   std::vector<Value> values;
-  const std::string name = prefix_ + absl::AsciiStrToUpper(option.name);
-  const char* const text = environment(name.c_str());
-  if (text == nullptr) return values;
   const auto add = [&](std::string_view value) {
-    if (!value.empty()) {
-      values.push_back({fmt::format("{}={}", name, Quoted(value)), std::string(value)});
-    }
+    if (value.empty()) return;
+    values.push_back(
+        {fmt::format("{}{}={}", prefix_, absl::AsciiStrToUpper(option.name), Quoted(value)),
+         std::string(value)});
   };
   if (!option.repeatable) {
     add(text);
   } else {
-    const std::vector<std::string> lines = absl::StrSplit(text, '\n');
+    const std::vector<std::string> lines = absl::StrSplit(std::string(text), '\n');
     for (const std::string& line : lines) add(line);
   }
   return values;
+}
+
+void OptionSet::ReadEnvironment(Environment environment, Values* values) {
+  for (; *environment != nullptr; ++environment) {
+    std::string_view variable = *environment;
+    if (!variable.starts_with(prefix_)) continue;
+    variable.remove_prefix(prefix_.size());
+    const size_t equals = std::min(variable.find('='), variable.size());
+    const std::string name = absl::AsciiStrToLower(std::string(variable.substr(0, equals)));
+    const auto option = std::find_if(options_.begin(), options_.end(), [&](const Option& known) {
+      return MayStandInEnvironment(known) && known.name == name;
+    });
+    if (option == options_.end()) {
+      const std::string_view nearest = NearestOption(name, kDoubtLettersMax, MayStandInEnvironment);
+      if (nearest.empty()) continue;
+      doubts_.push_back(
+          fmt::format("the environment has {}{}, which is no option; did you mean {}{}?", prefix_,
+                      Quoted(variable.substr(0, equals)), prefix_,
+                      absl::AsciiStrToUpper(std::string(nearest))));
+      continue;
+    }
+    if (equals == variable.size()) continue;
+    std::vector<Value> found = ReadVariable(*option, variable.substr(equals + 1));
+    if (!found.empty()) values->emplace(name, std::move(found));  // what is there already stays
+  }
 }
 
 absl::StatusOr<OptionSet::Values> OptionSet::ReadFile(const std::string& path) const {
@@ -209,14 +246,10 @@ absl::StatusOr<OptionSet::Values> OptionSet::ReadFile(const std::string& path) c
   return values;
 }
 
-absl::Status OptionSet::Parse(int argc, const char* const* argv, const Environment& environment) {
+absl::Status OptionSet::Parse(int argc, const char* const* argv, Environment environment) {
   absl::StatusOr<Values> values = ReadCommandLine(argc, argv);
   if (!values.ok()) return values.status();
-  for (const Option& option : options_) {
-    if (option.command_line_only || values->contains(option.name)) continue;
-    std::vector<Value> found = ReadEnvironment(option, environment);
-    if (!found.empty()) values->emplace(option.name, std::move(found));
-  }
+  ReadEnvironment(environment, &*values);
   if (const auto config = values->find("config"); config != values->end()) {
     absl::StatusOr<Values> from_file = ReadFile(config->second.back().text);
     if (!from_file.ok()) return from_file.status();

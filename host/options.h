@@ -4,11 +4,13 @@
 //   OptionSet options("callout-host", "CALLOUT_");
 //   options.Add({.name = "log_level", .group = "Logging", .value = "LEVEL",
 //                .default_text = "info", .help = "…", .set = [&](const std::string& text) {…}});
-//   absl::Status status = options.Parse(argc, argv, getenv);
+//   absl::Status status = options.Parse(argc, argv, environ);
 //
 // On the command line: --log_level=debug, --log_level debug, --log-level=debug.
 // In the environment: CALLOUT_LOG_LEVEL=debug; the values of a repeatable option
-// stand on lines of their own, and an empty variable is as good as none.
+// stand on lines of their own, and an empty variable is as good as none. A name that
+// is almost an option's is doubtful, no error: others put variables there, too (for a
+// service named "callout" Kubernetes sets CALLOUT_PORT).
 // In the file (option "config"): log_level = debug, one a line, repeatable ones
 // repeated; what follows the equals sign is the value as it stands, but for
 // quotes around all of it. Lines that begin with # or ; are comments.
@@ -50,8 +52,8 @@ class OptionSet {
     std::function<absl::Status(const std::string& value)> set;
   };
 
-  // As getenv: null for what is not set.
-  using Environment = std::function<const char*(const char* name)>;
+  // As environ: texts NAME=VALUE, then null.
+  using Environment = const char* const*;
 
   OptionSet(std::string program, std::string description, std::string environment_prefix);
 
@@ -59,11 +61,14 @@ class OptionSet {
 
   // Calls `set` for every value of every option, in the order of Add. An option
   // of the name "config" names the file. INVALID_ARGUMENT in one line.
-  absl::Status Parse(int argc, const char* const* argv, const Environment& environment);
+  absl::Status Parse(int argc, const char* const* argv, Environment environment);
 
   // After Parse: what was given, wherever it stood, as a command line that gives the
   // same again. Without "config" and the options that say so of themselves.
   const std::vector<std::string>& Given() const { return given_; }
+
+  // After Parse: what may be a mistake, each in a line for the log.
+  const std::vector<std::string>& Doubts() const { return doubts_; }
 
   // The options by group, with their defaults.
   std::string Help() const;
@@ -76,9 +81,13 @@ class OptionSet {
   using Values = std::map<std::string, std::vector<Value>>;  // by option name
 
   absl::Status CheckHasValue(const std::string& argument, const char* next) const;
+  std::string_view NearestOption(std::string_view name, size_t letters_max,
+                                 bool (*may_stand_there)(const Option&)) const;
   std::string WhatInstead(std::string_view name, bool in_file) const;
   absl::StatusOr<Values> ReadCommandLine(int argc, const char* const* argv) const;
-  std::vector<Value> ReadEnvironment(const Option& option, const Environment& environment) const;
+  std::vector<Value> ReadVariable(const Option& option, std::string_view text) const;
+  // Adds what stands in the environment of options that `values` has nothing of.
+  void ReadEnvironment(Environment environment, Values* values);
   absl::StatusOr<Values> ReadFile(const std::string& path) const;
 
   const std::string program_;
@@ -86,6 +95,7 @@ class OptionSet {
   const std::string prefix_;
   std::vector<Option> options_;
   std::vector<std::string> given_;
+  std::vector<std::string> doubts_;
 };
 
 }  // namespace callout::host

@@ -54,6 +54,7 @@ std::string DescribePlugin(const Reloader::PluginStatus& plugin) {
 
 absl::StatusOr<std::string> CheckConfig(const Config& config) {
   std::string text;
+  for (const std::string& doubt : config.doubts) text += fmt::format("warning: {}\n", doubt);
   if (NeedsCertificate(config)) {
     auto certificates = CertificateStore::Open(CertificatePaths(config));
     if (!certificates.ok()) return certificates.status();
@@ -250,6 +251,7 @@ void Server::WatchHooks() {
 }
 
 void Server::Announce() {
+  for (const std::string& doubt : config_.doubts) Log(LogLevel::kWarning, "{}", doubt);
   for (const std::string& note : notes_) Log(LogLevel::kWarning, "{}", note);
   if (certificates_ != nullptr) {
     if (certificates_->self_signed()) {

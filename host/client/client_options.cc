@@ -140,7 +140,7 @@ absl::StatusOr<ClientConfig> ParseClientConfig(int argc, const char* const* argv
   Draft draft;
   OptionSet options("callout-client", kDescription, "");
   AddOptions(&draft, &options);
-  const auto no_environment = [](const char*) -> const char* { return nullptr; };
+  const char* const no_environment[] = {nullptr};
   if (absl::Status status = options.Parse(argc, argv, no_environment); !status.ok()) return status;
   ClientConfig config = std::move(draft.config);
   if (draft.help) config.print = options.Help();

@@ -21,6 +21,7 @@ namespace callout::host {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -30,10 +31,12 @@ absl::StatusOr<Config> Parse(const std::vector<std::string>& arguments,
                              const Variables& variables = {}) {
   std::vector<const char*> argv = {"callout-host"};
   for (const std::string& argument : arguments) argv.push_back(argument.c_str());
-  return ParseConfig(static_cast<int>(argv.size()), argv.data(), [&](const char* name) {
-    const auto found = variables.find(name);
-    return found == variables.end() ? nullptr : found->second.c_str();
-  });
+  std::vector<std::string> assignments;
+  for (const auto& [name, value] : variables) assignments.push_back(name + "=" + value);
+  std::vector<const char*> environment;
+  for (const std::string& assignment : assignments) environment.push_back(assignment.c_str());
+  environment.push_back(nullptr);
+  return ParseConfig(static_cast<int>(argv.size()), argv.data(), environment.data());
 }
 
 // A good configuration; fails the test if it is none.
@@ -216,6 +219,27 @@ TEST(Config, TakesEachOptionFromTheEnvironment) {
     EXPECT_EQ(option.read(Good({}, {{variable, option.value}})), option.read_value) << variable;
     EXPECT_EQ(option.read(Good({}, {{variable, ""}})), option.default_value) << variable;
   }
+}
+
+TEST(Config, DoubtsAVariableWithAlmostAnOptionsName) {
+  EXPECT_THAT(Good({}, {{"CALLOUT_LOG_LEVL", "debug"}}).doubts,
+              ElementsAre("the environment has CALLOUT_LOG_LEVL, which is no option; did you mean "
+                          "CALLOUT_LOG_LEVEL?"));
+}
+
+TEST(Config, LeavesOthersVariablesAlone) {
+  // What Kubernetes sets where there is a service of the name "callout".
+  const Variables variables = {{"CALLOUT_PORT", "tcp://10.0.0.1:8443"},
+                               {"CALLOUT_SERVICE_HOST", "10.0.0.1"},
+                               {"CALLOUT_SERVICE_PORT", "8443"},
+                               {"CALLOUT_SERVICE_PORT_GRPC", "8443"},
+                               {"CALLOUT_PORT_8443_TCP_ADDR", "10.0.0.1"},
+                               {"CALLOUT_PORT_8443_TCP_PROTO", "tcp"},
+                               {"CALL", "debug"},
+                               {"LOG_LEVEL", "debug"}};
+  const Config config = Good({}, variables);
+  EXPECT_THAT(config.doubts, IsEmpty());
+  EXPECT_EQ(config.log_level, LogLevel::kInfo);
 }
 
 TEST(Config, TakesEachOptionFromAFile) {

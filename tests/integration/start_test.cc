@@ -89,6 +89,12 @@ TEST(Start, RefusesBadOptionsOnTheCommandLineAndInTheEnvironment) {
                 {"CALLOUT_LOG_LEVEL=loud"});
 }
 
+TEST(Start, WarnsOfAMisspeltVariable) {
+  TestHost host({}, {"CALLOUT_LOG_LEVL=debug"});
+  EXPECT_THAT(host.Log(), HasSubstr("the environment has CALLOUT_LOG_LEVL, which is no "
+                                    "option; did you mean CALLOUT_LOG_LEVEL?"));
+}
+
 TEST(Start, TakesOptionsFromTheEnvironmentAndAFile) {
   const host::TempDir dir;
   WriteFile(dir.Path("host.conf"), "# comment\ndisable_tls\n");
