@@ -2,11 +2,16 @@
 // stream, or what answers for health and reflection. Lives from the request for an RPC until every
 // operation has completed and the stream is closed, then deletes itself. Queue's thread only, but
 // for what StreamCarrier lets other threads call.
+//
+// Operations are those of gRPC's C core, which takes several at once: an answer
+// and the wish for the next message are one batch, with one event when both are
+// done. The C++ classes have a batch and an event for each, and copy all metadata.
 #ifndef CALLOUT_HOST_TRANSPORT_GRPC_CALL_H_
 #define CALLOUT_HOST_TRANSPORT_GRPC_CALL_H_
 
-#include <grpcpp/generic/async_generic_service.h>
-#include <grpcpp/grpcpp.h>
+#include <grpc/grpc.h>
+#include <grpcpp/impl/codegen/completion_queue_tag.h>
+#include <grpcpp/support/slice.h>
 
 #include <atomic>
 #include <cstdint>
@@ -23,25 +28,34 @@
 
 namespace callout::host {
 
+class GrpcBatch;
 class GrpcQueue;
 
 class GrpcCall final : public StreamCarrier {
  public:
-  // What a completion queue event is about.
-  struct Tag {
-    enum class Operation : uint8_t { kAccept, kRead, kWrite, kFinish, kDone };
-    GrpcCall* call;
-    Operation operation;
+  // What is done once the tag comes out of the completion queue.
+  enum class Operation : uint8_t { kAccept, kRead, kWrite, kWriteAndRead, kFinish, kClose };
+
+  // What a completion queue gives out, as the C++ class that reads it wants it to be.
+  class Tag final : public grpc::internal::CompletionQueueTag {
+   public:
+    Tag(GrpcCall* call, Operation operation) : call_(call), operation_(operation) {}
+    void OnEvent(bool ok) { call_->OnEvent(operation_, ok); }
+
+   private:
+    bool FinalizeResult(void** tag, bool* ok) override;
+
+    GrpcCall* const call_;
+    const Operation operation_;
   };
 
   explicit GrpcCall(GrpcQueue* queue);
   ~GrpcCall();
 
-  grpc::GenericServerContext* context() { return &context_; }
-  grpc::GenericServerAsyncReaderWriter* io() { return &io_; }
-  Tag* accept_tag() { return &accept_; }
+  // Waits for an RPC to begin.
+  void Request(grpc_server* server, grpc_completion_queue* queue);
 
-  void OnEvent(Tag::Operation operation, bool ok);
+  void OnEvent(Operation operation, bool ok);
   void OnPosted(CallState* state, StreamCarrier::Event event);
   void OnDeadline(uint64_t now_ns);
   // For an RPC of health or reflection: what health says has changed, or the
@@ -59,31 +73,41 @@ class GrpcCall final : public StreamCarrier {
 
  private:
   void OnAccept();
-  void OnRead(bool ok);
+  void OnRead();
+  void OnWritten();
   void Pump();
   void Collect();
+  void StartOperations();
+  void StartRead();
+  void StartWrite();
+  void StartFinish();
+  void Start(const GrpcBatch& batch, Tag* tag);
+  void AddInitialMetadata(GrpcBatch* batch);
+  void AddRead(GrpcBatch* batch);
   bool wants_message() const;
   bool closed() const { return !stream_.has_value() || stream_->closed(); }
   const std::optional<absl::Status>& end() const;
-  void StartRead();
-  void StartWrite();
   bool CanDelete() const;
   void ReadFacts() const;
 
   GrpcQueue* const queue_;
-  grpc::GenericServerContext context_;
-  grpc::GenericServerAsyncReaderWriter io_;
+  grpc_call* call_ = nullptr;  // null: no RPC has come yet
+  grpc_call_details details_;
+  grpc_metadata_array metadata_;
   std::optional<Stream> stream_;         // of a Process RPC
   std::unique_ptr<SideRpc> side_;        // of another one; neither: there is no such method
   std::optional<absl::Status> failure_;  // the transport's own end of the RPC
-  grpc::ByteBuffer incoming_;
+  grpc_byte_buffer* incoming_ = nullptr;
+  grpc_byte_buffer* outgoing_ = nullptr;  // that is being written
   // What the stream's current message lies in. A small one lies in the object
   // itself, so one that is retained stays there and the next gets another.
   grpc::Slice first_message_;
   grpc::Slice* message_ = &first_message_;
   std::vector<std::unique_ptr<grpc::Slice>> later_messages_;
-  Stream::Output outgoing_;  // the first is next
+  Stream::Output answers_;  // to be written; the first is next
   uint64_t deadline_ns_ = 0;
+  int cancelled_ = 0;   // once done_: by the client, or by a failure of the connection
+  bool begun_ = false;  // initial metadata is on its way
   bool reading_ = false;
   bool writing_ = false;
   bool finishing_ = false;
@@ -98,11 +122,12 @@ class GrpcCall final : public StreamCarrier {
   mutable std::string peer_identity_;
   mutable bool secure_ = false;
 
-  Tag accept_{this, Tag::Operation::kAccept};
-  Tag read_{this, Tag::Operation::kRead};
-  Tag write_{this, Tag::Operation::kWrite};
-  Tag finish_{this, Tag::Operation::kFinish};
-  Tag done_tag_{this, Tag::Operation::kDone};
+  Tag accept_{this, Operation::kAccept};
+  Tag read_{this, Operation::kRead};
+  Tag write_{this, Operation::kWrite};
+  Tag write_and_read_{this, Operation::kWriteAndRead};
+  Tag finish_{this, Operation::kFinish};
+  Tag close_{this, Operation::kClose};
 };
 
 }  // namespace callout::host

@@ -13,11 +13,10 @@ constexpr int kRequestsAhead = 4;
 
 }  // namespace
 
-GrpcQueue::GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue,
-                     grpc::AsyncGenericService* service, StreamEnvironment* environment,
-                     const std::atomic<bool>* serving)
+GrpcQueue::GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue, grpc_server* server,
+                     StreamEnvironment* environment, const std::atomic<bool>* serving)
     : queue_(std::move(queue)),
-      service_(service),
+      server_(server),
       environment_(environment),
       serving_(serving),
       live_(environment->live_limit()) {}
@@ -35,9 +34,8 @@ void GrpcQueue::Stop() {
 }
 
 void GrpcQueue::Request() {
-  auto* call = new GrpcCall(this);
-  service_->RequestCall(call->context(), call->io(), queue_.get(), queue_.get(),
-                        call->accept_tag());
+  auto* call = new GrpcCall(this);  // which deletes itself
+  call->Request(server_, queue_->cq());
 }
 
 bool GrpcQueue::AddLive() {
@@ -65,8 +63,8 @@ void GrpcQueue::Run() {
         if (tag == this) {
           TakePosted();
         } else {
-          auto* event = static_cast<GrpcCall::Tag*>(tag);
-          event->call->OnEvent(event->operation, ok);
+          auto* done = static_cast<grpc::internal::CompletionQueueTag*>(tag);
+          static_cast<GrpcCall::Tag*>(done)->OnEvent(ok);
         }
         break;
     }

@@ -2,8 +2,8 @@
 #ifndef CALLOUT_HOST_TRANSPORT_GRPC_QUEUE_H_
 #define CALLOUT_HOST_TRANSPORT_GRPC_QUEUE_H_
 
+#include <grpc/grpc.h>
 #include <grpcpp/alarm.h>
-#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 
 #include <atomic>
@@ -28,7 +28,7 @@ class GrpcCall;
 class GrpcQueue {
  public:
   // `serving` is what health says. All outlive the queue.
-  GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue, grpc::AsyncGenericService* service,
+  GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue, grpc_server* server,
             StreamEnvironment* environment, const std::atomic<bool>* serving);
   ~GrpcQueue();  // after Stop()
 
@@ -75,7 +75,7 @@ class GrpcQueue {
   void TakeDeadlines();
 
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
-  grpc::AsyncGenericService* const service_;
+  grpc_server* const server_;
   StreamEnvironment* const environment_;
   const std::atomic<bool>* const serving_;
   std::atomic<bool> draining_{false};

@@ -74,8 +74,8 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
   }
   server->serving_ = true;
   for (auto& queue : queues) {
-    server->queues_.push_back(std::make_unique<GrpcQueue>(std::move(queue), &server->service_,
-                                                          environment, &server->serving_));
+    server->queues_.push_back(std::make_unique<GrpcQueue>(
+        std::move(queue), server->server_->c_server(), environment, &server->serving_));
     server->queues_.back()->Start();
   }
   return server;

@@ -54,7 +54,7 @@ class GrpcServer final : public Transport {
   void Shutdown(uint64_t timeout_ms);
   void Handle(grpc::experimental::ExternalConnectionAcceptor* acceptor, int descriptor);
 
-  grpc::AsyncGenericService service_;
+  grpc::AsyncGenericService service_;  // tells gRPC that other methods are ours, too
   std::atomic<bool> serving_{false};
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> plaintext_acceptor_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> secure_acceptor_;

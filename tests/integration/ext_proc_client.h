@@ -4,7 +4,7 @@
 //   std::optional<ProcessingResponse> answer = stream.Exchange(request);
 //   EXPECT_TRUE(stream.Finish().ok());
 //
-// Each channel has a connection of its own. For one thread.
+// Each channel has a connection of its own. For one thread; Send may be another's.
 #ifndef CALLOUT_TESTS_INTEGRATION_EXT_PROC_CLIENT_H_
 #define CALLOUT_TESTS_INTEGRATION_EXT_PROC_CLIENT_H_
 

@@ -2,9 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <thread>
+#include <utility>
 
 #include "ext_proc_client.h"
 #include "host/listener.h"
@@ -140,6 +143,36 @@ TEST(Serving, AMessageOverTheLimitEndsItsStream) {
   EXPECT_TRUE(under.Finish().ok());
 }
 
+int MetricOf(TestHost* host, const std::string& name) {
+  const std::string page = HttpGet(host->address("admin"), "GET", "/metrics");
+  const size_t at = page.find("\n" + name + " ");
+  return at == std::string::npos ? -1 : std::stoi(page.substr(at + name.size() + 2));
+}
+
+// What it does not take waits in the client and in HTTP/2's windows, not in the host.
+TEST(Serving, AClientThatTakesNoAnswersIsReadNoFurther) {
+  TestHost host({});
+  LiveStream stream(PlaintextChannel(host.address("plaintext")));
+  ASSERT_TRUE(stream.Exchange(RequestHeaders({})).has_value());
+  // Answers of 4 bytes, and 5 before each: the client's window of 64 KiB has room for 7,000.
+  constexpr int kMessages = 100000;
+  std::thread sender([&] {
+    const ProcessingRequest chunk = RequestBody("chunk", false);
+    for (int i = 0; i < kMessages && stream.Send(chunk); ++i) {
+    }
+  });
+  const auto read = [&] { return MetricOf(&host, "callout_messages_total"); };
+  for (int last = -1; std::exchange(last, read()) != last || last < 2;) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));  // in which nothing is to happen
+  }
+  EXPECT_LT(read(), kMessages);
+  int answers = 0;
+  while (answers < kMessages && stream.Receive().has_value()) ++answers;
+  sender.join();
+  EXPECT_EQ(answers, kMessages);
+  EXPECT_TRUE(stream.Finish().ok());
+}
+
 TEST(Serving, TheMostConnectionsAreKept) {
   TestHost host({"--max_connections=2"});
   LiveStream first(PlaintextChannel(host.address("plaintext")));
@@ -182,11 +215,7 @@ TEST(Serving, OpenConnectionsAreCountedOnTheMetricsPage) {
 
 TEST(Serving, TheMostLiveStreamsAreKept) {
   TestHost host({"--max_live_streams=2", "--server_thread_count=2"});
-  const auto metric = [&](const std::string& name) {
-    const std::string page = HttpGet(host.address("admin"), "GET", "/metrics");
-    const size_t at = page.find("\n" + name + " ");
-    return at == std::string::npos ? -1 : std::stoi(page.substr(at + name.size() + 2));
-  };
+  const auto metric = [&](const std::string& name) { return MetricOf(&host, name); };
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
   LiveStream first(PlaintextChannel(host.address("plaintext")));
   ASSERT_TRUE(first.Exchange(RequestHeaders({})).has_value());
