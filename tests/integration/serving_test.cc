@@ -240,6 +240,30 @@ TEST(Serving, TheMostLiveStreamsAreKept) {
   while (metric("callout_live_streams") != 0) ASSERT_LT(std::chrono::steady_clock::now(), give_up);
 }
 
+// The client has left, but its call is still the plugin's.
+TEST(Serving, AStreamThatAPluginHoldsIsLive) {
+  TestHost host({"--plugin=" + BuiltFile("tests/integration/hold.so")});
+  const auto await = [&](const std::string& metric, int value) {
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (MetricOf(&host, metric) != value) {
+      ASSERT_LT(std::chrono::steady_clock::now(), give_up) << metric;
+    }
+  };
+  const ChannelPtr channel = PlaintextChannel(host.address("plaintext"));
+  {
+    LiveStream held(channel);
+    ASSERT_TRUE(held.Send(RequestHeaders({})));
+    await("callout_deferred_calls", 1);
+    held.Cancel();
+  }
+  await("callout_streams_ended_total{outcome=\"cancelled\"}", 1);
+  EXPECT_EQ(MetricOf(&host, "callout_live_streams"), 1);
+  LiveStream next(channel);
+  EXPECT_TRUE(next.Exchange(RequestHeaders({})).has_value());
+  EXPECT_TRUE(next.Finish().ok());
+  await("callout_live_streams", 0);
+}
+
 TEST(Serving, ASilentConnectionIsClosed) {
   TestHost host({"--handshake_timeout_ms=100"});
   for (const std::string listener : {"plaintext", "secure"}) {
