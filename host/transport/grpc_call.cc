@@ -106,10 +106,7 @@ void GrpcCall::OnEvent(Operation operation, bool ok) {
   switch (operation) {
     case Operation::kAccept:
       // Not ok: the server shuts down and no RPC came; kClose will not come either.
-      if (!ok) {
-        delete this;
-        return;
-      }
+      if (!ok) return queue_->Remove(this);
       OnAccept();
       break;
     case Operation::kRead:

@@ -29,12 +29,14 @@ void GrpcQueue::Start() {
 }
 
 void GrpcQueue::Stop() {
-  queue_->Shutdown();
+  stopping_ = true;
+  NotifyServing();
   if (thread_.joinable()) thread_.join();
 }
 
 void GrpcQueue::Request() {
-  auto* call = new GrpcCall(this);  // which deletes itself
+  ++calls_;
+  auto* call = new GrpcCall(this);
   call->Request(server_, queue_->cq());
 }
 
@@ -44,32 +46,44 @@ bool GrpcQueue::AddLive() {
   return false;
 }
 
-void GrpcQueue::Remove(GrpcCall* call) { delete call; }
+void GrpcQueue::Remove(GrpcCall* call) {
+  --calls_;
+  delete call;
+}
 
+// gRPC takes it for a mistake if anything is started on a queue that is being shut
+// down, so that comes last: an RPC may have come as the server went.
 void GrpcQueue::Run() {
-  for (;;) {
-    void* tag = nullptr;
-    bool ok = false;
-    const gpr_timespec deadline =
-        deadlines_.empty() ? gpr_inf_future(GPR_CLOCK_MONOTONIC)
-                           : gpr_time_from_nanos(static_cast<int64_t>(deadlines_.begin()->first),
-                                                 GPR_CLOCK_MONOTONIC);
-    switch (queue_->AsyncNext(&tag, &ok, deadline)) {
-      case grpc::CompletionQueue::SHUTDOWN:
-        return;
-      case grpc::CompletionQueue::TIMEOUT:
-        break;
-      case grpc::CompletionQueue::GOT_EVENT:
-        if (tag == this) {
-          TakePosted();
-        } else {
-          auto* done = static_cast<grpc::internal::CompletionQueueTag*>(tag);
-          static_cast<GrpcCall::Tag*>(done)->OnEvent(ok);
-        }
-        break;
-    }
-    if (!deadlines_.empty()) TakeDeadlines();
+  while (!stopping_ || calls_ > 0) (void)Next();
+  queue_->Shutdown();
+  while (Next()) {
   }
+}
+
+// One event, or none until the next deadline; false: there will be no more.
+bool GrpcQueue::Next() {
+  void* tag = nullptr;
+  bool ok = false;
+  const gpr_timespec deadline =
+      deadlines_.empty() ? gpr_inf_future(GPR_CLOCK_MONOTONIC)
+                         : gpr_time_from_nanos(static_cast<int64_t>(deadlines_.begin()->first),
+                                               GPR_CLOCK_MONOTONIC);
+  switch (queue_->AsyncNext(&tag, &ok, deadline)) {
+    case grpc::CompletionQueue::SHUTDOWN:
+      return false;
+    case grpc::CompletionQueue::TIMEOUT:
+      break;
+    case grpc::CompletionQueue::GOT_EVENT:
+      if (tag == this) {
+        TakePosted();
+      } else {
+        auto* done = static_cast<grpc::internal::CompletionQueueTag*>(tag);
+        static_cast<GrpcCall::Tag*>(done)->OnEvent(ok);
+      }
+      break;
+  }
+  if (!deadlines_.empty()) TakeDeadlines();
+  return true;
 }
 
 void GrpcQueue::Post(GrpcCall* call, CallState* state, StreamCarrier::Event event) {

@@ -33,7 +33,7 @@ class GrpcQueue {
   ~GrpcQueue();  // after Stop()
 
   void Start();
-  // The server has been shut down: ends the thread once no RPC is left.
+  // The server has been shut down: ends the thread once no call is left, then returns.
   void Stop();
   // `serving` has changed. Any thread.
   void NotifyServing() { Post(nullptr, nullptr, StreamCarrier::Event{}); }
@@ -64,12 +64,13 @@ class GrpcQueue {
 
  private:
   struct Posted {
-    GrpcCall* call;  // null: `serving` or `draining_` has changed
+    GrpcCall* call;  // null: `serving`, `draining_` or `stopping_` has changed
     CallState* state;
     StreamCarrier::Event event;
   };
 
   void Run();
+  bool Next();
   void TakePosted();
   void TellSides();
   void TakeDeadlines();
@@ -79,8 +80,10 @@ class GrpcQueue {
   StreamEnvironment* const environment_;
   const std::atomic<bool>* const serving_;
   std::atomic<bool> draining_{false};
+  std::atomic<bool> stopping_{false};
   std::thread thread_;
   LiveCount live_;
+  size_t calls_ = 0;  // that there are, those which wait for an RPC included
   std::set<std::pair<uint64_t, GrpcCall*>> deadlines_;
   std::set<GrpcCall*> sides_;
 
