@@ -7,23 +7,15 @@
 
 #include "absl/status/status.h"
 #include "host/answer.h"
-#include "host/json_reason.h"
+#include "host/json_text.h"
 #include "host/log.h"
+#include "host/status_text.h"
 
 namespace callout::host {
 
 namespace {
 
 using Json = nlohmann::json;
-
-absl::StatusOr<Json> ParseJson(std::string_view text) {
-  try {
-    return Json::parse(text);
-  } catch (const Json::exception& error) {
-    return absl::InvalidArgumentError(
-        fmt::format("the settings are not valid JSON: {}", EscapeControls(JsonReason(error))));
-  }
-}
 
 absl::Status Wrong(std::string_view key, const Json& found, std::string_view expected) {
   return absl::InvalidArgumentError(fmt::format(
@@ -140,8 +132,11 @@ absl::StatusOr<ErrorPolicy> ParseErrorPolicy(std::string_view text, int status_d
 }
 
 absl::StatusOr<InstanceSettings> ParseInstanceSettings(std::string_view json) {
-  const absl::StatusOr<Json> document = ParseJson(json);
-  if (!document.ok()) return document.status();
+  const absl::StatusOr<Json> document = ParseJsonText(json);
+  if (!document.ok()) {
+    return absl::InvalidArgumentError(
+        fmt::format("the settings are not valid JSON: {}", MessageOf(document.status())));
+  }
   if (!document->is_object()) {
     return absl::InvalidArgumentError("the settings are JSON but no object; expected {…}");
   }

@@ -3,10 +3,11 @@
 #include <fmt/format.h>
 #include <google/protobuf/util/json_util.h>
 
-#include <nlohmann/json.hpp>
 #include <string_view>
+#include <utility>
 
-#include "host/json_reason.h"
+#include "host/json_text.h"
+#include "host/status_text.h"
 
 namespace callout::host {
 namespace {
@@ -31,20 +32,18 @@ bool IsFullDuplex(ProcessingMode::BodySendMode mode) {
 }  // namespace
 
 absl::StatusOr<std::vector<ProcessingRequest>> ParseMessages(const std::string& text) {
-  json parsed;
-  try {
-    parsed = json::parse(text);
-    if (!parsed.is_array()) parsed = json::array({parsed});
-    std::vector<ProcessingRequest> messages;
-    for (const json& value : parsed) {
-      absl::StatusOr<ProcessingRequest> message = ParseMessage(value, messages.size() + 1);
-      if (!message.ok()) return message.status();
-      messages.push_back(*std::move(message));
-    }
-    return messages;
-  } catch (const json::exception& error) {
-    return absl::InvalidArgumentError(fmt::format("no JSON: {}", JsonReason(error)));
+  absl::StatusOr<json> parsed = ParseJsonText(text);
+  if (!parsed.ok()) {
+    return absl::InvalidArgumentError(fmt::format("no JSON: {}", MessageOf(parsed.status())));
   }
+  if (!parsed->is_array()) parsed = json::array({*std::move(parsed)});
+  std::vector<ProcessingRequest> messages;
+  for (const json& value : *parsed) {
+    absl::StatusOr<ProcessingRequest> message = ParseMessage(value, messages.size() + 1);
+    if (!message.ok()) return message.status();
+    messages.push_back(*std::move(message));
+  }
+  return messages;
 }
 
 std::string PrintAnswer(const ProcessingResponse& answer) {

@@ -93,6 +93,8 @@ TEST(ClientData, IsNamedWithThePlaceOfItsMistake) {
                     HasSubstr("(request_headers) bogus: Cannot find field.")));
   EXPECT_THAT(BadData(R"([{"request_headers": {}}, {"request_body": {"body": "%"}}])"),
               AllOf(HasSubstr("message 2"), HasSubstr("request_body.body")));
+  EXPECT_EQ(BadData(std::string(20000, '[') + std::string(20000, ']')),
+            "--data 1: no JSON: more than 100 lists and objects within each other");
   EXPECT_THAT(BadData("[1]"), HasSubstr("message 1 is no ProcessingRequest"));
   EXPECT_THAT(BadData("\xff"), HasSubstr("no JSON: parse error at line 1, column 1: "));
 }

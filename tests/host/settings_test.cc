@@ -5,6 +5,8 @@
 
 #include <string>
 
+#include "host/json_text.h"
+
 namespace callout::host {
 namespace {
 
@@ -143,9 +145,12 @@ TEST(Settings, SaysWhereTheTextIsNoJson) {
 }
 
 TEST(Settings, HostileTextIsRefusedInOneLine) {
-  EXPECT_LT(
-      Refusal(R"({"policy": )" + std::string(5000, '[') + std::string(5000, ']') + "}").size(),
-      300U);
+  const auto nested = [](size_t depth) {
+    return R"({"policy": )" + std::string(depth, '[') + std::string(depth, ']') + "}";
+  };
+  EXPECT_LT(Refusal(nested(kJsonDepthMax - 1)).size(), 300U);
+  EXPECT_EQ(Refusal(nested(1000000)),
+            "the settings are not valid JSON: more than 100 lists and objects within each other");
   EXPECT_FALSE(ParseInstanceSettings(std::string(100000, '[')).ok());
   EXPECT_FALSE(ParseInstanceSettings("{\"policy\": \"\xff\xfe\"}").ok());
 }

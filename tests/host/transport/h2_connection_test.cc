@@ -130,7 +130,11 @@ TEST_F(H2Test, EndsAnRpcThatEndsWithinAMessage) {
 }
 
 TEST_F(H2Test, KeepsTheDeadlineOfTheClient) {
-  AddPlugin()->process = Returns(CALLOUT_DEFERRED);
+  callout_call_t* deferred = nullptr;
+  AddPlugin()->process = [&](callout_call_t* call) {
+    deferred = call;
+    return CALLOUT_DEFERRED;
+  };
   limits_.hook_deadline_ms = 1000000;
   Connect();
   const int32_t id = client_->Begin(kProcessPath, {{"grpc-timeout", "5S"}});
@@ -143,6 +147,8 @@ TEST_F(H2Test, KeepsTheDeadlineOfTheClient) {
   Run();
   EXPECT_EQ(client_->rpc(id).status(), "4");
   EXPECT_TRUE(client_->rpc(id).closed);
+  ASSERT_NE(deferred, nullptr);
+  deferred->host->finish(deferred, CALLOUT_OK);
 }
 
 // A plugin that defers every call, and keeps it for the test to finish.
