@@ -14,6 +14,13 @@ void PrintTo(const Attack& attack, std::ostream* out) { *out << attack.name; }
 
 namespace {
 
+// AddressSanitizer keeps a zone around each block, and what is freed for a while.
+#ifdef __SANITIZE_ADDRESS__
+constexpr double kMemoryTimes = 3;
+#else
+constexpr double kMemoryTimes = 1;
+#endif
+
 class AttackTest : public ::testing::TestWithParam<Attack> {};
 
 TEST_P(AttackTest, IsHeldOff) {
@@ -21,7 +28,7 @@ TEST_P(AttackTest, IsHeldOff) {
   const Row row = RunAttack(GetParam(), "nghttp2", effort);
   EXPECT_TRUE(row.outcome.held) << row.outcome.what;
   EXPECT_TRUE(row.healthy);
-  EXPECT_LE(row.memory_mib, GetParam().memory_mib_max);
+  EXPECT_LE(row.memory_mib, kMemoryTimes * GetParam().memory_mib_max);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, AttackTest, ::testing::ValuesIn(Attacks()), [](const auto& param) {
