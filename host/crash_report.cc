@@ -28,7 +28,7 @@ class Line {
 };
 
 void AddPlace(Line* line) {
-  const HookTable::Slot* slot = HookTable::ThisThread();
+  const HookTable::Slot* slot = HookTable::OfThisThread();
   const HookPlace place = slot == nullptr
                               ? HookPlace()
                               : HookTable::Unpack(slot->place.load(std::memory_order_relaxed));
@@ -54,7 +54,7 @@ void OnCrash(int number) {
 }
 
 void OnExit() {
-  const HookTable::Slot* slot = HookTable::ThisThread();
+  const HookTable::Slot* slot = HookTable::OfThisThread();
   if (slot == nullptr || slot->place.load(std::memory_order_relaxed) == 0) return;
   HookTable::NoteCrash();
   Line line;

@@ -112,6 +112,8 @@ HookTable::Slot* HookTable::ThisThread() {
   return t_slot;
 }
 
+const HookTable::Slot* HookTable::OfThisThread() { return t_slot; }
+
 HookTable::Slot* HookTable::TakeSlot() {
   const auto thread = static_cast<int32_t>(syscall(SYS_gettid));
   for (Slot& slot : slots_) {
@@ -155,7 +157,7 @@ std::vector<HookTable::Running> HookTable::ListRunning() const {
 }
 
 void HookTable::NoteCrash() {
-  const Slot* const slot = ThisThread();
+  const Slot* const slot = OfThisThread();
   const uint64_t place = slot == nullptr ? 0 : slot->place.load(std::memory_order_relaxed);
   uint64_t none = 0;
   InUse()->crash_.compare_exchange_strong(none, place | kCrashed, std::memory_order_release);

@@ -97,9 +97,10 @@ class HookTable {
   // As new, for the next process that uses the same memory. While no other does.
   void Clear();
 
-  // This thread's slot; null if all are taken. Safe in a signal's handler if the
-  // thread has been in a hook before.
+  // This thread's slot, which is taken if it has none yet; null if all are taken.
   static Slot* ThisThread();
+  // The same, for handlers of signals: null if the thread has never been in a hook.
+  static const Slot* OfThisThread();
 
   static uint64_t Pack(const HookPlace& place) {
     return uint64_t{place.plugin} << 16 | uint64_t{place.may_wait} << 8 |

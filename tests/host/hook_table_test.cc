@@ -54,6 +54,16 @@ TEST_F(HookTableTest, NamesAreFoundAgain) {
   EXPECT_STREQ(table_->PluginName(0), "");
 }
 
+// To take one needs memory, and the thread may have crashed while it got some.
+TEST_F(HookTableTest, AThreadThatWasInNoHookCrashesWithoutTakingASlot) {
+  std::thread([&] {
+    HookTable::NoteCrash();
+    EXPECT_EQ(HookTable::OfThisThread(), nullptr);
+    { const HookScope scope({plugin_, Hook::kClose}, 1); }
+    EXPECT_NE(HookTable::OfThisThread(), nullptr);
+  }).join();
+}
+
 TEST_F(HookTableTest, ThreadsThatEndGiveTheirSlotsBack) {
   for (size_t i = 0; i < 2 * HookTable::kThreadsMax; ++i) {
     std::thread([&] {
