@@ -149,6 +149,8 @@ TEST_F(H2Test, KeepsTheDeadlineOfTheClient) {
   EXPECT_TRUE(client_->rpc(id).closed);
   ASSERT_NE(deferred, nullptr);
   deferred->host->finish(deferred, CALLOUT_OK);
+  context_->TakePosted();
+  EXPECT_EQ(context_->live(), 0U);
 }
 
 // A plugin that defers every call, and keeps it for the test to finish.
