@@ -244,8 +244,11 @@ void GrpcCall::StartRead() {
 
 void GrpcCall::StartWrite() {
   writing_ = true;
-  outgoing_ = ToByteBuffer(std::move(answers_.front()));
-  answers_.erase(answers_.begin());
+  outgoing_ = ToByteBuffer(std::move(answers_[next_answer_++]));
+  if (next_answer_ == answers_.size()) {
+    answers_.clear();
+    next_answer_ = 0;
+  }
   GrpcBatch batch;
   AddInitialMetadata(&batch);
   batch.Add(GRPC_OP_SEND_MESSAGE).data.send_message.send_message = outgoing_;

@@ -104,7 +104,8 @@ class GrpcCall final : public StreamCarrier {
   grpc::Slice first_message_;
   grpc::Slice* message_ = &first_message_;
   std::vector<std::unique_ptr<grpc::Slice>> later_messages_;
-  Stream::Output answers_;  // to be written; the first is next
+  Stream::Output answers_;  // to be written, but for those before the next
+  size_t next_answer_ = 0;
   uint64_t deadline_ns_ = 0;
   int cancelled_ = 0;   // once done_: by the client, or by a failure of the connection
   bool begun_ = false;  // initial metadata is on its way
