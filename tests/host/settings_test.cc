@@ -12,7 +12,6 @@ namespace {
 
 using Action = ErrorPolicy::Action;
 using ::testing::ElementsAre;
-using ::testing::IsEmpty;
 using ::testing::Pair;
 
 InstanceSettings Parsed(const std::string& json) {
