@@ -26,7 +26,6 @@
 namespace callout::tests {
 namespace {
 
-using ::testing::IsEmpty;
 using ::testing::Pair;
 
 class BehaviourTest : public EnvoyFixture {

@@ -20,9 +20,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
-using ::testing::EndsWith;
 using ::testing::HasSubstr;
-using ::testing::StartsWith;
 
 ElfImage Parsed(const std::string& bytes) {
   absl::StatusOr<ElfImage> image = ElfImage::Parse(bytes);
