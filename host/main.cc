@@ -115,8 +115,7 @@ void ApplyToProcess(const Config& config) {
 
 // As a supervisor starts it.
 int MainOfWorker(const WorkerDescriptors& descriptors, int argc, const char* const* argv) {
-  const char* const no_environment[] = {nullptr};
-  absl::StatusOr<Config> config = ParseConfig(argc, argv, no_environment);
+  absl::StatusOr<Config> config = ParseConfig(argc, argv, OptionSet::kNoEnvironment);
   if (!config.ok()) return FailStart(config.status(), LogFormat::kText);
   ApplyToProcess(*config);
   return RunWorker(descriptors, *config);

@@ -165,14 +165,17 @@ absl::StatusOr<OptionSet::Values> OptionSet::ReadCommandLine(int argc,
   return values;
 }
 
+std::string OptionSet::VariableOf(std::string_view option) const {
+  return prefix_ + absl::AsciiStrToUpper(std::string(option));
+}
+
 std::vector<OptionSet::Value> OptionSet::ReadVariable(const Option& option,
                                                       std::string_view text) const {
   std::vector<Value> values;
   const auto add = [&](std::string_view value) {
     if (value.empty()) return;
     values.push_back(
-        {fmt::format("{}{}={}", prefix_, absl::AsciiStrToUpper(option.name), Quoted(value)),
-         std::string(value)});
+        {fmt::format("{}={}", VariableOf(option.name), Quoted(value)), std::string(value)});
   };
   if (!option.repeatable) {
     add(text);
@@ -185,27 +188,30 @@ std::vector<OptionSet::Value> OptionSet::ReadVariable(const Option& option,
 
 void OptionSet::ReadEnvironment(Environment environment, Values* values) {
   for (; *environment != nullptr; ++environment) {
-    std::string_view variable = *environment;
-    if (!variable.starts_with(prefix_)) continue;
-    variable.remove_prefix(prefix_.size());
-    const size_t equals = std::min(variable.find('='), variable.size());
-    const std::string name = absl::AsciiStrToLower(std::string(variable.substr(0, equals)));
+    const std::string_view variable = *environment;
+    const size_t equals = variable.find('=');
+    if (!variable.starts_with(prefix_) || equals == std::string_view::npos) continue;
+    const std::string_view name = variable.substr(0, equals);
     const auto option = std::find_if(options_.begin(), options_.end(), [&](const Option& known) {
-      return MayStandInEnvironment(known) && known.name == name;
+      return MayStandInEnvironment(known) && VariableOf(known.name) == name;
     });
     if (option == options_.end()) {
-      const std::string_view nearest = NearestOption(name, kDoubtLettersMax, MayStandInEnvironment);
-      if (nearest.empty()) continue;
-      doubts_.push_back(
-          fmt::format("the environment has {}{}, which is no option; did you mean {}{}?", prefix_,
-                      Quoted(variable.substr(0, equals)), prefix_,
-                      absl::AsciiStrToUpper(std::string(nearest))));
+      Doubt(name);
       continue;
     }
-    if (equals == variable.size()) continue;
     std::vector<Value> found = ReadVariable(*option, variable.substr(equals + 1));
-    if (!found.empty()) values->emplace(name, std::move(found));  // what is there already stays
+    // What is there already stays.
+    if (!found.empty()) values->emplace(option->name, std::move(found));
   }
+}
+
+// Of a variable that begins as ours do: it may have been meant to be one.
+void OptionSet::Doubt(std::string_view variable) {
+  const std::string name = absl::AsciiStrToLower(std::string(variable.substr(prefix_.size())));
+  const std::string_view nearest = NearestOption(name, kDoubtLettersMax, MayStandInEnvironment);
+  if (nearest.empty()) return;
+  doubts_.push_back(fmt::format("the environment has {}, which is no option; did you mean {}?",
+                                Quoted(variable), VariableOf(nearest)));
 }
 
 absl::StatusOr<OptionSet::Values> OptionSet::ReadFile(const std::string& path) const {

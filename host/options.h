@@ -54,6 +54,7 @@ class OptionSet {
 
   // As environ: texts NAME=VALUE, then null.
   using Environment = const char* const*;
+  static constexpr const char* const kNoEnvironment[] = {nullptr};
 
   OptionSet(std::string program, std::string description, std::string environment_prefix);
 
@@ -85,9 +86,11 @@ class OptionSet {
                                  bool (*may_stand_there)(const Option&)) const;
   std::string WhatInstead(std::string_view name, bool in_file) const;
   absl::StatusOr<Values> ReadCommandLine(int argc, const char* const* argv) const;
+  std::string VariableOf(std::string_view option) const;  // "CALLOUT_LOG_LEVEL" of "log_level"
   std::vector<Value> ReadVariable(const Option& option, std::string_view text) const;
   // Adds what stands in the environment of options that `values` has nothing of.
   void ReadEnvironment(Environment environment, Values* values);
+  void Doubt(std::string_view variable);
   absl::StatusOr<Values> ReadFile(const std::string& path) const;
 
   const std::string program_;

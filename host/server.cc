@@ -78,7 +78,10 @@ absl::StatusOr<std::string> CheckConfig(const Config& config) {
 }
 
 Server::Server(const Config& config)
-    : config_(config), admin_pages_(&health_), http_loop_(&metrics_, LogAcceptPause) {
+    : config_(config),
+      admin_pages_(&health_),
+      notes_(config.doubts),
+      http_loop_(&metrics_, LogAcceptPause) {
   admin_pages_.Add("/plugins", "plugins and their versions, as JSON",
                    [this](const HttpRequestView&) { return PluginsPage(); });
   admin_pages_.Add("/metrics", "metrics in Prometheus' text format",
@@ -251,7 +254,6 @@ void Server::WatchHooks() {
 }
 
 void Server::Announce() {
-  for (const std::string& doubt : config_.doubts) Log(LogLevel::kWarning, "{}", doubt);
   for (const std::string& note : notes_) Log(LogLevel::kWarning, "{}", note);
   if (certificates_ != nullptr) {
     if (certificates_->self_signed()) {

@@ -140,8 +140,8 @@ absl::StatusOr<ClientConfig> ParseClientConfig(int argc, const char* const* argv
   Draft draft;
   OptionSet options("callout-client", kDescription, "");
   AddOptions(&draft, &options);
-  const char* const no_environment[] = {nullptr};
-  if (absl::Status status = options.Parse(argc, argv, no_environment); !status.ok()) return status;
+  if (absl::Status status = options.Parse(argc, argv, OptionSet::kNoEnvironment); !status.ok())
+    return status;
   ClientConfig config = std::move(draft.config);
   if (draft.help) config.print = options.Help();
   if (draft.version) config.print = "callout-client " CALLOUT_HOST_VERSION "\n";

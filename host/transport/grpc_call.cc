@@ -211,7 +211,7 @@ void GrpcCall::StartOperations() {
     StartWrite();
   } else if (end().has_value()) {
     if (!finishing_) StartFinish();
-  } else if (!reading_ && !read_ended_ && wants_message()) {
+  } else if (may_read()) {
     StartRead();
   }
 }
@@ -253,8 +253,7 @@ void GrpcCall::StartWrite() {
   AddInitialMetadata(&batch);
   batch.Add(GRPC_OP_SEND_MESSAGE).data.send_message.send_message = outgoing_;
   // A stream that wants a message says nothing until it has it.
-  const bool reads = stream_.has_value() && answers_.empty() && !reading_ && !read_ended_ &&
-                     stream_->wants_message();
+  const bool reads = stream_.has_value() && answers_.empty() && may_read();
   if (reads) AddRead(&batch);
   Start(batch, reads ? &write_and_read_ : &write_);
 }

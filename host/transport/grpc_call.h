@@ -55,7 +55,6 @@ class GrpcCall final : public StreamCarrier {
   // Waits for an RPC to begin.
   void Request(grpc_server* server, grpc_completion_queue* queue);
 
-  void OnEvent(Operation operation, bool ok);
   void OnPosted(CallState* state, StreamCarrier::Event event);
   void OnDeadline(uint64_t now_ns);
   // For an RPC of health or reflection: what health says has changed, or the
@@ -72,6 +71,7 @@ class GrpcCall final : public StreamCarrier {
   bool GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const override;
 
  private:
+  void OnEvent(Operation operation, bool ok);
   void OnAccept();
   void OnRead();
   void OnWritten();
@@ -85,6 +85,7 @@ class GrpcCall final : public StreamCarrier {
   void AddInitialMetadata(GrpcBatch* batch);
   void AddRead(GrpcBatch* batch);
   bool wants_message() const;
+  bool may_read() const { return !reading_ && !read_ended_ && wants_message(); }
   bool closed() const { return !stream_.has_value() || stream_->closed(); }
   const std::optional<absl::Status>& end() const;
   bool CanDelete() const;

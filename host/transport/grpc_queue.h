@@ -44,7 +44,6 @@ class GrpcQueue {
   }
 
   // --- For GrpcCall, on the queue's thread unless said otherwise ---
-  grpc::ServerCompletionQueue* completion_queue() { return queue_.get(); }
   StreamEnvironment* environment() { return environment_; }
   const std::atomic<bool>* serving() const { return serving_; }
   void Request();  // one more call waits for an RPC

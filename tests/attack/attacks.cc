@@ -8,7 +8,6 @@
 #include <optional>
 
 #include "../integration/http_get.h"
-#include "absl/strings/numbers.h"
 #include "attacker.h"
 #include "tests/host/transport/h2_session.h"
 
@@ -19,25 +18,15 @@ using host::Frame;
 
 Clock::time_point In(std::chrono::milliseconds time) { return Clock::now() + time; }
 
-// The value of `line`, which ends with it, on the host's metrics page.
-double Metric(TestHost& host, const std::string& line) {
-  const std::string page = HttpGet(host.address("admin"), "GET", "/metrics");
-  const size_t at = page.find("\n" + line + " ");
-  double value = -1;
-  if (at != std::string::npos) {
-    const size_t begin = at + line.size() + 2;
-    EXPECT_TRUE(absl::SimpleAtod(page.substr(begin, page.find('\n', begin) - begin), &value));
-  }
-  return value;
-}
-
 double LiveStreams(TestHost& host) {
-  const double started = Metric(host, "callout_streams_started_total");
+  const double started = MetricOf(host.address("admin"), "callout_streams_started_total");
   double ended = 0;
   for (const char* outcome : {"ok", "error"}) {
-    ended += Metric(host, fmt::format("callout_streams_ended_total{{outcome=\"{}\"}}", outcome));
+    ended += MetricOf(host.address("admin"),
+                      fmt::format("callout_streams_ended_total{{outcome=\"{}\"}}", outcome));
   }
-  return started - ended - Metric(host, "callout_streams_ended_total{outcome=\"cancelled\"}");
+  return started - ended -
+         MetricOf(host.address("admin"), "callout_streams_ended_total{outcome=\"cancelled\"}");
 }
 
 Outcome ToBeCut(const Attacker& attacker) {

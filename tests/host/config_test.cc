@@ -225,6 +225,11 @@ TEST(Config, DoubtsAVariableWithAlmostAnOptionsName) {
   EXPECT_THAT(Good({}, {{"CALLOUT_LOG_LEVL", "debug"}}).doubts,
               ElementsAre("the environment has CALLOUT_LOG_LEVL, which is no option; did you mean "
                           "CALLOUT_LOG_LEVEL?"));
+  const Config config = Good({}, {{"CALLOUT_log_level", "debug"}});
+  EXPECT_THAT(config.doubts,
+              ElementsAre("the environment has CALLOUT_log_level, which is no option; did you mean "
+                          "CALLOUT_LOG_LEVEL?"));
+  EXPECT_EQ(config.log_level, LogLevel::kInfo);
 }
 
 TEST(Config, LeavesOthersVariablesAlone) {

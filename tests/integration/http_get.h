@@ -1,9 +1,12 @@
-// One request of HTTP/1.1 on a connection of its own.
+// One request of HTTP/1.1 on a connection of its own, and what the page /metrics says.
 #ifndef CALLOUT_TESTS_INTEGRATION_HTTP_GET_H_
 #define CALLOUT_TESTS_INTEGRATION_HTTP_GET_H_
 
+#include <gtest/gtest.h>
+
 #include <string>
 
+#include "absl/strings/numbers.h"
 #include "tests/host/sockets.h"
 
 namespace callout::tests {
@@ -15,6 +18,18 @@ inline std::string HttpGet(const std::string& address, const std::string& method
   host::Write(client.get(),
               method + " " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
   return host::ReadToEnd(client.get());
+}
+
+// The value of this series on the page /metrics; -1 if it is not there.
+inline double MetricOf(const std::string& admin_address, const std::string& series) {
+  const std::string page = HttpGet(admin_address, "GET", "/metrics");
+  const size_t at = page.find("\n" + series + " ");
+  double value = -1;
+  if (at != std::string::npos) {
+    const size_t begin = at + series.size() + 2;
+    EXPECT_TRUE(absl::SimpleAtod(page.substr(begin, page.find('\n', begin) - begin), &value));
+  }
+  return value;
 }
 
 // Nobody listens there.

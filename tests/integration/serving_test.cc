@@ -143,10 +143,11 @@ TEST(Serving, AMessageOverTheLimitEndsItsStream) {
   EXPECT_TRUE(under.Finish().ok());
 }
 
-int MetricOf(TestHost* host, const std::string& name) {
-  const std::string page = HttpGet(host->address("admin"), "GET", "/metrics");
-  const size_t at = page.find("\n" + name + " ");
-  return at == std::string::npos ? -1 : std::stoi(page.substr(at + name.size() + 2));
+void AwaitMetric(TestHost* host, const std::string& series, double value) {
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (MetricOf(host->address("admin"), series) != value) {
+    ASSERT_LT(std::chrono::steady_clock::now(), give_up) << series;
+  }
 }
 
 // What it does not take waits in the client and in HTTP/2's windows, not in the host.
@@ -161,8 +162,8 @@ TEST(Serving, AClientThatTakesNoAnswersIsReadNoFurther) {
     for (int i = 0; i < kMessages && stream.Send(chunk); ++i) {
     }
   });
-  const auto read = [&] { return MetricOf(&host, "callout_messages_total"); };
-  for (int last = -1; std::exchange(last, read()) != last || last < 2;) {
+  const auto read = [&] { return MetricOf(host.address("admin"), "callout_messages_total"); };
+  for (double last = -1; std::exchange(last, read()) != last || last < 2;) {
     std::this_thread::sleep_for(std::chrono::milliseconds(500));  // in which nothing is to happen
   }
   EXPECT_LT(read(), kMessages);
@@ -196,26 +197,20 @@ TEST(Serving, TheMostConnectionsAreKept) {
 
 TEST(Serving, OpenConnectionsAreCountedOnTheMetricsPage) {
   TestHost host({"--max_connections=0"});
-  const auto has = [&](const std::string& line) {
-    return HttpGet(host.address("admin"), "GET", "/metrics").find("\n" + line + "\n") !=
-           std::string::npos;
-  };
-  EXPECT_TRUE(has("callout_connections 0"));
-  const auto await = [&](const std::string& line) {
-    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-    while (!has(line)) ASSERT_LT(std::chrono::steady_clock::now(), give_up) << line;
-  };
+  EXPECT_EQ(MetricOf(host.address("admin"), "callout_connections"), 0);
   {
     LiveStream stream(PlaintextChannel(host.address("plaintext")));
     ASSERT_TRUE(stream.Exchange(RequestHeaders({})).has_value());
-    await("callout_connections 1");
+    AwaitMetric(&host, "callout_connections", 1);
   }
-  await("callout_connections 0");
+  AwaitMetric(&host, "callout_connections", 0);
 }
 
 TEST(Serving, TheMostLiveStreamsAreKept) {
   TestHost host({"--max_live_streams=2", "--server_thread_count=2"});
-  const auto metric = [&](const std::string& name) { return MetricOf(&host, name); };
+  const auto metric = [&](const std::string& name) {
+    return MetricOf(host.address("admin"), name);
+  };
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
   LiveStream first(PlaintextChannel(host.address("plaintext")));
   ASSERT_TRUE(first.Exchange(RequestHeaders({})).has_value());
@@ -237,31 +232,25 @@ TEST(Serving, TheMostLiveStreamsAreKept) {
   }
   EXPECT_TRUE(first.Exchange(RequestBody("b")).has_value());
   EXPECT_TRUE(first.Finish().ok());
-  while (metric("callout_live_streams") != 0) ASSERT_LT(std::chrono::steady_clock::now(), give_up);
+  AwaitMetric(&host, "callout_live_streams", 0);
 }
 
 // The client has left, but its call is still the plugin's.
 TEST(Serving, AStreamThatAPluginHoldsIsLive) {
   TestHost host({"--plugin=" + BuiltFile("tests/integration/hold.so")});
-  const auto await = [&](const std::string& metric, int value) {
-    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-    while (MetricOf(&host, metric) != value) {
-      ASSERT_LT(std::chrono::steady_clock::now(), give_up) << metric;
-    }
-  };
   const ChannelPtr channel = PlaintextChannel(host.address("plaintext"));
   {
     LiveStream held(channel);
     ASSERT_TRUE(held.Send(RequestHeaders({})));
-    await("callout_deferred_calls", 1);
+    AwaitMetric(&host, "callout_deferred_calls", 1);
     held.Cancel();
   }
-  await("callout_streams_ended_total{outcome=\"cancelled\"}", 1);
-  EXPECT_EQ(MetricOf(&host, "callout_live_streams"), 1);
+  AwaitMetric(&host, "callout_streams_ended_total{outcome=\"cancelled\"}", 1);
+  EXPECT_EQ(MetricOf(host.address("admin"), "callout_live_streams"), 1);
   LiveStream next(channel);
   EXPECT_TRUE(next.Exchange(RequestHeaders({})).has_value());
   EXPECT_TRUE(next.Finish().ok());
-  await("callout_live_streams", 0);
+  AwaitMetric(&host, "callout_live_streams", 0);
 }
 
 TEST(Serving, ASilentConnectionIsClosed) {

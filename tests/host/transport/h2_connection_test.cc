@@ -129,30 +129,6 @@ TEST_F(H2Test, EndsAnRpcThatEndsWithinAMessage) {
   EXPECT_EQ(client_->rpc(id).status(), "13");
 }
 
-TEST_F(H2Test, KeepsTheDeadlineOfTheClient) {
-  callout_call_t* deferred = nullptr;
-  AddPlugin()->process = [&](callout_call_t* call) {
-    deferred = call;
-    return CALLOUT_DEFERRED;
-  };
-  limits_.hook_deadline_ms = 1000000;
-  Connect();
-  const int32_t id = client_->Begin(kProcessPath, {{"grpc-timeout", "5S"}});
-  client_->Send(id, HeadersMessage());
-  Run();
-  const uint64_t due_ns = context_->next_deadline_ns();
-  EXPECT_EQ(due_ns, context_->now_ns() + 5'000'000'000);
-  context_->SetNow(due_ns);
-  context_->TakeDeadlines();
-  Run();
-  EXPECT_EQ(client_->rpc(id).status(), "4");
-  EXPECT_TRUE(client_->rpc(id).closed);
-  ASSERT_NE(deferred, nullptr);
-  deferred->host->finish(deferred, CALLOUT_OK);
-  context_->TakePosted();
-  EXPECT_EQ(context_->live(), 0U);
-}
-
 // A plugin that defers every call, and keeps it for the test to finish.
 class H2DeferralTest : public H2Test {
  protected:
@@ -170,6 +146,24 @@ class H2DeferralTest : public H2Test {
   }
   std::vector<callout_call_t*> deferred_;
 };
+
+TEST_F(H2DeferralTest, KeepsTheDeadlineOfTheClient) {
+  Connect();
+  const int32_t id = client_->Begin(kProcessPath, {{"grpc-timeout", "5S"}});
+  client_->Send(id, HeadersMessage());
+  Run();
+  const uint64_t due_ns = context_->next_deadline_ns();
+  EXPECT_EQ(due_ns, context_->now_ns() + 5'000'000'000);
+  context_->SetNow(due_ns);
+  context_->TakeDeadlines();
+  Run();
+  EXPECT_EQ(client_->rpc(id).status(), "4");
+  EXPECT_TRUE(client_->rpc(id).closed);
+  ASSERT_THAT(deferred_, SizeIs(1));
+  FinishOnAnotherThread();
+  context_->TakePosted();
+  EXPECT_EQ(context_->live(), 0U);
+}
 
 TEST_F(H2DeferralTest, AnotherThreadFinishesACall) {
   Connect();
