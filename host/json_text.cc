@@ -22,9 +22,11 @@ std::string_view ReasonOf(const std::exception& error) {
 
 absl::StatusOr<nlohmann::json> ParseJsonText(std::string_view text) {
   bool too_deep = false;
-  const auto keep = [&](int depth, nlohmann::json::parse_event_t /*event*/,
-                        const nlohmann::json& /*value*/) {
-    too_deep = too_deep || depth > kJsonDepthMax;
+  // `depth`: how many are around it.
+  const auto keep = [&](int depth, nlohmann::json::parse_event_t event, const nlohmann::json&) {
+    using Event = nlohmann::json::parse_event_t;
+    const bool begins = event == Event::object_start || event == Event::array_start;
+    too_deep = too_deep || (begins && depth >= kJsonDepthMax);
     return !too_deep;
   };
   try {

@@ -101,16 +101,31 @@ class JsonConfig {
   }
 
  private:
+  // Lists and objects within each other: values are printed and copied by recursion.
+  static constexpr int kDepthMax = 100;
+
   JsonConfig(nlohmann::json object, std::string where)
       : object_(std::move(object)), where_(std::move(where)) {}
 
   static nlohmann::json Parse(std::string_view text) {
     if (text.empty()) return nlohmann::json::object();
+    bool too_deep = false;
+    // `depth`: how many are around it.
+    const auto keep = [&](int depth, nlohmann::json::parse_event_t event, const nlohmann::json&) {
+      using Event = nlohmann::json::parse_event_t;
+      const bool begins = event == Event::object_start || event == Event::array_start;
+      too_deep = too_deep || (begins && depth >= kDepthMax);
+      return !too_deep;
+    };
     try {
-      nlohmann::json value = nlohmann::json::parse(text);
-      if (value.is_object()) return value;
+      nlohmann::json value = nlohmann::json::parse(text, keep);
+      if (!too_deep && value.is_object()) return value;
     } catch (const nlohmann::json::parse_error& error) {
       throw std::invalid_argument(std::string("configuration: not JSON: ") + error.what());
+    }
+    if (too_deep) {
+      throw std::invalid_argument("configuration: more than " + std::to_string(kDepthMax) +
+                                  " lists and objects within each other");
     }
     throw std::invalid_argument("configuration: not a JSON object, which begins with {");
   }

@@ -36,6 +36,19 @@ TEST(JsonConfigTest, ReadsWhatIsThere) {
   config.done();
 }
 
+TEST(JsonConfigTest, LimitsHowDeepItIs) {
+  const auto text = [](JsonConfig& config) { config.text("a"); };
+  const auto nested = [](size_t depth) {  // the object itself is one
+    return R"({"a": )" + std::string(depth - 1, '[') + std::string(depth - 1, ']') + "}";
+  };
+  EXPECT_EQ(ErrorOf(nested(100), text), "configuration: \"a\" must be a text, not " +
+                                            std::string(99, '[') + std::string(99, ']'));
+  for (size_t depth : {101, 1000000}) {
+    EXPECT_EQ(ErrorOf(nested(depth), text),
+              "configuration: more than 100 lists and objects within each other");
+  }
+}
+
 TEST(JsonConfigTest, FallsBackWhereAKeyIsNotThere) {
   JsonConfig config("");
   EXPECT_EQ(config.text("t", "x"), "x");
