@@ -20,12 +20,12 @@
 #include <string>
 
 #include "absl/synchronization/mutex.h"
-#include "host/call_log.h"
-#include "host/config.h"
-#include "host/crash_report.h"
-#include "host/log.h"
+#include "host/base/log.h"
+#include "host/base/status_text.h"
+#include "host/config/config.h"
+#include "host/plugin/call_log.h"
+#include "host/plugin/crash_report.h"
 #include "host/server.h"
-#include "host/status_text.h"
 #include "host/worker.h"
 
 namespace callout::host {

@@ -1,4 +1,5 @@
 #include "host/server.h"
+#include "host/base/clock.h"
 
 #include <fmt/format.h>
 
@@ -8,8 +9,8 @@
 #include <utility>
 
 #include "absl/strings/str_join.h"
-#include "host/log.h"
-#include "host/status_text.h"
+#include "host/base/log.h"
+#include "host/base/status_text.h"
 
 namespace callout::host {
 namespace {
@@ -54,7 +55,7 @@ std::string DescribePlugin(const Reloader::PluginStatus& plugin) {
 
 absl::StatusOr<std::string> CheckConfig(const Config& config) {
   std::string text;
-  for (const std::string& doubt : config.doubts) text += fmt::format("warning: {}\n", doubt);
+  for (const std::string& warning : config.warnings) text += fmt::format("warning: {}\n", warning);
   if (NeedsCertificate(config)) {
     auto certificates = CertificateStore::Open(CertificatePaths(config));
     if (!certificates.ok()) return certificates.status();
@@ -65,9 +66,9 @@ absl::StatusOr<std::string> CheckConfig(const Config& config) {
   Metrics metrics;
   Config strict = config;
   strict.reload.require_plugins = RequirePlugins::kAll;
-  PluginSet set(PluginSetOptions(strict, &metrics), [] {});
-  absl::StatusOr<std::unique_ptr<PluginSupply>> plugins =
-      PluginSupply::Load(strict, &metrics, &set, std::make_shared<Wake>());
+  PluginSet set(PluginSetOptions(strict.reload, strict.limits.message_bytes_max, &metrics), [] {});
+  absl::StatusOr<std::unique_ptr<PluginManager>> plugins = PluginManager::Load(
+      {strict.plugins, strict.reload}, &metrics, &set, std::make_shared<Wake>());
   if (!plugins.ok()) return plugins.status();
   const Reloader::Snapshot snapshot = (*plugins)->Status();
   for (const std::string& problem : snapshot.problems)
@@ -80,7 +81,7 @@ absl::StatusOr<std::string> CheckConfig(const Config& config) {
 Server::Server(const Config& config)
     : config_(config),
       admin_pages_(&health_),
-      notes_(config.doubts),
+      notes_(config.warnings),
       http_loop_(&metrics_, LogAcceptPause) {
   admin_pages_.Add("/plugins", "plugins and their versions, as JSON",
                    [this](const HttpRequestView&) { return PluginsPage(); });
@@ -105,7 +106,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
 
 HttpResponse Server::PluginsPage() const {
   HttpResponse response;
-  const PluginSupply* plugins = published_plugins_.load(std::memory_order_acquire);
+  const PluginManager* plugins = published_plugins_.load(std::memory_order_acquire);
   if (plugins == nullptr) {
     response.status = 503;
     response.body = "starting\n";
@@ -129,8 +130,8 @@ absl::Status Server::Prepare() {
   if (absl::Status status = StartHttp(); !status.ok()) return status;
   absl::StatusOr<GenerationTarget*> target = MakeTarget();
   if (!target.ok()) return target.status();
-  absl::StatusOr<std::unique_ptr<PluginSupply>> plugins =
-      PluginSupply::Load(config_, &metrics_, *target, wake_);
+  absl::StatusOr<std::unique_ptr<PluginManager>> plugins =
+      PluginManager::Load({config_.plugins, config_.reload}, &metrics_, *target, wake_);
   if (!plugins.ok()) return plugins.status();
   plugins_ = *std::move(plugins);
   published_plugins_.store(plugins_.get(), std::memory_order_release);
@@ -140,7 +141,8 @@ absl::Status Server::Prepare() {
 absl::StatusOr<GenerationTarget*> Server::MakeTarget() {
   const auto wake = [wake = wake_] { wake->Set(); };
   if (config_.containment.workers == 0) {
-    plugin_set_ = std::make_unique<PluginSet>(PluginSetOptions(config_, &metrics_), wake);
+    plugin_set_ = std::make_unique<PluginSet>(
+        PluginSetOptions(config_.reload, config_.limits.message_bytes_max, &metrics_), wake);
     return plugin_set_.get();
   }
   auto workers = WorkerGroup::Start({.containment = config_.containment,
@@ -211,7 +213,7 @@ absl::Status Server::StartHttp() {
     const bool health = open.name == "health";
     std::function<TlsContext()> tls;
     if (health && config_.secure_health_check) {
-      tls = [store = certificates_.get()] { return store->current()->http; };
+      tls = [store = certificates_.get()] { return store->current()->tls; };
     }
     absl::StatusOr<std::function<void(int)>> serve = http_->AddListener(
         open.name, health ? MakeHealthHandler(&health_) : admin_pages_.MakeHandler(),
@@ -283,7 +285,7 @@ void Server::Announce() {
 
 void Server::Reload() {
   if (certificates_ != nullptr) certificates_->Reload();
-  plugins_->LookAgain();
+  plugins_->RescanAll();
 }
 
 bool Server::Drain() {

@@ -19,19 +19,19 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "host/accept_loop.h"
-#include "host/admin.h"
-#include "host/certificate_store.h"
-#include "host/config.h"
-#include "host/health.h"
-#include "host/http_server.h"
-#include "host/listener.h"
-#include "host/metrics.h"
-#include "host/plugin_supply.h"
-#include "host/traffic.h"
+#include "host/config/config.h"
+#include "host/metrics/metrics.h"
+#include "host/net/accept_loop.h"
+#include "host/net/certificate_store.h"
+#include "host/net/listener.h"
+#include "host/ops/admin.h"
+#include "host/ops/health.h"
+#include "host/ops/http_server.h"
+#include "host/plugin/watchdog.h"
+#include "host/reload/plugin_manager.h"
 #include "host/traffic_server.h"
-#include "host/watchdog.h"
-#include "host/worker_group.h"
+#include "host/transport/traffic.h"
+#include "host/workers/worker_group.h"
 
 namespace callout::host {
 
@@ -98,8 +98,8 @@ class Server {
   // One of the two has the generations.
   std::unique_ptr<PluginSet> plugin_set_;
   std::unique_ptr<WorkerGroup> workers_;
-  std::unique_ptr<PluginSupply> plugins_;
-  std::atomic<const PluginSupply*> published_plugins_{nullptr};  // for the pages' thread
+  std::unique_ptr<PluginManager> plugins_;
+  std::atomic<const PluginManager*> published_plugins_{nullptr};  // for the pages' thread
   std::unique_ptr<TrafficServer> traffic_server_;
   Traffic* traffic_ = nullptr;  // that, or the workers
   std::atomic<Traffic*> published_traffic_{nullptr};

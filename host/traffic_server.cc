@@ -2,12 +2,12 @@
 
 #include <utility>
 
-#include "host/log.h"
-#include "host/status_text.h"
-#include "host/transport/grpc_credentials.h"
-#include "host/transport/grpc_log.h"
-#include "host/transport/grpc_server.h"
-#include "host/transport/h2_server.h"
+#include "host/base/log.h"
+#include "host/base/status_text.h"
+#include "host/transport/grpc/grpc_credentials.h"
+#include "host/transport/grpc/grpc_log.h"
+#include "host/transport/grpc/grpc_server.h"
+#include "host/transport/h2/h2_server.h"
 
 namespace callout::host {
 namespace {

@@ -9,14 +9,14 @@
 #include <memory>
 #include <vector>
 
-#include "host/accept_loop.h"
-#include "host/certificate_store.h"
-#include "host/chain.h"
-#include "host/config.h"
-#include "host/connection_limit.h"
-#include "host/metrics.h"
-#include "host/stream_environment.h"
-#include "host/traffic.h"
+#include "host/config/config.h"
+#include "host/metrics/metrics.h"
+#include "host/net/accept_loop.h"
+#include "host/net/certificate_store.h"
+#include "host/net/connection_limit.h"
+#include "host/plugin/chain.h"
+#include "host/stream/stream_environment.h"
+#include "host/transport/traffic.h"
 #include "host/transport/transport.h"
 
 namespace callout::host {

@@ -20,19 +20,19 @@
 #include <utility>
 #include <vector>
 
-#include "host/certificate_store.h"
-#include "host/cores.h"
-#include "host/hook_table.h"
-#include "host/log.h"
-#include "host/metrics.h"
-#include "host/plain_codec.h"
-#include "host/plugin_set.h"
-#include "host/plugin_supply.h"
-#include "host/status_text.h"
+#include "host/base/cores.h"
+#include "host/base/log.h"
+#include "host/base/plain_codec.h"
+#include "host/base/status_text.h"
+#include "host/base/wake.h"
+#include "host/metrics/metrics.h"
+#include "host/net/certificate_store.h"
+#include "host/plugin/hook_table.h"
+#include "host/reload/plugin_manager.h"
+#include "host/reload/plugin_set.h"
 #include "host/traffic_server.h"
-#include "host/wake.h"
-#include "host/worker_channel.h"
-#include "host/worker_messages.h"
+#include "host/workers/worker_channel.h"
+#include "host/workers/worker_messages.h"
 
 namespace callout::host {
 namespace {
@@ -95,7 +95,7 @@ class Worker {
   void Take(WorkerMessage question);
   void Obey(const WorkerMessage& order);
   Reply Carry(const WorkerMessage& order);
-  void Answer(uint64_t number, Reply reply);
+  void Response(uint64_t number, Reply reply);
   void Say(WorkerMessageKind kind, std::string body = "") {
     channel_.Send({kind, 0, std::move(body)});
   }
@@ -135,8 +135,9 @@ Config ForOneOfThem(Config config) {
 
 Worker::Worker(const WorkerDescriptors& descriptors, const Config& config)
     : config_(ForOneOfThem(config)), sockets_(descriptors.sockets), channel_(descriptors.channel) {
-  plugins_ = std::make_unique<PluginSet>(PluginSetOptions(config_, &metrics_),
-                                         [this] { orders_.Add([this] { DoChores(); }); });
+  plugins_ = std::make_unique<PluginSet>(
+      PluginSetOptions(config_.reload, config_.limits.message_bytes_max, &metrics_),
+      [this] { orders_.Add([this] { DoChores(); }); });
 }
 
 void Worker::Run() {
@@ -156,23 +157,23 @@ void Worker::Run() {
 void Worker::Take(WorkerMessage question) {
   switch (question.kind) {
     case WorkerMessageKind::kCollectMetrics:
-      return Answer(question.number, Encode(CollectMetrics()));
+      return Response(question.number, Encode(CollectMetrics()));
     case WorkerMessageKind::kGetUsage:
-      return Answer(question.number, Encode(plugins_->GetUsage()));
+      return Response(question.number, Encode(plugins_->GetUsage()));
     default:
       return orders_.Add([this, question = std::move(question)] { Obey(question); });
   }
 }
 
-void Worker::Answer(uint64_t number, Reply reply) {
-  WorkerAnswer answer = AnswerOf(reply.status());
-  if (reply.ok()) answer.body = *std::move(reply);
-  channel_.Send({WorkerMessageKind::kAnswer, number, Encode(std::move(answer))});
+void Worker::Response(uint64_t number, Reply reply) {
+  WorkerReply response = AnswerOf(reply.status());
+  if (reply.ok()) response.body = *std::move(reply);
+  channel_.Send({WorkerMessageKind::kAnswer, number, Encode(std::move(response))});
 }
 
 void Worker::Obey(const WorkerMessage& order) {
   if (order.kind == WorkerMessageKind::kDrain) return Drain(order.number);
-  Answer(order.number, Carry(order));
+  Response(order.number, Carry(order));
 }
 
 Reply Worker::Carry(const WorkerMessage& order) {
@@ -272,7 +273,7 @@ void Worker::StopAccepting() {
 void Worker::Drain(uint64_t number) {
   const bool closed = traffic_ == nullptr || traffic_->Drain();
   published_traffic_.store(nullptr, std::memory_order_release);
-  Answer(number, Encode(closed));
+  Response(number, Encode(closed));
   if (!closed) {
     // A plugin still holds a call: nothing of what it may touch can be destroyed.
     fflush(nullptr);
@@ -283,7 +284,7 @@ void Worker::Drain(uint64_t number) {
 }
 
 void Worker::DoChores() {
-  plugins_->Bury();
+  plugins_->Reap();
   std::vector<GenerationId> failed = plugins_->TakeFailedTrials();
   if (!failed.empty()) Say(WorkerMessageKind::kTrialsFailed, Encode(std::move(failed)));
   Say(WorkerMessageKind::kGenerationsEnded);

@@ -1,5 +1,5 @@
 // A worker: a process that runs the plugins and serves streams, as its supervisor
-// (host/worker_group.h) tells it over the channel that it was started with.
+// (host/workers/worker_group.h) tells it over the channel that it was started with.
 //
 //   int exit_status = RunWorker(descriptors, config);
 //
@@ -8,8 +8,8 @@
 #ifndef CALLOUT_HOST_WORKER_H_
 #define CALLOUT_HOST_WORKER_H_
 
-#include "host/config.h"
-#include "host/worker_process.h"
+#include "host/config/config.h"
+#include "host/workers/worker_process.h"
 
 namespace callout::host {
 

@@ -6,11 +6,11 @@
 #include <utility>
 
 #include "absl/strings/numbers.h"
-#include "host/certificate.h"
-#include "host/option_kinds.h"
-#include "host/options.h"
-#include "host/status_text.h"
-#include "host/text_file.h"
+#include "host/base/status_text.h"
+#include "host/base/text_file.h"
+#include "host/config/option_kinds.h"
+#include "host/config/options.h"
+#include "host/net/certificate.h"
 
 namespace callout::host {
 namespace {

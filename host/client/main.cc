@@ -9,11 +9,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "host/base/log.h"
+#include "host/base/status_text.h"
 #include "host/client/client_options.h"
 #include "host/client/messages.h"
 #include "host/client/process_call.h"
-#include "host/log.h"
-#include "host/status_text.h"
 
 namespace callout::host {
 namespace {

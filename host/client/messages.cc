@@ -6,8 +6,8 @@
 #include <string_view>
 #include <utility>
 
-#include "host/json_text.h"
-#include "host/status_text.h"
+#include "host/base/json_text.h"
+#include "host/base/status_text.h"
 
 namespace callout::host {
 namespace {

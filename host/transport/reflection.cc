@@ -3,9 +3,9 @@
 // (github.com/grpc/grpc/blob/master/doc/server-reflection.md).
 #include <algorithm>
 
+#include "host/transport/builtin_rpcs.h"
 #include "host/transport/reflection_tables.h"
-#include "host/transport/side_services.h"
-#include "host/wire.h"
+#include "host/wire/wire.h"
 
 namespace callout::host {
 
@@ -127,7 +127,7 @@ void AppendReply(uint32_t question, std::string_view text, std::string* reply) {
   }
 }
 
-class ReflectionRpc final : public SideRpc {
+class ReflectionRpc final : public BuiltinRpc {
  public:
   void OnMessage(std::string_view bytes) override {
     if (end_.has_value()) return;
@@ -149,6 +149,6 @@ class ReflectionRpc final : public SideRpc {
 
 }  // namespace
 
-std::unique_ptr<SideRpc> MakeReflectionRpc() { return std::make_unique<ReflectionRpc>(); }
+std::unique_ptr<BuiltinRpc> MakeReflectionRpc() { return std::make_unique<ReflectionRpc>(); }
 
 }  // namespace callout::host

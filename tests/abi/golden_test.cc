@@ -5,8 +5,8 @@
 
 #include <string>
 
-#include "host/loader.h"
-#include "host/services.h"
+#include "host/plugin/loader.h"
+#include "host/plugin/services.h"
 #include "tests/host/stream_fixture.h"
 
 namespace callout::host {
@@ -32,7 +32,7 @@ class GoldenTest : public StreamTest {
     chains_ = std::make_unique<ChainSource>(
         std::make_shared<Chain>(std::vector<std::shared_ptr<Instance>>{*instance}));
     environment_ = *StreamEnvironment::Create(limits_, chains_.get(), &metrics_);
-    stream_ = std::make_unique<Stream>(environment_.get(), &carrier_);
+    stream_ = std::make_unique<Stream>(environment_.get(), &rpc_);
   }
 };
 

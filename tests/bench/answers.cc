@@ -4,7 +4,7 @@
 #include <string>
 
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
-#include "host/wire.h"
+#include "host/wire/wire.h"
 
 namespace callout::bench {
 namespace {

@@ -17,9 +17,9 @@
 #include <vector>
 
 #include "envoy/type/v3/http_status.pb.h"
-#include "host/instance.h"
-#include "host/loader.h"
-#include "host/metrics.h"
+#include "host/metrics/metrics.h"
+#include "host/plugin/instance.h"
+#include "host/plugin/loader.h"
 #include "tests/host/sockets.h"
 
 namespace callout::host {

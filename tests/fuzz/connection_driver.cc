@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
-#include "host/services.h"
-#include "host/transport/h2_connection.h"
+#include "host/plugin/services.h"
+#include "host/transport/h2/h2_connection.h"
 #include "tests/host/transport/h2_client.h"
 
 namespace callout::host {

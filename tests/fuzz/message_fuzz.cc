@@ -5,10 +5,10 @@
 #include <string>
 #include <string_view>
 
-#include "host/annotations.h"
-#include "host/answer.h"
-#include "host/envelope.h"
-#include "host/mutation.h"
+#include "host/wire/annotations.h"
+#include "host/wire/envelope.h"
+#include "host/wire/mutation.h"
+#include "host/wire/response.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace callout::host;
@@ -17,8 +17,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
   const uint32_t field = data[0] % 12;
   (void)ParseRequest(bytes);
-  AnswerView view;
-  if (ReadAnswer(field, bytes, &view) && !view.headers.empty()) {
+  ResponseView view;
+  if (ReadResponse(field, bytes, &view) && !view.headers.empty()) {
     (void)ApplyHeaderMutation(bytes, view.headers);
     (void)FitsHeaderLimits(bytes, view.headers, 100, 61440);
     MergedHeaders merged;
@@ -30,7 +30,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   (void)ReadTimeoutMs(bytes);
   std::string merged;
   (void)MergeStructs(bytes, bytes, &merged);
-  Answer answer;
+  Response answer;
   std::string annotations;
   (void)SplitResponse(bytes, &answer, &annotations);
   return 0;

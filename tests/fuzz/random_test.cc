@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "host/log.h"
+#include "host/base/log.h"
 #include "tests/fuzz/connection_driver.h"
 #include "tests/fuzz/stream_driver.h"
 

@@ -6,9 +6,9 @@
 #include <utility>
 #include <vector>
 
-#include "host/guard.h"
-#include "host/services.h"
-#include "host/stream.h"
+#include "host/plugin/services.h"
+#include "host/stream/guard.h"
+#include "host/stream/stream.h"
 #include "tests/fuzz/envoy_model.h"
 
 namespace callout::host {
@@ -33,7 +33,7 @@ class Choices {
   const uint8_t* const end_;
 };
 
-class Carrier final : public StreamCarrier {
+class FakeRpcContext final : public RpcContext {
  public:
   void Post(CallState* call, Event event) override { posted.emplace_back(call, event); }
   void RetainMessage() override { retain = true; }
@@ -74,7 +74,7 @@ std::string HeaderMutation(Choices* choices) {
   return mutation.SerializeAsString();
 }
 
-std::string CommonAnswer(callout_call_t* call, Choices* choices) {
+std::string CommonResponse(callout_call_t* call, Choices* choices) {
   ext_proc::BodyResponse answer;  // the same shape as HeadersResponse
   auto* common = answer.mutable_response();
   if (choices->Next(2) == 1) {
@@ -141,7 +141,7 @@ void Annotate(callout_call_t* call, Choices* choices) {
   call->host->annotate(call, field, message);
 }
 
-void Answer(callout_call_t* call, Choices* choices) {
+void RandomResponse(callout_call_t* call, Choices* choices) {
   const callout_field_t own = call->phase - 1;
   switch (choices->Next(10)) {
     case 0:
@@ -153,18 +153,18 @@ void Answer(callout_call_t* call, Choices* choices) {
         answer.mutable_header_mutation()->ParseFromString(HeaderMutation(choices));
         Respond(call, own, answer.SerializeAsString());
       } else {
-        Respond(call, own, CommonAnswer(call, choices));
+        Respond(call, own, CommonResponse(call, choices));
       }
       return;
     case 4:
-      Respond(call, choices->Next(14), CommonAnswer(call, choices));
+      Respond(call, choices->Next(14), CommonResponse(call, choices));
       return;
     case 5:
       Respond(call, own, std::string(1 + choices->Next(6), static_cast<char>(choices->Next(255))));
       return;
     case 6:
       g_run->touched[call->phase % 2] = true;
-      Respond(call, own, CommonAnswer(call, choices), true);
+      Respond(call, own, CommonResponse(call, choices), true);
       return;
     case 7:
       if (choices->Next(2) == 0) Respond(call, CALLOUT_IMMEDIATE_RESPONSE, "");
@@ -207,7 +207,7 @@ callout_status_t Hook(callout_call_t* call) {
 
 callout_status_t HookOutcome(callout_call_t* call) {
   Choices* choices = &g_run->choices;
-  for (unsigned i = choices->Next(3); i > 0; --i) Answer(call, choices);
+  for (unsigned i = choices->Next(3); i > 0; --i) RandomResponse(call, choices);
   if (choices->OneIn(5)) {
     g_run->deferred.push_back(call);
     return CALLOUT_DEFERRED;
@@ -218,7 +218,7 @@ callout_status_t HookOutcome(callout_call_t* call) {
 void FinishOne() {
   callout_call_t* call = g_run->deferred.back();
   g_run->deferred.pop_back();
-  if (g_run->choices.Next(2) == 1) Answer(call, &g_run->choices);
+  if (g_run->choices.Next(2) == 1) RandomResponse(call, &g_run->choices);
   call->host->finish(call, SettlingStatus(call, &g_run->choices));
 }
 
@@ -335,7 +335,7 @@ class Driver {
     }
     chains_ = std::make_unique<ChainSource>(std::make_shared<Chain>(std::move(instances)));
     environment_ = *StreamEnvironment::Create(limits_, chains_.get(), &Metrics_());
-    stream_ = std::make_unique<Stream>(environment_.get(), &carrier_);
+    stream_ = std::make_unique<Stream>(environment_.get(), &rpc_);
   }
 
   std::string Go() {
@@ -343,7 +343,7 @@ class Driver {
     if (error_.empty() && !stream_->end().has_value()) {
       SettleCalls();
       stream_->OnHalfClose();
-      Look();
+      Rescan();
     }
     // Whatever is still deferred has to be finished before the stream can close.
     while (!run_->deferred.empty()) FinishOne();
@@ -368,7 +368,7 @@ class Driver {
     if (sender.finished()) {
       if (request_.finished() && response_.finished()) {
         stream_->OnHalfClose();
-        Look();
+        Rescan();
       }
       return;
     }
@@ -394,15 +394,15 @@ class Driver {
 
   // The bytes of the message before are no longer good, unless the stream said so.
   void Feed(std::string bytes) {
-    if (carrier_.retain) {
+    if (rpc_.retain) {
       retained_.push_back(std::move(bytes_));
-      carrier_.retain = false;
+      rpc_.retain = false;
     } else if (bytes_ != nullptr) {
       bytes_->assign(bytes_->size(), '\xee');
     }
     bytes_ = std::make_unique<std::string>(std::move(bytes));
     stream_->OnMessage(*bytes_);
-    Look();
+    Rescan();
   }
 
   // The stream waits for a deferred call: it is finished, or its time is up.
@@ -416,19 +416,19 @@ class Driver {
       FinishOne();
     }
     Deliver();
-    Look();
+    Rescan();
   }
 
   void Deliver() {
-    while (!carrier_.posted.empty()) {
-      auto [call, event] = carrier_.posted.front();
-      carrier_.posted.pop_front();
+    while (!rpc_.posted.empty()) {
+      auto [call, event] = rpc_.posted.front();
+      rpc_.posted.pop_front();
       stream_->OnPosted(call, event);
-      Look();
+      Rescan();
     }
   }
 
-  void Look() {
+  void Rescan() {
     for (const std::string& bytes : stream_->TakeOutput()) {
       Response response;
       response.ParseFromString(bytes);
@@ -478,7 +478,7 @@ class Driver {
   StreamLimits limits_;
   std::unique_ptr<ChainSource> chains_;
   std::unique_ptr<StreamEnvironment> environment_;
-  Carrier carrier_;
+  FakeRpcContext rpc_;
   Sender request_{false};
   Sender response_{true};
   bool first_ = true;

@@ -2,7 +2,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "host/log.h"
+#include "host/base/log.h"
 #include "tests/fuzz/stream_driver.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

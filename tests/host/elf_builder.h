@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "host/elf_image.h"
+#include "host/plugin/elf_image.h"
 
 namespace callout::host {
 

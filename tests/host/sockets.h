@@ -19,7 +19,7 @@
 #include <string_view>
 #include <utility>
 
-#include "host/address.h"
+#include "host/net/address.h"
 
 namespace callout::host {
 

@@ -22,9 +22,9 @@
 #include <vector>
 
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
-#include "host/guard.h"
-#include "host/services.h"
-#include "host/stream.h"
+#include "host/plugin/services.h"
+#include "host/stream/guard.h"
+#include "host/stream/stream.h"
 
 // Envoy 1.40 obeys only the deprecated HeaderValueOption.append.
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
@@ -97,7 +97,7 @@ struct FakePlugin {
   }
 };
 
-class FakeCarrier final : public StreamCarrier {
+class FakeRpcContext final : public RpcContext {
  public:
   void Post(CallState* call, Event event) override {
     // The stream may be gone as soon as the lock is.
@@ -327,7 +327,7 @@ class StreamTest : public testing::Test {
     // The pool's jobs use the stream.
     if (stream_ != nullptr && !stream_->closed()) {
       stream_->OnCancel();
-      while (!stream_->closed() && !HasFatalFailure()) carrier_.WaitAndDeliver(stream_.get());
+      while (!stream_->closed() && !HasFatalFailure()) rpc_.WaitAndDeliver(stream_.get());
     }
   }
 
@@ -355,7 +355,7 @@ class StreamTest : public testing::Test {
         StreamEnvironment::Create(limits_, chains_.get(), &metrics_);
     ASSERT_TRUE(environment.ok()) << environment.status();
     environment_ = *std::move(environment);
-    stream_ = std::make_unique<Stream>(environment_.get(), &carrier_);
+    stream_ = std::make_unique<Stream>(environment_.get(), &rpc_);
   }
 
   void Feed(const ProcessingRequest& request) { FeedBytes(request.SerializeAsString()); }
@@ -365,7 +365,7 @@ class StreamTest : public testing::Test {
     ASSERT_TRUE(stream_->wants_message());
     message_.assign(bytes.begin(), bytes.end());
     message_.shrink_to_fit();
-    retained_ = carrier_.retained;
+    retained_ = rpc_.retained;
     stream_->OnMessage({message_.data(), message_.size()});
     ScrubMessage();
   }
@@ -373,7 +373,7 @@ class StreamTest : public testing::Test {
   // Destroys the message's bytes if the stream says that it is done with them.
   void ScrubMessage() {
     if (message_.empty() || !stream_->wants_message()) return;
-    if (carrier_.retained != retained_) {
+    if (rpc_.retained != retained_) {
       retained_messages_.push_back(std::move(message_));
     } else {
       std::fill(message_.begin(), message_.end(), '\xdd');
@@ -382,12 +382,12 @@ class StreamTest : public testing::Test {
   }
 
   void Deliver() {
-    carrier_.Deliver(stream_.get());
+    rpc_.Deliver(stream_.get());
     ScrubMessage();
   }
 
   void WaitAndDeliver() {
-    carrier_.WaitAndDeliver(stream_.get());
+    rpc_.WaitAndDeliver(stream_.get());
     ScrubMessage();
   }
 
@@ -491,10 +491,10 @@ class StreamTest : public testing::Test {
   std::vector<InstanceSettings> settings_;
   std::unique_ptr<ChainSource> chains_;
   std::unique_ptr<StreamEnvironment> environment_;
-  FakeCarrier carrier_;
+  FakeRpcContext rpc_;
   std::unique_ptr<Stream> stream_;
   std::vector<char> message_;  // the one the stream is working on
-  int retained_ = 0;           // carrier_.retained when it came
+  int retained_ = 0;           // rpc_.retained when it came
   std::vector<std::vector<char>> retained_messages_;
 };
 

@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "ext_proc_client.h"
-#include "host/listener.h"
+#include "host/net/listener.h"
 #include "http_get.h"
 #include "test_host.h"
 #include "tests/host/sockets.h"

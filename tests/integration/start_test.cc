@@ -6,7 +6,7 @@
 
 #include "certificates.h"
 #include "ext_proc_client.h"
-#include "host/listener.h"
+#include "host/net/listener.h"
 #include "test_host.h"
 
 namespace callout::tests {

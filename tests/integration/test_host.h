@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "child_process.h"
-#include "host/address.h"
+#include "host/net/address.h"
 #include "host_process.h"
 
 namespace callout::tests {

@@ -13,8 +13,8 @@
 #include <string>
 
 #include "absl/strings/numbers.h"
-#include "host/log.h"
-#include "host/plugin_set.h"
+#include "host/base/log.h"
+#include "host/reload/plugin_set.h"
 #include "plugins_page.h"
 
 namespace callout::tests {
@@ -64,7 +64,7 @@ int Run(const std::string& path, int count) {
     const auto facts = set.Prepare(source);
     if (!facts.ok()) return Fail(std::string(facts.status().message()));
     set.Commit({source.id});
-    set.Bury();
+    set.Reap();
     if (i % step != 0) continue;
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
     Print(i, Figures(), took.count() / step);

@@ -1,8 +1,8 @@
 #include "rig.h"
 
-#include "host/loader.h"
-#include "host/spare_bytes.h"
-#include "host/status_text.h"
+#include "host/base/spare_bytes.h"
+#include "host/base/status_text.h"
+#include "host/plugin/loader.h"
 #include "tests/bench/socket.h"
 
 namespace callout::bench {

@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "host/carrier.h"
-#include "host/metrics.h"
-#include "host/stream.h"
+#include "host/metrics/metrics.h"
+#include "host/plugin/rpc_context.h"
+#include "host/stream/stream.h"
 #include "tests/bench/messages.h"
 
 namespace callout::bench {

@@ -11,7 +11,7 @@
 #include <string>
 
 #include "h2_client.h"
-#include "host/transport/h2_connection.h"
+#include "host/transport/h2/h2_connection.h"
 #include "tests/host/stream_fixture.h"
 
 namespace callout::host {

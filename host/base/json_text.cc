@@ -1,0 +1,42 @@
+#include "host/base/json_text.h"
+
+#include <fmt/format.h>
+
+#include <exception>
+#include <string>
+
+#include "host/base/log.h"
+
+namespace callout::host {
+namespace {
+
+// "parse error at line 1, column 3: …" of nlohmann::json's "[json.exception.parse_error.101]
+// parse error at line 1, column 3: …". Good as long as `error` is.
+std::string_view ReasonOf(const std::exception& error) {
+  const std::string_view text = error.what();
+  const size_t end = text.find("] ");
+  return end == std::string_view::npos ? text : text.substr(end + 2);
+}
+
+}  // namespace
+
+absl::StatusOr<nlohmann::json> ParseJsonText(std::string_view text) {
+  bool too_deep = false;
+  // `depth`: how many are around it.
+  const auto keep = [&](int depth, nlohmann::json::parse_event_t event, const nlohmann::json&) {
+    using Event = nlohmann::json::parse_event_t;
+    const bool begins = event == Event::object_start || event == Event::array_start;
+    too_deep = too_deep || (begins && depth >= kJsonDepthMax);
+    return !too_deep;
+  };
+  try {
+    nlohmann::json parsed = nlohmann::json::parse(text, keep);
+    if (!too_deep) return parsed;
+  } catch (const nlohmann::json::exception& error) {
+    return absl::InvalidArgumentError(EscapeControls(ReasonOf(error)));
+  }
+  return absl::InvalidArgumentError(
+      fmt::format("more than {} lists and objects within each other", kJsonDepthMax));
+}
+
+}  // namespace callout::host

@@ -1,0 +1,34 @@
+#include "host/base/spare_bytes.h"
+
+#include <utility>
+#include <vector>
+
+namespace callout::host {
+namespace {
+
+constexpr size_t kSpareMax = 64;
+constexpr size_t kSpareBytesMax = 4096;
+
+std::vector<std::string>& Spare() {
+  thread_local std::vector<std::string> spare;
+  return spare;
+}
+
+}  // namespace
+
+std::string TakeSpareBytes() {
+  std::vector<std::string>& spare = Spare();
+  if (spare.empty()) return {};
+  std::string bytes = std::move(spare.back());
+  spare.pop_back();
+  bytes.clear();
+  return bytes;
+}
+
+void KeepSpareBytes(std::string bytes) {
+  // What lies in the object itself is no memory to keep.
+  if (bytes.capacity() <= std::string().capacity() || bytes.capacity() > kSpareBytesMax) return;
+  if (Spare().size() < kSpareMax) Spare().push_back(std::move(bytes));
+}
+
+}  // namespace callout::host

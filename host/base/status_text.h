@@ -1,0 +1,19 @@
+// A status's message as std::string_view, for fmt: Abseil's own string_view is
+// another type where the library was built for C++14, as Debian's is.
+#ifndef CALLOUT_HOST_BASE_STATUS_TEXT_H_
+#define CALLOUT_HOST_BASE_STATUS_TEXT_H_
+
+#include <string_view>
+
+#include "absl/status/status.h"
+
+namespace callout::host {
+
+// Good as long as `status` is.
+inline std::string_view MessageOf(const absl::Status& status) {
+  return {status.message().data(), status.message().size()};
+}
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_BASE_STATUS_TEXT_H_

@@ -1,0 +1,14 @@
+// UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing beyond
+// U+10FFFF. Protobuf refuses a whole message for a `string` that is anything else.
+#ifndef CALLOUT_HOST_BASE_UTF8_H_
+#define CALLOUT_HOST_BASE_UTF8_H_
+
+#include <string_view>
+
+namespace callout::host {
+
+bool IsUtf8(std::string_view text);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_BASE_UTF8_H_

@@ -1,0 +1,51 @@
+#include "host/config/containment_options.h"
+
+#include <fmt/format.h>
+
+#include "host/config/option_kinds.h"
+
+namespace callout::host {
+namespace {
+
+constexpr char kGroup[] = "Containment";
+constexpr uint64_t kMsMax = 86'400'000;
+constexpr uint64_t kWorkersMax = 256;
+constexpr uint64_t kCrashesMax = 1000;
+constexpr uint64_t kSecondsMax = 86'400;
+
+// "3/60"
+absl::Status SetQuarantine(const std::string& text, QuarantineLimit* limit) {
+  const size_t slash = text.find('/');
+  uint64_t crashes = 0, seconds = 0;
+  if (slash == std::string::npos || !ParseNumber(text.substr(0, slash), 0, kCrashesMax, &crashes) ||
+      !ParseNumber(text.substr(slash + 1), 1, kSecondsMax, &seconds)) {
+    return Expected(
+        fmt::format("CRASHES/SECONDS with whole numbers from 0 to {} and from 1 to {}, such as "
+                    "3/60; 0/60 for no quarantine",
+                    kCrashesMax, kSecondsMax));
+  }
+  *limit = {static_cast<uint32_t>(crashes), static_cast<uint32_t>(seconds)};
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddContainmentOptions(ContainmentConfig* config, OptionSet* options) {
+  options->Add(NumberOption("workers", kGroup, "PROCESSES", 0, kWorkersMax, &config->workers,
+                            "Processes that run the plugins, so that a crash ends only its own "
+                            "streams; limits hold for each. 0: this process runs them"));
+  options->Add({.name = "quarantine",
+                .group = kGroup,
+                .value = "CRASHES/SECONDS",
+                .default_text = "3/60",
+                .help = "With workers: a plugin that crashes so often in that time is left out "
+                        "until its file changes. 0/60: never",
+                .set = [config](const std::string& text) {
+                  return SetQuarantine(text, &config->quarantine);
+                }});
+  options->Add(NumberOption("watchdog_ms", kGroup, "MS", 0, kMsMax, &config->watchdog_ms,
+                            "A hook that holds a serving thread for longer is logged, and its "
+                            "worker replaced. 0: never"));
+}
+
+}  // namespace callout::host

@@ -1,0 +1,17 @@
+// The options that say what a plugin's crash or hang takes with it.
+//
+// Plain values; AddContainmentOptions is for the start.
+#ifndef CALLOUT_HOST_CONFIG_CONTAINMENT_OPTIONS_H_
+#define CALLOUT_HOST_CONFIG_CONTAINMENT_OPTIONS_H_
+
+#include "host/config/options.h"
+#include "host/workers/containment.h"
+
+namespace callout::host {
+
+// `config` outlives the parsing of `options`.
+void AddContainmentOptions(ContainmentConfig* config, OptionSet* options);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_CONFIG_CONTAINMENT_OPTIONS_H_

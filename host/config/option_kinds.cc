@@ -1,0 +1,41 @@
+#include "host/config/option_kinds.h"
+
+#include "absl/strings/numbers.h"
+
+namespace callout::host {
+
+absl::Status Expected(std::string_view what) {
+  return absl::InvalidArgumentError(fmt::format("expected {}", what));
+}
+
+bool ParseNumber(std::string_view text, uint64_t min, uint64_t max, uint64_t* value) {
+  // SimpleAtoi would take " 1" and "+1" as well.
+  return text.find_first_not_of("0123456789") == std::string_view::npos &&
+         absl::SimpleAtoi({text.data(), text.size()}, value) && *value >= min && *value <= max;
+}
+
+OptionSet::Option TextOption(const char* name, const char* group, const char* value,
+                             std::string* target, const char* help) {
+  return {.name = name,
+          .group = group,
+          .value = value,
+          .default_text = "",
+          .help = help,
+          .set = [target](const std::string& text) {
+            *target = text;
+            return absl::OkStatus();
+          }};
+}
+
+OptionSet::Option Switch(const char* name, const char* group, bool* target, const char* help) {
+  return {.name = name,
+          .group = group,
+          .value = "",
+          .default_text = "",
+          .help = help,
+          .set = [target](const std::string& text) {
+            return absl::SimpleAtob(text, target) ? absl::OkStatus() : Expected("true or false");
+          }};
+}
+
+}  // namespace callout::host

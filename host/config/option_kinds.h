@@ -1,0 +1,54 @@
+// The kinds of options that several groups of them have: numbers, texts and switches.
+//
+//   options->Add(NumberOption("max_deferred", "Calls", "CALLS", 0, INT_MAX, &limit, "…"));
+//
+// Plain functions, for the start.
+#ifndef CALLOUT_HOST_CONFIG_OPTION_KINDS_H_
+#define CALLOUT_HOST_CONFIG_OPTION_KINDS_H_
+
+#include <fmt/format.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "host/config/options.h"
+
+namespace callout::host {
+
+// The error of a value that does not do: "expected true or false".
+absl::Status Expected(std::string_view what);
+
+// Decimal digits only, with a value from `min` to `max`.
+bool ParseNumber(std::string_view text, uint64_t min, uint64_t max, uint64_t* value);
+
+// `target` holds the default, and outlives the parsing.
+template <class Number>
+OptionSet::Option NumberOption(const char* name, const char* group, const char* value, uint64_t min,
+                               uint64_t max, Number* target, const char* help) {
+  return {.name = name,
+          .group = group,
+          .value = value,
+          .default_text = fmt::format("{}", *target),
+          .help = help,
+          .set = [=](const std::string& text) {
+            uint64_t number = 0;
+            if (!ParseNumber(text, min, max, &number)) {
+              return Expected(fmt::format("a whole number from {} to {}", min, max));
+            }
+            *target = static_cast<Number>(number);
+            return absl::OkStatus();
+          }};
+}
+
+// Taken as it stands.
+OptionSet::Option TextOption(const char* name, const char* group, const char* value,
+                             std::string* target, const char* help);
+
+// Off unless given.
+OptionSet::Option Switch(const char* name, const char* group, bool* target, const char* help);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_CONFIG_OPTION_KINDS_H_

@@ -1,0 +1,284 @@
+#include "host/config/options.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+#include "host/base/nearest_name.h"
+#include "host/base/status_text.h"
+
+namespace callout::host {
+namespace {
+
+// Values are quoted in errors up to here: a plugin's configuration may be long.
+constexpr size_t kQuotedBytesMax = 200;
+
+// A variable that this many letters make an option's is taken for a slip. Others have
+// their own names that begin like ours.
+constexpr size_t kTypoLettersMax = 2;
+
+std::string Quoted(std::string_view text) {
+  if (text.size() <= kQuotedBytesMax) return std::string(text);
+  return fmt::format("{}…", text.substr(0, kQuotedBytesMax));
+}
+
+// "--secure-address=a-b" to "--secure_address=a-b".
+std::string WithUnderscores(const std::string& argument) {
+  if (!argument.starts_with("--")) return argument;
+  const size_t end = std::min(argument.find('='), argument.size());
+  std::string result = argument;
+  std::replace(result.begin() + 2, result.begin() + static_cast<std::ptrdiff_t>(end), '-', '_');
+  return result;
+}
+
+// "log_level" of "--log_level=info"; "" of what does not begin as an option.
+std::string_view NameIn(std::string_view argument) {
+  if (!argument.starts_with("--")) return {};
+  return argument.substr(2, argument.find('=') - 2);
+}
+
+bool MayStandInFile(const OptionSet::Option& option) {
+  return !option.command_line_only && option.name != "config";
+}
+
+bool MayStandInEnvironment(const OptionSet::Option& option) { return !option.command_line_only; }
+
+bool MayStandOnCommandLine(const OptionSet::Option& option) { return !option.positional; }
+
+// What CLI11 calls an option.
+std::string NameOf(const OptionSet::Option& option) {
+  return option.positional ? option.name : "--" + option.name;
+}
+
+// Every option as CLI11's, each value of it kept as the text it is.
+std::unique_ptr<CLI::App> MakeApp(const std::string& program, const std::string& description,
+                                  const std::vector<OptionSet::Option>& options) {
+  auto app = std::make_unique<CLI::App>(description, program);
+  app->set_help_flag();
+  app->get_formatter()->column_width(44);
+  for (const OptionSet::Option& option : options) {
+    const std::string name = NameOf(option);
+    if (option.value.empty()) {
+      app->add_flag(name)->description(option.help)->group(option.group);
+      continue;
+    }
+    app->add_option(name, [](const CLI::results_t&) { return true; })
+        ->description(option.help)
+        ->group(option.group)
+        ->type_name(option.value)
+        ->default_str(option.default_text)
+        // One value for each occurrence, and "[a, b]" is one value.
+        ->expected(1)
+        ->allow_extra_args(false)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  }
+  return app;
+}
+
+// CLI11's reader of "name = value" lines, with what splits and cuts values off:
+// no separator of it can occur in a text file.
+CLI::ConfigBase MakeFileReader() {
+  CLI::ConfigBase reader;
+  reader.arrayBounds('\x01', '\x02')
+      ->arrayDelimiter('\x03')
+      ->comment('\x04')
+      ->parentSeparator('\x05');
+  return reader;
+}
+
+}  // namespace
+
+OptionSet::OptionSet(std::string program, std::string description, std::string environment_prefix)
+    : program_(std::move(program)),
+      description_(std::move(description)),
+      prefix_(std::move(environment_prefix)) {}
+
+// CLI11 would take whatever comes next for the value, be it an option.
+absl::Status OptionSet::CheckHasValue(const std::string& argument, const char* next) const {
+  const bool empty = argument.starts_with("--") && argument.find('=') == argument.size() - 1;
+  const bool without = (next == nullptr || std::string_view(next).starts_with("--")) &&
+                       std::any_of(options_.begin(), options_.end(), [&](const Option& option) {
+                         return !option.value.empty() && argument == "--" + option.name;
+                       });
+  if (!empty && !without) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format("{}: no value; expected --OPTION=VALUE", argument));
+}
+
+// The option that at most so many letters make of `name`; "" if there is none.
+std::string_view OptionSet::NearestOption(std::string_view name, size_t letters_max,
+                                          bool (*may_stand_there)(const Option&)) const {
+  std::vector<std::string_view> known;
+  for (const Option& option : options_) {
+    if (may_stand_there(option)) known.push_back(option.name);
+  }
+  return NearestName(name, known, letters_max);
+}
+
+// What to do about an option of this name, which there is not.
+std::string OptionSet::WhatInstead(std::string_view name, bool in_file) const {
+  const std::string_view nearest =
+      NearestOption(name, (name.size() + 1) / 3, in_file ? MayStandInFile : MayStandOnCommandLine);
+  if (nearest.empty()) return "--help lists the options";
+  return fmt::format("did you mean {}{}?", in_file ? "" : "--", nearest);
+}
+
+absl::StatusOr<OptionSet::Values> OptionSet::ReadCommandLine(int argc,
+                                                             const char* const* argv) const {
+  std::vector<std::string> arguments;
+  for (int i = 1; i < argc; ++i) {
+    arguments.push_back(WithUnderscores(argv[i]));
+    if (absl::Status status = CheckHasValue(arguments.back(), i + 1 < argc ? argv[i + 1] : nullptr);
+        !status.ok()) {
+      return status;
+    }
+  }
+  const auto app = MakeApp(program_, description_, options_);
+  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
+  try {
+    app->parse(std::move(arguments));
+  } catch (const CLI::ExtrasError&) {
+    const std::string argument = app->remaining().front();
+    return absl::InvalidArgumentError(fmt::format("'{}' is no option and no value of one; {}",
+                                                  Quoted(argument),
+                                                  WhatInstead(NameIn(argument), false)));
+  } catch (const CLI::Error& error) {
+    return absl::InvalidArgumentError(fmt::format("{}; --help lists the options", error.what()));
+  }
+  Values values;
+  for (const Option& option : options_) {
+    for (const std::string& text : app->get_option(NameOf(option))->results()) {
+      std::string source = option.positional ? fmt::format("{} {}", option.value, Quoted(text))
+                                             : fmt::format("--{}={}", option.name, Quoted(text));
+      values[option.name].push_back({std::move(source), text});
+    }
+  }
+  return values;
+}
+
+std::string OptionSet::VariableOf(std::string_view option) const {
+  return prefix_ + absl::AsciiStrToUpper(std::string(option));
+}
+
+std::vector<OptionSet::Value> OptionSet::ReadVariable(const Option& option,
+                                                      std::string_view text) const {
+  std::vector<Value> values;
+  const auto add = [&](std::string_view value) {
+    if (value.empty()) return;
+    values.push_back(
+        {fmt::format("{}={}", VariableOf(option.name), Quoted(value)), std::string(value)});
+  };
+  if (!option.repeatable) {
+    add(text);
+  } else {
+    const std::vector<std::string> lines = absl::StrSplit(std::string(text), '\n');
+    for (const std::string& line : lines) add(line);
+  }
+  return values;
+}
+
+void OptionSet::ReadEnvironment(Environment environment, Values* values) {
+  for (; *environment != nullptr; ++environment) {
+    const std::string_view variable = *environment;
+    const size_t equals = variable.find('=');
+    if (!variable.starts_with(prefix_) || equals == std::string_view::npos) continue;
+    const std::string_view name = variable.substr(0, equals);
+    const auto option = std::find_if(options_.begin(), options_.end(), [&](const Option& known) {
+      return MayStandInEnvironment(known) && VariableOf(known.name) == name;
+    });
+    if (option == options_.end()) {
+      Warn(name);
+      continue;
+    }
+    std::vector<Value> found = ReadVariable(*option, variable.substr(equals + 1));
+    // What is there already stays.
+    if (!found.empty()) values->emplace(option->name, std::move(found));
+  }
+}
+
+// Of a variable that begins as ours do: it may have been meant to be one.
+void OptionSet::Warn(std::string_view variable) {
+  const std::string name = absl::AsciiStrToLower(std::string(variable.substr(prefix_.size())));
+  const std::string_view nearest = NearestOption(name, kTypoLettersMax, MayStandInEnvironment);
+  if (nearest.empty()) return;
+  warnings_.push_back(fmt::format("the environment has {}, which is no option; did you mean {}?",
+                                  Quoted(variable), VariableOf(nearest)));
+}
+
+absl::StatusOr<OptionSet::Values> OptionSet::ReadFile(const std::string& path) const {
+  std::ifstream stream(path);
+  if (!stream) {
+    return absl::InvalidArgumentError(
+        fmt::format("cannot read the options from {}: {}", path, strerror(errno)));
+  }
+  std::vector<CLI::ConfigItem> items;
+  try {
+    items = MakeFileReader().from_config(stream);
+  } catch (const CLI::Error& error) {
+    return absl::InvalidArgumentError(
+        fmt::format("cannot read the options from {}: {}", path, error.what()));
+  }
+  if (stream.bad()) {
+    return absl::InvalidArgumentError(
+        fmt::format("cannot read the options from {}: is it a regular file?", path));
+  }
+  Values values;
+  for (const CLI::ConfigItem& item : items) {
+    if (!item.parents.empty()) {
+      return absl::InvalidArgumentError(
+          fmt::format("{}: section [{}]: expected only lines of the form name = value", path,
+                      item.parents.front()));
+    }
+    const std::string name = absl::StrReplaceAll(item.name, {{"-", "_"}});
+    const auto known = std::find_if(options_.begin(), options_.end(),
+                                    [&](const Option& option) { return option.name == name; });
+    if (known == options_.end() || !MayStandInFile(*known)) {
+      return absl::InvalidArgumentError(fmt::format("{}: no option has the name '{}'; {}", path,
+                                                    Quoted(item.name), WhatInstead(name, true)));
+    }
+    for (const std::string& text : item.inputs) {
+      values[name].push_back({fmt::format("{}: {} = {}", path, name, Quoted(text)), text});
+    }
+  }
+  return values;
+}
+
+absl::Status OptionSet::Parse(int argc, const char* const* argv, Environment environment) {
+  absl::StatusOr<Values> values = ReadCommandLine(argc, argv);
+  if (!values.ok()) return values.status();
+  ReadEnvironment(environment, &*values);
+  if (const auto config = values->find("config"); config != values->end()) {
+    absl::StatusOr<Values> from_file = ReadFile(config->second.back().text);
+    if (!from_file.ok()) return from_file.status();
+    values->merge(*from_file);  // what is there already stays
+  }
+  for (const Option& option : options_) {
+    const auto found = values->find(option.name);
+    if (found == values->end()) continue;
+    std::vector<Value>& list = found->second;
+    if (!option.repeatable) list.erase(list.begin(), list.end() - 1);
+    for (const Value& value : list) {
+      if (absl::Status status = option.set(value.text); !status.ok()) {
+        return absl::Status(status.code(), fmt::format("{}: {}", value.source, MessageOf(status)));
+      }
+      const bool again = !option.command_line_only && !option.supervisor_only;
+      if (again && option.name != "config" && !value.text.empty()) {
+        given_.push_back(fmt::format("--{}={}", option.name, value.text));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::string OptionSet::Help() const { return MakeApp(program_, description_, options_)->help(); }
+
+}  // namespace callout::host

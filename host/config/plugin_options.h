@@ -1,0 +1,48 @@
+// The options that name a plugin, put together to one list:
+//
+//   --plugin=[NAME=]PATH                      in chain order
+//   --plugin_config=NAME=TEXT or NAME=@FILE
+//   --plugin_settings=NAME=@FILE              JSON, see host/plugin/settings.h
+//   --on_plugin_error=NAME=fail|continue|deny[:STATUS]
+//
+// For one thread, at the start.
+#ifndef CALLOUT_HOST_CONFIG_PLUGIN_OPTIONS_H_
+#define CALLOUT_HOST_CONFIG_PLUGIN_OPTIONS_H_
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "host/config/config.h"
+
+namespace callout::host {
+
+class PluginOptions {
+ public:
+  // One value of the option each; errors do not repeat it.
+  absl::Status AddPlugin(const std::string& value);
+  absl::Status AddConfig(const std::string& value);
+  absl::Status AddSettings(const std::string& value);
+  absl::Status AddErrorPolicy(const std::string& value);
+
+  // Reads the files named. An option for a plugin that is not there is an error.
+  absl::StatusOr<std::vector<PluginConfig>> Finish() const;
+
+ private:
+  using ByName = std::map<std::string, std::string, std::less<>>;
+
+  absl::Status CheckNames(std::string_view option, const ByName& values) const;
+  absl::Status FinishPlugin(PluginConfig* plugin) const;
+
+  std::vector<PluginConfig> plugins_;  // name and path
+  ByName configs_;
+  ByName settings_files_;
+  std::map<std::string, ErrorPolicy, std::less<>> policies_;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_CONFIG_PLUGIN_OPTIONS_H_

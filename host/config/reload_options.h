@@ -1,0 +1,18 @@
+// The options that say where plugins come from while the host runs, and when a
+// new one of them is taken back.
+//
+// Plain values; AddReloadOptions is for the start.
+#ifndef CALLOUT_HOST_CONFIG_RELOAD_OPTIONS_H_
+#define CALLOUT_HOST_CONFIG_RELOAD_OPTIONS_H_
+
+#include "host/config/options.h"
+#include "host/reload/plugin_config.h"
+
+namespace callout::host {
+
+// `config` outlives the parsing of `options`.
+void AddReloadOptions(ReloadConfig* config, OptionSet* options);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_CONFIG_RELOAD_OPTIONS_H_

@@ -1,0 +1,45 @@
+// Adds up what several processes have counted, as if one had.
+//
+//   MetricSum sum;
+//   for (const auto& families : collected) sum.Add(families);
+//   std::string page = MetricsText(sum.Get());
+//
+// Series of the same name and labels become one: counters and gauges are added,
+// histograms bucket by bucket. Of what does not fit together (another kind, other
+// buckets) the first stays.
+//
+// For one thread.
+#ifndef CALLOUT_HOST_METRICS_METRIC_SUM_H_
+#define CALLOUT_HOST_METRICS_METRIC_SUM_H_
+
+#include <prometheus/client_metric.h>
+#include <prometheus/metric_family.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace callout::host {
+
+class MetricSum {
+ public:
+  void Add(const std::vector<prometheus::MetricFamily>& families);
+  // By name, then by labels.
+  std::vector<prometheus::MetricFamily> Get() const;
+
+ private:
+  struct Family {
+    std::string help;
+    prometheus::MetricType type = prometheus::MetricType::Untyped;
+    std::map<std::vector<prometheus::ClientMetric::Label>, prometheus::ClientMetric> series;
+  };
+  std::map<std::string, Family> families_;
+};
+
+// What is left of a process that has ended: all but its gauges.
+std::vector<prometheus::MetricFamily> WithoutGauges(
+    const std::vector<prometheus::MetricFamily>& families);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_METRICS_METRIC_SUM_H_

@@ -1,0 +1,318 @@
+#include "host/metrics/metrics.h"
+
+#include <fmt/format.h>
+#include <prometheus/client_metric.h>
+#include <prometheus/metric_type.h>
+#include <prometheus/text_serializer.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <sstream>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "host/metrics/metric_checks.h"
+#include "host/metrics/metric_shards.h"
+
+namespace callout::host {
+namespace {
+
+// An id is a kind and an index; index 0 of kind 0 is nobody's.
+constexpr uint32_t kIndexBits = 30;
+constexpr uint32_t kIndexMask = (1u << kIndexBits) - 1;
+
+Metrics::Id MakeId(Metrics::Kind kind, size_t index) {
+  return static_cast<uint32_t>(kind) << kIndexBits | static_cast<uint32_t>(index);
+}
+Metrics::Kind KindOf(Metrics::Id id) { return static_cast<Metrics::Kind>(id >> kIndexBits); }
+size_t IndexOf(Metrics::Id id) { return id & kIndexMask; }
+
+// ---- which shard is this thread's ----
+
+// The shard found last. Trivial, so that finding it needs no guard, and still
+// there while the thread's other objects are being destroyed.
+struct LastShard {
+  uint64_t metrics_number = 0;  // 0: none
+  MetricShard* shard = nullptr;
+  bool thread_is_ending = false;
+};
+constinit thread_local LastShard t_last;
+
+// Every shard this thread holds, given back when the thread ends.
+class ThreadShards {
+ public:
+  ~ThreadShards() {
+    t_last = {.thread_is_ending = true};
+    for (const Loan& loan : loans_) {
+      if (auto pool = loan.pool.lock()) pool->Release(loan.shard);
+    }
+  }
+
+  MetricShard* FindOrAcquire(uint64_t metrics_number,
+                             const std::shared_ptr<MetricShardPool>& pool) {
+    for (const Loan& loan : loans_) {
+      if (loan.metrics_number == metrics_number) return loan.shard;
+    }
+    std::erase_if(loans_, [](const Loan& loan) { return loan.pool.expired(); });
+    loans_.push_back({metrics_number, pool, pool->Acquire()});
+    return loans_.back().shard;
+  }
+
+ private:
+  struct Loan {
+    uint64_t metrics_number;
+    std::weak_ptr<MetricShardPool> pool;  // empty once the Metrics is gone
+    MetricShard* shard;
+  };
+  std::vector<Loan> loans_;
+};
+thread_local ThreadShards t_shards;
+
+uint64_t NextMetricsNumber() {
+  static std::atomic<uint64_t> last{0};
+  return ++last;
+}
+
+// prometheus-cpp writes help texts as they are; a line break would end the
+// comment and spoil the page.
+std::string EscapeHelp(std::string_view help) {
+  std::string escaped;
+  for (char c : help) {
+    if (c == '\\') {
+      escaped += "\\\\";
+    } else if (c == '\n') {
+      escaped += "\\n";
+    } else {
+      escaped += c;
+    }
+  }
+  return escaped;
+}
+
+// How many lines a series of this kind makes.
+size_t SeriesOf(Metrics::Kind kind, size_t buckets) {
+  return kind == Metrics::Kind::kHistogram ? buckets + 3 : 1;
+}
+
+// The names of those lines.
+std::vector<std::string> SampleNames(const std::string& name, Metrics::Kind kind) {
+  if (kind != Metrics::Kind::kHistogram) return {name};
+  return {name, name + "_bucket", name + "_sum", name + "_count"};
+}
+
+}  // namespace
+
+// Cells: one for each bucket, one for +Inf, one for the sum.
+struct Metrics::Histogram {
+  size_t first_cell = 0;
+  std::vector<double> bounds;
+};
+
+class Metrics::HistogramTable : public BlockArray<Histogram> {
+  using BlockArray::BlockArray;
+};
+
+const std::vector<double>& Metrics::LatencyBuckets() {
+  static const std::vector<double> buckets = {
+      0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01,
+      0.025,   0.05,     0.1,     0.25,   0.5,     1,      2.5,   5,      10};
+  return buckets;
+}
+
+Metrics::Metrics(size_t series_max)
+    : number_(NextMetricsNumber()),
+      series_max_(std::min<size_t>(series_max, kIndexMask)),
+      pool_(std::make_shared<MetricShardPool>(series_max_ + 1)),
+      gauges_(std::make_unique<MetricShard>(series_max_)),
+      histograms_(std::make_unique<HistogramTable>(series_max_)) {}
+
+Metrics::~Metrics() = default;
+
+absl::StatusOr<Metrics::Id> Metrics::Define(Kind kind, std::string name, std::string help,
+                                            Labels labels, std::vector<double> buckets) {
+  std::sort(labels.begin(), labels.end());
+  if (absl::Status status = CheckMetric(kind, name, help, labels, buckets); !status.ok()) {
+    return status;
+  }
+  if (kind == Kind::kHistogram && buckets.empty()) buckets = LatencyBuckets();
+
+  Family wanted{kind, EscapeHelp(help), {}, std::move(buckets), {}};
+  std::vector<std::string> values;
+  for (auto& [label, value] : labels) {
+    wanted.label_names.push_back(std::move(label));
+    values.push_back(std::move(value));
+  }
+  std::lock_guard lock(mutex_);
+  if (absl::Status status = CheckFits(name, wanted); !status.ok()) return status;
+  auto family = families_.find(name);
+  if (family != families_.end()) {
+    const auto known = family->second.series.find(values);
+    if (known != family->second.series.end()) return known->second;
+  }
+  const size_t series = SeriesOf(wanted.kind, wanted.buckets.size());
+  if (series > series_max_ - series_count_) {
+    return absl::ResourceExhaustedError(
+        fmt::format("metric {}: {} series in use, {} more would pass the limit of {}; use labels "
+                    "with fewer values",
+                    name, series_count_, series, series_max_));
+  }
+  series_count_ += series;
+  if (family == families_.end()) {
+    for (std::string& sample : SampleNames(name, kind)) {
+      sample_names_.emplace(std::move(sample), name);
+    }
+    family = families_.emplace(std::move(name), std::move(wanted)).first;
+  }
+  const Id id = AddSeries(family->second);
+  family->second.series.emplace(std::move(values), id);
+  return id;
+}
+
+absl::Status Metrics::CheckFits(const std::string& name, const Family& wanted) const {
+  if (const auto known = families_.find(name); known != families_.end()) {
+    const Family& family = known->second;
+    if (family.kind == wanted.kind && family.label_names == wanted.label_names &&
+        family.buckets == wanted.buckets) {
+      return absl::OkStatus();
+    }
+    return absl::AlreadyExistsError(fmt::format(
+        "metric {} is a {} with the labels [{}]; it cannot also be a {} with the labels [{}], nor "
+        "have other buckets",
+        name, MetricKindName(family.kind), fmt::join(family.label_names, ", "),
+        MetricKindName(wanted.kind), fmt::join(wanted.label_names, ", ")));
+  }
+  for (const std::string& sample : SampleNames(name, wanted.kind)) {
+    if (const auto taken = sample_names_.find(sample); taken != sample_names_.end()) {
+      return absl::AlreadyExistsError(fmt::format(
+          "metric {} would make lines named {}, as metric {} does", name, sample, taken->second));
+    }
+  }
+  return absl::OkStatus();
+}
+
+Metrics::Id Metrics::AddSeries(const Family& family) {
+  switch (family.kind) {
+    case Kind::kCounter:
+      return MakeId(family.kind, cell_count_++);
+    case Kind::kGauge:
+      gauges_->Make(gauge_count_);
+      return MakeId(family.kind, gauge_count_++);
+    case Kind::kHistogram:
+      break;
+  }
+  Histogram& histogram = histograms_->Get(histogram_count_);
+  histogram.first_cell = cell_count_;
+  histogram.bounds = family.buckets;
+  cell_count_ += family.buckets.size() + 2;
+  return MakeId(family.kind, histogram_count_++);
+}
+
+MetricShard* Metrics::FindShard() {
+  if (t_last.metrics_number == number_) return t_last.shard;
+  if (t_last.thread_is_ending) return nullptr;
+  MetricShard* shard = t_shards.FindOrAcquire(number_, pool_);
+  t_last = {number_, shard};
+  return shard;
+}
+
+template <class Function>
+void Metrics::WithShard(Function function) {
+  if (MetricShard* shard = FindShard(); shard != nullptr) {
+    function(*shard);
+    return;
+  }
+  // A destructor that runs after the thread has given its shards back: borrow
+  // one for this once.
+  MetricShard* shard = pool_->Acquire();
+  function(*shard);
+  pool_->Release(shard);
+}
+
+void Metrics::Add(Id id, double delta) {
+  if (!std::isfinite(delta)) return;
+  if (KindOf(id) == Kind::kCounter && delta >= 0) {
+    WithShard([&](MetricShard& shard) { shard.Add(IndexOf(id), delta); });
+  } else if (KindOf(id) == Kind::kGauge) {
+    gauges_->Find(IndexOf(id))->fetch_add(delta, std::memory_order_relaxed);
+  }
+}
+
+void Metrics::Set(Id id, double value) {
+  if (KindOf(id) != Kind::kGauge) return;
+  gauges_->Find(IndexOf(id))->store(value, std::memory_order_relaxed);
+}
+
+void Metrics::Observe(Id id, double value) {
+  if (KindOf(id) != Kind::kHistogram || !std::isfinite(value)) return;
+  const Histogram& histogram = *histograms_->Find(IndexOf(id));
+  const auto& bounds = histogram.bounds;
+  const auto bucket = std::lower_bound(bounds.begin(), bounds.end(), value) - bounds.begin();
+  WithShard([&](MetricShard& shard) {
+    shard.Add(histogram.first_cell + static_cast<size_t>(bucket), 1);
+    shard.Add(histogram.first_cell + bounds.size() + 1, value);
+  });
+}
+
+double Metrics::Sum(const std::vector<MetricShard*>& shards, size_t cell) const {
+  double sum = 0;
+  for (const MetricShard* shard : shards) sum += shard->Read(cell);
+  return sum;
+}
+
+void Metrics::Fill(const Family& family, Id id, const std::vector<MetricShard*>& shards,
+                   prometheus::ClientMetric* metric) const {
+  switch (family.kind) {
+    case Kind::kCounter:
+      metric->counter.value = Sum(shards, IndexOf(id));
+      return;
+    case Kind::kGauge:
+      metric->gauge.value = gauges_->Read(IndexOf(id));
+      return;
+    case Kind::kHistogram:
+      break;
+  }
+  const Histogram& from = *histograms_->Find(IndexOf(id));
+  prometheus::ClientMetric::Histogram& to = metric->histogram;
+  for (size_t i = 0; i <= from.bounds.size(); ++i) {
+    to.sample_count += static_cast<uint64_t>(Sum(shards, from.first_cell + i));
+    to.bucket.push_back({to.sample_count, i < from.bounds.size()
+                                              ? from.bounds[i]
+                                              : std::numeric_limits<double>::infinity()});
+  }
+  to.sample_sum = Sum(shards, from.first_cell + from.bounds.size() + 1);
+}
+
+std::vector<prometheus::MetricFamily> Metrics::Collect() const {
+  std::vector<prometheus::MetricFamily> families;
+  std::lock_guard lock(mutex_);
+  const std::vector<MetricShard*> shards = pool_->All();
+  for (const auto& [name, family] : families_) {
+    prometheus::MetricFamily& out = families.emplace_back();
+    out.name = name;
+    out.help = family.help;
+    out.type = family.kind == Kind::kCounter ? prometheus::MetricType::Counter
+               : family.kind == Kind::kGauge ? prometheus::MetricType::Gauge
+                                             : prometheus::MetricType::Histogram;
+    for (const auto& [values, id] : family.series) {
+      prometheus::ClientMetric& metric = out.metric.emplace_back();
+      for (size_t i = 0; i < values.size(); ++i) {
+        metric.label.push_back({family.label_names[i], values[i]});
+      }
+      Fill(family, id, shards, &metric);
+    }
+  }
+  return families;
+}
+
+std::string Metrics::Text() const { return MetricsText(Collect()); }
+
+std::string MetricsText(const std::vector<prometheus::MetricFamily>& families) {
+  std::ostringstream text;
+  prometheus::TextSerializer().Serialize(text, families);
+  return std::move(text).str();
+}
+
+size_t Metrics::shard_count() const { return pool_->All().size(); }
+
+}  // namespace callout::host

@@ -1,0 +1,147 @@
+#include "host/net/accept_loop.h"
+
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include "host/net/listener.h"
+
+namespace callout::host {
+namespace {
+
+// Connections taken from one socket before the others have their turn.
+constexpr int kConnectionsPerTurn = 64;
+constexpr int kPauseMsMin = 10;
+constexpr int kPauseMsMax = 500;
+
+// accept(2) passes on what happened to a connection while it was queued; that
+// says nothing about the next one.
+bool IsTheConnectionsOwn(int error) {
+  switch (error) {
+    case EINTR:
+    case ECONNABORTED:
+    case EPERM:  // a firewall rule
+    case EPROTO:
+    case ENOPROTOOPT:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENONET:
+    case ETIMEDOUT:
+      return true;
+    default:
+      return false;
+  }
+}
+
+absl::Status PauseStatus(int error) {
+  const bool no_descriptor = error == EMFILE || error == ENFILE;
+  return absl::ResourceExhaustedError(
+      fmt::format("accepting connections pauses, clients wait: {}{}", strerror(error),
+                  no_descriptor ? "; raise ulimit -n or lower the limit on connections" : ""));
+}
+
+}  // namespace
+
+AcceptLoop::AcceptLoop(Metrics* metrics, Report report)
+    : metrics_(metrics), report_(std::move(report)) {}
+
+AcceptLoop::~AcceptLoop() { Stop(); }
+
+absl::Status AcceptLoop::Start(std::vector<Listener> listeners) {
+  for (Listener& listener : listeners) {
+    const Metrics::Labels labels = {{"listener", listener.name}};
+    auto accepted = metrics_->Define(Metrics::Kind::kCounter, "callout_connections_accepted_total",
+                                     "Connections accepted and handed on.", labels);
+    if (!accepted.ok()) return accepted.status();
+    auto refused = metrics_->Define(Metrics::Kind::kCounter, "callout_connections_refused_total",
+                                    "Connections closed at once, over a limit.", labels);
+    if (!refused.ok()) return refused.status();
+    listeners_.push_back({std::move(listener), *accepted, *refused});
+  }
+  auto pauses = metrics_->Define(Metrics::Kind::kCounter, "callout_accept_pauses_total",
+                                 "Times accepting paused for want of descriptors or memory.");
+  if (!pauses.ok()) return pauses.status();
+  pauses_ = *pauses;
+  wake_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (wake_fd_ < 0) {
+    return absl::UnavailableError(
+        fmt::format("cannot start accepting connections: eventfd: {}", strerror(errno)));
+  }
+  thread_ = std::thread([this] { Run(); });
+  return absl::OkStatus();
+}
+
+void AcceptLoop::Stop() {
+  if (!thread_.joinable()) return;
+  // Cannot fail: the counter is far from its end.
+  eventfd_write(wake_fd_, 1);
+  thread_.join();
+  close(std::exchange(wake_fd_, -1));
+}
+
+void AcceptLoop::Run() {
+  std::vector<pollfd> polled = {{wake_fd_, POLLIN, 0}};
+  for (const Counted& counted : listeners_) polled.push_back({counted.listener.fd, POLLIN, 0});
+  int pause_ms = 0;
+  for (;;) {
+    // In a pause only Stop wakes: the sockets are readable all the time.
+    poll(polled.data(), pause_ms > 0 ? 1 : polled.size(), pause_ms > 0 ? pause_ms : -1);
+    if (polled[0].revents != 0) break;
+    const int error = AcceptFromAll(kConnectionsPerTurn);
+    if (error == 0) {
+      pause_ms = 0;
+      continue;
+    }
+    if (pause_ms == 0) {
+      metrics_->Add(pauses_);
+      report_(PauseStatus(error));
+    }
+    pause_ms = std::clamp(pause_ms * 2, kPauseMsMin, kPauseMsMax);
+  }
+  AcceptFromAll(ListenSocket::kBacklog);
+}
+
+// 0, or the error for which accepting has to pause.
+int AcceptLoop::AcceptFromAll(int connections_max) {
+  for (const Counted& counted : listeners_) {
+    if (const int error = AcceptSome(counted, connections_max); error != 0) return error;
+  }
+  return 0;
+}
+
+int AcceptLoop::AcceptSome(const Counted& counted, int connections_max) {
+  for (int i = 0; i < connections_max; ++i) {
+    const int fd = accept4(counted.listener.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+      if (errno == EAGAIN || errno == EWOULDBLOCK) return 0;
+      if (IsTheConnectionsOwn(errno)) continue;
+      return errno;
+    }
+    if (counted.listener.may_accept != nullptr && !counted.listener.may_accept(fd)) {
+      metrics_->Add(counted.refused);
+      close(fd);
+      continue;
+    }
+    // Answers are small and must not wait for each other. Fails on unix sockets,
+    // which do not wait.
+    const int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    metrics_->Add(counted.accepted);
+    counted.listener.on_connection(fd);
+  }
+  return 0;
+}
+
+}  // namespace callout::host

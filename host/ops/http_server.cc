@@ -1,0 +1,347 @@
+#include "host/ops/http_server.h"
+
+#include <fmt/format.h>
+#include <openssl/ssl.h>
+
+#include <algorithm>
+#include <array>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/ssl/context.hpp>
+#include <boost/beast/core/basic_stream.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http.hpp>
+#include <boost/beast/ssl/ssl_stream.hpp>
+#include <chrono>
+#include <exception>
+#include <list>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <type_traits>
+#include <utility>
+
+#include "host/base/owned_fd.h"
+
+namespace callout::host {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+using boost::system::error_code;
+
+// Any stream socket: TCP and unix alike.
+using PlainStream = beast::basic_stream<asio::generic::stream_protocol>;
+using TlsStream = beast::ssl_stream<PlainStream>;
+
+// What a client may go on sending after an error before it is cut off.
+constexpr size_t kDiscardBytesMax = 1 << 20;
+constexpr size_t kReadBytes = 4096;
+
+struct Listener {
+  HttpHandler handler;
+  std::function<TlsContext()> tls;  // null: plaintext
+  Metrics::Id requests = 0;
+  Metrics::Id over_connections = 0;
+  Metrics::Id timeouts = 0;
+  Metrics::Id tls_failures = 0;
+  Metrics::Id bad_requests = 0;
+};
+
+// What all connections share; used on the server's thread.
+struct Shared {
+  Metrics* metrics;
+  HttpLimits limits;
+  Metrics::Id open_gauge = 0;
+  uint32_t open = 0;
+};
+
+// The status for what the parser could not take; 0 if there is nobody to tell.
+unsigned StatusOf(const error_code& error) {
+  if (error == http::error::header_limit || error == http::error::buffer_overflow) return 431;
+  if (error == http::error::body_limit) return 413;
+  const bool is_parse_error =
+      error.category() == http::make_error_code(http::error::bad_method).category();
+  return is_parse_error ? 400 : 0;
+}
+
+// One connection. Each step keeps it alive until its completion has run.
+template <class Stream>
+class Connection : public std::enable_shared_from_this<Connection<Stream>> {
+ public:
+  template <class... Args>
+  Connection(Shared* shared, const Listener* listener, PlainStream socket, Args&&... tls_args)
+      : shared_(shared),
+        listener_(listener),
+        stream_(std::move(socket), std::forward<Args>(tls_args)...),
+        buffer_(shared->limits.header_bytes_max + shared->limits.body_bytes_max) {
+    ++shared_->open;
+    shared_->metrics->Add(shared_->open_gauge, 1);
+  }
+  ~Connection() {
+    --shared_->open;
+    shared_->metrics->Add(shared_->open_gauge, -1);
+  }
+
+  void Start() {
+    if constexpr (std::is_same_v<Stream, TlsStream>) {
+      SetTimeout();
+      stream_.async_handshake(
+          asio::ssl::stream_base::server, [self = this->shared_from_this()](error_code error) {
+            if (!error) return self->Read();
+            self->Count(error == beast::error::timeout ? self->listener_->timeouts
+                                                       : self->listener_->tls_failures);
+          });
+    } else {
+      Read();
+    }
+  }
+
+ private:
+  void Count(Metrics::Id id) { shared_->metrics->Add(id); }
+
+  // For the whole of the next step, however often bytes come in it.
+  void SetTimeout() {
+    beast::get_lowest_layer(stream_).expires_after(
+        std::chrono::milliseconds(shared_->limits.timeout_ms));
+  }
+
+  // The next request, of which the buffer may have bytes already.
+  void Read() {
+    parser_.emplace();
+    parser_->header_limit(shared_->limits.header_bytes_max);
+    parser_->body_limit(shared_->limits.body_bytes_max);
+    header_bytes_ = 0;
+    SetTimeout();
+    Parse();
+  }
+
+  // Not http::async_read: it holds against the limit only what it has not parsed
+  // yet, so a header of any number of short fields would pass.
+  void Parse() {
+    error_code error;
+    while (!error && buffer_.size() > 0 && !parser_->is_done()) {
+      const bool in_header = !parser_->is_header_done();
+      const size_t size = parser_->put(buffer_.data(), error);
+      buffer_.consume(size);
+      if (!in_header) continue;
+      header_bytes_ += size;
+      const size_t rest = parser_->is_header_done() ? 0 : buffer_.size();
+      if (header_bytes_ + rest > shared_->limits.header_bytes_max) {
+        error = http::error::header_limit;
+      }
+    }
+    if (error && error != http::error::need_more) return Reject(error);
+    if (parser_->is_done()) return Response();
+    ReadMore();
+  }
+
+  void ReadMore() {
+    const size_t room = buffer_.max_size() - buffer_.size();
+    if (room == 0) return Reject(http::error::buffer_overflow);
+    stream_.async_read_some(buffer_.prepare(std::min(room, kReadBytes)),
+                            [self = this->shared_from_this()](error_code error, size_t size) {
+                              if (error) return self->Reject(error);
+                              self->buffer_.commit(size);
+                              self->Parse();
+                            });
+  }
+
+  void Reject(const error_code& error) {
+    if (error == beast::error::timeout) {
+      // A connection kept alive and idle is no fault of the client's.
+      if (parser_->got_some()) Count(listener_->timeouts);
+      return;
+    }
+    const unsigned status = StatusOf(error);
+    if (status == 0) return;
+    Count(listener_->bad_requests);
+    Write({.status = status, .body = "", .content_type = "", .allow = ""}, 11,
+          /*keep_alive=*/false, /*is_head=*/false);
+  }
+
+  void Response() {
+    const auto& request = parser_->get();
+    const bool is_head = request.method() == http::verb::head;
+    const std::string_view method(request.method_string().data(), request.method_string().size());
+    const std::string_view target(request.target().data(), request.target().size());
+    Count(listener_->requests);
+    Write(listener_->handler({is_head ? "GET" : method, target}), request.version(),
+          request.keep_alive(), is_head);
+  }
+
+  void Write(HttpResponse from, unsigned version, bool keep_alive, bool is_head) {
+    response_.emplace();
+    response_->result(from.status);
+    response_->version(version);
+    if (!from.body.empty()) response_->set(http::field::content_type, from.content_type);
+    if (!from.allow.empty()) response_->set(http::field::allow, from.allow);
+    response_->keep_alive(keep_alive);
+    response_->body() = std::move(from.body);
+    response_->prepare_payload();
+    if (is_head) response_->body().clear();  // content-length stays
+    SetTimeout();
+    http::async_write(stream_, *response_,
+                      [self = this->shared_from_this(), keep_alive](error_code error, size_t) {
+                        if (error == beast::error::timeout) {
+                          self->Count(self->listener_->timeouts);
+                        }
+                        if (error) return;
+                        if (keep_alive) return self->Read();
+                        self->Finish();
+                      });
+  }
+
+  // Closing with unread bytes resets the connection, and the answer may be lost
+  // with it: says that no more will come, and reads on until the client closes.
+  void Finish() {
+    SetTimeout();
+    if constexpr (std::is_same_v<Stream, TlsStream>) {
+      stream_.async_shutdown([self = this->shared_from_this()](error_code) {});
+    } else {
+      error_code ignored;
+      stream_.socket().shutdown(asio::socket_base::shutdown_send, ignored);
+      Discard(0);
+    }
+  }
+
+  void Discard(size_t discarded) {
+    stream_.async_read_some(
+        asio::buffer(discard_buffer_),
+        [self = this->shared_from_this(), discarded](error_code error, size_t size) {
+          if (!error && discarded + size < kDiscardBytesMax) self->Discard(discarded + size);
+        });
+  }
+
+  Shared* const shared_;
+  const Listener* const listener_;
+  Stream stream_;
+  beast::flat_buffer buffer_;
+  std::optional<http::request_parser<http::string_body>> parser_;
+  std::optional<http::response<http::string_body>> response_;
+  size_t header_bytes_ = 0;  // of this request, parsed so far
+  std::array<char, kReadBytes> discard_buffer_;
+};
+
+}  // namespace
+
+class HttpServer::Core {
+ public:
+  Core(Metrics* metrics, const HttpLimits& limits) : shared_{metrics, limits} {}
+  ~Core() { Stop(); }
+
+  absl::Status Start() {
+    auto open = shared_.metrics->Define(Metrics::Kind::kGauge, "callout_http_connections",
+                                        "Open connections to the health and admin listeners.");
+    if (!open.ok()) return open.status();
+    shared_.open_gauge = *open;
+    try {
+      io_ = std::make_unique<asio::io_context>();
+    } catch (const std::exception& error) {
+      return absl::UnavailableError(
+          fmt::format("cannot start the server for health and admin: {}", error.what()));
+    }
+    thread_ = std::thread([io = io_.get()] {
+      const auto work = asio::make_work_guard(*io);
+      io->run();
+    });
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<const Listener*> AddListener(const std::string& name, HttpHandler handler,
+                                              std::function<TlsContext()> tls) {
+    Listener listener;
+    listener.handler = std::move(handler);
+    listener.tls = std::move(tls);
+    auto requests =
+        shared_.metrics->Define(Metrics::Kind::kCounter, "callout_http_requests_total",
+                                "Requests answered by a handler.", {{"listener", name}});
+    if (!requests.ok()) return requests.status();
+    listener.requests = *requests;
+    const std::pair<const char*, Metrics::Id*> reasons[] = {
+        {"connections", &listener.over_connections},
+        {"timeout", &listener.timeouts},
+        {"tls", &listener.tls_failures},
+        {"request", &listener.bad_requests}};
+    for (const auto& [reason, id] : reasons) {
+      auto rejected =
+          shared_.metrics->Define(Metrics::Kind::kCounter, "callout_http_rejected_total",
+                                  "Connections and requests not served, by reason.",
+                                  {{"listener", name}, {"reason", reason}});
+      if (!rejected.ok()) return rejected.status();
+      *id = *rejected;
+    }
+    std::lock_guard lock(mutex_);
+    return &listeners_.emplace_back(std::move(listener));
+  }
+
+  void Take(const Listener* listener, int fd) {
+    OwnedFd owned(fd);
+    std::lock_guard lock(mutex_);
+    if (io_ == nullptr) return;
+    asio::post(*io_, [this, listener, owned = std::move(owned)]() mutable {
+      Serve(listener, std::move(owned));
+    });
+  }
+
+  void Stop() {
+    if (!thread_.joinable()) return;
+    io_->stop();
+    thread_.join();
+    std::lock_guard lock(mutex_);
+    io_.reset();  // with it the connections, which wait in it for their next step
+  }
+
+ private:
+  void Serve(const Listener* listener, OwnedFd fd);
+
+  Shared shared_;
+  std::mutex mutex_;
+  std::list<Listener> listeners_;         // stay where they are
+  std::unique_ptr<asio::io_context> io_;  // null before Start and after Stop
+  std::thread thread_;
+};
+
+void HttpServer::Core::Serve(const Listener* listener, OwnedFd fd) {
+  if (shared_.open >= shared_.limits.connections_max) {
+    shared_.metrics->Add(listener->over_connections);
+    return;
+  }
+  PlainStream socket(*io_);
+  error_code error;
+  socket.socket().assign(asio::generic::stream_protocol(AF_UNSPEC, 0), fd.get(), error);
+  if (error) return;
+  fd.Release();
+  if (listener->tls == nullptr) {
+    std::make_shared<Connection<PlainStream>>(&shared_, listener, std::move(socket))->Start();
+    return;
+  }
+  const TlsContext tls = listener->tls();
+  std::make_shared<Connection<TlsStream>>(&shared_, listener, std::move(socket), *tls)->Start();
+}
+
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Create(Metrics* metrics,
+                                                               const HttpLimits& limits) {
+  auto core = std::make_unique<Core>(metrics, limits);
+  if (absl::Status status = core->Start(); !status.ok()) return status;
+  return std::unique_ptr<HttpServer>(new HttpServer(std::move(core)));
+}
+
+HttpServer::HttpServer(std::unique_ptr<Core> core) : core_(std::move(core)) {}
+
+HttpServer::~HttpServer() = default;
+
+absl::StatusOr<std::function<void(int fd)>> HttpServer::AddListener(
+    const std::string& name, HttpHandler handler, std::function<TlsContext()> tls) {
+  absl::StatusOr<const Listener*> listener =
+      core_->AddListener(name, std::move(handler), std::move(tls));
+  if (!listener.ok()) return listener.status();
+  return [core = core_.get(), listener = *listener](int fd) { core->Take(listener, fd); };
+}
+
+void HttpServer::Stop() { core_->Stop(); }
+
+}  // namespace callout::host

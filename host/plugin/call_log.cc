@@ -1,0 +1,101 @@
+#include "host/plugin/call_log.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "host/base/log.h"
+#include "host/plugin/instance.h"
+#include "host/plugin/services.h"
+#include "host/wire/phase.h"
+#include "host/wire/response.h"
+
+namespace callout::host {
+
+namespace {
+
+constexpr size_t kHeadersBytesMax = 2048;
+
+std::vector<std::string>& Redacted() {
+  static auto* const names = new std::vector<std::string>(RedactedHeadersDefault());
+  return *names;
+}
+
+std::string_view AnswerName(callout_field_t field) {
+  switch (field) {
+    case 0:
+      return "nothing";
+    case CALLOUT_IMMEDIATE_RESPONSE:
+      return "immediate_response";
+    case CALLOUT_STREAMED_IMMEDIATE_RESPONSE:
+      return "streamed_immediate_response";
+    default:
+      return PhaseName(field + 1);
+  }
+}
+
+std::string HeaderText(std::string_view message) {
+  ResponseView view;
+  // HttpTrailers has its header list in the same field.
+  if (!ReadHttpHeaders(message, &view)) return "malformed headers";
+  std::string text;
+  for (const HeaderSet& header : view.headers.set) {
+    const std::string name = ToLowerAscii(header.key);
+    const bool secret = std::find(Redacted().begin(), Redacted().end(), name) != Redacted().end();
+    fmt::format_to(std::back_inserter(text), "{}{}: {}", text.empty() ? "" : ", ", name,
+                   secret ? "[redacted]" : header.value);
+    if (text.size() > kHeadersBytesMax) {
+      text.resize(kHeadersBytesMax);
+      return text + "…";
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
+const std::vector<std::string>& RedactedHeadersDefault() {
+  static const auto* const names =
+      new std::vector<std::string>{"authorization", "cookie", "set-cookie", "x-api-key"};
+  return *names;
+}
+
+void SetRedactedHeaders(std::vector<std::string> names) { Redacted() = std::move(names); }
+
+std::string StatusName(callout_status_t status) {
+  switch (status) {
+    case CALLOUT_OK:
+      return "OK";
+    case CALLOUT_DEFERRED:
+      return "DEFERRED";
+    case CALLOUT_NEXT:
+      return "NEXT";
+    case CALLOUT_NO_RESPONSE:
+      return "NO_RESPONSE";
+    default:
+      if (status < 0 && status >= CALLOUT_UNAUTHENTICATED) {
+        return absl::StatusCodeToString(static_cast<absl::StatusCode>(-status));
+      }
+      return fmt::format("{}", status);
+  }
+}
+
+void LogCall(const CallState& state, std::string_view plugin_name, callout_status_t status,
+             uint64_t nanoseconds) {
+  const callout_call_t& call = state.call;
+  std::string text = fmt::format("stream {} plugin {} {} {} us -> {}", state.stream_id, plugin_name,
+                                 PhaseName(call.phase), nanoseconds / 1000, StatusName(status));
+  if (status != CALLOUT_DEFERRED) {
+    // The call's views are the plugin's no longer, but its bytes are still here.
+    text += fmt::format(", answered {}", AnswerName(state.response.field));
+    if (IsBodyPhase(call.phase)) {
+      text += fmt::format("; {} bytes", call.message.size);
+    } else {
+      text += "; " + HeaderText(ToView(call.message));
+    }
+  }
+  LogText(LogLevel::kDebug, text);
+}
+
+}  // namespace callout::host

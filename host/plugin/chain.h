@@ -1,0 +1,65 @@
+// The ordered instances that serve a stream. Immutable: a change of plugins makes
+// a new chain, and streams keep the one they began with.
+#ifndef CALLOUT_HOST_PLUGIN_CHAIN_H_
+#define CALLOUT_HOST_PLUGIN_CHAIN_H_
+
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "host/metrics/metric_shards.h"
+#include "host/plugin/instance.h"
+
+namespace callout::host {
+
+struct Chain {
+  Chain() = default;
+  explicit Chain(std::vector<std::shared_ptr<Instance>> in_order) : instances(std::move(in_order)) {
+    for (const auto& instance : instances) {
+      has_match = has_match || !instance->settings().match.empty();
+    }
+  }
+
+  std::vector<std::shared_ptr<Instance>> instances;  // in request order
+  bool has_match = false;                            // some serve some streams only
+};
+
+// The chain that new streams get. Any thread.
+//
+// Threads take it from shards, each with a lock and a count of holders of its own,
+// so that those which serve streams do not get in each other's way.
+class ChainSource {
+ public:
+  static constexpr size_t kShards = 16;
+
+  // Counts those that hold a chain.
+  class Holders {
+   public:
+    // The source itself, while this is its chain, is kShards of them.
+    size_t Count() const;
+
+   private:
+    friend class ChainSource;
+    std::array<std::weak_ptr<const Chain>, kShards> by_shard_;
+  };
+
+  explicit ChainSource(const std::shared_ptr<const Chain>& chain) { Switch(chain); }
+
+  std::shared_ptr<const Chain> current() const;
+  Holders Switch(const std::shared_ptr<const Chain>& chain);
+
+ private:
+  struct alignas(kNoSharingBytes) Shard {
+    mutable std::mutex mutex;
+    std::shared_ptr<const Chain> chain;  // counted on its own
+  };
+
+  std::array<Shard, kShards> shards_;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_PLUGIN_CHAIN_H_

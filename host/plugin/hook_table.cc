@@ -1,0 +1,177 @@
+#include "host/plugin/hook_table.h"
+
+#include <errno.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+#include <mutex>
+#include <new>
+
+#include "absl/status/status.h"
+
+namespace callout::host {
+namespace {
+
+constexpr std::array<const char*, 14> kHookNames = {
+    "callout_on_process",          nullptr,
+    "callout_on_request_headers",  "callout_on_response_headers",
+    "callout_on_request_body",     "callout_on_response_body",
+    "callout_on_request_trailers", "callout_on_response_trailers",
+    "callout_on_stream_open",      "callout_on_stream_close",
+    "callout_on_stream_cancel",    "callout_plugin_create",
+    "callout_plugin_destroy",      "its constructors, while it was loaded",
+};
+
+// Zero-filled, so that it costs no memory before it is used.
+alignas(HookTable) unsigned char own_memory[sizeof(HookTable)];
+std::atomic<HookTable*> in_use{nullptr};
+
+constinit thread_local HookTable::Slot* t_slot = nullptr;
+
+}  // namespace
+
+// Gives the slot back when the thread ends. With it comes a stack for signals, so
+// that there are last words when a hook has used up the thread's own.
+class ThreadSlot {
+ public:
+  ThreadSlot() : slot_(HookTable::InUse()->TakeSlot()) {
+    t_slot = slot_;
+    stack_t present = {};
+    if (sigaltstack(nullptr, &present) != 0 || (present.ss_flags & SS_DISABLE) == 0) return;
+    void* memory = mmap(nullptr, kSignalStackBytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return;
+    stack_.ss_sp = memory;
+    stack_.ss_size = kSignalStackBytes;
+    sigaltstack(&stack_, nullptr);
+  }
+  ~ThreadSlot() {
+    // exit(), called by a hook: what it was is still to be told.
+    if (slot_ != nullptr && slot_->place.load(std::memory_order_relaxed) != 0) return;
+    GiveStackBack();
+    t_slot = nullptr;
+    if (slot_ == nullptr) return;
+    slot_->place.store(0, std::memory_order_relaxed);
+    slot_->thread.store(0, std::memory_order_release);
+  }
+  ThreadSlot(const ThreadSlot&) = delete;
+  ThreadSlot& operator=(const ThreadSlot&) = delete;
+
+ private:
+  static constexpr size_t kSignalStackBytes = 65536;
+
+  void GiveStackBack() {
+    stack_t present = {};
+    if (stack_.ss_sp == nullptr || sigaltstack(nullptr, &present) != 0 ||
+        present.ss_sp != stack_.ss_sp) {
+      return;
+    }
+    stack_t none = {};
+    none.ss_flags = SS_DISABLE;
+    if (sigaltstack(&none, nullptr) == 0) munmap(stack_.ss_sp, kSignalStackBytes);
+  }
+
+  HookTable::Slot* const slot_;
+  stack_t stack_ = {};
+};
+
+const char* HookName(Hook hook) {
+  const auto number = static_cast<size_t>(hook);
+  return number < kHookNames.size() ? kHookNames[number] : nullptr;
+}
+
+absl::StatusOr<HookTable*> HookTable::Share(int fd) {
+  const auto failed = [](const char* what) {
+    return absl::UnavailableError(
+        fmt::format("{} the table of running hooks: {}", what, strerror(errno)));
+  };
+  if (ftruncate(fd, sizeof(HookTable)) != 0) return failed("making room for");
+  void* memory = mmap(nullptr, sizeof(HookTable), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (memory == MAP_FAILED) return failed("mapping");
+  // Its members are as they should be when all is zero, which a new file is.
+  return std::launder(reinterpret_cast<HookTable*>(memory));
+}
+
+void HookTable::Use(HookTable* table) { in_use.store(table, std::memory_order_release); }
+
+HookTable* HookTable::InUse() {
+  HookTable* table = in_use.load(std::memory_order_acquire);
+  return table != nullptr ? table : std::launder(reinterpret_cast<HookTable*>(own_memory));
+}
+
+HookTable::Slot* HookTable::ThisThread() {
+  if (t_slot == nullptr) {
+    static thread_local const ThreadSlot slot;
+  }
+  return t_slot;
+}
+
+const HookTable::Slot* HookTable::OfThisThread() { return t_slot; }
+
+HookTable::Slot* HookTable::TakeSlot() {
+  const auto thread = static_cast<int32_t>(syscall(SYS_gettid));
+  for (Slot& slot : slots_) {
+    int32_t free = 0;
+    if (slot.thread.compare_exchange_strong(free, thread, std::memory_order_acq_rel)) return &slot;
+  }
+  return nullptr;
+}
+
+uint32_t HookTable::FindOrAddPlugin(std::string_view name) {
+  static std::mutex mutex;
+  std::lock_guard<std::mutex> lock(mutex);
+  name = name.substr(0, kNameBytesMax);
+  const uint32_t count = plugin_count_.load(std::memory_order_relaxed);
+  for (uint32_t i = 0; i < count; ++i) {
+    if (names_[i].data() == name) return i + 1;
+  }
+  if (count == kPluginsMax) return 0;
+  std::copy(name.begin(), name.end(), names_[count].begin());
+  plugin_count_.store(count + 1, std::memory_order_release);
+  return count + 1;
+}
+
+const char* HookTable::PluginName(uint32_t plugin) const {
+  return plugin == 0 || plugin > kPluginsMax ? "" : names_[plugin - 1].data();
+}
+
+std::vector<HookTable::Running> HookTable::ListRunning() const {
+  std::vector<Running> running;
+  for (const Slot& slot : slots_) {
+    const uint64_t packed = slot.place.load(std::memory_order_acquire);
+    const uint64_t since_ns = slot.since_ns.load(std::memory_order_relaxed);
+    const int32_t thread = slot.thread.load(std::memory_order_acquire);
+    const HookPlace place = Unpack(packed);
+    // Unless it has gone on in the meantime: then `since_ns` may be another's.
+    if (thread == 0 || place.plugin == 0) continue;
+    if (slot.place.load(std::memory_order_acquire) != packed) continue;
+    running.push_back({place, since_ns, thread});
+  }
+  return running;
+}
+
+void HookTable::NoteCrash() {
+  const Slot* const slot = OfThisThread();
+  const uint64_t place = slot == nullptr ? 0 : slot->place.load(std::memory_order_relaxed);
+  uint64_t none = 0;
+  InUse()->crash_.compare_exchange_strong(none, place | kCrashed, std::memory_order_release);
+}
+
+std::optional<HookPlace> HookTable::CrashPlace() const {
+  const uint64_t packed = crash_.load(std::memory_order_acquire);
+  if (packed == 0) return std::nullopt;
+  return Unpack(packed & ~kCrashed);
+}
+
+void HookTable::Clear() {
+  // All of it, for a process that crashed may have written anywhere.
+  new (this) HookTable();
+}
+
+}  // namespace callout::host

@@ -1,0 +1,76 @@
+// A loaded shared object: what it exports, as function pointers, and what it says
+// of itself. Made by LoadPlugin (host/plugin/loader.h); a test may make one from functions
+// of its own. Instances (host/plugin/instance.h) are created from it.
+//
+// Immutable, so any thread may read it. The code behind the pointers stays mapped
+// until the process ends, also after the Plugin is gone: a plugin's thread-local
+// data, unique symbols and exit handlers make unloading unsafe.
+#ifndef CALLOUT_HOST_PLUGIN_PLUGIN_H_
+#define CALLOUT_HOST_PLUGIN_PLUGIN_H_
+
+#include <callout/plugin.h>
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace callout::host {
+
+// Null where the plugin does not export the hook.
+struct Hooks {
+  using CallHook = decltype(&callout_on_process);
+  using StreamOpenHook = decltype(&callout_on_stream_open);
+  using StreamHook = decltype(&callout_on_stream_close);
+  using CreateHook = decltype(&callout_plugin_create);
+  using DestroyHook = decltype(&callout_plugin_destroy);
+
+  CreateHook plugin_create = nullptr;
+  DestroyHook plugin_destroy = nullptr;
+  StreamOpenHook stream_open = nullptr;
+  StreamHook stream_close = nullptr;
+  StreamHook stream_cancel = nullptr;
+  CallHook on_process = nullptr;
+  std::array<CallHook, CALLOUT_RESPONSE_TRAILERS + 1> phases{};  // by phase; 0 and 1 stay null
+};
+
+// The strings of callout_plugin_info, printable: control characters are escaped and
+// each is cut at 256 bytes. Empty where the plugin does not say.
+struct PluginInfo {
+  std::string name;
+  std::string version;
+  std::string description;
+};
+
+class Plugin {
+ public:
+  struct Fields {
+    std::string path;  // as it was given to LoadPlugin
+    std::string name;  // the file's name without ".so"
+    PluginInfo info;
+    uint32_t abi_version = CALLOUT_ABI_VERSION;
+    Hooks hooks;
+    std::vector<std::string> hook_names;  // symbols behind `hooks`, in the header's order
+    std::vector<std::string> warnings;    // one printable line each
+  };
+
+  explicit Plugin(Fields fields) : fields_(std::move(fields)) {}
+  Plugin(const Plugin&) = delete;
+  Plugin& operator=(const Plugin&) = delete;
+
+  const std::string& path() const { return fields_.path; }
+  const std::string& name() const { return fields_.name; }
+  const PluginInfo& info() const { return fields_.info; }
+  uint32_t abi_version() const { return fields_.abi_version; }
+  const Hooks& hooks() const { return fields_.hooks; }
+  const std::vector<std::string>& hook_names() const { return fields_.hook_names; }
+  const std::vector<std::string>& warnings() const { return fields_.warnings; }
+
+ private:
+  const Fields fields_;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_PLUGIN_PLUGIN_H_

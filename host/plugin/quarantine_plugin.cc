@@ -1,0 +1,34 @@
+#include "host/plugin/quarantine_plugin.h"
+
+#include <string>
+#include <utility>
+
+#include "host/plugin/services.h"
+
+namespace callout::host {
+namespace {
+
+callout_status_t Create(callout_create_args_t* args) {
+  args->plugin = new std::string(ToView(args->config));
+  return CALLOUT_OK;
+}
+
+void Destroy(void* plugin) { delete static_cast<std::string*>(plugin); }
+
+callout_status_t Process(callout_call_t* call) {
+  call->host->set_error(call, ToBytes(*static_cast<const std::string*>(call->plugin)));
+  return CALLOUT_UNAVAILABLE;
+}
+
+}  // namespace
+
+std::shared_ptr<const Plugin> QuarantinePlugin() {
+  Plugin::Fields fields;
+  fields.path = fields.name = fields.info.name = "quarantine";
+  fields.hooks.plugin_create = Create;
+  fields.hooks.plugin_destroy = Destroy;
+  fields.hooks.on_process = Process;
+  return std::make_shared<const Plugin>(std::move(fields));
+}
+
+}  // namespace callout::host

@@ -1,0 +1,48 @@
+// What a transport is to a stream: the facts of the RPC, and a way for other
+// threads to reach the thread that runs the stream.
+#ifndef CALLOUT_HOST_PLUGIN_RPC_CONTEXT_H_
+#define CALLOUT_HOST_PLUGIN_RPC_CONTEXT_H_
+
+#include <cstdint>
+#include <string_view>
+
+namespace callout::host {
+
+struct CallState;
+
+class RpcContext {
+ public:
+  // What another thread has to tell the stream.
+  enum class Event : uint8_t {
+    kSent,      // send() has put an answer into call->sent
+    kFinished,  // call->status is set; posted once for each deferred call
+    kClosed,    // a blocking instance has closed its part of the stream
+  };
+
+  // Makes the transport call Stream::OnPosted(call, event) on the stream's own
+  // thread, in the order of posting. The stream lives until it has got every
+  // kFinished and kClosed that is due to it. Any thread.
+  virtual void Post(CallState* call, Event event) = 0;
+
+  // A call has missed its deadline, and its plugin may still read the current
+  // message: keeps the message's bytes until the stream is destroyed. Stream's
+  // own thread.
+  virtual void RetainMessage() = 0;
+
+  // Facts of the RPC; the views live as long as the stream. Any thread.
+  // "ipv4:10.0.0.7:41312", "ipv6:[::1]:41312" or "unix:/path".
+  virtual std::string_view peer() const = 0;
+  // "secure" or "plaintext".
+  virtual std::string_view listener() const = 0;
+  // See CALLOUT_PEER_IDENTITY; empty without a client certificate.
+  virtual std::string_view peer_identity() const = 0;
+  // The `index`th value of request metadata `key`; false past the last.
+  virtual bool GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const = 0;
+
+ protected:
+  ~RpcContext() = default;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_PLUGIN_RPC_CONTEXT_H_

@@ -1,0 +1,150 @@
+#include "host/plugin/settings.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "absl/status/status.h"
+#include "host/base/json_text.h"
+#include "host/base/log.h"
+#include "host/base/status_text.h"
+#include "host/wire/response.h"
+
+namespace callout::host {
+
+namespace {
+
+using Json = nlohmann::json;
+
+absl::Status Wrong(std::string_view key, const Json& found, std::string_view expected) {
+  return absl::InvalidArgumentError(fmt::format(
+      "key \"{}\" is {}; expected {}", EscapeControls(key),
+      found.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 100), expected));
+}
+
+absl::Status ReadBool(std::string_view key, const Json& value, bool* out) {
+  if (!value.is_boolean()) return Wrong(key, value, "true or false");
+  *out = value.get<bool>();
+  return absl::OkStatus();
+}
+
+absl::Status ReadPolicy(std::string_view key, const Json& value, int status_default,
+                        ErrorPolicy* out) {
+  if (!value.is_string()) return Wrong(key, value, "fail, continue or deny[:STATUS]");
+  absl::StatusOr<ErrorPolicy> policy = ParseErrorPolicy(value.get<std::string>(), status_default);
+  if (!policy.ok()) {
+    return absl::InvalidArgumentError(
+        fmt::format("key \"{}\": {}", key, std::string(policy.status().message())));
+  }
+  *out = *policy;
+  return absl::OkStatus();
+}
+
+absl::Status ReadTexts(std::string_view key, const Json& value, bool lower_case,
+                       std::vector<std::string>* out) {
+  if (!value.is_array()) return Wrong(key, value, "a list of strings");
+  for (const Json& item : value) {
+    if (!item.is_string()) return Wrong(key, item, "a string");
+    std::string text = item.get<std::string>();
+    out->push_back(lower_case ? ToLowerAscii(text) : std::move(text));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadAttributes(const Json& value, std::map<std::string, std::string>* out) {
+  if (!value.is_object()) return Wrong("match.attributes", value, "an object of strings");
+  for (const auto& [name, text] : value.items()) {
+    if (!text.is_string()) return Wrong("match.attributes." + name, text, "a string");
+    (*out)[name] = text.get<std::string>();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadMatch(const Json& value, StreamMatch* match) {
+  if (!value.is_object()) return Wrong("match", value, "an object");
+  for (const auto& [key, item] : value.items()) {
+    absl::Status status;
+    if (key == "path_prefixes") {
+      status = ReadTexts("match.path_prefixes", item, false, &match->path_prefixes);
+    } else if (key == "hosts") {
+      status = ReadTexts("match.hosts", item, true, &match->hosts);
+    } else if (key == "methods") {
+      status = ReadTexts("match.methods", item, false, &match->methods);
+    } else if (key == "headers") {
+      status = ReadTexts("match.headers", item, true, &match->headers);
+    } else if (key == "attributes") {
+      status = ReadAttributes(item, &match->attributes);
+    } else {
+      status = absl::InvalidArgumentError(fmt::format(
+          "key \"match.{}\" is not known; expected path_prefixes, hosts, methods, headers or "
+          "attributes",
+          EscapeControls(key)));
+    }
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadKey(const std::string& key, const Json& value, InstanceSettings* settings) {
+  if (key == "policy") {
+    return ReadPolicy(key, value, kDenyStatusDefault, &settings->policy.emplace());
+  }
+  if (key == "too_large") {
+    return ReadPolicy(key, value, kTooLargeStatusDefault, &settings->too_large);
+  }
+  if (key == "match") return ReadMatch(value, &settings->match);
+  if (key == "blocking") return ReadBool(key, value, &settings->blocking.emplace());
+  if (key == "disabled") return ReadBool(key, value, &settings->disabled);
+  if (key == "whole_body_bytes_max") {
+    if (!value.is_number_unsigned()) return Wrong(key, value, "a number of bytes, 0 or more");
+    settings->whole_body_bytes_max = value.get<uint64_t>();
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      fmt::format("key \"{}\" is not known; expected policy, too_large, match, "
+                  "whole_body_bytes_max, blocking or disabled",
+                  EscapeControls(key)));
+}
+
+}  // namespace
+
+absl::StatusOr<ErrorPolicy> ParseErrorPolicy(std::string_view text, int status_default) {
+  if (text == "fail") return ErrorPolicy{ErrorPolicy::Action::kFail, 0};
+  if (text == "continue") return ErrorPolicy{ErrorPolicy::Action::kContinue, 0};
+  if (text == "deny") return ErrorPolicy{ErrorPolicy::Action::kDeny, status_default};
+  if (text.starts_with("deny:")) {
+    const std::string_view number = text.substr(5);
+    int status = 0;
+    const auto [stop, error] =
+        std::from_chars(number.data(), number.data() + number.size(), status);
+    // Envoy turns a status below 200 into 200, which would let the client think
+    // that all is well.
+    if (error == std::errc() && stop == number.data() + number.size() && status >= 200 &&
+        status <= 599) {
+      return ErrorPolicy{ErrorPolicy::Action::kDeny, status};
+    }
+  }
+  return absl::InvalidArgumentError(fmt::format(
+      "'{}' is no policy; expected fail, continue, deny or deny:STATUS with a status from 200 to "
+      "599",
+      EscapeControls(text)));
+}
+
+absl::StatusOr<InstanceSettings> ParseInstanceSettings(std::string_view json) {
+  const absl::StatusOr<Json> document = ParseJsonText(json);
+  if (!document.ok()) {
+    return absl::InvalidArgumentError(
+        fmt::format("the settings are not valid JSON: {}", MessageOf(document.status())));
+  }
+  if (!document->is_object()) {
+    return absl::InvalidArgumentError("the settings are JSON but no object; expected {…}");
+  }
+  InstanceSettings settings;
+  for (const auto& [key, value] : document->items()) {
+    if (absl::Status status = ReadKey(key, value, &settings); !status.ok()) return status;
+  }
+  return settings;
+}
+
+}  // namespace callout::host

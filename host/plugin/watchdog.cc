@@ -1,0 +1,61 @@
+#include "host/plugin/watchdog.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "host/base/clock.h"
+
+namespace callout::host {
+
+std::vector<HookTable::Running> FindHung(const std::vector<HookTable::Running>& running,
+                                         uint64_t limit_ms, uint64_t now_ns) {
+  std::vector<HookTable::Running> hung;
+  for (const HookTable::Running& one : running) {
+    const bool old = one.since_ns < now_ns && now_ns - one.since_ns >= limit_ms * 1'000'000;
+    if (old && !one.place.may_wait) hung.push_back(one);
+  }
+  return hung;
+}
+
+std::string DescribeHung(const HookTable& table, const HookTable::Running& hung, uint64_t now_ns) {
+  return fmt::format("plugin {} has been in {} for {} ms", table.PluginName(hung.place.plugin),
+                     HookName(hung.place.hook), (now_ns - hung.since_ns) / 1'000'000);
+}
+
+Watchdog::Watchdog(uint64_t limit_ms, const HookTable* table, OnHung on_hung)
+    : limit_ms_(limit_ms), table_(table), on_hung_(std::move(on_hung)) {
+  thread_ = std::thread([this] { Run(); });
+}
+
+Watchdog::~Watchdog() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+void Watchdog::Run() {
+  const std::chrono::milliseconds pause(std::clamp<uint64_t>(limit_ms_ / 10, 1, 1000));
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!wake_.wait_for(lock, pause, [this] { return stop_; })) {
+    lock.unlock();
+    Rescan();
+    lock.lock();
+  }
+}
+
+void Watchdog::Rescan() {
+  std::set<std::pair<int32_t, uint64_t>> told;
+  for (const HookTable::Running& hung : FindHung(table_->ListRunning(), limit_ms_, MonotonicNs())) {
+    const std::pair key(hung.thread, hung.since_ns);
+    told.insert(key);
+    if (told_.count(key) == 0) on_hung_(hung);
+  }
+  told_ = std::move(told);
+}
+
+}  // namespace callout::host

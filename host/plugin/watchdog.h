@@ -1,0 +1,59 @@
+// Notices hooks that hang: a hook that has held a thread of the transports for
+// longer than a limit. Such a thread serves nobody, and nobody can take it back.
+//
+//   Watchdog watchdog(5000, HookTable::InUse(), [](const HookTable::Running& hung) { … });
+//
+// Told once for each call that hangs, on the watchdog's own thread. Hooks on
+// threads that are kept for waiting do not count.
+#ifndef CALLOUT_HOST_PLUGIN_WATCHDOG_H_
+#define CALLOUT_HOST_PLUGIN_WATCHDOG_H_
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "host/plugin/hook_table.h"
+
+namespace callout::host {
+
+// Those of `running` that have been on for `limit_ms` at `now_ns`.
+std::vector<HookTable::Running> FindHung(const std::vector<HookTable::Running>& running,
+                                         uint64_t limit_ms, uint64_t now_ns);
+
+// "plugin 10-auth has been in callout_on_request_headers for 5012 ms".
+std::string DescribeHung(const HookTable& table, const HookTable::Running& hung, uint64_t now_ns);
+
+class Watchdog {
+ public:
+  using OnHung = std::function<void(const HookTable::Running&)>;
+
+  // `limit_ms` above 0. The table outlives the watchdog.
+  Watchdog(uint64_t limit_ms, const HookTable* table, OnHung on_hung);
+  ~Watchdog();
+  Watchdog(const Watchdog&) = delete;
+  Watchdog& operator=(const Watchdog&) = delete;
+
+ private:
+  void Run();
+  void Rescan();
+
+  const uint64_t limit_ms_;
+  const HookTable* const table_;
+  const OnHung on_hung_;
+  std::set<std::pair<int32_t, uint64_t>> told_;  // thread and since_ns
+
+  std::mutex mutex_;  // guards the following
+  std::condition_variable wake_;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_PLUGIN_WATCHDOG_H_

@@ -1,0 +1,215 @@
+#include "host/reload/plugin_set.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_replace.h"
+#include "host/base/clock.h"
+#include "host/base/log.h"
+#include "host/base/status_text.h"
+#include "host/plugin/hook_table.h"
+#include "host/plugin/loader.h"
+#include "host/plugin/quarantine_plugin.h"
+
+namespace callout::host {
+namespace {
+
+// What was said of the private copy, said of the operator's file.
+absl::Status AboutOriginal(const GenerationSource& source, const std::string& copy_path,
+                           const absl::Status& status) {
+  return absl::Status(status.code(),
+                      absl::StrReplaceAll(status.message(), {{copy_path, source.path}}));
+}
+
+GenerationFacts FactsOf(const Plugin& plugin) {
+  GenerationFacts facts;
+  facts.name = plugin.info().name;
+  facts.version = plugin.info().version;
+  facts.description = plugin.info().description;
+  facts.abi_version = plugin.abi_version();
+  facts.hooks = plugin.hook_names();
+  facts.warnings = plugin.warnings();
+  return facts;
+}
+
+}  // namespace
+
+absl::StatusOr<InstanceSettings> SettingsOf(const GenerationSource& source) {
+  InstanceSettings settings;
+  if (!source.settings_text.empty()) {
+    absl::StatusOr<InstanceSettings> parsed = ParseInstanceSettings(source.settings_text);
+    if (!parsed.ok()) return parsed.status();
+    settings = *std::move(parsed);
+  }
+  if (source.policy.has_value()) settings.policy = source.policy;
+  return settings;
+}
+
+class PluginSet::Retired {
+ public:
+  struct Unused {
+    GenerationId id;
+    std::shared_ptr<Instance> instance;
+  };
+
+  explicit Retired(std::function<void()> wake) : wake_(std::move(wake)) {}
+
+  void Add(GenerationId id, std::shared_ptr<Instance> instance) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    unused_.push_back({id, std::move(instance)});
+    wake_();
+  }
+
+  std::vector<Unused> Take() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return std::exchange(unused_, {});
+  }
+
+ private:
+  const std::function<void()> wake_;
+  std::mutex mutex_;  // guards the following
+  std::vector<Unused> unused_;
+};
+
+PluginSet::PluginSet(Options options, std::function<void()> wake)
+    : options_(std::move(options)),
+      wake_(std::move(wake)),
+      retired_(std::make_shared<Retired>(wake_)),
+      chains_(std::make_shared<Chain>()) {
+  absl::StatusOr<Metrics::Id> gauge = options_.instance.metrics->Define(
+      Metrics::Kind::kGauge, "callout_generations_mapped",
+      "Plugin files loaded since the start, all of which stay mapped");
+  if (gauge.ok()) mapped_gauge_ = *gauge;
+}
+
+PluginSet::~PluginSet() {
+  Commit({});
+  Reap();
+}
+
+absl::StatusOr<std::shared_ptr<const Plugin>> PluginSet::FindOrLoad(
+    const GenerationSource& source) {
+  std::shared_ptr<const Plugin>& code = code_[{source.name, source.sha256}];
+  if (code != nullptr) return code;
+  if (code_.size() > options_.generations_max) {
+    code_.erase({source.name, source.sha256});
+    return absl::ResourceExhaustedError(fmt::format(
+        "cannot load plugin {}: {} files have been loaded since the start and none can be "
+        "unloaded, and --max_generations allows no more; restart the host by draining it",
+        source.path, options_.generations_max));
+  }
+  const HookScope scope({HookTable::InUse()->FindOrAddPlugin(source.name), Hook::kLoad, true},
+                        MonotonicNs());
+  auto loaded =
+      options_.load ? options_.load(source.load_path) : LoadPlugin(source.load_path, source.path);
+  if (!loaded.ok()) {
+    code_.erase({source.name, source.sha256});
+    return AboutOriginal(source, source.load_path, loaded.status());
+  }
+  code = *std::move(loaded);
+  options_.instance.metrics->Set(mapped_gauge_, static_cast<double>(code_.size()));
+  std::lock_guard<std::mutex> lock(mutex_);
+  mapped_ = code_.size();
+  return code;
+}
+
+absl::StatusOr<std::shared_ptr<const Plugin>> PluginSet::CodeOf(const GenerationSource& source) {
+  return source.quarantine.empty() ? FindOrLoad(source) : QuarantinePlugin();
+}
+
+absl::StatusOr<GenerationFacts> PluginSet::Prepare(const GenerationSource& source) {
+  absl::StatusOr<InstanceSettings> settings = SettingsOf(source);
+  if (!settings.ok()) return settings.status();
+  absl::StatusOr<std::shared_ptr<const Plugin>> plugin = CodeOf(source);
+  if (!plugin.ok()) return plugin.status();
+  const std::string& config = source.quarantine.empty() ? source.config : source.quarantine;
+  absl::StatusOr<std::shared_ptr<Instance>> created =
+      Instance::Create(*plugin, source.name, config, *settings, options_.instance);
+  if (!created.ok()) return AboutOriginal(source, (*plugin)->path(), created.status());
+  if (source.on_trial && options_.guard.calls > 0) BeginTrial(source, created->get());
+  Instance* const instance = created->get();
+  Generation generation;
+  generation.prepared = std::shared_ptr<Instance>(
+      instance, [retired = retired_, id = source.id, owner = *std::move(created)](
+                    Instance*) mutable { retired->Add(id, std::move(owner)); });
+  generation.used = generation.prepared;
+  std::lock_guard<std::mutex> lock(mutex_);
+  generations_.insert_or_assign(source.id, std::move(generation));
+  return FactsOf(**plugin);
+}
+
+void PluginSet::BeginTrial(const GenerationSource& source, Instance* instance) {
+  instance->BeginTrial(std::make_shared<Trial>(options_.guard, [this, id = source.id] {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      failed_trials_.push_back(id);
+    }
+    wake_();
+  }));
+}
+
+void PluginSet::Commit(const std::vector<GenerationId>& chain) {
+  std::vector<std::shared_ptr<Instance>> instances;
+  std::vector<std::shared_ptr<Instance>> left_out;  // let go of without the lock
+  std::shared_ptr<const Chain> next;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (GenerationId id : chain) {
+      const auto generation = generations_.find(id);
+      if (generation == generations_.end()) continue;
+      std::shared_ptr<Instance> instance = generation->second.used.lock();
+      if (instance != nullptr) instances.push_back(std::move(instance));
+    }
+    next = std::make_shared<const Chain>(std::move(instances));
+    for (auto& [id, generation] : generations_) {
+      if (generation.prepared != nullptr) left_out.push_back(std::move(generation.prepared));
+    }
+  }
+  ChainSource::Holders holders = chains_.Switch(next);
+  next.reset();
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::erase_if(live_chains_, [](const LiveChain& live) { return live.holders.Count() == 0; });
+  live_chains_.push_back({std::move(holders), chain});
+}
+
+void PluginSet::Discard(GenerationId id) {
+  std::shared_ptr<Instance> left_out;  // let go of without the lock
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto generation = generations_.find(id);
+  if (generation != generations_.end()) left_out = std::move(generation->second.prepared);
+}
+
+std::vector<GenerationId> PluginSet::TakeFailedTrials() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return std::exchange(failed_trials_, {});
+}
+
+PluginSet::Usage PluginSet::GetUsage() const {
+  Usage usage;
+  std::lock_guard<std::mutex> lock(mutex_);
+  usage.mapped = mapped_;
+  for (const auto& [id, generation] : generations_) usage.streams[id] = 0;
+  for (const LiveChain& live : live_chains_) {
+    const bool is_current = &live == &live_chains_.back();
+    const size_t others = is_current ? ChainSource::kShards : 0;
+    const size_t holders = live.holders.Count();
+    const size_t streams = holders > others ? holders - others : 0;
+    for (GenerationId id : live.ids) {
+      const auto count = usage.streams.find(id);
+      if (count != usage.streams.end()) count->second += streams;
+    }
+  }
+  return usage;
+}
+
+void PluginSet::Reap() {
+  for (Retired::Unused& unused : retired_->Take()) {
+    unused.instance.reset();  // callout_plugin_destroy
+    std::lock_guard<std::mutex> lock(mutex_);
+    generations_.erase(unused.id);
+  }
+}
+
+}  // namespace callout::host

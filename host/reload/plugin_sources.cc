@@ -1,0 +1,111 @@
+#include "host/reload/plugin_sources.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "host/base/status_text.h"
+#include "host/reload/plugin_config.h"
+
+namespace callout::host {
+namespace {
+
+namespace fs = std::filesystem;
+
+PluginFiles FilesOf(const PluginConfig& plugin, bool watched) {
+  PluginFiles files;
+  files.name = plugin.name;
+  files.path = plugin.path;
+  files.config_path = plugin.config_path;
+  files.settings_path = plugin.settings_path;
+  files.config = plugin.config;
+  files.policy = plugin.policy;
+  files.watched = watched;
+  return files;
+}
+
+PluginFiles FilesBeside(const std::string& directory, const std::string& name) {
+  const std::string base = (fs::path(directory) / name).string();
+  PluginFiles files;
+  files.name = name;
+  files.path = base + ".so";
+  files.config_path = base + ".config";
+  files.settings_path = base + ".settings";
+  files.from_directory = true;
+  return files;
+}
+
+}  // namespace
+
+// What is wrong with the directory, or nothing.
+std::optional<std::string> PluginSources::ReadDirectory(const std::string& directory,
+                                                        std::vector<PluginFiles>* plugins) const {
+  std::error_code error;
+  fs::directory_iterator entry(directory, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    const std::string file = entry->path().filename().string();
+    // Names that begin with a dot are those of editors and copiers at work.
+    if (file.starts_with('.') || !file.ends_with(".so")) continue;
+    std::error_code ignored;
+    if (fs::is_directory(entry->path(), ignored)) continue;
+    plugins->push_back(FilesBeside(directory, file.substr(0, file.size() - 3)));
+  }
+  if (error) return error.message();
+  std::sort(plugins->begin(), plugins->end(),
+            [](const PluginFiles& a, const PluginFiles& b) { return a.path < b.path; });
+  return std::nullopt;
+}
+
+PluginSources::Listing PluginSources::List() {
+  Listing listing;
+  std::map<std::string, std::string, std::less<>> paths;  // by name
+  const auto add = [&](PluginFiles files) {
+    if (absl::Status status = CheckPluginName(files.name); !status.ok()) {
+      listing.problems.push_back(
+          {files.name, files.path,
+           fmt::format("{} is not taken: {}; rename the file", files.path, MessageOf(status))});
+      return;
+    }
+    const auto [taken, is_new] = paths.emplace(files.name, files.path);
+    if (is_new) return listing.plugins.push_back(std::move(files));
+    listing.problems.push_back(
+        {files.name, files.path,
+         fmt::format("{} is not taken: a plugin of the name '{}' is there already, from {}; rename "
+                     "one of the files",
+                     files.path, files.name, taken->second)});
+  };
+  for (const PluginConfig& plugin : options_.plugins) add(FilesOf(plugin, options_.watch_plugins));
+  for (const std::string& directory : options_.directories) {
+    std::vector<PluginFiles> plugins;
+    const std::optional<std::string> wrong = ReadDirectory(directory, &plugins);
+    if (wrong.has_value()) {
+      listing.problems.push_back(
+          {"", directory,
+           fmt::format("cannot read the plugins' directory {}: {}; waiting for it, with {} plugins "
+                       "of it in service",
+                       directory, *wrong, last_[directory].size())});
+    } else {
+      last_[directory] = std::move(plugins);
+    }
+    for (PluginFiles files : last_[directory]) {
+      files.reachable = !wrong.has_value();
+      add(std::move(files));
+    }
+  }
+  return listing;
+}
+
+std::vector<std::string> PluginSources::WatchedPaths(const Listing& listing) const {
+  std::vector<std::string> paths = options_.directories;
+  for (const PluginFiles& files : listing.plugins) {
+    if (!files.watched) continue;
+    for (const std::string& path : {files.path, files.config_path, files.settings_path}) {
+      if (!path.empty()) paths.push_back(path);
+    }
+  }
+  return paths;
+}
+
+}  // namespace callout::host

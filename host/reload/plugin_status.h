@@ -1,0 +1,52 @@
+// The admin page /plugins: what serves, in which version, since when, how well,
+// and what was refused and why.
+//
+//   {
+//     "generations_mapped": 3,
+//     "generations_max": 1000,
+//     "problems": ["cannot read the plugins' directory …"],
+//     "plugins": [                              in chain order, then those gone
+//       {
+//         "name": "10-auth", "file": "/plugins/10-auth.so",
+//         "state": "serving",                   quarantined, refused, waiting, disabled,
+//                                               removed
+//         "generation": 2, "sha256": "…",       absent when nothing of it serves,
+//         "version": "1.3.0", "abi": 1,         as are the next ones
+//         "description": "…", "hooks": ["callout_on_request_headers"],
+//         "loaded_at": "2026-11-24T19:10:28.123Z",
+//         "calls": 1234, "errors": {"deadline": 2},   since the start, of all generations
+//         "last_error": "…", "last_error_at": "…",    null: the file there serves
+//         "crashes": 3,                         of workers, by this plugin
+//         "last_crash": "SIGSEGV (11) while plugin 10-auth ran callout_on_…",   or null
+//         "quarantined": "plugin 10-auth is in quarantine after …",             or null
+//         "generations": [                      newest first
+//           {"generation": 2, "sha256": "…", "version": "1.3.0", "loaded_at": "…",
+//            "state": "serving", "streams": 7},
+//           {"generation": 1, …, "state": "draining", "streams": 1}
+//         ]
+//       }
+//     ]
+//   }
+//
+// A plain function; any thread.
+#ifndef CALLOUT_HOST_RELOAD_PLUGIN_STATUS_H_
+#define CALLOUT_HOST_RELOAD_PLUGIN_STATUS_H_
+
+#include <prometheus/metric_family.h>
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "host/reload/generation.h"
+#include "host/reload/reloader.h"
+
+namespace callout::host {
+
+std::string PluginStatusJson(const Reloader::Snapshot& snapshot,
+                             const GenerationTarget::Usage& usage, size_t generations_max,
+                             const std::vector<prometheus::MetricFamily>& metrics);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_RELOAD_PLUGIN_STATUS_H_

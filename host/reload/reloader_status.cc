@@ -1,0 +1,101 @@
+// What a Reloader shows: its lines in the log, its metrics and its status.
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "host/reload/reloader.h"
+
+namespace callout::host {
+
+std::string_view StateName(Reloader::State state) {
+  switch (state) {
+    case Reloader::State::kServing:
+      return "serving";
+    case Reloader::State::kRefused:
+      return "refused";
+    case Reloader::State::kWaiting:
+      return "waiting";
+    case Reloader::State::kDisabled:
+      return "disabled";
+    case Reloader::State::kRemoved:
+      break;
+  }
+  return "removed";
+}
+
+void Reloader::Say(LogLevel level, std::string text) {
+  if (!quiet_) sayings_.emplace_back(level, std::move(text));
+}
+
+void Reloader::NoteEnded() {
+  const GenerationTarget::Usage usage = options_.target->GetUsage();
+  for (auto& [name, slot] : slots_) {
+    std::erase_if(slot.generations, [&, name = name](const GenerationStatus& generation) {
+      if (usage.streams.count(generation.id) > 0) return false;
+      Log(LogLevel::kInfo, "plugin {}: generation {} has ended", name, generation.number);
+      return true;
+    });
+  }
+}
+
+// Makes what was done known, once it is true.
+void Reloader::Publish() {
+  PublishStatus();
+  for (const auto& [level, text] : std::exchange(sayings_, {})) Log(level, "{}", text);
+}
+
+void Reloader::Count(const Slot& slot, Outcome outcome) {
+  static constexpr std::string_view kNames[] = {"loaded", "failed", "removed", "withdrawn"};
+  absl::StatusOr<Metrics::Id> reloads = options_.metrics->Define(
+      Metrics::Kind::kCounter, "callout_reloads_total",
+      "Versions of plugins dealt with, by outcome",
+      {{"plugin", slot.files.name}, {"outcome", std::string(kNames[static_cast<int>(outcome)])}});
+  if (reloads.ok()) options_.metrics->Add(*reloads);
+}
+
+void Reloader::PublishStatus() {
+  Snapshot snapshot;
+  for (auto& [name, slot] : slots_) {
+    absl::StatusOr<Metrics::Id> refused = options_.metrics->Define(
+        Metrics::Kind::kGauge, "callout_plugin_refused",
+        "1 while the file that is there is not the one that serves", {{"plugin", name}});
+    if (refused.ok()) options_.metrics->Set(*refused, slot.refusal.ok() ? 0 : 1);
+  }
+  for (const std::string& name : order_) {
+    const Slot& slot = slots_.at(name);
+    if (slot.listed || slot.current.has_value()) snapshot.plugins.push_back(StatusOf(slot));
+  }
+  for (auto slot = slots_.begin(); slot != slots_.end();) {
+    const bool gone = slot->second.state == State::kRemoved && !slot->second.listed;
+    if (gone && !slot->second.generations.empty()) {
+      snapshot.plugins.push_back(StatusOf(slot->second));
+    }
+    slot = gone && slot->second.generations.empty() ? slots_.erase(slot) : std::next(slot);
+  }
+  for (const PluginSources::Problem& problem : problems_) snapshot.problems.push_back(problem.text);
+  std::lock_guard<std::mutex> lock(mutex_);
+  snapshot_ = std::move(snapshot);
+}
+
+Reloader::PluginStatus Reloader::StatusOf(const Slot& slot) const {
+  PluginStatus status;
+  status.name = slot.files.name;
+  status.path = slot.files.path;
+  status.state = slot.state;
+  if (!slot.refusal.ok()) {
+    status.last_error = std::string(slot.refusal.message());
+    status.last_error_at_ms = slot.refused_at_ms;
+  }
+  status.generations = slot.generations;
+  for (GenerationStatus& generation : status.generations) {
+    generation.in_service = slot.current.has_value() && slot.current->id == generation.id;
+  }
+  return status;
+}
+
+Reloader::Snapshot Reloader::Status() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return snapshot_;
+}
+
+}  // namespace callout::host

@@ -1,0 +1,196 @@
+#include "host/stream/chain_response.h"
+
+#include <utility>
+
+#include "host/stream/guard.h"
+#include "host/wire/envelope.h"
+#include "host/wire/wire.h"
+
+namespace callout::host {
+
+namespace {
+
+bool IsHeadersResponse(callout_field_t field) {
+  return field == CALLOUT_REQUEST_HEADERS_RESPONSE || field == CALLOUT_RESPONSE_HEADERS_RESPONSE;
+}
+
+bool IsTrailersResponse(callout_field_t field) {
+  return field == CALLOUT_REQUEST_TRAILERS_RESPONSE || field == CALLOUT_RESPONSE_TRAILERS_RESPONSE;
+}
+
+// Field numbers of CommonResponse.
+constexpr uint32_t kStatus = 1;
+constexpr uint32_t kHeaderMutation = 2;
+constexpr uint32_t kBodyMutation = 3;
+constexpr uint32_t kClearRouteCache = 5;
+// The first field of HeadersResponse and BodyResponse (CommonResponse) and of
+// TrailersResponse (HeaderMutation).
+constexpr uint32_t kResponse = 1;
+
+// Keeps the records of an answer that Merge does not understand.
+void CollectRest(const Response& response, std::string* common_rest, std::string* rest) {
+  WireReader outer(response.payload());
+  while (outer.Next()) {
+    if (!outer.Is(kResponse)) {
+      rest->append(outer.record());
+      continue;
+    }
+    if (IsTrailersResponse(response.field)) continue;
+    WireReader common(outer.bytes());
+    while (common.Next()) {
+      const uint32_t number = common.number();
+      const bool known = number == kStatus || number == kHeaderMutation ||
+                         number == kBodyMutation || number == kClearRouteCache;
+      if (!known) common_rest->append(common.record());
+    }
+  }
+}
+
+ResponseView ViewOf(const Response& response) {
+  ResponseView view;
+  ReadResponse(response.field, response.payload(), &view);
+  return view;
+}
+
+bool Mentions(const HeaderMutationView& mutation, std::string_view name) {
+  for (const HeaderSet& header : mutation.set) {
+    if (EqualsIgnoreCase(header.key, name)) return true;
+  }
+  for (std::string_view removed : mutation.remove) {
+    if (EqualsIgnoreCase(removed, name)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+bool ChainResponse::continue_and_replace() const {
+  if (merged_ != nullptr) return merged_->continue_and_replace;
+  return single_ != nullptr && continue_and_replace_;
+}
+
+ResponseView::Body ChainResponse::body_mutation() const {
+  if (merged_ != nullptr) return merged_->body_mutation;
+  return single_ == nullptr ? ResponseView::Body::kUnchanged : body_mutation_;
+}
+
+std::string_view ChainResponse::body() const {
+  if (merged_ != nullptr) return merged_->body;
+  return single_ == nullptr ? std::string_view() : body_;
+}
+
+bool ChainResponse::IsStreamedBody(bool end_of_stream) const {
+  return single_ != nullptr && body_mutation_ == ResponseView::Body::kStreamed &&
+         end_of_stream_ == end_of_stream;
+}
+
+bool ChainResponse::MentionsHeader(std::string_view name) const {
+  if (merged_ != nullptr) return merged_->headers.Mentions(name);
+  return single_ != nullptr && Mentions(ViewOf(*single_).headers, name);
+}
+
+bool ChainResponse::Add(Response* response, const ResponseView& view) {
+  if (empty()) {
+    single_ = response;
+    continue_and_replace_ = view.continue_and_replace;
+    end_of_stream_ = view.end_of_stream;
+    body_mutation_ = view.body_mutation;
+    body_ = view.body;
+    return true;
+  }
+  Expand();
+  if (!HasRoomFor(view.headers)) return false;
+  Merge(*response, view);
+  return true;
+}
+
+bool ChainResponse::HasRoomFor(const HeaderMutationView& mutation) const {
+  const size_t added = mutation.set.size() + mutation.remove.size();
+  if (merged_->headers.entries() + added <= kHeaderMutationEntriesMax) return true;
+  // Some may replace others.
+  MergedHeaders headers = merged_->headers;
+  headers.Add(mutation);
+  return headers.entries() <= kHeaderMutationEntriesMax;
+}
+
+void ChainResponse::PutUnder(const HeaderMutationView& mutation, const MergedHeaders& later) {
+  Expand();
+  merged_->headers.AddUnder(mutation, later);
+}
+
+void ChainResponse::SetBody(ResponseView::Body mutation, std::string_view body) {
+  Expand();
+  merged_->body_mutation = mutation;
+  merged_->body = body;
+}
+
+void ChainResponse::Expand() {
+  if (merged_ != nullptr) return;
+  merged_ = std::make_unique<MergedResponse>();
+  if (single_ != nullptr) Merge(*single_, ViewOf(*single_));
+  single_ = nullptr;
+}
+
+void ChainResponse::Merge(const Response& response, const ResponseView& view) {
+  merged_->has_headers = merged_->has_headers || view.headers.present;
+  merged_->headers.Add(view.headers);
+  merged_->continue_and_replace = merged_->continue_and_replace || view.continue_and_replace;
+  merged_->clear_route_cache = merged_->clear_route_cache || view.clear_route_cache;
+  // Envoy reads the body of a header answer only if it replaces the message.
+  const bool body_counts = !IsHeadersResponse(response.field) || view.continue_and_replace;
+  if (body_counts && view.body_mutation != ResponseView::Body::kUnchanged) {
+    merged_->body_mutation = view.body_mutation;
+    merged_->body = view.body;
+  }
+  CollectRest(response, &merged_->common_rest, &merged_->rest);
+}
+
+std::string ChainResponse::WriteCommon() const {
+  std::string common;
+  if (merged_->continue_and_replace) AppendVarint(kStatus, 1, &common);
+  // An empty mutation is sent where there was one: with it Envoy obeys
+  // clear_route_cache.
+  if (merged_->has_headers) AppendBytes(kHeaderMutation, merged_->headers.Write(), &common);
+  switch (merged_->body_mutation) {
+    case ResponseView::Body::kUnchanged:
+      break;
+    case ResponseView::Body::kReplaced:
+    case ResponseView::Body::kStreamed:  // put into its form by the body mode later
+      AppendBytesHead(kBodyMutation, BytesSize(1, merged_->body.size()), &common);
+      AppendBytes(1, merged_->body, &common);
+      break;
+    case ResponseView::Body::kCleared:
+      AppendBytesHead(kBodyMutation, 2, &common);
+      AppendVarint(2, 1, &common);
+      break;
+  }
+  if (merged_->clear_route_cache) AppendVarint(kClearRouteCache, 1, &common);
+  return common + merged_->common_rest;
+}
+
+Response ChainResponse::Take(callout_field_t field) {
+  Response out;
+  if (merged_ != nullptr) {
+    std::string payload;
+    if (IsTrailersResponse(field)) {
+      if (merged_->has_headers) AppendBytes(kResponse, merged_->headers.Write(), &payload);
+    } else {
+      AppendBytes(kResponse, WriteCommon(), &payload);
+    }
+    payload += merged_->rest;
+    BuildRecord(field, payload, &out);
+  } else if (single_ != nullptr) {
+    out = std::move(*single_);
+  } else {
+    BuildRecord(field, std::string_view(), &out);
+  }
+  Clear();
+  return out;
+}
+
+void ChainResponse::Clear() {
+  single_ = nullptr;
+  merged_.reset();
+}
+
+}  // namespace callout::host

@@ -1,0 +1,44 @@
+// The guard: every answer that leaves the host is legal in the state Envoy is
+// in, whatever the hook did.
+//
+// Which answers are legal where was seen on Envoy 1.40: one answer for each
+// message, of the phase's own type; in FULL_DUPLEX_STREAMED body answers are
+// streamed_response, elsewhere they never are; anything else ends the HTTP
+// request with 500. A header mutation with an illegal character or more than
+// 100 entries does too.
+#ifndef CALLOUT_HOST_STREAM_GUARD_H_
+#define CALLOUT_HOST_STREAM_GUARD_H_
+
+#include <callout/plugin.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "host/plugin/violation.h"
+#include "host/wire/phase.h"
+#include "host/wire/response.h"
+
+namespace callout::host {
+
+// Envoy refuses header mutations with more entries than this in either list.
+inline constexpr size_t kHeaderMutationEntriesMax = 100;
+
+// Where an answer would go.
+struct Situation {
+  callout_phase_t phase = 0;
+  callout_body_mode_t body_mode = CALLOUT_BODY_NONE;  // of the phase's direction
+};
+
+// Whether `field` with the content `view` may answer the message of `situation`.
+Violation CheckResponse(const Situation& situation, callout_field_t field,
+                        const ResponseView& view);
+
+// Whether Envoy applies this mutation without an error of its own, as far as it
+// can be told without the headers.
+bool IsLegalMutation(const HeaderMutationView& mutation);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_STREAM_GUARD_H_

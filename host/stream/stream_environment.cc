@@ -1,0 +1,73 @@
+#include "host/stream/stream_environment.h"
+
+#include <utility>
+
+namespace callout::host {
+
+absl::StatusOr<std::unique_ptr<StreamEnvironment>> StreamEnvironment::Create(
+    const StreamLimits& limits, ChainSource* chains, Metrics* metrics) {
+  auto environment =
+      std::unique_ptr<StreamEnvironment>(new StreamEnvironment(limits, chains, metrics));
+  using Kind = Metrics::Kind;
+  struct Wanted {
+    Metrics::Id* id;
+    Kind kind;
+    const char* name;
+    const char* help;
+    std::vector<std::pair<std::string, std::string>> labels;
+  };
+  MetricIds& ids = environment->ids_;
+  constexpr char kEnded[] = "callout_streams_ended_total";
+  constexpr char kEndedHelp[] = "Process streams that ended, by how";
+  const Wanted wanted[] = {
+      {&ids.streams_started,
+       Kind::kCounter,
+       "callout_streams_started_total",
+       "Process streams that began",
+       {}},
+      {&ids.streams_ended_ok, Kind::kCounter, kEnded, kEndedHelp, {{"outcome", "ok"}}},
+      {&ids.streams_ended_error, Kind::kCounter, kEnded, kEndedHelp, {{"outcome", "error"}}},
+      {&ids.streams_cancelled, Kind::kCounter, kEnded, kEndedHelp, {{"outcome", "cancelled"}}},
+      {&ids.messages, Kind::kCounter, "callout_messages_total", "ProcessingRequests received", {}},
+      {&ids.request_bytes,
+       Kind::kCounter,
+       "callout_request_bytes_total",
+       "Bytes of ProcessingRequests received",
+       {}},
+      {&ids.response_bytes,
+       Kind::kCounter,
+       "callout_response_bytes_total",
+       "Bytes of ProcessingResponses sent",
+       {}},
+      {&ids.deferred,
+       Kind::kGauge,
+       "callout_deferred_calls",
+       "Calls deferred by plugins and not finished yet",
+       {}},
+      {&ids.streams_refused,
+       Kind::kCounter,
+       "callout_streams_refused_total",
+       "RPCs over --max_live_streams",
+       {}},
+  };
+  for (const Wanted& metric : wanted) {
+    absl::StatusOr<Metrics::Id> id =
+        metrics->Define(metric.kind, metric.name, metric.help, metric.labels);
+    if (!id.ok()) return id.status();
+    *metric.id = *id;
+  }
+  return environment;
+}
+
+bool StreamEnvironment::AddDeferred() {
+  const size_t before = deferred_.fetch_add(1, std::memory_order_relaxed);
+  metrics_->Add(ids_.deferred, 1);
+  return before < limits_.deferred_max;
+}
+
+void StreamEnvironment::RemoveDeferred() {
+  deferred_.fetch_sub(1, std::memory_order_relaxed);
+  metrics_->Add(ids_.deferred, -1);
+}
+
+}  // namespace callout::host

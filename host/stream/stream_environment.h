@@ -1,0 +1,88 @@
+// What all streams of a host share: the chain they take, the limits they keep,
+// and where their counts go.
+#ifndef CALLOUT_HOST_STREAM_STREAM_ENVIRONMENT_H_
+#define CALLOUT_HOST_STREAM_STREAM_ENVIRONMENT_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "host/metrics/metrics.h"
+#include "host/plugin/chain.h"
+#include "host/stream/blocking_pool.h"
+#include "host/stream/live_count.h"
+
+namespace callout::host {
+
+struct StreamLimits {
+  // How long a deferred or blocking call may take before the policy answers.
+  uint64_t hook_deadline_ms = 150;
+  // The time asked of Envoy, with override_message_timeout, for a call that is
+  // deferred; 0: none is asked. A plugin may ask for its own.
+  uint64_t defer_budget_ms = 0;
+  // Deferred calls outstanding in the whole process.
+  size_t deferred_max = 10000;
+  // RPCs that live at a time in the whole process, whatever is left of their
+  // connections.
+  size_t live_max = 100000;
+  // What is kept for one stream: attributes, metadata, and bodies that are
+  // gathered for instances that want them whole.
+  size_t stream_memory_bytes_max = 67108864;
+  // Threads for the hooks of blocking instances.
+  size_t blocking_threads_max = 16;
+  // Envoy's limits on the headers that a mutation results in; over them it
+  // answers 500 (HttpConnectionManager: max_headers_count and
+  // max_request_headers_kb, here in bytes).
+  size_t header_count_max = 100;
+  size_t header_bytes_max = 61440;
+};
+
+class StreamEnvironment {
+ public:
+  struct MetricIds {
+    Metrics::Id streams_started, streams_ended_ok, streams_ended_error, streams_cancelled;
+    Metrics::Id messages, request_bytes, response_bytes, deferred, streams_refused;
+  };
+
+  // `chains` and `metrics` outlive the environment.
+  static absl::StatusOr<std::unique_ptr<StreamEnvironment>> Create(const StreamLimits& limits,
+                                                                   ChainSource* chains,
+                                                                   Metrics* metrics);
+
+  const StreamLimits& limits() const { return limits_; }
+  ChainSource& chains() { return *chains_; }
+  Metrics& metrics() { return *metrics_; }
+  const MetricIds& ids() const { return ids_; }
+  BlockingPool& blocking_pool() { return blocking_pool_; }
+  LiveLimit* live_limit() { return &live_limit_; }
+
+  uint64_t NextStreamId() { return next_stream_id_.fetch_add(1, std::memory_order_relaxed); }
+
+  // Counts one more deferred call; false if that is more than deferred_max,
+  // though it is counted all the same.
+  bool AddDeferred();
+  void RemoveDeferred();
+  size_t deferred() const { return deferred_.load(std::memory_order_relaxed); }
+
+ private:
+  StreamEnvironment(const StreamLimits& limits, ChainSource* chains, Metrics* metrics)
+      : limits_(limits),
+        chains_(chains),
+        metrics_(metrics),
+        live_limit_(limits.live_max),
+        blocking_pool_(limits.blocking_threads_max, metrics) {}
+
+  const StreamLimits limits_;
+  ChainSource* const chains_;
+  Metrics* const metrics_;
+  MetricIds ids_{};
+  LiveLimit live_limit_;
+  std::atomic<uint64_t> next_stream_id_{1};
+  std::atomic<size_t> deferred_{0};
+  BlockingPool blocking_pool_;  // last: its jobs use the others
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_STREAM_STREAM_ENVIRONMENT_H_

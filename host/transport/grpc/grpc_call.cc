@@ -1,0 +1,357 @@
+#include "host/transport/grpc/grpc_call.h"
+
+#include <grpc/byte_buffer.h>
+#include <grpc/byte_buffer_reader.h>
+#include <grpc/grpc_security.h>
+#include <grpc/slice.h>
+#include <grpc/support/alloc.h>
+#include <grpc/support/log.h>
+
+#include <array>
+#include <utility>
+
+#include "host/base/spare_bytes.h"
+#include "host/transport/grpc/grpc_queue.h"
+
+namespace callout::host {
+
+// Operations that are started together. All are done when gRPC says so of one tag.
+class GrpcBatch {
+ public:
+  grpc_op& Add(grpc_op_type type) {
+    grpc_op& op = ops_[count_++];
+    op.op = type;
+    op.flags = 0;
+    op.reserved = nullptr;
+    return op;
+  }
+  const grpc_op* ops() const { return ops_.data(); }
+  size_t count() const { return count_; }
+
+ private:
+  std::array<grpc_op, 3> ops_;
+  size_t count_ = 0;
+};
+
+namespace {
+
+// Answers up to this size are copied into gRPC's slice, which is one allocation;
+// larger ones are handed over as they are, which is two but copies nothing.
+constexpr size_t kCopyBytesMax = 1024;
+
+std::string_view ToView(const grpc_slice& slice) {
+  return {reinterpret_cast<const char*>(GRPC_SLICE_START_PTR(slice)), GRPC_SLICE_LENGTH(slice)};
+}
+
+grpc_slice ToSlice(std::string bytes) {
+  if (bytes.size() <= kCopyBytesMax) {
+    const grpc_slice slice = grpc_slice_from_copied_buffer(bytes.data(), bytes.size());
+    KeepSpareBytes(std::move(bytes));
+    return slice;
+  }
+  auto* owner = new std::string(std::move(bytes));
+  return grpc_slice_new_with_user_data(
+      owner->data(), owner->size(), [](void* user) { delete static_cast<std::string*>(user); },
+      owner);
+}
+
+grpc_byte_buffer* ToByteBuffer(std::string bytes) {
+  grpc_slice slice = ToSlice(std::move(bytes));
+  grpc_byte_buffer* const buffer = grpc_raw_byte_buffer_create(&slice, 1);
+  grpc_slice_unref(slice);
+  return buffer;
+}
+
+// The whole message. One that lies in one slice is used where it is.
+grpc::Slice ToOneSlice(grpc_byte_buffer* buffer) {
+  const grpc_slice_buffer& slices = buffer->data.raw.slice_buffer;
+  if (slices.count == 1) return grpc::Slice(slices.slices[0], grpc::Slice::ADD_REF);
+  grpc_byte_buffer_reader reader;
+  GPR_ASSERT(grpc_byte_buffer_reader_init(&reader, buffer) != 0);
+  grpc::Slice whole(grpc_byte_buffer_reader_readall(&reader), grpc::Slice::STEAL_REF);
+  grpc_byte_buffer_reader_destroy(&reader);
+  return whole;
+}
+
+// "" if there is none.
+std::string FirstProperty(const grpc_auth_context* context, const char* name) {
+  grpc_auth_property_iterator properties = grpc_auth_context_find_properties_by_name(context, name);
+  const grpc_auth_property* const first = grpc_auth_property_iterator_next(&properties);
+  return first == nullptr ? std::string() : std::string(first->value, first->value_length);
+}
+
+}  // namespace
+
+bool GrpcCall::Tag::FinalizeResult(void** /*tag*/, bool* /*ok*/) { return true; }
+
+GrpcCall::GrpcCall(GrpcQueue* queue) : queue_(queue) {
+  grpc_call_details_init(&details_);
+  grpc_metadata_array_init(&metadata_);
+}
+
+GrpcCall::~GrpcCall() {
+  if (side_ != nullptr) queue_->RemoveSide(this);
+  if (live_) queue_->RemoveLive();
+  grpc_metadata_array_destroy(&metadata_);
+  grpc_call_details_destroy(&details_);
+  if (call_ != nullptr) grpc_call_unref(call_);
+}
+
+void GrpcCall::Request(grpc_server* server, grpc_completion_queue* queue) {
+  GPR_ASSERT(grpc_server_request_call(server, &call_, &details_, &metadata_, queue, queue,
+                                      &accept_) == GRPC_CALL_OK);
+}
+
+void GrpcCall::OnEvent(Operation operation, bool ok) {
+  switch (operation) {
+    case Operation::kAccept:
+      // Not ok: the server shuts down and no RPC came; kClose will not come either.
+      if (!ok) return queue_->Remove(this);
+      OnAccept();
+      break;
+    case Operation::kRead:
+      OnRead();
+      break;
+    case Operation::kWrite:
+      OnWritten();
+      break;
+    case Operation::kWriteAndRead:
+      OnWritten();
+      OnRead();
+      break;
+    case Operation::kFinish:
+      finished_ = true;
+      break;
+    case Operation::kClose:
+      done_ = true;
+      if (stream_.has_value() && cancelled_ != 0) stream_->OnCancel();
+      break;
+  }
+  Pump();
+}
+
+void GrpcCall::OnAccept() {
+  queue_->Request();
+  GrpcBatch close;
+  close.Add(GRPC_OP_RECV_CLOSE_ON_SERVER).data.recv_close_on_server.cancelled = &cancelled_;
+  Start(close, &close_);
+  live_ = queue_->AddLive();
+  if (!live_) {
+    // As a client of gRPC sees what HTTP/2 refuses: it may try again elsewhere.
+    failure_ = absl::UnavailableError("too many streams live: --max_live_streams");
+    return;
+  }
+  const std::string_view method = ToView(details_.method);
+  if (method == kProcessPath) {
+    stream_.emplace(queue_->environment(), this);
+    return;
+  }
+  side_ = MakeBuiltinRpc(method, queue_->serving());
+  if (side_ == nullptr) {
+    failure_ = absl::UnimplementedError("");
+  } else {
+    queue_->AddSide(this);
+  }
+}
+
+void GrpcCall::OnRead() {
+  reading_ = false;
+  if (incoming_ == nullptr) {
+    read_ended_ = true;
+    stream_.has_value() ? stream_->OnHalfClose() : side_->OnHalfClose();
+    return;
+  }
+  *message_ = ToOneSlice(incoming_);
+  grpc_byte_buffer_destroy(std::exchange(incoming_, nullptr));
+  const std::string_view bytes(reinterpret_cast<const char*>(message_->begin()), message_->size());
+  stream_.has_value() ? stream_->OnMessage(bytes) : side_->OnMessage(bytes);
+}
+
+void GrpcCall::OnWritten() {
+  writing_ = false;
+  grpc_byte_buffer_destroy(std::exchange(outgoing_, nullptr));
+}
+
+bool GrpcCall::wants_message() const {
+  return stream_.has_value() ? stream_->wants_message() : !end().has_value();
+}
+
+const std::optional<absl::Status>& GrpcCall::end() const {
+  if (failure_.has_value()) return failure_;
+  return stream_.has_value() ? stream_->end() : side_->end();
+}
+
+// Takes what has come of the last event.
+void GrpcCall::Collect() {
+  if (side_ != nullptr) {
+    for (std::string& response : side_->TakeOutput()) responses_.push_back(std::move(response));
+  }
+  if (!stream_.has_value()) return;
+  if (stream_->has_output()) {
+    for (std::string& response : stream_->TakeOutput()) responses_.push_back(std::move(response));
+  }
+  if (stream_->deadline_ns() != deadline_ns_) {
+    queue_->SetDeadline(this, deadline_ns_, stream_->deadline_ns());
+    deadline_ns_ = stream_->deadline_ns();
+  }
+}
+
+// Does what the stream's state asks for, and goes when nothing is left to do.
+void GrpcCall::Pump() {
+  Collect();
+  if (!done_) StartOperations();
+  if (CanDelete()) queue_->Remove(this);
+}
+
+// What a client does not take of its answers is not added to: its next message is
+// read when the last answer has gone past HTTP/2's flow control.
+void GrpcCall::StartOperations() {
+  if (writing_) return;
+  if (!responses_.empty()) {
+    StartWrite();
+  } else if (end().has_value()) {
+    if (!finishing_) StartFinish();
+  } else if (may_read()) {
+    StartRead();
+  }
+}
+
+void GrpcCall::Start(const GrpcBatch& batch, Tag* tag) {
+  GPR_ASSERT(grpc_call_start_batch(call_, batch.ops(), batch.count(),
+                                   static_cast<grpc::internal::CompletionQueueTag*>(tag),
+                                   nullptr) == GRPC_CALL_OK);
+}
+
+void GrpcCall::AddInitialMetadata(GrpcBatch* batch) {
+  if (std::exchange(begun_, true)) return;
+  grpc_op& op = batch->Add(GRPC_OP_SEND_INITIAL_METADATA);
+  op.data.send_initial_metadata.count = 0;
+  op.data.send_initial_metadata.metadata = nullptr;
+  op.data.send_initial_metadata.maybe_compression_level.is_set = 0;
+}
+
+void GrpcCall::AddRead(GrpcBatch* batch) {
+  reading_ = true;
+  *message_ = grpc::Slice();
+  batch->Add(GRPC_OP_RECV_MESSAGE).data.recv_message.recv_message = &incoming_;
+}
+
+void GrpcCall::StartRead() {
+  GrpcBatch batch;
+  AddRead(&batch);
+  Start(batch, &read_);
+}
+
+void GrpcCall::StartWrite() {
+  writing_ = true;
+  outgoing_ = ToByteBuffer(std::move(responses_[next_answer_++]));
+  if (next_answer_ == responses_.size()) {
+    responses_.clear();
+    next_answer_ = 0;
+  }
+  GrpcBatch batch;
+  AddInitialMetadata(&batch);
+  batch.Add(GRPC_OP_SEND_MESSAGE).data.send_message.send_message = outgoing_;
+  // A stream that wants a message says nothing until it has it.
+  const bool reads = stream_.has_value() && responses_.empty() && may_read();
+  if (reads) AddRead(&batch);
+  Start(batch, reads ? &write_and_read_ : &write_);
+}
+
+void GrpcCall::StartFinish() {
+  finishing_ = true;
+  GrpcBatch batch;
+  AddInitialMetadata(&batch);
+  const absl::Status& status = *end();
+  grpc_slice message =
+      grpc_slice_from_copied_buffer(status.message().data(), status.message().size());
+  auto& op = batch.Add(GRPC_OP_SEND_STATUS_FROM_SERVER).data.send_status_from_server;
+  op.trailing_metadata_count = 0;
+  op.trailing_metadata = nullptr;
+  op.status = static_cast<grpc_status_code>(status.code());
+  op.status_details = &message;
+  Start(batch, &finish_);
+  grpc_slice_unref(message);
+}
+
+bool GrpcCall::CanDelete() const {
+  return done_ && !reading_ && !writing_ && (!finishing_ || finished_) && closed() &&
+         posted_.load(std::memory_order_relaxed) == 0;
+}
+
+void GrpcCall::OnPosted(CallState* state, RpcContext::Event event) {
+  posted_.fetch_sub(1, std::memory_order_relaxed);
+  stream_->OnPosted(state, event);
+  Pump();
+}
+
+void GrpcCall::OnDeadline(uint64_t now_ns) {
+  stream_->OnDeadline(now_ns);
+  Pump();
+}
+
+void GrpcCall::OnServingChanged() {
+  side_->OnServingChanged();
+  Pump();
+}
+
+void GrpcCall::OnDrain() {
+  side_->OnServingChanged();
+  if (!end().has_value()) failure_ = absl::UnavailableError("the server drains");
+  Pump();
+}
+
+void GrpcCall::Post(CallState* call, Event event) {
+  posted_.fetch_add(1, std::memory_order_relaxed);
+  queue_->Post(this, call, event);
+}
+
+void GrpcCall::RetainMessage() {
+  later_messages_.push_back(std::make_unique<grpc::Slice>());
+  message_ = later_messages_.back().get();
+}
+
+// Facts that cost something are read when a plugin asks for the first.
+void GrpcCall::ReadFacts() const {
+  std::call_once(facts_once_, [this] {
+    char* const peer = grpc_call_get_peer(call_);
+    peer_ = peer;
+    gpr_free(peer);
+    grpc_auth_context* const context = grpc_call_auth_context(call_);
+    if (context == nullptr) return;
+    secure_ = FirstProperty(context, GRPC_TRANSPORT_SECURITY_TYPE_PROPERTY_NAME) ==
+              GRPC_SSL_TRANSPORT_SECURITY_TYPE;
+    // gRPC lists the certificate's URIs and DNS names apart.
+    for (const char* name :
+         {GRPC_PEER_URI_PROPERTY_NAME, GRPC_PEER_DNS_PROPERTY_NAME, GRPC_X509_CN_PROPERTY_NAME}) {
+      if (peer_identity_.empty()) peer_identity_ = FirstProperty(context, name);
+    }
+    grpc_auth_context_release(context);
+  });
+}
+
+std::string_view GrpcCall::peer() const {
+  ReadFacts();
+  return peer_;
+}
+
+std::string_view GrpcCall::listener() const {
+  ReadFacts();
+  return secure_ ? "secure" : "plaintext";
+}
+
+std::string_view GrpcCall::peer_identity() const {
+  ReadFacts();
+  return peer_identity_;
+}
+
+bool GrpcCall::GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const {
+  for (size_t i = 0; i < metadata_.count; ++i) {
+    if (ToView(metadata_.metadata[i].key) != key || index-- != 0) continue;
+    *value = ToView(metadata_.metadata[i].value);
+    return true;
+  }
+  return false;
+}
+
+}  // namespace callout::host

@@ -1,0 +1,137 @@
+// One RPC of the gRPC transport: carries bytes between gRPC's operations and the
+// stream, or what answers for health and reflection. Lives from the request for an RPC until every
+// operation has completed and the stream is closed, then deletes itself. Queue's thread only, but
+// for what RpcContext lets other threads call.
+//
+// Operations are those of gRPC's C core, which takes several at once: an answer
+// and the wish for the next message are one batch, with one event when both are
+// done. The C++ classes have a batch and an event for each, and copy all metadata.
+#ifndef CALLOUT_HOST_TRANSPORT_GRPC_GRPC_CALL_H_
+#define CALLOUT_HOST_TRANSPORT_GRPC_GRPC_CALL_H_
+
+#include <grpc/grpc.h>
+#include <grpcpp/impl/codegen/completion_queue_tag.h>
+#include <grpcpp/support/slice.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "host/plugin/rpc_context.h"
+#include "host/stream/stream.h"
+#include "host/transport/builtin_rpcs.h"
+
+namespace callout::host {
+
+class GrpcBatch;
+class GrpcQueue;
+
+class GrpcCall final : public RpcContext {
+ public:
+  // What is done once the tag comes out of the completion queue.
+  enum class Operation : uint8_t { kAccept, kRead, kWrite, kWriteAndRead, kFinish, kClose };
+
+  // What a completion queue gives out, as the C++ class that reads it wants it to be.
+  class Tag final : public grpc::internal::CompletionQueueTag {
+   public:
+    Tag(GrpcCall* call, Operation operation) : call_(call), operation_(operation) {}
+    void OnEvent(bool ok) { call_->OnEvent(operation_, ok); }
+
+   private:
+    bool FinalizeResult(void** tag, bool* ok) override;
+
+    GrpcCall* const call_;
+    const Operation operation_;
+  };
+
+  explicit GrpcCall(GrpcQueue* queue);
+  ~GrpcCall();
+
+  // Waits for an RPC to begin.
+  void Request(grpc_server* server, grpc_completion_queue* queue);
+
+  void OnPosted(CallState* state, RpcContext::Event event);
+  void OnDeadline(uint64_t now_ns);
+  // For an RPC of health or reflection: what health says has changed, or the
+  // server drains, which such an RPC is not to hold up.
+  void OnServingChanged();
+  void OnDrain();
+
+  // RpcContext
+  void Post(CallState* call, Event event) override;
+  void RetainMessage() override;
+  std::string_view peer() const override;
+  std::string_view listener() const override;
+  std::string_view peer_identity() const override;
+  bool GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const override;
+
+ private:
+  void OnEvent(Operation operation, bool ok);
+  void OnAccept();
+  void OnRead();
+  void OnWritten();
+  void Pump();
+  void Collect();
+  void StartOperations();
+  void StartRead();
+  void StartWrite();
+  void StartFinish();
+  void Start(const GrpcBatch& batch, Tag* tag);
+  void AddInitialMetadata(GrpcBatch* batch);
+  void AddRead(GrpcBatch* batch);
+  bool wants_message() const;
+  bool may_read() const { return !reading_ && !read_ended_ && wants_message(); }
+  bool closed() const { return !stream_.has_value() || stream_->closed(); }
+  const std::optional<absl::Status>& end() const;
+  bool CanDelete() const;
+  void ReadFacts() const;
+
+  GrpcQueue* const queue_;
+  grpc_call* call_ = nullptr;  // null: no RPC has come yet
+  grpc_call_details details_;
+  grpc_metadata_array metadata_;
+  std::optional<Stream> stream_;         // of a Process RPC
+  std::unique_ptr<BuiltinRpc> side_;     // of another one; neither: there is no such method
+  std::optional<absl::Status> failure_;  // the transport's own end of the RPC
+  grpc_byte_buffer* incoming_ = nullptr;
+  grpc_byte_buffer* outgoing_ = nullptr;  // that is being written
+  // What the stream's current message lies in. A small one lies in the object
+  // itself, so one that is retained stays there and the next gets another.
+  grpc::Slice first_message_;
+  grpc::Slice* message_ = &first_message_;
+  std::vector<std::unique_ptr<grpc::Slice>> later_messages_;
+  Stream::Output responses_;  // to be written, but for those before the next
+  size_t next_answer_ = 0;
+  uint64_t deadline_ns_ = 0;
+  int cancelled_ = 0;   // once done_: by the client, or by a failure of the connection
+  bool begun_ = false;  // initial metadata is on its way
+  bool reading_ = false;
+  bool writing_ = false;
+  bool finishing_ = false;
+  bool finished_ = false;  // no Finish is outstanding or owed
+  bool read_ended_ = false;
+  bool done_ = false;           // gRPC has no more to say of this RPC
+  bool live_ = false;           // counted by the queue
+  std::atomic<int> posted_{0};  // events on their way through the queue
+
+  mutable std::once_flag facts_once_;
+  mutable std::string peer_;
+  mutable std::string peer_identity_;
+  mutable bool secure_ = false;
+
+  Tag accept_{this, Operation::kAccept};
+  Tag read_{this, Operation::kRead};
+  Tag write_{this, Operation::kWrite};
+  Tag write_and_read_{this, Operation::kWriteAndRead};
+  Tag finish_{this, Operation::kFinish};
+  Tag close_{this, Operation::kClose};
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_TRANSPORT_GRPC_GRPC_CALL_H_

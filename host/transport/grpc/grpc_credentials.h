@@ -1,0 +1,23 @@
+// TLS for the gRPC transport: TLS 1.2 or later, ALPN h2, with the certificate
+// that the store has at the time of each handshake.
+//
+// gRPC's own credentials read certificates once, or from files that it watches;
+// this asks the store, so that what was checked is what is used.
+#ifndef CALLOUT_HOST_TRANSPORT_GRPC_GRPC_CREDENTIALS_H_
+#define CALLOUT_HOST_TRANSPORT_GRPC_GRPC_CREDENTIALS_H_
+
+#include <grpcpp/security/server_credentials.h>
+
+#include <memory>
+
+#include "host/net/certificate_store.h"
+
+namespace callout::host {
+
+// For one server and one listener. `store` outlives the server; the result, too,
+// must outlive it.
+std::shared_ptr<grpc::ServerCredentials> MakeTlsCredentials(const CertificateStore* store);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_TRANSPORT_GRPC_GRPC_CREDENTIALS_H_

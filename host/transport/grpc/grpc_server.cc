@@ -1,0 +1,143 @@
+#include "host/transport/grpc/grpc_server.h"
+
+#include <grpc/grpc.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "host/transport/grpc/grpc_call.h"
+#include "host/transport/grpc/grpc_queue.h"
+
+namespace callout::host {
+
+namespace {
+
+// What a client that is asked to leave gets to see GOAWAY once no RPC is left.
+constexpr std::chrono::milliseconds kShutdownNotice(200);
+// How long closing streams may take once their RPCs have ended.
+constexpr std::chrono::milliseconds kCloseTime(500);
+
+void SetArguments(const GrpcServerOptions& options, grpc::ServerBuilder* builder) {
+  const auto set = [builder](const char* name, uint64_t value) {
+    builder->AddChannelArgument(name, static_cast<int>(value));
+  };
+  builder->SetMaxReceiveMessageSize(static_cast<int>(options.message_bytes_max));
+  // As on the other transport: nobody compresses to a neighbour, and who attacks sends little bytes
+  // that become many.
+  builder->SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+  builder->SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
+  set(GRPC_ARG_MAX_METADATA_SIZE, options.metadata_bytes_max);
+  set(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.concurrent_streams_max);
+  set(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, options.handshake_timeout_ms);
+  set(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  // A proxy that is gone without a word is noticed, and one that pings to find
+  // out the same of us is not cut off for it.
+  set(GRPC_ARG_KEEPALIVE_TIME_MS, 60000);
+  set(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
+  set(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
+  if (options.connection_idle_ms > 0) {
+    set(GRPC_ARG_MAX_CONNECTION_IDLE_MS, options.connection_idle_ms);
+  }
+  if (options.connection_age_ms > 0) {
+    set(GRPC_ARG_MAX_CONNECTION_AGE_MS, options.connection_age_ms);
+    set(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, options.connection_age_grace_ms);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOptions& options,
+                                                              StreamEnvironment* environment) {
+  std::unique_ptr<GrpcServer> server(new GrpcServer);
+  grpc::ServerBuilder builder;
+  SetArguments(options, &builder);
+  builder.RegisterAsyncGenericService(&server->service_);
+  using Type = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+  if (options.plaintext) {
+    server->plaintext_acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
+        Type::FROM_FD, grpc::InsecureServerCredentials());
+  }
+  if (options.secure != nullptr) {
+    server->secure_acceptor_ =
+        builder.experimental().AddExternalConnectionAcceptor(Type::FROM_FD, options.secure);
+  }
+  const int threads = options.threads();
+  std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues;
+  queues.reserve(threads);
+  for (int i = 0; i < threads; ++i) queues.push_back(builder.AddCompletionQueue());
+  server->server_ = builder.BuildAndStart();
+  if (server->server_ == nullptr) {
+    return absl::InternalError("gRPC refused to start a server; its log says why");
+  }
+  server->serving_ = true;
+  for (auto& queue : queues) {
+    server->queues_.push_back(std::make_unique<GrpcQueue>(
+        std::move(queue), server->server_->c_server(), environment, &server->serving_));
+    server->queues_.back()->Start();
+  }
+  return server;
+}
+
+GrpcServer::~GrpcServer() {
+  if (!drained_) Drain(0);
+}
+
+void GrpcServer::HandlePlaintext(int descriptor) { Handle(plaintext_acceptor_.get(), descriptor); }
+
+void GrpcServer::HandleSecure(int descriptor) { Handle(secure_acceptor_.get(), descriptor); }
+
+void GrpcServer::Handle(grpc::experimental::ExternalConnectionAcceptor* acceptor, int descriptor) {
+  grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
+  parameters.listener_fd = -1;
+  parameters.fd = descriptor;
+  acceptor->HandleNewConnection(&parameters);
+}
+
+void GrpcServer::SetServing(bool serving) {
+  serving_ = serving;
+  for (const auto& queue : queues_) queue->NotifyServing();
+}
+
+size_t GrpcServer::live() const {
+  size_t live = 0;
+  for (const auto& queue : queues_) live += queue->live();
+  return live;
+}
+
+// gRPC waits 20 s for every client to answer the PING that goes with GOAWAY,
+// however idle it is. When no RPC is left, nothing is lost if it waits no longer.
+void GrpcServer::Shutdown(uint64_t timeout_ms) {
+  std::atomic<bool> done{false};
+  std::thread shutdown([&] {
+    server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(timeout_ms));
+    done = true;
+  });
+  auto cut_off = std::chrono::steady_clock::now() + kShutdownNotice;
+  while (!done && std::chrono::steady_clock::now() < cut_off) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (live() != 0) cut_off = std::chrono::steady_clock::now() + kShutdownNotice;
+  }
+  if (!done) grpc_server_cancel_all_calls(server_->c_server());
+  shutdown.join();
+}
+
+bool GrpcServer::Drain(uint64_t timeout_ms) {
+  drained_ = true;
+  for (const auto& queue : queues_) queue->Drain();
+  Shutdown(timeout_ms);
+  // gRPC has ended every RPC; the queues' threads may still be closing streams.
+  const auto give_up = std::chrono::steady_clock::now() + kCloseTime;
+  for (const auto& queue : queues_) {
+    while (queue->live() != 0) {
+      if (std::chrono::steady_clock::now() > give_up) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+  for (const auto& queue : queues_) queue->Stop();
+  return true;
+}
+
+}  // namespace callout::host

@@ -1,0 +1,447 @@
+#include "host/transport/h2/h2_call.h"
+
+#include <nghttp2/nghttp2.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstring>
+#include <utility>
+
+#include "host/base/spare_bytes.h"
+#include "host/base/status_text.h"
+#include "host/transport/h2/h2_connection.h"
+
+namespace callout::host {
+
+namespace {
+
+// A stream with so many bytes to send is given no further message.
+constexpr size_t kOutgoingBytesMax = 65536;
+// Memory of this size stays with a call that is used again.
+constexpr size_t kKeptBytesMax = 4096;
+
+// A header of text that outlives the frame.
+nghttp2_nv Static(std::string_view name, std::string_view value) {
+  nghttp2_nv header;
+  header.name = reinterpret_cast<uint8_t*>(const_cast<char*>(name.data()));
+  header.namelen = name.size();
+  header.value = reinterpret_cast<uint8_t*>(const_cast<char*>(value.data()));
+  header.valuelen = value.size();
+  header.flags = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE;
+  return header;
+}
+
+nghttp2_nv Copied(std::string_view name, std::string_view value) {
+  nghttp2_nv header = Static(name, value);
+  header.flags = NGHTTP2_NV_FLAG_NO_COPY_NAME;
+  return header;
+}
+
+// grpc-status and, if there is one, grpc-message.
+class StatusHeaders {
+ public:
+  explicit StatusHeaders(const absl::Status& status) {
+    const char* end = std::to_chars(code_, code_ + sizeof(code_), status.raw_code()).ptr;
+    Add(Copied("grpc-status", {code_, static_cast<size_t>(end - code_)}));
+    if (status.message().empty()) return;
+    message_ = EncodeGrpcMessage(MessageOf(status));
+    Add(Copied("grpc-message", message_));
+  }
+  void Add(const nghttp2_nv& header) { headers_[count_++] = header; }
+  const nghttp2_nv* data() const { return headers_.data(); }
+  size_t size() const { return count_; }
+
+ private:
+  std::array<nghttp2_nv, 5> headers_;
+  size_t count_ = 0;
+  char code_[12];
+  std::string message_;
+};
+
+const std::optional<absl::Status> kNoEnd;
+
+}  // namespace
+
+H2Call::H2Call(H2Context* context)
+    : context_(context),
+      head_(context->options().metadata_bytes_max, kProcessPath),
+      reader_(context->options().message_bytes_max) {}
+
+H2Call::~H2Call() = default;
+
+void H2Call::Begin(H2Connection* connection, int32_t stream_id) {
+  connection_ = connection;
+  peer_ = connection->peer();
+  stream_id_ = stream_id;
+  queued_at = kNotQueued;
+  open_ = true;
+}
+
+const std::optional<absl::Status>& H2Call::end() const {
+  if (failure_.has_value()) return failure_;
+  if (stream_.has_value()) return stream_->end();
+  return side_ != nullptr ? side_->end() : kNoEnd;
+}
+
+// --- In ---------------------------------------------------------------------
+
+void H2Call::OnHead() {
+  RequestHead::Refusal refusal;
+  if (head_.Refuses(&refusal)) {
+    Refuse(refusal);
+  } else if (!head_.encoding().empty() && head_.encoding() != "identity") {
+    bad_encoding_ = true;
+    Fail(absl::UnimplementedError("messages compressed with '" + std::string(head_.encoding()) +
+                                  "' are not taken: send them as they are"));
+  } else {
+    Route();
+  }
+  connection_->Resume(this);
+}
+
+void H2Call::Route() {
+  if (head_.has_timeout()) rpc_deadline_ns_ = context_->now_ns() + head_.timeout_ns();
+  if (head_.has_usual_path()) return;  // its stream begins in OnResume
+  side_ = MakeBuiltinRpc(head_.path(), context_->serving());
+  if (side_ == nullptr) Fail(absl::UnimplementedError(""));
+}
+
+void H2Call::Refuse(const RequestHead::Refusal& refusal) {
+  if (refusal.http_status == 0) return Fail(absl::Status(refusal.code, refusal.message));
+  refused_in_http_ = true;
+  Add(refusal.message);
+  failure_ = absl::OkStatus();
+}
+
+void H2Call::Fail(absl::Status status) {
+  if (end().has_value()) return;
+  failure_ = std::move(status);
+  if (stream_.has_value()) stream_->OnCancel();
+}
+
+void H2Call::OnData(std::string_view data) {
+  if (pending_.empty()) {
+    const size_t size = data.size();
+    Read(&data);
+    connection_->Consume(this, size - data.size());
+  }
+  pending_.append(data);
+  if (message_ready_ || end().has_value()) connection_->Resume(this);
+}
+
+bool H2Call::CanTake() const {
+  if (!open_ || end().has_value() || outgoing_bytes_ >= kOutgoingBytesMax) return false;
+  return !stream_.has_value() || stream_->wants_message();
+}
+
+// Takes bytes from the front of `data`, up to the end of the next message; all of
+// them once the RPC is over.
+void H2Call::Read(std::string_view* data) {
+  while (!message_ready_ && CanTake()) {
+    if (needs_memory_) {
+      if (!connection_->Admit(this, reader_.size())) return;
+      needs_memory_ = false;
+      message_bytes_ = reader_.size();
+      reader_.UseMemory(context_->TakeMemory());
+    } else if (message_given_) {
+      DropMessage();
+      context_->KeepMemory(reader_.TakeMessage());
+    }
+    const MessageReader::Result result = reader_.Read(data);
+    if (result == MessageReader::Result::kNeedsBytes) return;
+    if (result == MessageReader::Result::kHead) {
+      needs_memory_ = true;
+    } else if (result == MessageReader::Result::kMessage) {
+      message_ready_ = true;
+    } else {
+      OnReadFailed(result);
+    }
+  }
+  if (end().has_value()) *data = {};
+}
+
+void H2Call::GiveMessage() {
+  message_ready_ = false;
+  message_given_ = true;
+  stream_.has_value() ? stream_->OnMessage(reader_.message()) : side_->OnMessage(reader_.message());
+  Collect();
+}
+
+void H2Call::OnReadFailed(MessageReader::Result result) {
+  if (result == MessageReader::Result::kTooLarge) {
+    Fail(absl::ResourceExhaustedError("a message of " + std::to_string(reader_.size()) +
+                                      " bytes is over --max_message_bytes=" +
+                                      std::to_string(context_->options().message_bytes_max)));
+  } else if (result == MessageReader::Result::kCompressed) {
+    Fail(absl::InternalError("a message is compressed, and grpc-encoding names no way"));
+  } else {
+    Fail(absl::InternalError("the bytes are no gRPC messages: a flag is neither 0 nor 1"));
+  }
+}
+
+void H2Call::OnRemoteEnd() {
+  remote_ended_ = true;
+  connection_->Resume(this);
+}
+
+void H2Call::OnResume() {
+  if (head_.has_usual_path() && !stream_.has_value() && !end().has_value()) {
+    stream_.emplace(context_->environment(), this);
+  }
+  Advance();
+}
+
+// Goes on with what has been waiting.
+void H2Call::Advance() {
+  if (!open_) return;
+  std::string_view rest = std::string_view(pending_).substr(pending_taken_);
+  const size_t size = rest.size();
+  for (;;) {
+    Read(&rest);
+    if (!message_ready_ || !has_service() || !CanTake()) break;
+    GiveMessage();
+  }
+  pending_taken_ += size - rest.size();
+  connection_->Consume(this, size - rest.size());
+  if (rest.empty()) {
+    pending_.clear();
+    pending_taken_ = 0;
+  }
+  HalfCloseIfRead();
+}
+
+// Tells the service that the client is done, once it has been given all messages.
+void H2Call::HalfCloseIfRead() {
+  if (!remote_ended_ || half_closed_ || !has_service() || message_ready_ || !pending_.empty()) {
+    return;
+  }
+  half_closed_ = true;
+  if (end().has_value()) return;
+  if (reader_.in_message()) {
+    Fail(absl::InternalError("the client has ended the stream within a message"));
+  } else {
+    stream_.has_value() ? stream_->OnHalfClose() : side_->OnHalfClose();
+  }
+}
+
+void H2Call::OnServingChanged() {
+  if (side_ == nullptr) return;
+  side_->OnServingChanged();
+  Respond();
+}
+
+// A watch would go on for ever.
+void H2Call::OnShutdown() {
+  if (side_ == nullptr) return;
+  side_->OnServingChanged();
+  Collect();
+  Fail(absl::UnavailableError("the server drains"));
+  Respond();
+}
+
+// --- Out --------------------------------------------------------------------
+
+void H2Call::Add(std::string response) {
+  const size_t bytes = kMessageHeadBytes + response.size();
+  outgoing_.push_back(std::move(response));
+  outgoing_bytes_ += bytes;
+  connection_->AddBytes(bytes);
+}
+
+void H2Call::Collect() {
+  if (!open_) return;
+  if (stream_.has_value()) {
+    if (!stream_->has_output()) return;
+    for (std::string& response : stream_->TakeOutput()) Add(std::move(response));
+  } else if (side_ != nullptr) {
+    for (std::string& response : side_->TakeOutput()) Add(std::move(response));
+  }
+}
+
+void H2Call::Respond() {
+  Collect();
+  UpdateDeadline();
+  if (!open_) return;
+  if (response_begun_) return ResumeData();
+  if (outgoing_.empty() && !end().has_value()) return;
+  // Who speaks plain HTTP is answered when the request is over.
+  if (refused_in_http_ && !remote_ended_) return;
+  response_begun_ = true;
+  const nghttp2_nv type = Static("content-type", "application/grpc");
+  if (refused_in_http_) {
+    const nghttp2_nv headers[] = {Static(":status", "415"), Static("content-type", "text/plain")};
+    connection_->SubmitHeaders(this, headers, 2, true);
+  } else if (!outgoing_.empty()) {
+    const nghttp2_nv headers[] = {Static(":status", "200"), type};
+    connection_->SubmitHeaders(this, headers, 2, true);
+  } else {
+    const StatusHeaders status(*end());
+    std::array<nghttp2_nv, 5> headers = {Static(":status", "200"), type};
+    size_t count = std::copy_n(status.data(), status.size(), headers.begin() + 2) - headers.begin();
+    if (bad_encoding_) headers[count++] = Static("grpc-accept-encoding", "identity");
+    connection_->SubmitHeaders(this, headers.data(), count, false);
+  }
+}
+
+// nghttp2 asks for DATA again, if there is what to send.
+void H2Call::ResumeData() {
+  if (!data_deferred_ || (outgoing_.empty() && !end().has_value())) return;
+  data_deferred_ = false;
+  connection_->ResumeData(this);
+}
+
+ptrdiff_t H2Call::OnWantsData(char* buffer, size_t size, uint32_t* data_flags) {
+  size_t written = 0;
+  while (written < size && outgoing_index_ < outgoing_.size()) {
+    const std::string& response = outgoing_[outgoing_index_];
+    char head[kMessageHeadBytes];
+    WriteMessageHead(static_cast<uint32_t>(response.size()), head);
+    const size_t head_bytes = refused_in_http_ ? 0 : sizeof(head);
+    if (outgoing_offset_ < head_bytes) {
+      const size_t count = std::min(head_bytes - outgoing_offset_, size - written);
+      std::memcpy(buffer + written, head + outgoing_offset_, count);
+      outgoing_offset_ += count;
+      written += count;
+    }
+    if (outgoing_offset_ < head_bytes) break;
+    const size_t at = outgoing_offset_ - head_bytes;
+    const size_t count = response.copy(buffer + written, size - written, at);
+    outgoing_offset_ += count;
+    written += count;
+    if (at + count < response.size()) break;
+    const size_t bytes = kMessageHeadBytes + response.size();
+    KeepSpareBytes(std::exchange(outgoing_[outgoing_index_++], {}));
+    outgoing_offset_ = 0;
+    outgoing_bytes_ -= bytes;
+    connection_->RemoveBytes(bytes);
+  }
+  answered_ |= written > 0;
+  if (outgoing_index_ < outgoing_.size()) return static_cast<ptrdiff_t>(written);
+  outgoing_.clear();
+  outgoing_index_ = 0;
+  if (end().has_value()) {
+    *data_flags |= NGHTTP2_DATA_FLAG_EOF;
+    if (!refused_in_http_) {
+      *data_flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+      SubmitTrailers();
+    }
+    return static_cast<ptrdiff_t>(written);
+  }
+  if (!pending_.empty() || message_ready_) connection_->Resume(this);
+  if (written > 0) return static_cast<ptrdiff_t>(written);
+  data_deferred_ = true;
+  return NGHTTP2_ERR_DEFERRED;
+}
+
+void H2Call::SubmitTrailers() {
+  if (std::exchange(trailers_submitted_, true)) return;
+  const StatusHeaders status(*end());
+  connection_->SubmitTrailers(this, status.data(), status.size());
+}
+
+// --- Time and other threads -------------------------------------------------
+
+void H2Call::UpdateDeadline() {
+  uint64_t deadline_ns = stream_.has_value() ? stream_->deadline_ns() : 0;
+  if (rpc_deadline_ns_ != 0 && open_ && !end().has_value()) {
+    deadline_ns = deadline_ns == 0 ? rpc_deadline_ns_ : std::min(deadline_ns, rpc_deadline_ns_);
+  }
+  if (deadline_ns == deadline_ns_) return;
+  context_->SetDeadline(this, deadline_ns_, deadline_ns);
+  deadline_ns_ = deadline_ns;
+}
+
+void H2Call::OnTime(uint64_t now_ns) {
+  if (rpc_deadline_ns_ != 0 && rpc_deadline_ns_ <= now_ns && open_ && !end().has_value()) {
+    Fail(absl::DeadlineExceededError("Deadline Exceeded"));
+  } else if (stream_.has_value()) {
+    stream_->OnDeadline(now_ns);
+  }
+  Advance();
+  Respond();
+  ReleaseIfDone();
+}
+
+void H2Call::Post(CallState* call, Event event) {
+  posted_.fetch_add(1, std::memory_order_relaxed);
+  context_->Post(this, call, event);
+}
+
+void H2Call::OnPosted(CallState* state, Event event) {
+  posted_.fetch_sub(1, std::memory_order_relaxed);
+  stream_->OnPosted(state, event);
+  Advance();
+  Respond();
+  ReleaseIfDone();
+}
+
+void H2Call::RetainMessage() { retained_.push_back(reader_.TakeMessage()); }
+
+// --- The end ----------------------------------------------------------------
+
+void H2Call::OnClosed() {
+  Close();
+  ReleaseIfDone();
+}
+
+void H2Call::OnConnectionLost() {
+  if (open_) Close();
+  connection_ = nullptr;
+  ReleaseIfDone();
+}
+
+void H2Call::Close() {
+  // Its end and its reset may have come together.
+  HalfCloseIfRead();
+  open_ = false;
+  if (stream_.has_value() && !end().has_value()) stream_->OnCancel();
+  DropInput();
+  DropOutput();
+  UpdateDeadline();
+}
+
+void H2Call::DropMessage() {
+  message_given_ = false;
+  connection_->RemoveBytes(std::exchange(message_bytes_, 0));
+}
+
+// What has been given to the stream stays where it is.
+void H2Call::DropInput() {
+  DropMessage();
+  if (pending_.capacity() > kKeptBytesMax) {
+    pending_ = std::string();
+  } else {
+    pending_.clear();
+  }
+  pending_taken_ = 0;
+}
+
+void H2Call::DropOutput() {
+  outgoing_.clear();
+  outgoing_index_ = outgoing_offset_ = 0;
+  connection_->RemoveBytes(std::exchange(outgoing_bytes_, 0));
+}
+
+void H2Call::ReleaseIfDone() {
+  const bool closed = !stream_.has_value() || stream_->closed();
+  if (open_ || !closed || posted_.load(std::memory_order_acquire) != 0) return;
+  if (connection_ != nullptr) connection_->Forget(this);
+  connection_ = nullptr;
+  peer_.reset();
+  stream_.reset();
+  side_.reset();
+  failure_.reset();
+  retained_.clear();
+  head_.Reset();
+  context_->KeepMemory(reader_.TakeMessage());
+  reader_.Reset();
+  rpc_deadline_ns_ = 0;
+  refused_in_http_ = bad_encoding_ = false;
+  needs_memory_ = message_ready_ = message_given_ = false;
+  remote_ended_ = half_closed_ = response_begun_ = data_deferred_ = false;
+  trailers_submitted_ = answered_ = false;
+  context_->Release(this);
+}
+
+}  // namespace callout::host

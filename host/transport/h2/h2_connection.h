@@ -1,0 +1,125 @@
+// One HTTP/2 connection without its socket: bytes in, RPCs, bytes out.
+//
+//     connection.OnBytes(read from the peer);
+//     connection.Work();
+//     while (connection.Fill(&out, 65536)) write(out);
+//     if (connection.done()) close it;
+//
+// Flow control is backpressure both ways. What a busy stream cannot take stays in
+// its window of 65,535 bytes; a message is admitted, by the size in its head,
+// only while the connection's memory allows; a stream takes no further message
+// while its answers are not sent.
+//
+// Loop's thread only.
+#ifndef CALLOUT_HOST_TRANSPORT_H2_H2_CONNECTION_H_
+#define CALLOUT_HOST_TRANSPORT_H2_H2_CONNECTION_H_
+
+#include <nghttp2/nghttp2.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "host/transport/h2/h2_call.h"
+#include "host/transport/h2/h2_context.h"
+#include "host/transport/h2/h2_guard.h"
+
+namespace callout::host {
+
+class H2Connection {
+ public:
+  class Owner {
+   public:
+    // There may be something to send that no OnBytes() has brought about.
+    virtual void OnOutput() = 0;
+
+   protected:
+    ~Owner() = default;
+  };
+
+  // `context` and `owner` outlive the connection.
+  H2Connection(H2Context* context, std::shared_ptr<const H2Peer> peer, Owner* owner);
+  // Cancels what is left of its RPCs.
+  ~H2Connection();
+  H2Connection(const H2Connection&) = delete;
+  H2Connection& operator=(const H2Connection&) = delete;
+
+  // Reads them; what they ask for is done in Work(), or else in Fill().
+  void OnBytes(std::string_view bytes);
+  void Work();
+  // Appends what is to be sent until there are `bytes_max`; false if `out` is
+  // empty after it.
+  bool Fill(std::string* out, size_t bytes_max);
+  // Nothing more is to be read, and once all is sent the connection is over.
+  bool done() const;
+  // The peer broke the protocol or a limit: nothing is owed to it.
+  bool broken() const { return broken_; }
+
+  // The peer has begun to speak HTTP/2.
+  bool settled() const { return guard_.settled(); }
+  bool has_calls() const { return call_count_ > 0; }
+
+  // Asks the client to open no more streams, and closes after the last of those
+  // that are open: GOAWAY, and when the client has seen that, or the owner says
+  // FinishShutdown, a second GOAWAY that names the last stream.
+  void BeginShutdown();
+  void FinishShutdown();
+  // Ends it with GOAWAY, and counts why.
+  void Terminate(H2Reason reason);
+  void Ping();
+  void OnServingChanged();
+
+  // --- For H2Call ---
+  const std::shared_ptr<const H2Peer>& peer() const { return peer_; }
+  // Counts bytes of a message that is about to come; false: not now, but OnResume
+  // follows.
+  bool Admit(H2Call* call, size_t bytes);
+  void AddBytes(size_t bytes) { memory_bytes_ += bytes; }
+  void RemoveBytes(size_t bytes) {
+    memory_bytes_ -= bytes;
+    if (bytes > 0 && !need_memory_.empty()) ResumeWaiting();
+  }
+  void Consume(H2Call* call, size_t bytes);
+  void SubmitHeaders(H2Call* call, const nghttp2_nv* headers, size_t count, bool with_data);
+  void SubmitTrailers(H2Call* call, const nghttp2_nv* headers, size_t count);
+  void ResumeData(H2Call* call);
+  void Resume(H2Call* call);  // calls its OnResume soon
+  void Forget(H2Call* call);  // it is going
+
+ private:
+  struct Callbacks;
+
+  void OnBeginHeaders(int32_t stream_id);
+  void OnFrame(const nghttp2_frame& frame);
+  void OnFrameSent(const nghttp2_frame& frame);
+  void OnEndSent(int32_t stream_id);
+  void OnStreamClosed(H2Call* call, uint32_t error_code);
+  H2Call* Find(int32_t stream_id);  // null: none
+  void ResumeWaiting();
+
+  H2Context* const context_;
+  const std::shared_ptr<const H2Peer> peer_;
+  Owner* const owner_;
+  nghttp2_session* session_ = nullptr;
+  H2Guard guard_;
+  H2Budget resets_;
+  H2Call* found_ = nullptr;  // by Find, the last time
+  H2Call* calls_ = nullptr;
+  size_t call_count_ = 0;
+  size_t memory_bytes_ = 0;
+  std::deque<H2Call*> need_memory_;  // in order of asking
+  std::vector<H2Call*> ready_;       // null: gone meanwhile
+  std::vector<H2Call*> working_;     // empty but during Work
+  bool broken_ = false;
+  bool shutdown_begun_ = false;
+  bool shutdown_finished_ = false;
+  H2Reason reason_ = H2Reason::kNone;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_TRANSPORT_H2_H2_CONNECTION_H_

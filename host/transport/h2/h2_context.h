@@ -1,0 +1,132 @@
+// What the connections of one event loop share, without any I/O of its own: the
+// limits, the deadlines, the counts, the memory of RPCs, and the way for other
+// threads to reach an RPC.
+//
+// All for the loop's thread, but for what says otherwise.
+#ifndef CALLOUT_HOST_TRANSPORT_H2_H2_CONTEXT_H_
+#define CALLOUT_HOST_TRANSPORT_H2_H2_CONTEXT_H_
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "host/metrics/metrics.h"
+#include "host/plugin/rpc_context.h"
+#include "host/stream/live_count.h"
+#include "host/stream/stream_environment.h"
+#include "host/transport/h2/h2_guard.h"
+#include "host/transport/limits.h"
+
+namespace callout::host {
+
+struct H2Options : TransportLimits {
+  // Messages and answers in memory for one connection; a message alone may be larger.
+  size_t connection_memory_bytes_max = 67108864;
+  H2Guard::Limits guard;
+  uint64_t unanswered_resets_max = 1000;
+  uint64_t keepalive_ms = 60000;  // without a byte from the peer: PING
+  uint64_t keepalive_timeout_ms = 20000;
+};
+
+struct H2Metrics {
+  // callout_h2_connections_closed_total{reason}, callout_h2_streams_refused_total.
+  static absl::StatusOr<H2Metrics> Define(Metrics* metrics);
+
+  std::array<Metrics::Id, kH2ReasonCount> closed{};
+  Metrics::Id streams_refused = 0;
+};
+
+// What a deadline is for.
+class H2Timed {
+ public:
+  virtual void OnTime(uint64_t now_ns) = 0;
+
+ protected:
+  ~H2Timed() = default;
+};
+
+class H2Call;
+
+class H2Context {
+ public:
+  // `wake` is called on any thread, when TakePosted() has something to take.
+  // Everything outlives the context.
+  H2Context(const H2Options& options, StreamEnvironment* environment, const H2Metrics& metrics,
+            const std::atomic<bool>* serving, std::function<void()> wake);
+  ~H2Context();
+  H2Context(const H2Context&) = delete;
+  H2Context& operator=(const H2Context&) = delete;
+
+  const H2Options& options() const { return options_; }
+  StreamEnvironment* environment() { return environment_; }
+  const std::atomic<bool>* serving() const { return serving_; }
+  void CountClosed(H2Reason reason) {
+    environment_->metrics().Add(metrics_.closed[static_cast<size_t>(reason)]);
+  }
+  void CountRefused() { environment_->metrics().Add(metrics_.streams_refused); }
+
+  // The time as of the loop's last turn, CLOCK_MONOTONIC.
+  uint64_t now_ns() const { return now_ns_; }
+  void SetNow(uint64_t now_ns) { now_ns_ = now_ns; }
+
+  // Moves a deadline; 0: none.
+  void SetDeadline(H2Timed* timed, uint64_t old_ns, uint64_t new_ns);
+  uint64_t next_deadline_ns() const { return deadlines_.empty() ? 0 : deadlines_.begin()->first; }
+  // Calls OnTime of those whose deadline has come. Each must move its own.
+  void TakeDeadlines();
+
+  // Any thread.
+  void Post(H2Call* call, CallState* state, RpcContext::Event event);
+  void TakePosted();
+
+  // For a new RPC; null if too many live in the process. Memory of RPCs is kept
+  // for the next ones.
+  H2Call* Acquire();
+  void Release(H2Call* call);
+
+  // And that of messages up to 32 KiB, 1 MiB in all: a stream that waits for its
+  // next message holds none.
+  std::vector<char> TakeMemory();
+  void KeepMemory(std::vector<char> memory);
+
+  // RPCs that are not released yet, those whose connection is gone included. Any
+  // thread.
+  size_t live() const { return live_.live(); }
+
+ private:
+  struct Posted {
+    H2Call* call;
+    CallState* state;
+    RpcContext::Event event;
+  };
+  static constexpr size_t kSpareMax = 256;
+  static constexpr size_t kMemoryBytesMax = 1 << 20;
+  static constexpr size_t kMessageBytesMax = 32768;
+
+  const H2Options& options_;
+  StreamEnvironment* const environment_;
+  const H2Metrics& metrics_;
+  const std::atomic<bool>* const serving_;
+  const std::function<void()> wake_;
+  uint64_t now_ns_;
+  std::set<std::pair<uint64_t, H2Timed*>> deadlines_;
+  std::vector<std::unique_ptr<H2Call>> spare_;
+  std::vector<std::vector<char>> memory_;
+  size_t memory_bytes_ = 0;
+  LiveCount live_;
+
+  std::mutex mutex_;  // guards the following
+  std::vector<Posted> posted_;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_TRANSPORT_H2_H2_CONTEXT_H_

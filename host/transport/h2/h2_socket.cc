@@ -1,0 +1,300 @@
+#include "host/transport/h2/h2_socket.h"
+
+#include <openssl/err.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <random>
+#include <utility>
+
+#include "host/net/address.h"
+#include "host/transport/h2/h2_loop.h"
+
+namespace callout::host {
+namespace {
+
+constexpr uint64_t kMs = 1'000'000;
+// Reads of one connection before the others have their turn.
+constexpr int kReadsInTurn = 4;
+constexpr size_t kWriteBytes = 65536;
+// What a client that is asked to leave gets to see GOAWAY, and to close in peace.
+constexpr uint64_t kShutdownNoticeNs = 200 * kMs;
+constexpr uint64_t kLingerNs = 200 * kMs;
+
+// The age with a tenth more or less: clients that came together do not all leave
+// together.
+uint64_t AgeNs(uint64_t now_ns, uint64_t age_ms) {
+  if (age_ms == 0) return 0;
+  static thread_local std::minstd_rand random(std::random_device{}());
+  return now_ns + age_ms * kMs / 100 * (90 + random() % 21);
+}
+
+}  // namespace
+
+H2Socket::H2Socket(H2Loop* loop, int fd, SslPtr ssl)
+    : loop_(loop),
+      context_(loop->context()),
+      fd_(fd),
+      ssl_(std::move(ssl)),
+      state_(ssl_ != nullptr ? State::kHandshake : State::kOpen),
+      opened_ns_(context_->now_ns()),
+      age_ns_(AgeNs(opened_ns_, context_->options().connection_age_ms)),
+      last_read_ns_(opened_ns_),
+      idle_since_ns_(opened_ns_) {
+  if (state_ == State::kOpen) OpenConnection();
+  Reschedule();
+}
+
+H2Socket::~H2Socket() {
+  context_->SetDeadline(this, deadline_ns_, 0);
+  connection_.reset();
+  close(fd_);
+}
+
+void H2Socket::OpenConnection() {
+  auto peer = std::make_shared<H2Peer>();
+  peer->address = PeerText(fd_);
+  if (ssl_ != nullptr) {
+    peer->secure = true;
+    peer->identity = PeerIdentity(ssl_.get());
+  }
+  state_ = State::kOpen;
+  connection_.emplace(context_, std::move(peer), this);
+  OnOutput();
+  if (loop_->shutting_down()) BeginShutdown();
+}
+
+void H2Socket::OnEvent() {
+  if (state_ == State::kHandshake) Handshake();
+  if (state_ == State::kOpen) {
+    if (!unsent_.empty()) Flush();
+    Read();
+  }
+  if (state_ == State::kLingering) Discard();
+}
+
+void H2Socket::OnOutput() { loop_->MarkDirty(this); }
+
+// --- TLS --------------------------------------------------------------------
+
+ptrdiff_t H2Socket::SslResult(int result) {
+  if (result > 0) return result;
+  const int error = SSL_get_error(ssl_.get(), result);
+  return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? 0 : -1;
+}
+
+void H2Socket::Handshake() {
+  ERR_clear_error();
+  const int result = SSL_do_handshake(ssl_.get());
+  if (result == 1 && HasChosenH2(ssl_.get())) {
+    SetWait(Wait::kRead);
+    return OpenConnection();
+  }
+  const int error = SSL_get_error(ssl_.get(), result);
+  if (result != 1 && error == SSL_ERROR_WANT_READ) return SetWait(Wait::kRead);
+  if (result != 1 && error == SSL_ERROR_WANT_WRITE) return SetWait(Wait::kWrite);
+  context_->CountClosed(H2Reason::kHandshake);
+  Close();
+}
+
+// --- Reading and writing ----------------------------------------------------
+
+ptrdiff_t H2Socket::ReadSome(char* buffer, size_t size) {
+  if (ssl_ != nullptr) {
+    ERR_clear_error();
+    return SslResult(SSL_read(ssl_.get(), buffer, static_cast<int>(size)));
+  }
+  const ssize_t result = recv(fd_, buffer, size, 0);
+  if (result > 0) return result;
+  return result < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
+}
+
+ptrdiff_t H2Socket::WriteSome(std::string_view bytes) {
+  if (ssl_ != nullptr) {
+    ERR_clear_error();
+    return SslResult(SSL_write(ssl_.get(), bytes.data(), static_cast<int>(bytes.size())));
+  }
+  const ssize_t result = send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  if (result >= 0) return result;
+  return errno == EAGAIN || errno == EINTR ? 0 : -1;
+}
+
+// While the peer does not take what it is sent, it is not listened to either.
+void H2Socket::Read() {
+  for (int i = 0; i < kReadsInTurn; ++i) {
+    if (state_ != State::kOpen || !unsent_.empty()) return;
+    const ptrdiff_t size = ReadSome(loop_->read_buffer(), H2Loop::kReadBytes);
+    if (size < 0) return Close();
+    if (size == 0) return;
+    last_read_ns_ = context_->now_ns();
+    const bool was_settled = connection_->settled();
+    connection_->OnBytes({loop_->read_buffer(), static_cast<size_t>(size)});
+    if (!was_settled && connection_->settled()) Reschedule();
+    OnOutput();
+    // A short read has emptied the socket; of TLS it is one record.
+    if (ssl_ == nullptr && static_cast<size_t>(size) < H2Loop::kReadBytes) return;
+  }
+  if (ssl_ != nullptr) loop_->ReadAgain(this);  // OpenSSL may hold what epoll cannot see
+}
+
+void H2Socket::Flush() {
+  if (state_ != State::kOpen) return;
+  for (;;) {
+    const bool was_unsent = !unsent_.empty();
+    std::string& out = was_unsent ? unsent_ : loop_->write_buffer();
+    if (!was_unsent) {
+      out.clear();
+      if (!connection_->Fill(&out, kWriteBytes)) break;
+    }
+    size_t sent = 0;
+    while (sent < out.size()) {
+      const ptrdiff_t size = WriteSome(std::string_view(out).substr(sent));
+      if (size < 0) return Close();
+      if (size == 0) break;
+      sent += static_cast<size_t>(size);
+    }
+    if (sent < out.size()) {
+      if (was_unsent) {
+        unsent_.erase(0, sent);
+      } else {
+        unsent_.assign(out, sent);
+      }
+      if (sent > 0 || !was_unsent) blocked_ns_ = context_->now_ns();
+      SetWait(Wait::kWrite);
+      if (connection_->broken()) return Close();
+      return Reschedule();
+    }
+    if (was_unsent) {
+      unsent_ = std::string();
+      blocked_ns_ = 0;
+      SetWait(Wait::kRead);
+      if (ssl_ != nullptr) loop_->ReadAgain(this);
+    }
+  }
+  if (connection_->broken()) return Close();
+  if (connection_->done()) Linger();
+}
+
+void H2Socket::SetWait(Wait wait) {
+  if (wait_ == wait) return;
+  wait_ = wait;
+  loop_->SetEvents(this, wait == Wait::kRead ? EPOLLIN : EPOLLOUT);
+}
+
+// Closing with unread bytes resets the connection, and the last answers may be
+// lost with it.
+void H2Socket::Linger() {
+  state_ = State::kLingering;
+  linger_end_ns_ = context_->now_ns() + kLingerNs;
+  if (ssl_ != nullptr) {
+    ERR_clear_error();
+    SSL_shutdown(ssl_.get());
+  }
+  shutdown(fd_, SHUT_WR);
+  Reschedule();
+}
+
+void H2Socket::Discard() {
+  const ssize_t size = recv(fd_, loop_->read_buffer(), H2Loop::kReadBytes, 0);
+  if (size == 0 || (size < 0 && errno != EAGAIN && errno != EINTR)) Close();
+}
+
+void H2Socket::Close() {
+  if (std::exchange(state_, State::kClosed) != State::kClosed) loop_->Remove(this);
+}
+
+// --- Times ------------------------------------------------------------------
+
+void H2Socket::OnTime(uint64_t now_ns) {
+  if (state_ != State::kClosed) CheckTimes(now_ns);
+  Reschedule();
+}
+
+void H2Socket::CheckTimes(uint64_t now_ns) {
+  const H2Options& options = context_->options();
+  const auto end = [this](H2Reason reason) {
+    context_->CountClosed(reason);
+    Close();
+  };
+  if (state_ == State::kLingering) {
+    if (now_ns >= linger_end_ns_) Close();
+    return;
+  }
+  if (shutdown_ns_ != 0 && !shutdown_finished_ && now_ns >= shutdown_ns_ + kShutdownNoticeNs) {
+    shutdown_finished_ = true;
+    connection_->FinishShutdown();
+  }
+  if (state_ == State::kHandshake || !connection_->settled()) {
+    if (now_ns >= opened_ns_ + options.handshake_timeout_ms * kMs) end(H2Reason::kHandshakeTimeout);
+    return;
+  }
+  const uint64_t silence_ns = options.keepalive_timeout_ms * kMs;
+  if (blocked_ns_ != 0 && now_ns >= blocked_ns_ + silence_ns) return end(H2Reason::kWriteStall);
+  if (pinged_ns_ != 0 && last_read_ns_ >= pinged_ns_) pinged_ns_ = 0;
+  if (pinged_ns_ != 0 && now_ns >= pinged_ns_ + silence_ns) return end(H2Reason::kKeepalive);
+  if (pinged_ns_ == 0 && now_ns >= last_read_ns_ + options.keepalive_ms * kMs) {
+    pinged_ns_ = now_ns;
+    connection_->Ping();
+  }
+  idle_since_ns_ = connection_->has_calls() ? now_ns : std::max(idle_since_ns_, last_read_ns_);
+  if (old_ && now_ns >= age_ns_ + options.connection_age_grace_ms * kMs) return Close();
+  const bool idle = options.connection_idle_ms != 0 &&
+                    now_ns >= idle_since_ns_ + options.connection_idle_ms * kMs;
+  const bool old = age_ns_ != 0 && now_ns >= age_ns_;
+  if (shutdown_ns_ == 0 && (idle || old)) {
+    context_->CountClosed(idle ? H2Reason::kIdle : H2Reason::kAge);
+    BeginShutdown();
+  }
+  old_ = old_ || old;
+}
+
+uint64_t H2Socket::NextDeadline() const {
+  const H2Options& options = context_->options();
+  if (state_ == State::kClosed) return 0;
+  if (state_ == State::kLingering) return linger_end_ns_;
+  uint64_t next = opened_ns_ + options.handshake_timeout_ms * kMs;
+  const auto consider = [&next](uint64_t deadline_ns) { next = std::min(next, deadline_ns); };
+  if (shutdown_ns_ != 0 && !shutdown_finished_) consider(shutdown_ns_ + kShutdownNoticeNs);
+  if (state_ == State::kHandshake || !connection_->settled()) return next;
+  const uint64_t silence_ns = options.keepalive_timeout_ms * kMs;
+  next = pinged_ns_ != 0 ? pinged_ns_ + silence_ns : last_read_ns_ + options.keepalive_ms * kMs;
+  if (shutdown_ns_ != 0 && !shutdown_finished_) consider(shutdown_ns_ + kShutdownNoticeNs);
+  if (blocked_ns_ != 0) consider(blocked_ns_ + silence_ns);
+  if (shutdown_ns_ == 0 && options.connection_idle_ms != 0) {
+    consider(idle_since_ns_ + options.connection_idle_ms * kMs);
+  }
+  if (old_) {
+    consider(age_ns_ + options.connection_age_grace_ms * kMs);
+  } else if (age_ns_ != 0) {
+    consider(age_ns_);
+  }
+  return next;
+}
+
+// Not with each byte: what a read puts off is found out when the time has come.
+void H2Socket::Reschedule() {
+  const uint64_t next_ns = NextDeadline();
+  context_->SetDeadline(this, deadline_ns_, next_ns);
+  deadline_ns_ = next_ns;
+}
+
+// --- From the loop ----------------------------------------------------------
+
+void H2Socket::BeginShutdown() {
+  if (shutdown_ns_ != 0 || state_ != State::kOpen) {
+    if (state_ == State::kHandshake) Close();
+    return;
+  }
+  shutdown_ns_ = context_->now_ns();
+  connection_->BeginShutdown();
+  Reschedule();
+}
+
+void H2Socket::OnServingChanged() {
+  if (state_ == State::kOpen) connection_->OnServingChanged();
+}
+
+}  // namespace callout::host

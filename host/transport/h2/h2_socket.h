@@ -1,0 +1,88 @@
+// A connection with its socket: TLS, reading and writing, and the times that it
+// may take. The loop's, on the loop's thread.
+#ifndef CALLOUT_HOST_TRANSPORT_H2_H2_SOCKET_H_
+#define CALLOUT_HOST_TRANSPORT_H2_H2_SOCKET_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "host/transport/h2/h2_connection.h"
+#include "host/transport/h2/h2_context.h"
+#include "host/transport/h2/h2_tls.h"
+
+namespace callout::host {
+
+class H2Loop;
+
+class H2Socket final : public H2Connection::Owner, public H2Timed {
+ public:
+  // Owns `fd`, which is connected and non-blocking. `ssl` is null for plaintext.
+  H2Socket(H2Loop* loop, int fd, SslPtr ssl);
+  ~H2Socket();
+
+  int fd() const { return fd_; }
+  void OnEvent();  // the socket may be read or written
+  void Flush();    // sends what there is
+  void OnTime(uint64_t now_ns) override;
+  void OnOutput() override;
+
+  void BeginShutdown();
+  void OnServingChanged();
+  // Ends it here and now. The loop destroys it after its turn.
+  void Close();
+
+  size_t index = 0;    // in the loop's list
+  bool dirty = false;  // in the loop's list of those to flush
+  bool again = false;  // in the loop's list of those with more to read
+
+ private:
+  enum class State : uint8_t {
+    kHandshake,
+    kOpen,
+    kLingering,  // all is sent: reads until the peer closes, so that none of it is lost
+    kClosed,
+  };
+  enum class Wait : uint8_t { kRead, kWrite };
+
+  void Handshake();
+  void OpenConnection();
+  void Read();
+  void Discard();
+  void Linger();
+  // Bytes moved; 0: the socket would block; -1: closed or broken.
+  ptrdiff_t ReadSome(char* buffer, size_t size);
+  ptrdiff_t WriteSome(std::string_view bytes);
+  ptrdiff_t SslResult(int result);
+  void SetWait(Wait wait);
+  void CheckTimes(uint64_t now_ns);
+  uint64_t NextDeadline() const;
+  void Reschedule();
+
+  H2Loop* const loop_;
+  H2Context* const context_;
+  const int fd_;
+  const SslPtr ssl_;
+  std::optional<H2Connection> connection_;
+  State state_;
+  Wait wait_ = Wait::kRead;
+  std::string unsent_;  // what the socket would not take
+
+  uint64_t deadline_ns_ = 0;  // as the context has it
+  const uint64_t opened_ns_;
+  const uint64_t age_ns_;  // when it is old; 0: never
+  uint64_t last_read_ns_;
+  uint64_t idle_since_ns_;
+  uint64_t blocked_ns_ = 0;   // since when unsent_ has bytes
+  uint64_t pinged_ns_ = 0;    // when the peer was asked for a sign of life
+  uint64_t shutdown_ns_ = 0;  // when BeginShutdown was called
+  bool shutdown_finished_ = false;
+  uint64_t linger_end_ns_ = 0;
+  bool old_ = false;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_TRANSPORT_H2_H2_SOCKET_H_

@@ -1,0 +1,40 @@
+// Which transport carries streams, and what it holds clients to. Plain values.
+#ifndef CALLOUT_HOST_TRANSPORT_LIMITS_H_
+#define CALLOUT_HOST_TRANSPORT_LIMITS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "host/base/cores.h"
+
+namespace callout::host {
+
+// What both transports hold clients to.
+struct TransportLimits {
+  int thread_count = 0;  // 0: one for each core
+  int threads() const { return thread_count > 0 ? thread_count : UsableCores(); }
+  size_t message_bytes_max = 16777216;
+  size_t metadata_bytes_max = 16384;
+  uint32_t concurrent_streams_max = 1000;  // for each connection
+  uint64_t handshake_timeout_ms = 5000;
+  uint64_t connection_idle_ms = 0;  // 0: no limit
+  uint64_t connection_age_ms = 0;
+  uint64_t connection_age_grace_ms = 60000;
+};
+
+struct TransportConfig {
+  enum class Kind : uint8_t { kGrpc, kNghttp2 };
+  Kind kind = Kind::kGrpc;
+
+  size_t connections_per_peer_max = 0;  // from one IP address; 0: any number
+
+  // Of nghttp2 only; gRPC C++ has no such limits.
+  size_t connection_memory_bytes_max = 67108864;
+  size_t header_block_bytes_max = 65536;
+  uint64_t control_frames_max = 1000;     // and as many again in ten seconds; 0: any number
+  uint64_t unanswered_resets_max = 1000;  // the same
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_TRANSPORT_LIMITS_H_

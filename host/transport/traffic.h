@@ -1,0 +1,51 @@
+// What serves streams: this process itself (host/traffic_server.h), or workers
+// (host/workers/worker_group.h).
+//
+// All functions belong to one thread, but for CollectMetrics and ReloadCertificates.
+#ifndef CALLOUT_HOST_TRANSPORT_TRAFFIC_H_
+#define CALLOUT_HOST_TRANSPORT_TRAFFIC_H_
+
+#include <prometheus/metric_family.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace callout::host {
+
+// A listening socket for streams; stays the owner's.
+struct TrafficSocket {
+  std::string name;  // secure or plaintext
+  int fd = -1;
+};
+
+class Traffic {
+ public:
+  virtual ~Traffic() = default;
+
+  // Accepts from the sockets when it returns. Once.
+  virtual absl::Status Serve(const std::vector<TrafficSocket>& sockets) = 0;
+
+  // The certificate in use is another one. Any thread.
+  virtual void ReloadCertificates() = 0;
+
+  // Says NOT_SERVING to who asks by gRPC, and goes on.
+  virtual void BeginDrain() = 0;
+  // Accepts what waits already and nothing more: the sockets may be closed.
+  virtual void StopAccepting() = 0;
+  // Sends GOAWAY, and gives live streams --drain_timeout_ms. False if a plugin
+  // still holds a deferred call, so that the process must exit without destroying
+  // anything.
+  virtual bool Drain() = 0;
+
+  // Somebody takes streams. Any thread.
+  virtual bool serving() const = 0;
+
+  // What was counted where the streams are served. Any thread.
+  virtual std::vector<prometheus::MetricFamily> CollectMetrics() = 0;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_TRANSPORT_TRAFFIC_H_

@@ -1,0 +1,336 @@
+#include "host/wire/annotations.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "host/base/utf8.h"
+#include "host/wire/wire.h"
+
+namespace callout::host {
+
+namespace {
+
+// google.protobuf.Value: struct_value 5.
+constexpr uint32_t kStructValue = 5;
+constexpr int kDepthMax = 64;
+
+// Entries of a Struct in the order of their first appearance. The last entry of
+// a key counts, as in every protobuf map.
+struct StructEntry {
+  std::string_view key;
+  std::string_view value;  // google.protobuf.Value
+};
+
+bool ReadEntry(std::string_view bytes, StructEntry* entry) {
+  WireReader reader(bytes);
+  while (reader.Next()) {
+    if (reader.Is(1)) entry->key = reader.bytes();
+    if (reader.Is(2)) entry->value = reader.bytes();
+  }
+  return reader.ok();
+}
+
+bool ReadEntries(std::string_view bytes, std::vector<StructEntry>* entries) {
+  WireReader reader(bytes);
+  while (reader.Next()) {
+    if (!reader.Is(1)) continue;
+    StructEntry entry;
+    if (!ReadEntry(reader.bytes(), &entry)) return false;
+    const auto same = std::find_if(entries->begin(), entries->end(),
+                                   [&](const StructEntry& e) { return e.key == entry.key; });
+    if (same == entries->end()) {
+      entries->push_back(entry);
+    } else {
+      same->value = entry.value;
+    }
+  }
+  return reader.ok();
+}
+
+// The Struct inside a Value; nullopt if it holds something else.
+std::optional<std::string_view> StructIn(std::string_view value) {
+  std::optional<std::string_view> found;
+  WireReader reader(value);
+  while (reader.Next()) {
+    found = reader.Is(kStructValue) ? std::optional(reader.bytes()) : std::nullopt;
+  }
+  return reader.ok() ? found : std::nullopt;
+}
+
+void AppendEntry(std::string_view key, std::string_view value, std::string* out) {
+  AppendBytesHead(1, BytesSize(1, key.size()) + BytesSize(2, value.size()), out);
+  AppendBytes(1, key, out);
+  AppendBytes(2, value, out);
+}
+
+bool Merge(std::string_view earlier, std::string_view later, int depth, std::string* merged) {
+  if (depth > kDepthMax) return false;
+  std::vector<StructEntry> entries;
+  std::vector<StructEntry> over;
+  if (!ReadEntries(earlier, &entries) || !ReadEntries(later, &over)) return false;
+  std::string out;
+  for (const StructEntry& entry : entries) {
+    const auto same = std::find_if(over.begin(), over.end(),
+                                   [&](const StructEntry& e) { return e.key == entry.key; });
+    if (same == over.end()) {
+      AppendEntry(entry.key, entry.value, &out);
+      continue;
+    }
+    const auto old_struct = StructIn(entry.value);
+    const auto new_struct = StructIn(same->value);
+    if (old_struct.has_value() && new_struct.has_value()) {
+      std::string inner;
+      if (!Merge(*old_struct, *new_struct, depth + 1, &inner)) return false;
+      std::string value;
+      AppendBytes(kStructValue, inner, &value);
+      AppendEntry(entry.key, value, &out);
+    } else {
+      AppendEntry(entry.key, same->value, &out);
+    }
+    over.erase(same);
+  }
+  for (const StructEntry& entry : over) AppendEntry(entry.key, entry.value, &out);
+  *merged = std::move(out);
+  return true;
+}
+
+// Which of two body modes gives both what they want: a hook written for chunks
+// is content with the whole, but not the other way round.
+int BodyModeRank(callout_body_mode_t mode) {
+  switch (mode) {
+    case CALLOUT_BODY_NONE:
+      return 0;
+    case CALLOUT_BODY_STREAMED:
+      return 1;
+    case CALLOUT_BODY_BUFFERED_PARTIAL:
+      return 2;
+    case CALLOUT_BODY_BUFFERED:
+      return 3;
+    default:
+      return 4;
+  }
+}
+
+void UniteBodyModes(uint32_t mode, std::optional<callout_body_mode_t>* with) {
+  if (!with->has_value() || BodyModeRank(mode) > BodyModeRank(**with)) *with = mode;
+}
+
+// DEFAULT 0, SEND 1, SKIP 2: one that wants a message gets it.
+void UniteSendModes(uint32_t mode, std::optional<uint32_t>* with) {
+  constexpr uint32_t kSend = 1;
+  if (!with->has_value() || **with == 0 || mode == kSend) *with = mode;
+}
+
+// ProcessingMode: request_header_mode 1, response_header_mode 2,
+// request_body_mode 3, response_body_mode 4, request_trailer_mode 5,
+// response_trailer_mode 6.
+bool ReadProcessingMode(std::string_view bytes, ModeOverride::Modes* modes) {
+  WireReader reader(bytes);
+  while (reader.Next()) {
+    const auto value = static_cast<uint32_t>(reader.varint());
+    if (reader.IsVarint(1)) modes->request_headers = value;
+    if (reader.IsVarint(2)) modes->response_headers = value;
+    if (reader.IsVarint(3)) modes->request_body = value;
+    if (reader.IsVarint(4)) modes->response_body = value;
+    if (reader.IsVarint(5)) modes->request_trailers = value;
+    if (reader.IsVarint(6)) modes->response_trailers = value;
+  }
+  return reader.ok();
+}
+
+// google.protobuf.Value: string_value 3, struct_value 5, list_value 6 {values 1};
+// protobuf gives up at a depth of 100 messages, and a Struct within a Struct is
+// three of them.
+constexpr int kNestingMax = 32;
+bool IsStruct(std::string_view bytes, int nesting);
+
+bool IsValue(std::string_view bytes, int nesting) {
+  WireReader reader(bytes);
+  while (reader.Next()) {
+    if (reader.Is(3) && !IsUtf8(reader.bytes())) return false;
+    if (reader.Is(5) && !IsStruct(reader.bytes(), nesting + 1)) return false;
+    if (!reader.Is(6)) continue;
+    if (nesting >= kNestingMax) return false;
+    WireReader list(reader.bytes());
+    while (list.Next()) {
+      if (list.Is(1) && !IsValue(list.bytes(), nesting + 1)) return false;
+    }
+    if (!list.ok()) return false;
+  }
+  return reader.ok();
+}
+
+bool IsStruct(std::string_view bytes, int nesting) {
+  if (nesting > kNestingMax) return false;
+  WireReader reader(bytes);
+  while (reader.Next()) {
+    if (!reader.Is(1)) continue;
+    WireReader entry(reader.bytes());
+    while (entry.Next()) {
+      if (entry.Is(1) && !IsUtf8(entry.bytes())) return false;
+      if (entry.Is(2) && !IsValue(entry.bytes(), nesting)) return false;
+    }
+    if (!entry.ok()) return false;
+  }
+  return reader.ok();
+}
+
+// An entry of map<string, Any>: key 1, Any 2 {type_url 1}.
+bool IsAnyEntry(std::string_view bytes) {
+  WireReader entry(bytes);
+  while (entry.Next()) {
+    if (entry.Is(1) && !IsUtf8(entry.bytes())) return false;
+    if (!entry.Is(2)) continue;
+    WireReader any(entry.bytes());
+    while (any.Next()) {
+      if (any.Is(1) && !IsUtf8(any.bytes())) return false;
+    }
+    if (!any.ok()) return false;
+  }
+  return entry.ok();
+}
+
+void Unite(const ModeOverride::Modes& from, ModeOverride* with) {
+  ModeOverride::Modes& to = with->modes;
+  with->present = true;
+  if (from.request_headers) UniteSendModes(*from.request_headers, &to.request_headers);
+  if (from.response_headers) UniteSendModes(*from.response_headers, &to.response_headers);
+  if (from.request_body) UniteBodyModes(*from.request_body, &to.request_body);
+  if (from.response_body) UniteBodyModes(*from.response_body, &to.response_body);
+  if (from.request_trailers) UniteSendModes(*from.request_trailers, &to.request_trailers);
+  if (from.response_trailers) UniteSendModes(*from.response_trailers, &to.response_trailers);
+}
+
+}  // namespace
+
+void ModeOverride::Keep(uint64_t phases, callout_body_mode_t request_body,
+                        callout_body_mode_t response_body) {
+  constexpr uint32_t kDefault = 0;
+  constexpr uint32_t kSkip = 2;
+  // What is configured for headers and trailers is not known here; DEFAULT keeps it.
+  const auto wants = [phases](callout_phase_t phase) {
+    return (phases & CALLOUT_PHASE_BIT(phase)) != 0;
+  };
+  const auto keep = [&](callout_phase_t phase, std::optional<uint32_t>* mode) {
+    if (wants(phase) && *mode == kSkip) *mode = kDefault;
+  };
+  keep(CALLOUT_REQUEST_HEADERS, &modes.request_headers);
+  keep(CALLOUT_RESPONSE_HEADERS, &modes.response_headers);
+  keep(CALLOUT_REQUEST_TRAILERS, &modes.request_trailers);
+  keep(CALLOUT_RESPONSE_TRAILERS, &modes.response_trailers);
+  if (wants(CALLOUT_REQUEST_BODY)) UniteBodyModes(request_body, &modes.request_body);
+  if (wants(CALLOUT_RESPONSE_BODY)) UniteBodyModes(response_body, &modes.response_body);
+}
+
+void ModeOverride::Complete(callout_body_mode_t request_body, callout_body_mode_t response_body) {
+  if (!modes.request_body.has_value()) modes.request_body = request_body;
+  if (!modes.response_body.has_value()) modes.response_body = response_body;
+}
+
+std::string ModeOverride::Write() const {
+  std::string out;
+  const auto append = [&out](uint32_t number, const std::optional<uint32_t>& value) {
+    if (value.has_value()) AppendVarint(number, *value, &out);
+  };
+  append(1, modes.request_headers);
+  append(2, modes.response_headers);
+  append(3, modes.request_body);
+  append(4, modes.response_body);
+  append(5, modes.request_trailers);
+  append(6, modes.response_trailers);
+  return out;
+}
+
+bool AnnotationsAreWellFormed(std::string_view records) {
+  constexpr uint32_t kServerWindowUpdate = 14;
+  WireReader reader(records);
+  while (reader.Next()) {
+    bool good = true;
+    if (reader.Is(CALLOUT_DYNAMIC_METADATA)) good = IsStruct(reader.bytes(), 0);
+    if (reader.Is(CALLOUT_TYPED_DYNAMIC_METADATA)) good = IsAnyEntry(reader.bytes());
+    if (reader.Is(CALLOUT_MODE_OVERRIDE) || reader.Is(CALLOUT_OVERRIDE_MESSAGE_TIMEOUT) ||
+        reader.Is(kServerWindowUpdate)) {
+      good = IsWellFormed(reader.bytes());
+    }
+    if (!good) return false;
+  }
+  return reader.ok();
+}
+
+Annotations ReadAnnotations(std::string_view records) {
+  Annotations annotations;
+  WireReader reader(records);
+  while (reader.Next()) {
+    if (reader.Is(CALLOUT_DYNAMIC_METADATA)) {
+      if (MergeStructs(annotations.dynamic_metadata, reader.bytes(),
+                       &annotations.dynamic_metadata)) {
+        annotations.has_dynamic_metadata = true;
+      }
+    } else if (reader.Is(CALLOUT_MODE_OVERRIDE)) {
+      ModeOverride::Modes modes;
+      if (ReadProcessingMode(reader.bytes(), &modes)) Unite(modes, &annotations.mode_override);
+    } else if (!reader.Is(CALLOUT_OVERRIDE_MESSAGE_TIMEOUT)) {
+      annotations.rest.append(reader.record());
+    }
+  }
+  return annotations;
+}
+
+uint64_t ReadTimeoutMs(std::string_view records) {
+  uint64_t timeout_ms = 0;
+  WireReader reader(records);
+  while (reader.Next()) {
+    if (!reader.Is(CALLOUT_OVERRIDE_MESSAGE_TIMEOUT)) continue;
+    // Duration: seconds 1, nanos 2.
+    uint64_t seconds = 0;
+    uint64_t nanos = 0;
+    WireReader duration(reader.bytes());
+    while (duration.Next()) {
+      if (duration.IsVarint(1)) seconds = duration.varint();
+      if (duration.IsVarint(2)) nanos = duration.varint();
+    }
+    constexpr uint64_t kSecondsMax = 86400;
+    const bool valid = duration.ok() && seconds <= kSecondsMax && nanos < 1000000000;
+    timeout_ms = valid ? seconds * 1000 + nanos / 1000000 : 0;
+  }
+  return timeout_ms;
+}
+
+bool HasModeOverride(std::string_view records) {
+  WireReader reader(records);
+  while (reader.Next()) {
+    if (reader.Is(CALLOUT_MODE_OVERRIDE)) return true;
+  }
+  return false;
+}
+
+bool NeedsWork(std::string_view records) {
+  WireReader reader(records);
+  int metadata_records = 0;
+  while (reader.Next()) {
+    if (reader.Is(CALLOUT_DYNAMIC_METADATA) && ++metadata_records > 1) return true;
+    if (reader.Is(CALLOUT_MODE_OVERRIDE) || reader.Is(CALLOUT_OVERRIDE_MESSAGE_TIMEOUT)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+std::string WriteTimeoutResponse(uint64_t timeout_ms) {
+  std::string duration;
+  if (timeout_ms >= 1000) AppendVarint(1, timeout_ms / 1000, &duration);
+  if (timeout_ms % 1000 != 0) AppendVarint(2, timeout_ms % 1000 * 1000000, &duration);
+  std::string response;
+  AppendBytes(CALLOUT_OVERRIDE_MESSAGE_TIMEOUT, duration, &response);
+  return response;
+}
+
+bool MergeStructs(std::string_view earlier, std::string_view later, std::string* merged) {
+  std::string out;
+  if (!Merge(earlier, later, 0, &out)) return false;
+  *merged = std::move(out);
+  return true;
+}
+
+}  // namespace callout::host

@@ -1,0 +1,106 @@
+#include "host/wire/envelope.h"
+
+#include <fmt/format.h>
+
+#include "host/base/spare_bytes.h"
+#include "host/wire/phase.h"
+#include "host/wire/wire.h"
+
+namespace callout::host {
+
+namespace {
+
+// Field numbers of ProcessingRequest outside its oneof (2 to 7).
+constexpr uint32_t kMetadataContext = 8;
+constexpr uint32_t kAttributes = 9;
+constexpr uint32_t kObservabilityMode = 10;
+constexpr uint32_t kProtocolConfig = 11;
+
+// ProtocolConfiguration: request_body_mode 1, response_body_mode 2,
+// send_body_without_waiting_for_header_response 3.
+bool ReadProtocolConfig(std::string_view bytes, ProtocolConfig* config) {
+  WireReader reader(bytes);
+  while (reader.Next()) {
+    if (reader.IsVarint(1)) {
+      config->request_body_mode = static_cast<uint32_t>(reader.varint());
+    } else if (reader.IsVarint(2)) {
+      config->response_body_mode = static_cast<uint32_t>(reader.varint());
+    } else if (reader.IsVarint(3)) {
+      config->send_body_without_waiting = reader.varint() != 0;
+    }
+  }
+  return reader.ok();
+}
+
+absl::Status Malformed(std::string_view what) {
+  return absl::InvalidArgumentError(
+      fmt::format("reading a ProcessingRequest: {} is malformed protobuf", what));
+}
+
+}  // namespace
+
+absl::StatusOr<RequestView> ParseRequest(std::string_view bytes) {
+  RequestView view;
+  WireReader reader(bytes);
+  while (reader.Next()) {
+    const uint32_t number = reader.number();
+    if (number >= CALLOUT_REQUEST_HEADERS && number <= CALLOUT_RESPONSE_TRAILERS) {
+      if (!reader.Is(number)) return Malformed("the phase's message");
+      if (view.phase == number) {
+        return absl::InvalidArgumentError(fmt::format(
+            "reading a ProcessingRequest: field {} stands in it twice; send each message once",
+            number));
+      }
+      view.phase = number;
+      view.message = reader.bytes();
+    } else if (reader.Is(kMetadataContext)) {
+      view.metadata_context = reader.bytes();
+    } else if (reader.Is(kAttributes)) {
+      view.attribute_records.push_back(reader.record());
+    } else if (reader.IsVarint(kObservabilityMode)) {
+      view.observability_mode = reader.varint() != 0;
+    } else if (reader.Is(kProtocolConfig)) {
+      view.has_protocol_config = true;
+      if (!ReadProtocolConfig(reader.bytes(), &view.protocol_config)) {
+        return Malformed("protocol_config");
+      }
+    } else {
+      view.has_unknown_field = true;
+    }
+  }
+  if (!reader.ok()) return Malformed("the message");
+  return view;
+}
+
+void BuildRecord(callout_field_t field, const callout_bytes_t* parts, size_t part_count,
+                 size_t size, Response* response) {
+  response->Clear();
+  response->field = field;
+  const size_t bytes = BytesSize(field, size);
+  if (bytes > response->record.capacity()) response->record = TakeSpareBytes();
+  response->record.reserve(bytes);
+  AppendBytesHead(field, size, &response->record);
+  response->payload_offset = response->record.size();
+  for (size_t i = 0; i < part_count; ++i) response->record.append(ToView(parts[i]));
+}
+
+void AppendRecord(uint32_t field, std::string_view payload, std::string* out) {
+  AppendBytes(field, payload, out);
+}
+
+bool SplitResponse(std::string_view bytes, Response* response, std::string* annotations) {
+  std::string rest;
+  WireReader reader(bytes);
+  while (reader.Next()) {
+    if (IsResponseField(reader.number()) && reader.Is(reader.number())) {
+      BuildRecord(reader.number(), reader.bytes(), response);
+    } else {
+      rest.append(reader.record());
+    }
+  }
+  if (!reader.ok()) return false;
+  annotations->append(rest);
+  return true;
+}
+
+}  // namespace callout::host

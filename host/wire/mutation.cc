@@ -1,0 +1,256 @@
+#include "host/wire/mutation.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "host/wire/wire.h"
+
+namespace callout::host {
+
+namespace {
+
+// Envoy ignores their removal whatever its mutation rules are.
+bool IsRemovable(std::string_view name) {
+  return !name.empty() && name.front() != ':' && !EqualsIgnoreCase(name, "host");
+}
+
+// HeaderValueOption: header 1 {key 1, raw_value 3}, append 2 (BoolValue),
+// append_action 3: APPEND_IF_EXISTS_OR_ADD is 0, OVERWRITE_IF_EXISTS_OR_ADD 2.
+void AppendHeaderOption(std::string_view name, std::string_view value, bool append,
+                        std::string* out) {
+  constexpr std::string_view kTrue("\x08\x01", 2);
+  const size_t header_size = BytesSize(1, name.size()) + BytesSize(3, value.size());
+  const size_t action_size = append ? BytesSize(2, kTrue.size()) : 2;
+  AppendBytesHead(1, BytesSize(1, header_size) + action_size, out);
+  AppendBytesHead(1, header_size, out);
+  AppendBytes(1, name, out);
+  AppendBytes(3, value, out);
+  if (append) {
+    AppendBytes(2, kTrue, out);
+  } else {
+    AppendVarint(3, 2, out);
+  }
+}
+
+// Envoy keeps a request's "host" as ":authority".
+std::string_view IndexName(std::string_view name) {
+  return EqualsIgnoreCase(name, "host") ? ":authority" : name;
+}
+
+struct Header {
+  bool is_new() const { return record.data() == nullptr; }
+
+  std::string_view name;
+  std::string_view record;  // a HeaderValue of the message; none for one that is set
+  std::string_view value;   // of one that is set
+};
+using HeaderList = absl::InlinedVector<Header, 32>;
+
+// HeaderMap: headers 1 {key 1}.
+void ReadHeaderMap(std::string_view map, HeaderList* headers) {
+  WireReader reader(map);
+  while (reader.Next()) {
+    if (!reader.Is(1)) continue;
+    Header header;
+    header.record = reader.bytes();
+    WireReader fields(reader.bytes());
+    while (fields.Next()) {
+      if (fields.Is(1)) header.name = fields.bytes();
+    }
+    headers->push_back(header);
+  }
+}
+
+void RemoveHeader(std::string_view name, HeaderList* headers) {
+  headers->erase(
+      std::remove_if(headers->begin(), headers->end(),
+                     [name](const Header& header) { return EqualsIgnoreCase(header.name, name); }),
+      headers->end());
+}
+
+void SetHeader(const HeaderSet& set, HeaderList* headers) {
+  std::string_view name = set.key;
+  const auto is_authority = [](const Header& header) { return header.name == ":authority"; };
+  if (EqualsIgnoreCase(name, "host") &&
+      std::any_of(headers->begin(), headers->end(), is_authority)) {
+    name = ":authority";
+  }
+  if (!set.append) RemoveHeader(name, headers);
+  headers->push_back({name, {}, set.value});
+}
+
+size_t RecordSize(const Header& header) {
+  return header.is_new() ? BytesSize(1, header.name.size()) + BytesSize(3, header.value.size())
+                         : header.record.size();
+}
+
+// Envoy lower-cases the name of a header that is set.
+void AppendHeader(const Header& header, std::string* out) {
+  AppendBytesHead(1, RecordSize(header), out);
+  if (!header.is_new()) {
+    out->append(header.record);
+    return;
+  }
+  AppendBytesHead(1, header.name.size(), out);
+  for (const char c : header.name) out->push_back(ToLowerAscii(c));
+  AppendBytes(3, header.value, out);
+}
+
+}  // namespace
+
+const MergedHeaders::Effect* MergedHeaders::Find(std::string_view name) const {
+  for (const Effect& effect : effects_) {
+    if (EqualsIgnoreCase(IndexName(effect.name), IndexName(name))) return &effect;
+  }
+  return nullptr;
+}
+
+MergedHeaders::Effect& MergedHeaders::EffectOn(std::string_view name) {
+  if (const Effect* found = Find(name); found != nullptr) {
+    return effects_[static_cast<size_t>(found - effects_.data())];
+  }
+  effects_.push_back({std::string(name), false, {}});
+  return effects_.back();
+}
+
+void MergedHeaders::Add(const HeaderMutationView& mutation) {
+  for (std::string_view name : mutation.remove) {
+    if (!IsRemovable(name)) continue;
+    Effect& effect = EffectOn(name);
+    effect.replaces = true;
+    effect.values.clear();
+  }
+  for (const HeaderSet& header : mutation.set) {
+    Effect& effect = EffectOn(header.key);
+    if (!header.append) {
+      effect.replaces = true;
+      effect.values.clear();
+    }
+    effect.values.emplace_back(header.value);
+  }
+}
+
+void MergedHeaders::AddUnder(const HeaderMutationView& mutation, const MergedHeaders& later) {
+  std::set<std::string> names;
+  for (std::string_view name : mutation.remove) names.insert(ToLowerAscii(IndexName(name)));
+  for (const HeaderSet& header : mutation.set) names.insert(ToLowerAscii(IndexName(header.key)));
+  for (const std::string& name : names) {
+    const Effect* const found = later.Find(name);
+    if (found == nullptr) continue;
+    const Effect& over = *found;
+    Effect& effect = EffectOn(name);
+    if (over.replaces) {
+      effect.replaces = true;
+      effect.values = over.values;
+    } else if (effect.replaces) {
+      effect.values.insert(effect.values.end(), over.values.begin(), over.values.end());
+    }
+  }
+}
+
+size_t MergedHeaders::entries() const {
+  size_t set = 0;
+  size_t removed = 0;
+  for (const Effect& effect : effects_) {
+    set += effect.values.size();
+    if (effect.values.empty()) ++removed;
+  }
+  return std::max(set, removed);
+}
+
+std::string MergedHeaders::Write() const {
+  std::string mutation;
+  for (const Effect& effect : effects_) {
+    if (effect.values.empty()) AppendBytes(2, effect.name, &mutation);
+    for (size_t i = 0; i < effect.values.size(); ++i) {
+      AppendHeaderOption(effect.name, effect.values[i], i > 0 || !effect.replaces, &mutation);
+    }
+  }
+  return mutation;
+}
+
+std::string ApplyHeaderMutation(std::string_view message, const HeaderMutationView& mutation) {
+  HeaderList headers;
+  std::string rest;
+  WireReader reader(message);
+  while (reader.Next()) {
+    if (reader.Is(1)) {
+      ReadHeaderMap(reader.bytes(), &headers);
+    } else {
+      rest.append(reader.record());
+    }
+  }
+  for (std::string_view name : mutation.remove) {
+    if (IsRemovable(name)) RemoveHeader(name, &headers);
+  }
+  for (const HeaderSet& set : mutation.set) SetHeader(set, &headers);
+  size_t map_size = 0;
+  for (const Header& header : headers) map_size += BytesSize(1, RecordSize(header));
+  std::string out;
+  out.reserve(BytesSize(1, map_size) + rest.size());
+  AppendBytesHead(1, map_size, &out);
+  for (const Header& header : headers) AppendHeader(header, &out);
+  return out += rest;
+}
+
+std::string WithoutEndOfStream(std::string_view message) {
+  constexpr uint32_t kEndOfStream = 3;
+  std::string out;
+  WireReader reader(message);
+  while (reader.Next()) {
+    if (reader.number() != kEndOfStream) out.append(reader.record());
+  }
+  return out;
+}
+
+bool FitsHeaderLimits(std::string_view message, const HeaderMutationView& mutation,
+                      size_t header_count_max, size_t header_bytes_max) {
+  if (mutation.set.empty()) return true;
+  // First as if nothing were replaced or removed, which nearly always settles it.
+  size_t bytes = message.size();
+  for (const HeaderSet& header : mutation.set) bytes += header.key.size() + header.value.size();
+  size_t count = mutation.set.size();
+  WireReader reader(message);
+  while (reader.Next()) {
+    if (!reader.Is(1)) continue;
+    count += CountRecords(reader.bytes());
+  }
+  if (count <= header_count_max && bytes <= header_bytes_max) return true;
+  ResponseView after;
+  const std::string applied = ApplyHeaderMutation(message, mutation);
+  if (!ReadHttpHeaders(applied, &after)) return true;  // Envoy does not send such a message
+  bytes = 0;
+  for (const HeaderSet& header : after.headers.set) {
+    bytes += header.key.size() + header.value.size();
+  }
+  return after.headers.set.size() <= header_count_max && bytes <= header_bytes_max;
+}
+
+std::string WriteBodyMessage(std::string_view message, std::string_view body, bool end_of_stream) {
+  std::string out;
+  out.reserve(body.size() + 32);
+  if (!body.empty()) AppendBytes(1, body, &out);
+  if (end_of_stream) AppendVarint(2, 1, &out);
+  WireReader reader(message);
+  while (reader.Next()) {
+    if (reader.number() > 2) out.append(reader.record());
+  }
+  return out;
+}
+
+std::string ReplaceMessage(std::string_view request, callout_phase_t phase,
+                           std::string_view message) {
+  std::string out;
+  out.reserve(message.size() + 64);
+  AppendBytes(phase, message, &out);
+  WireReader reader(request);
+  while (reader.Next()) {
+    const bool is_oneof_member =
+        reader.number() >= CALLOUT_REQUEST_HEADERS && reader.number() <= CALLOUT_RESPONSE_TRAILERS;
+    if (!is_oneof_member) out.append(reader.record());
+  }
+  return out;
+}
+
+}  // namespace callout::host

@@ -1,0 +1,36 @@
+// The phases of an exchange, and the response field that belongs to each.
+#ifndef CALLOUT_HOST_WIRE_PHASE_H_
+#define CALLOUT_HOST_WIRE_PHASE_H_
+
+#include <callout/plugin.h>
+
+#include <cstddef>
+#include <string_view>
+
+namespace callout::host {
+
+// Phases are field numbers 2 to 7; bit and index 0 stand for on_process.
+inline constexpr size_t kPhaseCount = 8;
+
+// "request_headers" for CALLOUT_REQUEST_HEADERS, …; "process" for 0.
+std::string_view PhaseName(callout_phase_t phase);
+
+// True for a request phase; the others are response phases.
+inline bool IsRequestPhase(callout_phase_t phase) { return phase % 2 == 0; }
+inline bool IsHeadersPhase(callout_phase_t phase) {
+  return phase == CALLOUT_REQUEST_HEADERS || phase == CALLOUT_RESPONSE_HEADERS;
+}
+inline bool IsBodyPhase(callout_phase_t phase) {
+  return phase == CALLOUT_REQUEST_BODY || phase == CALLOUT_RESPONSE_BODY;
+}
+inline bool IsTrailersPhase(callout_phase_t phase) {
+  return phase == CALLOUT_REQUEST_TRAILERS || phase == CALLOUT_RESPONSE_TRAILERS;
+}
+inline callout_field_t ResponseField(callout_phase_t phase) { return phase - 1; }
+
+// True for the fields of ProcessingResponse that are members of its oneof.
+bool IsResponseField(callout_field_t field);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_WIRE_PHASE_H_

@@ -1,0 +1,103 @@
+// A hook's answer as views into its bytes, whatever its type. Reading it once
+// tells whether it is well formed; the guard and the chain work on the result.
+#ifndef CALLOUT_HOST_WIRE_RESPONSE_H_
+#define CALLOUT_HOST_WIRE_RESPONSE_H_
+
+#include <callout/plugin.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/container/inlined_vector.h"
+#include "host/plugin/call.h"
+
+namespace callout::host {
+
+// One HeaderValueOption. `value` is raw_value: Envoy's ext_proc reads nothing
+// else. `append` is the deprecated flag, the only one Envoy 1.40 obeys.
+struct HeaderSet {
+  std::string_view key;
+  std::string_view value;
+  bool append = false;
+};
+
+struct HeaderMutationView {
+  absl::InlinedVector<HeaderSet, 8> set;
+  absl::InlinedVector<std::string_view, 4> remove;
+  bool present = false;
+
+  bool empty() const { return set.empty() && remove.empty(); }
+};
+
+// Any member of ProcessingResponse's oneof. Members that a type does not have
+// keep their defaults.
+struct ResponseView {
+  enum class Body : uint8_t { kUnchanged, kReplaced, kCleared, kStreamed };
+
+  // HeadersResponse, BodyResponse (their CommonResponse) and TrailersResponse.
+  HeaderMutationView headers;  // also ImmediateResponse.headers
+  bool continue_and_replace = false;
+  bool clear_route_cache = false;
+  Body body_mutation = Body::kUnchanged;
+  std::string_view body;       // kReplaced, kStreamed; also ImmediateResponse.body
+  bool end_of_stream = false;  // of a streamed body
+
+  // StreamedImmediateResponse: which of its parts this is.
+  enum class Streamed : uint8_t { kNone, kHeaders, kBody, kTrailers };
+  Streamed streamed_part = Streamed::kNone;
+
+  void Clear() {
+    headers.set.clear();
+    headers.remove.clear();
+    headers.present = continue_and_replace = clear_route_cache = end_of_stream = false;
+    body_mutation = Body::kUnchanged;
+    body = {};
+    streamed_part = Streamed::kNone;
+  }
+};
+
+// False if `payload` is not a well-formed message of the type that `field` of
+// ProcessingResponse has, or has a string that is not UTF-8 (which protobuf refuses
+// a message for; names of headers are left to the guard). Unknown fields are well
+// formed.
+bool ReadResponse(callout_field_t field, std::string_view payload, ResponseView* view);
+
+// What the host itself wants to know of HttpHeaders. The header list is only
+// looked into for `has_content_length`, and only if asked.
+struct HeadersMessageView {
+  bool end_of_stream = false;
+  bool has_content_length = false;
+};
+bool ReadHeadersMessage(std::string_view message, bool find_content_length,
+                        HeadersMessageView* view);
+
+// HttpBody's body and end_of_stream.
+bool ReadBodyMessage(std::string_view message, std::string_view* body, bool* end_of_stream);
+
+// The header list and end_of_stream of HttpHeaders, as `headers.set` and
+// `end_of_stream`.
+bool ReadHttpHeaders(std::string_view message, ResponseView* view);
+
+// Header names compare without case (ASCII).
+bool EqualsIgnoreCase(std::string_view a, std::string_view b);
+inline char ToLowerAscii(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
+std::string ToLowerAscii(std::string_view text);
+
+// Payloads that the host writes itself.
+//
+// BodyResponse with body_mutation.streamed_response.
+std::string WriteStreamedBody(std::string_view body, bool end_of_stream);
+// ImmediateResponse with a status and details, which Envoy puts into its access
+// log (RESPONSE_CODE_DETAILS) and does not show to the client.
+std::string WriteImmediateResponse(int http_status, std::string_view details);
+// StreamedImmediateResponse that ends the body.
+std::string WriteStreamedImmediateEnd();
+// A further record for a BodyResponse payload that sets or removes one header:
+// protobuf merges repeated records, so it is simply appended to the payload.
+std::string WriteBodyHeaderSet(std::string_view key, std::string_view value);
+std::string WriteBodyHeaderRemoval(std::string_view key);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_WIRE_RESPONSE_H_

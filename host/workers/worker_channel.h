@@ -1,0 +1,58 @@
+// The line between a supervisor and one of its workers: whole messages over a
+// pair of connected sockets.
+//
+//   WorkerChannel channel(fd);
+//   channel.Send({WorkerMessageKind::kServe, 7, ""});
+//   … poll(channel.fd(), POLLIN) …
+//   const bool open = channel.Read();
+//   while (std::optional<WorkerMessage> message = channel.Take()) …
+//
+// Send may be called from any thread, the rest from one.
+#ifndef CALLOUT_HOST_WORKERS_WORKER_CHANNEL_H_
+#define CALLOUT_HOST_WORKERS_WORKER_CHANNEL_H_
+
+#include <cstddef>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "host/workers/worker_messages.h"
+
+namespace callout::host {
+
+class WorkerChannel {
+ public:
+  // Above the longest configuration and settings together.
+  static constexpr size_t kMessageBytesMax = 67108864;
+  // For the other end to take a message in.
+  static constexpr int kSendTimeoutMs = 10000;
+
+  // Takes over a stream socket.
+  explicit WorkerChannel(int fd);
+  ~WorkerChannel();
+  WorkerChannel(const WorkerChannel&) = delete;
+  WorkerChannel& operator=(const WorkerChannel&) = delete;
+
+  // False if the other end is gone or takes nothing in; then the channel is at an
+  // end in both directions.
+  bool Send(const WorkerMessage& message);
+
+  // Takes in what has come, without waiting. False if no more will come, or if
+  // what came is no message.
+  bool Read();
+  // The next of the messages that have come in whole.
+  std::optional<WorkerMessage> Take();
+
+  int fd() const { return fd_; }
+
+ private:
+  const int fd_;
+  std::mutex send_mutex_;  // one message after the other
+  std::string received_;
+  size_t taken_ = 0;  // bytes of it
+  bool broken_ = false;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_WORKERS_WORKER_CHANNEL_H_

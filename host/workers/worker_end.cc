@@ -1,0 +1,66 @@
+#include "host/workers/worker_end.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <cstring>
+#include <vector>
+
+#include "host/plugin/crash_report.h"
+
+namespace callout::host {
+namespace {
+
+std::string WordOf(int wait_status) {
+  if (!WIFSIGNALED(wait_status)) return fmt::format("exit status {}", WEXITSTATUS(wait_status));
+  const int number = WTERMSIG(wait_status);
+  return fmt::format("{} ({})", SignalName(number), number);
+}
+
+WorkerEnd In(const std::string& word, const HookTable& table, const HookPlace& place) {
+  const char* const hook = HookName(place.hook);
+  WorkerEnd end;
+  // A process that crashed may have written over the end of it.
+  const char* const name = table.PluginName(place.plugin);
+  end.plugin.assign(name, strnlen(name, HookTable::kNameBytesMax));
+  end.hook = place.hook;
+  end.text = fmt::format("{} while plugin {} ran {}", word, end.plugin,
+                         hook == nullptr ? "an unknown hook" : hook);
+  return end;
+}
+
+}  // namespace
+
+WorkerEnd DescribeWorkerEnd(int wait_status, const HookTable& table,
+                            const std::optional<HookTable::Running>& hung,
+                            const std::string& hung_text) {
+  const std::string word = WordOf(wait_status);
+  if (hung.has_value()) {
+    WorkerEnd end = In(word, table, hung->place);
+    end.text = hung_text;
+    return end;
+  }
+  // No plugin does that: an operator, or the kernel, being out of memory.
+  if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL) {
+    return {.text = word + " from outside", .from_outside = true};
+  }
+  if (const std::optional<HookPlace> place = table.CrashPlace(); place.has_value()) {
+    if (place->plugin != 0) return In(word, table, *place);
+    return {.text = word + " outside of every hook: on a thread of a plugin's own, or in the host"};
+  }
+  // Without last words, as by _exit().
+  const std::vector<HookTable::Running> running = table.ListRunning();
+  if (running.empty()) return {.text = word + " outside of every hook"};
+  WorkerEnd end = In(word, table, running[0].place);
+  for (const HookTable::Running& other : running) {
+    if (other.place.plugin == running[0].place.plugin) continue;
+    end.plugin.clear();
+    end.text += fmt::format(
+        ", and plugin {} {}", table.PluginName(other.place.plugin),
+        HookName(other.place.hook) == nullptr ? "an unknown hook" : HookName(other.place.hook));
+  }
+  return end;
+}
+
+}  // namespace callout::host

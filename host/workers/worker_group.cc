@@ -1,0 +1,257 @@
+#include "host/workers/worker_group.h"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <utility>
+
+#include "host/base/log.h"
+#include "host/base/plain_codec.h"
+
+namespace callout::host {
+namespace {
+
+using prometheus::MetricFamily;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::seconds kEndPatience(5);
+
+}  // namespace
+
+WorkerGroup::WorkerGroup(Options options)
+    : options_(std::move(options)),
+      quarantine_(options_.containment.quarantine, options_.metrics) {}
+
+WorkerGroup::~WorkerGroup() {
+  for (Worker& worker : workers_) worker.keeper->LetEnd();
+  for (Worker& worker : workers_) worker.keeper->Join(std::chrono::milliseconds(0));
+}
+
+absl::StatusOr<std::unique_ptr<WorkerGroup>> WorkerGroup::Start(Options options) {
+  std::unique_ptr<WorkerGroup> group(new WorkerGroup(std::move(options)));
+  if (absl::Status status = group->DefineMetrics(); !status.ok()) return status;
+  const WorkerProcess::Launch launch = {.options = group->options_.worker_options,
+                                        .sockets = group->options_.sockets};
+  group->workers_.resize(group->options_.containment.workers);
+  int number = 0;
+  for (Worker& worker : group->workers_) {
+    worker.keeper = std::make_unique<WorkerKeeper>(
+        ++number, launch, group->options_.containment.watchdog_ms,
+        WorkerKeeper::Callbacks{
+            .on_start = [group = group.get(),
+                         &worker](const ProcessPtr& process) { group->OnStart(&worker, process); },
+            .on_message =
+                [group = group.get()](const WorkerMessage& message) { group->OnMessage(message); },
+            .on_end = [group = group.get(), &worker](
+                          const ProcessPtr& process,
+                          const WorkerEnd& end) { group->OnEnd(&worker, process, end); }});
+  }
+  for (Worker& worker : group->workers_) {
+    if (absl::Status status = worker.keeper->Start(); !status.ok()) return status;
+  }
+  return group;
+}
+
+absl::Status WorkerGroup::DefineMetrics() {
+  absl::StatusOr<Metrics::Id> serving = options_.metrics->Define(
+      Metrics::Kind::kGauge, "callout_workers", "Worker processes that accept connections");
+  if (!serving.ok()) return serving.status();
+  absl::StatusOr<Metrics::Id> ends =
+      options_.metrics->Define(Metrics::Kind::kCounter, "callout_worker_ends_total",
+                               "Worker processes that ended without being told to");
+  if (!ends.ok()) return ends.status();
+  serving_gauge_ = *serving;
+  ends_ = *ends;
+  return absl::OkStatus();
+}
+
+// --- What becomes of workers ----------------------------------------------------
+
+void WorkerGroup::OnStart(Worker* worker, const ProcessPtr& process) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  worker->process = process;
+  BringUp(worker, /*anew=*/true);
+  if (draining_) process->Ask(WorkerMessageKind::kBeginDrain);
+  changed_.notify_all();
+}
+
+void WorkerGroup::OnMessage(const WorkerMessage& message) {
+  if (message.kind == WorkerMessageKind::kTrialsFailed) {
+    const auto failed = Decode<std::vector<GenerationId>>(message.body);
+    std::lock_guard<std::mutex> lock(failed_trials_mutex_);
+    if (failed) failed_trials_.insert(failed_trials_.end(), failed->begin(), failed->end());
+  }
+  options_.wake();
+}
+
+void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerEnd& end) {
+  bool is_refusal = false;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    worker->process.reset();
+    worker->asked.clear();
+    worker->brought_up = {};
+    ended_metrics_.Add(WithoutGauges(std::exchange(worker->metrics, {})));
+    // Whether it was what is being prepared that ended it.
+    const bool at_load = end.hook == Hook::kLoad || end.hook == Hook::kCreate;
+    is_refusal = !preparing_.empty() && !end.from_outside &&
+                 (end.plugin.empty() || (end.plugin == preparing_ && at_load));
+    if (!draining_) options_.metrics->Add(ends_);
+    if (!end.plugin.empty() && quarantine_.CountCrash(end, is_refusal)) LeaveOut(end);
+  }
+  process->Close(is_refusal ? absl::AbortedError(end.text) : absl::UnavailableError(end.text));
+  options_.wake();
+}
+
+// Under mutex_, as are the next ones. The plugin that the end names, if it serves.
+void WorkerGroup::LeaveOut(const WorkerEnd& end) {
+  const auto id = std::find_if(chain_.begin(), chain_.end(), [&](GenerationId candidate) {
+    return sources_.at(candidate).name == end.plugin;
+  });
+  if (id == chain_.end()) return;
+  quarantine_.LeaveOut(sources_.at(*id), end.text);
+  BringAllUp();
+}
+
+// Asks for all that is in service, and for serving it. Whatever a worker has been
+// asked for before is not asked again, unless `anew`.
+void WorkerGroup::BringUp(Worker* worker, bool anew) {
+  if (worker->process == nullptr) return;
+  if (anew && options_.certificates != nullptr) {
+    worker->process->Ask(WorkerMessageKind::kCertificate,
+                         Encode(options_.certificates->CurrentPem()));
+  }
+  if (anew) worker->asked.clear();
+  std::vector<GenerationId> chain;
+  for (GenerationId id : chain_) {
+    GenerationSource source = quarantine_.InPlaceOf(sources_.at(id));
+    chain.push_back(source.id);
+    if (worker->asked.count(source.id) > 0) continue;
+    if (anew) source.on_trial = false;  // the others have served it
+    worker->process->Ask(WorkerMessageKind::kPrepare, Encode(PrepareOrder{source, true}));
+  }
+  worker->asked = std::set<GenerationId>(chain.begin(), chain.end());
+  worker->brought_up = worker->process->Ask(WorkerMessageKind::kCommit, Encode(chain)).share();
+  if (serve_ && !worker->keeper->serving()) {
+    worker->brought_up = worker->process->Ask(WorkerMessageKind::kServe).share();
+  }
+}
+
+void WorkerGroup::BringAllUp() {
+  for (Worker& worker : workers_) BringUp(&worker, /*anew=*/false);
+}
+
+// --- Traffic --------------------------------------------------------------------
+
+absl::Status WorkerGroup::Serve(const std::vector<TrafficSocket>&) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    serve_ = true;
+  }
+  for (std::future<Reply>& reply : AskAll(WorkerMessageKind::kServe)) {
+    // One that has ended meanwhile is replaced, and no reason not to start.
+    absl::Status status = reply.get().status();
+    if (!status.ok() && !absl::IsUnavailable(status)) return status;
+  }
+  return absl::OkStatus();
+}
+
+std::vector<WorkerGroup::ProcessPtr> WorkerGroup::Processes() const {
+  std::vector<ProcessPtr> processes;
+  for (const Worker& worker : workers_) {
+    if (worker.process != nullptr) processes.push_back(worker.process);
+  }
+  return processes;
+}
+
+std::vector<std::future<WorkerGroup::Reply>> WorkerGroup::AskAll(WorkerMessageKind kind) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<std::future<Reply>> replies;
+  for (const ProcessPtr& process : Processes()) replies.push_back(process->Ask(kind));
+  return replies;
+}
+
+void WorkerGroup::ReloadCertificates() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const std::string pem = Encode(options_.certificates->CurrentPem());
+  for (const ProcessPtr& process : Processes()) {
+    process->Ask(WorkerMessageKind::kCertificate, pem);
+  }
+}
+
+void WorkerGroup::BeginDrain() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  draining_ = true;
+  for (const ProcessPtr& process : Processes()) {
+    process->Ask(WorkerMessageKind::kBeginDrain);
+    // What is being prepared will not serve any more, however long it takes.
+    process->Fail(WorkerMessageKind::kPrepare, absl::CancelledError("the host is draining"));
+  }
+  changed_.notify_all();
+}
+
+void WorkerGroup::StopAccepting() {
+  for (Worker& worker : workers_) worker.keeper->LetEnd();
+  const auto deadline = Clock::now() + kOrderPatience;
+  for (auto& reply : AskAll(WorkerMessageKind::kStopAccepting)) reply.wait_until(deadline);
+}
+
+bool WorkerGroup::Drain() {
+  const auto deadline =
+      Clock::now() + std::chrono::milliseconds(options_.drain_timeout_ms) + kOrderPatience;
+  for (auto& reply : AskAll(WorkerMessageKind::kDrain)) {
+    if (reply.wait_until(deadline) != std::future_status::ready) continue;
+    const Reply closed = reply.get();
+    const std::optional<bool> all = closed.ok() ? Decode<bool>(*closed) : std::nullopt;
+    if (all == false)
+      Log(LogLevel::kWarning, "a plugin still holds a call, which is left as it is");
+  }
+  const auto end = Clock::now() + kEndPatience;
+  for (Worker& worker : workers_) {
+    worker.keeper->Join(std::chrono::duration_cast<std::chrono::milliseconds>(
+        std::max(end - Clock::now(), Clock::duration(0))));
+  }
+  return true;
+}
+
+size_t WorkerGroup::CountServing() const {
+  return static_cast<size_t>(
+      std::count_if(workers_.begin(), workers_.end(),
+                    [](const Worker& worker) { return worker.keeper->serving(); }));
+}
+
+std::vector<MetricFamily> WorkerGroup::CollectMetrics() {
+  struct Asked {
+    Worker* worker;
+    ProcessPtr process;
+    std::future<Reply> reply;
+  };
+  std::vector<Asked> asked;
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (Worker& worker : workers_) {
+    if (worker.process == nullptr) continue;
+    asked.push_back(
+        {&worker, worker.process, worker.process->Ask(WorkerMessageKind::kCollectMetrics)});
+  }
+  lock.unlock();
+  const auto deadline = Clock::now() + kPagePatience;
+  for (Asked& one : asked) {
+    if (one.reply.wait_until(deadline) != std::future_status::ready) continue;
+    const Reply reply = one.reply.get();
+    if (!reply.ok()) continue;
+    auto families = Decode<std::vector<MetricFamily>>(*reply);
+    if (!families.has_value()) continue;
+    std::lock_guard<std::mutex> again(mutex_);
+    // What has ended meanwhile has been added to the others already.
+    if (one.worker->process == one.process) one.worker->metrics = *std::move(families);
+  }
+  lock.lock();
+  MetricSum sum = ended_metrics_;
+  for (const Worker& worker : workers_) sum.Add(worker.metrics);
+  lock.unlock();
+  options_.metrics->Set(serving_gauge_, static_cast<double>(CountServing()));
+  sum.Add(options_.metrics->Collect());
+  return sum.Get();
+}
+
+}  // namespace callout::host

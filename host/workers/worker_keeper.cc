@@ -1,0 +1,186 @@
+#include "host/workers/worker_keeper.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "host/base/clock.h"
+#include "host/base/log.h"
+#include "host/base/status_text.h"
+#include "host/plugin/watchdog.h"
+
+namespace callout::host {
+namespace {
+
+constexpr uint64_t kEarlyNs = 1'000'000'000;
+constexpr std::chrono::milliseconds kPauseMin(100);
+constexpr std::chrono::milliseconds kPauseMax(5000);
+constexpr int kDoublingsMax = 6;
+
+}  // namespace
+
+WorkerKeeper::WorkerKeeper(int number, WorkerProcess::Launch launch, uint64_t watchdog_ms,
+                           Callbacks callbacks)
+    : number_(number),
+      launch_(std::move(launch)),
+      watchdog_ms_(watchdog_ms),
+      callbacks_(std::move(callbacks)) {}
+
+WorkerKeeper::~WorkerKeeper() {
+  LetEnd();
+  Join(std::chrono::milliseconds(0));
+}
+
+absl::Status WorkerKeeper::Prepare() {
+  hooks_ = OwnedFd(memfd_create("callout-hooks", MFD_CLOEXEC));
+  if (hooks_.get() < 0) {
+    return absl::UnavailableError(fmt::format("starting a worker: {}", strerror(errno)));
+  }
+  absl::StatusOr<HookTable*> table = HookTable::Share(hooks_.get());
+  if (!table.ok()) return table.status();
+  table_ = *table;
+  launch_.hooks = hooks_.get();
+  return absl::OkStatus();
+}
+
+absl::Status WorkerKeeper::Start() {
+  if (absl::Status status = Prepare(); !status.ok()) return status;
+  std::promise<absl::Status> started;
+  std::future<absl::Status> result = started.get_future();
+  // Not this thread: the worker's life ends with the thread that starts it.
+  thread_ = std::thread([this, started = std::move(started)]() mutable {
+    Run(std::move(started));
+    std::lock_guard<std::mutex> lock(mutex_);
+    ended_ = true;
+    changed_.notify_all();
+  });
+  return result.get();
+}
+
+void WorkerKeeper::Run(std::promise<absl::Status> started) {
+  bool first = true;
+  do {
+    table_->Clear();
+    absl::StatusOr<std::shared_ptr<WorkerProcess>> process = WorkerProcess::Start(launch_);
+    const bool last = first && !process.ok();
+    if (std::exchange(first, false)) {
+      started.set_value(process.status());
+    } else if (!process.ok()) {
+      Log(LogLevel::kError, "worker {}: {}", number_, MessageOf(process.status()));
+    }
+    if (last) return;
+    if (process.ok()) {
+      Keep(*process);
+    } else {
+      ++failures_;
+    }
+  } while (Pause());
+}
+
+void WorkerKeeper::Keep(const std::shared_ptr<WorkerProcess>& process) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    process_ = process;
+    if (let_end_) process->Kill();  // too late to be of use
+  }
+  callbacks_.on_start(process);
+  std::optional<Watchdog> watchdog;
+  if (watchdog_ms_ > 0) {
+    watchdog.emplace(watchdog_ms_, table_,
+                     [this, &process](const HookTable::Running& hung) { OnHung(*process, hung); });
+  }
+  const int wait_status =
+      process->Attend([&](const WorkerMessage& message) { OnMessage(*process, message); });
+  watchdog.reset();
+  ended_ns_ = MonotonicNs();
+  uint64_t serving_since_ns = 0;
+  std::optional<Hang> hang;
+  bool expected = false;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    process_.reset();
+    serving_since_ns = std::exchange(serving_since_ns_, 0);
+    hang = std::exchange(hang_, std::nullopt);
+    expected = let_end_ && (wait_status == 0 || WTERMSIG(wait_status) == SIGKILL);
+  }
+  const WorkerEnd end =
+      DescribeWorkerEnd(wait_status, *table_, hang ? std::optional(hang->hook) : std::nullopt,
+                        hang ? hang->text : "");
+  if (!expected) {
+    Log(LogLevel::kError, "worker {} (process {}) has ended, and its streams with it: {}", number_,
+        process->pid(), end.text);
+  }
+  callbacks_.on_end(process, end);
+  const bool for_no_reason = end.plugin.empty() && !end.from_outside;
+  const bool early =
+      serving_since_ns == 0 || (for_no_reason && ended_ns_ - serving_since_ns < kEarlyNs);
+  failures_ = early ? failures_ + 1 : 0;
+}
+
+void WorkerKeeper::OnMessage(const WorkerProcess& process, const WorkerMessage& message) {
+  if (message.kind == WorkerMessageKind::kServing) {
+    const uint64_t now_ns = MonotonicNs();
+    const uint64_t ended_ns = std::exchange(ended_ns_, 0);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      serving_since_ns_ = now_ns;
+    }
+    Log(LogLevel::kInfo, "worker {} (process {}) serves{}", number_, process.pid(),
+        ended_ns == 0 ? ""
+                      : fmt::format(" again, {} ms after the one before ended",
+                                    (now_ns - ended_ns) / 1'000'000));
+  }
+  callbacks_.on_message(message);
+}
+
+void WorkerKeeper::OnHung(const WorkerProcess& process, const HookTable::Running& hung) {
+  std::string text = DescribeHung(*table_, hung, MonotonicNs());
+  Log(LogLevel::kError, "worker {} (process {}): {}, and is killed", number_, process.pid(), text);
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!hang_.has_value()) hang_ = {hung, std::move(text)};
+  }
+  process.Kill();
+}
+
+bool WorkerKeeper::Pause() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (failures_ > 0) {
+    const auto pause = kPauseMin * (1 << std::min(failures_ - 1, kDoublingsMax));
+    changed_.wait_for(lock, std::min<std::chrono::milliseconds>(pause, kPauseMax),
+                      [this] { return let_end_; });
+  }
+  return !let_end_;
+}
+
+bool WorkerKeeper::serving() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return serving_since_ns_ != 0;
+}
+
+void WorkerKeeper::LetEnd() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  let_end_ = true;
+  changed_.notify_all();
+}
+
+void WorkerKeeper::Join(std::chrono::milliseconds timeout) {
+  if (!thread_.joinable()) return;
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    const bool in_time = changed_.wait_for(lock, timeout, [this] { return ended_; });
+    if (!in_time && timeout.count() > 0) {
+      Log(LogLevel::kWarning, "worker {} does not end, and is killed", number_);
+    }
+    if (process_ != nullptr) process_->Kill();
+  }
+  thread_.join();
+}
+
+}  // namespace callout::host

@@ -1,0 +1,135 @@
+// What a supervisor and its workers say to each other, over the channel
+// (host/workers/worker_channel.h) that each worker has.
+//
+// The supervisor asks, under a number of its choice, and the worker answers under
+// the same number; it answers each question once, and in the order of asking
+// those that change something. What a worker says of its own accord has the
+// number 0.
+//
+// Plain values.
+#ifndef CALLOUT_HOST_WORKERS_WORKER_MESSAGES_H_
+#define CALLOUT_HOST_WORKERS_WORKER_MESSAGES_H_
+
+#include <prometheus/metric_family.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "host/net/certificate_store.h"
+#include "host/reload/generation.h"
+
+namespace callout::host {
+
+enum class WorkerMessageKind : uint8_t {
+  // Questions, with the body, and the answer's after the arrow.
+  kCertificate,     // CertificatePem; the first comes before kServe
+  kPrepare,         // PrepareOrder -> GenerationFacts
+  kDiscard,         // GenerationId, prepared and not to be used
+  kCommit,          // vector<GenerationId>
+  kServe,           // the listening sockets from here on
+  kBeginDrain,      //
+  kStopAccepting,   // and close the sockets
+  kDrain,           // -> whether every stream is closed (bool). The worker then ends
+  kCollectMetrics,  // -> vector<MetricFamily>
+  kGetUsage,        // -> GenerationTarget::Usage
+
+  kAnswer,  // WorkerReply
+
+  // Of the worker's own accord.
+  kServing,           // it accepts
+  kTrialsFailed,      // vector<GenerationId>
+  kGenerationsEnded,  // the usage is another now
+};
+
+struct WorkerMessage {
+  WorkerMessageKind kind = WorkerMessageKind::kAnswer;
+  uint64_t number = 0;
+  std::string body;
+};
+
+struct WorkerReply {
+  int32_t code = 0;  // of absl::StatusCode
+  std::string error;
+  std::string body;
+};
+
+WorkerReply AnswerOf(const absl::Status& status);
+absl::StatusOr<std::string> BodyOf(WorkerReply response);
+
+struct PrepareOrder {
+  GenerationSource source;  // without its `copy`, which the supervisor keeps
+  // The other workers serve it already: one that cannot make it must not serve.
+  bool must = false;
+};
+
+template <class Archive>
+void VisitFields(Archive& archive, WorkerReply& response) {
+  archive(response.code, response.error, response.body);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, ErrorPolicy& policy) {
+  archive(policy.action, policy.http_status);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, GenerationSource& source) {
+  archive(source.id, source.number, source.name, source.path, source.sha256, source.load_path,
+          source.config, source.settings_text, source.policy, source.quarantine, source.on_trial);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, PrepareOrder& order) {
+  archive(order.source, order.must);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, GenerationFacts& facts) {
+  archive(facts.name, facts.version, facts.description, facts.abi_version, facts.hooks,
+          facts.warnings);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, GenerationTarget::Usage& usage) {
+  archive(usage.streams, usage.mapped, usage.quarantined, usage.last_crash, usage.crashes);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, CertificatePem& pem) {
+  archive(pem.chain, pem.key, pem.client_ca);
+}
+
+}  // namespace callout::host
+
+// Found by their types' namespace.
+namespace prometheus {
+
+template <class Archive>
+void VisitFields(Archive& archive, ClientMetric::Label& label) {
+  archive(label.name, label.value);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, ClientMetric::Bucket& bucket) {
+  archive(bucket.cumulative_count, bucket.upper_bound);
+}
+
+// Of the kinds that there are in a host.
+template <class Archive>
+void VisitFields(Archive& archive, ClientMetric& metric) {
+  archive(metric.label, metric.counter.value, metric.gauge.value, metric.histogram.sample_count,
+          metric.histogram.sample_sum, metric.histogram.bucket);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, MetricFamily& family) {
+  archive(family.name, family.help, family.type, family.metric);
+}
+
+}  // namespace prometheus
+
+#endif  // CALLOUT_HOST_WORKERS_WORKER_MESSAGES_H_

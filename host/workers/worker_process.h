@@ -1,0 +1,109 @@
+// One worker process, as its supervisor has it: started from this program's own
+// file, asked over a channel, reaped.
+//
+//   absl::StatusOr<std::unique_ptr<WorkerProcess>> process = WorkerProcess::Start(launch);
+//   std::future<WorkerProcess::Reply> reply = (*process)->Ask(WorkerMessageKind::kGetUsage);
+//   const int wait_status = (*process)->Attend([](const WorkerMessage& message) { … });
+//   (*process)->Close(absl::UnavailableError("…"));   // to all who still wait
+//
+// The worker is killed when the thread that started it ends, or its supervisor.
+// One thread starts it, attends to it and closes it; Ask, Fail and Kill are for any.
+#ifndef CALLOUT_HOST_WORKERS_WORKER_PROCESS_H_
+#define CALLOUT_HOST_WORKERS_WORKER_PROCESS_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <future>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "host/base/owned_fd.h"
+#include "host/transport/traffic.h"
+#include "host/workers/worker_channel.h"
+
+namespace callout::host {
+
+// The descriptors that a worker inherits.
+struct WorkerDescriptors {
+  int channel = -1;
+  int hooks = -1;  // of the HookTable's memory
+  std::vector<TrafficSocket> sockets;
+};
+
+// Told to the worker as its first argument: "--worker=5,6,secure:7,plaintext:8".
+inline constexpr std::string_view kWorkerArgument = "--worker=";
+std::string ToWorkerArgument(const WorkerDescriptors& descriptors);
+std::optional<WorkerDescriptors> ParseWorkerArgument(std::string_view argument);
+
+class WorkerProcess {
+ public:
+  using Reply = absl::StatusOr<std::string>;  // the body of the answer
+
+  struct Launch {
+    std::vector<std::string> options;    // Config::worker_options
+    std::vector<TrafficSocket> sockets;  // the owner's
+    int hooks = -1;                      // the owner's
+  };
+
+  // UNAVAILABLE with the system's reason.
+  static absl::StatusOr<std::unique_ptr<WorkerProcess>> Start(const Launch& launch);
+  // Kills it, should it still live.
+  ~WorkerProcess();
+  WorkerProcess(const WorkerProcess&) = delete;
+  WorkerProcess& operator=(const WorkerProcess&) = delete;
+
+  pid_t pid() const { return pid_; }
+
+  // Sends the question, and returns what the answer comes to. Questions of one
+  // thread arrive in its order.
+  std::future<Reply> Ask(WorkerMessageKind kind, std::string body = "");
+
+  // Answers in the worker's place those who still wait for that kind.
+  void Fail(WorkerMessageKind kind, const absl::Status& status);
+
+  // Hands out answers, and what the worker says of its own accord to `on_message`,
+  // until the process has ended. Its status, as of waitpid.
+  int Attend(const std::function<void(const WorkerMessage&)>& on_message);
+
+  // Answers all who wait, and whoever asks from here on, with `why`.
+  void Close(const absl::Status& why);
+
+  // SIGKILL.
+  void Kill() const;
+
+ private:
+  struct Pending {
+    WorkerMessageKind kind;
+    std::promise<Reply> promise;
+  };
+
+  WorkerProcess(pid_t pid, OwnedFd pid_fd, OwnedFd channel)
+      : pid_(pid), pid_fd_(std::move(pid_fd)), channel_(channel.Release()) {}
+
+  void TakeMessages(const std::function<void(const WorkerMessage&)>& on_message);
+  void HandOut(const WorkerMessage& response);
+  int Reap();
+
+  const pid_t pid_;
+  const OwnedFd pid_fd_;
+  WorkerChannel channel_;
+  bool reaped_ = false;
+
+  std::mutex mutex_;  // guards the following
+  uint64_t last_number_ = 0;
+  std::map<uint64_t, Pending> pending_;
+  absl::Status closed_;  // OK: open
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_WORKERS_WORKER_PROCESS_H_

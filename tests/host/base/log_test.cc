@@ -1,0 +1,157 @@
+#include "host/base/log.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace callout::host {
+namespace {
+
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+
+// Whatever a test sets is as it was afterwards.
+class LogTest : public ::testing::Test {
+ protected:
+  void TearDown() override {
+    SetLogLevel(LogLevel::kInfo);
+    SetLogFormat(LogFormat::kText);
+  }
+
+  template <class Write>
+  static std::string Written(Write write) {
+    ::testing::internal::CaptureStderr();
+    write();
+    return ::testing::internal::GetCapturedStderr();
+  }
+};
+
+constexpr char kTime[] =
+    "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]\\.[0-9][0-9][0-9]"
+    "Z";
+
+TEST_F(LogTest, ATextLineHasTimeLevelAndMessage) {
+  EXPECT_THAT(Written([] { Log(LogLevel::kInfo, "listening {} {}", "secure", 8443); }),
+              MatchesRegex(std::string(kTime) + " INFO listening secure 8443\n"));
+  EXPECT_THAT(Written([] { Log(LogLevel::kWarning, "careful"); }), HasSubstr(" WARNING careful\n"));
+  EXPECT_THAT(Written([] { Log(LogLevel::kError, "{}% {{}}", 100); }),
+              HasSubstr(" ERROR 100% {}\n"));
+}
+
+TEST_F(LogTest, LinesBelowTheLevelAreNotWritten) {
+  const LogLevel levels[] = {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarning,
+                             LogLevel::kError};
+  for (const LogLevel least : levels) {
+    SetLogLevel(least);
+    for (const LogLevel level : levels) {
+      const bool written = !Written([&] { Log(level, "x"); }).empty();
+      EXPECT_EQ(written, level >= least);
+      EXPECT_EQ(LogEnabled(level), level >= least);
+    }
+  }
+}
+
+TEST_F(LogTest, AJsonLineIsOneObject) {
+  SetLogFormat(LogFormat::kJson);
+  const std::string line =
+      Written([] { Log(LogLevel::kWarning, "say \"hi\" to {}\\ and \xc3\xa9", "{}%v"); });
+  ASSERT_TRUE(line.ends_with("\n"));
+  const auto object = nlohmann::json::parse(line, nullptr, false);
+  ASSERT_TRUE(object.is_object()) << line;
+  EXPECT_EQ(object.size(), 3U);
+  EXPECT_EQ(object["level"], "warning");
+  EXPECT_EQ(object["message"], "say \"hi\" to {}%v\\ and \xc3\xa9");
+  EXPECT_THAT(object["time"].get<std::string>(), MatchesRegex(kTime));
+}
+
+TEST_F(LogTest, JsonStaysJsonWhateverTheBytes) {
+  SetLogFormat(LogFormat::kJson);
+  std::string all;
+  for (int byte = 0; byte < 256; ++byte) all += static_cast<char>(byte);
+  const std::string line = Written([&] { LogText(LogLevel::kInfo, all); });
+  EXPECT_TRUE(nlohmann::json::accept(line)) << line;
+  EXPECT_EQ(std::count(line.begin(), line.end(), '\n'), 1);
+}
+
+TEST_F(LogTest, NobodyForgesALine) {
+  const std::string line = Written([] {
+    Log(LogLevel::kInfo, "path {}", "/\r\n2026-01-01T00:00:00.000Z ERROR all is lost\x1b[31m\x7f");
+  });
+  EXPECT_EQ(std::count(line.begin(), line.end(), '\n'), 1);
+  EXPECT_THAT(line, HasSubstr("path /\\x0d\\x0a2026-01-01T00:00:00.000Z ERROR all is "
+                              "lost\\x1b[31m\\x7f\n"));
+}
+
+TEST_F(LogTest, ControlsAreEscapedAndNothingElse) {
+  EXPECT_EQ(EscapeControls(std::string("\0\x01\t\x1f\x7f", 5)), "\\x00\\x01\\x09\\x1f\\x7f");
+  EXPECT_EQ(EscapeControls("plain ~ \xc3\xa9 \xe2\x82\xac \xff"),
+            "plain ~ \xc3\xa9 \xe2\x82\xac \xff");
+  EXPECT_EQ(EscapeControls("\xc2\x9b"
+                           "31m"),
+            "\\xc2\\x9b31m")
+      << "C1: what ESC [ is, in one";
+  EXPECT_EQ(EscapeControls("\xc2\xa0\xc2"), "\xc2\xa0\xc2");
+  EXPECT_EQ(EscapeControls(""), "");
+}
+
+TEST_F(LogTest, LongLinesAreCut) {
+  const std::string line =
+      Written([] { LogText(LogLevel::kInfo, std::string(kLogLineBytesMax + 1000, 'a')); });
+  EXPECT_EQ(std::count(line.begin(), line.end(), 'a'), static_cast<ptrdiff_t>(kLogLineBytesMax));
+}
+
+TEST_F(LogTest, AKeyIsDueOnceAMinute) {
+  const auto start = std::chrono::steady_clock::now();
+  const auto due = [&](const char* key, std::chrono::seconds after) {
+    return LogIsDue(key, start + after);
+  };
+  using std::chrono::seconds;
+  EXPECT_TRUE(due("minute/a", seconds(0)));
+  EXPECT_FALSE(due("minute/a", seconds(0)));
+  EXPECT_TRUE(due("minute/b", seconds(1)));
+  EXPECT_FALSE(due("minute/a", seconds(59)));
+  EXPECT_TRUE(due("minute/a", seconds(60)));
+  EXPECT_FALSE(due("minute/a", seconds(119)));
+  EXPECT_TRUE(due("minute/a", seconds(120)));
+}
+
+TEST_F(LogTest, LimitedLinesComeOnceAndOnlyIfTheirLevelIsOn) {
+  const auto write = [](LogLevel level) { LogLimited(level, "limited/key", "again {}", 1); };
+  SetLogLevel(LogLevel::kError);
+  EXPECT_EQ(Written([&] { write(LogLevel::kWarning); }), "");
+  SetLogLevel(LogLevel::kInfo);
+  EXPECT_THAT(Written([&] { write(LogLevel::kWarning); }), HasSubstr("again 1\n"))
+      << "a line that was not written does not use up the minute";
+  EXPECT_EQ(Written([&] { write(LogLevel::kWarning); }), "");
+}
+
+TEST_F(LogTest, ManyKeysDoNotGrowWithoutEnd) {
+  for (int i = 0; i < 20000; ++i) EXPECT_TRUE(LogIsDue("many/" + std::to_string(i)));
+}
+
+TEST_F(LogTest, LinesOfManyThreadsStayWhole) {
+  const std::string text = Written([] {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 8; ++i) {
+      threads.emplace_back([] {
+        for (int line = 0; line < 200; ++line) Log(LogLevel::kInfo, "{}", std::string(300, 'w'));
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  });
+  std::istringstream lines(text);
+  int count = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    ASSERT_THAT(line, ::testing::EndsWith(" INFO " + std::string(300, 'w')));
+  }
+  EXPECT_EQ(count, 1600);
+}
+
+}  // namespace
+}  // namespace callout::host

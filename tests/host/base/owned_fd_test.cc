@@ -1,0 +1,60 @@
+#include "host/base/owned_fd.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <fstream>
+
+#include "sockets.h"
+
+namespace callout::host {
+namespace {
+
+bool IsOpen(int fd) { return fcntl(fd, F_GETFD) >= 0; }
+
+TEST(OwnedFdTest, IsClosedWithItsLastOwner) {
+  int fd = -1;
+  {
+    OwnedFd first(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    fd = first.get();
+    OwnedFd second(std::move(first));
+    EXPECT_LT(first.get(), 0);  // NOLINT(bugprone-use-after-move): what it promises
+    EXPECT_TRUE(IsOpen(fd));
+    OwnedFd third;
+    third = std::move(second);
+    EXPECT_EQ(third.get(), fd);
+    EXPECT_TRUE(IsOpen(fd));
+  }
+  EXPECT_FALSE(IsOpen(fd));
+}
+
+TEST(OwnedFdTest, StaysOpenOnceReleased) {
+  OwnedFd owned(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const OwnedFd other(owned.Release());
+  EXPECT_LT(owned.get(), 0);
+  EXPECT_TRUE(IsOpen(other.get()));
+}
+
+TEST(ReadToEndTest, ReadsNoMoreThanItMay) {
+  const TempDir directory;
+  const std::string path = directory.Path("file");
+  std::ofstream(path) << "12345";
+  for (const auto& [max, expected] :
+       {std::pair<size_t, std::string>{4, "1234"}, {5, "12345"}, {6, "12345"}, {0, ""}}) {
+    const OwnedFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    std::string bytes = "old";
+    EXPECT_TRUE(ReadToEnd(file.get(), max, &bytes));
+    EXPECT_EQ(bytes, expected) << max;
+  }
+}
+
+TEST(ReadToEndTest, SaysWhyItCannot) {
+  const OwnedFd directory(open("/", O_RDONLY | O_CLOEXEC));
+  std::string bytes;
+  EXPECT_FALSE(ReadToEnd(directory.get(), 10, &bytes));
+  EXPECT_EQ(errno, EISDIR);
+}
+
+}  // namespace
+}  // namespace callout::host

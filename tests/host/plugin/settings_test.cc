@@ -1,0 +1,160 @@
+#include "host/plugin/settings.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "host/base/json_text.h"
+
+namespace callout::host {
+namespace {
+
+using Action = ErrorPolicy::Action;
+using ::testing::ElementsAre;
+using ::testing::Pair;
+
+InstanceSettings Parsed(const std::string& json) {
+  const auto settings = ParseInstanceSettings(json);
+  EXPECT_TRUE(settings.ok()) << settings.status();
+  return settings.ok() ? *settings : InstanceSettings();
+}
+
+std::string Refusal(const std::string& json) {
+  const auto settings = ParseInstanceSettings(json);
+  EXPECT_EQ(settings.status().code(), absl::StatusCode::kInvalidArgument) << json;
+  return std::string(settings.status().message());
+}
+
+TEST(Settings, NothingSetIsTheDefaults) {
+  const InstanceSettings settings = Parsed("{}");
+  EXPECT_FALSE(settings.policy.has_value());
+  EXPECT_EQ(settings.too_large.action, Action::kDeny);
+  EXPECT_EQ(settings.too_large.http_status, 413);
+  EXPECT_TRUE(settings.match.empty());
+  EXPECT_FALSE(settings.whole_body_bytes_max.has_value());
+  EXPECT_FALSE(settings.blocking.has_value());
+  EXPECT_FALSE(settings.disabled);
+}
+
+TEST(Settings, PoliciesAreReadAsOnTheCommandLine) {
+  EXPECT_EQ(Parsed(R"({"policy": "fail"})").policy->action, Action::kFail);
+  EXPECT_EQ(Parsed(R"({"policy": "continue"})").policy->action, Action::kContinue);
+  EXPECT_EQ(Parsed(R"({"policy": "deny"})").policy->action, Action::kDeny);
+  EXPECT_EQ(Parsed(R"({"policy": "deny"})").policy->http_status, kDenyStatusDefault);
+  EXPECT_EQ(Parsed(R"({"policy": "deny:403"})").policy->http_status, 403);
+  EXPECT_EQ(Parsed(R"({"too_large": "continue"})").too_large.action, Action::kContinue);
+  EXPECT_EQ(Parsed(R"({"too_large": "fail"})").too_large.action, Action::kFail);
+  EXPECT_EQ(Parsed(R"({"too_large": "deny"})").too_large.http_status, kTooLargeStatusDefault);
+  EXPECT_EQ(Parsed(R"({"too_large": "deny:507"})").too_large.http_status, 507);
+  EXPECT_FALSE(Parsed(R"({"too_large": "fail"})").policy.has_value());
+}
+
+TEST(Settings, ADenialHasAStatusThatEnvoySends) {
+  EXPECT_EQ(ParseErrorPolicy("deny:200")->http_status, 200);
+  EXPECT_EQ(ParseErrorPolicy("deny:599")->http_status, 599);
+  for (const char* text :
+       {"deny:", "deny:199", "deny:600", "deny:4x3", "deny:-403", "deny: 403", "deny:403 ",
+        "deny:99999999999", "Deny", "DENY:403", "", "fail ", "fail:500", "continue:", "ignore"}) {
+    EXPECT_EQ(ParseErrorPolicy(text).status().message(),
+              std::string("'") + text +
+                  "' is no policy; expected fail, continue, deny or deny:STATUS with a status from "
+                  "200 to 599");
+  }
+}
+
+TEST(Settings, MatchListsAreRead) {
+  const StreamMatch match = Parsed(R"({"match": {
+      "path_prefixes": ["/api/", "/V1"], "hosts": ["Example.COM"], "methods": ["GET", "PUT"],
+      "headers": ["X-Tenant"], "attributes": {"request.id": "7", "a": ""}}})")
+                                .match;
+  EXPECT_THAT(match.path_prefixes, ElementsAre("/api/", "/V1"));
+  EXPECT_THAT(match.hosts, ElementsAre("example.com")) << "in lower case";
+  EXPECT_THAT(match.methods, ElementsAre("GET", "PUT"));
+  EXPECT_THAT(match.headers, ElementsAre("x-tenant")) << "in lower case";
+  EXPECT_THAT(match.attributes, ElementsAre(Pair("a", ""), Pair("request.id", "7")));
+  EXPECT_FALSE(match.empty());
+  EXPECT_TRUE(Parsed(R"({"match": {}})").match.empty());
+  EXPECT_TRUE(Parsed(R"({"match": {"hosts": []}})").match.empty());
+}
+
+TEST(Settings, NumbersAndFlagsAreRead) {
+  EXPECT_EQ(Parsed(R"({"whole_body_bytes_max": 0})").whole_body_bytes_max, 0U);
+  EXPECT_EQ(Parsed(R"({"whole_body_bytes_max": 18446744073709551615})").whole_body_bytes_max,
+            UINT64_MAX);
+  EXPECT_EQ(Parsed(R"({"blocking": true})").blocking, true);
+  EXPECT_EQ(Parsed(R"({"blocking": false})").blocking, false) << "which overrides the plugin";
+  EXPECT_TRUE(Parsed(R"({"disabled": true})").disabled);
+}
+
+TEST(Settings, EachErrorNamesKeyFindingAndExpectation) {
+  const struct {
+    const char* json;
+    const char* message;
+  } kTable[] = {
+      {"[]", "the settings are JSON but no object; expected {…}"},
+      {"null", "the settings are JSON but no object; expected {…}"},
+      {R"({"polcy": "fail"})",
+       "key \"polcy\" is not known; expected policy, too_large, match, whole_body_bytes_max, "
+       "blocking or disabled"},
+      {R"({"a\nb": 1})",
+       "key \"a\\x0ab\" is not known; expected policy, too_large, match, whole_body_bytes_max, "
+       "blocking or disabled"},
+      {R"({"policy": 5})", "key \"policy\" is 5; expected fail, continue or deny[:STATUS]"},
+      {R"({"policy": "no\nway"})",
+       "key \"policy\": 'no\\x0away' is no policy; expected fail, continue, deny or deny:STATUS "
+       "with a status from 200 to 599"},
+      {R"({"too_large": null})",
+       "key \"too_large\" is null; expected fail, continue or deny[:STATUS]"},
+      {R"({"too_large": "deny:99"})",
+       "key \"too_large\": 'deny:99' is no policy; expected fail, continue, deny or deny:STATUS "
+       "with a status from 200 to 599"},
+      {R"({"match": []})", "key \"match\" is []; expected an object"},
+      {R"({"match": {"path": []}})",
+       "key \"match.path\" is not known; expected path_prefixes, hosts, methods, headers or "
+       "attributes"},
+      {R"({"match": {"path_prefixes": "/a"}})",
+       "key \"match.path_prefixes\" is \"/a\"; expected a list of strings"},
+      {R"({"match": {"hosts": [1]}})", "key \"match.hosts\" is 1; expected a string"},
+      {R"({"match": {"methods": {}}})", "key \"match.methods\" is {}; expected a list of strings"},
+      {R"({"match": {"headers": [null]}})", "key \"match.headers\" is null; expected a string"},
+      {R"({"match": {"attributes": []}})",
+       "key \"match.attributes\" is []; expected an object of strings"},
+      {R"({"match": {"attributes": {"a": 7}}})",
+       "key \"match.attributes.a\" is 7; expected a string"},
+      {R"({"whole_body_bytes_max": -1})",
+       "key \"whole_body_bytes_max\" is -1; expected a number of bytes, 0 or more"},
+      {R"({"whole_body_bytes_max": 1.5})",
+       "key \"whole_body_bytes_max\" is 1.5; expected a number of bytes, 0 or more"},
+      {R"({"whole_body_bytes_max": "1M"})",
+       "key \"whole_body_bytes_max\" is \"1M\"; expected a number of bytes, 0 or more"},
+      {R"({"blocking": 1})", "key \"blocking\" is 1; expected true or false"},
+      {R"({"disabled": "yes"})", "key \"disabled\" is \"yes\"; expected true or false"},
+  };
+  for (const auto& row : kTable) EXPECT_EQ(Refusal(row.json), row.message) << row.json;
+}
+
+TEST(Settings, SaysWhereTheTextIsNoJson) {
+  const std::string beginning = "the settings are not valid JSON: ";
+  for (const char* json : {"", "{", "{\"a\": 1e999}", "{\"a\": \"\xff\"}"}) {
+    EXPECT_TRUE(Refusal(json).starts_with(beginning)) << Refusal(json);
+  }
+  const std::string refusal = Refusal("{\n  \"policy\": \"fail\",\n}");
+  EXPECT_TRUE(refusal.starts_with(beginning + "parse error at line 3, column 1: ")) << refusal;
+}
+
+TEST(Settings, HostileTextIsRefusedInOneLine) {
+  const auto nested = [](size_t depth) {
+    return R"({"policy": )" + std::string(depth, '[') + std::string(depth, ']') + "}";
+  };
+  EXPECT_LT(Refusal(nested(kJsonDepthMax - 1)).size(), 300U);
+  for (size_t depth : {kJsonDepthMax, 1000000}) {  // in one object
+    EXPECT_EQ(Refusal(nested(depth)),
+              "the settings are not valid JSON: more than 100 lists and objects within each other");
+  }
+  EXPECT_FALSE(ParseInstanceSettings(std::string(100000, '[')).ok());
+  EXPECT_FALSE(ParseInstanceSettings("{\"policy\": \"\xff\xfe\"}").ok());
+}
+
+}  // namespace
+}  // namespace callout::host

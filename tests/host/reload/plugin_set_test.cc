@@ -1,0 +1,169 @@
+#include "host/reload/plugin_set.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "stream_fixture.h"
+
+namespace callout::host {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+// Plugins made of lambdas stand for files; GenerationSource::path says which.
+class PluginSetTest : public ::testing::Test {
+ protected:
+  PluginSetTest() { Make({}); }
+
+  void Make(PluginSet::Options options) {
+    options.instance.metrics = &metrics_;
+    options.load =
+        [this](const std::string& path) -> absl::StatusOr<std::shared_ptr<const Plugin>> {
+      ++loads_;
+      if (path == "broken") return absl::InvalidArgumentError("cannot load plugin broken");
+      return plugins_[path].Load();
+    };
+    set_ = std::make_unique<PluginSet>(std::move(options), [this] { ++wakes_; });
+  }
+
+  absl::Status Prepare(GenerationId id, const std::string& file, bool on_trial = false) {
+    GenerationSource source;
+    source.id = source.number = id;
+    source.name = "p";
+    source.path = source.load_path = source.sha256 = file;
+    source.on_trial = on_trial;
+    FakePlugin::creating = &plugins_[file];
+    return set_->Prepare(source).status();
+  }
+
+  void Serve(GenerationId id, const std::string& file) {
+    ASSERT_TRUE(Prepare(id, file).ok());
+    set_->Commit({id});
+  }
+
+  std::map<std::string, FakePlugin> plugins_;
+  Metrics metrics_;
+  int loads_ = 0;
+  std::atomic<int> wakes_{0};
+  std::unique_ptr<PluginSet> set_;
+};
+
+TEST_F(PluginSetTest, NewStreamsGetTheCommittedChain) {
+  ASSERT_TRUE(Prepare(1, "a").ok());
+  ASSERT_TRUE(Prepare(2, "b").ok());
+  EXPECT_THAT(set_->chains().current()->instances, IsEmpty());
+  set_->Commit({2, 1});
+  EXPECT_EQ(set_->chains().current()->instances.size(), 2u);
+}
+
+TEST_F(PluginSetTest, AnInstanceIsDestroyedAfterItsLastStreamByTheReloadingThread) {
+  Serve(1, "a");
+  auto stream = set_->chains().current();
+  Serve(2, "b");
+  set_->Reap();
+  EXPECT_EQ(plugins_["a"].destroyed, 0);
+  EXPECT_EQ(set_->GetUsage().streams, (std::map<GenerationId, size_t>{{1, 1}, {2, 0}}));
+  stream.reset();
+  EXPECT_EQ(plugins_["a"].destroyed, 0) << "not on the stream's thread";
+  EXPECT_EQ(wakes_, 1);
+  set_->Reap();
+  EXPECT_EQ(plugins_["a"].destroyed, 1);
+  EXPECT_EQ(plugins_["b"].destroyed, 0);
+  EXPECT_EQ(set_->GetUsage().streams, (std::map<GenerationId, size_t>{{2, 0}}));
+}
+
+TEST_F(PluginSetTest, CountsTheStreamsOfEveryChainThatHoldsAGeneration) {
+  Serve(1, "a");
+  const auto one = set_->chains().current();
+  ASSERT_TRUE(Prepare(2, "b").ok());
+  set_->Commit({1, 2});
+  const auto two = set_->chains().current();
+  const auto three = set_->chains().current();
+  EXPECT_EQ(set_->GetUsage().streams, (std::map<GenerationId, size_t>{{1, 3}, {2, 2}}));
+}
+
+TEST_F(PluginSetTest, AGenerationThatIsNotCommittedIsDropped) {
+  Serve(1, "a");
+  ASSERT_TRUE(Prepare(2, "b").ok());
+  set_->Commit({1});
+  set_->Reap();
+  EXPECT_EQ(plugins_["b"].destroyed, 1);
+  EXPECT_EQ(plugins_["a"].destroyed, 0);
+}
+
+TEST_F(PluginSetTest, AGenerationIsDroppedWhenItIsNotWantedAfterAll) {
+  Serve(1, "a");
+  ASSERT_TRUE(Prepare(2, "b").ok());
+  ASSERT_TRUE(Prepare(3, "c").ok());
+  set_->Discard(2);
+  set_->Reap();
+  EXPECT_EQ(plugins_["b"].destroyed, 1);
+  set_->Commit({1, 2, 3});
+  EXPECT_EQ(set_->chains().current()->instances.size(), 2u) << "the others stay";
+}
+
+TEST_F(PluginSetTest, BytesLoadedBeforeAreNotLoadedAgain) {
+  Serve(1, "a");
+  Serve(2, "b");
+  Serve(3, "a");
+  EXPECT_EQ(loads_, 2);
+  EXPECT_EQ(set_->GetUsage().mapped, 2u);
+  EXPECT_THAT(metrics_.Text(), HasSubstr("callout_generations_mapped 2\n"));
+}
+
+TEST_F(PluginSetTest, AFileThatDoesNotLoadIsAnErrorEachTime) {
+  EXPECT_FALSE(Prepare(1, "broken").ok());
+  EXPECT_FALSE(Prepare(2, "broken").ok());
+  EXPECT_EQ(set_->GetUsage().mapped, 0u);
+}
+
+TEST_F(PluginSetTest, LoadsNoMoreFilesThanAllowed) {
+  PluginSet::Options options;
+  options.generations_max = 2;
+  Make(std::move(options));
+  Serve(1, "a");
+  Serve(2, "b");
+  const absl::Status status = Prepare(3, "c");
+  EXPECT_TRUE(absl::IsResourceExhausted(status));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("restart the host by draining it"));
+  EXPECT_TRUE(Prepare(4, "a").ok()) << "what is loaded can be used again";
+}
+
+TEST_F(PluginSetTest, AFailingTrialIsTold) {
+  PluginSet::Options options;
+  options.guard = {.rate = 0.5, .calls = 4};
+  Make(std::move(options));
+  ASSERT_TRUE(Prepare(1, "a", /*on_trial=*/true).ok());
+  set_->Commit({1});
+  Instance& instance = *set_->chains().current()->instances.front();
+  for (int i = 0; i < 2; ++i) {
+    instance.CountViolation(Violation::kBodyTooLarge, CALLOUT_REQUEST_BODY);
+    instance.CountViolation(Violation::kErrorStatus, CALLOUT_REQUEST_HEADERS);
+  }
+  EXPECT_THAT(set_->TakeFailedTrials(), IsEmpty());
+  instance.CountViolation(Violation::kErrorStatus, CALLOUT_REQUEST_HEADERS);
+  EXPECT_THAT(set_->TakeFailedTrials(), ElementsAre(1));
+  EXPECT_THAT(set_->TakeFailedTrials(), IsEmpty());
+}
+
+TEST_F(PluginSetTest, OneThatTakesNobodysPlaceIsOnNoTrial) {
+  PluginSet::Options options;
+  options.guard = {.rate = 0, .calls = 4};
+  Make(std::move(options));
+  Serve(1, "a");
+  set_->chains().current()->instances.front()->CountViolation(Violation::kErrorStatus, 2);
+  EXPECT_THAT(set_->TakeFailedTrials(), IsEmpty());
+}
+
+TEST_F(PluginSetTest, DestroysEveryInstanceAtItsEnd) {
+  Serve(1, "a");
+  ASSERT_TRUE(Prepare(2, "b").ok());
+  set_.reset();
+  EXPECT_EQ(plugins_["a"].destroyed, 1);
+  EXPECT_EQ(plugins_["b"].destroyed, 1);
+}
+
+}  // namespace
+}  // namespace callout::host

@@ -1,0 +1,283 @@
+#include "host/transport/h2/h2_server.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <openssl/ssl.h>
+#include <signal.h>
+#include <sys/socket.h>
+
+#include <fstream>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include "h2_client.h"
+#include "host/net/certificate_store.h"
+#include "host/transport/builtin_rpcs.h"
+#include "tests/host/pki.h"
+#include "tests/host/sockets.h"
+#include "tests/host/stream_fixture.h"
+
+namespace callout::host {
+namespace {
+
+using ::testing::SizeIs;
+
+std::string HeadersMessage() {
+  ProcessingRequest request;
+  request.mutable_request_headers();
+  return Framed(request.SerializeAsString());
+}
+
+// The client's end of a connection, in cleartext or in TLS.
+class ClientEnd {
+ public:
+  explicit ClientEnd(Descriptor fd, SslPtr ssl = nullptr)
+      : fd_(std::move(fd)), ssl_(std::move(ssl)) {}
+
+  H2Client& h2() { return h2_; }
+
+  // Exchanges bytes until `done`, or until the server closes; true if done.
+  bool RunUntil(const std::function<bool()>& done) {
+    while (!done()) {
+      Send(h2_.TakeBytes());
+      if (done()) return true;
+      char buffer[16384];
+      const ptrdiff_t size = Receive(buffer, sizeof(buffer));
+      if (size <= 0) return done();
+      EXPECT_TRUE(h2_.Give({buffer, static_cast<size_t>(size)}));
+    }
+    return true;
+  }
+  bool RunUntilClosed() {
+    return !RunUntil([] { return false; });
+  }
+
+ private:
+  void Send(const std::string& bytes) {
+    if (ssl_ == nullptr) {
+      (void)Write(fd_.get(), bytes);
+    } else if (!bytes.empty()) {
+      (void)SSL_write(ssl_.get(), bytes.data(), static_cast<int>(bytes.size()));
+    }
+  }
+  ptrdiff_t Receive(char* buffer, size_t size) {
+    if (ssl_ != nullptr) return SSL_read(ssl_.get(), buffer, static_cast<int>(size));
+    if (!WaitReadable(fd_.get())) {
+      ADD_FAILURE() << "the server neither answers nor closes";
+      return -1;
+    }
+    return recv(fd_.get(), buffer, size, 0);
+  }
+
+  Descriptor fd_;
+  SslPtr ssl_;
+  H2Client h2_;
+};
+
+class H2ServerTest : public StreamTest {
+ protected:
+  H2ServerTest() { signal(SIGPIPE, SIG_IGN); }  // OpenSSL writes to what the server has closed
+  ~H2ServerTest() override { server_.reset(); }
+
+  void StartServer() {
+    Begin();
+    options_.thread_count = 2;
+    auto server = H2Server::Start(options_, environment_.get(), store_.get());
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+  }
+
+  // A connection handed to the server; the client's end of it.
+  Descriptor Pair(bool secure) {
+    int ends[2];
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    fcntl(ends[1], F_SETFL, O_NONBLOCK);
+    secure ? server_->HandleSecure(ends[1]) : server_->HandlePlaintext(ends[1]);
+    return Descriptor(ends[0]);
+  }
+
+  // With a certificate for the server, and client certificates of the same CA.
+  void OpenStore() {
+    const auto write = [&](const std::string& name, const std::string& text) {
+      std::ofstream(dir_.Path(name)) << text;
+      return dir_.Path(name);
+    };
+    const TestKey key = MakeEcKey();
+    const TestCertificate certificate =
+        MakeCertificate({.name = "localhost"}, key.get(), ca_.get(), ca_key_.get());
+    auto store = CertificateStore::Open({write("chain.pem", PemOf(certificate.get())),
+                                         write("key.pem", PemOf(key.get())),
+                                         write("ca.pem", PemOf(ca_.get()))});
+    ASSERT_TRUE(store.ok()) << store.status();
+    store_ = *std::move(store);
+  }
+
+  // With a certificate that has these names; null if the handshake fails.
+  SslPtr Handshake(int fd, const std::string& alternative_names, const std::string& alpn) {
+    const SslContextPtr context(SSL_CTX_new(TLS_client_method()));
+    const TestKey key = MakeEcKey();
+    const TestCertificate certificate =
+        MakeCertificate({.name = "by-common-name", .alt_names = alternative_names}, key.get(),
+                        ca_.get(), ca_key_.get());
+    SSL_CTX_use_certificate(context.get(), certificate.get());
+    SSL_CTX_use_PrivateKey(context.get(), key.get());
+    SslPtr ssl(SSL_new(context.get()));
+    SSL_set_fd(ssl.get(), fd);
+    const std::string protocols = static_cast<char>(alpn.size()) + alpn;
+    if (!alpn.empty()) {
+      SSL_set_alpn_protos(ssl.get(), reinterpret_cast<const unsigned char*>(protocols.data()),
+                          static_cast<unsigned>(protocols.size()));
+    }
+    return SSL_connect(ssl.get()) == 1 ? std::move(ssl) : nullptr;
+  }
+
+  std::string ClosedFor(const std::string& reason) const {
+    const std::string series = "\ncallout_h2_connections_closed_total{reason=\"" + reason + "\"} ";
+    const std::string page = metrics_.Text();
+    const size_t at = page.find(series);
+    return at == std::string::npos ? "" : page.substr(at + series.size(), 1);
+  }
+
+  H2Options options_;
+  TempDir dir_;
+  const TestKey ca_key_ = MakeEcKey();
+  const TestCertificate ca_ =
+      MakeCertificate({.name = "CA", .is_ca = true}, ca_key_.get(), nullptr, nullptr);
+  std::unique_ptr<CertificateStore> store_;
+  std::unique_ptr<H2Server> server_;
+};
+
+TEST_F(H2ServerTest, ServesAndDrains) {
+  StartServer();
+  ClientEnd client(Pair(false));
+  const int32_t id = client.h2().Begin(kProcessPath);
+  client.h2().Send(id, HeadersMessage());
+  ASSERT_TRUE(client.RunUntil([&] { return !client.h2().rpc(id).data.empty(); }));
+  std::thread drain([&] { EXPECT_TRUE(server_->Drain(60000)); });
+  EXPECT_TRUE(client.RunUntil([&] { return client.h2().goaways().size() == 2; }));
+  client.h2().End(id);
+  EXPECT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
+  EXPECT_EQ(client.h2().rpc(id).status(), "0");
+  EXPECT_TRUE(client.RunUntilClosed());
+  drain.join();
+}
+
+TEST_F(H2ServerTest, ADrainCutsWhatTakesTooLong) {
+  StartServer();
+  ClientEnd client(Pair(false));
+  const int32_t id = client.h2().Begin(kProcessPath);
+  client.h2().Send(id, HeadersMessage());
+  ASSERT_TRUE(client.RunUntil([&] { return !client.h2().rpc(id).data.empty(); }));
+  EXPECT_TRUE(server_->Drain(1));
+  EXPECT_TRUE(client.RunUntilClosed());
+}
+
+TEST_F(H2ServerTest, WatchersOfHealthAreTold) {
+  StartServer();
+  ClientEnd client(Pair(false));
+  const int32_t id = client.h2().Begin("/grpc.health.v1.Health/Watch");
+  client.h2().Send(id, Framed(""), true);
+  ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).Messages().size() == 1; }));
+  server_->SetServing(false);
+  ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).Messages().size() == 2; }));
+  EXPECT_EQ(client.h2().rpc(id).Messages().back(), "\x08\x02");
+}
+
+TEST_F(H2ServerTest, LargeAnswersPassASocketThatIsOftenFull) {
+  message_bytes_max_ = 6000000;
+  AddPlugin()->process = [](callout_call_t* call) {
+    CommonResponse common;
+    common.mutable_body_mutation()->set_body(std::string(5000000, 'y'));
+    return RespondCommon(call, common);
+  };
+  StartServer();
+  ClientEnd client(Pair(false));
+  ProcessingRequest request;
+  request.mutable_request_body()->set_end_of_stream(true);
+  const int32_t id = client.h2().Begin(kProcessPath);
+  client.h2().Send(id, Framed(request.SerializeAsString()), true);
+  ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
+  ASSERT_THAT(client.h2().rpc(id).Messages(), SizeIs(1));
+  EXPECT_GT(client.h2().rpc(id).Messages().front().size(), 5000000U);
+}
+
+TEST_F(H2ServerTest, TheIdentityIsTheFirstUriElseDnsNameElseCommonName) {
+  std::string identity;
+  AddPlugin()->process = [&](callout_call_t* call) {
+    callout_bytes_t value{};
+    EXPECT_EQ(call->host->get_property(call, CALLOUT_PEER_IDENTITY, &value), CALLOUT_OK);
+    identity = ToView(value);
+    return CALLOUT_OK;
+  };
+  OpenStore();
+  StartServer();
+  const std::pair<const char*, const char*> table[] = {
+      {"DNS:a.test,URI:spiffe://test/b,URI:spiffe://test/c", "spiffe://test/b"},
+      {"IP:127.0.0.1,DNS:d.test,DNS:e.test", "d.test"},
+      {"", "by-common-name"},
+  };
+  for (const auto& [names, expected] : table) {
+    Descriptor fd = Pair(true);
+    SslPtr ssl = Handshake(fd.get(), names, "h2");
+    ASSERT_NE(ssl, nullptr);
+    ClientEnd client(std::move(fd), std::move(ssl));
+    const int32_t id = client.h2().Begin(kProcessPath);
+    client.h2().Send(id, HeadersMessage(), true);
+    ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
+    EXPECT_EQ(identity, expected);
+  }
+}
+
+TEST_F(H2ServerTest, TlsWithoutHttp2IsNotServed) {
+  OpenStore();
+  StartServer();
+  const Descriptor other = Pair(true);
+  EXPECT_EQ(Handshake(other.get(), "", "http/1.1"), nullptr);
+  Descriptor none = Pair(true);
+  SslPtr ssl = Handshake(none.get(), "", "");
+  ClientEnd client(std::move(none), std::move(ssl));
+  EXPECT_TRUE(client.RunUntilClosed());
+}
+
+TEST_F(H2ServerTest, SilentAndIdleConnectionsAreClosed) {
+  OpenStore();
+  options_.handshake_timeout_ms = 50;
+  options_.connection_idle_ms = 50;
+  StartServer();
+  for (const bool secure : {false, true}) {
+    ReadToEnd(Pair(secure).get());
+  }
+  EXPECT_EQ(ClosedFor("handshake_timeout"), "2");
+  ClientEnd idle(Pair(false));
+  EXPECT_TRUE(idle.RunUntilClosed());
+  EXPECT_THAT(idle.h2().goaways(), SizeIs(1)) << "it looks at no more without a stream";
+  EXPECT_EQ(ClosedFor("idle"), "1");
+}
+
+TEST_F(H2ServerTest, AnOldConnectionIsAskedToLeaveAndThenCut) {
+  options_.connection_age_ms = 50;
+  options_.connection_age_grace_ms = 50;
+  StartServer();
+  ClientEnd client(Pair(false));
+  const int32_t id = client.h2().Begin(kProcessPath);
+  client.h2().Send(id, HeadersMessage());
+  EXPECT_TRUE(client.RunUntil([&] { return client.h2().goaways().size() == 1; }));
+  EXPECT_TRUE(client.RunUntilClosed());
+  EXPECT_FALSE(client.h2().rpc(id).closed);
+  EXPECT_EQ(ClosedFor("age"), "1");
+}
+
+TEST_F(H2ServerTest, AClientThatAnswersNoPingIsGone) {
+  options_.keepalive_ms = 20;
+  options_.keepalive_timeout_ms = 20;
+  StartServer();
+  const Descriptor fd = Pair(false);
+  ASSERT_TRUE(Write(fd.get(), std::string(kPreface) + Frame(NGHTTP2_SETTINGS, 0, 0, "")));
+  ReadToEnd(fd.get());
+  EXPECT_EQ(ClosedFor("keepalive"), "1");
+}
+
+}  // namespace
+}  // namespace callout::host

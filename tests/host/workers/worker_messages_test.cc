@@ -1,0 +1,91 @@
+#include "host/workers/worker_messages.h"
+
+#include <gtest/gtest.h>
+
+#include "host/base/plain_codec.h"
+#include "host/metrics/metrics.h"
+
+namespace callout::host {
+namespace {
+
+GenerationSource SomeSource() {
+  GenerationSource source;
+  source.id = 7;
+  source.number = 3;
+  source.name = "10-auth";
+  source.path = "/plugins/10-auth.so";
+  source.sha256 = "aa";
+  source.load_path = "/tmp/copy.so";
+  source.config = std::string("any\0bytes\xff", 10);
+  source.settings_text = "{}";
+  source.policy = ErrorPolicy{ErrorPolicy::Action::kDeny, 503};
+  source.quarantine = "crashed";
+  source.on_trial = true;
+  return source;
+}
+
+TEST(WorkerMessages, ASourceArrivesAsItWas) {
+  const GenerationSource source = SomeSource();
+  const auto order = Decode<PrepareOrder>(Encode(PrepareOrder{source, true}));
+  ASSERT_TRUE(order.has_value());
+  EXPECT_TRUE(order->must);
+  EXPECT_EQ(order->source.id, source.id);
+  EXPECT_EQ(order->source.number, source.number);
+  EXPECT_EQ(order->source.name, source.name);
+  EXPECT_EQ(order->source.path, source.path);
+  EXPECT_EQ(order->source.sha256, source.sha256);
+  EXPECT_EQ(order->source.load_path, source.load_path);
+  EXPECT_EQ(order->source.config, source.config);
+  EXPECT_EQ(order->source.settings_text, source.settings_text);
+  ASSERT_TRUE(order->source.policy.has_value());
+  EXPECT_EQ(order->source.policy->action, ErrorPolicy::Action::kDeny);
+  EXPECT_EQ(order->source.policy->http_status, 503);
+  EXPECT_EQ(order->source.quarantine, source.quarantine);
+  EXPECT_TRUE(order->source.on_trial);
+}
+
+TEST(WorkerMessages, MetricsArriveAsTheyWere) {
+  Metrics metrics;
+  metrics.Add(*metrics.Define(Metrics::Kind::kCounter, "c", "Help.", {{"a", "x"}}), 0.1);
+  metrics.Set(*metrics.Define(Metrics::Kind::kGauge, "g", "Help."), -5);
+  metrics.Observe(*metrics.Define(Metrics::Kind::kHistogram, "h", "Help."), 0.3);
+  const auto families = Decode<std::vector<prometheus::MetricFamily>>(Encode(metrics.Collect()));
+  ASSERT_TRUE(families.has_value());
+  EXPECT_EQ(MetricsText(*families), metrics.Text());
+}
+
+TEST(WorkerMessages, UsageArrivesAsItWas) {
+  const auto usage = Decode<GenerationTarget::Usage>(Encode(GenerationTarget::Usage{
+      .streams = {{7, 1}, {9, 2}}, .mapped = 3, .last_crash = {{"p", "SIGSEGV"}}}));
+  ASSERT_TRUE(usage.has_value());
+  EXPECT_EQ(usage->streams, (std::map<GenerationId, size_t>{{7, 1}, {9, 2}}));
+  EXPECT_EQ(usage->mapped, 3u);
+  EXPECT_EQ(usage->last_crash.at("p"), "SIGSEGV");
+}
+
+TEST(WorkerMessages, AnAnswerIsAStatusOrABody) {
+  const auto good = BodyOf({0, "", "body"});
+  ASSERT_TRUE(good.ok());
+  EXPECT_EQ(*good, "body");
+  const absl::Status error = absl::NotFoundError("no such thing");
+  EXPECT_EQ(BodyOf(AnswerOf(error)).status(), error);
+}
+
+// A worker in which a plugin has run wild may send anything.
+TEST(WorkerMessages, WhatIsCutOffOrHasMoreIsRefused) {
+  const std::string bytes = Encode(PrepareOrder{SomeSource(), true});
+  for (size_t size = 0; size < bytes.size(); ++size) {
+    EXPECT_FALSE(Decode<PrepareOrder>(bytes.substr(0, size)).has_value()) << size;
+  }
+  EXPECT_FALSE(Decode<PrepareOrder>(bytes + "x").has_value());
+}
+
+TEST(WorkerMessages, ASizeBeyondTheMessageIsRefusedWithoutTakingMemory) {
+  const std::string size(8, '\xff');
+  EXPECT_FALSE(Decode<std::string>(size).has_value());
+  EXPECT_FALSE(Decode<std::vector<uint64_t>>(size).has_value());
+  EXPECT_FALSE((Decode<std::map<std::string, std::string>>(size).has_value()));
+}
+
+}  // namespace
+}  // namespace callout::host
