@@ -18,9 +18,10 @@ namespace callout::host {
 namespace {
 
 constexpr char kDescription[] =
-    "Serves Envoy's external processing protocol (ext_proc v3) and runs plugins for it.\n"
-    "Each option may also come from the environment, --log_level as CALLOUT_LOG_LEVEL, or from\n"
-    "the --config file as log_level = info. Dashes may stand for underscores.";
+    "Serves Envoy's external processing protocol (ext_proc v3) with plugins.\n"
+    "Each option can also be set in the environment (CALLOUT_LOG_LEVEL=info for --log_level) or\n"
+    "in the --config file (log_level = info). Precedence: command line, environment, file.\n"
+    "Dashes work in place of underscores.";
 
 constexpr char kPlugins[] = "Plugins";
 constexpr char kListeners[] = "Listeners";
@@ -32,7 +33,7 @@ constexpr char kProcess[] = "Process";
 
 constexpr uint64_t kMsMax = INT_MAX;
 
-// Values that need others before they can be judged.
+// Values that are checked together, once all are known.
 struct Draft {
   Config config;
   PluginOptions plugins;
@@ -85,16 +86,14 @@ absl::Status SetRedacted(const std::string& text, std::vector<std::string>* name
       return absl::ascii_isgraph(static_cast<unsigned char>(c));
     });
     if (!legal) {
-      return Expected(
-          "names of headers with commas between them, such as authorization,cookie, "
-          "or none");
+      return Expected("header names separated by commas, such as authorization,cookie, or none");
     }
     names->push_back(absl::AsciiStrToLower(name));
   }
   return absl::OkStatus();
 }
 
-// An IPv6 address may stand without brackets here: no port follows.
+// An IPv6 address needs no brackets here, since no port follows.
 absl::Status SetDefaultIp(const std::string& text, std::string* ip) {
   const bool bare_ipv6 = text.find(':') != std::string::npos && !text.starts_with('[');
   *ip = bare_ipv6 ? fmt::format("[{}]", text) : text;
@@ -102,7 +101,7 @@ absl::Status SetDefaultIp(const std::string& text, std::string* ip) {
   return is_ip ? absl::OkStatus() : Expected("an IP address such as 0.0.0.0, 127.0.0.1 or ::");
 }
 
-// Makes the process do something else than serve.
+// A command other than serving.
 OptionSet::Option CommandSwitch(const char* name, bool* target, const char* help) {
   OptionSet::Option option = Switch(name, kProcess, target, help);
   option.command_line_only = true;
@@ -121,15 +120,16 @@ void AddPluginOptions(Draft* draft, OptionSet* options) {
                   .supervisor_only = true,
                   .set = [=](const std::string& text) { return (plugins->*method)(text); }});
   };
-  add("plugin", "[NAME=]PATH", "A plugin to run; repeat it for a chain, in request order",
+  add("plugin", "[NAME=]PATH", "A plugin to run; repeat the option for a chain, in request order",
       &PluginOptions::AddPlugin);
-  add("plugin_config", "NAME=TEXT|@FILE", "The configuration text of a plugin",
-      &PluginOptions::AddConfig);
+  add("plugin_config", "NAME=TEXT|@FILE",
+      "A plugin's configuration: text, or the content of a file", &PluginOptions::AddConfig);
   add("plugin_settings", "NAME=@FILE",
-      "JSON with policy, too_large, match, whole_body_bytes_max, blocking, disabled",
+      "The operator's settings for a plugin, JSON: policy, too_large, match, max_whole_body_bytes, "
+      "blocking, disabled",
       &PluginOptions::AddSettings);
   add("on_plugin_error", "NAME=POLICY",
-      "What a plugin's fault does to its stream: fail, continue or deny[:STATUS]",
+      "How a plugin's faults are answered: fail, continue or deny[:STATUS]",
       &PluginOptions::AddErrorPolicy);
 }
 
@@ -143,15 +143,17 @@ void AddListenerOptions(Draft* draft, OptionSet* options) {
                   .set = std::move(set)});
   };
   add("secure_address", "0.0.0.0:8443",
-      "ext_proc over TLS. IPV4:PORT, [IPV6]:PORT, unix:PATH; port 0 is any free one, 0.0.0.0 all "
-      "of IPv4, [::] all of both",
+      "ext_proc over TLS: IPV4:PORT, [IPV6]:PORT or unix:PATH. 0.0.0.0 is every IPv4 address, "
+      "[::] every IPv4 and IPv6 address, port 0 any free port",
       ToAddress(&draft->secure_address));
   add("plaintext_address", "0.0.0.0:8080", "ext_proc without TLS",
       ToAddress(&draft->plaintext_address));
-  add("health_check_address", "0.0.0.0:8000", "GET: 200, or 503 while starting or draining",
+  add("health_check_address", "0.0.0.0:8000",
+      "HTTP health checks: 200, or 503 while starting or draining",
       ToAddress(&draft->health_check_address));
   add("admin_address", "127.0.0.1:9902",
-      "/metrics and other pages; off: none. The default's port being taken is a warning",
+      "/metrics and other pages; off: no admin listener. If the default's port is in use, the "
+      "host logs a warning and runs without",
       [draft](const std::string& text) {
         draft->admin_address = text;
         draft->config.admin_address_is_default = false;
@@ -162,7 +164,8 @@ void AddListenerOptions(Draft* draft, OptionSet* options) {
        .group = kListeners,
        .value = "IP",
        .default_text = "0.0.0.0",
-       .help = "The IP of the secure, plaintext and health listeners without an address",
+       .help =
+           "IP address of the secure, plaintext and health listeners that are not given an address",
        .set = [draft](const std::string& text) { return SetDefaultIp(text, &draft->default_ip); }});
   options->Add(Switch("disable_tls", kListeners, &draft->disable_tls, "No secure listener"));
   options->Add(
@@ -174,17 +177,17 @@ void AddTlsOptions(Draft* draft, OptionSet* options) {
     options->Add(TextOption(name, kTls, "FILE", target, help));
   };
   add("cert_chain_path", &draft->config.cert_chain_path,
-      "Certificate chain, PEM; without one it is self-signed. Read again when it changes");
-  add("private_key_path", &draft->config.private_key_path, "The chain's private key, PEM");
+      "Certificate chain, PEM, reloaded when it changes; none: a self-signed certificate");
+  add("private_key_path", &draft->config.private_key_path, "Private key of the certificate, PEM");
   add("client_ca_path", &draft->config.client_ca_path,
-      "Mutual TLS: clients need a certificate of one of these CAs, PEM");
+      "Require client certificates issued by one of these CAs, PEM (mutual TLS)");
 }
 
 void AddHealthOptions(Draft* draft, OptionSet* options) {
   options->Add(Switch("secure_health_check", kHealth, &draft->config.secure_health_check,
-                      "The health listener speaks HTTPS, with the same certificate"));
+                      "Serve health checks over HTTPS, with the same certificate"));
   options->Add(Switch("combined_health_check", kHealth, &draft->combined_health_check,
-                      "No health listener: only grpc.health.v1, beside ext_proc"));
+                      "No health listener; only grpc.health.v1 on the ext_proc listeners"));
 }
 
 void AddCallOptions(Config* config, OptionSet* options) {
@@ -194,21 +197,24 @@ void AddCallOptions(Config* config, OptionSet* options) {
     options->Add(NumberOption(name, kCalls, value, min, max, target, help));
   };
   add("hook_deadline_ms", "MS", 1, kMsMax, &limits->hook_deadline_ms,
-      "How long a call may take before the plugin's policy answers for it");
+      "Time limit of a hook, deferred calls included; then the plugin's error policy answers");
   add("defer_budget_ms", "MS", 0, kMsMax, &limits->defer_budget_ms,
-      "Asked of Envoy on top (override_message_timeout) when a call is deferred");
+      "Extra time requested from Envoy (override_message_timeout) when a call is deferred; needs "
+      "max_message_timeout in Envoy's configuration");
   add("max_deferred", "CALLS", 0, INT_MAX, &limits->deferred_max,
-      "Deferred calls outstanding in the whole process");
+      "Deferred calls outstanding at a time, in the whole process");
   add("blocking_threads", "THREADS", 1, 1024, &limits->blocking_threads_max,
-      "Threads for plugins that say that they block");
+      "Threads for plugins that declare that their hooks block");
   add("max_message_bytes", "BYTES", 1024, INT_MAX, &config->limits.message_bytes_max,
-      "The largest message taken from Envoy, and from a plugin");
-  add("stream_memory_bytes_max", "BYTES", 1024, uint64_t{1} << 40, &limits->stream_memory_bytes_max,
-      "What is kept in memory for one stream");
+      "Largest message accepted from Envoy or from a plugin");
+  options->Add(Renamed(
+      "stream_memory_bytes_max",
+      NumberOption("max_stream_memory_bytes", kCalls, "BYTES", 1024, uint64_t{1} << 40,
+                   &limits->stream_memory_bytes_max, "Memory for the messages of one stream")));
   add("max_header_count", "COUNT", 1, INT_MAX, &limits->header_count_max,
-      "Envoy's limit on the headers that a chain's mutations result in");
+      "Headers of a message after the plugins' mutations; Envoy's limit is 100");
   add("max_header_bytes", "BYTES", 1024, INT_MAX, &limits->header_bytes_max,
-      "The same in bytes (max_request_headers_kb)");
+      "Bytes of these headers; set it as Envoy's max_request_headers_kb");
 }
 
 void AddConnectionOptions(Config* config, OptionSet* options) {
@@ -216,35 +222,43 @@ void AddConnectionOptions(Config* config, OptionSet* options) {
                        auto* target, const char* help) {
     options->Add(NumberOption(name, kConnections, value, min, max, target, help));
   };
+  const auto add_renamed = [&](const char* old_name, const char* name, uint64_t* target,
+                               const char* help) {
+    options->Add(
+        Renamed(old_name, NumberOption(name, kConnections, "MS", 0, kMsMax, target, help)));
+  };
   add("max_connections", "COUNT", 0, INT_MAX, &config->connections_max,
-      "Open ext_proc connections; more are closed at once. 0: any number");
+      "Open ext_proc connections; further ones are closed at once. 0: no limit");
   add("max_concurrent_streams", "COUNT", 1, INT_MAX, &config->limits.concurrent_streams_max,
-      "Streams at a time on one connection");
+      "Concurrent streams on one connection");
   add("max_live_streams", "COUNT", 1, INT_MAX, &config->stream_limits.live_max,
-      "Streams at a time in the whole process, those that only plugins still hold included; more "
-      "are refused");
+      "Concurrent streams in the whole process, including ended ones that a plugin still holds; "
+      "further ones are refused");
   add("max_metadata_bytes", "BYTES", 1024, INT_MAX, &config->limits.metadata_bytes_max,
-      "gRPC metadata of one stream");
+      "Size of one stream's gRPC metadata");
   add("handshake_timeout_ms", "MS", 1, kMsMax, &config->limits.handshake_timeout_ms,
-      "From the connection to HTTP/2 settings, TLS included");
-  add("connection_idle_ms", "MS", 0, kMsMax, &config->limits.connection_idle_ms,
-      "Close a connection without streams after this time. 0: never");
-  add("connection_age_ms", "MS", 0, kMsMax, &config->limits.connection_age_ms,
-      "Ask a client to connect anew after this time. 0: never");
-  add("connection_age_grace_ms", "MS", 0, kMsMax, &config->limits.connection_age_grace_ms,
-      "What live streams get after that");
+      "Time from accepting a connection to its HTTP/2 SETTINGS, including TLS");
+  add_renamed("connection_idle_ms", "max_connection_idle_ms", &config->limits.connection_idle_ms,
+              "Close a connection that has had no streams for this long. 0: never");
+  add_renamed("connection_age_ms", "max_connection_age_ms", &config->limits.connection_age_ms,
+              "Send GOAWAY on a connection of this age, so that the client reconnects. 0: never");
+  add_renamed("connection_age_grace_ms", "max_connection_age_grace_ms",
+              &config->limits.connection_age_grace_ms,
+              "Time that live streams have to end after that GOAWAY");
 }
 
 void AddProcessOptions(Draft* draft, OptionSet* options) {
   Config* config = &draft->config;
-  options->Add(NumberOption("server_thread_count", kProcess, "THREADS", 0, 1024,
-                            &config->limits.thread_count,
-                            "Threads that serve streams. 0: one for each core it may use"));
-  options->Add(NumberOption("drain_delay_ms", kProcess, "MS", 0, kMsMax, &config->drain_delay_ms,
-                            "On SIGTERM: how long health says 503 before connections are refused"));
+  options->Add(Renamed(
+      "server_thread_count",
+      NumberOption("server_threads", kProcess, "THREADS", 0, 1024, &config->limits.thread_count,
+                   "Threads that serve streams. 0: one per core available to the process")));
+  options->Add(
+      NumberOption("drain_delay_ms", kProcess, "MS", 0, kMsMax, &config->drain_delay_ms,
+                   "On SIGTERM: time from health reporting 503 to refusing new connections"));
   options->Add(NumberOption("drain_timeout_ms", kProcess, "MS", 0, kMsMax,
                             &config->drain_timeout_ms,
-                            "On SIGTERM: how long live streams may go on after that"));
+                            "On SIGTERM: time that live streams have to end after that"));
   options->Add(
       {.name = "log_level",
        .group = kProcess,
@@ -257,14 +271,14 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
        .group = kProcess,
        .value = "FORMAT",
        .default_text = "text",
-       .help = "text or json, a line each on standard error",
+       .help = "text or json; one line per entry on standard error",
        .set = [=](const std::string& text) { return SetFormat(text, &config->log_format); }});
   options->Add({.name = "log_redacted_headers",
                 .group = kProcess,
                 .value = "NAMES",
                 .default_text = absl::StrJoin(config->redacted_headers, ","),
-                .help = "Headers whose values are left out of the debug log, with commas between "
-                        "them; none: no header",
+                .help = "Headers whose values are left out of the debug log, separated by commas; "
+                        "none: log all values",
                 .set = [=](const std::string& text) {
                   return SetRedacted(text, &config->redacted_headers);
                 }});
@@ -272,13 +286,13 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
                 .group = kProcess,
                 .value = "FILE",
                 .default_text = "",
-                .help = "Options, one name = value a line; # begins a comment",
+                .help = "File of options, one name = value per line; # begins a comment",
                 .set = [](const std::string&) { return absl::OkStatus(); }});
   options->Add(CommandSwitch("check", &draft->check,
-                             "Load and check everything, print it, serve nothing; exit 0 or 2"));
-  options->Add(CommandSwitch("list_plugins", &draft->check, "The same"));
-  options->Add(CommandSwitch("version", &draft->version, "Print the version"));
-  options->Add(CommandSwitch("help", &draft->help, "Print this"));
+                             "Load and check everything, print the result and exit with 0 or 2"));
+  options->Add(CommandSwitch("list_plugins", &draft->check, "Alias of --check"));
+  options->Add(CommandSwitch("version", &draft->version, "Print the version and exit"));
+  options->Add(CommandSwitch("help", &draft->help, "Print this help and exit"));
 }
 
 absl::Status CheckDistinct(const Config& config) {
@@ -294,8 +308,8 @@ absl::Status CheckDistinct(const Config& config) {
     const auto [other, is_new] = names.emplace((*address)->ToString(), name);
     if (is_new) continue;
     return absl::InvalidArgumentError(
-        fmt::format("--{} and --{} are both {}; give each listener an address of its own",
-                    other->second, name, other->first));
+        fmt::format("--{} and --{} are both {}; give each listener its own address", other->second,
+                    name, other->first));
   }
   return absl::OkStatus();
 }
@@ -330,8 +344,8 @@ absl::Status CheckTls(const Draft& draft) {
   }
   if (draft.disable_tls && !config.client_ca_path.empty()) {
     return absl::InvalidArgumentError(
-        fmt::format("--client_ca_path={} with --disable_tls would check no client; give only one "
-                    "of them",
+        fmt::format("--client_ca_path={} has no effect with --disable_tls; give only one of "
+                    "them",
                     config.client_ca_path));
   }
   if (draft.combined_health_check && config.secure_health_check) {

@@ -1,11 +1,11 @@
-// What the operator asked for: the host's options, read from the command line,
-// the environment (CALLOUT_…) and a file, checked against each other, with the
-// files that they name for plugins read.
+// The host's configuration: its options from the command line, the environment
+// (CALLOUT_…) and a file, checked against each other, with the plugins' text files
+// read.
 //
 //   absl::StatusOr<Config> config = ParseConfig(argc, argv, environ);
 //
-// `callout-host --help` says what each option means and its default, which is
-// also the one here. Plain values; copy them, read them from any thread.
+// `callout-host --help` and docs/options.md describe each option; the defaults are
+// those of this struct. Plain values: copy them, read them from any thread.
 #ifndef CALLOUT_HOST_CONFIG_CONFIG_H_
 #define CALLOUT_HOST_CONFIG_CONFIG_H_
 
@@ -37,14 +37,14 @@ struct Config {
   Command command = Command::kServe;
   std::string text;  // --help and --version
 
-  // In chain order; those of the directories come after them.
+  // In chain order; the plugins of directories come after these.
   std::vector<PluginConfig> plugins;
   ReloadConfig reload;
   ContainmentConfig containment;
   TransportConfig transport;
-  // What may be a mistake, each in a line for the log.
+  // Likely mistakes, one line each, for the log.
   std::vector<std::string> warnings;
-  // Gives a worker all of this but for the plugins, which it is told.
+  // Arguments that give a worker the same configuration, without the plugins.
   std::vector<std::string> worker_options;
 
   // Unset: no such listener.
@@ -52,7 +52,8 @@ struct Config {
   std::optional<Address> plaintext_address;
   std::optional<Address> health_check_address;
   std::optional<Address> admin_address;
-  // Nobody asked for the admin listener, so it may be missing if its port is taken.
+  // Nobody asked for the admin listener, so the host also runs without it, if its port
+  // is in use.
   bool admin_address_is_default = true;
 
   std::string cert_chain_path;  // "": a self-signed certificate
@@ -73,8 +74,8 @@ struct Config {
   std::vector<std::string> redacted_headers = RedactedHeadersDefault();  // lower case
 };
 
-// INVALID_ARGUMENT in one line: the option as it was given, what is wrong with
-// it, what is expected.
+// INVALID_ARGUMENT in one line: the option and its value, what is wrong with it, and
+// what is expected.
 absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
                                    OptionSet::Environment environment);
 

@@ -32,20 +32,21 @@ absl::Status SetQuarantine(const std::string& text, QuarantineLimit* limit) {
 
 void AddContainmentOptions(ContainmentConfig* config, OptionSet* options) {
   options->Add(NumberOption("workers", kGroup, "PROCESSES", 0, kWorkersMax, &config->workers,
-                            "Processes that run the plugins, so that a crash ends only its own "
-                            "streams; limits hold for each. 0: this process runs them"));
+                            "Processes that run the plugins, so that a crash ends only the "
+                            "streams of one; limits hold for each. 0: this process runs them"));
   options->Add({.name = "quarantine",
                 .group = kGroup,
                 .value = "CRASHES/SECONDS",
                 .default_text = "3/60",
-                .help = "With workers: a plugin that crashes so often in that time is left out "
-                        "until its file changes. 0/60: never",
+                .help = "With workers: disable a plugin that crashes CRASHES times in SECONDS "
+                        "until its file changes; its error policy answers. 0/60: never",
                 .set = [config](const std::string& text) {
                   return SetQuarantine(text, &config->quarantine);
                 }});
-  options->Add(NumberOption("watchdog_ms", kGroup, "MS", 0, kMsMax, &config->watchdog_ms,
-                            "A hook that holds a serving thread for longer is logged, and its "
-                            "worker replaced. 0: never"));
+  options->Add(
+      NumberOption("watchdog_ms", kGroup, "MS", 0, kMsMax, &config->watchdog_ms,
+                   "Log a hook that blocks a serving thread for longer; with workers, replace the "
+                   "worker that runs it. 0: never"));
 }
 
 }  // namespace callout::host

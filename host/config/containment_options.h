@@ -1,6 +1,6 @@
-// The options that say what a plugin's crash or hang takes with it.
+// The options that limit what a plugin's crash or hang affects.
 //
-// Plain values; AddContainmentOptions is for the start.
+// Plain values; AddContainmentOptions is for the start of the process.
 #ifndef CALLOUT_HOST_CONFIG_CONTAINMENT_OPTIONS_H_
 #define CALLOUT_HOST_CONFIG_CONTAINMENT_OPTIONS_H_
 

@@ -38,4 +38,9 @@ OptionSet::Option Switch(const char* name, const char* group, bool* target, cons
           }};
 }
 
+OptionSet::Option Renamed(const char* old_name, OptionSet::Option option) {
+  option.aliases.emplace_back(old_name);
+  return option;
+}
+
 }  // namespace callout::host

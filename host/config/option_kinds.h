@@ -1,8 +1,9 @@
-// The kinds of options that several groups of them have: numbers, texts and switches.
+// The common kinds of options: numbers, texts and switches.
 //
 //   options->Add(NumberOption("max_deferred", "Calls", "CALLS", 0, INT_MAX, &limit, "…"));
+//   options->Add(Renamed("max_foo_bytes", "foo_bytes_max", NumberOption(…)));
 //
-// Plain functions, for the start.
+// Plain functions, for the start of the process.
 #ifndef CALLOUT_HOST_CONFIG_OPTION_KINDS_H_
 #define CALLOUT_HOST_CONFIG_OPTION_KINDS_H_
 
@@ -17,7 +18,7 @@
 
 namespace callout::host {
 
-// The error of a value that does not do: "expected true or false".
+// The error for an invalid value: "expected true or false".
 absl::Status Expected(std::string_view what);
 
 // Decimal digits only, with a value from `min` to `max`.
@@ -42,12 +43,15 @@ OptionSet::Option NumberOption(const char* name, const char* group, const char* 
           }};
 }
 
-// Taken as it stands.
+// The value as it is.
 OptionSet::Option TextOption(const char* name, const char* group, const char* value,
                              std::string* target, const char* help);
 
 // Off unless given.
 OptionSet::Option Switch(const char* name, const char* group, bool* target, const char* help);
+
+// The option, which can also be given by its old name.
+OptionSet::Option Renamed(const char* old_name, OptionSet::Option option);
 
 }  // namespace callout::host
 

@@ -20,11 +20,11 @@
 namespace callout::host {
 namespace {
 
-// Values are quoted in errors up to here: a plugin's configuration may be long.
+// Errors quote values up to here: a plugin's configuration may be long.
 constexpr size_t kQuotedBytesMax = 200;
 
-// A variable that this many letters make an option's is taken for a slip. Others have
-// their own names that begin like ours.
+// A variable whose name is at most this many letters away from an option's is likely
+// misspelled. Others may have variables of their own that share our prefix.
 constexpr size_t kTypoLettersMax = 2;
 
 std::string Quoted(std::string_view text) {
@@ -32,7 +32,7 @@ std::string Quoted(std::string_view text) {
   return fmt::format("{}…", text.substr(0, kQuotedBytesMax));
 }
 
-// "--secure-address=a-b" to "--secure_address=a-b".
+// Dashes in the name of an option to underscores.
 std::string WithUnderscores(const std::string& argument) {
   if (!argument.starts_with("--")) return argument;
   const size_t end = std::min(argument.find('='), argument.size());
@@ -41,7 +41,7 @@ std::string WithUnderscores(const std::string& argument) {
   return result;
 }
 
-// "log_level" of "--log_level=info"; "" of what does not begin as an option.
+// "log_level" of "--log_level=info"; "" if it does not begin with "--".
 std::string_view NameIn(std::string_view argument) {
   if (!argument.starts_with("--")) return {};
   return argument.substr(2, argument.find('=') - 2);
@@ -55,12 +55,12 @@ bool MayStandInEnvironment(const OptionSet::Option& option) { return !option.com
 
 bool MayStandOnCommandLine(const OptionSet::Option& option) { return !option.positional; }
 
-// What CLI11 calls an option.
+// CLI11's name of an option.
 std::string NameOf(const OptionSet::Option& option) {
   return option.positional ? option.name : "--" + option.name;
 }
 
-// Every option as CLI11's, each value of it kept as the text it is.
+// Every option as CLI11's; values stay text.
 std::unique_ptr<CLI::App> MakeApp(const std::string& program, const std::string& description,
                                   const std::vector<OptionSet::Option>& options) {
   auto app = std::make_unique<CLI::App>(description, program);
@@ -85,8 +85,8 @@ std::unique_ptr<CLI::App> MakeApp(const std::string& program, const std::string&
   return app;
 }
 
-// CLI11's reader of "name = value" lines, with what splits and cuts values off:
-// no separator of it can occur in a text file.
+// CLI11's reader of "name = value" lines. Its separators are replaced by characters
+// that no text file contains, so that it never splits a value.
 CLI::ConfigBase MakeFileReader() {
   CLI::ConfigBase reader;
   reader.arrayBounds('\x01', '\x02')
@@ -103,7 +103,24 @@ OptionSet::OptionSet(std::string program, std::string description, std::string e
       description_(std::move(description)),
       prefix_(std::move(environment_prefix)) {}
 
-// CLI11 would take whatever comes next for the value, be it an option.
+const OptionSet::Option* OptionSet::Find(std::string_view name) const {
+  const auto found = std::find_if(options_.begin(), options_.end(), [&](const Option& option) {
+    return option.name == name ||
+           std::find(option.aliases.begin(), option.aliases.end(), name) != option.aliases.end();
+  });
+  return found == options_.end() ? nullptr : &*found;
+}
+
+// "--secure-address=a-b" to "--secure_address=a-b", and an alias to the option's name.
+std::string OptionSet::WithNames(const std::string& argument) const {
+  const std::string result = WithUnderscores(argument);
+  const std::string_view name = NameIn(result);
+  const Option* option = name.empty() ? nullptr : Find(name);
+  if (option == nullptr || option->name == name) return result;
+  return fmt::format("--{}{}", option->name, std::string_view(result).substr(2 + name.size()));
+}
+
+// Without this check CLI11 would take the next option for the value.
 absl::Status OptionSet::CheckHasValue(const std::string& argument, const char* next) const {
   const bool empty = argument.starts_with("--") && argument.find('=') == argument.size() - 1;
   const bool without = (next == nullptr || std::string_view(next).starts_with("--")) &&
@@ -114,17 +131,20 @@ absl::Status OptionSet::CheckHasValue(const std::string& argument, const char* n
   return absl::InvalidArgumentError(fmt::format("{}: no value; expected --OPTION=VALUE", argument));
 }
 
-// The option that at most so many letters make of `name`; "" if there is none.
+// The option whose name, or alias, is at most so many letters away; "" if there is none.
 std::string_view OptionSet::NearestOption(std::string_view name, size_t letters_max,
                                           bool (*may_stand_there)(const Option&)) const {
   std::vector<std::string_view> known;
   for (const Option& option : options_) {
-    if (may_stand_there(option)) known.push_back(option.name);
+    if (!may_stand_there(option)) continue;
+    known.push_back(option.name);
+    known.insert(known.end(), option.aliases.begin(), option.aliases.end());
   }
-  return NearestName(name, known, letters_max);
+  const std::string_view nearest = NearestName(name, known, letters_max);
+  return nearest.empty() ? nearest : std::string_view(Find(nearest)->name);
 }
 
-// What to do about an option of this name, which there is not.
+// What to do about an unknown option of this name.
 std::string OptionSet::WhatInstead(std::string_view name, bool in_file) const {
   const std::string_view nearest =
       NearestOption(name, (name.size() + 1) / 3, in_file ? MayStandInFile : MayStandOnCommandLine);
@@ -136,21 +156,23 @@ absl::StatusOr<OptionSet::Values> OptionSet::ReadCommandLine(int argc,
                                                              const char* const* argv) const {
   std::vector<std::string> arguments;
   for (int i = 1; i < argc; ++i) {
-    arguments.push_back(WithUnderscores(argv[i]));
+    arguments.push_back(WithNames(argv[i]));
     if (absl::Status status = CheckHasValue(arguments.back(), i + 1 < argc ? argv[i + 1] : nullptr);
         !status.ok()) {
       return status;
     }
   }
   const auto app = MakeApp(program_, description_, options_);
-  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
+  std::reverse(arguments.begin(), arguments.end());  // the order that CLI11 expects
   try {
     app->parse(std::move(arguments));
   } catch (const CLI::ExtrasError&) {
     const std::string argument = app->remaining().front();
-    return absl::InvalidArgumentError(fmt::format("'{}' is no option and no value of one; {}",
-                                                  Quoted(argument),
-                                                  WhatInstead(NameIn(argument), false)));
+    const bool is_option = argument.starts_with('-') && argument != "--";
+    return absl::InvalidArgumentError(
+        fmt::format("{} '{}'; {}", is_option ? "unknown option" : "unexpected argument",
+                    Quoted(is_option ? argument.substr(0, argument.find('=')) : argument),
+                    WhatInstead(NameIn(argument), false)));
   } catch (const CLI::Error& error) {
     return absl::InvalidArgumentError(fmt::format("{}; --help lists the options", error.what()));
   }
@@ -187,30 +209,31 @@ std::vector<OptionSet::Value> OptionSet::ReadVariable(const Option& option,
 }
 
 void OptionSet::ReadEnvironment(Environment environment, Values* values) {
+  Values by_alias;
   for (; *environment != nullptr; ++environment) {
     const std::string_view variable = *environment;
     const size_t equals = variable.find('=');
     if (!variable.starts_with(prefix_) || equals == std::string_view::npos) continue;
     const std::string_view name = variable.substr(0, equals);
-    const auto option = std::find_if(options_.begin(), options_.end(), [&](const Option& known) {
-      return MayStandInEnvironment(known) && VariableOf(known.name) == name;
-    });
-    if (option == options_.end()) {
+    const std::string option_name = absl::AsciiStrToLower(std::string(name.substr(prefix_.size())));
+    const Option* option = Find(option_name);
+    if (option == nullptr || !MayStandInEnvironment(*option) || VariableOf(option_name) != name) {
       Warn(name);
       continue;
     }
     std::vector<Value> found = ReadVariable(*option, variable.substr(equals + 1));
-    // What is there already stays.
-    if (!found.empty()) values->emplace(option->name, std::move(found));
+    if (found.empty()) continue;
+    (option->name == option_name ? *values : by_alias).emplace(option->name, std::move(found));
   }
+  values->merge(by_alias);  // values that are there already stay
 }
 
-// Of a variable that begins as ours do: it may have been meant to be one.
+// About a variable with our prefix whose name is close to an option's.
 void OptionSet::Warn(std::string_view variable) {
   const std::string name = absl::AsciiStrToLower(std::string(variable.substr(prefix_.size())));
   const std::string_view nearest = NearestOption(name, kTypoLettersMax, MayStandInEnvironment);
   if (nearest.empty()) return;
-  warnings_.push_back(fmt::format("the environment has {}, which is no option; did you mean {}?",
+  warnings_.push_back(fmt::format("environment variable {} is not an option; did you mean {}?",
                                   Quoted(variable), VariableOf(nearest)));
 }
 
@@ -239,14 +262,14 @@ absl::StatusOr<OptionSet::Values> OptionSet::ReadFile(const std::string& path) c
                       item.parents.front()));
     }
     const std::string name = absl::StrReplaceAll(item.name, {{"-", "_"}});
-    const auto known = std::find_if(options_.begin(), options_.end(),
-                                    [&](const Option& option) { return option.name == name; });
-    if (known == options_.end() || !MayStandInFile(*known)) {
-      return absl::InvalidArgumentError(fmt::format("{}: no option has the name '{}'; {}", path,
+    const Option* known = Find(name);
+    if (known == nullptr || !MayStandInFile(*known)) {
+      return absl::InvalidArgumentError(fmt::format("{}: unknown option '{}'; {}", path,
                                                     Quoted(item.name), WhatInstead(name, true)));
     }
     for (const std::string& text : item.inputs) {
-      values[name].push_back({fmt::format("{}: {} = {}", path, name, Quoted(text)), text});
+      values[known->name].push_back(
+          {fmt::format("{}: {} = {}", path, known->name, Quoted(text)), text});
     }
   }
   return values;
@@ -259,7 +282,7 @@ absl::Status OptionSet::Parse(int argc, const char* const* argv, Environment env
   if (const auto config = values->find("config"); config != values->end()) {
     absl::StatusOr<Values> from_file = ReadFile(config->second.back().text);
     if (!from_file.ok()) return from_file.status();
-    values->merge(*from_file);  // what is there already stays
+    values->merge(*from_file);  // values that are there already stay
   }
   for (const Option& option : options_) {
     const auto found = values->find(option.name);

@@ -1,5 +1,5 @@
-// Options that may come from the command line, the environment or a file, in
-// this order of precedence; CLI11 reads the first and the last.
+// Options from the command line, the environment or a file, in this order of
+// precedence. CLI11 reads the command line and the file.
 //
 //   OptionSet options("callout-host", "CALLOUT_");
 //   options.Add({.name = "log_level", .group = "Logging", .value = "LEVEL",
@@ -7,18 +7,21 @@
 //   absl::Status status = options.Parse(argc, argv, environ);
 //
 // On the command line: --log_level=debug, --log_level debug, --log-level=debug.
-// In the environment: CALLOUT_LOG_LEVEL=debug; the values of a repeatable option
-// stand on lines of their own, and an empty variable is as good as none. A name that
-// is almost an option's is doubtful, no error: others put variables there, too (for a
-// service named "callout" Kubernetes sets CALLOUT_PORT).
-// In the file (option "config"): log_level = debug, one a line, repeatable ones
-// repeated; what follows the equals sign is the value as it stands, but for
-// quotes around all of it. Lines that begin with # or ; are comments.
+// In the environment: CALLOUT_LOG_LEVEL=debug. A repeatable option takes one value
+// per line; an empty variable counts as unset. A name that is close to an option's
+// name only produces a warning, because others set such variables, too (Kubernetes
+// sets CALLOUT_PORT for a service named "callout").
+// In the file (option "config"): log_level = debug, one per line; repeat the line of
+// a repeatable option. The text after the equals sign is the value, without quotes
+// around all of it. Lines that begin with # or ; are comments.
 //
-// The values of one option all come from one source, the first that has any.
-// Where an option that is not repeatable is given twice, the last value counts.
+// All values of an option come from one source, the first that has any. If an option
+// that is not repeatable is given twice, the last value counts.
 //
-// For one thread, at the start.
+// An option that was renamed lists its old names as aliases. An alias works wherever
+// the name does; --help, errors and Given() only show the name.
+//
+// Single-threaded; for the start of the process.
 #ifndef CALLOUT_HOST_CONFIG_OPTIONS_H_
 #define CALLOUT_HOST_CONFIG_OPTIONS_H_
 
@@ -36,18 +39,18 @@ namespace callout::host {
 class OptionSet {
  public:
   struct Option {
-    std::string name;  // with underscores
+    std::string name;                       // with underscores
+    std::vector<std::string> aliases = {};  // old names, with underscores
     std::string group;
-    std::string value;  // how --help calls the value; "" for a switch
+    std::string value;  // what --help calls the value; "" for a switch
     std::string default_text;
     std::string help;
     bool repeatable = false;
     bool command_line_only = false;
-    // Reads files while it is set, or is of no use to a process that is told what
-    // was read: left out of Given().
+    // Only the supervisor reads it (it may read files); left out of Given().
     bool supervisor_only = false;
-    bool positional = false;  // stands on the command line without its name
-    // Told each value. A switch gets "true" or "false". An error says what was
+    bool positional = false;  // given on the command line without its name
+    // Called with each value. A switch gets "true" or "false". An error says what was
     // found and what is expected; the source and the value are put before it.
     std::function<absl::Status(const std::string& value)> set;
   };
@@ -60,15 +63,15 @@ class OptionSet {
 
   void Add(Option option) { options_.push_back(std::move(option)); }
 
-  // Calls `set` for every value of every option, in the order of Add. An option
-  // of the name "config" names the file. INVALID_ARGUMENT in one line.
+  // Calls `set` for every value of every option, in the order of Add. The option
+  // named "config" names the file. Errors are INVALID_ARGUMENT, in one line.
   absl::Status Parse(int argc, const char* const* argv, Environment environment);
 
-  // After Parse: what was given, wherever it stood, as a command line that gives the
-  // same again. Without "config" and the options that say so of themselves.
+  // After Parse: a command line that gives the same values again, whatever their
+  // source. Leaves out "config", supervisor_only and command_line_only options.
   const std::vector<std::string>& Given() const { return given_; }
 
-  // After Parse: what may be a mistake, each in a line for the log.
+  // After Parse: likely mistakes, one line each, for the log.
   const std::vector<std::string>& Warnings() const { return warnings_; }
 
   // The options by group, with their defaults.
@@ -81,6 +84,9 @@ class OptionSet {
   };
   using Values = std::map<std::string, std::vector<Value>>;  // by option name
 
+  // By name or alias; null if there is none.
+  const Option* Find(std::string_view name) const;
+  std::string WithNames(const std::string& argument) const;
   absl::Status CheckHasValue(const std::string& argument, const char* next) const;
   std::string_view NearestOption(std::string_view name, size_t letters_max,
                                  bool (*may_stand_there)(const Option&)) const;
@@ -88,7 +94,7 @@ class OptionSet {
   absl::StatusOr<Values> ReadCommandLine(int argc, const char* const* argv) const;
   std::string VariableOf(std::string_view option) const;  // "CALLOUT_LOG_LEVEL" of "log_level"
   std::vector<Value> ReadVariable(const Option& option, std::string_view text) const;
-  // Adds what stands in the environment of options that `values` has nothing of.
+  // Adds the variables of those options that `values` has no value for.
   void ReadEnvironment(Environment environment, Values* values);
   void Warn(std::string_view variable);
   absl::StatusOr<Values> ReadFile(const std::string& path) const;

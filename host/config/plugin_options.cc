@@ -20,14 +20,14 @@ absl::StatusOr<std::pair<std::string, std::string>> SplitName(std::string_view v
   const size_t equals = value.find('=');
   if (equals == std::string_view::npos || !CheckPluginName(value.substr(0, equals)).ok()) {
     return absl::InvalidArgumentError(
-        fmt::format("no plugin's name before the text; expected {}", expected));
+        fmt::format("no plugin name before the text; expected {}", expected));
   }
   return std::pair(std::string(value.substr(0, equals)), std::string(value.substr(equals + 1)));
 }
 
 absl::Status Twice(std::string_view name) {
   return absl::InvalidArgumentError(
-      fmt::format("plugin '{}' has been given one already; expected one for each plugin", name));
+      fmt::format("plugin '{}' already has one; expected one for each plugin", name));
 }
 
 std::string FileNameWithoutSo(std::string_view path) {
@@ -50,7 +50,7 @@ absl::Status Prefixed(const std::string& prefix, const absl::Status& status) {
 absl::Status PluginOptions::AddPlugin(const std::string& value) {
   PluginConfig plugin;
   const size_t equals = value.find('=');
-  // A path may hold an equals sign, a name no slash.
+  // A path may contain an equals sign; a name contains no slash.
   if (equals != std::string::npos && value.find('/') > equals) {
     plugin.name = value.substr(0, equals);
     plugin.path = value.substr(equals + 1);
@@ -67,7 +67,7 @@ absl::Status PluginOptions::AddPlugin(const std::string& value) {
   for (const PluginConfig& other : plugins_) {
     if (other.name != plugin.name) continue;
     return absl::InvalidArgumentError(fmt::format(
-        "a plugin of the name '{}' is there already, from {}; give this one another as NAME=PATH",
+        "another plugin is named '{}', from {}; give this one a different name as NAME=PATH",
         other.name, other.path));
   }
   plugins_.push_back(std::move(plugin));
@@ -106,8 +106,8 @@ absl::Status PluginOptions::CheckNames(std::string_view option, const ByName& va
     std::vector<std::string> names;
     for (const PluginConfig& plugin : plugins_) names.push_back(plugin.name);
     return absl::InvalidArgumentError(
-        fmt::format("--{} is for plugin '{}', and no --plugin has that name; expected {}", option,
-                    name, names.empty() ? "a --plugin" : absl::StrJoin(names, ", ")));
+        fmt::format("--{}: no --plugin is named '{}'; expected {}", option, name,
+                    names.empty() ? "a --plugin" : absl::StrJoin(names, ", ")));
   }
   return absl::OkStatus();
 }

@@ -1,11 +1,11 @@
-// The options that name a plugin, put together to one list:
+// The options about single plugins, merged into one list:
 //
 //   --plugin=[NAME=]PATH                      in chain order
 //   --plugin_config=NAME=TEXT or NAME=@FILE
 //   --plugin_settings=NAME=@FILE              JSON, see host/plugin/settings.h
 //   --on_plugin_error=NAME=fail|continue|deny[:STATUS]
 //
-// For one thread, at the start.
+// Single-threaded; for the start of the process.
 #ifndef CALLOUT_HOST_CONFIG_PLUGIN_OPTIONS_H_
 #define CALLOUT_HOST_CONFIG_PLUGIN_OPTIONS_H_
 
@@ -22,13 +22,13 @@ namespace callout::host {
 
 class PluginOptions {
  public:
-  // One value of the option each; errors do not repeat it.
+  // Each takes one value of its option; errors do not repeat the value.
   absl::Status AddPlugin(const std::string& value);
   absl::Status AddConfig(const std::string& value);
   absl::Status AddSettings(const std::string& value);
   absl::Status AddErrorPolicy(const std::string& value);
 
-  // Reads the files named. An option for a plugin that is not there is an error.
+  // Reads the files. An option for an unknown plugin is an error.
   absl::StatusOr<std::vector<PluginConfig>> Finish() const;
 
  private:

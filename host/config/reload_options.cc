@@ -12,7 +12,7 @@ namespace callout::host {
 namespace {
 
 constexpr char kGroup[] = "Reload";
-// Each file takes several mappings of the 65,530 that the kernel allows a process.
+// Each file takes several of the 65,530 mappings that the kernel allows a process.
 constexpr uint64_t kGenerationsMax = 1'000'000;
 constexpr uint64_t kGuardCallsMax = 1'000'000;
 
@@ -66,20 +66,20 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
                   .set = [=](const std::string& text) { return set(text, target); }});
   };
   add("plugins_dir", "DIR", "",
-      "Every *.so in it is a plugin, in lexical order, with NAME.config and NAME.settings beside "
-      "it; followed as they come, change and go",
+      "Run every *.so of this directory, in lexical order, with NAME.config and NAME.settings "
+      "beside it; watched for additions, changes and removals",
       true, SetDirectory, &config->directories);
   options->Add(Switch("watch_plugins", kGroup, &config->watch_plugins,
-                      "Follow changes of the files of --plugin as well"));
+                      "Watch the files of --plugin for changes, too"));
   add("require_plugins", "WHICH", "auto",
-      "Which plugins must load at the start: all, none, or auto for those of --plugin", false,
+      "Plugins that must load at the start: all, none, or auto for those of --plugin", false,
       SetRequire, &config->require_plugins);
   options->Add(
       NumberOption("max_generations", kGroup, "FILES", 1, kGenerationsMax, &config->generations_max,
-                   "Plugin files loaded in the life of a process, for none can be unloaded"));
+                   "Plugin files that a process may load in its life, since none can be unloaded"));
   add("reload_guard", "RATE/CALLS", "0.5/100",
-      "Take a new version back if more of its first calls fail. /0: never", false, SetGuard,
-      &config->guard);
+      "Roll back a new version if more than RATE of its first CALLS calls fail. /0: never", false,
+      SetGuard, &config->guard);
 }
 
 }  // namespace callout::host

@@ -1,7 +1,7 @@
-// The options that say where plugins come from while the host runs, and when a
-// new one of them is taken back.
+// The options that say which plugin files the host watches, and when a new version is
+// rolled back.
 //
-// Plain values; AddReloadOptions is for the start.
+// Plain values; AddReloadOptions is for the start of the process.
 #ifndef CALLOUT_HOST_CONFIG_RELOAD_OPTIONS_H_
 #define CALLOUT_HOST_CONFIG_RELOAD_OPTIONS_H_
 

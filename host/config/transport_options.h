@@ -1,6 +1,6 @@
-// The options that choose what carries streams, and that hold clients to limits.
+// The options that choose the transport and set its limits.
 //
-// Plain values; AddTransportOptions is for the start.
+// Plain values; AddTransportOptions is for the start of the process.
 #ifndef CALLOUT_HOST_CONFIG_TRANSPORT_OPTIONS_H_
 #define CALLOUT_HOST_CONFIG_TRANSPORT_OPTIONS_H_
 

@@ -17,6 +17,9 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr char kWholeBodyKey[] = "max_whole_body_bytes";
+constexpr char kWholeBodyOldKey[] = "whole_body_bytes_max";  // until 0.1.0
+
 absl::Status Wrong(std::string_view key, const Json& found, std::string_view expected) {
   return absl::InvalidArgumentError(fmt::format(
       "key \"{}\" is {}; expected {}", EscapeControls(key),
@@ -77,7 +80,7 @@ absl::Status ReadMatch(const Json& value, StreamMatch* match) {
       status = ReadAttributes(item, &match->attributes);
     } else {
       status = absl::InvalidArgumentError(fmt::format(
-          "key \"match.{}\" is not known; expected path_prefixes, hosts, methods, headers or "
+          "unknown key \"match.{}\"; expected path_prefixes, hosts, methods, headers or "
           "attributes",
           EscapeControls(key)));
     }
@@ -96,14 +99,14 @@ absl::Status ReadKey(const std::string& key, const Json& value, InstanceSettings
   if (key == "match") return ReadMatch(value, &settings->match);
   if (key == "blocking") return ReadBool(key, value, &settings->blocking.emplace());
   if (key == "disabled") return ReadBool(key, value, &settings->disabled);
-  if (key == "whole_body_bytes_max") {
+  if (key == kWholeBodyKey || key == kWholeBodyOldKey) {
     if (!value.is_number_unsigned()) return Wrong(key, value, "a number of bytes, 0 or more");
     settings->whole_body_bytes_max = value.get<uint64_t>();
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
-      fmt::format("key \"{}\" is not known; expected policy, too_large, match, "
-                  "whole_body_bytes_max, blocking or disabled",
+      fmt::format("unknown key \"{}\"; expected policy, too_large, match, "
+                  "max_whole_body_bytes, blocking or disabled",
                   EscapeControls(key)));
 }
 
@@ -126,7 +129,7 @@ absl::StatusOr<ErrorPolicy> ParseErrorPolicy(std::string_view text, int status_d
     }
   }
   return absl::InvalidArgumentError(fmt::format(
-      "'{}' is no policy; expected fail, continue, deny or deny:STATUS with a status from 200 to "
+      "invalid policy '{}'; expected fail, continue, deny or deny:STATUS with a status from 200 to "
       "599",
       EscapeControls(text)));
 }
@@ -138,7 +141,13 @@ absl::StatusOr<InstanceSettings> ParseInstanceSettings(std::string_view json) {
         fmt::format("the settings are not valid JSON: {}", MessageOf(document.status())));
   }
   if (!document->is_object()) {
-    return absl::InvalidArgumentError("the settings are JSON but no object; expected {…}");
+    return absl::InvalidArgumentError("the settings are JSON, but not an object; expected {…}");
+  }
+  if (document->contains(kWholeBodyKey) && document->contains(kWholeBodyOldKey)) {
+    return absl::InvalidArgumentError(
+        fmt::format("keys \"{}\" and \"{}\" are the new and the old name of one setting; remove "
+                    "the old one",
+                    kWholeBodyKey, kWholeBodyOldKey));
   }
   InstanceSettings settings;
   for (const auto& [key, value] : document->items()) {

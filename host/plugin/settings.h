@@ -1,8 +1,8 @@
-// What the operator sets for one instance beside its configuration text: how its
-// faults are answered, which streams it serves, what bodies it is given.
+// The operator's settings for one instance, apart from its configuration text: how
+// its faults are answered, which streams it serves, which bodies it gets.
 //
-// Written as JSON (--plugin_settings=NAME=@FILE, or NAME.settings beside a
-// plugin in a directory); every key is optional, and an unknown one is an error:
+// JSON (--plugin_settings=NAME=@FILE, or NAME.settings beside a plugin in a
+// directory). Every key is optional; an unknown key is an error:
 //
 //   {
 //     "policy": "fail" | "continue" | "deny[:STATUS]",
@@ -14,12 +14,14 @@
 //       "headers": ["x-tenant"],          all present
 //       "attributes": {"request.id": "7"} all equal, as text
 //     },
-//     "whole_body_bytes_max": 1048576,    0: chunks
+//     "max_whole_body_bytes": 1048576,    0: chunks
 //     "blocking": true,
 //     "disabled": false
 //   }
 //
-// Plain values without threads or lifetimes of their own.
+// The key max_whole_body_bytes is also read by its old name, whole_body_bytes_max.
+//
+// Plain values.
 #ifndef CALLOUT_HOST_PLUGIN_SETTINGS_H_
 #define CALLOUT_HOST_PLUGIN_SETTINGS_H_
 

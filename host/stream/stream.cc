@@ -61,7 +61,7 @@ bool Stream::Remember(const RequestView& view) {
   for (std::string_view record : view.attribute_records) bytes += record.size();
   if (bytes > environment_->limits().stream_memory_bytes_max) {
     End(absl::ResourceExhaustedError(fmt::format(
-        "attributes, metadata and bodies of {} bytes are over --stream_memory_bytes_max={}", bytes,
+        "attributes, metadata and bodies of {} bytes are over --max_stream_memory_bytes={}", bytes,
         environment_->limits().stream_memory_bytes_max)));
     return false;
   }

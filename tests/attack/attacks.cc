@@ -200,7 +200,7 @@ std::vector<Attack> MakeAttacks() {
       Frame(NGHTTP2_HEADERS, 0, 1,
             RequestBlock() + std::string("\0\1x\x7f", 4) + HpackInteger(0x7fffffff, 7).substr(1));
   const std::vector<std::string> idle = {"--handshake_timeout_ms=1000",
-                                         "--connection_idle_ms=1000"};
+                                         "--max_connection_idle_ms=1000"};
   return {
       {"rapid reset: HEADERS, RST",
        {},

@@ -47,7 +47,7 @@ class BehaviourTest : public EnvoyFixture {
       hosts_.push_back(StartHost(policy));
       config.hosts[name] = {.port = hosts_.back()->port("plaintext")};
     }
-    std::ofstream(dir_.Path("settings")) << R"({"whole_body_bytes_max": 20})";
+    std::ofstream(dir_.Path("settings")) << R"({"max_whole_body_bytes": 20})";
     hosts_.push_back(std::make_unique<HostProcess>(
         std::vector<std::string>{"--plugin=" + BuiltFile("tests/envoy/plugins/behaviour.so"),
                                  "--plugin_settings=behaviour=@" + dir_.Path("settings")}));

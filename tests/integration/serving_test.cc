@@ -207,7 +207,7 @@ TEST(Serving, OpenConnectionsAreCountedOnTheMetricsPage) {
 }
 
 TEST(Serving, TheMostLiveStreamsAreKept) {
-  TestHost host({"--max_live_streams=2", "--server_thread_count=2"});
+  TestHost host({"--max_live_streams=2", "--server_threads=2"});
   const auto metric = [&](const std::string& name) {
     return MetricOf(host.address("admin"), name);
   };

@@ -117,23 +117,23 @@ std::vector<OptionCase> Cases() {
       Number("max_metadata_bytes", "16384", &Config::limits, &TransportLimits::metadata_bytes_max),
       Number("handshake_timeout_ms", "5000", &Config::limits,
              &TransportLimits::handshake_timeout_ms),
-      Number("connection_idle_ms", "0", &Config::limits, &TransportLimits::connection_idle_ms),
-      Number("connection_age_ms", "0", &Config::limits, &TransportLimits::connection_age_ms),
-      Number("connection_age_grace_ms", "60000", &Config::limits,
+      Number("max_connection_idle_ms", "0", &Config::limits, &TransportLimits::connection_idle_ms),
+      Number("max_connection_age_ms", "0", &Config::limits, &TransportLimits::connection_age_ms),
+      Number("max_connection_age_grace_ms", "60000", &Config::limits,
              &TransportLimits::connection_age_grace_ms),
       Number("drain_delay_ms", "0", &Config::drain_delay_ms),
       Number("drain_timeout_ms", "10000", &Config::drain_timeout_ms),
       Number("hook_deadline_ms", "150", &Config::stream_limits, &StreamLimits::hook_deadline_ms),
       Number("defer_budget_ms", "0", &Config::stream_limits, &StreamLimits::defer_budget_ms),
       Number("max_deferred", "10000", &Config::stream_limits, &StreamLimits::deferred_max),
-      Number("stream_memory_bytes_max", "67108864", &Config::stream_limits,
+      Number("max_stream_memory_bytes", "67108864", &Config::stream_limits,
              &StreamLimits::stream_memory_bytes_max),
       Number("max_live_streams", "100000", &Config::stream_limits, &StreamLimits::live_max),
       Number("max_header_count", "100", &Config::stream_limits, &StreamLimits::header_count_max),
       Number("max_header_bytes", "61440", &Config::stream_limits, &StreamLimits::header_bytes_max),
       {"blocking_threads", "16", "3", "3", "4",
        [](const Config& c) { return fmt::format("{}", c.stream_limits.blocking_threads_max); }},
-      {"server_thread_count", "0", "3", "3", "4",
+      {"server_threads", "0", "3", "3", "4",
        [](const Config& c) { return fmt::format("{}", c.limits.thread_count); }},
       {"default_ip", "0.0.0.0:8000", "::1", "[::1]:8000", "127.0.0.1",
        [](const Config& c) {
@@ -142,7 +142,7 @@ std::vector<OptionCase> Cases() {
        }},
       Number("max_connections_per_peer", "0", &Config::transport,
              &TransportConfig::connections_per_peer_max),
-      Number("connection_memory_bytes_max", "67108864", &Config::transport,
+      Number("max_connection_memory_bytes", "67108864", &Config::transport,
              &TransportConfig::connection_memory_bytes_max),
       Number("max_header_block_bytes", "65536", &Config::transport,
              &TransportConfig::header_block_bytes_max),
@@ -221,13 +221,13 @@ TEST(Config, TakesEachOptionFromTheEnvironment) {
   }
 }
 
-TEST(Config, DoubtsAVariableWithAlmostAnOptionsName) {
+TEST(Config, WarnsOfAVariableWhoseNameIsCloseToAnOptions) {
   EXPECT_THAT(Good({}, {{"CALLOUT_LOG_LEVL", "debug"}}).warnings,
-              ElementsAre("the environment has CALLOUT_LOG_LEVL, which is no option; did you mean "
+              ElementsAre("environment variable CALLOUT_LOG_LEVL is not an option; did you mean "
                           "CALLOUT_LOG_LEVEL?"));
   const Config config = Good({}, {{"CALLOUT_log_level", "debug"}});
   EXPECT_THAT(config.warnings,
-              ElementsAre("the environment has CALLOUT_log_level, which is no option; did you mean "
+              ElementsAre("environment variable CALLOUT_log_level is not an option; did you mean "
                           "CALLOUT_LOG_LEVEL?"));
   EXPECT_EQ(config.log_level, LogLevel::kInfo);
 }
@@ -322,7 +322,7 @@ TEST(Config, CommandsComeFromTheCommandLineOnly) {
   EXPECT_EQ(Good({}, {{"CALLOUT_VERSION", "1.2.3"}}).command, Config::Command::kServe);
   const ConfigFile file("check = true\n");
   EXPECT_EQ(Bad({file.option()}),
-            file.path() + ": no option has the name 'check'; --help lists the options");
+            file.path() + ": unknown option 'check'; --help lists the options");
 }
 
 TEST(Config, HelpNamesEveryOptionWithItsDefault) {
@@ -333,6 +333,88 @@ TEST(Config, HelpNamesEveryOptionWithItsDefault) {
 }
 
 // ---- plugins ----
+
+// Old names of options, as UPGRADING.md lists them.
+const std::map<std::string, std::string>& OldNames() {
+  static const std::map<std::string, std::string> kNames = {
+      {"connection_age_grace_ms", "max_connection_age_grace_ms"},
+      {"connection_age_ms", "max_connection_age_ms"},
+      {"connection_idle_ms", "max_connection_idle_ms"},
+      {"connection_memory_bytes_max", "max_connection_memory_bytes"},
+      {"server_thread_count", "server_threads"},
+      {"stream_memory_bytes_max", "max_stream_memory_bytes"},
+  };
+  return kNames;
+}
+
+OptionCase CaseOf(const std::string& name) {
+  for (const OptionCase& option : Cases()) {
+    if (option.name == name) return option;
+  }
+  ADD_FAILURE() << name;
+  return {};
+}
+
+TEST(OldNames, WorkOnTheCommandLineInTheEnvironmentAndInTheFile) {
+  for (const auto& [old_name, name] : OldNames()) {
+    const OptionCase option = CaseOf(name);
+    const std::string argument = "--" + old_name + "=" + option.value;
+    EXPECT_EQ(option.read(Good({argument})), option.read_value) << old_name;
+    EXPECT_EQ(option.read(Good({"--" + old_name, option.value})), option.read_value) << old_name;
+    EXPECT_EQ(option.read(Good({absl::StrReplaceAll(argument, {{"_", "-"}})})), option.read_value);
+    const std::string variable = "CALLOUT_" + absl::AsciiStrToUpper(old_name);
+    const Config from_environment = Good({}, {{variable, option.value}});
+    EXPECT_EQ(option.read(from_environment), option.read_value) << variable;
+    EXPECT_THAT(from_environment.warnings, IsEmpty());
+    const ConfigFile file(old_name + " = " + option.value + "\n");
+    EXPECT_EQ(option.read(Good({file.option()})), option.read_value) << old_name;
+  }
+}
+
+TEST(OldNames, AreOneOptionWithTheNew) {
+  for (const auto& [old_name, name] : OldNames()) {
+    const OptionCase option = CaseOf(name);
+    const std::string first = option.value, second = option.third_value;
+    EXPECT_EQ(option.read(Good({"--" + old_name + "=" + first, "--" + name + "=" + second})),
+              second);
+    EXPECT_EQ(option.read(Good({"--" + name + "=" + first, "--" + old_name + "=" + second})),
+              second);
+    // In the environment, which has no order, the new name counts.
+    const std::string old_variable = "CALLOUT_" + absl::AsciiStrToUpper(old_name);
+    const std::string variable = "CALLOUT_" + absl::AsciiStrToUpper(name);
+    EXPECT_EQ(option.read(Good({}, {{old_variable, first}, {variable, second}})), second);
+    // Precedence of the sources is that of one option.
+    EXPECT_EQ(option.read(Good({"--" + old_name + "=" + first}, {{variable, second}})), first);
+    const ConfigFile file(name + " = " + second + "\n");
+    EXPECT_EQ(option.read(Good({file.option()}, {{old_variable, first}})), first);
+  }
+}
+
+TEST(OldNames, AreHiddenAndLeadToTheNew) {
+  const std::string help = Good({"--help"}).text;
+  for (const auto& [old_name, name] : OldNames()) {
+    EXPECT_FALSE(std::regex_search(help, std::regex("--" + old_name + "\\b"))) << old_name;
+    const OptionCase option = CaseOf(name);
+    EXPECT_THAT(Good({"--" + old_name + "=" + option.value}).worker_options,
+                ElementsAre("--" + name + "=" + option.value));
+    EXPECT_EQ(Bad({"--" + old_name + "=x"}).substr(0, name.size() + 5), "--" + name + "=x:");
+    EXPECT_EQ(Bad({"--" + old_name}), "--" + name + ": no value; expected --OPTION=VALUE");
+    const std::string misspelled = old_name.substr(0, old_name.size() - 1);
+    EXPECT_EQ(Bad({"--" + misspelled + "=1"}),
+              "unknown option '--" + misspelled + "'; did you mean --" + name + "?");
+  }
+}
+
+// One scheme: a limit is called max_X.
+TEST(Config, NamesLimitsMaxFirst) {
+  const std::string help = Good({"--help"}).text;
+  const std::regex name("\n +--([a-z_]+)");
+  for (std::sregex_iterator it(help.begin(), help.end(), name), end; it != end; ++it) {
+    EXPECT_FALSE(std::regex_search((*it)[1].str(), std::regex("._max(_|$)|_limit$|_count$")) &&
+                 (*it)[1] != "max_header_count")
+        << (*it)[1];
+  }
+}
 
 TEST(Config, PluginsAreNamedAfterTheirFileOrByHand) {
   EXPECT_EQ(Text(Good({"--plugin=/a/basic.so", "--plugin=two=/a/basic.so", "--plugin", "/c=d/e.so",
@@ -405,7 +487,7 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       "expected RATE/CALLS with a rate from 0 to 1 and a whole number up to 1000000, such as "
       "0.5/100; /0 for no guard";
   const std::string redacted =
-      "expected names of headers with commas between them, such as authorization,cookie, or none";
+      "expected header names separated by commas, such as authorization,cookie, or none";
   return {
       {"secure_address=8443", std::string("address '8443': no port") + kAddressHint},
       {"plaintext_address=:8080",
@@ -424,15 +506,15 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"disable_plaintext=maybe", "expected true or false"},
       {"secure_health_check=maybe", "expected true or false"},
       {"combined_health_check=2", "expected true or false"},
-      {"server_thread_count=1025", "expected a whole number from 0 to 1024"},
-      {"server_thread_count=-1", "expected a whole number from 0 to 1024"},
+      {"server_threads=1025", "expected a whole number from 0 to 1024"},
+      {"server_threads=-1", "expected a whole number from 0 to 1024"},
       {"hook_deadline_ms=0", "expected a whole number from 1 to 2147483647"},
       {"defer_budget_ms=1.5", "expected a whole number from 0 to 2147483647"},
       {"max_deferred=many", "expected a whole number from 0 to 2147483647"},
       {"blocking_threads=0", "expected a whole number from 1 to 1024"},
       {"max_message_bytes=1023", "expected a whole number from 1024 to 2147483647"},
       {"max_message_bytes=16M", "expected a whole number from 1024 to 2147483647"},
-      {"stream_memory_bytes_max=1", "expected a whole number from 1024 to 1099511627776"},
+      {"max_stream_memory_bytes=1", "expected a whole number from 1024 to 1099511627776"},
       {"max_header_count=0", "expected a whole number from 1 to 2147483647"},
       {"max_header_bytes=0", "expected a whole number from 1024 to 2147483647"},
       {"max_connections=+1", "expected a whole number from 0 to 2147483647"},
@@ -440,14 +522,14 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"max_live_streams=0", "expected a whole number from 1 to 2147483647"},
       {"max_metadata_bytes=1", "expected a whole number from 1024 to 2147483647"},
       {"handshake_timeout_ms=0", "expected a whole number from 1 to 2147483647"},
-      {"connection_idle_ms=99999999999", "expected a whole number from 0 to 2147483647"},
-      {"connection_age_ms= 1", "expected a whole number from 0 to 2147483647"},
-      {"connection_age_grace_ms=0x10", "expected a whole number from 0 to 2147483647"},
+      {"max_connection_idle_ms=99999999999", "expected a whole number from 0 to 2147483647"},
+      {"max_connection_age_ms= 1", "expected a whole number from 0 to 2147483647"},
+      {"max_connection_age_grace_ms=0x10", "expected a whole number from 0 to 2147483647"},
       {"drain_delay_ms=1s", "expected a whole number from 0 to 2147483647"},
       {"drain_timeout_ms=99999999999999999999", "expected a whole number from 0 to 2147483647"},
       {"log_level=loud", "expected debug, info, warning or error"},
       {"transport=http3", "expected grpc or nghttp2"},
-      {"connection_memory_bytes_max=1", "expected a whole number from 1024 to 2147483647"},
+      {"max_connection_memory_bytes=1", "expected a whole number from 1024 to 2147483647"},
       {"max_header_block_bytes=1", "expected a whole number from 1024 to 2147483647"},
       {"max_control_frames=-1", "expected a whole number from 0 to 2147483647"},
       {"max_unanswered_resets=x", "expected a whole number from 0 to 2147483647"},
@@ -476,14 +558,15 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"plugin=a b=/x.so", "'a b'" + name_rule},
       {"plugin==/x.so", "''" + name_rule},
       {"plugin=/x/.so", "''" + name_rule},
-      {"plugin_config=text", "no plugin's name before the text; expected NAME=TEXT or NAME=@FILE"},
-      {"plugin_settings=p", "no plugin's name before the text; expected NAME=@FILE"},
+      {"plugin_config=text", "no plugin name before the text; expected NAME=TEXT or NAME=@FILE"},
+      {"plugin_settings=p", "no plugin name before the text; expected NAME=@FILE"},
       {"plugin_settings=p={}", "no @FILE after the name; expected NAME=@FILE"},
       {"on_plugin_error=continue",
-       "no plugin's name before the text; expected NAME=fail, NAME=continue or "
+       "no plugin name before the text; expected NAME=fail, NAME=continue or "
        "NAME=deny[:STATUS]"},
       {"on_plugin_error=p=retry",
-       "'retry' is no policy; expected fail, continue, deny or deny:STATUS with a status from 200 "
+       "invalid policy 'retry'; expected fail, continue, deny or deny:STATUS with a status from "
+       "200 "
        "to 599"},
   };
 }
@@ -520,24 +603,23 @@ TEST(Config, RefusesABadValueOfEveryOption) {
   EXPECT_GE(count, 45U);
 }
 
-TEST(Config, RefusesWhatIsNoOption) {
+TEST(Config, RefusesUnknownOptionsAndArguments) {
   const std::string hint = "; --help lists the options";
-  EXPECT_EQ(Bad({"--bogus"}), "'--bogus' is no option and no value of one" + hint);
-  EXPECT_EQ(Bad({"--bogus=1"}), "'--bogus=1' is no option and no value of one" + hint);
-  EXPECT_EQ(Bad({"word"}), "'word' is no option and no value of one" + hint);
-  EXPECT_EQ(Bad({"--plugin", "/a.so", "/b.so"}), "'/b.so' is no option and no value of one" + hint);
-  EXPECT_EQ(Bad({"--disable_tls", "true"}), "'true' is no option and no value of one" + hint);
-  EXPECT_EQ(Bad({"-p"}), "'-p' is no option and no value of one" + hint);
-  EXPECT_EQ(Bad({"--", "x"}), "'--' is no option and no value of one" + hint);
+  EXPECT_EQ(Bad({"--bogus"}), "unknown option '--bogus'" + hint);
+  EXPECT_EQ(Bad({"--bogus=1"}), "unknown option '--bogus'" + hint);
+  EXPECT_EQ(Bad({"word"}), "unexpected argument 'word'" + hint);
+  EXPECT_EQ(Bad({"--plugin", "/a.so", "/b.so"}), "unexpected argument '/b.so'" + hint);
+  EXPECT_EQ(Bad({"--disable_tls", "true"}), "unexpected argument 'true'" + hint);
+  EXPECT_EQ(Bad({"-p"}), "unknown option '-p'" + hint);
+  EXPECT_EQ(Bad({"--", "x"}), "unexpected argument '--'" + hint);
 }
 
-TEST(Config, NamesTheOptionThatAMisspeltOneIsLike) {
+TEST(Config, SuggestsTheOptionThatWasMisspelled) {
   EXPECT_EQ(Bad({"--secureaddress=127.0.0.1:1"}),
-            "'--secureaddress=127.0.0.1:1' is no option and no value of one; did you mean "
+            "unknown option '--secureaddress'; did you mean "
             "--secure_address?");
-  EXPECT_EQ(Bad({"--plugn=/a.so"}),
-            "'--plugn=/a.so' is no option and no value of one; did you mean --plugin?");
-  EXPECT_EQ(Bad({"--chek"}), "'--chek' is no option and no value of one; did you mean --check?");
+  EXPECT_EQ(Bad({"--plugn=/a.so"}), "unknown option '--plugn'; did you mean --plugin?");
+  EXPECT_EQ(Bad({"--chek"}), "unknown option '--chek'; did you mean --check?");
 }
 
 TEST(Config, RefusesAnOptionWithoutItsValue) {
@@ -553,37 +635,37 @@ TEST(Config, RefusesABadFile) {
   EXPECT_EQ(Bad({"--config=/"}), "cannot read the options from /: is it a regular file?");
   const ConfigFile unknown("log_lvl = debug\n");
   EXPECT_EQ(Bad({unknown.option()}),
-            unknown.path() + ": no option has the name 'log_lvl'; did you mean log_level?");
+            unknown.path() + ": unknown option 'log_lvl'; did you mean log_level?");
   const ConfigFile command("chek = true\n");  // --check may not stand there
   EXPECT_EQ(Bad({command.option()}),
-            command.path() + ": no option has the name 'chek'; --help lists the options");
+            command.path() + ": unknown option 'chek'; --help lists the options");
   const ConfigFile section("[server]\nlog_level = debug\n");
   EXPECT_EQ(Bad({section.option()}),
             section.path() + ": section [server]: expected only lines of the form name = value");
   const ConfigFile nested("config = /other\n");
   EXPECT_EQ(Bad({nested.option()}),
-            nested.path() + ": no option has the name 'config'; --help lists the options");
+            nested.path() + ": unknown option 'config'; --help lists the options");
 }
 
 TEST(Config, RefusesPluginsOfOneName) {
   EXPECT_EQ(Bad({"--plugin=/a/basic.so", "--plugin=/b/basic.so"}),
-            "--plugin=/b/basic.so: a plugin of the name 'basic' is there already, from "
-            "/a/basic.so; give this one another as NAME=PATH");
+            "--plugin=/b/basic.so: another plugin is named 'basic', from "
+            "/a/basic.so; give this one a different name as NAME=PATH");
 }
 
-TEST(Config, RefusesOptionsForAPluginThatIsNotThere) {
+TEST(Config, RefusesOptionsForUnknownPlugins) {
   EXPECT_EQ(Bad({"--plugin_config=p=x"}),
-            "--plugin_config is for plugin 'p', and no --plugin has that name; expected a "
+            "--plugin_config: no --plugin is named 'p'; expected a "
             "--plugin");
   EXPECT_EQ(Bad({"--plugin=/q.so", "--plugin_settings=p=@/x"}),
-            "--plugin_settings is for plugin 'p', and no --plugin has that name; expected q");
+            "--plugin_settings: no --plugin is named 'p'; expected q");
   EXPECT_EQ(Bad({"--plugin=/q.so", "--plugin=/r.so", "--on_plugin_error=p=fail"}),
-            "--on_plugin_error is for plugin 'p', and no --plugin has that name; expected q, r");
+            "--on_plugin_error: no --plugin is named 'p'; expected q, r");
 }
 
 TEST(Config, RefusesTwoTextsForOnePlugin) {
   EXPECT_EQ(Bad({"--plugin=/p.so", "--plugin_config=p=a", "--plugin_config=p=b"}),
-            "--plugin_config=p=b: plugin 'p' has been given one already; expected one for each "
+            "--plugin_config=p=b: plugin 'p' already has one; expected one for each "
             "plugin");
 }
 
@@ -593,8 +675,8 @@ TEST(Config, RefusesPluginFilesThatCannotBeRead) {
   const ConfigFile bad("{\"polic\": 1}");
   EXPECT_EQ(Bad({"--plugin=/p.so", "--plugin_settings=p=@" + bad.path()}),
             "--plugin_settings=p=@" + bad.path() +
-                ": key \"polic\" is not known; expected policy, too_large, match, "
-                "whole_body_bytes_max, blocking or disabled");
+                ": unknown key \"polic\"; expected policy, too_large, match, "
+                "max_whole_body_bytes, blocking or disabled");
 }
 
 TEST(Config, RefusesBothListenersOff) {
@@ -612,7 +694,7 @@ TEST(Config, RefusesHalfOfAKeyPair) {
 
 TEST(Config, RefusesContradictions) {
   EXPECT_EQ(Bad({"--client_ca_path=/ca", "--disable_tls"}),
-            "--client_ca_path=/ca with --disable_tls would check no client; give only one of them");
+            "--client_ca_path=/ca has no effect with --disable_tls; give only one of them");
   EXPECT_EQ(Bad({"--secure_health_check", "--combined_health_check"}),
             "--secure_health_check and --combined_health_check: there is no health listener to "
             "secure; give only one of them");
@@ -620,11 +702,11 @@ TEST(Config, RefusesContradictions) {
 
 TEST(Config, RefusesOneAddressForTwoListeners) {
   EXPECT_EQ(Bad({"--secure_address=0.0.0.0:8080"}),
-            "--secure_address and --plaintext_address are both 0.0.0.0:8080; give each listener an "
-            "address of its own");
+            "--secure_address and --plaintext_address are both 0.0.0.0:8080; give each listener "
+            "its own address");
   EXPECT_EQ(Bad({"--health_check_address=unix:/x", "--admin_address=unix:///x"}),
-            "--health_check_address and --admin_address are both unix:/x; give each listener an "
-            "address of its own");
+            "--health_check_address and --admin_address are both unix:/x; give each listener "
+            "its own address");
   Good({"--secure_address=127.0.0.1:0", "--plaintext_address=127.0.0.1:0"});
   Good({"--disable_tls", "--secure_address=0.0.0.0:8080"});
 }

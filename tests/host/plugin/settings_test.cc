@@ -57,8 +57,8 @@ TEST(Settings, ADenialHasAStatusThatEnvoySends) {
        {"deny:", "deny:199", "deny:600", "deny:4x3", "deny:-403", "deny: 403", "deny:403 ",
         "deny:99999999999", "Deny", "DENY:403", "", "fail ", "fail:500", "continue:", "ignore"}) {
     EXPECT_EQ(ParseErrorPolicy(text).status().message(),
-              std::string("'") + text +
-                  "' is no policy; expected fail, continue, deny or deny:STATUS with a status from "
+              std::string("invalid policy '") + text +
+                  "'; expected fail, continue, deny or deny:STATUS with a status from "
                   "200 to 599");
   }
 }
@@ -79,12 +79,21 @@ TEST(Settings, MatchListsAreRead) {
 }
 
 TEST(Settings, NumbersAndFlagsAreRead) {
-  EXPECT_EQ(Parsed(R"({"whole_body_bytes_max": 0})").whole_body_bytes_max, 0U);
-  EXPECT_EQ(Parsed(R"({"whole_body_bytes_max": 18446744073709551615})").whole_body_bytes_max,
+  EXPECT_EQ(Parsed(R"({"max_whole_body_bytes": 0})").whole_body_bytes_max, 0U);
+  EXPECT_EQ(Parsed(R"({"max_whole_body_bytes": 18446744073709551615})").whole_body_bytes_max,
             UINT64_MAX);
   EXPECT_EQ(Parsed(R"({"blocking": true})").blocking, true);
   EXPECT_EQ(Parsed(R"({"blocking": false})").blocking, false) << "which overrides the plugin";
   EXPECT_TRUE(Parsed(R"({"disabled": true})").disabled);
+}
+
+TEST(Settings, TheOldNameOfAKeyIsRead) {
+  EXPECT_EQ(Parsed(R"({"whole_body_bytes_max": 7})").whole_body_bytes_max, 7U);
+  EXPECT_EQ(Refusal(R"({"whole_body_bytes_max": -1})"),
+            "key \"whole_body_bytes_max\" is -1; expected a number of bytes, 0 or more");
+  EXPECT_EQ(Refusal(R"({"whole_body_bytes_max": 1, "max_whole_body_bytes": 2})"),
+            "keys \"max_whole_body_bytes\" and \"whole_body_bytes_max\" are the new and the old "
+            "name of one setting; remove the old one");
 }
 
 TEST(Settings, EachErrorNamesKeyFindingAndExpectation) {
@@ -92,26 +101,26 @@ TEST(Settings, EachErrorNamesKeyFindingAndExpectation) {
     const char* json;
     const char* message;
   } kTable[] = {
-      {"[]", "the settings are JSON but no object; expected {…}"},
-      {"null", "the settings are JSON but no object; expected {…}"},
+      {"[]", "the settings are JSON, but not an object; expected {…}"},
+      {"null", "the settings are JSON, but not an object; expected {…}"},
       {R"({"polcy": "fail"})",
-       "key \"polcy\" is not known; expected policy, too_large, match, whole_body_bytes_max, "
+       "unknown key \"polcy\"; expected policy, too_large, match, max_whole_body_bytes, "
        "blocking or disabled"},
       {R"({"a\nb": 1})",
-       "key \"a\\x0ab\" is not known; expected policy, too_large, match, whole_body_bytes_max, "
+       "unknown key \"a\\x0ab\"; expected policy, too_large, match, max_whole_body_bytes, "
        "blocking or disabled"},
       {R"({"policy": 5})", "key \"policy\" is 5; expected fail, continue or deny[:STATUS]"},
       {R"({"policy": "no\nway"})",
-       "key \"policy\": 'no\\x0away' is no policy; expected fail, continue, deny or deny:STATUS "
+       "key \"policy\": invalid policy 'no\\x0away'; expected fail, continue, deny or deny:STATUS "
        "with a status from 200 to 599"},
       {R"({"too_large": null})",
        "key \"too_large\" is null; expected fail, continue or deny[:STATUS]"},
       {R"({"too_large": "deny:99"})",
-       "key \"too_large\": 'deny:99' is no policy; expected fail, continue, deny or deny:STATUS "
+       "key \"too_large\": invalid policy 'deny:99'; expected fail, continue, deny or deny:STATUS "
        "with a status from 200 to 599"},
       {R"({"match": []})", "key \"match\" is []; expected an object"},
       {R"({"match": {"path": []}})",
-       "key \"match.path\" is not known; expected path_prefixes, hosts, methods, headers or "
+       "unknown key \"match.path\"; expected path_prefixes, hosts, methods, headers or "
        "attributes"},
       {R"({"match": {"path_prefixes": "/a"}})",
        "key \"match.path_prefixes\" is \"/a\"; expected a list of strings"},
@@ -122,12 +131,12 @@ TEST(Settings, EachErrorNamesKeyFindingAndExpectation) {
        "key \"match.attributes\" is []; expected an object of strings"},
       {R"({"match": {"attributes": {"a": 7}}})",
        "key \"match.attributes.a\" is 7; expected a string"},
-      {R"({"whole_body_bytes_max": -1})",
-       "key \"whole_body_bytes_max\" is -1; expected a number of bytes, 0 or more"},
-      {R"({"whole_body_bytes_max": 1.5})",
-       "key \"whole_body_bytes_max\" is 1.5; expected a number of bytes, 0 or more"},
-      {R"({"whole_body_bytes_max": "1M"})",
-       "key \"whole_body_bytes_max\" is \"1M\"; expected a number of bytes, 0 or more"},
+      {R"({"max_whole_body_bytes": -1})",
+       "key \"max_whole_body_bytes\" is -1; expected a number of bytes, 0 or more"},
+      {R"({"max_whole_body_bytes": 1.5})",
+       "key \"max_whole_body_bytes\" is 1.5; expected a number of bytes, 0 or more"},
+      {R"({"max_whole_body_bytes": "1M"})",
+       "key \"max_whole_body_bytes\" is \"1M\"; expected a number of bytes, 0 or more"},
       {R"({"blocking": 1})", "key \"blocking\" is 1; expected true or false"},
       {R"({"disabled": "yes"})", "key \"disabled\" is \"yes\"; expected true or false"},
   };
