@@ -1,6 +1,8 @@
 // The options that say what a plugin's crash or hang takes with it.
 //
 // Plain values; AddContainmentOptions is for the start.
+//
+// Tested by tests/host/config/config_test.cc.
 #ifndef CALLOUT_HOST_CONFIG_CONTAINMENT_OPTIONS_H_
 #define CALLOUT_HOST_CONFIG_CONTAINMENT_OPTIONS_H_
 

@@ -3,6 +3,8 @@
 //   options->Add(NumberOption("max_deferred", "Calls", "CALLS", 0, INT_MAX, &limit, "…"));
 //
 // Plain functions, for the start.
+//
+// Tested by tests/host/config/config_test.cc.
 #ifndef CALLOUT_HOST_CONFIG_OPTION_KINDS_H_
 #define CALLOUT_HOST_CONFIG_OPTION_KINDS_H_
 

@@ -19,6 +19,8 @@
 // Where an option that is not repeatable is given twice, the last value counts.
 //
 // For one thread, at the start.
+//
+// Tested by tests/host/config/config_test.cc.
 #ifndef CALLOUT_HOST_CONFIG_OPTIONS_H_
 #define CALLOUT_HOST_CONFIG_OPTIONS_H_
 

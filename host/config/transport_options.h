@@ -1,6 +1,8 @@
 // The options that choose what carries streams, and that hold clients to limits.
 //
 // Plain values; AddTransportOptions is for the start.
+//
+// Tested by tests/host/config/config_test.cc.
 #ifndef CALLOUT_HOST_CONFIG_TRANSPORT_OPTIONS_H_
 #define CALLOUT_HOST_CONFIG_TRANSPORT_OPTIONS_H_
 
