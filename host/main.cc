@@ -5,6 +5,8 @@
 //
 // With --workers the plugins and the streams are in processes of the same program,
 // which this one starts, and which begin here as well.
+//
+// Tested by tests/integration/start_test.cc.
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>

@@ -7,6 +7,8 @@
 //   if ((*server)->Drain()) server->reset();
 //
 // Start, Drain and the destructor belong to one thread.
+//
+// Tested by tests/integration/serving_test.cc.
 #ifndef CALLOUT_HOST_SERVER_H_
 #define CALLOUT_HOST_SERVER_H_
 

@@ -3,6 +3,8 @@
 //
 //   TrafficServer traffic(config, certificates, &plugin_set.chains(), &metrics);
 //   traffic.Serve(sockets);  …  traffic.StopAccepting();  traffic.Drain();
+//
+// Tested by tests/integration/serving_test.cc.
 #ifndef CALLOUT_HOST_TRAFFIC_SERVER_H_
 #define CALLOUT_HOST_TRAFFIC_SERVER_H_
 

@@ -5,6 +5,8 @@
 //
 // It ends when it has drained, and at once, without ceremony, when its supervisor
 // is gone. Signals that stop a host it leaves to the supervisor.
+//
+// Tested by tests/reload/workers_test.cc.
 #ifndef CALLOUT_HOST_WORKER_H_
 #define CALLOUT_HOST_WORKER_H_
 

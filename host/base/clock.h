@@ -1,4 +1,6 @@
 // The clock of every deadline here.
+//
+// Tested by tests/host/plugin/hook_table_test.cc.
 #ifndef CALLOUT_HOST_BASE_CLOCK_H_
 #define CALLOUT_HOST_BASE_CLOCK_H_
 

@@ -12,6 +12,8 @@
 // VisitFields beside them. Decode takes any bytes, and nothing but what Encode
 // makes of a value of the same type; but that an enum's number is a known one is
 // for the user to see.
+//
+// Tested by tests/host/workers/worker_messages_test.cc.
 #ifndef CALLOUT_HOST_BASE_PLAIN_CODEC_H_
 #define CALLOUT_HOST_BASE_PLAIN_CODEC_H_
 

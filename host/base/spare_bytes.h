@@ -4,6 +4,8 @@
 //   std::string answer = TakeSpareBytes();   …   KeepSpareBytes(std::move(answer));
 //
 // Any thread; each has its own.
+//
+// Tested by tests/host/stream/allocation_test.cc.
 #ifndef CALLOUT_HOST_BASE_SPARE_BYTES_H_
 #define CALLOUT_HOST_BASE_SPARE_BYTES_H_
 

@@ -1,5 +1,7 @@
 // A status's message as std::string_view, for fmt: Abseil's own string_view is
 // another type where the library was built for C++14, as Debian's is.
+//
+// Tested by tests/host/config/config_test.cc.
 #ifndef CALLOUT_HOST_BASE_STATUS_TEXT_H_
 #define CALLOUT_HOST_BASE_STATUS_TEXT_H_
 

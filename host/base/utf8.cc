@@ -1,37 +1,34 @@
 #include "host/base/utf8.h"
 
-#include <cstddef>
+#include <utf8proc.h>
+
 #include <cstdint>
+#include <cstring>
 
 namespace callout::host {
 
-namespace {
-
-// The length of the UTF-8 sequence at the start of `text` (not empty), 0 if it
-// is none: RFC 3629, so no surrogates, no overlong forms, nothing over U+10FFFF.
-size_t Utf8SequenceLength(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(0);
-  if (lead < 0x80) return 1;
-  const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-  if (lead < 0xC2 || lead > 0xF4 || text.size() < length) return 0;
-  for (size_t i = 1; i < length; ++i) {
-    if (byte(i) < 0x80 || byte(i) > 0xBF) return 0;
-  }
-  if ((lead == 0xE0 && byte(1) < 0xA0) || (lead == 0xED && byte(1) > 0x9F) ||
-      (lead == 0xF0 && byte(1) < 0x90) || (lead == 0xF4 && byte(1) > 0x8F)) {
-    return 0;
-  }
-  return length;
-}
-
-}  // namespace
-
 bool IsUtf8(std::string_view text) {
-  while (!text.empty()) {
-    const size_t length = Utf8SequenceLength(text);
-    if (length == 0) return false;
-    text.remove_prefix(length);
+  constexpr uint64_t kNotAscii = 0x8080808080808080;
+  const char* cursor = text.data();
+  const char* const end = cursor + text.size();
+  while (cursor != end) {
+    if (end - cursor >= 8) {
+      uint64_t eight = 0;
+      std::memcpy(&eight, cursor, sizeof(eight));
+      if ((eight & kNotAscii) == 0) {
+        cursor += sizeof(eight);
+        continue;
+      }
+    }
+    if (static_cast<unsigned char>(*cursor) < 0x80) {
+      ++cursor;
+      continue;
+    }
+    utf8proc_int32_t character = 0;
+    const utf8proc_ssize_t size = utf8proc_iterate(
+        reinterpret_cast<const utf8proc_uint8_t*>(cursor), end - cursor, &character);
+    if (size <= 0) return false;
+    cursor += size;
   }
   return true;
 }

@@ -1,5 +1,7 @@
 // callout-client's command line, with the files that it names read and checked.
 // Plain values.
+//
+// Tested by tests/client/options_test.cc.
 #ifndef CALLOUT_HOST_CLIENT_CLIENT_OPTIONS_H_
 #define CALLOUT_HOST_CLIENT_CLIENT_OPTIONS_H_
 

@@ -1,5 +1,7 @@
 // callout-client: sends messages to an ext_proc server and prints its answers.
 // Answers go to standard output, everything else to standard error.
+//
+// Tested by tests/client/client_test.cc.
 #include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 

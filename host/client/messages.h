@@ -1,6 +1,8 @@
 // ProcessingRequests and ProcessingResponses as protobuf JSON: names of fields as in
 // the .proto (lowerCamelCase is read too), bytes such as raw_value in base64.
 // Functions without state.
+//
+// Tested by tests/client/client_test.cc.
 #ifndef CALLOUT_HOST_CLIENT_MESSAGES_H_
 #define CALLOUT_HOST_CLIENT_MESSAGES_H_
 

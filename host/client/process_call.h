@@ -1,4 +1,6 @@
 // One Process RPC from beginning to end.
+//
+// Tested by tests/client/client_test.cc.
 #ifndef CALLOUT_HOST_CLIENT_PROCESS_CALL_H_
 #define CALLOUT_HOST_CLIENT_PROCESS_CALL_H_
 

@@ -1,6 +1,8 @@
 // The options that limit what a plugin's crash or hang affects.
 //
 // Plain values; AddContainmentOptions is for the start of the process.
+//
+// Tested by tests/host/config/config_test.cc.
 #ifndef CALLOUT_HOST_CONFIG_CONTAINMENT_OPTIONS_H_
 #define CALLOUT_HOST_CONFIG_CONTAINMENT_OPTIONS_H_
 

@@ -4,6 +4,8 @@
 //   options->Add(Renamed("max_foo_bytes", "foo_bytes_max", NumberOption(…)));
 //
 // Plain functions, for the start of the process.
+//
+// Tested by tests/host/config/config_test.cc.
 #ifndef CALLOUT_HOST_CONFIG_OPTION_KINDS_H_
 #define CALLOUT_HOST_CONFIG_OPTION_KINDS_H_
 

@@ -22,6 +22,8 @@
 // the name does; --help, errors and Given() only show the name.
 //
 // Single-threaded; for the start of the process.
+//
+// Tested by tests/host/config/config_test.cc.
 #ifndef CALLOUT_HOST_CONFIG_OPTIONS_H_
 #define CALLOUT_HOST_CONFIG_OPTIONS_H_
 

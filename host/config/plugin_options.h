@@ -6,6 +6,8 @@
 //   --on_plugin_error=NAME=fail|continue|deny[:STATUS]
 //
 // Single-threaded; for the start of the process.
+//
+// Tested by tests/host/config/config_test.cc.
 #ifndef CALLOUT_HOST_CONFIG_PLUGIN_OPTIONS_H_
 #define CALLOUT_HOST_CONFIG_PLUGIN_OPTIONS_H_
 

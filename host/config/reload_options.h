@@ -2,6 +2,8 @@
 // rolled back.
 //
 // Plain values; AddReloadOptions is for the start of the process.
+//
+// Tested by tests/host/config/config_test.cc.
 #ifndef CALLOUT_HOST_CONFIG_RELOAD_OPTIONS_H_
 #define CALLOUT_HOST_CONFIG_RELOAD_OPTIONS_H_
 

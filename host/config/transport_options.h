@@ -1,6 +1,8 @@
 // The options that choose the transport and set its limits.
 //
 // Plain values; AddTransportOptions is for the start of the process.
+//
+// Tested by tests/host/config/config_test.cc.
 #ifndef CALLOUT_HOST_CONFIG_TRANSPORT_OPTIONS_H_
 #define CALLOUT_HOST_CONFIG_TRANSPORT_OPTIONS_H_
 

@@ -1,5 +1,7 @@
 // The memory behind host/metrics/metrics.h: arrays that grow without moving, one shard
 // of cells for each counting thread, and the pool that lends the shards.
+//
+// Tested by tests/host/metrics/metrics_test.cc.
 #ifndef CALLOUT_HOST_METRICS_METRIC_SHARDS_H_
 #define CALLOUT_HOST_METRICS_METRIC_SHARDS_H_
 

@@ -5,6 +5,8 @@
 // hook runs, or a deferred call is worked on, the plugin's side (services.cc)
 // writes the members marked [plugin]; the stream reads them only after it has
 // seen kFinished in `flags`, so no lock is needed.
+//
+// Tested by tests/host/stream/deferral_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_CALL_H_
 #define CALLOUT_HOST_PLUGIN_CALL_H_
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "host/base/ascii.h"
 #include "host/base/log.h"
 #include "host/plugin/instance.h"
 #include "host/plugin/services.h"

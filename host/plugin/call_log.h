@@ -6,6 +6,8 @@
 //
 // Values of headers that carry secrets are left out (--log_redacted_headers). Costs
 // nothing while DEBUG is off. Any thread.
+//
+// Tested by tests/integration/call_log_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_CALL_LOG_H_
 #define CALLOUT_HOST_PLUGIN_CALL_LOG_H_
 

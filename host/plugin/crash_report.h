@@ -6,6 +6,8 @@
 // Written to standard error as one line; the signal then takes its usual course,
 // core dump and all. What ends a process without a signal or exit(), that is
 // _exit() and SIGKILL, leaves no words here; a supervisor (--workers) still knows.
+//
+// Tested by tests/host/plugin/hook_table_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_CRASH_REPORT_H_
 #define CALLOUT_HOST_PLUGIN_CRASH_REPORT_H_
 

@@ -4,6 +4,8 @@
 //
 // An instance is shared by the chains that hold it; the last one to let go of it
 // destroys it (callout_plugin_destroy), which is after its last stream.
+//
+// Tested by tests/broken/broken_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_INSTANCE_H_
 #define CALLOUT_HOST_PLUGIN_INSTANCE_H_
 

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstring>
 
+#include "host/base/ascii.h"
 #include "host/wire/response.h"
 #include "host/wire/wire.h"
 

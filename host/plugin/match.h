@@ -3,6 +3,8 @@
 // Decided on the first message of a stream. What that message does not bring (it
 // has no request headers, say, if Envoy is told not to send them) matches
 // nothing.
+//
+// Tested by tests/host/plugin/chain_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_MATCH_H_
 #define CALLOUT_HOST_PLUGIN_MATCH_H_
 

@@ -5,6 +5,8 @@
 // Immutable, so any thread may read it. The code behind the pointers stays mapped
 // until the process ends, also after the Plugin is gone: a plugin's thread-local
 // data, unique symbols and exit handlers make unloading unsafe.
+//
+// Tested by tests/host/plugin/loader_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_PLUGIN_H_
 #define CALLOUT_HOST_PLUGIN_PLUGIN_H_
 

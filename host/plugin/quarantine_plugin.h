@@ -5,6 +5,8 @@
 // instance's configuration.
 //
 // Any thread.
+//
+// Tested by tests/host/workers/quarantine_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_QUARANTINE_PLUGIN_H_
 #define CALLOUT_HOST_PLUGIN_QUARANTINE_PLUGIN_H_
 

@@ -1,5 +1,7 @@
 // What a transport is to a stream: the facts of the RPC, and a way for other
 // threads to reach the thread that runs the stream.
+//
+// Tested by tests/host/transport/h2/h2_connection_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_RPC_CONTEXT_H_
 #define CALLOUT_HOST_PLUGIN_RPC_CONTEXT_H_
 

@@ -3,6 +3,8 @@
 // One table for each instance, with the instance behind it. The functions turn
 // C arguments into writes to the call's state; they decide nothing about the
 // protocol: that is the guard's part, after the hook has returned.
+//
+// Tested by tests/host/stream/stream_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_SERVICES_H_
 #define CALLOUT_HOST_PLUGIN_SERVICES_H_
 

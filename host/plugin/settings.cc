@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/status/status.h"
+#include "host/base/ascii.h"
 #include "host/base/json_text.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"

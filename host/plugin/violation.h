@@ -1,4 +1,6 @@
 // What can be wrong with how a plugin settled a call.
+//
+// Tested by tests/host/stream/stream_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_VIOLATION_H_
 #define CALLOUT_HOST_PLUGIN_VIOLATION_H_
 

@@ -5,6 +5,8 @@
 //
 // Told once for each call that hangs, on the watchdog's own thread. Hooks on
 // threads that are kept for waiting do not count.
+//
+// Tested by tests/host/plugin/hook_table_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_WATCHDOG_H_
 #define CALLOUT_HOST_PLUGIN_WATCHDOG_H_
 

@@ -4,6 +4,8 @@
 // the workers' together.
 //
 // Plain values, and an interface for the one thread that reloads.
+//
+// Tested by tests/host/reload/reloader_test.cc.
 #ifndef CALLOUT_HOST_RELOAD_GENERATION_H_
 #define CALLOUT_HOST_RELOAD_GENERATION_H_
 

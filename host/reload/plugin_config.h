@@ -1,4 +1,6 @@
 // Which plugins the operator wants, and from where. Plain values.
+//
+// Tested by tests/host/reload/plugin_sources_test.cc.
 #ifndef CALLOUT_HOST_RELOAD_PLUGIN_CONFIG_H_
 #define CALLOUT_HOST_RELOAD_PLUGIN_CONFIG_H_
 

@@ -5,6 +5,8 @@
 //   absl::StatusOr<PluginContents> contents = ReadContents(files, stamps);
 //
 // Plain functions; any thread.
+//
+// Tested by tests/host/reload/reloader_test.cc.
 #ifndef CALLOUT_HOST_RELOAD_PLUGIN_CONTENTS_H_
 #define CALLOUT_HOST_RELOAD_PLUGIN_CONTENTS_H_
 

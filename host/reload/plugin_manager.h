@@ -9,6 +9,8 @@
 //   …  (*plugins)->Stop();
 //
 // Load, Follow, Stop and the destructor belong to one thread; the rest to any.
+//
+// Tested by tests/reload/following_test.cc.
 #ifndef CALLOUT_HOST_RELOAD_PLUGIN_MANAGER_H_
 #define CALLOUT_HOST_RELOAD_PLUGIN_MANAGER_H_
 

@@ -6,6 +6,8 @@
 //   loop.Stop();                                       // before reloader and set go
 //
 // All but RescanAll belong to one thread.
+//
+// Tested by tests/reload/following_test.cc.
 #ifndef CALLOUT_HOST_RELOAD_RELOAD_LOOP_H_
 #define CALLOUT_HOST_RELOAD_RELOAD_LOOP_H_
 

@@ -1,4 +1,6 @@
 // What a Reloader shows: its lines in the log, its metrics and its status.
+//
+// Tested by tests/host/reload/plugin_status_test.cc.
 #include <algorithm>
 #include <iterator>
 #include <utility>

@@ -6,6 +6,8 @@
 // missed its deadline can keep what its plugin may still read.
 //
 // Not thread-safe; a part of Stream.
+//
+// Tested by tests/host/plugin/chain_test.cc.
 #ifndef CALLOUT_HOST_STREAM_CHAIN_MESSAGE_H_
 #define CALLOUT_HOST_STREAM_CHAIN_MESSAGE_H_
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "host/base/ascii.h"
 #include "host/stream/guard.h"
 #include "host/wire/envelope.h"
 #include "host/wire/wire.h"

@@ -8,6 +8,8 @@
 //
 // Views point into the instances' own answers, which stay where they are until
 // the message is done. Not thread-safe; a part of Stream.
+//
+// Tested by tests/host/plugin/chain_test.cc.
 #ifndef CALLOUT_HOST_STREAM_CHAIN_RESPONSE_H_
 #define CALLOUT_HOST_STREAM_CHAIN_RESPONSE_H_
 

@@ -5,6 +5,8 @@
 // while the request is still coming.
 //
 // Not thread-safe; a part of Stream.
+//
+// Tested by tests/host/stream/stream_test.cc.
 #ifndef CALLOUT_HOST_STREAM_EXCHANGE_H_
 #define CALLOUT_HOST_STREAM_EXCHANGE_H_
 

@@ -6,6 +6,8 @@
 // streamed_response, elsewhere they never are; anything else ends the HTTP
 // request with 500. A header mutation with an illegal character or more than
 // 100 entries does too.
+//
+// Tested by tests/host/stream/stream_test.cc.
 #ifndef CALLOUT_HOST_STREAM_GUARD_H_
 #define CALLOUT_HOST_STREAM_GUARD_H_
 

@@ -1,5 +1,7 @@
 // The way of a message through the chain: which instance is called when, on
 // which thread, and how long it may take.
+//
+// Tested by tests/host/stream/stream_test.cc.
 
 #include <fmt/format.h>
 

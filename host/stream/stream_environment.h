@@ -1,5 +1,7 @@
 // What all streams of a host share: the chain they take, the limits they keep,
 // and where their counts go.
+//
+// Tested by tests/host/stream/stream_test.cc.
 #ifndef CALLOUT_HOST_STREAM_STREAM_ENVIRONMENT_H_
 #define CALLOUT_HOST_STREAM_STREAM_ENVIRONMENT_H_
 

@@ -1,5 +1,7 @@
 // What a hook came to: its answer checked by the guard, joined to those of the
 // others or replaced by the policy; and whole bodies.
+//
+// Tested by tests/host/stream/whole_body_test.cc.
 
 #include <fmt/format.h>
 

@@ -1,4 +1,6 @@
 // Which transport carries streams, and what it holds clients to. Plain values.
+//
+// Tested by tests/host/config/config_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_LIMITS_H_
 #define CALLOUT_HOST_TRANSPORT_LIMITS_H_
 

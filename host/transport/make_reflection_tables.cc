@@ -1,6 +1,8 @@
 // Writes the definitions of reflection_tables.h: a step of the build.
 //
 //   make_reflection_tables OUTPUT.cc
+//
+// Tested by tests/host/transport/builtin_rpcs_test.cc.
 #include <fmt/format.h>
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/descriptor.pb.h>

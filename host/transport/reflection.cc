@@ -1,6 +1,8 @@
 // Server reflection: one message of the client asks one question, and gets one
 // answer. v1alpha and v1 are the same on the wire
 // (github.com/grpc/grpc/blob/master/doc/server-reflection.md).
+//
+// Tested by tests/host/transport/builtin_rpcs_test.cc.
 #include <algorithm>
 
 #include "host/transport/builtin_rpcs.h"

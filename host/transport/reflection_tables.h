@@ -4,6 +4,8 @@
 // protobuf.
 //
 // Constants; any thread.
+//
+// Tested by tests/host/transport/builtin_rpcs_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_REFLECTION_TABLES_H_
 #define CALLOUT_HOST_TRANSPORT_REFLECTION_TABLES_H_
 

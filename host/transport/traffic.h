@@ -2,6 +2,8 @@
 // (host/workers/worker_group.h).
 //
 // All functions belong to one thread, but for CollectMetrics and ReloadCertificates.
+//
+// Tested by tests/reload/workers_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_TRAFFIC_H_
 #define CALLOUT_HOST_TRANSPORT_TRAFFIC_H_
 

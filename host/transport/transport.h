@@ -1,4 +1,6 @@
 // What carries streams: takes connections over and serves RPCs on them.
+//
+// Tested by tests/host/transport/h2/h2_server_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_TRANSPORT_H_
 #define CALLOUT_HOST_TRANSPORT_TRANSPORT_H_
 

@@ -2,6 +2,8 @@
 // (envoy/service/ext_proc/v3/external_processor.proto), read as views and
 // written by field number. Nothing else in the host knows these two messages,
 // and no generated class is used, so that unknown fields pass untouched.
+//
+// Tested by tests/host/stream/stream_test.cc.
 #ifndef CALLOUT_HOST_WIRE_ENVELOPE_H_
 #define CALLOUT_HOST_WIRE_ENVELOPE_H_
 

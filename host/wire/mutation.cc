@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "host/base/ascii.h"
 #include "host/wire/wire.h"
 
 namespace callout::host {

@@ -1,5 +1,6 @@
 #include "host/wire/response.h"
 
+#include "host/base/ascii.h"
 #include "host/base/utf8.h"
 #include "host/wire/wire.h"
 
@@ -258,20 +259,6 @@ bool ReadBodyMessage(std::string_view message, std::string_view* body, bool* end
   if (!ReadStreamedBody(message, &view)) return false;
   *body = view.body;
   *end_of_stream = view.end_of_stream;
-  return true;
-}
-
-std::string ToLowerAscii(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) c = ToLowerAscii(c);
-  return lower;
-}
-
-bool EqualsIgnoreCase(std::string_view a, std::string_view b) {
-  if (a.size() != b.size()) return false;
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (ToLowerAscii(a[i]) != ToLowerAscii(b[i])) return false;
-  }
   return true;
 }
 

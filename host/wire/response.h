@@ -10,7 +10,6 @@
 #include <string_view>
 
 #include "absl/container/inlined_vector.h"
-#include "host/plugin/call.h"
 
 namespace callout::host {
 
@@ -78,11 +77,6 @@ bool ReadBodyMessage(std::string_view message, std::string_view* body, bool* end
 // The header list and end_of_stream of HttpHeaders, as `headers.set` and
 // `end_of_stream`.
 bool ReadHttpHeaders(std::string_view message, ResponseView* view);
-
-// Header names compare without case (ASCII).
-bool EqualsIgnoreCase(std::string_view a, std::string_view b);
-inline char ToLowerAscii(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
-std::string ToLowerAscii(std::string_view text);
 
 // Payloads that the host writes itself.
 //

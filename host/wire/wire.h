@@ -147,15 +147,16 @@ inline bool IsWellFormed(std::string_view message) {
 // How many records there are, up to the first that is malformed.
 inline size_t CountRecords(std::string_view message) {
   size_t count = 0;
-  const char* cursor = message.data();
-  const char* const end = cursor + message.size();
+  // Not char, which has a sign on some machines and none on others.
+  const auto* cursor = reinterpret_cast<const unsigned char*>(message.data());
+  const unsigned char* const end = cursor + message.size();
   // As in WireReader::Next: nearly all are short text.
-  while (end - cursor > 1 && (cursor[0] & 0x87) == 2 && cursor[0] > 7 && cursor[1] >= 0 &&
+  while (end - cursor > 1 && (cursor[0] & 0x87) == 2 && cursor[0] > 7 && cursor[1] < 0x80 &&
          cursor[1] <= end - cursor - 2) {
     cursor += 2 + cursor[1];
     ++count;
   }
-  WireReader rest({cursor, static_cast<size_t>(end - cursor)});
+  WireReader rest(message.substr(message.size() - static_cast<size_t>(end - cursor)));
   while (rest.Next()) ++count;
   return count;
 }

@@ -1,4 +1,6 @@
 // What a plugin's crash or hang takes with it. Plain values.
+//
+// Tested by tests/host/config/config_test.cc.
 #ifndef CALLOUT_HOST_WORKERS_CONTAINMENT_H_
 #define CALLOUT_HOST_WORKERS_CONTAINMENT_H_
 

@@ -1,4 +1,6 @@
 // The generations of a WorkerGroup: how they come to all workers, or to none.
+//
+// Tested by tests/reload/workers_test.cc.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -24,6 +24,8 @@
 //
 // Threads: as the interfaces say; Start, Serve, BeginDrain, StopAccepting, Drain
 // and the destructor belong to one.
+//
+// Tested by tests/reload/workers_test.cc.
 #ifndef CALLOUT_HOST_WORKERS_WORKER_GROUP_H_
 #define CALLOUT_HOST_WORKERS_WORKER_GROUP_H_
 

@@ -11,6 +11,8 @@
 //
 // Start, Join and the destructor belong to one thread; the rest to any. The
 // callbacks run on the keeper's own.
+//
+// Tested by tests/reload/workers_test.cc.
 #ifndef CALLOUT_HOST_WORKERS_WORKER_KEEPER_H_
 #define CALLOUT_HOST_WORKERS_WORKER_KEEPER_H_
 

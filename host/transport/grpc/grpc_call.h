@@ -6,6 +6,8 @@
 // Operations are those of gRPC's C core, which takes several at once: an answer
 // and the wish for the next message are one batch, with one event when both are
 // done. The C++ classes have a batch and an event for each, and copy all metadata.
+//
+// Tested by tests/integration/serving_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_GRPC_GRPC_CALL_H_
 #define CALLOUT_HOST_TRANSPORT_GRPC_GRPC_CALL_H_
 

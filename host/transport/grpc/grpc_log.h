@@ -3,6 +3,8 @@
 // only at DEBUG.
 //
 // Once, before gRPC does anything.
+//
+// Tested by tests/integration/tls_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_GRPC_GRPC_LOG_H_
 #define CALLOUT_HOST_TRANSPORT_GRPC_GRPC_LOG_H_
 

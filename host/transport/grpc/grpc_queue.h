@@ -1,4 +1,6 @@
 // One completion queue and the thread that runs it and its streams.
+//
+// Tested by tests/integration/serving_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_GRPC_GRPC_QUEUE_H_
 #define CALLOUT_HOST_TRANSPORT_GRPC_GRPC_QUEUE_H_
 

@@ -6,6 +6,8 @@
 // as raw byte buffers: no generated class is on the way.
 //
 // It opens no listening socket: connections are handed in as descriptors.
+//
+// Tested by tests/integration/drain_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_GRPC_GRPC_SERVER_H_
 #define CALLOUT_HOST_TRANSPORT_GRPC_GRPC_SERVER_H_
 

@@ -4,6 +4,8 @@
 // It outlives its HTTP/2 stream, and its connection, until the service is closed
 // and nothing posted to it is on its way; then it goes back to the context.
 // Loop's thread only, but for what RpcContext lets other threads call.
+//
+// Tested by tests/host/transport/h2/h2_connection_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_H2_H2_CALL_H_
 #define CALLOUT_HOST_TRANSPORT_H2_H2_CALL_H_
 

@@ -3,6 +3,8 @@
 // threads to reach an RPC.
 //
 // All for the loop's thread, but for what says otherwise.
+//
+// Tested by tests/host/transport/h2/h2_connection_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_H2_H2_CONTEXT_H_
 #define CALLOUT_HOST_TRANSPORT_H2_H2_CONTEXT_H_
 

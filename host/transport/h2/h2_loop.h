@@ -2,6 +2,8 @@
 //
 // Each turn takes what is ready, what other threads have posted and what is due,
 // and then writes once for each connection that has something to send.
+//
+// Tested by tests/host/transport/h2/h2_server_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_H2_H2_LOOP_H_
 #define CALLOUT_HOST_TRANSPORT_H2_H2_LOOP_H_
 

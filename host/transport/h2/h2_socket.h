@@ -1,5 +1,7 @@
 // A connection with its socket: TLS, reading and writing, and the times that it
 // may take. The loop's, on the loop's thread.
+//
+// Tested by tests/host/transport/h2/h2_server_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_H2_H2_SOCKET_H_
 #define CALLOUT_HOST_TRANSPORT_H2_H2_SOCKET_H_
 

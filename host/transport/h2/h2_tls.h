@@ -2,6 +2,8 @@
 // certificate that the store has at the time of each handshake.
 //
 // A H2TlsContexts belongs to one thread; functions keep no state.
+//
+// Tested by tests/host/transport/h2/h2_server_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_H2_H2_TLS_H_
 #define CALLOUT_HOST_TRANSPORT_H2_H2_TLS_H_
 

@@ -37,6 +37,12 @@ ReadBack Read(std::string_view message) {
   return result;
 }
 
+TEST(Wire, CountsRecordsOfAnyLength) {
+  std::string message;
+  for (size_t size = 0; size < 150; ++size) AppendBytes(1, std::string(size, 'x'), &message);
+  EXPECT_EQ(CountRecords(message), 150u);
+}
+
 class WireProperty : public ::testing::Test {
  protected:
   WireProperty() : seed_(std::random_device{}()), random_(seed_) {

@@ -1,0 +1,29 @@
+// Letters of ASCII without regard to case, as header names compare: Abseil's functions for
+// std::string_view, which is not Abseil's string_view where the library was built for C++14,
+// as Debian's is.
+//
+// Plain functions; any thread.
+#ifndef CALLOUT_HOST_BASE_ASCII_H_
+#define CALLOUT_HOST_BASE_ASCII_H_
+
+#include <string>
+#include <string_view>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+
+namespace callout::host {
+
+inline bool EqualsIgnoreCase(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && absl::EqualsIgnoreCase({a.data(), a.size()}, {b.data(), b.size()});
+}
+
+inline char ToLowerAscii(char c) { return absl::ascii_tolower(static_cast<unsigned char>(c)); }
+
+inline std::string ToLowerAscii(std::string_view text) {
+  return absl::AsciiStrToLower({text.data(), text.size()});
+}
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_BASE_ASCII_H_

@@ -1,0 +1,44 @@
+#include "host/wire/phase.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+
+#include "envoy/service/ext_proc/v3/external_processor.pb.h"
+
+namespace callout::host {
+namespace {
+
+namespace ext_proc = envoy::service::ext_proc::v3;
+
+TEST(Phase, HasTheNameOfItsField) {
+  const auto* oneof = ext_proc::ProcessingRequest::descriptor()->FindOneofByName("request");
+  ASSERT_EQ(oneof->field_count(), 6);
+  for (int i = 0; i < oneof->field_count(); ++i) {
+    const auto phase = static_cast<callout_phase_t>(oneof->field(i)->number());
+    EXPECT_EQ(PhaseName(phase), oneof->field(i)->name());
+    EXPECT_EQ(IsRequestPhase(phase), PhaseName(phase).starts_with("request"));
+    EXPECT_EQ(IsHeadersPhase(phase), PhaseName(phase).ends_with("headers"));
+    EXPECT_EQ(IsBodyPhase(phase), PhaseName(phase).ends_with("body"));
+    EXPECT_EQ(IsTrailersPhase(phase), PhaseName(phase).ends_with("trailers"));
+    const auto* response =
+        ext_proc::ProcessingResponse::descriptor()->FindFieldByName(oneof->field(i)->name());
+    EXPECT_EQ(ResponseField(phase), static_cast<callout_field_t>(response->number()));
+  }
+  EXPECT_EQ(PhaseName(0), "process");
+  EXPECT_EQ(PhaseName(8), "unknown");
+}
+
+TEST(Phase, ResponseFieldsAreTheMembersOfTheOneof) {
+  std::set<int> members;
+  const auto* oneof = ext_proc::ProcessingResponse::descriptor()->FindOneofByName("response");
+  for (int i = 0; i < oneof->field_count(); ++i) members.insert(oneof->field(i)->number());
+  for (int field = 0; field < 32; ++field) {
+    EXPECT_EQ(IsResponseField(static_cast<callout_field_t>(field)), members.count(field) == 1)
+        << field;
+  }
+}
+
+}  // namespace
+}  // namespace callout::host

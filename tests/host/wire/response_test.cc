@@ -1,0 +1,127 @@
+// Responses as protobuf writes them, read as views; and what the host writes, read by protobuf.
+#include "host/wire/response.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "envoy/service/ext_proc/v3/external_processor.pb.h"
+
+namespace callout::host {
+namespace {
+
+namespace ext_proc = envoy::service::ext_proc::v3;
+
+void FillHeaders(ext_proc::HeaderMutation* mutation) {
+  auto* option = mutation->add_set_headers();
+  option->mutable_header()->set_key("x-one");
+  option->mutable_header()->set_value("ignored");
+  option->mutable_header()->set_raw_value("1");
+  mutation->add_remove_headers("x-two");
+}
+
+void ExpectHeaders(const HeaderMutationView& headers) {
+  EXPECT_TRUE(headers.present);
+  ASSERT_EQ(headers.set.size(), 1u);
+  EXPECT_EQ(headers.set[0].key, "x-one");
+  EXPECT_EQ(headers.set[0].value, "1");
+  EXPECT_FALSE(headers.set[0].append);
+  ASSERT_EQ(headers.remove.size(), 1u);
+  EXPECT_EQ(headers.remove[0], "x-two");
+}
+
+TEST(Response, OfHeadersAndBodiesIsReadAsProtobufWritesIt) {
+  ext_proc::BodyResponse message;
+  auto* common = message.mutable_response();
+  common->set_status(ext_proc::CommonResponse::CONTINUE_AND_REPLACE);
+  common->set_clear_route_cache(true);
+  FillHeaders(common->mutable_header_mutation());
+  common->mutable_body_mutation()->set_body("body");
+  const std::string bytes = message.SerializeAsString();
+  ResponseView view;
+  ASSERT_TRUE(ReadResponse(CALLOUT_REQUEST_BODY_RESPONSE, bytes, &view));
+  ExpectHeaders(view.headers);
+  EXPECT_TRUE(view.continue_and_replace);
+  EXPECT_TRUE(view.clear_route_cache);
+  EXPECT_EQ(view.body_mutation, ResponseView::Body::kReplaced);
+  EXPECT_EQ(view.body, "body");
+}
+
+TEST(Response, OfTrailersIsReadAsProtobufWritesIt) {
+  ext_proc::TrailersResponse message;
+  FillHeaders(message.mutable_header_mutation());
+  const std::string bytes = message.SerializeAsString();
+  ResponseView view;
+  ASSERT_TRUE(ReadResponse(CALLOUT_RESPONSE_TRAILERS_RESPONSE, bytes, &view));
+  ExpectHeaders(view.headers);
+}
+
+TEST(Response, ImmediateIsReadAsProtobufWritesIt) {
+  ext_proc::ImmediateResponse message;
+  message.mutable_status()->set_code(envoy::type::v3::Forbidden);
+  FillHeaders(message.mutable_headers());
+  message.set_body("no");
+  message.set_details("why");
+  const std::string bytes = message.SerializeAsString();
+  ResponseView view;
+  ASSERT_TRUE(ReadResponse(CALLOUT_IMMEDIATE_RESPONSE, bytes, &view));
+  ExpectHeaders(view.headers);
+  EXPECT_EQ(view.body, "no");
+}
+
+TEST(Response, WithAStringThatIsNotUtf8IsRefused) {
+  ResponseView view;
+  EXPECT_TRUE(ReadResponse(CALLOUT_IMMEDIATE_RESPONSE, "\x2A\x01x", &view));  // details
+  EXPECT_FALSE(ReadResponse(CALLOUT_IMMEDIATE_RESPONSE, "\x2A\x01\xFF", &view));
+}
+
+TEST(Response, OfAFieldThatHasNoneIsRefused) {
+  ResponseView view;
+  EXPECT_FALSE(ReadResponse(CALLOUT_DYNAMIC_METADATA, "", &view));
+  EXPECT_FALSE(ReadResponse(0, "", &view));
+}
+
+TEST(Response, OfTheHostIsWhatProtobufReads) {
+  ext_proc::BodyResponse body;
+  ASSERT_TRUE(body.ParseFromString(WriteStreamedBody("chunk", true)));
+  EXPECT_EQ(body.response().body_mutation().streamed_response().body(), "chunk");
+  EXPECT_TRUE(body.response().body_mutation().streamed_response().end_of_stream());
+
+  ASSERT_TRUE(body.ParseFromString(WriteBodyHeaderSet("x-one", "1")));
+  const auto& option = body.response().header_mutation().set_headers(0);
+  EXPECT_EQ(option.header().key(), "x-one");
+  EXPECT_EQ(option.header().raw_value(), "1");
+  EXPECT_EQ(option.append_action(),
+            envoy::config::core::v3::HeaderValueOption::OVERWRITE_IF_EXISTS_OR_ADD);
+
+  ASSERT_TRUE(body.ParseFromString(WriteBodyHeaderRemoval("x-two")));
+  EXPECT_EQ(body.response().header_mutation().remove_headers(0), "x-two");
+
+  ext_proc::ImmediateResponse immediate;
+  ASSERT_TRUE(immediate.ParseFromString(WriteImmediateResponse(503, "overload")));
+  EXPECT_EQ(static_cast<int>(immediate.status().code()), 503);
+  EXPECT_EQ(immediate.details(), "overload");
+
+  ext_proc::StreamedImmediateResponse end;
+  ASSERT_TRUE(end.ParseFromString(WriteStreamedImmediateEnd()));
+  EXPECT_TRUE(end.body_response().end_of_stream());
+}
+
+TEST(HeadersMessage, TellsWhetherThereIsAContentLength) {
+  ext_proc::HttpHeaders message;
+  auto* header = message.mutable_headers()->add_headers();
+  header->set_key("Content-Length");
+  header->set_raw_value("3");
+  message.set_end_of_stream(true);
+  HeadersMessageView view;
+  ASSERT_TRUE(ReadHeadersMessage(message.SerializeAsString(), true, &view));
+  EXPECT_TRUE(view.end_of_stream);
+  EXPECT_TRUE(view.has_content_length);
+  header->set_key("content-length2");
+  view = {};
+  ASSERT_TRUE(ReadHeadersMessage(message.SerializeAsString(), true, &view));
+  EXPECT_FALSE(view.has_content_length);
+}
+
+}  // namespace
+}  // namespace callout::host
