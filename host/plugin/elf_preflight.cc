@@ -19,16 +19,30 @@ namespace callout::host {
 namespace {
 
 constexpr std::string_view kVersionSymbol = "callout_abi_version";
+constexpr std::string_view kRevisionSymbol = "callout_abi_revision";
+constexpr std::string_view kMinimumSymbol = "callout_abi_revision_min";
 constexpr std::string_view kInfoSymbol = "callout_plugin_info";
 
-// Hooks that are given a message: a plugin without one is never called.
-constexpr std::array<std::string_view, 7> kMessageHooks = {
-    "callout_on_process",          "callout_on_request_headers", "callout_on_response_headers",
-    "callout_on_request_body",     "callout_on_response_body",   "callout_on_request_trailers",
-    "callout_on_response_trailers"};
-constexpr std::array<std::string_view, 5> kOtherHooks = {
-    "callout_plugin_create", "callout_plugin_destroy", "callout_on_stream_open",
-    "callout_on_stream_close", "callout_on_stream_cancel"};
+constexpr std::array kSymbols = {
+    AbiSymbol{kVersionSymbol, AbiSymbol::Kind::kData, 1},
+    AbiSymbol{kRevisionSymbol, AbiSymbol::Kind::kData, 1},
+    AbiSymbol{kMinimumSymbol, AbiSymbol::Kind::kData, 1},
+    AbiSymbol{kInfoSymbol, AbiSymbol::Kind::kData, 1},
+    AbiSymbol{"callout_plugin_config_schema", AbiSymbol::Kind::kData, 1},
+    AbiSymbol{"callout_plugin_create", AbiSymbol::Kind::kOtherHook, 1},
+    AbiSymbol{"callout_plugin_destroy", AbiSymbol::Kind::kOtherHook, 1},
+    AbiSymbol{"callout_plugin_destroy_with", AbiSymbol::Kind::kOtherHook, 1},
+    AbiSymbol{"callout_on_stream_open", AbiSymbol::Kind::kOtherHook, 1},
+    AbiSymbol{"callout_on_stream_close", AbiSymbol::Kind::kOtherHook, 1},
+    AbiSymbol{"callout_on_stream_cancel", AbiSymbol::Kind::kOtherHook, 1},
+    AbiSymbol{"callout_on_process", AbiSymbol::Kind::kMessageHook, 1},
+    AbiSymbol{"callout_on_request_headers", AbiSymbol::Kind::kMessageHook, 1},
+    AbiSymbol{"callout_on_response_headers", AbiSymbol::Kind::kMessageHook, 1},
+    AbiSymbol{"callout_on_request_body", AbiSymbol::Kind::kMessageHook, 1},
+    AbiSymbol{"callout_on_response_body", AbiSymbol::Kind::kMessageHook, 1},
+    AbiSymbol{"callout_on_request_trailers", AbiSymbol::Kind::kMessageHook, 1},
+    AbiSymbol{"callout_on_response_trailers", AbiSymbol::Kind::kMessageHook, 1},
+};
 
 // The constructor that registers a generated file's descriptors. They may be
 // registered once in a process; the second time protobuf aborts it.
@@ -49,11 +63,6 @@ absl::Status Refuse(fmt::format_string<Args...> format, Args&&... args) {
   return absl::InvalidArgumentError(fmt::format(format, std::forward<Args>(args)...));
 }
 
-template <typename Names>
-bool Contains(const Names& names, std::string_view name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
 // Removes `prefix` from the front of `text`; false if it is not there.
 bool TakePrefix(std::string_view* text, std::string_view prefix) {
   if (!text->starts_with(prefix)) return false;
@@ -65,9 +74,18 @@ bool IsCode(const ElfSymbol& symbol) {
   return symbol.type == STT_FUNC || symbol.type == STT_GNU_IFUNC;
 }
 
-bool IsKnown(std::string_view name) {
-  return name == kVersionSymbol || name == kInfoSymbol || Contains(kMessageHooks, name) ||
-         Contains(kOtherHooks, name);
+// Null if this host does not know the name.
+const AbiSymbol* FindKnown(std::string_view name, const HostAbi& abi) {
+  const auto found =
+      std::find_if(abi.symbols.begin(), abi.symbols.end(), [&](const AbiSymbol& symbol) {
+        return symbol.name == name && symbol.revision <= abi.revision;
+      });
+  return found == abi.symbols.end() ? nullptr : &*found;
+}
+
+// Names that only hooks have, known or not.
+bool IsHookName(std::string_view name) {
+  return name.starts_with("callout_on_") || name.starts_with("callout_plugin_");
 }
 
 // A symbol's name for a message.
@@ -79,11 +97,12 @@ std::string Printable(std::string_view name) {
 // --- Names that are almost right ---
 
 // The known name that `name` may have been meant to be; "" if it is far from all.
-std::string_view Nearest(std::string_view name) {
+std::string_view Nearest(std::string_view name, const HostAbi& abi) {
   constexpr size_t kFarthest = 6;
-  std::vector<std::string_view> known(kMessageHooks.begin(), kMessageHooks.end());
-  known.insert(known.end(), kOtherHooks.begin(), kOtherHooks.end());
-  known.insert(known.end(), {kVersionSymbol, kInfoSymbol});
+  std::vector<std::string_view> known;
+  for (const AbiSymbol& symbol : abi.symbols) {
+    if (symbol.revision <= abi.revision) known.push_back(symbol.name);
+  }
   return NearestName(name, known, kFarthest);
 }
 
@@ -99,76 +118,172 @@ std::string_view Unmangled(std::string_view name) {
   return name.substr(0, size);
 }
 
+// What to do about an exported name that this host does not know.
+std::string UnknownRemedy(std::string_view name, const HostAbi& abi) {
+  const std::string_view nearest = Nearest(name, abi);
+  return nearest.empty() ? "make it static, or use a newer host"
+                         : fmt::format("did you mean {}?", nearest);
+}
+
 // "" if there is nothing strange about the exported name.
-std::string StrangeName(std::string_view name) {
-  if (const std::string_view plain = Unmangled(name); IsKnown(plain)) {
+std::string StrangeName(std::string_view name, const HostAbi& abi) {
+  if (const std::string_view plain = Unmangled(name);
+      FindKnown(plain, abi) != nullptr || IsHookName(plain)) {
     return fmt::format(
-        "it exports {} as a C++ function, which the host does not find; include "
-        "<callout/plugin.h> or declare it extern \"C\"",
-        plain);
+        "it exports {} as a C++ function, which the host does not find; {}", Printable(plain),
+        FindKnown(plain, abi) != nullptr ? "include <callout/plugin.h> or declare it extern \"C\""
+                                         : UnknownRemedy(plain, abi));
   }
-  if (!name.starts_with("callout_") || IsKnown(name)) return "";
-  const std::string_view nearest = Nearest(name);
-  if (nearest.empty()) {
-    return fmt::format(
-        "it exports {}, which this host does not know; make it static, or use a newer host",
-        Printable(name));
-  }
-  return fmt::format("it exports {}, which this host does not know; did you mean {}?",
-                     Printable(name), nearest);
+  if (!name.starts_with("callout_") || FindKnown(name, abi) != nullptr) return "";
+  return fmt::format("it exports {}, which this host does not know; {}", Printable(name),
+                     UnknownRemedy(name, abi));
 }
 
 // --- What must be there ---
 
+// The 32-bit number in the exported data `name`; nullopt if there is none of it.
+absl::StatusOr<std::optional<uint32_t>> ReadNumber(const ElfImage& image, std::string_view name,
+                                                   std::string_view macro) {
+  const ElfSymbol* symbol = FindExported(image, name);
+  if (symbol == nullptr) return std::nullopt;
+  if (IsCode(*symbol) || symbol->type == STT_TLS) {
+    return Refuse("its {} is no plain data; define it by {} and nothing else", name, macro);
+  }
+  const std::optional<uint32_t> number = image.ReadUint32(symbol->value);
+  if (!number.has_value()) {
+    return Refuse("its {} lies outside the file's segments; build or copy it again", name);
+  }
+  return number;
+}
+
 absl::Status CheckVersion(const ElfImage& image, PreflightResult* result) {
-  const ElfSymbol* symbol = FindExported(image, kVersionSymbol);
-  if (symbol == nullptr) {
+  const auto version = ReadNumber(image, kVersionSymbol, "CALLOUT_PLUGIN();");
+  if (!version.ok()) return version.status();
+  if (!version->has_value()) {
     return Refuse(
         "it exports no {}, so it is no callout plugin or hides its symbols; add "
         "CALLOUT_PLUGIN(); to one source file",
         kVersionSymbol);
   }
-  if (IsCode(*symbol) || symbol->type == STT_TLS) {
-    return Refuse("its {} is no plain data; define it by CALLOUT_PLUGIN(); and nothing else",
-                  kVersionSymbol);
-  }
-  const std::optional<uint32_t> version = image.ReadUint32(symbol->value);
-  if (!version.has_value()) {
-    return Refuse("its {} lies outside the file's segments; build or copy it again",
-                  kVersionSymbol);
-  }
-  if (*version != CALLOUT_ABI_VERSION) {
+  result->abi_version = **version;
+  if (result->abi_version < CALLOUT_ABI_VERSION_MIN || result->abi_version > CALLOUT_ABI_VERSION) {
     return Refuse(
         "it was built for ABI version {} and this host has version {}; build it with the "
         "<callout/plugin.h> of this host",
-        *version, CALLOUT_ABI_VERSION);
+        result->abi_version, CALLOUT_ABI_VERSION);
   }
-  result->abi_version = *version;
+  return absl::OkStatus();
+}
+
+// The plugin's own revision, and the oldest one that it can do with.
+absl::Status CheckRevision(const ElfImage& image, const HostAbi& abi, PreflightResult* result,
+                           std::optional<uint32_t>* minimum) {
+  const auto revision = ReadNumber(image, kRevisionSymbol, "CALLOUT_PLUGIN();");
+  if (!revision.ok()) return revision.status();
+  result->abi_revision = revision->value_or(1);
+  auto declared = ReadNumber(image, kMinimumSymbol, "CALLOUT_PLUGIN_NEEDS(REVISION);");
+  if (!declared.ok()) return declared.status();
+  *minimum = *declared;
+  if (minimum->value_or(0) > abi.revision) {
+    return Refuse(
+        "it needs revision {} of ABI version {} and this host has revision {}; use a newer host",
+        **minimum, CALLOUT_ABI_VERSION, abi.revision);
+  }
+  return absl::OkStatus();
+}
+
+// A hook that this host does not call is a filter that never runs.
+absl::Status CheckHookNames(const ElfImage& image, const HostAbi& abi,
+                            std::optional<uint32_t> minimum, PreflightResult* result) {
+  const bool may_do_without = result->abi_revision > abi.revision && minimum.has_value();
+  for (const ElfSymbol& symbol : image.symbols()) {
+    if (!symbol.exported()) continue;
+    const AbiSymbol* known = FindKnown(symbol.name, abi);
+    if (known != nullptr && known->revision > result->abi_revision) {
+      return Refuse(
+          "it exports {} of revision {} and says that it was built for revision {}; build all of "
+          "it with one <callout/plugin.h>",
+          symbol.name, known->revision, result->abi_revision);
+    }
+    if (known != nullptr) continue;
+    const bool is_mangled_hook = IsHookName(Unmangled(symbol.name));
+    if (!is_mangled_hook && !IsHookName(symbol.name)) continue;
+    std::string strange = StrangeName(symbol.name, abi);
+    if (may_do_without && !is_mangled_hook) {
+      result->warnings.push_back(fmt::format(
+          "it was built for revision {} of the ABI and this host has revision {}: {} is not called",
+          result->abi_revision, abi.revision, Printable(symbol.name)));
+    } else if (result->abi_revision > abi.revision && !is_mangled_hook) {
+      return Refuse(
+          "it exports {} and was built for revision {} of the ABI, and this host has revision {}; "
+          "use a newer host or, if it can do without, add CALLOUT_PLUGIN_NEEDS({});",
+          Printable(symbol.name), result->abi_revision, abi.revision, abi.revision);
+    } else {
+      return absl::InvalidArgumentError(std::move(strange));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Its struct_size goes by the header it was compiled with, its size by the file.
+absl::Status CheckInfo(const ElfImage& image, const ElfSymbol& symbol, PreflightResult* result) {
+  if (symbol.type != STT_OBJECT && symbol.type != STT_NOTYPE) {
+    return Refuse("its {} is no plain data; define it as a constant callout_plugin_info_t",
+                  kInfoSymbol);
+  }
+  const uint32_t struct_size = image.ReadUint32(symbol.value).value_or(0);
+  if (struct_size < sizeof(struct_size)) {
+    result->warnings.push_back(
+        "its callout_plugin_info has no struct_size, so it is not read; set it to "
+        "sizeof(callout_plugin_info_t)");
+  } else if (struct_size > symbol.size) {
+    return Refuse(
+        "its {} has {} bytes and a struct_size of {}; set it to sizeof(callout_plugin_info_t)",
+        kInfoSymbol, symbol.size, struct_size);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckDestroy(const ElfImage& image, PreflightResult* result) {
+  const bool plain = FindExported(image, "callout_plugin_destroy") != nullptr;
+  const bool with_args = FindExported(image, "callout_plugin_destroy_with") != nullptr;
+  if (plain && with_args) {
+    return Refuse(
+        "it exports callout_plugin_destroy and callout_plugin_destroy_with, of which one is "
+        "called; export only one");
+  }
+  if ((plain || with_args) && FindExported(image, "callout_plugin_create") == nullptr) {
+    result->warnings.push_back(
+        fmt::format("it exports {} without callout_plugin_create, so destroy is given NULL; export "
+                    "both or neither",
+                    plain ? "callout_plugin_destroy" : "callout_plugin_destroy_with"));
+  }
   return absl::OkStatus();
 }
 
 // Why none of the exported symbols is a hook, for the end of a message.
-std::string NoHookRemedy(const ElfImage& image) {
+std::string NoHookRemedy(const ElfImage& image, const HostAbi& abi) {
   for (const ElfSymbol& symbol : image.symbols()) {
     if (!symbol.exported()) continue;
-    if (std::string strange = StrangeName(symbol.name); !strange.empty()) return strange;
+    if (std::string strange = StrangeName(symbol.name, abi); !strange.empty()) return strange;
   }
   return "export at least one, such as callout_on_request_headers";
 }
 
-absl::Status CheckHooks(const ElfImage& image, PreflightResult* result) {
+absl::Status CheckHooks(const ElfImage& image, const HostAbi& abi, PreflightResult* result) {
   bool has_message_hook = false;
   std::string_view stream_hook;
   for (const ElfSymbol& symbol : image.symbols()) {
-    if (!symbol.exported() || !IsKnown(symbol.name) || symbol.name == kVersionSymbol) continue;
-    const bool is_data = symbol.type == STT_OBJECT || symbol.type == STT_TLS;
+    const AbiSymbol* known = symbol.exported() ? FindKnown(symbol.name, abi) : nullptr;
+    if (known == nullptr) continue;
     if (symbol.name == kInfoSymbol) {
-      if (is_data && symbol.type != STT_TLS) continue;
-      return Refuse("its {} is no plain data; define it as a constant callout_plugin_info_t",
-                    kInfoSymbol);
+      if (absl::Status status = CheckInfo(image, symbol, result); !status.ok()) return status;
     }
-    if (is_data) return Refuse("its {} is data; define it as a function", symbol.name);
-    has_message_hook = has_message_hook || Contains(kMessageHooks, symbol.name);
+    if (known->kind == AbiSymbol::Kind::kData) continue;
+    if (symbol.type == STT_OBJECT || symbol.type == STT_TLS) {
+      return Refuse("its {} is data; define it as a function", symbol.name);
+    }
+    has_message_hook = has_message_hook || known->kind == AbiSymbol::Kind::kMessageHook;
     if (symbol.name.starts_with("callout_on_stream_")) stream_hook = symbol.name;
   }
   if (!has_message_hook && !stream_hook.empty()) {
@@ -178,15 +293,10 @@ absl::Status CheckHooks(const ElfImage& image, PreflightResult* result) {
         stream_hook);
   }
   if (!has_message_hook) {
-    return Refuse("it exports no callout_on_* hook that this host knows; {}", NoHookRemedy(image));
+    return Refuse("it exports no callout_on_* hook that this host knows; {}",
+                  NoHookRemedy(image, abi));
   }
-  if (FindExported(image, "callout_plugin_destroy") != nullptr &&
-      FindExported(image, "callout_plugin_create") == nullptr) {
-    result->warnings.push_back(
-        "it exports callout_plugin_destroy without callout_plugin_create, so destroy is given "
-        "NULL; export both or neither");
-  }
-  return absl::OkStatus();
+  return CheckDestroy(image, result);
 }
 
 // --- What must not be there ---
@@ -301,10 +411,11 @@ void WarnOfUniqueSymbols(const ElfImage& image, PreflightResult* result) {
       count, count == 1 ? "" : "s", Printable(example)));
 }
 
-void Warn(const ElfImage& image, PreflightResult* result) {
+void Warn(const ElfImage& image, const HostAbi& abi, PreflightResult* result) {
   for (const ElfSymbol& symbol : image.symbols()) {
-    if (!symbol.exported()) continue;
-    std::string strange = StrangeName(symbol.name);
+    // Unknown hooks are refused, or have their warning.
+    if (!symbol.exported() || IsHookName(symbol.name)) continue;
+    std::string strange = StrangeName(symbol.name, abi);
     if (!strange.empty()) result->warnings.push_back(std::move(strange));
   }
   WarnOfUniqueSymbols(image, result);
@@ -331,13 +442,23 @@ const ElfSymbol* FindExported(const ElfImage& image, std::string_view name) {
   return nullptr;
 }
 
-absl::StatusOr<PreflightResult> Preflight(const ElfImage& image, const AlreadyLoaded& loaded) {
+std::span<const AbiSymbol> HostAbi::Symbols() { return kSymbols; }
+
+absl::StatusOr<PreflightResult> Preflight(const ElfImage& image, const AlreadyLoaded& loaded,
+                                          const HostAbi& abi) {
   PreflightResult result;
+  std::optional<uint32_t> minimum;
   if (absl::Status status = CheckVersion(image, &result); !status.ok()) return status;
-  if (absl::Status status = CheckHooks(image, &result); !status.ok()) return status;
+  if (absl::Status status = CheckRevision(image, abi, &result, &minimum); !status.ok()) {
+    return status;
+  }
+  if (absl::Status status = CheckHooks(image, abi, &result); !status.ok()) return status;
+  if (absl::Status status = CheckHookNames(image, abi, minimum, &result); !status.ok()) {
+    return status;
+  }
   if (absl::Status status = CheckProtobuf(image, loaded); !status.ok()) return status;
   if (absl::Status status = CheckRuntimes(image, loaded, &result); !status.ok()) return status;
-  Warn(image, &result);
+  Warn(image, abi, &result);
   return result;
 }
 

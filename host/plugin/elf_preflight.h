@@ -10,7 +10,10 @@
 #ifndef CALLOUT_HOST_PLUGIN_ELF_PREFLIGHT_H_
 #define CALLOUT_HOST_PLUGIN_ELF_PREFLIGHT_H_
 
+#include <callout/plugin.h>
+
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,15 +29,39 @@ struct AlreadyLoaded {
   std::string go_plugin;               // the plugin that brought a Go runtime; empty: none did
 };
 
+// A name of <callout/plugin.h> that a plugin may export.
+struct AbiSymbol {
+  enum class Kind : uint8_t {
+    kMessageHook,  // is given messages: a plugin without one is never called
+    kOtherHook,
+    kData,
+  };
+  std::string_view name;
+  Kind kind;
+  uint32_t revision;  // that brought it
+};
+
+// What a host knows of the ABI. By default this one; a test may make an older or a
+// newer one.
+struct HostAbi {
+  uint32_t revision = CALLOUT_ABI_REVISION;
+  std::span<const AbiSymbol> symbols = Symbols();
+
+  // Every name of this host's <callout/plugin.h>.
+  static std::span<const AbiSymbol> Symbols();
+};
+
 struct PreflightResult {
   uint32_t abi_version = 0;
+  uint32_t abi_revision = 1;
   bool has_go_runtime = false;
   std::vector<std::string> warnings;  // one printable line each: "it …; remedy"
 };
 
 // INVALID_ARGUMENT with reason and remedy ("it …; do …") if the plugin must not be
-// loaded or could never be called.
-absl::StatusOr<PreflightResult> Preflight(const ElfImage& image, const AlreadyLoaded& loaded);
+// loaded, could never be called, or has a hook that this host would not call.
+absl::StatusOr<PreflightResult> Preflight(const ElfImage& image, const AlreadyLoaded& loaded,
+                                          const HostAbi& abi = HostAbi());
 
 // The exported symbol of this name; null if there is none.
 const ElfSymbol* FindExported(const ElfImage& image, std::string_view name);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <exception>
 #include <string>
@@ -55,7 +56,7 @@ Instance::Instance(std::shared_ptr<const Plugin> plugin, std::string name,
       settings_(settings),
       context_(context),
       marker_(HookTable::InUse()->FindOrAddPlugin(name_)),
-      services_(this) {}
+      services_(std::make_unique<ServiceTable>(this, name_, context.metrics, context.strict)) {}
 
 absl::StatusOr<std::shared_ptr<Instance>> Instance::Create(std::shared_ptr<const Plugin> plugin,
                                                            std::string name,
@@ -69,18 +70,34 @@ absl::StatusOr<std::shared_ptr<Instance>> Instance::Create(std::shared_ptr<const
   return instance;
 }
 
+// What the plugin can be called for: CALLOUT_PHASE_BIT of each.
+uint64_t Instance::OfferedPhases() const {
+  const Hooks& hooks = plugin_->hooks();
+  uint64_t phases = hooks.on_process == nullptr ? 0 : CALLOUT_PHASE_BIT(0);
+  for (callout_phase_t phase = CALLOUT_REQUEST_HEADERS; phase < kPhaseCount; ++phase) {
+    if (hooks.on_process != nullptr || hooks.phases[phase] != nullptr) {
+      phases |= CALLOUT_PHASE_BIT(phase);
+    }
+  }
+  return phases;
+}
+
 absl::Status Instance::CreatePlugin(const std::string& config) {
   const Hooks& hooks = plugin_->hooks();
-  callout_create_args_t args = {};
+  // Room behind it, so that a plugin that writes fields which this host does not know,
+  // without having asked, harms nobody.
+  struct {
+    callout_create_args_t args;
+    std::array<uint64_t, 32> spare;
+  } padded = {};
+  callout_create_args_t& args = padded.args;
   args.struct_size = sizeof(args);
-  args.host = &services_.abi;
+  args.host = services_->abi();
   args.instance = name_.c_str();
   args.config = ToBytes(config);
-  if (hooks.on_process != nullptr) args.phases |= CALLOUT_PHASE_BIT(0);
-  for (callout_phase_t phase = CALLOUT_REQUEST_HEADERS; phase < kPhaseCount; ++phase) {
-    if (hooks.phases[phase] != nullptr) args.phases |= CALLOUT_PHASE_BIT(phase);
-  }
-  const uint64_t exported = args.phases;
+  args.phases = OfferedPhases();
+  args.grants = kGrants;
+  const uint64_t offered = args.phases;
   if (hooks.plugin_create != nullptr) {
     const HookScope scope({marker_, Hook::kCreate, true}, MonotonicNs());
     if (absl::Status status = RunCreate(hooks.plugin_create, &args); !status.ok()) {
@@ -89,13 +106,29 @@ absl::Status Instance::CreatePlugin(const std::string& config) {
                       plugin_->path(), std::string(status.message())));
     }
   }
+  if (std::any_of(padded.spare.begin(), padded.spare.end(), [](uint64_t w) { return w != 0; })) {
+    Log(LogLevel::kWarning,
+        "plugin {}: callout_plugin_create wrote behind the callout_create_args_t of this host; ask "
+        "CALLOUT_HAS before writing a field of a later revision",
+        name_);
+  }
   created_ = true;
   plugin_data_ = args.plugin;
-  phases_ = args.phases & exported;
-  // on_process sees every phase.
-  if ((phases_ & CALLOUT_PHASE_BIT(0)) != 0) phases_ = ~uint64_t{0};
+  phases_ = args.phases & offered;
+  calls_process_ = (phases_ & CALLOUT_PHASE_BIT(0)) != 0;
+  for (callout_phase_t phase = CALLOUT_REQUEST_HEADERS; phase < kPhaseCount; ++phase) {
+    if (!calls_process_ && hooks.phases[phase] == nullptr) phases_ &= ~CALLOUT_PHASE_BIT(phase);
+  }
+  if ((phases_ & ~CALLOUT_PHASE_BIT(0)) == 0) {
+    Log(LogLevel::kWarning,
+        "plugin {}: callout_plugin_create has cleared every bit of callout_create_args.phases, so "
+        "the instance is never called; leave those of the phases it is for",
+        name_);
+  }
   whole_body_bytes_max_ = settings_.whole_body_bytes_max.value_or(args.whole_body_bytes_max);
-  blocking_ = settings_.blocking.value_or(args.blocking != 0);
+  blocking_phases_ = args.blocking != 0 ? ~uint64_t{0} : args.blocking_phases;
+  if (settings_.blocking.has_value()) blocking_phases_ = *settings_.blocking ? ~uint64_t{0} : 0;
+  wants_ = args.wants & kGrants;
   return absl::OkStatus();
 }
 
@@ -128,10 +161,24 @@ absl::Status Instance::DefineHostMetrics() {
 }
 
 Instance::~Instance() {
-  if (created_ && plugin_->hooks().plugin_destroy != nullptr) {
+  const Hooks& hooks = plugin_->hooks();
+  if (created_ && (hooks.plugin_destroy != nullptr || hooks.plugin_destroy_with != nullptr)) {
     const HookScope scope({marker_, Hook::kDestroy, true}, MonotonicNs());
-    plugin_->hooks().plugin_destroy(plugin_data_);
+    if (hooks.plugin_destroy_with != nullptr) {
+      struct {
+        callout_destroy_args_t args;
+        std::array<uint64_t, 8> spare;
+      } padded = {};
+      padded.args.struct_size = sizeof(padded.args);
+      padded.args.reason = destroy_reason_.load(std::memory_order_relaxed);
+      padded.args.host = services_->abi();
+      padded.args.plugin = plugin_data_;
+      hooks.plugin_destroy_with(&padded.args);
+    } else {
+      hooks.plugin_destroy(plugin_data_);
+    }
   }
+  ServiceTable::Retire(std::move(services_));
 }
 
 void Instance::BeginTrial(std::shared_ptr<Trial> trial) {
@@ -141,24 +188,58 @@ void Instance::BeginTrial(std::shared_ptr<Trial> trial) {
 
 void Instance::Prepare(CallState* state) {
   state->call.struct_size = sizeof(state->call);
-  state->call.host = &services_.abi;
+  state->call.host = services_->abi();
   state->call.plugin = plugin_data_;
+  state->call.self = &state->call;
 }
 
 callout_status_t Instance::OpenStream(CallState* state, uint64_t now_ns) {
-  const HookScope scope(PlaceOf(Hook::kOpen), now_ns);
-  return plugin_->hooks().stream_open(&state->call);
+  state->misuse = nullptr;
+  callout_status_t status = CALLOUT_OK;
+  {
+    const HookScope scope(PlaceOf(Hook::kOpen, 0), now_ns);
+    status = plugin_->hooks().stream_open(&state->call);
+  }
+  state->instance_ns += MonotonicNs() - now_ns;
+  if (status < 0 || (status == CALLOUT_OK && state->misuse == nullptr)) return status;
+  state->error =
+      state->misuse != nullptr
+          ? fmt::format(
+                "plugin {}: callout_on_stream_open called {}(), which works in the hook of "
+                "a phase only; answer in the stream's first call",
+                name_, state->misuse)
+          : fmt::format(
+                "plugin {}: callout_on_stream_open returned {}; it may return CALLOUT_OK or "
+                "a negative status, so defer in the stream's first call",
+                name_, StatusName(status));
+  // It has opened what its close is to free.
+  CloseStream(state);
+  return CALLOUT_FAILED_PRECONDITION;
 }
 
-void Instance::CloseStream(CallState* state) {
+// Nothing of the last message is to be seen at close: its bytes may be gone.
+void Instance::CloseStream(CallState* state, const callout_stream_end_t* end) {
   const auto close = plugin_->hooks().stream_close;
   if (close == nullptr) return;
-  const HookScope scope(PlaceOf(Hook::kClose), MonotonicNs());
-  close(&state->call);
+  callout_call_t& call = state->call;
+  void* const stream = call.stream;
+  call = {};
+  Prepare(state);
+  call.stream = stream;
+  callout_stream_end_t told = end == nullptr ? callout_stream_end_t{} : *end;
+  told.struct_size = sizeof(told);
+  told.instance_ns = state->instance_ns;
+  call.end = &told;
+  state->may_respond = false;
+  {
+    const HookScope scope(PlaceOf(Hook::kClose, 0), MonotonicNs());
+    close(&call);
+  }
+  call.end = nullptr;
 }
 
 void Instance::CancelStream(CallState* state) {
-  const HookScope scope(PlaceOf(Hook::kCancel), MonotonicNs());
+  const HookScope scope(PlaceOf(Hook::kCancel, 0), MonotonicNs());
   plugin_->hooks().stream_cancel(&state->call);
 }
 
@@ -170,6 +251,7 @@ callout_status_t Instance::Call(CallState* state, uint64_t now_ns) {
   }
   const callout_status_t status = CallHooks(state, now_ns);
   const uint64_t taken_ns = MonotonicNs() - now_ns;
+  state->instance_ns += taken_ns;
   context_.metrics->Observe(call_seconds_[phase], static_cast<double>(taken_ns) * 1e-9);
   if (LogEnabled(LogLevel::kDebug)) LogCall(*state, name_, status, taken_ns);
   return status;
@@ -178,9 +260,9 @@ callout_status_t Instance::Call(CallState* state, uint64_t now_ns) {
 callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
   const Hooks& hooks = plugin_->hooks();
   const callout_phase_t phase = state->call.phase;
-  const HookPlace place = PlaceOf(static_cast<Hook>(phase));
-  HookScope scope(hooks.on_process != nullptr ? PlaceOf(Hook::kProcess) : place, now_ns);
-  if (hooks.on_process != nullptr) {
+  const HookPlace place = PlaceOf(static_cast<Hook>(phase), phase);
+  HookScope scope(calls_process_ ? PlaceOf(Hook::kProcess, phase) : place, now_ns);
+  if (calls_process_) {
     const callout_status_t status = hooks.on_process(&state->call);
     if (status != CALLOUT_NEXT) return status;
     scope.MoveTo(place);
@@ -202,39 +284,23 @@ void Instance::CountViolation(Violation violation, callout_phase_t phase, std::s
              ViolationName(violation), why.empty() ? "" : ": ", why);
 }
 
-callout_status_t Instance::DefineMetric(callout_metric_kind_t kind, std::string_view name,
-                                        std::string_view help, uint32_t* id) {
-  if (created_) return CALLOUT_FAILED_PRECONDITION;
-  if (kind > CALLOUT_METRIC_HISTOGRAM) return CALLOUT_INVALID_ARGUMENT;
-  static constexpr std::array<Metrics::Kind, 3> kKinds = {
-      Metrics::Kind::kCounter, Metrics::Kind::kGauge, Metrics::Kind::kHistogram};
-  absl::StatusOr<Metrics::Id> defined = context_.metrics->Define(
-      kKinds[kind], std::string(name), std::string(help), {{"plugin", name_}});
-  if (!defined.ok()) return -static_cast<callout_status_t>(defined.status().code());
-  for (size_t i = 0; i < plugin_metrics_.size(); ++i) {
-    if (plugin_metrics_[i].id == *defined && plugin_metrics_[i].kind == kind) {
-      *id = static_cast<uint32_t>(i);
-      return CALLOUT_OK;
-    }
-  }
-  if (plugin_metrics_.size() >= kMetricsMax) return CALLOUT_RESOURCE_EXHAUSTED;
-  *id = static_cast<uint32_t>(plugin_metrics_.size());
-  plugin_metrics_.push_back({kind, *defined});
-  return CALLOUT_OK;
+callout_status_t Instance::DefineMetric(const callout_metric_spec_t& spec, uint32_t* id) {
+  return created_ ? CALLOUT_FAILED_PRECONDITION : services_->DefineMetric(spec, id);
 }
 
-void Instance::RecordMetric(uint32_t id, double value) {
-  if (id >= plugin_metrics_.size()) return;
-  const PluginMetric& metric = plugin_metrics_[id];
-  switch (metric.kind) {
-    case CALLOUT_METRIC_COUNTER:
-      if (value >= 0) context_.metrics->Add(metric.id, value);
-      return;
-    case CALLOUT_METRIC_GAUGE:
-      return context_.metrics->Set(metric.id, value);
-    default:
-      return context_.metrics->Observe(metric.id, value);
+callout_status_t Instance::FollowFile(std::string_view path) {
+  constexpr size_t kPathBytesMax = 4095;
+  if (created_) return CALLOUT_FAILED_PRECONDITION;
+  if (!path.starts_with('/') || path.size() > kPathBytesMax ||
+      path.find('\0') != std::string_view::npos) {
+    return CALLOUT_INVALID_ARGUMENT;
   }
+  if (std::find(followed_files_.begin(), followed_files_.end(), path) != followed_files_.end()) {
+    return CALLOUT_OK;
+  }
+  if (followed_files_.size() >= kFollowedFilesMax) return CALLOUT_RESOURCE_EXHAUSTED;
+  followed_files_.emplace_back(path);
+  return CALLOUT_OK;
 }
 
 }  // namespace callout::host

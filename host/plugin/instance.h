@@ -38,12 +38,16 @@ namespace callout::host {
 struct InstanceContext {
   Metrics* metrics = nullptr;  // outlives the instance
   size_t message_bytes_max = 16777216;
+  // What may wait to be sent on one stream, beyond one message.
+  size_t unsent_bytes_max = 67108864;
+  // --strict_plugins: every service call that is refused is logged, not one a minute.
+  bool strict = false;
 };
 
 class Instance {
  public:
-  // The most metrics one instance may define.
-  static constexpr size_t kMetricsMax = 64;
+  // The CALLOUT_WANT_* bits that this host obeys.
+  static constexpr uint64_t kGrants = CALLOUT_WANT_REAL_END;
 
   // Calls callout_plugin_create. On failure the status says which code it returned,
   // and the error that the plugin has logged last.
@@ -62,11 +66,25 @@ class Instance {
   size_t message_bytes_max() const { return context_.message_bytes_max; }
   // 0: body hooks see chunks.
   uint64_t whole_body_bytes_max() const { return whole_body_bytes_max_; }
-  bool blocking() const { return blocking_; }
+  size_t unsent_bytes_max() const { return context_.unsent_bytes_max; }
+  bool strict() const { return context_.strict; }
+  // Whether hooks wait: any of them, or those of `phase` (0: open and close).
+  bool blocking() const { return blocking_phases_ != 0; }
+  bool blocks_in(callout_phase_t phase) const {
+    return (blocking_phases_ & CALLOUT_PHASE_BIT(phase)) != 0;
+  }
+  // A CALLOUT_WANT_* bit that was granted.
+  bool wants(uint64_t want) const { return (wants_ & want) != 0; }
+  // Absolute paths whose change means a new generation, in the order of follow_file().
+  const std::vector<std::string>& followed_files() const { return followed_files_; }
 
   // True if a message of `phase` is for this instance.
   bool Wants(callout_phase_t phase) const { return (phases_ & CALLOUT_PHASE_BIT(phase)) != 0; }
   uint64_t phases() const { return phases_; }
+  // Told to callout_plugin_destroy_with. Any thread.
+  void SetDestroyReason(callout_destroy_reason_t reason) {
+    destroy_reason_.store(reason, std::memory_order_relaxed);
+  }
   bool has_stream_open() const { return plugin_->hooks().stream_open != nullptr; }
   bool has_stream_close() const { return plugin_->hooks().stream_close != nullptr; }
   bool has_stream_cancel() const { return plugin_->hooks().stream_cancel != nullptr; }
@@ -79,7 +97,9 @@ class Instance {
   // is MonotonicNs().
   void Prepare(CallState* state);
   callout_status_t OpenStream(CallState* state, uint64_t now_ns);
-  void CloseStream(CallState* state);
+  // `end` tells how the stream ended; null if that is not known. Its instance_ns is
+  // filled in here.
+  void CloseStream(CallState* state, const callout_stream_end_t* end = nullptr);
   void CancelStream(CallState* state);
   // on_process if there is one, then the hook of call.phase if that says NEXT.
   callout_status_t Call(CallState* state, uint64_t now_ns);
@@ -89,9 +109,8 @@ class Instance {
   void CountViolation(Violation violation, callout_phase_t phase, std::string_view why = {});
 
   // For the table of services.
-  callout_status_t DefineMetric(callout_metric_kind_t kind, std::string_view name,
-                                std::string_view help, uint32_t* id);
-  void RecordMetric(uint32_t id, double value);
+  callout_status_t DefineMetric(const callout_metric_spec_t& spec, uint32_t* id);
+  callout_status_t FollowFile(std::string_view path);
   // The plugin has logged this as an error.
   static void NoteError(std::string_view text);
 
@@ -99,30 +118,31 @@ class Instance {
   Instance(std::shared_ptr<const Plugin> plugin, std::string name, const InstanceSettings& settings,
            const InstanceContext& context);
 
-  HookPlace PlaceOf(Hook hook) const { return {marker_, hook, blocking_}; }
+  HookPlace PlaceOf(Hook hook, callout_phase_t phase) const {
+    return {marker_, hook, blocks_in(phase)};
+  }
+  uint64_t OfferedPhases() const;
   absl::Status CreatePlugin(const std::string& config);
   callout_status_t CallHooks(CallState* state, uint64_t now_ns);
   absl::Status DefineHostMetrics();
-
-  struct PluginMetric {
-    callout_metric_kind_t kind;
-    Metrics::Id id;
-  };
 
   const std::shared_ptr<const Plugin> plugin_;
   const std::string name_;
   const InstanceSettings settings_;
   const InstanceContext context_;
   const uint32_t marker_;  // of the name, in the table of running hooks
-  const ServiceTable services_;
+  std::unique_ptr<ServiceTable> services_;
   void* plugin_data_ = nullptr;  // create's args->plugin
   bool created_ = false;
   uint64_t phases_ = 0;
   uint64_t whole_body_bytes_max_ = 0;
-  bool blocking_ = false;
+  uint64_t blocking_phases_ = 0;
+  uint64_t wants_ = 0;
+  bool calls_process_ = false;  // on_process is exported and wanted
+  std::vector<std::string> followed_files_;
+  std::atomic<callout_destroy_reason_t> destroy_reason_{CALLOUT_DESTROY_UNKNOWN};
   std::array<Metrics::Id, kPhaseCount> call_seconds_{};
   std::array<Metrics::Id, kViolationCount> violations_{};
-  std::vector<PluginMetric> plugin_metrics_;  // written during create only
   std::shared_ptr<Trial> trial_;
   std::atomic<Trial*> running_trial_{nullptr};  // null once it is over
 };

@@ -232,6 +232,7 @@ class HookBinder {
     Hooks* hooks = &fields_->hooks;
     Bind("callout_plugin_create", &hooks->plugin_create);
     Bind("callout_plugin_destroy", &hooks->plugin_destroy);
+    Bind("callout_plugin_destroy_with", &hooks->plugin_destroy_with);
     Bind("callout_on_stream_open", &hooks->stream_open);
     Bind("callout_on_stream_close", &hooks->stream_close);
     Bind("callout_on_stream_cancel", &hooks->stream_cancel);
@@ -264,12 +265,6 @@ std::string InfoText(const char* text) {
 void TakeInfo(const Exports& exports, Plugin::Fields* fields) {
   const auto* info = static_cast<const callout_plugin_info_t*>(exports.Find("callout_plugin_info"));
   if (info == nullptr) return;
-  if (info->struct_size < sizeof(info->struct_size)) {
-    fields->warnings.push_back(
-        "its callout_plugin_info has no struct_size, so it is not read; set it to "
-        "sizeof(callout_plugin_info_t)");
-    return;
-  }
   if (CALLOUT_HAS(info, callout_plugin_info_t, name)) fields->info.name = InfoText(info->name);
   if (CALLOUT_HAS(info, callout_plugin_info_t, version)) {
     fields->info.version = InfoText(info->version);
@@ -307,6 +302,7 @@ absl::StatusOr<std::shared_ptr<const Plugin>> ReadCheckAndLoad(const std::string
   fields.path = path;
   fields.name = PluginName(path);
   fields.abi_version = result->abi_version;
+  fields.abi_revision = result->abi_revision;
   fields.warnings = std::move(result->warnings);
   const Exports exports(*image, **library);
   HookBinder(exports, &fields).BindAll();

@@ -27,9 +27,11 @@ struct Hooks {
   using StreamHook = decltype(&callout_on_stream_close);
   using CreateHook = decltype(&callout_plugin_create);
   using DestroyHook = decltype(&callout_plugin_destroy);
+  using DestroyWithHook = decltype(&callout_plugin_destroy_with);
 
   CreateHook plugin_create = nullptr;
-  DestroyHook plugin_destroy = nullptr;
+  DestroyHook plugin_destroy = nullptr;  // this one or the next
+  DestroyWithHook plugin_destroy_with = nullptr;
   StreamOpenHook stream_open = nullptr;
   StreamHook stream_close = nullptr;
   StreamHook stream_cancel = nullptr;
@@ -52,6 +54,7 @@ class Plugin {
     std::string name;  // the file's name without ".so"
     PluginInfo info;
     uint32_t abi_version = CALLOUT_ABI_VERSION;
+    uint32_t abi_revision = CALLOUT_ABI_REVISION;
     Hooks hooks;
     std::vector<std::string> hook_names;  // symbols behind `hooks`, in the header's order
     std::vector<std::string> warnings;    // one printable line each
@@ -65,6 +68,7 @@ class Plugin {
   const std::string& name() const { return fields_.name; }
   const PluginInfo& info() const { return fields_.info; }
   uint32_t abi_version() const { return fields_.abi_version; }
+  uint32_t abi_revision() const { return fields_.abi_revision; }
   const Hooks& hooks() const { return fields_.hooks; }
   const std::vector<std::string>& hook_names() const { return fields_.hook_names; }
   const std::vector<std::string>& warnings() const { return fields_.warnings; }

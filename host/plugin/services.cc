@@ -1,9 +1,13 @@
 #include "host/plugin/services.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
+#include <mutex>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "host/base/log.h"
 #include "host/plugin/instance.h"
@@ -17,19 +21,54 @@ const char kHostName[] = "callout-host/" CALLOUT_HOST_VERSION;
 
 namespace {
 
-// Builds one answer from `parts`; annotations that come inside a whole response
-// go to `annotations`.
-callout_status_t BuildAnswer(CallState* state, callout_field_t field, const callout_bytes_t* parts,
-                             size_t part_count, Response* response, std::string* annotations) {
-  if (field != CALLOUT_WHOLE_RESPONSE && !IsResponseField(field)) return CALLOUT_INVALID_ARGUMENT;
-  if (!state->may_respond) return CALLOUT_FAILED_PRECONDITION;
+using RefusalText = std::string_view;
+
+// Where a service is that has to do with one call: its state, or why it has none.
+// Every [call] service begins with it.
+CallState* FindState(const callout_call_t* call, const char* service) {
+  if (CallState::IsCall(call)) return CallState::From(call);
+  ServiceTable::From(call->host)
+      ->LogRefusal(service, call->phase,
+                   "it was given a copy of a callout_call_t; pass the pointer that the hook got");
+  return nullptr;
+}
+
+callout_status_t Refuse(const CallState& state, const char* service, callout_status_t status,
+                        RefusalText what) {
+  ServiceTable::From(state.call.host)->LogRefusal(service, state.call.phase, what);
+  return status;
+}
+
+constexpr RefusalText kNotNow =
+    "the stream is being opened, cancelled or closed; answer in the hook of a phase";
+constexpr RefusalText kTooLarge = "it is over --max_message_bytes";
+
+// FAILED_PRECONDITION where nothing may be answered. At open that is a fault: a
+// plugin that denies there and sees no error must not let the stream pass.
+callout_status_t CheckMayRespond(CallState* state, const char* service) {
+  if (state->may_respond) return CALLOUT_OK;
+  if (state->misuse == nullptr) state->misuse = service;
+  return Refuse(*state, service, CALLOUT_FAILED_PRECONDITION, kNotNow);
+}
+
+// Builds one answer from `parts`; what comes beside it inside a whole response goes to
+// `annotations`. Changes nothing if it fails.
+callout_status_t BuildAnswer(CallState* state, const char* service, callout_field_t field,
+                             const callout_bytes_t* parts, size_t part_count, Response* response,
+                             std::string* annotations, ResponseFault* fault) {
+  if (field != CALLOUT_WHOLE_RESPONSE && !IsResponseField(field)) {
+    return Refuse(*state, service, CALLOUT_INVALID_ARGUMENT,
+                  "that field of ProcessingResponse is no answer; pass CALLOUT_..._RESPONSE");
+  }
+  if (const callout_status_t status = CheckMayRespond(state, service); status != CALLOUT_OK) {
+    return status;
+  }
   const size_t bytes_max = state->instance->message_bytes_max();
   size_t size = 0;
   for (size_t i = 0; i < part_count; ++i) {
     if (parts[i].size > bytes_max - size) {
-      response->Clear();
-      state->fault = ResponseFault::kTooLarge;
-      return CALLOUT_RESOURCE_EXHAUSTED;
+      *fault = ResponseFault::kTooLarge;
+      return Refuse(*state, service, CALLOUT_RESOURCE_EXHAUSTED, kTooLarge);
     }
     size += parts[i].size;
   }
@@ -40,28 +79,107 @@ callout_status_t BuildAnswer(CallState* state, callout_field_t field, const call
   std::string whole;
   whole.reserve(size);
   for (size_t i = 0; i < part_count; ++i) whole.append(ToView(parts[i]));
-  if (!SplitResponse(whole, response, annotations)) state->fault = ResponseFault::kMalformed;
+  if (!SplitResponse(whole, response, annotations)) {
+    *fault = ResponseFault::kMalformed;
+    return Refuse(*state, service, CALLOUT_INVALID_ARGUMENT,
+                  "the bytes are no ProcessingResponse; pass a serialized one, or the field that "
+                  "they are");
+  }
   return CALLOUT_OK;
+}
+
+bool FitsBeside(const CallState& state, size_t bytes) {
+  const size_t bytes_max = state.instance->message_bytes_max();
+  return bytes <= bytes_max - std::min(bytes_max, state.annotations.size());
+}
+
+void NoteTimeout(CallState* state, std::string_view records) {
+  const uint64_t timeout_ms = ReadTimeoutMs(records);
+  if (timeout_ms > 0) state->timeout_ms.store(timeout_ms, std::memory_order_release);
+}
+
+// The last respond() counts, with what came beside it.
+void TakeBack(CallState* state) {
+  state->response.Clear();
+  state->annotations.erase(state->whole_begin, state->whole_size);
+  state->whole_begin = state->whole_size = 0;
+  if (state->fault_is_of_respond) state->fault = ResponseFault::kNone;
+  state->fault_is_of_respond = false;
 }
 
 callout_status_t Respond(callout_call_t* call, callout_field_t field, const callout_bytes_t* parts,
                          size_t part_count) {
-  CallState* state = CallState::From(call);
-  return BuildAnswer(state, field, parts, part_count, &state->response, &state->annotations);
+  CallState* state = FindState(call, "respond");
+  if (state == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  ResponseFault fault = ResponseFault::kNone;
+  if (field != CALLOUT_WHOLE_RESPONSE && state->whole_size == 0 && !state->fault_is_of_respond) {
+    // The usual way, into the response's own memory.
+    const callout_status_t status =
+        BuildAnswer(state, "respond", field, parts, part_count, &state->response, nullptr, &fault);
+    if (fault == ResponseFault::kNone) return status;
+  }
+  Response response;
+  std::string annotations;
+  callout_status_t status = CALLOUT_RESOURCE_EXHAUSTED;
+  if (fault == ResponseFault::kNone) {
+    status =
+        BuildAnswer(state, "respond", field, parts, part_count, &response, &annotations, &fault);
+    if (status != CALLOUT_OK && fault == ResponseFault::kNone) return status;
+  }
+  TakeBack(state);
+  if (fault == ResponseFault::kNone && !FitsBeside(*state, annotations.size())) {
+    fault = ResponseFault::kTooLarge;
+    status = Refuse(*state, "respond", CALLOUT_RESOURCE_EXHAUSTED, kTooLarge);
+  }
+  if (fault != ResponseFault::kNone) {
+    state->fault_is_of_respond = state->fault == ResponseFault::kNone;
+    state->fault = fault;
+    return status;
+  }
+  state->response = std::move(response);
+  state->whole_begin = state->annotations.size();
+  state->whole_size = annotations.size();
+  state->annotations.append(annotations);
+  NoteTimeout(state, annotations);
+  return CALLOUT_OK;
+}
+
+// What send() may add to what waits already.
+uint64_t RoomToSend(CallState* state) {
+  const size_t bytes_max = state->instance->unsent_bytes_max();
+  size_t waiting = state->rpc->unsent_bytes();
+  if (!state->sent.empty()) waiting += state->sent_bytes;
+  return bytes_max - std::min(bytes_max, waiting);
 }
 
 callout_status_t Send(callout_call_t* call, callout_field_t field, const callout_bytes_t* parts,
                       size_t part_count) {
-  CallState* state = CallState::From(call);
+  CallState* state = FindState(call, "send");
+  if (state == nullptr) return CALLOUT_FAILED_PRECONDITION;
   if (state->cancelled->load(std::memory_order_relaxed)) return CALLOUT_CANCELLED;
   Response response;
+  std::string annotations;
+  ResponseFault fault = ResponseFault::kNone;
   const callout_status_t status =
-      BuildAnswer(state, field, parts, part_count, &response, &state->annotations);
+      BuildAnswer(state, "send", field, parts, part_count, &response, &annotations, &fault);
   if (status != CALLOUT_OK) return status;
+  if (!FitsBeside(*state, annotations.size())) {
+    return Refuse(*state, "send", CALLOUT_RESOURCE_EXHAUSTED, kTooLarge);
+  }
   {
     std::lock_guard<std::mutex> lock(state->sent_mutex);
+    // One alone is taken whatever its size: --max_message_bytes holds for it.
+    if (response.record.size() > RoomToSend(state) &&
+        (!state->sent.empty() || state->rpc->unsent_bytes() > 0)) {
+      return Refuse(*state, "send", CALLOUT_RESOURCE_EXHAUSTED,
+                    "what waits to be sent on the stream is at --stream_memory_bytes_max; send the "
+                    "rest when send_room() is large enough");
+    }
+    if (state->sent.empty()) state->sent_bytes = 0;
+    state->sent_bytes += response.record.size();
     state->sent.push_back(std::move(response));
   }
+  state->annotations.append(annotations);
   // The stream looks at `sent` itself once the hook has returned.
   constexpr uint32_t kElsewhere = CallState::kReturned | CallState::kDetached;
   if ((state->flags.load(std::memory_order_acquire) & kElsewhere) != 0) {
@@ -70,18 +188,39 @@ callout_status_t Send(callout_call_t* call, callout_field_t field, const callout
   return CALLOUT_OK;
 }
 
-void NoteTimeout(CallState* state, std::string_view records) {
-  const uint64_t timeout_ms = ReadTimeoutMs(records);
-  if (timeout_ms > 0) state->timeout_ms.store(timeout_ms, std::memory_order_release);
+uint64_t SendRoom(const callout_call_t* call) {
+  CallState* state = FindState(call, "send_room");
+  if (state == nullptr || !state->may_respond ||
+      state->cancelled->load(std::memory_order_relaxed)) {
+    return 0;
+  }
+  std::lock_guard<std::mutex> lock(state->sent_mutex);
+  return RoomToSend(state);
+}
+
+callout_status_t AnnotateWhole(CallState* state, std::string_view message) {
+  Response response;
+  std::string annotations;
+  if (!SplitResponse(message, &response, &annotations) || response.field != 0) {
+    return Refuse(*state, "annotate", CALLOUT_INVALID_ARGUMENT,
+                  "the bytes are no ProcessingResponse without an answer; give the answer to "
+                  "respond()");
+  }
+  state->annotations.append(annotations);
+  NoteTimeout(state, annotations);
+  return CALLOUT_OK;
 }
 
 callout_status_t Annotate(callout_call_t* call, callout_field_t field, callout_bytes_t message) {
-  CallState* state = CallState::From(call);
-  if (!state->may_respond) return CALLOUT_FAILED_PRECONDITION;
-  const size_t bytes_max = state->instance->message_bytes_max();
-  if (message.size > bytes_max - std::min(bytes_max, state->annotations.size())) {
+  CallState* state = FindState(call, "annotate");
+  if (state == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  if (const callout_status_t status = CheckMayRespond(state, "annotate"); status != CALLOUT_OK) {
+    return status;
+  }
+  if (!FitsBeside(*state, message.size)) {
     state->fault = ResponseFault::kTooLarge;
-    return CALLOUT_RESOURCE_EXHAUSTED;
+    state->fault_is_of_respond = false;
+    return Refuse(*state, "annotate", CALLOUT_RESOURCE_EXHAUSTED, kTooLarge);
   }
   switch (field) {
     case CALLOUT_DYNAMIC_METADATA:
@@ -91,35 +230,44 @@ callout_status_t Annotate(callout_call_t* call, callout_field_t field, callout_b
       AppendRecord(field, ToView(message), &state->annotations);
       NoteTimeout(state, state->annotations);
       return CALLOUT_OK;
-    case CALLOUT_WHOLE_RESPONSE: {
-      Response response;
-      if (!SplitResponse(ToView(message), &response, &state->annotations) || response.field != 0) {
-        return CALLOUT_INVALID_ARGUMENT;
-      }
-      NoteTimeout(state, ToView(message));
-      return CALLOUT_OK;
-    }
+    case CALLOUT_WHOLE_RESPONSE:
+      return AnnotateWhole(state, ToView(message));
     default:
-      return CALLOUT_INVALID_ARGUMENT;
+      return Refuse(*state, "annotate", CALLOUT_INVALID_ARGUMENT,
+                    "that field of ProcessingResponse is not one beside the answer");
   }
 }
 
 void SetError(callout_call_t* call, callout_bytes_t text) {
-  CallState::From(call)->error.assign(ToView(text).substr(0, kErrorTextBytesMax));
+  CallState* state = FindState(call, "set_error");
+  if (state != nullptr) state->error.assign(ToView(text).substr(0, kErrorTextBytesMax));
+}
+
+// finish() on a call that is over, or was never deferred.
+callout_status_t StaleFinish(CallState* state) {
+  state->instance->CountViolation(
+      Violation::kStaleFinish, state->call.phase,
+      "finish() was called on a call that had been finished or was never deferred, and settled "
+      "nothing; call it once for each CALLOUT_DEFERRED");
+  return CALLOUT_FAILED_PRECONDITION;
 }
 
 callout_status_t Finish(callout_call_t* call, callout_status_t status) {
-  if (status == CALLOUT_DEFERRED || status == CALLOUT_NEXT) return CALLOUT_INVALID_ARGUMENT;
-  CallState* state = CallState::From(call);
+  CallState* state = FindState(call, "finish");
+  if (state == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  if (status == CALLOUT_DEFERRED || status == CALLOUT_NEXT) {
+    return Refuse(*state, "finish", CALLOUT_INVALID_ARGUMENT,
+                  "DEFERRED and NEXT end no call; pass OK, NO_RESPONSE or a negative status");
+  }
   const bool cancelled = state->cancelled->load(std::memory_order_relaxed);
   RpcContext* rpc = state->rpc;
   if (!state->may_respond ||
       (state->flags.load(std::memory_order_acquire) & CallState::kFinished) != 0) {
-    return CALLOUT_FAILED_PRECONDITION;
+    return StaleFinish(state);
   }
   state->status = status;
   const uint32_t before = state->flags.fetch_or(CallState::kFinished, std::memory_order_acq_rel);
-  if ((before & CallState::kFinished) != 0) return CALLOUT_FAILED_PRECONDITION;
+  if ((before & CallState::kFinished) != 0) return StaleFinish(state);
   // From here on the hook's own thread may already be done with the call,
   // unless it is for us to post that it is over.
   if ((before & CallState::kReturned) != 0) rpc->Post(state, RpcContext::Event::kFinished);
@@ -128,13 +276,16 @@ callout_status_t Finish(callout_call_t* call, callout_status_t status) {
 }
 
 int32_t IsCancelled(const callout_call_t* call) {
-  return CallState::From(call)->cancelled->load(std::memory_order_relaxed) ? 1 : 0;
+  const CallState* state = FindState(call, "is_cancelled");
+  return state != nullptr && state->cancelled->load(std::memory_order_relaxed) ? 1 : 0;
 }
 
 callout_status_t GetMetadata(const callout_call_t* call, callout_bytes_t key, uint32_t index,
                              callout_bytes_t* value) {
+  const CallState* state = FindState(call, "get_metadata");
+  if (state == nullptr) return CALLOUT_FAILED_PRECONDITION;
   std::string_view view;
-  if (!CallState::From(call)->rpc->GetMetadata(ToView(key), index, &view)) {
+  if (!state->rpc->GetMetadata(ToView(key), index, &view)) {
     return CALLOUT_NOT_FOUND;
   }
   *value = ToBytes(view);
@@ -151,7 +302,8 @@ std::string_view StreamIdText(CallState* state) {
 
 callout_status_t GetProperty(const callout_call_t* call, callout_property_t property,
                              callout_bytes_t* value) {
-  CallState* state = CallState::From(call);
+  CallState* state = FindState(call, "get_property");
+  if (state == nullptr) return CALLOUT_FAILED_PRECONDITION;
   std::string_view view;
   switch (property) {
     case CALLOUT_PEER:
@@ -175,16 +327,9 @@ callout_status_t GetProperty(const callout_call_t* call, callout_property_t prop
 }
 
 LogLevel ToLogLevel(callout_log_level_t level) {
-  switch (level) {
-    case CALLOUT_LOG_DEBUG:
-      return LogLevel::kDebug;
-    case CALLOUT_LOG_INFO:
-      return LogLevel::kInfo;
-    case CALLOUT_LOG_WARNING:
-      return LogLevel::kWarning;
-    default:
-      return LogLevel::kError;
-  }
+  if (level >= CALLOUT_LOG_ERROR) return LogLevel::kError;
+  if (level >= CALLOUT_LOG_WARNING) return LogLevel::kWarning;
+  return level >= CALLOUT_LOG_INFO ? LogLevel::kInfo : LogLevel::kDebug;
 }
 
 int32_t LogEnabledFor(const callout_host_t*, callout_log_level_t level) {
@@ -192,43 +337,162 @@ int32_t LogEnabledFor(const callout_host_t*, callout_log_level_t level) {
 }
 
 void LogText(const callout_host_t* host, callout_log_level_t level, callout_bytes_t text) {
+  const ServiceTable* table = ServiceTable::From(host);
+  if (table->retired()) return table->LogUseAfterDestroy("log");
   const std::string_view shown = ToView(text).substr(0, kLogTextBytesMax);
   if (LogEnabled(ToLogLevel(level))) {
-    Log(ToLogLevel(level), "plugin {}: {}", ServiceTable::From(host)->instance->name(), shown);
+    Log(ToLogLevel(level), "plugin {}: {}", table->name(), shown);
   }
   if (ToLogLevel(level) == LogLevel::kError) Instance::NoteError(shown);
 }
 
+callout_status_t DefineMetric(const callout_host_t* host, const callout_metric_spec_t* spec,
+                              uint32_t* id) {
+  const ServiceTable* table = ServiceTable::From(host);
+  if (table->retired()) return CALLOUT_FAILED_PRECONDITION;
+  const callout_status_t status = table->instance()->DefineMetric(*spec, id);
+  if (status != CALLOUT_OK) {
+    table->LogRefusal("define_metric", 0,
+                      status == CALLOUT_FAILED_PRECONDITION
+                          ? "the instance has been created; define metrics in callout_plugin_create"
+                          : "its name, kind, labels or buckets are not as <callout/plugin.h> wants "
+                            "them, or there are too many");
+  }
+  return status;
+}
+
 callout_status_t MetricDefine(const callout_host_t* host, callout_metric_kind_t kind,
                               callout_bytes_t name, callout_bytes_t help, uint32_t* id) {
-  return ServiceTable::From(host)->instance->DefineMetric(kind, ToView(name), ToView(help), id);
+  callout_metric_spec_t spec = {};
+  spec.struct_size = sizeof(spec);
+  spec.kind = kind;
+  spec.name = name;
+  spec.help = help;
+  return DefineMetric(host, &spec, id);
 }
 
 void MetricRecord(const callout_host_t* host, uint32_t id, double value) {
-  if (std::isfinite(value)) ServiceTable::From(host)->instance->RecordMetric(id, value);
+  const ServiceTable* table = ServiceTable::From(host);
+  if (table->retired()) return table->LogUseAfterDestroy("metric_record");
+  if (std::isfinite(value)) table->RecordMetric(id, value);
 }
 
 const void* GetExtension(const callout_host_t*, const char*) { return nullptr; }
 
+callout_status_t FollowFile(const callout_host_t* host, callout_bytes_t path) {
+  const ServiceTable* table = ServiceTable::From(host);
+  if (table->retired()) return CALLOUT_FAILED_PRECONDITION;
+  const callout_status_t status = table->instance()->FollowFile(ToView(path));
+  if (status != CALLOUT_OK) {
+    table->LogRefusal(
+        "follow_file", 0,
+        "it takes up to 64 absolute paths of up to 4095 bytes, in callout_plugin_create");
+  }
+  return status;
+}
+
 }  // namespace
 
-ServiceTable::ServiceTable(Instance* owner)
-    : abi{.struct_size = sizeof(callout_host_t),
-          .abi_version = CALLOUT_ABI_VERSION,
-          .name = kHostName,
-          .respond = Respond,
-          .send = Send,
-          .annotate = Annotate,
-          .set_error = SetError,
-          .finish = Finish,
-          .is_cancelled = IsCancelled,
-          .get_metadata = GetMetadata,
-          .get_property = GetProperty,
-          .log_enabled = LogEnabledFor,
-          .log = LogText,
-          .metric_define = MetricDefine,
-          .metric_record = MetricRecord,
-          .get_extension = GetExtension},
-      instance(owner) {}
+ServiceTable::ServiceTable(Instance* instance, std::string name, Metrics* metrics, bool strict)
+    : abi_{.struct_size = sizeof(callout_host_t),
+           .abi_version = CALLOUT_ABI_VERSION,
+           .name = kHostName,
+           .respond = Respond,
+           .send = Send,
+           .annotate = Annotate,
+           .set_error = SetError,
+           .finish = Finish,
+           .is_cancelled = IsCancelled,
+           .get_metadata = GetMetadata,
+           .get_property = GetProperty,
+           .log_enabled = LogEnabledFor,
+           .log = LogText,
+           .metric_define = MetricDefine,
+           .metric_record = MetricRecord,
+           .get_extension = GetExtension,
+           .define_metric = host::DefineMetric,
+           .follow_file = FollowFile,
+           .send_room = SendRoom},
+      instance_(instance),
+      name_(std::move(name)),
+      metrics_(metrics),
+      strict_(strict) {}
+
+callout_status_t ServiceTable::DefineMetric(const callout_metric_spec_t& spec, uint32_t* id) {
+  static constexpr std::array<Metrics::Kind, 4> kKinds = {
+      Metrics::Kind::kCounter, Metrics::Kind::kGauge, Metrics::Kind::kHistogram,
+      Metrics::Kind::kGauge};
+  constexpr size_t kLabelsMax = 8;
+  if (!CALLOUT_HAS(&spec, callout_metric_spec_t, bucket_count) || spec.kind >= kKinds.size() ||
+      spec.label_count > kLabelsMax ||
+      (spec.bucket_count > 0 && spec.kind != CALLOUT_METRIC_HISTOGRAM)) {
+    return CALLOUT_INVALID_ARGUMENT;
+  }
+  std::string name(ToView(spec.name));
+  const std::string unit(ToView(spec.unit));
+  if (!unit.empty() && !name.ends_with("_" + unit)) name += "_" + unit;
+  Metrics::Labels labels = {{"plugin", name_}};
+  for (size_t i = 0; i < spec.label_count; ++i) {
+    labels.emplace_back(ToView(spec.labels[i].name), ToView(spec.labels[i].value));
+  }
+  std::vector<double> buckets(spec.buckets, spec.buckets + spec.bucket_count);
+  absl::StatusOr<Metrics::Id> defined =
+      metrics_->Define(kKinds[spec.kind], std::move(name), std::string(ToView(spec.help)),
+                       std::move(labels), std::move(buckets));
+  if (!defined.ok()) return -static_cast<callout_status_t>(defined.status().code());
+  for (size_t i = 0; i < plugin_metrics_.size(); ++i) {
+    if (plugin_metrics_[i].id == *defined && plugin_metrics_[i].kind == spec.kind) {
+      *id = static_cast<uint32_t>(i);
+      return CALLOUT_OK;
+    }
+  }
+  if (plugin_metrics_.size() >= kPluginMetricsMax) return CALLOUT_RESOURCE_EXHAUSTED;
+  *id = static_cast<uint32_t>(plugin_metrics_.size());
+  plugin_metrics_.push_back({spec.kind, *defined});
+  return CALLOUT_OK;
+}
+
+void ServiceTable::RecordMetric(uint32_t id, double value) const {
+  if (id >= plugin_metrics_.size()) return;
+  const PluginMetric& metric = plugin_metrics_[id];
+  switch (metric.kind) {
+    case CALLOUT_METRIC_COUNTER:
+      if (value >= 0) metrics_->Add(metric.id, value);
+      return;
+    case CALLOUT_METRIC_GAUGE:
+      return metrics_->Set(metric.id, value);
+    case CALLOUT_METRIC_UP_DOWN:
+      return metrics_->Add(metric.id, value);
+    default:
+      return metrics_->Observe(metric.id, value);
+  }
+}
+
+void ServiceTable::Retire(std::unique_ptr<ServiceTable> table) {
+  static auto* const mutex = new std::mutex;
+  static auto* const retired = new std::vector<std::unique_ptr<ServiceTable>>;
+  table->retired_.store(true, std::memory_order_release);
+  std::lock_guard<std::mutex> lock(*mutex);
+  retired->push_back(std::move(table));
+}
+
+void ServiceTable::LogUseAfterDestroy(const char* service) const {
+  LogLimited(LogLevel::kError, fmt::format("{}/destroyed", name_),
+             "plugin {}: {}() was called after callout_plugin_destroy and does nothing; join the "
+             "plugin's threads before destroy returns",
+             name_, service);
+}
+
+void ServiceTable::LogRefusal(const char* service, callout_phase_t phase,
+                              std::string_view what) const {
+  const std::string line = fmt::format(
+      "plugin {}: {}() was refused in {}: {}", name_, service,
+      phase == 0 ? std::string_view("create, open, cancel or close") : PhaseName(phase), what);
+  if (strict_) {
+    Log(LogLevel::kWarning, "{}", line);
+  } else {
+    LogLimited(LogLevel::kWarning, fmt::format("{}/{}/refused", name_, service), "{}", line);
+  }
+}
 
 }  // namespace callout::host

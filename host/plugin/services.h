@@ -10,10 +10,15 @@
 
 #include <callout/plugin.h>
 
+#include <array>
+#include <atomic>
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "host/metrics/metrics.h"
 #include "host/plugin/call.h"
 #include "host/wire/phase.h"
 #include "host/wire/wire.h"
@@ -27,17 +32,60 @@ extern const char kHostName[];
 inline constexpr size_t kErrorTextBytesMax = 1024;
 inline constexpr size_t kLogTextBytesMax = 8192;
 
+// The most metrics one instance may define, and files it may follow.
+inline constexpr size_t kPluginMetricsMax = 64;
+inline constexpr size_t kFollowedFilesMax = 64;
+
 // A table with every service, for `instance`. `abi` comes first: a plugin's
 // `host` pointer is a pointer to this.
-struct ServiceTable {
-  explicit ServiceTable(Instance* owner);
-
-  callout_host_t abi;
-  Instance* instance;
+//
+// It outlives its instance, for threads that the plugin has not joined: once it is
+// retired, [any] services do nothing but log that. So it holds all that those need.
+class ServiceTable {
+ public:
+  // `metrics` outlives the table. `strict`: every refused call is logged.
+  ServiceTable(Instance* instance, std::string name, Metrics* metrics, bool strict);
+  ServiceTable(const ServiceTable&) = delete;
+  ServiceTable& operator=(const ServiceTable&) = delete;
 
   static const ServiceTable* From(const callout_host_t* host) {
     return reinterpret_cast<const ServiceTable*>(host);
   }
+
+  const callout_host_t* abi() const { return &abi_; }
+  const std::string& name() const { return name_; }
+  Instance* instance() const { return instance_; }
+
+  // Callers are [control]: before the instance has been created.
+  callout_status_t DefineMetric(const callout_metric_spec_t& spec, uint32_t* id);
+  // Any thread.
+  void RecordMetric(uint32_t id, double value) const;
+
+  // The instance is about to be gone. Takes the table over, and never frees it: a
+  // generation's code stays mapped as well.
+  static void Retire(std::unique_ptr<ServiceTable> table);
+  bool retired() const { return retired_.load(std::memory_order_acquire); }
+  // Any thread: the plugin has called `service` after callout_plugin_destroy.
+  void LogUseAfterDestroy(const char* service) const;
+  // Any thread: `service` has refused a call. `what` says why, and what to do.
+  void LogRefusal(const char* service, callout_phase_t phase, std::string_view what) const;
+
+ private:
+  struct PluginMetric {
+    callout_metric_kind_t kind;
+    Metrics::Id id;
+  };
+
+  callout_host_t abi_;
+  // What a plugin finds that calls a service which this host does not know, without
+  // having asked: NULL, and not what happens to lie here.
+  std::array<void*, 32> no_services_{};
+  Instance* const instance_;
+  const std::string name_;
+  Metrics* const metrics_;
+  const bool strict_;
+  std::vector<PluginMetric> plugin_metrics_;  // written during create only
+  std::atomic<bool> retired_{false};
 };
 
 }  // namespace callout::host

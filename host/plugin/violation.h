@@ -26,8 +26,10 @@ enum class Violation : uint8_t {
   kBodyTooLarge,    // body_too_large: over the instance's whole_body_bytes_max
   kDeferLimit,      // defer_limit: over --max_deferred
   kBodyLost,        // body_lost: a whole body could not be given back to Envoy
+  kStaleFinish,     // stale_finish: finish() on a call that was over or never deferred
+  kHeadersHeld,     // headers_held: a direction ended with its headers still held
 };
-inline constexpr size_t kViolationCount = 13;
+inline constexpr size_t kViolationCount = 15;
 
 std::string_view ViolationName(Violation violation);
 

@@ -9,8 +9,8 @@ pub const OK: Status = 0;
 pub const INVALID_ARGUMENT: Status = -3;
 pub const INTERNAL: Status = -13;
 
-pub const LOG_INFO: u32 = 1;
-pub const LOG_ERROR: u32 = 3;
+pub const LOG_INFO: u32 = 9;
+pub const LOG_ERROR: u32 = 17;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
