@@ -5,7 +5,6 @@
 #include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/transport/grpc/grpc_credentials.h"
-#include "host/transport/grpc/grpc_log.h"
 #include "host/transport/grpc/grpc_server.h"
 #include "host/transport/h2/h2_server.h"
 
@@ -65,7 +64,6 @@ absl::StatusOr<std::unique_ptr<Transport>> TrafficServer::StartGrpc() {
   options.plaintext = config_.plaintext_address.has_value();
   if (config_.secure_address.has_value()) options.secure = MakeTlsCredentials(certificates_);
   credentials_ = options.secure;
-  RouteGrpcLog();
   return GrpcServer::Start(options, environment_.get());
 }
 

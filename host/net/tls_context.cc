@@ -1,10 +1,11 @@
 #include "host/net/tls_context.h"
 
 #include <fmt/format.h>
-#include <openssl/ssl.h>
 
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/ssl/context.hpp>
+
+#include "host/net/tls_policy.h"
 
 namespace callout::host {
 
@@ -14,7 +15,10 @@ absl::StatusOr<TlsContext> MakeTlsContext(const std::string& chain_pem,
                                           const std::string& key_pem) {
   boost::system::error_code error;
   auto context = std::make_shared<asio::ssl::context>(asio::ssl::context::tls_server);
-  SSL_CTX_set_min_proto_version(context->native_handle(), TLS1_2_VERSION);
+  if (!ApplyTlsPolicy(context->native_handle())) {
+    return absl::InternalError(fmt::format(
+        "OpenSSL has not the cipher suites that the host serves with: {}", kTlsCiphers));
+  }
   context->use_certificate_chain(asio::buffer(chain_pem), error);
   if (error) {
     return absl::InvalidArgumentError(

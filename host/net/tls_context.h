@@ -19,8 +19,8 @@ namespace callout::host {
 
 using TlsContext = std::shared_ptr<boost::asio::ssl::context>;
 
-// A server context of TLS 1.2 or later that asks for no client certificate.
-// INVALID_ARGUMENT with OpenSSL's reason if chain or key do not do.
+// A server context by the policy (tls_policy.h) that asks for no client certificate.
+// INVALID_ARGUMENT with OpenSSL's reason if chain or key are invalid.
 absl::StatusOr<TlsContext> MakeTlsContext(const std::string& chain_pem, const std::string& key_pem);
 
 }  // namespace callout::host

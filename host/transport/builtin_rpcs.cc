@@ -1,5 +1,9 @@
 #include "host/transport/builtin_rpcs.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+
 #include "host/wire/wire.h"
 
 namespace callout::host {
@@ -28,9 +32,10 @@ bool ReadService(std::string_view request, std::string_view* service) {
   return reader.ok();
 }
 
-// The server as a whole, by the empty name, and its one service.
+// The server as a whole, by the empty name, and its services.
 bool IsKnown(std::string_view service) {
-  return service.empty() || service == "envoy.service.ext_proc.v3.ExternalProcessor";
+  return service.empty() ||
+         std::find(kServiceNames.begin(), kServiceNames.end(), service) != kServiceNames.end();
 }
 
 absl::Status Malformed() {
@@ -96,7 +101,21 @@ class HealthWatch final : public BuiltinRpc {
   uint64_t told_ = 0;
 };
 
+// Of a method's name, in an error.
+constexpr size_t kShownPathBytesMax = 100;
+
 }  // namespace
+
+void BuiltinRpc::OnDrain() {
+  OnServingChanged();
+  if (!end_.has_value()) end_ = absl::UnavailableError("the server drains");
+}
+
+absl::Status UnknownMethod(std::string_view path) {
+  return absl::UnimplementedError(fmt::format("unknown method {}; this server has the services {}",
+                                              path.substr(0, kShownPathBytesMax),
+                                              fmt::join(kServiceNames, ", ")));
+}
 
 std::unique_ptr<BuiltinRpc> MakeBuiltinRpc(std::string_view path,
                                            const std::atomic<bool>* serving) {

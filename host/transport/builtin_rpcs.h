@@ -2,50 +2,65 @@
 // grpc.health.v1.Health and server reflection (v1alpha and v1), answered here,
 // without any I/O.
 //
-//   auto rpc = MakeBuiltinRpc(path, &serving);        // null: no such method
-//   rpc->OnMessage(bytes);
-//   for (std::string& answer : rpc->TakeOutput()) write(answer);
-//   if (rpc->end()) finish(*rpc->end());
+//   std::unique_ptr<BuiltinRpc> rpc = MakeBuiltinRpc(path, &serving);
+//   if (rpc == nullptr) fail(UnknownMethod(path));
+//   … as any RpcHandler …
 //
 // An RPC belongs to one thread at a time.
 #ifndef CALLOUT_HOST_TRANSPORT_BUILTIN_RPCS_H_
 #define CALLOUT_HOST_TRANSPORT_BUILTIN_RPCS_H_
 
+#include <array>
 #include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
+#include "host/transport/rpc_handler.h"
 
 namespace callout::host {
 
 inline constexpr char kProcessPath[] = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 
-class BuiltinRpc {
+// The full names of the services on every listener: those that reflection lists
+// and that health knows.
+inline constexpr std::array<std::string_view, 4> kServiceNames = {
+    "envoy.service.ext_proc.v3.ExternalProcessor", "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"};
+
+// What the built-in RPCs share: they answer at once, and wait for nothing of ours.
+class BuiltinRpc : public RpcHandler {
  public:
-  virtual ~BuiltinRpc() = default;
+  void OnCancel() override {}
+  void OnPosted(CallState* /*call*/, RpcContext::Event /*event*/) override {}
+  void OnDeadline(uint64_t /*now_ns*/) override {}
+  void OnServingChanged() override {}
+  // Says what has changed last, and ends: a watch would go on for ever.
+  void OnDrain() override;
 
-  virtual void OnMessage(std::string_view bytes) = 0;
-  // The client has sent its last message.
-  virtual void OnHalfClose() = 0;
-  // What health says may have changed.
-  virtual void OnServingChanged() {}
-
-  std::vector<std::string> TakeOutput() { return std::exchange(output_, {}); }
-  // Set once: the RPC is over with this status, after the output.
-  const std::optional<absl::Status>& end() const { return end_; }
+  bool wants_message() const override { return !end_.has_value(); }
+  bool quiet() const override { return false; }
+  bool has_output() const override { return !output_.empty(); }
+  Output TakeOutput() override { return std::exchange(output_, {}); }
+  const std::optional<absl::Status>& end() const override { return end_; }
+  bool closed() const override { return true; }
+  uint64_t deadline_ns() const override { return 0; }
 
  protected:
-  std::vector<std::string> output_;
+  Output output_;
   std::optional<absl::Status> end_;
 };
 
-// `serving`, which outlives the RPC: whether health says SERVING.
+// Null: there is no such method. `serving`, which outlives the RPC: whether health
+// says SERVING.
 std::unique_ptr<BuiltinRpc> MakeBuiltinRpc(std::string_view path, const std::atomic<bool>* serving);
+
+// The end of an RPC for a method that is not there: UNIMPLEMENTED, which names the
+// method, up to 100 bytes of it, and the services that are there.
+absl::Status UnknownMethod(std::string_view path);
 
 // For builtin_rpcs.cc.
 std::unique_ptr<BuiltinRpc> MakeReflectionRpc();

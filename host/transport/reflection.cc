@@ -13,10 +13,6 @@ namespace callout::host {
 
 namespace {
 
-constexpr const char* kServices[] = {"envoy.service.ext_proc.v3.ExternalProcessor",
-                                     "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
-                                     "grpc.reflection.v1alpha.ServerReflection"};
-
 // Fields of ServerReflectionRequest.
 enum Question : uint32_t {
   kFileByFilename = 3,
@@ -104,7 +100,7 @@ void AppendExtensionNumbers(std::string_view type, std::string* reply) {
 
 void AppendServices(std::string* reply) {
   std::string services;
-  for (const char* name : kServices) {
+  for (const std::string_view name : kServiceNames) {
     std::string service;
     AppendBytes(1, name, &service);
     AppendBytes(1, service, &services);

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "host/base/spare_bytes.h"
+#include "host/transport/builtin_rpcs.h"
 #include "host/transport/grpc/grpc_queue.h"
 
 namespace callout::host {
@@ -35,7 +36,7 @@ class GrpcBatch {
 
 namespace {
 
-// Answers up to this size are copied into gRPC's slice, which is one allocation;
+// Responses up to this size are copied into gRPC's slice, which is one allocation;
 // larger ones are handed over as they are, which is two but copies nothing.
 constexpr size_t kCopyBytesMax = 1024;
 
@@ -80,6 +81,8 @@ std::string FirstProperty(const grpc_auth_context* context, const char* name) {
   return first == nullptr ? std::string() : std::string(first->value, first->value_length);
 }
 
+const std::optional<absl::Status> kNoEnd;
+
 }  // namespace
 
 bool GrpcCall::Tag::FinalizeResult(void** /*tag*/, bool* /*ok*/) { return true; }
@@ -90,7 +93,6 @@ GrpcCall::GrpcCall(GrpcQueue* queue) : queue_(queue) {
 }
 
 GrpcCall::~GrpcCall() {
-  if (side_ != nullptr) queue_->RemoveSide(this);
   if (live_) queue_->RemoveLive();
   grpc_metadata_array_destroy(&metadata_);
   grpc_call_details_destroy(&details_);
@@ -124,7 +126,7 @@ void GrpcCall::OnEvent(Operation operation, bool ok) {
       break;
     case Operation::kClose:
       done_ = true;
-      if (stream_.has_value() && cancelled_ != 0) stream_->OnCancel();
+      if (handler_ && cancelled_ != 0) handler_->OnCancel();
       break;
   }
   Pump();
@@ -141,16 +143,14 @@ void GrpcCall::OnAccept() {
     failure_ = absl::UnavailableError("too many streams live: --max_live_streams");
     return;
   }
+  queue_->AddOpen(this);
   const std::string_view method = ToView(details_.method);
   if (method == kProcessPath) {
-    stream_.emplace(queue_->environment(), this);
-    return;
-  }
-  side_ = MakeBuiltinRpc(method, queue_->serving());
-  if (side_ == nullptr) {
-    failure_ = absl::UnimplementedError("");
+    handler_.BeginStream(queue_->environment(), this);
+  } else if (auto builtin = MakeBuiltinRpc(method, queue_->serving())) {
+    handler_.Begin(std::move(builtin));
   } else {
-    queue_->AddSide(this);
+    failure_ = UnknownMethod(method);
   }
 }
 
@@ -158,60 +158,55 @@ void GrpcCall::OnRead() {
   reading_ = false;
   if (incoming_ == nullptr) {
     read_ended_ = true;
-    stream_.has_value() ? stream_->OnHalfClose() : side_->OnHalfClose();
-    return;
+    return handler_->OnHalfClose();
   }
   *message_ = ToOneSlice(incoming_);
   grpc_byte_buffer_destroy(std::exchange(incoming_, nullptr));
-  const std::string_view bytes(reinterpret_cast<const char*>(message_->begin()), message_->size());
-  stream_.has_value() ? stream_->OnMessage(bytes) : side_->OnMessage(bytes);
+  handler_->OnMessage({reinterpret_cast<const char*>(message_->begin()), message_->size()});
 }
 
 void GrpcCall::OnWritten() {
-  writing_ = false;
+  writing_ = writing_and_reading_ = false;
   grpc_byte_buffer_destroy(std::exchange(outgoing_, nullptr));
 }
 
 bool GrpcCall::wants_message() const {
-  return stream_.has_value() ? stream_->wants_message() : !end().has_value();
+  return handler_ && !failure_.has_value() && handler_->wants_message();
 }
 
 const std::optional<absl::Status>& GrpcCall::end() const {
   if (failure_.has_value()) return failure_;
-  return stream_.has_value() ? stream_->end() : side_->end();
+  return handler_ ? handler_->end() : kNoEnd;
 }
 
 // Takes what has come of the last event.
 void GrpcCall::Collect() {
-  if (side_ != nullptr) {
-    for (std::string& response : side_->TakeOutput()) responses_.push_back(std::move(response));
+  if (!handler_) return;
+  if (handler_->has_output()) {
+    for (std::string& response : handler_->TakeOutput()) responses_.push_back(std::move(response));
   }
-  if (!stream_.has_value()) return;
-  if (stream_->has_output()) {
-    for (std::string& response : stream_->TakeOutput()) responses_.push_back(std::move(response));
-  }
-  if (stream_->deadline_ns() != deadline_ns_) {
-    queue_->SetDeadline(this, deadline_ns_, stream_->deadline_ns());
-    deadline_ns_ = stream_->deadline_ns();
-  }
+  const uint64_t deadline_ns = handler_->deadline_ns();
+  queue_->SetDeadline(this, std::exchange(deadline_ns_, deadline_ns), deadline_ns);
 }
 
-// Does what the stream's state asks for, and goes when nothing is left to do.
+// Does what the handler's state asks for, and goes when nothing is left to do.
 void GrpcCall::Pump() {
   Collect();
   if (!done_) StartOperations();
   if (CanDelete()) queue_->Remove(this);
 }
 
-// What a client does not take of its answers is not added to: its next message is
-// read when the last answer has gone past HTTP/2's flow control.
+// What a client does not take of its responses is not added to: its next message is
+// read when the last response has gone past HTTP/2's flow control.
 void GrpcCall::StartOperations() {
-  if (writing_) return;
+  if (finishing_) return;
+  // Of a batch that waits for a message, too, the response goes before the status.
+  const bool blocked = writing_ && !writing_and_reading_;
   if (!responses_.empty()) {
-    StartWrite();
+    if (!writing_) StartWrite();
   } else if (end().has_value()) {
-    if (!finishing_) StartFinish();
-  } else if (may_read()) {
+    if (!blocked) StartFinish();
+  } else if (!writing_ && may_read()) {
     StartRead();
   }
 }
@@ -244,17 +239,17 @@ void GrpcCall::StartRead() {
 
 void GrpcCall::StartWrite() {
   writing_ = true;
-  outgoing_ = ToByteBuffer(std::move(responses_[next_answer_++]));
-  if (next_answer_ == responses_.size()) {
+  outgoing_ = ToByteBuffer(std::move(responses_[next_response_++]));
+  if (next_response_ == responses_.size()) {
     responses_.clear();
-    next_answer_ = 0;
+    next_response_ = 0;
   }
   GrpcBatch batch;
   AddInitialMetadata(&batch);
   batch.Add(GRPC_OP_SEND_MESSAGE).data.send_message.send_message = outgoing_;
-  // A stream that wants a message says nothing until it has it.
-  const bool reads = stream_.has_value() && responses_.empty() && may_read();
+  const bool reads = responses_.empty() && may_read() && handler_->quiet();
   if (reads) AddRead(&batch);
+  writing_and_reading_ = reads;
   Start(batch, reads ? &write_and_read_ : &write_);
 }
 
@@ -275,29 +270,29 @@ void GrpcCall::StartFinish() {
 }
 
 bool GrpcCall::CanDelete() const {
-  return done_ && !reading_ && !writing_ && (!finishing_ || finished_) && closed() &&
+  const bool closed = !handler_ || handler_->closed();
+  return done_ && !reading_ && !writing_ && (!finishing_ || finished_) && closed &&
          posted_.load(std::memory_order_relaxed) == 0;
 }
 
 void GrpcCall::OnPosted(CallState* state, RpcContext::Event event) {
   posted_.fetch_sub(1, std::memory_order_relaxed);
-  stream_->OnPosted(state, event);
+  handler_->OnPosted(state, event);
   Pump();
 }
 
 void GrpcCall::OnDeadline(uint64_t now_ns) {
-  stream_->OnDeadline(now_ns);
+  handler_->OnDeadline(now_ns);
   Pump();
 }
 
 void GrpcCall::OnServingChanged() {
-  side_->OnServingChanged();
+  if (handler_) handler_->OnServingChanged();
   Pump();
 }
 
 void GrpcCall::OnDrain() {
-  side_->OnServingChanged();
-  if (!end().has_value()) failure_ = absl::UnavailableError("the server drains");
+  if (handler_) handler_->OnDrain();
   Pump();
 }
 

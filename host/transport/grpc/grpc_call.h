@@ -1,9 +1,9 @@
 // One RPC of the gRPC transport: carries bytes between gRPC's operations and the
-// stream, or what answers for health and reflection. Lives from the request for an RPC until every
-// operation has completed and the stream is closed, then deletes itself. Queue's thread only, but
+// RPC's handler. Lives from the request for an RPC until every operation has
+// completed and the handler is closed, then deletes itself. Queue's thread only, but
 // for what RpcContext lets other threads call.
 //
-// Operations are those of gRPC's C core, which takes several at once: an answer
+// Operations are those of gRPC's C core, which takes several at once: a response
 // and the wish for the next message are one batch, with one event when both are
 // done. The C++ classes have a batch and an event for each, and copy all metadata.
 //
@@ -25,8 +25,8 @@
 #include <vector>
 
 #include "host/plugin/rpc_context.h"
-#include "host/stream/stream.h"
-#include "host/transport/builtin_rpcs.h"
+#include "host/transport/deadlines.h"
+#include "host/transport/rpc_handler.h"
 
 namespace callout::host {
 
@@ -35,6 +35,9 @@ class GrpcQueue;
 
 class GrpcCall final : public RpcContext {
  public:
+  // In the queue's list of RPCs that are not over.
+  TimeoutQueue<GrpcCall>::Entry age{this};
+
   // What is done once the tag comes out of the completion queue.
   enum class Operation : uint8_t { kAccept, kRead, kWrite, kWriteAndRead, kFinish, kClose };
 
@@ -59,9 +62,9 @@ class GrpcCall final : public RpcContext {
 
   void OnPosted(CallState* state, RpcContext::Event event);
   void OnDeadline(uint64_t now_ns);
-  // For an RPC of health or reflection: what health says has changed, or the
-  // server drains, which such an RPC is not to hold up.
+  // What health says has changed.
   void OnServingChanged();
+  // The server wants the RPC to end.
   void OnDrain();
 
   // RpcContext
@@ -88,7 +91,6 @@ class GrpcCall final : public RpcContext {
   void AddRead(GrpcBatch* batch);
   bool wants_message() const;
   bool may_read() const { return !reading_ && !read_ended_ && wants_message(); }
-  bool closed() const { return !stream_.has_value() || stream_->closed(); }
   const std::optional<absl::Status>& end() const;
   bool CanDelete() const;
   void ReadFacts() const;
@@ -97,23 +99,23 @@ class GrpcCall final : public RpcContext {
   grpc_call* call_ = nullptr;  // null: no RPC has come yet
   grpc_call_details details_;
   grpc_metadata_array metadata_;
-  std::optional<Stream> stream_;         // of a Process RPC
-  std::unique_ptr<BuiltinRpc> side_;     // of another one; neither: there is no such method
+  RpcHolder handler_;                    // none: the RPC is refused
   std::optional<absl::Status> failure_;  // the transport's own end of the RPC
   grpc_byte_buffer* incoming_ = nullptr;
   grpc_byte_buffer* outgoing_ = nullptr;  // that is being written
-  // What the stream's current message lies in. A small one lies in the object
+  // What the handler's current message lies in. A small one lies in the object
   // itself, so one that is retained stays there and the next gets another.
   grpc::Slice first_message_;
   grpc::Slice* message_ = &first_message_;
   std::vector<std::unique_ptr<grpc::Slice>> later_messages_;
-  Stream::Output responses_;  // to be written, but for those before the next
-  size_t next_answer_ = 0;
+  RpcHandler::Output responses_;  // to be written, but for those before the next
+  size_t next_response_ = 0;
   uint64_t deadline_ns_ = 0;
   int cancelled_ = 0;   // once done_: by the client, or by a failure of the connection
   bool begun_ = false;  // initial metadata is on its way
   bool reading_ = false;
   bool writing_ = false;
+  bool writing_and_reading_ = false;  // in one batch
   bool finishing_ = false;
   bool finished_ = false;  // no Finish is outstanding or owed
   bool read_ended_ = false;

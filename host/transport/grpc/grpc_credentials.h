@@ -1,5 +1,6 @@
-// TLS for the gRPC transport: TLS 1.2 or later, ALPN h2, with the certificate
-// that the store has at the time of each handshake.
+// TLS for the gRPC transport, with the certificate that the store has at the time of
+// each handshake: ALPN h2, and by gRPC's own defaults the versions and suites of the
+// host's policy (host/net/tls_policy.h).
 //
 // gRPC's own credentials read certificates once, or from files that it watches;
 // this asks the store, so that what was checked is what is used.

@@ -1,6 +1,8 @@
 #include "host/transport/grpc/grpc_queue.h"
-#include "host/base/clock.h"
 
+#include <utility>
+
+#include "host/base/clock.h"
 #include "host/transport/grpc/grpc_call.h"
 
 namespace callout::host {
@@ -20,7 +22,9 @@ GrpcQueue::GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue, grpc_se
       server_(server),
       environment_(environment),
       serving_(serving),
-      live_(environment->live_limit()) {}
+      live_(environment->live_limit()),
+      open_(0),
+      posted_([this] { alarm_.Set(queue_.get(), gpr_now(GPR_CLOCK_MONOTONIC), this); }) {}
 
 GrpcQueue::~GrpcQueue() = default;
 
@@ -65,10 +69,10 @@ void GrpcQueue::Run() {
 bool GrpcQueue::Next() {
   void* tag = nullptr;
   bool ok = false;
+  const uint64_t next_ns = deadlines_.next_ns();
   const gpr_timespec deadline =
-      deadlines_.empty() ? gpr_inf_future(GPR_CLOCK_MONOTONIC)
-                         : gpr_time_from_nanos(static_cast<int64_t>(deadlines_.begin()->first),
-                                               GPR_CLOCK_MONOTONIC);
+      next_ns == 0 ? gpr_inf_future(GPR_CLOCK_MONOTONIC)
+                   : gpr_time_from_nanos(static_cast<int64_t>(next_ns), GPR_CLOCK_MONOTONIC);
   switch (queue_->AsyncNext(&tag, &ok, deadline)) {
     case grpc::CompletionQueue::SHUTDOWN:
       return false;
@@ -83,47 +87,23 @@ bool GrpcQueue::Next() {
       }
       break;
   }
-  if (!deadlines_.empty()) TakeDeadlines();
+  if (deadlines_.next_ns() != 0) {
+    const uint64_t now_ns = MonotonicNs();
+    deadlines_.TakeDue(now_ns, [now_ns](GrpcCall* call) { call->OnDeadline(now_ns); });
+  }
   return true;
 }
 
-void GrpcQueue::Post(GrpcCall* call, CallState* state, RpcContext::Event event) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  posted_.push_back({call, state, event});
-  if (!std::exchange(alarm_set_, true)) {
-    alarm_.Set(queue_.get(), gpr_now(GPR_CLOCK_MONOTONIC), this);
-  }
-}
+void GrpcQueue::AddOpen(GrpcCall* call) { open_.Start(&call->age, 0); }
 
 void GrpcQueue::TakePosted() {
-  std::vector<Posted> posted;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    alarm_set_ = false;
-    posted.swap(posted_);
-  }
-  for (const Posted& item : posted) {
-    item.call != nullptr ? item.call->OnPosted(item.state, item.event) : TellSides();
+  for (const Posted& item : posted_.Take()) {
+    item.call != nullptr ? item.call->OnPosted(item.state, item.event) : TellAll();
   }
 }
 
-void GrpcQueue::TellSides() {
-  for (auto next = sides_.begin(); next != sides_.end();) {
-    GrpcCall* side = *next++;  // which may go
-    draining_ ? side->OnDrain() : side->OnServingChanged();
-  }
-}
-
-void GrpcQueue::SetDeadline(GrpcCall* call, uint64_t old_deadline_ns, uint64_t deadline_ns) {
-  if (old_deadline_ns != 0) deadlines_.erase({old_deadline_ns, call});
-  if (deadline_ns != 0) deadlines_.insert({deadline_ns, call});
-}
-
-void GrpcQueue::TakeDeadlines() {
-  const uint64_t now_ns = MonotonicNs();
-  while (!deadlines_.empty() && deadlines_.begin()->first <= now_ns) {
-    deadlines_.begin()->second->OnDeadline(now_ns);
-  }
+void GrpcQueue::TellAll() {
+  open_.ForEach([this](GrpcCall* call) { draining_ ? call->OnDrain() : call->OnServingChanged(); });
 }
 
 }  // namespace callout::host

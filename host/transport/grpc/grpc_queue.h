@@ -11,17 +11,14 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <mutex>
-#include <set>
 #include <thread>
-#include <utility>
-#include <vector>
 
 #include "host/plugin/rpc_context.h"
 #include "host/stream/live_count.h"
 #include "host/stream/stream_environment.h"
+#include "host/transport/deadlines.h"
+#include "host/transport/mailbox.h"
 
 namespace callout::host {
 
@@ -39,7 +36,7 @@ class GrpcQueue {
   void Stop();
   // `serving` has changed. Any thread.
   void NotifyServing() { Post(nullptr, nullptr, RpcContext::Event{}); }
-  // Ends the RPCs of health and reflection. Any thread.
+  // Asks every RPC to end. Any thread.
   void Drain() {
     draining_ = true;
     NotifyServing();
@@ -50,13 +47,16 @@ class GrpcQueue {
   const std::atomic<bool>* serving() const { return serving_; }
   void Request();  // one more call waits for an RPC
   void Remove(GrpcCall* call);
-  // Of health or reflection, to be told of the drain and when `serving` changes.
-  void AddSide(GrpcCall* call) { sides_.insert(call); }
-  void RemoveSide(GrpcCall* call) { sides_.erase(call); }
+  // An RPC has begun; until it goes it is told of the drain and when `serving` changes.
+  void AddOpen(GrpcCall* call);
   // Moves a call's deadline; 0: none.
-  void SetDeadline(GrpcCall* call, uint64_t old_deadline_ns, uint64_t deadline_ns);
+  void SetDeadline(GrpcCall* call, uint64_t old_ns, uint64_t new_ns) {
+    deadlines_.Move(call, old_ns, new_ns);
+  }
   // Any thread.
-  void Post(GrpcCall* call, CallState* state, RpcContext::Event event);
+  void Post(GrpcCall* call, CallState* state, RpcContext::Event event) {
+    posted_.Put({call, state, event});
+  }
   // RPCs that began and are not over, for gRPC or for a plugin. Any thread.
   size_t live() const { return live_.live(); }
   // False if too many live in the process.
@@ -73,8 +73,7 @@ class GrpcQueue {
   void Run();
   bool Next();
   void TakePosted();
-  void TellSides();
-  void TakeDeadlines();
+  void TellAll();
 
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   grpc_server* const server_;
@@ -85,13 +84,10 @@ class GrpcQueue {
   std::thread thread_;
   LiveCount live_;
   size_t calls_ = 0;  // that there are, those which wait for an RPC included
-  std::set<std::pair<uint64_t, GrpcCall*>> deadlines_;
-  std::set<GrpcCall*> sides_;
-
-  std::mutex mutex_;  // guards the following
-  std::vector<Posted> posted_;
-  bool alarm_set_ = false;
-  grpc::Alarm alarm_;
+  Deadlines<GrpcCall> deadlines_;
+  TimeoutQueue<GrpcCall> open_;  // RPCs that are not over
+  grpc::Alarm alarm_;            // puts `this` into the queue, to look at posted_
+  Mailbox<Posted> posted_;
 };
 
 }  // namespace callout::host

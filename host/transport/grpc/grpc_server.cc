@@ -1,12 +1,16 @@
 #include "host/transport/grpc/grpc_server.h"
 
+#include <fmt/format.h>
 #include <grpc/grpc.h>
+#include <grpc/support/log.h>
 
 #include <algorithm>
 #include <chrono>
 #include <thread>
 #include <utility>
 
+#include "host/base/log.h"
+#include "host/transport/drain_poll.h"
 #include "host/transport/grpc/grpc_call.h"
 #include "host/transport/grpc/grpc_queue.h"
 
@@ -16,8 +20,17 @@ namespace {
 
 // What a client that is asked to leave gets to see GOAWAY once no RPC is left.
 constexpr std::chrono::milliseconds kShutdownNotice(200);
-// How long closing streams may take once their RPCs have ended.
-constexpr std::chrono::milliseconds kCloseTime(500);
+
+// gRPC's own log, led into the host's: its errors as warnings, at most one a minute
+// for each place in its code, for a client can provoke them; the rest at DEBUG only.
+void WriteLog(gpr_log_func_args* args) {
+  if (args->severity == GPR_LOG_SEVERITY_ERROR) {
+    LogLimited(LogLevel::kWarning, fmt::format("grpc {}:{}", args->file, args->line), "gRPC: {}",
+               args->message);
+  } else {
+    Log(LogLevel::kDebug, "gRPC: {}", args->message);
+  }
+}
 
 void SetArguments(const GrpcServerOptions& options, grpc::ServerBuilder* builder) {
   const auto set = [builder](const char* name, uint64_t value) {
@@ -51,6 +64,7 @@ void SetArguments(const GrpcServerOptions& options, grpc::ServerBuilder* builder
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOptions& options,
                                                               StreamEnvironment* environment) {
+  gpr_set_log_function(&WriteLog);
   std::unique_ptr<GrpcServer> server(new GrpcServer);
   grpc::ServerBuilder builder;
   SetArguments(options, &builder);
@@ -129,13 +143,7 @@ bool GrpcServer::Drain(uint64_t timeout_ms) {
   for (const auto& queue : queues_) queue->Drain();
   Shutdown(timeout_ms);
   // gRPC has ended every RPC; the queues' threads may still be closing streams.
-  const auto give_up = std::chrono::steady_clock::now() + kCloseTime;
-  for (const auto& queue : queues_) {
-    while (queue->live() != 0) {
-      if (std::chrono::steady_clock::now() > give_up) return false;
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-  }
+  if (!PollUntil(kCloseTimeMs, [this] { return live() == 0; })) return false;
   for (const auto& queue : queues_) queue->Stop();
   return true;
 }

@@ -10,6 +10,7 @@
 
 #include "host/base/spare_bytes.h"
 #include "host/base/status_text.h"
+#include "host/transport/builtin_rpcs.h"
 #include "host/transport/h2/h2_connection.h"
 
 namespace callout::host {
@@ -80,8 +81,7 @@ void H2Call::Begin(H2Connection* connection, int32_t stream_id) {
 
 const std::optional<absl::Status>& H2Call::end() const {
   if (failure_.has_value()) return failure_;
-  if (stream_.has_value()) return stream_->end();
-  return side_ != nullptr ? side_->end() : kNoEnd;
+  return handler_ ? handler_->end() : kNoEnd;
 }
 
 // --- In ---------------------------------------------------------------------
@@ -103,8 +103,11 @@ void H2Call::OnHead() {
 void H2Call::Route() {
   if (head_.has_timeout()) rpc_deadline_ns_ = context_->now_ns() + head_.timeout_ns();
   if (head_.has_usual_path()) return;  // its stream begins in OnResume
-  side_ = MakeBuiltinRpc(head_.path(), context_->serving());
-  if (side_ == nullptr) Fail(absl::UnimplementedError(""));
+  if (auto builtin = MakeBuiltinRpc(head_.path(), context_->serving())) {
+    handler_.Begin(std::move(builtin));
+  } else {
+    Fail(UnknownMethod(head_.path()));
+  }
 }
 
 void H2Call::Refuse(const RequestHead::Refusal& refusal) {
@@ -117,7 +120,7 @@ void H2Call::Refuse(const RequestHead::Refusal& refusal) {
 void H2Call::Fail(absl::Status status) {
   if (end().has_value()) return;
   failure_ = std::move(status);
-  if (stream_.has_value()) stream_->OnCancel();
+  if (handler_) handler_->OnCancel();
 }
 
 void H2Call::OnData(std::string_view data) {
@@ -132,7 +135,7 @@ void H2Call::OnData(std::string_view data) {
 
 bool H2Call::CanTake() const {
   if (!open_ || end().has_value() || outgoing_bytes_ >= kOutgoingBytesMax) return false;
-  return !stream_.has_value() || stream_->wants_message();
+  return !handler_ || handler_->wants_message();
 }
 
 // Takes bytes from the front of `data`, up to the end of the next message; all of
@@ -164,7 +167,7 @@ void H2Call::Read(std::string_view* data) {
 void H2Call::GiveMessage() {
   message_ready_ = false;
   message_given_ = true;
-  stream_.has_value() ? stream_->OnMessage(reader_.message()) : side_->OnMessage(reader_.message());
+  handler_->OnMessage(reader_.message());
   Collect();
 }
 
@@ -186,8 +189,8 @@ void H2Call::OnRemoteEnd() {
 }
 
 void H2Call::OnResume() {
-  if (head_.has_usual_path() && !stream_.has_value() && !end().has_value()) {
-    stream_.emplace(context_->environment(), this);
+  if (head_.has_usual_path() && !handler_ && !end().has_value()) {
+    handler_.BeginStream(context_->environment(), this);
   }
   Advance();
 }
@@ -199,7 +202,7 @@ void H2Call::Advance() {
   const size_t size = rest.size();
   for (;;) {
     Read(&rest);
-    if (!message_ready_ || !has_service() || !CanTake()) break;
+    if (!message_ready_ || !handler_ || !CanTake()) break;
     GiveMessage();
   }
   pending_taken_ += size - rest.size();
@@ -211,9 +214,9 @@ void H2Call::Advance() {
   HalfCloseIfRead();
 }
 
-// Tells the service that the client is done, once it has been given all messages.
+// Tells the handler that the client is done, once it has been given all messages.
 void H2Call::HalfCloseIfRead() {
-  if (!remote_ended_ || half_closed_ || !has_service() || message_ready_ || !pending_.empty()) {
+  if (!remote_ended_ || half_closed_ || !handler_ || message_ready_ || !pending_.empty()) {
     return;
   }
   half_closed_ = true;
@@ -221,22 +224,19 @@ void H2Call::HalfCloseIfRead() {
   if (reader_.in_message()) {
     Fail(absl::InternalError("the client has ended the stream within a message"));
   } else {
-    stream_.has_value() ? stream_->OnHalfClose() : side_->OnHalfClose();
+    handler_->OnHalfClose();
   }
 }
 
 void H2Call::OnServingChanged() {
-  if (side_ == nullptr) return;
-  side_->OnServingChanged();
+  if (!handler_) return;
+  handler_->OnServingChanged();
   Respond();
 }
 
-// A watch would go on for ever.
 void H2Call::OnShutdown() {
-  if (side_ == nullptr) return;
-  side_->OnServingChanged();
-  Collect();
-  Fail(absl::UnavailableError("the server drains"));
+  if (!handler_) return;
+  handler_->OnDrain();
   Respond();
 }
 
@@ -250,13 +250,8 @@ void H2Call::Add(std::string response) {
 }
 
 void H2Call::Collect() {
-  if (!open_) return;
-  if (stream_.has_value()) {
-    if (!stream_->has_output()) return;
-    for (std::string& response : stream_->TakeOutput()) Add(std::move(response));
-  } else if (side_ != nullptr) {
-    for (std::string& response : side_->TakeOutput()) Add(std::move(response));
-  }
+  if (!open_ || !handler_ || !handler_->has_output()) return;
+  for (std::string& response : handler_->TakeOutput()) Add(std::move(response));
 }
 
 void H2Call::Respond() {
@@ -343,10 +338,8 @@ void H2Call::SubmitTrailers() {
 // --- Time and other threads -------------------------------------------------
 
 void H2Call::UpdateDeadline() {
-  uint64_t deadline_ns = stream_.has_value() ? stream_->deadline_ns() : 0;
-  if (rpc_deadline_ns_ != 0 && open_ && !end().has_value()) {
-    deadline_ns = deadline_ns == 0 ? rpc_deadline_ns_ : std::min(deadline_ns, rpc_deadline_ns_);
-  }
+  uint64_t deadline_ns = handler_ ? handler_->deadline_ns() : 0;
+  if (open_ && !end().has_value()) deadline_ns = EarlierDeadline(deadline_ns, rpc_deadline_ns_);
   if (deadline_ns == deadline_ns_) return;
   context_->SetDeadline(this, deadline_ns_, deadline_ns);
   deadline_ns_ = deadline_ns;
@@ -355,8 +348,8 @@ void H2Call::UpdateDeadline() {
 void H2Call::OnTime(uint64_t now_ns) {
   if (rpc_deadline_ns_ != 0 && rpc_deadline_ns_ <= now_ns && open_ && !end().has_value()) {
     Fail(absl::DeadlineExceededError("Deadline Exceeded"));
-  } else if (stream_.has_value()) {
-    stream_->OnDeadline(now_ns);
+  } else if (handler_) {
+    handler_->OnDeadline(now_ns);
   }
   Advance();
   Respond();
@@ -370,7 +363,7 @@ void H2Call::Post(CallState* call, Event event) {
 
 void H2Call::OnPosted(CallState* state, Event event) {
   posted_.fetch_sub(1, std::memory_order_relaxed);
-  stream_->OnPosted(state, event);
+  handler_->OnPosted(state, event);
   Advance();
   Respond();
   ReleaseIfDone();
@@ -395,7 +388,7 @@ void H2Call::Close() {
   // Its end and its reset may have come together.
   HalfCloseIfRead();
   open_ = false;
-  if (stream_.has_value() && !end().has_value()) stream_->OnCancel();
+  if (handler_ && !end().has_value()) handler_->OnCancel();
   DropInput();
   DropOutput();
   UpdateDeadline();
@@ -424,13 +417,12 @@ void H2Call::DropOutput() {
 }
 
 void H2Call::ReleaseIfDone() {
-  const bool closed = !stream_.has_value() || stream_->closed();
+  const bool closed = !handler_ || handler_->closed();
   if (open_ || !closed || posted_.load(std::memory_order_acquire) != 0) return;
   if (connection_ != nullptr) connection_->Forget(this);
   connection_ = nullptr;
   peer_.reset();
-  stream_.reset();
-  side_.reset();
+  handler_.Reset();
   failure_.reset();
   retained_.clear();
   head_.Reset();

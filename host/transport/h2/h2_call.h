@@ -1,7 +1,7 @@
 // One RPC of the nghttp2 transport: carries bytes between an HTTP/2 stream and
-// the service, which is a Stream or one of the services beside it.
+// the RPC's handler.
 //
-// It outlives its HTTP/2 stream, and its connection, until the service is closed
+// It outlives its HTTP/2 stream, and its connection, until the handler is closed
 // and nothing posted to it is on its way; then it goes back to the context.
 // Loop's thread only, but for what RpcContext lets other threads call.
 //
@@ -20,10 +20,9 @@
 
 #include "absl/container/inlined_vector.h"
 #include "host/plugin/rpc_context.h"
-#include "host/stream/stream.h"
-#include "host/transport/builtin_rpcs.h"
 #include "host/transport/h2/grpc_wire.h"
 #include "host/transport/h2/h2_context.h"
+#include "host/transport/rpc_handler.h"
 
 namespace callout::host {
 
@@ -57,7 +56,7 @@ class H2Call final : public RpcContext, public H2Timed {
   // It was to be resumed: there is something to work on, or it may have what it
   // waited for, memory or room for answers.
   void OnResume();
-  // Brings what the service has come to on its way.
+  // Brings what the handler has come to on its way.
   void Respond();
   void OnServingChanged();
   void OnShutdown();
@@ -113,7 +112,6 @@ class H2Call final : public RpcContext, public H2Timed {
   void DropInput();
   void DropMessage();
   void ReleaseIfDone();
-  bool has_service() const { return stream_.has_value() || side_ != nullptr; }
   const std::optional<absl::Status>& end() const;
 
   H2Context* const context_;
@@ -128,8 +126,7 @@ class H2Call final : public RpcContext, public H2Timed {
   std::vector<std::vector<char>> retained_;
   size_t message_bytes_ = 0;  // of the message in reader_, counted by the connection
 
-  std::optional<Stream> stream_;
-  std::unique_ptr<BuiltinRpc> side_;
+  RpcHolder handler_;
   std::optional<absl::Status> failure_;  // the transport's own end of the RPC
 
   absl::InlinedVector<std::string, 1> outgoing_;
@@ -144,9 +141,9 @@ class H2Call final : public RpcContext, public H2Timed {
   bool bad_encoding_ = false;
   bool needs_memory_ = false;   // for a message whose head has been read
   bool message_ready_ = false;  // there is one in reader_
-  bool message_given_ = false;  // and it is the service's
+  bool message_given_ = false;  // and it is the handler's
   bool remote_ended_ = false;
-  bool half_closed_ = false;  // the service has been told so
+  bool half_closed_ = false;  // the handler has been told so
   bool response_begun_ = false;
   bool data_deferred_ = false;  // nghttp2 asks for no DATA until told
   bool trailers_submitted_ = false;

@@ -30,39 +30,14 @@ H2Context::H2Context(const H2Options& options, StreamEnvironment* environment,
       environment_(environment),
       metrics_(metrics),
       serving_(serving),
-      wake_(std::move(wake)),
       now_ns_(MonotonicNs()),
-      live_(environment->live_limit()) {}
+      live_(environment->live_limit()),
+      posted_(std::move(wake)) {}
 
 H2Context::~H2Context() = default;
 
-void H2Context::SetDeadline(H2Timed* timed, uint64_t old_ns, uint64_t new_ns) {
-  if (old_ns != 0) deadlines_.erase({old_ns, timed});
-  if (new_ns != 0) deadlines_.insert({new_ns, timed});
-}
-
-void H2Context::TakeDeadlines() {
-  while (!deadlines_.empty() && deadlines_.begin()->first <= now_ns_) {
-    deadlines_.begin()->second->OnTime(now_ns_);
-  }
-}
-
-void H2Context::Post(H2Call* call, CallState* state, RpcContext::Event event) {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    posted_.push_back({call, state, event});
-    if (posted_.size() > 1) return;  // the loop has been woken for the first
-  }
-  wake_();
-}
-
 void H2Context::TakePosted() {
-  std::vector<Posted> posted;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    posted.swap(posted_);
-  }
-  for (const Posted& item : posted) item.call->OnPosted(item.state, item.event);
+  for (const Posted& item : posted_.Take()) item.call->OnPosted(item.state, item.event);
 }
 
 H2Call* H2Context::Acquire() {

@@ -14,9 +14,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
-#include <set>
-#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -24,8 +21,10 @@
 #include "host/plugin/rpc_context.h"
 #include "host/stream/live_count.h"
 #include "host/stream/stream_environment.h"
+#include "host/transport/deadlines.h"
 #include "host/transport/h2/h2_guard.h"
 #include "host/transport/limits.h"
+#include "host/transport/mailbox.h"
 
 namespace callout::host {
 
@@ -80,13 +79,19 @@ class H2Context {
   void SetNow(uint64_t now_ns) { now_ns_ = now_ns; }
 
   // Moves a deadline; 0: none.
-  void SetDeadline(H2Timed* timed, uint64_t old_ns, uint64_t new_ns);
-  uint64_t next_deadline_ns() const { return deadlines_.empty() ? 0 : deadlines_.begin()->first; }
+  void SetDeadline(H2Timed* timed, uint64_t old_ns, uint64_t new_ns) {
+    deadlines_.Move(timed, old_ns, new_ns);
+  }
+  uint64_t next_deadline_ns() const { return deadlines_.next_ns(); }
   // Calls OnTime of those whose deadline has come. Each must move its own.
-  void TakeDeadlines();
+  void TakeDeadlines() {
+    deadlines_.TakeDue(now_ns_, [this](H2Timed* timed) { timed->OnTime(now_ns_); });
+  }
 
   // Any thread.
-  void Post(H2Call* call, CallState* state, RpcContext::Event event);
+  void Post(H2Call* call, CallState* state, RpcContext::Event event) {
+    posted_.Put({call, state, event});
+  }
   void TakePosted();
 
   // For a new RPC; null if too many live in the process. Memory of RPCs is kept
@@ -117,16 +122,13 @@ class H2Context {
   StreamEnvironment* const environment_;
   const H2Metrics& metrics_;
   const std::atomic<bool>* const serving_;
-  const std::function<void()> wake_;
   uint64_t now_ns_;
-  std::set<std::pair<uint64_t, H2Timed*>> deadlines_;
+  Deadlines<H2Timed> deadlines_;
   std::vector<std::unique_ptr<H2Call>> spare_;
   std::vector<std::vector<char>> memory_;
   size_t memory_bytes_ = 0;
   LiveCount live_;
-
-  std::mutex mutex_;  // guards the following
-  std::vector<Posted> posted_;
+  Mailbox<Posted> posted_;
 };
 
 }  // namespace callout::host

@@ -49,14 +49,6 @@ H2Loop::~H2Loop() {
 
 // --- Any thread -------------------------------------------------------------
 
-void H2Loop::Do(std::function<void()> task) {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    tasks_.push_back(std::move(task));
-  }
-  wake_.Set();
-}
-
 void H2Loop::Add(int fd, bool secure) {
   connections_.fetch_add(1, std::memory_order_relaxed);
   Do([=, this] { TakeConnection(fd, secure); });
@@ -113,7 +105,7 @@ void H2Loop::Run() {
         continue;
       }
       wake_.Clear();
-      TakeTasks();
+      for (const auto& task : tasks_.Take()) task();
       context_->TakePosted();
     }
     context_->TakeDeadlines();
@@ -129,15 +121,6 @@ int H2Loop::TimeoutMs() const {
   const uint64_t now_ns = MonotonicNs();
   if (next_ns <= now_ns) return 0;
   return static_cast<int>(std::min<uint64_t>((next_ns - now_ns + kMs - 1) / kMs, INT_MAX));
-}
-
-void H2Loop::TakeTasks() {
-  std::vector<std::function<void()>> tasks;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    tasks.swap(tasks_);
-  }
-  for (const auto& task : tasks) task();
 }
 
 void H2Loop::TakeConnection(int fd, bool secure) {

@@ -12,10 +12,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -24,6 +24,7 @@
 #include "host/transport/h2/h2_context.h"
 #include "host/transport/h2/h2_socket.h"
 #include "host/transport/h2/h2_tls.h"
+#include "host/transport/mailbox.h"
 
 namespace callout::host {
 
@@ -68,10 +69,9 @@ class H2Loop {
  private:
   explicit H2Loop(const CertificateStore* certificates);
 
-  void Do(std::function<void()> task);
+  void Do(std::function<void()> task) { tasks_.Put(std::move(task)); }
   void Run();
   int TimeoutMs() const;
-  void TakeTasks();
   void TakeConnection(int fd, bool secure);
   void FlushDirty();
   void DestroyRemoved();
@@ -91,9 +91,7 @@ class H2Loop {
   bool shutting_down_ = false;
   bool stopping_ = false;
   std::atomic<size_t> connections_{0};
-
-  std::mutex mutex_;  // guards the following
-  std::vector<std::function<void()>> tasks_;
+  Mailbox<std::function<void()>> tasks_{[this] { wake_.Set(); }};
 };
 
 }  // namespace callout::host

@@ -1,16 +1,10 @@
 #include "host/transport/h2/h2_server.h"
 
 #include <algorithm>
-#include <chrono>
-#include <thread>
+
+#include "host/transport/drain_poll.h"
 
 namespace callout::host {
-namespace {
-
-// How long closing streams may take once their connections are closed.
-constexpr uint64_t kCloseTimeMs = 500;
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<H2Server>> H2Server::Start(const H2Options& options,
                                                           StreamEnvironment* environment,
@@ -45,14 +39,10 @@ size_t H2Server::live() const {
 }
 
 bool H2Server::AwaitNone(size_t (H2Loop::*count)() const, uint64_t timeout_ms) const {
-  const auto give_up = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
-  for (const auto& loop : loops_) {
-    while ((*loop.*count)() != 0) {
-      if (std::chrono::steady_clock::now() >= give_up) return false;
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-  }
-  return true;
+  return PollUntil(timeout_ms, [&] {
+    return std::all_of(loops_.begin(), loops_.end(),
+                       [count](const auto& loop) { return (*loop.*count)() == 0; });
+  });
 }
 
 bool H2Server::Drain(uint64_t timeout_ms) {

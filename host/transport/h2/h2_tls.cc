@@ -5,6 +5,8 @@
 
 #include <string_view>
 
+#include "host/net/tls_policy.h"
+
 namespace callout::host {
 namespace {
 
@@ -63,16 +65,7 @@ bool TrustClients(const std::string& ca_pem, SSL_CTX* context) {
 
 SslContextPtr MakeContext(const CertificateStore::Material& material, bool asks_clients) {
   SslContextPtr context(SSL_CTX_new(TLS_server_method()));
-  if (context == nullptr) return nullptr;
-  SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION);
-  SSL_CTX_set_cipher_list(context.get(), "ECDHE+AESGCM:ECDHE+CHACHA20");
-  // Connections live long: a session resumed would save little, and outlive a
-  // change of the authorities.
-  SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
-  SSL_CTX_set_options(context.get(), SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
-                                         SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
-                                         SSL_OP_IGNORE_UNEXPECTED_EOF);
-  SSL_CTX_set_num_tickets(context.get(), 0);
+  if (context == nullptr || !ApplyTlsPolicy(context.get())) return nullptr;
   SSL_CTX_set_mode(context.get(), SSL_MODE_ENABLE_PARTIAL_WRITE |
                                       SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                       SSL_MODE_RELEASE_BUFFERS);

@@ -1,5 +1,5 @@
-// TLS for the nghttp2 transport: OpenSSL, TLS 1.2 or later, ALPN h2, with the
-// certificate that the store has at the time of each handshake.
+// TLS for the nghttp2 transport: OpenSSL by the host's policy (host/net/tls_policy.h),
+// ALPN h2, with the certificate that the store has at the time of each handshake.
 //
 // A H2TlsContexts belongs to one thread; functions keep no state.
 //

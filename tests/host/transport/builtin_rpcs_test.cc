@@ -33,7 +33,9 @@ std::string Named(std::string_view service) {
 
 TEST(Health, CheckSaysWhetherTheHostServes) {
   std::atomic<bool> serving{true};
-  for (const std::string& request : {std::string(), Named(kService)}) {
+  std::vector<std::string> requests = {""};
+  for (const std::string_view service : kServiceNames) requests.push_back(Named(service));
+  for (const std::string& request : requests) {
     for (const bool is_serving : {true, false}) {
       serving = is_serving;
       const auto rpc = MakeBuiltinRpc(kCheck, &serving);
@@ -87,7 +89,7 @@ std::string Ask(uint32_t field, std::string_view text, uint32_t reply_field) {
   std::string question;
   AppendBytes(field, text, &question);
   rpc->OnMessage(question);
-  const std::vector<std::string> output = rpc->TakeOutput();
+  const RpcHandler::Output output = rpc->TakeOutput();
   EXPECT_THAT(output, SizeIs(1));
   rpc->OnHalfClose();
   EXPECT_TRUE(rpc->end()->ok());
@@ -105,8 +107,9 @@ std::string Ask(uint32_t field, std::string_view text, uint32_t reply_field) {
 
 TEST(Reflection, ListsTheServices) {
   const std::string services = Ask(7, "*", 6);
-  EXPECT_THAT(services, HasSubstr(kService));
-  EXPECT_THAT(services, HasSubstr("grpc.health.v1.Health"));
+  for (const std::string_view service : kServiceNames) {
+    EXPECT_THAT(services, HasSubstr(std::string(service)));
+  }
 }
 
 // The files of a reply, as they were sent.
@@ -193,6 +196,16 @@ TEST(Reflection, KnowsNoExtensions) {
   std::string extension = named;
   AppendVarint(2, 1000, &extension);
   EXPECT_THAT(Ask(5, extension, 7), HasSubstr(type + " not found"));
+}
+
+TEST(BuiltinRpc, AnUnknownMethodIsNamedWithWhatThereIs) {
+  const absl::Status status = UnknownMethod("/envoy.service.auth.v3.Authorization/Check");
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("unknown method /envoy.service.auth.v3.Authorization/Check; "));
+  EXPECT_THAT(std::string(status.message()), HasSubstr(kService));
+  EXPECT_THAT(std::string(UnknownMethod("/" + std::string(100000, 'x')).message()),
+              SizeIs(::testing::Lt(500u)));
 }
 
 TEST(BuiltinRpc, OtherMethodsAreNobodys) {

@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "host/transport/builtin_rpcs.h"
 #include "host/transport/h2/grpc_wire.h"
 #include "tests/host/transport/h2_session.h"
 

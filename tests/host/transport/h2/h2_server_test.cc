@@ -12,12 +12,13 @@
 #include <string>
 #include <thread>
 
-#include "h2_client.h"
+#include "client_end.h"
 #include "host/net/certificate_store.h"
 #include "host/transport/builtin_rpcs.h"
-#include "tests/host/pki.h"
 #include "tests/host/sockets.h"
 #include "tests/host/stream_fixture.h"
+#include "tls_ends.h"
+#include "tls_policy_checks.h"
 
 namespace callout::host {
 namespace {
@@ -30,53 +31,7 @@ std::string HeadersMessage() {
   return Framed(request.SerializeAsString());
 }
 
-// The client's end of a connection, in cleartext or in TLS.
-class ClientEnd {
- public:
-  explicit ClientEnd(Descriptor fd, SslPtr ssl = nullptr)
-      : fd_(std::move(fd)), ssl_(std::move(ssl)) {}
-
-  H2Client& h2() { return h2_; }
-
-  // Exchanges bytes until `done`, or until the server closes; true if done.
-  bool RunUntil(const std::function<bool()>& done) {
-    while (!done()) {
-      Send(h2_.TakeBytes());
-      if (done()) return true;
-      char buffer[16384];
-      const ptrdiff_t size = Receive(buffer, sizeof(buffer));
-      if (size <= 0) return done();
-      EXPECT_TRUE(h2_.Give({buffer, static_cast<size_t>(size)}));
-    }
-    return true;
-  }
-  bool RunUntilClosed() {
-    return !RunUntil([] { return false; });
-  }
-
- private:
-  void Send(const std::string& bytes) {
-    if (ssl_ == nullptr) {
-      (void)Write(fd_.get(), bytes);
-    } else if (!bytes.empty()) {
-      (void)SSL_write(ssl_.get(), bytes.data(), static_cast<int>(bytes.size()));
-    }
-  }
-  ptrdiff_t Receive(char* buffer, size_t size) {
-    if (ssl_ != nullptr) return SSL_read(ssl_.get(), buffer, static_cast<int>(size));
-    if (!WaitReadable(fd_.get())) {
-      ADD_FAILURE() << "the server neither answers nor closes";
-      return -1;
-    }
-    return recv(fd_.get(), buffer, size, 0);
-  }
-
-  Descriptor fd_;
-  SslPtr ssl_;
-  H2Client h2_;
-};
-
-class H2ServerTest : public StreamTest {
+class H2ServerTest : public StreamTest, public TlsEnds {
  protected:
   H2ServerTest() { signal(SIGPIPE, SIG_IGN); }  // OpenSSL writes to what the server has closed
   ~H2ServerTest() override { server_.reset(); }
@@ -98,41 +53,6 @@ class H2ServerTest : public StreamTest {
     return Descriptor(ends[0]);
   }
 
-  // With a certificate for the server, and client certificates of the same CA.
-  void OpenStore() {
-    const auto write = [&](const std::string& name, const std::string& text) {
-      std::ofstream(dir_.Path(name)) << text;
-      return dir_.Path(name);
-    };
-    const TestKey key = MakeEcKey();
-    const TestCertificate certificate =
-        MakeCertificate({.name = "localhost"}, key.get(), ca_.get(), ca_key_.get());
-    auto store = CertificateStore::Open({write("chain.pem", PemOf(certificate.get())),
-                                         write("key.pem", PemOf(key.get())),
-                                         write("ca.pem", PemOf(ca_.get()))});
-    ASSERT_TRUE(store.ok()) << store.status();
-    store_ = *std::move(store);
-  }
-
-  // With a certificate that has these names; null if the handshake fails.
-  SslPtr Handshake(int fd, const std::string& alternative_names, const std::string& alpn) {
-    const SslContextPtr context(SSL_CTX_new(TLS_client_method()));
-    const TestKey key = MakeEcKey();
-    const TestCertificate certificate =
-        MakeCertificate({.name = "by-common-name", .alt_names = alternative_names}, key.get(),
-                        ca_.get(), ca_key_.get());
-    SSL_CTX_use_certificate(context.get(), certificate.get());
-    SSL_CTX_use_PrivateKey(context.get(), key.get());
-    SslPtr ssl(SSL_new(context.get()));
-    SSL_set_fd(ssl.get(), fd);
-    const std::string protocols = static_cast<char>(alpn.size()) + alpn;
-    if (!alpn.empty()) {
-      SSL_set_alpn_protos(ssl.get(), reinterpret_cast<const unsigned char*>(protocols.data()),
-                          static_cast<unsigned>(protocols.size()));
-    }
-    return SSL_connect(ssl.get()) == 1 ? std::move(ssl) : nullptr;
-  }
-
   std::string ClosedFor(const std::string& reason) const {
     const std::string series = "\ncallout_h2_connections_closed_total{reason=\"" + reason + "\"} ";
     const std::string page = metrics_.Text();
@@ -141,11 +61,6 @@ class H2ServerTest : public StreamTest {
   }
 
   H2Options options_;
-  TempDir dir_;
-  const TestKey ca_key_ = MakeEcKey();
-  const TestCertificate ca_ =
-      MakeCertificate({.name = "CA", .is_ca = true}, ca_key_.get(), nullptr, nullptr);
-  std::unique_ptr<CertificateStore> store_;
   std::unique_ptr<H2Server> server_;
 };
 
@@ -220,7 +135,7 @@ TEST_F(H2ServerTest, TheIdentityIsTheFirstUriElseDnsNameElseCommonName) {
   };
   for (const auto& [names, expected] : table) {
     Descriptor fd = Pair(true);
-    SslPtr ssl = Handshake(fd.get(), names, "h2");
+    ClientSsl ssl = Handshake(fd.get(), names, "h2");
     ASSERT_NE(ssl, nullptr);
     ClientEnd client(std::move(fd), std::move(ssl));
     const int32_t id = client.h2().Begin(kProcessPath);
@@ -236,9 +151,16 @@ TEST_F(H2ServerTest, TlsWithoutHttp2IsNotServed) {
   const Descriptor other = Pair(true);
   EXPECT_EQ(Handshake(other.get(), "", "http/1.1"), nullptr);
   Descriptor none = Pair(true);
-  SslPtr ssl = Handshake(none.get(), "", "");
+  ClientSsl ssl = Handshake(none.get(), "", "");
   ClientEnd client(std::move(none), std::move(ssl));
   EXPECT_TRUE(client.RunUntilClosed());
+}
+
+TEST_F(H2ServerTest, TlsIsByThePolicy) {
+  OpenStore();
+  StartServer();
+  ExpectTlsPolicy([&] { return Pair(true); },
+                  [&](SSL_CTX* context) { UseClientCertificate("", "h2", context); });
 }
 
 TEST_F(H2ServerTest, SilentAndIdleConnectionsAreClosed) {

@@ -1,0 +1,116 @@
+// What answers one RPC, as transports see it: a Process RPC's Stream, or one of the
+// built-in RPCs (health, reflection). A transport feeds it and after each On…()
+// looks at what came of it:
+//
+//   RpcHolder handler;
+//   handler.BeginStream(environment, this);           // or handler.Begin(MakeBuiltinRpc(…))
+//   handler->OnMessage(bytes);                         // only while wants_message()
+//   for (std::string& response : handler->TakeOutput()) write(response);
+//   if (handler->end()) finish(*handler->end());
+//   arm_timer(handler->deadline_ns());
+//   if (handler->closed()) handler.Reset();
+//
+// A handler belongs to one thread at a time. It never blocks for I/O.
+#ifndef CALLOUT_HOST_TRANSPORT_RPC_HANDLER_H_
+#define CALLOUT_HOST_TRANSPORT_RPC_HANDLER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "host/plugin/rpc_context.h"
+#include "host/stream/stream.h"
+
+namespace callout::host {
+
+class RpcHandler {
+ public:
+  using Output = Stream::Output;
+
+  virtual ~RpcHandler() = default;
+
+  // --- What the transport has seen ---
+  // The bytes stay where they are until wants_message() is true again or the
+  // handler is closed, and longer if it asks so (RpcContext::RetainMessage).
+  virtual void OnMessage(std::string_view bytes) = 0;
+  virtual void OnHalfClose() = 0;  // the client has sent its last message
+  virtual void OnCancel() = 0;     // nothing can be sent any more
+  virtual void OnPosted(CallState* call, RpcContext::Event event) = 0;
+  virtual void OnDeadline(uint64_t now_ns) = 0;  // deadline_ns() has come
+  virtual void OnServingChanged() = 0;           // what health says has changed
+  virtual void OnDrain() = 0;                    // the server wants the RPC to end
+
+  // --- What came of it ---
+  virtual bool wants_message() const = 0;
+  // Without the client's next message nothing comes of it but its end.
+  virtual bool quiet() const = 0;
+  virtual bool has_output() const = 0;
+  virtual Output TakeOutput() = 0;  // whole messages, in order
+  // Set once: the RPC is over with this status, after the output.
+  virtual const std::optional<absl::Status>& end() const = 0;
+  virtual bool closed() const = 0;           // it may be destroyed
+  virtual uint64_t deadline_ns() const = 0;  // CLOCK_MONOTONIC; 0: never
+};
+
+// A Stream as a handler.
+class StreamHandler final : public RpcHandler {
+ public:
+  // Both outlive it.
+  StreamHandler(StreamEnvironment* environment, RpcContext* rpc) : stream_(environment, rpc) {}
+
+  void OnMessage(std::string_view bytes) override { stream_.OnMessage(bytes); }
+  void OnHalfClose() override { stream_.OnHalfClose(); }
+  void OnCancel() override { stream_.OnCancel(); }
+  void OnPosted(CallState* call, RpcContext::Event event) override {
+    stream_.OnPosted(call, event);
+  }
+  void OnDeadline(uint64_t now_ns) override { stream_.OnDeadline(now_ns); }
+  void OnServingChanged() override {}
+  void OnDrain() override {}
+
+  bool wants_message() const override { return stream_.wants_message(); }
+  // A call that is under way has a deadline.
+  bool quiet() const override { return stream_.deadline_ns() == 0; }
+  bool has_output() const override { return stream_.has_output(); }
+  Output TakeOutput() override { return stream_.TakeOutput(); }
+  const std::optional<absl::Status>& end() const override { return stream_.end(); }
+  bool closed() const override { return stream_.closed(); }
+  uint64_t deadline_ns() const override { return stream_.deadline_ns(); }
+
+ private:
+  Stream stream_;
+};
+
+// The handler of one RPC, if there is one yet. A stream lies in the holder itself:
+// beginning it allocates nothing.
+class RpcHolder {
+ public:
+  // Once until Reset(), one of the two.
+  void BeginStream(StreamEnvironment* environment, RpcContext* rpc) {
+    handler_ = &stream_.emplace(environment, rpc);
+  }
+  void Begin(std::unique_ptr<RpcHandler> handler) {
+    owned_ = std::move(handler);
+    handler_ = owned_.get();
+  }
+  void Reset() {
+    handler_ = nullptr;
+    stream_.reset();
+    owned_.reset();
+  }
+
+  explicit operator bool() const { return handler_ != nullptr; }
+  RpcHandler* operator->() const { return handler_; }
+
+ private:
+  RpcHandler* handler_ = nullptr;
+  std::optional<StreamHandler> stream_;
+  std::unique_ptr<RpcHandler> owned_;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_TRANSPORT_RPC_HANDLER_H_
