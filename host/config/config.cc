@@ -74,6 +74,12 @@ absl::Status SetFormat(const std::string& text, LogFormat* format) {
   return absl::OkStatus();
 }
 
+absl::Status SetOnOff(const std::string& text, bool* on) {
+  if (text != "on" && text != "off") return Expected("on or off");
+  *on = text == "on";
+  return absl::OkStatus();
+}
+
 // "Authorization, x-tenant"; "none": no header.
 absl::Status SetRedacted(const std::string& text, std::vector<std::string>* names) {
   names->clear();
@@ -223,6 +229,18 @@ void AddConnectionOptions(Config* config, OptionSet* options) {
   add("max_live_streams", "COUNT", 1, INT_MAX, &config->stream_limits.live_max,
       "Streams at a time in the whole process, those that only plugins still hold included; more "
       "are refused");
+  add("max_live_streams_per_peer", "COUNT", 0, INT_MAX, &config->limits.live_per_peer_max,
+      "nghttp2: those of one IP address, once more than half of --max_live_streams are taken. 0: "
+      "an eighth of them");
+  add("max_live_streams_per_connection", "COUNT", 0, INT_MAX,
+      &config->limits.live_per_connection_max,
+      "nghttp2: the same of one connection. 0: a 128th of them");
+  add("first_message_timeout_ms", "MS", 0, kMsMax, &config->limits.first_message_timeout_ms,
+      "nghttp2: from a stream's begin to its first message. 0: no limit");
+  add("stream_idle_timeout_ms", "MS", 0, kMsMax, &config->limits.stream_idle_timeout_ms,
+      "nghttp2: from one message of a stream to the next. 0: no limit");
+  add("max_stream_duration_ms", "MS", 0, kMsMax, &config->limits.stream_duration_ms_max,
+      "nghttp2: a stream in all. 0: no limit");
   add("max_metadata_bytes", "BYTES", 1024, INT_MAX, &config->limits.metadata_bytes_max,
       "gRPC metadata of one stream");
   add("handshake_timeout_ms", "MS", 1, kMsMax, &config->limits.handshake_timeout_ms,
@@ -233,6 +251,13 @@ void AddConnectionOptions(Config* config, OptionSet* options) {
       "Ask a client to connect anew after this time. 0: never");
   add("connection_age_grace_ms", "MS", 0, kMsMax, &config->limits.connection_age_grace_ms,
       "What live streams get after that");
+  options->Add(
+      {.name = "reflection",
+       .group = kConnections,
+       .value = "on|off",
+       .default_text = "on",
+       .help = "Whether gRPC reflection tells clients what is served here",
+       .set = [=](const std::string& text) { return SetOnOff(text, &config->limits.reflection); }});
 }
 
 void AddProcessOptions(Draft* draft, OptionSet* options) {

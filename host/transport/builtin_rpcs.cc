@@ -98,18 +98,27 @@ class HealthWatch final : public BuiltinRpc {
 
 }  // namespace
 
-std::unique_ptr<BuiltinRpc> MakeBuiltinRpc(std::string_view path,
-                                           const std::atomic<bool>* serving) {
+std::unique_ptr<BuiltinRpc> MakeBuiltinRpc(std::string_view path, const std::atomic<bool>* serving,
+                                           bool reflection) {
   if (path.starts_with(kHealthPath)) {
     const std::string_view method = path.substr(sizeof(kHealthPath) - 1);
     if (method == "Check") return std::make_unique<HealthCheck>(serving);
     if (method == "Watch") return std::make_unique<HealthWatch>(serving);
   }
+  if (!reflection) return nullptr;
   if (path == "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" ||
       path == "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo") {
     return MakeReflectionRpc();
   }
   return nullptr;
+}
+
+absl::Status UnknownMethod(std::string_view path) {
+  constexpr size_t kShownMax = 128;  // of what the client has sent
+  std::string shown(path.substr(0, kShownMax));
+  if (path.size() > kShownMax) shown += "...";
+  return absl::UnimplementedError("the method '" + shown + "' is not served here; " +
+                                  std::string(kProcessPath).substr(1) + " is");
 }
 
 }  // namespace callout::host

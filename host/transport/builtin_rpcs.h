@@ -44,8 +44,17 @@ class BuiltinRpc {
   std::optional<absl::Status> end_;
 };
 
-// `serving`, which outlives the RPC: whether health says SERVING.
-std::unique_ptr<BuiltinRpc> MakeBuiltinRpc(std::string_view path, const std::atomic<bool>* serving);
+// `serving`, which outlives the RPC: whether health says SERVING. `reflection`: whether
+// reflection is served. Null: there is no such method.
+std::unique_ptr<BuiltinRpc> MakeBuiltinRpc(std::string_view path, const std::atomic<bool>* serving,
+                                           bool reflection = true);
+
+// UNIMPLEMENTED, for an RPC of a method that is not served. Names it.
+absl::Status UnknownMethod(std::string_view path);
+
+// What one RPC of reflection is answered; then it ends with RESOURCE_EXHAUSTED. A tool
+// asks a few dozen times.
+inline constexpr int kReflectionQuestionsMax = 1000;
 
 // For builtin_rpcs.cc.
 std::unique_ptr<BuiltinRpc> MakeReflectionRpc();

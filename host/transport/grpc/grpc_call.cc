@@ -148,7 +148,7 @@ void GrpcCall::OnAccept() {
   }
   side_ = MakeBuiltinRpc(method, queue_->serving());
   if (side_ == nullptr) {
-    failure_ = absl::UnimplementedError("");
+    failure_ = UnknownMethod(method);
   } else {
     queue_->AddSide(this);
   }
