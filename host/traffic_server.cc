@@ -18,6 +18,8 @@ H2Options MakeH2Options(const Config& config) {
   options.guard.header_block_bytes_max = config.transport.header_block_bytes_max;
   options.guard.control_frames_max = config.transport.control_frames_max;
   options.unanswered_resets_max = config.transport.unanswered_resets_max;
+  options.turn_messages_max = config.transport.turn_messages_max;
+  options.turn_handshakes_max = config.transport.turn_handshakes_max;
   return options;
 }
 
@@ -29,6 +31,9 @@ TrafficServer::TrafficServer(const Config& config, CertificateStore* certificate
       certificates_(certificates),
       chains_(chains),
       metrics_(metrics),
+      memory_(config.transport.memory_budget_bytes != 0
+                  ? config.transport.memory_budget_bytes
+                  : DefaultMemoryBudget(config.containment.workers)),
       connection_limit_(config.connections_max, config.transport.connections_per_peer_max),
       accept_loop_(metrics, [](const absl::Status& status) {
         Log(LogLevel::kWarning, "{}", MessageOf(status));
@@ -47,15 +52,48 @@ absl::Status TrafficServer::StartEnvironment() {
                        "RPCs that are not over, for their connection or for a plugin");
   if (!live.ok()) return live.status();
   live_gauge_ = *live;
+  if (absl::Status status = DefineMemoryMetrics(); !status.ok()) return status;
   auto environment = StreamEnvironment::Create(config_.stream_limits, chains_, metrics_);
   if (!environment.ok()) return environment.status();
   environment_ = *std::move(environment);
   return absl::OkStatus();
 }
 
+absl::Status TrafficServer::DefineMemoryMetrics() {
+  absl::StatusOr<Metrics::Id> used =
+      metrics_->Define(Metrics::Kind::kGauge, "callout_memory_bytes",
+                       "Bytes kept for clients, of --memory_budget_bytes (nghttp2)");
+  if (!used.ok()) return used.status();
+  memory_gauge_ = *used;
+  absl::StatusOr<Metrics::Id> budget = metrics_->Define(
+      Metrics::Kind::kGauge, "callout_memory_budget_bytes", "What --memory_budget_bytes comes to");
+  if (!budget.ok()) return budget.status();
+  metrics_->Set(*budget, static_cast<double>(memory_.max()));
+  for (size_t i = 0; i < refusals_.size(); ++i) {
+    absl::StatusOr<Metrics::Id> refusals =
+        metrics_->Define(Metrics::Kind::kCounter, "callout_memory_refusals_total",
+                         "Connections and streams refused, and streams ended as they grew, over "
+                         "--memory_budget_bytes",
+                         {{"what", MemoryBudget::UseName(static_cast<MemoryBudget::Use>(i))}});
+    if (!refusals.ok()) return refusals.status();
+    refusals_[i] = *refusals;
+  }
+  return absl::OkStatus();
+}
+
+void TrafficServer::TellMemory() {
+  const std::lock_guard<std::mutex> lock(telling_);
+  metrics_->Set(memory_gauge_, static_cast<double>(memory_.used()));
+  for (size_t i = 0; i < refusals_.size(); ++i) {
+    const uint64_t refusals = memory_.refusals(static_cast<MemoryBudget::Use>(i));
+    metrics_->Add(refusals_[i], static_cast<double>(refusals - refusals_told_[i]));
+    refusals_told_[i] = refusals;
+  }
+}
+
 absl::StatusOr<std::unique_ptr<Transport>> TrafficServer::StartTransport() {
   if (config_.transport.kind == TransportConfig::Kind::kGrpc) return StartGrpc();
-  return H2Server::Start(MakeH2Options(config_), environment_.get(), certificates_);
+  return H2Server::Start(MakeH2Options(config_), environment_.get(), &memory_, certificates_);
 }
 
 absl::StatusOr<std::unique_ptr<Transport>> TrafficServer::StartGrpc() {
@@ -95,6 +133,7 @@ bool TrafficServer::Drain() { return transport_->Drain(config_.drain_timeout_ms)
 std::vector<prometheus::MetricFamily> TrafficServer::CollectMetrics() {
   metrics_->Set(connections_gauge_, static_cast<double>(connection_limit_.Count()));
   metrics_->Set(live_gauge_, static_cast<double>(transport_->live()));
+  TellMemory();
   return metrics_->Collect();
 }
 

@@ -8,9 +8,13 @@
 #ifndef CALLOUT_HOST_TRAFFIC_SERVER_H_
 #define CALLOUT_HOST_TRAFFIC_SERVER_H_
 
+#include <array>
+#include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
+#include "host/base/memory_budget.h"
 #include "host/config/config.h"
 #include "host/metrics/metrics.h"
 #include "host/net/accept_loop.h"
@@ -40,6 +44,8 @@ class TrafficServer final : public Traffic {
 
  private:
   absl::Status StartEnvironment();
+  absl::Status DefineMemoryMetrics();
+  void TellMemory();
   absl::StatusOr<std::unique_ptr<Transport>> StartTransport();
   absl::StatusOr<std::unique_ptr<Transport>> StartGrpc();
 
@@ -49,6 +55,11 @@ class TrafficServer final : public Traffic {
   Metrics* const metrics_;
   Metrics::Id connections_gauge_ = 0;
   Metrics::Id live_gauge_ = 0;
+  Metrics::Id memory_gauge_ = 0;
+  std::array<Metrics::Id, MemoryBudget::kUseCount> refusals_{};
+  std::array<uint64_t, MemoryBudget::kUseCount> refusals_told_{};
+  MemoryBudget memory_;
+  std::mutex telling_;  // one page at a time
   std::unique_ptr<StreamEnvironment> environment_;
   std::shared_ptr<void> credentials_;  // the transport's, and outlive it
   ConnectionLimit connection_limit_;

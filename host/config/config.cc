@@ -75,6 +75,12 @@ absl::Status SetFormat(const std::string& text, LogFormat* format) {
   return absl::OkStatus();
 }
 
+absl::Status SetOnOff(const std::string& text, bool* on) {
+  if (text != "on" && text != "off") return Expected("on or off");
+  *on = text == "on";
+  return absl::OkStatus();
+}
+
 // "Authorization, x-tenant"; "none": no header.
 absl::Status SetRedacted(const std::string& text, std::vector<std::string>* names) {
   names->clear();
@@ -234,6 +240,19 @@ void AddConnectionOptions(Config* config, OptionSet* options) {
   add("max_live_streams", "COUNT", 1, INT_MAX, &config->stream_limits.live_max,
       "Concurrent streams in the whole process, including ended ones that a plugin still holds; "
       "further ones are refused");
+  add("max_live_streams_per_peer", "COUNT", 0, INT_MAX, &config->limits.live_per_peer_max,
+      "nghttp2: streams of one IP address, once more than half of --max_live_streams are taken. 0: "
+      "an eighth of them");
+  add("max_live_streams_per_connection", "COUNT", 0, INT_MAX,
+      &config->limits.live_per_connection_max,
+      "nghttp2: streams of one connection, once more than half of --max_live_streams are taken. 0: "
+      "a 128th of them");
+  add("first_message_timeout_ms", "MS", 0, kMsMax, &config->limits.first_message_timeout_ms,
+      "Time from the start of a stream to its first message. 0: no limit");
+  add("stream_idle_timeout_ms", "MS", 0, kMsMax, &config->limits.stream_idle_timeout_ms,
+      "Time from one message of a stream to the next. 0: no limit");
+  add("max_stream_duration_ms", "MS", 0, kMsMax, &config->limits.stream_duration_ms_max,
+      "Lifetime of a stream. 0: no limit");
   add("max_metadata_bytes", "BYTES", 1024, INT_MAX, &config->limits.metadata_bytes_max,
       "Size of one stream's gRPC metadata");
   add("handshake_timeout_ms", "MS", 1, kMsMax, &config->limits.handshake_timeout_ms,
@@ -245,6 +264,13 @@ void AddConnectionOptions(Config* config, OptionSet* options) {
   add_renamed("connection_age_grace_ms", "max_connection_age_grace_ms",
               &config->limits.connection_age_grace_ms,
               "Time that live streams have to end after that GOAWAY");
+  options->Add(
+      {.name = "reflection",
+       .group = kConnections,
+       .value = "on|off",
+       .default_text = "on",
+       .help = "Whether gRPC reflection tells clients what is served here",
+       .set = [=](const std::string& text) { return SetOnOff(text, &config->limits.reflection); }});
 }
 
 void AddProcessOptions(Draft* draft, OptionSet* options) {

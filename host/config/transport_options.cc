@@ -17,6 +17,16 @@ absl::Status SetKind(const std::string& text, TransportConfig::Kind* kind) {
   return absl::OkStatus();
 }
 
+absl::Status SetBudget(const std::string& text, size_t* bytes) {
+  constexpr uint64_t kMin = 16 << 20, kMax = uint64_t{1} << 48;
+  uint64_t number = 0;
+  if (!ParseNumber(text, 0, kMax, &number) || (number != 0 && number < kMin)) {
+    return Expected("0, or a whole number from 16777216 to 281474976710656");
+  }
+  *bytes = static_cast<size_t>(number);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 void AddTransportOptions(TransportConfig* config, OptionSet* options) {
@@ -26,6 +36,17 @@ void AddTransportOptions(TransportConfig* config, OptionSet* options) {
                 .default_text = "grpc",
                 .help = "HTTP/2 and gRPC implementation: grpc (gRPC C++) or nghttp2",
                 .set = [=](const std::string& text) { return SetKind(text, &config->kind); }});
+  options->Add({.name = "memory_budget_bytes",
+                .group = kGroup,
+                .value = "BYTES",
+                .default_text = "60 % of the least of memory.max, memory.high and RAM, divided by "
+                                "--workers",
+                .help = "nghttp2: bytes that a process keeps for connections, streams, bodies and "
+                        "attributes; near it new streams are refused, over it a stream ends with "
+                        "RESOURCE_EXHAUSTED. 0: the default",
+                .set = [=](const std::string& text) {
+                  return SetBudget(text, &config->memory_budget_bytes);
+                }});
   const auto add = [&](const char* name, const char* value, uint64_t min, auto* target,
                        const char* help) {
     options->Add(NumberOption(name, kGroup, value, min, INT_MAX, target, help));
@@ -45,7 +66,12 @@ void AddTransportOptions(TransportConfig* config, OptionSet* options) {
       "sent; more end it. 0: no limit");
   add("max_unanswered_resets", "COUNT", 0, &config->unanswered_resets_max,
       "nghttp2: streams reset before any response, plus that many per 10 s, plus one per answered "
-      "stream; more end the connection. 0: no limit");
+      "stream; more get GOAWAY, and end the connection if they go on. 0: no limit");
+  add("max_turn_messages", "COUNT", 1, &config->turn_messages_max,
+      "nghttp2: messages of one connection, 4 KiB each, that are served before others have their "
+      "turn");
+  add("max_turn_handshakes", "COUNT", 1, &config->turn_handshakes_max,
+      "nghttp2: steps of TLS handshakes of one thread, before others have their turn");
 }
 
 }  // namespace callout::host

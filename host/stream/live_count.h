@@ -27,6 +27,8 @@ class LiveLimit {
   LiveLimit& operator=(const LiveLimit&) = delete;
 
   size_t max() const { return max_; }
+  // More than half of the places are taken: those left are shared out.
+  bool scarce() const { return free_.load(std::memory_order_relaxed) < max_ - max_ / 2; }
   // As many places as there are, up to `wanted`.
   size_t Take(size_t wanted) {
     size_t free = free_.load(std::memory_order_relaxed);
@@ -65,6 +67,8 @@ class LiveCount {
     if (++unused_ > 2 * batch_) limit_->Give(std::exchange(unused_, batch_) - batch_);
   }
 
+  // Places that a thread takes at once.
+  size_t batch() const { return batch_; }
   // Those of this thread. Any thread.
   size_t live() const { return live_.load(std::memory_order_acquire); }
 

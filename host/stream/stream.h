@@ -67,6 +67,8 @@ class Stream {
 
   // --- What came of it ---
   bool wants_message() const { return !busy_ && !end_.has_value() && !half_closed_; }
+  // A message is on its way through the chain.
+  bool busy() const { return busy_; }
   bool has_output() const { return !output_.empty(); }
   // Whole ProcessingResponses, in the order in which they are to be sent.
   using Output = absl::InlinedVector<std::string, 2>;
@@ -75,6 +77,8 @@ class Stream {
   const std::optional<absl::Status>& end() const { return end_; }
   // No hook of it runs and none will: the stream may be destroyed.
   bool closed() const { return closed_; }
+  // What the stream itself keeps in memory for later, in bytes.
+  size_t kept_bytes() const;
   // When OnDeadline is due, CLOCK_MONOTONIC; 0: never.
   uint64_t deadline_ns() const { return deadline_ns_; }
 
@@ -180,7 +184,6 @@ class Stream {
   Step FlushGathered(ChainMessage* message, Part* part);
   void PutGatheredAhead(const ChainMessage& message, Part* part);
   bool owes_body() const;
-  size_t kept_bytes() const;
 
   static size_t DirectionOf(const ChainMessage& message) { return message.phase % 2; }
 

@@ -117,13 +117,14 @@ absl::Status UnknownMethod(std::string_view path) {
                                               fmt::join(kServiceNames, ", ")));
 }
 
-std::unique_ptr<BuiltinRpc> MakeBuiltinRpc(std::string_view path,
-                                           const std::atomic<bool>* serving) {
+std::unique_ptr<BuiltinRpc> MakeBuiltinRpc(std::string_view path, const std::atomic<bool>* serving,
+                                           bool reflection) {
   if (path.starts_with(kHealthPath)) {
     const std::string_view method = path.substr(sizeof(kHealthPath) - 1);
     if (method == "Check") return std::make_unique<HealthCheck>(serving);
     if (method == "Watch") return std::make_unique<HealthWatch>(serving);
   }
+  if (!reflection) return nullptr;
   if (path == "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" ||
       path == "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo") {
     return MakeReflectionRpc();

@@ -54,9 +54,14 @@ class BuiltinRpc : public RpcHandler {
   std::optional<absl::Status> end_;
 };
 
-// Null: there is no such method. `serving`, which outlives the RPC: whether health
-// says SERVING.
-std::unique_ptr<BuiltinRpc> MakeBuiltinRpc(std::string_view path, const std::atomic<bool>* serving);
+// `serving`, which outlives the RPC: whether health says SERVING. `reflection`: whether
+// reflection is served. Null: there is no such method.
+std::unique_ptr<BuiltinRpc> MakeBuiltinRpc(std::string_view path, const std::atomic<bool>* serving,
+                                           bool reflection = true);
+
+// What one RPC of reflection is answered; then it ends with RESOURCE_EXHAUSTED. A tool
+// asks a few dozen times.
+inline constexpr int kReflectionQuestionsMax = 1000;
 
 // The end of an RPC for a method that is not there: UNIMPLEMENTED, which names the
 // method, up to 100 bytes of it, and the services that are there.

@@ -129,6 +129,12 @@ class ReflectionRpc final : public BuiltinRpc {
  public:
   void OnMessage(std::string_view bytes) override {
     if (end_.has_value()) return;
+    if (++questions_ > kReflectionQuestionsMax) {
+      end_ = absl::ResourceExhaustedError("one RPC of reflection may ask " +
+                                          std::to_string(kReflectionQuestionsMax) +
+                                          " questions; begin another one");
+      return;
+    }
     uint32_t question = 0;
     std::string_view text;
     if (!ReadText(bytes, kFileByFilename, &question, &text)) {
@@ -143,6 +149,9 @@ class ReflectionRpc final : public BuiltinRpc {
   void OnHalfClose() override {
     if (!end_.has_value()) end_ = absl::OkStatus();
   }
+
+ private:
+  int questions_ = 0;
 };
 
 }  // namespace

@@ -14,6 +14,7 @@
 #ifndef CALLOUT_HOST_TRANSPORT_RPC_HANDLER_H_
 #define CALLOUT_HOST_TRANSPORT_RPC_HANDLER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -53,6 +54,12 @@ class RpcHandler {
   virtual const std::optional<absl::Status>& end() const = 0;
   virtual bool closed() const = 0;           // it may be destroyed
   virtual uint64_t deadline_ns() const = 0;  // CLOCK_MONOTONIC; 0: never
+  // Bytes that it keeps of what it was given.
+  virtual size_t kept_bytes() const { return 0; }
+  // A message of the client's is under way in it.
+  virtual bool at_work() const { return false; }
+  // It waits for the host, so that its client may be silent for as long as it likes.
+  virtual bool waits_for_host() const { return true; }
 };
 
 // A Stream as a handler.
@@ -79,6 +86,9 @@ class StreamHandler final : public RpcHandler {
   const std::optional<absl::Status>& end() const override { return stream_.end(); }
   bool closed() const override { return stream_.closed(); }
   uint64_t deadline_ns() const override { return stream_.deadline_ns(); }
+  size_t kept_bytes() const override { return stream_.kept_bytes(); }
+  bool at_work() const override { return stream_.busy(); }
+  bool waits_for_host() const override { return false; }
 
  private:
   Stream stream_;

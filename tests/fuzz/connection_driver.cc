@@ -20,6 +20,8 @@ namespace {
 constexpr uint32_t kStreamsMax = 6;
 constexpr size_t kMemoryMax = 20000;
 constexpr size_t kMessageMax = 10000;
+// Little, so that it is often gone.
+constexpr size_t kBudgetBytes = 64000;
 
 // Decisions, 0 when there are no more.
 class Choices {
@@ -74,6 +76,7 @@ struct World {
     options.connection_memory_bytes_max = kMemoryMax;
     options.guard = {.header_block_bytes_max = 4096, .control_frames_max = 50};
     options.unanswered_resets_max = 20;
+    options.turn_messages_max = 3;
   }
   void SetUp() {
     Plugin::Fields fields;
@@ -91,6 +94,8 @@ struct World {
   std::unique_ptr<StreamEnvironment> environment;
   H2Metrics h2_metrics;
   H2Options options;
+  MemoryBudget memory{kBudgetBytes};
+  H2Shared shared{&memory};
   std::atomic<bool> serving{true};
 };
 
@@ -99,8 +104,8 @@ class Driver final : public H2Connection::Owner {
   Driver(World* world, Run* run)
       : choices_(run->choices),
         run_(run),
-        context_(world->options, world->environment.get(), world->h2_metrics, &world->serving,
-                 [] {}),
+        context_(world->options, world->environment.get(), world->h2_metrics, &world->shared,
+                 &world->serving, [] {}),
         now_ns_(context_.now_ns()) {
     connection_.emplace(&context_, std::make_shared<H2Peer>(), this);
   }
@@ -132,6 +137,7 @@ class Driver final : public H2Connection::Owner {
         now_ns_ += uint64_t{choices_.Next(256)} * 10'000'000;
         context_.SetNow(now_ns_);
         context_.TakeDeadlines();
+        connection_->CheckStreams();
         break;
       case 3:
         if (choices_.Next(8) == 0) connection_->BeginShutdown();
@@ -146,6 +152,7 @@ class Driver final : public H2Connection::Owner {
 
   // Takes what the connection sends, at times not all of it.
   std::string Flush() {
+    if (choices_.Next(3) != 0) connection_->BeginTurn();
     std::string out;
     const size_t most = choices_.Next(4) == 0 ? 1 : SIZE_MAX;
     while (connection_->Fill(&out, most) && most == SIZE_MAX && out.size() < 1 << 22) out.clear();
@@ -248,7 +255,8 @@ std::string DriveConnection(const uint8_t* data, size_t size) {
   g_run = &run;
   std::string error = Driver(world, &run).Drive();
   g_run = nullptr;
-  return error;
+  if (!error.empty()) return error;
+  return world->memory.used() == 0 ? "" : "memory is drawn when all is over";
 }
 
 }  // namespace callout::host

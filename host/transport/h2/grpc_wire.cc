@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
+#include <new>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -24,6 +26,21 @@ bool IsGrpcContentType(std::string_view value) {
     return false;
   }
   return value.size() == kGrpc.size() || value[kGrpc.size()] == '+' || value[kGrpc.size()] == ';';
+}
+
+// Memory of this size stays with a head that is used again.
+constexpr size_t kKeptBytesMax = 1024;
+constexpr size_t kKeptEntriesMax = 32;
+
+bool IsBase64(std::string_view text) {
+  const size_t padding = text.size() - std::min(text.size(), text.find_last_not_of('=') + 1);
+  if (padding > 2 || (padding > 0 && text.size() % 4 != 0)) return false;
+  text.remove_suffix(padding);
+  if (text.size() % 4 == 1) return false;
+  return std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' ||
+           c == '/';
+  });
 }
 
 bool IsPlain(char c) { return c >= ' ' && c <= '~' && c != '%'; }
@@ -92,15 +109,8 @@ bool ParseGrpcTimeout(std::string_view text, uint64_t* timeout_ns) {
 }
 
 bool DecodeBase64(std::string_view text, std::string* bytes) {
-  const size_t padding = text.size() - std::min(text.size(), text.find_last_not_of('=') + 1);
-  if (padding > 2 || (padding > 0 && text.size() % 4 != 0)) return false;
   // The library's decoder skips white space, which has no place in a header.
-  for (const char c : text.substr(0, text.size() - padding)) {
-    if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' ||
-          c == '/')) {
-      return false;
-    }
-  }
+  if (!IsBase64(text)) return false;
   return absl::Base64Unescape({text.data(), text.size()}, bytes);
 }
 
@@ -111,12 +121,24 @@ MessageReader::Result MessageReader::Read(std::string_view* data) {
   if (head_bytes_ < kMessageHeadBytes) return ReadHead(data);
   const size_t missing = size_ - message_.size();
   const std::string_view taken = data->substr(0, missing);
+  try {
+    message_.reserve(CapacityFor(taken.size()));
+  } catch (const std::bad_alloc&) {
+    return Result::kNoMemory;
+  }
   message_.insert(message_.end(), taken.begin(), taken.end());
   data->remove_prefix(taken.size());
   if (taken.size() < missing) return Result::kNeedsBytes;
   complete_ = true;
   head_bytes_ = 0;
   return Result::kMessage;
+}
+
+size_t MessageReader::GrowthFor(size_t size) const {
+  if (complete_ || head_bytes_ < kMessageHeadBytes) return 0;
+  const size_t capacity = CapacityFor(size);
+  // While its bytes move, the message has both.
+  return capacity > message_.capacity() ? capacity : 0;
 }
 
 MessageReader::Result MessageReader::ReadHead(std::string_view* data) {
@@ -135,8 +157,6 @@ MessageReader::Result MessageReader::ReadHead(std::string_view* data) {
 void MessageReader::UseMemory(std::vector<char> memory) {
   message_ = std::move(memory);
   message_.clear();
-  // Untouched pages of it cost nothing, and it never has to move.
-  message_.reserve(size_);
 }
 
 void MessageReader::Reset() {
@@ -185,12 +205,23 @@ void RequestHead::AddMetadata(std::string_view name, std::string_view value) {
   // Several values of a binary header may have been joined with commas.
   for (;;) {
     const size_t end = std::min(value.find(','), value.size());
-    std::string bytes;
-    if (!DecodeBase64(value.substr(0, end), &bytes)) bad_binary_ = true;
-    metadata_.push_back({key, Keep(bytes)});
+    const std::string_view text = value.substr(0, end);
+    if (!IsBase64(text)) bad_binary_ = true;
+    metadata_.push_back({key, Keep(text), true});
     if (end == value.size()) return;
     value.remove_prefix(end + 1);
+    bytes_ += name.size() + kHeaderOverheadBytes;
+    if (bytes_ > bytes_max_) return;
   }
+}
+
+// base64 is longer than what it says.
+void RequestHead::Decode(Entry* entry) const {
+  std::string bytes;
+  DecodeBase64(View(entry->value), &bytes);
+  bytes.copy(kept_.data() + entry->value.begin, entry->value.size);
+  entry->value.size = static_cast<uint32_t>(bytes.size());
+  entry->encoded = false;
 }
 
 RequestHead::Range RequestHead::Keep(std::string_view text) {
@@ -219,9 +250,14 @@ bool RequestHead::Refuses(Refusal* refusal) const {
 }
 
 bool RequestHead::GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const {
-  for (const Entry& entry : metadata_) {
+  // Few ask for binary metadata, and seldom: one lock for all.
+  static std::mutex decoding;
+  std::unique_lock<std::mutex> lock(decoding, std::defer_lock);
+  if (key.ends_with("-bin")) lock.lock();
+  for (Entry& entry : metadata_) {
     if (View(entry.key) != key) continue;
     if (index-- == 0) {
+      if (entry.encoded) Decode(&entry);
       *value = View(entry.value);
       return true;
     }
@@ -233,6 +269,8 @@ void RequestHead::Reset() {
   bytes_ = 0;
   kept_.clear();
   metadata_.clear();
+  if (kept_.capacity() > kKeptBytesMax) kept_ = std::string();
+  if (metadata_.capacity() > kKeptEntriesMax) metadata_ = std::vector<Entry>();
   path_ = encoding_ = Range();
   method_ = MethodIs::kAbsent;
   te_ = TeIs::kAbsent;

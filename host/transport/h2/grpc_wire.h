@@ -15,6 +15,7 @@
 #ifndef CALLOUT_HOST_TRANSPORT_H2_GRPC_WIRE_H_
 #define CALLOUT_HOST_TRANSPORT_H2_GRPC_WIRE_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -52,6 +53,9 @@ bool DecodeBase64(std::string_view text, std::string* bytes);
 //       default:          … the RPC ends …
 //     }
 //   }
+//
+// The size in a message's head reserves nothing: memory grows as the bytes come, to
+// twice what has come at the most. GrowthFor says beforehand by how much.
 class MessageReader {
  public:
   enum class Result : uint8_t {
@@ -61,12 +65,17 @@ class MessageReader {
     kTooLarge,
     kCompressed,
     kMalformed,  // the flag is neither 0 nor 1
+    kNoMemory,   // the system gives no memory for the next bytes
   };
 
   explicit MessageReader(size_t message_bytes_max) : message_bytes_max_(message_bytes_max) {}
 
-  // Takes bytes from the front of `data`. After the last three results no more.
+  // Takes bytes from the front of `data`. After the last four results no more.
   Result Read(std::string_view* data);
+  // The memory in bytes that Read of `size` bytes is going to ask for; mostly 0.
+  size_t GrowthFor(size_t size) const;
+  // What the message under way, or complete, keeps.
+  size_t capacity() const { return message_.capacity(); }
 
   // After kHead: the memory of an earlier message for this one to lie in.
   void UseMemory(std::vector<char> memory);
@@ -84,7 +93,15 @@ class MessageReader {
   void Reset();
 
  private:
+  static constexpr size_t kFirstBytes = 4096;
+
   Result ReadHead(std::string_view* data);
+  // What the message's memory becomes when `size` bytes more come.
+  size_t CapacityFor(size_t size) const {
+    const size_t needed = message_.size() + std::min<size_t>(size, size_ - message_.size());
+    if (needed <= message_.capacity()) return message_.capacity();
+    return std::min<size_t>(size_, std::max(2 * needed, kFirstBytes));
+  }
 
   const size_t message_bytes_max_;
   unsigned char head_[kMessageHeadBytes] = {};
@@ -105,7 +122,9 @@ class RequestHead {
     const char* message = "";
   };
 
-  // `bytes_max`: of all names and values, with 32 for each pair (RFC 9113, 6.5.2).
+  // `bytes_max`: of all names and values, with 32 for each pair (RFC 9113, 6.5.2). So
+  // it bounds their number, too. Values of a "-bin" header that are joined with commas
+  // count as headers of their own.
   // `usual_path`, which outlives it, is not kept for each RPC that is for it.
   RequestHead(size_t bytes_max, std::string_view usual_path)
       : bytes_max_(bytes_max), usual_path_(usual_path) {}
@@ -123,8 +142,12 @@ class RequestHead {
   bool has_timeout() const { return has_timeout_; }
   uint64_t timeout_ns() const { return timeout_ns_; }
 
+  // What it keeps in memory, in bytes.
+  size_t capacity() const { return kept_.capacity() + metadata_.capacity() * sizeof(Entry); }
+
   // The `index`th value of `key` among what is not HTTP's or gRPC's own; that of
-  // a "-bin" key is decoded. False past the last.
+  // a "-bin" key is decoded when it is first asked for. False past the last. Any
+  // thread; the views stay until Reset.
   bool GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const;
 
   void Reset();
@@ -138,11 +161,13 @@ class RequestHead {
   };
   struct Entry {
     Range key, value;
+    bool encoded = false;  // `value` is base64 still
   };
 
   void AddGrpc(std::string_view name, std::string_view value);
   void AddMetadata(std::string_view name, std::string_view value);
   Range Keep(std::string_view text);
+  void Decode(Entry* entry) const;
   std::string_view View(Range range) const {
     return std::string_view(kept_).substr(range.begin, range.size);
   }
@@ -150,8 +175,8 @@ class RequestHead {
   const size_t bytes_max_;
   const std::string_view usual_path_;
   size_t bytes_ = 0;
-  std::string kept_;
-  std::vector<Entry> metadata_;
+  mutable std::string kept_;  // values are decoded where they lie
+  mutable std::vector<Entry> metadata_;
   Range path_, encoding_;
   MethodIs method_ = MethodIs::kAbsent;
   TeIs te_ = TeIs::kAbsent;

@@ -21,6 +21,12 @@ namespace {
 constexpr size_t kOutgoingBytesMax = 65536;
 // Memory of this size stays with a call that is used again.
 constexpr size_t kKeptBytesMax = 4096;
+// What a stream costs beside the call: nghttp2's part, the instances', the allocator's.
+constexpr size_t kStreamBytes = 1536;
+constexpr uint64_t kMs = 1'000'000;
+
+// What an answer that waits keeps.
+size_t CostOf(const std::string& response) { return sizeof(response) + response.capacity(); }
 
 // A header of text that outlives the frame.
 nghttp2_nv Static(std::string_view name, std::string_view value) {
@@ -76,7 +82,12 @@ void H2Call::Begin(H2Connection* connection, int32_t stream_id) {
   peer_ = connection->peer();
   stream_id_ = stream_id;
   queued_at = kNotQueued;
+  needs_bytes = 0;
+  begun_ns_ = context_->now_ns();
+  message_ns_ = 0;
+  has_head_ = false;
   open_ = true;
+  Recount();
 }
 
 const std::optional<absl::Status>& H2Call::end() const {
@@ -87,6 +98,7 @@ const std::optional<absl::Status>& H2Call::end() const {
 // --- In ---------------------------------------------------------------------
 
 void H2Call::OnHead() {
+  has_head_ = true;
   RequestHead::Refusal refusal;
   if (head_.Refuses(&refusal)) {
     Refuse(refusal);
@@ -103,7 +115,8 @@ void H2Call::OnHead() {
 void H2Call::Route() {
   if (head_.has_timeout()) rpc_deadline_ns_ = context_->now_ns() + head_.timeout_ns();
   if (head_.has_usual_path()) return;  // its stream begins in OnResume
-  if (auto builtin = MakeBuiltinRpc(head_.path(), context_->serving())) {
+  if (auto builtin =
+          MakeBuiltinRpc(head_.path(), context_->serving(), context_->options().reflection)) {
     handler_.Begin(std::move(builtin));
   } else {
     Fail(UnknownMethod(head_.path()));
@@ -111,6 +124,9 @@ void H2Call::Route() {
 }
 
 void H2Call::Refuse(const RequestHead::Refusal& refusal) {
+  if (refusal.code == absl::StatusCode::kResourceExhausted) {
+    context_->CountLimit(H2StreamLimit::kMetadata);
+  }
   if (refusal.http_status == 0) return Fail(absl::Status(refusal.code, refusal.message));
   refused_in_http_ = true;
   Add(refusal.message);
@@ -121,6 +137,17 @@ void H2Call::Fail(absl::Status status) {
   if (end().has_value()) return;
   failure_ = std::move(status);
   if (handler_) handler_->OnCancel();
+  DropUnread();
+}
+
+// Nobody is going to take what has come of the next message.
+void H2Call::DropUnread() {
+  connection_->StopWaiting(this);
+  needs_memory_ = false;
+  if (message_given_) return;
+  message_ready_ = false;
+  reader_.Reset();
+  connection_->RemoveBytes(std::exchange(message_bytes_, 0));
 }
 
 void H2Call::OnData(std::string_view data) {
@@ -129,8 +156,26 @@ void H2Call::OnData(std::string_view data) {
     Read(&data);
     connection_->Consume(this, size - data.size());
   }
-  pending_.append(data);
+  if (!data.empty()) {
+    TakePending(0);
+    pending_.append(data);
+  }
+  Recount();
   if (message_ready_ || end().has_value()) connection_->Resume(this);
+}
+
+// Forgets the first `bytes` of what has not been taken yet. What has been taken goes
+// before the rest grows, so that the buffer holds no more than the window.
+void H2Call::TakePending(size_t bytes) {
+  pending_taken_ += bytes;
+  if (pending_taken_ == pending_.size()) {
+    pending_.clear();
+    if (pending_.capacity() > kKeptBytesMax) pending_ = std::string();
+    pending_taken_ = 0;
+  } else if (pending_taken_ > pending_.size() / 2) {
+    pending_.erase(0, pending_taken_);
+    pending_taken_ = 0;
+  }
 }
 
 bool H2Call::CanTake() const {
@@ -143,14 +188,13 @@ bool H2Call::CanTake() const {
 void H2Call::Read(std::string_view* data) {
   while (!message_ready_ && CanTake()) {
     if (needs_memory_) {
-      if (!connection_->Admit(this, reader_.size())) return;
-      needs_memory_ = false;
-      message_bytes_ = reader_.size();
-      reader_.UseMemory(context_->TakeMemory());
+      if (needs_bytes != 0 || !connection_->Admit(this, reader_.size())) return;
+      OnAdmitted();
     } else if (message_given_) {
       DropMessage();
       context_->KeepMemory(reader_.TakeMessage());
     }
+    if (!MayGrow(*data)) break;
     const MessageReader::Result result = reader_.Read(data);
     if (result == MessageReader::Result::kNeedsBytes) return;
     if (result == MessageReader::Result::kHead) {
@@ -164,18 +208,65 @@ void H2Call::Read(std::string_view* data) {
   if (end().has_value()) *data = {};
 }
 
+void H2Call::OnAdmitted() {
+  needs_memory_ = false;
+  message_bytes_ = reader_.size();
+  reader_.UseMemory(context_->TakeMemory());
+}
+
+// Draws what the message under way grows by, before it does.
+bool H2Call::MayGrow(std::string_view data) {
+  const size_t growth = reader_.GrowthFor(data.size());
+  if (growth == 0 || context_->memory().Resize(&drawn_bytes_, drawn_bytes_ + growth)) return true;
+  OnNoMemory();
+  return false;
+}
+
+void H2Call::OnNoMemory() {
+  context_->memory().budget()->CountRefusal(MemoryBudget::Use::kGrowth);
+  FailOverLimit(H2StreamLimit::kMemory,
+                absl::ResourceExhaustedError("the host has no memory left for this stream: "
+                                             "--memory_budget_bytes=" +
+                                             std::to_string(context_->memory().budget()->max())));
+  connection_->Resume(this);
+}
+
+void H2Call::FailOverLimit(H2StreamLimit limit, absl::Status status) {
+  if (end().has_value()) return;
+  context_->CountLimit(limit);
+  Fail(std::move(status));
+}
+
+// All that is kept for it, as the process's memory is counted.
+size_t H2Call::CountBytes() const {
+  size_t bytes = sizeof(H2Call) + kStreamBytes + head_.capacity() + pending_.capacity() +
+                 reader_.capacity() + retained_bytes_ + outgoing_bytes_;
+  if (handler_) bytes += handler_->kept_bytes();
+  return bytes;
+}
+
+// After each step. Who has grown over what there is ends.
+void H2Call::Recount() {
+  if (!context_->memory().Resize(&drawn_bytes_, CountBytes()) && open_) OnNoMemory();
+}
+
 void H2Call::GiveMessage() {
   message_ready_ = false;
   message_given_ = true;
+  message_ns_ = context_->now_ns();
   handler_->OnMessage(reader_.message());
   Collect();
 }
 
 void H2Call::OnReadFailed(MessageReader::Result result) {
   if (result == MessageReader::Result::kTooLarge) {
-    Fail(absl::ResourceExhaustedError("a message of " + std::to_string(reader_.size()) +
-                                      " bytes is over --max_message_bytes=" +
-                                      std::to_string(context_->options().message_bytes_max)));
+    FailOverLimit(
+        H2StreamLimit::kMessage,
+        absl::ResourceExhaustedError("a message of " + std::to_string(reader_.size()) +
+                                     " bytes is over --max_message_bytes=" +
+                                     std::to_string(context_->options().message_bytes_max)));
+  } else if (result == MessageReader::Result::kNoMemory) {
+    OnNoMemory();
   } else if (result == MessageReader::Result::kCompressed) {
     Fail(absl::InternalError("a message is compressed, and grpc-encoding names no way"));
   } else {
@@ -203,14 +294,14 @@ void H2Call::Advance() {
   for (;;) {
     Read(&rest);
     if (!message_ready_ || !handler_ || !CanTake()) break;
+    if (!connection_->SpendTurn(reader_.size())) {
+      connection_->Resume(this);  // in the next turn
+      break;
+    }
     GiveMessage();
   }
-  pending_taken_ += size - rest.size();
+  TakePending(size - rest.size());
   connection_->Consume(this, size - rest.size());
-  if (rest.empty()) {
-    pending_.clear();
-    pending_taken_ = 0;
-  }
   HalfCloseIfRead();
 }
 
@@ -243,7 +334,7 @@ void H2Call::OnShutdown() {
 // --- Out --------------------------------------------------------------------
 
 void H2Call::Add(std::string response) {
-  const size_t bytes = kMessageHeadBytes + response.size();
+  const size_t bytes = CostOf(response);
   outgoing_.push_back(std::move(response));
   outgoing_bytes_ += bytes;
   connection_->AddBytes(bytes);
@@ -256,12 +347,11 @@ void H2Call::Collect() {
 
 void H2Call::Respond() {
   Collect();
+  Recount();
   UpdateDeadline();
-  if (!open_) return;
+  if (!open_ || !has_head_) return;
   if (response_begun_) return ResumeData();
   if (outgoing_.empty() && !end().has_value()) return;
-  // Who speaks plain HTTP is answered when the request is over.
-  if (refused_in_http_ && !remote_ended_) return;
   response_begun_ = true;
   const nghttp2_nv type = Static("content-type", "application/grpc");
   if (refused_in_http_) {
@@ -305,16 +395,25 @@ ptrdiff_t H2Call::OnWantsData(char* buffer, size_t size, uint32_t* data_flags) {
     outgoing_offset_ += count;
     written += count;
     if (at + count < response.size()) break;
-    const size_t bytes = kMessageHeadBytes + response.size();
+    const size_t bytes = CostOf(response);
     KeepSpareBytes(std::exchange(outgoing_[outgoing_index_++], {}));
     outgoing_offset_ = 0;
     outgoing_bytes_ -= bytes;
     connection_->RemoveBytes(bytes);
   }
   answered_ |= written > 0;
-  if (outgoing_index_ < outgoing_.size()) return static_cast<ptrdiff_t>(written);
+  if (outgoing_index_ < outgoing_.size()) {
+    if (outgoing_index_ > outgoing_.size() / 2) {
+      outgoing_.erase(outgoing_.begin(),
+                      outgoing_.begin() + static_cast<ptrdiff_t>(outgoing_index_));
+      outgoing_index_ = 0;
+    }
+    if (outgoing_bytes_ < kOutgoingBytesMax) ResumeIfWaiting();
+    return static_cast<ptrdiff_t>(written);
+  }
   outgoing_.clear();
   outgoing_index_ = 0;
+  Recount();
   if (end().has_value()) {
     *data_flags |= NGHTTP2_DATA_FLAG_EOF;
     if (!refused_in_http_) {
@@ -323,10 +422,15 @@ ptrdiff_t H2Call::OnWantsData(char* buffer, size_t size, uint32_t* data_flags) {
     }
     return static_cast<ptrdiff_t>(written);
   }
-  if (!pending_.empty() || message_ready_) connection_->Resume(this);
+  ResumeIfWaiting();
   if (written > 0) return static_cast<ptrdiff_t>(written);
   data_deferred_ = true;
   return NGHTTP2_ERR_DEFERRED;
+}
+
+// There is room for answers again.
+void H2Call::ResumeIfWaiting() {
+  if (!pending_.empty() || message_ready_) connection_->Resume(this);
 }
 
 void H2Call::SubmitTrailers() {
@@ -356,6 +460,51 @@ void H2Call::OnTime(uint64_t now_ns) {
   ReleaseIfDone();
 }
 
+uint64_t H2Call::due_ns() const {
+  if (!open_) return 0;
+  const H2Options& options = context_->options();
+  uint64_t due_ns = 0;
+  const auto consider = [&due_ns](uint64_t since_ns, uint64_t limit_ms) {
+    const uint64_t at_ns = since_ns + limit_ms * kMs;
+    if (limit_ms != 0 && (due_ns == 0 || at_ns < due_ns)) due_ns = at_ns;
+  };
+  consider(begun_ns_, options.stream_duration_ms_max);
+  if (message_ns_ == 0) {
+    consider(begun_ns_, options.first_message_timeout_ms);
+  } else if (handler_ && !handler_->waits_for_host()) {
+    consider(message_ns_, options.stream_idle_timeout_ms);
+  }
+  return due_ns;
+}
+
+void H2Call::OnOverdue() {
+  const H2Options& options = context_->options();
+  const uint64_t now_ns = context_->now_ns();
+  H2StreamLimit limit = H2StreamLimit::kIdle;
+  std::string text = "no message came for --stream_idle_timeout_ms=" +
+                     std::to_string(options.stream_idle_timeout_ms);
+  if (message_ns_ == 0) {
+    limit = H2StreamLimit::kFirstMessage;
+    text = "no message came within --first_message_timeout_ms=" +
+           std::to_string(options.first_message_timeout_ms);
+  }
+  if (options.stream_duration_ms_max != 0 &&
+      now_ns >= begun_ns_ + options.stream_duration_ms_max * kMs) {
+    limit = H2StreamLimit::kDuration;
+    text = "the stream has taken --max_stream_duration_ms=" +
+           std::to_string(options.stream_duration_ms_max);
+  }
+  // Nobody would read the status of who takes no answers, and it may be that of an RPC
+  // that is over.
+  if (!has_head_ || end().has_value() || !outgoing_.empty()) {
+    context_->CountLimit(limit);
+    connection_->Reset(this);
+    return;
+  }
+  FailOverLimit(limit, absl::DeadlineExceededError(text));
+  Respond();
+}
+
 void H2Call::Post(CallState* call, Event event) {
   posted_.fetch_add(1, std::memory_order_relaxed);
   context_->Post(this, call, event);
@@ -369,7 +518,10 @@ void H2Call::OnPosted(CallState* state, Event event) {
   ReleaseIfDone();
 }
 
-void H2Call::RetainMessage() { retained_.push_back(reader_.TakeMessage()); }
+void H2Call::RetainMessage() {
+  retained_.push_back(reader_.TakeMessage());
+  retained_bytes_ += retained_.back().capacity();
+}
 
 // --- The end ----------------------------------------------------------------
 
@@ -389,8 +541,10 @@ void H2Call::Close() {
   HalfCloseIfRead();
   open_ = false;
   if (handler_ && !end().has_value()) handler_->OnCancel();
+  connection_->StopWaiting(this);
   DropInput();
   DropOutput();
+  Recount();
   UpdateDeadline();
 }
 
@@ -425,6 +579,7 @@ void H2Call::ReleaseIfDone() {
   handler_.Reset();
   failure_.reset();
   retained_.clear();
+  retained_bytes_ = 0;
   head_.Reset();
   context_->KeepMemory(reader_.TakeMessage());
   reader_.Reset();
@@ -433,7 +588,8 @@ void H2Call::ReleaseIfDone() {
   needs_memory_ = message_ready_ = message_given_ = false;
   remote_ended_ = half_closed_ = response_begun_ = data_deferred_ = false;
   trailers_submitted_ = answered_ = false;
-  context_->Release(this);
+  context_->memory().Resize(&drawn_bytes_, 0);
+  context_->Release(this, *std::exchange(peer_, nullptr));
 }
 
 }  // namespace callout::host

@@ -28,13 +28,6 @@ namespace callout::host {
 
 class H2Connection;
 
-// Who is at the other end of a connection.
-struct H2Peer {
-  std::string address;   // RpcContext::peer
-  std::string identity;  // RpcContext::peer_identity
-  bool secure = false;
-};
-
 class H2Call final : public RpcContext, public H2Timed {
  public:
   explicit H2Call(H2Context* context);
@@ -58,6 +51,14 @@ class H2Call final : public RpcContext, public H2Timed {
   void OnResume();
   // Brings what the handler has come to on its way.
   void Respond();
+  // It waited for memory of the connection, which has counted the message now.
+  void OnAdmitted();
+  // Of the limits on time: when the next has passed, CLOCK_MONOTONIC; 0: never. And
+  // that it has.
+  uint64_t due_ns() const;
+  void OnOverdue();
+  // The system has no memory for what it was doing.
+  void OnNoMemory();
   void OnServingChanged();
   void OnShutdown();
   // The HTTP/2 stream is gone. May destroy the call.
@@ -70,6 +71,8 @@ class H2Call final : public RpcContext, public H2Timed {
   bool answered() const { return answered_; }
   void SetResponded() { answered_ = true; }
   bool remote_ended() const { return remote_ended_; }
+  // A message of it has been with a plugin, which has not answered yet.
+  bool at_work() const { return message_given_ && handler_ && handler_->at_work(); }
 
   // The connection's list of its calls.
   H2Call* previous = nullptr;
@@ -77,6 +80,10 @@ class H2Call final : public RpcContext, public H2Timed {
   // Where the connection has put it among those to resume.
   static constexpr size_t kNotQueued = SIZE_MAX;
   size_t queued_at = kNotQueued;
+  // The connection's queue of those that wait for its memory, and for how much.
+  H2Call* need_previous = nullptr;
+  H2Call* need_next = nullptr;
+  size_t needs_bytes = 0;  // 0: it does not wait
 
   // --- From the context ---
   void OnPosted(CallState* state, Event event);
@@ -105,12 +112,19 @@ class H2Call final : public RpcContext, public H2Timed {
   void Collect();
   void Add(std::string response);
   void ResumeData();
+  void ResumeIfWaiting();
   void SubmitTrailers();
   void UpdateDeadline();
   void Close();
   void DropOutput();
   void DropInput();
   void DropMessage();
+  void DropUnread();
+  void TakePending(size_t bytes);
+  bool MayGrow(std::string_view data);
+  void FailOverLimit(H2StreamLimit limit, absl::Status status);
+  size_t CountBytes() const;
+  void Recount();
   void ReleaseIfDone();
   const std::optional<absl::Status>& end() const;
 
@@ -124,7 +138,9 @@ class H2Call final : public RpcContext, public H2Timed {
   std::string pending_;  // bytes that have come and are not taken yet
   size_t pending_taken_ = 0;
   std::vector<std::vector<char>> retained_;
+  size_t retained_bytes_ = 0;
   size_t message_bytes_ = 0;  // of the message in reader_, counted by the connection
+  size_t drawn_bytes_ = 0;    // of the process's memory
 
   RpcHolder handler_;
   std::optional<absl::Status> failure_;  // the transport's own end of the RPC
@@ -133,10 +149,13 @@ class H2Call final : public RpcContext, public H2Timed {
   size_t outgoing_index_ = 0;   // of the answer under way
   size_t outgoing_offset_ = 0;  // in it, its head included
   size_t outgoing_bytes_ = 0;   // not sent yet, counted by the connection
+  uint64_t begun_ns_ = 0;
+  uint64_t message_ns_ = 0;  // when the last message came; 0: none yet
   uint64_t rpc_deadline_ns_ = 0;
   uint64_t deadline_ns_ = 0;  // as the context has it
 
   bool open_ = false;  // the HTTP/2 stream is there
+  bool has_head_ = false;
   bool refused_in_http_ = false;
   bool bad_encoding_ = false;
   bool needs_memory_ = false;   // for a message whose head has been read

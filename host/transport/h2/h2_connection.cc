@@ -1,6 +1,7 @@
 #include "host/transport/h2/h2_connection.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 namespace callout::host {
@@ -11,6 +12,11 @@ constexpr int32_t kConnectionWindowBytes = 1 << 20;
 // The decoded size of a header block, in times of its size on the wire: HPACK can
 // make much of little.
 constexpr size_t kInflationMax = 16;
+// A message costs one of a turn's, and one more for so many bytes.
+constexpr size_t kTurnBytesOfMessage = 4096;
+// So many frames cost as much as a message.
+constexpr uint64_t kTurnFrames = 8;
+constexpr uint64_t kMs = 1'000'000;
 constexpr uint8_t kPingOfShutdown[8] = {'s', 'h', 'u', 't', 'd', 'o', 'w', 'n'};
 
 struct OptionDeleter {
@@ -54,7 +60,11 @@ struct H2Connection::Callbacks {
     H2Connection* self = Self(user);
     H2Call* call = self->Find(frame->hd.stream_id);
     if (call == nullptr) return 0;
-    call->head().Add(View(name, name_size), View(value, value_size));
+    try {
+      call->head().Add(View(name, name_size), View(value, value_size));
+    } catch (const std::bad_alloc&) {
+      call->OnNoMemory();
+    }
     if (call->head().bytes() >
         kInflationMax * self->context_->options().guard.header_block_bytes_max) {
       self->Terminate(H2Reason::kHeaderBlock);
@@ -73,7 +83,12 @@ struct H2Connection::Callbacks {
     H2Connection* self = Self(user);
     nghttp2_session_consume_connection(session, size);
     if (H2Call* call = self->Find(stream_id)) {
-      call->OnData(View(data, size));
+      try {
+        call->OnData(View(data, size));
+      } catch (const std::bad_alloc&) {
+        call->OnNoMemory();
+        self->Resume(call);
+      }
     } else {
       nghttp2_session_consume_stream(session, stream_id, size);
     }
@@ -116,7 +131,8 @@ H2Connection::H2Connection(H2Context* context, std::shared_ptr<const H2Peer> pee
       peer_(std::move(peer)),
       owner_(owner),
       guard_(context->options().guard, context->now_ns()),
-      resets_(context->options().unanswered_resets_max, context->now_ns()) {
+      resets_(context->options().unanswered_resets_max, context->now_ns()),
+      turn_left_(context->options().turn_messages_max) {
   static const nghttp2_session_callbacks* const kCallbacks = Callbacks::Make();
   static const OptionPtr kOption = MakeOption();
   nghttp2_session_server_new2(&session_, kCallbacks, this, kOption.get());
@@ -132,7 +148,7 @@ H2Connection::H2Connection(H2Context* context, std::shared_ptr<const H2Peer> pee
 H2Connection::~H2Connection() {
   nghttp2_session_del(session_);
   session_ = nullptr;
-  need_memory_.clear();
+  while (need_first_ != nullptr) StopWaiting(need_first_);
   for (H2Call* call = calls_; call != nullptr;) {
     H2Call* const next = call->next;
     call->OnConnectionLost();
@@ -152,6 +168,7 @@ H2Call* H2Connection::Find(int32_t stream_id) {
 
 void H2Connection::OnBytes(std::string_view bytes) {
   if (broken_) return;
+  const uint64_t frames = guard_.frames();
   const size_t passed = guard_.Scan(bytes, context_->now_ns());
   const ssize_t taken =
       nghttp2_session_mem_recv(session_, reinterpret_cast<const uint8_t*>(bytes.data()), passed);
@@ -160,28 +177,59 @@ void H2Connection::OnBytes(std::string_view bytes) {
   } else if (guard_.reason() != H2Reason::kNone) {
     Terminate(guard_.reason());
   }
+  turn_left_ -= std::min<uint64_t>(turn_left_, (guard_.frames() - frames) / kTurnFrames);
 }
 
+// What the turn has no room for stays, before what has come meanwhile.
 void H2Connection::Work() {
-  while (!ready_.empty()) {
+  while (!ready_.empty() && turn_left_ > 0) {
     working_.swap(ready_);
-    for (H2Call* call : working_) {
+    size_t done = 0;
+    for (; done < working_.size() && turn_left_ > 0; ++done) {
+      H2Call* const call = working_[done];
       if (call == nullptr) continue;
       call->queued_at = H2Call::kNotQueued;
-      if (!broken_) call->OnResume();
+      if (broken_) continue;
+      --turn_left_;
+      WorkOn(call);
     }
-    for (H2Call* call : working_) {
-      if (call != nullptr) call->Respond();
+    for (size_t i = 0; i < done; ++i) {
+      if (working_[i] != nullptr) working_[i]->Respond();
     }
+    if (done < working_.size()) PutBack(done);
     working_.clear();
   }
+}
+
+void H2Connection::WorkOn(H2Call* call) {
+  try {
+    call->OnResume();
+  } catch (const std::bad_alloc&) {
+    call->OnNoMemory();
+  }
+}
+
+// Of those that were to be worked on, those from `begin` on.
+void H2Connection::PutBack(size_t begin) {
+  working_.erase(working_.begin(), working_.begin() + static_cast<ptrdiff_t>(begin));
+  working_.insert(working_.end(), ready_.begin(), ready_.end());
+  ready_.swap(working_);
+  for (size_t i = 0; i < ready_.size(); ++i) {
+    if (ready_[i] != nullptr) ready_[i]->queued_at = i;
+  }
+}
+
+bool H2Connection::SpendTurn(size_t message_bytes) {
+  if (turn_left_ == 0) return false;
+  turn_left_ -= std::min(turn_left_, message_bytes / kTurnBytesOfMessage + 1);
+  return true;
 }
 
 // A stream that is over for HTTP/2 may live on until its plugins are done with
 // it; it counts as well.
 void H2Connection::OnBeginHeaders(int32_t stream_id) {
   const bool fits = call_count_ < context_->options().concurrent_streams_max;
-  H2Call* call = fits ? context_->Acquire() : nullptr;
+  H2Call* call = fits ? context_->Acquire(*peer_, call_count_) : nullptr;
   if (call == nullptr) {
     nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, stream_id, NGHTTP2_REFUSED_STREAM);
     return;
@@ -218,12 +266,23 @@ void H2Connection::OnStreamClosed(H2Call* call, uint32_t error_code) {
   // The call goes, and nghttp2 still remembers the stream.
   found_ = nullptr;
   nghttp2_session_set_stream_user_data(session_, call->stream_id(), nullptr);
-  if (call->answered()) {
-    resets_.Earn(1);
-  } else if (error_code != NGHTTP2_NO_ERROR && !resets_.Spend(context_->now_ns())) {
-    Terminate(H2Reason::kResets);
-  }
+  // A plugin that does not answer makes Envoy reset what waits for it.
+  const bool is_reset = error_code != NGHTTP2_NO_ERROR;
+  const bool unanswered = !call->answered() && is_reset && !call->at_work();
+  if (call->answered()) resets_.Earn(1);
   call->OnClosed();
+  if (unanswered && !resets_.Spend(context_->now_ns())) OnUnansweredReset();
+}
+
+// The client is asked to leave first: so a proxy loses nothing, whatever made it reset
+// its streams. It begins none after that, but for those that are on their way.
+void H2Connection::OnUnansweredReset() {
+  if (shutdown_begun_) return;
+  const H2Options& options = context_->options();
+  guard_.LimitStreams(
+      std::max<uint64_t>(options.concurrent_streams_max, options.unanswered_resets_max));
+  context_->CountDrained();
+  BeginShutdown();
 }
 
 void H2Connection::OnServingChanged() {
@@ -242,7 +301,7 @@ bool H2Connection::Fill(std::string* out, size_t bytes_max) {
       if (size <= 0) break;
       out->append(reinterpret_cast<const char*>(data), static_cast<size_t>(size));
     }
-    if (ready_.empty() || out->size() >= bytes_max) return !out->empty();
+    if (ready_.empty() || turn_left_ == 0 || out->size() >= bytes_max) return !out->empty();
   }
 }
 
@@ -294,23 +353,48 @@ void H2Connection::ResumeData(H2Call* call) {
   owner_->OnOutput();
 }
 
-// --- Memory -----------------------------------------------------------------
-
-bool H2Connection::Admit(H2Call* call, size_t bytes) {
-  const size_t bytes_max = context_->options().connection_memory_bytes_max;
-  if (bytes > 0 && memory_bytes_ > 0 && memory_bytes_ + bytes > bytes_max) {
-    if (std::find(need_memory_.begin(), need_memory_.end(), call) == need_memory_.end()) {
-      need_memory_.push_back(call);
-    }
-    return false;
-  }
-  memory_bytes_ += bytes;
-  return true;
+void H2Connection::Reset(H2Call* call) {
+  nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, call->stream_id(), NGHTTP2_CANCEL);
+  owner_->OnOutput();
 }
 
-void H2Connection::ResumeWaiting() {
-  for (H2Call* call : need_memory_) Resume(call);
-  need_memory_.clear();
+// --- Memory -----------------------------------------------------------------
+
+bool H2Connection::Fits(size_t bytes) const {
+  return bytes == 0 || memory_bytes_ == 0 ||
+         memory_bytes_ + bytes <= context_->options().connection_memory_bytes_max;
+}
+
+// Nobody overtakes those that wait.
+bool H2Connection::Admit(H2Call* call, size_t bytes) {
+  if (bytes == 0 || (need_first_ == nullptr && Fits(bytes))) {
+    memory_bytes_ += bytes;
+    return true;
+  }
+  call->needs_bytes = bytes;
+  call->need_previous = need_last_;
+  call->need_next = nullptr;
+  (need_last_ != nullptr ? need_last_->need_next : need_first_) = call;
+  need_last_ = call;
+  return false;
+}
+
+void H2Connection::AdmitWaiting() {
+  while (need_first_ != nullptr && Fits(need_first_->needs_bytes)) {
+    H2Call* const call = need_first_;
+    memory_bytes_ += call->needs_bytes;
+    StopWaiting(call);
+    call->OnAdmitted();
+    Resume(call);
+  }
+}
+
+void H2Connection::StopWaiting(H2Call* call) {
+  if (call->needs_bytes == 0) return;
+  (call->need_previous != nullptr ? call->need_previous->need_next : need_first_) = call->need_next;
+  (call->need_next != nullptr ? call->need_next->need_previous : need_last_) = call->need_previous;
+  call->need_previous = call->need_next = nullptr;
+  call->needs_bytes = 0;
 }
 
 void H2Connection::Consume(H2Call* call, size_t bytes) {
@@ -332,7 +416,31 @@ void H2Connection::Forget(H2Call* call) {
   if (call->queued_at != H2Call::kNotQueued) {
     ready_[std::exchange(call->queued_at, H2Call::kNotQueued)] = nullptr;
   }
-  if (!need_memory_.empty()) std::erase(need_memory_, call);
+  StopWaiting(call);
+}
+
+// --- Times ------------------------------------------------------------------
+
+// A stream that begins later is due no earlier than the shortest limit from now.
+uint64_t H2Connection::CheckStreams() {
+  const H2Options& options = context_->options();
+  uint64_t shortest_ms = 0;
+  for (const uint64_t limit_ms : {options.first_message_timeout_ms, options.stream_idle_timeout_ms,
+                                  options.stream_duration_ms_max}) {
+    if (limit_ms != 0 && (shortest_ms == 0 || limit_ms < shortest_ms)) shortest_ms = limit_ms;
+  }
+  if (shortest_ms == 0) return 0;
+  const uint64_t now_ns = context_->now_ns();
+  uint64_t next_ns = now_ns + shortest_ms * kMs;
+  for (H2Call* call = calls_; call != nullptr; call = call->next) {
+    const uint64_t due_ns = call->due_ns();
+    if (due_ns != 0 && due_ns <= now_ns) {
+      call->OnOverdue();
+    } else if (due_ns != 0) {
+      next_ns = std::min(next_ns, due_ns);
+    }
+  }
+  return next_ns;
 }
 
 // --- Ends -------------------------------------------------------------------

@@ -1,9 +1,13 @@
 // One HTTP/2 connection without its socket: bytes in, RPCs, bytes out.
 //
+//     connection.BeginTurn();
 //     connection.OnBytes(read from the peer);
-//     connection.Work();
 //     while (connection.Fill(&out, 65536)) write(out);
+//     if (connection.has_work()) take another turn, after the others;
 //     if (connection.done()) close it;
+//
+// A turn has a budget of messages, so that a client that has prepared much work cannot
+// hold up others: what is left is done in the next turns.
 //
 // Flow control is backpressure both ways. What a busy stream cannot take stays in
 // its window of 65,535 bytes; a message is admitted, by the size in its head,
@@ -18,7 +22,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -48,9 +51,14 @@ class H2Connection {
   H2Connection(const H2Connection&) = delete;
   H2Connection& operator=(const H2Connection&) = delete;
 
+  // The connection may work again.
+  void BeginTurn() { turn_left_ = context_->options().turn_messages_max; }
   // Reads them; what they ask for is done in Work(), or else in Fill().
   void OnBytes(std::string_view bytes);
   void Work();
+  // The turn is over and there is more to do.
+  bool has_work() const { return turn_left_ == 0 && !ready_.empty(); }
+  bool turn_is_over() const { return turn_left_ == 0; }
   // Appends what is to be sent until there are `bytes_max`; false if `out` is
   // empty after it.
   bool Fill(std::string* out, size_t bytes_max);
@@ -68,25 +76,35 @@ class H2Connection {
   // FinishShutdown, a second GOAWAY that names the last stream.
   void BeginShutdown();
   void FinishShutdown();
+  bool shutdown_begun() const { return shutdown_begun_; }
   // Ends it with GOAWAY, and counts why.
   void Terminate(H2Reason reason);
   void Ping();
   void OnServingChanged();
+  // Ends the streams that have passed a limit on time, and says when to call it next,
+  // CLOCK_MONOTONIC; 0: never.
+  uint64_t CheckStreams();
+  // What it keeps beside its streams, in bytes.
+  size_t kept_bytes() const { return 2 * guard_.block_bytes(); }
 
   // --- For H2Call ---
   const std::shared_ptr<const H2Peer>& peer() const { return peer_; }
-  // Counts bytes of a message that is about to come; false: not now, but OnResume
-  // follows.
+  // Counts bytes of a message that is about to come; false: not now, but OnAdmitted and
+  // OnResume follow, in the order of asking.
   bool Admit(H2Call* call, size_t bytes);
   void AddBytes(size_t bytes) { memory_bytes_ += bytes; }
   void RemoveBytes(size_t bytes) {
     memory_bytes_ -= bytes;
-    if (bytes > 0 && !need_memory_.empty()) ResumeWaiting();
+    if (bytes > 0 && need_first_ != nullptr) AdmitWaiting();
   }
+  void StopWaiting(H2Call* call);
+  // Whether the turn has room for a message of so many bytes; if so it is counted.
+  bool SpendTurn(size_t message_bytes);
   void Consume(H2Call* call, size_t bytes);
   void SubmitHeaders(H2Call* call, const nghttp2_nv* headers, size_t count, bool with_data);
   void SubmitTrailers(H2Call* call, const nghttp2_nv* headers, size_t count);
   void ResumeData(H2Call* call);
+  void Reset(H2Call* call);
   void Resume(H2Call* call);  // calls its OnResume soon
   void Forget(H2Call* call);  // it is going
 
@@ -99,7 +117,11 @@ class H2Connection {
   void OnEndSent(int32_t stream_id);
   void OnStreamClosed(H2Call* call, uint32_t error_code);
   H2Call* Find(int32_t stream_id);  // null: none
-  void ResumeWaiting();
+  void WorkOn(H2Call* call);
+  void PutBack(size_t begin);
+  bool Fits(size_t bytes) const;
+  void AdmitWaiting();
+  void OnUnansweredReset();
 
   H2Context* const context_;
   const std::shared_ptr<const H2Peer> peer_;
@@ -111,9 +133,11 @@ class H2Connection {
   H2Call* calls_ = nullptr;
   size_t call_count_ = 0;
   size_t memory_bytes_ = 0;
-  std::deque<H2Call*> need_memory_;  // in order of asking
-  std::vector<H2Call*> ready_;       // null: gone meanwhile
-  std::vector<H2Call*> working_;     // empty but during Work
+  H2Call* need_first_ = nullptr;  // those that wait for memory, in order of asking
+  H2Call* need_last_ = nullptr;
+  std::vector<H2Call*> ready_;    // null: gone meanwhile
+  std::vector<H2Call*> working_;  // empty but during Work
+  size_t turn_left_;
   bool broken_ = false;
   bool shutdown_begun_ = false;
   bool shutdown_finished_ = false;

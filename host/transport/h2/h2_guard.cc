@@ -62,6 +62,7 @@ H2Reason H2Guard::TakeFrame(uint64_t now_ns) {
   const size_t size = size_t{head_[0]} << 16 | size_t{head_[1]} << 8 | head_[2];
   const uint8_t type = head_[3], flags = head_[4];
   skip_ = size;
+  ++frames_;
   if (type == NGHTTP2_DATA || type == NGHTTP2_HEADERS || type == NGHTTP2_RST_STREAM) {
     const uint32_t stream =
         uint32_t{head_[5]} << 24 | uint32_t{head_[6]} << 16 | uint32_t{head_[7]} << 8 | head_[8];
@@ -77,6 +78,7 @@ H2Reason H2Guard::TakeFrame(uint64_t now_ns) {
       }
       return H2Reason::kNone;
     case NGHTTP2_HEADERS:
+      if (streams_left_-- == 0) return H2Reason::kResets;
       return TakeHeaderBlock(false, size, (flags & NGHTTP2_FLAG_END_HEADERS) != 0);
     case NGHTTP2_CONTINUATION:
       return TakeHeaderBlock(true, size, (flags & NGHTTP2_FLAG_END_HEADERS) != 0);

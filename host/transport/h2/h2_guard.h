@@ -82,6 +82,15 @@ class H2Guard {
   size_t Scan(std::string_view bytes, uint64_t now_ns);
   H2Reason reason() const { return reason_; }
 
+  // From now on at most `count` streams more may begin; the one after them is one too
+  // many.
+  void LimitStreams(uint64_t count) { streams_left_ = count; }
+
+  // Frames that have come.
+  uint64_t frames() const { return frames_; }
+  // Of the header block under way.
+  size_t block_bytes() const { return block_bytes_; }
+
   // The peer has sent its first SETTINGS.
   bool settled() const { return settled_; }
 
@@ -106,6 +115,8 @@ class H2Guard {
   size_t head_bytes_ = 0;
   size_t padded_size_ = 0;  // of a padded DATA frame whose pad length comes next; 0: none
   size_t block_bytes_ = 0;
+  uint64_t frames_ = 0;
+  uint64_t streams_left_ = UINT64_MAX;
   int continuations_ = 0;
   std::array<uint32_t, kEndedMax> ended_{};  // 0: none yet
   size_t ended_count_ = 0;

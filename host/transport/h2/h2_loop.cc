@@ -1,19 +1,18 @@
 #include "host/transport/h2/h2_loop.h"
-#include "host/base/clock.h"
 
 #include <signal.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <climits>
 #include <utility>
+
+#include "host/base/clock.h"
 
 namespace callout::host {
 namespace {
 
-constexpr int kEventsInTurn = 128;
 constexpr uint64_t kMs = 1'000'000;
 
 }  // namespace
@@ -25,7 +24,7 @@ H2Loop::H2Loop(const CertificateStore* certificates) {
 
 absl::StatusOr<std::unique_ptr<H2Loop>> H2Loop::Start(const H2Options& options,
                                                       StreamEnvironment* environment,
-                                                      const H2Metrics& metrics,
+                                                      const H2Metrics& metrics, H2Shared* shared,
                                                       const std::atomic<bool>* serving,
                                                       const CertificateStore* certificates) {
   std::unique_ptr<H2Loop> loop(new H2Loop(certificates));
@@ -37,7 +36,7 @@ absl::StatusOr<std::unique_ptr<H2Loop>> H2Loop::Start(const H2Options& options,
         "cannot start a thread to serve streams: no descriptor is left; raise the limit "
         "(ulimit -n)");
   }
-  loop->context_.emplace(options, environment, metrics, serving,
+  loop->context_.emplace(options, environment, metrics, shared, serving,
                          [wake = &loop->wake_] { wake->Set(); });
   loop->thread_ = std::thread([loop = loop.get()] { loop->Run(); });
   return loop;
@@ -87,35 +86,53 @@ void H2Loop::Run() {
   sigemptyset(&pipe);
   sigaddset(&pipe, SIGPIPE);
   pthread_sigmask(SIG_BLOCK, &pipe, nullptr);
-  std::array<epoll_event, kEventsInTurn> events;
   while (!stopping_) {
-    const int count = epoll_wait(epoll_fd_, events.data(), kEventsInTurn, TimeoutMs());
+    const int count = epoll_wait(epoll_fd_, events_.data(), kEventsInTurn, TimeoutMs());
     context_->SetNow(MonotonicNs());
     std::vector<H2Socket*> again;
     again.swap(again_);
     for (H2Socket* socket : again) {
       socket->again = false;
-      socket->OnEvent();
+      socket->OnEvent(0);
+      FlushDirty();
     }
-    for (int i = 0; i < count; ++i) {
-      auto* socket = static_cast<H2Socket*>(events[static_cast<size_t>(i)].data.ptr);
-      if (socket != nullptr) {
-        socket->OnEvent();
-        FlushDirty();
-        continue;
-      }
-      wake_.Clear();
-      for (const auto& task : tasks_.Take()) task();
-      context_->TakePosted();
-    }
+    TakeEvents(count);
+    TakeHandshakes();
     context_->TakeDeadlines();
     FlushDirty();
     DestroyRemoved();
   }
 }
 
+void H2Loop::TakeEvents(int count) {
+  for (int i = 0; i < count; ++i) {
+    const epoll_event& event = events_[static_cast<size_t>(i)];
+    auto* socket = static_cast<H2Socket*>(event.data.ptr);
+    if (socket != nullptr) {
+      socket->OnEvent(event.events);
+      FlushDirty();
+      continue;
+    }
+    wake_.Clear();
+    for (const auto& task : tasks_.Take()) task();
+    context_->TakePosted();
+  }
+}
+
+// A handshake is a millisecond of arithmetic or more, and its client need do none.
+void H2Loop::TakeHandshakes() {
+  const size_t max = context_->options().turn_handshakes_max;
+  for (size_t i = 0; i < max && !handshakes_.empty(); ++i) {
+    H2Socket* const socket = handshakes_.front();
+    handshakes_.pop_front();
+    socket->shakes = false;
+    socket->OnHandshakeTurn();
+  }
+  if (!handshakes_.empty()) context_->CountCut(H2TurnLimit::kHandshakes);
+}
+
 int H2Loop::TimeoutMs() const {
-  if (!again_.empty()) return 0;
+  if (!again_.empty() || !handshakes_.empty()) return 0;
   const uint64_t next_ns = context_->next_deadline_ns();
   if (next_ns == 0) return -1;
   const uint64_t now_ns = MonotonicNs();
@@ -123,22 +140,23 @@ int H2Loop::TimeoutMs() const {
   return static_cast<int>(std::min<uint64_t>((next_ns - now_ns + kMs - 1) / kMs, INT_MAX));
 }
 
+// The socket is in the loop's lists as soon as it is made, so it ends as others do.
 void H2Loop::TakeConnection(int fd, bool secure) {
-  SslPtr ssl = secure ? tls_->Accept(fd) : nullptr;
-  epoll_event event{};
-  event.events = EPOLLIN;
-  std::unique_ptr<H2Socket> socket;
-  if (!secure || ssl != nullptr) {
-    socket = std::make_unique<H2Socket>(this, fd, std::move(ssl));
-    event.data.ptr = socket.get();
-  }
-  if (socket == nullptr || epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) != 0) {
-    if (socket == nullptr) close(fd);
+  const bool refused = !context_->memory().budget()->may_open_connection();
+  if (refused) context_->memory().budget()->CountRefusal(MemoryBudget::Use::kConnection);
+  SslPtr ssl = secure && !refused ? tls_->Accept(fd) : nullptr;
+  if (refused || (secure && ssl == nullptr)) {
+    close(fd);
     connections_.fetch_sub(1, std::memory_order_release);
     return;
   }
-  socket->index = sockets_.size();
-  sockets_.push_back(std::move(socket));
+  sockets_.push_back(std::make_unique<H2Socket>(this, fd, std::move(ssl)));
+  H2Socket* const socket = sockets_.back().get();
+  socket->index = sockets_.size() - 1;
+  epoll_event event{};
+  event.events = secure ? EPOLLIN | EPOLLRDHUP : EPOLLIN;
+  event.data.ptr = socket;
+  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) != 0) socket->Close();
 }
 
 void H2Loop::SetEvents(H2Socket* socket, uint32_t events) {
@@ -154,6 +172,10 @@ void H2Loop::MarkDirty(H2Socket* socket) {
 
 void H2Loop::ReadAgain(H2Socket* socket) {
   if (!std::exchange(socket->again, true)) again_.push_back(socket);
+}
+
+void H2Loop::QueueHandshake(H2Socket* socket) {
+  if (!std::exchange(socket->shakes, true)) handshakes_.push_back(socket);
 }
 
 void H2Loop::Remove(H2Socket* socket) { removed_.push_back(socket); }
@@ -173,6 +195,8 @@ void H2Loop::FlushDirty() {
 void H2Loop::DestroyRemoved() {
   for (H2Socket* socket : removed_) {
     if (socket->again) std::erase(again_, socket);
+    if (socket->shakes) std::erase(handshakes_, socket);
+    if (socket->dirty) std::erase(dirty_, socket);
     const size_t index = socket->index;
     std::swap(sockets_[index], sockets_.back());
     sockets_[index]->index = index;

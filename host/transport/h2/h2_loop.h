@@ -7,9 +7,13 @@
 #ifndef CALLOUT_HOST_TRANSPORT_H2_H2_LOOP_H_
 #define CALLOUT_HOST_TRANSPORT_H2_H2_LOOP_H_
 
+#include <sys/epoll.h>
+
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -36,7 +40,7 @@ class H2Loop {
   // outlive the loop. UNAVAILABLE if the system gives no descriptors.
   static absl::StatusOr<std::unique_ptr<H2Loop>> Start(const H2Options& options,
                                                        StreamEnvironment* environment,
-                                                       const H2Metrics& metrics,
+                                                       const H2Metrics& metrics, H2Shared* shared,
                                                        const std::atomic<bool>* serving,
                                                        const CertificateStore* certificates);
   // After Stop().
@@ -63,7 +67,10 @@ class H2Loop {
   std::string& write_buffer() { return write_buffer_; }
   void SetEvents(H2Socket* socket, uint32_t events);
   void MarkDirty(H2Socket* socket);
+  // In the next turn its OnEvent is called, whatever epoll says.
   void ReadAgain(H2Socket* socket);
+  // Calls its OnHandshakeTurn when its turn has come.
+  void QueueHandshake(H2Socket* socket);
   void Remove(H2Socket* socket);
 
  private:
@@ -72,6 +79,8 @@ class H2Loop {
   void Do(std::function<void()> task) { tasks_.Put(std::move(task)); }
   void Run();
   int TimeoutMs() const;
+  void TakeEvents(int count);
+  void TakeHandshakes();
   void TakeConnection(int fd, bool secure);
   void FlushDirty();
   void DestroyRemoved();
@@ -82,11 +91,14 @@ class H2Loop {
   const Wake wake_;
   std::thread thread_;
 
+  static constexpr int kEventsInTurn = 128;
+  std::array<epoll_event, kEventsInTurn> events_;
   const std::unique_ptr<char[]> read_buffer_{new char[kReadBytes]};
   std::string write_buffer_;
   std::vector<std::unique_ptr<H2Socket>> sockets_;
   std::vector<H2Socket*> dirty_;
   std::vector<H2Socket*> again_;
+  std::deque<H2Socket*> handshakes_;
   std::vector<H2Socket*> removed_;
   bool shutting_down_ = false;
   bool stopping_ = false;

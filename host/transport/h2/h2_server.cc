@@ -8,15 +8,17 @@ namespace callout::host {
 
 absl::StatusOr<std::unique_ptr<H2Server>> H2Server::Start(const H2Options& options,
                                                           StreamEnvironment* environment,
+                                                          MemoryBudget* memory,
                                                           const CertificateStore* certificates) {
-  std::unique_ptr<H2Server> server(new H2Server(options));
+  std::unique_ptr<H2Server> server(new H2Server(options, memory));
   absl::StatusOr<H2Metrics> metrics = H2Metrics::Define(&environment->metrics());
   if (!metrics.ok()) return metrics.status();
   server->metrics_ = *metrics;
   const int threads = options.threads();
   for (int i = 0; i < threads; ++i) {
-    absl::StatusOr<std::unique_ptr<H2Loop>> loop = H2Loop::Start(
-        server->options_, environment, server->metrics_, &server->serving_, certificates);
+    absl::StatusOr<std::unique_ptr<H2Loop>> loop =
+        H2Loop::Start(server->options_, environment, server->metrics_, &server->shared_,
+                      &server->serving_, certificates);
     if (!loop.ok()) return loop.status();
     server->loops_.push_back(*std::move(loop));
   }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "host/base/memory_budget.h"
 #include "host/net/certificate_store.h"
 #include "host/stream/stream_environment.h"
 #include "host/transport/h2/h2_context.h"
@@ -25,10 +26,11 @@ namespace callout::host {
 
 class H2Server final : public Transport {
  public:
-  // `environment` and `certificates`, which is null without a TLS listener,
+  // `environment`, `memory` and `certificates`, which is null without a TLS listener,
   // outlive the server. Serves when it returns.
   static absl::StatusOr<std::unique_ptr<H2Server>> Start(const H2Options& options,
                                                          StreamEnvironment* environment,
+                                                         MemoryBudget* memory,
                                                          const CertificateStore* certificates);
   ~H2Server() override;
   H2Server(const H2Server&) = delete;
@@ -41,7 +43,7 @@ class H2Server final : public Transport {
   size_t live() const override;
 
  private:
-  explicit H2Server(const H2Options& options) : options_(options) {}
+  H2Server(const H2Options& options, MemoryBudget* memory) : options_(options), shared_(memory) {}
 
   H2Loop& NextLoop() {
     return *loops_[next_loop_.fetch_add(1, std::memory_order_relaxed) % loops_.size()];
@@ -51,6 +53,7 @@ class H2Server final : public Transport {
 
   const H2Options options_;
   H2Metrics metrics_;
+  H2Shared shared_;
   std::atomic<bool> serving_{true};
   std::vector<std::unique_ptr<H2Loop>> loops_;
   std::atomic<size_t> next_loop_{0};

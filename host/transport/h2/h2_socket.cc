@@ -17,8 +17,13 @@ namespace callout::host {
 namespace {
 
 constexpr uint64_t kMs = 1'000'000;
-// Reads of one connection before the others have their turn.
+// Reads of one connection, and bytes sent on it, before the others have their turn.
 constexpr int kReadsInTurn = 4;
+constexpr size_t kTurnBytes = 262144;
+// What a connection costs, in cleartext and in TLS: its objects, nghttp2's session and
+// tables, OpenSSL's buffers.
+constexpr size_t kConnectionBytes = 16384;
+constexpr size_t kTlsBytes = 49152;
 constexpr size_t kWriteBytes = 65536;
 // What a client that is asked to leave gets to see GOAWAY, and to close in peace.
 constexpr uint64_t kShutdownNoticeNs = 200 * kMs;
@@ -45,13 +50,21 @@ H2Socket::H2Socket(H2Loop* loop, int fd, SslPtr ssl)
       last_read_ns_(opened_ns_),
       idle_since_ns_(opened_ns_) {
   if (state_ == State::kOpen) OpenConnection();
+  Recount();
   Reschedule();
 }
 
 H2Socket::~H2Socket() {
   context_->SetDeadline(this, deadline_ns_, 0);
   connection_.reset();
+  context_->memory().Resize(&drawn_bytes_, 0);
   close(fd_);
+}
+
+void H2Socket::Recount() {
+  size_t bytes = kConnectionBytes + (ssl_ != nullptr ? kTlsBytes : 0) + unsent_.capacity();
+  if (connection_.has_value()) bytes += connection_->kept_bytes();
+  context_->memory().Resize(&drawn_bytes_, bytes);
 }
 
 void H2Socket::OpenConnection() {
@@ -61,19 +74,42 @@ void H2Socket::OpenConnection() {
     peer->secure = true;
     peer->identity = PeerIdentity(ssl_.get());
   }
+  peer->count = context_->CountOf(peer->address);
   state_ = State::kOpen;
   connection_.emplace(context_, std::move(peer), this);
+  check_ns_ = connection_->CheckStreams();
   OnOutput();
   if (loop_->shutting_down()) BeginShutdown();
 }
 
-void H2Socket::OnEvent() {
-  if (state_ == State::kHandshake) Handshake();
+void H2Socket::OnEvent(uint32_t events) {
+  if (state_ == State::kHandshake) {
+    // Who has gone already is not worth the arithmetic.
+    if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) return Close();
+    SetWait(Wait::kTurn);
+    return loop_->QueueHandshake(this);
+  }
+  BeginTurn();
   if (state_ == State::kOpen) {
     if (!unsent_.empty()) Flush();
     Read();
   }
   if (state_ == State::kLingering) Discard();
+}
+
+void H2Socket::OnHandshakeTurn() {
+  if (state_ == State::kHandshake) Handshake();
+  if (state_ != State::kOpen) return;
+  BeginTurn();
+  Read();
+}
+
+void H2Socket::BeginTurn() {
+  turn_bytes_ = 0;
+  if (!connection_.has_value()) return;
+  const bool had_work = connection_->has_work();
+  connection_->BeginTurn();
+  if (std::exchange(turn_cut_, false) || had_work) OnOutput();
 }
 
 void H2Socket::OnOutput() { loop_->MarkDirty(this); }
@@ -90,8 +126,8 @@ void H2Socket::Handshake() {
   ERR_clear_error();
   const int result = SSL_do_handshake(ssl_.get());
   if (result == 1 && HasChosenH2(ssl_.get())) {
-    SetWait(Wait::kRead);
-    return OpenConnection();
+    OpenConnection();
+    return SetWait(Wait::kRead);
   }
   const int error = SSL_get_error(ssl_.get(), result);
   if (result != 1 && error == SSL_ERROR_WANT_READ) return SetWait(Wait::kRead);
@@ -126,6 +162,7 @@ ptrdiff_t H2Socket::WriteSome(std::string_view bytes) {
 void H2Socket::Read() {
   for (int i = 0; i < kReadsInTurn; ++i) {
     if (state_ != State::kOpen || !unsent_.empty()) return;
+    if (connection_->turn_is_over()) return loop_->ReadAgain(this);
     const ptrdiff_t size = ReadSome(loop_->read_buffer(), H2Loop::kReadBytes);
     if (size < 0) return Close();
     if (size == 0) return;
@@ -134,6 +171,7 @@ void H2Socket::Read() {
     connection_->OnBytes({loop_->read_buffer(), static_cast<size_t>(size)});
     if (!was_settled && connection_->settled()) Reschedule();
     OnOutput();
+    Recount();
     // A short read has emptied the socket; of TLS it is one record.
     if (ssl_ == nullptr && static_cast<size_t>(size) < H2Loop::kReadBytes) return;
   }
@@ -146,6 +184,11 @@ void H2Socket::Flush() {
     const bool was_unsent = !unsent_.empty();
     std::string& out = was_unsent ? unsent_ : loop_->write_buffer();
     if (!was_unsent) {
+      if (turn_bytes_ >= kTurnBytes) {
+        context_->CountCut(H2TurnLimit::kBytes);
+        turn_cut_ = true;
+        return loop_->ReadAgain(this);
+      }
       out.clear();
       if (!connection_->Fill(&out, kWriteBytes)) break;
     }
@@ -156,6 +199,7 @@ void H2Socket::Flush() {
       if (size == 0) break;
       sent += static_cast<size_t>(size);
     }
+    turn_bytes_ += sent;
     if (sent < out.size()) {
       if (was_unsent) {
         unsent_.erase(0, sent);
@@ -165,23 +209,33 @@ void H2Socket::Flush() {
       if (sent > 0 || !was_unsent) blocked_ns_ = context_->now_ns();
       SetWait(Wait::kWrite);
       if (connection_->broken()) return Close();
+      Recount();
       return Reschedule();
     }
     if (was_unsent) {
       unsent_ = std::string();
       blocked_ns_ = 0;
+      Recount();
       SetWait(Wait::kRead);
       if (ssl_ != nullptr) loop_->ReadAgain(this);
     }
   }
   if (connection_->broken()) return Close();
+  if (connection_->has_work()) {
+    context_->CountCut(H2TurnLimit::kMessages);
+    loop_->ReadAgain(this);
+  }
+  // The connection may have asked its client to leave by itself.
+  if (shutdown_ns_ == 0 && connection_->shutdown_begun()) BeginShutdown();
   if (connection_->done()) Linger();
 }
 
 void H2Socket::SetWait(Wait wait) {
   if (wait_ == wait) return;
   wait_ = wait;
-  loop_->SetEvents(this, wait == Wait::kRead ? EPOLLIN : EPOLLOUT);
+  const uint32_t handshake = state_ == State::kHandshake ? EPOLLRDHUP : 0U;
+  const uint32_t ready = wait == Wait::kRead ? EPOLLIN : wait == Wait::kWrite ? EPOLLOUT : 0U;
+  loop_->SetEvents(this, ready | handshake);
 }
 
 // Closing with unread bytes resets the connection, and the last answers may be
@@ -239,6 +293,7 @@ void H2Socket::CheckTimes(uint64_t now_ns) {
     pinged_ns_ = now_ns;
     connection_->Ping();
   }
+  if (check_ns_ != 0 && now_ns >= check_ns_) check_ns_ = connection_->CheckStreams();
   idle_since_ns_ = connection_->has_calls() ? now_ns : std::max(idle_since_ns_, last_read_ns_);
   if (old_ && now_ns >= age_ns_ + options.connection_age_grace_ms * kMs) return Close();
   const bool idle = options.connection_idle_ms != 0 &&
@@ -263,6 +318,7 @@ uint64_t H2Socket::NextDeadline() const {
   next = pinged_ns_ != 0 ? pinged_ns_ + silence_ns : last_read_ns_ + options.keepalive_ms * kMs;
   if (shutdown_ns_ != 0 && !shutdown_finished_) consider(shutdown_ns_ + kShutdownNoticeNs);
   if (blocked_ns_ != 0) consider(blocked_ns_ + silence_ns);
+  if (check_ns_ != 0) consider(check_ns_);
   if (shutdown_ns_ == 0 && options.connection_idle_ms != 0) {
     consider(idle_since_ns_ + options.connection_idle_ms * kMs);
   }

@@ -26,8 +26,10 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   ~H2Socket();
 
   int fd() const { return fd_; }
-  void OnEvent();  // the socket may be read or written
-  void Flush();    // sends what there is
+  // The socket may be read or written, or another turn is due. `events`: epoll's; 0: none.
+  void OnEvent(uint32_t events);
+  void OnHandshakeTurn();  // the loop has time for a step of the TLS handshake
+  void Flush();            // sends what there is
   void OnTime(uint64_t now_ns) override;
   void OnOutput() override;
 
@@ -36,9 +38,10 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   // Ends it here and now. The loop destroys it after its turn.
   void Close();
 
-  size_t index = 0;    // in the loop's list
-  bool dirty = false;  // in the loop's list of those to flush
-  bool again = false;  // in the loop's list of those with more to read
+  size_t index = 0;     // in the loop's list
+  bool dirty = false;   // in the loop's list of those to flush
+  bool again = false;   // in the loop's list of those with more to do
+  bool shakes = false;  // in the loop's queue of TLS handshakes
 
  private:
   enum class State : uint8_t {
@@ -47,9 +50,12 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
     kLingering,  // all is sent: reads until the peer closes, so that none of it is lost
     kClosed,
   };
-  enum class Wait : uint8_t { kRead, kWrite };
+  // For what epoll is asked. kTurn: for the loop's turn; the peer may only leave.
+  enum class Wait : uint8_t { kRead, kWrite, kTurn };
 
   void Handshake();
+  void BeginTurn();
+  void Recount();
   void OpenConnection();
   void Read();
   void Discard();
@@ -70,7 +76,10 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   std::optional<H2Connection> connection_;
   State state_;
   Wait wait_ = Wait::kRead;
-  std::string unsent_;  // what the socket would not take
+  std::string unsent_;      // what the socket would not take
+  size_t turn_bytes_ = 0;   // sent in this turn
+  bool turn_cut_ = false;   // with more to send
+  size_t drawn_bytes_ = 0;  // of the process's memory
 
   uint64_t deadline_ns_ = 0;  // as the context has it
   const uint64_t opened_ns_;
@@ -79,6 +88,7 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   uint64_t idle_since_ns_;
   uint64_t blocked_ns_ = 0;   // since when unsent_ has bytes
   uint64_t pinged_ns_ = 0;    // when the peer was asked for a sign of life
+  uint64_t check_ns_ = 0;     // when the streams' times are to be looked at; 0: never
   uint64_t shutdown_ns_ = 0;  // when BeginShutdown was called
   bool shutdown_finished_ = false;
   uint64_t linger_end_ns_ = 0;

@@ -126,6 +126,13 @@ class H2Client {
     outgoing.end = outgoing.end || end;
     nghttp2_session_resume_data(session_, id);
   }
+  // Makes the windows of the streams and of the connection larger, by one SETTINGS frame
+  // and one WINDOW_UPDATE.
+  void OpenWindows(uint32_t window_bytes) {
+    const nghttp2_settings_entry window = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, window_bytes};
+    nghttp2_submit_settings(session_, 0, &window, 1);
+    nghttp2_session_set_local_window_size(session_, 0, 0, static_cast<int32_t>(window_bytes));
+  }
   void End(int32_t id) { Send(id, "", true); }
   void Reset(int32_t id, uint32_t error_code = NGHTTP2_CANCEL) {
     nghttp2_submit_rst_stream(session_, 0, id, error_code);

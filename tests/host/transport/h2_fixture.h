@@ -24,12 +24,20 @@ class H2Test : public StreamTest, public H2Connection::Owner {
     auto metrics = H2Metrics::Define(&metrics_);
     ASSERT_TRUE(metrics.ok()) << metrics.status();
     h2_metrics_ = *metrics;
-    context_.emplace(options_, environment_.get(), h2_metrics_, &serving_, [this] { ++wakes_; });
+    memory_.emplace(memory_bytes_);
+    shared_.emplace(&*memory_);
+    context_.emplace(options_, environment_.get(), h2_metrics_, &*shared_, &serving_,
+                     [this] { ++wakes_; });
     auto peer = std::make_shared<H2Peer>();
     peer->address = "ipv4:192.0.2.1:4711";
     connection_.emplace(&*context_, std::move(peer), this);
   }
-  ~H2Test() override { connection_.reset(); }
+  ~H2Test() override {
+    connection_.reset();
+    context_.reset();
+    if (!memory_.has_value()) return;
+    EXPECT_EQ(memory_->used(), 0U) << "what was drawn is given back";
+  }
 
   void OnOutput() override { ++outputs_; }
 
@@ -38,6 +46,7 @@ class H2Test : public StreamTest, public H2Connection::Owner {
   int Run(size_t piece = SIZE_MAX) {
     int flushes = 0;
     for (bool more = true; more;) {
+      connection_->BeginTurn();
       const std::string in = client_->TakeBytes();
       for (size_t at = 0; at < in.size(); at += std::min(piece, in.size() - at)) {
         connection_->OnBytes(std::string_view(in).substr(at, piece));
@@ -52,6 +61,7 @@ class H2Test : public StreamTest, public H2Connection::Owner {
 
   // Raw bytes after preface and SETTINGS; what the connection sends is dropped.
   void SendRaw(std::string_view bytes) {
+    connection_->BeginTurn();
     connection_->OnBytes(bytes);
     std::string out;
     connection_->Fill(&out, SIZE_MAX);
@@ -70,6 +80,9 @@ class H2Test : public StreamTest, public H2Connection::Owner {
   }
 
   H2Options options_;
+  size_t memory_bytes_ = SIZE_MAX;
+  std::optional<MemoryBudget> memory_;
+  std::optional<H2Shared> shared_;
   std::atomic<bool> serving_{true};
   H2Metrics h2_metrics_;
   std::atomic<int> wakes_{0};

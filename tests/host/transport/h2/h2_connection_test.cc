@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "h2_fixture.h"
 
@@ -98,7 +100,6 @@ TEST_F(H2Test, RefusesWhatIsNoCallOfIts) {
   for (const RefusalCase& c : table) {
     SCOPED_TRACE(c.name);
     const int32_t id = client_->BeginWith(c.headers);
-    if (c.http_status != "200") client_->End(id);
     Run();
     const H2Client::Rpc& rpc = client_->rpc(id);
     EXPECT_EQ(rpc.headers.at(":status"), c.http_status);
@@ -353,6 +354,311 @@ TEST_F(H2Test, AClientThatDoesNotReadGetsNoFurtherMessageServed) {
   EXPECT_THAT(client_->rpc(id).Messages(), SizeIs(10));
 }
 
+// --- Memory -----------------------------------------------------------------
+
+TEST_F(H2Test, TheSizeInAMessagesHeadReservesNothing) {
+  memory_bytes_ = size_t{1} << 30;
+  Connect();
+  Run();
+  std::vector<int32_t> ids;
+  for (int i = 0; i < 4; ++i) {
+    ids.push_back(client_->Begin(kProcessPath));
+    client_->Send(ids.back(), std::string_view("\0\0\xff\xff\xff"
+                                               "x",
+                                               6));
+  }
+  Run();
+  EXPECT_LT(memory_->used(), 200000U);
+}
+
+TEST_F(H2Test, AStreamThatGrowsOverTheBudgetEndsAndGivesBackWhatItHeld) {
+  memory_bytes_ = 1000000;
+  Connect();
+  Run();
+  const int32_t small = client_->Begin(kProcessPath);
+  const int32_t large = client_->Begin(kProcessPath);
+  client_->Send(large, BodyMessage(std::string(2000000, 'x')));
+  Run();
+  EXPECT_EQ(client_->rpc(large).status(), "8");
+  EXPECT_THAT(client_->rpc(large).headers.at("grpc-message"),
+              HasSubstr("--memory_budget_bytes=1000000"));
+  EXPECT_LT(memory_->used(), 100000U);
+  EXPECT_EQ(memory_->refusals(MemoryBudget::Use::kGrowth), 1U);
+  EXPECT_EQ(Metric("callout_h2_stream_limits_total{limit=\"memory\"}"), "1");
+  client_->Send(small, HeadersMessage(), true);
+  Run();
+  EXPECT_EQ(client_->rpc(small).status(), "0") << "others are served at once";
+}
+
+TEST_F(H2Test, NewStreamsAreRefusedBeforeTheBudgetIsGone) {
+  memory_bytes_ = 1000000;
+  Connect();
+  Run();
+  memory_->Take(880000);
+  const int32_t refused = client_->Begin(kProcessPath);
+  Run();
+  EXPECT_EQ(client_->rpc(refused).error_code, static_cast<uint32_t>(NGHTTP2_REFUSED_STREAM));
+  EXPECT_EQ(memory_->refusals(MemoryBudget::Use::kStream), 1U);
+  memory_->Give(880000);
+  const int32_t id = client_->Begin(kProcessPath);
+  client_->Send(id, HeadersMessage(), true);
+  Run();
+  EXPECT_EQ(client_->rpc(id).status(), "0");
+}
+
+TEST_F(H2Test, WhatTheStreamKeepsCounts) {
+  memory_bytes_ = size_t{1} << 30;
+  Connect();
+  Run();
+  const size_t before = memory_->used();
+  ProcessingRequest request;
+  request.mutable_request_headers();
+  (*request.mutable_attributes())["a"].mutable_fields()->insert(
+      {std::string(300000, 'k'), google::protobuf::Value()});
+  const int32_t id = client_->Begin(kProcessPath);
+  client_->Send(id, Framed(request.SerializeAsString()));
+  Run();
+  ASSERT_THAT(client_->rpc(id).Messages(), SizeIs(1));
+  EXPECT_GT(memory_->used(), before + 300000);
+}
+
+// A client that is always a message ahead never lets the buffers become empty.
+TEST_F(H2Test, BuffersDoNotGrowByAllThatPassesThroughThem) {
+  memory_bytes_ = size_t{1} << 30;
+  client_.emplace(1000);
+  Connect();
+  const int32_t id = client_->Begin(kProcessPath);
+  for (int i = 0; i < 100; ++i) client_->Send(id, BodyMessage("x"));
+  size_t most = 0;
+  for (int i = 0; i < 2000; ++i) {
+    for (int j = 0; j < 50; ++j) client_->Send(id, BodyMessage("x"));
+    connection_->BeginTurn();
+    connection_->OnBytes(client_->TakeBytes());
+    std::string out;
+    connection_->Fill(&out, SIZE_MAX);
+    EXPECT_TRUE(client_->Give(out));
+    most = std::max(most, memory_->used());
+  }
+  EXPECT_GT(client_->rpc(id).data.size(), 100000U);
+  EXPECT_LT(most, 400000U) << "two windows, and answers of 64 KiB";
+}
+
+// The kind of one-byte answers: what they take is counted, not what they say.
+TEST_F(H2Test, SmallAnswersCountWhatTheyKeep) {
+  client_.emplace(0);
+  memory_bytes_ = size_t{1} << 30;
+  Connect();
+  const int32_t id = client_->Begin(kProcessPath);
+  std::string messages;
+  for (int i = 0; i < 8000; ++i) messages += BodyMessage("");
+  client_->Send(id, messages);
+  for (int i = 0; i < 100; ++i) Run();
+  EXPECT_LT(memory_->used(), 300000U);
+}
+
+TEST_F(H2Test, JoinedBinaryMetadataCountsAsWhatItBecomes) {
+  Connect();
+  Run();
+  const int32_t few = client_->Begin(kProcessPath, {{"a-bin", ",,,,"}});
+  const int32_t many = client_->Begin(kProcessPath, {{"a-bin", std::string(3000, ',')}});
+  client_->End(few);
+  Run();
+  EXPECT_EQ(client_->rpc(few).status(), "0");
+  EXPECT_EQ(client_->rpc(many).status(), "8");
+  EXPECT_EQ(Metric("callout_h2_stream_limits_total{limit=\"metadata_bytes\"}"), "1");
+}
+
+TEST_F(H2Test, ThoseThatWaitForMemoryAreAdmittedInTheirOrder) {
+  options_.connection_memory_bytes_max = 150000;
+  Connect();
+  Run();
+  const std::string message = BodyMessage(std::string(100000, 'x'));
+  const int32_t first = client_->Begin(kProcessPath);
+  client_->Send(first, message.substr(0, message.size() - 1));
+  Run();
+  std::vector<int32_t> waiting;
+  for (int i = 0; i < 20; ++i) {
+    waiting.push_back(client_->Begin(kProcessPath));
+    client_->Send(waiting.back(), message.substr(0, 5));
+    Run();
+  }
+  // One of them leaves, and no place is left behind in the queue.
+  client_->Reset(waiting[1]);
+  Run();
+  client_->Send(first, message.substr(message.size() - 1));
+  Run();
+  for (size_t i = 0; i < waiting.size(); ++i) {
+    if (i == 1) continue;
+    client_->Send(waiting[i], message.substr(5));
+    Run();
+    EXPECT_THAT(client_->rpc(waiting[i]).Messages(), SizeIs(1)) << i;
+  }
+}
+
+// --- Turns ------------------------------------------------------------------
+
+TEST_F(H2Test, WorkPreparedBehindClosedWindowsIsDoneInTurns) {
+  int calls = 0;
+  AddPlugin()->process = [&](callout_call_t* call) {
+    ++calls;
+    CommonResponse common;
+    common.mutable_body_mutation()->set_body(std::string(70000, 'y'));
+    return RespondCommon(call, common);
+  };
+  options_.turn_messages_max = 50;
+  client_.emplace(0);
+  Connect();
+  std::vector<int32_t> ids;
+  for (int i = 0; i < 200; ++i) {
+    ids.push_back(client_->Begin(kProcessPath));
+    for (int j = 0; j < 20; ++j) client_->Send(ids.back(), BodyMessage("x"));
+  }
+  for (int i = 0; i < 100; ++i) Run();
+  EXPECT_EQ(calls, 200) << "an answer each is over what a stream may keep";
+  client_->OpenWindows(1 << 24);
+  int turns = 0;
+  for (int before = calls, idle = 0; idle < 10; before = calls) {
+    connection_->BeginTurn();
+    connection_->OnBytes(client_->TakeBytes());
+    std::string out;
+    connection_->Fill(&out, SIZE_MAX);
+    ASSERT_TRUE(client_->Give(out));
+    ASSERT_LE(calls - before, 50);
+    idle = calls == before ? idle + 1 : 0;
+    ++turns;
+  }
+  EXPECT_EQ(calls, 4000);
+  EXPECT_GE(turns, 80);
+}
+
+TEST_F(H2Test, ALargeMessageTakesMoreOfATurn) {
+  int calls = 0;
+  AddPlugin()->process = [&](callout_call_t*) {
+    ++calls;
+    return CALLOUT_OK;
+  };
+  options_.turn_messages_max = 12;
+  Connect();
+  Run();
+  const int32_t id = client_->Begin(kProcessPath);
+  for (int i = 0; i < 10; ++i) client_->Send(id, BodyMessage(std::string(20000, 'x')));
+  const std::string in = client_->TakeBytes();
+  connection_->BeginTurn();
+  connection_->OnBytes(in);
+  connection_->Work();
+  EXPECT_EQ(calls, 2) << "each costs five of the twelve";
+  EXPECT_TRUE(connection_->has_work());
+  for (int i = 0; i < 20; ++i) Run();
+  EXPECT_EQ(calls, 10);
+}
+
+// --- Times and places -------------------------------------------------------
+
+TEST_F(H2Test, AStreamWithoutAMessageEnds) {
+  options_.first_message_timeout_ms = 10000;
+  Connect();
+  Run();
+  const int32_t silent = client_->Begin(kProcessPath);
+  const int32_t slow = client_->Begin("/grpc.health.v1.Health/Check");
+  const int32_t busy = client_->Begin(kProcessPath);
+  client_->Send(slow, std::string_view("\0\0\0\0", 4));
+  client_->Send(busy, HeadersMessage());
+  Run();
+  const uint64_t begun_ns = context_->now_ns();
+  context_->SetNow(begun_ns + 9'999'999'999);
+  EXPECT_EQ(connection_->CheckStreams(), begun_ns + 10'000'000'000);
+  context_->SetNow(begun_ns + 10'000'000'000);
+  connection_->CheckStreams();
+  Run();
+  EXPECT_EQ(client_->rpc(silent).status(), "4");
+  EXPECT_THAT(client_->rpc(silent).headers.at("grpc-message"),
+              HasSubstr("--first_message_timeout_ms=10000"));
+  EXPECT_EQ(client_->rpc(slow).status(), "4");
+  EXPECT_FALSE(client_->rpc(busy).closed);
+  EXPECT_EQ(Metric("callout_h2_stream_limits_total{limit=\"first_message_timeout\"}"), "2");
+  EXPECT_EQ(context_->live(), 1U);
+}
+
+TEST_F(H2Test, AStreamHasAnHourBetweenItsMessagesAndInAll) {
+  Connect();
+  Run();
+  const int32_t quiet = client_->Begin(kProcessPath);
+  const int32_t talks = client_->Begin(kProcessPath);
+  const int32_t watch = client_->Begin("/grpc.health.v1.Health/Watch");
+  options_.stream_duration_ms_max = 7200000;
+  client_->Send(quiet, HeadersMessage());
+  client_->Send(talks, HeadersMessage());
+  client_->Send(watch, Framed(""), true);
+  Run();
+  const uint64_t begun_ns = context_->now_ns();
+  constexpr uint64_t kHourNs = 3'600'000'000'000;
+  context_->SetNow(begun_ns + kHourNs - 1);
+  client_->Send(talks, BodyMessage("x"));
+  Run();
+  EXPECT_EQ(connection_->CheckStreams(), begun_ns + kHourNs);
+  context_->SetNow(begun_ns + kHourNs);
+  connection_->CheckStreams();
+  Run();
+  EXPECT_EQ(client_->rpc(quiet).status(), "4");
+  EXPECT_FALSE(client_->rpc(talks).closed);
+  EXPECT_FALSE(client_->rpc(watch).closed) << "it waits for the host";
+  context_->SetNow(begun_ns + 2 * kHourNs);
+  connection_->CheckStreams();
+  Run();
+  EXPECT_EQ(client_->rpc(talks).status(), "4");
+  EXPECT_EQ(client_->rpc(watch).status(), "4");
+  EXPECT_EQ(Metric("callout_h2_stream_limits_total{limit=\"stream_idle_timeout\"}"), "1");
+  EXPECT_EQ(Metric("callout_h2_stream_limits_total{limit=\"stream_duration\"}"), "2");
+}
+
+TEST_F(H2Test, AStreamWhoseAnswersNobodyTakesIsResetWhenItsTimeIsOver) {
+  client_.emplace(0);
+  Connect();
+  const int32_t id = client_->Begin(kProcessPath);
+  client_->Send(id, HeadersMessage(), true);
+  for (int i = 0; i < 5; ++i) Run();
+  EXPECT_FALSE(client_->rpc(id).closed);
+  context_->SetNow(context_->now_ns() + 3'600'000'000'000);
+  connection_->CheckStreams();
+  Run();
+  EXPECT_EQ(client_->rpc(id).error_code, static_cast<uint32_t>(NGHTTP2_CANCEL));
+  EXPECT_EQ(context_->live(), 0U);
+}
+
+TEST_F(H2Test, SharesOfPlacesBindAboveHalfOfThem) {
+  limits_.live_max = 100;
+  options_.live_per_connection_max = 20;
+  options_.live_per_peer_max = 60;
+  Connect();
+  auto one = std::make_shared<H2Peer>();
+  one->count = context_->CountOf("ipv4:192.0.2.1:1");
+  auto other = std::make_shared<H2Peer>();
+  other->count = context_->CountOf("ipv4:192.0.2.2:1");
+  ASSERT_NE(one->count, other->count);
+  EXPECT_EQ(one->count, context_->CountOf("ipv4:192.0.2.1:2"));
+  EXPECT_EQ(context_->CountOf("unix:/x"), nullptr);
+  std::vector<H2Call*> calls;
+  const auto begin = [&](const H2Peer& peer, size_t of_connection) {
+    H2Call* const call = context_->Acquire(peer, of_connection);
+    if (call != nullptr) calls.push_back(call);
+    return call != nullptr;
+  };
+  for (size_t i = 0; i < 50; ++i) ASSERT_TRUE(begin(*one, i)) << "half of them are anybody's";
+  EXPECT_FALSE(begin(*one, 50)) << "the connection has its share";
+  for (size_t i = 0; i < 10; ++i) ASSERT_TRUE(begin(*one, i));
+  EXPECT_FALSE(begin(*one, 10)) << "the peer has its share";
+  ASSERT_TRUE(begin(*other, 0));
+  EXPECT_EQ(Metric("callout_h2_stream_limits_total{limit=\"connection_share\"}"), "1");
+  EXPECT_EQ(Metric("callout_h2_stream_limits_total{limit=\"peer_share\"}"), "1");
+  context_->Release(calls.back(), *other);
+  calls.pop_back();
+  while (!calls.empty()) {
+    context_->Release(calls.back(), *one);
+    calls.pop_back();
+  }
+  EXPECT_EQ(one->count->live(), 0U);
+}
+
 // --- Ends -------------------------------------------------------------------
 
 TEST_F(H2Test, ShutsDownInTwoSteps) {
@@ -379,22 +685,99 @@ TEST_F(H2Test, WhatIsNoHttp2IsClosed) {
   EXPECT_EQ(ClosedFor("protocol"), "1");
 }
 
+// Who asks each second whether the host is there gets an answer, for hours.
+TEST_F(H2Test, APingEachSecondOnAQuietConnectionIsFine) {
+  Connect();
+  SendPreface();
+  for (int i = 0; i < 20000; ++i) {
+    context_->SetNow(context_->now_ns() + 1'000'000'000);
+    SendRaw(Frame(NGHTTP2_PING, 0, 0, "12345678"));
+    ASSERT_FALSE(connection_->broken()) << i;
+  }
+}
+
+TEST_F(H2Test, WhatIsNoCallIsAnsweredWhileItsBodyIsOpen) {
+  Connect();
+  Run();
+  H2Client::Headers get = {
+      {":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {":authority", "test"}};
+  const int32_t id = client_->BeginWith(get);
+  const int32_t unknown = client_->Begin("/some.Service/Method");
+  Run();
+  EXPECT_EQ(client_->rpc(id).headers.at(":status"), "415");
+  EXPECT_THAT(client_->rpc(id).data, HasSubstr("application/grpc"));
+  EXPECT_TRUE(client_->rpc(id).closed);
+  EXPECT_THAT(client_->rpc(unknown).headers.at("grpc-message"), HasSubstr("/some.Service/Method"));
+}
+
 // --- Attacks ----------------------------------------------------------------
 
-TEST_F(H2Test, RapidResetsEndTheConnection) {
+TEST_F(H2Test, RapidResetsEndTheConnectionThatWasAskedToLeaveFirst) {
   options_.unanswered_resets_max = 100;
+  options_.concurrent_streams_max = 50;
   Connect();
-  for (int i = 0; i < 150 && !connection_->done(); ++i) {
-    const int32_t id = client_->Begin(kProcessPath);
-    connection_->OnBytes(client_->TakeBytes());
-    client_->Reset(id);
-    connection_->OnBytes(client_->TakeBytes());
-  }
+  int begun = 0;
+  const auto reset_until = [&](const std::function<bool()>& done) {
+    while (begun < 1000 && !done()) {
+      const int32_t id = client_->Begin(kProcessPath);
+      connection_->BeginTurn();
+      connection_->OnBytes(client_->TakeBytes());
+      client_->Reset(id);
+      connection_->OnBytes(client_->TakeBytes());
+      ++begun;
+    }
+  };
+  reset_until([&] { return connection_->shutdown_begun(); });
+  EXPECT_EQ(begun, 101);
+  EXPECT_FALSE(connection_->broken()) << "a proxy has to be able to finish what it has begun";
+  EXPECT_EQ(Metric("callout_h2_connections_drained_total"), "1");
+  reset_until([&] { return connection_->broken(); });
+  EXPECT_EQ(begun, 202) << "100 more were allowed, then one was one too many";
   std::string out;
   connection_->Fill(&out, SIZE_MAX);
   EXPECT_TRUE(connection_->done());
   EXPECT_EQ(ClosedFor("resets"), "1");
   EXPECT_EQ(context_->live(), 0U);
+}
+
+TEST_F(H2Test, AClientThatIsAskedToLeaveFinishesItsStreams) {
+  options_.unanswered_resets_max = 5;
+  Connect();
+  Run();
+  const int32_t open = client_->Begin(kProcessPath);
+  Run();
+  std::vector<int32_t> waiting;
+  for (int i = 0; i < 6; ++i) waiting.push_back(client_->Begin(kProcessPath));
+  Run();
+  for (const int32_t id : waiting) client_->Reset(id);
+  Run();
+  ASSERT_THAT(client_->goaways(), SizeIs(2));
+  EXPECT_EQ(client_->goaways().back(), std::make_pair(waiting.back(), 0U))
+      << "it names no stream below one that was accepted";
+  EXPECT_FALSE(connection_->done());
+  client_->Send(open, HeadersMessage(), true);
+  Run();
+  EXPECT_EQ(client_->rpc(open).status(), "0");
+  EXPECT_TRUE(connection_->done());
+}
+
+TEST_F(H2DeferralTest, ResetsOfWhatAPluginIsLateWithAreNotTheClientsFault) {
+  options_.unanswered_resets_max = 5;
+  Connect();
+  Run();
+  std::vector<int32_t> waiting;
+  for (int i = 0; i < 50; ++i) {
+    waiting.push_back(client_->Begin(kProcessPath));
+    client_->Send(waiting.back(), HeadersMessage());
+  }
+  Run();
+  ASSERT_THAT(deferred_, SizeIs(50));
+  for (const int32_t id : waiting) client_->Reset(id);
+  Run();
+  EXPECT_FALSE(connection_->shutdown_begun());
+  EXPECT_TRUE(client_->goaways().empty());
+  while (!deferred_.empty()) FinishOnAnotherThread();
+  context_->TakePosted();
 }
 
 TEST_F(H2Test, AResetAfterAnAnswerIsTheNormalEnd) {

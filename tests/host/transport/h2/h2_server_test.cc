@@ -39,7 +39,7 @@ class H2ServerTest : public StreamTest, public TlsEnds {
   void StartServer() {
     Begin();
     options_.thread_count = 2;
-    auto server = H2Server::Start(options_, environment_.get(), store_.get());
+    auto server = H2Server::Start(options_, environment_.get(), &memory_, store_.get());
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
@@ -61,6 +61,7 @@ class H2ServerTest : public StreamTest, public TlsEnds {
   }
 
   H2Options options_;
+  MemoryBudget memory_{SIZE_MAX};
   std::unique_ptr<H2Server> server_;
 };
 
@@ -143,6 +144,61 @@ TEST_F(H2ServerTest, TheIdentityIsTheFirstUriElseDnsNameElseCommonName) {
     ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
     EXPECT_EQ(identity, expected);
   }
+}
+
+// epoll takes no regular files. The loop must not keep what it could not watch.
+TEST_F(H2ServerTest, ADescriptorThatEpollRefusesIsClosed) {
+  StartServer();
+  for (int i = 0; i < 20; ++i) {
+    const int fd = open(dir_.Path("file").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    ASSERT_GE(fd, 0);
+    server_->HandlePlaintext(fd);
+    ClientEnd client(Pair(false));
+    const int32_t id = client.h2().Begin(kProcessPath);
+    client.h2().Send(id, HeadersMessage(), true);
+    ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
+    EXPECT_EQ(client.h2().rpc(id).status(), "0");
+  }
+  EXPECT_TRUE(server_->Drain(60000)) << "none of them counts as a connection";
+}
+
+// The two that leave do so before the loop has come round to their ClientHello.
+TEST_F(H2ServerTest, WhoLeavesDuringTheHandshakeCostsNone) {
+  OpenStore();
+  StartServer();
+  for (int i = 0; i < 50; ++i) {
+    const Descriptor gone = Pair(true);
+    ASSERT_TRUE(Write(gone.get(), "no ClientHello at all"));
+  }
+  Descriptor fd = Pair(true);
+  SslPtr ssl = Handshake(fd.get(), "", "h2");
+  ASSERT_NE(ssl, nullptr);
+  ClientEnd client(std::move(fd), std::move(ssl));
+  const int32_t id = client.h2().Begin(kProcessPath);
+  client.h2().Send(id, HeadersMessage(), true);
+  EXPECT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
+}
+
+TEST_F(H2ServerTest, StreamsThatStaySilentEndByTheirTime) {
+  options_.first_message_timeout_ms = 50;
+  StartServer();
+  ClientEnd client(Pair(false));
+  const int32_t first = client.h2().Begin(kProcessPath);
+  ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(first).closed; }));
+  EXPECT_EQ(client.h2().rpc(first).status(), "4");
+  const int32_t second = client.h2().Begin(kProcessPath);
+  ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(second).closed; }));
+  EXPECT_EQ(client.h2().rpc(second).status(), "4");
+}
+
+TEST_F(H2ServerTest, ConnectionsAreRefusedBeforeTheBudgetIsGone) {
+  StartServer();
+  memory_.Take(SIZE_MAX / 2);
+  memory_.Take(SIZE_MAX / 2 - SIZE_MAX / 32);
+  ReadToEnd(Pair(false).get());
+  EXPECT_EQ(memory_.refusals(MemoryBudget::Use::kConnection), 1U);
+  memory_.Give(SIZE_MAX / 2);
+  memory_.Give(SIZE_MAX / 2 - SIZE_MAX / 32);
 }
 
 TEST_F(H2ServerTest, TlsWithoutHttp2IsNotServed) {

@@ -1,0 +1,72 @@
+#include "host/base/memory_budget.h"
+
+#include <unistd.h>
+
+#include <fstream>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+
+namespace callout::host {
+namespace {
+
+constexpr char kCgroupRoot[] = "/sys/fs/cgroup";
+
+std::string FirstLine(const std::string& path) {
+  std::string line;
+  std::ifstream file(path);
+  std::getline(file, line);
+  return line;
+}
+
+// The machine's memory in bytes.
+uint64_t MachineBytes() {
+  return static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+         static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+// The path of the process's cgroup (version 2); "" if there is none.
+std::string OwnCgroup() {
+  std::ifstream file("/proc/self/cgroup");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("0::/")) return line.substr(3);
+  }
+  return "";
+}
+
+}  // namespace
+
+const char* MemoryBudget::UseName(Use use) {
+  static constexpr const char* kNames[kUseCount] = {"connection", "stream", "growth"};
+  return kNames[static_cast<size_t>(use)];
+}
+
+std::optional<uint64_t> BytesOfMemoryLimit(std::string_view text) {
+  uint64_t bytes = 0;
+  const absl::string_view stripped =
+      absl::StripAsciiWhitespace(absl::string_view(text.data(), text.size()));
+  if (!absl::SimpleAtoi(stripped, &bytes)) return std::nullopt;
+  return bytes;
+}
+
+std::optional<uint64_t> MemoryLimitOfCgroup(const std::string& root, std::string_view path) {
+  std::optional<uint64_t> least;
+  for (;;) {
+    while (path.ends_with('/')) path.remove_suffix(1);
+    for (const char* name : {"/memory.max", "/memory.high"}) {
+      const std::optional<uint64_t> bytes =
+          BytesOfMemoryLimit(FirstLine(root + std::string(path) + name));
+      if (bytes.has_value() && (!least.has_value() || *bytes < *least)) least = bytes;
+    }
+    if (path.empty()) return least;
+    path = path.substr(0, path.rfind('/'));
+  }
+}
+
+size_t DefaultMemoryBudget(size_t processes) {
+  const uint64_t machine = MachineBytes();
+  const uint64_t limit = MemoryLimitOfCgroup(kCgroupRoot, OwnCgroup()).value_or(machine);
+  return static_cast<size_t>(std::min(machine, limit) / 10 * 6 / std::max<size_t>(processes, 1));
+}
+
+}  // namespace callout::host
