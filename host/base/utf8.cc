@@ -1,14 +1,7 @@
 #include "host/base/utf8.h"
 
-#include <cstddef>
-#include <cstdint>
-
 namespace callout::host {
 
-namespace {
-
-// The length of the UTF-8 sequence at the start of `text` (not empty), 0 if it
-// is none: RFC 3629, so no surrogates, no overlong forms, nothing over U+10FFFF.
 size_t Utf8SequenceLength(std::string_view text) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char lead = byte(0);
@@ -24,8 +17,6 @@ size_t Utf8SequenceLength(std::string_view text) {
   }
   return length;
 }
-
-}  // namespace
 
 bool IsUtf8(std::string_view text) {
   while (!text.empty()) {
