@@ -5,7 +5,8 @@
 //   health.Set(Health::State::kReady);
 //   …  health.Set(Health::State::kDraining);         // from here on 503
 //
-// A Health may be used from any thread.
+// A Health may be used from any thread. What says that health was asked for is of the
+// whole process, since gRPC's health service answers elsewhere.
 #ifndef CALLOUT_HOST_OPS_HEALTH_H_
 #define CALLOUT_HOST_OPS_HEALTH_H_
 
@@ -36,6 +37,11 @@ class Health {
   std::atomic<State> state_{State::kStarting};
   std::function<bool()> serving_;  // null: always
 };
+
+// Somebody asks for health now, by HTTP or by gRPC.
+void NoteHealthAsked();
+// Whether anybody has within the last `seconds`.
+bool HealthAskedWithin(uint64_t seconds);
 
 // "starting", "ready", "unserved" or "draining".
 const char* HealthStateName(Health::State state);

@@ -1,5 +1,6 @@
 #include "host/transport/builtin_rpcs.h"
 
+#include "host/ops/health.h"
 #include "host/wire/wire.h"
 
 namespace callout::host {
@@ -39,7 +40,7 @@ absl::Status Malformed() {
 
 class HealthCheck final : public BuiltinRpc {
  public:
-  explicit HealthCheck(const std::atomic<bool>* serving) : serving_(serving) {}
+  explicit HealthCheck(const std::atomic<bool>* serving) : serving_(serving) { NoteHealthAsked(); }
 
   void OnMessage(std::string_view bytes) override {
     if (end_.has_value()) return;
@@ -65,7 +66,7 @@ class HealthCheck final : public BuiltinRpc {
 // Answers now and after each change, until the client leaves.
 class HealthWatch final : public BuiltinRpc {
  public:
-  explicit HealthWatch(const std::atomic<bool>* serving) : serving_(serving) {}
+  explicit HealthWatch(const std::atomic<bool>* serving) : serving_(serving) { NoteHealthAsked(); }
 
   void OnMessage(std::string_view bytes) override {
     if (end_.has_value() || watching_) return;

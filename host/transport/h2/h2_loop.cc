@@ -1,5 +1,6 @@
 #include "host/transport/h2/h2_loop.h"
 #include "host/base/clock.h"
+#include "host/base/thread.h"
 
 #include <signal.h>
 #include <sys/epoll.h>
@@ -39,7 +40,10 @@ absl::StatusOr<std::unique_ptr<H2Loop>> H2Loop::Start(const H2Options& options,
   }
   loop->context_.emplace(options, environment, metrics, serving,
                          [wake = &loop->wake_] { wake->Set(); });
-  loop->thread_ = std::thread([loop = loop.get()] { loop->Run(); });
+  absl::StatusOr<std::thread> thread =
+      StartThread("serving streams", [loop = loop.get()] { loop->Run(); });
+  if (!thread.ok()) return thread.status();
+  loop->thread_ = *std::move(thread);
   return loop;
 }
 
