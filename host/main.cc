@@ -1,7 +1,9 @@
 // callout-host: parse the options, serve until a signal, drain, exit.
 //
-// SIGTERM, SIGINT: drain, exit 0; a second one ends the process at once.
-// SIGHUP: read the certificates again, and look at the plugins' files.
+// SIGTERM, SIGINT: drain, exit 0; a second one ends the process at once. Only SIGTERM
+// waits for --drain_delay_ms.
+// SIGHUP: read the certificates again, and look at the plugins' files. Any number of
+// them that come meanwhile are one, and a signal to drain goes before them.
 //
 // With --workers the plugins and the streams are in processes of the same program,
 // which this one starts, and which begin here as well.
@@ -15,6 +17,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -35,19 +38,39 @@ namespace {
 
 constexpr int kExitStartError = 2;
 
-// --- Signals reach the main thread as bytes in a pipe: plugins have threads of
-// their own, so that masks could not keep the signals from them. ---
+// How long the end of the process waits for the log's reader.
+constexpr uint64_t kLastLinesMs = 1000;
+
+// Whoever started the process may have closed these. Then the next files would get
+// their numbers, and what is printed would go into a socket or a signal pipe.
+void OpenStandardDescriptors() {
+  for (int fd = 0; fd <= 2; ++fd) {
+    // The lowest number that is free, which is this one.
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) _exit(kExitStartError);
+  }
+}
+
+// --- Signals reach the main thread as flags and a byte in a pipe that wakes it:
+// plugins have threads of their own, so that masks could not keep the signals from
+// them. ---
 
 int signal_pipe[2] = {-1, -1};
 std::atomic<bool> end_at_once{true};  // but while serving
-static_assert(std::atomic<bool>::is_always_lock_free);
+std::atomic<bool> reload_wanted{false};
+std::atomic<int> drain_signal{0};  // 0: none yet
+static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
 
 void OnSignal(int number) {
   const int error = errno;
-  // Not the default action, which does not exist for the first process of a container.
-  if (number != SIGHUP && end_at_once.exchange(true)) _exit(128 + number);
-  const char byte = number == SIGHUP ? 'r' : 'd';
-  [[maybe_unused]] const ssize_t written = write(signal_pipe[1], &byte, 1);
+  if (number == SIGHUP) {
+    reload_wanted = true;
+  } else {
+    // Not the default action, which does not exist for the first process of a container.
+    if (end_at_once.exchange(true)) _exit(128 + number);
+    drain_signal = number;
+  }
+  // Full is as good as written: the main thread will wake.
+  [[maybe_unused]] const ssize_t written = write(signal_pipe[1], "", 1);
   errno = error;
 }
 
@@ -62,13 +85,16 @@ bool InstallSignals() {
   return true;
 }
 
-// True: read the configuration again; false: drain.
-bool AwaitSignal() {
+// The signal to drain, or SIGHUP.
+int AwaitSignal() {
   for (;;) {
+    if (const int number = drain_signal.load(); number != 0) return number;
+    if (reload_wanted.exchange(false)) return SIGHUP;
     pollfd readable = {signal_pipe[0], POLLIN, 0};
     poll(&readable, 1, -1);
-    char byte = 0;
-    if (read(signal_pipe[0], &byte, 1) == 1) return byte == 'r';
+    char bytes[256];
+    while (read(signal_pipe[0], bytes, sizeof(bytes)) > 0) {
+    }
   }
 }
 
@@ -85,6 +111,7 @@ int FailStart(const absl::Status& status, LogFormat format) {
   if (format == LogFormat::kJson) {
     LogText(LogLevel::kError, text);
   } else {
+    FlushLog(kLastLinesMs);
     fprintf(stderr, "callout-host: %s\n", text.c_str());
   }
   return kExitStartError;
@@ -100,9 +127,11 @@ int Serve(const Config& config) {
   if (!server.ok()) return FailStart(server.status(), config.log_format);
   end_at_once = false;
   (*server)->Announce();
-  while (AwaitSignal()) (*server)->Reload();
-  if ((*server)->Drain()) return 0;
-  // A plugin still holds a call: nothing of what it may touch can be destroyed.
+  int number = AwaitSignal();
+  for (; number == SIGHUP; number = AwaitSignal()) (*server)->Reload();
+  if ((*server)->Drain(/*may_delay=*/number == SIGTERM)) return 0;
+  // A plugin still holds a call or a thread: nothing of what it may touch can be destroyed.
+  FlushLog(kLastLinesMs);
   fflush(nullptr);
   _exit(0);
 }
@@ -113,6 +142,9 @@ void ApplyToProcess(const Config& config) {
   SetRedactedHeaders(config.redacted_headers);
   RaiseDescriptorLimit();
   ReportCrashes();
+  if (absl::Status status = StartAsyncLog(config.log_queue_bytes_max); !status.ok()) {
+    Log(LogLevel::kWarning, "{}", MessageOf(status));
+  }
 }
 
 // As a supervisor starts it.
@@ -145,4 +177,9 @@ int Main(int argc, const char* const* argv) {
 }  // namespace
 }  // namespace callout::host
 
-int main(int argc, char** argv) { return callout::host::Main(argc, argv); }
+int main(int argc, char** argv) {
+  callout::host::OpenStandardDescriptors();
+  const int status = callout::host::Main(argc, argv);
+  callout::host::FlushLog(callout::host::kLastLinesMs);
+  return status;
+}

@@ -15,6 +15,11 @@
 namespace callout::host {
 namespace {
 
+// The drain delay is for whoever has asked for health in this time.
+constexpr uint64_t kHealthAskedSeconds = 60;
+// What a reload under way gets when live streams have ended.
+constexpr uint64_t kReloadEndMs = 500;
+
 void LogAcceptPause(const absl::Status& status) {
   Log(LogLevel::kWarning, "{}", MessageOf(status));
 }
@@ -30,6 +35,12 @@ bool NeedsCertificate(const Config& config) {
 
 absl::Status OfListener(const std::string& name, const absl::Status& status) {
   return absl::Status(status.code(), fmt::format("{} listener: {}", name, MessageOf(status)));
+}
+
+HttpResponse Later(std::function<HttpResponse()> page) {
+  HttpResponse response;
+  response.later = std::move(page);
+  return response;
 }
 
 std::string DescribePlugin(const Reloader::PluginStatus& plugin) {
@@ -82,23 +93,34 @@ Server::Server(const Config& config)
     : config_(config),
       admin_pages_(&health_),
       notes_(config.warnings),
-      http_loop_(&metrics_, LogAcceptPause) {
-  admin_pages_.Add("/plugins", "plugins and their versions, as JSON",
-                   [this](const HttpRequestView&) { return PluginsPage(); });
-  admin_pages_.Add("/metrics", "metrics in Prometheus' text format",
-                   [this](const HttpRequestView&) { return MetricsPage(); });
+      health_side_(&metrics_),
+      admin_side_(&metrics_) {
+  // Both may have to wait for workers.
+  admin_pages_.Add(
+      "/plugins", "plugins and their versions, as JSON",
+      [this](const HttpRequestView&) { return Later([this] { return PluginsPage(); }); });
+  admin_pages_.Add(
+      "/metrics", "metrics in Prometheus' text format",
+      [this](const HttpRequestView&) { return Later([this] { return MetricsPage(); }); });
+}
+
+Server::HttpSide::HttpSide(Metrics* metrics) : accept_loop(metrics, LogAcceptPause) {}
+
+void Server::HttpSide::Stop() {
+  accept_loop.Stop();
+  if (server != nullptr) server->Stop();
 }
 
 Server::~Server() {
   if (certificates_ != nullptr) certificates_->StopWatching();
-  http_loop_.Stop();
-  if (http_ != nullptr) http_->Stop();
+  health_side_.Stop();
+  admin_side_.Stop();
 }
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   std::unique_ptr<Server> server(new Server(config));
   if (absl::Status status = server->Prepare(); !status.ok()) return status;
-  server->WatchHooks();
+  if (absl::Status status = server->WatchHooks(); !status.ok()) return status;
   server->health_.FollowTraffic([traffic = server->traffic_] { return traffic->serving(); });
   server->health_.Set(Health::State::kReady);
   return server;
@@ -175,13 +197,14 @@ absl::Status Server::BindSocket(const std::string& name, const std::optional<Add
 absl::Status Server::BindSockets() {
   absl::Status status = BindSocket("secure", config_.secure_address, &traffic_sockets_);
   if (status.ok()) status = BindSocket("plaintext", config_.plaintext_address, &traffic_sockets_);
-  if (status.ok()) status = BindSocket("health", config_.health_check_address, &http_sockets_);
+  if (status.ok())
+    status = BindSocket("health", config_.health_check_address, &health_side_.sockets);
   if (status.ok()) status = BindAdminSocket();
   return status;
 }
 
 absl::Status Server::BindAdminSocket() {
-  absl::Status status = BindSocket("admin", config_.admin_address, &http_sockets_);
+  absl::Status status = BindSocket("admin", config_.admin_address, &admin_side_.sockets);
   if (status.ok() || !config_.admin_address_is_default) return status;
   notes_.push_back(
       fmt::format("{}; going on without the admin pages: give --admin_address", MessageOf(status)));
@@ -201,30 +224,31 @@ HttpResponse Server::MetricsPage() const {
 }
 
 absl::Status Server::StartHttp() {
-  if (http_sockets_.empty()) return absl::OkStatus();
-  absl::StatusOr<std::unique_ptr<HttpServer>> http = HttpServer::Create(&metrics_);
-  if (!http.ok()) return http.status();
-  http_ = *std::move(http);
-  std::vector<AcceptLoop::Listener> listeners;
-  for (OpenSocket& open : http_sockets_) {
-    if (absl::Status status = open.socket.Listen(); !status.ok()) {
-      return OfListener(open.name, status);
-    }
-    const bool health = open.name == "health";
-    std::function<TlsContext()> tls;
-    if (health && config_.secure_health_check) {
-      tls = [store = certificates_.get()] { return store->current()->tls; };
-    }
-    absl::StatusOr<std::function<void(int)>> serve = http_->AddListener(
-        open.name, health ? MakeHealthHandler(&health_) : admin_pages_.MakeHandler(),
-        std::move(tls));
-    if (!serve.ok()) return serve.status();
-    listeners.push_back({.name = open.name,
-                         .fd = open.socket.fd(),
-                         .on_connection = *std::move(serve),
-                         .may_accept = nullptr});
+  std::function<TlsContext()> tls;
+  if (config_.secure_health_check) {
+    tls = [store = certificates_.get()] { return store->current()->tls; };
   }
-  return http_loop_.Start(std::move(listeners));
+  absl::Status status = StartHttpSide(&health_side_, MakeHealthHandler(&health_), std::move(tls));
+  return status.ok() ? StartHttpSide(&admin_side_, admin_pages_.MakeHandler()) : status;
+}
+
+absl::Status Server::StartHttpSide(HttpSide* side, HttpHandler handler,
+                                   std::function<TlsContext()> tls) {
+  if (side->sockets.empty()) return absl::OkStatus();
+  OpenSocket& open = side->sockets.front();
+  if (absl::Status status = open.socket.Listen(); !status.ok()) {
+    return OfListener(open.name, status);
+  }
+  absl::StatusOr<std::unique_ptr<HttpServer>> server = HttpServer::Create(&metrics_);
+  if (!server.ok()) return server.status();
+  side->server = *std::move(server);
+  absl::StatusOr<std::function<void(int)>> serve =
+      side->server->AddListener(open.name, std::move(handler), std::move(tls));
+  if (!serve.ok()) return serve.status();
+  return side->accept_loop.Start({{.name = open.name,
+                                   .fd = open.socket.fd(),
+                                   .on_connection = *std::move(serve),
+                                   .may_accept = nullptr}});
 }
 
 absl::Status Server::StartTraffic() {
@@ -246,13 +270,16 @@ absl::Status Server::StartTraffic() {
 
 // Without a supervisor nobody can take the thread back. Workers are watched by
 // theirs.
-void Server::WatchHooks() {
+absl::Status Server::WatchHooks() {
   const uint64_t limit_ms = config_.containment.watchdog_ms;
-  if (limit_ms == 0 || workers_ != nullptr) return;
-  watchdog_.emplace(limit_ms, HookTable::InUse(), [](const HookTable::Running& hung) {
+  if (limit_ms == 0 || workers_ != nullptr) return absl::OkStatus();
+  auto watchdog = Watchdog::Start(limit_ms, HookTable::InUse(), [](const HookTable::Running& hung) {
     Log(LogLevel::kError, "{}; the streams of its thread wait, and new ones go to the others",
         DescribeHung(*HookTable::InUse(), hung, MonotonicNs()));
   });
+  if (!watchdog.ok()) return watchdog.status();
+  watchdog_ = *std::move(watchdog);
+  return absl::OkStatus();
 }
 
 void Server::Announce() {
@@ -270,7 +297,7 @@ void Server::Announce() {
     certificates_->Watch();
   }
   plugins_->Follow();
-  for (const auto* sockets : {&traffic_sockets_, &http_sockets_}) {
+  for (const auto* sockets : {&traffic_sockets_, &health_side_.sockets, &admin_side_.sockets}) {
     for (const OpenSocket& open : *sockets) {
       Log(LogLevel::kInfo, "listening {} {}", open.name, open.socket.bound().ToString());
     }
@@ -288,22 +315,31 @@ void Server::Reload() {
   plugins_->RescanAll();
 }
 
-bool Server::Drain() {
+// Whether somebody looks who would see "not ready" and go elsewhere.
+bool Server::WantsDrainDelay() const {
+  return config_.drain_delay_ms > 0 && (HealthAskedWithin(kHealthAskedSeconds) ||
+                                        traffic_->HealthAskedWithin(kHealthAskedSeconds));
+}
+
+bool Server::Drain(bool may_delay) {
   const auto start = std::chrono::steady_clock::now();
+  const uint64_t delay_ms = may_delay && WantsDrainDelay() ? config_.drain_delay_ms : 0;
   health_.Set(Health::State::kDraining);
   traffic_->BeginDrain();
   Log(LogLevel::kInfo, "drain begins: accepting for {} ms more, then {} ms for live streams",
-      config_.drain_delay_ms, config_.drain_timeout_ms);
-  plugins_->Stop();
-  std::this_thread::sleep_for(std::chrono::milliseconds(config_.drain_delay_ms));
+      delay_ms, config_.drain_timeout_ms);
+  plugins_->BeginStop();
+  std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms));
   traffic_->StopAccepting();
   traffic_sockets_.clear();
-  const bool closed = traffic_->Drain();
+  bool closed = traffic_->Drain();
+  const bool stopped = plugins_->AwaitStop(kReloadEndMs);
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::steady_clock::now() - start);
-  Log(LogLevel::kInfo, "drain ends after {} ms{}", took.count(),
-      closed ? "" : ": a plugin still holds a call, which is left as it is");
-  return closed;
+  Log(LogLevel::kInfo, "drain ends after {} ms{}{}", took.count(),
+      closed ? "" : ": a plugin still holds a call, which is left as it is",
+      stopped ? "" : ": a plugin's load or create has not returned, and is left as it is");
+  return closed && stopped;
 }
 
 }  // namespace callout::host

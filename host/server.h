@@ -60,16 +60,27 @@ class Server {
   // Reads the certificates again, and looks at the plugins' files.
   void Reload();
 
-  // Says "not ready" at once, goes on accepting for --drain_delay_ms, then sends
-  // GOAWAY and lets live streams finish for --drain_timeout_ms. False if a plugin
-  // still holds a deferred call, so that the process must exit without
+  // Says "not ready" at once, goes on accepting for --drain_delay_ms if it may and
+  // somebody has asked for health in the last minute, then sends GOAWAY and lets live
+  // streams finish for --drain_timeout_ms. False if a plugin still holds a deferred
+  // call or the thread that loads plugins, so that the process must exit without
   // destroying the server.
-  bool Drain();
+  bool Drain(bool may_delay);
 
  private:
   struct OpenSocket {
     std::string name;
     ListenSocket socket;
+  };
+
+  // One of health and admin: each has threads of its own.
+  struct HttpSide {
+    explicit HttpSide(Metrics* metrics);
+    void Stop();
+
+    std::vector<OpenSocket> sockets;  // none or one
+    std::unique_ptr<HttpServer> server;
+    AcceptLoop accept_loop;
   };
 
   explicit Server(const Config& config);
@@ -80,13 +91,16 @@ class Server {
   absl::Status BindSocket(const std::string& name, const std::optional<Address>& address,
                           std::vector<OpenSocket>* sockets);
   absl::Status StartHttp();
+  absl::Status StartHttpSide(HttpSide* side, HttpHandler handler,
+                             std::function<TlsContext()> tls = nullptr);
   absl::StatusOr<GenerationTarget*> MakeTarget();
   std::vector<TrafficSocket> TrafficSockets() const;
   absl::Status StartTraffic();
   HttpResponse MetricsPage() const;
   std::vector<prometheus::MetricFamily> CollectMetrics() const;
   HttpResponse PluginsPage() const;
-  void WatchHooks();
+  bool WantsDrainDelay() const;
+  absl::Status WatchHooks();
 
   // In the order of their making; destroyed in reverse.
   const Config& config_;
@@ -95,7 +109,7 @@ class Server {
   AdminPages admin_pages_;
   std::vector<std::string> notes_;  // warnings for Announce
   std::unique_ptr<CertificateStore> certificates_;
-  std::optional<Watchdog> watchdog_;
+  std::unique_ptr<Watchdog> watchdog_;
   const std::shared_ptr<Wake> wake_ = std::make_shared<Wake>();
   // One of the two has the generations.
   std::unique_ptr<PluginSet> plugin_set_;
@@ -105,10 +119,8 @@ class Server {
   std::unique_ptr<TrafficServer> traffic_server_;
   Traffic* traffic_ = nullptr;  // that, or the workers
   std::atomic<Traffic*> published_traffic_{nullptr};
-  std::unique_ptr<HttpServer> http_;
   std::vector<OpenSocket> traffic_sockets_;  // secure, plaintext
-  std::vector<OpenSocket> http_sockets_;     // health, admin
-  AcceptLoop http_loop_;
+  HttpSide health_side_, admin_side_;
 };
 
 }  // namespace callout::host

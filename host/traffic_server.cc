@@ -4,6 +4,7 @@
 
 #include "host/base/log.h"
 #include "host/base/status_text.h"
+#include "host/ops/health.h"
 #include "host/transport/grpc/grpc_credentials.h"
 #include "host/transport/grpc/grpc_server.h"
 #include "host/transport/h2/h2_server.h"
@@ -127,6 +128,8 @@ absl::Status TrafficServer::Serve(const std::vector<TrafficSocket>& sockets) {
 }
 
 void TrafficServer::BeginDrain() { transport_->SetServing(false); }
+
+bool TrafficServer::HealthAskedWithin(uint64_t seconds) { return host::HealthAskedWithin(seconds); }
 
 bool TrafficServer::Drain() { return transport_->Drain(config_.drain_timeout_ms); }
 

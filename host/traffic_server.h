@@ -38,6 +38,7 @@ class TrafficServer final : public Traffic {
   void ReloadCertificates() override {}  // the store that was handed in does it
   void BeginDrain() override;
   void StopAccepting() override { accept_loop_.Stop(); }
+  bool HealthAskedWithin(uint64_t seconds) override;
   bool Drain() override;
   bool serving() const override { return true; }
   std::vector<prometheus::MetricFamily> CollectMetrics() override;

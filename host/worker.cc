@@ -24,9 +24,11 @@
 #include "host/base/log.h"
 #include "host/base/plain_codec.h"
 #include "host/base/status_text.h"
+#include "host/base/thread.h"
 #include "host/base/wake.h"
 #include "host/metrics/metrics.h"
 #include "host/net/certificate_store.h"
+#include "host/ops/health.h"
 #include "host/plugin/hook_table.h"
 #include "host/reload/plugin_manager.h"
 #include "host/reload/plugin_set.h"
@@ -38,14 +40,27 @@ namespace callout::host {
 namespace {
 
 constexpr int kExitError = 2;
+// How long the end of the process waits for the log's reader.
+constexpr uint64_t kLastLinesMs = 1000;
+
+[[noreturn]] void EndAtOnce() {
+  FlushLog(kLastLinesMs);
+  _exit(kExitError);
+}
 
 using Reply = absl::StatusOr<std::string>;
 
 // Orders that may take their time, one after the other on a thread of their own.
 class OrderQueue {
  public:
-  OrderQueue() : thread_([this] { Run(); }) {}
   ~OrderQueue() { Stop(); }
+
+  absl::Status Start() {
+    absl::StatusOr<std::thread> thread = StartThread("a worker's orders", [this] { Run(); });
+    if (!thread.ok()) return thread.status();
+    thread_ = *std::move(thread);
+    return absl::OkStatus();
+  }
 
   void Add(std::function<void()> order) {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -88,6 +103,8 @@ class Worker {
  public:
   Worker(const WorkerDescriptors& descriptors, const Config& config);
 
+  // Before Run. An error if no thread can be made.
+  absl::Status Start() { return orders_.Start(); }
   // Until it has drained.
   void Run();
 
@@ -145,7 +162,7 @@ void Worker::Run() {
     pollfd readable[] = {{channel_.fd(), POLLIN, 0}, {wake_.fd(), POLLIN, 0}};
     if (poll(readable, 2, -1) < 0) continue;
     // Without a supervisor there is nobody to serve for.
-    if (readable[0].revents != 0 && !channel_.Read() && !drained_) _exit(kExitError);
+    if (readable[0].revents != 0 && !channel_.Read() && !drained_) EndAtOnce();
     while (std::optional<WorkerMessage> message = channel_.Take()) Take(*std::move(message));
   }
   orders_.Stop();
@@ -158,6 +175,9 @@ void Worker::Take(WorkerMessage question) {
   switch (question.kind) {
     case WorkerMessageKind::kCollectMetrics:
       return Response(question.number, Encode(CollectMetrics()));
+    case WorkerMessageKind::kHealthAsked:
+      return Response(question.number,
+                      Encode(HealthAskedWithin(Decode<uint64_t>(question.body).value_or(0))));
     case WorkerMessageKind::kGetUsage:
       return Response(question.number, Encode(plugins_->GetUsage()));
     default:
@@ -242,7 +262,7 @@ absl::Status Worker::Commit(const std::string& body) {
                                        [this](GenerationId id) { return prepared_.count(id) > 0; });
   if (!complete_) {
     // Better no worker than one that serves without a plugin.
-    if (traffic_ != nullptr) _exit(kExitError);
+    if (traffic_ != nullptr) EndAtOnce();
     return absl::FailedPreconditionError("a generation of the chain is not there");
   }
   plugins_->Commit(*chain);
@@ -257,6 +277,8 @@ absl::Status Worker::Serve() {
       std::make_unique<TrafficServer>(config_, certificates_.get(), &plugins_->chains(), &metrics_);
   if (absl::Status status = traffic->Serve(sockets_); !status.ok()) {
     Log(LogLevel::kError, "a worker cannot serve: {}", MessageOf(status));
+    // What was started of it may not be undone without the threads that are missing.
+    if (absl::IsUnavailable(status)) EndAtOnce();
     return status;
   }
   traffic_ = std::move(traffic);
@@ -276,6 +298,7 @@ void Worker::Drain(uint64_t number) {
   Response(number, Encode(closed));
   if (!closed) {
     // A plugin still holds a call: nothing of what it may touch can be destroyed.
+    FlushLog(kLastLinesMs);
     fflush(nullptr);
     _exit(0);
   }
@@ -320,6 +343,10 @@ int RunWorker(const WorkerDescriptors& descriptors, const Config& config) {
   }
   HookTable::Use(*hooks);
   Worker worker(descriptors, config);
+  if (absl::Status status = worker.Start(); !status.ok()) {
+    Log(LogLevel::kError, "a worker cannot start: {}", MessageOf(status));
+    return kExitError;
+  }
   worker.Run();
   return 0;
 }

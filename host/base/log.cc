@@ -1,16 +1,22 @@
 #include "host/base/log.h"
 
+#include <pthread.h>
+#include <spdlog/async_logger.h>
+#include <spdlog/details/thread_pool.h>
 #include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <atomic>
 #include <chrono>
+#include <exception>
 #include <iterator>
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
+
+#include "host/base/log_sink.h"
+#include "host/base/utf8.h"
 
 namespace callout::host {
 
@@ -57,33 +63,90 @@ std::unique_ptr<spdlog::formatter> MakeFormatter(LogFormat format) {
   return std::make_unique<spdlog::pattern_formatter>(pattern, spdlog::pattern_time_type::utc);
 }
 
-// Leaked: a plugin's thread may log while the process exits.
-spdlog::logger& Logger() {
-  static spdlog::logger* const logger = [] {
-    auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
-    auto* made = new spdlog::logger("callout", std::move(sink));
-    made->set_level(spdlog::level::trace);
-    made->flush_on(spdlog::level::trace);
-    made->set_formatter(MakeFormatter(LogFormat::kText));
-    return made;
-  }();
-  return *logger;
+// What stands after the time in a line of the format in use.
+std::string LineText(LogLevel level, std::string_view text) {
+  if (CurrentLogFormat() == LogFormat::kJson) {
+    const std::string message = nlohmann::json(EscapeControls(text))
+                                    .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    return fmt::format(R"("level":"{}","message":{})", LevelName(level), message);
+  }
+  std::string name = LevelName(level);
+  for (char& c : name) c = static_cast<char>(c - 32);
+  return fmt::format("{} {}", name, EscapeControls(text));
 }
+
+std::string DropNotice(uint64_t dropped) {
+  return LineText(LogLevel::kWarning,
+                  fmt::format("{} log line{} dropped here: the log was not written as fast as it "
+                              "was filled (--max_log_queue_bytes, "
+                              "callout_log_dropped_lines_total)",
+                              dropped, dropped == 1 ? " was" : "s were"));
+}
+
+void SetUp(spdlog::logger* logger) {
+  logger->set_level(spdlog::level::trace);
+  logger->set_formatter(MakeFormatter(CurrentLogFormat()));
+}
+
+// The log that writes at once. Leaked, as is the other: a plugin's thread may log while
+// the process exits.
+struct SyncLog {
+  std::shared_ptr<LogSink> sink = std::make_shared<LogSink>(DropNotice);
+  spdlog::logger logger{"callout", sink};
+  SyncLog() { SetUp(&logger); }
+};
+
+SyncLog& Sync() {
+  static auto* const log = new SyncLog;
+  return *log;
+}
+
+// The log with a queue.
+struct AsyncLog {
+  explicit AsyncLog(size_t bytes_max)
+      : queue_bytes_max(bytes_max),
+        // Room for one more than are ever admitted, so that none is overrun.
+        pool(std::make_shared<spdlog::details::thread_pool>(LogSink::kQueueLinesMax + 1, 1)),
+        logger(std::make_shared<spdlog::async_logger>(
+            "callout", sink, pool, spdlog::async_overflow_policy::overrun_oldest)) {
+    SetUp(logger.get());
+  }
+
+  const size_t queue_bytes_max;
+  const std::shared_ptr<LogSink> sink = std::make_shared<LogSink>(DropNotice);
+  const std::shared_ptr<spdlog::details::thread_pool> pool;
+  const std::shared_ptr<spdlog::async_logger> logger;
+};
+
+// Null while lines are written at once.
+std::atomic<AsyncLog*> g_async{nullptr};
+static_assert(std::atomic<AsyncLog*>::is_always_lock_free);
 
 class DueTimes {
  public:
-  bool Take(std::string_view key, std::chrono::steady_clock::time_point now) {
+  bool Take(std::string_view key, std::chrono::steady_clock::time_point now, uint64_t* left_out) {
     std::lock_guard lock(mutex_);
     if (last_.size() >= kKeysMax) last_.clear();
-    const auto [it, is_new] = last_.try_emplace(std::string(key), now);
-    if (!is_new && now - it->second < kQuietTime) return false;
-    it->second = now;
+    const auto [it, is_new] = last_.try_emplace(std::string(key), Last{now, 0});
+    Last& last = it->second;
+    if (!is_new && now - last.time < kQuietTime) {
+      ++last.left_out;
+      return false;
+    }
+    last.time = now;
+    const uint64_t count = std::exchange(last.left_out, 0);
+    if (left_out != nullptr) *left_out = count;
     return true;
   }
 
  private:
+  struct Last {
+    std::chrono::steady_clock::time_point time;
+    uint64_t left_out = 0;  // since then
+  };
+
   std::mutex mutex_;
-  std::unordered_map<std::string, std::chrono::steady_clock::time_point> last_;
+  std::unordered_map<std::string, Last> last_;
 };
 
 }  // namespace
@@ -91,49 +154,92 @@ class DueTimes {
 void SetLogLevel(LogLevel level) { g_level.store(level, std::memory_order_relaxed); }
 
 void SetLogFormat(LogFormat format) {
+  AsyncLog* const async = g_async.load(std::memory_order_acquire);
+  // What is queued was made for the format before.
+  if (async != nullptr) async->sink->WaitUntilWritten(1000);
   g_format.store(format, std::memory_order_relaxed);
-  Logger().set_formatter(MakeFormatter(format));
+  Sync().logger.set_formatter(MakeFormatter(format));
+  if (async != nullptr) async->logger->set_formatter(MakeFormatter(format));
 }
+
+LogFormat CurrentLogFormat() { return g_format.load(std::memory_order_relaxed); }
 
 bool LogEnabled(LogLevel level) { return level >= g_level.load(std::memory_order_relaxed); }
 
-void LogText(LogLevel level, std::string_view text) {
-  text = text.substr(0, kLogLineBytesMax);
-  if (g_format.load(std::memory_order_relaxed) == LogFormat::kJson) {
-    // Bytes that are no UTF-8 are replaced, not refused.
-    const std::string message = nlohmann::json(EscapeControls(text))
-                                    .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-    Logger().log(ToSpdlog(level), R"("level":"{}","message":{})", LevelName(level), message);
-    return;
+absl::Status StartAsyncLog(size_t queue_bytes_max) {
+  try {
+    g_async.store(new AsyncLog(queue_bytes_max), std::memory_order_release);
+  } catch (const std::exception& error) {  // what std::thread throws, passed on by spdlog
+    return absl::UnavailableError(
+        fmt::format("cannot start a thread for the log: {}; lines are written by the threads that "
+                    "log",
+                    error.what()));
   }
-  std::string name = LevelName(level);
-  for (char& c : name) c = static_cast<char>(c - 32);
-  Logger().log(ToSpdlog(level), "{} {}", name, EscapeControls(text));
+  // The thread is not there in a child that a plugin forks.
+  pthread_atfork(nullptr, nullptr, [] { g_async.store(nullptr, std::memory_order_release); });
+  return absl::OkStatus();
 }
 
-bool LogIsDue(std::string_view key, std::chrono::steady_clock::time_point now) {
-  static auto* const times = new DueTimes;
-  return times->Take(key, now);
+bool FlushLog(uint64_t timeout_ms) {
+  AsyncLog* const async = g_async.load(std::memory_order_acquire);
+  return async == nullptr || async->sink->WaitUntilWritten(timeout_ms);
 }
+
+uint64_t LogLinesDropped() {
+  AsyncLog* const async = g_async.load(std::memory_order_acquire);
+  return Sync().sink->dropped() + (async == nullptr ? 0 : async->sink->dropped());
+}
+
+void LogText(LogLevel level, std::string_view text) {
+  const std::string line = LineText(level, text.substr(0, kLogLineBytesMax));
+  AsyncLog* const async = g_async.load(std::memory_order_acquire);
+  if (async == nullptr) return Sync().logger.log(ToSpdlog(level), line);
+  if (async->sink->Admit(line.size(), async->queue_bytes_max)) {
+    async->logger->log(ToSpdlog(level), line);
+  }
+}
+
+bool LogIsDue(std::string_view key, std::chrono::steady_clock::time_point now, uint64_t* left_out) {
+  static auto* const times = new DueTimes;
+  return times->Take(key, now, left_out);
+}
+
+std::string LeftOutText(uint64_t left_out) {
+  return left_out == 0 ? "" : fmt::format(" (and {} like it since the last such line)", left_out);
+}
+
+namespace {
+
+// C1 controls, and what terminals and viewers take for breaks or for directions:
+// U+0080 to U+009F, U+061C, U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069.
+bool IsObeyed(std::string_view sequence) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(sequence[i]); };
+  if (sequence.size() == 1) return byte(0) < 0x20 || byte(0) == 0x7f;
+  if (sequence.size() == 2) {
+    return (byte(0) == 0xc2 && byte(1) < 0xa0) || (byte(0) == 0xd8 && byte(1) == 0x9c);
+  }
+  if (sequence.size() != 3 || byte(0) != 0xe2) return false;
+  if (byte(1) == 0x80)
+    return byte(2) == 0x8e || byte(2) == 0x8f || (byte(2) >= 0xa8 && byte(2) <= 0xae);
+  return byte(1) == 0x81 && byte(2) >= 0xa6 && byte(2) <= 0xa9;
+}
+
+}  // namespace
 
 std::string EscapeControls(std::string_view text) {
   std::string escaped;
   escaped.reserve(text.size());
-  const auto escape = [&escaped](unsigned char byte) {
-    fmt::format_to(std::back_inserter(escaped), "\\x{:02x}", byte);
-  };
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : '\0');
-    if (byte < 0x20 || byte == 0x7f) {
-      escape(byte);
-    } else if (byte == 0xc2 && next >= 0x80 && next < 0xa0) {  // U+0080 to U+009F
-      escape(byte);
-      escape(next);
-      ++i;
+  while (!text.empty()) {
+    const size_t length = Utf8SequenceLength(text);
+    const std::string_view sequence = text.substr(0, length == 0 ? 1 : length);
+    if (length == 0 || IsObeyed(sequence)) {
+      for (const char c : sequence) {
+        fmt::format_to(std::back_inserter(escaped), "\\x{:02x}", static_cast<unsigned char>(c));
+      }
     } else {
-      escaped += text[i];
+      escaped += sequence;
     }
+    text.remove_prefix(sequence.size());
   }
   return escaped;
 }

@@ -7,6 +7,14 @@
 
 namespace callout::host {
 
+size_t Utf8SequenceLength(std::string_view text) {
+  utf8proc_int32_t character = 0;
+  const utf8proc_ssize_t size =
+      utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                       static_cast<utf8proc_ssize_t>(text.size()), &character);
+  return size > 0 ? static_cast<size_t>(size) : 0;
+}
+
 bool IsUtf8(std::string_view text) {
   constexpr uint64_t kNotAscii = 0x8080808080808080;
   const char* cursor = text.data();

@@ -9,9 +9,14 @@
 #ifndef CALLOUT_HOST_BASE_UTF8_H_
 #define CALLOUT_HOST_BASE_UTF8_H_
 
+#include <cstddef>
 #include <string_view>
 
 namespace callout::host {
+
+// The length of the UTF-8 sequence at the start of `text` (not empty), 0 if it
+// is none: RFC 3629, so no surrogates, no overlong forms, nothing over U+10FFFF.
+size_t Utf8SequenceLength(std::string_view text);
 
 bool IsUtf8(std::string_view text);
 

@@ -299,6 +299,10 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
        .default_text = "text",
        .help = "text or json; one line per entry on standard error",
        .set = [=](const std::string& text) { return SetFormat(text, &config->log_format); }});
+  options->Add(NumberOption("max_log_queue_bytes", kProcess, "BYTES", 65536, INT_MAX,
+                            &config->log_queue_bytes_max,
+                            "Log lines that wait to be written; what finds no room is dropped, "
+                            "and counted"));
   options->Add({.name = "log_redacted_headers",
                 .group = kProcess,
                 .value = "NAMES",

@@ -71,6 +71,7 @@ struct Config {
 
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
+  size_t log_queue_bytes_max = kLogQueueBytesDefault;
   std::vector<std::string> redacted_headers = RedactedHeadersDefault();  // lower case
 };
 

@@ -16,6 +16,8 @@
 
 #include "host/net/listener.h"
 
+#include "host/base/thread.h"
+
 namespace callout::host {
 namespace {
 
@@ -79,7 +81,9 @@ absl::Status AcceptLoop::Start(std::vector<Listener> listeners) {
     return absl::UnavailableError(
         fmt::format("cannot start accepting connections: eventfd: {}", strerror(errno)));
   }
-  thread_ = std::thread([this] { Run(); });
+  absl::StatusOr<std::thread> thread = StartThread("accepting connections", [this] { Run(); });
+  if (!thread.ok()) return thread.status();
+  thread_ = *std::move(thread);
   return absl::OkStatus();
 }
 

@@ -5,6 +5,7 @@
 
 #include "host/base/log.h"
 #include "host/base/status_text.h"
+#include "host/base/thread.h"
 
 namespace callout::host {
 namespace {
@@ -117,7 +118,13 @@ CertificateStore::Stamps CertificateStore::ReadStamps() const {
 
 void CertificateStore::Watch() {
   if (self_signed() && !asks_clients()) return;
-  thread_ = std::thread([this] { Run(); });
+  absl::StatusOr<std::thread> thread = StartThread("watching the certificate", [this] { Run(); });
+  if (!thread.ok()) {
+    Log(LogLevel::kError, "{}; a new certificate is read on SIGHUP only",
+        MessageOf(thread.status()));
+    return;
+  }
+  thread_ = *std::move(thread);
 }
 
 void CertificateStore::Run() {

@@ -22,6 +22,7 @@ AdminPages::AdminPages(const Health* health) {
   Add("/live", "200 while the process answers",
       [](const HttpRequestView&) { return TextPage(200, "live\n"); });
   Add("/ready", "200 if it wants traffic, else 503", [health](const HttpRequestView&) {
+    NoteHealthAsked();
     const Health::State state = health->state();
     return TextPage(state == Health::State::kReady ? 200 : 503,
                     fmt::format("{}\n", HealthStateName(state)));

@@ -1,5 +1,7 @@
 #include "host/ops/health.h"
 
+#include "host/base/health_asked.h"
+
 namespace callout::host {
 
 const char* HealthStateName(Health::State state) {
@@ -26,6 +28,7 @@ HttpResponse MethodNotAllowed() {
 HttpHandler MakeHealthHandler(const Health* health) {
   return [health](const HttpRequestView& request) {
     if (request.method != "GET") return MethodNotAllowed();
+    NoteHealthAsked();
     HttpResponse response;
     response.status = health->ready() ? 200 : 503;
     return response;

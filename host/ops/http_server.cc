@@ -24,6 +24,7 @@
 #include <utility>
 
 #include "host/base/owned_fd.h"
+#include "host/base/thread.h"
 
 namespace callout::host {
 namespace {
@@ -51,12 +52,23 @@ struct Listener {
   Metrics::Id bad_requests = 0;
 };
 
+// A connection as the others see it.
+class Place {
+ public:
+  virtual ~Place() = default;
+  virtual void Close() = 0;
+  virtual const Listener& listener() const = 0;
+};
+
 // What all connections share; used on the server's thread.
 struct Shared {
   Metrics* metrics;
   HttpLimits limits;
   Metrics::Id open_gauge = 0;
-  uint32_t open = 0;
+  std::list<Place*> open = {};  // the one without a whole request for longest first
+  // Runs a slow page, and hands on what it returned on the server's thread.
+  std::function<void(std::function<HttpResponse()>, std::function<void(HttpResponse)>)> run_later =
+      nullptr;
 };
 
 // The status for what the parser could not take; 0 if there is nobody to tell.
@@ -70,7 +82,7 @@ unsigned StatusOf(const error_code& error) {
 
 // One connection. Each step keeps it alive until its completion has run.
 template <class Stream>
-class Connection : public std::enable_shared_from_this<Connection<Stream>> {
+class Connection final : public Place, public std::enable_shared_from_this<Connection<Stream>> {
  public:
   template <class... Args>
   Connection(Shared* shared, const Listener* listener, PlainStream socket, Args&&... tls_args)
@@ -78,13 +90,17 @@ class Connection : public std::enable_shared_from_this<Connection<Stream>> {
         listener_(listener),
         stream_(std::move(socket), std::forward<Args>(tls_args)...),
         buffer_(shared->limits.header_bytes_max + shared->limits.body_bytes_max) {
-    ++shared_->open;
     shared_->metrics->Add(shared_->open_gauge, 1);
+    place_ = shared_->open.insert(shared_->open.end(), this);
   }
-  ~Connection() {
-    --shared_->open;
-    shared_->metrics->Add(shared_->open_gauge, -1);
+  ~Connection() override { Leave(); }
+
+  // Whatever it waits for comes to an end.
+  void Close() override {
+    Leave();
+    beast::get_lowest_layer(stream_).close();
   }
+  const Listener& listener() const override { return *listener_; }
 
   void Start() {
     if constexpr (std::is_same_v<Stream, TlsStream>) {
@@ -101,6 +117,13 @@ class Connection : public std::enable_shared_from_this<Connection<Stream>> {
   }
 
  private:
+  // Gives its place to another.
+  void Leave() {
+    if (std::exchange(left_, true)) return;
+    shared_->open.erase(place_);
+    shared_->metrics->Add(shared_->open_gauge, -1);
+  }
+
   void Count(Metrics::Id id) { shared_->metrics->Add(id); }
 
   // For the whole of the next step, however often bytes come in it.
@@ -159,7 +182,7 @@ class Connection : public std::enable_shared_from_this<Connection<Stream>> {
     const unsigned status = StatusOf(error);
     if (status == 0) return;
     Count(listener_->bad_requests);
-    Write({.status = status, .body = "", .content_type = "", .allow = ""}, 11,
+    Write({.status = status, .content_type = ""}, 11,
           /*keep_alive=*/false, /*is_head=*/false);
   }
 
@@ -169,8 +192,14 @@ class Connection : public std::enable_shared_from_this<Connection<Stream>> {
     const std::string_view method(request.method_string().data(), request.method_string().size());
     const std::string_view target(request.target().data(), request.target().size());
     Count(listener_->requests);
-    Write(listener_->handler({is_head ? "GET" : method, target}), request.version(),
-          request.keep_alive(), is_head);
+    if (!left_) shared_->open.splice(shared_->open.end(), shared_->open, place_);
+    HttpResponse response = listener_->handler({is_head ? "GET" : method, target});
+    const auto write = [self = this->shared_from_this(), version = request.version(),
+                        keep_alive = request.keep_alive(), is_head](HttpResponse from) {
+      self->Write(std::move(from), version, keep_alive, is_head);
+    };
+    if (response.later == nullptr) return write(std::move(response));
+    shared_->run_later(std::move(response.later), write);
   }
 
   void Write(HttpResponse from, unsigned version, bool keep_alive, bool is_head) {
@@ -218,6 +247,8 @@ class Connection : public std::enable_shared_from_this<Connection<Stream>> {
 
   Shared* const shared_;
   const Listener* const listener_;
+  std::list<Place*>::iterator place_;
+  bool left_ = false;
   Stream stream_;
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
@@ -240,15 +271,20 @@ class HttpServer::Core {
     shared_.open_gauge = *open;
     try {
       io_ = std::make_unique<asio::io_context>();
+      pages_io_ = std::make_unique<asio::io_context>();
     } catch (const std::exception& error) {
       return absl::UnavailableError(
           fmt::format("cannot start the server for health and admin: {}", error.what()));
     }
-    thread_ = std::thread([io = io_.get()] {
-      const auto work = asio::make_work_guard(*io);
-      io->run();
-    });
-    return absl::OkStatus();
+    shared_.run_later = [io = io_.get(), pages_io = pages_io_.get()](auto page, auto then) {
+      asio::post(*pages_io, [io, page = std::move(page), then = std::move(then)]() mutable {
+        asio::post(*io, [then = std::move(then), response = page()]() mutable {
+          then(std::move(response));
+        });
+      });
+    };
+    absl::Status status = Run(io_.get(), &thread_);
+    return status.ok() ? Run(pages_io_.get(), &pages_thread_) : status;
   }
 
   absl::StatusOr<const Listener*> AddListener(const std::string& name, HttpHandler handler,
@@ -288,27 +324,43 @@ class HttpServer::Core {
   }
 
   void Stop() {
-    if (!thread_.joinable()) return;
-    io_->stop();
-    thread_.join();
+    for (const auto& [io, thread] :
+         {std::pair(&io_, &thread_), std::pair(&pages_io_, &pages_thread_)}) {
+      if (!thread->joinable()) continue;
+      (*io)->stop();
+      thread->join();
+    }
     std::lock_guard lock(mutex_);
+    pages_io_.reset();
     io_.reset();  // with it the connections, which wait in it for their next step
   }
 
  private:
+  static absl::Status Run(asio::io_context* io, std::thread* thread) {
+    absl::StatusOr<std::thread> started = StartThread("health and admin pages", [io] {
+      const auto work = asio::make_work_guard(*io);
+      io->run();
+    });
+    if (!started.ok()) return started.status();
+    *thread = *std::move(started);
+    return absl::OkStatus();
+  }
+
   void Serve(const Listener* listener, OwnedFd fd);
 
   Shared shared_;
   std::mutex mutex_;
-  std::list<Listener> listeners_;         // stay where they are
-  std::unique_ptr<asio::io_context> io_;  // null before Start and after Stop
-  std::thread thread_;
+  std::list<Listener> listeners_;  // stay where they are
+  // Null before Start and after Stop. The second is for slow pages.
+  std::unique_ptr<asio::io_context> io_, pages_io_;
+  std::thread thread_, pages_thread_;
 };
 
 void HttpServer::Core::Serve(const Listener* listener, OwnedFd fd) {
-  if (shared_.open >= shared_.limits.connections_max) {
-    shared_.metrics->Add(listener->over_connections);
-    return;
+  if (shared_.open.size() >= shared_.limits.connections_max) {
+    Place* const oldest = shared_.open.front();
+    shared_.metrics->Add(oldest->listener().over_connections);
+    oldest->Close();
   }
   PlainStream socket(*io_);
   error_code error;

@@ -1,20 +1,23 @@
-// A small HTTP/1.1 server for health checks and the admin pages: every such
-// listener of the process on one thread of its own. Not for traffic.
+// A small HTTP/1.1 server for health checks and the admin pages, on a thread of its
+// own. Health and admin have one each, so that nothing about pages can keep a health
+// check waiting. Not for traffic.
 //
 //   absl::StatusOr<std::unique_ptr<HttpServer>> server = HttpServer::Create(&metrics);
 //   absl::StatusOr<std::function<void(int)>> serve = (*server)->AddListener("health", handler);
 //   … serve as on_connection of an AcceptLoop …
 //   (*server)->Stop();
 //
-// Handlers run on the server's thread, one at a time: a slow one keeps all
-// listeners waiting. Keep-alive and pipelining work; a body of up to
+// Handlers run on the server's thread, one at a time, and must be quick. What takes its
+// time, such as asking other processes, is returned as HttpResponse::later and runs on
+// a second thread, one after the other. Keep-alive and pipelining work; a body of up to
 // body_bytes_max is read and thrown away. HEAD reaches the handler as GET, and
 // its answer goes out without the body.
 //
 // What the server answers by itself, closing the connection after it: 400 to
 // what is not HTTP/1.x, 431 to a header over the limit, 413 to a body over the
-// limit. A connection over connections_max is closed at once, one that takes
-// longer than timeout_ms at any step is closed when the time is up.
+// limit. A new connection is never refused: over connections_max the one is closed
+// that has been without a whole request for the longest time. One that takes longer
+// than timeout_ms at any step is closed when the time is up.
 //
 // Metrics: callout_http_requests_total{listener}, callout_http_connections,
 // callout_http_rejected_total{listener,reason}; reason is one of connections,
@@ -43,10 +46,12 @@ struct HttpRequestView {
 };
 
 struct HttpResponse {
+  // Set: the rest is ignored, and what this returns is the response. For slow pages.
+  std::function<HttpResponse()> later = nullptr;
   unsigned status = 200;
-  std::string body;
+  std::string body = {};
   std::string content_type = "text/plain; charset=utf-8";  // not sent without a body
-  std::string allow;                                       // for 405: "GET, HEAD"
+  std::string allow = {};                                  // for 405: "GET, HEAD"
 };
 
 // Must not throw.
@@ -62,7 +67,7 @@ struct HttpLimits {
 
 class HttpServer {
  public:
-  // Starts the thread. UNAVAILABLE if the system gives no descriptors for it;
+  // Starts the threads. UNAVAILABLE if the system gives no threads or descriptors;
   // or Metrics' own reason. `metrics` outlives the server.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Create(Metrics* metrics,
                                                             const HttpLimits& limits = {});
@@ -78,7 +83,8 @@ class HttpServer {
   absl::StatusOr<std::function<void(int fd)>> AddListener(
       const std::string& name, HttpHandler handler, std::function<TlsContext()> tls = nullptr);
 
-  // Closes every connection and ends the thread; no handler runs after it.
+  // Closes every connection and ends the threads, after the slow page under way; no
+  // handler runs after it.
   // Harmless twice.
   void Stop();
 

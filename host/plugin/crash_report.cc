@@ -1,11 +1,16 @@
 #include "host/plugin/crash_report.h"
 
+#include <poll.h>
 #include <signal.h>
-#include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <cstdint>
 #include <cstdlib>
+#include <string_view>
 
+#include "host/base/log.h"
 #include "host/plugin/hook_table.h"
 
 namespace callout::host {
@@ -13,17 +18,71 @@ namespace {
 
 constexpr int kSignals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP};
 
+// What waits in the log, which a plugin may have said just before.
+constexpr uint64_t kLogWaitMs = 200;
+constexpr int kWriteWaitMs = 100;
+
 // Only what may be called in a signal's handler.
 class Line {
  public:
-  Line& Add(const char* text) {
-    while (*text != '\0' && size_ < sizeof(text_)) text_[size_++] = *text++;
+  Line() {
+    if (CurrentLogFormat() != LogFormat::kJson) {
+      Add("callout-host: ");
+      return;
+    }
+    Add("{\"time\":\"");
+    AddTime();
+    Add("\",\"level\":\"error\",\"message\":\"");
+  }
+
+  Line& Add(std::string_view text) {
+    for (const char c : text) AddByte(c);
     return *this;
   }
-  void Write() const { [[maybe_unused]] const ssize_t written = write(2, text_, size_); }
+  // What is not the host's own: nothing in it ends a JSON string or a line.
+  Line& AddForeign(std::string_view text) {
+    for (const char c : text) AddByte(c < 0x20 || c > 0x7e || c == '"' || c == '\\' ? '?' : c);
+    return *this;
+  }
+  void Write() {
+    if (CurrentLogFormat() == LogFormat::kJson) Add("\"}");
+    Add("\n");
+    FlushLog(kLogWaitMs);
+    // A reader that has stopped must not keep the process from ending.
+    pollfd writable = {STDERR_FILENO, POLLOUT, 0};
+    if (poll(&writable, 1, kWriteWaitMs) <= 0) return;
+    [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text_, size_);
+  }
 
  private:
-  char text_[512];
+  void AddByte(char c) {
+    if (size_ < sizeof(text_)) text_[size_++] = c;
+  }
+  void AddNumber(int64_t number, int digits) {
+    char text[20];
+    for (int i = digits - 1; i >= 0; --i, number /= 10) {
+      text[i] = static_cast<char>('0' + number % 10);
+    }
+    Add({text, static_cast<size_t>(digits)});
+  }
+  // As the log has it. By arithmetic only: gmtime takes locks.
+  void AddTime() {
+    timespec now = {};
+    clock_gettime(CLOCK_REALTIME, &now);
+    const int64_t day = now.tv_sec / 86400;
+    const int64_t second = now.tv_sec % 86400;
+    const std::chrono::year_month_day date{std::chrono::sys_days{std::chrono::days{day}}};
+    AddNumber(static_cast<int>(date.year()), 4);
+    Add("-").AddNumber(static_cast<unsigned>(date.month()), 2);
+    Add("-").AddNumber(static_cast<unsigned>(date.day()), 2);
+    Add("T").AddNumber(second / 3600, 2);
+    Add(":").AddNumber(second / 60 % 60, 2);
+    Add(":").AddNumber(second % 60, 2);
+    Add(".").AddNumber(now.tv_nsec / 1'000'000, 3);
+    Add("Z");
+  }
+
+  char text_[768];
   size_t size_ = 0;
 };
 
@@ -32,25 +91,30 @@ void AddPlace(Line* line) {
   const HookPlace place = slot == nullptr
                               ? HookPlace()
                               : HookTable::Unpack(slot->place.load(std::memory_order_relaxed));
-  const char* const hook = HookName(place.hook);
-  if (place.plugin == 0 || hook == nullptr) {
+  if (place.plugin == 0 || !IsHook(place.hook)) {
     line->Add("outside of every hook: on a thread of a plugin's own, or in the host itself");
     return;
   }
-  line->Add("while plugin ").Add(HookTable::InUse()->PluginName(place.plugin));
-  line->Add(" ran ").Add(hook);
+  line->Add("while plugin ").AddForeign(HookTable::InUse()->PluginName(place.plugin));
+  line->Add(" ran ").Add(HookName(place.hook));
 }
 
 void OnCrash(int number) {
   HookTable::NoteCrash();
   Line line;
-  line.Add("callout-host: ").Add(SignalName(number)).Add(" ");
+  line.Add(SignalName(number)).Add(" ");
   AddPlace(&line);
-  line.Add("\n").Write();
+  line.Write();
   // A fault happens again on return. SA_RESETHAND has not put the usual course back where another
   // handler has called this one, such as that of a Go runtime.
   signal(number, SIG_DFL);
+  sigset_t unblocked;
+  sigemptyset(&unblocked);
+  sigaddset(&unblocked, number);
+  pthread_sigmask(SIG_UNBLOCK, &unblocked, nullptr);
   raise(number);
+  // Still here: for the first process of a container there is no default action.
+  _exit(128 + number);
 }
 
 void OnExit() {
@@ -58,9 +122,9 @@ void OnExit() {
   if (slot == nullptr || slot->place.load(std::memory_order_relaxed) == 0) return;
   HookTable::NoteCrash();
   Line line;
-  line.Add("callout-host: exit() was called ");
+  line.Add("exit() was called ");
   AddPlace(&line);
-  line.Add("\n").Write();
+  line.Write();
 }
 
 }  // namespace

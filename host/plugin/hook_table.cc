@@ -1,6 +1,7 @@
 #include "host/plugin/hook_table.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <string.h>
@@ -9,7 +10,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <memory>
 #include <mutex>
 #include <new>
 
@@ -81,19 +81,31 @@ class ThreadSlot {
   stack_t stack_ = {};
 };
 
-const char* HookName(Hook hook) {
+bool IsHook(Hook hook) {
   const auto number = static_cast<size_t>(hook);
-  return number < kHookNames.size() ? kHookNames[number] : nullptr;
+  return number < kHookNames.size() && kHookNames[number] != nullptr;
+}
+
+const char* HookName(Hook hook) {
+  return IsHook(hook) ? kHookNames[static_cast<size_t>(hook)] : "an unknown hook";
+}
+
+absl::StatusOr<OwnedFd> HookTable::MakeFile() {
+  OwnedFd file(memfd_create("callout-hooks", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (file.get() < 0 || ftruncate(file.get(), sizeof(HookTable)) != 0 ||
+      fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    return absl::UnavailableError(
+        fmt::format("making the table of running hooks: {}", strerror(errno)));
+  }
+  return file;
 }
 
 absl::StatusOr<HookTable*> HookTable::Share(int fd) {
-  const auto failed = [](const char* what) {
-    return absl::UnavailableError(
-        fmt::format("{} the table of running hooks: {}", what, strerror(errno)));
-  };
-  if (ftruncate(fd, sizeof(HookTable)) != 0) return failed("making room for");
   void* memory = mmap(nullptr, sizeof(HookTable), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (memory == MAP_FAILED) return failed("mapping");
+  if (memory == MAP_FAILED) {
+    return absl::UnavailableError(
+        fmt::format("mapping the table of running hooks: {}", strerror(errno)));
+  }
   // Its members are as they should be when all is zero, which a new file is.
   return std::launder(reinterpret_cast<HookTable*>(memory));
 }
@@ -127,9 +139,10 @@ uint32_t HookTable::FindOrAddPlugin(std::string_view name) {
   static std::mutex mutex;
   std::lock_guard<std::mutex> lock(mutex);
   name = name.substr(0, kNameBytesMax);
-  const uint32_t count = plugin_count_.load(std::memory_order_relaxed);
-  for (uint32_t i = 0; i < count; ++i) {
-    if (names_[i].data() == name) return i + 1;
+  const uint32_t count =
+      std::min<uint32_t>(plugin_count_.load(std::memory_order_relaxed), kPluginsMax);
+  for (uint32_t plugin = 1; plugin <= count; ++plugin) {
+    if (PluginName(plugin) == name) return plugin;
   }
   if (count == kPluginsMax) return 0;
   std::copy(name.begin(), name.end(), names_[count].begin());
@@ -137,8 +150,10 @@ uint32_t HookTable::FindOrAddPlugin(std::string_view name) {
   return count + 1;
 }
 
-const char* HookTable::PluginName(uint32_t plugin) const {
-  return plugin == 0 || plugin > kPluginsMax ? "" : names_[plugin - 1].data();
+std::string_view HookTable::PluginName(uint32_t plugin) const {
+  if (plugin == 0 || plugin > kPluginsMax) return {};
+  const char* const name = names_[plugin - 1].data();
+  return {name, strnlen(name, kNameBytesMax)};
 }
 
 std::vector<HookTable::Running> HookTable::ListRunning() const {
@@ -171,7 +186,14 @@ std::optional<HookPlace> HookTable::CrashPlace() const {
 
 void HookTable::Clear() {
   // All of it, for a process that crashed may have written anywhere.
-  new (this) HookTable();
+  for (Slot& slot : slots_) {
+    slot.place.store(0, std::memory_order_relaxed);
+    slot.since_ns.store(0, std::memory_order_relaxed);
+    slot.thread.store(0, std::memory_order_relaxed);
+  }
+  crash_.store(0, std::memory_order_relaxed);
+  plugin_count_.store(0, std::memory_order_relaxed);
+  names_ = {};
 }
 
 }  // namespace callout::host

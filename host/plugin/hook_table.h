@@ -12,6 +12,10 @@
 //
 // FindOrAddPlugin, Use and Share are for any thread; a HookScope belongs to one.
 // Reading is for anyone, at any time, and sees each hook in whole.
+//
+// The reader believes nothing: a plugin may have written anywhere in the memory, at
+// any time. Whatever is in it, reading stays inside of it and ends; what is read may
+// then be nonsense, which is for the reader's user to see.
 #ifndef CALLOUT_HOST_PLUGIN_HOOK_TABLE_H_
 #define CALLOUT_HOST_PLUGIN_HOOK_TABLE_H_
 
@@ -27,6 +31,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "host/base/owned_fd.h"
 
 namespace callout::host {
 
@@ -43,8 +48,9 @@ enum class Hook : uint8_t {
   kLoad,  // the constructors of the file
 };
 
-// "callout_on_request_headers", …; null for a number that is none.
+// "callout_on_request_headers", …; "an unknown hook" for a number that is none.
 const char* HookName(Hook hook);
+bool IsHook(Hook hook);
 
 // Where a thread is. `plugin` is an index of the table's; 0: in no hook.
 struct HookPlace {
@@ -72,8 +78,10 @@ class HookTable {
     std::atomic<int32_t> thread{0};  // 0: free
   };
 
-  // The table in the file, which is made large enough. UNAVAILABLE if it cannot
-  // be mapped. Never unmapped.
+  // A new file for a table, whose size nobody can change: a mapping of a file that
+  // shrinks would end its readers. UNAVAILABLE with the system's reason.
+  static absl::StatusOr<OwnedFd> MakeFile();
+  // The table in such a file. UNAVAILABLE if it cannot be mapped. Never unmapped.
   static absl::StatusOr<HookTable*> Share(int fd);
   // From here on this is where hooks are marked. Before the first of them.
   static void Use(HookTable* table);
@@ -81,8 +89,9 @@ class HookTable {
 
   // The index of the name, from 1; 0 if the table is full.
   uint32_t FindOrAddPlugin(std::string_view name);
-  // NUL-terminated; "" for 0. Safe in a signal's handler.
-  const char* PluginName(uint32_t plugin) const;
+  // At most kNameBytesMax bytes of the table's memory, of any values; "" for 0 and for
+  // what is no index. Safe in a signal's handler.
+  std::string_view PluginName(uint32_t plugin) const;
 
   // Notes that this thread ends the process, for CrashPlace. Only the first is
   // kept. Safe in a signal's handler.

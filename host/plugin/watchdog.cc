@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "host/base/clock.h"
+#include "host/base/thread.h"
 
 namespace callout::host {
 
@@ -24,9 +25,14 @@ std::string DescribeHung(const HookTable& table, const HookTable::Running& hung,
                      HookName(hung.place.hook), (now_ns - hung.since_ns) / 1'000'000);
 }
 
-Watchdog::Watchdog(uint64_t limit_ms, const HookTable* table, OnHung on_hung)
-    : limit_ms_(limit_ms), table_(table), on_hung_(std::move(on_hung)) {
-  thread_ = std::thread([this] { Run(); });
+absl::StatusOr<std::unique_ptr<Watchdog>> Watchdog::Start(uint64_t limit_ms, const HookTable* table,
+                                                          OnHung on_hung) {
+  std::unique_ptr<Watchdog> watchdog(new Watchdog(limit_ms, table, std::move(on_hung)));
+  absl::StatusOr<std::thread> thread =
+      StartThread("the watchdog", [watchdog = watchdog.get()] { watchdog->Run(); });
+  if (!thread.ok()) return thread.status();
+  watchdog->thread_ = *std::move(thread);
+  return watchdog;
 }
 
 Watchdog::~Watchdog() {
@@ -35,7 +41,7 @@ Watchdog::~Watchdog() {
     stop_ = true;
   }
   wake_.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void Watchdog::Run() {

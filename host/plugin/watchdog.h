@@ -1,7 +1,8 @@
 // Notices hooks that hang: a hook that has held a thread of the transports for
 // longer than a limit. Such a thread serves nobody, and nobody can take it back.
 //
-//   Watchdog watchdog(5000, HookTable::InUse(), [](const HookTable::Running& hung) { … });
+//   absl::StatusOr<std::unique_ptr<Watchdog>> watchdog = Watchdog::Start(
+//       5000, HookTable::InUse(), [](const HookTable::Running& hung) { … });
 //
 // Told once for each call that hangs, on the watchdog's own thread. Hooks on
 // threads that are kept for waiting do not count.
@@ -13,6 +14,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -20,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "host/plugin/hook_table.h"
 
 namespace callout::host {
@@ -35,13 +38,18 @@ class Watchdog {
  public:
   using OnHung = std::function<void(const HookTable::Running&)>;
 
-  // `limit_ms` above 0. The table outlives the watchdog.
-  Watchdog(uint64_t limit_ms, const HookTable* table, OnHung on_hung);
+  // `limit_ms` above 0. The table outlives the watchdog. UNAVAILABLE if no thread can
+  // be made for it.
+  static absl::StatusOr<std::unique_ptr<Watchdog>> Start(uint64_t limit_ms, const HookTable* table,
+                                                         OnHung on_hung);
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
  private:
+  Watchdog(uint64_t limit_ms, const HookTable* table, OnHung on_hung)
+      : limit_ms_(limit_ms), table_(table), on_hung_(std::move(on_hung)) {}
+
   void Run();
   void Rescan();
 

@@ -52,8 +52,12 @@ class PluginManager {
   void Follow();
   // Looks now, and tries again what was refused.
   void RescanAll() { loop_.RescanAll(); }
-  // Takes up no more changes.
+  // Takes up no more changes, and waits for the one under way.
   void Stop() { loop_.Stop(); }
+  // The same in two steps, for a plugin whose create may never return. False if the
+  // change under way is not done within `timeout_ms`; then nothing may be destroyed.
+  void BeginStop() { loop_.BeginStop(); }
+  bool AwaitStop(uint64_t timeout_ms) { return loop_.AwaitStop(timeout_ms); }
 
   Reloader::Snapshot Status() const { return reloader_.Status(); }
   // The page /plugins, with the calls and errors that `metrics` counts.

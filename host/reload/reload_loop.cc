@@ -3,9 +3,13 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "host/base/clock.h"
+#include "host/base/log.h"
+#include "host/base/status_text.h"
+#include "host/base/thread.h"
 
 namespace callout::host {
 namespace {
@@ -25,7 +29,20 @@ ReloadLoop::ReloadLoop(std::shared_ptr<const Wake> wake)
 void ReloadLoop::Start(Reloader* reloader, std::function<void()> chores) {
   reloader_ = reloader;
   chores_ = std::move(chores);
-  thread_ = std::thread([this] { Run(); });
+  ended_ = false;
+  absl::StatusOr<std::thread> thread = StartThread("watching plugin files", [this] {
+    Run();
+    std::lock_guard<std::mutex> lock(ended_mutex_);
+    ended_ = true;
+    ended_changed_.notify_all();
+  });
+  if (!thread.ok()) ended_ = true;
+  if (!thread.ok()) {
+    Log(LogLevel::kError, "{}; changes of plugin files are not taken up",
+        MessageOf(thread.status()));
+    return;
+  }
+  thread_ = *std::move(thread);
 }
 
 void ReloadLoop::RescanAll() {
@@ -33,9 +50,19 @@ void ReloadLoop::RescanAll() {
   wake_->Set();
 }
 
-void ReloadLoop::Stop() {
+void ReloadLoop::BeginStop() {
   stop_ = true;
   wake_->Set();
+}
+
+bool ReloadLoop::AwaitStop(uint64_t timeout_ms) {
+  std::unique_lock<std::mutex> lock(ended_mutex_);
+  return ended_changed_.wait_for(lock, std::chrono::milliseconds(timeout_ms),
+                                 [this] { return ended_; });
+}
+
+void ReloadLoop::Stop() {
+  BeginStop();
   if (thread_.joinable()) thread_.join();
 }
 

@@ -12,9 +12,11 @@
 #define CALLOUT_HOST_RELOAD_RELOAD_LOOP_H_
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <thread>
 
 #include "host/base/directory_watch.h"
@@ -41,6 +43,10 @@ class ReloadLoop {
 
   // Ends the thread, after the look under way. Harmless twice.
   void Stop();
+  // The same in two steps. False if the look under way is not done within
+  // `timeout_ms`; the thread is then still there.
+  void BeginStop();
+  bool AwaitStop(uint64_t timeout_ms);
 
  private:
   void Run();
@@ -52,6 +58,9 @@ class ReloadLoop {
   std::function<void()> chores_;
   std::atomic<bool> again_{false};
   std::atomic<bool> stop_{false};
+  std::mutex ended_mutex_;  // guards the following
+  std::condition_variable ended_changed_;
+  bool ended_ = true;
   std::thread thread_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "host/base/health_asked.h"
 #include "host/wire/wire.h"
 
 namespace callout::host {
@@ -44,7 +45,7 @@ absl::Status Malformed() {
 
 class HealthCheck final : public BuiltinRpc {
  public:
-  explicit HealthCheck(const std::atomic<bool>* serving) : serving_(serving) {}
+  explicit HealthCheck(const std::atomic<bool>* serving) : serving_(serving) { NoteHealthAsked(); }
 
   void OnMessage(std::string_view bytes) override {
     if (end_.has_value()) return;
@@ -70,7 +71,7 @@ class HealthCheck final : public BuiltinRpc {
 // Answers now and after each change, until the client leaves.
 class HealthWatch final : public BuiltinRpc {
  public:
-  explicit HealthWatch(const std::atomic<bool>* serving) : serving_(serving) {}
+  explicit HealthWatch(const std::atomic<bool>* serving) : serving_(serving) { NoteHealthAsked(); }
 
   void OnMessage(std::string_view bytes) override {
     if (end_.has_value() || watching_) return;

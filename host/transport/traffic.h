@@ -9,6 +9,7 @@
 
 #include <prometheus/metric_family.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,8 @@ class Traffic {
 
   // Says NOT_SERVING to who asks by gRPC, and goes on.
   virtual void BeginDrain() = 0;
+  // Whether somebody has asked for health by gRPC in the last `seconds`.
+  virtual bool HealthAskedWithin(uint64_t seconds) = 0;
   // Accepts what waits already and nothing more: the sockets may be closed.
   virtual void StopAccepting() = 0;
   // Sends GOAWAY, and gives live streams --drain_timeout_ms. False if a plugin

@@ -4,9 +4,9 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include <cstring>
 #include <vector>
 
+#include "host/base/log.h"
 #include "host/plugin/crash_report.h"
 
 namespace callout::host {
@@ -18,15 +18,15 @@ std::string WordOf(int wait_status) {
   return fmt::format("{} ({})", SignalName(number), number);
 }
 
+// How many plugins one text names beside the first.
+constexpr size_t kOthersMax = 3;
+
 WorkerEnd In(const std::string& word, const HookTable& table, const HookPlace& place) {
-  const char* const hook = HookName(place.hook);
   WorkerEnd end;
-  // A process that crashed may have written over the end of it.
-  const char* const name = table.PluginName(place.plugin);
-  end.plugin.assign(name, strnlen(name, HookTable::kNameBytesMax));
+  // A process that crashed may have written anything there.
+  end.plugin = EscapeControls(table.PluginName(place.plugin));
   end.hook = place.hook;
-  end.text = fmt::format("{} while plugin {} ran {}", word, end.plugin,
-                         hook == nullptr ? "an unknown hook" : hook);
+  end.text = fmt::format("{} while plugin {} ran {}", word, end.plugin, HookName(place.hook));
   return end;
 }
 
@@ -53,13 +53,16 @@ WorkerEnd DescribeWorkerEnd(int wait_status, const HookTable& table,
   const std::vector<HookTable::Running> running = table.ListRunning();
   if (running.empty()) return {.text = word + " outside of every hook"};
   WorkerEnd end = In(word, table, running[0].place);
+  size_t others = 0;
   for (const HookTable::Running& other : running) {
     if (other.place.plugin == running[0].place.plugin) continue;
     end.plugin.clear();
-    end.text += fmt::format(
-        ", and plugin {} {}", table.PluginName(other.place.plugin),
-        HookName(other.place.hook) == nullptr ? "an unknown hook" : HookName(other.place.hook));
+    if (++others > kOthersMax) continue;
+    end.text +=
+        fmt::format(", and plugin {} {}", EscapeControls(table.PluginName(other.place.plugin)),
+                    HookName(other.place.hook));
   }
+  if (others > kOthersMax) end.text += fmt::format(", and {} more", others - kOthersMax);
   return end;
 }
 

@@ -15,6 +15,7 @@ using prometheus::MetricFamily;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kEndPatience(5);
+constexpr std::chrono::milliseconds kHealthPatience(500);
 
 }  // namespace
 
@@ -164,10 +165,11 @@ std::vector<WorkerGroup::ProcessPtr> WorkerGroup::Processes() const {
   return processes;
 }
 
-std::vector<std::future<WorkerGroup::Reply>> WorkerGroup::AskAll(WorkerMessageKind kind) {
+std::vector<std::future<WorkerGroup::Reply>> WorkerGroup::AskAll(WorkerMessageKind kind,
+                                                                 const std::string& body) {
   std::lock_guard<std::mutex> lock(mutex_);
   std::vector<std::future<Reply>> replies;
-  for (const ProcessPtr& process : Processes()) replies.push_back(process->Ask(kind));
+  for (const ProcessPtr& process : Processes()) replies.push_back(process->Ask(kind, body));
   return replies;
 }
 
@@ -188,6 +190,18 @@ void WorkerGroup::BeginDrain() {
     process->Fail(WorkerMessageKind::kPrepare, absl::CancelledError("the host is draining"));
   }
   changed_.notify_all();
+}
+
+// One that does not tell in time may have been asked.
+bool WorkerGroup::HealthAskedWithin(uint64_t seconds) {
+  const auto deadline = Clock::now() + kHealthPatience;
+  std::vector<std::future<Reply>> replies =
+      AskAll(WorkerMessageKind::kHealthAsked, Encode(seconds));
+  return std::any_of(replies.begin(), replies.end(), [&](std::future<Reply>& future) {
+    if (future.wait_until(deadline) != std::future_status::ready) return true;
+    const Reply reply = future.get();
+    return reply.ok() && Decode<bool>(*reply).value_or(true);
+  });
 }
 
 void WorkerGroup::StopAccepting() {

@@ -73,6 +73,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   absl::Status Serve(const std::vector<TrafficSocket>& sockets) override;
   void ReloadCertificates() override;
   void BeginDrain() override;
+  bool HealthAskedWithin(uint64_t seconds) override;
   void StopAccepting() override;
   // Always true: whatever a plugin holds is in another process.
   bool Drain() override;
@@ -113,7 +114,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   void BringUp(Worker* worker, bool anew);
   void BringAllUp();
   std::vector<ProcessPtr> Processes() const;
-  std::vector<std::future<Reply>> AskAll(WorkerMessageKind kind);
+  std::vector<std::future<Reply>> AskAll(WorkerMessageKind kind, const std::string& body = "");
   size_t CountServing() const;
 
   // --- worker_generations.cc ---

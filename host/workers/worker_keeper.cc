@@ -2,18 +2,15 @@
 
 #include <fmt/format.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "host/base/clock.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
-#include "host/plugin/watchdog.h"
+#include "host/base/thread.h"
 
 namespace callout::host {
 namespace {
@@ -35,31 +32,40 @@ WorkerKeeper::WorkerKeeper(int number, WorkerProcess::Launch launch, uint64_t wa
 WorkerKeeper::~WorkerKeeper() {
   LetEnd();
   Join(std::chrono::milliseconds(0));
+  watchdog_.reset();
 }
 
 absl::Status WorkerKeeper::Prepare() {
-  hooks_ = OwnedFd(memfd_create("callout-hooks", MFD_CLOEXEC));
-  if (hooks_.get() < 0) {
-    return absl::UnavailableError(fmt::format("starting a worker: {}", strerror(errno)));
-  }
+  absl::StatusOr<OwnedFd> hooks = HookTable::MakeFile();
+  if (!hooks.ok()) return hooks.status();
+  hooks_ = *std::move(hooks);
   absl::StatusOr<HookTable*> table = HookTable::Share(hooks_.get());
   if (!table.ok()) return table.status();
   table_ = *table;
   launch_.hooks = hooks_.get();
+  if (watchdog_ms_ == 0) return absl::OkStatus();
+  // One for all processes to come: later there may be no thread to be had for it.
+  absl::StatusOr<std::unique_ptr<Watchdog>> watchdog = Watchdog::Start(
+      watchdog_ms_, table_, [this](const HookTable::Running& hung) { OnHung(hung); });
+  if (!watchdog.ok()) return watchdog.status();
+  watchdog_ = *std::move(watchdog);
   return absl::OkStatus();
 }
 
 absl::Status WorkerKeeper::Start() {
   if (absl::Status status = Prepare(); !status.ok()) return status;
-  std::promise<absl::Status> started;
-  std::future<absl::Status> result = started.get_future();
+  auto started = std::make_shared<std::promise<absl::Status>>();
+  std::future<absl::Status> result = started->get_future();
+  ended_ = false;
   // Not this thread: the worker's life ends with the thread that starts it.
-  thread_ = std::thread([this, started = std::move(started)]() mutable {
-    Run(std::move(started));
+  absl::StatusOr<std::thread> thread = StartThread("a worker's keeper", [this, started] {
+    Run(std::move(*started));
     std::lock_guard<std::mutex> lock(mutex_);
     ended_ = true;
     changed_.notify_all();
   });
+  if (!thread.ok()) return thread.status();
+  thread_ = *std::move(thread);
   return result.get();
 }
 
@@ -90,14 +96,8 @@ void WorkerKeeper::Keep(const std::shared_ptr<WorkerProcess>& process) {
     if (let_end_) process->Kill();  // too late to be of use
   }
   callbacks_.on_start(process);
-  std::optional<Watchdog> watchdog;
-  if (watchdog_ms_ > 0) {
-    watchdog.emplace(watchdog_ms_, table_,
-                     [this, &process](const HookTable::Running& hung) { OnHung(*process, hung); });
-  }
   const int wait_status =
       process->Attend([&](const WorkerMessage& message) { OnMessage(*process, message); });
-  watchdog.reset();
   ended_ns_ = MonotonicNs();
   uint64_t serving_since_ns = 0;
   std::optional<Hang> hang;
@@ -124,7 +124,7 @@ void WorkerKeeper::Keep(const std::shared_ptr<WorkerProcess>& process) {
 }
 
 void WorkerKeeper::OnMessage(const WorkerProcess& process, const WorkerMessage& message) {
-  if (message.kind == WorkerMessageKind::kServing) {
+  if (message.kind == WorkerMessageKind::kServing && !serving()) {
     const uint64_t now_ns = MonotonicNs();
     const uint64_t ended_ns = std::exchange(ended_ns_, 0);
     {
@@ -139,14 +139,23 @@ void WorkerKeeper::OnMessage(const WorkerProcess& process, const WorkerMessage& 
   callbacks_.on_message(message);
 }
 
-void WorkerKeeper::OnHung(const WorkerProcess& process, const HookTable::Running& hung) {
+// Kills first, and tells then: whoever reads the log may have stopped.
+void WorkerKeeper::OnHung(const HookTable::Running& hung) {
   std::string text = DescribeHung(*table_, hung, MonotonicNs());
-  Log(LogLevel::kError, "worker {} (process {}): {}, and is killed", number_, process.pid(), text);
+  pid_t pid = 0;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (!hang_.has_value()) hang_ = {hung, std::move(text)};
+    // What was seen may have been the process before, whose table was cleared since.
+    const std::vector<HookTable::Running> running = table_->ListRunning();
+    const bool goes_on = std::any_of(running.begin(), running.end(), [&](const auto& one) {
+      return one.thread == hung.thread && one.since_ns == hung.since_ns;
+    });
+    if (process_ == nullptr || !goes_on || hang_.has_value()) return;
+    process_->Kill();
+    pid = process_->pid();
+    hang_ = {hung, text};
   }
-  process.Kill();
+  Log(LogLevel::kError, "worker {} (process {}): {}, and is killed", number_, pid, text);
 }
 
 bool WorkerKeeper::Pause() {
@@ -175,10 +184,10 @@ void WorkerKeeper::Join(std::chrono::milliseconds timeout) {
   {
     std::unique_lock<std::mutex> lock(mutex_);
     const bool in_time = changed_.wait_for(lock, timeout, [this] { return ended_; });
-    if (!in_time && timeout.count() > 0) {
-      Log(LogLevel::kWarning, "worker {} does not end, and is killed", number_);
-    }
     if (process_ != nullptr) process_->Kill();
+    if (!in_time && timeout.count() > 0) {
+      Log(LogLevel::kWarning, "worker {} did not end, and was killed", number_);
+    }
   }
   thread_.join();
 }

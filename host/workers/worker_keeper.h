@@ -30,6 +30,7 @@
 #include "absl/status/status.h"
 #include "host/base/owned_fd.h"
 #include "host/plugin/hook_table.h"
+#include "host/plugin/watchdog.h"
 #include "host/workers/worker_end.h"
 #include "host/workers/worker_process.h"
 
@@ -73,7 +74,7 @@ class WorkerKeeper {
   void Run(std::promise<absl::Status> started);
   void Keep(const std::shared_ptr<WorkerProcess>& process);
   void OnMessage(const WorkerProcess& process, const WorkerMessage& message);
-  void OnHung(const WorkerProcess& process, const HookTable::Running& hung);
+  void OnHung(const HookTable::Running& hung);
   // Before the next start. False if there is to be none.
   bool Pause();
 
@@ -83,7 +84,8 @@ class WorkerKeeper {
   const Callbacks callbacks_;
   OwnedFd hooks_;
   HookTable* table_ = nullptr;
-  int failures_ = 0;  // in a row; the keeper's thread
+  std::unique_ptr<Watchdog> watchdog_;  // of all processes there will be; may be null
+  int failures_ = 0;                    // in a row; the keeper's thread
   uint64_t ended_ns_ = 0;
 
   mutable std::mutex mutex_;  // guards the following
@@ -92,7 +94,7 @@ class WorkerKeeper {
   uint64_t serving_since_ns_ = 0;  // 0: not yet
   std::optional<Hang> hang_;
   bool let_end_ = false;
-  bool ended_ = false;
+  bool ended_ = true;
   std::thread thread_;
 };
 

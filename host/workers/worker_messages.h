@@ -31,6 +31,7 @@ enum class WorkerMessageKind : uint8_t {
   kDiscard,         // GenerationId, prepared and not to be used
   kCommit,          // vector<GenerationId>
   kServe,           // the listening sockets from here on
+  kHealthAsked,     // uint64_t: seconds -> whether gRPC health was asked for in them (bool)
   kBeginDrain,      //
   kStopAccepting,   // and close the sockets
   kDrain,           // -> whether every stream is closed (bool). The worker then ends

@@ -1,8 +1,10 @@
 #include "host/transport/grpc/grpc_queue.h"
 
+
 #include <utility>
 
 #include "host/base/clock.h"
+#include "host/base/thread.h"
 #include "host/transport/grpc/grpc_call.h"
 
 namespace callout::host {
@@ -28,9 +30,12 @@ GrpcQueue::GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue, grpc_se
 
 GrpcQueue::~GrpcQueue() = default;
 
-void GrpcQueue::Start() {
+absl::Status GrpcQueue::Start() {
   for (int i = 0; i < kRequestsAhead; ++i) Request();
-  thread_ = std::thread([this] { Run(); });
+  absl::StatusOr<std::thread> thread = StartThread("serving streams", [this] { Run(); });
+  if (!thread.ok()) return thread.status();
+  thread_ = *std::move(thread);
+  return absl::OkStatus();
 }
 
 void GrpcQueue::Stop() {

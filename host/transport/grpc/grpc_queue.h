@@ -31,7 +31,8 @@ class GrpcQueue {
             StreamEnvironment* environment, const std::atomic<bool>* serving);
   ~GrpcQueue();  // after Stop()
 
-  void Start();
+  // UNAVAILABLE if no thread can be made for it; the queue can then not be shut down.
+  absl::Status Start();
   // The server has been shut down: ends the thread once no call is left, then returns.
   void Stop();
   // `serving` has changed. Any thread.

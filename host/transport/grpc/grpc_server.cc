@@ -14,6 +14,8 @@
 #include "host/transport/grpc/grpc_call.h"
 #include "host/transport/grpc/grpc_queue.h"
 
+#include "host/base/thread.h"
+
 namespace callout::host {
 
 namespace {
@@ -90,7 +92,11 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
   for (auto& queue : queues) {
     server->queues_.push_back(std::make_unique<GrpcQueue>(
         std::move(queue), server->server_->c_server(), environment, &server->serving_));
-    server->queues_.back()->Start();
+    absl::Status status = server->queues_.back()->Start();
+    if (status.ok()) continue;
+    // Leaked: what its queue was asked for already needs a thread to be ended.
+    static_cast<void>(server.release());
+    return status;
   }
   return server;
 }
@@ -125,17 +131,19 @@ size_t GrpcServer::live() const {
 // however idle it is. When no RPC is left, nothing is lost if it waits no longer.
 void GrpcServer::Shutdown(uint64_t timeout_ms) {
   std::atomic<bool> done{false};
-  std::thread shutdown([&] {
+  const auto shut_down = [&] {
     server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(timeout_ms));
     done = true;
-  });
+  };
+  absl::StatusOr<std::thread> shutdown = StartThread("shutting down", shut_down);
+  if (!shutdown.ok()) return shut_down();  // it takes the whole of the timeout then
   auto cut_off = std::chrono::steady_clock::now() + kShutdownNotice;
   while (!done && std::chrono::steady_clock::now() < cut_off) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
     if (live() != 0) cut_off = std::chrono::steady_clock::now() + kShutdownNotice;
   }
   if (!done) grpc_server_cancel_all_calls(server_->c_server());
-  shutdown.join();
+  shutdown->join();
 }
 
 bool GrpcServer::Drain(uint64_t timeout_ms) {

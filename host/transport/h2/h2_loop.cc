@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "host/base/clock.h"
+#include "host/base/thread.h"
 
 namespace callout::host {
 namespace {
@@ -38,7 +39,10 @@ absl::StatusOr<std::unique_ptr<H2Loop>> H2Loop::Start(const H2Options& options,
   }
   loop->context_.emplace(options, environment, metrics, shared, serving,
                          [wake = &loop->wake_] { wake->Set(); });
-  loop->thread_ = std::thread([loop = loop.get()] { loop->Run(); });
+  absl::StatusOr<std::thread> thread =
+      StartThread("serving streams", [loop = loop.get()] { loop->Run(); });
+  if (!thread.ok()) return thread.status();
+  loop->thread_ = *std::move(thread);
   return loop;
 }
 

@@ -3,6 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -91,13 +97,110 @@ TEST_F(LogTest, NobodyForgesALine) {
 TEST_F(LogTest, ControlsAreEscapedAndNothingElse) {
   EXPECT_EQ(EscapeControls(std::string("\0\x01\t\x1f\x7f", 5)), "\\x00\\x01\\x09\\x1f\\x7f");
   EXPECT_EQ(EscapeControls("plain ~ \xc3\xa9 \xe2\x82\xac \xff"),
-            "plain ~ \xc3\xa9 \xe2\x82\xac \xff");
+            "plain ~ \xc3\xa9 \xe2\x82\xac \\xff")
+      << "no byte of a terminal's other encodings either";
   EXPECT_EQ(EscapeControls("\xc2\x9b"
                            "31m"),
             "\\xc2\\x9b31m")
       << "C1: what ESC [ is, in one";
-  EXPECT_EQ(EscapeControls("\xc2\xa0\xc2"), "\xc2\xa0\xc2");
+  EXPECT_EQ(EscapeControls("\xc2\xa0\xc2"), "\xc2\xa0\\xc2");
   EXPECT_EQ(EscapeControls(""), "");
+}
+
+TEST_F(LogTest, WhatTurnsTextOrBreaksLinesIsEscaped) {
+  const char* const obeyed[] = {"\xd8\x9c",     "\xe2\x80\x8e", "\xe2\x80\x8f", "\xe2\x80\xa8",
+                                "\xe2\x80\xa9", "\xe2\x80\xaa", "\xe2\x80\xae", "\xe2\x81\xa6",
+                                "\xe2\x81\xa9", "\x9b",         "\xc2\x85"};
+  for (const char* text : obeyed) {
+    const std::string escaped = EscapeControls(text);
+    EXPECT_TRUE(escaped.starts_with("\\x")) << escaped;
+    EXPECT_TRUE(std::all_of(escaped.begin(), escaped.end(), [](char c) { return c > 0; }));
+  }
+  EXPECT_EQ(EscapeControls("\xe2\x80\xa7\xe2\x80\xaf"), "\xe2\x80\xa7\xe2\x80\xaf");
+}
+
+TEST_F(LogTest, ALineSaysHowManyWereLeftOutSinceTheLast) {
+  const auto start = std::chrono::steady_clock::now();
+  uint64_t left_out = 7;
+  EXPECT_TRUE(LogIsDue("left_out/a", start, &left_out));
+  EXPECT_EQ(left_out, 0U);
+  EXPECT_EQ(LeftOutText(0), "");
+  for (int i = 0; i < 3; ++i) EXPECT_FALSE(LogIsDue("left_out/a", start));
+  EXPECT_TRUE(LogIsDue("left_out/a", start + std::chrono::minutes(2), &left_out));
+  EXPECT_EQ(left_out, 3U);
+  EXPECT_EQ(LeftOutText(3), " (and 3 like it since the last such line)");
+  EXPECT_TRUE(LogIsDue("left_out/a", start + std::chrono::minutes(4), &left_out));
+  EXPECT_EQ(left_out, 0U);
+}
+
+// In a process of its own, whose standard error is the pipe's end. Exits with 0 if
+// `run` returns true.
+template <class Run>
+int ExitStatusWithStderr(int fd, Run run) {
+  const pid_t child = fork();
+  if (child == 0) {
+    dup2(fd, STDERR_FILENO);
+    _exit(run() ? 0 : 1);
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  return status;
+}
+
+TEST_F(LogTest, WhoLogsNeverWaitsForAReaderThatHasStopped) {
+  int pipe_fds[2];
+  ASSERT_EQ(pipe(pipe_fds), 0);
+  const int status = ExitStatusWithStderr(pipe_fds[1], [] {
+    if (!StartAsyncLog(100'000).ok()) return false;
+    // Far more than the pipe and the queue hold together; it would wait for ever.
+    for (int i = 0; i < 20'000; ++i) Log(LogLevel::kInfo, "line {} {}", i, std::string(100, 'x'));
+    return LogLinesDropped() > 10'000 && !FlushLog(10);
+  });
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  close(pipe_fds[0]);
+  close(pipe_fds[1]);
+}
+
+TEST_F(LogTest, ALineSaysThatLinesWereDroppedOnceTheReaderIsBack) {
+  int pipe_fds[2];
+  ASSERT_EQ(pipe(pipe_fds), 0);
+  int counted[2];
+  ASSERT_EQ(pipe(counted), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    dup2(pipe_fds[1], STDERR_FILENO);
+    if (!StartAsyncLog(100'000).ok()) _exit(1);
+    for (int i = 0; i < 20'000; ++i) Log(LogLevel::kInfo, "line {} {}", i, std::string(100, 'x'));
+    const uint64_t dropped = LogLinesDropped();
+    if (write(counted[1], &dropped, sizeof(dropped)) != sizeof(dropped)) _exit(1);
+    _exit(FlushLog(60'000) ? 0 : 1);
+  }
+  close(pipe_fds[1]);
+  uint64_t dropped = 0;
+  ASSERT_EQ(read(counted[0], &dropped, sizeof(dropped)), static_cast<ssize_t>(sizeof(dropped)));
+  std::string all;
+  std::array<char, 65536> buffer;
+  for (ssize_t got; (got = read(pipe_fds[0], buffer.data(), buffer.size())) > 0;) {
+    all.append(buffer.data(), static_cast<size_t>(got));
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  const auto lines = std::count(all.begin(), all.end(), '\n');
+  EXPECT_THAT(all, HasSubstr(" WARNING " + std::to_string(dropped) + " log lines were dropped"));
+  EXPECT_EQ(static_cast<uint64_t>(lines) + dropped, 20'001U);
+}
+
+TEST_F(LogTest, AFullDiskIsCountedAndEndsNothing) {
+  const int full = open("/dev/full", O_WRONLY);
+  ASSERT_GE(full, 0);
+  const int status = ExitStatusWithStderr(full, [] {
+    if (!StartAsyncLog(100'000).ok()) return false;
+    for (int i = 0; i < 10; ++i) Log(LogLevel::kInfo, "line {}", i);
+    return FlushLog(60'000) && LogLinesDropped() >= 10;
+  });
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  close(full);
 }
 
 TEST_F(LogTest, LongLinesAreCut) {

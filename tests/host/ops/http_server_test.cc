@@ -5,11 +5,15 @@
 #include <gtest/gtest.h>
 #include <openssl/ssl.h>
 
+#include <sys/socket.h>
+
 #include <atomic>
+#include <future>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "host/base/thread.h"
 #include "host/net/accept_loop.h"
 #include "host/net/certificate.h"
 #include "host/net/listener.h"
@@ -253,24 +257,66 @@ TEST_F(HttpServerTest, ClosesIdleConnections) {
               HasSubstr("callout_http_rejected_total{listener=\"test\",reason=\"timeout\"} 0\n"));
 }
 
-TEST_F(HttpServerTest, ConnectionsEndAtTheLimit) {
-  // Silent connections hold their places until their time is up.
+TEST_F(HttpServerTest, ANewConnectionTakesThePlaceOfTheOneThatAskedLongestAgo) {
+  HttpLimits limits;
+  limits.timeout_ms = kGiveUpMs;
+  limits.connections_max = 4;
+  Start(limits);
+  std::vector<Descriptor> others;
+  for (uint32_t i = 0; i < limits.connections_max; ++i) others.push_back(Connected());
+  AwaitMetric("callout_http_connections 4");
+  const auto ask = [](const Descriptor& client) {
+    Write(client.get(), "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    return ReadUntil(client.get(), [](const std::string& text) { return text.ends_with("GET /"); });
+  };
+  // The first has asked last, so that the second goes.
+  EXPECT_THAT(ask(others[0]), EndsWith("GET /"));
+  EXPECT_THAT(Exchange(std::string("GET / HTTP/1.1\r\n") + kClose), EndsWith("GET /"));
+  EXPECT_EQ(ReadToEnd(others[1].get()), "");
+  EXPECT_THAT(ask(others[0]), EndsWith("GET /"));
+  EXPECT_THAT(ask(others[3]), EndsWith("GET /"));
+  EXPECT_THAT(
+      metrics_.Text(),
+      HasSubstr("callout_http_rejected_total{listener=\"test\",reason=\"connections\"} 1\n"));
+}
+
+TEST_F(HttpServerTest, HoweverManyConnectionsThereAreANewOneIsAnswered) {
   HttpLimits limits;
   limits.timeout_ms = kGiveUpMs;
   Start(limits);
   std::vector<Descriptor> silent;
-  for (uint32_t i = 0; i < limits.connections_max; ++i) silent.push_back(Connected());
+  for (uint32_t i = 0; i < 2 * limits.connections_max; ++i) silent.push_back(Connected());
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_THAT(Exchange(std::string("GET / HTTP/1.1\r\n") + kClose), EndsWith("GET /"));
+  }
   AwaitMetric("callout_http_connections 256");
-  EXPECT_EQ(ReadToEnd(Connected().get()), "");
-  EXPECT_THAT(
-      metrics_.Text(),
-      HasSubstr("callout_http_rejected_total{listener=\"test\",reason=\"connections\"} 1\n"));
-  // Those inside are still served, and a place given up can be had.
-  Write(silent[0].get(), std::string("GET / HTTP/1.1\r\n") + kClose);
-  EXPECT_THAT(ReadToEnd(silent[0].get()), EndsWith("GET /"));
-  silent[0].Close();
-  AwaitMetric("callout_http_connections 255");
+}
+
+TEST_F(HttpServerTest, ASlowPageKeepsNobodyElseWaiting) {
+  Start();
+  std::promise<void> go_on;
+  auto slow =
+      server_->AddListener("slow", [released = go_on.get_future().share()](const HttpRequestView&) {
+        return HttpResponse{.later = [released] {
+          released.wait();
+          return HttpResponse{.body = "slow"};
+        }};
+      });
+  ASSERT_TRUE(slow.ok()) << slow.status();
+  int pair[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+  (*slow)(pair[0]);
+  const Descriptor client(pair[1]);
+  Write(client.get(), std::string("GET / HTTP/1.1\r\n") + kClose);
+  AwaitMetric("callout_http_requests_total{listener=\"slow\"} 1");
   EXPECT_THAT(Exchange(std::string("GET / HTTP/1.1\r\n") + kClose), EndsWith("GET /"));
+  go_on.set_value();
+  EXPECT_THAT(ReadToEnd(client.get()), EndsWith("slow"));
+}
+
+TEST_F(HttpServerTest, WithoutAThreadItDoesNotStart) {
+  const FailThreadsForTest fail;
+  EXPECT_EQ(HttpServer::Create(&metrics_, {}).status().code(), absl::StatusCode::kUnavailable);
 }
 
 TEST_F(HttpServerTest, ServesManyClientsAtOnce) {

@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <random>
 #include <thread>
 
+#include "host/base/thread.h"
 #include "host/plugin/crash_report.h"
 #include "host/plugin/watchdog.h"
 #include "sockets.h"
@@ -27,7 +29,7 @@ TEST_F(HookTableTest, ShowsAHookWhileItRuns) {
     const HookScope scope({plugin_, Hook::kClose}, 17);
     const auto running = table_->ListRunning();
     ASSERT_EQ(running.size(), 1u);
-    EXPECT_STREQ(table_->PluginName(running[0].place.plugin), "p");
+    EXPECT_EQ(table_->PluginName(running[0].place.plugin), "p");
     EXPECT_STREQ(HookName(running[0].place.hook), "callout_on_stream_close");
     EXPECT_EQ(running[0].since_ns, 17u);
     EXPECT_EQ(running[0].thread, gettid());
@@ -51,7 +53,7 @@ TEST_F(HookTableTest, OneCallGoesOnInAnotherHook) {
 TEST_F(HookTableTest, NamesAreFoundAgain) {
   EXPECT_EQ(table_->FindOrAddPlugin("p"), plugin_);
   EXPECT_NE(table_->FindOrAddPlugin("q"), plugin_);
-  EXPECT_STREQ(table_->PluginName(0), "");
+  EXPECT_EQ(table_->PluginName(0), "");
 }
 
 // To take one needs memory, and the thread may have crashed while it got some.
@@ -74,17 +76,55 @@ TEST_F(HookTableTest, ThreadsThatEndGiveTheirSlotsBack) {
 }
 
 TEST_F(HookTableTest, IsReadByAnotherWhoSharesTheMemory) {
-  const Descriptor memory(memfd_create("hooks", MFD_CLOEXEC));
-  absl::StatusOr<HookTable*> written = HookTable::Share(memory.get());
-  absl::StatusOr<HookTable*> read = HookTable::Share(memory.get());
+  const absl::StatusOr<OwnedFd> memory = HookTable::MakeFile();
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  absl::StatusOr<HookTable*> written = HookTable::Share(memory->get());
+  absl::StatusOr<HookTable*> read = HookTable::Share(memory->get());
   ASSERT_TRUE(written.ok() && read.ok());
   EXPECT_NE(*written, *read);
   EXPECT_EQ((*written)->FindOrAddPlugin("x"), 1u);
-  EXPECT_STREQ((*read)->PluginName(1), "x");
+  EXPECT_EQ((*read)->PluginName(1), "x");
+}
+
+TEST_F(HookTableTest, NobodyChangesTheSizeOfTheFile) {
+  const absl::StatusOr<OwnedFd> memory = HookTable::MakeFile();
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  EXPECT_NE(ftruncate(memory->get(), 0), 0) << "whoever has mapped it would end by SIGBUS";
+  EXPECT_NE(ftruncate(memory->get(), 1 << 30), 0);
+}
+
+// Whatever a plugin's wild write has left there.
+TEST_F(HookTableTest, ReadingEndsAndStaysInsideWhateverIsWritten) {
+  const uint64_t seed = static_cast<uint64_t>(getpid());
+  SCOPED_TRACE(seed);
+  std::mt19937_64 random(seed);
+  const absl::StatusOr<OwnedFd> memory = HookTable::MakeFile();
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  absl::StatusOr<HookTable*> table = HookTable::Share(memory->get());
+  ASSERT_TRUE(table.ok());
+  auto* const bytes = reinterpret_cast<unsigned char*>(*table);
+  for (int round = 0; round < 20; ++round) {
+    const bool same = round % 4 == 0;  // no end to the names either
+    for (size_t i = 0; i < sizeof(HookTable); ++i) {
+      bytes[i] = same ? 0x41 : static_cast<unsigned char>(random());
+    }
+    const std::vector<HookTable::Running> running = (*table)->ListRunning();
+    EXPECT_LE(running.size(), HookTable::kThreadsMax);
+    for (const HookTable::Running& one : FindHung(running, 1, UINT64_MAX)) {
+      EXPECT_LE((*table)->PluginName(one.place.plugin).size(), HookTable::kNameBytesMax);
+      EXPECT_FALSE(DescribeHung(**table, one, UINT64_MAX).empty());
+    }
+    (*table)->CrashPlace();
+    (*table)->FindOrAddPlugin("p");
+  }
+  (*table)->Clear();
+  EXPECT_TRUE((*table)->ListRunning().empty());
+  EXPECT_EQ((*table)->FindOrAddPlugin("p"), 1u);
 }
 
 TEST_F(HookTableTest, KnowsNoHookByANumberBeyond) {
-  EXPECT_EQ(HookName(static_cast<Hook>(200)), nullptr);
+  EXPECT_STREQ(HookName(static_cast<Hook>(200)), "an unknown hook");
+  EXPECT_FALSE(IsHook(static_cast<Hook>(200)));
   EXPECT_STREQ(HookName(Hook::kLoad), "its constructors, while it was loaded");
 }
 
@@ -97,13 +137,20 @@ TEST(Watchdog, FindsOnlyHooksThatHoldAServingThreadTooLong) {
   EXPECT_EQ(hung[0].place.plugin, 2u);
 }
 
+TEST(Watchdog, WithoutAThreadItIsAnError) {
+  const FailThreadsForTest fail;
+  const auto watchdog = Watchdog::Start(10, HookTable::InUse(), [](const HookTable::Running&) {});
+  EXPECT_EQ(watchdog.status().code(), absl::StatusCode::kUnavailable);
+}
+
 TEST(Watchdog, TellsOfAHangOnce) {
   HookTable* table = HookTable::InUse();
   Watched<int> told;
-  const Watchdog watchdog(10, table, [&](const HookTable::Running& hung) {
-    EXPECT_STREQ(table->PluginName(hung.place.plugin), "hangs");
+  const auto watchdog = Watchdog::Start(10, table, [&](const HookTable::Running& hung) {
+    EXPECT_EQ(table->PluginName(hung.place.plugin), "hangs");
     told.Update([](int& count) { ++count; });
   });
+  ASSERT_TRUE(watchdog.ok()) << watchdog.status();
   const HookScope scope({table->FindOrAddPlugin("hangs"), Hook::kClose}, 1);
   EXPECT_TRUE(told.Await([](int count) { return count == 1; }));
 }

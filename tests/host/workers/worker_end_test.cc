@@ -18,6 +18,9 @@ namespace {
 class WorkerEndTest : public ::testing::Test {
  protected:
   WorkerEndTest() {
+    absl::StatusOr<OwnedFd> memory = HookTable::MakeFile();
+    if (!memory.ok()) return;
+    memory_ = *std::move(memory);
     absl::StatusOr<HookTable*> table = HookTable::Share(memory_.get());
     if (table.ok()) table_ = *table;
   }
@@ -40,7 +43,7 @@ class WorkerEndTest : public ::testing::Test {
     return {table_->FindOrAddPlugin(plugin), hook};
   }
 
-  const Descriptor memory_{memfd_create("hooks", MFD_CLOEXEC)};
+  OwnedFd memory_;
   HookTable* table_ = nullptr;
 };
 
