@@ -1,4 +1,5 @@
 #include "host/server.h"
+#include "host/base/health_asked.h"
 #include "host/base/clock.h"
 
 #include <fmt/format.h>

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "host/base/health_asked.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/ops/health.h"

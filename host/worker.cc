@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "host/base/health_asked.h"
 #include "host/base/cores.h"
 #include "host/base/log.h"
 #include "host/base/plain_codec.h"

@@ -1,3 +1,4 @@
+#include "host/base/health_asked.h"
 #include "host/ops/admin.h"
 
 #include <fmt/format.h>

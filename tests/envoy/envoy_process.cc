@@ -66,10 +66,15 @@ std::string EnvoyProcess::WhyNot() {
                         : "CALLOUT_ENVOY is " + binary + ", which is not there";
 }
 
-EnvoyProcess::EnvoyProcess(const json& bootstrap) {
-  const std::string config = directory_.Path("bootstrap.json");
+EnvoyProcess::EnvoyProcess(const json& bootstrap) { Start(bootstrap.dump(2)); }
+
+EnvoyProcess::EnvoyProcess(const std::string& bootstrap_yaml) { Start(bootstrap_yaml); }
+
+// JSON is YAML, too.
+void EnvoyProcess::Start(const std::string& bootstrap_yaml) {
+  const std::string config = directory_.Path("bootstrap.yaml");
   const std::string admin = directory_.Path("admin.txt");
-  std::ofstream(config) << bootstrap;
+  std::ofstream(config) << bootstrap_yaml;
   process_ = std::make_unique<ChildProcess>(std::vector<std::string>{
       FindBinary(), "--config-path", config, "--admin-address-path", admin, "--concurrency", "1",
       "--disable-hot-restart", "--log-level", "warning"});
@@ -78,7 +83,7 @@ EnvoyProcess::EnvoyProcess(const json& bootstrap) {
     return admin_port_ != 0 || !process_->running();
   });
   if (!listening || admin_port_ == 0 || !AwaitReady()) {
-    ADD_FAILURE() << "Envoy does not start:\n" << process_->Output() << '\n' << bootstrap.dump(2);
+    ADD_FAILURE() << "Envoy does not start:\n" << process_->Output() << '\n' << bootstrap_yaml;
     return;
   }
   FindPorts();

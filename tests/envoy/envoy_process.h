@@ -32,6 +32,7 @@ class EnvoyProcess {
   // Returns once all listeners accept. Fails the test, with Envoy's own words,
   // if it does not come to that.
   explicit EnvoyProcess(const nlohmann::json& bootstrap);
+  explicit EnvoyProcess(const std::string& bootstrap_yaml);
 
   uint16_t port(const std::string& listener) const;  // 0: there is none of that name
   uint16_t admin_port() const { return admin_port_; }
@@ -46,6 +47,7 @@ class EnvoyProcess {
 
  private:
   std::string Get(const std::string& target) const;
+  void Start(const std::string& bootstrap_yaml);
   bool AwaitReady();
   void FindPorts();
 

@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 
 std::vector<Block> ReadBlocks(const std::string& path, const std::string& text) {
   std::istringstream lines(text);
-  const std::regex marker("<!-- (file|hook|prints)(?:: (\\S+))? -->");
+  const std::regex marker("<!-- (file|hook|envoy|prints)(?:: (\\S+))? -->");
   std::vector<Block> blocks;
   Block next;
   std::string line;
@@ -108,7 +108,10 @@ Page::Page(const std::string& path)
 }
 
 Finished Page::Run(const std::string& commands) {
-  ChildProcess shell({"/bin/bash", "-euc", "cd '" + dir_.Path("") + "'\n" + commands});
+  // A command that fails must not leave the jobs before it behind.
+  const std::string stop_jobs =
+      "trap 'status=$?; kill $(jobs -p) 2>/dev/null || true; exit $status' EXIT\n";
+  ChildProcess shell({"/bin/bash", "-euc", "cd '" + dir_.Path("") + "'\n" + stop_jobs + commands});
   const int status = shell.AwaitEnd();
   return {status, shell.Output()};
 }

@@ -3,6 +3,7 @@
 //
 //   <!-- file: guard.cc -->            the content of that file
 //   <!-- hook: request_headers -->     what stands inside such a hook
+//   <!-- envoy: filter -->             a part of Envoy's configuration
 //   <!-- prints -->                    what the ```sh block before it prints: these
 //                                      lines in this order, … for any text
 //   ```sh                              commands, to be run
@@ -20,7 +21,7 @@
 namespace callout::tests {
 
 struct Block {
-  std::string marker;    // "file", "hook", "prints"; "" without one
+  std::string marker;    // "file", "hook", "envoy", "prints"; "" without one
   std::string name;      // "guard.cc", "request_headers"
   std::string language;  // "sh"
   std::string text;

@@ -1,0 +1,84 @@
+// docs/operations.md, docs/options.md and UPGRADING.md: their commands are run, and
+// the options they list are those of the host.
+#include <gmock/gmock.h>
+
+#include <map>
+#include <regex>
+#include <string>
+
+#include "page.h"
+
+namespace callout::tests {
+namespace {
+
+using ::testing::HasSubstr;
+
+// Option to default, as `pattern` finds them: its groups are name, default, or name
+// and nothing.
+std::map<std::string, std::string> Defaults(const std::string& text, const std::string& pattern) {
+  std::map<std::string, std::string> defaults;
+  const std::regex regex(pattern);
+  for (std::sregex_iterator it(text.begin(), text.end(), regex), end; it != end; ++it) {
+    EXPECT_TRUE(defaults.emplace((*it)[1], (*it)[2]).second) << (*it)[1] << " is listed twice";
+  }
+  return defaults;
+}
+
+class Operations : public Page {
+ protected:
+  Operations() : Page("docs/operations.md") {}
+};
+
+TEST_F(Operations, EveryCommandWorksAsPrinted) {
+  ASSERT_GE(Commands().size(), 4u) << "the page's commands were not found";
+  RunAll();
+}
+
+TEST_F(Operations, EveryLinkLeadsSomewhere) { EXPECT_GT(ExpectLinksLead(), 10u); }
+
+TEST_F(Operations, EveryOptionIsOneOfThePrograms) {
+  std::string help = RunHost({"--help"}).output;
+  help += Run("build/host/callout-client --help").output;
+  const std::regex option("`--([a-z_]+)");
+  size_t count = 0;
+  for (std::sregex_iterator it(text_.begin(), text_.end(), option), end; it != end; ++it, ++count) {
+    EXPECT_TRUE(std::regex_search(help, std::regex("\n  --" + (*it)[1].str() + "\\s"))) << (*it)[1];
+  }
+  EXPECT_GE(count, 20u);
+}
+
+class Options : public Page {
+ protected:
+  Options() : Page("docs/options.md") {}
+};
+
+TEST_F(Options, EveryCommandWorksAsPrinted) { RunAll(); }
+
+TEST_F(Options, EveryLinkLeadsSomewhere) { EXPECT_GT(ExpectLinksLead(), 5u); }
+
+TEST_F(Options, AreThoseOfHelpWithTheirDefaults) {
+  const std::string help = RunHost({"--help"}).output;
+  const auto printed = Defaults(
+      help, R"(\n  --([a-z_]+)(?: (?:\[NAME=\]PATH|NAME=\S+|[A-Z/]+(?:=(\S+))?))?(?= |\n))");
+  const auto listed = Defaults(text_, R"(\n\| `--([a-z_]+)(?:=[^`]*)?` \| (?:`([^`]*)`)? ?\| \S)");
+  EXPECT_GE(printed.size(), 45u);
+  EXPECT_EQ(listed, printed);
+}
+
+class Upgrading : public Page {
+ protected:
+  Upgrading() : Page("UPGRADING.md") {}
+};
+
+TEST_F(Upgrading, EveryLinkLeadsSomewhere) { EXPECT_GE(ExpectLinksLead(), 1u); }
+
+TEST_F(Upgrading, EveryOldNameOfAnOptionStillWorks) {
+  const auto renamed = Defaults(text_, R"(\n\| `--([a-z_]+)` \| `--([a-z_]+)` \|)");
+  EXPECT_GE(renamed.size(), 6u);
+  for (const auto& [old_name, name] : renamed) {
+    EXPECT_THAT(RunHost({"--" + old_name + "="}).output, HasSubstr("--" + name + "=: no value"));
+  }
+}
+
+}  // namespace
+}  // namespace callout::tests
