@@ -1,15 +1,20 @@
 // callout/answer.hpp - what a C++ hook says back. Include <callout/plugin.hpp>.
 //
-// Answer and Reply are handles on the call that is being answered: cheap to copy, useless
-// once the hook has returned (or the deferred call is finished). Everything given to them
-// is copied. Steps work in the order they are written. A step that cannot be done makes
-// the call end as an error, with its reason, once the hook is over; nothing throws.
+// Answer and Reply are handles on the call that is being answered, useless once the hook
+// has returned (or the deferred call is finished); so an Answer cannot be copied. Everything
+// given to them is copied. Steps work in the order they are written. A step that cannot be
+// done makes the call end as an error, with its reason, once the hook is over; nothing throws.
+//
+// After a decision (deny, reply) only the Reply adds to the response. Any other step that
+// would change it is an error: it does nothing, the decision stands, and the host's log says
+// which step it was. So a missing `return` after deny() lets nothing out.
 #ifndef CALLOUT_ANSWER_HPP_
 #define CALLOUT_ANSWER_HPP_
 
 #include <callout/host.hpp>
 #include <callout/view.hpp>
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -140,7 +145,8 @@ class CallState {
         outcome(other.outcome),
         body(std::move(other.body)),
         details(std::move(other.details)),
-        error(std::move(other.error)) {
+        error(std::move(other.error)),
+        late_step(other.late_step) {
     if (answer.mutation.on_heap) {
       callout_writer_init(&other.answer.mutation, nullptr, 0);
     } else {
@@ -165,9 +171,17 @@ class CallState {
     call->host->set_error(call, callout_text(text));
   }
 
+  // True if a step of the answer may still be made: no decision has been taken.
+  bool may_go_on(const char* step) {
+    if (!answer.is_immediate) return true;
+    if (late_step == nullptr) late_step = step;
+    return false;
+  }
+
   // Hands the answer to the host; what the hook is to return.
   callout_status_t settle() noexcept {
     if (call == nullptr) return CALLOUT_DEFERRED;
+    if (late_step != nullptr) report_late_step();
     if (outcome != CALLOUT_OK) {
       if (!error.empty()) host->set_error(call, to_bytes(error));
       return outcome;
@@ -185,8 +199,20 @@ class CallState {
   std::string body;
   std::string details;
   std::string error;
+  const char* late_step = nullptr;  // the first one after a decision
 
  private:
+  void report_late_step() noexcept {
+    char text[160];
+    const int size = std::snprintf(text, sizeof(text),
+                                   "%s() after deny() or reply() does nothing: return from the "
+                                   "hook after them, or add to the Reply",
+                                   late_step);
+    const callout_bytes_t bytes = callout_make_bytes(text, static_cast<size_t>(size));
+    host->log(host, CALLOUT_LOG_ERROR, bytes);
+    host->set_error(call, bytes);
+  }
+
   char buffer_[CALLOUT_TOOL_BUFFER_BYTES];
 };
 
@@ -231,35 +257,36 @@ class AnswerHandle {
 
 // An immediate response being made:
 //     call.reply(301).set_header("location", "https://example.com/");
+// One that came after another decision does nothing.
 class Reply : public internal::AnswerHandle {
  public:
   using AnswerHandle::AnswerHandle;
 
   const Reply& set_header(std::string_view key, std::string_view value) const {
-    put_header(key, value, AppendAction::kOverwriteIfExistsOrAdd);
+    if (state_ != nullptr) put_header(key, value, AppendAction::kOverwriteIfExistsOrAdd);
     return *this;
   }
   const Reply& append_header(std::string_view key, std::string_view value) const {
-    put_header(key, value, AppendAction::kAppendIfExistsOrAdd);
+    if (state_ != nullptr) put_header(key, value, AppendAction::kAppendIfExistsOrAdd);
     return *this;
   }
   const Reply& remove_header(std::string_view key) const {
-    drop_header(key);
+    if (state_ != nullptr) drop_header(key);
     return *this;
   }
   template <class Text>
   const Reply& body(Text&& text) const {
-    take_body(std::forward<Text>(text));
+    if (state_ != nullptr) take_body(std::forward<Text>(text));
     return *this;
   }
   // For Envoy's access log; the client does not see it.
   const Reply& details(std::string_view text) const {
-    state_->details.assign(text);
+    if (state_ != nullptr) state_->details.assign(text);
     return *this;
   }
   // For gRPC clients; without it Envoy derives one from the HTTP status.
   const Reply& grpc_status(uint32_t status) const {
-    callout_answer_set_grpc_status(&state_->answer, status);
+    if (state_ != nullptr) callout_answer_set_grpc_status(&state_->answer, status);
     return *this;
   }
 };
@@ -268,24 +295,32 @@ class Reply : public internal::AnswerHandle {
 class Answer : public internal::AnswerHandle {
  public:
   using AnswerHandle::AnswerHandle;
+  // To take a call elsewhere, defer() it.
+  Answer(const Answer&) = delete;
+  Answer& operator=(const Answer&) = delete;
 
   // --- Headers (in a trailers phase: trailers) ---
 
   void set_header(std::string_view key, std::string_view value,
                   AppendAction action = AppendAction::kOverwriteIfExistsOrAdd) const {
-    put_header(key, value, action);
+    if (state_->may_go_on("set_header")) put_header(key, value, action);
   }
   // Keeps the values that are there.
   void append_header(std::string_view key, std::string_view value) const {
+    if (!state_->may_go_on("append_header")) return;
     put_header(key, value, AppendAction::kAppendIfExistsOrAdd);
   }
   // Also one that was set just before. Envoy keeps "host" and names with a leading ":".
-  void remove_header(std::string_view key) const { drop_header(key); }
+  void remove_header(std::string_view key) const {
+    if (state_->may_go_on("remove_header")) drop_header(key);
+  }
 
   // --- Instead of going on ---
 
   // Lets Envoy answer the client itself, 200 to 599; what was set before is forgotten.
+  // The first decision of a call stands.
   Reply reply(uint32_t http_status) const {
+    if (!state_->may_go_on("reply")) return Reply(nullptr);
     callout_answer_immediate(&state_->answer, http_status);
     state_->details.clear();
     return Reply(state_);

@@ -85,6 +85,9 @@ class Call : public Answer {
         std::chrono::nanoseconds(static_cast<int64_t>(raw()->deadline_ns)));
   }
   bool is_cancelled() const { return state_->host->is_cancelled(raw()) != 0; }
+  // In response phases, if the class has called Setup::want_request_headers(). Valid until
+  // the stream is closed.
+  Headers request_headers() const { return Headers(to_view(raw()->request_headers)); }
 
   Host host() const { return Host(state_->host); }
   callout_call_t* raw() const { return state_->call; }
@@ -92,7 +95,9 @@ class Call : public Answer {
  protected:
   bool has(uint32_t flag) const { return (raw()->flags & flag) != 0; }
   std::string_view message() const { return to_view(raw()->message); }
-  void clear_route() const { callout_answer_clear_route_cache(&state_->answer); }
+  void clear_route() const {
+    if (state_->may_go_on("clear_route_cache")) callout_answer_clear_route_cache(&state_->answer);
+  }
 
  private:
   std::string_view property(callout_property_t which) const {
@@ -115,49 +120,61 @@ class Deferred {
   Deferred(Deferred&& other) noexcept = default;
   Deferred& operator=(Deferred&& other) noexcept {
     if (this != &other) drop();
-    state_ = std::move(other.state_);
-    call_ = other.call_;
+    held_ = std::move(other.held_);
     return *this;
   }
   ~Deferred() { drop(); }
 
-  const PhaseCall* operator->() const { return &call_; }
-  const PhaseCall& operator*() const { return call_; }
-  explicit operator bool() const { return state_ != nullptr; }
+  // For what must be copied, such as a std::function: the call is dropped with its last
+  // owner. `*this` is empty afterwards.
+  //     work.push([deferred = call.defer().share()] { deferred->finish(); });
+  std::shared_ptr<Deferred> share() {
+    return std::shared_ptr<Deferred>(new Deferred(std::move(*this)));
+  }
+
+  // While the call is held.
+  const PhaseCall* operator->() const { return &held_->call; }
+  const PhaseCall& operator*() const { return held_->call; }
+  explicit operator bool() const { return held_ != nullptr; }
 
   // Sends the answer. CANCELLED: the client had left. DEADLINE_EXCEEDED: the host has
   // answered already. The call is gone, whatever comes back.
   callout_status_t finish() {
-    if (state_ == nullptr) return CALLOUT_FAILED_PRECONDITION;
-    const std::unique_ptr<internal::CallState> state = std::move(state_);
-    callout_call_t* call = state->call;
-    const callout_status_t status = state->settle();
-    return state->host->finish(call, status);
+    if (held_ == nullptr) return CALLOUT_FAILED_PRECONDITION;
+    const std::unique_ptr<Held> held = std::move(held_);
+    callout_call_t* call = held->state.call;
+    const callout_host_t* host = held->state.host;
+    const callout_status_t status = held->state.settle();
+    return host->finish(call, status);
   }
 
   // Calls `answer(call)` and finishes. An exception ends the call as an error, as it does
   // in a hook.
   template <class Function>
   callout_status_t finish_with(Function&& answer) {
-    if (state_ == nullptr) return CALLOUT_FAILED_PRECONDITION;
-    CALLOUT_TRY { answer(call_); }
-    CALLOUT_CATCH_ALL(*state_)
+    if (held_ == nullptr) return CALLOUT_FAILED_PRECONDITION;
+    CALLOUT_TRY { answer(held_->call); }
+    CALLOUT_CATCH_ALL(held_->state)
     return finish();
   }
 
  private:
   friend PhaseCall;
-  explicit Deferred(internal::CallState* from)
-      : state_(std::make_unique<internal::CallState>(std::move(*from))), call_(state_.get()) {}
+  struct Held {
+    explicit Held(internal::CallState* from) : state(std::move(*from)), call(&state) {}
+    internal::CallState state;
+    PhaseCall call;
+  };
+
+  explicit Deferred(internal::CallState* from) : held_(std::make_unique<Held>(from)) {}
 
   void drop() noexcept {
-    if (state_ == nullptr) return;
-    state_->fail_with(CALLOUT_INTERNAL, "the plugin dropped a deferred call");
+    if (held_ == nullptr) return;
+    held_->state.fail_with(CALLOUT_INTERNAL, "the plugin dropped a deferred call");
     finish();
   }
 
-  std::unique_ptr<internal::CallState> state_;
-  PhaseCall call_;
+  std::unique_ptr<Held> held_;
 };
 
 // A local reply in pieces: see HeadersCall::stream_reply.
@@ -231,7 +248,7 @@ class HeadersCall : public Call {
   // Puts `body` in place of the one that would follow, which Envoy then does not send.
   template <class Text>
   void replace_body(Text&& body) const {
-    take_body(std::forward<Text>(body));
+    if (state_->may_go_on("replace_body")) take_body(std::forward<Text>(body));
   }
   // Begins a local reply in pieces; `headers` has ":status". Request side, and only with
   // the request body mode NONE or FULL_DUPLEX_STREAMED.
@@ -257,13 +274,16 @@ class BodyCall : public Call {
   // body.
   template <class Text>
   void set_body(Text&& body) const {
-    take_body(std::forward<Text>(body));
+    if (state_->may_go_on("set_body")) take_body(std::forward<Text>(body));
   }
-  void clear_body() const { callout_answer_clear_body(&state_->answer); }
+  void clear_body() const {
+    if (state_->may_go_on("clear_body")) callout_answer_clear_body(&state_->answer);
+  }
   void clear_route_cache() const { clear_route(); }
 
   // FULL_DUPLEX_STREAMED only: sends a piece ahead of the answer.
   void send(std::string_view piece) const {
+    if (!state_->may_go_on("send")) return;
     callout_writer_t head;
     char buffer[24];
     callout_writer_init(&head, buffer, sizeof(buffer));
@@ -277,8 +297,11 @@ class BodyCall : public Call {
     const callout_status_t status = state_->host->send(raw(), phase() - 1, parts, 2);
     if (status < 0) state_->fail(status, "a piece of the body could not be sent");
   }
+  // How many bytes send() takes now.
+  uint64_t send_room() const { return state_->host->send_room(raw()); }
   // FULL_DUPLEX_STREAMED only: this chunk is kept back, or dropped.
   void hold() const {
+    if (!state_->may_go_on("hold")) return;
     if (state_->outcome == CALLOUT_OK) state_->outcome = CALLOUT_NO_RESPONSE;
   }
 
@@ -317,8 +340,46 @@ class ProcessCall : public Call {
   template <class PhaseCall>
   std::optional<PhaseCall> as(int is_phase) const {
     if (!is_phase) return std::nullopt;
-    return PhaseCall(state_);
+    return std::optional<PhaseCall>(std::in_place, state_);
   }
+};
+
+// The client has left. Read-only: the call that is under way goes on elsewhere.
+class CancelCall {
+ public:
+  explicit CancelCall(callout_call_t* raw_call) : call_(raw_call) {}
+  CancelCall(const CancelCall&) = delete;
+  CancelCall& operator=(const CancelCall&) = delete;
+
+  Host host() const { return Host(call_->host); }
+  callout_call_t* raw() const { return call_; }
+
+ private:
+  callout_call_t* call_;
+};
+
+// How a stream ended: see callout_stream_end_t.
+class StreamEnd {
+ public:
+  explicit StreamEnd(const callout_call_t* raw_call) : call_(raw_call) {
+    if (raw_call->end != nullptr) end_ = *raw_call->end;
+  }
+  callout_outcome_t outcome() const { return end_.outcome; }  // CALLOUT_END_COMPLETED, ...
+  callout_status_t status() const { return end_.status; }
+  uint32_t http_status() const { return end_.http_status; }  // 0: none was seen
+  uint64_t request_body_bytes() const { return end_.request_body_bytes; }
+  uint64_t response_body_bytes() const { return end_.response_body_bytes; }
+  std::chrono::nanoseconds stream_time() const { return time(end_.stream_ns); }
+  std::chrono::nanoseconds instance_time() const { return time(end_.instance_ns); }
+  Host host() const { return Host(call_->host); }
+  const callout_stream_end_t& raw() const { return end_; }
+
+ private:
+  static std::chrono::nanoseconds time(uint64_t ns) {
+    return std::chrono::nanoseconds(static_cast<int64_t>(ns));
+  }
+  const callout_call_t* call_;
+  callout_stream_end_t end_ = {};
 };
 
 // The opening of a stream. It cannot be answered, only refused: deny_callout or fail.

@@ -110,11 +110,26 @@ class Gauge : public Metric {
   using Metric::Metric;
   void set(double value) const { record(value); }
 };
+class UpDown : public Metric {
+ public:
+  using Metric::Metric;
+  void add(double amount = 1) const { record(amount); }
+  void subtract(double amount = 1) const { record(-amount); }
+};
 class Histogram : public Metric {
  public:
   using Metric::Metric;
   void observe(double value) const { record(value); }
 };
+
+// A spec to be filled further, for Setup. Its views must live until it is used.
+inline callout_metric_spec_t metric_spec(std::string_view name, std::string_view help) {
+  callout_metric_spec_t spec = {};
+  spec.struct_size = sizeof(spec);
+  spec.name = to_bytes(name);
+  spec.help = to_bytes(help);
+  return spec;
+}
 
 // How an instance is made: what it is told, and what it asks for. Given to the constructor
 // of a plugin class (CALLOUT_PLUGIN_CLASS).
@@ -140,10 +155,44 @@ class Setup {
     return define<Histogram>(CALLOUT_METRIC_HISTOGRAM, name, help);
   }
 
+  // With labels beside plugin="INSTANCE", a unit, and buckets of a histogram's own:
+  //     callout_metric_spec_t spec = callout::metric_spec("cache_age", "Age of what was found");
+  //     spec.unit = callout_text("seconds");
+  //     age_ = setup.histogram(spec);
+  Counter counter(callout_metric_spec_t spec) {
+    return define<Counter>(CALLOUT_METRIC_COUNTER, &spec);
+  }
+  Gauge gauge(callout_metric_spec_t spec) { return define<Gauge>(CALLOUT_METRIC_GAUGE, &spec); }
+  Histogram histogram(callout_metric_spec_t spec) {
+    return define<Histogram>(CALLOUT_METRIC_HISTOGRAM, &spec);
+  }
+  UpDown up_down(std::string_view name, std::string_view help) {
+    return define<UpDown>(CALLOUT_METRIC_UP_DOWN, name, help);
+  }
+  UpDown up_down(callout_metric_spec_t spec) {
+    return define<UpDown>(CALLOUT_METRIC_UP_DOWN, &spec);
+  }
+
+  // A change of this file (an absolute path) makes a new generation of the instance. Call it
+  // before reading the file.
+  void follow_file(std::string_view path) {
+    const callout_status_t status = args_->host->follow_file(args_->host, to_bytes(path));
+    if (status != CALLOUT_OK) fail(std::string("cannot follow the file ").append(path), status);
+  }
+  // callout_call.request_headers in response phases.
+  void want_request_headers() { want(CALLOUT_WANT_REQUEST_HEADERS); }
+  // The stream is not ended before the exchange is over.
+  void want_real_end() { want(CALLOUT_WANT_REAL_END); }
+  // Calls of both directions may be under way at once: what they share is for the class to
+  // guard.
+  void want_both_directions() { want(CALLOUT_WANT_BOTH_DIRECTIONS); }
+
   // Body hooks get whole bodies of up to so many bytes instead of chunks.
   void want_whole_bodies(uint64_t bytes_max) { args_->whole_body_bytes_max = bytes_max; }
   // Hooks wait for something: the host runs them on threads kept for that.
   void set_blocking() { args_->blocking = 1; }
+  // Only those of `phase` do; 0: on_stream_open and the end of a stream.
+  void set_blocking(callout_phase_t phase) { args_->blocking_phases |= CALLOUT_PHASE_BIT(phase); }
   // This configuration has no use for the hook of `phase`; 0 is on_process.
   void skip(callout_phase_t phase) { args_->phases &= ~CALLOUT_PHASE_BIT(phase); }
 
@@ -157,13 +206,25 @@ class Setup {
   callout_create_args_t* raw() const { return args_; }
 
  private:
+  void want(uint64_t bit) {
+    if ((args_->grants & bit) == 0) {
+      host().warning("this host does not grant the wish ", bit, " of callout_create_args.wants");
+    }
+    args_->wants |= bit;
+  }
+
   template <class Kind>
   Kind define(callout_metric_kind_t kind, std::string_view name, std::string_view help) {
+    callout_metric_spec_t spec = metric_spec(name, help);
+    return define<Kind>(kind, &spec);
+  }
+  template <class Kind>
+  Kind define(callout_metric_kind_t kind, callout_metric_spec_t* spec) {
     uint32_t id = 0;
-    const callout_status_t status =
-        args_->host->metric_define(args_->host, kind, to_bytes(name), to_bytes(help), &id);
+    spec->kind = kind;
+    const callout_status_t status = args_->host->define_metric(args_->host, spec, &id);
     if (status != CALLOUT_OK) {
-      fail(std::string("cannot define the metric ").append(name), status);
+      fail(std::string("cannot define the metric ").append(to_view(spec->name)), status);
       return Kind();
     }
     return Kind(args_->host, id);

@@ -31,8 +31,7 @@
 //       }
 //       ...
 //     };
-//     CALLOUT_PLUGIN();
-//     CALLOUT_PLUGIN_CLASS(Limiter, request_body);
+//     CALLOUT_PLUGIN_CLASS(Limiter, ("limiter", "1.0", "Limits bodies"), request_body);
 //
 // Whatever is thrown stops here: the call ends with CALLOUT_INTERNAL and what() as its
 // text, and the operator's policy decides. On a thread of the plugin's own nobody catches;
@@ -79,5 +78,11 @@
   extern "C" CALLOUT_EXPORT const callout_plugin_info_t callout_plugin_info = { \
       sizeof(callout_plugin_info_t), name, version, description};               \
   typedef int callout_plugin_info_needs_a_semicolon
+
+// Optional: the JSON Schema of the configuration, a string literal, for --check and /plugins.
+//     CALLOUT_CONFIG_SCHEMA(R"({"type": "object", "properties": {"limit": {"type": "integer"}}})");
+#define CALLOUT_CONFIG_SCHEMA(json)                                           \
+  extern "C" CALLOUT_EXPORT const char callout_plugin_config_schema[] = json; \
+  typedef int callout_config_schema_needs_a_semicolon
 
 #endif  // CALLOUT_PLUGIN_HPP_

@@ -1,12 +1,14 @@
 // callout/plugin_class.hpp - a plugin as a class: an object for each instance, and an object
 // for each stream. Include <callout/plugin.hpp>, which shows how it is used.
 //
-//     CALLOUT_PLUGIN_CLASS(Class, hook...);
+//     CALLOUT_PLUGIN_CLASS(Class, ("name", "1.2.0", "What it does"), hook...);
 //
-// exports the hooks that are listed (stream_open, stream_cancel, process, request_headers,
-// response_headers, request_body, response_body, request_trailers, response_trailers), each
-// a member function on_<hook>, so that the file's symbols say what the plugin does. A
-// member of that name which is not listed is an error of compilation.
+// exports all that a plugin needs, and the hooks that are listed (stream_open, stream_end,
+// stream_cancel, process, request_headers, response_headers, request_body, response_body,
+// request_trailers, response_trailers), each a member function on_<hook>, so that the file's
+// symbols say what the plugin does. A member of that name which is not listed is an error of
+// compilation. Without the part in parentheses it exports the hooks only; CALLOUT_PLUGIN();
+// and CALLOUT_PLUGIN_INFO(...); are then to be written beside it.
 //
 //     Class()  or  Class(callout::Setup&)     the instance; thread: [control]
 //     struct Stream                           optional; made before the stream's first hook,
@@ -14,8 +16,11 @@
 //                                             after its last; thread: [stream]
 //     void on_request_body(BodyCall&)         or (BodyCall&, Stream&); the same for all
 //     void on_stream_open(OpenCall&)          or (OpenCall&, Stream&)
-//     void on_stream_cancel()                 or (Stream&); it runs while a deferred call is
-//                                             being worked on: set a flag, no more
+//     void on_stream_end(const StreamEnd&)    or (const StreamEnd&, Stream&); how the stream
+//                                             ended. The host then ends none early
+//     void on_stream_cancel(CancelCall&)      or (CancelCall&, Stream&), (Stream&) or (); it
+//                                             runs while a call is being worked on: set a
+//                                             flag, no more; thread: [cancel]
 //
 // Different streams run at once on different threads: what they share in the Class is for
 // the Class to guard.
@@ -85,18 +90,48 @@ callout_status_t run_method(callout_call_t* raw_call, Method method) noexcept {
 template <class Class, class Method>
 void run_cancel(callout_call_t* raw_call, Method method) noexcept {
   Class& instance = *static_cast<Class*>(raw_call->plugin);
-  if constexpr (std::is_invocable_v<Method, Class&, StreamOf<Class>&>) {
-    if (raw_call->stream == nullptr) return;
-    (instance.*method)(*static_cast<StreamOf<Class>*>(raw_call->stream));
+  auto* const stream = static_cast<StreamOf<Class>*>(raw_call->stream);
+  [[maybe_unused]] CancelCall call(raw_call);
+  if constexpr (std::is_invocable_v<Method, Class&, CancelCall&, StreamOf<Class>&>) {
+    if (stream != nullptr) (instance.*method)(call, *stream);
+  } else if constexpr (std::is_invocable_v<Method, Class&, CancelCall&>) {
+    (instance.*method)(call);
+  } else if constexpr (std::is_invocable_v<Method, Class&, StreamOf<Class>&>) {
+    if (stream != nullptr) (instance.*method)(*stream);
   } else {
     (instance.*method)();
   }
 }
 
 template <class Class>
-void close_stream(callout_call_t* raw_call) noexcept {
+void drop_stream(callout_call_t* raw_call) noexcept {
   delete static_cast<StreamOf<Class>*>(raw_call->stream);
   raw_call->stream = nullptr;
+}
+
+// After an open that is refused the host calls no close.
+template <class Class, class Method>
+callout_status_t run_open(callout_call_t* raw_call, Method method) noexcept {
+  const callout_status_t status = run_method<Class, OpenCall>(raw_call, method);
+  if (status < 0) drop_stream<Class>(raw_call);
+  return status;
+}
+
+// What is thrown stops here.
+template <class Class, class Function>
+void at_edge(callout_call_t* raw_call, Function&& function) noexcept {
+#if defined(__cpp_exceptions)
+  try {
+    function();
+  } catch (const std::exception& error) {
+    Host(raw_call->host).error("on_stream_end threw: ", error.what());
+  } catch (...) {
+    Host(raw_call->host).error("on_stream_end threw");
+  }
+#else
+  static_cast<void>(raw_call);
+  function();
+#endif
 }
 
 // --- The instance ---
@@ -110,6 +145,56 @@ Class* new_instance(Setup& setup) {
                   "a plugin class is made from callout::Setup& or from nothing");
     return new Class();
   }
+}
+
+// --- Every hook is listed ---
+
+// Which hooks are listed, as bits; and for each hook whether Class has the member.
+enum HookBit : unsigned {
+  kBit_stream_open = 1u << 0,
+  kBit_stream_cancel = 1u << 1,
+  kBit_process = 1u << 2,
+  kBit_request_headers = 1u << 3,
+  kBit_response_headers = 1u << 4,
+  kBit_request_body = 1u << 5,
+  kBit_response_body = 1u << 6,
+  kBit_request_trailers = 1u << 7,
+  kBit_response_trailers = 1u << 8,
+  kBit_stream_end = 1u << 9,
+};
+
+#define CALLOUT_FIND_MEMBER(hook)         \
+  template <class Class, class = void>    \
+  struct Has_##hook : std::false_type {}; \
+  template <class Class>                  \
+  struct Has_##hook<Class, std::void_t<decltype(&Class::on_##hook)>> : std::true_type {};
+CALLOUT_FIND_MEMBER(stream_open)
+CALLOUT_FIND_MEMBER(stream_end)
+CALLOUT_FIND_MEMBER(stream_cancel)
+CALLOUT_FIND_MEMBER(process)
+CALLOUT_FIND_MEMBER(request_headers)
+CALLOUT_FIND_MEMBER(response_headers)
+CALLOUT_FIND_MEMBER(request_body)
+CALLOUT_FIND_MEMBER(response_body)
+CALLOUT_FIND_MEMBER(request_trailers)
+CALLOUT_FIND_MEMBER(response_trailers)
+#undef CALLOUT_FIND_MEMBER
+
+template <class Class>
+void close_stream(callout_call_t* raw_call) noexcept {
+  if constexpr (Has_stream_end<Class>::value) {
+    at_edge<Class>(raw_call, [raw_call] {
+      Class& instance = *static_cast<Class*>(raw_call->plugin);
+      const StreamEnd end(raw_call);
+      if constexpr (std::is_invocable_v<decltype(&Class::on_stream_end), Class&, const StreamEnd&,
+                                        StreamOf<Class>&>) {
+        instance.on_stream_end(end, stream_of<Class>(raw_call));
+      } else {
+        instance.on_stream_end(end);
+      }
+    });
+  }
+  drop_stream<Class>(raw_call);
 }
 
 template <class Class>
@@ -133,40 +218,10 @@ callout_status_t create(callout_create_args_t* args) noexcept {
     delete instance;
     return setup.status();
   }
+  if constexpr (Has_stream_end<Class>::value) setup.want_real_end();
   args->plugin = instance;
   return CALLOUT_OK;
 }
-
-// --- Every hook is listed ---
-
-// Which hooks are listed, as bits; and for each hook whether Class has the member.
-enum HookBit : unsigned {
-  kBit_stream_open = 1u << 0,
-  kBit_stream_cancel = 1u << 1,
-  kBit_process = 1u << 2,
-  kBit_request_headers = 1u << 3,
-  kBit_response_headers = 1u << 4,
-  kBit_request_body = 1u << 5,
-  kBit_response_body = 1u << 6,
-  kBit_request_trailers = 1u << 7,
-  kBit_response_trailers = 1u << 8,
-};
-
-#define CALLOUT_FIND_MEMBER(hook)         \
-  template <class Class, class = void>    \
-  struct Has_##hook : std::false_type {}; \
-  template <class Class>                  \
-  struct Has_##hook<Class, std::void_t<decltype(&Class::on_##hook)>> : std::true_type {};
-CALLOUT_FIND_MEMBER(stream_open)
-CALLOUT_FIND_MEMBER(stream_cancel)
-CALLOUT_FIND_MEMBER(process)
-CALLOUT_FIND_MEMBER(request_headers)
-CALLOUT_FIND_MEMBER(response_headers)
-CALLOUT_FIND_MEMBER(request_body)
-CALLOUT_FIND_MEMBER(response_body)
-CALLOUT_FIND_MEMBER(request_trailers)
-CALLOUT_FIND_MEMBER(response_trailers)
-#undef CALLOUT_FIND_MEMBER
 
 template <class Class, unsigned kListed>
 constexpr bool check_listed() {
@@ -174,6 +229,7 @@ constexpr bool check_listed() {
   static_assert(!Has_##hook<Class>::value || (kListed & kBit_##hook) != 0, \
                 "the class has on_" #hook ", but CALLOUT_PLUGIN_CLASS does not list " #hook);
   CALLOUT_CHECK_LISTED(stream_open)
+  CALLOUT_CHECK_LISTED(stream_end)
   CALLOUT_CHECK_LISTED(stream_cancel)
   CALLOUT_CHECK_LISTED(process)
   CALLOUT_CHECK_LISTED(request_headers)
@@ -189,7 +245,18 @@ constexpr bool check_listed() {
 }  // namespace internal
 }  // namespace callout
 
-#define CALLOUT_PLUGIN_CLASS(Class, ...)                                                          \
+#define CALLOUT_PLUGIN_CLASS(Class, ...) \
+  CALLOUT_CLASS_PICK_(CALLOUT_IS_PAREN_(CALLOUT_FIRST_(__VA_ARGS__, )))(Class, __VA_ARGS__)
+
+// With the plugin's info in parentheses, and without.
+#define CALLOUT_CLASS_WITH_INFO_(Class, info, ...)                                  \
+  extern "C" {                                                                      \
+  CALLOUT_PLUGIN();                                                                 \
+  const callout_plugin_info_t callout_plugin_info = {sizeof(callout_plugin_info_t), \
+                                                     CALLOUT_STRIP_ info};          \
+  }                                                                                 \
+  CALLOUT_CLASS_HOOKS_(Class, __VA_ARGS__)
+#define CALLOUT_CLASS_HOOKS_(Class, ...)                                                          \
   extern "C" CALLOUT_EXPORT callout_status_t callout_plugin_create(callout_create_args_t* args) { \
     static_assert(::callout::internal::check_listed<                                              \
                   Class, (0u CALLOUT_EACH_(CALLOUT_CLASS_BIT_, Class, __VA_ARGS__))>());          \
@@ -204,6 +271,18 @@ constexpr bool check_listed() {
   CALLOUT_EACH_(CALLOUT_CLASS_HOOK_, Class, __VA_ARGS__)                                          \
   typedef int callout_plugin_class_needs_a_semicolon
 
+// CALLOUT_IS_PAREN_(x) is 1 if x is in parentheses, else 0.
+#define CALLOUT_FIRST_(first, ...) first
+#define CALLOUT_STRIP_(...) __VA_ARGS__
+#define CALLOUT_SECOND_(a, b, ...) b
+#define CALLOUT_SECOND_OF_(...) CALLOUT_SECOND_(__VA_ARGS__)
+#define CALLOUT_IS_PAREN_(x) CALLOUT_SECOND_OF_(CALLOUT_PAREN_PROBE_ x, 0, )
+#define CALLOUT_PAREN_PROBE_(...) unused, 1
+#define CALLOUT_CLASS_PICK_(is_paren) CALLOUT_CLASS_PICK__(is_paren)
+#define CALLOUT_CLASS_PICK__(is_paren) CALLOUT_CLASS_PICK_##is_paren
+#define CALLOUT_CLASS_PICK_0 CALLOUT_CLASS_HOOKS_
+#define CALLOUT_CLASS_PICK_1 CALLOUT_CLASS_WITH_INFO_
+
 #define CALLOUT_CLASS_BIT_(Class, hook) | ::callout::internal::kBit_##hook
 #define CALLOUT_CLASS_HOOK_(Class, hook) CALLOUT_CLASS_HOOK_##hook(Class)
 
@@ -211,7 +290,11 @@ constexpr bool check_listed() {
   extern "C" CALLOUT_EXPORT callout_status_t callout_on_##hook(callout_call_t* call) {            \
     return ::callout::internal::run_method<Class, ::callout::PhaseCall>(call, &Class::on_##hook); \
   }
-#define CALLOUT_CLASS_HOOK_stream_open(Class) CALLOUT_CLASS_CALL_(Class, stream_open, OpenCall)
+#define CALLOUT_CLASS_HOOK_stream_open(Class)                                               \
+  extern "C" CALLOUT_EXPORT callout_status_t callout_on_stream_open(callout_call_t* call) { \
+    return ::callout::internal::run_open<Class>(call, &Class::on_stream_open);              \
+  }
+#define CALLOUT_CLASS_HOOK_stream_end(Class)  // in callout_on_stream_close
 #define CALLOUT_CLASS_HOOK_process(Class) CALLOUT_CLASS_CALL_(Class, process, ProcessCall)
 #define CALLOUT_CLASS_HOOK_request_headers(Class) \
   CALLOUT_CLASS_CALL_(Class, request_headers, HeadersCall)
@@ -228,12 +311,13 @@ constexpr bool check_listed() {
     ::callout::internal::run_cancel<Class>(call, &Class::on_stream_cancel);       \
   }
 
-// CALLOUT_EACH_(M, Class, a, b, ...) is M(Class, a) M(Class, b) ..., for up to nine hooks.
-#define CALLOUT_EACH_(M, Class, ...)                                                               \
-  CALLOUT_NINTH_(__VA_ARGS__, CALLOUT_EACH9_, CALLOUT_EACH8_, CALLOUT_EACH7_, CALLOUT_EACH6_,      \
-                 CALLOUT_EACH5_, CALLOUT_EACH4_, CALLOUT_EACH3_, CALLOUT_EACH2_, CALLOUT_EACH1_, ) \
+// CALLOUT_EACH_(M, Class, a, b, ...) is M(Class, a) M(Class, b) ..., for up to ten hooks.
+#define CALLOUT_EACH_(M, Class, ...)                                                             \
+  CALLOUT_TENTH_(__VA_ARGS__, CALLOUT_EACH10_, CALLOUT_EACH9_, CALLOUT_EACH8_, CALLOUT_EACH7_,   \
+                 CALLOUT_EACH6_, CALLOUT_EACH5_, CALLOUT_EACH4_, CALLOUT_EACH3_, CALLOUT_EACH2_, \
+                 CALLOUT_EACH1_, )                                                               \
   (M, Class, __VA_ARGS__)
-#define CALLOUT_NINTH_(a, b, c, d, e, f, g, h, i, name, ...) name
+#define CALLOUT_TENTH_(a, b, c, d, e, f, g, h, i, j, name, ...) name
 #define CALLOUT_EACH1_(M, Class, a) M(Class, a)
 #define CALLOUT_EACH2_(M, Class, a, ...) M(Class, a) CALLOUT_EACH1_(M, Class, __VA_ARGS__)
 #define CALLOUT_EACH3_(M, Class, a, ...) M(Class, a) CALLOUT_EACH2_(M, Class, __VA_ARGS__)
@@ -243,5 +327,6 @@ constexpr bool check_listed() {
 #define CALLOUT_EACH7_(M, Class, a, ...) M(Class, a) CALLOUT_EACH6_(M, Class, __VA_ARGS__)
 #define CALLOUT_EACH8_(M, Class, a, ...) M(Class, a) CALLOUT_EACH7_(M, Class, __VA_ARGS__)
 #define CALLOUT_EACH9_(M, Class, a, ...) M(Class, a) CALLOUT_EACH8_(M, Class, __VA_ARGS__)
+#define CALLOUT_EACH10_(M, Class, a, ...) M(Class, a) CALLOUT_EACH9_(M, Class, __VA_ARGS__)
 
 #endif  // CALLOUT_PLUGIN_CLASS_HPP_

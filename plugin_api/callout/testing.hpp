@@ -12,9 +12,11 @@
 //     #include "my_plugin.cc"
 //     callout::testing::Plugin plugin(callout::testing::kLinked, R"({"limit": 3})");
 //
-// A deferred call is waited for, up to Stream::wait_max. The fake host is stricter than
-// the real one in one thing: it does not mend an illegal answer but says so in
-// Answer::problem. It knows no chain, no policy and no body buffering.
+// A deferred call is waited for, up to Stream::wait_max. The fake host holds a plugin to the
+// rules of the real one, and is stricter in two things: it does not mend an illegal answer
+// but says so in Answer::problem, and it overwrites a message once its call is over, so that
+// a plugin that keeps views into it is found out. It knows no chain, no policy and no body
+// buffering. What a plugin shares between streams is best tried by run_in_parallel().
 //
 // Thread: a Stream belongs to one thread at a time; different streams of one Plugin may
 // run at once. A Plugin outlives its streams.
@@ -24,22 +26,27 @@
 #include <callout/message.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <atomic>
 #include <callout/testing_answer.hpp>
 #include <callout/view.hpp>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
 // Hooks of a plugin that is linked in are found if they are there.
 #pragma weak callout_plugin_create
 #pragma weak callout_plugin_destroy
+#pragma weak callout_plugin_destroy_with
 #pragma weak callout_on_stream_open
 #pragma weak callout_on_stream_close
 #pragma weak callout_on_stream_cancel
@@ -63,6 +70,7 @@ using StreamHook = void (*)(callout_call_t*);
 struct Hooks {
   callout_status_t (*create)(callout_create_args_t*) = nullptr;
   void (*destroy)(void*) = nullptr;
+  void (*destroy_with)(const callout_destroy_args_t*) = nullptr;
   CallHook open = nullptr;
   StreamHook close = nullptr;
   StreamHook cancel = nullptr;
@@ -73,6 +81,7 @@ inline Hooks linked_hooks() {
   Hooks hooks;
   hooks.create = &callout_plugin_create;
   hooks.destroy = &callout_plugin_destroy;
+  hooks.destroy_with = &callout_plugin_destroy_with;
   hooks.open = &callout_on_stream_open;
   hooks.close = &callout_on_stream_close;
   hooks.cancel = &callout_on_stream_cancel;
@@ -102,6 +111,7 @@ inline Hooks loaded_hooks(const std::string& path) {
   Hooks hooks;
   find(file, "callout_plugin_create", &hooks.create);
   find(file, "callout_plugin_destroy", &hooks.destroy);
+  find(file, "callout_plugin_destroy_with", &hooks.destroy_with);
   find(file, "callout_on_stream_open", &hooks.open);
   find(file, "callout_on_stream_close", &hooks.close);
   find(file, "callout_on_stream_cancel", &hooks.cancel);
@@ -129,9 +139,7 @@ class Plugin {
       : Plugin(internal::loaded_hooks(path), config) {}
   explicit Plugin(Linked, std::string_view config = {})
       : Plugin(internal::linked_hooks(), config) {}
-  ~Plugin() {
-    if (status_ == CALLOUT_OK && hooks_.destroy != nullptr) hooks_.destroy(args_.plugin);
-  }
+  ~Plugin();
   Plugin(const Plugin&) = delete;
   Plugin& operator=(const Plugin&) = delete;
 
@@ -139,6 +147,8 @@ class Plugin {
   callout_status_t status() const { return status_; }
   // What it asked for: phases, whole_body_bytes_max, blocking.
   const callout_create_args_t& wants() const { return args_; }
+  // The files it follows.
+  const std::vector<std::string>& followed_files() const { return followed_files_; }
 
   std::vector<Log> logs() const {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -157,12 +167,14 @@ class Plugin {
   friend class Stream;
   struct Metric {
     std::string name;
+    std::string labels;  // name=value, each with a comma behind it
     callout_metric_kind_t kind;
     double value;
   };
   // The table handed out comes first, so that the way back is a cast.
   struct Table {
     callout_host_t abi;
+    void* no_services[32];
     Plugin* plugin;
   };
 
@@ -172,6 +184,9 @@ class Plugin {
   }
   static callout_status_t define(const callout_host_t* host, callout_metric_kind_t kind,
                                  callout_bytes_t name, callout_bytes_t help, uint32_t* id);
+  static callout_status_t define_metric(const callout_host_t* host,
+                                        const callout_metric_spec_t* spec, uint32_t* id);
+  static callout_status_t follow_file(const callout_host_t* host, callout_bytes_t path);
   static void record(const callout_host_t* host, uint32_t id, double value);
   static void log(const callout_host_t* host, callout_log_level_t level, callout_bytes_t text);
 
@@ -179,6 +194,8 @@ class Plugin {
   Table table_{};
   callout_create_args_t args_{};
   callout_status_t status_ = CALLOUT_OK;
+  bool created_ = false;
+  std::vector<std::string> followed_files_;
   mutable std::mutex mutex_;
   std::vector<Log> logs_;
   std::vector<Metric> metrics_;
@@ -187,16 +204,9 @@ class Plugin {
 // One HTTP request: opened with its first message, closed with the object.
 class Stream {
  public:
-  explicit Stream(Plugin& plugin) : plugin_(plugin) {
-    call_.owner = this;
-    call_.abi.struct_size = sizeof(callout_call_t);
-    call_.abi.host = &plugin.table_.abi;
-    call_.abi.plugin = plugin.args_.plugin;
-  }
+  explicit Stream(Plugin& plugin) : plugin_(plugin) {}
   ~Stream() {
-    if (state_ != kOpen) return;
-    begin(0, {});
-    if (plugin_.hooks_.close != nullptr) plugin_.hooks_.close(&call_.abi);
+    if (state_ == kOpen) close();
   }
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
@@ -221,6 +231,9 @@ class Stream {
     return *this;
   }
   std::chrono::milliseconds wait_max{10000};  // for a deferred call
+  // What call->end says at the end.
+  callout_stream_end_t end = {
+      sizeof(callout_stream_end_t), CALLOUT_END_COMPLETED, 0, 0, 0, 0, 0, 0};
 
   // --- Messages ---
 
@@ -246,28 +259,40 @@ class Stream {
   Answer message(callout_phase_t phase, std::string_view message, uint32_t flags = 0);
 
   // The client leaves: is_cancelled() from here on.
-  void cancel() {
-    cancelled_ = true;
-    if (state_ == kOpen && plugin_.hooks_.cancel != nullptr) plugin_.hooks_.cancel(&call_.abi);
-  }
+  void cancel();
 
  private:
   friend class Plugin;
+  // The host's defaults of --max_message_bytes and --stream_memory_bytes_max.
+  static constexpr size_t kMessageBytesMax = 16777216;
+  static constexpr size_t kUnsentBytesMax = 67108864;
   enum State { kFresh, kOpen, kRefused };
   struct FakeCall {
     callout_call_t abi;
+    uint64_t spare[8];
     Stream* owner;
+    bool over;  // guarded by mutex_
+    std::string message;
+    std::string request;
   };
-  static Stream* from(const callout_call_t* call) {
-    return reinterpret_cast<const FakeCall*>(call)->owner;
+  // Null for a copy of a call.
+  static FakeCall* from(const callout_call_t* call) {
+    if (call->self != call) return nullptr;
+    return reinterpret_cast<FakeCall*>(const_cast<callout_call_t*>(call));
   }
+  // The stream of a call that is not over; else null.
+  static Stream* live(const callout_call_t* call);
 
   Answer headers_message(callout_phase_t phase, const HeaderList& headers, bool end_of_stream);
   Answer body_message(callout_phase_t phase, std::string_view body, bool end_of_stream);
-  void begin(callout_phase_t phase, std::string_view message);
+  FakeCall* begin(callout_phase_t phase, std::string_view message);
+  void end_call(FakeCall* call);
   void open();
-  callout_status_t call_hooks();
-  void settle(callout_status_t status);
+  void close();
+  callout_status_t call_hooks(callout_call_t* call);
+  void settle(callout_phase_t phase, callout_body_mode_t mode, callout_status_t status);
+  static Stream* answerable(const callout_call_t* call);
+  static size_t size_of(const callout_bytes_t* parts, size_t count);
   Answer* set_answer(callout_field_t field, const callout_bytes_t* parts, size_t count,
                      Answer* answer);
   void read_whole(std::string_view response);
@@ -280,19 +305,29 @@ class Stream {
   static callout_status_t annotate(callout_call_t* call, callout_field_t field,
                                    callout_bytes_t message);
   static void set_error(callout_call_t* call, callout_bytes_t text) {
-    from(call)->answer_.error.assign(to_view(text).substr(0, 1024));
+    if (live(call) != nullptr) live(call)->answer_.error.assign(to_view(text).substr(0, 1024));
   }
   static callout_status_t finish(callout_call_t* call, callout_status_t status);
-  static int32_t is_cancelled(const callout_call_t* call) { return from(call)->cancelled_; }
+  static int32_t is_cancelled(const callout_call_t* call) {
+    return from(call) != nullptr && from(call)->owner->cancelled_;
+  }
+  static uint64_t send_room(const callout_call_t* call);
   static callout_status_t get_metadata(const callout_call_t* call, callout_bytes_t key,
                                        uint32_t index, callout_bytes_t* value);
   static callout_status_t get_property(const callout_call_t* call, callout_property_t property,
                                        callout_bytes_t* value);
 
   Plugin& plugin_;
-  FakeCall call_{};
+  // Every call has an address of its own and none is used again, so that a stale finish() is
+  // always found out.
+  std::vector<std::unique_ptr<FakeCall>> calls_;
+  void* stream_ = nullptr;  // what the plugin keeps
+  uint64_t body_offset_ = 0;
+  std::string request_headers_;  // of the request, for response phases
   State state_ = kFresh;
   bool may_answer_ = false;
+  bool answered_at_open_ = false;
+  size_t sent_bytes_ = 0;
   std::atomic<bool> cancelled_{false};
   std::string attributes_;
   std::string metadata_;
@@ -300,14 +335,41 @@ class Stream {
   std::map<callout_property_t, std::string> properties_;
   callout_body_mode_t body_modes_[2] = {CALLOUT_BODY_BUFFERED, CALLOUT_BODY_BUFFERED};
   uint64_t body_offsets_[2] = {0, 0};
-  std::string message_;
-  std::string request_;
   Answer answer_;
-  std::mutex mutex_;  // guards finished_ and status_
+  std::mutex mutex_;  // guards finished_, status_ and FakeCall::over
   std::condition_variable finished_event_;
   bool finished_ = false;
   callout_status_t status_ = CALLOUT_OK;
 };
+
+// Calls `drive(stream, index)` for `streams` streams of their own on `threads` threads at
+// once, as the real host does; under ThreadSanitizer it shows what the plugin does not guard.
+// The first exception ends the run and is thrown again.
+//     callout::testing::run_in_parallel(plugin, 4, 1000, [](auto& stream, size_t i) {
+//       stream.request_headers({{":path", "/" + std::to_string(i)}});
+//     });
+template <class Drive>
+void run_in_parallel(Plugin& plugin, size_t threads, size_t streams, Drive&& drive) {
+  std::atomic<size_t> next{0};
+  std::mutex mutex;
+  std::exception_ptr failure;
+  const auto run = [&] {
+    try {
+      for (size_t i = next++; i < streams; i = next++) {
+        Stream stream(plugin);
+        drive(stream, i);
+      }
+    } catch (...) {
+      next = streams;
+      std::lock_guard<std::mutex> lock(mutex);
+      if (failure == nullptr) failure = std::current_exception();
+    }
+  };
+  std::vector<std::thread> workers;
+  for (size_t i = 0; i < threads; ++i) workers.emplace_back(run);
+  for (std::thread& worker : workers) worker.join();
+  if (failure != nullptr) std::rethrow_exception(failure);
+}
 
 }  // namespace callout::testing
 

@@ -27,31 +27,101 @@ inline Plugin::Plugin(const internal::Hooks& hooks, std::string_view config) : h
   host.metric_define = define;
   host.metric_record = record;
   host.get_extension = [](const callout_host_t*, const char*) -> const void* { return nullptr; };
+  host.define_metric = define_metric;
+  host.follow_file = follow_file;
+  host.send_room = Stream::send_room;
   table_.plugin = this;
 
   args_.struct_size = sizeof(args_);
   args_.host = &host;
   args_.instance = "test";
   args_.config = to_bytes(config);
+  args_.grants =
+      CALLOUT_WANT_BOTH_DIRECTIONS | CALLOUT_WANT_REAL_END | CALLOUT_WANT_REQUEST_HEADERS;
+  const bool processes = hooks_.phases[0] != nullptr;
   for (callout_phase_t phase = 0; phase < 8; ++phase) {
-    if (hooks_.phases[phase] != nullptr) args_.phases |= CALLOUT_PHASE_BIT(phase);
+    const bool is_phase = phase == 0 || phase >= CALLOUT_REQUEST_HEADERS;
+    if (hooks_.phases[phase] != nullptr || (processes && is_phase)) {
+      args_.phases |= CALLOUT_PHASE_BIT(phase);
+    }
   }
+  const uint64_t offered = args_.phases;
   if (hooks_.create != nullptr) status_ = hooks_.create(&args_);
+  created_ = true;
+  args_.phases &= offered;
+  args_.wants &= args_.grants;
   args_.config = callout_make_bytes(nullptr, 0);
 }
 
-inline callout_status_t Plugin::define(const callout_host_t* host, callout_metric_kind_t kind,
-                                       callout_bytes_t name, callout_bytes_t, uint32_t* id) {
-  Plugin* plugin = from(host);
-  std::lock_guard<std::mutex> lock(plugin->mutex_);
-  for (*id = 0; *id < plugin->metrics_.size(); ++*id) {
-    const Metric& metric = plugin->metrics_[*id];
-    if (metric.name == to_view(name)) {
-      return metric.kind == kind ? CALLOUT_OK : CALLOUT_INVALID_ARGUMENT;
-    }
+inline Plugin::~Plugin() {
+  if (status_ != CALLOUT_OK) return;
+  if (hooks_.destroy_with != nullptr) {
+    callout_destroy_args_t args = {};
+    args.struct_size = sizeof(args);
+    args.reason = CALLOUT_DESTROY_SHUTDOWN;
+    args.host = &table_.abi;
+    args.plugin = args_.plugin;
+    hooks_.destroy_with(&args);
+  } else if (hooks_.destroy != nullptr) {
+    hooks_.destroy(args_.plugin);
   }
-  if (*id == 64) return CALLOUT_RESOURCE_EXHAUSTED;
-  plugin->metrics_.push_back({std::string(to_view(name)), kind, 0});
+}
+
+inline callout_status_t Plugin::define(const callout_host_t* host, callout_metric_kind_t kind,
+                                       callout_bytes_t name, callout_bytes_t help, uint32_t* id) {
+  callout_metric_spec_t spec = {};
+  spec.struct_size = sizeof(spec);
+  spec.kind = kind;
+  spec.name = name;
+  spec.help = help;
+  return define_metric(host, &spec, id);
+}
+
+inline callout_status_t Plugin::define_metric(const callout_host_t* host,
+                                              const callout_metric_spec_t* spec, uint32_t* id) {
+  Plugin* plugin = from(host);
+  if (plugin->created_) return CALLOUT_FAILED_PRECONDITION;
+  if (spec->kind > CALLOUT_METRIC_UP_DOWN || spec->name.size == 0 || spec->label_count > 8) {
+    return CALLOUT_INVALID_ARGUMENT;
+  }
+  std::string name(to_view(spec->name));
+  const std::string unit = "_" + std::string(to_view(spec->unit));
+  const bool has_unit =
+      name.size() >= unit.size() && name.compare(name.size() - unit.size(), name.npos, unit) == 0;
+  if (unit.size() > 1 && !has_unit) name += unit;
+  std::string labels;
+  for (size_t i = 0; i < spec->label_count; ++i) {
+    if (to_view(spec->labels[i].name) == "plugin") return CALLOUT_INVALID_ARGUMENT;
+    labels.append(to_view(spec->labels[i].name)).append("=");
+    labels.append(to_view(spec->labels[i].value)).append(",");
+  }
+  std::lock_guard<std::mutex> lock(plugin->mutex_);
+  for (uint32_t i = 0; i < plugin->metrics_.size(); ++i) {
+    const Metric& metric = plugin->metrics_[i];
+    if (metric.name != name) continue;
+    if (metric.kind != spec->kind) return CALLOUT_ALREADY_EXISTS;
+    if (metric.labels != labels) continue;
+    *id = i;
+    return CALLOUT_OK;
+  }
+  if (plugin->metrics_.size() == 64) return CALLOUT_RESOURCE_EXHAUSTED;
+  *id = static_cast<uint32_t>(plugin->metrics_.size());
+  plugin->metrics_.push_back({std::move(name), std::move(labels), spec->kind, 0});
+  return CALLOUT_OK;
+}
+
+inline callout_status_t Plugin::follow_file(const callout_host_t* host, callout_bytes_t path) {
+  Plugin* plugin = from(host);
+  const std::string_view name = to_view(path);
+  if (plugin->created_) return CALLOUT_FAILED_PRECONDITION;
+  if (name.empty() || name[0] != '/' || name.size() > 4095 || name.find('\0') != name.npos) {
+    return CALLOUT_INVALID_ARGUMENT;
+  }
+  for (const std::string& known : plugin->followed_files_) {
+    if (known == name) return CALLOUT_OK;
+  }
+  if (plugin->followed_files_.size() == 64) return CALLOUT_RESOURCE_EXHAUSTED;
+  plugin->followed_files_.emplace_back(name);
   return CALLOUT_OK;
 }
 
@@ -60,7 +130,10 @@ inline void Plugin::record(const callout_host_t* host, uint32_t id, double value
   std::lock_guard<std::mutex> lock(plugin->mutex_);
   if (id >= plugin->metrics_.size()) return;
   Metric& metric = plugin->metrics_[id];
-  metric.value = metric.kind == CALLOUT_METRIC_COUNTER ? metric.value + value : value;
+  const bool adds = metric.kind == CALLOUT_METRIC_UP_DOWN ||
+                    (metric.kind == CALLOUT_METRIC_COUNTER && value >= 0);
+  if (metric.kind == CALLOUT_METRIC_COUNTER && !adds) return;
+  metric.value = adds ? metric.value + value : value;
 }
 
 inline void Plugin::log(const callout_host_t* host, callout_log_level_t level,
@@ -140,60 +213,117 @@ inline Answer Stream::body_message(callout_phase_t phase, std::string_view body,
   if (offset == 0) flags |= CALLOUT_CALL_FIRST;
   if (end_of_stream) flags |= CALLOUT_CALL_LAST;
   if (offset == 0 && end_of_stream) flags |= CALLOUT_CALL_WHOLE_BODY;
-  call_.abi.body_offset = offset;
+  body_offset_ = offset;
   offset += body.size();
   return message(phase, bytes, flags);
 }
 
 // --- Calling the plugin ---
 
-inline void Stream::begin(callout_phase_t phase, std::string_view message) {
-  message_.assign(message);
-  request_ = internal::written([&](callout_writer_t* writer) {
-    if (phase != 0) callout_write_bytes(writer, phase, to_bytes(message_));
+inline Stream* Stream::live(const callout_call_t* call) {
+  FakeCall* fake = from(call);
+  if (fake == nullptr) return nullptr;
+  std::lock_guard<std::mutex> lock(fake->owner->mutex_);
+  return fake->over ? nullptr : fake->owner;
+}
+
+inline Stream::FakeCall* Stream::begin(callout_phase_t phase, std::string_view message) {
+  calls_.push_back(std::make_unique<FakeCall>());
+  FakeCall* fake = calls_.back().get();
+  fake->owner = this;
+  fake->message.assign(message);
+  fake->request = internal::written([&](callout_writer_t* writer) {
+    if (phase != 0) callout_write_bytes(writer, phase, to_bytes(fake->message));
     callout_write_bytes(writer, 8, to_bytes(metadata_));
     callout_write_raw(writer, to_bytes(attributes_));
   });
   answer_ = Answer();
   finished_ = false;
-  callout_call_t& call = call_.abi;
+  sent_bytes_ = 0;
+  callout_call_t& call = fake->abi;
+  call.struct_size = sizeof(call);
+  call.self = &call;
+  call.host = &plugin_.table_.abi;
+  call.plugin = plugin_.args_.plugin;
+  call.stream = stream_;
   call.phase = phase;
-  call.message = to_bytes(message_);
-  call.request = phase == 0 ? callout_make_bytes(nullptr, 0) : to_bytes(request_);
   call.attributes = to_bytes(attributes_);
   call.metadata_context = to_bytes(metadata_);
-  call.body_mode = phase == 0 ? 0 : body_modes_[phase % 2];
-  if (!callout_is_body_phase(phase)) call.body_offset = 0;
+  if (phase == 0) return fake;
+  call.message = to_bytes(fake->message);
+  call.request = to_bytes(fake->request);
+  call.body_mode = body_modes_[phase % 2];
+  if (callout_is_body_phase(phase)) call.body_offset = body_offset_;
+  if (phase == CALLOUT_REQUEST_HEADERS) request_headers_ = fake->message;
+  if (phase % 2 == 1 && (plugin_.args_.wants & CALLOUT_WANT_REQUEST_HEADERS) != 0) {
+    call.request_headers = to_bytes(request_headers_);
+  }
+  return fake;
+}
+
+// Views into the message must not be used any more: they are made to be seen.
+inline void Stream::end_call(FakeCall* call) {
+  stream_ = call->abi.stream;
+  std::lock_guard<std::mutex> lock(mutex_);
+  call->over = true;
+  call->message.assign(call->message.size(), '\x7f');
+  call->request.assign(call->request.size(), '\x7f');
 }
 
 inline void Stream::open() {
-  begin(0, {});
+  FakeCall* fake = begin(0, {});
   callout_status_t status = CALLOUT_OK;
-  if (plugin_.hooks_.open != nullptr) status = plugin_.hooks_.open(&call_.abi);
+  answered_at_open_ = false;
+  if (plugin_.hooks_.open != nullptr) status = plugin_.hooks_.open(&fake->abi);
+  end_call(fake);
+  if (status > 0 || (status == CALLOUT_OK && answered_at_open_)) {
+    close();
+    answer_.problem = "callout_on_stream_open may not defer or answer";
+    status = CALLOUT_FAILED_PRECONDITION;
+  }
   state_ = status < 0 ? kRefused : kOpen;
   answer_.status = status;
 }
 
-inline callout_status_t Stream::call_hooks() {
-  const callout_phase_t phase = call_.abi.phase;
+inline void Stream::close() {
+  FakeCall* fake = begin(0, {});
+  fake->abi.attributes = fake->abi.metadata_context = callout_make_bytes(nullptr, 0);
+  fake->abi.end = &end;
+  if (plugin_.hooks_.close != nullptr) plugin_.hooks_.close(&fake->abi);
+  fake->abi.end = nullptr;
+  end_call(fake);
+}
+
+inline void Stream::cancel() {
+  cancelled_ = true;
+  if (state_ != kOpen || plugin_.hooks_.cancel == nullptr) return;
+  FakeCall fake = {};
+  fake.owner = this;
+  fake.abi.struct_size = sizeof(fake.abi);
+  fake.abi.self = &fake.abi;
+  fake.abi.host = &plugin_.table_.abi;
+  fake.abi.plugin = plugin_.args_.plugin;
+  fake.abi.stream = stream_;
+  plugin_.hooks_.cancel(&fake.abi);
+}
+
+inline callout_status_t Stream::call_hooks(callout_call_t* call) {
+  const uint64_t phases = plugin_.args_.phases;
+  const callout_phase_t phase = call->phase;
   callout_status_t status = CALLOUT_NEXT;
-  if ((plugin_.args_.phases & CALLOUT_PHASE_BIT(0)) != 0) {
-    status = plugin_.hooks_.phases[0](&call_.abi);
-  }
+  if ((phases & CALLOUT_PHASE_BIT(phase)) == 0) return CALLOUT_OK;
+  if ((phases & CALLOUT_PHASE_BIT(0)) != 0) status = plugin_.hooks_.phases[0](call);
   if (status != CALLOUT_NEXT) return status;
-  if ((plugin_.args_.phases & CALLOUT_PHASE_BIT(phase)) == 0) return CALLOUT_OK;
-  return plugin_.hooks_.phases[phase](&call_.abi);
+  return plugin_.hooks_.phases[phase] == nullptr ? CALLOUT_OK : plugin_.hooks_.phases[phase](call);
 }
 
 inline Answer Stream::message(callout_phase_t phase, std::string_view message, uint32_t flags) {
-  const uint64_t offset = call_.abi.body_offset;
   if (state_ == kFresh) open();
   if (state_ == kRefused) return answer_;
-  call_.abi.body_offset = offset;
-  begin(phase, message);
-  call_.abi.flags = flags;
+  FakeCall* fake = begin(phase, message);
+  fake->abi.flags = flags;
   may_answer_ = true;
-  callout_status_t status = call_hooks();
+  callout_status_t status = call_hooks(&fake->abi);
   if (status == CALLOUT_DEFERRED) {
     std::unique_lock<std::mutex> lock(mutex_);
     if (!finished_event_.wait_for(lock, wait_max, [this] { return finished_; })) {
@@ -201,23 +331,27 @@ inline Answer Stream::message(callout_phase_t phase, std::string_view message, u
     }
     answer_.deferred = true;
     status = status_;
+  } else if (finished_) {
+    answer_.problem = "the hook called finish() and did not return CALLOUT_DEFERRED";
   }
   may_answer_ = false;
-  settle(status);
+  end_call(fake);
+  settle(phase, fake->abi.body_mode, status);
   return answer_;
 }
 
 // The checks that the real host makes too.
-inline void Stream::settle(callout_status_t status) {
+inline void Stream::settle(callout_phase_t phase, callout_body_mode_t mode,
+                           callout_status_t status) {
   answer_.status = status;
-  const callout_phase_t phase = call_.abi.phase;
-  const bool duplex =
-      callout_is_body_phase(phase) && call_.abi.body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
+  const bool duplex = callout_is_body_phase(phase) && mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
+  const bool may_hold =
+      !callout_is_trailers_phase(phase) && mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
   const bool is_own = answer_.field == phase - 1 || answer_.field == 0 || answer_.is_immediate() ||
                       answer_.field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE;
   if (!is_own) answer_.problem = "the answer is one of another phase";
   if (status > CALLOUT_NO_RESPONSE || status == CALLOUT_NEXT || status == CALLOUT_DEFERRED ||
-      (status == CALLOUT_NO_RESPONSE && !duplex)) {
+      (status == CALLOUT_NO_RESPONSE && !may_hold)) {
     answer_.problem = "the hook may not return this status";
   }
   if (answer_.body_kind == Answer::Body::kStreamed && !duplex) {
@@ -269,13 +403,31 @@ inline void Stream::take_annotation(callout_field_t field, std::string_view byte
   }
 }
 
+// Null if the call may not be answered: it is a copy, or over, or of no phase.
+inline Stream* Stream::answerable(const callout_call_t* call) {
+  Stream* stream = live(call);
+  if (stream == nullptr) return nullptr;
+  if (!stream->may_answer_) stream->answered_at_open_ = true;
+  return stream->may_answer_ ? stream : nullptr;
+}
+
+inline size_t Stream::size_of(const callout_bytes_t* parts, size_t count) {
+  size_t size = 0;
+  for (size_t i = 0; i < count; ++i) size += parts[i].size;
+  return size;
+}
+
 inline callout_status_t Stream::respond(callout_call_t* call, callout_field_t field,
                                         const callout_bytes_t* parts, size_t count) {
-  Stream* stream = from(call);
   if (field > CALLOUT_IMMEDIATE_RESPONSE && field != CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
     return CALLOUT_INVALID_ARGUMENT;
   }
-  if (!stream->may_answer_) return CALLOUT_FAILED_PRECONDITION;
+  Stream* stream = answerable(call);
+  if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  if (size_of(parts, count) > kMessageBytesMax) {
+    stream->answer_.problem = "the answer is over --max_message_bytes";
+    return CALLOUT_RESOURCE_EXHAUSTED;
+  }
   // The last one counts, but for what was said beside it.
   Answer answer;
   std::swap(answer, stream->answer_);
@@ -290,10 +442,16 @@ inline callout_status_t Stream::respond(callout_call_t* call, callout_field_t fi
 
 inline callout_status_t Stream::send(callout_call_t* call, callout_field_t field,
                                      const callout_bytes_t* parts, size_t count) {
-  Stream* stream = from(call);
-  if (stream->cancelled_) return CALLOUT_CANCELLED;
+  if (is_cancelled(call)) return CALLOUT_CANCELLED;
   if (field == CALLOUT_WHOLE_RESPONSE) return CALLOUT_INVALID_ARGUMENT;
-  if (!stream->may_answer_) return CALLOUT_FAILED_PRECONDITION;
+  Stream* stream = answerable(call);
+  if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  const size_t size = size_of(parts, count);
+  if (size > kMessageBytesMax) return CALLOUT_RESOURCE_EXHAUSTED;
+  if (stream->sent_bytes_ > 0 && stream->sent_bytes_ + size > kUnsentBytesMax) {
+    return CALLOUT_RESOURCE_EXHAUSTED;
+  }
+  stream->sent_bytes_ += size;
   Answer sent;
   stream->set_answer(field, parts, count, &sent);
   stream->answer_.sent.push_back(std::move(sent));
@@ -302,10 +460,17 @@ inline callout_status_t Stream::send(callout_call_t* call, callout_field_t field
 
 inline callout_status_t Stream::annotate(callout_call_t* call, callout_field_t field,
                                          callout_bytes_t message) {
-  Stream* stream = from(call);
-  if (!stream->may_answer_) return CALLOUT_FAILED_PRECONDITION;
+  Stream* stream = answerable(call);
+  if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  if (message.size > kMessageBytesMax) return CALLOUT_RESOURCE_EXHAUSTED;
   switch (field) {
     case CALLOUT_WHOLE_RESPONSE:
+      if (!read_records(message, [](const callout_reader_t& record) {
+            return record.field > CALLOUT_IMMEDIATE_RESPONSE &&
+                   record.field != CALLOUT_STREAMED_IMMEDIATE_RESPONSE;
+          })) {
+        return CALLOUT_INVALID_ARGUMENT;
+      }
       stream->read_whole(to_view(message));
       return CALLOUT_OK;
     case CALLOUT_DYNAMIC_METADATA:
@@ -319,12 +484,20 @@ inline callout_status_t Stream::annotate(callout_call_t* call, callout_field_t f
   }
 }
 
+inline uint64_t Stream::send_room(const callout_call_t* call) {
+  Stream* stream = live(call);
+  if (stream == nullptr || !stream->may_answer_ || stream->cancelled_) return 0;
+  return kUnsentBytesMax - std::min(kUnsentBytesMax, stream->sent_bytes_);
+}
+
 inline callout_status_t Stream::finish(callout_call_t* call, callout_status_t status) {
   if (status == CALLOUT_DEFERRED || status == CALLOUT_NEXT) return CALLOUT_INVALID_ARGUMENT;
-  Stream* stream = from(call);
+  FakeCall* fake = from(call);
+  if (fake == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  Stream* stream = fake->owner;
   const bool cancelled = stream->cancelled_;
   std::lock_guard<std::mutex> lock(stream->mutex_);
-  if (stream->finished_) return CALLOUT_FAILED_PRECONDITION;
+  if (fake->over || !stream->may_answer_ || stream->finished_) return CALLOUT_FAILED_PRECONDITION;
   stream->finished_ = true;
   stream->status_ = status;
   stream->finished_event_.notify_all();
@@ -333,7 +506,9 @@ inline callout_status_t Stream::finish(callout_call_t* call, callout_status_t st
 
 inline callout_status_t Stream::get_metadata(const callout_call_t* call, callout_bytes_t key,
                                              uint32_t index, callout_bytes_t* value) {
-  const auto range = from(call)->grpc_metadata_.equal_range(std::string(to_view(key)));
+  Stream* stream = live(call);
+  if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  const auto range = stream->grpc_metadata_.equal_range(std::string(to_view(key)));
   for (auto it = range.first; it != range.second; ++it) {
     if (index-- > 0) continue;
     *value = to_bytes(it->second);
@@ -344,8 +519,10 @@ inline callout_status_t Stream::get_metadata(const callout_call_t* call, callout
 
 inline callout_status_t Stream::get_property(const callout_call_t* call,
                                              callout_property_t property, callout_bytes_t* value) {
-  const auto found = from(call)->properties_.find(property);
-  if (found == from(call)->properties_.end()) return CALLOUT_NOT_FOUND;
+  Stream* stream = live(call);
+  if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  const auto found = stream->properties_.find(property);
+  if (found == stream->properties_.end()) return CALLOUT_NOT_FOUND;
   *value = to_bytes(found->second);
   return CALLOUT_OK;
 }
