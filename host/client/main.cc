@@ -43,7 +43,7 @@ absl::StatusOr<std::vector<ProcessingRequest>> ReadMessages(const ClientConfig& 
 
 void PrintLine(const std::string& text) {
   printf("%s\n", text.c_str());
-  fflush(stdout);  // for who reads along
+  fflush(stdout);  // for whoever reads along
 }
 
 ExitCode Report(const ClientConfig& config, const std::vector<ProcessingRequest>& messages,
@@ -57,8 +57,11 @@ ExitCode Report(const ClientConfig& config, const std::vector<ProcessingRequest>
     return kRpcFailed;
   }
   if (outcome.immediate || outcome.answers >= AnswersDue(messages)) return kAnswered;
-  Say("the stream ended after " + std::to_string(outcome.answers) + " answers to " +
-      std::to_string(messages.size()) + " messages");
+  const auto counted = [](size_t count, const std::string& what) {
+    return std::to_string(count) + what + (count == 1 ? "" : "s");
+  };
+  Say("the stream ended after " + counted(outcome.answers, " response") + " to " +
+      counted(messages.size(), " message"));
   return kUnanswered;
 }
 

@@ -48,8 +48,8 @@ bool IsTheConnectionsOwn(int error) {
 absl::Status PauseStatus(int error) {
   const bool no_descriptor = error == EMFILE || error == ENFILE;
   return absl::ResourceExhaustedError(
-      fmt::format("accepting connections pauses, clients wait: {}{}", strerror(error),
-                  no_descriptor ? "; raise ulimit -n or lower the limit on connections" : ""));
+      fmt::format("accept paused; connections stay in the backlog: {}{}", strerror(error),
+                  no_descriptor ? "; raise ulimit -n or lower --max_connections" : ""));
 }
 
 }  // namespace
@@ -63,15 +63,15 @@ absl::Status AcceptLoop::Start(std::vector<Listener> listeners) {
   for (Listener& listener : listeners) {
     const Metrics::Labels labels = {{"listener", listener.name}};
     auto accepted = metrics_->Define(Metrics::Kind::kCounter, "callout_connections_accepted_total",
-                                     "Connections accepted and handed on.", labels);
+                                     "Connections accepted.", labels);
     if (!accepted.ok()) return accepted.status();
     auto refused = metrics_->Define(Metrics::Kind::kCounter, "callout_connections_refused_total",
-                                    "Connections closed at once, over a limit.", labels);
+                                    "Connections closed at once because of a limit.", labels);
     if (!refused.ok()) return refused.status();
     listeners_.push_back({std::move(listener), *accepted, *refused});
   }
   auto pauses = metrics_->Define(Metrics::Kind::kCounter, "callout_accept_pauses_total",
-                                 "Times accepting paused for want of descriptors or memory.");
+                                 "Times that accepting paused for lack of descriptors or memory.");
   if (!pauses.ok()) return pauses.status();
   pauses_ = *pauses;
   wake_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

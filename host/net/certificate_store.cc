@@ -100,7 +100,7 @@ void CertificateStore::Reload() {
   std::lock_guard<std::mutex> reload_lock(reload_mutex_);
   absl::StatusOr<std::shared_ptr<Material>> material = Load();
   if (!material.ok()) {
-    Log(LogLevel::kError, "the certificate in use stays, for the new one does not do: {}",
+    Log(LogLevel::kError, "keeping the current certificate; the new one is invalid: {}",
         MessageOf(material.status()));
     return;
   }

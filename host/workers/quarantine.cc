@@ -34,7 +34,8 @@ void Quarantine::LeaveOut(const GenerationSource& source, const std::string& tex
   stand_in.quarantine = fmt::format("plugin {} is in quarantine after {} crashes, the last one: {}",
                                     source.name, crashes_.totals().at(source.name), text);
   stand_in.on_trial = false;
-  Log(LogLevel::kError, "{}; it is left out until its file changes", stand_in.quarantine);
+  Log(LogLevel::kError, "{}; it is disabled until its file changes, and its error policy responds",
+      stand_in.quarantine);
   stand_ins_.emplace(source.id, std::move(stand_in));
   SetMetric(source.name, true);
 }

@@ -141,20 +141,21 @@ TEST_F(CertificateTest, EmptyFilesAreNamed) {
 TEST_F(CertificateTest, FilesThatAreNotPemAreNamed) {
   const std::string text = Write("text", "hello\n");
   EXPECT_EQ(RefusalOfPair(text, key_path_), "the certificate chain " + text +
-                                                " holds no PEM certificate (-----BEGIN "
+                                                " contains no PEM certificate (-----BEGIN "
                                                 "CERTIFICATE-----)");
-  EXPECT_EQ(RefusalOfPair(chain_path_, text), "the private key " + text +
-                                                  " holds no PEM private key (-----BEGIN PRIVATE "
-                                                  "KEY-----)");
+  EXPECT_EQ(RefusalOfPair(chain_path_, text),
+            "the private key " + text +
+                " contains no PEM private key (-----BEGIN PRIVATE "
+                "KEY-----)");
 }
 
 TEST_F(CertificateTest, SwappedFilesAreRecognised) {
   EXPECT_EQ(RefusalOfPair(key_path_, chain_path_),
             "the certificate chain " + key_path_ +
-                " holds a private key and no certificate: are the two files swapped?");
+                " contains a private key and no certificate; are the two files swapped?");
   EXPECT_EQ(RefusalOfPair(chain_path_, chain_path_),
             "the private key " + chain_path_ +
-                " holds a certificate and no private key: are the two files swapped?");
+                " contains a certificate and no private key; are the two files swapped?");
 }
 
 TEST_F(CertificateTest, DamagedFilesAreNamed) {
@@ -162,10 +163,10 @@ TEST_F(CertificateTest, DamagedFilesAreNamed) {
   pem[pem.size() / 2] = '!';
   EXPECT_THAT(RefusalOfPair(Write("c", PemOf(certificate_.get()) + pem), key_path_),
               AllOf(HasSubstr("the certificate chain " + dir_.Path("c")),
-                    HasSubstr("has a damaged certificate after 1 good ones: ")));
+                    HasSubstr("has an invalid certificate after 1 valid ones: ")));
   const std::string cut = PemOf(key_.get()).substr(0, 100);
   EXPECT_THAT(RefusalOfPair(chain_path_, Write("k", cut)),
-              HasSubstr("the private key " + dir_.Path("k") + " is damaged: "));
+              HasSubstr("the private key " + dir_.Path("k") + " is invalid: "));
 }
 
 TEST_F(CertificateTest, FilesHaveALargestSize) {
@@ -209,7 +210,7 @@ TEST_F(CertificateTest, AKeyTooWeakForOpensslIsRefused) {
   const TestCertificate certificate = MakeCertificate({}, rsa.get(), nullptr, nullptr);
   EXPECT_THAT(RefusalOfPair(Write("c", PemOf(certificate.get())), Write("k", PemOf(rsa.get()))),
               HasSubstr("the certificate chain " + dir_.Path("c") +
-                        " is refused by OpenSSL: ee key too small"));
+                        " is invalid according to OpenSSL: ee key too small"));
 }
 
 TEST_F(CertificateTest, AnExpiredCertificateIsAWarning) {
