@@ -74,7 +74,7 @@ absl::StatusOr<std::string> CheckConfig(const Config& config) {
   for (const std::string& problem : snapshot.problems)
     text += fmt::format("warning: {}\n", problem);
   for (const Reloader::PluginStatus& plugin : snapshot.plugins) text += DescribePlugin(plugin);
-  if (snapshot.plugins.empty()) text += "no plugins: all messages pass unchanged\n";
+  if (snapshot.plugins.empty()) text += "no plugins: every message is continued\n";
   return text + "the configuration is good\n";
 }
 
@@ -184,7 +184,7 @@ absl::Status Server::BindAdminSocket() {
   absl::Status status = BindSocket("admin", config_.admin_address, &http_sockets_);
   if (status.ok() || !config_.admin_address_is_default) return status;
   notes_.push_back(
-      fmt::format("{}; running without the admin pages; set --admin_address", MessageOf(status)));
+      fmt::format("{}; going on without the admin pages: give --admin_address", MessageOf(status)));
   return absl::OkStatus();
 }
 
@@ -250,7 +250,7 @@ void Server::WatchHooks() {
   const uint64_t limit_ms = config_.containment.watchdog_ms;
   if (limit_ms == 0 || workers_ != nullptr) return;
   watchdog_.emplace(limit_ms, HookTable::InUse(), [](const HookTable::Running& hung) {
-    Log(LogLevel::kError, "{}; the streams of this thread wait; new ones go to other threads",
+    Log(LogLevel::kError, "{}; the streams of its thread wait, and new ones go to the others",
         DescribeHung(*HookTable::InUse(), hung, MonotonicNs()));
   });
 }
@@ -260,8 +260,8 @@ void Server::Announce() {
   if (certificates_ != nullptr) {
     if (certificates_->self_signed()) {
       Log(LogLevel::kWarning,
-          "TLS uses a self-signed certificate, which clients do not trust by default; set "
-          "--cert_chain_path and --private_key_path");
+          "TLS uses a self-signed certificate made just now, which no client trusts unless told "
+          "to: give --cert_chain_path and --private_key_path");
     }
     for (const std::string& warning : certificates_->current()->warnings) {
       Log(LogLevel::kWarning, "{}", warning);
@@ -279,10 +279,8 @@ void Server::Announce() {
   const auto serving = std::count_if(plugins.begin(), plugins.end(), [](const auto& plugin) {
     return plugin.state == Reloader::State::kServing;
   });
-  Log(LogLevel::kInfo, "serving with {} plugin{}{}", serving, serving == 1 ? "" : "s",
-      workers_ == nullptr ? ""
-                          : fmt::format(" in {} worker{}", config_.containment.workers,
-                                        config_.containment.workers == 1 ? "" : "s"));
+  Log(LogLevel::kInfo, "serving with {} plugins{}", serving,
+      workers_ == nullptr ? "" : fmt::format(" in {} workers", config_.containment.workers));
 }
 
 void Server::Reload() {
@@ -294,8 +292,7 @@ bool Server::Drain() {
   const auto start = std::chrono::steady_clock::now();
   health_.Set(Health::State::kDraining);
   traffic_->BeginDrain();
-  Log(LogLevel::kInfo,
-      "drain begins: accepting new connections for {} ms, then {} ms for live streams",
+  Log(LogLevel::kInfo, "drain begins: accepting for {} ms more, then {} ms for live streams",
       config_.drain_delay_ms, config_.drain_timeout_ms);
   plugins_->Stop();
   std::this_thread::sleep_for(std::chrono::milliseconds(config_.drain_delay_ms));
@@ -305,7 +302,7 @@ bool Server::Drain() {
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::steady_clock::now() - start);
   Log(LogLevel::kInfo, "drain ends after {} ms{}", took.count(),
-      closed ? "" : ": a plugin still holds a call, which is abandoned");
+      closed ? "" : ": a plugin still holds a call, which is left as it is");
   return closed;
 }
 

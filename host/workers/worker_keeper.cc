@@ -113,7 +113,7 @@ void WorkerKeeper::Keep(const std::shared_ptr<WorkerProcess>& process) {
       DescribeWorkerEnd(wait_status, *table_, hang ? std::optional(hang->hook) : std::nullopt,
                         hang ? hang->text : "");
   if (!expected) {
-    Log(LogLevel::kError, "worker {} (process {}) has ended, and its streams are lost: {}", number_,
+    Log(LogLevel::kError, "worker {} (process {}) has ended, and its streams with it: {}", number_,
         process->pid(), end.text);
   }
   callbacks_.on_end(process, end);
@@ -176,7 +176,7 @@ void WorkerKeeper::Join(std::chrono::milliseconds timeout) {
     std::unique_lock<std::mutex> lock(mutex_);
     const bool in_time = changed_.wait_for(lock, timeout, [this] { return ended_; });
     if (!in_time && timeout.count() > 0) {
-      Log(LogLevel::kWarning, "worker {} does not end and is killed", number_);
+      Log(LogLevel::kWarning, "worker {} does not end, and is killed", number_);
     }
     if (process_ != nullptr) process_->Kill();
   }
