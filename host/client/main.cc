@@ -1,5 +1,5 @@
-// callout-client: sends messages to an ext_proc server and prints its answers.
-// Answers go to standard output, everything else to standard error.
+// callout-client: sends messages to an ext_proc server and prints its responses to
+// standard output, everything else to standard error.
 #include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 
@@ -89,7 +89,7 @@ ExitCode Main(int argc, const char* const* argv) {
 }  // namespace callout::host
 
 int main(int argc, char** argv) {
-  // Both write to standard error what is said here in better words.
+  // gRPC and Abseil would log what callout-client reports itself.
   gpr_set_log_function([](gpr_log_func_args*) {});
   google::protobuf::SetLogHandler(nullptr);
   return callout::host::Main(argc, argv);

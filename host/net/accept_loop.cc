@@ -19,13 +19,13 @@
 namespace callout::host {
 namespace {
 
-// Connections taken from one socket before the others have their turn.
+// Connections accepted from one socket before the others have their turn.
 constexpr int kConnectionsPerTurn = 64;
 constexpr int kPauseMsMin = 10;
 constexpr int kPauseMsMax = 500;
 
-// accept(2) passes on what happened to a connection while it was queued; that
-// says nothing about the next one.
+// accept(2) reports errors of a connection that was queued; the next one may be
+// fine.
 bool IsTheConnectionsOwn(int error) {
   switch (error) {
     case EINTR:
@@ -96,7 +96,7 @@ void AcceptLoop::Run() {
   for (const Counted& counted : listeners_) polled.push_back({counted.listener.fd, POLLIN, 0});
   int pause_ms = 0;
   for (;;) {
-    // In a pause only Stop wakes: the sockets are readable all the time.
+    // During a pause only Stop wakes the thread, since the sockets stay readable.
     poll(polled.data(), pause_ms > 0 ? 1 : polled.size(), pause_ms > 0 ? pause_ms : -1);
     if (polled[0].revents != 0) break;
     const int error = AcceptFromAll(kConnectionsPerTurn);
@@ -113,7 +113,7 @@ void AcceptLoop::Run() {
   AcceptFromAll(ListenSocket::kBacklog);
 }
 
-// 0, or the error for which accepting has to pause.
+// 0, or the error that makes accepting pause.
 int AcceptLoop::AcceptFromAll(int connections_max) {
   for (const Counted& counted : listeners_) {
     if (const int error = AcceptSome(counted, connections_max); error != 0) return error;
@@ -134,8 +134,8 @@ int AcceptLoop::AcceptSome(const Counted& counted, int connections_max) {
       close(fd);
       continue;
     }
-    // Answers are small and must not wait for each other. Fails on unix sockets,
-    // which do not wait.
+    // Small responses must not wait for each other. Fails on unix sockets, which
+    // need no such option.
     const int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     metrics_->Add(counted.accepted);
