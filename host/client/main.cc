@@ -1,5 +1,5 @@
-// callout-client: sends messages to an ext_proc server and prints its responses to
-// standard output, everything else to standard error.
+// callout-client: sends messages to an ext_proc server and prints its answers.
+// Answers go to standard output, everything else to standard error.
 #include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 
@@ -43,7 +43,7 @@ absl::StatusOr<std::vector<ProcessingRequest>> ReadMessages(const ClientConfig& 
 
 void PrintLine(const std::string& text) {
   printf("%s\n", text.c_str());
-  fflush(stdout);  // for whoever reads along
+  fflush(stdout);  // for who reads along
 }
 
 ExitCode Report(const ClientConfig& config, const std::vector<ProcessingRequest>& messages,
@@ -57,11 +57,8 @@ ExitCode Report(const ClientConfig& config, const std::vector<ProcessingRequest>
     return kRpcFailed;
   }
   if (outcome.immediate || outcome.answers >= AnswersDue(messages)) return kAnswered;
-  const auto counted = [](size_t count, const std::string& what) {
-    return std::to_string(count) + what + (count == 1 ? "" : "s");
-  };
-  Say("the stream ended after " + counted(outcome.answers, " response") + " to " +
-      counted(messages.size(), " message"));
+  Say("the stream ended after " + std::to_string(outcome.answers) + " answers to " +
+      std::to_string(messages.size()) + " messages");
   return kUnanswered;
 }
 
@@ -89,7 +86,7 @@ ExitCode Main(int argc, const char* const* argv) {
 }  // namespace callout::host
 
 int main(int argc, char** argv) {
-  // gRPC and Abseil would log what callout-client reports itself.
+  // Both write to standard error what is said here in better words.
   gpr_set_log_function([](gpr_log_func_args*) {});
   google::protobuf::SetLogHandler(nullptr);
   return callout::host::Main(argc, argv);

@@ -168,7 +168,7 @@ TEST(Client, ExitsWith4IfAnswersAreMissing) {
   });
   const ClientRun run = RunClient({server.address(), "--plaintext", "--data=[{}, {}]"});
   EXPECT_EQ(run.exit_status, 4);
-  EXPECT_EQ(run.said, "callout-client: the stream ended after 1 response to 2 messages\n");
+  EXPECT_EQ(run.said, "callout-client: the stream ended after 1 answers to 2 messages\n");
   // Where the protocol asks for none, none is missing.
   EXPECT_EQ(RunClient({server.address(), "--plaintext",
                        R"(--data=[{"observability_mode": true}, {"observability_mode": true}])"})
