@@ -87,7 +87,7 @@ TEST(Metrics, RefusesANameInUseForSomethingElse) {
     EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists) << status;
   }
   EXPECT_EQ(MessageOf(Refusal(metrics, Kind::kCounter, "h_sum")),
-            "metric h_sum would make lines named h_sum, as metric h does");
+            "metric h_sum would produce lines named h_sum, as metric h does");
 }
 
 TEST(Metrics, RefusesNamesOutsideTheGrammar) {

@@ -188,7 +188,7 @@ TEST_F(CertificateTest, AKeyOfAnotherCertificateIsRefused) {
   EXPECT_EQ(RefusalOfPair(chain_path_, Write("k", PemOf(other.get()))),
             "the private key " + dir_.Path("k") +
                 " does not belong to the certificate 'CN = localhost' in " + chain_path_ +
-                ": give the key that the certificate was made for");
+                "; use the key that the certificate was made for");
   const TestKey rsa = MakeRsaKey(2048);
   EXPECT_THAT(RefusalOfPair(chain_path_, Write("k", PemOf(rsa.get()))),
               HasSubstr("does not belong to the certificate"));
@@ -202,7 +202,7 @@ TEST_F(CertificateTest, AChainThatStartsWithTheCaIsRefused) {
   const std::string path = Write("c", PemOf(ca.get()) + PemOf(leaf.get()));
   EXPECT_EQ(RefusalOfPair(path, key_path_), "the certificate chain " + path +
                                                 " has the certificate of the private key " +
-                                                key_path_ + " as number 2: it must be the first");
+                                                key_path_ + " as number 2; it must be the first");
 }
 
 TEST_F(CertificateTest, AKeyTooWeakForOpensslIsRefused) {
@@ -257,7 +257,7 @@ TEST_F(CertificateTest, ACaFileLoadsAndIsCheckedLikewise) {
   EXPECT_EQ(std::string(LoadCaBundle(Write("empty", "")).status().message()),
             "the CA file " + dir_.Path("empty") + " is empty");
   EXPECT_THAT(std::string(LoadCaBundle(key_path_).status().message()),
-              HasSubstr("the CA file " + key_path_ + " holds a private key and no certificate"));
+              HasSubstr("the CA file " + key_path_ + " contains a private key and no certificate"));
   EXPECT_FALSE(LoadCaBundle(Write("cut", pem.substr(0, pem.size() - 200))).ok());
 }
 
