@@ -119,7 +119,7 @@ absl::Status Instance::DefineHostMetrics() {
   for (size_t kind = 1; kind < kViolationCount; ++kind) {
     absl::StatusOr<Metrics::Id> id = context_.metrics->Define(
         Metrics::Kind::kCounter, "callout_plugin_faults_total",
-        "Calls that a plugin did not settle with a legal answer, by kind",
+        "Calls without a valid response of the plugin, by kind",
         {{"plugin", name_}, {"kind", std::string(ViolationName(static_cast<Violation>(kind)))}});
     if (!id.ok()) return id.status();
     violations_[kind] = *id;
@@ -198,7 +198,7 @@ void Instance::CountViolation(Violation violation, callout_phase_t phase, std::s
     trial->CountFault();
   }
   LogLimited(LogLevel::kWarning, fmt::format("{}/{}", name_, ViolationName(violation)),
-             "plugin {}: {} was not settled with a legal answer: {}{}{}", name_, PhaseName(phase),
+             "plugin {}: no valid response to {}: {}{}{}", name_, PhaseName(phase),
              ViolationName(violation), why.empty() ? "" : ": ", why);
 }
 

@@ -232,7 +232,7 @@ void Stream::OnHalfClose() {
   // To end with OK would say that all is well.
   if (owes_body() && !silenced_) {
     return End(absl::AbortedError(
-        "the client has ended the stream amid a body that a plugin was changing or gathering"));
+        "the client ended the stream in the middle of a body that a plugin changes or gathers"));
   }
   End(absl::OkStatus());
 }

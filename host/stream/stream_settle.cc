@@ -268,7 +268,7 @@ void Stream::Fault(ChainMessage* message, Part* part, Violation violation, absl:
   if (exchange_.observability()) return;
   const bool wrong_form = status.ok();
   if (wrong_form) {
-    status = absl::InternalError(fmt::format("plugin {} answered {} in a way that is not legal: {}",
+    status = absl::InternalError(fmt::format("plugin {} gave no valid response to {}: {}",
                                              instance.name(), PhaseName(message->phase),
                                              ViolationName(violation)));
   }
