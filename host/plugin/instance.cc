@@ -43,7 +43,7 @@ absl::Status RunCreate(Hooks::CreateHook create, callout_create_args_t* args) {
   if (*status == CALLOUT_OK) return absl::OkStatus();
   return absl::InvalidArgumentError(
       fmt::format("returned {}{}", StatusName(*status),
-                  said.empty() ? ", and it logged no error that would say why" : ": " + said));
+                  said.empty() ? ", and it logged no error with the reason" : ": " + said));
 }
 
 }  // namespace
@@ -111,7 +111,7 @@ absl::Status Instance::DefineHostMetrics() {
     }
     absl::StatusOr<Metrics::Id> id = context_.metrics->Define(
         Metrics::Kind::kHistogram, "callout_call_seconds",
-        "Time a plugin's hook held the thread that called it",
+        "Time that a plugin's hook ran on the thread that called it",
         {{"plugin", name_}, {"phase", std::string(PhaseName(static_cast<uint32_t>(phase)))}});
     if (!id.ok()) return id.status();
     call_seconds_[phase] = *id;

@@ -41,7 +41,7 @@ void Stream::OnMessage(std::string_view bytes) {
     // A message of a kind yet to be invented wants no answer that this host could give.
     if (view->has_unknown_field) return;
     return End(absl::InvalidArgumentError(
-        "a ProcessingRequest names no phase: one of request_headers, response_headers, "
+        "a ProcessingRequest has no phase: one of request_headers, response_headers, "
         "request_body, response_body, request_trailers or response_trailers must be set"));
   }
   if (exchange_.direction(view->phase).replaced) return;

@@ -17,9 +17,9 @@ constexpr GenerationId kStandIn = GenerationId{1} << 63;
 }  // namespace
 
 bool Quarantine::CountCrash(const WorkerEnd& end, bool of_a_trial) {
-  const absl::StatusOr<Metrics::Id> crashes = metrics_->Define(
-      Metrics::Kind::kCounter, "callout_plugin_crashes_total",
-      "Worker processes that a plugin ended, or was killed for", {{"plugin", end.plugin}});
+  const absl::StatusOr<Metrics::Id> crashes =
+      metrics_->Define(Metrics::Kind::kCounter, "callout_plugin_crashes_total",
+                       "Worker processes that ended because of a plugin", {{"plugin", end.plugin}});
   if (crashes.ok()) metrics_->Add(*crashes);
   last_crash_[end.plugin] = end.text;
   if (!of_a_trial) return crashes_.Add(end.plugin, MonotonicNs());
