@@ -166,7 +166,7 @@ int Main(int argc, const char* const* argv) {
   if (config->command == Config::Command::kPrint) return Print(config->text);
   ApplyToProcess(*config);
   if (!InstallSignals()) {
-    return FailStart(absl::UnavailableError("no free file descriptor: raise ulimit -n"),
+    return FailStart(absl::UnavailableError("no free file descriptor; raise ulimit -n"),
                      config->log_format);
   }
   if (config->command == Config::Command::kServe) return Serve(*config);

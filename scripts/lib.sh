@@ -1,5 +1,5 @@
-# What the scripts in this folder share. Sourced, never run: it leaves the caller in the
-# repository's top folder.
+# Functions that the scripts in this directory share. To be sourced; it changes to the repository's top
+# directory.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { printf '== %s\n' "$*"; }
@@ -9,13 +9,13 @@ die() {
   exit 1
 }
 
-# configure DIR [MESON OPTIONS...]: makes a build directory, unless it is one already.
+# configure DIR [MESON OPTIONS...]: creates a build directory, unless it exists.
 configure() {
   [[ -f $1/build.ninja ]] || meson setup "$@"
 }
 
-# The targets that run without the tests: the programs and the plugins.
+# The targets to run: the programs and the plugins, without tests.
 runtime_targets() {
-  ninja -C "$1" build.ninja >/dev/null # the list is read from it, and it may be older than meson.build
+  ninja -C "$1" build.ninja >/dev/null # updates build.ninja, the source of the list, if meson.build is newer
   ninja -C "$1" -t targets all | sed -nE 's,^(host/callout-[a-z]+|plugins/[^/]+\.so): .*,\1,p'
 }

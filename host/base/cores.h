@@ -1,4 +1,4 @@
-// How many cores there are to use, which need not be all that the machine has.
+// How many cores are available to this process, which may be fewer than the machine has.
 #ifndef CALLOUT_HOST_BASE_CORES_H_
 #define CALLOUT_HOST_BASE_CORES_H_
 
@@ -7,13 +7,13 @@
 
 namespace callout::host {
 
-// The cores that this process may run on (sched_getaffinity), or what CPU time its
-// cgroup allows if that is less: a container with a limit of 1.5 cores on a
-// machine with 64 gets 2. At least 1. Any thread.
+// The cores that this process may run on (sched_getaffinity), or its cgroup's CPU
+// limit if that is lower: a container with a limit of 1.5 cores on a machine with 64
+// has 2. At least 1. Any thread.
 int UsableCores();
 
 // The same of cgroup v2's cpu.max: "QUOTA PERIOD" in microseconds, rounded up to
-// whole cores. Nothing if there is no limit ("max PERIOD"), or the text is none.
+// whole cores. Nothing if there is no limit ("max PERIOD") or the text is invalid.
 std::optional<int> CoresOfCpuMax(std::string_view cpu_max);
 
 }  // namespace callout::host

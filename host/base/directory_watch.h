@@ -1,19 +1,18 @@
-// Tells when files may have changed, so that one looks again: inotify where the
-// file system tells of changes, the caller's clock elsewhere.
+// Reports when files may have changed, so that the caller rescans them: by inotify
+// if the file system supports it; otherwise the caller rescans periodically.
 //
 //   absl::StatusOr<std::unique_ptr<DirectoryWatch>> watch = DirectoryWatch::Create();
 //   (*watch)->Watch({"/etc/callout/plugins"});
 //   poll((*watch)->fd(), …, (*watch)->blind() ? 1000 : 10000);
-//   if ((*watch)->TakeEvents()) … look …
+//   if ((*watch)->TakeEvents()) … rescan …
 //
-// A path is watched along its whole way: the directory itself, every directory
-// in which a symlink of the way lies (a deployment that switches `current`, or
-// Kubernetes' `..data`), and, where something is missing, the directory in which
-// it would appear. What it says is "look again", never what has changed, so
-// nothing hangs on the order or the completeness of the kernel's events. Writes
-// are told when the writer closes the file.
+// All of a path is watched: its directory, every directory that contains one of its
+// symlinks (a deployment that switches `current`, or Kubernetes' `..data`), and, if
+// something is missing, the directory in which it would appear. The watch never says
+// what has changed, so it does not depend on the order or completeness of the
+// kernel's events. A write is reported when the writer closes the file.
 //
-// For one thread.
+// Single-threaded.
 #ifndef CALLOUT_HOST_BASE_DIRECTORY_WATCH_H_
 #define CALLOUT_HOST_BASE_DIRECTORY_WATCH_H_
 
@@ -29,25 +28,25 @@ namespace callout::host {
 
 class DirectoryWatch {
  public:
-  // Succeeds also where the system gives no inotify; it is blind then.
+  // Also succeeds without inotify; the watch is then blind().
   static std::unique_ptr<DirectoryWatch> Create();
   ~DirectoryWatch();
   DirectoryWatch(const DirectoryWatch&) = delete;
   DirectoryWatch& operator=(const DirectoryWatch&) = delete;
 
-  // Watches the ways to `paths`, files or directories, there or not, instead of
-  // what was watched before. True if a directory is watched now that was not: what
-  // happened in it until now was not seen, so look once more.
+  // Watches `paths`, files or directories, which need not exist, instead of what was
+  // watched before. True if it watches a directory that it did not watch before:
+  // earlier changes there were missed, so rescan once more.
   bool Watch(const std::vector<std::string>& paths);
 
-  // Readable when TakeEvents has something to take; -1: none, always blind.
+  // Readable when TakeEvents has events; -1: no inotify, always blind.
   int fd() const { return fd_; }
 
-  // Takes what the kernel has told. True if it may concern the paths.
+  // Reads the kernel's events. True if they may concern the paths.
   bool TakeEvents();
 
-  // Something is watched that the kernel does not tell about, or not all: a
-  // network file system, or more directories than fs.inotify allows.
+  // The kernel does not report all changes: a path is on a network file system, or
+  // there are more directories than fs.inotify allows.
   bool blind() const { return blind_; }
 
  private:

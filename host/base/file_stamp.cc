@@ -34,7 +34,7 @@ absl::Status CannotRead(const std::string& path, int error) {
 }
 
 absl::Status Changing(const std::string& path) {
-  return absl::AbortedError(fmt::format("{} is being changed", path));
+  return absl::AbortedError(fmt::format("{} is changing while it is read", path));
 }
 
 }  // namespace
@@ -51,7 +51,7 @@ absl::StatusOr<std::string> ReadUnchanged(const std::string& path, const FileSta
   if (StampOf(file.get()) != stamp) return Changing(path);
   if (static_cast<uint64_t>(stamp.size) > bytes_max) {
     return absl::InvalidArgumentError(
-        fmt::format("{} has {} bytes; at most {} are taken", path, stamp.size, bytes_max));
+        fmt::format("{} has {} bytes; the limit is {}", path, stamp.size, bytes_max));
   }
   std::string bytes;
   const auto size = static_cast<size_t>(stamp.size);

@@ -1,5 +1,5 @@
-// What tells one version of a file from another without reading it, and reading
-// a file that others may be writing at the same time.
+// Distinguishes versions of a file without reading it, and reads a file that others
+// may be writing at the same time.
 //
 // Plain functions; any thread.
 #ifndef CALLOUT_HOST_BASE_FILE_STAMP_H_
@@ -29,8 +29,8 @@ struct FileStamp {
 // Of the file that `path` leads to now; "" does not exist.
 FileStamp StampOf(const std::string& path);
 
-// All bytes of the file, which is still the one of `stamp`, before and after.
-// ABORTED: it is another or is being written; look again later.
+// All bytes of the file, if it matches `stamp` before and after.
+// ABORTED: it is another version or is being written; retry later.
 // INVALID_ARGUMENT: it cannot be read, or is larger than `bytes_max`.
 absl::StatusOr<std::string> ReadUnchanged(const std::string& path, const FileStamp& stamp,
                                           size_t bytes_max);

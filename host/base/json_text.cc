@@ -36,7 +36,7 @@ absl::StatusOr<nlohmann::json> ParseJsonText(std::string_view text) {
     return absl::InvalidArgumentError(EscapeControls(ReasonOf(error)));
   }
   return absl::InvalidArgumentError(
-      fmt::format("more than {} lists and objects within each other", kJsonDepthMax));
+      fmt::format("lists and objects are nested more than {} deep", kJsonDepthMax));
 }
 
 }  // namespace callout::host

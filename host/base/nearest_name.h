@@ -1,4 +1,4 @@
-// What a name that nobody knows was most likely meant to be, for "did you mean …?".
+// The name that a misspelled one was most likely meant to be, for "did you mean …?".
 //
 // A plain function; any thread.
 #ifndef CALLOUT_HOST_BASE_NEAREST_NAME_H_
@@ -10,9 +10,9 @@
 
 namespace callout::host {
 
-// The one of `known` that the fewest letters, added, left out or changed, make of
-// `name`, the first of them if several do; "" if more than `letters_max` would. Of a
-// long name the first 64 letters are looked at.
+// The member of `known` with the smallest edit distance to `name`, the first one if
+// several have it; "" if the distance is more than `letters_max`. Only the first 64
+// letters of a long name count.
 std::string_view NearestName(std::string_view name, const std::vector<std::string_view>& known,
                              size_t letters_max);
 

@@ -1,4 +1,4 @@
-// A file descriptor that is closed with its owner, and the reading of a file to its end.
+// A file descriptor that its owner closes, and reading a file to its end.
 //
 //   const OwnedFd file(open(path, O_RDONLY | O_CLOEXEC));
 //   if (file.get() < 0 || !ReadToEnd(file.get(), bytes_max, &bytes)) … errno …
@@ -28,14 +28,14 @@ class OwnedFd {
   }
 
   int get() const { return fd_; }  // negative: none
-  // To somebody else.
+  // Gives up ownership.
   int Release() { return std::exchange(fd_, -1); }
 
  private:
   int fd_;
 };
 
-// Puts what is left of the file into `bytes`, up to `bytes_max` bytes. False with errno
+// Reads the rest of the file into `bytes`, up to `bytes_max` bytes. False with errno
 // set if it cannot be read.
 bool ReadToEnd(int fd, size_t bytes_max, std::string* bytes);
 

@@ -1,7 +1,7 @@
-// Memory of answers that have been sent, for the next answers on the same thread:
-// in steady state an answer needs no new memory.
+// Keeps the memory of sent responses for the next ones on the same thread: in steady
+// state a response needs no allocation.
 //
-//   std::string answer = TakeSpareBytes();   …   KeepSpareBytes(std::move(answer));
+//   std::string response = TakeSpareBytes();   …   KeepSpareBytes(std::move(response));
 //
 // Any thread; each has its own.
 //
@@ -13,10 +13,10 @@
 
 namespace callout::host {
 
-// Empty, with the memory of an earlier one if there is one left.
+// An empty string, with the memory of an earlier one if there is any.
 std::string TakeSpareBytes();
 
-// What is larger than 4 KiB, or more than 64 strings, is freed.
+// Frees strings over 4 KiB, and those beyond 64.
 void KeepSpareBytes(std::string bytes);
 
 }  // namespace callout::host

@@ -11,7 +11,7 @@
 
 namespace callout::host {
 
-// Good as long as `status` is.
+// Valid as long as `status`.
 inline std::string_view MessageOf(const absl::Status& status) {
   return {status.message().data(), status.message().size()};
 }

@@ -1,4 +1,4 @@
-// A file that an option names, read whole.
+// Reads a file that an option names.
 #ifndef CALLOUT_HOST_BASE_TEXT_FILE_H_
 #define CALLOUT_HOST_BASE_TEXT_FILE_H_
 

@@ -17,7 +17,7 @@ namespace callout::host {
 class Wake {
  public:
   Wake() : fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
-  // Takes over one that was inherited.
+  // Takes ownership of an inherited one.
   explicit Wake(int fd) : fd_(fd) {}
   ~Wake() {
     if (fd_ >= 0) close(fd_);

@@ -17,11 +17,11 @@ namespace {
 
 constexpr char kDescription[] =
     "Sends ProcessingRequests on one stream to an ext_proc server at ADDRESS and prints each\n"
-    "answer as a line of JSON. ADDRESS is HOST:PORT, [IPV6]:PORT or unix:PATH.\n"
+    "response as a line of JSON. ADDRESS is HOST:PORT, [IPV6]:PORT or unix:PATH.\n"
     "\n"
     "Exit code: 0 every message was answered, or an immediate response ended the exchange;\n"
-    "1 the stream ended with an error, which is printed; 2 bad usage, a bad file or bad JSON;\n"
-    "3 no connection; 4 the stream ended well, but with fewer answers than messages.";
+    "1 the stream ended with an error, which is printed; 2 invalid arguments, files or JSON;\n"
+    "3 no connection; 4 the stream ended with OK, but with fewer responses than messages.";
 
 constexpr char kMessages[] = "Messages";
 constexpr char kConnection[] = "Connection";
@@ -52,18 +52,17 @@ void AddConnectionOptions(Draft* draft, OptionSet* options) {
   const auto add = [&](const char* name, const char* value, std::string* target, const char* help) {
     options->Add(TextOption(name, kConnection, value, target, help));
   };
-  options->Add(Switch("plaintext", kConnection, &config->plaintext, "Without TLS"));
-  add("cert", "FILE", &draft->cert, "The authorities to trust, PEM; without it the system's");
-  add("client_cert", "FILE", &draft->client_cert,
-      "For mutual TLS: the client's certificate chain, PEM");
-  add("client_key", "FILE", &draft->client_key, "And its key");
+  options->Add(Switch("plaintext", kConnection, &config->plaintext, "Connect without TLS"));
+  add("cert", "FILE", &draft->cert, "CA certificates to trust, PEM; default: the system's");
+  add("client_cert", "FILE", &draft->client_cert, "Client certificate chain for mutual TLS, PEM");
+  add("client_key", "FILE", &draft->client_key, "Private key of the client certificate, PEM");
   add("authority", "NAME", &config->authority,
-      "The name that the server's certificate has to be for, and :authority; without it that of "
+      "Expected name in the server's certificate, and :authority; default: that of "
       "ADDRESS");
   options->Add(NumberOption("timeout_ms", kConnection, "MS", 1, INT_MAX, &config->timeout_ms,
-                            "For the connection and the whole exchange"));
+                            "Time limit for the connection and the whole exchange"));
   options->Add(NumberOption("wait_ms", kConnection, "MS", 0, INT_MAX, &config->wait_ms,
-                            "Try again for so long if the server cannot be reached"));
+                            "How long to retry if the server cannot be reached"));
 }
 
 void AddOptions(Draft* draft, OptionSet* options) {
@@ -72,33 +71,34 @@ void AddOptions(Draft* draft, OptionSet* options) {
        .group = kConnection,
        .value = "ADDRESS",
        .default_text = "",
-       .help = "The server",
+       .help = "Address of the server",
        .positional = true,
        .set = [=](const std::string& text) { return SetAddress(text, &draft->config.address); }});
-  options->Add({.name = "data",
-                .group = kMessages,
-                .value = "JSON|@FILE",
-                .default_text = "",
-                .help = "A ProcessingRequest as protobuf JSON, or an array of them; repeat it for "
-                        "more. @-: standard input. Without it, one request_headers",
-                .repeatable = true,
-                .set = [=](const std::string& text) {
-                  draft->data.push_back(text);
-                  return absl::OkStatus();
-                }});
+  options->Add(
+      {.name = "data",
+       .group = kMessages,
+       .value = "JSON|@FILE",
+       .default_text = "",
+       .help = "A ProcessingRequest as protobuf JSON, or an array of them; repeat the option for "
+               "more. @FILE, @-: read a file, standard input. Default: one request_headers",
+       .repeatable = true,
+       .set = [=](const std::string& text) {
+         draft->data.push_back(text);
+         return absl::OkStatus();
+       }});
   AddConnectionOptions(draft, options);
-  options->Add(Switch("version", kOther, &draft->version, "Print the version"));
-  options->Add(Switch("help", kOther, &draft->help, "Print this"));
+  options->Add(Switch("version", kOther, &draft->version, "Print the version and exit"));
+  options->Add(Switch("help", kOther, &draft->help, "Print this help and exit"));
 }
 
 absl::Status ReadTlsFiles(const Draft& draft, ClientConfig* config) {
   if (config->plaintext && !(draft.cert + draft.client_cert + draft.client_key).empty()) {
     return absl::InvalidArgumentError(
-        "--plaintext leaves no use for --cert, --client_cert and --client_key; give one or the "
+        "--plaintext does not use --cert, --client_cert or --client_key; give one or the "
         "other");
   }
   if (draft.client_cert.empty() != draft.client_key.empty()) {
-    return absl::InvalidArgumentError("--client_cert and --client_key go together; give both");
+    return absl::InvalidArgumentError("--client_cert and --client_key need each other; give both");
   }
   if (!draft.cert.empty()) {
     absl::StatusOr<CaBundle> bundle = LoadCaBundle(draft.cert);
@@ -147,7 +147,7 @@ absl::StatusOr<ClientConfig> ParseClientConfig(int argc, const char* const* argv
   if (draft.version) config.print = "callout-client " CALLOUT_HOST_VERSION "\n";
   if (!config.print.empty()) return config;
   if (config.address.empty()) {
-    return absl::InvalidArgumentError("no ADDRESS of a server; --help shows the usage");
+    return absl::InvalidArgumentError("no server ADDRESS; see --help");
   }
   if (absl::Status status = ReadTlsFiles(draft, &config); !status.ok()) return status;
   if (absl::Status status = ReadData(draft, &config); !status.ok()) return status;

@@ -1,4 +1,4 @@
-// callout-client's command line, with the files that it names read and checked.
+// callout-client's command line; its files are read and checked.
 // Plain values.
 //
 // Tested by tests/client/options_test.cc.
@@ -13,7 +13,7 @@
 
 namespace callout::host {
 
-// What --data or a file of it may hold, in bytes.
+// Limit for --data or its file, in bytes.
 inline constexpr size_t kClientDataBytesMax = 16777216;
 
 struct ClientConfig {
@@ -33,7 +33,7 @@ struct ClientConfig {
   };
   std::vector<Data> data;
 
-  std::string print;  // print this and do nothing else: --help, --version
+  std::string print;  // only print this: --help, --version
 };
 
 // INVALID_ARGUMENT in one line: the option, what is wrong with it, what is

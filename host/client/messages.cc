@@ -21,7 +21,7 @@ absl::StatusOr<ProcessingRequest> ParseMessage(const json& value, size_t number)
       google::protobuf::util::JsonStringToMessage(value.dump(), &message);
   if (status.ok()) return message;
   return absl::InvalidArgumentError(
-      fmt::format("message {} is no ProcessingRequest: {}", number,
+      fmt::format("message {} is not a ProcessingRequest: {}", number,
                   std::string_view(status.message().data(), status.message().size())));
 }
 
@@ -34,7 +34,7 @@ bool IsFullDuplex(ProcessingMode::BodySendMode mode) {
 absl::StatusOr<std::vector<ProcessingRequest>> ParseMessages(const std::string& text) {
   absl::StatusOr<json> parsed = ParseJsonText(text);
   if (!parsed.ok()) {
-    return absl::InvalidArgumentError(fmt::format("no JSON: {}", MessageOf(parsed.status())));
+    return absl::InvalidArgumentError(fmt::format("invalid JSON: {}", MessageOf(parsed.status())));
   }
   if (!parsed->is_array()) parsed = json::array({*std::move(parsed)});
   std::vector<ProcessingRequest> messages;

@@ -18,7 +18,7 @@ namespace callout::host {
 using envoy::service::ext_proc::v3::ProcessingRequest;
 using envoy::service::ext_proc::v3::ProcessingResponse;
 
-// What is sent if nothing is given.
+// Sent if no --data is given.
 inline constexpr char kDefaultMessage[] =
     R"({"request_headers": {"headers": {"headers": [)"
     R"({"key": ":method", "value": "GET"}, {"key": ":scheme", "value": "https"}, )"
@@ -32,8 +32,8 @@ absl::StatusOr<std::vector<ProcessingRequest>> ParseMessages(const std::string& 
 // One line, without its end.
 std::string PrintAnswer(const ProcessingResponse& answer);
 
-// How many answers the protocol asks for: none in observability mode, and none in
-// particular for the chunks of a body in FULL_DUPLEX_STREAMED.
+// How many responses the protocol requires: none in observability mode, and none for
+// single chunks of a body in FULL_DUPLEX_STREAMED.
 size_t AnswersDue(const std::vector<ProcessingRequest>& messages);
 
 }  // namespace callout::host

@@ -24,7 +24,7 @@ std::shared_ptr<grpc::Channel> MakeChannel(const ClientConfig& config) {
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kRetryMs);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kRetryMs);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kRetryMs);
-  // Answers are shown whatever their size.
+  // Responses of any size are shown.
   arguments.SetMaxReceiveMessageSize(-1);
   if (!config.authority.empty()) {
     arguments.SetString(GRPC_ARG_DEFAULT_AUTHORITY, config.authority);
@@ -40,8 +40,7 @@ std::shared_ptr<grpc::Channel> MakeChannel(const ClientConfig& config) {
   return grpc::CreateCustomChannel(config.address, grpc::SslCredentials(tls), arguments);
 }
 
-// False if an attempt has failed after `patience`: gRPC would try again until the
-// deadline.
+// False if an attempt fails after `patience`; gRPC would retry until the deadline.
 bool Connect(grpc::Channel* channel, Deadline patience, Deadline deadline) {
   for (;;) {
     const grpc_connectivity_state state = channel->GetState(true);
@@ -67,7 +66,7 @@ CallOutcome CallProcess(const ClientConfig& config, const std::vector<Processing
   grpc::ClientContext context;
   context.set_deadline(deadline);
   const auto stream = stub->Process(&context);
-  // By itself, so that neither side waits for the other with full buffers.
+  // On its own thread, so that the two sides never wait for each other with full buffers.
   std::thread writer([&] {
     for (const ProcessingRequest& message : messages) {
       if (!stream->Write(message)) return;  // the server has ended the RPC

@@ -21,9 +21,9 @@ struct CallOutcome {
   bool immediate = false;  // an immediate response was among them
 };
 
-// Connects (trying again for `wait_ms`), sends `messages` one after the other without waiting,
-// gives every answer to `take` as it comes, and returns when the RPC has ended: `timeout_ms` at
-// most. `take` is called on the caller's thread.
+// Connects (retrying for `wait_ms`), sends `messages` without waiting for responses, passes every
+// response to `take` as it arrives, and returns when the RPC has ended, after at most `timeout_ms`.
+// `take` is called on the caller's thread.
 CallOutcome CallProcess(const ClientConfig& config, const std::vector<ProcessingRequest>& messages,
                         const std::function<void(const ProcessingResponse&)>& take);
 

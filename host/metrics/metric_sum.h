@@ -5,8 +5,8 @@
 //   std::string page = MetricsText(sum.Get());
 //
 // Series of the same name and labels become one: counters and gauges are added,
-// histograms bucket by bucket. Of what does not fit together (another kind, other
-// buckets) the first stays.
+// histograms bucket by bucket. If two series do not match (another kind, other
+// buckets), the first one stays.
 //
 // For one thread.
 #ifndef CALLOUT_HOST_METRICS_METRIC_SUM_H_
@@ -36,7 +36,7 @@ class MetricSum {
   std::map<std::string, Family> families_;
 };
 
-// What is left of a process that has ended: all but its gauges.
+// What remains of a process that has ended: everything except its gauges.
 std::vector<prometheus::MetricFamily> WithoutGauges(
     const std::vector<prometheus::MetricFamily>& families);
 

@@ -247,7 +247,7 @@ absl::StatusOr<Metrics::Id> Metrics::Define(Kind kind, std::string name, std::st
   const size_t series = SeriesOf(wanted.kind, wanted.buckets.size());
   if (series > series_max_ - series_count_) {
     return absl::ResourceExhaustedError(
-        fmt::format("metric {}: {} series in use, {} more would pass the limit of {}; use labels "
+        fmt::format("metric {}: {} series in use, {} more would exceed the limit of {}; use labels "
                     "with fewer values",
                     name, series_count_, series, series_max_));
   }
@@ -278,8 +278,9 @@ absl::Status Metrics::CheckFits(const std::string& name, const Family& wanted) c
   }
   for (const std::string& sample : SampleNames(name, wanted.kind)) {
     if (const auto taken = sample_names_.find(sample); taken != sample_names_.end()) {
-      return absl::AlreadyExistsError(fmt::format(
-          "metric {} would make lines named {}, as metric {} does", name, sample, taken->second));
+      return absl::AlreadyExistsError(
+          fmt::format("metric {} would produce lines named {}, as metric {} does", name, sample,
+                      taken->second));
     }
   }
   return absl::OkStatus();

@@ -21,13 +21,13 @@
 namespace callout::host {
 namespace {
 
-// Connections taken from one socket before the others have their turn.
+// Connections accepted from one socket before the others have their turn.
 constexpr int kConnectionsPerTurn = 64;
 constexpr int kPauseMsMin = 10;
 constexpr int kPauseMsMax = 500;
 
-// accept(2) passes on what happened to a connection while it was queued; that
-// says nothing about the next one.
+// accept(2) reports errors of a connection that was queued; the next one may be
+// fine.
 bool IsTheConnectionsOwn(int error) {
   switch (error) {
     case EINTR:
@@ -50,8 +50,8 @@ bool IsTheConnectionsOwn(int error) {
 absl::Status PauseStatus(int error) {
   const bool no_descriptor = error == EMFILE || error == ENFILE;
   return absl::ResourceExhaustedError(
-      fmt::format("accepting connections pauses, clients wait: {}{}", strerror(error),
-                  no_descriptor ? "; raise ulimit -n or lower the limit on connections" : ""));
+      fmt::format("accept paused; connections stay in the backlog: {}{}", strerror(error),
+                  no_descriptor ? "; raise ulimit -n or lower --max_connections" : ""));
 }
 
 }  // namespace
@@ -65,15 +65,15 @@ absl::Status AcceptLoop::Start(std::vector<Listener> listeners) {
   for (Listener& listener : listeners) {
     const Metrics::Labels labels = {{"listener", listener.name}};
     auto accepted = metrics_->Define(Metrics::Kind::kCounter, "callout_connections_accepted_total",
-                                     "Connections accepted and handed on.", labels);
+                                     "Connections accepted.", labels);
     if (!accepted.ok()) return accepted.status();
     auto refused = metrics_->Define(Metrics::Kind::kCounter, "callout_connections_refused_total",
-                                    "Connections closed at once, over a limit.", labels);
+                                    "Connections closed at once because of a limit.", labels);
     if (!refused.ok()) return refused.status();
     listeners_.push_back({std::move(listener), *accepted, *refused});
   }
   auto pauses = metrics_->Define(Metrics::Kind::kCounter, "callout_accept_pauses_total",
-                                 "Times accepting paused for want of descriptors or memory.");
+                                 "Times that accepting paused for lack of descriptors or memory.");
   if (!pauses.ok()) return pauses.status();
   pauses_ = *pauses;
   wake_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -100,7 +100,7 @@ void AcceptLoop::Run() {
   for (const Counted& counted : listeners_) polled.push_back({counted.listener.fd, POLLIN, 0});
   int pause_ms = 0;
   for (;;) {
-    // In a pause only Stop wakes: the sockets are readable all the time.
+    // During a pause only Stop wakes the thread, since the sockets stay readable.
     poll(polled.data(), pause_ms > 0 ? 1 : polled.size(), pause_ms > 0 ? pause_ms : -1);
     if (polled[0].revents != 0) break;
     const int error = AcceptFromAll(kConnectionsPerTurn);
@@ -117,7 +117,7 @@ void AcceptLoop::Run() {
   AcceptFromAll(ListenSocket::kBacklog);
 }
 
-// 0, or the error for which accepting has to pause.
+// 0, or the error that makes accepting pause.
 int AcceptLoop::AcceptFromAll(int connections_max) {
   for (const Counted& counted : listeners_) {
     if (const int error = AcceptSome(counted, connections_max); error != 0) return error;
@@ -138,8 +138,8 @@ int AcceptLoop::AcceptSome(const Counted& counted, int connections_max) {
       close(fd);
       continue;
     }
-    // Answers are small and must not wait for each other. Fails on unix sockets,
-    // which do not wait.
+    // Small responses must not wait for each other. Fails on unix sockets, which
+    // need no such option.
     const int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     metrics_->Add(counted.accepted);

@@ -1,11 +1,10 @@
-// One thread that accepts the connections of all listening sockets and hands
+// One thread that accepts the connections of all listening sockets and passes
 // each to its listener's callback.
 //
-// It outlives what ends other accept loops: out of descriptors or memory it
-// stops accepting, leaves clients waiting in the kernel's queue, looks again
-// after 10 ms and then ever more rarely, up to 500 ms, and serves them when
-// there is room, with no other event needed. It keeps no descriptor of its own
-// but the one that wakes it.
+// It recovers from running out of descriptors or memory: it pauses, leaves the
+// clients in the kernel's backlog, and retries after 10 ms, then less and less
+// often, up to every 500 ms, without needing any other event. The only
+// descriptor that it owns is the one that wakes it.
 //
 //   AcceptLoop loop(&metrics, [](const absl::Status& status) { … log … });
 //   loop.Start({{.name = "secure", .fd = socket.fd(), .on_connection = …}});
@@ -34,19 +33,19 @@ class AcceptLoop {
  public:
   struct Listener {
     std::string name;  // the metrics' label
-    // Listening and non-blocking. Stays the caller's, who keeps it open until
+    // Listening and non-blocking. Owned by the caller, who keeps it open until
     // Stop has returned.
     int fd = -1;
-    // Gets each connection, and owns it: non-blocking, close-on-exec, with
+    // Gets, and owns, each connection: non-blocking, close-on-exec, with
     // TCP_NODELAY.
     std::function<void(int fd)> on_connection;
-    // Asked for each connection, which is the loop's still; where it says no, the
-    // connection is closed at once, so that the client tries elsewhere instead of
-    // waiting. May be null.
+    // Called for each connection, which the loop still owns. If it returns false,
+    // the connection is closed at once, so that the client tries elsewhere instead
+    // of waiting. May be null.
     std::function<bool(int fd)> may_accept;
   };
 
-  // Told once when accepting has to pause, not again before it has resumed.
+  // Called once when accepting pauses, and not again before it has resumed.
   using Report = std::function<void(const absl::Status&)>;
 
   AcceptLoop(Metrics* metrics, Report report);
@@ -54,13 +53,13 @@ class AcceptLoop {
   AcceptLoop(const AcceptLoop&) = delete;
   AcceptLoop& operator=(const AcceptLoop&) = delete;
 
-  // Once. UNAVAILABLE if the system gives no descriptor to wake the loop with;
-  // or Metrics' own reason.
+  // Call it once. UNAVAILABLE if there is no descriptor to wake the loop; also
+  // errors of Metrics.
   absl::Status Start(std::vector<Listener> listeners);
 
-  // Accepts and hands over what the kernel has queued already, so that those
-  // clients hear from the server and not of a reset, and ends the thread. Close
-  // the listening sockets after it: they go on queueing. Harmless twice.
+  // Accepts and passes on what is already in the backlog, so that these clients
+  // get an answer instead of a reset, and ends the thread. Close the listening
+  // sockets afterwards, since they keep queueing. Can be called twice.
   void Stop();
 
  private:

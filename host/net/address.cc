@@ -43,10 +43,11 @@ absl::StatusOr<Address> ParseUnix(std::string_view text) {
   if (path.starts_with("///")) path.remove_prefix(2);  // unix:///path, as in gRPC's names
   if (path.empty()) return Malformed(text, "no path after unix:");
   if (path.size() > kUnixPathBytesMax) {
-    return Malformed(text, fmt::format("a path of {} bytes, and a unix socket's has at most {}",
-                                       path.size(), kUnixPathBytesMax));
+    return Malformed(text,
+                     fmt::format("the path has {} bytes, and that of a unix socket at most {}",
+                                 path.size(), kUnixPathBytesMax));
   }
-  if (path.find('\0') != std::string_view::npos) return Malformed(text, "a NUL in the path");
+  if (path.find('\0') != std::string_view::npos) return Malformed(text, "the path contains a NUL");
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   path.copy(address.sun_path, path.size());

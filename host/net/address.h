@@ -1,15 +1,15 @@
-// Socket addresses as the host's flags and logs write them.
+// Socket addresses in the form of the host's options and logs.
 //
 //   1.2.3.4:80      IPv4 only; 0.0.0.0 is every IPv4 address of the machine
 //   [::1]:80        IPv6; [::] is every address, IPv6 and IPv4
 //   localhost:80    the same as 127.0.0.1:80
 //   unix:/path      a unix socket; unix:relative/path and unix:///path as well
 //
-// Port 0 asks the system for a free port. Other names are refused rather than
-// looked up: a listener has to mean the same addresses each time it starts. So
-// is ":80", which other programs read now as IPv4 only, now as everything.
+// Port 0 is any free port. Other names are refused, not looked up: a listener
+// must mean the same addresses at every start. ":80" is refused, too, since
+// programs disagree whether it means IPv4 only or every address.
 //
-// Functions here keep no state; call them from any thread.
+// Stateless functions; any thread.
 #ifndef CALLOUT_HOST_NET_ADDRESS_H_
 #define CALLOUT_HOST_NET_ADDRESS_H_
 
@@ -32,7 +32,7 @@ struct Address {
   sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
 
   uint16_t port() const;          // 0 for a unix socket
-  std::string unix_path() const;  // "" for the others, and for a socket without a name
+  std::string unix_path() const;  // "" for IP addresses and unnamed sockets
 
   // As ParseAddress reads it: "127.0.0.1:80", "[::1]:80", "unix:/path".
   std::string ToString() const;
@@ -45,10 +45,10 @@ inline constexpr size_t kUnixPathBytesMax = 107;
 // INVALID_ARGUMENT, saying what was found and what is expected.
 absl::StatusOr<Address> ParseAddress(std::string_view text);
 
-// The other end of a connected socket in the form of gRPC's peer(), without its
-// percent signs: "ipv4:1.2.3.4:5", "ipv6:[::1]:5", "unix:/path", or "unix:" for
-// a client that has no name. An IPv4 client of a [::] listener is "ipv4:…".
-// "unknown" if the connection is gone already.
+// The peer of a connected socket in the form of gRPC's peer(), but without
+// percent-encoding: "ipv4:1.2.3.4:5", "ipv6:[::1]:5", "unix:/path", or "unix:" for
+// an unnamed client. An IPv4 client of a [::] listener is "ipv4:…". "unknown" if
+// the connection has been closed.
 std::string PeerText(int fd);
 
 }  // namespace callout::host

@@ -103,14 +103,14 @@ absl::StatusOr<std::vector<CertificatePtr>> ParseCertificates(const char* what,
   const std::string reason = OpensslReason();
   if (!at_end) {
     return BadFile(what, path,
-                   fmt::format("has a damaged certificate after {} good ones: {}",
+                   fmt::format("has an invalid certificate after {} valid ones: {}",
                                certificates.size(), reason));
   }
   if (certificates.empty()) {
     return BadFile(what, path,
                    pem.find("PRIVATE KEY-----") != std::string::npos
-                       ? "holds a private key and no certificate: are the two files swapped?"
-                       : "holds no PEM certificate (-----BEGIN CERTIFICATE-----)");
+                       ? "contains a private key and no certificate; are the two files swapped?"
+                       : "contains no PEM certificate (-----BEGIN CERTIFICATE-----)");
   }
   return certificates;
 }
@@ -130,12 +130,12 @@ std::string SubjectOf(const X509* certificate) {
 void WarnOfDates(const std::string& path, const X509* certificate,
                  std::vector<std::string>* warnings) {
   if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) {
-    warnings->push_back(fmt::format("certificate '{}' in {} expired at {}: clients will refuse it",
-                                    SubjectOf(certificate), path,
-                                    FormatTime(X509_get0_notAfter(certificate))));
+    warnings->push_back(fmt::format(
+        "certificate '{}' in {} expired at {}; clients will refuse it; replace the file",
+        SubjectOf(certificate), path, FormatTime(X509_get0_notAfter(certificate))));
   } else if (X509_cmp_current_time(X509_get0_notBefore(certificate)) > 0) {
     warnings->push_back(fmt::format(
-        "certificate '{}' in {} is not valid before {}: clients will refuse it until then",
+        "certificate '{}' in {} is not valid before {}; clients will refuse it until then",
         SubjectOf(certificate), path, FormatTime(X509_get0_notBefore(certificate))));
   }
 }
@@ -145,7 +145,7 @@ void WarnOfOrder(const std::string& path, const std::vector<CertificatePtr>& cha
   for (size_t i = 1; i < chain.size(); ++i) {
     if (X509_check_issued(chain[i].get(), chain[i - 1].get()) != X509_V_OK) {
       warnings->push_back(fmt::format(
-          "certificate {} in {} ('{}') did not issue the one before it: clients may refuse the "
+          "certificate {} in {} ('{}') did not issue the one before it; clients may refuse the "
           "chain",
           i + 1, path, SubjectOf(chain[i].get())));
     }
@@ -169,16 +169,16 @@ absl::StatusOr<KeyPtr> ParseKey(const std::string& path, const std::string& pem)
   if (key != nullptr) return key;
   if (asked) {
     return BadFile("private key", path,
-                   "is encrypted, and nobody is there to type its passphrase: write it without "
+                   "is encrypted, and the host cannot ask for a passphrase; write it without "
                    "one (openssl pkey -in KEY -out NEW) to a file that only this user can read");
   }
   if (pem.find("PRIVATE KEY-----") != std::string::npos) {
-    return BadFile("private key", path, fmt::format("is damaged: {}", reason));
+    return BadFile("private key", path, fmt::format("is invalid: {}", reason));
   }
   return BadFile("private key", path,
                  pem.find("-----BEGIN CERTIFICATE-----") != std::string::npos
-                     ? "holds a certificate and no private key: are the two files swapped?"
-                     : "holds no PEM private key (-----BEGIN PRIVATE KEY-----)");
+                     ? "contains a certificate and no private key; are the two files swapped?"
+                     : "contains no PEM private key (-----BEGIN PRIVATE KEY-----)");
 }
 
 absl::Status CheckKeyMatches(const std::string& chain_path,
@@ -190,13 +190,13 @@ absl::Status CheckKeyMatches(const std::string& chain_path,
     if (matches && i == 0) return absl::OkStatus();
     if (matches) {
       return BadFile("certificate chain", chain_path,
-                     fmt::format("has the certificate of the private key {} as number {}: it must "
+                     fmt::format("has the certificate of the private key {} as number {}; it must "
                                  "be the first",
                                  key_path, i + 1));
     }
   }
   return BadFile("private key", key_path,
-                 fmt::format("does not belong to the certificate '{}' in {}: give the key that the "
+                 fmt::format("does not belong to the certificate '{}' in {}; use the key that the "
                              "certificate was made for",
                              SubjectOf(chain.front().get()), chain_path));
 }
@@ -214,11 +214,11 @@ absl::Status CheckUsable(const std::string& chain_path, const std::vector<Certif
   }
   if (!ok) {
     return BadFile("certificate chain", chain_path,
-                   fmt::format("is refused by OpenSSL: {}", OpensslReason()));
+                   fmt::format("is invalid according to OpenSSL: {}", OpensslReason()));
   }
   if (SSL_CTX_use_PrivateKey(context.get(), key) != 1) {
     return BadFile("private key", key_path,
-                   fmt::format("is refused by OpenSSL: {}", OpensslReason()));
+                   fmt::format("is invalid according to OpenSSL: {}", OpensslReason()));
   }
   return absl::OkStatus();
 }
@@ -308,7 +308,7 @@ absl::StatusOr<CaBundle> LoadCaBundle(const std::string& path) {
   for (const CertificatePtr& certificate : *certificates) {
     if (X509_check_ca(certificate.get()) == 0) {
       bundle.warnings.push_back(
-          fmt::format("certificate '{}' in {} is not a CA's: it lets in nobody but its own holder",
+          fmt::format("certificate '{}' in {} is not a CA's; it only admits its own holder",
                       SubjectOf(certificate.get()), path));
     }
     WarnOfDates(path, certificate.get(), &bundle.warnings);

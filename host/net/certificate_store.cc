@@ -10,8 +10,8 @@
 namespace callout::host {
 namespace {
 
-// How often the files are looked at. A change is taken up when it has lasted
-// for one interval, so that a pair written one file after the other is read whole.
+// How often the files are checked. A change counts once it is one interval old, so
+// that a pair that is written one file after the other is read as a pair.
 constexpr std::chrono::milliseconds kPoll(250);
 
 }  // namespace
@@ -73,8 +73,8 @@ std::shared_ptr<const CertificateStore::Material> CertificateStore::current() co
 
 absl::StatusOr<std::shared_ptr<CertificateStore::Material>> CertificateStore::Load() const {
   auto material = std::make_shared<Material>();
-  // A pair made here stays the same for the life of the process: clients may
-  // have been told to trust it.
+  // A generated pair stays the same for the life of the process, since clients may
+  // have been configured to trust it.
   const std::shared_ptr<const Material> old = current();
   absl::StatusOr<KeyPair> pair = !self_signed() ? LoadKeyPair(paths_.cert_chain, paths_.private_key)
                                  : old != nullptr ? absl::StatusOr<KeyPair>(old->pair)
@@ -101,7 +101,7 @@ void CertificateStore::Reload() {
   std::lock_guard<std::mutex> reload_lock(reload_mutex_);
   absl::StatusOr<std::shared_ptr<Material>> material = Load();
   if (!material.ok()) {
-    Log(LogLevel::kError, "the certificate in use stays, for the new one does not do: {}",
+    Log(LogLevel::kError, "keeping the current certificate; the new one is invalid: {}",
         MessageOf(material.status()));
     return;
   }

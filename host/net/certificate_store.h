@@ -1,14 +1,14 @@
-// The certificate, key and client CAs in use, and their renewal.
+// The current certificate, key and client CAs, and their reload.
 //
 //   auto store = CertificateStore::Open({chain_path, key_path, client_ca_path});
-//   (*store)->Watch();                  // follows the files from here on
+//   (*store)->Watch();                  // watches the files from here on
 //   (*store)->current()->pair …         // for each handshake
 //
-// New files are checked before they are used. Ones that do not do leave the old
-// in use and an error in the log, once for each version of the files.
+// New files are checked before they are used. If they are invalid, the store keeps
+// the current ones and logs an error, once for each version of the files.
 //
-// Handshakes under way and open connections keep what they began with.
-// Any thread, but for Open, Watch, StopWatching and the destructor, which belong to one.
+// Handshakes in progress and open connections keep what they started with.
+// Any thread, except Open, Watch, StopWatching and the destructor, which belong to one.
 #ifndef CALLOUT_HOST_NET_CERTIFICATE_STORE_H_
 #define CALLOUT_HOST_NET_CERTIFICATE_STORE_H_
 
@@ -28,8 +28,8 @@
 
 namespace callout::host {
 
-// The certificate in use and its key, and the authorities that clients' must come
-// from, "" for none asked.
+// The current certificate and key, and the CAs for clients' certificates; "" if no
+// client certificates are required.
 struct CertificatePem {
   std::string chain, key, client_ca;
 };
@@ -51,9 +51,9 @@ class CertificateStore {
   };
 
   static absl::StatusOr<std::unique_ptr<CertificateStore>> Open(const Paths& paths);
-  // One that is told what to use, by a process whose store has the files.
+  // A store that gets its content from a process whose store reads the files.
   static absl::StatusOr<std::unique_ptr<CertificateStore>> Hold(const CertificatePem& pem);
-  // Of a store that is told.
+  // Of such a store.
   absl::Status Replace(const CertificatePem& pem);
   // For such stores.
   CertificatePem CurrentPem() const;
@@ -68,11 +68,11 @@ class CertificateStore {
   bool self_signed() const { return paths_.cert_chain.empty(); }
   bool asks_clients() const { return asks_clients_; }
 
-  // Looks for changes several times a second on a thread of its own. Once.
+  // Checks for changes several times a second on its own thread. Call it once.
   void Watch();
-  // The end of that: no change is told after it. Harmless without it.
+  // Ends Watch: no change is reported afterwards. Harmless without Watch.
   void StopWatching();
-  // Reads the files now, changed or not. Harmless without files.
+  // Reads the files now, even if they have not changed. Harmless without files.
   void Reload();
 
  private:

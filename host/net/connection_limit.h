@@ -1,10 +1,10 @@
-// Counts the connections that were handed to a transport, and says when there
-// are too many, of all clients or of one IP address.
+// Counts the connections of a transport, and says when there are too many, in all
+// or of one IP address.
 //
-// The transport closes them and tells nobody, gRPC at least. So a connection is
-// remembered by its descriptor and the socket's inode, and those whose
-// descriptor is closed, or is another socket by now, are forgotten when the
-// limit is reached or as many again have been added, and by Count.
+// gRPC closes connections without telling anyone. So a connection is remembered by
+// its descriptor and its socket's inode. Those whose descriptor is closed or refers
+// to another socket are forgotten when the limit is reached, when the number of
+// connections has doubled, and by Count.
 //
 //   ConnectionLimit limit(config.connections_max, per_peer_max);
 //   {… .on_connection = [&](int fd) { limit.Add(fd); transport->Handle(fd); },
@@ -32,13 +32,13 @@ class ConnectionLimit {
   ConnectionLimit(const ConnectionLimit&) = delete;
   ConnectionLimit& operator=(const ConnectionLimit&) = delete;
 
-  // Looks at each connection's descriptor at most every kSweepNs, so that a
-  // flood of clients to refuse costs no more than that. Clients of unix sockets
-  // have no address, and count for the whole only.
+  // Checks the descriptors at most every kSweepNs, which limits the cost of a flood
+  // of refused clients. Clients of unix sockets have no address and only count
+  // towards the total.
   bool MayAdd(int fd);
-  // An open socket, still the caller's.
+  // An open socket, which the caller still owns.
   void Add(int fd);
-  // Open connections, by a look at each.
+  // Open connections; checks each.
   size_t Count();
 
  private:

@@ -19,20 +19,20 @@ absl::Status Failure(const Address& address, int error) {
   switch (error) {
     case EADDRINUSE:
       return absl::AlreadyExistsError(what +
-                                      "address already in use: is another callout-host running?");
+                                      "address already in use; is another callout-host running?");
     case EACCES:
     case EPERM:
       return absl::PermissionDeniedError(
           what + (address.family() == AF_UNIX
-                      ? "permission denied: the directory must be writable"
-                      : "permission denied: ports below 1024 need root or CAP_NET_BIND_SERVICE"));
+                      ? "permission denied; the directory must be writable"
+                      : "permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE"));
     case EADDRNOTAVAIL:
       return absl::UnavailableError(what + "this machine has no such address");
     case EAFNOSUPPORT:
-      return absl::UnavailableError(what + "this machine has IPv6 switched off: use 0.0.0.0");
+      return absl::UnavailableError(what + "IPv6 is disabled on this machine; use 0.0.0.0");
     case EMFILE:
     case ENFILE:
-      return absl::UnavailableError(what + "no free file descriptor: raise ulimit -n");
+      return absl::UnavailableError(what + "no free file descriptor; raise ulimit -n");
     default:
       return absl::UnavailableError(what + strerror(error));
   }
@@ -44,10 +44,10 @@ absl::Status ClearUnixPath(const Address& address) {
   struct stat status;
   if (lstat(path.c_str(), &status) != 0) return absl::OkStatus();  // bind says what is wrong
   if (!S_ISSOCK(status.st_mode)) {
-    return absl::AlreadyExistsError(
-        fmt::format("cannot listen on {}: the file is there and is no socket; remove it or choose "
-                    "another path",
-                    address.ToString()));
+    return absl::AlreadyExistsError(fmt::format(
+        "cannot listen on {}: a file that is not a socket exists there; remove it or choose "
+        "another path",
+        address.ToString()));
   }
   const int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (probe < 0) return Failure(address, errno);

@@ -1,22 +1,21 @@
-// A listening socket: bound, listening, and closed when it goes.
-// What is bound and does not listen yet keeps its port from others and refuses
-// clients.
+// A listening socket, closed by its destructor. A socket that is bound but does not
+// listen yet reserves its port and refuses clients.
 //
 //   absl::StatusOr<Address> address = ParseAddress("0.0.0.0:8443");
 //   absl::StatusOr<ListenSocket> socket = ListenSocket::Open(*address);
 //   … socket->fd() to an AcceptLoop, socket->bound() to the log …
 //
-// The addresses mean what host/net/address.h says, unlike in gRPC, where 0.0.0.0
-// also listens on IPv6. A second listener on the same port is refused, not given
-// a share of the connections: SO_REUSEPORT is off. The port of a host that just
-// ended can be taken at once: SO_REUSEADDR is on.
+// Addresses mean what host/net/address.h says, unlike in gRPC, where 0.0.0.0 also
+// listens on IPv6. SO_REUSEPORT is off, so a second listener on the same port fails
+// instead of getting a share of the connections. SO_REUSEADDR is on, so the port of
+// a host that has just ended is available at once.
 //
-// A unix path left behind by a host that died is taken over; one that something
-// answers on is not. The path is removed on closing, if it is still this
-// socket's. Two hosts started on one path at the very same moment may both find
-// it dead; the later one then has it.
+// A unix path left behind by a crashed host is reused, unless something accepts
+// connections on it. Closing removes the path if it still belongs to this socket. If
+// two hosts start on one path at the same moment, both may find it unused; the later
+// one gets it.
 //
-// Not for use by two threads at once; fd() may be given to any.
+// One thread at a time; any thread may use fd().
 #ifndef CALLOUT_HOST_NET_LISTENER_H_
 #define CALLOUT_HOST_NET_LISTENER_H_
 
@@ -31,13 +30,13 @@ namespace callout::host {
 
 class ListenSocket {
  public:
-  // Connections that the kernel completes and keeps until they are accepted.
+  // The backlog: connections that the kernel keeps until they are accepted.
   static constexpr int kBacklog = 4096;
 
   // Non-blocking and close-on-exec. Errors name the address and the reason:
   // ALREADY_EXISTS if it is in use, PERMISSION_DENIED, else UNAVAILABLE.
   static absl::StatusOr<ListenSocket> Bind(const Address& address);
-  // Errors as Bind's: of two that bound before either listened, the second fails.
+  // Errors as Bind's: if two sockets bound before either listened, the second fails.
   absl::Status Listen();
   // Both.
   static absl::StatusOr<ListenSocket> Open(const Address& address);
@@ -46,11 +45,11 @@ class ListenSocket {
   ListenSocket& operator=(ListenSocket&& other) noexcept;
   ~ListenSocket() { Close(); }
 
-  // Connections nobody has accepted are reset. Harmless when closed already.
+  // Resets connections that were not accepted. Can be called twice.
   void Close();
 
   int fd() const { return fd_; }  // -1 when closed; stays this object's
-  // The address, with the port the system chose in place of 0.
+  // The address, with the chosen port instead of 0.
   const Address& bound() const { return bound_; }
 
  private:

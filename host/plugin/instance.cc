@@ -44,7 +44,7 @@ absl::Status RunCreate(Hooks::CreateHook create, callout_create_args_t* args) {
   if (*status == CALLOUT_OK) return absl::OkStatus();
   return absl::InvalidArgumentError(
       fmt::format("returned {}{}", StatusName(*status),
-                  said.empty() ? ", and it logged no error that would say why" : ": " + said));
+                  said.empty() ? ", and it logged no error with the reason" : ": " + said));
 }
 
 }  // namespace
@@ -144,7 +144,7 @@ absl::Status Instance::DefineHostMetrics() {
     }
     absl::StatusOr<Metrics::Id> id = context_.metrics->Define(
         Metrics::Kind::kHistogram, "callout_call_seconds",
-        "Time a plugin's hook held the thread that called it",
+        "Time that a plugin's hook ran on the thread that called it",
         {{"plugin", name_}, {"phase", std::string(PhaseName(static_cast<uint32_t>(phase)))}});
     if (!id.ok()) return id.status();
     call_seconds_[phase] = *id;
@@ -152,7 +152,7 @@ absl::Status Instance::DefineHostMetrics() {
   for (size_t kind = 1; kind < kViolationCount; ++kind) {
     absl::StatusOr<Metrics::Id> id = context_.metrics->Define(
         Metrics::Kind::kCounter, "callout_plugin_faults_total",
-        "Calls that a plugin did not settle with a legal answer, by kind",
+        "Calls without a valid response of the plugin, by kind",
         {{"plugin", name_}, {"kind", std::string(ViolationName(static_cast<Violation>(kind)))}});
     if (!id.ok()) return id.status();
     violations_[kind] = *id;
@@ -280,7 +280,7 @@ void Instance::CountViolation(Violation violation, callout_phase_t phase, std::s
     trial->CountFault();
   }
   LogLimited(LogLevel::kWarning, fmt::format("{}/{}", name_, ViolationName(violation)),
-             "plugin {}: {} was not settled with a legal answer: {}{}{}", name_, PhaseName(phase),
+             "plugin {}: no valid response to {}: {}{}{}", name_, PhaseName(phase),
              ViolationName(violation), why.empty() ? "" : ": ", why);
 }
 

@@ -24,7 +24,7 @@ bool IsName(std::string_view text) {
 absl::Status CheckPluginName(std::string_view name) {
   if (IsName(name)) return absl::OkStatus();
   return absl::InvalidArgumentError(fmt::format(
-      "'{}' is no name for a plugin; expected up to {} letters, digits, '_', '-' and '.', "
+      "'{}' is not a valid plugin name; expected up to {} letters, digits, '_', '-' and '.', "
       "the last two not first",
       name.substr(0, kNameBytesMax), kNameBytesMax));
 }

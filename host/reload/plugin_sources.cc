@@ -65,14 +65,14 @@ PluginSources::Listing PluginSources::List() {
     if (absl::Status status = CheckPluginName(files.name); !status.ok()) {
       listing.problems.push_back(
           {files.name, files.path,
-           fmt::format("{} is not taken: {}; rename the file", files.path, MessageOf(status))});
+           fmt::format("{} is ignored: {}; rename the file", files.path, MessageOf(status))});
       return;
     }
     const auto [taken, is_new] = paths.emplace(files.name, files.path);
     if (is_new) return listing.plugins.push_back(std::move(files));
     listing.problems.push_back(
         {files.name, files.path,
-         fmt::format("{} is not taken: a plugin of the name '{}' is there already, from {}; rename "
+         fmt::format("{} is ignored: another plugin is named '{}', from {}; rename "
                      "one of the files",
                      files.path, files.name, taken->second)});
   };
@@ -83,9 +83,9 @@ PluginSources::Listing PluginSources::List() {
     if (wrong.has_value()) {
       listing.problems.push_back(
           {"", directory,
-           fmt::format("cannot read the plugins' directory {}: {}; waiting for it, with {} plugins "
-                       "of it in service",
-                       directory, *wrong, last_[directory].size())});
+           fmt::format(
+               "cannot read --plugins_dir {}: {}; waiting for it, with {} plugins of it active",
+               directory, *wrong, last_[directory].size())});
     } else {
       last_[directory] = std::move(plugins);
     }

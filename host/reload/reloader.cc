@@ -288,7 +288,7 @@ void Reloader::Refuse(Slot* slot, absl::Status status) {
       fmt::format("plugin {}: {}; {}", slot->files.name, MessageOf(status),
                   slot->current.has_value()
                       ? fmt::format("generation {} goes on serving", slot->current->number)
-                      : "nothing of it serves"));
+                      : "no version is active"));
   slot->refusal = std::move(status);
   slot->refused_at_ms = NowMs();
   slot->withdrawn.reset();
@@ -306,7 +306,7 @@ void Reloader::StopServing(Slot* slot, State state) {
             state == State::kDisabled ? fmt::format("disabled by {}", slot->files.settings_path)
                                       : fmt::format("{} is gone", slot->files.path),
             served ? fmt::format("generation {} serves no new streams", slot->current->number)
-                   : "nothing of it served"));
+                   : "no version was active"));
   }
   slot->current.reset();
   slot->previous.reset();
@@ -347,7 +347,7 @@ void Reloader::Withdraw(Slot* slot) {
   }
   absl::Status reason = absl::AbortedError(fmt::format(
       "generation {} of {} was withdrawn: more of its first calls failed than --reload_guard "
-      "allows; put another file there",
+      "allows; replace the file",
       failed.number, failed.path));
   Say(LogLevel::kError, fmt::format("plugin {}: {}", failed.name, MessageOf(reason)));
   Serve(slot, std::move(source), *std::move(facts));

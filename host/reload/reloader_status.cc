@@ -60,7 +60,7 @@ void Reloader::PublishStatus() {
   for (auto& [name, slot] : slots_) {
     absl::StatusOr<Metrics::Id> refused = options_.metrics->Define(
         Metrics::Kind::kGauge, "callout_plugin_refused",
-        "1 while the file that is there is not the one that serves", {{"plugin", name}});
+        "1 while the plugin's file is not the active version", {{"plugin", name}});
     if (refused.ok()) options_.metrics->Set(*refused, slot.refusal.ok() ? 0 : 1);
   }
   for (const std::string& name : order_) {

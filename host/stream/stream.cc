@@ -41,7 +41,7 @@ void Stream::OnMessage(std::string_view bytes) {
     // A message of a kind yet to be invented wants no answer that this host could give.
     if (view->has_unknown_field) return;
     return End(absl::InvalidArgumentError(
-        "a ProcessingRequest names no phase: one of request_headers, response_headers, "
+        "a ProcessingRequest has no phase: one of request_headers, response_headers, "
         "request_body, response_body, request_trailers or response_trailers must be set"));
   }
   if (exchange_.direction(view->phase).replaced) return;
@@ -232,7 +232,7 @@ void Stream::OnHalfClose() {
   // To end with OK would say that all is well.
   if (owes_body() && !silenced_) {
     return End(absl::AbortedError(
-        "the client has ended the stream amid a body that a plugin was changing or gathering"));
+        "the client ended the stream in the middle of a body that a plugin changes or gathers"));
   }
   End(absl::OkStatus());
 }

@@ -18,12 +18,12 @@ absl::StatusOr<std::unique_ptr<StreamEnvironment>> StreamEnvironment::Create(
   };
   MetricIds& ids = environment->ids_;
   constexpr char kEnded[] = "callout_streams_ended_total";
-  constexpr char kEndedHelp[] = "Process streams that ended, by how";
+  constexpr char kEndedHelp[] = "Process streams that ended, by outcome";
   const Wanted wanted[] = {
       {&ids.streams_started,
        Kind::kCounter,
        "callout_streams_started_total",
-       "Process streams that began",
+       "Process streams that started",
        {}},
       {&ids.streams_ended_ok, Kind::kCounter, kEnded, kEndedHelp, {{"outcome", "ok"}}},
       {&ids.streams_ended_error, Kind::kCounter, kEnded, kEndedHelp, {{"outcome", "error"}}},

@@ -270,7 +270,7 @@ void Stream::Fault(ChainMessage* message, Part* part, Violation violation, absl:
   if (exchange_.observability()) return;
   const bool wrong_form = status.ok();
   if (wrong_form) {
-    status = absl::InternalError(fmt::format("plugin {} answered {} in a way that is not legal: {}",
+    status = absl::InternalError(fmt::format("plugin {} gave no valid response to {}: {}",
                                              instance.name(), PhaseName(message->phase),
                                              ViolationName(violation)));
   }
@@ -360,7 +360,7 @@ void Stream::TakeTooLarge(ChainMessage* message, Part* part) {
       return Deny(instance.settings().too_large.http_status, Violation::kBodyTooLarge);
     case ErrorPolicy::Action::kFail:
       return End(absl::ResourceExhaustedError(
-          fmt::format("a body is larger than the {} bytes that plugin {} takes whole",
+          fmt::format("a body exceeds max_whole_body_bytes={} of plugin {}",
                       instance.whole_body_bytes_max(), instance.name())));
   }
 }
@@ -385,8 +385,8 @@ Stream::Step Stream::FlushGathered(ChainMessage* message, Part* part) {
     // Its chunks are answered, and an answer to trailers has no room for a body.
     part->state.instance->CountViolation(Violation::kBodyLost, message->phase);
     End(absl::FailedPreconditionError(fmt::format(
-        "a body gathered for plugin {} ended with trailers, after which it cannot be given back "
-        "in body mode STREAMED; use BUFFERED or FULL_DUPLEX_STREAMED",
+        "a body gathered for plugin {} ended with trailers; in body mode STREAMED it cannot be "
+        "returned to Envoy; use BUFFERED or FULL_DUPLEX_STREAMED",
         part->state.instance->name())));
     return Step::kPassed;
   }

@@ -48,8 +48,7 @@ absl::StatusOr<RequestView> ParseRequest(std::string_view bytes) {
       if (!reader.Is(number)) return Malformed("the phase's message");
       if (view.phase == number) {
         return absl::InvalidArgumentError(fmt::format(
-            "reading a ProcessingRequest: field {} stands in it twice; send each message once",
-            number));
+            "reading a ProcessingRequest: field {} occurs twice; send each message once", number));
       }
       view.phase = number;
       view.message = reader.bytes();

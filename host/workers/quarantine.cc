@@ -17,9 +17,9 @@ constexpr GenerationId kStandIn = GenerationId{1} << 63;
 }  // namespace
 
 bool Quarantine::CountCrash(const WorkerEnd& end, bool of_a_trial) {
-  const absl::StatusOr<Metrics::Id> crashes = metrics_->Define(
-      Metrics::Kind::kCounter, "callout_plugin_crashes_total",
-      "Worker processes that a plugin ended, or was killed for", {{"plugin", end.plugin}});
+  const absl::StatusOr<Metrics::Id> crashes =
+      metrics_->Define(Metrics::Kind::kCounter, "callout_plugin_crashes_total",
+                       "Worker processes that ended because of a plugin", {{"plugin", end.plugin}});
   if (crashes.ok()) metrics_->Add(*crashes);
   last_crash_[end.plugin] = end.text;
   if (!of_a_trial) return crashes_.Add(end.plugin, MonotonicNs());
@@ -34,7 +34,8 @@ void Quarantine::LeaveOut(const GenerationSource& source, const std::string& tex
   stand_in.quarantine = fmt::format("plugin {} is in quarantine after {} crashes, the last one: {}",
                                     source.name, crashes_.totals().at(source.name), text);
   stand_in.on_trial = false;
-  Log(LogLevel::kError, "{}; it is left out until its file changes", stand_in.quarantine);
+  Log(LogLevel::kError, "{}; it is disabled until its file changes, and its error policy responds",
+      stand_in.quarantine);
   stand_ins_.emplace(source.id, std::move(stand_in));
   SetMetric(source.name, true);
 }

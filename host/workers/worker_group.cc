@@ -59,7 +59,7 @@ absl::Status WorkerGroup::DefineMetrics() {
   if (!serving.ok()) return serving.status();
   absl::StatusOr<Metrics::Id> ends =
       options_.metrics->Define(Metrics::Kind::kCounter, "callout_worker_ends_total",
-                               "Worker processes that ended without being told to");
+                               "Worker processes that ended unexpectedly");
   if (!ends.ok()) return ends.status();
   serving_gauge_ = *serving;
   ends_ = *ends;
@@ -217,8 +217,7 @@ bool WorkerGroup::Drain() {
     if (reply.wait_until(deadline) != std::future_status::ready) continue;
     const Reply closed = reply.get();
     const std::optional<bool> all = closed.ok() ? Decode<bool>(*closed) : std::nullopt;
-    if (all == false)
-      Log(LogLevel::kWarning, "a plugin still holds a call, which is left as it is");
+    if (all == false) Log(LogLevel::kWarning, "a plugin still holds a call, which is abandoned");
   }
   const auto end = Clock::now() + kEndPatience;
   for (Worker& worker : workers_) {

@@ -41,7 +41,7 @@ TEST(ClientOptions, RefusesBadUsageInOneLine) {
   const std::string address = "expected HOST:PORT, [IPV6]:PORT or unix:PATH";
   const std::string number = "expected a whole number from 1 to 2147483647";
   const std::vector<std::pair<std::vector<std::string>, std::string>> table = {
-      {{}, "no ADDRESS of a server; --help shows the usage"},
+      {{}, "no server ADDRESS; see --help"},
       {{"localhost"}, "ADDRESS localhost: " + address},
       {{":80"}, "ADDRESS :80: " + address},
       {{"localhost:0"}, "ADDRESS localhost:0: " + address},
@@ -57,10 +57,10 @@ TEST(ClientOptions, RefusesBadUsageInOneLine) {
        "--wait_ms=-1: expected a whole number from 0 to 2147483647"},
       {{"localhost:1", "--plaintext=maybe"}, "--plaintext=maybe: expected true or false"},
       {{"localhost:1", "--plaintext", "--cert=/ca"},
-       "--plaintext leaves no use for --cert, --client_cert and --client_key; give one or the "
+       "--plaintext does not use --cert, --client_cert or --client_key; give one or the "
        "other"},
       {{"localhost:1", "--client_cert=/c"},
-       "--client_cert and --client_key go together; give both"},
+       "--client_cert and --client_key need each other; give both"},
       {{"localhost:1", "--cert=/nonexistent"},
        "--cert: cannot read the CA file /nonexistent: No such file or directory"},
       {{"localhost:1", "--data=@/nonexistent"},
@@ -84,18 +84,18 @@ std::string BadData(const std::string& json) {
 
 TEST(ClientData, IsNamedWithThePlaceOfItsMistake) {
   EXPECT_THAT(BadData(R"({"request_headers": {})"),
-              testing::StartsWith("--data 1: no JSON: parse error at line 1, column 23: "));
+              testing::StartsWith("--data 1: invalid JSON: parse error at line 1, column 23: "));
   EXPECT_THAT(BadData("{\"request_headers\":\n  oops}"), HasSubstr("line 2, column 3: "));
   EXPECT_THAT(BadData(""), HasSubstr("unexpected end of input"));
   EXPECT_THAT(BadData(R"({"request_headers": {"bogus": 1}})"),
-              AllOf(testing::StartsWith("--data 1: message 1 is no ProcessingRequest: "),
+              AllOf(testing::StartsWith("--data 1: message 1 is not a ProcessingRequest: "),
                     HasSubstr("(request_headers) bogus: Cannot find field.")));
   EXPECT_THAT(BadData(R"([{"request_headers": {}}, {"request_body": {"body": "%"}}])"),
               AllOf(HasSubstr("message 2"), HasSubstr("request_body.body")));
   EXPECT_EQ(BadData(std::string(20000, '[') + std::string(20000, ']')),
-            "--data 1: no JSON: more than 100 lists and objects within each other");
-  EXPECT_THAT(BadData("[1]"), HasSubstr("message 1 is no ProcessingRequest"));
-  EXPECT_THAT(BadData("\xff"), HasSubstr("no JSON: parse error at line 1, column 1: "));
+            "--data 1: invalid JSON: lists and objects are nested more than 100 deep");
+  EXPECT_THAT(BadData("[1]"), HasSubstr("message 1 is not a ProcessingRequest"));
+  EXPECT_THAT(BadData("\xff"), HasSubstr("invalid JSON: parse error at line 1, column 1: "));
 }
 
 TEST(ClientData, IsCountedByOccurrenceAndNamedByItsFile) {
@@ -105,9 +105,9 @@ TEST(ClientData, IsCountedByOccurrenceAndNamedByItsFile) {
   const host::TempDir dir;
   WriteFile(dir.Path("bad.json"), "nonsense");
   EXPECT_THAT(Refusal({"localhost:1", "--data=@" + dir.Path("bad.json")}),
-              HasSubstr("--data 1 (" + dir.Path("bad.json") + "): no JSON: "));
+              HasSubstr("--data 1 (" + dir.Path("bad.json") + "): invalid JSON: "));
   EXPECT_THAT(Refusal({"localhost:1", "--data", "@-"}, "nonsense"),
-              HasSubstr("--data 1 (/dev/stdin): no JSON: "));
+              HasSubstr("--data 1 (/dev/stdin): invalid JSON: "));
 }
 
 }  // namespace

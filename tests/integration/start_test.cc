@@ -38,7 +38,7 @@ TEST(Start, RefusesATakenPort) {
     const std::string listener = name == "health_check" ? "health" : name;
     ExpectRefused({"--" + name + "_address=" + address},
                   listener + " listener: cannot listen on " + address +
-                      ": address already in use: is another callout-host running?");
+                      ": address already in use; is another callout-host running?");
   }
 }
 
@@ -50,7 +50,7 @@ TEST(Start, GoesOnWithoutAdminPagesIfTheirDefaultPortIsTaken) {
   process.AwaitLine("serving with ");
   EXPECT_THAT(process.Output(),
               HasSubstr("WARNING admin listener: cannot listen on 127.0.0.1:9902: address already "
-                        "in use: is another callout-host running?; going on without the admin "
+                        "in use; is another callout-host running?; going on without the admin "
                         "pages: give --admin_address"));
   EXPECT_EQ(process.Terminate(), 0);
 }
@@ -116,7 +116,8 @@ TEST(Start, WritesItsErrorAsJsonIfThatIsTheFormat) {
 TEST(Check, PrintsAndServesNothing) {
   const Finished finished = RunHost({"--check"});
   EXPECT_EQ(finished.exit_status, 0);
-  EXPECT_EQ(finished.output, "no plugins: every message is continued\nthe configuration is good\n");
+  EXPECT_EQ(finished.output,
+            "no plugins: every message is continued\nthe configuration is good\n");
   EXPECT_EQ(RunHost({"--list-plugins"}).output, finished.output);
 }
 

@@ -100,7 +100,7 @@ TEST_F(Tls, SighupReadsTheFilesAtOnce) {
 
 TEST_F(Tls, ABadNewPairKeepsTheOld) {
   TestHost host(files_.Options());
-  const std::string stays = "the certificate in use stays, for the new one does not do: ";
+  const std::string stays = "keeping the current certificate; the new one is invalid: ";
   ReplaceFile(files_.key_path, "garbage");
   EXPECT_THAT(host.AwaitLog(stays), HasSubstr(files_.key_path));
   EXPECT_TRUE(Answers(TlsChannel(host.address("secure"), {ca_.pem(), "", ""})));

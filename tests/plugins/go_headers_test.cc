@@ -120,7 +120,7 @@ TEST(GoRuntimeTest, OutlivesWhateverElseIsPutBesideItOrInItsPlace) {
   };
   put(second);
   EXPECT_EQ(host.AwaitLog("ERROR plugin 20-go: "),
-            Refused(second, first) + "; nothing of it serves");
+            Refused(second, first) + "; no version is active");
   put(first);
   EXPECT_EQ(host.AwaitLog("ERROR plugin 10-go: "),
             Refused(first, first) + "; generation 1 goes on serving");

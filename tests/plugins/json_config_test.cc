@@ -45,7 +45,7 @@ TEST(JsonConfigTest, LimitsHowDeepItIs) {
                                             std::string(99, '[') + std::string(99, ']'));
   for (size_t depth : {101, 1000000}) {
     EXPECT_EQ(ErrorOf(nested(depth), text),
-              "configuration: more than 100 lists and objects within each other");
+              "configuration: lists and objects are nested more than 100 deep");
   }
 }
 

@@ -105,7 +105,7 @@ TEST_F(Following, ASignalTriesRefusedFilesAgain) {
   EXPECT_THAT(host.Log(), HasSubstr("serving without plugin p: "));
   EXPECT_EQ(GetPlugin(host.address("admin"), "p")["state"], "refused");
   host.Signal(SIGHUP);
-  host.AwaitLog("nothing of it serves");
+  host.AwaitLog("no version is active");
 }
 
 TEST_F(Following, RequiredPluginsFailTheStart) {

@@ -102,7 +102,7 @@ TEST_F(NewPlugin, IsCppAndInTheCurrentFolderUnlessToldOtherwise) {
 
 TEST_F(NewPlugin, NeverTouchesWhatIsThere) {
   std::ofstream(dir_.Path("stamp")) << "mine";
-  const std::string there = "is there already and is left as it is; choose another name or --dir";
+  const std::string there = "exists and is not changed; choose another name or --dir";
   EXPECT_EQ(Refusal("stamp"), "'./stamp' " + there);
   EXPECT_EQ(fs::file_size(dir_.Path("stamp")), 4u);
   fs::create_directory(dir_.Path("empty"));
@@ -113,26 +113,29 @@ TEST_F(NewPlugin, NeverTouchesWhatIsThere) {
 }
 
 TEST_F(NewPlugin, RefusesBadUsageAndLeavesNothing) {
-  const std::string rule =
-      " is no name for a plugin; expected a lower case letter, then lower case letters, digits "
-      "and '_', 64 at most";
-  EXPECT_EQ(Refusal(""), "no name for the plugin; give one: scripts/new-plugin NAME");
+  const auto rule = [](const std::string& name) {
+    return fmt::format(
+        "invalid name '{}'; expected a lower case letter, then lower case letters, digits and '_', "
+        "at most 64 in all",
+        name);
+  };
+  EXPECT_EQ(Refusal(""), "the plugin's name is missing; run: scripts/new-plugin NAME");
   for (const std::string name : {"Stamp", "my-stamp", "1st", "a/b", "../a", "_a", "a.b", "ä"}) {
-    EXPECT_EQ(Refusal(name), fmt::format("'{}'{}", name, rule));
+    EXPECT_EQ(Refusal(name), rule(name));
   }
-  EXPECT_EQ(Refusal("''"), "' '" + rule);
+  EXPECT_EQ(Refusal("''"), rule(" "));
   const std::string longest(64, 'a');
-  EXPECT_EQ(Refusal(longest + "a"), "'" + longest + "a'" + rule);
-  EXPECT_EQ(Refusal("a b"), "two names, 'a' and 'b'; give one");
+  EXPECT_EQ(Refusal(longest + "a"), rule(longest + "a"));
+  EXPECT_EQ(Refusal("a b"), "more than one name: 'a' and 'b'; give one");
   EXPECT_EQ(Refusal("a --language=c"),
-            "unknown option '--language=c'; there are --lang=LANGUAGE and --dir=DIR");
+            "unknown option '--language=c'; the options are --lang=LANGUAGE and --dir=DIR");
   EXPECT_EQ(Refusal("a --lang go"), "'--lang' has no value; write it as --lang=VALUE");
   for (const std::string language : {"java", "", "../cpp", "C"}) {
     EXPECT_EQ(Refusal("a --lang=" + language),
-              "'" + language + "' is no language with a template; expected cpp, c, rust or go");
+              "unknown language '" + language + "'; expected cpp, c, rust or go");
   }
   EXPECT_EQ(Refusal("a --dir=missing"),
-            "'missing' is no folder; make it first, or choose another with --dir");
+            "'missing' is not a directory; create it first, or choose another with --dir");
   EXPECT_TRUE(fs::is_empty(dir_.Path("")));
   EXPECT_EQ(Make(longest), 0) << output_;
 }
@@ -160,8 +163,8 @@ TEST_F(NewPlugin, TellsHowToBuildTestAndCheckWhatItMade) {
 TEST_F(NewPlugin, SaysWhatToDoWithoutHeaders) {
   ASSERT_EQ(Make("stamp"), 0) << output_;
   EXPECT_NE(Run("PKG_CONFIG_PATH= PKG_CONFIG_LIBDIR= make -C stamp CALLOUT=/nonexistent"), 0);
-  EXPECT_THAT(output_, HasSubstr("no headers in /nonexistent, and pkg-config knows no "
-                                 "callout-plugin: install callout-host, or give "
+  EXPECT_THAT(output_, HasSubstr("no headers in /nonexistent, and pkg-config does not "
+                                 "find callout-plugin: install callout-host, or give "
                                  "CALLOUT=CHECKOUT/plugin_api"));
 }
 

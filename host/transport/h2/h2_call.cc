@@ -268,9 +268,9 @@ void H2Call::OnReadFailed(MessageReader::Result result) {
   } else if (result == MessageReader::Result::kNoMemory) {
     OnNoMemory();
   } else if (result == MessageReader::Result::kCompressed) {
-    Fail(absl::InternalError("a message is compressed, and grpc-encoding names no way"));
+    Fail(absl::InternalError("a message is compressed, but grpc-encoding is missing"));
   } else {
-    Fail(absl::InternalError("the bytes are no gRPC messages: a flag is neither 0 nor 1"));
+    Fail(absl::InternalError("invalid gRPC message: its flag is neither 0 nor 1"));
   }
 }
 

@@ -22,7 +22,7 @@ absl::StatusOr<H2Metrics> H2Metrics::Define(Metrics* metrics) {
   for (size_t i = 1; i < kH2ReasonCount; ++i) {
     absl::StatusOr<Metrics::Id> id =
         metrics->Define(Metrics::Kind::kCounter, "callout_h2_connections_closed_total",
-                        "HTTP/2 connections that the host has closed, by why",
+                        "HTTP/2 connections closed by the host, by reason",
                         {{"reason", H2ReasonName(static_cast<H2Reason>(i))}});
     if (!id.ok()) return id.status();
     defined.closed[i] = *id;

@@ -22,13 +22,13 @@ callout_status_t callout_plugin_create(callout_create_args_t* args) {
   const callout_status_t status = args->host->metric_define(
       args->host, CALLOUT_METRIC_COUNTER, callout_text("@name@_requests_total"),
       callout_text("Requests stamped"), &plugin->requests);
-  if (status != CALLOUT_OK) free(plugin); /* destroy is called after an OK only */
+  if (status != CALLOUT_OK) free(plugin); /* destroy is only called after OK */
   return status;
 }
 
 void callout_plugin_destroy(void* plugin) { free(plugin); }
 
-/* Requests come on several threads at once: guard what you change here. */
+/* Called on several threads at once: synchronize access to state of the instance. */
 callout_status_t callout_on_request_headers(callout_call_t* call) {
   const struct plugin* plugin = call->plugin;
   const callout_header_t seen_by = callout_make_header(callout_text("x-seen-by"), plugin->stamp);

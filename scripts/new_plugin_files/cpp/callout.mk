@@ -1,5 +1,5 @@
-# Where the headers for plugins are: in the checkout this folder was made from or, where that is
-# not, where callout-host has been installed. `make CALLOUT=DIR` names another checkout's plugin_api.
+# Where the plugin headers are: in the checkout that created this folder or, if that is gone, in the
+# installation of callout-host. `make CALLOUT=DIR` selects the plugin_api of another checkout.
 CALLOUT ?= @plugin_api@
 
 ifneq ($(wildcard $(CALLOUT)/callout/plugin.h),)
@@ -9,6 +9,6 @@ else ifeq ($(shell pkg-config --exists callout-plugin && echo found),found)
 callout_cflags := $(shell pkg-config --cflags callout-plugin)
 callout_libs := $(shell pkg-config --libs callout-plugin)
 else
-$(error no headers in $(CALLOUT), and pkg-config knows no callout-plugin: \
+$(error no headers in $(CALLOUT), and pkg-config does not find callout-plugin: \
   install callout-host, or give CALLOUT=CHECKOUT/plugin_api)
 endif

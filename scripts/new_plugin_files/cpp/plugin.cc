@@ -2,18 +2,18 @@
 #include <string>
 
 CALLOUT_PLUGIN();
-CALLOUT_PLUGIN_INFO("@name@", "0.1.0", "Stamps every request with x-seen-by");
+CALLOUT_PLUGIN_INFO("@name@", "0.1.0", "Adds x-seen-by to every request");
 
 namespace {
 
 class Plugin {
  public:
-  // Throw, or call setup.fail, if the configuration does not do.
+  // Throw, or call setup.fail, if the configuration is invalid.
   explicit Plugin(callout::Setup& setup)
       : stamp_(setup.config().empty() ? "@name@" : setup.config()),
         requests_(setup.counter("@name@_requests_total", "Requests stamped")) {}
 
-  // Requests come on several threads at once: guard what you change here.
+  // Called on several threads at once: synchronize access to state of the class.
   void on_request_headers(callout::HeadersCall& call) {
     call.set_header("x-seen-by", stamp_);
     requests_.add();
@@ -26,5 +26,5 @@ class Plugin {
 
 }  // namespace
 
-// Every hook that is to be called is listed here.
+// Lists every hook that the host should call.
 CALLOUT_PLUGIN_CLASS(Plugin, request_headers);

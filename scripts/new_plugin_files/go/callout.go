@@ -18,13 +18,13 @@ import (
 	"unsafe"
 )
 
-// Header is a header field; its value is bytes, which HTTP does not promise to be UTF-8.
+// Header is a header field. Its value is bytes, not necessarily UTF-8.
 type Header struct{ Key, Value string }
 
-// Headers are a message's, in order.
+// Headers are the headers of a message, in order.
 type Headers []Header
 
-// Get is the first value of a name.
+// Get returns the first value of a header.
 func (headers Headers) Get(key string) (string, bool) {
 	for _, header := range headers {
 		if strings.EqualFold(header.Key, key) {
@@ -34,7 +34,7 @@ func (headers Headers) Get(key string) (string, bool) {
 	return "", false
 }
 
-// Answer is what is to become of the headers.
+// Answer is how to change the headers.
 type Answer struct {
 	Set    Headers
 	Remove []string
@@ -42,7 +42,7 @@ type Answer struct {
 
 //export callout_on_request_headers
 func callout_on_request_headers(call *C.callout_call_t) (status C.callout_status_t) {
-	// A panic must not cross the border.
+	// A panic must not reach the host.
 	defer func() {
 		if recover() != nil {
 			status = C.CALLOUT_INTERNAL
@@ -79,7 +79,7 @@ func toString(bytes C.callout_bytes_t) string {
 	return C.GoStringN(bytes.data, C.int(bytes.size))
 }
 
-// withText lends text to C, which copies it.
+// withText passes text to C, which copies it.
 func withText(text string, use func(*C.char)) {
 	lent := C.CString(text)
 	defer C.free(unsafe.Pointer(lent))

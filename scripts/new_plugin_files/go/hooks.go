@@ -1,7 +1,7 @@
-// What the plugin decides. callout.go is how the host reaches it.
+// The plugin's logic. callout.go connects it to the host.
 package main
 
-// OnRequestHeaders is called for several requests at once.
+// OnRequestHeaders is called concurrently for several requests.
 func OnRequestHeaders(headers Headers) Answer {
 	answer := Answer{Set: Headers{{"x-seen-by", "@name@"}}}
 	if _, found := headers.Get("x-internal"); found {

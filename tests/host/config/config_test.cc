@@ -478,7 +478,7 @@ constexpr char kAddressHint[] = "; expected IPV4:PORT, [IPV6]:PORT, localhost:PO
 // "option=value" and what is said of it.
 std::vector<std::pair<std::string, std::string>> BadValues() {
   const std::string name_rule =
-      " is no name for a plugin; expected up to 128 letters, digits, '_', '-' and '.', the last "
+      " is not a valid plugin name; expected up to 128 letters, digits, '_', '-' and '.', the last "
       "two not first; give one as NAME=PATH";
   const std::string quarantine =
       "expected CRASHES/SECONDS with whole numbers from 0 to 1000 and from 1 to 86400, such as "

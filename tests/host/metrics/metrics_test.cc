@@ -87,7 +87,7 @@ TEST(Metrics, RefusesANameInUseForSomethingElse) {
     EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists) << status;
   }
   EXPECT_EQ(MessageOf(Refusal(metrics, Kind::kCounter, "h_sum")),
-            "metric h_sum would make lines named h_sum, as metric h does");
+            "metric h_sum would produce lines named h_sum, as metric h does");
 }
 
 TEST(Metrics, RefusesNamesOutsideTheGrammar) {
@@ -210,7 +210,7 @@ TEST(Metrics, SeriesStopAtTheLimit) {
   const absl::Status status = Refusal(metrics, Kind::kCounter, "c", {{"i", "more"}});
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(MessageOf(status),
-            "metric c: 100000 series in use, 1 more would pass the limit of 100000; use labels "
+            "metric c: 100000 series in use, 1 more would exceed the limit of 100000; use labels "
             "with fewer values");
   EXPECT_FALSE(Refusal(metrics, Kind::kGauge, "g").ok());
   const auto last = Defined(metrics, Kind::kCounter, "c", {{"i", "99999"}});

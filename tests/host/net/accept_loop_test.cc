@@ -149,8 +149,9 @@ TEST_F(AcceptLoopTest, ServesAgainByItselfAfterDescriptorsRanOut) {
     }
   }
   const std::string report =
-      "accepting connections pauses, clients wait: Too many open files; raise ulimit -n or lower "
-      "the limit on connections";
+      "accept paused; connections stay in the backlog: Too many open files; raise ulimit -n or "
+      "lower "
+      "--max_connections";
   const std::vector<std::string> reports = reports_.Get();
   EXPECT_LE(reports.size(), 2u);
   EXPECT_EQ(reports, std::vector<std::string>(reports.size(), report));

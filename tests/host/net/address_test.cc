@@ -86,7 +86,7 @@ TEST(Address, UnixPathsHaveALongestLength) {
   EXPECT_EQ(address->unix_path(), longest);
   const auto longer = ParseAddress("unix:" + longest + "a");
   EXPECT_THAT(std::string(longer.status().message()),
-              HasSubstr("a path of 108 bytes, and a unix socket's has at most 107"));
+              HasSubstr("the path has 108 bytes, and that of a unix socket at most 107"));
 }
 
 TEST(Address, PeerOfNoConnectionIsUnknown) { EXPECT_EQ(PeerText(-1), "unknown"); }

@@ -105,7 +105,7 @@ TEST_F(CertificateStoreTest, KeepsTheOldForABadNewPair) {
   const MaterialPtr old = store->current();
   ReplaceFile(files_.key_path, second_.key_pem);  // of another certificate
   EXPECT_THAT(Logged([&] { store->Reload(); }),
-              AllOf(HasSubstr(" ERROR the certificate in use stays, for the new one does not do: "),
+              AllOf(HasSubstr(" ERROR keeping the current certificate; the new one is invalid: "),
                     HasSubstr(files_.key_path)));
   EXPECT_EQ(store->current(), old);
   // Half of a change is none; the whole is one.

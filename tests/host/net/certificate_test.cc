@@ -141,20 +141,21 @@ TEST_F(CertificateTest, EmptyFilesAreNamed) {
 TEST_F(CertificateTest, FilesThatAreNotPemAreNamed) {
   const std::string text = Write("text", "hello\n");
   EXPECT_EQ(RefusalOfPair(text, key_path_), "the certificate chain " + text +
-                                                " holds no PEM certificate (-----BEGIN "
+                                                " contains no PEM certificate (-----BEGIN "
                                                 "CERTIFICATE-----)");
-  EXPECT_EQ(RefusalOfPair(chain_path_, text), "the private key " + text +
-                                                  " holds no PEM private key (-----BEGIN PRIVATE "
-                                                  "KEY-----)");
+  EXPECT_EQ(RefusalOfPair(chain_path_, text),
+            "the private key " + text +
+                " contains no PEM private key (-----BEGIN PRIVATE "
+                "KEY-----)");
 }
 
 TEST_F(CertificateTest, SwappedFilesAreRecognised) {
   EXPECT_EQ(RefusalOfPair(key_path_, chain_path_),
             "the certificate chain " + key_path_ +
-                " holds a private key and no certificate: are the two files swapped?");
+                " contains a private key and no certificate; are the two files swapped?");
   EXPECT_EQ(RefusalOfPair(chain_path_, chain_path_),
             "the private key " + chain_path_ +
-                " holds a certificate and no private key: are the two files swapped?");
+                " contains a certificate and no private key; are the two files swapped?");
 }
 
 TEST_F(CertificateTest, DamagedFilesAreNamed) {
@@ -162,10 +163,10 @@ TEST_F(CertificateTest, DamagedFilesAreNamed) {
   pem[pem.size() / 2] = '!';
   EXPECT_THAT(RefusalOfPair(Write("c", PemOf(certificate_.get()) + pem), key_path_),
               AllOf(HasSubstr("the certificate chain " + dir_.Path("c")),
-                    HasSubstr("has a damaged certificate after 1 good ones: ")));
+                    HasSubstr("has an invalid certificate after 1 valid ones: ")));
   const std::string cut = PemOf(key_.get()).substr(0, 100);
   EXPECT_THAT(RefusalOfPair(chain_path_, Write("k", cut)),
-              HasSubstr("the private key " + dir_.Path("k") + " is damaged: "));
+              HasSubstr("the private key " + dir_.Path("k") + " is invalid: "));
 }
 
 TEST_F(CertificateTest, FilesHaveALargestSize) {
@@ -187,7 +188,7 @@ TEST_F(CertificateTest, AKeyOfAnotherCertificateIsRefused) {
   EXPECT_EQ(RefusalOfPair(chain_path_, Write("k", PemOf(other.get()))),
             "the private key " + dir_.Path("k") +
                 " does not belong to the certificate 'CN = localhost' in " + chain_path_ +
-                ": give the key that the certificate was made for");
+                "; use the key that the certificate was made for");
   const TestKey rsa = MakeRsaKey(2048);
   EXPECT_THAT(RefusalOfPair(chain_path_, Write("k", PemOf(rsa.get()))),
               HasSubstr("does not belong to the certificate"));
@@ -201,7 +202,7 @@ TEST_F(CertificateTest, AChainThatStartsWithTheCaIsRefused) {
   const std::string path = Write("c", PemOf(ca.get()) + PemOf(leaf.get()));
   EXPECT_EQ(RefusalOfPair(path, key_path_), "the certificate chain " + path +
                                                 " has the certificate of the private key " +
-                                                key_path_ + " as number 2: it must be the first");
+                                                key_path_ + " as number 2; it must be the first");
 }
 
 TEST_F(CertificateTest, AKeyTooWeakForOpensslIsRefused) {
@@ -209,7 +210,7 @@ TEST_F(CertificateTest, AKeyTooWeakForOpensslIsRefused) {
   const TestCertificate certificate = MakeCertificate({}, rsa.get(), nullptr, nullptr);
   EXPECT_THAT(RefusalOfPair(Write("c", PemOf(certificate.get())), Write("k", PemOf(rsa.get()))),
               HasSubstr("the certificate chain " + dir_.Path("c") +
-                        " is refused by OpenSSL: ee key too small"));
+                        " is invalid according to OpenSSL: ee key too small"));
 }
 
 TEST_F(CertificateTest, AnExpiredCertificateIsAWarning) {
@@ -256,7 +257,7 @@ TEST_F(CertificateTest, ACaFileLoadsAndIsCheckedLikewise) {
   EXPECT_EQ(std::string(LoadCaBundle(Write("empty", "")).status().message()),
             "the CA file " + dir_.Path("empty") + " is empty");
   EXPECT_THAT(std::string(LoadCaBundle(key_path_).status().message()),
-              HasSubstr("the CA file " + key_path_ + " holds a private key and no certificate"));
+              HasSubstr("the CA file " + key_path_ + " contains a private key and no certificate"));
   EXPECT_FALSE(LoadCaBundle(Write("cut", pem.substr(0, pem.size() - 200))).ok());
 }
 

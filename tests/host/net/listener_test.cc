@@ -70,11 +70,11 @@ TEST(ListenSocket, ATakenPortIsRefused) {
   const std::string address = first.bound().ToString();
   EXPECT_EQ(
       RefusalOf(address, absl::StatusCode::kAlreadyExists),
-      "cannot listen on " + address + ": address already in use: is another callout-host running?");
+      "cannot listen on " + address + ": address already in use; is another callout-host running?");
   EXPECT_EQ(RefusalOf("0.0.0.0:" + std::to_string(first.bound().port()),
                       absl::StatusCode::kAlreadyExists),
             "cannot listen on 0.0.0.0:" + std::to_string(first.bound().port()) +
-                ": address already in use: is another callout-host running?");
+                ": address already in use; is another callout-host running?");
 }
 
 TEST(ListenSocket, APortCanBeTakenAgainAtOnce) {
@@ -126,7 +126,7 @@ TEST(ListenSocket, AUnixPathInUseIsRefusedAndKeepsServing) {
   const ListenSocket first = Opened("unix:" + dir.Path("s"));
   EXPECT_EQ(RefusalOf("unix:" + dir.Path("s"), absl::StatusCode::kAlreadyExists),
             "cannot listen on unix:" + dir.Path("s") +
-                ": address already in use: is another callout-host running?");
+                ": address already in use; is another callout-host running?");
   EXPECT_TRUE(CanConnect("unix:" + dir.Path("s")));
 }
 
@@ -141,8 +141,9 @@ TEST(ListenSocket, ADeadUnixPathIsTakenOver) {
 TEST(ListenSocket, AFileThatIsNoSocketIsLeftAlone) {
   const TempDir dir;
   std::ofstream(dir.Path("s")) << "precious";
-  EXPECT_THAT(RefusalOf("unix:" + dir.Path("s"), absl::StatusCode::kAlreadyExists),
-              HasSubstr("the file is there and is no socket; remove it or choose another path"));
+  EXPECT_THAT(
+      RefusalOf("unix:" + dir.Path("s"), absl::StatusCode::kAlreadyExists),
+      HasSubstr("a file that is not a socket exists there; remove it or choose another path"));
   EXPECT_TRUE(Exists(dir.Path("s")));
 }
 

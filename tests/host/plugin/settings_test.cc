@@ -159,7 +159,7 @@ TEST(Settings, HostileTextIsRefusedInOneLine) {
   EXPECT_LT(Refusal(nested(kJsonDepthMax - 1)).size(), 300U);
   for (size_t depth : {kJsonDepthMax, 1000000}) {  // in one object
     EXPECT_EQ(Refusal(nested(depth)),
-              "the settings are not valid JSON: more than 100 lists and objects within each other");
+              "the settings are not valid JSON: lists and objects are nested more than 100 deep");
   }
   EXPECT_FALSE(ParseInstanceSettings(std::string(100000, '[')).ok());
   EXPECT_FALSE(ParseInstanceSettings("{\"policy\": \"\xff\xfe\"}").ok());

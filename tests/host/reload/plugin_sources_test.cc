@@ -78,7 +78,7 @@ TEST_F(PluginSourcesTest, ANameThatIsNoNameIsAProblem) {
   const auto listing = sources.List();
   EXPECT_THAT(listing.plugins, IsEmpty());
   ASSERT_EQ(listing.problems.size(), 1u);
-  EXPECT_THAT(listing.problems[0].text, HasSubstr("'a b' is no name for a plugin"));
+  EXPECT_THAT(listing.problems[0].text, HasSubstr("'a b' is not a valid plugin name"));
   EXPECT_THAT(listing.problems[0].text, HasSubstr("rename the file"));
 }
 

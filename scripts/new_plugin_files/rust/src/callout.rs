@@ -1,5 +1,5 @@
-//! The border to the host: what this plugin needs of `callout/plugin.h`, laid out as C does, and of
-//! protobuf's wire form of the messages it reads and writes.
+//! The connection to the host: the types of `callout/plugin.h` that this plugin needs, in C's layout,
+//! and protobuf's wire format of the messages that it reads and writes.
 
 use std::ffi::c_void;
 use std::panic::catch_unwind;
@@ -13,7 +13,7 @@ type Status = i32;
 const INTERNAL: Status = -13;
 const REQUEST_HEADERS_RESPONSE: u32 = 1;
 
-/// Someone else's bytes; `data` may be null if `size` is 0.
+/// Borrowed bytes; `data` may be null if `size` is 0.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Bytes {
@@ -45,7 +45,7 @@ pub struct Call {
 /// The host calls it as `callout/plugin.h` says.
 #[no_mangle]
 pub unsafe extern "C" fn callout_on_request_headers(call: *mut Call) -> Status {
-    // A panic must not cross the border.
+    // A panic must not reach the host.
     catch_unwind(|| {
         let message = (*call).message;
         let bytes = match message.size {
@@ -62,7 +62,7 @@ pub unsafe extern "C" fn callout_on_request_headers(call: *mut Call) -> Status {
     .unwrap_or(INTERNAL)
 }
 
-/// A header field. Values are bytes: HTTP does not promise UTF-8.
+/// A header field. Values are bytes, not necessarily UTF-8.
 #[derive(Clone, Copy, Default)]
 pub struct Header<'a> {
     pub key: &'a [u8],
@@ -98,7 +98,7 @@ fn read_header(bytes: &[u8]) -> Header<'_> {
     header
 }
 
-/// The length-delimited fields of a message, up to its end or to what is malformed.
+/// The length-delimited fields of a message, up to its end or the first malformed one.
 fn fields(mut bytes: &[u8]) -> Vec<(u64, &[u8])> {
     let mut found = Vec::new();
     while let Some(tag) = take_varint(&mut bytes) {
@@ -134,7 +134,7 @@ fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// What is to become of the headers.
+/// How to change the headers.
 #[derive(Default)]
 pub struct Answer {
     pub set: Vec<(String, String)>,

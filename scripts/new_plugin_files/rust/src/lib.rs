@@ -1,10 +1,10 @@
-//! What the plugin decides. `callout.rs` is how the host reaches it.
+//! The plugin's logic. `callout.rs` connects it to the host.
 
 mod callout;
 
 use callout::{Answer, Header};
 
-/// Requests come on several threads at once.
+/// Called concurrently for several requests.
 pub fn on_request_headers(headers: &[Header]) -> Answer {
     let mut answer = Answer::default();
     answer.set_header("x-seen-by", "@name@");
