@@ -209,6 +209,8 @@ void AddCallOptions(Config* config, OptionSet* options) {
       "Threads for plugins that say that they block");
   add("max_message_bytes", "BYTES", 1024, INT_MAX, &config->limits.message_bytes_max,
       "The largest message taken from Envoy, and from a plugin");
+  add("max_message_fields", "COUNT", 100, INT_MAX, &limits->message_fields_max,
+      "Headers, and attributes, of one message; more are answered by a 431");
   add("stream_memory_bytes_max", "BYTES", 1024, uint64_t{1} << 40, &limits->stream_memory_bytes_max,
       "What is kept in memory for one stream");
   add("max_header_count", "COUNT", 1, INT_MAX, &limits->header_count_max,

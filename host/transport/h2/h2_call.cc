@@ -86,7 +86,6 @@ void H2Call::Begin(H2Connection* connection, int32_t stream_id) {
   message_ns_ = 0;
   has_head_ = false;
   open_ = true;
-  Recount();
 }
 
 const std::optional<absl::Status>& H2Call::end() const {
@@ -156,7 +155,8 @@ void H2Call::OnData(std::string_view data) {
     TakePending(0);
     pending_.append(data);
   }
-  Recount();
+  // Of what is small Respond takes note.
+  if (!pending_.empty() || reader_.capacity() > kKeptBytesMax) Recount();
   if (message_ready_ || end().has_value()) connection_->Resume(this);
 }
 
@@ -166,7 +166,7 @@ void H2Call::TakePending(size_t bytes) {
   pending_taken_ += bytes;
   if (pending_taken_ == pending_.size()) {
     pending_.clear();
-    if (pending_.capacity() > kKeptBytesMax) pending_ = std::string();
+    if (pending_.capacity() > kKeptBytesMax) std::string().swap(pending_);
     pending_taken_ = 0;
   } else if (pending_taken_ > pending_.size() / 2) {
     pending_.erase(0, pending_taken_);
@@ -219,11 +219,13 @@ bool H2Call::MayGrow(std::string_view data) {
 }
 
 void H2Call::OnNoMemory() {
+  if (!open_) return;  // its client has gone, and what it keeps goes soon
   context_->memory().budget()->CountRefusal(MemoryBudget::Use::kGrowth);
   FailOverLimit(H2StreamLimit::kMemory,
                 absl::ResourceExhaustedError("the host has no memory left for this stream: "
                                              "--memory_budget_bytes=" +
                                              std::to_string(context_->memory().budget()->max())));
+  FreeAfterFailure();
   connection_->Resume(this);
 }
 
@@ -231,6 +233,19 @@ void H2Call::FailOverLimit(H2StreamLimit limit, absl::Status status) {
   if (end().has_value()) return;
   context_->CountLimit(limit);
   Fail(std::move(status));
+}
+
+// What it has kept goes at once, whenever the client takes note of its end.
+void H2Call::FreeAfterFailure() {
+  // Unless a plugin works on it still.
+  if (stream_.has_value() && (!stream_->closed() || posted_.load() != 0)) return;
+  stream_.reset();
+  DropMessage();
+  reader_.Reset();
+  retained_.clear();
+  retained_bytes_ = 0;
+  // Many answers that wait for their client would hold up the status, and stay.
+  if (outgoing_bytes_ > kKeptBytesMax) connection_->Reset(this);
 }
 
 // All that is kept for it, as the process's memory is counted.
@@ -276,10 +291,12 @@ void H2Call::OnRemoteEnd() {
 }
 
 void H2Call::OnResume() {
-  if (head_.has_usual_path() && !stream_.has_value() && !end().has_value()) {
-    stream_.emplace(context_->environment(), this);
-  }
-  Advance();
+  Guarded([this] {
+    if (head_.has_usual_path() && !stream_.has_value() && !end().has_value()) {
+      stream_.emplace(context_->environment(), this);
+    }
+    Advance();
+  });
 }
 
 // Goes on with what has been waiting.
@@ -350,7 +367,7 @@ void H2Call::Collect() {
 }
 
 void H2Call::Respond() {
-  Collect();
+  Guarded([this] { Collect(); });
   Recount();
   UpdateDeadline();
   if (!open_ || !has_head_) return;
@@ -417,7 +434,7 @@ ptrdiff_t H2Call::OnWantsData(char* buffer, size_t size, uint32_t* data_flags) {
   }
   outgoing_.clear();
   outgoing_index_ = 0;
-  Recount();
+  if (drawn_bytes_ > kOutgoingBytesMax) Recount();
   if (end().has_value()) {
     *data_flags |= NGHTTP2_DATA_FLAG_EOF;
     if (!refused_in_http_) {
@@ -459,11 +476,9 @@ void H2Call::OnTime(uint64_t now_ns) {
   if (rpc_deadline_ns_ != 0 && rpc_deadline_ns_ <= now_ns && open_ && !end().has_value()) {
     Fail(absl::DeadlineExceededError("Deadline Exceeded"));
   } else if (stream_.has_value()) {
-    stream_->OnDeadline(now_ns);
+    Guarded([&] { stream_->OnDeadline(now_ns); });
   }
-  Advance();
-  Respond();
-  ReleaseIfDone();
+  GoOn();
 }
 
 uint64_t H2Call::due_ns() const {
@@ -518,9 +533,15 @@ void H2Call::Post(CallState* call, Event event) {
 
 void H2Call::OnPosted(CallState* state, Event event) {
   posted_.fetch_sub(1, std::memory_order_relaxed);
-  stream_->OnPosted(state, event);
-  Advance();
-  Respond();
+  Guarded([&] { stream_->OnPosted(state, event); });
+  GoOn();
+}
+
+void H2Call::GoOn() {
+  Guarded([this] {
+    Advance();
+    Respond();
+  });
   ReleaseIfDone();
 }
 
@@ -550,7 +571,6 @@ void H2Call::Close() {
   connection_->StopWaiting(this);
   DropInput();
   DropOutput();
-  Recount();
   UpdateDeadline();
 }
 
@@ -563,7 +583,7 @@ void H2Call::DropMessage() {
 void H2Call::DropInput() {
   DropMessage();
   if (pending_.capacity() > kKeptBytesMax) {
-    pending_ = std::string();
+    std::string().swap(pending_);  // assigning would keep it
   } else {
     pending_.clear();
   }
@@ -578,7 +598,8 @@ void H2Call::DropOutput() {
 
 void H2Call::ReleaseIfDone() {
   const bool closed = !stream_.has_value() || stream_->closed();
-  if (open_ || !closed || posted_.load(std::memory_order_acquire) != 0) return;
+  if (open_) return;
+  if (!closed || posted_.load(std::memory_order_acquire) != 0) return Recount();
   if (connection_ != nullptr) connection_->Forget(this);
   connection_ = nullptr;
   stream_.reset();
