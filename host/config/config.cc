@@ -213,6 +213,8 @@ void AddCallOptions(Config* config, OptionSet* options) {
       "Threads for plugins that declare that their hooks block");
   add("max_message_bytes", "BYTES", 1024, INT_MAX, &config->limits.message_bytes_max,
       "Largest message accepted from Envoy or from a plugin");
+  add("max_message_fields", "COUNT", 100, INT_MAX, &limits->message_fields_max,
+      "Headers or attributes of one message; more get a 431");
   options->Add(Renamed(
       "stream_memory_bytes_max",
       NumberOption("max_stream_memory_bytes", kCalls, "BYTES", 1024, uint64_t{1} << 40,

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 
 #include "host/base/clock.h"
@@ -34,17 +35,23 @@ ConnectionLimit::Peer ConnectionLimit::PeerOf(int fd) {
   return peer;
 }
 
+size_t ConnectionLimit::MaxPerPeer() const {
+  constexpr size_t kShareMin = 8;
+  if (per_peer_max_ != 0) return per_peer_max_;
+  const bool scarce = connections_max_ != 0 && connections_.size() >= connections_max_ / 2;
+  return scarce ? std::max(connections_max_ / 8, kShareMin) : SIZE_MAX;
+}
+
 bool ConnectionLimit::IsFull(const Peer& peer) const {
   if (connections_max_ != 0 && connections_.size() >= connections_max_) return true;
-  if (per_peer_max_ == 0 || peer == Peer{}) return false;
-  const auto of_peer = std::count_if(connections_.begin(), connections_.end(),
-                                     [&](const Connection& other) { return other.peer == peer; });
-  return static_cast<size_t>(of_peer) >= per_peer_max_;
+  if (peer == Peer{}) return false;
+  const auto of_peer = per_peer_.find(peer);
+  return of_peer != per_peer_.end() && of_peer->second >= MaxPerPeer();
 }
 
 bool ConnectionLimit::MayAdd(int fd) {
   if (connections_max_ == 0 && per_peer_max_ == 0) return true;
-  const Peer peer = per_peer_max_ == 0 ? Peer{} : PeerOf(fd);
+  const Peer peer = PeerOf(fd);
   std::lock_guard<std::mutex> lock(mutex_);
   if (!IsFull(peer)) return true;
   if (MonotonicNs() < next_sweep_ns_) return false;
@@ -54,10 +61,11 @@ bool ConnectionLimit::MayAdd(int fd) {
 
 void ConnectionLimit::Add(int fd) {
   const ino_t inode = InodeOf(fd);
-  const Peer peer = per_peer_max_ == 0 ? Peer{} : PeerOf(fd);
+  const Peer peer = PeerOf(fd);
   std::lock_guard<std::mutex> lock(mutex_);
   if (connections_.size() >= next_sweep_size_) Sweep();
   connections_.push_back({fd, inode, peer});
+  ++per_peer_[peer];
 }
 
 size_t ConnectionLimit::Count() {
@@ -70,6 +78,8 @@ void ConnectionLimit::Sweep() {
   std::erase_if(connections_, [](const Connection& connection) {
     return connection.inode == 0 || InodeOf(connection.fd) != connection.inode;
   });
+  per_peer_.clear();
+  for (const Connection& connection : connections_) ++per_peer_[connection.peer];
   next_sweep_size_ = std::max<size_t>(64, 2 * connections_.size());
   next_sweep_ns_ = MonotonicNs() + kSweepNs;
 }

@@ -19,6 +19,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <vector>
 
@@ -26,7 +27,9 @@ namespace callout::host {
 
 class ConnectionLimit {
  public:
-  // 0: no limit.
+  // 0: no limit. Without a limit for each IP address one may still have no more than an
+  // eighth of `connections_max`, and no less than 8, once more than half of them are
+  // open: so it cannot keep everybody else out, and a lone client is not held up.
   explicit ConnectionLimit(size_t connections_max, size_t per_peer_max = 0)
       : connections_max_(connections_max), per_peer_max_(per_peer_max) {}
   ConnectionLimit(const ConnectionLimit&) = delete;
@@ -53,12 +56,14 @@ class ConnectionLimit {
   };
   static Peer PeerOf(int fd);
   bool IsFull(const Peer& peer) const;  // under mutex_
+  size_t MaxPerPeer() const;            // under mutex_
   void Sweep();                         // under mutex_
 
   const size_t connections_max_;
   const size_t per_peer_max_;
   std::mutex mutex_;  // guards the following
   std::vector<Connection> connections_;
+  std::map<Peer, size_t> per_peer_;  // how many of them
   uint64_t next_sweep_ns_ = 0;
   size_t next_sweep_size_ = 64;  // where there is no limit to sweep at
 };

@@ -33,8 +33,8 @@ void Stream::OnMessage(std::string_view bytes) {
   Metrics& metrics = environment_->metrics();
   metrics.Add(environment_->ids().messages);
   metrics.Add(environment_->ids().request_bytes, static_cast<double>(bytes.size()));
-  absl::StatusOr<RequestView> view = ParseRequest(bytes);
-  if (!view.ok()) return End(view.status());
+  absl::StatusOr<RequestView> view = ParseRequest(bytes, environment_->limits().message_fields_max);
+  if (!view.ok()) return Refuse(view.status());
   exchange_.Remember(*view);
   if (!Remember(*view)) return;
   if (view->phase == 0) {
@@ -52,6 +52,22 @@ void Stream::OnMessage(std::string_view bytes) {
   busy_ = true;
   if (!std::exchange(matched_, true)) MatchParts(*view);
   Run();
+}
+
+// What has too many headers is the doing of Envoy's client, and an error would let its
+// request pass where Envoy is told to fail open.
+void Stream::Refuse(absl::Status status) {
+  constexpr int kHeadersTooLarge = 431;
+  if (absl::IsResourceExhausted(status) && !silenced_ && reply_part_ == nullptr &&
+      !exchange_.observability()) {
+    environment_->metrics().Add(environment_->ids().messages_refused);
+    Response response;
+    BuildRecord(CALLOUT_IMMEDIATE_RESPONSE,
+                WriteImmediateResponse(kHeadersTooLarge, "callout_too_many_headers"), &response);
+    Emit(std::move(response), {});
+    silenced_ = true;
+  }
+  End(std::move(status));
 }
 
 // Keeps what Envoy says once and later calls are to know; false if that is too

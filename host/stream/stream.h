@@ -118,6 +118,7 @@ class Stream {
   enum class Step : uint8_t { kPassed, kWaits, kAhead };
 
   // --- stream.cc ---
+  void Refuse(absl::Status status);
   bool Remember(const RequestView& view);
   void MatchParts(const RequestView& view);
   void EmitResponse(ChainMessage* message);

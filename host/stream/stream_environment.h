@@ -14,6 +14,7 @@
 #include "host/plugin/chain.h"
 #include "host/stream/blocking_pool.h"
 #include "host/stream/live_count.h"
+#include "host/wire/envelope.h"
 
 namespace callout::host {
 
@@ -31,6 +32,8 @@ struct StreamLimits {
   // What is kept for one stream: attributes, metadata, and bodies that are
   // gathered for instances that want them whole.
   size_t stream_memory_bytes_max = 67108864;
+  // Headers, and attributes, of one message.
+  size_t message_fields_max = kMessageFieldsMax;
   // Threads for the hooks of blocking instances.
   size_t blocking_threads_max = 16;
   // Envoy's limits on the headers that a mutation results in; over them it
@@ -44,7 +47,8 @@ class StreamEnvironment {
  public:
   struct MetricIds {
     Metrics::Id streams_started, streams_ended_ok, streams_ended_error, streams_cancelled;
-    Metrics::Id messages, request_bytes, response_bytes, deferred, streams_refused;
+    Metrics::Id messages, request_bytes, response_bytes, deferred, streams_refused,
+        messages_refused;
   };
 
   // `chains` and `metrics` outlive the environment.

@@ -19,7 +19,7 @@ struct TransportLimits {
   size_t metadata_bytes_max = 16384;
   uint32_t concurrent_streams_max = 1000;  // for each connection
   uint64_t handshake_timeout_ms = 5000;
-  uint64_t connection_idle_ms = 0;  // 0: no limit
+  uint64_t connection_idle_ms = 900000;  // 0: no limit
   uint64_t connection_age_ms = 0;
   uint64_t connection_age_grace_ms = 60000;
   // From a stream's begin to its first message, from one message to the next, and in

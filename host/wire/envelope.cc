@@ -32,6 +32,45 @@ bool ReadProtocolConfig(std::string_view bytes, ProtocolConfig* config) {
   return reader.ok();
 }
 
+// A field takes two bytes at least: most messages need no count.
+bool MayHaveMoreThan(size_t fields_max, std::string_view bytes) {
+  return bytes.size() / 2 > fields_max;
+}
+
+// The records of HttpHeaders or HttpTrailers, and those of the lists in its field 1.
+bool HasMoreHeadersThan(size_t fields_max, std::string_view message) {
+  if (!MayHaveMoreThan(fields_max, message)) return false;
+  size_t count = 0;
+  WireReader reader(message);
+  while (reader.Next() && count <= fields_max) {
+    count += 1 + (reader.Is(1) ? CountRecords(reader.bytes()) : 0);
+  }
+  return count > fields_max;
+}
+
+// The attributes in an entry of the map: those of its field 2, a Struct.
+size_t CountAttributes(std::string_view record) {
+  size_t count = 0;
+  WireReader outer(record);
+  while (outer.Next()) {
+    WireReader entry(outer.bytes());
+    while (entry.Next()) {
+      count += 1 + (entry.Is(2) ? CountRecords(entry.bytes()) : 0);
+    }
+  }
+  return count;
+}
+
+absl::Status TooMany(std::string_view what, size_t fields_max) {
+  return absl::ResourceExhaustedError(
+      fmt::format("reading a ProcessingRequest: it has more {} than --max_message_fields={}", what,
+                  fields_max));
+}
+
+bool IsHeaderMessage(uint32_t phase) {
+  return phase != CALLOUT_REQUEST_BODY && phase != CALLOUT_RESPONSE_BODY;
+}
+
 absl::Status Malformed(std::string_view what) {
   return absl::InvalidArgumentError(
       fmt::format("reading a ProcessingRequest: {} is malformed protobuf", what));
@@ -39,8 +78,10 @@ absl::Status Malformed(std::string_view what) {
 
 }  // namespace
 
-absl::StatusOr<RequestView> ParseRequest(std::string_view bytes) {
+absl::StatusOr<RequestView> ParseRequest(std::string_view bytes, size_t fields_max) {
   RequestView view;
+  const bool counts = MayHaveMoreThan(fields_max, bytes);
+  size_t attributes = 0;
   WireReader reader(bytes);
   while (reader.Next()) {
     const uint32_t number = reader.number();
@@ -52,9 +93,14 @@ absl::StatusOr<RequestView> ParseRequest(std::string_view bytes) {
       }
       view.phase = number;
       view.message = reader.bytes();
+      if (counts && IsHeaderMessage(number) && HasMoreHeadersThan(fields_max, view.message)) {
+        return TooMany("headers", fields_max);
+      }
     } else if (reader.Is(kMetadataContext)) {
       view.metadata_context = reader.bytes();
     } else if (reader.Is(kAttributes)) {
+      if (counts) attributes += 1 + CountAttributes(reader.record());
+      if (attributes > fields_max) return TooMany("attributes", fields_max);
       view.attribute_records.push_back(reader.record());
     } else if (reader.IsVarint(kObservabilityMode)) {
       view.observability_mode = reader.varint() != 0;

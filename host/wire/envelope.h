@@ -55,10 +55,17 @@ struct RequestView {
   bool has_unknown_field = false;
 };
 
+// How many headers, and how many attributes, one message may have by default.
+inline constexpr size_t kMessageFieldsMax = 4096;
+
 // INVALID_ARGUMENT if `bytes` is not a ProcessingRequest. The oneof's member
 // may stand in it once: a second record of it would have to be merged with the
 // first, and no client sends that.
-absl::StatusOr<RequestView> ParseRequest(std::string_view bytes);
+//
+// RESOURCE_EXHAUSTED if it has more than `fields_max` headers or attributes: two bytes
+// of a message make one, and whoever lists them keeps 48 bytes for it.
+absl::StatusOr<RequestView> ParseRequest(std::string_view bytes,
+                                         size_t fields_max = kMessageFieldsMax);
 
 // Makes `answer` the record of `field` whose payload is the concatenation of
 // `parts`, `size` bytes in all.

@@ -244,11 +244,15 @@ bool ReadHeadersMessage(std::string_view message, bool find_content_length,
     if (reader.IsVarint(3)) {
       view->end_of_stream = reader.varint() != 0;
     } else if (find_content_length && reader.Is(1)) {
-      ResponseView headers;
-      if (!ReadHeaderMap(reader.bytes(), &headers)) return false;
-      for (const HeaderSet& header : headers.headers.set) {
+      // One header at a time: a list of them would be many times the message.
+      WireReader list(reader.bytes());
+      while (list.Next()) {
+        if (!list.Is(1)) continue;
+        HeaderSet header;
+        if (!ReadHeaderValue(list.bytes(), &header)) return false;
         if (EqualsIgnoreCase(header.key, "content-length")) view->has_content_length = true;
       }
+      if (!list.ok()) return false;
     }
   }
   return reader.ok();

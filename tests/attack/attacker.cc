@@ -20,8 +20,17 @@ double Milliseconds(Clock::duration duration) {
   return std::chrono::duration<double, std::milli>(duration).count();
 }
 
-host::Descriptor ConnectTo(const std::string& address) {
-  host::Descriptor fd = host::Connect(host::ParsedAddress(address));
+host::Descriptor ConnectFrom(const std::string& from, const std::string& address) {
+  const host::Address own = host::ParsedAddress(from + ":0"), to = host::ParsedAddress(address);
+  host::Descriptor fd = host::MakeSocket(to);
+  EXPECT_EQ(bind(fd.get(), own.get(), own.size), 0);
+  EXPECT_EQ(connect(fd.get(), to.get(), to.size), 0);
+  return fd;
+}
+
+host::Descriptor ConnectTo(const std::string& address, const std::string& from = "") {
+  host::Descriptor fd =
+      from.empty() ? host::Connect(host::ParsedAddress(address)) : ConnectFrom(from, address);
   const int on = 1;
   setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
   return fd;
@@ -63,7 +72,8 @@ std::string HeadersMessage() {
 
 // --- Attacker ---------------------------------------------------------------
 
-Attacker::Attacker(const std::string& address, bool silent) : fd_(ConnectTo(address)) {
+Attacker::Attacker(const std::string& address, bool silent, const std::string& from)
+    : fd_(ConnectTo(address, from)) {
   fcntl(fd_.get(), F_SETFL, O_NONBLOCK);
   if (silent) return;
   Send(std::string(host::kPreface) + host::Frame(NGHTTP2_SETTINGS, 0, 0, ""),

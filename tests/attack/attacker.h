@@ -38,7 +38,8 @@ std::string HeadersMessage();
 class Attacker {
  public:
   // Connects, and sends the preface and SETTINGS unless it is to be silent.
-  explicit Attacker(const std::string& address, bool silent = false);
+  // From another address than that of the others if `from` says so, as "127.0.0.2".
+  explicit Attacker(const std::string& address, bool silent = false, const std::string& from = "");
 
   // Sends all of it, reading what comes meanwhile; false once it is cut off or out
   // of time.
@@ -49,6 +50,7 @@ class Attacker {
   // Reads until cut off or `until`.
   bool AwaitCut(Clock::time_point until);
 
+  int fd() const { return fd_.get(); }
   bool cut() const { return cut_; }
   uint64_t sent() const { return sent_; }  // of Flood
   // From the first frame of the flood to the cut, in ms.

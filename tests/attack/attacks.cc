@@ -1,14 +1,18 @@
 #include "attacks.h"
 
 #include <fmt/format.h>
+#include <openssl/ssl.h>
 #include <sys/resource.h>
 
+#include <algorithm>
+#include <deque>
 #include <fstream>
 #include <memory>
 #include <optional>
 
 #include "../integration/http_get.h"
 #include "attacker.h"
+#include "envoy/service/ext_proc/v3/external_processor.pb.h"
 #include "tests/host/transport/h2_session.h"
 
 namespace callout::tests {
@@ -177,6 +181,97 @@ class LargeMessage {
   uint64_t sent_ = 0;
 };
 
+// A header of 3000 commas, 3000 values to be, in the table of HPACK: each stream refers to
+// it four times, by a byte each.
+Outcome BinaryMetadata(TestHost& host, const Effort& effort) {
+  const std::string large = "\x40" + Literal("a-bin", std::string(3000, ',')).substr(1);
+  std::string frames = Frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 1, RequestBlock() + large);
+  for (uint32_t i = 1; i < 990; ++i) {
+    frames += Frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 2 * i + 1,
+                    RequestBlock() + "\xbe\xbe\xbe\xbe");
+  }
+  Attacker attacker(host.address("plaintext"));
+  const bool sent = attacker.Send(frames, In(effort.flood));
+  attacker.AwaitCut(In(std::chrono::milliseconds(500)));
+  return {sent, fmt::format("{} streams of {} bytes", 990, frames.size() / 990)};
+}
+
+// Five bytes each announce a message of 16 MB, and one of it comes.
+Outcome SizesAnnounced(TestHost& host, const Effort& effort) {
+  std::string frames;
+  for (uint32_t i = 0; i < 990; ++i) {
+    frames += RequestFrame(2 * i + 1) +
+              Frame(NGHTTP2_DATA, 0, 2 * i + 1, std::string_view("\0\0\xf0\0\0x", 6));
+  }
+  Attacker attacker(host.address("plaintext"));
+  const bool sent = attacker.Send(frames, In(effort.flood));
+  attacker.AwaitCut(In(std::chrono::milliseconds(500)));
+  return {sent, "15 GB announced by 990 streams"};
+}
+
+// Messages wait behind closed windows; one SETTINGS frame opens them all.
+Outcome WindowsOpened(TestHost& host, const Effort& effort) {
+  envoy::service::ext_proc::v3::ProcessingRequest request;
+  request.mutable_request_body()->set_body("x");
+  request.mutable_protocol_config()->set_request_body_mode(
+      envoy::extensions::filters::http::ext_proc::v3::ProcessingMode::FULL_DUPLEX_STREAMED);
+  std::string messages;
+  while (messages.size() < 60000) messages += host::Framed(request.SerializeAsString());
+  const auto window = [](std::string_view bytes) {
+    return Frame(NGHTTP2_SETTINGS, 0, 0, std::string("\0\4", 2) + std::string(bytes));
+  };
+  std::string frames = window(std::string_view("\0\0\0\0", 4));
+  for (uint32_t i = 0; i < 800; ++i) {
+    frames += RequestFrame(2 * i + 1);
+    for (size_t at = 0; at < messages.size(); at += 16384) {
+      frames += Frame(NGHTTP2_DATA, 0, 2 * i + 1, std::string_view(messages).substr(at, 16384));
+    }
+  }
+  Attacker attacker(host.address("plaintext"));
+  attacker.Send(frames, In(4 * effort.flood));
+  const bool sent =
+      attacker.Send(Frame(NGHTTP2_WINDOW_UPDATE, 0, 0, std::string_view("\x7f\0\0\0", 4)) +
+                        window(std::string_view("\x7f\0\0\0", 4)),
+                    In(effort.flood));
+  attacker.AwaitCut(In(std::chrono::milliseconds(2000)));
+  return {sent, fmt::format("{} MiB of messages let loose at once", frames.size() >> 20)};
+}
+
+// All places of the process, for another client of the same host.
+Outcome AllPlaces(TestHost& host, const Effort& effort) {
+  std::string frames;
+  for (uint32_t i = 0; i < 1000; ++i) frames += RequestFrame(2 * i + 1);
+  std::vector<std::unique_ptr<Attacker>> attackers;
+  for (int i = 0; i < 20; ++i) {
+    attackers.push_back(std::make_unique<Attacker>(host.address("plaintext"), false, "127.0.0.2"));
+    attackers.back()->Send(frames, In(effort.flood));
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  const bool serves = Client(host.address("plaintext")).Exchange();
+  return {serves, fmt::format("{:.0f} streams live of 10000 places, others {}", LiveStreams(host),
+                              serves ? "are served" : "are refused")};
+}
+
+// The same ClientHello again and again: the client computes nothing.
+Outcome ClientHellos(TestHost& host, const Effort& effort) {
+  SSL_CTX* const context = SSL_CTX_new(TLS_client_method());
+  SSL* const ssl = SSL_new(context);
+  SSL_set_bio(ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+  SSL_connect(ssl);
+  char hello[4096];
+  const int size = BIO_read(SSL_get_wbio(ssl), hello, sizeof(hello));
+  SSL_free(ssl);
+  SSL_CTX_free(context);
+  uint64_t sent = 0;
+  std::deque<host::Descriptor> open;  // the last of them wait for what the host says
+  for (const Clock::time_point until = In(effort.flood); Clock::now() < until; ++sent) {
+    open.push_back(host::Connect(host::ParsedAddress(host.address("secure"))));
+    host::Write(open.back().get(), {hello, static_cast<size_t>(std::max(size, 0))});
+    if (open.size() > 200) open.pop_front();
+  }
+  return {size > 0, fmt::format("{} ClientHellos", sent)};
+}
+
 // No attack: reads each answer, half-closes and resets, 2,000 times a second.
 Outcome LikeEnvoy(TestHost& host, const Effort& effort) {
   Client client(host.address("plaintext"));
@@ -238,6 +333,11 @@ std::vector<Attack> MakeAttacks() {
          return LargeMessage(host.address("plaintext")).Run(effort);
        },
        6},
+      {"binary metadata of commas, by reference", {}, BinaryMetadata},
+      {"16 MB announced in five bytes", {}, SizesAnnounced},
+      {"messages behind closed windows, opened at once", {}, WindowsOpened, 128},
+      {"all places of streams, from another address", {"--max_live_streams=10000"}, AllPlaces, 48},
+      {"ClientHellos again and again", {}, ClientHellos, 48},
       {"no attack: 2000 streams/s, each ended as Envoy ends it", {}, LikeEnvoy},
   };
 }

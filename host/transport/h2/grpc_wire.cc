@@ -234,6 +234,9 @@ bool RequestHead::Refuses(Refusal* refusal) const {
   using absl::StatusCode;
   if (bytes_ > bytes_max_) {
     *refusal = {0, StatusCode::kResourceExhausted, "received metadata size exceeds limit"};
+  } else if (method_ == MethodIs::kOther) {
+    // As gRPC C++ answers whoever looks at the port with a browser.
+    *refusal = {0, StatusCode::kUnknown, "Bad method header"};
   } else if (!is_grpc_) {
     *refusal = {415, StatusCode::kOk, "this server speaks gRPC: content-type application/grpc\n"};
   } else if (method_ != MethodIs::kPost) {
@@ -269,7 +272,8 @@ void RequestHead::Reset() {
   bytes_ = 0;
   kept_.clear();
   metadata_.clear();
-  if (kept_.capacity() > kKeptBytesMax) kept_ = std::string();
+  // Assigning would keep its memory.
+  if (kept_.capacity() > kKeptBytesMax) std::string().swap(kept_);
   if (metadata_.capacity() > kKeptEntriesMax) metadata_ = std::vector<Entry>();
   path_ = encoding_ = Range();
   method_ = MethodIs::kAbsent;

@@ -87,7 +87,6 @@ void H2Call::Begin(H2Connection* connection, int32_t stream_id) {
   message_ns_ = 0;
   has_head_ = false;
   open_ = true;
-  Recount();
 }
 
 const std::optional<absl::Status>& H2Call::end() const {
@@ -160,7 +159,8 @@ void H2Call::OnData(std::string_view data) {
     TakePending(0);
     pending_.append(data);
   }
-  Recount();
+  // Of what is small Respond takes note.
+  if (!pending_.empty() || reader_.capacity() > kKeptBytesMax) Recount();
   if (message_ready_ || end().has_value()) connection_->Resume(this);
 }
 
@@ -170,7 +170,7 @@ void H2Call::TakePending(size_t bytes) {
   pending_taken_ += bytes;
   if (pending_taken_ == pending_.size()) {
     pending_.clear();
-    if (pending_.capacity() > kKeptBytesMax) pending_ = std::string();
+    if (pending_.capacity() > kKeptBytesMax) std::string().swap(pending_);
     pending_taken_ = 0;
   } else if (pending_taken_ > pending_.size() / 2) {
     pending_.erase(0, pending_taken_);
@@ -223,11 +223,13 @@ bool H2Call::MayGrow(std::string_view data) {
 }
 
 void H2Call::OnNoMemory() {
+  if (!open_) return;  // its client has gone, and what it keeps goes soon
   context_->memory().budget()->CountRefusal(MemoryBudget::Use::kGrowth);
   FailOverLimit(H2StreamLimit::kMemory,
                 absl::ResourceExhaustedError("the host has no memory left for this stream: "
                                              "--memory_budget_bytes=" +
                                              std::to_string(context_->memory().budget()->max())));
+  FreeAfterFailure();
   connection_->Resume(this);
 }
 
@@ -235,6 +237,19 @@ void H2Call::FailOverLimit(H2StreamLimit limit, absl::Status status) {
   if (end().has_value()) return;
   context_->CountLimit(limit);
   Fail(std::move(status));
+}
+
+// What it has kept goes at once, whenever the client takes note of its end.
+void H2Call::FreeAfterFailure() {
+  // Unless a plugin works on it still.
+  if (stream_.has_value() && (!stream_->closed() || posted_.load() != 0)) return;
+  stream_.reset();
+  DropMessage();
+  reader_.Reset();
+  retained_.clear();
+  retained_bytes_ = 0;
+  // Many answers that wait for their client would hold up the status, and stay.
+  if (outgoing_bytes_ > kKeptBytesMax) connection_->Reset(this);
 }
 
 // All that is kept for it, as the process's memory is counted.
@@ -280,10 +295,12 @@ void H2Call::OnRemoteEnd() {
 }
 
 void H2Call::OnResume() {
-  if (head_.has_usual_path() && !handler_ && !end().has_value()) {
-    handler_.BeginStream(context_->environment(), this);
-  }
-  Advance();
+  Guarded([this] {
+    if (head_.has_usual_path() && !handler_ && !end().has_value()) {
+      handler_.BeginStream(context_->environment(), this);
+    }
+    Advance();
+  });
 }
 
 // Goes on with what has been waiting.
@@ -346,7 +363,7 @@ void H2Call::Collect() {
 }
 
 void H2Call::Respond() {
-  Collect();
+  Guarded([this] { Collect(); });
   Recount();
   UpdateDeadline();
   if (!open_ || !has_head_) return;
@@ -413,7 +430,7 @@ ptrdiff_t H2Call::OnWantsData(char* buffer, size_t size, uint32_t* data_flags) {
   }
   outgoing_.clear();
   outgoing_index_ = 0;
-  Recount();
+  if (drawn_bytes_ > kOutgoingBytesMax) Recount();
   if (end().has_value()) {
     *data_flags |= NGHTTP2_DATA_FLAG_EOF;
     if (!refused_in_http_) {
@@ -453,11 +470,9 @@ void H2Call::OnTime(uint64_t now_ns) {
   if (rpc_deadline_ns_ != 0 && rpc_deadline_ns_ <= now_ns && open_ && !end().has_value()) {
     Fail(absl::DeadlineExceededError("Deadline Exceeded"));
   } else if (handler_) {
-    handler_->OnDeadline(now_ns);
+    Guarded([&] { handler_->OnDeadline(now_ns); });
   }
-  Advance();
-  Respond();
-  ReleaseIfDone();
+  GoOn();
 }
 
 uint64_t H2Call::due_ns() const {
@@ -512,9 +527,15 @@ void H2Call::Post(CallState* call, Event event) {
 
 void H2Call::OnPosted(CallState* state, Event event) {
   posted_.fetch_sub(1, std::memory_order_relaxed);
-  handler_->OnPosted(state, event);
-  Advance();
-  Respond();
+  Guarded([&] { handler_->OnPosted(state, event); });
+  GoOn();
+}
+
+void H2Call::GoOn() {
+  Guarded([this] {
+    Advance();
+    Respond();
+  });
   ReleaseIfDone();
 }
 
@@ -544,7 +565,6 @@ void H2Call::Close() {
   connection_->StopWaiting(this);
   DropInput();
   DropOutput();
-  Recount();
   UpdateDeadline();
 }
 
@@ -557,7 +577,7 @@ void H2Call::DropMessage() {
 void H2Call::DropInput() {
   DropMessage();
   if (pending_.capacity() > kKeptBytesMax) {
-    pending_ = std::string();
+    std::string().swap(pending_);  // assigning would keep it
   } else {
     pending_.clear();
   }
@@ -572,7 +592,8 @@ void H2Call::DropOutput() {
 
 void H2Call::ReleaseIfDone() {
   const bool closed = !handler_ || handler_->closed();
-  if (open_ || !closed || posted_.load(std::memory_order_acquire) != 0) return;
+  if (open_) return;
+  if (!closed || posted_.load(std::memory_order_acquire) != 0) return Recount();
   if (connection_ != nullptr) connection_->Forget(this);
   connection_ = nullptr;
   peer_.reset();

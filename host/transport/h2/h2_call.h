@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -120,6 +121,17 @@ class H2Call final : public RpcContext, public H2Timed {
   void DropInput();
   void DropMessage();
   void DropUnread();
+  void FreeAfterFailure();
+  void GoOn();
+  // Without memory for a step its stream ends, and nothing beside it.
+  template <class Step>
+  void Guarded(Step step) {
+    try {
+      step();
+    } catch (const std::bad_alloc&) {
+      OnNoMemory();
+    }
+  }
   void TakePending(size_t bytes);
   bool MayGrow(std::string_view data);
   void FailOverLimit(H2StreamLimit limit, absl::Status status);

@@ -87,7 +87,6 @@ struct H2Connection::Callbacks {
         call->OnData(View(data, size));
       } catch (const std::bad_alloc&) {
         call->OnNoMemory();
-        self->Resume(call);
       }
     } else {
       nghttp2_session_consume_stream(session, stream_id, size);
@@ -191,21 +190,13 @@ void H2Connection::Work() {
       call->queued_at = H2Call::kNotQueued;
       if (broken_) continue;
       --turn_left_;
-      WorkOn(call);
+      call->OnResume();
     }
     for (size_t i = 0; i < done; ++i) {
       if (working_[i] != nullptr) working_[i]->Respond();
     }
     if (done < working_.size()) PutBack(done);
     working_.clear();
-  }
-}
-
-void H2Connection::WorkOn(H2Call* call) {
-  try {
-    call->OnResume();
-  } catch (const std::bad_alloc&) {
-    call->OnNoMemory();
   }
 }
 
@@ -277,7 +268,7 @@ void H2Connection::OnStreamClosed(H2Call* call, uint32_t error_code) {
 // The client is asked to leave first: so a proxy loses nothing, whatever made it reset
 // its streams. It begins none after that, but for those that are on their way.
 void H2Connection::OnUnansweredReset() {
-  if (shutdown_begun_) return;
+  if (std::exchange(asked_to_leave_, true)) return;
   const H2Options& options = context_->options();
   guard_.LimitStreams(
       std::max<uint64_t>(options.concurrent_streams_max, options.unanswered_resets_max));

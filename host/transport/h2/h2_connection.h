@@ -117,7 +117,6 @@ class H2Connection {
   void OnEndSent(int32_t stream_id);
   void OnStreamClosed(H2Call* call, uint32_t error_code);
   H2Call* Find(int32_t stream_id);  // null: none
-  void WorkOn(H2Call* call);
   void PutBack(size_t begin);
   bool Fits(size_t bytes) const;
   void AdmitWaiting();
@@ -139,6 +138,7 @@ class H2Connection {
   std::vector<H2Call*> working_;  // empty but during Work
   size_t turn_left_;
   bool broken_ = false;
+  bool asked_to_leave_ = false;  // for its resets
   bool shutdown_begun_ = false;
   bool shutdown_finished_ = false;
   H2Reason reason_ = H2Reason::kNone;

@@ -213,7 +213,7 @@ void H2Socket::Flush() {
       return Reschedule();
     }
     if (was_unsent) {
-      unsent_ = std::string();
+      std::string().swap(unsent_);  // assigning would keep its memory
       blocked_ns_ = 0;
       Recount();
       SetWait(Wait::kRead);

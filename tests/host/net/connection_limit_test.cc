@@ -14,6 +14,22 @@ namespace {
 class ConnectionLimitTest : public ::testing::Test {
  protected:
   Descriptor Open() { return MakeSocket(ParsedAddress("127.0.0.1:0")); }
+  // Of a client that is at `from`: its end, and the one that was accepted.
+  std::pair<Descriptor, Descriptor> OpenFrom(const std::string& from) {
+    const Address any = ParsedAddress("127.0.0.1:0");
+    if (!listening_.ok()) listening_ = ListenSocket::Open(any);
+    Descriptor socket = MakeSocket(any);
+    const Address address = ParsedAddress(from + ":0");
+    EXPECT_EQ(bind(socket.get(), address.get(), address.size), 0);
+    const Address to = listening_->bound();
+    EXPECT_EQ(connect(socket.get(), to.get(), to.size), 0);
+    EXPECT_TRUE(WaitReadable(listening_->fd()));
+    Descriptor accepted(accept(listening_->fd(), nullptr, nullptr));
+    return {std::move(socket), std::move(accepted)};
+  }
+
+ private:
+  absl::StatusOr<ListenSocket> listening_ = absl::UnavailableError("not yet");
 };
 
 TEST_F(ConnectionLimitTest, SaysNoAtTheLimitAndYesOnceOneIsClosed) {
@@ -65,33 +81,35 @@ TEST_F(ConnectionLimitTest, ZeroIsNoLimit) {
 
 TEST_F(ConnectionLimitTest, OneAddressMayHaveItsShareOnly) {
   ConnectionLimit limit(100, 2);
-  const Address any = ParsedAddress("127.0.0.1:0");
-  absl::StatusOr<ListenSocket> listening = ListenSocket::Open(any);
-  ASSERT_TRUE(listening.ok()) << listening.status();
-  // Of a client that is at `from`.
-  const auto open = [&](const std::string& from) {
-    Descriptor socket = MakeSocket(any);
-    const Address address = ParsedAddress(from + ":0");
-    EXPECT_EQ(bind(socket.get(), address.get(), address.size), 0);
-    const Address to = listening->bound();
-    EXPECT_EQ(connect(socket.get(), to.get(), to.size), 0);
-    EXPECT_TRUE(WaitReadable(listening->fd()));
-    Descriptor accepted(accept(listening->fd(), nullptr, nullptr));
-    return std::make_pair(std::move(socket), std::move(accepted));
-  };
-  const auto first = open("127.0.0.1");
-  auto second = open("127.0.0.1");
+  const auto first = OpenFrom("127.0.0.1");
+  auto second = OpenFrom("127.0.0.1");
   for (const auto* pair : {&first, &std::as_const(second)}) {
     ASSERT_TRUE(limit.MayAdd(pair->second.get()));
     limit.Add(pair->second.get());
   }
-  const auto third = open("127.0.0.1");
-  const auto other = open("127.0.0.2");
+  const auto third = OpenFrom("127.0.0.1");
+  const auto other = OpenFrom("127.0.0.2");
   EXPECT_FALSE(limit.MayAdd(third.second.get()));
   EXPECT_TRUE(limit.MayAdd(other.second.get()));
   second.second.Close();
   EXPECT_EQ(limit.Count(), 1U);
   EXPECT_TRUE(limit.MayAdd(third.second.get()));
+}
+
+TEST_F(ConnectionLimitTest, AboveHalfOfAllAnAddressHasItsShare) {
+  ConnectionLimit limit(40);
+  std::vector<std::pair<Descriptor, Descriptor>> open;
+  const auto add = [&](const std::string& from) {
+    open.push_back(OpenFrom(from));
+    if (!limit.MayAdd(open.back().second.get())) return false;
+    limit.Add(open.back().second.get());
+    return true;
+  };
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(add("127.0.0.1")) << "a lone client is one address";
+  EXPECT_FALSE(add("127.0.0.1"));
+  for (int i = 0; i < 8; ++i) ASSERT_TRUE(add("127.0.0.2")) << "8 are the least that one has";
+  EXPECT_FALSE(add("127.0.0.2"));
+  EXPECT_TRUE(add("127.0.0.3"));
 }
 
 }  // namespace

@@ -64,6 +64,26 @@ TEST_F(StreamTest, EndsWithInvalidArgumentOnGarbage) {
   EXPECT_TRUE(stream_->closed());
 }
 
+// An error alone would let the request pass where Envoy is told to fail open.
+TEST_F(StreamTest, DeniesAMessageOfTooManyHeaders) {
+  limits_.message_fields_max = 1000;
+  Begin();
+  ProcessingRequest request;
+  auto* const headers = request.mutable_request_headers()->mutable_headers();
+  for (int i = 0; i < 999; ++i) headers->add_headers()->set_key("x-header");
+  Feed(request);
+  EXPECT_FALSE(Take().empty());
+  EXPECT_FALSE(stream_->end().has_value());
+  Begin();
+  headers->add_headers()->set_key("x-header");
+  Feed(request);
+  const auto output = Take();
+  ASSERT_EQ(output.size(), 1U);
+  EXPECT_EQ(output[0].immediate_response().status().code(), 431);
+  ASSERT_TRUE(stream_->end().has_value());
+  EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kResourceExhausted);
+}
+
 TEST_F(StreamTest, EndsWithInvalidArgumentOnMessageWithoutPhase) {
   Begin();
   stream_->OnMessage("");

@@ -213,5 +213,22 @@ TEST(BuiltinRpc, OtherMethodsAreNobodys) {
   EXPECT_EQ(MakeBuiltinRpc(kProcessPath, nullptr), nullptr);
 }
 
+TEST(BuiltinRpc, ReflectionCanBeSwitchedOffAndHasALimit) {
+  constexpr char kReflection[] = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+  EXPECT_EQ(MakeBuiltinRpc(kReflection, nullptr, false), nullptr);
+  const auto rpc = MakeBuiltinRpc(kReflection, nullptr, true);
+  ASSERT_NE(rpc, nullptr);
+  for (int i = 0; i < kReflectionQuestionsMax; ++i) rpc->OnMessage("");
+  EXPECT_FALSE(rpc->end().has_value());
+  rpc->OnMessage("");
+  ASSERT_TRUE(rpc->end().has_value());
+  EXPECT_EQ(rpc->end()->code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST(BuiltinRpc, AnUnknownMethodIsNamedAndNotAllOfIt) {
+  EXPECT_THAT(std::string(UnknownMethod("/a/b").message()), ::testing::HasSubstr("'/a/b'"));
+  EXPECT_LT(UnknownMethod(std::string(10000, 'x')).message().size(), 300U);
+}
+
 }  // namespace
 }  // namespace callout::host

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <random>
@@ -122,6 +124,44 @@ TEST(MessageReader, BeginsAnewAfterReset) {
   EXPECT_FALSE(reader.in_message());
   EXPECT_EQ(ReadAll(Framed("new"), {100}, &reader), std::vector<std::string>{"new"});
 }
+
+TEST(MessageReader, GrowsAsTheBytesCome) {
+  MessageReader reader(1 << 30);
+  std::string_view head("\0\1\0\0\0", 5);  // 16 MiB
+  ASSERT_EQ(reader.Read(&head), Result::kHead);
+  EXPECT_EQ(reader.capacity(), 0U);
+  const std::string piece(10000, 'x');
+  size_t come = 0;
+  while (come + piece.size() < 16777216) {
+    const size_t growth = reader.GrowthFor(piece.size());
+    std::string_view data = piece;
+    const size_t before = reader.capacity();
+    ASSERT_EQ(reader.Read(&data), Result::kNeedsBytes);
+    come += piece.size();
+    ASSERT_LE(reader.capacity(), 2 * come);
+    ASSERT_EQ(growth, reader.capacity() > before ? reader.capacity() : 0) << "it says so before";
+  }
+}
+
+// Where the system gives no more it says so, and the process goes on.
+#ifndef __SANITIZE_ADDRESS__
+TEST(MessageReaderDeathTest, TellsThatThereIsNoMemory) {
+  const auto read_until_none = [] {
+    const rlimit little = {512 << 20, 512 << 20};
+    setrlimit(RLIMIT_AS, &little);
+    MessageReader reader(UINT32_MAX);
+    std::string_view head("\0\xff\xff\xff\xff", 5);
+    reader.Read(&head);
+    const std::string piece(1 << 20, 'x');
+    for (int i = 0; i < 4096; ++i) {
+      std::string_view data = piece;
+      if (reader.Read(&data) == Result::kNoMemory) _exit(7);
+    }
+    _exit(0);
+  };
+  EXPECT_EXIT(read_until_none(), ::testing::ExitedWithCode(7), "");
+}
+#endif
 
 TEST(GrpcMessage, IsPercentEncodedAsGrpcCppDoes) {
   EXPECT_EQ(EncodeGrpcMessage(" plain ~ text "), " plain ~ text ");
@@ -258,6 +298,37 @@ TEST(RequestHead, ShowsMetadataButNotWhatBelongsToHttpAndGrpc) {
 
 TEST(RequestHead, RefusesBinaryMetadataThatIsNotBase64) {
   EXPECT_EQ(RefusalOf(With(ProcessHeaders(), "x-bin", "!!!")).code, absl::StatusCode::kInternal);
+}
+
+TEST(RequestHead, JoinedValuesCountAsHeadersOfTheirOwn) {
+  const auto refused = [](size_t commas) {
+    return RefusalOf(With(ProcessHeaders(), "a-bin", std::string(commas, ','))).code ==
+           absl::StatusCode::kResourceExhausted;
+  };
+  EXPECT_FALSE(refused(100));
+  EXPECT_TRUE(refused(300)) << "300 values of 37 bytes are over 8192";
+  const RequestHead head = HeadOf(With(ProcessHeaders(), "a-bin", std::string(7000, ',')));
+  EXPECT_LT(head.capacity(), 30000U);
+}
+
+TEST(RequestHead, DecodesBinaryMetadataWhereItLies) {
+  const RequestHead head = HeadOf(With(ProcessHeaders(), "x-bin", "AAEC,,AAE="));
+  std::string_view first, again, empty, last;
+  EXPECT_TRUE(head.GetMetadata("x-bin", 0, &first));
+  EXPECT_TRUE(head.GetMetadata("x-bin", 2, &last));
+  EXPECT_TRUE(head.GetMetadata("x-bin", 1, &empty));
+  EXPECT_TRUE(head.GetMetadata("x-bin", 0, &again));
+  EXPECT_EQ(first, std::string("\0\1\2", 3));
+  EXPECT_EQ(first.data(), again.data()) << "it is decoded once";
+  EXPECT_EQ(empty, "");
+  EXPECT_EQ(last, std::string("\0\1", 2));
+}
+
+TEST(RequestHead, GivesLargeMemoryBack) {
+  RequestHead head = HeadOf(With(ProcessHeaders(), "x-large", std::string(7000, 'x')));
+  EXPECT_GT(head.capacity(), 7000U);
+  head.Reset();
+  EXPECT_LE(head.capacity(), 2048U);
 }
 
 TEST(RequestHead, KeepsNoMoreThanItsLimit) {
