@@ -7,8 +7,8 @@
 namespace callout::host {
 namespace {
 
-constexpr char kGroup[] = "Containment";
-constexpr uint64_t kMsMax = 86'400'000;
+constexpr char kContainmentGroup[] = "Containment";
+constexpr uint64_t kWatchdogMsMax = 86'400'000;
 constexpr uint64_t kWorkersMax = 256;
 constexpr uint64_t kCrashesMax = 1000;
 constexpr uint64_t kSecondsMax = 86'400;
@@ -31,11 +31,12 @@ absl::Status SetQuarantine(const std::string& text, QuarantineLimit* limit) {
 }  // namespace
 
 void AddContainmentOptions(ContainmentConfig* config, OptionSet* options) {
-  options->Add(NumberOption("workers", kGroup, "PROCESSES", 0, kWorkersMax, &config->workers,
+  options->Add(NumberOption("workers", kContainmentGroup, "PROCESSES", 0, kWorkersMax,
+                            &config->workers,
                             "Processes that run the plugins, so that a crash ends only its own "
                             "streams; limits hold for each. 0: this process runs them"));
   options->Add({.name = "quarantine",
-                .group = kGroup,
+                .group = kContainmentGroup,
                 .value = "CRASHES/SECONDS",
                 .default_text = "3/60",
                 .help = "With workers: a plugin that crashes so often in that time is left out "
@@ -43,7 +44,8 @@ void AddContainmentOptions(ContainmentConfig* config, OptionSet* options) {
                 .set = [config](const std::string& text) {
                   return SetQuarantine(text, &config->quarantine);
                 }});
-  options->Add(NumberOption("watchdog_ms", kGroup, "MS", 0, kMsMax, &config->watchdog_ms,
+  options->Add(NumberOption("watchdog_ms", kContainmentGroup, "MS", 0, kWatchdogMsMax,
+                            &config->watchdog_ms,
                             "A hook that holds a serving thread for longer is logged, and its "
                             "worker replaced. 0: never"));
 }

@@ -11,7 +11,7 @@
 namespace callout::host {
 namespace {
 
-constexpr char kGroup[] = "Reload";
+constexpr char kReloadGroup[] = "Reload";
 // Each file takes several mappings of the 65,530 that the kernel allows a process.
 constexpr uint64_t kGenerationsMax = 1'000'000;
 constexpr uint64_t kGuardCallsMax = 1'000'000;
@@ -58,7 +58,7 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
   const auto add = [&](const char* name, const char* value, const char* default_text,
                        const char* help, bool repeatable, auto set, auto* target) {
     options->Add({.name = name,
-                  .group = kGroup,
+                  .group = kReloadGroup,
                   .value = value,
                   .default_text = default_text,
                   .help = help,
@@ -69,14 +69,14 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
       "Every *.so in it is a plugin, in lexical order, with NAME.config and NAME.settings beside "
       "it; followed as they come, change and go",
       true, SetDirectory, &config->directories);
-  options->Add(Switch("watch_plugins", kGroup, &config->watch_plugins,
+  options->Add(Switch("watch_plugins", kReloadGroup, &config->watch_plugins,
                       "Follow changes of the files of --plugin as well"));
   add("require_plugins", "WHICH", "auto",
       "Which plugins must load at the start: all, none, or auto for those of --plugin", false,
       SetRequire, &config->require_plugins);
-  options->Add(
-      NumberOption("max_generations", kGroup, "FILES", 1, kGenerationsMax, &config->generations_max,
-                   "Plugin files loaded in the life of a process, for none can be unloaded"));
+  options->Add(NumberOption(
+      "max_generations", kReloadGroup, "FILES", 1, kGenerationsMax, &config->generations_max,
+      "Plugin files loaded in the life of a process, for none can be unloaded"));
   add("reload_guard", "RATE/CALLS", "0.5/100",
       "Take a new version back if more of its first calls fail. /0: never", false, SetGuard,
       &config->guard);

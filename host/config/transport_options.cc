@@ -9,7 +9,7 @@
 namespace callout::host {
 namespace {
 
-constexpr char kGroup[] = "Transport";
+constexpr char kTransportGroup[] = "Transport";
 
 absl::Status SetKind(const std::string& text, TransportConfig::Kind* kind) {
   if (text != "grpc" && text != "nghttp2") return Expected("grpc or nghttp2");
@@ -21,14 +21,14 @@ absl::Status SetKind(const std::string& text, TransportConfig::Kind* kind) {
 
 void AddTransportOptions(TransportConfig* config, OptionSet* options) {
   options->Add({.name = "transport",
-                .group = kGroup,
+                .group = kTransportGroup,
                 .value = "WHICH",
                 .default_text = "grpc",
                 .help = "What carries streams: grpc (gRPC C++) or nghttp2",
                 .set = [=](const std::string& text) { return SetKind(text, &config->kind); }});
   const auto add = [&](const char* name, const char* value, uint64_t min, auto* target,
                        const char* help) {
-    options->Add(NumberOption(name, kGroup, value, min, INT_MAX, target, help));
+    options->Add(NumberOption(name, kTransportGroup, value, min, INT_MAX, target, help));
   };
   add("max_connections_per_peer", "COUNT", 0, &config->connections_per_peer_max,
       "Open ext_proc connections from one IP address. 0: any number");
