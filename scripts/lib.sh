@@ -2,6 +2,9 @@
 # directory.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# Without these ccache leaves alone what is compiled with a precompiled header.
+export CCACHE_SLOPPINESS=${CCACHE_SLOPPINESS-pch_defines,time_macros}
+
 say() { printf '== %s\n' "$*"; }
 
 die() {

@@ -8,6 +8,8 @@
 
 namespace callout::host {
 
+inline constexpr uint64_t kNsPerMs = 1'000'000;
+
 // CLOCK_MONOTONIC, in nanoseconds. Any thread.
 uint64_t MonotonicNs();
 

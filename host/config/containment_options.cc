@@ -7,8 +7,8 @@
 namespace callout::host {
 namespace {
 
-constexpr char kGroup[] = "Containment";
-constexpr uint64_t kMsMax = 86'400'000;
+constexpr char kContainmentGroup[] = "Containment";
+constexpr uint64_t kWatchdogMsMax = 86'400'000;
 constexpr uint64_t kWorkersMax = 256;
 constexpr uint64_t kCrashesMax = 1000;
 constexpr uint64_t kSecondsMax = 86'400;
@@ -31,11 +31,11 @@ absl::Status SetQuarantine(const std::string& text, QuarantineLimit* limit) {
 }  // namespace
 
 void AddContainmentOptions(ContainmentConfig* config, OptionSet* options) {
-  options->Add(NumberOption("workers", kGroup, "PROCESSES", 0, kWorkersMax, &config->workers,
+  options->Add(NumberOption("workers", kContainmentGroup, "PROCESSES", 0, kWorkersMax, &config->workers,
                             "Processes that run the plugins, so that a crash ends only the "
                             "streams of one; limits hold for each. 0: this process runs them"));
   options->Add({.name = "quarantine",
-                .group = kGroup,
+                .group = kContainmentGroup,
                 .value = "CRASHES/SECONDS",
                 .default_text = "3/60",
                 .help = "With workers: disable a plugin that crashes CRASHES times in SECONDS "
@@ -44,7 +44,7 @@ void AddContainmentOptions(ContainmentConfig* config, OptionSet* options) {
                   return SetQuarantine(text, &config->quarantine);
                 }});
   options->Add(
-      NumberOption("watchdog_ms", kGroup, "MS", 0, kMsMax, &config->watchdog_ms,
+      NumberOption("watchdog_ms", kContainmentGroup, "MS", 0, kWatchdogMsMax, &config->watchdog_ms,
                    "Log a hook that blocks a serving thread for longer; with workers, replace the "
                    "worker that runs it. 0: never"));
 }

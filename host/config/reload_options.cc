@@ -11,7 +11,7 @@
 namespace callout::host {
 namespace {
 
-constexpr char kGroup[] = "Reload";
+constexpr char kReloadGroup[] = "Reload";
 // Each file takes several of the 65,530 mappings that the kernel allows a process.
 constexpr uint64_t kGenerationsMax = 1'000'000;
 constexpr uint64_t kGuardCallsMax = 1'000'000;
@@ -58,7 +58,7 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
   const auto add = [&](const char* name, const char* value, const char* default_text,
                        const char* help, bool repeatable, auto set, auto* target) {
     options->Add({.name = name,
-                  .group = kGroup,
+                  .group = kReloadGroup,
                   .value = value,
                   .default_text = default_text,
                   .help = help,
@@ -69,13 +69,13 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
       "Run every *.so of this directory, in lexical order, with NAME.config and NAME.settings "
       "beside it; watched for additions, changes and removals",
       true, SetDirectory, &config->directories);
-  options->Add(Switch("watch_plugins", kGroup, &config->watch_plugins,
+  options->Add(Switch("watch_plugins", kReloadGroup, &config->watch_plugins,
                       "Watch the files of --plugin for changes, too"));
   add("require_plugins", "WHICH", "auto",
       "Plugins that must load at the start: all, none, or auto for those of --plugin", false,
       SetRequire, &config->require_plugins);
   options->Add(
-      NumberOption("max_generations", kGroup, "FILES", 1, kGenerationsMax, &config->generations_max,
+      NumberOption("max_generations", kReloadGroup, "FILES", 1, kGenerationsMax, &config->generations_max,
                    "Plugin files that a process may load in its life, since none can be unloaded"));
   add("reload_guard", "RATE/CALLS", "0.5/100",
       "Roll back a new version if more than RATE of its first CALLS calls fail. /0: never", false,

@@ -9,7 +9,7 @@
 namespace callout::host {
 namespace {
 
-constexpr char kGroup[] = "Transport";
+constexpr char kTransportGroup[] = "Transport";
 
 absl::Status SetKind(const std::string& text, TransportConfig::Kind* kind) {
   if (text != "grpc" && text != "nghttp2") return Expected("grpc or nghttp2");
@@ -31,7 +31,7 @@ absl::Status SetBudget(const std::string& text, size_t* bytes) {
 
 void AddTransportOptions(TransportConfig* config, OptionSet* options) {
   options->Add({.name = "transport",
-                .group = kGroup,
+                .group = kTransportGroup,
                 .value = "WHICH",
                 .default_text = "grpc",
                 .help = "HTTP/2 and gRPC implementation: grpc (gRPC C++) or nghttp2",
@@ -49,7 +49,7 @@ void AddTransportOptions(TransportConfig* config, OptionSet* options) {
                 }});
   const auto add = [&](const char* name, const char* value, uint64_t min, auto* target,
                        const char* help) {
-    options->Add(NumberOption(name, kGroup, value, min, INT_MAX, target, help));
+    options->Add(NumberOption(name, kTransportGroup, value, min, INT_MAX, target, help));
   };
   add("max_connections_per_peer", "COUNT", 0, &config->connections_per_peer_max,
       "Open ext_proc connections from one IP address; further ones are closed. 0: no limit");

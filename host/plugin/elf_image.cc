@@ -31,18 +31,19 @@ uint64_t Add(uint64_t a, uint64_t b) {
 }
 
 template <typename... Args>
-absl::Status Refuse(fmt::format_string<Args...> format, Args&&... args) {
+absl::Status RefuseImage(fmt::format_string<Args...> format, Args&&... args) {
   return absl::InvalidArgumentError(fmt::format(format, std::forward<Args>(args)...));
 }
 
 absl::Status Truncated(std::string_view part, uint64_t end, size_t bytes) {
-  return Refuse("is truncated: its {} ends at byte {} and the file has {}; copy the whole file",
-                part, end, bytes);
+  return RefuseImage(
+      "is truncated: its {} ends at byte {} and the file has {}; copy the whole file", part, end,
+      bytes);
 }
 
 absl::Status Corrupt(std::string_view part) {
-  return Refuse("is corrupt: its {} lies outside the file's segments; build or copy it again",
-                part);
+  return RefuseImage("is corrupt: its {} lies outside the file's segments; build or copy it again",
+                     part);
 }
 
 std::string MachineName(uint16_t machine) {
@@ -79,7 +80,7 @@ std::string_view OtherType(uint16_t type) {
 }
 
 absl::Status WrongType(std::string_view what) {
-  return Refuse("is {}, not a shared object; link it with -shared -fPIC", what);
+  return RefuseImage("is {}, not a shared object; link it with -shared -fPIC", what);
 }
 
 }  // namespace
@@ -93,11 +94,11 @@ absl::StatusOr<ElfImage> ElfImage::Parse(std::string_view bytes) {
 }
 
 absl::Status ElfImage::ParseHeader() {
-  if (bytes_.empty()) return Refuse("is empty; build or copy it again");
+  if (bytes_.empty()) return RefuseImage("is empty; build or copy it again");
   if (!bytes_.starts_with(std::string_view(ELFMAG, SELFMAG))) {
     const std::string_view start = bytes_.substr(0, std::min(bytes_.find('\n'), size_t{16}));
-    return Refuse("is not an ELF file (it begins with \"{}\"); give a shared object",
-                  absl::CHexEscape(std::string(start)));
+    return RefuseImage("is not an ELF file (it begins with \"{}\"); give a shared object",
+                       absl::CHexEscape(std::string(start)));
   }
   // The first 20 bytes, up to e_machine, have the same layout in 32 and 64 bits.
   if (bytes_.size() < sizeof(header_)) {
@@ -109,7 +110,7 @@ absl::Status ElfImage::ParseHeader() {
   if (!elf64 || !little_endian || header_.e_machine != kHostMachine) {
     const uint16_t machine =
         little_endian ? header_.e_machine : __builtin_bswap16(header_.e_machine);
-    return Refuse(
+    return RefuseImage(
         "is a {}-bit {}-endian file for {}, and this host is 64-bit little-endian {}; "
         "build it for this machine",
         elf64 ? 64 : 32, little_endian ? "little" : "big", MachineName(machine),
@@ -121,7 +122,7 @@ absl::Status ElfImage::ParseHeader() {
 
 absl::Status ElfImage::CheckComplete() const {
   if (header_.e_phnum != 0 && header_.e_phentsize != sizeof(Elf64_Phdr)) {
-    return Refuse(
+    return RefuseImage(
         "is corrupt: its program headers have {} bytes each, not {}; build or copy it again",
         header_.e_phentsize, sizeof(Elf64_Phdr));
   }
@@ -168,7 +169,7 @@ absl::Status ElfImage::ParseDynamic() {
     if (segment.p_type == PT_GNU_STACK) executable_stack_ = (segment.p_flags & PF_X) != 0;
     if (segment.p_type == PT_DYNAMIC) entries = bytes_.substr(segment.p_offset, segment.p_filesz);
   }
-  if (entries.empty()) return Refuse("has no dynamic section; link it with -shared -fPIC");
+  if (entries.empty()) return RefuseImage("has no dynamic section; link it with -shared -fPIC");
   DynamicTables tables;
   Elf64_Dyn entry;
   for (uint64_t offset = 0; ReadAt(entries, offset, &entry); offset += sizeof(entry)) {
@@ -241,7 +242,7 @@ absl::Status ElfImage::ReadStrings(const DynamicTables& tables) {
 absl::Status ElfImage::ParseSymbols(const DynamicTables& tables) {
   // ld.so finds symbols by hash only, so an object without a hash table exports nothing.
   if (tables.symbols == 0 || (tables.hash == 0 && tables.gnu_hash == 0)) {
-    return Refuse("has no dynamic symbol table; link it with -shared -fPIC");
+    return RefuseImage("has no dynamic symbol table; link it with -shared -fPIC");
   }
   const std::string_view table = BytesAt(tables.symbols);
   const std::optional<uint64_t> count = CountSymbols(tables);

@@ -5,14 +5,13 @@
 #include <vector>
 
 #include "host/base/utf8.h"
+#include "host/wire/field_numbers.h"
 #include "host/wire/wire.h"
 
 namespace callout::host {
 
 namespace {
 
-// google.protobuf.Value: struct_value 5.
-constexpr uint32_t kStructValue = 5;
 constexpr int kDepthMax = 64;
 
 // Entries of a Struct in the order of their first appearance. The last entry of
@@ -25,8 +24,8 @@ struct StructEntry {
 bool ReadEntry(std::string_view bytes, StructEntry* entry) {
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (reader.Is(1)) entry->key = reader.bytes();
-    if (reader.Is(2)) entry->value = reader.bytes();
+    if (reader.Is(field::FieldsEntry::kKey)) entry->key = reader.bytes();
+    if (reader.Is(field::FieldsEntry::kValue)) entry->value = reader.bytes();
   }
   return reader.ok();
 }
@@ -34,7 +33,7 @@ bool ReadEntry(std::string_view bytes, StructEntry* entry) {
 bool ReadEntries(std::string_view bytes, std::vector<StructEntry>* entries) {
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (!reader.Is(1)) continue;
+    if (!reader.Is(field::Struct::kFields)) continue;
     StructEntry entry;
     if (!ReadEntry(reader.bytes(), &entry)) return false;
     const auto same = std::find_if(entries->begin(), entries->end(),
@@ -53,15 +52,18 @@ std::optional<std::string_view> StructIn(std::string_view value) {
   std::optional<std::string_view> found;
   WireReader reader(value);
   while (reader.Next()) {
-    found = reader.Is(kStructValue) ? std::optional(reader.bytes()) : std::nullopt;
+    found = reader.Is(field::Value::kStructValue) ? std::optional(reader.bytes()) : std::nullopt;
   }
   return reader.ok() ? found : std::nullopt;
 }
 
 void AppendEntry(std::string_view key, std::string_view value, std::string* out) {
-  AppendBytesHead(1, BytesSize(1, key.size()) + BytesSize(2, value.size()), out);
-  AppendBytes(1, key, out);
-  AppendBytes(2, value, out);
+  AppendBytesHead(field::Struct::kFields,
+                  BytesSize(field::FieldsEntry::kKey, key.size()) +
+                      BytesSize(field::FieldsEntry::kValue, value.size()),
+                  out);
+  AppendBytes(field::FieldsEntry::kKey, key, out);
+  AppendBytes(field::FieldsEntry::kValue, value, out);
 }
 
 bool Merge(std::string_view earlier, std::string_view later, int depth, std::string* merged) {
@@ -83,7 +85,7 @@ bool Merge(std::string_view earlier, std::string_view later, int depth, std::str
       std::string inner;
       if (!Merge(*old_struct, *new_struct, depth + 1, &inner)) return false;
       std::string value;
-      AppendBytes(kStructValue, inner, &value);
+      AppendBytes(field::Value::kStructValue, inner, &value);
       AppendEntry(entry.key, value, &out);
     } else {
       AppendEntry(entry.key, same->value, &out);
@@ -122,25 +124,24 @@ void UniteSendModes(uint32_t mode, std::optional<uint32_t>* with) {
   if (!with->has_value() || **with == 0 || mode == kSend) *with = mode;
 }
 
-// ProcessingMode: request_header_mode 1, response_header_mode 2,
-// request_body_mode 3, response_body_mode 4, request_trailer_mode 5,
-// response_trailer_mode 6.
 bool ReadProcessingMode(std::string_view bytes, ModeOverride::Modes* modes) {
   WireReader reader(bytes);
   while (reader.Next()) {
     const auto value = static_cast<uint32_t>(reader.varint());
-    if (reader.IsVarint(1)) modes->request_headers = value;
-    if (reader.IsVarint(2)) modes->response_headers = value;
-    if (reader.IsVarint(3)) modes->request_body = value;
-    if (reader.IsVarint(4)) modes->response_body = value;
-    if (reader.IsVarint(5)) modes->request_trailers = value;
-    if (reader.IsVarint(6)) modes->response_trailers = value;
+    if (reader.IsVarint(field::ProcessingMode::kRequestHeaderMode)) modes->request_headers = value;
+    if (reader.IsVarint(field::ProcessingMode::kResponseHeaderMode))
+      modes->response_headers = value;
+    if (reader.IsVarint(field::ProcessingMode::kRequestBodyMode)) modes->request_body = value;
+    if (reader.IsVarint(field::ProcessingMode::kResponseBodyMode)) modes->response_body = value;
+    if (reader.IsVarint(field::ProcessingMode::kRequestTrailerMode))
+      modes->request_trailers = value;
+    if (reader.IsVarint(field::ProcessingMode::kResponseTrailerMode))
+      modes->response_trailers = value;
   }
   return reader.ok();
 }
 
-// google.protobuf.Value: string_value 3, struct_value 5, list_value 6 {values 1};
-// protobuf gives up at a depth of 100 messages, and a Struct within a Struct is
+// Protobuf gives up at a depth of 100 messages, and a Struct within a Struct is
 // three of them.
 constexpr int kNestingMax = 32;
 bool IsStruct(std::string_view bytes, int nesting);
@@ -148,13 +149,14 @@ bool IsStruct(std::string_view bytes, int nesting);
 bool IsValue(std::string_view bytes, int nesting) {
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (reader.Is(3) && !IsUtf8(reader.bytes())) return false;
-    if (reader.Is(5) && !IsStruct(reader.bytes(), nesting + 1)) return false;
-    if (!reader.Is(6)) continue;
+    if (reader.Is(field::Value::kStringValue) && !IsUtf8(reader.bytes())) return false;
+    if (reader.Is(field::Value::kStructValue) && !IsStruct(reader.bytes(), nesting + 1))
+      return false;
+    if (!reader.Is(field::Value::kListValue)) continue;
     if (nesting >= kNestingMax) return false;
     WireReader list(reader.bytes());
     while (list.Next()) {
-      if (list.Is(1) && !IsValue(list.bytes(), nesting + 1)) return false;
+      if (list.Is(field::ListValue::kValues) && !IsValue(list.bytes(), nesting + 1)) return false;
     }
     if (!list.ok()) return false;
   }
@@ -165,26 +167,26 @@ bool IsStruct(std::string_view bytes, int nesting) {
   if (nesting > kNestingMax) return false;
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (!reader.Is(1)) continue;
+    if (!reader.Is(field::Struct::kFields)) continue;
     WireReader entry(reader.bytes());
     while (entry.Next()) {
-      if (entry.Is(1) && !IsUtf8(entry.bytes())) return false;
-      if (entry.Is(2) && !IsValue(entry.bytes(), nesting)) return false;
+      if (entry.Is(field::FieldsEntry::kKey) && !IsUtf8(entry.bytes())) return false;
+      if (entry.Is(field::FieldsEntry::kValue) && !IsValue(entry.bytes(), nesting)) return false;
     }
     if (!entry.ok()) return false;
   }
   return reader.ok();
 }
 
-// An entry of map<string, Any>: key 1, Any 2 {type_url 1}.
+// An entry of map<string, Any>.
 bool IsAnyEntry(std::string_view bytes) {
   WireReader entry(bytes);
   while (entry.Next()) {
-    if (entry.Is(1) && !IsUtf8(entry.bytes())) return false;
-    if (!entry.Is(2)) continue;
+    if (entry.Is(field::TypedFilterMetadataEntry::kKey) && !IsUtf8(entry.bytes())) return false;
+    if (!entry.Is(field::TypedFilterMetadataEntry::kValue)) continue;
     WireReader any(entry.bytes());
     while (any.Next()) {
-      if (any.Is(1) && !IsUtf8(any.bytes())) return false;
+      if (any.Is(field::Any::kTypeUrl) && !IsUtf8(any.bytes())) return false;
     }
     if (!any.ok()) return false;
   }
@@ -233,24 +235,23 @@ std::string ModeOverride::Write() const {
   const auto append = [&out](uint32_t number, const std::optional<uint32_t>& value) {
     if (value.has_value()) AppendVarint(number, *value, &out);
   };
-  append(1, modes.request_headers);
-  append(2, modes.response_headers);
-  append(3, modes.request_body);
-  append(4, modes.response_body);
-  append(5, modes.request_trailers);
-  append(6, modes.response_trailers);
+  append(field::ProcessingMode::kRequestHeaderMode, modes.request_headers);
+  append(field::ProcessingMode::kResponseHeaderMode, modes.response_headers);
+  append(field::ProcessingMode::kRequestBodyMode, modes.request_body);
+  append(field::ProcessingMode::kResponseBodyMode, modes.response_body);
+  append(field::ProcessingMode::kRequestTrailerMode, modes.request_trailers);
+  append(field::ProcessingMode::kResponseTrailerMode, modes.response_trailers);
   return out;
 }
 
 bool AnnotationsAreWellFormed(std::string_view records) {
-  constexpr uint32_t kServerWindowUpdate = 14;
   WireReader reader(records);
   while (reader.Next()) {
     bool good = true;
     if (reader.Is(CALLOUT_DYNAMIC_METADATA)) good = IsStruct(reader.bytes(), 0);
     if (reader.Is(CALLOUT_TYPED_DYNAMIC_METADATA)) good = IsAnyEntry(reader.bytes());
     if (reader.Is(CALLOUT_MODE_OVERRIDE) || reader.Is(CALLOUT_OVERRIDE_MESSAGE_TIMEOUT) ||
-        reader.Is(kServerWindowUpdate)) {
+        reader.Is(field::ProcessingResponse::kServerWindowUpdate)) {
       good = IsWellFormed(reader.bytes());
     }
     if (!good) return false;
@@ -282,13 +283,12 @@ uint64_t ReadTimeoutMs(std::string_view records) {
   WireReader reader(records);
   while (reader.Next()) {
     if (!reader.Is(CALLOUT_OVERRIDE_MESSAGE_TIMEOUT)) continue;
-    // Duration: seconds 1, nanos 2.
     uint64_t seconds = 0;
     uint64_t nanos = 0;
     WireReader duration(reader.bytes());
     while (duration.Next()) {
-      if (duration.IsVarint(1)) seconds = duration.varint();
-      if (duration.IsVarint(2)) nanos = duration.varint();
+      if (duration.IsVarint(field::Duration::kSeconds)) seconds = duration.varint();
+      if (duration.IsVarint(field::Duration::kNanos)) nanos = duration.varint();
     }
     constexpr uint64_t kSecondsMax = 86400;
     const bool valid = duration.ok() && seconds <= kSecondsMax && nanos < 1000000000;
@@ -319,8 +319,9 @@ bool NeedsWork(std::string_view records) {
 
 std::string WriteTimeoutResponse(uint64_t timeout_ms) {
   std::string duration;
-  if (timeout_ms >= 1000) AppendVarint(1, timeout_ms / 1000, &duration);
-  if (timeout_ms % 1000 != 0) AppendVarint(2, timeout_ms % 1000 * 1000000, &duration);
+  if (timeout_ms >= 1000) AppendVarint(field::Duration::kSeconds, timeout_ms / 1000, &duration);
+  if (timeout_ms % 1000 != 0)
+    AppendVarint(field::Duration::kNanos, timeout_ms % 1000 * 1000000, &duration);
   std::string response;
   AppendBytes(CALLOUT_OVERRIDE_MESSAGE_TIMEOUT, duration, &response);
   return response;

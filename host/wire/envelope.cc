@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "host/base/spare_bytes.h"
+#include "host/wire/field_numbers.h"
 #include "host/wire/phase.h"
 #include "host/wire/wire.h"
 
@@ -10,22 +11,15 @@ namespace callout::host {
 
 namespace {
 
-// Field numbers of ProcessingRequest outside its oneof (2 to 7).
-constexpr uint32_t kMetadataContext = 8;
-constexpr uint32_t kAttributes = 9;
-constexpr uint32_t kObservabilityMode = 10;
-constexpr uint32_t kProtocolConfig = 11;
-
-// ProtocolConfiguration: request_body_mode 1, response_body_mode 2,
-// send_body_without_waiting_for_header_response 3.
 bool ReadProtocolConfig(std::string_view bytes, ProtocolConfig* config) {
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (reader.IsVarint(1)) {
+    if (reader.IsVarint(field::ProtocolConfiguration::kRequestBodyMode)) {
       config->request_body_mode = static_cast<uint32_t>(reader.varint());
-    } else if (reader.IsVarint(2)) {
+    } else if (reader.IsVarint(field::ProtocolConfiguration::kResponseBodyMode)) {
       config->response_body_mode = static_cast<uint32_t>(reader.varint());
-    } else if (reader.IsVarint(3)) {
+    } else if (reader.IsVarint(
+                   field::ProtocolConfiguration::kSendBodyWithoutWaitingForHeaderResponse)) {
       config->send_body_without_waiting = reader.varint() != 0;
     }
   }
@@ -96,15 +90,15 @@ absl::StatusOr<RequestView> ParseRequest(std::string_view bytes, size_t fields_m
       if (counts && IsHeaderMessage(number) && HasMoreHeadersThan(fields_max, view.message)) {
         return TooMany("headers", fields_max);
       }
-    } else if (reader.Is(kMetadataContext)) {
+    } else if (reader.Is(field::ProcessingRequest::kMetadataContext)) {
       view.metadata_context = reader.bytes();
-    } else if (reader.Is(kAttributes)) {
+    } else if (reader.Is(field::ProcessingRequest::kAttributes)) {
       if (counts) attributes += 1 + CountAttributes(reader.record());
       if (attributes > fields_max) return TooMany("attributes", fields_max);
       view.attribute_records.push_back(reader.record());
-    } else if (reader.IsVarint(kObservabilityMode)) {
+    } else if (reader.IsVarint(field::ProcessingRequest::kObservabilityMode)) {
       view.observability_mode = reader.varint() != 0;
-    } else if (reader.Is(kProtocolConfig)) {
+    } else if (reader.Is(field::ProcessingRequest::kProtocolConfig)) {
       view.has_protocol_config = true;
       if (!ReadProtocolConfig(reader.bytes(), &view.protocol_config)) {
         return Malformed("protocol_config");

@@ -5,32 +5,39 @@
 #include <utility>
 
 #include "host/base/ascii.h"
+#include "host/wire/field_numbers.h"
 #include "host/wire/wire.h"
 
 namespace callout::host {
 
 namespace {
 
+// HttpHeaders and HttpTrailers have their list in the same field.
+constexpr uint32_t kHeaderList = field::HttpHeaders::kHeaders;
+static_assert(kHeaderList == field::HttpTrailers::kTrailers);
+
 // Envoy ignores their removal whatever its mutation rules are.
 bool IsRemovable(std::string_view name) {
   return !name.empty() && name.front() != ':' && !EqualsIgnoreCase(name, "host");
 }
 
-// HeaderValueOption: header 1 {key 1, raw_value 3}, append 2 (BoolValue),
-// append_action 3: APPEND_IF_EXISTS_OR_ADD is 0, OVERWRITE_IF_EXISTS_OR_ADD 2.
+// append_action: APPEND_IF_EXISTS_OR_ADD is 0, OVERWRITE_IF_EXISTS_OR_ADD 2.
 void AppendHeaderOption(std::string_view name, std::string_view value, bool append,
                         std::string* out) {
   constexpr std::string_view kTrue("\x08\x01", 2);
-  const size_t header_size = BytesSize(1, name.size()) + BytesSize(3, value.size());
-  const size_t action_size = append ? BytesSize(2, kTrue.size()) : 2;
-  AppendBytesHead(1, BytesSize(1, header_size) + action_size, out);
-  AppendBytesHead(1, header_size, out);
-  AppendBytes(1, name, out);
-  AppendBytes(3, value, out);
+  const size_t header_size = BytesSize(field::HeaderValue::kKey, name.size()) +
+                             BytesSize(field::HeaderValue::kRawValue, value.size());
+  const size_t action_size =
+      append ? BytesSize(field::HeaderValueOption::kAppend, kTrue.size()) : 2;
+  AppendBytesHead(field::HeaderMutation::kSetHeaders,
+                  BytesSize(field::HeaderValueOption::kHeader, header_size) + action_size, out);
+  AppendBytesHead(field::HeaderValueOption::kHeader, header_size, out);
+  AppendBytes(field::HeaderValue::kKey, name, out);
+  AppendBytes(field::HeaderValue::kRawValue, value, out);
   if (append) {
-    AppendBytes(2, kTrue, out);
+    AppendBytes(field::HeaderValueOption::kAppend, kTrue, out);
   } else {
-    AppendVarint(3, 2, out);
+    AppendVarint(field::HeaderValueOption::kAppendAction, 2, out);
   }
 }
 
@@ -48,16 +55,15 @@ struct Header {
 };
 using HeaderList = absl::InlinedVector<Header, 32>;
 
-// HeaderMap: headers 1 {key 1}.
 void ReadHeaderMap(std::string_view map, HeaderList* headers) {
   WireReader reader(map);
   while (reader.Next()) {
-    if (!reader.Is(1)) continue;
+    if (!reader.Is(field::HeaderMap::kHeaders)) continue;
     Header header;
     header.record = reader.bytes();
     WireReader fields(reader.bytes());
     while (fields.Next()) {
-      if (fields.Is(1)) header.name = fields.bytes();
+      if (fields.Is(field::HeaderValue::kKey)) header.name = fields.bytes();
     }
     headers->push_back(header);
   }
@@ -82,20 +88,21 @@ void SetHeader(const HeaderSet& set, HeaderList* headers) {
 }
 
 size_t RecordSize(const Header& header) {
-  return header.is_new() ? BytesSize(1, header.name.size()) + BytesSize(3, header.value.size())
+  return header.is_new() ? BytesSize(field::HeaderValue::kKey, header.name.size()) +
+                               BytesSize(field::HeaderValue::kRawValue, header.value.size())
                          : header.record.size();
 }
 
 // Envoy lower-cases the name of a header that is set.
 void AppendHeader(const Header& header, std::string* out) {
-  AppendBytesHead(1, RecordSize(header), out);
+  AppendBytesHead(field::HeaderMap::kHeaders, RecordSize(header), out);
   if (!header.is_new()) {
     out->append(header.record);
     return;
   }
-  AppendBytesHead(1, header.name.size(), out);
+  AppendBytesHead(field::HeaderValue::kKey, header.name.size(), out);
   for (const char c : header.name) out->push_back(ToLowerAscii(c));
-  AppendBytes(3, header.value, out);
+  AppendBytes(field::HeaderValue::kRawValue, header.value, out);
 }
 
 }  // namespace
@@ -163,7 +170,8 @@ size_t MergedHeaders::entries() const {
 std::string MergedHeaders::Write() const {
   std::string mutation;
   for (const Effect& effect : effects_) {
-    if (effect.values.empty()) AppendBytes(2, effect.name, &mutation);
+    if (effect.values.empty())
+      AppendBytes(field::HeaderMutation::kRemoveHeaders, effect.name, &mutation);
     for (size_t i = 0; i < effect.values.size(); ++i) {
       AppendHeaderOption(effect.name, effect.values[i], i > 0 || !effect.replaces, &mutation);
     }
@@ -176,7 +184,7 @@ std::string ApplyHeaderMutation(std::string_view message, const HeaderMutationVi
   std::string rest;
   WireReader reader(message);
   while (reader.Next()) {
-    if (reader.Is(1)) {
+    if (reader.Is(kHeaderList)) {
       ReadHeaderMap(reader.bytes(), &headers);
     } else {
       rest.append(reader.record());
@@ -187,20 +195,20 @@ std::string ApplyHeaderMutation(std::string_view message, const HeaderMutationVi
   }
   for (const HeaderSet& set : mutation.set) SetHeader(set, &headers);
   size_t map_size = 0;
-  for (const Header& header : headers) map_size += BytesSize(1, RecordSize(header));
+  for (const Header& header : headers)
+    map_size += BytesSize(field::HeaderMap::kHeaders, RecordSize(header));
   std::string out;
-  out.reserve(BytesSize(1, map_size) + rest.size());
-  AppendBytesHead(1, map_size, &out);
+  out.reserve(BytesSize(kHeaderList, map_size) + rest.size());
+  AppendBytesHead(kHeaderList, map_size, &out);
   for (const Header& header : headers) AppendHeader(header, &out);
   return out += rest;
 }
 
 std::string WithoutEndOfStream(std::string_view message) {
-  constexpr uint32_t kEndOfStream = 3;
   std::string out;
   WireReader reader(message);
   while (reader.Next()) {
-    if (reader.number() != kEndOfStream) out.append(reader.record());
+    if (reader.number() != field::HttpHeaders::kEndOfStream) out.append(reader.record());
   }
   return out;
 }
@@ -214,7 +222,7 @@ bool FitsHeaderLimits(std::string_view message, const HeaderMutationView& mutati
   size_t count = mutation.set.size();
   WireReader reader(message);
   while (reader.Next()) {
-    if (!reader.Is(1)) continue;
+    if (!reader.Is(kHeaderList)) continue;
     count += CountRecords(reader.bytes());
   }
   if (count <= header_count_max && bytes <= header_bytes_max) return true;
@@ -231,11 +239,13 @@ bool FitsHeaderLimits(std::string_view message, const HeaderMutationView& mutati
 std::string WriteBodyMessage(std::string_view message, std::string_view body, bool end_of_stream) {
   std::string out;
   out.reserve(body.size() + 32);
-  if (!body.empty()) AppendBytes(1, body, &out);
-  if (end_of_stream) AppendVarint(2, 1, &out);
+  if (!body.empty()) AppendBytes(field::HttpBody::kBody, body, &out);
+  if (end_of_stream) AppendVarint(field::HttpBody::kEndOfStream, 1, &out);
   WireReader reader(message);
   while (reader.Next()) {
-    if (reader.number() > 2) out.append(reader.record());
+    if (reader.number() != field::HttpBody::kBody &&
+        reader.number() != field::HttpBody::kEndOfStream)
+      out.append(reader.record());
   }
   return out;
 }

@@ -2,94 +2,88 @@
 
 #include "host/base/ascii.h"
 #include "host/base/utf8.h"
+#include "host/wire/field_numbers.h"
 #include "host/wire/wire.h"
 
 namespace callout::host {
 
 namespace {
 
-// Field numbers of envoy/service/ext_proc/v3 and envoy/config/core/v3, as of
-// Envoy 1.40. Repeated records of an embedded message merge, so that reading
-// each into the same view is what protobuf does.
+// Repeated records of an embedded message merge, so that reading each into the same view is what
+// protobuf does.
 
-// HeaderValue: key 1, value 2, raw_value 3.
 bool ReadHeaderValue(std::string_view bytes, HeaderSet* header) {
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (reader.Is(1)) {
+    if (reader.Is(field::HeaderValue::kKey)) {
       header->key = reader.bytes();
-    } else if (reader.Is(2)) {
+    } else if (reader.Is(field::HeaderValue::kValue)) {
       if (!IsUtf8(reader.bytes())) return false;
-    } else if (reader.Is(3)) {
+    } else if (reader.Is(field::HeaderValue::kRawValue)) {
       header->value = reader.bytes();
     }
   }
   return reader.ok();
 }
 
-// BoolValue: value 1.
 bool ReadBoolValue(std::string_view bytes, bool* value) {
   WireReader reader(bytes);
   *value = false;
   while (reader.Next()) {
-    if (reader.IsVarint(1)) *value = reader.varint() != 0;
+    if (reader.IsVarint(field::BoolValue::kValue)) *value = reader.varint() != 0;
   }
   return reader.ok();
 }
 
-// HeaderValueOption: header 1, append 2 (BoolValue).
 bool ReadHeaderSet(std::string_view bytes, HeaderSet* header) {
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (reader.Is(1)) {
+    if (reader.Is(field::HeaderValueOption::kHeader)) {
       if (!ReadHeaderValue(reader.bytes(), header)) return false;
-    } else if (reader.Is(2)) {
+    } else if (reader.Is(field::HeaderValueOption::kAppend)) {
       if (!ReadBoolValue(reader.bytes(), &header->append)) return false;
     }
   }
   return reader.ok();
 }
 
-// HeaderMutation: set_headers 1, remove_headers 2.
 bool ReadHeaderMutation(std::string_view bytes, HeaderMutationView* mutation) {
   mutation->present = true;
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (reader.Is(1)) {
+    if (reader.Is(field::HeaderMutation::kSetHeaders)) {
       mutation->set.emplace_back();
       if (!ReadHeaderSet(reader.bytes(), &mutation->set.back())) return false;
-    } else if (reader.Is(2)) {
+    } else if (reader.Is(field::HeaderMutation::kRemoveHeaders)) {
       mutation->remove.push_back(reader.bytes());
     }
   }
   return reader.ok();
 }
 
-// StreamedBodyResponse: body 1, end_of_stream 2.
 bool ReadStreamedBody(std::string_view bytes, ResponseView* view) {
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (reader.Is(1)) {
+    if (reader.Is(field::StreamedBodyResponse::kBody)) {
       view->body = reader.bytes();
-    } else if (reader.IsVarint(2)) {
+    } else if (reader.IsVarint(field::StreamedBodyResponse::kEndOfStream)) {
       view->end_of_stream = reader.varint() != 0;
     }
   }
   return reader.ok();
 }
 
-// BodyMutation: oneof body 1, clear_body 2, streamed_response 3.
 bool ReadBodyMutation(std::string_view bytes, ResponseView* view) {
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (reader.Is(1)) {
+    if (reader.Is(field::BodyMutation::kBody)) {
       view->body_mutation = ResponseView::Body::kReplaced;
       view->body = reader.bytes();
-    } else if (reader.IsVarint(2)) {
+    } else if (reader.IsVarint(field::BodyMutation::kClearBody)) {
       view->body_mutation =
           reader.varint() != 0 ? ResponseView::Body::kCleared : ResponseView::Body::kUnchanged;
       view->body = {};
-    } else if (reader.Is(3)) {
+    } else if (reader.Is(field::BodyMutation::kStreamedResponse)) {
       if (view->body_mutation != ResponseView::Body::kStreamed) view->body = {};
       view->body_mutation = ResponseView::Body::kStreamed;
       if (!ReadStreamedBody(reader.bytes(), view)) return false;
@@ -98,95 +92,93 @@ bool ReadBodyMutation(std::string_view bytes, ResponseView* view) {
   return reader.ok();
 }
 
-// HeaderMap: headers 1.
 bool ReadHeaderMap(std::string_view bytes, ResponseView* view) {
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (!reader.Is(1)) continue;
+    if (!reader.Is(field::HeaderMap::kHeaders)) continue;
     view->headers.set.emplace_back();
     if (!ReadHeaderValue(reader.bytes(), &view->headers.set.back())) return false;
   }
   return reader.ok();
 }
 
-// CommonResponse: status 1, header_mutation 2, body_mutation 3, trailers 4,
-// clear_route_cache 5.
 bool ReadCommonResponse(std::string_view bytes, ResponseView* view) {
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (reader.IsVarint(1)) {
+    if (reader.IsVarint(field::CommonResponse::kStatus)) {
       view->continue_and_replace = reader.varint() == 1;
-    } else if (reader.Is(2)) {
+    } else if (reader.Is(field::CommonResponse::kHeaderMutation)) {
       if (!ReadHeaderMutation(reader.bytes(), &view->headers)) return false;
-    } else if (reader.Is(3)) {
+    } else if (reader.Is(field::CommonResponse::kBodyMutation)) {
       if (!ReadBodyMutation(reader.bytes(), view)) return false;
-    } else if (reader.Is(4)) {
+    } else if (reader.Is(field::CommonResponse::kTrailers)) {
       ResponseView trailers;
       if (!ReadHeaderMap(reader.bytes(), &trailers)) return false;
-    } else if (reader.IsVarint(5)) {
+    } else if (reader.IsVarint(field::CommonResponse::kClearRouteCache)) {
       view->clear_route_cache = reader.varint() != 0;
     }
   }
   return reader.ok();
 }
 
-// HeadersResponse and BodyResponse: response 1.
+// Both have their CommonResponse in the same field.
+static_assert(field::HeadersResponse::kResponse == field::BodyResponse::kResponse);
 bool ReadHeadersOrBodyResponse(std::string_view bytes, ResponseView* view) {
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (reader.Is(1) && !ReadCommonResponse(reader.bytes(), view)) return false;
+    if (reader.Is(field::BodyResponse::kResponse) && !ReadCommonResponse(reader.bytes(), view))
+      return false;
   }
   return reader.ok();
 }
 
-// TrailersResponse: header_mutation 1.
 bool ReadTrailersResponse(std::string_view bytes, ResponseView* view) {
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (reader.Is(1) && !ReadHeaderMutation(reader.bytes(), &view->headers)) return false;
+    if (reader.Is(field::TrailersResponse::kHeaderMutation) &&
+        !ReadHeaderMutation(reader.bytes(), &view->headers))
+      return false;
   }
   return reader.ok();
 }
 
-// ImmediateResponse: status 1, headers 2, body 3, grpc_status 4, details 5.
 bool ReadImmediate(std::string_view bytes, ResponseView* view) {
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (reader.Is(2)) {
+    if (reader.Is(field::ImmediateResponse::kHeaders)) {
       if (!ReadHeaderMutation(reader.bytes(), &view->headers)) return false;
-    } else if (reader.Is(3)) {
+    } else if (reader.Is(field::ImmediateResponse::kBody)) {
       view->body = reader.bytes();
-    } else if (reader.Is(1) || reader.Is(4)) {
+    } else if (reader.Is(field::ImmediateResponse::kStatus) ||
+               reader.Is(field::ImmediateResponse::kGrpcStatus)) {
       if (!IsWellFormed(reader.bytes())) return false;
-    } else if (reader.Is(5)) {
+    } else if (reader.Is(field::ImmediateResponse::kDetails)) {
       if (!IsUtf8(reader.bytes())) return false;
     }
   }
   return reader.ok();
 }
 
-// HttpHeaders: attributes 2, which have no place in an answer.
+// Attributes have no place in a response.
 bool HasAttributes(std::string_view bytes) {
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (reader.Is(2)) return true;
+    if (reader.Is(field::HttpHeaders::kAttributes)) return true;
   }
   return false;
 }
 
-// StreamedImmediateResponse: oneof headers_response 1, body_response 2,
-// trailers_response 3.
 bool ReadStreamedImmediate(std::string_view bytes, ResponseView* view) {
   using Part = ResponseView::Streamed;
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (reader.Is(1)) {
+    if (reader.Is(field::StreamedImmediateResponse::kHeadersResponse)) {
       view->streamed_part = Part::kHeaders;
       if (!ReadHttpHeaders(reader.bytes(), view) || HasAttributes(reader.bytes())) return false;
-    } else if (reader.Is(2)) {
+    } else if (reader.Is(field::StreamedImmediateResponse::kBodyResponse)) {
       view->streamed_part = Part::kBody;
       if (!ReadStreamedBody(reader.bytes(), view)) return false;
-    } else if (reader.Is(3)) {
+    } else if (reader.Is(field::StreamedImmediateResponse::kTrailersResponse)) {
       view->streamed_part = Part::kTrailers;
       if (!ReadHeaderMap(reader.bytes(), view)) return false;
     }
@@ -197,21 +189,20 @@ bool ReadStreamedImmediate(std::string_view bytes, ResponseView* view) {
 // A BodyResponse payload with nothing but `mutation`, a HeaderMutation.
 std::string WrapBodyHeaders(const std::string& mutation) {
   std::string common;
-  AppendBytes(2, mutation, &common);
+  AppendBytes(field::CommonResponse::kHeaderMutation, mutation, &common);
   std::string payload;
-  AppendBytes(1, common, &payload);
+  AppendBytes(field::BodyResponse::kResponse, common, &payload);
   return payload;
 }
 
 }  // namespace
 
-// HttpHeaders: headers 1, end_of_stream 3.
 bool ReadHttpHeaders(std::string_view bytes, ResponseView* view) {
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (reader.Is(1)) {
+    if (reader.Is(field::HttpHeaders::kHeaders)) {
       if (!ReadHeaderMap(reader.bytes(), view)) return false;
-    } else if (reader.IsVarint(3)) {
+    } else if (reader.IsVarint(field::HttpHeaders::kEndOfStream)) {
       view->end_of_stream = reader.varint() != 0;
     }
   }
@@ -241,13 +232,13 @@ bool ReadHeadersMessage(std::string_view message, bool find_content_length,
                         HeadersMessageView* view) {
   WireReader reader(message);
   while (reader.Next()) {
-    if (reader.IsVarint(3)) {
+    if (reader.IsVarint(field::HttpHeaders::kEndOfStream)) {
       view->end_of_stream = reader.varint() != 0;
-    } else if (find_content_length && reader.Is(1)) {
+    } else if (find_content_length && reader.Is(field::HttpHeaders::kHeaders)) {
       // One header at a time: a list of them would be many times the message.
       WireReader list(reader.bytes());
       while (list.Next()) {
-        if (!list.Is(1)) continue;
+        if (!list.Is(field::HeaderMap::kHeaders)) continue;
         HeaderSet header;
         if (!ReadHeaderValue(list.bytes(), &header)) return false;
         if (EqualsIgnoreCase(header.key, "content-length")) view->has_content_length = true;
@@ -271,50 +262,52 @@ std::string WriteStreamedBody(std::string_view body, bool end_of_stream) {
   std::string streamed;
   streamed.reserve(body.size() + 32);
   const size_t eos_size = end_of_stream ? 2 : 0;
-  const size_t body_size = body.empty() ? 0 : BytesSize(1, body.size());
+  const size_t body_size =
+      body.empty() ? 0 : BytesSize(field::StreamedBodyResponse::kBody, body.size());
   const size_t streamed_size = body_size + eos_size;
-  const size_t mutation_size = BytesSize(3, streamed_size);
-  const size_t common_size = BytesSize(3, mutation_size);
-  AppendBytesHead(1, common_size, &streamed);
-  AppendBytesHead(3, mutation_size, &streamed);
-  AppendBytesHead(3, streamed_size, &streamed);
-  if (!body.empty()) AppendBytes(1, body, &streamed);
-  if (end_of_stream) AppendVarint(2, 1, &streamed);
+  const size_t mutation_size = BytesSize(field::BodyMutation::kStreamedResponse, streamed_size);
+  const size_t common_size = BytesSize(field::CommonResponse::kBodyMutation, mutation_size);
+  AppendBytesHead(field::BodyResponse::kResponse, common_size, &streamed);
+  AppendBytesHead(field::CommonResponse::kBodyMutation, mutation_size, &streamed);
+  AppendBytesHead(field::BodyMutation::kStreamedResponse, streamed_size, &streamed);
+  if (!body.empty()) AppendBytes(field::StreamedBodyResponse::kBody, body, &streamed);
+  if (end_of_stream) AppendVarint(field::StreamedBodyResponse::kEndOfStream, 1, &streamed);
   return streamed;
 }
 
 std::string WriteImmediateResponse(int http_status, std::string_view details) {
   std::string status;
-  AppendVarint(1, static_cast<uint64_t>(http_status), &status);
+  AppendVarint(field::HttpStatus::kCode, static_cast<uint64_t>(http_status), &status);
   std::string payload;
-  AppendBytes(1, status, &payload);
-  if (!details.empty()) AppendBytes(5, details, &payload);
+  AppendBytes(field::ImmediateResponse::kStatus, status, &payload);
+  if (!details.empty()) AppendBytes(field::ImmediateResponse::kDetails, details, &payload);
   return payload;
 }
 
 std::string WriteStreamedImmediateEnd() {
   std::string body;
-  AppendVarint(2, 1, &body);
+  AppendVarint(field::StreamedBodyResponse::kEndOfStream, 1, &body);
   std::string payload;
-  AppendBytes(2, body, &payload);
+  AppendBytes(field::StreamedImmediateResponse::kBodyResponse, body, &payload);
   return payload;
 }
 
 std::string WriteBodyHeaderSet(std::string_view key, std::string_view value) {
   std::string header;
-  AppendBytes(1, key, &header);
-  AppendBytes(3, value, &header);
+  AppendBytes(field::HeaderValue::kKey, key, &header);
+  AppendBytes(field::HeaderValue::kRawValue, value, &header);
   std::string option;
-  AppendBytes(1, header, &option);
-  AppendVarint(3, 2, &option);  // append_action: OVERWRITE_IF_EXISTS_OR_ADD
+  AppendBytes(field::HeaderValueOption::kHeader, header, &option);
+  AppendVarint(field::HeaderValueOption::kAppendAction, 2,
+               &option);  // append_action: OVERWRITE_IF_EXISTS_OR_ADD
   std::string mutation;
-  AppendBytes(1, option, &mutation);
+  AppendBytes(field::HeaderMutation::kSetHeaders, option, &mutation);
   return WrapBodyHeaders(mutation);
 }
 
 std::string WriteBodyHeaderRemoval(std::string_view key) {
   std::string mutation;
-  AppendBytes(2, key, &mutation);
+  AppendBytes(field::HeaderMutation::kRemoveHeaders, key, &mutation);
   return WrapBodyHeaders(mutation);
 }
 

@@ -19,6 +19,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+using ::testing::Not;
 
 struct Finished {
   int exit_status;
@@ -106,6 +108,21 @@ TEST_F(Installed, EveryHeaderIsThere) {
     ++count;
   }
   EXPECT_GE(count, 10u);
+}
+
+// What a crash leaves, an address in a program, leads to a line, though the program is stripped.
+TEST_F(Installed, AnAddressInTheStrippedHostLeadsToItsLine) {
+  const std::string host = "$PREFIX/bin/callout-host";
+  const std::string debug = "$PREFIX/bin/.debug/callout-host.debug";
+  if (Run("test -e " + debug).exit_status != 0) GTEST_SKIP() << "built without debug information";
+  EXPECT_THAT(Run("readelf -SW " + host).output, Not(HasSubstr(".debug_line ")));
+  EXPECT_THAT(Run("nm " + host + " 2>&1").output, HasSubstr("no symbols"));
+  const Finished line =
+      Run("addr2line -f -e " + host + " $(nm " + debug + " | awk '$3 == \"main\" {print $1}')");
+  EXPECT_THAT(line.output, MatchesRegex("main\n.*host/main\\.cc:[0-9]+.*\n"));
+  const Finished inner = Run("addr2line -C -f -e " + host + " $(nm " + debug +
+                             " | awk '/ParseRequest/ {print $1; exit}')");
+  EXPECT_THAT(inner.output, HasSubstr("host/wire/envelope.cc:"));
 }
 
 TEST_F(Installed, PkgConfigAndACompilerBuildAPlugin) {

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <utility>
 
+#include "host/base/clock.h"
 #include "host/base/spare_bytes.h"
 #include "host/base/status_text.h"
 #include "host/transport/builtin_rpcs.h"
@@ -23,7 +24,6 @@ constexpr size_t kOutgoingBytesMax = 65536;
 constexpr size_t kKeptBytesMax = 4096;
 // What a stream costs beside the call: nghttp2's part, the instances', the allocator's.
 constexpr size_t kStreamBytes = 1536;
-constexpr uint64_t kMs = 1'000'000;
 
 // What an answer that waits keeps.
 size_t CostOf(const std::string& response) { return sizeof(response) + response.capacity(); }
@@ -480,7 +480,7 @@ uint64_t H2Call::due_ns() const {
   const H2Options& options = context_->options();
   uint64_t due_ns = 0;
   const auto consider = [&due_ns](uint64_t since_ns, uint64_t limit_ms) {
-    const uint64_t at_ns = since_ns + limit_ms * kMs;
+    const uint64_t at_ns = since_ns + limit_ms * kNsPerMs;
     if (limit_ms != 0 && (due_ns == 0 || at_ns < due_ns)) due_ns = at_ns;
   };
   consider(begun_ns_, options.stream_duration_ms_max);
@@ -504,7 +504,7 @@ void H2Call::OnOverdue() {
            std::to_string(options.first_message_timeout_ms);
   }
   if (options.stream_duration_ms_max != 0 &&
-      now_ns >= begun_ns_ + options.stream_duration_ms_max * kMs) {
+      now_ns >= begun_ns_ + options.stream_duration_ms_max * kNsPerMs) {
     limit = H2StreamLimit::kDuration;
     text = "the stream has taken --max_stream_duration_ms=" +
            std::to_string(options.stream_duration_ms_max);

@@ -14,7 +14,6 @@
 namespace callout::host {
 namespace {
 
-constexpr uint64_t kMs = 1'000'000;
 
 }  // namespace
 
@@ -141,7 +140,8 @@ int H2Loop::TimeoutMs() const {
   if (next_ns == 0) return -1;
   const uint64_t now_ns = MonotonicNs();
   if (next_ns <= now_ns) return 0;
-  return static_cast<int>(std::min<uint64_t>((next_ns - now_ns + kMs - 1) / kMs, INT_MAX));
+  return static_cast<int>(
+      std::min<uint64_t>((next_ns - now_ns + kNsPerMs - 1) / kNsPerMs, INT_MAX));
 }
 
 // The socket is in the loop's lists as soon as it is made, so it ends as others do.

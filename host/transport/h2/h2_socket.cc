@@ -10,13 +10,13 @@
 #include <random>
 #include <utility>
 
+#include "host/base/clock.h"
 #include "host/net/address.h"
 #include "host/transport/h2/h2_loop.h"
 
 namespace callout::host {
 namespace {
 
-constexpr uint64_t kMs = 1'000'000;
 // Reads of one connection, and bytes sent on it, before the others have their turn.
 constexpr int kReadsInTurn = 4;
 constexpr size_t kTurnBytes = 262144;
@@ -26,15 +26,15 @@ constexpr size_t kConnectionBytes = 16384;
 constexpr size_t kTlsBytes = 49152;
 constexpr size_t kWriteBytes = 65536;
 // What a client that is asked to leave gets to see GOAWAY, and to close in peace.
-constexpr uint64_t kShutdownNoticeNs = 200 * kMs;
-constexpr uint64_t kLingerNs = 200 * kMs;
+constexpr uint64_t kShutdownNoticeNs = 200 * kNsPerMs;
+constexpr uint64_t kLingerNs = 200 * kNsPerMs;
 
 // The age with a tenth more or less: clients that came together do not all leave
 // together.
 uint64_t AgeNs(uint64_t now_ns, uint64_t age_ms) {
   if (age_ms == 0) return 0;
   static thread_local std::minstd_rand random(std::random_device{}());
-  return now_ns + age_ms * kMs / 100 * (90 + random() % 21);
+  return now_ns + age_ms * kNsPerMs / 100 * (90 + random() % 21);
 }
 
 }  // namespace
@@ -282,22 +282,22 @@ void H2Socket::CheckTimes(uint64_t now_ns) {
     connection_->FinishShutdown();
   }
   if (state_ == State::kHandshake || !connection_->settled()) {
-    if (now_ns >= opened_ns_ + options.handshake_timeout_ms * kMs) end(H2Reason::kHandshakeTimeout);
+    if (now_ns >= opened_ns_ + options.handshake_timeout_ms * kNsPerMs) end(H2Reason::kHandshakeTimeout);
     return;
   }
-  const uint64_t silence_ns = options.keepalive_timeout_ms * kMs;
+  const uint64_t silence_ns = options.keepalive_timeout_ms * kNsPerMs;
   if (blocked_ns_ != 0 && now_ns >= blocked_ns_ + silence_ns) return end(H2Reason::kWriteStall);
   if (pinged_ns_ != 0 && last_read_ns_ >= pinged_ns_) pinged_ns_ = 0;
   if (pinged_ns_ != 0 && now_ns >= pinged_ns_ + silence_ns) return end(H2Reason::kKeepalive);
-  if (pinged_ns_ == 0 && now_ns >= last_read_ns_ + options.keepalive_ms * kMs) {
+  if (pinged_ns_ == 0 && now_ns >= last_read_ns_ + options.keepalive_ms * kNsPerMs) {
     pinged_ns_ = now_ns;
     connection_->Ping();
   }
   if (check_ns_ != 0 && now_ns >= check_ns_) check_ns_ = connection_->CheckStreams();
   idle_since_ns_ = connection_->has_calls() ? now_ns : std::max(idle_since_ns_, last_read_ns_);
-  if (old_ && now_ns >= age_ns_ + options.connection_age_grace_ms * kMs) return Close();
+  if (old_ && now_ns >= age_ns_ + options.connection_age_grace_ms * kNsPerMs) return Close();
   const bool idle = options.connection_idle_ms != 0 &&
-                    now_ns >= idle_since_ns_ + options.connection_idle_ms * kMs;
+                    now_ns >= idle_since_ns_ + options.connection_idle_ms * kNsPerMs;
   const bool old = age_ns_ != 0 && now_ns >= age_ns_;
   if (shutdown_ns_ == 0 && (idle || old)) {
     context_->CountClosed(idle ? H2Reason::kIdle : H2Reason::kAge);
@@ -310,20 +310,20 @@ uint64_t H2Socket::NextDeadline() const {
   const H2Options& options = context_->options();
   if (state_ == State::kClosed) return 0;
   if (state_ == State::kLingering) return linger_end_ns_;
-  uint64_t next = opened_ns_ + options.handshake_timeout_ms * kMs;
+  uint64_t next = opened_ns_ + options.handshake_timeout_ms * kNsPerMs;
   const auto consider = [&next](uint64_t deadline_ns) { next = std::min(next, deadline_ns); };
   if (shutdown_ns_ != 0 && !shutdown_finished_) consider(shutdown_ns_ + kShutdownNoticeNs);
   if (state_ == State::kHandshake || !connection_->settled()) return next;
-  const uint64_t silence_ns = options.keepalive_timeout_ms * kMs;
-  next = pinged_ns_ != 0 ? pinged_ns_ + silence_ns : last_read_ns_ + options.keepalive_ms * kMs;
+  const uint64_t silence_ns = options.keepalive_timeout_ms * kNsPerMs;
+  next = pinged_ns_ != 0 ? pinged_ns_ + silence_ns : last_read_ns_ + options.keepalive_ms * kNsPerMs;
   if (shutdown_ns_ != 0 && !shutdown_finished_) consider(shutdown_ns_ + kShutdownNoticeNs);
   if (blocked_ns_ != 0) consider(blocked_ns_ + silence_ns);
   if (check_ns_ != 0) consider(check_ns_);
   if (shutdown_ns_ == 0 && options.connection_idle_ms != 0) {
-    consider(idle_since_ns_ + options.connection_idle_ms * kMs);
+    consider(idle_since_ns_ + options.connection_idle_ms * kNsPerMs);
   }
   if (old_) {
-    consider(age_ns_ + options.connection_age_grace_ms * kMs);
+    consider(age_ns_ + options.connection_age_grace_ms * kNsPerMs);
   } else if (age_ns_ != 0) {
     consider(age_ns_);
   }
