@@ -9,8 +9,6 @@
 //   override_message_timeout (10)  taken out: Envoy reads nothing else of a
 //                                  message that has it
 //   others                         as they are
-//
-// Tested by tests/host/stream/stream_test.cc.
 #ifndef CALLOUT_HOST_WIRE_ANNOTATIONS_H_
 #define CALLOUT_HOST_WIRE_ANNOTATIONS_H_
 

@@ -1,9 +1,7 @@
 // The wire form of ProcessingRequest and ProcessingResponse
 // (envoy/service/ext_proc/v3/external_processor.proto), read as views and
-// written by field number. Nothing else in the host knows these two messages,
-// and no generated class is used, so that unknown fields pass untouched.
-//
-// Tested by tests/host/stream/stream_test.cc.
+// written by field number. Only host/wire/ knows what is in these messages, and
+// no generated class is used, so that unknown fields pass untouched.
 #ifndef CALLOUT_HOST_WIRE_ENVELOPE_H_
 #define CALLOUT_HOST_WIRE_ENVELOPE_H_
 

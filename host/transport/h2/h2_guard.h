@@ -6,6 +6,10 @@
 // only as many as are allowed at once, with some 250 bytes for each. It holds from the first byte,
 // whether the peer has acknowledged our SETTINGS or not.
 //
+// nghttp2's on_begin_frame does not show the same (1.52, tried): it is not called for frames of an
+// unknown type, nor for DATA of a stream that is closed or that nghttp2 refuses, and padding shows
+// in on_frame_recv only, which such DATA does not reach either.
+//
 // Frames that carry no request (SETTINGS, PING, PRIORITY, WINDOW_UPDATE, empty
 // DATA and types unknown) share a budget, and so do resets of streams that have
 // been given no answer yet. A budget refills with time and with the work done

@@ -1,0 +1,1 @@
+// Nothing: the precompiled header needs a library to be made with.
