@@ -212,12 +212,18 @@ absl::Status Server::StartHttp() {
     }
     const bool health = open.name == "health";
     std::function<TlsContext()> tls;
+    Http2Taker on_http2;
     if (health && config_.secure_health_check) {
       tls = [store = certificates_.get()] { return store->current()->tls; };
+    } else if (health) {
+      grpc_health_ = std::make_unique<H2Health>([this] { return health_.ready(); }, &metrics_);
+      on_http2 = [grpc_health = grpc_health_.get()](int fd, std::string bytes) {
+        return grpc_health->Take(fd, std::move(bytes));
+      };
     }
     absl::StatusOr<std::function<void(int)>> serve = http_->AddListener(
         open.name, health ? MakeHealthHandler(&health_) : admin_pages_.MakeHandler(),
-        std::move(tls));
+        std::move(tls), std::move(on_http2));
     if (!serve.ok()) return serve.status();
     listeners.push_back({.name = open.name,
                          .fd = open.socket.fd(),
@@ -291,6 +297,7 @@ void Server::Reload() {
 bool Server::Drain() {
   const auto start = std::chrono::steady_clock::now();
   health_.Set(Health::State::kDraining);
+  if (grpc_health_ != nullptr) grpc_health_->Update();
   traffic_->BeginDrain();
   Log(LogLevel::kInfo, "drain begins: accepting for {} ms more, then {} ms for live streams",
       config_.drain_delay_ms, config_.drain_timeout_ms);

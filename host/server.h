@@ -30,6 +30,7 @@
 #include "host/plugin/watchdog.h"
 #include "host/reload/plugin_manager.h"
 #include "host/traffic_server.h"
+#include "host/transport/h2/h2_health.h"
 #include "host/transport/traffic.h"
 #include "host/workers/worker_group.h"
 
@@ -103,6 +104,7 @@ class Server {
   std::unique_ptr<TrafficServer> traffic_server_;
   Traffic* traffic_ = nullptr;  // that, or the workers
   std::atomic<Traffic*> published_traffic_{nullptr};
+  std::unique_ptr<H2Health> grpc_health_;  // of the health listener
   std::unique_ptr<HttpServer> http_;
   std::vector<OpenSocket> traffic_sockets_;  // secure, plaintext
   std::vector<OpenSocket> http_sockets_;     // health, admin

@@ -49,9 +49,9 @@ H2Loop::~H2Loop() {
 
 // --- Any thread -------------------------------------------------------------
 
-void H2Loop::Add(int fd, bool secure) {
+void H2Loop::Add(int fd, bool secure, std::string first) {
   connections_.fetch_add(1, std::memory_order_relaxed);
-  Do([=, this] { TakeConnection(fd, secure); });
+  Do([=, this, first = std::move(first)] { TakeConnection(fd, secure, first); });
 }
 
 void H2Loop::TellServingChanged() {
@@ -123,7 +123,7 @@ int H2Loop::TimeoutMs() const {
   return static_cast<int>(std::min<uint64_t>((next_ns - now_ns + kMs - 1) / kMs, INT_MAX));
 }
 
-void H2Loop::TakeConnection(int fd, bool secure) {
+void H2Loop::TakeConnection(int fd, bool secure, std::string_view first) {
   SslPtr ssl = secure ? tls_->Accept(fd) : nullptr;
   epoll_event event{};
   event.events = EPOLLIN;
@@ -139,6 +139,7 @@ void H2Loop::TakeConnection(int fd, bool secure) {
   }
   socket->index = sockets_.size();
   sockets_.push_back(std::move(socket));
+  if (!first.empty()) sockets_.back()->OnFirstBytes(first);
 }
 
 void H2Loop::SetEvents(H2Socket* socket, uint32_t events) {

@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -41,8 +42,8 @@ class H2Loop {
   ~H2Loop();
 
   // --- Any thread ---
-  // Takes over a connection.
-  void Add(int fd, bool secure);
+  // Takes over a connection, of which `first` has been read already.
+  void Add(int fd, bool secure, std::string first = "");
   void TellServingChanged();
   // Asks every client to leave, those yet to come too.
   void BeginShutdown();
@@ -70,7 +71,7 @@ class H2Loop {
   void Do(std::function<void()> task) { tasks_.Put(std::move(task)); }
   void Run();
   int TimeoutMs() const;
-  void TakeConnection(int fd, bool secure);
+  void TakeConnection(int fd, bool secure, std::string_view first);
   void FlushDirty();
   void DestroyRemoved();
 

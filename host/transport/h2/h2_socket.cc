@@ -76,6 +76,12 @@ void H2Socket::OnEvent() {
   if (state_ == State::kLingering) Discard();
 }
 
+void H2Socket::OnFirstBytes(std::string_view bytes) {
+  connection_->OnBytes(bytes);
+  Reschedule();
+  OnOutput();
+}
+
 void H2Socket::OnOutput() { loop_->MarkDirty(this); }
 
 // --- TLS --------------------------------------------------------------------

@@ -24,6 +24,8 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   ~H2Socket();
 
   int fd() const { return fd_; }
+  // Of a plaintext connection: somebody else has read them before.
+  void OnFirstBytes(std::string_view bytes);
   void OnEvent();  // the socket may be read or written
   void Flush();    // sends what there is
   void OnTime(uint64_t now_ns) override;
