@@ -226,15 +226,22 @@ HttpResponse Server::MetricsPage() const {
 
 absl::Status Server::StartHttp() {
   std::function<TlsContext()> tls;
+  Http2Taker on_http2;
   if (config_.secure_health_check) {
     tls = [store = certificates_.get()] { return store->current()->tls; };
+  } else {
+    grpc_health_ = std::make_unique<H2Health>([this] { return health_.ready(); }, &metrics_);
+    on_http2 = [grpc_health = grpc_health_.get()](int fd, std::string bytes) {
+      return grpc_health->Take(fd, std::move(bytes));
+    };
   }
-  absl::Status status = StartHttpSide(&health_side_, MakeHealthHandler(&health_), std::move(tls));
+  absl::Status status = StartHttpSide(&health_side_, MakeHealthHandler(&health_), std::move(tls),
+                                      std::move(on_http2));
   return status.ok() ? StartHttpSide(&admin_side_, admin_pages_.MakeHandler()) : status;
 }
 
 absl::Status Server::StartHttpSide(HttpSide* side, HttpHandler handler,
-                                   std::function<TlsContext()> tls) {
+                                   std::function<TlsContext()> tls, Http2Taker on_http2) {
   if (side->sockets.empty()) return absl::OkStatus();
   OpenSocket& open = side->sockets.front();
   if (absl::Status status = open.socket.Listen(); !status.ok()) {
@@ -244,7 +251,8 @@ absl::Status Server::StartHttpSide(HttpSide* side, HttpHandler handler,
   if (!server.ok()) return server.status();
   side->server = *std::move(server);
   absl::StatusOr<std::function<void(int)>> serve =
-      side->server->AddListener(open.name, std::move(handler), std::move(tls));
+      side->server->AddListener(open.name, std::move(handler), std::move(tls),
+                                std::move(on_http2));
   if (!serve.ok()) return serve.status();
   return side->accept_loop.Start({{.name = open.name,
                                    .fd = open.socket.fd(),
@@ -326,6 +334,7 @@ bool Server::Drain(bool may_delay) {
   const auto start = std::chrono::steady_clock::now();
   const uint64_t delay_ms = may_delay && WantsDrainDelay() ? config_.drain_delay_ms : 0;
   health_.Set(Health::State::kDraining);
+  if (grpc_health_ != nullptr) grpc_health_->Update();
   traffic_->BeginDrain();
   Log(LogLevel::kInfo, "drain begins: accepting for {} ms more, then {} ms for live streams",
       delay_ms, config_.drain_timeout_ms);

@@ -32,6 +32,7 @@
 #include "host/plugin/watchdog.h"
 #include "host/reload/plugin_manager.h"
 #include "host/traffic_server.h"
+#include "host/transport/h2/h2_health.h"
 #include "host/transport/traffic.h"
 #include "host/workers/worker_group.h"
 
@@ -92,7 +93,8 @@ class Server {
                           std::vector<OpenSocket>* sockets);
   absl::Status StartHttp();
   absl::Status StartHttpSide(HttpSide* side, HttpHandler handler,
-                             std::function<TlsContext()> tls = nullptr);
+                             std::function<TlsContext()> tls = nullptr,
+                             Http2Taker on_http2 = nullptr);
   absl::StatusOr<GenerationTarget*> MakeTarget();
   std::vector<TrafficSocket> TrafficSockets() const;
   absl::Status StartTraffic();
@@ -119,6 +121,7 @@ class Server {
   std::unique_ptr<TrafficServer> traffic_server_;
   Traffic* traffic_ = nullptr;  // that, or the workers
   std::atomic<Traffic*> published_traffic_{nullptr};
+  std::unique_ptr<H2Health> grpc_health_;  // of the health listener
   std::vector<OpenSocket> traffic_sockets_;  // secure, plaintext
   HttpSide health_side_, admin_side_;
 };

@@ -15,6 +15,8 @@ namespace {
 
 H2Options MakeH2Options(const Config& config) {
   H2Options options;
+  options.services =
+      config.limits.reflection ? ServiceSet::kAll : ServiceSet::kWithoutReflection;
   static_cast<TransportLimits&>(options) = config.limits;
   options.connection_memory_bytes_max = config.transport.connection_memory_bytes_max;
   options.guard.header_block_bytes_max = config.transport.header_block_bytes_max;

@@ -41,10 +41,12 @@ using TlsStream = beast::ssl_stream<PlainStream>;
 // What a client may go on sending after an error before it is cut off.
 constexpr size_t kDiscardBytesMax = 1 << 20;
 constexpr size_t kReadBytes = 4096;
+constexpr std::string_view kHttp2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 struct Listener {
   HttpHandler handler;
   std::function<TlsContext()> tls;  // null: plaintext
+  Http2Taker on_http2;              // null: HTTP/2 is no request
   Metrics::Id requests = 0;
   Metrics::Id over_connections = 0;
   Metrics::Id timeouts = 0;
@@ -145,6 +147,7 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
   // Not http::async_read: it holds against the limit only what it has not parsed
   // yet, so a header of any number of short fields would pass.
   void Parse() {
+    if (fresh_ && BeginsAsHttp2()) return;
     error_code error;
     while (!error && buffer_.size() > 0 && !parser_->is_done()) {
       const bool in_header = !parser_->is_header_done();
@@ -160,6 +163,33 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
     if (error && error != http::error::need_more) return Reject(error);
     if (parser_->is_done()) return Response();
     ReadMore();
+  }
+
+  // True if the connection has begun with HTTP/2's preface, or may have: then what
+  // comes next has been seen to.
+  bool BeginsAsHttp2() {
+    const auto data = buffer_.data();
+    const std::string_view bytes(static_cast<const char*>(data.data()), data.size());
+    const std::string_view begin = bytes.substr(0, kHttp2Preface.size());
+    if (listener_->on_http2 == nullptr || !kHttp2Preface.starts_with(begin)) {
+      fresh_ = false;
+      return false;
+    }
+    begin.size() < kHttp2Preface.size() ? ReadMore() : HandOver(std::string(bytes));
+    return true;
+  }
+
+  void HandOver(std::string bytes) {
+    if constexpr (!std::is_same_v<Stream, TlsStream>) {
+      error_code error;
+      OwnedFd fd(stream_.release_socket().release(error));
+      if (error) return;
+      if (listener_->on_http2(fd.get(), std::move(bytes))) {
+        fd.Release();
+      } else {
+        Count(listener_->over_connections);
+      }
+    }
   }
 
   void ReadMore() {
@@ -254,6 +284,7 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
   std::optional<http::request_parser<http::string_body>> parser_;
   std::optional<http::response<http::string_body>> response_;
   size_t header_bytes_ = 0;  // of this request, parsed so far
+  bool fresh_ = true;        // it may yet begin with HTTP/2's preface
   std::array<char, kReadBytes> discard_buffer_;
 };
 
@@ -288,10 +319,12 @@ class HttpServer::Core {
   }
 
   absl::StatusOr<const Listener*> AddListener(const std::string& name, HttpHandler handler,
-                                              std::function<TlsContext()> tls) {
+                                              std::function<TlsContext()> tls,
+                                              Http2Taker on_http2) {
     Listener listener;
     listener.handler = std::move(handler);
     listener.tls = std::move(tls);
+    listener.on_http2 = std::move(on_http2);
     auto requests =
         shared_.metrics->Define(Metrics::Kind::kCounter, "callout_http_requests_total",
                                 "Requests answered by a handler.", {{"listener", name}});
@@ -386,10 +419,12 @@ HttpServer::HttpServer(std::unique_ptr<Core> core) : core_(std::move(core)) {}
 
 HttpServer::~HttpServer() = default;
 
-absl::StatusOr<std::function<void(int fd)>> HttpServer::AddListener(
-    const std::string& name, HttpHandler handler, std::function<TlsContext()> tls) {
+absl::StatusOr<std::function<void(int fd)>> HttpServer::AddListener(const std::string& name,
+                                                                    HttpHandler handler,
+                                                                    std::function<TlsContext()> tls,
+                                                                    Http2Taker on_http2) {
   absl::StatusOr<const Listener*> listener =
-      core_->AddListener(name, std::move(handler), std::move(tls));
+      core_->AddListener(name, std::move(handler), std::move(tls), std::move(on_http2));
   if (!listener.ok()) return listener.status();
   return [core = core_.get(), listener = *listener](int fd) { core->Take(listener, fd); };
 }

@@ -19,6 +19,9 @@
 // that has been without a whole request for the longest time. One that takes longer
 // than timeout_ms at any step is closed when the time is up.
 //
+// A plaintext listener may hand over connections that begin with HTTP/2's preface,
+// before it answers anything on them.
+//
 // Metrics: callout_http_requests_total{listener}, callout_http_connections,
 // callout_http_rejected_total{listener,reason}; reason is one of connections,
 // timeout, tls, request.
@@ -57,6 +60,12 @@ struct HttpResponse {
 // Must not throw.
 using HttpHandler = std::function<HttpResponse(const HttpRequestView&)>;
 
+// Takes over a connected, non-blocking socket that begins with HTTP/2's preface, and
+// what has been read of it, the preface first. False: it does not, and the server
+// closes the connection, counted under the reason connections. Called on the
+// server's thread. Must not throw.
+using Http2Taker = std::function<bool(int fd, std::string bytes)>;
+
 struct HttpLimits {
   uint32_t header_bytes_max = 8192;  // of request line and header fields together
   uint32_t body_bytes_max = 1024;
@@ -79,9 +88,11 @@ class HttpServer {
   // them, may be called from any thread while the server lives, and closes them
   // at once after Stop. With `tls`, which is asked on the server's thread for
   // each connection so that certificates can change, the connections speak TLS.
-  // Any thread, any time.
-  absl::StatusOr<std::function<void(int fd)>> AddListener(
-      const std::string& name, HttpHandler handler, std::function<TlsContext()> tls = nullptr);
+  // `on_http2` is for a listener without TLS. Any thread, any time.
+  absl::StatusOr<std::function<void(int fd)>> AddListener(const std::string& name,
+                                                          HttpHandler handler,
+                                                          std::function<TlsContext()> tls = nullptr,
+                                                          Http2Taker on_http2 = nullptr);
 
   // Closes every connection and ends the threads, after the slow page under way; no
   // handler runs after it.

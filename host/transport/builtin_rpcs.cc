@@ -112,20 +112,22 @@ void BuiltinRpc::OnDrain() {
   if (!end_.has_value()) end_ = absl::UnavailableError("the server drains");
 }
 
-absl::Status UnknownMethod(std::string_view path) {
-  return absl::UnimplementedError(fmt::format("unknown method {}; this server has the services {}",
-                                              path.substr(0, kShownPathBytesMax),
-                                              fmt::join(kServiceNames, ", ")));
+absl::Status UnknownMethod(std::string_view path, ServiceSet services) {
+  const std::string names = services != ServiceSet::kHealth
+                                ? fmt::format("{}", fmt::join(kServiceNames, ", "))
+                                : "grpc.health.v1.Health";
+  return absl::UnimplementedError(fmt::format("unknown method {}; this listener serves {}",
+                                              path.substr(0, kShownPathBytesMax), names));
 }
 
 std::unique_ptr<BuiltinRpc> MakeBuiltinRpc(std::string_view path, const std::atomic<bool>* serving,
-                                           bool reflection) {
+                                           ServiceSet services) {
   if (path.starts_with(kHealthPath)) {
     const std::string_view method = path.substr(sizeof(kHealthPath) - 1);
     if (method == "Check") return std::make_unique<HealthCheck>(serving);
     if (method == "Watch") return std::make_unique<HealthWatch>(serving);
   }
-  if (!reflection) return nullptr;
+  if (services != ServiceSet::kAll) return nullptr;
   if (path == "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" ||
       path == "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo") {
     return MakeReflectionRpc();

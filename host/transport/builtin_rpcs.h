@@ -12,6 +12,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -54,10 +55,14 @@ class BuiltinRpc : public RpcHandler {
   std::optional<absl::Status> end_;
 };
 
-// `serving`, which outlives the RPC: whether health says SERVING. `reflection`: whether
-// reflection is served. Null: there is no such method.
+// Which services a listener has: all, all but reflection, or for load balancers
+// grpc.health.v1 alone, which knows the names of all.
+enum class ServiceSet : uint8_t { kAll, kWithoutReflection, kHealth };
+
+// Null: there is no such method. `serving`, which outlives the RPC: whether health
+// says SERVING.
 std::unique_ptr<BuiltinRpc> MakeBuiltinRpc(std::string_view path, const std::atomic<bool>* serving,
-                                           bool reflection = true);
+                                           ServiceSet services = ServiceSet::kAll);
 
 // What one RPC of reflection is answered; then it ends with RESOURCE_EXHAUSTED. A tool
 // asks a few dozen times.
@@ -65,7 +70,7 @@ inline constexpr int kReflectionQuestionsMax = 1000;
 
 // The end of an RPC for a method that is not there: UNIMPLEMENTED, which names the
 // method, up to 100 bytes of it, and the services that are there.
-absl::Status UnknownMethod(std::string_view path);
+absl::Status UnknownMethod(std::string_view path, ServiceSet services = ServiceSet::kAll);
 
 // For builtin_rpcs.cc.
 std::unique_ptr<BuiltinRpc> MakeReflectionRpc();

@@ -147,7 +147,7 @@ void GrpcCall::OnAccept() {
   const std::string_view method = ToView(details_.method);
   if (method == kProcessPath) {
     handler_.BeginStream(queue_->environment(), this);
-  } else if (auto builtin = MakeBuiltinRpc(method, queue_->serving())) {
+  } else if (auto builtin = MakeBuiltinRpc(method, queue_->serving(), queue_->services())) {
     handler_.Begin(std::move(builtin));
   } else {
     failure_ = UnknownMethod(method);

@@ -19,11 +19,13 @@ constexpr int kRequestsAhead = 4;
 }  // namespace
 
 GrpcQueue::GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue, grpc_server* server,
-                     StreamEnvironment* environment, const std::atomic<bool>* serving)
+                     StreamEnvironment* environment, const std::atomic<bool>* serving,
+                     ServiceSet services)
     : queue_(std::move(queue)),
       server_(server),
       environment_(environment),
       serving_(serving),
+      services_(services),
       live_(environment->live_limit()),
       open_(0),
       posted_([this] { alarm_.Set(queue_.get(), gpr_now(GPR_CLOCK_MONOTONIC), this); }) {}

@@ -18,6 +18,7 @@
 #include "host/stream/live_count.h"
 #include "host/stream/stream_environment.h"
 #include "host/transport/deadlines.h"
+#include "host/transport/builtin_rpcs.h"
 #include "host/transport/mailbox.h"
 
 namespace callout::host {
@@ -28,7 +29,8 @@ class GrpcQueue {
  public:
   // `serving` is what health says. All outlive the queue.
   GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue, grpc_server* server,
-            StreamEnvironment* environment, const std::atomic<bool>* serving);
+            StreamEnvironment* environment, const std::atomic<bool>* serving,
+            ServiceSet services = ServiceSet::kAll);
   ~GrpcQueue();  // after Stop()
 
   // UNAVAILABLE if no thread can be made for it; the queue can then not be shut down.
@@ -46,6 +48,7 @@ class GrpcQueue {
   // --- For GrpcCall, on the queue's thread unless said otherwise ---
   StreamEnvironment* environment() { return environment_; }
   const std::atomic<bool>* serving() const { return serving_; }
+  ServiceSet services() const { return services_; }
   void Request();  // one more call waits for an RPC
   void Remove(GrpcCall* call);
   // An RPC has begun; until it goes it is told of the drain and when `serving` changes.
@@ -80,6 +83,7 @@ class GrpcQueue {
   grpc_server* const server_;
   StreamEnvironment* const environment_;
   const std::atomic<bool>* const serving_;
+  const ServiceSet services_;
   std::atomic<bool> draining_{false};
   std::atomic<bool> stopping_{false};
   std::thread thread_;

@@ -22,6 +22,10 @@ namespace {
 
 // What a client that is asked to leave gets to see GOAWAY once no RPC is left.
 constexpr std::chrono::milliseconds kShutdownNotice(200);
+// PINGs that come closer to one another than this are counted, until anything but
+// PINGs is sent, and one more than so many end the connection.
+constexpr uint64_t kPingIntervalMinMs = 100;
+constexpr uint64_t kEarlyPingsMax = 1000;
 
 // gRPC's own log, led into the host's: its errors as warnings, at most one a minute
 // for each place in its code, for a client can provoke them; the rest at DEBUG only.
@@ -48,11 +52,12 @@ void SetArguments(const GrpcServerOptions& options, grpc::ServerBuilder* builder
   set(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, options.handshake_timeout_ms);
   set(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // A proxy that is gone without a word is noticed, and one that pings to find
-  // out the same of us is not cut off for it.
+  // out the same of us, once a second or more, is not cut off for it.
   set(GRPC_ARG_KEEPALIVE_TIME_MS, 60000);
   set(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
   set(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
+  set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kPingIntervalMinMs);
+  set(GRPC_ARG_HTTP2_MAX_PING_STRIKES, kEarlyPingsMax);
   if (options.connection_idle_ms > 0) {
     set(GRPC_ARG_MAX_CONNECTION_IDLE_MS, options.connection_idle_ms);
   }
@@ -91,7 +96,8 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
   server->serving_ = true;
   for (auto& queue : queues) {
     server->queues_.push_back(std::make_unique<GrpcQueue>(
-        std::move(queue), server->server_->c_server(), environment, &server->serving_));
+        std::move(queue), server->server_->c_server(), environment, &server->serving_,
+        options.reflection ? ServiceSet::kAll : ServiceSet::kWithoutReflection));
     absl::Status status = server->queues_.back()->Start();
     if (status.ok()) continue;
     // Leaked: what its queue was asked for already needs a thread to be ended.

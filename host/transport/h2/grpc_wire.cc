@@ -234,13 +234,11 @@ bool RequestHead::Refuses(Refusal* refusal) const {
   using absl::StatusCode;
   if (bytes_ > bytes_max_) {
     *refusal = {0, StatusCode::kResourceExhausted, "received metadata size exceeds limit"};
-  } else if (method_ == MethodIs::kOther) {
-    // As gRPC C++ answers whoever looks at the port with a browser.
+  } else if (method_ != MethodIs::kPost) {
+    // What a plain GET gets from gRPC C++, too, whatever its content-type.
     *refusal = {0, StatusCode::kUnknown, "Bad method header"};
   } else if (!is_grpc_) {
     *refusal = {415, StatusCode::kOk, "this server speaks gRPC: content-type application/grpc\n"};
-  } else if (method_ != MethodIs::kPost) {
-    *refusal = {0, StatusCode::kUnknown, "Bad method header"};
   } else if (te_ != TeIs::kTrailers) {
     *refusal = {0, StatusCode::kUnknown,
                 te_ == TeIs::kAbsent ? "Missing :te header" : "Bad :te header"};

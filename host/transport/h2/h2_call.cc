@@ -66,13 +66,17 @@ class StatusHeaders {
   std::string message_;
 };
 
+// Is no request's path.
+constexpr std::string_view kNoPath = " ";
+
 const std::optional<absl::Status> kNoEnd;
 
 }  // namespace
 
 H2Call::H2Call(H2Context* context)
     : context_(context),
-      head_(context->options().metadata_bytes_max, kProcessPath),
+      head_(context->options().metadata_bytes_max,
+            context->options().services != ServiceSet::kHealth ? kProcessPath : kNoPath),
       reader_(context->options().message_bytes_max) {}
 
 H2Call::~H2Call() = default;
@@ -114,11 +118,11 @@ void H2Call::OnHead() {
 void H2Call::Route() {
   if (head_.has_timeout()) rpc_deadline_ns_ = context_->now_ns() + head_.timeout_ns();
   if (head_.has_usual_path()) return;  // its stream begins in OnResume
-  if (auto builtin =
-          MakeBuiltinRpc(head_.path(), context_->serving(), context_->options().reflection)) {
+  const ServiceSet services = context_->options().services;
+  if (auto builtin = MakeBuiltinRpc(head_.path(), context_->serving(), services)) {
     handler_.Begin(std::move(builtin));
   } else {
-    Fail(UnknownMethod(head_.path()));
+    Fail(UnknownMethod(head_.path(), services));
   }
 }
 

@@ -26,6 +26,7 @@
 #include "host/plugin/rpc_context.h"
 #include "host/stream/live_count.h"
 #include "host/stream/stream_environment.h"
+#include "host/transport/builtin_rpcs.h"
 #include "host/transport/deadlines.h"
 #include "host/transport/h2/h2_guard.h"
 #include "host/transport/limits.h"
@@ -35,6 +36,7 @@
 namespace callout::host {
 
 struct H2Options : TransportLimits {
+  ServiceSet services = ServiceSet::kAll;
   // Messages and answers in memory for one connection; a message alone may be larger.
   size_t connection_memory_bytes_max = 67108864;
   H2Guard::Limits guard;

@@ -51,9 +51,9 @@ H2Loop::~H2Loop() {
 
 // --- Any thread -------------------------------------------------------------
 
-void H2Loop::Add(int fd, bool secure) {
+void H2Loop::Add(int fd, bool secure, std::string first) {
   connections_.fetch_add(1, std::memory_order_relaxed);
-  Do([=, this] { TakeConnection(fd, secure); });
+  Do([=, this, first = std::move(first)] { TakeConnection(fd, secure, first); });
 }
 
 void H2Loop::TellServingChanged() {
@@ -145,7 +145,7 @@ int H2Loop::TimeoutMs() const {
 }
 
 // The socket is in the loop's lists as soon as it is made, so it ends as others do.
-void H2Loop::TakeConnection(int fd, bool secure) {
+void H2Loop::TakeConnection(int fd, bool secure, std::string_view first) {
   const bool refused = !context_->memory().budget()->may_open_connection();
   if (refused) context_->memory().budget()->CountRefusal(MemoryBudget::Use::kConnection);
   SslPtr ssl = secure && !refused ? tls_->Accept(fd) : nullptr;
@@ -160,7 +160,8 @@ void H2Loop::TakeConnection(int fd, bool secure) {
   epoll_event event{};
   event.events = secure ? EPOLLIN | EPOLLRDHUP : EPOLLIN;
   event.data.ptr = socket;
-  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) != 0) socket->Close();
+  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) != 0) return socket->Close();
+  if (!first.empty()) socket->OnFirstBytes(first);
 }
 
 void H2Loop::SetEvents(H2Socket* socket, uint32_t events) {

@@ -18,6 +18,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -47,8 +48,8 @@ class H2Loop {
   ~H2Loop();
 
   // --- Any thread ---
-  // Takes over a connection.
-  void Add(int fd, bool secure);
+  // Takes over a connection, of which `first` has been read already.
+  void Add(int fd, bool secure, std::string first = "");
   void TellServingChanged();
   // Asks every client to leave, those yet to come too.
   void BeginShutdown();
@@ -81,7 +82,7 @@ class H2Loop {
   int TimeoutMs() const;
   void TakeEvents(int count);
   void TakeHandshakes();
-  void TakeConnection(int fd, bool secure);
+  void TakeConnection(int fd, bool secure, std::string_view first);
   void FlushDirty();
   void DestroyRemoved();
 

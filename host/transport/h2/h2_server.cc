@@ -40,6 +40,12 @@ size_t H2Server::live() const {
   return live;
 }
 
+size_t H2Server::connections() const {
+  size_t connections = 0;
+  for (const auto& loop : loops_) connections += loop->connections();
+  return connections;
+}
+
 bool H2Server::AwaitNone(size_t (H2Loop::*count)() const, uint64_t timeout_ms) const {
   return PollUntil(timeout_ms, [&] {
     return std::all_of(loops_.begin(), loops_.end(),

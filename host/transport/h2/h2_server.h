@@ -12,6 +12,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -38,6 +40,11 @@ class H2Server final : public Transport {
 
   void HandlePlaintext(int descriptor) override { NextLoop().Add(descriptor, false); }
   void HandleSecure(int descriptor) override { NextLoop().Add(descriptor, true); }
+  // As HandlePlaintext, of a connection of which `first` has been read already.
+  void HandleBegun(int descriptor, std::string first) {
+    NextLoop().Add(descriptor, false, std::move(first));
+  }
+  size_t connections() const;  // any thread
   void SetServing(bool serving) override;
   bool Drain(uint64_t timeout_ms) override;
   size_t live() const override;

@@ -112,6 +112,12 @@ void H2Socket::BeginTurn() {
   if (std::exchange(turn_cut_, false) || had_work) OnOutput();
 }
 
+void H2Socket::OnFirstBytes(std::string_view bytes) {
+  connection_->OnBytes(bytes);
+  Reschedule();
+  OnOutput();
+}
+
 void H2Socket::OnOutput() { loop_->MarkDirty(this); }
 
 // --- TLS --------------------------------------------------------------------

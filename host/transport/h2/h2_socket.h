@@ -26,6 +26,8 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   ~H2Socket();
 
   int fd() const { return fd_; }
+  // Of a plaintext connection: somebody else has read them before.
+  void OnFirstBytes(std::string_view bytes);
   // The socket may be read or written, or another turn is due. `events`: epoll's; 0: none.
   void OnEvent(uint32_t events);
   void OnHandshakeTurn();  // the loop has time for a step of the TLS handshake

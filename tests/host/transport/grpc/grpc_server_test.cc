@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <atomic>
 #include <string>
 #include <thread>
 
@@ -42,21 +43,20 @@ TEST_F(GrpcTest, ADrainCutsWhatTakesTooLong) {
 }
 
 TEST_F(GrpcTest, ADrainSaysThatAPluginHoldsACall) {
-  callout_call_t* deferred = nullptr;
+  std::atomic<callout_call_t*> deferred{nullptr};
   AddPlugin()->process = [&](callout_call_t* call) {
     deferred = call;
     return CALLOUT_DEFERRED;
   };
   limits_.hook_deadline_ms = 60000;
   StartServer();
-  ClientEnd client(Pair());
-  const int32_t id = client.h2().Begin(kProcessPath);
-  client.h2().Send(id, HeadersMessage());
-  // The queue's thread has made the call once another RPC of both queues is answered.
-  ASSERT_TRUE(client.RunUntil([&] { return server_->live() == 1 || !client.h2().Give(""); }));
+  const Descriptor fd = Pair();
+  H2Client client;
+  client.Send(client.Begin(kProcessPath), HeadersMessage());
+  ASSERT_TRUE(Write(fd.get(), client.TakeBytes()));
   while (environment_->deferred() == 0) std::this_thread::yield();
   EXPECT_FALSE(server_->Drain(1));
-  deferred->host->finish(deferred, CALLOUT_OK);
+  deferred.load()->host->finish(deferred, CALLOUT_OK);
   while (server_->live() != 0) std::this_thread::yield();
   EXPECT_TRUE(server_->Drain(1)) << "it can be destroyed now";
 }
@@ -97,6 +97,64 @@ TEST_F(GrpcTest, AnUnknownMethodIsNamed) {
   EXPECT_EQ(rpc.status(), "12");
   const auto& block = rpc.trailers.empty() ? rpc.headers : rpc.trailers;
   EXPECT_THAT(block.at("grpc-message"), HasSubstr("unknown method /no.such.Service/Method"));
+}
+
+std::string Pings(int count) {
+  std::string pings;
+  for (int i = 0; i < count; ++i) pings += Frame(NGHTTP2_PING, 0, 0, "12345678");
+  return pings;
+}
+
+// As many as Envoy, or a client in Go, sends on a connection that is quiet otherwise,
+// come bunched when the network has held them up.
+TEST_F(GrpcTest, PingsOfAProxyDoNotEndAQuietConnection) {
+  StartServer();
+  const Descriptor fd = Pair();
+  H2Client client;
+  ASSERT_TRUE(Write(fd.get(), client.TakeBytes() + Pings(900)));
+  std::string in;
+  char buffer[16384];
+  // Each acknowledgement is 17 bytes.
+  while (in.size() < 900 * 17 && WaitReadable(fd.get())) {
+    const ssize_t size = recv(fd.get(), buffer, sizeof(buffer), 0);
+    ASSERT_GT(size, 0);
+    in.append(buffer, static_cast<size_t>(size));
+  }
+  ASSERT_TRUE(client.Give(in));
+  EXPECT_THAT(client.goaways(), SizeIs(0));
+}
+
+TEST_F(GrpcTest, AFloodOfPingsEndsTheConnection) {
+  StartServer();
+  const Descriptor fd = Pair();
+  H2Client client;
+  ASSERT_TRUE(Write(fd.get(), client.TakeBytes() + Pings(1100)));
+  std::string in;
+  char buffer[16384];
+  while (WaitReadable(fd.get())) {
+    const ssize_t size = recv(fd.get(), buffer, sizeof(buffer), 0);
+    if (size <= 0) break;
+    in.append(buffer, static_cast<size_t>(size));
+  }
+  client.Give(in);
+  ASSERT_THAT(client.goaways(), SizeIs(1));
+  EXPECT_EQ(client.goaways()[0].second, static_cast<uint32_t>(NGHTTP2_ENHANCE_YOUR_CALM));
+}
+
+// What nghttp2's test of the same name finds.
+TEST_F(GrpcTest, APlainGetIsToldThatTheMethodIsBad) {
+  StartServer();
+  ClientEnd client(Pair());
+  const int32_t id = client.h2().BeginWith(
+      {{":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {":authority", "test"}});
+  client.h2().End(id);
+  ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
+  const H2Client::Rpc& rpc = client.h2().rpc(id);
+  EXPECT_EQ(rpc.headers.at(":status"), "200");
+  EXPECT_EQ(rpc.headers.at("content-type"), "application/grpc");
+  EXPECT_EQ(rpc.status(), "2");
+  EXPECT_EQ(rpc.headers.at("grpc-message"), "Bad method header");
+  EXPECT_TRUE(rpc.data.empty());
 }
 
 }  // namespace

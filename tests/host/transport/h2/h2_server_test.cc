@@ -119,6 +119,22 @@ TEST_F(H2ServerTest, LargeAnswersPassASocketThatIsOftenFull) {
   EXPECT_GT(client.h2().rpc(id).Messages().front().size(), 5000000U);
 }
 
+// What gRPC C++'s test of the same name finds.
+TEST_F(H2ServerTest, APlainGetIsToldThatTheMethodIsBad) {
+  StartServer();
+  ClientEnd client(Pair(false));
+  const int32_t id = client.h2().BeginWith(
+      {{":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {":authority", "test"}});
+  client.h2().End(id);
+  ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
+  const H2Client::Rpc& rpc = client.h2().rpc(id);
+  EXPECT_EQ(rpc.headers.at(":status"), "200");
+  EXPECT_EQ(rpc.headers.at("content-type"), "application/grpc");
+  EXPECT_EQ(rpc.status(), "2");
+  EXPECT_EQ(rpc.headers.at("grpc-message"), "Bad method header");
+  EXPECT_TRUE(rpc.data.empty());
+}
+
 TEST_F(H2ServerTest, TheIdentityIsTheFirstUriElseDnsNameElseCommonName) {
   std::string identity;
   AddPlugin()->process = [&](callout_call_t* call) {

@@ -1,0 +1,143 @@
+#include "host/transport/h2/h2_health.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "client_end.h"
+#include "host/ops/http_server.h"
+#include "tests/host/sockets.h"
+
+namespace callout::host {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr char kCheck[] = "/grpc.health.v1.Health/Check";
+
+// Behind the HTTP server, as in the host.
+class H2HealthTest : public testing::Test {
+ protected:
+  H2HealthTest() {
+    auto http = HttpServer::Create(&metrics_);
+    EXPECT_TRUE(http.ok()) << http.status();
+    http_ = *std::move(http);
+    auto take = http_->AddListener(
+        "health",
+        [](const HttpRequestView&) {
+          HttpResponse response;
+          response.status = 204;
+          return response;
+        },
+        nullptr, [this](int fd, std::string bytes) { return health_->Take(fd, std::move(bytes)); });
+    EXPECT_TRUE(take.ok()) << take.status();
+    take_ = *std::move(take);
+  }
+  ~H2HealthTest() override { http_->Stop(); }
+
+  Descriptor Connect() {
+    int ends[2];
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    fcntl(ends[1], F_SETFL, O_NONBLOCK);
+    take_(ends[1]);
+    return Descriptor(ends[0]);
+  }
+
+  H2Client::Rpc Call(const std::string& path) {
+    ClientEnd client(Connect());
+    const int32_t id = client.h2().Begin(path);
+    client.h2().Send(id, Framed(""), true);
+    EXPECT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
+    return client.h2().rpc(id);
+  }
+
+  std::atomic<bool> ready_{true};
+  Metrics metrics_;
+  std::unique_ptr<H2Health> health_ =
+      std::make_unique<H2Health>([this] { return ready_.load(); }, &metrics_);
+  std::unique_ptr<HttpServer> http_;
+  std::function<void(int)> take_;
+};
+
+TEST_F(H2HealthTest, SaysWhetherTheHostIsReady) {
+  for (const bool ready : {true, false, true}) {
+    ready_ = ready;
+    const H2Client::Rpc rpc = Call(kCheck);
+    EXPECT_EQ(rpc.status(), "0");
+    ASSERT_EQ(rpc.Messages().size(), 1u);
+    EXPECT_EQ(rpc.Messages()[0], ready ? "\x08\x01" : "\x08\x02");
+  }
+}
+
+TEST_F(H2HealthTest, TellsWatchersOfAChange) {
+  ClientEnd client(Connect());
+  const int32_t id = client.h2().Begin("/grpc.health.v1.Health/Watch");
+  client.h2().Send(id, Framed(""), true);
+  ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).Messages().size() == 1; }));
+  ready_ = false;
+  ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).Messages().size() == 2; }));
+  EXPECT_EQ(client.h2().rpc(id).Messages()[1], "\x08\x02");
+}
+
+TEST_F(H2HealthTest, ServesNothingElse) {
+  for (const char* path :
+       {kProcessPath, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/no.such.Service/Method"}) {
+    const H2Client::Rpc rpc = Call(path);
+    EXPECT_EQ(rpc.status(), "12") << path;
+    EXPECT_THAT(rpc.headers.at("grpc-message"), HasSubstr("serves grpc.health.v1.Health"));
+  }
+}
+
+TEST_F(H2HealthTest, ThePrefaceMayComeInPieces) {
+  const Descriptor fd = Connect();
+  H2Client client;
+  const int32_t id = client.Begin(kCheck);
+  client.Send(id, Framed(""), true);
+  const std::string bytes = client.TakeBytes();
+  for (const char byte : bytes.substr(0, 30)) ASSERT_TRUE(Write(fd.get(), std::string(1, byte)));
+  ASSERT_TRUE(Write(fd.get(), bytes.substr(30)));
+  char buffer[16384];
+  while (!client.rpc(id).closed && WaitReadable(fd.get())) {
+    const ssize_t size = recv(fd.get(), buffer, sizeof(buffer), 0);
+    ASSERT_GT(size, 0);
+    ASSERT_TRUE(client.Give({buffer, static_cast<size_t>(size)}));
+    ASSERT_TRUE(Write(fd.get(), client.TakeBytes()));
+  }
+  EXPECT_EQ(client.rpc(id).status(), "0");
+}
+
+TEST_F(H2HealthTest, Http1IsAnsweredAsBefore) {
+  for (const char* request : {"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+                              "PUT / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"}) {
+    const Descriptor fd = Connect();
+    ASSERT_TRUE(Write(fd.get(), request));
+    EXPECT_THAT(ReadToEnd(fd.get()), HasSubstr("204"));
+  }
+  const Descriptor fd = Connect();
+  ASSERT_TRUE(Write(fd.get(), "PRI * HTTP/2.1\r\n\r\n"));
+  EXPECT_THAT(ReadToEnd(fd.get()), HasSubstr("400"));
+}
+
+TEST_F(H2HealthTest, RefusesConnectionsOverTheLimit) {
+  std::vector<std::unique_ptr<ClientEnd>> clients;
+  const auto check = [&] {
+    clients.push_back(std::make_unique<ClientEnd>(Connect()));
+    H2Client& client = clients.back()->h2();
+    const int32_t id = client.Begin(kCheck);
+    client.Send(id, Framed(""), true);
+    return clients.back()->RunUntil([&] { return client.rpc(id).closed; });
+  };
+  for (size_t i = 0; i < H2Health::kConnectionsMax; ++i) ASSERT_TRUE(check()) << i;
+  EXPECT_FALSE(check());
+  EXPECT_THAT(metrics_.Text(),
+              HasSubstr("rejected_total{listener=\"health\",reason=\"connections\"} 1"));
+}
+
+}  // namespace
+}  // namespace callout::host
