@@ -29,15 +29,25 @@ H2Options MakeH2Options(const Config& config) {
 
 }  // namespace
 
+namespace {
+
+// An eighth is set aside for what the allocator keeps beside what it is asked for.
+size_t BudgetOf(const Config& config) {
+  const size_t bytes = config.transport.memory_budget_bytes != 0
+                           ? config.transport.memory_budget_bytes
+                           : DefaultMemoryBudget(config.containment.workers);
+  return bytes - bytes / 8;
+}
+
+}  // namespace
+
 TrafficServer::TrafficServer(const Config& config, CertificateStore* certificates,
                              ChainSource* chains, Metrics* metrics)
     : config_(config),
       certificates_(certificates),
       chains_(chains),
       metrics_(metrics),
-      memory_(config.transport.memory_budget_bytes != 0
-                  ? config.transport.memory_budget_bytes
-                  : DefaultMemoryBudget(config.containment.workers)),
+      memory_(BudgetOf(config)),
       connection_limit_(config.connections_max, config.transport.connections_per_peer_max),
       accept_loop_(metrics, [](const absl::Status& status) {
         Log(LogLevel::kWarning, "{}", MessageOf(status));
@@ -69,8 +79,9 @@ absl::Status TrafficServer::DefineMemoryMetrics() {
                        "Bytes kept for clients, of --memory_budget_bytes (nghttp2)");
   if (!used.ok()) return used.status();
   memory_gauge_ = *used;
-  absl::StatusOr<Metrics::Id> budget = metrics_->Define(
-      Metrics::Kind::kGauge, "callout_memory_budget_bytes", "What --memory_budget_bytes comes to");
+  absl::StatusOr<Metrics::Id> budget =
+      metrics_->Define(Metrics::Kind::kGauge, "callout_memory_budget_bytes",
+                       "What of --memory_budget_bytes may be kept: seven eighths");
   if (!budget.ok()) return budget.status();
   metrics_->Set(*budget, static_cast<double>(memory_.max()));
   for (size_t i = 0; i < refusals_.size(); ++i) {

@@ -51,6 +51,17 @@ class MemoryBudget {
   bool may_open_connection() const { return used() <= max_ - max_ / 16; }
   bool may_open_stream() const { return used() <= max_ - max_ / 8; }
 
+  // Has the allocator give freed memory back to the system at once while more than a
+  // quarter of the budget is used, and keep it for a while, as it does by itself, below
+  // that. Call it often.
+  void TellAllocator() {
+    const bool much = used() > max_ / 4;
+    if (much != allocator_told_.load(std::memory_order_relaxed) &&
+        allocator_told_.exchange(much, std::memory_order_relaxed) != much) {
+      ReturnMemoryAtOnce(much);
+    }
+  }
+
   void CountRefusal(Use use) {
     refusals_[static_cast<size_t>(use)].fetch_add(1, std::memory_order_relaxed);
   }
@@ -59,8 +70,11 @@ class MemoryBudget {
   }
 
  private:
+  static void ReturnMemoryAtOnce(bool at_once);
+
   const size_t max_;
   std::atomic<size_t> used_{0};
+  std::atomic<bool> allocator_told_{false};
   std::atomic<uint64_t> refusals_[kUseCount] = {};
 };
 

@@ -98,7 +98,8 @@ ssize_t Hoarder::Read(nghttp2_session*, int32_t id, uint8_t* buffer, size_t size
     written += count;
     sent += count;
   }
-  return written > 0 ? static_cast<ssize_t>(written) : NGHTTP2_ERR_DEFERRED;
+  if (written == 0) return NGHTTP2_ERR_DEFERRED;
+  return static_cast<ssize_t>(written);
 }
 
 }  // namespace callout::tests

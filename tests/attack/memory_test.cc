@@ -3,6 +3,7 @@
 // serves again as soon as they are gone.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <memory>
@@ -97,6 +98,13 @@ std::vector<Hoard> Hoards() {
   };
 }
 
+// Of a plugin that gets whole bodies.
+std::string SettingsFile() {
+  const std::string path = ::testing::TempDir() + fmt::format("memory_test.{}.json", getpid());
+  std::ofstream(path) << "{\"whole_body_bytes_max\": 60000000}";
+  return path;
+}
+
 class MemoryTest : public ::testing::Test {
  protected:
   // Lets all of them send for a while; false as soon as the host takes too much.
@@ -128,10 +136,9 @@ class MemoryTest : public ::testing::Test {
     return refusals;
   }
 
-  TestHost host_{{"--transport=nghttp2",
-                  fmt::format("--memory_budget_bytes={:.0f}", kBudgetMib * 1048576),
-                  "--plugin=basic=" + BuiltPlugin("basic"),
-                  "--plugin_settings=basic={\"whole_body_bytes_max\": 60000000}"}};
+  TestHost host_{
+      {"--transport=nghttp2", fmt::format("--memory_budget_bytes={:.0f}", kBudgetMib * 1048576),
+       "--plugin=basic=" + BuiltPlugin("basic"), "--plugin_settings=basic=@" + SettingsFile()}};
 };
 
 TEST_F(MemoryTest, IsHeldWhateverIsKept) {

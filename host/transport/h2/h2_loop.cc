@@ -92,6 +92,7 @@ void H2Loop::Run() {
   while (!stopping_) {
     const int count = epoll_wait(epoll_fd_, events_.data(), kEventsInTurn, TimeoutMs());
     context_->SetNow(MonotonicNs());
+    context_->memory().budget()->TellAllocator();
     std::vector<H2Socket*> again;
     again.swap(again_);
     for (H2Socket* socket : again) {
