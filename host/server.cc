@@ -80,7 +80,7 @@ absl::StatusOr<std::string> CheckConfig(const Config& config) {
 
 Server::Server(const Config& config)
     : config_(config),
-      admin_pages_(&health_),
+      admin_pages_(&health_, &metrics_, config.admin_hosts),
       notes_(config.warnings),
       http_loop_(&metrics_, LogAcceptPause) {
   admin_pages_.Add("/plugins", "plugins and their versions, as JSON",
@@ -99,7 +99,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   std::unique_ptr<Server> server(new Server(config));
   if (absl::Status status = server->Prepare(); !status.ok()) return status;
   server->WatchHooks();
-  server->health_.FollowTraffic([traffic = server->traffic_] { return traffic->serving(); });
+  server->health_.FollowTraffic([traffic = server->traffic_, plugins = server->plugins_.get()] {
+    return traffic->serving() && plugins->complete();
+  });
   server->health_.Set(Health::State::kReady);
   return server;
 }
@@ -166,7 +168,7 @@ std::vector<TrafficSocket> Server::TrafficSockets() const {
 absl::Status Server::BindSocket(const std::string& name, const std::optional<Address>& address,
                                 std::vector<OpenSocket>* sockets) {
   if (!address.has_value()) return absl::OkStatus();
-  absl::StatusOr<ListenSocket> socket = ListenSocket::Bind(*address);
+  absl::StatusOr<ListenSocket> socket = ListenSocket::Bind(*address, config_.unix_socket_mode);
   if (!socket.ok()) return OfListener(name, socket.status());
   sockets->push_back({name, *std::move(socket)});
   return absl::OkStatus();
@@ -302,8 +304,10 @@ bool Server::Drain() {
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::steady_clock::now() - start);
   Log(LogLevel::kInfo, "drain ends after {} ms{}", took.count(),
-      closed ? "" : ": a plugin still holds a call, which is left as it is");
-  return closed;
+      !closed            ? ": a plugin still holds a call, which is left as it is"
+      : plugins_->busy() ? ": a plugin's create has not returned, and is left as it is"
+                         : "");
+  return closed && !plugins_->busy();
 }
 
 }  // namespace callout::host

@@ -54,6 +54,8 @@ struct Config {
   std::optional<Address> admin_address;
   // Nobody asked for the admin listener, so it may be missing if its port is taken.
   bool admin_address_is_default = true;
+  std::vector<std::string> admin_hosts;      // that the admin pages may be asked for under
+  std::optional<unsigned> unix_socket_mode;  // unset: by the umask
 
   std::string cert_chain_path;  // "": a self-signed certificate
   std::string private_key_path;

@@ -169,7 +169,11 @@ class Connection : public std::enable_shared_from_this<Connection<Stream>> {
     const std::string_view method(request.method_string().data(), request.method_string().size());
     const std::string_view target(request.target().data(), request.target().size());
     Count(listener_->requests);
-    Write(listener_->handler({is_head ? "GET" : method, target}), request.version(),
+    const auto field = request.find(http::field::host);
+    std::string_view host;
+    if (field != request.end()) host = {field->value().data(), field->value().size()};
+    if (request.count(http::field::host) > 1) host = ",";
+    Write(listener_->handler({is_head ? "GET" : method, target, host}), request.version(),
           request.keep_alive(), is_head);
   }
 
