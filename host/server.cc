@@ -92,7 +92,7 @@ absl::StatusOr<std::string> CheckConfig(const Config& config) {
 
 Server::Server(const Config& config)
     : config_(config),
-      admin_pages_(&health_),
+      admin_pages_(&health_, &metrics_, config.admin_hosts),
       notes_(config.warnings),
       health_side_(&metrics_),
       admin_side_(&metrics_) {
@@ -122,7 +122,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   std::unique_ptr<Server> server(new Server(config));
   if (absl::Status status = server->Prepare(); !status.ok()) return status;
   if (absl::Status status = server->WatchHooks(); !status.ok()) return status;
-  server->health_.FollowTraffic([traffic = server->traffic_] { return traffic->serving(); });
+  server->health_.FollowTraffic([traffic = server->traffic_, plugins = server->plugins_.get()] {
+    return traffic->serving() && plugins->complete();
+  });
   server->health_.Set(Health::State::kReady);
   return server;
 }
@@ -189,7 +191,7 @@ std::vector<TrafficSocket> Server::TrafficSockets() const {
 absl::Status Server::BindSocket(const std::string& name, const std::optional<Address>& address,
                                 std::vector<OpenSocket>* sockets) {
   if (!address.has_value()) return absl::OkStatus();
-  absl::StatusOr<ListenSocket> socket = ListenSocket::Bind(*address);
+  absl::StatusOr<ListenSocket> socket = ListenSocket::Bind(*address, config_.unix_socket_mode);
   if (!socket.ok()) return OfListener(name, socket.status());
   sockets->push_back({name, *std::move(socket)});
   return absl::OkStatus();
@@ -346,10 +348,11 @@ bool Server::Drain(bool may_delay) {
   const bool stopped = plugins_->AwaitStop(kReloadEndMs);
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::steady_clock::now() - start);
+  const bool waits = !stopped || plugins_->busy();
   Log(LogLevel::kInfo, "drain ends after {} ms{}{}", took.count(),
       closed ? "" : ": a plugin still holds a call, which is left as it is",
-      stopped ? "" : ": a plugin's load or create has not returned, and is left as it is");
-  return closed && stopped;
+      waits ? ": a plugin's load or create has not returned, and is left as it is" : "");
+  return closed && !waits;
 }
 
 }  // namespace callout::host

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <exception>
 #include <string>
 
 #include "host/base/log.h"
@@ -10,10 +9,13 @@
 namespace callout::host {
 namespace {
 
-// "parse error at line 1, column 3: …" of nlohmann::json's "[json.exception.parse_error.101]
-// parse error at line 1, column 3: …". Good as long as `error` is.
-std::string_view ReasonOf(const std::exception& error) {
-  const std::string_view text = error.what();
+// "parse error at line 1, column 3: syntax error while parsing value - invalid literal" of
+// nlohmann::json's "[json.exception.parse_error.101] parse error at line 1, column 3: syntax error
+// while parsing value - invalid literal; last read: 's3cr3t'; expected …": what was read is left
+// out, since it may be a secret. Good as long as `error` is.
+std::string_view ReasonOf(const nlohmann::json::parse_error& error) {
+  std::string_view text = error.what();
+  text = text.substr(0, text.find("; last read: "));
   const size_t end = text.find("] ");
   return end == std::string_view::npos ? text : text.substr(end + 2);
 }
@@ -32,8 +34,10 @@ absl::StatusOr<nlohmann::json> ParseJsonText(std::string_view text) {
   try {
     nlohmann::json parsed = nlohmann::json::parse(text, keep);
     if (!too_deep) return parsed;
-  } catch (const nlohmann::json::exception& error) {
+  } catch (const nlohmann::json::parse_error& error) {
     return absl::InvalidArgumentError(EscapeControls(ReasonOf(error)));
+  } catch (const nlohmann::json::exception&) {
+    return absl::InvalidArgumentError("a number is out of range");  // its text has the number
   }
   return absl::InvalidArgumentError(
       fmt::format("lists and objects are nested more than {} deep", kJsonDepthMax));

@@ -15,7 +15,8 @@ namespace callout::host {
 // were too many for a stack of 8 MiB.
 inline constexpr int kJsonDepthMax = 100;
 
-// INVALID_ARGUMENT says why it is none, and where.
+// INVALID_ARGUMENT says why it is none, and where; it quotes nothing of the text, which may hold
+// secrets.
 absl::StatusOr<nlohmann::json> ParseJsonText(std::string_view text);
 
 }  // namespace callout::host

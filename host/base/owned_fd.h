@@ -1,7 +1,6 @@
-// A file descriptor that its owner closes, and reading a file to its end.
+// A file descriptor that its owner closes. host/base/file.h reads files.
 //
-//   const OwnedFd file(open(path, O_RDONLY | O_CLOEXEC));
-//   if (file.get() < 0 || !ReadToEnd(file.get(), bytes_max, &bytes)) … errno …
+//   const OwnedFd socket(accept4(…));
 //
 // For one thread at a time.
 #ifndef CALLOUT_HOST_BASE_OWNED_FD_H_
@@ -9,8 +8,6 @@
 
 #include <unistd.h>
 
-#include <cstddef>
-#include <string>
 #include <utility>
 
 namespace callout::host {
@@ -34,10 +31,6 @@ class OwnedFd {
  private:
   int fd_;
 };
-
-// Reads the rest of the file into `bytes`, up to `bytes_max` bytes. False with errno
-// set if it cannot be read.
-bool ReadToEnd(int fd, size_t bytes_max, std::string* bytes);
 
 }  // namespace callout::host
 

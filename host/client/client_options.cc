@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "absl/strings/numbers.h"
+#include "host/base/file.h"
 #include "host/base/status_text.h"
-#include "host/base/text_file.h"
 #include "host/config/option_kinds.h"
 #include "host/config/options.h"
 #include "host/net/certificate.h"
@@ -125,9 +125,10 @@ absl::Status ReadData(const Draft& draft, ClientConfig* config) {
       continue;
     }
     const std::string path = value == "@-" ? "/dev/stdin" : value.substr(1);
-    absl::StatusOr<std::string> text = ReadTextFile(path, kClientDataBytesMax);
+    absl::StatusOr<std::string> text = ReadAnything(path, kClientDataBytesMax);
     if (!text.ok()) {
-      return absl::InvalidArgumentError(fmt::format("{}: {}", source, MessageOf(text.status())));
+      return absl::InvalidArgumentError(
+          fmt::format("{}: cannot read {}: {}", source, path, MessageOf(text.status())));
     }
     config->data.push_back({fmt::format("{} ({})", source, path), *std::move(text)});
   }

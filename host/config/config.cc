@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <climits>
 #include <functional>
 #include <map>
@@ -99,6 +100,17 @@ absl::Status SetRedacted(const std::string& text, std::vector<std::string>* name
   return absl::OkStatus();
 }
 
+// "0660"
+absl::Status SetSocketMode(const std::string& text, std::optional<unsigned>* mode) {
+  unsigned value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, 8);
+  if (error != std::errc() || end != text.data() + text.size() || value > 0777) {
+    return Expected("permissions in octal from 0 to 0777, such as 0660");
+  }
+  *mode = value;
+  return absl::OkStatus();
+}
+
 // An IPv6 address needs no brackets here, since no port follows.
 absl::Status SetDefaultIp(const std::string& text, std::string* ip) {
   const bool bare_ipv6 = text.find(':') != std::string::npos && !text.starts_with('[');
@@ -124,15 +136,18 @@ void AddPluginOptions(Draft* draft, OptionSet* options) {
                   .help = help,
                   .repeatable = true,
                   .supervisor_only = true,
+                  .secret = std::string_view(name) == "plugin_config",
                   .set = [=](const std::string& text) { return (plugins->*method)(text); }});
   };
   add("plugin", "[NAME=]PATH", "A plugin to run; repeat the option for a chain, in request order",
       &PluginOptions::AddPlugin);
   add("plugin_config", "NAME=TEXT|@FILE",
-      "A plugin's configuration: text, or the content of a file", &PluginOptions::AddConfig);
+      "A plugin's configuration. Use NAME=@FILE for one with secrets: other users can read the "
+      "command line",
+      &PluginOptions::AddConfig);
   add("plugin_settings", "NAME=@FILE",
       "The operator's settings for a plugin, JSON: policy, too_large, match, max_whole_body_bytes, "
-      "blocking, disabled",
+      "blocking, disabled, watch",
       &PluginOptions::AddSettings);
   add("on_plugin_error", "NAME=POLICY",
       "How a plugin's faults are answered: fail, continue or deny[:STATUS]",
@@ -165,6 +180,26 @@ void AddListenerOptions(Draft* draft, OptionSet* options) {
         draft->config.admin_address_is_default = false;
         return text == "off" ? absl::OkStatus() : ParseAddress(text).status();
       });
+  options->Add({.name = "admin_hosts",
+                .group = kListeners,
+                .value = "NAMES",
+                .default_text = "",
+                .help =
+                    "Host names under which the admin pages may be asked for, with commas between "
+                    "them, beside IP addresses, localhost and this machine's own name",
+                .set = [draft](const std::string& text) {
+                  draft->config.admin_hosts = absl::StrSplit(text, ',');
+                  return absl::OkStatus();
+                }});
+  options->Add({.name = "unix_socket_mode",
+                .group = kListeners,
+                .value = "MODE",
+                .default_text = "",
+                .help = "The permissions of unix sockets, in octal, such as 0660; without it they "
+                        "follow the umask. A client needs the right to write",
+                .set = [draft](const std::string& text) {
+                  return SetSocketMode(text, &draft->config.unix_socket_mode);
+                }});
   options->Add(
       {.name = "default_ip",
        .group = kListeners,
@@ -309,8 +344,9 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
                 .group = kProcess,
                 .value = "NAMES",
                 .default_text = absl::StrJoin(config->redacted_headers, ","),
-                .help = "Headers whose values are left out of the debug log, separated by commas; "
-                        "none: log all values",
+                .help = "Headers whose values are left out of the debug log, separated by commas. * "
+                        "matches anything at either end of a name, ?query the query in :path and "
+                        "other URLs; none: log all values",
                 .set = [=](const std::string& text) {
                   return SetRedacted(text, &config->redacted_headers);
                 }});
@@ -388,10 +424,31 @@ absl::Status CheckTls(const Draft& draft) {
   return absl::OkStatus();
 }
 
+// Clients' certificates are asked for on one listener; nobody asks on the other.
+absl::Status CheckPlaintext(const Draft& draft, Config* config) {
+  if (config->client_ca_path.empty() || !config->plaintext_address.has_value()) {
+    return absl::OkStatus();
+  }
+  const std::string address = config->plaintext_address->ToString();
+  if (draft.plaintext_address.empty() && !config->plaintext_address->IsLoopback()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "--client_ca_path={} checks the clients of the secure listener, and the plaintext listener "
+        "on its default address {} serves anybody; give --disable_plaintext, or "
+        "--plaintext_address if that is meant",
+        config->client_ca_path, address));
+  }
+  config->warnings.push_back(fmt::format(
+      "--client_ca_path does not apply to the plaintext listener on {}, which serves every client "
+      "that reaches it; --disable_plaintext turns it off",
+      address));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Config> Finish(Draft draft) {
   if (absl::Status status = CheckTls(draft); !status.ok()) return status;
   Config config = std::move(draft.config);
   if (absl::Status status = FinishAddresses(draft, &config); !status.ok()) return status;
+  if (absl::Status status = CheckPlaintext(draft, &config); !status.ok()) return status;
   absl::StatusOr<std::vector<PluginConfig>> plugins = draft.plugins.Finish();
   if (!plugins.ok()) return plugins.status();
   config.plugins = *std::move(plugins);
@@ -428,6 +485,9 @@ absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
   if (draft.version) return Print("callout-host " CALLOUT_HOST_VERSION "\n");
   draft.config.worker_options = options.Given();
   draft.config.warnings = options.Warnings();
+  if (options.IsOnCommandLine("plugin_config")) {
+    draft.plugins.WarnOfSecrets(&draft.config.warnings);
+  }
   return Finish(std::move(draft));
 }
 

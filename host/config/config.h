@@ -55,6 +55,8 @@ struct Config {
   // Nobody asked for the admin listener, so the host also runs without it, if its port
   // is in use.
   bool admin_address_is_default = true;
+  std::vector<std::string> admin_hosts;      // that the admin pages may be asked for under
+  std::optional<unsigned> unix_socket_mode;  // unset: by the umask
 
   std::string cert_chain_path;  // "": a self-signed certificate
   std::string private_key_path;

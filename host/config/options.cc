@@ -4,16 +4,15 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <memory>
+#include <sstream>
 #include <string_view>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "host/base/file.h"
 #include "host/base/nearest_name.h"
 #include "host/base/status_text.h"
 
@@ -23,6 +22,9 @@ namespace {
 // Errors quote values up to here: a plugin's configuration may be long.
 constexpr size_t kQuotedBytesMax = 200;
 
+// The longest file of options. It may hold the configurations of plugins.
+constexpr size_t kFileBytesMax = size_t{16} << 20;
+
 // A variable whose name is at most this many letters away from an option's is likely
 // misspelled. Others may have variables of their own that share our prefix.
 constexpr size_t kTypoLettersMax = 2;
@@ -30,6 +32,12 @@ constexpr size_t kTypoLettersMax = 2;
 std::string Quoted(std::string_view text) {
   if (text.size() <= kQuotedBytesMax) return std::string(text);
   return fmt::format("{}…", text.substr(0, kQuotedBytesMax));
+}
+
+bool IsLikeAName(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-';
+  });
 }
 
 // Dashes in the name of an option to underscores.
@@ -144,6 +152,39 @@ std::string_view OptionSet::NearestOption(std::string_view name, size_t letters_
   return nearest.empty() ? nearest : std::string_view(Find(nearest)->name);
 }
 
+// A value for an error. What a secret option is told is left out, but for the plugin's name.
+std::string OptionSet::QuotedValue(const Option& option, std::string_view text) const {
+  if (!option.secret) return Quoted(text);
+  const size_t equals = text.find('=');
+  const std::string_view name = text.substr(0, equals);
+  const bool named = equals != std::string_view::npos && IsLikeAName(name);
+  return named ? fmt::format("{}=…", Quoted(name)) : "…";
+}
+
+// An argument that nobody knows. It may be the value of a misspelt option, or a part of one that
+// the shell has split, and then a secret.
+std::string OptionSet::QuotedStray(std::string_view argument, int argc,
+                                   const char* const* argv) const {
+  if (argument.starts_with("--")) {
+    const std::string_view name = argument.substr(0, argument.find('='));
+    return name == argument ? fmt::format("'{}'", Quoted(name))
+                            : fmt::format("'{}=…'", Quoted(name));
+  }
+  bool has_secrets = false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string given = WithUnderscores(argv[i]);
+    for (const Option& option : options_) {
+      has_secrets = has_secrets || (option.secret && NameIn(given) == option.name);
+    }
+  }
+  const bool is_word = std::all_of(argument.begin(), argument.end(), [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) ||
+           std::string_view("_-./,:").find(c) != std::string_view::npos;
+  });
+  if (is_word && !has_secrets) return fmt::format("'{}'", Quoted(argument));
+  return fmt::format("an argument of {} bytes", argument.size());
+}
+
 // What to do about an unknown option of this name.
 std::string OptionSet::WhatInstead(std::string_view name, bool in_file) const {
   const std::string_view nearest =
@@ -169,18 +210,18 @@ absl::StatusOr<OptionSet::Values> OptionSet::ReadCommandLine(int argc,
   } catch (const CLI::ExtrasError&) {
     const std::string argument = app->remaining().front();
     const bool is_option = argument.starts_with('-') && argument != "--";
-    return absl::InvalidArgumentError(
-        fmt::format("{} '{}'; {}", is_option ? "unknown option" : "unexpected argument",
-                    Quoted(is_option ? argument.substr(0, argument.find('=')) : argument),
-                    WhatInstead(NameIn(argument), false)));
+    return absl::InvalidArgumentError(fmt::format(
+        "{} {}; {}", is_option ? "unknown option" : "unexpected argument",
+        QuotedStray(argument, argc, argv), WhatInstead(NameIn(argument), false)));
   } catch (const CLI::Error& error) {
     return absl::InvalidArgumentError(fmt::format("{}; --help lists the options", error.what()));
   }
   Values values;
   for (const Option& option : options_) {
     for (const std::string& text : app->get_option(NameOf(option))->results()) {
-      std::string source = option.positional ? fmt::format("{} {}", option.value, Quoted(text))
-                                             : fmt::format("--{}={}", option.name, Quoted(text));
+      const std::string quoted = QuotedValue(option, text);
+      std::string source = option.positional ? fmt::format("{} {}", option.value, quoted)
+                                             : fmt::format("--{}={}", option.name, quoted);
       values[option.name].push_back({std::move(source), text});
     }
   }
@@ -196,8 +237,8 @@ std::vector<OptionSet::Value> OptionSet::ReadVariable(const Option& option,
   std::vector<Value> values;
   const auto add = [&](std::string_view value) {
     if (value.empty()) return;
-    values.push_back(
-        {fmt::format("{}={}", VariableOf(option.name), Quoted(value)), std::string(value)});
+    values.push_back({fmt::format("{}={}", VariableOf(option.name), QuotedValue(option, value)),
+                      std::string(value)});
   };
   if (!option.repeatable) {
     add(text);
@@ -238,21 +279,18 @@ void OptionSet::Warn(std::string_view variable) {
 }
 
 absl::StatusOr<OptionSet::Values> OptionSet::ReadFile(const std::string& path) const {
-  std::ifstream stream(path);
-  if (!stream) {
+  absl::StatusOr<std::string> text = host::ReadFile(path, kFileBytesMax);
+  if (!text.ok()) {
     return absl::InvalidArgumentError(
-        fmt::format("cannot read the options from {}: {}", path, strerror(errno)));
+        fmt::format("cannot read the options from {}: {}", path, MessageOf(text.status())));
   }
+  std::istringstream stream(*std::move(text));
   std::vector<CLI::ConfigItem> items;
   try {
     items = MakeFileReader().from_config(stream);
   } catch (const CLI::Error& error) {
     return absl::InvalidArgumentError(
         fmt::format("cannot read the options from {}: {}", path, error.what()));
-  }
-  if (stream.bad()) {
-    return absl::InvalidArgumentError(
-        fmt::format("cannot read the options from {}: is it a regular file?", path));
   }
   Values values;
   for (const CLI::ConfigItem& item : items) {
@@ -264,12 +302,17 @@ absl::StatusOr<OptionSet::Values> OptionSet::ReadFile(const std::string& path) c
     const std::string name = absl::StrReplaceAll(item.name, {{"-", "_"}});
     const Option* known = Find(name);
     if (known == nullptr || !MayStandInFile(*known)) {
+      // What is no name at all may be a part of a value, on a line of its own.
+      if (!IsLikeAName(name)) {
+        return absl::InvalidArgumentError(fmt::format(
+            "{}: a line is not of the form name = value; a value has to be on one line", path));
+      }
       return absl::InvalidArgumentError(fmt::format("{}: unknown option '{}'; {}", path,
                                                     Quoted(item.name), WhatInstead(name, true)));
     }
     for (const std::string& text : item.inputs) {
       values[known->name].push_back(
-          {fmt::format("{}: {} = {}", path, known->name, Quoted(text)), text});
+          {fmt::format("{}: {} = {}", path, known->name, QuotedValue(*known, text)), text});
     }
   }
   return values;
@@ -278,6 +321,7 @@ absl::StatusOr<OptionSet::Values> OptionSet::ReadFile(const std::string& path) c
 absl::Status OptionSet::Parse(int argc, const char* const* argv, Environment environment) {
   absl::StatusOr<Values> values = ReadCommandLine(argc, argv);
   if (!values.ok()) return values.status();
+  for (const auto& [name, list] : *values) on_command_line_.insert(name);
   ReadEnvironment(environment, &*values);
   if (const auto config = values->find("config"); config != values->end()) {
     absl::StatusOr<Values> from_file = ReadFile(config->second.back().text);

@@ -29,6 +29,7 @@
 
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,6 +53,7 @@ class OptionSet {
     // Only the supervisor reads it (it may read files); left out of Given().
     bool supervisor_only = false;
     bool positional = false;  // given on the command line without its name
+    bool secret = false;      // errors do not quote its values
     // Called with each value. A switch gets "true" or "false". An error says what was
     // found and what is expected; the source and the value are put before it.
     std::function<absl::Status(const std::string& value)> set;
@@ -73,6 +75,10 @@ class OptionSet {
   // source. Leaves out "config", supervisor_only and command_line_only options.
   const std::vector<std::string>& Given() const { return given_; }
 
+  // After Parse: whether the option of this name was given on the command line, which other users
+  // of the machine can read.
+  bool IsOnCommandLine(const std::string& name) const { return on_command_line_.count(name) > 0; }
+
   // After Parse: likely mistakes, one line each, for the log.
   const std::vector<std::string>& Warnings() const { return warnings_; }
 
@@ -92,6 +98,8 @@ class OptionSet {
   absl::Status CheckHasValue(const std::string& argument, const char* next) const;
   std::string_view NearestOption(std::string_view name, size_t letters_max,
                                  bool (*may_stand_there)(const Option&)) const;
+  std::string QuotedValue(const Option& option, std::string_view text) const;
+  std::string QuotedStray(std::string_view argument, int argc, const char* const* argv) const;
   std::string WhatInstead(std::string_view name, bool in_file) const;
   absl::StatusOr<Values> ReadCommandLine(int argc, const char* const* argv) const;
   std::string VariableOf(std::string_view option) const;  // "CALLOUT_LOG_LEVEL" of "log_level"
@@ -105,6 +113,7 @@ class OptionSet {
   const std::string description_;
   const std::string prefix_;
   std::vector<Option> options_;
+  std::set<std::string> on_command_line_;
   std::vector<std::string> given_;
   std::vector<std::string> warnings_;
 };

@@ -8,8 +8,8 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_join.h"
+#include "host/base/file.h"
 #include "host/base/status_text.h"
-#include "host/base/text_file.h"
 
 namespace callout::host {
 namespace {
@@ -38,7 +38,27 @@ std::string FileNameWithoutSo(std::string_view path) {
 
 // "TEXT" or "@FILE".
 absl::StatusOr<std::string> TextOrFile(const std::string& value) {
-  return value.starts_with('@') ? ReadTextFile(value.substr(1), kPluginFileBytesMax) : value;
+  if (!value.starts_with('@')) return value;
+  const std::string path = value.substr(1);
+  absl::StatusOr<std::string> text = ReadFile(path, kPluginFileBytesMax);
+  if (text.ok()) return text;
+  return absl::InvalidArgumentError(
+      fmt::format("cannot read {}: {}", path, MessageOf(text.status())));
+}
+
+// Whether it has a JSON key such as "api_key" or "client_secret".
+bool LooksSecret(const std::string& text) {
+  const std::string lower = absl::AsciiStrToLower(text);
+  for (const std::string_view word :
+       {"secret", "password", "passwd", "passphrase", "api_key", "apikey", "api-key", "token",
+        "credential", "private_key", "access_key", "\"key\""}) {
+    for (size_t at = lower.find(word); at != lower.npos; at = lower.find(word, at + 1)) {
+      // Of a path, only the name is here.
+      const std::string_view rest = std::string_view(lower).substr(at + word.size());
+      if (!rest.starts_with("_path") && !rest.starts_with("_file")) return true;
+    }
+  }
+  return false;
 }
 
 absl::Status Prefixed(const std::string& prefix, const absl::Status& status) {
@@ -78,6 +98,17 @@ absl::Status PluginOptions::AddConfig(const std::string& value) {
   auto split = SplitName(value, "NAME=TEXT or NAME=@FILE");
   if (!split.ok()) return split.status();
   return configs_.insert(*split).second ? absl::OkStatus() : Twice(split->first);
+}
+
+void PluginOptions::WarnOfSecrets(std::vector<std::string>* warnings) const {
+  for (const auto& [name, value] : configs_) {
+    if (value.starts_with('@') || !LooksSecret(value)) continue;
+    warnings->push_back(
+        fmt::format("--plugin_config={}=… has what looks like a secret on the command line, which "
+                    "every user of "
+                    "the machine can read; put it into a file and give --plugin_config={}=@FILE",
+                    name, name));
+  }
 }
 
 absl::Status PluginOptions::AddSettings(const std::string& value) {

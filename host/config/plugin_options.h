@@ -30,6 +30,10 @@ class PluginOptions {
   absl::Status AddSettings(const std::string& value);
   absl::Status AddErrorPolicy(const std::string& value);
 
+  // A line for each plugin whose configuration has what looks like a secret in its text itself, and
+  // not in a file.
+  void WarnOfSecrets(std::vector<std::string>* warnings) const;
+
   // Reads the files. An option for an unknown plugin is an error.
   absl::StatusOr<std::vector<PluginConfig>> Finish() const;
 

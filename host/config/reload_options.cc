@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <climits>
 #include <cmath>
 
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "host/config/option_kinds.h"
+#include "host/plugin/loader.h"
 
 namespace callout::host {
 namespace {
@@ -19,6 +21,19 @@ constexpr uint64_t kGuardCallsMax = 1'000'000;
 absl::Status SetDirectory(const std::string& text, std::vector<std::string>* directories) {
   if (text.empty()) return Expected("a directory");
   directories->push_back(text);
+  return absl::OkStatus();
+}
+
+absl::Status SetPermissions(const std::string& text, PluginPermissions* permissions) {
+  if (text == "strict") {
+    *permissions = PluginPermissions::kStrict;
+  } else if (text == "warn") {
+    *permissions = PluginPermissions::kWarn;
+  } else if (text == "off") {
+    *permissions = PluginPermissions::kOff;
+  } else {
+    return Expected("strict, warn or off");
+  }
   return absl::OkStatus();
 }
 
@@ -72,8 +87,21 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
   options->Add(Switch("watch_plugins", kReloadGroup, &config->watch_plugins,
                       "Watch the files of --plugin for changes, too"));
   add("require_plugins", "WHICH", "auto",
-      "Plugins that must load at the start: all, none, or auto for those of --plugin", false,
-      SetRequire, &config->require_plugins);
+      "Which plugins must load at the start. all: else the host does not start. auto: the same for "
+      "--plugin; in a --plugins_dir, which has to be there, a stand-in answers by the error policy "
+      "and the host is not ready. none: serve without them",
+      false, SetRequire, &config->require_plugins);
+  add("plugin_permissions", "HOW", "strict",
+      "Plugin files, configurations and settings that every user may write to, unless they are on "
+      "a read-only mount. strict: refuse them; warn: take them with a warning; off: do not look",
+      false, SetPermissions, &config->file_rules.permissions);
+  options->Add(NumberOption("max_plugin_file_bytes", kReloadGroup, "BYTES", 4096, kPluginBytesMax,
+                            &config->file_rules.max_code_bytes,
+                            "The largest plugin file that is read"));
+  options->Add(NumberOption("plugin_create_timeout_ms", kReloadGroup, "MS", 1, INT_MAX,
+                            &config->create_timeout_ms,
+                            "How long the create of a new version may take before that counts as "
+                            "a problem; the old version serves until it returns"));
   options->Add(
       NumberOption("max_generations", kReloadGroup, "FILES", 1, kGenerationsMax, &config->generations_max,
                    "Plugin files that a process may load in its life, since none can be unloaded"));

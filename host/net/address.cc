@@ -144,6 +144,15 @@ std::string Address::unix_path() const {
   return std::string(address.sun_path, strnlen(address.sun_path, size - kPathOffset));
 }
 
+bool Address::IsLoopback() const {
+  if (family() == AF_UNIX) return true;
+  if (family() == AF_INET) {
+    const auto* ipv4 = reinterpret_cast<const sockaddr_in*>(&storage);
+    return ntohl(ipv4->sin_addr.s_addr) >> 24 == 127;
+  }
+  return IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(&storage)->sin6_addr) != 0;
+}
+
 std::string Address::ToString() const {
   switch (family()) {
     case AF_INET:

@@ -33,6 +33,7 @@ struct Address {
 
   uint16_t port() const;          // 0 for a unix socket
   std::string unix_path() const;  // "" for IP addresses and unnamed sockets
+  bool IsLoopback() const;        // 127.0.0.0/8, [::1], or a unix socket
 
   // As ParseAddress reads it: "127.0.0.1:80", "[::1]:80", "unix:/path".
   std::string ToString() const;

@@ -1,6 +1,5 @@
 #include "host/net/certificate.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
@@ -9,16 +8,14 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
-#include <sys/stat.h>
 
-#include <cerrno>
-#include <cstring>
 #include <memory>
 #include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
-#include "host/base/owned_fd.h"
+#include "host/base/file.h"
+#include "host/base/status_text.h"
 
 namespace callout::host {
 namespace {
@@ -57,31 +54,17 @@ std::string BioText(BIO* bio) {
 
 // ---- files ----
 
-absl::Status FileError(const char* what, const std::string& path, int error) {
-  const std::string text = fmt::format("cannot read the {} {}: {}", what, path, strerror(error));
-  if (error == ENOENT) return absl::NotFoundError(text);
-  if (error == EACCES || error == EPERM) return absl::PermissionDeniedError(text);
-  return absl::UnavailableError(text);
-}
-
 absl::Status BadFile(const char* what, const std::string& path, const std::string& problem) {
   return absl::InvalidArgumentError(fmt::format("the {} {} {}", what, path, problem));
 }
 
-absl::StatusOr<std::string> ReadFile(const char* what, const std::string& path) {
-  // Non-blocking, or opening a pipe without a writer would wait for one.
-  const OwnedFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (file.get() < 0) return FileError(what, path, errno);
-  struct stat status;
-  if (fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
-    return BadFile(what, path, "is not a regular file");
+absl::StatusOr<std::string> ReadPem(const char* what, const std::string& path) {
+  absl::StatusOr<std::string> text = ReadFile(path, kPemBytesMax);
+  if (!text.ok()) {
+    return absl::Status(text.status().code(), fmt::format("cannot read the {} {}: {}", what, path,
+                                                          MessageOf(text.status())));
   }
-  std::string text;
-  if (!ReadToEnd(file.get(), kPemBytesMax + 1, &text)) return FileError(what, path, errno);
-  if (text.empty()) return BadFile(what, path, "is empty");
-  if (text.size() > kPemBytesMax) {
-    return BadFile(what, path, fmt::format("has more than {} bytes", kPemBytesMax));
-  }
+  if (text->empty()) return BadFile(what, path, "is empty");
   return text;
 }
 
@@ -279,9 +262,9 @@ absl::StatusOr<KeyPair> MakeSelfSignedKeyPair() {
 }
 
 absl::StatusOr<KeyPair> LoadKeyPair(const std::string& chain_path, const std::string& key_path) {
-  absl::StatusOr<std::string> chain_pem = ReadFile("certificate chain", chain_path);
+  absl::StatusOr<std::string> chain_pem = ReadPem("certificate chain", chain_path);
   if (!chain_pem.ok()) return chain_pem.status();
-  absl::StatusOr<std::string> key_pem = ReadFile("private key", key_path);
+  absl::StatusOr<std::string> key_pem = ReadPem("private key", key_path);
   if (!key_pem.ok()) return key_pem.status();
   const auto chain = ParseCertificates("certificate chain", chain_path, *chain_pem);
   if (!chain.ok()) return chain.status();
@@ -300,7 +283,7 @@ absl::StatusOr<KeyPair> LoadKeyPair(const std::string& chain_path, const std::st
 }
 
 absl::StatusOr<CaBundle> LoadCaBundle(const std::string& path) {
-  absl::StatusOr<std::string> pem = ReadFile("CA file", path);
+  absl::StatusOr<std::string> pem = ReadPem("CA file", path);
   if (!pem.ok()) return pem.status();
   const auto certificates = ParseCertificates("CA file", path, *pem);
   if (!certificates.ok()) return certificates.status();

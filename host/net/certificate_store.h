@@ -22,7 +22,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "host/base/file_stamp.h"
+#include "host/base/file.h"
 #include "host/net/certificate.h"
 #include "host/net/tls_context.h"
 

@@ -1,5 +1,6 @@
 #include "host/net/listener.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <sys/stat.h>
@@ -10,6 +11,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "host/base/owned_fd.h"
 
 namespace callout::host {
 namespace {
@@ -67,6 +69,20 @@ absl::Status ClearUnixPath(const Address& address) {
   return absl::OkStatus();
 }
 
+// By a descriptor of the socket's file, so that no other file that is put there is changed.
+absl::Status SetUnixMode(const Address& address, unsigned mode) {
+  const OwnedFd file(open(address.unix_path().c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat status;
+  const bool is_socket =
+      file.get() >= 0 && fstat(file.get(), &status) == 0 && S_ISSOCK(status.st_mode);
+  if (is_socket && chmod(fmt::format("/proc/self/fd/{}", file.get()).c_str(), mode) == 0) {
+    return absl::OkStatus();
+  }
+  return absl::UnavailableError(
+      fmt::format("cannot give {} the mode {:04o}: {}", address.ToString(), mode,
+                  file.get() >= 0 && !is_socket ? "it is no socket" : strerror(errno)));
+}
+
 absl::Status SetOption(const Address& address, int fd, int level, int option, int value) {
   if (setsockopt(fd, level, option, &value, sizeof(value)) == 0) return absl::OkStatus();
   return Failure(address, errno);
@@ -74,7 +90,8 @@ absl::Status SetOption(const Address& address, int fd, int level, int option, in
 
 }  // namespace
 
-absl::StatusOr<ListenSocket> ListenSocket::Bind(const Address& address) {
+absl::StatusOr<ListenSocket> ListenSocket::Bind(const Address& address,
+                                                std::optional<unsigned> unix_mode) {
   if (address.family() == AF_UNIX) {
     if (absl::Status status = ClearUnixPath(address); !status.ok()) return status;
   }
@@ -82,6 +99,10 @@ absl::StatusOr<ListenSocket> ListenSocket::Bind(const Address& address) {
   if (fd < 0) return Failure(address, errno);
   ListenSocket result(fd, address);
   if (absl::Status status = result.BindDescriptor(); !status.ok()) return status;
+  // Nobody can connect before Listen.
+  if (address.family() == AF_UNIX && unix_mode.has_value()) {
+    if (absl::Status status = SetUnixMode(address, *unix_mode); !status.ok()) return status;
+  }
   return result;
 }
 

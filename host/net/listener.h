@@ -21,6 +21,7 @@
 
 #include <sys/types.h>
 
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -35,7 +36,10 @@ class ListenSocket {
 
   // Non-blocking and close-on-exec. Errors name the address and the reason:
   // ALREADY_EXISTS if it is in use, PERMISSION_DENIED, else UNAVAILABLE.
-  static absl::StatusOr<ListenSocket> Bind(const Address& address);
+  // `unix_mode` are the permissions of a unix socket's file, which clients need to write to; unset:
+  // by the umask.
+  static absl::StatusOr<ListenSocket> Bind(const Address& address,
+                                           std::optional<unsigned> unix_mode = std::nullopt);
   // Errors as Bind's: if two sockets bound before either listened, the second fails.
   absl::Status Listen();
   // Both.

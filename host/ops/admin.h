@@ -5,6 +5,10 @@
 //   pages.Add("/plugins", "loaded plugins as JSON", [&](const HttpRequestView&) { … });
 //   server->AddListener("admin", pages.MakeHandler());
 //
+// A page other than /live and /ready is given only to a request whose Host is an IP address,
+// localhost, this machine's own name or one of --admin_hosts: a browser that was led here by a
+// foreign name (DNS rebinding) gets 421. Metric: callout_admin_refused_total{reason="host"}.
+//
 // Add pages before the handler gets its first request; they are not guarded
 // after that. Pages run on the HTTP server's thread.
 #ifndef CALLOUT_HOST_OPS_ADMIN_H_
@@ -12,8 +16,12 @@
 
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
+#include <string_view>
+#include <vector>
 
+#include "host/metrics/metrics.h"
 #include "host/ops/health.h"
 #include "host/ops/http_server.h"
 
@@ -21,8 +29,9 @@ namespace callout::host {
 
 class AdminPages {
  public:
-  // `health` outlives this object.
-  explicit AdminPages(const Health* health);
+  // `health` and `metrics` outlive this object; `metrics` may be null.
+  explicit AdminPages(const Health* health, Metrics* metrics = nullptr,
+                      const std::vector<std::string>& hosts = {});
   AdminPages(const AdminPages&) = delete;
   AdminPages& operator=(const AdminPages&) = delete;
 
@@ -30,7 +39,7 @@ class AdminPages {
   // `summary` stands beside it in the list.
   void Add(const std::string& path, const std::string& summary, HttpHandler page);
 
-  // Routes a request: 405 unless GET, 404 for a path nobody added.
+  // Routes a request: 405 unless GET, 404 for a path nobody added, 421 under a foreign name.
   HttpResponse Response(const HttpRequestView& request) const;
 
   // This object outlives the handler.
@@ -42,8 +51,12 @@ class AdminPages {
     HttpHandler response;
   };
   HttpResponse List() const;
+  bool IsOurHost(std::string_view host) const;
 
   std::map<std::string, Page, std::less<>> pages_;
+  std::set<std::string, std::less<>> hosts_;  // lower case, without a port
+  Metrics* const metrics_;
+  Metrics::Id refused_ = 0;
 };
 
 }  // namespace callout::host

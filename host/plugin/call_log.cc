@@ -17,6 +17,7 @@ namespace callout::host {
 namespace {
 
 constexpr size_t kHeadersBytesMax = 2048;
+constexpr std::string_view kQueries = "?query";
 
 std::vector<std::string>& Redacted() {
   static auto* const names = new std::vector<std::string>(RedactedHeadersDefault());
@@ -36,6 +37,34 @@ std::string_view AnswerName(callout_field_t field) {
   }
 }
 
+// "*token*", "x-*", "*-key" or a whole name.
+bool Matches(std::string_view name, std::string_view pattern) {
+  const bool any_start = pattern.starts_with('*');
+  if (any_start) pattern.remove_prefix(1);
+  const bool any_end = pattern.ends_with('*');
+  if (any_end) pattern.remove_suffix(1);
+  if (any_start && any_end) return name.find(pattern) != name.npos;
+  if (any_start) return name.ends_with(pattern);
+  return any_end ? name.starts_with(pattern) : name == pattern;
+}
+
+// Headers whose values are paths or URLs, in which a query may carry secrets.
+bool HoldsUrl(std::string_view name) {
+  return name == ":path" || name == "referer" || name == "location" || name == "content-location" ||
+         name.ends_with("-path") || name.ends_with("-url") || name.ends_with("-uri");
+}
+
+std::string ShownValue(std::string_view name, std::string_view value) {
+  bool queries = false;
+  for (const std::string& pattern : Redacted()) {
+    queries = queries || pattern == kQueries;
+    if (Matches(name, pattern)) return "[redacted]";
+  }
+  const size_t query = queries && HoldsUrl(name) ? value.find_first_of("?#") : value.npos;
+  if (query == value.npos) return std::string(value);
+  return fmt::format("{}[redacted]", value.substr(0, query + 1));
+}
+
 std::string HeaderText(std::string_view message) {
   ResponseView view;
   // HttpTrailers has its header list in the same field.
@@ -43,9 +72,8 @@ std::string HeaderText(std::string_view message) {
   std::string text;
   for (const HeaderSet& header : view.headers.set) {
     const std::string name = ToLowerAscii(header.key);
-    const bool secret = std::find(Redacted().begin(), Redacted().end(), name) != Redacted().end();
     fmt::format_to(std::back_inserter(text), "{}{}: {}", text.empty() ? "" : ", ", name,
-                   secret ? "[redacted]" : header.value);
+                   ShownValue(name, header.value));
     if (text.size() > kHeadersBytesMax) {
       text.resize(kHeadersBytesMax);
       return text + "…";
@@ -57,8 +85,10 @@ std::string HeaderText(std::string_view message) {
 }  // namespace
 
 const std::vector<std::string>& RedactedHeadersDefault() {
-  static const auto* const names =
-      new std::vector<std::string>{"authorization", "cookie", "set-cookie", "x-api-key"};
+  static const auto* const names = new std::vector<std::string>{
+      "*authorization*", "*cookie*",    "*token*",  "*secret*",     "*password*",
+      "*credential*",    "*api-key*",   "*apikey*", "*jwt*",        "*assertion*",
+      "*session*",       "*signature*", "*-cert*",  "*access-key*", "?query"};
   return *names;
 }
 

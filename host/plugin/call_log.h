@@ -4,7 +4,9 @@
 //   stream 17 plugin auth request_headers 12 us -> OK, answered request_headers;
 //   :path: /x, authorization: [redacted]
 //
-// Values of headers that carry secrets are left out (--log_redacted_headers). Costs
+// Values of headers that carry secrets are left out (--log_redacted_headers): "*" at the beginning
+// or end of a name stands for anything, and "?query" for what follows the question mark in :path,
+// referer, location and other headers with URLs. Costs
 // nothing while DEBUG is off. Any thread.
 //
 // Tested by tests/integration/call_log_test.cc.
@@ -22,7 +24,7 @@
 
 namespace callout::host {
 
-// authorization, cookie, set-cookie, x-api-key.
+// Whatever carries credentials by its nature, and queries.
 const std::vector<std::string>& RedactedHeadersDefault();
 // Names in lower case. Once, before the first call.
 void SetRedactedHeaders(std::vector<std::string> names);

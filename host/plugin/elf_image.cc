@@ -93,6 +93,8 @@ absl::StatusOr<ElfImage> ElfImage::Parse(std::string_view bytes) {
   return image;
 }
 
+absl::Status ElfImage::CheckHead(std::string_view start) { return ElfImage(start).ParseHeader(); }
+
 absl::Status ElfImage::ParseHeader() {
   if (bytes_.empty()) return RefuseImage("is empty; build or copy it again");
   if (!bytes_.starts_with(std::string_view(ELFMAG, SELFMAG))) {
@@ -167,9 +169,11 @@ absl::Status ElfImage::ParseDynamic() {
     ReadAt(bytes_, header_.e_phoff + i * sizeof(segment), &segment);
     segments_.push_back(segment);
     if (segment.p_type == PT_GNU_STACK) executable_stack_ = (segment.p_flags & PF_X) != 0;
+    if (segment.p_type == PT_TLS) tls_bytes_ = segment.p_memsz;
     if (segment.p_type == PT_DYNAMIC) entries = bytes_.substr(segment.p_offset, segment.p_filesz);
   }
   if (entries.empty()) return RefuseImage("has no dynamic section; link it with -shared -fPIC");
+  dynamic_table_ = entries;
   DynamicTables tables;
   Elf64_Dyn entry;
   for (uint64_t offset = 0; ReadAt(entries, offset, &entry); offset += sizeof(entry)) {
@@ -206,11 +210,15 @@ void ElfImage::ParseEntry(const Elf64_Dyn& entry, DynamicTables* tables) {
     case DT_RUNPATH:
       tables->run_paths.push_back(value);
       return;
+    case DT_SONAME:
+      tables->soname = value;
+      return;
     case DT_TEXTREL:
       text_relocations_ = true;
       return;
     case DT_FLAGS:
       text_relocations_ = text_relocations_ || (value & DF_TEXTREL) != 0;
+      static_tls_ = (value & DF_STATIC_TLS) != 0;
       return;
     case DT_FLAGS_1:
       position_independent_executable_ = (value & DF_1_PIE) != 0;
@@ -236,6 +244,7 @@ absl::Status ElfImage::ReadStrings(const DynamicTables& tables) {
     if (!path.has_value()) return Corrupt("run path");
     run_paths_.push_back(*path);
   }
+  if (tables.soname != 0) soname_ = StringAt(tables.soname).value_or("");
   return absl::OkStatus();
 }
 
@@ -248,6 +257,7 @@ absl::Status ElfImage::ParseSymbols(const DynamicTables& tables) {
   const std::optional<uint64_t> count = CountSymbols(tables);
   if (!count.has_value()) return Corrupt("symbol hash table");
   if (*count > table.size() / sizeof(Elf64_Sym)) return Corrupt("dynamic symbol table");
+  symbol_table_ = table.substr(0, *count * sizeof(Elf64_Sym));
   symbols_.reserve(*count);
   for (uint64_t i = 1; i < *count; ++i) {  // symbol 0 is reserved
     Elf64_Sym entry;

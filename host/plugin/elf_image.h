@@ -7,6 +7,13 @@
 //
 // The bytes are taken as hostile: every offset, size and index is checked against
 // the file before use, and nothing is allocated that the file's size does not bound.
+// Why not libelf: it would do the header and the entries of the tables, and leave what is most of
+// the work here. It finds symbols by section headers, which stripped objects lack and the dynamic
+// linker does not read; where the dynamic tables are, how many symbols a hash table has, and
+// whether a name or a segment lies in the file would still have to be found here, and the messages
+// say which part is damaged. elfutils 0.188 read 13,500 damaged files without an error of
+// memcheck's, so safety is not the reason.
+//
 // Formats: elf(5), System V ABI chapters 4 and 5; DT_GNU_HASH as ld and ld.so do it.
 //
 // An ElfImage holds views into the bytes it was parsed from, which must outlive it.
@@ -61,9 +68,24 @@ class ElfImage {
   // machine. The message says reason and remedy ("is …; do …") but not which file.
   static absl::StatusOr<ElfImage> Parse(std::string_view bytes);
 
+  // The same for what the first sizeof(Elf64_Ehdr) bytes of a file tell: whether it may be a shared
+  // object for this machine. A file that is shorter is truncated.
+  static absl::Status CheckHead(std::string_view start);
+
   const std::vector<ElfSymbol>& symbols() const { return symbols_; }       // DT_SYMTAB but index 0
   const std::vector<std::string_view>& needed() const { return needed_; }  // DT_NEEDED
   const std::vector<std::string_view>& run_paths() const { return run_paths_; }  // RPATH, RUNPATH
+
+  std::string_view soname() const { return soname_; }  // DT_SONAME; "": none
+
+  // The size of its thread-local variables if they must lie in the process's static TLS block
+  // (DF_STATIC_TLS, the initial-exec model); 0 if they need not.
+  uint64_t static_tls_bytes() const { return static_tls_ ? tls_bytes_ : 0; }
+  // The tables as they lie in the file, for whoever changes them. Each symbol of symbols() has an
+  // entry of symbol_table(), which begins with the reserved symbol 0.
+  std::string_view symbol_table() const { return symbol_table_; }
+  std::string_view dynamic_table() const { return dynamic_table_; }
+  std::string_view strings() const { return strings_; }
 
   bool has_executable_stack() const { return executable_stack_; }
   bool has_text_relocations() const { return text_relocations_; }
@@ -83,6 +105,7 @@ class ElfImage {
     uint64_t gnu_hash = 0;
     std::vector<uint64_t> needed;
     std::vector<uint64_t> run_paths;
+    uint64_t soname = 0;
   };
 
   explicit ElfImage(std::string_view bytes) : bytes_(bytes) {}
@@ -107,6 +130,10 @@ class ElfImage {
   std::vector<ElfSymbol> symbols_;
   std::vector<std::string_view> needed_;
   std::vector<std::string_view> run_paths_;
+  std::string_view symbol_table_, dynamic_table_;
+  std::string_view soname_;
+  uint64_t tls_bytes_ = 0;  // PT_TLS
+  bool static_tls_ = false;
   bool executable_stack_ = true;  // the kernel's default without PT_GNU_STACK
   bool text_relocations_ = false;
   bool position_independent_executable_ = false;

@@ -419,12 +419,13 @@ void Warn(const ElfImage& image, const HostAbi& abi, PreflightResult* result) {
     if (!strange.empty()) result->warnings.push_back(std::move(strange));
   }
   WarnOfUniqueSymbols(image, result);
-  for (const std::string_view path : image.run_paths()) {
-    if (path.find("$ORIGIN") == path.npos && path.find("${ORIGIN}") == path.npos) continue;
+  if (const uint64_t bytes = image.static_tls_bytes(); bytes > 0) {
     result->warnings.push_back(fmt::format(
-        "its run path {} starts from the file's own directory, which is another one for the "
-        "private copy that a reload makes; link with an absolute -rpath",
-        Printable(path)));
+        "it needs {} bytes of static TLS (its thread-locals use the initial-exec model), which a "
+        "process has few of and gives to each version it loads; after some reloads restart the "
+        "host "
+        "by draining it, or compile the plugin with -ftls-model=global-dynamic",
+        bytes));
   }
   if (image.has_text_relocations()) {
     result->warnings.push_back(

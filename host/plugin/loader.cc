@@ -1,14 +1,11 @@
 #include "host/plugin/loader.h"
 
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <link.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <boost/dll/shared_library.hpp>
-#include <cerrno>
 #include <cstring>
 #include <exception>
 #include <filesystem>
@@ -19,8 +16,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "host/base/file.h"
 #include "host/base/log.h"
-#include "host/base/owned_fd.h"
+#include "host/base/status_text.h"
 #include "host/plugin/elf_image.h"
 #include "host/plugin/elf_preflight.h"
 
@@ -63,37 +61,39 @@ absl::Status Failed(std::string_view path, const absl::Status& reason) {
 
 // --- Reading the file ---
 
-absl::Status CannotRead(int error) {
-  const char* remedy = error == ENOENT || error == ENOTDIR ? "check the path"
-                                                           : "see that the host's user may read it";
-  const std::string text = fmt::format("it cannot be read ({}); {}", std::strerror(error), remedy);
-  return error == ENOENT ? absl::NotFoundError(text) : absl::InvalidArgumentError(text);
+absl::Status CannotRead(const absl::Status& why) {
+  if (absl::IsInvalidArgument(why)) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}; give the path of a shared object", MessageOf(why)));
+  }
+  const char* remedy =
+      absl::IsNotFound(why) ? "check the path" : "see that the host's user may read it";
+  return absl::Status(why.code(),
+                      fmt::format("it cannot be read ({}); {}", MessageOf(why), remedy));
+}
+
+// An error of ElfImage's, as a sentence.
+absl::Status OfImage(const absl::Status& why) {
+  return absl::Status(why.code(), fmt::format("it {}", MessageOf(why)));
 }
 
 absl::StatusOr<PluginFile> ReadPluginFile(const std::string& path) {
   if (path.find('\0') != path.npos) {
     return absl::InvalidArgumentError("the path holds a NUL; check the path");
   }
-  // Non-blocking, so that opening a FIFO returns.
-  const OwnedFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  struct stat info = {};
-  if (file.get() < 0 || fstat(file.get(), &info) != 0) return CannotRead(errno);
-  if (S_ISDIR(info.st_mode)) {
-    return absl::InvalidArgumentError("it is a directory; give the path of a shared object");
-  }
-  if (!S_ISREG(info.st_mode)) {
-    return absl::InvalidArgumentError("it is not a regular file; give the path of a shared object");
-  }
-  if (static_cast<uint64_t>(info.st_size) > kPluginBytesMax) {
+  // The head first: what is no shared object at all is not read, however large.
+  absl::StatusOr<FileContents> head = ReadStart(path, sizeof(Elf64_Ehdr));
+  if (!head.ok()) return CannotRead(head.status());
+  if (absl::Status status = ElfImage::CheckHead(head->bytes); !status.ok()) return OfImage(status);
+  if (static_cast<uint64_t>(head->stamp.size) > kPluginBytesMax) {
     return absl::InvalidArgumentError(fmt::format("it has {} bytes, over the limit of {}; strip it",
-                                                  info.st_size, kPluginBytesMax));
+                                                  head->stamp.size, kPluginBytesMax));
   }
   PluginFile read;
-  read.identity = {info.st_dev, info.st_ino};
-  // Fewer bytes than its size if it shrinks: the image is found to be truncated.
-  if (!ReadToEnd(file.get(), static_cast<size_t>(info.st_size), &read.bytes)) {
-    return CannotRead(errno);
-  }
+  read.identity = {head->stamp.device, head->stamp.inode};
+  absl::StatusOr<std::string> bytes = ReadUnchanged(path, head->stamp, kPluginBytesMax);
+  if (!bytes.ok()) return CannotRead(bytes.status());
+  read.bytes = *std::move(bytes);
   return read;
 }
 
@@ -179,7 +179,11 @@ std::string_view LoadRemedy(std::string_view error) {
     return "install that library, or link it statically";
   }
   if (says("version `")) return "build it on this system or an older one";
-  if (says("static TLS")) return "build it without -ftls-model=initial-exec";
+  if (says("static TLS")) {
+    return "the process has no static TLS left for a plugin with initial-exec thread-locals; "
+           "restart "
+           "the host by draining it, or build the plugin with -ftls-model=global-dynamic";
+  }
   return "LD_DEBUG=all in the host's environment tells more";
 }
 
@@ -188,7 +192,7 @@ absl::StatusOr<shared_library*> Load(const std::string& path, const std::string&
   // dlopen searches the library path for a name without a slash.
   std::error_code error;
   const std::string absolute = std::filesystem::absolute(path, error).string();
-  if (error) return CannotRead(error.value());
+  if (error) return absl::InvalidArgumentError(error.message());
   // Boost.DLL knows no RTLD_NODELETE, but passes bits on. Without it, closing a
   // dependency's last user would unmap code that exit handlers still call.
   const auto mode = static_cast<boost::dll::load_mode::type>(RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
@@ -286,10 +290,7 @@ absl::StatusOr<std::shared_ptr<const Plugin>> ReadCheckAndLoad(const std::string
   absl::StatusOr<PluginFile> file = ReadPluginFile(path);
   if (!file.ok()) return file.status();
   absl::StatusOr<ElfImage> image = ElfImage::Parse(file->bytes);
-  if (!image.ok()) {
-    return absl::Status(image.status().code(),
-                        fmt::format("it {}", std::string(image.status().message())));
-  }
+  if (!image.ok()) return OfImage(image.status());
   absl::StatusOr<PreflightResult> result = Preflight(*image, ListLoaded(*loads, file->identity));
   if (!result.ok()) return result.status();
   absl::StatusOr<shared_library*> library = Load(path, original, loads);

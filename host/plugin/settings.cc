@@ -21,10 +21,29 @@ using Json = nlohmann::json;
 constexpr char kWholeBodyKey[] = "max_whole_body_bytes";
 constexpr char kWholeBodyOldKey[] = "whole_body_bytes_max";  // until 0.1.0
 
+std::string_view KindOf(const Json& value) {
+  switch (value.type()) {
+    case Json::value_t::null:
+      return "null";
+    case Json::value_t::object:
+      return "an object";
+    case Json::value_t::array:
+      return "a list";
+    case Json::value_t::string:
+      return "a string";
+    case Json::value_t::boolean:
+      return "a boolean";
+    case Json::value_t::number_integer:
+      return "a negative number";
+    default:
+      return value.is_number_float() ? "a number with a fraction or an exponent" : "a number";
+  }
+}
+
+// The value itself may be a secret that was put into the wrong file.
 absl::Status Wrong(std::string_view key, const Json& found, std::string_view expected) {
-  return absl::InvalidArgumentError(fmt::format(
-      "key \"{}\" is {}; expected {}", EscapeControls(key),
-      found.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 100), expected));
+  return absl::InvalidArgumentError(
+      fmt::format("key \"{}\" is {}; expected {}", EscapeControls(key), KindOf(found), expected));
 }
 
 absl::Status ReadBool(std::string_view key, const Json& value, bool* out) {
@@ -38,8 +57,10 @@ absl::Status ReadPolicy(std::string_view key, const Json& value, int status_defa
   if (!value.is_string()) return Wrong(key, value, "fail, continue or deny[:STATUS]");
   absl::StatusOr<ErrorPolicy> policy = ParseErrorPolicy(value.get<std::string>(), status_default);
   if (!policy.ok()) {
-    return absl::InvalidArgumentError(
-        fmt::format("key \"{}\": {}", key, std::string(policy.status().message())));
+    return absl::InvalidArgumentError(fmt::format(
+        "key \"{}\" is no policy; expected fail, continue, deny or deny:STATUS with a status from "
+        "200 to 599",
+        key));
   }
   *out = *policy;
   return absl::OkStatus();
@@ -90,6 +111,19 @@ absl::Status ReadMatch(const Json& value, StreamMatch* match) {
   return absl::OkStatus();
 }
 
+absl::Status ReadWatch(const Json& value, std::vector<std::string>* out) {
+  if (absl::Status status = ReadTexts("watch", value, false, out); !status.ok()) return status;
+  if (out->size() > kWatchedFilesMax) {
+    return absl::InvalidArgumentError(fmt::format("key \"watch\" has {} files; expected at most {}",
+                                                  out->size(), kWatchedFilesMax));
+  }
+  for (const std::string& path : *out) {
+    if (path.starts_with('/') && path.find('\0') == path.npos) continue;
+    return absl::InvalidArgumentError("key \"watch\" has a path that is not absolute");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadKey(const std::string& key, const Json& value, InstanceSettings* settings) {
   if (key == "policy") {
     return ReadPolicy(key, value, kDenyStatusDefault, &settings->policy.emplace());
@@ -100,6 +134,7 @@ absl::Status ReadKey(const std::string& key, const Json& value, InstanceSettings
   if (key == "match") return ReadMatch(value, &settings->match);
   if (key == "blocking") return ReadBool(key, value, &settings->blocking.emplace());
   if (key == "disabled") return ReadBool(key, value, &settings->disabled);
+  if (key == "watch") return ReadWatch(value, &settings->watch);
   if (key == kWholeBodyKey || key == kWholeBodyOldKey) {
     if (!value.is_number_unsigned()) return Wrong(key, value, "a number of bytes, 0 or more");
     settings->whole_body_bytes_max = value.get<uint64_t>();
@@ -107,7 +142,7 @@ absl::Status ReadKey(const std::string& key, const Json& value, InstanceSettings
   }
   return absl::InvalidArgumentError(
       fmt::format("unknown key \"{}\"; expected policy, too_large, match, "
-                  "max_whole_body_bytes, blocking or disabled",
+                  "max_whole_body_bytes, blocking, disabled or watch",
                   EscapeControls(key)));
 }
 

@@ -16,6 +16,8 @@
 //     },
 //     "max_whole_body_bytes": 1048576,    0: chunks
 //     "blocking": true,
+//     "watch": ["/etc/keys.json"],        files that the plugin reads, by absolute path: when one
+//                                         changes, the plugin is created anew
 //     "disabled": false
 //   }
 //
@@ -68,7 +70,11 @@ struct InstanceSettings {
   std::optional<uint64_t> whole_body_bytes_max;
   std::optional<bool> blocking;
   bool disabled = false;
+  // Absolute; at most kWatchedFilesMax.
+  std::vector<std::string> watch;
 };
+
+inline constexpr size_t kWatchedFilesMax = 64;
 
 // The status a denied stream gets unless another is written.
 inline constexpr int kDenyStatusDefault = 500;

@@ -38,11 +38,14 @@ struct GenerationSource {
   std::shared_ptr<const PrivateCopy> copy;  // keeps it there; may be null
   std::string config;
   std::string settings_text;          // "": none
+  std::string watched_sha256;         // of the files that the settings tell to watch; "": none
   std::optional<ErrorPolicy> policy;  // above what the settings say
   // Not empty: no code is loaded. An instance of this name and these settings stands
   // in its place, all of whose calls are faults, with this text.
   std::string quarantine;
   bool on_trial = false;  // it takes the place of another
+  // It is prepared beside the reloading thread: a Commit without it does not drop it.
+  bool aside = false;
 };
 
 // `settings_text` with `policy` above it.
@@ -65,6 +68,12 @@ class GenerationTarget {
   // Makes the generation, beside those in service; it serves nothing before
   // Commit. An error is one line: what was wrong with which file.
   virtual absl::StatusOr<GenerationFacts> Prepare(const GenerationSource& source) = 0;
+
+  // Whether Prepare may run on another thread than the reloading one, also several at a time.
+  virtual bool MayPrepareAside() const { return false; }
+
+  // What was prepared aside is not wanted after all.
+  virtual void Discard(GenerationId) {}
 
   // New streams get the generations of these ids, in this order, from now on and
   // all at once. All were prepared and not left out of a Commit since; those left

@@ -36,15 +36,33 @@ struct PluginConfig {
 
 // Which plugins must load at the start.
 enum class RequirePlugins : uint8_t {
-  kAuto,  // those of --plugin
-  kAll,
-  kNone,
+  // Those of --plugin. In place of one of a directory that does not load a stand-in answers by its
+  // error policy, and the host is not ready until a version of it serves. Every --plugins_dir has
+  // to be readable.
+  kAuto,
+  kAll,   // those of directories as well: else the host does not start
+  kNone,  // the host serves without those that do not load
+};
+
+// What becomes of plugin files, configurations and settings that others may change.
+enum class PluginPermissions : uint8_t {
+  kStrict,  // writable by every user: refused; by a group or another owner: a warning
+  kWarn,    // a warning in either case
+  kOff,     // nobody looks
+};
+
+// What a plugin's files must be like to be read.
+struct PluginFileRules {
+  PluginPermissions permissions = PluginPermissions::kStrict;  // --plugin_permissions
+  size_t max_code_bytes = size_t{256} << 20;                   // --max_plugin_file_bytes
 };
 
 struct ReloadConfig {
   std::vector<std::string> directories;  // --plugins_dir
   bool watch_plugins = false;
   RequirePlugins require_plugins = RequirePlugins::kAuto;
+  PluginFileRules file_rules;
+  uint64_t create_timeout_ms = 10000;  // --plugin_create_timeout_ms
   size_t generations_max = 1000;
   ReloadGuard guard;
 };

@@ -13,6 +13,8 @@ Reloader::Options ReloaderOptions(const PluginManager::Options& from, Generation
   options.sources.watch_plugins = from.reload.watch_plugins;
   options.sources.directories = from.reload.directories;
   options.require_plugins = from.reload.require_plugins;
+  options.file_rules = from.reload.file_rules;
+  options.create_timeout_ms = from.reload.create_timeout_ms;
   options.target = target;
   options.metrics = metrics;
   return options;

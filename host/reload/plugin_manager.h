@@ -59,6 +59,11 @@ class PluginManager {
   void BeginStop() { loop_.BeginStop(); }
   bool AwaitStop(uint64_t timeout_ms) { return loop_.AwaitStop(timeout_ms); }
 
+  // False while a stand-in answers for a plugin that did not load at the start.
+  bool complete() const { return reloader_.complete(); }
+  // A plugin's create has not returned: nothing of what it may touch can be destroyed.
+  bool busy() const { return Preparation::running() > 0; }
+
   Reloader::Snapshot Status() const { return reloader_.Status(); }
   // The page /plugins, with the calls and errors that `metrics` counts.
   std::string StatusJson(const std::vector<prometheus::MetricFamily>& metrics) const;

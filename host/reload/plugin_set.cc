@@ -91,28 +91,32 @@ PluginSet::~PluginSet() {
 
 absl::StatusOr<std::shared_ptr<const Plugin>> PluginSet::FindOrLoad(
     const GenerationSource& source) {
-  std::shared_ptr<const Plugin>& code = code_[{source.name, source.sha256}];
-  if (code != nullptr) return code;
-  if (code_.size() > options_.generations_max) {
-    code_.erase({source.name, source.sha256});
-    return absl::ResourceExhaustedError(fmt::format(
-        "cannot load plugin {}: {} files have been loaded since the start and none can be "
-        "unloaded, and --max_generations allows no more; restart the host by draining it",
-        source.path, options_.generations_max));
+  const std::pair key(source.name, source.sha256);
+  {
+    const std::lock_guard<std::mutex> lock(code_mutex_);
+    if (const auto known = code_.find(key); known != code_.end()) return known->second;
+    if (code_.size() >= options_.generations_max) {
+      return absl::ResourceExhaustedError(fmt::format(
+          "cannot load plugin {}: {} files have been loaded since the start and none can be "
+          "unloaded, and --max_generations allows no more; restart the host by draining it",
+          source.path, options_.generations_max));
+    }
   }
   const HookScope scope({HookTable::InUse()->FindOrAddPlugin(source.name), Hook::kLoad, true},
                         MonotonicNs());
   auto loaded =
       options_.load ? options_.load(source.load_path) : LoadPlugin(source.load_path, source.path);
-  if (!loaded.ok()) {
-    code_.erase({source.name, source.sha256});
-    return AboutOriginal(source, source.load_path, loaded.status());
+  if (!loaded.ok()) return AboutOriginal(source, source.load_path, loaded.status());
+  size_t mapped = 0;
+  {
+    const std::lock_guard<std::mutex> lock(code_mutex_);
+    code_[key] = *loaded;
+    mapped = code_.size();
   }
-  code = *std::move(loaded);
-  options_.instance.metrics->Set(mapped_gauge_, static_cast<double>(code_.size()));
-  std::lock_guard<std::mutex> lock(mutex_);
-  mapped_ = code_.size();
-  return code;
+  options_.instance.metrics->Set(mapped_gauge_, static_cast<double>(mapped));
+  const std::lock_guard<std::mutex> lock(mutex_);
+  mapped_ = std::max(mapped_, mapped);
+  return loaded;
 }
 
 absl::StatusOr<std::shared_ptr<const Plugin>> PluginSet::CodeOf(const GenerationSource& source) {
@@ -135,6 +139,7 @@ absl::StatusOr<GenerationFacts> PluginSet::Prepare(const GenerationSource& sourc
       instance, [retired = retired_, id = source.id, owner = *std::move(created)](
                     Instance*) mutable { retired->Add(id, std::move(owner)); });
   generation.used = generation.prepared;
+  generation.aside = source.aside;
   std::lock_guard<std::mutex> lock(mutex_);
   generations_.insert_or_assign(source.id, std::move(generation));
   return FactsOf(**plugin);
@@ -164,7 +169,10 @@ void PluginSet::Commit(const std::vector<GenerationId>& chain) {
     }
     next = std::make_shared<const Chain>(std::move(instances));
     for (auto& [id, generation] : generations_) {
-      if (generation.prepared != nullptr) left_out.push_back(std::move(generation.prepared));
+      const bool wanted = std::find(chain.begin(), chain.end(), id) != chain.end();
+      if (generation.prepared == nullptr || (generation.aside && !wanted)) continue;
+      generation.aside = false;
+      left_out.push_back(std::move(generation.prepared));
     }
   }
   ChainSource::Holders holders = chains_.Switch(next);

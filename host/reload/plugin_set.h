@@ -14,8 +14,8 @@
 // Code is never unloaded. A file whose bytes were loaded before under the same
 // name is not loaded again: going back to a version costs no memory.
 //
-// Prepare, Commit, Discard, Bury and the destructor belong to one thread at a time; the
-// rest may be called from any. All streams have ended before the destructor.
+// Commit, Discard, Reap and the destructor belong to one thread at a time; the rest may be called
+// from any. All streams have ended before the destructor.
 #ifndef CALLOUT_HOST_RELOAD_PLUGIN_SET_H_
 #define CALLOUT_HOST_RELOAD_PLUGIN_SET_H_
 
@@ -58,8 +58,9 @@ class PluginSet final : public GenerationTarget {
   std::vector<GenerationId> TakeFailedTrials() override;
   Usage GetUsage() const override;
 
-  // What was prepared is not wanted after all.
-  void Discard(GenerationId id);
+  bool MayPrepareAside() const override { return true; }
+  // What was prepared is not wanted after all, aside or not.
+  void Discard(GenerationId id) override;
 
   // Destroys the instances whose last stream has ended.
   void Reap();
@@ -73,6 +74,7 @@ class PluginSet final : public GenerationTarget {
     // What chains share; when the last lets go of it, the instance goes to the grave.
     std::weak_ptr<Instance> used;
     std::shared_ptr<Instance> prepared;  // held here until the next Commit
+    bool aside = false;                  // until the next Commit that has it
   };
 
   struct LiveChain {
@@ -88,6 +90,7 @@ class PluginSet final : public GenerationTarget {
   const std::function<void()> wake_;
   const std::shared_ptr<Retired> retired_;
   Metrics::Id mapped_gauge_ = 0;
+  std::mutex code_mutex_;  // guards code_; not held while anything is loaded
   std::map<std::pair<std::string, std::string>, std::shared_ptr<const Plugin>>
       code_;  // by name and sha256
 

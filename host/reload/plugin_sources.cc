@@ -14,6 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+using PathsByName = std::map<std::string, std::string, std::less<>>;
+
 PluginFiles FilesOf(const PluginConfig& plugin, bool watched) {
   PluginFiles files;
   files.name = plugin.name;
@@ -24,6 +26,18 @@ PluginFiles FilesOf(const PluginConfig& plugin, bool watched) {
   files.policy = plugin.policy;
   files.watched = watched;
   return files;
+}
+
+// A legal name like `name` that nobody has.
+std::string MakeUpName(std::string_view name, const PathsByName& taken) {
+  std::string legal(name.substr(0, 40));
+  for (char& c : legal) {
+    if (!CheckPluginName(std::string_view(&c, 1)).ok()) c = '_';
+  }
+  for (size_t number = 2;; ++number) {
+    std::string made_up = fmt::format("{}_{}", legal, number);
+    if (taken.count(made_up) == 0) return made_up;
+  }
 }
 
 PluginFiles FilesBeside(const std::string& directory, const std::string& name) {
@@ -48,8 +62,6 @@ std::optional<std::string> PluginSources::ReadDirectory(const std::string& direc
     const std::string file = entry->path().filename().string();
     // Names that begin with a dot are those of editors and copiers at work.
     if (file.starts_with('.') || !file.ends_with(".so")) continue;
-    std::error_code ignored;
-    if (fs::is_directory(entry->path(), ignored)) continue;
     plugins->push_back(FilesBeside(directory, file.substr(0, file.size() - 3)));
   }
   if (error) return error.message();
@@ -60,13 +72,19 @@ std::optional<std::string> PluginSources::ReadDirectory(const std::string& direc
 
 PluginSources::Listing PluginSources::List() {
   Listing listing;
-  std::map<std::string, std::string, std::less<>> paths;  // by name
+  PathsByName paths;
+  const auto list_wrong = [&](PluginFiles files, std::string text) {
+    listing.problems.push_back({files.name, files.path, text});
+    files.wrong = std::move(text);
+    files.name = MakeUpName(files.name, paths);
+    paths.emplace(files.name, files.path);
+    listing.plugins.push_back(std::move(files));
+  };
   const auto add = [&](PluginFiles files) {
     if (absl::Status status = CheckPluginName(files.name); !status.ok()) {
-      listing.problems.push_back(
-          {files.name, files.path,
-           fmt::format("{} is ignored: {}; rename the file", files.path, MessageOf(status))});
-      return;
+      std::string text =
+          fmt::format("{} is ignored: {}; rename the file", files.path, MessageOf(status));
+      return list_wrong(std::move(files), std::move(text));
     }
     const auto [taken, is_new] = paths.emplace(files.name, files.path);
     if (is_new) return listing.plugins.push_back(std::move(files));
@@ -85,7 +103,8 @@ PluginSources::Listing PluginSources::List() {
           {"", directory,
            fmt::format(
                "cannot read --plugins_dir {}: {}; waiting for it, with {} plugins of it active",
-               directory, *wrong, last_[directory].size())});
+               directory, *wrong, last_[directory].size()),
+           *wrong});
     } else {
       last_[directory] = std::move(plugins);
     }

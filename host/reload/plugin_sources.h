@@ -29,6 +29,10 @@ struct PluginFiles {
   bool from_directory = false;        // then config and settings need not exist
   bool reachable = true;              // false: its directory cannot be read; leave it as it is
   bool watched = true;                // false: read once
+  // Files that the plugin's settings tell to follow ("watch"); known once the settings were read.
+  std::vector<std::string> followed;
+  // Not empty: the file cannot be taken, whatever it holds, and why. `name` is made up then.
+  std::string wrong;
 };
 
 class PluginSources {
@@ -42,7 +46,8 @@ class PluginSources {
   struct Problem {
     std::string name;  // of the plugin; "" for a directory
     std::string path;
-    std::string text;  // one line
+    std::string text;      // one line
+    std::string why = "";  // of a directory: what is wrong with it, alone
   };
 
   struct Listing {
@@ -52,9 +57,9 @@ class PluginSources {
 
   explicit PluginSources(Options options) : options_(std::move(options)) {}
 
-  // A name that is taken already is a problem of the later file. A directory
-  // that cannot be read is a problem, and the plugins it had are listed as they
-  // were: nobody has removed them one by one.
+  // A name that is taken already is a problem of the later file. A file whose name is none is
+  // listed with a name made up for it and the reason in `wrong`. A directory that cannot be read is
+  // a problem, and the plugins it had are listed as they were: nobody has removed them one by one.
   Listing List();
 
   // Whatever List or the files' contents depend on, for a DirectoryWatch.

@@ -8,6 +8,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_join.h"
 
 namespace callout::host {
@@ -23,6 +25,27 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kPrefix = "callout-host-";
+constexpr size_t kRandomLetters = 6;  // of mkdtemp
+// In every directory made here, from when its lock is taken.
+constexpr char kMarker[] = ".private-copies-of-callout-host";
+
+// As mkdtemp makes them.
+bool IsNameOfOurs(std::string_view name) {
+  if (!name.starts_with(kPrefix)) return false;
+  name.remove_prefix(kPrefix.size());
+  return name.size() == kRandomLetters && std::all_of(name.begin(), name.end(), [](char c) {
+           return absl::ascii_isalnum(static_cast<unsigned char>(c));
+         });
+}
+
+// Whether the directory, open, is one that a process of this user made here.
+bool IsOurs(int directory) {
+  struct stat status;
+  if (fstat(directory, &status) != 0 || status.st_uid != geteuid()) return false;
+  if ((status.st_mode & 07777) != 0700) return false;
+  return fstatat(directory, kMarker, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+         S_ISREG(status.st_mode) && status.st_uid == geteuid();
+}
 
 std::vector<std::string> DefaultPlaces() {
   std::vector<std::string> places;
@@ -46,17 +69,12 @@ void RemoveLeftBehind(const std::string& place) {
   std::vector<std::string> found;
   fs::directory_iterator entry(place, error);
   for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
-    struct stat status;
-    if (entry->path().filename().string().starts_with(kPrefix) &&
-        lstat(entry->path().c_str(), &status) == 0 && S_ISDIR(status.st_mode) &&
-        status.st_uid == geteuid()) {
-      found.push_back(entry->path().string());
-    }
+    if (IsNameOfOurs(entry->path().filename().string())) found.push_back(entry->path().string());
   }
   for (const std::string& directory : found) {
     const int fd = OpenLocked(directory);
     if (fd < 0) continue;
-    fs::remove_all(directory, error);
+    if (IsOurs(fd)) fs::remove_all(directory, error);
     close(fd);
   }
 }
@@ -71,17 +89,22 @@ absl::StatusOr<std::pair<std::string, int>> MakeDirectory(const std::string& pla
     return absl::UnavailableError(fmt::format("{}: mounted noexec", place));
   }
   RemoveLeftBehind(place);
-  std::string directory = fmt::format("{}/{}XXXXXX", place, kPrefix);
-  // Between making and locking, another process may take it for left behind.
-  for (int attempt = 0; attempt < 10; ++attempt) {
-    directory.replace(directory.size() - 6, 6, "XXXXXX");
-    if (mkdtemp(directory.data()) == nullptr) break;
-    const int fd = OpenLocked(directory);
-    struct stat locked;
-    if (fd >= 0 && fstat(fd, &locked) == 0 && locked.st_nlink > 0) return std::pair(directory, fd);
-    if (fd >= 0) close(fd);
+  std::string directory = fmt::format("{}/{}{}", place, kPrefix, std::string(kRandomLetters, 'X'));
+  if (mkdtemp(directory.data()) == nullptr) {
+    return absl::UnavailableError(fmt::format("{}: {}", place, strerror(errno)));
   }
-  return absl::UnavailableError(fmt::format("{}: {}", place, strerror(errno)));
+  const int fd = OpenLocked(directory);
+  // Only now may others take it for one that was left behind, and they see that it is not.
+  const int marker =
+      fd < 0 ? -1 : openat(fd, kMarker, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0400);
+  if (marker >= 0) {
+    close(marker);
+    return std::pair(directory, fd);
+  }
+  const int error = errno;
+  if (fd >= 0) close(fd);
+  rmdir(directory.c_str());
+  return absl::UnavailableError(fmt::format("{}: {}", place, strerror(error)));
 }
 
 // As the contents of a new file that nobody may write to.

@@ -10,10 +10,11 @@
 // can be given back to the system, and debuggers, profilers and sanitizers find
 // the plugin's symbols by its path. A copy is removed when its last user is gone,
 // the directory when the process ends; one left behind by a process that was
-// killed is removed by the next.
+// killed is removed by the next. Only directories of exactly that form of name, of this user's, of
+// mode 0700 and with a marker file in them are removed: others' work may have a name like it.
 //
-// Because of the copy, $ORIGIN in a plugin's run path means the private
-// directory, not where the operator put the file.
+// The caller patches the bytes (host/plugin/elf_patch.h), so that $ORIGIN in a plugin's run path
+// means where the operator put the file.
 //
 // Any thread. Copies may outlive the PrivateCopies they are from.
 #ifndef CALLOUT_HOST_RELOAD_PRIVATE_COPY_H_

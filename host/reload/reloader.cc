@@ -9,6 +9,7 @@
 #include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/plugin/elf_image.h"
+#include "host/plugin/elf_patch.h"
 
 namespace callout::host {
 namespace {
@@ -23,7 +24,8 @@ int64_t NowMs() {
 
 // Whether both make the same generation.
 bool IsSame(const GenerationSource& a, const GenerationSource& b) {
-  return a.sha256 == b.sha256 && a.config == b.config && a.settings_text == b.settings_text;
+  return a.sha256 == b.sha256 && a.config == b.config && a.settings_text == b.settings_text &&
+         a.watched_sha256 == b.watched_sha256;
 }
 
 std::string Describe(const GenerationSource& source, const GenerationFacts& facts) {
@@ -41,14 +43,23 @@ Reloader::Reloader(Options options) : options_(std::move(options)), sources_(opt
 absl::Status Reloader::LoadFirst(uint64_t now_ns) {
   uint64_t ignored = kNever;
   RescanEverything(now_ns, /*first=*/true, &ignored);
-  if (options_.require_plugins == RequirePlugins::kAll) {
-    for (const PluginSources::Problem& problem : problems_) {
-      if (!problem.name.empty()) return absl::AlreadyExistsError(problem.text);
+  for (const PluginSources::Problem& problem : problems_) {
+    const bool of_directory = problem.name.empty();
+    if (of_directory && options_.require_plugins != RequirePlugins::kNone) {
+      return absl::NotFoundError(
+          fmt::format("cannot read the plugins' directory {}: {}; check --plugins_dir, or give "
+                      "--require_plugins=none to wait for it",
+                      problem.path, problem.why));
+    }
+    if (!of_directory && options_.require_plugins == RequirePlugins::kAll) {
+      return absl::AlreadyExistsError(problem.text);
     }
   }
   for (const std::string& name : order_) {
-    const Slot& slot = slots_.at(name);
-    if (!slot.refusal.ok() && IsRequired(slot)) return slot.refusal;
+    Slot& slot = slots_.at(name);
+    if (slot.refusal.ok()) continue;
+    if (IsRequired(slot)) return slot.refusal;
+    if (options_.require_plugins == RequirePlugins::kAuto) StandIn(&slot);
   }
   Commit();
   Publish();
@@ -70,11 +81,17 @@ bool Reloader::IsRequired(const Slot& slot) const {
 
 void Reloader::LogFirst() const {
   for (const PluginSources::Problem& problem : problems_) {
-    Log(LogLevel::kWarning, "{}", problem.text);
+    if (!IsRefusal(problem)) Log(LogLevel::kWarning, "{}", problem.text);
   }
   for (const PluginStatus& plugin : Status().plugins) {
     if (!plugin.last_error.empty()) {
-      Log(LogLevel::kError, "serving without plugin {}: {}", plugin.name, plugin.last_error);
+      Log(LogLevel::kError, "serving without plugin {}: {}{}", plugin.name, plugin.last_error,
+          plugin.stand_in ? "; a stand-in answers its calls by its error policy, and the host is "
+                            "not ready until a version of it serves"
+                          : "");
+    }
+    if (plugin.state == State::kLibrary) {
+      Log(LogLevel::kInfo, "{} is a library of other plugins", plugin.path);
     }
     if (plugin.state == State::kDisabled)
       Log(LogLevel::kInfo, "plugin {} is disabled", plugin.name);
@@ -90,6 +107,7 @@ void Reloader::LogFirst() const {
 
 uint64_t Reloader::Rescan(uint64_t now_ns) {
   uint64_t due_ns = kNever;
+  ReapAbandoned();
   RescanEverything(now_ns, /*first=*/false, &due_ns);
   retry_ = false;
   Commit();
@@ -98,14 +116,45 @@ uint64_t Reloader::Rescan(uint64_t now_ns) {
 }
 
 void Reloader::RescanEverything(uint64_t now_ns, bool first, uint64_t* due_ns) {
+  now_ns_ = now_ns;
   UpdateSlots();
   for (auto& [name, slot] : slots_) *due_ns = std::min(*due_ns, RescanFile(&slot, now_ns, first));
+  SettleLibraries();
+  for (const auto& [name, slot] : slots_) {
+    if (!slot.listed) continue;
+    watched_paths_.insert(watched_paths_.end(), slot.watch.begin(), slot.watch.end());
+  }
+}
+
+// What has nothing of a plugin is a library if another file needs it, wherever that one stands.
+void Reloader::SettleLibraries() {
+  for (auto& [name, slot] : slots_) {
+    if (!slot.listed || slot.not_a_plugin.ok() || slot.pending.has_value()) continue;
+    const bool serves = slot.current.has_value() && slot.current->quarantine.empty();
+    if (!serves && IsNeeded(slot)) {
+      slot.current.reset();
+      slot.refusal = absl::OkStatus();
+      slot.state = State::kLibrary;
+    } else if (slot.refusal.ok()) {
+      Refuse(&slot, slot.not_a_plugin);
+    }
+  }
+}
+
+bool Reloader::IsNeeded(const Slot& slot) const {
+  const std::string file = std::filesystem::path(slot.files.path).filename().string();
+  for (const auto& [name, other] : slots_) {
+    if (!other.listed || &other == &slot) continue;
+    for (const std::string& needed : other.needed) {
+      if (needed == file || needed == slot.soname) return true;
+    }
+  }
+  return false;
 }
 
 void Reloader::UpdateSlots() {
   PluginSources::Listing listing = sources_.List();
   watched_paths_ = sources_.WatchedPaths(listing);
-  UpdateProblems(listing.problems);
   for (auto& [name, slot] : slots_) slot.listed = false;
   std::vector<std::string> order;
   for (PluginFiles& files : listing.plugins) {
@@ -113,7 +162,9 @@ void Reloader::UpdateSlots() {
     slot.listed = true;
     order.push_back(files.name);
     slot.files = std::move(files);
+    slot.files.followed = slot.watch;
   }
+  UpdateProblems(listing.problems);
   // One that is listed no more keeps its place until it is taken out of service.
   for (size_t i = 0; i < order_.size(); ++i) {
     const auto slot = slots_.find(order_[i]);
@@ -129,13 +180,23 @@ void Reloader::UpdateProblems(const std::vector<PluginSources::Problem>& problem
     const bool known = std::any_of(problems_.begin(), problems_.end(), [&](const auto& other) {
       return other.path == problem.path && other.text == problem.text;
     });
-    if (!known) Say(LogLevel::kWarning, problem.text);
+    if (!known && !IsRefusal(problem)) Say(LogLevel::kWarning, problem.text);
   }
   problems_ = problems;
 }
 
 // When to look at it again.
 uint64_t Reloader::RescanFile(Slot* slot, uint64_t now_ns, bool first) {
+  if (slot->pending.has_value()) {
+    const uint64_t due_ns = CheckPending(slot, now_ns);
+    if (slot->pending.has_value()) {
+      return std::min(due_ns, RescanStamps(slot, now_ns, first));
+    }
+  }
+  return RescanStamps(slot, now_ns, first);
+}
+
+uint64_t Reloader::RescanStamps(Slot* slot, uint64_t now_ns, bool first) {
   if (slot->taken.has_value() && !slot->files.watched) return kNever;
   if (slot->listed && !slot->files.reachable) return kNever;
   PluginStamps stamps;
@@ -149,7 +210,7 @@ uint64_t Reloader::RescanFile(Slot* slot, uint64_t now_ns, bool first) {
   if (known && !retry) return kNever;
   const uint64_t rested_ns = now_ns - slot->seen_since_ns;
   if (!first && !known && rested_ns < kDebounceNs) return slot->seen_since_ns + kDebounceNs;
-  if (!stamps.code.exists && (!first || slot->files.from_directory)) {
+  if (stamps.code.absent() && (!first || slot->files.from_directory)) {
     slot->taken = stamps;
     StopServing(slot, slot->listed ? State::kWaiting : State::kRemoved);
     return kNever;
@@ -180,20 +241,28 @@ void Reloader::Commit() {
 // --- One plugin's files -------------------------------------------------------
 
 Reloader::Taken Reloader::Take(Slot* slot, bool at_once, uint64_t rested_ns) {
-  absl::StatusOr<PluginContents> contents = ReadContents(slot->files, slot->seen);
-  if (contents.ok()) return Decide(slot, *contents, !at_once && rested_ns < kIncompleteRestNs);
+  if (!slot->files.wrong.empty()) {
+    Refuse(slot, absl::InvalidArgumentError(slot->files.wrong));
+    return Taken::kDone;
+  }
+  absl::StatusOr<PluginContents> contents =
+      ReadContents(slot->files, slot->seen, options_.file_rules);
+  if (contents.ok()) {
+    return Decide(slot, *std::move(contents), !at_once && rested_ns < kIncompleteRestNs);
+  }
   const bool changing = absl::IsAborted(contents.status());
+  slot->not_a_plugin = absl::OkStatus();
   // The first look waits for nothing: one that is required is an error then.
   if (!changing || at_once) Refuse(slot, contents.status());
   return changing ? Taken::kChanging : Taken::kDone;
 }
 
-Reloader::Taken Reloader::Decide(Slot* slot, const PluginContents& contents,
-                                 bool may_be_incomplete) {
+Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_be_incomplete) {
   GenerationSource wanted;
   wanted.sha256 = contents.sha256;
   wanted.config = contents.config;
   wanted.settings_text = contents.settings_text;
+  wanted.watched_sha256 = contents.watched_sha256;
   wanted.policy = slot->files.policy;
   absl::StatusOr<InstanceSettings> settings = SettingsOf(wanted);
   if (!settings.ok()) {
@@ -201,22 +270,57 @@ Reloader::Taken Reloader::Decide(Slot* slot, const PluginContents& contents,
                                                         MessageOf(settings.status()))));
     return Taken::kDone;
   }
+  slot->settings_text = contents.settings_text;
+  slot->watch = slot->files.followed = settings->watch;
+  slot->warnings = contents.warnings;
   if (settings->disabled) {
     StopServing(slot, State::kDisabled);
     return Taken::kDone;
   }
+  NoteCode(slot, contents.code);
   if (slot->current.has_value() && IsSame(*slot->current, wanted)) {
     slot->refusal = absl::OkStatus();
     slot->withdrawn.reset();
+    DropPending(slot);
     return Taken::kDone;
   }
   if (slot->withdrawn.has_value() && IsSame(*slot->withdrawn, wanted)) return Taken::kDone;
+  if (slot->pending.has_value() && IsSame(slot->pending->source, wanted)) return Taken::kDone;
   if (may_be_incomplete && !ElfImage::Parse(contents.code).ok()) return Taken::kIncomplete;
-  if (absl::Status status = Adopt(slot, contents); !status.ok()) Refuse(slot, std::move(status));
+  DropPending(slot);
+  if (!slot->not_a_plugin.ok()) {
+    slot->refusal = absl::OkStatus();  // SettleLibraries decides
+    return Taken::kDone;
+  }
+  if (absl::Status status = Adopt(slot, std::move(contents)); !status.ok()) {
+    Refuse(slot, std::move(status));
+  }
   return Taken::kDone;
 }
 
-absl::Status Reloader::Adopt(Slot* slot, const PluginContents& contents) {
+// What the code is to the other files of its directory.
+void Reloader::NoteCode(Slot* slot, const std::string& code) {
+  slot->soname.clear();
+  slot->needed.clear();
+  slot->not_a_plugin = absl::OkStatus();
+  absl::StatusOr<ElfImage> image = ElfImage::Parse(code);
+  if (!image.ok()) return;
+  slot->soname = image->soname();
+  slot->needed.assign(image->needed().begin(), image->needed().end());
+  const auto is_callouts = [](const ElfSymbol& symbol) {
+    return symbol.exported() && symbol.name.find("callout_") != symbol.name.npos;
+  };
+  const auto& symbols = image->symbols();
+  if (!slot->files.from_directory || std::any_of(symbols.begin(), symbols.end(), is_callouts)) {
+    return;
+  }
+  slot->not_a_plugin = absl::InvalidArgumentError(
+      fmt::format("cannot load plugin {}: it exports nothing of a plugin, and no other file of its "
+                  "directory needs it as a library; export its hooks, or move it elsewhere",
+                  slot->files.path));
+}
+
+absl::Status Reloader::Adopt(Slot* slot, PluginContents contents) {
   GenerationSource source;
   source.id = ++last_id_;
   source.number = slot->last_number + 1;
@@ -225,33 +329,101 @@ absl::Status Reloader::Adopt(Slot* slot, const PluginContents& contents) {
   source.sha256 = contents.sha256;
   source.config = contents.config;
   source.settings_text = contents.settings_text;
+  source.watched_sha256 = contents.watched_sha256;
   source.policy = slot->files.policy;
-  source.on_trial = slot->current.has_value();
-  auto copy = CopyOf(*slot, contents);
+  source.on_trial = slot->current.has_value() && slot->current->quarantine.empty();
+  auto copy = CopyOf(*slot, &contents);
   if (!copy.ok()) return copy.status();
   source.copy = *std::move(copy);
   source.load_path = source.copy == nullptr ? source.path : source.copy->path();
-  absl::StatusOr<GenerationFacts> facts = options_.target->Prepare(source);
-  if (!facts.ok() && source.copy != nullptr && HasOriginInRunPath(contents.code)) {
-    return absl::Status(facts.status().code(),
-                        fmt::format("{} (its run path has $ORIGIN, and what is loaded is a copy in "
-                                    "a private directory)",
-                                    MessageOf(facts.status())));
-  }
-  if (!facts.ok()) return facts.status();
   slot->last_number = source.number;
-  Serve(slot, std::move(source), *std::move(facts));
+  return Prepare(slot, std::move(source));
+}
+
+// Has the generation made, and serve if that is done soon.
+absl::Status Reloader::Prepare(Slot* slot, GenerationSource source) {
+  if (quiet_ || !options_.target->MayPrepareAside()) {
+    absl::StatusOr<GenerationFacts> facts = options_.target->Prepare(source);
+    if (facts.ok()) Serve(slot, std::move(source), *std::move(facts));
+    return facts.status();
+  }
+  if (Preparation::running() >= kCreatesMax) {
+    return absl::ResourceExhaustedError(fmt::format(
+        "cannot create plugin {}: {} creates of plugins have not returned; restart the host by "
+        "draining it",
+        source.path, kCreatesMax));
+  }
+  source.aside = true;
+  auto preparation = Preparation::Start(options_.target, source);
+  if (!preparation.ok()) return preparation.status();
+  slot->pending = Pending{std::move(source), *std::move(preparation),
+                          now_ns_ + options_.create_timeout_ms * 1'000'000, false};
+  // In most cases it takes no time to speak of.
+  slot->pending->preparation->WaitFor(options_.create_patience_ns);
+  CheckPending(slot, now_ns_);
+  if (slot->pending.has_value()) {
+    Say(LogLevel::kWarning,
+        fmt::format("plugin {}: the create of generation {} takes its time; {} meanwhile",
+                    slot->files.name, slot->pending->source.number, DescribeServing(*slot)));
+  }
   return absl::OkStatus();
 }
 
-// Null: the file is to be loaded where it is. That is for one that is not
-// followed, where a copy cannot be made or would not find its own libraries.
-absl::StatusOr<std::shared_ptr<const PrivateCopy>> Reloader::CopyOf(
-    const Slot& slot, const PluginContents& contents) {
-  for (const auto* known : {&slot.current, &slot.previous}) {
-    if (known->has_value() && (*known)->sha256 == contents.sha256) return (*known)->copy;
+// Takes up what a create has come to. Returns when to ask again.
+uint64_t Reloader::CheckPending(Slot* slot, uint64_t now_ns) {
+  Pending& pending = *slot->pending;
+  if (pending.preparation->WaitFor(0)) {
+    GenerationSource source = std::move(pending.source);
+    absl::StatusOr<GenerationFacts> facts = pending.preparation->result();
+    slot->pending.reset();
+    if (facts.ok()) {
+      Serve(slot, std::move(source), *std::move(facts));
+    } else {
+      Refuse(slot, facts.status());
+    }
+    return kNever;
   }
-  if (!slot.files.watched && HasOriginInRunPath(contents.code)) return nullptr;
+  if (now_ns >= pending.deadline_ns && !pending.overdue) {
+    pending.overdue = true;
+    Refuse(slot, absl::DeadlineExceededError(fmt::format(
+                     "creating {} has not returned for {} ms (--plugin_create_timeout_ms); it is "
+                     "left running and serves if it returns",
+                     slot->files.path, options_.create_timeout_ms)));
+  }
+  return now_ns + kDebounceNs;
+}
+
+// Whatever becomes of it, nobody wants it any more.
+void Reloader::DropPending(Slot* slot) {
+  if (!slot->pending.has_value()) return;
+  abandoned_.push_back(*std::move(slot->pending));
+  slot->pending.reset();
+  ReapAbandoned();
+}
+
+void Reloader::ReapAbandoned() {
+  std::erase_if(abandoned_, [this](const Pending& pending) {
+    if (!pending.preparation->WaitFor(0)) return false;
+    options_.target->Discard(pending.source.id);
+    return true;
+  });
+}
+
+std::string Reloader::DescribeServing(const Slot& slot) const {
+  if (!slot.current.has_value()) return "no version of it is active";
+  if (!slot.current->quarantine.empty()) {
+    return "a stand-in answers its calls by its error policy";
+  }
+  return fmt::format("generation {} goes on serving", slot.current->number);
+}
+
+// Null: the file is to be loaded where it is. That is for one that is not followed, where a copy
+// cannot be made. The code is let go of once it is copied.
+absl::StatusOr<std::shared_ptr<const PrivateCopy>> Reloader::CopyOf(const Slot& slot,
+                                                                    PluginContents* contents) {
+  for (const auto* known : {&slot.current, &slot.previous}) {
+    if (known->has_value() && (*known)->sha256 == contents->sha256) return (*known)->copy;
+  }
   if (copies_ == nullptr) {
     absl::StatusOr<std::shared_ptr<PrivateCopies>> copies =
         PrivateCopies::Create(options_.copy_places);
@@ -259,10 +431,16 @@ absl::StatusOr<std::shared_ptr<const PrivateCopy>> Reloader::CopyOf(
     if (!copies.ok()) return copies.status();
     copies_ = *std::move(copies);
   }
-  return copies_->Add(std::filesystem::path(slot.files.path).filename().string(), contents.code);
+  std::error_code error;
+  const std::filesystem::path path = std::filesystem::absolute(slot.files.path, error);
+  const std::string code =
+      PatchForPrivateCopy(std::move(contents->code), path.parent_path().string());
+  contents->code.clear();
+  return copies_->Add(path.filename().string(), code);
 }
 
 void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts) {
+  facts.warnings.insert(facts.warnings.end(), slot->warnings.begin(), slot->warnings.end());
   for (const std::string& warning : facts.warnings) {
     Say(LogLevel::kWarning, fmt::format("plugin {}: {}", source.name, warning));
   }
@@ -275,6 +453,8 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
   status.loaded_at_ms = NowMs();
   status.facts = std::move(facts);
   slot->generations.insert(slot->generations.begin(), std::move(status));
+  // A stand-in is nothing to go back to.
+  if (slot->current.has_value() && !slot->current->quarantine.empty()) slot->current.reset();
   slot->previous = std::move(slot->current);
   slot->current = std::move(source);
   slot->withdrawn.reset();
@@ -284,21 +464,39 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
 }
 
 void Reloader::Refuse(Slot* slot, absl::Status status) {
-  Say(LogLevel::kError,
-      fmt::format("plugin {}: {}; {}", slot->files.name, MessageOf(status),
-                  slot->current.has_value()
-                      ? fmt::format("generation {} goes on serving", slot->current->number)
-                      : "no version is active"));
+  Say(LogLevel::kError, fmt::format("plugin {}: {}; {}", slot->files.name, MessageOf(status),
+                                    DescribeServing(*slot)));
   slot->refusal = std::move(status);
   slot->refused_at_ms = NowMs();
   slot->withdrawn.reset();
-  if (!slot->current.has_value()) slot->state = State::kRefused;
   Count(*slot, Outcome::kFailed);
+  const bool stands_in = slot->current.has_value() && !slot->current->quarantine.empty();
+  if (!slot->current.has_value() || stands_in) slot->state = State::kRefused;
+  if (stands_in) StandIn(slot);  // with the new reason, and settings that may have changed
+}
+
+// An instance whose calls are all faults takes the plugin's place, so that its policy decides.
+void Reloader::StandIn(Slot* slot) {
+  GenerationSource source;
+  source.id = ++last_id_;
+  source.name = slot->files.name;
+  source.path = slot->files.path;
+  source.settings_text = slot->settings_text;
+  source.policy = slot->files.policy;
+  source.quarantine =
+      fmt::format("no version of the plugin is active: {}", MessageOf(slot->refusal));
+  absl::StatusOr<GenerationFacts> facts = options_.target->Prepare(source);
+  if (!facts.ok()) {
+    Say(LogLevel::kError, fmt::format("plugin {}: no stand-in can be made: {}", slot->files.name,
+                                      MessageOf(facts.status())));
+    return;
+  }
+  slot->current = std::move(source);
 }
 
 // The file is gone, or its settings disable it: no new streams.
 void Reloader::StopServing(Slot* slot, State state) {
-  const bool served = slot->current.has_value();
+  const bool served = slot->current.has_value() && slot->current->quarantine.empty();
   if (served || (state == State::kDisabled && slot->state != state)) {
     Say(LogLevel::kInfo,
         fmt::format(
@@ -308,6 +506,9 @@ void Reloader::StopServing(Slot* slot, State state) {
             served ? fmt::format("generation {} serves no new streams", slot->current->number)
                    : "no version was active"));
   }
+  DropPending(slot);
+  slot->not_a_plugin = absl::OkStatus();
+  slot->needed.clear();
   slot->current.reset();
   slot->previous.reset();
   slot->withdrawn.reset();

@@ -1,6 +1,8 @@
 // What a Reloader shows: its lines in the log, its metrics and its status.
 //
 // Tested by tests/host/reload/plugin_status_test.cc.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <iterator>
 #include <utility>
@@ -19,6 +21,8 @@ std::string_view StateName(Reloader::State state) {
       return "waiting";
     case Reloader::State::kDisabled:
       return "disabled";
+    case Reloader::State::kLibrary:
+      return "library";
     case Reloader::State::kRemoved:
       break;
   }
@@ -55,6 +59,18 @@ void Reloader::Count(const Slot& slot, Outcome outcome) {
   if (reloads.ok()) options_.metrics->Add(*reloads);
 }
 
+// Of a file that is listed all the same, and refused for that reason.
+bool Reloader::IsRefusal(const PluginSources::Problem& problem) const {
+  return std::any_of(slots_.begin(), slots_.end(), [&](const auto& slot) {
+    return slot.second.listed && slot.second.files.wrong == problem.text;
+  });
+}
+
+void Reloader::SetGauge(const char* name, const char* help, size_t value) {
+  absl::StatusOr<Metrics::Id> gauge = options_.metrics->Define(Metrics::Kind::kGauge, name, help);
+  if (gauge.ok()) options_.metrics->Set(*gauge, static_cast<double>(value));
+}
+
 void Reloader::PublishStatus() {
   Snapshot snapshot;
   for (auto& [name, slot] : slots_) {
@@ -74,7 +90,23 @@ void Reloader::PublishStatus() {
     }
     slot = gone && slot->second.generations.empty() ? slots_.erase(slot) : std::next(slot);
   }
-  for (const PluginSources::Problem& problem : problems_) snapshot.problems.push_back(problem.text);
+  for (const PluginSources::Problem& problem : problems_) {
+    if (!IsRefusal(problem)) snapshot.problems.push_back(problem.text);
+  }
+  size_t stand_ins = 0;
+  for (const PluginStatus& plugin : snapshot.plugins) {
+    if (plugin.stand_in) ++stand_ins;
+    if (plugin.last_error.empty()) continue;
+    snapshot.problems.push_back(fmt::format("plugin {}: {}", plugin.name, plugin.last_error));
+  }
+  SetGauge("callout_plugin_problems",
+           "Directories and plugin files that are not as they should be; /plugins names them",
+           snapshot.problems.size());
+  SetGauge("callout_plugin_stand_ins",
+           "Plugins that did not load at the start, for which a stand-in answers", stand_ins);
+  SetGauge("callout_plugin_creates_running",
+           "Creates of new versions of plugins that have not returned", Preparation::running());
+  complete_.store(stand_ins == 0, std::memory_order_release);
   std::lock_guard<std::mutex> lock(mutex_);
   snapshot_ = std::move(snapshot);
 }
@@ -84,6 +116,7 @@ Reloader::PluginStatus Reloader::StatusOf(const Slot& slot) const {
   status.name = slot.files.name;
   status.path = slot.files.path;
   status.state = slot.state;
+  status.stand_in = slot.current.has_value() && !slot.current->quarantine.empty();
   if (!slot.refusal.ok()) {
     status.last_error = std::string(slot.refusal.message());
     status.last_error_at_ms = slot.refused_at_ms;

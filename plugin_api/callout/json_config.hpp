@@ -123,7 +123,12 @@ class JsonConfig {
       nlohmann::json value = nlohmann::json::parse(text, keep);
       if (!too_deep && value.is_object()) return value;
     } catch (const nlohmann::json::parse_error& error) {
-      throw std::invalid_argument(std::string("configuration: not JSON: ") + error.what());
+      // What was read last is left out: it may be a secret, and this ends up in logs and pages.
+      const std::string what = error.what();
+      throw std::invalid_argument("configuration: not JSON: " +
+                                  what.substr(0, what.find("; last read: ")));
+    } catch (const nlohmann::json::exception&) {
+      throw std::invalid_argument("configuration: not JSON: a number is out of range");
     }
     if (too_deep) {
       throw std::invalid_argument("configuration: more than " + std::to_string(kDepthMax) +
@@ -163,8 +168,25 @@ class JsonConfig {
   }
   const nlohmann::json* check(bool fits, const std::string& key, const nlohmann::json& value,
                               const std::string& wanted) const {
-    if (!fits) refuse(key, "must be " + wanted + ", not " + value.dump());
+    if (!fits) refuse(key, "must be " + wanted + ", not " + KindOf(value));
     return &value;
+  }
+  // A value itself may be a secret.
+  static std::string KindOf(const nlohmann::json& value) {
+    switch (value.type()) {
+      case nlohmann::json::value_t::null:
+        return "null";
+      case nlohmann::json::value_t::object:
+        return "an object";
+      case nlohmann::json::value_t::array:
+        return "a list";
+      case nlohmann::json::value_t::string:
+        return "a text";
+      case nlohmann::json::value_t::boolean:
+        return "true or false";
+      default:
+        return "a number";
+    }
   }
   bool is_known(const std::string& key) const {
     for (const std::string& name : known_) {

@@ -1,6 +1,8 @@
 // Lets only requests with a good token through, with its claims as headers. See README.md.
 #include <callout/plugin.hpp>
 #include <chrono>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -8,6 +10,7 @@
 #include <vector>
 
 #include "python_text.h"
+#include "support/followed_file.hpp"
 #include "support/json_config.hpp"
 #include "token.h"
 
@@ -67,7 +70,7 @@ class JwtAuth {
   explicit JwtAuth(callout::Setup& setup)
       : JwtAuth(setup, callout::plugins::JsonConfig(setup.config())) {}
 
-  void on_request_headers(const callout::HeadersCall& call) const {
+  void on_request_headers(const callout::HeadersCall& call) {
     std::optional<std::string_view> value;
     for (std::string_view other : call.headers().all("authorization")) {
       // Whoever comes behind might look at another of them.
@@ -75,7 +78,7 @@ class JwtAuth {
       value = other;
     }
     if (!value.has_value()) return Refuse(call, kNoToken, "there is none");
-    const Verdict verdict = CheckToken(TokenOf(*value), keys_, rules_, NowSeconds());
+    const Verdict verdict = CheckToken(TokenOf(*value), *CurrentKeys(call), rules_, NowSeconds());
     if (verdict.refused != nullptr) return Refuse(call, kBadToken, verdict.refused);
     if (const char* refused = SetHeaders(call, verdict.claims)) {
       return Refuse(call, kBadToken, refused);
@@ -86,7 +89,10 @@ class JwtAuth {
 
  private:
   JwtAuth(callout::Setup& setup, callout::plugins::JsonConfig config)
-      : keys_(ReadKeys(&config)), rules_(ReadRules(&config)) {
+      : key_file_(KeyFile::Of(&config)),
+        followed_(key_file_.path),
+        keys_(std::make_shared<const Keys>(key_file_.Read())),
+        rules_(ReadRules(&config)) {
     const std::string deny_with = config.text("deny_with", "deny_callout");
     respond_ = deny_with == "immediate_response";
     if (!respond_ && deny_with != "deny_callout") {
@@ -97,14 +103,39 @@ class JwtAuth {
     refused_ = setup.counter("jwt_auth_refused_total", "Requests without a good token");
   }
 
-  static Keys ReadKeys(callout::plugins::JsonConfig* config) {
-    const std::string pem = config->text("public_key_path", "");
-    const std::string jwks = config->text("jwks_path", "");
-    if (pem.empty() == jwks.empty()) {
-      config->refuse("public_key_path", "or \"jwks_path\" is needed, one of the two");
+  // Where the keys are.
+  struct KeyFile {
+    static KeyFile Of(callout::plugins::JsonConfig* config) {
+      const std::string pem = config->text("public_key_path", "");
+      const std::string jwks = config->text("jwks_path", "");
+      if (pem.empty() == jwks.empty()) {
+        config->refuse("public_key_path", "or \"jwks_path\" is needed, one of the two");
+      }
+      return {pem.empty() ? jwks : pem, pem.empty()};
     }
-    return pem.empty() ? Keys::FromJwks(jwks) : Keys::FromPem(pem);
+    Keys Read() const { return is_jwks ? Keys::FromJwks(path) : Keys::FromPem(path); }
+
+    std::string path;
+    bool is_jwks = false;
+  };
+
+  // Reads the keys again when their file has changed. A file that is not good is not taken: the
+  // keys stay as they are until it is.
+  std::shared_ptr<const Keys> CurrentKeys(const callout::HeadersCall& call) {
+    if (followed_.has_changed()) {
+      try {
+        auto keys = std::make_shared<const Keys>(key_file_.Read());
+        call.host().info("the keys have changed: ", key_file_.path);
+        const std::lock_guard<std::mutex> lock(keys_mutex_);
+        keys_ = std::move(keys);
+      } catch (const std::exception& error) {
+        call.host().error("the keys stay as they are: ", error.what());
+      }
+    }
+    const std::lock_guard<std::mutex> lock(keys_mutex_);
+    return keys_;
   }
+
   static Rules ReadRules(callout::plugins::JsonConfig* config) {
     Rules rules;
     rules.issuer = config->optional_text("issuer");
@@ -142,7 +173,10 @@ class JwtAuth {
     call.reply(401).set_header("www-authenticate", "Bearer").body(text);
   }
 
-  Keys keys_;
+  const KeyFile key_file_;
+  callout::plugins::FollowedFile followed_;
+  std::mutex keys_mutex_;  // guards the following
+  std::shared_ptr<const Keys> keys_;
   Rules rules_;
   bool respond_ = false;
   callout::Counter accepted_;

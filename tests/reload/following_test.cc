@@ -55,9 +55,14 @@ TEST_F(Following, ThePageSaysWhatServes) {
   EXPECT_EQ(plugin["calls"], 2);
 }
 
-TEST_F(Following, AMissingDirectoryIsWaitedForAndTheHostIsReady) {
+TEST_F(Following, AMissingDirectoryIsWaitedForIfNothingIsRequired) {
   const std::string missing = directory_.Path("not/yet");
-  TestHost host({"--plugins_dir=" + missing});
+  for (const char* command : {"--check", "--log_level=info"}) {
+    const Finished refused = RunHost({"--plugins_dir=" + missing, command});
+    EXPECT_EQ(refused.exit_status, 2);
+    EXPECT_THAT(refused.output, HasSubstr("cannot read the plugins' directory " + missing));
+  }
+  TestHost host({"--plugins_dir=" + missing, "--require_plugins=none"});
   EXPECT_THAT(HttpGet(host.address("health")), StartsWith("HTTP/1.1 200 "));
   EXPECT_THAT(host.Log(), HasSubstr("waiting for it"));
   PluginsDir late(missing);
@@ -105,7 +110,17 @@ TEST_F(Following, ASignalTriesRefusedFilesAgain) {
   EXPECT_THAT(host.Log(), HasSubstr("serving without plugin p: "));
   EXPECT_EQ(GetPlugin(host.address("admin"), "p")["state"], "refused");
   host.Signal(SIGHUP);
-  host.AwaitLog("no version is active");
+  host.AwaitLog("a stand-in answers its calls by its error policy");
+}
+
+TEST_F(Following, AHostIsNotReadyWhileAStandInAnswersForAPlugin) {
+  plugins_.Put("p.so", "broken");
+  TestHost host({"--plugins_dir=" + plugins_.path()});
+  EXPECT_THAT(HttpGet(host.address("health")), StartsWith("HTTP/1.1 503 "));
+  plugins_.Put("p.so", one_);
+  host.AwaitLog("plugin p: generation ");
+  EXPECT_EQ(Version(&host), "1");
+  EXPECT_THAT(HttpGet(host.address("health")), StartsWith("HTTP/1.1 200 "));
 }
 
 TEST_F(Following, RequiredPluginsFailTheStart) {

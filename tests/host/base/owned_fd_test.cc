@@ -36,25 +36,5 @@ TEST(OwnedFdTest, StaysOpenOnceReleased) {
   EXPECT_TRUE(IsOpen(other.get()));
 }
 
-TEST(ReadToEndTest, ReadsNoMoreThanItMay) {
-  const TempDir directory;
-  const std::string path = directory.Path("file");
-  std::ofstream(path) << "12345";
-  for (const auto& [max, expected] :
-       {std::pair<size_t, std::string>{4, "1234"}, {5, "12345"}, {6, "12345"}, {0, ""}}) {
-    const OwnedFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    std::string bytes = "old";
-    EXPECT_TRUE(ReadToEnd(file.get(), max, &bytes));
-    EXPECT_EQ(bytes, expected) << max;
-  }
-}
-
-TEST(ReadToEndTest, SaysWhyItCannot) {
-  const OwnedFd directory(open("/", O_RDONLY | O_CLOEXEC));
-  std::string bytes;
-  EXPECT_FALSE(ReadToEnd(directory.get(), 10, &bytes));
-  EXPECT_EQ(errno, EISDIR);
-}
-
 }  // namespace
 }  // namespace callout::host

@@ -178,10 +178,22 @@ std::vector<OptionCase> Cases() {
        }},
       {"log_format", "text", "json", "json", "text",
        [](const Config& c) { return c.log_format == LogFormat::kJson ? "json" : "text"; }},
-      {"log_redacted_headers", "authorization,cookie,set-cookie,x-api-key", "X-A, cookie",
+      {"log_redacted_headers", absl::StrJoin(RedactedHeadersDefault(), ","), "X-A, cookie",
        "x-a,cookie", "x-b", [](const Config& c) { return absl::StrJoin(c.redacted_headers, ","); }},
-      {"client_ca_path", "", "/ca a", "/ca a", "/b",
-       [](const Config& c) { return c.client_ca_path; }},
+      {"admin_hosts", "", "a.example,b", "a.example,b", "c",
+       [](const Config& c) { return absl::StrJoin(c.admin_hosts, ","); }},
+      {"unix_socket_mode", "0", "0660", "660", "600",
+       [](const Config& c) { return fmt::format("{:o}", c.unix_socket_mode.value_or(0)); }},
+      {"plugin_permissions", "0", "warn", "1", "off",
+       [](const Config& c) {
+         return c.reload.file_rules.permissions == PluginPermissions::kOff
+                    ? "off"
+                    : fmt::format("{}", int(c.reload.file_rules.permissions));
+       }},
+      {"max_plugin_file_bytes", "268435456", "4096", "4096", "1073741824",
+       [](const Config& c) { return fmt::format("{}", c.reload.file_rules.max_code_bytes); }},
+      Number("plugin_create_timeout_ms", "10000", &Config::reload,
+             &ReloadConfig::create_timeout_ms),
       {"plugins_dir", "", "/p d", "/p d", "/q",
        [](const Config& c) { return absl::StrJoin(c.reload.directories, "|"); }},
       {"require_plugins", "0", "all", "1", "none",
@@ -559,6 +571,13 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"require_plugins=some", "expected auto, all or none"},
       {"max_generations=0", "expected a whole number from 1 to 1000000"},
       {"max_generations=1000001", "expected a whole number from 1 to 1000000"},
+      {"plugin_permissions=lax", "expected strict, warn or off"},
+      {"max_plugin_file_bytes=4095", "expected a whole number from 4096 to 1073741824"},
+      {"max_plugin_file_bytes=1073741825", "expected a whole number from 4096 to 1073741824"},
+      {"plugin_create_timeout_ms=0", "expected a whole number from 1 to 2147483647"},
+      {"unix_socket_mode=0888", "expected permissions in octal from 0 to 0777, such as 0660"},
+      {"unix_socket_mode=1777", "expected permissions in octal from 0 to 0777, such as 0660"},
+      {"unix_socket_mode=rw", "expected permissions in octal from 0 to 0777, such as 0660"},
       {"reload_guard=0.5", guard},
       {"reload_guard=1.1/100", guard},
       {"reload_guard=nan/100", guard},
@@ -576,7 +595,6 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"plugin=a b=/x.so", "'a b'" + name_rule},
       {"plugin==/x.so", "''" + name_rule},
       {"plugin=/x/.so", "''" + name_rule},
-      {"plugin_config=text", "no plugin name before the text; expected NAME=TEXT or NAME=@FILE"},
       {"plugin_settings=p", "no plugin name before the text; expected NAME=@FILE"},
       {"plugin_settings=p={}", "no @FILE after the name; expected NAME=@FILE"},
       {"on_plugin_error=continue",
@@ -609,7 +627,8 @@ TEST(Config, RefusesABadValueOfEveryOption) {
   // tests/integration/start_test.cc and tests/reload/. Commands take no value.
   std::set<std::string> known = {"cert_chain_path", "private_key_path", "client_ca_path",
                                  "plugins_dir",     "config",           "check",
-                                 "list_plugins",    "version",          "help"};
+                                 "list_plugins",    "version",          "help",
+                                 "plugin_config",   "admin_hosts"};
   for (const auto& [option, message] : BadValues())
     known.insert(option.substr(0, option.find('=')));
   const std::string help = Good({"--help"}).text;
@@ -624,7 +643,7 @@ TEST(Config, RefusesABadValueOfEveryOption) {
 TEST(Config, RefusesUnknownOptionsAndArguments) {
   const std::string hint = "; --help lists the options";
   EXPECT_EQ(Bad({"--bogus"}), "unknown option '--bogus'" + hint);
-  EXPECT_EQ(Bad({"--bogus=1"}), "unknown option '--bogus'" + hint);
+  EXPECT_EQ(Bad({"--bogus=1"}), "unknown option '--bogus=…'" + hint);
   EXPECT_EQ(Bad({"word"}), "unexpected argument 'word'" + hint);
   EXPECT_EQ(Bad({"--plugin", "/a.so", "/b.so"}), "unexpected argument '/b.so'" + hint);
   EXPECT_EQ(Bad({"--disable_tls", "true"}), "unexpected argument 'true'" + hint);
@@ -650,7 +669,8 @@ TEST(Config, RefusesAnOptionWithoutItsValue) {
 TEST(Config, RefusesABadFile) {
   EXPECT_EQ(Bad({"--config=/nonexistent"}),
             "cannot read the options from /nonexistent: No such file or directory");
-  EXPECT_EQ(Bad({"--config=/"}), "cannot read the options from /: is it a regular file?");
+  EXPECT_EQ(Bad({"--config=/"}),
+            "cannot read the options from /: it is a directory, not a regular file");
   const ConfigFile unknown("log_lvl = debug\n");
   EXPECT_EQ(Bad({unknown.option()}),
             unknown.path() + ": unknown option 'log_lvl'; did you mean log_level?");
@@ -727,6 +747,54 @@ TEST(Config, RefusesOneAddressForTwoListeners) {
             "its own address");
   Good({"--secure_address=127.0.0.1:0", "--plaintext_address=127.0.0.1:0"});
   Good({"--disable_tls", "--secure_address=0.0.0.0:8080"});
+}
+
+// --- Secrets ---
+
+TEST(Config, ErrorsDoNotQuoteAPluginsConfiguration) {
+  const std::string wrong = ": no plugin's name before the text; expected NAME=TEXT or NAME=@FILE";
+  EXPECT_EQ(Bad({"--plugin_config={s3cr3t"}), "--plugin_config=…" + wrong);
+  EXPECT_EQ(Bad({}, {{"CALLOUT_PLUGIN_CONFIG", "{s3cr3t"}}), "CALLOUT_PLUGIN_CONFIG=…" + wrong);
+  const ConfigFile file("plugin_config = {s3cr3t\n");
+  EXPECT_EQ(Bad({file.option()}), file.path() + ": plugin_config = …" + wrong);
+  EXPECT_THAT(Bad({"--plugin_config=p=s3cr3t", "--plugin_config=p=s3cr3t"}),
+              StartsWith("--plugin_config=p=…: "));
+  for (const std::string& said :
+       {Bad({"--plugin_confg=p={\"key\": \"s3cr3t\"}"}), Bad({"--plugin_config=p=x", "s3cr3t"}),
+        Bad({"p={\"key\": \"s3cr3t\"}"}),
+        Bad({ConfigFile("plugin_config = p={\n\"key\": \"s3cr3t\" = 1\n}\n").option()})}) {
+    EXPECT_THAT(said, ::testing::Not(HasSubstr("s3cr3t")));
+  }
+}
+
+TEST(Config, WarnsOfSecretsOnTheCommandLineOnly) {
+  const std::string value = R"(p={"api_key": "x"})";
+  EXPECT_THAT(Good({"--plugin=/p.so", "--plugin_config=" + value}).warnings,
+              ElementsAre(HasSubstr("what looks like a secret on the command line")));
+  EXPECT_THAT(Good({"--plugin=/p.so"}, {{"CALLOUT_PLUGIN_CONFIG", value}}).warnings, IsEmpty());
+  EXPECT_THAT(Good({"--plugin=/p.so", R"(--plugin_config=p={"path": "/x"})"}).warnings, IsEmpty());
+}
+
+// --- Plaintext beside client certificates ---
+
+TEST(Config, RefusesClientCertificatesBesideTheDefaultPlaintextListener) {
+  EXPECT_EQ(Bad({"--client_ca_path=/ca"}),
+            "--client_ca_path=/ca checks the clients of the secure listener, and the plaintext "
+            "listener on its default address 0.0.0.0:8080 serves anybody; give "
+            "--disable_plaintext, or --plaintext_address if that is meant");
+  EXPECT_NE(Bad({"--client_ca_path=/ca", "--default_ip=::"}), "");
+}
+
+TEST(Config, WarnsOfPlaintextThatIsMeantBesideClientCertificates) {
+  for (const char* meant : {"--plaintext_address=0.0.0.0:8080", "--plaintext_address=[::1]:1",
+                            "--plaintext_address=unix:/x", "--default_ip=127.0.0.1"}) {
+    EXPECT_THAT(Good({"--client_ca_path=/ca", meant}).warnings,
+                ElementsAre(HasSubstr("plaintext listener")))
+        << meant;
+  }
+  const Config config = Good({"--client_ca_path=/ca a", "--disable_plaintext"});
+  EXPECT_THAT(config.warnings, IsEmpty());
+  EXPECT_EQ(config.client_ca_path, "/ca a");
 }
 
 TEST(Config, LongValuesAreCutInErrors) {

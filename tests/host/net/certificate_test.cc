@@ -119,10 +119,12 @@ TEST_F(CertificateTest, UnreadableFilesAreNamed) {
   EXPECT_EQ(RefusalOfPair(chain_path_, missing, absl::StatusCode::kNotFound),
             "cannot read the private key " + missing + ": No such file or directory");
   EXPECT_EQ(RefusalOfPair(dir_.Path("."), key_path_),
-            "the certificate chain " + dir_.Path(".") + " is not a regular file");
+            "cannot read the certificate chain " + dir_.Path(".") +
+                ": it is a directory, not a regular file");
   const std::string pipe = dir_.Path("pipe");
   ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
-  EXPECT_EQ(RefusalOfPair(chain_path_, pipe), "the private key " + pipe + " is not a regular file");
+  EXPECT_EQ(RefusalOfPair(chain_path_, pipe),
+            "cannot read the private key " + pipe + ": it is a FIFO, not a regular file");
 }
 
 TEST_F(CertificateTest, FilesWithoutPermissionAreNamed) {
@@ -173,8 +175,9 @@ TEST_F(CertificateTest, FilesHaveALargestSize) {
   std::string pem = PemOf(certificate_.get());
   pem.append(kPemBytesMax - pem.size(), '\n');
   EXPECT_TRUE(LoadKeyPair(Write("c", pem), key_path_).ok());
-  EXPECT_EQ(RefusalOfPair(Write("c", pem + "\n"), key_path_),
-            "the certificate chain " + dir_.Path("c") + " has more than 1048576 bytes");
+  EXPECT_EQ(
+      RefusalOfPair(Write("c", pem + "\n"), key_path_),
+      "cannot read the certificate chain " + dir_.Path("c") + ": it has more than 1048576 bytes");
 }
 
 TEST_F(CertificateTest, AnEncryptedKeyIsRefusedWithTheRemedy) {

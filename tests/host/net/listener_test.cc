@@ -225,5 +225,19 @@ TEST(Listener, OfTwoThatBoundOnePortOnlyTheFirstListens) {
   EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists) << status;
 }
 
+TEST(ListenSocket, GivesAUnixSocketTheModeAskedForWhateverTheUmask) {
+  const TempDir directory;
+  const std::string path = directory.Path("socket");
+  const mode_t umask_before = umask(0022);
+  for (const unsigned mode : {0600u, 0660u, 0666u, 0777u}) {
+    const auto socket = ListenSocket::Bind(*ParseAddress("unix:" + path), mode);
+    ASSERT_TRUE(socket.ok()) << socket.status();
+    struct stat status;
+    ASSERT_EQ(lstat(path.c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777, mode);
+  }
+  umask(umask_before);
+}
+
 }  // namespace
 }  // namespace callout::host

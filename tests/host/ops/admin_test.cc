@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <string>
 
@@ -54,6 +55,33 @@ TEST_F(AdminPagesTest, PagesAreAddedAndListed) {
 TEST_F(AdminPagesTest, UnknownPathsAre404) {
   for (const char* target : {"/nothing", "/live/", "", "live", "/liv", "*"}) {
     EXPECT_EQ(Get(target).status, 404u) << target;
+  }
+}
+
+// DNS rebinding: a page of a stranger's asks the browser's machine under the stranger's name.
+TEST_F(AdminPagesTest, PagesAreGivenUnderTheHostsOwnNamesOnly) {
+  Metrics metrics;
+  const AdminPages pages(&health_, &metrics, {"Admin.Example", "b:80"});
+  char own[256] = {};
+  ASSERT_EQ(gethostname(own, sizeof(own) - 1), 0);
+  for (const std::string host :
+       {"", "localhost", "LOCALHOST.:9902", "127.0.0.1", "10.1.2.3:80", "[::1]:9902", "[fe80::1]",
+        "admin.example:1", "ADMIN.EXAMPLE", "b", own}) {
+    EXPECT_EQ(pages.Response({"GET", "/", host}).status, 200u) << host;
+  }
+  size_t refused = 0;
+  for (const std::string host :
+       {"attacker.example", "attacker.example:9902", "localhost.attacker.example",
+        "127.0.0.1.nip.io", "0x7f.1", "127.1", ",", "[::1].attacker.example.", "[", "[]", ":",
+        "xlocalhost"}) {
+    EXPECT_EQ(pages.Response({"GET", "/", host}).status, 421u) << host;
+    EXPECT_EQ(pages.Response({"GET", "/live", host}).status, 200u) << host;
+    EXPECT_EQ(pages.Response({"GET", "/ready", host}).status, 503u) << host;
+    ++refused;
+  }
+  for (const auto& family : metrics.Collect()) {
+    if (family.name != "callout_admin_refused_total") continue;
+    EXPECT_EQ(family.metric.at(0).counter.value, static_cast<double>(refused));
   }
 }
 

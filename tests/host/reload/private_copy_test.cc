@@ -65,15 +65,46 @@ TEST_F(PrivateCopyTest, LeavesNothingBehind) {
 }
 
 TEST_F(PrivateCopyTest, RemovesWhatAKilledProcessLeftAndNothingElse) {
-  fs::create_directories(directory_.Path("callout-host-dead00/1"));
-  std::ofstream(directory_.Path("callout-host-dead00/1/a.so")) << "1";
-  fs::create_directory(directory_.Path("another"));
+  // As a killed process leaves it: all but the lock.
+  std::string dead;
+  {
+    const auto copies = Create();
+    const auto copy = *copies->Add("a.so", "1");
+    dead = directory_.Path("callout-host-dead00");
+    fs::copy(copies->directory(), dead, fs::copy_options::recursive);
+    ASSERT_EQ(chmod(dead.c_str(), 0700), 0);
+  }
   const auto living = Create();
   const auto copies = Create();
-  EXPECT_FALSE(fs::exists(directory_.Path("callout-host-dead00")));
-  EXPECT_TRUE(fs::exists(directory_.Path("another")));
+  EXPECT_FALSE(fs::exists(dead));
   EXPECT_TRUE(fs::exists(living->directory()));
   EXPECT_NE(living->directory(), copies->directory());
+}
+
+// Somebody's unpacked release, and whatever else only looks like what is ours.
+TEST_F(PrivateCopyTest, RemovesNothingThatItDidNotMake) {
+  std::string marked;
+  {
+    const auto copies = Create();
+    marked = directory_.Path("marked");
+    fs::copy(copies->directory(), marked, fs::copy_options::recursive);
+  }
+  const auto make = [&](const std::string& name, bool mark, mode_t mode) {
+    const std::string path = directory_.Path(name);
+    fs::create_directory(path);
+    if (mark) fs::copy(marked, path, fs::copy_options::recursive);
+    std::ofstream(path + "/README.md") << "text";
+    EXPECT_EQ(chmod(path.c_str(), mode), 0);
+    return path;
+  };
+  const std::string kept[] = {
+      make("callout-host-0.1.0-linux", true, 0700),  // no name that we make
+      make("callout-host-linux1", false, 0700),      // without the marker
+      make("callout-host-shared", true, 0755),       // others may look into it
+      make("another", true, 0700),
+  };
+  const auto copies = Create();
+  for (const std::string& path : kept) EXPECT_TRUE(fs::exists(path + "/README.md")) << path;
 }
 
 TEST_F(PrivateCopyTest, TakesTheFirstPlaceThatWillDo) {

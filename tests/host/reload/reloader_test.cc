@@ -3,10 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/stat.h>
+
 #include <algorithm>
+#include <condition_variable>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <set>
+#include <thread>
 
 #include "sockets.h"
 
@@ -24,6 +29,15 @@ constexpr uint64_t kMs = 1'000'000;
 class FakeTarget final : public GenerationTarget {
  public:
   absl::StatusOr<GenerationFacts> Prepare(const GenerationSource& source) override {
+    if (!source.quarantine.empty()) {
+      sources[source.id] = source;
+      return GenerationFacts();
+    }
+    if (Code(source) == "hangs") {
+      std::unique_lock<std::mutex> lock(mutex);
+      released.wait(lock, [this] { return release; });
+    }
+    const std::lock_guard<std::mutex> lock(mutex);
     if (broken.count(source.name) > 0 || Code(source) == "broken") {
       return absl::InvalidArgumentError("cannot load plugin " + source.path + ": it is broken");
     }
@@ -37,12 +51,20 @@ class FakeTarget final : public GenerationTarget {
     chain.clear();
     for (GenerationId id : ids) {
       const GenerationSource& source = sources.at(id);
-      chain.push_back(source.name + "=" + Code(source) + source.config);
+      chain.push_back(source.name + "=" +
+                      (source.quarantine.empty() ? Code(source) + source.config : "stand-in"));
     }
     live.clear();
     for (GenerationId id : ids) live.insert(id);
   }
   std::vector<GenerationId> TakeFailedTrials() override { return std::exchange(failed_trials, {}); }
+  bool MayPrepareAside() const override { return aside; }
+  void Discard(GenerationId id) override { discarded.push_back(id); }
+  void Release() {
+    const std::lock_guard<std::mutex> lock(mutex);
+    release = true;
+    released.notify_all();
+  }
   Usage GetUsage() const override {
     Usage usage;
     for (GenerationId id : live) usage.streams[id] = 0;
@@ -56,6 +78,11 @@ class FakeTarget final : public GenerationTarget {
     return code;
   }
 
+  std::mutex mutex;
+  std::condition_variable released;
+  bool release = false;  // those whose code is "hangs"
+  bool aside = false;
+  std::vector<GenerationId> discarded;
   std::set<std::string> broken;  // names
   std::map<GenerationId, GenerationSource> sources;
   std::vector<std::string> chain;
@@ -83,6 +110,7 @@ class ReloaderTest : public ::testing::Test {
     options.target = &target_;
     options.metrics = &metrics_;
     options.copy_places = {directory_.Path("")};
+    options.create_patience_ns = kMs;
     reloader_.emplace(std::move(options));
     return reloader_->LoadFirst(now_ns_);
   }
@@ -290,9 +318,15 @@ TEST_F(ReloaderTest, ADirectoryThatIsGoneTakesNothingOutOfService) {
   EXPECT_EQ(target_.commits, 1);
 }
 
-TEST_F(ReloaderTest, ADirectoryMissingAtTheStartIsWaitedFor) {
+TEST_F(ReloaderTest, ADirectoryMissingAtTheStartIsAnErrorUnlessNothingIsRequired) {
   fs::remove_all(plugins_);
-  ASSERT_TRUE(Start().ok());
+  EXPECT_EQ(Start().message(),
+            "cannot read the plugins' directory " + plugins_ +
+                ": No such file or directory; check --plugins_dir, or give --require_plugins=none "
+                "to wait for it");
+  Reloader::Options options;
+  options.require_plugins = RequirePlugins::kNone;
+  ASSERT_TRUE(Start(std::move(options)).ok());
   EXPECT_THAT(reloader_->Status().problems, ElementsAre(HasSubstr("waiting for it")));
   fs::create_directory(plugins_);
   Write("a.so", "1");
@@ -411,7 +445,7 @@ class RequireTest : public ReloaderTest {
 
 TEST_F(RequireTest, AutoRequiresThoseOfTheCommandLine) {
   EXPECT_TRUE(StartBroken(false, true, RequirePlugins::kAuto).ok());
-  EXPECT_THAT(target_.chain, ElementsAre("cmd=1"));
+  EXPECT_THAT(target_.chain, ElementsAre("cmd=1", "dir=stand-in"));
   EXPECT_EQ(StatusOf("dir").state, Reloader::State::kRefused);
   const absl::Status status = StartBroken(true, false, RequirePlugins::kAuto);
   EXPECT_EQ(status.message(), "cannot load plugin " + directory_.Path("cmd.so") + ": it is broken");
@@ -432,6 +466,7 @@ TEST_F(RequireTest, AllRequiresNamesToBeGivenOnce) {
 TEST_F(RequireTest, NoneServesWithoutThem) {
   EXPECT_TRUE(StartBroken(true, true, RequirePlugins::kNone).ok());
   EXPECT_THAT(target_.chain, IsEmpty());
+  EXPECT_TRUE(reloader_->complete());
 }
 
 TEST_F(RequireTest, AFileThatIsNotThereIsAnErrorThatNamesIt) {
@@ -462,6 +497,240 @@ TEST_F(ReloaderTest, APluginOfTheCommandLineIsReadOnceUnlessItIsWatched) {
     RescanUntilSettled();
     EXPECT_THAT(target_.chain, ElementsAre(watch ? "cmd=1(y)" : "cmd=1(x)"));
   }
+}
+
+// --- Stand-ins ---
+
+TEST_F(ReloaderTest, AStandInAnswersUntilAVersionServes) {
+  Write("a.so", "broken");
+  Write("a.settings", R"({"policy": "deny:503"})");
+  Write("b.so", "1");
+  ASSERT_TRUE(Start().ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=stand-in", "b=1"));
+  EXPECT_FALSE(reloader_->complete());
+  EXPECT_THAT(reloader_->Status().problems, ElementsAre(HasSubstr("it is broken")));
+  const GenerationSource stand_in = target_.sources.at(*target_.live.rbegin());
+  EXPECT_THAT(stand_in.quarantine, HasSubstr("it is broken"));
+  EXPECT_EQ(SettingsOf(stand_in)->policy->http_status, 503);
+  Write("a.so", "2");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=2", "b=1"));
+  EXPECT_FALSE(target_.sources.at(*target_.live.rbegin()).on_trial) << "nothing to go back to";
+  EXPECT_TRUE(reloader_->complete());
+  EXPECT_THAT(reloader_->Status().problems, IsEmpty());
+}
+
+TEST_F(ReloaderTest, ALaterFailureLeavesTheHostReady) {
+  StartWith({"a"});
+  Write("a.so", "broken");
+  Write("b.so", "broken");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_TRUE(reloader_->complete());
+  EXPECT_EQ(reloader_->Status().problems.size(), 2u);
+}
+
+TEST_F(ReloaderTest, AStandInGoesWithItsFileOrByItsSettings) {
+  Write("a.so", "broken");
+  Write("b.so", "broken");
+  ASSERT_TRUE(Start().ok());
+  Remove("a.so");
+  Write("b.settings", R"({"disabled": true})");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, IsEmpty());
+  EXPECT_TRUE(reloader_->complete());
+}
+
+// Whatever is wrong with a file of the directory at the start, it does not let requests pass.
+TEST_F(ReloaderTest, EveryKindOfFailureAtTheStartHasAStandIn) {
+  Write("0 bad name.so", "1");
+  Write("config.so", "1");
+  fs::create_symlink("nowhere", plugins_ + "/config.config");
+  fs::create_symlink("nowhere", plugins_ + "/dangling.so");
+  fs::create_directory(plugins_ + "/directory.so");
+  ASSERT_EQ(mkfifo((plugins_ + "/fifo.so").c_str(), 0600), 0);
+  Write("settings.so", "1");
+  Write("settings.settings", "{");
+  Write("writable.so", "1");
+  ASSERT_EQ(chmod((plugins_ + "/writable.so").c_str(), 0666), 0);
+  ASSERT_TRUE(Start().ok());
+  EXPECT_THAT(target_.chain, ElementsAre("0_bad_name_2=stand-in", "config=stand-in",
+                                         "dangling=stand-in", "directory=stand-in", "fifo=stand-in",
+                                         "settings=stand-in", "writable=stand-in"));
+  EXPECT_EQ(reloader_->Status().problems.size(), 7u);
+}
+
+// --- Files that are there and cannot be read ---
+
+class LostSettings : public ReloaderTest, public ::testing::WithParamInterface<const char*> {
+ protected:
+  void Break(const std::string& path) {
+    fs::remove(path);
+    const std::string how = GetParam();
+    if (how == "dangling") fs::create_symlink(directory_.Path("nowhere"), path);
+    if (how == "directory") fs::create_directory(path);
+    if (how == "fifo") {
+      ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+    }
+    if (how == "device") fs::create_symlink("/dev/zero", path);
+    if (how == "loop") fs::create_symlink(fs::path(path).filename(), path);
+    if (how == "writable") {
+      std::ofstream(path) << "{}";
+      ASSERT_EQ(chmod(path.c_str(), 0666), 0);
+    }
+  }
+};
+
+TEST_P(LostSettings, ADisabledPluginStaysOutOfService) {
+  Write("a.settings", R"({"disabled": true})");
+  StartWith({"a"});
+  EXPECT_THAT(target_.chain, IsEmpty());
+  Break(plugins_ + "/a.settings");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, IsEmpty());
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("cannot read " + plugins_ + "/a.settings: "));
+  Remove("a.settings");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1")) << "one that is absent is none";
+}
+
+TEST_P(LostSettings, APluginKeepsTheConfigurationItServesWith) {
+  Write("a.config", "(x)");
+  StartWith({"a"});
+  Break(plugins_ + "/a.config");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1(x)"));
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("cannot read " + plugins_ + "/a.config: "));
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, LostSettings,
+                         ::testing::Values("dangling", "directory", "fifo", "device", "loop",
+                                           "writable"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST_F(ReloaderTest, PermissionsMayBeWarnedOfOrIgnored) {
+  Write("a.so", "1");
+  ASSERT_EQ(chmod((plugins_ + "/a.so").c_str(), 0646), 0);
+  for (const auto permissions : {PluginPermissions::kWarn, PluginPermissions::kOff}) {
+    Reloader::Options options;
+    options.file_rules.permissions = permissions;
+    ASSERT_TRUE(Start(std::move(options)).ok());
+    EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+    EXPECT_EQ(StatusOf("a").generations.at(0).facts.warnings.size(),
+              permissions == PluginPermissions::kWarn ? 1u : 0u);
+  }
+}
+
+TEST_F(ReloaderTest, AFileOverTheLimitIsNotRead) {
+  Write("a.so", std::string(4097, 'x'));
+  Reloader::Options options;
+  options.require_plugins = RequirePlugins::kAll;
+  options.file_rules.max_code_bytes = 4096;
+  EXPECT_EQ(Start(options).message(),
+            "cannot load plugin " + plugins_ +
+                "/a.so: it has 4097 bytes, over the limit --max_plugin_file_bytes=4096; strip it, "
+                "or give a higher limit");
+  Write("a.so", std::string(4096, 'x'));
+  EXPECT_TRUE(Start(options).ok());
+}
+
+TEST_F(ReloaderTest, ALargeFileThatIsNoPluginIsNotRead) {
+  Write("a.so", "");
+  fs::resize_file(plugins_ + "/a.so", uint64_t{1} << 40);
+  ASSERT_TRUE(Start().ok());
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("it is not an ELF file"));
+}
+
+TEST_F(ReloaderTest, AFileThatTheSettingsWatchMakesANewGeneration) {
+  const std::string keys = directory_.Path("keys");
+  Write("a.settings", R"({"watch": [")" + keys + R"("]})");
+  StartWith({"a"});
+  RescanUntilSettled();
+  const int commits = target_.commits;
+  for (const char* text : {"1", "2"}) {
+    std::ofstream(keys) << text;
+    RescanUntilSettled();
+    EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  }
+  EXPECT_EQ(target_.commits, commits + 2);
+  fs::last_write_time(keys, fs::file_time_type::clock::now());
+  RescanUntilSettled();
+  EXPECT_EQ(target_.commits, commits + 2) << "it holds the same";
+  EXPECT_THAT(reloader_->watched_paths(), ::testing::Contains(keys));
+  fs::remove(keys);
+  fs::create_directory(keys);
+  RescanUntilSettled();
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("cannot read " + keys + ": "));
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+}
+
+// --- Creates that do not return ---
+
+class HangingCreate : public ReloaderTest {
+ protected:
+  HangingCreate() { target_.aside = true; }
+  ~HangingCreate() override {
+    target_.Release();
+    while (Preparation::running() > 0) std::this_thread::yield();
+  }
+  // Time passes for the reloader's clock only.
+  void RescanUntilReturned() {
+    target_.Release();
+    while (Preparation::running() > 0) std::this_thread::yield();
+    RescanUntilSettled();
+  }
+};
+
+TEST_F(HangingCreate, HoldsUpNobodyElse) {
+  StartWith({"a", "b"});
+  Write("a.so", "hangs");
+  RescanUntilSettled();
+  Write("b.so", "2");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=2"));
+  EXPECT_EQ(StatusOf("a").last_error, "") << "it may still come";
+  Rescan(10'000 * kMs);
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("has not returned for 10000 ms"));
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=2"));
+  RescanUntilReturned();
+  EXPECT_THAT(target_.chain, ElementsAre("a=hangs", "b=2")) << "late is better than never";
+  EXPECT_EQ(StatusOf("a").last_error, "");
+}
+
+TEST_F(HangingCreate, GivesWayToTheNextVersion) {
+  StartWith({"a"});
+  Write("a.so", "hangs");
+  RescanUntilSettled();
+  Write("a.so", "3");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=3"));
+  EXPECT_TRUE(target_.discarded.empty());
+  RescanUntilReturned();
+  EXPECT_THAT(target_.chain, ElementsAre("a=3"));
+  EXPECT_EQ(target_.discarded.size(), 1u);
+}
+
+TEST_F(HangingCreate, IsBegunOnceHoweverOftenItIsRetried) {
+  StartWith({"a"});
+  Write("a.so", "hangs");
+  RescanUntilSettled();
+  for (int i = 0; i < 20; ++i) {
+    reloader_->Retry();
+    Rescan(1000 * kMs);
+  }
+  EXPECT_EQ(Preparation::running(), 1u);
+}
+
+TEST_F(HangingCreate, AreLimited) {
+  StartWith({"a"});
+  for (size_t i = 0; i <= Reloader::kCreatesMax; ++i) {
+    Write("a.so", "hangs");
+    Write("a.config", std::to_string(i));
+    RescanUntilSettled();
+  }
+  EXPECT_EQ(Preparation::running(), Reloader::kCreatesMax);
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("creates of plugins have not returned"));
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
 }
 
 // --- A seeded storm: whatever happens, the chain is that of the files once they rest ---

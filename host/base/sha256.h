@@ -1,0 +1,14 @@
+// SHA-256, in hexadecimal. A plain function; any thread.
+#ifndef CALLOUT_HOST_BASE_SHA256_H_
+#define CALLOUT_HOST_BASE_SHA256_H_
+
+#include <string>
+#include <string_view>
+
+namespace callout::host {
+
+std::string Sha256(std::string_view bytes);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_BASE_SHA256_H_

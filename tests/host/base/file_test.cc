@@ -1,0 +1,137 @@
+#include "host/base/file.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "absl/status/status.h"
+#include "sockets.h"
+
+namespace callout::host {
+namespace {
+
+void Write(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
+
+class FileTest : public ::testing::Test {
+ protected:
+  TempDir directory_;
+  const std::string path_ = directory_.Path("file");
+};
+
+TEST_F(FileTest, TellsVersionsOfAFileApart) {
+  EXPECT_FALSE(StampOf(path_).regular());
+  Write(path_, "1");
+  const FileStamp first = StampOf(path_);
+  EXPECT_TRUE(first.regular());
+  EXPECT_EQ(StampOf(path_), first);
+  Write(directory_.Path("other"), "2");
+  std::filesystem::rename(directory_.Path("other"), path_);
+  EXPECT_NE(StampOf(path_), first);
+}
+
+TEST_F(FileTest, WhatIsThereAndCannotBeReachedIsNotAbsent) {
+  EXPECT_TRUE(StampOf("").absent());
+  EXPECT_TRUE(StampOf(path_).absent());
+  std::filesystem::create_symlink(directory_.Path("nowhere"), path_);
+  EXPECT_EQ(StampOf(path_).kind, FileStamp::Kind::kUnusable);
+  EXPECT_EQ(CheckRegular(StampOf(path_)).message(), "it is a symlink to nothing");
+  std::filesystem::remove(path_);
+  std::filesystem::create_symlink("file", path_);
+  EXPECT_EQ(CheckRegular(StampOf(path_)).message(), "Too many levels of symbolic links");
+  Write(directory_.Path("plain"), "");
+  EXPECT_EQ(CheckRegular(StampOf(directory_.Path("plain/file"))).message(), "Not a directory");
+}
+
+// Makes something at `path` that is no regular file.
+struct Odd {
+  const char* name;
+  void (*make)(const std::string& path);
+  std::string why;
+};
+
+TEST_F(FileTest, ReadsNothingButRegularFilesAndNeverBlocks) {
+  const Odd kOdd[] = {
+      {"directory", [](const std::string& path) { std::filesystem::create_directory(path); },
+       "it is a directory, not a regular file"},
+      {"fifo", [](const std::string& path) { mkfifo(path.c_str(), 0600); },
+       "it is a FIFO, not a regular file"},
+      {"zero", [](const std::string& path) { std::filesystem::create_symlink("/dev/zero", path); },
+       "it is a device, not a regular file"},
+  };
+  for (const Odd& odd : kOdd) {
+    SCOPED_TRACE(odd.name);
+    const std::string path = directory_.Path(odd.name);
+    odd.make(path);
+    const FileStamp stamp = StampOf(path);
+    EXPECT_EQ(stamp.kind, FileStamp::Kind::kUnusable);
+    EXPECT_EQ(CheckRegular(stamp).message(), odd.why);
+    EXPECT_EQ(ReadFile(path, 10).status().message(), odd.why);
+    EXPECT_EQ(ReadStart(path, 10).status().message(), odd.why);
+    EXPECT_EQ(ReadUnchanged(path, stamp, 10).status().message(), odd.why);
+  }
+}
+
+TEST_F(FileTest, ReadsUpToItsLimit) {
+  Write(path_, "text");
+  EXPECT_EQ(*ReadFile(path_, 4), "text");
+  EXPECT_EQ(ReadFile(path_, 3).status().message(), "it has more than 3 bytes");
+  EXPECT_EQ(ReadStart(path_, 3)->bytes, "tex");
+  EXPECT_EQ(ReadStart(path_, 5)->bytes, "text");
+  EXPECT_EQ(ReadStart(path_, 5)->stamp, StampOf(path_));
+  EXPECT_TRUE(absl::IsNotFound(ReadFile(directory_.Path("none"), 3).status()));
+}
+
+// Files of /proc say that they are empty.
+TEST_F(FileTest, ReadsWhatIsThereWhateverTheSizeSays) {
+  EXPECT_THAT(*ReadFile("/proc/self/status", 100000), ::testing::HasSubstr("Name:"));
+  EXPECT_TRUE(absl::IsInvalidArgument(ReadFile("/proc/self/status", 10).status()));
+}
+
+// A sparse file of any size costs no memory before it is known to be too large.
+TEST_F(FileTest, ReadsMoreThanOneStep) {
+  const std::string text(3'000'001, 'x');
+  Write(path_, text);
+  EXPECT_EQ(*ReadFile(path_, text.size()), text);
+  EXPECT_EQ(*ReadUnchanged(path_, StampOf(path_), text.size()), text);
+  std::filesystem::resize_file(path_, uint64_t{1} << 40);
+  EXPECT_TRUE(absl::IsInvalidArgument(ReadFile(path_, 100).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(ReadUnchanged(path_, StampOf(path_), 100).status()));
+}
+
+TEST_F(FileTest, ToolsMayReadAPipe) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  ASSERT_EQ(write(ends[1], "text", 4), 4);
+  close(ends[1]);
+  EXPECT_EQ(*ReadAnything("/proc/self/fd/" + std::to_string(ends[0]), 10), "text");
+  close(ends[0]);
+}
+
+TEST_F(FileTest, ReadsWhatIsUnchanged) {
+  Write(path_, "text");
+  const auto text = ReadUnchanged(path_, StampOf(path_), 100);
+  ASSERT_TRUE(text.ok()) << text.status();
+  EXPECT_EQ(*text, "text");
+}
+
+TEST_F(FileTest, ReadsNothingThatHasChanged) {
+  Write(path_, "text");
+  const FileStamp stamp = StampOf(path_);
+  Write(path_, "other text");
+  EXPECT_TRUE(absl::IsAborted(ReadUnchanged(path_, stamp, 100).status()));
+  std::filesystem::remove(path_);
+  EXPECT_TRUE(absl::IsAborted(ReadUnchanged(path_, stamp, 100).status()));
+}
+
+TEST_F(FileTest, ReadsNothingAboveTheLimit) {
+  Write(path_, "text");
+  const auto text = ReadUnchanged(path_, StampOf(path_), 3);
+  EXPECT_TRUE(absl::IsInvalidArgument(text.status()));
+}
+
+}  // namespace
+}  // namespace callout::host
