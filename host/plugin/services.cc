@@ -58,16 +58,20 @@ callout_status_t Send(callout_call_t* call, callout_field_t field, const callout
   const callout_status_t status =
       BuildAnswer(state, field, parts, part_count, &response, &state->annotations);
   if (status != CALLOUT_OK) return status;
+  bool has_room = false;
   {
     std::lock_guard<std::mutex> lock(state->sent_mutex);
-    state->sent.push_back(std::move(response));
+    const size_t waiting = state->sent_bytes + state->unsent_bytes.load(std::memory_order_relaxed);
+    has_room = waiting == 0 || waiting + response.record.size() <= state->sent_bytes_max;
+    if (has_room) {
+      state->sent_bytes += response.record.size();
+      state->sent.push_back(std::move(response));
+    }
   }
-  // The stream looks at `sent` itself once the hook has returned.
-  constexpr uint32_t kElsewhere = CallState::kReturned | CallState::kDetached;
-  if ((state->flags.load(std::memory_order_acquire) & kElsewhere) != 0) {
-    state->rpc->Post(state, RpcContext::Event::kSent);
-  }
-  return CALLOUT_OK;
+  // The stream looks at `sent` itself once the hook has returned. Told of a refusal,
+  // it finds out how much the client has taken meanwhile.
+  if (state->handshake.elsewhere()) state->rpc->Post(state, RpcContext::Event::kSent);
+  return has_room ? CALLOUT_OK : CALLOUT_RESOURCE_EXHAUSTED;
 }
 
 void NoteTimeout(CallState* state, std::string_view records) {
@@ -113,17 +117,15 @@ callout_status_t Finish(callout_call_t* call, callout_status_t status) {
   CallState* state = CallState::From(call);
   const bool cancelled = state->cancelled->load(std::memory_order_relaxed);
   RpcContext* rpc = state->rpc;
-  if (!state->may_respond ||
-      (state->flags.load(std::memory_order_acquire) & CallState::kFinished) != 0) {
-    return CALLOUT_FAILED_PRECONDITION;
-  }
+  if (!state->may_respond || state->handshake.finished()) return CALLOUT_FAILED_PRECONDITION;
   state->status = status;
-  const uint32_t before = state->flags.fetch_or(CallState::kFinished, std::memory_order_acq_rel);
-  if ((before & CallState::kFinished) != 0) return CALLOUT_FAILED_PRECONDITION;
+  bool expired = false;
+  const CallHandshake::Finish who = state->handshake.OnFinish(&expired);
+  if (who == CallHandshake::Finish::kRefused) return CALLOUT_FAILED_PRECONDITION;
   // From here on the hook's own thread may already be done with the call,
   // unless it is for us to post that it is over.
-  if ((before & CallState::kReturned) != 0) rpc->Post(state, RpcContext::Event::kFinished);
-  if ((before & CallState::kExpired) != 0) return CALLOUT_DEADLINE_EXCEEDED;
+  if (who == CallHandshake::Finish::kPost) rpc->Post(state, RpcContext::Event::kFinished);
+  if (expired) return CALLOUT_DEADLINE_EXCEEDED;
   return cancelled ? CALLOUT_CANCELLED : CALLOUT_OK;
 }
 

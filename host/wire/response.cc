@@ -236,17 +236,17 @@ bool ReadResponse(callout_field_t field, std::string_view payload, ResponseView*
   }
 }
 
-bool ReadHeadersMessage(std::string_view message, bool find_content_length,
-                        HeadersMessageView* view) {
+bool ReadHeadersMessage(std::string_view message, bool read_list, HeadersMessageView* view) {
   WireReader reader(message);
   while (reader.Next()) {
     if (reader.IsVarint(3)) {
       view->end_of_stream = reader.varint() != 0;
-    } else if (find_content_length && reader.Is(1)) {
+    } else if (read_list && reader.Is(1)) {
       ResponseView headers;
       if (!ReadHeaderMap(reader.bytes(), &headers)) return false;
       for (const HeaderSet& header : headers.headers.set) {
         if (EqualsIgnoreCase(header.key, "content-length")) view->has_content_length = true;
+        if (EqualsIgnoreCase(header.key, "content-encoding")) view->has_content_encoding = true;
       }
     }
   }

@@ -61,10 +61,16 @@ class GrpcCall final : public RpcContext {
   // server drains, which such an RPC is not to hold up.
   void OnServingChanged();
   void OnDrain();
+  // For one with a stream: the time of a drain is up.
+  void OnDrainDeadline();
+  // Of the queue's list of those.
+  GrpcCall* next = nullptr;
+  GrpcCall* previous = nullptr;
 
   // RpcContext
   void Post(CallState* call, Event event) override;
-  void RetainMessage() override;
+  std::shared_ptr<const void> KeepMessage() override;
+  size_t unsent_bytes() const override;
   std::string_view peer() const override;
   std::string_view listener() const override;
   std::string_view peer_identity() const override;
@@ -84,6 +90,7 @@ class GrpcCall final : public RpcContext {
   void Start(const GrpcBatch& batch, Tag* tag);
   void AddInitialMetadata(GrpcBatch* batch);
   void AddRead(GrpcBatch* batch);
+  void AddStatus(GrpcBatch* batch, grpc_slice* message);
   bool wants_message() const;
   bool may_read() const { return !reading_ && !read_ended_ && wants_message(); }
   bool closed() const { return !stream_.has_value() || stream_->closed(); }
@@ -104,7 +111,7 @@ class GrpcCall final : public RpcContext {
   // itself, so one that is retained stays there and the next gets another.
   grpc::Slice first_message_;
   grpc::Slice* message_ = &first_message_;
-  std::vector<std::unique_ptr<grpc::Slice>> later_messages_;
+  std::shared_ptr<grpc::Slice> later_message_;  // once the first was kept
   Stream::Output responses_;  // to be written, but for those before the next
   size_t next_answer_ = 0;
   uint64_t deadline_ns_ = 0;
@@ -113,6 +120,7 @@ class GrpcCall final : public RpcContext {
   bool reading_ = false;
   bool writing_ = false;
   bool finishing_ = false;
+  bool finish_with_write_ = false;  // the last answer takes the status along
   bool finished_ = false;  // no Finish is outstanding or owed
   bool read_ended_ = false;
   bool done_ = false;           // gRPC has no more to say of this RPC

@@ -112,6 +112,15 @@ void GrpcQueue::TellSides() {
     GrpcCall* side = *next++;  // which may go
     draining_ ? side->OnDrain() : side->OnServingChanged();
   }
+  if (ending_.exchange(false)) TellStreams();
+}
+
+void GrpcQueue::TellStreams() {
+  for (GrpcCall* call = streams_; call != nullptr;) {
+    GrpcCall* const next = call->next;  // for the call may go
+    call->OnDrainDeadline();
+    call = next;
+  }
 }
 
 void GrpcQueue::SetDeadline(GrpcCall* call, uint64_t old_deadline_ns, uint64_t deadline_ns) {

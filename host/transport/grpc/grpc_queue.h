@@ -43,6 +43,12 @@ class GrpcQueue {
     NotifyServing();
   }
 
+  // The time of a drain is up: every stream ends (Stream::OnDrainDeadline). Any thread.
+  void EndStreams() {
+    ending_ = true;
+    NotifyServing();
+  }
+
   // --- For GrpcCall, on the queue's thread unless said otherwise ---
   StreamEnvironment* environment() { return environment_; }
   const std::atomic<bool>* serving() const { return serving_; }
@@ -51,6 +57,8 @@ class GrpcQueue {
   // Of health or reflection, to be told of the drain and when `serving` changes.
   void AddSide(GrpcCall* call) { sides_.insert(call); }
   void RemoveSide(GrpcCall* call) { sides_.erase(call); }
+  // The first of those with a stream, which are linked by GrpcCall::next.
+  GrpcCall*& streams() { return streams_; }
   // Moves a call's deadline; 0: none.
   void SetDeadline(GrpcCall* call, uint64_t old_deadline_ns, uint64_t deadline_ns);
   // Any thread.
@@ -72,6 +80,7 @@ class GrpcQueue {
   bool Next();
   void TakePosted();
   void TellSides();
+  void TellStreams();
   void TakeDeadlines();
 
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
@@ -79,12 +88,14 @@ class GrpcQueue {
   StreamEnvironment* const environment_;
   const std::atomic<bool>* const serving_;
   std::atomic<bool> draining_{false};
+  std::atomic<bool> ending_{false};
   std::atomic<bool> stopping_{false};
   std::thread thread_;
   LiveCount live_;
   size_t calls_ = 0;  // that there are, those which wait for an RPC included
   std::set<std::pair<uint64_t, GrpcCall*>> deadlines_;
   std::set<GrpcCall*> sides_;
+  GrpcCall* streams_ = nullptr;
 
   std::mutex mutex_;  // guards the following
   std::vector<Posted> posted_;

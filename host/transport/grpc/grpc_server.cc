@@ -18,6 +18,8 @@ namespace {
 constexpr std::chrono::milliseconds kShutdownNotice(200);
 // How long closing streams may take once their RPCs have ended.
 constexpr std::chrono::milliseconds kCloseTime(500);
+// How long clients have to take what ends their streams when a drain's time is up.
+constexpr auto kEndTime = std::chrono::milliseconds(500);
 
 void SetArguments(const GrpcServerOptions& options, grpc::ServerBuilder* builder) {
   const auto set = [builder](const char* name, uint64_t value) {
@@ -111,14 +113,19 @@ size_t GrpcServer::live() const {
 // however idle it is. When no RPC is left, nothing is lost if it waits no longer.
 void GrpcServer::Shutdown(uint64_t timeout_ms) {
   std::atomic<bool> done{false};
+  const auto timeout = std::chrono::milliseconds(timeout_ms);
+  const auto streams_end = std::chrono::steady_clock::now() + timeout;
   std::thread shutdown([&] {
-    server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(timeout_ms));
+    server_->Shutdown(std::chrono::system_clock::now() + timeout + kEndTime);
     done = true;
   });
+  bool ended = false;
   auto cut_off = std::chrono::steady_clock::now() + kShutdownNotice;
   while (!done && std::chrono::steady_clock::now() < cut_off) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
     if (live() != 0) cut_off = std::chrono::steady_clock::now() + kShutdownNotice;
+    if (std::chrono::steady_clock::now() < streams_end || std::exchange(ended, true)) continue;
+    for (const auto& queue : queues_) queue->EndStreams();
   }
   if (!done) grpc_server_cancel_all_calls(server_->c_server());
   shutdown.join();

@@ -240,6 +240,13 @@ void H2Call::OnShutdown() {
   Respond();
 }
 
+void H2Call::OnDrainDeadline() {
+  if (!stream_.has_value()) return;
+  stream_->OnDrainDeadline();
+  Respond();
+  ReleaseIfDone();
+}
+
 // --- Out --------------------------------------------------------------------
 
 void H2Call::Add(std::string response) {
@@ -376,7 +383,9 @@ void H2Call::OnPosted(CallState* state, Event event) {
   ReleaseIfDone();
 }
 
-void H2Call::RetainMessage() { retained_.push_back(reader_.TakeMessage()); }
+std::shared_ptr<const void> H2Call::KeepMessage() {
+  return std::make_shared<const std::vector<char>>(reader_.TakeMessage());
+}
 
 // --- The end ----------------------------------------------------------------
 
@@ -432,7 +441,6 @@ void H2Call::ReleaseIfDone() {
   stream_.reset();
   side_.reset();
   failure_.reset();
-  retained_.clear();
   head_.Reset();
   context_->KeepMemory(reader_.TakeMessage());
   reader_.Reset();

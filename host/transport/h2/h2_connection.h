@@ -68,6 +68,8 @@ class H2Connection {
   // FinishShutdown, a second GOAWAY that names the last stream.
   void BeginShutdown();
   void FinishShutdown();
+  // The time of a drain is up: every stream ends.
+  void EndStreams();
   // Ends it with GOAWAY, and counts why.
   void Terminate(H2Reason reason);
   void Ping();

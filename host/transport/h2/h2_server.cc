@@ -9,6 +9,8 @@ namespace {
 
 // How long closing streams may take once their connections are closed.
 constexpr uint64_t kCloseTimeMs = 500;
+// How long clients have to take what ends their streams when a drain's time is up.
+constexpr uint64_t kEndTimeMs = 500;
 
 }  // namespace
 
@@ -59,7 +61,10 @@ bool H2Server::Drain(uint64_t timeout_ms) {
   drained_ = true;
   for (const auto& loop : loops_) loop->BeginShutdown();
   if (!AwaitNone(&H2Loop::connections, timeout_ms)) {
-    for (const auto& loop : loops_) loop->CloseAll();
+    for (const auto& loop : loops_) loop->EndStreams();
+    if (!AwaitNone(&H2Loop::connections, kEndTimeMs)) {
+      for (const auto& loop : loops_) loop->CloseAll();
+    }
   }
   if (!AwaitNone(&H2Loop::live, kCloseTimeMs)) return false;
   for (const auto& loop : loops_) loop->Stop();

@@ -128,6 +128,19 @@ std::vector<OptionCase> Cases() {
       Number("max_deferred", "10000", &Config::stream_limits, &StreamLimits::deferred_max),
       Number("stream_memory_bytes_max", "67108864", &Config::stream_limits,
              &StreamLimits::stream_memory_bytes_max),
+      Number("body_wait_ms", "60000", &Config::stream_limits, &StreamLimits::body_wait_ms),
+      Number("max_queued_bytes", "1048576", &Config::stream_limits,
+             &StreamLimits::queued_bytes_max),
+      Number("max_queued_messages", "64", &Config::stream_limits,
+             &StreamLimits::queued_messages_max),
+      Number("max_sent_bytes", "4194304", &Config::stream_limits, &StreamLimits::sent_bytes_max),
+      {"early_end", "on", "off", "off", "on",
+       [](const Config& c) { return c.stream_limits.early_end ? "on" : "off"; }},
+      {"envoy_mode_override", "unknown", "ignored", "ignored", "allowed",
+       [](const Config& c) {
+         constexpr const char* kNames[] = {"unknown", "allowed", "ignored"};
+         return kNames[static_cast<size_t>(c.stream_limits.mode_override)];
+       }},
       Number("max_live_streams", "100000", &Config::stream_limits, &StreamLimits::live_max),
       Number("max_header_count", "100", &Config::stream_limits, &StreamLimits::header_count_max),
       Number("max_header_bytes", "61440", &Config::stream_limits, &StreamLimits::header_bytes_max),
@@ -594,7 +607,7 @@ TEST(Config, RefusesPluginFilesThatCannotBeRead) {
   EXPECT_EQ(Bad({"--plugin=/p.so", "--plugin_settings=p=@" + bad.path()}),
             "--plugin_settings=p=@" + bad.path() +
                 ": key \"polic\" is not known; expected policy, too_large, match, "
-                "whole_body_bytes_max, blocking or disabled");
+                "whole_body_bytes_max, blocking, disabled, endless_body, leave_responses or drain");
 }
 
 TEST(Config, RefusesBothListenersOff) {

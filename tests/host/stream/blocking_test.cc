@@ -112,7 +112,7 @@ TEST_F(BlockingTest, ChunksSentFromThePoolGoOut) {
   Begin();
   Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kDuplex, kNone));
   Feed(Body(CALLOUT_REQUEST_BODY, "zero", true));
-  while (!stream_->wants_message()) WaitAndDeliver();
+  while (!stream_->idle()) WaitAndDeliver();
   EXPECT_EQ(BodyTold(Take()), "a|b|c.");
 }
 
@@ -353,7 +353,7 @@ TEST_F(BlockingTest, InObservabilityTheHookRunsAndNothingIsSent) {
   ProcessingRequest request = Headers(CALLOUT_REQUEST_HEADERS);
   request.set_observability_mode(true);
   Feed(request);
-  while (!stream_->wants_message()) WaitAndDeliver();
+  while (!stream_->idle()) WaitAndDeliver();
   EXPECT_EQ(calls, 1);
   EXPECT_TRUE(Take().empty());
 }
