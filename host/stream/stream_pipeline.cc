@@ -109,6 +109,12 @@ bool Stream::RunLine(Line* line) {
     }
     // The instances that it has passed may be called again meanwhile.
     message->response.Own();
+    if ((*line)[i] != message) {
+      // Its hook has sent something ahead.
+      went_on = true;
+      i = 0;
+      continue;
+    }
     ++i;
   }
   return went_on;

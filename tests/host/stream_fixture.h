@@ -107,6 +107,7 @@ class FakeRpcContext final : public RpcContext {
   }
   // The fixture's message, whose bytes the stream takes over.
   std::shared_ptr<const void> KeepMessage() override {
+    if (message == nullptr) return nullptr;  // it stays where it is anyway
     auto kept = std::make_shared<std::vector<char>>(std::move(*message));
     message->clear();
     return kept;

@@ -96,10 +96,10 @@ TEST(Settings, EachErrorNamesKeyFindingAndExpectation) {
       {"null", "the settings are JSON but no object; expected {…}"},
       {R"({"polcy": "fail"})",
        "key \"polcy\" is not known; expected policy, too_large, match, whole_body_bytes_max, "
-       "blocking or disabled"},
+       "blocking, disabled, endless_body, leave_responses or drain"},
       {R"({"a\nb": 1})",
        "key \"a\\x0ab\" is not known; expected policy, too_large, match, whole_body_bytes_max, "
-       "blocking or disabled"},
+       "blocking, disabled, endless_body, leave_responses or drain"},
       {R"({"policy": 5})", "key \"policy\" is 5; expected fail, continue or deny[:STATUS]"},
       {R"({"policy": "no\nway"})",
        "key \"policy\": 'no\\x0away' is no policy; expected fail, continue, deny or deny:STATUS "
