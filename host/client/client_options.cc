@@ -19,9 +19,10 @@ constexpr char kDescription[] =
     "Sends ProcessingRequests on one stream to an ext_proc server at ADDRESS and prints each\n"
     "response as a line of JSON. ADDRESS is HOST:PORT, [IPV6]:PORT or unix:PATH.\n"
     "\n"
-    "Exit code: 0 every message was answered, or an immediate response ended the exchange;\n"
+    "Exit code: 0 every message was answered, an immediate response ended the exchange, or the\n"
+    "server ended the stream early with OK, which is printed;\n"
     "1 the stream ended with an error, which is printed; 2 invalid arguments, files or JSON;\n"
-    "3 no connection; 4 the stream ended with OK, but with fewer responses than messages.";
+    "3 no connection; 4 the stream ended with OK, but without any response.";
 
 constexpr char kMessages[] = "Messages";
 constexpr char kConnection[] = "Connection";

@@ -59,6 +59,13 @@ ExitCode Report(const ClientConfig& config, const std::vector<ProcessingRequest>
     return kRpcFailed;
   }
   if (outcome.immediate || outcome.answers >= AnswersDue(messages)) return kAnswered;
+  if (outcome.answers > 0) {
+    // As a host does that no plugin wants anything more of.
+    Say("the host ended the stream early, with OK after " + std::to_string(outcome.answers) +
+        " answers to " + std::to_string(messages.size()) +
+        " messages: no plugin wanted the rest (--early_end)");
+    return kAnswered;
+  }
   Say("the stream ended after " + std::to_string(outcome.answers) + " answers to " +
       std::to_string(messages.size()) + " messages");
   return kUnanswered;

@@ -258,6 +258,25 @@ void AddCallOptions(Config* config, OptionSet* options) {
       "Headers of a message after the plugins' mutations; Envoy's limit is 100");
   add("max_header_bytes", "BYTES", 1024, INT_MAX, &limits->header_bytes_max,
       "Bytes of these headers; set it as Envoy's max_request_headers_kb");
+  add("body_wait_ms", "MS", 1, kMsMax, &limits->body_wait_ms,
+      "How long a stream may wait for Envoy to send the rest of a body that a plugin takes whole");
+  add("max_queued_bytes", "BYTES", 1, uint64_t{1} << 40, &limits->queued_bytes_max,
+      "Bytes of messages that wait within one stream; beyond, no further message is read");
+  add("max_queued_messages", "COUNT", 1, INT_MAX, &limits->queued_messages_max,
+      "Messages that wait within one stream");
+  add("max_sent_bytes", "BYTES", 1024, uint64_t{1} << 40, &limits->sent_bytes_max,
+      "What a plugin may send ahead in one stream before the client takes it");
+  options->Add(ChoiceOption(
+      "envoy_mode_override", kCalls, "unknown|allowed|ignored", {"unknown", "allowed", "ignored"},
+      static_cast<size_t>(limits->mode_override),
+      [limits](size_t index) { limits->mode_override = static_cast<EnvoyModeOverride>(index); },
+      "Whether Envoy obeys a plugin's mode_override (allow_mode_override); unknown: the host goes "
+      "by what it sees"));
+  limits->early_end = true;
+  options->Add(ChoiceOption(
+      "early_end", kCalls, "on|off", {"on", "off"}, 0,
+      [limits](size_t index) { limits->early_end = index == 0; },
+      "End a stream as soon as no plugin wants anything more of it; Envoy lets the rest pass"));
 }
 
 void AddConnectionOptions(Config* config, OptionSet* options) {

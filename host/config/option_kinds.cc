@@ -1,5 +1,7 @@
 #include "host/config/option_kinds.h"
 
+#include <fmt/ranges.h>
+
 #include "absl/strings/numbers.h"
 
 namespace callout::host {
@@ -24,6 +26,24 @@ OptionSet::Option TextOption(const char* name, const char* group, const char* va
           .set = [target](const std::string& text) {
             *target = text;
             return absl::OkStatus();
+          }};
+}
+
+OptionSet::Option ChoiceOption(const char* name, const char* group, const char* value,
+                               const std::vector<std::string>& choices, size_t index,
+                               const std::function<void(size_t)>& set, const char* help) {
+  return {.name = name,
+          .group = group,
+          .value = value,
+          .default_text = choices[index],
+          .help = help,
+          .set = [=](const std::string& text) {
+            for (size_t i = 0; i < choices.size(); ++i) {
+              if (text != choices[i]) continue;
+              set(i);
+              return absl::OkStatus();
+            }
+            return Expected(fmt::format("{}", fmt::join(choices, ", ")));
           }};
 }
 

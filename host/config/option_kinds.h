@@ -11,9 +11,12 @@
 
 #include <fmt/format.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "host/config/options.h"
@@ -48,6 +51,11 @@ OptionSet::Option NumberOption(const char* name, const char* group, const char* 
 // The value as it is.
 OptionSet::Option TextOption(const char* name, const char* group, const char* value,
                              std::string* target, const char* help);
+
+// One word of `choices`; `set` gets its index. `index` is the default's.
+OptionSet::Option ChoiceOption(const char* name, const char* group, const char* value,
+                               const std::vector<std::string>& choices, size_t index,
+                               const std::function<void(size_t)>& set, const char* help);
 
 // Off unless given.
 OptionSet::Option Switch(const char* name, const char* group, bool* target, const char* help);

@@ -3,8 +3,8 @@
 // A CallState belongs to one instance's part of one stream and is used again
 // for that stream's next call. The plugin sees its first member only. While a
 // hook runs, or a deferred call is worked on, the plugin's side (services.cc)
-// writes the members marked [plugin]; the stream reads them only after it has
-// seen kFinished in `flags`, so no lock is needed.
+// writes the members marked [plugin]; the stream reads them only after the handshake
+// has told it that the call is finished, so no lock is needed.
 //
 // Tested by tests/host/stream/deferral_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_CALL_H_
@@ -16,11 +16,13 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "host/plugin/call_handshake.h"
 #include "host/wire/envelope.h"
 
 namespace callout::host {
@@ -33,15 +35,6 @@ class RpcContext;
 enum class ResponseFault : uint8_t { kNone, kSecondResponse, kMalformed, kTooLarge };
 
 struct CallState {
-  // The order of hook return, finish() and deadline is settled by these bits;
-  // each is set once per call.
-  enum Flag : uint32_t {
-    kReturned = 1,  // the hook has returned DEFERRED
-    kFinished = 2,  // the outcome is in `status`
-    kExpired = 4,   // the policy has answered; what comes is ignored
-    kDetached = 8,  // the hook runs on a thread kept for blocking ones
-  };
-
   // The call that the plugin's pointer `call` belongs to, which IsCall holds for.
   static CallState* From(const callout_call_t* call) {
     return reinterpret_cast<CallState*>(const_cast<callout_call_t*>(call));
@@ -56,13 +49,16 @@ struct CallState {
   Instance* instance = nullptr;
   RpcContext* rpc = nullptr;
   const std::atomic<bool>* cancelled = nullptr;  // of the stream
-  std::atomic<uint32_t> flags{0};
+  CallHandshake handshake;
   uint64_t stream_id = 0;
+  size_t part = 0;        // the instance's place in the stream
+  bool at_work = false;   // deferred or on a blocking thread, and not finished yet
+  bool late = false;      // the policy has answered; what comes is ignored
   char stream_id_text[21] = {};                // [plugin] decimal, made when asked for
   bool may_respond = false;                    // not at stream open, cancel and close
   const char* misuse = nullptr;                // [plugin] the answer it tried to give at open
   uint64_t instance_ns = 0;                    // in hooks, summed over all calls
-  callout_status_t status = 0;                 // [plugin] with kFinished
+  callout_status_t status = 0;                 // [plugin] with finish()
   Response response;                           // [plugin]
   ResponseFault fault = ResponseFault::kNone;  // [plugin]
   bool fault_is_of_respond = false;            // [plugin] the next respond() mends it
@@ -71,12 +67,17 @@ struct CallState {
   std::string error;                           // [plugin] set_error's text
   // [plugin] from override_message_timeout; wanted when the call is deferred.
   std::atomic<uint64_t> timeout_ms{0};
+  // What send() may queue before the client takes it, in bytes.
+  size_t sent_bytes_max = SIZE_MAX;
+  std::atomic<size_t> unsent_bytes{0};  // taken by the stream and not written yet
   std::mutex sent_mutex;
   std::vector<Response> sent;  // answers ahead of the last one, under sent_mutex
-  size_t sent_bytes = 0;       // in `sent`, unless that is empty; under sent_mutex
+  size_t sent_bytes = 0;       // of `sent`
+  // A late call: what its plugin may still read.
+  std::vector<std::shared_ptr<const void>> retained;
 
   void Begin() {
-    flags.store(0, std::memory_order_relaxed);
+    handshake.Begin();
     status = CALLOUT_OK;
     response.Clear();
     misuse = nullptr;
@@ -87,6 +88,7 @@ struct CallState {
     error.clear();
     timeout_ms.store(0, std::memory_order_relaxed);
     sent.clear();
+    sent_bytes = 0;
   }
 };
 

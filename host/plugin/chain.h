@@ -20,11 +20,13 @@ struct Chain {
   explicit Chain(std::vector<std::shared_ptr<Instance>> in_order) : instances(std::move(in_order)) {
     for (const auto& instance : instances) {
       has_match = has_match || !instance->settings().match.empty();
+      has_whole_body = has_whole_body || instance->whole_body_bytes_max() > 0;
     }
   }
 
   std::vector<std::shared_ptr<Instance>> instances;  // in request order
   bool has_match = false;                            // some serve some streams only
+  bool has_whole_body = false;                       // some take whole bodies
 };
 
 // The chain that new streams get. Any thread.

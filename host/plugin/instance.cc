@@ -279,8 +279,9 @@ void Instance::CountViolation(Violation violation, callout_phase_t phase, std::s
       violation != Violation::kDeferLimit) {
     trial->CountFault();
   }
-  LogLimited(LogLevel::kWarning, fmt::format("{}/{}", name_, ViolationName(violation)),
-             "plugin {}: no valid response to {}: {}{}{}", name_, PhaseName(phase),
+  LogLimited(violation == Violation::kBodyLost ? LogLevel::kError : LogLevel::kWarning,
+             fmt::format("{}/{}", name_, ViolationName(violation)), "plugin {}: {}{}: {}{}{}", name_,
+             IsInvalidResponse(violation) ? "invalid response to " : "", PhaseName(phase),
              ViolationName(violation), why.empty() ? "" : ": ", why);
 }
 

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string_view>
 
 namespace callout::host {
@@ -27,13 +28,12 @@ class RpcContext {
   // kFinished and kClosed that is due to it. Any thread.
   virtual void Post(CallState* call, Event event) = 0;
 
-  // A call has missed its deadline, and its plugin may still read the current
-  // message: keeps the message's bytes until the stream is destroyed. Stream's
-  // own thread.
-  virtual void RetainMessage() = 0;
+  // Gives the bytes of the message that is being taken to the stream: they stay
+  // where they are until the last owner lets go of them, on whatever thread. Within
+  // Stream::OnMessage, at most once for each message; stream's own thread.
+  virtual std::shared_ptr<const void> KeepMessage() = 0;
 
-  // Bytes of responses that the stream and its transport still have to write. Any
-  // thread; a moment later it may be less.
+  // Bytes of responses that the client has not taken yet. Stream's own thread.
   virtual size_t unsent_bytes() const { return 0; }
 
   // Facts of the RPC; the views live as long as the stream. Any thread.

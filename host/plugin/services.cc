@@ -144,12 +144,14 @@ callout_status_t Respond(callout_call_t* call, callout_field_t field, const call
   return CALLOUT_OK;
 }
 
-// What send() may add to what waits already.
-uint64_t RoomToSend(CallState* state) {
-  const size_t bytes_max = state->instance->unsent_bytes_max();
-  size_t waiting = state->rpc->unsent_bytes();
-  if (!state->sent.empty()) waiting += state->sent_bytes;
-  return bytes_max - std::min(bytes_max, waiting);
+// With sent_mutex held.
+size_t WaitingToSend(const CallState& state) {
+  return state.sent_bytes + state.unsent_bytes.load(std::memory_order_relaxed);
+}
+
+// What send() may add to what waits already. With sent_mutex held.
+uint64_t RoomToSend(const CallState& state) {
+  return state.sent_bytes_max - std::min(state.sent_bytes_max, WaitingToSend(state));
 }
 
 callout_status_t Send(callout_call_t* call, callout_field_t field, const callout_bytes_t* parts,
@@ -166,26 +168,24 @@ callout_status_t Send(callout_call_t* call, callout_field_t field, const callout
   if (!FitsBeside(*state, annotations.size())) {
     return Refuse(*state, "send", CALLOUT_RESOURCE_EXHAUSTED, kTooLarge);
   }
+  bool has_room = false;
   {
     std::lock_guard<std::mutex> lock(state->sent_mutex);
     // One alone is taken whatever its size: --max_message_bytes holds for it.
-    if (response.record.size() > RoomToSend(state) &&
-        (!state->sent.empty() || state->rpc->unsent_bytes() > 0)) {
-      return Refuse(*state, "send", CALLOUT_RESOURCE_EXHAUSTED,
-                    "what waits to be sent on the stream is at --stream_memory_bytes_max; send the "
-                    "rest when send_room() is large enough");
+    has_room = WaitingToSend(*state) == 0 || response.record.size() <= RoomToSend(*state);
+    if (has_room) {
+      state->sent_bytes += response.record.size();
+      state->sent.push_back(std::move(response));
     }
-    if (state->sent.empty()) state->sent_bytes = 0;
-    state->sent_bytes += response.record.size();
-    state->sent.push_back(std::move(response));
   }
-  state->annotations.append(annotations);
-  // The stream looks at `sent` itself once the hook has returned.
-  constexpr uint32_t kElsewhere = CallState::kReturned | CallState::kDetached;
-  if ((state->flags.load(std::memory_order_acquire) & kElsewhere) != 0) {
-    state->rpc->Post(state, RpcContext::Event::kSent);
-  }
-  return CALLOUT_OK;
+  if (has_room) state->annotations.append(annotations);
+  // The stream looks at `sent` itself once the hook has returned. Told of a refusal,
+  // it finds out how much the client has taken meanwhile.
+  if (state->handshake.elsewhere()) state->rpc->Post(state, RpcContext::Event::kSent);
+  if (has_room) return CALLOUT_OK;
+  return Refuse(*state, "send", CALLOUT_RESOURCE_EXHAUSTED,
+                "what waits to be sent on the stream is at --max_sent_bytes; send the rest when "
+                "send_room() is large enough");
 }
 
 uint64_t SendRoom(const callout_call_t* call) {
@@ -195,7 +195,7 @@ uint64_t SendRoom(const callout_call_t* call) {
     return 0;
   }
   std::lock_guard<std::mutex> lock(state->sent_mutex);
-  return RoomToSend(state);
+  return RoomToSend(*state);
 }
 
 callout_status_t AnnotateWhole(CallState* state, std::string_view message) {
@@ -261,17 +261,15 @@ callout_status_t Finish(callout_call_t* call, callout_status_t status) {
   }
   const bool cancelled = state->cancelled->load(std::memory_order_relaxed);
   RpcContext* rpc = state->rpc;
-  if (!state->may_respond ||
-      (state->flags.load(std::memory_order_acquire) & CallState::kFinished) != 0) {
-    return StaleFinish(state);
-  }
+  if (!state->may_respond || state->handshake.finished()) return StaleFinish(state);
   state->status = status;
-  const uint32_t before = state->flags.fetch_or(CallState::kFinished, std::memory_order_acq_rel);
-  if ((before & CallState::kFinished) != 0) return StaleFinish(state);
+  bool expired = false;
+  const CallHandshake::Finish who = state->handshake.OnFinish(&expired);
+  if (who == CallHandshake::Finish::kRefused) return StaleFinish(state);
   // From here on the hook's own thread may already be done with the call,
   // unless it is for us to post that it is over.
-  if ((before & CallState::kReturned) != 0) rpc->Post(state, RpcContext::Event::kFinished);
-  if ((before & CallState::kExpired) != 0) return CALLOUT_DEADLINE_EXCEEDED;
+  if (who == CallHandshake::Finish::kPost) rpc->Post(state, RpcContext::Event::kFinished);
+  if (expired) return CALLOUT_DEADLINE_EXCEEDED;
   return cancelled ? CALLOUT_CANCELLED : CALLOUT_OK;
 }
 

@@ -1,6 +1,7 @@
 #include "host/plugin/settings.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <charconv>
 #include <nlohmann/json.hpp>
@@ -124,12 +125,68 @@ absl::Status ReadWatch(const Json& value, std::vector<std::string>* out) {
   return absl::OkStatus();
 }
 
+// Of a list of words, the index of the one found.
+absl::Status ReadChoice(std::string_view key, const Json& value,
+                        const std::vector<std::string>& choices, size_t* index) {
+  for (size_t i = 0; value.is_string() && i < choices.size(); ++i) {
+    if (value.get<std::string>() != choices[i]) continue;
+    *index = i;
+    return absl::OkStatus();
+  }
+  return Wrong(key, value, fmt::format("one of {}", fmt::join(choices, ", ")));
+}
+
+bool IsStatusPattern(std::string_view text) {
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  return text.size() == 3 && text[0] >= '1' && text[0] <= '5' &&
+         (text.substr(1) == "xx" || (digit(text[1]) && digit(text[2])));
+}
+
+absl::Status ReadLeaveResponses(const Json& value, ResponseMatch* match) {
+  if (!value.is_object()) return Wrong("leave_responses", value, "an object");
+  for (const auto& [key, item] : value.items()) {
+    absl::Status status;
+    if (key == "content_types") {
+      status = ReadTexts("leave_responses.content_types", item, true, &match->content_types);
+    } else if (key == "statuses") {
+      status = ReadTexts("leave_responses.statuses", item, true, &match->statuses);
+      for (const std::string& text : match->statuses) {
+        if (status.ok() && !IsStatusPattern(text)) {
+          status = Wrong("leave_responses.statuses", item, "statuses such as \"206\" or \"3xx\"");
+        }
+      }
+    } else if (key == "headers") {
+      status = ReadTexts("leave_responses.headers", item, true, &match->headers);
+    } else {
+      status = absl::InvalidArgumentError(
+          fmt::format("key \"leave_responses.{}\" is not known; expected content_types, statuses "
+                      "or headers",
+                      EscapeControls(key)));
+    }
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadKey(const std::string& key, const Json& value, InstanceSettings* settings) {
   if (key == "policy") {
     return ReadPolicy(key, value, kDenyStatusDefault, &settings->policy.emplace());
   }
   if (key == "too_large") {
     return ReadPolicy(key, value, kTooLargeStatusDefault, &settings->too_large);
+  }
+  if (key == "endless_body") {
+    size_t index = 0;
+    absl::Status status = ReadChoice(key, value, {"refuse", "pass", "chunks"}, &index);
+    settings->endless_body = static_cast<EndlessBody>(index);
+    return status;
+  }
+  if (key == "leave_responses") return ReadLeaveResponses(value, &settings->leave_responses);
+  if (key == "drain") {
+    size_t index = 0;
+    absl::Status status = ReadChoice(key, value, {"fail", "pass"}, &index);
+    settings->drain_passes = index == 1;
+    return status;
   }
   if (key == "match") return ReadMatch(value, &settings->match);
   if (key == "blocking") return ReadBool(key, value, &settings->blocking.emplace());
@@ -142,7 +199,8 @@ absl::Status ReadKey(const std::string& key, const Json& value, InstanceSettings
   }
   return absl::InvalidArgumentError(
       fmt::format("unknown key \"{}\"; expected policy, too_large, match, "
-                  "max_whole_body_bytes, blocking, disabled or watch",
+                  "max_whole_body_bytes, blocking, disabled, watch, endless_body, leave_responses "
+                  "or drain",
                   EscapeControls(key)));
 }
 

@@ -59,10 +59,33 @@ struct StreamMatch {
   }
 };
 
+// Which responses an instance that takes whole bodies leaves alone: those that one of
+// the lists names. Responses only, for a client must not decide what a plugin sees.
+struct ResponseMatch {
+  std::vector<std::string> content_types;  // "text/event-stream"; "image/*"
+  std::vector<std::string> statuses;       // "206"; "3xx"
+  std::vector<std::string> headers;        // lower case; those that have one
+
+  bool empty() const { return content_types.empty() && statuses.empty() && headers.empty(); }
+};
+
+// What becomes of a body that an instance is to get whole, but that has no end
+// (upgrades, CONNECT, text/event-stream) or none that can be seen (trailers in
+// STREAMED).
+enum class EndlessBody : uint8_t {
+  kRefuse,  // a fault, at the headers
+  kPass,    // it passes unseen
+  kChunks,  // the hook gets it chunk by chunk, without CALLOUT_CALL_WHOLE_BODY
+};
+
 struct InstanceSettings {
-  // Unset: an answer of a wrong form is replaced by the phase's empty one, every
-  // other fault fails the stream.
+  // Unset: every fault fails the exchange.
   std::optional<ErrorPolicy> policy;
+  EndlessBody endless_body = EndlessBody::kRefuse;
+  ResponseMatch leave_responses;
+  // At the end of a drain the rest of an exchange may pass without this instance.
+  // Unset: if the policy is `continue`.
+  std::optional<bool> drain_passes;
   // A whole body over its limit.
   ErrorPolicy too_large = {ErrorPolicy::Action::kDeny, 413};
   StreamMatch match;
@@ -75,6 +98,12 @@ struct InstanceSettings {
 };
 
 inline constexpr size_t kWatchedFilesMax = 64;
+
+inline bool MayPassAtDrain(const InstanceSettings& settings) {
+  const bool continues =
+      settings.policy.has_value() && settings.policy->action == ErrorPolicy::Action::kContinue;
+  return settings.drain_passes.value_or(continues);
+}
 
 // The status a denied stream gets unless another is written.
 inline constexpr int kDenyStatusDefault = 500;

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace callout::host {
@@ -28,8 +29,28 @@ enum class Violation : uint8_t {
   kBodyLost,        // body_lost: a whole body could not be given back to Envoy
   kStaleFinish,     // stale_finish: finish() on a call that was over or never deferred
   kHeadersHeld,     // headers_held: a direction ended with its headers still held
+  kLateHeader,      // late_header: a header change after the headers have gone
+  kEncodedBody,     // encoded_body: a new body under a content-encoding that has gone out
+  kEndlessBody,     // endless_body: a body to be whole that has no end, or none to be seen
 };
-inline constexpr size_t kViolationCount = 15;
+inline constexpr size_t kViolationCount = 18;
+
+// A fault found: its kind, and what was found where, with the limit and the option
+// that changes it ("104 headers, limit --max_header_count=100").
+struct Finding {
+  Violation violation = Violation::kNone;
+  std::string what;
+  // Of the immediate response that refuses the exchange; 0: the kind's own.
+  int http_status = 0;
+  // What the client has sent decides whether it happens: the message never passes
+  // without the plugin's change, under no policy.
+  bool client_decides = false;
+
+  bool ok() const { return violation == Violation::kNone; }
+};
+
+// The plugin has given a response, and that is what is wrong.
+bool IsInvalidResponse(Violation violation);
 
 std::string_view ViolationName(Violation violation);
 

@@ -1,8 +1,35 @@
 #include "host/stream/chain_message.h"
 
 #include "host/wire/mutation.h"
+#include "host/wire/response.h"
 
 namespace callout::host {
+
+void ChainMessage::Reset(callout_phase_t new_phase, std::string_view new_request,
+                         std::string_view new_message) {
+  phase = response_phase = new_phase;
+  body_mode = CALLOUT_BODY_NONE;
+  state = MessageState::kMoving;
+  request = new_request;
+  message = new_message;
+  body = {};
+  end_of_stream = whole_body = mode_open = hidden = dropped = alone = asked_for_time = false;
+  at_transport = false;
+  position = replace_position = 0;
+  gathered_position = SIZE_MAX;
+  deadline_ns = queued_bytes = 0;
+  response.Clear();
+  annotations.clear();
+  request_owner = message_owner = nullptr;
+  bytes_owner = nullptr;
+}
+
+bool ChainMessage::Become(MessageState next, uint64_t until_ns) {
+  if (!MayBecome(state, next)) return false;
+  state = next;
+  deadline_ns = until_ns;
+  return true;
+}
 
 void ChainMessage::Rebuild(std::string new_message) {
   auto owner = std::make_shared<const std::string>(std::move(new_message));
@@ -14,10 +41,11 @@ void ChainMessage::Rebuild(std::string new_message) {
   request_owner = std::move(around);
 }
 
-void ChainMessage::RebuildAroundBody(std::string_view new_body, SharedBytes owner) {
+void ChainMessage::RebuildAroundBody(std::string_view new_body) {
   Rebuild(WriteBodyMessage(message, new_body, end_of_stream));
-  body = new_body;
-  body_owner = std::move(owner);
+  // The view has to live as long as the message, not as the response it came from.
+  bool ends = false;
+  ReadBodyMessage(message, &body, &ends);
 }
 
 }  // namespace callout::host

@@ -1,9 +1,10 @@
 // A message on its way through the chain, and what the instances it has passed
 // have made of it.
 //
-// The bytes of a message that nobody has changed are the transport's; what is
-// rebuilt for later instances is owned here, shared so that a call which has
-// missed its deadline can keep what its plugin may still read.
+// The bytes of a message that nobody has changed are the transport's, or kept by
+// `bytes_owner` once it waits; what is rebuilt for later instances is owned here,
+// shared so that a call which has missed its deadline can keep what its plugin may
+// still read.
 //
 // Not thread-safe; a part of Stream.
 //
@@ -13,6 +14,7 @@
 
 #include <callout/plugin.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -26,18 +28,42 @@ namespace callout::host {
 
 using SharedBytes = std::shared_ptr<const std::string>;
 
+// Where a message stands with the instance at its position.
+enum class MessageState : uint8_t {
+  kMoving,  // goes on as soon as those before it are out of the way
+  kTurn,    // waits until the instance is done with the other direction
+  kCalled,  // a hook has it: deferred, or on a blocking thread
+  kHeld,    // the instance keeps it until it has seen more of the body
+};
+
+// Whether a message in state `from` may come to be in state `to`.
+constexpr bool MayBecome(MessageState from, MessageState to) {
+  constexpr std::array<std::array<bool, 4>, 4> kTable = {{
+      //  kMoving kTurn  kCalled kHeld
+      {true, true, true, true},     // kMoving
+      {true, true, false, false},   // kTurn: its turn comes, or its time is up
+      {true, false, false, true},   // kCalled: settled; headers may then be held
+      {true, false, false, false},  // kHeld: let go
+  }};
+  return kTable[static_cast<size_t>(from)][static_cast<size_t>(to)];
+}
+
 struct ChainMessage {
   // What is asked of the instances, and what is answered to Envoy. They differ
   // only while a body from CONTINUE_AND_REPLACE passes the later instances.
   callout_phase_t phase = 0;
   callout_phase_t response_phase = 0;
   callout_body_mode_t body_mode = CALLOUT_BODY_NONE;  // of the direction
+  MessageState state = MessageState::kMoving;
 
   std::string_view request;  // ProcessingRequest around `message`
   std::string_view message;  // HttpHeaders, HttpBody or HttpTrailers
   std::string_view body;     // of a body phase
   bool end_of_stream = false;
   bool whole_body = false;
+  // An override was asked for, and only the next message can show whether Envoy
+  // has obeyed it: `body_mode` is the configured one.
+  bool mode_open = false;
   // A chunk whose bytes an instance keeps for a whole body: the later ones do
   // not see it.
   bool hidden = false;
@@ -46,7 +72,7 @@ struct ChainMessage {
   // Observability: a whole body that only the instance which has gathered it sees.
   bool alone = false;
   bool asked_for_time = false;  // override_message_timeout has gone out
-  bool waiting = false;         // a call with it is deferred
+  bool at_transport = false;    // its bytes are still the transport's
 
   size_t position = 0;  // of the instance that is next, in this phase's order
   // Of the instance whose CONTINUE_AND_REPLACE counts; it and those before it do
@@ -54,32 +80,25 @@ struct ChainMessage {
   size_t replace_position = 0;
   // The instance at this position has gathered the message's body itself.
   size_t gathered_position = SIZE_MAX;
+  uint64_t deadline_ns = 0;  // of its state; 0: none
+  size_t queued_bytes = 0;   // counted for it while it waits
   ChainResponse response;
   std::string annotations;  // records beside the answer
 
-  SharedBytes request_owner, message_owner, body_owner;
+  SharedBytes request_owner, message_owner;
+  std::shared_ptr<const void> bytes_owner;
 
   // Starts over with a message as Envoy sent it.
   void Reset(callout_phase_t new_phase, std::string_view new_request,
-             std::string_view new_message) {
-    phase = response_phase = new_phase;
-    body_mode = CALLOUT_BODY_NONE;
-    request = new_request;
-    message = new_message;
-    body = {};
-    end_of_stream = whole_body = hidden = dropped = alone = asked_for_time = waiting = false;
-    position = replace_position = 0;
-    gathered_position = SIZE_MAX;
-    response.Clear();
-    annotations.clear();
-    request_owner = message_owner = body_owner = nullptr;
-  }
+             std::string_view new_message);
+  // False, with nothing done, if the table has no such way.
+  bool Become(MessageState next, uint64_t until_ns = 0);
 
   // What later instances are to see in place of `message`, with `request` built
   // around it anew.
   void Rebuild(std::string new_message);
   // A body phase: `message` and `request` around another body.
-  void RebuildAroundBody(std::string_view new_body, SharedBytes owner);
+  void RebuildAroundBody(std::string_view new_body);
 };
 
 }  // namespace callout::host

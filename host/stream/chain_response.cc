@@ -119,16 +119,59 @@ void ChainResponse::PutUnder(const HeaderMutationView& mutation, const MergedHea
   merged_->headers.AddUnder(mutation, later);
 }
 
+void ChainResponse::AddHeaders(const HeaderMutationView& mutation, bool clear_route_cache) {
+  Expand();
+  merged_->has_headers = merged_->has_headers || mutation.present;
+  merged_->headers.Add(mutation);
+  merged_->clear_route_cache = merged_->clear_route_cache || clear_route_cache;
+}
+
+void ChainResponse::RemoveHeader(std::string_view name) {
+  HeaderMutationView mutation;
+  mutation.present = true;
+  mutation.remove.push_back(name);
+  AddHeaders(mutation, false);
+}
+
+void ChainResponse::DropHeaders() {
+  Expand();
+  merged_->headers = MergedHeaders();
+  merged_->has_headers = false;
+}
+
+void ChainResponse::Own() {
+  if (merged_ != nullptr) {
+    if (merged_->body.data() == merged_->owned_body.data()) return;
+    std::string body(merged_->body);
+    merged_->owned_body.swap(body);
+    merged_->body = merged_->owned_body;
+  } else if (single_ != nullptr && single_ != &owned_) {
+    owned_ = std::move(*single_);
+    single_ = &owned_;
+    body_ = ViewOf(owned_).body;
+  }
+}
+
 void ChainResponse::SetBody(ResponseView::Body mutation, std::string_view body) {
   Expand();
   merged_->body_mutation = mutation;
   merged_->body = body;
 }
 
+void ChainResponse::ReplaceBody(std::string body) {
+  Expand();
+  merged_->body_mutation = ResponseView::Body::kReplaced;
+  merged_->owned_body = std::move(body);
+  merged_->body = merged_->owned_body;
+}
+
 void ChainResponse::Expand() {
   if (merged_ != nullptr) return;
   merged_ = std::make_unique<MergedResponse>();
-  if (single_ != nullptr) Merge(*single_, ViewOf(*single_));
+  if (single_ != nullptr) {
+    // The body's view stays good: into the instance's answer, or into owned_.
+    Merge(*single_, ViewOf(*single_));
+  }
   single_ = nullptr;
 }
 
@@ -192,6 +235,7 @@ Response ChainResponse::Take(callout_field_t field) {
 void ChainResponse::Clear() {
   single_ = nullptr;
   merged_.reset();
+  if (owned_.field != 0) owned_ = Response();
 }
 
 }  // namespace callout::host

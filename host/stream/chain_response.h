@@ -6,8 +6,9 @@
 // (host/wire/mutation.h), the last body, clear_route_cache if anyone wants it, and
 // every unknown field.
 //
-// Views point into the instances' own answers, which stay where they are until
-// the message is done. Not thread-safe; a part of Stream.
+// Views point into the instances' own answers, which stay where they are while the
+// message moves; one that has to wait takes them along (Own). Not thread-safe; a
+// part of Stream.
 //
 // Tested by tests/host/plugin/chain_test.cc.
 #ifndef CALLOUT_HOST_STREAM_CHAIN_RESPONSE_H_
@@ -34,6 +35,7 @@ struct MergedResponse {
   bool clear_route_cache = false;
   ResponseView::Body body_mutation = ResponseView::Body::kUnchanged;
   std::string_view body;
+  std::string owned_body;   // of a message that waits
   std::string common_rest;  // unknown records of CommonResponse
   std::string rest;         // and of what is around it
 };
@@ -59,8 +61,18 @@ class ChainResponse {
   // Puts what `later` did to the headers of `mutation` over it: header answers of
   // later instances, in a body answer that Envoy applies to headers it still holds.
   void PutUnder(const HeaderMutationView& mutation, const MergedHeaders& later);
+  // Adds a header mutation of an instance's body call to a header answer that is held
+  // for it, whatever else that call says.
+  void AddHeaders(const HeaderMutationView& mutation, bool clear_route_cache);
+  // Removes a header, over what the instances did.
+  void RemoveHeader(std::string_view name);
+  // Leaves every header mutation out.
+  void DropHeaders();
+  // Takes what the views point to along, for the instances will be called again.
+  void Own();
   // Gives the message another body than the instances so far have.
   void SetBody(ResponseView::Body mutation, std::string_view body);
+  void ReplaceBody(std::string body);
 
   // The record of `field` of ProcessingResponse; the answer is empty after it.
   Response Take(callout_field_t field);
@@ -76,6 +88,7 @@ class ChainResponse {
   // Most messages get one answer, and every stream carries this: what is asked of
   // a single answer is kept, and the rest read again if a second one comes.
   Response* single_ = nullptr;  // the only answer so far
+  Response owned_;              // that, of a message that waits
   bool continue_and_replace_ = false;
   bool end_of_stream_ = false;
   ResponseView::Body body_mutation_ = ResponseView::Body::kUnchanged;

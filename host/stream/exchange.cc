@@ -18,21 +18,22 @@ void Exchange::Remember(const RequestView& view) {
   if (view.observability_mode) observability_ = true;
 }
 
-absl::Status Exchange::Enter(const RequestView& view, ChainMessage* message) {
+absl::Status Exchange::Enter(const RequestView& view, bool body_read, ChainMessage* message) {
   Direction& way = direction(view.phase);
   if (way.ended) {
     return absl::InvalidArgumentError(fmt::format(
         "a {} message came after the end of its direction's stream", PhaseName(view.phase)));
   }
   message->body_mode = way.body_mode;
-  if (IsHeadersPhase(view.phase)) return EnterHeaders(view, message);
+  if (IsHeadersPhase(view.phase)) return EnterHeaders(view, body_read, message);
   if (IsBodyPhase(view.phase)) return EnterBody(view, message);
   way.ended = true;
   message->end_of_stream = true;
   return absl::OkStatus();
 }
 
-absl::Status Exchange::EnterHeaders(const RequestView& view, ChainMessage* message) {
+absl::Status Exchange::EnterHeaders(const RequestView& view, bool body_read,
+                                    ChainMessage* message) {
   Direction& way = direction(view.phase);
   if (way.headers_seen || way.body_seen) {
     return absl::InvalidArgumentError(
@@ -40,16 +41,17 @@ absl::Status Exchange::EnterHeaders(const RequestView& view, ChainMessage* messa
                     way.headers_seen ? "headers" : "a body"));
   }
   HeadersMessageView headers;
-  if (!ReadHeadersMessage(view.message, way.keeps_content_length(), &headers)) {
+  if (!ReadHeadersMessage(view.message, body_read || way.keeps_content_length(), &headers)) {
     return absl::InvalidArgumentError(
         fmt::format("the {} message is malformed protobuf", PhaseName(view.phase)));
   }
   way.headers_seen = true;
   way.ended = headers.end_of_stream;
   if (way.keeps_content_length()) {
-    way.content_length = headers.has_content_length ? Direction::ContentLength::kPresent
-                                                    : Direction::ContentLength::kAbsent;
+    way.content_length = headers.has_content_length ? Direction::Presence::kPresent
+                                                    : Direction::Presence::kAbsent;
   }
+  way.encoded = headers.has_content_encoding;
   message->end_of_stream = headers.end_of_stream;
   return absl::OkStatus();
 }
@@ -60,24 +62,74 @@ absl::Status Exchange::EnterBody(const RequestView& view, ChainMessage* message)
     return absl::InvalidArgumentError(
         fmt::format("the {} message is malformed protobuf", PhaseName(view.phase)));
   }
+  if (way.mode_open) ShowMode(&way, message);
   way.body_seen = true;
   way.ended = message->end_of_stream;
   return absl::OkStatus();
 }
 
+// What a body message tells of an override that was asked for.
+void Exchange::ShowMode(Direction* way, ChainMessage* message) {
+  if (way->body_mode == CALLOUT_BODY_NONE) {
+    way->body_mode = way->asked_mode;
+    way->mode_open = false;
+    way->mode_overridden = true;
+  } else if (way->asked_mode == CALLOUT_BODY_NONE) {
+    way->mode_open = false;
+  } else if (way->body_seen) {
+    // Only STREAMED has a second one.
+    way->body_mode = CALLOUT_BODY_STREAMED;
+    way->mode_open = false;
+  } else {
+    message->mode_open = true;
+  }
+  message->body_mode = way->body_mode;
+}
+
 bool Exchange::mode_can_change() const {
-  return modes_known_ && !send_body_without_waiting_ &&
+  return modes_known_ && policy_ != EnvoyModeOverride::kIgnored && !send_body_without_waiting_ &&
          directions_[0].body_mode != CALLOUT_BODY_FULL_DUPLEX_STREAMED &&
          directions_[1].body_mode != CALLOUT_BODY_FULL_DUPLEX_STREAMED;
+}
+
+bool Exchange::MayAskFor(callout_body_mode_t from, callout_body_mode_t to) const {
+  return policy_ == EnvoyModeOverride::kAllowed || to != CALLOUT_BODY_FULL_DUPLEX_STREAMED ||
+         from == to || from == CALLOUT_BODY_NONE;
 }
 
 void Exchange::ChangeModes(callout_body_mode_t request_mode, callout_body_mode_t response_mode) {
   const std::array<callout_body_mode_t, 2> modes = {request_mode, response_mode};
   for (size_t i = 0; i < modes.size(); ++i) {
-    if (directions_[i].body_mode == modes[i]) continue;
-    directions_[i].body_mode = modes[i];
-    directions_[i].mode_overridden = true;
+    Direction& way = directions_[i];
+    if (policy_ == EnvoyModeOverride::kAllowed) {
+      if (way.body_mode == modes[i]) continue;
+      way.body_mode = modes[i];
+      way.mode_overridden = true;
+    } else {
+      // A second wish may be obeyed where the first was, too.
+      way.mode_open = way.body_mode != modes[i] || way.mode_open;
+      way.asked_mode = modes[i];
+    }
   }
+}
+
+bool Exchange::response_is_out() const {
+  const Direction& way = direction(CALLOUT_RESPONSE_HEADERS);
+  if (!way.headers_answered && (way.headers_seen || !way.body_seen)) return false;
+  if (way.mode_open) return false;
+  // Buffered, Envoy holds the headers until the body is answered.
+  const bool buffered = way.body_mode == CALLOUT_BODY_BUFFERED ||
+                        way.body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
+  const bool body_to_come = way.body_seen || !way.ended;
+  return !buffered || !body_to_come || way.answered_to_end;
+}
+
+bool Exchange::duplex_unended() const {
+  for (const Direction& way : directions_) {
+    if (!way.MayBe(CALLOUT_BODY_FULL_DUPLEX_STREAMED) || way.replaced) continue;
+    if (!way.ended || (way.body_seen && !way.answered_to_end)) return true;
+  }
+  return false;
 }
 
 }  // namespace callout::host

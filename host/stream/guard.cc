@@ -1,6 +1,11 @@
 #include "host/stream/guard.h"
 
+#include <fmt/format.h>
+
 #include <array>
+
+#include "host/base/log.h"
+#include "host/wire/mutation.h"
 
 namespace callout::host {
 
@@ -37,48 +42,116 @@ bool IsLegalName(std::string_view name) {
   return !name.empty() && AllIn(kTokenCharacters, name);
 }
 
+// The first byte that may not be there, as "0x0a".
+std::string FirstIllegal(const CharacterSet& set, std::string_view text) {
+  for (const char c : text) {
+    if (!set[static_cast<unsigned char>(c)]) {
+      return fmt::format("0x{:02x}", static_cast<unsigned char>(c));
+    }
+  }
+  return "none";
+}
+
+// Names are the plugin's, or copied from what a client has sent: cut for the log.
+std::string Quoted(std::string_view name) {
+  constexpr size_t kShownMax = 64;
+  return EscapeControls(name.substr(0, kShownMax));
+}
+
+Finding IllegalName(std::string_view name) {
+  if (name.empty() || name == ":") {
+    return {Violation::kIllegalHeader, "a header without a name"};
+  }
+  return {Violation::kIllegalHeader,
+          fmt::format("the byte {} in the header name '{}'",
+                      FirstIllegal(kTokenCharacters, name.substr(name.front() == ':' ? 1 : 0)),
+                      Quoted(name))};
+}
+
+Finding TooManyEntries(std::string_view list, size_t count) {
+  return {Violation::kIllegalHeader, fmt::format("{} entries in {}, Envoy's limit is {}", count,
+                                                 list, kHeaderMutationEntriesMax)};
+}
+
 // The body mutation against the body mode: streamed_response belongs to body
 // answers in FULL_DUPLEX_STREAMED and to nothing else.
-Violation CheckBody(const Situation& situation, const ResponseView& view) {
+Finding CheckBody(const Situation& situation, const ResponseView& view) {
   const bool may_stream =
       IsBodyPhase(situation.phase) && situation.body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
   if (view.body_mutation == ResponseView::Body::kStreamed && !may_stream) {
-    return Violation::kIllegalBody;
+    return {Violation::kIllegalBody,
+            "streamed_response, which belongs to bodies in FULL_DUPLEX_STREAMED"};
   }
-  return Violation::kNone;
+  return {};
 }
 
 // A streamed local reply takes the place of the upstream: only as the answer to
 // request headers, and not where Envoy holds a body for the answer.
-Violation CheckStreamedImmediate(const Situation& situation) {
+Finding CheckStreamedImmediate(const Situation& situation) {
   const bool mode_allows = situation.body_mode == CALLOUT_BODY_NONE ||
                            situation.body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
-  return situation.phase == CALLOUT_REQUEST_HEADERS && mode_allows ? Violation::kNone
-                                                                   : Violation::kWrongType;
+  if (situation.phase == CALLOUT_REQUEST_HEADERS && mode_allows) return {};
+  return {Violation::kWrongType,
+          "streamed_immediate_response, which belongs to request headers in the body modes NONE "
+          "and FULL_DUPLEX_STREAMED"};
 }
 
 }  // namespace
 
-bool IsLegalMutation(const HeaderMutationView& mutation) {
-  if (mutation.set.size() > kHeaderMutationEntriesMax ||
-      mutation.remove.size() > kHeaderMutationEntriesMax) {
-    return false;
+Finding CheckMutation(const HeaderMutationView& mutation) {
+  if (mutation.set.size() > kHeaderMutationEntriesMax) {
+    return TooManyEntries("set_headers", mutation.set.size());
+  }
+  if (mutation.remove.size() > kHeaderMutationEntriesMax) {
+    return TooManyEntries("remove_headers", mutation.remove.size());
   }
   for (const HeaderSet& header : mutation.set) {
-    if (!IsLegalName(header.key) || !AllIn(kValueCharacters, header.value)) return false;
+    if (!IsLegalName(header.key)) return IllegalName(header.key);
+    if (!AllIn(kValueCharacters, header.value)) {
+      return {Violation::kIllegalHeader,
+              fmt::format("the byte {} in the value of header '{}'",
+                          FirstIllegal(kValueCharacters, header.value), Quoted(header.key))};
+    }
   }
   for (std::string_view name : mutation.remove) {
-    if (!IsLegalName(name)) return false;
+    if (!IsLegalName(name)) return IllegalName(name);
   }
-  return true;
+  return {};
 }
 
-Violation CheckResponse(const Situation& situation, callout_field_t field,
-                        const ResponseView& view) {
-  if (!IsLegalMutation(view.headers)) return Violation::kIllegalHeader;
-  if (field == CALLOUT_IMMEDIATE_RESPONSE) return Violation::kNone;
+Finding CheckHeaderLimits(std::string_view message, const HeaderMutationView& mutation,
+                          size_t header_count_max, size_t header_bytes_max) {
+  constexpr int kHeaderFieldsTooLarge = 431;
+  if (mutation.set.empty()) return {};
+  // First as if nothing were replaced or removed, which nearly always settles it.
+  const HeaderSize most = LargestHeaderSize(message, mutation);
+  if (most.count <= header_count_max && most.bytes <= header_bytes_max) return {};
+  const HeaderSize before = MeasureHeaders(message);
+  const HeaderSize after = MeasureHeaders(ApplyHeaderMutation(message, mutation));
+  if (after.count > header_count_max && before.count <= header_count_max) {
+    return {Violation::kIllegalHeader,
+            fmt::format("{} headers, limit --max_header_count={}", after.count, header_count_max),
+            kHeaderFieldsTooLarge, true};
+  }
+  if (after.bytes > header_bytes_max && before.bytes <= header_bytes_max) {
+    return {
+        Violation::kIllegalHeader,
+        fmt::format("{} bytes of headers, limit --max_header_bytes={}", after.bytes,
+                    header_bytes_max),
+        kHeaderFieldsTooLarge, true};
+  }
+  return {};
+}
+
+Finding CheckResponse(const Situation& situation, callout_field_t field,
+                      const ResponseView& view) {
+  if (Finding found = CheckMutation(view.headers); !found.ok()) return found;
+  if (field == CALLOUT_IMMEDIATE_RESPONSE) return {};
   if (field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE) return CheckStreamedImmediate(situation);
-  if (field != ResponseField(situation.phase)) return Violation::kWrongType;
+  if (field != ResponseField(situation.phase)) {
+    return {Violation::kWrongType, fmt::format("field {} of ProcessingResponse, expected {}", field,
+                                               ResponseField(situation.phase))};
+  }
   return CheckBody(situation, view);
 }
 

@@ -34,12 +34,18 @@ struct Situation {
 };
 
 // Whether `field` with the content `view` may answer the message of `situation`.
-Violation CheckResponse(const Situation& situation, callout_field_t field,
+Finding CheckResponse(const Situation& situation, callout_field_t field,
                         const ResponseView& view);
 
 // Whether Envoy applies this mutation without an error of its own, as far as it
 // can be told without the headers.
-bool IsLegalMutation(const HeaderMutationView& mutation);
+Finding CheckMutation(const HeaderMutationView& mutation);
+
+// Whether `message` (HttpHeaders or HttpTrailers) stays within Envoy's limits on
+// headers once `mutation` has been applied. A message that came in over a limit
+// proves that Envoy's own is higher, so that limit is not held against it.
+Finding CheckHeaderLimits(std::string_view message, const HeaderMutationView& mutation,
+                          size_t header_count_max, size_t header_bytes_max);
 
 }  // namespace callout::host
 

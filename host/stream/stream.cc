@@ -2,24 +2,34 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "host/base/log.h"
 #include "host/plugin/match.h"
 #include "host/plugin/services.h"
-#include "host/wire/annotations.h"
 #include "host/wire/response.h"
 
 namespace callout::host {
+
+namespace {
+
+// Envoy sends attributes once for each direction, and no message without a phase
+// (those are of kinds yet to be invented). More of them only cost.
+constexpr unsigned kAttributeMessagesMax = 8;
+constexpr unsigned kUnknownMessagesMax = 8;
+
+}  // namespace
 
 Stream::Stream(StreamEnvironment* environment, RpcContext* rpc)
     : environment_(environment),
       rpc_(rpc),
       chain_(environment->chains().current()),
       parts_(chain_->instances.size()),
-      id_(environment->NextStreamId()) {
+      id_(environment->NextStreamId()),
+      exchange_(environment->limits().mode_override) {
   for (size_t i = 0; i < parts_.size(); ++i) {
-    InitializeState(chain_->instances[i].get(), &parts_[i].state);
+    InitializeState(i, chain_->instances[i].get(), &parts_[i].first_call);
   }
   environment_->metrics().Add(environment_->ids().streams_started);
 }
@@ -29,7 +39,7 @@ Stream::~Stream() = default;
 // --- Messages in ------------------------------------------------------------
 
 void Stream::OnMessage(std::string_view bytes) {
-  if (end_.has_value() || silenced_) return;
+  if (!live()) return;
   Metrics& metrics = environment_->metrics();
   metrics.Add(environment_->ids().messages);
   metrics.Add(environment_->ids().request_bytes, static_cast<double>(bytes.size()));
@@ -39,19 +49,41 @@ void Stream::OnMessage(std::string_view bytes) {
   if (!Remember(*view)) return;
   if (view->phase == 0) {
     // A message of a kind yet to be invented wants no answer that this host could give.
-    if (view->has_unknown_field) return;
+    if (view->has_unknown_field && ++unknown_messages_ <= kUnknownMessagesMax) return;
     return End(absl::InvalidArgumentError(
         "a ProcessingRequest has no phase: one of request_headers, response_headers, "
         "request_body, response_body, request_trailers or response_trailers must be set"));
   }
   if (exchange_.direction(view->phase).replaced) return;
-  root_.Reset(view->phase, bytes, view->message);
-  if (absl::Status status = exchange_.Enter(*view, &root_); !status.ok()) {
+  ChainMessage* message = NewMessage();
+  message->Reset(view->phase, bytes, view->message);
+  message->at_transport = true;
+  const bool body_read = IsHeadersPhase(view->phase) && Wanted(view->phase + 2);
+  if (absl::Status status = exchange_.Enter(*view, body_read, message); !status.ok()) {
+    FreeMessage(message);
     return End(std::move(status));
   }
-  busy_ = true;
   if (!std::exchange(matched_, true)) MatchParts(*view);
+  LineOf(*message).push_back(message);
+  if (view->phase == CALLOUT_RESPONSE_HEADERS) CheckLostRequest(message);
   Run();
+  for (Line& line : lines_) {
+    for (ChainMessage* waiting : line) OwnBytes(waiting);
+  }
+}
+
+// A message that waits keeps its bytes, for the transport goes on to the next one.
+void Stream::OwnBytes(ChainMessage* message) {
+  if (!std::exchange(message->at_transport, false)) return;
+  const size_t bytes = message->request.size();
+  message->bytes_owner = rpc_->KeepMessage();
+  message->queued_bytes = bytes;
+  queued_bytes_ += bytes;
+  ++queued_messages_;
+  // What an instance has sent ahead of its answer stands around the same bytes.
+  for (ChainMessage* other : LineOf(*message)) {
+    if (other->bytes_owner == nullptr) other->bytes_owner = message->bytes_owner;
+  }
 }
 
 // What has too many headers is the doing of Envoy's client, and an error would let its
@@ -73,32 +105,37 @@ void Stream::Refuse(absl::Status status) {
 // Keeps what Envoy says once and later calls are to know; false if that is too
 // much. What a late call may still read is replaced, never changed.
 bool Stream::Remember(const RequestView& view) {
-  size_t bytes = kept_bytes() + view.metadata_context.size();
-  for (std::string_view record : view.attribute_records) bytes += record.size();
-  if (bytes > environment_->limits().stream_memory_bytes_max) {
-    End(absl::ResourceExhaustedError(fmt::format(
-        "attributes, metadata and bodies of {} bytes are over --max_stream_memory_bytes={}", bytes,
-        environment_->limits().stream_memory_bytes_max)));
-    return false;
-  }
-  if (!view.attribute_records.empty()) {
-    std::string records = attributes_ == nullptr ? std::string() : *attributes_;
-    for (std::string_view record : view.attribute_records) records.append(record);
-    attributes_ = std::make_shared<const std::string>(std::move(records));
-  }
   if (!view.metadata_context.empty()) {
+    const size_t before = metadata_context_ == nullptr ? 0 : metadata_context_->size();
+    kept_bytes_ += view.metadata_context.size() - before;
     metadata_context_ = std::make_shared<const std::string>(view.metadata_context);
   }
-  return true;
+  if (!view.attribute_records.empty() && !RememberAttributes(view)) return false;
+  if (kept_bytes_ <= environment_->limits().stream_memory_bytes_max) return true;
+  End(absl::ResourceExhaustedError(fmt::format(
+      "attributes, metadata and bodies of {} bytes are over --max_stream_memory_bytes={}",
+      kept_bytes_, environment_->limits().stream_memory_bytes_max)));
+  return false;
 }
 
-// What the stream itself keeps for later.
-size_t Stream::kept_bytes() const {
-  size_t bytes = attributes_ == nullptr ? 0 : attributes_->size();
-  for (size_t i = 0; i < parts_.size(); ++i) {
-    bytes += parts_[i].gathered[0].size() + parts_[i].gathered[1].size();
+// Each record once.
+bool Stream::RememberAttributes(const RequestView& view) {
+  std::string records = attributes_ == nullptr ? std::string() : *attributes_;
+  const size_t before = records.size();
+  for (std::string_view record : view.attribute_records) {
+    if (records.find(record) == std::string::npos) records.append(record);
   }
-  return bytes;
+  if (records.size() == before) return true;
+  if (++attribute_messages_ > kAttributeMessagesMax) {
+    End(absl::ResourceExhaustedError(fmt::format(
+        "attributes came in more than {} messages of one stream; Envoy sends them once for each "
+        "direction",
+        kAttributeMessagesMax)));
+    return false;
+  }
+  kept_bytes_ += records.size() - before;
+  attributes_ = std::make_shared<const std::string>(std::move(records));
+  return true;
 }
 
 void Stream::MatchParts(const RequestView& view) {
@@ -110,161 +147,148 @@ void Stream::MatchParts(const RequestView& view) {
   }
 }
 
-// --- Answers out ------------------------------------------------------------
+// --- Who wants what ---------------------------------------------------------
 
-void Stream::EmitResponse(ChainMessage* message) {
-  if (exchange_.observability()) return;
-  if (message->dropped) return;
-  Response response = IsBodyPhase(message->response_phase)
-                          ? MakeBodyResponse(message)
-                          : message->response.Take(ResponseField(message->response_phase));
-  Emit(std::move(response), MakeAnnotations(message));
-  // Outside of the streamed modes one answer is all there is.
-  const bool chunked = message->body_mode == CALLOUT_BODY_STREAMED ||
-                       message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
-  if (!IsHeadersPhase(message->response_phase) && (message->end_of_stream || !chunked)) {
-    body_responded_[message->response_phase % 2] = true;
-  }
-}
-
-void Stream::Emit(Response response, std::string_view annotations) {
-  response.record.append(annotations);
-  environment_->metrics().Add(environment_->ids().response_bytes,
-                              static_cast<double>(response.record.size()));
-  output_.push_back(std::move(response.record));
-}
-
-// Ends the chain and everything after it: Envoy reads nothing more.
-void Stream::EmitImmediate(Response response, std::string_view annotations) {
-  Emit(std::move(response), annotations);
-  silenced_ = true;
-  Release();
-}
-
-// A body answer written the simple way (replace, clear, leave) is put into the
-// form that the body mode asks for.
-Response Stream::MakeBodyResponse(ChainMessage* message) {
-  ChainResponse& merged = message->response;
-  const callout_field_t field = ResponseField(message->response_phase);
-  const ResponseView::Body mutation = merged.body_mutation();
-  if (message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED) {
-    // The last answer to a message ends the body exactly where the message did.
-    if (merged.IsStreamedBody(message->end_of_stream)) return merged.Take(field);
-    std::string_view body = message->body;
-    if (mutation != ResponseView::Body::kUnchanged) body = merged.body();
-    Response streamed;
-    BuildRecord(field, WriteStreamedBody(body, message->end_of_stream), &streamed);
-    merged.Clear();
-    return streamed;
-  }
-  const bool sets_length = SetsContentLength(*message);
-  const size_t body_bytes = mutation == ResponseView::Body::kReplaced ? merged.body().size() : 0;
-  Response response = merged.Take(field);
-  if (sets_length) AppendContentLength(*message, body_bytes, &response);
-  return response;
-}
-
-// Envoy answers 500 if a buffered body and content-length disagree.
-bool Stream::SetsContentLength(const ChainMessage& message) const {
-  const Direction& way = exchange_.direction(message.phase);
-  if (!way.keeps_content_length() || way.content_length == Direction::ContentLength::kAbsent) {
-    return false;
-  }
-  const ResponseView::Body mutation = message.response.body_mutation();
-  return (mutation == ResponseView::Body::kReplaced || mutation == ResponseView::Body::kCleared) &&
-         !message.response.MentionsHeader("content-length");
-}
-
-void Stream::AppendContentLength(const ChainMessage& message, size_t body_bytes,
-                                 Response* response) const {
-  const Direction& way = exchange_.direction(message.phase);
-  const bool partial = message.body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
-  // Part of a body has no length that could be right.
-  const bool known = message.end_of_stream ||
-                     (!partial && way.content_length == Direction::ContentLength::kPresent);
-  std::string payload(response->payload());
-  payload += known ? WriteBodyHeaderSet("content-length", fmt::format_int(body_bytes).str())
-                   : WriteBodyHeaderRemoval("content-length");
-  BuildRecord(response->field, payload, response);
-}
-
-std::string Stream::MakeAnnotations(ChainMessage* message) {
-  if (!NeedsWork(message->annotations)) return std::move(message->annotations);
-  Annotations read = ReadAnnotations(message->annotations);
-  std::string records = std::move(read.rest);
-  if (read.has_dynamic_metadata) {
-    AppendRecord(CALLOUT_DYNAMIC_METADATA, read.dynamic_metadata, &records);
-  }
-  if (read.mode_override.present) {
-    CompleteModes(message, &read.mode_override);
-    AppendRecord(CALLOUT_MODE_OVERRIDE, read.mode_override.Write(), &records);
-  }
-  return records;
-}
-
-// Unites the override with what the instances want that said nothing, completes
-// it, and takes note of it where Envoy will.
-void Stream::CompleteModes(ChainMessage* message, ModeOverride* override) {
-  if (!exchange_.modes_known()) return;
-  const callout_body_mode_t request_mode = exchange_.direction(CALLOUT_REQUEST_BODY).body_mode;
-  const callout_body_mode_t response_mode = exchange_.direction(CALLOUT_RESPONSE_BODY).body_mode;
+// Whether an instance is to see messages of `phase`.
+bool Stream::Wanted(callout_phase_t phase) const {
   for (size_t i = 0; i < parts_.size(); ++i) {
-    Part& part = parts_[i];
-    const bool said_nothing = !std::exchange(part.gave_mode, false);
-    if (said_nothing && part.usable) {
-      override->Keep(chain_->instances[i]->phases(), request_mode, response_mode);
+    const Part& part = parts_[i];
+    if (!part.usable || !chain_->instances[i]->Wants(phase)) continue;
+    if (IsBodyPhase(phase) && part.stages[phase % 2].body_passes) continue;
+    return true;
+  }
+  return false;
+}
+
+// Whether an instance wants anything that may still come.
+bool Stream::WantsMore() const {
+  for (const callout_phase_t headers : {CALLOUT_REQUEST_HEADERS, CALLOUT_RESPONSE_HEADERS}) {
+    const Direction& way = exchange_.direction(headers);
+    if (way.ended || way.replaced) continue;
+    if (!way.headers_seen && !way.body_seen && Wanted(headers)) return true;
+    if (way.may_have_body() && Wanted(headers + 2)) return true;
+    if (Wanted(headers + 4)) return true;
+  }
+  return false;
+}
+
+// Body bytes that were taken from Envoy and have not all gone back.
+bool Stream::OwesBody() const {
+  for (size_t way = 0; way < 2; ++way) {
+    if (exchange_.direction(static_cast<callout_phase_t>(way)).answered_to_end) continue;
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      const Stage& stage = parts_[i].stages[way];
+      if (stage.altered || !stage.gathered.empty()) return true;
     }
   }
-  override->Complete(request_mode, response_mode);
-  if (!IsHeadersPhase(message->response_phase) || !exchange_.mode_can_change()) return;
-  exchange_.ChangeModes(*override->modes.request_body, *override->modes.response_body);
-  Direction& way = exchange_.direction(message->response_phase);
-  if (way.mode_overridden && way.content_length == Direction::ContentLength::kUnknown) {
-    HeadersMessageView headers;
-    if (ReadHeadersMessage(root_.message, true, &headers)) {
-      way.content_length = headers.has_content_length ? Direction::ContentLength::kPresent
-                                                      : Direction::ContentLength::kAbsent;
-    }
-  }
+  return false;
 }
 
-// The message is settled. A client that has half-closed meanwhile wants no more.
-void Stream::Release() {
-  busy_ = false;
-  // An immediate response may have come while another instance still works on
-  // the message.
+bool Stream::CallsOutstanding() const {
   for (size_t i = 0; i < parts_.size(); ++i) {
-    if (parts_[i].waiting != nullptr) rpc_->RetainMessage();
+    if (parts_[i].at_work != nullptr) return true;
+    for (const Stage& stage : parts_[i].stages) {
+      if (stage.held != nullptr) return true;
+    }
   }
-  if (half_closed_) End(absl::OkStatus());
+  return reply_part_ != nullptr;
+}
+
+// Whether every instance that wants more of the exchange lets the rest of it pass.
+bool Stream::PassesAtDrain() const {
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const Part& part = parts_[i];
+    const Instance& instance = *chain_->instances[i];
+    if (!part.usable || MayPassAtDrain(instance.settings())) continue;
+    for (callout_phase_t phase = CALLOUT_REQUEST_HEADERS; phase < kPhaseCount; ++phase) {
+      const Direction& way = exchange_.direction(phase);
+      if (way.ended || way.replaced || !instance.Wants(phase)) continue;
+      if (IsHeadersPhase(phase) && (way.headers_seen || way.body_seen)) continue;
+      if (IsBodyPhase(phase) && !way.may_have_body()) continue;
+      return false;
+    }
+  }
+  return true;
 }
 
 // --- Ends -------------------------------------------------------------------
 
+// Early: Envoy then lets the rest of the exchange pass the host by. Not where bytes
+// could be lost, which Envoy sends unasked in FULL_DUPLEX_STREAMED.
+void Stream::EndIfDone() {
+  if (!live()) return;
+  if (half_closed_) {
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      if (parts_[i].at_work != nullptr || parts_[i].hook_late) return;
+    }
+    return EndHalfClosed();
+  }
+  if (!idle()) return;
+  if (!environment_->limits().early_end || !exchange_.modes_known()) return;
+  if (calls_at_work_ > 0 || CallsOutstanding() || OwesBody() || exchange_.duplex_unended() ||
+      WantsMore()) {
+    return;
+  }
+  End(absl::OkStatus());
+}
+
+void Stream::OnDrainDeadline() {
+  if (end_.has_value()) return;
+  if (silenced_) return End(absl::OkStatus());
+  const bool owes_nothing = !CallsOutstanding() && !OwesBody() && !exchange_.duplex_unended();
+  if (owes_nothing && exchange_.modes_known() && PassesAtDrain()) return End(absl::OkStatus());
+  End(absl::UnavailableError("the server drains, and its time is up (--drain_timeout_ms)"));
+}
+
 void Stream::OnHalfClose() {
   if (half_closed_) return;
   half_closed_ = true;
-  if (busy_) return;
-  // To end with OK would say that all is well.
-  if (owes_body() && !silenced_) {
-    return End(absl::AbortedError(
-        "the client ended the stream in the middle of a body that a plugin changes or gathers"));
+  if (end_.has_value()) return;
+  if (silenced_) return End(absl::OkStatus());
+  EndIfDone();
+}
+
+// To end with OK would say that all is well.
+void Stream::EndHalfClosed() {
+  if (idle() && !OwesBody()) return End(absl::OkStatus());
+  NoteLostBodies();
+  End(absl::AbortedError(
+      "the client has ended the stream amid a body that a plugin was changing or gathering"));
+}
+
+// Too late for the client to see it.
+void Stream::NoteLostBodies() {
+  if (exchange_.observability()) return;
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    for (size_t way = 0; way < 2; ++way) {
+      const Stage& stage = parts_[i].stages[way];
+      if (stage.gathered.empty()) continue;
+      environment_->metrics().Add(environment_->ids().bodies_lost);
+      chain_->instances[i]->CountViolation(
+          Violation::kBodyLost, way == 0 ? CALLOUT_REQUEST_BODY : CALLOUT_RESPONSE_BODY,
+          fmt::format(
+              "{} bytes were gathered when the stream ended without an end of the body: the client "
+              "has left, or trailers that Envoy does not send have ended the body; set "
+              "{}_trailer_mode: SEND, or use the body mode BUFFERED or FULL_DUPLEX_STREAMED, or "
+              "--envoy_mode_override=allowed",
+              stage.gathered.size(), way == 0 ? "request" : "response"));
+    }
   }
-  End(absl::OkStatus());
 }
 
 void Stream::OnCancel() {
   cancelled_.store(true, std::memory_order_relaxed);
   if (end_.has_value()) return;
   environment_->metrics().Add(environment_->ids().streams_cancelled);
+  if (!silenced_) NoteLostBodies();
   end_ = absl::CancelledError("the client has left");
-  busy_ = false;
   deadline_ns_ = 0;
   output_.clear();
   for (size_t i = 0; i < parts_.size(); ++i) {
     const Part& part = parts_[i];
-    const bool at_work = (part.waiting != nullptr || part.late) && part.open_then;
-    if (at_work && part.state.instance->has_stream_cancel()) Notify(part);
+    const bool at_work =
+        (part.at_work != nullptr || part.call->late || !part.more_calls.empty()) && part.open_then;
+    if (at_work && part.call->instance->has_stream_cancel()) Notify(part);
   }
   CloseIfIdle();
 }
@@ -272,21 +296,11 @@ void Stream::OnCancel() {
 // The deferred call itself belongs to the plugin, on whatever thread; the hook
 // gets a call of its own.
 void Stream::Notify(const Part& part) {
+  if (calls_at_work_ == 0) return;
   CallState state;
-  InitializeState(part.state.instance, &state);
+  InitializeState(part.call->part, part.call->instance, &state);
   state.call.stream = part.stream_then;
   state.instance->CancelStream(&state);
-}
-
-// Body bytes that were taken from Envoy and have not all gone back.
-bool Stream::owes_body() const {
-  for (size_t way = 0; way < 2; ++way) {
-    if (body_responded_[way]) continue;
-    for (size_t i = 0; i < parts_.size(); ++i) {
-      if (parts_[i].altered[way] || !parts_[i].gathered[way].empty()) return true;
-    }
-  }
-  return false;
 }
 
 void Stream::End(absl::Status status) {
@@ -294,7 +308,7 @@ void Stream::End(absl::Status status) {
   // Where Envoy is told to fail open it would let the rest of the body pass after
   // an error (seen on 1.40 with STREAMED: "aaabbbccc" arrived as "bbbccc" with a
   // 200). An immediate response ends the request whatever Envoy is told.
-  if (!status.ok() && !silenced_ && reply_part_ == nullptr && owes_body() &&
+  if (!status.ok() && !silenced_ && reply_part_ == nullptr && OwesBody() &&
       !exchange_.observability()) {
     Response response;
     BuildRecord(CALLOUT_IMMEDIATE_RESPONSE,
@@ -306,17 +320,13 @@ void Stream::End(absl::Status status) {
   const StreamEnvironment::MetricIds& ids = environment_->ids();
   environment_->metrics().Add(status.ok() ? ids.streams_ended_ok : ids.streams_ended_error);
   end_ = std::move(status);
-  busy_ = false;
   deadline_ns_ = 0;
   CloseIfIdle();
 }
 
 // Close comes after the last call of an instance: not while one is deferred.
 void Stream::CloseIfIdle() {
-  if (closed_ || !end_.has_value()) return;
-  for (size_t i = 0; i < parts_.size(); ++i) {
-    if (parts_[i].late || parts_[i].waiting != nullptr) return;
-  }
+  if (closed_ || !end_.has_value() || calls_at_work_ > 0) return;
   for (size_t i = 0; i < parts_.size(); ++i) ClosePart(&parts_[i]);
   closed_ = closing_ == 0;
 }
@@ -324,7 +334,7 @@ void Stream::CloseIfIdle() {
 void Stream::ClosePart(Part* part) {
   if (part->openness != Part::Openness::kOpen) return;
   part->openness = Part::Openness::kUnopened;
-  CallState* state = &part->state;
+  CallState* state = part->call;
   state->may_respond = false;
   if (!state->instance->blocking() || !state->instance->has_stream_close()) {
     return state->instance->CloseStream(state);

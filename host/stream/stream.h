@@ -6,23 +6,29 @@
 //
 //     stream.OnMessage(bytes);                 // only while wants_message()
 //     for (auto& response : stream.TakeOutput()) write(response);
-//     if (stream.end()) finish(*stream.end());
+//     if (stream.end()) finish(*stream.end()); // in the same write, if it can
 //     else if (stream.wants_message()) read_next();
 //     arm_timer(stream.deadline_ns());
 //     if (stream.closed()) delete it;
 //
-// A message's bytes must stay where they are until wants_message() is true again
-// or the stream is closed, and longer if it asks so (RpcContext::RetainMessage).
-// Messages are taken one at a time: while a call is deferred the next one waits in
-// the transport, whose flow control holds the client back; so answers keep the
-// order of the messages.
+// A message's bytes must stay where they are until the next OnMessage or until the
+// stream is closed; what has to stay longer the stream takes over, within OnMessage
+// (RpcContext::KeepMessage).
+//
+// The two directions of the exchange are two pipelines. Each is a line of messages in
+// the order in which they came; a message goes from instance to instance, never past
+// the one before it, and is answered when it has passed all and is the first of its
+// line. So a call that is deferred holds up what comes after it in its own direction,
+// and in the other one only what wants the same instance: hooks of one instance never
+// overlap on one stream. Messages wait within limits; at a limit none is read.
 //
 // Not thread-safe: all functions are called by one thread at a time. Other
 // threads reach it through RpcContext::Post only.
 //
-// The code is in three files: stream.cc (messages in, answers out, the ends),
-// stream_calls.cc (the way through the chain, deferral, deadlines) and
-// stream_settle.cc (what a hook came to; bodies).
+// The code is in several files: stream.cc (messages in, the ends), stream_pipeline.cc
+// (the way through the chain), stream_calls.cc (calls and deadlines),
+// stream_settle.cc (what a hook came to), stream_faults.cc (what becomes of a fault),
+// stream_bodies.cc (whole bodies), stream_emit.cc (responses out).
 #ifndef CALLOUT_HOST_STREAM_STREAM_H_
 #define CALLOUT_HOST_STREAM_STREAM_H_
 
@@ -52,7 +58,7 @@ namespace callout::host {
 
 class Stream {
  public:
-  // `environment` and `carrier` outlive the stream.
+  // `environment` and `rpc` outlive the stream.
   Stream(StreamEnvironment* environment, RpcContext* rpc);
   ~Stream();
   Stream(const Stream&) = delete;
@@ -64,11 +70,19 @@ class Stream {
   void OnCancel();     // the client has left; nothing can be sent any more
   void OnPosted(CallState* call, RpcContext::Event event);
   void OnDeadline(uint64_t now_ns);  // deadline_ns() has come
+  // The time of a drain is up. The stream ends now: with OK, and Envoy lets the rest
+  // of the exchange pass, if nothing is owed and every instance that wants more has
+  // the setting "drain": "pass"; else with UNAVAILABLE.
+  void OnDrainDeadline();
 
   // --- What came of it ---
-  bool wants_message() const { return !busy_ && !end_.has_value() && !half_closed_; }
-  // A message is on its way through the chain.
-  bool busy() const { return busy_; }
+  bool wants_message() const {
+    return !end_.has_value() && !half_closed_ &&
+           (silenced_ || (queued_bytes_ < environment_->limits().queued_bytes_max &&
+                          queued_messages_ < environment_->limits().queued_messages_max));
+  }
+  // No message waits for anything.
+  bool idle() const { return lines_[0].empty() && lines_[1].empty(); }
   bool has_output() const { return !output_.empty(); }
   // Whole ProcessingResponses, in the order in which they are to be sent.
   using Output = absl::InlinedVector<std::string, 2>;
@@ -81,88 +95,124 @@ class Stream {
   size_t kept_bytes() const;
   // When OnDeadline is due, CLOCK_MONOTONIC; 0: never.
   uint64_t deadline_ns() const { return deadline_ns_; }
+  // What the stream keeps in memory beyond the message at hand: attributes, metadata,
+  // bodies that are gathered, messages that wait.
+  size_t kept_bytes() const { return kept_bytes_ + queued_bytes_; }
 
  private:
-  // One instance's part of the stream. Arrays are by direction.
+  // One instance in one direction.
+  struct Stage {
+    bool altered = false;      // has changed or kept body bytes
+    bool body_called = false;  // has been given body bytes
+    bool body_passes = false;  // too large, or left alone: the rest passes unseen
+    bool chunks = false;       // gets chunks, although it wants whole bodies
+    bool checked = false;      // what its headers tell of the body has been looked at
+    uint64_t body_offset = 0;
+    uint64_t held_bytes = 0;      // given to its hook while it holds the headers
+    uint64_t body_until_ns = 0;   // of a body being gathered; 0: none is
+    std::string gathered;         // of a whole body
+    ChainMessage* held = nullptr;  // in state kHeld
+    // What its header answers did, where Envoy holds the headers for the body.
+    std::unique_ptr<MergedHeaders> header_effects;
+  };
+
+  // One instance's part of the stream.
   struct Part {
     enum class Openness : uint8_t { kUnopened, kOpen, kRefused };
 
-    CallState state;
+    CallState first_call;
+    // Of calls made while the one before is late. The one in use is the last made.
+    std::vector<std::unique_ptr<CallState>> more_calls;
+    CallState* call = &first_call;
+    ChainMessage* at_work = nullptr;  // its call is deferred or on a blocking thread
     Openness openness = Openness::kUnopened;
-    bool usable = true;                   // false: gets no more calls of this stream
-    bool late = false;                    // a call of it has expired and is not finished yet
-    bool gave_mode = false;               // the current message's answer has a mode_override
-    std::array<bool, 2> altered{};        // has changed or kept body bytes
-    std::array<bool, 2> body_called{};    // has been given body bytes
-    std::array<bool, 2> body_given_up{};  // too large: the rest passes unseen
-    std::array<uint64_t, 2> body_offset{};
-    std::array<std::string, 2> gathered;  // of a whole body
-    // While a call is deferred or runs on the blocking pool:
-    ChainMessage* waiting = nullptr;
-    uint64_t deadline_ns = 0;
-    void* stream_then = nullptr;  // call.stream, and whether open, when it began to wait
+    bool usable = true;      // false: gets no calls of this stream
+    bool hook_late = false;  // a blocking hook whose deadline has passed still runs
+    bool gave_mode = false;  // the current message's answer has a mode_override
+    void* stream_then = nullptr;  // call.stream, and whether open, when the call began
     bool open_then = false;
-    std::vector<SharedBytes> retained;  // what an expired call may still read
-    // What its header answers did, where Envoy holds the headers for the body.
-    std::unique_ptr<std::array<MergedHeaders, 2>> header_effects;
+    std::array<Stage, 2> stages;  // by direction
   };
 
   // How far a message got.
   enum class Progress : uint8_t {
     kDone,     // through the chain
-    kWaits,    // for a deferred call
-    kAhead,    // others go first
+    kWaits,    // for a call, for its turn, or behind another message
+    kAgain,    // the line has changed before it
     kStopped,  // the stream has ended, or answers nothing more
   };
   // What became of a message at one instance.
-  enum class Step : uint8_t { kPassed, kWaits, kAhead };
+  enum class Step : uint8_t { kPassed, kWaits, kAgain, kCall };
+
+  // The messages of one direction, in order.
+  using Line = absl::InlinedVector<ChainMessage*, 4>;
 
   // --- stream.cc ---
   void Refuse(absl::Status status);
   bool Remember(const RequestView& view);
+  bool RememberAttributes(const RequestView& view);
   void MatchParts(const RequestView& view);
-  void EmitResponse(ChainMessage* message);
-  Response MakeBodyResponse(ChainMessage* message);
-  bool SetsContentLength(const ChainMessage& message) const;
-  void AppendContentLength(const ChainMessage& message, size_t body_bytes,
-                           Response* response) const;
-  std::string MakeAnnotations(ChainMessage* message);
-  void CompleteModes(ChainMessage* message, ModeOverride* override);
-  void Emit(Response response, std::string_view annotations);
-  void EmitImmediate(Response response, std::string_view annotations);
-  void Release();
+  void OwnBytes(ChainMessage* message);
+  bool OwesBody() const;
+  bool Wanted(callout_phase_t phase) const;
+  bool WantsMore() const;
+  bool PassesAtDrain() const;
+  bool CallsOutstanding() const;
+  void EndIfDone();
+  void EndHalfClosed();
   void End(absl::Status status);
+  void NoteLostBodies();
   void Notify(const Part& part);
   void CloseIfIdle();
   void ClosePart(Part* part);
 
-  // --- stream_calls.cc ---
-  void InitializeState(Instance* instance, CallState* state);
+  // --- stream_pipeline.cc ---
   Part& PartAt(const ChainMessage& message, size_t position);
-  Part* PartOf(const CallState* state);
+  const Part& PartAt(const ChainMessage& message, size_t position) const;
+  Line& LineOf(const ChainMessage& message) { return lines_[message.response_phase % 2]; }
+  ChainMessage* NewMessage();
+  void FreeMessage(ChainMessage* message);
+  void PutBefore(const ChainMessage& of, ChainMessage* message);
+  void DropLine(Line* line);
+  void DropLines();
   void Run();
-  Progress Advance(ChainMessage* message);
-  void StepOn(ChainMessage* message);
-  bool HasAheadOf(const ChainMessage& message) const;
-  void PutAhead(const ChainMessage& of, std::unique_ptr<ChainMessage> message);
-  bool HasLaterReader(const ChainMessage& message);
+  bool RunLine(Line* line);
+  Progress Advance(ChainMessage* message, const ChainMessage* ahead);
+  void Settled(ChainMessage* message, Part* part);
+  bool HasLaterReader(const ChainMessage& message) const;
   bool BeginReplacedBody(ChainMessage* message);
   Step Visit(ChainMessage* message, Part* part);
+  void Hold(ChainMessage* message, Part* part, uint64_t for_ms);
+  void LetGo(Stage* stage);
+  bool live() const { return !end_.has_value() && !silenced_; }
+
+  // --- stream_calls.cc ---
+  void InitializeState(size_t part, Instance* instance, CallState* state);
+  void TakeFreeState(Part* part, size_t index);
+  size_t IndexOf(const Part* part) const { return static_cast<size_t>(part - parts_.data()); }
   Step Invoke(ChainMessage* message, Part* part);
   Step Dispatch(ChainMessage* message, Part* part);
-  void RunDispatched(Part* part);
+  void RunDispatched(Part* part, CallState* state);
   void OpenPart(Part* part, uint64_t* now_ns);
   void FillCall(const ChainMessage& message, Part* part, uint64_t now_ns);
-  void Wait(ChainMessage* message, Part* part);
+  bool Wait(ChainMessage* message, Part* part);
   void AskForTime(ChainMessage* message, Part* part);
-  void OnFinished(Part* part);
-  void Expire(Part* part, bool over_limit);
-  void Retain(const ChainMessage& message, Part* part);
+  void OnFinished(CallState* state);
+  void GiveUpOn(ChainMessage* message, Part* part);
+  void OnOverdue(ChainMessage* message);
+  void CheckBodyWaits(uint64_t now_ns);
   void UpdateDeadline();
 
   // --- stream_settle.cc ---
   void Settle(ChainMessage* message, Part* part, callout_status_t status);
+  Finding Check(const ChainMessage& message, callout_field_t field, const ResponseView& view) const;
+  Finding CheckBodyResponse(const ChainMessage& message, const Part& part,
+                            const ResponseView& view) const;
   void TakeResponse(ChainMessage* message, Part* part);
+  void JoinResponse(ChainMessage* message, Part* part, Response* response,
+                    const ResponseView& view);
+  void NoteModes(const ChainMessage& message, Part* part);
+  void NoteEncoding(const ChainMessage& message, const ResponseView& view);
   void KeepHeaderOrder(ChainMessage* message, Part* part, const ResponseView& view);
   void ShowToLater(ChainMessage* message, const ResponseView& view);
   void TakeNoResponse(ChainMessage* message, Part* part);
@@ -170,23 +220,46 @@ class Stream {
   void TakeSentChunk(ChainMessage* message, Part* part, const ResponseView& view);
   void TakeReply(ChainMessage* message, Part* part, Response response, const ResponseView& view);
   void FinishReply();
-  Violation Check(const ChainMessage& message, callout_field_t field,
-                  const ResponseView& view) const;
-  // An answer of a wrong form: unless the operator says otherwise it is left
-  // out, and the message passes as if the hook had set nothing.
-  void Replace(ChainMessage* message, Part* part, Violation violation) {
-    Fault(message, part, violation, absl::OkStatus());
-  }
-  void Fault(ChainMessage* message, Part* part, Violation violation, absl::Status status);
+
+  // --- stream_faults.cc ---
+  void Fault(ChainMessage* message, Part* part, Finding finding,
+             absl::Status status = absl::OkStatus());
+  void Refuse(int http_status, Violation violation, absl::Status status);
   void Deny(int http_status, Violation violation);
-  bool Gather(ChainMessage* message, Part* part);
+  bool CanReplyAtOnce() const;
+
+  // --- stream_bodies.cc ---
+  bool TakesWhole(const Part& part, callout_phase_t phase) const;
+  bool HoldsHeaders(const ChainMessage& message, const Part& part) const;
+  void CheckBodyToCome(ChainMessage* message, Part* part);
+  bool LeavesAlone(const ChainMessage& message, Part* part);
+  void CheckLostRequest(ChainMessage* message);
+  Step Gather(ChainMessage* message, Part* part);
+  Step GatherChunk(ChainMessage* message, Part* part);
   void TakeTooLarge(ChainMessage* message, Part* part);
   void GiveBack(ChainMessage* message, Part* part);
   Step FlushGathered(ChainMessage* message, Part* part);
-  void PutGatheredAhead(const ChainMessage& message, Part* part);
-  bool owes_body() const;
+  void PutGatheredBefore(const ChainMessage& message, Part* part);
+  void AddGathered(Stage* stage, std::string_view bytes);
+  std::string TakeGathered(Stage* stage);
+
+  // --- stream_emit.cc ---
+  void EmitResponse(ChainMessage* message);
+  void EmitBodyResponse(ChainMessage* message);
+  void EmitDuplexBody(ChainMessage* message);
+  bool SetsContentLength(const ChainMessage& message) const;
+  void AppendContentLength(const ChainMessage& message, size_t body_bytes,
+                           Response* response) const;
+  std::string MakeAnnotations(ChainMessage* message);
+  void AskForTrailers(ChainMessage* message);
+  void CompleteModes(ChainMessage* message, ModeOverride* override);
+  void Emit(Response response, std::string_view annotations);
+  void EmitImmediate(Response response, std::string_view annotations);
 
   static size_t DirectionOf(const ChainMessage& message) { return message.phase % 2; }
+  static Stage& StageOf(const ChainMessage& message, Part* part) {
+    return part->stages[DirectionOf(message)];
+  }
 
   StreamEnvironment* const environment_;
   RpcContext* const rpc_;
@@ -195,15 +268,20 @@ class Stream {
   const uint64_t id_;
 
   Exchange exchange_;
-  ChainMessage root_;  // the message of Envoy's that is on its way
-  // Those that go before it: chunks that an instance has sent ahead of its
-  // answer, and gathered bodies that have to go before trailers.
-  std::vector<std::unique_ptr<ChainMessage>> ahead_;
-  SharedBytes attributes_;  // records, oldest first; null: none
+  std::array<Line, 2> lines_;  // by direction
+  ChainMessage first_message_;  // taken before any other, so that most need no memory
+  bool first_message_taken_ = false;
+  std::vector<std::unique_ptr<ChainMessage>> free_messages_;
+  std::vector<std::unique_ptr<ChainMessage>> taken_messages_;
+  size_t queued_bytes_ = 0;  // of messages in lines whose bytes the stream owns
+  size_t queued_messages_ = 0;
+  size_t kept_bytes_ = 0;
+  size_t calls_at_work_ = 0;  // late ones, too
+  SharedBytes attributes_;    // records, oldest first; null: none
+  unsigned attribute_messages_ = 0;
+  unsigned unknown_messages_ = 0;
   SharedBytes metadata_context_;
-  std::array<bool, 2> body_responded_{};  // by direction: to its end
   bool matched_ = false;
-  bool busy_ = false;      // a message is on its way
   bool silenced_ = false;  // after an immediate response nothing is sent
   bool half_closed_ = false;
   bool closed_ = false;

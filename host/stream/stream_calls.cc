@@ -1,5 +1,5 @@
-// The way of a message through the chain: which instance is called when, on
-// which thread, and how long it may take.
+// Calls: on which thread a hook runs, how long it may take, and what becomes of one
+// that takes longer.
 //
 // Tested by tests/host/stream/stream_test.cc.
 
@@ -14,14 +14,13 @@
 #include "host/plugin/services.h"
 #include "host/stream/stream.h"
 #include "host/wire/annotations.h"
-#include "host/wire/mutation.h"
 
 namespace callout::host {
 
 namespace {
 
 void WarnOfFinish(const CallState& state, callout_status_t status) {
-  if ((state.flags.load(std::memory_order_acquire) & CallState::kFinished) == 0) return;
+  if (!state.handshake.finished()) return;
   LogLimited(LogLevel::kWarning, fmt::format("{}/finish", state.instance->name()),
              "plugin {}: {} called finish() and then returned {} instead of CALLOUT_DEFERRED; "
              "finish() is ignored",
@@ -30,132 +29,37 @@ void WarnOfFinish(const CallState& state, callout_status_t status) {
 
 }  // namespace
 
-void Stream::InitializeState(Instance* instance, CallState* state) {
+void Stream::InitializeState(size_t part, Instance* instance, CallState* state) {
   state->instance = instance;
   state->rpc = rpc_;
   state->cancelled = &cancelled_;
   state->stream_id = id_;
+  state->part = part;
+  state->sent_bytes_max = environment_->limits().sent_bytes_max;
   instance->Prepare(state);
 }
 
-Stream::Part& Stream::PartAt(const ChainMessage& message, size_t position) {
-  // Response phases go through the chain backwards, as Envoy runs its filters.
-  return parts_[IsRequestPhase(message.phase) ? position : parts_.size() - 1 - position];
-}
-
-Stream::Part* Stream::PartOf(const CallState* state) {
-  Part* part = parts_.data();
-  while (&part->state != state) ++part;
-  return part;
-}
-
-// --- From instance to instance ----------------------------------------------
-
-void Stream::Run() {
-  while (busy_) {
-    ChainMessage* message = ahead_.empty() ? &root_ : ahead_.front().get();
-    switch (Advance(message)) {
-      case Progress::kDone:
-        if (message == &root_) return Release();
-        ahead_.erase(ahead_.begin());
-        break;
-      case Progress::kWaits:
-        // Unless its hook has sent something ahead before it deferred.
-        if (!HasAheadOf(*message)) return UpdateDeadline();
-        break;
-      case Progress::kAhead:
-        break;
-      case Progress::kStopped:
-        return UpdateDeadline();
-    }
+// A late call keeps its state until it is finished; the next call gets another.
+void Stream::TakeFreeState(Part* part, size_t index) {
+  if (!part->call->late) return;
+  CallState* free = part->first_call.late ? nullptr : &part->first_call;
+  for (const auto& state : part->more_calls) {
+    if (!state->late) free = state.get();
   }
-}
-
-Stream::Progress Stream::Advance(ChainMessage* message) {
-  if (message->waiting) return Progress::kWaits;
-  do {
-    while (message->position < parts_.size()) {
-      const Step step = Visit(message, &PartAt(*message, message->position));
-      if (!busy_) return Progress::kStopped;
-      if (step == Step::kWaits) return Progress::kWaits;
-      if (step == Step::kAhead) return Progress::kAhead;
-      StepOn(message);
-      if (HasAheadOf(*message)) return Progress::kAhead;
-    }
-  } while (BeginReplacedBody(message));
-  EmitResponse(message);
-  return Progress::kDone;
-}
-
-// To the next instance that is to see the message.
-void Stream::StepOn(ChainMessage* message) {
-  ++message->position;
-  if (message->dropped || message->alone) message->position = parts_.size();
-}
-
-bool Stream::HasAheadOf(const ChainMessage& message) const {
-  return !ahead_.empty() && ahead_.front().get() != &message;
-}
-
-void Stream::PutAhead(const ChainMessage& of, std::unique_ptr<ChainMessage> message) {
-  const auto at = std::find_if(ahead_.begin(), ahead_.end(),
-                               [&of](const auto& other) { return other.get() == &of; });
-  ahead_.insert(at, std::move(message));
-}
-
-// Whether an instance after the one at `message.position` is to see it.
-bool Stream::HasLaterReader(const ChainMessage& message) {
-  for (size_t i = message.position + 1; i < parts_.size(); ++i) {
-    const Part& part = PartAt(message, i);
-    if (part.usable && part.state.instance->Wants(message.phase)) return true;
+  if (free == nullptr) {
+    part->more_calls.push_back(std::make_unique<CallState>());
+    free = part->more_calls.back().get();
+    InitializeState(index, part->first_call.instance, free);
   }
-  return false;
-}
-
-// CONTINUE_AND_REPLACE gives the body to Envoy with the headers, and no body
-// message will come. In a chain of filters the later ones would be sent the new
-// body; so the later instances are called with it here.
-bool Stream::BeginReplacedBody(ChainMessage* message) {
-  if (!IsHeadersPhase(message->phase) || !message->response.continue_and_replace()) return false;
-  exchange_.direction(message->phase).replaced = true;
-  if (message->response.body_mutation() == ResponseView::Body::kUnchanged ||
-      message->body_mode == CALLOUT_BODY_NONE || exchange_.observability()) {
-    return false;
-  }
-  const callout_phase_t body_phase =
-      IsRequestPhase(message->phase) ? CALLOUT_REQUEST_BODY : CALLOUT_RESPONSE_BODY;
-  message->phase = body_phase;
-  message->position = message->replace_position;
-  if (!HasLaterReader(*message)) return false;
-  ++message->position;
-  message->end_of_stream = true;
-  message->whole_body = true;
-  message->message = {};
-  message->RebuildAroundBody(message->response.body(), nullptr);
-  return true;
-}
-
-Stream::Step Stream::Visit(ChainMessage* message, Part* part) {
-  if (IsTrailersPhase(message->phase) && !part->gathered[DirectionOf(*message)].empty()) {
-    return FlushGathered(message, part);
-  }
-  if (message->hidden) return Step::kPassed;
-  if (!part->usable) {
-    if (IsBodyPhase(message->phase)) GiveBack(message, part);
-    return Step::kPassed;
-  }
-  if (!part->state.instance->Wants(message->phase)) return Step::kPassed;
-  const bool gathers = IsBodyPhase(message->phase) &&
-                       part->state.instance->whole_body_bytes_max() > 0 &&
-                       message->gathered_position != message->position;
-  if (gathers && !Gather(message, part)) return Step::kPassed;
-  return Invoke(message, part);
+  free->call.stream = part->stream_then;
+  part->call = free;
 }
 
 // --- One call ---------------------------------------------------------------
 
 Stream::Step Stream::Invoke(ChainMessage* message, Part* part) {
-  CallState& state = part->state;
+  TakeFreeState(part, IndexOf(part));
+  CallState& state = *part->call;
   uint64_t now_ns = MonotonicNs();
   state.Begin();
   FillCall(*message, part, now_ns);
@@ -170,28 +74,26 @@ Stream::Step Stream::Invoke(ChainMessage* message, Part* part) {
   if (status == CALLOUT_DEFERRED) {
     part->stream_then = state.call.stream;
     part->open_then = true;
-    const uint32_t before = state.flags.fetch_or(CallState::kReturned, std::memory_order_acq_rel);
-    if ((before & CallState::kFinished) == 0) {
-      Wait(message, part);
-      if (message->waiting) TakeSent(message, part);
-      return busy_ && !message->waiting ? Step::kPassed : Step::kWaits;
+    if (!state.handshake.OnReturn()) {
+      if (!Wait(message, part)) return Step::kPassed;
+      TakeSent(message, part);
+      return Step::kWaits;
     }
-    TakeSent(message, part);
-    if (busy_) Settle(message, part, state.status);
-    return Step::kPassed;
+  } else {
+    WarnOfFinish(state, status);
+    state.status = status;
   }
-  WarnOfFinish(state, status);
   TakeSent(message, part);
-  if (busy_) Settle(message, part, status);
+  if (live()) Settle(message, part, state.status);
   return Step::kPassed;
 }
 
 // Opens the instance's part of the stream before its first call, which moves the
-// time on; what that comes to, if it refuses, is in state.status.
+// time on; what that comes to, if it refuses, is in the call's status.
 void Stream::OpenPart(Part* part, uint64_t* now_ns) {
   if (part->openness != Part::Openness::kUnopened) return;
   part->openness = Part::Openness::kOpen;
-  CallState& state = part->state;
+  CallState& state = *part->call;
   if (!state.instance->has_stream_open()) return;
   const callout_call_t call = state.call;
   state.call.phase = 0;
@@ -209,27 +111,27 @@ void Stream::OpenPart(Part* part, uint64_t* now_ns) {
 }
 
 void Stream::FillCall(const ChainMessage& message, Part* part, uint64_t now_ns) {
-  const size_t way = DirectionOf(message);
+  Stage& stage = StageOf(message, part);
   const bool is_body = IsBodyPhase(message.phase);
-  callout_call_t& call = part->state.call;
+  callout_call_t& call = part->call->call;
   call.phase = message.phase;
   call.message = ToBytes(message.message);
   call.request = ToBytes(message.request);
   call.attributes = attributes_ == nullptr ? callout_bytes_t{} : ToBytes(*attributes_);
   call.metadata_context =
       metadata_context_ == nullptr ? callout_bytes_t{} : ToBytes(*metadata_context_);
-  call.body_offset = is_body ? part->body_offset[way] : 0;
+  call.body_offset = is_body ? stage.body_offset : 0;
   call.body_mode = message.body_mode;
   call.deadline_ns = now_ns + environment_->limits().hook_deadline_ms * 1000000;
-  const bool first = !is_body || !part->body_called[way];
+  const bool first = !is_body || !stage.body_called;
   const bool whole = is_body && (message.whole_body || (first && message.end_of_stream));
   call.flags = (first ? CALLOUT_CALL_FIRST : 0) | (message.end_of_stream ? CALLOUT_CALL_LAST : 0) |
                (whole ? CALLOUT_CALL_WHOLE_BODY : 0) |
                (exchange_.observability() ? CALLOUT_CALL_OBSERVABILITY : 0);
-  part->state.may_respond = true;
+  part->call->may_respond = true;
   if (is_body) {
-    part->body_called[way] = true;
-    part->body_offset[way] += message.body.size();
+    stage.body_called = true;
+    stage.body_offset += message.body.size();
   }
 }
 
@@ -238,159 +140,237 @@ void Stream::FillCall(const ChainMessage& message, Part* part, uint64_t now_ns) 
 // Gives the call to the pool. From here on it is like a deferred one, finished
 // when the hook returns.
 Stream::Step Stream::Dispatch(ChainMessage* message, Part* part) {
-  CallState& state = part->state;
-  state.flags.store(CallState::kDetached, std::memory_order_relaxed);
+  CallState& state = *part->call;
+  state.handshake.Begin(true);
   part->stream_then = state.call.stream;
   part->open_then = part->openness == Part::Openness::kOpen;
-  Wait(message, part);
-  if (!message->waiting) {
-    // Over the limit: nothing was started, so nothing will be finished.
-    part->late = false;
-    part->usable = true;
-    environment_->RemoveDeferred();
-    if (end_.has_value()) CloseIfIdle();
-    return Step::kPassed;
-  }
-  environment_->blocking_pool().Submit([this, part] { RunDispatched(part); });
+  if (!Wait(message, part)) return Step::kPassed;
+  environment_->blocking_pool().Submit([this, part, call = &state] { RunDispatched(part, call); });
   return Step::kWaits;
 }
 
-// On one of the pool's threads.
-void Stream::RunDispatched(Part* part) {
-  CallState& state = part->state;
+// On one of the pool's threads. Nobody else touches the part's openness meanwhile.
+void Stream::RunDispatched(Part* part, CallState* state) {
   // Nobody waits for an answer that comes too late.
   const bool cancelled = cancelled_.load(std::memory_order_relaxed);
-  const bool expired = (state.flags.load(std::memory_order_acquire) & CallState::kExpired) != 0;
+  const bool expired = state->handshake.expired();
   callout_status_t status = cancelled ? CALLOUT_CANCELLED : CALLOUT_DEADLINE_EXCEEDED;
   if (!cancelled && !expired) {
     uint64_t now_ns = MonotonicNs();
     OpenPart(part, &now_ns);
-    status = part->openness == Part::Openness::kRefused ? state.status
-                                                        : state.instance->Call(&state, now_ns);
+    status = part->openness == Part::Openness::kRefused ? state->status
+                                                        : state->instance->Call(state, now_ns);
   }
   if (status == CALLOUT_DEFERRED) {
-    const uint32_t before = state.flags.fetch_or(CallState::kReturned, std::memory_order_acq_rel);
-    if ((before & CallState::kFinished) == 0) return;
+    if (!state->handshake.OnReturn()) return;
   } else {
-    WarnOfFinish(state, status);
-    state.status = status;
-    state.flags.fetch_or(CallState::kFinished, std::memory_order_acq_rel);
+    WarnOfFinish(*state, status);
+    state->status = status;
+    bool ignored = false;
+    state->handshake.OnFinish(&ignored);
   }
-  state.rpc->Post(&state, RpcContext::Event::kFinished);
+  state->rpc->Post(state, RpcContext::Event::kFinished);
 }
 
-void Stream::Wait(ChainMessage* message, Part* part) {
-  message->waiting = true;
-  part->waiting = message;
-  part->deadline_ns = part->state.call.deadline_ns;
-  if (!environment_->AddDeferred()) return Expire(part, true);
+// The message waits for a call. False: there are too many that do, and nothing was
+// begun that would have to be finished if the hook is yet to run.
+bool Stream::Wait(ChainMessage* message, Part* part) {
+  CallState& state = *part->call;
+  if (!environment_->AddDeferred()) {
+    const bool begun = !state.handshake.detached();
+    if (begun) {
+      // The plugin has it, and will finish it.
+      part->at_work = message;
+      ++calls_at_work_;
+      state.at_work = true;
+      GiveUpOn(message, part);
+    } else {
+      environment_->RemoveDeferred();
+    }
+    Fault(message, part,
+          {Violation::kDeferLimit,
+           fmt::format("{} calls are deferred, limit --max_deferred={}", environment_->deferred(),
+                       environment_->limits().deferred_max)},
+          absl::ResourceExhaustedError(fmt::format(
+              "plugin {} could not defer {}: as many calls as --max_deferred={} allows are "
+              "deferred",
+              state.instance->name(), PhaseName(message->phase),
+              environment_->limits().deferred_max)));
+    return false;
+  }
+  part->at_work = message;
+  ++calls_at_work_;
+  state.at_work = true;
+  message->Become(MessageState::kCalled, state.call.deadline_ns);
   AskForTime(message, part);
+  return true;
 }
 
 // Envoy takes one override_message_timeout for each message, and none where it
-// runs no timer.
+// runs no timer. Which of two directions it would be for cannot be said.
 void Stream::AskForTime(ChainMessage* message, Part* part) {
-  if (message != &root_ || message->asked_for_time || exchange_.observability() ||
-      message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED) {
+  const Line& line = LineOf(*message);
+  const bool only_one =
+      line.front() == message && lines_[message->response_phase % 2 == 0 ? 1 : 0].empty();
+  if (!only_one || message->asked_for_time || exchange_.observability() ||
+      exchange_.direction(message->phase).MayBe(CALLOUT_BODY_FULL_DUPLEX_STREAMED)) {
     return;
   }
-  const bool detached =
-      (part->state.flags.load(std::memory_order_relaxed) & CallState::kDetached) != 0;
-  const uint64_t wanted_ms = detached ? 0 : part->state.timeout_ms.load(std::memory_order_acquire);
+  const CallState& state = *part->call;
+  const uint64_t wanted_ms =
+      state.handshake.detached() ? 0 : state.timeout_ms.load(std::memory_order_acquire);
   const uint64_t timeout_ms = wanted_ms > 0 ? wanted_ms : environment_->limits().defer_budget_ms;
   if (timeout_ms == 0) return;
   message->asked_for_time = true;
-  part->deadline_ns += timeout_ms * 1000000;
+  message->deadline_ns += timeout_ms * 1000000;
   output_.push_back(WriteTimeoutResponse(timeout_ms));
 }
 
 void Stream::OnPosted(CallState* call, RpcContext::Event event) {
   switch (event) {
     case RpcContext::Event::kSent: {
-      Part* part = PartOf(call);
-      if (part->waiting == nullptr || !busy_) return;
-      TakeSent(part->waiting, part);
+      Part* part = &parts_[call->part];
+      if (call->late || part->at_work == nullptr || part->call != call || !live()) return;
+      TakeSent(part->at_work, part);
       return Run();
     }
     case RpcContext::Event::kFinished:
-      return OnFinished(PartOf(call));
+      return OnFinished(call);
     case RpcContext::Event::kClosed:
       closed_ = --closing_ == 0;
       return;
   }
 }
 
-void Stream::OnFinished(Part* part) {
+void Stream::OnFinished(CallState* state) {
   environment_->RemoveDeferred();
-  ChainMessage* message = std::exchange(part->waiting, nullptr);
-  part->deadline_ns = 0;
-  UpdateDeadline();
-  if (std::exchange(part->late, false) || !busy_) return CloseIfIdle();
-  message->waiting = false;
-  if (part->openness == Part::Openness::kRefused) part->usable = false;
-  TakeSent(message, part);
-  if (busy_) Settle(message, part, part->state.status);
-  StepOn(message);
-  Run();
+  --calls_at_work_;
+  state->at_work = false;
+  state->retained.clear();
+  Part* part = &parts_[state->part];
+  if (std::exchange(state->late, false)) {
+    if (state->handshake.detached()) part->hook_late = false;
+  } else {
+    ChainMessage* message = std::exchange(part->at_work, nullptr);
+    if (live()) {
+      message->Become(MessageState::kMoving);
+      if (part->openness == Part::Openness::kRefused) part->usable = false;
+      TakeSent(message, part);
+      if (live()) Settle(message, part, state->status);
+      if (live()) Settled(message, part);
+    }
+  }
+  if (live()) return Run();
+  DropLines();
+  if (silenced_ && half_closed_) End(absl::OkStatus());
+  CloseIfIdle();
+}
+
+// --- Deadlines --------------------------------------------------------------
+
+// The plugin keeps the call, and may go on reading what it was given; what it says
+// is ignored.
+void Stream::GiveUpOn(ChainMessage* message, Part* part) {
+  CallState& state = *part->call;
+  state.handshake.OnDeadline();
+  state.late = true;
+  part->at_work = nullptr;
+  part->hook_late = state.handshake.detached() && !state.handshake.returned();
+  if (message->state == MessageState::kCalled) message->Become(MessageState::kMoving);
+  OwnBytes(message);
+  for (const std::shared_ptr<const void>& bytes : std::array<std::shared_ptr<const void>, 5>{
+           message->request_owner, message->message_owner, message->bytes_owner, attributes_,
+           metadata_context_}) {
+    if (bytes != nullptr) state.retained.push_back(bytes);
+  }
 }
 
 void Stream::OnDeadline(uint64_t now_ns) {
+  if (!live()) return UpdateDeadline();
+  std::vector<ChainMessage*> overdue;
+  for (const Line& line : lines_) {
+    for (ChainMessage* message : line) {
+      if (message->deadline_ns != 0 && message->deadline_ns <= now_ns) overdue.push_back(message);
+    }
+  }
+  for (ChainMessage* message : overdue) {
+    if (live()) OnOverdue(message);
+  }
+  if (live()) CheckBodyWaits(now_ns);
+  Run();
+}
+
+void Stream::OnOverdue(ChainMessage* message) {
+  Part* part = &PartAt(*message, message->position);
+  const Instance& instance = *part->call->instance;
+  const uint64_t deadline_ms = environment_->limits().hook_deadline_ms;
+  std::string what = fmt::format("not finished within --hook_deadline_ms={}", deadline_ms);
+  switch (message->state) {
+    case MessageState::kMoving:
+      return;
+    case MessageState::kCalled:
+      // It was finished in time after all: the event is on its way.
+      message->deadline_ns = 0;
+      if (part->call->handshake.finished()) return;
+      GiveUpOn(message, part);
+      break;
+    case MessageState::kTurn:
+      what = fmt::format("its other call is not finished within --hook_deadline_ms={}",
+                         deadline_ms);
+      message->Become(MessageState::kMoving);
+      break;
+    case MessageState::kHeld:
+      what = IsHeadersPhase(message->phase)
+                 ? fmt::format("the body did not end within --body_wait_ms={}",
+                               environment_->limits().body_wait_ms)
+                 : fmt::format("nothing has shown within --hook_deadline_ms={} whether Envoy obeys "
+                               "the mode override; say so by --envoy_mode_override",
+                               deadline_ms);
+      // Nothing can be given back that would be right.
+      StageOf(*message, part).altered = true;
+      LetGo(&StageOf(*message, part));
+      --message->position;
+      break;
+  }
+  Fault(message, part, {Violation::kDeadline, what},
+        absl::DeadlineExceededError(fmt::format("plugin {}: {}: {}", instance.name(),
+                                                PhaseName(message->phase), what)));
+  if (live()) Settled(message, part);
+}
+
+// Bodies that are gathered wait for Envoy, for no longer than --body_wait_ms.
+void Stream::CheckBodyWaits(uint64_t now_ns) {
   for (size_t i = 0; i < parts_.size(); ++i) {
-    Part& part = parts_[i];
-    if (part.waiting == nullptr || part.deadline_ns == 0 || now_ns < part.deadline_ns) continue;
-    ChainMessage* message = part.waiting;
-    Expire(&part, false);
-    if (part.waiting != nullptr || !busy_) continue;
-    StepOn(message);
-    Run();
-  }
-  UpdateDeadline();
-}
-
-// Answers for the instance, whose own answer is ignored when it comes.
-void Stream::Expire(Part* part, bool over_limit) {
-  const uint32_t before =
-      part->state.flags.fetch_or(CallState::kExpired, std::memory_order_acq_rel);
-  part->deadline_ns = 0;
-  // It was finished in time after all: the event is on its way.
-  if ((before & CallState::kFinished) != 0 && !over_limit) return;
-  ChainMessage* message = std::exchange(part->waiting, nullptr);
-  message->waiting = false;
-  part->late = true;
-  part->usable = false;
-  if (!busy_) return;
-  Retain(*message, part);
-  const Instance& instance = *part->state.instance;
-  if (over_limit) {
-    return Fault(
-        message, part, Violation::kDeferLimit,
-        absl::ResourceExhaustedError(fmt::format("plugin {} could not defer {}: as many calls as "
-                                                 "--max_deferred={} allows are deferred",
-                                                 instance.name(), PhaseName(message->phase),
-                                                 environment_->limits().deferred_max)));
-  }
-  Fault(message, part, Violation::kDeadline,
-        absl::DeadlineExceededError(
-            fmt::format("plugin {} did not finish {} within --hook_deadline_ms={}", instance.name(),
-                        PhaseName(message->phase), environment_->limits().hook_deadline_ms)));
-}
-
-// The plugin of an expired call may go on reading what it was given.
-void Stream::Retain(const ChainMessage& message, Part* part) {
-  rpc_->RetainMessage();
-  for (const SharedBytes& bytes : {message.request_owner, message.message_owner, message.body_owner,
-                                   attributes_, metadata_context_}) {
-    if (bytes != nullptr) part->retained.push_back(bytes);
+    for (size_t way = 0; way < 2 && live(); ++way) {
+      Stage& stage = parts_[i].stages[way];
+      if (stage.body_until_ns == 0 || stage.body_until_ns > now_ns) continue;
+      stage.body_until_ns = 0;
+      const callout_phase_t phase = way == 0 ? CALLOUT_REQUEST_BODY : CALLOUT_RESPONSE_BODY;
+      const std::string what = fmt::format(
+          "a body that is gathered did not end within --body_wait_ms={}",
+          environment_->limits().body_wait_ms);
+      chain_->instances[i]->CountViolation(Violation::kDeadline, phase, what);
+      constexpr int kRequestTimeout = 408;
+      Refuse(way == 0 ? kRequestTimeout : kDenyStatusDefault, Violation::kDeadline,
+             absl::DeadlineExceededError(
+                 fmt::format("plugin {}: {}", chain_->instances[i]->name(), what)));
+    }
   }
 }
 
 void Stream::UpdateDeadline() {
   deadline_ns_ = 0;
-  if (end_.has_value()) return;
+  if (!live()) return;
+  const auto add = [this](uint64_t deadline_ns) {
+    if (deadline_ns == 0) return;
+    if (deadline_ns_ == 0 || deadline_ns < deadline_ns_) deadline_ns_ = deadline_ns;
+  };
+  for (const Line& line : lines_) {
+    for (const ChainMessage* message : line) add(message->deadline_ns);
+  }
+  if (!chain_->has_whole_body) return;
   for (size_t i = 0; i < parts_.size(); ++i) {
-    const Part& part = parts_[i];
-    if (part.waiting == nullptr || part.deadline_ns == 0) continue;
-    if (deadline_ns_ == 0 || part.deadline_ns < deadline_ns_) deadline_ns_ = part.deadline_ns;
+    for (const Stage& stage : parts_[i].stages) add(stage.body_until_ns);
   }
 }
 

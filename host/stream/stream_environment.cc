@@ -54,6 +54,23 @@ absl::StatusOr<std::unique_ptr<StreamEnvironment>> StreamEnvironment::Create(
        "callout_streams_refused_total",
        "RPCs over --max_live_streams",
        {}},
+      {&ids.bodies_lost,
+       Kind::kCounter,
+       "callout_bodies_lost_total",
+       "Bodies taken from Envoy that could not be given back",
+       {}},
+      {&ids.late_body_headers,
+       Kind::kCounter,
+       "callout_late_body_headers_total",
+       "Changes of content-length or content-encoding in body responses that were left out because "
+       "the headers had gone",
+       {}},
+      {&ids.modes_refused,
+       Kind::kCounter,
+       "callout_mode_overrides_dropped_total",
+       "Body modes asked for by plugins that were not asked of Envoy: nothing would show whether it "
+       "obeys (--envoy_mode_override)",
+       {}},
   };
   for (const Wanted& metric : wanted) {
     absl::StatusOr<Metrics::Id> id =

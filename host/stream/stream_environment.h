@@ -18,6 +18,10 @@
 
 namespace callout::host {
 
+// What Envoy does with a mode_override. Its own default is to ignore it, and it gives
+// no sign.
+enum class EnvoyModeOverride : uint8_t { kUnknown, kAllowed, kIgnored };
+
 struct StreamLimits {
   // How long a deferred or blocking call may take before the policy answers.
   uint64_t hook_deadline_ms = 150;
@@ -41,14 +45,27 @@ struct StreamLimits {
   // max_request_headers_kb, here in bytes).
   size_t header_count_max = 100;
   size_t header_bytes_max = 61440;
+  // How long the stream may wait for Envoy while it holds headers for a body that is
+  // gathered, or gathers one.
+  uint64_t body_wait_ms = 60000;
+  // Messages that wait within one stream, behind a call that is at work. At a limit
+  // no further message is read.
+  size_t queued_bytes_max = 1048576;
+  size_t queued_messages_max = 64;
+  // What send() may have queued for one stream before the client takes it.
+  size_t sent_bytes_max = 4194304;
+  EnvoyModeOverride mode_override = EnvoyModeOverride::kUnknown;
+  // End a stream with OK as soon as no instance wants anything more of it. The
+  // option's default is on; tests of phases want every message.
+  bool early_end = false;
 };
 
 class StreamEnvironment {
  public:
   struct MetricIds {
     Metrics::Id streams_started, streams_ended_ok, streams_ended_error, streams_cancelled;
-    Metrics::Id messages, request_bytes, response_bytes, deferred, streams_refused,
-        messages_refused;
+    Metrics::Id messages, request_bytes, response_bytes, deferred, streams_refused;
+    Metrics::Id messages_refused, bodies_lost, modes_refused, late_body_headers;
   };
 
   // `chains` and `metrics` outlive the environment.

@@ -1,5 +1,5 @@
-// What a hook came to: its answer checked by the guard, joined to those of the
-// others or replaced by the policy; and whole bodies.
+// What a hook came to: its answer checked by the guard and joined to those of the
+// others.
 //
 // Tested by tests/host/stream/whole_body_test.cc.
 
@@ -34,69 +34,137 @@ std::string ErrorText(const CallState& state, callout_phase_t phase, callout_sta
                      PhaseName(phase));
 }
 
+// Headers that describe the body, which the host mends itself.
+bool DescribesBody(std::string_view name) {
+  return EqualsIgnoreCase(name, "content-length") || EqualsIgnoreCase(name, "content-encoding");
+}
+
+bool OnlyDescribesBody(const HeaderMutationView& mutation) {
+  for (const HeaderSet& header : mutation.set) {
+    if (!DescribesBody(header.key)) return false;
+  }
+  for (std::string_view name : mutation.remove) {
+    if (!DescribesBody(name)) return false;
+  }
+  return true;
+}
+
+bool MentionsEncoding(const HeaderMutationView& mutation) {
+  for (const HeaderSet& header : mutation.set) {
+    if (EqualsIgnoreCase(header.key, "content-encoding")) return true;
+  }
+  for (std::string_view name : mutation.remove) {
+    if (EqualsIgnoreCase(name, "content-encoding")) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 // --- Outcomes ---------------------------------------------------------------
 
 void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) {
-  CallState& state = part->state;
+  CallState& state = *part->call;
   if (status < 0) {
     absl::Status error(ToStatusCode(status), ErrorText(state, message->phase, status));
     if (!IsDecision(status)) {
-      return Fault(message, part, Violation::kErrorStatus, std::move(error));
+      return Fault(message, part, {Violation::kErrorStatus, std::string(MessageOf(error))},
+                   std::move(error));
     }
     if (!exchange_.observability()) End(std::move(error));
     return;
   }
   if (state.fault == ResponseFault::kTooLarge) {
-    Replace(message, part, Violation::kTooLarge);
-  } else if (state.fault == ResponseFault::kMalformed ||
-             !AnnotationsAreWellFormed(state.annotations)) {
-    Replace(message, part, Violation::kMalformed);
+    Fault(message, part,
+          {Violation::kTooLarge, fmt::format("over --max_message_bytes={}",
+                                             state.instance->message_bytes_max())});
+  } else if (state.fault == ResponseFault::kMalformed) {
+    Fault(message, part, {Violation::kMalformed, "the whole response is malformed protobuf"});
+  } else if (!AnnotationsAreWellFormed(state.annotations)) {
+    Fault(message, part,
+          {Violation::kMalformed,
+           "what stands beside the response is malformed protobuf, or has a string that is not "
+           "UTF-8"});
   } else if (status == CALLOUT_OK) {
     TakeResponse(message, part);
   } else if (status == CALLOUT_NO_RESPONSE) {
     TakeNoResponse(message, part);
   } else {
-    Replace(message, part, Violation::kBadStatus);
+    Fault(message, part, {Violation::kBadStatus, fmt::format("the hook returned {}", status)});
   }
-  if (reply_part_ == part && busy_) FinishReply();
+  if (reply_part_ == part && live()) FinishReply();
 }
 
-Violation Stream::Check(const ChainMessage& message, callout_field_t field,
-                        const ResponseView& view) const {
+Finding Stream::Check(const ChainMessage& message, callout_field_t field,
+                      const ResponseView& view) const {
   Situation situation{message.phase, message.body_mode};
   if (message.phase != message.response_phase) situation.body_mode = CALLOUT_BODY_BUFFERED;
-  const Violation violation = CheckResponse(situation, field, view);
-  if (violation != Violation::kNone || IsBodyPhase(message.phase) ||
-      field != ResponseField(message.phase)) {
-    return violation;
+  Finding found = CheckResponse(situation, field, view);
+  if (!found.ok() || IsBodyPhase(message.phase) || field != ResponseField(message.phase)) {
+    return found;
   }
   const StreamLimits& limits = environment_->limits();
-  return FitsHeaderLimits(message.message, view.headers, limits.header_count_max,
-                          limits.header_bytes_max)
-             ? Violation::kNone
-             : Violation::kIllegalHeader;
+  return CheckHeaderLimits(message.message, view.headers, limits.header_count_max,
+                           limits.header_bytes_max);
+}
+
+// What a body response asks for that the headers, which have gone, would have to say.
+Finding Stream::CheckBodyResponse(const ChainMessage& message, const Part& part,
+                                  const ResponseView& view) const {
+  if (!IsBodyPhase(message.phase) || message.phase != message.response_phase) return {};
+  const Stage& stage = part.stages[DirectionOf(message)];
+  const bool buffered = message.body_mode == CALLOUT_BODY_BUFFERED ||
+                        message.body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
+  const bool headers_held =
+      (buffered && !message.mode_open) ||
+      (stage.held != nullptr && IsHeadersPhase(stage.held->phase));
+  if (headers_held) {
+    if (stage.held == nullptr) return {};
+    const StreamLimits& limits = environment_->limits();
+    return CheckHeaderLimits(stage.held->message, view.headers, limits.header_count_max,
+                             limits.header_bytes_max);
+  }
+  if (!OnlyDescribesBody(view.headers)) {
+    return {Violation::kLateHeader,
+            message.mode_open
+                ? "a header change in a body response, while nothing has shown whether Envoy obeys "
+                  "the mode override; say so by --envoy_mode_override"
+                : "a header change in a body response, when the headers have gone: make it in the "
+                  "headers hook, or take whole bodies in BUFFERED or FULL_DUPLEX_STREAMED"};
+  }
+  const Direction& way = exchange_.direction(message.phase);
+  if (view.body_mutation != ResponseView::Body::kUnchanged && way.encoded &&
+      !way.encoding_settled && !message.mode_open) {
+    return {Violation::kEncodedBody,
+            "a new body under the content-encoding of the old one, which has gone out: remove or "
+            "set content-encoding in the headers hook, or use BUFFERED",
+            0, true};
+  }
+  return {};
 }
 
 void Stream::TakeResponse(ChainMessage* message, Part* part) {
-  CallState& state = part->state;
+  CallState& state = *part->call;
   Response& response = state.response;
   part->gave_mode = false;
   if (reply_part_ != nullptr && response.field != CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
     // The client is being answered already.
     if (response.field != 0) {
-      state.instance->CountViolation(Violation::kSecondResponse, message->phase);
+      state.instance->CountViolation(Violation::kSecondResponse, message->phase,
+                                     "another response within a streamed_immediate_response");
     }
     return;
   }
   if (response.field != 0) {
     ResponseView view;
     if (!ReadResponse(response.field, response.payload(), &view)) {
-      return Replace(message, part, Violation::kMalformed);
+      return Fault(message, part,
+                   {Violation::kMalformed,
+                    fmt::format("{} bytes that are no {} message, or a string that is not UTF-8",
+                                response.payload().size(), PhaseName(message->phase))});
     }
-    const Violation violation = Check(*message, response.field, view);
-    if (violation != Violation::kNone) return Replace(message, part, violation);
+    Finding found = Check(*message, response.field, view);
+    if (!found.ok()) return Fault(message, part, std::move(found));
     if (exchange_.observability()) return;
     if (response.field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
       return TakeReply(message, part, std::move(response), view);
@@ -105,20 +173,65 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
       message->annotations.append(state.annotations);
       return EmitImmediate(std::move(response), MakeAnnotations(message));
     }
-    if (!message->response.Add(&response, view)) {
-      return Replace(message, part, Violation::kIllegalHeader);
-    }
-    if (IsHeadersPhase(message->phase) && view.continue_and_replace) {
-      message->replace_position = message->position;
-    }
-    if (IsBodyPhase(message->phase) && view.body_mutation != ResponseView::Body::kUnchanged) {
-      part->altered[DirectionOf(*message)] = true;
-    }
-    if (parts_.size() > 1 && !view.headers.empty()) KeepHeaderOrder(message, part, view);
-    if (HasLaterReader(*message)) ShowToLater(message, view);
+    found = CheckBodyResponse(*message, *part, view);
+    if (!found.ok()) return Fault(message, part, std::move(found));
+    JoinResponse(message, part, &response, view);
+    if (!live()) return;
   }
-  part->gave_mode = HasModeOverride(state.annotations);
+  NoteModes(*message, part);
   message->annotations.append(state.annotations);
+}
+
+// Adds a legal response to those of the other instances.
+void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
+                          const ResponseView& view) {
+  Stage& stage = StageOf(*message, part);
+  if (!message->response.Add(response, view)) {
+    return Fault(message, part,
+                 {Violation::kIllegalHeader,
+                  fmt::format("the chain's mutation has more than {} entries, Envoy's limit",
+                              kHeaderMutationEntriesMax)});
+  }
+  NoteEncoding(*message, view);
+  const bool is_body = IsBodyPhase(message->phase);
+  if (IsHeadersPhase(message->phase) && view.continue_and_replace) {
+    message->replace_position = message->position;
+  }
+  if (is_body && view.body_mutation != ResponseView::Body::kUnchanged) stage.altered = true;
+  if (is_body && stage.held != nullptr && IsHeadersPhase(stage.held->phase)) {
+    // The headers go out first, with what the body hook does to them.
+    stage.held->response.AddHeaders(view.headers, view.clear_route_cache);
+    if (HasLaterReader(*stage.held)) ShowToLater(stage.held, view);
+    message->response.DropHeaders();
+  } else if (is_body && message->phase == message->response_phase && !view.headers.empty() &&
+             (message->body_mode == CALLOUT_BODY_STREAMED ||
+              message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED)) {
+    // Headers that describe the body, and have gone.
+    environment_->metrics().Add(environment_->ids().late_body_headers);
+    message->response.DropHeaders();
+  }
+  if (parts_.size() > 1 && !view.headers.empty()) KeepHeaderOrder(message, part, view);
+  if (HasLaterReader(*message)) ShowToLater(message, view);
+}
+
+// Whoever asks for no body gets none, whether Envoy obeys or not.
+void Stream::NoteModes(const ChainMessage& message, Part* part) {
+  const std::string& annotations = part->call->annotations;
+  part->gave_mode = HasModeOverride(annotations);
+  if (!part->gave_mode || !IsHeadersPhase(message.phase)) return;
+  const ModeOverride override = ReadAnnotations(annotations).mode_override;
+  const std::array<std::optional<callout_body_mode_t>, 2> modes = {override.modes.request_body,
+                                                                   override.modes.response_body};
+  for (size_t way = 0; way < 2; ++way) {
+    const bool may_change = !exchange_.direction(static_cast<callout_phase_t>(way)).body_seen;
+    if (modes[way] == CALLOUT_BODY_NONE && may_change) part->stages[way].body_passes = true;
+  }
+}
+
+void Stream::NoteEncoding(const ChainMessage& message, const ResponseView& view) {
+  if (!IsHeadersPhase(message.phase)) return;
+  Direction& way = exchange_.direction(message.phase);
+  if (way.encoded && MentionsEncoding(view.headers)) way.encoding_settled = true;
 }
 
 // In BUFFERED modes Envoy holds the headers until the body is answered, so a
@@ -130,19 +243,17 @@ void Stream::KeepHeaderOrder(ChainMessage* message, Part* part, const ResponseVi
       message->body_mode != CALLOUT_BODY_BUFFERED_PARTIAL) {
     return;
   }
-  const size_t way = DirectionOf(*message);
   if (IsHeadersPhase(message->phase)) {
-    if (part->header_effects == nullptr) {
-      part->header_effects = std::make_unique<std::array<MergedHeaders, 2>>();
-    }
-    (*part->header_effects)[way].Add(view.headers);
+    std::unique_ptr<MergedHeaders>& effects = StageOf(*message, part).header_effects;
+    if (effects == nullptr) effects = std::make_unique<MergedHeaders>();
+    effects->Add(view.headers);
     return;
   }
   if (!IsBodyPhase(message->phase) || message->phase != message->response_phase) return;
   for (size_t i = message->position + 1; i < parts_.size(); ++i) {
-    const Part& later = PartAt(*message, i);
+    const Stage& later = PartAt(*message, i).stages[DirectionOf(*message)];
     if (later.header_effects != nullptr) {
-      message->response.PutUnder(view.headers, (*later.header_effects)[way]);
+      message->response.PutUnder(view.headers, *later.header_effects);
     }
   }
 }
@@ -159,24 +270,45 @@ void Stream::ShowToLater(ChainMessage* message, const ResponseView& view) {
     }
     return;
   }
-  if (view.body_mutation != ResponseView::Body::kUnchanged) {
-    message->RebuildAroundBody(view.body, nullptr);
-  }
+  if (view.body_mutation != ResponseView::Body::kUnchanged) message->RebuildAroundBody(view.body);
 }
 
+// In FULL_DUPLEX_STREAMED only: a chunk is kept or dropped by the plugin; headers are
+// held until one of its body calls answers.
 void Stream::TakeNoResponse(ChainMessage* message, Part* part) {
-  if (!IsBodyPhase(message->phase) || message->phase != message->response_phase ||
-      message->body_mode != CALLOUT_BODY_FULL_DUPLEX_STREAMED) {
-    return Replace(message, part, Violation::kBadStatus);
+  Stage& stage = StageOf(*message, part);
+  const bool duplex = message->phase == message->response_phase &&
+                      message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
+  const bool may_hold = IsHeadersPhase(message->phase) && !message->end_of_stream &&
+                        part->call->instance->Wants(message->phase + 2);
+  if (!duplex || (!IsBodyPhase(message->phase) && !may_hold)) {
+    return Fault(message, part,
+                 {Violation::kBadStatus,
+                  "CALLOUT_NO_RESPONSE, which belongs to FULL_DUPLEX_STREAMED: to a body, or to "
+                  "headers whose body the plugin takes"});
   }
-  message->annotations.append(part->state.annotations);
+  NoteModes(*message, part);
+  message->annotations.append(part->call->annotations);
   if (exchange_.observability()) return;
-  if (!message->body.empty()) part->altered[DirectionOf(*message)] = true;
+  if (may_hold) return Hold(message, part, environment_->limits().body_wait_ms);
+  if (!message->body.empty()) stage.altered = true;
+  if (stage.held != nullptr) {
+    stage.held_bytes += message->body.size();
+    const size_t bytes_max = environment_->limits().stream_memory_bytes_max;
+    if (stage.held_bytes > bytes_max) {
+      constexpr int kContentTooLarge = 413;
+      const std::string what = fmt::format(
+          "{} bytes while the plugin holds the headers, limit --max_stream_memory_bytes={}",
+          stage.held_bytes, bytes_max);
+      part->call->instance->CountViolation(Violation::kBodyTooLarge, message->phase, what);
+      return Refuse(kContentTooLarge, Violation::kBodyTooLarge, absl::ResourceExhaustedError(what));
+    }
+  }
   message->dropped = !message->end_of_stream;
   // The end goes on all the same, with nothing before it.
   if (message->end_of_stream) {
     message->response.SetBody(ResponseView::Body::kCleared, {});
-    message->RebuildAroundBody(std::string_view(), nullptr);
+    message->RebuildAroundBody(std::string_view());
   }
 }
 
@@ -184,26 +316,30 @@ void Stream::TakeNoResponse(ChainMessage* message, Part* part) {
 
 // Lets on what send() has queued, in order, ahead of the answer.
 void Stream::TakeSent(ChainMessage* message, Part* part) {
+  CallState& state = *part->call;
   std::vector<Response> sent;
   {
-    std::lock_guard<std::mutex> lock(part->state.sent_mutex);
-    sent.swap(part->state.sent);
+    std::lock_guard<std::mutex> lock(state.sent_mutex);
+    sent.swap(state.sent);
+    state.sent_bytes = 0;
   }
   const bool duplex = IsBodyPhase(message->phase) && message->phase == message->response_phase &&
                       message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
   for (Response& response : sent) {
-    if (!busy_) return;
+    if (!live()) return;
     ResponseView view;
-    Violation violation = Violation::kNone;
+    Finding found;
     if (!ReadResponse(response.field, response.payload(), &view)) {
-      violation = Violation::kMalformed;
+      found = {Violation::kMalformed, "bytes given to send() that are no such message"};
     } else if (!duplex && response.field != CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
-      violation = Violation::kSecondResponse;
+      found = {Violation::kSecondResponse,
+               "send() belongs to bodies in FULL_DUPLEX_STREAMED and to streamed immediate "
+               "responses"};
     } else {
-      violation = Check(*message, response.field, view);
+      found = Check(*message, response.field, view);
     }
-    if (violation != Violation::kNone) {
-      Replace(message, part, violation);
+    if (!found.ok()) {
+      Fault(message, part, std::move(found));
     } else if (exchange_.observability()) {
       continue;
     } else if (duplex) {
@@ -212,21 +348,26 @@ void Stream::TakeSent(ChainMessage* message, Part* part) {
       TakeReply(message, part, std::move(response), view);
     }
   }
+  size_t unsent = rpc_->unsent_bytes();
+  for (const std::string& response : output_) unsent += response.size();
+  for (const ChainMessage* waiting : LineOf(*message)) unsent += waiting->body.size();
+  state.unsent_bytes.store(unsent, std::memory_order_relaxed);
 }
 
 // A chunk that goes ahead is to the later instances a message of its own. More
 // is to come after it, so it never ends the body: the end goes with the
 // message's own answer.
 void Stream::TakeSentChunk(ChainMessage* message, Part* part, const ResponseView& view) {
-  part->altered[DirectionOf(*message)] = true;
-  auto chunk = std::make_unique<ChainMessage>();
+  Stage& stage = StageOf(*message, part);
+  stage.altered = true;
+  // A body may not go out before its headers.
+  if (stage.held != nullptr && IsHeadersPhase(stage.held->phase)) LetGo(&stage);
+  ChainMessage* chunk = NewMessage();
   chunk->Reset(message->phase, message->request, message->message);
   chunk->body_mode = message->body_mode;
   chunk->position = message->position + 1;
-  chunk->body_owner = std::make_shared<const std::string>(view.body);
-  chunk->body = *chunk->body_owner;
-  if (HasLaterReader(*message)) chunk->RebuildAroundBody(chunk->body, chunk->body_owner);
-  PutAhead(*message, std::move(chunk));
+  chunk->RebuildAroundBody(view.body);
+  PutBefore(*message, chunk);
 }
 
 // One piece of a streamed local reply: headers first, then body and trailers,
@@ -238,12 +379,16 @@ void Stream::TakeReply(ChainMessage* message, Part* part, Response response,
   const bool in_order = view.streamed_part != Piece::kNone &&
                         begins == (view.streamed_part == Piece::kHeaders) && !reply_ended_;
   if (!in_order && !begins) {
-    return part->state.instance->CountViolation(Violation::kSecondResponse, message->phase);
+    return part->call->instance->CountViolation(Violation::kSecondResponse, message->phase,
+                                                "a piece of a streamed reply out of order");
   }
-  if (!in_order) return Replace(message, part, Violation::kWrongType);
+  if (!in_order) {
+    return Fault(message, part,
+                 {Violation::kWrongType, "a streamed reply that does not begin with headers"});
+  }
   reply_part_ = part;
   reply_ended_ = view.end_of_stream || view.streamed_part == Piece::kTrailers;
-  part->altered[DirectionOf(*message)] = true;
+  StageOf(*message, part).altered = true;
   Emit(std::move(response), {});
 }
 
@@ -257,156 +402,6 @@ void Stream::FinishReply() {
     reply_ended_ = true;
   }
   silenced_ = true;
-  Release();
-}
-
-// --- Faults -----------------------------------------------------------------
-
-// Applies the instance's policy. `status` is OK for an answer of a wrong form,
-// whose default is to go on without it; the default for the others is to fail.
-void Stream::Fault(ChainMessage* message, Part* part, Violation violation, absl::Status status) {
-  Instance& instance = *part->state.instance;
-  instance.CountViolation(violation, message->phase, MessageOf(status));
-  if (exchange_.observability()) return;
-  const bool wrong_form = status.ok();
-  if (wrong_form) {
-    status = absl::InternalError(fmt::format("plugin {} gave no valid response to {}: {}",
-                                             instance.name(), PhaseName(message->phase),
-                                             ViolationName(violation)));
-  }
-  ErrorPolicy policy = instance.settings().policy.value_or(
-      ErrorPolicy{wrong_form ? ErrorPolicy::Action::kContinue : ErrorPolicy::Action::kFail, 0});
-  // Bytes that an instance has changed or kept make the rest of the body its own:
-  // going on without it would silently corrupt what the other side receives.
-  if (part->altered[DirectionOf(*message)]) policy.action = ErrorPolicy::Action::kFail;
-  switch (policy.action) {
-    case ErrorPolicy::Action::kContinue:
-      return;
-    case ErrorPolicy::Action::kDeny:
-      return Deny(policy.http_status, violation);
-    case ErrorPolicy::Action::kFail:
-      return End(std::move(status));
-  }
-}
-
-void Stream::Deny(int http_status, Violation violation) {
-  Response response;
-  BuildRecord(
-      CALLOUT_IMMEDIATE_RESPONSE,
-      WriteImmediateResponse(http_status, fmt::format("callout_{}", ViolationName(violation))),
-      &response);
-  EmitImmediate(std::move(response), {});
-}
-
-// --- Whole bodies -----------------------------------------------------------
-
-// Adds a chunk to the body the instance is to be given whole. True if the message
-// now has the whole of it, for a call; false if it passes without one.
-bool Stream::Gather(ChainMessage* message, Part* part) {
-  const size_t way = DirectionOf(*message);
-  if (part->body_given_up[way]) return false;
-  std::string& gathered = part->gathered[way];
-  const size_t bytes = gathered.size() + message->body.size();
-  const size_t memory_bytes_max = environment_->limits().stream_memory_bytes_max;
-  if (bytes > part->state.instance->whole_body_bytes_max() ||
-      kept_bytes() + message->body.size() > memory_bytes_max) {
-    TakeTooLarge(message, part);
-    return false;
-  }
-  const bool buffered = message->body_mode == CALLOUT_BODY_BUFFERED ||
-                        message->body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
-  if (buffered || message->phase != message->response_phase) {
-    // BUFFERED has no end_of_stream only if trailers follow.
-    message->whole_body = message->end_of_stream || message->body_mode == CALLOUT_BODY_BUFFERED;
-    return true;
-  }
-  if (message->end_of_stream && gathered.empty()) return true;
-  gathered.append(message->body);
-  if (exchange_.observability()) {
-    // The later ones see the chunks all the same.
-    if (message->end_of_stream) PutGatheredAhead(*message, part);
-    return false;
-  }
-  if (!message->end_of_stream) {
-    if (message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED) {
-      message->dropped = true;
-    } else {
-      // Envoy's buffer and its timer do not wait: the chunk is taken out now, and
-      // the whole goes back with the last one.
-      message->hidden = true;
-      message->response.SetBody(ResponseView::Body::kCleared, {});
-    }
-    return false;
-  }
-  auto whole = std::make_shared<const std::string>(std::exchange(gathered, {}));
-  message->whole_body = true;
-  message->response.SetBody(ResponseView::Body::kReplaced, *whole);
-  message->RebuildAroundBody(*whole, whole);
-  return true;
-}
-
-// What has been gathered goes on untouched, with the rest of the body, unless the
-// operator says otherwise.
-void Stream::TakeTooLarge(ChainMessage* message, Part* part) {
-  const size_t way = DirectionOf(*message);
-  Instance& instance = *part->state.instance;
-  instance.CountViolation(Violation::kBodyTooLarge, message->phase);
-  part->body_given_up[way] = true;
-  if (exchange_.observability()) return part->gathered[way].clear();
-  switch (instance.settings().too_large.action) {
-    case ErrorPolicy::Action::kContinue:
-      return GiveBack(message, part);
-    case ErrorPolicy::Action::kDeny:
-      return Deny(instance.settings().too_large.http_status, Violation::kBodyTooLarge);
-    case ErrorPolicy::Action::kFail:
-      return End(absl::ResourceExhaustedError(
-          fmt::format("a body exceeds max_whole_body_bytes={} of plugin {}",
-                      instance.whole_body_bytes_max(), instance.name())));
-  }
-}
-
-// What an instance has gathered but will not be called with goes on before the
-// bytes of `message`.
-void Stream::GiveBack(ChainMessage* message, Part* part) {
-  std::string bytes = std::exchange(part->gathered[DirectionOf(*message)], {});
-  if (bytes.empty() || exchange_.observability()) return;
-  bytes.append(message->body);
-  auto body = std::make_shared<const std::string>(std::move(bytes));
-  message->response.SetBody(ResponseView::Body::kReplaced, *body);
-  message->RebuildAroundBody(*body, body);
-}
-
-// Trailers have come, so the body is complete without an end of its own: it goes
-// to the instance, and on, before them.
-Stream::Step Stream::FlushGathered(ChainMessage* message, Part* part) {
-  const bool can_go_ahead =
-      message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED || exchange_.observability();
-  if (!can_go_ahead) {
-    // Its chunks are answered, and an answer to trailers has no room for a body.
-    part->state.instance->CountViolation(Violation::kBodyLost, message->phase);
-    End(absl::FailedPreconditionError(fmt::format(
-        "a body gathered for plugin {} ended with trailers; in body mode STREAMED it cannot be "
-        "returned to Envoy; use BUFFERED or FULL_DUPLEX_STREAMED",
-        part->state.instance->name())));
-    return Step::kPassed;
-  }
-  PutGatheredAhead(*message, part);
-  return Step::kAhead;
-}
-
-void Stream::PutGatheredAhead(const ChainMessage& message, Part* part) {
-  auto whole =
-      std::make_shared<const std::string>(std::exchange(part->gathered[DirectionOf(message)], {}));
-  auto body = std::make_unique<ChainMessage>();
-  body->Reset(IsRequestPhase(message.phase) ? CALLOUT_REQUEST_BODY : CALLOUT_RESPONSE_BODY,
-              message.request, std::string_view());
-  body->body_mode = message.body_mode;
-  body->end_of_stream = IsBodyPhase(message.phase) && message.end_of_stream;
-  body->whole_body = true;
-  body->alone = exchange_.observability();
-  body->position = body->gathered_position = message.position;
-  body->RebuildAroundBody(*whole, whole);
-  PutAhead(message, std::move(body));
 }
 
 }  // namespace callout::host

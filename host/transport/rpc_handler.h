@@ -35,7 +35,7 @@ class RpcHandler {
 
   // --- What the transport has seen ---
   // The bytes stay where they are until wants_message() is true again or the
-  // handler is closed, and longer if it asks so (RpcContext::RetainMessage).
+  // handler is closed, and longer if it takes them over (RpcContext::KeepMessage).
   virtual void OnMessage(std::string_view bytes) = 0;
   virtual void OnHalfClose() = 0;  // the client has sent its last message
   virtual void OnCancel() = 0;     // nothing can be sent any more
@@ -43,6 +43,7 @@ class RpcHandler {
   virtual void OnDeadline(uint64_t now_ns) = 0;  // deadline_ns() has come
   virtual void OnServingChanged() = 0;           // what health says has changed
   virtual void OnDrain() = 0;                    // the server wants the RPC to end
+  virtual void OnDrainDeadline() {}              // and has waited for it for long enough
 
   // --- What came of it ---
   virtual bool wants_message() const = 0;
@@ -77,6 +78,7 @@ class StreamHandler final : public RpcHandler {
   void OnDeadline(uint64_t now_ns) override { stream_.OnDeadline(now_ns); }
   void OnServingChanged() override {}
   void OnDrain() override {}
+  void OnDrainDeadline() override { stream_.OnDrainDeadline(); }
 
   bool wants_message() const override { return stream_.wants_message(); }
   // A call that is under way has a deadline.
@@ -87,7 +89,7 @@ class StreamHandler final : public RpcHandler {
   bool closed() const override { return stream_.closed(); }
   uint64_t deadline_ns() const override { return stream_.deadline_ns(); }
   size_t kept_bytes() const override { return stream_.kept_bytes(); }
-  bool at_work() const override { return stream_.busy(); }
+  bool at_work() const override { return !stream_.idle(); }
   bool waits_for_host() const override { return false; }
 
  private:

@@ -213,27 +213,27 @@ std::string WithoutEndOfStream(std::string_view message) {
   return out;
 }
 
-bool FitsHeaderLimits(std::string_view message, const HeaderMutationView& mutation,
-                      size_t header_count_max, size_t header_bytes_max) {
-  if (mutation.set.empty()) return true;
-  // First as if nothing were replaced or removed, which nearly always settles it.
-  size_t bytes = message.size();
-  for (const HeaderSet& header : mutation.set) bytes += header.key.size() + header.value.size();
-  size_t count = mutation.set.size();
+HeaderSize MeasureHeaders(std::string_view message) {
+  HeaderSize size;
+  ResponseView headers;
+  if (!ReadHttpHeaders(message, &headers)) return size;  // Envoy does not send such a message
+  size.count = headers.headers.set.size();
+  for (const HeaderSet& header : headers.headers.set) {
+    size.bytes += header.key.size() + header.value.size();
+  }
+  return size;
+}
+
+HeaderSize LargestHeaderSize(std::string_view message, const HeaderMutationView& mutation) {
+  HeaderSize size = {mutation.set.size(), message.size()};
+  for (const HeaderSet& header : mutation.set) {
+    size.bytes += header.key.size() + header.value.size();
+  }
   WireReader reader(message);
   while (reader.Next()) {
-    if (!reader.Is(kHeaderList)) continue;
-    count += CountRecords(reader.bytes());
+    if (reader.Is(kHeaderList)) size.count += CountRecords(reader.bytes());
   }
-  if (count <= header_count_max && bytes <= header_bytes_max) return true;
-  ResponseView after;
-  const std::string applied = ApplyHeaderMutation(message, mutation);
-  if (!ReadHttpHeaders(applied, &after)) return true;  // Envoy does not send such a message
-  bytes = 0;
-  for (const HeaderSet& header : after.headers.set) {
-    bytes += header.key.size() + header.value.size();
-  }
-  return after.headers.set.size() <= header_count_max && bytes <= header_bytes_max;
+  return size;
 }
 
 std::string WriteBodyMessage(std::string_view message, std::string_view body, bool end_of_stream) {

@@ -58,10 +58,15 @@ std::string ApplyHeaderMutation(std::string_view message, const HeaderMutationVi
 // `message` (HttpHeaders) as one that more will follow.
 std::string WithoutEndOfStream(std::string_view message);
 
-// Whether `message` (HttpHeaders or HttpTrailers) is within limits on the number
-// and the bytes (names and values) of headers once `mutation` has been applied.
-bool FitsHeaderLimits(std::string_view message, const HeaderMutationView& mutation,
-                      size_t header_count_max, size_t header_bytes_max);
+// The number and the bytes (names and values) of headers.
+struct HeaderSize {
+  size_t count = 0;
+  size_t bytes = 0;
+};
+// Of `message` (HttpHeaders or HttpTrailers).
+HeaderSize MeasureHeaders(std::string_view message);
+// No less than those of `message` with `mutation` applied, found without applying it.
+HeaderSize LargestHeaderSize(std::string_view message, const HeaderMutationView& mutation);
 
 // `message` (HttpBody) with another body and end_of_stream; its other fields are
 // kept.

@@ -228,13 +228,12 @@ bool ReadResponse(callout_field_t field, std::string_view payload, ResponseView*
   }
 }
 
-bool ReadHeadersMessage(std::string_view message, bool find_content_length,
-                        HeadersMessageView* view) {
+bool ReadHeadersMessage(std::string_view message, bool read_list, HeadersMessageView* view) {
   WireReader reader(message);
   while (reader.Next()) {
     if (reader.IsVarint(field::HttpHeaders::kEndOfStream)) {
       view->end_of_stream = reader.varint() != 0;
-    } else if (find_content_length && reader.Is(field::HttpHeaders::kHeaders)) {
+    } else if (read_list && reader.Is(field::HttpHeaders::kHeaders)) {
       // One header at a time: a list of them would be many times the message.
       WireReader list(reader.bytes());
       while (list.Next()) {
@@ -242,6 +241,7 @@ bool ReadHeadersMessage(std::string_view message, bool find_content_length,
         HeaderSet header;
         if (!ReadHeaderValue(list.bytes(), &header)) return false;
         if (EqualsIgnoreCase(header.key, "content-length")) view->has_content_length = true;
+        if (EqualsIgnoreCase(header.key, "content-encoding")) view->has_content_encoding = true;
       }
       if (!list.ok()) return false;
     }

@@ -62,14 +62,14 @@ struct ResponseView {
 // formed.
 bool ReadResponse(callout_field_t field, std::string_view payload, ResponseView* view);
 
-// What the host itself wants to know of HttpHeaders. The header list is only
-// looked into for `has_content_length`, and only if asked.
+// What the host itself wants to know of HttpHeaders. The header list is looked
+// into only if asked.
 struct HeadersMessageView {
   bool end_of_stream = false;
   bool has_content_length = false;
+  bool has_content_encoding = false;
 };
-bool ReadHeadersMessage(std::string_view message, bool find_content_length,
-                        HeadersMessageView* view);
+bool ReadHeadersMessage(std::string_view message, bool read_list, HeadersMessageView* view);
 
 // HttpBody's body and end_of_stream.
 bool ReadBodyMessage(std::string_view message, std::string_view* body, bool* end_of_stream);

@@ -384,7 +384,7 @@ struct callout_host {
    * in FULL_DUPLEX_STREAMED, held headers, and streamed immediate responses.
    * Errors as respond(), which drop nothing here; CANCELLED: the client has left.
    * RESOURCE_EXHAUSTED also if what waits to be sent on this stream would be more
-   * than --stream_memory_bytes_max: nothing was taken; try later, when send_room()
+   * than --max_sent_bytes: nothing was taken; try later, when send_room()
    * is large enough. [call] */
   callout_status_t (*send)(callout_call_t *call, callout_field_t field,
                            const callout_bytes_t *parts, size_t part_count);

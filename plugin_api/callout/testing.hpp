@@ -263,7 +263,7 @@ class Stream {
 
  private:
   friend class Plugin;
-  // The host's defaults of --max_message_bytes and --stream_memory_bytes_max.
+  // The host's defaults of --max_message_bytes and --max_sent_bytes.
   static constexpr size_t kMessageBytesMax = 16777216;
   static constexpr size_t kUnsentBytesMax = 67108864;
   enum State { kFresh, kOpen, kRefused };

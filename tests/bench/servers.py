@@ -55,7 +55,11 @@ def host_server(name, plugins, *options, header="x-callout"):
         f"--plugin=p{i}={os.path.join(BUILD, 'plugins', plugin + '.so')}"
         for i, plugin in enumerate(plugins)
     ]
-    return Server(name, (host, *paths, *options), header, is_host=True)
+    # Cells of the protocol answer every message; early ends have cells of their own.
+    early_end = [] if any("early_end" in option for option in options) else ["--early_end=off"]
+    if not host_has("early_end"):
+        early_end = []
+    return Server(name, (host, *paths, *early_end, *options), header, is_host=True)
 
 
 def host_has(option):

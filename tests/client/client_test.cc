@@ -158,17 +158,26 @@ TEST(Client, ExitsWith1IfTheServerIsSilentForTooLong) {
   EXPECT_THAT(run.said, HasSubstr("the stream ended with DEADLINE_EXCEEDED: "));
 }
 
-TEST(Client, ExitsWith4IfAnswersAreMissing) {
+TEST(Client, TakesAnEarlyOkForAnEndAndSaysSo) {
   const MadeToOrder server([](grpc::ServerContext*, ServerStream* stream) {
-    ext_proc::ProcessingRequest request;
-    while (stream->Read(&request)) {
-    }
     stream->Write(BodyAnswer());
     return grpc::Status::OK;
   });
   const ClientRun run = RunClient({server.address(), "--plaintext", "--data=[{}, {}]"});
+  EXPECT_EQ(run.exit_status, 0);
+  EXPECT_THAT(run.said, HasSubstr("ended the stream early, with OK after 1 answers to 2 messages"));
+}
+
+TEST(Client, ExitsWith4IfNothingIsAnswered) {
+  const MadeToOrder server([](grpc::ServerContext*, ServerStream* stream) {
+    ext_proc::ProcessingRequest request;
+    while (stream->Read(&request)) {
+    }
+    return grpc::Status::OK;
+  });
+  const ClientRun run = RunClient({server.address(), "--plaintext", "--data=[{}, {}]"});
   EXPECT_EQ(run.exit_status, 4);
-  EXPECT_EQ(run.said, "callout-client: the stream ended after 1 answers to 2 messages\n");
+  EXPECT_EQ(run.said, "callout-client: the stream ended after 0 answers to 2 messages\n");
   // Where the protocol asks for none, none is missing.
   EXPECT_EQ(RunClient({server.address(), "--plaintext",
                        R"(--data=[{"observability_mode": true}, {"observability_mode": true}])"})

@@ -42,20 +42,19 @@ std::string ContentLengthIn(const ext_proc::HeaderMutation& mutation, bool* remo
 }  // namespace
 
 EnvoyModel::EnvoyModel(Mode::BodySendMode request_mode, Mode::BodySendMode response_mode,
-                       bool observability)
-    : observability_(observability) {
+                       bool observability, bool obeys)
+    : observability_(observability), obeys_(obeys) {
   directions_[0].mode = request_mode;
   directions_[1].mode = response_mode;
 }
 
 void EnvoyModel::Send(const Request& request) {
   Direction& way = direction(IsResponseSide(request.request_case()));
-  way.outstanding = request.request_case();
+  way.outstanding.emplace_back(request.request_case(), "");
   last_ = IsResponseSide(request.request_case()) ? 1 : 0;
-  way.chunk.clear();
   asked_time_ = false;
   const auto note_body = [&way](const ext_proc::HttpBody& body) {
-    way.chunk = body.body();
+    way.outstanding.back().second = body.body();
     way.sent += body.body();
     way.body_begun = true;
     way.body_ended = body.end_of_stream();
@@ -64,6 +63,7 @@ void EnvoyModel::Send(const Request& request) {
     for (const auto& header : headers.headers().headers()) {
       if (header.key() == "content-length") way.content_length = true;
     }
+    way.headers_ended = headers.end_of_stream();
   };
   switch (request.request_case()) {
     case Request::kRequestHeaders:
@@ -101,19 +101,27 @@ std::string EnvoyModel::Take(const std::string& bytes) {
                                                           : response.response_body().response(),
                           &way);
   }
-  if (way.outstanding == 0) return "an answer to nothing: " + response.ShortDebugString();
-  if (AnswerTo(way.outstanding) != field) {
+  if (way.mode == Mode::FULL_DUPLEX_STREAMED) {
+    // Chunks need no answer each.
+    while (way.outstanding.size() > 1 && (way.outstanding.front().first == Request::kRequestBody ||
+                                          way.outstanding.front().first == Request::kResponseBody)) {
+      way.outstanding.pop_front();
+    }
+  }
+  if (way.outstanding.empty()) return "an answer to nothing: " + response.ShortDebugString();
+  if (AnswerTo(way.outstanding.front().first) != field) {
     return "an answer of another type: " + response.ShortDebugString();
   }
-  way.outstanding = 0;
+  const std::string chunk = way.outstanding.front().second;
+  way.outstanding.pop_front();
   switch (field) {
     case Response::kRequestHeaders:
     case Response::kResponseHeaders:
       return TakeHeaders(response, &way);
     case Response::kRequestBody:
-      return TakeBody(response.request_body().response(), &way);
+      return TakeBody(response.request_body().response(), chunk, &way);
     case Response::kResponseBody:
-      return TakeBody(response.response_body().response(), &way);
+      return TakeBody(response.response_body().response(), chunk, &way);
     case Response::kRequestTrailers:
       way.answer_ended = true;
       return CheckMutation(response.request_trailers().header_mutation());
@@ -125,7 +133,8 @@ std::string EnvoyModel::Take(const std::string& bytes) {
 
 std::string EnvoyModel::TakeTimeout() {
   const Direction& way = directions_[last_];
-  if (way.outstanding == 0) return "more time asked for nothing";
+  if (way.outstanding.empty()) return "more time asked for nothing";
+  if (!directions_[1 - last_].outstanding.empty()) return "more time asked for either direction";
   if (way.mode == Mode::FULL_DUPLEX_STREAMED) return "more time asked in FULL_DUPLEX_STREAMED";
   if (asked_time_) return "more time asked twice for one message";
   asked_time_ = true;
@@ -136,13 +145,15 @@ std::string EnvoyModel::TakeReply(const Response& response) {
   const auto& piece = response.streamed_immediate_response();
   Direction& way = directions_[0];
   if (!replying_) {
-    if (way.outstanding != Request::kRequestHeaders) return "a streamed reply out of place";
+    if (way.outstanding.empty() || way.outstanding.front().first != Request::kRequestHeaders) {
+      return "a streamed reply out of place";
+    }
     if (way.mode != Mode::NONE && way.mode != Mode::FULL_DUPLEX_STREAMED) {
       return "a streamed reply while Envoy holds a body";
     }
     if (!piece.has_headers_response()) return "a streamed reply without headers";
     replying_ = true;
-    way.outstanding = 0;
+    way.outstanding.clear();
   } else if (piece.has_headers_response()) {
     return "a streamed reply with headers in its midst";
   }
@@ -159,7 +170,7 @@ std::string EnvoyModel::TakeHeaders(const Response& response, Direction* way) {
     const bool fixed = std::any_of(directions_.begin(), directions_.end(), [](const Direction& d) {
       return d.mode == Mode::FULL_DUPLEX_STREAMED;
     });
-    if (!fixed) {
+    if (!fixed && obeys_) {
       directions_[0].mode = response.mode_override().request_body_mode();
       directions_[1].mode = response.mode_override().response_body_mode();
     }
@@ -168,11 +179,12 @@ std::string EnvoyModel::TakeHeaders(const Response& response, Direction* way) {
   return CheckMutation(common.header_mutation());
 }
 
-std::string EnvoyModel::TakeBody(const ext_proc::CommonResponse& common, Direction* way) {
+std::string EnvoyModel::TakeBody(const ext_proc::CommonResponse& common, const std::string& chunk,
+                                 Direction* way) {
   if (common.body_mutation().has_streamed_response()) {
     return "a streamed_response outside of FULL_DUPLEX_STREAMED";
   }
-  std::string body = way->chunk;
+  std::string body = chunk;
   const bool changed = common.body_mutation().has_body() || common.body_mutation().clear_body();
   if (changed) body = common.body_mutation().body();
   way->received += body;
@@ -194,28 +206,32 @@ std::string EnvoyModel::TakeDuplexBody(const ext_proc::CommonResponse& common, D
   if (!way->body_begun) {
     return "a body before any was sent";
   }
-  if (way->outstanding == Request::kRequestHeaders ||
-      way->outstanding == Request::kResponseHeaders) {
+  const int first = way->outstanding.empty() ? 0 : way->outstanding.front().first;
+  if (first == Request::kRequestHeaders || first == Request::kResponseHeaders) {
     return "a body before the header answer";
   }
   const auto& streamed = common.body_mutation().streamed_response();
+  if (streamed.body().size() > 65536) return "a piece of more than 64 KiB";
   if (streamed.end_of_stream() && !way->body_ended) return "an end that Envoy has not sent";
   way->received += streamed.body();
   way->answer_ended = streamed.end_of_stream();
-  const bool body_waits =
-      way->outstanding == Request::kRequestBody || way->outstanding == Request::kResponseBody;
-  if (body_waits) way->outstanding = 0;
+  // N answers for M chunks: the end, or trailers, come after all of them.
+  if (way->answer_ended) way->outstanding.clear();
   return "";
 }
 
-std::string EnvoyModel::End(const absl::Status& status) const {
+std::string EnvoyModel::End(const absl::Status& status, bool half_closed) const {
   if (!status.ok() || done_ || observability_) return "";
   for (const Direction& way : directions_) {
-    const bool duplex_body =
-        way.mode == Mode::FULL_DUPLEX_STREAMED &&
-        (way.outstanding == Request::kRequestBody || way.outstanding == Request::kResponseBody);
-    if (way.outstanding != 0 && !duplex_body) return "OK with a message unanswered";
-    if (duplex_body && way.body_ended && !way.answer_ended) return "OK before the end of a body";
+    const bool duplex = way.mode == Mode::FULL_DUPLEX_STREAMED;
+    for (const auto& [field, chunk] : way.outstanding) {
+      const bool body = field == Request::kRequestBody || field == Request::kResponseBody;
+      if (!duplex || !body) return "OK with a message unanswered";
+      if (way.body_ended && !way.answer_ended) return "OK before the end of a body";
+    }
+    if (duplex && !half_closed && !way.headers_ended && !way.answer_ended && !way.replaced) {
+      return "OK while bytes may be on their way in FULL_DUPLEX_STREAMED";
+    }
   }
   return "";
 }

@@ -14,7 +14,9 @@
 #define CALLOUT_TESTS_FUZZ_ENVOY_MODEL_H_
 
 #include <array>
+#include <deque>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
@@ -29,40 +31,46 @@ class EnvoyModel {
 
   struct Direction {
     Mode::BodySendMode mode = Mode::NONE;
-    int outstanding = 0;  // field number of the message that waits; 0: none
+    // Field numbers of the messages that wait, and the body bytes of each.
+    std::deque<std::pair<int, std::string>> outstanding;
     bool content_length = false;
     bool body_begun = false;
     bool body_ended = false;     // Envoy has sent the end
     bool answer_ended = false;   // and has got it back (FULL_DUPLEX_STREAMED)
     bool replaced = false;       // CONTINUE_AND_REPLACE: nothing more is sent
     std::string sent, received;  // body bytes
-    std::string chunk;           // of the message that waits
+    bool headers_ended = false;  // there is no body
   };
 
-  EnvoyModel(Mode::BodySendMode request_mode, Mode::BodySendMode response_mode, bool observability);
+  // `obeys`: allow_mode_override is set.
+  EnvoyModel(Mode::BodySendMode request_mode, Mode::BodySendMode response_mode, bool observability,
+             bool obeys);
 
   void Send(const Request& request);
   std::string Take(const std::string& bytes);
-  std::string End(const absl::Status& status) const;
+  // `half_closed`: Envoy has ended its side before.
+  std::string End(const absl::Status& status, bool half_closed) const;
 
   // Nothing more can be sent to the processor.
   bool done() const { return done_; }
   Direction& direction(bool response) { return directions_[response ? 1 : 0]; }
   bool answered() const {
-    return directions_[0].outstanding == 0 && directions_[1].outstanding == 0;
+    return directions_[0].outstanding.empty() && directions_[1].outstanding.empty();
   }
 
  private:
   std::string TakeTimeout();
   std::string TakeReply(const Response& response);
   std::string TakeHeaders(const Response& response, Direction* way);
-  std::string TakeBody(const envoy::service::ext_proc::v3::CommonResponse& common, Direction* way);
+  std::string TakeBody(const envoy::service::ext_proc::v3::CommonResponse& common,
+                       const std::string& chunk, Direction* way);
   std::string TakeDuplexBody(const envoy::service::ext_proc::v3::CommonResponse& common,
                              Direction* way);
 
   std::array<Direction, 2> directions_;
   size_t last_ = 0;  // the direction of the message sent last
   const bool observability_;
+  const bool obeys_;
   bool done_ = false;        // an immediate response has come
   bool replying_ = false;    // a streamed one has begun
   bool asked_time_ = false;  // for the message that waits

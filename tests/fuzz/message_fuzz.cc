@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "host/stream/guard.h"
 #include "host/wire/annotations.h"
 #include "host/wire/envelope.h"
 #include "host/wire/mutation.h"
@@ -20,7 +21,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   ResponseView view;
   if (ReadResponse(field, bytes, &view) && !view.headers.empty()) {
     (void)ApplyHeaderMutation(bytes, view.headers);
-    (void)FitsHeaderLimits(bytes, view.headers, 100, 61440);
+    (void)CheckHeaderLimits(bytes, view.headers, 100, 61440);
     MergedHeaders merged;
     merged.Add(view.headers);
     merged.AddUnder(view.headers, merged);

@@ -1,5 +1,6 @@
 #include "tests/fuzz/stream_driver.h"
 
+#include <algorithm>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -36,14 +37,14 @@ class Choices {
 class FakeRpcContext final : public RpcContext {
  public:
   void Post(CallState* call, Event event) override { posted.emplace_back(call, event); }
-  void RetainMessage() override { retain = true; }
+  std::shared_ptr<const void> KeepMessage() override { return std::move(message); }
   std::string_view peer() const override { return "ipv4:192.0.2.1:1"; }
   std::string_view listener() const override { return "plaintext"; }
   std::string_view peer_identity() const override { return ""; }
   bool GetMetadata(std::string_view, uint32_t, std::string_view*) const override { return false; }
 
   std::deque<std::pair<CallState*, Event>> posted;
-  bool retain = false;
+  std::shared_ptr<std::string> message;  // that the stream was given
 };
 
 // What all hooks of the run share: one run at a time.
@@ -251,6 +252,8 @@ std::shared_ptr<Instance> MakeInstance(Metrics* metrics, Choices* choices, int n
   fields.hooks.plugin_create = Create;
   InstanceSettings settings;
   settings.policy = AnyPolicy(choices);
+  settings.drain_passes = choices->OneIn(2);
+  settings.endless_body = static_cast<EndlessBody>(choices->Next(3));
   settings.too_large = AnyPolicy(choices).value_or(settings.too_large);
   g_whole_body_bytes = choices->OneIn(3) ? 1 + choices->Next(12) : 0;
   auto instance = Instance::Create(std::make_shared<const Plugin>(std::move(fields)),
@@ -287,10 +290,26 @@ class Sender {
       ended_ = true;
       return std::nullopt;
     }
+    // Envoy waits for the answer, but for chunks of a streamed body.
+    const bool chunks_only = std::all_of(
+        way.outstanding.begin(), way.outstanding.end(), [](const auto& message) {
+          return message.first == Request::kRequestBody || message.first == Request::kResponseBody;
+        });
+    const bool duplex = way.mode == Mode::FULL_DUPLEX_STREAMED;
+    if (!duplex && !chunks_only) return std::nullopt;
+    const bool waits = !duplex && !way.outstanding.empty();
+    if (waits && (way.mode != Mode::STREAMED || choices->OneIn(2))) return std::nullopt;
     if (way.mode == Mode::NONE) return End(choices);
+    if (waits) return Chunk(choices);
     if (choices->OneIn(4)) return End(choices);
     const bool whole = way.mode == Mode::BUFFERED || way.mode == Mode::BUFFERED_PARTIAL;
     if (whole && body_sent_) return End(choices);
+    return Chunk(choices);
+  }
+
+ private:
+  std::optional<Request> Chunk(Choices* choices) {
+    Request request;
     body_sent_ = true;
     auto* body = response_ ? request.mutable_response_body() : request.mutable_request_body();
     body->set_body(std::string(choices->Next(6), static_cast<char>('a' + choices->Next(26))));
@@ -299,7 +318,6 @@ class Sender {
     return request;
   }
 
- private:
   std::optional<Request> End(Choices* choices) {
     ended_ = true;
     if (choices->Next(2) == 0) return std::nullopt;
@@ -327,7 +345,13 @@ class Driver {
         request_mode_(AnyMode(choices_)),
         response_mode_(AnyMode(choices_)),
         observability_(choices_->OneIn(10)),
-        envoy_(request_mode_, response_mode_, observability_) {
+        obeys_(choices_->Next(2) == 0),
+        envoy_(request_mode_, response_mode_, observability_, obeys_) {
+    if (choices_->OneIn(3)) {
+      limits_.mode_override = obeys_ ? EnvoyModeOverride::kAllowed : EnvoyModeOverride::kIgnored;
+    }
+    limits_.early_end = choices_->Next(2) == 0;
+    limits_.queued_messages_max = 1 + choices_->Next(4);
     limits_.defer_budget_ms = choices_->OneIn(3) ? 100 : 0;
     std::vector<std::shared_ptr<Instance>> instances;
     for (unsigned i = choices_->Next(4); i > 0; --i) {
@@ -342,8 +366,7 @@ class Driver {
     for (int step = 0; step < 60 && error_.empty() && !stream_->end().has_value(); ++step) Step();
     if (error_.empty() && !stream_->end().has_value()) {
       SettleCalls();
-      stream_->OnHalfClose();
-      Rescan();
+      HalfClose();
     }
     // Whatever is still deferred has to be finished before the stream can close.
     while (!run_->deferred.empty()) FinishOne();
@@ -362,14 +385,13 @@ class Driver {
 
   void Step() {
     if (!stream_->wants_message()) return SettleCalls();
+    if (!stream_->idle() && choices_->Next(2) == 0) return SettleCalls();
     if (choices_->OneIn(40)) return SendGarbage();
+    if (choices_->OneIn(60)) return Drain();
     const bool response = choices_->OneIn(3);
     Sender& sender = response ? response_ : request_;
     if (sender.finished()) {
-      if (request_.finished() && response_.finished()) {
-        stream_->OnHalfClose();
-        Rescan();
-      }
+      if (request_.finished() && response_.finished() && stream_->idle()) HalfClose();
       return;
     }
     std::optional<Request> request = sender.Next(choices_, envoy_.direction(response));
@@ -387,6 +409,18 @@ class Driver {
     Feed(request.SerializeAsString());
   }
 
+  void HalfClose() {
+    half_closed_ = true;
+    stream_->OnHalfClose();
+    Rescan();
+  }
+
+  void Drain() {
+    run_->log += "  drain\n";
+    stream_->OnDrainDeadline();
+    Rescan();
+  }
+
   void SendGarbage() {
     run_->log += "> garbage\n";
     Feed(std::string(1 + choices_->Next(4), static_cast<char>(0xff)));
@@ -394,14 +428,9 @@ class Driver {
 
   // The bytes of the message before are no longer good, unless the stream said so.
   void Feed(std::string bytes) {
-    if (rpc_.retain) {
-      retained_.push_back(std::move(bytes_));
-      rpc_.retain = false;
-    } else if (bytes_ != nullptr) {
-      bytes_->assign(bytes_->size(), '\xee');
-    }
-    bytes_ = std::make_unique<std::string>(std::move(bytes));
-    stream_->OnMessage(*bytes_);
+    rpc_.message = std::make_shared<std::string>(std::move(bytes));
+    stream_->OnMessage(*rpc_.message);
+    if (rpc_.message != nullptr) rpc_.message->assign(rpc_.message->size(), '\xee');
     Rescan();
   }
 
@@ -437,9 +466,9 @@ class Driver {
     }
     if (stream_->end().has_value() && !std::exchange(end_seen_, true)) {
       run_->log += "< " + stream_->end()->ToString() + "\n";
-      if (error_.empty()) error_ = envoy_.End(*stream_->end());
-    } else if (error_.empty() && !end_seen_ && stream_->wants_message() && !Answered()) {
-      error_ = "a message is not answered and the next one is wanted";
+      if (error_.empty()) error_ = envoy_.End(*stream_->end(), half_closed_);
+    } else if (error_.empty() && !end_seen_ && stream_->idle() && !Answered()) {
+      error_ = "a message is not answered and none waits";
     }
   }
 
@@ -448,10 +477,11 @@ class Driver {
     // Chunks of FULL_DUPLEX_STREAMED may be kept, to their end.
     for (bool response : {false, true}) {
       EnvoyModel::Direction way = const_cast<EnvoyModel&>(envoy_).direction(response);
-      const bool body =
-          way.outstanding == Request::kRequestBody || way.outstanding == Request::kResponseBody;
-      const bool may_wait = body && way.mode == Mode::FULL_DUPLEX_STREAMED && !way.body_ended;
-      if (way.outstanding != 0 && !may_wait) return false;
+      for (const auto& [field, chunk] : way.outstanding) {
+        const bool body = field == Request::kRequestBody || field == Request::kResponseBody;
+        const bool may_wait = body && way.mode == Mode::FULL_DUPLEX_STREAMED && !way.body_ended;
+        if (!may_wait) return false;
+      }
     }
     return true;
   }
@@ -462,7 +492,7 @@ class Driver {
     if (!ended_well || envoy_.done() || observability_) return;
     for (bool response : {false, true}) {
       const EnvoyModel::Direction& way = envoy_.direction(response);
-      if (run_->touched[response ? 1 : 0] || way.replaced || way.outstanding != 0) continue;
+      if (run_->touched[response ? 1 : 0] || way.replaced || !way.outstanding.empty()) continue;
       if (!way.body_ended && !way.answer_ended) continue;
       if (way.sent != way.received) {
         error_ = "a body of '" + way.sent + "' arrived as '" + way.received + "'";
@@ -474,6 +504,7 @@ class Driver {
   Choices* const choices_;
   const Mode::BodySendMode request_mode_, response_mode_;
   const bool observability_;
+  const bool obeys_;
   EnvoyModel envoy_;
   StreamLimits limits_;
   std::unique_ptr<ChainSource> chains_;
@@ -483,8 +514,7 @@ class Driver {
   Sender response_{true};
   bool first_ = true;
   bool end_seen_ = false;
-  std::unique_ptr<std::string> bytes_;
-  std::vector<std::unique_ptr<std::string>> retained_;
+  bool half_closed_ = false;
   std::string error_;
   std::unique_ptr<Stream> stream_;
 };

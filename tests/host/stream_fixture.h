@@ -105,8 +105,16 @@ class FakeRpcContext final : public RpcContext {
     posted_.emplace_back(call, event);
     wake_.notify_all();
   }
-  void RetainMessage() override { ++retained; }
-  int retained = 0;
+  // The fixture's message, whose bytes the stream takes over.
+  std::shared_ptr<const void> KeepMessage() override {
+    if (message == nullptr) return nullptr;  // it stays where it is anyway
+    auto kept = std::make_shared<std::vector<char>>(std::move(*message));
+    message->clear();
+    return kept;
+  }
+  size_t unsent_bytes() const override { return unsent; }
+  std::vector<char>* message = nullptr;
+  size_t unsent = 0;
   // Hands what was posted to the stream, as a transport's thread would.
   size_t Deliver(Stream* stream) {
     std::vector<std::pair<CallState*, Event>> posted;
@@ -365,37 +373,21 @@ class StreamTest : public testing::Test {
     ASSERT_TRUE(stream_->wants_message());
     message_.assign(bytes.begin(), bytes.end());
     message_.shrink_to_fit();
-    retained_ = rpc_.retained;
+    rpc_.message = &message_;
     stream_->OnMessage({message_.data(), message_.size()});
-    ScrubMessage();
-  }
-
-  // Destroys the message's bytes if the stream says that it is done with them.
-  void ScrubMessage() {
-    if (message_.empty() || !stream_->wants_message()) return;
-    if (rpc_.retained != retained_) {
-      retained_messages_.push_back(std::move(message_));
-    } else {
-      std::fill(message_.begin(), message_.end(), '\xdd');
-    }
+    // What the stream has not taken over it is done with.
+    std::fill(message_.begin(), message_.end(), '\xdd');
     std::vector<char>().swap(message_);
   }
 
-  void Deliver() {
-    rpc_.Deliver(stream_.get());
-    ScrubMessage();
-  }
+  void Deliver() { rpc_.Deliver(stream_.get()); }
 
-  void WaitAndDeliver() {
-    rpc_.WaitAndDeliver(stream_.get());
-    ScrubMessage();
-  }
+  void WaitAndDeliver() { rpc_.WaitAndDeliver(stream_.get()); }
 
   // The time of the stream's next deadline has come.
   void PassDeadline() {
     ASSERT_NE(stream_->deadline_ns(), 0u);
     stream_->OnDeadline(stream_->deadline_ns());
-    ScrubMessage();
   }
 
   // The answers that came out since the last time.
@@ -494,8 +486,6 @@ class StreamTest : public testing::Test {
   FakeRpcContext rpc_;
   std::unique_ptr<Stream> stream_;
   std::vector<char> message_;  // the one the stream is working on
-  int retained_ = 0;           // rpc_.retained when it came
-  std::vector<std::vector<char>> retained_messages_;
 };
 
 }  // namespace callout::host

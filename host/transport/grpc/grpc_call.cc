@@ -167,6 +167,7 @@ void GrpcCall::OnRead() {
 
 void GrpcCall::OnWritten() {
   writing_ = writing_and_reading_ = false;
+  finished_ |= finish_with_write_;
   grpc_byte_buffer_destroy(std::exchange(outgoing_, nullptr));
 }
 
@@ -250,23 +251,35 @@ void GrpcCall::StartWrite() {
   const bool reads = responses_.empty() && may_read() && handler_->quiet();
   if (reads) AddRead(&batch);
   writing_and_reading_ = reads;
+  // An end that comes with the last response crosses no further message of the client.
+  grpc_slice message = grpc_empty_slice();
+  if (responses_.empty() && end().has_value()) {
+    finishing_ = finish_with_write_ = true;
+    AddStatus(&batch, &message);
+  }
   Start(batch, reads ? &write_and_read_ : &write_);
+  grpc_slice_unref(message);
 }
 
 void GrpcCall::StartFinish() {
   finishing_ = true;
   GrpcBatch batch;
   AddInitialMetadata(&batch);
+  grpc_slice message;
+  AddStatus(&batch, &message);
+  Start(batch, &finish_);
+  grpc_slice_unref(message);
+}
+
+// `message` lives until the batch has been started.
+void GrpcCall::AddStatus(GrpcBatch* batch, grpc_slice* message) {
   const absl::Status& status = *end();
-  grpc_slice message =
-      grpc_slice_from_copied_buffer(status.message().data(), status.message().size());
-  auto& op = batch.Add(GRPC_OP_SEND_STATUS_FROM_SERVER).data.send_status_from_server;
+  *message = grpc_slice_from_copied_buffer(status.message().data(), status.message().size());
+  auto& op = batch->Add(GRPC_OP_SEND_STATUS_FROM_SERVER).data.send_status_from_server;
   op.trailing_metadata_count = 0;
   op.trailing_metadata = nullptr;
   op.status = static_cast<grpc_status_code>(status.code());
-  op.status_details = &message;
-  Start(batch, &finish_);
-  grpc_slice_unref(message);
+  op.status_details = message;
 }
 
 bool GrpcCall::CanDelete() const {
@@ -296,14 +309,29 @@ void GrpcCall::OnDrain() {
   Pump();
 }
 
+void GrpcCall::OnDrainDeadline() {
+  if (handler_) handler_->OnDrainDeadline();
+  Pump();
+}
+
 void GrpcCall::Post(CallState* call, Event event) {
   posted_.fetch_add(1, std::memory_order_relaxed);
   queue_->Post(this, call, event);
 }
 
-void GrpcCall::RetainMessage() {
-  later_messages_.push_back(std::make_unique<grpc::Slice>());
-  message_ = later_messages_.back().get();
+// The first message stays where it is, in this object, which outlives its stream.
+std::shared_ptr<const void> GrpcCall::KeepMessage() {
+  std::shared_ptr<const void> kept = later_message_;
+  if (kept == nullptr) kept = std::shared_ptr<const void>(std::shared_ptr<const void>(), message_);
+  later_message_ = std::make_shared<grpc::Slice>();
+  message_ = later_message_.get();
+  return kept;
+}
+
+size_t GrpcCall::unsent_bytes() const {
+  size_t bytes = 0;
+  for (size_t i = next_response_; i < responses_.size(); ++i) bytes += responses_[i].size();
+  return bytes;
 }
 
 // Facts that cost something are read when a plugin asks for the first.

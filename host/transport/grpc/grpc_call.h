@@ -66,10 +66,13 @@ class GrpcCall final : public RpcContext {
   void OnServingChanged();
   // The server wants the RPC to end.
   void OnDrain();
+  // The time of a drain is up.
+  void OnDrainDeadline();
 
   // RpcContext
   void Post(CallState* call, Event event) override;
-  void RetainMessage() override;
+  std::shared_ptr<const void> KeepMessage() override;
+  size_t unsent_bytes() const override;
   std::string_view peer() const override;
   std::string_view listener() const override;
   std::string_view peer_identity() const override;
@@ -89,6 +92,7 @@ class GrpcCall final : public RpcContext {
   void Start(const GrpcBatch& batch, Tag* tag);
   void AddInitialMetadata(GrpcBatch* batch);
   void AddRead(GrpcBatch* batch);
+  void AddStatus(GrpcBatch* batch, grpc_slice* message);
   bool wants_message() const;
   bool may_read() const { return !reading_ && !read_ended_ && wants_message(); }
   const std::optional<absl::Status>& end() const;
@@ -107,7 +111,7 @@ class GrpcCall final : public RpcContext {
   // itself, so one that is retained stays there and the next gets another.
   grpc::Slice first_message_;
   grpc::Slice* message_ = &first_message_;
-  std::vector<std::unique_ptr<grpc::Slice>> later_messages_;
+  std::shared_ptr<grpc::Slice> later_message_;  // once the first was kept
   RpcHandler::Output responses_;  // to be written, but for those before the next
   size_t next_response_ = 0;
   uint64_t deadline_ns_ = 0;
@@ -117,6 +121,7 @@ class GrpcCall final : public RpcContext {
   bool writing_ = false;
   bool writing_and_reading_ = false;  // in one batch
   bool finishing_ = false;
+  bool finish_with_write_ = false;  // the last answer takes the status along
   bool finished_ = false;  // no Finish is outstanding or owed
   bool read_ended_ = false;
   bool done_ = false;           // gRPC has no more to say of this RPC

@@ -111,6 +111,7 @@ void GrpcQueue::TakePosted() {
 
 void GrpcQueue::TellAll() {
   open_.ForEach([this](GrpcCall* call) { draining_ ? call->OnDrain() : call->OnServingChanged(); });
+  if (ending_.exchange(false)) open_.ForEach([](GrpcCall* call) { call->OnDrainDeadline(); });
 }
 
 }  // namespace callout::host

@@ -45,6 +45,12 @@ class GrpcQueue {
     NotifyServing();
   }
 
+  // The time of a drain is up: every stream ends (Stream::OnDrainDeadline). Any thread.
+  void EndStreams() {
+    ending_ = true;
+    NotifyServing();
+  }
+
   // --- For GrpcCall, on the queue's thread unless said otherwise ---
   StreamEnvironment* environment() { return environment_; }
   const std::atomic<bool>* serving() const { return serving_; }
@@ -85,6 +91,7 @@ class GrpcQueue {
   const std::atomic<bool>* const serving_;
   const ServiceSet services_;
   std::atomic<bool> draining_{false};
+  std::atomic<bool> ending_{false};
   std::atomic<bool> stopping_{false};
   std::thread thread_;
   LiveCount live_;

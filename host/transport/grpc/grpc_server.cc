@@ -22,6 +22,8 @@ namespace {
 
 // What a client that is asked to leave gets to see GOAWAY once no RPC is left.
 constexpr std::chrono::milliseconds kShutdownNotice(200);
+// How long clients have to take what ends their streams when a drain's time is up.
+constexpr std::chrono::milliseconds kEndTime(500);
 // PINGs that come closer to one another than this are counted, until anything but
 // PINGs is sent, and one more than so many end the connection.
 constexpr uint64_t kPingIntervalMinMs = 100;
@@ -137,16 +139,21 @@ size_t GrpcServer::live() const {
 // however idle it is. When no RPC is left, nothing is lost if it waits no longer.
 void GrpcServer::Shutdown(uint64_t timeout_ms) {
   std::atomic<bool> done{false};
+  const auto timeout = std::chrono::milliseconds(timeout_ms);
+  const auto streams_end = std::chrono::steady_clock::now() + timeout;
   const auto shut_down = [&] {
-    server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(timeout_ms));
+    server_->Shutdown(std::chrono::system_clock::now() + timeout + kEndTime);
     done = true;
   };
   absl::StatusOr<std::thread> shutdown = StartThread("shutting down", shut_down);
   if (!shutdown.ok()) return shut_down();  // it takes the whole of the timeout then
+  bool ended = false;
   auto cut_off = std::chrono::steady_clock::now() + kShutdownNotice;
   while (!done && std::chrono::steady_clock::now() < cut_off) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
     if (live() != 0) cut_off = std::chrono::steady_clock::now() + kShutdownNotice;
+    if (std::chrono::steady_clock::now() < streams_end || std::exchange(ended, true)) continue;
+    for (const auto& queue : queues_) queue->EndStreams();
   }
   if (!done) grpc_server_cancel_all_calls(server_->c_server());
   shutdown->join();

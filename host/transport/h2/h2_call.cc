@@ -246,12 +246,10 @@ void H2Call::FailOverLimit(H2StreamLimit limit, absl::Status status) {
 // What it has kept goes at once, whenever the client takes note of its end.
 void H2Call::FreeAfterFailure() {
   // Unless a plugin works on it still.
-  if (stream_.has_value() && (!stream_->closed() || posted_.load() != 0)) return;
-  stream_.reset();
+  if (handler_ && (!handler_->closed() || posted_.load() != 0)) return;
+  handler_.Reset();
   DropMessage();
   reader_.Reset();
-  retained_.clear();
-  retained_bytes_ = 0;
   // Many answers that wait for their client would hold up the status, and stay.
   if (outgoing_bytes_ > kKeptBytesMax) connection_->Reset(this);
 }
@@ -259,7 +257,7 @@ void H2Call::FreeAfterFailure() {
 // All that is kept for it, as the process's memory is counted.
 size_t H2Call::CountBytes() const {
   size_t bytes = sizeof(H2Call) + kStreamBytes + head_.capacity() + pending_.capacity() +
-                 reader_.capacity() + retained_bytes_ + outgoing_bytes_;
+                 reader_.capacity() + outgoing_bytes_;
   if (handler_) bytes += handler_->kept_bytes();
   return bytes;
 }
@@ -350,6 +348,12 @@ void H2Call::OnShutdown() {
   if (!handler_) return;
   handler_->OnDrain();
   Respond();
+}
+
+void H2Call::OnDrainDeadline() {
+  if (!handler_) return;
+  Guarded([this] { handler_->OnDrainDeadline(); });
+  GoOn();
 }
 
 // --- Out --------------------------------------------------------------------
@@ -543,9 +547,8 @@ void H2Call::GoOn() {
   ReleaseIfDone();
 }
 
-void H2Call::RetainMessage() {
-  retained_.push_back(reader_.TakeMessage());
-  retained_bytes_ += retained_.back().capacity();
+std::shared_ptr<const void> H2Call::KeepMessage() {
+  return std::make_shared<const std::vector<char>>(reader_.TakeMessage());
 }
 
 // --- The end ----------------------------------------------------------------
@@ -603,8 +606,6 @@ void H2Call::ReleaseIfDone() {
   peer_.reset();
   handler_.Reset();
   failure_.reset();
-  retained_.clear();
-  retained_bytes_ = 0;
   head_.Reset();
   context_->KeepMemory(reader_.TakeMessage());
   reader_.Reset();

@@ -62,6 +62,7 @@ class H2Call final : public RpcContext, public H2Timed {
   void OnNoMemory();
   void OnServingChanged();
   void OnShutdown();
+  void OnDrainDeadline();
   // The HTTP/2 stream is gone. May destroy the call.
   void OnClosed();
   // The connection is gone. May destroy the call.
@@ -92,7 +93,8 @@ class H2Call final : public RpcContext, public H2Timed {
 
   // RpcContext
   void Post(CallState* call, Event event) override;
-  void RetainMessage() override;
+  std::shared_ptr<const void> KeepMessage() override;
+  size_t unsent_bytes() const override { return outgoing_bytes_; }
   std::string_view peer() const override { return peer_->address; }
   std::string_view listener() const override { return peer_->secure ? "secure" : "plaintext"; }
   std::string_view peer_identity() const override { return peer_->identity; }
@@ -149,8 +151,6 @@ class H2Call final : public RpcContext, public H2Timed {
   MessageReader reader_;
   std::string pending_;  // bytes that have come and are not taken yet
   size_t pending_taken_ = 0;
-  std::vector<std::vector<char>> retained_;
-  size_t retained_bytes_ = 0;
   size_t message_bytes_ = 0;  // of the message in reader_, counted by the connection
   size_t drawn_bytes_ = 0;    // of the process's memory
 

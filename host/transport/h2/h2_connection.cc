@@ -455,6 +455,15 @@ void H2Connection::FinishShutdown() {
   owner_->OnOutput();
 }
 
+void H2Connection::EndStreams() {
+  for (H2Call* call = calls_; call != nullptr;) {
+    H2Call* const next = call->next;  // for the call may go
+    call->OnDrainDeadline();
+    call = next;
+  }
+  owner_->OnOutput();
+}
+
 void H2Connection::Terminate(H2Reason reason) {
   if (std::exchange(broken_, true)) return;
   reason_ = reason;

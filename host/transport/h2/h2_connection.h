@@ -77,6 +77,8 @@ class H2Connection {
   void BeginShutdown();
   void FinishShutdown();
   bool shutdown_begun() const { return shutdown_begun_; }
+  // The time of a drain is up: every stream ends.
+  void EndStreams();
   // Ends it with GOAWAY, and counts why.
   void Terminate(H2Reason reason);
   void Ping();

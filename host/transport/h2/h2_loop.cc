@@ -69,6 +69,12 @@ void H2Loop::BeginShutdown() {
   });
 }
 
+void H2Loop::EndStreams() {
+  Do([this] {
+    for (const auto& socket : sockets_) socket->EndStreams();
+  });
+}
+
 void H2Loop::CloseAll() {
   Do([this] {
     for (const auto& socket : sockets_) socket->Close();

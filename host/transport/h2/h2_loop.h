@@ -53,6 +53,8 @@ class H2Loop {
   void TellServingChanged();
   // Asks every client to leave, those yet to come too.
   void BeginShutdown();
+  // The time of a drain is up: every stream ends (Stream::OnDrainDeadline).
+  void EndStreams();
   // Closes every connection, which cancels its streams.
   void CloseAll();
   size_t connections() const { return connections_.load(std::memory_order_acquire); }

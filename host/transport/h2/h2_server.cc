@@ -5,6 +5,12 @@
 #include "host/transport/drain_poll.h"
 
 namespace callout::host {
+namespace {
+
+// How long clients have to take what ends their streams when a drain's time is up.
+constexpr uint64_t kEndTimeMs = 500;
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<H2Server>> H2Server::Start(const H2Options& options,
                                                           StreamEnvironment* environment,
@@ -57,7 +63,10 @@ bool H2Server::Drain(uint64_t timeout_ms) {
   drained_ = true;
   for (const auto& loop : loops_) loop->BeginShutdown();
   if (!AwaitNone(&H2Loop::connections, timeout_ms)) {
-    for (const auto& loop : loops_) loop->CloseAll();
+    for (const auto& loop : loops_) loop->EndStreams();
+    if (!AwaitNone(&H2Loop::connections, kEndTimeMs)) {
+      for (const auto& loop : loops_) loop->CloseAll();
+    }
   }
   if (!AwaitNone(&H2Loop::live, kCloseTimeMs)) return false;
   for (const auto& loop : loops_) loop->Stop();

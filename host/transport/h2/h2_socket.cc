@@ -355,6 +355,10 @@ void H2Socket::BeginShutdown() {
   Reschedule();
 }
 
+void H2Socket::EndStreams() {
+  if (state_ == State::kOpen) connection_->EndStreams();
+}
+
 void H2Socket::OnServingChanged() {
   if (state_ == State::kOpen) connection_->OnServingChanged();
 }

@@ -36,6 +36,7 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   void OnOutput() override;
 
   void BeginShutdown();
+  void EndStreams();
   void OnServingChanged();
   // Ends it here and now. The loop destroys it after its turn.
   void Close();

@@ -34,7 +34,7 @@ class Rig final : public host::StreamCarrier {
 
   // StreamCarrier
   void Post(host::CallState* call, Event event) override { posted_.emplace_back(call, event); }
-  void RetainMessage() override {}
+  std::shared_ptr<const void> KeepMessage() override { return nullptr; }
   std::string_view peer() const override { return "ipv4:192.0.2.1:4711"; }
   std::string_view listener() const override { return "plaintext"; }
   std::string_view peer_identity() const override { return ""; }

@@ -146,6 +146,19 @@ std::vector<OptionCase> Cases() {
       Number("max_deferred", "10000", &Config::stream_limits, &StreamLimits::deferred_max),
       Number("max_stream_memory_bytes", "67108864", &Config::stream_limits,
              &StreamLimits::stream_memory_bytes_max),
+      Number("body_wait_ms", "60000", &Config::stream_limits, &StreamLimits::body_wait_ms),
+      Number("max_queued_bytes", "1048576", &Config::stream_limits,
+             &StreamLimits::queued_bytes_max),
+      Number("max_queued_messages", "64", &Config::stream_limits,
+             &StreamLimits::queued_messages_max),
+      Number("max_sent_bytes", "4194304", &Config::stream_limits, &StreamLimits::sent_bytes_max),
+      {"early_end", "on", "off", "off", "on",
+       [](const Config& c) { return c.stream_limits.early_end ? "on" : "off"; }},
+      {"envoy_mode_override", "unknown", "ignored", "ignored", "allowed",
+       [](const Config& c) {
+         constexpr const char* kNames[] = {"unknown", "allowed", "ignored"};
+         return kNames[static_cast<size_t>(c.stream_limits.mode_override)];
+       }},
       Number("max_live_streams", "100000", &Config::stream_limits, &StreamLimits::live_max),
       Number("max_header_count", "100", &Config::stream_limits, &StreamLimits::header_count_max),
       Number("max_header_bytes", "61440", &Config::stream_limits, &StreamLimits::header_bytes_max),
@@ -539,6 +552,12 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"server_threads=1025", "expected a whole number from 0 to 1024"},
       {"server_threads=-1", "expected a whole number from 0 to 1024"},
       {"hook_deadline_ms=0", "expected a whole number from 1 to 2147483647"},
+      {"body_wait_ms=0", "expected a whole number from 1 to 2147483647"},
+      {"max_queued_bytes=0", "expected a whole number from 1 to 1099511627776"},
+      {"max_queued_messages=0", "expected a whole number from 1 to 2147483647"},
+      {"max_sent_bytes=1", "expected a whole number from 1024 to 1099511627776"},
+      {"envoy_mode_override=yes", "expected unknown, allowed, ignored"},
+      {"early_end=true", "expected on, off"},
       {"defer_budget_ms=1.5", "expected a whole number from 0 to 2147483647"},
       {"max_deferred=many", "expected a whole number from 0 to 2147483647"},
       {"blocking_threads=0", "expected a whole number from 1 to 1024"},
@@ -713,8 +732,8 @@ TEST(Config, RefusesPluginFilesThatCannotBeRead) {
   const ConfigFile bad("{\"polic\": 1}");
   EXPECT_EQ(Bad({"--plugin=/p.so", "--plugin_settings=p=@" + bad.path()}),
             "--plugin_settings=p=@" + bad.path() +
-                ": unknown key \"polic\"; expected policy, too_large, match, "
-                "max_whole_body_bytes, blocking or disabled");
+                ": unknown key \"polic\"; expected policy, too_large, match, max_whole_body_bytes, "
+                "blocking, disabled, watch, endless_body, leave_responses or drain");
 }
 
 TEST(Config, RefusesBothListenersOff) {

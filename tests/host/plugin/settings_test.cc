@@ -105,10 +105,10 @@ TEST(Settings, EachErrorNamesKeyFindingAndExpectation) {
       {"null", "the settings are JSON, but not an object; expected {…}"},
       {R"({"polcy": "fail"})",
        "unknown key \"polcy\"; expected policy, too_large, match, max_whole_body_bytes, "
-       "blocking or disabled"},
+       "blocking, disabled, watch, endless_body, leave_responses or drain"},
       {R"({"a\nb": 1})",
        "unknown key \"a\\x0ab\"; expected policy, too_large, match, max_whole_body_bytes, "
-       "blocking or disabled"},
+       "blocking, disabled, watch, endless_body, leave_responses or drain"},
       {R"({"policy": 5})", "key \"policy\" is 5; expected fail, continue or deny[:STATUS]"},
       {R"({"policy": "no\nway"})",
        "key \"policy\": invalid policy 'no\\x0away'; expected fail, continue, deny or deny:STATUS "

@@ -112,7 +112,7 @@ TEST_F(BlockingTest, ChunksSentFromThePoolGoOut) {
   Begin();
   Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kDuplex, kNone));
   Feed(Body(CALLOUT_REQUEST_BODY, "zero", true));
-  while (!stream_->wants_message()) WaitAndDeliver();
+  while (!stream_->idle()) WaitAndDeliver();
   EXPECT_EQ(BodyTold(Take()), "a|b|c.");
 }
 
@@ -219,24 +219,34 @@ TEST_F(BlockingTest, ThePolicyAnswersAtTheDeadlineOfAHookThatHangs) {
     return SetsHeader("a", "1")(call);
   };
   int calls = 0;
-  plugin->phases[CALLOUT_RESPONSE_HEADERS] = [&](callout_call_t*) {
-    ++calls;
-    return CALLOUT_OK;
-  };
+  plugin->phases[CALLOUT_RESPONSE_HEADERS] = plugin->phases[CALLOUT_RESPONSE_TRAILERS] =
+      [&](callout_call_t*) {
+        ++calls;
+        return CALLOUT_OK;
+      };
   Begin();
   Feed(Headers(CALLOUT_REQUEST_HEADERS));
   running.WaitForNotification();
   PassDeadline();
   EXPECT_EQ(WaitForAnswer().request_headers().ByteSizeLong(), 0u);
-  Exchange(Headers(CALLOUT_RESPONSE_HEADERS));
+  // Hooks never overlap: the next call waits for the one that hangs, and no longer
+  // than its own deadline.
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+  EXPECT_TRUE(Take().empty());
+  PassDeadline();
+  EXPECT_EQ(WaitForAnswer().response_headers().ByteSizeLong(), 0u);
   EXPECT_EQ(calls, 0);
-  stream_->OnHalfClose();
-  EXPECT_FALSE(stream_->closed());
-  EXPECT_EQ(plugin->closed, 0);
   go_on.Notify();
+  WaitAndDeliver();
+  // After it the instance is called again.
+  Feed(Trailers(CALLOUT_RESPONSE_TRAILERS));
+  EXPECT_EQ(WaitForAnswer().response_case(), ProcessingResponse::kResponseTrailers);
+  EXPECT_EQ(calls, 1);
+  stream_->OnHalfClose();
   WaitForClose();
   EXPECT_EQ(shown, ":path");
   EXPECT_EQ(plugin->closed, 1);
+  EXPECT_EQ(FaultCount("deadline"), 2);
   EXPECT_TRUE(Take().empty());
 }
 
@@ -282,13 +292,14 @@ TEST_F(BlockingTest, CallsOverTheLimitFallUnderThePolicyAtOnce) {
   EXPECT_TRUE(stream_->closed());
 }
 
-TEST_F(BlockingTest, CallsOverTheLimitFailTheStreamByDefault) {
+TEST_F(BlockingTest, CallsOverTheLimitAreRefusedByDefault) {
   limits_.deferred_max = 0;
   AddBlocking()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
   Begin();
-  Feed(Headers(CALLOUT_REQUEST_HEADERS));
-  ASSERT_TRUE(stream_->end().has_value());
-  EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kResourceExhausted);
+  const auto response = Exchange(Headers(CALLOUT_REQUEST_HEADERS));
+  EXPECT_EQ(response.immediate_response().status().code(), 503);
+  EXPECT_EQ(FaultCount("defer_limit"), 1);
+  stream_->OnHalfClose();
   EXPECT_TRUE(stream_->closed());
 }
 
@@ -337,10 +348,10 @@ TEST_F(BlockingTest, WholeBodiesAreGatheredForBlockingInstancesToo) {
     return ReplacesBody("<" + BodyShown(call) + ">")(call);
   };
   Begin();
-  Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kDuplex, kNone));
-  Feed(Body(CALLOUT_REQUEST_BODY, "one", false));
+  Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kStreamed, kNone));
+  Exchange(Body(CALLOUT_REQUEST_BODY, "one", false));
   Feed(Body(CALLOUT_REQUEST_BODY, "two", true));
-  EXPECT_EQ(BodyTold({WaitForAnswer()}), "<onetwo.>.");
+  EXPECT_EQ(BodyTold({WaitForAnswer()}), "=<onetwo.>");
 }
 
 TEST_F(BlockingTest, InObservabilityTheHookRunsAndNothingIsSent) {
@@ -353,7 +364,7 @@ TEST_F(BlockingTest, InObservabilityTheHookRunsAndNothingIsSent) {
   ProcessingRequest request = Headers(CALLOUT_REQUEST_HEADERS);
   request.set_observability_mode(true);
   Feed(request);
-  while (!stream_->wants_message()) WaitAndDeliver();
+  while (!stream_->idle()) WaitAndDeliver();
   EXPECT_EQ(calls, 1);
   EXPECT_TRUE(Take().empty());
 }

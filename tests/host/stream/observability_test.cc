@@ -126,12 +126,12 @@ TEST_F(ObservabilityTest, DeferredCallsAskForNoTimeAndHoldTheOrder) {
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Notes();
   Begin();
   Feed(Observed(Headers(CALLOUT_REQUEST_HEADERS)));
-  EXPECT_FALSE(stream_->wants_message());
+  EXPECT_FALSE(stream_->idle());
   EXPECT_TRUE(seen_.empty());
   deferred->host->finish(deferred, CALLOUT_INTERNAL);
   Deliver();
   EXPECT_EQ(seen_.size(), 1u);
-  EXPECT_TRUE(stream_->wants_message());
+  EXPECT_TRUE(stream_->idle());
   EXPECT_TRUE(Take().empty());
 }
 
@@ -147,7 +147,7 @@ TEST_F(ObservabilityTest, AMissedDeadlineIsOnlyCounted) {
   PassDeadline();
   EXPECT_EQ(FaultCount("deadline"), 1);
   EXPECT_FALSE(stream_->end().has_value());
-  EXPECT_TRUE(stream_->wants_message());
+  EXPECT_TRUE(stream_->idle());
   EXPECT_EQ(deferred->host->finish(deferred, CALLOUT_OK), CALLOUT_DEADLINE_EXCEEDED);
   Deliver();
   EXPECT_TRUE(Take().empty());

@@ -693,7 +693,7 @@ TEST_F(StreamTest, ADeferredCallIsAnsweredWhenAnotherThreadFinishesIt) {
   };
   Begin();
   Feed(Headers(CALLOUT_REQUEST_HEADERS));
-  EXPECT_FALSE(stream_->wants_message());
+  EXPECT_FALSE(stream_->idle());
   EXPECT_TRUE(Take().empty());
   EXPECT_EQ(environment_->deferred(), 1u);
   std::thread([&] {
@@ -706,7 +706,7 @@ TEST_F(StreamTest, ADeferredCallIsAnsweredWhenAnotherThreadFinishesIt) {
   const auto responses = Take();
   ASSERT_EQ(responses.size(), 1u);
   EXPECT_TRUE(responses[0].request_headers().response().clear_route_cache());
-  EXPECT_TRUE(stream_->wants_message());
+  EXPECT_TRUE(stream_->idle());
   EXPECT_EQ(environment_->deferred(), 0u);
 }
 

@@ -151,38 +151,15 @@ TEST(Mutation, CountsTheLongerOfTheTwoLists) {
   for (const char* name : {"r9", "r", ""}) EXPECT_FALSE(merged.Mentions(name)) << name;
 }
 
-struct LimitCase {
-  size_t headers_before;
-  size_t sets;
-  bool replacing;  // names that are there already
-  bool fits;
-};
-
-TEST(Mutation, HeaderCountsAreHeldToTheLimitExactly) {
-  constexpr size_t kCountMax = 100;
-  for (const LimitCase& c : {LimitCase{95, 5, false, true}, LimitCase{95, 6, false, false},
-                             LimitCase{100, 10, true, true}, LimitCase{100, 1, false, false},
-                             LimitCase{101, 0, false, true}}) {
-    std::vector<std::pair<std::string, std::string>> headers;
-    for (size_t i = 0; i < c.headers_before; ++i)
-      headers.emplace_back("h" + std::to_string(i), "v");
-    ModelMutation mutation;
-    for (size_t i = 0; i < c.sets; ++i) {
-      mutation.set.push_back({(c.replacing ? "h" : "n") + std::to_string(i), "v", false});
-    }
-    EXPECT_EQ(FitsHeaderLimits(HeadersMessage(headers), ViewOf(mutation), kCountMax, 61440), c.fits)
-        << c.headers_before << " and " << c.sets;
-  }
-}
-
-TEST(Mutation, HeaderBytesAreHeldToTheLimitExactly) {
-  const std::string message = HeadersMessage({{"ab", "cd"}});  // 4 bytes as Envoy counts
-  for (const auto& [bytes, fits] : {std::pair(994, true), std::pair(995, true),
-                                    std::pair(996, false), std::pair(2000, false)}) {
-    ModelMutation mutation;
-    mutation.set.push_back({"x", std::string(static_cast<size_t>(bytes), 'v'), false});
-    EXPECT_EQ(FitsHeaderLimits(message, ViewOf(mutation), 100, 1000), fits) << bytes;
-  }
+TEST(Mutation, HeadersAreMeasuredAsEnvoyCountsThem) {
+  const std::string message = HeadersMessage({{"ab", "cd"}, {"x", ""}});
+  EXPECT_EQ(MeasureHeaders(message).count, 2u);
+  EXPECT_EQ(MeasureHeaders(message).bytes, 5u);
+  ModelMutation mutation;
+  mutation.set.push_back({"ab", "efg", false});
+  EXPECT_EQ(LargestHeaderSize(message, ViewOf(mutation)).count, 3u);
+  EXPECT_GE(LargestHeaderSize(message, ViewOf(mutation)).bytes, 10u);
+  EXPECT_EQ(MeasureHeaders("\x0a\x7f").count, 0u);
 }
 
 TEST(Mutation, ABodyMessageKeepsItsOtherFields) {

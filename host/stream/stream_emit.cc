@@ -1,0 +1,210 @@
+// The only place that makes ProcessingResponses: settled messages, in order, in the
+// form that Envoy takes in the state it is in.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "host/base/log.h"
+#include "host/stream/stream.h"
+#include "host/wire/annotations.h"
+#include "host/wire/response.h"
+
+namespace callout::host {
+
+namespace {
+
+// Google's load balancer takes 128 kB in a message.
+constexpr size_t kDuplexPieceBytesMax = 65536;
+
+}  // namespace
+
+void Stream::EmitResponse(ChainMessage* message) {
+  Direction& way = exchange_.direction(message->response_phase);
+  const bool is_headers = IsHeadersPhase(message->response_phase);
+  if (is_headers) way.headers_answered = true;
+  // Outside of the streamed modes one answer is all there is.
+  const bool chunked = message->body_mode == CALLOUT_BODY_STREAMED ||
+                       message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
+  if (!is_headers && !message->dropped && (message->end_of_stream || !chunked)) {
+    way.answered_to_end = true;
+  }
+  if (exchange_.observability() || message->dropped) return;
+  if (IsBodyPhase(message->response_phase)) return EmitBodyResponse(message);
+  if (is_headers) {
+    const ResponseView::Body mutation = message->response.body_mutation();
+    if (way.encoded && message->response.continue_and_replace() &&
+        mutation != ResponseView::Body::kUnchanged &&
+        !message->response.MentionsHeader("content-encoding")) {
+      message->response.RemoveHeader("content-encoding");
+    }
+    AskForTrailers(message);
+  }
+  const std::string annotations = MakeAnnotations(message);
+  Emit(message->response.Take(ResponseField(message->response_phase)), annotations);
+}
+
+void Stream::Emit(Response response, std::string_view annotations) {
+  response.record.append(annotations);
+  environment_->metrics().Add(environment_->ids().response_bytes,
+                              static_cast<double>(response.record.size()));
+  output_.push_back(std::move(response.record));
+}
+
+// Ends the chain and everything after it: Envoy reads nothing more.
+void Stream::EmitImmediate(Response response, std::string_view annotations) {
+  Emit(std::move(response), annotations);
+  silenced_ = true;
+}
+
+// --- Bodies -----------------------------------------------------------------
+
+// A body answer written the simple way (replace, clear, leave) is put into the
+// form that the body mode asks for.
+void Stream::EmitBodyResponse(ChainMessage* message) {
+  if (message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED) return EmitDuplexBody(message);
+  ChainResponse& merged = message->response;
+  const callout_field_t field = ResponseField(message->response_phase);
+  const ResponseView::Body mutation = merged.body_mutation();
+  const bool sets_length = SetsContentLength(*message);
+  const Direction& way = exchange_.direction(message->response_phase);
+  // A coding goes with the body that had it.
+  const bool removes_encoding = way.encoded && way.keeps_content_length() &&
+                                !way.encoding_settled && !message->hidden &&
+                                mutation != ResponseView::Body::kUnchanged &&
+                                !merged.MentionsHeader("content-encoding");
+  const size_t body_bytes = mutation == ResponseView::Body::kReplaced ? merged.body().size() : 0;
+  Response response = merged.Take(field);
+  if (sets_length) AppendContentLength(*message, body_bytes, &response);
+  if (removes_encoding) {
+    std::string payload(response.payload());
+    payload += WriteBodyHeaderRemoval("content-encoding");
+    BuildRecord(field, payload, &response);
+  }
+  Emit(std::move(response), MakeAnnotations(message));
+}
+
+// The last answer to a message ends the body exactly where the message did.
+void Stream::EmitDuplexBody(ChainMessage* message) {
+  ChainResponse& merged = message->response;
+  const callout_field_t field = ResponseField(message->response_phase);
+  std::string_view body = message->body;
+  if (merged.body_mutation() != ResponseView::Body::kUnchanged) body = merged.body();
+  const std::string annotations = MakeAnnotations(message);
+  if (merged.IsStreamedBody(message->end_of_stream) && body.size() <= kDuplexPieceBytesMax) {
+    return Emit(merged.Take(field), annotations);
+  }
+  std::string_view beside = annotations;
+  do {
+    const std::string_view piece = body.substr(0, kDuplexPieceBytesMax);
+    body.remove_prefix(piece.size());
+    Response streamed;
+    BuildRecord(field, WriteStreamedBody(piece, message->end_of_stream && body.empty()), &streamed);
+    Emit(std::move(streamed), std::exchange(beside, {}));
+  } while (!body.empty());
+  merged.Clear();
+}
+
+// Envoy answers 500 if a buffered body and content-length disagree.
+bool Stream::SetsContentLength(const ChainMessage& message) const {
+  const Direction& way = exchange_.direction(message.phase);
+  if (!way.keeps_content_length() || way.content_length == Direction::Presence::kAbsent) {
+    return false;
+  }
+  const ResponseView::Body mutation = message.response.body_mutation();
+  return (mutation == ResponseView::Body::kReplaced || mutation == ResponseView::Body::kCleared) &&
+         !message.response.MentionsHeader("content-length");
+}
+
+void Stream::AppendContentLength(const ChainMessage& message, size_t body_bytes,
+                                 Response* response) const {
+  const Direction& way = exchange_.direction(message.phase);
+  const bool partial = message.body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
+  // Part of a body has no length that could be right.
+  const bool known = message.end_of_stream ||
+                     (!partial && way.content_length == Direction::Presence::kPresent);
+  std::string payload(response->payload());
+  payload += known ? WriteBodyHeaderSet("content-length", fmt::format_int(body_bytes).str())
+                   : WriteBodyHeaderRemoval("content-length");
+  BuildRecord(response->field, payload, response);
+}
+
+// --- Beside the answer ------------------------------------------------------
+
+std::string Stream::MakeAnnotations(ChainMessage* message) {
+  if (!NeedsWork(message->annotations)) return std::move(message->annotations);
+  Annotations read = ReadAnnotations(message->annotations);
+  std::string records = std::move(read.rest);
+  if (read.has_dynamic_metadata) {
+    AppendRecord(CALLOUT_DYNAMIC_METADATA, read.dynamic_metadata, &records);
+  }
+  if (read.mode_override.present) {
+    CompleteModes(message, &read.mode_override);
+    AppendRecord(CALLOUT_MODE_OVERRIDE, read.mode_override.Write(), &records);
+  }
+  return records;
+}
+
+// Where Envoy obeys, trailers are asked for if a body is gathered in STREAMED: without
+// them its end might not be seen.
+void Stream::AskForTrailers(ChainMessage* message) {
+  const Direction& way = exchange_.direction(message->response_phase);
+  if (!chain_->has_whole_body || !exchange_.override_is_certain() || message->end_of_stream ||
+      way.body_mode != CALLOUT_BODY_STREAMED) {
+    return;
+  }
+  const size_t side = message->response_phase % 2;
+  bool gathers = false;
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const Stage& stage = parts_[i].stages[side];
+    gathers |= parts_[i].usable && !stage.body_passes && !stage.chunks &&
+               TakesWhole(parts_[i], message->response_phase + 2);
+  }
+  if (!gathers) return;
+  constexpr uint32_t kSend = 1;
+  ModeOverride override;
+  (side == 0 ? override.modes.request_trailers : override.modes.response_trailers) = kSend;
+  AppendRecord(CALLOUT_MODE_OVERRIDE, override.Write(), &message->annotations);
+}
+
+// Unites the override with what the instances want that said nothing, completes
+// it, and takes note of it where Envoy will.
+void Stream::CompleteModes(ChainMessage* message, ModeOverride* override) {
+  if (!exchange_.modes_known()) return;
+  const callout_body_mode_t request_mode = exchange_.direction(CALLOUT_REQUEST_BODY).body_mode;
+  const callout_body_mode_t response_mode = exchange_.direction(CALLOUT_RESPONSE_BODY).body_mode;
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    Part& part = parts_[i];
+    const bool said_nothing = !std::exchange(part.gave_mode, false);
+    if (said_nothing && part.usable) {
+      override->Keep(chain_->instances[i]->phases(), request_mode, response_mode);
+    }
+  }
+  override->Complete(request_mode, response_mode);
+  const auto keep_if_unsure = [this](callout_body_mode_t from,
+                                     std::optional<callout_body_mode_t>* to) {
+    if (exchange_.MayAskFor(from, **to)) return;
+    environment_->metrics().Add(environment_->ids().modes_refused);
+    LogLimited(LogLevel::kWarning, "mode_override",
+               "a plugin asked for the body mode FULL_DUPLEX_STREAMED by a mode_override; it is not "
+               "asked of Envoy, since nothing would show whether Envoy obeys: say so by "
+               "--envoy_mode_override=allowed");
+    *to = from;
+  };
+  keep_if_unsure(request_mode, &override->modes.request_body);
+  keep_if_unsure(response_mode, &override->modes.response_body);
+  if (!IsHeadersPhase(message->response_phase) || !exchange_.mode_can_change()) return;
+  exchange_.ChangeModes(*override->modes.request_body, *override->modes.response_body);
+  Direction& way = exchange_.direction(message->response_phase);
+  if (!way.keeps_content_length()) return;
+  HeadersMessageView headers;
+  if (way.content_length == Direction::Presence::kUnknown &&
+      ReadHeadersMessage(message->message, true, &headers)) {
+    way.content_length =
+        headers.has_content_length ? Direction::Presence::kPresent : Direction::Presence::kAbsent;
+    way.encoded = headers.has_content_encoding;
+  }
+}
+
+}  // namespace callout::host

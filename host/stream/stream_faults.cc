@@ -1,0 +1,79 @@
+// What becomes of a fault: the instance's policy, and how a refusal goes out.
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "host/base/status_text.h"
+#include "host/stream/fault_kinds.h"
+#include "host/stream/stream.h"
+
+namespace callout::host {
+
+// Applies the instance's policy, by default to fail. `status` is how the stream then
+// ends, unless an immediate response refuses the exchange; OK: made of `finding`.
+void Stream::Fault(ChainMessage* message, Part* part, Finding finding, absl::Status status) {
+  Instance& instance = *part->call->instance;
+  const std::string what = finding.what.empty() ? std::string(MessageOf(status)) : finding.what;
+  instance.CountViolation(finding.violation, message->phase, what);
+  if (exchange_.observability()) return;
+  if (status.ok()) {
+    status = absl::InternalError(fmt::format("plugin {}: {}{}: {}: {}", instance.name(),
+                                             IsInvalidResponse(finding.violation)
+                                                 ? "invalid response to "
+                                                 : "",
+                                             PhaseName(message->phase),
+                                             ViolationName(finding.violation), what));
+  }
+  ErrorPolicy policy =
+      instance.settings().policy.value_or(ErrorPolicy{ErrorPolicy::Action::kFail, 0});
+  // Bytes that an instance has changed or kept make the rest of the body its own:
+  // going on without it would silently corrupt what the other side receives. And what
+  // a client sends does not decide whether a plugin's change is made.
+  const bool must_fail = StageOf(*message, part).altered || finding.client_decides;
+  if (must_fail && policy.action == ErrorPolicy::Action::kContinue) {
+    policy.action = ErrorPolicy::Action::kFail;
+  }
+  if (StageOf(*message, part).altered) policy.action = ErrorPolicy::Action::kFail;
+  switch (policy.action) {
+    case ErrorPolicy::Action::kContinue:
+      return;
+    case ErrorPolicy::Action::kDeny:
+      return Deny(policy.http_status, finding.violation);
+    case ErrorPolicy::Action::kFail: {
+      const int http_status = finding.http_status != 0
+                                  ? finding.http_status
+                                  : KindOf(finding.violation).http_status;
+      return Refuse(http_status, finding.violation, std::move(status));
+    }
+  }
+}
+
+// An error lets the request pass where Envoy is told to fail open; an immediate
+// response does not. `http_status` 0: an error.
+void Stream::Refuse(int http_status, Violation violation, absl::Status status) {
+  if (http_status != 0 && CanReplyAtOnce()) return Deny(http_status, violation);
+  End(std::move(status));
+}
+
+bool Stream::CanReplyAtOnce() const {
+  if (reply_part_ != nullptr || exchange_.response_is_out()) return false;
+  for (const callout_phase_t phase : {CALLOUT_REQUEST_BODY, CALLOUT_RESPONSE_BODY}) {
+    const Direction& way = exchange_.direction(phase);
+    const bool duplex_runs = way.body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED && way.body_seen &&
+                             (way.headers_answered || !way.headers_seen) && !way.answered_to_end;
+    if (duplex_runs) return false;
+  }
+  return true;
+}
+
+void Stream::Deny(int http_status, Violation violation) {
+  Response response;
+  BuildRecord(
+      CALLOUT_IMMEDIATE_RESPONSE,
+      WriteImmediateResponse(http_status, fmt::format("callout_{}", ViolationName(violation))),
+      &response);
+  EmitImmediate(std::move(response), {});
+}
+
+}  // namespace callout::host

@@ -1,0 +1,543 @@
+// How streams end: early, at the end of a drain, and where bytes would be lost.
+#include "host/stream/stream.h"
+#include "tests/host/stream_fixture.h"
+
+namespace callout::host {
+namespace {
+
+class EndingsTest : public StreamTest {
+ protected:
+  void FeedRequestHeaders(int request_mode, int response_mode, bool end_of_stream = false,
+                          const Pairs& headers = {{":path", "/"}}) {
+    Begin();
+    Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS, end_of_stream, headers), request_mode,
+                   response_mode));
+  }
+  bool EndedOk() const { return stream_->end().has_value() && stream_->end()->ok(); }
+
+  static InstanceSettings Settings(EndlessBody endless_body) {
+    InstanceSettings settings;
+    settings.endless_body = endless_body;
+    return settings;
+  }
+};
+
+// --- Early ----------------------------------------------------------------------
+
+TEST_F(EndingsTest, AStreamEndsWithTheLastAnswerThatAnyoneWants) {
+  limits_.early_end = true;
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = SetsHeader("a", "b");
+  FeedRequestHeaders(kNone, kNone);
+  EXPECT_EQ(Take().size(), 1u);
+  EXPECT_TRUE(EndedOk());
+  EXPECT_TRUE(stream_->closed());
+  EXPECT_EQ(plugins_[0]->closed, 1);
+}
+
+TEST_F(EndingsTest, NotBeforeAPhaseThatIsWanted) {
+  limits_.early_end = true;
+  for (const callout_phase_t wanted : {CALLOUT_RESPONSE_HEADERS, CALLOUT_RESPONSE_TRAILERS}) {
+    Reset();
+    FakePlugin* plugin = AddPlugin();
+    plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+    plugin->phases[wanted] = Returns(CALLOUT_OK);
+    FeedRequestHeaders(kNone, kNone);
+    Take();
+    EXPECT_FALSE(stream_->end().has_value()) << wanted;
+    Feed(Headers(CALLOUT_RESPONSE_HEADERS, true));
+    EXPECT_TRUE(EndedOk()) << wanted;
+  }
+}
+
+TEST_F(EndingsTest, ABodyCountsInTheModesThatBringOne) {
+  limits_.early_end = true;
+  for (const int mode : {kNone, kStreamed, kBuffered}) {
+    Reset();
+    FakePlugin* plugin = AddPlugin();
+    plugin->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+    FeedRequestHeaders(mode, kNone);
+    EXPECT_EQ(EndedOk(), mode == kNone);
+  }
+}
+
+TEST_F(EndingsTest, NeverWhileADirectionIsDuplexAndHasNotEnded) {
+  limits_.early_end = true;
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  FeedRequestHeaders(kDuplex, kNone);
+  EXPECT_FALSE(stream_->end().has_value());
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+  EXPECT_FALSE(stream_->end().has_value());
+  Feed(Body(CALLOUT_REQUEST_BODY, "", true));
+  EXPECT_EQ(Take().size(), 3u);
+  EXPECT_TRUE(EndedOk());
+  // A response that may yet begin in it counts, too.
+  FeedRequestHeaders(kNone, kDuplex);
+  EXPECT_FALSE(stream_->end().has_value());
+}
+
+TEST_F(EndingsTest, NotWhileTheModesAreUnknown) {
+  limits_.early_end = true;
+  Begin();
+  Feed(Headers(CALLOUT_REQUEST_HEADERS));
+  EXPECT_FALSE(stream_->end().has_value());
+}
+
+TEST_F(EndingsTest, NotAmidABodyThatAPluginHasChanged) {
+  limits_.early_end = true;
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_BODY] = ReplacesBody("x");
+  FeedRequestHeaders(kStreamed, kNone);
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+  EXPECT_FALSE(stream_->end().has_value());
+  Feed(Body(CALLOUT_REQUEST_BODY, "b", true));
+  EXPECT_TRUE(EndedOk());
+}
+
+// --- Drain ----------------------------------------------------------------------
+
+TEST_F(EndingsTest, ADrainEndsWithOkWhereTheRestMayPass) {
+  for (const bool passes : {false, true}) {
+    Reset();
+    InstanceSettings settings;
+    settings.drain_passes = passes;
+    AddPlugin(settings)->phases[CALLOUT_RESPONSE_BODY] = Returns(CALLOUT_OK);
+    FeedRequestHeaders(kNone, kStreamed, true);
+    Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+    Feed(Body(CALLOUT_RESPONSE_BODY, "data", false));
+    stream_->OnDrainDeadline();
+    ASSERT_TRUE(stream_->end().has_value());
+    EXPECT_EQ(stream_->end()->code(),
+              passes ? absl::StatusCode::kOk : absl::StatusCode::kUnavailable);
+  }
+}
+
+TEST_F(EndingsTest, TheDrainSettingFollowsThePolicyUnlessSet) {
+  InstanceSettings settings;
+  EXPECT_FALSE(MayPassAtDrain(settings));
+  settings.policy = ErrorPolicy{ErrorPolicy::Action::kContinue, 0};
+  EXPECT_TRUE(MayPassAtDrain(settings));
+  settings.drain_passes = false;
+  EXPECT_FALSE(MayPassAtDrain(settings));
+}
+
+TEST_F(EndingsTest, ADrainFailsWhereADecisionOrABodyIsOutstanding) {
+  InstanceSettings passes;
+  passes.drain_passes = true;
+  callout_call_t* deferred = nullptr;
+  AddPlugin(passes)->phases[CALLOUT_REQUEST_HEADERS] = [&deferred](callout_call_t* call) {
+    deferred = call;
+    return CALLOUT_DEFERRED;
+  };
+  FeedRequestHeaders(kNone, kNone);
+  stream_->OnDrainDeadline();
+  EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kUnavailable);
+  deferred->host->finish(deferred, CALLOUT_OK);
+  Deliver();
+  EXPECT_TRUE(stream_->closed());
+
+  Reset();
+  AddPlugin(passes)->phases[CALLOUT_RESPONSE_BODY] = Returns(CALLOUT_OK);
+  FeedRequestHeaders(kNone, kDuplex, true);
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+  stream_->OnDrainDeadline();
+  EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kUnavailable);
+
+  Reset();
+  AddGatherer(100, passes)->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+  FeedRequestHeaders(kStreamed, kNone);
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+  stream_->OnDrainDeadline();
+  EXPECT_FALSE(EndedOk());
+}
+
+// --- Bodies whose end cannot be seen ---------------------------------------------
+
+struct EndlessRow {
+  callout_phase_t phase;
+  int mode;
+  Pairs headers;
+  bool refused;
+};
+
+TEST_F(EndingsTest, WhatCanBeForeseenIsRefusedAtTheHeaders) {
+  const std::vector<EndlessRow> rows = {
+      {CALLOUT_REQUEST_HEADERS, kStreamed, {{"content-type", "application/grpc"}}, true},
+      {CALLOUT_REQUEST_HEADERS, kStreamed, {{"Content-Type", "application/grpc-web+x; a=b"}}, true},
+      {CALLOUT_REQUEST_HEADERS, kDuplex, {{"content-type", "application/grpc"}}, false},
+      {CALLOUT_REQUEST_HEADERS, kBuffered, {{"content-type", "application/grpc"}}, false},
+      {CALLOUT_REQUEST_HEADERS, kStreamed, {{"trailer", "x-t"}}, true},
+      {CALLOUT_REQUEST_HEADERS, kStreamed, {{"upgrade", "websocket"}}, true},
+      {CALLOUT_REQUEST_HEADERS, kDuplex, {{"upgrade", "websocket"}}, true},
+      {CALLOUT_REQUEST_HEADERS, kDuplex, {{":method", "CONNECT"}}, true},
+      {CALLOUT_REQUEST_HEADERS, kStreamed, {{"content-type", "text/event-stream"}}, false},
+      {CALLOUT_REQUEST_HEADERS, kStreamed, {{"content-type", "application/json"}}, false},
+      {CALLOUT_RESPONSE_HEADERS, kStreamed, {{"content-type", "Text/Event-Stream; x"}}, true},
+      {CALLOUT_RESPONSE_HEADERS, kDuplex, {{"content-type", "text/event-stream"}}, true},
+      {CALLOUT_RESPONSE_HEADERS, kStreamed, {{":status", "101"}}, true},
+      {CALLOUT_RESPONSE_HEADERS, kStreamed, {{":status", "200"}}, false},
+      {CALLOUT_RESPONSE_HEADERS, kNone, {{"content-type", "text/event-stream"}}, false},
+  };
+  for (const EndlessRow& row : rows) {
+    const bool is_request = row.phase == CALLOUT_REQUEST_HEADERS;
+    Reset();
+    AddGatherer(100)->phases[row.phase + 2] = Returns(CALLOUT_OK);
+    if (is_request) {
+      FeedRequestHeaders(row.mode, kNone, false, row.headers);
+    } else {
+      FeedRequestHeaders(kNone, row.mode, true);
+      Take();
+      Feed(Headers(CALLOUT_RESPONSE_HEADERS, false, row.headers));
+    }
+    const auto responses = Take();
+    if (row.mode == kDuplex && !row.refused) continue;  // held
+    ASSERT_EQ(responses.size(), 1u) << row.headers[0].second;
+    const bool refused = responses[0].has_immediate_response();
+    EXPECT_EQ(refused, row.refused) << row.headers[0].first << " " << row.headers[0].second
+                                    << " in mode " << row.mode;
+    EXPECT_EQ(responses[0].immediate_response().status().code(), refused ? 500 : 0);
+  }
+}
+
+TEST_F(EndingsTest, EndlessBodiesPassUnseenOrInChunksWhereTheSettingsSaySo) {
+  for (const EndlessBody choice : {EndlessBody::kPass, EndlessBody::kChunks}) {
+    Reset();
+    std::vector<std::string> seen;
+    AddGatherer(100, Settings(choice))->phases[CALLOUT_RESPONSE_BODY] = [&](callout_call_t* call) {
+      EXPECT_FALSE(call->flags & CALLOUT_CALL_WHOLE_BODY);
+      seen.push_back(BodyShown(call));
+      return CALLOUT_OK;
+    };
+    FeedRequestHeaders(kNone, kStreamed, true);
+    Feed(Headers(CALLOUT_RESPONSE_HEADERS, false, {{"content-type", "text/event-stream"}}));
+    Take();
+    Feed(Body(CALLOUT_RESPONSE_BODY, "data: 1", false));
+    EXPECT_EQ(BodyTold(Take()), "-");
+    EXPECT_EQ(seen.size(), choice == EndlessBody::kChunks ? 1u : 0u);
+  }
+}
+
+TEST_F(EndingsTest, ResponsesAreLeftAloneByContentTypeStatusOrHeader) {
+  InstanceSettings settings;
+  settings.leave_responses.content_types = {"text/event-stream", "image/*"};
+  settings.leave_responses.statuses = {"206", "3xx"};
+  settings.leave_responses.headers = {"x-raw"};
+  const std::vector<std::pair<Pairs, bool>> rows = {
+      {{{":status", "200"}, {"content-type", "text/event-stream;charset=utf-8"}}, true},
+      {{{":status", "200"}, {"content-type", "image/png"}}, true},
+      {{{":status", "206"}}, true},
+      {{{":status", "304"}}, true},
+      {{{":status", "200"}, {"X-Raw", "1"}}, true},
+      {{{":status", "200"}, {"content-type", "text/html"}}, false},
+  };
+  for (const auto& [headers, left] : rows) {
+    Reset();
+    int calls = 0;
+    AddGatherer(100, settings)->phases[CALLOUT_RESPONSE_BODY] = [&calls](callout_call_t*) {
+      ++calls;
+      return CALLOUT_OK;
+    };
+    FeedRequestHeaders(kNone, kStreamed, true);
+    Feed(Headers(CALLOUT_RESPONSE_HEADERS, false, headers));
+    Take();
+    Feed(Body(CALLOUT_RESPONSE_BODY, "a", false));
+    EXPECT_EQ(BodyTold(Take()), left ? "-" : "clear") << headers.back().second;
+    Feed(Body(CALLOUT_RESPONSE_BODY, "b", true));
+    EXPECT_EQ(calls, left ? 0 : 1);
+  }
+}
+
+TEST_F(EndingsTest, AnOverrideToNoneLeavesABodyAloneThoughEnvoyIgnoresIt) {
+  FakePlugin* plugin = AddGatherer(100);
+  plugin->phases[CALLOUT_RESPONSE_HEADERS] = [](callout_call_t* call) {
+    // ProcessingMode{response_body_mode: NONE}
+    return call->host->annotate(call, CALLOUT_MODE_OVERRIDE, ToBytes(std::string_view("\x20\0", 2)));
+  };
+  plugin->phases[CALLOUT_RESPONSE_BODY] = [](callout_call_t*) {
+    ADD_FAILURE() << "called";
+    return CALLOUT_OK;
+  };
+  FeedRequestHeaders(kNone, kStreamed, true);
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS, false, {{"content-type", "text/event-stream"}}));
+  Take();
+  Feed(Body(CALLOUT_RESPONSE_BODY, "data", false));
+  EXPECT_EQ(BodyTold(Take()), "-");
+}
+
+TEST_F(EndingsTest, AResponseThatCannotHaveHadTheRequestBodyIsRefused) {
+  for (const auto& [status, refused] : {std::pair("200", true), std::pair("302", true),
+                                        std::pair("413", false), std::pair("503", false)}) {
+    Reset();
+    AddGatherer(100)->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+    FeedRequestHeaders(kStreamed, kNone);
+    Feed(Body(CALLOUT_REQUEST_BODY, "abc", false));
+    Take();
+    Feed(Headers(CALLOUT_RESPONSE_HEADERS, false, {{":status", status}}));
+    const auto responses = Take();
+    ASSERT_EQ(responses.size(), 1u);
+    EXPECT_EQ(responses[0].has_immediate_response(), refused) << status;
+  }
+  EXPECT_EQ(FaultCount("body_lost"), 2);
+}
+
+TEST_F(EndingsTest, ABodyLostUnseenIsCounted) {
+  for (const bool half_close : {true, false}) {
+    Reset();
+    AddGatherer(100)->phases[CALLOUT_RESPONSE_BODY] = Returns(CALLOUT_OK);
+    FeedRequestHeaders(kNone, kStreamed, true);
+    Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+    Feed(Body(CALLOUT_RESPONSE_BODY, "abc", false));
+    half_close ? stream_->OnHalfClose() : stream_->OnCancel();
+    EXPECT_FALSE(EndedOk());
+  }
+  EXPECT_EQ(FaultCount("body_lost"), 2);
+}
+
+TEST_F(EndingsTest, AHalfCloseWithinADeferredBodyDoesNotEndWithOk) {
+  callout_call_t* deferred = nullptr;
+  FakePlugin* plugin = AddPlugin();
+  int calls = 0;
+  plugin->phases[CALLOUT_REQUEST_BODY] = [&](callout_call_t* call) -> callout_status_t {
+    if (++calls == 1) return RespondCommon(call, [] {
+        CommonResponse common;
+        common.mutable_body_mutation()->set_body("x");
+        return common;
+      }());
+    deferred = call;
+    return CALLOUT_DEFERRED;
+  };
+  FeedRequestHeaders(kStreamed, kNone);
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+  Feed(Body(CALLOUT_REQUEST_BODY, "b", false));
+  stream_->OnHalfClose();
+  EXPECT_FALSE(stream_->end().has_value());
+  deferred->host->finish(deferred, CALLOUT_OK);
+  Deliver();
+  ASSERT_TRUE(stream_->end().has_value());
+  EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kAborted);
+}
+
+// --- Overrides --------------------------------------------------------------------
+
+class OverrideTest : public EndingsTest {
+ protected:
+  // A plugin that asks for `mode` of the request's body and wraps it in < and >.
+  void AddAsking(int mode, bool whole) {
+    FakePlugin* plugin = whole ? AddGatherer(100) : AddPlugin();
+    plugin->phases[CALLOUT_REQUEST_HEADERS] = [mode](callout_call_t* call) {
+      const std::string bytes = {'\x18', static_cast<char>(mode)};
+      return call->host->annotate(call, CALLOUT_MODE_OVERRIDE, ToBytes(bytes));
+    };
+    plugin->phases[CALLOUT_REQUEST_BODY] = [](callout_call_t* call) {
+      std::string body = BodyShown(call);
+      if (body.ends_with(".")) body.pop_back();
+      CommonResponse common;
+      common.mutable_body_mutation()->set_body("<" + body + ">");
+      return RespondCommon(call, common);
+    };
+  }
+};
+
+TEST_F(OverrideTest, AnIgnoredBufferedIsTakenForStreamedOnceAnotherChunkComes) {
+  AddAsking(kBuffered, true);
+  FeedRequestHeaders(kStreamed, kNone);
+  EXPECT_TRUE(Take()[0].has_mode_override());
+  Feed(Body(CALLOUT_REQUEST_BODY, "aaa", false));
+  EXPECT_TRUE(Take().empty());  // nothing shows yet which mode holds
+  Feed(Body(CALLOUT_REQUEST_BODY, "bbb", false));
+  EXPECT_EQ(BodyTold(Take()), "clearclear");
+  Feed(Body(CALLOUT_REQUEST_BODY, "", true));
+  EXPECT_EQ(BodyTold(Take()), "=<aaabbb>");
+}
+
+TEST_F(OverrideTest, AnObeyedBufferedIsWholeWhenTrailersCome) {
+  AddAsking(kBuffered, true);
+  FeedRequestHeaders(kStreamed, kNone);
+  Take();
+  Feed(Body(CALLOUT_REQUEST_BODY, "aaabbb", false));
+  EXPECT_TRUE(Take().empty());
+  Feed(Trailers(CALLOUT_REQUEST_TRAILERS));
+  const auto responses = Take();
+  ASSERT_EQ(responses.size(), 2u);
+  EXPECT_EQ(BodyTold({responses[0]}), "=<aaabbb>");
+}
+
+TEST_F(OverrideTest, AFirstMessageWithTheEndIsWholeEitherWay) {
+  AddAsking(kBuffered, true);
+  FeedRequestHeaders(kStreamed, kNone);
+  Take();
+  EXPECT_EQ(BodyTold({Exchange(Body(CALLOUT_REQUEST_BODY, "all", true))}), "=<all>");
+}
+
+TEST_F(OverrideTest, WhatNothingShowsFailsAtTheDeadline) {
+  AddAsking(kBuffered, true);
+  FeedRequestHeaders(kStreamed, kNone);
+  Take();
+  Feed(Body(CALLOUT_REQUEST_BODY, "aaa", false));
+  PassDeadline();
+  ASSERT_TRUE(stream_->end().has_value());
+  EXPECT_FALSE(stream_->end()->ok());
+  EXPECT_EQ(FaultCount("deadline"), 1);
+}
+
+TEST_F(OverrideTest, DuplexIsNotAskedForWhereNothingWouldShowIt) {
+  for (const auto policy : {EnvoyModeOverride::kUnknown, EnvoyModeOverride::kAllowed}) {
+    Reset();
+    limits_.mode_override = policy;
+    AddAsking(kDuplex, false);
+    FeedRequestHeaders(kStreamed, kNone);
+    const bool asked = policy == EnvoyModeOverride::kAllowed;
+    EXPECT_EQ(Take()[0].mode_override().request_body_mode(), asked ? kDuplex : kStreamed);
+    Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+    EXPECT_EQ(BodyTold(Take()), asked ? "<a>|" : "=<a>");
+  }
+}
+
+TEST_F(OverrideTest, ABodyThatComesShowsThatNoneWasLeft) {
+  AddAsking(kDuplex, false);
+  FeedRequestHeaders(kNone, kNone);
+  EXPECT_EQ(Take()[0].mode_override().request_body_mode(), kDuplex);
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", true));
+  EXPECT_EQ(BodyTold(Take()), "<a>.");
+}
+
+TEST_F(OverrideTest, WhereEnvoyObeysTrailersAreAskedForAGatheredBody) {
+  for (const auto policy : {EnvoyModeOverride::kUnknown, EnvoyModeOverride::kAllowed}) {
+    Reset();
+    limits_.mode_override = policy;
+    AddGatherer(100)->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+    FeedRequestHeaders(kStreamed, kBuffered);
+    const auto response = Take()[0];
+    EXPECT_EQ(response.has_mode_override(), policy == EnvoyModeOverride::kAllowed);
+    if (!response.has_mode_override()) continue;
+    EXPECT_EQ(response.mode_override().request_trailer_mode(), 1);  // SEND
+    EXPECT_EQ(response.mode_override().request_body_mode(), kStreamed);
+    EXPECT_EQ(response.mode_override().response_body_mode(), kBuffered);
+  }
+}
+
+// --- Codings and late headers ------------------------------------------------------
+
+TEST_F(EndingsTest, ACodingGoesWithTheBodyThatHadIt) {
+  AddPlugin()->phases[CALLOUT_RESPONSE_BODY] = ReplacesBody("plain");
+  FeedRequestHeaders(kNone, kBuffered, true);
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS, false, {{"Content-Encoding", "gzip"}}));
+  Take();
+  const auto response = Exchange(Body(CALLOUT_RESPONSE_BODY, "\x1f\x8b", true));
+  EXPECT_EQ(Mutations(response.response_body().response().header_mutation()),
+            (std::vector<std::string>{"remove content-encoding"}));
+}
+
+TEST_F(EndingsTest, ACodingThatThePluginSetsStays) {
+  AddPlugin()->phases[CALLOUT_RESPONSE_BODY] = Answers([](CommonResponse* common) {
+    common->mutable_body_mutation()->set_body("brotli");
+    AddSet(common, "content-encoding", "br");
+  });
+  FeedRequestHeaders(kNone, kBuffered, true);
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS, false, {{"content-encoding", "gzip"}}));
+  Take();
+  const auto response = Exchange(Body(CALLOUT_RESPONSE_BODY, "\x1f\x8b", true));
+  EXPECT_EQ(Mutations(response.response_body().response().header_mutation()),
+            (std::vector<std::string>{"set content-encoding=br"}));
+}
+
+TEST_F(EndingsTest, InStreamedTheCodingHasToGoInTheHeadersHook) {
+  for (const bool removed : {false, true}) {
+    Reset();
+    FakePlugin* plugin = AddPlugin(ErrorPolicy::Action::kContinue);
+    plugin->phases[CALLOUT_RESPONSE_BODY] = ReplacesBody("plain");
+    if (removed) plugin->phases[CALLOUT_RESPONSE_HEADERS] = RemovesHeader("content-encoding");
+    FeedRequestHeaders(kNone, kStreamed, true);
+    Feed(Headers(CALLOUT_RESPONSE_HEADERS, false, {{"content-encoding", "gzip"}}));
+    Take();
+    Feed(Body(CALLOUT_RESPONSE_BODY, "\x1f\x8b", true));
+    EXPECT_EQ(stream_->end().has_value(), !removed);
+    if (removed) {
+      EXPECT_EQ(BodyTold(Take()), "=plain");
+    }
+  }
+  EXPECT_EQ(FaultCount("encoded_body"), 1);
+}
+
+TEST_F(EndingsTest, AHeaderChangeInAStreamedBodyIsAFault) {
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = SetsHeader("x-late", "1");
+  FeedRequestHeaders(kStreamed, kNone);
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", true));
+  EXPECT_TRUE(stream_->end().has_value());
+  EXPECT_EQ(FaultCount("late_header"), 1);
+}
+
+TEST_F(EndingsTest, HeadersThatDescribeAStreamedBodyAreLeftOut) {
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = Answers([](CommonResponse* common) {
+    common->mutable_body_mutation()->set_body("new");
+    AddSet(common, "content-length", "3");
+  });
+  FeedRequestHeaders(kStreamed, kNone);
+  Take();
+  const auto response = Exchange(Body(CALLOUT_REQUEST_BODY, "a", true));
+  EXPECT_EQ(response.request_body().response().body_mutation().body(), "new");
+  EXPECT_EQ(response.request_body().response().header_mutation().ByteSizeLong(), 0u);
+}
+
+// --- Fail closed -------------------------------------------------------------------
+
+TEST_F(EndingsTest, AHeaderLimitIsRefusedUnderEveryPolicy) {
+  for (const auto policy : {ErrorPolicy::Action::kFail, ErrorPolicy::Action::kContinue}) {
+    Reset();
+    AddPlugin(policy)->phases[CALLOUT_REQUEST_HEADERS] = SetsHeader("x-user", "guest");
+    Pairs headers;
+    for (int i = 0; i < 100; ++i) headers.emplace_back("h" + std::to_string(i), "v");
+    FeedRequestHeaders(kNone, kNone, true, headers);
+    const auto responses = Take();
+    ASSERT_EQ(responses.size(), 1u);
+    EXPECT_EQ(responses[0].immediate_response().status().code(), 431);
+  }
+}
+
+TEST_F(EndingsTest, AFaultOfTheClientsMakingIsAnErrorOnceTheResponseIsOut) {
+  AddPlugin()->phases[CALLOUT_RESPONSE_TRAILERS] = SetsHeader("x", "a\nb");
+  FeedRequestHeaders(kNone, kNone, true);
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+  Take();
+  Feed(Trailers(CALLOUT_RESPONSE_TRAILERS));
+  EXPECT_TRUE(Take().empty());
+  ASSERT_TRUE(stream_->end().has_value());
+  EXPECT_NE(stream_->end()->message().find("the byte 0x0a in the value of header 'x'"),
+            std::string_view::npos)
+      << *stream_->end();
+}
+
+TEST_F(EndingsTest, AttributesAreKeptOnceAndInFewMessages) {
+  Begin();
+  ProcessingRequest first = Headers(CALLOUT_REQUEST_HEADERS);
+  (*(*first.mutable_attributes())["ns"].mutable_fields())["a"].set_string_value("1");
+  Feed(WithModes(first, kStreamed, kNone));
+  const size_t kept = stream_->kept_bytes();
+  EXPECT_GT(kept, 0u);
+  for (int i = 0; i < 20; ++i) {
+    ProcessingRequest again = Body(CALLOUT_REQUEST_BODY, "x", false);
+    *again.mutable_attributes() = first.attributes();
+    Feed(again);
+  }
+  EXPECT_EQ(stream_->kept_bytes(), kept);
+  for (int i = 0; i < 8 && !stream_->end().has_value(); ++i) {
+    ProcessingRequest other = Body(CALLOUT_REQUEST_BODY, "x", false);
+    (*(*other.mutable_attributes())["n" + std::to_string(i)].mutable_fields())["a"].set_bool_value(
+        true);
+    Feed(other);
+  }
+  ASSERT_TRUE(stream_->end().has_value());
+  EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(EndingsTest, MessagesWithoutAPhaseAreFew) {
+  Begin();
+  for (int i = 0; i < 8; ++i) {
+    FeedBytes("\xa2\x06\x01x");
+    EXPECT_FALSE(stream_->end().has_value());
+  }
+  FeedBytes("\xa2\x06\x01x");
+  EXPECT_TRUE(stream_->end().has_value());
+}
+
+}  // namespace
+}  // namespace callout::host

@@ -1,0 +1,294 @@
+// The two directions of a stream, and headers that are held for a body.
+#include "host/stream/stream.h"
+#include "tests/host/stream_fixture.h"
+
+namespace callout::host {
+namespace {
+
+class PipelineTest : public StreamTest {
+ protected:
+  // Defers, and leaves the call in `*call`.
+  static FakePlugin::Hook Defers(callout_call_t** call) {
+    return [call](callout_call_t* deferred) {
+      *call = deferred;
+      return CALLOUT_DEFERRED;
+    };
+  }
+  void Finish(callout_call_t* call) {
+    call->host->finish(call, CALLOUT_OK);
+    Deliver();
+  }
+  void BeginDuplex() {
+    Begin();
+    Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kDuplex, kDuplex));
+  }
+};
+
+using Case = ProcessingResponse::ResponseCase;
+
+std::vector<Case> Kinds(const std::vector<ProcessingResponse>& responses) {
+  std::vector<Case> kinds;
+  for (const auto& response : responses) kinds.push_back(response.response_case());
+  return kinds;
+}
+
+TEST_F(PipelineTest, HeadersWaitForTheWholeBodyAndGoOutFirstWithWhatItsHookDoes) {
+  FakePlugin* plugin = AddGatherer(100);
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = SetsHeader("x-first", "1");
+  plugin->phases[CALLOUT_REQUEST_BODY] = [](callout_call_t* call) {
+    CommonResponse common;
+    AddSet(&common, "x-model", BodyShown(call));
+    common.set_clear_route_cache(true);
+    return RespondCommon(call, common);
+  };
+  BeginDuplex();
+  EXPECT_TRUE(Take().empty());
+  Feed(Body(CALLOUT_REQUEST_BODY, "lla", false));
+  EXPECT_TRUE(Take().empty());
+  Feed(Body(CALLOUT_REQUEST_BODY, "ma", true));
+  const auto responses = Take();
+  ASSERT_EQ(Kinds(responses), (std::vector<Case>{Case::kRequestHeaders, Case::kRequestBody}));
+  const auto& common = responses[0].request_headers().response();
+  EXPECT_EQ(Mutations(common.header_mutation()),
+            (std::vector<std::string>{"set x-first=1", "set x-model=llama."}));
+  EXPECT_TRUE(common.clear_route_cache());
+  EXPECT_EQ(BodyTold({responses[1]}), "llama.");
+  EXPECT_TRUE(stream_->idle());
+}
+
+TEST_F(PipelineTest, HeldHeadersGoOnWhenTrailersEndAnEmptyBody) {
+  AddGatherer(100)->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+  BeginDuplex();
+  Feed(Trailers(CALLOUT_REQUEST_TRAILERS));
+  EXPECT_EQ(Kinds(Take()), (std::vector<Case>{Case::kRequestHeaders, Case::kRequestTrailers}));
+}
+
+TEST_F(PipelineTest, HeldHeadersPassLaterInstancesAsTheBodyHookLeavesThem) {
+  AddGatherer(100)->phases[CALLOUT_REQUEST_BODY] = SetsHeader("x-model", "m");
+  Pairs seen;
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = [&seen](callout_call_t* call) {
+    seen = HeadersShown(call);
+    return CALLOUT_OK;
+  };
+  BeginDuplex();
+  EXPECT_TRUE(seen.empty());
+  Feed(Body(CALLOUT_REQUEST_BODY, "all", true));
+  EXPECT_EQ(seen, (Pairs{{":path", "/"}, {"x-model", "m"}}));
+  EXPECT_EQ(Take().size(), 2u);
+}
+
+TEST_F(PipelineTest, ChunkwiseInstancesMayHoldTheHeadersThemselves) {
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_NO_RESPONSE);
+  std::string text;
+  plugin->phases[CALLOUT_REQUEST_BODY] = [&text](callout_call_t* call) -> callout_status_t {
+    text += BodyShown(call);
+    if (text.size() < 4) return CALLOUT_NO_RESPONSE;
+    CommonResponse common;
+    AddSet(&common, "x-first-bytes", text);
+    common.mutable_body_mutation()->mutable_streamed_response()->set_body(text);
+    return RespondCommon(call, common);
+  };
+  BeginDuplex();
+  Feed(Body(CALLOUT_REQUEST_BODY, "ab", false));
+  EXPECT_TRUE(Take().empty());
+  Feed(Body(CALLOUT_REQUEST_BODY, "cd", false));
+  const auto responses = Take();
+  ASSERT_EQ(Kinds(responses), (std::vector<Case>{Case::kRequestHeaders, Case::kRequestBody}));
+  EXPECT_EQ(Mutations(responses[0].request_headers().response().header_mutation()),
+            (std::vector<std::string>{"set x-first-bytes=abcd"}));
+  EXPECT_EQ(BodyTold({responses[1]}), "abcd|");
+}
+
+TEST_F(PipelineTest, HoldingHeadersIsForDuplexOnly) {
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_NO_RESPONSE);
+  plugin->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+  Begin();
+  Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kStreamed, kNone));
+  ASSERT_TRUE(stream_->end().has_value());
+  EXPECT_EQ(FaultCount("bad_status"), 1);
+}
+
+TEST_F(PipelineTest, ABodyOverTheLimitIsRefusedWhileHeadersAreHeld) {
+  AddGatherer(4)->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+  BeginDuplex();
+  Feed(Body(CALLOUT_REQUEST_BODY, "abc", false));
+  Feed(Body(CALLOUT_REQUEST_BODY, "de", false));
+  const auto responses = Take();
+  ASSERT_EQ(responses.size(), 1u);
+  EXPECT_EQ(responses[0].immediate_response().status().code(), 413);
+}
+
+TEST_F(PipelineTest, TooLargeContinueLetsTheHeldHeadersGoBeforeTheBody) {
+  InstanceSettings settings;
+  settings.too_large = {ErrorPolicy::Action::kContinue, 0};
+  AddGatherer(4, settings)->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+  BeginDuplex();
+  Feed(Body(CALLOUT_REQUEST_BODY, "abc", false));
+  Feed(Body(CALLOUT_REQUEST_BODY, "de", true));
+  const auto responses = Take();
+  ASSERT_EQ(Kinds(responses), (std::vector<Case>{Case::kRequestHeaders, Case::kRequestBody}));
+  EXPECT_EQ(BodyTold({responses[1]}), "abcde.");
+}
+
+TEST_F(PipelineTest, HeldHeadersWaitNoLongerThanBodyWait) {
+  AddGatherer(100)->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+  BeginDuplex();
+  EXPECT_GT(stream_->deadline_ns(), 0u);
+  PassDeadline();
+  ASSERT_TRUE(stream_->end().has_value());
+  EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(FaultCount("deadline"), 1);
+}
+
+// --- Both directions ----------------------------------------------------------
+
+TEST_F(PipelineTest, ADeferredCallDoesNotStopTheOtherDirection) {
+  callout_call_t* deferred = nullptr;
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = Defers(&deferred);
+  AddPlugin()->phases[CALLOUT_RESPONSE_BODY] = ReplacesBody("changed");
+  BeginDuplex();
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+  Take();
+  Feed(Body(CALLOUT_REQUEST_BODY, "check me", false));
+  EXPECT_TRUE(stream_->wants_message());
+  Feed(Body(CALLOUT_RESPONSE_BODY, "r", false));
+  EXPECT_EQ(BodyTold(Take()), "changed|");
+  EXPECT_EQ(BodyShown(deferred), "check me");
+  Finish(deferred);
+  EXPECT_EQ(BodyTold(Take()), "check me|");
+}
+
+TEST_F(PipelineTest, HooksOfOneInstanceTakeTurns) {
+  callout_call_t* deferred = nullptr;
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_BODY] = Defers(&deferred);
+  int calls = 0;
+  plugin->phases[CALLOUT_RESPONSE_HEADERS] = [&calls](callout_call_t*) {
+    ++calls;
+    return CALLOUT_OK;
+  };
+  BeginDuplex();
+  Take();
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+  EXPECT_EQ(calls, 0);
+  EXPECT_TRUE(Take().empty());
+  Finish(deferred);
+  EXPECT_EQ(calls, 1);
+  EXPECT_EQ(Kinds(Take()), (std::vector<Case>{Case::kRequestBody, Case::kResponseHeaders}));
+}
+
+TEST_F(PipelineTest, MessagesOfADirectionKeepTheirOrder) {
+  callout_call_t* deferred = nullptr;
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Defers(&deferred);
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = Answers([](CommonResponse* common) {
+    common->mutable_body_mutation()->mutable_streamed_response()->set_body("x");
+  });
+  BeginDuplex();
+  Feed(Body(CALLOUT_REQUEST_BODY, "1", false));
+  Feed(Body(CALLOUT_REQUEST_BODY, "2", false));
+  EXPECT_TRUE(Take().empty());
+  EXPECT_GT(stream_->kept_bytes(), 0u);
+  Finish(deferred);
+  EXPECT_EQ(Kinds(Take()),
+            (std::vector<Case>{Case::kRequestHeaders, Case::kRequestBody, Case::kRequestBody}));
+  EXPECT_EQ(stream_->kept_bytes(), 0u);
+}
+
+TEST_F(PipelineTest, NoMessageIsReadWhileTooManyWait) {
+  callout_call_t* deferred = nullptr;
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Defers(&deferred);
+  limits_.queued_messages_max = 3;
+  BeginDuplex();
+  Feed(Body(CALLOUT_REQUEST_BODY, "1", false));
+  EXPECT_TRUE(stream_->wants_message());
+  Feed(Body(CALLOUT_REQUEST_BODY, "2", false));
+  EXPECT_FALSE(stream_->wants_message());
+  Finish(deferred);
+  EXPECT_TRUE(stream_->wants_message());
+  EXPECT_EQ(Take().size(), 3u);
+}
+
+TEST_F(PipelineTest, NoMessageIsReadWhileTooManyBytesWait) {
+  callout_call_t* deferred = nullptr;
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Defers(&deferred);
+  limits_.queued_bytes_max = 1000;
+  BeginDuplex();
+  EXPECT_TRUE(stream_->wants_message());
+  Feed(Body(CALLOUT_REQUEST_BODY, std::string(1000, 'x'), false));
+  EXPECT_FALSE(stream_->wants_message());
+  Finish(deferred);
+  EXPECT_TRUE(stream_->wants_message());
+}
+
+TEST_F(PipelineTest, DuplexBodiesGoOutInPieces) {
+  AddGatherer(1 << 20)->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+  BeginDuplex();
+  Feed(Body(CALLOUT_REQUEST_BODY, std::string(100000, 'x'), false));
+  Feed(Body(CALLOUT_REQUEST_BODY, std::string(50000, 'y'), true));
+  const auto responses = Take();
+  ASSERT_EQ(responses.size(), 4u);
+  size_t bytes = 0;
+  for (size_t i = 1; i < responses.size(); ++i) {
+    const auto& piece = responses[i].request_body().response().body_mutation().streamed_response();
+    EXPECT_LE(piece.body().size(), 65536u);
+    EXPECT_EQ(piece.end_of_stream(), i == 3);
+    bytes += piece.body().size();
+  }
+  EXPECT_EQ(bytes, 150000u);
+}
+
+TEST_F(PipelineTest, AMissedDeadlineUnderContinueLosesThatCallOnly) {
+  callout_call_t* late = nullptr;
+  FakePlugin* plugin = AddPlugin(ErrorPolicy::Action::kContinue);
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Defers(&late);
+  plugin->phases[CALLOUT_RESPONSE_HEADERS] = SetsHeader("x-seen", "1");
+  Begin();
+  Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kNone, kNone));
+  PassDeadline();
+  EXPECT_EQ(Take().size(), 1u);
+  // The late call is still the plugin's, and the next one has a state of its own.
+  const auto response = Exchange(Headers(CALLOUT_RESPONSE_HEADERS));
+  EXPECT_EQ(Mutations(response.response_headers().response().header_mutation()),
+            (std::vector<std::string>{"set x-seen=1"}));
+  EXPECT_EQ(HeadersShown(late), (Pairs{{":path", "/"}}));
+  stream_->OnHalfClose();
+  EXPECT_FALSE(stream_->closed());
+  EXPECT_EQ(late->host->finish(late, CALLOUT_OK), CALLOUT_DEADLINE_EXCEEDED);
+  Deliver();
+  EXPECT_TRUE(stream_->closed());
+  EXPECT_EQ(plugin->closed, 1);
+}
+
+TEST_F(PipelineTest, SendTakesNothingBeyondItsLimit) {
+  limits_.sent_bytes_max = 2000;
+  int taken = 0;
+  callout_status_t last = CALLOUT_OK;
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = [&](callout_call_t* call) {
+    while ((last = SendChunk(call, std::string(600, 'x'))) == CALLOUT_OK) ++taken;
+    return CALLOUT_NO_RESPONSE;
+  };
+  BeginDuplex();
+  Take();
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+  EXPECT_EQ(last, CALLOUT_RESOURCE_EXHAUSTED);
+  EXPECT_EQ(taken, 3);
+  EXPECT_EQ(Take().size(), 3u);
+  EXPECT_FALSE(stream_->end().has_value());
+}
+
+TEST(MessageState, AllowsNoWayThatTheTableDoesNotHave) {
+  ChainMessage message;
+  EXPECT_TRUE(message.Become(MessageState::kCalled, 7));
+  EXPECT_EQ(message.deadline_ns, 7u);
+  EXPECT_FALSE(message.Become(MessageState::kTurn));
+  EXPECT_EQ(message.state, MessageState::kCalled);
+  EXPECT_TRUE(message.Become(MessageState::kHeld));
+  EXPECT_FALSE(message.Become(MessageState::kCalled));
+  EXPECT_TRUE(message.Become(MessageState::kMoving));
+}
+
+}  // namespace
+}  // namespace callout::host
