@@ -56,7 +56,9 @@ Instance::Instance(std::shared_ptr<const Plugin> plugin, std::string name,
       settings_(settings),
       context_(context),
       marker_(HookTable::InUse()->FindOrAddPlugin(name_)),
-      services_(std::make_unique<ServiceTable>(this, name_, context.metrics, context.strict)) {}
+      services_(std::make_unique<ServiceTable>(
+          this, name_,
+          ServiceTable::Options{context.metrics, context.strict, context.abi.host_bytes})) {}
 
 absl::StatusOr<std::shared_ptr<Instance>> Instance::Create(std::shared_ptr<const Plugin> plugin,
                                                            std::string name,
@@ -91,7 +93,7 @@ absl::Status Instance::CreatePlugin(const std::string& config) {
     std::array<uint64_t, 32> spare;
   } padded = {};
   callout_create_args_t& args = padded.args;
-  args.struct_size = sizeof(args);
+  args.struct_size = static_cast<uint32_t>(context_.abi.create_bytes);
   args.host = services_->abi();
   args.instance = name_.c_str();
   args.config = ToBytes(config);
@@ -187,7 +189,7 @@ void Instance::BeginTrial(std::shared_ptr<Trial> trial) {
 }
 
 void Instance::Prepare(CallState* state) {
-  state->call.struct_size = sizeof(state->call);
+  state->call.struct_size = static_cast<uint32_t>(context_.abi.call_bytes);
   state->call.host = services_->abi();
   state->call.plugin = plugin_data_;
   state->call.self = &state->call;

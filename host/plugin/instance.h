@@ -42,6 +42,7 @@ struct InstanceContext {
   size_t unsent_bytes_max = 67108864;
   // --strict_plugins: every service call that is refused is logged, not one a minute.
   bool strict = false;
+  AbiShape abi = {};
 };
 
 class Instance {

@@ -278,6 +278,24 @@ void TakeInfo(const Exports& exports, Plugin::Fields* fields) {
   }
 }
 
+// Cut at the symbol's size, and at what a page can show.
+void TakeConfigSchema(const ElfImage& image, const Exports& exports, Plugin::Fields* fields) {
+  constexpr size_t kBytesMax = 65536;
+  constexpr char kName[] = "callout_plugin_config_schema";
+  const auto* schema = static_cast<const char*>(exports.Find(kName));
+  if (schema == nullptr) return;
+  const size_t bytes = std::min<size_t>(FindExported(image, kName)->size, kBytesMax);
+  const size_t length = strnlen(schema, bytes);
+  if (length == bytes) {
+    fields->warnings.push_back(
+        fmt::format("its {} has no NUL within its {} bytes, so it is not shown; define it as a "
+                    "string of up to {} bytes",
+                    kName, bytes, kBytesMax));
+    return;
+  }
+  fields->config_schema = EscapeControls({schema, length});
+}
+
 std::string PluginName(const std::string& path) {
   std::string name = std::filesystem::path(path).filename().string();
   if (name.ends_with(".so")) name.resize(name.size() - 3);
@@ -308,6 +326,7 @@ absl::StatusOr<std::shared_ptr<const Plugin>> ReadCheckAndLoad(const std::string
   const Exports exports(*image, **library);
   HookBinder(exports, &fields).BindAll();
   TakeInfo(exports, &fields);
+  TakeConfigSchema(*image, exports, &fields);
   return std::make_shared<const Plugin>(std::move(fields));
 }
 

@@ -55,6 +55,7 @@ class Plugin {
     PluginInfo info;
     uint32_t abi_version = CALLOUT_ABI_VERSION;
     uint32_t abi_revision = CALLOUT_ABI_REVISION;
+    std::string config_schema;  // JSON, or empty; printable
     Hooks hooks;
     std::vector<std::string> hook_names;  // symbols behind `hooks`, in the header's order
     std::vector<std::string> warnings;    // one printable line each
@@ -69,6 +70,7 @@ class Plugin {
   const PluginInfo& info() const { return fields_.info; }
   uint32_t abi_version() const { return fields_.abi_version; }
   uint32_t abi_revision() const { return fields_.abi_revision; }
+  const std::string& config_schema() const { return fields_.config_schema; }
   const Hooks& hooks() const { return fields_.hooks; }
   const std::vector<std::string>& hook_names() const { return fields_.hook_names; }
   const std::vector<std::string>& warnings() const { return fields_.warnings; }

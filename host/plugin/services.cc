@@ -4,11 +4,13 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <cstring>
 #include <mutex>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "absl/status/status.h"
 #include "host/base/log.h"
 #include "host/plugin/instance.h"
 #include "host/plugin/rpc_context.h"
@@ -391,8 +393,8 @@ callout_status_t FollowFile(const callout_host_t* host, callout_bytes_t path) {
 
 }  // namespace
 
-ServiceTable::ServiceTable(Instance* instance, std::string name, Metrics* metrics, bool strict)
-    : abi_{.struct_size = sizeof(callout_host_t),
+ServiceTable::ServiceTable(Instance* instance, std::string name, const Options& options)
+    : abi_{.struct_size = static_cast<uint32_t>(options.bytes),
            .abi_version = CALLOUT_ABI_VERSION,
            .name = kHostName,
            .respond = Respond,
@@ -413,8 +415,11 @@ ServiceTable::ServiceTable(Instance* instance, std::string name, Metrics* metric
            .send_room = SendRoom},
       instance_(instance),
       name_(std::move(name)),
-      metrics_(metrics),
-      strict_(strict) {}
+      metrics_(options.metrics),
+      strict_(options.strict) {
+  if (options.bytes >= sizeof(abi_)) return;
+  std::memset(reinterpret_cast<char*>(&abi_) + options.bytes, 0, sizeof(abi_) - options.bytes);
+}
 
 callout_status_t ServiceTable::DefineMetric(const callout_metric_spec_t& spec, uint32_t* id) {
   static constexpr std::array<Metrics::Kind, 4> kKinds = {
@@ -437,6 +442,7 @@ callout_status_t ServiceTable::DefineMetric(const callout_metric_spec_t& spec, u
   absl::StatusOr<Metrics::Id> defined =
       metrics_->Define(kKinds[spec.kind], std::move(name), std::string(ToView(spec.help)),
                        std::move(labels), std::move(buckets));
+  if (absl::IsAlreadyExists(defined.status())) return CALLOUT_INVALID_ARGUMENT;
   if (!defined.ok()) return -static_cast<callout_status_t>(defined.status().code());
   for (size_t i = 0; i < plugin_metrics_.size(); ++i) {
     if (plugin_metrics_[i].id == *defined && plugin_metrics_[i].kind == spec.kind) {

@@ -36,6 +36,14 @@ inline constexpr size_t kLogTextBytesMax = 8192;
 inline constexpr size_t kPluginMetricsMax = 64;
 inline constexpr size_t kFollowedFilesMax = 64;
 
+// How much of the ABI's structs a plugin is shown: by default all of this header. Tests
+// make a host of an earlier revision of it, or of a later one.
+struct AbiShape {
+  size_t host_bytes = sizeof(callout_host_t);
+  size_t call_bytes = sizeof(callout_call_t);
+  size_t create_bytes = sizeof(callout_create_args_t);
+};
+
 // A table with every service, for `instance`. `abi` comes first: a plugin's
 // `host` pointer is a pointer to this.
 //
@@ -43,8 +51,12 @@ inline constexpr size_t kFollowedFilesMax = 64;
 // retired, [any] services do nothing but log that. So it holds all that those need.
 class ServiceTable {
  public:
-  // `metrics` outlives the table. `strict`: every refused call is logged.
-  ServiceTable(Instance* instance, std::string name, Metrics* metrics, bool strict);
+  struct Options {
+    Metrics* metrics = nullptr;  // outlives the table
+    bool strict = false;         // every refused call is logged
+    size_t bytes = sizeof(callout_host_t);
+  };
+  ServiceTable(Instance* instance, std::string name, const Options& options);
   ServiceTable(const ServiceTable&) = delete;
   ServiceTable& operator=(const ServiceTable&) = delete;
 

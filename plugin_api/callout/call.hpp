@@ -397,6 +397,8 @@ class OpenCall {
   std::string_view peer_identity() const { return call_.peer_identity(); }
   std::string_view stream_id() const { return call_.stream_id(); }
   Host host() const { return call_.host(); }
+  // For whoever extends this layer.
+  internal::CallState* state() const { return call_.state(); }
   callout_call_t* raw() const { return call_.raw(); }
 
   void deny_callout(std::string_view text = "Callout DENIED.") const { call_.deny_callout(text); }

@@ -75,12 +75,37 @@ StreamOf<Class>& stream_of(callout_call_t* call) {
 
 // --- From a hook to a member function ---
 
+// Whether a member function takes its call by value, and whether a Stream& as well.
+template <class Method>
+struct Parameters;
+template <class Class, class Call>
+struct Parameters<void (Class::*)(Call)> {
+  static constexpr bool kByValue = !std::is_reference_v<Call>;
+  static constexpr bool kTakesStream = false;
+};
+template <class Class, class Call, class Stream>
+struct Parameters<void (Class::*)(Call, Stream)> {
+  static constexpr bool kByValue = !std::is_reference_v<Call>;
+  static constexpr bool kTakesStream = true;
+};
+template <class Class, class... All>
+struct Parameters<void (Class::*)(All...) const> : Parameters<void (Class::*)(All...)> {};
+template <class Class, class... All>
+struct Parameters<void (Class::*)(All...) noexcept> : Parameters<void (Class::*)(All...)> {};
+template <class Class, class... All>
+struct Parameters<void (Class::*)(All...) const noexcept> : Parameters<void (Class::*)(All...)> {};
+
 template <class Class, class PhaseCall, class Method>
 callout_status_t run_method(callout_call_t* raw_call, Method method) noexcept {
   return run_hook<PhaseCall>(raw_call, [&](PhaseCall& call) {
     Class& instance = *static_cast<Class*>(raw_call->plugin);
-    if constexpr (std::is_invocable_v<Method, Class&, PhaseCall&, StreamOf<Class>&>) {
+    using Takes = Parameters<Method>;
+    if constexpr (Takes::kTakesStream && Takes::kByValue) {
+      (instance.*method)(PhaseCall(call.state()), stream_of<Class>(raw_call));
+    } else if constexpr (Takes::kTakesStream) {
       (instance.*method)(call, stream_of<Class>(raw_call));
+    } else if constexpr (Takes::kByValue) {
+      (instance.*method)(PhaseCall(call.state()));
     } else {
       (instance.*method)(call);
     }

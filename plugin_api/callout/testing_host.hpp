@@ -99,7 +99,7 @@ inline callout_status_t Plugin::define_metric(const callout_host_t* host,
   for (uint32_t i = 0; i < plugin->metrics_.size(); ++i) {
     const Metric& metric = plugin->metrics_[i];
     if (metric.name != name) continue;
-    if (metric.kind != spec->kind) return CALLOUT_ALREADY_EXISTS;
+    if (metric.kind != spec->kind) return CALLOUT_INVALID_ARGUMENT;
     if (metric.labels != labels) continue;
     *id = i;
     return CALLOUT_OK;

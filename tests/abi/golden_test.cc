@@ -1,10 +1,17 @@
-// The committed binary of ABI version 1 runs in this host, and against a table
-// of services cut to what version 1 had.
+// Growth, proven: the committed binaries of each revision run in this host, in one whose
+// tables are cut to what that revision had, and in one whose tables are longer; and plugins
+// of a later revision run in this one, or are refused.
 #include <callout/plugin.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
+#include <fstream>
+#include <iterator>
 #include <string>
 
+#include "host/plugin/elf_image.h"
+#include "host/plugin/elf_preflight.h"
 #include "host/plugin/loader.h"
 #include "host/plugin/services.h"
 #include "tests/host/stream_fixture.h"
@@ -12,33 +19,64 @@
 namespace callout::host {
 namespace {
 
-#if !defined(__x86_64__)
-#define SKIP_UNLESS_X86_64() GTEST_SKIP() << "the golden plugins are built for x86-64"
+using ::testing::ElementsAre;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+
+#if defined(__x86_64__)
+constexpr char kMachine[] = "";
 #else
-#define SKIP_UNLESS_X86_64() static_cast<void>(0)
+constexpr char kMachine[] = "_aarch64";
 #endif
 
-class GoldenTest : public StreamTest {
+std::string GoldenPath(const std::string& name) {
+  return std::string(CALLOUT_GOLDEN_DIR "/") + name + kMachine + ".so";
+}
+
+std::string LaterPath(const std::string& name) {
+  return std::string(CALLOUT_LATER_DIR "/") + name + ".so";
+}
+
+// What a host of revision 1 shows to a plugin, in bytes.
+constexpr AbiShape kRevision1 = {.host_bytes = 144, .call_bytes = 152, .create_bytes = 88};
+// A host of a revision to come: its structs go on.
+constexpr AbiShape kLonger = {.host_bytes = sizeof(callout_host_t) + 64,
+                              .call_bytes = sizeof(callout_call_t) + 32,
+                              .create_bytes = sizeof(callout_create_args_t) + 64};
+
+class GrowthTest : public StreamTest, public testing::WithParamInterface<AbiShape> {
  protected:
-  void BeginWithGolden() {
-    absl::StatusOr<std::shared_ptr<const Plugin>> plugin = LoadPlugin(CALLOUT_GOLDEN_V1);
-    ASSERT_TRUE(plugin.ok()) << plugin.status();
-    EXPECT_EQ((*plugin)->abi_version(), 1u);
-    EXPECT_EQ((*plugin)->info().name, "golden");
-    EXPECT_EQ((*plugin)->hook_names().size(), 12u);
+  absl::Status Serve(const std::string& path, const std::string& config, const AbiShape& abi) {
+    absl::StatusOr<std::shared_ptr<const Plugin>> plugin = LoadPlugin(path);
+    if (!plugin.ok()) return plugin.status();
+    plugin_ = *plugin;
+    InstanceContext context;
+    context.metrics = &metrics_;
+    context.abi = abi;
     absl::StatusOr<std::shared_ptr<Instance>> instance =
-        Instance::Create(*plugin, "fake0", "golden", {}, {.metrics = &metrics_});
-    ASSERT_TRUE(instance.ok()) << instance.status();
+        Instance::Create(*plugin, "fake0", config, {}, context);
+    if (!instance.ok()) return instance.status();
     chains_ = std::make_unique<ChainSource>(
         std::make_shared<Chain>(std::vector<std::shared_ptr<Instance>>{*instance}));
     environment_ = *StreamEnvironment::Create(limits_, chains_.get(), &metrics_);
     stream_ = std::make_unique<Stream>(environment_.get(), &rpc_);
+    instance_ = instance->get();
+    return absl::OkStatus();
   }
+
+  std::shared_ptr<const Plugin> plugin_;
+  Instance* instance_ = nullptr;
 };
 
-TEST_F(GoldenTest, EveryHookAndServiceOfVersion1Works) {
-  SKIP_UNLESS_X86_64();
-  BeginWithGolden();
+TEST_P(GrowthTest, EveryHookAndServiceOfRevision1Works) {
+  ASSERT_TRUE(Serve(GoldenPath("golden_v1"), "golden", GetParam()).ok());
+  EXPECT_EQ(plugin_->abi_version(), 1u);
+  EXPECT_EQ(plugin_->abi_revision(), 1u);
+  EXPECT_EQ(plugin_->info().name, "golden");
+  EXPECT_EQ(plugin_->hook_names().size(), 12u);
+  EXPECT_EQ(plugin_->config_schema(), "{\"type\": \"string\"}");
+  EXPECT_THAT(instance_->followed_files(), ElementsAre("/etc/golden"));
+  EXPECT_TRUE(instance_->wants(CALLOUT_WANT_REAL_END));
   constexpr int kDuplex = CALLOUT_BODY_FULL_DUPLEX_STREAMED;
   const auto headers = Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kDuplex, 0));
   EXPECT_TRUE(headers.request_headers().response().clear_route_cache());
@@ -53,31 +91,107 @@ TEST_F(GoldenTest, EveryHookAndServiceOfVersion1Works) {
   EXPECT_EQ(body(chunks[1]), "c");
   EXPECT_TRUE(Exchange(Trailers(CALLOUT_REQUEST_TRAILERS)).has_request_trailers());
   EXPECT_TRUE(Exchange(Headers(CALLOUT_RESPONSE_HEADERS)).has_response_headers());
-  EXPECT_NE(metrics_.Text().find("golden_streams_total{plugin=\"fake0\"} 1"), std::string::npos);
   Feed(Body(CALLOUT_RESPONSE_BODY, "c", true));
   ASSERT_TRUE(stream_->end().has_value());
   EXPECT_EQ(*stream_->end(), absl::UnavailableError("golden error"));
   EXPECT_TRUE(stream_->closed());
+  const std::string metrics = metrics_.Text();
+  EXPECT_THAT(metrics, HasSubstr("golden_streams_total{plugin=\"fake0\"} 1"));
+  EXPECT_THAT(metrics, HasSubstr("golden_level{plugin=\"fake0\"} 7"));
+  EXPECT_THAT(metrics,
+              HasSubstr("golden_time_seconds_bucket{kind=\"gold\",plugin=\"fake0\",le=\"1\"} 1"));
+  EXPECT_THAT(metrics, HasSubstr("golden_closed{plugin=\"fake0\"} 1")) << "call->end is told";
 }
 
-TEST_F(GoldenTest, TheConfigurationReachesIt) {
-  SKIP_UNLESS_X86_64();
-  absl::StatusOr<std::shared_ptr<const Plugin>> plugin = LoadPlugin(CALLOUT_GOLDEN_V1);
-  ASSERT_TRUE(plugin.ok()) << plugin.status();
-  EXPECT_FALSE(Instance::Create(*plugin, "fake0", "other", {}, {.metrics = &metrics_}).ok());
+TEST_P(GrowthTest, TheClassLayerOfRevision1Works) {
+  ASSERT_TRUE(Serve(GoldenPath("golden_v1_class"), "golden", GetParam()).ok());
+  const auto headers = Exchange(Headers(CALLOUT_REQUEST_HEADERS));
+  EXPECT_THAT(Mutations(headers.request_headers().response().header_mutation()),
+              ElementsAre(testing::StartsWith("set x-golden=")));
+  EXPECT_TRUE(Exchange(Headers(CALLOUT_RESPONSE_HEADERS)).has_response_headers());
+  EXPECT_THAT(metrics_.Text(), HasSubstr("golden_headers_total{plugin=\"fake0\"} 1"));
 }
 
-// Everything up to this member was there in version 1; what comes after it must
-// be tested with CALLOUT_HAS by plugins.
-TEST(AbiTable, IsNotShorterThanInVersion1) {
-  const ServiceTable table(nullptr);
-  EXPECT_GE(table.abi.struct_size,
-            offsetof(callout_host_t, get_extension) + sizeof(table.abi.get_extension));
-  EXPECT_TRUE(CALLOUT_HAS(&table.abi, callout_host_t, get_extension));
-  callout_host_t cut = table.abi;
-  cut.struct_size = offsetof(callout_host_t, get_extension);
-  EXPECT_FALSE(CALLOUT_HAS(&cut, callout_host_t, get_extension));
-  EXPECT_TRUE(CALLOUT_HAS(&cut, callout_host_t, metric_record));
+TEST_P(GrowthTest, TheConfigurationReachesIt) {
+  EXPECT_FALSE(Serve(GoldenPath("golden_v1"), "other", GetParam()).ok());
+  EXPECT_FALSE(Serve(GoldenPath("golden_v1_class"), "other", GetParam()).ok());
+}
+
+std::string HostName(const testing::TestParamInfo<AbiShape>& info) {
+  constexpr const char* kNames[] = {"Today", "Revision1", "Later"};
+  return kNames[info.index];
+}
+
+INSTANTIATE_TEST_SUITE_P(Hosts, GrowthTest, testing::Values(AbiShape(), kRevision1, kLonger),
+                         HostName);
+
+// --- Plugins of a later revision, on this host ---
+
+using LaterTest = GrowthTest;
+
+std::string RefusalOf(const std::string& name) {
+  const auto plugin = LoadPlugin(LaterPath(name));
+  EXPECT_FALSE(plugin.ok()) << name;
+  return std::string(plugin.status().message());
+}
+
+TEST_F(LaterTest, OneWithALaterHookIsRefused) {
+  EXPECT_THAT(RefusalOf("later_hook"),
+              EndsWith("it exports callout_on_later and was built for revision 2 of the ABI, and "
+                       "this host has revision 1; use a newer host or, if it can do without, add "
+                       "CALLOUT_PLUGIN_NEEDS(1);"));
+}
+
+TEST_F(LaterTest, OneThatNeedsTheLaterRevisionIsRefused) {
+  EXPECT_THAT(RefusalOf("later_needs"), EndsWith("it needs revision 2 of ABI version 1 and this "
+                                                 "host has revision 1; use a newer host"));
+}
+
+TEST_F(LaterTest, OneThatCanDoWithoutItsLaterHookServesWithAWarning) {
+  ASSERT_TRUE(Serve(LaterPath("later_without"), "", {}).ok());
+  EXPECT_EQ(plugin_->abi_revision(), 2u);
+  EXPECT_THAT(plugin_->warnings(),
+              ElementsAre("it was built for revision 2 of the ABI and this host has revision 1: "
+                          "callout_on_later is not called"));
+  Feed(Headers(CALLOUT_REQUEST_HEADERS));
+  EXPECT_EQ(*stream_->end(), absl::PermissionDeniedError("without"));
+}
+
+TEST_F(LaterTest, OneThatAsksForLaterFieldsServes) {
+  ASSERT_TRUE(Serve(LaterPath("later_fields"), "", {}).ok());
+  EXPECT_THAT(plugin_->warnings(), ElementsAre());
+  Feed(Headers(CALLOUT_REQUEST_HEADERS));
+  EXPECT_EQ(*stream_->end(), absl::PermissionDeniedError("without"));
+}
+
+TEST_F(LaterTest, AWriteToALaterFieldWithoutAskingHarmsNobodyAndIsLogged) {
+  testing::internal::CaptureStderr();
+  EXPECT_TRUE(Serve(LaterPath("later_unasked"), "", {}).ok());
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr("plugin fake0: callout_plugin_create wrote behind the "
+                        "callout_create_args_t of this host; ask CALLOUT_HAS before writing"));
+}
+
+// The slots behind the table are NULL: the crash is where the mistake is.
+TEST_F(LaterTest, ACallOfALaterServiceWithoutAskingIsACallOfNull) {
+  EXPECT_EXIT(Serve(LaterPath("later_unasked_call"), "", {}).IgnoreError(),
+              testing::KilledBySignal(SIGSEGV), "");
+}
+
+// A host of the next revision, on which a plugin says that it is older than its hook.
+TEST(LaterHost, RefusesAHookThatIsLaterThanTheRevisionOfItsPlugin) {
+  std::vector<AbiSymbol> symbols(HostAbi::Symbols().begin(), HostAbi::Symbols().end());
+  for (AbiSymbol& symbol : symbols) {
+    if (symbol.name == "callout_on_request_headers") symbol.revision = 2;
+  }
+  std::ifstream file(GoldenPath("golden_v1"), std::ios::binary);
+  const std::string bytes((std::istreambuf_iterator<char>(file)), {});
+  const absl::StatusOr<ElfImage> image = ElfImage::Parse(bytes);
+  ASSERT_TRUE(image.ok());
+  EXPECT_EQ(Preflight(*image, {}, {.revision = 2, .symbols = symbols}).status().message(),
+            "it exports callout_on_request_headers of revision 2 and says that it was built for "
+            "revision 1; build all of it with one <callout/plugin.h>");
+  EXPECT_TRUE(Preflight(*image, {}, {.revision = 2, .symbols = HostAbi::Symbols()}).ok());
 }
 
 }  // namespace

@@ -14,9 +14,10 @@ TEST(PluginClass, IsMadeFromItsSetup) {
   ASSERT_EQ(plugin.status(), CALLOUT_OK);
   EXPECT_EQ(plugin.wants().whole_body_bytes_max, 1000u);
   EXPECT_EQ(plugin.wants().blocking, 1u);
-  const uint64_t phases = CALLOUT_PHASE_BIT(0) | CALLOUT_PHASE_BIT(CALLOUT_REQUEST_HEADERS) |
-                          CALLOUT_PHASE_BIT(CALLOUT_REQUEST_BODY) |
-                          CALLOUT_PHASE_BIT(CALLOUT_REQUEST_TRAILERS);
+  // With on_process all of them.
+  uint64_t phases = CALLOUT_PHASE_BIT(0);
+  for (callout_phase_t phase = CALLOUT_REQUEST_HEADERS; phase <= CALLOUT_RESPONSE_TRAILERS; ++phase)
+    phases |= CALLOUT_PHASE_BIT(phase);
   EXPECT_EQ(plugin.wants().phases, phases);
 }
 
