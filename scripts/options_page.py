@@ -16,8 +16,9 @@ import sys
 TOP = pathlib.Path(__file__).resolve().parent.parent
 PAGE = TOP / "docs" / "options.md"
 ROW = re.compile(r"\| `--(\w+)(=[^`]*)?` \| (?:`[^`]*`)? ?\| (.*) \|")
-# Two blanks or the end of the line are behind name, value and default.
-OPTION = re.compile(r"  --(\w+)(?: (\[NAME=\]PATH|NAME=\S+|[^\s=]+)(?:=(.+?))?)?(?:  +(\S.*))?")
+# A default is one word, or a percentage and what it is of, which two blanks or the line's end follow.
+OPTION = re.compile(r"  --(\w+)(?: (\[NAME=\]PATH|NAME=\S+|[^\s=]+)(?:=(\d+ % .+?(?=  |$)|\S+))?)?"
+                    r"(?: +(\S.*))?")
 
 
 def options_of(text):
