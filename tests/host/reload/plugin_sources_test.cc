@@ -69,8 +69,9 @@ TEST_F(PluginSourcesTest, ANameThatIsTakenIsAProblemOfTheLaterFile) {
   EXPECT_EQ(listing.plugins[0].path, "/elsewhere/a.so");
   ASSERT_EQ(listing.problems.size(), 1u);
   EXPECT_EQ(listing.problems[0].name, "a");
-  EXPECT_THAT(listing.problems[0].text,
-              HasSubstr("there already, from /elsewhere/a.so; rename one of the files"));
+  EXPECT_THAT(
+      listing.problems[0].text,
+      HasSubstr("another plugin is named 'a', from /elsewhere/a.so; rename one of the files"));
 }
 
 TEST_F(PluginSourcesTest, ANameThatIsNoNameIsAProblem) {
