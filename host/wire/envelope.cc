@@ -31,28 +31,35 @@ bool MayHaveMoreThan(size_t fields_max, std::string_view bytes) {
   return bytes.size() / 2 > fields_max;
 }
 
+// Adds its records to `*count`, until that is more than `fields_max`.
+void CountUpTo(size_t fields_max, std::string_view message, size_t* count) {
+  WireReader reader(message);
+  while (*count <= fields_max && reader.Next()) ++*count;
+}
+
 // The records of HttpHeaders or HttpTrailers, and those of the lists in its field 1.
 bool HasMoreHeadersThan(size_t fields_max, std::string_view message) {
   if (!MayHaveMoreThan(fields_max, message)) return false;
   size_t count = 0;
   WireReader reader(message);
-  while (reader.Next() && count <= fields_max) {
-    count += 1 + (reader.Is(1) ? CountRecords(reader.bytes()) : 0);
+  while (count <= fields_max && reader.Next()) {
+    ++count;
+    if (reader.Is(1)) CountUpTo(fields_max, reader.bytes(), &count);
   }
   return count > fields_max;
 }
 
-// The attributes in an entry of the map: those of its field 2, a Struct.
-size_t CountAttributes(std::string_view record) {
-  size_t count = 0;
+// Those in an entry of the map: the entry, and the records of its field 2, a Struct.
+void CountAttributes(size_t fields_max, std::string_view record, size_t* count) {
+  ++*count;
   WireReader outer(record);
-  while (outer.Next()) {
+  while (*count <= fields_max && outer.Next()) {
     WireReader entry(outer.bytes());
-    while (entry.Next()) {
-      count += 1 + (entry.Is(2) ? CountRecords(entry.bytes()) : 0);
+    while (*count <= fields_max && entry.Next()) {
+      ++*count;
+      if (entry.Is(2)) CountUpTo(fields_max, entry.bytes(), count);
     }
   }
-  return count;
 }
 
 absl::Status TooMany(std::string_view what, size_t fields_max) {
@@ -93,7 +100,7 @@ absl::StatusOr<RequestView> ParseRequest(std::string_view bytes, size_t fields_m
     } else if (reader.Is(field::ProcessingRequest::kMetadataContext)) {
       view.metadata_context = reader.bytes();
     } else if (reader.Is(field::ProcessingRequest::kAttributes)) {
-      if (counts) attributes += 1 + CountAttributes(reader.record());
+      if (counts) CountAttributes(fields_max, reader.record(), &attributes);
       if (attributes > fields_max) return TooMany("attributes", fields_max);
       view.attribute_records.push_back(reader.record());
     } else if (reader.IsVarint(field::ProcessingRequest::kObservabilityMode)) {

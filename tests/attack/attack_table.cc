@@ -1,7 +1,8 @@
 // Runs every attack on both transports, one after another, and prints a table in
 // Markdown. About five minutes on an idle machine:
 //
-//   build/tests/attack/attack_table [--transport=nghttp2] [--seconds-like-envoy=60]
+//   build/tests/attack/attack_table [--transport=nghttp2] [--seconds-like-envoy=60] \
+//       [--attack=PART_OF_ITS_NAME]
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -31,10 +32,12 @@ std::string Cell(const Row& row) {
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);  // the harness reports through it
   callout::tests::Effort effort;
+  std::string wanted;
   std::vector<std::string> transports = {"grpc", "nghttp2"};
   for (int i = 1; i < argc; ++i) {
     const std::string_view argument = argv[i];
     const std::string value(argument.substr(argument.find('=') + 1));
+    if (argument.starts_with("--attack=")) wanted = value;
     if (argument.starts_with("--transport=")) transports = {value};
     if (argument.starts_with("--seconds-like-envoy=")) {
       effort.envoy = std::chrono::seconds(std::stoi(value));
@@ -47,6 +50,7 @@ int main(int argc, char** argv) {
   }
   fmt::print("{}\n{}\n", head, line);
   for (const callout::tests::Attack& attack : callout::tests::Attacks()) {
+    if (attack.name.find(wanted) == std::string::npos) continue;
     std::string row = "| " + attack.name + " |";
     for (const std::string& transport : transports) {
       row += " " + Cell(RunAttack(attack, transport, effort)) + " |";
