@@ -30,9 +30,9 @@ TEST(ClientOptions, HelpTellsTheExitCodes) {
   EXPECT_EQ(run.exit_status, 0);
   std::string help;
   for (const std::string& line : run.answers) help += line + "\n";
-  EXPECT_THAT(help, AllOf(HasSubstr("Exit code: 0 "), HasSubstr("\n1 "), HasSubstr("; 2 bad"),
-                          HasSubstr("\n3 no connection; 4 "), HasSubstr("--data JSON|@FILE"),
-                          HasSubstr("--timeout_ms MS=10000")));
+  EXPECT_THAT(help, AllOf(HasSubstr("Exit code: 0 "), HasSubstr("\n1 "),
+                          HasSubstr("; 2 invalid arguments"), HasSubstr("\n3 no connection; 4 "),
+                          HasSubstr("--data JSON|@FILE"), HasSubstr("--timeout_ms MS=10000")));
   EXPECT_THAT(RunClient({"--version"}).answers,
               ElementsAre(testing::MatchesRegex("callout-client [0-9.]+")));
 }

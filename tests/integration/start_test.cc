@@ -91,8 +91,8 @@ TEST(Start, RefusesBadOptionsOnTheCommandLineAndInTheEnvironment) {
 
 TEST(Start, WarnsOfAMisspeltVariable) {
   TestHost host({}, {"CALLOUT_LOG_LEVL=debug"});
-  EXPECT_THAT(host.Log(), HasSubstr("the environment has CALLOUT_LOG_LEVL, which is no "
-                                    "option; did you mean CALLOUT_LOG_LEVEL?"));
+  EXPECT_THAT(host.Log(), HasSubstr("environment variable CALLOUT_LOG_LEVL is not an option; "
+                                    "did you mean CALLOUT_LOG_LEVEL?"));
 }
 
 TEST(Start, TakesOptionsFromTheEnvironmentAndAFile) {
@@ -116,8 +116,7 @@ TEST(Start, WritesItsErrorAsJsonIfThatIsTheFormat) {
 TEST(Check, PrintsAndServesNothing) {
   const Finished finished = RunHost({"--check"});
   EXPECT_EQ(finished.exit_status, 0);
-  EXPECT_EQ(finished.output,
-            "no plugins: every message is continued\nthe configuration is good\n");
+  EXPECT_EQ(finished.output, "no plugins: every message is continued\nthe configuration is good\n");
   EXPECT_EQ(RunHost({"--list-plugins"}).output, finished.output);
 }
 
