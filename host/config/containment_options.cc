@@ -24,7 +24,8 @@ absl::Status SetQuarantine(const std::string& text, QuarantineLimit* limit) {
                     "3/60; 0/60 for no quarantine",
                     kCrashesMax, kSecondsMax));
   }
-  *limit = {static_cast<uint32_t>(crashes), static_cast<uint32_t>(seconds)};
+  limit->crashes = static_cast<uint32_t>(crashes);
+  limit->seconds = static_cast<uint32_t>(seconds);
   return absl::OkStatus();
 }
 
@@ -38,11 +39,16 @@ void AddContainmentOptions(ContainmentConfig* config, OptionSet* options) {
                 .group = kGroup,
                 .value = "CRASHES/SECONDS",
                 .default_text = "3/60",
-                .help = "With workers: a plugin that crashes so often in that time is left out "
-                        "until its file changes. 0/60: never",
+                .help = "With workers: a plugin that crashes so often in that time is disabled "
+                        "until its file changes or is touched, SIGHUP comes, or a trial "
+                        "succeeds. 0/60: never",
                 .set = [config](const std::string& text) {
                   return SetQuarantine(text, &config->quarantine);
                 }});
+  options->Add(NumberOption("quarantine_retry_ms", kGroup, "MS", 0, kQuarantineRetryMsMax,
+                            &config->quarantine.retry_ms,
+                            "How long until a plugin in quarantine is tried again in one worker; "
+                            "twice as long after each trial that fails, up to an hour. 0: never"));
   options->Add(NumberOption("watchdog_ms", kGroup, "MS", 0, kMsMax, &config->watchdog_ms,
                             "A hook that holds a serving thread for longer is logged, and its "
                             "worker replaced. 0: never"));

@@ -36,6 +36,8 @@ struct CallState {
     kFinished = 2,  // the outcome is in `status`
     kExpired = 4,   // the policy has answered; what comes is ignored
     kDetached = 8,  // the hook runs on a thread kept for blocking ones
+    kBegun = 16,    // of a detached call: the hook was called, or will be
+    kDropped = 32,  // of a detached call: it was not, for want of time; with kFinished
   };
 
   // The call that the plugin's pointer `call` belongs to. Only calls made by

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <chrono>
 #include <exception>
 #include <string>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "host/base/clock.h"
 #include "host/base/log.h"
 #include "host/plugin/call_log.h"
+#include "host/wire/response.h"
 
 namespace callout::host {
 
@@ -44,6 +46,20 @@ absl::Status RunCreate(Hooks::CreateHook create, callout_create_args_t* args) {
   return absl::InvalidArgumentError(
       fmt::format("returned {}{}", StatusName(*status),
                   said.empty() ? ", and it logged no error that would say why" : ": " + said));
+}
+
+// " (stream 12, x-request-id 4711)".
+std::string SiteText(const Instance::FaultSite& site) {
+  constexpr size_t kIdBytesMax = 128;
+  ResponseView headers;
+  if (!site.headers.empty() && ReadHttpHeaders(site.headers, &headers)) {
+    for (const HeaderSet& header : headers.headers.set) {
+      if (header.value.empty() || !EqualsIgnoreCase(header.key, "x-request-id")) continue;
+      return fmt::format(" (stream {}, x-request-id {})", site.stream_id,
+                         header.value.substr(0, kIdBytesMax));
+    }
+  }
+  return fmt::format(" (stream {})", site.stream_id);
 }
 
 }  // namespace
@@ -95,7 +111,7 @@ absl::Status Instance::CreatePlugin(const std::string& config) {
   // on_process sees every phase.
   if ((phases_ & CALLOUT_PHASE_BIT(0)) != 0) phases_ = ~uint64_t{0};
   whole_body_bytes_max_ = settings_.whole_body_bytes_max.value_or(args.whole_body_bytes_max);
-  blocking_ = settings_.blocking.value_or(args.blocking != 0);
+  blocking_phases_ = settings_.blocking.value_or(args.blocking != 0 ? kAllPhases : 0);
   return absl::OkStatus();
 }
 
@@ -146,19 +162,21 @@ void Instance::Prepare(CallState* state) {
 }
 
 callout_status_t Instance::OpenStream(CallState* state, uint64_t now_ns) {
-  const HookScope scope(PlaceOf(Hook::kOpen), now_ns);
+  // With the first call: on the pool's thread or on the stream's own.
+  const bool detached = (state->flags.load(std::memory_order_relaxed) & CallState::kDetached) != 0;
+  const HookScope scope(PlaceOf(Hook::kOpen, detached), now_ns);
   return plugin_->hooks().stream_open(&state->call);
 }
 
 void Instance::CloseStream(CallState* state) {
   const auto close = plugin_->hooks().stream_close;
   if (close == nullptr) return;
-  const HookScope scope(PlaceOf(Hook::kClose), MonotonicNs());
+  const HookScope scope(PlaceOf(Hook::kClose, blocking()), MonotonicNs());
   close(&state->call);
 }
 
 void Instance::CancelStream(CallState* state) {
-  const HookScope scope(PlaceOf(Hook::kCancel), MonotonicNs());
+  const HookScope scope(PlaceOf(Hook::kCancel, blocking()), MonotonicNs());
   plugin_->hooks().stream_cancel(&state->call);
 }
 
@@ -171,6 +189,7 @@ callout_status_t Instance::Call(CallState* state, uint64_t now_ns) {
   const callout_status_t status = CallHooks(state, now_ns);
   const uint64_t taken_ns = MonotonicNs() - now_ns;
   context_.metrics->Observe(call_seconds_[phase], static_cast<double>(taken_ns) * 1e-9);
+  if (BlocksIn(phase)) usual_ns_[phase].Add(taken_ns);
   if (LogEnabled(LogLevel::kDebug)) LogCall(*state, name_, status, taken_ns);
   return status;
 }
@@ -178,8 +197,9 @@ callout_status_t Instance::Call(CallState* state, uint64_t now_ns) {
 callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
   const Hooks& hooks = plugin_->hooks();
   const callout_phase_t phase = state->call.phase;
-  const HookPlace place = PlaceOf(static_cast<Hook>(phase));
-  HookScope scope(hooks.on_process != nullptr ? PlaceOf(Hook::kProcess) : place, now_ns);
+  const bool may_wait = BlocksIn(phase);
+  const HookPlace place = PlaceOf(static_cast<Hook>(phase), may_wait);
+  HookScope scope(hooks.on_process != nullptr ? PlaceOf(Hook::kProcess, may_wait) : place, now_ns);
   if (hooks.on_process != nullptr) {
     const callout_status_t status = hooks.on_process(&state->call);
     if (status != CALLOUT_NEXT) return status;
@@ -189,17 +209,26 @@ callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
   return hook == nullptr ? CALLOUT_OK : hook(&state->call);
 }
 
-void Instance::CountViolation(Violation violation, callout_phase_t phase, std::string_view why) {
+void Instance::CountViolation(Violation violation, callout_phase_t phase, std::string_view why,
+                              const FaultSite& site) {
   context_.metrics->Add(violations_[static_cast<size_t>(violation)]);
   // A large body and a full host are no fault of the plugin's code.
+  const bool not_called = violation == Violation::kDeferLimit || violation == Violation::kOverload;
   Trial* const trial = running_trial_.load(std::memory_order_acquire);
-  if (trial != nullptr && violation != Violation::kBodyTooLarge &&
-      violation != Violation::kDeferLimit) {
+  if (trial != nullptr && violation != Violation::kBodyTooLarge && !not_called) {
     trial->CountFault();
   }
-  LogLimited(LogLevel::kWarning, fmt::format("{}/{}", name_, ViolationName(violation)),
-             "plugin {}: {} was not settled with a legal answer: {}{}{}", name_, PhaseName(phase),
-             ViolationName(violation), why.empty() ? "" : ": ", why);
+  uint64_t left_out = 0;
+  if (!LogEnabled(LogLevel::kWarning) ||
+      !LogIsDue(fmt::format("{}/{}", name_, ViolationName(violation)),
+                std::chrono::steady_clock::now(), &left_out)) {
+    return;
+  }
+  const char* const what =
+      violation == Violation::kOverload ? "was not called" : "was not settled with a legal answer";
+  LogText(LogLevel::kWarning, fmt::format("plugin {}: {} {}: {}{}{}{}{}", name_, PhaseName(phase),
+                                          what, ViolationName(violation), why.empty() ? "" : ": ",
+                                          why, SiteText(site), LeftOutText(left_out)));
 }
 
 callout_status_t Instance::DefineMetric(callout_metric_kind_t kind, std::string_view name,

@@ -20,6 +20,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/base/moving_mean.h"
 #include "host/metrics/metrics.h"
 #include "host/plugin/call.h"
 #include "host/plugin/hook_table.h"
@@ -60,7 +61,14 @@ class Instance {
   size_t message_bytes_max() const { return context_.message_bytes_max; }
   // 0: body hooks see chunks.
   uint64_t whole_body_bytes_max() const { return whole_body_bytes_max_; }
-  bool blocking() const { return blocking_; }
+  // Whether hooks of the phase may wait, so that they run on the blocking pool; in
+  // none, in any.
+  bool BlocksIn(callout_phase_t phase) const {
+    return (blocking_phases_ & CALLOUT_PHASE_BIT(phase)) != 0;
+  }
+  bool blocking() const { return blocking_phases_ != 0; }
+  // How long calls of the phase have taken lately, where it blocks.
+  MovingMean* usual_ns(callout_phase_t phase) { return &usual_ns_[phase]; }
 
   // True if a message of `phase` is for this instance.
   bool Wants(callout_phase_t phase) const { return (phases_ & CALLOUT_PHASE_BIT(phase)) != 0; }
@@ -82,9 +90,16 @@ class Instance {
   // on_process if there is one, then the hook of call.phase if that says NEXT.
   callout_status_t Call(CallState* state, uint64_t now_ns);
 
+  // Where a fault was, for whoever looks for the request. Views are good for the call.
+  struct FaultSite {
+    uint64_t stream_id = 0;
+    std::string_view headers = {};  // HttpHeaders that may have x-request-id; "": not known
+  };
+
   // Counts the fault, and logs it, with `why` if there is more to say, at most once a
-  // minute for each kind.
-  void CountViolation(Violation violation, callout_phase_t phase, std::string_view why = {});
+  // minute for each kind, and then with how many were left out meanwhile.
+  void CountViolation(Violation violation, callout_phase_t phase, std::string_view why,
+                      const FaultSite& site);
 
   // For the table of services.
   callout_status_t DefineMetric(callout_metric_kind_t kind, std::string_view name,
@@ -97,7 +112,7 @@ class Instance {
   Instance(std::shared_ptr<const Plugin> plugin, std::string name, const InstanceSettings& settings,
            const InstanceContext& context);
 
-  HookPlace PlaceOf(Hook hook) const { return {marker_, hook, blocking_}; }
+  HookPlace PlaceOf(Hook hook, bool may_wait) const { return {marker_, hook, may_wait}; }
   absl::Status CreatePlugin(const std::string& config);
   callout_status_t CallHooks(CallState* state, uint64_t now_ns);
   absl::Status DefineHostMetrics();
@@ -117,7 +132,8 @@ class Instance {
   bool created_ = false;
   uint64_t phases_ = 0;
   uint64_t whole_body_bytes_max_ = 0;
-  bool blocking_ = false;
+  uint64_t blocking_phases_ = 0;
+  std::array<MovingMean, kPhaseCount> usual_ns_;
   std::array<Metrics::Id, kPhaseCount> call_seconds_{};
   std::array<Metrics::Id, kViolationCount> violations_{};
   std::vector<PluginMetric> plugin_metrics_;  // written during create only

@@ -24,8 +24,9 @@ enum class Violation : uint8_t {
   kBodyTooLarge,    // body_too_large: over the instance's whole_body_bytes_max
   kDeferLimit,      // defer_limit: over --max_deferred
   kBodyLost,        // body_lost: a whole body could not be given back to Envoy
+  kOverload,        // overload: not called, for no thread was free for it in time
 };
-inline constexpr size_t kViolationCount = 13;
+inline constexpr size_t kViolationCount = 14;
 
 std::string_view ViolationName(Violation violation);
 

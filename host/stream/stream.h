@@ -145,7 +145,8 @@ class Stream {
   Step Visit(ChainMessage* message, Part* part);
   Step Invoke(ChainMessage* message, Part* part);
   Step Dispatch(ChainMessage* message, Part* part);
-  void RunDispatched(Part* part);
+  void RunDispatched(Part* part, bool in_time);
+  void Overload(ChainMessage* message, Part* part);
   void OpenPart(Part* part, uint64_t* now_ns);
   void FillCall(const ChainMessage& message, Part* part, uint64_t now_ns);
   void Wait(ChainMessage* message, Part* part);
@@ -174,6 +175,10 @@ class Stream {
   }
   void Fault(ChainMessage* message, Part* part, Violation violation, absl::Status status);
   void Deny(int http_status, Violation violation);
+  // Counts it for the instance, and says where it was.
+  void CountFault(const ChainMessage& message, Part* part, Violation violation,
+                  std::string_view why = {});
+  static void AddDetails(const Part& part, Response* response);
   bool Gather(ChainMessage* message, Part* part);
   void TakeTooLarge(ChainMessage* message, Part* part);
   void GiveBack(ChainMessage* message, Part* part);

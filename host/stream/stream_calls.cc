@@ -157,7 +157,7 @@ Stream::Step Stream::Invoke(ChainMessage* message, Part* part) {
   uint64_t now_ns = MonotonicNs();
   state.Begin();
   FillCall(*message, part, now_ns);
-  if (state.instance->blocking()) return Dispatch(message, part);
+  if (state.instance->BlocksIn(message->phase)) return Dispatch(message, part);
   OpenPart(part, &now_ns);
   if (part->openness == Part::Openness::kRefused) {
     part->usable = false;
@@ -249,18 +249,38 @@ Stream::Step Stream::Dispatch(ChainMessage* message, Part* part) {
     if (end_.has_value()) CloseIfIdle();
     return Step::kPassed;
   }
-  environment_->blocking_pool().Submit([this, part] { RunDispatched(part); });
-  return Step::kWaits;
+  const bool taken = environment_->blocking_pool().SubmitCall(
+      [this, part](bool in_time) { RunDispatched(part, in_time); },
+      state.instance->usual_ns(message->phase), part->deadline_ns);
+  if (taken) return Step::kWaits;
+  message->waiting = false;
+  part->waiting = nullptr;
+  part->deadline_ns = 0;
+  environment_->RemoveDeferred();
+  Overload(message, part);
+  return Step::kPassed;
+}
+
+// The call was not begun, and will not be: that is nothing the plugin has done.
+void Stream::Overload(ChainMessage* message, Part* part) {
+  Fault(message, part, Violation::kOverload,
+        absl::UnavailableError(fmt::format(
+            "no thread was free to call plugin {} for {} within --hook_deadline_ms={}; "
+            "--blocking_threads={}",
+            part->state.instance->name(), PhaseName(message->phase),
+            environment_->limits().hook_deadline_ms, environment_->limits().blocking_threads_max)));
 }
 
 // On one of the pool's threads.
-void Stream::RunDispatched(Part* part) {
+void Stream::RunDispatched(Part* part, bool in_time) {
   CallState& state = part->state;
   // Nobody waits for an answer that comes too late.
   const bool cancelled = cancelled_.load(std::memory_order_relaxed);
-  const bool expired = (state.flags.load(std::memory_order_acquire) & CallState::kExpired) != 0;
+  const uint32_t mark = in_time ? CallState::kBegun : CallState::kDropped;
+  const bool expired =
+      (state.flags.fetch_or(mark, std::memory_order_acq_rel) & CallState::kExpired) != 0;
   callout_status_t status = cancelled ? CALLOUT_CANCELLED : CALLOUT_DEADLINE_EXCEEDED;
-  if (!cancelled && !expired) {
+  if (in_time && !cancelled && !expired) {
     uint64_t now_ns = MonotonicNs();
     OpenPart(part, &now_ns);
     status = part->openness == Part::Openness::kRefused ? state.status
@@ -326,8 +346,12 @@ void Stream::OnFinished(Part* part) {
   if (std::exchange(part->late, false) || !busy_) return CloseIfIdle();
   message->waiting = false;
   if (part->openness == Part::Openness::kRefused) part->usable = false;
-  TakeSent(message, part);
-  if (busy_) Settle(message, part, part->state.status);
+  if ((part->state.flags.load(std::memory_order_acquire) & CallState::kDropped) != 0) {
+    Overload(message, part);
+  } else {
+    TakeSent(message, part);
+    if (busy_) Settle(message, part, part->state.status);
+  }
   StepOn(message);
   Run();
 }
@@ -367,6 +391,8 @@ void Stream::Expire(Part* part, bool over_limit) {
                                                  instance.name(), PhaseName(message->phase),
                                                  environment_->limits().deferred_max)));
   }
+  const bool begun = (before & (CallState::kDetached | CallState::kBegun)) != CallState::kDetached;
+  if (!begun) return Overload(message, part);
   Fault(message, part, Violation::kDeadline,
         absl::DeadlineExceededError(
             fmt::format("plugin {} did not finish {} within --hook_deadline_ms={}", instance.name(),

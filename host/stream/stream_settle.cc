@@ -84,7 +84,7 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
   if (reply_part_ != nullptr && response.field != CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
     // The client is being answered already.
     if (response.field != 0) {
-      state.instance->CountViolation(Violation::kSecondResponse, message->phase);
+      CountFault(*message, part, Violation::kSecondResponse);
     }
     return;
   }
@@ -101,6 +101,7 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
     }
     if (response.field == CALLOUT_IMMEDIATE_RESPONSE) {
       message->annotations.append(state.annotations);
+      if (!view.has_details) AddDetails(*part, &response);
       return EmitImmediate(std::move(response), MakeAnnotations(message));
     }
     if (!message->response.Add(&response, view)) {
@@ -236,7 +237,7 @@ void Stream::TakeReply(ChainMessage* message, Part* part, Response response,
   const bool in_order = view.streamed_part != Piece::kNone &&
                         begins == (view.streamed_part == Piece::kHeaders) && !reply_ended_;
   if (!in_order && !begins) {
-    return part->state.instance->CountViolation(Violation::kSecondResponse, message->phase);
+    return CountFault(*message, part, Violation::kSecondResponse);
   }
   if (!in_order) return Replace(message, part, Violation::kWrongType);
   reply_part_ = part;
@@ -264,7 +265,7 @@ void Stream::FinishReply() {
 // whose default is to go on without it; the default for the others is to fail.
 void Stream::Fault(ChainMessage* message, Part* part, Violation violation, absl::Status status) {
   Instance& instance = *part->state.instance;
-  instance.CountViolation(violation, message->phase, MessageOf(status));
+  CountFault(*message, part, violation, MessageOf(status));
   if (exchange_.observability()) return;
   const bool wrong_form = status.ok();
   if (wrong_form) {
@@ -285,6 +286,24 @@ void Stream::Fault(ChainMessage* message, Part* part, Violation violation, absl:
     case ErrorPolicy::Action::kFail:
       return End(std::move(status));
   }
+}
+
+void Stream::CountFault(const ChainMessage& message, Part* part, Violation violation,
+                        std::string_view why) {
+  const std::string_view headers = IsHeadersPhase(message.phase) ? message.message : "";
+  part->state.instance->CountViolation(violation, message.phase, why, {id_, headers});
+}
+
+// A response without details leaves nothing in Envoy's access log that would tell which
+// plugin it came from.
+void Stream::AddDetails(const Part& part, Response* response) {
+  const std::string details =
+      WriteImmediateDetails(fmt::format("callout_{}", part.state.instance->name()));
+  const std::string_view payload = response->payload();
+  const callout_bytes_t parts[] = {ToBytes(payload), ToBytes(details)};
+  Response whole;
+  BuildRecord(CALLOUT_IMMEDIATE_RESPONSE, parts, 2, payload.size() + details.size(), &whole);
+  *response = std::move(whole);
 }
 
 void Stream::Deny(int http_status, Violation violation) {
@@ -348,7 +367,7 @@ bool Stream::Gather(ChainMessage* message, Part* part) {
 void Stream::TakeTooLarge(ChainMessage* message, Part* part) {
   const size_t way = DirectionOf(*message);
   Instance& instance = *part->state.instance;
-  instance.CountViolation(Violation::kBodyTooLarge, message->phase);
+  CountFault(*message, part, Violation::kBodyTooLarge);
   part->body_given_up[way] = true;
   if (exchange_.observability()) return part->gathered[way].clear();
   switch (instance.settings().too_large.action) {
@@ -381,7 +400,7 @@ Stream::Step Stream::FlushGathered(ChainMessage* message, Part* part) {
       message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED || exchange_.observability();
   if (!can_go_ahead) {
     // Its chunks are answered, and an answer to trailers has no room for a body.
-    part->state.instance->CountViolation(Violation::kBodyLost, message->phase);
+    CountFault(*message, part, Violation::kBodyLost);
     End(absl::FailedPreconditionError(fmt::format(
         "a body gathered for plugin {} ended with trailers, after which it cannot be given back "
         "in body mode STREAMED; use BUFFERED or FULL_DUPLEX_STREAMED",

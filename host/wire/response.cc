@@ -159,6 +159,7 @@ bool ReadImmediate(std::string_view bytes, ResponseView* view) {
       if (!IsWellFormed(reader.bytes())) return false;
     } else if (reader.Is(5)) {
       if (!IsUtf8(reader.bytes())) return false;
+      view->has_details = !reader.bytes().empty();
     }
   }
   return reader.ok();
@@ -299,6 +300,12 @@ std::string WriteImmediateResponse(int http_status, std::string_view details) {
   AppendBytes(1, status, &payload);
   if (!details.empty()) AppendBytes(5, details, &payload);
   return payload;
+}
+
+std::string WriteImmediateDetails(std::string_view details) {
+  std::string field;
+  AppendBytes(5, details, &field);
+  return field;
 }
 
 std::string WriteStreamedImmediateEnd() {
