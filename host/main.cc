@@ -28,6 +28,7 @@
 #include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/config/config.h"
+#include "host/ops/probe.h"
 #include "host/plugin/call_log.h"
 #include "host/plugin/crash_report.h"
 #include "host/server.h"
@@ -38,6 +39,8 @@ namespace {
 
 constexpr int kExitStartError = 2;
 
+// For each step of --probe.
+constexpr uint64_t kProbeTimeoutMs = 2000;
 // How long the end of the process waits for the log's reader.
 constexpr uint64_t kLastLinesMs = 1000;
 
@@ -122,6 +125,21 @@ int Print(const std::string& text) {
   return fflush(stdout) == 0 ? 0 : kExitStartError;
 }
 
+// The health command of an image: there is no other program in it.
+int Probe(const Config& config) {
+  constexpr int kExitNotReady = 1;
+  if (!config.health_check_address.has_value()) {
+    return FailStart(absl::FailedPreconditionError(
+                         "--probe needs the health listener: leave --combined_health_check out"),
+                     config.log_format);
+  }
+  const absl::Status health =
+      ProbeHealth(*config.health_check_address, config.secure_health_check, kProbeTimeoutMs);
+  if (health.ok()) return Print("ready\n");
+  FailStart(health, config.log_format);
+  return kExitNotReady;
+}
+
 int Serve(const Config& config) {
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(config);
   if (!server.ok()) return FailStart(server.status(), config.log_format);
@@ -164,6 +182,7 @@ int Main(int argc, const char* const* argv) {
   absl::StatusOr<Config> config = ParseConfig(argc, argv, environ);
   if (!config.ok()) return FailStart(config.status(), LogFormat::kText);
   if (config->command == Config::Command::kPrint) return Print(config->text);
+  if (config->command == Config::Command::kProbe) return Probe(*config);
   ApplyToProcess(*config);
   if (!InstallSignals()) {
     return FailStart(absl::UnavailableError("no free file descriptor; raise ulimit -n"),

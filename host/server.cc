@@ -215,6 +215,7 @@ absl::Status Server::BindAdminSocket() {
 }
 
 std::vector<prometheus::MetricFamily> Server::CollectMetrics() const {
+  process_metrics_.Update();
   Traffic* traffic = published_traffic_.load(std::memory_order_acquire);
   return traffic == nullptr ? metrics_.Collect() : traffic->CollectMetrics();
 }

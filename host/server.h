@@ -29,6 +29,7 @@
 #include "host/ops/admin.h"
 #include "host/ops/health.h"
 #include "host/ops/http_server.h"
+#include "host/ops/process_metrics.h"
 #include "host/plugin/watchdog.h"
 #include "host/reload/plugin_manager.h"
 #include "host/traffic_server.h"
@@ -107,6 +108,7 @@ class Server {
   // In the order of their making; destroyed in reverse.
   const Config& config_;
   Metrics metrics_;
+  mutable ProcessMetrics process_metrics_{&metrics_};
   Health health_;
   AdminPages admin_pages_;
   std::vector<std::string> notes_;  // warnings for Announce

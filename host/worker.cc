@@ -30,6 +30,7 @@
 #include "host/metrics/metrics.h"
 #include "host/net/certificate_store.h"
 #include "host/ops/health.h"
+#include "host/ops/process_metrics.h"
 #include "host/plugin/hook_table.h"
 #include "host/reload/plugin_manager.h"
 #include "host/reload/plugin_set.h"
@@ -131,6 +132,7 @@ class Worker {
   const std::vector<TrafficSocket> sockets_;
   WorkerChannel channel_;
   Metrics metrics_;
+  ProcessMetrics process_metrics_{&metrics_};
   std::unique_ptr<CertificateStore> certificates_;
   std::atomic<bool> drained_{false};
   Wake wake_;  // when it has
@@ -315,6 +317,7 @@ void Worker::DoChores() {
 }
 
 std::vector<prometheus::MetricFamily> Worker::CollectMetrics() {
+  process_metrics_.Update();
   TrafficServer* traffic = published_traffic_.load(std::memory_order_acquire);
   return traffic == nullptr ? metrics_.Collect() : traffic->CollectMetrics();
 }

@@ -42,7 +42,7 @@ struct Draft {
   std::string admin_address = "127.0.0.1:9902";
   std::string default_ip = "0.0.0.0";
   bool disable_tls = false, disable_plaintext = false, combined_health_check = false;
-  bool check = false, help = false, version = false;
+  bool probe = false, check = false, help = false, version = false;
 };
 
 using Set = std::function<absl::Status(const std::string&)>;
@@ -378,6 +378,9 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
   options->Add(CommandSwitch("check", &draft->check,
                              "Load and check everything, print the result and exit with 0 or 2"));
   options->Add(CommandSwitch("list_plugins", &draft->check, "Alias of --check"));
+  options->Add(CommandSwitch("probe", &draft->probe,
+                             "Ask the running host's health listener: exit 0 if it is ready, 1 if "
+                             "it is not or does not respond"));
   options->Add(CommandSwitch("version", &draft->version, "Print the version and exit"));
   options->Add(CommandSwitch("help", &draft->help, "Print this help and exit"));
 }
@@ -472,6 +475,7 @@ absl::StatusOr<Config> Finish(Draft draft) {
   if (!plugins.ok()) return plugins.status();
   config.plugins = *std::move(plugins);
   if (draft.check) config.command = Config::Command::kCheck;
+  if (draft.probe) config.command = Config::Command::kProbe;
   return config;
 }
 

@@ -32,6 +32,7 @@ struct Config {
   enum class Command : uint8_t {
     kServe,
     kCheck,  // load and validate everything, print it, serve nothing
+    kProbe,  // ask the health listener of a host with the same options
     kPrint,  // print `text`
   };
   Command command = Command::kServe;

@@ -24,7 +24,8 @@ absl::Status SetQuarantine(const std::string& text, QuarantineLimit* limit) {
                     "3/60; 0/60 for no quarantine",
                     kCrashesMax, kSecondsMax));
   }
-  *limit = {static_cast<uint32_t>(crashes), static_cast<uint32_t>(seconds)};
+  limit->crashes = static_cast<uint32_t>(crashes);
+  limit->seconds = static_cast<uint32_t>(seconds);
   return absl::OkStatus();
 }
 
@@ -38,11 +39,17 @@ void AddContainmentOptions(ContainmentConfig* config, OptionSet* options) {
                 .group = kContainmentGroup,
                 .value = "CRASHES/SECONDS",
                 .default_text = "3/60",
-                .help = "With workers: disable a plugin that crashes CRASHES times in SECONDS "
-                        "until its file changes; its error policy answers. 0/60: never",
+                .help = "With workers: disable a plugin that crashes CRASHES times in SECONDS until "
+                        "its file changes or is touched, on SIGHUP, or until a trial succeeds; "
+                        "its error policy answers. 0/60: never",
                 .set = [config](const std::string& text) {
                   return SetQuarantine(text, &config->quarantine);
                 }});
+  options->Add(NumberOption(
+      "quarantine_retry_ms", kContainmentGroup, "MS", 0, kQuarantineRetryMsMax,
+      &config->quarantine.retry_ms,
+      "Time until a plugin in quarantine gets a trial in one worker; it doubles after each failed "
+      "trial, up to an hour. 0: never"));
   options->Add(
       NumberOption("watchdog_ms", kContainmentGroup, "MS", 0, kWatchdogMsMax, &config->watchdog_ms,
                    "Log a hook that blocks a serving thread for longer; with workers, replace the "

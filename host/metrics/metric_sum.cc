@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "host/metrics/metrics.h"
+
 namespace callout::host {
 namespace {
 
@@ -36,7 +38,10 @@ void MetricSum::Add(const std::vector<MetricFamily>& families) {
     }
     if (to.type != from.type) continue;
     for (const ClientMetric& metric : from.metric) {
+      const bool is_known = to.series.count(metric.label) > 0;
+      if (!is_known && series_count_ >= Metrics::kSeriesMax) continue;
       const auto [series, is_first] = to.series.try_emplace(metric.label, metric);
+      if (is_first) ++series_count_;
       if (is_first) continue;
       series->second.counter.value += metric.counter.value;
       series->second.gauge.value += metric.gauge.value;

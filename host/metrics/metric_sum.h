@@ -15,6 +15,7 @@
 #include <prometheus/client_metric.h>
 #include <prometheus/metric_family.h>
 
+#include <cstddef>
 #include <map>
 #include <string>
 #include <vector>
@@ -23,6 +24,7 @@ namespace callout::host {
 
 class MetricSum {
  public:
+  // At most Metrics::kSeriesMax series are kept; those that come later are left out.
   void Add(const std::vector<prometheus::MetricFamily>& families);
   // By name, then by labels.
   std::vector<prometheus::MetricFamily> Get() const;
@@ -34,6 +36,7 @@ class MetricSum {
     std::map<std::vector<prometheus::ClientMetric::Label>, prometheus::ClientMetric> series;
   };
   std::map<std::string, Family> families_;
+  size_t series_count_ = 0;
 };
 
 // What remains of a process that has ended: everything except its gauges.

@@ -31,6 +31,10 @@ class CallHandshake {
     bits_.store(detached ? uint32_t{kDetached} : 0, std::memory_order_relaxed);
   }
 
+  // A detached call has come to its thread; `in_time`: the hook is going to be called.
+  // True: the stream has answered for the plugin already.
+  bool OnBegin(bool in_time) { return (Set(in_time ? kBegun : kDropped) & kExpired) != 0; }
+
   // True: it has been finished already, so the caller settles it, or posts that it is.
   bool OnReturn() { return (Set(kReturned) & kFinished) != 0; }
 
@@ -49,12 +53,23 @@ class CallHandshake {
   bool finished() const { return (Bits() & kFinished) != 0; }
   bool expired() const { return (Bits() & kExpired) != 0; }
   bool detached() const { return (Bits() & kDetached) != 0; }
+  // A detached call whose hook was not called, for want of time.
+  bool dropped() const { return (Bits() & kDropped) != 0; }
+  // A detached call that still waits for a thread.
+  bool unbegun() const { return (Bits() & (kDetached | kBegun)) == kDetached; }
   bool returned() const { return (Bits() & kReturned) != 0; }
   // The hook does not run on the stream's own thread at this moment.
   bool elsewhere() const { return (Bits() & (kReturned | kDetached)) != 0; }
 
  private:
-  enum Bit : uint32_t { kReturned = 1, kFinished = 2, kExpired = 4, kDetached = 8 };
+  enum Bit : uint32_t {
+    kReturned = 1,
+    kFinished = 2,
+    kExpired = 4,
+    kDetached = 8,
+    kBegun = 16,
+    kDropped = 32,
+  };
 
   uint32_t Set(Bit bit) { return bits_.fetch_or(bit, std::memory_order_acq_rel); }
   uint32_t Bits() const { return bits_.load(std::memory_order_acquire); }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <exception>
 #include <string>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "host/base/clock.h"
 #include "host/base/log.h"
 #include "host/plugin/call_log.h"
+#include "host/wire/response.h"
 
 namespace callout::host {
 
@@ -45,6 +47,20 @@ absl::Status RunCreate(Hooks::CreateHook create, callout_create_args_t* args) {
   return absl::InvalidArgumentError(
       fmt::format("returned {}{}", StatusName(*status),
                   said.empty() ? ", and it logged no error with the reason" : ": " + said));
+}
+
+// " (stream 12, x-request-id 4711)".
+std::string SiteText(const Instance::FaultSite& site) {
+  constexpr size_t kIdBytesMax = 128;
+  ResponseView headers;
+  if (!site.headers.empty() && ReadHttpHeaders(site.headers, &headers)) {
+    for (const HeaderSet& header : headers.headers.set) {
+      if (header.value.empty() || !EqualsIgnoreCase(header.key, "x-request-id")) continue;
+      return fmt::format(" (stream {}, x-request-id {})", site.stream_id,
+                         header.value.substr(0, kIdBytesMax));
+    }
+  }
+  return fmt::format(" (stream {})", site.stream_id);
 }
 
 }  // namespace
@@ -128,8 +144,8 @@ absl::Status Instance::CreatePlugin(const std::string& config) {
         name_);
   }
   whole_body_bytes_max_ = settings_.whole_body_bytes_max.value_or(args.whole_body_bytes_max);
-  blocking_phases_ = args.blocking != 0 ? ~uint64_t{0} : args.blocking_phases;
-  if (settings_.blocking.has_value()) blocking_phases_ = *settings_.blocking ? ~uint64_t{0} : 0;
+  blocking_phases_ =
+      settings_.blocking.value_or(args.blocking != 0 ? kAllPhases : args.blocking_phases);
   wants_ = args.wants & kGrants;
   return absl::OkStatus();
 }
@@ -255,6 +271,7 @@ callout_status_t Instance::Call(CallState* state, uint64_t now_ns) {
   const uint64_t taken_ns = MonotonicNs() - now_ns;
   state->instance_ns += taken_ns;
   context_.metrics->Observe(call_seconds_[phase], static_cast<double>(taken_ns) * 1e-9);
+  if (blocks_in(phase)) usual_ns_[phase].Add(taken_ns);
   if (LogEnabled(LogLevel::kDebug)) LogCall(*state, name_, status, taken_ns);
   return status;
 }
@@ -273,18 +290,26 @@ callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
   return hook == nullptr ? CALLOUT_OK : hook(&state->call);
 }
 
-void Instance::CountViolation(Violation violation, callout_phase_t phase, std::string_view why) {
+void Instance::CountViolation(Violation violation, callout_phase_t phase, std::string_view why,
+                              const FaultSite& site) {
   context_.metrics->Add(violations_[static_cast<size_t>(violation)]);
   // A large body and a full host are no fault of the plugin's code.
+  const bool not_called = violation == Violation::kDeferLimit || violation == Violation::kOverload;
   Trial* const trial = running_trial_.load(std::memory_order_acquire);
-  if (trial != nullptr && violation != Violation::kBodyTooLarge &&
-      violation != Violation::kDeferLimit) {
+  if (trial != nullptr && violation != Violation::kBodyTooLarge && !not_called) {
     trial->CountFault();
   }
-  LogLimited(violation == Violation::kBodyLost ? LogLevel::kError : LogLevel::kWarning,
-             fmt::format("{}/{}", name_, ViolationName(violation)), "plugin {}: {}{}: {}{}{}", name_,
-             IsInvalidResponse(violation) ? "invalid response to " : "", PhaseName(phase),
-             ViolationName(violation), why.empty() ? "" : ": ", why);
+  const LogLevel level =
+      violation == Violation::kBodyLost ? LogLevel::kError : LogLevel::kWarning;
+  uint64_t left_out = 0;
+  if (!LogEnabled(level) || !LogIsDue(fmt::format("{}/{}", name_, ViolationName(violation)),
+                                      std::chrono::steady_clock::now(), &left_out)) {
+    return;
+  }
+  LogText(level, fmt::format("plugin {}: {}{}: {}{}{}{}{}", name_,
+                             IsInvalidResponse(violation) ? "invalid response to " : "",
+                             PhaseName(phase), ViolationName(violation), why.empty() ? "" : ": ",
+                             why, SiteText(site), LeftOutText(left_out)));
 }
 
 callout_status_t Instance::DefineMetric(const callout_metric_spec_t& spec, uint32_t* id) {

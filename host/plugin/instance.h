@@ -22,6 +22,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/base/moving_mean.h"
 #include "host/metrics/metrics.h"
 #include "host/plugin/call.h"
 #include "host/plugin/hook_table.h"
@@ -74,6 +75,8 @@ class Instance {
   bool blocks_in(callout_phase_t phase) const {
     return (blocking_phases_ & CALLOUT_PHASE_BIT(phase)) != 0;
   }
+  // How long calls of the phase have taken lately, where it blocks.
+  MovingMean* usual_ns(callout_phase_t phase) { return &usual_ns_[phase]; }
   // A CALLOUT_WANT_* bit that was granted.
   bool wants(uint64_t want) const { return (wants_ & want) != 0; }
   // Absolute paths whose change means a new generation, in the order of follow_file().
@@ -105,9 +108,16 @@ class Instance {
   // on_process if there is one, then the hook of call.phase if that says NEXT.
   callout_status_t Call(CallState* state, uint64_t now_ns);
 
+  // Where a fault was, for whoever looks for the request. Views are good for the call.
+  struct FaultSite {
+    uint64_t stream_id = 0;
+    std::string_view headers = {};  // HttpHeaders that may have x-request-id; "": not known
+  };
+
   // Counts the fault, and logs it, with `why` if there is more to say, at most once a
-  // minute for each kind.
-  void CountViolation(Violation violation, callout_phase_t phase, std::string_view why = {});
+  // minute for each kind, and then with how many were left out meanwhile.
+  void CountViolation(Violation violation, callout_phase_t phase, std::string_view why,
+                      const FaultSite& site);
 
   // For the table of services.
   callout_status_t DefineMetric(const callout_metric_spec_t& spec, uint32_t* id);
@@ -142,6 +152,7 @@ class Instance {
   bool calls_process_ = false;  // on_process is exported and wanted
   std::vector<std::string> followed_files_;
   std::atomic<callout_destroy_reason_t> destroy_reason_{CALLOUT_DESTROY_UNKNOWN};
+  std::array<MovingMean, kPhaseCount> usual_ns_;
   std::array<Metrics::Id, kPhaseCount> call_seconds_{};
   std::array<Metrics::Id, kViolationCount> violations_{};
   std::shared_ptr<Trial> trial_;

@@ -250,7 +250,8 @@ callout_status_t StaleFinish(CallState* state) {
   state->instance->CountViolation(
       Violation::kStaleFinish, state->call.phase,
       "finish() was called on a call that had been finished or was never deferred, and settled "
-      "nothing; call it once for each CALLOUT_DEFERRED");
+      "nothing; call it once for each CALLOUT_DEFERRED",
+      {state->stream_id, {}});
   return CALLOUT_FAILED_PRECONDITION;
 }
 

@@ -11,6 +11,7 @@
 #include "host/base/json_text.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
+#include "host/wire/phase.h"
 #include "host/wire/response.h"
 
 namespace callout::host {
@@ -50,6 +51,28 @@ absl::Status Wrong(std::string_view key, const Json& found, std::string_view exp
 absl::Status ReadBool(std::string_view key, const Json& value, bool* out) {
   if (!value.is_boolean()) return Wrong(key, value, "true or false");
   *out = value.get<bool>();
+  return absl::OkStatus();
+}
+
+// A switch for all phases, or a list of their names.
+absl::Status ReadPhases(std::string_view key, const Json& value, uint64_t* phases) {
+  constexpr char kExpected[] =
+      "true, false or a list of phases (request_headers, response_headers, request_body, "
+      "response_body, request_trailers, response_trailers)";
+  if (value.is_boolean()) {
+    *phases = value.get<bool>() ? kAllPhases : 0;
+    return absl::OkStatus();
+  }
+  if (!value.is_array()) return Wrong(key, value, kExpected);
+  *phases = 0;
+  for (const Json& item : value) {
+    uint64_t bit = 0;
+    for (callout_phase_t phase = CALLOUT_REQUEST_HEADERS; phase < kPhaseCount; ++phase) {
+      if (item == std::string(PhaseName(phase))) bit = CALLOUT_PHASE_BIT(phase);
+    }
+    if (bit == 0) return Wrong(key, item, kExpected);
+    *phases |= bit;
+  }
   return absl::OkStatus();
 }
 
@@ -189,7 +212,7 @@ absl::Status ReadKey(const std::string& key, const Json& value, InstanceSettings
     return status;
   }
   if (key == "match") return ReadMatch(value, &settings->match);
-  if (key == "blocking") return ReadBool(key, value, &settings->blocking.emplace());
+  if (key == "blocking") return ReadPhases(key, value, &settings->blocking.emplace());
   if (key == "disabled") return ReadBool(key, value, &settings->disabled);
   if (key == "watch") return ReadWatch(value, &settings->watch);
   if (key == kWholeBodyKey || key == kWholeBodyOldKey) {

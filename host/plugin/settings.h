@@ -15,7 +15,8 @@
 //       "attributes": {"request.id": "7"} all equal, as text
 //     },
 //     "max_whole_body_bytes": 1048576,    0: chunks
-//     "blocking": true,
+//     "blocking": true,                   or the phases in which it is:
+//                                         ["request_headers", "request_body"]
 //     "watch": ["/etc/keys.json"],        files that the plugin reads, by absolute path: when one
 //                                         changes, the plugin is created anew
 //     "disabled": false
@@ -37,6 +38,8 @@
 #include "absl/status/statusor.h"
 
 namespace callout::host {
+
+inline constexpr uint64_t kAllPhases = ~uint64_t{0};
 
 struct ErrorPolicy {
   enum class Action : uint8_t { kFail, kContinue, kDeny };
@@ -91,7 +94,8 @@ struct InstanceSettings {
   StreamMatch match;
   // Override what the plugin's create asked for.
   std::optional<uint64_t> whole_body_bytes_max;
-  std::optional<bool> blocking;
+  // CALLOUT_PHASE_BITs of the phases in which its hooks may wait.
+  std::optional<uint64_t> blocking;
   bool disabled = false;
   // Absolute; at most kWatchedFilesMax.
   std::vector<std::string> watch;

@@ -32,8 +32,9 @@ enum class Violation : uint8_t {
   kLateHeader,      // late_header: a header change after the headers have gone
   kEncodedBody,     // encoded_body: a new body under a content-encoding that has gone out
   kEndlessBody,     // endless_body: a body to be whole that has no end, or none to be seen
+  kOverload,        // overload: not called, for no thread was free for it in time
 };
-inline constexpr size_t kViolationCount = 18;
+inline constexpr size_t kViolationCount = 19;
 
 // A fault found: its kind, and what was found where, with the limit and the option
 // that changes it ("104 headers, limit --max_header_count=100").

@@ -80,6 +80,10 @@ class GenerationTarget {
   // out now end with their last stream.
   virtual void Commit(const std::vector<GenerationId>& chain) = 0;
 
+  // The operator has touched the generation's files or asked for everything to be tried
+  // again: if it was taken out of service for its crashes, it comes back.
+  virtual void EndQuarantine(GenerationId) {}
+
   // Whatever the target has to do on the reloading thread.
   virtual void DoChores() {}
 
@@ -92,6 +96,9 @@ class GenerationTarget {
     std::map<std::string, std::string> quarantined = {};  // why, by plugin
     std::map<std::string, std::string> last_crash = {};   // in words, by plugin
     std::map<std::string, uint64_t> crashes = {};         // since the start, by plugin
+    std::vector<std::string> problems = {};  // each in a line, with what to do about it
+    // False: somebody who may have more generations has not told in time.
+    bool complete = true;
   };
   // Any thread.
   virtual Usage GetUsage() const = 0;

@@ -76,7 +76,8 @@ Json ToJson(const Reloader::PluginStatus& plugin, const GenerationTarget::Usage&
   Json generations = Json::array();
   for (const Reloader::GenerationStatus& generation : plugin.generations) {
     // Ended since the last look.
-    if (!generation.in_service && usage.streams.count(generation.id) == 0) continue;
+    const bool known = !usage.complete || usage.streams.count(generation.id) > 0;
+    if (!generation.in_service && !known) continue;
     generations.push_back(ToJson(generation, usage));
     if (!generation.in_service) continue;
     json["generation"] = generation.number;
@@ -111,6 +112,7 @@ std::string PluginStatusJson(const Reloader::Snapshot& snapshot,
   json["generations_mapped"] = usage.mapped;
   json["generations_max"] = generations_max;
   json["problems"] = snapshot.problems;
+  for (const std::string& problem : usage.problems) json["problems"].push_back(problem);
   json["plugins"] = Json::array();
   for (const Reloader::PluginStatus& plugin : snapshot.plugins) {
     json["plugins"].push_back(ToJson(plugin, usage, counts[plugin.name]));

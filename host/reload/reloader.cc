@@ -109,6 +109,9 @@ uint64_t Reloader::Rescan(uint64_t now_ns) {
   uint64_t due_ns = kNever;
   ReapAbandoned();
   RescanEverything(now_ns, /*first=*/false, &due_ns);
+  for (const auto& [name, slot] : slots_) {
+    if (retry_ && slot.current.has_value()) options_.target->EndQuarantine(slot.current->id);
+  }
   retry_ = false;
   Commit();
   Publish();
@@ -282,6 +285,8 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
     slot->refusal = absl::OkStatus();
     slot->withdrawn.reset();
     DropPending(slot);
+    // Other bytes or not, the operator has touched them.
+    options_.target->EndQuarantine(slot->current->id);
     return Taken::kDone;
   }
   if (slot->withdrawn.has_value() && IsSame(*slot->withdrawn, wanted)) return Taken::kDone;

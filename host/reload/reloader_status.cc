@@ -37,7 +37,8 @@ void Reloader::NoteEnded() {
   const GenerationTarget::Usage usage = options_.target->GetUsage();
   for (auto& [name, slot] : slots_) {
     std::erase_if(slot.generations, [&, name = name](const GenerationStatus& generation) {
-      if (usage.streams.count(generation.id) > 0) return false;
+      // What is not known to be over may go on.
+      if (!usage.complete || usage.streams.count(generation.id) > 0) return false;
       Log(LogLevel::kInfo, "plugin {}: generation {} has ended", name, generation.number);
       return true;
     });

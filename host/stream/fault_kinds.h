@@ -56,6 +56,9 @@ inline constexpr std::array<FaultKind, kViolationCount - 1> kFaultKinds = {{
     {Violation::kEndlessBody, 500, true,
      "A body to be taken whole has no end, or none that could be seen; the setting "
      "`endless_body` decides"},
+    {Violation::kOverload, 503, true,
+     "The call of a blocking plugin was not begun, since no thread was free in time "
+     "(`--blocking_threads`)"},
 }};
 
 inline const FaultKind& KindOf(Violation violation) {

@@ -271,7 +271,8 @@ void Stream::NoteLostBodies() {
               "has left, or trailers that Envoy does not send have ended the body; set "
               "{}_trailer_mode: SEND, or use the body mode BUFFERED or FULL_DUPLEX_STREAMED, or "
               "--envoy_mode_override=allowed",
-              stage.gathered.size(), way == 0 ? "request" : "response"));
+              stage.gathered.size(), way == 0 ? "request" : "response"),
+          {id_, {}});
     }
   }
 }

@@ -91,8 +91,6 @@ class Stream {
   const std::optional<absl::Status>& end() const { return end_; }
   // No hook of it runs and none will: the stream may be destroyed.
   bool closed() const { return closed_; }
-  // What the stream itself keeps in memory for later, in bytes.
-  size_t kept_bytes() const;
   // When OnDeadline is due, CLOCK_MONOTONIC; 0: never.
   uint64_t deadline_ns() const { return deadline_ns_; }
   // What the stream keeps in memory beyond the message at hand: attributes, metadata,
@@ -192,7 +190,9 @@ class Stream {
   size_t IndexOf(const Part* part) const { return static_cast<size_t>(part - parts_.data()); }
   Step Invoke(ChainMessage* message, Part* part);
   Step Dispatch(ChainMessage* message, Part* part);
-  void RunDispatched(Part* part, CallState* state);
+  static bool NeedsThread(const ChainMessage& message, const Part& part);
+  void RunDispatched(Part* part, CallState* state, bool in_time);
+  void Overload(ChainMessage* message, Part* part);
   void OpenPart(Part* part, uint64_t* now_ns);
   void FillCall(const ChainMessage& message, Part* part, uint64_t now_ns);
   bool Wait(ChainMessage* message, Part* part);
@@ -227,6 +227,10 @@ class Stream {
   void Refuse(int http_status, Violation violation, absl::Status status);
   void Deny(int http_status, Violation violation);
   bool CanReplyAtOnce() const;
+  // Counts it for the instance, and says where it was.
+  void CountFault(const ChainMessage& message, Part* part, Violation violation,
+                  std::string_view why = {});
+  static void AddDetails(const Part& part, Response* response);
 
   // --- stream_bodies.cc ---
   bool TakesWhole(const Part& part, callout_phase_t phase) const;

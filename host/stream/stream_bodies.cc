@@ -133,7 +133,8 @@ void Stream::CheckLostRequest(ChainMessage* message) {
         fmt::format("the response came while {} bytes of the request were gathered, whose end was "
                     "not seen: trailers that Envoy does not send have ended it; set "
                     "request_trailer_mode: SEND, or use BUFFERED or FULL_DUPLEX_STREAMED",
-                    stage.gathered.size()));
+                    stage.gathered.size()),
+        {id_, message->message});
     Refuse(kDenyStatusDefault, Violation::kBodyLost,
            absl::DataLossError(fmt::format("a request body gathered for plugin {} is lost",
                                            chain_->instances[i]->name())));
@@ -225,7 +226,7 @@ void Stream::TakeTooLarge(ChainMessage* message, Part* part) {
       fmt::format("more than the {} bytes that the plugin takes whole (setting "
                   "whole_body_bytes_max), or --max_stream_memory_bytes={} in all",
                   instance.whole_body_bytes_max(), environment_->limits().stream_memory_bytes_max);
-  instance.CountViolation(Violation::kBodyTooLarge, message->phase, what);
+  CountFault(*message, part, Violation::kBodyTooLarge, what);
   stage.body_passes = true;
   if (exchange_.observability()) {
     TakeGathered(&stage);
@@ -283,7 +284,7 @@ Stream::Step Stream::FlushGathered(ChainMessage* message, Part* part) {
           "the body ended with trailers, after which it cannot be given back in body mode "
           "STREAMED; use BUFFERED or FULL_DUPLEX_STREAMED";
       environment_->metrics().Add(environment_->ids().bodies_lost);
-      part->call->instance->CountViolation(Violation::kBodyLost, message->phase, what);
+      CountFault(*message, part, Violation::kBodyLost, what);
       Refuse(kDenyStatusDefault, Violation::kBodyLost,
              absl::FailedPreconditionError(fmt::format("a body gathered for plugin {} is lost: {}",
                                                        part->call->instance->name(), what)));

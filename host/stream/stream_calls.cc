@@ -63,7 +63,7 @@ Stream::Step Stream::Invoke(ChainMessage* message, Part* part) {
   uint64_t now_ns = MonotonicNs();
   state.Begin();
   FillCall(*message, part, now_ns);
-  if (state.instance->blocking()) return Dispatch(message, part);
+  if (NeedsThread(*message, *part)) return Dispatch(message, part);
   OpenPart(part, &now_ns);
   if (part->openness == Part::Openness::kRefused) {
     part->usable = false;
@@ -86,6 +86,14 @@ Stream::Step Stream::Invoke(ChainMessage* message, Part* part) {
   TakeSent(message, part);
   if (live()) Settle(message, part, state.status);
   return Step::kPassed;
+}
+
+// The phase's hook waits, or the open that comes before the first call does.
+bool Stream::NeedsThread(const ChainMessage& message, const Part& part) {
+  const Instance& instance = *part.call->instance;
+  if (!instance.blocking()) return false;
+  const bool opens = part.openness == Part::Openness::kUnopened && instance.has_stream_open();
+  return instance.blocks_in(message.phase) || (opens && instance.blocks_in(0));
 }
 
 // Opens the instance's part of the stream before its first call, which moves the
@@ -145,17 +153,37 @@ Stream::Step Stream::Dispatch(ChainMessage* message, Part* part) {
   part->stream_then = state.call.stream;
   part->open_then = part->openness == Part::Openness::kOpen;
   if (!Wait(message, part)) return Step::kPassed;
-  environment_->blocking_pool().Submit([this, part, call = &state] { RunDispatched(part, call); });
-  return Step::kWaits;
+  const bool taken = environment_->blocking_pool().SubmitCall(
+      [this, part, call = &state](bool in_time) { RunDispatched(part, call, in_time); },
+      state.instance->usual_ns(message->phase), message->deadline_ns);
+  if (taken) return Step::kWaits;
+  environment_->RemoveDeferred();
+  --calls_at_work_;
+  state.at_work = false;
+  part->at_work = nullptr;
+  message->Become(MessageState::kMoving);
+  Overload(message, part);
+  return Step::kPassed;
+}
+
+// The call was not begun, and will not be: that is nothing the plugin has done.
+void Stream::Overload(ChainMessage* message, Part* part) {
+  const std::string what = fmt::format(
+      "not called: no thread was free for it within --hook_deadline_ms={}; --blocking_threads={}",
+      environment_->limits().hook_deadline_ms, environment_->limits().blocking_threads_max);
+  Fault(message, part, {Violation::kOverload, what},
+        absl::UnavailableError(fmt::format("plugin {}: {}: {}", part->call->instance->name(),
+                                           PhaseName(message->phase), what)));
 }
 
 // On one of the pool's threads. Nobody else touches the part's openness meanwhile.
-void Stream::RunDispatched(Part* part, CallState* state) {
+// `in_time`: it is to be begun.
+void Stream::RunDispatched(Part* part, CallState* state, bool in_time) {
   // Nobody waits for an answer that comes too late.
   const bool cancelled = cancelled_.load(std::memory_order_relaxed);
-  const bool expired = state->handshake.expired();
+  const bool expired = state->handshake.OnBegin(in_time);
   callout_status_t status = cancelled ? CALLOUT_CANCELLED : CALLOUT_DEADLINE_EXCEEDED;
-  if (!cancelled && !expired) {
+  if (in_time && !cancelled && !expired) {
     uint64_t now_ns = MonotonicNs();
     OpenPart(part, &now_ns);
     status = part->openness == Part::Openness::kRefused ? state->status
@@ -255,8 +283,12 @@ void Stream::OnFinished(CallState* state) {
     if (live()) {
       message->Become(MessageState::kMoving);
       if (part->openness == Part::Openness::kRefused) part->usable = false;
-      TakeSent(message, part);
-      if (live()) Settle(message, part, state->status);
+      if (state->handshake.dropped()) {
+        Overload(message, part);
+      } else {
+        TakeSent(message, part);
+        if (live()) Settle(message, part, state->status);
+      }
       if (live()) Settled(message, part);
     }
   }
@@ -313,6 +345,11 @@ void Stream::OnOverdue(ChainMessage* message) {
       message->deadline_ns = 0;
       if (part->call->handshake.finished()) return;
       GiveUpOn(message, part);
+      if (part->call->handshake.unbegun()) {
+        Overload(message, part);
+        if (live()) Settled(message, part);
+        return;
+      }
       break;
     case MessageState::kTurn:
       what = fmt::format("its other call is not finished within --hook_deadline_ms={}",
@@ -349,7 +386,7 @@ void Stream::CheckBodyWaits(uint64_t now_ns) {
       const std::string what = fmt::format(
           "a body that is gathered did not end within --body_wait_ms={}",
           environment_->limits().body_wait_ms);
-      chain_->instances[i]->CountViolation(Violation::kDeadline, phase, what);
+      chain_->instances[i]->CountViolation(Violation::kDeadline, phase, what, {id_, {}});
       constexpr int kRequestTimeout = 408;
       Refuse(way == 0 ? kRequestTimeout : kDenyStatusDefault, Violation::kDeadline,
              absl::DeadlineExceededError(

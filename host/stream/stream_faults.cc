@@ -15,7 +15,7 @@ namespace callout::host {
 void Stream::Fault(ChainMessage* message, Part* part, Finding finding, absl::Status status) {
   Instance& instance = *part->call->instance;
   const std::string what = finding.what.empty() ? std::string(MessageOf(status)) : finding.what;
-  instance.CountViolation(finding.violation, message->phase, what);
+  CountFault(*message, part, finding.violation, what);
   if (exchange_.observability()) return;
   if (status.ok()) {
     status = absl::InternalError(fmt::format("plugin {}: {}{}: {}: {}", instance.name(),
@@ -65,6 +65,24 @@ bool Stream::CanReplyAtOnce() const {
     if (duplex_runs) return false;
   }
   return true;
+}
+
+void Stream::CountFault(const ChainMessage& message, Part* part, Violation violation,
+                        std::string_view why) {
+  const std::string_view headers = IsHeadersPhase(message.phase) ? message.message : "";
+  part->call->instance->CountViolation(violation, message.phase, why, {id_, headers});
+}
+
+// A response without details leaves nothing in Envoy's access log that would tell which
+// plugin it came from.
+void Stream::AddDetails(const Part& part, Response* response) {
+  const std::string details =
+      WriteImmediateDetails(fmt::format("callout_{}", part.call->instance->name()));
+  const std::string_view payload = response->payload();
+  const callout_bytes_t parts[] = {ToBytes(payload), ToBytes(details)};
+  Response whole;
+  BuildRecord(CALLOUT_IMMEDIATE_RESPONSE, parts, 2, payload.size() + details.size(), &whole);
+  *response = std::move(whole);
 }
 
 void Stream::Deny(int http_status, Violation violation) {

@@ -7,6 +7,7 @@
 
 #include <utility>
 
+#include "host/base/ascii.h"
 #include "host/base/status_text.h"
 #include "host/plugin/call_log.h"
 #include "host/plugin/services.h"
@@ -150,8 +151,8 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
   if (reply_part_ != nullptr && response.field != CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
     // The client is being answered already.
     if (response.field != 0) {
-      state.instance->CountViolation(Violation::kSecondResponse, message->phase,
-                                     "another response within a streamed_immediate_response");
+      CountFault(*message, part, Violation::kSecondResponse,
+                 "another response within a streamed_immediate_response");
     }
     return;
   }
@@ -171,6 +172,7 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
     }
     if (response.field == CALLOUT_IMMEDIATE_RESPONSE) {
       message->annotations.append(state.annotations);
+      if (!view.has_details) AddDetails(*part, &response);
       return EmitImmediate(std::move(response), MakeAnnotations(message));
     }
     found = CheckBodyResponse(*message, *part, view);
@@ -300,7 +302,7 @@ void Stream::TakeNoResponse(ChainMessage* message, Part* part) {
       const std::string what = fmt::format(
           "{} bytes while the plugin holds the headers, limit --max_stream_memory_bytes={}",
           stage.held_bytes, bytes_max);
-      part->call->instance->CountViolation(Violation::kBodyTooLarge, message->phase, what);
+      CountFault(*message, part, Violation::kBodyTooLarge, what);
       return Refuse(kContentTooLarge, Violation::kBodyTooLarge, absl::ResourceExhaustedError(what));
     }
   }
@@ -379,8 +381,8 @@ void Stream::TakeReply(ChainMessage* message, Part* part, Response response,
   const bool in_order = view.streamed_part != Piece::kNone &&
                         begins == (view.streamed_part == Piece::kHeaders) && !reply_ended_;
   if (!in_order && !begins) {
-    return part->call->instance->CountViolation(Violation::kSecondResponse, message->phase,
-                                                "a piece of a streamed reply out of order");
+    return CountFault(*message, part, Violation::kSecondResponse,
+                      "a piece of a streamed reply out of order");
   }
   if (!in_order) {
     return Fault(message, part,

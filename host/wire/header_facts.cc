@@ -1,5 +1,7 @@
 #include "host/wire/header_facts.h"
 
+#include "host/base/ascii.h"
+
 #include <utility>
 
 namespace callout::host {

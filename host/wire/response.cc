@@ -154,6 +154,7 @@ bool ReadImmediate(std::string_view bytes, ResponseView* view) {
       if (!IsWellFormed(reader.bytes())) return false;
     } else if (reader.Is(field::ImmediateResponse::kDetails)) {
       if (!IsUtf8(reader.bytes())) return false;
+      view->has_details = !reader.bytes().empty();
     }
   }
   return reader.ok();
@@ -282,6 +283,12 @@ std::string WriteImmediateResponse(int http_status, std::string_view details) {
   AppendBytes(field::ImmediateResponse::kStatus, status, &payload);
   if (!details.empty()) AppendBytes(field::ImmediateResponse::kDetails, details, &payload);
   return payload;
+}
+
+std::string WriteImmediateDetails(std::string_view details) {
+  std::string field;
+  AppendBytes(5, details, &field);
+  return field;
 }
 
 std::string WriteStreamedImmediateEnd() {

@@ -40,6 +40,7 @@ struct ResponseView {
   bool clear_route_cache = false;
   Body body_mutation = Body::kUnchanged;
   std::string_view body;       // kReplaced, kStreamed; also ImmediateResponse.body
+  bool has_details = false;    // of ImmediateResponse
   bool end_of_stream = false;  // of a streamed body
 
   // StreamedImmediateResponse: which of its parts this is.
@@ -49,7 +50,8 @@ struct ResponseView {
   void Clear() {
     headers.set.clear();
     headers.remove.clear();
-    headers.present = continue_and_replace = clear_route_cache = end_of_stream = false;
+    headers.present = continue_and_replace = clear_route_cache = end_of_stream = has_details =
+        false;
     body_mutation = Body::kUnchanged;
     body = {};
     streamed_part = Streamed::kNone;
@@ -85,6 +87,8 @@ std::string WriteStreamedBody(std::string_view body, bool end_of_stream);
 // ImmediateResponse with a status and details, which Envoy puts into its access
 // log (RESPONSE_CODE_DETAILS) and does not show to the client.
 std::string WriteImmediateResponse(int http_status, std::string_view details);
+// A further field for an ImmediateResponse payload without details, to be appended.
+std::string WriteImmediateDetails(std::string_view details);
 // StreamedImmediateResponse that ends the body.
 std::string WriteStreamedImmediateEnd();
 // A further record for a BodyResponse payload that sets or removes one header:

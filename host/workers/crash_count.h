@@ -18,7 +18,11 @@ namespace callout::host {
 struct QuarantineLimit {
   uint32_t crashes = 3;  // 0: a plugin may crash as often as it likes
   uint32_t seconds = 60;
+  // --quarantine_retry_ms: until the first trial of a plugin in quarantine; twice as
+  // long after each that fails, up to kQuarantineRetryMsMax. 0: no trials.
+  uint64_t retry_ms = 60'000;
 };
+inline constexpr uint64_t kQuarantineRetryMsMax = 3'600'000;
 
 class CrashCount {
  public:

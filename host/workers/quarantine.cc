@@ -11,8 +11,13 @@
 namespace callout::host {
 namespace {
 
-// Not among the ids that the reloader gives.
+// Above the ids that the reloader gives: which return it is, and whether it is the
+// stand-in.
+constexpr int kReturnsShift = 40;
+constexpr GenerationId kSourceMask = (GenerationId{1} << kReturnsShift) - 1;
 constexpr GenerationId kStandIn = GenerationId{1} << 63;
+
+constexpr uint64_t kMsNs = 1'000'000;
 
 }  // namespace
 
@@ -27,37 +32,121 @@ bool Quarantine::CountCrash(const WorkerEnd& end, bool of_a_trial) {
   return false;
 }
 
-void Quarantine::LeaveOut(const GenerationSource& source, const std::string& text) {
-  if (stand_ins_.count(source.id) > 0) return;
+void Quarantine::LeaveOut(const GenerationSource& source, const std::string& text,
+                          uint64_t now_ns) {
+  Entry& entry = entries_[source.id];
+  if (entry.stand_in.has_value()) return;
+  const bool soon_again =
+      entry.released_ns != 0 && now_ns - entry.released_ns < kQuarantineRetryMsMax * kMsNs;
+  entry.delay_ms =
+      soon_again ? std::min(entry.delay_ms * 2, kQuarantineRetryMsMax) : limit_.retry_ms;
+  entry.retry_at_ns = entry.delay_ms == 0 ? 0 : now_ns + entry.delay_ms * kMsNs;
+  entry.name = source.name;
   GenerationSource stand_in = source;
-  stand_in.id = source.id | kStandIn;
+  stand_in.id = source.id | entry.returns << kReturnsShift | kStandIn;
   stand_in.quarantine = fmt::format("plugin {} is in quarantine after {} crashes, the last one: {}",
                                     source.name, crashes_.totals().at(source.name), text);
   stand_in.on_trial = false;
-  Log(LogLevel::kError, "{}; it is disabled until its file changes, and its error policy responds",
-      stand_in.quarantine);
-  stand_ins_.emplace(source.id, std::move(stand_in));
+  entry.stand_in = std::move(stand_in);
   SetMetric(source.name, true);
+  Log(LogLevel::kError, "{}; {}", entry.stand_in->quarantine, RemedyFor(entry));
 }
 
-const GenerationSource& Quarantine::InPlaceOf(const GenerationSource& source) const {
-  const auto stand_in = stand_ins_.find(source.id);
-  return stand_in == stand_ins_.end() ? source : stand_in->second;
+std::string Quarantine::RemedyFor(const Entry& entry) const {
+  std::string text = fmt::format(
+      "it is disabled until its file changes or is touched or SIGHUP comes; meanwhile its error "
+      "policy answers, by default 500");
+  if (entry.retry_at_ns != 0) {
+    text += fmt::format("; it is tried again in one worker after {} s (--quarantine_retry_ms)",
+                        (entry.delay_ms + 999) / 1000);
+  }
+  return text;
 }
 
-GenerationId Quarantine::IdOf(GenerationId id) { return id & ~kStandIn; }
+GenerationSource Quarantine::InPlaceOf(const GenerationSource& source, bool in_trial_worker) const {
+  const auto found = entries_.find(source.id);
+  if (found == entries_.end()) return source;
+  const Entry& entry = found->second;
+  const bool tried = in_trial_worker && trying_ == source.id;
+  if (entry.stand_in.has_value() && !tried) return *entry.stand_in;
+  GenerationSource again = source;
+  again.id = source.id | entry.returns << kReturnsShift;
+  if (entry.returns > 0) again.on_trial = false;  // of the reloader's: that one is over
+  return again;
+}
+
+GenerationId Quarantine::IdOf(GenerationId id) { return id & kSourceMask; }
+
+bool Quarantine::Release(GenerationId id, bool by_operator, uint64_t now_ns) {
+  const auto found = entries_.find(id);
+  if (found == entries_.end() || !found->second.stand_in.has_value()) return false;
+  Entry& entry = found->second;
+  // The worker of a trial has it already.
+  if (trying_ == id) {
+    trying_ = 0;
+  } else {
+    ++entry.returns;
+  }
+  entry.stand_in.reset();
+  entry.released_ns = by_operator ? 0 : now_ns;
+  crashes_.BeginAnew(entry.name);
+  SetMetric(entry.name, false);
+  Log(LogLevel::kInfo, "plugin {} is out of quarantine: {}", entry.name,
+      by_operator ? "its file was touched or SIGHUP came" : "its trial has ended without a crash");
+  return true;
+}
+
+// --- Trials -------------------------------------------------------------------
+
+std::optional<GenerationId> Quarantine::FindDueTrial(uint64_t now_ns) const {
+  if (trying()) return std::nullopt;
+  for (const auto& [id, entry] : entries_) {
+    if (entry.stand_in.has_value() && entry.retry_at_ns != 0 && now_ns >= entry.retry_at_ns) {
+      return id;
+    }
+  }
+  return std::nullopt;
+}
+
+void Quarantine::BeginTrial(GenerationId id, uint64_t now_ns) {
+  Entry& entry = entries_.at(id);
+  ++entry.returns;
+  trying_ = id;
+  trial_ends_ns_ = now_ns + kTrialNs;
+  Log(LogLevel::kInfo, "plugin {} is in quarantine, and is tried again in one worker for {} s",
+      entry.name, kTrialNs / 1'000'000'000);
+}
+
+std::optional<GenerationId> Quarantine::FindPassedTrial(uint64_t now_ns) const {
+  if (!trying() || now_ns < trial_ends_ns_) return std::nullopt;
+  return trying_;
+}
+
+void Quarantine::FailTrial(const std::string& text, uint64_t now_ns) {
+  const auto found = entries_.find(std::exchange(trying_, 0));
+  if (found == entries_.end()) return;
+  Entry& entry = found->second;
+  entry.delay_ms = std::min(entry.delay_ms * 2, kQuarantineRetryMsMax);
+  entry.retry_at_ns = now_ns + entry.delay_ms * kMsNs;
+  Log(LogLevel::kError, "plugin {} stays in quarantine, its trial ended with: {}; {}", entry.name,
+      text, RemedyFor(entry));
+}
 
 void Quarantine::KeepOnly(const std::vector<GenerationId>& chain) {
-  std::erase_if(stand_ins_, [&, this](const auto& entry) {
-    if (std::find(chain.begin(), chain.end(), entry.first) != chain.end()) return false;
-    SetMetric(entry.second.name, false);
+  std::erase_if(entries_, [&, this](const auto& kept) {
+    const auto& [id, entry] = kept;
+    if (std::find(chain.begin(), chain.end(), id) != chain.end()) return false;
+    if (entry.stand_in.has_value()) SetMetric(entry.name, false);
+    if (trying_ == id) trying_ = 0;
     return true;
   });
 }
 
 void Quarantine::Describe(GenerationTarget::Usage* usage) const {
-  for (const auto& [id, stand_in] : stand_ins_) {
-    usage->quarantined[stand_in.name] = stand_in.quarantine;
+  for (const auto& [id, entry] : entries_) {
+    if (!entry.stand_in.has_value()) continue;
+    usage->quarantined[entry.name] = entry.stand_in->quarantine;
+    usage->problems.push_back(fmt::format("{}; {}", entry.stand_in->quarantine, RemedyFor(entry)));
   }
   usage->last_crash = last_crash_;
   usage->crashes = crashes_.totals();
@@ -66,7 +155,7 @@ void Quarantine::Describe(GenerationTarget::Usage* usage) const {
 void Quarantine::SetMetric(const std::string& plugin, bool left_out) {
   const absl::StatusOr<Metrics::Id> gauge = metrics_->Define(
       Metrics::Kind::kGauge, "callout_plugin_quarantined",
-      "1 while the plugin is left out because it has crashed too often", {{"plugin", plugin}});
+      "1 while the plugin is disabled because it has crashed too often", {{"plugin", plugin}});
   if (gauge.ok()) metrics_->Set(*gauge, left_out ? 1 : 0);
 }
 

@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "host/base/clock.h"
 #include "host/base/plain_codec.h"
 #include "host/base/status_text.h"
 #include "host/workers/worker_group.h"
@@ -110,6 +111,7 @@ void WorkerGroup::Commit(const std::vector<GenerationId>& chain) {
     const std::set<GenerationId> kept(chain.begin(), chain.end());
     std::erase_if(sources_, [&](const auto& entry) { return kept.count(entry.first) == 0; });
     quarantine_.KeepOnly(chain);
+    if (!quarantine_.trying()) trial_worker_ = nullptr;
     BringAllUp();
     // Those that do not serve yet are not waited for.
     for (const Worker& worker : workers_) {
@@ -131,6 +133,7 @@ void WorkerGroup::DoChores() {
         worker.brought_up.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
     if (done && !worker.brought_up.get().ok()) BringUp(&worker, /*anew=*/true);
   }
+  if (!draining_) TryQuarantined();
 }
 
 std::vector<GenerationId> WorkerGroup::TakeFailedTrials() {
@@ -139,27 +142,80 @@ std::vector<GenerationId> WorkerGroup::TakeFailedTrials() {
 }
 
 WorkerGroup::Usage WorkerGroup::GetUsage() const {
+  struct Asked {
+    const Worker* worker;
+    ProcessPtr process;
+    Question question;
+  };
   Usage usage;
-  std::vector<std::future<Reply>> replies;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    for (const ProcessPtr& process : Processes()) {
-      replies.push_back(process->Ask(WorkerMessageKind::kGetUsage));
-    }
-    for (GenerationId id : chain_) usage.streams[id] = 0;
-    quarantine_.Describe(&usage);
+  std::vector<Asked> asked;
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (const Worker& worker : workers_) {
+    if (worker.process == nullptr) continue;
+    asked.push_back(
+        {&worker, worker.process,
+         AskOnce(worker.process, WorkerMessageKind::kGetUsage, &worker.usage_question)});
   }
-  const auto deadline = Clock::now() + kPagePatience;
-  for (std::future<Reply>& future : replies) {
-    if (future.wait_until(deadline) != std::future_status::ready) continue;
-    const Reply reply = future.get();
-    const std::optional<Usage> of_worker = reply.ok() ? Decode<Usage>(*reply) : std::nullopt;
+  lock.unlock();
+  for (const Asked& one : asked) {
+    const Reply* const reply = AwaitPage(one.question);
+    if (reply == nullptr) usage.complete = false;
+    if (reply == nullptr || !reply->ok()) continue;
+    std::optional<Usage> of_worker = Decode<Usage>(**reply);
     if (!of_worker.has_value()) continue;
-    for (const auto& [id, streams] : of_worker->streams)
-      usage.streams[Quarantine::IdOf(id)] += streams;
-    usage.mapped = std::max(usage.mapped, of_worker->mapped);
+    std::lock_guard<std::mutex> again(mutex_);
+    if (one.worker->process == one.process) one.worker->usage = *std::move(of_worker);
   }
+  lock.lock();
+  for (GenerationId id : chain_) usage.streams[id] = 0;
+  for (const Worker& worker : workers_) {
+    for (const auto& [id, streams] : worker.usage.streams) {
+      usage.streams[Quarantine::IdOf(id)] += streams;
+    }
+    usage.mapped = std::max(usage.mapped, worker.usage.mapped);
+  }
+  quarantine_.Describe(&usage);
   return usage;
+}
+
+// --- Quarantine -----------------------------------------------------------------
+
+void WorkerGroup::EndQuarantine(GenerationId id) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (!quarantine_.Release(id, /*by_operator=*/true, MonotonicNs())) return;
+  if (!quarantine_.trying()) trial_worker_ = nullptr;
+  BringAllUp();
+}
+
+// Under mutex_. By what the workers have told last.
+WorkerGroup::Worker* WorkerGroup::FindQuietest() {
+  Worker* quietest = nullptr;
+  size_t fewest = 0;
+  for (Worker& worker : workers_) {
+    if (worker.process == nullptr || !worker.keeper->serving()) continue;
+    size_t streams = 0;
+    for (const auto& [id, count] : worker.usage.streams) streams = std::max(streams, count);
+    if (quietest != nullptr && streams >= fewest) continue;
+    quietest = &worker;
+    fewest = streams;
+  }
+  return quietest;
+}
+
+// Under mutex_.
+void WorkerGroup::TryQuarantined() {
+  const uint64_t now_ns = MonotonicNs();
+  if (const auto passed = quarantine_.FindPassedTrial(now_ns); passed.has_value()) {
+    quarantine_.Release(*passed, /*by_operator=*/false, now_ns);
+    trial_worker_ = nullptr;
+    BringAllUp();
+  }
+  const std::optional<GenerationId> due = quarantine_.FindDueTrial(now_ns);
+  Worker* const worker = due.has_value() ? FindQuietest() : nullptr;
+  if (worker == nullptr) return;
+  quarantine_.BeginTrial(*due, now_ns);
+  trial_worker_ = worker;
+  BringUp(worker, /*anew=*/false);
 }
 
 }  // namespace callout::host

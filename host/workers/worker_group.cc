@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "host/base/clock.h"
 #include "host/base/log.h"
 #include "host/base/plain_codec.h"
 
@@ -16,6 +17,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kEndPatience(5);
 constexpr std::chrono::milliseconds kHealthPatience(500);
+// More than there can be between two looks at them.
+constexpr size_t kFailedTrialsMax = 4096;
 
 }  // namespace
 
@@ -78,18 +81,34 @@ void WorkerGroup::OnStart(Worker* worker, const ProcessPtr& process) {
 
 void WorkerGroup::OnMessage(const WorkerMessage& message) {
   if (message.kind == WorkerMessageKind::kTrialsFailed) {
-    const auto failed = Decode<std::vector<GenerationId>>(message.body);
+    const auto failed =
+        Decode<std::vector<GenerationId>>(message.body).value_or(std::vector<GenerationId>());
     std::lock_guard<std::mutex> lock(failed_trials_mutex_);
-    if (failed) failed_trials_.insert(failed_trials_.end(), failed->begin(), failed->end());
+    for (GenerationId id : failed) {
+      if (failed_trials_.size() < kFailedTrialsMax) failed_trials_.push_back(Quarantine::IdOf(id));
+    }
   }
   options_.wake();
 }
 
-void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerEnd& end) {
+void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerEnd& told) {
   bool is_refusal = false;
+  WorkerEnd end = told;
   {
     std::lock_guard<std::mutex> lock(mutex_);
+    // The name was in memory that the plugin could write to.
+    const bool known = std::any_of(sources_.begin(), sources_.end(), [&](const auto& source) {
+      return source.second.name == end.plugin;
+    });
+    if (!known) end.plugin.clear();
     worker->process.reset();
+    worker->usage = {};
+    worker->usage_question = worker->metrics_question = {};
+    const bool of_a_trial = trial_worker_ == worker;
+    if (of_a_trial) {
+      trial_worker_ = nullptr;
+      quarantine_.FailTrial(end.text, MonotonicNs());
+    }
     worker->asked.clear();
     worker->brought_up = {};
     ended_metrics_.Add(WithoutGauges(std::exchange(worker->metrics, {})));
@@ -98,7 +117,9 @@ void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerE
     is_refusal = !preparing_.empty() && !end.from_outside &&
                  (end.plugin.empty() || (end.plugin == preparing_ && at_load));
     if (!draining_) options_.metrics->Add(ends_);
-    if (!end.plugin.empty() && quarantine_.CountCrash(end, is_refusal)) LeaveOut(end);
+    if (!end.plugin.empty() && quarantine_.CountCrash(end, is_refusal || of_a_trial)) {
+      LeaveOut(end);
+    }
   }
   process->Close(is_refusal ? absl::AbortedError(end.text) : absl::UnavailableError(end.text));
   options_.wake();
@@ -110,7 +131,7 @@ void WorkerGroup::LeaveOut(const WorkerEnd& end) {
     return sources_.at(candidate).name == end.plugin;
   });
   if (id == chain_.end()) return;
-  quarantine_.LeaveOut(sources_.at(*id), end.text);
+  quarantine_.LeaveOut(sources_.at(*id), end.text, MonotonicNs());
   BringAllUp();
 }
 
@@ -125,7 +146,7 @@ void WorkerGroup::BringUp(Worker* worker, bool anew) {
   if (anew) worker->asked.clear();
   std::vector<GenerationId> chain;
   for (GenerationId id : chain_) {
-    GenerationSource source = quarantine_.InPlaceOf(sources_.at(id));
+    GenerationSource source = quarantine_.InPlaceOf(sources_.at(id), worker == trial_worker_);
     chain.push_back(source.id);
     if (worker->asked.count(source.id) > 0) continue;
     if (anew) source.on_trial = false;  // the others have served it
@@ -233,27 +254,45 @@ size_t WorkerGroup::CountServing() const {
                     [](const Worker& worker) { return worker.keeper->serving(); }));
 }
 
+// --- Pages ----------------------------------------------------------------------
+
+// Under mutex_.
+WorkerGroup::Question WorkerGroup::AskOnce(const ProcessPtr& process, WorkerMessageKind kind,
+                                           Question* question) const {
+  const bool open = question->reply.valid() &&
+                    question->reply.wait_for(Clock::duration(0)) != std::future_status::ready;
+  if (!open) *question = {process->Ask(kind).share(), Clock::now()};
+  return *question;
+}
+
+// Null if it does not come within kPagePatience of the asking.
+const WorkerGroup::Reply* WorkerGroup::AwaitPage(const Question& question) {
+  return question.reply.wait_until(question.asked + kPagePatience) == std::future_status::ready
+             ? &question.reply.get()
+             : nullptr;
+}
+
 std::vector<MetricFamily> WorkerGroup::CollectMetrics() {
   struct Asked {
     Worker* worker;
     ProcessPtr process;
-    std::future<Reply> reply;
+    Question question;
   };
   std::vector<Asked> asked;
   std::unique_lock<std::mutex> lock(mutex_);
   for (Worker& worker : workers_) {
     if (worker.process == nullptr) continue;
     asked.push_back(
-        {&worker, worker.process, worker.process->Ask(WorkerMessageKind::kCollectMetrics)});
+        {&worker, worker.process,
+         AskOnce(worker.process, WorkerMessageKind::kCollectMetrics, &worker.metrics_question)});
   }
   lock.unlock();
-  const auto deadline = Clock::now() + kPagePatience;
-  for (Asked& one : asked) {
-    if (one.reply.wait_until(deadline) != std::future_status::ready) continue;
-    const Reply reply = one.reply.get();
-    if (!reply.ok()) continue;
-    auto families = Decode<std::vector<MetricFamily>>(*reply);
+  for (const Asked& one : asked) {
+    const Reply* const reply = AwaitPage(one.question);
+    if (reply == nullptr || !reply->ok()) continue;
+    auto families = Decode<std::vector<MetricFamily>>(**reply);
     if (!families.has_value()) continue;
+    DropUnsound(&*families);
     std::lock_guard<std::mutex> again(mutex_);
     // What has ended meanwhile has been added to the others already.
     if (one.worker->process == one.process) one.worker->metrics = *std::move(families);

@@ -11,7 +11,13 @@
 // before it accepts; one that cannot make it does not serve, and tries again.
 //
 // A plugin that crashes too often is replaced in all workers by what stands in its
-// place (host/workers/quarantine.h), until another generation of it comes.
+// place (host/workers/quarantine.h), until another generation of it comes, the operator
+// touches its file, or a trial in one worker goes well. For a trial the worker is taken
+// that has the fewest streams, none if there is one: a crash takes no others with it.
+//
+// Nothing is believed that comes from a worker, for a plugin may have written it: names
+// of plugins that crashed have to be those of plugins that serve, metrics have to be
+// such as Metrics::Define takes, and counts of what is kept for it have limits.
 //
 // Metrics: callout_workers (that serve), callout_worker_ends_total. Those of the
 // workers are summed; of one that has ended counts stay, as of the last time they
@@ -83,6 +89,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   // --- GenerationTarget.
   absl::StatusOr<GenerationFacts> Prepare(const GenerationSource& source) override;
   void Commit(const std::vector<GenerationId>& chain) override;
+  void EndQuarantine(GenerationId id) override;
   void DoChores() override;
   std::vector<GenerationId> TakeFailedTrials() override;
   Usage GetUsage() const override;
@@ -95,6 +102,13 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   static constexpr std::chrono::seconds kPagePatience{2};
   static constexpr std::chrono::seconds kOrderPatience{10};
 
+  // A question to a process for the pages. While it is not answered the process is not
+  // asked again: one that is stopped would take in no more after some hundred.
+  struct Question {
+    std::shared_future<Reply> reply;  // not valid: none
+    std::chrono::steady_clock::time_point asked;
+  };
+
   // The place of one worker, with the process that is in it.
   struct Worker {
     std::unique_ptr<WorkerKeeper> keeper;
@@ -102,6 +116,9 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
     std::set<GenerationId> asked;                   // to be prepared, and not left out since
     std::shared_future<Reply> brought_up;           // the last thing asked for that
     std::vector<prometheus::MetricFamily> metrics;  // as collected last
+    Question metrics_question;
+    mutable Usage usage;  // as told last
+    mutable Question usage_question;
   };
 
   explicit WorkerGroup(Options options);
@@ -116,12 +133,16 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   std::vector<ProcessPtr> Processes() const;
   std::vector<std::future<Reply>> AskAll(WorkerMessageKind kind, const std::string& body = "");
   size_t CountServing() const;
+  Question AskOnce(const ProcessPtr& process, WorkerMessageKind kind, Question* question) const;
+  static const Reply* AwaitPage(const Question& question);
 
   // --- worker_generations.cc ---
   bool AwaitProcess();
   absl::StatusOr<GenerationFacts> PrepareInAll(const GenerationSource& source);
   absl::StatusOr<GenerationFacts> PrepareIn(size_t workers_max, const GenerationSource& source);
   void Discard(GenerationId id);
+  void TryQuarantined();
+  Worker* FindQuietest();
 
   const Options options_;
   Metrics::Id serving_gauge_ = 0, ends_ = 0;
@@ -135,7 +156,8 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   std::map<GenerationId, GenerationSource> sources_;  // also of what is being prepared
   std::string preparing_;                             // plugin; "": none
   Quarantine quarantine_;
-  MetricSum ended_metrics_;  // of processes that have ended
+  const Worker* trial_worker_ = nullptr;  // where a plugin in quarantine is tried
+  MetricSum ended_metrics_;               // of processes that have ended
 
   // Of its own, because whoever has the other may be sending to the worker whose
   // message is being read.

@@ -1,6 +1,10 @@
 #include "host/workers/worker_messages.h"
 
+#include <algorithm>
+#include <optional>
 #include <utility>
+
+#include "host/metrics/metric_checks.h"
 
 namespace callout::host {
 
@@ -9,8 +13,50 @@ WorkerReply AnswerOf(const absl::Status& status) {
 }
 
 absl::StatusOr<std::string> BodyOf(WorkerReply response) {
+  constexpr size_t kErrorBytesMax = 4096;
+  constexpr int32_t kCodeMax = 16;
   if (response.code == 0) return std::move(response.body);
-  return absl::Status(static_cast<absl::StatusCode>(response.code), response.error);
+  const bool known = response.code > 0 && response.code <= kCodeMax;
+  return absl::Status(
+      known ? static_cast<absl::StatusCode>(response.code) : absl::StatusCode::kUnknown,
+      response.error.substr(0, kErrorBytesMax));
+}
+
+namespace {
+
+std::optional<Metrics::Kind> KindOf(prometheus::MetricType type) {
+  switch (type) {
+    case prometheus::MetricType::Counter:
+      return Metrics::Kind::kCounter;
+    case prometheus::MetricType::Gauge:
+      return Metrics::Kind::kGauge;
+    case prometheus::MetricType::Histogram:
+      return Metrics::Kind::kHistogram;
+    default:
+      return std::nullopt;
+  }
+}
+
+bool IsSound(const prometheus::MetricFamily& family, Metrics::Kind kind,
+             const prometheus::ClientMetric& metric) {
+  Metrics::Labels labels;
+  for (const auto& label : metric.label) labels.emplace_back(label.name, label.value);
+  std::sort(labels.begin(), labels.end());
+  return metric.histogram.bucket.size() <= Metrics::kBucketsMax + 1 &&
+         CheckMetric(kind, family.name, family.help, labels, {}).ok();
+}
+
+}  // namespace
+
+void DropUnsound(std::vector<prometheus::MetricFamily>* families) {
+  size_t series = 0;
+  std::erase_if(*families, [&](prometheus::MetricFamily& family) {
+    const std::optional<Metrics::Kind> kind = KindOf(family.type);
+    std::erase_if(family.metric, [&](const prometheus::ClientMetric& metric) {
+      return !kind.has_value() || ++series > Metrics::kSeriesMax || !IsSound(family, *kind, metric);
+    });
+    return family.metric.empty();
+  });
 }
 
 }  // namespace callout::host

@@ -59,7 +59,13 @@ struct WorkerReply {
 };
 
 WorkerReply AnswerOf(const absl::Status& status);
+// A code that is none becomes UNKNOWN, and a long error is cut: what a worker says is
+// not believed.
 absl::StatusOr<std::string> BodyOf(WorkerReply response);
+
+// Leaves out what Metrics::Define would refuse or does not make, and what goes beyond
+// Metrics::kSeriesMax series.
+void DropUnsound(std::vector<prometheus::MetricFamily>* families);
 
 struct PrepareOrder {
   GenerationSource source;  // without its `copy`, which the supervisor keeps

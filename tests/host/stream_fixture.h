@@ -327,7 +327,7 @@ class StreamTest : public testing::Test {
   }
 
   FakePlugin* AddBlocking(InstanceSettings settings = InstanceSettings()) {
-    settings.blocking = true;
+    settings.blocking = kAllPhases;
     return AddPlugin(settings);
   }
 
@@ -357,6 +357,7 @@ class StreamTest : public testing::Test {
                            {.metrics = &metrics_, .message_bytes_max = message_bytes_max_});
       ASSERT_TRUE(instance.ok()) << instance.status();
       instances.push_back(*std::move(instance));
+      made_.push_back(instances.back());
     }
     chains_ = std::make_unique<ChainSource>(std::make_shared<Chain>(std::move(instances)));
     absl::StatusOr<std::unique_ptr<StreamEnvironment>> environment =
@@ -481,6 +482,7 @@ class StreamTest : public testing::Test {
   size_t message_bytes_max_ = 1 << 20;
   std::vector<std::unique_ptr<FakePlugin>> plugins_;
   std::vector<InstanceSettings> settings_;
+  std::vector<std::weak_ptr<Instance>> made_;  // of plugins_, by Begin
   std::unique_ptr<ChainSource> chains_;
   std::unique_ptr<StreamEnvironment> environment_;
   FakeRpcContext rpc_;

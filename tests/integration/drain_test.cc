@@ -89,8 +89,8 @@ TEST(Drain, SaysSoBeforeItStopsAccepting) {
   TestHost host({"--drain_delay_ms=60000"});
   const ChannelPtr channel = PlaintextChannel(host.address("plaintext"));
   ASSERT_EQ(GrpcHealth(channel, ""), "SERVING");
-  host.Signal(SIGINT);
-  host.AwaitLog("drain begins");
+  host.Signal(SIGTERM);
+  host.AwaitLog("drain begins: accepting for 60000 ms more");
   // The line comes before the state changes.
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
   while (GrpcHealth(channel, "") != "NOT_SERVING") {
@@ -103,6 +103,34 @@ TEST(Drain, SaysSoBeforeItStopsAccepting) {
   EXPECT_TRUE(stream.Finish().ok());
   host.Signal(SIGTERM);
   EXPECT_EQ(host.AwaitEnd(), 128 + SIGTERM);
+}
+
+TEST(Drain, DelaysOnlyForSomebodyWhoHasAskedForHealth) {
+  for (const char* workers : {"--workers=0", "--workers=1"}) {
+    TestHost host({"--drain_delay_ms=600000", workers});
+    host.Signal(SIGTERM);
+    EXPECT_EQ(host.AwaitEnd(), 0) << workers;
+    TestHost asked({"--drain_delay_ms=600000", workers});
+    ASSERT_EQ(GrpcHealth(PlaintextChannel(asked.address("plaintext")), ""), "SERVING");
+    asked.Signal(SIGTERM);
+    asked.AwaitLog("drain begins: accepting for 600000 ms more");
+    asked.Signal(SIGTERM);
+    EXPECT_EQ(asked.AwaitEnd(), 128 + SIGTERM) << workers;
+  }
+}
+
+TEST(Drain, AnInterruptFromTheTerminalDelaysNothing) {
+  TestHost host({"--drain_delay_ms=600000"});
+  EXPECT_THAT(HttpGet(host.address("health")), StartsWith("HTTP/1.1 200 "));
+  host.Signal(SIGINT);
+  EXPECT_EQ(host.AwaitEnd(), 0);
+}
+
+TEST(Drain, AnyNumberOfHangupsBeforeItAreOne) {
+  TestHost host({});
+  for (int i = 0; i < 100'000; ++i) host.Signal(SIGHUP);
+  host.Signal(SIGTERM);
+  EXPECT_EQ(host.AwaitEnd(), 0);
 }
 
 TEST(Drain, EndsStreamsThatTakeTooLong) {

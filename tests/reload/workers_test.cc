@@ -6,12 +6,14 @@
 #include <signal.h>
 #include <sys/syscall.h>
 
+#include <atomic>
 #include <chrono>
 #include <deque>
 #include <iostream>
 #include <map>
 #include <regex>
 #include <set>
+#include <thread>
 
 #include "plugins_page.h"
 #include "tests/integration/http_get.h"
@@ -216,6 +218,85 @@ TEST_F(Workers, AQuarantinedPluginFailsItsStreamsUnlessItsPolicySaysOtherwise) {
   const grpc::Status status = Do("nothing");
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_THAT(status.error_message(), HasSubstr("plugin p is in quarantine"));
+}
+
+TEST_F(Workers, AQuarantineEndsWhenTheFileIsTouchedOrEverythingIsToBeReadAgain) {
+  Start("deadly", "", {"--quarantine=1/600"});
+  const auto into_quarantine = [this] {
+    const std::map<int, pid_t> before = Processes();
+    Do("segfault");
+    AwaitAnotherThan(before);
+    EXPECT_EQ(Plugin()["state"], "quarantined");
+    const std::string problems = GetPlugins(Admin())["problems"].dump();
+    EXPECT_THAT(problems, HasSubstr("plugin p is in quarantine after "));
+    EXPECT_THAT(problems, HasSubstr("it is disabled until its file changes"));
+    EXPECT_THAT(HttpGet(host_->address("health")), StartsWith("HTTP/1.1 200 "));
+  };
+  const auto until_it_serves = [this] {
+    Await([this] { return Plugin()["state"] == "serving"; });
+    // In all workers, as soon as they have made it.
+    Await([this] { return Version() == "deadly" && Version() == "deadly"; });
+    EXPECT_EQ(GetMetric(Admin(), "callout_plugin_quarantined{plugin=\"p\"}"), 0);
+  };
+  into_quarantine();
+  host_->Signal(SIGHUP);
+  until_it_serves();
+  into_quarantine();
+  plugins_.Put("p.so", ReadFile(ReloadPlugin("deadly")));  // the same bytes
+  until_it_serves();
+  EXPECT_EQ(Plugin()["generation"], 1);
+}
+
+TEST_F(Workers, APluginInQuarantineComesBackAfterATrial) {
+  Start("deadly", "", {"--quarantine=1/600", "--quarantine_retry_ms=1"});
+  const std::map<int, pid_t> before = Processes();
+  Do("segfault");
+  AwaitAnotherThan(before);
+  host_->AwaitLog("plugin p is in quarantine, and is tried again in one worker ");
+  host_->AwaitLog("plugin p is out of quarantine: its trial has ended without a crash");
+  Await([this] { return Version() == "deadly"; });
+}
+
+TEST_F(Workers, NoGenerationIsSaidToHaveEndedWhileAWorkerDoesNotTell) {
+  Start("counting", "a");
+  std::deque<Open> open = OpenInEveryWorker(1);
+  plugins_.Put("p.config", "b");
+  host_->AwaitLog("plugin p: generation 2 of ");
+  const pid_t stopped = Processes().begin()->second;
+  kill(stopped, SIGSTOP);
+  for (int i = 0; i < 2; ++i) {
+    host_->Signal(SIGHUP);  // which wakes the thread that says so
+    const nlohmann::json plugin = Plugin();
+    ASSERT_EQ(plugin["generations"].size(), 2u) << plugin.dump(2);
+  }
+  // A page after the one for which the worker was asked: what follows is said.
+  plugins_.Put("p.config", "c");
+  kill(stopped, SIGCONT);
+  host_->AwaitLog("plugin p: generation 3 of ");
+  EXPECT_THAT(host_->Log(), Not(HasSubstr("generation 1 has ended")));
+  for (Open& one : open) EXPECT_TRUE(one.stream->Finish().ok());
+  host_->AwaitLog("plugin p: generation 1 has ended");
+}
+
+TEST_F(Workers, AStoppedWorkerKeepsNeitherHealthNorOtherPagesWaiting) {
+  Start("counting", "a");
+  const pid_t stopped = Processes().begin()->second;
+  kill(stopped, SIGSTOP);
+  // Many more questions than would fit into its channel, if each were asked.
+  std::vector<std::thread> readers;
+  std::atomic<bool> stop{false};
+  for (int i = 0; i < 3; ++i) {
+    readers.emplace_back([&] {
+      while (!stop) GetMetric(Admin(), "callout_workers ");
+    });
+  }
+  for (int i = 0; i < 1000; ++i) {
+    EXPECT_THAT(HttpGet(host_->address("health")), StartsWith("HTTP/1.1 200 "));
+  }
+  stop = true;
+  for (std::thread& reader : readers) reader.join();
+  kill(stopped, SIGCONT);
+  EXPECT_EQ(GetMetric(Admin(), "callout_workers "), 2);
 }
 
 TEST_F(Workers, AHookThatHangsEndsItsWorkerAndOthersAreServed) {

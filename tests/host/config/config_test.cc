@@ -221,6 +221,10 @@ std::vector<OptionCase> Cases() {
        [](const Config& c) {
          return fmt::format("{}/{}", c.reload.guard.rate, c.reload.guard.calls);
        }},
+      {"quarantine_retry_ms", "60000", "0", "0", "4096",
+       [](const Config& c) { return fmt::format("{}", c.containment.quarantine.retry_ms); }},
+      {"max_log_queue_bytes", "1048576", "65536", "65536", "70000",
+       [](const Config& c) { return fmt::format("{}", c.log_queue_bytes_max); }},
       {"watchdog_ms", "5000", "2048", "2048", "4096",
        [](const Config& c) { return fmt::format("{}", c.containment.watchdog_ms); }},
       {"workers", "0", "4", "4", "256",
@@ -507,11 +511,11 @@ TEST(Config, SettingsComeFromAFileAndThePolicyOptionBeatsThem) {
   const InstanceSettings settings = Good(arguments).plugins[0].settings;
   EXPECT_EQ(settings.policy->action, ErrorPolicy::Action::kDeny);
   EXPECT_EQ(settings.policy->http_status, 503);
-  EXPECT_EQ(settings.blocking, true);
+  EXPECT_EQ(settings.blocking, kAllPhases);
   std::vector<std::string> with_policy = arguments;
   with_policy.push_back("--on_plugin_error=p=continue");
   EXPECT_EQ(Good(with_policy).plugins[0].settings.policy->action, ErrorPolicy::Action::kContinue);
-  EXPECT_EQ(Good(with_policy).plugins[0].settings.blocking, true);
+  EXPECT_EQ(Good(with_policy).plugins[0].settings.blocking, kAllPhases);
 }
 
 // ---- what is refused ----
@@ -601,6 +605,9 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"reload_guard=1.1/100", guard},
       {"reload_guard=nan/100", guard},
       {"reload_guard=0.5/1000001", guard},
+      {"quarantine_retry_ms=-1", "expected a whole number from 0 to 3600000"},
+      {"quarantine_retry_ms=3600001", "expected a whole number from 0 to 3600000"},
+      {"max_log_queue_bytes=65535", "expected a whole number from 65536 to 2147483647"},
       {"watchdog_ms=-1", "expected a whole number from 0 to 86400000"},
       {"watchdog_ms=86400001", "expected a whole number from 0 to 86400000"},
       {"workers=-1", "expected a whole number from 0 to 256"},
@@ -647,7 +654,7 @@ TEST(Config, RefusesABadValueOfEveryOption) {
   std::set<std::string> known = {"cert_chain_path", "private_key_path", "client_ca_path",
                                  "plugins_dir",     "config",           "check",
                                  "list_plugins",    "version",          "help",
-                                 "plugin_config",   "admin_hosts"};
+                                 "plugin_config",   "admin_hosts",      "probe"};
   for (const auto& [option, message] : BadValues())
     known.insert(option.substr(0, option.find('=')));
   const std::string help = Good({"--help"}).text;

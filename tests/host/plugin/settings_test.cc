@@ -1,5 +1,6 @@
 #include "host/plugin/settings.h"
 
+#include <callout/plugin.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -82,8 +83,11 @@ TEST(Settings, NumbersAndFlagsAreRead) {
   EXPECT_EQ(Parsed(R"({"max_whole_body_bytes": 0})").whole_body_bytes_max, 0U);
   EXPECT_EQ(Parsed(R"({"max_whole_body_bytes": 18446744073709551615})").whole_body_bytes_max,
             UINT64_MAX);
-  EXPECT_EQ(Parsed(R"({"blocking": true})").blocking, true);
-  EXPECT_EQ(Parsed(R"({"blocking": false})").blocking, false) << "which overrides the plugin";
+  EXPECT_EQ(Parsed(R"({"blocking": true})").blocking, kAllPhases);
+  EXPECT_EQ(Parsed(R"({"blocking": false})").blocking, 0U) << "which overrides the plugin";
+  EXPECT_EQ(Parsed(R"({"blocking": []})").blocking, 0U);
+  EXPECT_EQ(Parsed(R"({"blocking": ["request_headers", "response_body"]})").blocking,
+            CALLOUT_PHASE_BIT(CALLOUT_REQUEST_HEADERS) | CALLOUT_PHASE_BIT(CALLOUT_RESPONSE_BODY));
   EXPECT_TRUE(Parsed(R"({"disabled": true})").disabled);
 }
 
@@ -137,7 +141,13 @@ TEST(Settings, EachErrorNamesKeyFindingAndExpectation) {
        "key \"max_whole_body_bytes\" is 1.5; expected a number of bytes, 0 or more"},
       {R"({"max_whole_body_bytes": "1M"})",
        "key \"max_whole_body_bytes\" is \"1M\"; expected a number of bytes, 0 or more"},
-      {R"({"blocking": 1})", "key \"blocking\" is 1; expected true or false"},
+      {R"({"blocking": 1})",
+       "key \"blocking\" is 1; expected true, false or a list of phases (request_headers, "
+       "response_headers, request_body, response_body, request_trailers, response_trailers)"},
+      {R"({"blocking": ["headers"]})",
+       "key \"blocking\" is \"headers\"; expected true, false or a list of phases "
+       "(request_headers, response_headers, request_body, response_body, request_trailers, "
+       "response_trailers)"},
       {R"({"disabled": "yes"})", "key \"disabled\" is \"yes\"; expected true or false"},
   };
   for (const auto& row : kTable) EXPECT_EQ(Refusal(row.json), row.message) << row.json;

@@ -139,11 +139,11 @@ TEST_F(PluginSetTest, AFailingTrialIsTold) {
   set_->Commit({1});
   Instance& instance = *set_->chains().current()->instances.front();
   for (int i = 0; i < 2; ++i) {
-    instance.CountViolation(Violation::kBodyTooLarge, CALLOUT_REQUEST_BODY);
-    instance.CountViolation(Violation::kErrorStatus, CALLOUT_REQUEST_HEADERS);
+    instance.CountViolation(Violation::kBodyTooLarge, CALLOUT_REQUEST_BODY, "", {});
+    instance.CountViolation(Violation::kErrorStatus, CALLOUT_REQUEST_HEADERS, "", {});
   }
   EXPECT_THAT(set_->TakeFailedTrials(), IsEmpty());
-  instance.CountViolation(Violation::kErrorStatus, CALLOUT_REQUEST_HEADERS);
+  instance.CountViolation(Violation::kErrorStatus, CALLOUT_REQUEST_HEADERS, "", {});
   EXPECT_THAT(set_->TakeFailedTrials(), ElementsAre(1));
   EXPECT_THAT(set_->TakeFailedTrials(), IsEmpty());
 }
@@ -153,7 +153,7 @@ TEST_F(PluginSetTest, OneThatTakesNobodysPlaceIsOnNoTrial) {
   options.guard = {.rate = 0, .calls = 4};
   Make(std::move(options));
   Serve(1, "a");
-  set_->chains().current()->instances.front()->CountViolation(Violation::kErrorStatus, 2);
+  set_->chains().current()->instances.front()->CountViolation(Violation::kErrorStatus, 2, "", {});
   EXPECT_THAT(set_->TakeFailedTrials(), IsEmpty());
 }
 

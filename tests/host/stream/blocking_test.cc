@@ -181,7 +181,8 @@ TEST_F(BlockingTest, ACallThatExpiresInTheQueueIsNeverMade) {
   Feed(Headers(CALLOUT_REQUEST_HEADERS));
   PassDeadline();
   EXPECT_EQ(Take().size(), 1u);
-  EXPECT_EQ(FaultCount("deadline"), 1);
+  EXPECT_EQ(FaultCount("overload"), 1) << "the plugin has done nothing";
+  EXPECT_EQ(FaultCount("deadline"), 0);
   stream_->OnHalfClose();
   EXPECT_FALSE(stream_->closed());
   occupation.End();
@@ -189,6 +190,53 @@ TEST_F(BlockingTest, ACallThatExpiresInTheQueueIsNeverMade) {
   EXPECT_EQ(plugin->opened, 0);
   EXPECT_EQ(plugin->closed, 0);
   EXPECT_EQ(environment_->deferred(), 0u);
+}
+
+TEST_F(BlockingTest, OnlyThePhasesThatBlockAreQueued) {
+  const std::thread::id own = std::this_thread::get_id();
+  InstanceSettings settings;
+  settings.blocking = CALLOUT_PHASE_BIT(CALLOUT_REQUEST_HEADERS);
+  FakePlugin* plugin = AddPlugin(settings);
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = [own](callout_call_t*) {
+    EXPECT_NE(std::this_thread::get_id(), own);
+    return CALLOUT_OK;
+  };
+  plugin->phases[CALLOUT_RESPONSE_HEADERS] = [own](callout_call_t*) {
+    EXPECT_EQ(std::this_thread::get_id(), own);
+    return CALLOUT_OK;
+  };
+  Begin();
+  Feed(Headers(CALLOUT_REQUEST_HEADERS));
+  EXPECT_TRUE(WaitForAnswer().has_request_headers());
+  Exchange(Headers(CALLOUT_RESPONSE_HEADERS));  // at once
+  stream_->OnHalfClose();
+  WaitForClose();
+}
+
+TEST_F(BlockingTest, ACallThatCannotBeInTimeIsRefusedAndItsInstanceCalledAgain) {
+  limits_.blocking_threads_max = 1;
+  FakePlugin* plugin = AddBlocking(Continue());
+  std::atomic<int> calls{0};
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = [&](callout_call_t*) {
+    ++calls;
+    return CALLOUT_OK;
+  };
+  plugin->phases[CALLOUT_RESPONSE_HEADERS] = plugin->phases[CALLOUT_REQUEST_HEADERS];
+  Begin();
+  Occupation occupation(&environment_->blocking_pool());
+  // As if calls of this kind took an hour.
+  made_[0].lock()->usual_ns(CALLOUT_REQUEST_HEADERS)->Add(3600'000'000'000);
+  Feed(Headers(CALLOUT_REQUEST_HEADERS));
+  EXPECT_EQ(Take().size(), 1u) << "at once";
+  EXPECT_EQ(FaultCount("overload"), 1);
+  EXPECT_EQ(calls, 0);
+  EXPECT_EQ(environment_->deferred(), 0u);
+  occupation.End();
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+  EXPECT_TRUE(WaitForAnswer().has_response_headers());
+  EXPECT_EQ(calls, 1);
+  stream_->OnHalfClose();
+  WaitForClose();
 }
 
 TEST_F(BlockingTest, ACallCancelledInTheQueueIsNeverMade) {

@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <iterator>
+#include <random>
+
 #include "host/base/plain_codec.h"
+#include "host/metrics/metric_sum.h"
 #include "host/metrics/metrics.h"
 
 namespace callout::host {
@@ -85,6 +89,81 @@ TEST(WorkerMessages, ASizeBeyondTheMessageIsRefusedWithoutTakingMemory) {
   EXPECT_FALSE(Decode<std::string>(size).has_value());
   EXPECT_FALSE(Decode<std::vector<uint64_t>>(size).has_value());
   EXPECT_FALSE((Decode<std::map<std::string, std::string>>(size).has_value()));
+}
+
+// --- What a worker says is not believed: a plugin may have said it ---
+
+TEST(WorkerMessages, AnErrorIsAnErrorWhateverItsCode) {
+  for (int32_t code : {-1, 17, INT32_MAX, INT32_MIN}) {
+    const auto body = BodyOf({code, std::string(1 << 20, 'e'), "body"});
+    ASSERT_FALSE(body.ok());
+    EXPECT_EQ(body.status().code(), absl::StatusCode::kUnknown) << code;
+    EXPECT_LE(body.status().message().size(), 4096u);
+  }
+}
+
+TEST(WorkerMessages, MetricsThatNobodyCouldHaveDefinedAreLeftOut) {
+  using prometheus::ClientMetric;
+  using prometheus::MetricFamily;
+  using prometheus::MetricType;
+  ClientMetric plain;
+  ClientMetric bad_label;
+  bad_label.label = {{"a\nb", "x"}};
+  ClientMetric bad_value;
+  bad_value.label = {{"a", "\xff"}};
+  ClientMetric many_buckets;
+  many_buckets.histogram.bucket.resize(1000);
+  const auto family = [](std::string name, MetricType type, ClientMetric metric) {
+    MetricFamily made;
+    made.name = std::move(name);
+    made.type = type;
+    made.metric.push_back(std::move(metric));
+    return made;
+  };
+  std::vector<MetricFamily> families = {
+      family("good", MetricType::Counter, plain),
+      family("forged 1\nother", MetricType::Counter, plain),
+      family("label", MetricType::Counter, bad_label),
+      family("value", MetricType::Gauge, bad_value),
+      family("type", static_cast<MetricType>(99), plain),
+      family("buckets", MetricType::Histogram, many_buckets),
+  };
+  DropUnsound(&families);
+  ASSERT_EQ(families.size(), 1u);
+  EXPECT_EQ(families[0].name, "good");
+}
+
+// Bytes of any kind, and bytes that are nearly right.
+TEST(WorkerMessages, WhateverAWorkerSendsIsReadOrRefused) {
+  const uint64_t seed = std::random_device()();
+  SCOPED_TRACE(seed);
+  std::mt19937_64 random(seed);
+  Metrics metrics;
+  metrics.Add(*metrics.Define(Metrics::Kind::kCounter, "c", "Help.", {{"a", "x"}}), 1);
+  metrics.Observe(*metrics.Define(Metrics::Kind::kHistogram, "h", "Help."), 0.3);
+  const std::string good[] = {
+      Encode(metrics.Collect()),
+      Encode(GenerationTarget::Usage{.streams = {{7, 1}}, .last_crash = {{"p", "SIGSEGV"}}}),
+      Encode(WorkerReply{3, "error", "body"}), Encode(std::vector<GenerationId>{1, 2, 3}),
+      Encode(GenerationFacts{"n", "v", "d", 1, {"hook"}, {"warning"}})};
+  for (int round = 0; round < 20'000; ++round) {
+    std::string bytes = good[random() % std::size(good)];
+    for (uint64_t left = random() % 8; left > 0 && !bytes.empty(); --left) {
+      bytes[random() % bytes.size()] = static_cast<char>(random());
+    }
+    if (random() % 4 == 0) bytes.resize(random() % (bytes.size() + 1));
+    if (auto families = Decode<std::vector<prometheus::MetricFamily>>(bytes)) {
+      DropUnsound(&*families);
+      MetricSum sum;
+      sum.Add(metrics.Collect());
+      sum.Add(*families);
+      MetricsText(sum.Get());
+    }
+    Decode<GenerationTarget::Usage>(bytes);
+    Decode<std::vector<GenerationId>>(bytes);
+    Decode<GenerationFacts>(bytes);
+    if (auto reply = Decode<WorkerReply>(bytes)) BodyOf(*std::move(reply)).IgnoreError();
+  }
 }
 
 }  // namespace
