@@ -1,7 +1,7 @@
 // Runs every attack on both transports, one after another, and prints a table in
 // Markdown. About five minutes on an idle machine:
 //
-//   build/tests/attack/attack_table [--transport=nghttp2] [--seconds-like-envoy=60] \
+//   build/tests/attack/attack_table [--transport=nghttp2] [--seconds-like-envoy=60]
 //       [--attack=PART_OF_ITS_NAME]
 #include <fmt/format.h>
 #include <gtest/gtest.h>
