@@ -658,7 +658,7 @@ TEST(Config, ErrorsDoNotQuoteAPluginsConfiguration) {
   const ConfigFile file("plugin_config = {s3cr3t\n");
   EXPECT_EQ(Bad({file.option()}), file.path() + ": plugin_config = …" + wrong);
   EXPECT_THAT(Bad({"--plugin_config=p=s3cr3t", "--plugin_config=p=s3cr3t"}),
-              StartsWith("--plugin_config=p=…: "));
+              ::testing::StartsWith("--plugin_config=p=…: "));
   for (const std::string& said :
        {Bad({"--plugin_confg=p={\"key\": \"s3cr3t\"}"}), Bad({"--plugin_config=p=x", "s3cr3t"}),
         Bad({"p={\"key\": \"s3cr3t\"}"}),
