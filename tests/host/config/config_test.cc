@@ -552,10 +552,10 @@ TEST(Config, RefusesWhatIsNoOption) {
 
 TEST(Config, NamesTheOptionThatAMisspeltOneIsLike) {
   EXPECT_EQ(Bad({"--secureaddress=127.0.0.1:1"}),
-            "'--secureaddress=127.0.0.1:1' is no option and no value of one; did you mean "
+            "'--secureaddress=…' is no option and no value of one; did you mean "
             "--secure_address?");
   EXPECT_EQ(Bad({"--plugn=/a.so"}),
-            "'--plugn=/a.so' is no option and no value of one; did you mean --plugin?");
+            "'--plugn=…' is no option and no value of one; did you mean --plugin?");
   EXPECT_EQ(Bad({"--chek"}), "'--chek' is no option and no value of one; did you mean --check?");
 }
 
@@ -603,7 +603,7 @@ TEST(Config, RefusesOptionsForAPluginThatIsNotThere) {
 
 TEST(Config, RefusesTwoTextsForOnePlugin) {
   EXPECT_EQ(Bad({"--plugin=/p.so", "--plugin_config=p=a", "--plugin_config=p=b"}),
-            "--plugin_config=p=b: plugin 'p' has been given one already; expected one for each "
+            "--plugin_config=p=…: plugin 'p' has been given one already; expected one for each "
             "plugin");
 }
 
@@ -614,7 +614,7 @@ TEST(Config, RefusesPluginFilesThatCannotBeRead) {
   EXPECT_EQ(Bad({"--plugin=/p.so", "--plugin_settings=p=@" + bad.path()}),
             "--plugin_settings=p=@" + bad.path() +
                 ": key \"polic\" is not known; expected policy, too_large, match, "
-                "whole_body_bytes_max, blocking or disabled");
+                "whole_body_bytes_max, blocking, disabled or watch");
 }
 
 TEST(Config, RefusesBothListenersOff) {
