@@ -55,11 +55,18 @@ absl::Status Reloader::LoadFirst(uint64_t now_ns) {
       return absl::AlreadyExistsError(problem.text);
     }
   }
+  size_t stand_ins = 0;
   for (const std::string& name : order_) {
     Slot& slot = slots_.at(name);
     if (slot.refusal.ok()) continue;
     if (IsRequired(slot)) return slot.refusal;
-    if (options_.require_plugins == RequirePlugins::kAuto) StandIn(&slot);
+    if (options_.require_plugins != RequirePlugins::kAuto) continue;
+    if (++stand_ins > kStandInsMax) {
+      return absl::ResourceExhaustedError(
+          fmt::format("more than {} plugins of --plugins_dir do not load; one of them: {}",
+                      kStandInsMax, MessageOf(slot.refusal)));
+    }
+    StandIn(&slot);
   }
   Commit();
   Publish();
@@ -488,8 +495,8 @@ void Reloader::StandIn(Slot* slot) {
   source.path = slot->files.path;
   source.settings_text = slot->settings_text;
   source.policy = slot->files.policy;
-  source.quarantine =
-      fmt::format("no version of the plugin is active: {}", MessageOf(slot->refusal));
+  // This goes to the client with every fault; the reason is in the log and on the page.
+  source.quarantine = "no version of the plugin is active, as it did not load; /plugins says why";
   absl::StatusOr<GenerationFacts> facts = options_.target->Prepare(source);
   if (!facts.ok()) {
     Say(LogLevel::kError, fmt::format("plugin {}: no stand-in can be made: {}", slot->files.name,

@@ -64,6 +64,8 @@ class Reloader {
   static constexpr uint64_t kIncompleteRestNs = 2'000'000'000;
   // Creates that have not returned; more are not begun.
   static constexpr size_t kCreatesMax = 16;
+  // With more plugins that do not load the host does not start.
+  static constexpr size_t kStandInsMax = 64;
   static constexpr uint64_t kNever = UINT64_MAX;
 
   struct Options {

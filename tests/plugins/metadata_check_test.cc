@@ -93,7 +93,7 @@ TEST(MetadataCheckTest, RefusesAConfigurationThatCannotWork) {
   EXPECT_THAT(RefusalOf("metadata_check", R"({"always": true})"),
               HasSubstr(R"("always" is not known; there is: always_response_headers)"));
   EXPECT_THAT(RefusalOf("metadata_check", R"({"always_response_headers": 1})"),
-              HasSubstr(R"("always_response_headers" must be true or false, not 1)"));
+              HasSubstr(R"("always_response_headers" must be true or false, not a number)"));
 }
 
 class MetadataCheckEnvoyTest : public SampleEnvoy {};

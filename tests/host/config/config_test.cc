@@ -690,9 +690,9 @@ TEST(Config, RefusesUnknownOptionsAndArguments) {
 
 TEST(Config, SuggestsTheOptionThatWasMisspelled) {
   EXPECT_EQ(Bad({"--secureaddress=127.0.0.1:1"}),
-            "unknown option '--secureaddress'; did you mean "
+            "unknown option '--secureaddress=…'; did you mean "
             "--secure_address?");
-  EXPECT_EQ(Bad({"--plugn=/a.so"}), "unknown option '--plugn'; did you mean --plugin?");
+  EXPECT_EQ(Bad({"--plugn=/a.so"}), "unknown option '--plugn=…'; did you mean --plugin?");
   EXPECT_EQ(Bad({"--chek"}), "unknown option '--chek'; did you mean --check?");
 }
 
@@ -740,7 +740,7 @@ TEST(Config, RefusesOptionsForUnknownPlugins) {
 
 TEST(Config, RefusesTwoTextsForOnePlugin) {
   EXPECT_EQ(Bad({"--plugin=/p.so", "--plugin_config=p=a", "--plugin_config=p=b"}),
-            "--plugin_config=p=b: plugin 'p' already has one; expected one for each "
+            "--plugin_config=p=…: plugin 'p' already has one; expected one for each "
             "plugin");
 }
 
@@ -795,7 +795,7 @@ TEST(Config, ErrorsDoNotQuoteAPluginsConfiguration) {
   const ConfigFile file("plugin_config = {s3cr3t\n");
   EXPECT_EQ(Bad({file.option()}), file.path() + ": plugin_config = …" + wrong);
   EXPECT_THAT(Bad({"--plugin_config=p=s3cr3t", "--plugin_config=p=s3cr3t"}),
-              StartsWith("--plugin_config=p=…: "));
+              ::testing::StartsWith("--plugin_config=p=…: "));
   for (const std::string& said :
        {Bad({"--plugin_confg=p={\"key\": \"s3cr3t\"}"}), Bad({"--plugin_config=p=x", "s3cr3t"}),
         Bad({"p={\"key\": \"s3cr3t\"}"}),

@@ -66,7 +66,7 @@ TEST_F(AdminPagesTest, PagesAreGivenUnderTheHostsOwnNamesOnly) {
   ASSERT_EQ(gethostname(own, sizeof(own) - 1), 0);
   for (const std::string host :
        {"", "localhost", "LOCALHOST.:9902", "127.0.0.1", "10.1.2.3:80", "[::1]:9902", "[fe80::1]",
-        "admin.example:1", "ADMIN.EXAMPLE", "b", own}) {
+        "admin.example:1", "ADMIN.EXAMPLE", "b", static_cast<const char*>(own)}) {
     EXPECT_EQ(pages.Response({"GET", "/", host}).status, 200u) << host;
   }
   size_t refused = 0;

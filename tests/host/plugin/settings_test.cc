@@ -113,44 +113,66 @@ TEST(Settings, EachErrorNamesKeyFindingAndExpectation) {
       {R"({"a\nb": 1})",
        "unknown key \"a\\x0ab\"; expected policy, too_large, match, max_whole_body_bytes, "
        "blocking, disabled, watch, endless_body, leave_responses or drain"},
-      {R"({"policy": 5})", "key \"policy\" is 5; expected fail, continue or deny[:STATUS]"},
+      {R"({"policy": 5})", "key \"policy\" is a number; expected fail, continue or deny[:STATUS]"},
       {R"({"policy": "no\nway"})",
-       "key \"policy\": invalid policy 'no\\x0away'; expected fail, continue, deny or deny:STATUS "
+       "key \"policy\" is no policy; expected fail, continue, deny or deny:STATUS "
        "with a status from 200 to 599"},
       {R"({"too_large": null})",
        "key \"too_large\" is null; expected fail, continue or deny[:STATUS]"},
       {R"({"too_large": "deny:99"})",
-       "key \"too_large\": invalid policy 'deny:99'; expected fail, continue, deny or deny:STATUS "
+       "key \"too_large\" is no policy; expected fail, continue, deny or deny:STATUS "
        "with a status from 200 to 599"},
-      {R"({"match": []})", "key \"match\" is []; expected an object"},
+      {R"({"match": []})", "key \"match\" is a list; expected an object"},
       {R"({"match": {"path": []}})",
        "unknown key \"match.path\"; expected path_prefixes, hosts, methods, headers or "
        "attributes"},
       {R"({"match": {"path_prefixes": "/a"}})",
-       "key \"match.path_prefixes\" is \"/a\"; expected a list of strings"},
-      {R"({"match": {"hosts": [1]}})", "key \"match.hosts\" is 1; expected a string"},
-      {R"({"match": {"methods": {}}})", "key \"match.methods\" is {}; expected a list of strings"},
+       "key \"match.path_prefixes\" is a string; expected a list of strings"},
+      {R"({"match": {"hosts": [1]}})", "key \"match.hosts\" is a number; expected a string"},
+      {R"({"match": {"methods": {}}})",
+       "key \"match.methods\" is an object; expected a list of strings"},
       {R"({"match": {"headers": [null]}})", "key \"match.headers\" is null; expected a string"},
       {R"({"match": {"attributes": []}})",
-       "key \"match.attributes\" is []; expected an object of strings"},
+       "key \"match.attributes\" is a list; expected an object of strings"},
       {R"({"match": {"attributes": {"a": 7}}})",
-       "key \"match.attributes.a\" is 7; expected a string"},
+       "key \"match.attributes.a\" is a number; expected a string"},
       {R"({"max_whole_body_bytes": -1})",
-       "key \"max_whole_body_bytes\" is -1; expected a number of bytes, 0 or more"},
+       "key \"max_whole_body_bytes\" is a negative number; expected a number of bytes, 0 or more"},
       {R"({"max_whole_body_bytes": 1.5})",
-       "key \"max_whole_body_bytes\" is 1.5; expected a number of bytes, 0 or more"},
+       "key \"max_whole_body_bytes\" is a number with a fraction or an exponent; expected a number "
+       "of bytes, 0 or more"},
       {R"({"max_whole_body_bytes": "1M"})",
-       "key \"max_whole_body_bytes\" is \"1M\"; expected a number of bytes, 0 or more"},
+       "key \"max_whole_body_bytes\" is a string; expected a number of bytes, 0 or more"},
       {R"({"blocking": 1})",
-       "key \"blocking\" is 1; expected true, false or a list of phases (request_headers, "
+       "key \"blocking\" is a number; expected true, false or a list of phases (request_headers, "
        "response_headers, request_body, response_body, request_trailers, response_trailers)"},
       {R"({"blocking": ["headers"]})",
-       "key \"blocking\" is \"headers\"; expected true, false or a list of phases "
+       "key \"blocking\" is a string; expected true, false or a list of phases "
        "(request_headers, response_headers, request_body, response_body, request_trailers, "
        "response_trailers)"},
-      {R"({"disabled": "yes"})", "key \"disabled\" is \"yes\"; expected true or false"},
+      {R"({"disabled": "yes"})", "key \"disabled\" is a string; expected true or false"},
   };
   for (const auto& row : kTable) EXPECT_EQ(Refusal(row.json), row.message) << row.json;
+}
+
+// What was put into the wrong file, or is cut off, may be a secret.
+TEST(Settings, ErrorsQuoteNoValue) {
+  for (const char* json : {R"({"policy": s3cr3t})", R"({"policy": "s3cr3t)",
+                           R"({"policy": "s3cr3t"})", R"({"match": {"hosts": "s3cr3t"}})",
+                           R"({"watch": ["s3cr3t"]})", R"({"policy" "s3cr3t"})", R"("s3cr3t")"}) {
+    EXPECT_EQ(Refusal(json).find("s3cr3t"), std::string::npos) << Refusal(json);
+    EXPECT_NE(Refusal(json), "");
+  }
+}
+
+TEST(Settings, WatchedFilesAreAbsoluteAndLimited) {
+  EXPECT_EQ(ParseInstanceSettings(R"({"watch": ["/a", "/b"]})")->watch.size(), 2u);
+  EXPECT_EQ(Refusal(R"({"watch": ["a"]})"), "key \"watch\" has a path that is not absolute");
+  std::string many = "\"/a\"";
+  for (size_t i = 1; i < kWatchedFilesMax; ++i) many += ", \"/a\"";
+  EXPECT_TRUE(ParseInstanceSettings("{\"watch\": [" + many + "]}").ok());
+  EXPECT_EQ(Refusal("{\"watch\": [" + many + ", \"/a\"]}"),
+            "key \"watch\" has 65 files; expected at most 64");
 }
 
 TEST(Settings, SaysWhereTheTextIsNoJson) {

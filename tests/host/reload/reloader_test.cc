@@ -510,7 +510,7 @@ TEST_F(ReloaderTest, AStandInAnswersUntilAVersionServes) {
   EXPECT_FALSE(reloader_->complete());
   EXPECT_THAT(reloader_->Status().problems, ElementsAre(HasSubstr("it is broken")));
   const GenerationSource stand_in = target_.sources.at(*target_.live.rbegin());
-  EXPECT_THAT(stand_in.quarantine, HasSubstr("it is broken"));
+  EXPECT_THAT(stand_in.quarantine, HasSubstr("no version of the plugin is active"));
   EXPECT_EQ(SettingsOf(stand_in)->policy->http_status, 503);
   Write("a.so", "2");
   RescanUntilSettled();
@@ -518,6 +518,16 @@ TEST_F(ReloaderTest, AStandInAnswersUntilAVersionServes) {
   EXPECT_FALSE(target_.sources.at(*target_.live.rbegin()).on_trial) << "nothing to go back to";
   EXPECT_TRUE(reloader_->complete());
   EXPECT_THAT(reloader_->Status().problems, IsEmpty());
+}
+
+TEST_F(ReloaderTest, TooManyStandInsAreAnError) {
+  for (size_t i = 0; i < Reloader::kStandInsMax; ++i) {
+    Write("p" + std::to_string(i) + ".so", "broken");
+  }
+  EXPECT_TRUE(Start().ok());
+  EXPECT_EQ(target_.chain.size(), Reloader::kStandInsMax);
+  Write("one_more.so", "broken");
+  EXPECT_THAT(std::string(Start().message()), HasSubstr("more than 64 plugins of --plugins_dir"));
 }
 
 TEST_F(ReloaderTest, ALaterFailureLeavesTheHostReady) {
