@@ -19,7 +19,7 @@ absl::Status SetKind(const std::string& text, TransportConfig::Kind* kind) {
 
 }  // namespace
 
-void AddTransportOptions(TransportConfig* config, OptionSet* options) {
+void AddTransportOptions(TransportConfig* config, TransportLimits* limits, OptionSet* options) {
   options->Add({.name = "transport",
                 .group = kGroup,
                 .value = "WHICH",
@@ -32,6 +32,12 @@ void AddTransportOptions(TransportConfig* config, OptionSet* options) {
   };
   add("max_connections_per_peer", "COUNT", 0, &config->connections_per_peer_max,
       "Open ext_proc connections from one IP address. 0: any number");
+  add("first_message_timeout_ms", "MS", 0, &limits->first_message_timeout_ms,
+      "End a stream whose first message has not come after this time. 0: never");
+  add("message_timeout_ms", "MS", 0, &limits->message_timeout_ms,
+      "End a stream whose next message has not come this long after the one before. 0: never");
+  add("max_stream_age_ms", "MS", 0, &limits->stream_age_max_ms,
+      "End a stream after this time in all. 0: never");
   add("connection_memory_bytes_max", "BYTES", 1024, &config->connection_memory_bytes_max,
       "nghttp2: messages and answers in memory for one connection; more wait");
   add("max_header_block_bytes", "BYTES", 1024, &config->header_block_bytes_max,

@@ -9,8 +9,8 @@
 
 namespace callout::host {
 
-// `config` outlives the parsing of `options`.
-void AddTransportOptions(TransportConfig* config, OptionSet* options);
+// `config` and `limits` outlive the parsing of `options`.
+void AddTransportOptions(TransportConfig* config, TransportLimits* limits, OptionSet* options);
 
 }  // namespace callout::host
 

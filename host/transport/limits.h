@@ -20,6 +20,11 @@ struct TransportLimits {
   uint64_t connection_idle_ms = 0;  // 0: no limit
   uint64_t connection_age_ms = 0;
   uint64_t connection_age_grace_ms = 60000;
+  // How long a client may keep an RPC open without sending its first message, and
+  // its next one before it has half-closed; and how long in all. 0: no limit.
+  uint64_t first_message_timeout_ms = 10000;
+  uint64_t message_timeout_ms = 3600000;
+  uint64_t stream_age_max_ms = 3600000;
 };
 
 struct TransportConfig {
