@@ -4,8 +4,7 @@
 
 #include "host/base/log.h"
 #include "host/base/status_text.h"
-#include "host/transport/grpc/grpc_credentials.h"
-#include "host/transport/grpc/grpc_server.h"
+#include "host/grpc_transport.h"
 #include "host/transport/h2/h2_server.h"
 
 namespace callout::host {
@@ -54,17 +53,12 @@ absl::Status TrafficServer::StartEnvironment() {
 }
 
 absl::StatusOr<std::unique_ptr<Transport>> TrafficServer::StartTransport() {
-  if (config_.transport.kind == TransportConfig::Kind::kGrpc) return StartGrpc();
+  if (config_.transport.kind == TransportConfig::Kind::kGrpc) {
+    return StartGrpcTransport(config_.limits, config_.plaintext_address.has_value(),
+                              config_.secure_address.has_value() ? certificates_ : nullptr,
+                              environment_.get());
+  }
   return H2Server::Start(MakeH2Options(config_), environment_.get(), certificates_);
-}
-
-absl::StatusOr<std::unique_ptr<Transport>> TrafficServer::StartGrpc() {
-  GrpcServerOptions options;
-  static_cast<TransportLimits&>(options) = config_.limits;
-  options.plaintext = config_.plaintext_address.has_value();
-  if (config_.secure_address.has_value()) options.secure = MakeTlsCredentials(certificates_);
-  credentials_ = options.secure;
-  return GrpcServer::Start(options, environment_.get());
 }
 
 absl::Status TrafficServer::Serve(const std::vector<TrafficSocket>& sockets) {

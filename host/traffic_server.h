@@ -39,7 +39,6 @@ class TrafficServer final : public Traffic {
  private:
   absl::Status StartEnvironment();
   absl::StatusOr<std::unique_ptr<Transport>> StartTransport();
-  absl::StatusOr<std::unique_ptr<Transport>> StartGrpc();
 
   const Config& config_;
   CertificateStore* const certificates_;
@@ -48,7 +47,6 @@ class TrafficServer final : public Traffic {
   Metrics::Id connections_gauge_ = 0;
   Metrics::Id live_gauge_ = 0;
   std::unique_ptr<StreamEnvironment> environment_;
-  std::shared_ptr<void> credentials_;  // the transport's, and outlive it
   ConnectionLimit connection_limit_;
   std::unique_ptr<Transport> transport_;
   AcceptLoop accept_loop_;

@@ -13,17 +13,25 @@ constexpr char kGroup[] = "Transport";
 
 absl::Status SetKind(const std::string& text, TransportConfig::Kind* kind) {
   if (text != "grpc" && text != "nghttp2") return Expected("grpc or nghttp2");
+  if (text == "grpc" && !HasGrpcTransport()) {
+    return Expected(
+        "nghttp2: this build of the host has no gRPC C++ (Meson's -Dgrpc=disabled), so grpc is not "
+        "there");
+  }
   *kind = text == "grpc" ? TransportConfig::Kind::kGrpc : TransportConfig::Kind::kNghttp2;
   return absl::OkStatus();
 }
 
 }  // namespace
 
+bool HasGrpcTransport() { return CALLOUT_WITH_GRPC != 0; }
+
 void AddTransportOptions(TransportConfig* config, TransportLimits* limits, OptionSet* options) {
+  if (!HasGrpcTransport()) config->kind = TransportConfig::Kind::kNghttp2;
   options->Add({.name = "transport",
                 .group = kGroup,
                 .value = "WHICH",
-                .default_text = "grpc",
+                .default_text = HasGrpcTransport() ? "grpc" : "nghttp2",
                 .help = "What carries streams: grpc (gRPC C++) or nghttp2",
                 .set = [=](const std::string& text) { return SetKind(text, &config->kind); }});
   const auto add = [&](const char* name, const char* value, uint64_t min, auto* target,

@@ -73,6 +73,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
                                                               StreamEnvironment* environment) {
   gpr_set_log_function(&WriteLog);
   std::unique_ptr<GrpcServer> server(new GrpcServer(options));
+  server->credentials_ = options.secure;
   absl::StatusOr<StreamTimeMetrics> time_metrics =
       StreamTimeMetrics::Define(&environment->metrics());
   if (!time_metrics.ok()) return time_metrics.status();

@@ -56,6 +56,7 @@ class GrpcServer final : public Transport {
   void Handle(grpc::experimental::ExternalConnectionAcceptor* acceptor, int descriptor);
 
   grpc::AsyncGenericService service_;  // tells gRPC that other methods are ours, too
+  std::shared_ptr<grpc::ServerCredentials> credentials_;  // outlive server_
   const TransportLimits limits_;
   StreamTimeMetrics time_metrics_;
   std::atomic<bool> serving_{false};

@@ -15,6 +15,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "host/config/transport_options.h"
 #include "tests/host/sockets.h"
 
 namespace callout::host {
@@ -104,6 +105,8 @@ OptionCase Listener(const std::string& name, const std::string& default_value,
           "unix:/x",  [member](const Config& config) { return Text(config.*member); }};
 }
 
+std::string UsualTransport() { return HasGrpcTransport() ? "grpc" : "nghttp2"; }
+
 std::vector<OptionCase> Cases() {
   return {
       Listener("secure_address", "0.0.0.0:8443", &Config::secure_address),
@@ -155,7 +158,7 @@ std::vector<OptionCase> Cases() {
              &TransportConfig::control_frames_max),
       Number("max_unanswered_resets", "1000", &Config::transport,
              &TransportConfig::unanswered_resets_max),
-      {"transport", "grpc", "nghttp2", "nghttp2", "grpc",
+      {"transport", UsualTransport(), "nghttp2", "nghttp2", UsualTransport(),
        [](const Config& c) {
          return c.transport.kind == TransportConfig::Kind::kGrpc ? "grpc" : "nghttp2";
        }},
@@ -508,6 +511,11 @@ TEST(Config, RefusesBadValuesSayingWhatIsExpected) {
     EXPECT_EQ(Bad({file.option()}),
               fmt::format("{}: {} = {}: {}", file.path(), name, value, message));
   }
+}
+
+TEST(Config, GrpcIsRefusedByABuildWithoutIt) {
+  if (HasGrpcTransport()) GTEST_SKIP() << "this build has gRPC C++";
+  EXPECT_THAT(Bad({"--transport=grpc"}), ::testing::HasSubstr("has no gRPC C++"));
 }
 
 // A new option comes with what it refuses.
