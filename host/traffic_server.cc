@@ -5,9 +5,8 @@
 #include "host/base/health_asked.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
+#include "host/grpc_transport.h"
 #include "host/ops/health.h"
-#include "host/transport/grpc/grpc_credentials.h"
-#include "host/transport/grpc/grpc_server.h"
 #include "host/transport/h2/h2_server.h"
 
 namespace callout::host {
@@ -27,9 +26,6 @@ H2Options MakeH2Options(const Config& config) {
   return options;
 }
 
-}  // namespace
-
-namespace {
 
 // An eighth is set aside for what the allocator keeps beside what it is asked for.
 size_t BudgetOf(const Config& config) {
@@ -107,17 +103,12 @@ void TrafficServer::TellMemory() {
 }
 
 absl::StatusOr<std::unique_ptr<Transport>> TrafficServer::StartTransport() {
-  if (config_.transport.kind == TransportConfig::Kind::kGrpc) return StartGrpc();
+  if (config_.transport.kind == TransportConfig::Kind::kGrpc) {
+    return StartGrpcTransport(config_.limits, config_.plaintext_address.has_value(),
+                              config_.secure_address.has_value() ? certificates_ : nullptr,
+                              environment_.get());
+  }
   return H2Server::Start(MakeH2Options(config_), environment_.get(), &memory_, certificates_);
-}
-
-absl::StatusOr<std::unique_ptr<Transport>> TrafficServer::StartGrpc() {
-  GrpcServerOptions options;
-  static_cast<TransportLimits&>(options) = config_.limits;
-  options.plaintext = config_.plaintext_address.has_value();
-  if (config_.secure_address.has_value()) options.secure = MakeTlsCredentials(certificates_);
-  credentials_ = options.secure;
-  return GrpcServer::Start(options, environment_.get());
 }
 
 absl::Status TrafficServer::Serve(const std::vector<TrafficSocket>& sockets) {

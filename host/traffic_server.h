@@ -48,7 +48,6 @@ class TrafficServer final : public Traffic {
   absl::Status DefineMemoryMetrics();
   void TellMemory();
   absl::StatusOr<std::unique_ptr<Transport>> StartTransport();
-  absl::StatusOr<std::unique_ptr<Transport>> StartGrpc();
 
   const Config& config_;
   CertificateStore* const certificates_;
@@ -62,7 +61,6 @@ class TrafficServer final : public Traffic {
   MemoryBudget memory_;
   std::mutex telling_;  // one page at a time
   std::unique_ptr<StreamEnvironment> environment_;
-  std::shared_ptr<void> credentials_;  // the transport's, and outlive it
   ConnectionLimit connection_limit_;
   std::unique_ptr<Transport> transport_;
   AcceptLoop accept_loop_;

@@ -13,6 +13,11 @@ constexpr char kTransportGroup[] = "Transport";
 
 absl::Status SetKind(const std::string& text, TransportConfig::Kind* kind) {
   if (text != "grpc" && text != "nghttp2") return Expected("grpc or nghttp2");
+  if (text == "grpc" && !HasGrpcTransport()) {
+    return Expected(
+        "nghttp2: this build of the host has no gRPC C++ (Meson's -Dgrpc=disabled), so grpc is not "
+        "there");
+  }
   *kind = text == "grpc" ? TransportConfig::Kind::kGrpc : TransportConfig::Kind::kNghttp2;
   return absl::OkStatus();
 }
@@ -29,11 +34,14 @@ absl::Status SetBudget(const std::string& text, size_t* bytes) {
 
 }  // namespace
 
-void AddTransportOptions(TransportConfig* config, OptionSet* options) {
+bool HasGrpcTransport() { return CALLOUT_WITH_GRPC != 0; }
+
+void AddTransportOptions(TransportConfig* config, TransportLimits* limits, OptionSet* options) {
+  if (!HasGrpcTransport()) config->kind = TransportConfig::Kind::kNghttp2;
   options->Add({.name = "transport",
                 .group = kTransportGroup,
                 .value = "WHICH",
-                .default_text = "grpc",
+                .default_text = HasGrpcTransport() ? "grpc" : "nghttp2",
                 .help = "HTTP/2 and gRPC implementation: grpc (gRPC C++) or nghttp2",
                 .set = [=](const std::string& text) { return SetKind(text, &config->kind); }});
   options->Add({.name = "memory_budget_bytes",
@@ -55,7 +63,7 @@ void AddTransportOptions(TransportConfig* config, OptionSet* options) {
       "Open ext_proc connections from one IP address; further ones are closed. 0: no limit");
   options->Add(Renamed(
       "connection_memory_bytes_max",
-      NumberOption("max_connection_memory_bytes", kGroup, "BYTES", 1024, INT_MAX,
+      NumberOption("max_connection_memory_bytes", kTransportGroup, "BYTES", 1024, INT_MAX,
                    &config->connection_memory_bytes_max,
                    "nghttp2: memory for the messages and responses of one connection; then its "
                    "streams wait")));

@@ -11,8 +11,11 @@
 
 namespace callout::host {
 
-// `config` outlives the parsing of `options`.
-void AddTransportOptions(TransportConfig* config, OptionSet* options);
+// The build has gRPC C++: --transport=grpc can be chosen, and is the default.
+bool HasGrpcTransport();
+
+// `config` and `limits` outlive the parsing of `options`.
+void AddTransportOptions(TransportConfig* config, TransportLimits* limits, OptionSet* options);
 
 }  // namespace callout::host
 

@@ -126,6 +126,7 @@ void GrpcCall::OnEvent(Operation operation, bool ok) {
       break;
     case Operation::kClose:
       done_ = true;
+      TimeoutQueue<GrpcCall>::Stop(&wait);
       if (handler_ && cancelled_ != 0) handler_->OnCancel();
       break;
   }
@@ -158,8 +159,10 @@ void GrpcCall::OnRead() {
   reading_ = false;
   if (incoming_ == nullptr) {
     read_ended_ = true;
+    TimeoutQueue<GrpcCall>::Stop(&wait);
     return handler_->OnHalfClose();
   }
+  queue_->AwaitNextMessage(this);
   *message_ = ToOneSlice(incoming_);
   grpc_byte_buffer_destroy(std::exchange(incoming_, nullptr));
   handler_->OnMessage({reinterpret_cast<const char*>(message_->begin()), message_->size()});
@@ -297,6 +300,13 @@ void GrpcCall::OnPosted(CallState* state, RpcContext::Event event) {
 void GrpcCall::OnDeadline(uint64_t now_ns) {
   handler_->OnDeadline(now_ns);
   Pump();
+}
+
+// What a client does not take, or has sent half of, is dropped with it.
+void GrpcCall::OnTimeout(StreamTime time) {
+  if (done_) return;
+  const std::string message(StreamTimeError(time, queue_->limits()).message());
+  grpc_call_cancel_with_status(call_, GRPC_STATUS_DEADLINE_EXCEEDED, message.c_str(), nullptr);
 }
 
 void GrpcCall::OnServingChanged() {

@@ -27,6 +27,7 @@
 #include "host/plugin/rpc_context.h"
 #include "host/transport/deadlines.h"
 #include "host/transport/rpc_handler.h"
+#include "host/transport/stream_times.h"
 
 namespace callout::host {
 
@@ -35,8 +36,9 @@ class GrpcQueue;
 
 class GrpcCall final : public RpcContext {
  public:
-  // In the queue's list of RPCs that are not over.
+  // The queue's: its life in all, and the wait for its next message.
   TimeoutQueue<GrpcCall>::Entry age{this};
+  TimeoutQueue<GrpcCall>::Entry wait{this};
 
   // What is done once the tag comes out of the completion queue.
   enum class Operation : uint8_t { kAccept, kRead, kWrite, kWriteAndRead, kFinish, kClose };
@@ -62,6 +64,8 @@ class GrpcCall final : public RpcContext {
 
   void OnPosted(CallState* state, RpcContext::Event event);
   void OnDeadline(uint64_t now_ns);
+  // The client has taken too long: ends the RPC here and now.
+  void OnTimeout(StreamTime time);
   // What health says has changed.
   void OnServingChanged();
   // The server wants the RPC to end.

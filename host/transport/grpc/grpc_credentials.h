@@ -17,8 +17,7 @@
 
 namespace callout::host {
 
-// For one server and one listener. `store` outlives the server; the result, too,
-// must outlive it.
+// For one server, which keeps it, and one listener. `store` outlives the server.
 std::shared_ptr<grpc::ServerCredentials> MakeTlsCredentials(const CertificateStore* store);
 
 }  // namespace callout::host

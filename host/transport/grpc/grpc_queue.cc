@@ -1,6 +1,5 @@
 #include "host/transport/grpc/grpc_queue.h"
 
-
 #include <utility>
 
 #include "host/base/clock.h"
@@ -19,15 +18,19 @@ constexpr int kRequestsAhead = 4;
 }  // namespace
 
 GrpcQueue::GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue, grpc_server* server,
-                     StreamEnvironment* environment, const std::atomic<bool>* serving,
-                     ServiceSet services)
+                     const TransportLimits* limits, const StreamTimeMetrics* time_metrics,
+                     StreamEnvironment* environment, const std::atomic<bool>* serving)
     : queue_(std::move(queue)),
       server_(server),
+      limits_(*limits),
+      time_metrics_(*time_metrics),
       environment_(environment),
       serving_(serving),
-      services_(services),
+      services_(limits->reflection ? ServiceSet::kAll : ServiceSet::kWithoutReflection),
       live_(environment->live_limit()),
-      open_(0),
+      open_(limits->stream_duration_ms_max * kNsPerMs),
+      await_first_(limits->first_message_timeout_ms * kNsPerMs),
+      await_next_(limits->stream_idle_timeout_ms * kNsPerMs),
       posted_([this] { alarm_.Set(queue_.get(), gpr_now(GPR_CLOCK_MONOTONIC), this); }) {}
 
 GrpcQueue::~GrpcQueue() = default;
@@ -76,7 +79,7 @@ void GrpcQueue::Run() {
 bool GrpcQueue::Next() {
   void* tag = nullptr;
   bool ok = false;
-  const uint64_t next_ns = deadlines_.next_ns();
+  const uint64_t next_ns = NextDeadline();
   const gpr_timespec deadline =
       next_ns == 0 ? gpr_inf_future(GPR_CLOCK_MONOTONIC)
                    : gpr_time_from_nanos(static_cast<int64_t>(next_ns), GPR_CLOCK_MONOTONIC);
@@ -94,14 +97,37 @@ bool GrpcQueue::Next() {
       }
       break;
   }
-  if (deadlines_.next_ns() != 0) {
-    const uint64_t now_ns = MonotonicNs();
-    deadlines_.TakeDue(now_ns, [now_ns](GrpcCall* call) { call->OnDeadline(now_ns); });
-  }
+  if (next_ns != 0) TakeDue();
   return true;
 }
 
-void GrpcQueue::AddOpen(GrpcCall* call) { open_.Start(&call->age, 0); }
+uint64_t GrpcQueue::NextDeadline() const {
+  const uint64_t wait_ns = EarlierDeadline(await_first_.next_ns(), await_next_.next_ns());
+  return EarlierDeadline(EarlierDeadline(deadlines_.next_ns(), open_.next_ns()), wait_ns);
+}
+
+void GrpcQueue::TakeDue() {
+  const uint64_t now_ns = MonotonicNs();
+  if (NextDeadline() > now_ns) return;
+  deadlines_.TakeDue(now_ns, [now_ns](GrpcCall* call) { call->OnDeadline(now_ns); });
+  const auto end = [this](StreamTime time) {
+    return [this, time](GrpcCall* call) {
+      environment_->metrics().Add(time_metrics_.timed_out[static_cast<size_t>(time)]);
+      call->OnTimeout(time);
+    };
+  };
+  await_first_.TakeDue(now_ns, end(StreamTime::kFirstMessage));
+  await_next_.TakeDue(now_ns, end(StreamTime::kMessage));
+  open_.TakeDue(now_ns, end(StreamTime::kAge));
+}
+
+void GrpcQueue::AddOpen(GrpcCall* call) {
+  const uint64_t now_ns = MonotonicNs();
+  open_.Start(&call->age, now_ns);
+  await_first_.Start(&call->wait, now_ns);
+}
+
+void GrpcQueue::AwaitNextMessage(GrpcCall* call) { await_next_.Start(&call->wait, MonotonicNs()); }
 
 void GrpcQueue::TakePosted() {
   for (const Posted& item : posted_.Take()) {

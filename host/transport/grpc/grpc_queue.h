@@ -19,7 +19,9 @@
 #include "host/stream/stream_environment.h"
 #include "host/transport/deadlines.h"
 #include "host/transport/builtin_rpcs.h"
+#include "host/transport/limits.h"
 #include "host/transport/mailbox.h"
+#include "host/transport/stream_times.h"
 
 namespace callout::host {
 
@@ -29,8 +31,8 @@ class GrpcQueue {
  public:
   // `serving` is what health says. All outlive the queue.
   GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue, grpc_server* server,
-            StreamEnvironment* environment, const std::atomic<bool>* serving,
-            ServiceSet services = ServiceSet::kAll);
+            const TransportLimits* limits, const StreamTimeMetrics* time_metrics,
+            StreamEnvironment* environment, const std::atomic<bool>* serving);
   ~GrpcQueue();  // after Stop()
 
   // UNAVAILABLE if no thread can be made for it; the queue can then not be shut down.
@@ -53,12 +55,16 @@ class GrpcQueue {
 
   // --- For GrpcCall, on the queue's thread unless said otherwise ---
   StreamEnvironment* environment() { return environment_; }
+  const TransportLimits& limits() const { return limits_; }
   const std::atomic<bool>* serving() const { return serving_; }
   ServiceSet services() const { return services_; }
   void Request();  // one more call waits for an RPC
   void Remove(GrpcCall* call);
-  // An RPC has begun; until it goes it is told of the drain and when `serving` changes.
+  // An RPC has begun, and waits for its first message; until it goes it is told of the
+  // drain and when `serving` changes.
   void AddOpen(GrpcCall* call);
+  // A message of it has come.
+  void AwaitNextMessage(GrpcCall* call);
   // Moves a call's deadline; 0: none.
   void SetDeadline(GrpcCall* call, uint64_t old_ns, uint64_t new_ns) {
     deadlines_.Move(call, old_ns, new_ns);
@@ -84,9 +90,13 @@ class GrpcQueue {
   bool Next();
   void TakePosted();
   void TellAll();
+  uint64_t NextDeadline() const;
+  void TakeDue();
 
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   grpc_server* const server_;
+  const TransportLimits& limits_;
+  const StreamTimeMetrics& time_metrics_;
   StreamEnvironment* const environment_;
   const std::atomic<bool>* const serving_;
   const ServiceSet services_;
@@ -97,8 +107,10 @@ class GrpcQueue {
   LiveCount live_;
   size_t calls_ = 0;  // that there are, those which wait for an RPC included
   Deadlines<GrpcCall> deadlines_;
-  TimeoutQueue<GrpcCall> open_;  // RPCs that are not over
-  grpc::Alarm alarm_;            // puts `this` into the queue, to look at posted_
+  TimeoutQueue<GrpcCall> open_;  // RPCs that are not over, until they are too old
+  TimeoutQueue<GrpcCall> await_first_;
+  TimeoutQueue<GrpcCall> await_next_;
+  grpc::Alarm alarm_;  // puts `this` into the queue, to look at posted_
   Mailbox<Posted> posted_;
 };
 

@@ -71,10 +71,17 @@ void SetArguments(const GrpcServerOptions& options, grpc::ServerBuilder* builder
 
 }  // namespace
 
+GrpcServer::GrpcServer(const TransportLimits& limits) : limits_(limits) {}
+
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOptions& options,
                                                               StreamEnvironment* environment) {
   gpr_set_log_function(&WriteLog);
-  std::unique_ptr<GrpcServer> server(new GrpcServer);
+  std::unique_ptr<GrpcServer> server(new GrpcServer(options));
+  server->credentials_ = options.secure;
+  absl::StatusOr<StreamTimeMetrics> time_metrics =
+      StreamTimeMetrics::Define(&environment->metrics());
+  if (!time_metrics.ok()) return time_metrics.status();
+  server->time_metrics_ = *time_metrics;
   grpc::ServerBuilder builder;
   SetArguments(options, &builder);
   builder.RegisterAsyncGenericService(&server->service_);
@@ -97,9 +104,9 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
   }
   server->serving_ = true;
   for (auto& queue : queues) {
-    server->queues_.push_back(std::make_unique<GrpcQueue>(
-        std::move(queue), server->server_->c_server(), environment, &server->serving_,
-        options.reflection ? ServiceSet::kAll : ServiceSet::kWithoutReflection));
+    server->queues_.push_back(
+        std::make_unique<GrpcQueue>(std::move(queue), server->server_->c_server(), &server->limits_,
+                                    &server->time_metrics_, environment, &server->serving_));
     absl::Status status = server->queues_.back()->Start();
     if (status.ok()) continue;
     // Leaked: what its queue was asked for already needs a thread to be ended.

@@ -24,6 +24,7 @@
 #include "absl/status/statusor.h"
 #include "host/stream/stream_environment.h"
 #include "host/transport/limits.h"
+#include "host/transport/stream_times.h"
 #include "host/transport/transport.h"
 
 namespace callout::host {
@@ -52,11 +53,14 @@ class GrpcServer final : public Transport {
   size_t live() const override;
 
  private:
-  GrpcServer() = default;
+  explicit GrpcServer(const TransportLimits& limits);
   void Shutdown(uint64_t timeout_ms);
   void Handle(grpc::experimental::ExternalConnectionAcceptor* acceptor, int descriptor);
 
   grpc::AsyncGenericService service_;  // tells gRPC that other methods are ours, too
+  std::shared_ptr<grpc::ServerCredentials> credentials_;  // outlive server_
+  const TransportLimits limits_;
+  StreamTimeMetrics time_metrics_;
   std::atomic<bool> serving_{false};
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> plaintext_acceptor_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> secure_acceptor_;

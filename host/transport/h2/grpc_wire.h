@@ -136,6 +136,7 @@ class RequestHead {
   // Once all headers are there: true if the RPC is to be refused.
   bool Refuses(Refusal* refusal) const;
 
+  bool is_grpc() const { return is_grpc_; }  // by its content-type
   bool has_usual_path() const { return has_usual_path_; }
   std::string_view path() const { return has_usual_path_ ? usual_path_ : View(path_); }
   std::string_view encoding() const { return View(encoding_); }  // empty: identity

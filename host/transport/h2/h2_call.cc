@@ -103,7 +103,9 @@ const std::optional<absl::Status>& H2Call::end() const {
 void H2Call::OnHead() {
   has_head_ = true;
   RequestHead::Refusal refusal;
-  if (head_.Refuses(&refusal)) {
+  if (context_->options().services == ServiceSet::kHealth && !head_.is_grpc()) {
+    AnswerProbe();
+  } else if (head_.Refuses(&refusal)) {
     Refuse(refusal);
   } else if (!head_.encoding().empty() && head_.encoding() != "identity") {
     bad_encoding_ = true;
@@ -126,12 +128,20 @@ void H2Call::Route() {
   }
 }
 
+// A health check by plain HTTP/2 is answered as one by HTTP/1.1 is.
+void H2Call::AnswerProbe() {
+  refused_in_http_ = true;
+  http_status_ = context_->serving()->load() ? "200" : "503";
+  failure_ = absl::OkStatus();
+}
+
 void H2Call::Refuse(const RequestHead::Refusal& refusal) {
   if (refusal.code == absl::StatusCode::kResourceExhausted) {
     context_->CountLimit(H2StreamLimit::kMetadata);
   }
   if (refusal.http_status == 0) return Fail(absl::Status(refusal.code, refusal.message));
   refused_in_http_ = true;
+  http_status_ = "415";
   Add(refusal.message);
   failure_ = absl::OkStatus();
 }
@@ -380,7 +390,8 @@ void H2Call::Respond() {
   response_begun_ = true;
   const nghttp2_nv type = Static("content-type", "application/grpc");
   if (refused_in_http_) {
-    const nghttp2_nv headers[] = {Static(":status", "415"), Static("content-type", "text/plain")};
+    const nghttp2_nv headers[] = {Static(":status", http_status_),
+                                  Static("content-type", "text/plain")};
     connection_->SubmitHeaders(this, headers, 2, true);
   } else if (!outgoing_.empty()) {
     const nghttp2_nv headers[] = {Static(":status", "200"), type};

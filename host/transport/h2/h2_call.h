@@ -104,6 +104,7 @@ class H2Call final : public RpcContext, public H2Timed {
 
  private:
   void Route();
+  void AnswerProbe();
   void Refuse(const RequestHead::Refusal& refusal);
   void Fail(absl::Status status);
   bool CanTake() const;
@@ -169,6 +170,7 @@ class H2Call final : public RpcContext, public H2Timed {
   bool open_ = false;  // the HTTP/2 stream is there
   bool has_head_ = false;
   bool refused_in_http_ = false;
+  const char* http_status_ = "";  // then
   bool bad_encoding_ = false;
   bool needs_memory_ = false;   // for a message whose head has been read
   bool message_ready_ = false;  // there is one in reader_

@@ -15,6 +15,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "host/config/transport_options.h"
 #include "tests/host/sockets.h"
 
 namespace callout::host {
@@ -104,6 +105,8 @@ OptionCase Listener(const std::string& name, const std::string& default_value,
           "unix:/x",  [member](const Config& config) { return Text(config.*member); }};
 }
 
+std::string UsualTransport() { return HasGrpcTransport() ? "grpc" : "nghttp2"; }
+
 std::vector<OptionCase> Cases() {
   return {
       Listener("secure_address", "0.0.0.0:8443", &Config::secure_address),
@@ -139,6 +142,11 @@ std::vector<OptionCase> Cases() {
       Number("max_connection_age_ms", "0", &Config::limits, &TransportLimits::connection_age_ms),
       Number("max_connection_age_grace_ms", "60000", &Config::limits,
              &TransportLimits::connection_age_grace_ms),
+      Number("first_message_timeout_ms", "10000", &Config::limits,
+             &TransportLimits::first_message_timeout_ms),
+      Number("stream_idle_timeout_ms", "3600000", &Config::limits,
+             &TransportLimits::stream_idle_timeout_ms),
+      Number("max_stream_duration_ms", "3600000", &Config::limits, &TransportLimits::stream_duration_ms_max),
       Number("drain_delay_ms", "0", &Config::drain_delay_ms),
       Number("drain_timeout_ms", "10000", &Config::drain_timeout_ms),
       Number("hook_deadline_ms", "150", &Config::stream_limits, &StreamLimits::hook_deadline_ms),
@@ -181,7 +189,7 @@ std::vector<OptionCase> Cases() {
              &TransportConfig::control_frames_max),
       Number("max_unanswered_resets", "1000", &Config::transport,
              &TransportConfig::unanswered_resets_max),
-      {"transport", "grpc", "nghttp2", "nghttp2", "grpc",
+      {"transport", UsualTransport(), "nghttp2", "nghttp2", UsualTransport(),
        [](const Config& c) {
          return c.transport.kind == TransportConfig::Kind::kGrpc ? "grpc" : "nghttp2";
        }},
@@ -582,6 +590,9 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"drain_timeout_ms=99999999999999999999", "expected a whole number from 0 to 2147483647"},
       {"log_level=loud", "expected debug, info, warning or error"},
       {"transport=http3", "expected grpc or nghttp2"},
+      {"first_message_timeout_ms=-1", "expected a whole number from 0 to 2147483647"},
+      {"stream_idle_timeout_ms=1h", "expected a whole number from 0 to 2147483647"},
+      {"max_stream_duration_ms=x", "expected a whole number from 0 to 2147483647"},
       {"max_connection_memory_bytes=1", "expected a whole number from 1024 to 2147483647"},
       {"max_header_block_bytes=1", "expected a whole number from 1024 to 2147483647"},
       {"max_control_frames=-1", "expected a whole number from 0 to 2147483647"},
@@ -656,6 +667,11 @@ TEST(Config, RefusesBadValuesSayingWhatIsExpected) {
     EXPECT_EQ(Bad({file.option()}),
               fmt::format("{}: {} = {}: {}", file.path(), name, value, message));
   }
+}
+
+TEST(Config, GrpcIsRefusedByABuildWithoutIt) {
+  if (HasGrpcTransport()) GTEST_SKIP() << "this build has gRPC C++";
+  EXPECT_THAT(Bad({"--transport=grpc"}), ::testing::HasSubstr("has no gRPC C++"));
 }
 
 // A new option comes with what it refuses.

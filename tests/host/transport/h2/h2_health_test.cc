@@ -74,6 +74,20 @@ TEST_F(H2HealthTest, SaysWhetherTheHostIsReady) {
   }
 }
 
+// A load balancer that speaks HTTP/2 but not gRPC must not take a 200 for readiness.
+TEST_F(H2HealthTest, APlainGetIsAnsweredByReadinessToo) {
+  for (const bool ready : {true, false}) {
+    ready_ = ready;
+    ClientEnd client(Connect());
+    const int32_t id = client.h2().BeginWith(
+        {{":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {":authority", "test"}});
+    client.h2().End(id);
+    ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
+    EXPECT_EQ(client.h2().rpc(id).headers.at(":status"), ready ? "200" : "503");
+    EXPECT_TRUE(client.h2().rpc(id).data.empty());
+  }
+}
+
 TEST_F(H2HealthTest, TellsWatchersOfAChange) {
   ClientEnd client(Connect());
   const int32_t id = client.h2().Begin("/grpc.health.v1.Health/Watch");

@@ -1,0 +1,13 @@
+// In place of grpc_transport.cc, in a build without gRPC C++.
+#include "host/grpc_transport.h"
+
+namespace callout::host {
+
+// The option --transport has refused it before.
+absl::StatusOr<std::unique_ptr<Transport>> StartGrpcTransport(const TransportLimits&, bool,
+                                                              const CertificateStore*,
+                                                              StreamEnvironment*) {
+  return absl::UnimplementedError("this build of the host has no gRPC C++ (-Dgrpc=disabled)");
+}
+
+}  // namespace callout::host
