@@ -198,8 +198,8 @@ void Instance::CountViolation(Violation violation, callout_phase_t phase, std::s
     trial->CountFault();
   }
   LogLimited(violation == Violation::kBodyLost ? LogLevel::kError : LogLevel::kWarning,
-             fmt::format("{}/{}", name_, ViolationName(violation)), "plugin {}: {}{}: {}{}{}", name_,
-             IsInvalidResponse(violation) ? "invalid response to " : "", PhaseName(phase),
+             fmt::format("{}/{}", name_, ViolationName(violation)), "plugin {}: {}{}: {}{}{}",
+             name_, IsInvalidResponse(violation) ? "invalid response to " : "", PhaseName(phase),
              ViolationName(violation), why.empty() ? "" : ": ", why);
 }
 

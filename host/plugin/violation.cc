@@ -21,10 +21,10 @@ bool IsInvalidResponse(Violation violation) {
 
 std::string_view ViolationName(Violation violation) {
   static constexpr std::array<std::string_view, kViolationCount> kNames = {
-      "none",           "wrong_type",   "second_answer", "malformed",    "too_large",
-      "illegal_header", "illegal_body", "bad_status",    "error_status", "deadline",
-      "body_too_large", "defer_limit",  "body_lost",     "late_header",  "encoded_body",
-      "endless_body"};
+      "none",         "wrong_type",     "second_answer",  "malformed",
+      "too_large",    "illegal_header", "illegal_body",   "bad_status",
+      "error_status", "deadline",       "body_too_large", "defer_limit",
+      "body_lost",    "late_header",    "encoded_body",   "endless_body"};
   return kNames[static_cast<size_t>(violation)];
 }
 

@@ -75,17 +75,19 @@ void Stream::CheckBodyToCome(ChainMessage* message, Part* part) {
   const HeaderFacts facts = ReadHeaderFacts(message->message);
   std::string_view why;
   if (is_request) way.upgrade = facts.is_connect || facts.has_upgrade;
-  const bool upgraded = !is_request && (facts.status == "101" ||
-                                        (exchange_.direction(CALLOUT_REQUEST_HEADERS).upgrade &&
-                                         facts.status.starts_with('2')));
+  const bool upgraded =
+      !is_request &&
+      (facts.status == "101" ||
+       (exchange_.direction(CALLOUT_REQUEST_HEADERS).upgrade && facts.status.starts_with('2')));
   if (is_request ? way.upgrade : upgraded) {
     why = "an upgraded connection has no end";
   } else if (!is_request && facts.HasContentType("text/event-stream")) {
     why = "text/event-stream has no end";
   } else if (way.MayBe(CALLOUT_BODY_STREAMED) &&
              (facts.has_trailer || facts.HasContentType("application/grpc*"))) {
-    why = "it will end with trailers, after which a body cannot be given back in STREAMED; use "
-          "BUFFERED or FULL_DUPLEX_STREAMED";
+    why =
+        "it will end with trailers, after which a body cannot be given back in STREAMED; use "
+        "BUFFERED or FULL_DUPLEX_STREAMED";
   }
   if (why.empty()) return;
   switch (part->first_call.instance->settings().endless_body) {
@@ -221,10 +223,10 @@ Stream::Step Stream::GatherChunk(ChainMessage* message, Part* part) {
 void Stream::TakeTooLarge(ChainMessage* message, Part* part) {
   Stage& stage = StageOf(*message, part);
   Instance& instance = *part->call->instance;
-  const std::string what =
-      fmt::format("more than the {} bytes that the plugin takes whole (setting "
-                  "whole_body_bytes_max), or --stream_memory_bytes_max={} in all",
-                  instance.whole_body_bytes_max(), environment_->limits().stream_memory_bytes_max);
+  const std::string what = fmt::format(
+      "more than the {} bytes that the plugin takes whole (setting "
+      "whole_body_bytes_max), or --stream_memory_bytes_max={} in all",
+      instance.whole_body_bytes_max(), environment_->limits().stream_memory_bytes_max);
   instance.CountViolation(Violation::kBodyTooLarge, message->phase, what);
   stage.body_passes = true;
   if (exchange_.observability()) {

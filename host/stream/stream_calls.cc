@@ -313,17 +313,18 @@ void Stream::OnOverdue(ChainMessage* message) {
       GiveUpOn(message, part);
       break;
     case MessageState::kTurn:
-      what = fmt::format("its other call is not finished within --hook_deadline_ms={}",
-                         deadline_ms);
+      what =
+          fmt::format("its other call is not finished within --hook_deadline_ms={}", deadline_ms);
       message->Become(MessageState::kMoving);
       break;
     case MessageState::kHeld:
       what = IsHeadersPhase(message->phase)
                  ? fmt::format("the body did not end within --body_wait_ms={}",
                                environment_->limits().body_wait_ms)
-                 : fmt::format("nothing has shown within --hook_deadline_ms={} whether Envoy obeys "
-                               "the mode override; say so by --envoy_mode_override",
-                               deadline_ms);
+                 : fmt::format(
+                       "nothing has shown within --hook_deadline_ms={} whether Envoy obeys "
+                       "the mode override; say so by --envoy_mode_override",
+                       deadline_ms);
       // Nothing can be given back that would be right.
       StageOf(*message, part).altered = true;
       LetGo(&StageOf(*message, part));
@@ -331,8 +332,8 @@ void Stream::OnOverdue(ChainMessage* message) {
       break;
   }
   Fault(message, part, {Violation::kDeadline, what},
-        absl::DeadlineExceededError(fmt::format("plugin {}: {}: {}", instance.name(),
-                                                PhaseName(message->phase), what)));
+        absl::DeadlineExceededError(
+            fmt::format("plugin {}: {}: {}", instance.name(), PhaseName(message->phase), what)));
   if (live()) Settled(message, part);
 }
 
@@ -344,9 +345,9 @@ void Stream::CheckBodyWaits(uint64_t now_ns) {
       if (stage.body_until_ns == 0 || stage.body_until_ns > now_ns) continue;
       stage.body_until_ns = 0;
       const callout_phase_t phase = way == 0 ? CALLOUT_REQUEST_BODY : CALLOUT_RESPONSE_BODY;
-      const std::string what = fmt::format(
-          "a body that is gathered did not end within --body_wait_ms={}",
-          environment_->limits().body_wait_ms);
+      const std::string what =
+          fmt::format("a body that is gathered did not end within --body_wait_ms={}",
+                      environment_->limits().body_wait_ms);
       chain_->instances[i]->CountViolation(Violation::kDeadline, phase, what);
       constexpr int kRequestTimeout = 408;
       Refuse(way == 0 ? kRequestTimeout : kDenyStatusDefault, Violation::kDeadline,

@@ -128,9 +128,9 @@ Stream::Progress Stream::Advance(ChainMessage* message, const ChainMessage* ahea
   do {
     while (message->position < parts_.size()) {
       // What an instance holds back waits for what comes after it.
-      const bool free = ahead == nullptr || ahead->position > message->position ||
-                        (ahead->state == MessageState::kHeld &&
-                         ahead->position == message->position);
+      const bool free =
+          ahead == nullptr || ahead->position > message->position ||
+          (ahead->state == MessageState::kHeld && ahead->position == message->position);
       if (!free) return Progress::kWaits;
       Part* part = &PartAt(*message, message->position);
       const Step step = Visit(message, part);

@@ -74,8 +74,8 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
   }
   if (state.fault == ResponseFault::kTooLarge) {
     Fault(message, part,
-          {Violation::kTooLarge, fmt::format("over --max_message_bytes={}",
-                                             state.instance->message_bytes_max())});
+          {Violation::kTooLarge,
+           fmt::format("over --max_message_bytes={}", state.instance->message_bytes_max())});
   } else if (state.fault == ResponseFault::kMalformed) {
     Fault(message, part, {Violation::kMalformed, "the whole response is malformed protobuf"});
   } else if (!AnnotationsAreWellFormed(state.annotations)) {
@@ -113,9 +113,8 @@ Finding Stream::CheckBodyResponse(const ChainMessage& message, const Part& part,
   const Stage& stage = part.stages[DirectionOf(message)];
   const bool buffered = message.body_mode == CALLOUT_BODY_BUFFERED ||
                         message.body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
-  const bool headers_held =
-      (buffered && !message.mode_open) ||
-      (stage.held != nullptr && IsHeadersPhase(stage.held->phase));
+  const bool headers_held = (buffered && !message.mode_open) ||
+                            (stage.held != nullptr && IsHeadersPhase(stage.held->phase));
   if (headers_held) {
     if (stage.held == nullptr) return {};
     const StreamLimits& limits = environment_->limits();

@@ -103,8 +103,9 @@ std::string EnvoyModel::Take(const std::string& bytes) {
   }
   if (way.mode == Mode::FULL_DUPLEX_STREAMED) {
     // Chunks need no answer each.
-    while (way.outstanding.size() > 1 && (way.outstanding.front().first == Request::kRequestBody ||
-                                          way.outstanding.front().first == Request::kResponseBody)) {
+    while (way.outstanding.size() > 1 &&
+           (way.outstanding.front().first == Request::kRequestBody ||
+            way.outstanding.front().first == Request::kResponseBody)) {
       way.outstanding.pop_front();
     }
   }

@@ -112,7 +112,7 @@ class GrpcCall final : public RpcContext {
   grpc::Slice first_message_;
   grpc::Slice* message_ = &first_message_;
   std::shared_ptr<grpc::Slice> later_message_;  // once the first was kept
-  Stream::Output responses_;  // to be written, but for those before the next
+  Stream::Output responses_;                    // to be written, but for those before the next
   size_t next_answer_ = 0;
   uint64_t deadline_ns_ = 0;
   int cancelled_ = 0;   // once done_: by the client, or by a failure of the connection
@@ -121,7 +121,7 @@ class GrpcCall final : public RpcContext {
   bool writing_ = false;
   bool finishing_ = false;
   bool finish_with_write_ = false;  // the last answer takes the status along
-  bool finished_ = false;  // no Finish is outstanding or owed
+  bool finished_ = false;           // no Finish is outstanding or owed
   bool read_ended_ = false;
   bool done_ = false;           // gRPC has no more to say of this RPC
   bool live_ = false;           // counted by the queue
