@@ -64,7 +64,8 @@ void Stream::OnMessage(std::string_view bytes) {
         "a ProcessingRequest names no phase: one of request_headers, response_headers, "
         "request_body, response_body, request_trailers or response_trailers must be set"));
   }
-  if (exchange_.direction(view->phase).replaced) return;
+  // A streamed local reply takes the place of all that would come.
+  if (exchange_.direction(view->phase).replaced || reply_part_ != nullptr) return;
   ChainMessage* message = NewMessage();
   message->Reset(view->phase, bytes, view->message);
   message->at_transport = true;
@@ -180,7 +181,7 @@ bool Stream::OwesBody() const {
     if (exchange_.direction(static_cast<callout_phase_t>(way)).answered_to_end) continue;
     for (size_t i = 0; i < parts_.size(); ++i) {
       const Stage& stage = parts_[i].stages[way];
-      if (stage.altered || !stage.gathered.empty()) return true;
+      if (stage.altered || stage.taken || !stage.gathered.empty()) return true;
     }
   }
   return false;

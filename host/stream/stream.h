@@ -101,6 +101,7 @@ class Stream {
   // One instance in one direction.
   struct Stage {
     bool altered = false;      // has changed or kept body bytes
+    bool taken = false;        // chunks that were gathered are answered, and gone from Envoy
     bool body_called = false;  // has been given body bytes
     bool body_passes = false;  // too large, or left alone: the rest passes unseen
     bool chunks = false;       // gets chunks, although it wants whole bodies

@@ -184,6 +184,7 @@ Stream::Step Stream::Gather(ChainMessage* message, Part* part) {
     ChainMessage* first = stage.held;
     AddGathered(&stage, first->body);
     first->hidden = true;
+    stage.taken = true;
     first->response.SetBody(ResponseView::Body::kCleared, {});
     LetGo(&stage);
     return Step::kAgain;
@@ -208,6 +209,7 @@ Stream::Step Stream::GatherChunk(ChainMessage* message, Part* part) {
       message->dropped = true;
     } else {
       message->hidden = true;
+      stage.taken = true;
       message->response.SetBody(ResponseView::Body::kCleared, {});
     }
     return Step::kPassed;
@@ -259,6 +261,7 @@ void Stream::GiveBack(ChainMessage* message, Part* part) {
   Stage& stage = StageOf(*message, part);
   if (stage.gathered.empty()) return;
   std::string bytes = TakeGathered(&stage);
+  stage.taken = false;
   if (exchange_.observability()) return;
   bytes.append(message->body);
   message->response.ReplaceBody(std::move(bytes));

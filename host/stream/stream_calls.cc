@@ -255,6 +255,8 @@ void Stream::OnFinished(CallState* state) {
       if (part->openness == Part::Openness::kRefused) part->usable = false;
       TakeSent(message, part);
       if (live()) Settle(message, part, state->status);
+      // The other direction may call the instance before the message is answered.
+      message->response.Own();
       if (live()) Settled(message, part);
     }
   }

@@ -135,7 +135,10 @@ std::string EnvoyModel::Take(const std::string& bytes) {
 std::string EnvoyModel::TakeTimeout() {
   const Direction& way = directions_[last_];
   if (way.outstanding.empty()) return "more time asked for nothing";
-  if (!directions_[1 - last_].outstanding.empty()) return "more time asked for either direction";
+  const Direction& other = directions_[1 - last_];
+  if (other.mode != Mode::FULL_DUPLEX_STREAMED && !other.outstanding.empty()) {
+    return "more time asked for either direction";
+  }
   if (way.mode == Mode::FULL_DUPLEX_STREAMED) return "more time asked in FULL_DUPLEX_STREAMED";
   if (asked_time_) return "more time asked twice for one message";
   asked_time_ = true;
@@ -167,6 +170,8 @@ std::string EnvoyModel::TakeHeaders(const Response& response, Direction* way) {
   const auto& common = response.has_request_headers() ? response.request_headers().response()
                                                       : response.response_headers().response();
   way->replaced = common.status() == ext_proc::CommonResponse::CONTINUE_AND_REPLACE;
+  // What was sent without waiting for this answer gets none.
+  if (way->replaced) way->outstanding.clear();
   if (response.has_mode_override()) {
     const bool fixed = std::any_of(directions_.begin(), directions_.end(), [](const Direction& d) {
       return d.mode == Mode::FULL_DUPLEX_STREAMED;
