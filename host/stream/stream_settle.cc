@@ -97,6 +97,10 @@ Finding Stream::Check(const ChainMessage& message, callout_field_t field,
                       const ResponseView& view) const {
   Situation situation{message.phase, message.body_mode};
   if (message.phase != message.response_phase) situation.body_mode = CALLOUT_BODY_BUFFERED;
+  const Direction& way = exchange_.direction(message.phase);
+  if (IsHeadersPhase(message.phase) && way.mode_open && way.body_mode == CALLOUT_BODY_NONE) {
+    situation.body_mode = way.asked_mode;  // it may hold
+  }
   Finding found = CheckResponse(situation, field, view);
   if (!found.ok() || IsBodyPhase(message.phase) || field != ResponseField(message.phase)) {
     return found;

@@ -1,6 +1,7 @@
 #include "tests/fuzz/envoy_model.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace callout::host {
 
@@ -50,9 +51,8 @@ EnvoyModel::EnvoyModel(Mode::BodySendMode request_mode, Mode::BodySendMode respo
 
 void EnvoyModel::Send(const Request& request) {
   Direction& way = direction(IsResponseSide(request.request_case()));
+  if (way.outstanding.empty()) way.asked_time = false;
   way.outstanding.emplace_back(request.request_case(), "");
-  last_ = IsResponseSide(request.request_case()) ? 1 : 0;
-  asked_time_ = false;
   const auto note_body = [&way](const ext_proc::HttpBody& body) {
     way.outstanding.back().second = body.body();
     way.sent += body.body();
@@ -115,6 +115,7 @@ std::string EnvoyModel::Take(const std::string& bytes) {
   }
   const std::string chunk = way.outstanding.front().second;
   way.outstanding.pop_front();
+  way.asked_time = false;
   switch (field) {
     case Response::kRequestHeaders:
     case Response::kResponseHeaders:
@@ -132,16 +133,17 @@ std::string EnvoyModel::Take(const std::string& bytes) {
   }
 }
 
+// Envoy runs no timer in FULL_DUPLEX_STREAMED. If both directions have one, nothing
+// says for which of them the time is.
 std::string EnvoyModel::TakeTimeout() {
-  const Direction& way = directions_[last_];
-  if (way.outstanding.empty()) return "more time asked for nothing";
-  const Direction& other = directions_[1 - last_];
-  if (other.mode != Mode::FULL_DUPLEX_STREAMED && !other.outstanding.empty()) {
-    return "more time asked for either direction";
+  Direction* timed = nullptr;
+  for (Direction& way : directions_) {
+    if (way.mode == Mode::FULL_DUPLEX_STREAMED || way.outstanding.empty()) continue;
+    if (timed != nullptr) return "more time asked for either direction";
+    timed = &way;
   }
-  if (way.mode == Mode::FULL_DUPLEX_STREAMED) return "more time asked in FULL_DUPLEX_STREAMED";
-  if (asked_time_) return "more time asked twice for one message";
-  asked_time_ = true;
+  if (timed == nullptr) return "more time asked for nothing";
+  if (std::exchange(timed->asked_time, true)) return "more time asked twice for one message";
   return "";
 }
 
