@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "host/base/ascii.h"
 #include "host/base/clock.h"
 #include "host/base/log.h"
 #include "host/plugin/call_log.h"

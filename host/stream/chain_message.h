@@ -89,8 +89,7 @@ struct ChainMessage {
   std::shared_ptr<const void> bytes_owner;
 
   // Starts over with a message as Envoy sent it.
-  void Reset(callout_phase_t new_phase, std::string_view new_request,
-             std::string_view new_message);
+  void Reset(callout_phase_t new_phase, std::string_view new_request, std::string_view new_message);
   // False, with nothing done, if the table has no such way.
   bool Become(MessageState next, uint64_t until_ns = 0);
 

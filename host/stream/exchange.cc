@@ -48,8 +48,8 @@ absl::Status Exchange::EnterHeaders(const RequestView& view, bool body_read,
   way.headers_seen = true;
   way.ended = headers.end_of_stream;
   if (way.keeps_content_length()) {
-    way.content_length = headers.has_content_length ? Direction::Presence::kPresent
-                                                    : Direction::Presence::kAbsent;
+    way.content_length =
+        headers.has_content_length ? Direction::Presence::kPresent : Direction::Presence::kAbsent;
   }
   way.encoded = headers.has_content_encoding;
   message->end_of_stream = headers.end_of_stream;
@@ -118,8 +118,8 @@ bool Exchange::response_is_out() const {
   if (!way.headers_answered && (way.headers_seen || !way.body_seen)) return false;
   if (way.mode_open) return false;
   // Buffered, Envoy holds the headers until the body is answered.
-  const bool buffered = way.body_mode == CALLOUT_BODY_BUFFERED ||
-                        way.body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
+  const bool buffered =
+      way.body_mode == CALLOUT_BODY_BUFFERED || way.body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
   const bool body_to_come = way.body_seen || !way.ended;
   return !buffered || !body_to_come || way.answered_to_end;
 }

@@ -134,17 +134,15 @@ Finding CheckHeaderLimits(std::string_view message, const HeaderMutationView& mu
             kHeaderFieldsTooLarge, true};
   }
   if (after.bytes > header_bytes_max && before.bytes <= header_bytes_max) {
-    return {
-        Violation::kIllegalHeader,
-        fmt::format("{} bytes of headers, limit --max_header_bytes={}", after.bytes,
-                    header_bytes_max),
-        kHeaderFieldsTooLarge, true};
+    return {Violation::kIllegalHeader,
+            fmt::format("{} bytes of headers, limit --max_header_bytes={}", after.bytes,
+                        header_bytes_max),
+            kHeaderFieldsTooLarge, true};
   }
   return {};
 }
 
-Finding CheckResponse(const Situation& situation, callout_field_t field,
-                      const ResponseView& view) {
+Finding CheckResponse(const Situation& situation, callout_field_t field, const ResponseView& view) {
   if (Finding found = CheckMutation(view.headers); !found.ok()) return found;
   if (field == CALLOUT_IMMEDIATE_RESPONSE) return {};
   if (field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE) return CheckStreamedImmediate(situation);

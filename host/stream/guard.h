@@ -34,8 +34,7 @@ struct Situation {
 };
 
 // Whether `field` with the content `view` may answer the message of `situation`.
-Finding CheckResponse(const Situation& situation, callout_field_t field,
-                        const ResponseView& view);
+Finding CheckResponse(const Situation& situation, callout_field_t field, const ResponseView& view);
 
 // Whether Envoy applies this mutation without an error of its own, as far as it
 // can be told without the headers.

@@ -9,6 +9,7 @@
 #include "host/plugin/match.h"
 #include "host/plugin/services.h"
 #include "host/wire/response.h"
+#include "host/wire/wire.h"
 
 namespace callout::host {
 
@@ -16,8 +17,17 @@ namespace {
 
 // Envoy sends attributes once for each direction, and no message without a phase
 // (those are of kinds yet to be invented). More of them only cost.
-constexpr unsigned kAttributeMessagesMax = 8;
+constexpr unsigned kAttributeMessagesMax = 16;
+constexpr size_t kAttributeRecordsMax = 1024;
 constexpr unsigned kUnknownMessagesMax = 8;
+
+bool HasRecord(std::string_view records, std::string_view record) {
+  WireReader reader(records);
+  while (reader.Next()) {
+    if (reader.record() == record) return true;
+  }
+  return false;
+}
 
 }  // namespace
 
@@ -54,11 +64,14 @@ void Stream::OnMessage(std::string_view bytes) {
         "a ProcessingRequest has no phase: one of request_headers, response_headers, "
         "request_body, response_body, request_trailers or response_trailers must be set"));
   }
-  if (exchange_.direction(view->phase).replaced) return;
+  // A streamed local reply takes the place of all that would come.
+  if (exchange_.direction(view->phase).replaced || reply_part_ != nullptr) return;
   ChainMessage* message = NewMessage();
   message->Reset(view->phase, bytes, view->message);
   message->at_transport = true;
-  const bool body_read = IsHeadersPhase(view->phase) && Wanted(view->phase + 2);
+  const bool body_read = IsHeadersPhase(view->phase) &&
+                         exchange_.direction(view->phase).may_have_body() &&
+                         Wanted(view->phase + 2);
   if (absl::Status status = exchange_.Enter(*view, body_read, message); !status.ok()) {
     FreeMessage(message);
     return End(std::move(status));
@@ -120,19 +133,25 @@ bool Stream::Remember(const RequestView& view) {
 
 // Each record once.
 bool Stream::RememberAttributes(const RequestView& view) {
-  std::string records = attributes_ == nullptr ? std::string() : *attributes_;
-  const size_t before = records.size();
-  for (std::string_view record : view.attribute_records) {
-    if (records.find(record) == std::string::npos) records.append(record);
-  }
-  if (records.size() == before) return true;
-  if (++attribute_messages_ > kAttributeMessagesMax) {
-    End(absl::ResourceExhaustedError(fmt::format(
-        "attributes came in more than {} messages of one stream; Envoy sends them once for each "
-        "direction",
-        kAttributeMessagesMax)));
+  if (++attribute_messages_ > kAttributeMessagesMax ||
+      view.attribute_records.size() > kAttributeRecordsMax) {
+    End(absl::ResourceExhaustedError(
+        fmt::format("attributes came in more than {} messages of one stream, or more than {} "
+                    "namespaces in one; "
+                    "Envoy sends one namespace, once for each direction",
+                    kAttributeMessagesMax, kAttributeRecordsMax)));
     return false;
   }
+  std::string added;
+  for (std::string_view record : view.attribute_records) {
+    const bool known =
+        HasRecord(added, record) || (attributes_ != nullptr && HasRecord(*attributes_, record));
+    if (!known) added.append(record);
+  }
+  if (added.empty()) return true;
+  std::string records = attributes_ == nullptr ? std::string() : *attributes_;
+  const size_t before = records.size();
+  records.append(added);
   kept_bytes_ += records.size() - before;
   attributes_ = std::make_shared<const std::string>(std::move(records));
   return true;
@@ -178,7 +197,7 @@ bool Stream::OwesBody() const {
     if (exchange_.direction(static_cast<callout_phase_t>(way)).answered_to_end) continue;
     for (size_t i = 0; i < parts_.size(); ++i) {
       const Stage& stage = parts_[i].stages[way];
-      if (stage.altered || !stage.gathered.empty()) return true;
+      if (stage.altered || stage.taken || !stage.gathered.empty()) return true;
     }
   }
   return false;

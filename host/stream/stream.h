@@ -101,14 +101,15 @@ class Stream {
   // One instance in one direction.
   struct Stage {
     bool altered = false;      // has changed or kept body bytes
+    bool taken = false;        // chunks that were gathered are answered, and gone from Envoy
     bool body_called = false;  // has been given body bytes
     bool body_passes = false;  // too large, or left alone: the rest passes unseen
     bool chunks = false;       // gets chunks, although it wants whole bodies
     bool checked = false;      // what its headers tell of the body has been looked at
     uint64_t body_offset = 0;
-    uint64_t held_bytes = 0;      // given to its hook while it holds the headers
-    uint64_t body_until_ns = 0;   // of a body being gathered; 0: none is
-    std::string gathered;         // of a whole body
+    uint64_t held_bytes = 0;       // given to its hook while it holds the headers
+    uint64_t body_until_ns = 0;    // of a body being gathered; 0: none is
+    std::string gathered;          // of a whole body
     ChainMessage* held = nullptr;  // in state kHeld
     // What its header answers did, where Envoy holds the headers for the body.
     std::unique_ptr<MergedHeaders> header_effects;
@@ -124,9 +125,9 @@ class Stream {
     CallState* call = &first_call;
     ChainMessage* at_work = nullptr;  // its call is deferred or on a blocking thread
     Openness openness = Openness::kUnopened;
-    bool usable = true;      // false: gets no calls of this stream
-    bool hook_late = false;  // a blocking hook whose deadline has passed still runs
-    bool gave_mode = false;  // the current message's answer has a mode_override
+    bool usable = true;           // false: gets no calls of this stream
+    bool hook_late = false;       // a blocking hook whose deadline has passed still runs
+    bool gave_mode = false;       // the current message's answer has a mode_override
     void* stream_then = nullptr;  // call.stream, and whether open, when the call began
     bool open_then = false;
     std::array<Stage, 2> stages;  // by direction
@@ -272,7 +273,7 @@ class Stream {
   const uint64_t id_;
 
   Exchange exchange_;
-  std::array<Line, 2> lines_;  // by direction
+  std::array<Line, 2> lines_;   // by direction
   ChainMessage first_message_;  // taken before any other, so that most need no memory
   bool first_message_taken_ = false;
   std::vector<std::unique_ptr<ChainMessage>> free_messages_;

@@ -75,17 +75,19 @@ void Stream::CheckBodyToCome(ChainMessage* message, Part* part) {
   const HeaderFacts facts = ReadHeaderFacts(message->message);
   std::string_view why;
   if (is_request) way.upgrade = facts.is_connect || facts.has_upgrade;
-  const bool upgraded = !is_request && (facts.status == "101" ||
-                                        (exchange_.direction(CALLOUT_REQUEST_HEADERS).upgrade &&
-                                         facts.status.starts_with('2')));
+  const bool upgraded =
+      !is_request &&
+      (facts.status == "101" ||
+       (exchange_.direction(CALLOUT_REQUEST_HEADERS).upgrade && facts.status.starts_with('2')));
   if (is_request ? way.upgrade : upgraded) {
     why = "an upgraded connection has no end";
   } else if (!is_request && facts.HasContentType("text/event-stream")) {
     why = "text/event-stream has no end";
   } else if (way.MayBe(CALLOUT_BODY_STREAMED) &&
              (facts.has_trailer || facts.HasContentType("application/grpc*"))) {
-    why = "it will end with trailers, after which a body cannot be given back in STREAMED; use "
-          "BUFFERED or FULL_DUPLEX_STREAMED";
+    why =
+        "it will end with trailers, after which a body cannot be given back in STREAMED; use "
+        "BUFFERED or FULL_DUPLEX_STREAMED";
   }
   if (why.empty()) return;
   switch (part->first_call.instance->settings().endless_body) {
@@ -183,6 +185,7 @@ Stream::Step Stream::Gather(ChainMessage* message, Part* part) {
     ChainMessage* first = stage.held;
     AddGathered(&stage, first->body);
     first->hidden = true;
+    stage.taken = true;
     first->response.SetBody(ResponseView::Body::kCleared, {});
     LetGo(&stage);
     return Step::kAgain;
@@ -207,6 +210,7 @@ Stream::Step Stream::GatherChunk(ChainMessage* message, Part* part) {
       message->dropped = true;
     } else {
       message->hidden = true;
+      stage.taken = true;
       message->response.SetBody(ResponseView::Body::kCleared, {});
     }
     return Step::kPassed;
@@ -224,7 +228,7 @@ void Stream::TakeTooLarge(ChainMessage* message, Part* part) {
   Instance& instance = *part->call->instance;
   const std::string what =
       fmt::format("more than the {} bytes that the plugin takes whole (setting "
-                  "whole_body_bytes_max), or --max_stream_memory_bytes={} in all",
+                  "max_whole_body_bytes), or --max_stream_memory_bytes={} in all",
                   instance.whole_body_bytes_max(), environment_->limits().stream_memory_bytes_max);
   CountFault(*message, part, Violation::kBodyTooLarge, what);
   stage.body_passes = true;
@@ -258,6 +262,7 @@ void Stream::GiveBack(ChainMessage* message, Part* part) {
   Stage& stage = StageOf(*message, part);
   if (stage.gathered.empty()) return;
   std::string bytes = TakeGathered(&stage);
+  stage.taken = false;
   if (exchange_.observability()) return;
   bytes.append(message->body);
   message->response.ReplaceBody(std::move(bytes));

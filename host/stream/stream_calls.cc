@@ -288,6 +288,8 @@ void Stream::OnFinished(CallState* state) {
       } else {
         TakeSent(message, part);
         if (live()) Settle(message, part, state->status);
+        // The other direction may call the instance before the message is answered.
+        message->response.Own();
       }
       if (live()) Settled(message, part);
     }
@@ -352,17 +354,18 @@ void Stream::OnOverdue(ChainMessage* message) {
       }
       break;
     case MessageState::kTurn:
-      what = fmt::format("its other call is not finished within --hook_deadline_ms={}",
-                         deadline_ms);
+      what =
+          fmt::format("its other call is not finished within --hook_deadline_ms={}", deadline_ms);
       message->Become(MessageState::kMoving);
       break;
     case MessageState::kHeld:
       what = IsHeadersPhase(message->phase)
                  ? fmt::format("the body did not end within --body_wait_ms={}",
                                environment_->limits().body_wait_ms)
-                 : fmt::format("nothing has shown within --hook_deadline_ms={} whether Envoy obeys "
-                               "the mode override; say so by --envoy_mode_override",
-                               deadline_ms);
+                 : fmt::format(
+                       "nothing has shown within --hook_deadline_ms={} whether Envoy obeys "
+                       "the mode override; say so by --envoy_mode_override",
+                       deadline_ms);
       // Nothing can be given back that would be right.
       StageOf(*message, part).altered = true;
       LetGo(&StageOf(*message, part));
@@ -370,8 +373,8 @@ void Stream::OnOverdue(ChainMessage* message) {
       break;
   }
   Fault(message, part, {Violation::kDeadline, what},
-        absl::DeadlineExceededError(fmt::format("plugin {}: {}: {}", instance.name(),
-                                                PhaseName(message->phase), what)));
+        absl::DeadlineExceededError(
+            fmt::format("plugin {}: {}: {}", instance.name(), PhaseName(message->phase), what)));
   if (live()) Settled(message, part);
 }
 

@@ -70,10 +70,9 @@ void Stream::EmitBodyResponse(ChainMessage* message) {
   const bool sets_length = SetsContentLength(*message);
   const Direction& way = exchange_.direction(message->response_phase);
   // A coding goes with the body that had it.
-  const bool removes_encoding = way.encoded && way.keeps_content_length() &&
-                                !way.encoding_settled && !message->hidden &&
-                                mutation != ResponseView::Body::kUnchanged &&
-                                !merged.MentionsHeader("content-encoding");
+  const bool removes_encoding =
+      way.encoded && way.keeps_content_length() && !way.encoding_settled && !message->hidden &&
+      mutation != ResponseView::Body::kUnchanged && !merged.MentionsHeader("content-encoding");
   const size_t body_bytes = mutation == ResponseView::Body::kReplaced ? merged.body().size() : 0;
   Response response = merged.Take(field);
   if (sets_length) AppendContentLength(*message, body_bytes, &response);
@@ -122,8 +121,8 @@ void Stream::AppendContentLength(const ChainMessage& message, size_t body_bytes,
   const Direction& way = exchange_.direction(message.phase);
   const bool partial = message.body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
   // Part of a body has no length that could be right.
-  const bool known = message.end_of_stream ||
-                     (!partial && way.content_length == Direction::Presence::kPresent);
+  const bool known =
+      message.end_of_stream || (!partial && way.content_length == Direction::Presence::kPresent);
   std::string payload(response->payload());
   payload += known ? WriteBodyHeaderSet("content-length", fmt::format_int(body_bytes).str())
                    : WriteBodyHeaderRemoval("content-length");
@@ -186,10 +185,11 @@ void Stream::CompleteModes(ChainMessage* message, ModeOverride* override) {
                                      std::optional<callout_body_mode_t>* to) {
     if (exchange_.MayAskFor(from, **to)) return;
     environment_->metrics().Add(environment_->ids().modes_refused);
-    LogLimited(LogLevel::kWarning, "mode_override",
-               "a plugin asked for the body mode FULL_DUPLEX_STREAMED by a mode_override; it is not "
-               "asked of Envoy, since nothing would show whether Envoy obeys: say so by "
-               "--envoy_mode_override=allowed");
+    LogLimited(
+        LogLevel::kWarning, "mode_override",
+        "a plugin asked for the body mode FULL_DUPLEX_STREAMED by a mode_override; it is not "
+        "asked of Envoy, since nothing would show whether Envoy obeys: say so by "
+        "--envoy_mode_override=allowed");
     *to = from;
   };
   keep_if_unsure(request_mode, &override->modes.request_body);

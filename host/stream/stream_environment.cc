@@ -68,7 +68,8 @@ absl::StatusOr<std::unique_ptr<StreamEnvironment>> StreamEnvironment::Create(
       {&ids.modes_refused,
        Kind::kCounter,
        "callout_mode_overrides_dropped_total",
-       "Body modes asked for by plugins that were not asked of Envoy: nothing would show whether it "
+       "Body modes asked for by plugins that were not asked of Envoy: nothing would show whether "
+       "it "
        "obeys (--envoy_mode_override)",
        {}},
   };

@@ -18,12 +18,10 @@ void Stream::Fault(ChainMessage* message, Part* part, Finding finding, absl::Sta
   CountFault(*message, part, finding.violation, what);
   if (exchange_.observability()) return;
   if (status.ok()) {
-    status = absl::InternalError(fmt::format("plugin {}: {}{}: {}: {}", instance.name(),
-                                             IsInvalidResponse(finding.violation)
-                                                 ? "invalid response to "
-                                                 : "",
-                                             PhaseName(message->phase),
-                                             ViolationName(finding.violation), what));
+    status = absl::InternalError(
+        fmt::format("plugin {}: {}{}: {}: {}", instance.name(),
+                    IsInvalidResponse(finding.violation) ? "invalid response to " : "",
+                    PhaseName(message->phase), ViolationName(finding.violation), what));
   }
   ErrorPolicy policy =
       instance.settings().policy.value_or(ErrorPolicy{ErrorPolicy::Action::kFail, 0});
@@ -41,9 +39,8 @@ void Stream::Fault(ChainMessage* message, Part* part, Finding finding, absl::Sta
     case ErrorPolicy::Action::kDeny:
       return Deny(policy.http_status, finding.violation);
     case ErrorPolicy::Action::kFail: {
-      const int http_status = finding.http_status != 0
-                                  ? finding.http_status
-                                  : KindOf(finding.violation).http_status;
+      const int http_status =
+          finding.http_status != 0 ? finding.http_status : KindOf(finding.violation).http_status;
       return Refuse(http_status, finding.violation, std::move(status));
     }
   }

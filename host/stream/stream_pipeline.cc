@@ -86,13 +86,14 @@ void Stream::Run() {
 // True if a message has gone on, so that others may.
 bool Stream::RunLine(Line* line) {
   bool went_on = false;
-  for (size_t i = 0; i < line->size() && live();) {
+  for (size_t i = 0; i < line->size() && live() && reply_part_ == nullptr;) {
     ChainMessage* message = (*line)[i];
     const size_t position = message->position;
     const Progress progress = Advance(message, i == 0 ? nullptr : (*line)[i - 1]);
     went_on |= message->position != position;
     if (progress == Progress::kStopped) return false;
     if (progress == Progress::kAgain) {
+      message->response.Own();
       went_on = true;
       i = 0;
       continue;
@@ -128,9 +129,9 @@ Stream::Progress Stream::Advance(ChainMessage* message, const ChainMessage* ahea
   do {
     while (message->position < parts_.size()) {
       // What an instance holds back waits for what comes after it.
-      const bool free = ahead == nullptr || ahead->position > message->position ||
-                        (ahead->state == MessageState::kHeld &&
-                         ahead->position == message->position);
+      const bool free =
+          ahead == nullptr || ahead->position > message->position ||
+          (ahead->state == MessageState::kHeld && ahead->position == message->position);
       if (!free) return Progress::kWaits;
       Part* part = &PartAt(*message, message->position);
       const Step step = Visit(message, part);

@@ -77,8 +77,8 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
   }
   if (state.fault == ResponseFault::kTooLarge) {
     Fault(message, part,
-          {Violation::kTooLarge, fmt::format("over --max_message_bytes={}",
-                                             state.instance->message_bytes_max())});
+          {Violation::kTooLarge,
+           fmt::format("over --max_message_bytes={}", state.instance->message_bytes_max())});
   } else if (state.fault == ResponseFault::kMalformed) {
     Fault(message, part, {Violation::kMalformed, "the whole response is malformed protobuf"});
   } else if (!AnnotationsAreWellFormed(state.annotations)) {
@@ -100,6 +100,10 @@ Finding Stream::Check(const ChainMessage& message, callout_field_t field,
                       const ResponseView& view) const {
   Situation situation{message.phase, message.body_mode};
   if (message.phase != message.response_phase) situation.body_mode = CALLOUT_BODY_BUFFERED;
+  const Direction& way = exchange_.direction(message.phase);
+  if (IsHeadersPhase(message.phase) && way.mode_open && way.body_mode == CALLOUT_BODY_NONE) {
+    situation.body_mode = way.asked_mode;  // it may hold
+  }
   Finding found = CheckResponse(situation, field, view);
   if (!found.ok() || IsBodyPhase(message.phase) || field != ResponseField(message.phase)) {
     return found;
@@ -116,9 +120,8 @@ Finding Stream::CheckBodyResponse(const ChainMessage& message, const Part& part,
   const Stage& stage = part.stages[DirectionOf(message)];
   const bool buffered = message.body_mode == CALLOUT_BODY_BUFFERED ||
                         message.body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
-  const bool headers_held =
-      (buffered && !message.mode_open) ||
-      (stage.held != nullptr && IsHeadersPhase(stage.held->phase));
+  const bool headers_held = (buffered && !message.mode_open) ||
+                            (stage.held != nullptr && IsHeadersPhase(stage.held->phase));
   if (headers_held) {
     if (stage.held == nullptr) return {};
     const StreamLimits& limits = environment_->limits();

@@ -1,6 +1,7 @@
 #include "tests/fuzz/envoy_model.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace callout::host {
 
@@ -50,9 +51,8 @@ EnvoyModel::EnvoyModel(Mode::BodySendMode request_mode, Mode::BodySendMode respo
 
 void EnvoyModel::Send(const Request& request) {
   Direction& way = direction(IsResponseSide(request.request_case()));
+  if (way.outstanding.empty()) way.asked_time = false;
   way.outstanding.emplace_back(request.request_case(), "");
-  last_ = IsResponseSide(request.request_case()) ? 1 : 0;
-  asked_time_ = false;
   const auto note_body = [&way](const ext_proc::HttpBody& body) {
     way.outstanding.back().second = body.body();
     way.sent += body.body();
@@ -103,8 +103,9 @@ std::string EnvoyModel::Take(const std::string& bytes) {
   }
   if (way.mode == Mode::FULL_DUPLEX_STREAMED) {
     // Chunks need no answer each.
-    while (way.outstanding.size() > 1 && (way.outstanding.front().first == Request::kRequestBody ||
-                                          way.outstanding.front().first == Request::kResponseBody)) {
+    while (way.outstanding.size() > 1 &&
+           (way.outstanding.front().first == Request::kRequestBody ||
+            way.outstanding.front().first == Request::kResponseBody)) {
       way.outstanding.pop_front();
     }
   }
@@ -114,6 +115,7 @@ std::string EnvoyModel::Take(const std::string& bytes) {
   }
   const std::string chunk = way.outstanding.front().second;
   way.outstanding.pop_front();
+  way.asked_time = false;
   switch (field) {
     case Response::kRequestHeaders:
     case Response::kResponseHeaders:
@@ -131,13 +133,17 @@ std::string EnvoyModel::Take(const std::string& bytes) {
   }
 }
 
+// Envoy runs no timer in FULL_DUPLEX_STREAMED. If both directions have one, nothing
+// says for which of them the time is.
 std::string EnvoyModel::TakeTimeout() {
-  const Direction& way = directions_[last_];
-  if (way.outstanding.empty()) return "more time asked for nothing";
-  if (!directions_[1 - last_].outstanding.empty()) return "more time asked for either direction";
-  if (way.mode == Mode::FULL_DUPLEX_STREAMED) return "more time asked in FULL_DUPLEX_STREAMED";
-  if (asked_time_) return "more time asked twice for one message";
-  asked_time_ = true;
+  Direction* timed = nullptr;
+  for (Direction& way : directions_) {
+    if (way.mode == Mode::FULL_DUPLEX_STREAMED || way.outstanding.empty()) continue;
+    if (timed != nullptr) return "more time asked for either direction";
+    timed = &way;
+  }
+  if (timed == nullptr) return "more time asked for nothing";
+  if (std::exchange(timed->asked_time, true)) return "more time asked twice for one message";
   return "";
 }
 
@@ -166,6 +172,8 @@ std::string EnvoyModel::TakeHeaders(const Response& response, Direction* way) {
   const auto& common = response.has_request_headers() ? response.request_headers().response()
                                                       : response.response_headers().response();
   way->replaced = common.status() == ext_proc::CommonResponse::CONTINUE_AND_REPLACE;
+  // What was sent without waiting for this answer gets none.
+  if (way->replaced) way->outstanding.clear();
   if (response.has_mode_override()) {
     const bool fixed = std::any_of(directions_.begin(), directions_.end(), [](const Direction& d) {
       return d.mode == Mode::FULL_DUPLEX_STREAMED;

@@ -39,6 +39,7 @@ class EnvoyModel {
     bool answer_ended = false;   // and has got it back (FULL_DUPLEX_STREAMED)
     bool replaced = false;       // CONTINUE_AND_REPLACE: nothing more is sent
     std::string sent, received;  // body bytes
+    bool asked_time = false;     // for the message that waits
     bool headers_ended = false;  // there is no body
   };
 
@@ -68,12 +69,10 @@ class EnvoyModel {
                              Direction* way);
 
   std::array<Direction, 2> directions_;
-  size_t last_ = 0;  // the direction of the message sent last
   const bool observability_;
   const bool obeys_;
   bool done_ = false;        // an immediate response has come
   bool replying_ = false;    // a streamed one has begun
-  bool asked_time_ = false;  // for the message that waits
 };
 
 }  // namespace callout::host

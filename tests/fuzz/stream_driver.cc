@@ -291,8 +291,8 @@ class Sender {
       return std::nullopt;
     }
     // Envoy waits for the answer, but for chunks of a streamed body.
-    const bool chunks_only = std::all_of(
-        way.outstanding.begin(), way.outstanding.end(), [](const auto& message) {
+    const bool chunks_only =
+        std::all_of(way.outstanding.begin(), way.outstanding.end(), [](const auto& message) {
           return message.first == Request::kRequestBody || message.first == Request::kResponseBody;
         });
     const bool duplex = way.mode == Mode::FULL_DUPLEX_STREAMED;

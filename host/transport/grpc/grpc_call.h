@@ -126,7 +126,7 @@ class GrpcCall final : public RpcContext {
   bool writing_and_reading_ = false;  // in one batch
   bool finishing_ = false;
   bool finish_with_write_ = false;  // the last answer takes the status along
-  bool finished_ = false;  // no Finish is outstanding or owed
+  bool finished_ = false;           // no Finish is outstanding or owed
   bool read_ended_ = false;
   bool done_ = false;           // gRPC has no more to say of this RPC
   bool live_ = false;           // counted by the queue

@@ -219,7 +219,8 @@ TEST_F(ChainTest, AMergeOverEnvoysLimitFallsUnderThePolicyOfTheOneThatBroughtItO
   for (const bool fail : {false, true}) {
     Reset();
     for (int i = 0; i < 3; ++i) {
-      FakePlugin* plugin = i == 1 && !fail ? AddPlugin(ErrorPolicy::Action::kContinue) : AddPlugin();
+      FakePlugin* plugin =
+          i == 1 && !fail ? AddPlugin(ErrorPolicy::Action::kContinue) : AddPlugin();
       plugin->phases[CALLOUT_REQUEST_HEADERS] = Answers([i](CommonResponse* common) {
         const int count = i == 0 ? 90 : i == 1 ? 11 : 10;
         for (int n = 0; n < count; ++n) {

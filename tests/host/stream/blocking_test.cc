@@ -267,8 +267,8 @@ TEST_F(BlockingTest, ThePolicyAnswersAtTheDeadlineOfAHookThatHangs) {
     return SetsHeader("a", "1")(call);
   };
   int calls = 0;
-  plugin->phases[CALLOUT_RESPONSE_HEADERS] = plugin->phases[CALLOUT_RESPONSE_TRAILERS] =
-      [&](callout_call_t*) {
+  plugin->phases[CALLOUT_RESPONSE_HEADERS] =
+      plugin->phases[CALLOUT_RESPONSE_TRAILERS] = [&](callout_call_t*) {
         ++calls;
         return CALLOUT_OK;
       };

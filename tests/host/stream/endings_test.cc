@@ -192,8 +192,8 @@ TEST_F(EndingsTest, WhatCanBeForeseenIsRefusedAtTheHeaders) {
     if (row.mode == kDuplex && !row.refused) continue;  // held
     ASSERT_EQ(responses.size(), 1u) << row.headers[0].second;
     const bool refused = responses[0].has_immediate_response();
-    EXPECT_EQ(refused, row.refused) << row.headers[0].first << " " << row.headers[0].second
-                                    << " in mode " << row.mode;
+    EXPECT_EQ(refused, row.refused)
+        << row.headers[0].first << " " << row.headers[0].second << " in mode " << row.mode;
     EXPECT_EQ(responses[0].immediate_response().status().code(), refused ? 500 : 0);
   }
 }
@@ -250,7 +250,8 @@ TEST_F(EndingsTest, AnOverrideToNoneLeavesABodyAloneThoughEnvoyIgnoresIt) {
   FakePlugin* plugin = AddGatherer(100);
   plugin->phases[CALLOUT_RESPONSE_HEADERS] = [](callout_call_t* call) {
     // ProcessingMode{response_body_mode: NONE}
-    return call->host->annotate(call, CALLOUT_MODE_OVERRIDE, ToBytes(std::string_view("\x20\0", 2)));
+    return call->host->annotate(call, CALLOUT_MODE_OVERRIDE,
+                                ToBytes(std::string_view("\x20\0", 2)));
   };
   plugin->phases[CALLOUT_RESPONSE_BODY] = [](callout_call_t*) {
     ADD_FAILURE() << "called";
@@ -297,7 +298,8 @@ TEST_F(EndingsTest, AHalfCloseWithinADeferredBodyDoesNotEndWithOk) {
   FakePlugin* plugin = AddPlugin();
   int calls = 0;
   plugin->phases[CALLOUT_REQUEST_BODY] = [&](callout_call_t* call) -> callout_status_t {
-    if (++calls == 1) return RespondCommon(call, [] {
+    if (++calls == 1)
+      return RespondCommon(call, [] {
         CommonResponse common;
         common.mutable_body_mutation()->set_body("x");
         return common;
@@ -513,7 +515,7 @@ TEST_F(EndingsTest, AttributesAreKeptOnceAndInFewMessages) {
   Feed(WithModes(first, kStreamed, kNone));
   const size_t kept = stream_->kept_bytes();
   EXPECT_GT(kept, 0u);
-  for (int i = 0; i < 20; ++i) {
+  for (int i = 0; i < 10; ++i) {
     ProcessingRequest again = Body(CALLOUT_REQUEST_BODY, "x", false);
     *again.mutable_attributes() = first.attributes();
     Feed(again);

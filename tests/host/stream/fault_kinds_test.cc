@@ -13,9 +13,8 @@ namespace callout::host {
 namespace {
 
 std::string Row(const FaultKind& kind) {
-  const std::string outcome = kind.http_status == 0
-                                  ? "gRPC error"
-                                  : fmt::format("immediate response {}", kind.http_status);
+  const std::string outcome =
+      kind.http_status == 0 ? "gRPC error" : fmt::format("immediate response {}", kind.http_status);
   return fmt::format("| `{}` | {} | {} | {} |", ViolationName(kind.violation), kind.cause,
                      kind.client_can_cause ? "yes" : "no", outcome);
 }
@@ -34,9 +33,11 @@ TEST(FaultKinds, AreWhatTheDocumentSays) {
   ASSERT_TRUE(file.is_open()) << path << "; run this in the build's directory";
   std::stringstream text;
   text << file.rdbuf();
-  size_t rows = 0;
-  for (std::string line; std::getline(text, line);) rows += line.starts_with("| `") ? 1 : 0;
-  EXPECT_EQ(rows, kFaultKinds.size());
+  int rows = 0;
+  for (std::string line; std::getline(text, line);)
+    rows +=
+        line.ends_with("| gRPC error |") || line.find("| immediate response ") != std::string::npos;
+  EXPECT_EQ(rows, static_cast<int>(kFaultKinds.size()));
   for (const FaultKind& kind : kFaultKinds) {
     EXPECT_NE(text.str().find(Row(kind) + "\n"), std::string::npos) << Row(kind);
   }

@@ -243,19 +243,22 @@ TEST_F(StreamTest, PassesALegalAnswerUntouchedWithUnknownFields) {
   EXPECT_EQ(output[0], "\x0a\x08" + payload);
 }
 
-TEST_F(StreamTest, ReplacesAndCountsAnAnswerOfAnotherPhase) {
+TEST_F(StreamTest, FailsOnAnAnswerOfAnotherPhase) {
   FakePlugin* plugin = AddPlugin();
   plugin->phases[CALLOUT_REQUEST_HEADERS] = [](callout_call_t* call) {
     return Respond(call, CALLOUT_RESPONSE_HEADERS_RESPONSE, ext_proc::HeadersResponse());
   };
   Begin();
-  const auto response = Exchange(Headers(CALLOUT_REQUEST_HEADERS));
-  EXPECT_TRUE(response.has_request_headers());
+  Feed(Headers(CALLOUT_REQUEST_HEADERS));
+  ASSERT_TRUE(stream_->end().has_value());
+  EXPECT_EQ(*stream_->end(),
+            absl::InternalError("plugin fake0: invalid response to request_headers: wrong_type: "
+                                "field 2 of ProcessingResponse, expected 1"));
   EXPECT_EQ(FaultCount("wrong_type"), 1);
 }
 
-TEST_F(StreamTest, ReplacesMalformedAnswers) {
-  FakePlugin* plugin = AddPlugin();
+TEST_F(StreamTest, LeavesMalformedAnswersOutUnderContinue) {
+  FakePlugin* plugin = AddPlugin(ErrorPolicy::Action::kContinue);
   plugin->phases[CALLOUT_REQUEST_HEADERS] = [](callout_call_t* call) {
     const callout_bytes_t part = ToBytes("\x0a\x7f");
     return call->host->respond(call, CALLOUT_REQUEST_HEADERS_RESPONSE, &part, 1);
@@ -477,8 +480,8 @@ TEST_F(StreamTest, HeldChunksAreAnsweredAtTheEnd) {
   EXPECT_TRUE(streamed.end_of_stream());
 }
 
-TEST_F(StreamTest, StreamedAnswersOutsideFullDuplexAreReplaced) {
-  FakePlugin* plugin = AddPlugin();
+TEST_F(StreamTest, StreamedAnswersOutsideFullDuplexAreLeftOutUnderContinue) {
+  FakePlugin* plugin = AddPlugin(ErrorPolicy::Action::kContinue);
   plugin->phases[CALLOUT_REQUEST_BODY] = [&](callout_call_t* call) {
     ext_proc::BodyResponse answer;
     answer.mutable_response()->mutable_body_mutation()->mutable_streamed_response()->set_body("x");
@@ -603,8 +606,8 @@ TEST_F(StreamTest, AFaultAfterTheEndOfABodyIsAnErrorAlone) {
   EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kInternal);
 }
 
-TEST_F(StreamTest, APositiveStatusOfNoMeaningIsReplaced) {
-  FakePlugin* plugin = AddPlugin();
+TEST_F(StreamTest, APositiveStatusOfNoMeaningIsAFault) {
+  FakePlugin* plugin = AddPlugin(ErrorPolicy::Action::kContinue);
   plugin->phases[CALLOUT_REQUEST_HEADERS] = [](callout_call_t*) { return 77; };
   plugin->phases[CALLOUT_RESPONSE_HEADERS] = [](callout_call_t*) { return CALLOUT_NO_RESPONSE; };
   Begin();
@@ -775,9 +778,9 @@ TEST_F(StreamTest, ThePolicyAnswersAtTheDeadlineAndTheLateAnswerIsIgnored) {
   PassDeadline();
   EXPECT_EQ(Take().size(), 1u);
   EXPECT_EQ(FaultCount("deadline"), 1);
-  // The instance gets no further call of this stream while it is late, or after.
+  // The instance has lost that call, and gets the next one.
   Exchange(Headers(CALLOUT_RESPONSE_HEADERS));
-  EXPECT_EQ(calls, 0);
+  EXPECT_EQ(calls, 1);
   stream_->OnHalfClose();
   EXPECT_FALSE(stream_->closed());
   EXPECT_EQ(deferred->host->finish(deferred, CALLOUT_OK), CALLOUT_DEADLINE_EXCEEDED);
@@ -813,10 +816,11 @@ TEST_F(StreamTest, DeferredCallsOverTheLimitFallUnderThePolicyAtOnce) {
     return CALLOUT_DEFERRED;
   };
   Begin();
-  Feed(Headers(CALLOUT_REQUEST_HEADERS));
-  ASSERT_TRUE(stream_->end().has_value());
-  EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kResourceExhausted);
+  const auto response = Exchange(Headers(CALLOUT_REQUEST_HEADERS));
+  EXPECT_EQ(response.immediate_response().status().code(), 503);
   EXPECT_EQ(FaultCount("defer_limit"), 1);
+  stream_->OnHalfClose();
+  EXPECT_FALSE(stream_->closed());
   deferred->host->finish(deferred, CALLOUT_OK);
   Deliver();
   EXPECT_TRUE(stream_->closed());
@@ -887,8 +891,8 @@ TEST_F(StreamTest, TheEndOfADuplexBodyGoesOutOnceAndLast) {
   EXPECT_EQ(seen, "x|x.");
 }
 
-TEST_F(StreamTest, ASecondAnswerOutsideFullDuplexIsDropped) {
-  FakePlugin* plugin = AddPlugin();
+TEST_F(StreamTest, ASecondAnswerOutsideFullDuplexIsDroppedUnderContinue) {
+  FakePlugin* plugin = AddPlugin(ErrorPolicy::Action::kContinue);
   plugin->phases[CALLOUT_REQUEST_HEADERS] = [](callout_call_t* call) {
     const callout_bytes_t part = {nullptr, 0};
     EXPECT_EQ(call->host->send(call, CALLOUT_REQUEST_HEADERS_RESPONSE, &part, 1), CALLOUT_OK);
