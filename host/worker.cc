@@ -136,7 +136,8 @@ Config ForOneOfThem(Config config) {
 Worker::Worker(const WorkerDescriptors& descriptors, const Config& config)
     : config_(ForOneOfThem(config)), sockets_(descriptors.sockets), channel_(descriptors.channel) {
   plugins_ = std::make_unique<PluginSet>(
-      PluginSetOptions(config_.reload, config_.limits.message_bytes_max, &metrics_),
+      PluginSetOptions(config_.reload, config_.limits.message_bytes_max,
+                       config_.stream_limits.stream_memory_bytes_max, &metrics_),
       [this] { orders_.Add([this] { DoChores(); }); });
 }
 

@@ -19,6 +19,7 @@ namespace {
 constexpr size_t kKeysMax = 4096;
 constexpr std::chrono::minutes kQuietTime(1);
 
+std::atomic<uint64_t> g_warnings{0};
 std::atomic<LogLevel> g_level{LogLevel::kInfo};
 std::atomic<LogFormat> g_format{LogFormat::kText};
 
@@ -97,7 +98,10 @@ void SetLogFormat(LogFormat format) {
 
 bool LogEnabled(LogLevel level) { return level >= g_level.load(std::memory_order_relaxed); }
 
+uint64_t CountWarnings() { return g_warnings.load(std::memory_order_relaxed); }
+
 void LogText(LogLevel level, std::string_view text) {
+  if (level >= LogLevel::kWarning) g_warnings.fetch_add(1, std::memory_order_relaxed);
   text = text.substr(0, kLogLineBytesMax);
   if (g_format.load(std::memory_order_relaxed) == LogFormat::kJson) {
     // Bytes that are no UTF-8 are replaced, not refused.

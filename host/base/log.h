@@ -57,6 +57,9 @@ void LogLimited(LogLevel level, std::string_view key, fmt::format_string<Args...
   }
 }
 
+// How many lines of kWarning and kError the process has written since its start.
+uint64_t CountWarnings();
+
 // `text` with control characters (ASCII and C1, which terminals obey too) as \xNN.
 std::string EscapeControls(std::string_view text);
 

@@ -276,6 +276,8 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
                 .set = [](const std::string&) { return absl::OkStatus(); }});
   options->Add(CommandSwitch("check", &draft->check,
                              "Load and check everything, print it, serve nothing; exit 0 or 2"));
+  options->Add(CommandSwitch("strict", &draft->config.strict_check,
+                             "With --check: exit 2 if there was any warning"));
   options->Add(CommandSwitch("list_plugins", &draft->check, "The same"));
   options->Add(CommandSwitch("version", &draft->version, "Print the version"));
   options->Add(CommandSwitch("help", &draft->help, "Print this"));
@@ -350,6 +352,10 @@ absl::StatusOr<Config> Finish(Draft draft) {
   if (!plugins.ok()) return plugins.status();
   config.plugins = *std::move(plugins);
   if (draft.check) config.command = Config::Command::kCheck;
+  if (config.strict_check && !draft.check) {
+    return absl::InvalidArgumentError(
+        "--strict belongs to --check; give both, or --strict_plugins");
+  }
   return config;
 }
 

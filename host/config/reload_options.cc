@@ -69,6 +69,9 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
       "Every *.so in it is a plugin, in lexical order, with NAME.config and NAME.settings beside "
       "it; followed as they come, change and go",
       true, SetDirectory, &config->directories);
+  options->Add(Switch("strict_plugins", kGroup, &config->strict_plugins,
+                      "For authors: log every service call of a plugin that is refused, not one "
+                      "of its kind a minute"));
   options->Add(Switch("watch_plugins", kGroup, &config->watch_plugins,
                       "Follow changes of the files of --plugin as well"));
   add("require_plugins", "WHICH", "auto",

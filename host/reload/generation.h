@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "host/base/file_stamp.h"
 #include "host/plugin/settings.h"
 #include "host/reload/private_copy.h"
 
@@ -37,6 +38,7 @@ struct GenerationSource {
   std::string config;
   std::string settings_text;          // "": none
   std::optional<ErrorPolicy> policy;  // above what the settings say
+  std::vector<FileStamp> followed;    // the files it follows, as they were when it was made
   // Not empty: no code is loaded. An instance of this name and these settings stands
   // in its place, all of whose calls are faults, with this text.
   std::string quarantine;
@@ -52,6 +54,9 @@ struct GenerationFacts {
   std::string version;
   std::string description;
   uint32_t abi_version = 0;
+  std::string config_schema;  // JSON, or empty
+  // Absolute paths: a change of one of them makes a new generation.
+  std::vector<std::string> followed_files;
   std::vector<std::string> hooks;
   std::vector<std::string> warnings;
 };

@@ -45,6 +45,7 @@ struct ReloadConfig {
   RequirePlugins require_plugins = RequirePlugins::kAuto;
   size_t generations_max = 1000;
   ReloadGuard guard;
+  bool strict_plugins = false;  // every refused service call is logged
 };
 
 }  // namespace callout::host

@@ -11,7 +11,7 @@
 namespace callout::host {
 
 PluginStamps StampsOf(const PluginFiles& files) {
-  return {StampOf(files.path), StampOf(files.config_path), StampOf(files.settings_path)};
+  return {StampOf(files.path), StampOf(files.config_path), StampOf(files.settings_path), {}};
 }
 
 absl::StatusOr<PluginContents> ReadContents(const PluginFiles& files, const PluginStamps& stamps) {

@@ -10,6 +10,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "host/base/file_stamp.h"
@@ -19,6 +20,7 @@ namespace callout::host {
 
 struct PluginStamps {
   FileStamp code, config, settings;
+  std::vector<FileStamp> followed;  // the plugin's own; see GenerationFacts
   bool operator==(const PluginStamps&) const = default;
 };
 

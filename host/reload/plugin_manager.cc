@@ -21,10 +21,12 @@ Reloader::Options ReloaderOptions(const PluginManager::Options& from, Generation
 }  // namespace
 
 PluginSet::Options PluginSetOptions(const ReloadConfig& reload, size_t message_bytes_max,
-                                    Metrics* metrics) {
+                                    size_t unsent_bytes_max, Metrics* metrics) {
   PluginSet::Options options;
   options.instance.metrics = metrics;
   options.instance.message_bytes_max = message_bytes_max;
+  options.instance.unsent_bytes_max = unsent_bytes_max;
+  options.instance.strict = reload.strict_plugins;
   options.generations_max = reload.generations_max;
   options.guard = reload.guard;
   return options;

@@ -69,7 +69,7 @@ class PluginManager {
 
 // The plugin set that a configuration asks for.
 PluginSet::Options PluginSetOptions(const ReloadConfig& reload, size_t message_bytes_max,
-                                    Metrics* metrics);
+                                    size_t unsent_bytes_max, Metrics* metrics);
 
 }  // namespace callout::host
 

@@ -123,7 +123,8 @@ class Reloader {
   struct Slot {
     PluginFiles files;
     bool listed = false;
-    PluginStamps seen;  // at the last look
+    std::vector<std::string> followed;  // files of the plugin's own that it follows
+    PluginStamps seen;                  // at the last look
     uint64_t seen_since_ns = 0;
     std::optional<PluginStamps> taken;  // what has been dealt with
     std::optional<GenerationSource> current;
@@ -144,6 +145,7 @@ class Reloader {
   void UpdateSlots();
   void UpdateProblems(const std::vector<PluginSources::Problem>& problems);
   uint64_t RescanFile(Slot* slot, uint64_t now_ns, bool first);
+  static std::vector<FileStamp> StampsOfFollowed(const Slot& slot);
   Taken Take(Slot* slot, bool at_once, uint64_t rested_ns);
   Taken Decide(Slot* slot, const PluginContents& contents, bool may_be_incomplete);
   absl::Status Adopt(Slot* slot, const PluginContents& contents);
