@@ -189,8 +189,20 @@ int Main(int argc, const char* const* argv) {
                      config->log_format);
   }
   if (config->command == Config::Command::kServe) return Serve(*config);
-  absl::StatusOr<std::string> checked = CheckConfig(*config);
-  return checked.ok() ? Print(*checked) : FailStart(checked.status(), config->log_format);
+  absl::StatusOr<CheckReport> checked = CheckConfig(*config);
+  if (!checked.ok()) return FailStart(checked.status(), config->log_format);
+  int code = Print(checked->text);
+  if (config->strict_check && checked->warnings > 0) {
+    code =
+        FailStart(absl::FailedPreconditionError(fmt::format(
+                      "--check --strict: there were warnings ({}); mend what they name, or check "
+                      "without --strict",
+                      checked->warnings)),
+                  config->log_format);
+  }
+  // Static destructors of plugins prove nothing, and some end the process.
+  fflush(nullptr);
+  _exit(code);
 }
 
 }  // namespace

@@ -59,35 +59,47 @@ std::string DescribePlugin(const Reloader::PluginStatus& plugin) {
   line("description", facts.description);
   line("ABI", fmt::format("{}", facts.abi_version));
   line("hooks", absl::StrJoin(facts.hooks, ", "));
+  line("schema", facts.config_schema);
   for (const std::string& warning : facts.warnings) line("warning", warning);
   return text;
 }
 
 }  // namespace
 
-absl::StatusOr<std::string> CheckConfig(const Config& config) {
-  std::string text;
-  for (const std::string& warning : config.warnings) text += fmt::format("warning: {}\n", warning);
+absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
+  const uint64_t logged_before = CountWarnings();
+  CheckReport report;
+  const auto warn = [&report](const std::string& warning) {
+    report.text += fmt::format("warning: {}\n", warning);
+    ++report.warnings;
+  };
+  for (const std::string& warning : config.warnings) warn(warning);
   if (NeedsCertificate(config)) {
     auto certificates = CertificateStore::Open(CertificatePaths(config));
     if (!certificates.ok()) return certificates.status();
-    for (const std::string& warning : (*certificates)->current()->warnings) {
-      text += fmt::format("warning: {}\n", warning);
-    }
+    for (const std::string& warning : (*certificates)->current()->warnings) warn(warning);
   }
   Metrics metrics;
   Config strict = config;
   strict.reload.require_plugins = RequirePlugins::kAll;
-  PluginSet set(PluginSetOptions(strict.reload, strict.limits.message_bytes_max, &metrics), [] {});
+  PluginSet set(PluginSetOptions(strict.reload, strict.limits.message_bytes_max, &metrics),
+                [] {});
   absl::StatusOr<std::unique_ptr<PluginManager>> plugins = PluginManager::Load(
       {strict.plugins, strict.reload}, &metrics, &set, std::make_shared<Wake>());
   if (!plugins.ok()) return plugins.status();
   const Reloader::Snapshot snapshot = (*plugins)->Status();
-  for (const std::string& problem : snapshot.problems)
-    text += fmt::format("warning: {}\n", problem);
-  for (const Reloader::PluginStatus& plugin : snapshot.plugins) text += DescribePlugin(plugin);
-  if (snapshot.plugins.empty()) text += "no plugins: every message is continued\n";
-  return text + "the configuration is good\n";
+  for (const std::string& problem : snapshot.problems) warn(problem);
+  for (const Reloader::PluginStatus& plugin : snapshot.plugins) {
+    report.text += DescribePlugin(plugin);
+    if (!plugin.generations.empty()) {
+      report.warnings += plugin.generations.front().facts.warnings.size();
+    }
+  }
+  if (snapshot.plugins.empty()) report.text += "no plugins: every message is continued\n";
+  report.text += "the configuration is good\n";
+  // What plugins were told while they were created went to the log.
+  report.warnings += static_cast<size_t>(CountWarnings() - logged_before);
+  return report;
 }
 
 Server::Server(const Config& config)
@@ -167,7 +179,8 @@ absl::StatusOr<GenerationTarget*> Server::MakeTarget() {
   const auto wake = [wake = wake_] { wake->Set(); };
   if (config_.containment.workers == 0) {
     plugin_set_ = std::make_unique<PluginSet>(
-        PluginSetOptions(config_.reload, config_.limits.message_bytes_max, &metrics_), wake);
+        PluginSetOptions(config_.reload, config_.limits.message_bytes_max, &metrics_),
+        wake);
     return plugin_set_.get();
   }
   auto workers = WorkerGroup::Start({.containment = config_.containment,

@@ -39,9 +39,14 @@
 
 namespace callout::host {
 
+struct CheckReport {
+  std::string text;  // to be printed
+  size_t warnings = 0;
+};
+
 // What --check does: loads every plugin, which all have to do, and reads the
-// certificates. Returns what to print.
-absl::StatusOr<std::string> CheckConfig(const Config& config);
+// certificates.
+absl::StatusOr<CheckReport> CheckConfig(const Config& config);
 
 class Server {
  public:

@@ -25,6 +25,7 @@ namespace {
 constexpr size_t kKeysMax = 4096;
 constexpr std::chrono::minutes kQuietTime(1);
 
+std::atomic<uint64_t> g_warnings{0};
 std::atomic<LogLevel> g_level{LogLevel::kInfo};
 std::atomic<LogFormat> g_format{LogFormat::kText};
 
@@ -165,6 +166,8 @@ void SetLogFormat(LogFormat format) {
 LogFormat CurrentLogFormat() { return g_format.load(std::memory_order_relaxed); }
 
 bool LogEnabled(LogLevel level) { return level >= g_level.load(std::memory_order_relaxed); }
+
+uint64_t CountWarnings() { return g_warnings.load(std::memory_order_relaxed); }
 
 absl::Status StartAsyncLog(size_t queue_bytes_max) {
   try {

@@ -86,6 +86,9 @@ void LogLimited(LogLevel level, std::string_view key, fmt::format_string<Args...
   }
 }
 
+// How many lines of kWarning and kError the process has written since its start.
+uint64_t CountWarnings();
+
 // `text` with control characters (ASCII and C1, which terminals obey too), line and
 // paragraph separators, characters that turn the direction of text, and bytes that are
 // not UTF-8 as \xNN.

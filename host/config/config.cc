@@ -377,6 +377,8 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
                 .set = [](const std::string&) { return absl::OkStatus(); }});
   options->Add(CommandSwitch("check", &draft->check,
                              "Load and check everything, print the result and exit with 0 or 2"));
+  options->Add(CommandSwitch("strict", &draft->config.strict_check,
+                             "With --check: exit with 2 if there was any warning"));
   options->Add(CommandSwitch("list_plugins", &draft->check, "Alias of --check"));
   options->Add(CommandSwitch("probe", &draft->probe,
                              "Ask the running host's health listener: exit 0 if it is ready, 1 if "
@@ -476,6 +478,10 @@ absl::StatusOr<Config> Finish(Draft draft) {
   config.plugins = *std::move(plugins);
   if (draft.check) config.command = Config::Command::kCheck;
   if (draft.probe) config.command = Config::Command::kProbe;
+  if (config.strict_check && !draft.check) {
+    return absl::InvalidArgumentError(
+        "--strict belongs to --check; give both, or --strict_plugins");
+  }
   return config;
 }
 

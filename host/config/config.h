@@ -36,6 +36,7 @@ struct Config {
     kPrint,  // print `text`
   };
   Command command = Command::kServe;
+  bool strict_check = false;  // with kCheck: a warning is a failure
   std::string text;  // --help and --version
 
   // In chain order; the plugins of directories come after these.

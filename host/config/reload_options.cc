@@ -84,6 +84,9 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
       "Run every *.so of this directory, in lexical order, with NAME.config and NAME.settings "
       "beside it; watched for additions, changes and removals",
       true, SetDirectory, &config->directories);
+  options->Add(Switch("strict_plugins", kReloadGroup, &config->strict_plugins,
+                      "For plugin authors: log every service call of a plugin that is refused, not "
+                      "one of its kind per minute"));
   options->Add(Switch("watch_plugins", kReloadGroup, &config->watch_plugins,
                       "Watch the files of --plugin for changes, too"));
   add("require_plugins", "WHICH", "auto",

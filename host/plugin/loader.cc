@@ -19,8 +19,10 @@
 #include "host/base/file.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
+#include "host/plugin/borrowed_symbol.h"
 #include "host/plugin/elf_image.h"
 #include "host/plugin/elf_preflight.h"
+#include "host/plugin/thread_watch.h"
 
 namespace callout::host {
 
@@ -311,8 +313,20 @@ absl::StatusOr<std::shared_ptr<const Plugin>> ReadCheckAndLoad(const std::string
   if (!image.ok()) return OfImage(image.status());
   absl::StatusOr<PreflightResult> result = Preflight(*image, ListLoaded(*loads, file->identity));
   if (!result.ok()) return result.status();
+  if (absl::Status status = CheckBorrowedSymbols(*image); !status.ok()) return status;
+  const ThreadWatch threads;
   absl::StatusOr<shared_library*> library = Load(path, original, loads);
   if (!library.ok()) return library.status();
+  // A Go runtime has threads of its own.
+  if (const size_t started = threads.CountStarted(); started > 0 && !result->has_go_runtime) {
+    result->warnings.push_back(fmt::format(
+        "its constructors have started {} thread{}, also where the file is only checked, and "
+        "nothing stops them; start threads in callout_plugin_create and join them in "
+        "callout_plugin_destroy",
+        started, started == 1 ? "" : "s"));
+  }
+  // Now that the libraries it brings are loaded, too. None of its hooks has run.
+  if (absl::Status status = CheckBorrowedSymbols(*image); !status.ok()) return status;
   if (result->has_go_runtime) {
     loads->go_plugin = EscapeControls(original);
     loads->go_identity = file->identity;

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "host/base/file.h"
 #include "host/plugin/settings.h"
 #include "host/reload/private_copy.h"
 
@@ -40,6 +41,7 @@ struct GenerationSource {
   std::string settings_text;          // "": none
   std::string watched_sha256;         // of the files that the settings tell to watch; "": none
   std::optional<ErrorPolicy> policy;  // above what the settings say
+  std::vector<FileStamp> followed;    // the files it follows, as they were when it was made
   // Not empty: no code is loaded. An instance of this name and these settings stands
   // in its place, all of whose calls are faults, with this text.
   std::string quarantine;
@@ -57,6 +59,9 @@ struct GenerationFacts {
   std::string version;
   std::string description;
   uint32_t abi_version = 0;
+  std::string config_schema;  // JSON, or empty
+  // Absolute paths: a change of one of them makes a new generation.
+  std::vector<std::string> followed_files;
   std::vector<std::string> hooks;
   std::vector<std::string> warnings;
 };

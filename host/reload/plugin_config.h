@@ -65,6 +65,7 @@ struct ReloadConfig {
   uint64_t create_timeout_ms = 10000;  // --plugin_create_timeout_ms
   size_t generations_max = 1000;
   ReloadGuard guard;
+  bool strict_plugins = false;  // every refused service call is logged
 };
 
 }  // namespace callout::host

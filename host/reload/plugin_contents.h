@@ -11,6 +11,7 @@
 #define CALLOUT_HOST_RELOAD_PLUGIN_CONTENTS_H_
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -22,7 +23,8 @@ namespace callout::host {
 
 struct PluginStamps {
   FileStamp code, config, settings;
-  std::vector<FileStamp> followed;
+  std::vector<FileStamp> watched;   // of the settings
+  std::vector<FileStamp> followed;  // the plugin's own; see GenerationFacts
   bool operator==(const PluginStamps&) const = default;
 };
 

@@ -27,6 +27,7 @@ PluginSet::Options PluginSetOptions(const ReloadConfig& reload, size_t message_b
   PluginSet::Options options;
   options.instance.metrics = metrics;
   options.instance.message_bytes_max = message_bytes_max;
+  options.instance.strict = reload.strict_plugins;
   options.generations_max = reload.generations_max;
   options.guard = reload.guard;
   return options;

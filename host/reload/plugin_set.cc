@@ -29,9 +29,20 @@ GenerationFacts FactsOf(const Plugin& plugin) {
   facts.version = plugin.info().version;
   facts.description = plugin.info().description;
   facts.abi_version = plugin.abi_version();
+  facts.config_schema = plugin.config_schema();
   facts.hooks = plugin.hook_names();
   facts.warnings = plugin.warnings();
   return facts;
+}
+
+// Why an instance that is not in the chain of today would be destroyed.
+callout_destroy_reason_t ReasonToLeave(const Instance& instance,
+                                       const std::vector<std::shared_ptr<Instance>>& chain) {
+  for (const std::shared_ptr<Instance>& other : chain) {
+    if (other.get() == &instance) return CALLOUT_DESTROY_SHUTDOWN;
+    if (other->name() == instance.name()) return CALLOUT_DESTROY_REPLACED;
+  }
+  return CALLOUT_DESTROY_REMOVED;
 }
 
 }  // namespace
@@ -142,7 +153,9 @@ absl::StatusOr<GenerationFacts> PluginSet::Prepare(const GenerationSource& sourc
   generation.aside = source.aside;
   std::lock_guard<std::mutex> lock(mutex_);
   generations_.insert_or_assign(source.id, std::move(generation));
-  return FactsOf(**plugin);
+  GenerationFacts facts = FactsOf(**plugin);
+  facts.followed_files = instance->followed_files();
+  return facts;
 }
 
 void PluginSet::BeginTrial(const GenerationSource& source, Instance* instance) {
@@ -170,9 +183,14 @@ void PluginSet::Commit(const std::vector<GenerationId>& chain) {
     next = std::make_shared<const Chain>(std::move(instances));
     for (auto& [id, generation] : generations_) {
       const bool wanted = std::find(chain.begin(), chain.end(), id) != chain.end();
-      if (generation.prepared == nullptr || (generation.aside && !wanted)) continue;
-      generation.aside = false;
-      left_out.push_back(std::move(generation.prepared));
+      if (generation.prepared != nullptr && !(generation.aside && !wanted)) {
+        generation.aside = false;
+        left_out.push_back(std::move(generation.prepared));
+      }
+      std::shared_ptr<Instance> instance = generation.used.lock();
+      if (instance == nullptr) continue;
+      instance->SetDestroyReason(ReasonToLeave(*instance, next->instances));
+      left_out.push_back(std::move(instance));
     }
   }
   ChainSource::Holders holders = chains_.Switch(next);
@@ -186,7 +204,9 @@ void PluginSet::Discard(GenerationId id) {
   std::shared_ptr<Instance> left_out;  // let go of without the lock
   std::lock_guard<std::mutex> lock(mutex_);
   const auto generation = generations_.find(id);
-  if (generation != generations_.end()) left_out = std::move(generation->second.prepared);
+  if (generation == generations_.end()) return;
+  left_out = std::move(generation->second.prepared);
+  if (left_out != nullptr) left_out->SetDestroyReason(CALLOUT_DESTROY_WITHDRAWN);
 }
 
 std::vector<GenerationId> PluginSet::TakeFailedTrials() {

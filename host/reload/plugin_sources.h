@@ -30,7 +30,7 @@ struct PluginFiles {
   bool reachable = true;              // false: its directory cannot be read; leave it as it is
   bool watched = true;                // false: read once
   // Files that the plugin's settings tell to follow ("watch"); known once the settings were read.
-  std::vector<std::string> followed;
+  std::vector<std::string> watch;
   // Not empty: the file cannot be taken, whatever it holds, and why. `name` is made up then.
   std::string wrong;
 };

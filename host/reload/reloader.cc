@@ -25,7 +25,7 @@ int64_t NowMs() {
 // Whether both make the same generation.
 bool IsSame(const GenerationSource& a, const GenerationSource& b) {
   return a.sha256 == b.sha256 && a.config == b.config && a.settings_text == b.settings_text &&
-         a.watched_sha256 == b.watched_sha256;
+         a.watched_sha256 == b.watched_sha256 && a.followed == b.followed;
 }
 
 std::string Describe(const GenerationSource& source, const GenerationFacts& facts) {
@@ -172,7 +172,9 @@ void Reloader::UpdateSlots() {
     slot.listed = true;
     order.push_back(files.name);
     slot.files = std::move(files);
-    slot.files.followed = slot.watch;
+    slot.files.watch = slot.watch;
+    if (!slot.files.watched) continue;
+    watched_paths_.insert(watched_paths_.end(), slot.followed.begin(), slot.followed.end());
   }
   UpdateProblems(listing.problems);
   // One that is listed no more keeps its place until it is taken out of service.
@@ -211,6 +213,7 @@ uint64_t Reloader::RescanStamps(Slot* slot, uint64_t now_ns, bool first) {
   if (slot->listed && !slot->files.reachable) return kNever;
   PluginStamps stamps;
   if (slot->listed) stamps = StampsOf(slot->files);
+  if (slot->listed) stamps.followed = StampsOfFollowed(*slot);
   if (stamps != slot->seen) {
     slot->seen = stamps;
     slot->seen_since_ns = now_ns;
@@ -235,6 +238,12 @@ uint64_t Reloader::RescanStamps(Slot* slot, uint64_t now_ns, bool first) {
       break;
   }
   return now_ns + kDebounceNs;
+}
+
+std::vector<FileStamp> Reloader::StampsOfFollowed(const Slot& slot) {
+  std::vector<FileStamp> stamps;
+  for (const std::string& path : slot.followed) stamps.push_back(StampOf(path));
+  return stamps;
 }
 
 void Reloader::Commit() {
@@ -274,6 +283,7 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
   wanted.settings_text = contents.settings_text;
   wanted.watched_sha256 = contents.watched_sha256;
   wanted.policy = slot->files.policy;
+  wanted.followed = slot->seen.followed;
   absl::StatusOr<InstanceSettings> settings = SettingsOf(wanted);
   if (!settings.ok()) {
     Refuse(slot, absl::InvalidArgumentError(fmt::format("reading {}: {}", slot->files.settings_path,
@@ -281,7 +291,7 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
     return Taken::kDone;
   }
   slot->settings_text = contents.settings_text;
-  slot->watch = slot->files.followed = settings->watch;
+  slot->watch = slot->files.watch = settings->watch;
   slot->warnings = contents.warnings;
   if (settings->disabled) {
     StopServing(slot, State::kDisabled);
@@ -343,6 +353,7 @@ absl::Status Reloader::Adopt(Slot* slot, PluginContents contents) {
   source.settings_text = contents.settings_text;
   source.watched_sha256 = contents.watched_sha256;
   source.policy = slot->files.policy;
+  source.followed = slot->seen.followed;
   source.on_trial = slot->current.has_value() && slot->current->quarantine.empty();
   auto copy = CopyOf(*slot, &contents);
   if (!copy.ok()) return copy.status();
@@ -458,6 +469,15 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
   }
   Say(LogLevel::kInfo,
       fmt::format("plugin {}: {} serves new streams", source.name, Describe(source, facts)));
+  if (facts.followed_files != slot->followed) {
+    slot->followed = facts.followed_files;
+    // They were read before they were known here. Of those known before, the stamps are
+    // from before they were read, so that no change is missed.
+    source.followed = StampsOfFollowed(*slot);
+    if (slot->files.watched) {
+      watched_paths_.insert(watched_paths_.end(), slot->followed.begin(), slot->followed.end());
+    }
+  }
   GenerationStatus status;
   status.id = source.id;
   status.number = source.number;

@@ -158,7 +158,8 @@ class Reloader {
   struct Slot {
     PluginFiles files;
     bool listed = false;
-    PluginStamps seen;  // at the last look
+    std::vector<std::string> followed;  // files of the plugin's own that it follows
+    PluginStamps seen;                  // at the last look
     uint64_t seen_since_ns = 0;
     std::optional<PluginStamps> taken;        // what has been dealt with
     std::optional<GenerationSource> current;  // what serves, or the stand-in
@@ -195,6 +196,7 @@ class Reloader {
   void ReapAbandoned();
   std::string DescribeServing(const Slot& slot) const;
   void StandIn(Slot* slot);
+  static std::vector<FileStamp> StampsOfFollowed(const Slot& slot);
   Taken Take(Slot* slot, bool at_once, uint64_t rested_ns);
   Taken Decide(Slot* slot, PluginContents contents, bool may_be_incomplete);
   void NoteCode(Slot* slot, const std::string& code);

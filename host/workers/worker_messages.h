@@ -96,8 +96,8 @@ void VisitFields(Archive& archive, PrepareOrder& order) {
 
 template <class Archive>
 void VisitFields(Archive& archive, GenerationFacts& facts) {
-  archive(facts.name, facts.version, facts.description, facts.abi_version, facts.hooks,
-          facts.warnings);
+  archive(facts.name, facts.version, facts.description, facts.abi_version, facts.config_schema,
+          facts.followed_files, facts.hooks, facts.warnings);
 }
 
 template <class Archive>

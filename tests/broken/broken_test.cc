@@ -86,6 +86,23 @@ TEST(Broken, BuiltPluginsAreRefusedWithReasonAndRemedy) {
       {"stream_hooks_only.so",
        "it exports callout_on_stream_open but no hook that is given a message, so it would never "
        "be called; export one, such as callout_on_request_headers"},
+      {"misspelt_beside_good.so",
+       "it exports callout_on_responce_headers, which this host does not know; did you mean "
+       "callout_on_response_headers?"},
+      {"misspelt_create.so",
+       "it exports callout_plugin_init, which this host does not know; did you mean "
+       "callout_plugin_info?"},
+      {"mangled_beside_good.so",
+       "it exports callout_on_responce_body as a C++ function, which the host does not find; did "
+       "you mean callout_on_response_body?"},
+      {"two_destroys.so",
+       "it exports callout_plugin_destroy and callout_plugin_destroy_with, of which one is called; "
+       "export only one"},
+      {"short_info.so",
+       "its callout_plugin_info has 16 bytes and a struct_size of 32; set it to "
+       "sizeof(callout_plugin_info_t)"},
+      {"needs_newer.so",
+       "it needs revision 99 of ABI version 1 and this host has revision 1; use a newer host"},
       {"hook_is_data.so", "its callout_on_process is data; define it as a function"},
       {"undefined_symbol.so",
        "the dynamic linker says: undefined symbol: nobody_defines_this; link what defines it into "
@@ -110,6 +127,17 @@ TEST(Broken, BuiltPluginsAreRefusedWithReasonAndRemedy) {
     const std::string path = BuiltPath(row.file);
     EXPECT_EQ(Refusal(path), "cannot load plugin " + path + ": " + row.reason);
   }
+}
+
+// It would run, until a host is built without that library or with another one.
+TEST(Broken, APluginThatBorrowsALibraryOfTheHostIsRefusedWithItsName) {
+  const std::string path = BuiltPath("borrows.so");
+  EXPECT_EQ(
+      Refusal(path),
+      "cannot load plugin " + path +
+          ": it uses utf8proc_version of libutf8proc.so.2, which the host has loaded for itself "
+          "and the plugin is not linked with; link it with that library (-Wl,-z,defs finds "
+          "this when linking)");
 }
 
 TEST(Broken, ASanitizersPluginIsRefusedByAHostWithoutIt) {
@@ -301,6 +329,15 @@ TEST(Broken, AGoodPluginIsLoadedWithoutAWarning) {
   EXPECT_THAT((*plugin)->warnings(), ElementsAre());
 }
 
+TEST(Broken, APluginWhoseConstructorsStartThreadsIsLoadedWithAWarning) {
+  const auto plugin = LoadPlugin(BuiltPath("constructor_thread.so"));
+  ASSERT_TRUE(plugin.ok()) << plugin.status();
+  EXPECT_THAT((*plugin)->warnings(),
+              ElementsAre("its constructors have started 1 thread, also where the file is only "
+                          "checked, and nothing stops them; start threads in "
+                          "callout_plugin_create and join them in callout_plugin_destroy"));
+}
+
 TEST(Broken, SuspiciousPluginsAreLoadedWithWarnings) {
   const auto plugin = LoadPlugin(BuiltPath("suspicious.so"));
   ASSERT_TRUE(plugin.ok()) << plugin.status();
@@ -309,8 +346,6 @@ TEST(Broken, SuspiciousPluginsAreLoadedWithWarnings) {
       ::testing::UnorderedElementsAre(
           "it exports callout_plugin_destroy without callout_plugin_create, so destroy is given "
           "NULL; export both or neither",
-          "it exports callout_on_respnse_body, which this host does not know; did you mean "
-          "callout_on_response_body?",
           "it exports callout_future_extension_of_some_kind, which this host does not know; make "
           "it static, or use a newer host",
           "it exports 1 GNU_UNIQUE symbol (_ZN7CounterIiE5countE), which all plugins and "

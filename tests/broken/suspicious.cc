@@ -9,8 +9,6 @@ const callout_plugin_info_t callout_plugin_info = {offsetof(callout_plugin_info_
                                                    "suspicious\n", "0.1", "never read"};
 
 void callout_plugin_destroy(void*) {}
-CALLOUT_EXPORT callout_status_t callout_on_respnse_body(callout_call_t*);
-CALLOUT_EXPORT callout_status_t callout_on_respnse_body(callout_call_t*) { return CALLOUT_OK; }
 CALLOUT_EXPORT void callout_future_extension_of_some_kind();
 CALLOUT_EXPORT void callout_future_extension_of_some_kind() {}
 }

@@ -198,6 +198,66 @@ TEST(ElfPreflight, ASanitizersRuntimeMustBeThereFromTheStart) {
   EXPECT_TRUE(Check(ElfBuilder::Plugin().Needs("libubsan.so.1")).ok());
 }
 
+// ---- Revisions ----
+
+absl::StatusOr<PreflightResult> CheckOn(const HostAbi& abi, const ElfBuilder& builder) {
+  const std::string bytes = builder.Bytes();
+  const absl::StatusOr<ElfImage> image = ElfImage::Parse(bytes);
+  EXPECT_TRUE(image.ok()) << image.status();
+  return Preflight(*image, {}, abi);
+}
+
+TEST(ElfPreflight, APluginWithoutARevisionIsOfTheFirst) {
+  EXPECT_EQ(Check(ElfBuilder::Plugin())->abi_revision, 1u);
+  EXPECT_EQ(Check(ElfBuilder::Plugin().Data("callout_abi_revision", 7))->abi_revision, 7u);
+}
+
+TEST(ElfPreflight, AnUnknownHookBesideAGoodOneIsRefusedOfAPluginThatIsNotNewer) {
+  for (const char* name : {"callout_on_responce_body", "callout_on_", "callout_plugin_reload"}) {
+    EXPECT_THAT(Refusal(ElfBuilder::Plugin().Function(name)),
+                StartsWith(std::string("it exports ") + name + ", which this host does not know"));
+    EXPECT_THAT(Refusal(ElfBuilder::Plugin().Data("callout_abi_revision", 1).Function(name)),
+                StartsWith(std::string("it exports ") + name + ", which this host does not know"));
+  }
+  EXPECT_THAT(Refusal(ElfBuilder::Plugin().Function("_Z24callout_on_request_bodyxP12callout_call")),
+              StartsWith("it exports callout_on_request_bodyx as a C++ function"));
+  EXPECT_THAT(Refusal(ElfBuilder::Plugin().Function("_Z23callout_on_request_bodyP12callout_call")),
+              StartsWith("it exports callout_on_request_body as a C++ function"));
+}
+
+TEST(ElfPreflight, ANewerPluginsHookIsRefusedUnlessItCanDoWithout) {
+  const auto newer = [] {
+    return ElfBuilder::Plugin().Data("callout_abi_revision", 2).Function("callout_on_timer");
+  };
+  EXPECT_THAT(Refusal(newer()), HasSubstr("add CALLOUT_PLUGIN_NEEDS(1);"));
+  EXPECT_THAT(Refusal(newer().Data("callout_abi_revision_min", 2)),
+              StartsWith("it needs revision 2 of ABI version 1 and this host has revision 1"));
+  EXPECT_THAT(Warnings(newer().Data("callout_abi_revision_min", 1)),
+              ElementsAre(HasSubstr("callout_on_timer is not called")));
+  EXPECT_THAT(Warnings(ElfBuilder::Plugin().Data("callout_abi_revision", 2)), IsEmpty());
+}
+
+TEST(ElfPreflight, AHostCallsHooksUpToItsOwnRevision) {
+  HostAbi older;
+  older.revision = 0;
+  EXPECT_FALSE(CheckOn(older, ElfBuilder::Plugin()).ok());
+  const AbiSymbol symbols[] = {
+      {"callout_abi_version", AbiSymbol::Kind::kData, 1},
+      {"callout_abi_revision", AbiSymbol::Kind::kData, 1},
+      {"callout_on_process", AbiSymbol::Kind::kMessageHook, 1},
+      {"callout_on_timer", AbiSymbol::Kind::kOtherHook, 2},
+  };
+  const HostAbi newer = {.revision = 2, .symbols = symbols};
+  EXPECT_TRUE(
+      CheckOn(newer,
+              ElfBuilder::Plugin().Data("callout_abi_revision", 2).Function("callout_on_timer"))
+          .ok());
+  EXPECT_THAT(
+      std::string(
+          CheckOn(newer, ElfBuilder::Plugin().Function("callout_on_timer")).status().message()),
+      StartsWith("it exports callout_on_timer of revision 2 and says that it was built"));
+}
+
 // ---- Warnings ----
 
 TEST(ElfPreflight, WarnsOfWhatWorksButBadly) {

@@ -1,0 +1,33 @@
+// Finds threads that the constructors of a file start while it is loaded.
+//
+//   ThreadWatch watch;
+//   … dlopen …
+//   const size_t started = watch.CountStarted();
+//
+// A new thread inherits the name of the one that starts it, so this one has a name of its
+// own while the watch lives. Threads that have ended, or renamed themselves, are not seen.
+// For one thread, and one watch at a time.
+#ifndef CALLOUT_HOST_PLUGIN_THREAD_WATCH_H_
+#define CALLOUT_HOST_PLUGIN_THREAD_WATCH_H_
+
+#include <array>
+#include <cstddef>
+
+namespace callout::host {
+
+class ThreadWatch {
+ public:
+  ThreadWatch();
+  ~ThreadWatch();
+  ThreadWatch(const ThreadWatch&) = delete;
+  ThreadWatch& operator=(const ThreadWatch&) = delete;
+
+  size_t CountStarted() const;
+
+ private:
+  std::array<char, 16> previous_name_{};
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_PLUGIN_THREAD_WATCH_H_

@@ -1,0 +1,10 @@
+/* Calls a library that the host happens to have, and is not linked with it. */
+#include <callout/plugin.h>
+
+CALLOUT_PLUGIN();
+
+const char* utf8proc_version(void);
+
+callout_status_t callout_on_request_headers(callout_call_t* call) {
+  return utf8proc_version() == NULL || call == NULL ? CALLOUT_INTERNAL : CALLOUT_OK;
+}
