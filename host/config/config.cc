@@ -505,7 +505,7 @@ absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
   AddTlsOptions(&draft, &options);
   AddHealthOptions(&draft, &options);
   AddCallOptions(&draft.config, &options);
-  AddTransportOptions(&draft.config.transport, &draft.config.limits, &options);
+  AddTransportOptions(&draft.config.transport, &options);
   AddConnectionOptions(&draft.config, &options);
   AddProcessOptions(&draft, &options);
   const absl::Status status = options.Parse(argc, argv, environment);

@@ -36,7 +36,7 @@ absl::Status SetBudget(const std::string& text, size_t* bytes) {
 
 bool HasGrpcTransport() { return CALLOUT_WITH_GRPC != 0; }
 
-void AddTransportOptions(TransportConfig* config, TransportLimits* limits, OptionSet* options) {
+void AddTransportOptions(TransportConfig* config, OptionSet* options) {
   if (!HasGrpcTransport()) config->kind = TransportConfig::Kind::kNghttp2;
   options->Add({.name = "transport",
                 .group = kTransportGroup,
@@ -45,7 +45,7 @@ void AddTransportOptions(TransportConfig* config, TransportLimits* limits, Optio
                 .help = "HTTP/2 and gRPC implementation: grpc (gRPC C++) or nghttp2",
                 .set = [=](const std::string& text) { return SetKind(text, &config->kind); }});
   options->Add({.name = "memory_budget_bytes",
-                .group = kGroup,
+                .group = kTransportGroup,
                 .value = "BYTES",
                 .default_text = "60 % of the least of memory.max, memory.high and RAM, divided by "
                                 "--workers",

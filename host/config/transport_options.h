@@ -14,8 +14,8 @@ namespace callout::host {
 // The build has gRPC C++: --transport=grpc can be chosen, and is the default.
 bool HasGrpcTransport();
 
-// `config` and `limits` outlive the parsing of `options`.
-void AddTransportOptions(TransportConfig* config, TransportLimits* limits, OptionSet* options);
+// `config` outlives the parsing of `options`.
+void AddTransportOptions(TransportConfig* config, OptionSet* options);
 
 }  // namespace callout::host
 

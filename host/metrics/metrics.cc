@@ -107,7 +107,8 @@ absl::Status CheckBuckets(const std::string& metric, Metrics::Kind kind,
   return absl::OkStatus();
 }
 
-// INVALID_ARGUMENT, saying what is wrong and what would be right, if Define must refuse these.
+}  // namespace
+
 absl::Status CheckMetric(Metrics::Kind kind, const std::string& name, const std::string& help,
                          const Metrics::Labels& sorted_labels, const std::vector<double>& buckets) {
   if (!IsName(name, /*may_have_colons=*/true)) {
@@ -121,6 +122,8 @@ absl::Status CheckMetric(Metrics::Kind kind, const std::string& name, const std:
   if (status.ok()) status = CheckBuckets(name, kind, buckets);
   return status;
 }
+
+namespace {
 
 // ---- which shard is this thread's ----
 

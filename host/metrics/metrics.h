@@ -128,6 +128,11 @@ class Metrics final : public prometheus::Collectable {
   size_t histogram_count_ = 0;
 };
 
+// INVALID_ARGUMENT, saying what is wrong and what would be right, if Define must refuse
+// these. For what another process says it has counted, too.
+absl::Status CheckMetric(Metrics::Kind kind, const std::string& name, const std::string& help,
+                         const Metrics::Labels& sorted_labels, const std::vector<double>& buckets);
+
 // The page of what was collected, of the media type Metrics::kTextContentType.
 std::string MetricsText(const std::vector<prometheus::MetricFamily>& families);
 

@@ -141,7 +141,7 @@ class Reader {
 
 PluginStamps StampsOf(const PluginFiles& files) {
   PluginStamps stamps = {
-      StampOf(files.path), StampOf(files.config_path), StampOf(files.settings_path), {}};
+      StampOf(files.path), StampOf(files.config_path), StampOf(files.settings_path), {}, {}};
   for (const std::string& path : files.watch) stamps.watched.push_back(StampOf(path));
   return stamps;
 }

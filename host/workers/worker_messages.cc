@@ -4,7 +4,7 @@
 #include <optional>
 #include <utility>
 
-#include "host/metrics/metric_checks.h"
+#include "host/metrics/metrics.h"
 
 namespace callout::host {
 
