@@ -1,5 +1,7 @@
 // The gRPC transport as the host starts it; in a build without gRPC C++
 // (-Dgrpc=disabled) an error in its place.
+//
+// Tested by tests/integration/serving_test.cc.
 #ifndef CALLOUT_HOST_GRPC_TRANSPORT_H_
 #define CALLOUT_HOST_GRPC_TRANSPORT_H_
 

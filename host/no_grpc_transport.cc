@@ -1,4 +1,6 @@
 // In place of grpc_transport.cc, in a build without gRPC C++.
+//
+// Tested by tests/host/config/config_test.cc.
 #include "host/grpc_transport.h"
 
 namespace callout::host {

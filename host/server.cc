@@ -1,6 +1,6 @@
 #include "host/server.h"
-#include "host/base/health_asked.h"
 #include "host/base/clock.h"
+#include "host/base/health_asked.h"
 
 #include <fmt/format.h>
 
@@ -82,8 +82,7 @@ absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
   Metrics metrics;
   Config strict = config;
   strict.reload.require_plugins = RequirePlugins::kAll;
-  PluginSet set(PluginSetOptions(strict.reload, strict.limits.message_bytes_max, &metrics),
-                [] {});
+  PluginSet set(PluginSetOptions(strict.reload, strict.limits.message_bytes_max, &metrics), [] {});
   absl::StatusOr<std::unique_ptr<PluginManager>> plugins = PluginManager::Load(
       {strict.plugins, strict.reload}, &metrics, &set, std::make_shared<Wake>());
   if (!plugins.ok()) return plugins.status();
@@ -95,7 +94,7 @@ absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
       report.warnings += plugin.generations.front().facts.warnings.size();
     }
   }
-  if (snapshot.plugins.empty()) report.text += "no plugins: every message is continued\n";
+  if (snapshot.plugins.empty()) report.text += "no plugins: all messages pass unchanged\n";
   report.text += "the configuration is good\n";
   // What plugins were told while they were created went to the log.
   report.warnings += static_cast<size_t>(CountWarnings() - logged_before);
@@ -179,8 +178,7 @@ absl::StatusOr<GenerationTarget*> Server::MakeTarget() {
   const auto wake = [wake = wake_] { wake->Set(); };
   if (config_.containment.workers == 0) {
     plugin_set_ = std::make_unique<PluginSet>(
-        PluginSetOptions(config_.reload, config_.limits.message_bytes_max, &metrics_),
-        wake);
+        PluginSetOptions(config_.reload, config_.limits.message_bytes_max, &metrics_), wake);
     return plugin_set_.get();
   }
   auto workers = WorkerGroup::Start({.containment = config_.containment,
@@ -223,7 +221,7 @@ absl::Status Server::BindAdminSocket() {
   absl::Status status = BindSocket("admin", config_.admin_address, &admin_side_.sockets);
   if (status.ok() || !config_.admin_address_is_default) return status;
   notes_.push_back(
-      fmt::format("{}; going on without the admin pages: give --admin_address", MessageOf(status)));
+      fmt::format("{}; running without the admin pages; set --admin_address", MessageOf(status)));
   return absl::OkStatus();
 }
 
@@ -267,8 +265,7 @@ absl::Status Server::StartHttpSide(HttpSide* side, HttpHandler handler,
   if (!server.ok()) return server.status();
   side->server = *std::move(server);
   absl::StatusOr<std::function<void(int)>> serve =
-      side->server->AddListener(open.name, std::move(handler), std::move(tls),
-                                std::move(on_http2));
+      side->server->AddListener(open.name, std::move(handler), std::move(tls), std::move(on_http2));
   if (!serve.ok()) return serve.status();
   return side->accept_loop.Start({{.name = open.name,
                                    .fd = open.socket.fd(),
@@ -299,7 +296,7 @@ absl::Status Server::WatchHooks() {
   const uint64_t limit_ms = config_.containment.watchdog_ms;
   if (limit_ms == 0 || workers_ != nullptr) return absl::OkStatus();
   auto watchdog = Watchdog::Start(limit_ms, HookTable::InUse(), [](const HookTable::Running& hung) {
-    Log(LogLevel::kError, "{}; the streams of its thread wait, and new ones go to the others",
+    Log(LogLevel::kError, "{}; the streams of this thread wait; new ones go to other threads",
         DescribeHung(*HookTable::InUse(), hung, MonotonicNs()));
   });
   if (!watchdog.ok()) return watchdog.status();
@@ -312,8 +309,8 @@ void Server::Announce() {
   if (certificates_ != nullptr) {
     if (certificates_->self_signed()) {
       Log(LogLevel::kWarning,
-          "TLS uses a self-signed certificate made just now, which no client trusts unless told "
-          "to: give --cert_chain_path and --private_key_path");
+          "TLS uses a self-signed certificate which clients do not trust by default; set "
+          "--cert_chain_path and --private_key_path");
     }
     for (const std::string& warning : certificates_->current()->warnings) {
       Log(LogLevel::kWarning, "{}", warning);
@@ -331,8 +328,10 @@ void Server::Announce() {
   const auto serving = std::count_if(plugins.begin(), plugins.end(), [](const auto& plugin) {
     return plugin.state == Reloader::State::kServing;
   });
-  Log(LogLevel::kInfo, "serving with {} plugins{}", serving,
-      workers_ == nullptr ? "" : fmt::format(" in {} workers", config_.containment.workers));
+  Log(LogLevel::kInfo, "serving with {} plugin{}{}", serving, serving == 1 ? "" : "s",
+      workers_ == nullptr ? ""
+                          : fmt::format(" in {} worker{}", config_.containment.workers,
+                                        config_.containment.workers == 1 ? "" : "s"));
 }
 
 void Server::Reload() {
@@ -352,8 +351,9 @@ bool Server::Drain(bool may_delay) {
   health_.Set(Health::State::kDraining);
   if (grpc_health_ != nullptr) grpc_health_->Update();
   traffic_->BeginDrain();
-  Log(LogLevel::kInfo, "drain begins: accepting for {} ms more, then {} ms for live streams",
-      delay_ms, config_.drain_timeout_ms);
+  Log(LogLevel::kInfo,
+      "drain begins: accepting new connections for {} ms, then {} ms for live streams", delay_ms,
+      config_.drain_timeout_ms);
   plugins_->BeginStop();
   std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms));
   traffic_->StopAccepting();
@@ -364,7 +364,7 @@ bool Server::Drain(bool may_delay) {
       std::chrono::steady_clock::now() - start);
   const bool waits = !stopped || plugins_->busy();
   Log(LogLevel::kInfo, "drain ends after {} ms{}{}", took.count(),
-      closed ? "" : ": a plugin still holds a call, which is left as it is",
+      closed ? "" : ": a plugin still holds a call, which is abandoned",
       waits ? ": a plugin's load or create has not returned, and is left as it is" : "");
   return closed && !waits;
 }

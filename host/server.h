@@ -128,7 +128,7 @@ class Server {
   std::unique_ptr<TrafficServer> traffic_server_;
   Traffic* traffic_ = nullptr;  // that, or the workers
   std::atomic<Traffic*> published_traffic_{nullptr};
-  std::unique_ptr<H2Health> grpc_health_;  // of the health listener
+  std::unique_ptr<H2Health> grpc_health_;    // of the health listener
   std::vector<OpenSocket> traffic_sockets_;  // secure, plaintext
   HttpSide health_side_, admin_side_;
 };

@@ -14,8 +14,7 @@ namespace {
 
 H2Options MakeH2Options(const Config& config) {
   H2Options options;
-  options.services =
-      config.limits.reflection ? ServiceSet::kAll : ServiceSet::kWithoutReflection;
+  options.services = config.limits.reflection ? ServiceSet::kAll : ServiceSet::kWithoutReflection;
   static_cast<TransportLimits&>(options) = config.limits;
   options.connection_memory_bytes_max = config.transport.connection_memory_bytes_max;
   options.guard.header_block_bytes_max = config.transport.header_block_bytes_max;
@@ -25,7 +24,6 @@ H2Options MakeH2Options(const Config& config) {
   options.turn_handshakes_max = config.transport.turn_handshakes_max;
   return options;
 }
-
 
 // An eighth is set aside for what the allocator keeps beside what it is asked for.
 size_t BudgetOf(const Config& config) {

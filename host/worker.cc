@@ -20,8 +20,8 @@
 #include <utility>
 #include <vector>
 
-#include "host/base/health_asked.h"
 #include "host/base/cores.h"
+#include "host/base/health_asked.h"
 #include "host/base/log.h"
 #include "host/base/plain_codec.h"
 #include "host/base/status_text.h"

@@ -6,6 +6,8 @@
 // with a time limit. This sink counts both, so that the queue never runs over.
 //
 // Admit is for any thread; WaitUntilWritten too, also in a signal's handler.
+//
+// Tested by tests/host/base/log_test.cc.
 #ifndef CALLOUT_HOST_BASE_LOG_SINK_H_
 #define CALLOUT_HOST_BASE_LOG_SINK_H_
 

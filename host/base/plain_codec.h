@@ -1,5 +1,5 @@
-// Values to bytes and back, between processes of one program on one machine: what
-// is simple as it lies in memory, what is long after its length.
+// Values to bytes and back, between processes of one program on one machine. Simple
+// values are copied as they are in memory; strings and lists follow their length.
 //
 //   struct Point { uint32_t x, y; std::string name; };
 //   template <class Archive> void VisitFields(Archive& archive, Point& point) {
@@ -9,9 +9,9 @@
 //   std::optional<Point> again = Decode<Point>(bytes);
 //
 // Numbers, enums, strings, vectors, maps, optionals, and structs that have a
-// VisitFields beside them. Decode takes any bytes, and nothing but what Encode
-// makes of a value of the same type; but that an enum's number is a known one is
-// for the user to see.
+// VisitFields beside them. Decode is safe with any bytes and only accepts what Encode
+// produces for a value of the same type. It does not check whether an enum's number
+// is a known one.
 //
 // Tested by tests/host/workers/worker_messages_test.cc.
 #ifndef CALLOUT_HOST_BASE_PLAIN_CODEC_H_

@@ -1,5 +1,5 @@
-// callout-client: sends messages to an ext_proc server and prints its answers.
-// Answers go to standard output, everything else to standard error.
+// callout-client: sends messages to an ext_proc server and prints its responses to
+// standard output, everything else to standard error.
 //
 // Tested by tests/client/client_test.cc.
 #include <google/protobuf/stubs/logging.h>
@@ -45,7 +45,7 @@ absl::StatusOr<std::vector<ProcessingRequest>> ReadMessages(const ClientConfig& 
 
 void PrintLine(const std::string& text) {
   printf("%s\n", text.c_str());
-  fflush(stdout);  // for who reads along
+  fflush(stdout);  // for whoever reads along
 }
 
 ExitCode Report(const ClientConfig& config, const std::vector<ProcessingRequest>& messages,
@@ -66,8 +66,11 @@ ExitCode Report(const ClientConfig& config, const std::vector<ProcessingRequest>
         " messages: no plugin wanted the rest (--early_end)");
     return kAnswered;
   }
-  Say("the stream ended after " + std::to_string(outcome.answers) + " answers to " +
-      std::to_string(messages.size()) + " messages");
+  const auto counted = [](size_t count, const std::string& what) {
+    return std::to_string(count) + what + (count == 1 ? "" : "s");
+  };
+  Say("the stream ended after " + counted(outcome.answers, " response") + " to " +
+      counted(messages.size(), " message"));
   return kUnanswered;
 }
 
@@ -95,7 +98,7 @@ ExitCode Main(int argc, const char* const* argv) {
 }  // namespace callout::host
 
 int main(int argc, char** argv) {
-  // Both write to standard error what is said here in better words.
+  // gRPC and Abseil would log what callout-client reports itself.
   gpr_set_log_function([](gpr_log_func_args*) {});
   google::protobuf::SetLogHandler(nullptr);
   return callout::host::Main(argc, argv);

@@ -363,9 +363,10 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
                 .group = kProcess,
                 .value = "NAMES",
                 .default_text = absl::StrJoin(config->redacted_headers, ","),
-                .help = "Headers whose values are left out of the debug log, separated by commas. * "
-                        "matches anything at either end of a name, ?query the query in :path and "
-                        "other URLs; none: log all values",
+                .help =
+                    "Headers whose values are left out of the debug log, separated by commas. * "
+                    "matches anything at either end of a name, ?query the query in :path and "
+                    "other URLs; none: log all values",
                 .set = [=](const std::string& text) {
                   return SetRedacted(text, &config->redacted_headers);
                 }});

@@ -37,7 +37,7 @@ struct Config {
   };
   Command command = Command::kServe;
   bool strict_check = false;  // with kCheck: a warning is a failure
-  std::string text;  // --help and --version
+  std::string text;           // --help and --version
 
   // In chain order; the plugins of directories come after these.
   std::vector<PluginConfig> plugins;

@@ -32,16 +32,18 @@ absl::Status SetQuarantine(const std::string& text, QuarantineLimit* limit) {
 }  // namespace
 
 void AddContainmentOptions(ContainmentConfig* config, OptionSet* options) {
-  options->Add(NumberOption("workers", kContainmentGroup, "PROCESSES", 0, kWorkersMax, &config->workers,
+  options->Add(NumberOption("workers", kContainmentGroup, "PROCESSES", 0, kWorkersMax,
+                            &config->workers,
                             "Processes that run the plugins, so that a crash ends only the "
                             "streams of one; limits hold for each. 0: this process runs them"));
   options->Add({.name = "quarantine",
                 .group = kContainmentGroup,
                 .value = "CRASHES/SECONDS",
                 .default_text = "3/60",
-                .help = "With workers: disable a plugin that crashes CRASHES times in SECONDS until "
-                        "its file changes or is touched, on SIGHUP, or until a trial succeeds; "
-                        "its error policy answers. 0/60: never",
+                .help =
+                    "With workers: disable a plugin that crashes CRASHES times in SECONDS until "
+                    "its file changes or is touched, on SIGHUP, or until a trial succeeds; "
+                    "its error policy answers. 0/60: never",
                 .set = [config](const std::string& text) {
                   return SetQuarantine(text, &config->quarantine);
                 }});

@@ -210,9 +210,9 @@ absl::StatusOr<OptionSet::Values> OptionSet::ReadCommandLine(int argc,
   } catch (const CLI::ExtrasError&) {
     const std::string argument = app->remaining().front();
     const bool is_option = argument.starts_with('-') && argument != "--";
-    return absl::InvalidArgumentError(fmt::format(
-        "{} {}; {}", is_option ? "unknown option" : "unexpected argument",
-        QuotedStray(argument, argc, argv), WhatInstead(NameIn(argument), false)));
+    return absl::InvalidArgumentError(
+        fmt::format("{} {}; {}", is_option ? "unknown option" : "unexpected argument",
+                    QuotedStray(argument, argc, argv), WhatInstead(NameIn(argument), false)));
   } catch (const CLI::Error& error) {
     return absl::InvalidArgumentError(fmt::format("{}; --help lists the options", error.what()));
   }

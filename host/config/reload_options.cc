@@ -105,9 +105,9 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
                             &config->create_timeout_ms,
                             "How long the create of a new version may take before that counts as "
                             "a problem; the old version serves until it returns"));
-  options->Add(
-      NumberOption("max_generations", kReloadGroup, "FILES", 1, kGenerationsMax, &config->generations_max,
-                   "Plugin files that a process may load in its life, since none can be unloaded"));
+  options->Add(NumberOption(
+      "max_generations", kReloadGroup, "FILES", 1, kGenerationsMax, &config->generations_max,
+      "Plugin files that a process may load in its life, since none can be unloaded"));
   add("reload_guard", "RATE/CALLS", "0.5/100",
       "Roll back a new version if more than RATE of its first CALLS calls fail. /0: never", false,
       SetGuard, &config->guard);

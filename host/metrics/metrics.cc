@@ -60,7 +60,7 @@ absl::Status CheckText(const std::string& metric, const char* what, std::string_
   }
   if (!IsUtf8(text)) {
     return absl::InvalidArgumentError(
-        fmt::format("metric {}: {} is not UTF-8, as Prometheus needs it", metric, what));
+        fmt::format("metric {}: {} is not UTF-8, which Prometheus requires", metric, what));
   }
   return absl::OkStatus();
 }
@@ -72,7 +72,7 @@ absl::Status CheckLabels(const std::string& metric, Metrics::Kind kind,
     if (!IsName(name, /*may_have_colons=*/false) || name.starts_with("__") ||
         (kind == Metrics::Kind::kHistogram && name == "le")) {
       return absl::InvalidArgumentError(fmt::format(
-          "metric {}: label name '{}' does not do; it must match [a-zA-Z_][a-zA-Z0-9_]*, not "
+          "metric {}: invalid label name '{}'; it must match [a-zA-Z_][a-zA-Z0-9_]*, not "
           "start with __, and not be le in a histogram",
           metric, name));
     }
@@ -113,7 +113,7 @@ absl::Status CheckMetric(Metrics::Kind kind, const std::string& name, const std:
                          const Metrics::Labels& sorted_labels, const std::vector<double>& buckets) {
   if (!IsName(name, /*may_have_colons=*/true)) {
     return absl::InvalidArgumentError(
-        fmt::format("metric name '{}' does not do; it must match [a-zA-Z_:][a-zA-Z0-9_:]* and have "
+        fmt::format("invalid metric name '{}'; it must match [a-zA-Z_:][a-zA-Z0-9_:]* and have "
                     "at most {} bytes",
                     name, Metrics::kNameBytesMax));
   }

@@ -1,6 +1,6 @@
-// What a server needs of TLS, made from PEM texts.
+// A server's TLS context, made from PEM texts.
 //
-// Any thread; a context is not changed once it is made.
+// Any thread; a context never changes.
 //
 // Tested by tests/host/ops/http_server_test.cc.
 #ifndef CALLOUT_HOST_NET_TLS_CONTEXT_H_

@@ -1,5 +1,5 @@
-#include "host/base/health_asked.h"
 #include "host/ops/admin.h"
+#include "host/base/health_asked.h"
 
 #include <arpa/inet.h>
 #include <fmt/format.h>

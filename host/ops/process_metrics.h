@@ -6,6 +6,8 @@
 // Metrics: callout_log_dropped_lines_total, callout_thread_failures_total.
 //
 // Any thread. At most one for each process, or counts would be shared out.
+//
+// Tested by tests/integration/start_test.cc.
 #ifndef CALLOUT_HOST_OPS_PROCESS_METRICS_H_
 #define CALLOUT_HOST_OPS_PROCESS_METRICS_H_
 

@@ -3,6 +3,8 @@
 // loaded, so the plugin runs until a host comes without that library, or with another version.
 //
 // Looks into libraries that are loaded already and loads none. Any thread.
+//
+// Tested by tests/broken/broken_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_BORROWED_SYMBOL_H_
 #define CALLOUT_HOST_PLUGIN_BORROWED_SYMBOL_H_
 

@@ -51,15 +51,15 @@ struct CallState {
   const std::atomic<bool>* cancelled = nullptr;  // of the stream
   CallHandshake handshake;
   uint64_t stream_id = 0;
-  size_t part = 0;        // the instance's place in the stream
-  bool at_work = false;   // deferred or on a blocking thread, and not finished yet
-  bool late = false;      // the policy has answered; what comes is ignored
-  char stream_id_text[21] = {};                // [plugin] decimal, made when asked for
-  bool may_respond = false;                    // not at stream open, cancel and close
-  const char* misuse = nullptr;                // [plugin] the answer it tried to give at open
-  uint64_t instance_ns = 0;                    // in hooks, summed over all calls
-  callout_status_t status = 0;                 // [plugin] with finish()
-  Response response;                           // [plugin]
+  size_t part = 0;               // the instance's place in the stream
+  bool at_work = false;          // deferred or on a blocking thread, and not finished yet
+  bool late = false;             // the policy has answered; what comes is ignored
+  char stream_id_text[21] = {};  // [plugin] decimal, made when asked for
+  bool may_respond = false;      // not at stream open, cancel and close
+  const char* misuse = nullptr;  // [plugin] the answer it tried to give at open
+  uint64_t instance_ns = 0;      // in hooks, summed over all calls
+  callout_status_t status = 0;   // [plugin] with finish()
+  Response response;             // [plugin]
   ResponseFault fault = ResponseFault::kNone;  // [plugin]
   bool fault_is_of_respond = false;            // [plugin] the next respond() mends it
   std::string annotations;                     // [plugin] records beside the answer

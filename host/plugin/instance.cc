@@ -300,8 +300,7 @@ void Instance::CountViolation(Violation violation, callout_phase_t phase, std::s
   if (trial != nullptr && violation != Violation::kBodyTooLarge && !not_called) {
     trial->CountFault();
   }
-  const LogLevel level =
-      violation == Violation::kBodyLost ? LogLevel::kError : LogLevel::kWarning;
+  const LogLevel level = violation == Violation::kBodyLost ? LogLevel::kError : LogLevel::kWarning;
   uint64_t left_out = 0;
   if (!LogEnabled(level) || !LogIsDue(fmt::format("{}/{}", name_, ViolationName(violation)),
                                       std::chrono::steady_clock::now(), &left_out)) {

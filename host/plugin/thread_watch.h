@@ -7,6 +7,8 @@
 // A new thread inherits the name of the one that starts it, so this one has a name of its
 // own while the watch lives. Threads that have ended, or renamed themselves, are not seen.
 // For one thread, and one watch at a time.
+//
+// Tested by tests/broken/broken_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_THREAD_WATCH_H_
 #define CALLOUT_HOST_PLUGIN_THREAD_WATCH_H_
 

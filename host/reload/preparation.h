@@ -8,6 +8,8 @@
 // what it uses may be destroyed: the process ends by _exit.
 //
 // Start and the other functions belong to the reloading thread; running() to any.
+//
+// Tested by tests/host/reload/reloader_test.cc.
 #ifndef CALLOUT_HOST_RELOAD_PREPARATION_H_
 #define CALLOUT_HOST_RELOAD_PREPARATION_H_
 

@@ -6,6 +6,8 @@
 //   BUFFERED              one message is the whole body
 //   FULL_DUPLEX_STREAMED  chunks are held, and so are the headers, so that what the
 //                         body hook does to them goes out with them, as in BUFFERED
+//
+// Tested by tests/host/stream/whole_body_test.cc.
 
 #include <fmt/format.h>
 
@@ -226,10 +228,10 @@ Stream::Step Stream::GatherChunk(ChainMessage* message, Part* part) {
 void Stream::TakeTooLarge(ChainMessage* message, Part* part) {
   Stage& stage = StageOf(*message, part);
   Instance& instance = *part->call->instance;
-  const std::string what =
-      fmt::format("more than the {} bytes that the plugin takes whole (setting "
-                  "max_whole_body_bytes), or --max_stream_memory_bytes={} in all",
-                  instance.whole_body_bytes_max(), environment_->limits().stream_memory_bytes_max);
+  const std::string what = fmt::format(
+      "more than the {} bytes that the plugin takes whole (setting "
+      "max_whole_body_bytes), or --max_stream_memory_bytes={} in all",
+      instance.whole_body_bytes_max(), environment_->limits().stream_memory_bytes_max);
   CountFault(*message, part, Violation::kBodyTooLarge, what);
   stage.body_passes = true;
   if (exchange_.observability()) {

@@ -386,9 +386,9 @@ void Stream::CheckBodyWaits(uint64_t now_ns) {
       if (stage.body_until_ns == 0 || stage.body_until_ns > now_ns) continue;
       stage.body_until_ns = 0;
       const callout_phase_t phase = way == 0 ? CALLOUT_REQUEST_BODY : CALLOUT_RESPONSE_BODY;
-      const std::string what = fmt::format(
-          "a body that is gathered did not end within --body_wait_ms={}",
-          environment_->limits().body_wait_ms);
+      const std::string what =
+          fmt::format("a body that is gathered did not end within --body_wait_ms={}",
+                      environment_->limits().body_wait_ms);
       chain_->instances[i]->CountViolation(Violation::kDeadline, phase, what, {id_, {}});
       constexpr int kRequestTimeout = 408;
       Refuse(way == 0 ? kRequestTimeout : kDenyStatusDefault, Violation::kDeadline,

@@ -1,5 +1,7 @@
 // The only place that makes ProcessingResponses: settled messages, in order, in the
 // form that Envoy takes in the state it is in.
+//
+// Tested by tests/host/stream/pipeline_test.cc.
 
 #include <fmt/format.h>
 

@@ -1,4 +1,6 @@
 // What becomes of a fault: the instance's policy, and how a refusal goes out.
+//
+// Tested by tests/host/stream/endings_test.cc.
 
 #include <fmt/format.h>
 

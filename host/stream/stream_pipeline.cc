@@ -1,5 +1,7 @@
 // The way of messages through the chain: two lines, one for each direction, in which
 // no message passes the one before it.
+//
+// Tested by tests/host/stream/pipeline_test.cc.
 
 #include <algorithm>
 #include <utility>

@@ -1,5 +1,7 @@
 // Waiting for the end of what other threads are finishing, in a drain: they count
 // in atomics, and nobody is woken for each of many.
+//
+// Tested by tests/integration/drain_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_DRAIN_POLL_H_
 #define CALLOUT_HOST_TRANSPORT_DRAIN_POLL_H_
 

@@ -10,6 +10,8 @@
 //   count.Add();  …  count.Remove();
 //
 // A peer is an IP address. Those of unix sockets have none, and no share as peers.
+//
+// Tested by tests/host/transport/h2/h2_connection_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_PEER_PLACES_H_
 #define CALLOUT_HOST_TRANSPORT_PEER_PLACES_H_
 

@@ -2,6 +2,8 @@
 // these limits, which both transports have (host/transport/limits.h).
 //
 // Any thread.
+//
+// Tested by tests/host/transport/grpc/grpc_call_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_STREAM_TIMES_H_
 #define CALLOUT_HOST_TRANSPORT_STREAM_TIMES_H_
 

@@ -1,4 +1,6 @@
 // What the headers of a message tell of the body that follows.
+//
+// Tested by tests/host/stream/endings_test.cc.
 #ifndef CALLOUT_HOST_WIRE_HEADER_FACTS_H_
 #define CALLOUT_HOST_WIRE_HEADER_FACTS_H_
 

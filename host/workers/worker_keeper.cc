@@ -113,7 +113,7 @@ void WorkerKeeper::Keep(const std::shared_ptr<WorkerProcess>& process) {
       DescribeWorkerEnd(wait_status, *table_, hang ? std::optional(hang->hook) : std::nullopt,
                         hang ? hang->text : "");
   if (!expected) {
-    Log(LogLevel::kError, "worker {} (process {}) has ended, and its streams with it: {}", number_,
+    Log(LogLevel::kError, "worker {} (process {}) has ended, and its streams are lost: {}", number_,
         process->pid(), end.text);
   }
   callbacks_.on_end(process, end);

@@ -71,8 +71,8 @@ class EnvoyModel {
   std::array<Direction, 2> directions_;
   const bool observability_;
   const bool obeys_;
-  bool done_ = false;        // an immediate response has come
-  bool replying_ = false;    // a streamed one has begun
+  bool done_ = false;      // an immediate response has come
+  bool replying_ = false;  // a streamed one has begun
 };
 
 }  // namespace callout::host

@@ -50,8 +50,8 @@ TEST(Start, GoesOnWithoutAdminPagesIfTheirDefaultPortIsTaken) {
   process.AwaitLine("serving with ");
   EXPECT_THAT(process.Output(),
               HasSubstr("WARNING admin listener: cannot listen on 127.0.0.1:9902: address already "
-                        "in use; is another callout-host running?; going on without the admin "
-                        "pages: give --admin_address"));
+                        "in use; is another callout-host running?; running without the admin "
+                        "pages; set --admin_address"));
   EXPECT_EQ(process.Terminate(), 0);
 }
 
@@ -116,7 +116,8 @@ TEST(Start, WritesItsErrorAsJsonIfThatIsTheFormat) {
 TEST(Check, PrintsAndServesNothing) {
   const Finished finished = RunHost({"--check"});
   EXPECT_EQ(finished.exit_status, 0);
-  EXPECT_EQ(finished.output, "no plugins: every message is continued\nthe configuration is good\n");
+  EXPECT_EQ(finished.output,
+            "no plugins: all messages pass unchanged\nthe configuration is good\n");
   EXPECT_EQ(RunHost({"--list-plugins"}).output, finished.output);
 }
 

@@ -116,7 +116,7 @@ class GrpcCall final : public RpcContext {
   grpc::Slice first_message_;
   grpc::Slice* message_ = &first_message_;
   std::shared_ptr<grpc::Slice> later_message_;  // once the first was kept
-  RpcHandler::Output responses_;  // to be written, but for those before the next
+  RpcHandler::Output responses_;                // to be written, but for those before the next
   size_t next_response_ = 0;
   uint64_t deadline_ns_ = 0;
   int cancelled_ = 0;   // once done_: by the client, or by a failure of the connection

@@ -11,8 +11,8 @@
 // asks ten times a second what ready() says, for changes that nobody tells of. Its
 // connections and RPCs have the metrics of the nghttp2 transport.
 //
-// Limits: 256 connections, 16 streams on each, 16 MiB in all, 1 KiB for a message, 8 KiB of metadata,
-// and those of the nghttp2 transport for floods and silence.
+// Limits: 256 connections, 16 streams on each, 16 MiB in all, 1 KiB for a message, 8 KiB of
+// metadata, and those of the nghttp2 transport for floods and silence.
 #ifndef CALLOUT_HOST_TRANSPORT_H2_H2_HEALTH_H_
 #define CALLOUT_HOST_TRANSPORT_H2_H2_HEALTH_H_
 

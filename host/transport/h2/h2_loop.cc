@@ -12,10 +12,7 @@
 #include "host/base/thread.h"
 
 namespace callout::host {
-namespace {
-
-
-}  // namespace
+namespace {}  // namespace
 
 H2Loop::H2Loop(const CertificateStore* certificates) {
   if (certificates != nullptr) tls_.emplace(certificates);

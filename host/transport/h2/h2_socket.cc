@@ -288,7 +288,8 @@ void H2Socket::CheckTimes(uint64_t now_ns) {
     connection_->FinishShutdown();
   }
   if (state_ == State::kHandshake || !connection_->settled()) {
-    if (now_ns >= opened_ns_ + options.handshake_timeout_ms * kNsPerMs) end(H2Reason::kHandshakeTimeout);
+    if (now_ns >= opened_ns_ + options.handshake_timeout_ms * kNsPerMs)
+      end(H2Reason::kHandshakeTimeout);
     return;
   }
   const uint64_t silence_ns = options.keepalive_timeout_ms * kNsPerMs;
@@ -321,7 +322,8 @@ uint64_t H2Socket::NextDeadline() const {
   if (shutdown_ns_ != 0 && !shutdown_finished_) consider(shutdown_ns_ + kShutdownNoticeNs);
   if (state_ == State::kHandshake || !connection_->settled()) return next;
   const uint64_t silence_ns = options.keepalive_timeout_ms * kNsPerMs;
-  next = pinged_ns_ != 0 ? pinged_ns_ + silence_ns : last_read_ns_ + options.keepalive_ms * kNsPerMs;
+  next =
+      pinged_ns_ != 0 ? pinged_ns_ + silence_ns : last_read_ns_ + options.keepalive_ms * kNsPerMs;
   if (shutdown_ns_ != 0 && !shutdown_finished_) consider(shutdown_ns_ + kShutdownNoticeNs);
   if (blocked_ns_ != 0) consider(blocked_ns_ + silence_ns);
   if (check_ns_ != 0) consider(check_ns_);
