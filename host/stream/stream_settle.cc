@@ -98,8 +98,10 @@ Finding Stream::Check(const ChainMessage& message, callout_field_t field,
   Situation situation{message.phase, message.body_mode};
   if (message.phase != message.response_phase) situation.body_mode = CALLOUT_BODY_BUFFERED;
   const Direction& way = exchange_.direction(message.phase);
-  if (IsHeadersPhase(message.phase) && way.mode_open && way.body_mode == CALLOUT_BODY_NONE) {
-    situation.body_mode = way.asked_mode;  // it may hold
+  if (IsHeadersPhase(message.phase)) {
+    // As it is now, or may be: the other direction's answer may have changed it.
+    const bool may_be_asked = way.mode_open && way.body_mode == CALLOUT_BODY_NONE;
+    situation.body_mode = may_be_asked ? way.asked_mode : way.body_mode;
   }
   Finding found = CheckResponse(situation, field, view);
   if (!found.ok() || IsBodyPhase(message.phase) || field != ResponseField(message.phase)) {

@@ -259,8 +259,10 @@ void GrpcCall::StartWrite() {
   GrpcBatch batch;
   AddInitialMetadata(&batch);
   batch.Add(GRPC_OP_SEND_MESSAGE).data.send_message.send_message = outgoing_;
-  // A stream that wants a message says nothing until it has it.
-  const bool reads = stream_.has_value() && responses_.empty() && may_read();
+  // One batch ends with its last operation, so that nothing more could be written before
+  // the next message comes.
+  const bool reads = stream_.has_value() && responses_.empty() && may_read() &&
+                     !stream_->may_speak_unasked();
   if (reads) AddRead(&batch);
   // An end that comes with the last answer crosses no further message of the client.
   grpc_slice message = grpc_empty_slice();
