@@ -66,8 +66,8 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
   if (status < 0) {
     absl::Status error(ToStatusCode(status), ErrorText(state, message->phase, status));
     if (!IsDecision(status)) {
-      return Fault(message, part, {Violation::kErrorStatus, std::string(MessageOf(error))},
-                   std::move(error));
+      Finding found{Violation::kErrorStatus, std::string(MessageOf(error))};
+      return Fault(message, part, std::move(found), std::move(error));
     }
     if (!exchange_.observability()) End(std::move(error));
     return;
