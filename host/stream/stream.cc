@@ -213,6 +213,14 @@ bool Stream::CallsOutstanding() const {
   return reply_part_ != nullptr;
 }
 
+bool Stream::may_speak_unasked() const {
+  if (!idle() || deadline_ns_ != 0 || half_closed_) return true;
+  for (const auto& instance : chain_->instances) {
+    if (MayPassAtDrain(instance->settings())) return true;
+  }
+  return false;
+}
+
 // Whether every instance that wants more of the exchange lets the rest of it pass.
 bool Stream::PassesAtDrain() const {
   for (size_t i = 0; i < parts_.size(); ++i) {

@@ -83,6 +83,9 @@ class Stream {
   }
   // No message waits for anything.
   bool idle() const { return lines_[0].empty() && lines_[1].empty(); }
+  // It may have something to say before the next message comes: a call at work, a
+  // deadline, or an end with OK when a drain's time is up.
+  bool may_speak_unasked() const;
   bool has_output() const { return !output_.empty(); }
   // Whole ProcessingResponses, in the order in which they are to be sent.
   using Output = absl::InlinedVector<std::string, 2>;

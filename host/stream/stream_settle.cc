@@ -69,8 +69,8 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
   if (status < 0) {
     absl::Status error(ToStatusCode(status), ErrorText(state, message->phase, status));
     if (!IsDecision(status)) {
-      return Fault(message, part, {Violation::kErrorStatus, std::string(MessageOf(error))},
-                   std::move(error));
+      Finding found{Violation::kErrorStatus, std::string(MessageOf(error))};
+      return Fault(message, part, std::move(found), std::move(error));
     }
     if (!exchange_.observability()) End(std::move(error));
     return;
@@ -101,8 +101,10 @@ Finding Stream::Check(const ChainMessage& message, callout_field_t field,
   Situation situation{message.phase, message.body_mode};
   if (message.phase != message.response_phase) situation.body_mode = CALLOUT_BODY_BUFFERED;
   const Direction& way = exchange_.direction(message.phase);
-  if (IsHeadersPhase(message.phase) && way.mode_open && way.body_mode == CALLOUT_BODY_NONE) {
-    situation.body_mode = way.asked_mode;  // it may hold
+  if (IsHeadersPhase(message.phase)) {
+    // As it is now, or may be: the other direction's answer may have changed it.
+    const bool may_be_asked = way.mode_open && way.body_mode == CALLOUT_BODY_NONE;
+    situation.body_mode = may_be_asked ? way.asked_mode : way.body_mode;
   }
   Finding found = CheckResponse(situation, field, view);
   if (!found.ok() || IsBodyPhase(message.phase) || field != ResponseField(message.phase)) {

@@ -82,7 +82,7 @@ class StreamHandler final : public RpcHandler {
 
   bool wants_message() const override { return stream_.wants_message(); }
   // A call that is under way has a deadline.
-  bool quiet() const override { return stream_.idle() && stream_.deadline_ns() == 0; }
+  bool quiet() const override { return !stream_.may_speak_unasked(); }
   bool has_output() const override { return stream_.has_output(); }
   Output TakeOutput() override { return stream_.TakeOutput(); }
   const std::optional<absl::Status>& end() const override { return stream_.end(); }

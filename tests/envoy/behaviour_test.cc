@@ -130,18 +130,26 @@ class BehaviourTest : public EnvoyFixture {
   std::optional<EnvoyProcess> envoy_;
 };
 
-TEST_F(BehaviourTest, AnswersOfAWrongFormNeverReachEnvoy) {
+TEST_F(BehaviourTest, AnswersOfAWrongFormFailTheExchangeUnlessContinueIsChosen) {
   for (const std::string deed : {"wrong_type", "malformed", "second_answer", "line_break",
                                  "blank_name", "not_utf8", "150_headers", "70_kilobytes"}) {
-    const HttpMessage response = Do("closed", deed);
-    EXPECT_EQ(response.status, 200) << deed;
+    // What a client's headers decide is refused under every policy.
+    const bool limit = deed == "70_kilobytes";
+    EXPECT_EQ(Do("closed", deed).status, limit ? 431 : 500) << deed;
+    EXPECT_FALSE(backend_.TakeRequest(deed).has_value()) << deed;
+    const HttpMessage response = Do("lenient", deed);
+    EXPECT_EQ(response.status, limit ? 431 : 200) << deed;
+    const auto received = backend_.TakeRequest(deed);
+    EXPECT_EQ(received.has_value(), !limit) << deed;
+    if (limit || !received.has_value()) continue;
     EXPECT_EQ(response.body, "original") << deed;
     EXPECT_EQ(response.Header("x-seen"), deed) << "the stream goes on";
-    const auto received = backend_.TakeRequest(deed);
-    ASSERT_TRUE(received.has_value()) << deed;
     EXPECT_EQ(received->Header("x-bad"), std::nullopt) << deed;
     EXPECT_EQ(received->Header("x-second").has_value(), deed == "second_answer") << deed;
   }
+  // A client can cause an illegal header, so Envoy's failure mode does not decide.
+  EXPECT_EQ(Do("open", "line_break").status, 500);
+  EXPECT_EQ(Do("open", "70_kilobytes").status, 431);
 }
 
 TEST_F(BehaviourTest, ErrorsFallUnderThePolicy) {
@@ -179,7 +187,7 @@ TEST_F(BehaviourTest, AStreamedReplyReachesTheClientInPieces) {
     EXPECT_FALSE(backend_.TakeRequest("streamed_reply").has_value());
   }
   // Where Envoy holds a body for the answer there can be none.
-  EXPECT_EQ(Do("buffered", "streamed_reply", Chunks()).status, 200);
+  EXPECT_EQ(Do("buffered", "streamed_reply", Chunks()).status, 500);
 }
 
 TEST_F(BehaviourTest, AHeaderAnswerMayReplaceTheWholeMessage) {

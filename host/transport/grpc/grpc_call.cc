@@ -251,6 +251,8 @@ void GrpcCall::StartWrite() {
   GrpcBatch batch;
   AddInitialMetadata(&batch);
   batch.Add(GRPC_OP_SEND_MESSAGE).data.send_message.send_message = outgoing_;
+  // One batch ends with its last operation, so that nothing more could be written before
+  // the next message comes.
   const bool reads = responses_.empty() && may_read() && handler_->quiet();
   if (reads) AddRead(&batch);
   writing_and_reading_ = reads;
