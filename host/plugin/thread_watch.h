@@ -12,6 +12,8 @@
 
 #include <array>
 #include <cstddef>
+#include <string>
+#include <vector>
 
 namespace callout::host {
 
@@ -26,6 +28,7 @@ class ThreadWatch {
 
  private:
   std::array<char, 16> previous_name_{};
+  std::vector<std::string> known_;  // started while other files were loaded
 };
 
 }  // namespace callout::host
