@@ -36,7 +36,7 @@ struct Config {
   };
   Command command = Command::kServe;
   bool strict_check = false;  // with kCheck: a warning is a failure
-  std::string text;  // --help and --version
+  std::string text;           // --help and --version
 
   // In chain order; those of the directories come after them.
   std::vector<PluginConfig> plugins;
