@@ -72,6 +72,9 @@ struct CallState {
   std::mutex sent_mutex;
   std::vector<Response> sent;  // answers ahead of the last one, under sent_mutex
   size_t sent_bytes = 0;       // in `sent`, unless that is empty; under sent_mutex
+  // Of what send() queued: taken by the stream and not yet by the client.
+  std::atomic<size_t> unsent_bytes{0};
+  size_t sent_bytes_max = SIZE_MAX;  // of both together, beyond one message
 
   void Begin() {
     flags.store(0, std::memory_order_relaxed);

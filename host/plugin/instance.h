@@ -65,7 +65,6 @@ class Instance {
   size_t message_bytes_max() const { return context_.message_bytes_max; }
   // 0: body hooks see chunks.
   uint64_t whole_body_bytes_max() const { return whole_body_bytes_max_; }
-  size_t unsent_bytes_max() const { return context_.unsent_bytes_max; }
   bool strict() const { return context_.strict; }
   // Whether hooks wait: any of them, or those of `phase` (0: open and close).
   bool blocking() const { return blocking_phases_ != 0; }

@@ -3,7 +3,6 @@
 #ifndef CALLOUT_HOST_PLUGIN_RPC_CONTEXT_H_
 #define CALLOUT_HOST_PLUGIN_RPC_CONTEXT_H_
 
-#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -29,10 +28,6 @@ class RpcContext {
   // message: keeps the message's bytes until the stream is destroyed. Stream's
   // own thread.
   virtual void RetainMessage() = 0;
-
-  // Bytes of responses that the stream and its transport still have to write. Any
-  // thread; a moment later it may be less.
-  virtual size_t unsent_bytes() const { return 0; }
 
   // Facts of the RPC; the views live as long as the stream. Any thread.
   // "ipv4:10.0.0.7:41312", "ipv6:[::1]:41312" or "unix:/path".

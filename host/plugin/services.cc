@@ -146,12 +146,10 @@ callout_status_t Respond(callout_call_t* call, callout_field_t field, const call
   return CALLOUT_OK;
 }
 
-// What send() may add to what waits already.
-uint64_t RoomToSend(CallState* state) {
-  const size_t bytes_max = state->instance->unsent_bytes_max();
-  size_t waiting = state->rpc->unsent_bytes();
-  if (!state->sent.empty()) waiting += state->sent_bytes;
-  return bytes_max - std::min(bytes_max, waiting);
+// What send() has queued and the client has not taken. Under sent_mutex.
+size_t WaitingBytes(const CallState& state) {
+  return state.unsent_bytes.load(std::memory_order_relaxed) +
+         (state.sent.empty() ? 0 : state.sent_bytes);
 }
 
 callout_status_t Send(callout_call_t* call, callout_field_t field, const callout_bytes_t* parts,
@@ -171,8 +169,8 @@ callout_status_t Send(callout_call_t* call, callout_field_t field, const callout
   {
     std::lock_guard<std::mutex> lock(state->sent_mutex);
     // One alone is taken whatever its size: --max_message_bytes holds for it.
-    if (response.record.size() > RoomToSend(state) &&
-        (!state->sent.empty() || state->rpc->unsent_bytes() > 0)) {
+    const size_t waiting = WaitingBytes(*state);
+    if (waiting > 0 && waiting + response.record.size() > state->sent_bytes_max) {
       return Refuse(*state, "send", CALLOUT_RESOURCE_EXHAUSTED,
                     "what waits to be sent on the stream is at --stream_memory_bytes_max; send the "
                     "rest when send_room() is large enough");
@@ -197,7 +195,7 @@ uint64_t SendRoom(const callout_call_t* call) {
     return 0;
   }
   std::lock_guard<std::mutex> lock(state->sent_mutex);
-  return RoomToSend(state);
+  return state->sent_bytes_max - std::min(state->sent_bytes_max, WaitingBytes(*state));
 }
 
 callout_status_t AnnotateWhole(CallState* state, std::string_view message) {
