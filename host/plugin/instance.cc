@@ -210,13 +210,14 @@ void Instance::Prepare(CallState* state) {
   state->call.host = services_->abi();
   state->call.plugin = plugin_data_;
   state->call.self = &state->call;
+  state->sent_bytes_max = context_.unsent_bytes_max;
 }
 
 callout_status_t Instance::OpenStream(CallState* state, uint64_t now_ns) {
   state->misuse = nullptr;
   callout_status_t status = CALLOUT_OK;
   {
-    const HookScope scope(PlaceOf(Hook::kOpen, 0), now_ns);
+    const HookScope scope(PlaceOf(Hook::kOpen), now_ns);
     status = plugin_->hooks().stream_open(&state->call);
   }
   state->instance_ns += MonotonicNs() - now_ns;
@@ -251,14 +252,14 @@ void Instance::CloseStream(CallState* state, const callout_stream_end_t* end) {
   call.end = &told;
   state->may_respond = false;
   {
-    const HookScope scope(PlaceOf(Hook::kClose, 0), MonotonicNs());
+    const HookScope scope(PlaceOf(Hook::kClose), MonotonicNs());
     close(&call);
   }
   call.end = nullptr;
 }
 
 void Instance::CancelStream(CallState* state) {
-  const HookScope scope(PlaceOf(Hook::kCancel, 0), MonotonicNs());
+  const HookScope scope(PlaceOf(Hook::kCancel), MonotonicNs());
   plugin_->hooks().stream_cancel(&state->call);
 }
 
@@ -280,8 +281,8 @@ callout_status_t Instance::Call(CallState* state, uint64_t now_ns) {
 callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
   const Hooks& hooks = plugin_->hooks();
   const callout_phase_t phase = state->call.phase;
-  const HookPlace place = PlaceOf(static_cast<Hook>(phase), phase);
-  HookScope scope(calls_process_ ? PlaceOf(Hook::kProcess, phase) : place, now_ns);
+  const HookPlace place = PlaceOf(static_cast<Hook>(phase));
+  HookScope scope(calls_process_ ? PlaceOf(Hook::kProcess) : place, now_ns);
   if (calls_process_) {
     const callout_status_t status = hooks.on_process(&state->call);
     if (status != CALLOUT_NEXT) return status;

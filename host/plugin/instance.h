@@ -126,9 +126,8 @@ class Instance {
   Instance(std::shared_ptr<const Plugin> plugin, std::string name, const InstanceSettings& settings,
            const InstanceContext& context);
 
-  HookPlace PlaceOf(Hook hook, callout_phase_t phase) const {
-    return {marker_, hook, blocks_in(phase)};
-  }
+  // A stream sends every call of an instance with a blocking phase to the pool.
+  HookPlace PlaceOf(Hook hook) const { return {marker_, hook, blocking()}; }
   uint64_t OfferedPhases() const;
   absl::Status CreatePlugin(const std::string& config);
   callout_status_t CallHooks(CallState* state, uint64_t now_ns);

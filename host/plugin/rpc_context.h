@@ -5,7 +5,6 @@
 #ifndef CALLOUT_HOST_PLUGIN_RPC_CONTEXT_H_
 #define CALLOUT_HOST_PLUGIN_RPC_CONTEXT_H_
 
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string_view>

@@ -58,12 +58,12 @@ callout_status_t CheckMayRespond(CallState* state, const char* service) {
 callout_status_t BuildAnswer(CallState* state, const char* service, callout_field_t field,
                              const callout_bytes_t* parts, size_t part_count, Response* response,
                              std::string* annotations, ResponseFault* fault) {
+  if (const callout_status_t status = CheckMayRespond(state, service); status != CALLOUT_OK) {
+    return status;
+  }
   if (field != CALLOUT_WHOLE_RESPONSE && !IsResponseField(field)) {
     return Refuse(*state, service, CALLOUT_INVALID_ARGUMENT,
                   "that field of ProcessingResponse is no answer; pass CALLOUT_..._RESPONSE");
-  }
-  if (const callout_status_t status = CheckMayRespond(state, service); status != CALLOUT_OK) {
-    return status;
   }
   const size_t bytes_max = state->instance->message_bytes_max();
   size_t size = 0;

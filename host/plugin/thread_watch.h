@@ -14,6 +14,8 @@
 
 #include <array>
 #include <cstddef>
+#include <string>
+#include <vector>
 
 namespace callout::host {
 
@@ -28,6 +30,7 @@ class ThreadWatch {
 
  private:
   std::array<char, 16> previous_name_{};
+  std::vector<std::string> known_;  // started while other files were loaded
 };
 
 }  // namespace callout::host

@@ -3,8 +3,8 @@
 
 CALLOUT_PLUGIN();
 
-const char* utf8proc_version(void);
+const char* zlibVersion(void);
 
 callout_status_t callout_on_request_headers(callout_call_t* call) {
-  return utf8proc_version() == NULL || call == NULL ? CALLOUT_INTERNAL : CALLOUT_OK;
+  return zlibVersion() == NULL || call == NULL ? CALLOUT_INTERNAL : CALLOUT_OK;
 }

@@ -132,12 +132,11 @@ TEST(Broken, BuiltPluginsAreRefusedWithReasonAndRemedy) {
 // It would run, until a host is built without that library or with another one.
 TEST(Broken, APluginThatBorrowsALibraryOfTheHostIsRefusedWithItsName) {
   const std::string path = BuiltPath("borrows.so");
-  EXPECT_EQ(
-      Refusal(path),
-      "cannot load plugin " + path +
-          ": it uses utf8proc_version of libutf8proc.so.2, which the host has loaded for itself "
-          "and the plugin is not linked with; link it with that library (-Wl,-z,defs finds "
-          "this when linking)");
+  EXPECT_EQ(Refusal(path),
+            "cannot load plugin " + path +
+                ": it uses zlibVersion of libz.so.1, which the host has loaded for itself "
+                "and the plugin is not linked with; link it with that library (-Wl,-z,defs finds "
+                "this when linking)");
 }
 
 TEST(Broken, ASanitizersPluginIsRefusedByAHostWithoutIt) {

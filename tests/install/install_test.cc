@@ -73,7 +73,8 @@ class Installed : public ::testing::Test {
 
     const Finished exported = Run("nm -D --defined-only " + plugin + " | awk '{print $3}'");
     EXPECT_EQ(exported.output,
-              "callout_abi_version\ncallout_on_request_headers\ncallout_on_stream_close\n"
+              "callout_abi_revision\ncallout_abi_version\ncallout_on_request_headers\ncallout_on_"
+              "stream_close\n"
               "callout_plugin_create\ncallout_plugin_destroy\ncallout_plugin_info\n");
 
     const Finished checked = Run("$PREFIX/bin/callout-host --check --plugin=" + plugin);

@@ -121,6 +121,17 @@ TEST(Check, PrintsAndServesNothing) {
   EXPECT_EQ(RunHost({"--list-plugins"}).output, finished.output);
 }
 
+TEST(Check, StrictlyAWarningIsAFailure) {
+  EXPECT_EQ(RunHost({"--check", "--strict"}).exit_status, 0);
+  const std::vector<std::string> misspelt = {"CALLOUT_PLUGIN_DIR=/nowhere"};
+  EXPECT_EQ(RunHost({"--check"}, misspelt).exit_status, 0);
+  const Finished finished = RunHost({"--check", "--strict"}, misspelt);
+  EXPECT_EQ(finished.exit_status, 2);
+  EXPECT_THAT(finished.output,
+              AllOf(StartsWith("warning: the environment has CALLOUT_PLUGIN_DIR"),
+                    HasSubstr("--check --strict: there were warnings (1); mend what they name")));
+}
+
 TEST(Check, RefusesWhatAStartRefuses) {
   ExpectRefused({"--check", "--plugin=/nonexistent/p.so"},
                 "cannot load plugin /nonexistent/p.so: ");

@@ -353,6 +353,10 @@ TEST(Config, SwitchesAreOnOffOrGivenAValue) {
   EXPECT_TRUE(Good({"--secure_health_check"}).secure_health_check);
   EXPECT_TRUE(Good({"--watch_plugins"}).reload.watch_plugins);
   EXPECT_FALSE(Good({}).reload.watch_plugins);
+  EXPECT_TRUE(Good({"--strict_plugins"}).reload.strict_plugins);
+  EXPECT_FALSE(Good({}).reload.strict_plugins);
+  EXPECT_TRUE(Good({"--check", "--strict"}).strict_check);
+  EXPECT_EQ(Bad({"--strict"}), "--strict belongs to --check; give both, or --strict_plugins");
   EXPECT_EQ(Text(Good({}, {{"CALLOUT_DISABLE_TLS", "1"}}).secure_address), "none");
   EXPECT_EQ(Text(Good({"--disable_tls=0"}, {{"CALLOUT_DISABLE_TLS", "1"}}).secure_address),
             "0.0.0.0:8443");
@@ -615,6 +619,7 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"log_redacted_headers=a,,b", redacted},
       {"log_redacted_headers=a b", redacted},
       {"watch_plugins=perhaps", "expected true or false"},
+      {"strict_plugins=perhaps", "expected true or false"},
       {"require_plugins=some", "expected auto, all or none"},
       {"max_generations=0", "expected a whole number from 1 to 1000000"},
       {"max_generations=1000001", "expected a whole number from 1 to 1000000"},
@@ -683,7 +688,8 @@ TEST(Config, RefusesABadValueOfEveryOption) {
   std::set<std::string> known = {"cert_chain_path", "private_key_path", "client_ca_path",
                                  "plugins_dir",     "config",           "check",
                                  "list_plugins",    "version",          "help",
-                                 "plugin_config",   "admin_hosts",      "probe"};
+                                 "plugin_config",   "admin_hosts",      "probe",
+                                 "strict"};
   for (const auto& [option, message] : BadValues())
     known.insert(option.substr(0, option.find('=')));
   const std::string help = Good({"--help"}).text;

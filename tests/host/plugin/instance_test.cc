@@ -176,7 +176,7 @@ TEST_F(InstanceTest, ACopyOfACallIsRefusedByEveryService) {
   testing::internal::CaptureStderr();
   EXPECT_TRUE(Exchange(Headers(CALLOUT_REQUEST_HEADERS)).has_request_headers());
   EXPECT_THAT(testing::internal::GetCapturedStderr(),
-              HasSubstr("respond() was refused in request_headers: it was given a copy of a "
+              HasSubstr("send() was refused in request_headers: it was given a copy of a "
                         "callout_call_t; pass the pointer that the hook got"));
 }
 
@@ -196,7 +196,7 @@ TEST_F(InstanceTest, AFinishOfACallThatWasFinishedIsCountedAndSettlesNothing) {
 TEST_F(InstanceTest, SendTakesNoMoreThanMayWaitAndSaysHowMuchThatIs) {
   FakePlugin* plugin = AddPlugin();
   plugin->phases[CALLOUT_REQUEST_BODY] = [](callout_call_t* call) {
-    const std::string piece(8 << 20, 'x');
+    const std::string piece(8 << 20, 'x');  // 8 MiB
     size_t taken = 0;
     const uint64_t room = call->host->send_room(call);
     EXPECT_EQ(room, 67108864u);
@@ -208,6 +208,7 @@ TEST_F(InstanceTest, SendTakesNoMoreThanMayWaitAndSaysHowMuchThatIs) {
     EXPECT_EQ(SendChunk(call, "small"), CALLOUT_OK) << "what fits is taken";
     return CALLOUT_OK;
   };
+  message_bytes_max_ = 16777216;
   Begin();
   Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kDuplex, 0));
   Feed(Body(CALLOUT_REQUEST_BODY, "c", true));

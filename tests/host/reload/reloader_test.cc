@@ -44,6 +44,7 @@ class FakeTarget final : public GenerationTarget {
     sources[source.id] = source;
     GenerationFacts facts;
     facts.version = Code(source);
+    facts.followed_files = followed_files;
     return facts;
   }
   void Commit(const std::vector<GenerationId>& ids) override {
@@ -84,6 +85,7 @@ class FakeTarget final : public GenerationTarget {
   bool aside = false;
   std::vector<GenerationId> discarded;
   std::set<std::string> broken;  // names
+  std::vector<std::string> followed_files;
   std::map<GenerationId, GenerationSource> sources;
   std::vector<std::string> chain;
   std::set<GenerationId> live, draining;
@@ -219,6 +221,33 @@ TEST_F(ReloaderTest, AConfigurationAloneIsANewGenerationOfTheSameCode) {
   Remove("a.config");
   RescanUntilSettled();
   EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+}
+
+TEST_F(ReloaderTest, AChangeOfAFileThatAPluginFollowsIsANewGenerationOfTheSameCode) {
+  const std::string keys = directory_.Path("keys.json");
+  std::ofstream(keys) << "old";
+  target_.followed_files = {keys};
+  StartWith({"a"});
+  RescanUntilSettled();
+  EXPECT_EQ(StatusOf("a").generations.front().number, 1u) << "following alone changes nothing";
+  EXPECT_THAT(reloader_->watched_paths(), ::testing::Contains(keys));
+  std::ofstream(keys + ".new") << "new";
+  fs::rename(keys + ".new", keys);
+  RescanUntilSettled();
+  EXPECT_EQ(StatusOf("a").generations.front().number, 2u);
+  RescanUntilSettled();
+  EXPECT_EQ(StatusOf("a").generations.front().number, 2u);
+  fs::remove(keys);
+  RescanUntilSettled();
+  EXPECT_EQ(StatusOf("a").generations.front().number, 3u) << "that it goes is a change, too";
+  // Followed no more.
+  target_.followed_files.clear();
+  Replace("a.so", "2");
+  RescanUntilSettled();
+  EXPECT_EQ(StatusOf("a").generations.front().number, 4u);
+  std::ofstream(keys) << "again";
+  RescanUntilSettled();
+  EXPECT_EQ(StatusOf("a").generations.front().number, 4u);
 }
 
 TEST_F(ReloaderTest, ChangesThatRestTogetherAreSwitchedTogether) {

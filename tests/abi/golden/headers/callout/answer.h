@@ -456,6 +456,10 @@ static inline callout_status_t callout_answer_respond(callout_answer_t* answer,
   callout_status_t status = callout_answer_make_parts(answer, &parts);
   if (status != CALLOUT_OK) {
     call->host->set_error(call, callout_text(answer->reason));
+    if (status == CALLOUT_FAILED_PRECONDITION) {
+      /* At open: refused, so that the host knows, whatever the hook then returns. */
+      call->host->respond(call, CALLOUT_IMMEDIATE_RESPONSE, NULL, 0);
+    }
   } else {
     status = call->host->respond(call, parts.field, parts.parts, parts.count);
   }

@@ -464,7 +464,7 @@ struct callout_host {
    * host only watches it; the plugin reads it. Follow first and read then, so that
    * no change is missed. `path` is absolute, up to 4095 bytes; the file need not
    * exist yet. The host follows it where it follows the plugin's own files
-   * (--plugins_dir, --watch_plugins), and on SIGHUP.
+   * (--plugins_dir, --watch_plugins).
    * INVALID_ARGUMENT: not absolute, or with a NUL. FAILED_PRECONDITION: the instance
    * has been created. RESOURCE_EXHAUSTED: over 64 for an instance. [control] */
   callout_status_t (*follow_file)(const callout_host_t* host, callout_bytes_t path);

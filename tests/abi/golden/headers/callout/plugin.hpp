@@ -9,7 +9,7 @@
 //       call.clear_route_cache();
 //     }
 //
-//     c++ -shared -fPIC -I plugin_api x.cc -o x.so
+//     c++ -shared -fPIC -fvisibility=hidden -fno-gnu-unique -I plugin_api x.cc -o x.so
 //
 // Two ways to write a plugin:
 //

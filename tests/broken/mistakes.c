@@ -1,0 +1,62 @@
+/* What a hurried author writes: docs/mistakes.md has a row for each of these, by the name
+ * that is defined here when the file is compiled.
+ */
+#include <callout/message.h>
+#include <stdlib.h>
+#include <string.h>
+
+CALLOUT_PLUGIN();
+
+#ifdef answer_at_open
+callout_status_t callout_on_stream_open(callout_call_t* call) {
+  callout_deny(call, 403, "no");
+  return CALLOUT_OK;
+}
+#endif
+#ifdef defer_at_open
+callout_status_t callout_on_stream_open(callout_call_t* call) {
+  (void)call;
+  return CALLOUT_DEFERRED;
+}
+#endif
+
+static const callout_host_t* host_of_all;
+callout_status_t callout_plugin_create(callout_create_args_t* args) {
+  host_of_all = args->host;
+#ifdef all_phases_cleared
+  args->phases = 0;
+#endif
+  return CALLOUT_OK;
+}
+
+#ifdef late_thread
+/* Called by the test once the instance is destroyed: as a thread would that goes on. */
+CALLOUT_EXPORT void late_work(void);
+void late_work(void) { callout_log(host_of_all, CALLOUT_LOG_INFO, "tick"); }
+#endif
+
+callout_status_t callout_on_request_headers(callout_call_t* call) {
+  callout_bytes_t text = callout_text("hello");
+  (void)text;
+  (void)call;
+#if defined(finish_twice)
+  call->host->finish(call, CALLOUT_OK);
+  call->host->finish(call, CALLOUT_OK);
+  return CALLOUT_DEFERRED;
+#elif defined(finish_never)
+  return CALLOUT_DEFERRED;
+#elif defined(field_zero)
+  return call->host->respond(call, CALLOUT_WHOLE_RESPONSE, &text, 1);
+#elif defined(field_unknown)
+  return call->host->respond(call, 12, &text, 1);
+#elif defined(copied_call)
+  callout_call_t* copy = malloc(sizeof(*copy));
+  callout_status_t status;
+  memcpy(copy, call, sizeof(*copy));
+  status = callout_deny(copy, 403, "by a copy");
+  free(copy);
+  return status;
+#else
+  return CALLOUT_OK;
+#endif
+}
