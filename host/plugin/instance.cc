@@ -210,7 +210,6 @@ void Instance::Prepare(CallState* state) {
   state->call.host = services_->abi();
   state->call.plugin = plugin_data_;
   state->call.self = &state->call;
-  state->sent_bytes_max = context_.unsent_bytes_max;
 }
 
 callout_status_t Instance::OpenStream(CallState* state, uint64_t now_ns) {

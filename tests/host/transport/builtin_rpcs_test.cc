@@ -215,8 +215,8 @@ TEST(BuiltinRpc, OtherMethodsAreNobodys) {
 
 TEST(BuiltinRpc, ReflectionCanBeSwitchedOffAndHasALimit) {
   constexpr char kReflection[] = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-  EXPECT_EQ(MakeBuiltinRpc(kReflection, nullptr, false), nullptr);
-  const auto rpc = MakeBuiltinRpc(kReflection, nullptr, true);
+  EXPECT_EQ(MakeBuiltinRpc(kReflection, nullptr, ServiceSet::kWithoutReflection), nullptr);
+  const auto rpc = MakeBuiltinRpc(kReflection, nullptr, ServiceSet::kAll);
   ASSERT_NE(rpc, nullptr);
   for (int i = 0; i < kReflectionQuestionsMax; ++i) rpc->OnMessage("");
   EXPECT_FALSE(rpc->end().has_value());

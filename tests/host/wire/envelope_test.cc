@@ -6,6 +6,8 @@
 #include <string>
 
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
+#include "host/wire/response.h"
+#include "host/wire/wire.h"
 
 namespace callout::host {
 namespace {
@@ -56,6 +58,53 @@ TEST(Envelope, TakesAResponseApart) {
   EXPECT_EQ(response.field, static_cast<callout_field_t>(CALLOUT_IMMEDIATE_RESPONSE));
   EXPECT_EQ(response.payload(), message.immediate_response().SerializeAsString());
   EXPECT_EQ(annotations, std::string("\x42\x00", 2));
+}
+
+std::string Records(uint32_t field, size_t count) {
+  std::string records;
+  for (size_t i = 0; i < count; ++i) AppendBytes(field, "", &records);
+  return records;
+}
+
+std::string Wrapped(uint32_t field, const std::string& inner) {
+  std::string outer;
+  AppendBytes(field, inner, &outer);
+  return outer;
+}
+
+// Two bytes of a message make one, and 48 bytes of a list.
+TEST(Envelope, AMessageHasSoManyHeadersAndNoMore) {
+  for (const callout_phase_t phase : {CALLOUT_REQUEST_HEADERS, CALLOUT_RESPONSE_TRAILERS}) {
+    const auto with = [&](size_t count) { return Wrapped(phase, Wrapped(1, Records(1, count))); };
+    EXPECT_TRUE(ParseRequest(with(99), 100).ok()) << "the list itself counts";
+    EXPECT_EQ(ParseRequest(with(100), 100).status().code(), absl::StatusCode::kResourceExhausted);
+  }
+  const std::string spread = Wrapped(CALLOUT_REQUEST_HEADERS, Records(1, 5000));
+  EXPECT_FALSE(ParseRequest(spread).ok()) << "lists are merged, so they are counted together";
+  EXPECT_TRUE(ParseRequest(Wrapped(CALLOUT_REQUEST_BODY, std::string(100000, 0)), 100).ok());
+}
+
+TEST(Envelope, AMessageHasSoManyAttributesAndNoMore) {
+  const std::string phase = Wrapped(CALLOUT_REQUEST_HEADERS, "");
+  EXPECT_TRUE(ParseRequest(Records(9, 100) + phase, 100).ok());
+  EXPECT_FALSE(ParseRequest(Records(9, 101) + phase, 100).ok());
+  const auto in_one = [&](size_t count) {
+    return Wrapped(9, Wrapped(2, Records(1, count))) + phase;
+  };
+  EXPECT_TRUE(ParseRequest(in_one(98), 100).ok());
+  EXPECT_FALSE(ParseRequest(in_one(101), 100).ok());
+}
+
+TEST(HeadersMessage, ContentLengthIsFoundWithoutAList) {
+  const auto has = [](const std::string& list) {
+    HeadersMessageView view;
+    EXPECT_TRUE(ReadHeadersMessage(Wrapped(1, list), true, &view));
+    return view.has_content_length;
+  };
+  EXPECT_TRUE(has(Wrapped(1, Wrapped(1, "a")) + Wrapped(1, Wrapped(1, "Content-Length"))));
+  EXPECT_FALSE(has(Records(1, 100)));
+  HeadersMessageView view;
+  EXPECT_FALSE(ReadHeadersMessage(Wrapped(1, Wrapped(1, "\x0a\x7f")), true, &view));
 }
 
 }  // namespace

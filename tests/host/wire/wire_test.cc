@@ -10,9 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "host/wire/envelope.h"
-#include "host/wire/response.h"
-
 namespace callout::host {
 namespace {
 
@@ -207,53 +204,6 @@ TEST(Wire, RefusesWhatIsMalformed) {
     EXPECT_FALSE(Read(row.bytes).ok) << row.what;
     EXPECT_FALSE(Read(Bytes({0x10, 0x01}) + row.bytes).ok) << row.what << ", after a good record";
   }
-}
-
-std::string Records(uint32_t field, size_t count) {
-  std::string records;
-  for (size_t i = 0; i < count; ++i) AppendBytes(field, "", &records);
-  return records;
-}
-
-std::string Wrapped(uint32_t field, const std::string& inner) {
-  std::string outer;
-  AppendBytes(field, inner, &outer);
-  return outer;
-}
-
-// Two bytes of a message make one, and 48 bytes of a list.
-TEST(Envelope, AMessageHasSoManyHeadersAndNoMore) {
-  for (const callout_phase_t phase : {CALLOUT_REQUEST_HEADERS, CALLOUT_RESPONSE_TRAILERS}) {
-    const auto with = [&](size_t count) { return Wrapped(phase, Wrapped(1, Records(1, count))); };
-    EXPECT_TRUE(ParseRequest(with(99), 100).ok()) << "the list itself counts";
-    EXPECT_EQ(ParseRequest(with(100), 100).status().code(), absl::StatusCode::kResourceExhausted);
-  }
-  const std::string spread = Wrapped(CALLOUT_REQUEST_HEADERS, Records(1, 5000));
-  EXPECT_FALSE(ParseRequest(spread).ok()) << "lists are merged, so they are counted together";
-  EXPECT_TRUE(ParseRequest(Wrapped(CALLOUT_REQUEST_BODY, std::string(100000, 0)), 100).ok());
-}
-
-TEST(Envelope, AMessageHasSoManyAttributesAndNoMore) {
-  const std::string phase = Wrapped(CALLOUT_REQUEST_HEADERS, "");
-  EXPECT_TRUE(ParseRequest(Records(9, 100) + phase, 100).ok());
-  EXPECT_FALSE(ParseRequest(Records(9, 101) + phase, 100).ok());
-  const auto in_one = [&](size_t count) {
-    return Wrapped(9, Wrapped(2, Records(1, count))) + phase;
-  };
-  EXPECT_TRUE(ParseRequest(in_one(98), 100).ok());
-  EXPECT_FALSE(ParseRequest(in_one(101), 100).ok());
-}
-
-TEST(HeadersMessage, ContentLengthIsFoundWithoutAList) {
-  const auto has = [](const std::string& list) {
-    HeadersMessageView view;
-    EXPECT_TRUE(ReadHeadersMessage(Wrapped(1, list), true, &view));
-    return view.has_content_length;
-  };
-  EXPECT_TRUE(has(Wrapped(1, Wrapped(1, "a")) + Wrapped(1, Wrapped(1, "Content-Length"))));
-  EXPECT_FALSE(has(Records(1, 100)));
-  HeadersMessageView view;
-  EXPECT_FALSE(ReadHeadersMessage(Wrapped(1, Wrapped(1, "\x0a\x7f")), true, &view));
 }
 
 TEST(Wire, NothingFollowsAMalformedRecord) {

@@ -145,7 +145,14 @@ TEST(WorkerMessages, WhateverAWorkerSendsIsReadOrRefused) {
       Encode(metrics.Collect()),
       Encode(GenerationTarget::Usage{.streams = {{7, 1}}, .last_crash = {{"p", "SIGSEGV"}}}),
       Encode(WorkerReply{3, "error", "body"}), Encode(std::vector<GenerationId>{1, 2, 3}),
-      Encode(GenerationFacts{"n", "v", "d", 1, {"hook"}, {"warning"}})};
+      Encode(GenerationFacts{.name = "n",
+                             .version = "v",
+                             .description = "d",
+                             .abi_version = 1,
+                             .config_schema = "{}",
+                             .followed_files = {"/file"},
+                             .hooks = {"hook"},
+                             .warnings = {"warning"}})};
   for (int round = 0; round < 20'000; ++round) {
     std::string bytes = good[random() % std::size(good)];
     for (uint64_t left = random() % 8; left > 0 && !bytes.empty(); --left) {

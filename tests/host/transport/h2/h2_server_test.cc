@@ -187,7 +187,7 @@ TEST_F(H2ServerTest, WhoLeavesDuringTheHandshakeCostsNone) {
     ASSERT_TRUE(Write(gone.get(), "no ClientHello at all"));
   }
   Descriptor fd = Pair(true);
-  SslPtr ssl = Handshake(fd.get(), "", "h2");
+  ClientSsl ssl = Handshake(fd.get(), "", "h2");
   ASSERT_NE(ssl, nullptr);
   ClientEnd client(std::move(fd), std::move(ssl));
   const int32_t id = client.h2().Begin(kProcessPath);
