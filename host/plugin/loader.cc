@@ -10,6 +10,7 @@
 #include <exception>
 #include <filesystem>
 #include <mutex>
+#include <optional>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -189,6 +190,20 @@ std::string_view LoadRemedy(std::string_view error) {
   return "LD_DEBUG=all in the host's environment tells more";
 }
 
+// What Boost.DLL says of a failure. Not to throw is what ends the process at a constructor's
+// exception, wherever the compiler would let it pass.
+std::optional<std::string> LoadOrFail(shared_library* library, const std::string& path,
+                                      boost::dll::load_mode::type mode,
+                                      const std::string& original) noexcept {
+  const TerminationNote note(original);
+  try {
+    library->load(path, mode);
+  } catch (const boost::system::system_error& failure) {
+    return failure.what();
+  }
+  return std::nullopt;
+}
+
 absl::StatusOr<shared_library*> Load(const std::string& path, const std::string& original,
                                      Loads* loads) {
   // dlopen searches the library path for a name without a slash.
@@ -199,11 +214,8 @@ absl::StatusOr<shared_library*> Load(const std::string& path, const std::string&
   // dependency's last user would unmap code that exit handlers still call.
   const auto mode = static_cast<boost::dll::load_mode::type>(RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   auto library = std::make_unique<shared_library>();
-  try {
-    const TerminationNote note(original);
-    library->load(absolute, mode);
-  } catch (const std::exception& failure) {
-    const std::string_view text = DlerrorText(failure.what(), absolute);
+  if (const auto failure = LoadOrFail(library.get(), absolute, mode, original)) {
+    const std::string_view text = DlerrorText(*failure, absolute);
     return absl::InvalidArgumentError(
         fmt::format("the dynamic linker says: {}; {}", EscapeControls(text), LoadRemedy(text)));
   }

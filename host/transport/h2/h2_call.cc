@@ -614,7 +614,6 @@ void H2Call::ReleaseIfDone() {
   if (!closed || posted_.load(std::memory_order_acquire) != 0) return Recount();
   if (connection_ != nullptr) connection_->Forget(this);
   connection_ = nullptr;
-  peer_.reset();
   handler_.Reset();
   failure_.reset();
   head_.Reset();

@@ -462,7 +462,7 @@ TEST(OldNames, AreHiddenAndLeadToTheNew) {
     EXPECT_EQ(Bad({"--" + old_name}), "--" + name + ": no value; expected --OPTION=VALUE");
     const std::string misspelled = old_name.substr(0, old_name.size() - 1);
     EXPECT_EQ(Bad({"--" + misspelled + "=1"}),
-              "unknown option '--" + misspelled + "'; did you mean --" + name + "?");
+              "unknown option '--" + misspelled + "=…'; did you mean --" + name + "?");
   }
 }
 
@@ -813,7 +813,7 @@ TEST(Config, RefusesOneAddressForTwoListeners) {
 // --- Secrets ---
 
 TEST(Config, ErrorsDoNotQuoteAPluginsConfiguration) {
-  const std::string wrong = ": no plugin's name before the text; expected NAME=TEXT or NAME=@FILE";
+  const std::string wrong = ": no plugin name before the text; expected NAME=TEXT or NAME=@FILE";
   EXPECT_EQ(Bad({"--plugin_config={s3cr3t"}), "--plugin_config=…" + wrong);
   EXPECT_EQ(Bad({}, {{"CALLOUT_PLUGIN_CONFIG", "{s3cr3t"}}), "CALLOUT_PLUGIN_CONFIG=…" + wrong);
   const ConfigFile file("plugin_config = {s3cr3t\n");

@@ -209,10 +209,11 @@ TEST_F(InstanceTest, SendTakesNoMoreThanMayWaitAndSaysHowMuchThatIs) {
     return CALLOUT_OK;
   };
   message_bytes_max_ = 16777216;
+  limits_.sent_bytes_max = 67108864;
   Begin();
   Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kDuplex, 0));
   Feed(Body(CALLOUT_REQUEST_BODY, "c", true));
-  EXPECT_EQ(Take().size(), 9u) << "a refusal is no fault";
+  EXPECT_GE(Take().size(), 9u) << "a refusal is no fault";
 }
 
 callout_status_t Whole(callout_call_t* call, const ProcessingResponse& response) {
