@@ -193,9 +193,7 @@ std::string_view LoadRemedy(std::string_view error) {
 // What Boost.DLL says of a failure. Not to throw is what ends the process at a constructor's
 // exception, wherever the compiler would let it pass.
 std::optional<std::string> LoadOrFail(shared_library* library, const std::string& path,
-                                      boost::dll::load_mode::type mode,
-                                      const std::string& original) noexcept {
-  const TerminationNote note(original);
+                                      boost::dll::load_mode::type mode) noexcept {
   try {
     library->load(path, mode);
   } catch (const boost::system::system_error& failure) {
@@ -214,7 +212,8 @@ absl::StatusOr<shared_library*> Load(const std::string& path, const std::string&
   // dependency's last user would unmap code that exit handlers still call.
   const auto mode = static_cast<boost::dll::load_mode::type>(RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   auto library = std::make_unique<shared_library>();
-  if (const auto failure = LoadOrFail(library.get(), absolute, mode, original)) {
+  const TerminationNote note(original);
+  if (const auto failure = LoadOrFail(library.get(), absolute, mode)) {
     const std::string_view text = DlerrorText(*failure, absolute);
     return absl::InvalidArgumentError(
         fmt::format("the dynamic linker says: {}; {}", EscapeControls(text), LoadRemedy(text)));

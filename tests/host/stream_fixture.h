@@ -115,8 +115,9 @@ class FakeRpcContext final : public RpcContext {
   size_t unsent_bytes() const override { return unsent; }
   std::vector<char>* message = nullptr;
   size_t unsent = 0;
-  // Hands what was posted to the stream, as a transport's thread would.
-  size_t Deliver(Stream* stream) {
+  // Hands what was posted to the stream, or to what holds it, as a transport's thread would.
+  template <class Handler>
+  size_t Deliver(Handler* stream) {
     std::vector<std::pair<CallState*, Event>> posted;
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -127,7 +128,8 @@ class FakeRpcContext final : public RpcContext {
   }
   // Waits until something is posted and hands it over. The limit only turns a
   // hanging test into a failed one.
-  void WaitAndDeliver(Stream* stream) {
+  template <class Handler>
+  void WaitAndDeliver(Handler* stream) {
     {
       std::unique_lock<std::mutex> lock(mutex_);
       ASSERT_TRUE(wake_.wait_for(lock, std::chrono::seconds(60), [&] { return !posted_.empty(); }))

@@ -74,7 +74,7 @@ class H2Call final : public RpcContext, public H2Timed {
   void SetResponded() { answered_ = true; }
   bool remote_ended() const { return remote_ended_; }
   // A message of it has been with a plugin, which has not answered yet.
-  bool at_work() const { return message_given_ && handler_ && handler_->at_work(); }
+  bool at_work() const { return handler_ && handler_->at_work(); }
 
   // The connection's list of its calls.
   H2Call* previous = nullptr;

@@ -72,9 +72,9 @@ TEST_F(RpcHolderTest, AStreamWithACallUnderWayIsNotQuiet) {
   ASSERT_NE(deadline_ns, 0u);
   holder_->OnDeadline(deadline_ns);
   EXPECT_TRUE(holder_->has_output() || holder_->end().has_value());
-  deferred->host->finish(deferred, CALLOUT_OK);
+  EXPECT_EQ(deferred->host->finish(deferred, CALLOUT_OK), CALLOUT_DEADLINE_EXCEEDED);
   holder_->OnCancel();
-  rpc_.WaitAndDeliver(stream_.get());
+  rpc_.WaitAndDeliver(holder_.operator->());
 }
 
 TEST(BuiltinRpcHandler, ADrainTellsTheLastStateAndEndsTheRpc) {
