@@ -198,6 +198,8 @@ std::optional<std::string> LoadOrFail(shared_library* library, const std::string
     library->load(path, mode);
   } catch (const boost::system::system_error& failure) {
     return failure.what();
+  } catch (...) {  // so that there is a current exception to be named
+    std::terminate();
   }
   return std::nullopt;
 }
