@@ -114,7 +114,7 @@ Outcome NoDescriptors(TestHost& host, const Effort&) {
   for (int i = 0; i < 300; ++i) {
     all->push_back(host::Connect(host::ParsedAddress(host.address("plaintext"))));
   }
-  host.AwaitLog("accepting connections pauses");
+  host.AwaitLog("accept paused");
   all.reset();
   const Clock::time_point freed = Clock::now();
   const bool serves = Client(host.address("plaintext")).Exchange();

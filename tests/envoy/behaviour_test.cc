@@ -117,7 +117,8 @@ class BehaviourTest : public EnvoyFixture {
   }
 
   int MessagesAtHost() {
-    const HttpMessage page = Exchange(hosts_[0]->port("admin"), {.target = "/metrics"});
+    const HttpMessage page = Exchange(hosts_[0]->port("admin"),
+                                      {.target = "/metrics", .headers = {{"host", "127.0.0.1"}}});
     const std::string name = "\ncallout_messages_total ";
     const size_t at = page.body.find(name);
     EXPECT_NE(at, std::string::npos) << page.body;

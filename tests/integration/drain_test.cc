@@ -90,7 +90,7 @@ TEST(Drain, SaysSoBeforeItStopsAccepting) {
   const ChannelPtr channel = PlaintextChannel(host.address("plaintext"));
   ASSERT_EQ(GrpcHealth(channel, ""), "SERVING");
   host.Signal(SIGTERM);
-  host.AwaitLog("drain begins: accepting for 60000 ms more");
+  host.AwaitLog("drain begins: accepting new connections for 60000 ms");
   // The line comes before the state changes.
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
   while (GrpcHealth(channel, "") != "NOT_SERVING") {
@@ -113,7 +113,7 @@ TEST(Drain, DelaysOnlyForSomebodyWhoHasAskedForHealth) {
     TestHost asked({"--drain_delay_ms=600000", workers});
     ASSERT_EQ(GrpcHealth(PlaintextChannel(asked.address("plaintext")), ""), "SERVING");
     asked.Signal(SIGTERM);
-    asked.AwaitLog("drain begins: accepting for 600000 ms more");
+    asked.AwaitLog("drain begins: accepting new connections for 600000 ms");
     asked.Signal(SIGTERM);
     EXPECT_EQ(asked.AwaitEnd(), 128 + SIGTERM) << workers;
   }

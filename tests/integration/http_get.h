@@ -16,7 +16,7 @@ inline std::string HttpGet(const std::string& address, const std::string& method
                            const std::string& path = "/any") {
   const host::Descriptor client = host::Connect(host::ParsedAddress(address));
   host::Write(client.get(),
-              method + " " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+              method + " " + path + " HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
   return host::ReadToEnd(client.get());
 }
 

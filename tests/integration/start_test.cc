@@ -128,7 +128,7 @@ TEST(Check, StrictlyAWarningIsAFailure) {
   const Finished finished = RunHost({"--check", "--strict"}, misspelt);
   EXPECT_EQ(finished.exit_status, 2);
   EXPECT_THAT(finished.output,
-              AllOf(StartsWith("warning: the environment has CALLOUT_PLUGIN_DIR"),
+              AllOf(StartsWith("warning: environment variable CALLOUT_PLUGIN_DIR"),
                     HasSubstr("--check --strict: there were warnings (1); mend what they name")));
 }
 

@@ -118,7 +118,7 @@ TEST_F(Tls, WorkersHaveTheCertificateOfTheirHost) {
   for (int i = 0; i < 20; ++i) AwaitSubject(&host, "renewed");
   // Also those that begin while the files do not do.
   ReplaceFile(files_.key_path, "garbage");
-  host.AwaitLog("the certificate in use stays");
+  host.AwaitLog("keeping the current certificate");
   for (const std::string worker : {"worker 1 (process ", "worker 2 (process "}) {
     const int process = std::stoi(host.AwaitLog(worker));
     ASSERT_EQ(kill(process, SIGKILL), 0);
