@@ -433,7 +433,7 @@ void Reloader::ReapAbandoned() {
 }
 
 std::string Reloader::DescribeServing(const Slot& slot) const {
-  if (!slot.current.has_value()) return "no version of it is active";
+  if (!slot.current.has_value()) return "no version is active";
   if (!slot.current->quarantine.empty()) {
     return "a stand-in answers its calls by its error policy";
   }

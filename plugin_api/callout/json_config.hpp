@@ -131,8 +131,8 @@ class JsonConfig {
       throw std::invalid_argument("configuration: not JSON: a number is out of range");
     }
     if (too_deep) {
-      throw std::invalid_argument("configuration: more than " + std::to_string(kDepthMax) +
-                                  " lists and objects within each other");
+      throw std::invalid_argument("configuration: lists and objects are nested more than " +
+                                  std::to_string(kDepthMax) + " deep");
     }
     throw std::invalid_argument("configuration: not a JSON object, which begins with {");
   }

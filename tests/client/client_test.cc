@@ -177,7 +177,7 @@ TEST(Client, ExitsWith4IfNothingIsAnswered) {
   });
   const ClientRun run = RunClient({server.address(), "--plaintext", "--data=[{}, {}]"});
   EXPECT_EQ(run.exit_status, 4);
-  EXPECT_EQ(run.said, "callout-client: the stream ended after 0 answers to 2 messages\n");
+  EXPECT_EQ(run.said, "callout-client: the stream ended after 0 responses to 2 messages\n");
   // Where the protocol asks for none, none is missing.
   EXPECT_EQ(RunClient({server.address(), "--plaintext",
                        R"(--data=[{"observability_mode": true}, {"observability_mode": true}])"})
@@ -188,7 +188,8 @@ TEST(Client, ExitsWith4IfNothingIsAnswered) {
                             {"request_body_mode": "FULL_DUPLEX_STREAMED"}},
                            {"request_body": {}}, {"request_body": {}}])"})
                 .exit_status,
-            0);
+            4)
+      << "the headers are owed a response";
 }
 
 TEST(Client, AnImmediateResponseAnswersEverything) {

@@ -49,7 +49,7 @@ TEST(ClientOptions, RefusesBadUsageInOneLine) {
       {{"unix:"}, "ADDRESS unix:: " + address},
       {{"localhost:1", "localhost:2"},
        "unexpected argument 'localhost:2'; --help lists the options"},
-      {{"localhost:1", "--dat={}"}, "unknown option '--dat'; did you mean --data?"},
+      {{"localhost:1", "--dat={}"}, "unknown option '--dat=…'; did you mean --data?"},
       {{"localhost:1", "--data"}, "--data: no value; expected --OPTION=VALUE"},
       {{"localhost:1", "--timeout_ms=0"}, "--timeout_ms=0: " + number},
       {{"localhost:1", "--timeout-ms=1s"}, "--timeout_ms=1s: " + number},

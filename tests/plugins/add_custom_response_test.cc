@@ -49,7 +49,7 @@ TEST(AddCustomResponseTest, FindsATextThatIsSplitBetweenChunks) {
   SampleHost host("add_custom_response");
   for (const int mode : {CALLOUT_BODY_STREAMED, CALLOUT_BODY_FULL_DUPLEX_STREAMED}) {
     LiveStream stream(PlaintextChannel(host.host().address("plaintext")));
-    stream.Exchange(WithBodyMode(RequestHeaders({{":method", "POST"}}), mode));
+    ASSERT_TRUE(stream.Send(WithBodyMode(RequestHeaders({{":method", "POST"}}), mode)));
     ASSERT_TRUE(stream.Send(RequestBody("bad-", false)));
     ASSERT_TRUE(stream.Send(RequestBody("body")));
     EXPECT_EQ(stream.Finish().error_message(), "Callout DENIED.") << mode;

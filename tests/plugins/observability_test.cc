@@ -50,7 +50,11 @@ TEST(ObservabilityTest, DoesNotCountAnEmptyEndOfABody) {
 
 class ObservabilityEnvoyTest : public SampleEnvoy {
  protected:
-  std::string Metrics() { return Exchange(host().port("admin"), {.target = "/metrics"}).body; }
+  std::string Metrics() {
+    return Exchange(host().port("admin"),
+                    {.target = "/metrics", .headers = {{"host", "127.0.0.1"}}})
+        .body;
+  }
 };
 
 TEST_F(ObservabilityEnvoyTest, CountsWhatPassesUnchanged) {
