@@ -359,7 +359,6 @@ absl::Status Reloader::Adopt(Slot* slot, PluginContents contents) {
   if (!copy.ok()) return copy.status();
   source.copy = *std::move(copy);
   source.load_path = source.copy == nullptr ? source.path : source.copy->path();
-  slot->last_number = source.number;
   return Prepare(slot, std::move(source));
 }
 
@@ -463,6 +462,8 @@ absl::StatusOr<std::shared_ptr<const PrivateCopy>> Reloader::CopyOf(const Slot& 
 }
 
 void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts) {
+  // What never serves takes no number.
+  slot->last_number = std::max(slot->last_number, source.number);
   facts.warnings.insert(facts.warnings.end(), slot->warnings.begin(), slot->warnings.end());
   for (const std::string& warning : facts.warnings) {
     Say(LogLevel::kWarning, fmt::format("plugin {}: {}", source.name, warning));

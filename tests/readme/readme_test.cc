@@ -100,7 +100,7 @@ TEST_F(Readme, TheReleaseFlagsHideEverythingElse) {
     EXPECT_TRUE(name.starts_with("callout_")) << name;
     ++count;
   }
-  EXPECT_EQ(count, 3u) << built.output;
+  EXPECT_EQ(count, 4u) << built.output;
 }
 
 TEST_F(Readme, ThePictureIsDrawnFromItsSource) {
