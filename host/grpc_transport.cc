@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/grpc_transport.h"
 
 #include "host/transport/grpc/grpc_credentials.h"

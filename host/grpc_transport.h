@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The gRPC transport as the host starts it; in a build without gRPC C++
 // (-Dgrpc=disabled) an error in its place.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // callout-host: parse the options, serve until a signal, drain, exit.
 //
 // SIGTERM, SIGINT: drain, exit 0; a second one ends the process at once. Only SIGTERM

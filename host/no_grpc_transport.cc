@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // In place of grpc_transport.cc, in a build without gRPC C++.
 //
 // Tested by tests/host/config/config_test.cc.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The host as a whole: plugins, listeners, transports, health and admin pages,
 // put together from the configuration and taken down in order.
 //

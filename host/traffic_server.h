@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Serves streams in this process: the transports, what their streams share, and
 // the loop that accepts their connections.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A worker: a process that runs the plugins and serves streams, as its supervisor
 // (host/workers/worker_group.h) tells it over the channel that it was started with.
 //

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Functions that the scripts in this directory share. To be sourced; it changes to the repository's top
 # directory.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Brings docs/options.md up to date with callout-host --help.
 
     scripts/options_page.py [build/host/callout-host]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sums up a run of `meson test` by test cases.
 
     python3 scripts/test_summary.py build/meson-logs

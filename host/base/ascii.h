@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Letters of ASCII without regard to case, as header names compare: Abseil's functions for
 // std::string_view, which is not Abseil's string_view where the library was built for C++14,
 // as Debian's is.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The clock of every deadline here.
 //
 // Tested by tests/host/plugin/hook_table_test.cc.

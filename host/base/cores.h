@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // How many cores are available to this process, which may be fewer than the machine has.
 #ifndef CALLOUT_HOST_BASE_CORES_H_
 #define CALLOUT_HOST_BASE_CORES_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/base/directory_watch.h"
 
 #include <linux/magic.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Reports when files may have changed, so that the caller rescans them: by inotify
 // if the file system supports it; otherwise the caller rescans periodically.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Reading files. Everything the host reads by path goes through here.
 //
 //   absl::StatusOr<std::string> pem = ReadFile("/etc/tls/cert.pem", 1 << 20);

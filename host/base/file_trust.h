@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Who else may change what a path leads to.
 //
 //   const FileTrust trust = CheckFileTrust("/etc/callout/plugins/auth.so");

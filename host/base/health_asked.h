@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Whether somebody asks this process for its health. HTTP and gRPC answer it in
 // different layers, and the drain wants to know of both.
 //

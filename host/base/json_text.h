@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // JSON as people write it into files and on command lines.
 //
 // A plain function; any thread.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The host's log: lines on standard error, written by spdlog.
 //
 //   Log(LogLevel::kInfo, "listening {} {}", name, address);

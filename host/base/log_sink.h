@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Where the log's lines go: standard error, written by spdlog's logger, either at
 // once or through a bounded queue and a thread of spdlog's.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // How many bytes the process may keep for its clients, and how many it keeps.
 //
 // Connections, streams, messages, bodies and attributes draw from one budget. The

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // How long something usually takes: a mean that follows what was seen last, and how
 // far single values are from it.
 //

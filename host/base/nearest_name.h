@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The name that a misspelled one was most likely meant to be, for "did you mean …?".
 //
 // A plain function; any thread.

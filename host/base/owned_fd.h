@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A file descriptor that its owner closes. host/base/file.h reads files.
 //
 //   const OwnedFd socket(accept4(…));

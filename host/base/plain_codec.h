@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Values to bytes and back, between processes of one program on one machine. Simple
 // values are copied as they are in memory; strings and lists follow their length.
 //

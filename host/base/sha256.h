@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // SHA-256, in hexadecimal. A plain function; any thread.
 #ifndef CALLOUT_HOST_BASE_SHA256_H_
 #define CALLOUT_HOST_BASE_SHA256_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Keeps the memory of sent responses for the next ones on the same thread: in steady
 // state a response needs no allocation.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A status's message as std::string_view, for fmt: Abseil's own string_view is
 // another type where the library was built for C++14, as Debian's is.
 //

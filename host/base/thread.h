@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Threads whose making may fail: at the limit of a container's pids or of a user's
 // processes std::thread throws, which would end the process.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing beyond
 // U+10FFFF. Protobuf refuses a whole message for a `string` that is anything else.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A descriptor that one thread, or process, waits on and others make readable.
 //
 //   auto wake = std::make_shared<Wake>();

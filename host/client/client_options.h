@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // callout-client's command line; its files are read and checked.
 // Plain values.
 //

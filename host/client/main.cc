@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // callout-client: sends messages to an ext_proc server and prints its responses to
 // standard output, everything else to standard error.
 //

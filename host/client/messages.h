@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // ProcessingRequests and ProcessingResponses as protobuf JSON: names of fields as in
 // the .proto (lowerCamelCase is read too), bytes such as raw_value in base64.
 // Functions without state.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One Process RPC from beginning to end.
 //
 // Tested by tests/client/client_test.cc.

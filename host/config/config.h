@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The host's configuration: its options from the command line, the environment
 // (CALLOUT_…) and a file, checked against each other, with the plugins' text files
 // read.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The options that limit what a plugin's crash or hang affects.
 //
 // Plain values; AddContainmentOptions is for the start of the process.

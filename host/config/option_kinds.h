@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The common kinds of options: numbers, texts and switches.
 //
 //   options->Add(NumberOption("max_deferred", "Calls", "CALLS", 0, INT_MAX, &limit, "…"));

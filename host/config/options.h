@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Options from the command line, the environment or a file, in this order of
 // precedence. CLI11 reads the command line and the file.
 //

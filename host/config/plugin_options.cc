@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/config/plugin_options.h"
 
 #include <fmt/format.h>

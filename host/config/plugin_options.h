@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The options about single plugins, merged into one list:
 //
 //   --plugin=[NAME=]PATH                      in chain order

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The options that say which plugin files the host watches, and when a new version is
 // rolled back.
 //

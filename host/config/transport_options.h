@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The options that choose the transport and set its limits.
 //
 // Plain values; AddTransportOptions is for the start of the process.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The memory behind host/metrics/metrics.h: arrays that grow without moving, one shard
 // of cells for each counting thread, and the pool that lends the shards.
 //

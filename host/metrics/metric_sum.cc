@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/metrics/metric_sum.h"
 
 #include <prometheus/metric_type.h>

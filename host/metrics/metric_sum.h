@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Adds up what several processes have counted, as if one had.
 //
 //   MetricSum sum;

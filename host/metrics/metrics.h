@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Counters, gauges and histograms, counted in shards of our own for each thread
 // and exposed by prometheus-cpp in Prometheus' text format 0.0.4.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One thread that accepts the connections of all listening sockets and passes
 // each to its listener's callback.
 //

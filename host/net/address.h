@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Socket addresses in the form of the host's options and logs.
 //
 //   1.2.3.4:80      IPv4 only; 0.0.0.0 is every IPv4 address of the machine

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The server's certificate and key: generated, or read from files and checked.
 //
 // Files are checked as a TLS server will use them, so an invalid file is an error

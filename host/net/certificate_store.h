@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The current certificate, key and client CAs, and their reload.
 //
 //   auto store = CertificateStore::Open({chain_path, key_path, client_ca_path});

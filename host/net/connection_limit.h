@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Counts the connections of a transport, and says when there are too many, in all
 // or of one IP address.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A listening socket, closed by its destructor. A socket that is bound but does not
 // listen yet reserves its port and refuses clients.
 //

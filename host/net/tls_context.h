@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A server's TLS context, made from PEM texts.
 //
 // Any thread; a context never changes.

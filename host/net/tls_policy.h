@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What every TLS listener of the host asks of a client, in one place: serving
 // (nghttp2), health, and serving by gRPC C++, which cannot be handed a context and
 // has the same versions and cipher suites by its own default.

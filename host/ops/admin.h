@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The pages of the admin address: /live, /ready, those that others add, and /
 // which lists them all.
 //

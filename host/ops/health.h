@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Whether this process wants traffic, and the page that load balancers ask for it.
 //
 //   Health health;                                   // starting

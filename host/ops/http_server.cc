@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/ops/http_server.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A small HTTP/1.1 server for health checks and the admin pages, on a thread of its
 // own. Health and admin have one each, so that nothing about pages can keep a health
 // check waiting. Not for traffic.

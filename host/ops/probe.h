@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Asks a health listener once, as `callout-host --probe` does for images that have no
 // other program to do it.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What is counted for the whole process, below the layer that has metrics.
 //
 //   ProcessMetrics process(&metrics);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What most files of the host include, read by the compiler once for all of them. A file still
 // includes what it uses: this is for speed only, and left out with Clang.
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Whether a plugin uses a library that it is not linked with and that is in the process by
 // accident: the dynamic linker resolves an undefined symbol against whatever the host has
 // loaded, so the plugin runs until a host comes without that library, or with another version.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One call: a message of a stream on its way through a hook of one instance.
 //
 // A CallState belongs to one instance's part of one stream and is used again

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Who settles a call: the thread whose hook returns, the one that calls finish(), or
 // the stream when the deadline has passed. They may meet at any time; each asks here
 // once and is told whether it is the one that acts.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A line for each call at log level DEBUG: stream, plugin, phase, time, outcome,
 // and for headers and trailers what the plugin was given.
 //

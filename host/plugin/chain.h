@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The ordered instances that serve a stream. Immutable: a change of plugins makes
 // a new chain, and streams keep the one they began with.
 #ifndef CALLOUT_HOST_PLUGIN_CHAIN_H_

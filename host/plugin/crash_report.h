@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The last words of a process that a plugin kills: which plugin and hook ran on
 // the thread that crashed, or that called exit().
 //

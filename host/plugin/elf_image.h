@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The dynamic part of an ELF64 shared object, read from the bytes of its file:
 // what the dynamic linker would see, without mapping the file or running any of
 // its code. Section headers are used only to notice a truncated file, so stripped

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Makes the bytes of a plugin's file fit for being loaded as a private copy, many versions beside
 // each other:
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What can be said of a plugin's file before any of its code runs: whether loading
 // it could work, and what about it is suspicious. The dynamic linker gives no second
 // chance: protobuf aborts the process inside dlopen, an exported class binds to

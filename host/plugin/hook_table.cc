@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/plugin/hook_table.h"
 
 #include <errno.h>

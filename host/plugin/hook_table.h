@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Which hook of which plugin runs on which thread at this moment, kept where it
 // can still be read when the process is dead: in memory that a supervisor shares,
 // or that a signal's handler looks at.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One configured creation of a plugin: what `create` made, the table of services
 // handed to it, its settings and its metrics. The only place that calls through
 // a hook pointer.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Loads plugins: reads the file, checks it (host/plugin/elf_preflight.h), and only then
 // lets the dynamic linker map it and run its constructors. The only place that
 // calls dlopen.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Whether a stream is one that an instance serves (InstanceSettings::match).
 //
 // Decided on the first message of a stream. What that message does not bring (it

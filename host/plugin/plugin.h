@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A loaded shared object: what it exports, as function pointers, and what it says
 // of itself. Made by LoadPlugin (host/plugin/loader.h); a test may make one from functions
 // of its own. Instances (host/plugin/instance.h) are created from it.

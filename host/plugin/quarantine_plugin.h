@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What stands in the chain for a plugin that has crashed too often: a plugin of
 // the host's own, all of whose calls fail, so that the operator's policy for the
 // instance decides: `continue` serves without it, `deny` answers in its place, and

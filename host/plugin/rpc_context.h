@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a transport is to a stream: the facts of the RPC, and a way for other
 // threads to reach the thread that runs the stream.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The host's side of the ABI's table of services (struct callout_host).
 //
 // One table for each instance, with the instance behind it. The functions turn

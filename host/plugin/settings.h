@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The operator's settings for one instance, apart from its configuration text: how
 // its faults are answered, which streams it serves, which bodies it gets.
 //

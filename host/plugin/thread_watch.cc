@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/plugin/thread_watch.h"
 
 #include <sys/prctl.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Finds threads that the constructors of a file start while it is loaded.
 //
 //   ThreadWatch watch;

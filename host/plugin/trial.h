@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The first calls of a new version of a plugin, counted: if too many of them are
 // faults, the version is to be withdrawn.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What can be wrong with how a plugin settled a call.
 //
 // Tested by tests/host/stream/stream_test.cc.

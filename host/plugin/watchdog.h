@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Notices hooks that hang: a hook that has held a thread of the transports for
 // longer than a limit. Such a thread serves nobody, and nobody can take it back.
 //

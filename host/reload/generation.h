@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One version of one plugin: what it is made of, what became of it, and who makes
 // it. The reloader (host/reload/reloader.h) decides which generations there are; a
 // GenerationTarget has them: the process's own plugin set (host/reload/plugin_set.h), or

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Which plugins the operator wants, and from where. Plain values.
 //
 // Tested by tests/host/reload/plugin_sources_test.cc.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the files of one plugin hold, all read as they stood at one moment.
 //
 //   const PluginStamps stamps = StampsOf(files);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What decides on the plugins of a host, and follows their files: reloader, loop
 // and page put together, for whatever target has the generations.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The generations of this process: loads their code, creates their instances,
 // gives new streams the chain of those in service, and destroys each instance
 // after its last stream.

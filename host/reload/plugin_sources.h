@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Which plugins the operator wants, in chain order: those of --plugin, then the
 // `*.so` of each --plugins_dir in lexical order.
 //

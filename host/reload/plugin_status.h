@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The admin page /plugins: what serves, in which version, since when, how well,
 // and what was refused and why.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A generation that is made on a thread of its own: a plugin's create may wait for something that
 // never comes, and must hold up neither the reloads of others nor the end of the process.
 //

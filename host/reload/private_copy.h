@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Private copies of plugin files: what is loaded is never the operator's file
 // but a copy of it that nobody else writes to. Overwriting a mapped file would
 // change the code of a running process, or kill it; and the dynamic linker tells

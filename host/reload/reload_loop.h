@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The thread that follows the operator's plugin files: waits for something to
 // happen, and lets the reloader look.
 //

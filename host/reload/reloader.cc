@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/reload/reloader.h"
 
 #include <fmt/format.h>

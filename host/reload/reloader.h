@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Decides which version of which plugin serves: looks at the operator's files,
 // has a generation made of what has changed, and has all changes of a look
 // switched over at once.

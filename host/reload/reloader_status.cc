@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a Reloader shows: its lines in the log, its metrics and its status.
 //
 // Tested by tests/host/reload/plugin_status_test.cc.

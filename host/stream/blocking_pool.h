@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Threads for the hooks of instances that are declared blocking, so that the
 // transports' own threads never wait.
 //

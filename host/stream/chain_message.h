@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A message on its way through the chain, and what the instances it has passed
 // have made of it.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the instances of a chain have answered to one message, made into the one
 // answer that has the effect of all.
 //

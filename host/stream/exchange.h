@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a stream knows of its HTTP exchange: for each direction the body mode,
 // what has come so far, and what may still come.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Every kind of fault: what causes it, whether a client can, and what happens by
 // default. docs/faults.md is this table; a test compares the two.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The guard: every answer that leaves the host is legal in the state Envoy is
 // in, whatever the hook did.
 //

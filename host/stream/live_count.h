@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // How many RPCs live in the process, over all connections, and when there are too
 // many.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One Process RPC, which is one HTTP request: takes ProcessingRequests in, calls
 // the chain's hooks, and gives ProcessingResponses and a status out.
 //

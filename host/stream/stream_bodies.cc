@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Instances that take whole bodies: what is gathered, what is held for it, and bodies
 // whose end cannot be seen.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Calls: on which thread a hook runs, how long it may take, and what becomes of one
 // that takes longer.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The only place that makes ProcessingResponses: settled messages, in order, in the
 // form that Envoy takes in the state it is in.
 //

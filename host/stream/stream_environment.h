@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What all streams of a host share: the chain they take, the limits they keep,
 // and where their counts go.
 //

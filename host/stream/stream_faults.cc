@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What becomes of a fault: the instance's policy, and how a refusal goes out.
 //
 // Tested by tests/host/stream/endings_test.cc.

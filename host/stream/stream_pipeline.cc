@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The way of messages through the chain: two lines, one for each direction, in which
 // no message passes the one before it.
 //

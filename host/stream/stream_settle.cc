@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a hook came to: its answer checked by the guard and joined to those of the
 // others.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The services that stand beside ExternalProcessor on every listener:
 // grpc.health.v1.Health and server reflection (v1alpha and v1), answered here,
 // without any I/O.

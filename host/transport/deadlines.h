@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // When what is due: deadlines that differ from one another (Deadlines), and waits
 // that all take equally long (TimeoutQueue), which cost no memory and no search.
 //

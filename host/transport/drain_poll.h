@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Waiting for the end of what other threads are finishing, in a drain: they count
 // in atomics, and nobody is woken for each of many.
 //

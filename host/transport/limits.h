@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Which transport carries streams, and what it holds clients to. Plain values.
 //
 // Tested by tests/host/config/config_test.cc.

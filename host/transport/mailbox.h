@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What other threads leave for one thread, which is woken for the first of it.
 //
 //   Mailbox<Posted> mailbox([&] { wake.Set(); });

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Writes the definitions of reflection_tables.h: a step of the build.
 //
 //   make_reflection_tables OUTPUT.cc

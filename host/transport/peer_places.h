@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // How many stream places each peer has, so that none takes all of them.
 //
 // The places of a process are --max_live_streams. While half of them are free everybody

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Server reflection: one message of the client asks one question, and gets one
 // answer. v1alpha and v1 are the same on the wire
 // (github.com/grpc/grpc/blob/master/doc/server-reflection.md).

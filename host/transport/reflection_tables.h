@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What reflection has to tell: the files that describe the services of ext_proc and
 // grpc.health.v1, and what is declared in them. The definitions are written when the
 // host is built, by make_reflection_tables.cc, so that a running host needs no

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What answers one RPC, as transports see it: a Process RPC's Stream, or one of the
 // built-in RPCs (health, reflection). A transport feeds it and after each On…()
 // looks at what came of it:

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // How long a client may keep an RPC's place without using it: the words and counts of
 // these limits, which both transports have (host/transport/limits.h).
 //

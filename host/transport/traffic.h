@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What serves streams: this process itself (host/traffic_server.h), or workers
 // (host/workers/worker_group.h).
 //

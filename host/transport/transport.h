@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What carries streams: takes connections over and serves RPCs on them.
 //
 // Tested by tests/host/transport/h2/h2_server_test.cc.

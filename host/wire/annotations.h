@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The fields that stand beside an answer in ProcessingResponse, and what becomes
 // of them when several instances of a chain have given some.
 //

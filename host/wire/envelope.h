@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The wire form of ProcessingRequest and ProcessingResponse
 // (envoy/service/ext_proc/v3/external_processor.proto), read as views and
 // written by field number. Only host/wire/ knows what is in these messages, and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the headers of a message tell of the body that follows.
 //
 // Tested by tests/host/stream/endings_test.cc.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes host/wire/field_numbers.h: a step of the build.
 
     make_field_numbers.py PROTOC DESCRIPTOR_SET HEADER

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a chain makes of its instances' answers: each instance sees the message
 // as those before it left it, and one answer goes out that has the effect of all.
 //

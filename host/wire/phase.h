@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The phases of an exchange, and the response field that belongs to each.
 #ifndef CALLOUT_HOST_WIRE_PHASE_H_
 #define CALLOUT_HOST_WIRE_PHASE_H_

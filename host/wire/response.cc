@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/wire/response.h"
 
 #include "host/base/ascii.h"

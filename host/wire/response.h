@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A hook's answer as views into its bytes, whatever its type. Reading it once
 // tells whether it is well formed; the guard and the chain work on the result.
 #ifndef CALLOUT_HOST_WIRE_RESPONSE_H_

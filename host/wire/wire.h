@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Protobuf's wire format (protobuf.dev/programming-guides/encoding) for the
 // host: a reader of views that trusts nothing, and appends to a string.
 //

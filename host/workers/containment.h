@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a plugin's crash or hang takes with it. Plain values.
 //
 // Tested by tests/host/config/config_test.cc.

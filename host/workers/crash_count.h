@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // How often each plugin has crashed, and whether that is too often.
 //
 //   CrashCount crashes({.crashes = 3, .seconds = 60});

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Counts the crashes of plugins, and says what stands in the place of those that
 // crash as often as --quarantine allows, and how they come back.
 //

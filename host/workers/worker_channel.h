@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The line between a supervisor and one of its workers: whole messages over a
 // pair of connected sockets.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Why a worker process has ended, told from what the kernel says of it and from
 // the table of hooks that it left.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The generations of a WorkerGroup: how they come to all workers, or to none.
 //
 // Tested by tests/reload/workers_test.cc.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // N worker processes as one: they serve the streams, and have the generations.
 // The process that has the group, the supervisor, loads no plugin's code.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/workers/worker_keeper.h"
 
 #include <fmt/format.h>

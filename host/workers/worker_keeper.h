@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Keeps one worker alive: starts it, starts another when it ends, and tells why it
 // ended.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a supervisor and its workers say to each other, over the channel
 // (host/workers/worker_channel.h) that each worker has.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One worker process, as its supervisor has it: started from this program's own
 // file, asked over a channel, reaped.
 //

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* callout/answer.h - building the answer to a call step by step. Include
  * <callout/message.h>. For an answer of one step, callout/tools.h is shorter.
  *

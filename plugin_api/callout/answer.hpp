@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // callout/answer.hpp - what a C++ hook says back. Include <callout/plugin.hpp>.
 //
 // Answer and Reply are handles on the call that is being answered, useless once the hook

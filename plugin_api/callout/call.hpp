@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // callout/call.hpp - the call that a C++ hook is given. Include <callout/plugin.hpp>.
 //
 //     HeadersCall   request and response headers

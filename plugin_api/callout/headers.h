@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* callout/headers.h - what a call's message says: header fields and bodies, as
  * views into the message. Include <callout/message.h>.
  *

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // callout/host.hpp - what the host does for a plugin: logging, metrics, and the making
 // of an instance. Include <callout/plugin.hpp>.
 //

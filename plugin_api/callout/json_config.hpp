@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // callout/json_config.hpp - a plugin's configuration as a JSON object of which every key has
 // to be known. Not part of <callout/plugin.hpp>: it needs nlohmann/json.hpp (Debian's
 // nlohmann-json3-dev), a header-only library. CALLOUT_CONFIG_SCHEMA tells others the keys.

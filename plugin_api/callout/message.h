@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* callout/message.h - all a C plugin needs: the contract, and reading messages and
  * writing answers without any library.
  *

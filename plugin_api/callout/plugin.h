@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* callout/plugin.h - the binary contract between the callout host and a plugin.
  *
  * A plugin is a shared object that exports `callout_abi_version` and at least

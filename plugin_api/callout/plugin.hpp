@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // callout/plugin.hpp - all a C++ plugin (C++17 or later) needs. Header only: nothing to
 // link.
 //

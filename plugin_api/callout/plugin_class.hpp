@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // callout/plugin_class.hpp - a plugin as a class: an object for each instance, and an object
 // for each stream. Include <callout/plugin.hpp>, which shows how it is used.
 //

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* callout/struct.h - google.protobuf.Struct and the maps of it that a call brings
  * (attributes, metadata): views for reading, and a writer. Include
  * <callout/message.h>.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // callout/testing.hpp - a host for the unit tests of a plugin: feed a message, read the
 // answer. No process, no socket, no Envoy, and no library but libc's dlopen; any test
 // framework will do. C++17.

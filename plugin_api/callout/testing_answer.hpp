@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // callout/testing_answer.hpp - what a plugin has answered, taken apart for a test. Include
 // <callout/testing.hpp>.
 #ifndef CALLOUT_TESTING_ANSWER_HPP_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // callout/testing_host.hpp - how the fake host of <callout/testing.hpp> works. Not to be
 // included by itself.
 #ifndef CALLOUT_TESTING_HOST_HPP_

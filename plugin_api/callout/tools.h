@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* callout/tools.h - the tools of the callout samples for C plugins, each one step
  * from a call to its answer. Include <callout/message.h>.
  *

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // callout/tools.hpp - the tools of the callout samples by their names, in C++. Include
 // <callout/plugin.hpp>. Each works on the call's answer as the members of callout/call.hpp
 // do, together with what else is set on it; errors are those of callout/tools.h, and end

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // callout/typed.hpp - hooks that read and fill the generated classes of Envoy's messages, for
 // those who like them better than callout/call.hpp. Include it beside <callout/plugin.hpp>.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // callout/view.hpp - what a call brings, as C++ views: header fields, and
 // google.protobuf.Struct with its values. Include <callout/plugin.hpp>.
 //

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* callout/wire.h - protobuf's wire form for plugins: a reader of views over
  * bytes, and a writer into a growing buffer.
  *

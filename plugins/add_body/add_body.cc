@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Adds to the body of requests, and replaces that of responses. See README.md.
 #include <callout/plugin.hpp>
 #include <string>

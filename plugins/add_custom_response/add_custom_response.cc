@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Refuses, mocks or changes messages by what is in them. See README.md.
 #include <callout/plugin.hpp>
 

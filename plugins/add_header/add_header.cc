@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Adds a header each way. See README.md.
 #include <callout/plugin.hpp>
 

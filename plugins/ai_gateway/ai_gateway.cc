@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Sends OpenAI-style requests on to the provider of their model. See README.md.
 #include <callout/plugin.hpp>
 #include <charconv>

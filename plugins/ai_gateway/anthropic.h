@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // From OpenAI's shape to that of Anthropic's messages, and back. Any thread.
 #ifndef CALLOUT_PLUGINS_AI_GATEWAY_ANTHROPIC_H_
 #define CALLOUT_PLUGINS_AI_GATEWAY_ANTHROPIC_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The shape that clients speak: OpenAI's chat completions. Plain functions; any thread.
 #ifndef CALLOUT_PLUGINS_AI_GATEWAY_OPENAI_H_
 #define CALLOUT_PLUGINS_AI_GATEWAY_OPENAI_H_

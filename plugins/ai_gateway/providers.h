@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Whom requests are sent on to.
 //
 //   const std::vector<Provider> providers = ReadProviders(&config, &setup);   // throws

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The answer of a provider on its way to the client, piece by piece: translated if the
 // provider speaks another shape, and looked into for what it cost.
 //

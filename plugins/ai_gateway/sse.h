@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Server-sent events, read piece by piece (WHATWG HTML, 9.2).
 //
 //   SseReader reader(1 << 20);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The usual first plugin: changes a bit of everything. See README.md.
 #include <callout/plugin.hpp>
 

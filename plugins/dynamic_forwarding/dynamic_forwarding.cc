@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Chooses the endpoint of each request by a header. See README.md.
 #include <algorithm>
 #include <callout/plugin.hpp>

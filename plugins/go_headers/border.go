@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 // The border between the host, which speaks C, and hooks in plain Go: bytes become messages and

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Builds the plugin:  build.sh WORK_DIR OUTPUT.so [HOOKS.go]
 #
 # Go wants generated code beside the code that uses it, so both come together in WORK_DIR. HOOKS.go

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A plugin in Go: sets and removes headers, and tells how many there were. See README.md.
 package main
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "base64url.h"
 
 #include <openssl/evp.h>

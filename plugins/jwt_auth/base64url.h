@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Base64 for URLs without padding, as tokens have it (RFC 7515, 2).
 #ifndef CALLOUT_PLUGINS_JWT_AUTH_BASE64URL_H_
 #define CALLOUT_PLUGINS_JWT_AUTH_BASE64URL_H_

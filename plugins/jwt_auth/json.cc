@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "json.h"
 
 #include "support/limited_json.hpp"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The JSON of a token: headers and claims in their order, read within limits.
 //
 //   std::optional<Json> claims = ParseJson(text);

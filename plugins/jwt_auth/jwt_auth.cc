@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Lets only requests with a good token through, with its claims as headers. See README.md.
 #include <callout/plugin.hpp>
 #include <chrono>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The public keys that tokens are checked with: one from a PEM file, or several from a file
 // with a JSON Web Key Set (RFC 7517).
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // JSON values as Python prints them once they are loaded: str(json.loads(text)).
 //
 //   true → True · null → None · 1.5 → 1.5 · 1e16 → 1e+16 · "a" → a · ["a", {"b": null}] →

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The check of a JSON Web Token (RFC 7519) in compact form, signed with RS256.
 //
 //   const Verdict verdict = CheckToken(token, keys, {.leeway_s = 10}, now_s);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Lets only marked messages pass, and logs what it saw. See README.md.
 #include <callout/plugin.hpp>
 #include <string>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Answers every message in one hook, and tells whether metadata has come. See README.md.
 #include <callout/plugin.hpp>
 

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* The smallest useful plugin, in plain C: stamps every request. See README.md. */
 #include <callout/message.h>
 

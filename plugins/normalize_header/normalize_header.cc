@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Tells by the host that a request is for which kind of device it comes from. See README.md.
 #include <callout/plugin.hpp>
 #include <string_view>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Counts what passes, and changes nothing. See README.md.
 #include <callout/plugin.hpp>
 

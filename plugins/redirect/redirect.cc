@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Answers every request with a redirect. See README.md.
 #include <callout/plugin.hpp>
 

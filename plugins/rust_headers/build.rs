@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Makes Rust types of the ext_proc messages; needs protoc.
 use std::io::Result;
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Builds the plugin:  build.sh WORK_DIR OUTPUT.so [EXAMPLE]
 #
 # EXAMPLE names another plugin of Cargo.toml. CARGO and PROTOC name the programs; nothing is

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Sets a cookie where the backend asks for one. See README.md.
 #include <callout/plugin.hpp>
 #include <string_view>

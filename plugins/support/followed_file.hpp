@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Tells when a file that a plugin has read holds something else, so that it is read again: keys
 // that are rotated, a mounted Secret.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The configuration of the plugins here: callout::JsonConfig by the name they use.
 #ifndef CALLOUT_PLUGINS_SUPPORT_JSON_CONFIG_HPP_
 #define CALLOUT_PLUGINS_SUPPORT_JSON_CONFIG_HPP_

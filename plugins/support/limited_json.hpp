@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // JSON from strangers, read within limits: values nested too deep would overflow the stack of
 // whoever walks through them.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // basic through the generated classes. See README.md.
 #include <callout/plugin.hpp>
 #include <callout/typed.hpp>

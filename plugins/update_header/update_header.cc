@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Gives a header each way a new value, whether it is there or not. See README.md.
 #include <callout/plugin.hpp>
 

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Runs the golden plugins for aarch64 under qemu-user, on the fake host of plugin_api. Exits 77
 # where the tools for it are not installed (g++-aarch64-linux-gnu, qemu-user).
 set -eu

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Runs the golden plugins on the fake host of <callout/testing.hpp>: for machines that the
 // tests themselves are not built for. Exits 1 with what was wrong.
 //   golden_driver GOLDEN.so GOLDEN_CLASS.so

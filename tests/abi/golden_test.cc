@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Growth, proven: the committed binaries of each revision run in this host, in one whose
 // tables are cut to what that revision had, and in one whose tables are longer; and plugins
 // of a later revision run in this one, or are refused.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes the <callout/plugin.h> of a revision that does not exist yet: this one's, with one field
 more in a call and in create's arguments, one service and one hook.
 

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* A plugin of the next revision (later_header.py), on a host of this one. Compiled several
  * times: with NEEDS, the revision it says it can do with; with HOOK, its new hook; with
  * UNASKED, a write to the new out-field without CALLOUT_HAS; with UNASKED_CALL, a call of

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /* Every size and offset of ABI version 1, on a 64-bit machine. Compiled as C99,
  * C11 and as C++; a line here changes only with CALLOUT_ABI_VERSION, and new
  * fields add lines at the end of their struct.

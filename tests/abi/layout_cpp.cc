@@ -1,2 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // That it compiles is the test.
 #include "layout.h"

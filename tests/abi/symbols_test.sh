@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Every plugin of this build exports callout_* and nothing else.
 #   symbols_test.sh PLUGIN.so...
 for plugin in "$@"; do

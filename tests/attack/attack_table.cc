@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Runs every attack on both transports, one after another, and prints a table in
 // Markdown. About five minutes on an idle machine:
 //

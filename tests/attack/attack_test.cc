@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The nghttp2 transport holds its limits against each attack, and serves others
 // meanwhile. No time is asserted: the machine may be busy.
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A peer that keeps to no rule: writes frames as fast as they are taken, and
 // sees when it is cut off. And a well-behaved client beside it, which measures
 // what the others get meanwhile.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Attacks on a host of its own each, with what they come to.
 #ifndef CALLOUT_TESTS_ATTACK_ATTACKS_H_
 #define CALLOUT_TESTS_ATTACK_ATTACKS_H_

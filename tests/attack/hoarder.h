@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A client that makes the host keep bytes: opens many RPCs at once, sends each as much
 // as it is let, and takes nothing more than it has to.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Under a budget of 256 MiB the nghttp2 transport never takes more than 300 MiB, however
 // clients make it keep bytes, and all of them at once; it counts whom it refuses, and
 // serves again as soon as they are gone.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the project aims at beside what a run has measured, as a table."""
 
 import cells

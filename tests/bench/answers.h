@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the C++ servers of the benchmark answer, made once: to request headers what
 // plugins/minimal_c does, a header set; to everything else "go on".
 #ifndef CALLOUT_TESTS_BENCH_ANSWERS_H_

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is measured: each cell is one way to load a server."""
 
 import dataclasses

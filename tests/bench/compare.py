@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures servers in cells, interleaved: in each round every server is measured once in every cell, in
 another order, so that what else the machine does falls on all alike."""
 

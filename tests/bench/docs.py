@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Puts a run's results into build-bench/results, and into docs/ if that is asked for."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The servers behind a real Envoy, which asks them about every request: what that costs Envoy, the
 server and the client."""
 

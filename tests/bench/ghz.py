@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ghz as a second opinion on the load generator: what a server uses for a stream must not depend on
 who asks. ghz itself uses far more than any server, so its rates say nothing."""
 

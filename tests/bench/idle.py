@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Holds streams open on a server, each with one message that it has answered, and tells what they cost.
 
 HTTP/2 in as few lines as this takes: literal headers, no more frames than needed.

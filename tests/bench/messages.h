@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a benchmark's calls say: the requests of each scenario as Envoy would send
 // them, and the check that a server has answered them as it should.
 #ifndef CALLOUT_TESTS_BENCH_MESSAGES_H_

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The microbenchmarks of bench-micro, as a table."""
 
 import json

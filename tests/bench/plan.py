@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long a run is going to take, so that one knows before it begins."""
 
 import compare

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bars as SVG, without a library: one panel for each cell, one bar for each server."""
 
 import statistics

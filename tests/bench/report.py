@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the benchmark's measurements come to: medians, ratios, tables."""
 
 import statistics

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures the host beside other servers; see CONTRIBUTING.md, and `scripts/bench --help`.
 
 The server has one core to itself and the load generator another. CPU time per stream is the

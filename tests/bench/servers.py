@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The servers that the benchmark compares: how each is built, started and stopped."""
 
 import dataclasses

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A TCP connection, with TLS or without, that never blocks once it is made. For
 // the load generator and for the server on bare HTTP/2: so both pay the same.
 #ifndef CALLOUT_TESTS_BENCH_SOCKET_H_

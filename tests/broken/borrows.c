@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* Calls a library that the host happens to have, and is not linked with it. */
 #include <callout/plugin.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Every way a plugin can be refused, with the exact line the operator reads. Those
 // the build makes lie beside this program; the others are made from a good one.
 

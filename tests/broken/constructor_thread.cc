@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Its constructors start a thread, which nobody can stop.
 #include <callout/plugin.h>
 

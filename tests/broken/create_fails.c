@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* Refuses every configuration. */
 #include <callout/plugin.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Lets an exception out of its create, against rule 6 of <callout/plugin.h>.
 #include <callout/plugin.h>
 

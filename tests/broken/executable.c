@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* A program, not a shared object. */
 #include "hook.c"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A lite class, compiled without -fvisibility=hidden.
 #include <callout/plugin.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Uses a class of protobuf's full runtime.
 #include <callout/plugin.h>
 

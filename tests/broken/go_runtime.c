@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* Marked as every shared object with a Go runtime is, without being one: a note of the owner "Go"
  * and type 4. Its fields: sizes of name and content, type, name, content. */
 #include <callout/plugin.h>

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* Everything a plugin needs; what is wrong with it comes from the build. */
 #include <callout/plugin.h>
 

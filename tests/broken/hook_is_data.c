@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* A table where a function should be. */
 #include <stdint.h>
 

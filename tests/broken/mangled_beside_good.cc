@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One hook is declared by the header; the other is misspelt, and so a C++ function.
 #include <callout/plugin.h>
 

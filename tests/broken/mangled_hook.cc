@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A hook written without the header, and so with a C++ name.
 #include <cstdint>
 

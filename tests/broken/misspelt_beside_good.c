@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* One hook is right; the one that refuses responses is misspelt and would never run. */
 #include <callout/plugin.h>
 

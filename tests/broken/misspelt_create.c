@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* Its configuration would never be read. */
 #include <callout/plugin.h>
 

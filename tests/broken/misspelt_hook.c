@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* The only hook has a name the host does not know. */
 #include <callout/plugin.h>
 

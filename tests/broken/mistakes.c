@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* What a hurried author writes: docs/mistakes.md has a row for each of these, by the name
  * that is defined here when the file is compiled.
  */

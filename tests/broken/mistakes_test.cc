@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // docs/mistakes.md says what the host says: each row with a name is tried on the plugin of
 // that name in this folder.
 #include <dlfcn.h>

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* Needs a revision that no host has yet. */
 #include <callout/plugin.h>
 

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* Creation and destruction, but nothing that is given a message. */
 #include <callout/plugin.h>
 

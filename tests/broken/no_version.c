@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* A hook, but no CALLOUT_PLUGIN(). */
 #include <callout/plugin.h>
 

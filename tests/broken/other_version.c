@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* Built with a <callout/plugin.h> of another ABI version. */
 #include <callout/plugin.h>
 

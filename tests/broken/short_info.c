@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* Its callout_plugin_info says that it is larger than it is. */
 #include <callout/plugin.h>
 

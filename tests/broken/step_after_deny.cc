@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A `return` is missing: the token was meant for the upstream.
 #include <callout/plugin.hpp>
 

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* Wants to know of streams, but of no message in them. */
 #include <callout/plugin.h>
 

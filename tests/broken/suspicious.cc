@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Can be loaded, but deserves every warning there is.
 #include <callout/plugin.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Throws while it is being loaded.
 #include <callout/plugin.h>
 

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* The host would call only one of them. */
 #include <callout/plugin.h>
 

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* Calls a function that nothing defines. */
 #include <callout/plugin.h>
 

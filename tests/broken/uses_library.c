@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* Needs the shared library that it is linked with. */
 #include <callout/plugin.h>
 

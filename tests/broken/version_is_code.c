@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* The version as a function: telling it would run the plugin's code. */
 #include <stdint.h>
 

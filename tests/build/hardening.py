@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Looks whether built programs and shared objects are hardened as meson.build asks for.
 
     hardening.py [--exports=none] [--large-frames] FILE...   exit 1, and one line for each that is not

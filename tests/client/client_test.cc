@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What callout-client sends, prints and exits with.
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What callout-client refuses before it connects, and what it says then.
 #include <gmock/gmock.h>
 

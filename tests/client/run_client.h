@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // callout-client as a process that runs until it ends.
 #ifndef CALLOUT_TESTS_CLIENT_RUN_CLIENT_H_
 #define CALLOUT_TESTS_CLIENT_RUN_CLIENT_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The HTTP/1.1 server behind Envoy: records what it gets and answers as told.
 //
 //   Backend backend;                                   // on a free port

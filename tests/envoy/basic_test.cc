@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // plugins/basic behind a real Envoy: what the backend receives and what the
 // client gets, for headers only, for BUFFERED bodies both ways, and with trailers.
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a real Envoy makes of what plugins do, by the rows of what it was seen to do
 // with processors: answers of a wrong form, errors under each policy, immediate and
 // streamed replies, replaced messages, overrides, deadlines, and failures within a

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Every body mode, with everything that a plugin can do to a body, with every
 // kind of body, in both directions: the client never gets an error that no
 // plugin asked for, what arrives is what the plugin made of it, and Envoy never

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A chain of two instances has the same effect as two ext_proc filters in a row
 // with one instance each: the same random traffic, with random answers, comes
 // out the same at the backend and at the client.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A program that a test starts and stops, with what it prints.
 //
 //   ChildProcess host({path, "--plaintext_address=127.0.0.1:0"});

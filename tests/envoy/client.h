@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The HTTP/1.1 client in front of Envoy.
 //
 //   HttpMessage response = Exchange(port, {.method = "POST", .body = {.pieces = {"hello"}}});

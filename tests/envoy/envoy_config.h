@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The configuration of the Envoy under test: listeners, each with a row of
 // ext_proc filters, in front of one backend.
 //

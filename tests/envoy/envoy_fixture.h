@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The base of every test that needs a real Envoy: skipped where there is none,
 // failed there with CI=true, which promises one.
 #ifndef CALLOUT_TESTS_ENVOY_ENVOY_FIXTURE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A real Envoy: started on a configuration, asked for its ports and counters,
 // stopped with the object.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The harness itself: traffic through an Envoy without any ext_proc filter
 // arrives as it was sent, so that what other tests see is the host's doing.
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The callout host as a process of its own, on free ports.
 //
 //   HostProcess host({"--plugin=" + BuiltPlugin("basic")});

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // HTTP/1.1 as the tests send and read it: fields keep their order, their case
 // and their duplicates, bodies their chunks.
 //

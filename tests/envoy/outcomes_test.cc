@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What client and backend see of plugins that answer rightly, oddly, wrongly or
 // not at all: Envoy's own limits, mode overrides, replaced messages, illegal
 // answers, failing hooks under each policy. No answer of a wrong form reaches

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Streams as a whole behind Envoy: headers that wait for a body, early ends, bodies
 // whose end Envoy does not show, and overrides that it ignores.
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Drives one HTTP/2 connection by the decisions that `data` stands for: frames
 // legal and not, in any pieces, calls that plugins defer, the end of either side
 // at any moment.

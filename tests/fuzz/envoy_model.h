@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Envoy's side of a stream, as far as it decides whether an answer is legal: what
 // it has sent and not been answered for, by direction, and in which body mode.
 //

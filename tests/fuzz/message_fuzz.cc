@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // libFuzzer's entry: the readers of what comes from outside, which must not read
 // outside of it.
 #include <cstddef>

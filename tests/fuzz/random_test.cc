@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The fuzzers' drivers with random data, for every run of the tests.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Drives one host Stream by the decisions that `data` stands for: a chain of
 // plugins with settings and behaviours, a legal or illegal run of messages, calls
 // finished late or never; and holds everything that comes out to EnvoyModel.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // libFuzzer's entry: any bytes are decisions of the driver.
 #include <cstdio>
 #include <cstdlib>

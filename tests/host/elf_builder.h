@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Makes small ELF64 shared objects in memory, for tests of what reads them: the
 // dynamic part only, with no code behind it.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What Envoy 1.40 does to headers with a HeaderMutation, written from what was
 // seen of it and not from the host's code, so that one can check the other; a
 // test behind a real Envoy checks this model in turn.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Says once that something has happened. Like absl::Notification, but of
 // standard parts, which ThreadSanitizer sees into.
 #ifndef CALLOUT_TESTS_HOST_NOTIFICATION_H_

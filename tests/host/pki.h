@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Certificates and keys for tests, made to order.
 #ifndef CALLOUT_TESTS_HOST_PKI_H_
 #define CALLOUT_TESTS_HOST_PKI_H_

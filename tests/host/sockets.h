@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the tests of sockets share: descriptors that close themselves, blocking
 // connections and exchanges with a time limit that only a failing test reaches.
 #ifndef CALLOUT_TESTS_HOST_SOCKETS_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What stream tests share: a plugin made of lambdas, a carrier that remembers
 // what was posted, and messages built with the generated classes.
 //

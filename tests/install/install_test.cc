@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What `meson install` puts down is enough to write a plugin anywhere: four ways to
 // build one, and each result runs in the installed host and answers the installed
 // client. The files are put below another root than they were configured for, as

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The log line of each call, at level DEBUG.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Certificate files for the host, and those of its clients.
 #ifndef CALLOUT_TESTS_INTEGRATION_CERTIFICATES_H_
 #define CALLOUT_TESTS_INTEGRATION_CERTIFICATES_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The end of the host's life: signals, health and live streams.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

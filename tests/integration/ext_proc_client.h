@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A client of ext_proc over real sockets, through the generated stubs.
 //
 //   LiveStream stream(PlaintextChannel(host.address("plaintext")));

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Who has connected, as plugins see it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

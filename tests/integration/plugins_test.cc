@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The host with plugins.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a client of the host gets, without any plugin.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Starts that fail, and what the host prints without serving.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

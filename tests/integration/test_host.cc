@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "test_host.h"
 
 #include <gtest/gtest.h>

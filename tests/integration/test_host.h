@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The real callout-host as a child process, with all its listeners on free
 // ports, and programs that end by themselves.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tls_probe.h"
 
 #include <openssl/x509.h>

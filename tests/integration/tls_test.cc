@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // TLS on the secure listener, and the renewal of certificates.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the clients written in Python share: what they send, and how their checks are run."""
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The checks of README.md with grpcio: `client.py PROTOSET ADDRESS [CA_FILE]`.
 
 PROTOSET has the descriptors of ext_proc: classes made of them, unlike generated modules, may stand

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The programs of each language: what they need, and how they are built."""
 
 import os

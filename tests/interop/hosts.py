@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The host that the clients talk to, and the certificates that it shows them."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs the clients of each language against hosts on each transport; see README.md.
 
 Prints what each check found and a table. Ends with 1 if anything failed, and with 77, for "skipped",

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The checks of README.md as far as grpcurl and ghz can make them:
 `tools.py grpcurl|ghz PROGRAM PROTOSET ADDRESS [CA_FILE]`."""
 

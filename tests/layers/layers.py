@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Holds host/ and plugin_api/ to the code map in ARCHITECTURE.md, which this script reads as tables.
 
     layers.py [ROOT]    exit 1 and one line, FILE:LINE: RULE, for each break

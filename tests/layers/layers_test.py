@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """layers.py over small trees that each break one rule, and over the repository itself."""
 import pathlib
 import tempfile

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What newer parts of the class layer do: info in CALLOUT_PLUGIN_CLASS, the end of a stream,
 // the call of a cancellation, shared deferred calls, files and metrics in full.
 #include <callout/plugin.hpp>

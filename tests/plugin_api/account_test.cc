@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The newer parts of the class layer, by account_plugin.cc; and the fake host's own rules.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Building answers step by step: what the generated classes read in them.
 #include <callout/answer.h>
 #include <google/protobuf/util/message_differencer.h>

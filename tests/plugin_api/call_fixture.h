@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the tests of the tools share: a plugin whose hooks are lambdas, run under the fake host of
 // <callout/testing.hpp>, and answers as the generated classes read them.
 #ifndef CALLOUT_TESTS_PLUGIN_API_CALL_FIXTURE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A plugin as a class, for plugin_class_test: one of everything the class form offers.
 #include <callout/plugin.hpp>
 #include <cstdlib>

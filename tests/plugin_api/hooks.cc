@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The plugin that is linked into the test program: every hook does what the test at hand wants.
 #include <callout/plugin.h>
 

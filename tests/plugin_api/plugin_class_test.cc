@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // CALLOUT_PLUGIN_CLASS, with class_plugin.cc loaded as a shared object.
 #include <gtest/gtest.h>
 

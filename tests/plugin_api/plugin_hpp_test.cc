@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The C++ layer's promises about a hook's edge, deferral, and plugins as classes.
 #include <gtest/gtest.h>
 

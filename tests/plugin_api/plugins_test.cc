@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The plugins of this repository under the fake host: a table for each.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Random messages of the generated classes, for tests that take protobuf as the oracle.
 //
 // Every test prints its seed; CALLOUT_TEST_SEED=N repeats a run.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <callout/struct.h>
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>

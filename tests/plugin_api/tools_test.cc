@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The tools by the samples' names, in C and in C++: a table of what each makes of its arguments.
 #include <callout/tools.h>
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A plugin of the typed layer that does what a header tells it to.
 #include <callout/plugin.hpp>
 #include <callout/typed.hpp>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // callout/typed.hpp, with typed_plugin.cc loaded into a process that has the full classes.
 #include <gtest/gtest.h>
 

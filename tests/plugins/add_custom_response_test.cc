@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // plugins/add_custom_response.
 #include <callout/plugin.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // plugins/ai_gateway: events, and what is translated between shapes.
 #include <gtest/gtest.h>
 

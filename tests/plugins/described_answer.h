@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // An answer of the host in words, so that a table of them can be read:
 //
 //   DescribeAnswer(response) is e.g.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // plugins/dynamic_forwarding.
 #include "sample_host.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // plugins/go_headers, its border between Go and the host, and what a Go runtime does to a host.
 #include <signal.h>
 

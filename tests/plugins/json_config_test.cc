@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // plugins/support/json_config.hpp.
 #include "support/json_config.hpp"
 

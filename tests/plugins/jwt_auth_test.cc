@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // plugins/jwt_auth.
 #include <chrono>
 #include <fstream>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // plugins/jwt_auth/json and python_text: a table of what Python 3.11 prints.
 #include <gtest/gtest.h>
 

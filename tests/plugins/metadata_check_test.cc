@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // plugins/metadata_check.
 #include <callout/plugin.h>
 #include <google/protobuf/util/json_util.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // plugins/rust_headers, and its border between Rust and the host.
 #include "sample_envoy.h"
 #include "sample_host.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A plugin of this repository behind a real Envoy: one listener, one ext_proc filter, one
 // backend.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One plugin of this repository in a host of its own, asked over gRPC.
 //
 //   SampleHost host("redirect");

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // JSON Web Tokens and their keys for tests, made to order.
 //
 //   const Signer signer;                                 // a fresh RSA key

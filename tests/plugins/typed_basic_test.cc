@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // plugins/typed_basic, which does what plugins/basic does: one table for both.
 #include "sample_envoy.h"
 #include "sample_host.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // plugins/update_header.
 #include "sample_envoy.h"
 #include "sample_host.h"

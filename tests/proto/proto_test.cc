@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Compares everything that proto/ defines with the descriptors of Envoy 1.40.0
 // (ext_proc_fields.json; README.md says where it comes from), in both directions.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // docs/operations.md, docs/options.md and UPGRADING.md: their commands are run, and
 // the options they list are those of the host.
 #include <gmock/gmock.h>

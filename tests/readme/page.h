@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A page of the documentation, in a folder in which its relative paths mean what
 // they mean in a checkout. Comments before a block say what it is:
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // README.md as a newcomer uses it: every file it prints is written down, every
 // command is run in the order of the page, and what comes of them does what the
 // page says.

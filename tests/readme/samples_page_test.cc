@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // docs/coming-from-the-samples.md: what it says is here, is here.
 #include <gmock/gmock.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // docs/writing-plugins.md: its files are written, its commands run, its fragments
 // compiled, and the messages it quotes are those that other tests have seen.
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A plugin that crashes or hangs, in a host without workers: what the host says.
 #include <fmt/format.h>
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The same behind a real Envoy: what its clients see while plugins are replaced.
 #include <fmt/format.h>
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the host does about plugin files that come, change and go, seen from outside.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

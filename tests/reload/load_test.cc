@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Plugins are replaced, broken and taken back while requests go on.
 #include <fmt/format.h>
 #include <gmock/gmock.h>

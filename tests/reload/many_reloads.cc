@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What many reloads cost: loads a small plugin again and again in one process, as so many different
 // files, each taking the place of the one before, and prints memory, mappings and descriptors.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a host says at /plugins, and a directory of plugins that a test changes.
 #ifndef CALLOUT_TESTS_RELOAD_PLUGINS_PAGE_H_
 #define CALLOUT_TESTS_RELOAD_PLUGINS_PAGE_H_

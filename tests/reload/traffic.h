@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Steady traffic against a host, that notices everything a reload could do to it.
 //
 //   Traffic traffic(host.address("plaintext"), {.threads = 4});

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Plugins that bring generated classes of their own, several in one process and replaced while
 // requests go on.
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A host with workers: what a crash, a kill, a hang and a reload do to whom.
 #include <fmt/format.h>
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // scripts/new-plugin: what it makes builds with one command, passes its own test, and
 // answers in the host.
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // scripts/ with stand-ins for the programs that they call, in a copy of the
 // repository's top folder that has nothing else.
 #include <gmock/gmock.h>

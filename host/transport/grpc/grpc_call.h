@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One RPC of the gRPC transport: carries bytes between gRPC's operations and the
 // RPC's handler. Lives from the request for an RPC until every operation has
 // completed and the handler is closed, then deletes itself. Queue's thread only, but

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // TLS for the gRPC transport, with the certificate that the store has at the time of
 // each handshake: ALPN h2, and by gRPC's own defaults the versions and suites of the
 // host's policy (host/net/tls_policy.h).

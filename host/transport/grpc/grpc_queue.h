@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One completion queue and the thread that runs it and its streams.
 //
 // Tested by tests/integration/serving_test.cc.

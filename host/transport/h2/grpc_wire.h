@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // gRPC's wire protocol over HTTP/2
 // (github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) without any I/O: what
 // the headers of an RPC say, and how messages lie in a stream's bytes.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One RPC of the nghttp2 transport: carries bytes between an HTTP/2 stream and
 // the RPC's handler.
 //

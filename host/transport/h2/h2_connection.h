@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One HTTP/2 connection without its socket: bytes in, RPCs, bytes out.
 //
 //     connection.BeginTurn();

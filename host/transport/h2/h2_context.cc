@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/transport/h2/h2_context.h"
 
 #include <algorithm>

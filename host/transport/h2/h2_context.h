@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the connections of one event loop share, without any I/O of its own: the
 // limits, the deadlines, the counts, the memory of RPCs, and the way for other
 // threads to reach an RPC.

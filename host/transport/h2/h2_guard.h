@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a peer may send before nghttp2 sees it: counts HTTP/2 frames in the bytes
 // as they come, and stops at the first that is one too many.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // grpc.health.v1 for load balancers, in plaintext, on connections of the health
 // listener that begin with HTTP/2's preface. There is nothing else on them: no
 // ext_proc and no reflection.

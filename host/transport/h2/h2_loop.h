@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One thread with an epoll of its own, and the connections that live on it.
 //
 // Each turn takes what is ready, what other threads have posted and what is due,

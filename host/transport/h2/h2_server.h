@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The nghttp2 transport: serves envoy.service.ext_proc.v3.ExternalProcessor,
 // grpc.health.v1 and reflection, and feeds every Process RPC to a Stream.
 //

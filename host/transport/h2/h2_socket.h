@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A connection with its socket: TLS, reading and writing, and the times that it
 // may take. The loop's, on the loop's thread.
 //

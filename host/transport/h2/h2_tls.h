@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // TLS for the nghttp2 transport: OpenSSL by the host's policy (host/net/tls_policy.h),
 // ALPN h2, with the certificate that the store has at the time of each handshake.
 //

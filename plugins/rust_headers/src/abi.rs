@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What this plugin uses of <callout/plugin.h>, in Rust's words. The header tells what each thing
 //! means; the layout here is that of ABI version 1, of which every host has all fields.
 use std::ffi::{c_char, c_void};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The border between the host, which speaks C, and hooks in safe Rust: bytes become messages and
 //! back, errors and panics become a status with a text. No panic crosses it.
 use std::any::Any;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A plugin in Rust: sets and removes headers, and tells how many there were. See README.md.
 use std::mem::size_of;
 

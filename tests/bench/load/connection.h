@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One HTTP/2 connection of the load generator, and the Process RPCs on it. Each
 // sends the scenario's requests one by one, each after the answer to the last.
 //

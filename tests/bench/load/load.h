@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A run of the load generator: keeps calls going on some connections, either a
 // fixed number at once or at a fixed rate, and times them.
 //

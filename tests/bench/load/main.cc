@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Drives an ext_proc server on 127.0.0.1 and prints what came of it as one line
 // of JSON. `bench-load --help` says how.
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a process and its children have used so far, as the kernel counts it.
 #ifndef CALLOUT_TESTS_BENCH_LOAD_USAGE_H_
 #define CALLOUT_TESTS_BENCH_LOAD_USAGE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the host's own parts cost, without sockets and gRPC. Options are Google
 // Benchmark's.
 #include <benchmark/benchmark.h>

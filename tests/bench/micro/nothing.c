@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* A plugin that does nothing, to see what calling it costs. */
 #include <callout/plugin.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "rig.h"
 
 #include "host/base/spare_bytes.h"

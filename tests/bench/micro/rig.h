@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the microbenchmarks drive streams with: a chain of plugins, without any
 // transport.
 #ifndef CALLOUT_TESTS_BENCH_MICRO_RIG_H_

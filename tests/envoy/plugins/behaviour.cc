@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Does what the request header x-do says, so that a real Envoy shows what becomes
 // of it. The table of deeds is in ../behaviour_test.cc.
 #include <callout/plugin.hpp>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A plugin that does in each phase what the request's own headers say:
 //
 //   x-do-PHASE: leave | shorter | longer | upper | swap | clear | header | deny | fail

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the plugin scripted.cc and its tests agree on.
 #ifndef CALLOUT_TESTS_ENVOY_PLUGINS_SCRIPTED_H_
 #define CALLOUT_TESTS_ENVOY_PLUGINS_SCRIPTED_H_

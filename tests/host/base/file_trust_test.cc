@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/base/file_trust.h"
 
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/base/memory_budget.h"
 
 #include <gtest/gtest.h>

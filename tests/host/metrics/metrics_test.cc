@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/metrics/metrics.h"
 
 #include <gmock/gmock.h>

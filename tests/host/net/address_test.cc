@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/net/address.h"
 
 #include <gmock/gmock.h>

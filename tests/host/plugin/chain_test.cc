@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Several instances on one stream: who sees what, and what goes out.
 #include "host/plugin/chain.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/plugin/crash_report.h"
 
 #include <gmock/gmock.h>

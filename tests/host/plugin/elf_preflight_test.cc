@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What real files are refused for is in tests/broken; here are the finer points.
 
 #include "host/plugin/elf_preflight.h"

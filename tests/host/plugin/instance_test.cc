@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What an instance and its table of services hold a plugin to, beyond what streams show.
 
 #include "host/plugin/instance.h"

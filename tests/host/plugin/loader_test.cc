@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // How good plugins are loaded; those that are refused are in tests/broken.
 
 #include "host/plugin/loader.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/reload/plugin_sources.h"
 
 #include <gmock/gmock.h>

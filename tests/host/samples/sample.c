@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* A plugin with something of all that is read before loading: an export of each kind, imports, a
  * dependency, a number with a value, one that is zero, and a thread-local one. */
 #include <callout/plugin.h>

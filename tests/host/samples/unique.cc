@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A plugin with a GNU_UNIQUE symbol, the static of an inline function, and a run path of its own
 // directory's.
 #include <callout/plugin.hpp>

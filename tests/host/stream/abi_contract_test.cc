@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What <callout/plugin.h> promises of streams. A DISABLED_ test states a promise that the
 // stream core does not keep yet; it is enabled with the code that keeps it.
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // How often the host asks for memory on a stream's way, counted by standing in
 // for malloc. A program of its own, since that stands in for all of it.
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Instances whose hooks wait for something: they run on the pool, in order for
 // each stream, and the stream's own thread never waits.
 #include <thread>

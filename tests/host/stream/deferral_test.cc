@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Deferred calls: finished in the hook, by another thread, late, cancelled, in
 // the middle of a chain; and the time asked of Envoy for them.
 #include <random>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // How streams end: early, at the end of a drain, and where bytes would be lost.
 #include "host/stream/stream.h"
 #include "tests/host/stream_fixture.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // docs/faults.md is the table of host/stream/fault_kinds.h.
 #include "host/stream/fault_kinds.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/stream/live_count.h"
 
 #include <gtest/gtest.h>

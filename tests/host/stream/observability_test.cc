@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // observability_mode: every hook runs, nothing is sent, and no instance has any
 // effect on what the others see.
 #include "host/stream/stream.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The two directions of a stream, and headers that are held for a body.
 #include "host/stream/stream.h"
 #include "tests/host/stream_fixture.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Instances that want whole bodies (whole_body_bytes_max), in every body mode.
 #include "host/stream/stream.h"
 #include "tests/host/stream_fixture.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The client's end of a connection to a server with sockets, in cleartext or in TLS,
 // and what tests of TLS need beside it.
 //

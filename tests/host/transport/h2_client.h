@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // An HTTP/2 client without a socket, and single frames for those who break rules.
 //
 //   H2Client client;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What tests of the connection share: an environment with fake plugins, a
 // connection without a socket, and a client of it.
 #ifndef CALLOUT_TESTS_HOST_TRANSPORT_H2_FIXTURE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What programs share that speak HTTP/2 through nghttp2 by themselves: its headers
 // made from text, and its sessions made with their callbacks.
 #ifndef CALLOUT_TESTS_HOST_TRANSPORT_H2_SESSION_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Certificates for the server, and clients with certificates of the same CA.
 //
 // For one thread.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What each TLS listener of the host has to hold clients to (host/net/tls_policy.h),
 // tried from outside.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The fields beside a response, as protobuf writes and reads them.
 #include "host/wire/annotations.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // ProcessingRequests as protobuf writes them, and ProcessingResponses taken apart.
 #include "host/wire/envelope.h"
 

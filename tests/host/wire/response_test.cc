@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Responses as protobuf writes them, read as views; and what the host writes, read by protobuf.
 #include "host/wire/response.h"
 

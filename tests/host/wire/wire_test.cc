@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The reader and the writers against protobuf's own, on random messages.
 
 #include "host/wire/wire.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "host/workers/worker_channel.h"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A plugin as someone who has only the installed files would write it.
 #include <callout/plugin.hpp>
 

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* Holds every other call until the next one comes. */
 #include <callout/plugin.h>
 #include <stdatomic.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Tells in headers what the host knows of who has connected; "not found" is what it
 // says it does not have.
 #include <callout/plugin.hpp>

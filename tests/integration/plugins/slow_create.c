@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /* Its create says so in the log and waits until the file that its configuration names is there. */
 #define _POSIX_C_SOURCE 200809L
 #include <callout/plugin.h>

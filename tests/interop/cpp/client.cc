@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The checks of ../README.md with gRPC C++: `interop-client ADDRESS [CA_FILE]`.
 #include <grpcpp/grpcpp.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The checks of ../README.md with grpc-go: `client ADDRESS [CA_FILE]`.
 package main
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Shows a client what of its stream has arrived: gRPC metadata in headers, whole bodies back.
 #include <callout/plugin.hpp>
 #include <string>

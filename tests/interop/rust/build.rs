@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // PROTO_ROOT is the repository's folder proto/.
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = std::env::var("PROTO_ROOT")?;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Breaks as the request header "fault" says, behind the border of plugins/go_headers.
 package main
 

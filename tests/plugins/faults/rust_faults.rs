@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Breaks as the request header `fault` says, behind the border of plugins/rust_headers.
 // A plugin uses less of them than the sample does.
 #[allow(dead_code)]

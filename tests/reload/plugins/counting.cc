@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Stamps messages with its label and process, and counts how often it was made in any
 // process. Configuration: LABEL [FILE [ACTION FIRST [LAST]]]: FILE grows by a byte each
 // time, and creations from the FIRSTth to the LASTth do ACTION, fail or abort.

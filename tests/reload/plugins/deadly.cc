@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Does to the process what the request header x-do says.
 #include <callout/plugin.hpp>
 

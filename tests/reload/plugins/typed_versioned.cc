@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // versioned.cc through the typed layer.
 #include <callout/plugin.hpp>
 #include <callout/typed.hpp>

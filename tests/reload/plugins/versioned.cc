@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Stamps request and response with its version, or fails.
 #include <callout/plugin.hpp>
 

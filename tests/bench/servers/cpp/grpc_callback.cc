@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // gRPC C++ as its documentation recommends it: the callback API and generated
 // classes.
 #include <grpcpp/grpcpp.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The least that can be done on gRPC C++: AsyncGenericService with raw bytes, one
 // completion queue and thread for each core, a constant answer to each message.
 // What the host's gRPC transport is judged by.

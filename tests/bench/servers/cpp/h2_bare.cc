@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The physical floor: libnghttp2 and epoll in one thread, as much of gRPC as the
 // benchmark's calls need, a constant answer to each message. No server to use: it
 // trusts its client, and drains nothing.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The command line that all of the benchmark's C++ servers share:
 //
 //   SERVER PORT [--tls CERTIFICATE KEY] [--scan]

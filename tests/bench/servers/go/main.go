@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The benchmark's server on grpc-go: `server PORT [--tls CERTIFICATE KEY]`. Answers
 // as plugins/minimal_c does, with the generated classes. Prints `listening PORT`.
 package main

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The benchmark's server on grpcio: `server.py PORT [--tls CERTIFICATE KEY]`. Answers as
 plugins/minimal_c does, with the generated classes. Prints `listening PORT`."""
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What tests of the gRPC transport share: a server with fake plugins, and clients
 // that speak HTTP/2 to it by nghttp2, so that they can also break rules.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The generated code. The modules lie as the packages do, for it refers to them so.
 pub mod config {
     pub mod core {

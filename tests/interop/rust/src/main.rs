@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! gRPC as tonic speaks it: `client ADDRESS [CA_FILE]`; see ../../README.md.
 mod checks;
 mod envoy;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A Process stream whose messages are sent one by one, and what is sent on it.
 use std::time::Duration;
 
