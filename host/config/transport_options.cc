@@ -63,7 +63,8 @@ void AddTransportOptions(TransportConfig* config, OptionSet* options) {
     options->Add(NumberOption(name, kTransportGroup, value, min, INT_MAX, target, help));
   };
   add("max_connections_per_peer", "COUNT", 0, &config->connections_per_peer_max,
-      "Open ext_proc connections from one IP address. The host closes further ones. 0: no limit");
+      "Open ext_proc connections from one IP address. The host closes further ones. 0: an eighth "
+      "of --max_connections, once more than half of these are open");
   options->Add(
       Renamed("connection_memory_bytes_max",
               NumberOption("max_connection_memory_bytes", kTransportGroup, "BYTES", 1024, INT_MAX,
