@@ -30,8 +30,8 @@ bool IsGrpcContentType(std::string_view value) {
   return value.size() == kGrpc.size() || value[kGrpc.size()] == '+' || value[kGrpc.size()] == ';';
 }
 
-// Memory of this size stays with a head that is used again.
-constexpr size_t kKeptBytesMax = 1024;
+// A head that is used again keeps memory up to this size.
+constexpr size_t kKeptHeadBytesMax = 1024;
 constexpr size_t kKeptEntriesMax = 32;
 
 bool IsBase64(std::string_view text) {
@@ -273,7 +273,7 @@ void RequestHead::Reset() {
   kept_.clear();
   metadata_.clear();
   // Assigning would keep its memory.
-  if (kept_.capacity() > kKeptBytesMax) std::string().swap(kept_);
+  if (kept_.capacity() > kKeptHeadBytesMax) std::string().swap(kept_);
   if (metadata_.capacity() > kKeptEntriesMax) metadata_ = std::vector<Entry>();
   path_ = encoding_ = Range();
   method_ = MethodIs::kAbsent;
