@@ -2,11 +2,10 @@
 
 // One call: a message of a stream on its way through a hook of one instance.
 //
-// A CallState belongs to one instance's part of one stream and is used again
-// for that stream's next call. The plugin sees its first member only. While a
-// hook runs, or a deferred call is worked on, the plugin's side (services.cc)
-// writes the members marked [plugin]; the stream reads them only after the handshake
-// has told it that the call is finished, so no lock is needed.
+// A CallState belongs to one instance's part of one stream and is reused for that stream's next
+// call. The plugin only sees its first member. While a hook runs or a call is deferred, the
+// plugin's side (services.cc) writes the members marked [plugin]. The stream reads them only after
+// the handshake has reported that the call is finished, so no lock is needed.
 //
 // Tested by tests/host/stream/deferral_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_CALL_H_
@@ -32,12 +31,12 @@ namespace callout::host {
 class Instance;
 class RpcContext;
 
-// Why a call's answer cannot be used as it is, beyond what the guard finds by
-// reading it. Counted by these names.
+// Why a response cannot be used, beyond what the guard finds when it reads the response. These
+// names are also those of the metric.
 enum class ResponseFault : uint8_t { kNone, kSecondResponse, kMalformed, kTooLarge };
 
 struct CallState {
-  // The call that the plugin's pointer `call` belongs to, which IsCall holds for.
+  // The CallState of the plugin's pointer `call`, for which IsCall is true.
   static CallState* From(const callout_call_t* call) {
     return reinterpret_cast<CallState*>(const_cast<callout_call_t*>(call));
   }
@@ -54,28 +53,28 @@ struct CallState {
   CallHandshake handshake;
   uint64_t stream_id = 0;
   size_t part = 0;               // the instance's place in the stream
-  bool at_work = false;          // deferred or on a blocking thread, and not finished yet
-  bool late = false;             // the policy has answered; what comes is ignored
-  char stream_id_text[21] = {};  // [plugin] decimal, made when asked for
+  bool at_work = false;          // deferred or on a blocking thread, and not finished
+  bool late = false;             // the error policy has decided; a later response is ignored
+  char stream_id_text[21] = {};  // [plugin] decimal, written on request
   bool may_respond = false;      // not at stream open, cancel and close
-  const char* misuse = nullptr;  // [plugin] the answer it tried to give at open
+  const char* misuse = nullptr;  // [plugin] the service with which it tried to respond at open
   uint64_t instance_ns = 0;      // in hooks, summed over all calls
   callout_status_t status = 0;   // [plugin] with finish()
   Response response;             // [plugin]
   ResponseFault fault = ResponseFault::kNone;  // [plugin]
-  bool fault_is_of_respond = false;            // [plugin] the next respond() mends it
-  std::string annotations;                     // [plugin] records beside the answer
+  bool fault_is_of_respond = false;            // [plugin] the next respond() clears it
+  std::string annotations;                     // [plugin] records beside the response
   size_t whole_begin = 0, whole_size = 0;      // [plugin] those of them from respond()
   std::string error;                           // [plugin] set_error's text
-  // [plugin] from override_message_timeout; wanted when the call is deferred.
+  // [plugin] from override_message_timeout; used when the call is deferred.
   std::atomic<uint64_t> timeout_ms{0};
-  // What send() may queue before the client takes it, in bytes.
+  // Bytes that send() may queue before the client takes them.
   size_t sent_bytes_max = SIZE_MAX;
   std::atomic<size_t> unsent_bytes{0};  // taken by the stream and not written yet
   std::mutex sent_mutex;
-  std::vector<Response> sent;  // answers ahead of the last one, under sent_mutex
+  std::vector<Response> sent;  // responses ahead of the last one, under sent_mutex
   size_t sent_bytes = 0;       // of `sent`
-  // A late call: what its plugin may still read.
+  // Of a late call: keeps what its plugin may still read.
   std::vector<std::shared_ptr<const void>> retained;
 
   void Begin() {

@@ -27,8 +27,7 @@ namespace {
 
 using RefusalText = std::string_view;
 
-// Where a service is that has to do with one call: its state, or why it has none.
-// Every [call] service begins with it.
+// The state of a call for a service, or why there is none. Every [call] service begins with it.
 CallState* FindState(const callout_call_t* call, const char* service) {
   if (CallState::IsCall(call)) return CallState::From(call);
   ServiceTable::From(call->host)
@@ -44,19 +43,19 @@ callout_status_t Refuse(const CallState& state, const char* service, callout_sta
 }
 
 constexpr RefusalText kNotNow =
-    "the stream is being opened, cancelled or closed; answer in the hook of a phase";
+    "the stream is being opened, cancelled or closed; respond in the hook of a phase";
 constexpr RefusalText kTooLarge = "it is over --max_message_bytes";
 
-// FAILED_PRECONDITION where nothing may be answered. At open that is a fault: a
-// plugin that denies there and sees no error must not let the stream pass.
+// FAILED_PRECONDITION in hooks that may not respond. At open that is a fault: if a plugin denies
+// there and ignores the error, the stream must not pass.
 callout_status_t CheckMayRespond(CallState* state, const char* service) {
   if (state->may_respond) return CALLOUT_OK;
   if (state->misuse == nullptr) state->misuse = service;
   return Refuse(*state, service, CALLOUT_FAILED_PRECONDITION, kNotNow);
 }
 
-// Builds one answer from `parts`; what comes beside it inside a whole response goes to
-// `annotations`. Changes nothing if it fails.
+// Builds one response from `parts`. The other fields of a whole response go to `annotations`.
+// Changes nothing if it fails.
 callout_status_t BuildAnswer(CallState* state, const char* service, callout_field_t field,
                              const callout_bytes_t* parts, size_t part_count, Response* response,
                              std::string* annotations, ResponseFault* fault) {
@@ -65,7 +64,7 @@ callout_status_t BuildAnswer(CallState* state, const char* service, callout_fiel
   }
   if (field != CALLOUT_WHOLE_RESPONSE && !IsResponseField(field)) {
     return Refuse(*state, service, CALLOUT_INVALID_ARGUMENT,
-                  "that field of ProcessingResponse is no answer; pass CALLOUT_..._RESPONSE");
+                  "that field of ProcessingResponse is not a response; pass CALLOUT_..._RESPONSE");
   }
   const size_t bytes_max = state->instance->message_bytes_max();
   size_t size = 0;
@@ -86,8 +85,8 @@ callout_status_t BuildAnswer(CallState* state, const char* service, callout_fiel
   if (!SplitResponse(whole, response, annotations)) {
     *fault = ResponseFault::kMalformed;
     return Refuse(*state, service, CALLOUT_INVALID_ARGUMENT,
-                  "the bytes are no ProcessingResponse; pass a serialized one, or the field that "
-                  "they are");
+                  "the bytes are not a ProcessingResponse; pass a serialized one, or the field "
+                  "that they belong to");
   }
   return CALLOUT_OK;
 }
@@ -102,7 +101,7 @@ void NoteTimeout(CallState* state, std::string_view records) {
   if (timeout_ms > 0) state->timeout_ms.store(timeout_ms, std::memory_order_release);
 }
 
-// The last respond() counts, with what came beside it.
+// The last respond() counts, with its annotations.
 void TakeBack(CallState* state) {
   state->response.Clear();
   state->annotations.erase(state->whole_begin, state->whole_size);
@@ -117,7 +116,7 @@ callout_status_t Respond(callout_call_t* call, callout_field_t field, const call
   if (state == nullptr) return CALLOUT_FAILED_PRECONDITION;
   ResponseFault fault = ResponseFault::kNone;
   if (field != CALLOUT_WHOLE_RESPONSE && state->whole_size == 0 && !state->fault_is_of_respond) {
-    // The usual way, into the response's own memory.
+    // The common case: into the response's own memory.
     const callout_status_t status =
         BuildAnswer(state, "respond", field, parts, part_count, &state->response, nullptr, &fault);
     if (fault == ResponseFault::kNone) return status;
@@ -153,7 +152,7 @@ size_t WaitingToSend(const CallState& state) {
   return state.sent_bytes + state.unsent_bytes.load(std::memory_order_relaxed);
 }
 
-// What send() may add to what waits already. With sent_mutex held.
+// The bytes that send() may still add. With sent_mutex held.
 uint64_t RoomToSend(const CallState& state) {
   return state.sent_bytes_max - std::min(state.sent_bytes_max, WaitingToSend(state));
 }
@@ -175,7 +174,7 @@ callout_status_t Send(callout_call_t* call, callout_field_t field, const callout
   bool has_room = false;
   {
     std::lock_guard<std::mutex> lock(state->sent_mutex);
-    // One alone is taken whatever its size: --max_message_bytes holds for it.
+    // The first one may have any size up to --max_message_bytes.
     has_room = WaitingToSend(*state) == 0 || response.record.size() <= RoomToSend(*state);
     if (has_room) {
       state->sent_bytes += response.record.size();
@@ -183,8 +182,8 @@ callout_status_t Send(callout_call_t* call, callout_field_t field, const callout
     }
   }
   if (has_room) state->annotations.append(annotations);
-  // The stream looks at `sent` itself once the hook has returned. Told of a refusal,
-  // it finds out how much the client has taken meanwhile.
+  // The stream checks `sent` itself once the hook has returned. After a refusal it finds out how
+  // much the client has taken meanwhile.
   if (state->handshake.elsewhere()) state->rpc->Post(state, RpcContext::Event::kSent);
   if (has_room) return CALLOUT_OK;
   return Refuse(*state, "send", CALLOUT_RESOURCE_EXHAUSTED,
@@ -207,7 +206,7 @@ callout_status_t AnnotateWhole(CallState* state, std::string_view message) {
   std::string annotations;
   if (!SplitResponse(message, &response, &annotations) || response.field != 0) {
     return Refuse(*state, "annotate", CALLOUT_INVALID_ARGUMENT,
-                  "the bytes are no ProcessingResponse without an answer; give the answer to "
+                  "the bytes are not a ProcessingResponse without a response; pass the response to "
                   "respond()");
   }
   state->annotations.append(annotations);
@@ -238,7 +237,7 @@ callout_status_t Annotate(callout_call_t* call, callout_field_t field, callout_b
       return AnnotateWhole(state, ToView(message));
     default:
       return Refuse(*state, "annotate", CALLOUT_INVALID_ARGUMENT,
-                    "that field of ProcessingResponse is not one beside the answer");
+                    "that field of ProcessingResponse is not one beside the response");
   }
 }
 
@@ -247,7 +246,7 @@ void SetError(callout_call_t* call, callout_bytes_t text) {
   if (state != nullptr) state->error.assign(ToView(text).substr(0, kErrorTextBytesMax));
 }
 
-// finish() on a call that is over, or was never deferred.
+// finish() on a call that is finished or was never deferred.
 callout_status_t StaleFinish(CallState* state) {
   state->instance->CountViolation(
       Violation::kStaleFinish, state->call.phase,
@@ -271,8 +270,8 @@ callout_status_t Finish(callout_call_t* call, callout_status_t status) {
   bool expired = false;
   const CallHandshake::Finish who = state->handshake.OnFinish(&expired);
   if (who == CallHandshake::Finish::kRefused) return StaleFinish(state);
-  // From here on the hook's own thread may already be done with the call,
-  // unless it is for us to post that it is over.
+  // From here on the hook's thread may be done with the call, unless this thread has to post that
+  // it is finished.
   if (who == CallHandshake::Finish::kPost) rpc->Post(state, RpcContext::Event::kFinished);
   if (expired) return CALLOUT_DEADLINE_EXCEEDED;
   return cancelled ? CALLOUT_CANCELLED : CALLOUT_OK;
@@ -358,8 +357,8 @@ callout_status_t DefineMetric(const callout_host_t* host, const callout_metric_s
     table->LogRefusal("define_metric", 0,
                       status == CALLOUT_FAILED_PRECONDITION
                           ? "the instance has been created; define metrics in callout_plugin_create"
-                          : "its name, kind, labels or buckets are not as <callout/plugin.h> wants "
-                            "them, or there are too many");
+                          : "its name, kind, labels or buckets do not conform to "
+                            "<callout/plugin.h>, or there are too many");
   }
   return status;
 }
