@@ -20,7 +20,7 @@ class RpcContext {
   // What another thread has to tell the stream.
   enum class Event : uint8_t {
     kSent,      // send() has put an answer into call->sent
-    kFinished,  // call->status is set; posted once for each deferred call
+    kFinished,  // the call is finished; posted once for each deferred call
     kClosed,    // a blocking instance has closed its part of the stream
   };
 
