@@ -19,8 +19,8 @@ class RpcContext {
  public:
   // The events that another thread posts to the stream.
   enum class Event : uint8_t {
-    kSent,      // send() has put a response into call->sent
-    kFinished,  // call->status is set; posted once for each deferred call
+    kSent,      // send() has put an answer into call->sent
+    kFinished,  // the call is finished; posted once for each deferred call
     kClosed,    // a blocking instance has closed its part of the stream
   };
 
