@@ -30,10 +30,10 @@ struct Chain {
   }
 
   std::vector<std::shared_ptr<Instance>> instances;  // in request order
-  bool has_match = false;                            // some serve some streams only
-  bool has_whole_body = false;                       // some take whole bodies
-  bool has_close = false;                            // some are told of a stream's end
-  bool wants_request_headers = false;                // some, in response phases
+  bool has_match = false;                            // some instances serve only some streams
+  bool has_whole_body = false;                       // some instances take whole bodies
+  bool has_close = false;                            // some instances are told of a stream's end
+  bool wants_request_headers = false;                // some instances, in response phases
 };
 
 // The chain that new streams get. Any thread.

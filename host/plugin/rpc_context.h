@@ -19,7 +19,7 @@ class RpcContext {
  public:
   // The events that another thread posts to the stream.
   enum class Event : uint8_t {
-    kSent,      // send() has put an answer into call->sent
+    kSent,      // send() has put a response into call->sent
     kFinished,  // the call is finished; posted once for each deferred call
     kClosed,    // a blocking instance has closed its part of the stream
   };
