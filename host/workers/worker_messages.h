@@ -34,7 +34,7 @@ enum class WorkerMessageKind : uint8_t {
   kCommit,          // vector<GenerationId>
   kServe,           // the listening sockets from here on
   kHealthAsked,     // uint64_t: seconds -> whether gRPC health was asked for in them (bool)
-  kBeginDrain,      //
+  kSetServing,      // bool: what gRPC health says
   kStopAccepting,   // and close the sockets
   kDrain,           // -> whether every stream is closed (bool). The worker then ends
   kCollectMetrics,  // -> vector<MetricFamily>
