@@ -139,6 +139,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
     return traffic->serving() && plugins->complete();
   });
   server->health_.Set(Health::State::kReady);
+  if (absl::Status status = server->WatchReadiness(); !status.ok()) return status;
   return server;
 }
 
@@ -287,6 +288,7 @@ absl::Status Server::StartTraffic() {
                                                       &plugin_set_->chains(), &metrics_);
     traffic_ = traffic_server_.get();
   }
+  traffic_->SetServing(plugins_->complete());
   if (absl::Status status = traffic_->Serve(TrafficSockets()); !status.ok()) return status;
   published_traffic_.store(traffic_, std::memory_order_release);
   return absl::OkStatus();
@@ -302,6 +304,18 @@ absl::Status Server::WatchHooks() {
   });
   if (!watchdog.ok()) return watchdog.status();
   watchdog_ = *std::move(watchdog);
+  return absl::OkStatus();
+}
+
+// gRPC health says on each port what the health page says.
+absl::Status Server::WatchReadiness() {
+  auto watch = ReadinessWatch::Start([this] { return health_.ready(); },
+                                     [this](bool ready) {
+                                       traffic_->SetServing(ready);
+                                       if (grpc_health_ != nullptr) grpc_health_->Update();
+                                     });
+  if (!watch.ok()) return watch.status();
+  readiness_watch_ = *std::move(watch);
   return absl::OkStatus();
 }
 
@@ -350,6 +364,7 @@ bool Server::Drain(bool may_delay) {
   const auto start = std::chrono::steady_clock::now();
   const uint64_t delay_ms = may_delay && WantsDrainDelay() ? config_.drain_delay_ms : 0;
   health_.Set(Health::State::kDraining);
+  readiness_watch_.reset();
   if (grpc_health_ != nullptr) grpc_health_->Update();
   traffic_->BeginDrain();
   Log(LogLevel::kInfo, "draining: accepting new connections for {} ms, then {} ms for live streams",

@@ -32,6 +32,7 @@
 #include "host/ops/health.h"
 #include "host/ops/http_server.h"
 #include "host/ops/process_metrics.h"
+#include "host/ops/readiness_watch.h"
 #include "host/plugin/watchdog.h"
 #include "host/reload/plugin_manager.h"
 #include "host/traffic_server.h"
@@ -109,6 +110,7 @@ class Server {
   HttpResponse PluginsPage() const;
   bool WantsDrainDelay() const;
   absl::Status WatchHooks();
+  absl::Status WatchReadiness();
 
   // In the order of their creation; destroyed in reverse.
   const Config& config_;
@@ -131,6 +133,7 @@ class Server {
   std::unique_ptr<H2Health> grpc_health_;    // of the health listener
   std::vector<OpenSocket> traffic_sockets_;  // secure, plaintext
   HttpSide health_side_, admin_side_;
+  std::unique_ptr<ReadinessWatch> readiness_watch_;  // asks the others
 };
 
 }  // namespace callout::host

@@ -115,7 +115,11 @@ absl::Status TrafficServer::Serve(const std::vector<TrafficSocket>& sockets) {
   if (absl::Status status = StartEnvironment(); !status.ok()) return status;
   absl::StatusOr<std::unique_ptr<Transport>> transport = StartTransport();
   if (!transport.ok()) return transport.status();
-  transport_ = *std::move(transport);
+  {
+    const std::lock_guard<std::mutex> lock(serving_mutex_);
+    transport_ = *std::move(transport);
+    transport_->SetServing(serving_);
+  }
   std::vector<AcceptLoop::Listener> listeners;
   for (const TrafficSocket& socket : sockets) {
     const bool secure = socket.name == "secure";
@@ -132,7 +136,11 @@ absl::Status TrafficServer::Serve(const std::vector<TrafficSocket>& sockets) {
   return accept_loop_.Start(std::move(listeners));
 }
 
-void TrafficServer::BeginDrain() { transport_->SetServing(false); }
+void TrafficServer::SetServing(bool serving) {
+  const std::lock_guard<std::mutex> lock(serving_mutex_);
+  serving_ = serving;
+  if (transport_ != nullptr) transport_->SetServing(serving);
+}
 
 bool TrafficServer::HealthAskedWithin(uint64_t seconds) { return host::HealthAskedWithin(seconds); }
 

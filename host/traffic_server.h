@@ -38,7 +38,8 @@ class TrafficServer final : public Traffic {
 
   absl::Status Serve(const std::vector<TrafficSocket>& sockets) override;
   void ReloadCertificates() override {}  // the store in the constructor does it
-  void BeginDrain() override;
+  void SetServing(bool serving) override;
+  void BeginDrain() override { SetServing(false); }
   void StopAccepting() override { accept_loop_.Stop(); }
   bool HealthAskedWithin(uint64_t seconds) override;
   bool Drain() override;
@@ -64,6 +65,8 @@ class TrafficServer final : public Traffic {
   std::mutex telling_;  // one page at a time
   std::unique_ptr<StreamEnvironment> environment_;
   ConnectionLimit connection_limit_;
+  std::mutex serving_mutex_;  // of the next two, until the transport is there
+  bool serving_ = true;       // what health says
   std::unique_ptr<Transport> transport_;
   AcceptLoop accept_loop_;
 };

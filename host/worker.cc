@@ -125,6 +125,7 @@ class Worker {
   Reply Prepare(const std::string& body);
   absl::Status Commit(const std::string& body);
   absl::Status Serve();
+  void SetServing(bool serving);
   void StopAccepting();
   void Drain(uint64_t number);
   void DoChores();
@@ -142,7 +143,9 @@ class Worker {
   std::set<GenerationId> prepared_;  // and in every commit since
   bool complete_ = false;            // the last commit succeeded
   std::unique_ptr<TrafficServer> traffic_;
-  std::atomic<TrafficServer*> published_traffic_{nullptr};  // for CollectMetrics
+  std::atomic<TrafficServer*> published_traffic_{nullptr};  // for other threads than orders_'
+  std::mutex serving_mutex_;                                // guards the following
+  bool serving_ = true;                                     // what health says
   OrderQueue orders_;                                       // last: its thread uses the others
 };
 
@@ -183,6 +186,9 @@ void Worker::Take(WorkerMessage question) {
     case WorkerMessageKind::kHealthAsked:
       return Response(question.number,
                       Encode(HealthAskedWithin(Decode<uint64_t>(question.body).value_or(0))));
+    case WorkerMessageKind::kSetServing:
+      SetServing(Decode<bool>(question.body).value_or(false));
+      return Response(question.number, "");
     case WorkerMessageKind::kGetUsage:
       return Response(question.number, Encode(plugins_->GetUsage()));
     default:
@@ -220,9 +226,6 @@ Reply Worker::Carry(const WorkerMessage& order) {
       break;
     case WorkerMessageKind::kServe:
       status = Serve();
-      break;
-    case WorkerMessageKind::kBeginDrain:
-      if (traffic_ != nullptr) traffic_->BeginDrain();
       break;
     case WorkerMessageKind::kStopAccepting:
       StopAccepting();
@@ -288,9 +291,20 @@ absl::Status Worker::Serve() {
     return status;
   }
   traffic_ = std::move(traffic);
-  published_traffic_.store(traffic_.get(), std::memory_order_release);
+  {
+    std::lock_guard<std::mutex> lock(serving_mutex_);
+    published_traffic_.store(traffic_.get(), std::memory_order_release);
+    traffic_->SetServing(serving_);
+  }
   Say(WorkerMessageKind::kServing);
   return absl::OkStatus();
+}
+
+void Worker::SetServing(bool serving) {
+  std::lock_guard<std::mutex> lock(serving_mutex_);
+  serving_ = serving;
+  TrafficServer* traffic = published_traffic_.load(std::memory_order_acquire);
+  if (traffic != nullptr) traffic->SetServing(serving);
 }
 
 void Worker::StopAccepting() {

@@ -88,7 +88,8 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
       true, SetDirectory, &config->directories);
   options->Add(Switch("strict_plugins", kReloadGroup, &config->strict_plugins,
                       "For plugin authors: log every service call that the host refuses, instead "
-                      "of one of each kind per minute"));
+                      "of one of each kind per minute; give each call its own copy of the message, "
+                      "and overwrite the copy when the call is over"));
   options->Add(Switch("watch_plugins", kReloadGroup, &config->watch_plugins,
                       "Watch the files of --plugin, and their @FILEs, for changes, too"));
   add("require_plugins", "WHICH", "auto",

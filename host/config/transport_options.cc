@@ -14,7 +14,7 @@ namespace {
 constexpr char kTransportGroup[] = "Transport";
 
 absl::Status SetKind(const std::string& text, TransportConfig::Kind* kind) {
-  if (text != "grpc" && text != "nghttp2") return Expected("grpc or nghttp2");
+  if (text != "grpc" && text != "nghttp2") return Expected("nghttp2 or grpc");
   if (text == "grpc" && !HasGrpcTransport()) {
     return Expected(
         "nghttp2: this build of the host has no gRPC C++ (Meson's -Dgrpc=disabled), so grpc is not "
@@ -39,12 +39,11 @@ absl::Status SetBudget(const std::string& text, size_t* bytes) {
 bool HasGrpcTransport() { return CALLOUT_WITH_GRPC != 0; }
 
 void AddTransportOptions(TransportConfig* config, OptionSet* options) {
-  if (!HasGrpcTransport()) config->kind = TransportConfig::Kind::kNghttp2;
   options->Add({.name = "transport",
                 .group = kTransportGroup,
                 .value = "WHICH",
-                .default_text = HasGrpcTransport() ? "grpc" : "nghttp2",
-                .help = "Implementation of HTTP/2 and gRPC: grpc (gRPC C++) or nghttp2",
+                .default_text = "nghttp2",
+                .help = "Implementation of HTTP/2 and gRPC: nghttp2, or grpc (gRPC C++)",
                 .set = [=](const std::string& text) { return SetKind(text, &config->kind); }});
   options->Add(
       {.name = "memory_budget_bytes",

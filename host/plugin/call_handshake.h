@@ -5,12 +5,17 @@
 //
 //   handshake.Begin();
 //   if (handshake.OnReturn()) settle;          // the hook has returned DEFERRED
-//   switch (handshake.OnFinish()) …            // finish()
-//   if (handshake.OnDeadline()) respond;       // by the error policy; finish() comes later
+//   if (handshake.Claim()) {                   // finish() …
+//     status = …;
+//     switch (handshake.OnFinish()) …
+//   }
+//   if (handshake.OnDeadline()) answer;        // by the policy; finish() comes later
+//   handshake.End();                           // finish() is refused from here on
 //
-// Begin belongs to the stream's thread, while nobody else has the call. OnReturn belongs to the
-// thread of the hook, OnFinish to any, OnDeadline to the stream's thread. Whoever acts after
-// OnFinish sees what the finishing thread wrote before it.
+// Begin and End are for the stream's thread, while nobody else has the call. OnReturn is
+// for the thread of the hook, Claim and OnFinish for any, OnDeadline and OnLeave for the
+// stream's own. What the side that finishes has written before OnFinish is seen by who
+// acts after it.
 #ifndef CALLOUT_HOST_PLUGIN_CALL_HANDSHAKE_H_
 #define CALLOUT_HOST_PLUGIN_CALL_HANDSHAKE_H_
 
@@ -36,7 +41,20 @@ class CallHandshake {
   // True if the stream has already responded for the plugin.
   bool OnBegin(bool in_time) { return (Set(in_time ? kBegun : kDropped) & kExpired) != 0; }
 
-  // True if the call is finished, so the caller settles it or posts that it is finished.
+  // A detached call: the phase's hook is about to be called. False: the client has left,
+  // so it is not.
+  bool OnHook() { return (Set(kHook) & kLeft) == 0; }
+
+  // The client has left. True: the plugin works on the call, and is to be told.
+  bool OnLeave() {
+    const uint32_t before = Set(kLeft);
+    return (before & kFinished) == 0 && (before & (kDetached | kHook)) != kDetached;
+  }
+
+  // For finish(). True: the caller is the first, and the call lives until its OnFinish.
+  bool Claim() { return (Set(kClaimed) & kClaimed) == 0; }
+
+  // True: it has been finished already, so the caller settles it, or posts that it is.
   bool OnReturn() { return (Set(kReturned) & kFinished) != 0; }
 
   // `expired`: the stream has responded for the plugin meanwhile.
@@ -50,6 +68,9 @@ class CallHandshake {
   // True: the caller responds for the plugin, and a later response is ignored. False: the call was
   // finished in time, and the event has been posted.
   bool OnDeadline() { return (Set(kExpired) & kFinished) == 0; }
+
+  // The call is over.
+  void End() { bits_.store(kClaimed | kFinished, std::memory_order_release); }
 
   bool finished() const { return (Bits() & kFinished) != 0; }
   bool expired() const { return (Bits() & kExpired) != 0; }
@@ -70,6 +91,9 @@ class CallHandshake {
     kDetached = 8,
     kBegun = 16,
     kDropped = 32,
+    kHook = 64,
+    kLeft = 128,
+    kClaimed = 256,
   };
 
   uint32_t Set(Bit bit) { return bits_.fetch_or(bit, std::memory_order_acq_rel); }

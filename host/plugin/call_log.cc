@@ -116,7 +116,7 @@ std::string StatusName(callout_status_t status) {
 
 void LogCall(const CallState& state, std::string_view plugin_name, callout_status_t status,
              uint64_t nanoseconds) {
-  const callout_call_t& call = state.call;
+  const callout_call_t& call = state.slot->call;
   std::string text = fmt::format("stream {} plugin {} {} {} us -> {}", state.stream_id, plugin_name,
                                  PhaseName(call.phase), nanoseconds / 1000, StatusName(status));
   if (status != CALLOUT_DEFERRED) {

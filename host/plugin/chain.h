@@ -23,12 +23,17 @@ struct Chain {
     for (const auto& instance : instances) {
       has_match = has_match || !instance->settings().match.empty();
       has_whole_body = has_whole_body || instance->whole_body_bytes_max() > 0;
+      has_close = has_close || instance->has_stream_close();
+      wants_request_headers =
+          wants_request_headers || instance->wants(CALLOUT_WANT_REQUEST_HEADERS);
     }
   }
 
   std::vector<std::shared_ptr<Instance>> instances;  // in request order
   bool has_match = false;                            // some instances serve only some streams
   bool has_whole_body = false;                       // some instances take whole bodies
+  bool has_close = false;                            // some instances are told of a stream's end
+  bool wants_request_headers = false;                // some instances, in response phases
 };
 
 // The chain that new streams get. Any thread.

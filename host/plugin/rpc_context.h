@@ -20,7 +20,7 @@ class RpcContext {
   // The events that another thread posts to the stream.
   enum class Event : uint8_t {
     kSent,      // send() has put a response into call->sent
-    kFinished,  // call->status is set; posted once for each deferred call
+    kFinished,  // the call is finished; posted once for each deferred call
     kClosed,    // a blocking instance has closed its part of the stream
   };
 

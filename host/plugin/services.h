@@ -80,7 +80,9 @@ class ServiceTable {
   bool retired() const { return retired_.load(std::memory_order_acquire); }
   // Any thread: the plugin has called `service` after callout_plugin_destroy.
   void LogUseAfterDestroy(const char* service) const;
-  // Any thread: `service` has refused a call. `what` says why and what to do.
+  // Any thread: finish() on a call that is over, or was never deferred.
+  void CountStaleFinish(callout_phase_t phase, uint64_t stream_id) const;
+  // Any thread: `service` has refused a call. `what` says why, and what to do.
   void LogRefusal(const char* service, callout_phase_t phase, std::string_view what) const;
 
  private:

@@ -2,6 +2,8 @@
 
 #include "host/wire/response.h"
 
+#include <charconv>
+
 #include "host/base/ascii.h"
 #include "host/base/utf8.h"
 #include "host/wire/field_numbers.h"
@@ -249,6 +251,45 @@ bool ReadHeadersMessage(std::string_view message, bool read_list, HeadersMessage
     }
   }
   return reader.ok();
+}
+
+uint32_t ReadStatus(std::string_view message) {
+  WireReader reader(message);
+  while (reader.Next()) {
+    if (!reader.Is(field::HttpHeaders::kHeaders)) continue;
+    WireReader list(reader.bytes());
+    while (list.Next()) {
+      HeaderSet header;
+      if (!list.Is(field::HeaderMap::kHeaders) || !ReadHeaderValue(list.bytes(), &header)) continue;
+      if (header.key != ":status") continue;
+      uint32_t status = 0;
+      std::from_chars(header.value.data(), header.value.data() + header.value.size(), status);
+      return status;
+    }
+  }
+  return 0;
+}
+
+uint32_t ReadImmediateStatus(callout_field_t field, std::string_view payload) {
+  constexpr uint32_t kEnvoyDefault = 200;  // where it is not set, or below 200
+  WireReader reader(payload);
+  if (field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
+    while (reader.Next()) {
+      if (reader.Is(field::StreamedImmediateResponse::kHeadersResponse)) {
+        return ReadStatus(reader.bytes());
+      }
+    }
+    return 0;
+  }
+  uint64_t code = 0;
+  while (reader.Next()) {
+    if (!reader.Is(field::ImmediateResponse::kStatus)) continue;
+    WireReader status(reader.bytes());
+    while (status.Next()) {
+      if (status.IsVarint(field::HttpStatus::kCode)) code = status.varint();
+    }
+  }
+  return code < kEnvoyDefault ? kEnvoyDefault : static_cast<uint32_t>(code);
 }
 
 bool ReadBodyMessage(std::string_view message, std::string_view* body, bool* end_of_stream) {

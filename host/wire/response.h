@@ -79,6 +79,12 @@ bool ReadBodyMessage(std::string_view message, std::string_view* body, bool* end
 // `end_of_stream`.
 bool ReadHttpHeaders(std::string_view message, ResponseView* view);
 
+// The number in ":status" of HttpHeaders; 0: it has none.
+uint32_t ReadStatus(std::string_view message);
+// The HTTP status that Envoy answers with by an ImmediateResponse, or by the headers of a
+// StreamedImmediateResponse; 0: `payload` says nothing of it.
+uint32_t ReadImmediateStatus(callout_field_t field, std::string_view payload);
+
 // Payloads that the host writes itself.
 //
 // BodyResponse with body_mutation.streamed_response.

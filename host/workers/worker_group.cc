@@ -76,8 +76,8 @@ absl::Status WorkerGroup::DefineMetrics() {
 void WorkerGroup::OnStart(Worker* worker, const ProcessPtr& process) {
   std::lock_guard<std::mutex> lock(mutex_);
   worker->process = process;
+  process->Ask(WorkerMessageKind::kSetServing, Encode(says_serving_));
   BringUp(worker, /*anew=*/true);
-  if (draining_) process->Ask(WorkerMessageKind::kBeginDrain);
   changed_.notify_all();
 }
 
@@ -204,11 +204,25 @@ void WorkerGroup::ReloadCertificates() {
   }
 }
 
+void WorkerGroup::SetServing(bool serving) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  says_serving_ = serving;
+  TellServing();
+}
+
+// Under mutex_.
+void WorkerGroup::TellServing() {
+  for (const ProcessPtr& process : Processes()) {
+    process->Ask(WorkerMessageKind::kSetServing, Encode(says_serving_));
+  }
+}
+
 void WorkerGroup::BeginDrain() {
   std::lock_guard<std::mutex> lock(mutex_);
   draining_ = true;
+  says_serving_ = false;
+  TellServing();
   for (const ProcessPtr& process : Processes()) {
-    process->Ask(WorkerMessageKind::kBeginDrain);
     // The generation that is being prepared will not serve any more.
     process->Fail(WorkerMessageKind::kPrepare, absl::CancelledError("the host is draining"));
   }

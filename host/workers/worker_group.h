@@ -79,6 +79,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   // --- Traffic. The sockets are those of the options; the workers have them already.
   absl::Status Serve(const std::vector<TrafficSocket>& sockets) override;
   void ReloadCertificates() override;
+  void SetServing(bool serving) override;
   void BeginDrain() override;
   bool HealthAskedWithin(uint64_t seconds) override;
   void StopAccepting() override;
@@ -131,6 +132,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   void Disable(const WorkerEnd& end);
   void BringUp(Worker* worker, bool anew);
   void BringAllUp();
+  void TellServing();
   std::vector<ProcessPtr> Processes() const;
   std::vector<std::future<Reply>> AskAll(WorkerMessageKind kind, const std::string& body = "");
   size_t CountServing() const;
@@ -151,8 +153,9 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   mutable std::mutex mutex_;  // guards the following
   std::condition_variable changed_;
   std::vector<Worker> workers_;
-  bool serve_ = false;     // Serve was called
-  bool draining_ = false;  // BeginDrain was
+  bool serve_ = false;        // Serve was called
+  bool says_serving_ = true;  // as SetServing has it
+  bool draining_ = false;     // BeginDrain was
   std::vector<GenerationId> chain_;
   std::map<GenerationId, GenerationSource> sources_;  // also the one that is being prepared
   std::string preparing_;                             // plugin; "": none

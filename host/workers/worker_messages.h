@@ -33,7 +33,7 @@ enum class WorkerMessageKind : uint8_t {
   kCommit,          // vector<GenerationId>
   kServe,           // accept connections from the listening sockets
   kHealthAsked,     // uint64_t: seconds -> whether gRPC health was asked for within them (bool)
-  kBeginDrain,      //
+  kSetServing,      // bool: what gRPC health says
   kStopAccepting,   // and close the sockets
   kDrain,           // -> whether every stream is closed (bool). The worker then ends
   kCollectMetrics,  // -> vector<MetricFamily>

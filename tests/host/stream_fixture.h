@@ -354,9 +354,9 @@ class StreamTest : public testing::Test {
     std::vector<std::shared_ptr<Instance>> instances;
     for (size_t i = 0; i < plugins_.size(); ++i) {
       FakePlugin::creating = plugins_[i].get();
-      absl::StatusOr<std::shared_ptr<Instance>> instance =
-          Instance::Create(plugins_[i]->Load(), "fake" + std::to_string(i), "", settings_[i],
-                           {.metrics = &metrics_, .message_bytes_max = message_bytes_max_});
+      absl::StatusOr<std::shared_ptr<Instance>> instance = Instance::Create(
+          plugins_[i]->Load(), "fake" + std::to_string(i), "", settings_[i],
+          {.metrics = &metrics_, .message_bytes_max = message_bytes_max_, .strict = strict_});
       ASSERT_TRUE(instance.ok()) << instance.status();
       instances.push_back(*std::move(instance));
       made_.push_back(instances.back());
@@ -482,6 +482,7 @@ class StreamTest : public testing::Test {
   Metrics metrics_;
   StreamLimits limits_;
   size_t message_bytes_max_ = 1 << 20;
+  bool strict_ = false;
   std::vector<std::unique_ptr<FakePlugin>> plugins_;
   std::vector<InstanceSettings> settings_;
   std::vector<std::weak_ptr<Instance>> made_;  // of plugins_, by Begin
