@@ -32,8 +32,8 @@ struct ChainMessage;
 class Instance;
 class RpcContext;
 
-// Why a call's answer cannot be used as it is, beyond what the guard finds by
-// reading it. Counted by these names.
+// Why a response cannot be used, beyond what the guard finds when it reads the response. These
+// names are also those of the metric.
 enum class ResponseFault : uint8_t { kNone, kSecondResponse, kMalformed, kTooLarge };
 
 struct CallState {
@@ -55,19 +55,19 @@ struct CallState {
   callout_status_t status = 0;      // that settles the call
   Response response;                // [plugin]
   ResponseFault fault = ResponseFault::kNone;  // [plugin]
-  bool fault_is_of_respond = false;            // [plugin] the next respond() mends it
-  std::string annotations;                     // [plugin] records beside the answer
+  bool fault_is_of_respond = false;            // [plugin] the next respond() clears it
+  std::string annotations;                     // [plugin] records beside the response
   size_t whole_begin = 0, whole_size = 0;      // [plugin] those of them from respond()
   std::string error;                           // [plugin] set_error's text
-  // [plugin] from override_message_timeout; wanted when the call is deferred.
+  // [plugin] from override_message_timeout; used when the call is deferred.
   std::atomic<uint64_t> timeout_ms{0};
-  // What send() may queue before the client takes it, in bytes.
+  // Bytes that send() may queue before the client takes them.
   size_t sent_bytes_max = SIZE_MAX;
   std::atomic<size_t> unsent_bytes{0};  // taken by the stream and not written yet
   std::mutex sent_mutex;
-  std::vector<Response> sent;  // answers ahead of the last one, under sent_mutex
+  std::vector<Response> sent;  // responses ahead of the last one, under sent_mutex
   size_t sent_bytes = 0;       // of `sent`
-  // A late call: what its plugin may still read.
+  // Of a late call: keeps what its plugin may still read.
   std::vector<std::shared_ptr<const void>> retained;
 
   CallHandshake& handshake() const { return slot->handshake; }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Who settles a call: the thread whose hook returns, the one that calls finish(), or
-// the stream when the deadline has passed. They may meet at any time; each asks here
-// once and is told whether it is the one that acts.
+// Decides who settles a call: the thread whose hook returns, the thread that calls finish(), or the
+// stream at the deadline. They may race; each asks once and learns whether it has to act.
 //
 //   handshake.Begin();
 //   if (handshake.OnReturn()) settle;          // the hook has returned DEFERRED
@@ -33,13 +32,13 @@ class CallHandshake {
     kPost,      // tell the stream
   };
 
-  // `detached`: the hook runs on a thread kept for blocking ones.
+  // `detached`: the hook runs on a thread of the blocking pool.
   void Begin(bool detached = false) {
     bits_.store(detached ? uint32_t{kDetached} : 0, std::memory_order_relaxed);
   }
 
-  // A detached call has come to its thread; `in_time`: the hook is going to be called.
-  // True: the stream has answered for the plugin already.
+  // A detached call has got its thread. `in_time`: the hook will be called.
+  // True if the stream has already responded for the plugin.
   bool OnBegin(bool in_time) { return (Set(in_time ? kBegun : kDropped) & kExpired) != 0; }
 
   // A detached call: the phase's hook is about to be called. False: the client has left,
@@ -58,7 +57,7 @@ class CallHandshake {
   // True: it has been finished already, so the caller settles it, or posts that it is.
   bool OnReturn() { return (Set(kReturned) & kFinished) != 0; }
 
-  // `expired`: the stream has answered for the plugin meanwhile.
+  // `expired`: the stream has responded for the plugin meanwhile.
   Finish OnFinish(bool* expired) {
     const uint32_t before = Set(kFinished);
     *expired = (before & kExpired) != 0;
@@ -66,8 +65,8 @@ class CallHandshake {
     return (before & kReturned) != 0 ? Finish::kPost : Finish::kReturned;
   }
 
-  // True: the caller answers for the plugin, and what the plugin says is ignored.
-  // False: it was finished in time, and the news is on its way.
+  // True: the caller responds for the plugin, and a later response is ignored. False: the call was
+  // finished in time, and the event has been posted.
   bool OnDeadline() { return (Set(kExpired) & kFinished) == 0; }
 
   // The call is over.
@@ -76,12 +75,12 @@ class CallHandshake {
   bool finished() const { return (Bits() & kFinished) != 0; }
   bool expired() const { return (Bits() & kExpired) != 0; }
   bool detached() const { return (Bits() & kDetached) != 0; }
-  // A detached call whose hook was not called, for want of time.
+  // A detached call whose hook was not called because it was too late.
   bool dropped() const { return (Bits() & kDropped) != 0; }
-  // A detached call that still waits for a thread.
+  // A detached call that waits for a thread.
   bool unbegun() const { return (Bits() & (kDetached | kBegun)) == kDetached; }
   bool returned() const { return (Bits() & kReturned) != 0; }
-  // The hook does not run on the stream's own thread at this moment.
+  // The hook does not run on the stream's thread now.
   bool elsewhere() const { return (Bits() & (kReturned | kDetached)) != 0; }
 
  private:

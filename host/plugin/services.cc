@@ -64,11 +64,11 @@ CallState* FindState(const callout_call_t* call, const char* service) {
 }
 
 constexpr RefusalText kNotNow =
-    "the stream is being opened, cancelled or closed; answer in the hook of a phase";
+    "the stream is being opened, cancelled or closed; respond in the hook of a phase";
 constexpr RefusalText kTooLarge = "it is over --max_message_bytes";
 
-// FAILED_PRECONDITION where nothing may be answered. At open that is a fault: a
-// plugin that denies there and sees no error must not let the stream pass.
+// FAILED_PRECONDITION in hooks that may not respond. At open that is a fault: if a plugin denies
+// there and ignores the error, the stream must not pass.
 callout_status_t CheckMayRespond(const callout_call_t* call, CallState* state,
                                  const char* service) {
   if (CallSlot::From(call)->may_respond) return CALLOUT_OK;
@@ -76,8 +76,8 @@ callout_status_t CheckMayRespond(const callout_call_t* call, CallState* state,
   return Refuse(*call, service, CALLOUT_FAILED_PRECONDITION, kNotNow);
 }
 
-// Builds one answer from `parts`; what comes beside it inside a whole response goes to
-// `annotations`. Changes nothing if it fails.
+// Builds one response from `parts`. The other fields of a whole response go to `annotations`.
+// Changes nothing if it fails.
 callout_status_t BuildAnswer(const callout_call_t* call, CallState* state, const char* service,
                              callout_field_t field, const callout_bytes_t* parts, size_t part_count,
                              Response* response, std::string* annotations, ResponseFault* fault) {
@@ -86,7 +86,7 @@ callout_status_t BuildAnswer(const callout_call_t* call, CallState* state, const
   }
   if (field != CALLOUT_WHOLE_RESPONSE && !IsResponseField(field)) {
     return Refuse(*call, service, CALLOUT_INVALID_ARGUMENT,
-                  "that field of ProcessingResponse is no answer; pass CALLOUT_..._RESPONSE");
+                  "that field of ProcessingResponse is not a response; pass CALLOUT_..._RESPONSE");
   }
   const size_t bytes_max = state->instance->message_bytes_max();
   size_t size = 0;
@@ -107,8 +107,8 @@ callout_status_t BuildAnswer(const callout_call_t* call, CallState* state, const
   if (!SplitResponse(whole, response, annotations)) {
     *fault = ResponseFault::kMalformed;
     return Refuse(*call, service, CALLOUT_INVALID_ARGUMENT,
-                  "the bytes are no ProcessingResponse; pass a serialized one, or the field that "
-                  "they are");
+                  "the bytes are not a ProcessingResponse; pass a serialized one, or the field "
+                  "that they belong to");
   }
   return CALLOUT_OK;
 }
@@ -123,7 +123,7 @@ void NoteTimeout(CallState* state, std::string_view records) {
   if (timeout_ms > 0) state->timeout_ms.store(timeout_ms, std::memory_order_release);
 }
 
-// The last respond() counts, with what came beside it.
+// The last respond() counts, with its annotations.
 void TakeBack(CallState* state) {
   state->response.Clear();
   state->annotations.erase(state->whole_begin, state->whole_size);
@@ -138,7 +138,7 @@ callout_status_t Respond(callout_call_t* call, callout_field_t field, const call
   if (state == nullptr) return CALLOUT_FAILED_PRECONDITION;
   ResponseFault fault = ResponseFault::kNone;
   if (field != CALLOUT_WHOLE_RESPONSE && state->whole_size == 0 && !state->fault_is_of_respond) {
-    // The usual way, into the response's own memory.
+    // The common case: into the response's own memory.
     const callout_status_t status = BuildAnswer(call, state, "respond", field, parts, part_count,
                                                 &state->response, nullptr, &fault);
     if (fault == ResponseFault::kNone) return status;
@@ -174,7 +174,7 @@ size_t WaitingToSend(const CallState& state) {
   return state.sent_bytes + state.unsent_bytes.load(std::memory_order_relaxed);
 }
 
-// What send() may add to what waits already. With sent_mutex held.
+// The bytes that send() may still add. With sent_mutex held.
 uint64_t RoomToSend(const CallState& state) {
   return state.sent_bytes_max - std::min(state.sent_bytes_max, WaitingToSend(state));
 }
@@ -196,7 +196,7 @@ callout_status_t Send(callout_call_t* call, callout_field_t field, const callout
   bool has_room = false;
   {
     std::lock_guard<std::mutex> lock(state->sent_mutex);
-    // One alone is taken whatever its size: --max_message_bytes holds for it.
+    // The first one may have any size up to --max_message_bytes.
     has_room = WaitingToSend(*state) == 0 || response.record.size() <= RoomToSend(*state);
     if (has_room) {
       state->sent_bytes += response.record.size();
@@ -230,7 +230,7 @@ callout_status_t AnnotateWhole(const callout_call_t* call, CallState* state,
   std::string annotations;
   if (!SplitResponse(message, &response, &annotations) || response.field != 0) {
     return Refuse(*call, "annotate", CALLOUT_INVALID_ARGUMENT,
-                  "the bytes are no ProcessingResponse without an answer; give the answer to "
+                  "the bytes are not a ProcessingResponse without a response; pass the response to "
                   "respond()");
   }
   state->annotations.append(annotations);
@@ -262,7 +262,7 @@ callout_status_t Annotate(callout_call_t* call, callout_field_t field, callout_b
       return AnnotateWhole(call, state, ToView(message));
     default:
       return Refuse(*call, "annotate", CALLOUT_INVALID_ARGUMENT,
-                    "that field of ProcessingResponse is not one beside the answer");
+                    "that field of ProcessingResponse is not one beside the response");
   }
 }
 
@@ -381,8 +381,8 @@ callout_status_t DefineMetric(const callout_host_t* host, const callout_metric_s
     table->LogRefusal("define_metric", 0,
                       status == CALLOUT_FAILED_PRECONDITION
                           ? "the instance has been created; define metrics in callout_plugin_create"
-                          : "its name, kind, labels or buckets are not as <callout/plugin.h> wants "
-                            "them, or there are too many");
+                          : "its name, kind, labels or buckets do not conform to "
+                            "<callout/plugin.h>, or there are too many");
   }
   return status;
 }

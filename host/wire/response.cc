@@ -13,8 +13,7 @@ namespace callout::host {
 
 namespace {
 
-// Repeated records of an embedded message merge, so that reading each into the same view is what
-// protobuf does.
+// Protobuf merges repeated records of an embedded message, so all of them are read into one view.
 
 bool ReadHeaderValue(std::string_view bytes, HeaderSet* header) {
   WireReader reader(bytes);
@@ -191,7 +190,7 @@ bool ReadStreamedImmediate(std::string_view bytes, ResponseView* view) {
   return reader.ok();
 }
 
-// A BodyResponse payload with nothing but `mutation`, a HeaderMutation.
+// A BodyResponse payload that only has `mutation`, a HeaderMutation.
 std::string WrapBodyHeaders(const std::string& mutation) {
   std::string common;
   AppendBytes(field::CommonResponse::kHeaderMutation, mutation, &common);
@@ -239,7 +238,7 @@ bool ReadHeadersMessage(std::string_view message, bool read_list, HeadersMessage
     if (reader.IsVarint(field::HttpHeaders::kEndOfStream)) {
       view->end_of_stream = reader.varint() != 0;
     } else if (read_list && reader.Is(field::HttpHeaders::kHeaders)) {
-      // One header at a time: a list of them would be many times the message.
+      // One header at a time: a list of all would take many times the memory of the message.
       WireReader list(reader.bytes());
       while (list.Next()) {
         if (!list.Is(field::HeaderMap::kHeaders)) continue;
@@ -329,9 +328,9 @@ std::string WriteImmediateResponse(int http_status, std::string_view details) {
 }
 
 std::string WriteImmediateDetails(std::string_view details) {
-  std::string field;
-  AppendBytes(5, details, &field);
-  return field;
+  std::string record;
+  AppendBytes(field::ImmediateResponse::kDetails, details, &record);
+  return record;
 }
 
 std::string WriteStreamedImmediateEnd() {
