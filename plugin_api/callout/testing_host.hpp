@@ -248,7 +248,7 @@ inline Answer Stream::headers_message(callout_phase_t phase, const HeaderList& h
 inline Answer Stream::body_message(callout_phase_t phase, std::string_view body,
                                    bool end_of_stream) {
   const std::string bytes = internal::written([&](callout_writer_t* writer) {
-    callout_write_bytes(writer, 1, to_bytes(body));
+    if (!body.empty()) callout_write_bytes(writer, 1, to_bytes(body));
     if (end_of_stream) callout_write_number(writer, 2, 1);
   });
   uint64_t& offset = body_offsets_[phase % 2];

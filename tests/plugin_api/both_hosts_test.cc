@@ -60,7 +60,9 @@ class RealHost final : public Host, public StreamTest {
   void Body(callout_phase_t phase, const std::string& body, bool end_of_stream) override {
     Drive(StreamTest::Body(phase, body, end_of_stream));
   }
-  void Trailers(callout_phase_t phase) override { Drive(StreamTest::Trailers(phase)); }
+  void Trailers(callout_phase_t phase) override {
+    Drive(StreamTest::Trailers(phase, {{"t", "1"}}));
+  }
 
  private:
   void Drive(ProcessingRequest request) {

@@ -28,8 +28,8 @@ class FakeHost final : public Host {
     if (phase == CALLOUT_RESPONSE_BODY) stream_.response_body(body, end_of_stream);
   }
   void Trailers(callout_phase_t phase) override {
-    if (phase == CALLOUT_REQUEST_TRAILERS) stream_.request_trailers({});
-    if (phase == CALLOUT_RESPONSE_TRAILERS) stream_.response_trailers({});
+    if (phase == CALLOUT_REQUEST_TRAILERS) stream_.request_trailers({{"t", "1"}});
+    if (phase == CALLOUT_RESPONSE_TRAILERS) stream_.response_trailers({{"t", "1"}});
   }
 
  private:
