@@ -85,9 +85,6 @@ class H2Connection {
   void Terminate(H2Reason reason);
   void Ping();
   void OnServingChanged();
-  // Ends the streams that have passed a limit on time, and says when to call it next,
-  // CLOCK_MONOTONIC; 0: never.
-  uint64_t CheckStreams();
   // What it keeps beside its streams, in bytes.
   size_t kept_bytes() const { return 2 * guard_.block_bytes(); }
 

@@ -79,7 +79,6 @@ void H2Socket::OpenConnection() {
   peer->count = context_->CountOf(peer->address);
   state_ = State::kOpen;
   connection_.emplace(context_, std::move(peer), this);
-  check_ns_ = connection_->CheckStreams();
   OnOutput();
   if (loop_->shutting_down()) BeginShutdown();
 }
@@ -302,7 +301,6 @@ void H2Socket::CheckTimes(uint64_t now_ns) {
     pinged_ns_ = now_ns;
     connection_->Ping();
   }
-  if (check_ns_ != 0 && now_ns >= check_ns_) check_ns_ = connection_->CheckStreams();
   idle_since_ns_ = connection_->has_calls() ? now_ns : std::max(idle_since_ns_, last_read_ns_);
   if (old_ && now_ns >= age_ns_ + options.connection_age_grace_ms * kNsPerMs) return Close();
   const bool idle = options.connection_idle_ms != 0 &&
@@ -328,7 +326,6 @@ uint64_t H2Socket::NextDeadline() const {
       pinged_ns_ != 0 ? pinged_ns_ + silence_ns : last_read_ns_ + options.keepalive_ms * kNsPerMs;
   if (shutdown_ns_ != 0 && !shutdown_finished_) consider(shutdown_ns_ + kShutdownNoticeNs);
   if (blocked_ns_ != 0) consider(blocked_ns_ + silence_ns);
-  if (check_ns_ != 0) consider(check_ns_);
   if (shutdown_ns_ == 0 && options.connection_idle_ms != 0) {
     consider(idle_since_ns_ + options.connection_idle_ms * kNsPerMs);
   }

@@ -568,26 +568,26 @@ TEST_F(H2Test, AStreamWithoutAMessageEnds) {
   Run();
   const uint64_t begun_ns = context_->now_ns();
   context_->SetNow(begun_ns + 9'999'999'999);
-  EXPECT_EQ(connection_->CheckStreams(), begun_ns + 10'000'000'000);
+  EXPECT_EQ(context_->next_deadline_ns(), begun_ns + 10'000'000'000);
   context_->SetNow(begun_ns + 10'000'000'000);
-  connection_->CheckStreams();
+  context_->TakeDeadlines();
   Run();
   EXPECT_EQ(client_->rpc(silent).status(), "4");
   EXPECT_THAT(client_->rpc(silent).headers.at("grpc-message"),
               HasSubstr("--first_message_timeout_ms=10000"));
   EXPECT_EQ(client_->rpc(slow).status(), "4");
   EXPECT_FALSE(client_->rpc(busy).closed);
-  EXPECT_EQ(Metric("callout_h2_stream_limits_total{limit=\"first_message_timeout\"}"), "2");
+  EXPECT_EQ(Metric("callout_streams_timed_out_total{limit=\"first_message\"}"), "2");
   EXPECT_EQ(context_->live(), 1U);
 }
 
 TEST_F(H2Test, AStreamHasAnHourBetweenItsMessagesAndInAll) {
+  options_.stream_duration_ms_max = 7200000;
   Connect();
   Run();
   const int32_t quiet = client_->Begin(kProcessPath);
   const int32_t talks = client_->Begin(kProcessPath);
   const int32_t watch = client_->Begin("/grpc.health.v1.Health/Watch");
-  options_.stream_duration_ms_max = 7200000;
   client_->Send(quiet, HeadersMessage());
   client_->Send(talks, HeadersMessage());
   client_->Send(watch, Framed(""), true);
@@ -597,20 +597,20 @@ TEST_F(H2Test, AStreamHasAnHourBetweenItsMessagesAndInAll) {
   context_->SetNow(begun_ns + kHourNs - 1);
   client_->Send(talks, BodyMessage("x"));
   Run();
-  EXPECT_EQ(connection_->CheckStreams(), begun_ns + kHourNs);
+  EXPECT_EQ(context_->next_deadline_ns(), begun_ns + kHourNs);
   context_->SetNow(begun_ns + kHourNs);
-  connection_->CheckStreams();
+  context_->TakeDeadlines();
   Run();
   EXPECT_EQ(client_->rpc(quiet).status(), "4");
   EXPECT_FALSE(client_->rpc(talks).closed);
-  EXPECT_FALSE(client_->rpc(watch).closed) << "it waits for the host";
+  EXPECT_FALSE(client_->rpc(watch).closed) << "it owes no message";
   context_->SetNow(begun_ns + 2 * kHourNs);
-  connection_->CheckStreams();
+  context_->TakeDeadlines();
   Run();
   EXPECT_EQ(client_->rpc(talks).status(), "4");
   EXPECT_EQ(client_->rpc(watch).status(), "4");
-  EXPECT_EQ(Metric("callout_h2_stream_limits_total{limit=\"stream_idle_timeout\"}"), "1");
-  EXPECT_EQ(Metric("callout_h2_stream_limits_total{limit=\"stream_duration\"}"), "2");
+  EXPECT_EQ(Metric("callout_streams_timed_out_total{limit=\"message\"}"), "1");
+  EXPECT_EQ(Metric("callout_streams_timed_out_total{limit=\"age\"}"), "2");
 }
 
 TEST_F(H2Test, AStreamWhoseAnswersNobodyTakesIsResetWhenItsTimeIsOver) {
@@ -621,7 +621,7 @@ TEST_F(H2Test, AStreamWhoseAnswersNobodyTakesIsResetWhenItsTimeIsOver) {
   for (int i = 0; i < 5; ++i) Run();
   EXPECT_FALSE(client_->rpc(id).closed);
   context_->SetNow(context_->now_ns() + 3'600'000'000'000);
-  connection_->CheckStreams();
+  context_->TakeDeadlines();
   Run();
   EXPECT_EQ(client_->rpc(id).error_code, static_cast<uint32_t>(NGHTTP2_CANCEL));
   EXPECT_EQ(context_->live(), 0U);
