@@ -392,4 +392,11 @@ bool GrpcCall::GetMetadata(std::string_view key, uint32_t index, std::string_vie
   return false;
 }
 
+bool GrpcCall::GetMetadataAt(uint32_t index, std::string_view* key, std::string_view* value) const {
+  if (index >= metadata_.count) return false;
+  *key = ToView(metadata_.metadata[index].key);
+  *value = ToView(metadata_.metadata[index].value);
+  return true;
+}
+
 }  // namespace callout::host

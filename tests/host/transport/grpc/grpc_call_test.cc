@@ -2,11 +2,14 @@
 
 #include "host/transport/grpc/grpc_call.h"
 
+#include <callout/rpc_metadata.h>
 #include <gmock/gmock.h>
 
 #include <atomic>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "grpc_fixture.h"
 #include "host/transport/builtin_rpcs.h"
@@ -15,6 +18,8 @@ namespace callout::host {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::IsSupersetOf;
+using ::testing::Pair;
 using ::testing::SizeIs;
 
 std::string BodyMessage(const std::string& body, bool end_of_stream = false) {
@@ -43,10 +48,17 @@ TEST_F(GrpcTest, AnswersMessageByMessage) {
 
 TEST_F(GrpcTest, PluginsSeeMetadataAndPeer) {
   std::string tenant, listener, peer;
+  std::vector<std::pair<std::string, std::string>> listed;
   AddPlugin()->process = [&](callout_call_t* call) {
     callout_bytes_t value;
     if (call->host->get_metadata(call, ToBytes("x-tenant"), 0, &value) == CALLOUT_OK) {
       tenant.assign(ToView(value));
+    }
+    const auto* metadata = static_cast<const callout_rpc_metadata_t*>(
+        call->host->get_extension(call->host, CALLOUT_RPC_METADATA));
+    callout_bytes_t key;
+    for (uint32_t i = 0; metadata->at(call, i, &key, &value) == CALLOUT_OK; ++i) {
+      listed.emplace_back(ToView(key), ToView(value));
     }
     listener = Property(call, CALLOUT_LISTENER);
     peer = Property(call, CALLOUT_PEER);
@@ -54,10 +66,11 @@ TEST_F(GrpcTest, PluginsSeeMetadataAndPeer) {
   };
   StartServer();
   ClientEnd client(Pair());
-  const int32_t id = client.h2().Begin(kProcessPath, {{"x-tenant", "blue"}});
+  const int32_t id = client.h2().Begin(kProcessPath, {{"x-tenant", "blue"}, {"x-two", "2"}});
   client.h2().Send(id, HeadersMessage(), true);
   ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
   EXPECT_EQ(tenant, "blue");
+  EXPECT_THAT(listed, IsSupersetOf({Pair("x-tenant", "blue"), Pair("x-two", "2")}));
   EXPECT_EQ(listener, "plaintext");
   EXPECT_FALSE(peer.empty());
 }
