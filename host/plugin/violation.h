@@ -45,9 +45,9 @@ struct Finding {
   std::string what;
   // Of the immediate response that refuses the exchange; 0: the kind's own.
   int http_status = 0;
-  // What the client has sent decides whether it happens: the message never passes
-  // without the plugin's change, under no policy.
-  bool client_decides = false;
+  // What the client has sent decides whether it happens, or the plugin has decided against
+  // the exchange: the message never passes without the plugin's change, under no policy.
+  bool never_passes = false;
 
   bool ok() const { return violation == Violation::kNone; }
 };

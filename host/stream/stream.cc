@@ -187,7 +187,7 @@ bool Stream::WantsMore() const {
     const Direction& way = exchange_.direction(headers);
     if (way.ended || way.replaced) continue;
     if (!way.headers_seen && !way.body_seen && Wanted(headers)) return true;
-    if (way.may_have_body() && Wanted(headers + 2)) return true;
+    if (way.may_have_body() && !way.answered_to_end && Wanted(headers + 2)) return true;
     if (Wanted(headers + 4)) return true;
   }
   return false;
@@ -223,8 +223,9 @@ bool Stream::may_speak_unasked() const {
   return false;
 }
 
-// Whether every instance that wants more of the exchange lets the rest of it pass.
-bool Stream::PassesAtDrain() const {
+// The first instance that wants more of the exchange and does not let the rest of it
+// pass; null: there is none.
+const Instance* Stream::Keeper() const {
   for (size_t i = 0; i < parts_.size(); ++i) {
     const Part& part = parts_[i];
     const Instance& instance = *chain_->instances[i];
@@ -233,11 +234,11 @@ bool Stream::PassesAtDrain() const {
       const Direction& way = exchange_.direction(phase);
       if (way.ended || way.replaced || !instance.Wants(phase)) continue;
       if (IsHeadersPhase(phase) && (way.headers_seen || way.body_seen)) continue;
-      if (IsBodyPhase(phase) && !way.may_have_body()) continue;
-      return false;
+      if (IsBodyPhase(phase) && (!way.may_have_body() || way.answered_to_end)) continue;
+      return &instance;
     }
   }
-  return true;
+  return nullptr;
 }
 
 // --- Ends -------------------------------------------------------------------
@@ -253,6 +254,7 @@ void Stream::EndIfDone() {
     return EndHalfClosed();
   }
   if (!idle()) return;
+  if (exchange_.stalled() && !CallsOutstanding()) return End(absl::OkStatus());
   if (!environment_->limits().early_end || !exchange_.modes_known()) return;
   if (calls_at_work_ > 0 || CallsOutstanding() || OwesBody() || exchange_.duplex_unended() ||
       WantsMore()) {
@@ -265,7 +267,7 @@ void Stream::OnDrainDeadline() {
   if (end_.has_value()) return;
   if (silenced_) return End(absl::OkStatus());
   const bool owes_nothing = !CallsOutstanding() && !OwesBody() && !exchange_.duplex_unended();
-  if (owes_nothing && exchange_.modes_known() && PassesAtDrain()) return End(absl::OkStatus());
+  if (owes_nothing && exchange_.modes_known() && Keeper() == nullptr) return End(absl::OkStatus());
   End(absl::UnavailableError("the server drains, and its time is up (--drain_timeout_ms)"));
 }
 
