@@ -225,7 +225,7 @@ bool Stream::WantsMore() const {
     const Direction& way = exchange_.direction(headers);
     if (way.ended || way.replaced) continue;
     if (!way.headers_seen && !way.body_seen && Wanted(headers)) return true;
-    if (way.may_have_body() && Wanted(headers + 2)) return true;
+    if (way.may_have_body() && !way.answered_to_end && Wanted(headers + 2)) return true;
     if (Wanted(headers + 4)) return true;
   }
   return false;
@@ -273,8 +273,9 @@ bool Stream::may_speak_unasked() const {
   return false;
 }
 
-// Whether every instance that wants more of the exchange lets the rest of it pass.
-bool Stream::PassesAtDrain() const {
+// The first instance that wants more of the exchange and does not let the rest of it
+// pass; null: there is none.
+const Instance* Stream::Keeper() const {
   for (size_t i = 0; i < parts_.size(); ++i) {
     const Part& part = parts_[i];
     const Instance& instance = *chain_->instances[i];
@@ -283,11 +284,11 @@ bool Stream::PassesAtDrain() const {
       const Direction& way = exchange_.direction(phase);
       if (way.ended || way.replaced || !instance.Wants(phase)) continue;
       if (IsHeadersPhase(phase) && (way.headers_seen || way.body_seen)) continue;
-      if (IsBodyPhase(phase) && !way.may_have_body()) continue;
-      return false;
+      if (IsBodyPhase(phase) && (!way.may_have_body() || way.answered_to_end)) continue;
+      return &instance;
     }
   }
-  return true;
+  return nullptr;
 }
 
 // --- Ends -------------------------------------------------------------------
@@ -307,6 +308,7 @@ void Stream::EndIfDone() {
     return EndHalfClosed();
   }
   if (!idle()) return;
+  if (exchange_.stalled() && !CallsOutstanding()) return End(absl::OkStatus(), CALLOUT_END_EARLY);
   if (!environment_->limits().early_end || !exchange_.modes_known()) return;
   if (calls_at_work_ > 0 || CallsOutstanding() || OwesBody() || exchange_.duplex_unended() ||
       WantsMore() || WantsRealEnd()) {
@@ -319,7 +321,7 @@ void Stream::OnDrainDeadline() {
   if (end_.has_value()) return;
   if (silenced_) return End(absl::OkStatus());
   const bool owes_nothing = !CallsOutstanding() && !OwesBody() && !exchange_.duplex_unended();
-  if (owes_nothing && exchange_.modes_known() && PassesAtDrain()) {
+  if (owes_nothing && exchange_.modes_known() && Keeper() == nullptr) {
     return End(absl::OkStatus(), CALLOUT_END_DRAINED);
   }
   End(absl::UnavailableError("the server drains, and its time is up (--drain_timeout_ms)"),

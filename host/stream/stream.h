@@ -170,7 +170,7 @@ class Stream {
   bool Wanted(callout_phase_t phase) const;
   bool WantsMore() const;
   bool WantsRealEnd() const;
-  bool PassesAtDrain() const;
+  const Instance* Keeper() const;
   bool CallsOutstanding() const;
   void EndIfDone();
   void EndHalfClosed();
@@ -276,6 +276,7 @@ class Stream {
 
   // --- stream_emit.cc ---
   void EmitResponse(ChainMessage* message);
+  bool BeginStalled(const ChainMessage& message);
   void EmitBodyResponse(ChainMessage* message);
   void EmitDuplexBody(ChainMessage* message);
   bool SetsContentLength(const ChainMessage& message) const;
@@ -283,6 +284,7 @@ class Stream {
                            Response* response) const;
   std::string MakeAnnotations(ChainMessage* message);
   void AskForTrailers(ChainMessage* message);
+  void DropModes(const ChainMessage& message, ModeOverride* override);
   void CompleteModes(ChainMessage* message, ModeOverride* override);
   void Emit(Response response, std::string_view annotations);
   void EmitImmediate(Response response, std::string_view annotations);
