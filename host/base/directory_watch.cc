@@ -9,19 +9,16 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <deque>
-#include <filesystem>
 #include <string_view>
 #include <utility>
+
+#include "host/base/path_walk.h"
 
 namespace callout::host {
 namespace {
 
-namespace fs = std::filesystem;
-
 constexpr uint32_t kMask = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO |
                            IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
-constexpr int kSymlinksMax = 40;  // as the kernel's own limit
 
 // File systems on which others change files without this kernel knowing.
 bool TellsOfChanges(const std::string& directory) {
@@ -50,14 +47,6 @@ bool TellsOfChanges(const std::string& directory) {
   }
 }
 
-std::deque<std::string> SplitPath(const fs::path& path) {
-  std::deque<std::string> parts;
-  for (const fs::path& part : path.relative_path()) {
-    if (!part.empty() && part != ".") parts.push_back(part.string());
-  }
-  return parts;
-}
-
 }  // namespace
 
 std::unique_ptr<DirectoryWatch> DirectoryWatch::Create() {
@@ -69,39 +58,16 @@ DirectoryWatch::~DirectoryWatch() {
   if (fd_ >= 0) close(fd_);
 }
 
-// Walks the path as the kernel would and notes where a change would lead it
-// elsewhere.
+// Notes where a change would lead the path elsewhere: symlinks, and where it ends.
 void DirectoryWatch::AddWay(const std::string& path, Places* places) {
-  std::error_code error;
-  std::deque<std::string> parts = SplitPath(fs::absolute(path, error));
-  fs::path at = "/";
-  int symlinks = 0;
-  const auto note = [places](const fs::path& directory, const std::string& name) {
-    const auto [place, is_new] = places->try_emplace(directory.string());
-    if (is_new || !place->second.empty()) place->second.insert(name);
-  };
-  while (!parts.empty()) {
-    const std::string name = std::move(parts.front());
-    parts.pop_front();
-    if (name == "..") {
-      at = at.parent_path();
-      continue;
+  WalkPath(path, [places](const PathStep& step) {
+    if (step.found == PathStep::Found::kDirectory) {
+      if (step.last) (*places)[step.path()].clear();  // all that is in it
+      return;
     }
-    const fs::path next = at / name;
-    const fs::file_status status = fs::symlink_status(next, error);
-    if (status.type() == fs::file_type::symlink && ++symlinks <= kSymlinksMax) {
-      note(at, name);
-      const fs::path target = fs::read_symlink(next, error);
-      if (target.is_absolute()) at = "/";
-      const std::deque<std::string> way = SplitPath(target);
-      parts.insert(parts.begin(), way.begin(), way.end());
-    } else if (status.type() == fs::file_type::directory) {
-      at = next;
-      if (parts.empty()) (*places)[at.string()].clear();  // all that is in it
-    } else {
-      return note(at, name);  // a file, or what is missing
-    }
-  }
+    const auto [place, is_new] = places->try_emplace(step.directory);
+    if (is_new || !place->second.empty()) place->second.insert(step.name);
+  });
 }
 
 bool DirectoryWatch::Watch(const std::vector<std::string>& paths) {

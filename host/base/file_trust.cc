@@ -7,24 +7,12 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include <deque>
-#include <filesystem>
 #include <utility>
+
+#include "host/base/path_walk.h"
 
 namespace callout::host {
 namespace {
-
-namespace fs = std::filesystem;
-
-constexpr int kSymlinksMax = 40;  // as the kernel's own limit
-
-std::deque<std::string> PartsOf(const fs::path& path) {
-  std::deque<std::string> parts;
-  for (const fs::path& part : path.relative_path()) {
-    if (!part.empty() && part != ".") parts.push_back(part.string());
-  }
-  return parts;
-}
 
 // The directories that the kernel goes through on the way, and where it ends.
 struct Way {
@@ -33,33 +21,16 @@ struct Way {
 };
 
 Way WayTo(const std::string& path) {
-  std::error_code error;
-  std::deque<std::string> parts = PartsOf(fs::absolute(path, error));
   Way way;
-  fs::path at = "/";
-  way.directories.push_back(at.string());
-  int symlinks = 0;
-  while (!parts.empty()) {
-    const std::string name = std::move(parts.front());
-    parts.pop_front();
-    if (name == "..") {
-      at = at.parent_path();
-      continue;
+  way.directories.push_back("/");
+  WalkPath(path, [&way](const PathStep& step) {
+    if (step.found == PathStep::Found::kSymlink) return;
+    if (step.last) {
+      way.end = step.path();
+    } else if (step.found == PathStep::Found::kDirectory) {
+      way.directories.push_back(step.path());
     }
-    const fs::path next = at / name;
-    const fs::file_status status = fs::symlink_status(next, error);
-    if (status.type() == fs::file_type::symlink && ++symlinks <= kSymlinksMax) {
-      const fs::path target = fs::read_symlink(next, error);
-      if (target.is_absolute()) at = "/";
-      const std::deque<std::string> rest = PartsOf(target);
-      parts.insert(parts.begin(), rest.begin(), rest.end());
-    } else if (parts.empty()) {
-      way.end = next.string();
-    } else {
-      at = next;
-      way.directories.push_back(at.string());
-    }
-  }
+  });
   return way;
 }
 
