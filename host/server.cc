@@ -18,9 +18,9 @@
 namespace callout::host {
 namespace {
 
-// The drain delay is for whoever has asked for health in this time.
+// The drain delay applies if health was asked for within this time.
 constexpr uint64_t kHealthAskedSeconds = 60;
-// What a reload under way gets when live streams have ended.
+// Time for the current reload to finish after live streams have ended.
 constexpr uint64_t kReloadEndMs = 500;
 
 void LogAcceptPause(const absl::Status& status) {
@@ -98,7 +98,7 @@ absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
   }
   if (snapshot.plugins.empty()) report.text += "no plugins: all messages pass unchanged\n";
   report.text += "the configuration is good\n";
-  // What plugins were told while they were created went to the log.
+  // The log already has what plugins logged while they were created.
   report.warnings += static_cast<size_t>(CountWarnings() - logged_before);
   return report;
 }
@@ -109,7 +109,7 @@ Server::Server(const Config& config)
       notes_(config.warnings),
       health_side_(&metrics_),
       admin_side_(&metrics_) {
-  // Both may have to wait for workers.
+  // Both may wait for workers.
   admin_pages_.Add(
       "/plugins", "plugins and their versions, as JSON",
       [this](const HttpRequestView&) { return Later([this] { return PluginsPage(); }); });
@@ -156,9 +156,9 @@ HttpResponse Server::PluginsPage() const {
   return response;
 }
 
-// Whatever can fail for a reason of the machine's comes before the plugins, whose
-// creation may have effects elsewhere, and may take long: until it is done health
-// says "not ready", and traffic is refused rather than kept waiting.
+// Everything that can fail because of the machine comes before the plugins, since creating them may
+// have effects elsewhere and may take long. Until then health reports "not ready", and connections
+// are refused instead of kept waiting.
 absl::Status Server::Prepare() {
   if (NeedsCertificate(config_)) {
     auto certificates = CertificateStore::Open(CertificatePaths(config_));
@@ -295,8 +295,7 @@ absl::Status Server::StartTraffic() {
   return absl::OkStatus();
 }
 
-// Without a supervisor nobody can take the thread back. Workers are watched by
-// theirs.
+// Without a supervisor a hanging hook is only logged. The supervisor watches workers.
 absl::Status Server::WatchHooks() {
   const uint64_t limit_ms = config_.containment.watchdog_ms;
   if (limit_ms == 0 || workers_ != nullptr) return absl::OkStatus();
@@ -356,7 +355,7 @@ void Server::Reload() {
   plugins_->RescanAll();
 }
 
-// Whether somebody looks who would see "not ready" and go elsewhere.
+// Whether a load balancer asks for health, which would see "not ready" and go elsewhere.
 bool Server::WantsDrainDelay() const {
   return config_.drain_delay_ms > 0 && (HealthAskedWithin(kHealthAskedSeconds) ||
                                         traffic_->HealthAskedWithin(kHealthAskedSeconds));
@@ -369,9 +368,8 @@ bool Server::Drain(bool may_delay) {
   readiness_watch_.reset();
   if (grpc_health_ != nullptr) grpc_health_->Update();
   traffic_->BeginDrain();
-  Log(LogLevel::kInfo,
-      "drain begins: accepting new connections for {} ms, then {} ms for live streams", delay_ms,
-      config_.drain_timeout_ms);
+  Log(LogLevel::kInfo, "draining: accepting new connections for {} ms, then {} ms for live streams",
+      delay_ms, config_.drain_timeout_ms);
   plugins_->BeginStop();
   std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms));
   traffic_->StopAccepting();
@@ -383,7 +381,7 @@ bool Server::Drain(bool may_delay) {
   const bool waits = !stopped || plugins_->busy();
   Log(LogLevel::kInfo, "drain ends after {} ms{}{}", took.count(),
       closed ? "" : ": a plugin still holds a call, which is abandoned",
-      waits ? ": a plugin's load or create has not returned, and is left as it is" : "");
+      waits ? ": loading or creating a plugin has not returned, and is abandoned" : "");
   return closed && !waits;
 }
 

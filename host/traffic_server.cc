@@ -30,7 +30,7 @@ H2Options MakeH2Options(const Config& config) {
 // For health checks, admin pages and new versions of plugins.
 constexpr int kDescriptorsLeft = 16;
 
-// An eighth is set aside for what the allocator keeps beside what it is asked for.
+// An eighth is reserved for the allocator's overhead.
 size_t BudgetOf(const Config& config) {
   const size_t bytes = config.transport.memory_budget_bytes != 0
                            ? config.transport.memory_budget_bytes
@@ -62,7 +62,7 @@ absl::Status TrafficServer::StartEnvironment() {
   connections_gauge_ = *connections;
   absl::StatusOr<Metrics::Id> live =
       metrics_->Define(Metrics::Kind::kGauge, "callout_live_streams",
-                       "RPCs that are not over, for their connection or for a plugin");
+                       "RPCs that their connection or a plugin still needs");
   if (!live.ok()) return live.status();
   live_gauge_ = *live;
   if (absl::Status status = DefineMemoryMetrics(); !status.ok()) return status;
@@ -80,14 +80,14 @@ absl::Status TrafficServer::DefineMemoryMetrics() {
   memory_gauge_ = *used;
   absl::StatusOr<Metrics::Id> budget =
       metrics_->Define(Metrics::Kind::kGauge, "callout_memory_budget_bytes",
-                       "What of --memory_budget_bytes may be kept: seven eighths");
+                       "The part of --memory_budget_bytes that may be used: seven eighths");
   if (!budget.ok()) return budget.status();
   metrics_->Set(*budget, static_cast<double>(memory_.max()));
   for (size_t i = 0; i < refusals_.size(); ++i) {
     absl::StatusOr<Metrics::Id> refusals =
         metrics_->Define(Metrics::Kind::kCounter, "callout_memory_refusals_total",
-                         "Connections and streams refused, and streams ended as they grew, over "
-                         "--memory_budget_bytes",
+                         "Connections and streams that were refused, and streams that were ended, "
+                         "because of --memory_budget_bytes",
                          {{"what", MemoryBudget::UseName(static_cast<MemoryBudget::Use>(i))}});
     if (!refusals.ok()) return refusals.status();
     refusals_[i] = *refusals;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Serves streams in this process: the transports, what their streams share, and
-// the loop that accepts their connections.
+// Serves streams in this process: the transport, the environment of its streams, and the loop that
+// accepts connections.
 //
 //   TrafficServer traffic(config, certificates, &plugin_set.chains(), &metrics);
 //   traffic.Serve(sockets);  …  traffic.StopAccepting();  traffic.Drain();
@@ -37,7 +37,7 @@ class TrafficServer final : public Traffic {
   ~TrafficServer() override;
 
   absl::Status Serve(const std::vector<TrafficSocket>& sockets) override;
-  void ReloadCertificates() override {}  // the store that was handed in does it
+  void ReloadCertificates() override {}  // the store in the constructor does it
   void SetServing(bool serving) override;
   void BeginDrain() override { SetServing(false); }
   void StopAccepting() override { accept_loop_.Stop(); }

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <string_view>
 #include <utility>
 
 #include "host/base/path_walk.h"
@@ -20,7 +19,7 @@ namespace {
 constexpr uint32_t kMask = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO |
                            IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
 
-// File systems on which others change files without this kernel knowing.
+// False for file systems on which other machines change files without telling this kernel.
 bool TellsOfChanges(const std::string& directory) {
   constexpr unsigned long kCeph = 0x00c36400, kFuse = 0x65735546, kGpfs = 0x47504653,
                           kLustre = 0x0bd00bd0, kCifs = 0xff534d42, kSmb2 = 0xfe534d42,
@@ -58,11 +57,11 @@ DirectoryWatch::~DirectoryWatch() {
   if (fd_ >= 0) close(fd_);
 }
 
-// Notes where a change would lead the path elsewhere: symlinks, and where it ends.
+// Adds every place where a change would make the path lead elsewhere.
 void DirectoryWatch::AddWay(const std::string& path, Places* places) {
   WalkPath(path, [places](const PathStep& step) {
-    if (step.found == PathStep::Found::kDirectory) {
-      if (step.last) (*places)[step.path()].clear();  // all that is in it
+    if (step.kind == PathStep::Kind::kDirectory) {
+      if (step.last) (*places)[step.path()].clear();  // everything in it
       return;
     }
     const auto [place, is_new] = places->try_emplace(step.directory);
@@ -80,12 +79,13 @@ bool DirectoryWatch::Watch(const std::vector<std::string>& paths) {
     if (!TellsOfChanges(directory)) blind_ = true;
     const int watch = fd_ < 0 ? -1 : inotify_add_watch(fd_, directory.c_str(), kMask);
     if (watch < 0) {
-      // Gone since the walk: the next look finds out. Anything else: no more of them.
+      // The directory was removed meanwhile, which the next rescan notices. Any other error: the
+      // system allows no further watch.
       if (errno != ENOENT && errno != ENOTDIR) blind_ = true;
       continue;
     }
     is_new = is_new || watches_.count(watch) == 0;
-    // Two ways to one directory have the same number.
+    // Two paths to one directory have the same number.
     const auto [known, first] = watches.try_emplace(watch, names);
     if (first) continue;
     if (names.empty() || known->second.empty()) {
@@ -117,8 +117,8 @@ bool DirectoryWatch::TakeEvents() {
     for (ssize_t at = 0; at < size;) {
       const auto* event = reinterpret_cast<const inotify_event*>(buffer + at);
       at += static_cast<ssize_t>(sizeof(inotify_event) + event->len);
-      // A directory that is gone takes its watch with it, and inotify may give its
-      // number to none again; forget it, so that a new one counts as new.
+      // The watch of a removed directory has ended. Forget it, so that a new directory of that
+      // name counts as new.
       if ((event->mask & IN_IGNORED) != 0) {
         watches_.erase(event->wd);
       } else {

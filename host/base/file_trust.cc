@@ -7,32 +7,10 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include <utility>
-
 #include "host/base/path_walk.h"
 
 namespace callout::host {
 namespace {
-
-// The directories that the kernel goes through on the way, and where it ends.
-struct Way {
-  std::vector<std::string> directories;
-  std::string end;
-};
-
-Way WayTo(const std::string& path) {
-  Way way;
-  way.directories.push_back("/");
-  WalkPath(path, [&way](const PathStep& step) {
-    if (step.found == PathStep::Found::kSymlink) return;
-    if (step.last) {
-      way.end = step.path();
-    } else if (step.found == PathStep::Found::kDirectory) {
-      way.directories.push_back(step.path());
-    }
-  });
-  return way;
-}
 
 bool IsReadOnly(const std::string& path) {
   struct statvfs status;
@@ -56,7 +34,7 @@ void Warn(const std::string& path, const struct stat& status, std::vector<std::s
                     "the host's user",
                     path, status.st_uid));
   }
-  // A sticky directory keeps the group's members from each other's files.
+  // In a sticky directory the group's members cannot change each other's files.
   const bool sticky = S_ISDIR(status.st_mode) && (status.st_mode & S_ISVTX) != 0;
   if ((status.st_mode & S_IWGRP) != 0 && !sticky) {
     warnings->push_back(fmt::format("group {} may write to {} (mode {:04o}); chmod g-w it",
@@ -68,19 +46,28 @@ void Warn(const std::string& path, const struct stat& status, std::vector<std::s
 
 FileTrust CheckFileTrust(const std::string& path) {
   FileTrust trust;
-  const Way way = WayTo(path);
+  std::vector<std::string> directories = {"/"};
+  std::string end;
+  WalkPath(path, [&](const PathStep& step) {
+    if (step.kind == PathStep::Kind::kSymlink) return;
+    if (step.kind == PathStep::Kind::kDirectory && !step.last) {
+      directories.push_back(step.path());
+    } else {
+      end = step.path();
+    }
+  });
   struct stat status;
-  for (const std::string& directory : way.directories) {
+  for (const std::string& directory : directories) {
     if (stat(directory.c_str(), &status) != 0) continue;
     if (trust.refusal.empty()) trust.refusal = RefusalOf(directory, status);
   }
-  // Further up, groups that may write are common and seldom meant for plugins.
-  if (stat(way.directories.back().c_str(), &status) == 0) {
-    Warn(way.directories.back(), status, &trust.warnings);
+  // Further up, group-writable directories are common and have little to do with plugins.
+  if (stat(directories.back().c_str(), &status) == 0) {
+    Warn(directories.back(), status, &trust.warnings);
   }
-  if (!way.end.empty() && stat(way.end.c_str(), &status) == 0) {
-    if (trust.refusal.empty()) trust.refusal = RefusalOf(way.end, status);
-    Warn(way.end, status, &trust.warnings);
+  if (!end.empty() && stat(end.c_str(), &status) == 0) {
+    if (trust.refusal.empty()) trust.refusal = RefusalOf(end, status);
+    Warn(end, status, &trust.warnings);
   }
   return trust;
 }

@@ -12,48 +12,47 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kSymlinksMax = 40;  // as the kernel's own limit
+constexpr int kSymlinksMax = 40;  // the kernel's limit
 
-std::deque<std::string> NamesOf(const fs::path& path) {
-  std::deque<std::string> names;
-  for (const fs::path& name : path.relative_path()) {
-    if (!name.empty() && name != ".") names.push_back(name.string());
+std::deque<std::string> PartsOf(const fs::path& path) {
+  std::deque<std::string> parts;
+  for (const fs::path& part : path.relative_path()) {
+    if (!part.empty() && part != ".") parts.push_back(part.string());
   }
-  return names;
+  return parts;
 }
 
 }  // namespace
 
 void WalkPath(const std::string& path, const std::function<void(const PathStep&)>& visit) {
   std::error_code error;
-  std::deque<std::string> names = NamesOf(fs::absolute(path, error));
+  std::deque<std::string> parts = PartsOf(fs::absolute(path, error));
   fs::path at = "/";
   int symlinks = 0;
-  while (!names.empty()) {
-    PathStep step;
-    step.directory = at.string();
-    step.name = std::move(names.front());
-    names.pop_front();
-    if (step.name == "..") {
+  while (!parts.empty()) {
+    const std::string name = std::move(parts.front());
+    parts.pop_front();
+    if (name == "..") {
       at = at.parent_path();
       continue;
     }
-    step.last = names.empty();
-    const fs::path next = at / step.name;
+    PathStep step{.directory = at.string(), .name = name};
+    const fs::path next = at / name;
     const fs::file_type type = fs::symlink_status(next, error).type();
     if (type == fs::file_type::symlink && ++symlinks <= kSymlinksMax) {
-      step.found = PathStep::Found::kSymlink;
+      step.kind = PathStep::Kind::kSymlink;
       const fs::path target = fs::read_symlink(next, error);
       if (target.is_absolute()) at = "/";
-      const std::deque<std::string> rest = NamesOf(target);
-      names.insert(names.begin(), rest.begin(), rest.end());
-      step.last = names.empty();
+      const std::deque<std::string> rest = PartsOf(target);
+      parts.insert(parts.begin(), rest.begin(), rest.end());
     } else if (type == fs::file_type::directory) {
-      step.found = PathStep::Found::kDirectory;
+      step.kind = PathStep::Kind::kDirectory;
+      step.last = parts.empty();
       at = next;
+    } else {
+      parts.clear();
     }
     visit(step);
-    if (step.found == PathStep::Found::kOther) return;
   }
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The way that the kernel takes to a file: each name that it looks up, in which directory,
-// with symlinks followed. It tells whose directories decide what a path means.
+// Resolves a path step by step, as the kernel does, and shows each step: the directories that it
+// passes, the symlinks that it follows, and where it ends.
 //
-//   WalkPath("/etc/callout/p.so", [](const PathStep& step) { … });
+//   WalkPath("/etc/callout/current/auth.so", [](const PathStep& step) { … });
 //
-// A snapshot: names may change while it walks. Any thread.
+// A plain function; any thread. What it shows may have changed by then.
 #ifndef CALLOUT_HOST_BASE_PATH_WALK_H_
 #define CALLOUT_HOST_BASE_PATH_WALK_H_
 
@@ -16,21 +16,20 @@
 namespace callout::host {
 
 struct PathStep {
-  enum class Found : uint8_t {
+  enum class Kind : uint8_t {
     kDirectory,
-    kSymlink,  // the walk goes on where it leads to
-    kOther,    // a file, or nothing: the walk ends. Also the 41st symlink, as for the kernel
+    kSymlink,  // the walk goes on with its target
+    kEnd,      // a file, a missing name, or a symlink too many: the last step
   };
+  Kind kind = Kind::kEnd;
+  std::string directory;  // absolute, without symlinks
+  std::string name;       // in `directory`
+  bool last = false;      // of kDirectory: the path ends there
 
-  std::string directory;
-  std::string name;  // in it; not "." or ".."
-  Found found = Found::kOther;
-  bool last = false;  // no name is left to look up
-
-  std::string path() const { return (directory == "/" ? "" : directory) + "/" + name; }
+  std::string path() const { return directory + (directory.ends_with('/') ? "" : "/") + name; }
 };
 
-// A relative path begins in the current directory.
+// A relative path begins in the working directory. ".." is resolved and not shown.
 void WalkPath(const std::string& path, const std::function<void(const PathStep&)>& visit);
 
 }  // namespace callout::host

@@ -26,7 +26,7 @@
 namespace callout::host {
 namespace {
 
-// Connections accepted from one socket before the others have their turn.
+// Connections that the loop accepts from one socket before it turns to the others.
 constexpr int kConnectionsPerTurn = 64;
 constexpr int kPauseMsMin = 10;
 constexpr int kPauseMsMax = 500;
@@ -94,7 +94,7 @@ absl::Status AcceptLoop::Start(std::vector<Listener> listeners) {
 
 void AcceptLoop::Stop() {
   if (!thread_.joinable()) return;
-  // Cannot fail: the counter is far from its end.
+  // Cannot fail: the counter is far below its maximum.
   eventfd_write(wake_fd_, 1);
   thread_.join();
   close(std::exchange(wake_fd_, -1));
@@ -122,7 +122,7 @@ void AcceptLoop::Run() {
   AcceptFromAll(ListenSocket::kBacklog);
 }
 
-// 0, or the error that makes accepting pause.
+// Returns 0, or the errno that makes the loop pause.
 int AcceptLoop::AcceptFromAll(int connections_max) {
   for (const Counted& counted : listeners_) {
     if (const int error = AcceptSome(counted, connections_max); error != 0) return error;
@@ -158,8 +158,8 @@ int AcceptLoop::AcceptSome(const Counted& counted, int connections_max) {
       close(fd);
       continue;
     }
-    // Small responses must not wait for each other. Fails on unix sockets, which
-    // need no such option.
+    // Small responses must not wait for each other. This fails on unix sockets, which do not need
+    // it.
     const int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     metrics_->Add(counted.accepted);

@@ -39,7 +39,7 @@ std::string_view AnswerName(callout_field_t field) {
   }
 }
 
-// "*token*", "x-*", "*-key" or a whole name.
+// `pattern` is "*token*", "x-*", "*-key" or a whole name.
 bool Matches(std::string_view name, std::string_view pattern) {
   const bool any_start = pattern.starts_with('*');
   if (any_start) pattern.remove_prefix(1);
@@ -150,11 +150,11 @@ std::string StatusName(callout_status_t status) {
 
 void LogCall(const CallState& state, std::string_view plugin_name, callout_status_t status,
              uint64_t nanoseconds) {
-  const callout_call_t& call = state.call;
+  const callout_call_t& call = state.slot->call;
   std::string text = fmt::format("stream {} plugin {} {} {} us -> {}", state.stream_id, plugin_name,
                                  PhaseName(call.phase), nanoseconds / 1000, StatusName(status));
   if (status != CALLOUT_DEFERRED) {
-    // The call's views are the plugin's no longer, but its bytes are still here.
+    // The call is over for the plugin, but its bytes are still valid.
     text += fmt::format(", answered {}", AnswerName(state.response.field));
     if (IsBodyPhase(call.phase)) {
       text += fmt::format("; {} bytes", call.message.size);

@@ -47,7 +47,7 @@ std::string CallLog(const std::vector<std::string>& options) {
   EXPECT_EQ(host.Terminate(), 0);
   const std::string log = host.Log();
   const size_t begin = log.find("plugin basic request_headers");
-  return begin == std::string::npos ? "" : log.substr(begin, log.find("drain begins") - begin);
+  return begin == std::string::npos ? "" : log.substr(begin, log.find("draining:") - begin);
 }
 
 TEST(CallLog, TellsPhaseTimeOutcomeAndHeaders) {

@@ -203,7 +203,7 @@ TEST(Check, StrictlyAWarningIsAFailure) {
   EXPECT_EQ(finished.exit_status, 2);
   EXPECT_THAT(finished.output,
               AllOf(StartsWith("warning: environment variable CALLOUT_PLUGIN_DIR"),
-                    HasSubstr("--check --strict: there were warnings (1); mend what they name")));
+                    HasSubstr("--check --strict: there were warnings (1); fix what they name")));
 }
 
 TEST(Check, RefusesWhatAStartRefuses) {
