@@ -159,9 +159,10 @@ class Stream {
   using Line = absl::InlinedVector<ChainMessage*, 4>;
 
   // --- stream.cc ---
-  void Refuse(absl::Status status);
+  void RefuseMessage(int http_status, std::string_view details, absl::Status status);
   bool Remember(const RequestView& view);
   bool RememberAttributes(const RequestView& view);
+  void EndForAttributes();
   bool RememberForInstances(ChainMessage* message);
   bool IsWithinMemory();
   void MatchParts(const RequestView& view);
@@ -315,6 +316,7 @@ class Stream {
   size_t calls_at_work_ = 0;  // late ones, too
   SharedBytes attributes_;    // records, oldest first; null: none
   unsigned attribute_messages_ = 0;
+  size_t attribute_records_ = 0;
   unsigned unknown_messages_ = 0;
   SharedBytes metadata_context_;
   std::string request_headers_;      // of Envoy, where an instance wants them in response phases

@@ -309,6 +309,7 @@ void GrpcCall::OnDeadline(uint64_t now_ns) {
 
 // What a client does not take, or has sent half of, is dropped with it.
 void GrpcCall::OnTimeout(StreamTime time) {
+  queue_->times().End(&times);
   if (done_) return;
   const std::string message(StreamTimeError(time, queue_->limits()).message());
   grpc_call_cancel_with_status(call_, GRPC_STATUS_DEADLINE_EXCEEDED, message.c_str(), nullptr);
