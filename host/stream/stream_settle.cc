@@ -95,10 +95,11 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
     }
     status == CALLOUT_OK ? TakeResponse(message, part) : TakeNoResponse(message, part);
   } else {
-    Fault(message, part,
-          {Violation::kBadStatus,
-           fmt::format("the hook returned {}; return OK, DEFERRED, NO_RESPONSE or a negative status",
-                       StatusName(status))});
+    Fault(
+        message, part,
+        {Violation::kBadStatus,
+         fmt::format("the hook returned {}; return OK, DEFERRED, NO_RESPONSE or a negative status",
+                     StatusName(status))});
   }
   if (reply_part_ == part && live()) FinishReply();
 }

@@ -172,9 +172,10 @@ class Deferred {
     if (from->call != nullptr) {
       held_ = std::make_unique<Held>(from);
     } else {
-      Host(from->host).error(
-          "defer() was called on a call that is deferred already, and gives an empty Deferred; "
-          "call it once, and share() what it gives");
+      Host(from->host)
+          .error(
+              "defer() was called on a call that is deferred already, and gives an empty Deferred; "
+              "call it once, and share() what it gives");
     }
   }
 

@@ -14,16 +14,16 @@ struct all_types {
   callout_log_level_t log_level;
   callout_metric_kind_t metric_kind;
   callout_label_t label;
-  callout_metric_spec_t *metric_spec;
+  callout_metric_spec_t* metric_spec;
   callout_property_t property;
   callout_outcome_t outcome;
-  callout_stream_end_t *stream_end;
-  callout_call_t *call;
-  callout_host_t *host;
-  callout_create_args_t *create_args;
+  callout_stream_end_t* stream_end;
+  callout_call_t* call;
+  callout_host_t* host;
+  callout_create_args_t* create_args;
   callout_destroy_reason_t destroy_reason;
-  callout_destroy_args_t *destroy_args;
-  callout_plugin_info_t *plugin_info;
+  callout_destroy_args_t* destroy_args;
+  callout_plugin_info_t* plugin_info;
 };
 
 /* The signatures of the hooks. */
@@ -43,8 +43,8 @@ struct all_hooks {
   __typeof__(&callout_on_response_trailers) response_trailers;
 };
 
-CALLOUT_EXPORT void all(const struct all_types *types, const struct all_hooks *hooks);
-void all(const struct all_types *types, const struct all_hooks *hooks) {
+CALLOUT_EXPORT void all(const struct all_types* types, const struct all_hooks* hooks);
+void all(const struct all_types* types, const struct all_hooks* hooks) {
   (void)types;
   (void)hooks;
 }
