@@ -12,6 +12,7 @@
 //
 // Tested by tests/integration/start_test.cc.
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -27,6 +28,7 @@
 #include <string>
 
 #include "absl/synchronization/mutex.h"
+#include "host/base/inherited_state.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/config/config.h"
@@ -45,15 +47,6 @@ constexpr int kExitStartError = 2;
 constexpr uint64_t kProbeTimeoutMs = 2000;
 // Time that the end of the process waits for the log's reader.
 constexpr uint64_t kLastLinesMs = 1000;
-
-// Opens descriptors 0 to 2 if the parent process has closed them. Else the next files would get
-// these numbers, and output would go into a socket or a signal pipe.
-void OpenStandardDescriptors() {
-  for (int fd = 0; fd <= 2; ++fd) {
-    // The lowest free number, which is this one.
-    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) _exit(kExitStartError);
-  }
-}
 
 // --- Signals reach the main thread as flags and a byte in a pipe that wakes it:
 // plugins have threads of their own, so that masks could not keep the signals from
@@ -111,6 +104,19 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// gRPC aborts if it runs out of them at the start.
+absl::Status CheckDescriptorLimit() {
+  constexpr rlim_t kDescriptorsMin = 64;
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= kDescriptorsMin) {
+    return absl::OkStatus();
+  }
+  return absl::UnavailableError(
+      fmt::format("this process may have {} file descriptors; it needs {} to start, and one for "
+                  "each connection: raise ulimit -n",
+                  limit.rlim_cur, kDescriptorsMin));
+}
+
 int FailStart(const absl::Status& status, LogFormat format) {
   const std::string text = EscapeControls(MessageOf(status));
   if (format == LogFormat::kJson) {
@@ -154,6 +160,9 @@ int EndWithoutDestructors(int code) {
 }
 
 int Serve(const Config& config) {
+  if (absl::Status status = CheckDescriptorLimit(); !status.ok()) {
+    return FailStart(status, config.log_format);
+  }
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(config);
   if (!server.ok()) return FailStart(server.status(), config.log_format);
   end_at_once = false;
@@ -222,7 +231,7 @@ int Main(int argc, const char* const* argv) {
 }  // namespace callout::host
 
 int main(int argc, char** argv) {
-  callout::host::OpenStandardDescriptors();
+  if (!callout::host::PutInheritedStateInOrder()) _exit(callout::host::kExitStartError);
   const int status = callout::host::Main(argc, argv);
   callout::host::FlushLog(callout::host::kLastLinesMs);
   return status;

@@ -273,7 +273,8 @@ absl::Status Server::StartHttpSide(HttpSide* side, HttpHandler handler,
   return side->accept_loop.Start({{.name = open.name,
                                    .fd = open.socket.fd(),
                                    .on_connection = *std::move(serve),
-                                   .may_accept = nullptr}});
+                                   .may_accept = nullptr,
+                                   .descriptors_left = 0}});
 }
 
 absl::Status Server::StartTraffic() {

@@ -27,6 +27,9 @@ H2Options MakeH2Options(const Config& config) {
   return options;
 }
 
+// For health checks, admin pages and new versions of plugins.
+constexpr int kDescriptorsLeft = 16;
+
 // An eighth is reserved for the allocator's overhead.
 size_t BudgetOf(const Config& config) {
   const size_t bytes = config.transport.memory_budget_bytes != 0
@@ -131,7 +134,8 @@ absl::Status TrafficServer::Serve(const std::vector<TrafficSocket>& sockets) {
                                secure ? transport->HandleSecure(fd)
                                       : transport->HandlePlaintext(fd);
                              },
-                         .may_accept = [this](int fd) { return connection_limit_.MayAdd(fd); }});
+                         .may_accept = [this](int fd) { return connection_limit_.MayAdd(fd); },
+                         .descriptors_left = kDescriptorsLeft});
   }
   return accept_loop_.Start(std::move(listeners));
 }

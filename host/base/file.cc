@@ -172,7 +172,10 @@ absl::StatusOr<std::string> ReadUnchanged(const std::string& path, const FileSta
         fmt::format("it has {} bytes, over the limit of {}", size, max_bytes));
   }
   std::string bytes;
-  if (absl::Status status = ReadUpTo(file->first.get(), size, &bytes); !status.ok()) return status;
+  // Some file systems, as /proc, tell no size.
+  if (absl::Status status = ReadUpTo(file->first.get(), size + 1, &bytes); !status.ok()) {
+    return status;
+  }
   const bool same = bytes.size() == size && StampOf(file->first.get()) == stamp;
   return same ? absl::StatusOr<std::string>(std::move(bytes)) : Changing();
 }

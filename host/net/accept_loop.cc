@@ -2,16 +2,19 @@
 
 #include "host/net/accept_loop.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -127,14 +130,29 @@ int AcceptLoop::AcceptFromAll(int connections_max) {
   return 0;
 }
 
+// The lowest number that is free tells how many are taken below it. It is asked for only
+// once numbers come near the limit.
+bool AcceptLoop::LeavesDescriptors(int count) {
+  rlimit limit;
+  if (count == 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0) return true;
+  const auto most = static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, INT_MAX)) - count;
+  if (last_fd_ + 1 < most) return true;
+  last_fd_ = fcntl(wake_fd_, F_DUPFD_CLOEXEC, 0);
+  if (last_fd_ < 0) return false;
+  close(last_fd_);
+  return last_fd_ < most;
+}
+
 int AcceptLoop::AcceptSome(const Counted& counted, int connections_max) {
   for (int i = 0; i < connections_max; ++i) {
+    if (!LeavesDescriptors(counted.listener.descriptors_left)) return EMFILE;
     const int fd = accept4(counted.listener.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
       if (errno == EAGAIN || errno == EWOULDBLOCK) return 0;
       if (IsTheConnectionsOwn(errno)) continue;
       return errno;
     }
+    last_fd_ = fd;
     if (counted.listener.may_accept != nullptr && !counted.listener.may_accept(fd)) {
       metrics_->Add(counted.refused);
       close(fd);

@@ -43,6 +43,9 @@ class AcceptLoop {
     // the connection at once, so that the client tries another host instead of waiting. May be
     // null.
     std::function<bool(int fd)> may_accept;
+    // Of the descriptors that the process may have, so many are left to others: without
+    // them accepting pauses.
+    int descriptors_left = 0;
   };
 
   // Called once when accepting pauses, and not again before it has resumed.
@@ -70,6 +73,7 @@ class AcceptLoop {
   };
 
   void Run();
+  bool LeavesDescriptors(int count);
   int AcceptSome(const Counted& counted, int connections_max);
   int AcceptFromAll(int connections_max);
 
@@ -78,6 +82,7 @@ class AcceptLoop {
   std::vector<Counted> listeners_;
   Metrics::Id pauses_ = 0;
   int wake_fd_ = -1;
+  int last_fd_ = 0;  // accepted last
   std::thread thread_;
 };
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Tells those who answer health checks by themselves when the process becomes ready,
-// or ceases to be.
+// Reports changes of readiness to modules that answer health checks themselves, such as gRPC
+// health.
 //
 //   auto watch = ReadinessWatch::Start([&] { return health.ready(); },
 //                                      [&](bool ready) { traffic->SetServing(ready); });
-//   …  watch->reset();   // nobody is told any more
+//   …  watch->reset();   // no further report
 //
-// Readiness depends on workers and on plugins, each with threads of their own that
-// know nothing of health: so one thread asks ten times a second.
+// Readiness depends on workers and plugins, whose threads know nothing of health. So one thread
+// asks ten times a second.
 //
 // Start and the destructor belong to one thread.
 #ifndef CALLOUT_HOST_OPS_READINESS_WATCH_H_
@@ -27,7 +27,7 @@ namespace callout::host {
 class ReadinessWatch {
  public:
   // Calls `tell` before it returns, and then on the watch's thread after each change.
-  // UNAVAILABLE if no thread can be made.
+  // UNAVAILABLE if the thread cannot be started.
   static absl::StatusOr<std::unique_ptr<ReadinessWatch>> Start(std::function<bool()> ready,
                                                                std::function<void(bool)> tell);
   // Waits for a `tell` under way.

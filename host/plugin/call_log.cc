@@ -56,15 +56,30 @@ bool HoldsUrl(std::string_view name) {
          name.ends_with("-path") || name.ends_with("-url") || name.ends_with("-uri");
 }
 
+// A query, a fragment, and the user of "https://user:password@host/".
+std::string WithoutSecretsOfUrl(std::string_view url) {
+  std::string text;
+  const size_t host = url.find("://");
+  if (host != url.npos) {
+    const std::string_view authority =
+        url.substr(host + 3, url.find_first_of("/?#", host + 3) - (host + 3));
+    if (const size_t user = authority.rfind('@'); user != authority.npos) {
+      text = fmt::format("{}[redacted]", url.substr(0, host + 3));
+      url.remove_prefix(host + 3 + user);
+    }
+  }
+  const size_t query = url.find_first_of("?#");
+  if (query == url.npos) return text.append(url);
+  return fmt::format("{}{}[redacted]", text, url.substr(0, query + 1));
+}
+
 std::string ShownValue(std::string_view name, std::string_view value) {
   bool queries = false;
   for (const std::string& pattern : Redacted()) {
     queries = queries || pattern == kQueries;
     if (Matches(name, pattern)) return "[redacted]";
   }
-  const size_t query = queries && HoldsUrl(name) ? value.find_first_of("?#") : value.npos;
-  if (query == value.npos) return std::string(value);
-  return fmt::format("{}[redacted]", value.substr(0, query + 1));
+  return queries && HoldsUrl(name) ? WithoutSecretsOfUrl(value) : std::string(value);
 }
 
 std::string HeaderText(std::string_view message) {
@@ -87,10 +102,29 @@ std::string HeaderText(std::string_view message) {
 }  // namespace
 
 const std::vector<std::string>& RedactedHeadersDefault() {
-  static const auto* const names = new std::vector<std::string>{
-      "*authorization*", "*cookie*",    "*token*",  "*secret*",     "*password*",
-      "*credential*",    "*api-key*",   "*apikey*", "*jwt*",        "*assertion*",
-      "*session*",       "*signature*", "*-cert*",  "*access-key*", "?query"};
+  static const auto* const names = new std::vector<std::string>{"*authorization*",
+                                                                "*cookie*",
+                                                                "*token*",
+                                                                "*secret*",
+                                                                "*password*",
+                                                                "*credential*",
+                                                                "*api-key*",
+                                                                "*apikey*",
+                                                                "*jwt*",
+                                                                "*assertion*",
+                                                                "*session*",
+                                                                "*signature*",
+                                                                "*-cert*",
+                                                                "*access-key*",
+                                                                "*-key",
+                                                                "*-auth",
+                                                                "*-auth-*",
+                                                                "auth-*",
+                                                                "*passwd*",
+                                                                "*passphrase*",
+                                                                "dpop",
+                                                                "sec-websocket-protocol",
+                                                                "?query"};
   return *names;
 }
 

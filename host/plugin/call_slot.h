@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What a plugin's callout_call_t* points to, so that a pointer that is used too late is
-// found out.
+// The memory that a plugin's callout_call_t* points to. It shows when a pointer is used too late.
 //
-// A slot is taken for one call and released when that is over. Its memory is never given
-// back, and is used for another call only when many later calls have been made: so a
-// finish() on a call that is over finds its slot empty, or already finished, and settles
-// nothing. That holds after the stream and the instance are gone, too.
+// A slot is taken for one call and released when the call is over. Its memory is never freed, and
+// is reused only after many later calls. So a finish() on a call that is over finds its slot empty
+// or finished, and has no effect, also after the stream and the instance were destroyed.
 //
 //   CallSlot* slot = CallSlots::Take();
 //   slot->state.store(&state);     // from here on the services find the call
 //   hook(&slot->call);
 //   CallSlots::Release(slot, CallSlots::Reuse::kSoon);
 //
-// Each thread has slots of its own: Take and Release need no lock, and may be called by
-// different threads for one slot. Slots of a thread that has ended go to the next new one.
+// Each thread has its own slots. Take and Release need no lock, and different threads may call them
+// for one slot. The slots of a thread that has ended go to the next new thread.
 //
 // Tested by tests/host/plugin/call_slot_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_CALL_SLOT_H_
@@ -35,7 +33,7 @@ namespace callout::host {
 struct CallState;
 
 struct alignas(64) CallSlot {
-  // The slot that the plugin's pointer `call` belongs to, which IsCall holds for.
+  // The slot of the plugin's pointer `call`, for which IsCall is true.
   static CallSlot* From(const callout_call_t* call) {
     return reinterpret_cast<CallSlot*>(const_cast<callout_call_t*>(call));
   }

@@ -163,8 +163,12 @@ void ReportCrashes() {
   sigemptyset(&action.sa_mask);
   for (int number : kSignals) {
     struct sigaction before = {};
-    // A sanitizer's report says more.
-    if (sigaction(number, nullptr, &before) == 0 && before.sa_handler != SIG_DFL) continue;
+    // A sanitizer's own report says more. Whoever started the process may have had a signal
+    // ignored.
+    if (sigaction(number, nullptr, &before) == 0 && before.sa_handler != SIG_DFL &&
+        before.sa_handler != SIG_IGN) {
+      continue;
+    }
     sigaction(number, &action, nullptr);
   }
   std::atexit(OnExit);

@@ -45,6 +45,11 @@ class RpcContext {
   virtual std::string_view peer_identity() const = 0;
   // The `index`th value of request metadata `key`; false past the last.
   virtual bool GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const = 0;
+  // The `index`th entry of all request metadata; false past the last.
+  virtual bool GetMetadataAt(uint32_t index, std::string_view* key, std::string_view* value) const {
+    static_cast<void>(index), static_cast<void>(key), static_cast<void>(value);
+    return false;  // a transport without metadata
+  }
 
  protected:
   ~RpcContext() = default;

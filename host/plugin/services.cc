@@ -2,6 +2,7 @@
 
 #include "host/plugin/services.h"
 
+#include <callout/rpc_metadata.h>
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -403,7 +404,23 @@ void MetricRecord(const callout_host_t* host, uint32_t id, double value) {
   if (std::isfinite(value)) table->RecordMetric(id, value);
 }
 
-const void* GetExtension(const callout_host_t*, const char*) { return nullptr; }
+callout_status_t MetadataAt(const callout_call_t* call, uint32_t index, callout_bytes_t* key,
+                            callout_bytes_t* value) {
+  const CallState* state = FindState(call, "callout.rpc_metadata: at");
+  if (state == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  std::string_view key_view, value_view;
+  if (!state->rpc->GetMetadataAt(index, &key_view, &value_view)) return CALLOUT_NOT_FOUND;
+  *key = ToBytes(key_view);
+  *value = ToBytes(value_view);
+  return CALLOUT_OK;
+}
+
+constexpr callout_rpc_metadata_t kRpcMetadata = {sizeof(kRpcMetadata), 0, MetadataAt};
+
+const void* GetExtension(const callout_host_t*, const char* id) {
+  if (std::string_view(id) == CALLOUT_RPC_METADATA) return &kRpcMetadata;
+  return nullptr;
+}
 
 callout_status_t FollowFile(const callout_host_t* host, callout_bytes_t path) {
   const ServiceTable* table = ServiceTable::From(host);

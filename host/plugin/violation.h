@@ -45,9 +45,9 @@ struct Finding {
   std::string what;
   // The HTTP status of the immediate response; 0: that of the kind.
   int http_status = 0;
-  // The client's message decides whether the fault happens. So no policy lets the message pass
-  // without the plugin's change.
-  bool client_decides = false;
+  // The client's message decides whether the fault happens, or the plugin has refused the exchange.
+  // So no policy lets the message pass without the plugin's change.
+  bool never_passes = false;
 
   bool ok() const { return violation == Violation::kNone; }
 };

@@ -21,8 +21,10 @@ namespace {
 // Envoy sends attributes once for each direction, and no message without a phase
 // (those are of kinds yet to be invented). More of them only cost.
 constexpr unsigned kAttributeMessagesMax = 16;
-constexpr size_t kAttributeRecordsMax = 1024;
+constexpr size_t kAttributeRecordsMax = 256;
 constexpr unsigned kUnknownMessagesMax = 8;
+// Request Header Fields Too Large: attributes and metadata are made of what a client sends.
+constexpr int kHeadersTooLarge = 431;
 
 bool HasRecord(std::string_view records, std::string_view record) {
   WireReader reader(records);
@@ -63,12 +65,24 @@ void Stream::OnMessage(std::string_view bytes) {
   metrics.Add(environment_->ids().messages);
   metrics.Add(environment_->ids().request_bytes, static_cast<double>(bytes.size()));
   absl::StatusOr<RequestView> view = ParseRequest(bytes, environment_->limits().message_fields_max);
-  if (!view.ok()) return Refuse(view.status());
+  if (!view.ok()) {
+    if (absl::IsResourceExhausted(view.status())) {
+      return RefuseMessage(kHeadersTooLarge, "callout_too_many_headers", view.status());
+    }
+    return End(view.status());
+  }
   exchange_.Remember(*view);
   if (!Remember(*view)) return;
   if (view->phase == 0) {
     // A message of a kind yet to be invented wants no answer that this host could give.
-    if (view->has_unknown_field && ++unknown_messages_ <= kUnknownMessagesMax) return;
+    if (view->has_unknown_field) {
+      if (++unknown_messages_ <= kUnknownMessagesMax) return;
+      return RefuseMessage(
+          kDenyStatusDefault, "callout_too_many_unknown_messages",
+          absl::ResourceExhaustedError(fmt::format(
+              "more than {} messages of one stream are of a kind that this host does not know",
+              kUnknownMessagesMax)));
+    }
     return End(absl::InvalidArgumentError(
         "a ProcessingRequest has no phase: one of request_headers, response_headers, "
         "request_body, response_body, request_trailers or response_trailers must be set"));
@@ -109,16 +123,14 @@ void Stream::OwnBytes(ChainMessage* message) {
   }
 }
 
-// What has too many headers is the doing of Envoy's client, and an error would let its
-// request pass where Envoy is told to fail open.
-void Stream::Refuse(absl::Status status) {
-  constexpr int kHeadersTooLarge = 431;
-  if (absl::IsResourceExhausted(status) && !silenced_ && reply_part_ == nullptr &&
-      !exchange_.observability()) {
-    environment_->metrics().Add(environment_->ids().messages_refused);
+// What is too much may be the doing of Envoy's client, and an error would let its request
+// pass where Envoy is told to fail open.
+void Stream::RefuseMessage(int http_status, std::string_view details, absl::Status status) {
+  environment_->metrics().Add(environment_->ids().messages_refused);
+  if (!silenced_ && !exchange_.observability() && CanReplyAtOnce()) {
     Response response;
-    BuildRecord(CALLOUT_IMMEDIATE_RESPONSE,
-                WriteImmediateResponse(kHeadersTooLarge, "callout_too_many_headers"), &response);
+    BuildRecord(CALLOUT_IMMEDIATE_RESPONSE, WriteImmediateResponse(http_status, details),
+                &response);
     Emit(std::move(response), {});
     silenced_ = true;
   }
@@ -141,18 +153,21 @@ bool Stream::Remember(const RequestView& view) {
 bool Stream::RememberAttributes(const RequestView& view) {
   if (++attribute_messages_ > kAttributeMessagesMax ||
       view.attribute_records.size() > kAttributeRecordsMax) {
-    End(absl::ResourceExhaustedError(
-        fmt::format("attributes came in more than {} messages of one stream, or more than {} "
-                    "namespaces in one; "
-                    "Envoy sends one namespace, once for each direction",
-                    kAttributeMessagesMax, kAttributeRecordsMax)));
+    EndForAttributes();
     return false;
   }
   std::string added;
   for (std::string_view record : view.attribute_records) {
     const bool known =
         HasRecord(added, record) || (attributes_ != nullptr && HasRecord(*attributes_, record));
-    if (!known) added.append(record);
+    if (known) continue;
+    added.append(record);
+    ++attribute_records_;
+  }
+  // Each of them is compared with each that comes.
+  if (attribute_records_ > kAttributeRecordsMax) {
+    EndForAttributes();
+    return false;
   }
   if (added.empty()) return true;
   std::string records = attributes_ == nullptr ? std::string() : *attributes_;
@@ -161,6 +176,14 @@ bool Stream::RememberAttributes(const RequestView& view) {
   kept_bytes_ += records.size() - before;
   attributes_ = std::make_shared<const std::string>(std::move(records));
   return true;
+}
+
+void Stream::EndForAttributes() {
+  RefuseMessage(kHeadersTooLarge, "callout_too_many_attributes",
+                absl::ResourceExhaustedError(fmt::format(
+                    "attributes came in more than {} messages of one stream, or in more than {} "
+                    "namespaces; Envoy sends one namespace, once for each direction",
+                    kAttributeMessagesMax, kAttributeRecordsMax)));
 }
 
 // What instances are told of the exchange at its end, or in response phases; false if that
@@ -191,9 +214,11 @@ bool Stream::RememberForInstances(ChainMessage* message) {
 // Else the stream ends.
 bool Stream::IsWithinMemory() {
   if (kept_bytes_ <= environment_->limits().stream_memory_bytes_max) return true;
-  End(absl::ResourceExhaustedError(fmt::format(
-      "headers, attributes, metadata and bodies of {} bytes are over --max_stream_memory_bytes={}",
-      kept_bytes_, environment_->limits().stream_memory_bytes_max)));
+  RefuseMessage(kHeadersTooLarge, "callout_stream_memory",
+                absl::ResourceExhaustedError(
+                    fmt::format("headers, attributes, metadata and bodies of {} bytes "
+                                "are over --max_stream_memory_bytes={}",
+                                kept_bytes_, environment_->limits().stream_memory_bytes_max)));
   return false;
 }
 
@@ -225,7 +250,7 @@ bool Stream::WantsMore() const {
     const Direction& way = exchange_.direction(headers);
     if (way.ended || way.replaced) continue;
     if (!way.headers_seen && !way.body_seen && Wanted(headers)) return true;
-    if (way.may_have_body() && Wanted(headers + 2)) return true;
+    if (way.may_have_body() && !way.answered_to_end && Wanted(headers + 2)) return true;
     if (Wanted(headers + 4)) return true;
   }
   return false;
@@ -273,8 +298,9 @@ bool Stream::may_speak_unasked() const {
   return false;
 }
 
-// Whether every instance that wants more of the exchange lets the rest of it pass.
-bool Stream::PassesAtDrain() const {
+// The first instance that wants more of the exchange and does not let the rest of it
+// pass; null: there is none.
+const Instance* Stream::Keeper() const {
   for (size_t i = 0; i < parts_.size(); ++i) {
     const Part& part = parts_[i];
     const Instance& instance = *chain_->instances[i];
@@ -283,11 +309,11 @@ bool Stream::PassesAtDrain() const {
       const Direction& way = exchange_.direction(phase);
       if (way.ended || way.replaced || !instance.Wants(phase)) continue;
       if (IsHeadersPhase(phase) && (way.headers_seen || way.body_seen)) continue;
-      if (IsBodyPhase(phase) && !way.may_have_body()) continue;
-      return false;
+      if (IsBodyPhase(phase) && (!way.may_have_body() || way.answered_to_end)) continue;
+      return &instance;
     }
   }
-  return true;
+  return nullptr;
 }
 
 // --- Ends -------------------------------------------------------------------
@@ -307,6 +333,7 @@ void Stream::EndIfDone() {
     return EndHalfClosed();
   }
   if (!idle()) return;
+  if (exchange_.stalled() && !CallsOutstanding()) return End(absl::OkStatus(), CALLOUT_END_EARLY);
   if (!environment_->limits().early_end || !exchange_.modes_known()) return;
   if (calls_at_work_ > 0 || CallsOutstanding() || OwesBody() || exchange_.duplex_unended() ||
       WantsMore() || WantsRealEnd()) {
@@ -319,7 +346,7 @@ void Stream::OnDrainDeadline() {
   if (end_.has_value()) return;
   if (silenced_) return End(absl::OkStatus());
   const bool owes_nothing = !CallsOutstanding() && !OwesBody() && !exchange_.duplex_unended();
-  if (owes_nothing && exchange_.modes_known() && PassesAtDrain()) {
+  if (owes_nothing && exchange_.modes_known() && Keeper() == nullptr) {
     return End(absl::OkStatus(), CALLOUT_END_DRAINED);
   }
   End(absl::UnavailableError("the server drains, and its time is up (--drain_timeout_ms)"),

@@ -159,9 +159,10 @@ class Stream {
   using Line = absl::InlinedVector<ChainMessage*, 4>;
 
   // --- stream.cc ---
-  void Refuse(absl::Status status);
+  void RefuseMessage(int http_status, std::string_view details, absl::Status status);
   bool Remember(const RequestView& view);
   bool RememberAttributes(const RequestView& view);
+  void EndForAttributes();
   bool RememberForInstances(ChainMessage* message);
   bool IsWithinMemory();
   void MatchParts(const RequestView& view);
@@ -170,7 +171,7 @@ class Stream {
   bool Wanted(callout_phase_t phase) const;
   bool WantsMore() const;
   bool WantsRealEnd() const;
-  bool PassesAtDrain() const;
+  const Instance* Keeper() const;
   bool CallsOutstanding() const;
   void EndIfDone();
   void EndHalfClosed();
@@ -276,6 +277,7 @@ class Stream {
 
   // --- stream_emit.cc ---
   void EmitResponse(ChainMessage* message);
+  bool BeginStalled(const ChainMessage& message);
   void EmitBodyResponse(ChainMessage* message);
   void EmitDuplexBody(ChainMessage* message);
   bool SetsContentLength(const ChainMessage& message) const;
@@ -283,6 +285,7 @@ class Stream {
                            Response* response) const;
   std::string MakeAnnotations(ChainMessage* message);
   void AskForTrailers(ChainMessage* message);
+  void DropModes(const ChainMessage& message, ModeOverride* override);
   void CompleteModes(ChainMessage* message, ModeOverride* override);
   void Emit(Response response, std::string_view annotations);
   void EmitImmediate(Response response, std::string_view annotations);
@@ -313,6 +316,7 @@ class Stream {
   size_t calls_at_work_ = 0;  // late ones, too
   SharedBytes attributes_;    // records, oldest first; null: none
   unsigned attribute_messages_ = 0;
+  size_t attribute_records_ = 0;
   unsigned unknown_messages_ = 0;
   SharedBytes metadata_context_;
   std::string request_headers_;      // of Envoy, where an instance wants them in response phases

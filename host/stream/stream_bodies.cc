@@ -174,9 +174,10 @@ Stream::Step Stream::Gather(ChainMessage* message, Part* part) {
     return live() && stage.held != nullptr ? Step::kAgain : Step::kPassed;
   }
   if ((IsBuffered(message->body_mode) && !message->mode_open && stage.held == nullptr) ||
-      message->phase != message->response_phase) {
+      message->stalls_envoy || message->phase != message->response_phase) {
     // BUFFERED has no end_of_stream only if trailers follow.
-    message->whole_body = message->end_of_stream || message->body_mode == CALLOUT_BODY_BUFFERED;
+    message->whole_body = message->end_of_stream || message->stalls_envoy ||
+                          message->body_mode == CALLOUT_BODY_BUFFERED;
     return Step::kCall;
   }
   if (message->end_of_stream && stage.gathered.empty() &&

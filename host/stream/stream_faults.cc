@@ -32,7 +32,7 @@ void Stream::Fault(ChainMessage* message, Part* part, Finding finding, absl::Sta
   // Bytes that an instance has changed or kept make the rest of the body its own:
   // going on without it would silently corrupt what the other side receives. And what
   // a client sends does not decide whether a plugin's change is made.
-  const bool must_fail = StageOf(*message, part).altered || finding.client_decides;
+  const bool must_fail = StageOf(*message, part).altered || finding.never_passes;
   if (must_fail && policy.action == ErrorPolicy::Action::kContinue) {
     policy.action = ErrorPolicy::Action::kFail;
   }

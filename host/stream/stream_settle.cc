@@ -37,6 +37,18 @@ std::string ErrorText(const CallState& state, callout_phase_t phase, callout_sta
                      PhaseName(phase));
 }
 
+// The plugin has decided that the request does not go on.
+bool EndsExchange(callout_field_t field) {
+  return field == CALLOUT_IMMEDIATE_RESPONSE || field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE;
+}
+
+// Whatever is wrong with the response, neither the policy `continue` nor an Envoy that
+// fails open turns it into a pass.
+void NeverPasses(Finding* found) {
+  found->never_passes = true;
+  if (found->http_status == 0) found->http_status = kDenyStatusDefault;
+}
+
 // Headers that describe the body, which the host mends itself.
 bool DescribesBody(std::string_view name) {
   return EqualsIgnoreCase(name, "content-length") || EqualsIgnoreCase(name, "content-encoding");
@@ -171,14 +183,18 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
   }
   if (response.field != 0) {
     ResponseView view;
-    if (!ReadResponse(response.field, response.payload(), &view)) {
-      return Fault(message, part,
-                   {Violation::kMalformed,
-                    fmt::format("{} bytes that are no {} message, or a string that is not UTF-8",
-                                response.payload().size(), PhaseName(message->phase))});
+    Finding found;
+    if (ReadResponse(response.field, response.payload(), &view)) {
+      found = Check(*message, response.field, view);
+    } else {
+      found = {Violation::kMalformed,
+               fmt::format("{} bytes that are no {} message, or a string that is not UTF-8",
+                           response.payload().size(), PhaseName(message->phase))};
     }
-    Finding found = Check(*message, response.field, view);
-    if (!found.ok()) return Fault(message, part, std::move(found));
+    if (!found.ok()) {
+      if (EndsExchange(response.field)) NeverPasses(&found);
+      return Fault(message, part, std::move(found));
+    }
     if (exchange_.observability()) return;
     if (response.field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
       return TakeReply(message, part, std::move(response), view);

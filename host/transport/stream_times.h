@@ -7,7 +7,7 @@
 //   times.Begin(&call->times, now_ns);        // an RPC has begun
 //   times.OnMessage(&call->times, now_ns);    // a message of it is whole
 //   times.OnLastMessage(&call->times);        // its client has half-closed
-//   times.TakeDue(now_ns, [](Call* call, StreamTime time) { … });
+//   times.TakeDue(now_ns, [](Call* call, StreamTime time) { … times.End(&call->times); });
 //   times.End(&call->times);                  // it is over
 //
 // A StreamTimes and its entries belong to one thread; the functions to any.
@@ -76,7 +76,8 @@ class StreamTimes {
   uint64_t next_ns() const {
     return EarlierDeadline(age_.next_ns(), EarlierDeadline(first_.next_ns(), next_.next_ns()));
   }
-  // Counts each RPC that has reached a limit, and calls `on_due` with it, which ends it.
+  // Counts each RPC that has reached a limit, and calls `on_due` with it, which has to call
+  // End: an RPC reaches one limit.
   template <class OnDue>
   void TakeDue(uint64_t now_ns, OnDue on_due) {
     const auto take = [&](TimeoutQueue<Call>* queue, StreamTime time) {

@@ -3,6 +3,8 @@
 #include "host/wire/response.h"
 
 #include <charconv>
+#include <optional>
+#include <system_error>
 
 #include "host/base/ascii.h"
 #include "host/base/utf8.h"
@@ -12,6 +14,13 @@
 namespace callout::host {
 
 namespace {
+
+std::optional<uint64_t> ReadNumber(std::string_view text) {
+  uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
 
 // Protobuf merges repeated records of an embedded message, so all of them are read into one view.
 
@@ -244,7 +253,10 @@ bool ReadHeadersMessage(std::string_view message, bool read_list, HeadersMessage
         if (!list.Is(field::HeaderMap::kHeaders)) continue;
         HeaderSet header;
         if (!ReadHeaderValue(list.bytes(), &header)) return false;
-        if (EqualsIgnoreCase(header.key, "content-length")) view->has_content_length = true;
+        if (EqualsIgnoreCase(header.key, "content-length")) {
+          view->has_content_length = true;
+          view->content_length = ReadNumber(header.value);
+        }
         if (EqualsIgnoreCase(header.key, "content-encoding")) view->has_content_encoding = true;
       }
       if (!list.ok()) return false;

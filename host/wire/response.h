@@ -8,6 +8,7 @@
 #include <callout/plugin.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -68,6 +69,7 @@ bool ReadResponse(callout_field_t field, std::string_view payload, ResponseView*
 struct HeadersMessageView {
   bool end_of_stream = false;
   bool has_content_length = false;
+  std::optional<uint64_t> content_length;  // bytes; nullopt: none, or none that is a number
   bool has_content_encoding = false;
 };
 bool ReadHeadersMessage(std::string_view message, bool read_list, HeadersMessageView* view);

@@ -26,6 +26,7 @@
 #define CALLOUT_TESTING_HPP_
 
 #include <callout/message.h>
+#include <callout/rpc_metadata.h>
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -35,6 +36,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <exception>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -319,6 +321,8 @@ class Stream {
     return live(call) != nullptr && live(call)->cancelled_;
   }
   static uint64_t send_room(const callout_call_t* call);
+  static callout_status_t get_metadata_at(const callout_call_t* call, uint32_t index,
+                                          callout_bytes_t* key, callout_bytes_t* value);
   static callout_status_t get_metadata(const callout_call_t* call, callout_bytes_t key,
                                        uint32_t index, callout_bytes_t* value);
   static callout_status_t get_property(const callout_call_t* call, callout_property_t property,

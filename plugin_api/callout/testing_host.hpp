@@ -31,7 +31,11 @@ inline Plugin::Plugin(const internal::Hooks& hooks, std::string_view config) : h
   host.log = log;
   host.metric_define = define;
   host.metric_record = record;
-  host.get_extension = [](const callout_host_t*, const char*) -> const void* { return nullptr; };
+  host.get_extension = [](const callout_host_t*, const char* id) -> const void* {
+    static const callout_rpc_metadata_t kRpcMetadata = {sizeof(kRpcMetadata), 0,
+                                                        Stream::get_metadata_at};
+    return std::string_view(id) == CALLOUT_RPC_METADATA ? &kRpcMetadata : nullptr;
+  };
   host.define_metric = define_metric;
   host.follow_file = follow_file;
   host.send_room = Stream::send_room;
@@ -582,6 +586,17 @@ inline callout_status_t Stream::get_metadata(const callout_call_t* call, callout
     return CALLOUT_OK;
   }
   return CALLOUT_NOT_FOUND;
+}
+
+inline callout_status_t Stream::get_metadata_at(const callout_call_t* call, uint32_t index,
+                                                callout_bytes_t* key, callout_bytes_t* value) {
+  Stream* stream = live(call);
+  if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  if (index >= stream->grpc_metadata_.size()) return CALLOUT_NOT_FOUND;
+  const auto entry = std::next(stream->grpc_metadata_.begin(), index);
+  *key = to_bytes(entry->first);
+  *value = to_bytes(entry->second);
+  return CALLOUT_OK;
 }
 
 inline callout_status_t Stream::get_property(const callout_call_t* call,

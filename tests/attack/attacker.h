@@ -97,6 +97,23 @@ class HealthyClient {
   std::thread thread_;
 };
 
+// Asks the health listener over and over, on a connection each, until it is destroyed.
+class HealthChecks {
+ public:
+  explicit HealthChecks(const std::string& address);
+  ~HealthChecks() { Stop(); }
+  void Stop();
+  // After Stop: each check was answered with 200; and how long the slowest took, in ms.
+  bool all_good() const { return all_good_; }
+  double max_ms() const { return max_ms_; }
+
+ private:
+  std::atomic<bool> stop_{false};
+  bool all_good_ = true;
+  double max_ms_ = 0;
+  std::thread thread_;
+};
+
 }  // namespace callout::tests
 
 #endif  // CALLOUT_TESTS_ATTACK_ATTACKER_H_

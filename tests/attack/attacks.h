@@ -40,6 +40,8 @@ struct Row {
   double memory_mib = 0;  // by which the host grew, at its peak
   bool healthy = true;    // the other client was always served
   double healthy_p99_ms = 0, healthy_max_ms = 0;
+  bool health_good = true;  // each health check was answered with 200
+  double health_max_ms = 0;
 };
 // With a host on `transport` ("grpc", "nghttp2") that ends with the attack.
 Row RunAttack(const Attack& attack, const std::string& transport, const Effort& effort);

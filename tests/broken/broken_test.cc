@@ -345,7 +345,7 @@ TEST(Broken, SuspiciousPluginsAreLoadedWithWarnings) {
   EXPECT_THAT(
       (*plugin)->warnings(),
       ::testing::UnorderedElementsAre(
-          "it exports callout_plugin_destroy without callout_plugin_create, so destroy is given "
+          "it exports callout_plugin_destroy without callout_plugin_create, so destroy gets "
           "NULL; export both or neither",
           "it exports callout_future_extension_of_some_kind, which this host does not know; make "
           "it static, or use a newer host",

@@ -16,6 +16,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <thread>
@@ -24,6 +25,10 @@
 #include "../host/sockets.h"
 
 namespace callout::tests {
+
+// Asks again and again, for a program can only be asked whether it is ready yet. False
+// if the time is up.
+bool Poll(const std::function<bool()>& done);
 
 class ChildProcess {
  public:

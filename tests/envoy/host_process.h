@@ -28,7 +28,8 @@ std::string TransportOption();
 
 class HostProcess {
  public:
-  // Plaintext, without TLS. Returns once it listens.
+  // Plaintext, without TLS, on free ports where `options` has no address. Returns once it
+  // listens.
   explicit HostProcess(const std::vector<std::string>& options);
 
   // `listener`: plaintext, health or admin.

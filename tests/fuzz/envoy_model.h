@@ -35,6 +35,10 @@ class EnvoyModel {
     // Field numbers of the waiting messages, and the body bytes of each.
     std::deque<std::pair<int, std::string>> outstanding;
     bool content_length = false;
+    std::string content_length_text;
+    // BUFFERED_PARTIAL: all bytes of content-length were sent, without the end, and are
+    // answered. Envoy goes on only after an end of the RPC.
+    bool stalled = false;
     bool body_begun = false;
     bool body_ended = false;     // Envoy has sent the end
     bool answer_ended = false;   // and has got it back (FULL_DUPLEX_STREAMED)
@@ -55,6 +59,7 @@ class EnvoyModel {
 
   // Nothing more can be sent to the processor.
   bool done() const { return done_; }
+  bool stalled() const { return !done_ && (directions_[0].stalled || directions_[1].stalled); }
   Direction& direction(bool response) { return directions_[response ? 1 : 0]; }
   bool answered() const {
     return directions_[0].outstanding.empty() && directions_[1].outstanding.empty();

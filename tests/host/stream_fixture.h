@@ -355,7 +355,7 @@ class StreamTest : public testing::Test {
     for (size_t i = 0; i < plugins_.size(); ++i) {
       FakePlugin::creating = plugins_[i].get();
       absl::StatusOr<std::shared_ptr<Instance>> instance = Instance::Create(
-          plugins_[i]->Load(), "fake" + std::to_string(i), "", settings_[i],
+          plugins_[i]->Load(), name_prefix_ + std::to_string(i), "", settings_[i],
           {.metrics = &metrics_, .message_bytes_max = message_bytes_max_, .strict = strict_});
       ASSERT_TRUE(instance.ok()) << instance.status();
       instances.push_back(*std::move(instance));
@@ -481,6 +481,9 @@ class StreamTest : public testing::Test {
 
   Metrics metrics_;
   StreamLimits limits_;
+  // Instances are called fake0, fake1, … The log writes a line for a name and kind of
+  // fault once a minute.
+  std::string name_prefix_ = "fake";
   size_t message_bytes_max_ = 1 << 20;
   bool strict_ = false;
   std::vector<std::unique_ptr<FakePlugin>> plugins_;

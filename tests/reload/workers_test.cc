@@ -254,7 +254,7 @@ TEST_F(Workers, APluginInQuarantineComesBackAfterATrial) {
   const std::map<int, pid_t> before = Processes();
   Do("segfault");
   AwaitAnotherThan(before);
-  host_->AwaitLog("plugin p is in quarantine, and is tried again in one worker ");
+  host_->AwaitLog("plugin p is in quarantine; its trial in one worker ");
   host_->AwaitLog("plugin p is out of quarantine: its trial has ended without a crash");
   Await([this] { return Version() == "deadly"; });
 }

@@ -309,6 +309,7 @@ void GrpcCall::OnDeadline(uint64_t now_ns) {
 
 // What a client does not take, or has sent half of, is dropped with it.
 void GrpcCall::OnTimeout(StreamTime time) {
+  queue_->times().End(&times);
   if (done_) return;
   const std::string message(StreamTimeError(time, queue_->limits()).message());
   grpc_call_cancel_with_status(call_, GRPC_STATUS_DEADLINE_EXCEEDED, message.c_str(), nullptr);
@@ -390,6 +391,13 @@ bool GrpcCall::GetMetadata(std::string_view key, uint32_t index, std::string_vie
     return true;
   }
   return false;
+}
+
+bool GrpcCall::GetMetadataAt(uint32_t index, std::string_view* key, std::string_view* value) const {
+  if (index >= metadata_.count) return false;
+  *key = ToView(metadata_.metadata[index].key);
+  *value = ToView(metadata_.metadata[index].value);
+  return true;
 }
 
 }  // namespace callout::host

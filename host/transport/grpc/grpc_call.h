@@ -80,6 +80,7 @@ class GrpcCall final : public RpcContext {
   std::string_view listener() const override;
   std::string_view peer_identity() const override;
   bool GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const override;
+  bool GetMetadataAt(uint32_t index, std::string_view* key, std::string_view* value) const override;
 
  private:
   void OnEvent(Operation operation, bool ok);

@@ -499,6 +499,7 @@ void H2Call::OnTime(uint64_t now_ns) {
 // Nobody would read the status of who takes no answers, and it may be that of an RPC
 // that is over.
 void H2Call::OnOverdue(StreamTime time) {
+  context_->times().End(&times_);
   if (!has_head_ || end().has_value() || !outgoing_.empty()) return connection_->Reset(this);
   Fail(StreamTimeError(time, context_->options()));
   Respond();

@@ -100,6 +100,10 @@ class H2Call final : public RpcContext, public H2Timed {
   bool GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const override {
     return head_.GetMetadata(key, index, value);
   }
+  bool GetMetadataAt(uint32_t index, std::string_view* key,
+                     std::string_view* value) const override {
+    return head_.GetMetadataAt(index, key, value);
+  }
 
  private:
   void Route();

@@ -54,7 +54,7 @@ class H2Connection {
   H2Connection& operator=(const H2Connection&) = delete;
 
   // The connection may work again.
-  void BeginTurn() { turn_left_ = context_->options().turn_messages_max; }
+  void BeginTurn() { turn_left_ = context_->turn_messages(); }
   // Reads them; what they ask for is done in Work(), or else in Fill().
   void OnBytes(std::string_view bytes);
   void Work();

@@ -10,6 +10,7 @@
 #ifndef CALLOUT_HOST_TRANSPORT_H2_H2_CONTEXT_H_
 #define CALLOUT_HOST_TRANSPORT_H2_H2_CONTEXT_H_
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -136,6 +137,15 @@ class H2Context {
   uint64_t now_ns() const { return now_ns_; }
   void SetNow(uint64_t now_ns) { now_ns_ = now_ns; }
 
+  // How many connections have something to do in this turn of the loop. Beyond a few each
+  // gets a part of what it would get alone, so that nobody waits for all the others' turns.
+  void SetBusy(size_t connections) { turn_share_ = std::max<size_t>(connections / kBusyFew, 1); }
+  // What a connection gets of `whole` in this turn, at least `least`.
+  size_t TurnPart(size_t whole, size_t least) const {
+    return std::max(whole / turn_share_, std::min(whole, least));
+  }
+  size_t turn_messages() const { return TurnPart(options_.turn_messages_max, kTurnMessagesMin); }
+
   // Moves a deadline; 0: none.
   void SetDeadline(H2Timed* timed, uint64_t old_ns, uint64_t new_ns) {
     deadlines_.Move(timed, old_ns, new_ns);
@@ -182,6 +192,8 @@ class H2Context {
   };
   bool HasShare(const H2Peer& peer, size_t of_connection);
 
+  static constexpr size_t kBusyFew = 3;
+  static constexpr size_t kTurnMessagesMin = 16;
   static constexpr size_t kSpareMax = 256;
   static constexpr size_t kMemoryBytesMax = 1 << 20;
   static constexpr size_t kMessageBytesMax = 32768;
@@ -193,6 +205,7 @@ class H2Context {
   const std::atomic<bool>* const serving_;
   MemoryShare memory_share_;
   uint64_t now_ns_;
+  size_t turn_share_ = 1;  // into how many parts a turn is divided
   Deadlines<H2Timed> deadlines_;
   StreamTimes<H2Call> times_;
   std::vector<std::unique_ptr<H2Call>> spare_;

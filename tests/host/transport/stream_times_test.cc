@@ -37,8 +37,10 @@ class StreamTimesTest : public ::testing::Test {
   using Due = std::vector<std::pair<std::string, StreamTime>>;
   static Due Take(StreamTimes<Call>* times, uint64_t at_ms) {
     Due due;
-    times->TakeDue(at_ms * kNsPerMs,
-                   [&](Call* call, StreamTime time) { due.emplace_back(call->name, time); });
+    times->TakeDue(at_ms * kNsPerMs, [&](Call* call, StreamTime time) {
+      times->End(&call->times);
+      due.emplace_back(call->name, time);
+    });
     return due;
   }
 
@@ -56,18 +58,22 @@ TEST_F(StreamTimesTest, EachLimitIsDueOnceAndCounted) {
   times.OnMessage(&talks.times, 9 * kNsPerMs);
   EXPECT_THAT(Take(&times, 9), ElementsAre());
   EXPECT_THAT(Take(&times, 10), ElementsAre(Pair("silent", StreamTime::kFirstMessage)));
-  times.End(&silent.times);
   times.OnMessage(&talks.times, 58 * kNsPerMs);
   EXPECT_THAT(Take(&times, 59), ElementsAre(Pair("quiet", StreamTime::kMessage)));
-  times.End(&quiet.times);
   EXPECT_EQ(times.next_ns(), 100 * kNsPerMs);
   EXPECT_THAT(Take(&times, 100), ElementsAre(Pair("talks", StreamTime::kAge)));
-  times.End(&talks.times);
   EXPECT_EQ(times.next_ns(), 0u);
   for (const char* limit : {"first_message", "message", "age"}) {
     EXPECT_THAT(metrics_.Text(), HasSubstr("callout_streams_timed_out_total{limit=\"" +
                                            std::string(limit) + "\"} 1\n"));
   }
+}
+
+TEST_F(StreamTimesTest, AnRpcReachesOneLimit) {
+  StreamTimes<Call> times(limits_, ids_, &metrics_);
+  Call late("late");
+  times.Begin(&late.times, 0);
+  EXPECT_THAT(Take(&times, 1000), ElementsAre(Pair("late", StreamTime::kFirstMessage)));
 }
 
 TEST_F(StreamTimesTest, WhoHasSentAllOnlyGrowsOld) {

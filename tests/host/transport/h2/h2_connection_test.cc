@@ -533,6 +533,35 @@ TEST_F(H2Test, WorkPreparedBehindClosedWindowsIsDoneInTurns) {
   EXPECT_GE(turns, 80);
 }
 
+TEST_F(H2Test, ATurnIsSharedOutAmongManyWhoAreBusy) {
+  int calls = 0;
+  AddPlugin()->process = [&](callout_call_t*) {
+    ++calls;
+    return CALLOUT_OK;
+  };
+  options_.turn_messages_max = 240;
+  Connect();
+  Run();
+  const auto calls_of_a_turn = [&](size_t busy) {
+    Run();
+    calls = 0;
+    for (int i = 0; i < 100; ++i)
+      client_->Send(client_->Begin(kProcessPath), HeadersMessage(), true);
+    const std::string in = client_->TakeBytes();
+    context_->SetBusy(busy);
+    connection_->BeginTurn();
+    connection_->OnBytes(in);
+    connection_->Work();
+    return calls;
+  };
+  const int alone = calls_of_a_turn(1);
+  EXPECT_EQ(calls_of_a_turn(3), alone);
+  const int among_twelve = calls_of_a_turn(12);
+  EXPECT_LT(among_twelve, alone);
+  EXPECT_GT(among_twelve, 0);
+  EXPECT_LE(calls_of_a_turn(100000), 16) << "the least that there is";
+}
+
 TEST_F(H2Test, ALargeMessageTakesMoreOfATurn) {
   int calls = 0;
   AddPlugin()->process = [&](callout_call_t*) {
@@ -609,8 +638,8 @@ TEST_F(H2Test, AStreamHasAnHourBetweenItsMessagesAndInAll) {
   Run();
   EXPECT_EQ(client_->rpc(talks).status(), "4");
   EXPECT_EQ(client_->rpc(watch).status(), "4");
-  EXPECT_EQ(Metric("callout_streams_timed_out_total{limit=\"message\"}"), "1");
-  EXPECT_EQ(Metric("callout_streams_timed_out_total{limit=\"age\"}"), "2");
+  EXPECT_EQ(Metric("callout_streams_timed_out_total{limit=\"message\"}"), "2");
+  EXPECT_EQ(Metric("callout_streams_timed_out_total{limit=\"age\"}"), "1");
 }
 
 TEST_F(H2Test, AStreamWhoseAnswersNobodyTakesIsResetWhenItsTimeIsOver) {
