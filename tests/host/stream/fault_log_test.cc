@@ -57,15 +57,11 @@ class FaultLogTest : public StreamTest {
     limits_.blocking_threads_max = 1;
     AddBlocking()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
     Begin();
-    absl::Notification occupied, done;
-    environment_->blocking_pool().Submit([&] {
-      occupied.Notify();
-      done.WaitForNotification();
-    });
-    occupied.WaitForNotification();
+    auto done = std::make_shared<absl::Notification>();
+    environment_->blocking_pool().Submit([done] { done->WaitForNotification(); });
     Feed(Headers(CALLOUT_REQUEST_HEADERS));
     PassDeadline();
-    done.Notify();
+    done->Notify();
   }
 
   // The line that `provoke` leaves in the log.
@@ -178,7 +174,7 @@ std::vector<Row> Rows() {
          t->Request(t->Defers());
        },
        "limit --max_deferred=0"},
-      {Violation::kBodyLost, kBody,
+      {Violation::kBodyLost, CALLOUT_REQUEST_TRAILERS,
        [](T t) {
          t->RequestBody(Returns(CALLOUT_OK), kStreamed, 100);
          t->FeedTrailers();
