@@ -83,6 +83,12 @@ bool Stream::BeginStalled(const ChainMessage& message) {
 }
 
 void Stream::Emit(Response response, std::string_view annotations) {
+  const bool immediate = response.field == CALLOUT_IMMEDIATE_RESPONSE ||
+                         response.field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE;
+  if (immediate && chain_->has_close) {
+    const uint32_t status = ReadImmediateStatus(response.field, response.payload());
+    if (status != 0) told_end_.http_status = status;
+  }
   response.record.append(annotations);
   environment_->metrics().Add(environment_->ids().response_bytes,
                               static_cast<double>(response.record.size()));

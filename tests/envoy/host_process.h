@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The callout host as a process of its own, on free ports.
+// Runs the callout host as a process, on free ports.
 //
 //   HostProcess host({"--plugin=" + BuiltPlugin("basic")});
 //   … host.port("plaintext") …
@@ -23,7 +23,7 @@ inline std::string BuiltPlugin(const std::string& name) {
   return BuiltFile("plugins/" + name + ".so");
 }
 
-// --transport= as CALLOUT_TEST_TRANSPORT says: every suite can run on each of them.
+// --transport= by CALLOUT_TEST_TRANSPORT, so that every suite can run on both.
 std::string TransportOption();
 
 class HostProcess {
