@@ -53,6 +53,14 @@ class FaultLogTest : public StreamTest {
   }
   void WaitNoLonger() { PassDeadline(); }
   void FeedTrailers() { Feed(Trailers(CALLOUT_REQUEST_TRAILERS)); }
+  void HoldHeadersToTheEnd() {
+    FakePlugin* plugin = AddPlugin();
+    plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_NO_RESPONSE);
+    plugin->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_NO_RESPONSE);
+    Begin();
+    Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kDuplex, kNone));
+    Feed(Body(CALLOUT_REQUEST_BODY, "all", true));
+  }
   void FailToBeginInTime() {
     limits_.blocking_threads_max = 1;
     AddBlocking()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
@@ -189,6 +197,8 @@ std::vector<Row> Rows() {
          });
        },
        "call it once for each CALLOUT_DEFERRED"},
+      {Violation::kHeadersHeld, kBody, [](T t) { t->HoldHeadersToTheEnd(); },
+       "held with CALLOUT_NO_RESPONSE were not settled"},
       {Violation::kLateHeader, kBody,
        [](T t) { t->RequestBody(SetsHeader("x-name", "a"), kStreamed); },
        "make it in the headers hook, or take whole bodies in BUFFERED or FULL_DUPLEX_STREAMED"},
