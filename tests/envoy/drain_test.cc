@@ -205,7 +205,7 @@ class ReplicasTest : public EnvoyFixture {
   static std::unique_ptr<HostProcess> Start(const std::string& settings,
                                             const std::vector<std::string>& addresses) {
     std::vector<std::string> options = {"--plugin=" + BuiltFile("tests/envoy/plugins/scripted.so"),
-                                        settings, "--drain_delay_ms=1000",
+                                        settings, "--drain_delay_ms=3000",
                                         "--drain_timeout_ms=1000"};
     options.insert(options.end(), addresses.begin(), addresses.end());
     return std::make_unique<HostProcess>(options);
@@ -316,7 +316,7 @@ TEST_F(ReplicasTest, ReplacedOneAfterTheOtherFailNoRequest) {
   }
   load.Stop();
   printf("%d requests, %d failed\n", load.sent(), load.failed());
-  EXPECT_EQ(load.failed(), 0) << load.first_failure();
+  EXPECT_EQ(load.failed(), 0) << load.first_failure() << envoy.Output();
   EXPECT_EQ(envoy.Counter("http.front.ext_proc.spurious_msgs_received"), 0u);
 }
 
