@@ -6,7 +6,9 @@
 #define CALLOUT_HOST_PLUGIN_CHAIN_H_
 
 #include <array>
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -14,21 +16,25 @@
 
 #include "host/metrics/metric_shards.h"
 #include "host/plugin/instance.h"
+#include "host/wire/rpc_service.h"
 
 namespace callout::host {
 
 struct Chain {
-  Chain() = default;
+  Chain() : Chain(std::vector<std::shared_ptr<Instance>>()) {}
   explicit Chain(std::vector<std::shared_ptr<Instance>> in_order) : instances(std::move(in_order)) {
     for (const auto& instance : instances) {
       has_match = has_match || !instance->settings().match.empty();
       has_whole_body = has_whole_body || instance->whole_body_bytes_max() > 0;
+      services.Add(instance->plugin().hooks().services());
     }
+    if (instances.empty()) services.Add(RpcService::kExtProc);
   }
 
   std::vector<std::shared_ptr<Instance>> instances;  // in request order
   bool has_match = false;                            // some serve some streams only
   bool has_whole_body = false;                       // some take whole bodies
+  RpcServices services;  // that some plugin has hooks for; of an empty chain ext_proc
 };
 
 // The chain that new streams get. Any thread.
@@ -53,6 +59,10 @@ class ChainSource {
   explicit ChainSource(const std::shared_ptr<const Chain>& chain) { Switch(chain); }
 
   std::shared_ptr<const Chain> current() const;
+  // Of the current chain, without taking hold of it.
+  RpcServices services() const {
+    return RpcServices::FromBits(services_.load(std::memory_order_relaxed));
+  }
   Holders Switch(const std::shared_ptr<const Chain>& chain);
 
  private:
@@ -62,6 +72,7 @@ class ChainSource {
   };
 
   std::array<Shard, kShards> shards_;
+  std::atomic<uint32_t> services_{0};
 };
 
 }  // namespace callout::host

@@ -17,6 +17,7 @@
 #include "host/plugin/instance.h"
 #include "host/plugin/rpc_context.h"
 #include "host/wire/annotations.h"
+#include "host/wire/check_response.h"
 #include "host/wire/envelope.h"
 
 namespace callout::host {
@@ -55,6 +56,24 @@ callout_status_t CheckMayRespond(CallState* state, const char* service) {
   return Refuse(*state, service, CALLOUT_FAILED_PRECONDITION, kNotNow);
 }
 
+// --- What belongs to the service that the call's phase is of ---
+
+bool IsAnswer(callout_phase_t phase, callout_field_t field) {
+  return phase == CALLOUT_CHECK ? IsCheckField(field) : IsResponseField(field);
+}
+
+bool IsAnnotation(callout_phase_t phase, callout_field_t field) {
+  if (phase == CALLOUT_CHECK) return field == CALLOUT_CHECK_DYNAMIC_METADATA;
+  return field == CALLOUT_DYNAMIC_METADATA || field == CALLOUT_MODE_OVERRIDE ||
+         field == CALLOUT_OVERRIDE_MESSAGE_TIMEOUT || field == CALLOUT_TYPED_DYNAMIC_METADATA;
+}
+
+bool Split(callout_phase_t phase, std::string_view whole, Response* response,
+           std::string* annotations) {
+  return phase == CALLOUT_CHECK ? SplitCheckResponse(whole, response, annotations)
+                                : SplitResponse(whole, response, annotations);
+}
+
 // Builds one answer from `parts`; what comes beside it inside a whole response goes to
 // `annotations`. Changes nothing if it fails.
 callout_status_t BuildAnswer(CallState* state, const char* service, callout_field_t field,
@@ -63,9 +82,13 @@ callout_status_t BuildAnswer(CallState* state, const char* service, callout_fiel
   if (const callout_status_t status = CheckMayRespond(state, service); status != CALLOUT_OK) {
     return status;
   }
-  if (field != CALLOUT_WHOLE_RESPONSE && !IsResponseField(field)) {
+  if (field != CALLOUT_WHOLE_RESPONSE && !IsAnswer(state->call.phase, field)) {
     return Refuse(*state, service, CALLOUT_INVALID_ARGUMENT,
-                  "that field of ProcessingResponse is no answer; pass CALLOUT_..._RESPONSE");
+                  state->call.phase == CALLOUT_CHECK
+                      ? "that field of CheckResponse is no answer; pass CALLOUT_CHECK_OK, "
+                        "CALLOUT_CHECK_DENIED or CALLOUT_CHECK_ERROR"
+                      : "that field of ProcessingResponse is no answer; pass "
+                        "CALLOUT_..._RESPONSE");
   }
   const size_t bytes_max = state->instance->message_bytes_max();
   size_t size = 0;
@@ -83,11 +106,11 @@ callout_status_t BuildAnswer(CallState* state, const char* service, callout_fiel
   std::string whole;
   whole.reserve(size);
   for (size_t i = 0; i < part_count; ++i) whole.append(ToView(parts[i]));
-  if (!SplitResponse(whole, response, annotations)) {
+  if (!Split(state->call.phase, whole, response, annotations)) {
     *fault = ResponseFault::kMalformed;
     return Refuse(*state, service, CALLOUT_INVALID_ARGUMENT,
-                  "the bytes are no ProcessingResponse; pass a serialized one, or the field that "
-                  "they are");
+                  "the bytes are no response of the call's service; pass a serialized one, or the "
+                  "field that they are");
   }
   return CALLOUT_OK;
 }
@@ -98,6 +121,7 @@ bool FitsBeside(const CallState& state, size_t bytes) {
 }
 
 void NoteTimeout(CallState* state, std::string_view records) {
+  if (IsOtherService(state->call.phase)) return;
   const uint64_t timeout_ms = ReadTimeoutMs(records);
   if (timeout_ms > 0) state->timeout_ms.store(timeout_ms, std::memory_order_release);
 }
@@ -205,10 +229,9 @@ uint64_t SendRoom(const callout_call_t* call) {
 callout_status_t AnnotateWhole(CallState* state, std::string_view message) {
   Response response;
   std::string annotations;
-  if (!SplitResponse(message, &response, &annotations) || response.field != 0) {
+  if (!Split(state->call.phase, message, &response, &annotations) || response.field != 0) {
     return Refuse(*state, "annotate", CALLOUT_INVALID_ARGUMENT,
-                  "the bytes are no ProcessingResponse without an answer; give the answer to "
-                  "respond()");
+                  "the bytes are no response without an answer; give the answer to respond()");
   }
   state->annotations.append(annotations);
   NoteTimeout(state, annotations);
@@ -226,20 +249,14 @@ callout_status_t Annotate(callout_call_t* call, callout_field_t field, callout_b
     state->fault_is_of_respond = false;
     return Refuse(*state, "annotate", CALLOUT_RESOURCE_EXHAUSTED, kTooLarge);
   }
-  switch (field) {
-    case CALLOUT_DYNAMIC_METADATA:
-    case CALLOUT_MODE_OVERRIDE:
-    case CALLOUT_OVERRIDE_MESSAGE_TIMEOUT:
-    case CALLOUT_TYPED_DYNAMIC_METADATA:
-      AppendRecord(field, ToView(message), &state->annotations);
-      NoteTimeout(state, state->annotations);
-      return CALLOUT_OK;
-    case CALLOUT_WHOLE_RESPONSE:
-      return AnnotateWhole(state, ToView(message));
-    default:
-      return Refuse(*state, "annotate", CALLOUT_INVALID_ARGUMENT,
-                    "that field of ProcessingResponse is not one beside the answer");
+  if (field == CALLOUT_WHOLE_RESPONSE) return AnnotateWhole(state, ToView(message));
+  if (!IsAnnotation(state->call.phase, field)) {
+    return Refuse(*state, "annotate", CALLOUT_INVALID_ARGUMENT,
+                  "that field of the response is not one beside the answer");
   }
+  AppendRecord(field, ToView(message), &state->annotations);
+  NoteTimeout(state, state->annotations);
+  return CALLOUT_OK;
 }
 
 void SetError(callout_call_t* call, callout_bytes_t text) {

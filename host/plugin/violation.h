@@ -35,8 +35,9 @@ enum class Violation : uint8_t {
   kEncodedBody,     // encoded_body: a new body under a content-encoding that has gone out
   kEndlessBody,     // endless_body: a body to be whole that has no end, or none to be seen
   kOverload,        // overload: not called, for no thread was free for it in time
+  kNotCarried,      // not_carried: an effect, or hooks, that Check has no place for
 };
-inline constexpr size_t kViolationCount = 19;
+inline constexpr size_t kViolationCount = 20;
 
 // A fault found: its kind, and what was found where, with the limit and the option
 // that changes it ("104 headers, limit --max_header_count=100").

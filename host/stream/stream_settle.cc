@@ -12,6 +12,7 @@
 #include "host/base/ascii.h"
 #include "host/base/status_text.h"
 #include "host/plugin/call_log.h"
+#include "host/plugin/hook_status.h"
 #include "host/plugin/services.h"
 #include "host/stream/stream.h"
 #include "host/wire/annotations.h"
@@ -20,22 +21,6 @@
 namespace callout::host {
 
 namespace {
-
-absl::StatusCode ToStatusCode(callout_status_t status) {
-  const int code = -status;
-  return code >= 1 && code <= 16 ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kUnknown;
-}
-
-bool IsDecision(callout_status_t status) {
-  return status == CALLOUT_PERMISSION_DENIED || status == CALLOUT_UNAUTHENTICATED;
-}
-
-std::string ErrorText(const CallState& state, callout_phase_t phase, callout_status_t status) {
-  if (!state.error.empty()) return state.error;
-  if (IsDecision(status)) return fmt::format("denied by plugin {}", state.instance->name());
-  return fmt::format("plugin {} returned {} from {}", state.instance->name(), StatusName(status),
-                     PhaseName(phase));
-}
 
 // Headers that describe the body, which the host mends itself.
 bool DescribesBody(std::string_view name) {
@@ -69,7 +54,7 @@ bool MentionsEncoding(const HeaderMutationView& mutation) {
 void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) {
   CallState& state = *part->call;
   if (status < 0) {
-    absl::Status error(ToStatusCode(status), ErrorText(state, message->phase, status));
+    absl::Status error(ToStatusCode(status), ErrorText(state, status));
     if (!IsDecision(status)) {
       Finding found{Violation::kErrorStatus, std::string(MessageOf(error))};
       return Fault(message, part, std::move(found), std::move(error));

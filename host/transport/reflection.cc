@@ -100,9 +100,9 @@ void AppendExtensionNumbers(std::string_view type, std::string* reply) {
   AppendBytes(kAllExtensionNumbersResponse, numbers, reply);
 }
 
-void AppendServices(std::string* reply) {
+void AppendServices(RpcServices served, std::string* reply) {
   std::string services;
-  for (const std::string_view name : kServiceNames) {
+  for (const std::string_view name : ServiceNames(served)) {
     std::string service;
     AppendBytes(1, name, &service);
     AppendBytes(1, service, &services);
@@ -110,7 +110,7 @@ void AppendServices(std::string* reply) {
   AppendBytes(kListServicesResponse, services, reply);
 }
 
-void AppendReply(uint32_t question, std::string_view text, std::string* reply) {
+void AppendReply(uint32_t question, std::string_view text, RpcServices served, std::string* reply) {
   switch (question) {
     case kFileByFilename:
       return AppendFileNamed(text, reply);
@@ -121,7 +121,7 @@ void AppendReply(uint32_t question, std::string_view text, std::string* reply) {
     case kAllExtensionNumbersOfType:
       return AppendExtensionNumbers(text, reply);
     case kListServices:
-      return AppendServices(reply);
+      return AppendServices(served, reply);
     default:
       AppendError(absl::StatusCode::kInvalidArgument, "the request asks nothing known here", reply);
   }
@@ -129,6 +129,8 @@ void AppendReply(uint32_t question, std::string_view text, std::string* reply) {
 
 class ReflectionRpc final : public BuiltinRpc {
  public:
+  explicit ReflectionRpc(RpcServices served) : served_(served) {}
+
   void OnMessage(std::string_view bytes) override {
     if (end_.has_value()) return;
     if (++questions_ > kReflectionQuestionsMax) {
@@ -145,7 +147,7 @@ class ReflectionRpc final : public BuiltinRpc {
     }
     std::string reply;
     AppendBytes(kOriginalRequest, bytes, &reply);
-    AppendReply(question, text, &reply);
+    AppendReply(question, text, served_, &reply);
     output_.push_back(std::move(reply));
   }
   void OnHalfClose() override {
@@ -153,11 +155,14 @@ class ReflectionRpc final : public BuiltinRpc {
   }
 
  private:
+  const RpcServices served_;
   int questions_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<BuiltinRpc> MakeReflectionRpc() { return std::make_unique<ReflectionRpc>(); }
+std::unique_ptr<BuiltinRpc> MakeReflectionRpc(RpcServices served) {
+  return std::make_unique<ReflectionRpc>(served);
+}
 
 }  // namespace callout::host

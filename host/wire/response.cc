@@ -231,6 +231,19 @@ bool ReadResponse(callout_field_t field, std::string_view payload, ResponseView*
   }
 }
 
+uint64_t ReadImmediateStatus(std::string_view payload) {
+  uint64_t code = 0;
+  WireReader reader(payload);
+  while (reader.Next()) {
+    if (!reader.Is(field::ImmediateResponse::kStatus)) continue;
+    WireReader status(reader.bytes());
+    while (status.Next()) {
+      if (status.IsVarint(field::HttpStatus::kCode)) code = status.varint();
+    }
+  }
+  return code;
+}
+
 bool ReadHeadersMessage(std::string_view message, bool read_list, HeadersMessageView* view) {
   WireReader reader(message);
   while (reader.Next()) {

@@ -66,6 +66,9 @@ struct ResponseView {
 // formed.
 bool ReadResponse(callout_field_t field, std::string_view payload, ResponseView* view);
 
+// The HTTP status of an ImmediateResponse; 0: none.
+uint64_t ReadImmediateStatus(std::string_view payload);
+
 // What the host itself wants to know of HttpHeaders. The header list is looked
 // into only if asked.
 struct HeadersMessageView {
