@@ -113,14 +113,14 @@ extern "C" {
 #ifdef __cplusplus
 #define CALLOUT_FIELD_SIZE(type, field) sizeof(type::field)
 #else
-#define CALLOUT_FIELD_SIZE(type, field) sizeof(((type*)0)->field)
+#define CALLOUT_FIELD_SIZE(type, field) sizeof(((type *)0)->field)
 #endif
 
 /* --- Types -------------------------------------------------------------- */
 
 /* Bytes that someone else owns. `data` may be NULL if `size` is 0. FROZEN. */
 typedef struct callout_bytes {
-  const char* data;
+  const char *data;
   size_t size;
 } callout_bytes_t;
 
@@ -128,9 +128,9 @@ typedef struct callout_bytes {
  *
  * A negative status from a hook: PERMISSION_DENIED and UNAUTHENTICATED are
  * decisions of the plugin and always end the gRPC stream with that code (a Check
- * is answered by a denial with it). Every
- * other negative status is a fault and falls under the policy that the operator
- * has set for the instance (fail, continue or deny). The default is fail. */
+ * is answered by a denial with it). Every other negative status is a fault and falls under
+ * the policy that the operator has set for the instance (fail, continue or deny).
+ * The default is fail. */
 typedef int32_t callout_status_t;
 enum {
   CALLOUT_OK = 0,          /* send the answer that was set; if none was: the
@@ -199,23 +199,23 @@ enum {
   CALLOUT_WHOLE_RESPONSE = 0, /* the bytes are a ProcessingResponse */
 
   /* Answers, for respond() and send(): */
-  CALLOUT_REQUEST_HEADERS_RESPONSE = 1,     /* HeadersResponse */
-  CALLOUT_RESPONSE_HEADERS_RESPONSE = 2,    /* HeadersResponse */
-  CALLOUT_REQUEST_BODY_RESPONSE = 3,        /* BodyResponse */
-  CALLOUT_RESPONSE_BODY_RESPONSE = 4,       /* BodyResponse */
-  CALLOUT_REQUEST_TRAILERS_RESPONSE = 5,    /* TrailersResponse */
-  CALLOUT_RESPONSE_TRAILERS_RESPONSE = 6,   /* TrailersResponse */
-  CALLOUT_IMMEDIATE_RESPONSE = 7,           /* ImmediateResponse */
+  CALLOUT_REQUEST_HEADERS_RESPONSE = 1,  /* HeadersResponse */
+  CALLOUT_RESPONSE_HEADERS_RESPONSE = 2, /* HeadersResponse */
+  CALLOUT_REQUEST_BODY_RESPONSE = 3,     /* BodyResponse */
+  CALLOUT_RESPONSE_BODY_RESPONSE = 4,    /* BodyResponse */
+  CALLOUT_REQUEST_TRAILERS_RESPONSE = 5, /* TrailersResponse */
+  CALLOUT_RESPONSE_TRAILERS_RESPONSE = 6, /* TrailersResponse */
+  CALLOUT_IMMEDIATE_RESPONSE = 7,         /* ImmediateResponse */
   CALLOUT_STREAMED_IMMEDIATE_RESPONSE = 11, /* StreamedImmediateResponse */
 
   /* Beside the answer, for annotate(): */
-  CALLOUT_DYNAMIC_METADATA = 8,          /* google.protobuf.Struct */
-  CALLOUT_MODE_OVERRIDE = 9,             /* ProcessingMode */
-  CALLOUT_OVERRIDE_MESSAGE_TIMEOUT = 10, /* google.protobuf.Duration; asked of
-                                            Envoy at once if the hook then
-                                            returns DEFERRED, and the deadline
-                                            moves by it; else dropped */
-  CALLOUT_TYPED_DYNAMIC_METADATA = 13,   /* one entry of map<string, Any> */
+  CALLOUT_DYNAMIC_METADATA = 8,           /* google.protobuf.Struct */
+  CALLOUT_MODE_OVERRIDE = 9,              /* ProcessingMode */
+  CALLOUT_OVERRIDE_MESSAGE_TIMEOUT = 10,  /* google.protobuf.Duration; asked of
+                                             Envoy at once if the hook then
+                                             returns DEFERRED, and the deadline
+                                             moves by it; else dropped */
+  CALLOUT_TYPED_DYNAMIC_METADATA = 13,    /* one entry of map<string, Any> */
 
   /* Revision 2. Answers to CALLOUT_CHECK, fields of CheckResponse; with
    * CALLOUT_WHOLE_RESPONSE the bytes are a CheckResponse. The host writes `status`
@@ -243,13 +243,13 @@ enum {
 
 /* callout_call.flags */
 enum {
-  CALLOUT_CALL_FIRST = 1 << 0,        /* the first call of this phase in the stream */
-  CALLOUT_CALL_LAST = 1 << 1,         /* end of this direction's headers-only message,
-                                         body or trailers: no more of it will follow.
-                                         Not set on the last body chunk if trailers
-                                         follow, which cannot be known in advance */
-  CALLOUT_CALL_WHOLE_BODY = 1 << 2,   /* the message holds the entire body */
-  CALLOUT_CALL_OBSERVABILITY = 1 << 3 /* answers are not sent to Envoy */
+  CALLOUT_CALL_FIRST = 1 << 0, /* the first call of this phase in the stream */
+  CALLOUT_CALL_LAST = 1 << 1,  /* end of this direction's headers-only message,
+                                  body or trailers: no more of it will follow.
+                                  Not set on the last body chunk if trailers
+                                  follow, which cannot be known in advance */
+  CALLOUT_CALL_WHOLE_BODY = 1 << 2,    /* the message holds the entire body */
+  CALLOUT_CALL_OBSERVABILITY = 1 << 3  /* answers are not sent to Envoy */
 };
 
 /* The numbers are OpenTelemetry's. A level between two is taken for the lower
@@ -275,23 +275,23 @@ enum {
 typedef struct callout_label {
   callout_bytes_t name;  /* [a-zA-Z_][a-zA-Z0-9_]*, not "plugin" and not "__..." */
   callout_bytes_t value; /* UTF-8, up to 1024 bytes */
-} callout_label_t;       /* FROZEN */
+} callout_label_t; /* FROZEN */
 
 /* A metric for define_metric(). Start from zero: what is 0 or NULL has its
  * default. All of it is copied. APPENDABLE. */
 typedef struct callout_metric_spec {
   uint32_t struct_size;
   callout_metric_kind_t kind;
-  callout_bytes_t name;          /* [a-zA-Z_:][a-zA-Z0-9_:]*, up to 256 bytes. By custom
-                                    the unit is its end: "cache_age_seconds" */
-  callout_bytes_t help;          /* UTF-8, up to 1024 bytes */
-  callout_bytes_t unit;          /* "seconds", "bytes", ...: appended to `name` with an
-                                    underscore unless it ends so; empty: none */
-  const callout_label_t* labels; /* beside plugin="INSTANCE" */
+  callout_bytes_t name; /* [a-zA-Z_:][a-zA-Z0-9_:]*, up to 256 bytes. By custom
+                           the unit is its end: "cache_age_seconds" */
+  callout_bytes_t help; /* UTF-8, up to 1024 bytes */
+  callout_bytes_t unit; /* "seconds", "bytes", ...: appended to `name` with an
+                           underscore unless it ends so; empty: none */
+  const callout_label_t *labels; /* beside plugin="INSTANCE" */
   size_t label_count;            /* up to 8 */
-  const double* buckets;         /* of a histogram: upper bounds, finite and rising; NULL:
-                                    10 us to 10 s, in seconds */
-  size_t bucket_count;           /* up to 100 */
+  const double *buckets; /* of a histogram: upper bounds, finite and rising; NULL:
+                            10 us to 10 s, in seconds */
+  size_t bucket_count;   /* up to 100 */
 } callout_metric_spec_t;
 
 /* What get_property() knows. Every view lives as long as the stream: until
@@ -331,14 +331,14 @@ enum {
 typedef struct callout_stream_end {
   uint32_t struct_size;
   callout_outcome_t outcome;
-  callout_status_t status;      /* that the gRPC stream ended with; 0: OK */
-  uint32_t http_status;         /* the response's ":status" as it came last, of an immediate
-                                   response its own; 0: none was seen */
+  callout_status_t status; /* that the gRPC stream ended with; 0: OK */
+  uint32_t http_status; /* the response's ":status" as it came last, of an immediate
+                           response its own; 0: none was seen */
   uint64_t request_body_bytes;  /* that Envoy sent to the host; bodies that it does */
   uint64_t response_body_bytes; /* not send (mode NONE, ended early) are not in it */
-  uint64_t stream_ns;           /* from the first message to the end */
-  uint64_t instance_ns;         /* of it, time in hooks of this instance and in its deferred
-                                   calls */
+  uint64_t stream_ns;   /* from the first message to the end */
+  uint64_t instance_ns; /* of it, time in hooks of this instance and in its deferred
+                           calls */
 } callout_stream_end_t;
 
 /* One message of one stream; or the opening, cancelling or closing of a stream,
@@ -347,35 +347,35 @@ typedef struct callout_stream_end {
 typedef struct callout_call {
   uint32_t struct_size;
   callout_phase_t phase;
-  const callout_host_t* host;
-  void* plugin;                     /* what callout_plugin_create left in args->plugin */
-  void* stream;                     /* the plugin's own, kept from call to call of one stream; NULL
-                                       at first. A write while the call is deferred is kept too */
-  callout_bytes_t message;          /* serialized HttpHeaders, HttpBody or HttpTrailers,
-                                       as the instances before in the chain left it */
-  callout_bytes_t request;          /* the serialized request message of the call's service
-                                       around it (ProcessingRequest for phases below 32);
-                                       empty where there is none */
-  callout_bytes_t attributes;       /* every record of ProcessingRequest.attributes
-                                       (field 9) that the stream has brought so far,
-                                       oldest first: Envoy sends them once for each
-                                       direction. Valid until the stream's next call */
+  const callout_host_t *host;
+  void *plugin; /* what callout_plugin_create left in args->plugin */
+  void *stream; /* the plugin's own, kept from call to call of one stream; NULL
+                   at first. A write while the call is deferred is kept too */
+  callout_bytes_t message; /* serialized HttpHeaders, HttpBody or HttpTrailers,
+                              as the instances before in the chain left it */
+  callout_bytes_t request; /* the serialized request message of the call's service
+                              around it (ProcessingRequest for phases below 32);
+                              empty where there is none */
+  callout_bytes_t attributes; /* every record of ProcessingRequest.attributes
+                                 (field 9) that the stream has brought so far,
+                                 oldest first: Envoy sends them once for each
+                                 direction. Valid until the stream's next call */
   callout_bytes_t metadata_context; /* serialized config.core.v3.Metadata: the
                                        latest that was not empty */
-  uint64_t body_offset;             /* body phases: bytes of this direction's body in the
-                                       messages before this one */
-  uint64_t deadline_ns;             /* CLOCK_MONOTONIC; when it is past, the host answers in
-                                       the place of a deferred or blocking hook. What
-                                       override_message_timeout adds is not in it. 0: none */
-  callout_body_mode_t body_mode;    /* of this phase's direction */
-  uint32_t flags;                   /* CALLOUT_CALL_* */
-  callout_bytes_t request_headers;  /* in response phases, with
-                                       CALLOUT_WANT_REQUEST_HEADERS: the HttpHeaders
-                                       of the request as Envoy sent them, kept once
-                                       for all instances; else empty. Valid until
-                                       the stream is closed */
-  const callout_stream_end_t* end;  /* in callout_on_stream_close only; else NULL */
-  const void* self;                 /* the host's own; by it a copy of a call is told */
+  uint64_t body_offset; /* body phases: bytes of this direction's body in the
+                           messages before this one */
+  uint64_t deadline_ns; /* CLOCK_MONOTONIC; when it is past, the host answers in
+                           the place of a deferred or blocking hook. What
+                           override_message_timeout adds is not in it. 0: none */
+  callout_body_mode_t body_mode; /* of this phase's direction */
+  uint32_t flags;                /* CALLOUT_CALL_* */
+  callout_bytes_t request_headers; /* in response phases, with
+                                      CALLOUT_WANT_REQUEST_HEADERS: the HttpHeaders
+                                      of the request as Envoy sent them, kept once
+                                      for all instances; else empty. Valid until
+                                      the stream is closed */
+  const callout_stream_end_t *end; /* in callout_on_stream_close only; else NULL */
+  const void *self; /* the host's own; by it a copy of a call is told */
 } callout_call_t;
 
 /* Services of the host, a table for each plugin instance, valid from
@@ -388,7 +388,7 @@ typedef struct callout_call {
 struct callout_host {
   uint32_t struct_size;
   uint32_t abi_version;
-  const char* name; /* "callout-host/1.4.0", NUL-terminated, for logs */
+  const char *name; /* "callout-host/1.4.0", NUL-terminated, for logs */
 
   /* Set the answer to this call: the concatenation of `parts` is the message in
    * `field` of the service's response. Called again, the last one counts, with what
@@ -400,8 +400,8 @@ struct callout_host {
    * RESOURCE_EXHAUSTED: over --max_message_bytes. After malformed bytes or too many
    * of them the answer set before is dropped, and the call is a fault unless a later
    * respond() succeeds. [call] */
-  callout_status_t (*respond)(callout_call_t* call, callout_field_t field,
-                              const callout_bytes_t* parts, size_t part_count);
+  callout_status_t (*respond)(callout_call_t *call, callout_field_t field,
+                              const callout_bytes_t *parts, size_t part_count);
 
   /* Send one more answer now, ahead of the one the call ends with: body answers
    * in FULL_DUPLEX_STREAMED, held headers, and streamed immediate responses.
@@ -409,20 +409,20 @@ struct callout_host {
    * RESOURCE_EXHAUSTED also if what waits to be sent on this stream would be more
    * than --max_sent_bytes: nothing was taken; try later, when send_room()
    * is large enough. [call] */
-  callout_status_t (*send)(callout_call_t* call, callout_field_t field,
-                           const callout_bytes_t* parts, size_t part_count);
+  callout_status_t (*send)(callout_call_t *call, callout_field_t field,
+                           const callout_bytes_t *parts, size_t part_count);
 
   /* Put a field beside the answer; repeats merge, as in protobuf. With
    * CALLOUT_WHOLE_RESPONSE, `message` is a ProcessingResponse with any fields
    * outside its oneof. INVALID_ARGUMENT: `field` is none of those, or such a
    * ProcessingResponse is malformed or has an answer; nothing of it is taken.
    * RESOURCE_EXHAUSTED: all of them together are over --max_message_bytes. [call] */
-  callout_status_t (*annotate)(callout_call_t* call, callout_field_t field,
+  callout_status_t (*annotate)(callout_call_t *call, callout_field_t field,
                                callout_bytes_t message);
 
   /* The text that goes with the negative status about to be returned or given
    * to finish(). Cut at 1024 bytes. [call] */
-  void (*set_error)(callout_call_t* call, callout_bytes_t text);
+  void (*set_error)(callout_call_t *call, callout_bytes_t text);
 
   /* End a deferred call as if its hook had returned `status` (not DEFERRED or
    * NEXT: INVALID_ARGUMENT, and the call stays open). Exactly once for each
@@ -438,25 +438,28 @@ struct callout_host {
    * FAILED_PRECONDITION: the call had been finished before, or was never deferred.
    * It is counted (stale_finish) and logged, and settles nothing. Do not rely on
    * it: long after the end of a call its address may be that of another. [call] */
-  callout_status_t (*finish)(callout_call_t* call, callout_status_t status);
+  callout_status_t (*finish)(callout_call_t *call, callout_status_t status);
 
   /* 1 if the client has left, so that the work can stop early. [call] */
-  int32_t (*is_cancelled)(const callout_call_t* call);
+  int32_t (*is_cancelled)(const callout_call_t *call);
 
   /* gRPC request metadata: the `index`th value of `key` (lower case). NOT_FOUND
    * past the last. The view lives as long as the stream. [call] */
-  callout_status_t (*get_metadata)(const callout_call_t* call, callout_bytes_t key, uint32_t index,
-                                   callout_bytes_t* value);
+  callout_status_t (*get_metadata)(const callout_call_t *call,
+                                   callout_bytes_t key, uint32_t index,
+                                   callout_bytes_t *value);
 
   /* NOT_FOUND: unknown or not to be had for this stream. [call] */
-  callout_status_t (*get_property)(const callout_call_t* call, callout_property_t property,
-                                   callout_bytes_t* value);
+  callout_status_t (*get_property)(const callout_call_t *call,
+                                   callout_property_t property,
+                                   callout_bytes_t *value);
 
   /* log() writes one line to the host's log with the instance's name; control
    * characters are escaped, and it is cut at 8192 bytes. log_enabled() is
    * cheap; log() asks it itself. [any] */
-  int32_t (*log_enabled)(const callout_host_t* host, callout_log_level_t level);
-  void (*log)(const callout_host_t* host, callout_log_level_t level, callout_bytes_t text);
+  int32_t (*log_enabled)(const callout_host_t *host, callout_log_level_t level);
+  void (*log)(const callout_host_t *host, callout_log_level_t level,
+              callout_bytes_t text);
 
   /* Name a metric, in callout_plugin_create; the same name and kind give the
    * same id. It is served at /metrics with the label plugin="INSTANCE". The short
@@ -465,22 +468,25 @@ struct callout_host {
    * or the name is known with another kind or with other labels or buckets.
    * FAILED_PRECONDITION: the instance has been created. RESOURCE_EXHAUSTED: over 64
    * for an instance. [control] */
-  callout_status_t (*metric_define)(const callout_host_t* host, callout_metric_kind_t kind,
-                                    callout_bytes_t name, callout_bytes_t help, uint32_t* id);
+  callout_status_t (*metric_define)(const callout_host_t *host,
+                                    callout_metric_kind_t kind,
+                                    callout_bytes_t name, callout_bytes_t help,
+                                    uint32_t *id);
   /* Unknown ids and values that are not finite are ignored. [any] */
-  void (*metric_record)(const callout_host_t* host, uint32_t id, double value);
+  void (*metric_record)(const callout_host_t *host, uint32_t id, double value);
 
   /* A further table of services by name and revision, such as
    * "callout.shared_data/1"; NULL if this host has none. It is valid as long as
    * this table, and the same id always gives the same pointer. The layout and
    * meaning of an id are FROZEN: what changes gets another revision. [any] */
-  const void* (*get_extension)(const callout_host_t* host, const char* id);
+  const void *(*get_extension)(const callout_host_t *host, const char *id);
 
   /* Name a metric in full, in callout_plugin_create; the same kind, name and labels
    * give the same id. Errors as metric_define; INVALID_ARGUMENT also for labels and
    * buckets out of their limits. [control] */
-  callout_status_t (*define_metric)(const callout_host_t* host, const callout_metric_spec_t* spec,
-                                    uint32_t* id);
+  callout_status_t (*define_metric)(const callout_host_t *host,
+                                    const callout_metric_spec_t *spec,
+                                    uint32_t *id);
 
   /* In callout_plugin_create: a file whose change means a new generation of this
    * instance, as a change of its configuration does (a set of keys, a list). The
@@ -490,10 +496,10 @@ struct callout_host {
    * (--plugins_dir, --watch_plugins).
    * INVALID_ARGUMENT: not absolute, or with a NUL. FAILED_PRECONDITION: the instance
    * has been created. RESOURCE_EXHAUSTED: over 64 for an instance. [control] */
-  callout_status_t (*follow_file)(const callout_host_t* host, callout_bytes_t path);
+  callout_status_t (*follow_file)(const callout_host_t *host, callout_bytes_t path);
 
   /* How many bytes send() would take now; 0 if it would take none. [call] */
-  uint64_t (*send_room)(const callout_call_t* call);
+  uint64_t (*send_room)(const callout_call_t *call);
 };
 
 /* What an instance may wish for: callout_create_args.wants. */
@@ -516,21 +522,21 @@ typedef struct callout_create_args {
   uint32_t struct_size;
   uint32_t blocking; /* out: 1 if all hooks wait for something: the short form of
                         blocking_phases with all bits set. In: 0 */
-  const callout_host_t* host;
-  const char* instance;          /* the instance's name, NUL-terminated; lives as long
-                                    as the instance */
-  callout_bytes_t config;        /* the configuration text; its form is the plugin's
-                                    own affair. Valid during create */
-  uint64_t phases;               /* in: what this plugin can be called for (CALLOUT_PHASE_BIT):
-                                    phases whose hook is exported and, if callout_on_process
-                                    is, bit 0 and all phases of ext_proc of the plugin's
-                                    revision.
-                                    out: with bits cleared that this configuration does not
-                                    want. A phase without its bit is sent to no hook, not to
-                                    callout_on_process either. Without bit 0
-                                    callout_on_process is not called, and phases that have no
-                                    hook of their own are not sent. Bits that were not set do
-                                    nothing */
+  const callout_host_t *host;
+  const char *instance;   /* the instance's name, NUL-terminated; lives as long
+                             as the instance */
+  callout_bytes_t config; /* the configuration text; its form is the plugin's
+                             own affair. Valid during create */
+  uint64_t phases; /* in: what this plugin can be called for (CALLOUT_PHASE_BIT):
+                      phases whose hook is exported and, if callout_on_process
+                      is, bit 0 and all phases of ext_proc of the plugin's
+                      revision.
+                      out: with bits cleared that this configuration does not
+                      want. A phase without its bit is sent to no hook, not to
+                      callout_on_process either. Without bit 0
+                      callout_on_process is not called, and phases that have no
+                      hook of their own are not sent. Bits that were not set do
+                      nothing */
   uint64_t whole_body_bytes_max; /* out: above 0, body hooks get whole bodies of
                                     up to so many bytes instead of chunks, an
                                     empty body that only trailers end excepted;
@@ -538,44 +544,44 @@ typedef struct callout_create_args {
                                     too_large policy. In BUFFERED_PARTIAL a part
                                     may come, without CALLOUT_CALL_WHOLE_BODY.
                                     In: 0 */
-  void* plugin;                  /* out: becomes call->plugin. In: NULL */
-  uint64_t blocking_phases;      /* out: phases whose hooks wait for something; bit 0:
-                                    callout_on_stream_open and callout_on_stream_close.
-                                    The host runs them on threads kept for that, and the
-                                    deadline holds for them. callout_on_process waits
-                                    where its phase does. In: 0 */
-  uint64_t grants;               /* in: the CALLOUT_WANT_* bits that this host knows */
-  uint64_t wants;                /* out: those that the instance wishes for; bits that are not in
-                                    `grants` do nothing. In: 0 */
+  void *plugin; /* out: becomes call->plugin. In: NULL */
+  uint64_t blocking_phases; /* out: phases whose hooks wait for something; bit 0:
+                               callout_on_stream_open and callout_on_stream_close.
+                               The host runs them on threads kept for that, and the
+                               deadline holds for them. callout_on_process waits
+                               where its phase does. In: 0 */
+  uint64_t grants; /* in: the CALLOUT_WANT_* bits that this host knows */
+  uint64_t wants;  /* out: those that the instance wishes for; bits that are not in
+                      `grants` do nothing. In: 0 */
 } callout_create_args_t;
 
 /* Why an instance is destroyed. More values may be added. */
 typedef uint32_t callout_destroy_reason_t;
 enum {
   CALLOUT_DESTROY_UNKNOWN = 0,
-  CALLOUT_DESTROY_REPLACED = 1,  /* a newer generation of it serves */
-  CALLOUT_DESTROY_REMOVED = 2,   /* it is configured no longer */
+  CALLOUT_DESTROY_REPLACED = 1, /* a newer generation of it serves */
+  CALLOUT_DESTROY_REMOVED = 2,  /* it is configured no longer */
   CALLOUT_DESTROY_WITHDRAWN = 3, /* it failed its trial, or never served */
-  CALLOUT_DESTROY_SHUTDOWN = 4   /* the process ends */
+  CALLOUT_DESTROY_SHUTDOWN = 4  /* the process ends */
 };
 
 /* What callout_plugin_destroy_with gets. APPENDABLE. */
 typedef struct callout_destroy_args {
   uint32_t struct_size;
   callout_destroy_reason_t reason;
-  const callout_host_t* host; /* valid until the hook returns */
-  void* plugin;               /* what create left in args->plugin */
-  uint64_t deadline_ns;       /* CLOCK_MONOTONIC; after it the process may end without
-                                 waiting for the hook. 0: none */
+  const callout_host_t *host; /* valid until the hook returns */
+  void *plugin;               /* what create left in args->plugin */
+  uint64_t deadline_ns; /* CLOCK_MONOTONIC; after it the process may end without
+                           waiting for the hook. 0: none */
 } callout_destroy_args_t;
 
 /* Strings are NUL-terminated, NULL where unknown, and live as long as the
  * plugin. APPENDABLE. */
 typedef struct callout_plugin_info {
   uint32_t struct_size;
-  const char* name;        /* "header-stamp" */
-  const char* version;     /* "1.2.0" */
-  const char* description; /* one line */
+  const char *name;        /* "header-stamp" */
+  const char *version;     /* "1.2.0" */
+  const char *description; /* one line */
 } callout_plugin_info_t;
 
 /* --- What a plugin exports ---------------------------------------------- */
@@ -594,8 +600,8 @@ extern CALLOUT_EXPORT const uint32_t callout_abi_revision;
  * its own is older. A plugin that exports hooks of a later revision than the host's
  * is refused unless it has this, which then says that it can do without them. */
 extern CALLOUT_EXPORT const uint32_t callout_abi_revision_min;
-#define CALLOUT_PLUGIN_NEEDS(revision)                  \
-  const uint32_t callout_abi_revision_min = (revision); \
+#define CALLOUT_PLUGIN_NEEDS(revision)                   \
+  const uint32_t callout_abi_revision_min = (revision);  \
   typedef int callout_plugin_needs_needs_a_semicolon
 
 /* Optional. Shown by --check and at /plugins. */
@@ -621,13 +627,14 @@ extern CALLOUT_EXPORT const char callout_plugin_config_schema[];
  * has to be open. For a negative status, log the reason first, and free what
  * was made: destroy is called only for a create that returned OK. The host then
  * refuses to start or, on a reload, keeps the instance it has. [control] */
-CALLOUT_EXPORT callout_status_t callout_plugin_create(callout_create_args_t* args);
+CALLOUT_EXPORT callout_status_t
+callout_plugin_create(callout_create_args_t *args);
 /* Optional. `plugin` is what create left in args->plugin. The short form of
  * callout_plugin_destroy_with. FROZEN. [control] */
-CALLOUT_EXPORT void callout_plugin_destroy(void* plugin);
+CALLOUT_EXPORT void callout_plugin_destroy(void *plugin);
 /* Optional, in the place of callout_plugin_destroy: a plugin that exports both is
  * refused. [control] */
-CALLOUT_EXPORT void callout_plugin_destroy_with(const callout_destroy_args_t* args);
+CALLOUT_EXPORT void callout_plugin_destroy_with(const callout_destroy_args_t *args);
 
 /* Optional. Before the instance's first call of a stream; a stream that brings it
  * no call is not opened. `attributes`, `metadata_context` and all services but
@@ -635,31 +642,35 @@ CALLOUT_EXPORT void callout_plugin_destroy_with(const callout_destroy_args_t* ar
  * others, and an answer, are faults: answer in the first call. A negative status and a
  * fault are treated as those of the call that follows, which is then not made. After
  * a negative status close is not called: free here what open has made. [stream] */
-CALLOUT_EXPORT callout_status_t callout_on_stream_open(callout_call_t* call);
+CALLOUT_EXPORT callout_status_t callout_on_stream_open(callout_call_t *call);
 /* Optional. After the last call of a stream, exactly once for each open that
  * returned OK (or was not exported), however the stream ends: free
  * call->stream here. call->end tells how the stream ended; phase, flags and views
  * are 0 and empty. [stream] */
-CALLOUT_EXPORT void callout_on_stream_close(callout_call_t* call);
+CALLOUT_EXPORT void callout_on_stream_close(callout_call_t *call);
 /* Optional. The client has left while a call of this instance is deferred, or runs
  * on a thread for blocking hooks. It has a callout_call_t of its own, with phase 0
  * and empty views, in which `stream` is what it was when that call began, after
  * open. It runs beside that call: do no more than set a flag or wake a thread.
  * Not called while open runs: then the call that follows it is not made. [cancel] */
-CALLOUT_EXPORT void callout_on_stream_cancel(callout_call_t* call);
+CALLOUT_EXPORT void callout_on_stream_cancel(callout_call_t *call);
 
 /* Optional. Gets every message first, of the phases in callout_create_args.phases.
  * CALLOUT_NEXT passes it on to the hook of its phase (without one: CALLOUT_OK); any
  * other status settles the call. [stream] */
-CALLOUT_EXPORT callout_status_t callout_on_process(callout_call_t* call);
+CALLOUT_EXPORT callout_status_t callout_on_process(callout_call_t *call);
 
 /* Optional. One for each phase. [stream] */
-CALLOUT_EXPORT callout_status_t callout_on_request_headers(callout_call_t* call);
-CALLOUT_EXPORT callout_status_t callout_on_response_headers(callout_call_t* call);
-CALLOUT_EXPORT callout_status_t callout_on_request_body(callout_call_t* call);
-CALLOUT_EXPORT callout_status_t callout_on_response_body(callout_call_t* call);
-CALLOUT_EXPORT callout_status_t callout_on_request_trailers(callout_call_t* call);
-CALLOUT_EXPORT callout_status_t callout_on_response_trailers(callout_call_t* call);
+CALLOUT_EXPORT callout_status_t
+callout_on_request_headers(callout_call_t *call);
+CALLOUT_EXPORT callout_status_t
+callout_on_response_headers(callout_call_t *call);
+CALLOUT_EXPORT callout_status_t callout_on_request_body(callout_call_t *call);
+CALLOUT_EXPORT callout_status_t callout_on_response_body(callout_call_t *call);
+CALLOUT_EXPORT callout_status_t
+callout_on_request_trailers(callout_call_t *call);
+CALLOUT_EXPORT callout_status_t
+callout_on_response_trailers(callout_call_t *call);
 
 /* Optional, revision 2. ext_authz asks whether a request may go on; phase
  * CALLOUT_CHECK. The instances of a chain are asked in order, each about the
@@ -676,7 +687,7 @@ CALLOUT_EXPORT callout_status_t callout_on_response_trailers(callout_call_t* cal
  * content-length, and pseudo headers that a request or a response does not have. Query
  * parameters are given as they are; the host encodes them. CALLOUT_NO_RESPONSE and send()
  * have no place here. [stream] */
-CALLOUT_EXPORT callout_status_t callout_on_check(callout_call_t* call);
+CALLOUT_EXPORT callout_status_t callout_on_check(callout_call_t *call);
 
 #ifdef __cplusplus
 } /* extern "C" */
