@@ -8,7 +8,7 @@
 // content-length makes the upstream wait for a body, and one byte that is not UTF-8 makes
 // protobuf refuse the whole message.
 //
-// Tested by tests/host/unary/check_guard_test.cc.
+// Tested by tests/host/unary/check_service_test.cc.
 #ifndef CALLOUT_HOST_UNARY_CHECK_GUARD_H_
 #define CALLOUT_HOST_UNARY_CHECK_GUARD_H_
 

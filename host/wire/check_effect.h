@@ -14,6 +14,8 @@
 // of "host" and of names that begin with ":" are ignored. Query parameters come after the
 // headers. Response headers go the other way: those of the last filter first.
 // Here all is settled against the headers that the request has: what is appended to is there.
+//
+// Tested by tests/host/unary/check_codec_test.cc.
 #ifndef CALLOUT_HOST_WIRE_CHECK_EFFECT_H_
 #define CALLOUT_HOST_WIRE_CHECK_EFFECT_H_
 

@@ -2,6 +2,8 @@
 
 // The wire form of ext_authz's CheckRequest (envoy/service/auth/v3/external_auth.proto),
 // read as views and written again as a later filter would see it.
+//
+// Tested by tests/host/unary/check_codec_test.cc.
 #ifndef CALLOUT_HOST_WIRE_CHECK_REQUEST_H_
 #define CALLOUT_HOST_WIRE_CHECK_REQUEST_H_
 

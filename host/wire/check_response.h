@@ -7,6 +7,8 @@
 // append_action, `value` and not raw_value, and where both kinds of headers say nothing, a
 // request's header is set and a response's is added. So every header is written in both
 // forms, with both actions.
+//
+// Tested by tests/host/unary/check_codec_test.cc.
 #ifndef CALLOUT_HOST_WIRE_CHECK_RESPONSE_H_
 #define CALLOUT_HOST_WIRE_CHECK_RESPONSE_H_
 

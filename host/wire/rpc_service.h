@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The services of Envoy's that the host answers with plugins.
+//
+// Tested by tests/host/transport/builtin_rpcs_test.cc.
 #ifndef CALLOUT_HOST_WIRE_RPC_SERVICE_H_
 #define CALLOUT_HOST_WIRE_RPC_SERVICE_H_
 
