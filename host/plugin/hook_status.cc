@@ -20,19 +20,19 @@ absl::StatusCode ToStatusCode(callout_status_t status) {
   return code >= 1 && code <= 16 ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kUnknown;
 }
 
-std::string ErrorText(const CallState& state, callout_status_t status) {
+std::string ErrorText(const CallState& state, callout_phase_t phase, callout_status_t status) {
   if (!state.error.empty()) return state.error;
   if (IsDecision(status)) return fmt::format("denied by plugin {}", state.instance->name());
   return fmt::format("plugin {} returned {} from {}", state.instance->name(), StatusName(status),
-                     PhaseName(state.call.phase));
+                     PhaseName(phase));
 }
 
 void WarnOfFinish(const CallState& state, callout_status_t status) {
-  if (!state.handshake.finished()) return;
+  if (!state.handshake().finished()) return;
   LogLimited(LogLevel::kWarning, fmt::format("{}/finish", state.instance->name()),
              "plugin {}: {} called finish() and then returned {} instead of CALLOUT_DEFERRED; "
              "finish() is ignored",
-             state.instance->name(), PhaseName(state.call.phase), StatusName(status));
+             state.instance->name(), PhaseName(state.slot->call.phase), StatusName(status));
 }
 
 }  // namespace callout::host

@@ -22,7 +22,7 @@ bool IsDecision(callout_status_t status);
 absl::StatusCode ToStatusCode(callout_status_t status);
 
 // What goes with the negative status: the plugin's own text, or one that names it.
-std::string ErrorText(const CallState& state, callout_status_t status);
+std::string ErrorText(const CallState& state, callout_phase_t phase, callout_status_t status);
 
 // Logs it if the hook has called finish() and returned `status` instead of DEFERRED.
 void WarnOfFinish(const CallState& state, callout_status_t status);

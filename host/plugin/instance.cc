@@ -95,9 +95,8 @@ absl::StatusOr<std::shared_ptr<Instance>> Instance::Create(std::shared_ptr<const
 uint64_t Instance::OfferedPhases() const {
   const Hooks& hooks = plugin_->hooks();
   uint64_t phases = hooks.on_process == nullptr ? 0 : CALLOUT_PHASE_BIT(0);
-  for (const callout_phase_t phase : kPhases) {
-    const bool by_process = hooks.on_process != nullptr && !IsOtherService(phase);
-    if (by_process || hooks.Of(phase) != nullptr) {
+  for (callout_phase_t phase = CALLOUT_REQUEST_HEADERS; phase < kPhaseCount; ++phase) {
+    if (hooks.on_process != nullptr || hooks.phases[phase] != nullptr) {
       phases |= CALLOUT_PHASE_BIT(phase);
     }
   }
@@ -138,8 +137,8 @@ absl::Status Instance::CreatePlugin(const std::string& config) {
   plugin_data_ = args.plugin;
   phases_ = args.phases & offered;
   calls_process_ = (phases_ & CALLOUT_PHASE_BIT(0)) != 0;
-  for (const callout_phase_t phase : kPhases) {
-    if (!calls_process_ && hooks.Of(phase) == nullptr) phases_ &= ~CALLOUT_PHASE_BIT(phase);
+  for (callout_phase_t phase = CALLOUT_REQUEST_HEADERS; phase < kPhaseCount; ++phase) {
+    if (!calls_process_ && hooks.phases[phase] == nullptr) phases_ &= ~CALLOUT_PHASE_BIT(phase);
   }
   if ((phases_ & ~CALLOUT_PHASE_BIT(0)) == 0) {
     Log(LogLevel::kWarning,
@@ -159,17 +158,17 @@ void Instance::NoteError(std::string_view text) {
 }
 
 absl::Status Instance::DefineHostMetrics() {
-  std::vector<callout_phase_t> phases = {0, 1};
-  phases.insert(phases.end(), kPhases.begin(), kPhases.end());
-  for (const callout_phase_t phase : phases) {
-    const bool by_process = plugin_->hooks().on_process != nullptr && !IsOtherService(phase);
-    if (phase != 0 && plugin_->hooks().Of(phase) == nullptr && !by_process) continue;
-    absl::StatusOr<Metrics::Id> id =
-        context_.metrics->Define(Metrics::Kind::kHistogram, "callout_call_seconds",
-                                 "Time that a plugin's hook ran on the thread that called it",
-                                 {{"plugin", name_}, {"phase", std::string(PhaseName(phase))}});
+  for (size_t phase = 0; phase < kPhaseCount; ++phase) {
+    if (phase != 0 && plugin_->hooks().phases[phase] == nullptr &&
+        plugin_->hooks().on_process == nullptr) {
+      continue;
+    }
+    absl::StatusOr<Metrics::Id> id = context_.metrics->Define(
+        Metrics::Kind::kHistogram, "callout_call_seconds",
+        "Time that a plugin's hook ran on the thread that called it",
+        {{"plugin", name_}, {"phase", std::string(PhaseName(static_cast<uint32_t>(phase)))}});
     if (!id.ok()) return id.status();
-    call_seconds_[PhaseSlot(phase)] = *id;
+    call_seconds_[phase] = *id;
   }
   for (size_t kind = 1; kind < kViolationCount; ++kind) {
     absl::StatusOr<Metrics::Id> id = context_.metrics->Define(
@@ -208,19 +207,19 @@ void Instance::BeginTrial(std::shared_ptr<Trial> trial) {
   running_trial_.store(trial_.get(), std::memory_order_release);
 }
 
-void Instance::Prepare(CallState* state) {
-  state->call.struct_size = static_cast<uint32_t>(context_.abi.call_bytes);
-  state->call.host = services_->abi();
-  state->call.plugin = plugin_data_;
-  state->call.self = &state->call;
+void Instance::Prepare(callout_call_t* call) const {
+  call->struct_size = static_cast<uint32_t>(context_.abi.call_bytes);
+  call->host = services_->abi();
+  call->plugin = plugin_data_;
+  call->self = call;
 }
 
-callout_status_t Instance::OpenStream(CallState* state, uint64_t now_ns) {
+callout_status_t Instance::OpenStream(callout_call_t* call, CallState* state, uint64_t now_ns) {
   state->misuse = nullptr;
   callout_status_t status = CALLOUT_OK;
   {
     const HookScope scope(PlaceOf(Hook::kOpen), now_ns);
-    status = plugin_->hooks().stream_open(&state->call);
+    status = plugin_->hooks().stream_open(call);
   }
   state->instance_ns += MonotonicNs() - now_ns;
   if (status < 0 || (status == CALLOUT_OK && state->misuse == nullptr)) return status;
@@ -235,63 +234,58 @@ callout_status_t Instance::OpenStream(CallState* state, uint64_t now_ns) {
                 "a negative status, so defer in the stream's first call",
                 name_, StatusName(status));
   // It has opened what its close is to free.
-  CloseStream(state);
+  call->attributes = call->metadata_context = {};
+  call->deadline_ns = 0;
+  CloseStream(call, {});
   return CALLOUT_FAILED_PRECONDITION;
 }
 
-// Nothing of the last message is to be seen at close: its bytes may be gone.
-void Instance::CloseStream(CallState* state, const callout_stream_end_t* end) {
+void Instance::CloseStream(callout_call_t* call, callout_stream_end_t end) {
   const auto close = plugin_->hooks().stream_close;
   if (close == nullptr) return;
-  callout_call_t& call = state->call;
-  void* const stream = call.stream;
-  call = {};
-  Prepare(state);
-  call.stream = stream;
-  callout_stream_end_t told = end == nullptr ? callout_stream_end_t{} : *end;
-  told.struct_size = sizeof(told);
-  told.instance_ns = state->instance_ns;
-  call.end = &told;
-  state->may_respond = false;
+  end.struct_size = sizeof(end);
+  call->end = &end;
   {
     const HookScope scope(PlaceOf(Hook::kClose), MonotonicNs());
-    close(&call);
+    close(call);
   }
-  call.end = nullptr;
+  call->end = nullptr;
 }
 
-void Instance::CancelStream(CallState* state) {
+void Instance::CancelStream(callout_call_t* call) {
   const HookScope scope(PlaceOf(Hook::kCancel), MonotonicNs());
-  plugin_->hooks().stream_cancel(&state->call);
+  plugin_->hooks().stream_cancel(call);
 }
 
 callout_status_t Instance::Call(CallState* state, uint64_t now_ns) {
-  const callout_phase_t phase = state->call.phase;
+  const callout_phase_t phase = state->slot->call.phase;
   Trial* const trial = running_trial_.load(std::memory_order_acquire);
   if (trial != nullptr && !trial->CountCall()) {
     running_trial_.store(nullptr, std::memory_order_relaxed);
   }
   const callout_status_t status = CallHooks(state, now_ns);
-  const uint64_t taken_ns = MonotonicNs() - now_ns;
+  state->hook_end_ns = MonotonicNs();
+  const uint64_t taken_ns = state->hook_end_ns - now_ns;
   state->instance_ns += taken_ns;
-  context_.metrics->Observe(call_seconds_[PhaseSlot(phase)], static_cast<double>(taken_ns) * 1e-9);
-  if (blocks_in(phase)) usual_ns_[PhaseSlot(phase)].Add(taken_ns);
+  context_.metrics->Observe(call_seconds_[phase], static_cast<double>(taken_ns) * 1e-9);
+  if (blocks_in(phase)) usual_ns_[phase].Add(taken_ns);
   if (LogEnabled(LogLevel::kDebug)) LogCall(*state, name_, status, taken_ns);
   return status;
 }
 
 callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
   const Hooks& hooks = plugin_->hooks();
-  const callout_phase_t phase = state->call.phase;
+  callout_call_t* const call = &state->slot->call;
+  const callout_phase_t phase = call->phase;
   const HookPlace place = PlaceOf(HookOf(phase));
   HookScope scope(calls_process_ ? PlaceOf(Hook::kProcess) : place, now_ns);
   if (calls_process_) {
-    const callout_status_t status = hooks.on_process(&state->call);
+    const callout_status_t status = hooks.on_process(call);
     if (status != CALLOUT_NEXT) return status;
     scope.MoveTo(place);
   }
   const auto hook = hooks.Of(phase);
-  return hook == nullptr ? CALLOUT_OK : hook(&state->call);
+  return hook == nullptr ? CALLOUT_OK : hook(call);
 }
 
 void Instance::CountViolation(Violation violation, callout_phase_t phase, std::string_view why,

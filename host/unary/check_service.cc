@@ -201,13 +201,11 @@ void CheckService::FillCall(const Instance& instance, callout_call_t* call) {
   call->flags = CALLOUT_CALL_FIRST | CALLOUT_CALL_LAST;
   if (!IsBridged(instance)) {
     Show();
-    call->phase = CALLOUT_CHECK;
     call->message = ToBytes(shown_attributes_);
     call->request = ToBytes(shown_);
     return;
   }
   ShowHttpHeaders();
-  call->phase = CALLOUT_REQUEST_HEADERS;
   call->message = ToBytes(shown_headers_);
   call->request = ToBytes(shown_processing_request_);
   call->attributes = ToBytes(attribute_record_);
@@ -221,8 +219,20 @@ std::string_view CheckService::headers_for_log() {
 
 // --- What a call has come to ----------------------------------------------------
 
-Finding CheckService::Take(const CallState& state) {
-  return state.call.phase == CALLOUT_CHECK ? TakeCheck(state) : TakeHeaders(state);
+// Whatever is wrong with a refusal, neither the policy `continue` nor an Envoy that fails open
+// turns it into a pass.
+Finding CheckService::Take(const CallState& state, callout_phase_t phase) {
+  const bool is_check = phase == CALLOUT_CHECK;
+  Finding finding = is_check ? TakeCheck(state) : TakeHeaders(state);
+  const callout_field_t field = state.response.field;
+  const bool refuses = is_check ? field == CALLOUT_CHECK_DENIED || field == CALLOUT_CHECK_ERROR
+                                : field == CALLOUT_IMMEDIATE_RESPONSE ||
+                                      field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE;
+  if (!finding.ok() && refuses) {
+    finding.never_passes = true;
+    if (finding.http_status == 0) finding.http_status = kDenyStatusDefault;
+  }
+  return finding;
 }
 
 Finding CheckService::TakeCheck(const CallState& state) {
@@ -304,7 +314,8 @@ Finding CheckService::TakeImmediate(const CallState& state) {
   ResponseView view;
   ReadResponse(state.response.field, state.response.payload(), &view);
   CheckResponseView denied;
-  denied.http_status = std::max(kOk, ReadImmediateStatus(state.response.payload()));
+  denied.http_status =
+      std::max<uint64_t>(kOk, ReadImmediateStatus(state.response.field, state.response.payload()));
   denied.body = view.body;
   for (const HeaderSet& header : view.headers.set) {
     denied.headers.push_back({header.key, header.value,

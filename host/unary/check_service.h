@@ -36,9 +36,12 @@ class CheckService final : public UnaryService {
   bool Matches(const StreamMatch& match) override;
   Role RoleOf(const Instance& instance) const override;
   std::string WhyNot(const Instance& instance) const override;
+  callout_phase_t PhaseOf(const Instance& instance) const override {
+    return IsBridged(instance) ? CALLOUT_REQUEST_HEADERS : CALLOUT_CHECK;
+  }
   void FillCall(const Instance& instance, callout_call_t* call) override;
   std::string_view headers_for_log() override;
-  Finding Take(const CallState& state) override;
+  Finding Take(const CallState& state, callout_phase_t phase) override;
   void TakeDenial(callout_status_t status, std::string_view why) override;
   void Pass() override { has_say_ = true; }
   void Refuse(int http_status, std::string_view why) override;

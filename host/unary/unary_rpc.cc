@@ -4,8 +4,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+
 #include "host/base/clock.h"
-#include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/plugin/call_log.h"
 #include "host/plugin/hook_status.h"
@@ -21,16 +23,7 @@ UnaryRpc::UnaryRpc(StreamEnvironment* environment, RpcContext* rpc,
       chain_(environment->chains().current()),
       parts_(chain_->instances.size()),
       id_(environment->NextStreamId()) {
-  for (size_t i = 0; i < parts_.size(); ++i) {
-    CallState& state = parts_[i].call;
-    state.instance = chain_->instances[i].get();
-    state.rpc = rpc_;
-    state.cancelled = &cancelled_;
-    state.stream_id = id_;
-    state.part = i;
-    state.sent_bytes_max = environment_->limits().sent_bytes_max;
-    state.instance->Prepare(&state);
-  }
+  for (size_t i = 0; i < parts_.size(); ++i) InitializeState(i, &parts_[i].call);
   environment_->CountRpc(service_->service(), RpcOutcome::kStarted);
 }
 
@@ -41,6 +34,7 @@ UnaryRpc::~UnaryRpc() = default;
 void UnaryRpc::OnMessage(std::string_view bytes) {
   if (!wants_message()) return;
   state_ = State::kRuns;
+  begun_ns_ = MonotonicNs();
   if (absl::Status status = service_->Begin(bytes); !status.ok()) {
     if (!absl::IsResourceExhausted(status)) return End(std::move(status));
     // The doing of Envoy's client, which an error would let pass where Envoy fails open.
@@ -61,26 +55,61 @@ void UnaryRpc::OnCancel() {
   if (end_.has_value()) return;
   environment_->CountRpc(service_->service(), RpcOutcome::kCancelled);
   end_ = absl::CancelledError("the client has left");
+  told_end_.outcome = CALLOUT_END_CANCELLED;
   output_.clear();
   for (Part& part : parts_) {
-    if (!part.at_work || !part.open_then || !part.call.instance->has_stream_cancel()) continue;
-    // The call itself belongs to the plugin; the hook gets one of its own.
-    CallState state;
-    state.instance = part.call.instance;
-    state.rpc = rpc_;
-    state.cancelled = &cancelled_;
-    state.stream_id = id_;
-    state.part = part.call.part;
-    state.instance->Prepare(&state);
-    state.call.stream = part.stream_then;
-    state.instance->CancelStream(&state);
+    if (part.call.instance->has_stream_cancel()) Notify(&part);
   }
   Finish();
+}
+
+// The call itself belongs to the plugin, on whatever thread; the hook gets one of its own.
+void UnaryRpc::Notify(Part* part) {
+  if (!part->call.at_work || !part->call.handshake().OnLeave()) return;
+  CallState state;
+  InitializeState(part->call.part, &state);
+  CallSlot* const slot = TakeSlot(*part, &state);
+  slot->call.stream = part->call.stream_then;
+  part->call.instance->CancelStream(&slot->call);
+  ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
 }
 
 void UnaryRpc::OnDrainDeadline() {
   if (end_.has_value()) return;
   End(absl::UnavailableError("the server drains, and its time is up (--drain_timeout_ms)"));
+}
+
+// --- Slots ----------------------------------------------------------------------
+
+void UnaryRpc::InitializeState(size_t part, CallState* state) {
+  state->instance = chain_->instances[part].get();
+  state->rpc = rpc_;
+  state->cancelled = &cancelled_;
+  state->stream_id = id_;
+  state->part = part;
+  state->sent_bytes_max = environment_->limits().sent_bytes_max;
+}
+
+CallSlot* UnaryRpc::TakeSlot(const Part& part, CallState* state) {
+  CallSlot* const slot = CallSlots::Take();
+  state->instance->Prepare(&slot->call);
+  slot->call.stream = part.stream;
+  slot->stream_id = state->stream_id;
+  slot->handshake.Begin();
+  slot->state.store(state, std::memory_order_relaxed);
+  return slot;
+}
+
+void UnaryRpc::ReleaseSlot(const Part& part, CallSlot* slot, CallSlots::Reuse reuse) {
+  CallSlots::Release(slot, part.call.instance->strict() ? CallSlots::Reuse::kStrict : reuse);
+}
+
+// The plugin has no more to do with the call.
+void UnaryRpc::EndCall(Part* part) {
+  CallSlot* const slot = std::exchange(part->call.slot, nullptr);
+  part->stream = slot->call.stream;
+  const bool deferred = slot->handshake.returned();
+  ReleaseSlot(*part, slot, deferred ? CallSlots::Reuse::kLate : CallSlots::Reuse::kSoon);
 }
 
 // --- The way through the chain --------------------------------------------------
@@ -100,9 +129,8 @@ bool UnaryRpc::Visit(Part* part) {
   if (role == UnaryService::Role::kNone) return true;
   const StreamMatch& match = instance.settings().match;
   if (!match.empty() && !service_->Matches(match)) return true;
+  part->phase = service_->PhaseOf(instance);
   if (role == UnaryService::Role::kCalled) return Invoke(part);
-  part->call.Begin();
-  service_->FillCall(instance, &part->call.call);
   Fault(part, {Violation::kNotCarried, service_->WhyNot(instance)});
   return true;
 }
@@ -110,49 +138,71 @@ bool UnaryRpc::Visit(Part* part) {
 bool UnaryRpc::Invoke(Part* part) {
   CallState& state = part->call;
   state.Begin();
+  state.slot = TakeSlot(*part, &state);
   BeginCall(part, MonotonicNs());
   if (NeedsThread(*part)) return Dispatch(part);
   const callout_status_t status = OpenAndCall(part);
   if (status == CALLOUT_DEFERRED) {
-    part->stream_then = state.call.stream;
-    part->open_then = true;
-    if (!state.handshake.OnReturn()) return !Wait(part);
+    if (state.stream_then == nullptr) state.stream_then = state.slot->call.stream;
+    if (!state.handshake().OnReturn()) return !Wait(part);
+    state.status = state.slot->finish_status;
   } else {
     WarnOfFinish(state, status);
     state.status = status;
   }
+  EndCall(part);
   Settle(part, state.status);
   return true;
 }
 
 void UnaryRpc::BeginCall(Part* part, uint64_t now_ns) {
-  callout_call_t& call = part->call.call;
-  service_->FillCall(*part->call.instance, &call);
-  call.deadline_ns = now_ns + environment_->limits().hook_deadline_ms * 1000000;
-  part->call.may_respond = true;
+  CallSlot* const slot = part->call.slot;
+  slot->call.phase = part->phase;
+  service_->FillCall(*part->call.instance, &slot->call);
+  slot->call.deadline_ns = now_ns + environment_->limits().hook_deadline_ms * 1000000;
+  slot->may_respond = true;
+  if (part->call.instance->strict()) ShowCopies(slot);
+}
+
+// For an author's test: the plugin sees bytes that are overwritten when the call is over.
+void UnaryRpc::ShowCopies(CallSlot* slot) {
+  callout_call_t& call = slot->call;
+  const std::array<callout_bytes_t*, 4> views = {&call.message, &call.request, &call.attributes,
+                                                 &call.metadata_context};
+  slot->shown_bytes = 0;
+  for (const callout_bytes_t* view : views) slot->shown_bytes += view->size;
+  slot->shown = std::make_unique<char[]>(slot->shown_bytes);
+  char* to = slot->shown.get();
+  for (callout_bytes_t* view : views) {
+    std::copy_n(view->data, view->size, to);
+    *view = {to, view->size};
+    to += view->size;
+  }
 }
 
 // The status of the hook, or of the open that refused the call.
 callout_status_t UnaryRpc::OpenAndCall(Part* part) {
+  CallState& state = part->call;
   uint64_t now_ns = MonotonicNs();
-  if (!Open(part, &now_ns)) return part->call.status;
-  return part->call.instance->Call(&part->call, now_ns);
+  if (!Open(part, &now_ns)) return state.status;
+  state.stream_then = state.slot->call.stream;
+  if (state.handshake().detached() && !state.handshake().OnHook()) return CALLOUT_CANCELLED;
+  return state.instance->Call(&state, now_ns);
 }
 
 bool UnaryRpc::Open(Part* part, uint64_t* now_ns) {
   part->openness = Part::Openness::kOpen;
   CallState& state = part->call;
   if (!state.instance->has_stream_open()) return true;
-  const callout_call_t call = state.call;
-  state.call.phase = 0;
-  state.call.message = state.call.request = {};
-  state.may_respond = false;
-  const callout_status_t status = state.instance->OpenStream(&state, *now_ns);
+  callout_call_t& first = state.slot->call;
+  CallSlot* const open = TakeSlot(*part, &state);
+  open->call.attributes = first.attributes;
+  open->call.metadata_context = first.metadata_context;
+  open->call.deadline_ns = first.deadline_ns;
+  const callout_status_t status = state.instance->OpenStream(&open->call, &state, *now_ns);
   *now_ns = MonotonicNs();
-  void* const stream = state.call.stream;
-  state.call = call;
-  state.call.stream = stream;
-  state.may_respond = true;
+  part->stream = first.stream = open->call.stream;
+  ReleaseSlot(*part, open, CallSlots::Reuse::kSoon);
   if (status >= 0) return true;
   state.status = status;
   part->openness = Part::Openness::kRefused;
@@ -163,23 +213,24 @@ bool UnaryRpc::Open(Part* part, uint64_t* now_ns) {
 
 bool UnaryRpc::NeedsThread(const Part& part) const {
   const Instance& instance = *part.call.instance;
-  return instance.blocking() && (instance.blocks_in(part.call.call.phase) ||
-                                 (instance.has_stream_open() && instance.blocks_in(0)));
+  return instance.blocking() &&
+         (instance.blocks_in(part.phase) || (instance.has_stream_open() && instance.blocks_in(0)));
 }
 
 // False: it waits, as a deferred call does, for the hook to return.
 bool UnaryRpc::Dispatch(Part* part) {
   CallState& state = part->call;
-  state.handshake.Begin(true);
+  state.handshake().Begin(true);
   if (!Wait(part)) return true;
   const bool taken = environment_->blocking_pool().SubmitCall(
       [this, part](bool in_time) { RunDispatched(part, in_time); },
-      state.instance->usual_ns(state.call.phase), state.call.deadline_ns);
+      state.instance->usual_ns(part->phase), deadline_ns_);
   if (taken) return false;
   environment_->RemoveDeferred();
   --calls_at_work_;
-  state.at_work = part->at_work = false;
+  state.at_work = false;
   deadline_ns_ = 0;
+  EndCall(part);
   Overload(part);
   return true;
 }
@@ -188,41 +239,43 @@ bool UnaryRpc::Dispatch(Part* part) {
 void UnaryRpc::RunDispatched(Part* part, bool in_time) {
   CallState* const state = &part->call;
   const bool cancelled = cancelled_.load(std::memory_order_relaxed);
-  const bool expired = state->handshake.OnBegin(in_time);
+  const bool expired = state->handshake().OnBegin(in_time);
   callout_status_t status = cancelled ? CALLOUT_CANCELLED : CALLOUT_DEADLINE_EXCEEDED;
   if (in_time && !cancelled && !expired) status = OpenAndCall(part);
+  RpcContext* const rpc = state->rpc;
   if (status == CALLOUT_DEFERRED) {
-    if (!state->handshake.OnReturn()) return;
+    if (!state->handshake().OnReturn()) return;
   } else {
     WarnOfFinish(*state, status);
     state->status = status;
     bool ignored = false;
-    state->handshake.OnFinish(&ignored);
+    state->handshake().OnFinish(&ignored);
   }
-  state->rpc->Post(state, RpcContext::Event::kFinished);
+  rpc->Post(state, RpcContext::Event::kFinished);
 }
 
 // False: too many calls wait, and the part is settled.
 bool UnaryRpc::Wait(Part* part) {
   CallState& state = part->call;
   if (!environment_->AddDeferred()) {
-    if (state.handshake.detached()) {
-      environment_->RemoveDeferred();
-    } else {
-      // The plugin has it, and will finish it; what it then says is ignored.
-      state.handshake.OnDeadline();
-      ++calls_at_work_;
-      state.at_work = part->at_work = state.late = true;
-    }
     const std::string what =
         fmt::format("{} calls are deferred, limit --max_deferred={}", environment_->deferred(),
                     environment_->limits().deferred_max);
+    if (state.handshake().detached()) {
+      environment_->RemoveDeferred();
+      EndCall(part);
+    } else {
+      // The plugin has it, and will finish it; what it then says is ignored.
+      state.handshake().OnDeadline();
+      ++calls_at_work_;
+      state.at_work = state.late = true;
+    }
     Fault(part, {Violation::kDeferLimit, what});
     return false;
   }
   ++calls_at_work_;
-  state.at_work = part->at_work = true;
-  deadline_ns_ = state.call.deadline_ns;
+  state.at_work = true;
+  deadline_ns_ = state.slot->call.deadline_ns;
   return true;
 }
 
@@ -242,10 +295,16 @@ void UnaryRpc::OnFinished(Part* part) {
   CallState& state = part->call;
   environment_->RemoveDeferred();
   --calls_at_work_;
-  state.at_work = part->at_work = false;
+  state.at_work = false;
+  if (state.handshake().returned()) {
+    state.status = state.slot->finish_status;
+    state.instance_ns += MonotonicNs() - state.hook_end_ns;
+  }
+  const bool dropped = state.handshake().dropped();
+  EndCall(part);
   if (!std::exchange(state.late, false) && live()) {
     deadline_ns_ = 0;
-    if (state.handshake.dropped()) {
+    if (dropped) {
       Overload(part);
     } else {
       Settle(part, state.status);
@@ -259,20 +318,19 @@ void UnaryRpc::OnFinished(Part* part) {
 void UnaryRpc::OnDeadline(uint64_t now_ns) {
   if (!live() || deadline_ns_ == 0 || deadline_ns_ > now_ns) return;
   Part* const part = &parts_[next_];
+  CallHandshake& handshake = part->call.handshake();
   deadline_ns_ = 0;
-  // Not expired after all: the event is on its way.
-  if (part->call.handshake.finished() || !part->call.handshake.OnDeadline()) return;
+  // It was finished in time after all: the event is on its way.
+  if (handshake.finished() || !handshake.OnDeadline()) return;
   part->call.late = true;
-  if (part->call.handshake.unbegun()) {
+  if (handshake.unbegun()) {
     Overload(part);
   } else {
-    Fault(
-        part,
-        {Violation::kDeadline, fmt::format("not finished within --hook_deadline_ms={}",
-                                           environment_->limits().hook_deadline_ms)},
-        absl::DeadlineExceededError(fmt::format(
-            "plugin {}: {}: not finished within --hook_deadline_ms={}", part->call.instance->name(),
-            PhaseName(part->call.call.phase), environment_->limits().hook_deadline_ms)));
+    const std::string what = fmt::format("not finished within --hook_deadline_ms={}",
+                                         environment_->limits().hook_deadline_ms);
+    Fault(part, {Violation::kDeadline, what},
+          absl::DeadlineExceededError(fmt::format("plugin {}: {}: {}", part->call.instance->name(),
+                                                  PhaseName(part->phase), what)));
   }
   ++next_;
   Run();
@@ -283,7 +341,7 @@ void UnaryRpc::OnDeadline(uint64_t now_ns) {
 void UnaryRpc::Settle(Part* part, callout_status_t status) {
   CallState& state = part->call;
   if (status < 0) {
-    const std::string text = ErrorText(state, status);
+    const std::string text = ErrorText(state, part->phase, status);
     if (IsDecision(status)) return service_->TakeDenial(status, text);
     return Fault(part, {Violation::kErrorStatus, text}, absl::Status(ToStatusCode(status), text));
   }
@@ -294,11 +352,13 @@ void UnaryRpc::Settle(Part* part, callout_status_t status) {
   } else if (state.fault == ResponseFault::kMalformed) {
     finding = {Violation::kMalformed, "the whole response is malformed protobuf"};
   } else if (status != CALLOUT_OK) {
-    finding = {Violation::kBadStatus, fmt::format("the hook returned {}", StatusName(status))};
+    finding = {Violation::kBadStatus,
+               fmt::format("the hook returned {}; return OK, DEFERRED or a negative status",
+                           StatusName(status))};
   } else if (!state.sent.empty()) {
     finding = {Violation::kSecondResponse, "send() in a service that takes one response"};
   } else {
-    finding = service_->Take(state);
+    finding = service_->Take(state, part->phase);
   }
   if (!finding.ok()) Fault(part, std::move(finding));
 }
@@ -307,18 +367,17 @@ void UnaryRpc::Settle(Part* part, callout_status_t status) {
 // the request is not refused by a response; OK: made of `finding`.
 void UnaryRpc::Fault(Part* part, Finding finding, absl::Status status) {
   Instance& instance = *part->call.instance;
-  const callout_phase_t phase = part->call.call.phase;
-  instance.CountViolation(finding.violation, phase, finding.what,
+  instance.CountViolation(finding.violation, part->phase, finding.what,
                           {id_, service_->headers_for_log()});
   if (status.ok()) {
     status = absl::InternalError(
         fmt::format("plugin {}: {}{}: {}: {}", instance.name(),
                     IsInvalidResponse(finding.violation) ? "invalid response to " : "",
-                    PhaseName(phase), ViolationName(finding.violation), finding.what));
+                    PhaseName(part->phase), ViolationName(finding.violation), finding.what));
   }
   ErrorPolicy policy =
       instance.settings().policy.value_or(ErrorPolicy{ErrorPolicy::Action::kFail, 0});
-  if (finding.client_decides && policy.action == ErrorPolicy::Action::kContinue) {
+  if (finding.never_passes && policy.action == ErrorPolicy::Action::kContinue) {
     policy.action = ErrorPolicy::Action::kFail;
   }
   const int http_status =
@@ -348,6 +407,8 @@ void UnaryRpc::Respond() {
   output_.push_back(service_->Write());
   environment_->CountRpc(service_->service(),
                          service_->allowed() ? RpcOutcome::kAllowed : RpcOutcome::kDenied);
+  told_end_.outcome =
+      service_->allowed() ? callout_outcome_t{CALLOUT_END_COMPLETED} : CALLOUT_END_IMMEDIATE;
   end_ = absl::OkStatus();
   Finish();
 }
@@ -355,12 +416,17 @@ void UnaryRpc::Respond() {
 void UnaryRpc::End(absl::Status status) {
   if (end_.has_value()) return;
   environment_->CountRpc(service_->service(), RpcOutcome::kError);
+  told_end_.outcome = CALLOUT_END_ERROR;
   end_ = std::move(status);
   Finish();
 }
 
 // Closes what is open. Close comes after the call of an instance: not while one is deferred.
 void UnaryRpc::Finish() {
+  if (state_ != State::kOver) {
+    told_end_.status = -static_cast<callout_status_t>(end_->code());
+    if (begun_ns_ != 0) told_end_.stream_ns = MonotonicNs() - begun_ns_;
+  }
   state_ = State::kOver;
   deadline_ns_ = 0;
   if (closed_ || closing_ > 0 || calls_at_work_ > 0) return;
@@ -372,13 +438,19 @@ void UnaryRpc::ClosePart(Part* part) {
   if (part->openness != Part::Openness::kOpen) return;
   part->openness = Part::Openness::kUnopened;
   CallState* const state = &part->call;
-  state->may_respond = false;
-  if (!state->instance->blocking() || !state->instance->has_stream_close()) {
-    return state->instance->CloseStream(state);
+  Instance* const instance = state->instance;
+  if (!instance->has_stream_close()) return;
+  CallSlot* const slot = TakeSlot(*part, state);
+  callout_stream_end_t end = told_end_;
+  end.instance_ns = state->instance_ns;
+  if (!instance->blocking()) {
+    instance->CloseStream(&slot->call, end);
+    return ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
   }
   ++closing_;
-  environment_->blocking_pool().Submit([state] {
-    state->instance->CloseStream(state);
+  environment_->blocking_pool().Submit([this, part, state, slot, end] {
+    state->instance->CloseStream(&slot->call, end);
+    ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
     state->rpc->Post(state, RpcContext::Event::kClosed);
   });
 }

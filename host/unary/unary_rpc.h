@@ -75,18 +75,20 @@ class UnaryRpc {
     enum class Openness : uint8_t { kUnopened, kOpen, kRefused };
 
     CallState call;
+    callout_phase_t phase = 0;  // of the call
     Openness openness = Openness::kUnopened;
-    bool at_work = false;  // its call is deferred or on a blocking thread; perhaps late
-    // When the hook deferred the call. A blocking hook's open runs with it, so that nobody
-    // else knows whether it is done.
-    void* stream_then = nullptr;
-    bool open_then = false;
+    void* stream = nullptr;  // the plugin's own
   };
 
   bool live() const { return state_ == State::kRuns; }
   void Run();
   bool Visit(Part* part);
   bool Invoke(Part* part);
+  void InitializeState(size_t part, CallState* state);
+  CallSlot* TakeSlot(const Part& part, CallState* state);
+  void ReleaseSlot(const Part& part, CallSlot* slot, CallSlots::Reuse reuse);
+  void EndCall(Part* part);
+  void ShowCopies(CallSlot* slot);
   bool Dispatch(Part* part);
   bool NeedsThread(const Part& part) const;
   void RunDispatched(Part* part, bool in_time);
@@ -101,6 +103,7 @@ class UnaryRpc {
   void Respond();
   void End(absl::Status status);
   void Finish();
+  void Notify(Part* part);
   void ClosePart(Part* part);
 
   StreamEnvironment* const environment_;
@@ -117,6 +120,8 @@ class UnaryRpc {
   bool closed_ = false;
   uint64_t deadline_ns_ = 0;
   std::atomic<bool> cancelled_{false};
+  uint64_t begun_ns_ = 0;
+  callout_stream_end_t told_end_ = {};  // for callout_on_stream_close
   Stream::Output output_;
   std::optional<absl::Status> end_;
 };

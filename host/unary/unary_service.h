@@ -47,14 +47,16 @@ class UnaryService {
   virtual Role RoleOf(const Instance& instance) const = 0;
   // Why an instance of the role kCannot cannot be asked.
   virtual std::string WhyNot(const Instance& instance) const = 0;
-  // Phase, views and flags of the call.
+  // The phase of a call of the instance.
+  virtual callout_phase_t PhaseOf(const Instance& instance) const = 0;
+  // Views and flags of the call.
   virtual void FillCall(const Instance& instance, callout_call_t* call) = 0;
   // HttpHeaders that may have x-request-id, for the log; empty: there are none.
   virtual std::string_view headers_for_log() = 0;
 
-  // What a call has come to that returned CALLOUT_OK. A fault if not ok(), of which nothing
-  // is taken.
-  virtual Finding Take(const CallState& state) = 0;
+  // What a call of `phase` has come to that returned CALLOUT_OK. A fault if not ok(), of which
+  // nothing is taken.
+  virtual Finding Take(const CallState& state, callout_phase_t phase) = 0;
   // The plugin has refused by a status: CALLOUT_PERMISSION_DENIED or _UNAUTHENTICATED.
   virtual void TakeDenial(callout_status_t status, std::string_view why) = 0;
   // By the policy: the instance has no say, or refuses the request.

@@ -182,7 +182,16 @@ class Deferred {
     PhaseCall call;
   };
 
-  explicit Deferred(State* from) : held_(std::make_unique<Held>(from)) {}
+  explicit Deferred(State* from) {
+    if (from->call != nullptr) {
+      held_ = std::make_unique<Held>(from);
+    } else {
+      Host(from->host)
+          .error(
+              "defer() was called on a call that is deferred already, and gives an empty Deferred; "
+              "call it once, and share() what it gives");
+    }
+  }
 
   void drop() noexcept {
     if (held_ == nullptr) return;
