@@ -46,6 +46,7 @@ enum class Hook : uint8_t {
   kCreate,
   kDestroy,
   kLoad,  // the constructors of the file
+  kCheck,
 };
 
 inline constexpr Hook HookOf(callout_phase_t phase) {
