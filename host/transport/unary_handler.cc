@@ -34,7 +34,6 @@ class UnaryHandler final : public RpcHandler {
   bool closed() const override { return rpc_.closed(); }
   uint64_t deadline_ns() const override { return rpc_.deadline_ns(); }
   bool at_work() const override { return rpc_.at_work(); }
-  bool waits_for_host() const override { return false; }
 
  private:
   UnaryRpc rpc_;

@@ -407,8 +407,8 @@ void UnaryRpc::Respond() {
   output_.push_back(service_->Write());
   environment_->CountRpc(service_->service(),
                          service_->allowed() ? RpcOutcome::kAllowed : RpcOutcome::kDenied);
-  told_end_.outcome =
-      service_->allowed() ? callout_outcome_t{CALLOUT_END_COMPLETED} : CALLOUT_END_IMMEDIATE;
+  told_end_.outcome = CALLOUT_END_COMPLETED;
+  if (!service_->allowed()) told_end_.outcome = CALLOUT_END_IMMEDIATE;
   end_ = absl::OkStatus();
   Finish();
 }
