@@ -14,6 +14,8 @@
 #include "absl/strings/str_join.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
+#include "host/unary/check_service.h"
+#include "host/wire/rpc_service.h"
 
 namespace callout::host {
 namespace {
@@ -46,6 +48,49 @@ HttpResponse Later(std::function<HttpResponse()> page) {
   return response;
 }
 
+std::vector<std::string> NamesOf(RpcServices services) {
+  std::vector<std::string> names;
+  for (const RpcServiceInfo& info : kRpcServices) {
+    if (services.Has(info.service)) names.emplace_back(info.name);
+  }
+  return names;
+}
+
+// What is wrong with --services and these plugins together, a line for each.
+struct ServiceProblems {
+  std::vector<std::string> errors;    // requests of the service would be refused for it
+  std::vector<std::string> warnings;  // nobody answers the service
+};
+ServiceProblems CheckServices(RpcServices wanted,
+                              const std::vector<Reloader::PluginStatus>& plugins) {
+  ServiceProblems problems;
+  if (wanted.empty()) return problems;
+  RpcServices answered;
+  if (plugins.empty()) answered.Add(RpcService::kExtProc);
+  for (const Reloader::PluginStatus& plugin : plugins) {
+    if (plugin.generations.empty()) continue;
+    const GenerationFacts& facts = plugin.generations.front().facts;
+    answered.Add(RpcServices::FromBits(facts.services));
+    if (!wanted.Has(RpcService::kExtAuthz) ||
+        RpcServices::FromBits(facts.services).Has(RpcService::kExtAuthz)) {
+      continue;
+    }
+    const std::string why = WhyNoBridge(facts.phases);
+    if (why.empty()) {
+      answered.Add(RpcService::kExtAuthz);
+    } else {
+      problems.errors.push_back(
+          fmt::format("plugin {} cannot answer ext_authz (--services): {}", plugin.name, why));
+    }
+  }
+  for (const RpcServiceInfo& info : kRpcServices) {
+    if (!wanted.Has(info.service) || answered.Has(info.service)) continue;
+    problems.warnings.push_back(
+        fmt::format("--services names {}, and no plugin has a hook for it", info.name));
+  }
+  return problems;
+}
+
 std::string DescribePlugin(const Reloader::PluginStatus& plugin) {
   if (plugin.state == Reloader::State::kDisabled) {
     return fmt::format("plugin {}\n  disabled\n", plugin.name);
@@ -61,6 +106,7 @@ std::string DescribePlugin(const Reloader::PluginStatus& plugin) {
   line("description", facts.description);
   line("ABI", fmt::format("{}", facts.abi_version));
   line("hooks", absl::StrJoin(facts.hooks, ", "));
+  line("services", absl::StrJoin(NamesOf(RpcServices::FromBits(facts.services)), ", "));
   line("schema", facts.config_schema);
   for (const std::string& warning : facts.warnings) line("warning", warning);
   return text;
@@ -96,6 +142,11 @@ absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
       report.warnings += plugin.generations.front().facts.warnings.size();
     }
   }
+  const ServiceProblems services = CheckServices(config.stream_limits.services, snapshot.plugins);
+  if (!services.errors.empty()) {
+    return absl::FailedPreconditionError(absl::StrJoin(services.errors, "; "));
+  }
+  for (const std::string& warning : services.warnings) warn(warning);
   if (snapshot.plugins.empty()) report.text += "no plugins: all messages pass unchanged\n";
   report.text += "the configuration is good\n";
   // The log already has what plugins logged while they were created.
@@ -341,6 +392,10 @@ void Server::Announce() {
     }
   }
   const std::vector<Reloader::PluginStatus> plugins = plugins_->Status().plugins;
+  const ServiceProblems services = CheckServices(config_.stream_limits.services, plugins);
+  for (const auto* lines : {&services.errors, &services.warnings}) {
+    for (const std::string& line : *lines) Log(LogLevel::kWarning, "{}", line);
+  }
   const auto serving = std::count_if(plugins.begin(), plugins.end(), [](const auto& plugin) {
     return plugin.state == Reloader::State::kServing;
   });

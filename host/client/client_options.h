@@ -35,6 +35,9 @@ struct ClientConfig {
   };
   std::vector<Data> data;
 
+  enum class Service : uint8_t { kProcess, kCheck };
+  Service service = Service::kProcess;  // what --data are requests of
+
   std::string print;  // only print this: --help, --version
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// callout-client: sends messages to an ext_proc server and prints its responses to
-// standard output, everything else to standard error.
+// callout-client: sends messages to an ext_proc or ext_authz server and prints its responses
+// to standard output, everything else to standard error.
 //
 // Tested by tests/client/client_test.cc.
 #include <google/protobuf/stubs/logging.h>
@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
+#include "host/client/check_call.h"
 #include "host/client/client_options.h"
 #include "host/client/messages.h"
 #include "host/client/process_call.h"
@@ -29,19 +30,23 @@ void Say(const std::string& text) {
   fprintf(stderr, "callout-client: %s\n", EscapeControls(text).c_str());
 }
 
-absl::StatusOr<std::vector<ProcessingRequest>> ReadMessages(const ClientConfig& config) {
+// All of --data, or `otherwise`, read by `parse`.
+template <class Request>
+absl::StatusOr<std::vector<Request>> ReadAll(
+    const ClientConfig& config, const char* otherwise,
+    absl::StatusOr<std::vector<Request>> (*parse)(const std::string&)) {
   if (config.data.empty()) {
-    Say(std::string("no --data, sending ") + kDefaultMessage);
-    return ParseMessages(kDefaultMessage);
+    Say(std::string("no --data, sending ") + otherwise);
+    return parse(otherwise);
   }
-  std::vector<ProcessingRequest> all;
+  std::vector<Request> all;
   for (const ClientConfig::Data& data : config.data) {
-    absl::StatusOr<std::vector<ProcessingRequest>> messages = ParseMessages(data.text);
+    absl::StatusOr<std::vector<Request>> messages = parse(data.text);
     if (!messages.ok()) {
       return absl::InvalidArgumentError(data.source + ": " +
                                         std::string(MessageOf(messages.status())));
     }
-    for (ProcessingRequest& message : *messages) all.push_back(std::move(message));
+    for (Request& message : *messages) all.push_back(std::move(message));
   }
   return all;
 }
@@ -51,16 +56,20 @@ void PrintLine(const std::string& text) {
   fflush(stdout);  // for whoever reads along
 }
 
-ExitCode Report(const ClientConfig& config, const std::vector<ProcessingRequest>& messages,
-                const CallOutcome& outcome) {
+// kAnswered if the RPC ended well.
+ExitCode ReportError(const ClientConfig& config, const CallOutcome& outcome) {
   if (!outcome.connected) {
     Say("cannot connect to " + config.address + ": " + outcome.error);
     return kNoConnection;
   }
-  if (!outcome.error.empty()) {
-    Say("the stream ended with " + outcome.error);
-    return kRpcFailed;
-  }
+  if (outcome.error.empty()) return kAnswered;
+  Say("the stream ended with " + outcome.error);
+  return kRpcFailed;
+}
+
+ExitCode Report(const ClientConfig& config, const std::vector<ProcessingRequest>& messages,
+                const CallOutcome& outcome) {
+  if (const ExitCode code = ReportError(config, outcome); code != kAnswered) return code;
   if (outcome.immediate || outcome.answers >= AnswersDue(messages)) return kAnswered;
   if (outcome.answers > 0) {
     // As a host does that no plugin wants anything more of.
@@ -77,6 +86,29 @@ ExitCode Report(const ClientConfig& config, const std::vector<ProcessingRequest>
   return kUnanswered;
 }
 
+ExitCode Process(const ClientConfig& config) {
+  const auto messages = ReadAll<ProcessingRequest>(config, kDefaultMessage, ParseMessages);
+  if (!messages.ok()) {
+    Say(std::string(MessageOf(messages.status())));
+    return kBadUsage;
+  }
+  const CallOutcome outcome = CallProcess(
+      config, *messages, [](const ProcessingResponse& answer) { PrintLine(PrintAnswer(answer)); });
+  return Report(config, *messages, outcome);
+}
+
+// A refusal is an answer.
+ExitCode Check(const ClientConfig& config) {
+  const auto requests = ReadAll<CheckRequest>(config, kDefaultCheck, ParseChecks);
+  if (!requests.ok()) {
+    Say(std::string(MessageOf(requests.status())));
+    return kBadUsage;
+  }
+  return ReportError(config, CallCheck(config, *requests, [](const CheckResponse& answer) {
+                       PrintLine(PrintAnswer(answer));
+                     }));
+}
+
 ExitCode Main(int argc, const char* const* argv) {
   absl::StatusOr<ClientConfig> config = ParseClientConfig(argc, argv);
   if (!config.ok()) {
@@ -87,14 +119,7 @@ ExitCode Main(int argc, const char* const* argv) {
     printf("%s", config->print.c_str());
     return kAnswered;
   }
-  absl::StatusOr<std::vector<ProcessingRequest>> messages = ReadMessages(*config);
-  if (!messages.ok()) {
-    Say(std::string(MessageOf(messages.status())));
-    return kBadUsage;
-  }
-  const CallOutcome outcome = CallProcess(
-      *config, *messages, [](const ProcessingResponse& answer) { PrintLine(PrintAnswer(answer)); });
-  return Report(*config, *messages, outcome);
+  return config->service == ClientConfig::Service::kCheck ? Check(*config) : Process(*config);
 }
 
 }  // namespace

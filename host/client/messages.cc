@@ -17,14 +17,31 @@ namespace {
 using envoy::extensions::filters::http::ext_proc::v3::ProcessingMode;
 using nlohmann::json;
 
-absl::StatusOr<ProcessingRequest> ParseMessage(const json& value, size_t number) {
-  ProcessingRequest message;
+template <class Request>
+absl::StatusOr<Request> ParseOne(const json& value, size_t number) {
+  Request message;
   const google::protobuf::util::Status status =
       google::protobuf::util::JsonStringToMessage(value.dump(), &message);
   if (status.ok()) return message;
   return absl::InvalidArgumentError(
-      fmt::format("message {} is not a ProcessingRequest: {}", number,
+      fmt::format("message {} is not a {}: {}", number, Request::descriptor()->name(),
                   std::string_view(status.message().data(), status.message().size())));
+}
+
+template <class Request>
+absl::StatusOr<std::vector<Request>> ParseAll(const std::string& text) {
+  absl::StatusOr<json> parsed = ParseJsonText(text);
+  if (!parsed.ok()) {
+    return absl::InvalidArgumentError(fmt::format("invalid JSON: {}", MessageOf(parsed.status())));
+  }
+  if (!parsed->is_array()) parsed = json::array({*std::move(parsed)});
+  std::vector<Request> messages;
+  for (const json& value : *parsed) {
+    absl::StatusOr<Request> message = ParseOne<Request>(value, messages.size() + 1);
+    if (!message.ok()) return message.status();
+    messages.push_back(*std::move(message));
+  }
+  return messages;
 }
 
 bool IsFullDuplex(ProcessingMode::BodySendMode mode) {
@@ -34,21 +51,14 @@ bool IsFullDuplex(ProcessingMode::BodySendMode mode) {
 }  // namespace
 
 absl::StatusOr<std::vector<ProcessingRequest>> ParseMessages(const std::string& text) {
-  absl::StatusOr<json> parsed = ParseJsonText(text);
-  if (!parsed.ok()) {
-    return absl::InvalidArgumentError(fmt::format("invalid JSON: {}", MessageOf(parsed.status())));
-  }
-  if (!parsed->is_array()) parsed = json::array({*std::move(parsed)});
-  std::vector<ProcessingRequest> messages;
-  for (const json& value : *parsed) {
-    absl::StatusOr<ProcessingRequest> message = ParseMessage(value, messages.size() + 1);
-    if (!message.ok()) return message.status();
-    messages.push_back(*std::move(message));
-  }
-  return messages;
+  return ParseAll<ProcessingRequest>(text);
 }
 
-std::string PrintAnswer(const ProcessingResponse& answer) {
+absl::StatusOr<std::vector<CheckRequest>> ParseChecks(const std::string& text) {
+  return ParseAll<CheckRequest>(text);
+}
+
+std::string PrintAnswer(const google::protobuf::Message& answer) {
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;
   std::string text;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// ProcessingRequests and ProcessingResponses as protobuf JSON: names of fields as in
+// Requests and responses of ext_proc and ext_authz as protobuf JSON: names of fields as in
 // the .proto (lowerCamelCase is read too), bytes such as raw_value in base64.
 // Functions without state.
 //
@@ -13,10 +13,13 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "envoy/service/auth/v3/external_auth.pb.h"
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
 
 namespace callout::host {
 
+using envoy::service::auth::v3::CheckRequest;
+using envoy::service::auth::v3::CheckResponse;
 using envoy::service::ext_proc::v3::ProcessingRequest;
 using envoy::service::ext_proc::v3::ProcessingResponse;
 
@@ -27,12 +30,18 @@ inline constexpr char kDefaultMessage[] =
     R"({"key": ":authority", "value": "callout.example"}, {"key": ":path", "value": "/"}]}, )"
     R"("end_of_stream": true}})";
 
+inline constexpr char kDefaultCheck[] =
+    R"({"attributes": {"request": {"http": {"method": "GET", "path": "/", )"
+    R"("host": "callout.example", "headers": {":method": "GET", ":path": "/", )"
+    R"(":authority": "callout.example"}}}}})";
+
 // `json` is one object or an array of them. INVALID_ARGUMENT says what is wrong
 // and where: line and column, or which message and field.
 absl::StatusOr<std::vector<ProcessingRequest>> ParseMessages(const std::string& json);
+absl::StatusOr<std::vector<CheckRequest>> ParseChecks(const std::string& json);
 
 // One line, without its end.
-std::string PrintAnswer(const ProcessingResponse& answer);
+std::string PrintAnswer(const google::protobuf::Message& answer);
 
 // How many responses the protocol requires: none in observability mode, and none for
 // single chunks of a body in FULL_DUPLEX_STREAMED.

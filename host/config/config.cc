@@ -102,6 +102,24 @@ absl::Status SetRedacted(const std::string& text, std::vector<std::string>* name
   return absl::OkStatus();
 }
 
+// "ext_proc,ext_authz"
+absl::Status SetServices(const std::string& text, RpcServices* services) {
+  *services = {};
+  const std::vector<std::string> parts = absl::StrSplit(text, ',');
+  for (const std::string& part : parts) {
+    const absl::string_view name = absl::StripAsciiWhitespace(part);
+    const auto found =
+        std::find_if(kRpcServices.begin(), kRpcServices.end(), [&](const RpcServiceInfo& info) {
+          return info.name == std::string_view(name.data(), name.size());
+        });
+    if (found == kRpcServices.end()) {
+      return Expected("ext_proc, ext_authz, or both with a comma between them");
+    }
+    services->Add(found->service);
+  }
+  return absl::OkStatus();
+}
+
 // "0660"
 absl::Status SetSocketMode(const std::string& text, std::optional<unsigned>* mode) {
   unsigned value = 0;
@@ -289,6 +307,15 @@ void AddCallOptions(Config* config, OptionSet* options) {
       [limits](size_t index) { limits->mode_override = static_cast<EnvoyModeOverride>(index); },
       "Whether Envoy obeys the mode_override of a plugin (its allow_mode_override). unknown: the "
       "host assumes neither until a message from Envoy shows it"));
+  options->Add(
+      {.name = "services",
+       .group = kCalls,
+       .value = "LIST",
+       .default_text = "",
+       .help = "Services to answer: ext_proc, ext_authz. With ext_authz named here, a "
+               "plugin that has only callout_on_request_headers answers a Check, too. "
+               "Default: those that some plugin has hooks for",
+       .set = [limits](const std::string& text) { return SetServices(text, &limits->services); }});
   limits->early_end = true;
   options->Add(ChoiceOption(
       "early_end", kCalls, "on|off", {"on", "off"}, 0,

@@ -36,6 +36,7 @@ ChainSource::Holders ChainSource::Switch(const std::shared_ptr<const Chain>& cha
     std::lock_guard<std::mutex> lock(shards_[i].mutex);
     shards_[i].chain.swap(held);
   }
+  services_.store(chain->services.bits(), std::memory_order_relaxed);
   return holders;
 }
 

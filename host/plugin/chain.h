@@ -6,7 +6,9 @@
 #define CALLOUT_HOST_PLUGIN_CHAIN_H_
 
 #include <array>
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -14,11 +16,12 @@
 
 #include "host/metrics/metric_shards.h"
 #include "host/plugin/instance.h"
+#include "host/wire/rpc_service.h"
 
 namespace callout::host {
 
 struct Chain {
-  Chain() = default;
+  Chain() : Chain(std::vector<std::shared_ptr<Instance>>()) {}
   explicit Chain(std::vector<std::shared_ptr<Instance>> in_order) : instances(std::move(in_order)) {
     for (const auto& instance : instances) {
       has_match = has_match || !instance->settings().match.empty();
@@ -26,7 +29,9 @@ struct Chain {
       has_close = has_close || instance->has_stream_close();
       wants_request_headers =
           wants_request_headers || instance->wants(CALLOUT_WANT_REQUEST_HEADERS);
+      services.Add(instance->plugin().hooks().services());
     }
+    if (instances.empty()) services.Add(RpcService::kExtProc);
   }
 
   std::vector<std::shared_ptr<Instance>> instances;  // in request order
@@ -34,6 +39,7 @@ struct Chain {
   bool has_whole_body = false;                       // some instances take whole bodies
   bool has_close = false;                            // some instances are told of a stream's end
   bool wants_request_headers = false;                // some instances, in response phases
+  RpcServices services;  // that some plugin has hooks for; of an empty chain ext_proc
 };
 
 // The chain that new streams get. Any thread.
@@ -58,6 +64,10 @@ class ChainSource {
   explicit ChainSource(const std::shared_ptr<const Chain>& chain) { Switch(chain); }
 
   std::shared_ptr<const Chain> current() const;
+  // Of the current chain, without taking hold of it.
+  RpcServices services() const {
+    return RpcServices::FromBits(services_.load(std::memory_order_relaxed));
+  }
   Holders Switch(const std::shared_ptr<const Chain>& chain);
 
  private:
@@ -67,6 +77,7 @@ class ChainSource {
   };
 
   std::array<Shard, kShards> shards_;
+  std::atomic<uint32_t> services_{0};
 };
 
 }  // namespace callout::host

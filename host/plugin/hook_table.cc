@@ -20,14 +20,22 @@
 namespace callout::host {
 namespace {
 
-constexpr std::array<const char*, 14> kHookNames = {
-    "callout_on_process",          nullptr,
-    "callout_on_request_headers",  "callout_on_response_headers",
-    "callout_on_request_body",     "callout_on_response_body",
-    "callout_on_request_trailers", "callout_on_response_trailers",
-    "callout_on_stream_open",      "callout_on_stream_close",
-    "callout_on_stream_cancel",    "callout_plugin_create",
-    "callout_plugin_destroy",      "its constructors, while it was loaded",
+constexpr std::array<const char*, 15> kHookNames = {
+    "callout_on_process",
+    nullptr,
+    "callout_on_request_headers",
+    "callout_on_response_headers",
+    "callout_on_request_body",
+    "callout_on_response_body",
+    "callout_on_request_trailers",
+    "callout_on_response_trailers",
+    "callout_on_stream_open",
+    "callout_on_stream_close",
+    "callout_on_stream_cancel",
+    "callout_plugin_create",
+    "callout_plugin_destroy",
+    "its constructors, while it was loaded",
+    "callout_on_check",
 };
 
 // Zero-filled, so it takes no memory before it is used.

@@ -46,7 +46,12 @@ enum class Hook : uint8_t {
   kCreate,
   kDestroy,
   kLoad,  // the constructors of the file
+  kCheck,
 };
+
+inline constexpr Hook HookOf(callout_phase_t phase) {
+  return phase == CALLOUT_CHECK ? Hook::kCheck : static_cast<Hook>(phase);
+}
 
 // "callout_on_request_headers", …; "an unknown hook" for an invalid number.
 const char* HookName(Hook hook);

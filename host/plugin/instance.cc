@@ -95,8 +95,9 @@ absl::StatusOr<std::shared_ptr<Instance>> Instance::Create(std::shared_ptr<const
 uint64_t Instance::OfferedPhases() const {
   const Hooks& hooks = plugin_->hooks();
   uint64_t phases = hooks.on_process == nullptr ? 0 : CALLOUT_PHASE_BIT(0);
-  for (callout_phase_t phase = CALLOUT_REQUEST_HEADERS; phase < kPhaseCount; ++phase) {
-    if (hooks.on_process != nullptr || hooks.phases[phase] != nullptr) {
+  for (const callout_phase_t phase : kPhases) {
+    const bool by_process = hooks.on_process != nullptr && !IsOtherService(phase);
+    if (by_process || hooks.Of(phase) != nullptr) {
       phases |= CALLOUT_PHASE_BIT(phase);
     }
   }
@@ -137,8 +138,8 @@ absl::Status Instance::CreatePlugin(const std::string& config) {
   plugin_data_ = args.plugin;
   phases_ = args.phases & offered;
   calls_process_ = (phases_ & CALLOUT_PHASE_BIT(0)) != 0;
-  for (callout_phase_t phase = CALLOUT_REQUEST_HEADERS; phase < kPhaseCount; ++phase) {
-    if (!calls_process_ && hooks.phases[phase] == nullptr) phases_ &= ~CALLOUT_PHASE_BIT(phase);
+  for (const callout_phase_t phase : kPhases) {
+    if (!calls_process_ && hooks.Of(phase) == nullptr) phases_ &= ~CALLOUT_PHASE_BIT(phase);
   }
   if ((phases_ & ~CALLOUT_PHASE_BIT(0)) == 0) {
     Log(LogLevel::kWarning,
@@ -158,17 +159,17 @@ void Instance::NoteError(std::string_view text) {
 }
 
 absl::Status Instance::DefineHostMetrics() {
-  for (size_t phase = 0; phase < kPhaseCount; ++phase) {
-    if (phase != 0 && plugin_->hooks().phases[phase] == nullptr &&
-        plugin_->hooks().on_process == nullptr) {
-      continue;
-    }
-    absl::StatusOr<Metrics::Id> id = context_.metrics->Define(
-        Metrics::Kind::kHistogram, "callout_call_seconds",
-        "Time that a plugin's hook ran on the thread that called it",
-        {{"plugin", name_}, {"phase", std::string(PhaseName(static_cast<uint32_t>(phase)))}});
+  std::vector<callout_phase_t> phases = {0, 1};
+  phases.insert(phases.end(), kPhases.begin(), kPhases.end());
+  for (const callout_phase_t phase : phases) {
+    const bool by_process = plugin_->hooks().on_process != nullptr && !IsOtherService(phase);
+    if (phase != 0 && plugin_->hooks().Of(phase) == nullptr && !by_process) continue;
+    absl::StatusOr<Metrics::Id> id =
+        context_.metrics->Define(Metrics::Kind::kHistogram, "callout_call_seconds",
+                                 "Time that a plugin's hook ran on the thread that called it",
+                                 {{"plugin", name_}, {"phase", std::string(PhaseName(phase))}});
     if (!id.ok()) return id.status();
-    call_seconds_[phase] = *id;
+    call_seconds_[PhaseSlot(phase)] = *id;
   }
   for (size_t kind = 1; kind < kViolationCount; ++kind) {
     absl::StatusOr<Metrics::Id> id = context_.metrics->Define(
@@ -267,8 +268,8 @@ callout_status_t Instance::Call(CallState* state, uint64_t now_ns) {
   state->hook_end_ns = MonotonicNs();
   const uint64_t taken_ns = state->hook_end_ns - now_ns;
   state->instance_ns += taken_ns;
-  context_.metrics->Observe(call_seconds_[phase], static_cast<double>(taken_ns) * 1e-9);
-  if (blocks_in(phase)) usual_ns_[phase].Add(taken_ns);
+  context_.metrics->Observe(call_seconds_[PhaseSlot(phase)], static_cast<double>(taken_ns) * 1e-9);
+  if (blocks_in(phase)) usual_ns_[PhaseSlot(phase)].Add(taken_ns);
   if (LogEnabled(LogLevel::kDebug)) LogCall(*state, name_, status, taken_ns);
   return status;
 }
@@ -277,14 +278,14 @@ callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
   const Hooks& hooks = plugin_->hooks();
   callout_call_t* const call = &state->slot->call;
   const callout_phase_t phase = call->phase;
-  const HookPlace place = PlaceOf(static_cast<Hook>(phase));
+  const HookPlace place = PlaceOf(HookOf(phase));
   HookScope scope(calls_process_ ? PlaceOf(Hook::kProcess) : place, now_ns);
   if (calls_process_) {
     const callout_status_t status = hooks.on_process(call);
     if (status != CALLOUT_NEXT) return status;
     scope.MoveTo(place);
   }
-  const auto hook = hooks.phases[phase];
+  const auto hook = hooks.Of(phase);
   return hook == nullptr ? CALLOUT_OK : hook(call);
 }
 

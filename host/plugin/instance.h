@@ -76,7 +76,7 @@ class Instance {
     return (blocking_phases_ & CALLOUT_PHASE_BIT(phase)) != 0;
   }
   // How long calls of the phase have taken lately, where it blocks.
-  MovingMean* usual_ns(callout_phase_t phase) { return &usual_ns_[phase]; }
+  MovingMean* usual_ns(callout_phase_t phase) { return &usual_ns_[PhaseSlot(phase)]; }
   // A CALLOUT_WANT_* bit that was granted.
   bool wants(uint64_t want) const { return (wants_ & want) != 0; }
   // Absolute paths whose change means a new generation, in the order of follow_file().
@@ -85,6 +85,10 @@ class Instance {
   // True if a message of `phase` is for this instance.
   bool Wants(callout_phase_t phase) const { return (phases_ & CALLOUT_PHASE_BIT(phase)) != 0; }
   uint64_t phases() const { return phases_; }
+  // It has a hook of its own for the phase, and wants it; on_process alone does not count.
+  bool HasHook(callout_phase_t phase) const {
+    return Wants(phase) && plugin_->hooks().Of(phase) != nullptr;
+  }
   // Told to callout_plugin_destroy_with. Any thread.
   void SetDestroyReason(callout_destroy_reason_t reason) {
     destroy_reason_.store(reason, std::memory_order_relaxed);
@@ -150,8 +154,8 @@ class Instance {
   bool calls_process_ = false;  // on_process is exported and wanted
   std::vector<std::string> followed_files_;
   std::atomic<callout_destroy_reason_t> destroy_reason_{CALLOUT_DESTROY_UNKNOWN};
-  std::array<MovingMean, kPhaseCount> usual_ns_;
-  std::array<Metrics::Id, kPhaseCount> call_seconds_{};
+  std::array<MovingMean, kPhaseSlots> usual_ns_;
+  std::array<Metrics::Id, kPhaseSlots> call_seconds_{};
   std::array<Metrics::Id, kViolationCount> violations_{};
   std::shared_ptr<Trial> trial_;
   std::atomic<Trial*> running_trial_{nullptr};  // null once it is over

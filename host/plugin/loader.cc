@@ -264,6 +264,7 @@ class HookBinder {
     Bind("callout_on_response_body", &hooks->phases[CALLOUT_RESPONSE_BODY]);
     Bind("callout_on_request_trailers", &hooks->phases[CALLOUT_REQUEST_TRAILERS]);
     Bind("callout_on_response_trailers", &hooks->phases[CALLOUT_RESPONSE_TRAILERS]);
+    Bind("callout_on_check", &hooks->check);
   }
 
  private:

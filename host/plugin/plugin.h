@@ -14,11 +14,14 @@
 
 #include <callout/plugin.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "host/wire/rpc_service.h"
 
 namespace callout::host {
 
@@ -39,6 +42,23 @@ struct Hooks {
   StreamHook stream_cancel = nullptr;
   CallHook on_process = nullptr;
   std::array<CallHook, CALLOUT_RESPONSE_TRAILERS + 1> phases{};  // by phase; 0 and 1 stay null
+  CallHook check = nullptr;
+
+  // Of any phase.
+  CallHook Of(callout_phase_t phase) const {
+    if (phase == CALLOUT_CHECK) return check;
+    return phase < phases.size() ? phases[phase] : nullptr;
+  }
+
+  // The services that there are hooks for. on_process alone is for ext_proc.
+  RpcServices services() const {
+    RpcServices services;
+    if (check != nullptr) services.Add(RpcService::kExtAuthz);
+    const bool has_phase =
+        std::any_of(phases.begin(), phases.end(), [](CallHook hook) { return hook != nullptr; });
+    if (on_process != nullptr || has_phase) services.Add(RpcService::kExtProc);
+    return services;
+  }
 };
 
 // The strings of callout_plugin_info, printable: control characters are escaped, and each is cut at

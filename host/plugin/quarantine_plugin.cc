@@ -30,6 +30,8 @@ std::shared_ptr<const Plugin> QuarantinePlugin() {
   fields.hooks.plugin_create = Create;
   fields.hooks.plugin_destroy = Destroy;
   fields.hooks.on_process = Process;
+  // What stands in for a plugin stands in for it on every service.
+  fields.hooks.check = Process;
   return std::make_shared<const Plugin>(std::move(fields));
 }
 

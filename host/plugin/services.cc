@@ -18,6 +18,7 @@
 #include "host/plugin/instance.h"
 #include "host/plugin/rpc_context.h"
 #include "host/wire/annotations.h"
+#include "host/wire/check_response.h"
 #include "host/wire/envelope.h"
 
 namespace callout::host {
@@ -77,6 +78,28 @@ callout_status_t CheckMayRespond(const callout_call_t* call, CallState* state,
   return Refuse(*call, service, CALLOUT_FAILED_PRECONDITION, kNotNow);
 }
 
+// --- What belongs to the service that the call's phase is of ---
+
+bool IsAnswer(callout_phase_t phase, callout_field_t field) {
+  return phase == CALLOUT_CHECK ? IsCheckField(field) : IsResponseField(field);
+}
+
+bool IsAnnotation(callout_phase_t phase, callout_field_t field) {
+  if (phase == CALLOUT_CHECK) return field == CALLOUT_CHECK_DYNAMIC_METADATA;
+  return field == CALLOUT_DYNAMIC_METADATA || field == CALLOUT_MODE_OVERRIDE ||
+         field == CALLOUT_OVERRIDE_MESSAGE_TIMEOUT || field == CALLOUT_TYPED_DYNAMIC_METADATA;
+}
+
+bool Split(callout_phase_t phase, std::string_view whole, Response* response,
+           std::string* annotations) {
+  return phase == CALLOUT_CHECK ? SplitCheckResponse(whole, response, annotations)
+                                : SplitResponse(whole, response, annotations);
+}
+
+constexpr RefusalText kNoCheckAnswer =
+    "that field of CheckResponse is not a response; pass CALLOUT_CHECK_OK, CALLOUT_CHECK_DENIED or "
+    "CALLOUT_CHECK_ERROR";
+
 // Builds one response from `parts`. The other fields of a whole response go to `annotations`.
 // Changes nothing if it fails.
 callout_status_t BuildAnswer(const callout_call_t* call, CallState* state, const char* service,
@@ -85,7 +108,10 @@ callout_status_t BuildAnswer(const callout_call_t* call, CallState* state, const
   if (const callout_status_t status = CheckMayRespond(call, state, service); status != CALLOUT_OK) {
     return status;
   }
-  if (field != CALLOUT_WHOLE_RESPONSE && !IsResponseField(field)) {
+  if (field != CALLOUT_WHOLE_RESPONSE && !IsAnswer(call->phase, field)) {
+    if (call->phase == CALLOUT_CHECK) {
+      return Refuse(*call, service, CALLOUT_INVALID_ARGUMENT, kNoCheckAnswer);
+    }
     return Refuse(*call, service, CALLOUT_INVALID_ARGUMENT,
                   "that field of ProcessingResponse is not a response; pass CALLOUT_..._RESPONSE");
   }
@@ -105,11 +131,12 @@ callout_status_t BuildAnswer(const callout_call_t* call, CallState* state, const
   std::string whole;
   whole.reserve(size);
   for (size_t i = 0; i < part_count; ++i) whole.append(ToView(parts[i]));
-  if (!SplitResponse(whole, response, annotations)) {
+  if (!Split(call->phase, whole, response, annotations)) {
     *fault = ResponseFault::kMalformed;
-    return Refuse(*call, service, CALLOUT_INVALID_ARGUMENT,
-                  "the bytes are not a ProcessingResponse; pass a serialized one, or the field "
-                  "that they belong to");
+    return Refuse(
+        *call, service, CALLOUT_INVALID_ARGUMENT,
+        "the bytes are not a response of the call's service; pass a serialized one, or the "
+        "field that they belong to");
   }
   return CALLOUT_OK;
 }
@@ -120,6 +147,7 @@ bool FitsBeside(const CallState& state, size_t bytes) {
 }
 
 void NoteTimeout(CallState* state, std::string_view records) {
+  if (IsOtherService(state->slot->call.phase)) return;
   const uint64_t timeout_ms = ReadTimeoutMs(records);
   if (timeout_ms > 0) state->timeout_ms.store(timeout_ms, std::memory_order_release);
 }
@@ -229,9 +257,9 @@ callout_status_t AnnotateWhole(const callout_call_t* call, CallState* state,
                                std::string_view message) {
   Response response;
   std::string annotations;
-  if (!SplitResponse(message, &response, &annotations) || response.field != 0) {
+  if (!Split(call->phase, message, &response, &annotations) || response.field != 0) {
     return Refuse(*call, "annotate", CALLOUT_INVALID_ARGUMENT,
-                  "the bytes are not a ProcessingResponse without a response; pass the response to "
+                  "the bytes are not a message of fields beside a response; pass the response to "
                   "respond()");
   }
   state->annotations.append(annotations);
@@ -251,20 +279,14 @@ callout_status_t Annotate(callout_call_t* call, callout_field_t field, callout_b
     state->fault_is_of_respond = false;
     return Refuse(*call, "annotate", CALLOUT_RESOURCE_EXHAUSTED, kTooLarge);
   }
-  switch (field) {
-    case CALLOUT_DYNAMIC_METADATA:
-    case CALLOUT_MODE_OVERRIDE:
-    case CALLOUT_OVERRIDE_MESSAGE_TIMEOUT:
-    case CALLOUT_TYPED_DYNAMIC_METADATA:
-      AppendRecord(field, ToView(message), &state->annotations);
-      NoteTimeout(state, state->annotations);
-      return CALLOUT_OK;
-    case CALLOUT_WHOLE_RESPONSE:
-      return AnnotateWhole(call, state, ToView(message));
-    default:
-      return Refuse(*call, "annotate", CALLOUT_INVALID_ARGUMENT,
-                    "that field of ProcessingResponse is not one beside the response");
+  if (field == CALLOUT_WHOLE_RESPONSE) return AnnotateWhole(call, state, ToView(message));
+  if (!IsAnnotation(call->phase, field)) {
+    return Refuse(*call, "annotate", CALLOUT_INVALID_ARGUMENT,
+                  "that field is not one beside the response");
   }
+  AppendRecord(field, ToView(message), &state->annotations);
+  NoteTimeout(state, state->annotations);
+  return CALLOUT_OK;
 }
 
 void SetError(callout_call_t* call, callout_bytes_t text) {

@@ -60,7 +60,7 @@ absl::Status ReadBool(std::string_view key, const Json& value, bool* out) {
 absl::Status ReadPhases(std::string_view key, const Json& value, uint64_t* phases) {
   constexpr char kExpected[] =
       "true, false or a list of phases (request_headers, response_headers, request_body, "
-      "response_body, request_trailers, response_trailers)";
+      "response_body, request_trailers, response_trailers, check)";
   if (value.is_boolean()) {
     *phases = value.get<bool>() ? kAllPhases : 0;
     return absl::OkStatus();
@@ -69,7 +69,7 @@ absl::Status ReadPhases(std::string_view key, const Json& value, uint64_t* phase
   *phases = 0;
   for (const Json& item : value) {
     uint64_t bit = 0;
-    for (callout_phase_t phase = CALLOUT_REQUEST_HEADERS; phase < kPhaseCount; ++phase) {
+    for (const callout_phase_t phase : kPhases) {
       if (item == std::string(PhaseName(phase))) bit = CALLOUT_PHASE_BIT(phase);
     }
     if (bit == 0) return Wrong(key, item, kExpected);

@@ -29,7 +29,7 @@ std::string_view ViolationName(Violation violation) {
       "none",           "wrong_type",   "second_answer", "malformed",    "too_large",
       "illegal_header", "illegal_body", "bad_status",    "error_status", "deadline",
       "body_too_large", "defer_limit",  "body_lost",     "stale_finish", "headers_held",
-      "late_header",    "encoded_body", "endless_body",  "overload"};
+      "late_header",    "encoded_body", "endless_body",  "overload",     "not_carried"};
   return kNames[static_cast<size_t>(violation)];
 }
 

@@ -35,8 +35,9 @@ enum class Violation : uint8_t {
   kEncodedBody,     // encoded_body: a new body under a content-encoding that has gone out
   kEndlessBody,     // endless_body: a whole body that has no end, or none that the host sees
   kOverload,        // overload: not called, since no thread was free in time
+  kNotCarried,      // not_carried: an effect, or hooks, that a Check has no place for
 };
-inline constexpr size_t kViolationCount = 19;
+inline constexpr size_t kViolationCount = 20;
 
 // A fault: its kind, and what was found, with the limit and the option that changes it
 // ("104 headers, limit --max_header_count=100").

@@ -65,6 +65,8 @@ struct GenerationFacts {
   // Absolute paths of files whose change makes a new generation.
   std::vector<std::string> followed_files;
   std::vector<std::string> hooks;
+  uint64_t phases = 0;    // CALLOUT_PHASE_BIT of each that the instance wants
+  uint32_t services = 0;  // RpcServices that there are hooks for
   std::vector<std::string> warnings;
 };
 

@@ -33,6 +33,7 @@ GenerationFacts FactsOf(const Plugin& plugin) {
   facts.abi_version = plugin.abi_version();
   facts.config_schema = plugin.config_schema();
   facts.hooks = plugin.hook_names();
+  facts.services = plugin.hooks().services().bits();
   facts.warnings = plugin.warnings();
   return facts;
 }
@@ -157,6 +158,7 @@ absl::StatusOr<GenerationFacts> PluginSet::Prepare(const GenerationSource& sourc
   generations_.insert_or_assign(source.id, std::move(generation));
   GenerationFacts facts = FactsOf(**plugin);
   facts.followed_files = instance->followed_files();
+  facts.phases = instance->phases();
   return facts;
 }
 

@@ -61,6 +61,9 @@ inline constexpr std::array<FaultKind, kViolationCount - 1> kFaultKinds = {{
     {Violation::kOverload, 503, true,
      "The host did not begin the call of a blocking plugin, since no thread was free in time "
      "(`--blocking_threads`)"},
+    {Violation::kNotCarried, 0, false,
+     "ext_authz only: an instance without `callout_on_check` has hooks or gives a response that a "
+     "Check has no place for, or the responses of a chain cannot be said in one"},
 }};
 
 inline const FaultKind& KindOf(Violation violation) {

@@ -12,24 +12,12 @@
 
 #include "host/base/clock.h"
 #include "host/base/log.h"
-#include "host/plugin/call_log.h"
+#include "host/plugin/hook_status.h"
 #include "host/plugin/services.h"
 #include "host/stream/stream.h"
 #include "host/wire/annotations.h"
 
 namespace callout::host {
-
-namespace {
-
-void WarnOfFinish(const CallState& state, callout_status_t status) {
-  if (!state.handshake().finished()) return;
-  LogLimited(LogLevel::kWarning, fmt::format("{}/finish", state.instance->name()),
-             "plugin {}: {} called finish() and then returned {} instead of CALLOUT_DEFERRED; "
-             "finish() is ignored",
-             state.instance->name(), PhaseName(state.slot->call.phase), StatusName(status));
-}
-
-}  // namespace
 
 void Stream::InitializeState(size_t part, CallState* state) {
   state->instance = parts_[part].instance;

@@ -86,7 +86,30 @@ absl::StatusOr<std::unique_ptr<StreamEnvironment>> StreamEnvironment::Create(
     if (!id.ok()) return id.status();
     *metric.id = *id;
   }
+  if (absl::Status status = environment->DefineRpcMetrics(); !status.ok()) return status;
   return environment;
+}
+
+absl::Status StreamEnvironment::DefineRpcMetrics() {
+  constexpr std::array<const char*, kRpcOutcomes> kOutcomes = {"", "allowed", "denied", "error",
+                                                               "cancelled"};
+  for (const RpcServiceInfo& info : kRpcServices) {
+    if (info.service == RpcService::kExtProc) continue;  // its streams have counters of their own
+    for (size_t outcome = 0; outcome < kRpcOutcomes; ++outcome) {
+      const bool starts = outcome == static_cast<size_t>(RpcOutcome::kStarted);
+      Metrics::Labels labels = {{"service", std::string(info.name)}};
+      if (!starts) labels.emplace_back("outcome", kOutcomes[outcome]);
+      absl::StatusOr<Metrics::Id> id = metrics_->Define(
+          Metrics::Kind::kCounter,
+          starts ? "callout_rpcs_started_total" : "callout_rpcs_ended_total",
+          starts ? "RPCs of services other than ext_proc that started, by service"
+                 : "RPCs of services other than ext_proc that ended, by service and outcome",
+          std::move(labels));
+      if (!id.ok()) return id.status();
+      rpcs_[static_cast<size_t>(info.service)][outcome] = *id;
+    }
+  }
+  return absl::OkStatus();
 }
 
 bool StreamEnvironment::AddDeferred() {

@@ -7,6 +7,7 @@
 #ifndef CALLOUT_HOST_STREAM_STREAM_ENVIRONMENT_H_
 #define CALLOUT_HOST_STREAM_STREAM_ENVIRONMENT_H_
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +18,7 @@
 #include "host/stream/blocking_pool.h"
 #include "host/stream/live_count.h"
 #include "host/wire/envelope.h"
+#include "host/wire/rpc_service.h"
 
 namespace callout::host {
 
@@ -57,10 +59,16 @@ struct StreamLimits {
   // What send() may have queued for one stream before the client takes it.
   size_t sent_bytes_max = 4194304;
   EnvoyModeOverride mode_override = EnvoyModeOverride::kUnknown;
+  // The services that are answered (--services); empty: those that some plugin has hooks
+  // for. Only where it names ext_authz do request_headers hooks answer a Check.
+  RpcServices services;
   // End a stream with OK as soon as no instance wants anything more of it. The
   // option's default is on; tests of phases want every message.
   bool early_end = false;
 };
+
+// What becomes of an RPC of a service other than ext_proc, for the metrics.
+enum class RpcOutcome : uint8_t { kStarted, kAllowed, kDenied, kError, kCancelled };
 
 class StreamEnvironment {
  public:
@@ -83,7 +91,17 @@ class StreamEnvironment {
   BlockingPool& blocking_pool() { return blocking_pool_; }
   LiveLimit* live_limit() { return &live_limit_; }
 
+  // The services that are answered now.
+  RpcServices services() const {
+    return limits_.services.empty() ? chains_->services() : limits_.services;
+  }
+
   uint64_t NextStreamId() { return next_stream_id_.fetch_add(1, std::memory_order_relaxed); }
+
+  // Counts an RPC of a service other than ext_proc.
+  void CountRpc(RpcService service, RpcOutcome outcome) {
+    metrics_->Add(rpcs_[static_cast<size_t>(service)][static_cast<size_t>(outcome)]);
+  }
 
   // Counts one more deferred call; false if that is more than deferred_max,
   // though it is counted all the same.
@@ -102,7 +120,11 @@ class StreamEnvironment {
   const StreamLimits limits_;
   ChainSource* const chains_;
   Metrics* const metrics_;
+  static constexpr size_t kRpcOutcomes = 5;
+  absl::Status DefineRpcMetrics();
+
   MetricIds ids_{};
+  std::array<std::array<Metrics::Id, kRpcOutcomes>, kRpcServices.size()> rpcs_{};
   LiveLimit live_limit_;
   std::atomic<uint64_t> next_stream_id_{1};
   std::atomic<size_t> deferred_{0};

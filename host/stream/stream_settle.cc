@@ -12,6 +12,7 @@
 #include "host/base/ascii.h"
 #include "host/base/status_text.h"
 #include "host/plugin/call_log.h"
+#include "host/plugin/hook_status.h"
 #include "host/plugin/services.h"
 #include "host/stream/stream.h"
 #include "host/wire/annotations.h"
@@ -20,22 +21,6 @@
 namespace callout::host {
 
 namespace {
-
-absl::StatusCode ToStatusCode(callout_status_t status) {
-  const int code = -status;
-  return code >= 1 && code <= 16 ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kUnknown;
-}
-
-bool IsDecision(callout_status_t status) {
-  return status == CALLOUT_PERMISSION_DENIED || status == CALLOUT_UNAUTHENTICATED;
-}
-
-std::string ErrorText(const CallState& state, callout_phase_t phase, callout_status_t status) {
-  if (!state.error.empty()) return state.error;
-  if (IsDecision(status)) return fmt::format("denied by plugin {}", state.instance->name());
-  return fmt::format("plugin {} returned {} from {}", state.instance->name(), StatusName(status),
-                     PhaseName(phase));
-}
 
 // The plugin has decided that the request does not go on.
 bool EndsExchange(callout_field_t field) {

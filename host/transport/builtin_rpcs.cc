@@ -37,9 +37,10 @@ bool ReadService(std::string_view request, std::string_view* service) {
 }
 
 // The server as a whole, by the empty name, and its services.
-bool IsKnown(std::string_view service) {
-  return service.empty() ||
-         std::find(kServiceNames.begin(), kServiceNames.end(), service) != kServiceNames.end();
+bool IsKnown(std::string_view service, RpcServices served) {
+  if (service.empty()) return true;
+  const std::vector<std::string_view> names = ServiceNames(served);
+  return std::find(names.begin(), names.end(), service) != names.end();
 }
 
 absl::Status Malformed() {
@@ -48,14 +49,17 @@ absl::Status Malformed() {
 
 class HealthCheck final : public BuiltinRpc {
  public:
-  explicit HealthCheck(const std::atomic<bool>* serving) : serving_(serving) { NoteHealthAsked(); }
+  HealthCheck(const std::atomic<bool>* serving, RpcServices served)
+      : serving_(serving), served_(served) {
+    NoteHealthAsked();
+  }
 
   void OnMessage(std::string_view bytes) override {
     if (end_.has_value()) return;
     std::string_view service;
     if (!ReadService(bytes, &service)) {
       end_ = Malformed();
-    } else if (!IsKnown(service)) {
+    } else if (!IsKnown(service, served_)) {
       end_ = absl::NotFoundError("service name unknown");
     } else {
       output_.push_back(HealthResponse(serving_->load() ? kServing : kNotServing));
@@ -69,12 +73,16 @@ class HealthCheck final : public BuiltinRpc {
 
  private:
   const std::atomic<bool>* const serving_;
+  const RpcServices served_;
 };
 
 // Answers now and after each change, until the client leaves.
 class HealthWatch final : public BuiltinRpc {
  public:
-  explicit HealthWatch(const std::atomic<bool>* serving) : serving_(serving) { NoteHealthAsked(); }
+  HealthWatch(const std::atomic<bool>* serving, RpcServices served)
+      : serving_(serving), served_(served) {
+    NoteHealthAsked();
+  }
 
   void OnMessage(std::string_view bytes) override {
     if (end_.has_value() || watching_) return;
@@ -84,7 +92,7 @@ class HealthWatch final : public BuiltinRpc {
       return;
     }
     watching_ = true;
-    known_ = IsKnown(service);
+    known_ = IsKnown(service, served_);
     OnServingChanged();
   }
   void OnHalfClose() override {
@@ -100,6 +108,7 @@ class HealthWatch final : public BuiltinRpc {
 
  private:
   const std::atomic<bool>* const serving_;
+  const RpcServices served_;
   bool watching_ = false;
   bool known_ = false;
   uint64_t told_ = 0;
@@ -115,25 +124,36 @@ void BuiltinRpc::OnDrain() {
   if (!end_.has_value()) end_ = absl::UnavailableError("the server drains");
 }
 
-absl::Status UnknownMethod(std::string_view path, ServiceSet services) {
+std::vector<std::string_view> ServiceNames(RpcServices served) {
+  std::vector<std::string_view> names;
+  for (const RpcServiceInfo& info : kRpcServices) {
+    if (served.Has(info.service)) names.push_back(info.full_name);
+  }
+  names.insert(names.end(), kBuiltinServiceNames.begin(), kBuiltinServiceNames.end());
+  return names;
+}
+
+absl::Status UnknownMethod(std::string_view path, ServiceSet services, RpcServices served) {
   const std::string names = services != ServiceSet::kHealth
-                                ? fmt::format("{}", fmt::join(kServiceNames, ", "))
+                                ? fmt::format("{}", fmt::join(ServiceNames(served), ", "))
                                 : "grpc.health.v1.Health";
   return absl::UnimplementedError(fmt::format("unknown method {}; this listener serves {}",
                                               path.substr(0, kShownPathBytesMax), names));
 }
 
 std::unique_ptr<BuiltinRpc> MakeBuiltinRpc(std::string_view path, const std::atomic<bool>* serving,
-                                           ServiceSet services) {
+                                           ServiceSet services, RpcServices served) {
+  // For load balancers it knows the name of every service, on or not.
+  if (services == ServiceSet::kHealth) served = RpcServices::All();
   if (path.starts_with(kHealthPath)) {
     const std::string_view method = path.substr(sizeof(kHealthPath) - 1);
-    if (method == "Check") return std::make_unique<HealthCheck>(serving);
-    if (method == "Watch") return std::make_unique<HealthWatch>(serving);
+    if (method == "Check") return std::make_unique<HealthCheck>(serving, served);
+    if (method == "Watch") return std::make_unique<HealthWatch>(serving, served);
   }
   if (services != ServiceSet::kAll) return nullptr;
   if (path == "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" ||
       path == "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo") {
-    return MakeReflectionRpc();
+    return MakeReflectionRpc(served);
   }
   return nullptr;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The services that stand beside ExternalProcessor on every listener:
+// The services that stand on every listener beside those that plugins answer:
 // grpc.health.v1.Health and server reflection (v1alpha and v1), answered here,
 // without any I/O.
 //
@@ -20,19 +20,24 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "host/transport/rpc_handler.h"
+#include "host/wire/rpc_service.h"
 
 namespace callout::host {
 
 inline constexpr char kProcessPath[] = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 
-// The full names of the services on every listener: those that reflection lists
-// and that health knows.
-inline constexpr std::array<std::string_view, 4> kServiceNames = {
-    "envoy.service.ext_proc.v3.ExternalProcessor", "grpc.health.v1.Health",
-    "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"};
+// The full names of those on every listener.
+inline constexpr std::array<std::string_view, 3> kBuiltinServiceNames = {
+    "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection"};
+
+// And with them those of the services that plugins answer, of which `served` are on: what
+// reflection lists and health knows.
+std::vector<std::string_view> ServiceNames(RpcServices served);
 
 // What the built-in RPCs share: they answer at once, and wait for nothing of ours.
 class BuiltinRpc : public RpcHandler {
@@ -62,9 +67,10 @@ class BuiltinRpc : public RpcHandler {
 enum class ServiceSet : uint8_t { kAll, kWithoutReflection, kHealth };
 
 // Null: there is no such method. `serving`, which outlives the RPC: whether health
-// says SERVING.
+// says SERVING. `served`: the services that plugins answer now.
 std::unique_ptr<BuiltinRpc> MakeBuiltinRpc(std::string_view path, const std::atomic<bool>* serving,
-                                           ServiceSet services = ServiceSet::kAll);
+                                           ServiceSet services = ServiceSet::kAll,
+                                           RpcServices served = RpcServices::All());
 
 // What one RPC of reflection is answered; then it ends with RESOURCE_EXHAUSTED. A tool
 // asks a few dozen times.
@@ -72,10 +78,11 @@ inline constexpr int kReflectionQuestionsMax = 1000;
 
 // The end of an RPC for a method that is not there: UNIMPLEMENTED, which names the
 // method, up to 100 bytes of it, and the services that are there.
-absl::Status UnknownMethod(std::string_view path, ServiceSet services = ServiceSet::kAll);
+absl::Status UnknownMethod(std::string_view path, ServiceSet services = ServiceSet::kAll,
+                           RpcServices served = RpcServices::All());
 
 // For builtin_rpcs.cc.
-std::unique_ptr<BuiltinRpc> MakeReflectionRpc();
+std::unique_ptr<BuiltinRpc> MakeReflectionRpc(RpcServices served);
 
 }  // namespace callout::host
 

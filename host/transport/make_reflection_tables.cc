@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "envoy/service/auth/v3/external_auth.pb.h"
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
 #include "grpc/health/v1/health.pb.h"
 
@@ -123,6 +124,7 @@ class Tables {
 int Write(const char* path) {
   Tables tables;
   tables.AddFile(*envoy::service::ext_proc::v3::ProcessingRequest::descriptor()->file());
+  tables.AddFile(*envoy::service::auth::v3::CheckRequest::descriptor()->file());
   tables.AddFile(*grpc::health::v1::HealthCheckRequest::descriptor()->file());
   if (tables.HasExtensions()) {
     fputs("the protos have extensions: let reflection.cc tell of them\n", stderr);

@@ -111,9 +111,9 @@ void AppendExtensionNumbers(std::string_view type, std::string* reply) {
   AppendBytes(kAllExtensionNumbersResponse, numbers, reply);
 }
 
-void AppendServices(std::string* reply) {
+void AppendServices(RpcServices served, std::string* reply) {
   std::string services;
-  for (const std::string_view name : kServiceNames) {
+  for (const std::string_view name : ServiceNames(served)) {
     std::string service;
     AppendBytes(kServiceName, name, &service);
     AppendBytes(kService, service, &services);
@@ -121,7 +121,7 @@ void AppendServices(std::string* reply) {
   AppendBytes(kListServicesResponse, services, reply);
 }
 
-void AppendReply(uint32_t question, std::string_view text, std::string* reply) {
+void AppendReply(uint32_t question, std::string_view text, RpcServices served, std::string* reply) {
   switch (question) {
     case kFileByFilename:
       return AppendFileNamed(text, reply);
@@ -132,7 +132,7 @@ void AppendReply(uint32_t question, std::string_view text, std::string* reply) {
     case kAllExtensionNumbersOfType:
       return AppendExtensionNumbers(text, reply);
     case kListServices:
-      return AppendServices(reply);
+      return AppendServices(served, reply);
     default:
       AppendError(absl::StatusCode::kInvalidArgument, "the request asks nothing known here", reply);
   }
@@ -140,6 +140,8 @@ void AppendReply(uint32_t question, std::string_view text, std::string* reply) {
 
 class ReflectionRpc final : public BuiltinRpc {
  public:
+  explicit ReflectionRpc(RpcServices served) : served_(served) {}
+
   void OnMessage(std::string_view bytes) override {
     if (end_.has_value()) return;
     if (++questions_ > kReflectionQuestionsMax) {
@@ -156,7 +158,7 @@ class ReflectionRpc final : public BuiltinRpc {
     }
     std::string reply;
     AppendBytes(kOriginalRequest, bytes, &reply);
-    AppendReply(question, text, &reply);
+    AppendReply(question, text, served_, &reply);
     output_.push_back(std::move(reply));
   }
   void OnHalfClose() override {
@@ -164,11 +166,14 @@ class ReflectionRpc final : public BuiltinRpc {
   }
 
  private:
+  const RpcServices served_;
   int questions_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<BuiltinRpc> MakeReflectionRpc() { return std::make_unique<ReflectionRpc>(); }
+std::unique_ptr<BuiltinRpc> MakeReflectionRpc(RpcServices served) {
+  return std::make_unique<ReflectionRpc>(served);
+}
 
 }  // namespace callout::host

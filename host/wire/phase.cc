@@ -10,6 +10,7 @@ std::string_view PhaseName(callout_phase_t phase) {
   static constexpr std::array<std::string_view, kPhaseCount> kNames = {
       "process",      "unknown",       "request_headers",  "response_headers",
       "request_body", "response_body", "request_trailers", "response_trailers"};
+  if (phase == CALLOUT_CHECK) return "check";
   return phase < kNames.size() ? kNames[phase] : "unknown";
 }
 

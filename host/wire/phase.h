@@ -6,15 +6,32 @@
 
 #include <callout/plugin.h>
 
+#include <array>
 #include <cstddef>
 #include <string_view>
 
 namespace callout::host {
 
-// Phases are field numbers 2 to 7; bit and index 0 stand for on_process.
+// Phases of ext_proc are field numbers 2 to 7; bit and index 0 stand for on_process.
 inline constexpr size_t kPhaseCount = 8;
 
-// "request_headers" for CALLOUT_REQUEST_HEADERS, …; "process" for 0.
+// All phases, those of other services included.
+inline constexpr std::array<callout_phase_t, 7> kPhases = {CALLOUT_REQUEST_HEADERS,
+                                                           CALLOUT_RESPONSE_HEADERS,
+                                                           CALLOUT_REQUEST_BODY,
+                                                           CALLOUT_RESPONSE_BODY,
+                                                           CALLOUT_REQUEST_TRAILERS,
+                                                           CALLOUT_RESPONSE_TRAILERS,
+                                                           CALLOUT_CHECK};
+
+// Where a phase (or 0) stands in an array of them.
+inline constexpr size_t kPhaseSlots = kPhaseCount + 1;
+inline constexpr size_t PhaseSlot(callout_phase_t phase) {
+  return phase < kPhaseCount ? phase : kPhaseCount + (phase - CALLOUT_CHECK);
+}
+inline constexpr bool IsOtherService(callout_phase_t phase) { return phase >= CALLOUT_CHECK; }
+
+// "request_headers" for CALLOUT_REQUEST_HEADERS, "check" for CALLOUT_CHECK, …; "process" for 0.
 std::string_view PhaseName(callout_phase_t phase);
 
 // True for a request phase; the others are response phases.

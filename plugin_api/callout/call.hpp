@@ -5,7 +5,8 @@
 //     HeadersCall   request and response headers
 //     BodyCall      request and response bodies, whole or in chunks
 //     TrailersCall  request and response trailers
-//     ProcessCall   any of them, in callout_on_process
+//     CheckCall     ext_authz's question (callout/check.hpp)
+//     ProcessCall   any of the former three, in callout_on_process
 //     OpenCall      the opening of a stream
 //
 // Each reads what came, answers it (callout/answer.hpp) and can be deferred. A call is
@@ -40,26 +41,12 @@
 
 namespace callout {
 
-// What is known in every phase.
-class Call : public Answer {
+namespace internal {
+
+// What is known of any call, whatever service it is of. `Derived` has raw().
+template <class Derived>
+class CallFacts {
  public:
-  using Answer::Answer;
-
-  callout_phase_t phase() const { return raw()->phase; }  // CALLOUT_REQUEST_HEADERS, ...
-  bool is_request() const { return phase() % 2 == 0; }
-  bool is_first() const { return has(CALLOUT_CALL_FIRST); }
-  // Nothing more follows in this direction. Unknown in advance if trailers follow.
-  bool is_last() const { return has(CALLOUT_CALL_LAST); }
-  // Answers are not sent to Envoy.
-  bool is_observed() const { return has(CALLOUT_CALL_OBSERVABILITY); }
-  BodyMode body_mode() const { return static_cast<BodyMode>(raw()->body_mode); }
-
-  // An attribute that Envoy was told to send: "request.path", "source.address", ...
-  Value attribute(std::string_view name) const {
-    callout_value_t value;
-    const bool found = callout_find_attribute(raw()->attributes, to_bytes(name), &value) != 0;
-    return found ? Value(value) : Value();
-  }
   // What other filters left, all of it or one value.
   Metadata metadata() const { return Metadata(to_view(raw()->metadata_context)); }
   Value metadata(std::string_view name, std::string_view key) const {
@@ -68,7 +55,7 @@ class Call : public Answer {
   // Of the gRPC request that carries the stream; `key` in lower case.
   std::optional<std::string_view> grpc_metadata(std::string_view key, uint32_t index = 0) const {
     callout_bytes_t value;
-    if (state_->host->get_metadata(raw(), to_bytes(key), index, &value) != CALLOUT_OK) {
+    if (raw()->host->get_metadata(raw(), to_bytes(key), index, &value) != CALLOUT_OK) {
       return std::nullopt;
     }
     return to_view(value);
@@ -86,12 +73,45 @@ class Call : public Answer {
     return std::chrono::steady_clock::time_point(
         std::chrono::nanoseconds(static_cast<int64_t>(raw()->deadline_ns)));
   }
-  bool is_cancelled() const { return state_->host->is_cancelled(raw()) != 0; }
+  bool is_cancelled() const { return raw()->host->is_cancelled(raw()) != 0; }
+  Host host() const { return Host(raw()->host); }
+
+ private:
+  callout_call_t* raw() const { return static_cast<const Derived*>(this)->raw(); }
+  std::string_view property(callout_property_t which) const {
+    callout_bytes_t value;
+    const callout_status_t status = raw()->host->get_property(raw(), which, &value);
+    return status == CALLOUT_OK ? to_view(value) : std::string_view();
+  }
+};
+
+}  // namespace internal
+
+// What is known in every phase.
+class Call : public Answer, public internal::CallFacts<Call> {
+ public:
+  using State = internal::CallState;
+  using Answer::Answer;
+
+  callout_phase_t phase() const { return raw()->phase; }  // CALLOUT_REQUEST_HEADERS, ...
+  bool is_request() const { return phase() % 2 == 0; }
+  bool is_first() const { return has(CALLOUT_CALL_FIRST); }
+  // Nothing more follows in this direction. Unknown in advance if trailers follow.
+  bool is_last() const { return has(CALLOUT_CALL_LAST); }
+  // Answers are not sent to Envoy.
+  bool is_observed() const { return has(CALLOUT_CALL_OBSERVABILITY); }
+  BodyMode body_mode() const { return static_cast<BodyMode>(raw()->body_mode); }
+
+  // An attribute that Envoy was told to send: "request.path", "source.address", ...
+  Value attribute(std::string_view name) const {
+    callout_value_t value;
+    const bool found = callout_find_attribute(raw()->attributes, to_bytes(name), &value) != 0;
+    return found ? Value(value) : Value();
+  }
   // In response phases, if the class has called Setup::want_request_headers(). Valid until
   // the stream is closed.
   Headers request_headers() const { return Headers(to_view(raw()->request_headers)); }
 
-  Host host() const { return Host(state_->host); }
   callout_call_t* raw() const { return state_->call; }
 
  protected:
@@ -99,13 +119,6 @@ class Call : public Answer {
   std::string_view message() const { return to_view(raw()->message); }
   void clear_route() const {
     if (state_->may_go_on("clear_route_cache")) callout_answer_clear_route_cache(&state_->answer);
-  }
-
- private:
-  std::string_view property(callout_property_t which) const {
-    callout_bytes_t value;
-    const callout_status_t status = state_->host->get_property(raw(), which, &value);
-    return status == CALLOUT_OK ? to_view(value) : std::string_view();
   }
 };
 
@@ -162,13 +175,14 @@ class Deferred {
 
  private:
   friend PhaseCall;
+  using State = typename PhaseCall::State;
   struct Held {
-    explicit Held(internal::CallState* from) : state(std::move(*from)), call(&state) {}
-    internal::CallState state;
+    explicit Held(State* from) : state(std::move(*from)), call(&state) {}
+    State state;
     PhaseCall call;
   };
 
-  explicit Deferred(internal::CallState* from) {
+  explicit Deferred(State* from) {
     if (from->call != nullptr) {
       held_ = std::make_unique<Held>(from);
     } else {
@@ -396,6 +410,7 @@ class StreamEnd {
 // The opening of a stream. It cannot be answered, only refused: deny_callout or fail.
 class OpenCall {
  public:
+  using State = internal::CallState;
   explicit OpenCall(internal::CallState* state) : call_(state) {}
 
   Value attribute(std::string_view name) const { return call_.attribute(name); }

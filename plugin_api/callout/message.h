@@ -9,6 +9,7 @@
  *     callout/struct.h   google.protobuf.Struct: attributes, metadata
  *     callout/answer.h   building an answer step by step
  *     callout/tools.h    answers of one step, by the names of the callout samples
+ *     callout/check.h    ext_authz: what a Check asks, and the answer to it
  *
  * C99 to C17 and C++11 to C++20; C++ plugins take <callout/plugin.hpp>.
  */
@@ -16,6 +17,7 @@
 #define CALLOUT_MESSAGE_H_
 
 #include <callout/answer.h>
+#include <callout/check.h>
 #include <callout/headers.h>
 #include <callout/plugin.h>
 #include <callout/struct.h>

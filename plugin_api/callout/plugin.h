@@ -35,7 +35,7 @@
  * 2. Numbers. Phases and fields are the field numbers of ProcessingRequest and
  *    ProcessingResponse in envoy/service/ext_proc/v3. Errors are negated gRPC
  *    status codes. Expect values that this header does not name. Phases 32 to
- *    63 are reserved for hooks of other services than ext_proc.
+ *    63 are for hooks of other services than ext_proc: see CALLOUT_CHECK.
  * 3. Names. All symbols that begin with `callout_` are reserved for this
  *    contract. The host refuses a plugin that exports a name beginning with
  *    `callout_on_` or `callout_plugin_` that it does not know: a misspelt hook
@@ -92,8 +92,9 @@ extern "C" {
 /* The oldest version that a host of this header serves. */
 #define CALLOUT_ABI_VERSION_MIN 1u
 /* Counts what was added within the version. A revision's additions:
- *   1  all of this header */
-#define CALLOUT_ABI_REVISION 1u
+ *   1  all of this header that no later revision names
+ *   2  ext_authz: callout_on_check, CALLOUT_CHECK, CALLOUT_CHECK_* */
+#define CALLOUT_ABI_REVISION 2u
 
 #if defined(__GNUC__) || defined(__clang__)
 #define CALLOUT_EXPORT __attribute__((visibility("default")))
@@ -126,9 +127,10 @@ typedef struct callout_bytes {
 /* What a hook or a host function came to. FROZEN; values may be added.
  *
  * A negative status from a hook: PERMISSION_DENIED and UNAUTHENTICATED are
- * decisions of the plugin and always end the gRPC stream with that code. Every
- * other negative status is a fault and falls under the policy that the operator
- * has set for the instance (fail, continue or deny). The default is fail. */
+ * decisions of the plugin and always end the gRPC stream with that code (a Check
+ * is answered by a denial with it). Every other negative status is a fault and falls under
+ * the policy that the operator has set for the instance (fail, continue or deny).
+ * The default is fail. */
 typedef int32_t callout_status_t;
 enum {
   CALLOUT_OK = 0,          /* send the answer that was set; if none was: the
@@ -169,7 +171,8 @@ enum {
 };
 
 /* Where in the HTTP exchange a call stands: the field number of the message in
- * ProcessingRequest. 0 while a stream is opened, cancelled or closed. */
+ * ProcessingRequest, or the question of another service. 0 while a stream is
+ * opened, cancelled or closed. */
 typedef uint32_t callout_phase_t;
 enum {
   CALLOUT_REQUEST_HEADERS = 2,   /* message: HttpHeaders */
@@ -177,7 +180,13 @@ enum {
   CALLOUT_REQUEST_BODY = 4,      /* message: HttpBody */
   CALLOUT_RESPONSE_BODY = 5,     /* message: HttpBody */
   CALLOUT_REQUEST_TRAILERS = 6,  /* message: HttpTrailers */
-  CALLOUT_RESPONSE_TRAILERS = 7  /* message: HttpTrailers */
+  CALLOUT_RESPONSE_TRAILERS = 7, /* message: HttpTrailers */
+
+  /* Revision 2. ext_authz (envoy.service.auth.v3.Authorization/Check): may this
+   * request, or this connection, go on? message: AttributeContext; call->request
+   * is the CheckRequest, call->metadata_context its metadata_context. A stream has
+   * this one call, with CALLOUT_CALL_FIRST and CALLOUT_CALL_LAST */
+  CALLOUT_CHECK = 32
 };
 #define CALLOUT_PHASE_BIT(phase) (UINT64_C(1) << (phase))
 
@@ -206,7 +215,19 @@ enum {
                                              Envoy at once if the hook then
                                              returns DEFERRED, and the deadline
                                              moves by it; else dropped */
-  CALLOUT_TYPED_DYNAMIC_METADATA = 13     /* one entry of map<string, Any> */
+  CALLOUT_TYPED_DYNAMIC_METADATA = 13,    /* one entry of map<string, Any> */
+
+  /* Revision 2. Answers to CALLOUT_CHECK, fields of CheckResponse; with
+   * CALLOUT_WHOLE_RESPONSE the bytes are a CheckResponse. The host writes `status`
+   * itself, so that it agrees with the answer, and sends every header in the form
+   * that Envoy reads. */
+  CALLOUT_CHECK_DENIED = 2, /* DeniedHttpResponse: status 200 to 599, 0 for 403 */
+  CALLOUT_CHECK_OK = 3,     /* OkHttpResponse */
+  CALLOUT_CHECK_ERROR = 5,  /* DeniedHttpResponse: the plugin cannot decide. Envoy
+                               refuses the request or, told to fail open, lets it
+                               pass */
+  /* Beside the answer to CALLOUT_CHECK, for annotate(): */
+  CALLOUT_CHECK_DYNAMIC_METADATA = 4 /* google.protobuf.Struct, for later filters */
 };
 
 /* How Envoy sends the body of a direction (ProcessingMode.BodySendMode). */
@@ -508,7 +529,8 @@ typedef struct callout_create_args {
                              own affair. Valid during create */
   uint64_t phases; /* in: what this plugin can be called for (CALLOUT_PHASE_BIT):
                       phases whose hook is exported and, if callout_on_process
-                      is, bit 0 and all phases of the plugin's revision.
+                      is, bit 0 and all phases of ext_proc of the plugin's
+                      revision.
                       out: with bits cleared that this configuration does not
                       want. A phase without its bit is sent to no hook, not to
                       callout_on_process either. Without bit 0
@@ -649,6 +671,23 @@ CALLOUT_EXPORT callout_status_t
 callout_on_request_trailers(callout_call_t *call);
 CALLOUT_EXPORT callout_status_t
 callout_on_response_trailers(callout_call_t *call);
+
+/* Optional, revision 2. ext_authz asks whether a request may go on; phase
+ * CALLOUT_CHECK. The instances of a chain are asked in order, each about the
+ * request as those before it left it, until one does not allow it.
+ *   respond(CALLOUT_CHECK_OK)      allows it, with changes to the request and to its
+ *                                  response
+ *   respond(CALLOUT_CHECK_DENIED)  refuses it
+ *   CALLOUT_OK, nothing set        refuses it, with 403: only what a plugin says
+ *                                  lets a request pass
+ *   PERMISSION_DENIED, UNAUTHENTICATED   refuse it, with 403 and 401
+ *   any other negative status      a fault: the operator's policy decides
+ * The host refuses as a fault (illegal_header) what Envoy would pass on unchecked: an
+ * HTTP status that is not 200 to 599, CR, LF or NUL in a header, text that is not UTF-8,
+ * content-length, and pseudo headers that a request or a response does not have. Query
+ * parameters are given as they are; the host encodes them. CALLOUT_NO_RESPONSE and send()
+ * have no place here. [stream] */
+CALLOUT_EXPORT callout_status_t callout_on_check(callout_call_t *call);
 
 #ifdef __cplusplus
 } /* extern "C" */

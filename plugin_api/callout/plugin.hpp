@@ -47,6 +47,7 @@
 #include <callout/message.h>
 #include <callout/answer.hpp>
 #include <callout/call.hpp>
+#include <callout/check.hpp>
 #include <callout/host.hpp>
 #include <callout/plugin_class.hpp>
 #include <callout/tools.hpp>
@@ -64,6 +65,8 @@
   CALLOUT_DEFINE_HOOK(callout_on_request_trailers, TrailersCall, call)
 #define CALLOUT_ON_RESPONSE_TRAILERS(call) \
   CALLOUT_DEFINE_HOOK(callout_on_response_trailers, TrailersCall, call)
+// ext_authz: see callout/check.hpp.
+#define CALLOUT_ON_CHECK(call) CALLOUT_DEFINE_HOOK(callout_on_check, CheckCall, call)
 // Gets every message first; call.next() passes it on.
 #define CALLOUT_ON_PROCESS(call) CALLOUT_DEFINE_HOOK(callout_on_process, ProcessCall, call)
 

@@ -7,7 +7,7 @@
 //
 // exports all that a plugin needs, and the hooks that are listed (stream_open, stream_end,
 // stream_cancel, process, request_headers, response_headers, request_body, response_body,
-// request_trailers, response_trailers), each a member function on_<hook>, so that the file's
+// request_trailers, response_trailers, check), each a member function on_<hook>, so that the file's
 // symbols say what the plugin does. A member of that name which is not listed is an error of
 // compilation. Without the part in parentheses it exports the hooks only; CALLOUT_PLUGIN();
 // and CALLOUT_PLUGIN_INFO(...); are then to be written beside it.
@@ -17,6 +17,7 @@
 //                                             from nothing or from a Class&, and deleted
 //                                             after its last; thread: [stream]
 //     void on_request_body(BodyCall&)         or (BodyCall&, Stream&); the same for all
+//     void on_check(CheckCall&)               or (CheckCall&, Stream&): ext_authz
 //     void on_stream_open(OpenCall&)          or (OpenCall&, Stream&)
 //     void on_stream_end(const StreamEnd&)    or (const StreamEnd&, Stream&); how the stream
 //                                             ended. The host then ends none early
@@ -31,6 +32,7 @@
 #define CALLOUT_PLUGIN_CLASS_HPP_
 
 #include <callout/call.hpp>
+#include <callout/check.hpp>
 #include <callout/host.hpp>
 #include <exception>
 #include <type_traits>
@@ -41,7 +43,7 @@ namespace internal {
 // The edge of a hook: what is thrown stops here.
 template <class PhaseCall, class Function>
 callout_status_t run_hook(callout_call_t* raw_call, Function&& function) noexcept {
-  CallState state(raw_call);
+  typename PhaseCall::State state(raw_call);
   PhaseCall call(&state);
   CALLOUT_TRY { function(call); }
   CALLOUT_CATCH_ALL(state)
@@ -181,6 +183,7 @@ enum HookBit : unsigned {
   kBit_request_trailers = 1u << 7,
   kBit_response_trailers = 1u << 8,
   kBit_stream_end = 1u << 9,
+  kBit_check = 1u << 10,
 };
 
 #define CALLOUT_FIND_MEMBER(hook)         \
@@ -198,6 +201,7 @@ CALLOUT_FIND_MEMBER(request_body)
 CALLOUT_FIND_MEMBER(response_body)
 CALLOUT_FIND_MEMBER(request_trailers)
 CALLOUT_FIND_MEMBER(response_trailers)
+CALLOUT_FIND_MEMBER(check)
 #undef CALLOUT_FIND_MEMBER
 
 // For a cancel to find the stream's object also while the first call runs.
@@ -275,6 +279,7 @@ constexpr bool check_listed() {
   CALLOUT_CHECK_LISTED(response_body)
   CALLOUT_CHECK_LISTED(request_trailers)
   CALLOUT_CHECK_LISTED(response_trailers)
+  CALLOUT_CHECK_LISTED(check)
 #undef CALLOUT_CHECK_LISTED
   return true;
 }
@@ -345,6 +350,7 @@ constexpr bool check_listed() {
   CALLOUT_CLASS_CALL_(Class, request_trailers, TrailersCall)
 #define CALLOUT_CLASS_HOOK_response_trailers(Class) \
   CALLOUT_CLASS_CALL_(Class, response_trailers, TrailersCall)
+#define CALLOUT_CLASS_HOOK_check(Class) CALLOUT_CLASS_CALL_(Class, check, CheckCall)
 #define CALLOUT_CLASS_HOOK_stream_cancel(Class)                                   \
   extern "C" CALLOUT_EXPORT void callout_on_stream_cancel(callout_call_t* call) { \
     ::callout::internal::run_cancel<Class>(call, &Class::on_stream_cancel);       \
@@ -377,6 +383,7 @@ constexpr bool check_listed() {
 #define CALLOUT_FINDS_CANCEL_response_body
 #define CALLOUT_FINDS_CANCEL_request_trailers
 #define CALLOUT_FINDS_CANCEL_response_trailers
+#define CALLOUT_FINDS_CANCEL_check
 #define CALLOUT_FINDS_OPEN_stream_cancel
 #define CALLOUT_FINDS_OPEN_stream_open unused, 1,
 #define CALLOUT_FINDS_OPEN_stream_end
@@ -387,14 +394,15 @@ constexpr bool check_listed() {
 #define CALLOUT_FINDS_OPEN_response_body
 #define CALLOUT_FINDS_OPEN_request_trailers
 #define CALLOUT_FINDS_OPEN_response_trailers
+#define CALLOUT_FINDS_OPEN_check
 
-// CALLOUT_EACH_(M, Class, a, b, ...) is M(Class, a) M(Class, b) ..., for up to ten hooks.
-#define CALLOUT_EACH_(M, Class, ...)                                                             \
-  CALLOUT_TENTH_(__VA_ARGS__, CALLOUT_EACH10_, CALLOUT_EACH9_, CALLOUT_EACH8_, CALLOUT_EACH7_,   \
-                 CALLOUT_EACH6_, CALLOUT_EACH5_, CALLOUT_EACH4_, CALLOUT_EACH3_, CALLOUT_EACH2_, \
-                 CALLOUT_EACH1_, )                                                               \
+// CALLOUT_EACH_(M, Class, a, b, ...) is M(Class, a) M(Class, b) ..., for up to eleven hooks.
+#define CALLOUT_EACH_(M, Class, ...)                                                               \
+  CALLOUT_ELEVENTH_(__VA_ARGS__, CALLOUT_EACH11_, CALLOUT_EACH10_, CALLOUT_EACH9_, CALLOUT_EACH8_, \
+                    CALLOUT_EACH7_, CALLOUT_EACH6_, CALLOUT_EACH5_, CALLOUT_EACH4_,                \
+                    CALLOUT_EACH3_, CALLOUT_EACH2_, CALLOUT_EACH1_, )                              \
   (M, Class, __VA_ARGS__)
-#define CALLOUT_TENTH_(a, b, c, d, e, f, g, h, i, j, name, ...) name
+#define CALLOUT_ELEVENTH_(a, b, c, d, e, f, g, h, i, j, k, name, ...) name
 #define CALLOUT_EACH1_(M, Class, a) M(Class, a)
 #define CALLOUT_EACH2_(M, Class, a, ...) M(Class, a) CALLOUT_EACH1_(M, Class, __VA_ARGS__)
 #define CALLOUT_EACH3_(M, Class, a, ...) M(Class, a) CALLOUT_EACH2_(M, Class, __VA_ARGS__)
@@ -405,5 +413,6 @@ constexpr bool check_listed() {
 #define CALLOUT_EACH8_(M, Class, a, ...) M(Class, a) CALLOUT_EACH7_(M, Class, __VA_ARGS__)
 #define CALLOUT_EACH9_(M, Class, a, ...) M(Class, a) CALLOUT_EACH8_(M, Class, __VA_ARGS__)
 #define CALLOUT_EACH10_(M, Class, a, ...) M(Class, a) CALLOUT_EACH9_(M, Class, __VA_ARGS__)
+#define CALLOUT_EACH11_(M, Class, a, ...) M(Class, a) CALLOUT_EACH10_(M, Class, __VA_ARGS__)
 
 #endif  // CALLOUT_PLUGIN_CLASS_HPP_

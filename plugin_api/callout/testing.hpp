@@ -32,6 +32,7 @@
 #include <algorithm>
 #include <atomic>
 #include <callout/testing_answer.hpp>
+#include <callout/testing_check.hpp>
 #include <callout/view.hpp>
 #include <chrono>
 #include <condition_variable>
@@ -61,6 +62,7 @@
 #pragma weak callout_on_response_body
 #pragma weak callout_on_request_trailers
 #pragma weak callout_on_response_trailers
+#pragma weak callout_on_check
 
 namespace callout::testing {
 
@@ -79,6 +81,10 @@ struct Hooks {
   StreamHook close = nullptr;
   StreamHook cancel = nullptr;
   CallHook phases[8] = {};  // by phase; 0: on_process
+  CallHook check = nullptr;
+  CallHook of(callout_phase_t phase) const {
+    return phase == CALLOUT_CHECK ? check : phase < 8 ? phases[phase] : nullptr;
+  }
 };
 
 inline Hooks linked_hooks() {
@@ -96,6 +102,7 @@ inline Hooks linked_hooks() {
   hooks.phases[CALLOUT_RESPONSE_BODY] = &callout_on_response_body;
   hooks.phases[CALLOUT_REQUEST_TRAILERS] = &callout_on_request_trailers;
   hooks.phases[CALLOUT_RESPONSE_TRAILERS] = &callout_on_response_trailers;
+  hooks.check = &callout_on_check;
   return hooks;
 }
 
@@ -126,6 +133,7 @@ inline Hooks loaded_hooks(const std::string& path) {
   find(file, "callout_on_response_body", &hooks.phases[CALLOUT_RESPONSE_BODY]);
   find(file, "callout_on_request_trailers", &hooks.phases[CALLOUT_REQUEST_TRAILERS]);
   find(file, "callout_on_response_trailers", &hooks.phases[CALLOUT_RESPONSE_TRAILERS]);
+  find(file, "callout_on_check", &hooks.check);
   return hooks;
 }
 
@@ -260,7 +268,9 @@ class Stream {
   Answer response_trailers(const HeaderList& trailers) {
     return headers_message(CALLOUT_RESPONSE_TRAILERS, trailers, false);
   }
-  // Any message: a serialized HttpHeaders, HttpBody or HttpTrailers.
+  // ext_authz: the one message of its stream.
+  CheckAnswer check(const CheckQuestion& question);
+  // Any message: a serialized HttpHeaders, HttpBody, HttpTrailers or AttributeContext.
   Answer message(callout_phase_t phase, std::string_view message, uint32_t flags = 0);
 
   // The client leaves: is_cancelled() from here on. on_stream_cancel is called here, once, as
@@ -281,6 +291,7 @@ class Stream {
     bool over;      // guarded by mutex_
     std::string message;
     std::string request;
+    bool is_check() const { return abi.phase == CALLOUT_CHECK; }
   };
   // Null for a copy of a call.
   static FakeCall* from(const callout_call_t* call) {
@@ -307,6 +318,7 @@ class Stream {
   void fill_end();
   void take_annotation(callout_field_t field, std::string_view bytes);
 
+  callout_status_t take_check(callout_field_t field, const callout_bytes_t* parts, size_t count);
   static callout_status_t respond(callout_call_t* call, callout_field_t field,
                                   const callout_bytes_t* parts, size_t count);
   static callout_status_t send(callout_call_t* call, callout_field_t field,

@@ -54,6 +54,7 @@ inline Plugin::Plugin(const internal::Hooks& hooks, std::string_view config) : h
       args_.phases |= CALLOUT_PHASE_BIT(phase);
     }
   }
+  if (hooks_.check != nullptr) args_.phases |= CALLOUT_PHASE_BIT(CALLOUT_CHECK);
   const uint64_t offered = args_.phases;
   if (hooks_.create != nullptr) status_ = hooks_.create(&args_);
   created_ = true;
@@ -281,6 +282,7 @@ inline Stream::FakeCall* Stream::begin(callout_phase_t phase, std::string_view m
   fake->owner = this;
   fake->message.assign(message);
   fake->request = internal::written([&](callout_writer_t* writer) {
+    if (phase == CALLOUT_CHECK) return callout_write_bytes(writer, 1, to_bytes(fake->message));
     if (phase != 0) callout_write_bytes(writer, phase, to_bytes(fake->message));
     callout_write_bytes(writer, 8, to_bytes(metadata_));
     callout_write_raw(writer, to_bytes(attributes_));
@@ -373,7 +375,26 @@ inline callout_status_t Stream::call_hooks(callout_call_t* call) {
   if ((phases & CALLOUT_PHASE_BIT(phase)) == 0) return CALLOUT_OK;
   if ((phases & CALLOUT_PHASE_BIT(0)) != 0) status = plugin_.hooks_.phases[0](call);
   if (status != CALLOUT_NEXT) return status;
-  return plugin_.hooks_.phases[phase] == nullptr ? CALLOUT_OK : plugin_.hooks_.phases[phase](call);
+  const internal::CallHook hook = plugin_.hooks_.of(phase);
+  return hook == nullptr ? CALLOUT_OK : hook(call);
+}
+
+inline CheckAnswer Stream::check(const CheckQuestion& question) {
+  const Answer answer =
+      message(CALLOUT_CHECK, question.write(), CALLOUT_CALL_FIRST | CALLOUT_CALL_LAST);
+  CheckAnswer taken;
+  taken.status = answer.status;
+  taken.error = answer.error;
+  taken.deferred = answer.deferred;
+  taken.problem = answer.problem;
+  const bool is_whole = answer.field == CALLOUT_WHOLE_RESPONSE;
+  if ((!is_whole || !answer.message.empty()) &&
+      !taken.read(answer.field, to_bytes(answer.message))) {
+    taken.problem = "the answer is malformed";
+  }
+  taken.metadata.append(answer.metadata);
+  taken.look_for_problems();
+  return taken;
 }
 
 inline Answer Stream::message(callout_phase_t phase, std::string_view message, uint32_t flags) {
@@ -403,6 +424,7 @@ inline Answer Stream::message(callout_phase_t phase, std::string_view message, u
 inline void Stream::settle(callout_phase_t phase, callout_body_mode_t mode,
                            callout_status_t status) {
   answer_.status = status;
+  if (phase == CALLOUT_CHECK) return;  // check() looks
   const bool duplex = callout_is_body_phase(phase) && mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
   const bool may_hold =
       !callout_is_trailers_phase(phase) && mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
@@ -480,11 +502,25 @@ inline Stream* Stream::answerable(const callout_call_t* call) {
   return stream->may_answer_ ? stream : nullptr;
 }
 
+// What is in it check() finds out.
+inline callout_status_t Stream::take_check(callout_field_t field, const callout_bytes_t* parts,
+                                           size_t count) {
+  if (field != CALLOUT_WHOLE_RESPONSE && field != CALLOUT_CHECK_OK &&
+      field != CALLOUT_CHECK_DENIED && field != CALLOUT_CHECK_ERROR) {
+    return CALLOUT_INVALID_ARGUMENT;
+  }
+  answer_.field = field;
+  answer_.message.clear();
+  for (size_t i = 0; i < count; ++i) answer_.message.append(to_view(parts[i]));
+  return CALLOUT_OK;
+}
+
 inline callout_status_t Stream::respond(callout_call_t* call, callout_field_t field,
                                         const callout_bytes_t* parts, size_t count) {
   Stream* stream = answerable(call);
   if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
   std::string bytes;
+  if (from(call)->is_check()) return stream->take_check(field, parts, count);
   const callout_status_t status = check_answer(field, parts, count, &bytes);
   // An answer that cannot be used drops the one before it.
   if (status == CALLOUT_INVALID_ARGUMENT && field != CALLOUT_WHOLE_RESPONSE) return status;
@@ -530,6 +566,11 @@ inline callout_status_t Stream::annotate(callout_call_t* call, callout_field_t f
   Stream* stream = answerable(call);
   if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
   if (message.size > kMessageBytesMax) return CALLOUT_RESOURCE_EXHAUSTED;
+  if (from(call)->is_check()) {
+    if (field != CALLOUT_CHECK_DYNAMIC_METADATA) return CALLOUT_INVALID_ARGUMENT;
+    stream->answer_.metadata.append(to_view(message));
+    return CALLOUT_OK;
+  }
   switch (field) {
     case CALLOUT_WHOLE_RESPONSE:
       if (!read_records(message, [](const callout_reader_t& record) {

@@ -139,21 +139,21 @@ std::string RefusalOf(const std::string& name) {
 
 TEST_F(LaterTest, OneWithALaterHookIsRefused) {
   EXPECT_THAT(RefusalOf("later_hook"),
-              EndsWith("it exports callout_on_later and was built for revision 2 of the ABI, and "
-                       "this host has revision 1; use a newer host or, if it can do without, add "
-                       "CALLOUT_PLUGIN_NEEDS(1);"));
+              EndsWith("it exports callout_on_later and was built for revision 3 of the ABI, and "
+                       "this host has revision 2; use a newer host or, if it can do without, add "
+                       "CALLOUT_PLUGIN_NEEDS(2);"));
 }
 
 TEST_F(LaterTest, OneThatNeedsTheLaterRevisionIsRefused) {
-  EXPECT_THAT(RefusalOf("later_needs"), EndsWith("it needs revision 2 of ABI version 1 and this "
-                                                 "host has revision 1; use a newer host"));
+  EXPECT_THAT(RefusalOf("later_needs"), EndsWith("it needs revision 3 of ABI version 1 and this "
+                                                 "host has revision 2; use a newer host"));
 }
 
 TEST_F(LaterTest, OneThatCanDoWithoutItsLaterHookServesWithAWarning) {
   ASSERT_TRUE(Serve(LaterPath("later_without"), "", {}).ok());
-  EXPECT_EQ(plugin_->abi_revision(), 2u);
+  EXPECT_EQ(plugin_->abi_revision(), 3u);
   EXPECT_THAT(plugin_->warnings(),
-              ElementsAre("it was built for revision 2 of the ABI and this host has revision 1: "
+              ElementsAre("it was built for revision 3 of the ABI and this host has revision 2: "
                           "callout_on_later is not called"));
   Feed(Headers(CALLOUT_REQUEST_HEADERS));
   EXPECT_EQ(*stream_->end(), absl::PermissionDeniedError("without"));

@@ -18,8 +18,8 @@ def main():
     source, target = sys.argv[1:]
     with open(source, encoding="utf-8") as file:
         text = file.read()
-    assert text.count("#define CALLOUT_ABI_REVISION 1u") == 1
-    text = text.replace("#define CALLOUT_ABI_REVISION 1u", "#define CALLOUT_ABI_REVISION 2u")
+    assert text.count("#define CALLOUT_ABI_REVISION 2u") == 1
+    text = text.replace("#define CALLOUT_ABI_REVISION 2u", "#define CALLOUT_ABI_REVISION 3u")
     text = insert(text, "} callout_call_t;", "  uint64_t later_field;\n")
     text = insert(text, "} callout_create_args_t;", "  uint64_t later_out;\n")
     text = insert(

@@ -69,15 +69,16 @@ json Listener(const EnvoyListener& listener) {
       {"http_filters", HttpFilters(listener)},
       {"route_config", Routes(listener)},
   };
+  json filters = json::array();
+  for (const json& filter : listener.network_filters) filters.push_back(filter);
+  filters.push_back(
+      Filter("envoy.filters.network.http_connection_manager",
+             "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+             manager));
   json result = {
       {"name", listener.name},
       {"address", SocketAddress(0)},
-      {"filter_chains",
-       json::array(
-           {{{"filters", json::array({Filter("envoy.filters.network.http_connection_manager",
-                                             "envoy.extensions.filters.network."
-                                             "http_connection_manager.v3.HttpConnectionManager",
-                                             manager)})}}})},
+      {"filter_chains", json::array({{{"filters", filters}}})},
   };
   if (listener.buffer_bytes_max > 0) {
     result["per_connection_buffer_limit_bytes"] = listener.buffer_bytes_max;
@@ -94,6 +95,23 @@ json ExtProc(const json& settings, const std::string& host) {
   };
   filter.update(settings);
   return filter;
+}
+
+json ExtAuthz(const json& settings, const std::string& host, const std::string& name) {
+  json filter = {
+      {"transport_api_version", "V3"},
+      {"grpc_service", {{"envoy_grpc", {{"cluster_name", host}}}, {"timeout", "20s"}}},
+  };
+  filter.update(settings);
+  return Filter(name, "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz", filter);
+}
+
+json NetworkExtAuthz(const std::string& host) {
+  return Filter("envoy.filters.network.ext_authz",
+                "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz",
+                {{"stat_prefix", "network"},
+                 {"transport_api_version", "V3"},
+                 {"grpc_service", {{"envoy_grpc", {{"cluster_name", host}}}, {"timeout", "20s"}}}});
 }
 
 json DirectResponse(const std::string& prefix, int status, const std::string& body) {

@@ -27,6 +27,8 @@ struct EnvoyListener {
   // In Envoy's order: the first one sees requests first and responses last. Each is a result of
   // ExtProc, or another HTTP filter with name and typed_config.
   std::vector<nlohmann::json> filters = {};
+  // Ahead of HTTP, with name and typed_config.
+  std::vector<nlohmann::json> network_filters = {};
   uint32_t buffer_bytes_max = 0;  // 0: Envoy's own 1 MiB
   // Routes (config.route.v3.Route) ahead of the one that matches everything.
   nlohmann::json routes = nlohmann::json::array();
@@ -48,6 +50,12 @@ struct EnvoyConfig {
 // mutation_rules, …) by Envoy's own names. Messages may take 20 s unless
 // `settings` says otherwise, so that a slow machine fails no test.
 nlohmann::json ExtProc(const nlohmann::json& settings, const std::string& host = "host");
+
+// An ext_authz filter that asks `host`, for EnvoyListener::filters; the name is the filter's.
+nlohmann::json ExtAuthz(const nlohmann::json& settings, const std::string& host = "host",
+                        const std::string& name = "envoy.filters.http.ext_authz");
+// The same for EnvoyListener::network_filters.
+nlohmann::json NetworkExtAuthz(const std::string& host = "host");
 
 // A route (config.route.v3.Route) of paths with `prefix` to a local answer.
 nlohmann::json DirectResponse(const std::string& prefix, int status, const std::string& body);

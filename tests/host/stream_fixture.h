@@ -88,7 +88,13 @@ struct FakePlugin {
     hooks.stream_open = OnOpen;
     hooks.stream_close = OnClose;
     if (cancel) hooks.stream_cancel = OnCancel;
-    for (const auto& [phase, hook] : phases) hooks.phases[phase] = OnPhase;
+    for (const auto& [phase, hook] : phases) {
+      if (phase == CALLOUT_CHECK) {
+        hooks.check = OnPhase;
+      } else {
+        hooks.phases[phase] = OnPhase;
+      }
+    }
     hooks.plugin_create = OnCreate;
     hooks.plugin_destroy = OnDestroy;
     Plugin::Fields fields;

@@ -157,12 +157,14 @@ TEST(Check, DescribesEachPlugin) {
                 "  ABI          1\n"
                 "  hooks        callout_on_request_headers, callout_on_response_headers, "
                 "callout_on_request_body, callout_on_response_body\n"
+                "  services     ext_proc\n"
                 "plugin minimal_c\n"
                 "  path         " +
                 BuiltPlugin("minimal_c") +
                 "\n"
                 "  ABI          1\n"
                 "  hooks        callout_on_request_headers\n"
+                "  services     ext_proc\n"
                 "the configuration is good\n");
 }
 

@@ -16,6 +16,7 @@
 #include "host/base/spare_bytes.h"
 #include "host/transport/builtin_rpcs.h"
 #include "host/transport/grpc/grpc_queue.h"
+#include "host/transport/unary_handler.h"
 
 namespace callout::host {
 
@@ -149,12 +150,15 @@ void GrpcCall::OnAccept() {
   }
   queue_->times().Begin(&times, MonotonicNs());
   const std::string_view method = ToView(details_.method);
-  if (method == kProcessPath) {
+  const RpcServices served = queue_->environment()->services();
+  if (method == kProcessPath && served.Has(RpcService::kExtProc)) {
     handler_.BeginStream(queue_->environment(), this);
-  } else if (auto builtin = MakeBuiltinRpc(method, queue_->serving(), queue_->services())) {
+  } else if (auto unary = MakeUnaryHandler(method, queue_->environment(), this)) {
+    handler_.Begin(std::move(unary));
+  } else if (auto builtin = MakeBuiltinRpc(method, queue_->serving(), queue_->services(), served)) {
     handler_.Begin(std::move(builtin));
   } else {
-    failure_ = UnknownMethod(method);
+    failure_ = UnknownMethod(method, ServiceSet::kAll, served);
   }
 }
 

@@ -15,6 +15,7 @@
 #include "host/base/status_text.h"
 #include "host/transport/builtin_rpcs.h"
 #include "host/transport/h2/h2_connection.h"
+#include "host/transport/unary_handler.h"
 
 namespace callout::host {
 
@@ -120,12 +121,18 @@ void H2Call::OnHead() {
 
 void H2Call::Route() {
   if (head_.has_timeout()) rpc_deadline_ns_ = context_->now_ns() + head_.timeout_ns();
-  if (head_.has_usual_path()) return;  // its stream begins in OnResume
+  const RpcServices served = context_->environment()->services();
+  // Its stream begins in OnResume.
+  if (head_.has_usual_path() && served.Has(RpcService::kExtProc)) return;
   const ServiceSet services = context_->options().services;
-  if (auto builtin = MakeBuiltinRpc(head_.path(), context_->serving(), services)) {
+  if (auto unary = services == ServiceSet::kHealth
+                       ? nullptr
+                       : MakeUnaryHandler(head_.path(), context_->environment(), this)) {
+    handler_.Begin(std::move(unary));
+  } else if (auto builtin = MakeBuiltinRpc(head_.path(), context_->serving(), services, served)) {
     handler_.Begin(std::move(builtin));
   } else {
-    Fail(UnknownMethod(head_.path(), services));
+    Fail(UnknownMethod(head_.path(), services, served));
   }
 }
 

@@ -234,14 +234,25 @@ TEST(ElfPreflight, AnUnknownHookBesideAGoodOneIsRefusedOfAPluginThatIsNotNewer) 
 
 TEST(ElfPreflight, ANewerPluginsHookIsRefusedUnlessItCanDoWithout) {
   const auto newer = [] {
-    return ElfBuilder::Plugin().Data("callout_abi_revision", 2).Function("callout_on_timer");
+    return ElfBuilder::Plugin().Data("callout_abi_revision", 3).Function("callout_on_timer");
   };
-  EXPECT_THAT(Refusal(newer()), HasSubstr("add CALLOUT_PLUGIN_NEEDS(1);"));
-  EXPECT_THAT(Refusal(newer().Data("callout_abi_revision_min", 2)),
-              StartsWith("it needs revision 2 of ABI version 1 and this host has revision 1"));
+  EXPECT_THAT(Refusal(newer()), HasSubstr("add CALLOUT_PLUGIN_NEEDS(2);"));
+  EXPECT_THAT(Refusal(newer().Data("callout_abi_revision_min", 3)),
+              StartsWith("it needs revision 3 of ABI version 1 and this host has revision 2"));
   EXPECT_THAT(Warnings(newer().Data("callout_abi_revision_min", 1)),
               ElementsAre(HasSubstr("callout_on_timer is not called")));
-  EXPECT_THAT(Warnings(ElfBuilder::Plugin().Data("callout_abi_revision", 2)), IsEmpty());
+  EXPECT_THAT(Warnings(ElfBuilder::Plugin().Data("callout_abi_revision", 3)), IsEmpty());
+}
+
+TEST(ElfPreflight, AHookOfAService) {
+  EXPECT_TRUE(Check(ElfBuilder()
+                        .Data("callout_abi_version", 1)
+                        .Data("callout_abi_revision", 2)
+                        .Function("callout_on_check"))
+                  .ok());
+  EXPECT_THAT(Refusal(ElfBuilder().Data("callout_abi_version", 1).Function("callout_on_check")),
+              StartsWith("it exports callout_on_check of revision 2 and says that it was built for "
+                         "revision 1"));
 }
 
 TEST(ElfPreflight, AHostCallsHooksUpToItsOwnRevision) {

@@ -36,7 +36,8 @@ std::string Named(std::string_view service) {
 TEST(Health, CheckSaysWhetherTheHostServes) {
   std::atomic<bool> serving{true};
   std::vector<std::string> requests = {""};
-  for (const std::string_view service : kServiceNames) requests.push_back(Named(service));
+  for (const std::string_view service : ServiceNames(RpcServices::All()))
+    requests.push_back(Named(service));
   for (const std::string& request : requests) {
     for (const bool is_serving : {true, false}) {
       serving = is_serving;
@@ -109,9 +110,36 @@ std::string Ask(uint32_t field, std::string_view text, uint32_t reply_field) {
 
 TEST(Reflection, ListsTheServices) {
   const std::string services = Ask(7, "*", 6);
-  for (const std::string_view service : kServiceNames) {
+  EXPECT_THAT(services, HasSubstr("envoy.service.auth.v3.Authorization"));
+  for (const std::string_view service : ServiceNames(RpcServices::All())) {
     EXPECT_THAT(services, HasSubstr(std::string(service)));
   }
+}
+
+TEST(BuiltinRpc, NamesOnlyTheServicesThatAreAnswered) {
+  RpcServices served;
+  served.Add(RpcService::kExtAuthz);
+  const auto reflection =
+      MakeBuiltinRpc("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", nullptr,
+                     ServiceSet::kAll, served);
+  std::string question;
+  AppendBytes(7, "*", &question);
+  reflection->OnMessage(question);
+  const std::string listed = reflection->TakeOutput().front();
+  EXPECT_THAT(listed, HasSubstr("envoy.service.auth.v3.Authorization"));
+  EXPECT_THAT(listed, ::testing::Not(HasSubstr(kService)));
+  std::atomic<bool> serving{true};
+  const auto known = MakeBuiltinRpc(kCheck, &serving, ServiceSet::kAll, served);
+  known->OnMessage(Named("envoy.service.auth.v3.Authorization"));
+  EXPECT_TRUE(known->end()->ok());
+  const auto unknown = MakeBuiltinRpc(kCheck, &serving, ServiceSet::kAll, served);
+  unknown->OnMessage(Named(kService));
+  EXPECT_EQ(unknown->end()->code(), absl::StatusCode::kNotFound);
+  const auto probed = MakeBuiltinRpc(kCheck, &serving, ServiceSet::kHealth, served);
+  probed->OnMessage(Named(kService));
+  EXPECT_TRUE(probed->end()->ok()) << "the health listener knows every name";
+  EXPECT_THAT(std::string(UnknownMethod("/a/b", ServiceSet::kAll, served).message()),
+              ::testing::Not(HasSubstr(kService)));
 }
 
 // The files of a reply, as they were sent.

@@ -30,6 +30,8 @@ TEST(Phase, HasTheNameOfItsField) {
   }
   EXPECT_EQ(PhaseName(0), "process");
   EXPECT_EQ(PhaseName(8), "unknown");
+  EXPECT_EQ(PhaseName(CALLOUT_CHECK), "check");
+  EXPECT_EQ(PhaseName(CALLOUT_CHECK + 1), "unknown");
 }
 
 TEST(Phase, ResponseFieldsAreTheMembersOfTheOneof) {

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/transport/unary_handler.h"
+
+#include <utility>
+
+#include "host/unary/check_service.h"
+#include "host/unary/unary_rpc.h"
+
+namespace callout::host {
+
+namespace {
+
+class UnaryHandler final : public RpcHandler {
+ public:
+  UnaryHandler(StreamEnvironment* environment, RpcContext* rpc,
+               std::unique_ptr<UnaryService> service)
+      : rpc_(environment, rpc, std::move(service)) {}
+
+  void OnMessage(std::string_view bytes) override { rpc_.OnMessage(bytes); }
+  void OnHalfClose() override { rpc_.OnHalfClose(); }
+  void OnCancel() override { rpc_.OnCancel(); }
+  void OnPosted(CallState* call, RpcContext::Event event) override { rpc_.OnPosted(call, event); }
+  void OnDeadline(uint64_t now_ns) override { rpc_.OnDeadline(now_ns); }
+  void OnServingChanged() override {}
+  void OnDrain() override {}
+  void OnDrainDeadline() override { rpc_.OnDrainDeadline(); }
+
+  bool wants_message() const override { return rpc_.wants_message(); }
+  bool quiet() const override { return false; }
+  bool has_output() const override { return rpc_.has_output(); }
+  Output TakeOutput() override { return rpc_.TakeOutput(); }
+  const std::optional<absl::Status>& end() const override { return rpc_.end(); }
+  bool closed() const override { return rpc_.closed(); }
+  uint64_t deadline_ns() const override { return rpc_.deadline_ns(); }
+  bool at_work() const override { return rpc_.at_work(); }
+
+ private:
+  UnaryRpc rpc_;
+};
+
+}  // namespace
+
+std::unique_ptr<RpcHandler> MakeUnaryHandler(std::string_view path, StreamEnvironment* environment,
+                                             RpcContext* rpc) {
+  if (path != InfoOf(RpcService::kExtAuthz).path ||
+      !environment->services().Has(RpcService::kExtAuthz)) {
+    return nullptr;
+  }
+  return std::make_unique<UnaryHandler>(environment, rpc,
+                                        std::make_unique<CheckService>(&environment->limits()));
+}
+
+}  // namespace callout::host

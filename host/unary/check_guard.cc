@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/unary/check_guard.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "host/base/ascii.h"
+#include "host/base/log.h"
+#include "host/base/utf8.h"
+#include "host/stream/guard.h"
+
+namespace callout::host {
+
+namespace {
+
+constexpr uint64_t kStatusMin = 200;
+constexpr uint64_t kStatusMax = 599;
+
+Finding Illegal(std::string what) { return {Violation::kIllegalHeader, std::move(what)}; }
+
+std::string Shown(std::string_view name) {
+  constexpr size_t kShownMax = 64;
+  return EscapeControls(name.substr(0, kShownMax));
+}
+
+// Headers that say where a message ends: Envoy writes them itself.
+bool FramesMessage(std::string_view name) {
+  return EqualsIgnoreCase(name, "content-length") || EqualsIgnoreCase(name, "transfer-encoding");
+}
+
+bool IsPseudoOfRequests(std::string_view name) {
+  static constexpr std::array<std::string_view, 4> kNames = {":authority", ":method", ":path",
+                                                             ":scheme"};
+  return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
+}
+
+// They go into the request line: a blank would end them there.
+Finding CheckPseudoValue(const CheckHeaderOption& option) {
+  const bool legal =
+      !option.value.empty() && std::all_of(option.value.begin(), option.value.end(),
+                                           [](char c) { return c > ' ' && c < '\x7f'; });
+  if (legal && option.action != HeaderAction::kAppend) return {};
+  return Illegal(legal ? fmt::format("a value appended to '{}', which has one", option.name)
+                       : fmt::format("the value of '{}' is empty or has a byte other than 0x21 to "
+                                     "0x7e",
+                                     option.name));
+}
+
+Finding CheckHeaderList(const std::vector<CheckHeaderOption>& headers, bool of_request,
+                        std::string_view list) {
+  if (headers.size() > kHeaderMutationEntriesMax) {
+    return Illegal(fmt::format("{} entries in {}, the limit is {}", headers.size(), list,
+                               kHeaderMutationEntriesMax));
+  }
+  HeaderMutationView mutation;
+  for (const CheckHeaderOption& option : headers) {
+    mutation.set.push_back({option.name, option.value});
+  }
+  if (Finding found = CheckMutation(mutation); !found.ok()) return found;
+  for (const CheckHeaderOption& option : headers) {
+    if (FramesMessage(option.name)) {
+      return Illegal(fmt::format("'{}' in {}, which Envoy sets itself", Shown(option.name), list));
+    }
+    if (option.name.front() == ':' || EqualsIgnoreCase(option.name, "host")) {
+      const bool is_host = option.name.front() != ':';
+      if (!of_request && is_host) continue;
+      if (!of_request || (!is_host && !IsPseudoOfRequests(option.name))) {
+        return Illegal(fmt::format("'{}' in {}", Shown(option.name), list));
+      }
+      if (Finding found = CheckPseudoValue(option); !found.ok()) return found;
+    }
+    if (!IsUtf8(option.value)) {
+      return Illegal(
+          fmt::format("the value of '{}' is not UTF-8, which a CheckResponse cannot "
+                      "carry",
+                      Shown(option.name)));
+    }
+  }
+  return {};
+}
+
+Finding CheckNames(const std::vector<std::string_view>& names, std::string_view list) {
+  HeaderMutationView mutation;
+  for (std::string_view name : names) mutation.remove.push_back(name);
+  if (names.size() > kHeaderMutationEntriesMax) {
+    return Illegal(fmt::format("{} entries in {}, the limit is {}", names.size(), list,
+                               kHeaderMutationEntriesMax));
+  }
+  return CheckMutation(mutation);
+}
+
+Finding CheckQuery(const CheckResponseView& view) {
+  const size_t count = view.query_set.size() + view.query_remove.size();
+  if (count > kHeaderMutationEntriesMax) {
+    return Illegal(
+        fmt::format("{} query parameters, the limit is {}", count, kHeaderMutationEntriesMax));
+  }
+  const bool unnamed = std::any_of(view.query_set.begin(), view.query_set.end(),
+                                   [](const auto& parameter) { return parameter.first.empty(); }) ||
+                       std::any_of(view.query_remove.begin(), view.query_remove.end(),
+                                   [](std::string_view key) { return key.empty(); });
+  return unnamed ? Illegal("a query parameter without a name") : Finding{};
+}
+
+Finding CheckOk(const CheckResponseView& view) {
+  if (Finding found = CheckHeaderList(view.headers, true, "headers"); !found.ok()) return found;
+  if (Finding found = CheckNames(view.remove, "headers_to_remove"); !found.ok()) return found;
+  Finding found = CheckHeaderList(view.response_headers, false, "response_headers_to_add");
+  return found.ok() ? CheckQuery(view) : found;
+}
+
+Finding CheckDenied(const CheckResponseView& view) {
+  if (view.http_status != 0 && (view.http_status < kStatusMin || view.http_status > kStatusMax)) {
+    return Illegal(
+        fmt::format("HTTP status {}, expected {} to {}", view.http_status, kStatusMin, kStatusMax));
+  }
+  if (!IsUtf8(view.body)) {
+    return {Violation::kMalformed, "a body that is not UTF-8, which a CheckResponse cannot carry"};
+  }
+  return CheckHeaderList(view.headers, false, "the denial's headers");
+}
+
+}  // namespace
+
+Finding CheckCheckResponse(callout_field_t field, const CheckResponseView& view) {
+  return field == CALLOUT_CHECK_OK ? CheckOk(view) : CheckDenied(view);
+}
+
+Finding CheckRequestLimits(const CheckRequestView& before, const CheckHeaders& after,
+                           size_t header_count_max, size_t header_bytes_max) {
+  constexpr int kHeaderFieldsTooLarge = 431;
+  size_t bytes_before = 0;
+  for (const auto& header : before.headers)
+    bytes_before += header.name.size() + header.value.size();
+  size_t bytes = 0;
+  for (const CheckHeader& header : after) bytes += header.name.size() + header.value.size();
+  if (after.size() > header_count_max && before.headers.size() <= header_count_max) {
+    return {Violation::kIllegalHeader,
+            fmt::format("{} headers, limit --max_header_count={}", after.size(), header_count_max),
+            kHeaderFieldsTooLarge, true};
+  }
+  if (bytes > header_bytes_max && bytes_before <= header_bytes_max) {
+    return {
+        Violation::kIllegalHeader,
+        fmt::format("{} bytes of headers, limit --max_header_bytes={}", bytes, header_bytes_max),
+        kHeaderFieldsTooLarge, true};
+  }
+  return {};
+}
+
+}  // namespace callout::host

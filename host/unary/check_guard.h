@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The guard of ext_authz: nothing leaves the host that Envoy would pass on unchecked and
+// that would break a request, a response or a connection.
+//
+// Envoy 1.40 checks nothing by default (validate_mutations is off): CR and LF in a denial or
+// in a response header arrive at the client as further headers, a status of 100 hangs it, a
+// content-length makes the upstream wait for a body, and one byte that is not UTF-8 makes
+// protobuf refuse the whole message.
+//
+// Tested by tests/host/unary/check_service_test.cc.
+#ifndef CALLOUT_HOST_UNARY_CHECK_GUARD_H_
+#define CALLOUT_HOST_UNARY_CHECK_GUARD_H_
+
+#include <callout/plugin.h>
+
+#include "host/plugin/violation.h"
+#include "host/wire/check_request.h"
+#include "host/wire/check_response.h"
+
+namespace callout::host {
+
+// Whether `field` with the content `view` may answer a Check.
+Finding CheckCheckResponse(callout_field_t field, const CheckResponseView& view);
+
+// Whether a request with these headers, which came with `before` of them, stays within
+// Envoy's limits. What came in over a limit proves that Envoy's own is higher.
+Finding CheckRequestLimits(const CheckRequestView& before, const CheckHeaders& after,
+                           size_t header_count_max, size_t header_bytes_max);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_UNARY_CHECK_GUARD_H_

@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/unary/unary_rpc.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "host/base/clock.h"
+#include "host/base/status_text.h"
+#include "host/plugin/call_log.h"
+#include "host/plugin/hook_status.h"
+#include "host/stream/fault_kinds.h"
+
+namespace callout::host {
+
+UnaryRpc::UnaryRpc(StreamEnvironment* environment, RpcContext* rpc,
+                   std::unique_ptr<UnaryService> service)
+    : environment_(environment),
+      rpc_(rpc),
+      service_(std::move(service)),
+      chain_(environment->chains().current()),
+      parts_(chain_->instances.size()),
+      id_(environment->NextStreamId()) {
+  for (size_t i = 0; i < parts_.size(); ++i) InitializeState(i, &parts_[i].call);
+  environment_->CountRpc(service_->service(), RpcOutcome::kStarted);
+}
+
+UnaryRpc::~UnaryRpc() = default;
+
+// --- In -----------------------------------------------------------------------
+
+void UnaryRpc::OnMessage(std::string_view bytes) {
+  if (!wants_message()) return;
+  state_ = State::kRuns;
+  begun_ns_ = MonotonicNs();
+  if (absl::Status status = service_->Begin(bytes); !status.ok()) {
+    if (!absl::IsResourceExhausted(status)) return End(std::move(status));
+    // The doing of Envoy's client, which an error would let pass where Envoy fails open.
+    constexpr int kHeadersTooLarge = 431;
+    environment_->metrics().Add(environment_->ids().messages_refused);
+    service_->Refuse(kHeadersTooLarge, MessageOf(status));
+    return Respond();
+  }
+  Run();
+}
+
+void UnaryRpc::OnHalfClose() {
+  if (wants_message()) End(absl::InternalError("the RPC came without a request"));
+}
+
+void UnaryRpc::OnCancel() {
+  cancelled_.store(true, std::memory_order_relaxed);
+  if (end_.has_value()) return;
+  environment_->CountRpc(service_->service(), RpcOutcome::kCancelled);
+  end_ = absl::CancelledError("the client has left");
+  told_end_.outcome = CALLOUT_END_CANCELLED;
+  output_.clear();
+  for (Part& part : parts_) {
+    if (part.call.instance->has_stream_cancel()) Notify(&part);
+  }
+  Finish();
+}
+
+// The call itself belongs to the plugin, on whatever thread; the hook gets one of its own.
+void UnaryRpc::Notify(Part* part) {
+  if (!part->call.at_work || !part->call.handshake().OnLeave()) return;
+  CallState state;
+  InitializeState(part->call.part, &state);
+  CallSlot* const slot = TakeSlot(*part, &state);
+  slot->call.stream = part->call.stream_then;
+  part->call.instance->CancelStream(&slot->call);
+  ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+}
+
+void UnaryRpc::OnDrainDeadline() {
+  if (end_.has_value()) return;
+  End(absl::UnavailableError("the server drains, and its time is up (--drain_timeout_ms)"));
+}
+
+// --- Slots ----------------------------------------------------------------------
+
+void UnaryRpc::InitializeState(size_t part, CallState* state) {
+  state->instance = chain_->instances[part].get();
+  state->rpc = rpc_;
+  state->cancelled = &cancelled_;
+  state->stream_id = id_;
+  state->part = part;
+  state->sent_bytes_max = environment_->limits().sent_bytes_max;
+}
+
+CallSlot* UnaryRpc::TakeSlot(const Part& part, CallState* state) {
+  CallSlot* const slot = CallSlots::Take();
+  state->instance->Prepare(&slot->call);
+  slot->call.stream = part.stream;
+  slot->stream_id = state->stream_id;
+  slot->handshake.Begin();
+  slot->state.store(state, std::memory_order_relaxed);
+  return slot;
+}
+
+void UnaryRpc::ReleaseSlot(const Part& part, CallSlot* slot, CallSlots::Reuse reuse) {
+  CallSlots::Release(slot, part.call.instance->strict() ? CallSlots::Reuse::kStrict : reuse);
+}
+
+// The plugin has no more to do with the call.
+void UnaryRpc::EndCall(Part* part) {
+  CallSlot* const slot = std::exchange(part->call.slot, nullptr);
+  part->stream = slot->call.stream;
+  const bool deferred = slot->handshake.returned();
+  ReleaseSlot(*part, slot, deferred ? CallSlots::Reuse::kLate : CallSlots::Reuse::kSoon);
+}
+
+// --- The way through the chain --------------------------------------------------
+
+void UnaryRpc::Run() {
+  while (live() && !service_->decided() && next_ < parts_.size()) {
+    if (!Visit(&parts_[next_])) return;
+    ++next_;
+  }
+  if (live()) Respond();
+}
+
+// False: it waits for the part's call.
+bool UnaryRpc::Visit(Part* part) {
+  const Instance& instance = *part->call.instance;
+  const UnaryService::Role role = service_->RoleOf(instance);
+  if (role == UnaryService::Role::kNone) return true;
+  const StreamMatch& match = instance.settings().match;
+  if (!match.empty() && !service_->Matches(match)) return true;
+  part->phase = service_->PhaseOf(instance);
+  if (role == UnaryService::Role::kCalled) return Invoke(part);
+  Fault(part, {Violation::kNotCarried, service_->WhyNot(instance)});
+  return true;
+}
+
+bool UnaryRpc::Invoke(Part* part) {
+  CallState& state = part->call;
+  state.Begin();
+  state.slot = TakeSlot(*part, &state);
+  BeginCall(part, MonotonicNs());
+  if (NeedsThread(*part)) return Dispatch(part);
+  const callout_status_t status = OpenAndCall(part);
+  if (status == CALLOUT_DEFERRED) {
+    if (state.stream_then == nullptr) state.stream_then = state.slot->call.stream;
+    if (!state.handshake().OnReturn()) return !Wait(part);
+    state.status = state.slot->finish_status;
+  } else {
+    WarnOfFinish(state, status);
+    state.status = status;
+  }
+  EndCall(part);
+  Settle(part, state.status);
+  return true;
+}
+
+void UnaryRpc::BeginCall(Part* part, uint64_t now_ns) {
+  CallSlot* const slot = part->call.slot;
+  slot->call.phase = part->phase;
+  service_->FillCall(*part->call.instance, &slot->call);
+  slot->call.deadline_ns = now_ns + environment_->limits().hook_deadline_ms * 1000000;
+  slot->may_respond = true;
+  if (part->call.instance->strict()) ShowCopies(slot);
+}
+
+// For an author's test: the plugin sees bytes that are overwritten when the call is over.
+void UnaryRpc::ShowCopies(CallSlot* slot) {
+  callout_call_t& call = slot->call;
+  const std::array<callout_bytes_t*, 4> views = {&call.message, &call.request, &call.attributes,
+                                                 &call.metadata_context};
+  slot->shown_bytes = 0;
+  for (const callout_bytes_t* view : views) slot->shown_bytes += view->size;
+  slot->shown = std::make_unique<char[]>(slot->shown_bytes);
+  char* to = slot->shown.get();
+  for (callout_bytes_t* view : views) {
+    std::copy_n(view->data, view->size, to);
+    *view = {to, view->size};
+    to += view->size;
+  }
+}
+
+// The status of the hook, or of the open that refused the call.
+callout_status_t UnaryRpc::OpenAndCall(Part* part) {
+  CallState& state = part->call;
+  uint64_t now_ns = MonotonicNs();
+  if (!Open(part, &now_ns)) return state.status;
+  state.stream_then = state.slot->call.stream;
+  if (state.handshake().detached() && !state.handshake().OnHook()) return CALLOUT_CANCELLED;
+  return state.instance->Call(&state, now_ns);
+}
+
+bool UnaryRpc::Open(Part* part, uint64_t* now_ns) {
+  part->openness = Part::Openness::kOpen;
+  CallState& state = part->call;
+  if (!state.instance->has_stream_open()) return true;
+  callout_call_t& first = state.slot->call;
+  CallSlot* const open = TakeSlot(*part, &state);
+  open->call.attributes = first.attributes;
+  open->call.metadata_context = first.metadata_context;
+  open->call.deadline_ns = first.deadline_ns;
+  const callout_status_t status = state.instance->OpenStream(&open->call, &state, *now_ns);
+  *now_ns = MonotonicNs();
+  part->stream = first.stream = open->call.stream;
+  ReleaseSlot(*part, open, CallSlots::Reuse::kSoon);
+  if (status >= 0) return true;
+  state.status = status;
+  part->openness = Part::Openness::kRefused;
+  return false;
+}
+
+// --- Calls that take longer -----------------------------------------------------
+
+bool UnaryRpc::NeedsThread(const Part& part) const {
+  const Instance& instance = *part.call.instance;
+  return instance.blocking() &&
+         (instance.blocks_in(part.phase) || (instance.has_stream_open() && instance.blocks_in(0)));
+}
+
+// False: it waits, as a deferred call does, for the hook to return.
+bool UnaryRpc::Dispatch(Part* part) {
+  CallState& state = part->call;
+  state.handshake().Begin(true);
+  if (!Wait(part)) return true;
+  const bool taken = environment_->blocking_pool().SubmitCall(
+      [this, part](bool in_time) { RunDispatched(part, in_time); },
+      state.instance->usual_ns(part->phase), deadline_ns_);
+  if (taken) return false;
+  environment_->RemoveDeferred();
+  --calls_at_work_;
+  state.at_work = false;
+  deadline_ns_ = 0;
+  EndCall(part);
+  Overload(part);
+  return true;
+}
+
+// On one of the pool's threads. Nobody else touches the part's openness meanwhile.
+void UnaryRpc::RunDispatched(Part* part, bool in_time) {
+  CallState* const state = &part->call;
+  const bool cancelled = cancelled_.load(std::memory_order_relaxed);
+  const bool expired = state->handshake().OnBegin(in_time);
+  callout_status_t status = cancelled ? CALLOUT_CANCELLED : CALLOUT_DEADLINE_EXCEEDED;
+  if (in_time && !cancelled && !expired) status = OpenAndCall(part);
+  RpcContext* const rpc = state->rpc;
+  if (status == CALLOUT_DEFERRED) {
+    if (!state->handshake().OnReturn()) return;
+  } else {
+    WarnOfFinish(*state, status);
+    state->status = status;
+    bool ignored = false;
+    state->handshake().OnFinish(&ignored);
+  }
+  rpc->Post(state, RpcContext::Event::kFinished);
+}
+
+// False: too many calls wait, and the part is settled.
+bool UnaryRpc::Wait(Part* part) {
+  CallState& state = part->call;
+  if (!environment_->AddDeferred()) {
+    const std::string what =
+        fmt::format("{} calls are deferred, limit --max_deferred={}", environment_->deferred(),
+                    environment_->limits().deferred_max);
+    if (state.handshake().detached()) {
+      environment_->RemoveDeferred();
+      EndCall(part);
+    } else {
+      // The plugin has it, and will finish it; what it then says is ignored.
+      state.handshake().OnDeadline();
+      ++calls_at_work_;
+      state.at_work = state.late = true;
+    }
+    Fault(part, {Violation::kDeferLimit, what});
+    return false;
+  }
+  ++calls_at_work_;
+  state.at_work = true;
+  deadline_ns_ = state.slot->call.deadline_ns;
+  return true;
+}
+
+void UnaryRpc::OnPosted(CallState* call, RpcContext::Event event) {
+  switch (event) {
+    case RpcContext::Event::kSent:
+      return;  // is looked at when the call is finished
+    case RpcContext::Event::kFinished:
+      return OnFinished(&parts_[call->part]);
+    case RpcContext::Event::kClosed:
+      closed_ = --closing_ == 0;
+      return;
+  }
+}
+
+void UnaryRpc::OnFinished(Part* part) {
+  CallState& state = part->call;
+  environment_->RemoveDeferred();
+  --calls_at_work_;
+  state.at_work = false;
+  if (state.handshake().returned()) {
+    state.status = state.slot->finish_status;
+    state.instance_ns += MonotonicNs() - state.hook_end_ns;
+  }
+  const bool dropped = state.handshake().dropped();
+  EndCall(part);
+  if (!std::exchange(state.late, false) && live()) {
+    deadline_ns_ = 0;
+    if (dropped) {
+      Overload(part);
+    } else {
+      Settle(part, state.status);
+    }
+    ++next_;
+    return Run();
+  }
+  if (end_.has_value()) Finish();
+}
+
+void UnaryRpc::OnDeadline(uint64_t now_ns) {
+  if (!live() || deadline_ns_ == 0 || deadline_ns_ > now_ns) return;
+  Part* const part = &parts_[next_];
+  CallHandshake& handshake = part->call.handshake();
+  deadline_ns_ = 0;
+  // It was finished in time after all: the event is on its way.
+  if (handshake.finished() || !handshake.OnDeadline()) return;
+  part->call.late = true;
+  if (handshake.unbegun()) {
+    Overload(part);
+  } else {
+    const std::string what = fmt::format("not finished within --hook_deadline_ms={}",
+                                         environment_->limits().hook_deadline_ms);
+    Fault(part, {Violation::kDeadline, what},
+          absl::DeadlineExceededError(fmt::format("plugin {}: {}: {}", part->call.instance->name(),
+                                                  PhaseName(part->phase), what)));
+  }
+  ++next_;
+  Run();
+}
+
+// --- What a hook came to --------------------------------------------------------
+
+void UnaryRpc::Settle(Part* part, callout_status_t status) {
+  CallState& state = part->call;
+  if (status < 0) {
+    const std::string text = ErrorText(state, part->phase, status);
+    if (IsDecision(status)) return service_->TakeDenial(status, text);
+    return Fault(part, {Violation::kErrorStatus, text}, absl::Status(ToStatusCode(status), text));
+  }
+  Finding finding;
+  if (state.fault == ResponseFault::kTooLarge) {
+    finding = {Violation::kTooLarge,
+               fmt::format("over --max_message_bytes={}", state.instance->message_bytes_max())};
+  } else if (state.fault == ResponseFault::kMalformed) {
+    finding = {Violation::kMalformed, "the whole response is malformed protobuf"};
+  } else if (status != CALLOUT_OK) {
+    finding = {Violation::kBadStatus,
+               fmt::format("the hook returned {}; return OK, DEFERRED or a negative status",
+                           StatusName(status))};
+  } else if (!state.sent.empty()) {
+    finding = {Violation::kSecondResponse, "send() in a service that takes one response"};
+  } else {
+    finding = service_->Take(state, part->phase);
+  }
+  if (!finding.ok()) Fault(part, std::move(finding));
+}
+
+// Applies the instance's policy, by default to fail. `status` is how the RPC then ends, if
+// the request is not refused by a response; OK: made of `finding`.
+void UnaryRpc::Fault(Part* part, Finding finding, absl::Status status) {
+  Instance& instance = *part->call.instance;
+  instance.CountViolation(finding.violation, part->phase, finding.what,
+                          {id_, service_->headers_for_log()});
+  if (status.ok()) {
+    status = absl::InternalError(
+        fmt::format("plugin {}: {}{}: {}: {}", instance.name(),
+                    IsInvalidResponse(finding.violation) ? "invalid response to " : "",
+                    PhaseName(part->phase), ViolationName(finding.violation), finding.what));
+  }
+  ErrorPolicy policy =
+      instance.settings().policy.value_or(ErrorPolicy{ErrorPolicy::Action::kFail, 0});
+  if (finding.never_passes && policy.action == ErrorPolicy::Action::kContinue) {
+    policy.action = ErrorPolicy::Action::kFail;
+  }
+  const int http_status =
+      finding.http_status != 0 ? finding.http_status : KindOf(finding.violation).http_status;
+  switch (policy.action) {
+    case ErrorPolicy::Action::kContinue:
+      return service_->Pass();
+    case ErrorPolicy::Action::kDeny:
+      return service_->Refuse(policy.http_status, MessageOf(status));
+    case ErrorPolicy::Action::kFail:
+      if (http_status == 0) return End(std::move(status));
+      return service_->Refuse(http_status, MessageOf(status));
+  }
+}
+
+// The call was not begun, and will not be: that is nothing the plugin has done.
+void UnaryRpc::Overload(Part* part) {
+  const std::string what = fmt::format(
+      "not called: no thread was free for it within --hook_deadline_ms={}; --blocking_threads={}",
+      environment_->limits().hook_deadline_ms, environment_->limits().blocking_threads_max);
+  Fault(part, {Violation::kOverload, what});
+}
+
+// --- Out ------------------------------------------------------------------------
+
+void UnaryRpc::Respond() {
+  output_.push_back(service_->Write());
+  environment_->CountRpc(service_->service(),
+                         service_->allowed() ? RpcOutcome::kAllowed : RpcOutcome::kDenied);
+  told_end_.outcome = CALLOUT_END_COMPLETED;
+  if (!service_->allowed()) told_end_.outcome = CALLOUT_END_IMMEDIATE;
+  end_ = absl::OkStatus();
+  Finish();
+}
+
+void UnaryRpc::End(absl::Status status) {
+  if (end_.has_value()) return;
+  environment_->CountRpc(service_->service(), RpcOutcome::kError);
+  told_end_.outcome = CALLOUT_END_ERROR;
+  end_ = std::move(status);
+  Finish();
+}
+
+// Closes what is open. Close comes after the call of an instance: not while one is deferred.
+void UnaryRpc::Finish() {
+  if (state_ != State::kOver) {
+    told_end_.status = -static_cast<callout_status_t>(end_->code());
+    if (begun_ns_ != 0) told_end_.stream_ns = MonotonicNs() - begun_ns_;
+  }
+  state_ = State::kOver;
+  deadline_ns_ = 0;
+  if (closed_ || closing_ > 0 || calls_at_work_ > 0) return;
+  for (Part& part : parts_) ClosePart(&part);
+  closed_ = closing_ == 0;
+}
+
+void UnaryRpc::ClosePart(Part* part) {
+  if (part->openness != Part::Openness::kOpen) return;
+  part->openness = Part::Openness::kUnopened;
+  CallState* const state = &part->call;
+  Instance* const instance = state->instance;
+  if (!instance->has_stream_close()) return;
+  CallSlot* const slot = TakeSlot(*part, state);
+  callout_stream_end_t end = told_end_;
+  end.instance_ns = state->instance_ns;
+  if (!instance->blocking()) {
+    instance->CloseStream(&slot->call, end);
+    return ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+  }
+  ++closing_;
+  environment_->blocking_pool().Submit([this, part, state, slot, end] {
+    state->instance->CloseStream(&slot->call, end);
+    ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+    state->rpc->Post(state, RpcContext::Event::kClosed);
+  });
+}
+
+}  // namespace callout::host

@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/wire/check_effect.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "host/base/ascii.h"
+#include "host/wire/annotations.h"
+#include "host/wire/field_numbers.h"
+#include "host/wire/wire.h"
+
+namespace callout::host {
+
+namespace {
+
+// Envoy ignores their removal.
+bool IsRemovable(std::string_view name) {
+  return !name.empty() && name.front() != ':' && !EqualsIgnoreCase(name, "host");
+}
+
+// Envoy keeps a request's "host" as ":authority", and lower-cases names.
+std::string PlainName(std::string_view name) {
+  return EqualsIgnoreCase(name, "host") ? ":authority" : ToLowerAscii(name);
+}
+
+void AppendStatus(int32_t code, std::string_view message, std::string* response) {
+  std::string status;
+  if (code != 0) AppendVarint(field::Status::kCode, static_cast<uint64_t>(code), &status);
+  if (!message.empty()) AppendBytes(field::Status::kMessage, message, &status);
+  AppendBytes(field::CheckResponse::kStatus, status, response);
+}
+
+// The path with the changes made to its query as Envoy makes them: it sorts the keys.
+std::string ChangedPath(std::string_view path, const std::vector<std::string_view>& removed,
+                        const std::vector<std::pair<std::string, std::string>>& set) {
+  const size_t mark = path.find('?');
+  std::map<std::string, std::vector<std::string>> parameters;
+  std::string_view rest = mark == path.npos ? std::string_view() : path.substr(mark + 1);
+  while (!rest.empty()) {
+    const size_t end = std::min(rest.find('&'), rest.size());
+    const std::string_view one = rest.substr(0, end);
+    const size_t equals = one.find('=');
+    parameters[std::string(one.substr(0, equals))].emplace_back(
+        equals == one.npos ? std::string_view() : one.substr(equals + 1));
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  for (const auto& [key, value] : set) parameters[key] = {value};
+  for (std::string_view key : removed) parameters.erase(std::string(key));
+  std::string changed(path.substr(0, mark));
+  char before = '?';
+  for (const auto& [key, values] : parameters) {
+    for (const std::string& value : values) {
+      changed.append(fmt::format("{}{}={}", std::exchange(before, '&'), key, value));
+    }
+  }
+  return changed;
+}
+
+}  // namespace
+
+std::string JoinHeaderValues(std::string_view name, std::string_view before,
+                             std::string_view after) {
+  return fmt::format("{}{}{}", before, EqualsIgnoreCase(name, "cookie") ? "; " : ",", after);
+}
+
+CheckEffect::CheckEffect(const CheckRequestView* request) {
+  headers_.reserve(request->headers.size());
+  for (const CheckRequestView::Header& header : request->headers) {
+    headers_.push_back({std::string(header.name), std::string(header.value)});
+  }
+}
+
+// --- The request's headers ----------------------------------------------------
+
+bool CheckEffect::Exists(std::string_view name) const {
+  return std::any_of(headers_.begin(), headers_.end(), [&](const CheckHeader& header) {
+    return EqualsIgnoreCase(header.name, name);
+  });
+}
+
+CheckEffect::Change& CheckEffect::ChangeOf(std::string_view name) {
+  const auto found = std::find_if(changes_.begin(), changes_.end(),
+                                  [&](const Change& change) { return change.name == name; });
+  if (found != changes_.end()) return *found;
+  // As if nothing had been appended yet.
+  changes_.push_back({std::string(name), Change::Kind::kAppend, {}});
+  return changes_.back();
+}
+
+void CheckEffect::Set(std::string_view name, std::string_view value) {
+  Change& change = ChangeOf(name);
+  change.kind = Change::Kind::kSet;
+  change.value.assign(value);
+  std::erase_if(headers_,
+                [&](const CheckHeader& header) { return EqualsIgnoreCase(header.name, name); });
+  headers_.push_back({std::string(name), std::string(value)});
+  // Envoy changes the query after the headers: what was done to that of another path is over.
+  if (name == ":path") query_.clear();
+}
+
+void CheckEffect::Append(std::string_view name, std::string_view value) {
+  const auto present =
+      std::find_if(headers_.begin(), headers_.end(),
+                   [&](const CheckHeader& header) { return EqualsIgnoreCase(header.name, name); });
+  if (present == headers_.end()) return Set(name, value);
+  present->value = JoinHeaderValues(name, present->value, value);
+  const bool is_new = std::none_of(changes_.begin(), changes_.end(),
+                                   [&](const Change& change) { return change.name == name; });
+  Change& change = ChangeOf(name);
+  change.value = is_new ? std::string(value) : JoinHeaderValues(name, change.value, value);
+}
+
+// Also one that the host does not know: Envoy may be told to send some headers only.
+void CheckEffect::Remove(std::string_view name) {
+  Change& change = ChangeOf(name);
+  change.kind = Change::Kind::kRemove;
+  change.value.clear();
+  std::erase_if(headers_,
+                [&](const CheckHeader& header) { return EqualsIgnoreCase(header.name, name); });
+}
+
+void CheckEffect::Apply(const CheckHeaderOption& option) {
+  const std::string name = PlainName(option.name);
+  switch (option.action) {
+    case HeaderAction::kAppend:
+      return Append(name, option.value);
+    case HeaderAction::kAddIfAbsent:
+      return Exists(name) ? void() : Set(name, option.value);
+    case HeaderAction::kSet:
+      return Set(name, option.value);
+    case HeaderAction::kSetIfExists:
+      return Exists(name) ? Set(name, option.value) : void();
+  }
+}
+
+// --- The query ----------------------------------------------------------------
+
+void CheckEffect::ChangeQuery(std::string_view key, std::optional<std::string> value) {
+  const auto found = std::find_if(query_.begin(), query_.end(),
+                                  [&](const QueryChange& change) { return change.key == key; });
+  if (found != query_.end()) {
+    found->value = std::move(value);
+  } else {
+    query_.push_back({std::string(key), std::move(value)});
+  }
+}
+
+void CheckEffect::ShowQuery(const std::vector<QueryChange>& changes) {
+  std::vector<std::string_view> removed;
+  std::vector<std::pair<std::string, std::string>> set;
+  for (const QueryChange& change : changes) {
+    if (change.value.has_value()) {
+      set.emplace_back(change.key, *change.value);
+    } else {
+      removed.push_back(change.key);
+    }
+  }
+  for (CheckHeader& header : headers_) {
+    if (header.name == ":path") header.value = ChangedPath(header.value, removed, set);
+  }
+}
+
+// --- Together -----------------------------------------------------------------
+
+std::optional<std::string> CheckEffect::Allow(const CheckResponseView& ok) {
+  if (!ok.response_headers.empty()) {
+    auto& added = response_headers_.emplace_back();
+    for (const CheckHeaderOption& option : ok.response_headers) {
+      added.push_back({{ToLowerAscii(option.name), std::string(option.value)}, option.action});
+    }
+    for (const ResponseChange& change : FoldResponse()) {
+      const bool plain =
+          change.exists == change.absent && (change.keeps || change.exists.size() < 2);
+      const bool if_absent = change.keeps && change.exists.empty() && change.absent.size() == 1;
+      const bool if_exists = !change.keeps && change.exists.size() == 1 && change.absent.empty();
+      if (plain || if_absent || if_exists) continue;
+      response_headers_.pop_back();
+      return fmt::format(
+          "the chain's changes of the response header '{}' cannot be said in one "
+          "CheckResponse",
+          change.name);
+    }
+  }
+  changes_request_ = changes_request_ || !ok.headers.empty() || !ok.remove.empty() ||
+                     !ok.query_set.empty() || !ok.query_remove.empty();
+  // As Envoy does: what is appended comes after what is set, wherever it stands.
+  for (const bool appends : {false, true}) {
+    for (const CheckHeaderOption& option : ok.headers) {
+      if ((option.action == HeaderAction::kAppend) == appends) Apply(option);
+    }
+  }
+  for (std::string_view name : ok.remove) {
+    if (IsRemovable(name)) Remove(ToLowerAscii(name));
+  }
+  std::vector<QueryChange> changes;
+  for (const auto& [key, value] : ok.query_set) {
+    changes.push_back({PercentEncode(key), PercentEncode(value)});
+  }
+  for (std::string_view key : ok.query_remove) changes.push_back({PercentEncode(key), {}});
+  for (const QueryChange& change : changes) ChangeQuery(change.key, change.value);
+  if (!changes.empty()) ShowQuery(changes);
+  for (std::string_view metadata : ok.metadata) {
+    MergeStructs(metadata_, metadata, &metadata_);
+    has_metadata_ = true;
+  }
+  return std::nullopt;
+}
+
+void CheckEffect::AddMetadata(std::string_view records) {
+  WireReader reader(records);
+  while (reader.Next()) {
+    if (!reader.Is(field::CheckResponse::kDynamicMetadata)) continue;
+    MergeStructs(metadata_, reader.bytes(), &metadata_);
+    has_metadata_ = true;
+  }
+}
+
+// --- The response's headers ---------------------------------------------------
+
+CheckEffect::ResponseChanges CheckEffect::FoldResponse() const {
+  ResponseChanges changes;
+  for (auto added = response_headers_.rbegin(); added != response_headers_.rend(); ++added) {
+    for (const auto& [header, action] : *added) {
+      auto change = std::find_if(changes.begin(), changes.end(),
+                                 [&](const ResponseChange& c) { return c.name == header.name; });
+      if (change == changes.end()) {
+        changes.push_back({header.name, true, {}, {}});
+        change = changes.end() - 1;
+      }
+      const bool is_there = change->keeps || !change->exists.empty();
+      switch (action) {
+        case HeaderAction::kAppend:
+          // Envoy appends before it sets, so that the two cannot be said of one header.
+          if (!change->keeps && !change->absent.empty() && header.name != "set-cookie") {
+            change->exists.back() =
+                JoinHeaderValues(header.name, change->exists.back(), header.value);
+            change->absent.back() =
+                JoinHeaderValues(header.name, change->absent.back(), header.value);
+            break;
+          }
+          change->exists.push_back(header.value);
+          change->absent.push_back(header.value);
+          break;
+        case HeaderAction::kSet:
+          change->keeps = false;
+          change->exists = change->absent = {header.value};
+          break;
+        case HeaderAction::kAddIfAbsent:
+          if (!is_there) change->exists = {header.value};
+          if (change->absent.empty()) change->absent = {header.value};
+          break;
+        case HeaderAction::kSetIfExists:
+          if (is_there) {
+            change->keeps = false;
+            change->exists = {header.value};
+          }
+          if (!change->absent.empty()) change->absent = {header.value};
+          break;
+      }
+    }
+  }
+  return changes;
+}
+
+void CheckEffect::AppendResponseHeaders(std::string* ok) const {
+  constexpr uint32_t kField = field::OkHttpResponse::kResponseHeadersToAdd;
+  for (const ResponseChange& change : FoldResponse()) {
+    if (change.exists == change.absent) {
+      const HeaderAction action = change.keeps ? HeaderAction::kAppend : HeaderAction::kSet;
+      for (const std::string& value : change.exists) {
+        AppendCheckHeader(kField, change.name, value, action, ok);
+      }
+    } else if (change.exists.empty()) {
+      AppendCheckHeader(kField, change.name, change.absent[0], HeaderAction::kAddIfAbsent, ok);
+    } else {
+      AppendCheckHeader(kField, change.name, change.exists[0], HeaderAction::kSetIfExists, ok);
+    }
+  }
+}
+
+// --- Out ----------------------------------------------------------------------
+
+std::string CheckEffect::WriteAllowed() const {
+  std::string ok;
+  for (const Change& change : changes_) {
+    if (change.kind == Change::Kind::kRemove) {
+      AppendBytes(field::OkHttpResponse::kHeadersToRemove, change.name, &ok);
+      continue;
+    }
+    AppendCheckHeader(
+        field::OkHttpResponse::kHeaders, change.name, change.value,
+        change.kind == Change::Kind::kSet ? HeaderAction::kSet : HeaderAction::kAppend, &ok);
+  }
+  AppendResponseHeaders(&ok);
+  for (const QueryChange& change : query_) {
+    if (!change.value.has_value()) {
+      AppendBytes(field::OkHttpResponse::kQueryParametersToRemove, change.key, &ok);
+      continue;
+    }
+    std::string parameter;
+    AppendBytes(field::QueryParameter::kKey, change.key, &parameter);
+    AppendBytes(field::QueryParameter::kValue, *change.value, &parameter);
+    AppendBytes(field::OkHttpResponse::kQueryParametersToSet, parameter, &ok);
+  }
+  std::string response;
+  AppendStatus(0, {}, &response);
+  AppendBytes(field::CheckResponse::kOkResponse, ok, &response);
+  if (has_metadata_) AppendBytes(field::CheckResponse::kDynamicMetadata, metadata_, &response);
+  return response;
+}
+
+// DeniedHttpResponse. Envoy keeps headers of one name beside each other that are not said to
+// be appended, and loses those that are.
+std::string CheckEffect::WriteRefusal(const CheckResponseView& refusal) const {
+  constexpr uint64_t kForbidden = 403;
+  std::vector<CheckHeader> headers;
+  const auto exists = [&headers](std::string_view name) {
+    return std::any_of(headers.begin(), headers.end(),
+                       [&](const CheckHeader& header) { return header.name == name; });
+  };
+  const auto apply = [&](std::string_view said, std::string_view value, HeaderAction action) {
+    const std::string name = ToLowerAscii(said);
+    const bool is_there = exists(name);
+    if (action == HeaderAction::kAddIfAbsent && is_there) return;
+    if (action == HeaderAction::kSetIfExists && !is_there) return;
+    if (action != HeaderAction::kAppend) {
+      std::erase_if(headers, [&](const CheckHeader& header) { return header.name == name; });
+    }
+    headers.push_back({name, std::string(value)});
+  };
+  for (const CheckHeaderOption& option : refusal.headers) {
+    apply(option.name, option.value, option.action);
+  }
+  for (auto added = response_headers_.rbegin(); added != response_headers_.rend(); ++added) {
+    for (const auto& [header, action] : *added) apply(header.name, header.value, action);
+  }
+  const uint64_t http_status = refusal.http_status == 0 ? kForbidden : refusal.http_status;
+  std::string status;
+  AppendVarint(field::HttpStatus::kCode, http_status, &status);
+  std::string denied;
+  AppendBytes(field::DeniedHttpResponse::kStatus, status, &denied);
+  for (const CheckHeader& header : headers) {
+    AppendCheckHeader(field::DeniedHttpResponse::kHeaders, header.name, header.value,
+                      HeaderAction::kSet, &denied);
+  }
+  // Responses of these statuses have no body.
+  const bool has_body = http_status != 204 && http_status != 304 && !refusal.body.empty();
+  if (has_body) AppendBytes(field::DeniedHttpResponse::kBody, refusal.body, &denied);
+  return denied;
+}
+
+std::string CheckEffect::WriteDenied(const CheckResponseView& denied, int32_t code,
+                                     std::string_view why) const {
+  std::string response;
+  AppendStatus(code, why, &response);
+  AppendBytes(field::CheckResponse::kDeniedResponse, WriteRefusal(denied), &response);
+  if (has_metadata_) AppendBytes(field::CheckResponse::kDynamicMetadata, metadata_, &response);
+  return response;
+}
+
+std::string CheckEffect::WriteError(const CheckResponseView& error, std::string_view why) const {
+  constexpr int32_t kInternal = 13;
+  std::string response;
+  AppendStatus(kInternal, why, &response);
+  AppendBytes(field::CheckResponse::kErrorResponse, WriteRefusal(error), &response);
+  if (has_metadata_) AppendBytes(field::CheckResponse::kDynamicMetadata, metadata_, &response);
+  return response;
+}
+
+}  // namespace callout::host

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Answers a Check as the request's own header x-check-NAME says, where "as NAME" is the
+// configuration (without one: x-check):
+//
+//   HEX       a serialized CheckResponse, answered as it is
+//   nothing   nothing is set
+//   denied    CALLOUT_PERMISSION_DENIED
+//   failed    CALLOUT_INTERNAL
+//   late      the call is deferred and never answered in time
+//
+// Without the header the request is allowed. A connection is refused if the client's
+// address is 127.0.0.1 and the configuration is "no connection".
+#include <callout/plugin.hpp>
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <thread>
+
+namespace {
+
+std::string FromHex(std::string_view hex) {
+  std::string bytes;
+  for (size_t i = 0; i + 1 < hex.size(); i += 2) {
+    bytes.push_back(static_cast<char>(std::stoi(std::string(hex.substr(i, 2)), nullptr, 16)));
+  }
+  return bytes;
+}
+
+class Checking {
+ public:
+  explicit Checking(callout::Setup& setup) {
+    const std::string_view config = setup.config();
+    if (config.substr(0, 3) == "as ") header_ = "x-check-" + std::string(config.substr(3));
+    refuses_connections_ = config == "no connection";
+  }
+
+  void on_check(callout::CheckCall& call) const {
+    if (call.is_connection()) {
+      if (refuses_connections_ && call.source().address == "127.0.0.1") return call.deny();
+      call.allow();
+      return;
+    }
+    const std::string_view deed = call.headers().get(header_, "");
+    if (deed.empty()) {
+      call.allow();
+    } else if (deed == "denied") {
+      call.fail("denied", CALLOUT_PERMISSION_DENIED);
+    } else if (deed == "failed") {
+      call.fail("failed");
+    } else if (deed == "late") {
+      std::thread([deferred = call.defer()]() mutable {
+        std::this_thread::sleep_for(std::chrono::milliseconds(600));
+        deferred->allow();
+        deferred.finish();
+      }).detach();
+    } else if (deed != "nothing") {
+      const std::string bytes = FromHex(deed);
+      const callout_bytes_t part = callout::to_bytes(bytes);
+      call.raw()->host->respond(call.raw(), CALLOUT_WHOLE_RESPONSE, &part, 1);
+    }
+  }
+
+ private:
+  std::string header_ = "x-check";
+  bool refuses_connections_ = false;
+};
+
+}  // namespace
+
+CALLOUT_PLUGIN_CLASS(Checking, ("checking", "1.0", "Answers as it is told"), check);

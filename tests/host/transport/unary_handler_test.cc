@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/transport/unary_handler.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "host/transport/builtin_rpcs.h"
+#include "tests/host/unary/check_fixture.h"
+
+namespace callout::host {
+namespace {
+
+constexpr char kCheckPath[] = "/envoy.service.auth.v3.Authorization/Check";
+
+using UnaryHandlerTest = CheckTest;
+
+TEST_F(UnaryHandlerTest, AnswersTheMethodOfAServiceThatIsOn) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows();
+  Begin();
+  EXPECT_EQ(MakeUnaryHandler(kProcessPath, environment_.get(), &rpc_), nullptr);
+  EXPECT_EQ(
+      MakeUnaryHandler("/envoy.service.auth.v3.Authorization/Other", environment_.get(), &rpc_),
+      nullptr);
+  const auto handler = MakeUnaryHandler(kCheckPath, environment_.get(), &rpc_);
+  ASSERT_NE(handler, nullptr);
+  EXPECT_TRUE(handler->wants_message());
+  EXPECT_FALSE(handler->closed());
+  const std::string request = Request().SerializeAsString();
+  handler->OnMessage(request);
+  EXPECT_FALSE(handler->wants_message());
+  CheckResponse response;
+  const auto output = handler->TakeOutput();
+  ASSERT_EQ(output.size(), 1u);
+  EXPECT_TRUE(response.ParseFromString(output[0]));
+  EXPECT_TRUE(response.has_ok_response());
+  EXPECT_EQ(*handler->end(), absl::OkStatus());
+  EXPECT_TRUE(handler->closed());
+}
+
+TEST_F(UnaryHandlerTest, AServiceIsOnWhereAPluginHasAHookForIt) {
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  Begin();
+  EXPECT_TRUE(environment_->services().Has(RpcService::kExtProc));
+  EXPECT_FALSE(environment_->services().Has(RpcService::kExtAuthz));
+  EXPECT_EQ(MakeUnaryHandler(kCheckPath, environment_.get(), &rpc_), nullptr);
+  Reset();
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows();
+  Begin();
+  EXPECT_FALSE(environment_->services().Has(RpcService::kExtProc))
+      << "or all that is sent to the wrong service would pass";
+  Reset();
+  Begin();
+  EXPECT_TRUE(environment_->services().Has(RpcService::kExtProc)) << "without a plugin";
+  EXPECT_FALSE(environment_->services().Has(RpcService::kExtAuthz));
+}
+
+TEST_F(UnaryHandlerTest, TheOperatorSaysWhichAreOn) {
+  limits_.services.Add(RpcService::kExtAuthz);
+  Begin();
+  EXPECT_FALSE(environment_->services().Has(RpcService::kExtProc));
+  EXPECT_NE(MakeUnaryHandler(kCheckPath, environment_.get(), &rpc_), nullptr);
+}
+
+}  // namespace
+}  // namespace callout::host

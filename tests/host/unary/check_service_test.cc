@@ -1,0 +1,666 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/unary/check_service.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tests/host/unary/check_fixture.h"
+
+namespace callout::host {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
+
+// --- Native hooks ---------------------------------------------------------------
+
+TEST_F(CheckTest, AnOkAllowsWithCodeZero) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows();
+  const CheckResponse response = Check(Request());
+  EXPECT_TRUE(response.has_ok_response());
+  EXPECT_TRUE(response.has_status());
+  EXPECT_EQ(response.status().code(), 0);
+  EXPECT_TRUE(rpc_call_->closed());
+  EXPECT_THAT(metrics_.Text(), HasSubstr("callout_rpcs_ended_total{outcome=\"allowed\","
+                                         "service=\"ext_authz\"} 1"));
+}
+
+TEST_F(CheckTest, NothingSetIsADenial) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Returns(CALLOUT_OK);
+  const CheckResponse response = Check(Request());
+  EXPECT_EQ(response.denied_response().status().code(), 403);
+  EXPECT_EQ(response.status().code(), 7);
+}
+
+TEST_F(CheckTest, AnEmptyWholeResponseIsADenialToo) {
+  AddPlugin()->phases[CALLOUT_CHECK] = [](callout_call_t* call) {
+    CheckResponse whole;
+    whole.mutable_status()->set_code(0);
+    return RespondWith(call, CALLOUT_WHOLE_RESPONSE, whole.SerializeAsString());
+  };
+  EXPECT_EQ(StatusTold(Request()), 403);
+}
+
+TEST_F(CheckTest, TheCodeFollowsTheOneof) {
+  struct Case {
+    CheckResponse whole;
+    int code;
+    int http_status;
+  };
+  std::vector<Case> cases(3);
+  cases[0].whole.mutable_denied_response();  // the samples leave the code at 0
+  cases[0].code = 7;
+  cases[0].http_status = 403;
+  cases[1].whole.mutable_denied_response()->mutable_status()->set_code(
+      envoy::type::v3::Unauthorized);
+  cases[1].code = 16;
+  cases[1].http_status = 401;
+  cases[2].whole.mutable_denied_response()->mutable_status()->set_code(
+      envoy::type::v3::TooManyRequests);
+  cases[2].whole.mutable_status()->set_code(5);
+  cases[2].code = 5;
+  cases[2].http_status = 429;
+  for (const Case& c : cases) {
+    Reset();
+    AddPlugin()->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+      return RespondWith(call, CALLOUT_WHOLE_RESPONSE, c.whole.SerializeAsString());
+    };
+    const CheckResponse response = Check(Request());
+    EXPECT_EQ(response.status().code(), c.code);
+    EXPECT_EQ(response.denied_response().status().code(), c.http_status);
+    Finish();
+  }
+}
+
+TEST_F(CheckTest, AnOkThatSaysItIsNoneIsAFault) {
+  AddPlugin()->phases[CALLOUT_CHECK] = [](callout_call_t* call) {
+    CheckResponse whole;
+    whole.mutable_ok_response();
+    whole.mutable_status()->set_code(7);
+    return RespondWith(call, CALLOUT_WHOLE_RESPONSE, whole.SerializeAsString());
+  };
+  Ask(Request());
+  EXPECT_EQ(rpc_call_->end()->code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(rpc_call_->TakeOutput(), IsEmpty());
+}
+
+TEST_F(CheckTest, AnErrorIsSaidAsOne) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Denies(
+      [](DeniedHttpResponse* error) {
+        error->mutable_status()->set_code(envoy::type::v3::ServiceUnavailable);
+      },
+      CALLOUT_CHECK_ERROR);
+  const CheckResponse response = Check(Request());
+  EXPECT_EQ(response.error_response().status().code(), 503);
+  EXPECT_EQ(response.status().code(), 13);
+}
+
+TEST_F(CheckTest, ADecisionByStatusIsADenialAndNoError) {
+  AddPlugin()->phases[CALLOUT_CHECK] = [](callout_call_t* call) {
+    call->host->set_error(call, ToBytes("who are you"));
+    return CALLOUT_UNAUTHENTICATED;
+  };
+  const CheckResponse response = Check(Request());
+  EXPECT_EQ(response.denied_response().status().code(), 401);
+  EXPECT_EQ(response.status().code(), 16);
+  EXPECT_EQ(response.status().message(), "who are you");
+}
+
+TEST_F(CheckTest, NobodyToAskIsADenial) {
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  EXPECT_EQ(StatusTold(Request()), 403) << "no hook, and no bridge";
+  Reset();
+  EXPECT_EQ(StatusTold(Request()), 403) << "no plugin";
+  Reset();
+  InstanceSettings settings;
+  settings.match.path_prefixes = {"/other"};
+  AddPlugin(settings)->phases[CALLOUT_CHECK] = Allows();
+  EXPECT_EQ(StatusTold(Request()), 403) << "no match";
+}
+
+TEST_F(CheckTest, InstancesAreMatchedByTheRequestAndItsContextExtensions) {
+  InstanceSettings by_path;
+  by_path.match.path_prefixes = {"/a"};
+  by_path.match.methods = {"GET"};
+  by_path.match.hosts = {"example.com"};
+  AddPlugin(by_path)->phases[CALLOUT_CHECK] = Allows();
+  InstanceSettings by_route;
+  by_route.match.attributes = {{"route", "private"}};
+  AddPlugin(by_route)->phases[CALLOUT_CHECK] = Denies();
+  EXPECT_TRUE(Check(Request({}, "/a/b")).has_ok_response());
+  CheckRequest request = Request({}, "/a/b");
+  (*request.mutable_attributes()->mutable_context_extensions())["route"] = "private";
+  EXPECT_EQ(StatusTold(request), 403);
+}
+
+TEST_F(CheckTest, AHookIsShownTheRequestAsItCame) {
+  CheckRequest request = Request({{"x-a", "1"}});
+  (*request.mutable_attributes()->mutable_metadata_context()->mutable_filter_metadata())["ns"];
+  const std::string bytes = request.SerializeAsString();
+  AddPlugin()->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+    EXPECT_EQ(call->phase, static_cast<callout_phase_t>(CALLOUT_CHECK));
+    EXPECT_EQ(ToView(call->request), bytes);
+    envoy::service::auth::v3::AttributeContext context;
+    EXPECT_TRUE(context.ParseFromString(std::string(ToView(call->message))));
+    EXPECT_EQ(context.SerializeAsString(), request.attributes().SerializeAsString());
+    EXPECT_EQ(ToView(call->metadata_context),
+              request.attributes().metadata_context().SerializeAsString());
+    EXPECT_EQ(call->flags, static_cast<uint32_t>(CALLOUT_CALL_FIRST | CALLOUT_CALL_LAST));
+    callout_bytes_t tenant;
+    EXPECT_EQ(call->host->get_metadata(call, ToBytes("x-tenant"), 0, &tenant), CALLOUT_OK);
+    EXPECT_NE(call->deadline_ns, 0u);
+    return RespondWith(call, CALLOUT_CHECK_OK, "");
+  };
+  Begin();
+  AskBytes(bytes);
+  EXPECT_TRUE(Told().has_ok_response());
+}
+
+TEST_F(CheckTest, AFieldOfAnotherServiceIsNoAnswer) {
+  AddPlugin()->phases[CALLOUT_CHECK] = [](callout_call_t* call) {
+    EXPECT_EQ(RespondWith(call, CALLOUT_IMMEDIATE_RESPONSE, ""), CALLOUT_INVALID_ARGUMENT);
+    EXPECT_EQ(RespondWith(call, CALLOUT_REQUEST_HEADERS_RESPONSE, ""), CALLOUT_INVALID_ARGUMENT);
+    EXPECT_EQ(call->host->annotate(call, CALLOUT_MODE_OVERRIDE, {}), CALLOUT_INVALID_ARGUMENT);
+    EXPECT_EQ(call->host->annotate(call, CALLOUT_CHECK_DYNAMIC_METADATA, {}), CALLOUT_OK);
+    return CALLOUT_OK;
+  };
+  EXPECT_EQ(StatusTold(Request()), 403);
+}
+
+TEST_F(CheckTest, OnProcessSeesTheChecksOfAPluginThatHasItsHook) {
+  AddPlugin()->process = Returns(CALLOUT_INTERNAL);
+  FakePlugin* plugin = AddPlugin();
+  int seen = 0;
+  plugin->process = [&](callout_call_t* call) {
+    seen += call->phase == CALLOUT_CHECK ? 1 : 0;
+    return CALLOUT_NEXT;
+  };
+  plugin->phases[CALLOUT_CHECK] = Allows();
+  EXPECT_TRUE(Check(Request()).has_ok_response());
+  EXPECT_EQ(seen, 1);
+}
+
+// --- What Envoy would pass on unchecked -------------------------------------------
+
+// A fault that a client can cause is refused by a response: an error would let the request
+// pass where Envoy fails open.
+TEST_F(CheckTest, WhatWouldBreakAMessageIsRefused) {
+  using Fill = std::function<void(OkHttpResponse*)>;
+  const auto header = [](const std::string& name, const std::string& value,
+                         int action = CALLOUT_OVERWRITE_IF_EXISTS_OR_ADD) -> Fill {
+    return [=](OkHttpResponse* ok) { AddOption(ok->mutable_headers(), name, value, action); };
+  };
+  const auto response_header = [](const std::string& name, const std::string& value) -> Fill {
+    return
+        [=](OkHttpResponse* ok) { AddOption(ok->mutable_response_headers_to_add(), name, value); };
+  };
+  const std::vector<std::pair<std::string, Fill>> cases = {
+      {"CR LF", header("x-a", "a\r\nset-cookie: evil=1")},
+      {"LF", header("x-a", "a\nb")},
+      {"NUL", header("x-a", std::string("a\0b", 3))},
+      {"CR LF to the client", response_header("x-a", "a\r\nset-cookie: evil=1")},
+      {"NUL to the client", response_header("x-a", std::string("\0", 1))},
+      {"a name with CR LF", header("x-a\r\nx-b", "1")},
+      {"no name", header("", "1")},
+      {"not UTF-8", header("x-a", "\xe9")},
+      {"content-length", header("Content-Length", "5")},
+      {"appended content-length", header("content-length", "5", CALLOUT_APPEND_IF_EXISTS_OR_ADD)},
+      {"content-length of the response", response_header("content-length", "5")},
+      {"transfer-encoding", header("transfer-encoding", "chunked")},
+      {"status of a request", header(":status", "200")},
+      {"status of a response", response_header(":status", "100")},
+      {"a path that ends the request line", header(":path", "/ HTTP/1.1")},
+      {"an empty path", header(":path", "")},
+      {"two paths", header(":path", "/b", CALLOUT_APPEND_IF_EXISTS_OR_ADD)},
+      {"two hosts", header("host", "b", CALLOUT_APPEND_IF_EXISTS_OR_ADD)},
+      {"removing a name with LF", [](OkHttpResponse* ok) { ok->add_headers_to_remove("x\n"); }},
+      {"a parameter without a name",
+       [](OkHttpResponse* ok) { ok->add_query_parameters_to_set()->set_value("1"); }},
+      {"101 headers",
+       [](OkHttpResponse* ok) {
+         for (int i = 0; i < 101; ++i) AddOption(ok->mutable_response_headers_to_add(), "x", "1");
+       }},
+  };
+  for (const auto& [name, fill] : cases) {
+    Reset();
+    AddPlugin()->phases[CALLOUT_CHECK] = Allows(fill);
+    EXPECT_EQ(StatusTold(Request()), 500) << name;
+    Finish();
+  }
+  EXPECT_THAT(metrics_.Text(), HasSubstr("callout_plugin_faults_total{kind=\"illegal_header\","
+                                         "plugin=\"fake0\"} 21"));
+}
+
+TEST_F(CheckTest, WhatWouldBreakADenialIsRefused) {
+  using Fill = std::function<void(DeniedHttpResponse*)>;
+  const auto status = [](int code) -> Fill {
+    return [=](DeniedHttpResponse* denied) {
+      denied->mutable_status()->set_code(static_cast<envoy::type::v3::StatusCode>(code));
+    };
+  };
+  const auto header = [](const std::string& name, const std::string& value) -> Fill {
+    return [=](DeniedHttpResponse* denied) { AddOption(denied->mutable_headers(), name, value); };
+  };
+  const std::vector<std::pair<std::string, Fill>> cases = {
+      {"99", status(99)},
+      {"100, which hangs the client", status(100)},
+      {"600", status(600)},
+      {"999", status(999)},
+      {"negative", status(-1)},
+      {"CR LF", header("x-bad", "a\r\nset-cookie: evil=1")},
+      {"content-length", header("content-length", "1")},
+      {"status as a header", header(":status", "200")},
+  };
+  for (const auto& [name, fill] : cases) {
+    for (const callout_field_t field : {CALLOUT_CHECK_DENIED, CALLOUT_CHECK_ERROR}) {
+      Reset();
+      AddPlugin()->phases[CALLOUT_CHECK] = Denies(fill, field);
+      EXPECT_EQ(StatusTold(Request()), 500) << name;
+      Finish();
+    }
+  }
+  for (const int allowed : {200, 204, 302, 429, 599}) {
+    Reset();
+    AddPlugin()->phases[CALLOUT_CHECK] = Denies(status(allowed));
+    EXPECT_EQ(StatusTold(Request()), allowed);
+    Finish();
+  }
+}
+
+TEST_F(CheckTest, ABodyThatTheMessageCannotCarryIsRefused) {
+  AddPlugin()->phases[CALLOUT_CHECK] = [](callout_call_t* call) {
+    return RespondWith(call, CALLOUT_CHECK_DENIED, "\x1a\x01\xff");
+  };
+  Ask(Request());
+  EXPECT_EQ(rpc_call_->end()->code(), absl::StatusCode::kInternal);
+}
+
+TEST_F(CheckTest, AStatusWithoutABodyHasNone) {
+  for (const int status : {204, 304}) {
+    Reset();
+    AddPlugin()->phases[CALLOUT_CHECK] = Denies([&](DeniedHttpResponse* denied) {
+      denied->mutable_status()->set_code(static_cast<envoy::type::v3::StatusCode>(status));
+      denied->set_body("x");
+    });
+    EXPECT_EQ(Check(Request()).denied_response().body(), "");
+    Finish();
+  }
+}
+
+TEST_F(CheckTest, MoreHeadersThanEnvoyTakesAreRefusedAsTheClientsDoing) {
+  limits_.header_count_max = 6;
+  for (const ErrorPolicy::Action action :
+       {ErrorPolicy::Action::kFail, ErrorPolicy::Action::kContinue}) {
+    Reset();
+    AddPlugin(action)->phases[CALLOUT_CHECK] =
+        Allows([](OkHttpResponse* ok) { AddOption(ok->mutable_headers(), "x-a", "1"); });
+    EXPECT_TRUE(Check(Request({{"x-b", "1"}})).has_ok_response());
+    EXPECT_EQ(StatusTold(Request({{"x-b", "1"}, {"x-c", "1"}})), 431);
+    Finish();
+  }
+}
+
+// --- The form that Envoy reads ------------------------------------------------------
+
+TEST_F(CheckTest, HeadersAreSettledAgainstTheRequests) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows([](OkHttpResponse* ok) {
+    auto* headers = ok->mutable_headers();
+    for (const char* name : {"here", "gone"}) {
+      const std::string suffix = std::string("-") + name;
+      AddOption(headers, "append" + suffix, "n", CALLOUT_APPEND_IF_EXISTS_OR_ADD);
+      AddOption(headers, "absent" + suffix, "n", CALLOUT_ADD_IF_ABSENT);
+      AddOption(headers, "set" + suffix, "n");
+      AddOption(headers, "exists" + suffix, "n", CALLOUT_OVERWRITE_IF_EXISTS);
+    }
+    ok->add_headers_to_remove("remove-here");
+    ok->add_headers_to_remove("remove-gone");
+    ok->add_headers_to_remove(":path");
+    ok->add_headers_to_remove("host");
+  });
+  const CheckResponse response = Check(Request({{"append-here", "o"},
+                                                {"absent-here", "o"},
+                                                {"set-here", "o"},
+                                                {"exists-here", "o"},
+                                                {"remove-here", "o"}}));
+  EXPECT_THAT(OptionsTold(response.ok_response().headers()),
+              UnorderedElementsAre("append append-here=n", "set append-gone=n", "set absent-gone=n",
+                                   "set set-here=n", "set set-gone=n", "set exists-here=n"));
+  EXPECT_THAT(response.ok_response().headers_to_remove(),
+              ElementsAre("remove-here", "remove-gone"));
+}
+
+TEST_F(CheckTest, AHeaderThatSaysNothingIsSetInARequestAndAddedInAResponse) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows([](OkHttpResponse* ok) {
+    for (auto* list : {ok->mutable_headers(), ok->mutable_response_headers_to_add()}) {
+      auto* header = list->Add()->mutable_header();
+      header->set_key("X-Plain");
+      header->set_value("v");
+    }
+  });
+  const CheckResponse response = Check(Request({{"x-plain", "old"}}));
+  EXPECT_THAT(OptionsTold(response.ok_response().headers()), ElementsAre("set x-plain=v"));
+  EXPECT_THAT(OptionsTold(response.ok_response().response_headers_to_add()),
+              ElementsAre("append x-plain=v"));
+}
+
+TEST_F(CheckTest, ADenialsHeadersAreKeptBesideEachOther) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Denies([](DeniedHttpResponse* denied) {
+    auto* headers = denied->mutable_headers();
+    AddOption(headers, "set-cookie", "a=1", CALLOUT_APPEND_IF_EXISTS_OR_ADD);
+    AddOption(headers, "Set-Cookie", "b=2", CALLOUT_APPEND_IF_EXISTS_OR_ADD);
+    AddOption(headers, "x-a", "1");
+    AddOption(headers, "x-a", "2");
+    AddOption(headers, "x-empty", "");
+    denied->set_body("no");
+  });
+  const CheckResponse response = Check(Request());
+  EXPECT_THAT(OptionsTold(response.denied_response().headers()),
+              ElementsAre("set set-cookie=a=1", "set set-cookie=b=2", "set x-a=2", "set x-empty="));
+  EXPECT_EQ(response.denied_response().body(), "no");
+}
+
+TEST_F(CheckTest, QueryParametersAreEncoded) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows([](OkHttpResponse* ok) {
+    auto* parameter = ok->add_query_parameters_to_set();
+    parameter->set_key("a b");
+    parameter->set_value("x y&c=\r\n\xc3\xa9~");
+    ok->add_query_parameters_to_remove("q?");
+  });
+  const CheckResponse response = Check(Request());
+  ASSERT_EQ(response.ok_response().query_parameters_to_set_size(), 1);
+  EXPECT_EQ(response.ok_response().query_parameters_to_set(0).key(), "a%20b");
+  EXPECT_EQ(response.ok_response().query_parameters_to_set(0).value(), "x%20y%26c%3D%0D%0A%C3%A9~");
+  EXPECT_THAT(response.ok_response().query_parameters_to_remove(), ElementsAre("q%3F"));
+}
+
+TEST_F(CheckTest, MetadataOfAllGoesOutInOnePlace) {
+  AddPlugin()->phases[CALLOUT_CHECK] = [](callout_call_t* call) {
+    google::protobuf::Struct beside;
+    (*beside.mutable_fields())["beside"].set_bool_value(true);
+    const std::string bytes = beside.SerializeAsString();
+    call->host->annotate(call, CALLOUT_CHECK_DYNAMIC_METADATA, ToBytes(bytes));
+    OkHttpResponse ok;
+    (*ok.mutable_dynamic_metadata()->mutable_fields())["inside"].set_bool_value(true);
+    return RespondWith(call, CALLOUT_CHECK_OK, ok.SerializeAsString());
+  };
+  AddPlugin()->phases[CALLOUT_CHECK] = [](callout_call_t* call) {
+    google::protobuf::Struct beside;
+    (*beside.mutable_fields())["denied"].set_bool_value(true);
+    const std::string bytes = beside.SerializeAsString();
+    call->host->annotate(call, CALLOUT_CHECK_DYNAMIC_METADATA, ToBytes(bytes));
+    return CALLOUT_OK;
+  };
+  const CheckResponse response = Check(Request());
+  EXPECT_TRUE(response.has_denied_response());
+  EXPECT_EQ(response.dynamic_metadata().fields_size(), 3) << response.DebugString();
+}
+
+// --- Chains -------------------------------------------------------------------------
+
+TEST_F(CheckTest, AnInstanceSeesTheRequestAsThoseBeforeLeftIt) {
+  for (const bool raw : {false, true}) {
+    Reset();
+    AddPlugin()->phases[CALLOUT_CHECK] = Allows([](OkHttpResponse* ok) {
+      AddOption(ok->mutable_headers(), ":path", "/new?b=2&a=1");
+      AddOption(ok->mutable_headers(), "x-list", "b", CALLOUT_APPEND_IF_EXISTS_OR_ADD);
+      AddOption(ok->mutable_headers(), "cookie", "b=2", CALLOUT_APPEND_IF_EXISTS_OR_ADD);
+      ok->add_headers_to_remove("x-secret");
+      auto* parameter = ok->add_query_parameters_to_set();
+      parameter->set_key("a");
+      parameter->set_value("x y");
+    });
+    std::map<std::string, std::string> seen;
+    std::string path;
+    AddPlugin()->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+      CheckRequest request;
+      EXPECT_TRUE(request.ParseFromString(std::string(ToView(call->request))));
+      EXPECT_EQ(request.attributes().SerializeAsString().size(), call->message.size);
+      const auto& http = request.attributes().request().http();
+      EXPECT_EQ(http.id(), "7") << "the rest is as it was";
+      path = http.path();
+      for (const auto& [name, value] : http.headers()) seen[name] = value;
+      for (const auto& header : http.header_map().headers()) {
+        seen[header.key()] = header.raw_value();
+      }
+      return RespondWith(call, CALLOUT_CHECK_OK, "");
+    };
+    CheckRequest request = Request({{"x-list", "a"}, {"cookie", "a=1"}, {"x-secret", "s"}}, "/old");
+    auto* http = request.mutable_attributes()->mutable_request()->mutable_http();
+    if (raw) {
+      for (const auto& [name, value] : http->headers()) {
+        auto* header = http->mutable_header_map()->add_headers();
+        header->set_key(name);
+        header->set_raw_value(value);
+      }
+      http->clear_headers();
+    }
+    EXPECT_TRUE(Check(request).has_ok_response());
+    EXPECT_EQ(path, "/new?a=x%20y&b=2") << "Envoy sorts the query";
+    EXPECT_EQ(seen[":path"], path);
+    EXPECT_EQ(seen["x-list"], "a,b");
+    EXPECT_EQ(seen["cookie"], "a=1; b=2");
+    EXPECT_EQ(seen.count("x-secret"), 0u);
+    EXPECT_EQ(seen[":method"], "GET");
+    Finish();
+  }
+}
+
+TEST_F(CheckTest, TheFirstThatDoesNotAllowIsTheLastAsked) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Denies();
+  int asked = 0;
+  AddPlugin()->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+    ++asked;
+    return RespondWith(call, CALLOUT_CHECK_OK, "");
+  };
+  EXPECT_EQ(StatusTold(Request()), 403);
+  EXPECT_EQ(asked, 0);
+}
+
+TEST_F(CheckTest, ALaterDenialDropsChangesOfTheRequestAndKeepsThoseOfTheResponse) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows([](OkHttpResponse* ok) {
+    AddOption(ok->mutable_headers(), "x-request", "1");
+    AddOption(ok->mutable_response_headers_to_add(), "x-first", "1");
+    AddOption(ok->mutable_response_headers_to_add(), "x-both", "first");
+  });
+  AddPlugin()->phases[CALLOUT_CHECK] = Denies(
+      [](DeniedHttpResponse* denied) { AddOption(denied->mutable_headers(), "x-both", "second"); });
+  const CheckResponse response = Check(Request());
+  EXPECT_THAT(OptionsTold(response.denied_response().headers()),
+              UnorderedElementsAre("set x-both=first", "set x-first=1"));
+}
+
+TEST_F(CheckTest, AnotherPathForgetsWhatWasDoneToTheQueryOfTheOne) {
+  AddPlugin()->phases[CALLOUT_CHECK] =
+      Allows([](OkHttpResponse* ok) { ok->add_query_parameters_to_remove("a"); });
+  AddPlugin()->phases[CALLOUT_CHECK] =
+      Allows([](OkHttpResponse* ok) { AddOption(ok->mutable_headers(), ":path", "/n?a=1"); });
+  const CheckResponse response = Check(Request({}, "/o?a=1"));
+  EXPECT_EQ(response.ok_response().query_parameters_to_remove_size(), 0);
+}
+
+TEST_F(CheckTest, ResponseHeadersThatOneResponseCannotSayAreAFault) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows([](OkHttpResponse* ok) {
+    AddOption(ok->mutable_response_headers_to_add(), "x", "absent", CALLOUT_ADD_IF_ABSENT);
+  });
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows([](OkHttpResponse* ok) {
+    AddOption(ok->mutable_response_headers_to_add(), "x", "exists", CALLOUT_OVERWRITE_IF_EXISTS);
+  });
+  Ask(Request());
+  EXPECT_EQ(rpc_call_->end()->code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(rpc_call_->end()->message()), HasSubstr("not_carried"));
+}
+
+// --- The bridge ---------------------------------------------------------------------
+
+class BridgeTest : public CheckTest {
+ protected:
+  BridgeTest() { limits_.services.Add(RpcService::kExtAuthz); }
+};
+
+TEST_F(BridgeTest, NothingSetAllows) {
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  EXPECT_TRUE(Check(Request()).has_ok_response());
+}
+
+TEST_F(BridgeTest, AHeadersHookSeesWhatExtProcWouldShow) {
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = [](callout_call_t* call) {
+    EXPECT_THAT(HeadersShown(call),
+                ::testing::IsSupersetOf(Pairs{{":path", "/"}, {":method", "GET"}, {"x-a", "1"}}));
+    ProcessingRequest request;
+    EXPECT_TRUE(request.ParseFromString(std::string(ToView(call->request))));
+    EXPECT_TRUE(request.request_headers().end_of_stream());
+    EXPECT_NE(call->flags & CALLOUT_CALL_LAST, 0u);
+    const auto& attributes = request.attributes().at("envoy.filters.http.ext_authz").fields();
+    EXPECT_EQ(attributes.at("source.address").string_value(), "10.0.0.7:41312");
+    EXPECT_EQ(attributes.at("source.principal").string_value(), "spiffe://a");
+    EXPECT_EQ(attributes.at("destination.address").string_value(), "[::1]:80");
+    EXPECT_EQ(attributes.at("connection.requested_server_name").string_value(), "sni");
+    EXPECT_EQ(attributes.at("route").string_value(), "private");
+    EXPECT_EQ(attributes.at("request.id").string_value(), "7");
+    EXPECT_NE(call->attributes.size, 0u);
+    return CALLOUT_OK;
+  };
+  CheckRequest request = Request({{"x-a", "1"}});
+  auto* context = request.mutable_attributes();
+  auto* source = context->mutable_source();
+  source->set_principal("spiffe://a");
+  source->mutable_address()->mutable_socket_address()->set_address("10.0.0.7");
+  source->mutable_address()->mutable_socket_address()->set_port_value(41312);
+  auto* destination = context->mutable_destination()->mutable_address()->mutable_socket_address();
+  destination->set_address("::1");
+  destination->set_port_value(80);
+  context->mutable_tls_session()->set_sni("sni");
+  (*context->mutable_context_extensions())["route"] = "private";
+  EXPECT_TRUE(Check(request).has_ok_response());
+}
+
+TEST_F(BridgeTest, ItsMutationGoesWithThePermission) {
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Answers([](CommonResponse* common) {
+    AddSet(common, "x-set", "1");
+    AddSet(common, "x-append", "n", true);
+    AddSet(common, "x-moved", "n", true);
+    auto* mutation = common->mutable_header_mutation();
+    mutation->add_remove_headers("x-gone");
+    mutation->add_remove_headers("x-moved");
+    common->set_clear_route_cache(true);
+  });
+  const CheckResponse response =
+      Check(Request({{"x-append", "o"}, {"x-gone", "o"}, {"x-moved", "o"}}));
+  EXPECT_THAT(OptionsTold(response.ok_response().headers()),
+              UnorderedElementsAre("set x-set=1", "append x-append=n", "set x-moved=n"));
+  EXPECT_THAT(response.ok_response().headers_to_remove(), ElementsAre("x-gone"));
+}
+
+TEST_F(BridgeTest, ItsImmediateResponseIsADenial) {
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = [](callout_call_t* call) {
+    envoy::service::ext_proc::v3::ImmediateResponse reply;
+    reply.mutable_status()->set_code(envoy::type::v3::Unauthorized);
+    reply.set_body("no");
+    auto* option = reply.mutable_headers()->add_set_headers();
+    option->mutable_header()->set_key("www-authenticate");
+    option->mutable_header()->set_raw_value("Bearer");
+    return RespondWith(call, CALLOUT_IMMEDIATE_RESPONSE, reply.SerializeAsString());
+  };
+  const CheckResponse response = Check(Request());
+  EXPECT_EQ(response.denied_response().status().code(), 401);
+  EXPECT_EQ(response.status().code(), 16);
+  EXPECT_EQ(response.denied_response().body(), "no");
+  EXPECT_THAT(OptionsTold(response.denied_response().headers()),
+              ElementsAre("set www-authenticate=Bearer"));
+}
+
+TEST_F(BridgeTest, ARefusalByStatusIsADenial) {
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_PERMISSION_DENIED);
+  EXPECT_EQ(StatusTold(Request()), 403);
+}
+
+TEST_F(BridgeTest, ItsMetadataGoesAlong) {
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = [](callout_call_t* call) {
+    google::protobuf::Struct metadata;
+    (*metadata.mutable_fields())["user"].set_string_value("ada");
+    const std::string bytes = metadata.SerializeAsString();
+    return call->host->annotate(call, CALLOUT_DYNAMIC_METADATA, ToBytes(bytes));
+  };
+  EXPECT_EQ(Check(Request()).dynamic_metadata().fields().at("user").string_value(), "ada");
+}
+
+TEST_F(BridgeTest, WhatACheckHasNoPlaceForIsAFault) {
+  const std::vector<std::pair<std::string, FakePlugin::Hook>> hooks = {
+      {"a body", ReplacesBody("new")},
+      {"a mode override",
+       [](callout_call_t* call) {
+         return call->host->annotate(call, CALLOUT_MODE_OVERRIDE, ToBytes("\x18\x02"));
+       }},
+      {"typed metadata",
+       [](callout_call_t* call) {
+         return call->host->annotate(call, CALLOUT_TYPED_DYNAMIC_METADATA, {});
+       }},
+      {"a streamed reply",
+       [](callout_call_t* call) {
+         return RespondWith(call, CALLOUT_STREAMED_IMMEDIATE_RESPONSE, "");
+       }},
+  };
+  for (const auto& [name, hook] : hooks) {
+    Reset();
+    AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = hook;
+    Ask(Request());
+    EXPECT_EQ(rpc_call_->end()->code(), absl::StatusCode::kInternal) << name;
+    EXPECT_THAT(std::string(rpc_call_->end()->message()), HasSubstr("not_carried")) << name;
+    Finish();
+  }
+}
+
+TEST_F(BridgeTest, HooksThatWouldNotRunAreAFault) {
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  plugin->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+  Ask(Request());
+  EXPECT_EQ(rpc_call_->end()->code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(rpc_call_->end()->message()),
+              HasSubstr("has no place for what it does in request_body"));
+  EXPECT_EQ(plugin->opened, 0);
+}
+
+TEST_F(BridgeTest, AConnectionHasNoHeadersToShow) {
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  CheckRequest request;
+  request.mutable_attributes()->mutable_source();
+  Ask(request);
+  EXPECT_EQ(rpc_call_->end()->code(), absl::StatusCode::kInternal);
+}
+
+TEST_F(BridgeTest, ANativeHookGoesBeforeTheBridge) {
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  plugin->phases[CALLOUT_CHECK] = Denies();
+  EXPECT_EQ(StatusTold(Request()), 403);
+}
+
+TEST_F(BridgeTest, BridgedAndNativeInstancesMakeOneChain) {
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = SetsHeader("x-user", "ada");
+  std::string user;
+  AddPlugin()->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+    CheckRequest request;
+    EXPECT_TRUE(request.ParseFromString(std::string(ToView(call->request))));
+    user = request.attributes().request().http().headers().at("x-user");
+    OkHttpResponse ok;
+    AddOption(ok.mutable_headers(), "x-user", "grace", CALLOUT_APPEND_IF_EXISTS_OR_ADD);
+    return RespondWith(call, CALLOUT_CHECK_OK, ok.SerializeAsString());
+  };
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = [](callout_call_t* call) {
+    EXPECT_THAT(HeadersShown(call),
+                ::testing::Contains(std::pair<std::string, std::string>("x-user", "ada,grace")));
+    return CALLOUT_OK;
+  };
+  const CheckResponse response = Check(Request());
+  EXPECT_EQ(user, "ada");
+  EXPECT_THAT(OptionsTold(response.ok_response().headers()), ElementsAre("set x-user=ada,grace"));
+}
+
+}  // namespace
+}  // namespace callout::host

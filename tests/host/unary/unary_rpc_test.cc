@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/unary/unary_rpc.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tests/host/unary/check_fixture.h"
+
+namespace callout::host {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+using UnaryRpcTest = CheckTest;
+
+TEST_F(UnaryRpcTest, AnInstanceIsOpenedCalledAndClosed) {
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+    EXPECT_EQ(plugin->opened, 1);
+    EXPECT_EQ(plugin->closed, 0);
+    return RespondWith(call, CALLOUT_CHECK_OK, "");
+  };
+  EXPECT_TRUE(Check(Request()).has_ok_response());
+  EXPECT_EQ(plugin->closed, 1);
+  EXPECT_FALSE(rpc_call_->wants_message());
+}
+
+TEST_F(UnaryRpcTest, AnOpenThatRefusesIsTheAnswer) {
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_CHECK] = Allows();
+  plugin->open = Returns(CALLOUT_PERMISSION_DENIED);
+  EXPECT_EQ(StatusTold(Request()), 403);
+  EXPECT_EQ(plugin->closed, 0);
+}
+
+TEST_F(UnaryRpcTest, WhatIsNoRequestIsRefused) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows();
+  for (const std::string bytes : {std::string("\xff"), std::string("\x0a\x05x")}) {
+    AskBytes(bytes);
+    EXPECT_EQ(rpc_call_->end()->code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(rpc_call_->TakeOutput(), IsEmpty());
+    EXPECT_TRUE(rpc_call_->closed());
+  }
+}
+
+TEST_F(UnaryRpcTest, TooManyHeadersAreAnsweredByADenial) {
+  limits_.message_fields_max = 5;
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows();
+  EXPECT_TRUE(Check(Request({{"x", "1"}})).has_ok_response()) << "four pseudo headers and one";
+  EXPECT_EQ(StatusTold(Request({{"x", "1"}, {"y", "1"}})), 431);
+}
+
+TEST_F(UnaryRpcTest, AnRpcWithoutARequestIsAnError) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows();
+  Begin();
+  rpc_call_ = std::make_unique<UnaryRpc>(environment_.get(), &rpc_,
+                                         std::make_unique<CheckService>(&environment_->limits()));
+  EXPECT_TRUE(rpc_call_->wants_message());
+  rpc_call_->OnHalfClose();
+  EXPECT_EQ(rpc_call_->end()->code(), absl::StatusCode::kInternal);
+  EXPECT_TRUE(rpc_call_->closed());
+}
+
+// --- Faults ---
+
+TEST_F(UnaryRpcTest, ThePolicyDecidesAboutAFault) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Returns(CALLOUT_INTERNAL);
+  Ask(Request());
+  EXPECT_EQ(*rpc_call_->end(), absl::InternalError("plugin fake0 returned INTERNAL from check"));
+  Finish();
+  Reset();
+  AddPlugin(ErrorPolicy::Action::kDeny, 429)->phases[CALLOUT_CHECK] = Returns(CALLOUT_INTERNAL);
+  EXPECT_EQ(StatusTold(Request()), 429);
+  Finish();
+  Reset();
+  AddPlugin(ErrorPolicy::Action::kContinue)->phases[CALLOUT_CHECK] = Returns(CALLOUT_INTERNAL);
+  EXPECT_TRUE(Check(Request()).has_ok_response()) << "as Envoy lets pass that fails open";
+}
+
+TEST_F(UnaryRpcTest, StatusesAndServicesOfStreamsHaveNoPlace) {
+  for (const callout_status_t status : {CALLOUT_NO_RESPONSE, 17}) {
+    AddPlugin()->phases[CALLOUT_CHECK] = Returns(status);
+    Ask(Request());
+    EXPECT_THAT(std::string(rpc_call_->end()->message()), HasSubstr("bad_status"));
+    Finish();
+    Reset();
+  }
+  AddPlugin()->phases[CALLOUT_CHECK] = [](callout_call_t* call) {
+    EXPECT_EQ(call->host->send(call, CALLOUT_CHECK_OK, nullptr, 0), CALLOUT_OK);
+    return RespondWith(call, CALLOUT_CHECK_OK, "");
+  };
+  Ask(Request());
+  EXPECT_THAT(std::string(rpc_call_->end()->message()), HasSubstr("second_answer"));
+}
+
+TEST_F(UnaryRpcTest, MalformedBytesAreAFault) {
+  AddPlugin()->phases[CALLOUT_CHECK] = [](callout_call_t* call) {
+    RespondWith(call, CALLOUT_WHOLE_RESPONSE, "\xff");
+    return CALLOUT_OK;
+  };
+  Ask(Request());
+  EXPECT_THAT(std::string(rpc_call_->end()->message()), HasSubstr("malformed"));
+  Finish();
+  Reset();
+  AddPlugin()->phases[CALLOUT_CHECK] = [](callout_call_t* call) {
+    return RespondWith(call, CALLOUT_CHECK_OK, "\x12\x05x");
+  };
+  Ask(Request());
+  EXPECT_THAT(std::string(rpc_call_->end()->message()), HasSubstr("malformed"));
+}
+
+TEST_F(UnaryRpcTest, AResponseOverTheLimitIsADenial) {
+  message_bytes_max_ = 100;
+  AddPlugin()->phases[CALLOUT_CHECK] =
+      Denies([](DeniedHttpResponse* denied) { denied->set_body(std::string(200, 'x')); });
+  EXPECT_EQ(StatusTold(Request()), 500);
+}
+
+// --- Calls that take longer ---
+
+TEST_F(UnaryRpcTest, ADeferredCallIsWaitedFor) {
+  callout_call_t* held = nullptr;
+  AddPlugin()->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+    held = call;
+    return CALLOUT_DEFERRED;
+  };
+  int asked = 0;
+  AddPlugin()->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+    ++asked;
+    return RespondWith(call, CALLOUT_CHECK_OK, "");
+  };
+  Ask(Request({{"x-a", "1"}}));
+  EXPECT_FALSE(rpc_call_->end().has_value());
+  EXPECT_NE(rpc_call_->deadline_ns(), 0u);
+  EXPECT_EQ(asked, 0);
+  EXPECT_EQ(ToView(held->request).size(), bytes_.size()) << "the views stay good";
+  RespondWith(held, CALLOUT_CHECK_OK, "");
+  EXPECT_EQ(held->host->finish(held, CALLOUT_OK), CALLOUT_OK);
+  rpc_.Deliver(rpc_call_.get());
+  EXPECT_TRUE(Told().has_ok_response());
+  EXPECT_EQ(asked, 1);
+  EXPECT_TRUE(rpc_call_->closed());
+}
+
+TEST_F(UnaryRpcTest, AfterTheDeadlineThePolicyAnswers) {
+  for (const ErrorPolicy::Action action :
+       {ErrorPolicy::Action::kFail, ErrorPolicy::Action::kDeny, ErrorPolicy::Action::kContinue}) {
+    callout_call_t* held = nullptr;
+    FakePlugin* plugin = AddPlugin(action, 503);
+    plugin->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+      held = call;
+      return CALLOUT_DEFERRED;
+    };
+    Ask(Request());
+    rpc_call_->OnDeadline(rpc_call_->deadline_ns() - 1);
+    EXPECT_FALSE(rpc_call_->end().has_value());
+    rpc_call_->OnDeadline(rpc_call_->deadline_ns());
+    ASSERT_TRUE(rpc_call_->end().has_value());
+    if (action == ErrorPolicy::Action::kFail) {
+      EXPECT_EQ(rpc_call_->end()->code(), absl::StatusCode::kDeadlineExceeded);
+    } else {
+      EXPECT_EQ(Told().has_ok_response(), action == ErrorPolicy::Action::kContinue);
+    }
+    EXPECT_FALSE(rpc_call_->closed()) << "the plugin still has the call";
+    EXPECT_EQ(plugin->closed, 0);
+    RespondWith(held, CALLOUT_CHECK_OK, "");
+    EXPECT_EQ(held->host->finish(held, CALLOUT_OK), CALLOUT_DEADLINE_EXCEEDED);
+    rpc_.Deliver(rpc_call_.get());
+    EXPECT_TRUE(rpc_call_->closed());
+    EXPECT_EQ(plugin->closed, 1);
+    EXPECT_EQ(environment_->deferred(), 0u);
+    Finish();
+    Reset();
+  }
+}
+
+TEST_F(UnaryRpcTest, AClientThatLeavesCancelsTheCall) {
+  callout_call_t* held = nullptr;
+  FakePlugin* plugin = AddPlugin();
+  int cancelled = 0;
+  plugin->cancel = [&](callout_call_t* call) {
+    ++cancelled;
+    EXPECT_EQ(call->stream, plugin);
+  };
+  plugin->open = [&](callout_call_t* call) {
+    call->stream = plugin;
+    return CALLOUT_OK;
+  };
+  plugin->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+    held = call;
+    return CALLOUT_DEFERRED;
+  };
+  Ask(Request());
+  rpc_call_->OnCancel();
+  EXPECT_EQ(cancelled, 1);
+  EXPECT_FALSE(rpc_call_->closed());
+  EXPECT_EQ(held->host->finish(held, CALLOUT_OK), CALLOUT_CANCELLED);
+  rpc_.Deliver(rpc_call_.get());
+  EXPECT_TRUE(rpc_call_->closed());
+  EXPECT_EQ(plugin->closed, 1);
+  EXPECT_THAT(rpc_call_->TakeOutput(), IsEmpty());
+}
+
+TEST_F(UnaryRpcTest, ABlockingHookRunsElsewhere) {
+  const std::thread::id own = std::this_thread::get_id();
+  FakePlugin* plugin = AddBlocking();
+  plugin->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+    EXPECT_NE(std::this_thread::get_id(), own);
+    return RespondWith(call, CALLOUT_CHECK_OK, "");
+  };
+  Ask(Request());
+  EXPECT_FALSE(rpc_call_->end().has_value());
+  rpc_.WaitAndDeliver(rpc_call_.get());
+  EXPECT_TRUE(Told().has_ok_response());
+  while (!rpc_call_->closed()) rpc_.WaitAndDeliver(rpc_call_.get());
+  EXPECT_EQ(plugin->opened, 1);
+  EXPECT_EQ(plugin->closed, 1);
+}
+
+TEST_F(UnaryRpcTest, MoreDeferredCallsThanAllowedAreRefused) {
+  limits_.deferred_max = 0;
+  callout_call_t* held = nullptr;
+  AddPlugin()->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+    held = call;
+    return CALLOUT_DEFERRED;
+  };
+  EXPECT_EQ(StatusTold(Request()), 503);
+  EXPECT_FALSE(rpc_call_->closed());
+  held->host->finish(held, CALLOUT_OK);
+  rpc_.Deliver(rpc_call_.get());
+  EXPECT_TRUE(rpc_call_->closed());
+  EXPECT_EQ(environment_->deferred(), 0u);
+}
+
+TEST_F(UnaryRpcTest, TheEndOfADrainIsAnError) {
+  callout_call_t* held = nullptr;
+  AddPlugin()->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+    held = call;
+    return CALLOUT_DEFERRED;
+  };
+  Ask(Request());
+  rpc_call_->OnDrainDeadline();
+  EXPECT_EQ(rpc_call_->end()->code(), absl::StatusCode::kUnavailable);
+  held->host->finish(held, CALLOUT_OK);
+  rpc_.Deliver(rpc_call_.get());
+  EXPECT_TRUE(rpc_call_->closed());
+}
+
+}  // namespace
+}  // namespace callout::host
