@@ -42,7 +42,7 @@ void AddDirection(const Instance& instance, callout_phase_t headers, DirectionNe
 // What is decided on a stream's first message needs the request's headers.
 bool NeedsFirstMessage(const Instance& instance) {
   return !instance.settings().match.empty() || instance.has_stream_open() ||
-         instance.has_stream_close();
+         instance.has_stream_close() || instance.wants(CALLOUT_WANT_REQUEST_HEADERS);
 }
 
 bool LetsFaultsPass(const Instance& instance) {

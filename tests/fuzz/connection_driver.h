@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Drives one HTTP/2 connection by the decisions that `data` stands for: frames
-// legal and not, in any pieces, calls that plugins defer, the end of either side
-// at any moment.
+// Drives one HTTP/2 connection by decisions from `data`: valid and invalid frames, in any pieces,
+// deferred calls of plugins, and the end of either side at any moment.
 //
 // The same for libFuzzer (connection_fuzz.cc) and for a test with random data
 // (random_test.cc).
@@ -15,7 +14,7 @@
 
 namespace callout::host {
 
-// "" if all was well, else what was not. Not thread-safe.
+// What was wrong; "": nothing. Not thread-safe.
 std::string DriveConnection(const uint8_t* data, size_t size);
 
 }  // namespace callout::host

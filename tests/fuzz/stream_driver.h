@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Drives one host Stream by the decisions that `data` stands for: a chain of
-// plugins with settings and behaviours, a legal or illegal run of messages, calls
-// finished late or never; and holds everything that comes out to EnvoyModel.
+// Drives one host Stream by decisions from `data`: a chain of plugins with settings and behaviours,
+// a valid or invalid sequence of messages, calls that are finished late or never. EnvoyModel checks
+// the output.
 //
 // The same for libFuzzer (stream_fuzz.cc) and for a test with random data
 // (random_test.cc).
@@ -15,8 +15,7 @@
 
 namespace callout::host {
 
-// "" if all was well, else what was not, with the messages that led to it. Not
-// thread-safe.
+// What was wrong, with the messages that led to it; "": nothing. Not thread-safe.
 std::string DriveStream(const uint8_t* data, size_t size);
 
 }  // namespace callout::host
