@@ -435,6 +435,7 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
   options->Add(CommandSwitch("probe", &draft->probe,
                              "Ask the health listener of a running host, and exit: 0 if it is "
                              "ready, 1 if it is not or does not respond"));
+  AddDeployOptions(&config->deploy, kProcess, options);
   options->Add(CommandSwitch("version", &draft->version, "Print the version and exit"));
   options->Add(CommandSwitch("help", &draft->help, "Print this help and exit"));
 }
@@ -520,6 +521,17 @@ absl::Status CheckPlaintext(const Draft& draft, Config* config) {
   return absl::OkStatus();
 }
 
+absl::Status CheckOneCommand(const Draft& draft, const DeployConfig& deploy) {
+  std::vector<std::string> given;
+  if (draft.check) given.emplace_back("--check");
+  if (draft.probe) given.emplace_back("--probe");
+  if (deploy.print.has_value()) given.emplace_back("--print_config");
+  if (!deploy.doctor_file.empty()) given.emplace_back("--doctor");
+  if (given.size() <= 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("{} are different commands; give only one of them", absl::StrJoin(given, ", ")));
+}
+
 absl::StatusOr<Config> Finish(Draft draft) {
   if (absl::Status status = CheckTls(draft); !status.ok()) return status;
   Config config = std::move(draft.config);
@@ -530,6 +542,9 @@ absl::StatusOr<Config> Finish(Draft draft) {
   config.plugins = *std::move(plugins);
   if (draft.check) config.command = Config::Command::kCheck;
   if (draft.probe) config.command = Config::Command::kProbe;
+  if (config.deploy.print.has_value()) config.command = Config::Command::kPrintConfig;
+  if (!config.deploy.doctor_file.empty()) config.command = Config::Command::kDoctor;
+  if (absl::Status status = CheckOneCommand(draft, config.deploy); !status.ok()) return status;
   if (config.strict_check && !draft.check) {
     return absl::InvalidArgumentError(
         "--strict belongs to --check; give both, or --strict_plugins");
