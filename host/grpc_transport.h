@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The gRPC transport as the host starts it; in a build without gRPC C++
-// (-Dgrpc=disabled) an error in its place.
+// Starts the gRPC transport. In a build without gRPC C++ (-Dgrpc=disabled) it returns an error.
 //
 // Tested by tests/integration/serving_test.cc.
 #ifndef CALLOUT_HOST_GRPC_TRANSPORT_H_
@@ -17,9 +16,8 @@
 
 namespace callout::host {
 
-// `plaintext`: whether there is such a listener. `certificates` is null without a TLS
-// listener; it and `environment` outlive the transport. UNIMPLEMENTED in a build
-// without it.
+// `plaintext`: whether there is a plaintext listener. `certificates` is null without a TLS
+// listener; it and `environment` outlive the transport. UNIMPLEMENTED in a build without gRPC.
 absl::StatusOr<std::unique_ptr<Transport>> StartGrpcTransport(const TransportLimits& limits,
                                                               bool plaintext,
                                                               const CertificateStore* certificates,

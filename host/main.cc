@@ -4,14 +4,15 @@
 //
 // SIGTERM, SIGINT: drain, exit 0; a second one ends the process at once. Only SIGTERM
 // waits for --drain_delay_ms.
-// SIGHUP: read the certificates again, and look at the plugins' files. Any number of
-// them that come meanwhile are one, and a signal to drain goes before them.
+// SIGHUP: reload the certificates and rescan plugin files. Further SIGHUPs meanwhile count as one;
+// a signal to drain has precedence.
 //
-// With --workers the plugins and the streams are in processes of the same program,
-// which this one starts, and which begin here as well.
+// With --workers the plugins and the streams are in worker processes: this process starts them from
+// the same program, so they begin here, too.
 //
 // Tested by tests/integration/start_test.cc.
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -28,6 +29,7 @@
 #include <string>
 
 #include "absl/synchronization/mutex.h"
+#include "host/base/inherited_state.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/config/config.h"
@@ -44,24 +46,15 @@ constexpr int kExitStartError = 2;
 
 // For each step of --probe.
 constexpr uint64_t kProbeTimeoutMs = 2000;
-// How long the end of the process waits for the log's reader.
+// Time that the end of the process waits for the log's reader.
 constexpr uint64_t kLastLinesMs = 1000;
-
-// Whoever started the process may have closed these. Then the next files would get
-// their numbers, and what is printed would go into a socket or a signal pipe.
-void OpenStandardDescriptors() {
-  for (int fd = 0; fd <= 2; ++fd) {
-    // The lowest number that is free, which is this one.
-    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) _exit(kExitStartError);
-  }
-}
 
 // --- Signals reach the main thread as flags and a byte in a pipe that wakes it:
 // plugins have threads of their own, so that masks could not keep the signals from
 // them. ---
 
 int signal_pipe[2] = {-1, -1};
-std::atomic<bool> end_at_once{true};  // but while serving
+std::atomic<bool> end_at_once{true};  // false while serving
 std::atomic<bool> reload_wanted{false};
 std::atomic<int> drain_signal{0};  // 0: none yet
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
@@ -71,11 +64,11 @@ void OnSignal(int number) {
   if (number == SIGHUP) {
     reload_wanted = true;
   } else {
-    // Not the default action, which does not exist for the first process of a container.
+    // Not by the default action, which does nothing in process 1 of a container.
     if (end_at_once.exchange(true)) _exit(128 + number);
     drain_signal = number;
   }
-  // Full is as good as written: the main thread will wake.
+  // If the pipe is full, the main thread will wake anyway.
   [[maybe_unused]] const ssize_t written = write(signal_pipe[1], "", 1);
   errno = error;
 }
@@ -104,12 +97,25 @@ int AwaitSignal() {
   }
 }
 
-// Connections are descriptors, and the usual soft limit of 1024 is soon reached.
+// Raises the soft limit on descriptors: each connection is one, and 1024 are few.
 void RaiseDescriptorLimit() {
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// gRPC aborts if it runs out of them at the start.
+absl::Status CheckDescriptorLimit() {
+  constexpr rlim_t kDescriptorsMin = 64;
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= kDescriptorsMin) {
+    return absl::OkStatus();
+  }
+  return absl::UnavailableError(
+      fmt::format("this process may have {} file descriptors; it needs {} to start, and one for "
+                  "each connection: raise ulimit -n",
+                  limit.rlim_cur, kDescriptorsMin));
 }
 
 int FailStart(const absl::Status& status, LogFormat format) {
@@ -128,7 +134,7 @@ int Print(const std::string& text) {
   return fflush(stdout) == 0 ? 0 : kExitStartError;
 }
 
-// The health command of an image: there is no other program in it.
+// --probe, the health command of a container image without other programs.
 int Probe(const Config& config) {
   constexpr int kExitNotReady = 1;
   if (!config.health_check_address.has_value()) {
@@ -144,6 +150,9 @@ int Probe(const Config& config) {
 }
 
 int Serve(const Config& config) {
+  if (absl::Status status = CheckDescriptorLimit(); !status.ok()) {
+    return FailStart(status, config.log_format);
+  }
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(config);
   if (!server.ok()) return FailStart(server.status(), config.log_format);
   end_at_once = false;
@@ -151,7 +160,7 @@ int Serve(const Config& config) {
   int number = AwaitSignal();
   for (; number == SIGHUP; number = AwaitSignal()) (*server)->Reload();
   if ((*server)->Drain(/*may_delay=*/number == SIGTERM)) return 0;
-  // A plugin still holds a call or a thread: nothing of what it may touch can be destroyed.
+  // A plugin still holds a call or a thread, so nothing that it may touch can be destroyed.
   FlushLog(kLastLinesMs);
   fflush(nullptr);
   _exit(0);
@@ -171,7 +180,7 @@ void ApplyToProcess(const Config& config) {
   }
 }
 
-// As a supervisor starts it.
+// A worker, as its supervisor starts it.
 int MainOfWorker(const WorkerDescriptors& descriptors, int argc, const char* const* argv) {
   absl::StatusOr<Config> config = ParseConfig(argc, argv, OptionSet::kNoEnvironment);
   if (!config.ok()) return FailStart(config.status(), LogFormat::kText);
@@ -199,14 +208,13 @@ int Main(int argc, const char* const* argv) {
   if (!checked.ok()) return FailStart(checked.status(), config->log_format);
   int code = Print(checked->text);
   if (config->strict_check && checked->warnings > 0) {
-    code =
-        FailStart(absl::FailedPreconditionError(fmt::format(
-                      "--check --strict: there were warnings ({}); mend what they name, or check "
-                      "without --strict",
-                      checked->warnings)),
-                  config->log_format);
+    code = FailStart(absl::FailedPreconditionError(fmt::format(
+                         "--check --strict: there were warnings ({}); fix what they name, or check "
+                         "without --strict",
+                         checked->warnings)),
+                     config->log_format);
   }
-  // Static destructors of plugins prove nothing, and some end the process.
+  // Static destructors of plugins are of no use, and some crash the process.
   fflush(nullptr);
   _exit(code);
 }
@@ -215,7 +223,7 @@ int Main(int argc, const char* const* argv) {
 }  // namespace callout::host
 
 int main(int argc, char** argv) {
-  callout::host::OpenStandardDescriptors();
+  if (!callout::host::PutInheritedStateInOrder()) _exit(callout::host::kExitStartError);
   const int status = callout::host::Main(argc, argv);
   callout::host::FlushLog(callout::host::kLastLinesMs);
   return status;

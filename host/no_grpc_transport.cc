@@ -7,7 +7,7 @@
 
 namespace callout::host {
 
-// The option --transport has refused it before.
+// Not reached: --transport refuses grpc in such a build.
 absl::StatusOr<std::unique_ptr<Transport>> StartGrpcTransport(const TransportLimits&, bool,
                                                               const CertificateStore*,
                                                               StreamEnvironment*) {

@@ -18,9 +18,9 @@
 namespace callout::host {
 namespace {
 
-// The drain delay is for whoever has asked for health in this time.
+// The drain delay applies if health was asked for within this time.
 constexpr uint64_t kHealthAskedSeconds = 60;
-// What a reload under way gets when live streams have ended.
+// Time for the current reload to finish after live streams have ended.
 constexpr uint64_t kReloadEndMs = 500;
 
 void LogAcceptPause(const absl::Status& status) {
@@ -98,7 +98,7 @@ absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
   }
   if (snapshot.plugins.empty()) report.text += "no plugins: all messages pass unchanged\n";
   report.text += "the configuration is good\n";
-  // What plugins were told while they were created went to the log.
+  // The log already has what plugins logged while they were created.
   report.warnings += static_cast<size_t>(CountWarnings() - logged_before);
   return report;
 }
@@ -109,7 +109,7 @@ Server::Server(const Config& config)
       notes_(config.warnings),
       health_side_(&metrics_),
       admin_side_(&metrics_) {
-  // Both may have to wait for workers.
+  // Both may wait for workers.
   admin_pages_.Add(
       "/plugins", "plugins and their versions, as JSON",
       [this](const HttpRequestView&) { return Later([this] { return PluginsPage(); }); });
@@ -139,6 +139,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
     return traffic->serving() && plugins->complete();
   });
   server->health_.Set(Health::State::kReady);
+  if (absl::Status status = server->WatchReadiness(); !status.ok()) return status;
   return server;
 }
 
@@ -155,9 +156,9 @@ HttpResponse Server::PluginsPage() const {
   return response;
 }
 
-// Whatever can fail for a reason of the machine's comes before the plugins, whose
-// creation may have effects elsewhere, and may take long: until it is done health
-// says "not ready", and traffic is refused rather than kept waiting.
+// Everything that can fail because of the machine comes before the plugins, since creating them may
+// have effects elsewhere and may take long. Until then health reports "not ready", and connections
+// are refused instead of kept waiting.
 absl::Status Server::Prepare() {
   if (NeedsCertificate(config_)) {
     auto certificates = CertificateStore::Open(CertificatePaths(config_));
@@ -272,7 +273,8 @@ absl::Status Server::StartHttpSide(HttpSide* side, HttpHandler handler,
   return side->accept_loop.Start({{.name = open.name,
                                    .fd = open.socket.fd(),
                                    .on_connection = *std::move(serve),
-                                   .may_accept = nullptr}});
+                                   .may_accept = nullptr,
+                                   .descriptors_left = 0}});
 }
 
 absl::Status Server::StartTraffic() {
@@ -287,13 +289,13 @@ absl::Status Server::StartTraffic() {
                                                       &plugin_set_->chains(), &metrics_);
     traffic_ = traffic_server_.get();
   }
+  traffic_->SetServing(plugins_->complete());
   if (absl::Status status = traffic_->Serve(TrafficSockets()); !status.ok()) return status;
   published_traffic_.store(traffic_, std::memory_order_release);
   return absl::OkStatus();
 }
 
-// Without a supervisor nobody can take the thread back. Workers are watched by
-// theirs.
+// Without a supervisor a hanging hook is only logged. The supervisor watches workers.
 absl::Status Server::WatchHooks() {
   const uint64_t limit_ms = config_.containment.watchdog_ms;
   if (limit_ms == 0 || workers_ != nullptr) return absl::OkStatus();
@@ -303,6 +305,18 @@ absl::Status Server::WatchHooks() {
   });
   if (!watchdog.ok()) return watchdog.status();
   watchdog_ = *std::move(watchdog);
+  return absl::OkStatus();
+}
+
+// gRPC health says on each port what the health page says.
+absl::Status Server::WatchReadiness() {
+  auto watch = ReadinessWatch::Start([this] { return health_.ready(); },
+                                     [this](bool ready) {
+                                       traffic_->SetServing(ready);
+                                       if (grpc_health_ != nullptr) grpc_health_->Update();
+                                     });
+  if (!watch.ok()) return watch.status();
+  readiness_watch_ = *std::move(watch);
   return absl::OkStatus();
 }
 
@@ -341,7 +355,7 @@ void Server::Reload() {
   plugins_->RescanAll();
 }
 
-// Whether somebody looks who would see "not ready" and go elsewhere.
+// Whether a load balancer asks for health, which would see "not ready" and go elsewhere.
 bool Server::WantsDrainDelay() const {
   return config_.drain_delay_ms > 0 && (HealthAskedWithin(kHealthAskedSeconds) ||
                                         traffic_->HealthAskedWithin(kHealthAskedSeconds));
@@ -351,11 +365,11 @@ bool Server::Drain(bool may_delay) {
   const auto start = std::chrono::steady_clock::now();
   const uint64_t delay_ms = may_delay && WantsDrainDelay() ? config_.drain_delay_ms : 0;
   health_.Set(Health::State::kDraining);
+  readiness_watch_.reset();
   if (grpc_health_ != nullptr) grpc_health_->Update();
   traffic_->BeginDrain();
-  Log(LogLevel::kInfo,
-      "drain begins: accepting new connections for {} ms, then {} ms for live streams", delay_ms,
-      config_.drain_timeout_ms);
+  Log(LogLevel::kInfo, "draining: accepting new connections for {} ms, then {} ms for live streams",
+      delay_ms, config_.drain_timeout_ms);
   plugins_->BeginStop();
   std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms));
   traffic_->StopAccepting();
@@ -367,7 +381,7 @@ bool Server::Drain(bool may_delay) {
   const bool waits = !stopped || plugins_->busy();
   Log(LogLevel::kInfo, "drain ends after {} ms{}{}", took.count(),
       closed ? "" : ": a plugin still holds a call, which is abandoned",
-      waits ? ": a plugin's load or create has not returned, and is left as it is" : "");
+      waits ? ": loading or creating a plugin has not returned, and is abandoned" : "");
   return closed && !waits;
 }
 

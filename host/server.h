@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The host as a whole: plugins, listeners, transports, health and admin pages,
-// put together from the configuration and taken down in order.
+// The host: starts plugins, listeners, transports, health and admin pages by the configuration, and
+// stops them in order.
 //
 //   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(config);
 //   (*server)->Announce();
@@ -32,6 +32,7 @@
 #include "host/ops/health.h"
 #include "host/ops/http_server.h"
 #include "host/ops/process_metrics.h"
+#include "host/ops/readiness_watch.h"
 #include "host/plugin/watchdog.h"
 #include "host/reload/plugin_manager.h"
 #include "host/traffic_server.h"
@@ -42,38 +43,36 @@
 namespace callout::host {
 
 struct CheckReport {
-  std::string text;  // to be printed
+  std::string text;  // for printing
   size_t warnings = 0;
 };
 
-// What --check does: loads every plugin, which all have to do, and reads the
-// certificates.
+// --check: loads every plugin, and reads the certificates. An error if one is invalid.
 absl::StatusOr<CheckReport> CheckConfig(const Config& config);
 
 class Server {
  public:
-  // Binds every listener, loads the plugins and serves. `config` outlives the
-  // server. Errors are one line each: what, on what, what to do; the host itself
-  // has logged nothing before one.
+  // Binds every listener, loads the plugins and serves. `config` outlives the server. An error is
+  // one line: what was being done, on what, what to do. The host has logged nothing before it
+  // returns one.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  // Logs what serves where, and follows the certificate's and the plugins' files
-  // from here on.
-  // Once, when the process is ready for signals: whoever waits for these lines
-  // may send one at once.
+  // Logs what serves where, and watches the files of certificate and plugins from now on. Call it
+  // once, when the process is ready for signals: a program that waits for these lines may send one
+  // at once.
   void Announce();
 
-  // Reads the certificates again, and looks at the plugins' files.
+  // Reloads the certificates and rescans plugin files.
   void Reload();
 
-  // Says "not ready" at once, goes on accepting for --drain_delay_ms if it may and
-  // somebody has asked for health in the last minute, then sends GOAWAY and lets live
-  // streams finish for --drain_timeout_ms. False if a plugin still holds a deferred
-  // call or the thread that loads plugins, so that the process must exit without
-  // destroying the server.
+  // Reports "not ready" at once. If a delay is allowed and health was asked for within the last
+  // minute, it accepts connections for --drain_delay_ms. Then it sends GOAWAY, and gives live
+  // streams
+  // --drain_timeout_ms to end. False if a plugin still holds a deferred call or the thread that
+  // loads plugins: the process must then exit without destroying the server.
   bool Drain(bool may_delay);
 
  private:
@@ -82,7 +81,7 @@ class Server {
     ListenSocket socket;
   };
 
-  // One of health and admin: each has threads of its own.
+  // Health or admin, each with its own threads.
   struct HttpSide {
     explicit HttpSide(Metrics* metrics);
     void Stop();
@@ -111,8 +110,9 @@ class Server {
   HttpResponse PluginsPage() const;
   bool WantsDrainDelay() const;
   absl::Status WatchHooks();
+  absl::Status WatchReadiness();
 
-  // In the order of their making; destroyed in reverse.
+  // In the order of their creation; destroyed in reverse.
   const Config& config_;
   Metrics metrics_;
   mutable ProcessMetrics process_metrics_{&metrics_};
@@ -122,7 +122,7 @@ class Server {
   std::unique_ptr<CertificateStore> certificates_;
   std::unique_ptr<Watchdog> watchdog_;
   const std::shared_ptr<Wake> wake_ = std::make_shared<Wake>();
-  // One of the two has the generations.
+  // One of these two has the generations.
   std::unique_ptr<PluginSet> plugin_set_;
   std::unique_ptr<WorkerGroup> workers_;
   std::unique_ptr<PluginManager> plugins_;
@@ -133,6 +133,7 @@ class Server {
   std::unique_ptr<H2Health> grpc_health_;    // of the health listener
   std::vector<OpenSocket> traffic_sockets_;  // secure, plaintext
   HttpSide health_side_, admin_side_;
+  std::unique_ptr<ReadinessWatch> readiness_watch_;  // asks the others
 };
 
 }  // namespace callout::host

@@ -27,7 +27,10 @@ H2Options MakeH2Options(const Config& config) {
   return options;
 }
 
-// An eighth is set aside for what the allocator keeps beside what it is asked for.
+// For health checks, admin pages and new versions of plugins.
+constexpr int kDescriptorsLeft = 16;
+
+// An eighth is reserved for the allocator's overhead.
 size_t BudgetOf(const Config& config) {
   const size_t bytes = config.transport.memory_budget_bytes != 0
                            ? config.transport.memory_budget_bytes
@@ -59,7 +62,7 @@ absl::Status TrafficServer::StartEnvironment() {
   connections_gauge_ = *connections;
   absl::StatusOr<Metrics::Id> live =
       metrics_->Define(Metrics::Kind::kGauge, "callout_live_streams",
-                       "RPCs that are not over, for their connection or for a plugin");
+                       "RPCs that their connection or a plugin still needs");
   if (!live.ok()) return live.status();
   live_gauge_ = *live;
   if (absl::Status status = DefineMemoryMetrics(); !status.ok()) return status;
@@ -77,14 +80,14 @@ absl::Status TrafficServer::DefineMemoryMetrics() {
   memory_gauge_ = *used;
   absl::StatusOr<Metrics::Id> budget =
       metrics_->Define(Metrics::Kind::kGauge, "callout_memory_budget_bytes",
-                       "What of --memory_budget_bytes may be kept: seven eighths");
+                       "The part of --memory_budget_bytes that may be used: seven eighths");
   if (!budget.ok()) return budget.status();
   metrics_->Set(*budget, static_cast<double>(memory_.max()));
   for (size_t i = 0; i < refusals_.size(); ++i) {
     absl::StatusOr<Metrics::Id> refusals =
         metrics_->Define(Metrics::Kind::kCounter, "callout_memory_refusals_total",
-                         "Connections and streams refused, and streams ended as they grew, over "
-                         "--memory_budget_bytes",
+                         "Connections and streams that were refused, and streams that were ended, "
+                         "because of --memory_budget_bytes",
                          {{"what", MemoryBudget::UseName(static_cast<MemoryBudget::Use>(i))}});
     if (!refusals.ok()) return refusals.status();
     refusals_[i] = *refusals;
@@ -115,7 +118,11 @@ absl::Status TrafficServer::Serve(const std::vector<TrafficSocket>& sockets) {
   if (absl::Status status = StartEnvironment(); !status.ok()) return status;
   absl::StatusOr<std::unique_ptr<Transport>> transport = StartTransport();
   if (!transport.ok()) return transport.status();
-  transport_ = *std::move(transport);
+  {
+    const std::lock_guard<std::mutex> lock(serving_mutex_);
+    transport_ = *std::move(transport);
+    transport_->SetServing(serving_);
+  }
   std::vector<AcceptLoop::Listener> listeners;
   for (const TrafficSocket& socket : sockets) {
     const bool secure = socket.name == "secure";
@@ -127,12 +134,17 @@ absl::Status TrafficServer::Serve(const std::vector<TrafficSocket>& sockets) {
                                secure ? transport->HandleSecure(fd)
                                       : transport->HandlePlaintext(fd);
                              },
-                         .may_accept = [this](int fd) { return connection_limit_.MayAdd(fd); }});
+                         .may_accept = [this](int fd) { return connection_limit_.MayAdd(fd); },
+                         .descriptors_left = kDescriptorsLeft});
   }
   return accept_loop_.Start(std::move(listeners));
 }
 
-void TrafficServer::BeginDrain() { transport_->SetServing(false); }
+void TrafficServer::SetServing(bool serving) {
+  const std::lock_guard<std::mutex> lock(serving_mutex_);
+  serving_ = serving;
+  if (transport_ != nullptr) transport_->SetServing(serving);
+}
 
 bool TrafficServer::HealthAskedWithin(uint64_t seconds) { return host::HealthAskedWithin(seconds); }
 

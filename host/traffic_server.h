@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Serves streams in this process: the transports, what their streams share, and
-// the loop that accepts their connections.
+// Serves streams in this process: the transport, the environment of its streams, and the loop that
+// accepts connections.
 //
 //   TrafficServer traffic(config, certificates, &plugin_set.chains(), &metrics);
 //   traffic.Serve(sockets);  …  traffic.StopAccepting();  traffic.Drain();
@@ -37,8 +37,9 @@ class TrafficServer final : public Traffic {
   ~TrafficServer() override;
 
   absl::Status Serve(const std::vector<TrafficSocket>& sockets) override;
-  void ReloadCertificates() override {}  // the store that was handed in does it
-  void BeginDrain() override;
+  void ReloadCertificates() override {}  // the store in the constructor does it
+  void SetServing(bool serving) override;
+  void BeginDrain() override { SetServing(false); }
   void StopAccepting() override { accept_loop_.Stop(); }
   bool HealthAskedWithin(uint64_t seconds) override;
   bool Drain() override;
@@ -64,6 +65,8 @@ class TrafficServer final : public Traffic {
   std::mutex telling_;  // one page at a time
   std::unique_ptr<StreamEnvironment> environment_;
   ConnectionLimit connection_limit_;
+  std::mutex serving_mutex_;  // of the next two, until the transport is there
+  bool serving_ = true;       // what health says
   std::unique_ptr<Transport> transport_;
   AcceptLoop accept_loop_;
 };

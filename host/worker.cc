@@ -44,7 +44,7 @@ namespace callout::host {
 namespace {
 
 constexpr int kExitError = 2;
-// How long the end of the process waits for the log's reader.
+// Time that the end of the process waits for the log's reader.
 constexpr uint64_t kLastLinesMs = 1000;
 
 [[noreturn]] void EndAtOnce() {
@@ -54,7 +54,7 @@ constexpr uint64_t kLastLinesMs = 1000;
 
 using Reply = absl::StatusOr<std::string>;
 
-// Orders that may take their time, one after the other on a thread of their own.
+// Runs slow orders one after the other, on a thread of their own.
 class OrderQueue {
  public:
   ~OrderQueue() { Stop(); }
@@ -72,7 +72,7 @@ class OrderQueue {
     changed_.notify_all();
   }
 
-  // After what has been added.
+  // After everything that was added before.
   void Stop() {
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -107,9 +107,9 @@ class Worker {
  public:
   Worker(const WorkerDescriptors& descriptors, const Config& config);
 
-  // Before Run. An error if no thread can be made.
+  // Before Run. An error if a thread cannot be started.
   absl::Status Start() { return orders_.Start(); }
-  // Until it has drained.
+  // Returns once it has drained.
   void Run();
 
  private:
@@ -125,6 +125,7 @@ class Worker {
   Reply Prepare(const std::string& body);
   absl::Status Commit(const std::string& body);
   absl::Status Serve();
+  void SetServing(bool serving);
   void StopAccepting();
   void Drain(uint64_t number);
   void DoChores();
@@ -139,14 +140,16 @@ class Worker {
   std::atomic<bool> drained_{false};
   Wake wake_;  // when it has
   std::unique_ptr<PluginSet> plugins_;
-  std::set<GenerationId> prepared_;  // and not left out of a commit since
-  bool complete_ = false;            // the last commit was carried out
+  std::set<GenerationId> prepared_;  // and in every commit since
+  bool complete_ = false;            // the last commit succeeded
   std::unique_ptr<TrafficServer> traffic_;
-  std::atomic<TrafficServer*> published_traffic_{nullptr};  // for CollectMetrics
+  std::atomic<TrafficServer*> published_traffic_{nullptr};  // for other threads than orders_'
+  std::mutex serving_mutex_;                                // guards the following
+  bool serving_ = true;                                     // what health says
   OrderQueue orders_;                                       // last: its thread uses the others
 };
 
-// Threads for each core are shared out, unless somebody knows better.
+// The workers share the cores, unless --server_threads is given.
 Config ForOneOfThem(Config config) {
   if (config.limits.thread_count == 0) {
     const int workers = std::max(static_cast<int>(config.containment.workers), 1);
@@ -166,7 +169,7 @@ void Worker::Run() {
   while (!drained_) {
     pollfd readable[] = {{channel_.fd(), POLLIN, 0}, {wake_.fd(), POLLIN, 0}};
     if (poll(readable, 2, -1) < 0) continue;
-    // Without a supervisor there is nobody to serve for.
+    // A worker does not run without its supervisor.
     if (readable[0].revents != 0 && !channel_.Read() && !drained_) EndAtOnce();
     while (std::optional<WorkerMessage> message = channel_.Take()) Take(*std::move(message));
   }
@@ -175,7 +178,7 @@ void Worker::Run() {
   plugins_.reset();
 }
 
-// What only looks is answered at once, whatever else is going on.
+// Questions that change nothing get a reply at once, whatever else is going on.
 void Worker::Take(WorkerMessage question) {
   switch (question.kind) {
     case WorkerMessageKind::kCollectMetrics:
@@ -183,6 +186,9 @@ void Worker::Take(WorkerMessage question) {
     case WorkerMessageKind::kHealthAsked:
       return Response(question.number,
                       Encode(HealthAskedWithin(Decode<uint64_t>(question.body).value_or(0))));
+    case WorkerMessageKind::kSetServing:
+      SetServing(Decode<bool>(question.body).value_or(false));
+      return Response(question.number, "");
     case WorkerMessageKind::kGetUsage:
       return Response(question.number, Encode(plugins_->GetUsage()));
     default:
@@ -221,14 +227,11 @@ Reply Worker::Carry(const WorkerMessage& order) {
     case WorkerMessageKind::kServe:
       status = Serve();
       break;
-    case WorkerMessageKind::kBeginDrain:
-      if (traffic_ != nullptr) traffic_->BeginDrain();
-      break;
     case WorkerMessageKind::kStopAccepting:
       StopAccepting();
       break;
     default:
-      status = absl::InvalidArgumentError("no order of that kind");
+      status = absl::InvalidArgumentError("unknown order");
   }
   if (!status.ok()) return status;
   return "";
@@ -253,7 +256,8 @@ Reply Worker::Prepare(const std::string& body) {
     return Encode(*facts);
   }
   if (order->must) {
-    Log(LogLevel::kError, "plugin {}: a worker cannot make what the others serve, and {}: {}",
+    Log(LogLevel::kError,
+        "plugin {}: a worker cannot create the version that the others serve, and {}: {}",
         order->source.name, traffic_ == nullptr ? "waits until it can" : "ends",
         MessageOf(facts.status()));
   }
@@ -266,9 +270,9 @@ absl::Status Worker::Commit(const std::string& body) {
       chain.has_value() && std::all_of(chain->begin(), chain->end(),
                                        [this](GenerationId id) { return prepared_.count(id) > 0; });
   if (!complete_) {
-    // Better no worker than one that serves without a plugin.
+    // A worker must not serve without one of the plugins.
     if (traffic_ != nullptr) EndAtOnce();
-    return absl::FailedPreconditionError("a generation of the chain is not there");
+    return absl::FailedPreconditionError("a generation of the chain was not created");
   }
   plugins_->Commit(*chain);
   prepared_ = std::set<GenerationId>(chain->begin(), chain->end());
@@ -277,19 +281,30 @@ absl::Status Worker::Commit(const std::string& body) {
 
 absl::Status Worker::Serve() {
   if (traffic_ != nullptr) return absl::OkStatus();
-  if (!complete_) return absl::UnavailableError("a generation of the chain is not there");
+  if (!complete_) return absl::UnavailableError("a generation of the chain was not created");
   auto traffic =
       std::make_unique<TrafficServer>(config_, certificates_.get(), &plugins_->chains(), &metrics_);
   if (absl::Status status = traffic->Serve(sockets_); !status.ok()) {
     Log(LogLevel::kError, "a worker cannot serve: {}", MessageOf(status));
-    // What was started of it may not be undone without the threads that are missing.
+    // Stopping what was started may need the threads that could not be started.
     if (absl::IsUnavailable(status)) EndAtOnce();
     return status;
   }
   traffic_ = std::move(traffic);
-  published_traffic_.store(traffic_.get(), std::memory_order_release);
+  {
+    std::lock_guard<std::mutex> lock(serving_mutex_);
+    published_traffic_.store(traffic_.get(), std::memory_order_release);
+    traffic_->SetServing(serving_);
+  }
   Say(WorkerMessageKind::kServing);
   return absl::OkStatus();
+}
+
+void Worker::SetServing(bool serving) {
+  std::lock_guard<std::mutex> lock(serving_mutex_);
+  serving_ = serving;
+  TrafficServer* traffic = published_traffic_.load(std::memory_order_acquire);
+  if (traffic != nullptr) traffic->SetServing(serving);
 }
 
 void Worker::StopAccepting() {
@@ -302,7 +317,7 @@ void Worker::Drain(uint64_t number) {
   published_traffic_.store(nullptr, std::memory_order_release);
   Response(number, Encode(closed));
   if (!closed) {
-    // A plugin still holds a call: nothing of what it may touch can be destroyed.
+    // A plugin still holds a call, so nothing that it may touch can be destroyed.
     FlushLog(kLastLinesMs);
     fflush(nullptr);
     _exit(0);
@@ -324,10 +339,10 @@ std::vector<prometheus::MetricFamily> Worker::CollectMetrics() {
   return traffic == nullptr ? metrics_.Collect() : traffic->CollectMetrics();
 }
 
-// The supervisor is told to end, or the terminal's whole group, or the service's.
+// Signals to end are for the supervisor; a worker may get them as a member of its process group.
 void LeaveSignalsToSupervisor() {
   struct sigaction action = {};
-  action.sa_handler = [](int) {};  // unlike SIG_IGN, not for the programs that plugins start
+  action.sa_handler = [](int) {};  // unlike SIG_IGN, programs that plugins start do not inherit it
   action.sa_flags = SA_RESTART | SA_ONSTACK;
   sigemptyset(&action.sa_mask);
   for (int number : {SIGTERM, SIGINT, SIGHUP}) sigaction(number, &action, nullptr);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A worker: a process that runs the plugins and serves streams, as its supervisor
-// (host/workers/worker_group.h) tells it over the channel that it was started with.
+// A worker: a process that runs plugins and serves streams, as its supervisor
+// (host/workers/worker_group.h) orders over the channel.
 //
 //   int exit_status = RunWorker(descriptors, config);
 //
-// It ends when it has drained, and at once, without ceremony, when its supervisor
-// is gone. Signals that stop a host it leaves to the supervisor.
+// It ends when it has drained, and at once when its supervisor has gone. It ignores signals that
+// end a host, since the supervisor handles them.
 //
 // Tested by tests/reload/workers_test.cc.
 #ifndef CALLOUT_HOST_WORKER_H_
@@ -17,7 +17,7 @@
 
 namespace callout::host {
 
-// From the start of the process to its end; the exit status.
+// Runs the worker and returns its exit status.
 int RunWorker(const WorkerDescriptors& descriptors, const Config& config);
 
 }  // namespace callout::host

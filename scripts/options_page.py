@@ -4,9 +4,8 @@
 
     scripts/options_page.py [build/host/callout-host]
 
-Adds a row for each new option, with the text of --help, after the option that precedes it there;
-corrects defaults; removes rows of options that are gone. Texts of existing rows stay, since they may
-say more than --help.
+Each option has a row with its value, default, range and text from --help, in the order of --help.
+A row with a link keeps its text, since it says more than --help.
 """
 
 import pathlib
@@ -16,7 +15,9 @@ import sys
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 PAGE = TOP / "docs" / "options.md"
-ROW = re.compile(r"\| `--(\w+)(=[^`]*)?` \| (?:`[^`]*`)? ?\| (.*) \|")
+ROW = re.compile(r"\| `--(\w+)(=[^`]*)?` \| (?:`[^`]*`)? ?\| (?:[^|]*\|)? ?(.*) \|")
+RANGE = re.compile(r"(.*) \[(\d+) to (\d+)\]")
+TABLE_HEAD = ["| option | default | range | |", "|---|---|---|---|"]
 # A default is one word, or a percentage and what it is of, which two blanks or the line's end follow.
 OPTION = re.compile(r"  --(\w+)(?: (\[NAME=\]PATH|NAME=\S+|[^\s=]+)(?:=(\d+ % .+?(?=  |$)|\S+))?)?"
                     r"(?: +(\S.*))?")
@@ -33,25 +34,33 @@ def options_of(text):
             yield group, name, value, default, text or next(lines).strip()
 
 
-def row_of(name, value, default, text):
+def marked(text):
+    """The text of --help as a sentence in Markdown."""
+    text = re.sub(r"(--\w+(?:=\w+)?|\*\.so|NAME\.\w+|(?:NAME=)?@FILE\b)", r"`\1`", text)
+    return text.replace("|", "\\|").rstrip(".") + "."
+
+
+def row_of(name, value, default, text, kept):
+    found = RANGE.fullmatch(text)
+    text, limits = (found[1], f"{found[2]} to {found[3]} ") if found else (text, "")
     value = f"={value}".replace("|", "\\|") if value else ""
     default = f"`{default}` " if default else ""
-    return f"| `--{name}{value}` | {default}| {text} |"
+    return f"| `--{name}{value}` | {default}| {limits}| {kept or marked(text)} |"
 
 
 def main():
     host = sys.argv[1] if len(sys.argv) > 1 else TOP / "build" / "host" / "callout-host"
     shown = subprocess.run([host, "--help"], capture_output=True, text=True, check=True).stdout
     lines = PAGE.read_text().splitlines()
-    texts = {found[1]: found[3] for line in lines if (found := ROW.fullmatch(line))}
+    kept = {found[1]: found[3] for line in lines
+            if (found := ROW.fullmatch(line)) and "](" in found[3]}
     head = [line for line in lines if not ROW.fullmatch(line)]
-    table_head = ["| option | default | |", "|---|---|---|"]
     for group in dict.fromkeys(option[0] for option in options_of(shown)):
         if f"## {group}" not in head:
-            head += ["", f"## {group}", "", *table_head]
-        rows = [row_of(name, value, default, texts.get(name, text.rstrip(".") + "."))
+            head += ["", f"## {group}", "", *TABLE_HEAD]
+        rows = [row_of(name, value, default, text, kept.get(name))
                 for at, name, value, default, text in options_of(shown) if at == group]
-        end = head.index(table_head[1], head.index(f"## {group}")) + 1
+        end = head.index(TABLE_HEAD[1], head.index(f"## {group}")) + 1
         head[end:end] = rows
     PAGE.write_text("\n".join(head) + "\n")
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Letters of ASCII without regard to case, as header names compare: Abseil's functions for
-// std::string_view, which is not Abseil's string_view where the library was built for C++14,
-// as Debian's is.
+// ASCII letters without regard to case, as in header names. These are Abseil's functions for
+// std::string_view: Debian builds Abseil for C++14, where absl::string_view is another type.
 //
 // Plain functions; any thread.
 #ifndef CALLOUT_HOST_BASE_ASCII_H_

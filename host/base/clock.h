@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The clock of every deadline here.
+// The monotonic clock, which all deadlines use.
 //
 // Tested by tests/host/plugin/hook_table_test.cc.
 #ifndef CALLOUT_HOST_BASE_CLOCK_H_

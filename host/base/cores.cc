@@ -7,39 +7,27 @@
 #include <algorithm>
 #include <climits>
 #include <cstdint>
-#include <fstream>
 #include <string>
 #include <thread>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+#include "host/base/cgroup.h"
 
 namespace callout::host {
 namespace {
 
-// More cores than cpu_set_t has room for are told by the standard library.
+// On a machine with more cores than cpu_set_t can hold, the standard library knows their number.
 int CoresOfAffinity() {
   cpu_set_t cores;
   if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return CPU_COUNT(&cores);
   return static_cast<int>(std::thread::hardware_concurrency());
 }
 
-std::string FirstLine(const std::string& path) {
-  std::string line;
-  std::ifstream file(path);
-  std::getline(file, line);
-  return line;
-}
-
-// Seen from within a container its own cgroup is the root; elsewhere
-// /proc/self/cgroup says "0::/path".
 std::optional<int> CoresOfCgroup() {
-  std::ifstream file("/proc/self/cgroup");
-  for (std::string line; std::getline(file, line);) {
-    if (!line.starts_with("0::/")) continue;
-    return CoresOfCpuMax(FirstLine("/sys/fs/cgroup" + line.substr(3) + "/cpu.max"));
-  }
-  return std::nullopt;
+  const std::optional<std::string> cgroup = OwnCgroup();
+  if (!cgroup.has_value()) return std::nullopt;
+  return CoresOfCpuMax(FirstLineOf(kCgroupRoot + *cgroup + "/cpu.max"));
 }
 
 }  // namespace

@@ -9,21 +9,17 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <deque>
-#include <filesystem>
-#include <string_view>
 #include <utility>
+
+#include "host/base/path_walk.h"
 
 namespace callout::host {
 namespace {
 
-namespace fs = std::filesystem;
-
 constexpr uint32_t kMask = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO |
                            IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
-constexpr int kSymlinksMax = 40;  // as the kernel's own limit
 
-// File systems on which others change files without this kernel knowing.
+// False for file systems on which other machines change files without telling this kernel.
 bool TellsOfChanges(const std::string& directory) {
   constexpr unsigned long kCeph = 0x00c36400, kFuse = 0x65735546, kGpfs = 0x47504653,
                           kLustre = 0x0bd00bd0, kCifs = 0xff534d42, kSmb2 = 0xfe534d42,
@@ -50,14 +46,6 @@ bool TellsOfChanges(const std::string& directory) {
   }
 }
 
-std::deque<std::string> SplitPath(const fs::path& path) {
-  std::deque<std::string> parts;
-  for (const fs::path& part : path.relative_path()) {
-    if (!part.empty() && part != ".") parts.push_back(part.string());
-  }
-  return parts;
-}
-
 }  // namespace
 
 std::unique_ptr<DirectoryWatch> DirectoryWatch::Create() {
@@ -69,39 +57,16 @@ DirectoryWatch::~DirectoryWatch() {
   if (fd_ >= 0) close(fd_);
 }
 
-// Walks the path as the kernel would and notes where a change would lead it
-// elsewhere.
+// Adds every place where a change would make the path lead elsewhere.
 void DirectoryWatch::AddWay(const std::string& path, Places* places) {
-  std::error_code error;
-  std::deque<std::string> parts = SplitPath(fs::absolute(path, error));
-  fs::path at = "/";
-  int symlinks = 0;
-  const auto note = [places](const fs::path& directory, const std::string& name) {
-    const auto [place, is_new] = places->try_emplace(directory.string());
-    if (is_new || !place->second.empty()) place->second.insert(name);
-  };
-  while (!parts.empty()) {
-    const std::string name = std::move(parts.front());
-    parts.pop_front();
-    if (name == "..") {
-      at = at.parent_path();
-      continue;
+  WalkPath(path, [places](const PathStep& step) {
+    if (step.kind == PathStep::Kind::kDirectory) {
+      if (step.last) (*places)[step.path()].clear();  // everything in it
+      return;
     }
-    const fs::path next = at / name;
-    const fs::file_status status = fs::symlink_status(next, error);
-    if (status.type() == fs::file_type::symlink && ++symlinks <= kSymlinksMax) {
-      note(at, name);
-      const fs::path target = fs::read_symlink(next, error);
-      if (target.is_absolute()) at = "/";
-      const std::deque<std::string> way = SplitPath(target);
-      parts.insert(parts.begin(), way.begin(), way.end());
-    } else if (status.type() == fs::file_type::directory) {
-      at = next;
-      if (parts.empty()) (*places)[at.string()].clear();  // all that is in it
-    } else {
-      return note(at, name);  // a file, or what is missing
-    }
-  }
+    const auto [place, is_new] = places->try_emplace(step.directory);
+    if (is_new || !place->second.empty()) place->second.insert(step.name);
+  });
 }
 
 bool DirectoryWatch::Watch(const std::vector<std::string>& paths) {
@@ -114,12 +79,13 @@ bool DirectoryWatch::Watch(const std::vector<std::string>& paths) {
     if (!TellsOfChanges(directory)) blind_ = true;
     const int watch = fd_ < 0 ? -1 : inotify_add_watch(fd_, directory.c_str(), kMask);
     if (watch < 0) {
-      // Gone since the walk: the next look finds out. Anything else: no more of them.
+      // The directory was removed meanwhile, which the next rescan notices. Any other error: the
+      // system allows no further watch.
       if (errno != ENOENT && errno != ENOTDIR) blind_ = true;
       continue;
     }
     is_new = is_new || watches_.count(watch) == 0;
-    // Two ways to one directory have the same number.
+    // Two paths to one directory have the same number.
     const auto [known, first] = watches.try_emplace(watch, names);
     if (first) continue;
     if (names.empty() || known->second.empty()) {
@@ -151,8 +117,8 @@ bool DirectoryWatch::TakeEvents() {
     for (ssize_t at = 0; at < size;) {
       const auto* event = reinterpret_cast<const inotify_event*>(buffer + at);
       at += static_cast<ssize_t>(sizeof(inotify_event) + event->len);
-      // A directory that is gone takes its watch with it, and inotify may give its
-      // number to none again; forget it, so that a new one counts as new.
+      // The watch of a removed directory has ended. Forget it, so that a new directory of that
+      // name counts as new.
       if ((event->mask & IN_IGNORED) != 0) {
         watches_.erase(event->wd);
       } else {

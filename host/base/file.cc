@@ -19,7 +19,7 @@
 namespace callout::host {
 namespace {
 
-// Memory is taken as bytes come: a size that a file claims costs nothing.
+// Memory grows as bytes are read, so the size that a file claims costs nothing.
 constexpr size_t kStepBytes = size_t{1} << 20;
 
 int64_t ToNs(const timespec& time) { return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; }
@@ -69,7 +69,7 @@ OwnedFd OpenForReading(const std::string& path) {
   return OwnedFd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
 }
 
-// What is left of the file, at most `max_bytes`. OK also if there is more.
+// Reads the rest of the file, at most `max_bytes`. Also OK if there is more.
 absl::Status ReadUpTo(int fd, size_t max_bytes, std::string* bytes) {
   size_t size = 0;
   while (size < max_bytes) {
@@ -86,7 +86,7 @@ absl::Status ReadUpTo(int fd, size_t max_bytes, std::string* bytes) {
   return absl::OkStatus();
 }
 
-// The file, open, if it is a regular one.
+// Opens the file if it is a regular one.
 absl::StatusOr<std::pair<OwnedFd, FileStamp>> OpenRegular(const std::string& path) {
   OwnedFd file = OpenForReading(path);
   if (file.get() < 0) return ErrnoStatus(errno);
@@ -117,7 +117,7 @@ FileStamp StampOf(const std::string& path) {
   if (path.empty()) return {};
   if (stat(path.c_str(), &status) == 0) return ToStamp(status);
   const int error = errno;
-  // A name that leads nowhere is there all the same.
+  // A dangling symlink is not an absent file.
   const bool absent = error == ENOENT && lstat(path.c_str(), &status) != 0 && errno == ENOENT;
   return absent ? FileStamp() : Unreachable(error);
 }
@@ -172,7 +172,10 @@ absl::StatusOr<std::string> ReadUnchanged(const std::string& path, const FileSta
         fmt::format("it has {} bytes, over the limit of {}", size, max_bytes));
   }
   std::string bytes;
-  if (absl::Status status = ReadUpTo(file->first.get(), size, &bytes); !status.ok()) return status;
+  // Some file systems, as /proc, tell no size.
+  if (absl::Status status = ReadUpTo(file->first.get(), size + 1, &bytes); !status.ok()) {
+    return status;
+  }
   const bool same = bytes.size() == size && StampOf(file->first.get()) == stamp;
   return same ? absl::StatusOr<std::string>(std::move(bytes)) : Changing();
 }

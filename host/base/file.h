@@ -5,17 +5,17 @@
 //   absl::StatusOr<std::string> pem = ReadFile("/etc/tls/cert.pem", 1 << 20);
 //
 //   const FileStamp stamp = StampOf(path);            // which version is there?
-//   …                                                 // once it has rested
+//   …                                                 // once it has not changed for a while
 //   absl::StatusOr<FileContents> file = ReadUnchanged(path, stamp, limits);
 //
-// Only regular files are read. Opening never blocks, so a FIFO, a device or a socket in a file's
-// place is an error and never a thread that hangs. What is there but cannot be reached (a dangling
-// symlink, a directory, no permission) is not the same as a file that is absent.
+// Only regular files are read. Opening never blocks: a FIFO, a device or a socket is an error. A
+// name that exists but leads to no readable file (a dangling symlink, a directory, no permission)
+// is not the same as an absent file.
 //
-// An error's message is the reason alone ("No such file or directory", "it is a directory, not a
-// regular file"), for the caller to put the path and the purpose before it. Codes: NOT_FOUND,
-// PERMISSION_DENIED, INVALID_ARGUMENT (no regular file, or above a limit), ABORTED (it is being
-// changed), else UNAVAILABLE.
+// An error's message has the reason only ("No such file or directory", "it is a directory, not a
+// regular file"); the caller puts the path and the purpose before it. Codes: NOT_FOUND,
+// PERMISSION_DENIED, INVALID_ARGUMENT (no regular file, or over a limit), ABORTED (the file is
+// being changed), else UNAVAILABLE.
 //
 // Plain functions; any thread.
 #ifndef CALLOUT_HOST_BASE_FILE_H_
@@ -31,16 +31,16 @@
 
 namespace callout::host {
 
-// What tells one version of a file from another without reading it.
+// Distinguishes versions of a file without reading it.
 struct FileStamp {
   enum class Kind : uint8_t {
-    kAbsent,    // there is no such name
+    kAbsent,    // no such name exists
     kRegular,   // a regular file, at the end of all symlinks
-    kUnusable,  // something is there, and no regular file can be reached by it
+    kUnusable,  // the name exists, but leads to no regular file
   };
   Kind kind = Kind::kAbsent;
-  int error = 0;    // kUnusable: errno of reaching it; 0: it is not a regular file
-  mode_t mode = 0;  // with its type
+  int error = 0;    // of kUnusable: the errno; 0: it is not a regular file
+  mode_t mode = 0;  // including the type
   uid_t owner = 0;
   gid_t group = 0;
   dev_t device = 0;
@@ -54,10 +54,10 @@ struct FileStamp {
   bool operator==(const FileStamp&) const = default;
 };
 
-// Of what `path` leads to now; "" is absent.
+// The stamp of the file at `path` now; "" is absent.
 FileStamp StampOf(const std::string& path);
 
-// Why the file of `stamp` cannot be read; OK if it is regular.
+// An error that says why the file of `stamp` cannot be read; OK if it is regular.
 absl::Status CheckRegular(const FileStamp& stamp);
 
 struct FileContents {
@@ -65,16 +65,16 @@ struct FileContents {
   FileStamp stamp;  // taken from the open file
 };
 
-// The whole file.
+// Reads the whole file.
 absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes);
 
-// The same of anything that can be opened, also a FIFO or a terminal, which may block: for tools.
+// The same for any file, also a FIFO or a terminal, which may block. For command-line tools.
 absl::StatusOr<std::string> ReadAnything(const std::string& path, size_t max_bytes);
 
-// The first bytes of the file, at most `max_bytes`.
+// Reads the first bytes of the file, at most `max_bytes`.
 absl::StatusOr<FileContents> ReadStart(const std::string& path, size_t max_bytes);
 
-// All bytes of the file, which is still the one of `stamp`, before and after.
+// Reads the whole file; ABORTED unless it has `stamp` before and after.
 absl::StatusOr<std::string> ReadUnchanged(const std::string& path, const FileStamp& stamp,
                                           size_t max_bytes);
 

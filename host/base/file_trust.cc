@@ -7,61 +7,10 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include <deque>
-#include <filesystem>
-#include <utility>
+#include "host/base/path_walk.h"
 
 namespace callout::host {
 namespace {
-
-namespace fs = std::filesystem;
-
-constexpr int kSymlinksMax = 40;  // as the kernel's own limit
-
-std::deque<std::string> PartsOf(const fs::path& path) {
-  std::deque<std::string> parts;
-  for (const fs::path& part : path.relative_path()) {
-    if (!part.empty() && part != ".") parts.push_back(part.string());
-  }
-  return parts;
-}
-
-// The directories that the kernel goes through on the way, and where it ends.
-struct Way {
-  std::vector<std::string> directories;
-  std::string end;
-};
-
-Way WayTo(const std::string& path) {
-  std::error_code error;
-  std::deque<std::string> parts = PartsOf(fs::absolute(path, error));
-  Way way;
-  fs::path at = "/";
-  way.directories.push_back(at.string());
-  int symlinks = 0;
-  while (!parts.empty()) {
-    const std::string name = std::move(parts.front());
-    parts.pop_front();
-    if (name == "..") {
-      at = at.parent_path();
-      continue;
-    }
-    const fs::path next = at / name;
-    const fs::file_status status = fs::symlink_status(next, error);
-    if (status.type() == fs::file_type::symlink && ++symlinks <= kSymlinksMax) {
-      const fs::path target = fs::read_symlink(next, error);
-      if (target.is_absolute()) at = "/";
-      const std::deque<std::string> rest = PartsOf(target);
-      parts.insert(parts.begin(), rest.begin(), rest.end());
-    } else if (parts.empty()) {
-      way.end = next.string();
-    } else {
-      at = next;
-      way.directories.push_back(at.string());
-    }
-  }
-  return way;
-}
 
 bool IsReadOnly(const std::string& path) {
   struct statvfs status;
@@ -85,7 +34,7 @@ void Warn(const std::string& path, const struct stat& status, std::vector<std::s
                     "the host's user",
                     path, status.st_uid));
   }
-  // A sticky directory keeps the group's members from each other's files.
+  // In a sticky directory the group's members cannot change each other's files.
   const bool sticky = S_ISDIR(status.st_mode) && (status.st_mode & S_ISVTX) != 0;
   if ((status.st_mode & S_IWGRP) != 0 && !sticky) {
     warnings->push_back(fmt::format("group {} may write to {} (mode {:04o}); chmod g-w it",
@@ -97,19 +46,28 @@ void Warn(const std::string& path, const struct stat& status, std::vector<std::s
 
 FileTrust CheckFileTrust(const std::string& path) {
   FileTrust trust;
-  const Way way = WayTo(path);
+  std::vector<std::string> directories = {"/"};
+  std::string end;
+  WalkPath(path, [&](const PathStep& step) {
+    if (step.kind == PathStep::Kind::kSymlink) return;
+    if (step.kind == PathStep::Kind::kDirectory && !step.last) {
+      directories.push_back(step.path());
+    } else {
+      end = step.path();
+    }
+  });
   struct stat status;
-  for (const std::string& directory : way.directories) {
+  for (const std::string& directory : directories) {
     if (stat(directory.c_str(), &status) != 0) continue;
     if (trust.refusal.empty()) trust.refusal = RefusalOf(directory, status);
   }
-  // Further up, groups that may write are common and seldom meant for plugins.
-  if (stat(way.directories.back().c_str(), &status) == 0) {
-    Warn(way.directories.back(), status, &trust.warnings);
+  // Further up, group-writable directories are common and have little to do with plugins.
+  if (stat(directories.back().c_str(), &status) == 0) {
+    Warn(directories.back(), status, &trust.warnings);
   }
-  if (!way.end.empty() && stat(way.end.c_str(), &status) == 0) {
-    if (trust.refusal.empty()) trust.refusal = RefusalOf(way.end, status);
-    Warn(way.end, status, &trust.warnings);
+  if (!end.empty() && stat(end.c_str(), &status) == 0) {
+    if (trust.refusal.empty()) trust.refusal = RefusalOf(end, status);
+    Warn(end, status, &trust.warnings);
   }
   return trust;
 }

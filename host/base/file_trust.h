@@ -5,10 +5,9 @@
 //   const FileTrust trust = CheckFileTrust("/etc/callout/plugins/auth.so");
 //   if (!trust.refusal.empty()) …      // anybody may
 //
-// Looked at are the file, every directory on its way and every directory in which a symlink of the
-// way lies. A file system that is mounted read-only cannot be written to, whatever the modes are:
-// Kubernetes mounts volumes with mode 0777 and read-only. A sticky directory such as /tmp lets
-// nobody replace another user's file.
+// It checks the file, every directory of its path, and every directory that contains a symlink of
+// the path. Modes do not matter on a read-only mount: Kubernetes mounts volumes read-only with mode
+// 0777. In a sticky directory such as /tmp nobody can replace another user's file.
 //
 // A plain function; any thread.
 #ifndef CALLOUT_HOST_BASE_FILE_TRUST_H_
@@ -20,13 +19,13 @@
 namespace callout::host {
 
 struct FileTrust {
-  // Not empty: every user may write there. One line with the path, its mode and a remedy.
+  // Not empty: every user may change the file. One line with the path, its mode and a remedy.
   std::string refusal;
-  // A group, or another user than root and this process's, may. One line each.
+  // A group may, or a user other than root and this process's. One line each.
   std::vector<std::string> warnings;
 };
 
-// Of a file that is there; nothing is said of what cannot be looked at.
+// For an existing file. Whatever cannot be checked is left out.
 FileTrust CheckFileTrust(const std::string& path);
 
 }  // namespace callout::host

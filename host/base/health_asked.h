@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Whether somebody asks this process for its health. HTTP and gRPC answer it in
-// different layers, and the drain wants to know of both.
+// Remembers when this process was last asked for its health. HTTP and gRPC health checks live in
+// different layers, and the drain depends on both.
 //
 // Any thread.
 //
@@ -13,9 +13,9 @@
 
 namespace callout::host {
 
-// Somebody asks for health now.
+// Records a health check.
 void NoteHealthAsked();
-// Whether anybody has within the last `seconds`.
+// Whether there was a health check within the last `seconds`.
 bool HealthAskedWithin(uint64_t seconds);
 
 }  // namespace callout::host

@@ -13,8 +13,8 @@ namespace {
 
 // "parse error at line 1, column 3: syntax error while parsing value - invalid literal" of
 // nlohmann::json's "[json.exception.parse_error.101] parse error at line 1, column 3: syntax error
-// while parsing value - invalid literal; last read: 's3cr3t'; expected …": what was read is left
-// out, since it may be a secret. Good as long as `error` is.
+// while parsing value - invalid literal; last read: 's3cr3t'; expected …": without what was read,
+// which may be a secret. Valid as long as `error`.
 std::string_view ReasonOf(const nlohmann::json::parse_error& error) {
   std::string_view text = error.what();
   text = text.substr(0, text.find("; last read: "));
@@ -26,7 +26,7 @@ std::string_view ReasonOf(const nlohmann::json::parse_error& error) {
 
 absl::StatusOr<nlohmann::json> ParseJsonText(std::string_view text) {
   bool too_deep = false;
-  // `depth`: how many are around it.
+  // `depth`: how many lists and objects contain the value.
   const auto keep = [&](int depth, nlohmann::json::parse_event_t event, const nlohmann::json&) {
     using Event = nlohmann::json::parse_event_t;
     const bool begins = event == Event::object_start || event == Event::array_start;

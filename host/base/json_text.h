@@ -13,11 +13,11 @@
 
 namespace callout::host {
 
-// Lists and objects within each other. nlohmann::json writes and copies them by recursion: 200,000
-// were too many for a stack of 8 MiB.
+// How deep lists and objects may be nested. nlohmann::json writes and copies them by recursion: a
+// depth of 200,000 overflowed a stack of 8 MiB.
 inline constexpr int kJsonDepthMax = 100;
 
-// INVALID_ARGUMENT says why it is none, and where; it quotes nothing of the text, which may hold
+// INVALID_ARGUMENT says what is wrong and where. It does not quote the text, which may have
 // secrets.
 absl::StatusOr<nlohmann::json> ParseJsonText(std::string_view text);
 

@@ -66,7 +66,7 @@ std::unique_ptr<spdlog::formatter> MakeFormatter(LogFormat format) {
   return std::make_unique<spdlog::pattern_formatter>(pattern, spdlog::pattern_time_type::utc);
 }
 
-// What stands after the time in a line of the format in use.
+// The part of a line after the time, in the current format.
 std::string LineText(LogLevel level, std::string_view text) {
   if (CurrentLogFormat() == LogFormat::kJson) {
     const std::string message = nlohmann::json(EscapeControls(text))
@@ -91,7 +91,7 @@ void SetUp(spdlog::logger* logger) {
   logger->set_formatter(MakeFormatter(CurrentLogFormat()));
 }
 
-// The log that writes at once. Leaked, as is the other: a plugin's thread may log while
+// The log that writes at once. Never deleted, like the other one: a plugin's thread may log while
 // the process exits.
 struct SyncLog {
   std::shared_ptr<LogSink> sink = std::make_shared<LogSink>(DropNotice);
@@ -108,7 +108,7 @@ SyncLog& Sync() {
 struct AsyncLog {
   explicit AsyncLog(size_t bytes_max)
       : queue_bytes_max(bytes_max),
-        // Room for one more than are ever admitted, so that none is overrun.
+        // One more than LogSink ever admits, so that no line is overwritten.
         pool(std::make_shared<spdlog::details::thread_pool>(LogSink::kQueueLinesMax + 1, 1)),
         logger(std::make_shared<spdlog::async_logger>(
             "callout", sink, pool, spdlog::async_overflow_policy::overrun_oldest)) {
@@ -158,7 +158,7 @@ void SetLogLevel(LogLevel level) { g_level.store(level, std::memory_order_relaxe
 
 void SetLogFormat(LogFormat format) {
   AsyncLog* const async = g_async.load(std::memory_order_acquire);
-  // What is queued was made for the format before.
+  // Queued lines were made for the previous format.
   if (async != nullptr) async->sink->WaitUntilWritten(1000);
   g_format.store(format, std::memory_order_relaxed);
   Sync().logger.set_formatter(MakeFormatter(format));
@@ -174,13 +174,13 @@ uint64_t CountWarnings() { return g_warnings.load(std::memory_order_relaxed); }
 absl::Status StartAsyncLog(size_t queue_bytes_max) {
   try {
     g_async.store(new AsyncLog(queue_bytes_max), std::memory_order_release);
-  } catch (const std::exception& error) {  // what std::thread throws, passed on by spdlog
+  } catch (const std::exception& error) {  // from std::thread, passed on by spdlog
     return absl::UnavailableError(
         fmt::format("cannot start a thread for the log: {}; lines are written by the threads that "
                     "log",
                     error.what()));
   }
-  // The thread is not there in a child that a plugin forks.
+  // If a plugin forks, the child does not have the thread.
   pthread_atfork(nullptr, nullptr, [] { g_async.store(nullptr, std::memory_order_release); });
   return absl::OkStatus();
 }
@@ -215,7 +215,7 @@ std::string LeftOutText(uint64_t left_out) {
 
 namespace {
 
-// C1 controls, and what terminals and viewers take for breaks or for directions:
+// C1 controls, and characters that terminals and viewers obey as line breaks or text directions:
 // U+0080 to U+009F, U+061C, U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069.
 bool IsObeyed(std::string_view sequence) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(sequence[i]); };

@@ -5,14 +5,13 @@
 //   Log(LogLevel::kInfo, "listening {} {}", name, address);
 //   LogLimited(LogLevel::kWarning, key, "plugin {}: …", name);   // once a minute
 //
-// A line holds no control character, no line break, nothing that turns the direction
-// of text and no byte that is not UTF-8: they are written as \xNN, so that what a
-// client or a plugin says cannot forge a line. It is cut at kLogLineBytesMax.
-// Formatting happens only when the level is on.
+// Control characters, line breaks, characters that change the direction of text, and bytes that are
+// not UTF-8 are written as \xNN, so that no text of a client or a plugin can forge a line. A line
+// is cut at kLogLineBytesMax. Nothing is formatted if the level is off.
 //
-// Lines are written at once until StartAsyncLog; from then on a thread writes them, so
-// that whoever logs never waits for the log's reader. What finds no room in the queue
-// is dropped and counted, and a line says so once there is room again.
+// Until StartAsyncLog the calling thread writes its lines. From then on a thread writes them from a
+// queue, so that no caller waits for the log's reader. If the queue is full, lines are dropped and
+// counted; a line says how many once there is room again.
 //
 // All functions may be called from any thread.
 #ifndef CALLOUT_HOST_BASE_LOG_H_
@@ -40,34 +39,34 @@ enum class LogFormat : uint8_t { kText, kJson };
 
 inline constexpr size_t kLogLineBytesMax = 16384;
 
-// The first is kInfo and kText.
+// The defaults are kInfo and kText.
 void SetLogLevel(LogLevel level);
 void SetLogFormat(LogFormat format);
 
-LogFormat CurrentLogFormat();  // also in a signal's handler
+LogFormat CurrentLogFormat();  // safe in a signal handler
 
 bool LogEnabled(LogLevel level);
 
 // The default of --max_log_queue_bytes.
 inline constexpr size_t kLogQueueBytesDefault = 1048576;
 
-// From here on lines wait in a queue of so many bytes, and of at most 4096 lines.
-// UNAVAILABLE if no thread can be made for it; lines are then written at once as
-// before. Once, before there are other threads.
+// From now on lines wait in a queue of at most `queue_bytes_max` bytes and 4096 lines. UNAVAILABLE
+// if the thread cannot be started; lines are then written at once as before. Call it once, before
+// there are other threads.
 absl::Status StartAsyncLog(size_t queue_bytes_max);
 
-// Waits until what was logged before is written, or for `timeout_ms`: before the
-// process ends. Safe in a signal's handler. False if the time was not enough.
+// Waits until all lines so far are written, at most `timeout_ms`; for the end of the process. False
+// if the time was too short. Safe in a signal handler.
 bool FlushLog(uint64_t timeout_ms);
 
-// Lines that found no room in the queue or could not be written, since the start.
+// Lines since the start that found the queue full or could not be written.
 uint64_t LogLinesDropped();
 
-// Writes `text` whatever its level.
+// Writes `text`, whatever the current level is.
 void LogText(LogLevel level, std::string_view text);
-// True if a line of this key is due: none was within the last minute. `left_out` gets
-// how many were not due since the last one that was. At most 4096 keys are remembered;
-// with more, lines may come more often.
+// True if there was no line with this key within the last minute. `left_out` gets the number of
+// calls since then that returned false. At most 4096 keys are remembered; with more, lines may be
+// more frequent.
 bool LogIsDue(std::string_view key,
               std::chrono::steady_clock::time_point now = std::chrono::steady_clock::now(),
               uint64_t* left_out = nullptr);
@@ -91,9 +90,8 @@ void LogLimited(LogLevel level, std::string_view key, fmt::format_string<Args...
 // How many lines of kWarning and kError the process has written since its start.
 uint64_t CountWarnings();
 
-// `text` with control characters (ASCII and C1, which terminals obey too), line and
-// paragraph separators, characters that turn the direction of text, and bytes that are
-// not UTF-8 as \xNN.
+// `text` with \xNN in place of control characters (ASCII and C1), line and paragraph separators,
+// characters that change the direction of text, and bytes that are not UTF-8.
 std::string EscapeControls(std::string_view text);
 
 }  // namespace callout::host

@@ -14,14 +14,14 @@
 namespace callout::host {
 namespace {
 
-// All of `bytes` to standard error, however long that takes. How many were left.
+// Writes `bytes` to standard error, however long that takes. Returns how many are left.
 size_t WriteAll(std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t written = write(STDERR_FILENO, bytes.data(), bytes.size());
     if (written > 0) {
       bytes.remove_prefix(static_cast<size_t>(written));
     } else if (written < 0 && errno == EAGAIN) {
-      // Somebody who shares the descriptor has made it non-blocking.
+      // Another process that shares the descriptor has made it non-blocking.
       pollfd writable = {STDERR_FILENO, POLLOUT, 0};
       poll(&writable, 1, -1);
     } else if (written < 0 && errno != EINTR) {
@@ -56,7 +56,7 @@ bool LogSink::WaitUntilWritten(uint64_t timeout_ms) const {
 void LogSink::sink_it_(const spdlog::details::log_msg& message) {
   Write(message);
   if (!torn_) WriteNotice();
-  // Only those that came through Admit are counted; a synchronous log does not ask.
+  // Only lines that passed Admit are counted; the synchronous log does not call it.
   if (queued_lines_.load(std::memory_order_acquire) == 0) return;
   queued_bytes_.fetch_sub(message.payload.size(), std::memory_order_acq_rel);
   queued_lines_.fetch_sub(1, std::memory_order_acq_rel);
@@ -71,7 +71,7 @@ void LogSink::Write(const spdlog::details::log_msg& message) {
   torn_ = left > 0 && (torn_ || left < line.size());
 }
 
-// Once there is room again: how many are missing between the lines before and after.
+// Says how many lines are missing here, once lines can be written again.
 void LogSink::WriteNotice() {
   const uint64_t dropped = dropped_.load(std::memory_order_relaxed);
   if (dropped == told_) return;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Where the log's lines go: standard error, written by spdlog's logger, either at
-// once or through a bounded queue and a thread of spdlog's.
+// The spdlog sink of the log: writes lines to standard error, for a logger that writes at once or
+// for one with a bounded queue and a thread.
 //
-// spdlog's own stderr sink does not do here: it says nothing of lines that could not
-// be written, and spdlog's queue bounds lines but not bytes and cannot be waited for
-// with a time limit. This sink counts both, so that the queue never runs over.
+// spdlog's own sink for standard error does not report lines that it could not write. spdlog's
+// queue limits lines but not bytes, and nobody can wait for it with a time limit. This sink counts
+// both, so that the queue never overflows.
 //
-// Admit is for any thread; WaitUntilWritten too, also in a signal's handler.
+// Any thread may call Admit and WaitUntilWritten; the latter is safe in a signal handler.
 //
 // Tested by tests/host/base/log_test.cc.
 #ifndef CALLOUT_HOST_BASE_LOG_SINK_H_
@@ -25,16 +25,16 @@ namespace callout::host {
 
 class LogSink final : public spdlog::sinks::base_sink<std::mutex> {
  public:
-  // Of lines that are admitted and not written yet.
+  // Lines that were admitted and are not written yet.
   static constexpr size_t kQueueLinesMax = 4096;
 
-  // Makes the notice that so many lines were dropped, as a line's text.
+  // Returns the text of the line that says how many lines were dropped.
   using Notice = std::string (*)(uint64_t dropped);
 
   explicit LogSink(Notice notice) : notice_(notice) {}
 
-  // Counts a line of so many bytes as queued. False if the queue has no room: the
-  // line is counted as dropped and must not be logged.
+  // Counts a line of `bytes` bytes as queued. False if the queue is full: the line then counts as
+  // dropped and must not be logged.
   bool Admit(size_t bytes, size_t queue_bytes_max);
 
   // Waits until all admitted lines are written, or for `timeout_ms`.
@@ -54,8 +54,8 @@ class LogSink final : public spdlog::sinks::base_sink<std::mutex> {
   std::atomic<size_t> queued_lines_{0};
   std::atomic<size_t> queued_bytes_{0};
   std::atomic<uint64_t> dropped_{0};
-  uint64_t told_ = 0;  // of the dropped ones; under the base's mutex
-  bool torn_ = false;  // the last line went out in part only; under the base's mutex
+  uint64_t told_ = 0;  // dropped lines that a notice has reported; under the base's mutex
+  bool torn_ = false;  // only a part of the last line was written; under the base's mutex
 };
 
 }  // namespace callout::host

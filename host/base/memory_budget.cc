@@ -5,40 +5,21 @@
 #include <mimalloc.h>
 #include <unistd.h>
 
-#include <fstream>
-
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
+#include "host/base/cgroup.h"
 
-// Programs of sanitizers have another allocator.
+// Programs with sanitizers have another allocator.
 #pragma weak mi_option_get
 #pragma weak mi_option_set
 
 namespace callout::host {
 namespace {
 
-constexpr char kCgroupRoot[] = "/sys/fs/cgroup";
-
-std::string FirstLine(const std::string& path) {
-  std::string line;
-  std::ifstream file(path);
-  std::getline(file, line);
-  return line;
-}
-
 // The machine's memory in bytes.
 uint64_t MachineBytes() {
   return static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
          static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-}
-
-// The path of the process's cgroup (version 2); "" if there is none.
-std::string OwnCgroup() {
-  std::ifstream file("/proc/self/cgroup");
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("0::/")) return line.substr(3);
-  }
-  return "";
 }
 
 }  // namespace
@@ -48,8 +29,8 @@ const char* MemoryBudget::UseName(Use use) {
   return kNames[static_cast<size_t>(use)];
 }
 
-// mimalloc gives back what has been free for 25 ms, or half a second: at a gigabyte a
-// second that is more than the budget.
+// By default mimalloc returns memory that has been free for 25 ms or half a second. At a gigabyte
+// per second that would be more than the budget.
 void MemoryBudget::ReturnMemoryAtOnce(bool at_once) {
   if (mi_option_get == nullptr || mi_option_set == nullptr) return;
   static const long page_delay_ms = mi_option_get(mi_option_decommit_delay);
@@ -72,7 +53,7 @@ std::optional<uint64_t> MemoryLimitOfCgroup(const std::string& root, std::string
     while (path.ends_with('/')) path.remove_suffix(1);
     for (const char* name : {"/memory.max", "/memory.high"}) {
       const std::optional<uint64_t> bytes =
-          BytesOfMemoryLimit(FirstLine(root + std::string(path) + name));
+          BytesOfMemoryLimit(FirstLineOf(root + std::string(path) + name));
       if (bytes.has_value() && (!least.has_value() || *bytes < *least)) least = bytes;
     }
     if (path.empty()) return least;
@@ -82,7 +63,8 @@ std::optional<uint64_t> MemoryLimitOfCgroup(const std::string& root, std::string
 
 size_t DefaultMemoryBudget(size_t processes) {
   const uint64_t machine = MachineBytes();
-  const uint64_t limit = MemoryLimitOfCgroup(kCgroupRoot, OwnCgroup()).value_or(machine);
+  const uint64_t limit =
+      MemoryLimitOfCgroup(kCgroupRoot, OwnCgroup().value_or("")).value_or(machine);
   return static_cast<size_t>(std::min(machine, limit) / 10 * 6 / std::max<size_t>(processes, 1));
 }
 

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// How many bytes the process may keep for its clients, and how many it keeps.
+// Counts the memory that the process keeps for its clients, against one limit.
 //
-// Connections, streams, messages, bodies and attributes draw from one budget. The
-// budget counts what is kept, the capacity of a buffer, not what is in it. It is an
-// account, no allocator: who is refused frees what it holds.
+// Connections, streams, messages, bodies and attributes draw from one budget. A buffer counts with
+// its capacity, not with its content. The budget only counts: a caller that is refused frees what
+// it holds.
 //
 //   MemoryBudget budget(bytes);
 //   MemoryShare share(&budget);              // one for each thread that serves
 //   size_t drawn = 0;
-//   if (!share.Resize(&drawn, buffer.capacity())) … there is too much: let go …
+//   if (!share.Resize(&drawn, buffer.capacity())) … over the budget: free the buffer …
 //   share.Resize(&drawn, 0);
 //
-// Load is shed before the budget is gone: new connections are refused above fifteen
-// sixteenths of it, new streams above seven eighths. So the streams that are there may
-// use the rest.
+// Load is shed before the budget is used up: new streams are refused above 7/8 of it, new
+// connections above 15/16. The rest is for running streams.
 #ifndef CALLOUT_HOST_BASE_MEMORY_BUDGET_H_
 #define CALLOUT_HOST_BASE_MEMORY_BUDGET_H_
 
@@ -31,7 +30,7 @@ namespace callout::host {
 // Any thread.
 class MemoryBudget {
  public:
-  // What asked for memory and was refused. Also the metric's label.
+  // What asked for memory. Also the label of the metric that counts refusals.
   enum class Use : uint8_t { kConnection, kStream, kGrowth };
   static constexpr size_t kUseCount = 3;
   static const char* UseName(Use use);
@@ -44,7 +43,7 @@ class MemoryBudget {
   size_t max() const { return max_; }
   size_t used() const { return used_.load(std::memory_order_relaxed); }
 
-  // Counts them in any case; false if that is more than there is.
+  // Counts the bytes in any case; false if the budget is exceeded.
   bool Take(size_t bytes) {
     return used_.fetch_add(bytes, std::memory_order_relaxed) + bytes <= max_;
   }
@@ -53,9 +52,8 @@ class MemoryBudget {
   bool may_open_connection() const { return used() <= max_ - max_ / 16; }
   bool may_open_stream() const { return used() <= max_ - max_ / 8; }
 
-  // Has the allocator give freed memory back to the system at once while more than a
-  // quarter of the budget is used, and keep it for a while, as it does by itself, below
-  // that. Call it often.
+  // While more than a quarter of the budget is in use, makes the allocator return freed memory to
+  // the system at once; below that, after a while, which is its default. Call it often.
   void TellAllocator() {
     const bool much = used() > max_ / 4;
     if (much != allocator_told_.load(std::memory_order_relaxed) &&
@@ -80,9 +78,9 @@ class MemoryBudget {
   std::atomic<uint64_t> refusals_[kUseCount] = {};
 };
 
-// What one thread draws. It takes from the budget by the batch, so that streams that
-// come and go touch no memory that threads share; it keeps at most two batches, of
-// 32 KiB or a 1024th of the budget, that nobody has drawn.
+// One thread's part of the budget. It takes memory from the budget in batches, so that most streams
+// touch no memory that threads share. It holds at most two unused batches, of 32 KiB or 1/1024 of
+// the budget each.
 class MemoryShare {
  public:
   // `budget` outlives it.
@@ -94,8 +92,8 @@ class MemoryShare {
 
   MemoryBudget* budget() const { return budget_; }
 
-  // Makes `*drawn` the bytes that somebody keeps. They count in any case; false if they
-  // are more than before and more than there is.
+  // Changes what a holder keeps from `*drawn` to `bytes` bytes. They count in any case; false if
+  // they are more than before and the budget is exceeded.
   bool Resize(size_t* drawn, size_t bytes) {
     const size_t before = *drawn;
     *drawn = bytes;
@@ -128,14 +126,14 @@ class MemoryShare {
   size_t unused_ = 0;
 };
 
-// 60 % of the least of the machine's memory and the limits (memory.max, memory.high)
-// of the process's cgroup and those above it, divided by `processes`.
+// 60 % of the smallest of the machine's memory and the limits (memory.max, memory.high) of the
+// process's cgroup and its ancestors, divided by `processes`.
 size_t DefaultMemoryBudget(size_t processes);
 
-// The bytes in a file such as memory.max; nullopt if it says "max", or is none.
+// The number in a file such as memory.max; nullopt if it says "max" or is invalid.
 std::optional<uint64_t> BytesOfMemoryLimit(std::string_view text);
-// The least limit of the cgroup at `path` under `root` and of those above it; nullopt
-// if there is none.
+// The smallest limit of the cgroup at `path` under `root` and of its ancestors; nullopt if there is
+// none.
 std::optional<uint64_t> MemoryLimitOfCgroup(const std::string& root, std::string_view path);
 
 }  // namespace callout::host

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// How long something usually takes: a mean that follows what was seen last, and how
-// far single values are from it.
+// The moving mean and deviation of a value, such as the time that calls take.
 //
 //   MovingMean mean;
 //   mean.Add(taken_ns);
-//   mean.Need();   // what most take at most; 0 before the first
+//   mean.Need();   // mean plus deviation; 0 before the first value
 //
-// Any thread. Of values that come at the same moment one may be lost.
+// Any thread. Of two values at the same moment, one may be lost.
 #ifndef CALLOUT_HOST_BASE_MOVING_MEAN_H_
 #define CALLOUT_HOST_BASE_MOVING_MEAN_H_
 
@@ -33,7 +32,7 @@ class MovingMean {
   uint64_t Need() const { return mean() + deviation_.load(std::memory_order_relaxed); }
 
  private:
-  // An eighth of the way.
+  // An eighth of the distance.
   static uint64_t Towards(uint64_t from, uint64_t to) {
     return to > from ? from + (to - from) / 8 : from - (from - to) / 8;
   }

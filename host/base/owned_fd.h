@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A file descriptor that its owner closes. host/base/file.h reads files.
+// Owns a file descriptor and closes it. To read files, use host/base/file.h.
 //
 //   const OwnedFd socket(accept4(…));
 //

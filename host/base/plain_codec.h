@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Values to bytes and back, between processes of one program on one machine. Simple
-// values are copied as they are in memory; strings and lists follow their length.
+// Encodes values for another process of the same program on the same machine, and decodes them.
+// Simple values are copied as they are in memory; strings and lists follow their length.
 //
 //   struct Point { uint32_t x, y; std::string name; };
 //   template <class Archive> void VisitFields(Archive& archive, Point& point) {
@@ -10,10 +10,9 @@
 //   const std::string bytes = Encode(point);
 //   std::optional<Point> again = Decode<Point>(bytes);
 //
-// Numbers, enums, strings, vectors, maps, optionals, and structs that have a
-// VisitFields beside them. Decode is safe with any bytes and only accepts what Encode
-// produces for a value of the same type. It does not check whether an enum's number
-// is a known one.
+// Supports numbers, enums, strings, vectors, maps, optionals, and structs with a VisitFields.
+// Decode is safe with any bytes, and accepts only what Encode produces for a value of the same
+// type. It does not check whether the number of an enum is a known one.
 //
 // Tested by tests/host/workers/worker_messages_test.cc.
 #ifndef CALLOUT_HOST_BASE_PLAIN_CODEC_H_
@@ -85,7 +84,7 @@ class PlainDecoder {
     (Get(values), ...);
   }
 
-  // Whether every byte was used, and none was missing.
+  // Whether the bytes were exactly those of the values.
   bool complete() const { return good_ && rest_.empty(); }
 
  private:
@@ -110,7 +109,7 @@ class PlainDecoder {
     rest_.remove_prefix(size);
     return bytes;
   }
-  // How many elements follow, each of which takes a byte at least.
+  // The number of elements that follow. Each takes at least one byte.
   uint64_t GetSize() {
     uint64_t size = 0;
     Get(size);

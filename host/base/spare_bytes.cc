@@ -28,7 +28,7 @@ std::string TakeSpareBytes() {
 }
 
 void KeepSpareBytes(std::string bytes) {
-  // What lies in the object itself is no memory to keep.
+  // A short string is inside the object and has no memory to keep.
   if (bytes.capacity() <= std::string().capacity() || bytes.capacity() > kSpareBytesMax) return;
   if (Spare().size() < kSpareMax) Spare().push_back(std::move(bytes));
 }

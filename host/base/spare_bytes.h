@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Keeps the memory of sent responses for the next ones on the same thread: in steady
-// state a response needs no allocation.
+// Keeps the memory of sent responses for later ones on the same thread, so that in steady state a
+// response allocates nothing.
 //
 //   std::string response = TakeSpareBytes();   …   KeepSpareBytes(std::move(response));
 //

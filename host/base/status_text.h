@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A status's message as std::string_view, for fmt: Abseil's own string_view is
-// another type where the library was built for C++14, as Debian's is.
+// The message of a status as std::string_view, for fmt. Debian builds Abseil for C++14, where
+// absl::string_view is another type.
 //
 // Tested by tests/host/config/config_test.cc.
 #ifndef CALLOUT_HOST_BASE_STATUS_TEXT_H_

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Threads whose making may fail: at the limit of a container's pids or of a user's
-// processes std::thread throws, which would end the process.
+// Starts threads, and returns an error if that fails. std::thread throws at the limit of a
+// container's pids or of a user's processes, which would end the process.
 //
 //   absl::StatusOr<std::thread> thread = StartThread("the watchdog", [this] { Run(); });
 //   if (!thread.ok()) … go on without it, or refuse to start …

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A descriptor that one thread, or process, waits on and others make readable.
+// A descriptor on which one thread or process waits, and which others make readable.
 //
 //   auto wake = std::make_shared<Wake>();
 //   wake->Set();  …  poll(wake->fd(), …); wake->Clear();
 //
-// Any thread. Set is safe in a signal's handler.
+// Any thread. Set is safe in a signal handler.
 #ifndef CALLOUT_HOST_BASE_WAKE_H_
 #define CALLOUT_HOST_BASE_WAKE_H_
 
@@ -19,7 +19,7 @@ namespace callout::host {
 class Wake {
  public:
   Wake() : fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
-  // Takes ownership of an inherited one.
+  // Takes ownership of an inherited eventfd.
   explicit Wake(int fd) : fd_(fd) {}
   ~Wake() {
     if (fd_ >= 0) close(fd_);

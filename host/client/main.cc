@@ -6,6 +6,7 @@
 // Tested by tests/client/client_test.cc.
 #include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <string>
@@ -103,5 +104,9 @@ int main(int argc, char** argv) {
   // gRPC and Abseil would log what callout-client reports itself.
   gpr_set_log_function([](gpr_log_func_args*) {});
   google::protobuf::SetLogHandler(nullptr);
-  return callout::host::Main(argc, argv);
+  const int status = callout::host::Main(argc, argv);
+  fflush(nullptr);
+  // Not by return: a thread of gRPC's may be in a TLS handshake, of a connection that was
+  // given up, and would crash when OpenSSL takes itself down.
+  _exit(status);
 }

@@ -19,12 +19,14 @@ using envoy::service::ext_proc::v3::ExternalProcessor;
 using Deadline = std::chrono::system_clock::time_point;
 
 constexpr int kRetryMs = 100;
+// What an attempt may take, with its TLS handshake.
+constexpr int kAttemptMs = 5000;
 
 std::shared_ptr<grpc::Channel> MakeChannel(const ClientConfig& config) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kRetryMs);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kRetryMs);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kAttemptMs);  // gRPC's name for it
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kRetryMs);
   // Responses of any size are shown.
   arguments.SetMaxReceiveMessageSize(-1);

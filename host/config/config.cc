@@ -123,7 +123,7 @@ absl::Status SetDefaultIp(const std::string& text, std::string* ip) {
   return is_ip ? absl::OkStatus() : Expected("an IP address such as 0.0.0.0, 127.0.0.1 or ::");
 }
 
-// A command other than serving.
+// A switch for a command other than serving.
 OptionSet::Option CommandSwitch(const char* name, bool* target, const char* help) {
   OptionSet::Option option = Switch(name, kProcess, target, help);
   option.command_line_only = true;
@@ -143,18 +143,20 @@ void AddPluginOptions(Draft* draft, OptionSet* options) {
                   .secret = std::string_view(name) == "plugin_config",
                   .set = [=](const std::string& text) { return (plugins->*method)(text); }});
   };
-  add("plugin", "[NAME=]PATH", "A plugin to run; repeat the option for a chain, in request order",
+  add("plugin", "[NAME=]PATH", "A plugin to run. Repeat the option for a chain, in request order",
       &PluginOptions::AddPlugin);
   add("plugin_config", "NAME=TEXT|@FILE",
-      "A plugin's configuration. Use NAME=@FILE for one with secrets: other users can read the "
-      "command line",
+      "A plugin's configuration: text, or the content of a file. Use NAME=@FILE for secrets, since "
+      "other users can read the command line",
       &PluginOptions::AddConfig);
   add("plugin_settings", "NAME=@FILE",
-      "The operator's settings for a plugin, JSON: policy, too_large, match, max_whole_body_bytes, "
-      "blocking, disabled, watch",
+      "The operator's settings for a plugin, a JSON object: policy, too_large, match, "
+      "max_whole_body_bytes, blocking, disabled, watch and others",
       &PluginOptions::AddSettings);
   add("on_plugin_error", "NAME=POLICY",
-      "How a plugin's faults are answered: fail, continue or deny[:STATUS]",
+      "What the host does when a plugin fails: fail (fail the exchange), continue (pass the "
+      "message unchanged) or deny[:STATUS] (respond with STATUS, 500 by default). Default: the "
+      "plugin's settings, else fail",
       &PluginOptions::AddErrorPolicy);
 }
 
@@ -168,39 +170,39 @@ void AddListenerOptions(Draft* draft, OptionSet* options) {
                   .set = std::move(set)});
   };
   add("secure_address", "0.0.0.0:8443",
-      "ext_proc over TLS: IPV4:PORT, [IPV6]:PORT or unix:PATH. 0.0.0.0 is every IPv4 address, "
-      "[::] every IPv4 and IPv6 address, port 0 any free port",
+      "ext_proc over TLS: IPV4:PORT, [IPV6]:PORT or unix:PATH. 0.0.0.0 is every IPv4 address, [::] "
+      "is every IPv4 and IPv6 address, port 0 is any free port",
       ToAddress(&draft->secure_address));
   add("plaintext_address", "0.0.0.0:8080", "ext_proc without TLS",
       ToAddress(&draft->plaintext_address));
   add("health_check_address", "0.0.0.0:8000",
-      "HTTP health checks: 200, or 503 while starting or draining",
+      "HTTP health checks: 200, or 503 while the host starts or drains",
       ToAddress(&draft->health_check_address));
   add("admin_address", "127.0.0.1:9902",
-      "/metrics and other pages; off: no admin listener. If the default's port is in use, the "
-      "host logs a warning and runs without",
+      "/metrics and other pages; off: no admin listener. If the port of the default address is in "
+      "use, the host logs a warning and runs without",
       [draft](const std::string& text) {
         draft->admin_address = text;
         draft->config.admin_address_is_default = false;
         return text == "off" ? absl::OkStatus() : ParseAddress(text).status();
       });
-  options->Add({.name = "admin_hosts",
-                .group = kListeners,
-                .value = "NAMES",
-                .default_text = "",
-                .help =
-                    "Host names under which the admin pages may be asked for, with commas between "
-                    "them, beside IP addresses, localhost and this machine's own name",
-                .set = [draft](const std::string& text) {
-                  draft->config.admin_hosts = absl::StrSplit(text, ',');
-                  return absl::OkStatus();
-                }});
+  options->Add(
+      {.name = "admin_hosts",
+       .group = kListeners,
+       .value = "NAMES",
+       .default_text = "",
+       .help = "Host names, separated by commas, that requests for admin pages may use in their "
+               "Host header. IP addresses, localhost and this machine's name are always accepted",
+       .set = [draft](const std::string& text) {
+         draft->config.admin_hosts = absl::StrSplit(text, ',');
+         return absl::OkStatus();
+       }});
   options->Add({.name = "unix_socket_mode",
                 .group = kListeners,
                 .value = "MODE",
                 .default_text = "",
-                .help = "The permissions of unix sockets, in octal, such as 0660; without it they "
-                        "follow the umask. A client needs the right to write",
+                .help = "Permissions of unix sockets, in octal, such as 0660. Clients need write "
+                        "permission. Default: by the umask",
                 .set = [draft](const std::string& text) {
                   return SetSocketMode(text, &draft->config.unix_socket_mode);
                 }});
@@ -210,7 +212,7 @@ void AddListenerOptions(Draft* draft, OptionSet* options) {
        .value = "IP",
        .default_text = "0.0.0.0",
        .help =
-           "IP address of the secure, plaintext and health listeners that are not given an address",
+           "IP address of those secure, plaintext and health listeners that have no address option",
        .set = [draft](const std::string& text) { return SetDefaultIp(text, &draft->default_ip); }});
   options->Add(Switch("disable_tls", kListeners, &draft->disable_tls, "No secure listener"));
   options->Add(
@@ -222,8 +224,10 @@ void AddTlsOptions(Draft* draft, OptionSet* options) {
     options->Add(TextOption(name, kTls, "FILE", target, help));
   };
   add("cert_chain_path", &draft->config.cert_chain_path,
-      "Certificate chain, PEM, reloaded when it changes; none: a self-signed certificate");
-  add("private_key_path", &draft->config.private_key_path, "Private key of the certificate, PEM");
+      "Certificate chain, PEM. The host reloads it when the file changes. Default: a self-signed "
+      "certificate");
+  add("private_key_path", &draft->config.private_key_path,
+      "Private key of the certificate, PEM; needed with --cert_chain_path");
   add("client_ca_path", &draft->config.client_ca_path,
       "Require client certificates issued by one of these CAs, PEM (mutual TLS)");
 }
@@ -242,45 +246,57 @@ void AddCallOptions(Config* config, OptionSet* options) {
     options->Add(NumberOption(name, kCalls, value, min, max, target, help));
   };
   add("hook_deadline_ms", "MS", 1, kMsMax, &limits->hook_deadline_ms,
-      "Time limit of a hook, deferred calls included; then the plugin's error policy answers");
+      "Time limit of a hook, until it returns or finishes its deferred call. Then the plugin's "
+      "error policy answers");
   add("defer_budget_ms", "MS", 0, kMsMax, &limits->defer_budget_ms,
-      "Extra time requested from Envoy (override_message_timeout) when a call is deferred; needs "
-      "max_message_timeout in Envoy's configuration");
+      "Time to request from Envoy (override_message_timeout) when a call is deferred. Envoy "
+      "ignores it unless its max_message_timeout is at least as long. 0: none");
   add("max_deferred", "CALLS", 0, INT_MAX, &limits->deferred_max,
-      "Deferred calls outstanding at a time, in the whole process");
+      "Deferred calls that may be outstanding in the process. A call beyond that is a fault "
+      "(defer_limit)");
   add("blocking_threads", "THREADS", 1, 1024, &limits->blocking_threads_max,
-      "Threads for plugins that declare that their hooks block");
+      "Threads that run the hooks of plugins with the setting or declaration `blocking`");
   add("max_message_bytes", "BYTES", 1024, INT_MAX, &config->limits.message_bytes_max,
-      "Largest message accepted from Envoy or from a plugin");
+      "Largest message that the host accepts from Envoy or from a plugin");
   add("max_message_fields", "COUNT", 100, INT_MAX, &limits->message_fields_max,
-      "Headers or attributes of one message; more get a 431");
-  options->Add(Renamed(
-      "stream_memory_bytes_max",
-      NumberOption("max_stream_memory_bytes", kCalls, "BYTES", 1024, uint64_t{1} << 40,
-                   &limits->stream_memory_bytes_max, "Memory for the messages of one stream")));
+      "Headers, and attributes, that a message from Envoy may have. If a message has more, the "
+      "host responds with 431");
+  options->Add(
+      Renamed("stream_memory_bytes_max",
+              NumberOption("max_stream_memory_bytes", kCalls, "BYTES", 1024, uint64_t{1} << 40,
+                           &limits->stream_memory_bytes_max,
+                           "Memory for one stream: attributes, metadata, and bodies that plugins "
+                           "take whole. A body beyond that is a fault (body_too_large)")));
   add("max_header_count", "COUNT", 1, INT_MAX, &limits->header_count_max,
-      "Headers of a message after the plugins' mutations; Envoy's limit is 100");
+      "Headers that a message may have after the plugins' mutations. Set it as Envoy's "
+      "max_headers_count, which is 100 by default");
   add("max_header_bytes", "BYTES", 1024, INT_MAX, &limits->header_bytes_max,
-      "Bytes of these headers; set it as Envoy's max_request_headers_kb");
+      "Bytes of headers that a message may have after the plugins' mutations. Set it as Envoy's "
+      "max_request_headers_kb, which is 60 by default");
   add("body_wait_ms", "MS", 1, kMsMax, &limits->body_wait_ms,
-      "How long a stream may wait for Envoy to send the rest of a body that a plugin takes whole");
+      "Time that a stream waits for Envoy to send the rest of a body that a plugin takes whole. "
+      "Then the call is a fault (deadline)");
   add("max_queued_bytes", "BYTES", 1, uint64_t{1} << 40, &limits->queued_bytes_max,
-      "Bytes of messages that wait within one stream; beyond, no further message is read");
+      "Bytes of messages that may wait in one stream behind a call that is not finished. At the "
+      "limit the host stops reading the stream");
   add("max_queued_messages", "COUNT", 1, INT_MAX, &limits->queued_messages_max,
-      "Messages that wait within one stream");
+      "Messages that may wait in one stream behind a call that is not finished. At the limit the "
+      "host stops reading the stream");
   add("max_sent_bytes", "BYTES", 1024, uint64_t{1} << 40, &limits->sent_bytes_max,
-      "What a plugin may send ahead in one stream before the client takes it");
+      "Bytes that a plugin may send ahead (send()) in one stream before the client takes them. "
+      "Beyond that, send() is refused");
   options->Add(ChoiceOption(
       "envoy_mode_override", kCalls, "unknown|allowed|ignored", {"unknown", "allowed", "ignored"},
       static_cast<size_t>(limits->mode_override),
       [limits](size_t index) { limits->mode_override = static_cast<EnvoyModeOverride>(index); },
-      "Whether Envoy obeys a plugin's mode_override (allow_mode_override); unknown: the host goes "
-      "by what it sees"));
+      "Whether Envoy obeys the mode_override of a plugin (its allow_mode_override). unknown: the "
+      "host assumes neither until a message from Envoy shows it"));
   limits->early_end = true;
   options->Add(ChoiceOption(
       "early_end", kCalls, "on|off", {"on", "off"}, 0,
       [limits](size_t index) { limits->early_end = index == 0; },
-      "End a stream as soon as no plugin wants anything more of it; Envoy lets the rest pass"));
+      "End a stream as soon as no plugin wants any of its further messages; Envoy then passes the "
+      "rest unchanged"));
 }
 
 void AddConnectionOptions(Config* config, OptionSet* options) {
@@ -294,42 +310,46 @@ void AddConnectionOptions(Config* config, OptionSet* options) {
         Renamed(old_name, NumberOption(name, kConnections, "MS", 0, kMsMax, target, help)));
   };
   add("max_connections", "COUNT", 0, INT_MAX, &config->connections_max,
-      "Open ext_proc connections; further ones are closed at once. 0: no limit");
+      "Open ext_proc connections of a process. The host closes further ones at once. 0: no limit");
   add("max_concurrent_streams", "COUNT", 1, INT_MAX, &config->limits.concurrent_streams_max,
-      "Concurrent streams on one connection");
+      "Concurrent streams on one connection (SETTINGS_MAX_CONCURRENT_STREAMS)");
   add("max_live_streams", "COUNT", 1, INT_MAX, &config->stream_limits.live_max,
-      "Concurrent streams in the whole process, including ended ones that a plugin still holds; "
-      "further ones are refused");
+      "Concurrent streams in the process. A stream that has ended counts while a plugin holds one "
+      "of its calls. The host refuses further ones");
   add("max_live_streams_per_peer", "COUNT", 0, INT_MAX, &config->limits.live_per_peer_max,
-      "nghttp2: streams of one IP address, once more than half of --max_live_streams are taken. 0: "
-      "an eighth of them");
+      "nghttp2: streams of one IP address, once more than half of --max_live_streams are in use. "
+      "0: an eighth of --max_live_streams");
   add("max_live_streams_per_connection", "COUNT", 0, INT_MAX,
       &config->limits.live_per_connection_max,
-      "nghttp2: streams of one connection, once more than half of --max_live_streams are taken. 0: "
-      "a 128th of them");
+      "nghttp2: streams of one connection, once more than half of --max_live_streams are in use. "
+      "0: a 128th of --max_live_streams");
   add("first_message_timeout_ms", "MS", 0, kMsMax, &config->limits.first_message_timeout_ms,
-      "Time from the start of a stream to its first message. 0: no limit");
+      "Time from the start of a stream to its first message. Then the stream ends with "
+      "DEADLINE_EXCEEDED. 0: no limit");
   add("stream_idle_timeout_ms", "MS", 0, kMsMax, &config->limits.stream_idle_timeout_ms,
-      "Time from one message of a stream to the next. 0: no limit");
+      "Time from one message of a stream to the next. Then the stream ends with DEADLINE_EXCEEDED. "
+      "0: no limit");
   add("max_stream_duration_ms", "MS", 0, kMsMax, &config->limits.stream_duration_ms_max,
-      "Lifetime of a stream. 0: no limit");
+      "Lifetime of a stream. Then it ends with DEADLINE_EXCEEDED. 0: no limit");
   add("max_metadata_bytes", "BYTES", 1024, INT_MAX, &config->limits.metadata_bytes_max,
-      "Size of one stream's gRPC metadata");
+      "Bytes of gRPC metadata (request headers of the RPC) that a stream may have");
   add("handshake_timeout_ms", "MS", 1, kMsMax, &config->limits.handshake_timeout_ms,
-      "Time from accepting a connection to its HTTP/2 SETTINGS, including TLS");
+      "Time from accepting a connection to its HTTP/2 SETTINGS, including the TLS handshake. Then "
+      "the host closes it");
   add_renamed("connection_idle_ms", "max_connection_idle_ms", &config->limits.connection_idle_ms,
-              "Close a connection that has had no streams for this long. 0: never");
-  add_renamed("connection_age_ms", "max_connection_age_ms", &config->limits.connection_age_ms,
-              "Send GOAWAY on a connection of this age, so that the client reconnects. 0: never");
+              "Close a connection that has had no stream for this long. 0: never");
+  add_renamed(
+      "connection_age_ms", "max_connection_age_ms", &config->limits.connection_age_ms,
+      "Send GOAWAY on a connection of this age, so that the client opens a new one. 0: never");
   add_renamed("connection_age_grace_ms", "max_connection_age_grace_ms",
               &config->limits.connection_age_grace_ms,
-              "Time that live streams have to end after that GOAWAY");
+              "Time that the streams of such a connection have to end after the GOAWAY");
   options->Add(
       {.name = "reflection",
        .group = kConnections,
        .value = "on|off",
        .default_text = "on",
-       .help = "Whether gRPC reflection tells clients what is served here",
+       .help = "Serve gRPC server reflection, which lists the services of the host",
        .set = [=](const std::string& text) { return SetOnOff(text, &config->limits.reflection); }});
 }
 
@@ -338,39 +358,40 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
   options->Add(Renamed(
       "server_thread_count",
       NumberOption("server_threads", kProcess, "THREADS", 0, 1024, &config->limits.thread_count,
-                   "Threads that serve streams. 0: one per core available to the process")));
-  options->Add(
-      NumberOption("drain_delay_ms", kProcess, "MS", 0, kMsMax, &config->drain_delay_ms,
-                   "On SIGTERM: time from health reporting 503 to refusing new connections"));
+                   "Threads that serve streams. 0: one for each core that the process may use")));
+  options->Add(NumberOption(
+      "drain_delay_ms", kProcess, "MS", 0, kMsMax, &config->drain_delay_ms,
+      "On SIGTERM: time from the moment health reports 503 until the host stops accepting "
+      "connections. It applies only if health was asked for within the last 60 s"));
   options->Add(NumberOption("drain_timeout_ms", kProcess, "MS", 0, kMsMax,
                             &config->drain_timeout_ms,
-                            "On SIGTERM: time that live streams have to end after that"));
+                            "On SIGTERM: time that streams have to end after the host has stopped "
+                            "accepting connections"));
   options->Add(
       {.name = "log_level",
        .group = kProcess,
        .value = "LEVEL",
        .default_text = "info",
-       .help = "debug, info, warning or error",
+       .help = "Least severe lines that are logged: debug, info, warning or error",
        .set = [=](const std::string& text) { return SetLevel(text, &config->log_level); }});
   options->Add(
       {.name = "log_format",
        .group = kProcess,
        .value = "FORMAT",
        .default_text = "text",
-       .help = "text or json; one line per entry on standard error",
+       .help = "Format of the log on standard error: text or json, one entry per line",
        .set = [=](const std::string& text) { return SetFormat(text, &config->log_format); }});
   options->Add(NumberOption("max_log_queue_bytes", kProcess, "BYTES", 65536, INT_MAX,
                             &config->log_queue_bytes_max,
-                            "Log lines that wait to be written; what finds no room is dropped, "
-                            "and counted"));
+                            "Bytes of log lines that may wait to be written. Further lines are "
+                            "dropped and counted (callout_log_dropped_lines_total)"));
   options->Add({.name = "log_redacted_headers",
                 .group = kProcess,
                 .value = "NAMES",
                 .default_text = absl::StrJoin(config->redacted_headers, ","),
-                .help =
-                    "Headers whose values are left out of the debug log, separated by commas. * "
-                    "matches anything at either end of a name, ?query the query in :path and "
-                    "other URLs; none: log all values",
+                .help = "Names of headers whose values the debug log leaves out, separated by "
+                        "commas. * at either end of a name matches anything; ?query is the query "
+                        "in :path and in other URLs; none: log all values",
                 .set = [=](const std::string& text) {
                   return SetRedacted(text, &config->redacted_headers);
                 }});
@@ -385,16 +406,17 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
                 .group = kProcess,
                 .value = "FILE",
                 .default_text = "",
-                .help = "File of options, one name = value per line; # begins a comment",
+                .help = "File of options, one `name = value` per line; # or ; begins a comment",
                 .set = [](const std::string&) { return absl::OkStatus(); }});
-  options->Add(CommandSwitch("check", &draft->check,
-                             "Load and check everything, print the result and exit with 0 or 2"));
+  options->Add(CommandSwitch(
+      "check", &draft->check,
+      "Load and check everything, print the result and exit: 0, or 2 if something is wrong"));
   options->Add(CommandSwitch("strict", &draft->config.strict_check,
-                             "With --check: exit with 2 if there was any warning"));
+                             "With --check: exit with 2 on a warning, too"));
   options->Add(CommandSwitch("list_plugins", &draft->check, "Alias of --check"));
   options->Add(CommandSwitch("probe", &draft->probe,
-                             "Ask the running host's health listener: exit 0 if it is ready, 1 if "
-                             "it is not or does not respond"));
+                             "Ask the health listener of a running host, and exit: 0 if it is "
+                             "ready, 1 if it is not or does not respond"));
   options->Add(CommandSwitch("version", &draft->version, "Print the version and exit"));
   options->Add(CommandSwitch("help", &draft->help, "Print this help and exit"));
 }
@@ -468,7 +490,7 @@ void FinishCoreDumps(const Draft& draft, Config* config) {
   }
 }
 
-// Clients' certificates are asked for on one listener; nobody asks on the other.
+// Only the secure listener asks for client certificates.
 absl::Status CheckPlaintext(const Draft& draft, Config* config) {
   if (config->client_ca_path.empty() || !config->plaintext_address.has_value()) {
     return absl::OkStatus();

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The host's configuration: its options from the command line, the environment
-// (CALLOUT_…) and a file, checked against each other, with the plugins' text files
-// read.
+// The host's configuration: reads the options from the command line, the environment (CALLOUT_…)
+// and a file, checks them against each other, and reads the plugins' text files.
 //
 //   absl::StatusOr<Config> config = ParseConfig(argc, argv, environ);
 //
-// `callout-host --help` and docs/options.md describe each option; the defaults are
-// those of this struct. Plain values: copy them, read them from any thread.
+// `callout-host --help` and docs/options.md describe each option. The defaults are those of this
+// struct. Plain values; any thread may read them.
 #ifndef CALLOUT_HOST_CONFIG_CONFIG_H_
 #define CALLOUT_HOST_CONFIG_CONFIG_H_
 
@@ -56,10 +55,9 @@ struct Config {
   std::optional<Address> plaintext_address;
   std::optional<Address> health_check_address;
   std::optional<Address> admin_address;
-  // Nobody asked for the admin listener, so the host also runs without it, if its port
-  // is in use.
+  // The admin listener was not asked for, so the host runs without it if its port is in use.
   bool admin_address_is_default = true;
-  std::vector<std::string> admin_hosts;      // that the admin pages may be asked for under
+  std::vector<std::string> admin_hosts;  // allowed in the Host header of requests for admin pages
   std::optional<unsigned> unix_socket_mode;  // unset: by the umask
 
   std::string cert_chain_path;  // "": a self-signed certificate
@@ -70,7 +68,7 @@ struct Config {
   TransportLimits limits;
   StreamLimits stream_limits;
 
-  size_t connections_max = 10000;  // of the secure and plaintext listeners together; 0: any
+  size_t connections_max = 10000;  // of the secure and plaintext listeners together; 0: no limit
 
   uint64_t drain_delay_ms = 0;
   uint64_t drain_timeout_ms = 10000;

@@ -34,30 +34,28 @@ absl::Status SetQuarantine(const std::string& text, QuarantineLimit* limit) {
 }  // namespace
 
 void AddContainmentOptions(ContainmentConfig* config, OptionSet* options) {
-  options->Add(NumberOption("workers", kContainmentGroup, "PROCESSES", 0, kWorkersMax,
-                            &config->workers,
-                            "Processes that run the plugins, so that a crash ends only the "
-                            "streams of one; limits hold for each. 0: this process runs them"));
+  options->Add(
+      NumberOption("workers", kContainmentGroup, "PROCESSES", 0, kWorkersMax, &config->workers,
+                   "Processes that run the plugins, so that a crash ends only the streams of one. "
+                   "Limits hold for each of them. 0: the host runs the plugins itself"));
   options->Add({.name = "quarantine",
                 .group = kContainmentGroup,
                 .value = "CRASHES/SECONDS",
                 .default_text = "3/60",
-                .help =
-                    "With workers: disable a plugin that crashes CRASHES times in SECONDS until "
-                    "its file changes or is touched, on SIGHUP, or until a trial succeeds; "
-                    "its error policy answers. 0/60: never",
+                .help = "With workers: disable a plugin that crashes CRASHES times within SECONDS. "
+                        "It is enabled again when its file changes or is touched, on SIGHUP, or "
+                        "after a trial; until then its error policy answers. 0/60: never",
                 .set = [config](const std::string& text) {
                   return SetQuarantine(text, &config->quarantine);
                 }});
-  options->Add(NumberOption(
-      "quarantine_retry_ms", kContainmentGroup, "MS", 0, kQuarantineRetryMsMax,
-      &config->quarantine.retry_ms,
-      "Time until a plugin in quarantine gets a trial in one worker; it doubles after each failed "
-      "trial, up to an hour. 0: never"));
-  options->Add(
-      NumberOption("watchdog_ms", kContainmentGroup, "MS", 0, kWatchdogMsMax, &config->watchdog_ms,
-                   "Log a hook that blocks a serving thread for longer; with workers, replace the "
-                   "worker that runs it. 0: never"));
+  options->Add(NumberOption("quarantine_retry_ms", kContainmentGroup, "MS", 0,
+                            kQuarantineRetryMsMax, &config->quarantine.retry_ms,
+                            "Time until a disabled plugin gets a trial in one worker. The time "
+                            "doubles after each failed trial, up to an hour. 0: no trials"));
+  options->Add(NumberOption("watchdog_ms", kContainmentGroup, "MS", 0, kWatchdogMsMax,
+                            &config->watchdog_ms,
+                            "Log a hook that blocks a serving thread for longer than this; with "
+                            "workers, also replace the worker that runs it. 0: never"));
 }
 
 }  // namespace callout::host

@@ -31,7 +31,8 @@ absl::Status Expected(std::string_view what);
 // Decimal digits only, with a value from `min` to `max`.
 bool ParseNumber(std::string_view text, uint64_t min, uint64_t max, uint64_t* value);
 
-// `target` holds the default, and outlives the parsing.
+// A number from `min` to `max`; --help shows both. `target` holds the default, and outlives the
+// parsing.
 template <class Number>
 OptionSet::Option NumberOption(const char* name, const char* group, const char* value, uint64_t min,
                                uint64_t max, Number* target, const char* help) {
@@ -39,7 +40,7 @@ OptionSet::Option NumberOption(const char* name, const char* group, const char* 
           .group = group,
           .value = value,
           .default_text = fmt::format("{}", *target),
-          .help = help,
+          .help = fmt::format("{} [{} to {}]", help, min, max),
           .set = [=](const std::string& text) {
             uint64_t number = 0;
             if (!ParseNumber(text, min, max, &number)) {
@@ -50,19 +51,19 @@ OptionSet::Option NumberOption(const char* name, const char* group, const char* 
           }};
 }
 
-// The value as it is.
+// A text, unchanged.
 OptionSet::Option TextOption(const char* name, const char* group, const char* value,
                              std::string* target, const char* help);
 
-// One word of `choices`; `set` gets its index. `index` is the default's.
+// One word of `choices`. `set` gets its index; `index` is that of the default.
 OptionSet::Option ChoiceOption(const char* name, const char* group, const char* value,
                                const std::vector<std::string>& choices, size_t index,
                                const std::function<void(size_t)>& set, const char* help);
 
-// Off unless given.
+// A switch, off by default.
 OptionSet::Option Switch(const char* name, const char* group, bool* target, const char* help);
 
-// The option, which can also be given by its old name.
+// The option with an old name that still works.
 OptionSet::Option Renamed(const char* old_name, OptionSet::Option option);
 
 }  // namespace callout::host

@@ -21,10 +21,10 @@
 namespace callout::host {
 namespace {
 
-// Errors quote values up to here: a plugin's configuration may be long.
+// Errors quote so much of a value, since a plugin's configuration may be long.
 constexpr size_t kQuotedBytesMax = 200;
 
-// The longest file of options. It may hold the configurations of plugins.
+// The largest file of options. It may have the configurations of plugins.
 constexpr size_t kFileBytesMax = size_t{16} << 20;
 
 // A variable whose name is at most this many letters away from an option's is likely
@@ -70,7 +70,7 @@ std::string NameOf(const OptionSet::Option& option) {
   return option.positional ? option.name : "--" + option.name;
 }
 
-// Every option as CLI11's; values stay text.
+// All options for CLI11; values stay texts.
 std::unique_ptr<CLI::App> MakeApp(const std::string& program, const std::string& description,
                                   const std::vector<OptionSet::Option>& options) {
   auto app = std::make_unique<CLI::App>(description, program);
@@ -141,7 +141,7 @@ absl::Status OptionSet::CheckHasValue(const std::string& argument, const char* n
   return absl::InvalidArgumentError(fmt::format("{}: no value; expected --OPTION=VALUE", argument));
 }
 
-// The option whose name, or alias, is at most so many letters away; "" if there is none.
+// The option whose name or alias differs by at most so many letters; "" if there is none.
 std::string_view OptionSet::NearestOption(std::string_view name, size_t letters_max,
                                           bool (*may_stand_there)(const Option&)) const {
   std::vector<std::string_view> known;
@@ -154,7 +154,7 @@ std::string_view OptionSet::NearestOption(std::string_view name, size_t letters_
   return nearest.empty() ? nearest : std::string_view(Find(nearest)->name);
 }
 
-// A value for an error. What a secret option is told is left out, but for the plugin's name.
+// A value for an error. Of a secret option only the plugin's name is shown.
 std::string OptionSet::QuotedValue(const Option& option, std::string_view text) const {
   if (!option.secret) return Quoted(text);
   const size_t equals = text.find('=');
@@ -163,8 +163,8 @@ std::string OptionSet::QuotedValue(const Option& option, std::string_view text) 
   return named ? fmt::format("{}=…", Quoted(name)) : "…";
 }
 
-// An argument that nobody knows. It may be the value of a misspelt option, or a part of one that
-// the shell has split, and then a secret.
+// An unknown argument, for an error. It may be a secret: the value of a misspelt option, or a part
+// of a value that the shell has split.
 std::string OptionSet::QuotedStray(std::string_view argument, int argc,
                                    const char* const* argv) const {
   if (argument.starts_with("--")) {
@@ -304,7 +304,7 @@ absl::StatusOr<OptionSet::Values> OptionSet::ReadFile(const std::string& path) c
     const std::string name = absl::StrReplaceAll(item.name, {{"-", "_"}});
     const Option* known = Find(name);
     if (known == nullptr || !MayStandInFile(*known)) {
-      // What is no name at all may be a part of a value, on a line of its own.
+      // If it is not like a name, it may be a part of a value on a line of its own.
       if (!IsLikeAName(name)) {
         return absl::InvalidArgumentError(fmt::format(
             "{}: a line is not of the form name = value; a value has to be on one line", path));

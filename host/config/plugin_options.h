@@ -32,8 +32,8 @@ class PluginOptions {
   absl::Status AddSettings(const std::string& value);
   absl::Status AddErrorPolicy(const std::string& value);
 
-  // A line for each plugin whose configuration has what looks like a secret in its text itself, and
-  // not in a file.
+  // Adds a line for each plugin whose configuration was given as a text that seems to have a
+  // secret.
   void WarnOfSecrets(std::vector<std::string>* warnings) const;
 
   // Reads the files. An option for an unknown plugin is an error.

@@ -83,36 +83,39 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
                   .set = [=](const std::string& text) { return set(text, target); }});
   };
   add("plugins_dir", "DIR", "",
-      "Run every *.so of this directory, in lexical order, with NAME.config and NAME.settings "
-      "beside it; watched for additions, changes and removals",
+      "Run every *.so of this directory, in lexical order, with the files NAME.config and "
+      "NAME.settings beside it. The host watches the directory for additions, changes and removals",
       true, SetDirectory, &config->directories);
   options->Add(Switch("strict_plugins", kReloadGroup, &config->strict_plugins,
-                      "For plugin authors: log every service call of a plugin that is refused, not "
-                      "one of its kind per minute"));
+                      "For plugin authors: log every service call that the host refuses, instead "
+                      "of one of each kind per minute; give each call its own copy of the message, "
+                      "and overwrite the copy when the call is over"));
   options->Add(Switch("watch_plugins", kReloadGroup, &config->watch_plugins,
-                      "Watch the files of --plugin for changes, too"));
+                      "Watch the files of --plugin, and their @FILEs, for changes, too"));
   add("require_plugins", "WHICH", "auto",
-      "Which plugins must load at the start. all: else the host does not start. auto: the same for "
-      "--plugin; in a --plugins_dir, which has to be there, a stand-in answers by the error policy "
-      "and the host is not ready. none: serve without them",
+      "Which plugins must load at the start. all: every one, else the host exits with 2. auto: the "
+      "same for --plugin; for a plugin of --plugins_dir a stand-in answers by its error policy, "
+      "and the host is not ready. none: the host starts without those that do not load",
       false, SetRequire, &config->require_plugins);
   add("plugin_permissions", "HOW", "strict",
-      "Plugin files, configurations and settings that every user may write to, unless they are on "
-      "a read-only mount. strict: refuse them; warn: take them with a warning; off: do not look",
+      "What to do about plugin files, configurations and settings that every user may change, "
+      "unless they are on a read-only mount. strict: refuse them; warn: use them and log a "
+      "warning; off: do not check",
       false, SetPermissions, &config->file_rules.permissions);
   options->Add(NumberOption("max_plugin_file_bytes", kReloadGroup, "BYTES", 4096, kPluginBytesMax,
                             &config->file_rules.max_code_bytes,
-                            "The largest plugin file that is read"));
+                            "Largest plugin file that the host reads"));
   options->Add(NumberOption("plugin_create_timeout_ms", kReloadGroup, "MS", 1, INT_MAX,
                             &config->create_timeout_ms,
-                            "How long the create of a new version may take before that counts as "
-                            "a problem; the old version serves until it returns"));
-  options->Add(NumberOption(
-      "max_generations", kReloadGroup, "FILES", 1, kGenerationsMax, &config->generations_max,
-      "Plugin files that a process may load in its life, since none can be unloaded"));
+                            "Time that the create hook of a new version may take before the host "
+                            "reports a problem. The old version serves until create returns"));
+  options->Add(NumberOption("max_generations", kReloadGroup, "FILES", 1, kGenerationsMax,
+                            &config->generations_max,
+                            "Plugin files that a process may load in its lifetime, since none can "
+                            "be unloaded. Beyond that, the old versions keep serving"));
   add("reload_guard", "RATE/CALLS", "0.5/100",
-      "Roll back a new version if more than RATE of its first CALLS calls fail. /0: never", false,
-      SetGuard, &config->guard);
+      "Roll back a new version if more than RATE (0 to 1) of its first CALLS calls fail. /0: never",
+      false, SetGuard, &config->guard);
 }
 
 }  // namespace callout::host

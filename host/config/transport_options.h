@@ -13,7 +13,7 @@
 
 namespace callout::host {
 
-// The build has gRPC C++: --transport=grpc can be chosen, and is the default.
+// The build has gRPC C++: --transport=grpc can be chosen.
 bool HasGrpcTransport();
 
 // `config` outlives the parsing of `options`.

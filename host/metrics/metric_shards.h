@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The memory behind host/metrics/metrics.h: arrays that grow without moving, one shard
-// of cells for each counting thread, and the pool that lends the shards.
+// The memory behind host/metrics/metrics.h: arrays that grow without moving, a shard of cells for
+// each thread, and the pool that lends the shards.
 //
 // Tested by tests/host/metrics/metrics_test.cc.
 #ifndef CALLOUT_HOST_METRICS_METRIC_SHARDS_H_
@@ -15,12 +15,11 @@
 
 namespace callout::host {
 
-// Two lines of 64 bytes: processors fetch them in pairs, so that one line alone
-// would still be shared between threads.
+// Two cache lines of 64 bytes, because processors fetch them in pairs.
 inline constexpr size_t kNoSharingBytes = 128;
 
-// An array of up to `size_max` elements in blocks that are made when first
-// needed and never move. One thread at a time may call Get; any may call Find.
+// An array of up to `size_max` elements, in blocks that are allocated when first needed and never
+// move. One thread at a time may call Get; any thread may call Find.
 template <class T>
 class BlockArray {
  public:
@@ -55,8 +54,8 @@ class BlockArray {
   std::vector<std::atomic<Block*>> blocks_;
 };
 
-// Cells of one writing thread at a time, read by any. Counts are doubles, exact
-// up to 2^53.
+// Cells that one thread at a time writes and any thread reads. Counts are doubles, exact up to
+// 2^53.
 class MetricShard {
  public:
   using Cell = std::atomic<double>;
@@ -64,7 +63,7 @@ class MetricShard {
 
   explicit MetricShard(size_t cells_max) : cells_(cells_max) {}
 
-  // Only for the one thread that writes: load and store instead of a locked add.
+  // Only for the writing thread: a load and a store instead of a locked add.
   void Add(size_t cell, double delta) {
     Cell& value = cells_.Get(cell);
     value.store(value.load(std::memory_order_relaxed) + delta, std::memory_order_relaxed);
@@ -75,7 +74,7 @@ class MetricShard {
     return value == nullptr ? 0 : value->load(std::memory_order_relaxed);
   }
 
-  // Makes the cell, so that Find gives it to every thread.
+  // Creates the cell, so that Find returns it on every thread.
   void Make(size_t cell) { cells_.Get(cell); }
   Cell* Find(size_t cell) { return cells_.Find(cell); }
 
@@ -83,7 +82,7 @@ class MetricShard {
   BlockArray<Cell> cells_;
 };
 
-// Lends shards to threads. Released ones keep their counts and are lent again.
+// Lends shards to threads. A released shard keeps its counts and is lent again.
 class MetricShardPool {
  public:
   explicit MetricShardPool(size_t cells_max) : cells_max_(cells_max) {}
@@ -104,7 +103,7 @@ class MetricShardPool {
     free_.push_back(shard);
   }
 
-  // Every shard there is; they live as long as the pool.
+  // All shards; they live as long as the pool.
   std::vector<MetricShard*> All() const {
     std::lock_guard lock(mutex_);
     std::vector<MetricShard*> shards;

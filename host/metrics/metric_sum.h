@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Adds up what several processes have counted, as if one had.
+// Adds up the metrics of several processes, as if one process had counted.
 //
 //   MetricSum sum;
 //   for (const auto& families : collected) sum.Add(families);
@@ -26,7 +26,7 @@ namespace callout::host {
 
 class MetricSum {
  public:
-  // At most Metrics::kSeriesMax series are kept; those that come later are left out.
+  // Keeps at most Metrics::kSeriesMax series; further ones are left out.
   void Add(const std::vector<prometheus::MetricFamily>& families);
   // By name, then by labels.
   std::vector<prometheus::MetricFamily> Get() const;
@@ -41,7 +41,7 @@ class MetricSum {
   size_t series_count_ = 0;
 };
 
-// What remains of a process that has ended: everything except its gauges.
+// The metrics that count after their process has ended: all but gauges.
 std::vector<prometheus::MetricFamily> WithoutGauges(
     const std::vector<prometheus::MetricFamily>& families);
 

@@ -20,7 +20,7 @@
 namespace callout::host {
 namespace {
 
-// An id is a kind and an index; index 0 of kind 0 is nobody's.
+// An id is a kind and an index. Index 0 of kind 0 is never used.
 constexpr uint32_t kIndexBits = 30;
 constexpr uint32_t kIndexMask = (1u << kIndexBits) - 1;
 
@@ -30,7 +30,7 @@ Metrics::Id MakeId(Metrics::Kind kind, size_t index) {
 Metrics::Kind KindOf(Metrics::Id id) { return static_cast<Metrics::Kind>(id >> kIndexBits); }
 size_t IndexOf(Metrics::Id id) { return id & kIndexMask; }
 
-// ---- what Prometheus can read ----
+// ---- names and values that Prometheus accepts ----
 
 // "counter", "gauge" or "histogram".
 const char* MetricKindName(Metrics::Kind kind) {
@@ -127,10 +127,10 @@ absl::Status CheckMetric(Metrics::Kind kind, const std::string& name, const std:
 
 namespace {
 
-// ---- which shard is this thread's ----
+// ---- the shard of a thread ----
 
-// The shard found last. Trivial, so that finding it needs no guard, and still
-// there while the thread's other objects are being destroyed.
+// The shard that was found last. A trivial type needs no guard variable, and still exists while
+// other thread-local objects are destroyed.
 struct LastShard {
   uint64_t metrics_number = 0;  // 0: none
   MetricShard* shard = nullptr;
@@ -138,7 +138,7 @@ struct LastShard {
 };
 constinit thread_local LastShard t_last;
 
-// Every shard this thread holds, given back when the thread ends.
+// All shards that this thread has borrowed. It returns them when it ends.
 class ThreadShards {
  public:
   ~ThreadShards() {
@@ -161,7 +161,7 @@ class ThreadShards {
  private:
   struct Loan {
     uint64_t metrics_number;
-    std::weak_ptr<MetricShardPool> pool;  // empty once the Metrics is gone
+    std::weak_ptr<MetricShardPool> pool;  // expired once the Metrics is destroyed
     MetricShard* shard;
   };
   std::vector<Loan> loans_;
@@ -173,8 +173,7 @@ uint64_t NextMetricsNumber() {
   return ++last;
 }
 
-// prometheus-cpp writes help texts as they are; a line break would end the
-// comment and spoil the page.
+// prometheus-cpp does not escape help texts, and a line break would end the comment.
 std::string EscapeHelp(std::string_view help) {
   std::string escaped;
   for (char c : help) {
@@ -189,7 +188,7 @@ std::string EscapeHelp(std::string_view help) {
   return escaped;
 }
 
-// How many lines a series of this kind makes.
+// The number of lines of a series of this kind.
 size_t SeriesOf(Metrics::Kind kind, size_t buckets) {
   return kind == Metrics::Kind::kHistogram ? buckets + 3 : 1;
 }
@@ -322,8 +321,7 @@ void Metrics::WithShard(Function function) {
     function(*shard);
     return;
   }
-  // A destructor that runs after the thread has given its shards back: borrow
-  // one for this once.
+  // A destructor that runs after the thread has returned its shards: borrow one for this call.
   MetricShard* shard = pool_->Acquire();
   function(*shard);
   pool_->Release(shard);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Counters, gauges and histograms, counted in shards of our own for each thread
-// and exposed by prometheus-cpp in Prometheus' text format 0.0.4.
+// Counters, gauges and histograms. Each thread counts in a shard of its own, and prometheus-cpp
+// writes the page in Prometheus' text format 0.0.4.
 //
 //   Metrics metrics;
 //   absl::StatusOr<Metrics::Id> calls = metrics.Define(
@@ -9,13 +9,12 @@
 //   metrics.Add(*calls);            // any thread, no lock
 //   std::string page = metrics.Text();
 //
-// Threads: every function may be called from any thread, those of plugins
-// included, also while a thread ends. Add (to a counter) and Observe write only to the calling
-// thread's shard, with plain loads and stores; a gauge is one value for the
-// process. A shard outlives its thread, keeps its counts and goes to the next
-// new thread: memory follows the largest number of threads alive at once.
-// Text() sums the shards; each value in it is one that was true at some moment
-// of the call, and counters never go back from one call to the next.
+// Threads: any thread, also one of a plugin or one that is ending. Add (to a counter) and Observe
+// write only to the calling thread's shard, with plain loads and stores; a gauge is one value for
+// the process. A shard outlives its thread, keeps its counts and goes to the next new thread, so
+// memory grows with the largest number of concurrent threads. Text() sums the shards. Each of its
+// values was true at some moment of the call, and counters never decrease from one call to the
+// next.
 //
 // Lifetime: a Metrics outlives every use of its ids. Threads may outlive it.
 #ifndef CALLOUT_HOST_METRICS_METRICS_H_
@@ -44,20 +43,20 @@ class Metrics final : public prometheus::Collectable {
  public:
   enum class Kind : uint8_t { kCounter = 0, kGauge = 1, kHistogram = 2 };
 
-  // What Define hands out. 0 is never given: recording to it does nothing, so
-  // it can stand for "not counted". So does recording in a way that is not of
-  // the id's kind. Any other number that Define did not give must not be used.
+  // Returned by Define. Recording to 0 does nothing, so it can stand for "not counted"; Define
+  // never returns it. Recording in a way that does not fit the id's kind does nothing, either.
+  // Other numbers that Define did not return must not be used.
   using Id = uint32_t;
   using Labels = std::vector<std::pair<std::string, std::string>>;
 
-  // Series are counted as the lines they make at /metrics: one for a counter or
-  // a gauge, `buckets + 3` for a histogram (+Inf, sum and count).
+  // A series counts as many times as it has lines at /metrics: a counter or gauge one, a histogram
+  // `buckets + 3` (+Inf, sum and count).
   static constexpr size_t kSeriesMax = 100000;
   static constexpr size_t kBucketsMax = 100;
   static constexpr size_t kNameBytesMax = 256;         // metric and label names
   static constexpr size_t kLabelValueBytesMax = 1024;  // and help texts
 
-  // 10 us to 10 s, in seconds: the upper bounds a histogram has by default.
+  // The default upper bounds of a histogram, in seconds: 10 us to 10 s.
   static const std::vector<double>& LatencyBuckets();
 
   explicit Metrics(size_t series_max = kSeriesMax);
@@ -65,10 +64,9 @@ class Metrics final : public prometheus::Collectable {
   Metrics(const Metrics&) = delete;
   Metrics& operator=(const Metrics&) = delete;
 
-  // Names a series, or finds it: the same kind, name and labels (in any order)
-  // give the same id. `buckets` are a histogram's upper bounds, inclusive,
-  // finite and rising; empty means LatencyBuckets(). Of two help texts for one
-  // name the first stays.
+  // Creates a series or finds it: the same kind, name and labels (in any order) give the same id.
+  // `buckets` are the inclusive upper bounds of a histogram, finite and rising; empty means
+  // LatencyBuckets(). The first help text of a name stays.
   //
   // Errors: INVALID_ARGUMENT for a name outside Prometheus' grammar
   // (https://prometheus.io/docs/concepts/data_model/), for label names given
@@ -92,7 +90,7 @@ class Metrics final : public prometheus::Collectable {
 
   std::vector<prometheus::MetricFamily> Collect() const override;
 
-  // How many threads have been counting here at the same time, at the most.
+  // The largest number of threads so far that counted at the same time.
   size_t shard_count() const;
 
  private:
@@ -130,12 +128,12 @@ class Metrics final : public prometheus::Collectable {
   size_t histogram_count_ = 0;
 };
 
-// INVALID_ARGUMENT, saying what is wrong and what would be right, if Define must refuse
-// these. For what another process says it has counted, too.
+// INVALID_ARGUMENT, with what is wrong and what is expected, if Define must refuse these. Also for
+// metrics that another process has sent.
 absl::Status CheckMetric(Metrics::Kind kind, const std::string& name, const std::string& help,
                          const Metrics::Labels& sorted_labels, const std::vector<double>& buckets);
 
-// The page of what was collected, of the media type Metrics::kTextContentType.
+// The page with the collected metrics, of the media type Metrics::kTextContentType.
 std::string MetricsText(const std::vector<prometheus::MetricFamily>& families);
 
 }  // namespace callout::host

@@ -2,16 +2,19 @@
 
 #include "host/net/accept_loop.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -23,7 +26,7 @@
 namespace callout::host {
 namespace {
 
-// Connections accepted from one socket before the others have their turn.
+// Connections that the loop accepts from one socket before it turns to the others.
 constexpr int kConnectionsPerTurn = 64;
 constexpr int kPauseMsMin = 10;
 constexpr int kPauseMsMax = 500;
@@ -91,7 +94,7 @@ absl::Status AcceptLoop::Start(std::vector<Listener> listeners) {
 
 void AcceptLoop::Stop() {
   if (!thread_.joinable()) return;
-  // Cannot fail: the counter is far from its end.
+  // Cannot fail: the counter is far below its maximum.
   eventfd_write(wake_fd_, 1);
   thread_.join();
   close(std::exchange(wake_fd_, -1));
@@ -119,7 +122,7 @@ void AcceptLoop::Run() {
   AcceptFromAll(ListenSocket::kBacklog);
 }
 
-// 0, or the error that makes accepting pause.
+// Returns 0, or the errno that makes the loop pause.
 int AcceptLoop::AcceptFromAll(int connections_max) {
   for (const Counted& counted : listeners_) {
     if (const int error = AcceptSome(counted, connections_max); error != 0) return error;
@@ -127,21 +130,36 @@ int AcceptLoop::AcceptFromAll(int connections_max) {
   return 0;
 }
 
+// The lowest number that is free tells how many are taken below it. It is asked for only
+// once numbers come near the limit.
+bool AcceptLoop::LeavesDescriptors(int count) {
+  rlimit limit;
+  if (count == 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0) return true;
+  const auto most = static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, INT_MAX)) - count;
+  if (last_fd_ + 1 < most) return true;
+  last_fd_ = fcntl(wake_fd_, F_DUPFD_CLOEXEC, 0);
+  if (last_fd_ < 0) return false;
+  close(last_fd_);
+  return last_fd_ < most;
+}
+
 int AcceptLoop::AcceptSome(const Counted& counted, int connections_max) {
   for (int i = 0; i < connections_max; ++i) {
+    if (!LeavesDescriptors(counted.listener.descriptors_left)) return EMFILE;
     const int fd = accept4(counted.listener.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
       if (errno == EAGAIN || errno == EWOULDBLOCK) return 0;
       if (IsTheConnectionsOwn(errno)) continue;
       return errno;
     }
+    last_fd_ = fd;
     if (counted.listener.may_accept != nullptr && !counted.listener.may_accept(fd)) {
       metrics_->Add(counted.refused);
       close(fd);
       continue;
     }
-    // Small responses must not wait for each other. Fails on unix sockets, which
-    // need no such option.
+    // Small responses must not wait for each other. This fails on unix sockets, which do not need
+    // it.
     const int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     metrics_->Add(counted.accepted);

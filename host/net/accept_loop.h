@@ -3,10 +3,9 @@
 // One thread that accepts the connections of all listening sockets and passes
 // each to its listener's callback.
 //
-// It recovers from running out of descriptors or memory: it pauses, leaves the
-// clients in the kernel's backlog, and retries after 10 ms, then less and less
-// often, up to every 500 ms, without needing any other event. The only
-// descriptor that it owns is the one that wakes it.
+// If descriptors or memory run out, it pauses and leaves the clients in the kernel's backlog. It
+// retries after 10 ms, then after longer pauses of up to 500 ms, and needs no other event for that.
+// The only descriptor that it owns is the one that wakes it.
 //
 //   AcceptLoop loop(&metrics, [](const absl::Status& status) { … log … });
 //   loop.Start({{.name = "secure", .fd = socket.fd(), .on_connection = …}});
@@ -38,13 +37,15 @@ class AcceptLoop {
     // Listening and non-blocking. Owned by the caller, who keeps it open until
     // Stop has returned.
     int fd = -1;
-    // Gets, and owns, each connection: non-blocking, close-on-exec, with
-    // TCP_NODELAY.
+    // Gets each connection and owns it: non-blocking, close-on-exec, with TCP_NODELAY.
     std::function<void(int fd)> on_connection;
-    // Called for each connection, which the loop still owns. If it returns false,
-    // the connection is closed at once, so that the client tries elsewhere instead
-    // of waiting. May be null.
+    // Called for each connection, which the loop still owns. If it returns false, the loop closes
+    // the connection at once, so that the client tries another host instead of waiting. May be
+    // null.
     std::function<bool(int fd)> may_accept;
+    // Of the descriptors that the process may have, so many are left to others: without
+    // them accepting pauses.
+    int descriptors_left = 0;
   };
 
   // Called once when accepting pauses, and not again before it has resumed.
@@ -59,9 +60,9 @@ class AcceptLoop {
   // errors of Metrics.
   absl::Status Start(std::vector<Listener> listeners);
 
-  // Accepts and passes on what is already in the backlog, so that these clients
-  // get an answer instead of a reset, and ends the thread. Close the listening
-  // sockets afterwards, since they keep queueing. Can be called twice.
+  // Accepts the connections that are already in the backlog, so that these clients get a response
+  // instead of a reset, and ends the thread. Close the listening sockets afterwards, since they
+  // keep queueing. Can be called twice.
   void Stop();
 
  private:
@@ -72,6 +73,7 @@ class AcceptLoop {
   };
 
   void Run();
+  bool LeavesDescriptors(int count);
   int AcceptSome(const Counted& counted, int connections_max);
   int AcceptFromAll(int connections_max);
 
@@ -80,6 +82,7 @@ class AcceptLoop {
   std::vector<Counted> listeners_;
   Metrics::Id pauses_ = 0;
   int wake_fd_ = -1;
+  int last_fd_ = 0;  // accepted last
   std::thread thread_;
 };
 

@@ -72,7 +72,7 @@ absl::StatusOr<std::string> ReadPem(const char* what, const std::string& path) {
 
 // ---- certificates ----
 
-// Every certificate of a PEM text, in its order.
+// All certificates of a PEM text, in its order.
 absl::StatusOr<std::vector<CertificatePtr>> ParseCertificates(const char* what,
                                                               const std::string& path,
                                                               const std::string& pem) {
@@ -186,8 +186,8 @@ absl::Status CheckKeyMatches(const std::string& chain_path,
                              SubjectOf(chain.front().get()), chain_path));
 }
 
-// What OpenSSL refuses when a server starts to use the pair, such as keys too
-// short for the security level that this system has set.
+// An error if OpenSSL refuses the pair as a server would use it, such as a key that is too short
+// for this system's security level.
 absl::Status CheckUsable(const std::string& chain_path, const std::vector<CertificatePtr>& chain,
                          const std::string& key_path, EVP_PKEY* key) {
   const ContextPtr context(SSL_CTX_new(TLS_server_method()));
@@ -208,7 +208,7 @@ absl::Status CheckUsable(const std::string& chain_path, const std::vector<Certif
   return absl::OkStatus();
 }
 
-// ---- the certificate made here ----
+// ---- the self-signed certificate ----
 
 bool AddExtension(X509* certificate, int nid, const char* value) {
   X509V3_CTX context;
@@ -218,8 +218,7 @@ bool AddExtension(X509* certificate, int nid, const char* value) {
   return extension != nullptr && X509_add_ext(certificate, extension.get(), -1) == 1;
 }
 
-// 20 octets are the most RFC 5280 allows; the first bit stays clear so that the
-// number is positive.
+// RFC 5280 allows at most 20 octets. The first bit is 0 to make the number positive.
 bool SetRandomSerial(X509* certificate) {
   const std::unique_ptr<BIGNUM, Free<BIGNUM, BN_free>> number(BN_new());
   return number != nullptr &&
@@ -236,8 +235,8 @@ bool FillAndSign(X509* certificate, EVP_PKEY* key) {
              nullptr &&
          X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, common_name, -1, -1, 0) == 1 &&
          X509_set_issuer_name(certificate, name) == 1 && X509_set_pubkey(certificate, key) == 1 &&
-         // Not pathlen:0, not CA:FALSE: a client that is given this very file as
-         // the CA to trust has to find a CA in it.
+         // Not pathlen:0, not CA:FALSE: a client may use this file as the CA to trust, which must
+         // have a CA in it.
          AddExtension(certificate, NID_basic_constraints, "critical,CA:TRUE") &&
          AddExtension(certificate, NID_ext_key_usage, "serverAuth") &&
          AddExtension(certificate, NID_subject_alt_name, "DNS:localhost,IP:127.0.0.1,IP:::1") &&

@@ -16,7 +16,7 @@
 
 namespace callout::host {
 
-// The longest certificate, key or CA file read, in bytes.
+// The largest certificate, key or CA file that is read, in bytes.
 inline constexpr size_t kPemBytesMax = 1 << 20;
 
 struct KeyPair {
@@ -32,9 +32,9 @@ struct CaBundle {
   std::vector<std::string> warnings;
 };
 
-// A P-256 key and a self-signed certificate for localhost, 127.0.0.1 and ::1. It is
-// valid from a day ago, since clocks differ, and for ten years, since a host may run
-// for long. Each start generates a new one.
+// Makes a P-256 key and a self-signed certificate for localhost, 127.0.0.1 and ::1. It is valid
+// from yesterday, since clocks differ, and for ten years, since a host may run for long. Each start
+// makes a new one.
 absl::StatusOr<KeyPair> MakeSelfSignedKeyPair();
 
 // Reads a chain and its key, both PEM. Errors name the file: NOT_FOUND or
@@ -43,8 +43,8 @@ absl::StatusOr<KeyPair> MakeSelfSignedKeyPair();
 // certificate, or too weak for OpenSSL.
 absl::StatusOr<KeyPair> LoadKeyPair(const std::string& chain_path, const std::string& key_path);
 
-// Reads the CA certificates that must have issued clients' certificates. Errors as
-// LoadKeyPair's; a certificate that is not a CA's is a warning.
+// Reads the CA certificates that may issue client certificates. Errors as of LoadKeyPair; a
+// certificate that is not a CA's is a warning.
 absl::StatusOr<CaBundle> LoadCaBundle(const std::string& path);
 
 }  // namespace callout::host

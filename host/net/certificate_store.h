@@ -3,7 +3,7 @@
 // The current certificate, key and client CAs, and their reload.
 //
 //   auto store = CertificateStore::Open({chain_path, key_path, client_ca_path});
-//   (*store)->Watch();                  // watches the files from here on
+//   (*store)->Watch();                  // watches the files from now on
 //   (*store)->current()->pair …         // for each handshake
 //
 // New files are checked before they are used. If they are invalid, the store keeps
@@ -39,7 +39,7 @@ struct CertificatePem {
 class CertificateStore {
  public:
   struct Paths {
-    std::string cert_chain;  // "": made at start, and never changed
+    std::string cert_chain;  // "": self-signed, never changes
     std::string private_key;
     std::string client_ca;  // "": no client certificates
   };
@@ -53,7 +53,7 @@ class CertificateStore {
   };
 
   static absl::StatusOr<std::unique_ptr<CertificateStore>> Open(const Paths& paths);
-  // A store that gets its content from a process whose store reads the files.
+  // A store that gets its content from the supervisor, whose store reads the files.
   static absl::StatusOr<std::unique_ptr<CertificateStore>> Hold(const CertificatePem& pem);
   // Of such a store.
   absl::Status Replace(const CertificatePem& pem);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Counts the connections of a transport, and says when there are too many, in all
-// or of one IP address.
+// Counts the connections of a transport, and says when there are too many, in total or of one IP
+// address.
 //
-// gRPC closes connections without telling anyone. So a connection is remembered by
-// its descriptor and its socket's inode. Those whose descriptor is closed or refers
-// to another socket are forgotten when the limit is reached, when the number of
-// connections has doubled, and by Count.
+// gRPC does not report when it closes a connection. So the limit remembers a connection by its
+// descriptor and its socket's inode, and forgets it once the descriptor is closed or refers to
+// another socket. It checks that when the limit is reached, when the number of connections has
+// doubled, and in Count.
 //
 //   ConnectionLimit limit(config.connections_max, per_peer_max);
 //   {… .on_connection = [&](int fd) { limit.Add(fd); transport->Handle(fd); },
@@ -29,27 +29,26 @@ namespace callout::host {
 
 class ConnectionLimit {
  public:
-  // 0: no limit. Without a limit for each IP address one may still have no more than an
-  // eighth of `connections_max`, and no less than 8, once more than half of them are
-  // open: so it cannot keep everybody else out, and a lone client is not held up.
+  // 0: no limit. Without a limit per IP address, an address gets at most an eighth of
+  // `connections_max`, but at least 8, once more than half of them are open: so one address cannot
+  // exclude all others, and a lone client is not limited.
   explicit ConnectionLimit(size_t connections_max, size_t per_peer_max = 0)
       : connections_max_(connections_max), per_peer_max_(per_peer_max) {}
   ConnectionLimit(const ConnectionLimit&) = delete;
   ConnectionLimit& operator=(const ConnectionLimit&) = delete;
 
-  // Checks the descriptors at most every kSweepNs, which limits the cost of a flood
-  // of refused clients. Clients of unix sockets have no address and only count
-  // towards the total.
+  // Checks the descriptors at most every kSweepNs, to limit the cost of a flood of refused clients.
+  // Clients of unix sockets have no address and only count towards the total.
   bool MayAdd(int fd);
   // An open socket, which the caller still owns.
   void Add(int fd);
-  // Open connections; checks each.
+  // The number of open connections; checks each.
   size_t Count();
 
  private:
   static constexpr uint64_t kSweepNs = 10'000'000;
 
-  // An IPv6 address, or an IPv4 one as IPv6 writes it; zeros: none.
+  // An IPv6 address, or an IPv4 address in IPv6 form; zeros: none.
   using Peer = std::array<unsigned char, 16>;
   struct Connection {
     int fd;

@@ -71,7 +71,7 @@ absl::Status ClearUnixPath(const Address& address) {
   return absl::OkStatus();
 }
 
-// By a descriptor of the socket's file, so that no other file that is put there is changed.
+// Through a descriptor of the socket's file, so that a file that replaces it is not changed.
 absl::Status SetUnixMode(const Address& address, unsigned mode) {
   const OwnedFd file(open(address.unix_path().c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   struct stat status;
@@ -82,7 +82,7 @@ absl::Status SetUnixMode(const Address& address, unsigned mode) {
   }
   return absl::UnavailableError(
       fmt::format("cannot give {} the mode {:04o}: {}", address.ToString(), mode,
-                  file.get() >= 0 && !is_socket ? "it is no socket" : strerror(errno)));
+                  file.get() >= 0 && !is_socket ? "it is not a socket" : strerror(errno)));
 }
 
 absl::Status SetOption(const Address& address, int fd, int level, int option, int value) {
@@ -124,7 +124,7 @@ absl::Status ListenSocket::BindDescriptor() {
   if (bound_.family() != AF_UNIX) {
     status = SetOption(bound_, fd_, SOL_SOCKET, SO_REUSEADDR, 1);
   }
-  // Said either way, so that the system's default does not decide.
+  // Set explicitly, so that the system's default does not decide.
   if (bound_.family() == AF_INET6)
     status.Update(SetOption(bound_, fd_, IPPROTO_IPV6, IPV6_V6ONLY, 0));
   if (!status.ok()) return status;

@@ -19,7 +19,7 @@ absl::StatusOr<TlsContext> MakeTlsContext(const std::string& chain_pem,
   auto context = std::make_shared<asio::ssl::context>(asio::ssl::context::tls_server);
   if (!ApplyTlsPolicy(context->native_handle())) {
     return absl::InternalError(fmt::format(
-        "OpenSSL has not the cipher suites that the host serves with: {}", kTlsCiphers));
+        "this OpenSSL does not have the cipher suites that the host needs: {}", kTlsCiphers));
   }
   context->use_certificate_chain(asio::buffer(chain_pem), error);
   if (error) {

@@ -23,7 +23,7 @@ HttpResponse TextPage(unsigned status, std::string text) {
   return response;
 }
 
-// "localhost" of "LocalHost.:9902"; what is in brackets of "[::1]:9902".
+// "localhost" for "LocalHost.:9902"; "::1" for "[::1]:9902".
 std::string NameOf(std::string_view host) {
   if (host.starts_with('[')) {
     const size_t end = host.find(']');
@@ -56,9 +56,9 @@ AdminPages::AdminPages(const Health* health, Metrics* metrics,
     if (refused.ok()) refused_ = *refused;
   }
   Add("/", "this list", [this](const HttpRequestView&) { return List(); });
-  Add("/live", "200 while the process answers",
+  Add("/live", "200 while the process responds",
       [](const HttpRequestView&) { return TextPage(200, "live\n"); });
-  Add("/ready", "200 if it wants traffic, else 503", [health](const HttpRequestView&) {
+  Add("/ready", "200 if the host wants traffic, else 503", [health](const HttpRequestView&) {
     NoteHealthAsked();
     const Health::State state = health->state();
     return TextPage(state == Health::State::kReady ? 200 : 503,
@@ -74,18 +74,18 @@ HttpResponse AdminPages::Response(const HttpRequestView& request) const {
   if (request.method != "GET") return MethodNotAllowed();
   const std::string_view path = request.target.substr(0, request.target.find('?'));
   const auto page = pages_.find(path);
-  // Whether the process lives is no secret, and probes ask under any name.
+  // Probes ask under any name, and their result is no secret.
   if (path != "/live" && path != "/ready" && !IsOurHost(request.host)) {
     if (metrics_ != nullptr) metrics_->Add(refused_);
     return TextPage(421,
-                    "this name is not one of the host's; ask by IP address, or give the name as "
-                    "--admin_hosts\n");
+                    "this name is not allowed in the Host header; use an IP address, or add the "
+                    "name to --admin_hosts\n");
   }
-  if (page == pages_.end()) return TextPage(404, "no such page; / lists those there are\n");
+  if (page == pages_.end()) return TextPage(404, "no such page; / lists all pages\n");
   return page->second.response(request);
 }
 
-// Without a Host there is no name that could mislead a browser, which always sends one.
+// Browsers always send a Host, so a request without one comes from no browser.
 bool AdminPages::IsOurHost(std::string_view host) const {
   if (host.empty()) return true;
   const std::string name = NameOf(host);

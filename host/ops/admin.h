@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The pages of the admin address: /live, /ready, those that others add, and /
-// which lists them all.
+// The pages of the admin listener: /live, /ready, pages that other modules add, and /, which lists
+// them.
 //
 //   AdminPages pages(&health);
 //   pages.Add("/plugins", "loaded plugins as JSON", [&](const HttpRequestView&) { … });
 //   server->AddListener("admin", pages.MakeHandler());
 //
-// A page other than /live and /ready is given only to a request whose Host is an IP address,
-// localhost, this machine's own name or one of --admin_hosts: a browser that was led here by a
-// foreign name (DNS rebinding) gets 421. Metric: callout_admin_refused_total{reason="host"}.
+// Except for /live and /ready, the Host header of a request must be an IP address, localhost, this
+// machine's name or one of --admin_hosts. Otherwise it gets 421: a foreign name may have led a
+// browser here (DNS rebinding). Metric: callout_admin_refused_total{reason="host"}.
 //
-// Add pages before the handler gets its first request; they are not guarded
-// after that. Pages run on the HTTP server's thread.
+// Add pages before the handler gets its first request. Pages run on the HTTP server's thread.
 #ifndef CALLOUT_HOST_OPS_ADMIN_H_
 #define CALLOUT_HOST_OPS_ADMIN_H_
 
@@ -41,7 +40,7 @@ class AdminPages {
   // `summary` stands beside it in the list.
   void Add(const std::string& path, const std::string& summary, HttpHandler page);
 
-  // Routes a request: 405 unless GET, 404 for a path nobody added, 421 under a foreign name.
+  // Routes a request: 405 unless GET, 404 for an unknown path, 421 for a foreign Host.
   HttpResponse Response(const HttpRequestView& request) const;
 
   // This object outlives the handler.

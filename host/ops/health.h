@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Whether this process wants traffic, and the page that load balancers ask for it.
+// Whether this process wants traffic, and the page where load balancers ask.
 //
 //   Health health;                                   // starting
 //   server->AddListener("health", MakeHealthHandler(&health));
 //   health.Set(Health::State::kReady);
-//   …  health.Set(Health::State::kDraining);         // from here on 503
+//   …  health.Set(Health::State::kDraining);         // 503 from now on
 //
 // A Health may be used from any thread.
 #ifndef CALLOUT_HOST_OPS_HEALTH_H_
@@ -25,8 +25,8 @@ class Health {
   enum class State : uint8_t { kStarting, kReady, kUnserved, kDraining };
 
   void Set(State state) { state_.store(state, std::memory_order_release); }
-  // kReady becomes kUnserved while `serving` says that nobody takes streams. Before
-  // kReady is set; any thread asks it.
+  // The state is kUnserved instead of kReady while `serving` returns false: nobody takes streams.
+  // Call it before kReady is set. Any thread calls `serving`.
   void FollowTraffic(std::function<bool()> serving) { serving_ = std::move(serving); }
   State state() const {
     const State state = state_.load(std::memory_order_acquire);
@@ -42,11 +42,11 @@ class Health {
 // "starting", "ready", "unserved" or "draining".
 const char* HealthStateName(Health::State state);
 
-// Any GET → 200, or 503 unless ready, without a body; other methods → 405.
+// Responds to any GET with 200, or 503 unless ready, without a body; to other methods with 405.
 // `health` outlives the handler.
 HttpHandler MakeHealthHandler(const Health* health);
 
-// The answer to a method that a read-only page does not have.
+// The response to a method that a read-only page does not support.
 HttpResponse MethodNotAllowed();
 
 }  // namespace callout::host

@@ -40,7 +40,7 @@ using boost::system::error_code;
 using PlainStream = beast::basic_stream<asio::generic::stream_protocol>;
 using TlsStream = beast::ssl_stream<PlainStream>;
 
-// What a client may go on sending after an error before it is cut off.
+// Bytes that a client may still send after an error before the connection is closed.
 constexpr size_t kDiscardBytesMax = 1 << 20;
 constexpr size_t kReadBytes = 4096;
 constexpr std::string_view kHttp2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -48,7 +48,7 @@ constexpr std::string_view kHttp2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 struct Listener {
   HttpHandler handler;
   std::function<TlsContext()> tls;  // null: plaintext
-  Http2Taker on_http2;              // null: HTTP/2 is no request
+  Http2Taker on_http2;              // null: HTTP/2 is an invalid request
   Metrics::Id requests = 0;
   Metrics::Id over_connections = 0;
   Metrics::Id timeouts = 0;
@@ -75,7 +75,7 @@ struct Shared {
       nullptr;
 };
 
-// The status for what the parser could not take; 0 if there is nobody to tell.
+// The status for an error of the parser; 0 if the client has gone.
 unsigned StatusOf(const error_code& error) {
   if (error == http::error::header_limit || error == http::error::buffer_overflow) return 431;
   if (error == http::error::body_limit) return 413;
@@ -99,7 +99,7 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
   }
   ~Connection() override { Leave(); }
 
-  // Whatever it waits for comes to an end.
+  // Ends whatever it waits for.
   void Close() override {
     Leave();
     beast::get_lowest_layer(stream_).close();
@@ -130,7 +130,7 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
 
   void Count(Metrics::Id id) { shared_->metrics->Add(id); }
 
-  // For the whole of the next step, however often bytes come in it.
+  // For the whole next step, however often bytes arrive in it.
   void SetTimeout() {
     beast::get_lowest_layer(stream_).expires_after(
         std::chrono::milliseconds(shared_->limits.timeout_ms));
@@ -146,8 +146,8 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
     Parse();
   }
 
-  // Not http::async_read: it holds against the limit only what it has not parsed
-  // yet, so a header of any number of short fields would pass.
+  // Not http::async_read: its limit only covers what it has not parsed yet, so a header with any
+  // number of short fields would pass.
   void Parse() {
     if (fresh_ && BeginsAsHttp2()) return;
     error_code error;
@@ -167,8 +167,8 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
     ReadMore();
   }
 
-  // True if the connection has begun with HTTP/2's preface, or may have: then what
-  // comes next has been seen to.
+  // True if the connection begins with HTTP/2's preface, or still may: the next step is then
+  // arranged.
   bool BeginsAsHttp2() {
     const auto data = buffer_.data();
     const std::string_view bytes(static_cast<const char*>(data.data()), data.size());
@@ -207,7 +207,7 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
 
   void Reject(const error_code& error) {
     if (error == beast::error::timeout) {
-      // A connection kept alive and idle is no fault of the client's.
+      // An idle keep-alive connection is no error of the client.
       if (parser_->got_some()) Count(listener_->timeouts);
       return;
     }
@@ -260,8 +260,8 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
                       });
   }
 
-  // Closing with unread bytes resets the connection, and the answer may be lost
-  // with it: says that no more will come, and reads on until the client closes.
+  // Closing with unread bytes resets the connection, and the response may be lost. So it shuts down
+  // its sending side and reads on until the client closes.
   void Finish() {
     SetTimeout();
     if constexpr (std::is_same_v<Stream, TlsStream>) {
@@ -290,7 +290,7 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
   std::optional<http::request_parser<http::string_body>> parser_;
   std::optional<http::response<http::string_body>> response_;
   size_t header_bytes_ = 0;  // of this request, parsed so far
-  bool fresh_ = true;        // it may yet begin with HTTP/2's preface
+  bool fresh_ = true;        // it may still begin with HTTP/2's preface
   std::array<char, kReadBytes> discard_buffer_;
 };
 

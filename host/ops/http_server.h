@@ -1,28 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A small HTTP/1.1 server for health checks and the admin pages, on a thread of its
-// own. Health and admin have one each, so that nothing about pages can keep a health
-// check waiting. Not for traffic.
+// A small HTTP/1.1 server for health checks and admin pages, on a thread of its own; not for
+// traffic. Health and admin have a server each, so that no page can delay a health check.
 //
 //   absl::StatusOr<std::unique_ptr<HttpServer>> server = HttpServer::Create(&metrics);
 //   absl::StatusOr<std::function<void(int)>> serve = (*server)->AddListener("health", handler);
 //   … serve as on_connection of an AcceptLoop …
 //   (*server)->Stop();
 //
-// Handlers run on the server's thread, one at a time, and must be quick. What takes its
-// time, such as asking other processes, is returned as HttpResponse::later and runs on
-// a second thread, one after the other. Keep-alive and pipelining work; a body of up to
-// body_bytes_max is read and thrown away. HEAD reaches the handler as GET, and
-// its answer goes out without the body.
+// Handlers run on the server's thread, one at a time, and must be quick. A slow handler, such as
+// one that asks other processes, returns HttpResponse::later, which runs on a second thread, one at
+// a time. Keep-alive and pipelining work. A body of up to body_bytes_max is read and discarded. A
+// handler gets HEAD as GET, and the response goes out without the body.
 //
-// What the server answers by itself, closing the connection after it: 400 to
-// what is not HTTP/1.x, 431 to a header over the limit, 413 to a body over the
-// limit. A new connection is never refused: over connections_max the one is closed
-// that has been without a whole request for the longest time. One that takes longer
-// than timeout_ms at any step is closed when the time is up.
+// The server itself responds with 400 to anything that is not HTTP/1.x, with 431 to a header over
+// the limit and with 413 to a body over the limit, and then closes the connection. It never refuses
+// a new connection: over connections_max it closes the one that has sent no whole request for the
+// longest time. It closes a connection that takes longer than timeout_ms for a step.
 //
-// A plaintext listener may hand over connections that begin with HTTP/2's preface,
-// before it answers anything on them.
+// A plaintext listener may hand over connections that begin with HTTP/2's preface.
 //
 // Metrics: callout_http_requests_total{listener}, callout_http_connections,
 // callout_http_rejected_total{listener,reason}; reason is one of connections,
@@ -44,7 +40,7 @@
 
 namespace callout::host {
 
-// Good until the handler returns.
+// Valid until the handler returns.
 struct HttpRequestView {
   std::string_view method;  // "GET" for HEAD as well
   std::string_view target;  // as sent: "/metrics?x=1"
@@ -53,7 +49,7 @@ struct HttpRequestView {
 };
 
 struct HttpResponse {
-  // Set: the rest is ignored, and what this returns is the response. For slow pages.
+  // If set, its result is the response, and the other members are ignored. For slow pages.
   std::function<HttpResponse()> later = nullptr;
   unsigned status = 200;
   std::string body = {};
@@ -64,10 +60,9 @@ struct HttpResponse {
 // Must not throw.
 using HttpHandler = std::function<HttpResponse(const HttpRequestView&)>;
 
-// Takes over a connected, non-blocking socket that begins with HTTP/2's preface, and
-// what has been read of it, the preface first. False: it does not, and the server
-// closes the connection, counted under the reason connections. Called on the
-// server's thread. Must not throw.
+// Takes over a connected, non-blocking socket that begins with HTTP/2's preface, and the bytes that
+// were read from it, preface included. If it returns false, the server closes the connection and
+// counts it with the reason connections. Called on the server's thread. Must not throw.
 using Http2Taker = std::function<bool(int fd, std::string bytes)>;
 
 struct HttpLimits {
@@ -80,27 +75,25 @@ struct HttpLimits {
 
 class HttpServer {
  public:
-  // Starts the threads. UNAVAILABLE if the system gives no threads or descriptors;
-  // or Metrics' own reason. `metrics` outlives the server.
+  // Starts the threads. UNAVAILABLE if there are no threads or descriptors, or an error of Metrics.
+  // `metrics` outlives the server.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Create(Metrics* metrics,
                                                             const HttpLimits& limits = {});
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
-  // Returns what takes connected sockets to be served by `handler`; it owns
-  // them, may be called from any thread while the server lives, and closes them
-  // at once after Stop. With `tls`, which is asked on the server's thread for
-  // each connection so that certificates can change, the connections speak TLS.
-  // `on_http2` is for a listener without TLS. Any thread, any time.
+  // Returns a function that takes a connected socket, owns it, and serves it with `handler`. Any
+  // thread may call it while the server lives; after Stop it closes the sockets at once. With `tls`
+  // the connections speak TLS; it is called on the server's thread for each connection, so that
+  // certificates can change. `on_http2` is for listeners without TLS. Any thread.
   absl::StatusOr<std::function<void(int fd)>> AddListener(const std::string& name,
                                                           HttpHandler handler,
                                                           std::function<TlsContext()> tls = nullptr,
                                                           Http2Taker on_http2 = nullptr);
 
-  // Closes every connection and ends the threads, after the slow page under way; no
-  // handler runs after it.
-  // Harmless twice.
+  // Closes every connection and ends the threads, after the current slow page. No handler runs
+  // afterwards. Harmless if called twice.
   void Stop();
 
  private:

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Asks a health listener once, as `callout-host --probe` does for images that have no
-// other program to do it.
+// Asks a health listener once, for `callout-host --probe`: container images may have no other
+// program for their health check.
 //
 //   absl::Status health = ProbeHealth(address, /*tls=*/false, 2000);
 //
-// Any thread, which waits.
+// Any thread; it blocks.
 #ifndef CALLOUT_HOST_OPS_PROBE_H_
 #define CALLOUT_HOST_OPS_PROBE_H_
 
@@ -16,10 +16,9 @@
 
 namespace callout::host {
 
-// OK for 200. FAILED_PRECONDITION for another status; UNAVAILABLE if nobody answers
-// within `timeout_ms` at any step. Where the address is that of all interfaces, the
-// loopback one is asked. With `tls` the certificate is not checked: this process's own
-// listener is asked on this machine.
+// OK for 200. FAILED_PRECONDITION for another status; UNAVAILABLE if a step takes longer than
+// `timeout_ms`. An address of all interfaces is asked on loopback. With `tls` the certificate is
+// not checked, since the host runs on this machine.
 absl::Status ProbeHealth(const Address& address, bool tls, uint64_t timeout_ms);
 
 }  // namespace callout::host

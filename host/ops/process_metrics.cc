@@ -14,13 +14,14 @@ ProcessMetrics::ProcessMetrics(Metrics* metrics) : metrics_(metrics) {
   dropped_lines_.id =
       metrics
           ->Define(Metrics::Kind::kCounter, "callout_log_dropped_lines_total",
-                   "Log lines dropped because they were not written as fast as they came, or could "
-                   "not be written")
+                   "Log lines that were dropped because the queue was full or they could not be "
+                   "written")
           .value_or(0);
   thread_failures_.id =
       metrics
-          ->Define(Metrics::Kind::kCounter, "callout_thread_failures_total",
-                   "Threads that could not be started; the log says what is done without each")
+          ->Define(
+              Metrics::Kind::kCounter, "callout_thread_failures_total",
+              "Threads that could not be started; the log says what does not work without each")
           .value_or(0);
 }
 

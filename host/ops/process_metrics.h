@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What is counted for the whole process, below the layer that has metrics.
+// Metrics of the process that are counted in host/base/, which has no access to Metrics.
 //
 //   ProcessMetrics process(&metrics);
 //   process.Update();   // before metrics are collected
 //
 // Metrics: callout_log_dropped_lines_total, callout_thread_failures_total.
 //
-// Any thread. At most one for each process, or counts would be shared out.
+// Any thread. Only one per process, since several would split the counts.
 //
 // Tested by tests/integration/start_test.cc.
 #ifndef CALLOUT_HOST_OPS_PROCESS_METRICS_H_

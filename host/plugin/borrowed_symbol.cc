@@ -15,12 +15,12 @@
 namespace callout::host {
 namespace {
 
-// The libraries that the plugin names, as the dynamic linker has them.
+// The dynamic linker's handles of the libraries that the plugin names.
 class OwnLibraries {
  public:
   explicit OwnLibraries(const ElfImage& image) {
     for (const std::string_view name : image.needed()) Add(std::string(name).c_str());
-    // Nobody is linked without them but who says -nostdlib.
+    // Every program is linked with them, except with -nostdlib.
     Add("libc.so.6");
   }
   ~OwnLibraries() {
@@ -31,7 +31,7 @@ class OwnLibraries {
 
   bool all_loaded() const { return all_loaded_; }
 
-  // In one of them, or in what those need: dlsym looks there too.
+  // dlsym also looks into the libraries that they need.
   bool Define(const char* symbol) const {
     for (void* handle : handles_) {
       if (dlsym(handle, symbol) != nullptr) return true;
@@ -53,8 +53,8 @@ class OwnLibraries {
   bool all_loaded_ = true;
 };
 
-// The file name of the library that the process finds the symbol in; "" for none, or for the
-// program itself, such as the sanitizers' functions that a compiler links into it.
+// The file name of the library that defines the symbol for the process; "" if there is none, or if
+// it is the program itself, which may have the functions of a sanitizer.
 std::string ProviderOf(const char* symbol) {
   void* address = dlsym(RTLD_DEFAULT, symbol);
   Dl_info info = {};

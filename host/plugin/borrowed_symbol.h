@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Whether a plugin uses a library that it is not linked with and that is in the process by
-// accident: the dynamic linker resolves an undefined symbol against whatever the host has
-// loaded, so the plugin runs until a host comes without that library, or with another version.
+// Finds a library that a plugin uses without being linked with it. The dynamic linker resolves an
+// undefined symbol against whatever the host has loaded, so such a plugin works only until a host
+// comes without that library, or with another version of it.
 //
-// Looks into libraries that are loaded already and loads none. Any thread.
+// Looks only into libraries that are loaded. Any thread.
 //
 // Tested by tests/broken/broken_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_BORROWED_SYMBOL_H_
@@ -15,10 +15,9 @@
 
 namespace callout::host {
 
-// INVALID_ARGUMENT with reason and remedy if a library that is loaded, and is not one of the
-// plugin's own (DT_NEEDED, and theirs), defines one of its undefined symbols. The C library
-// counts as everybody's own. Before the plugin is loaded, a plugin with a library that is not
-// loaded yet gets OK: ask again when it is.
+// INVALID_ARGUMENT with reason and remedy if an undefined symbol of the plugin is defined by a
+// loaded library that is neither the C library nor one that the plugin needs (DT_NEEDED, directly
+// or not). OK if a library that it needs is not loaded yet: ask again after loading.
 absl::Status CheckBorrowedSymbols(const ElfImage& image);
 
 }  // namespace callout::host

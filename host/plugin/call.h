@@ -2,9 +2,9 @@
 
 // One call: a message of a stream on its way through a hook of one instance.
 //
-// A CallState belongs to one instance's part of one stream and is used again
-// for that stream's next call. The plugin sees its first member only. While a
-// hook runs, or a deferred call is worked on, the plugin's side (services.cc)
+// A CallState belongs to one instance's part of one stream and is used again for that
+// stream's next call. The plugin sees its slot only, which is another one for each call.
+// While a hook runs, or a deferred call is worked on, the plugin's side (services.cc)
 // writes the members marked [plugin]; the stream reads them only after the handshake
 // has told it that the call is finished, so no lock is needed.
 //
@@ -14,7 +14,6 @@
 
 #include <callout/plugin.h>
 
-#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -24,62 +23,56 @@
 #include <string_view>
 #include <vector>
 
-#include "host/plugin/call_handshake.h"
+#include "host/plugin/call_slot.h"
 #include "host/wire/envelope.h"
 
 namespace callout::host {
 
+struct ChainMessage;
 class Instance;
 class RpcContext;
 
-// Why a call's answer cannot be used as it is, beyond what the guard finds by
-// reading it. Counted by these names.
+// Why a response cannot be used, beyond what the guard finds when it reads the response. These
+// names are also those of the metric.
 enum class ResponseFault : uint8_t { kNone, kSecondResponse, kMalformed, kTooLarge };
 
 struct CallState {
-  // The call that the plugin's pointer `call` belongs to, which IsCall holds for.
-  static CallState* From(const callout_call_t* call) {
-    return reinterpret_cast<CallState*>(const_cast<callout_call_t*>(call));
-  }
-
-  // False for a copy of a call.
-  static bool IsCall(const callout_call_t* call) { return call->self == call; }
-
-  callout_call_t call = {};
-  // What a plugin finds that reads fields which this host does not know.
-  std::array<uint64_t, 8> spare{};
+  CallSlot* slot = nullptr;  // of the call in progress; null: none is
   Instance* instance = nullptr;
   RpcContext* rpc = nullptr;
   const std::atomic<bool>* cancelled = nullptr;  // of the stream
-  CallHandshake handshake;
   uint64_t stream_id = 0;
-  size_t part = 0;               // the instance's place in the stream
-  bool at_work = false;          // deferred or on a blocking thread, and not finished yet
-  bool late = false;             // the policy has answered; what comes is ignored
-  char stream_id_text[21] = {};  // [plugin] decimal, made when asked for
-  bool may_respond = false;      // not at stream open, cancel and close
-  const char* misuse = nullptr;  // [plugin] the answer it tried to give at open
-  uint64_t instance_ns = 0;      // in hooks, summed over all calls
-  callout_status_t status = 0;   // [plugin] with finish()
-  Response response;             // [plugin]
+  size_t part = 0;                  // the instance's place in the stream
+  ChainMessage* message = nullptr;  // that waits for this call; null: none does
+  bool at_work = false;             // deferred or on a blocking thread, and not finished yet
+  bool late = false;                // the policy has answered; what comes is ignored
+  bool opens = false;               // dispatched before the instance's part was open
+  void* stream_then = nullptr;      // call.stream when the phase's hook was called
+  char stream_id_text[21] = {};     // [plugin] decimal, made when asked for
+  const char* misuse = nullptr;     // [plugin] the answer it tried to give at open
+  uint64_t instance_ns = 0;         // in hooks and deferred, summed over all calls
+  uint64_t hook_end_ns = 0;         // when the phase's hook returned
+  callout_status_t status = 0;      // that settles the call
+  Response response;                // [plugin]
   ResponseFault fault = ResponseFault::kNone;  // [plugin]
-  bool fault_is_of_respond = false;            // [plugin] the next respond() mends it
-  std::string annotations;                     // [plugin] records beside the answer
+  bool fault_is_of_respond = false;            // [plugin] the next respond() clears it
+  std::string annotations;                     // [plugin] records beside the response
   size_t whole_begin = 0, whole_size = 0;      // [plugin] those of them from respond()
   std::string error;                           // [plugin] set_error's text
-  // [plugin] from override_message_timeout; wanted when the call is deferred.
+  // [plugin] from override_message_timeout; used when the call is deferred.
   std::atomic<uint64_t> timeout_ms{0};
-  // What send() may queue before the client takes it, in bytes.
+  // Bytes that send() may queue before the client takes them.
   size_t sent_bytes_max = SIZE_MAX;
   std::atomic<size_t> unsent_bytes{0};  // taken by the stream and not written yet
   std::mutex sent_mutex;
-  std::vector<Response> sent;  // answers ahead of the last one, under sent_mutex
+  std::vector<Response> sent;  // responses ahead of the last one, under sent_mutex
   size_t sent_bytes = 0;       // of `sent`
-  // A late call: what its plugin may still read.
+  // Of a late call: keeps what its plugin may still read.
   std::vector<std::shared_ptr<const void>> retained;
 
+  CallHandshake& handshake() const { return slot->handshake; }
+
   void Begin() {
-    handshake.Begin();
     status = CALLOUT_OK;
     response.Clear();
     misuse = nullptr;

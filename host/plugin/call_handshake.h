@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Who settles a call: the thread whose hook returns, the one that calls finish(), or
-// the stream when the deadline has passed. They may meet at any time; each asks here
-// once and is told whether it is the one that acts.
+// Decides who settles a call: the thread whose hook returns, the thread that calls finish(), or the
+// stream at the deadline. They may race; each asks once and learns whether it has to act.
 //
 //   handshake.Begin();
 //   if (handshake.OnReturn()) settle;          // the hook has returned DEFERRED
-//   switch (handshake.OnFinish()) …            // finish()
+//   if (handshake.Claim()) {                   // finish() …
+//     status = …;
+//     switch (handshake.OnFinish()) …
+//   }
 //   if (handshake.OnDeadline()) answer;        // by the policy; finish() comes later
+//   handshake.End();                           // finish() is refused from here on
 //
-// Begin is for the stream's thread, while nobody else has the call. OnReturn is for
-// the thread of the hook, OnFinish for any, OnDeadline for the stream's own. What the
-// side that finishes has written before OnFinish is seen by who acts after it.
+// Begin and End are for the stream's thread, while nobody else has the call. OnReturn is
+// for the thread of the hook, Claim and OnFinish for any, OnDeadline and OnLeave for the
+// stream's own. What the side that finishes has written before OnFinish is seen by who
+// acts after it.
 #ifndef CALLOUT_HOST_PLUGIN_CALL_HANDSHAKE_H_
 #define CALLOUT_HOST_PLUGIN_CALL_HANDSHAKE_H_
 
@@ -28,19 +32,32 @@ class CallHandshake {
     kPost,      // tell the stream
   };
 
-  // `detached`: the hook runs on a thread kept for blocking ones.
+  // `detached`: the hook runs on a thread of the blocking pool.
   void Begin(bool detached = false) {
     bits_.store(detached ? uint32_t{kDetached} : 0, std::memory_order_relaxed);
   }
 
-  // A detached call has come to its thread; `in_time`: the hook is going to be called.
-  // True: the stream has answered for the plugin already.
+  // A detached call has got its thread. `in_time`: the hook will be called.
+  // True if the stream has already responded for the plugin.
   bool OnBegin(bool in_time) { return (Set(in_time ? kBegun : kDropped) & kExpired) != 0; }
+
+  // A detached call: the phase's hook is about to be called. False: the client has left,
+  // so it is not.
+  bool OnHook() { return (Set(kHook) & kLeft) == 0; }
+
+  // The client has left. True: the plugin works on the call, and is to be told.
+  bool OnLeave() {
+    const uint32_t before = Set(kLeft);
+    return (before & kFinished) == 0 && (before & (kDetached | kHook)) != kDetached;
+  }
+
+  // For finish(). True: the caller is the first, and the call lives until its OnFinish.
+  bool Claim() { return (Set(kClaimed) & kClaimed) == 0; }
 
   // True: it has been finished already, so the caller settles it, or posts that it is.
   bool OnReturn() { return (Set(kReturned) & kFinished) != 0; }
 
-  // `expired`: the stream has answered for the plugin meanwhile.
+  // `expired`: the stream has responded for the plugin meanwhile.
   Finish OnFinish(bool* expired) {
     const uint32_t before = Set(kFinished);
     *expired = (before & kExpired) != 0;
@@ -48,19 +65,22 @@ class CallHandshake {
     return (before & kReturned) != 0 ? Finish::kPost : Finish::kReturned;
   }
 
-  // True: the caller answers for the plugin, and what the plugin says is ignored.
-  // False: it was finished in time, and the news is on its way.
+  // True: the caller responds for the plugin, and a later response is ignored. False: the call was
+  // finished in time, and the event has been posted.
   bool OnDeadline() { return (Set(kExpired) & kFinished) == 0; }
+
+  // The call is over.
+  void End() { bits_.store(kClaimed | kFinished, std::memory_order_release); }
 
   bool finished() const { return (Bits() & kFinished) != 0; }
   bool expired() const { return (Bits() & kExpired) != 0; }
   bool detached() const { return (Bits() & kDetached) != 0; }
-  // A detached call whose hook was not called, for want of time.
+  // A detached call whose hook was not called because it was too late.
   bool dropped() const { return (Bits() & kDropped) != 0; }
-  // A detached call that still waits for a thread.
+  // A detached call that waits for a thread.
   bool unbegun() const { return (Bits() & (kDetached | kBegun)) == kDetached; }
   bool returned() const { return (Bits() & kReturned) != 0; }
-  // The hook does not run on the stream's own thread at this moment.
+  // The hook does not run on the stream's thread now.
   bool elsewhere() const { return (Bits() & (kReturned | kDetached)) != 0; }
 
  private:
@@ -71,6 +91,9 @@ class CallHandshake {
     kDetached = 8,
     kBegun = 16,
     kDropped = 32,
+    kHook = 64,
+    kLeft = 128,
+    kClaimed = 256,
   };
 
   uint32_t Set(Bit bit) { return bits_.fetch_or(bit, std::memory_order_acq_rel); }

@@ -39,7 +39,7 @@ std::string_view AnswerName(callout_field_t field) {
   }
 }
 
-// "*token*", "x-*", "*-key" or a whole name.
+// `pattern` is "*token*", "x-*", "*-key" or a whole name.
 bool Matches(std::string_view name, std::string_view pattern) {
   const bool any_start = pattern.starts_with('*');
   if (any_start) pattern.remove_prefix(1);
@@ -56,15 +56,30 @@ bool HoldsUrl(std::string_view name) {
          name.ends_with("-path") || name.ends_with("-url") || name.ends_with("-uri");
 }
 
+// A query, a fragment, and the user of "https://user:password@host/".
+std::string WithoutSecretsOfUrl(std::string_view url) {
+  std::string text;
+  const size_t host = url.find("://");
+  if (host != url.npos) {
+    const std::string_view authority =
+        url.substr(host + 3, url.find_first_of("/?#", host + 3) - (host + 3));
+    if (const size_t user = authority.rfind('@'); user != authority.npos) {
+      text = fmt::format("{}[redacted]", url.substr(0, host + 3));
+      url.remove_prefix(host + 3 + user);
+    }
+  }
+  const size_t query = url.find_first_of("?#");
+  if (query == url.npos) return text.append(url);
+  return fmt::format("{}{}[redacted]", text, url.substr(0, query + 1));
+}
+
 std::string ShownValue(std::string_view name, std::string_view value) {
   bool queries = false;
   for (const std::string& pattern : Redacted()) {
     queries = queries || pattern == kQueries;
     if (Matches(name, pattern)) return "[redacted]";
   }
-  const size_t query = queries && HoldsUrl(name) ? value.find_first_of("?#") : value.npos;
-  if (query == value.npos) return std::string(value);
-  return fmt::format("{}[redacted]", value.substr(0, query + 1));
+  return queries && HoldsUrl(name) ? WithoutSecretsOfUrl(value) : std::string(value);
 }
 
 std::string HeaderText(std::string_view message) {
@@ -87,10 +102,29 @@ std::string HeaderText(std::string_view message) {
 }  // namespace
 
 const std::vector<std::string>& RedactedHeadersDefault() {
-  static const auto* const names = new std::vector<std::string>{
-      "*authorization*", "*cookie*",    "*token*",  "*secret*",     "*password*",
-      "*credential*",    "*api-key*",   "*apikey*", "*jwt*",        "*assertion*",
-      "*session*",       "*signature*", "*-cert*",  "*access-key*", "?query"};
+  static const auto* const names = new std::vector<std::string>{"*authorization*",
+                                                                "*cookie*",
+                                                                "*token*",
+                                                                "*secret*",
+                                                                "*password*",
+                                                                "*credential*",
+                                                                "*api-key*",
+                                                                "*apikey*",
+                                                                "*jwt*",
+                                                                "*assertion*",
+                                                                "*session*",
+                                                                "*signature*",
+                                                                "*-cert*",
+                                                                "*access-key*",
+                                                                "*-key",
+                                                                "*-auth",
+                                                                "*-auth-*",
+                                                                "auth-*",
+                                                                "*passwd*",
+                                                                "*passphrase*",
+                                                                "dpop",
+                                                                "sec-websocket-protocol",
+                                                                "?query"};
   return *names;
 }
 
@@ -116,11 +150,11 @@ std::string StatusName(callout_status_t status) {
 
 void LogCall(const CallState& state, std::string_view plugin_name, callout_status_t status,
              uint64_t nanoseconds) {
-  const callout_call_t& call = state.call;
+  const callout_call_t& call = state.slot->call;
   std::string text = fmt::format("stream {} plugin {} {} {} us -> {}", state.stream_id, plugin_name,
                                  PhaseName(call.phase), nanoseconds / 1000, StatusName(status));
   if (status != CALLOUT_DEFERRED) {
-    // The call's views are the plugin's no longer, but its bytes are still here.
+    // The call is over for the plugin, but its bytes are still valid.
     text += fmt::format(", answered {}", AnswerName(state.response.field));
     if (IsBodyPhase(call.phase)) {
       text += fmt::format("; {} bytes", call.message.size);

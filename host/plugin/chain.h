@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The ordered instances that serve a stream. Immutable: a change of plugins makes
-// a new chain, and streams keep the one they began with.
+// The ordered instances that serve a stream. A chain never changes: a change of plugins makes a new
+// one, and a stream keeps the chain that it began with.
 #ifndef CALLOUT_HOST_PLUGIN_CHAIN_H_
 #define CALLOUT_HOST_PLUGIN_CHAIN_H_
 
@@ -23,26 +23,31 @@ struct Chain {
     for (const auto& instance : instances) {
       has_match = has_match || !instance->settings().match.empty();
       has_whole_body = has_whole_body || instance->whole_body_bytes_max() > 0;
+      has_close = has_close || instance->has_stream_close();
+      wants_request_headers =
+          wants_request_headers || instance->wants(CALLOUT_WANT_REQUEST_HEADERS);
     }
   }
 
   std::vector<std::shared_ptr<Instance>> instances;  // in request order
-  bool has_match = false;                            // some serve some streams only
-  bool has_whole_body = false;                       // some take whole bodies
+  bool has_match = false;                            // some instances serve only some streams
+  bool has_whole_body = false;                       // some instances take whole bodies
+  bool has_close = false;                            // some instances are told of a stream's end
+  bool wants_request_headers = false;                // some instances, in response phases
 };
 
 // The chain that new streams get. Any thread.
 //
-// Threads take it from shards, each with a lock and a count of holders of its own,
-// so that those which serve streams do not get in each other's way.
+// Threads take it from shards, each with its own lock and reference count, so that serving threads
+// do not contend.
 class ChainSource {
  public:
   static constexpr size_t kShards = 16;
 
-  // Counts those that hold a chain.
+  // The number of holders of a chain.
   class Holders {
    public:
-    // The source itself, while this is its chain, is kShards of them.
+    // The source holds its current chain kShards times.
     size_t Count() const;
 
    private:

@@ -20,11 +20,11 @@ namespace {
 
 constexpr int kSignals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP};
 
-// What waits in the log, which a plugin may have said just before.
+// Time to write the queued log lines, which may include the plugin's last ones.
 constexpr uint64_t kLogWaitMs = 200;
 constexpr int kWriteWaitMs = 100;
 
-// Only what may be called in a signal's handler.
+// Only uses functions that are safe in a signal handler.
 class Line {
  public:
   Line() {
@@ -41,7 +41,7 @@ class Line {
     for (const char c : text) AddByte(c);
     return *this;
   }
-  // What is not the host's own: nothing in it ends a JSON string or a line.
+  // A text that is not the host's, without characters that end a JSON string or a line.
   Line& AddForeign(std::string_view text) {
     for (const char c : text) AddByte(c < 0x20 || c > 0x7e || c == '"' || c == '\\' ? '?' : c);
     return *this;
@@ -50,7 +50,7 @@ class Line {
     if (CurrentLogFormat() == LogFormat::kJson) Add("\"}");
     Add("\n");
     FlushLog(kLogWaitMs);
-    // A reader that has stopped must not keep the process from ending.
+    // If the log's reader has stopped, the process must still end.
     pollfd writable = {STDERR_FILENO, POLLOUT, 0};
     if (poll(&writable, 1, kWriteWaitMs) <= 0) return;
     [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text_, size_);
@@ -67,7 +67,7 @@ class Line {
     }
     Add({text, static_cast<size_t>(digits)});
   }
-  // As the log has it. By arithmetic only: gmtime takes locks.
+  // The time as in the log. By arithmetic only, since gmtime takes locks.
   void AddTime() {
     timespec now = {};
     clock_gettime(CLOCK_REALTIME, &now);
@@ -107,15 +107,15 @@ void OnCrash(int number) {
   line.Add(SignalName(number)).Add(" ");
   AddPlace(&line);
   line.Write();
-  // A fault happens again on return. SA_RESETHAND has not put the usual course back where another
-  // handler has called this one, such as that of a Go runtime.
+  // A fault happens again on return. SA_RESETHAND has not restored the default action if another
+  // handler, such as that of a Go runtime, called this one.
   signal(number, SIG_DFL);
   sigset_t unblocked;
   sigemptyset(&unblocked);
   sigaddset(&unblocked, number);
   pthread_sigmask(SIG_UNBLOCK, &unblocked, nullptr);
   raise(number);
-  // Still here: for the first process of a container there is no default action.
+  // Still running: process 1 of a container has no default action.
   _exit(128 + number);
 }
 
@@ -163,8 +163,12 @@ void ReportCrashes() {
   sigemptyset(&action.sa_mask);
   for (int number : kSignals) {
     struct sigaction before = {};
-    // A sanitizer's own report says more.
-    if (sigaction(number, nullptr, &before) == 0 && before.sa_handler != SIG_DFL) continue;
+    // A sanitizer's own report says more. Whoever started the process may have had a signal
+    // ignored.
+    if (sigaction(number, nullptr, &before) == 0 && before.sa_handler != SIG_DFL &&
+        before.sa_handler != SIG_IGN) {
+      continue;
+    }
     sigaction(number, &action, nullptr);
   }
   std::atexit(OnExit);

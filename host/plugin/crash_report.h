@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The last words of a process that a plugin kills: which plugin and hook ran on
-// the thread that crashed, or that called exit().
+// Writes a last log line when a plugin ends the process: which plugin and hook ran on the thread
+// that crashed or called exit().
 //
 //   ReportCrashes();        // once, at the start
 //
-// Written to standard error as one line, in the log's format and after what waits in
-// the log; the signal then takes its usual course, core dump and all. Where it has
-// none, as for the first process of a container, the process ends with 128 + signal. What ends a
-// process without a signal or exit(), that is _exit() and SIGKILL, leaves no words here; a
-// supervisor (--workers) still knows.
+// The line goes to standard error in the log's format, after the queued lines. Then the signal has
+// its default action, core dump included. Where the action does nothing, as for process 1 of a
+// container, the process ends with status 128 + signal. _exit() and SIGKILL leave no line here; a
+// supervisor
+// (--workers) reports them.
 //
 // Tested by tests/host/plugin/hook_table_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_CRASH_REPORT_H_
@@ -19,7 +19,7 @@ namespace callout::host {
 
 void ReportCrashes();
 
-// "SIGSEGV", …; "a signal" for one without a name here. Safe in a handler.
+// "SIGSEGV", …; "a signal" for one that has no name here. Safe in a signal handler.
 const char* SignalName(int number);
 
 }  // namespace callout::host

@@ -26,7 +26,7 @@ bool ReadAt(std::string_view bytes, uint64_t offset, T* value) {
   return true;
 }
 
-// Saturates, so that a sum of hostile numbers is still "beyond the end".
+// Saturates, so that a sum of hostile numbers is still beyond the end of the file.
 uint64_t Add(uint64_t a, uint64_t b) {
   return a > std::numeric_limits<uint64_t>::max() - b ? std::numeric_limits<uint64_t>::max()
                                                       : a + b;

@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The dynamic part of an ELF64 shared object, read from the bytes of its file:
-// what the dynamic linker would see, without mapping the file or running any of
-// its code. Section headers are used only to notice a truncated file, so stripped
-// objects can be read.
+// The dynamic part of an ELF64 shared object, read from the bytes of its file: what the dynamic
+// linker would see, without mapping the file or running its code. Section headers only serve to
+// notice a truncated file, so stripped objects can be read.
 //
 //   segments -> PT_DYNAMIC -> DT_SYMTAB, DT_STRTAB, DT_HASH or DT_GNU_HASH
 //
-// The bytes are taken as hostile: every offset, size and index is checked against
-// the file before use, and nothing is allocated that the file's size does not bound.
-// Why not libelf: it would do the header and the entries of the tables, and leave what is most of
-// the work here. It finds symbols by section headers, which stripped objects lack and the dynamic
-// linker does not read; where the dynamic tables are, how many symbols a hash table has, and
-// whether a name or a segment lies in the file would still have to be found here, and the messages
-// say which part is damaged. elfutils 0.188 read 13,500 damaged files without an error of
-// memcheck's, so safety is not the reason.
+// The bytes may be hostile: every offset, size and index is checked against the file before use,
+// and the size of the file limits every allocation.
+//
+// Why not libelf: a reader of the same facts on elfutils 0.188 was measured against this one.
+// - It accepts more. Of 20,000 damaged copies of plugins/basic, half of them cut and half with
+//   eight wrong bytes, this reader accepts 2,585 and libelf's 9,263. libelf takes a section header
+//   table beyond the end of the file as "no sections", so it misses a file that is still copied.
+// - It saves little: 201 lines instead of 322, but without the messages that say which part is
+//   damaged. libelf finds symbols by section headers, which stripped objects lack. The dynamic
+//   tables, the number of symbols in a hash table, and the checks that names and segments are
+//   inside the file take the same code.
+// - It takes 0.9 to 2.0 us a file instead of 0.3 to 1.2.
+// Memory safety is no difference: memcheck found no error of libelf in 13,500 damaged files.
 //
 // Formats: elf(5), System V ABI chapters 4 and 5; DT_GNU_HASH as ld and ld.so do it.
 //
@@ -35,7 +39,7 @@
 
 namespace callout::host {
 
-// The e_machine this host was built for.
+// The e_machine for which this host was built.
 #if defined(__x86_64__)
 inline constexpr uint16_t kHostMachine = EM_X86_64;
 #elif defined(__aarch64__)
@@ -45,7 +49,7 @@ inline constexpr uint16_t kHostMachine = EM_AARCH64;
 #endif
 
 struct ElfSymbol {
-  // The most bytes of a name that are kept; longer ones (deep C++ templates) are cut.
+  // Longer names (deep C++ templates) are cut.
   static constexpr size_t kNameBytesMax = 1024;
 
   std::string_view name;
@@ -70,8 +74,8 @@ class ElfImage {
   // machine. The message says reason and remedy ("is …; do …") but not which file.
   static absl::StatusOr<ElfImage> Parse(std::string_view bytes);
 
-  // The same for what the first sizeof(Elf64_Ehdr) bytes of a file tell: whether it may be a shared
-  // object for this machine. A file that is shorter is truncated.
+  // The same by the first sizeof(Elf64_Ehdr) bytes of a file alone: whether it may be a shared
+  // object for this machine. A shorter file is truncated.
   static absl::Status CheckHead(std::string_view start);
 
   const std::vector<ElfSymbol>& symbols() const { return symbols_; }       // DT_SYMTAB but index 0
@@ -80,11 +84,11 @@ class ElfImage {
 
   std::string_view soname() const { return soname_; }  // DT_SONAME; "": none
 
-  // The size of its thread-local variables if they must lie in the process's static TLS block
-  // (DF_STATIC_TLS, the initial-exec model); 0 if they need not.
+  // The size of its thread-local variables if they need the process's static TLS block
+  // (DF_STATIC_TLS, the initial-exec model), else 0.
   uint64_t static_tls_bytes() const { return static_tls_ ? tls_bytes_ : 0; }
-  // The tables as they lie in the file, for whoever changes them. Each symbol of symbols() has an
-  // entry of symbol_table(), which begins with the reserved symbol 0.
+  // The tables as they are in the file, for elf_patch. Each symbol of symbols() has an entry in
+  // symbol_table(), which begins with the reserved symbol 0.
   std::string_view symbol_table() const { return symbol_table_; }
   std::string_view dynamic_table() const { return dynamic_table_; }
   std::string_view strings() const { return strings_; }

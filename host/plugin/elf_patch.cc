@@ -19,7 +19,7 @@
 namespace callout::host {
 namespace {
 
-// Of hostile files; what is above is left as it is.
+// A limit for hostile files; beyond it nothing is changed.
 constexpr size_t kTextBytesMax = 4096;
 constexpr size_t kRewritesMax = 256;
 
@@ -44,7 +44,7 @@ uint64_t AlignUp(uint64_t value, uint64_t alignment) {
   return (value + alignment - 1) / alignment * alignment;
 }
 
-// Where the image's view `part` lies in the file.
+// The offset of the image's view `part` in the file.
 uint64_t OffsetOf(std::string_view part, const std::string& bytes) {
   return static_cast<uint64_t>(part.data() - bytes.data());
 }
@@ -65,7 +65,7 @@ bool HasText(int64_t tag) {
          tag == DT_FILTER;
 }
 
-// A dynamic entry at `offset` of the file, and what is to be its text.
+// A dynamic entry at `offset` of the file, and its new text.
 struct Rewrite {
   uint64_t offset = 0;
   std::string text;
@@ -94,8 +94,8 @@ struct Table {
   uint64_t begin = 0, end = 0;
 };
 
-// Gives the file the strings `strings` in place of those it has, in a segment after all others.
-// False, and nothing changed, if it has no room for one more program header.
+// Replaces the string table by `strings`, in a segment after all others. False, with nothing
+// changed, if there is no room for one more program header.
 bool AppendStrings(std::string_view strings, const Table& dynamic, std::string* bytes) {
   auto header = Get<Elf64_Ehdr>(*bytes, 0);
   if (header.e_phnum >= PN_XNUM - 1) return false;
@@ -111,7 +111,7 @@ bool AppendStrings(std::string_view strings, const Table& dynamic, std::string* 
     end = std::max(end, segment.p_vaddr + segment.p_memsz);
     after_loads = segments.size();
   }
-  // What the dynamic linker would refuse, too.
+  // The dynamic linker would refuse this, too.
   if (alignment > (uint64_t{1} << 30) || end > (uint64_t{1} << 46)) return false;
   const uint64_t offset = AlignUp(bytes->size(), alignment);
   const uint64_t address = AlignUp(end, alignment);
@@ -157,7 +157,7 @@ std::string PatchForPrivateCopy(std::string bytes, const std::string& directory)
   const uint64_t dynamic_begin = OffsetOf(image->dynamic_table(), bytes);
   const Table dynamic = {dynamic_begin, dynamic_begin + image->dynamic_table().size()};
   std::string strings(image->strings());
-  // From here on the image's views are those of bytes that change.
+  // From here on the bytes behind the image's views change.
   for (uint64_t offset : unique) {
     const auto info = static_cast<unsigned char>(bytes[offset]);
     bytes[offset] = static_cast<char>(ELF64_ST_INFO(STB_WEAK, ELF64_ST_TYPE(info)));

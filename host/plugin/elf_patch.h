@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Makes the bytes of a plugin's file fit for being loaded as a private copy, many versions beside
-// each other:
+// Changes the bytes of a plugin's file so that it can be loaded as a private copy, beside other
+// versions:
 //
 // - GNU_UNIQUE symbols become weak ones. The dynamic linker keeps one definition of a unique symbol
-//   for the whole process, so that the static of an inline function or template would be shared by
-//   all plugins and by all generations of one.
-// - $ORIGIN becomes the directory in which the operator put the file. The copy lies elsewhere, and
-//   its own directory has none of the libraries that were shipped beside the plugin.
+//   for the whole process, so all plugins and all generations would share the statics of an inline
+//   function or template.
+// - $ORIGIN becomes the directory in which the operator put the file, since the copy's directory
+// has
+//   none of the libraries that were installed beside the plugin.
 //
 // The longer paths need a longer string table. It is appended to the file together with a longer
 // program header table, and mapped by a segment of its own; nothing else moves. Section headers,
@@ -21,8 +22,8 @@
 
 namespace callout::host {
 
-// `bytes`, changed where that is needed. What is no complete shared object comes back as it is: the
-// loader says what is wrong with it. `directory` is absolute.
+// Returns `bytes`, changed where needed. Bytes that are not a complete shared object are returned
+// unchanged: the loader reports what is wrong with them. `directory` is absolute.
 std::string PatchForPrivateCopy(std::string bytes, const std::string& directory);
 
 }  // namespace callout::host

@@ -46,17 +46,17 @@ constexpr std::array kSymbols = {
     AbiSymbol{"callout_on_response_trailers", AbiSymbol::Kind::kMessageHook, 1},
 };
 
-// The constructor that registers a generated file's descriptors. They may be
-// registered once in a process; the second time protobuf aborts it.
+// The constructor that registers a generated file's descriptors. If they are registered a second
+// time, protobuf aborts the process.
 constexpr std::string_view kRegistersDescriptors =
     "_ZN6google8protobuf8internal20AddDescriptorsRunnerC1EPKNS1_15DescriptorTableE";
 
 constexpr uint32_t kGoBuildIdNote = 4;
-// Exported by what cgo compiles into every shared object with a Go runtime.
+// cgo exports it from every shared object with a Go runtime.
 constexpr std::array<std::string_view, 3> kGoSymbols = {"_cgo_topofstack", "crosscall2",
                                                         "_cgo_panic"};
 
-// Their runtimes end a process that has started without them.
+// Their runtimes end a process that was started without them.
 constexpr std::array<std::string_view, 4> kSanitizers = {"libasan.so", "libtsan.so", "libhwasan.so",
                                                          "liblsan.so"};
 
@@ -85,7 +85,7 @@ const AbiSymbol* FindKnown(std::string_view name, const HostAbi& abi) {
   return found == abi.symbols.end() ? nullptr : &*found;
 }
 
-// Names that only hooks have, known or not.
+// Prefixes that only hooks have, known or not.
 bool IsHookName(std::string_view name) {
   return name.starts_with("callout_on_") || name.starts_with("callout_plugin_");
 }
@@ -96,9 +96,9 @@ std::string Printable(std::string_view name) {
   return EscapeControls(name.substr(0, kBytesMax)) + (name.size() > kBytesMax ? "…" : "");
 }
 
-// --- Names that are almost right ---
+// --- Misspelt names ---
 
-// The known name that `name` may have been meant to be; "" if it is far from all.
+// The known name that is most like `name`; "" if none is.
 std::string_view Nearest(std::string_view name, const HostAbi& abi) {
   constexpr size_t kFarthest = 6;
   std::vector<std::string_view> known;
@@ -141,15 +141,15 @@ std::string StrangeName(std::string_view name, const HostAbi& abi) {
                      UnknownRemedy(name, abi));
 }
 
-// --- What must be there ---
+// --- Required symbols ---
 
-// The 32-bit number in the exported data `name`; nullopt if there is none of it.
+// The 32-bit number in the exported data `name`; nullopt if it does not exist.
 absl::StatusOr<std::optional<uint32_t>> ReadNumber(const ElfImage& image, std::string_view name,
                                                    std::string_view macro) {
   const ElfSymbol* symbol = FindExported(image, name);
   if (symbol == nullptr) return std::nullopt;
   if (IsCode(*symbol) || symbol->type == STT_TLS) {
-    return Refuse("its {} is no plain data; define it by {} and nothing else", name, macro);
+    return Refuse("its {} is not plain data; define it by {} and nothing else", name, macro);
   }
   const std::optional<uint32_t> number = image.ReadUint32(symbol->value);
   if (!number.has_value()) {
@@ -177,7 +177,7 @@ absl::Status CheckVersion(const ElfImage& image, PreflightResult* result) {
   return absl::OkStatus();
 }
 
-// The plugin's own revision, and the oldest one that it can do with.
+// The revision that the plugin was built for, and the oldest one that it needs.
 absl::Status CheckRevision(const ElfImage& image, const HostAbi& abi, PreflightResult* result,
                            std::optional<uint32_t>* minimum) {
   const auto revision = ReadNumber(image, kRevisionSymbol, "CALLOUT_PLUGIN();");
@@ -194,7 +194,7 @@ absl::Status CheckRevision(const ElfImage& image, const HostAbi& abi, PreflightR
   return absl::OkStatus();
 }
 
-// A hook that this host does not call is a filter that never runs.
+// Refuses hooks that this host would never call: they may be filters.
 absl::Status CheckHookNames(const ElfImage& image, const HostAbi& abi,
                             std::optional<uint32_t> minimum, PreflightResult* result) {
   const bool may_do_without = result->abi_revision > abi.revision && minimum.has_value();
@@ -227,10 +227,10 @@ absl::Status CheckHookNames(const ElfImage& image, const HostAbi& abi,
   return absl::OkStatus();
 }
 
-// Its struct_size goes by the header it was compiled with, its size by the file.
+// struct_size is that of the header it was compiled with; the size is that in the file.
 absl::Status CheckInfo(const ElfImage& image, const ElfSymbol& symbol, PreflightResult* result) {
   if (symbol.type != STT_OBJECT && symbol.type != STT_NOTYPE) {
-    return Refuse("its {} is no plain data; define it as a constant callout_plugin_info_t",
+    return Refuse("its {} is not plain data; define it as a constant callout_plugin_info_t",
                   kInfoSymbol);
   }
   const uint32_t struct_size = image.ReadUint32(symbol.value).value_or(0);
@@ -256,14 +256,14 @@ absl::Status CheckDestroy(const ElfImage& image, PreflightResult* result) {
   }
   if ((plain || with_args) && FindExported(image, "callout_plugin_create") == nullptr) {
     result->warnings.push_back(
-        fmt::format("it exports {} without callout_plugin_create, so destroy is given NULL; export "
+        fmt::format("it exports {} without callout_plugin_create, so destroy gets NULL; export "
                     "both or neither",
                     plain ? "callout_plugin_destroy" : "callout_plugin_destroy_with"));
   }
   return absl::OkStatus();
 }
 
-// Why none of the exported symbols is a hook, for the end of a message.
+// Why none of the exported symbols is a hook; the end of a message.
 std::string NoHookRemedy(const ElfImage& image, const HostAbi& abi) {
   for (const ElfSymbol& symbol : image.symbols()) {
     if (!symbol.exported()) continue;
@@ -290,7 +290,7 @@ absl::Status CheckHooks(const ElfImage& image, const HostAbi& abi, PreflightResu
   }
   if (!has_message_hook && !stream_hook.empty()) {
     return Refuse(
-        "it exports {} but no hook that is given a message, so it would never be called; "
+        "it exports {} but no hook that gets a message, so it would never be called; "
         "export one, such as callout_on_request_headers",
         stream_hook);
   }
@@ -301,7 +301,7 @@ absl::Status CheckHooks(const ElfImage& image, const HostAbi& abi, PreflightResu
   return CheckDestroy(image, result);
 }
 
-// --- What must not be there ---
+// --- Forbidden contents ---
 
 // "32" for "libprotobuf.so.32" and "libprotobuf-lite.so.32"; nullopt for others.
 std::optional<std::string_view> ProtobufVersion(std::string_view library) {
@@ -312,8 +312,8 @@ std::optional<std::string_view> ProtobufVersion(std::string_view library) {
   return library;
 }
 
-// True for what belongs to a class, function or variable of namespace
-// google::protobuf or envoy, by the Itanium C++ ABI's mangling.
+// True for the mangled name (Itanium C++ ABI) of something in the namespace google::protobuf or
+// envoy.
 bool IsProtobufClass(std::string_view name) {
   if (!TakePrefix(&name, "_Z")) return false;
   for (const std::string_view special : {"GV", "GR", "TV", "TT", "TI", "TS", "TH", "TW"}) {
@@ -397,7 +397,7 @@ absl::Status CheckRuntimes(const ElfImage& image, const AlreadyLoaded& loaded,
   return absl::OkStatus();
 }
 
-// --- What is worth a warning ---
+// --- Warnings ---
 
 void WarnOfUniqueSymbols(const ElfImage& image, PreflightResult* result) {
   std::string_view example;
@@ -415,7 +415,7 @@ void WarnOfUniqueSymbols(const ElfImage& image, PreflightResult* result) {
 
 void Warn(const ElfImage& image, const HostAbi& abi, PreflightResult* result) {
   for (const ElfSymbol& symbol : image.symbols()) {
-    // Unknown hooks are refused, or have their warning.
+    // Unknown hooks are refused, or have a warning already.
     if (!symbol.exported() || IsHookName(symbol.name)) continue;
     std::string strange = StrangeName(symbol.name, abi);
     if (!strange.empty()) result->warnings.push_back(std::move(strange));

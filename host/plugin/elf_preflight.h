@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What can be said of a plugin's file before any of its code runs: whether loading
-// it could work, and what about it is suspicious. The dynamic linker gives no second
-// chance: protobuf aborts the process inside dlopen, an exported class binds to
-// another plugin's of the same name, a sanitizer's runtime exits.
+// Checks a plugin's file before any of its code runs: whether it can be loaded, and what is
+// suspicious. After dlopen it is too late: protobuf aborts the process, an exported class binds to
+// that of another plugin, a sanitizer's runtime exits.
 //
 //   absl::StatusOr<ElfImage> image = ElfImage::Parse(bytes);
 //   absl::StatusOr<PreflightResult> result = Preflight(*image, already_loaded);
@@ -25,31 +24,30 @@
 
 namespace callout::host {
 
-// The part of the process that decides what else can be loaded into it.
+// What is loaded already, as far as it decides what else can be loaded.
 struct AlreadyLoaded {
   std::vector<std::string> libraries;  // file names without directory
-  std::string go_plugin;               // the plugin that brought a Go runtime; empty: none did
+  std::string go_plugin;               // the plugin that brought a Go runtime; "": none
 };
 
 // A name of <callout/plugin.h> that a plugin may export.
 struct AbiSymbol {
   enum class Kind : uint8_t {
-    kMessageHook,  // is given messages: a plugin without one is never called
+    kMessageHook,  // gets messages: a plugin without one is never called
     kOtherHook,
     kData,
   };
   std::string_view name;
   Kind kind;
-  uint32_t revision;  // that brought it
+  uint32_t revision;  // of the ABI, which introduced it
 };
 
-// What a host knows of the ABI. By default this one; a test may make an older or a
-// newer one.
+// The ABI that a host knows: by default this host's. A test may make an older or newer one.
 struct HostAbi {
   uint32_t revision = CALLOUT_ABI_REVISION;
   std::span<const AbiSymbol> symbols = Symbols();
 
-  // Every name of this host's <callout/plugin.h>.
+  // All names of this host's <callout/plugin.h>.
   static std::span<const AbiSymbol> Symbols();
 };
 

@@ -30,7 +30,7 @@ constexpr std::array<const char*, 14> kHookNames = {
     "callout_plugin_destroy",      "its constructors, while it was loaded",
 };
 
-// Zero-filled, so that it costs no memory before it is used.
+// Zero-filled, so it takes no memory before it is used.
 alignas(HookTable) unsigned char own_memory[sizeof(HookTable)];
 std::atomic<HookTable*> in_use{nullptr};
 
@@ -38,8 +38,8 @@ constinit thread_local HookTable::Slot* t_slot = nullptr;
 
 }  // namespace
 
-// Gives the slot back when the thread ends. With it comes a stack for signals, so
-// that there are last words when a hook has used up the thread's own.
+// Releases the slot when the thread ends. It also has a stack for signals, so that a hook that has
+// used up the thread's stack is still reported.
 class ThreadSlot {
  public:
   ThreadSlot() : slot_(HookTable::InUse()->TakeSlot()) {
@@ -54,7 +54,7 @@ class ThreadSlot {
     sigaltstack(&stack_, nullptr);
   }
   ~ThreadSlot() {
-    // exit(), called by a hook: what it was is still to be told.
+    // A hook called exit(), which is reported later.
     if (slot_ != nullptr && slot_->place.load(std::memory_order_relaxed) != 0) return;
     GiveStackBack();
     t_slot = nullptr;
@@ -108,7 +108,7 @@ absl::StatusOr<HookTable*> HookTable::Share(int fd) {
     return absl::UnavailableError(
         fmt::format("mapping the table of running hooks: {}", strerror(errno)));
   }
-  // Its members are as they should be when all is zero, which a new file is.
+  // Zeros are the initial values of all members, and a new file has zeros.
   return std::launder(reinterpret_cast<HookTable*>(memory));
 }
 
@@ -165,7 +165,7 @@ std::vector<HookTable::Running> HookTable::ListRunning() const {
     const uint64_t since_ns = slot.since_ns.load(std::memory_order_relaxed);
     const int32_t thread = slot.thread.load(std::memory_order_acquire);
     const HookPlace place = Unpack(packed);
-    // Unless it has gone on in the meantime: then `since_ns` may be another's.
+    // If the thread has gone on meanwhile, `since_ns` may be that of another hook.
     if (thread == 0 || place.plugin == 0) continue;
     if (slot.place.load(std::memory_order_acquire) != packed) continue;
     running.push_back({place, since_ns, thread});
@@ -187,7 +187,7 @@ std::optional<HookPlace> HookTable::CrashPlace() const {
 }
 
 void HookTable::Clear() {
-  // All of it, for a process that crashed may have written anywhere.
+  // All of it, since a process that crashed may have written anywhere.
   for (Slot& slot : slots_) {
     slot.place.store(0, std::memory_order_relaxed);
     slot.since_ns.store(0, std::memory_order_relaxed);

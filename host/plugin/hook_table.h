@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Which hook of which plugin runs on which thread at this moment, kept where it
-// can still be read when the process is dead: in memory that a supervisor shares,
-// or that a signal's handler looks at.
+// Records which hook of which plugin runs on which thread, in memory that can still be read when
+// the process is dead: a supervisor shares it, and signal handlers read it.
 //
 //   HookTable* table = HookTable::Share(fd);            // or the process's own, by default
 //   HookTable::Use(table);
 //   const uint32_t plugin = HookTable::InUse()->FindOrAddPlugin("10-auth");
 //   { const HookScope scope({plugin, Hook::kClose}, now_ns); … call the hook … }
 //
-// A call costs a few plain stores to memory that only its thread writes. There
-// are as many slots as kThreadsMax; threads beyond are not seen.
+// A call costs a few plain stores to memory that only its thread writes. There are kThreadsMax
+// slots; further threads are not recorded.
 //
-// FindOrAddPlugin, Use and Share are for any thread; a HookScope belongs to one.
-// Reading is for anyone, at any time, and sees each hook in whole.
+// Any thread may call FindOrAddPlugin, Use and Share; a HookScope belongs to one thread. Anyone may
+// read at any time, and sees each hook consistently.
 //
-// The reader believes nothing: a plugin may have written anywhere in the memory, at
-// any time. Whatever is in it, reading stays inside of it and ends; what is read may
-// then be nonsense, which is for the reader's user to see.
+// The reader trusts nothing, since a plugin may have written anywhere in the memory. Whatever is in
+// it, reading stays within it and ends. The values may be nonsense; the caller has to check them.
 #ifndef CALLOUT_HOST_PLUGIN_HOOK_TABLE_H_
 #define CALLOUT_HOST_PLUGIN_HOOK_TABLE_H_
 
@@ -50,15 +48,15 @@ enum class Hook : uint8_t {
   kLoad,  // the constructors of the file
 };
 
-// "callout_on_request_headers", …; "an unknown hook" for a number that is none.
+// "callout_on_request_headers", …; "an unknown hook" for an invalid number.
 const char* HookName(Hook hook);
 bool IsHook(Hook hook);
 
-// Where a thread is. `plugin` is an index of the table's; 0: in no hook.
+// Where a thread is. `plugin` is an index in the table; 0: in no hook.
 struct HookPlace {
   uint32_t plugin = 0;
   Hook hook = Hook::kProcess;
-  bool may_wait = false;  // not on a thread that serves others
+  bool may_wait = false;  // not on a thread that serves streams
 };
 
 class HookTable {
@@ -70,47 +68,47 @@ class HookTable {
   struct Running {
     HookPlace place;
     uint64_t since_ns = 0;
-    int32_t thread = 0;  // as the kernel numbers them
+    int32_t thread = 0;  // the kernel's thread id
   };
 
-  // A slot is written by the thread that has it, and read by others.
+  // Its thread writes a slot; others read it.
   struct alignas(64) Slot {
-    std::atomic<uint64_t> place{0};  // a packed HookPlace; last to be written
+    std::atomic<uint64_t> place{0};  // a packed HookPlace; written last
     std::atomic<uint64_t> since_ns{0};
     std::atomic<int32_t> thread{0};  // 0: free
   };
 
-  // A new file for a table, whose size nobody can change: a mapping of a file that
-  // shrinks would end its readers. UNAVAILABLE with the system's reason.
+  // A new file for a table. Its size is sealed, since readers of a file that shrinks would crash.
+  // UNAVAILABLE with the system's reason.
   static absl::StatusOr<OwnedFd> MakeFile();
   // The table in such a file. UNAVAILABLE if it cannot be mapped. Never unmapped.
   static absl::StatusOr<HookTable*> Share(int fd);
-  // From here on this is where hooks are marked. Before the first of them.
+  // Makes this the table in which hooks are recorded. Call it before the first hook.
   static void Use(HookTable* table);
   static HookTable* InUse();
 
   // The index of the name, from 1; 0 if the table is full.
   uint32_t FindOrAddPlugin(std::string_view name);
-  // At most kNameBytesMax bytes of the table's memory, of any values; "" for 0 and for
-  // what is no index. Safe in a signal's handler.
+  // At most kNameBytesMax bytes of the table's memory, with any values; "" for 0 and for an invalid
+  // index. Safe in a signal handler.
   std::string_view PluginName(uint32_t plugin) const;
 
-  // Notes that this thread ends the process, for CrashPlace. Only the first is
-  // kept. Safe in a signal's handler.
+  // Records that this thread ends the process, for CrashPlace. Only the first call counts. Safe in
+  // a signal handler.
   static void NoteCrash();
-  // Where the thread was that ended the process, plugin 0 for in no hook; nothing
-  // if the process left no word.
+  // Where the thread was that ended the process; plugin 0: in no hook. Nothing if the process
+  // recorded no end.
   std::optional<HookPlace> CrashPlace() const;
 
   // The hooks that run now, or ran when the process ended.
   std::vector<Running> ListRunning() const;
 
-  // As new, for the next process that uses the same memory. While no other does.
+  // Clears the table for the next process that uses it. No process may use it meanwhile.
   void Clear();
 
-  // This thread's slot, which is taken if it has none yet; null if all are taken.
+  // This thread's slot, which it takes if it has none; null if none is free.
   static Slot* ThisThread();
-  // The same, for handlers of signals: null if the thread has never been in a hook.
+  // The same for signal handlers: null if the thread has never been in a hook.
   static const Slot* OfThisThread();
 
   static uint64_t Pack(const HookPlace& place) {
@@ -130,11 +128,11 @@ class HookTable {
   std::array<Slot, kThreadsMax> slots_;
   std::atomic<uint64_t> crash_{0};  // a packed HookPlace, and kCrashed
   std::atomic<uint32_t> plugin_count_{0};
-  // Written before plugin_count_ covers them, and never again.
+  // Written before plugin_count_ includes them, and never changed.
   std::array<std::array<char, kNameBytesMax + 1>, kPluginsMax> names_{};
 };
 
-// While it lives, the thread is in the hook. They nest.
+// While it lives, the table says that the thread is in the hook. Scopes can nest.
 class HookScope {
  public:
   HookScope(const HookPlace& place, uint64_t now_ns) : slot_(HookTable::ThisThread()) {
@@ -152,7 +150,7 @@ class HookScope {
   HookScope(const HookScope&) = delete;
   HookScope& operator=(const HookScope&) = delete;
 
-  // The same call goes on in another hook.
+  // The call goes on in another hook.
   void MoveTo(const HookPlace& place) {
     if (slot_ != nullptr) slot_->place.store(HookTable::Pack(place), std::memory_order_release);
   }

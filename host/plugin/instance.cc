@@ -207,19 +207,19 @@ void Instance::BeginTrial(std::shared_ptr<Trial> trial) {
   running_trial_.store(trial_.get(), std::memory_order_release);
 }
 
-void Instance::Prepare(CallState* state) {
-  state->call.struct_size = static_cast<uint32_t>(context_.abi.call_bytes);
-  state->call.host = services_->abi();
-  state->call.plugin = plugin_data_;
-  state->call.self = &state->call;
+void Instance::Prepare(callout_call_t* call) const {
+  call->struct_size = static_cast<uint32_t>(context_.abi.call_bytes);
+  call->host = services_->abi();
+  call->plugin = plugin_data_;
+  call->self = call;
 }
 
-callout_status_t Instance::OpenStream(CallState* state, uint64_t now_ns) {
+callout_status_t Instance::OpenStream(callout_call_t* call, CallState* state, uint64_t now_ns) {
   state->misuse = nullptr;
   callout_status_t status = CALLOUT_OK;
   {
     const HookScope scope(PlaceOf(Hook::kOpen), now_ns);
-    status = plugin_->hooks().stream_open(&state->call);
+    status = plugin_->hooks().stream_open(call);
   }
   state->instance_ns += MonotonicNs() - now_ns;
   if (status < 0 || (status == CALLOUT_OK && state->misuse == nullptr)) return status;
@@ -234,44 +234,38 @@ callout_status_t Instance::OpenStream(CallState* state, uint64_t now_ns) {
                 "a negative status, so defer in the stream's first call",
                 name_, StatusName(status));
   // It has opened what its close is to free.
-  CloseStream(state);
+  call->attributes = call->metadata_context = {};
+  call->deadline_ns = 0;
+  CloseStream(call, {});
   return CALLOUT_FAILED_PRECONDITION;
 }
 
-// Nothing of the last message is to be seen at close: its bytes may be gone.
-void Instance::CloseStream(CallState* state, const callout_stream_end_t* end) {
+void Instance::CloseStream(callout_call_t* call, callout_stream_end_t end) {
   const auto close = plugin_->hooks().stream_close;
   if (close == nullptr) return;
-  callout_call_t& call = state->call;
-  void* const stream = call.stream;
-  call = {};
-  Prepare(state);
-  call.stream = stream;
-  callout_stream_end_t told = end == nullptr ? callout_stream_end_t{} : *end;
-  told.struct_size = sizeof(told);
-  told.instance_ns = state->instance_ns;
-  call.end = &told;
-  state->may_respond = false;
+  end.struct_size = sizeof(end);
+  call->end = &end;
   {
     const HookScope scope(PlaceOf(Hook::kClose), MonotonicNs());
-    close(&call);
+    close(call);
   }
-  call.end = nullptr;
+  call->end = nullptr;
 }
 
-void Instance::CancelStream(CallState* state) {
+void Instance::CancelStream(callout_call_t* call) {
   const HookScope scope(PlaceOf(Hook::kCancel), MonotonicNs());
-  plugin_->hooks().stream_cancel(&state->call);
+  plugin_->hooks().stream_cancel(call);
 }
 
 callout_status_t Instance::Call(CallState* state, uint64_t now_ns) {
-  const callout_phase_t phase = state->call.phase;
+  const callout_phase_t phase = state->slot->call.phase;
   Trial* const trial = running_trial_.load(std::memory_order_acquire);
   if (trial != nullptr && !trial->CountCall()) {
     running_trial_.store(nullptr, std::memory_order_relaxed);
   }
   const callout_status_t status = CallHooks(state, now_ns);
-  const uint64_t taken_ns = MonotonicNs() - now_ns;
+  state->hook_end_ns = MonotonicNs();
+  const uint64_t taken_ns = state->hook_end_ns - now_ns;
   state->instance_ns += taken_ns;
   context_.metrics->Observe(call_seconds_[phase], static_cast<double>(taken_ns) * 1e-9);
   if (blocks_in(phase)) usual_ns_[phase].Add(taken_ns);
@@ -281,16 +275,17 @@ callout_status_t Instance::Call(CallState* state, uint64_t now_ns) {
 
 callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
   const Hooks& hooks = plugin_->hooks();
-  const callout_phase_t phase = state->call.phase;
+  callout_call_t* const call = &state->slot->call;
+  const callout_phase_t phase = call->phase;
   const HookPlace place = PlaceOf(static_cast<Hook>(phase));
   HookScope scope(calls_process_ ? PlaceOf(Hook::kProcess) : place, now_ns);
   if (calls_process_) {
-    const callout_status_t status = hooks.on_process(&state->call);
+    const callout_status_t status = hooks.on_process(call);
     if (status != CALLOUT_NEXT) return status;
     scope.MoveTo(place);
   }
   const auto hook = hooks.phases[phase];
-  return hook == nullptr ? CALLOUT_OK : hook(&state->call);
+  return hook == nullptr ? CALLOUT_OK : hook(call);
 }
 
 void Instance::CountViolation(Violation violation, callout_phase_t phase, std::string_view why,

@@ -49,7 +49,8 @@ struct InstanceContext {
 class Instance {
  public:
   // The CALLOUT_WANT_* bits that this host obeys.
-  static constexpr uint64_t kGrants = CALLOUT_WANT_REAL_END;
+  static constexpr uint64_t kGrants =
+      CALLOUT_WANT_BOTH_DIRECTIONS | CALLOUT_WANT_REAL_END | CALLOUT_WANT_REQUEST_HEADERS;
 
   // Calls callout_plugin_create. On failure the status says which code it returned,
   // and the error that the plugin has logged last.
@@ -95,15 +96,14 @@ class Instance {
   // Counts calls and faults into `trial` until it is over. Before the first call.
   void BeginTrial(std::shared_ptr<Trial> trial);
 
-  // The following call hooks on the calling thread. `state->call` has been
-  // filled in but for what is the same for all calls, which Prepare sets. `now_ns`
-  // is MonotonicNs().
-  void Prepare(CallState* state);
-  callout_status_t OpenStream(CallState* state, uint64_t now_ns);
-  // `end` tells how the stream ended; null if that is not known. Its instance_ns is
-  // filled in here.
-  void CloseStream(CallState* state, const callout_stream_end_t* end = nullptr);
-  void CancelStream(CallState* state);
+  // Sets what is the same for all calls.
+  void Prepare(callout_call_t* call) const;
+  // The following call hooks on the calling thread, with a call that has been filled in, in
+  // a slot of its own; Call takes the one in `state->slot`. `now_ns` is MonotonicNs().
+  callout_status_t OpenStream(callout_call_t* call, CallState* state, uint64_t now_ns);
+  // `end` tells how the stream ended. Its struct_size is filled in here.
+  void CloseStream(callout_call_t* call, callout_stream_end_t end);
+  void CancelStream(callout_call_t* call);
   // on_process if there is one, then the hook of call.phase if that says NEXT.
   callout_status_t Call(CallState* state, uint64_t now_ns);
 

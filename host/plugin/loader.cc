@@ -33,7 +33,7 @@ namespace {
 
 using boost::dll::shared_library;
 
-// What a file is to the dynamic linker, which knows libraries by inode.
+// The identity of a file for the dynamic linker, which knows libraries by inode.
 struct FileIdentity {
   dev_t device = 0;
   ino_t inode = 0;
@@ -45,8 +45,8 @@ struct PluginFile {
   FileIdentity identity;
 };
 
-// What this process has loaded; guarded by `mutex`. Leaked, since what it holds must
-// outlive every plugin.
+// What this process has loaded; guarded by `mutex`. Never deleted, since it must outlive every
+// plugin.
 struct Loads {
   std::mutex mutex;
   std::vector<std::unique_ptr<shared_library>> libraries;  // never closed
@@ -77,16 +77,16 @@ absl::Status CannotRead(const absl::Status& why) {
                       fmt::format("it cannot be read ({}); {}", MessageOf(why), remedy));
 }
 
-// An error of ElfImage's, as a sentence.
+// An error of ElfImage as a sentence.
 absl::Status OfImage(const absl::Status& why) {
   return absl::Status(why.code(), fmt::format("it {}", MessageOf(why)));
 }
 
 absl::StatusOr<PluginFile> ReadPluginFile(const std::string& path) {
   if (path.find('\0') != path.npos) {
-    return absl::InvalidArgumentError("the path holds a NUL; check the path");
+    return absl::InvalidArgumentError("the path contains a NUL; check the path");
   }
-  // The head first: what is no shared object at all is not read, however large.
+  // Checks the head first, so that a large file that is no shared object is not read.
   absl::StatusOr<FileContents> head = ReadStart(path, sizeof(Elf64_Ehdr));
   if (!head.ok()) return CannotRead(head.status());
   if (absl::Status status = ElfImage::CheckHead(head->bytes); !status.ok()) return OfImage(status);
@@ -130,9 +130,9 @@ std::string CurrentException() {
   }
 }
 
-// While it lives, a std::terminate on its thread logs which plugin was being loaded.
-// An exception in a constructor ends there: dlopen is declared not to throw, and to
-// catch one in spite of that would leave the dynamic linker locked.
+// While it lives, std::terminate on its thread logs which plugin was being loaded. An exception in
+// a constructor leads there: dlopen is declared not to throw, and catching the exception would
+// leave the dynamic linker locked.
 class TerminationNote {
  public:
   explicit TerminationNote(const std::string& path)
@@ -164,7 +164,7 @@ class TerminationNote {
   const std::terminate_handler previous_handler_;
 };
 
-// Boost.DLL wraps dlerror's text in words of its own.
+// Boost.DLL puts dlerror's text into a text of its own.
 std::string_view DlerrorText(std::string_view what, const std::string& path) {
   constexpr std::string_view kBefore = "(dlerror system message: ";
   if (const size_t start = what.find(kBefore); start != what.npos) {
@@ -189,7 +189,7 @@ std::string_view LoadRemedy(std::string_view error) {
            "restart "
            "the host by draining it, or build the plugin with -ftls-model=global-dynamic";
   }
-  return "LD_DEBUG=all in the host's environment tells more";
+  return "run the host with LD_DEBUG=all for details";
 }
 
 // What Boost.DLL says of a failure. Not to throw is what ends the process at a constructor's
@@ -295,7 +295,7 @@ void TakeInfo(const Exports& exports, Plugin::Fields* fields) {
   }
 }
 
-// Cut at the symbol's size, and at what a page can show.
+// Cut at the symbol's size, and at the limit for pages.
 void TakeConfigSchema(const ElfImage& image, const Exports& exports, Plugin::Fields* fields) {
   constexpr size_t kBytesMax = 65536;
   constexpr char kName[] = "callout_plugin_config_schema";
@@ -340,7 +340,7 @@ absl::StatusOr<std::shared_ptr<const Plugin>> ReadCheckAndLoad(const std::string
         "callout_plugin_destroy",
         started, started == 1 ? "" : "s"));
   }
-  // Now that the libraries it brings are loaded, too. None of its hooks has run.
+  // Check again now that its libraries are loaded, too. None of its hooks has run.
   if (absl::Status status = CheckBorrowedSymbols(*image); !status.ok()) return status;
   if (result->has_go_runtime) {
     loads->go_plugin = EscapeControls(original);

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "host/base/ascii.h"
+#include "host/wire/field_numbers.h"
 #include "host/wire/response.h"
 #include "host/wire/wire.h"
 
@@ -26,14 +27,15 @@ std::string HostOf(std::string_view authority) {
   return ToLowerAscii(authority);
 }
 
-// A google.protobuf.Value: number_value 2 (double), string_value 3, bool_value 4.
+// A google.protobuf.Value that is a string, a bool or a number; "" for the other kinds.
 std::string ValueText(std::string_view value) {
   WireReader reader(value);
   std::string text;
   while (reader.Next()) {
-    if (reader.Is(3)) text.assign(reader.bytes());
-    if (reader.IsVarint(4)) text = reader.varint() != 0 ? "true" : "false";
-    if (reader.IsFixed64(2)) text = fmt::format("{}", std::bit_cast<double>(reader.fixed64()));
+    if (reader.Is(field::Value::kStringValue)) text.assign(reader.bytes());
+    if (reader.IsVarint(field::Value::kBoolValue)) text = reader.varint() != 0 ? "true" : "false";
+    if (reader.IsFixed64(field::Value::kNumberValue))
+      text = fmt::format("{}", std::bit_cast<double>(reader.fixed64()));
   }
   return text;
 }
@@ -62,23 +64,23 @@ void StreamFacts::ReadHeaders(std::string_view message) {
   }
 }
 
-// One record of ProcessingRequest.attributes: an entry {key 1, Struct 2}, whose
-// Struct has an entry {key 1, Value 2} for each attribute.
+// One record of the map ProcessingRequest.attributes: an entry whose value is a Struct, which
+// has an entry for each attribute.
 void StreamFacts::ReadAttributes(std::string_view record) {
   WireReader outer(record);
   while (outer.Next()) {
     WireReader entry(outer.bytes());
     while (entry.Next()) {
-      if (!entry.Is(2)) continue;
+      if (!entry.Is(field::AttributesEntry::kValue)) continue;
       WireReader fields(entry.bytes());
       while (fields.Next()) {
-        if (!fields.Is(1)) continue;
+        if (!fields.Is(field::Struct::kFields)) continue;
         std::string_view name;
         std::string_view value;
-        WireReader field(fields.bytes());
-        while (field.Next()) {
-          if (field.Is(1)) name = field.bytes();
-          if (field.Is(2)) value = field.bytes();
+        WireReader attribute(fields.bytes());
+        while (attribute.Next()) {
+          if (attribute.Is(field::FieldsEntry::kKey)) name = attribute.bytes();
+          if (attribute.Is(field::FieldsEntry::kValue)) value = attribute.bytes();
         }
         attributes_.emplace_back(std::string(name), ValueText(value));
       }

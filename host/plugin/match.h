@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Whether a stream is one that an instance serves (InstanceSettings::match).
-//
-// Decided on the first message of a stream. What that message does not bring (it
-// has no request headers, say, if Envoy is told not to send them) matches
-// nothing.
+// Decides whether an instance serves a stream (InstanceSettings::match), on the stream's first
+// message. Whatever that message does not have matches nothing: if Envoy does not send request
+// headers, no path matches.
 //
 // Tested by tests/host/plugin/chain_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_MATCH_H_
@@ -20,11 +18,11 @@
 
 namespace callout::host {
 
-// What of a first message can be matched, read once for all instances.
+// The facts of a first message that can be matched, read once for all instances.
 class StreamFacts {
  public:
   explicit StreamFacts(const RequestView& view);
-  // The host of :authority (or Host) is compared without its port.
+  // Compares the host of :authority (or Host) without its port.
   bool Match(const StreamMatch& match) const;
 
  private:
@@ -33,8 +31,8 @@ class StreamFacts {
   const std::string* FindHeader(std::string_view name) const;
 
   std::vector<std::pair<std::string, std::string>> headers_;  // names in lower case
-  // Attribute names and their values as text: strings as they are, booleans as
-  // true and false, numbers as short as they can be written.
+  // Names of attributes and their values as text: strings as they are, booleans as true and false,
+  // numbers in their shortest form.
   std::vector<std::pair<std::string, std::string>> attributes_;
 };
 

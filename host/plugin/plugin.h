@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A loaded shared object: what it exports, as function pointers, and what it says
-// of itself. Made by LoadPlugin (host/plugin/loader.h); a test may make one from functions
-// of its own. Instances (host/plugin/instance.h) are created from it.
+// A loaded shared object: its exported functions, and what it says about itself. LoadPlugin
+// (host/plugin/loader.h) makes it; a test may make one from functions of its own. Instances
+// (host/plugin/instance.h) are created from it.
 //
-// Immutable, so any thread may read it. The code behind the pointers stays mapped
-// until the process ends, also after the Plugin is gone: a plugin's thread-local
-// data, unique symbols and exit handlers make unloading unsafe.
+// It never changes, so any thread may read it. The code stays mapped until the process ends, also
+// after the Plugin is deleted: thread-local data, unique symbols and exit handlers make unloading
+// unsafe.
 //
 // Tested by tests/host/plugin/loader_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_PLUGIN_H_
@@ -41,8 +41,8 @@ struct Hooks {
   std::array<CallHook, CALLOUT_RESPONSE_TRAILERS + 1> phases{};  // by phase; 0 and 1 stay null
 };
 
-// The strings of callout_plugin_info, printable: control characters are escaped and
-// each is cut at 256 bytes. Empty where the plugin does not say.
+// The strings of callout_plugin_info, printable: control characters are escaped, and each is cut at
+// 256 bytes. "": the plugin does not say.
 struct PluginInfo {
   std::string name;
   std::string version;
@@ -52,7 +52,7 @@ struct PluginInfo {
 class Plugin {
  public:
   struct Fields {
-    std::string path;  // as it was given to LoadPlugin
+    std::string path;  // as passed to LoadPlugin
     std::string name;  // the file's name without ".so"
     PluginInfo info;
     uint32_t abi_version = CALLOUT_ABI_VERSION;

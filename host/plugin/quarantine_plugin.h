@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What stands in the chain for a plugin that has crashed too often: a plugin of
-// the host's own, all of whose calls fail, so that the operator's policy for the
-// instance decides: `continue` serves without it, `deny` answers in its place, and
-// `fail`, or none, ends the stream with UNAVAILABLE. The text of the status is the
-// instance's configuration.
+// The stand-in for a plugin that has crashed too often or did not load. All its calls fail, so the
+// operator's error policy decides: `continue` passes the message, `deny` responds to the client,
+// and `fail`, the default, ends the stream with UNAVAILABLE. The instance's configuration is the
+// text of the status.
 //
 // Any thread.
 //

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What a transport is to a stream: the facts of the RPC, and a way for other
-// threads to reach the thread that runs the stream.
+// A transport as a stream sees it: the facts of the RPC, and a way for other threads to reach the
+// stream's thread.
 //
 // Tested by tests/host/transport/h2/h2_connection_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_RPC_CONTEXT_H_
@@ -17,27 +17,26 @@ struct CallState;
 
 class RpcContext {
  public:
-  // What another thread has to tell the stream.
+  // The events that another thread posts to the stream.
   enum class Event : uint8_t {
-    kSent,      // send() has put an answer into call->sent
-    kFinished,  // call->status is set; posted once for each deferred call
+    kSent,      // send() has put a response into call->sent
+    kFinished,  // the call is finished; posted once for each deferred call
     kClosed,    // a blocking instance has closed its part of the stream
   };
 
-  // Makes the transport call Stream::OnPosted(call, event) on the stream's own
-  // thread, in the order of posting. The stream lives until it has got every
-  // kFinished and kClosed that is due to it. Any thread.
+  // Makes the transport call Stream::OnPosted(call, event) on the stream's thread, in the order of
+  // posting. The stream lives until it has got every kFinished and kClosed. Any thread.
   virtual void Post(CallState* call, Event event) = 0;
 
-  // Gives the bytes of the message that is being taken to the stream: they stay
-  // where they are until the last owner lets go of them, on whatever thread. Within
-  // Stream::OnMessage, at most once for each message; stream's own thread.
+  // Gives the stream shared ownership of the bytes of the current message. The last owner may
+  // release them on any thread. Only within Stream::OnMessage, at most once per message; the
+  // stream's thread.
   virtual std::shared_ptr<const void> KeepMessage() = 0;
 
-  // Bytes of responses that the client has not taken yet. Stream's own thread.
+  // Bytes of responses that the client has not taken yet. The stream's thread.
   virtual size_t unsent_bytes() const { return 0; }
 
-  // Facts of the RPC; the views live as long as the stream. Any thread.
+  // Facts of the RPC. The views live as long as the stream. Any thread.
   // "ipv4:10.0.0.7:41312", "ipv6:[::1]:41312" or "unix:/path".
   virtual std::string_view peer() const = 0;
   // "secure" or "plaintext".
@@ -46,6 +45,11 @@ class RpcContext {
   virtual std::string_view peer_identity() const = 0;
   // The `index`th value of request metadata `key`; false past the last.
   virtual bool GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const = 0;
+  // The `index`th entry of all request metadata; false past the last.
+  virtual bool GetMetadataAt(uint32_t index, std::string_view* key, std::string_view* value) const {
+    static_cast<void>(index), static_cast<void>(key), static_cast<void>(value);
+    return false;  // a transport without metadata
+  }
 
  protected:
   ~RpcContext() = default;

@@ -2,6 +2,7 @@
 
 #include "host/plugin/services.h"
 
+#include <callout/rpc_metadata.h>
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -27,52 +28,73 @@ namespace {
 
 using RefusalText = std::string_view;
 
-// Where a service is that has to do with one call: its state, or why it has none.
-// Every [call] service begins with it.
-CallState* FindState(const callout_call_t* call, const char* service) {
-  if (CallState::IsCall(call)) return CallState::From(call);
-  ServiceTable::From(call->host)
-      ->LogRefusal(service, call->phase,
-                   "it was given a copy of a callout_call_t; pass the pointer that the hook got");
-  return nullptr;
-}
-
-callout_status_t Refuse(const CallState& state, const char* service, callout_status_t status,
+callout_status_t Refuse(const callout_call_t& call, const char* service, callout_status_t status,
                         RefusalText what) {
-  ServiceTable::From(state.call.host)->LogRefusal(service, state.call.phase, what);
+  ServiceTable::From(call.host)->LogRefusal(service, call.phase, what);
   return status;
 }
 
-constexpr RefusalText kNotNow =
-    "the stream is being opened, cancelled or closed; answer in the hook of a phase";
-constexpr RefusalText kTooLarge = "it is over --max_message_bytes";
+constexpr RefusalText kCopy =
+    "it was given a copy of a callout_call_t; pass the pointer that the hook got";
+constexpr RefusalText kOver =
+    "the call is over: its hook has returned, or it was finished; return CALLOUT_DEFERRED to keep "
+    "a call, and leave it alone after finish()";
 
-// FAILED_PRECONDITION where nothing may be answered. At open that is a fault: a
-// plugin that denies there and sees no error must not let the stream pass.
-callout_status_t CheckMayRespond(CallState* state, const char* service) {
-  if (state->may_respond) return CALLOUT_OK;
-  if (state->misuse == nullptr) state->misuse = service;
-  return Refuse(*state, service, CALLOUT_FAILED_PRECONDITION, kNotNow);
+// False, and logged, for what is no call at all.
+bool IsCall(const callout_call_t* call, const char* service) {
+  if (call != nullptr && CallSlot::IsCall(call)) return true;
+  if (call != nullptr) {
+    Refuse(*call, service, CALLOUT_FAILED_PRECONDITION, kCopy);
+  } else {
+    LogLimited(LogLevel::kWarning, fmt::format("null/{}", service),
+               "a plugin called {}() with NULL in the place of a call, which was refused; pass the "
+               "pointer that the hook got",
+               service);
+  }
+  return false;
 }
 
-// Builds one answer from `parts`; what comes beside it inside a whole response goes to
-// `annotations`. Changes nothing if it fails.
-callout_status_t BuildAnswer(CallState* state, const char* service, callout_field_t field,
-                             const callout_bytes_t* parts, size_t part_count, Response* response,
-                             std::string* annotations, ResponseFault* fault) {
-  if (const callout_status_t status = CheckMayRespond(state, service); status != CALLOUT_OK) {
+// The state of a call, or null if there is none. Every [call] service begins with it.
+CallState* FindState(const callout_call_t* call, const char* service) {
+  if (!IsCall(call, service)) return nullptr;
+  const CallSlot* slot = CallSlot::From(call);
+  CallState* state = slot->state.load(std::memory_order_acquire);
+  if (state != nullptr && !slot->handshake.finished()) return state;
+  Refuse(*call, service, CALLOUT_FAILED_PRECONDITION, kOver);
+  return nullptr;
+}
+
+constexpr RefusalText kNotNow =
+    "the stream is being opened, cancelled or closed; respond in the hook of a phase";
+constexpr RefusalText kTooLarge = "it is over --max_message_bytes";
+
+// FAILED_PRECONDITION in hooks that may not respond. At open that is a fault: if a plugin denies
+// there and ignores the error, the stream must not pass.
+callout_status_t CheckMayRespond(const callout_call_t* call, CallState* state,
+                                 const char* service) {
+  if (CallSlot::From(call)->may_respond) return CALLOUT_OK;
+  if (state->misuse == nullptr) state->misuse = service;
+  return Refuse(*call, service, CALLOUT_FAILED_PRECONDITION, kNotNow);
+}
+
+// Builds one response from `parts`. The other fields of a whole response go to `annotations`.
+// Changes nothing if it fails.
+callout_status_t BuildAnswer(const callout_call_t* call, CallState* state, const char* service,
+                             callout_field_t field, const callout_bytes_t* parts, size_t part_count,
+                             Response* response, std::string* annotations, ResponseFault* fault) {
+  if (const callout_status_t status = CheckMayRespond(call, state, service); status != CALLOUT_OK) {
     return status;
   }
   if (field != CALLOUT_WHOLE_RESPONSE && !IsResponseField(field)) {
-    return Refuse(*state, service, CALLOUT_INVALID_ARGUMENT,
-                  "that field of ProcessingResponse is no answer; pass CALLOUT_..._RESPONSE");
+    return Refuse(*call, service, CALLOUT_INVALID_ARGUMENT,
+                  "that field of ProcessingResponse is not a response; pass CALLOUT_..._RESPONSE");
   }
   const size_t bytes_max = state->instance->message_bytes_max();
   size_t size = 0;
   for (size_t i = 0; i < part_count; ++i) {
     if (parts[i].size > bytes_max - size) {
       *fault = ResponseFault::kTooLarge;
-      return Refuse(*state, service, CALLOUT_RESOURCE_EXHAUSTED, kTooLarge);
+      return Refuse(*call, service, CALLOUT_RESOURCE_EXHAUSTED, kTooLarge);
     }
     size += parts[i].size;
   }
@@ -85,9 +107,9 @@ callout_status_t BuildAnswer(CallState* state, const char* service, callout_fiel
   for (size_t i = 0; i < part_count; ++i) whole.append(ToView(parts[i]));
   if (!SplitResponse(whole, response, annotations)) {
     *fault = ResponseFault::kMalformed;
-    return Refuse(*state, service, CALLOUT_INVALID_ARGUMENT,
-                  "the bytes are no ProcessingResponse; pass a serialized one, or the field that "
-                  "they are");
+    return Refuse(*call, service, CALLOUT_INVALID_ARGUMENT,
+                  "the bytes are not a ProcessingResponse; pass a serialized one, or the field "
+                  "that they belong to");
   }
   return CALLOUT_OK;
 }
@@ -102,7 +124,7 @@ void NoteTimeout(CallState* state, std::string_view records) {
   if (timeout_ms > 0) state->timeout_ms.store(timeout_ms, std::memory_order_release);
 }
 
-// The last respond() counts, with what came beside it.
+// The last respond() counts, with its annotations.
 void TakeBack(CallState* state) {
   state->response.Clear();
   state->annotations.erase(state->whole_begin, state->whole_size);
@@ -117,23 +139,23 @@ callout_status_t Respond(callout_call_t* call, callout_field_t field, const call
   if (state == nullptr) return CALLOUT_FAILED_PRECONDITION;
   ResponseFault fault = ResponseFault::kNone;
   if (field != CALLOUT_WHOLE_RESPONSE && state->whole_size == 0 && !state->fault_is_of_respond) {
-    // The usual way, into the response's own memory.
-    const callout_status_t status =
-        BuildAnswer(state, "respond", field, parts, part_count, &state->response, nullptr, &fault);
+    // The common case: into the response's own memory.
+    const callout_status_t status = BuildAnswer(call, state, "respond", field, parts, part_count,
+                                                &state->response, nullptr, &fault);
     if (fault == ResponseFault::kNone) return status;
   }
   Response response;
   std::string annotations;
   callout_status_t status = CALLOUT_RESOURCE_EXHAUSTED;
   if (fault == ResponseFault::kNone) {
-    status =
-        BuildAnswer(state, "respond", field, parts, part_count, &response, &annotations, &fault);
+    status = BuildAnswer(call, state, "respond", field, parts, part_count, &response, &annotations,
+                         &fault);
     if (status != CALLOUT_OK && fault == ResponseFault::kNone) return status;
   }
   TakeBack(state);
   if (fault == ResponseFault::kNone && !FitsBeside(*state, annotations.size())) {
     fault = ResponseFault::kTooLarge;
-    status = Refuse(*state, "respond", CALLOUT_RESOURCE_EXHAUSTED, kTooLarge);
+    status = Refuse(*call, "respond", CALLOUT_RESOURCE_EXHAUSTED, kTooLarge);
   }
   if (fault != ResponseFault::kNone) {
     state->fault_is_of_respond = state->fault == ResponseFault::kNone;
@@ -153,7 +175,7 @@ size_t WaitingToSend(const CallState& state) {
   return state.sent_bytes + state.unsent_bytes.load(std::memory_order_relaxed);
 }
 
-// What send() may add to what waits already. With sent_mutex held.
+// The bytes that send() may still add. With sent_mutex held.
 uint64_t RoomToSend(const CallState& state) {
   return state.sent_bytes_max - std::min(state.sent_bytes_max, WaitingToSend(state));
 }
@@ -167,15 +189,15 @@ callout_status_t Send(callout_call_t* call, callout_field_t field, const callout
   std::string annotations;
   ResponseFault fault = ResponseFault::kNone;
   const callout_status_t status =
-      BuildAnswer(state, "send", field, parts, part_count, &response, &annotations, &fault);
+      BuildAnswer(call, state, "send", field, parts, part_count, &response, &annotations, &fault);
   if (status != CALLOUT_OK) return status;
   if (!FitsBeside(*state, annotations.size())) {
-    return Refuse(*state, "send", CALLOUT_RESOURCE_EXHAUSTED, kTooLarge);
+    return Refuse(*call, "send", CALLOUT_RESOURCE_EXHAUSTED, kTooLarge);
   }
   bool has_room = false;
   {
     std::lock_guard<std::mutex> lock(state->sent_mutex);
-    // One alone is taken whatever its size: --max_message_bytes holds for it.
+    // The first one may have any size up to --max_message_bytes.
     has_room = WaitingToSend(*state) == 0 || response.record.size() <= RoomToSend(*state);
     if (has_room) {
       state->sent_bytes += response.record.size();
@@ -185,16 +207,17 @@ callout_status_t Send(callout_call_t* call, callout_field_t field, const callout
   if (has_room) state->annotations.append(annotations);
   // The stream looks at `sent` itself once the hook has returned. Told of a refusal,
   // it finds out how much the client has taken meanwhile.
-  if (state->handshake.elsewhere()) state->rpc->Post(state, RpcContext::Event::kSent);
+  if (CallSlot::From(call)->handshake.elsewhere())
+    state->rpc->Post(state, RpcContext::Event::kSent);
   if (has_room) return CALLOUT_OK;
-  return Refuse(*state, "send", CALLOUT_RESOURCE_EXHAUSTED,
+  return Refuse(*call, "send", CALLOUT_RESOURCE_EXHAUSTED,
                 "what waits to be sent on the stream is at --max_sent_bytes; send the rest when "
                 "send_room() is large enough");
 }
 
 uint64_t SendRoom(const callout_call_t* call) {
   CallState* state = FindState(call, "send_room");
-  if (state == nullptr || !state->may_respond ||
+  if (state == nullptr || !CallSlot::From(call)->may_respond ||
       state->cancelled->load(std::memory_order_relaxed)) {
     return 0;
   }
@@ -202,12 +225,13 @@ uint64_t SendRoom(const callout_call_t* call) {
   return RoomToSend(*state);
 }
 
-callout_status_t AnnotateWhole(CallState* state, std::string_view message) {
+callout_status_t AnnotateWhole(const callout_call_t* call, CallState* state,
+                               std::string_view message) {
   Response response;
   std::string annotations;
   if (!SplitResponse(message, &response, &annotations) || response.field != 0) {
-    return Refuse(*state, "annotate", CALLOUT_INVALID_ARGUMENT,
-                  "the bytes are no ProcessingResponse without an answer; give the answer to "
+    return Refuse(*call, "annotate", CALLOUT_INVALID_ARGUMENT,
+                  "the bytes are not a ProcessingResponse without a response; pass the response to "
                   "respond()");
   }
   state->annotations.append(annotations);
@@ -218,13 +242,14 @@ callout_status_t AnnotateWhole(CallState* state, std::string_view message) {
 callout_status_t Annotate(callout_call_t* call, callout_field_t field, callout_bytes_t message) {
   CallState* state = FindState(call, "annotate");
   if (state == nullptr) return CALLOUT_FAILED_PRECONDITION;
-  if (const callout_status_t status = CheckMayRespond(state, "annotate"); status != CALLOUT_OK) {
+  if (const callout_status_t status = CheckMayRespond(call, state, "annotate");
+      status != CALLOUT_OK) {
     return status;
   }
   if (!FitsBeside(*state, message.size)) {
     state->fault = ResponseFault::kTooLarge;
     state->fault_is_of_respond = false;
-    return Refuse(*state, "annotate", CALLOUT_RESOURCE_EXHAUSTED, kTooLarge);
+    return Refuse(*call, "annotate", CALLOUT_RESOURCE_EXHAUSTED, kTooLarge);
   }
   switch (field) {
     case CALLOUT_DYNAMIC_METADATA:
@@ -235,10 +260,10 @@ callout_status_t Annotate(callout_call_t* call, callout_field_t field, callout_b
       NoteTimeout(state, state->annotations);
       return CALLOUT_OK;
     case CALLOUT_WHOLE_RESPONSE:
-      return AnnotateWhole(state, ToView(message));
+      return AnnotateWhole(call, state, ToView(message));
     default:
-      return Refuse(*state, "annotate", CALLOUT_INVALID_ARGUMENT,
-                    "that field of ProcessingResponse is not one beside the answer");
+      return Refuse(*call, "annotate", CALLOUT_INVALID_ARGUMENT,
+                    "that field of ProcessingResponse is not one beside the response");
   }
 }
 
@@ -247,30 +272,29 @@ void SetError(callout_call_t* call, callout_bytes_t text) {
   if (state != nullptr) state->error.assign(ToView(text).substr(0, kErrorTextBytesMax));
 }
 
-// finish() on a call that is over, or was never deferred.
-callout_status_t StaleFinish(CallState* state) {
-  state->instance->CountViolation(
-      Violation::kStaleFinish, state->call.phase,
-      "finish() was called on a call that had been finished or was never deferred, and settled "
-      "nothing; call it once for each CALLOUT_DEFERRED",
-      {state->stream_id, {}});
+// finish() on a call that is over, or was never deferred. Its stream and its instance may
+// be gone; the table of services is not.
+callout_status_t StaleFinish(const CallSlot& slot) {
+  ServiceTable::From(slot.call.host)->CountStaleFinish(slot.call.phase, slot.stream_id);
   return CALLOUT_FAILED_PRECONDITION;
 }
 
 callout_status_t Finish(callout_call_t* call, callout_status_t status) {
-  CallState* state = FindState(call, "finish");
-  if (state == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  if (!IsCall(call, "finish")) return CALLOUT_FAILED_PRECONDITION;
+  CallSlot* slot = CallSlot::From(call);
   if (status == CALLOUT_DEFERRED || status == CALLOUT_NEXT) {
-    return Refuse(*state, "finish", CALLOUT_INVALID_ARGUMENT,
+    return Refuse(*call, "finish", CALLOUT_INVALID_ARGUMENT,
                   "DEFERRED and NEXT end no call; pass OK, NO_RESPONSE or a negative status");
   }
+  if (!slot->may_respond || !slot->handshake.Claim()) return StaleFinish(*slot);
+  CallState* state = slot->state.load(std::memory_order_acquire);
+  if (state == nullptr) return StaleFinish(*slot);
   const bool cancelled = state->cancelled->load(std::memory_order_relaxed);
   RpcContext* rpc = state->rpc;
-  if (!state->may_respond || state->handshake.finished()) return StaleFinish(state);
-  state->status = status;
+  slot->finish_status = status;
   bool expired = false;
-  const CallHandshake::Finish who = state->handshake.OnFinish(&expired);
-  if (who == CallHandshake::Finish::kRefused) return StaleFinish(state);
+  const CallHandshake::Finish who = slot->handshake.OnFinish(&expired);
+  if (who == CallHandshake::Finish::kRefused) return StaleFinish(*slot);
   // From here on the hook's own thread may already be done with the call,
   // unless it is for us to post that it is over.
   if (who == CallHandshake::Finish::kPost) rpc->Post(state, RpcContext::Event::kFinished);
@@ -358,8 +382,8 @@ callout_status_t DefineMetric(const callout_host_t* host, const callout_metric_s
     table->LogRefusal("define_metric", 0,
                       status == CALLOUT_FAILED_PRECONDITION
                           ? "the instance has been created; define metrics in callout_plugin_create"
-                          : "its name, kind, labels or buckets are not as <callout/plugin.h> wants "
-                            "them, or there are too many");
+                          : "its name, kind, labels or buckets do not conform to "
+                            "<callout/plugin.h>, or there are too many");
   }
   return status;
 }
@@ -380,7 +404,23 @@ void MetricRecord(const callout_host_t* host, uint32_t id, double value) {
   if (std::isfinite(value)) table->RecordMetric(id, value);
 }
 
-const void* GetExtension(const callout_host_t*, const char*) { return nullptr; }
+callout_status_t MetadataAt(const callout_call_t* call, uint32_t index, callout_bytes_t* key,
+                            callout_bytes_t* value) {
+  const CallState* state = FindState(call, "callout.rpc_metadata: at");
+  if (state == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  std::string_view key_view, value_view;
+  if (!state->rpc->GetMetadataAt(index, &key_view, &value_view)) return CALLOUT_NOT_FOUND;
+  *key = ToBytes(key_view);
+  *value = ToBytes(value_view);
+  return CALLOUT_OK;
+}
+
+constexpr callout_rpc_metadata_t kRpcMetadata = {sizeof(kRpcMetadata), 0, MetadataAt};
+
+const void* GetExtension(const callout_host_t*, const char* id) {
+  if (std::string_view(id) == CALLOUT_RPC_METADATA) return &kRpcMetadata;
+  return nullptr;
+}
 
 callout_status_t FollowFile(const callout_host_t* host, callout_bytes_t path) {
   const ServiceTable* table = ServiceTable::From(host);
@@ -488,6 +528,15 @@ void ServiceTable::LogUseAfterDestroy(const char* service) const {
              "plugin {}: {}() was called after callout_plugin_destroy and does nothing; join the "
              "plugin's threads before destroy returns",
              name_, service);
+}
+
+void ServiceTable::CountStaleFinish(callout_phase_t phase, uint64_t stream_id) const {
+  if (retired()) return LogUseAfterDestroy("finish");
+  instance_->CountViolation(
+      Violation::kStaleFinish, phase,
+      "finish() was called on a call that had been finished or was never deferred, and settled "
+      "nothing; call it once for each CALLOUT_DEFERRED",
+      {stream_id, {}});
 }
 
 void ServiceTable::LogRefusal(const char* service, callout_phase_t phase,

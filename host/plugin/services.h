@@ -2,9 +2,8 @@
 
 // The host's side of the ABI's table of services (struct callout_host).
 //
-// One table for each instance, with the instance behind it. The functions turn
-// C arguments into writes to the call's state; they decide nothing about the
-// protocol: that is the guard's part, after the hook has returned.
+// Each instance has a table. The functions write their arguments to the call's state. They decide
+// nothing about the protocol; the guard does, after the hook has returned.
 //
 // Tested by tests/host/stream/stream_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_SERVICES_H_
@@ -38,8 +37,8 @@ inline constexpr size_t kLogTextBytesMax = 8192;
 inline constexpr size_t kPluginMetricsMax = 64;
 inline constexpr size_t kFollowedFilesMax = 64;
 
-// How much of the ABI's structs a plugin is shown: by default all of this header. Tests
-// make a host of an earlier revision of it, or of a later one.
+// How much of the ABI's structs a plugin sees: by default all of this header. Tests act as a host
+// of an earlier or later revision.
 struct AbiShape {
   size_t host_bytes = sizeof(callout_host_t);
   size_t call_bytes = sizeof(callout_call_t);
@@ -49,13 +48,13 @@ struct AbiShape {
 // A table with every service, for `instance`. `abi` comes first: a plugin's
 // `host` pointer is a pointer to this.
 //
-// It outlives its instance, for threads that the plugin has not joined: once it is
-// retired, [any] services do nothing but log that. So it holds all that those need.
+// It outlives its instance, for threads that the plugin has not joined. Once it is retired, [any]
+// services only log the call. So it holds all that these need.
 class ServiceTable {
  public:
   struct Options {
     Metrics* metrics = nullptr;  // outlives the table
-    bool strict = false;         // every refused call is logged
+    bool strict = false;         // logs every refused call
     size_t bytes = sizeof(callout_host_t);
   };
   ServiceTable(Instance* instance, std::string name, const Options& options);
@@ -75,12 +74,14 @@ class ServiceTable {
   // Any thread.
   void RecordMetric(uint32_t id, double value) const;
 
-  // The instance is about to be gone. Takes the table over, and never frees it: a
-  // generation's code stays mapped as well.
+  // The instance is about to be deleted. Takes over the table and never frees it, as the code of a
+  // generation is never unmapped.
   static void Retire(std::unique_ptr<ServiceTable> table);
   bool retired() const { return retired_.load(std::memory_order_acquire); }
   // Any thread: the plugin has called `service` after callout_plugin_destroy.
   void LogUseAfterDestroy(const char* service) const;
+  // Any thread: finish() on a call that is over, or was never deferred.
+  void CountStaleFinish(callout_phase_t phase, uint64_t stream_id) const;
   // Any thread: `service` has refused a call. `what` says why, and what to do.
   void LogRefusal(const char* service, callout_phase_t phase, std::string_view what) const;
 
@@ -91,8 +92,7 @@ class ServiceTable {
   };
 
   callout_host_t abi_;
-  // What a plugin finds that calls a service which this host does not know, without
-  // having asked: NULL, and not what happens to lie here.
+  // NULLs, for a plugin that calls services of a newer host without having checked.
   std::array<void*, 32> no_services_{};
   Instance* const instance_;
   const std::string name_;

@@ -44,7 +44,7 @@ std::string_view KindOf(const Json& value) {
   }
 }
 
-// The value itself may be a secret that was put into the wrong file.
+// Does not show the value, which may be a secret in the wrong file.
 absl::Status Wrong(std::string_view key, const Json& found, std::string_view expected) {
   return absl::InvalidArgumentError(
       fmt::format("key \"{}\" is {}; expected {}", EscapeControls(key), KindOf(found), expected));
@@ -240,8 +240,7 @@ absl::StatusOr<ErrorPolicy> ParseErrorPolicy(std::string_view text, int status_d
     int status = 0;
     const auto [stop, error] =
         std::from_chars(number.data(), number.data() + number.size(), status);
-    // Envoy turns a status below 200 into 200, which would let the client think
-    // that all is well.
+    // Envoy turns a status below 200 into 200, which would look like success.
     if (error == std::errc() && stop == number.data() + number.size() && status >= 200 &&
         status <= 599) {
       return ErrorPolicy{ErrorPolicy::Action::kDeny, status};
@@ -264,7 +263,7 @@ absl::StatusOr<InstanceSettings> ParseInstanceSettings(std::string_view json) {
   }
   if (document->contains(kWholeBodyKey) && document->contains(kWholeBodyOldKey)) {
     return absl::InvalidArgumentError(
-        fmt::format("keys \"{}\" and \"{}\" are the new and the old name of one setting; remove "
+        fmt::format("keys \"{}\" and \"{}\" are two names of one setting; remove "
                     "the old one",
                     kWholeBodyKey, kWholeBodyOldKey));
   }

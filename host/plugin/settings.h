@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The operator's settings for one instance, apart from its configuration text: how
-// its faults are answered, which streams it serves, which bodies it gets.
+// The operator's settings for one instance, beside its configuration text: what happens when it
+// fails, which streams it serves, which bodies it gets.
 //
 // JSON (--plugin_settings=NAME=@FILE, or NAME.settings beside a plugin in a
 // directory). Every key is optional; an unknown key is an error:
@@ -17,10 +17,12 @@
 //       "attributes": {"request.id": "7"} all equal, as text
 //     },
 //     "max_whole_body_bytes": 1048576,    0: chunks
-//     "blocking": true,                   or the phases in which it is:
-//                                         ["request_headers", "request_body"]
-//     "watch": ["/etc/keys.json"],        files that the plugin reads, by absolute path: when one
-//                                         changes, the plugin is created anew
+//     "endless_body": "refuse" | "pass" | "chunks",
+//     "leave_responses": {"content_types": […], "statuses": […], "headers": […]},
+//     "drain": "pass" | "fail",
+//     "blocking": true,                   or a list of phases: ["request_headers"]
+//     "watch": ["/etc/keys.json"],        absolute paths of files that the plugin reads: a change
+//                                         of one creates the plugin anew
 //     "disabled": false
 //   }
 //
@@ -49,8 +51,8 @@ struct ErrorPolicy {
   int http_status = 500;  // of the immediate response; kDeny only
 };
 
-// Which streams an instance serves: those that satisfy every list that is not
-// empty. Decided on a stream's first message.
+// The streams that an instance serves: those that match every list that is not empty. The first
+// message of a stream decides.
 struct StreamMatch {
   std::vector<std::string> path_prefixes;
   std::vector<std::string> hosts;  // lower case
@@ -64,19 +66,18 @@ struct StreamMatch {
   }
 };
 
-// Which responses an instance that takes whole bodies leaves alone: those that one of
-// the lists names. Responses only, for a client must not decide what a plugin sees.
+// The responses that an instance with whole bodies does not get: those that match one of the lists.
+// Only responses, since a client must not decide what a plugin sees.
 struct ResponseMatch {
   std::vector<std::string> content_types;  // "text/event-stream"; "image/*"
   std::vector<std::string> statuses;       // "206"; "3xx"
-  std::vector<std::string> headers;        // lower case; those that have one
+  std::vector<std::string> headers;        // lower case; present
 
   bool empty() const { return content_types.empty() && statuses.empty() && headers.empty(); }
 };
 
-// What becomes of a body that an instance is to get whole, but that has no end
-// (upgrades, CONNECT, text/event-stream) or none that can be seen (trailers in
-// STREAMED).
+// What happens to a body that an instance takes whole, but that has no end (upgrades, CONNECT,
+// text/event-stream) or none that the host can see (trailers in STREAMED).
 enum class EndlessBody : uint8_t {
   kRefuse,  // a fault, at the headers
   kPass,    // it passes unseen
@@ -88,15 +89,15 @@ struct InstanceSettings {
   std::optional<ErrorPolicy> policy;
   EndlessBody endless_body = EndlessBody::kRefuse;
   ResponseMatch leave_responses;
-  // At the end of a drain the rest of an exchange may pass without this instance.
-  // Unset: if the policy is `continue`.
+  // Whether the rest of an exchange may pass without this instance at the end of a drain. Unset:
+  // yes if the policy is `continue`.
   std::optional<bool> drain_passes;
-  // A whole body over its limit.
+  // For a whole body over its limit.
   ErrorPolicy too_large = {ErrorPolicy::Action::kDeny, 413};
   StreamMatch match;
-  // Override what the plugin's create asked for.
+  // These override what the plugin's create asked for.
   std::optional<uint64_t> whole_body_bytes_max;
-  // CALLOUT_PHASE_BITs of the phases in which its hooks may wait.
+  // CALLOUT_PHASE_BITs of the phases in which its hooks may block.
   std::optional<uint64_t> blocking;
   bool disabled = false;
   // Absolute; at most kWatchedFilesMax.
@@ -111,7 +112,7 @@ inline bool MayPassAtDrain(const InstanceSettings& settings) {
   return settings.drain_passes.value_or(continues);
 }
 
-// The status a denied stream gets unless another is written.
+// The HTTP status of `deny` without a STATUS.
 inline constexpr int kDenyStatusDefault = 500;
 inline constexpr int kTooLargeStatusDefault = 413;
 

@@ -15,7 +15,7 @@ namespace {
 
 constexpr char kName[] = "callout-loading";  // as long as a name may be
 
-// The numbers of the threads of that name.
+// The ids of the threads with that name.
 std::vector<std::string> ListNamed() {
   std::vector<std::string> threads;
   std::error_code error;
@@ -33,7 +33,7 @@ std::vector<std::string> ListNamed() {
 ThreadWatch::ThreadWatch() {
   prctl(PR_GET_NAME, previous_name_.data());
   prctl(PR_SET_NAME, kName);
-  known_ = ListNamed();  // and this thread
+  known_ = ListNamed();  // includes this thread
 }
 
 ThreadWatch::~ThreadWatch() { prctl(PR_SET_NAME, previous_name_.data()); }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Finds threads that the constructors of a file start while it is loaded.
+// Counts threads that the constructors of a file start while it is loaded.
 //
 //   ThreadWatch watch;
 //   … dlopen …
 //   const size_t started = watch.CountStarted();
 //
-// A new thread inherits the name of the one that starts it, so this one has a name of its
-// own while the watch lives. Threads that have ended, or renamed themselves, are not seen.
-// For one thread, and one watch at a time.
+// A new thread inherits the name of the thread that starts it, so the calling thread has a special
+// name while the watch lives. Threads that have ended or renamed themselves are not counted. One
+// thread, and one watch at a time.
 //
 // Tested by tests/broken/broken_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_THREAD_WATCH_H_

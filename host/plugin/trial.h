@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The first calls of a new version of a plugin, counted: if too many of them are
-// faults, the version is to be withdrawn.
+// Counts the first calls of a new version of a plugin. If too many of them are faults, the version
+// is rolled back.
 //
-// An instance on trial counts into it; once the trial is over, calls cost nothing
-// any more. All functions may be called from any thread.
+// An instance on trial counts into it; after the trial, calls cost nothing. Any thread may call all
+// functions.
 #ifndef CALLOUT_HOST_PLUGIN_TRIAL_H_
 #define CALLOUT_HOST_PLUGIN_TRIAL_H_
 
@@ -15,7 +15,7 @@
 
 namespace callout::host {
 
-// --reload_guard=RATE/CALLS: more faults than `rate` of the first `calls`.
+// --reload_guard=RATE/CALLS: the trial fails if more than `rate` of the first `calls` are faults.
 struct ReloadGuard {
   double rate = 0.5;
   uint32_t calls = 100;  // 0: no trial
@@ -23,14 +23,14 @@ struct ReloadGuard {
 
 class Trial {
  public:
-  // `on_failed` is called once, on the thread of the fault that was one too many;
-  // it must not block.
+  // `on_failed` is called once, on the thread of the fault that exceeds the limit. It must not
+  // block.
   Trial(const ReloadGuard& guard, std::function<void()> on_failed)
       : calls_max_(guard.calls),
         faults_max_(static_cast<uint32_t>(guard.rate * guard.calls)),
         on_failed_(std::move(on_failed)) {}
 
-  // False if the trial is over, and this call no part of it.
+  // False if the trial is over and this call is not part of it.
   bool CountCall() { return calls_.fetch_add(1, std::memory_order_relaxed) < calls_max_; }
 
   void CountFault() {

@@ -15,6 +15,8 @@ bool IsInvalidResponse(Violation violation) {
     case Violation::kDeferLimit:
     case Violation::kBodyLost:
     case Violation::kEndlessBody:
+    case Violation::kOverload:
+    case Violation::kStaleFinish:
       return false;
     default:
       return true;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Notices hooks that hang: a hook that has held a thread of the transports for
-// longer than a limit. Such a thread serves nobody, and nobody can take it back.
+// Reports hooks that hang: that have occupied a transport's thread for longer than a limit. Such a
+// thread serves no stream, and cannot be taken back.
 //
 //   absl::StatusOr<std::unique_ptr<Watchdog>> watchdog = Watchdog::Start(
 //       5000, HookTable::InUse(), [](const HookTable::Running& hung) { … });
 //
-// Told once for each call that hangs, on the watchdog's own thread. Hooks on
-// threads that are kept for waiting do not count.
+// Each call that hangs is reported once, on the watchdog's thread. Hooks on the threads of the
+// blocking pool do not count.
 //
 // Tested by tests/host/plugin/hook_table_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_WATCHDOG_H_
@@ -29,7 +29,7 @@
 
 namespace callout::host {
 
-// Those of `running` that have been on for `limit_ms` at `now_ns`.
+// Those of `running` that have been running for `limit_ms` at `now_ns`.
 std::vector<HookTable::Running> FindHung(const std::vector<HookTable::Running>& running,
                                          uint64_t limit_ms, uint64_t now_ns);
 
@@ -40,8 +40,8 @@ class Watchdog {
  public:
   using OnHung = std::function<void(const HookTable::Running&)>;
 
-  // `limit_ms` above 0. The table outlives the watchdog. UNAVAILABLE if no thread can
-  // be made for it.
+  // `limit_ms` is above 0. The table outlives the watchdog. UNAVAILABLE if the thread cannot be
+  // started.
   static absl::StatusOr<std::unique_ptr<Watchdog>> Start(uint64_t limit_ms, const HookTable* table,
                                                          OnHung on_hung);
   ~Watchdog();

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// One version of one plugin: what it is made of, what became of it, and who makes
-// it. The reloader (host/reload/reloader.h) decides which generations there are; a
-// GenerationTarget has them: the process's own plugin set (host/reload/plugin_set.h), or
-// the workers' together.
+// A generation is one version of one plugin. Here are what it is made of, what it says about
+// itself, and the interface of whatever creates it. The reloader (host/reload/reloader.h) decides
+// which generations there are. They live in a GenerationTarget: the PluginSet of this process, or
+// the workers.
 //
-// Plain values, and an interface for the one thread that reloads.
+// Plain values, and an interface for the reloading thread.
 //
 // Tested by tests/host/reload/reloader_test.cc.
 #ifndef CALLOUT_HOST_RELOAD_GENERATION_H_
@@ -26,43 +26,43 @@
 
 namespace callout::host {
 
-// Never used twice by a host. 0: none.
+// A host never uses an id twice. 0: none.
 using GenerationId = uint64_t;
 
-// All that makes a generation. The same code, configuration and settings make an
-// equal one.
+// Everything that a generation is made of.
 struct GenerationSource {
   GenerationId id = 0;
-  uint64_t number = 0;  // of this plugin's: 1, 2, …
+  uint64_t number = 0;  // of this plugin: 1, 2, …
   std::string name;
   std::string path;  // the operator's file
   std::string sha256;
-  std::string load_path;                    // what is loaded: the copy, or `path` itself
-  std::shared_ptr<const PrivateCopy> copy;  // keeps it there; may be null
+  std::string load_path;                    // the file that is loaded: the copy, or `path` itself
+  std::shared_ptr<const PrivateCopy> copy;  // keeps the copy; may be null
   std::string config;
   std::string settings_text;          // "": none
-  std::string watched_sha256;         // of the files that the settings tell to watch; "": none
-  std::optional<ErrorPolicy> policy;  // above what the settings say
-  std::vector<FileStamp> followed;    // the files it follows, as they were when it was made
-  // Not empty: no code is loaded. An instance of this name and these settings stands
-  // in its place, all of whose calls are faults, with this text.
+  std::string watched_sha256;         // of the files in the setting `watch`; "": none
+  std::optional<ErrorPolicy> policy;  // overrides that of the settings
+  std::vector<FileStamp> followed;    // files that the plugin follows, as of its creation
+  // Not empty: a stand-in with this name and these settings, without code. All its calls are faults
+  // with this text.
   std::string quarantine;
-  bool on_trial = false;  // it takes the place of another
-  // It is prepared beside the reloading thread: a Commit without it does not drop it.
+  bool on_trial = false;  // it replaces another generation
+  // It is prepared on another thread than the reloading one: a Commit without it does not discard
+  // it.
   bool aside = false;
 };
 
-// `settings_text` with `policy` above it.
+// The settings of `settings_text`, with the policy overridden by `policy`.
 absl::StatusOr<InstanceSettings> SettingsOf(const GenerationSource& source);
 
-// What the plugin says of itself.
+// What the plugin says about itself.
 struct GenerationFacts {
   std::string name;
   std::string version;
   std::string description;
   uint32_t abi_version = 0;
   std::string config_schema;  // JSON, or empty
-  // Absolute paths: a change of one of them makes a new generation.
+  // Absolute paths of files whose change makes a new generation.
   std::vector<std::string> followed_files;
   std::vector<std::string> hooks;
   std::vector<std::string> warnings;
@@ -72,39 +72,38 @@ class GenerationTarget {
  public:
   virtual ~GenerationTarget() = default;
 
-  // Makes the generation, beside those in service; it serves nothing before
-  // Commit. An error is one line: what was wrong with which file.
+  // Creates the generation beside those in service. It does not serve before Commit. An error is
+  // one line: what is wrong with which file.
   virtual absl::StatusOr<GenerationFacts> Prepare(const GenerationSource& source) = 0;
 
-  // Whether Prepare may run on another thread than the reloading one, also several at a time.
+  // Whether Prepare may run on other threads than the reloading one, several at a time.
   virtual bool MayPrepareAside() const { return false; }
 
-  // What was prepared aside is not wanted after all.
+  // Discards a generation that was prepared and is not needed.
   virtual void Discard(GenerationId) {}
 
-  // New streams get the generations of these ids, in this order, from now on and
-  // all at once. All were prepared and not left out of a Commit since; those left
-  // out now end with their last stream.
+  // From now on new streams get the generations of these ids, in this order. All were prepared, and
+  // were in every Commit since. Generations that are missing here end with their last stream.
   virtual void Commit(const std::vector<GenerationId>& chain) = 0;
 
-  // The operator has touched the generation's files or asked for everything to be tried
-  // again: if it was taken out of service for its crashes, it comes back.
+  // The operator has touched the generation's files or sent SIGHUP: if it is in quarantine, it is
+  // enabled again.
   virtual void EndQuarantine(GenerationId) {}
 
-  // Whatever the target has to do on the reloading thread.
+  // Does whatever the target has to do on the reloading thread.
   virtual void DoChores() {}
 
   // The generations whose trial has failed since the last call.
   virtual std::vector<GenerationId> TakeFailedTrials() = 0;
 
   struct Usage {
-    std::map<GenerationId, size_t> streams = {};  // of every generation that is not destroyed
-    size_t mapped = 0;  // files loaded, which stay mapped as long as the process lives
+    std::map<GenerationId, size_t> streams = {};  // by generation that is not destroyed
+    size_t mapped = 0;  // files loaded, which stay mapped until the process ends
     std::map<std::string, std::string> quarantined = {};  // why, by plugin
     std::map<std::string, std::string> last_crash = {};   // in words, by plugin
     std::map<std::string, uint64_t> crashes = {};         // since the start, by plugin
-    std::vector<std::string> problems = {};  // each in a line, with what to do about it
-    // False: somebody who may have more generations has not told in time.
+    std::vector<std::string> problems = {};               // one line each, with the remedy
+    // False: a worker that may have more generations did not respond in time.
     bool complete = true;
   };
   // Any thread.

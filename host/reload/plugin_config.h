@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Which plugins the operator wants, and from where. Plain values.
+// The plugins that the operator wants, and their files. Plain values.
 //
 // Tested by tests/host/reload/plugin_sources_test.cc.
 #ifndef CALLOUT_HOST_RELOAD_PLUGIN_CONFIG_H_
@@ -19,10 +19,10 @@
 
 namespace callout::host {
 
-// A plugin's name may stand in options, file names, labels and pages as it is.
+// An error unless the name can be used unchanged in options, file names, labels and pages.
 absl::Status CheckPluginName(std::string_view name);
 
-// The longest text read for a plugin from a file that an option names, in bytes.
+// The largest configuration or settings file that is read, in bytes.
 inline constexpr size_t kPluginFileBytesMax = 16777216;
 
 struct PluginConfig {
@@ -30,30 +30,30 @@ struct PluginConfig {
   std::string path;
   std::string config;
   InstanceSettings settings;
-  // Where they were read from, to be read again; "": from no file.
+  // The files that they were read from; "": none.
   std::string config_path;
   std::string settings_path;
-  std::optional<ErrorPolicy> policy;  // of --on_plugin_error; in `settings` already
+  std::optional<ErrorPolicy> policy;  // of --on_plugin_error; `settings` has it already
 };
 
 // Which plugins must load at the start.
 enum class RequirePlugins : uint8_t {
-  // Those of --plugin. In place of one of a directory that does not load a stand-in answers by its
-  // error policy, and the host is not ready until a version of it serves. Every --plugins_dir has
-  // to be readable.
+  // Those of --plugin. If a plugin of a directory does not load, a stand-in answers by its error
+  // policy, and the host is not ready until a version of it serves. Every --plugins_dir must be
+  // readable.
   kAuto,
-  kAll,   // those of directories as well: else the host does not start
+  kAll,   // also those of directories, else the host does not start
   kNone,  // the host serves without those that do not load
 };
 
-// What becomes of plugin files, configurations and settings that others may change.
+// What the host does about plugin files, configurations and settings that others may change.
 enum class PluginPermissions : uint8_t {
   kStrict,  // writable by every user: refused; by a group or another owner: a warning
   kWarn,    // a warning in either case
-  kOff,     // nobody looks
+  kOff,     // no check
 };
 
-// What a plugin's files must be like to be read.
+// Requirements on a plugin's files.
 struct PluginFileRules {
   PluginPermissions permissions = PluginPermissions::kStrict;  // --plugin_permissions
   size_t max_code_bytes = size_t{256} << 20;                   // --max_plugin_file_bytes
@@ -67,7 +67,7 @@ struct ReloadConfig {
   uint64_t create_timeout_ms = 10000;  // --plugin_create_timeout_ms
   size_t generations_max = 1000;
   ReloadGuard guard;
-  bool strict_plugins = false;  // every refused service call is logged
+  bool strict_plugins = false;  // logs every refused service call
 };
 
 }  // namespace callout::host

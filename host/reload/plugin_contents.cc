@@ -16,7 +16,7 @@
 namespace callout::host {
 namespace {
 
-// Files above this are looked at from the front before they are read.
+// Of larger files, the head is checked before the rest is read.
 constexpr off_t kSmallBytes = off_t{1} << 20;
 
 absl::Status CannotRead(const std::string& path, const absl::Status& why) {
@@ -40,7 +40,8 @@ class Reader {
     InstanceSettings settings;
     if (!contents_.settings_text.empty()) {
       absl::StatusOr<InstanceSettings> parsed = ParseInstanceSettings(contents_.settings_text);
-      if (!parsed.ok()) return std::move(contents_);  // the caller parses them, too
+      if (!parsed.ok())
+        return std::move(contents_);  // the caller parses them and reports the error
       settings = *std::move(parsed);
     }
     if (settings.disabled) return std::move(contents_);
@@ -95,7 +96,7 @@ class Reader {
     return absl::OkStatus();
   }
 
-  // The head first, so that a large file that is no plugin is not read at all.
+  // Checks the head first, so that a large file that is no plugin is not read.
   absl::Status CheckSize() {
     const off_t size = stamps_.code.size;
     if (size > kSmallBytes) {
@@ -113,7 +114,7 @@ class Reader {
                     size, rules_.max_code_bytes));
   }
 
-  // The plugin reads these files by itself. What they hold tells whether it has to do so again.
+  // The plugin reads these files itself. Their digest tells whether it has to read them again.
   absl::Status DigestWatched(std::vector<std::string> paths) {
     std::string digests;
     for (const std::string& path : paths) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What the files of one plugin hold, all read as they stood at one moment.
+// Reads the files of one plugin consistently: all as of one moment.
 //
 //   const PluginStamps stamps = StampsOf(files);
-//   …  // once they have rested
+//   …  // once they have not changed for a while
 //   absl::StatusOr<PluginContents> contents = ReadContents(files, stamps, rules);
 //
 // Plain functions; any thread.
@@ -25,8 +25,8 @@ namespace callout::host {
 
 struct PluginStamps {
   FileStamp code, config, settings;
-  std::vector<FileStamp> watched;   // of the settings
-  std::vector<FileStamp> followed;  // the plugin's own; see GenerationFacts
+  std::vector<FileStamp> watched;   // by the settings
+  std::vector<FileStamp> followed;  // by the plugin; see GenerationFacts
   bool operator==(const PluginStamps&) const = default;
 };
 
@@ -35,17 +35,16 @@ struct PluginContents {
   std::string sha256;  // of the code
   std::string config;
   std::string settings_text;
-  std::vector<std::string> watch;  // files that the settings tell to follow
-  std::string watched_sha256;      // of what those hold; "": there are none
+  std::vector<std::string> watch;  // files of the setting `watch`
+  std::string watched_sha256;      // of the contents of these files; "": none
   std::vector<std::string> warnings;
 };
 
 PluginStamps StampsOf(const PluginFiles& files);
 
-// ABORTED if a file is not any more what `stamps` say. Configuration and settings beside a plugin
-// in a directory may be absent. One that is there and cannot be read is an error, whichever it is:
-// a plugin must not serve without the settings that it was given. PERMISSION_DENIED if a file may
-// be changed by others than `rules` allow.
+// ABORTED if a file has changed since `stamps`. Configuration and settings beside a plugin in a
+// directory may be absent. If one exists and cannot be read, that is an error: a plugin must not
+// serve without its settings. PERMISSION_DENIED if others may change a file than `rules` allow.
 absl::StatusOr<PluginContents> ReadContents(const PluginFiles& files, const PluginStamps& stamps,
                                             const PluginFileRules& rules);
 

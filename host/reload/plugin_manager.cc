@@ -2,11 +2,27 @@
 
 #include "host/reload/plugin_manager.h"
 
+#include <poll.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
 #include "host/base/clock.h"
+#include "host/base/log.h"
+#include "host/base/status_text.h"
+#include "host/base/thread.h"
 #include "host/reload/plugin_status.h"
 
 namespace callout::host {
 namespace {
+
+// How often files are rescanned where the kernel reports changes, in case it missed one, and where
+// it reports none.
+constexpr uint64_t kSeldomNs = 10'000'000'000;
+constexpr uint64_t kOftenNs = 1'000'000'000;
+// The least time from one rescan to the next.
+constexpr uint64_t kGapNs = 20'000'000;
 
 Reloader::Options ReloaderOptions(const PluginManager::Options& from, GenerationTarget* target,
                                   Metrics* metrics) {
@@ -40,7 +56,8 @@ PluginManager::PluginManager(const Options& options, Metrics* metrics, Generatio
     : generations_max_(options.reload.generations_max),
       target_(target),
       reloader_(ReloaderOptions(options, target, metrics)),
-      loop_(std::move(wake)) {}
+      wake_(std::move(wake)),
+      watch_(DirectoryWatch::Create()) {}
 
 PluginManager::~PluginManager() { Stop(); }
 
@@ -56,7 +73,75 @@ absl::StatusOr<std::unique_ptr<PluginManager>> PluginManager::Load(
 
 void PluginManager::Follow() {
   reloader_.LogFirst();
-  loop_.Start(&reloader_, [this] { target_->DoChores(); });
+  ended_ = false;
+  absl::StatusOr<std::thread> thread = StartThread("watching plugin files", [this] {
+    Run();
+    std::lock_guard<std::mutex> lock(ended_mutex_);
+    ended_ = true;
+    ended_changed_.notify_all();
+  });
+  if (!thread.ok()) {
+    ended_ = true;
+    Log(LogLevel::kError, "{}; changes of plugin files are not taken up",
+        MessageOf(thread.status()));
+    return;
+  }
+  thread_ = *std::move(thread);
+}
+
+void PluginManager::RescanAll() {
+  rescan_all_ = true;
+  wake_->Set();
+}
+
+void PluginManager::BeginStop() {
+  stop_ = true;
+  wake_->Set();
+}
+
+bool PluginManager::AwaitStop(uint64_t timeout_ms) {
+  std::unique_lock<std::mutex> lock(ended_mutex_);
+  return ended_changed_.wait_for(lock, std::chrono::milliseconds(timeout_ms),
+                                 [this] { return ended_; });
+}
+
+void PluginManager::Stop() {
+  BeginStop();
+  if (thread_.joinable()) thread_.join();
+}
+
+void PluginManager::Sleep(uint64_t due_ns) const {
+  const uint64_t now_ns = MonotonicNs();
+  // Rounded up, so that it does not wake too early.
+  const uint64_t wait_ms = due_ns <= now_ns ? 0 : (due_ns - now_ns + 999'999) / 1'000'000;
+  pollfd readable[] = {{wake_->fd(), POLLIN, 0}, {watch_->fd(), POLLIN, 0}};
+  poll(readable, 2, static_cast<int>(wait_ms));
+  wake_->Clear();
+}
+
+void PluginManager::Run() {
+  uint64_t rescanned_ns = 0;
+  uint64_t due_ns = 0;  // at once: files may have changed before they were watched
+  while (!stop_) {
+    target_->DoChores();
+    reloader_.WithdrawFailed();
+    reloader_.NoteEnded();
+    if (watch_->TakeEvents()) due_ns = std::min(due_ns, rescanned_ns + kGapNs);
+    if (rescan_all_.exchange(false)) {
+      reloader_.Retry();
+      due_ns = 0;
+    }
+    const uint64_t now_ns = MonotonicNs();
+    if (now_ns < due_ns) {
+      Sleep(due_ns);
+      continue;
+    }
+    rescanned_ns = now_ns;
+    due_ns = std::min(reloader_.Rescan(now_ns), now_ns + (watch_->blind() ? kOftenNs : kSeldomNs));
+    if (watch_->Watch(reloader_.watched_paths())) due_ns = 0;
+  }
+  target_->DoChores();
+  reloader_.NoteEnded();
 }
 
 std::string PluginManager::StatusJson(const std::vector<prometheus::MetricFamily>& metrics) const {

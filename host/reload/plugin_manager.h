@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What decides on the plugins of a host, and follows their files: reloader, loop
-// and page put together, for whatever target has the generations.
+// Loads the plugins of a host, and then follows their files on a thread of its own: it waits for
+// something to happen and lets the Reloader rescan. The generations live in a GenerationTarget,
+// which is this process (PluginSet) or workers (WorkerGroup).
 //
 //   auto wake = std::make_shared<Wake>();
 //   PluginSet set(PluginSetOptions(config.reload, …, &metrics), [wake] { wake->Set(); });
@@ -10,7 +11,7 @@
 //   (*plugins)->Follow();
 //   …  (*plugins)->Stop();
 //
-// Load, Follow, Stop and the destructor belong to one thread; the rest to any.
+// Load, Follow, the functions that stop and the destructor belong to one thread; the rest to any.
 //
 // Tested by tests/reload/following_test.cc.
 #ifndef CALLOUT_HOST_RELOAD_PLUGIN_MANAGER_H_
@@ -18,16 +19,21 @@
 
 #include <prometheus/metric_family.h>
 
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "host/base/directory_watch.h"
 #include "host/base/wake.h"
 #include "host/metrics/metrics.h"
 #include "host/reload/plugin_config.h"
 #include "host/reload/plugin_set.h"
-#include "host/reload/reload_loop.h"
 #include "host/reload/reloader.h"
 
 namespace callout::host {
@@ -39,9 +45,9 @@ class PluginManager {
     ReloadConfig reload;
   };
 
-  // Loads and creates what the configuration and its directories hold now. An
-  // error if a plugin does not load that has to. `wake` is set when the target has
-  // something to do. The references and pointers outlive the manager.
+  // Loads and creates the plugins of the configuration and its directories. An error if a plugin
+  // that is required does not load. Whoever sets `wake` wakes the thread: the target does when it
+  // has something to do. What the pointers point to outlives the manager.
   static absl::StatusOr<std::unique_ptr<PluginManager>> Load(const Options& options,
                                                              Metrics* metrics,
                                                              GenerationTarget* target,
@@ -50,20 +56,21 @@ class PluginManager {
   PluginManager(const PluginManager&) = delete;
   PluginManager& operator=(const PluginManager&) = delete;
 
-  // Logs what was loaded, and takes up changes from here on.
+  // Logs what was loaded, and starts the thread. Without a thread the log says that changes are
+  // not taken up.
   void Follow();
-  // Looks now, and tries again what was refused.
-  void RescanAll() { loop_.RescanAll(); }
-  // Takes up no more changes, and waits for the one under way.
-  void Stop() { loop_.Stop(); }
-  // The same in two steps, for a plugin whose create may never return. False if the
-  // change under way is not done within `timeout_ms`; then nothing may be destroyed.
-  void BeginStop() { loop_.BeginStop(); }
-  bool AwaitStop(uint64_t timeout_ms) { return loop_.AwaitStop(timeout_ms); }
+  // Rescans now, and tries refused files again.
+  void RescanAll();
+  // Ends the thread, after the rescan that it is in. Harmless if called twice.
+  void Stop();
+  // The same in two steps, for a plugin whose create may never return. AwaitStop returns false if
+  // the thread has not ended within `timeout_ms`; then nothing may be destroyed.
+  void BeginStop();
+  bool AwaitStop(uint64_t timeout_ms);
 
   // False while a stand-in answers for a plugin that did not load at the start.
   bool complete() const { return reloader_.complete(); }
-  // A plugin's create has not returned: nothing of what it may touch can be destroyed.
+  // True while a plugin's create has not returned: nothing that it may touch can be destroyed.
   bool busy() const { return Preparation::running() > 0; }
 
   Reloader::Snapshot Status() const { return reloader_.Status(); }
@@ -74,10 +81,21 @@ class PluginManager {
   PluginManager(const Options& options, Metrics* metrics, GenerationTarget* target,
                 std::shared_ptr<const Wake> wake);
 
+  void Run();
+  void Sleep(uint64_t due_ns) const;
+
   const size_t generations_max_;
   GenerationTarget* const target_;
-  Reloader reloader_;
-  ReloadLoop loop_;
+  Reloader reloader_;  // of the thread, once that runs
+
+  const std::shared_ptr<const Wake> wake_;
+  const std::unique_ptr<DirectoryWatch> watch_;
+  std::atomic<bool> rescan_all_{false};
+  std::atomic<bool> stop_{false};
+  std::mutex ended_mutex_;  // guards ended_
+  std::condition_variable ended_changed_;
+  bool ended_ = true;
+  std::thread thread_;
 };
 
 // The plugin set that a configuration asks for.

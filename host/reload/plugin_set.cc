@@ -18,7 +18,7 @@
 namespace callout::host {
 namespace {
 
-// What was said of the private copy, said of the operator's file.
+// The error about the private copy, with the operator's file in its place.
 absl::Status AboutOriginal(const GenerationSource& source, const std::string& copy_path,
                            const absl::Status& status) {
   return absl::Status(status.code(),
@@ -37,7 +37,7 @@ GenerationFacts FactsOf(const Plugin& plugin) {
   return facts;
 }
 
-// Why an instance that is not in the chain of today would be destroyed.
+// The reason to destroy an instance that is not in the current chain.
 callout_destroy_reason_t ReasonToLeave(const Instance& instance,
                                        const std::vector<std::shared_ptr<Instance>>& chain) {
   for (const std::shared_ptr<Instance>& other : chain) {
@@ -172,7 +172,7 @@ void PluginSet::BeginTrial(const GenerationSource& source, Instance* instance) {
 
 void PluginSet::Commit(const std::vector<GenerationId>& chain) {
   std::vector<std::shared_ptr<Instance>> instances;
-  std::vector<std::shared_ptr<Instance>> left_out;  // let go of without the lock
+  std::vector<std::shared_ptr<Instance>> released;  // released without the lock
   std::shared_ptr<const Chain> next;
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -187,12 +187,12 @@ void PluginSet::Commit(const std::vector<GenerationId>& chain) {
       const bool wanted = std::find(chain.begin(), chain.end(), id) != chain.end();
       if (generation.prepared != nullptr && !(generation.aside && !wanted)) {
         generation.aside = false;
-        left_out.push_back(std::move(generation.prepared));
+        released.push_back(std::move(generation.prepared));
       }
       std::shared_ptr<Instance> instance = generation.used.lock();
       if (instance == nullptr) continue;
       instance->SetDestroyReason(ReasonToLeave(*instance, next->instances));
-      left_out.push_back(std::move(instance));
+      released.push_back(std::move(instance));
     }
   }
   ChainSource::Holders holders = chains_.Switch(next);
@@ -203,12 +203,12 @@ void PluginSet::Commit(const std::vector<GenerationId>& chain) {
 }
 
 void PluginSet::Discard(GenerationId id) {
-  std::shared_ptr<Instance> left_out;  // let go of without the lock
+  std::shared_ptr<Instance> released;  // released without the lock
   std::lock_guard<std::mutex> lock(mutex_);
   const auto generation = generations_.find(id);
   if (generation == generations_.end()) return;
-  left_out = std::move(generation->second.prepared);
-  if (left_out != nullptr) left_out->SetDestroyReason(CALLOUT_DESTROY_WITHDRAWN);
+  released = std::move(generation->second.prepared);
+  if (released != nullptr) released->SetDestroyReason(CALLOUT_DESTROY_WITHDRAWN);
 }
 
 std::vector<GenerationId> PluginSet::TakeFailedTrials() {

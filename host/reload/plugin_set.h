@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The generations of this process: loads their code, creates their instances,
-// gives new streams the chain of those in service, and destroys each instance
-// after its last stream.
+// The generations of this process. It loads their code, creates their instances, gives new streams
+// the current chain, and destroys each instance after its last stream.
 //
 //   PluginSet set({.instance = {.metrics = &metrics}}, wake);
 //   set.Prepare(source); set.Commit({source.id});       // the reloading thread
 //   StreamEnvironment::Create(limits, &set.chains(), &metrics);
 //
-// Streams cost nothing here: each holds the chain it began with, as ever, and how
-// many hold one is its reference count. An instance that no chain holds any more
-// is handed back to the reloading thread, since destroying it may take its time
-// and transports' threads have none.
+// A stream holds the chain that it began with; the chain's reference count is the number of its
+// streams. When the last chain with an instance is gone, the reloading thread destroys the
+// instance, since that may take long and must not block a serving thread.
 //
-// Code is never unloaded. A file whose bytes were loaded before under the same
-// name is not loaded again: going back to a version costs no memory.
+// Code is never unloaded. A file whose bytes were loaded before under the same name is not loaded
+// again, so going back to an old version takes no memory.
 //
-// Commit, Discard, Reap and the destructor belong to one thread at a time; the rest may be called
-// from any. All streams have ended before the destructor.
+// Commit, Discard, Reap and the destructor belong to one thread at a time; any thread may call the
+// rest. All streams must have ended before the destructor.
 #ifndef CALLOUT_HOST_RELOAD_PLUGIN_SET_H_
 #define CALLOUT_HOST_RELOAD_PLUGIN_SET_H_
 
@@ -48,8 +46,8 @@ class PluginSet final : public GenerationTarget {
     Load load;  // null: LoadPlugin
   };
 
-  // `wake` tells the reloading thread that Bury or TakeFailedTrials has something
-  // to do; any thread calls it, and it must not block.
+  // `wake` tells the reloading thread that Reap or TakeFailedTrials has something to do. Any thread
+  // calls it, and it must not block.
   PluginSet(Options options, std::function<void()> wake);
   ~PluginSet() override;
 
@@ -61,7 +59,7 @@ class PluginSet final : public GenerationTarget {
   Usage GetUsage() const override;
 
   bool MayPrepareAside() const override { return true; }
-  // What was prepared is not wanted after all, aside or not.
+  // Discards a prepared generation, on whatever thread it was prepared.
   void Discard(GenerationId id) override;
 
   // Destroys the instances whose last stream has ended.
@@ -69,14 +67,15 @@ class PluginSet final : public GenerationTarget {
   void DoChores() override { Reap(); }
 
  private:
-  // Instances that nobody uses, on their way to the reloading thread.
+  // Unused instances that the reloading thread has to destroy.
   class Retired;
 
   struct Generation {
-    // What chains share; when the last lets go of it, the instance goes to the grave.
+    // Shared by chains; when the last one releases it, the instance goes to the list of unused
+    // ones.
     std::weak_ptr<Instance> used;
-    std::shared_ptr<Instance> prepared;  // held here until the next Commit
-    bool aside = false;                  // until the next Commit that has it
+    std::shared_ptr<Instance> prepared;  // kept until the next Commit
+    bool aside = false;                  // kept until a Commit that has it
   };
 
   struct LiveChain {
@@ -92,7 +91,7 @@ class PluginSet final : public GenerationTarget {
   const std::function<void()> wake_;
   const std::shared_ptr<Retired> retired_;
   Metrics::Id mapped_gauge_ = 0;
-  std::mutex code_mutex_;  // guards code_; not held while anything is loaded
+  std::mutex code_mutex_;  // guards code_; not held while a file is loaded
   std::map<std::pair<std::string, std::string>, std::shared_ptr<const Plugin>>
       code_;  // by name and sha256
 

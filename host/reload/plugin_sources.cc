@@ -30,7 +30,7 @@ PluginFiles FilesOf(const PluginConfig& plugin, bool watched) {
   return files;
 }
 
-// A legal name like `name` that nobody has.
+// A valid name like `name` that is not in use.
 std::string MakeUpName(std::string_view name, const PathsByName& taken) {
   std::string legal(name.substr(0, 40));
   for (char& c : legal) {
@@ -55,14 +55,14 @@ PluginFiles FilesBeside(const std::string& directory, const std::string& name) {
 
 }  // namespace
 
-// What is wrong with the directory, or nothing.
+// What is wrong with the directory; "": nothing.
 std::optional<std::string> PluginSources::ReadDirectory(const std::string& directory,
                                                         std::vector<PluginFiles>* plugins) const {
   std::error_code error;
   fs::directory_iterator entry(directory, error);
   for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
     const std::string file = entry->path().filename().string();
-    // Names that begin with a dot are those of editors and copiers at work.
+    // Editors and copying programs use temporary names that begin with a dot.
     if (file.starts_with('.') || !file.ends_with(".so")) continue;
     plugins->push_back(FilesBeside(directory, file.substr(0, file.size() - 3)));
   }

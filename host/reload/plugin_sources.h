@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Which plugins the operator wants, in chain order: those of --plugin, then the
-// `*.so` of each --plugins_dir in lexical order.
+// Lists the plugins that the operator wants, in chain order: those of --plugin, then the `*.so` of
+// each
+// --plugins_dir in lexical order.
 //
 //   PluginSources sources({.plugins = config.plugins, .directories = config.plugins_dirs});
 //   for (const PluginFiles& files : sources.List().plugins) …
 //
-// Reads directories, no files. Not for use by two threads at once.
+// Reads directories, not files. One thread at a time.
 #ifndef CALLOUT_HOST_RELOAD_PLUGIN_SOURCES_H_
 #define CALLOUT_HOST_RELOAD_PLUGIN_SOURCES_H_
 
@@ -20,20 +21,20 @@
 
 namespace callout::host {
 
-// One wanted instance and the files that it is made of.
+// One instance and its files.
 struct PluginFiles {
   std::string name;
   std::string path;           // of the shared object
   std::string config_path;    // "": `config` is the text
   std::string settings_path;  // "": none
   std::string config;
-  std::optional<ErrorPolicy> policy;  // above what the settings say
-  bool from_directory = false;        // then config and settings need not exist
-  bool reachable = true;              // false: its directory cannot be read; leave it as it is
+  std::optional<ErrorPolicy> policy;  // overrides that of the settings
+  bool from_directory = false;        // configuration and settings may be absent
+  bool reachable = true;              // false: its directory cannot be read, so nothing is changed
   bool watched = true;                // false: read once
-  // Files that the plugin's settings tell to follow ("watch"); known once the settings were read.
+  // The files of the setting `watch`; known once the settings are read.
   std::vector<std::string> watch;
-  // Not empty: the file cannot be taken, whatever it holds, and why. `name` is made up then.
+  // Not empty: why the file cannot be used, whatever its content. `name` is then a made-up one.
   std::string wrong;
 };
 
@@ -49,7 +50,7 @@ class PluginSources {
     std::string name;  // of the plugin; "" for a directory
     std::string path;
     std::string text;      // one line
-    std::string why = "";  // of a directory: what is wrong with it, alone
+    std::string why = "";  // of a directory: the reason alone
   };
 
   struct Listing {
@@ -59,12 +60,12 @@ class PluginSources {
 
   explicit PluginSources(Options options) : options_(std::move(options)) {}
 
-  // A name that is taken already is a problem of the later file. A file whose name is none is
-  // listed with a name made up for it and the reason in `wrong`. A directory that cannot be read is
-  // a problem, and the plugins it had are listed as they were: nobody has removed them one by one.
+  // A duplicate name is a problem of the later file. A file with an invalid name is listed with a
+  // made-up name and the reason in `wrong`. A directory that cannot be read is a problem, and its
+  // plugins are listed as before: nobody has removed them.
   Listing List();
 
-  // Whatever List or the files' contents depend on, for a DirectoryWatch.
+  // All paths on which List or the files' contents depend, for a DirectoryWatch.
   std::vector<std::string> WatchedPaths(const Listing& listing) const;
 
  private:

@@ -77,7 +77,7 @@ Json ToJson(const Reloader::PluginStatus& plugin, const GenerationTarget::Usage&
   json["state"] = quarantined.is_null() ? std::string(StateName(plugin.state)) : "quarantined";
   Json generations = Json::array();
   for (const Reloader::GenerationStatus& generation : plugin.generations) {
-    // Ended since the last look.
+    // It has ended since the last rescan.
     const bool known = !usage.complete || usage.streams.count(generation.id) > 0;
     if (!generation.in_service && !known) continue;
     generations.push_back(ToJson(generation, usage));
@@ -119,7 +119,7 @@ std::string PluginStatusJson(const Reloader::Snapshot& snapshot,
   for (const Reloader::PluginStatus& plugin : snapshot.plugins) {
     json["plugins"].push_back(ToJson(plugin, usage, counts[plugin.name]));
   }
-  // Paths and a plugin's own words need not be UTF-8.
+  // Paths and a plugin's texts may not be UTF-8.
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

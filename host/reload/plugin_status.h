@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The admin page /plugins: what serves, in which version, since when, how well,
+// The admin page /plugins: which version of each plugin serves, since when, its calls and faults,
 // and what was refused and why.
 //
 //   {
 //     "generations_mapped": 3,
 //     "generations_max": 1000,
 //     "problems": ["cannot read the plugins' directory …"],
-//     "plugins": [                              in chain order, then those gone
+//     "plugins": [                              in chain order, then removed ones
 //       {
 //         "name": "10-auth", "file": "/plugins/10-auth.so",
 //         "state": "serving",                   quarantined, refused, waiting, disabled,
 //                                               removed
-//         "generation": 2, "sha256": "…",       absent when nothing of it serves,
-//         "version": "1.3.0", "abi": 1,         as are the next ones
+//         "generation": 2, "sha256": "…",       absent if no version is active,
+//         "version": "1.3.0", "abi": 1,         like the next ones
 //         "description": "…", "hooks": ["callout_on_request_headers"],
 //         "loaded_at": "2026-11-24T19:10:28.123Z",
 //         "calls": 1234, "errors": {"deadline": 2},   since the start, of all generations
-//         "last_error": "…", "last_error_at": "…",    null: the file there serves
+//         "last_error": "…", "last_error_at": "…",    null: the current file serves
 //         "crashes": 3,                         of workers, by this plugin
 //         "last_crash": "SIGSEGV (11) while plugin 10-auth ran callout_on_…",   or null
 //         "quarantined": "plugin 10-auth is in quarantine after …",             or null

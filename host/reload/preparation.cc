@@ -22,7 +22,7 @@ struct Order {
   std::function<void()> run;
 };
 
-// Not std::thread, whose constructor throws where no thread can be made.
+// Not std::thread, whose constructor throws if no thread can be started.
 void* RunOrder(void* argument) {
   const std::unique_ptr<Order> order(static_cast<Order*>(argument));
   order->run();

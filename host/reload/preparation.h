@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A generation that is made on a thread of its own: a plugin's create may wait for something that
-// never comes, and must hold up neither the reloads of others nor the end of the process.
+// Creates a generation on a thread of its own. A plugin's create may hang, and must not delay the
+// reloads of other plugins or the end of the process.
 //
 //   auto preparation = Preparation::Start(target, source);
 //   if (preparation->WaitFor(kPatienceNs)) result = preparation->result();
 //
-// A thread that does not return is left as it is. While running() is not 0, neither the target nor
-// what it uses may be destroyed: the process ends by _exit.
+// A thread that does not return is left alone. While running() is not 0, neither the target nor
+// anything that it uses may be destroyed: the process must end by _exit.
 //
-// Start and the other functions belong to the reloading thread; running() to any.
+// The functions belong to the reloading thread; any thread may call running().
 //
 // Tested by tests/host/reload/reloader_test.cc.
 #ifndef CALLOUT_HOST_RELOAD_PREPARATION_H_
@@ -31,16 +31,16 @@ class Preparation {
  public:
   using Result = absl::StatusOr<GenerationFacts>;
 
-  // UNAVAILABLE if there is no thread for it. `target` outlives the call of its Prepare.
+  // UNAVAILABLE if the thread cannot be started. `target` outlives the call of its Prepare.
   static absl::StatusOr<std::shared_ptr<Preparation>> Start(GenerationTarget* target,
                                                             GenerationSource source);
 
-  // True once Prepare has returned; waits for that at most `ns`.
+  // Waits for Prepare to return, at most `ns`. True if it has returned.
   bool WaitFor(uint64_t ns);
   // After WaitFor has returned true.
   const Result& result() const { return *result_; }
 
-  // Of this process: threads whose Prepare has not returned.
+  // The number of threads in this process whose Prepare has not returned.
   static size_t running();
 
  private:
@@ -48,7 +48,7 @@ class Preparation {
 
   std::mutex mutex_;
   std::condition_variable done_;
-  std::optional<Result> result_;  // guarded by mutex_ until it is there
+  std::optional<Result> result_;  // guarded by mutex_ until it is set
 };
 
 }  // namespace callout::host

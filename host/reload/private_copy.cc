@@ -28,10 +28,10 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kPrefix = "callout-host-";
 constexpr size_t kRandomLetters = 6;  // of mkdtemp
-// In every directory made here, from when its lock is taken.
+// The marker in every directory that is made here, once its lock is taken.
 constexpr char kMarker[] = ".private-copies-of-callout-host";
 
-// As mkdtemp makes them.
+// The letters that mkdtemp uses.
 bool IsNameOfOurs(std::string_view name) {
   if (!name.starts_with(kPrefix)) return false;
   name.remove_prefix(kPrefix.size());
@@ -40,7 +40,7 @@ bool IsNameOfOurs(std::string_view name) {
          });
 }
 
-// Whether the directory, open, is one that a process of this user made here.
+// Whether a process of this user made the open directory here.
 bool IsOurs(int directory) {
   struct stat status;
   if (fstat(directory, &status) != 0 || status.st_uid != geteuid()) return false;
@@ -57,7 +57,7 @@ std::vector<std::string> DefaultPlaces() {
   return places;
 }
 
-// Open with the lock of its owner; -1 if another process has the lock, or errno.
+// The open directory with its owner's lock; -1 if another process has the lock, or on an error.
 int OpenLocked(const std::string& directory) {
   const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
@@ -65,7 +65,7 @@ int OpenLocked(const std::string& directory) {
   return -1;
 }
 
-// Removes what processes that were killed have left of this user's.
+// Removes directories of this user's processes that were killed.
 void RemoveLeftBehind(const std::string& place) {
   std::error_code error;
   std::vector<std::string> found;
@@ -81,7 +81,7 @@ void RemoveLeftBehind(const std::string& place) {
   }
 }
 
-// What is wrong with the place, or a new directory in it.
+// A new directory in the place, or what is wrong with the place.
 absl::StatusOr<std::pair<std::string, int>> MakeDirectory(const std::string& place) {
   struct statvfs status;
   if (statvfs(place.c_str(), &status) != 0) {
@@ -96,7 +96,7 @@ absl::StatusOr<std::pair<std::string, int>> MakeDirectory(const std::string& pla
     return absl::UnavailableError(fmt::format("{}: {}", place, strerror(errno)));
   }
   const int fd = OpenLocked(directory);
-  // Only now may others take it for one that was left behind, and they see that it is not.
+  // Only with the marker could others remove it, and the lock tells them not to.
   const int marker =
       fd < 0 ? -1 : openat(fd, kMarker, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0400);
   if (marker >= 0) {
@@ -109,7 +109,7 @@ absl::StatusOr<std::pair<std::string, int>> MakeDirectory(const std::string& pla
   return absl::UnavailableError(fmt::format("{}: {}", place, strerror(error)));
 }
 
-// As the contents of a new file that nobody may write to.
+// Writes a new file that nobody may write to afterwards.
 bool WriteFile(const std::string& path, std::string_view bytes) {
   const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0500);
   if (fd < 0) return false;

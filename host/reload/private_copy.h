@@ -1,24 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Private copies of plugin files: what is loaded is never the operator's file
-// but a copy of it that nobody else writes to. Overwriting a mapped file would
-// change the code of a running process, or kill it; and the dynamic linker tells
-// libraries apart by inode and by path, so that a second version under the same
-// path would not be loaded at all.
+// Private copies of plugin files. The host never loads the operator's file, but a copy that nobody
+// else writes to: overwriting a mapped file would change the code of a running process, or kill it.
+// And the dynamic linker identifies libraries by inode and path, so it would not load a second
+// version under the same path.
 //
-// They are files in a directory of their own, DIRECTORY/NUMBER/NAME.so, with
-// DIRECTORY a new callout-host-XXXXXX in $TMPDIR, /tmp or /var/tmp, whichever
-// first can be written to and executed from. Not memory files: pages of a file
-// can be given back to the system, and debuggers, profilers and sanitizers find
-// the plugin's symbols by its path. A copy is removed when its last user is gone,
-// the directory when the process ends; one left behind by a process that was
-// killed is removed by the next. Only directories of exactly that form of name, of this user's, of
-// mode 0700 and with a marker file in them are removed: others' work may have a name like it.
+// A copy is DIRECTORY/NUMBER/NAME.so. DIRECTORY is a new callout-host-XXXXXX in the first of
+// $TMPDIR, /tmp and /var/tmp where files can be written and executed. These are no memory files,
+// since the system can reclaim pages of a file, and debuggers, profilers and sanitizers find a
+// plugin's symbols by its path. A copy is removed with its last user, the directory when the
+// process ends. The next process removes the directory of one that was killed: only if it has
+// exactly such a name, the same owner, the mode 0700 and a marker file in it.
 //
-// The caller patches the bytes (host/plugin/elf_patch.h), so that $ORIGIN in a plugin's run path
-// means where the operator put the file.
+// The caller patches the bytes (host/plugin/elf_patch.h), so that $ORIGIN in a plugin's run path is
+// the directory in which the operator put the file.
 //
-// Any thread. Copies may outlive the PrivateCopies they are from.
+// Any thread. Copies may outlive their PrivateCopies.
 #ifndef CALLOUT_HOST_RELOAD_PRIVATE_COPY_H_
 #define CALLOUT_HOST_RELOAD_PRIVATE_COPY_H_
 
@@ -36,7 +33,7 @@ namespace callout::host {
 
 class PrivateCopies;
 
-// A copied file, there as long as this object.
+// A copied file, which exists as long as this object.
 class PrivateCopy {
  public:
   ~PrivateCopy();
@@ -56,15 +53,15 @@ class PrivateCopy {
 
 class PrivateCopies : public std::enable_shared_from_this<PrivateCopies> {
  public:
-  // UNAVAILABLE if no place does, naming them and what is wrong with each.
-  // `places` are tried in order; empty: those above.
+  // Tries `places` in order; empty: those above. UNAVAILABLE, with the reason for each, if none can
+  // be used.
   static absl::StatusOr<std::shared_ptr<PrivateCopies>> Create(
       const std::vector<std::string>& places = {});
   ~PrivateCopies();
   PrivateCopies(const PrivateCopies&) = delete;
   PrivateCopies& operator=(const PrivateCopies&) = delete;
 
-  // A new file of this name and content. UNAVAILABLE if it cannot be written.
+  // Writes a new file of this name and content. UNAVAILABLE if that fails.
   absl::StatusOr<std::shared_ptr<const PrivateCopy>> Add(std::string_view file_name,
                                                          std::string_view bytes);
 

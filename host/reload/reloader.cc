@@ -24,7 +24,7 @@ int64_t NowMs() {
       .count();
 }
 
-// Whether both make the same generation.
+// Whether both sources give the same generation.
 bool IsSame(const GenerationSource& a, const GenerationSource& b) {
   return a.sha256 == b.sha256 && a.config == b.config && a.settings_text == b.settings_text &&
          a.watched_sha256 == b.watched_sha256 && a.followed == b.followed;
@@ -40,7 +40,7 @@ std::string Describe(const GenerationSource& source, const GenerationFacts& fact
 
 Reloader::Reloader(Options options) : options_(std::move(options)), sources_(options_.sources) {}
 
-// --- A look -------------------------------------------------------------------
+// --- A rescan -----------------------------------------------------------------
 
 absl::Status Reloader::LoadFirst(uint64_t now_ns) {
   uint64_t ignored = kNever;
@@ -138,7 +138,7 @@ void Reloader::RescanEverything(uint64_t now_ns, bool first, uint64_t* due_ns) {
   }
 }
 
-// What has nothing of a plugin is a library if another file needs it, wherever that one stands.
+// A file that is no plugin is a library if another file needs it, wherever that is in the list.
 void Reloader::SettleLibraries() {
   for (auto& [name, slot] : slots_) {
     if (!slot.listed || slot.not_a_plugin.ok() || slot.pending.has_value()) continue;
@@ -179,7 +179,7 @@ void Reloader::UpdateSlots() {
     watched_paths_.insert(watched_paths_.end(), slot.followed.begin(), slot.followed.end());
   }
   UpdateProblems(listing.problems);
-  // One that is listed no more keeps its place until it is taken out of service.
+  // A plugin that is no longer listed keeps its place until it is out of service.
   for (size_t i = 0; i < order_.size(); ++i) {
     const auto slot = slots_.find(order_[i]);
     if (slot == slots_.end() || slot->second.listed || !slot->second.current.has_value()) continue;
@@ -199,7 +199,7 @@ void Reloader::UpdateProblems(const std::vector<PluginSources::Problem>& problem
   problems_ = problems;
 }
 
-// When to look at it again.
+// Returns the time of its next rescan.
 uint64_t Reloader::RescanFile(Slot* slot, uint64_t now_ns, bool first) {
   if (slot->pending.has_value()) {
     const uint64_t due_ns = CheckPending(slot, now_ns);
@@ -273,7 +273,7 @@ Reloader::Taken Reloader::Take(Slot* slot, bool at_once, uint64_t rested_ns) {
   }
   const bool changing = absl::IsAborted(contents.status());
   slot->not_a_plugin = absl::OkStatus();
-  // The first look waits for nothing: one that is required is an error then.
+  // The first rescan does not wait: a required plugin that is absent is an error.
   if (!changing || at_once) Refuse(slot, contents.status());
   return changing ? Taken::kChanging : Taken::kDone;
 }
@@ -304,7 +304,7 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
     slot->refusal = absl::OkStatus();
     slot->withdrawn.reset();
     DropPending(slot);
-    // Other bytes or not, the operator has touched them.
+    // The operator has touched the files, even if the bytes are the same.
     options_.target->EndQuarantine(slot->current->id);
     return Taken::kDone;
   }
@@ -322,7 +322,7 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
   return Taken::kDone;
 }
 
-// What the code is to the other files of its directory.
+// Records what the code is for other files of its directory.
 void Reloader::NoteCode(Slot* slot, const std::string& code) {
   slot->soname.clear();
   slot->needed.clear();
@@ -339,7 +339,7 @@ void Reloader::NoteCode(Slot* slot, const std::string& code) {
     return;
   }
   slot->not_a_plugin = absl::InvalidArgumentError(
-      fmt::format("cannot load plugin {}: it exports nothing of a plugin, and no other file of its "
+      fmt::format("cannot load plugin {}: it exports no callout_* symbol, and no other file of its "
                   "directory needs it as a library; export its hooks, or move it elsewhere",
                   slot->files.path));
 }
@@ -364,7 +364,7 @@ absl::Status Reloader::Adopt(Slot* slot, PluginContents contents) {
   return Prepare(slot, std::move(source));
 }
 
-// Has the generation made, and serve if that is done soon.
+// Starts to create the generation, and puts it into service if create returns soon.
 absl::Status Reloader::Prepare(Slot* slot, GenerationSource source) {
   if (quiet_ || !options_.target->MayPrepareAside()) {
     absl::StatusOr<GenerationFacts> facts = options_.target->Prepare(source);
@@ -382,18 +382,18 @@ absl::Status Reloader::Prepare(Slot* slot, GenerationSource source) {
   if (!preparation.ok()) return preparation.status();
   slot->pending = Pending{std::move(source), *std::move(preparation),
                           now_ns_ + options_.create_timeout_ms * 1'000'000, false};
-  // In most cases it takes no time to speak of.
+  // Most creates return at once.
   slot->pending->preparation->WaitFor(options_.create_patience_ns);
   CheckPending(slot, now_ns_);
   if (slot->pending.has_value()) {
     Say(LogLevel::kWarning,
-        fmt::format("plugin {}: the create of generation {} takes its time; {} meanwhile",
-                    slot->files.name, slot->pending->source.number, DescribeServing(*slot)));
+        fmt::format("plugin {}: creating generation {} takes long; meanwhile {}", slot->files.name,
+                    slot->pending->source.number, DescribeServing(*slot)));
   }
   return absl::OkStatus();
 }
 
-// Takes up what a create has come to. Returns when to ask again.
+// Handles the result of a create. Returns the time of the next check.
 uint64_t Reloader::CheckPending(Slot* slot, uint64_t now_ns) {
   Pending& pending = *slot->pending;
   if (pending.preparation->WaitFor(0)) {
@@ -417,7 +417,7 @@ uint64_t Reloader::CheckPending(Slot* slot, uint64_t now_ns) {
   return now_ns + kDebounceNs;
 }
 
-// Whatever becomes of it, nobody wants it any more.
+// Its result will not be used.
 void Reloader::DropPending(Slot* slot) {
   if (!slot->pending.has_value()) return;
   abandoned_.push_back(*std::move(slot->pending));
@@ -441,8 +441,8 @@ std::string Reloader::DescribeServing(const Slot& slot) const {
   return fmt::format("generation {} goes on serving", slot.current->number);
 }
 
-// Null: the file is to be loaded where it is. That is for one that is not followed, where a copy
-// cannot be made. The code is let go of once it is copied.
+// Null if the file has to be loaded in place: only for a file that is not watched, if no copy can
+// be made. Frees the code once it is copied.
 absl::StatusOr<std::shared_ptr<const PrivateCopy>> Reloader::CopyOf(const Slot& slot,
                                                                     PluginContents* contents) {
   for (const auto* known : {&slot.current, &slot.previous}) {
@@ -464,7 +464,7 @@ absl::StatusOr<std::shared_ptr<const PrivateCopy>> Reloader::CopyOf(const Slot& 
 }
 
 void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts) {
-  // What never serves takes no number.
+  // A generation that never serves gets no number.
   slot->last_number = std::max(slot->last_number, source.number);
   facts.warnings.insert(facts.warnings.end(), slot->warnings.begin(), slot->warnings.end());
   for (const std::string& warning : facts.warnings) {
@@ -474,8 +474,8 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
       fmt::format("plugin {}: {} serves new streams", source.name, Describe(source, facts)));
   if (facts.followed_files != slot->followed) {
     slot->followed = facts.followed_files;
-    // They were read before they were known here. Of those known before, the stamps are
-    // from before they were read, so that no change is missed.
+    // The plugin read these files before they were known here. Of files that were known before, the
+    // stamps are from before they were read, so that no change is missed.
     source.followed = StampsOfFollowed(*slot);
     if (slot->files.watched) {
       watched_paths_.insert(watched_paths_.end(), slot->followed.begin(), slot->followed.end());
@@ -488,7 +488,7 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
   status.loaded_at_ms = NowMs();
   status.facts = std::move(facts);
   slot->generations.insert(slot->generations.begin(), std::move(status));
-  // A stand-in is nothing to go back to.
+  // A stand-in is no version to roll back to.
   if (slot->current.has_value() && !slot->current->quarantine.empty()) slot->current.reset();
   slot->previous = std::move(slot->current);
   slot->current = std::move(source);
@@ -510,7 +510,7 @@ void Reloader::Refuse(Slot* slot, absl::Status status) {
   if (stands_in) StandIn(slot);  // with the new reason, and settings that may have changed
 }
 
-// An instance whose calls are all faults takes the plugin's place, so that its policy decides.
+// Replaces the plugin by a stand-in, whose calls are all faults, so that its error policy decides.
 void Reloader::StandIn(Slot* slot) {
   GenerationSource source;
   source.id = ++last_id_;
@@ -518,18 +518,18 @@ void Reloader::StandIn(Slot* slot) {
   source.path = slot->files.path;
   source.settings_text = slot->settings_text;
   source.policy = slot->files.policy;
-  // This goes to the client with every fault; the reason is in the log and on the page.
+  // The client gets this text with every fault. The reason is in the log and on the page.
   source.quarantine = "no version of the plugin is active, as it did not load; /plugins says why";
   absl::StatusOr<GenerationFacts> facts = options_.target->Prepare(source);
   if (!facts.ok()) {
-    Say(LogLevel::kError, fmt::format("plugin {}: no stand-in can be made: {}", slot->files.name,
+    Say(LogLevel::kError, fmt::format("plugin {}: cannot create a stand-in: {}", slot->files.name,
                                       MessageOf(facts.status())));
     return;
   }
   slot->current = std::move(source);
 }
 
-// The file is gone, or its settings disable it: no new streams.
+// The file was removed, or its settings disable it: no new streams.
 void Reloader::StopServing(Slot* slot, State state) {
   const bool served = slot->current.has_value() && slot->current->quarantine.empty();
   if (served || (state == State::kDisabled && slot->state != state)) {
@@ -577,7 +577,7 @@ void Reloader::Withdraw(Slot* slot) {
   if (!facts.ok()) {
     Say(LogLevel::kError,
         fmt::format("plugin {}: generation {} fails more of its first calls than --reload_guard "
-                    "allows, and generation {} cannot be made again: {}",
+                    "allows, and generation {} cannot be created again: {}",
                     failed.name, failed.number, source.number, MessageOf(facts.status())));
     return;
   }

@@ -1,36 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Decides which version of which plugin serves: looks at the operator's files,
-// has a generation made of what has changed, and has all changes of a look
-// switched over at once.
+// Decides which version of each plugin serves. It rescans the operator's files, creates generations
+// of those that have changed, and puts all changes of a rescan into service at once.
 //
 //   Reloader reloader({.sources = …, .target = &set, .metrics = &metrics});
 //   absl::Status status = reloader.LoadFirst(MonotonicNs());  // before the first stream
-//   uint64_t due_ns = reloader.Look(MonotonicNs());           // whenever files may have changed
+//   uint64_t due_ns = reloader.Rescan(MonotonicNs());         // whenever files may have changed
 //
-// A change is taken up once it has rested for kDebounceNs: files are often written
-// slowly, and one after the other. One that does not do (it cannot be loaded, its
-// create fails) changes nothing: the generation in service goes on, and the reason
-// is in the log, in Status() and in callout_reloads_total. A generation that fails
-// its trial is withdrawn in favour of the one before. A file that is gone takes
-// its plugin out of service; a directory that is gone does not.
+// A file counts as changed once it has been stable for kDebounceNs (debounce): files are often
+// written slowly, and one after the other. If a new version cannot be loaded or its create fails,
+// the generation in service stays, and the reason is in the log, in Status() and in
+// callout_reloads_total. A generation that fails its trial is rolled back to the one before
+// ("withdrawn"). Removing a file takes its plugin out of service; a missing directory does not.
 //
-// A create that does not return within Options::create_patience_ns goes on beside the reloading
-// thread, and the reloads of other plugins go on, too. Its generation serves when it is there.
+// If a create takes longer than Options::create_patience_ns, the reloads of other plugins go on
+// meanwhile. Its generation serves once create has returned.
 //
-// A shared object of a directory that has nothing of a plugin, and that another one there needs
-// (DT_NEEDED), is a library and no broken plugin.
+// A shared object in a directory without any callout_* symbol, which another one there needs
+// (DT_NEEDED), is a library and not a broken plugin.
 //
 // Metrics: callout_reloads_total{plugin,outcome}, with the outcomes loaded, failed,
-// removed and withdrawn; callout_plugin_refused{plugin}, 1 while the file that is
-// there is not the one that serves; callout_plugin_problems, how many there are;
-// callout_plugin_stand_ins, how many plugins a stand-in answers for;
+// removed and withdrawn; callout_plugin_refused{plugin}, 1 while the current file
+// is not the one that serves; callout_plugin_problems, their number;
+// callout_plugin_stand_ins, plugins for which a stand-in answers;
 // callout_plugin_creates_running, creates of new versions that have not returned.
 //
-// Two files implement it: reloader.cc (what is to serve) and reloader_status.cc
-// (what is shown of it).
+// Two files implement it: reloader.cc (decisions) and reloader_status.cc (log, metrics, status).
 //
-// All functions but Status belong to one thread at a time; Status to any.
+// All functions except Status and complete belong to one thread at a time.
 #ifndef CALLOUT_HOST_RELOAD_RELOADER_H_
 #define CALLOUT_HOST_RELOAD_RELOADER_H_
 
@@ -62,11 +59,11 @@ namespace callout::host {
 class Reloader {
  public:
   static constexpr uint64_t kDebounceNs = 100'000'000;
-  // For a file that is no whole ELF file: it may be a slow copy.
+  // The same for a file that is not a complete ELF file: it may be copied slowly.
   static constexpr uint64_t kIncompleteRestNs = 2'000'000'000;
-  // Creates that have not returned; more are not begun.
+  // Creates that may run at the same time.
   static constexpr size_t kCreatesMax = 16;
-  // With more plugins that do not load the host does not start.
+  // If more plugins than this do not load, the host does not start.
   static constexpr size_t kStandInsMax = 64;
   static constexpr uint64_t kNever = UINT64_MAX;
 
@@ -84,11 +81,11 @@ class Reloader {
 
   enum class State : uint8_t {
     kServing,
-    kRefused,   // nothing of it serves: what there is does not do
-    kWaiting,   // nothing of it serves: its file is not there, or not whole yet
+    kRefused,   // no version is active: the current file was refused
+    kWaiting,   // no version is active: its file is absent or incomplete
     kDisabled,  // by its settings
-    kRemoved,   // its file is gone; its last streams may go on
-    kLibrary,   // no plugin, and another plugin of a directory needs it
+    kRemoved,   // its file was removed; its last streams may go on
+    kLibrary,   // not a plugin; another file of the directory needs it
   };
 
   struct GenerationStatus {
@@ -104,43 +101,42 @@ class Reloader {
     std::string name;
     std::string path;
     State state = State::kWaiting;
-    bool stand_in = false;   // answers in place of the plugin
-    std::string last_error;  // "": what is there serves
+    bool stand_in = false;   // a stand-in answers for the plugin
+    std::string last_error;  // "": the current file serves
     int64_t last_error_at_ms = 0;
     std::vector<GenerationStatus> generations;  // newest first
   };
 
   struct Snapshot {
-    std::vector<PluginStatus> plugins;  // in chain order, then those that are gone
-    // Whatever is not as the operator wants it, one line each: directories, names, files that were
-    // refused or withdrawn.
+    std::vector<PluginStatus> plugins;  // in chain order, then removed ones
+    // One line for everything that is not as the operator wants it: directories, names, and files
+    // that were refused or withdrawn.
     std::vector<std::string> problems;
   };
 
   explicit Reloader(Options options);
 
-  // Tries every plugin there is, once, without waiting for rest, and logs nothing.
-  // An error if one that --require_plugins requires does not load, or a directory cannot be read.
-  // By default a stand-in takes the place of one of a directory that does not load: all its calls
-  // are faults, answered by the plugin's error policy.
+  // Loads every plugin, once, without debouncing, and logs nothing. An error if a plugin that
+  // --require_plugins requires does not load, or if a directory cannot be read. By default a
+  // stand-in replaces a plugin of a directory that does not load: all its calls are faults, so the
+  // plugin's error policy decides.
   absl::Status LoadFirst(uint64_t now_ns);
-  // A line for each plugin and problem, once the start has succeeded.
+  // Logs each plugin and problem, once the start has succeeded.
   void LogFirst() const;
 
-  // Takes up what has changed. Returns when to look again by the clock; kNever if
-  // nothing is under way.
+  // Rescans the files. Returns the time of the next rescan; kNever if nothing is pending.
   uint64_t Rescan(uint64_t now_ns);
 
-  // The next look tries refused files again, changed or not.
+  // The next rescan tries refused files again, changed or not.
   void Retry() { retry_ = true; }
 
-  // Puts the generation before in the place of those whose trial has failed.
+  // Rolls back generations whose trial has failed.
   void WithdrawFailed();
 
   // Logs which generations have ended since the last call.
   void NoteEnded();
 
-  // What a DirectoryWatch should watch, as of the last look.
+  // The paths for a DirectoryWatch, as of the last rescan.
   const std::vector<std::string>& watched_paths() const { return watched_paths_; }
 
   Snapshot Status() const;
@@ -154,36 +150,36 @@ class Reloader {
     GenerationSource source;
     std::shared_ptr<Preparation> preparation;
     uint64_t deadline_ns = 0;
-    bool overdue = false;  // and that was said
+    bool overdue = false;  // it was reported as too slow
   };
 
   struct Slot {
     PluginFiles files;
     bool listed = false;
-    std::vector<std::string> followed;  // files of the plugin's own that it follows
-    PluginStamps seen;                  // at the last look
+    std::vector<std::string> followed;  // files that the plugin follows
+    PluginStamps seen;                  // at the last rescan
     uint64_t seen_since_ns = 0;
-    std::optional<PluginStamps> taken;        // what has been dealt with
-    std::optional<GenerationSource> current;  // what serves, or the stand-in
+    std::optional<PluginStamps> taken;        // the files that were handled last
+    std::optional<GenerationSource> current;  // the generation in service, or the stand-in
     std::optional<Pending> pending;
-    std::optional<GenerationSource> previous;   // to go back to
-    std::optional<GenerationSource> withdrawn;  // not to be taken again
+    std::optional<GenerationSource> previous;   // to roll back to
+    std::optional<GenerationSource> withdrawn;  // not to be loaded again
     uint64_t last_number = 0;
     std::vector<std::string> watch;     // of the settings
-    std::string settings_text;          // as last read, if they were valid
+    std::string settings_text;          // the last valid ones
     std::vector<std::string> warnings;  // about the files that were read last
-    // What the code that was read last is to other files: its name and the libraries it needs.
+    // Of the code that was read last: its name for other files, and the libraries that it needs.
     std::string soname;
     std::vector<std::string> needed;
-    absl::Status not_a_plugin;  // not OK: it has nothing of a plugin, but may be a library
+    absl::Status not_a_plugin;  // not OK: it is no plugin, but may be a library
     State state = State::kWaiting;
-    absl::Status refusal;  // of what was dealt with last
+    absl::Status refusal;  // of the files that were handled last
     int64_t refused_at_ms = 0;
     std::vector<GenerationStatus> generations;  // newest first
   };
 
   enum class Outcome : uint8_t { kLoaded, kFailed, kRemoved, kWithdrawn };
-  // What to do about a slot's files, after they were read.
+  // What was done about a slot's files.
   enum class Taken : uint8_t { kDone, kIncomplete, kChanging };
 
   void RescanEverything(uint64_t now_ns, bool first, uint64_t* due_ns);
@@ -224,7 +220,7 @@ class Reloader {
 
   const Options options_;
   PluginSources sources_;
-  std::shared_ptr<PrivateCopies> copies_;  // made when first needed
+  std::shared_ptr<PrivateCopies> copies_;  // created when first needed
   std::vector<std::string> order_;         // names, in chain order
   std::map<std::string, Slot> slots_;
   std::vector<Pending> abandoned_;
@@ -233,8 +229,8 @@ class Reloader {
   std::vector<PluginSources::Problem> problems_;
   GenerationId last_id_ = 0;
   bool retry_ = false;
-  bool quiet_ = true;                                      // until LoadFirst is done
-  uint64_t now_ns_ = 0;                                    // of the look under way
+  bool quiet_ = true;                                      // until LoadFirst has returned
+  uint64_t now_ns_ = 0;                                    // of the current rescan
   std::vector<std::pair<LogLevel, std::string>> sayings_;  // for the log, after Commit
 
   std::atomic<bool> complete_{true};

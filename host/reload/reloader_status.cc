@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What a Reloader shows: its lines in the log, its metrics and its status.
+// The log lines, metrics and status of a Reloader.
 //
 // Tested by tests/host/reload/plugin_status_test.cc.
 #include <fmt/format.h>
@@ -39,7 +39,7 @@ void Reloader::NoteEnded() {
   const GenerationTarget::Usage usage = options_.target->GetUsage();
   for (auto& [name, slot] : slots_) {
     std::erase_if(slot.generations, [&, name = name](const GenerationStatus& generation) {
-      // What is not known to be over may go on.
+      // Whether it has ended is not known.
       if (!usage.complete || usage.streams.count(generation.id) > 0) return false;
       Log(LogLevel::kInfo, "plugin {}: generation {} has ended", name, generation.number);
       return true;
@@ -47,7 +47,7 @@ void Reloader::NoteEnded() {
   }
 }
 
-// Makes what was done known, once it is true.
+// Logs and publishes what was done, after Commit.
 void Reloader::Publish() {
   PublishStatus();
   for (const auto& [level, text] : std::exchange(sayings_, {})) Log(level, "{}", text);
@@ -57,12 +57,12 @@ void Reloader::Count(const Slot& slot, Outcome outcome) {
   static constexpr std::string_view kNames[] = {"loaded", "failed", "removed", "withdrawn"};
   absl::StatusOr<Metrics::Id> reloads = options_.metrics->Define(
       Metrics::Kind::kCounter, "callout_reloads_total",
-      "Versions of plugins dealt with, by outcome",
+      "Versions of plugins that were loaded, refused, removed or withdrawn, by outcome",
       {{"plugin", slot.files.name}, {"outcome", std::string(kNames[static_cast<int>(outcome)])}});
   if (reloads.ok()) options_.metrics->Add(*reloads);
 }
 
-// Of a file that is listed all the same, and refused for that reason.
+// True for a problem of a file that is listed and refused for that reason.
 bool Reloader::IsRefusal(const PluginSources::Problem& problem) const {
   return std::any_of(slots_.begin(), slots_.end(), [&](const auto& slot) {
     return slot.second.listed && slot.second.files.wrong == problem.text;
@@ -103,7 +103,7 @@ void Reloader::PublishStatus() {
     snapshot.problems.push_back(fmt::format("plugin {}: {}", plugin.name, plugin.last_error));
   }
   SetGauge("callout_plugin_problems",
-           "Directories and plugin files that are not as they should be; /plugins names them",
+           "Directories and plugin files with a problem; /plugins lists them",
            snapshot.problems.size());
   SetGauge("callout_plugin_stand_ins",
            "Plugins that did not load at the start, for which a stand-in answers", stand_ins);

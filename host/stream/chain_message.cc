@@ -16,7 +16,7 @@ void ChainMessage::Reset(callout_phase_t new_phase, std::string_view new_request
   message = new_message;
   body = {};
   end_of_stream = whole_body = mode_open = hidden = dropped = alone = asked_for_time = false;
-  at_transport = false;
+  at_transport = stalls_envoy = false;
   position = replace_position = 0;
   gathered_position = SIZE_MAX;
   deadline_ns = queued_bytes = 0;

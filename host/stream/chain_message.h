@@ -74,7 +74,10 @@ struct ChainMessage {
   // Observability: a whole body that only the instance which has gathered it sees.
   bool alone = false;
   bool asked_for_time = false;  // override_message_timeout has gone out
-  bool at_transport = false;    // its bytes are still the transport's
+  // BUFFERED_PARTIAL: the body has all bytes of content-length, but no end. Envoy 1.40
+  // never goes on after the response to it, unless the RPC ends with OK.
+  bool stalls_envoy = false;
+  bool at_transport = false;  // its bytes are still the transport's
 
   size_t position = 0;  // of the instance that is next, in this phase's order
   // Of the instance whose CONTINUE_AND_REPLACE counts; it and those before it do

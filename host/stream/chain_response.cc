@@ -7,6 +7,7 @@
 #include "host/base/ascii.h"
 #include "host/stream/guard.h"
 #include "host/wire/envelope.h"
+#include "host/wire/field_numbers.h"
 #include "host/wire/wire.h"
 
 namespace callout::host {
@@ -21,20 +22,22 @@ bool IsTrailersResponse(callout_field_t field) {
   return field == CALLOUT_REQUEST_TRAILERS_RESPONSE || field == CALLOUT_RESPONSE_TRAILERS_RESPONSE;
 }
 
-// Field numbers of CommonResponse.
-constexpr uint32_t kStatus = 1;
-constexpr uint32_t kHeaderMutation = 2;
-constexpr uint32_t kBodyMutation = 3;
-constexpr uint32_t kClearRouteCache = 5;
-// The first field of HeadersResponse and BodyResponse (CommonResponse) and of
-// TrailersResponse (HeaderMutation).
-constexpr uint32_t kResponse = 1;
+using Common = field::CommonResponse;
 
-// Keeps the records of an answer that Merge does not understand.
+// Each response has its content in the same field: HeadersResponse and BodyResponse a
+// CommonResponse, TrailersResponse a HeaderMutation.
+constexpr uint32_t kContent = field::HeadersResponse::kResponse;
+static_assert(kContent == field::BodyResponse::kResponse &&
+              kContent == field::TrailersResponse::kHeaderMutation);
+
+// CommonResponse.ResponseStatus
+constexpr uint64_t kContinueAndReplace = 1;
+
+// Keeps the records of a response that Merge does not understand.
 void CollectRest(const Response& response, std::string* common_rest, std::string* rest) {
   WireReader outer(response.payload());
   while (outer.Next()) {
-    if (!outer.Is(kResponse)) {
+    if (!outer.Is(kContent)) {
       rest->append(outer.record());
       continue;
     }
@@ -42,8 +45,8 @@ void CollectRest(const Response& response, std::string* common_rest, std::string
     WireReader common(outer.bytes());
     while (common.Next()) {
       const uint32_t number = common.number();
-      const bool known = number == kStatus || number == kHeaderMutation ||
-                         number == kBodyMutation || number == kClearRouteCache;
+      const bool known = number == Common::kStatus || number == Common::kHeaderMutation ||
+                         number == Common::kBodyMutation || number == Common::kClearRouteCache;
       if (!known) common_rest->append(common.record());
     }
   }
@@ -171,7 +174,7 @@ void ChainResponse::Expand() {
   if (merged_ != nullptr) return;
   merged_ = std::make_unique<MergedResponse>();
   if (single_ != nullptr) {
-    // The body's view stays good: into the instance's answer, or into owned_.
+    // The view of the body stays valid: it points into the instance's response, or into owned_.
     Merge(*single_, ViewOf(*single_));
   }
   single_ = nullptr;
@@ -182,7 +185,7 @@ void ChainResponse::Merge(const Response& response, const ResponseView& view) {
   merged_->headers.Add(view.headers);
   merged_->continue_and_replace = merged_->continue_and_replace || view.continue_and_replace;
   merged_->clear_route_cache = merged_->clear_route_cache || view.clear_route_cache;
-  // Envoy reads the body of a header answer only if it replaces the message.
+  // Envoy reads the body of a headers response only if it replaces the message.
   const bool body_counts = !IsHeadersResponse(response.field) || view.continue_and_replace;
   if (body_counts && view.body_mutation != ResponseView::Body::kUnchanged) {
     merged_->body_mutation = view.body_mutation;
@@ -193,24 +196,25 @@ void ChainResponse::Merge(const Response& response, const ResponseView& view) {
 
 std::string ChainResponse::WriteCommon() const {
   std::string common;
-  if (merged_->continue_and_replace) AppendVarint(kStatus, 1, &common);
+  if (merged_->continue_and_replace) AppendVarint(Common::kStatus, kContinueAndReplace, &common);
   // An empty mutation is sent where there was one: with it Envoy obeys
   // clear_route_cache.
-  if (merged_->has_headers) AppendBytes(kHeaderMutation, merged_->headers.Write(), &common);
+  if (merged_->has_headers) AppendBytes(Common::kHeaderMutation, merged_->headers.Write(), &common);
   switch (merged_->body_mutation) {
     case ResponseView::Body::kUnchanged:
       break;
     case ResponseView::Body::kReplaced:
     case ResponseView::Body::kStreamed:  // put into its form by the body mode later
-      AppendBytesHead(kBodyMutation, BytesSize(1, merged_->body.size()), &common);
-      AppendBytes(1, merged_->body, &common);
+      AppendBytesHead(Common::kBodyMutation,
+                      BytesSize(field::BodyMutation::kBody, merged_->body.size()), &common);
+      AppendBytes(field::BodyMutation::kBody, merged_->body, &common);
       break;
     case ResponseView::Body::kCleared:
-      AppendBytesHead(kBodyMutation, 2, &common);
-      AppendVarint(2, 1, &common);
+      AppendBytesHead(Common::kBodyMutation, 2, &common);
+      AppendVarint(field::BodyMutation::kClearBody, 1, &common);
       break;
   }
-  if (merged_->clear_route_cache) AppendVarint(kClearRouteCache, 1, &common);
+  if (merged_->clear_route_cache) AppendVarint(Common::kClearRouteCache, 1, &common);
   return common + merged_->common_rest;
 }
 
@@ -219,9 +223,9 @@ Response ChainResponse::Take(callout_field_t field) {
   if (merged_ != nullptr) {
     std::string payload;
     if (IsTrailersResponse(field)) {
-      if (merged_->has_headers) AppendBytes(kResponse, merged_->headers.Write(), &payload);
+      if (merged_->has_headers) AppendBytes(kContent, merged_->headers.Write(), &payload);
     } else {
-      AppendBytes(kResponse, WriteCommon(), &payload);
+      AppendBytes(kContent, WriteCommon(), &payload);
     }
     payload += merged_->rest;
     BuildRecord(field, payload, &out);

@@ -52,6 +52,7 @@ absl::Status Exchange::EnterHeaders(const RequestView& view, bool body_read,
   if (way.keeps_content_length()) {
     way.content_length =
         headers.has_content_length ? Direction::Presence::kPresent : Direction::Presence::kAbsent;
+    way.content_length_bytes = headers.content_length;
   }
   way.encoded = headers.has_content_encoding;
   message->end_of_stream = headers.end_of_stream;
@@ -65,6 +66,9 @@ absl::Status Exchange::EnterBody(const RequestView& view, ChainMessage* message)
         fmt::format("the {} message is malformed protobuf", PhaseName(view.phase)));
   }
   if (way.mode_open) ShowMode(&way, message);
+  message->stalls_envoy = way.MayBe(CALLOUT_BODY_BUFFERED_PARTIAL) && !way.body_seen &&
+                          !message->end_of_stream && !observability_ &&
+                          way.content_length_bytes == message->body.size();
   way.body_seen = true;
   way.ended = message->end_of_stream;
   return absl::OkStatus();

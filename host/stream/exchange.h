@@ -27,6 +27,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "host/stream/chain_message.h"
@@ -46,12 +47,14 @@ struct Direction {
   bool headers_answered = false;
   bool body_seen = false;
   bool ended = false;
-  bool answered_to_end = false;  // the end, too
+  bool answered_to_end = false;  // the end, too; of a buffered body its one message
+  bool stalled = false;          // Envoy goes on only after an end of the RPC (`stalls_envoy`)
   // By CONTINUE_AND_REPLACE. Envoy takes no further answer, though body messages
   // may be on their way that it has sent without waiting for the header answer.
   bool replaced = false;
   bool upgrade = false;  // a CONNECT, or a request to upgrade; of the request
   Presence content_length = Presence::kUnknown;
+  std::optional<uint64_t> content_length_bytes;
   bool encoded = false;           // its headers have a content-encoding
   bool encoding_settled = false;  // an instance has set or removed it in the headers
 
@@ -100,6 +103,8 @@ class Exchange {
   // A direction runs in FULL_DUPLEX_STREAMED, or may come to unseen, and has not been
   // answered to its end: to end the stream with OK would lose bytes.
   bool duplex_unended() const;
+  // Envoy goes on with a direction only when the RPC ends (ChainMessage::stalls_envoy).
+  bool stalled() const { return directions_[0].stalled || directions_[1].stalled; }
 
  private:
   absl::Status EnterHeaders(const RequestView& view, bool body_read, ChainMessage* message);

@@ -29,7 +29,7 @@ struct FaultKind {
 inline constexpr std::array<FaultKind, kViolationCount - 1> kFaultKinds = {{
     {Violation::kWrongType, 0, false, "The response belongs to another phase or direction"},
     {Violation::kSecondResponse, 0, false, "`send()` where one response is all that Envoy takes"},
-    {Violation::kMalformed, 0, false, "The bytes are not the message they should be"},
+    {Violation::kMalformed, 0, false, "The bytes are not a message of the expected type"},
     {Violation::kTooLarge, 500, true, "The response is larger than `--max_message_bytes`"},
     {Violation::kIllegalHeader, 500, true,
      "A header name or value has a byte that Envoy refuses, a list has more than 100 entries, or "
@@ -47,7 +47,7 @@ inline constexpr std::array<FaultKind, kViolationCount - 1> kFaultKinds = {{
      "The end of a body that was gathered in STREAMED could not be seen, so it cannot be given "
      "back"},
     {Violation::kStaleFinish, 0, false,
-     "`finish()` on a call that was over or never deferred; it settles nothing, and the exchange "
+     "`finish()` on a call that was finished or never deferred; it has no effect, and the exchange "
      "goes on"},
     {Violation::kHeadersHeld, 0, false,
      "A direction ended while its headers were still held (FULL_DUPLEX_STREAMED)"},
@@ -56,10 +56,10 @@ inline constexpr std::array<FaultKind, kViolationCount - 1> kFaultKinds = {{
     {Violation::kEncodedBody, 500, true,
      "A new body under a content-encoding header that has gone out (STREAMED)"},
     {Violation::kEndlessBody, 500, true,
-     "A body to be taken whole has no end, or none that could be seen; the setting "
-     "`endless_body` decides"},
+     "A plugin takes bodies whole, and this body has no end, or none that the host can see; the "
+     "setting `endless_body` decides"},
     {Violation::kOverload, 503, true,
-     "The call of a blocking plugin was not begun, since no thread was free in time "
+     "The host did not begin the call of a blocking plugin, since no thread was free in time "
      "(`--blocking_threads`)"},
 }};
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "host/base/clock.h"
 #include "host/base/log.h"
 #include "host/plugin/match.h"
 #include "host/plugin/services.h"
@@ -20,8 +21,10 @@ namespace {
 // Envoy sends attributes once for each direction, and no message without a phase
 // (those are of kinds yet to be invented). More of them only cost.
 constexpr unsigned kAttributeMessagesMax = 16;
-constexpr size_t kAttributeRecordsMax = 1024;
+constexpr size_t kAttributeRecordsMax = 256;
 constexpr unsigned kUnknownMessagesMax = 8;
+// Request Header Fields Too Large: attributes and metadata are made of what a client sends.
+constexpr int kHeadersTooLarge = 431;
 
 bool HasRecord(std::string_view records, std::string_view record) {
   WireReader reader(records);
@@ -41,7 +44,13 @@ Stream::Stream(StreamEnvironment* environment, RpcContext* rpc)
       id_(environment->NextStreamId()),
       exchange_(environment->limits().mode_override) {
   for (size_t i = 0; i < parts_.size(); ++i) {
-    InitializeState(i, chain_->instances[i].get(), &parts_[i].first_call);
+    Part& part = parts_[i];
+    part.instance = chain_->instances[i].get();
+    InitializeState(i, &part.call);
+    if (part.instance->wants(CALLOUT_WANT_BOTH_DIRECTIONS)) {
+      part.response_call = std::make_unique<CallState>();
+      InitializeState(i, part.response_call.get());
+    }
   }
   environment_->metrics().Add(environment_->ids().streams_started);
 }
@@ -56,12 +65,24 @@ void Stream::OnMessage(std::string_view bytes) {
   metrics.Add(environment_->ids().messages);
   metrics.Add(environment_->ids().request_bytes, static_cast<double>(bytes.size()));
   absl::StatusOr<RequestView> view = ParseRequest(bytes, environment_->limits().message_fields_max);
-  if (!view.ok()) return Refuse(view.status());
+  if (!view.ok()) {
+    if (absl::IsResourceExhausted(view.status())) {
+      return RefuseMessage(kHeadersTooLarge, "callout_too_many_headers", view.status());
+    }
+    return End(view.status());
+  }
   exchange_.Remember(*view);
   if (!Remember(*view)) return;
   if (view->phase == 0) {
     // A message of a kind yet to be invented wants no answer that this host could give.
-    if (view->has_unknown_field && ++unknown_messages_ <= kUnknownMessagesMax) return;
+    if (view->has_unknown_field) {
+      if (++unknown_messages_ <= kUnknownMessagesMax) return;
+      return RefuseMessage(
+          kDenyStatusDefault, "callout_too_many_unknown_messages",
+          absl::ResourceExhaustedError(fmt::format(
+              "more than {} messages of one stream are of a kind that this host does not know",
+              kUnknownMessagesMax)));
+    }
     return End(absl::InvalidArgumentError(
         "a ProcessingRequest has no phase: one of request_headers, response_headers, "
         "request_body, response_body, request_trailers or response_trailers must be set"));
@@ -79,6 +100,7 @@ void Stream::OnMessage(std::string_view bytes) {
     return End(std::move(status));
   }
   if (!std::exchange(matched_, true)) MatchParts(*view);
+  if (!RememberForInstances(message)) return;
   LineOf(*message).push_back(message);
   if (view->phase == CALLOUT_RESPONSE_HEADERS) CheckLostRequest(message);
   Run();
@@ -101,16 +123,14 @@ void Stream::OwnBytes(ChainMessage* message) {
   }
 }
 
-// What has too many headers is the doing of Envoy's client, and an error would let its
-// request pass where Envoy is told to fail open.
-void Stream::Refuse(absl::Status status) {
-  constexpr int kHeadersTooLarge = 431;
-  if (absl::IsResourceExhausted(status) && !silenced_ && reply_part_ == nullptr &&
-      !exchange_.observability()) {
-    environment_->metrics().Add(environment_->ids().messages_refused);
+// What is too much may be the doing of Envoy's client, and an error would let its request
+// pass where Envoy is told to fail open.
+void Stream::RefuseMessage(int http_status, std::string_view details, absl::Status status) {
+  environment_->metrics().Add(environment_->ids().messages_refused);
+  if (!silenced_ && !exchange_.observability() && CanReplyAtOnce()) {
     Response response;
-    BuildRecord(CALLOUT_IMMEDIATE_RESPONSE,
-                WriteImmediateResponse(kHeadersTooLarge, "callout_too_many_headers"), &response);
+    BuildRecord(CALLOUT_IMMEDIATE_RESPONSE, WriteImmediateResponse(http_status, details),
+                &response);
     Emit(std::move(response), {});
     silenced_ = true;
   }
@@ -126,29 +146,28 @@ bool Stream::Remember(const RequestView& view) {
     metadata_context_ = std::make_shared<const std::string>(view.metadata_context);
   }
   if (!view.attribute_records.empty() && !RememberAttributes(view)) return false;
-  if (kept_bytes_ <= environment_->limits().stream_memory_bytes_max) return true;
-  End(absl::ResourceExhaustedError(fmt::format(
-      "attributes, metadata and bodies of {} bytes are over --max_stream_memory_bytes={}",
-      kept_bytes_, environment_->limits().stream_memory_bytes_max)));
-  return false;
+  return IsWithinMemory();
 }
 
 // Each record once.
 bool Stream::RememberAttributes(const RequestView& view) {
   if (++attribute_messages_ > kAttributeMessagesMax ||
       view.attribute_records.size() > kAttributeRecordsMax) {
-    End(absl::ResourceExhaustedError(
-        fmt::format("attributes came in more than {} messages of one stream, or more than {} "
-                    "namespaces in one; "
-                    "Envoy sends one namespace, once for each direction",
-                    kAttributeMessagesMax, kAttributeRecordsMax)));
+    EndForAttributes();
     return false;
   }
   std::string added;
   for (std::string_view record : view.attribute_records) {
     const bool known =
         HasRecord(added, record) || (attributes_ != nullptr && HasRecord(*attributes_, record));
-    if (!known) added.append(record);
+    if (known) continue;
+    added.append(record);
+    ++attribute_records_;
+  }
+  // Each of them is compared with each that comes.
+  if (attribute_records_ > kAttributeRecordsMax) {
+    EndForAttributes();
+    return false;
   }
   if (added.empty()) return true;
   std::string records = attributes_ == nullptr ? std::string() : *attributes_;
@@ -157,6 +176,51 @@ bool Stream::RememberAttributes(const RequestView& view) {
   kept_bytes_ += records.size() - before;
   attributes_ = std::make_shared<const std::string>(std::move(records));
   return true;
+}
+
+void Stream::EndForAttributes() {
+  RefuseMessage(kHeadersTooLarge, "callout_too_many_attributes",
+                absl::ResourceExhaustedError(fmt::format(
+                    "attributes came in more than {} messages of one stream, or in more than {} "
+                    "namespaces; Envoy sends one namespace, once for each direction",
+                    kAttributeMessagesMax, kAttributeRecordsMax)));
+}
+
+// What instances are told of the exchange at its end, or in response phases; false if that
+// is too much.
+bool Stream::RememberForInstances(ChainMessage* message) {
+  if (chain_->has_close) {
+    if (began_ns_ == 0) began_ns_ = MonotonicNs();
+    const bool request = IsRequestPhase(message->phase);
+    (request ? told_end_.request_body_bytes : told_end_.response_body_bytes) +=
+        message->body.size();
+    if (message->phase == CALLOUT_RESPONSE_HEADERS) {
+      told_end_.http_status = ReadStatus(message->message);
+    }
+  }
+  if (!chain_->wants_request_headers || message->phase != CALLOUT_REQUEST_HEADERS) return true;
+  bool wanted = false;
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    wanted |= parts_[i].usable && parts_[i].instance->wants(CALLOUT_WANT_REQUEST_HEADERS);
+  }
+  if (!wanted) return true;
+  request_headers_.assign(message->message);
+  kept_bytes_ += request_headers_.size();
+  if (IsWithinMemory()) return true;
+  FreeMessage(message);
+  return false;
+}
+
+// Else the stream ends.
+bool Stream::IsWithinMemory() {
+  if (kept_bytes_ <= environment_->limits().stream_memory_bytes_max) return true;
+  RefuseMessage(
+      kHeadersTooLarge, "callout_stream_memory",
+      absl::ResourceExhaustedError(fmt::format("headers, attributes, metadata and bodies of {} bytes "
+                                               "are over --max_stream_memory_bytes={}",
+                                               kept_bytes_,
+                                               environment_->limits().stream_memory_bytes_max)));
+  return false;
 }
 
 void Stream::MatchParts(const RequestView& view) {
@@ -187,8 +251,19 @@ bool Stream::WantsMore() const {
     const Direction& way = exchange_.direction(headers);
     if (way.ended || way.replaced) continue;
     if (!way.headers_seen && !way.body_seen && Wanted(headers)) return true;
-    if (way.may_have_body() && Wanted(headers + 2)) return true;
+    if (way.may_have_body() && !way.answered_to_end && Wanted(headers + 2)) return true;
     if (Wanted(headers + 4)) return true;
+  }
+  return false;
+}
+
+// Whether an instance that has been opened is to see how the exchange ends.
+bool Stream::WantsRealEnd() const {
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const Part& part = parts_[i];
+    if (part.openness == Part::Openness::kOpen && part.instance->wants(CALLOUT_WANT_REAL_END)) {
+      return true;
+    }
   }
   return false;
 }
@@ -207,7 +282,8 @@ bool Stream::OwesBody() const {
 
 bool Stream::CallsOutstanding() const {
   for (size_t i = 0; i < parts_.size(); ++i) {
-    if (parts_[i].at_work != nullptr) return true;
+    const Part& part = parts_[i];
+    if (part.CallOf(0).message != nullptr || part.CallOf(1).message != nullptr) return true;
     for (const Stage& stage : parts_[i].stages) {
       if (stage.held != nullptr) return true;
     }
@@ -223,8 +299,9 @@ bool Stream::may_speak_unasked() const {
   return false;
 }
 
-// Whether every instance that wants more of the exchange lets the rest of it pass.
-bool Stream::PassesAtDrain() const {
+// The first instance that wants more of the exchange and does not let the rest of it
+// pass; null: there is none.
+const Instance* Stream::Keeper() const {
   for (size_t i = 0; i < parts_.size(); ++i) {
     const Part& part = parts_[i];
     const Instance& instance = *chain_->instances[i];
@@ -233,11 +310,11 @@ bool Stream::PassesAtDrain() const {
       const Direction& way = exchange_.direction(phase);
       if (way.ended || way.replaced || !instance.Wants(phase)) continue;
       if (IsHeadersPhase(phase) && (way.headers_seen || way.body_seen)) continue;
-      if (IsBodyPhase(phase) && !way.may_have_body()) continue;
-      return false;
+      if (IsBodyPhase(phase) && (!way.may_have_body() || way.answered_to_end)) continue;
+      return &instance;
     }
   }
-  return true;
+  return nullptr;
 }
 
 // --- Ends -------------------------------------------------------------------
@@ -247,26 +324,34 @@ bool Stream::PassesAtDrain() const {
 void Stream::EndIfDone() {
   if (!live()) return;
   if (half_closed_) {
-    for (size_t i = 0; i < parts_.size(); ++i) {
-      if (parts_[i].at_work != nullptr || parts_[i].hook_late) return;
+    for (const Line& line : lines_) {
+      for (const ChainMessage* message : line) {
+        const bool waits_for_hook =
+            message->state == MessageState::kCalled || message->state == MessageState::kTurn;
+        if (waits_for_hook) return;
+      }
     }
     return EndHalfClosed();
   }
   if (!idle()) return;
+  if (exchange_.stalled() && !CallsOutstanding()) return End(absl::OkStatus(), CALLOUT_END_EARLY);
   if (!environment_->limits().early_end || !exchange_.modes_known()) return;
   if (calls_at_work_ > 0 || CallsOutstanding() || OwesBody() || exchange_.duplex_unended() ||
-      WantsMore()) {
+      WantsMore() || WantsRealEnd()) {
     return;
   }
-  End(absl::OkStatus());
+  End(absl::OkStatus(), CALLOUT_END_EARLY);
 }
 
 void Stream::OnDrainDeadline() {
   if (end_.has_value()) return;
   if (silenced_) return End(absl::OkStatus());
   const bool owes_nothing = !CallsOutstanding() && !OwesBody() && !exchange_.duplex_unended();
-  if (owes_nothing && exchange_.modes_known() && PassesAtDrain()) return End(absl::OkStatus());
-  End(absl::UnavailableError("the server drains, and its time is up (--drain_timeout_ms)"));
+  if (owes_nothing && exchange_.modes_known() && Keeper() == nullptr) {
+    return End(absl::OkStatus(), CALLOUT_END_DRAINED);
+  }
+  End(absl::UnavailableError("the server drains, and its time is up (--drain_timeout_ms)"),
+      CALLOUT_END_DRAINED);
 }
 
 void Stream::OnHalfClose() {
@@ -311,29 +396,48 @@ void Stream::OnCancel() {
   if (end_.has_value()) return;
   environment_->metrics().Add(environment_->ids().streams_cancelled);
   if (!silenced_) NoteLostBodies();
+  const bool outstanding = !idle() || CallsOutstanding() || OwesBody();
   end_ = absl::CancelledError("the client has left");
+  // Envoy may reset a stream that it is done with.
+  NoteEnd(outstanding ? CALLOUT_END_CANCELLED : CALLOUT_END_COMPLETED,
+          outstanding ? *end_ : absl::OkStatus());
   deadline_ns_ = 0;
   output_.clear();
   for (size_t i = 0; i < parts_.size(); ++i) {
-    const Part& part = parts_[i];
-    const bool at_work =
-        (part.at_work != nullptr || part.call->late || !part.more_calls.empty()) && part.open_then;
-    if (at_work && part.call->instance->has_stream_cancel()) Notify(part);
+    if (parts_[i].instance->has_stream_cancel()) Notify(&parts_[i]);
   }
   CloseIfIdle();
 }
 
-// The deferred call itself belongs to the plugin, on whatever thread; the hook
-// gets a call of its own.
-void Stream::Notify(const Part& part) {
-  if (calls_at_work_ == 0) return;
-  CallState state;
-  InitializeState(part.call->part, part.call->instance, &state);
-  state.call.stream = part.stream_then;
-  state.instance->CancelStream(&state);
+// Tells the instance, if it has a call at work. That belongs to the plugin, on whatever
+// thread; the hook gets a call of its own.
+void Stream::Notify(Part* part) {
+  for (size_t way = 0; way < 2; ++way) {
+    CallState& at_work = part->CallOf(way);
+    if (!at_work.at_work || !at_work.handshake().OnLeave()) continue;
+    CallState state;
+    InitializeState(at_work.part, &state);
+    CallSlot* const slot = TakeSlot(*part, &state);
+    slot->call.stream = at_work.stream_then;
+    part->instance->CancelStream(&slot->call);
+    return ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+  }
+}
+
+// How the stream ended, for on_stream_close.
+void Stream::NoteEnd(callout_outcome_t outcome, const absl::Status& status) {
+  if (!chain_->has_close) return;
+  told_end_.outcome = silenced_ ? callout_outcome_t{CALLOUT_END_IMMEDIATE} : outcome;
+  told_end_.status = -static_cast<callout_status_t>(status.code());
+  if (began_ns_ != 0) told_end_.stream_ns = MonotonicNs() - began_ns_;
 }
 
 void Stream::End(absl::Status status) {
+  const bool ok = status.ok();
+  End(std::move(status), ok ? CALLOUT_END_COMPLETED : CALLOUT_END_ERROR);
+}
+
+void Stream::End(absl::Status status, callout_outcome_t outcome) {
   if (end_.has_value()) return;
   // Where Envoy is told to fail open it would let the rest of the body pass after
   // an error (seen on 1.40 with STREAMED: "aaabbbccc" arrived as "bbbccc" with a
@@ -349,6 +453,7 @@ void Stream::End(absl::Status status) {
   }
   const StreamEnvironment::MetricIds& ids = environment_->ids();
   environment_->metrics().Add(status.ok() ? ids.streams_ended_ok : ids.streams_ended_error);
+  NoteEnd(outcome, status);
   end_ = std::move(status);
   deadline_ns_ = 0;
   CloseIfIdle();
@@ -364,16 +469,27 @@ void Stream::CloseIfIdle() {
 void Stream::ClosePart(Part* part) {
   if (part->openness != Part::Openness::kOpen) return;
   part->openness = Part::Openness::kUnopened;
-  CallState* state = part->call;
-  state->may_respond = false;
-  if (!state->instance->blocking() || !state->instance->has_stream_close()) {
-    return state->instance->CloseStream(state);
+  Instance* const instance = part->instance;
+  if (!instance->has_stream_close()) return;
+  CallState* const state = &part->call;
+  CallSlot* const slot = TakeSlot(*part, state);
+  if (!instance->blocking()) {
+    instance->CloseStream(&slot->call, ToldEnd(*part));
+    return ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
   }
   ++closing_;
-  environment_->blocking_pool().Submit([state] {
-    state->instance->CloseStream(state);
+  environment_->blocking_pool().Submit([this, part, state, slot] {
+    part->instance->CloseStream(&slot->call, ToldEnd(*part));
+    ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
     state->rpc->Post(state, RpcContext::Event::kClosed);
   });
+}
+
+callout_stream_end_t Stream::ToldEnd(const Part& part) const {
+  callout_stream_end_t end = told_end_;
+  end.instance_ns = part.call.instance_ns;
+  if (part.response_call != nullptr) end.instance_ns += part.response_call->instance_ns;
+  return end;
 }
 
 }  // namespace callout::host

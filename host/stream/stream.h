@@ -22,7 +22,8 @@
 // the one before it, and is answered when it has passed all and is the first of its
 // line. So a call that is deferred holds up what comes after it in its own direction,
 // and in the other one only what wants the same instance: hooks of one instance never
-// overlap on one stream. Messages wait within limits; at a limit none is read.
+// overlap on one stream, unless it takes both directions at once
+// (CALLOUT_WANT_BOTH_DIRECTIONS). Messages wait within limits; at a limit none is read.
 //
 // Not thread-safe: all functions are called by one thread at a time. Other
 // threads reach it through RpcContext::Post only.
@@ -116,6 +117,7 @@ class Stream {
     uint64_t body_until_ns = 0;    // of a body being gathered; 0: none is
     std::string gathered;          // of a whole body
     ChainMessage* held = nullptr;  // in state kHeld
+    bool plugin_holds = false;     // `held` are headers that the hook held back itself
     // What its header answers did, where Envoy holds the headers for the body.
     std::unique_ptr<MergedHeaders> header_effects;
   };
@@ -124,18 +126,23 @@ class Stream {
   struct Part {
     enum class Openness : uint8_t { kUnopened, kOpen, kRefused };
 
-    CallState first_call;
-    // Of calls made while the one before is late. The one in use is the last made.
-    std::vector<std::unique_ptr<CallState>> more_calls;
-    CallState* call = &first_call;
-    ChainMessage* at_work = nullptr;  // its call is deferred or on a blocking thread
+    Instance* instance = nullptr;
+    CallState call;  // of the request direction, or of both
+    // Of the response direction, for an instance that takes both at once.
+    std::unique_ptr<CallState> response_call;
     Openness openness = Openness::kUnopened;
     bool usable = true;           // false: gets no calls of this stream
-    bool hook_late = false;       // a blocking hook whose deadline has passed still runs
     bool gave_mode = false;       // the current message's answer has a mode_override
-    void* stream_then = nullptr;  // call.stream, and whether open, when the call began
-    bool open_then = false;
+    void* stream = nullptr;       // what the plugin keeps from call to call
     std::array<Stage, 2> stages;  // by direction
+
+    // That a message of the direction is called with.
+    CallState& CallOf(size_t direction) {
+      return direction == 0 || response_call == nullptr ? call : *response_call;
+    }
+    const CallState& CallOf(size_t direction) const {
+      return const_cast<Part*>(this)->CallOf(direction);
+    }
   };
 
   // How far a message got.
@@ -152,21 +159,27 @@ class Stream {
   using Line = absl::InlinedVector<ChainMessage*, 4>;
 
   // --- stream.cc ---
-  void Refuse(absl::Status status);
+  void RefuseMessage(int http_status, std::string_view details, absl::Status status);
   bool Remember(const RequestView& view);
   bool RememberAttributes(const RequestView& view);
+  void EndForAttributes();
+  bool RememberForInstances(ChainMessage* message);
+  bool IsWithinMemory();
   void MatchParts(const RequestView& view);
   void OwnBytes(ChainMessage* message);
   bool OwesBody() const;
   bool Wanted(callout_phase_t phase) const;
   bool WantsMore() const;
-  bool PassesAtDrain() const;
+  bool WantsRealEnd() const;
+  const Instance* Keeper() const;
   bool CallsOutstanding() const;
   void EndIfDone();
   void EndHalfClosed();
+  void End(absl::Status status, callout_outcome_t outcome);
   void End(absl::Status status);
+  void NoteEnd(callout_outcome_t outcome, const absl::Status& status);
   void NoteLostBodies();
-  void Notify(const Part& part);
+  void Notify(Part* part);
   void CloseIfIdle();
   void ClosePart(Part* part);
 
@@ -191,16 +204,21 @@ class Stream {
   bool live() const { return !end_.has_value() && !silenced_; }
 
   // --- stream_calls.cc ---
-  void InitializeState(size_t part, Instance* instance, CallState* state);
-  void TakeFreeState(Part* part, size_t index);
-  size_t IndexOf(const Part* part) const { return static_cast<size_t>(part - parts_.data()); }
+  void InitializeState(size_t part, CallState* state);
+  static CallSlot* TakeSlot(const Part& part, CallState* state);
+  static void ReleaseSlot(const Part& part, CallSlot* slot, CallSlots::Reuse reuse);
+  callout_stream_end_t ToldEnd(const Part& part) const;
+  static void EndCall(Part* part, CallState* state);
+  static void KeepStreamPointer(Part* part, void* stream);
+  static bool IsBusy(const ChainMessage& message, const Part& part);
   Step Invoke(ChainMessage* message, Part* part);
   Step Dispatch(ChainMessage* message, Part* part);
   static bool NeedsThread(const ChainMessage& message, const Part& part);
   void RunDispatched(Part* part, CallState* state, bool in_time);
   void Overload(ChainMessage* message, Part* part);
-  void OpenPart(Part* part, uint64_t* now_ns);
+  static void OpenPart(Part* part, CallState* state, uint64_t* now_ns);
   void FillCall(const ChainMessage& message, Part* part, uint64_t now_ns);
+  static void ShowCopies(CallSlot* slot);
   bool Wait(ChainMessage* message, Part* part);
   void AskForTime(ChainMessage* message, Part* part);
   void OnFinished(CallState* state);
@@ -222,6 +240,10 @@ class Stream {
   void KeepHeaderOrder(ChainMessage* message, Part* part, const ResponseView& view);
   void ShowToLater(ChainMessage* message, const ResponseView& view);
   void TakeNoResponse(ChainMessage* message, Part* part);
+  static ChainMessage* HeldHeaders(const ChainMessage& message, Part* part);
+  static bool SettlesHeldHeaders(const ChainMessage& message, Part* part, callout_field_t field);
+  void SettleHeldHeaders(ChainMessage* message, Part* part, Response response);
+  void CheckHeldHeaders(ChainMessage* message, Part* part);
   void TakeSent(ChainMessage* message, Part* part);
   void TakeSentChunk(ChainMessage* message, Part* part, const ResponseView& view);
   void TakeReply(ChainMessage* message, Part* part, Response response, const ResponseView& view);
@@ -255,6 +277,7 @@ class Stream {
 
   // --- stream_emit.cc ---
   void EmitResponse(ChainMessage* message);
+  bool BeginStalled(const ChainMessage& message);
   void EmitBodyResponse(ChainMessage* message);
   void EmitDuplexBody(ChainMessage* message);
   bool SetsContentLength(const ChainMessage& message) const;
@@ -262,11 +285,15 @@ class Stream {
                            Response* response) const;
   std::string MakeAnnotations(ChainMessage* message);
   void AskForTrailers(ChainMessage* message);
+  void DropModes(const ChainMessage& message, ModeOverride* override);
   void CompleteModes(ChainMessage* message, ModeOverride* override);
   void Emit(Response response, std::string_view annotations);
   void EmitImmediate(Response response, std::string_view annotations);
 
   static size_t DirectionOf(const ChainMessage& message) { return message.phase % 2; }
+  static CallState& CallOf(const ChainMessage& message, Part* part) {
+    return part->CallOf(DirectionOf(message));
+  }
   static Stage& StageOf(const ChainMessage& message, Part* part) {
     return part->stages[DirectionOf(message)];
   }
@@ -289,8 +316,12 @@ class Stream {
   size_t calls_at_work_ = 0;  // late ones, too
   SharedBytes attributes_;    // records, oldest first; null: none
   unsigned attribute_messages_ = 0;
+  size_t attribute_records_ = 0;
   unsigned unknown_messages_ = 0;
   SharedBytes metadata_context_;
+  std::string request_headers_;      // of Envoy, where an instance wants them in response phases
+  callout_stream_end_t told_end_{};  // to the instances, as far as it is known
+  uint64_t began_ns_ = 0;            // where an instance is told of the end; else 0
   bool matched_ = false;
   bool silenced_ = false;  // after an immediate response nothing is sent
   bool half_closed_ = false;

@@ -50,14 +50,14 @@ bool Matches(const ResponseMatch& match, const HeaderFacts& facts) {
 }  // namespace
 
 bool Stream::TakesWhole(const Part& part, callout_phase_t phase) const {
-  const Instance& instance = *part.first_call.instance;
+  const Instance& instance = *part.instance;
   return instance.whole_body_bytes_max() > 0 && instance.Wants(phase);
 }
 
 // --- What the headers tell --------------------------------------------------
 
 bool Stream::LeavesAlone(const ChainMessage& message, Part* part) {
-  const ResponseMatch& match = part->first_call.instance->settings().leave_responses;
+  const ResponseMatch& match = part->instance->settings().leave_responses;
   return message.phase == CALLOUT_RESPONSE_HEADERS && !match.empty() &&
          Matches(match, ReadHeaderFacts(message.message));
 }
@@ -94,7 +94,7 @@ void Stream::CheckBodyToCome(ChainMessage* message, Part* part) {
         "BUFFERED or FULL_DUPLEX_STREAMED";
   }
   if (why.empty()) return;
-  switch (part->first_call.instance->settings().endless_body) {
+  switch (part->instance->settings().endless_body) {
     case EndlessBody::kPass:
       stage.body_passes = true;
       return;
@@ -168,15 +168,16 @@ std::string Stream::TakeGathered(Stage* stage) {
 Stream::Step Stream::Gather(ChainMessage* message, Part* part) {
   Stage& stage = StageOf(*message, part);
   const size_t bytes = stage.gathered.size() + message->body.size();
-  if (bytes > part->first_call.instance->whole_body_bytes_max() ||
+  if (bytes > part->instance->whole_body_bytes_max() ||
       kept_bytes_ + message->body.size() > environment_->limits().stream_memory_bytes_max) {
     TakeTooLarge(message, part);
     return live() && stage.held != nullptr ? Step::kAgain : Step::kPassed;
   }
   if ((IsBuffered(message->body_mode) && !message->mode_open && stage.held == nullptr) ||
-      message->phase != message->response_phase) {
+      message->stalls_envoy || message->phase != message->response_phase) {
     // BUFFERED has no end_of_stream only if trailers follow.
-    message->whole_body = message->end_of_stream || message->body_mode == CALLOUT_BODY_BUFFERED;
+    message->whole_body = message->end_of_stream || message->stalls_envoy ||
+                          message->body_mode == CALLOUT_BODY_BUFFERED;
     return Step::kCall;
   }
   if (message->end_of_stream && stage.gathered.empty() &&
@@ -229,7 +230,7 @@ Stream::Step Stream::GatherChunk(ChainMessage* message, Part* part) {
 // operator says otherwise.
 void Stream::TakeTooLarge(ChainMessage* message, Part* part) {
   Stage& stage = StageOf(*message, part);
-  Instance& instance = *part->call->instance;
+  Instance& instance = *part->instance;
   const std::string what = fmt::format(
       "more than the {} bytes that the plugin takes whole (setting "
       "max_whole_body_bytes), or --max_stream_memory_bytes={} in all",
@@ -296,13 +297,19 @@ Stream::Step Stream::FlushGathered(ChainMessage* message, Part* part) {
       CountFault(*message, part, Violation::kBodyLost, what);
       Refuse(kDenyStatusDefault, Violation::kBodyLost,
              absl::FailedPreconditionError(fmt::format("a body gathered for plugin {} is lost: {}",
-                                                       part->call->instance->name(), what)));
+                                                       part->instance->name(), what)));
       return Step::kPassed;
     }
     PutGatheredBefore(*message, part);
     return Step::kAgain;
   }
   if (stage.held == nullptr) return Step::kPassed;
+  if (stage.plugin_holds) {
+    // The trailers' hook may settle them.
+    if (part->usable && part->instance->Wants(message->phase)) return Step::kPassed;
+    CheckHeldHeaders(message, part);
+    if (!live()) return Step::kPassed;
+  }
   LetGo(&stage);
   return Step::kAgain;
 }

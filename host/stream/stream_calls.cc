@@ -22,69 +22,99 @@ namespace callout::host {
 namespace {
 
 void WarnOfFinish(const CallState& state, callout_status_t status) {
-  if (!state.handshake.finished()) return;
+  if (!state.handshake().finished()) return;
   LogLimited(LogLevel::kWarning, fmt::format("{}/finish", state.instance->name()),
              "plugin {}: {} called finish() and then returned {} instead of CALLOUT_DEFERRED; "
              "finish() is ignored",
-             state.instance->name(), PhaseName(state.call.phase), StatusName(status));
+             state.instance->name(), PhaseName(state.slot->call.phase), StatusName(status));
 }
 
 }  // namespace
 
-void Stream::InitializeState(size_t part, Instance* instance, CallState* state) {
-  state->instance = instance;
+void Stream::InitializeState(size_t part, CallState* state) {
+  state->instance = parts_[part].instance;
   state->rpc = rpc_;
   state->cancelled = &cancelled_;
   state->stream_id = id_;
   state->part = part;
   state->sent_bytes_max = environment_->limits().sent_bytes_max;
-  instance->Prepare(state);
 }
 
-// A late call keeps its state until it is finished; the next call gets another.
-void Stream::TakeFreeState(Part* part, size_t index) {
-  if (!part->call->late) return;
-  CallState* free = part->first_call.late ? nullptr : &part->first_call;
-  for (const auto& state : part->more_calls) {
-    if (!state->late) free = state.get();
-  }
-  if (free == nullptr) {
-    part->more_calls.push_back(std::make_unique<CallState>());
-    free = part->more_calls.back().get();
-    InitializeState(index, part->first_call.instance, free);
-  }
-  free->call.stream = part->stream_then;
-  part->call = free;
+// --- Slots ------------------------------------------------------------------
+
+// A slot for a call of the part, as it is for opening and closing. `state` is what the
+// services find.
+CallSlot* Stream::TakeSlot(const Part& part, CallState* state) {
+  CallSlot* const slot = CallSlots::Take();
+  state->instance->Prepare(&slot->call);
+  slot->call.stream = part.stream;
+  slot->stream_id = state->stream_id;
+  slot->handshake.Begin();
+  slot->state.store(state, std::memory_order_relaxed);
+  return slot;
+}
+
+void Stream::ReleaseSlot(const Part& part, CallSlot* slot, CallSlots::Reuse reuse) {
+  CallSlots::Release(slot, part.instance->strict() ? CallSlots::Reuse::kStrict : reuse);
+}
+
+// The plugin has no more to do with the call.
+void Stream::EndCall(Part* part, CallState* state) {
+  CallSlot* const slot = std::exchange(state->slot, nullptr);
+  KeepStreamPointer(part, slot->call.stream);
+  const bool deferred = slot->handshake.returned();
+  ReleaseSlot(*part, slot, deferred ? CallSlots::Reuse::kLate : CallSlots::Reuse::kSoon);
+}
+
+// Calls of two directions at once would overwrite each other's: there the first to set
+// it does so for the whole stream.
+void Stream::KeepStreamPointer(Part* part, void* stream) {
+  if (part->response_call == nullptr || part->stream == nullptr) part->stream = stream;
+}
+
+// Whether the message has to wait until the instance is done with another one. Its hooks
+// never overlap on one stream, unless it takes both directions at once; and then not
+// before it has been opened.
+bool Stream::IsBusy(const ChainMessage& message, const Part& part) {
+  const size_t way = DirectionOf(message);
+  if (part.CallOf(way).at_work) return true;
+  const CallState& other = part.CallOf(1 - way);
+  return other.at_work && other.opens;
 }
 
 // --- One call ---------------------------------------------------------------
 
 Stream::Step Stream::Invoke(ChainMessage* message, Part* part) {
-  TakeFreeState(part, IndexOf(part));
-  CallState& state = *part->call;
+  CallState& state = CallOf(*message, part);
   uint64_t now_ns = MonotonicNs();
   state.Begin();
+  state.slot = TakeSlot(*part, &state);
   FillCall(*message, part, now_ns);
   if (NeedsThread(*message, *part)) return Dispatch(message, part);
-  OpenPart(part, &now_ns);
+  OpenPart(part, &state, &now_ns);
   if (part->openness == Part::Openness::kRefused) {
     part->usable = false;
+    EndCall(part, &state);
     Settle(message, part, state.status);
     return Step::kPassed;
   }
+  state.stream_then = state.slot->call.stream;
   const callout_status_t status = state.instance->Call(&state, now_ns);
   if (status == CALLOUT_DEFERRED) {
-    part->stream_then = state.call.stream;
-    part->open_then = true;
-    if (!state.handshake.OnReturn()) {
+    // A first call may have made what later ones keep, for a cancel to find.
+    if (state.stream_then == nullptr) state.stream_then = state.slot->call.stream;
+    if (part->response_call != nullptr) KeepStreamPointer(part, state.stream_then);
+    if (!state.handshake().OnReturn()) {
       if (!Wait(message, part)) return Step::kPassed;
       TakeSent(message, part);
       return Step::kWaits;
     }
+    state.status = state.slot->finish_status;
   } else {
     WarnOfFinish(state, status);
     state.status = status;
   }
+  EndCall(part, &state);
   TakeSent(message, part);
   if (live()) Settle(message, part, state.status);
   return Step::kPassed;
@@ -92,44 +122,43 @@ Stream::Step Stream::Invoke(ChainMessage* message, Part* part) {
 
 // The phase's hook waits, or the open that comes before the first call does.
 bool Stream::NeedsThread(const ChainMessage& message, const Part& part) {
-  const Instance& instance = *part.call->instance;
+  const Instance& instance = *part.instance;
   if (!instance.blocking()) return false;
   const bool opens = part.openness == Part::Openness::kUnopened && instance.has_stream_open();
   return instance.blocks_in(message.phase) || (opens && instance.blocks_in(0));
 }
 
 // Opens the instance's part of the stream before its first call, which moves the
-// time on; what that comes to, if it refuses, is in the call's status.
-void Stream::OpenPart(Part* part, uint64_t* now_ns) {
+// time on; what that comes to, if it refuses, is in the call's status. On the thread of
+// the call.
+void Stream::OpenPart(Part* part, CallState* state, uint64_t* now_ns) {
   if (part->openness != Part::Openness::kUnopened) return;
   part->openness = Part::Openness::kOpen;
-  CallState& state = *part->call;
-  if (!state.instance->has_stream_open()) return;
-  const callout_call_t call = state.call;
-  state.call.phase = 0;
-  state.call.message = state.call.request = {};
-  state.may_respond = false;
-  const callout_status_t status = state.instance->OpenStream(&state, *now_ns);
+  if (!part->instance->has_stream_open()) return;
+  callout_call_t& first = state->slot->call;
+  CallSlot* const open = TakeSlot(*part, state);
+  open->call.attributes = first.attributes;
+  open->call.metadata_context = first.metadata_context;
+  open->call.deadline_ns = first.deadline_ns;
+  const callout_status_t status = part->instance->OpenStream(&open->call, state, *now_ns);
   *now_ns = MonotonicNs();
-  void* const stream = state.call.stream;
-  state.call = call;
-  state.call.stream = stream;
-  state.may_respond = true;
+  part->stream = first.stream = open->call.stream;
+  ReleaseSlot(*part, open, CallSlots::Reuse::kSoon);
   if (status >= 0) return;
-  state.status = status;
+  state->status = status;
   part->openness = Part::Openness::kRefused;
 }
 
 void Stream::FillCall(const ChainMessage& message, Part* part, uint64_t now_ns) {
   Stage& stage = StageOf(message, part);
   const bool is_body = IsBodyPhase(message.phase);
-  callout_call_t& call = part->call->call;
+  CallSlot* const slot = CallOf(message, part).slot;
+  callout_call_t& call = slot->call;
   call.phase = message.phase;
   call.message = ToBytes(message.message);
   call.request = ToBytes(message.request);
-  call.attributes = attributes_ == nullptr ? callout_bytes_t{} : ToBytes(*attributes_);
-  call.metadata_context =
-      metadata_context_ == nullptr ? callout_bytes_t{} : ToBytes(*metadata_context_);
+  if (attributes_ != nullptr) call.attributes = ToBytes(*attributes_);
+  if (metadata_context_ != nullptr) call.metadata_context = ToBytes(*metadata_context_);
   call.body_offset = is_body ? stage.body_offset : 0;
   call.body_mode = message.body_mode;
   call.deadline_ns = now_ns + environment_->limits().hook_deadline_ms * 1000000;
@@ -138,10 +167,31 @@ void Stream::FillCall(const ChainMessage& message, Part* part, uint64_t now_ns) 
   call.flags = (first ? CALLOUT_CALL_FIRST : 0) | (message.end_of_stream ? CALLOUT_CALL_LAST : 0) |
                (whole ? CALLOUT_CALL_WHOLE_BODY : 0) |
                (exchange_.observability() ? CALLOUT_CALL_OBSERVABILITY : 0);
-  part->call->may_respond = true;
+  if (!IsRequestPhase(message.phase) && part->instance->wants(CALLOUT_WANT_REQUEST_HEADERS)) {
+    call.request_headers = ToBytes(request_headers_);
+  }
+  slot->may_respond = true;
+  if (part->instance->strict()) ShowCopies(slot);
   if (is_body) {
     stage.body_called = true;
     stage.body_offset += message.body.size();
+  }
+}
+
+// For an author's test: the plugin sees bytes that are overwritten when the call is over,
+// so that a view which is kept for too long shows.
+void Stream::ShowCopies(CallSlot* slot) {
+  callout_call_t& call = slot->call;
+  const std::array<callout_bytes_t*, 4> views = {&call.message, &call.request, &call.attributes,
+                                                 &call.metadata_context};
+  slot->shown_bytes = 0;
+  for (const callout_bytes_t* view : views) slot->shown_bytes += view->size;
+  slot->shown = std::make_unique<char[]>(slot->shown_bytes);
+  char* to = slot->shown.get();
+  for (callout_bytes_t* view : views) {
+    std::copy_n(view->data, view->size, to);
+    *view = {to, view->size};
+    to += view->size;
   }
 }
 
@@ -150,10 +200,9 @@ void Stream::FillCall(const ChainMessage& message, Part* part, uint64_t now_ns) 
 // Gives the call to the pool. From here on it is like a deferred one, finished
 // when the hook returns.
 Stream::Step Stream::Dispatch(ChainMessage* message, Part* part) {
-  CallState& state = *part->call;
-  state.handshake.Begin(true);
-  part->stream_then = state.call.stream;
-  part->open_then = part->openness == Part::Openness::kOpen;
+  CallState& state = CallOf(*message, part);
+  state.handshake().Begin(true);
+  state.opens = part->openness == Part::Openness::kUnopened;
   if (!Wait(message, part)) return Step::kPassed;
   const bool taken = environment_->blocking_pool().SubmitCall(
       [this, part, call = &state](bool in_time) { RunDispatched(part, call, in_time); },
@@ -162,7 +211,8 @@ Stream::Step Stream::Dispatch(ChainMessage* message, Part* part) {
   environment_->RemoveDeferred();
   --calls_at_work_;
   state.at_work = false;
-  part->at_work = nullptr;
+  state.message = nullptr;
+  EndCall(part, &state);
   message->Become(MessageState::kMoving);
   Overload(message, part);
   return Step::kPassed;
@@ -174,7 +224,7 @@ void Stream::Overload(ChainMessage* message, Part* part) {
       "not called: no thread was free for it within --hook_deadline_ms={}; --blocking_threads={}",
       environment_->limits().hook_deadline_ms, environment_->limits().blocking_threads_max);
   Fault(message, part, {Violation::kOverload, what},
-        absl::UnavailableError(fmt::format("plugin {}: {}: {}", part->call->instance->name(),
+        absl::UnavailableError(fmt::format("plugin {}: {}: {}", part->instance->name(),
                                            PhaseName(message->phase), what)));
 }
 
@@ -183,39 +233,47 @@ void Stream::Overload(ChainMessage* message, Part* part) {
 void Stream::RunDispatched(Part* part, CallState* state, bool in_time) {
   // Nobody waits for an answer that comes too late.
   const bool cancelled = cancelled_.load(std::memory_order_relaxed);
-  const bool expired = state->handshake.OnBegin(in_time);
+  const bool expired = state->handshake().OnBegin(in_time);
   callout_status_t status = cancelled ? CALLOUT_CANCELLED : CALLOUT_DEADLINE_EXCEEDED;
   if (in_time && !cancelled && !expired) {
     uint64_t now_ns = MonotonicNs();
-    OpenPart(part, &now_ns);
-    status = part->openness == Part::Openness::kRefused ? state->status
-                                                        : state->instance->Call(state, now_ns);
+    OpenPart(part, state, &now_ns);
+    // What a cancel gets.
+    state->stream_then = state->slot->call.stream;
+    if (part->openness == Part::Openness::kRefused) {
+      status = state->status;
+    } else {
+      status = state->handshake().OnHook() ? state->instance->Call(state, now_ns)
+                                           : callout_status_t{CALLOUT_CANCELLED};
+    }
   }
+  RpcContext* const rpc = state->rpc;
   if (status == CALLOUT_DEFERRED) {
-    if (!state->handshake.OnReturn()) return;
+    if (!state->handshake().OnReturn()) return;
   } else {
     WarnOfFinish(*state, status);
     state->status = status;
     bool ignored = false;
-    state->handshake.OnFinish(&ignored);
+    state->handshake().OnFinish(&ignored);
   }
-  state->rpc->Post(state, RpcContext::Event::kFinished);
+  rpc->Post(state, RpcContext::Event::kFinished);
 }
 
 // The message waits for a call. False: there are too many that do, and nothing was
 // begun that would have to be finished if the hook is yet to run.
 bool Stream::Wait(ChainMessage* message, Part* part) {
-  CallState& state = *part->call;
+  CallState& state = CallOf(*message, part);
   if (!environment_->AddDeferred()) {
-    const bool begun = !state.handshake.detached();
+    const bool begun = !state.handshake().detached();
     if (begun) {
       // The plugin has it, and will finish it.
-      part->at_work = message;
+      state.message = message;
       ++calls_at_work_;
       state.at_work = true;
       GiveUpOn(message, part);
     } else {
       environment_->RemoveDeferred();
+      EndCall(part, &state);
     }
     Fault(message, part,
           {Violation::kDeferLimit,
@@ -228,10 +286,10 @@ bool Stream::Wait(ChainMessage* message, Part* part) {
               environment_->limits().deferred_max)));
     return false;
   }
-  part->at_work = message;
+  state.message = message;
   ++calls_at_work_;
   state.at_work = true;
-  message->Become(MessageState::kCalled, state.call.deadline_ns);
+  message->Become(MessageState::kCalled, state.slot->call.deadline_ns);
   AskForTime(message, part);
   return true;
 }
@@ -246,9 +304,9 @@ void Stream::AskForTime(ChainMessage* message, Part* part) {
       exchange_.direction(message->phase).MayBe(CALLOUT_BODY_FULL_DUPLEX_STREAMED)) {
     return;
   }
-  const CallState& state = *part->call;
+  const CallState& state = CallOf(*message, part);
   const uint64_t wanted_ms =
-      state.handshake.detached() ? 0 : state.timeout_ms.load(std::memory_order_acquire);
+      state.handshake().detached() ? 0 : state.timeout_ms.load(std::memory_order_acquire);
   const uint64_t timeout_ms = wanted_ms > 0 ? wanted_ms : environment_->limits().defer_budget_ms;
   if (timeout_ms == 0) return;
   message->asked_for_time = true;
@@ -258,12 +316,10 @@ void Stream::AskForTime(ChainMessage* message, Part* part) {
 
 void Stream::OnPosted(CallState* call, RpcContext::Event event) {
   switch (event) {
-    case RpcContext::Event::kSent: {
-      Part* part = &parts_[call->part];
-      if (call->late || part->at_work == nullptr || part->call != call || !live()) return;
-      TakeSent(part->at_work, part);
+    case RpcContext::Event::kSent:
+      if (call->late || call->message == nullptr || !live()) return;
+      TakeSent(call->message, &parts_[call->part]);
       return Run();
-    }
     case RpcContext::Event::kFinished:
       return OnFinished(call);
     case RpcContext::Event::kClosed:
@@ -275,26 +331,30 @@ void Stream::OnPosted(CallState* call, RpcContext::Event event) {
 void Stream::OnFinished(CallState* state) {
   environment_->RemoveDeferred();
   --calls_at_work_;
-  state->at_work = false;
-  state->retained.clear();
   Part* part = &parts_[state->part];
-  if (std::exchange(state->late, false)) {
-    if (state->handshake.detached()) part->hook_late = false;
-  } else {
-    ChainMessage* message = std::exchange(part->at_work, nullptr);
-    if (live()) {
-      message->Become(MessageState::kMoving);
-      if (part->openness == Part::Openness::kRefused) part->usable = false;
-      if (state->handshake.dropped()) {
-        Overload(message, part);
-      } else {
-        TakeSent(message, part);
-        if (live()) Settle(message, part, state->status);
-        // The other direction may call the instance before the message is answered.
-        message->response.Own();
-      }
-      if (live()) Settled(message, part);
+  if (state->handshake().returned()) {
+    state->status = state->slot->finish_status;
+    state->instance_ns += MonotonicNs() - state->hook_end_ns;
+  }
+  const bool dropped = state->handshake().dropped();
+  EndCall(part, state);
+  state->at_work = false;
+  state->opens = false;
+  state->retained.clear();
+  ChainMessage* message = std::exchange(state->message, nullptr);
+  if (std::exchange(state->late, false)) message = nullptr;
+  if (message != nullptr) message->Become(MessageState::kMoving);
+  if (message != nullptr && live()) {
+    if (part->openness == Part::Openness::kRefused) part->usable = false;
+    if (dropped) {
+      Overload(message, part);
+    } else {
+      TakeSent(message, part);
+      if (live()) Settle(message, part, state->status);
+      // The other direction may call the instance before the message is answered.
+      message->response.Own();
     }
+    if (live()) Settled(message, part);
   }
   if (live()) return Run();
   DropLines();
@@ -307,11 +367,10 @@ void Stream::OnFinished(CallState* state) {
 // The plugin keeps the call, and may go on reading what it was given; what it says
 // is ignored.
 void Stream::GiveUpOn(ChainMessage* message, Part* part) {
-  CallState& state = *part->call;
-  state.handshake.OnDeadline();
+  CallState& state = CallOf(*message, part);
+  state.handshake().OnDeadline();
   state.late = true;
-  part->at_work = nullptr;
-  part->hook_late = state.handshake.detached() && !state.handshake.returned();
+  state.message = nullptr;
   if (message->state == MessageState::kCalled) message->Become(MessageState::kMoving);
   OwnBytes(message);
   for (const std::shared_ptr<const void>& bytes : std::array<std::shared_ptr<const void>, 5>{
@@ -338,7 +397,8 @@ void Stream::OnDeadline(uint64_t now_ns) {
 
 void Stream::OnOverdue(ChainMessage* message) {
   Part* part = &PartAt(*message, message->position);
-  const Instance& instance = *part->call->instance;
+  const Instance& instance = *part->instance;
+  const CallHandshake* handshake = nullptr;
   const uint64_t deadline_ms = environment_->limits().hook_deadline_ms;
   std::string what = fmt::format("not finished within --hook_deadline_ms={}", deadline_ms);
   switch (message->state) {
@@ -347,9 +407,10 @@ void Stream::OnOverdue(ChainMessage* message) {
     case MessageState::kCalled:
       // It was finished in time after all: the event is on its way.
       message->deadline_ns = 0;
-      if (part->call->handshake.finished()) return;
+      handshake = &CallOf(*message, part).handshake();
+      if (handshake->finished()) return;
       GiveUpOn(message, part);
-      if (part->call->handshake.unbegun()) {
+      if (handshake->unbegun()) {
         Overload(message, part);
         if (live()) Settled(message, part);
         return;

@@ -31,10 +31,13 @@ void Stream::EmitResponse(ChainMessage* message) {
   // Outside of the streamed modes one answer is all there is.
   const bool chunked = message->body_mode == CALLOUT_BODY_STREAMED ||
                        message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
-  if (!is_headers && !message->dropped && (message->end_of_stream || !chunked)) {
+  const bool only_one = !chunked && !message->mode_open;
+  if (!is_headers && !message->dropped &&
+      (message->end_of_stream || only_one || message->stalls_envoy)) {
     way.answered_to_end = true;
   }
   if (exchange_.observability() || message->dropped) return;
+  if (message->stalls_envoy && !BeginStalled(*message)) return;
   if (IsBodyPhase(message->response_phase)) return EmitBodyResponse(message);
   if (is_headers) {
     const ResponseView::Body mutation = message->response.body_mutation();
@@ -49,7 +52,43 @@ void Stream::EmitResponse(ChainMessage* message) {
   Emit(message->response.Take(ResponseField(message->response_phase)), annotations);
 }
 
+// The response to this message alone would leave Envoy waiting for ever; an end with OK
+// along with it does not, and lets the rest of the exchange pass. False: something is
+// to come of the rest, so the exchange has been refused.
+bool Stream::BeginStalled(const ChainMessage& message) {
+  const StreamEnvironment::MetricIds& ids = environment_->ids();
+  const Instance* keeper = Keeper();
+  const bool duplex = exchange_.duplex_unended();
+  if (keeper == nullptr && !duplex) {
+    exchange_.direction(message.response_phase).stalled = true;
+    environment_->metrics().Add(ids.stalls_ended);
+    return true;
+  }
+  environment_->metrics().Add(ids.stalls_refused);
+  const std::string why = fmt::format(
+      "Envoy's buffer filled up with all bytes of content-length before it saw the end of the body "
+      "(BUFFERED_PARTIAL); it goes on only if the stream ends, but {}",
+      keeper == nullptr ? "the other direction's body mode is FULL_DUPLEX_STREAMED"
+                        : fmt::format("plugin {} is to see the rest", keeper->name()));
+  LogLimited(LogLevel::kWarning, "stalled body",
+             "{}: refused: {}. Use BUFFERED or STREAMED, raise Envoy's "
+             "per_connection_buffer_limit_bytes, or set \"drain\": \"pass\" in the plugin's "
+             "settings",
+             PhaseName(message.phase), why);
+  // As Envoy refuses a body that is over its limit in BUFFERED.
+  constexpr int kContentTooLarge = 413;
+  Refuse(IsRequestPhase(message.response_phase) ? kContentTooLarge : kDenyStatusDefault,
+         Violation::kBodyTooLarge, absl::ResourceExhaustedError(why));
+  return false;
+}
+
 void Stream::Emit(Response response, std::string_view annotations) {
+  const bool immediate = response.field == CALLOUT_IMMEDIATE_RESPONSE ||
+                         response.field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE;
+  if (immediate && chain_->has_close) {
+    const uint32_t status = ReadImmediateStatus(response.field, response.payload());
+    if (status != 0) told_end_.http_status = status;
+  }
   response.record.append(annotations);
   environment_->metrics().Add(environment_->ids().response_bytes,
                               static_cast<double>(response.record.size()));
@@ -125,8 +164,8 @@ void Stream::AppendContentLength(const ChainMessage& message, size_t body_bytes,
   const Direction& way = exchange_.direction(message.phase);
   const bool partial = message.body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
   // Part of a body has no length that could be right.
-  const bool known =
-      message.end_of_stream || (!partial && way.content_length == Direction::Presence::kPresent);
+  const bool known = message.end_of_stream || message.stalls_envoy ||
+                     (!partial && way.content_length == Direction::Presence::kPresent);
   std::string payload(response->payload());
   payload += known ? WriteBodyHeaderSet("content-length", fmt::format_int(body_bytes).str())
                    : WriteBodyHeaderRemoval("content-length");
@@ -171,6 +210,33 @@ void Stream::AskForTrailers(ChainMessage* message) {
   AppendRecord(CALLOUT_MODE_OVERRIDE, override.Write(), &message->annotations);
 }
 
+// Keeps from Envoy what would leave the stream unsure of what holds.
+void Stream::DropModes(const ChainMessage& message, ModeOverride* override) {
+  for (size_t i = 0; i < 2; ++i) {
+    std::optional<callout_body_mode_t>& to =
+        i == 0 ? override->modes.request_body : override->modes.response_body;
+    const Direction& way = exchange_.direction(static_cast<callout_phase_t>(i));
+    const bool gone = DirectionOf(message) != i && (way.headers_seen || i == 0);
+    const bool length_unknown = gone && way.content_length == Direction::Presence::kUnknown;
+    std::string_view why;
+    if (!exchange_.MayAskFor(way.body_mode, *to)) {
+      why =
+          "FULL_DUPLEX_STREAMED, and nothing would show whether Envoy obeys: say so by "
+          "--envoy_mode_override=allowed";
+    } else if (*to == CALLOUT_BODY_BUFFERED_PARTIAL && *to != way.body_mode && length_unknown) {
+      why =
+          "BUFFERED_PARTIAL, for a body whose headers have gone: ask for it in the answer to the "
+          "headers of the same direction";
+    }
+    if (why.empty()) continue;
+    environment_->metrics().Add(environment_->ids().modes_refused);
+    LogLimited(LogLevel::kWarning, "mode_override",
+               "a plugin's mode_override was not passed on to Envoy: it asks for the body mode {}",
+               why);
+    to = way.body_mode;
+  }
+}
+
 // Unites the override with what the instances want that said nothing, completes
 // it, and takes note of it where Envoy will.
 void Stream::CompleteModes(ChainMessage* message, ModeOverride* override) {
@@ -185,19 +251,7 @@ void Stream::CompleteModes(ChainMessage* message, ModeOverride* override) {
     }
   }
   override->Complete(request_mode, response_mode);
-  const auto keep_if_unsure = [this](callout_body_mode_t from,
-                                     std::optional<callout_body_mode_t>* to) {
-    if (exchange_.MayAskFor(from, **to)) return;
-    environment_->metrics().Add(environment_->ids().modes_refused);
-    LogLimited(
-        LogLevel::kWarning, "mode_override",
-        "a plugin asked for the body mode FULL_DUPLEX_STREAMED by a mode_override; it is not "
-        "asked of Envoy, since nothing would show whether Envoy obeys: say so by "
-        "--envoy_mode_override=allowed");
-    *to = from;
-  };
-  keep_if_unsure(request_mode, &override->modes.request_body);
-  keep_if_unsure(response_mode, &override->modes.response_body);
+  DropModes(*message, override);
   if (!IsHeadersPhase(message->response_phase) || !exchange_.mode_can_change()) return;
   exchange_.ChangeModes(*override->modes.request_body, *override->modes.response_body);
   Direction& way = exchange_.direction(message->response_phase);
@@ -207,6 +261,7 @@ void Stream::CompleteModes(ChainMessage* message, ModeOverride* override) {
       ReadHeadersMessage(message->message, true, &headers)) {
     way.content_length =
         headers.has_content_length ? Direction::Presence::kPresent : Direction::Presence::kAbsent;
+    way.content_length_bytes = headers.content_length;
     way.encoded = headers.has_content_encoding;
   }
 }

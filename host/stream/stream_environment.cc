@@ -21,6 +21,10 @@ absl::StatusOr<std::unique_ptr<StreamEnvironment>> StreamEnvironment::Create(
   MetricIds& ids = environment->ids_;
   constexpr char kEnded[] = "callout_streams_ended_total";
   constexpr char kEndedHelp[] = "Process streams that ended, by outcome";
+  constexpr char kStalls[] = "callout_stalled_bodies_total";
+  constexpr char kStallsHelp[] =
+      "Bodies in BUFFERED_PARTIAL with all bytes of content-length but no end, after which Envoy "
+      "goes on only if the stream ends";
   const Wanted wanted[] = {
       {&ids.streams_started,
        Kind::kCounter,
@@ -61,6 +65,8 @@ absl::StatusOr<std::unique_ptr<StreamEnvironment>> StreamEnvironment::Create(
        "callout_bodies_lost_total",
        "Bodies taken from Envoy that could not be given back",
        {}},
+      {&ids.stalls_ended, Kind::kCounter, kStalls, kStallsHelp, {{"outcome", "ended"}}},
+      {&ids.stalls_refused, Kind::kCounter, kStalls, kStallsHelp, {{"outcome", "refused"}}},
       {&ids.late_body_headers,
        Kind::kCounter,
        "callout_late_body_headers_total",
@@ -70,9 +76,8 @@ absl::StatusOr<std::unique_ptr<StreamEnvironment>> StreamEnvironment::Create(
       {&ids.modes_refused,
        Kind::kCounter,
        "callout_mode_overrides_dropped_total",
-       "Body modes asked for by plugins that were not asked of Envoy: nothing would show whether "
-       "it "
-       "obeys (--envoy_mode_override)",
+       "Body modes asked for by plugins that were not asked of Envoy, since the stream could not "
+       "tell what holds (--envoy_mode_override)",
        {}},
   };
   for (const Wanted& metric : wanted) {

@@ -67,7 +67,8 @@ class StreamEnvironment {
   struct MetricIds {
     Metrics::Id streams_started, streams_ended_ok, streams_ended_error, streams_cancelled;
     Metrics::Id messages, request_bytes, response_bytes, deferred, streams_refused;
-    Metrics::Id messages_refused, bodies_lost, modes_refused, late_body_headers;
+    Metrics::Id messages_refused, bodies_lost, stalls_ended, stalls_refused, modes_refused,
+        late_body_headers;
   };
 
   // `chains` and `metrics` outlive the environment.

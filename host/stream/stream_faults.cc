@@ -17,7 +17,7 @@ namespace callout::host {
 // Applies the instance's policy, by default to fail. `status` is how the stream then
 // ends, unless an immediate response refuses the exchange; OK: made of `finding`.
 void Stream::Fault(ChainMessage* message, Part* part, Finding finding, absl::Status status) {
-  Instance& instance = *part->call->instance;
+  Instance& instance = *part->instance;
   const std::string what = finding.what.empty() ? std::string(MessageOf(status)) : finding.what;
   CountFault(*message, part, finding.violation, what);
   if (exchange_.observability()) return;
@@ -32,7 +32,7 @@ void Stream::Fault(ChainMessage* message, Part* part, Finding finding, absl::Sta
   // Bytes that an instance has changed or kept make the rest of the body its own:
   // going on without it would silently corrupt what the other side receives. And what
   // a client sends does not decide whether a plugin's change is made.
-  const bool must_fail = StageOf(*message, part).altered || finding.client_decides;
+  const bool must_fail = StageOf(*message, part).altered || finding.never_passes;
   if (must_fail && policy.action == ErrorPolicy::Action::kContinue) {
     policy.action = ErrorPolicy::Action::kFail;
   }
@@ -71,14 +71,14 @@ bool Stream::CanReplyAtOnce() const {
 void Stream::CountFault(const ChainMessage& message, Part* part, Violation violation,
                         std::string_view why) {
   const std::string_view headers = IsHeadersPhase(message.phase) ? message.message : "";
-  part->call->instance->CountViolation(violation, message.phase, why, {id_, headers});
+  part->instance->CountViolation(violation, message.phase, why, {id_, headers});
 }
 
 // A response without details leaves nothing in Envoy's access log that would tell which
 // plugin it came from.
 void Stream::AddDetails(const Part& part, Response* response) {
   const std::string details =
-      WriteImmediateDetails(fmt::format("callout_{}", part.call->instance->name()));
+      WriteImmediateDetails(fmt::format("callout_{}", part.instance->name()));
   const std::string_view payload = response->payload();
   const callout_bytes_t parts[] = {ToBytes(payload), ToBytes(details)};
   Response whole;

@@ -66,6 +66,7 @@ void Stream::DropLine(Line* line) {
   const size_t way = line == &lines_[0] ? 0 : 1;
   for (size_t i = 0; i < parts_.size(); ++i) {
     parts_[i].stages[way].held = nullptr;
+    parts_[i].stages[way].plugin_holds = false;
     parts_[i].stages[way].body_until_ns = 0;
   }
 }
@@ -163,6 +164,11 @@ void Stream::Settled(ChainMessage* message, Part* part) {
       IsHeadersPhase(stage.held->phase)) {
     LetGo(&stage);
   }
+  if (IsTrailersPhase(message->phase) && stage.held != nullptr) {
+    CheckHeldHeaders(message, part);
+    if (!live()) return;
+    LetGo(&stage);
+  }
   if (IsHeadersPhase(message->phase)) {
     CheckBodyToCome(message, part);
     if (!live()) return;
@@ -183,6 +189,7 @@ void Stream::Hold(ChainMessage* message, Part* part, uint64_t for_ms) {
 // The message that was held goes on, past the instance.
 void Stream::LetGo(Stage* stage) {
   ChainMessage* const message = std::exchange(stage->held, nullptr);
+  stage->plugin_holds = false;
   message->Become(MessageState::kMoving);
   ++message->position;
 }
@@ -191,7 +198,7 @@ void Stream::LetGo(Stage* stage) {
 bool Stream::HasLaterReader(const ChainMessage& message) const {
   for (size_t i = message.position + 1; i < parts_.size(); ++i) {
     const Part& part = PartAt(message, i);
-    if (part.usable && part.first_call.instance->Wants(message.phase)) return true;
+    if (part.usable && part.instance->Wants(message.phase)) return true;
   }
   return false;
 }
@@ -234,9 +241,8 @@ Stream::Step Stream::Visit(ChainMessage* message, Part* part) {
     if (is_body) GiveBack(message, part);
     return Step::kPassed;
   }
-  if (!part->first_call.instance->Wants(message->phase)) return Step::kPassed;
-  // The hooks of an instance never overlap on one stream.
-  if (part->at_work != nullptr || part->hook_late) {
+  if (!part->instance->Wants(message->phase)) return Step::kPassed;
+  if (IsBusy(*message, *part)) {
     const uint64_t until_ns =
         message->state == MessageState::kTurn
             ? message->deadline_ns

@@ -37,6 +37,18 @@ std::string ErrorText(const CallState& state, callout_phase_t phase, callout_sta
                      PhaseName(phase));
 }
 
+// The plugin has decided that the request does not go on.
+bool EndsExchange(callout_field_t field) {
+  return field == CALLOUT_IMMEDIATE_RESPONSE || field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE;
+}
+
+// Whatever is wrong with the response, neither the policy `continue` nor an Envoy that
+// fails open turns it into a pass.
+void NeverPasses(Finding* found) {
+  found->never_passes = true;
+  if (found->http_status == 0) found->http_status = kDenyStatusDefault;
+}
+
 // Headers that describe the body, which the host mends itself.
 bool DescribesBody(std::string_view name) {
   return EqualsIgnoreCase(name, "content-length") || EqualsIgnoreCase(name, "content-encoding");
@@ -67,7 +79,7 @@ bool MentionsEncoding(const HeaderMutationView& mutation) {
 // --- Outcomes ---------------------------------------------------------------
 
 void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) {
-  CallState& state = *part->call;
+  CallState& state = CallOf(*message, part);
   if (status < 0) {
     absl::Status error(ToStatusCode(status), ErrorText(state, message->phase, status));
     if (!IsDecision(status)) {
@@ -88,12 +100,18 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
           {Violation::kMalformed,
            "what stands beside the response is malformed protobuf, or has a string that is not "
            "UTF-8"});
-  } else if (status == CALLOUT_OK) {
-    TakeResponse(message, part);
-  } else if (status == CALLOUT_NO_RESPONSE) {
-    TakeNoResponse(message, part);
+  } else if (status == CALLOUT_OK || status == CALLOUT_NO_RESPONSE) {
+    if (SettlesHeldHeaders(*message, part, state.response.field)) {
+      SettleHeldHeaders(message, part, std::exchange(state.response, {}));
+      if (!live()) return;
+    }
+    status == CALLOUT_OK ? TakeResponse(message, part) : TakeNoResponse(message, part);
   } else {
-    Fault(message, part, {Violation::kBadStatus, fmt::format("the hook returned {}", status)});
+    Fault(
+        message, part,
+        {Violation::kBadStatus,
+         fmt::format("the hook returned {}; return OK, DEFERRED, NO_RESPONSE or a negative status",
+                     StatusName(status))});
   }
   if (reply_part_ == part && live()) FinishReply();
 }
@@ -152,7 +170,7 @@ Finding Stream::CheckBodyResponse(const ChainMessage& message, const Part& part,
 }
 
 void Stream::TakeResponse(ChainMessage* message, Part* part) {
-  CallState& state = *part->call;
+  CallState& state = CallOf(*message, part);
   Response& response = state.response;
   part->gave_mode = false;
   if (reply_part_ != nullptr && response.field != CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
@@ -165,14 +183,18 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
   }
   if (response.field != 0) {
     ResponseView view;
-    if (!ReadResponse(response.field, response.payload(), &view)) {
-      return Fault(message, part,
-                   {Violation::kMalformed,
-                    fmt::format("{} bytes that are no {} message, or a string that is not UTF-8",
-                                response.payload().size(), PhaseName(message->phase))});
+    Finding found;
+    if (ReadResponse(response.field, response.payload(), &view)) {
+      found = Check(*message, response.field, view);
+    } else {
+      found = {Violation::kMalformed,
+               fmt::format("{} bytes that are no {} message, or a string that is not UTF-8",
+                           response.payload().size(), PhaseName(message->phase))};
     }
-    Finding found = Check(*message, response.field, view);
-    if (!found.ok()) return Fault(message, part, std::move(found));
+    if (!found.ok()) {
+      if (EndsExchange(response.field)) NeverPasses(&found);
+      return Fault(message, part, std::move(found));
+    }
     if (exchange_.observability()) return;
     if (response.field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
       return TakeReply(message, part, std::move(response), view);
@@ -225,7 +247,7 @@ void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
 
 // Whoever asks for no body gets none, whether Envoy obeys or not.
 void Stream::NoteModes(const ChainMessage& message, Part* part) {
-  const std::string& annotations = part->call->annotations;
+  const std::string& annotations = CallOf(message, part).annotations;
   part->gave_mode = HasModeOverride(annotations);
   if (!part->gave_mode || !IsHeadersPhase(message.phase)) return;
   const ModeOverride override = ReadAnnotations(annotations).mode_override;
@@ -289,7 +311,7 @@ void Stream::TakeNoResponse(ChainMessage* message, Part* part) {
   const bool duplex = message->phase == message->response_phase &&
                       message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
   const bool may_hold = IsHeadersPhase(message->phase) && !message->end_of_stream &&
-                        part->call->instance->Wants(message->phase + 2);
+                        part->instance->Wants(message->phase + 2);
   if (!duplex || (!IsBodyPhase(message->phase) && !may_hold)) {
     return Fault(message, part,
                  {Violation::kBadStatus,
@@ -297,9 +319,12 @@ void Stream::TakeNoResponse(ChainMessage* message, Part* part) {
                   "headers whose body the plugin takes"});
   }
   NoteModes(*message, part);
-  message->annotations.append(part->call->annotations);
+  message->annotations.append(CallOf(*message, part).annotations);
   if (exchange_.observability()) return;
-  if (may_hold) return Hold(message, part, environment_->limits().body_wait_ms);
+  if (may_hold) {
+    stage.plugin_holds = true;
+    return Hold(message, part, environment_->limits().body_wait_ms);
+  }
   if (!message->body.empty()) stage.altered = true;
   if (stage.held != nullptr) {
     stage.held_bytes += message->body.size();
@@ -313,6 +338,8 @@ void Stream::TakeNoResponse(ChainMessage* message, Part* part) {
       return Refuse(kContentTooLarge, Violation::kBodyTooLarge, absl::ResourceExhaustedError(what));
     }
   }
+  CheckHeldHeaders(message, part);
+  if (!live()) return;
   message->dropped = !message->end_of_stream;
   // The end goes on all the same, with nothing before it.
   if (message->end_of_stream) {
@@ -321,11 +348,55 @@ void Stream::TakeNoResponse(ChainMessage* message, Part* part) {
   }
 }
 
+// --- Headers that the plugin has held ------------------------------------------
+
+// Of the message's direction; null: there are none.
+ChainMessage* Stream::HeldHeaders(const ChainMessage& message, Part* part) {
+  const Stage& stage = StageOf(message, part);
+  return stage.plugin_holds && stage.held != &message ? stage.held : nullptr;
+}
+
+// Whether a response in a body or trailers call is the one to the headers.
+bool Stream::SettlesHeldHeaders(const ChainMessage& message, Part* part, callout_field_t field) {
+  const ChainMessage* const held = HeldHeaders(message, part);
+  return held != nullptr && field == ResponseField(held->phase);
+}
+
+// They go on, ahead of `message`.
+void Stream::SettleHeldHeaders(ChainMessage* message, Part* part, Response response) {
+  ChainMessage* const held = HeldHeaders(*message, part);
+  ResponseView view;
+  Finding found;
+  if (!ReadResponse(response.field, response.payload(), &view)) {
+    found = {Violation::kMalformed, "bytes for the held headers that are no HeadersResponse"};
+  } else if (view.continue_and_replace) {
+    found = {Violation::kIllegalBody,
+             "CONTINUE_AND_REPLACE for headers that were held, when their body has begun"};
+  } else {
+    found = Check(*held, response.field, view);
+  }
+  if (!found.ok()) return Fault(message, part, std::move(found));
+  JoinResponse(held, part, &response, view);
+  held->response.Own();
+  if (live()) LetGo(&StageOf(*message, part));
+}
+
+// The direction ends with `message`, and nothing that the plugin has said would let its
+// headers go.
+void Stream::CheckHeldHeaders(ChainMessage* message, Part* part) {
+  if (!message->end_of_stream || HeldHeaders(*message, part) == nullptr) return;
+  StageOf(*message, part).plugin_holds = false;
+  Fault(message, part,
+        {Violation::kHeadersHeld,
+         "the direction has ended, and the headers that the plugin held with CALLOUT_NO_RESPONSE "
+         "were not settled: respond() or send() their response in a body or trailers call"});
+}
+
 // --- Answers sent ahead -----------------------------------------------------
 
 // Lets on what send() has queued, in order, ahead of the answer.
 void Stream::TakeSent(ChainMessage* message, Part* part) {
-  CallState& state = *part->call;
+  CallState& state = CallOf(*message, part);
   std::vector<Response> sent;
   {
     std::lock_guard<std::mutex> lock(state.sent_mutex);
@@ -336,6 +407,10 @@ void Stream::TakeSent(ChainMessage* message, Part* part) {
                       message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
   for (Response& response : sent) {
     if (!live()) return;
+    if (SettlesHeldHeaders(*message, part, response.field)) {
+      SettleHeldHeaders(message, part, std::move(response));
+      continue;
+    }
     ResponseView view;
     Finding found;
     if (!ReadResponse(response.field, response.payload(), &view)) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "host/base/health_asked.h"
+#include "host/wire/field_numbers.h"
 #include "host/wire/wire.h"
 
 namespace callout::host {
@@ -22,7 +23,7 @@ constexpr char kHealthPath[] = "/grpc.health.v1.Health/";
 
 std::string HealthResponse(uint64_t serving_status) {
   std::string response;
-  AppendVarint(1, serving_status, &response);
+  AppendVarint(field::HealthCheckResponse::kStatus, serving_status, &response);
   return response;
 }
 
@@ -30,7 +31,7 @@ std::string HealthResponse(uint64_t serving_status) {
 bool ReadService(std::string_view request, std::string_view* service) {
   WireReader reader(request);
   while (reader.Next()) {
-    if (reader.Is(1)) *service = reader.bytes();
+    if (reader.Is(field::HealthCheckRequest::kService)) *service = reader.bytes();
   }
   return reader.ok();
 }

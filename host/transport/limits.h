@@ -38,7 +38,7 @@ struct TransportLimits {
 
 struct TransportConfig {
   enum class Kind : uint8_t { kGrpc, kNghttp2 };
-  Kind kind = Kind::kGrpc;
+  Kind kind = Kind::kNghttp2;
 
   size_t connections_per_peer_max = 0;  // from one IP address; 0: any number
   size_t memory_budget_bytes = 0;       // 0: DefaultMemoryBudget

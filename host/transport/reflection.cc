@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Server reflection: one message of the client asks one question, and gets one
-// answer. v1alpha and v1 are the same on the wire
+// Server reflection: each message of the client asks one question and gets one response.
+// v1alpha and v1 are the same on the wire
 // (github.com/grpc/grpc/blob/master/doc/server-reflection.md).
+//
+// The field numbers stand here, and not in field_numbers.h, because no Debian package has
+// reflection's .proto file.
 //
 // Tested by tests/host/transport/builtin_rpcs_test.cc.
 #include <algorithm>
@@ -15,7 +18,7 @@ namespace callout::host {
 
 namespace {
 
-// Fields of ServerReflectionRequest.
+// Fields of ServerReflectionRequest: the question that is asked.
 enum Question : uint32_t {
   kFileByFilename = 3,
   kFileContainingSymbol = 4,
@@ -31,6 +34,14 @@ enum Reply : uint32_t {
   kListServicesResponse = 6,
   kErrorResponse = 7,
 };
+// Fields of the messages in a ServerReflectionResponse.
+constexpr uint32_t kErrorCode = 1, kErrorMessage = 2;  // ErrorResponse
+constexpr uint32_t kFileDescriptorProto = 1;           // FileDescriptorResponse
+constexpr uint32_t kBaseTypeName = 1;                  // ExtensionNumberResponse
+constexpr uint32_t kService = 1;                       // ListServiceResponse
+constexpr uint32_t kServiceName = 1;                   // ServiceResponse
+// The first field of ExtensionRequest, the type that an extension extends.
+constexpr uint32_t kContainingType = 1;
 
 const ReflectedSymbol* FindSymbol(std::string_view name) {
   const auto found = std::lower_bound(
@@ -53,8 +64,8 @@ bool ReadText(std::string_view bytes, uint32_t first, uint32_t* field, std::stri
 
 void AppendError(absl::StatusCode code, std::string_view message, std::string* reply) {
   std::string error;
-  AppendVarint(1, static_cast<uint64_t>(code), &error);
-  AppendBytes(2, message, &error);
+  AppendVarint(kErrorCode, static_cast<uint64_t>(code), &error);
+  AppendBytes(kErrorMessage, message, &error);
   AppendBytes(kErrorResponse, error, reply);
 }
 
@@ -66,7 +77,7 @@ void AppendNotFound(std::string_view what, std::string* reply) {
 void AppendFile(const ReflectedFile& file, std::string* reply) {
   std::string files;
   for (const uint8_t index : file.closure) {
-    AppendBytes(1, kReflectedFiles[index].descriptor, &files);
+    AppendBytes(kFileDescriptorProto, kReflectedFiles[index].descriptor, &files);
   }
   AppendBytes(kFileDescriptorResponse, files, reply);
 }
@@ -88,7 +99,7 @@ void AppendFileOfSymbol(std::string_view name, std::string* reply) {
 void AppendFileOfExtension(std::string_view question, std::string* reply) {
   uint32_t field = 0;
   std::string_view type;
-  ReadText(question, 1, &field, &type);
+  ReadText(question, kContainingType, &field, &type);
   AppendNotFound(type, reply);
 }
 
@@ -96,7 +107,7 @@ void AppendExtensionNumbers(std::string_view type, std::string* reply) {
   const ReflectedSymbol* symbol = FindSymbol(type);
   if (symbol == nullptr || !symbol->is_message) return AppendNotFound(type, reply);
   std::string numbers;
-  AppendBytes(1, type, &numbers);
+  AppendBytes(kBaseTypeName, type, &numbers);
   AppendBytes(kAllExtensionNumbersResponse, numbers, reply);
 }
 
@@ -104,8 +115,8 @@ void AppendServices(std::string* reply) {
   std::string services;
   for (const std::string_view name : kServiceNames) {
     std::string service;
-    AppendBytes(1, name, &service);
-    AppendBytes(1, service, &services);
+    AppendBytes(kServiceName, name, &service);
+    AppendBytes(kService, service, &services);
   }
   AppendBytes(kListServicesResponse, services, reply);
 }

@@ -61,8 +61,6 @@ class RpcHandler {
   virtual size_t kept_bytes() const { return 0; }
   // A message of the client's is under way in it.
   virtual bool at_work() const { return false; }
-  // It waits for the host, so that its client may be silent for as long as it likes.
-  virtual bool waits_for_host() const { return true; }
 };
 
 // A Stream as a handler.
@@ -92,7 +90,6 @@ class StreamHandler final : public RpcHandler {
   uint64_t deadline_ns() const override { return stream_.deadline_ns(); }
   size_t kept_bytes() const override { return stream_.kept_bytes(); }
   bool at_work() const override { return !stream_.idle(); }
-  bool waits_for_host() const override { return false; }
 
  private:
   Stream stream_;

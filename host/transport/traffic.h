@@ -3,7 +3,7 @@
 // What serves streams: this process itself (host/traffic_server.h), or workers
 // (host/workers/worker_group.h).
 //
-// All functions belong to one thread, but for CollectMetrics and ReloadCertificates.
+// All functions belong to one thread, but for those that say otherwise.
 //
 // Tested by tests/reload/workers_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_TRAFFIC_H_
@@ -35,7 +35,10 @@ class Traffic {
   // The certificate in use is another one. Any thread.
   virtual void ReloadCertificates() = 0;
 
-  // Says NOT_SERVING to who asks by gRPC, and goes on.
+  // What grpc.health.v1 says on the sockets, before Serve as well; SERVING if nobody has
+  // said. Any thread.
+  virtual void SetServing(bool serving) = 0;
+  // Says NOT_SERVING from here on, and goes on. After the last SetServing.
   virtual void BeginDrain() = 0;
   // Whether somebody has asked for health by gRPC in the last `seconds`.
   virtual bool HealthAskedWithin(uint64_t seconds) = 0;

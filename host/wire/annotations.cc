@@ -16,8 +16,8 @@ namespace {
 
 constexpr int kDepthMax = 64;
 
-// Entries of a Struct in the order of their first appearance. The last entry of
-// a key counts, as in every protobuf map.
+// Entries of a Struct in the order of their first appearance. The last entry of a key counts, as in
+// any protobuf map.
 struct StructEntry {
   std::string_view key;
   std::string_view value;  // google.protobuf.Value
@@ -99,8 +99,8 @@ bool Merge(std::string_view earlier, std::string_view later, int depth, std::str
   return true;
 }
 
-// Which of two body modes gives both what they want: a hook written for chunks
-// is content with the whole, but not the other way round.
+// The body mode that suits both: a hook for chunks also works with a whole body, but not the other
+// way round.
 int BodyModeRank(callout_body_mode_t mode) {
   switch (mode) {
     case CALLOUT_BODY_NONE:
@@ -120,7 +120,7 @@ void UniteBodyModes(uint32_t mode, std::optional<callout_body_mode_t>* with) {
   if (!with->has_value() || BodyModeRank(mode) > BodyModeRank(**with)) *with = mode;
 }
 
-// DEFAULT 0, SEND 1, SKIP 2: one that wants a message gets it.
+// DEFAULT 0, SEND 1, SKIP 2: SEND wins, so that whoever wants a message gets it.
 void UniteSendModes(uint32_t mode, std::optional<uint32_t>* with) {
   constexpr uint32_t kSend = 1;
   if (!with->has_value() || **with == 0 || mode == kSend) *with = mode;
@@ -143,8 +143,7 @@ bool ReadProcessingMode(std::string_view bytes, ModeOverride::Modes* modes) {
   return reader.ok();
 }
 
-// Protobuf gives up at a depth of 100 messages, and a Struct within a Struct is
-// three of them.
+// Protobuf refuses more than 100 nested messages, and a Struct within a Struct is three.
 constexpr int kNestingMax = 32;
 bool IsStruct(std::string_view bytes, int nesting);
 
@@ -212,7 +211,7 @@ void ModeOverride::Keep(uint64_t phases, callout_body_mode_t request_body,
                         callout_body_mode_t response_body) {
   constexpr uint32_t kDefault = 0;
   constexpr uint32_t kSkip = 2;
-  // What is configured for headers and trailers is not known here; DEFAULT keeps it.
+  // The configured modes of headers and trailers are not known here; DEFAULT keeps them.
   const auto wants = [phases](callout_phase_t phase) {
     return (phases & CALLOUT_PHASE_BIT(phase)) != 0;
   };

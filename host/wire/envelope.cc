@@ -39,19 +39,23 @@ void CountUpTo(size_t fields_max, std::string_view message, size_t* count) {
   while (*count <= fields_max && reader.Next()) ++*count;
 }
 
-// The records of HttpHeaders or HttpTrailers, and those of the lists in its field 1.
+// HttpHeaders and HttpTrailers have their HeaderMap in the same field.
+constexpr uint32_t kHeaderMap = field::HttpHeaders::kHeaders;
+static_assert(kHeaderMap == field::HttpTrailers::kTrailers);
+
+// Counts the records of HttpHeaders or HttpTrailers, and those of their HeaderMaps.
 bool HasMoreHeadersThan(size_t fields_max, std::string_view message) {
   if (!MayHaveMoreThan(fields_max, message)) return false;
   size_t count = 0;
   WireReader reader(message);
   while (count <= fields_max && reader.Next()) {
     ++count;
-    if (reader.Is(1)) CountUpTo(fields_max, reader.bytes(), &count);
+    if (reader.Is(kHeaderMap)) CountUpTo(fields_max, reader.bytes(), &count);
   }
   return count > fields_max;
 }
 
-// Those in an entry of the map: the entry, and the records of its field 2, a Struct.
+// Counts an entry of the map `attributes`: the entry itself, and the records of its Struct.
 void CountAttributes(size_t fields_max, std::string_view record, size_t* count) {
   ++*count;
   WireReader outer(record);
@@ -59,7 +63,7 @@ void CountAttributes(size_t fields_max, std::string_view record, size_t* count) 
     WireReader entry(outer.bytes());
     while (*count <= fields_max && entry.Next()) {
       ++*count;
-      if (entry.Is(2)) CountUpTo(fields_max, entry.bytes(), count);
+      if (entry.Is(field::AttributesEntry::kValue)) CountUpTo(fields_max, entry.bytes(), count);
     }
   }
 }

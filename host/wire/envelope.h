@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The wire form of ProcessingRequest and ProcessingResponse
-// (envoy/service/ext_proc/v3/external_processor.proto), read as views and
-// written by field number. Only host/wire/ knows what is in these messages, and
-// no generated class is used, so that unknown fields pass untouched.
+// ProcessingRequest and ProcessingResponse (envoy/service/ext_proc/v3/external_processor.proto),
+// read as views and written by field number. Only host/wire/ knows the layout of these messages. It
+// uses no generated class, so unknown fields pass unchanged.
 #ifndef CALLOUT_HOST_WIRE_ENVELOPE_H_
 #define CALLOUT_HOST_WIRE_ENVELOPE_H_
 
@@ -50,25 +49,23 @@ struct RequestView {
   bool observability_mode = false;
   bool has_protocol_config = false;
   ProtocolConfig protocol_config;
-  // True if there is a field this host does not know, which may be a phase yet
-  // to be invented.
+  // True if there is a field that this host does not know, which may be a phase of a later version.
   bool has_unknown_field = false;
 };
 
-// How many headers, and how many attributes, one message may have by default.
+// The default limit on the headers, and on the attributes, of a message.
 inline constexpr size_t kMessageFieldsMax = 4096;
 
-// INVALID_ARGUMENT if `bytes` is not a ProcessingRequest. The oneof's member
-// may stand in it once: a second record of it would have to be merged with the
-// first, and no client sends that.
+// INVALID_ARGUMENT if `bytes` is not a ProcessingRequest, or has the oneof twice: the two would
+// have to be merged, and no client sends that.
 //
-// RESOURCE_EXHAUSTED if it has more than `fields_max` headers or attributes: two bytes
-// of a message make one, and whoever lists them keeps 48 bytes for it.
+// RESOURCE_EXHAUSTED if it has more than `fields_max` headers or attributes: one takes two bytes of
+// the message, but 48 bytes of memory in a list.
 absl::StatusOr<RequestView> ParseRequest(std::string_view bytes,
                                          size_t fields_max = kMessageFieldsMax);
 
-// Makes `answer` the record of `field` whose payload is the concatenation of
-// `parts`, `size` bytes in all.
+// Makes `answer` the record of `field` with the concatenation of `parts` as its payload, `size`
+// bytes in total.
 void BuildRecord(callout_field_t field, const callout_bytes_t* parts, size_t part_count,
                  size_t size, Response* response);
 inline void BuildRecord(callout_field_t field, std::string_view payload, Response* response) {
@@ -79,10 +76,9 @@ inline void BuildRecord(callout_field_t field, std::string_view payload, Respons
 // Appends a length-delimited record.
 void AppendRecord(uint32_t field, std::string_view payload, std::string* out);
 
-// Takes a serialized ProcessingResponse apart: the oneof's member goes to
-// `answer` (left alone if there is none; the last one counts if there are
-// several), every other record is appended to `annotations`. False if `bytes` is
-// no ProcessingResponse.
+// Splits a serialized ProcessingResponse: the last member of the oneof goes to `answer`, which
+// stays unchanged if there is none; all other records are appended to `annotations`. False if
+// `bytes` is not a ProcessingResponse.
 bool SplitResponse(std::string_view bytes, Response* response, std::string* annotations);
 
 }  // namespace callout::host

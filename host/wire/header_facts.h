@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What the headers of a message tell of the body that follows.
+// What the headers of a message say about the body that follows.
 //
 // Tested by tests/host/stream/endings_test.cc.
 #ifndef CALLOUT_HOST_WIRE_HEADER_FACTS_H_
@@ -22,11 +22,11 @@ struct HeaderFacts {
   HeaderMutationView list;        // all headers, as `list.set`
 
   bool HasHeader(std::string_view name) const;
-  // Media type without parameters, without case; `type` may end in '*'.
+  // Compares the media type without parameters and without case; `type` may end in '*'.
   bool HasContentType(std::string_view type) const;
 };
 
-// Of HttpHeaders; malformed bytes tell nothing.
+// Reads HttpHeaders. Malformed bytes give no facts.
 HeaderFacts ReadHeaderFacts(std::string_view message);
 
 }  // namespace callout::host

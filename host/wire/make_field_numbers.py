@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 
-HEAD = """// Field numbers of the messages that host/wire/ reads and writes, from the .proto files.
+HEAD = """// Field numbers of the messages that the host reads and writes, from the .proto files.
 // Written by host/wire/make_field_numbers.py when the host is built.
 #ifndef CALLOUT_HOST_WIRE_FIELD_NUMBERS_H_
 #define CALLOUT_HOST_WIRE_FIELD_NUMBERS_H_

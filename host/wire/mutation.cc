@@ -18,12 +18,12 @@ namespace {
 constexpr uint32_t kHeaderList = field::HttpHeaders::kHeaders;
 static_assert(kHeaderList == field::HttpTrailers::kTrailers);
 
-// Envoy ignores their removal whatever its mutation rules are.
+// Envoy ignores the removal of others, whatever its mutation rules are.
 bool IsRemovable(std::string_view name) {
   return !name.empty() && name.front() != ':' && !EqualsIgnoreCase(name, "host");
 }
 
-// append_action: APPEND_IF_EXISTS_OR_ADD is 0, OVERWRITE_IF_EXISTS_OR_ADD 2.
+// append_action: APPEND_IF_EXISTS_OR_ADD is 0, OVERWRITE_IF_EXISTS_OR_ADD is 2.
 void AppendHeaderOption(std::string_view name, std::string_view value, bool append,
                         std::string* out) {
   constexpr std::string_view kTrue("\x08\x01", 2);

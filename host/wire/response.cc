@@ -2,6 +2,10 @@
 
 #include "host/wire/response.h"
 
+#include <charconv>
+#include <optional>
+#include <system_error>
+
 #include "host/base/ascii.h"
 #include "host/base/utf8.h"
 #include "host/wire/field_numbers.h"
@@ -11,8 +15,14 @@ namespace callout::host {
 
 namespace {
 
-// Repeated records of an embedded message merge, so that reading each into the same view is what
-// protobuf does.
+std::optional<uint64_t> ReadNumber(std::string_view text) {
+  uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+// Protobuf merges repeated records of an embedded message, so all of them are read into one view.
 
 bool ReadHeaderValue(std::string_view bytes, HeaderSet* header) {
   WireReader reader(bytes);
@@ -198,7 +208,7 @@ bool ReadStreamedImmediate(std::string_view bytes, ResponseView* view) {
   return reader.ok();
 }
 
-// A BodyResponse payload with nothing but `mutation`, a HeaderMutation.
+// A BodyResponse payload that only has `mutation`, a HeaderMutation.
 std::string WrapBodyHeaders(const std::string& mutation) {
   std::string common;
   AppendBytes(field::CommonResponse::kHeaderMutation, mutation, &common);
@@ -246,19 +256,61 @@ bool ReadHeadersMessage(std::string_view message, bool read_list, HeadersMessage
     if (reader.IsVarint(field::HttpHeaders::kEndOfStream)) {
       view->end_of_stream = reader.varint() != 0;
     } else if (read_list && reader.Is(field::HttpHeaders::kHeaders)) {
-      // One header at a time: a list of them would be many times the message.
+      // One header at a time: a list of all would take many times the memory of the message.
       WireReader list(reader.bytes());
       while (list.Next()) {
         if (!list.Is(field::HeaderMap::kHeaders)) continue;
         HeaderSet header;
         if (!ReadHeaderValue(list.bytes(), &header)) return false;
-        if (EqualsIgnoreCase(header.key, "content-length")) view->has_content_length = true;
+        if (EqualsIgnoreCase(header.key, "content-length")) {
+          view->has_content_length = true;
+          view->content_length = ReadNumber(header.value);
+        }
         if (EqualsIgnoreCase(header.key, "content-encoding")) view->has_content_encoding = true;
       }
       if (!list.ok()) return false;
     }
   }
   return reader.ok();
+}
+
+uint32_t ReadStatus(std::string_view message) {
+  WireReader reader(message);
+  while (reader.Next()) {
+    if (!reader.Is(field::HttpHeaders::kHeaders)) continue;
+    WireReader list(reader.bytes());
+    while (list.Next()) {
+      HeaderSet header;
+      if (!list.Is(field::HeaderMap::kHeaders) || !ReadHeaderValue(list.bytes(), &header)) continue;
+      if (header.key != ":status") continue;
+      uint32_t status = 0;
+      std::from_chars(header.value.data(), header.value.data() + header.value.size(), status);
+      return status;
+    }
+  }
+  return 0;
+}
+
+uint32_t ReadImmediateStatus(callout_field_t field, std::string_view payload) {
+  constexpr uint32_t kEnvoyDefault = 200;  // where it is not set, or below 200
+  WireReader reader(payload);
+  if (field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
+    while (reader.Next()) {
+      if (reader.Is(field::StreamedImmediateResponse::kHeadersResponse)) {
+        return ReadStatus(reader.bytes());
+      }
+    }
+    return 0;
+  }
+  uint64_t code = 0;
+  while (reader.Next()) {
+    if (!reader.Is(field::ImmediateResponse::kStatus)) continue;
+    WireReader status(reader.bytes());
+    while (status.Next()) {
+      if (status.IsVarint(field::HttpStatus::kCode)) code = status.varint();
+    }
+  }
+  return code < kEnvoyDefault ? kEnvoyDefault : static_cast<uint32_t>(code);
 }
 
 bool ReadBodyMessage(std::string_view message, std::string_view* body, bool* end_of_stream) {
@@ -297,9 +349,9 @@ std::string WriteImmediateResponse(int http_status, std::string_view details) {
 }
 
 std::string WriteImmediateDetails(std::string_view details) {
-  std::string field;
-  AppendBytes(5, details, &field);
-  return field;
+  std::string record;
+  AppendBytes(field::ImmediateResponse::kDetails, details, &record);
+  return record;
 }
 
 std::string WriteStreamedImmediateEnd() {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A hook's answer as views into its bytes, whatever its type. Reading it once
-// tells whether it is well formed; the guard and the chain work on the result.
+// A hook's response as views into its bytes, whatever its type. It is read and validated once; the
+// guard and the chain work on the result.
 #ifndef CALLOUT_HOST_WIRE_RESPONSE_H_
 #define CALLOUT_HOST_WIRE_RESPONSE_H_
 
 #include <callout/plugin.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -15,8 +16,8 @@
 
 namespace callout::host {
 
-// One HeaderValueOption. `value` is raw_value: Envoy's ext_proc reads nothing
-// else. `append` is the deprecated flag, the only one Envoy 1.40 obeys.
+// One HeaderValueOption. `value` is raw_value, the only one that Envoy's ext_proc reads. `append`
+// is the deprecated flag, the only one that Envoy 1.40 obeys.
 struct HeaderSet {
   std::string_view key;
   std::string_view value;
@@ -31,8 +32,7 @@ struct HeaderMutationView {
   bool empty() const { return set.empty() && remove.empty(); }
 };
 
-// Any member of ProcessingResponse's oneof. Members that a type does not have
-// keep their defaults.
+// Any member of ProcessingResponse's oneof. Fields that a type does not have keep their defaults.
 struct ResponseView {
   enum class Body : uint8_t { kUnchanged, kReplaced, kCleared, kStreamed };
 
@@ -60,17 +60,16 @@ struct ResponseView {
   }
 };
 
-// False if `payload` is not a well-formed message of the type that `field` of
-// ProcessingResponse has, or has a string that is not UTF-8 (which protobuf refuses
-// a message for; names of headers are left to the guard). Unknown fields are well
-// formed.
+// False if `payload` is not a well-formed message of the type of ProcessingResponse's `field`, or
+// has a string that is not UTF-8, for which protobuf refuses the message. (The guard checks header
+// names.) Unknown fields are well formed.
 bool ReadResponse(callout_field_t field, std::string_view payload, ResponseView* view);
 
-// What the host itself wants to know of HttpHeaders. The header list is looked
-// into only if asked.
+// What the host needs to know of HttpHeaders. The header list is read only on request.
 struct HeadersMessageView {
   bool end_of_stream = false;
   bool has_content_length = false;
+  std::optional<uint64_t> content_length;  // bytes; nullopt: none, or none that is a number
   bool has_content_encoding = false;
 };
 bool ReadHeadersMessage(std::string_view message, bool read_list, HeadersMessageView* view);
@@ -82,19 +81,25 @@ bool ReadBodyMessage(std::string_view message, std::string_view* body, bool* end
 // `end_of_stream`.
 bool ReadHttpHeaders(std::string_view message, ResponseView* view);
 
+// The number in ":status" of HttpHeaders; 0: it has none.
+uint32_t ReadStatus(std::string_view message);
+// The HTTP status that Envoy answers with by an ImmediateResponse, or by the headers of a
+// StreamedImmediateResponse; 0: `payload` says nothing of it.
+uint32_t ReadImmediateStatus(callout_field_t field, std::string_view payload);
+
 // Payloads that the host writes itself.
 //
 // BodyResponse with body_mutation.streamed_response.
 std::string WriteStreamedBody(std::string_view body, bool end_of_stream);
-// ImmediateResponse with a status and details, which Envoy puts into its access
-// log (RESPONSE_CODE_DETAILS) and does not show to the client.
+// ImmediateResponse with a status and details. Envoy writes details into its access log
+// (RESPONSE_CODE_DETAILS) and does not show them to the client.
 std::string WriteImmediateResponse(int http_status, std::string_view details);
-// A further field for an ImmediateResponse payload without details, to be appended.
+// The details field alone, to append to an ImmediateResponse payload without details.
 std::string WriteImmediateDetails(std::string_view details);
 // StreamedImmediateResponse that ends the body.
 std::string WriteStreamedImmediateEnd();
-// A further record for a BodyResponse payload that sets or removes one header:
-// protobuf merges repeated records, so it is simply appended to the payload.
+// A record that sets or removes one header, to append to a BodyResponse payload: protobuf merges
+// repeated records.
 std::string WriteBodyHeaderSet(std::string_view key, std::string_view value);
 std::string WriteBodyHeaderRemoval(std::string_view key);
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Protobuf's wire format (protobuf.dev/programming-guides/encoding) for the
-// host: a reader of views that trusts nothing, and appends to a string.
+// Protobuf's wire format (protobuf.dev/programming-guides/encoding): a reader that gives views and
+// trusts no byte, and functions that append to a string.
 //
 //   message := record*        record := tag value
 //   tag     := varint of (field number << 3 | wire type)
 //   value   := varint (type 0) | 8 bytes (1) | length bytes (2) | 4 bytes (5)
 //
-// Groups (types 3 and 4) are refused: no message here has ever had one.
+// Groups (types 3 and 4) are malformed here: no message of ext_proc has ever had one.
 #ifndef CALLOUT_HOST_WIRE_WIRE_H_
 #define CALLOUT_HOST_WIRE_WIRE_H_
 
@@ -35,8 +35,8 @@ class WireReader {
   [[gnu::always_inline]] bool Next() {
     if (cursor_ == end_) return false;
     record_ = cursor_;
-    // Nearly all records are in a field below 16, and text of less than 128 bytes or
-    // a number below that.
+    // The common case: a field number below 16, and a text of less than 128 bytes or a number below
+    // 128.
     const auto tag = static_cast<unsigned char>(cursor_[0]);
     if (tag < 0x80 && (tag & 5) == 0 && tag > 7 && end_ - cursor_ > 1 &&
         static_cast<unsigned char>(cursor_[1]) < 0x80) {
@@ -59,7 +59,7 @@ class WireReader {
   // False once malformed bytes were met.
   bool ok() const { return ok_; }
 
-  // Of the record last stepped to.
+  // Of the current record.
   uint32_t number() const { return number_; }
   bool Is(uint32_t number) const { return number_ == number && type_ == 2; }
   bool IsVarint(uint32_t number) const { return number_ == number && type_ == 0; }
@@ -110,7 +110,7 @@ class WireReader {
     return true;
   }
 
-  // The most bytes a varint may have; fewer in tags and lengths, as protobuf has it.
+  // The maximum size of a varint; less in tags and lengths, as in protobuf.
   static constexpr unsigned kVarintBytes = 10;
   static constexpr unsigned kShortBytes = 5;
 
@@ -138,7 +138,7 @@ class WireReader {
   bool ok_ = true;
 };
 
-// Whether the bytes are records from end to end.
+// Whether all of `message` is well-formed records.
 inline bool IsWellFormed(std::string_view message) {
   WireReader reader(message);
   while (reader.Next()) {
@@ -146,13 +146,13 @@ inline bool IsWellFormed(std::string_view message) {
   return reader.ok();
 }
 
-// How many records there are, up to the first that is malformed.
+// The number of records up to the first malformed one.
 inline size_t CountRecords(std::string_view message) {
   size_t count = 0;
   // Not char, which has a sign on some machines and none on others.
   const auto* cursor = reinterpret_cast<const unsigned char*>(message.data());
   const unsigned char* const end = cursor + message.size();
-  // As in WireReader::Next: nearly all are short text.
+  // The common case, as in WireReader::Next: short texts.
   while (end - cursor > 1 && (cursor[0] & 0x87) == 2 && cursor[0] > 7 && cursor[1] < 0x80 &&
          cursor[1] <= end - cursor - 2) {
     cursor += 2 + cursor[1];

@@ -13,8 +13,8 @@
 namespace callout::host {
 namespace {
 
-// Above the ids that the reloader gives: which return it is, and whether it is the
-// stand-in.
+// An id has the reloader's id in its low bits, above them the number of the release, and the
+// highest bit for the stand-in.
 constexpr int kReturnsShift = 40;
 constexpr GenerationId kSourceMask = (GenerationId{1} << kReturnsShift) - 1;
 constexpr GenerationId kStandIn = GenerationId{1} << 63;
@@ -22,6 +22,15 @@ constexpr GenerationId kStandIn = GenerationId{1} << 63;
 constexpr uint64_t kMsNs = 1'000'000;
 
 }  // namespace
+
+bool CrashCount::Add(const std::string& plugin, uint64_t now_ns) {
+  ++totals_[plugin];
+  if (limit_.crashes == 0) return false;
+  std::deque<uint64_t>& recent = recent_[plugin];
+  recent.push_back(now_ns);
+  while (now_ns - recent.front() > limit_.seconds * uint64_t{1'000'000'000}) recent.pop_front();
+  return recent.size() >= limit_.crashes;
+}
 
 bool Quarantine::CountCrash(const WorkerEnd& end, bool of_a_trial) {
   const absl::StatusOr<Metrics::Id> crashes =
@@ -34,8 +43,7 @@ bool Quarantine::CountCrash(const WorkerEnd& end, bool of_a_trial) {
   return false;
 }
 
-void Quarantine::LeaveOut(const GenerationSource& source, const std::string& text,
-                          uint64_t now_ns) {
+void Quarantine::Disable(const GenerationSource& source, const std::string& text, uint64_t now_ns) {
   Entry& entry = entries_[source.id];
   if (entry.stand_in.has_value()) return;
   const bool soon_again =
@@ -59,7 +67,7 @@ std::string Quarantine::RemedyFor(const Entry& entry) const {
       "it is disabled until its file changes or is touched or SIGHUP comes; meanwhile its error "
       "policy answers, by default 500");
   if (entry.retry_at_ns != 0) {
-    text += fmt::format("; it is tried again in one worker after {} s (--quarantine_retry_ms)",
+    text += fmt::format("; a trial in one worker begins after {} s (--quarantine_retry_ms)",
                         (entry.delay_ms + 999) / 1000);
   }
   return text;
@@ -73,7 +81,7 @@ GenerationSource Quarantine::InPlaceOf(const GenerationSource& source, bool in_t
   if (entry.stand_in.has_value() && !tried) return *entry.stand_in;
   GenerationSource again = source;
   again.id = source.id | entry.returns << kReturnsShift;
-  if (entry.returns > 0) again.on_trial = false;  // of the reloader's: that one is over
+  if (entry.returns > 0) again.on_trial = false;  // the reloader's trial is over
   return again;
 }
 
@@ -115,8 +123,8 @@ void Quarantine::BeginTrial(GenerationId id, uint64_t now_ns) {
   ++entry.returns;
   trying_ = id;
   trial_ends_ns_ = now_ns + kTrialNs;
-  Log(LogLevel::kInfo, "plugin {} is in quarantine, and is tried again in one worker for {} s",
-      entry.name, kTrialNs / 1'000'000'000);
+  Log(LogLevel::kInfo, "plugin {} is in quarantine; its trial in one worker takes {} s", entry.name,
+      kTrialNs / 1'000'000'000);
 }
 
 std::optional<GenerationId> Quarantine::FindPassedTrial(uint64_t now_ns) const {
@@ -130,7 +138,7 @@ void Quarantine::FailTrial(const std::string& text, uint64_t now_ns) {
   Entry& entry = found->second;
   entry.delay_ms = std::min(entry.delay_ms * 2, kQuarantineRetryMsMax);
   entry.retry_at_ns = now_ns + entry.delay_ms * kMsNs;
-  Log(LogLevel::kError, "plugin {} stays in quarantine, its trial ended with: {}; {}", entry.name,
+  Log(LogLevel::kError, "plugin {} stays in quarantine: its trial ended with {}; {}", entry.name,
       text, RemedyFor(entry));
 }
 
@@ -154,11 +162,11 @@ void Quarantine::Describe(GenerationTarget::Usage* usage) const {
   usage->crashes = crashes_.totals();
 }
 
-void Quarantine::SetMetric(const std::string& plugin, bool left_out) {
+void Quarantine::SetMetric(const std::string& plugin, bool disabled) {
   const absl::StatusOr<Metrics::Id> gauge = metrics_->Define(
       Metrics::Kind::kGauge, "callout_plugin_quarantined",
       "1 while the plugin is disabled because it has crashed too often", {{"plugin", plugin}});
-  if (gauge.ok()) metrics_->Set(*gauge, left_out ? 1 : 0);
+  if (gauge.ok()) metrics_->Set(*gauge, disabled ? 1 : 0);
 }
 
 }  // namespace callout::host

@@ -16,7 +16,7 @@
 namespace callout::host {
 namespace {
 
-// Before each body: its size, the number, the kind.
+// Precedes each body: its size, the number, the kind.
 struct Head {
   uint64_t body_size = 0;
   uint64_t number = 0;
@@ -59,7 +59,7 @@ bool WorkerChannel::Send(const WorkerMessage& message) {
     if (sent > 0) {
       rest.remove_prefix(static_cast<size_t>(sent));
     } else if (errno != EINTR) {
-      // What has gone out of it already cannot be taken back.
+      // A part of it is sent already, so the channel cannot be used any more.
       shutdown(fd_, SHUT_RDWR);
       return false;
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The line between a supervisor and one of its workers: whole messages over a
-// pair of connected sockets.
+// The channel between a supervisor and one of its workers: whole messages over a pair of connected
+// sockets.
 //
 //   WorkerChannel channel(fd);
 //   channel.Send({WorkerMessageKind::kServe, 7, ""});
@@ -24,9 +24,9 @@ namespace callout::host {
 
 class WorkerChannel {
  public:
-  // Above the longest configuration and settings together.
+  // Larger than the largest configuration and settings together.
   static constexpr size_t kMessageBytesMax = 67108864;
-  // For the other end to take a message in.
+  // Time for the other end to receive a message.
   static constexpr int kSendTimeoutMs = 10000;
 
   // Takes over a stream socket.
@@ -35,21 +35,21 @@ class WorkerChannel {
   WorkerChannel(const WorkerChannel&) = delete;
   WorkerChannel& operator=(const WorkerChannel&) = delete;
 
-  // False if the other end is gone or takes nothing in; then the channel is at an
-  // end in both directions.
+  // False if the other end has gone or does not read; the channel is then closed in both
+  // directions.
   bool Send(const WorkerMessage& message);
 
-  // Takes in what has come, without waiting. False if no more will come, or if
-  // what came is no message.
+  // Reads what has arrived, without blocking. False if no more will arrive or if it is not a
+  // message.
   bool Read();
-  // The next of the messages that have come in whole.
+  // The next message that has arrived completely.
   std::optional<WorkerMessage> Take();
 
   int fd() const { return fd_; }
 
  private:
   const int fd_;
-  std::mutex send_mutex_;  // one message after the other
+  std::mutex send_mutex_;  // one message at a time
   std::string received_;
   size_t taken_ = 0;  // bytes of it
   bool broken_ = false;

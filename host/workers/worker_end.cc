@@ -20,12 +20,12 @@ std::string WordOf(int wait_status) {
   return fmt::format("{} ({})", SignalName(number), number);
 }
 
-// How many plugins one text names beside the first.
+// The number of plugins that a text names beside the first.
 constexpr size_t kOthersMax = 3;
 
 WorkerEnd In(const std::string& word, const HookTable& table, const HookPlace& place) {
   WorkerEnd end;
-  // A process that crashed may have written anything there.
+  // A process that crashed may have written anything into the name.
   end.plugin = EscapeControls(table.PluginName(place.plugin));
   end.hook = place.hook;
   end.text = fmt::format("{} while plugin {} ran {}", word, end.plugin, HookName(place.hook));
@@ -43,7 +43,7 @@ WorkerEnd DescribeWorkerEnd(int wait_status, const HookTable& table,
     end.text = hung_text;
     return end;
   }
-  // No plugin does that: an operator, or the kernel, being out of memory.
+  // Not from a plugin, but from an operator, or from the kernel when memory ran out.
   if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL) {
     return {.text = word + " from outside", .from_outside = true};
   }
@@ -51,7 +51,7 @@ WorkerEnd DescribeWorkerEnd(int wait_status, const HookTable& table,
     if (place->plugin != 0) return In(word, table, *place);
     return {.text = word + " outside of every hook: on a thread of a plugin's own, or in the host"};
   }
-  // Without last words, as by _exit().
+  // It recorded no end, as after _exit().
   const std::vector<HookTable::Running> running = table.ListRunning();
   if (running.empty()) return {.text = word + " outside of every hook"};
   WorkerEnd end = In(word, table, running[0].place);

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Why a worker process has ended, told from what the kernel says of it and from
-// the table of hooks that it left.
+// Finds out why a worker process has ended, from its wait status and its table of hooks.
 //
-// A plain function; any thread, once the process is dead.
+// A plain function; any thread, once the process has ended.
 #ifndef CALLOUT_HOST_WORKERS_WORKER_END_H_
 #define CALLOUT_HOST_WORKERS_WORKER_END_H_
 
@@ -17,14 +16,14 @@ namespace callout::host {
 struct WorkerEnd {
   // "SIGSEGV while plugin 10-auth ran callout_on_request_headers"
   std::string text = {};
-  // Whose doing it was; "": nobody's, or nobody can tell.
+  // The plugin at fault; "": none, or unknown.
   std::string plugin = {};
-  Hook hook = Hook::kProcess;  // which it was in
-  bool from_outside = false;   // nothing of what ran in it ended it
+  Hook hook = Hook::kProcess;  // in which it was
+  bool from_outside = false;   // another process or the kernel ended it
 };
 
-// `wait_status` is waitpid's. `hung` is the hook for which the process was killed,
-// `hung_text` what was said of it then.
+// `wait_status` is that of waitpid. `hung` is the hook because of which the process was killed, and
+// `hung_text` the text about it.
 WorkerEnd DescribeWorkerEnd(int wait_status, const HookTable& table,
                             const std::optional<HookTable::Running>& hung,
                             const std::string& hung_text);

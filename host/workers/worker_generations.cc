@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The generations of a WorkerGroup: how they come to all workers, or to none.
+// The generations of a WorkerGroup: brings each to all workers, or to none.
 //
 // Tested by tests/reload/workers_test.cc.
 #include <fmt/format.h>
@@ -20,7 +20,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// How often a generation is tried in workers that end for other reasons meanwhile.
+// How often a generation is tried if workers end for other reasons meanwhile.
 constexpr int kPrepareTries = 5;
 
 }  // namespace
@@ -49,7 +49,7 @@ absl::StatusOr<GenerationFacts> WorkerGroup::Prepare(const GenerationSource& sou
   return facts;
 }
 
-// In one, and then in the others.
+// In one worker, and then in the others.
 absl::StatusOr<GenerationFacts> WorkerGroup::PrepareInAll(const GenerationSource& source) {
   absl::StatusOr<GenerationFacts> facts = absl::UnavailableError("");
   for (int tries = 0; tries < kPrepareTries && absl::IsUnavailable(facts.status()); ++tries) {
@@ -58,13 +58,13 @@ absl::StatusOr<GenerationFacts> WorkerGroup::PrepareInAll(const GenerationSource
   }
   if (!facts.ok()) return facts;
   const absl::Status of_others = PrepareIn(SIZE_MAX, source).status();
-  // Those that have ended for other reasons get it when they are replaced.
+  // Workers that have ended for other reasons get it when they are replaced.
   if (!of_others.ok() && !absl::IsUnavailable(of_others)) return of_others;
   return facts;
 }
 
-// At once in so many of those that have not been asked yet. The first error that is
-// the generation's; UNAVAILABLE if none of them has lived to make it.
+// Asks so many workers at once of those that have not been asked yet. Returns the first error of
+// the generation itself; UNAVAILABLE if all workers ended before they could create it.
 absl::StatusOr<GenerationFacts> WorkerGroup::PrepareIn(size_t workers_max,
                                                        const GenerationSource& source) {
   std::vector<std::future<Reply>> replies;
@@ -78,7 +78,7 @@ absl::StatusOr<GenerationFacts> WorkerGroup::PrepareIn(size_t workers_max,
       replies.push_back(worker.process->Ask(WorkerMessageKind::kPrepare, order));
     }
   }
-  absl::StatusOr<GenerationFacts> result = absl::UnavailableError("no worker is there");
+  absl::StatusOr<GenerationFacts> result = absl::UnavailableError("there is no worker");
   for (std::future<Reply>& future : replies) {
     const Reply reply = future.get();
     const auto facts = reply.ok() ? Decode<GenerationFacts>(*reply) : std::nullopt;
@@ -115,7 +115,7 @@ void WorkerGroup::Commit(const std::vector<GenerationId>& chain) {
     quarantine_.KeepOnly(chain);
     if (!quarantine_.trying()) trial_worker_ = nullptr;
     BringAllUp();
-    // Those that do not serve yet are not waited for.
+    // Does not wait for workers that do not serve yet.
     for (const Worker& worker : workers_) {
       if (worker.keeper->serving()) replies.push_back(worker.brought_up);
     }
@@ -126,7 +126,7 @@ void WorkerGroup::Commit(const std::vector<GenerationId>& chain) {
   }
 }
 
-// What a worker could not make it tries again.
+// Lets workers try again what they could not create.
 void WorkerGroup::DoChores() {
   std::lock_guard<std::mutex> lock(mutex_);
   for (Worker& worker : workers_) {
@@ -189,7 +189,7 @@ void WorkerGroup::EndQuarantine(GenerationId id) {
   BringAllUp();
 }
 
-// Under mutex_. By what the workers have told last.
+// Under mutex_. By the last reports of the workers.
 WorkerGroup::Worker* WorkerGroup::FindQuietest() {
   Worker* quietest = nullptr;
   size_t fewest = 0;

@@ -19,7 +19,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kEndPatience(5);
 constexpr std::chrono::milliseconds kHealthPatience(500);
-// More than there can be between two looks at them.
+// More than can be between two rescans.
 constexpr size_t kFailedTrialsMax = 4096;
 
 }  // namespace
@@ -71,13 +71,13 @@ absl::Status WorkerGroup::DefineMetrics() {
   return absl::OkStatus();
 }
 
-// --- What becomes of workers ----------------------------------------------------
+// --- Starts and ends of workers -------------------------------------------------
 
 void WorkerGroup::OnStart(Worker* worker, const ProcessPtr& process) {
   std::lock_guard<std::mutex> lock(mutex_);
   worker->process = process;
+  process->Ask(WorkerMessageKind::kSetServing, Encode(says_serving_));
   BringUp(worker, /*anew=*/true);
-  if (draining_) process->Ask(WorkerMessageKind::kBeginDrain);
   changed_.notify_all();
 }
 
@@ -98,7 +98,7 @@ void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerE
   WorkerEnd end = told;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    // The name was in memory that the plugin could write to.
+    // The name is from memory that the plugin could write to.
     const bool known = std::any_of(sources_.begin(), sources_.end(), [&](const auto& source) {
       return source.second.name == end.plugin;
     });
@@ -114,31 +114,31 @@ void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerE
     worker->asked.clear();
     worker->brought_up = {};
     ended_metrics_.Add(WithoutGauges(std::exchange(worker->metrics, {})));
-    // Whether it was what is being prepared that ended it.
+    // Whether the generation that is being prepared ended it.
     const bool at_load = end.hook == Hook::kLoad || end.hook == Hook::kCreate;
     is_refusal = !preparing_.empty() && !end.from_outside &&
                  (end.plugin.empty() || (end.plugin == preparing_ && at_load));
     if (!draining_) options_.metrics->Add(ends_);
     if (!end.plugin.empty() && quarantine_.CountCrash(end, is_refusal || of_a_trial)) {
-      LeaveOut(end);
+      Disable(end);
     }
   }
   process->Close(is_refusal ? absl::AbortedError(end.text) : absl::UnavailableError(end.text));
   options_.wake();
 }
 
-// Under mutex_, as are the next ones. The plugin that the end names, if it serves.
-void WorkerGroup::LeaveOut(const WorkerEnd& end) {
+// Under mutex_, like the next ones. Disables the plugin that the end names, if it serves.
+void WorkerGroup::Disable(const WorkerEnd& end) {
   const auto id = std::find_if(chain_.begin(), chain_.end(), [&](GenerationId candidate) {
     return sources_.at(candidate).name == end.plugin;
   });
   if (id == chain_.end()) return;
-  quarantine_.LeaveOut(sources_.at(*id), end.text, MonotonicNs());
+  quarantine_.Disable(sources_.at(*id), end.text, MonotonicNs());
   BringAllUp();
 }
 
-// Asks for all that is in service, and for serving it. Whatever a worker has been
-// asked for before is not asked again, unless `anew`.
+// Asks a worker to prepare all generations in service, and to serve. It is not asked again for
+// those it was asked for before, unless `anew`.
 void WorkerGroup::BringUp(Worker* worker, bool anew) {
   if (worker->process == nullptr) return;
   if (anew && options_.certificates != nullptr) {
@@ -173,7 +173,7 @@ absl::Status WorkerGroup::Serve(const std::vector<TrafficSocket>&) {
     serve_ = true;
   }
   for (std::future<Reply>& reply : AskAll(WorkerMessageKind::kServe)) {
-    // One that has ended meanwhile is replaced, and no reason not to start.
+    // A worker that has ended meanwhile is replaced; that is no reason not to start.
     absl::Status status = reply.get().status();
     if (!status.ok() && !absl::IsUnavailable(status)) return status;
   }
@@ -204,18 +204,32 @@ void WorkerGroup::ReloadCertificates() {
   }
 }
 
+void WorkerGroup::SetServing(bool serving) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  says_serving_ = serving;
+  TellServing();
+}
+
+// Under mutex_.
+void WorkerGroup::TellServing() {
+  for (const ProcessPtr& process : Processes()) {
+    process->Ask(WorkerMessageKind::kSetServing, Encode(says_serving_));
+  }
+}
+
 void WorkerGroup::BeginDrain() {
   std::lock_guard<std::mutex> lock(mutex_);
   draining_ = true;
+  says_serving_ = false;
+  TellServing();
   for (const ProcessPtr& process : Processes()) {
-    process->Ask(WorkerMessageKind::kBeginDrain);
-    // What is being prepared will not serve any more, however long it takes.
+    // The generation that is being prepared will not serve any more.
     process->Fail(WorkerMessageKind::kPrepare, absl::CancelledError("the host is draining"));
   }
   changed_.notify_all();
 }
 
-// One that does not tell in time may have been asked.
+// A worker that does not reply in time may have been asked.
 bool WorkerGroup::HealthAskedWithin(uint64_t seconds) {
   const auto deadline = Clock::now() + kHealthPatience;
   std::vector<std::future<Reply>> replies =
@@ -267,7 +281,7 @@ WorkerGroup::Question WorkerGroup::AskOnce(const ProcessPtr& process, WorkerMess
   return *question;
 }
 
-// Null if it does not come within kPagePatience of the asking.
+// Null if there is no reply within kPagePatience.
 const WorkerGroup::Reply* WorkerGroup::AwaitPage(const Question& question) {
   return question.reply.wait_until(question.asked + kPagePatience) == std::future_status::ready
              ? &question.reply.get()
@@ -296,7 +310,7 @@ std::vector<MetricFamily> WorkerGroup::CollectMetrics() {
     if (!families.has_value()) continue;
     DropUnsound(&*families);
     std::lock_guard<std::mutex> again(mutex_);
-    // What has ended meanwhile has been added to the others already.
+    // The metrics of a worker that has ended are in ended_metrics_ already.
     if (one.worker->process == one.process) one.worker->metrics = *std::move(families);
   }
   lock.lock();

@@ -95,7 +95,7 @@ void WorkerKeeper::Keep(const std::shared_ptr<WorkerProcess>& process) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     process_ = process;
-    if (let_end_) process->Kill();  // too late to be of use
+    if (let_end_) process->Kill();  // it is not needed any more
   }
   callbacks_.on_start(process);
   const int wait_status =
@@ -141,13 +141,13 @@ void WorkerKeeper::OnMessage(const WorkerProcess& process, const WorkerMessage& 
   callbacks_.on_message(message);
 }
 
-// Kills first, and tells then: whoever reads the log may have stopped.
+// Kills first and logs then, since the log's reader may have stopped.
 void WorkerKeeper::OnHung(const HookTable::Running& hung) {
   std::string text = DescribeHung(*table_, hung, MonotonicNs());
   pid_t pid = 0;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    // What was seen may have been the process before, whose table was cleared since.
+    // It may have been the previous process, whose table was cleared since.
     const std::vector<HookTable::Running> running = table_->ListRunning();
     const bool goes_on = std::any_of(running.begin(), running.end(), [&](const auto& one) {
       return one.thread == hung.thread && one.since_ns == hung.since_ns;
@@ -157,7 +157,7 @@ void WorkerKeeper::OnHung(const HookTable::Running& hung) {
     pid = process_->pid();
     hang_ = {hung, text};
   }
-  Log(LogLevel::kError, "worker {} (process {}): {}, and is killed", number_, pid, text);
+  Log(LogLevel::kError, "worker {} (process {}): {}; it is killed", number_, pid, text);
 }
 
 bool WorkerKeeper::Pause() {

@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Keeps one worker alive: starts it, starts another when it ends, and tells why it
-// ended.
+// Keeps one worker running: starts it, restarts it when it ends, and reports why it ended.
 //
 //   WorkerKeeper keeper(1, launch, watchdog_ms, {.on_start = …, .on_message = …, .on_end = …});
 //   absl::Status status = keeper.Start();
 //   …  keeper.LetEnd();  …  keeper.Join(timeout);
 //
-// The next one is started at once; only after processes that ended before they
-// served, or within a second of it by themselves and without a plugin that was at
-// fault, it waits, from 0.1 s up to 5 s.
+// It restarts at once, with one exception: if a process ended before it served, or by itself within
+// a second and not because of a plugin, it waits first, from 0.1 s up to 5 s.
 //
-// Start, Join and the destructor belong to one thread; the rest to any. The
-// callbacks run on the keeper's own.
+// Start, Join and the destructor belong to one thread; the rest to any. The callbacks run on the
+// keeper's thread.
 //
 // Tested by tests/reload/workers_test.cc.
 #ifndef CALLOUT_HOST_WORKERS_WORKER_KEEPER_H_
@@ -41,10 +39,10 @@ namespace callout::host {
 class WorkerKeeper {
  public:
   struct Callbacks {
-    // A process is there: bring it to where the others are, without waiting for it.
+    // A process was started: bring it up to the others, without waiting for it.
     std::function<void(const std::shared_ptr<WorkerProcess>&)> on_start;
     std::function<void(const WorkerMessage&)> on_message;
-    // It has ended. Has to Close it, and comes before the next on_start.
+    // The process has ended. Must Close it. Called before the next on_start.
     std::function<void(const std::shared_ptr<WorkerProcess>&, const WorkerEnd&)> on_end;
   };
 
@@ -55,15 +53,15 @@ class WorkerKeeper {
   WorkerKeeper(const WorkerKeeper&) = delete;
   WorkerKeeper& operator=(const WorkerKeeper&) = delete;
 
-  // Returns once the first process is there.
+  // Returns once the first process was started.
   absl::Status Start();
 
-  // Whether the process there is now accepts connections.
+  // Whether the current process accepts connections.
   bool serving() const;
 
-  // No other is started when the one there ends.
+  // The current process is not replaced when it ends.
   void LetEnd();
-  // After LetEnd: waits for the end, and kills what has not ended by then.
+  // After LetEnd: waits for the process to end, and kills it at the timeout.
   void Join(std::chrono::milliseconds timeout);
 
  private:
@@ -77,7 +75,7 @@ class WorkerKeeper {
   void Keep(const std::shared_ptr<WorkerProcess>& process);
   void OnMessage(const WorkerProcess& process, const WorkerMessage& message);
   void OnHung(const HookTable::Running& hung);
-  // Before the next start. False if there is to be none.
+  // Waits before the next start. False if there will be none.
   bool Pause();
 
   const int number_;
@@ -86,7 +84,7 @@ class WorkerKeeper {
   const Callbacks callbacks_;
   OwnedFd hooks_;
   HookTable* table_ = nullptr;
-  std::unique_ptr<Watchdog> watchdog_;  // of all processes there will be; may be null
+  std::unique_ptr<Watchdog> watchdog_;  // of all processes of this keeper; may be null
   int failures_ = 0;                    // in a row; the keeper's thread
   uint64_t ended_ns_ = 0;
 

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What a supervisor and its workers say to each other, over the channel
-// (host/workers/worker_channel.h) that each worker has.
+// The messages between a supervisor and its workers, over the channel
+// (host/workers/worker_channel.h) of each worker.
 //
-// The supervisor asks, under a number of its choice, and the worker answers under
-// the same number; it answers each question once, and in the order of asking
-// those that change something. What a worker says of its own accord has the
-// number 0.
+// The supervisor asks a question with a number of its choice, and the worker replies once with the
+// same number. Replies to questions that change something come in the order of the questions.
+// Messages that a worker sends unasked have the number 0.
 //
 // Plain values.
 #ifndef CALLOUT_HOST_WORKERS_WORKER_MESSAGES_H_
@@ -27,14 +26,14 @@
 namespace callout::host {
 
 enum class WorkerMessageKind : uint8_t {
-  // Questions, with the body, and the answer's after the arrow.
+  // Questions: their body -> the body of the reply.
   kCertificate,     // CertificatePem; the first comes before kServe
   kPrepare,         // PrepareOrder -> GenerationFacts
-  kDiscard,         // GenerationId, prepared and not to be used
+  kDiscard,         // GenerationId that was prepared and is not needed
   kCommit,          // vector<GenerationId>
-  kServe,           // the listening sockets from here on
-  kHealthAsked,     // uint64_t: seconds -> whether gRPC health was asked for in them (bool)
-  kBeginDrain,      //
+  kServe,           // accept connections from the listening sockets
+  kHealthAsked,     // uint64_t: seconds -> whether gRPC health was asked for within them (bool)
+  kSetServing,      // bool: what gRPC health says
   kStopAccepting,   // and close the sockets
   kDrain,           // -> whether every stream is closed (bool). The worker then ends
   kCollectMetrics,  // -> vector<MetricFamily>
@@ -42,10 +41,10 @@ enum class WorkerMessageKind : uint8_t {
 
   kAnswer,  // WorkerReply
 
-  // Of the worker's own accord.
+  // Sent unasked.
   kServing,           // it accepts
   kTrialsFailed,      // vector<GenerationId>
-  kGenerationsEnded,  // the usage is another now
+  kGenerationsEnded,  // the usage has changed
 };
 
 struct WorkerMessage {
@@ -61,17 +60,16 @@ struct WorkerReply {
 };
 
 WorkerReply AnswerOf(const absl::Status& status);
-// A code that is none becomes UNKNOWN, and a long error is cut: what a worker says is
-// not believed.
+// An invalid code becomes UNKNOWN, and a long error is cut, since workers are not trusted.
 absl::StatusOr<std::string> BodyOf(WorkerReply response);
 
-// Leaves out what Metrics::Define would refuse or does not make, and what goes beyond
-// Metrics::kSeriesMax series.
+// Leaves out metrics that Metrics::Define would refuse or never makes, and series beyond
+// Metrics::kSeriesMax.
 void DropUnsound(std::vector<prometheus::MetricFamily>* families);
 
 struct PrepareOrder {
   GenerationSource source;  // without its `copy`, which the supervisor keeps
-  // The other workers serve it already: one that cannot make it must not serve.
+  // The other workers serve it already: a worker that cannot create it must not serve.
   bool must = false;
 };
 

@@ -19,7 +19,7 @@
 #include "absl/strings/str_split.h"
 #include "host/base/plain_codec.h"
 
-// glibc 2.36 does not say so itself.
+// glibc 2.36 does not define it.
 extern "C" {
 #include <sys/pidfd.h>
 }
@@ -27,7 +27,7 @@ extern "C" {
 namespace callout::host {
 namespace {
 
-// Not the path it was started by: the file there may be another version by now.
+// Not the path of this program: another version may be there by now.
 constexpr char kOwnFile[] = "/proc/self/exe";
 
 absl::Status StartError(int error) {
@@ -38,7 +38,7 @@ bool ToDescriptor(std::string_view text, int* fd) {
   return absl::SimpleAtoi({text.data(), text.size()}, fd) && *fd >= 0;
 }
 
-// The child's id, or errno below 0.
+// The child's id, or a negative errno.
 pid_t Spawn(const WorkerProcess::Launch& launch, int channel) {
   std::vector<std::string> arguments = {"callout-host",
                                         ToWorkerArgument({channel, launch.hooks, launch.sockets})};
@@ -50,7 +50,7 @@ pid_t Spawn(const WorkerProcess::Launch& launch, int channel) {
 
   posix_spawn_file_actions_t actions;
   if (const int error = posix_spawn_file_actions_init(&actions); error != 0) return -error;
-  // Each onto itself: that makes it one that is inherited, in the child only.
+  // Duplicates each descriptor onto itself, which makes the child (only) inherit it.
   int error = posix_spawn_file_actions_adddup2(&actions, channel, channel);
   if (error == 0) error = posix_spawn_file_actions_adddup2(&actions, launch.hooks, launch.hooks);
   for (const TrafficSocket& socket : launch.sockets) {
@@ -134,8 +134,8 @@ std::future<WorkerProcess::Reply> WorkerProcess::Ask(WorkerMessageKind kind, std
     question.number = ++last_number_;
     pending_.emplace(question.number, Pending{kind, std::move(promise)});
   }
-  // One that cannot be asked any more is about to be closed, with the reason; one
-  // that takes nothing in is of no use.
+  // A process with a broken channel will be closed with the reason. A process that does not read is
+  // of no use.
   if (!channel_.Send(question)) Kill();
   return reply;
 }
@@ -186,8 +186,8 @@ int WorkerProcess::Reap() {
 }
 
 int WorkerProcess::Attend(const std::function<void(const WorkerMessage&)>& on_message) {
-  // The process's own end counts, not that of the channel: a child of a plugin's
-  // may hold that open. Left unread is nothing, though: it said it before its end.
+  // The end of the process counts, not that of the channel, since a child process of a plugin may
+  // hold the channel open. Everything that the process sent before its end is still read.
   bool open = true;
   for (;;) {
     pollfd readable[] = {{pid_fd_.get(), POLLIN, 0}, {open ? channel_.fd() : -1, POLLIN, 0}};

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// One worker process, as its supervisor has it: started from this program's own
-// file, asked over a channel, reaped.
+// One worker process, for its supervisor: starts it from this program's file, asks it over a
+// channel, and reaps it.
 //
 //   absl::StatusOr<std::unique_ptr<WorkerProcess>> process = WorkerProcess::Start(launch);
 //   std::future<WorkerProcess::Reply> reply = (*process)->Ask(WorkerMessageKind::kGetUsage);
 //   const int wait_status = (*process)->Attend([](const WorkerMessage& message) { … });
-//   (*process)->Close(absl::UnavailableError("…"));   // to all who still wait
+//   (*process)->Close(absl::UnavailableError("…"));   // for all who still wait
 //
-// The worker is killed when the thread that started it ends, or its supervisor.
-// One thread starts it, attends to it and closes it; Ask, Fail and Kill are for any.
+// The worker is killed when the thread that started it, or its supervisor, ends. One thread calls
+// Start, Attend and Close; any thread may call Ask, Fail and Kill.
 #ifndef CALLOUT_HOST_WORKERS_WORKER_PROCESS_H_
 #define CALLOUT_HOST_WORKERS_WORKER_PROCESS_H_
 
@@ -41,42 +41,41 @@ struct WorkerDescriptors {
   std::vector<TrafficSocket> sockets;
 };
 
-// Told to the worker as its first argument: "--worker=5,6,secure:7,plaintext:8".
+// The worker's first argument: "--worker=5,6,secure:7,plaintext:8".
 inline constexpr std::string_view kWorkerArgument = "--worker=";
 std::string ToWorkerArgument(const WorkerDescriptors& descriptors);
 std::optional<WorkerDescriptors> ParseWorkerArgument(std::string_view argument);
 
 class WorkerProcess {
  public:
-  using Reply = absl::StatusOr<std::string>;  // the body of the answer
+  using Reply = absl::StatusOr<std::string>;  // the body of the reply
 
   struct Launch {
     std::vector<std::string> options;    // Config::worker_options
-    std::vector<TrafficSocket> sockets;  // the owner's
-    int hooks = -1;                      // the owner's
+    std::vector<TrafficSocket> sockets;  // the caller owns them
+    int hooks = -1;                      // the caller owns it
   };
 
   // UNAVAILABLE with the system's reason.
   static absl::StatusOr<std::unique_ptr<WorkerProcess>> Start(const Launch& launch);
-  // Kills it, should it still live.
+  // Kills it if it still runs.
   ~WorkerProcess();
   WorkerProcess(const WorkerProcess&) = delete;
   WorkerProcess& operator=(const WorkerProcess&) = delete;
 
   pid_t pid() const { return pid_; }
 
-  // Sends the question, and returns what the answer comes to. Questions of one
-  // thread arrive in its order.
+  // Sends the question and returns the future reply. Questions of one thread arrive in their order.
   std::future<Reply> Ask(WorkerMessageKind kind, std::string body = "");
 
-  // Answers in the worker's place those who still wait for that kind.
+  // Replies in place of the worker to all who wait for that kind.
   void Fail(WorkerMessageKind kind, const absl::Status& status);
 
-  // Hands out answers, and what the worker says of its own accord to `on_message`,
-  // until the process has ended. Its status, as of waitpid.
+  // Delivers replies, and unasked messages to `on_message`, until the process has ended. Returns
+  // its status, as of waitpid.
   int Attend(const std::function<void(const WorkerMessage&)>& on_message);
 
-  // Answers all who wait, and whoever asks from here on, with `why`.
+  // Replies with `why` to all who wait and to all later questions.
   void Close(const absl::Status& why);
 
   // SIGKILL.

@@ -168,7 +168,16 @@ class Deferred {
     PhaseCall call;
   };
 
-  explicit Deferred(internal::CallState* from) : held_(std::make_unique<Held>(from)) {}
+  explicit Deferred(internal::CallState* from) {
+    if (from->call != nullptr) {
+      held_ = std::make_unique<Held>(from);
+    } else {
+      Host(from->host)
+          .error(
+              "defer() was called on a call that is deferred already, and gives an empty Deferred; "
+              "call it once, and share() what it gives");
+    }
+  }
 
   void drop() noexcept {
     if (held_ == nullptr) return;

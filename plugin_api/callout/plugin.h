@@ -47,8 +47,8 @@
  *    is called; each exception says so. What the plugin hands in is copied
  *    before the host's function returns. A call is known by its address: a
  *    copied callout_call_t is no call, and every service refuses it. Each call
- *    of a stream has an address of its own; what the calls of a stream share is
- *    call->stream.
+ *    has an address of its own, used again only after many other calls; what the
+ *    calls of a stream share is call->stream.
  * 5. Threads. Every function has one tag:
  *      [control]  one call at a time for an instance, and no other hook of that
  *                 instance runs. Other instances, those of the same file
@@ -145,9 +145,9 @@ enum {
                               A headers phase with a body to come: hold the
                               headers. A later body or trailers call of the same
                               direction settles them, once, by send() or
-                              respond() with the headers phase's field. If none
-                              has when the direction ends, that is a fault
-                              (headers_held).
+                              respond() with the headers phase's field, or by
+                              its body answer. If none has when the direction
+                              ends, that is a fault (headers_held).
                               A trailers phase: a fault */
 
   CALLOUT_CANCELLED = -1, /* the client has left */
@@ -310,7 +310,7 @@ enum {
 typedef struct callout_stream_end {
   uint32_t struct_size;
   callout_outcome_t outcome;
-  callout_status_t status; /* that the gRPC stream ended with; 0: OK */
+  callout_status_t status; /* of the gRPC stream; 0: OK, or reset with nothing open */
   uint32_t http_status; /* the response's ":status" as it came last, of an immediate
                            response its own; 0: none was seen */
   uint64_t request_body_bytes;  /* that Envoy sent to the host; bodies that it does */
@@ -486,7 +486,7 @@ enum {
   /* A call of the request direction and one of the response direction may be under
    * way at once, on two threads: [stream] holds for each direction by itself. The
    * plugin guards what is behind call->stream, and sets the pointer in
-   * callout_on_stream_open only. */
+   * callout_on_stream_open or in the stream's first call only. */
   CALLOUT_WANT_BOTH_DIRECTIONS = 1 << 0,
   /* The stream is not ended early: callout_on_stream_close comes when the exchange
    * is over. For limits of concurrency and for accounts. It costs every exchange an

@@ -22,7 +22,8 @@
 //                                             ended. The host then ends none early
 //     void on_stream_cancel(CancelCall&)      or (CancelCall&, Stream&), (Stream&) or (); it
 //                                             runs while a call is being worked on: set a
-//                                             flag, no more; thread: [cancel]
+//                                             flag, no more; thread: [cancel]. A class that
+//                                             lists it exports callout_on_stream_open, too
 //
 // Different streams run at once on different threads: what they share in the Class is for
 // the Class to guard.
@@ -134,6 +135,12 @@ template <class Class>
 void drop_stream(callout_call_t* raw_call) noexcept {
   delete static_cast<StreamOf<Class>*>(raw_call->stream);
   raw_call->stream = nullptr;
+}
+
+// For a cancel to find the stream's object also while the first call makes it.
+template <class Class>
+callout_status_t make_stream(callout_call_t* raw_call) noexcept {
+  return run_hook<OpenCall>(raw_call, [raw_call](OpenCall&) { stream_of<Class>(raw_call); });
 }
 
 // After an open that is refused the host calls no close.
@@ -296,7 +303,9 @@ constexpr bool check_listed() {
     ::callout::internal::close_stream<Class>(call);                                               \
   }                                                                                               \
   CALLOUT_EACH_(CALLOUT_CLASS_HOOK_, Class, __VA_ARGS__)                                          \
-  typedef int callout_plugin_class_needs_a_semicolon
+  CALLOUT_CLASS_OPEN_(CALLOUT_LISTS_(stream_cancel, Class, __VA_ARGS__),                          \
+                      CALLOUT_LISTS_(stream_open, Class, __VA_ARGS__))                            \
+  (Class) typedef int callout_plugin_class_needs_a_semicolon
 
 // CALLOUT_IS_PAREN_(x) is 1 if x is in parentheses, else 0.
 #define CALLOUT_FIRST_(first, ...) first
@@ -337,6 +346,44 @@ constexpr bool check_listed() {
   extern "C" CALLOUT_EXPORT void callout_on_stream_cancel(callout_call_t* call) { \
     ::callout::internal::run_cancel<Class>(call, &Class::on_stream_cancel);       \
   }
+
+// Whoever has stream_cancel, and no stream_open of its own, gets one.
+#define CALLOUT_CLASS_OPEN_(cancel, open) CALLOUT_CLASS_OPEN__(cancel, open)
+#define CALLOUT_CLASS_OPEN__(cancel, open) CALLOUT_CLASS_OPEN_##cancel##open
+#define CALLOUT_CLASS_OPEN_00(Class)
+#define CALLOUT_CLASS_OPEN_01(Class)
+#define CALLOUT_CLASS_OPEN_11(Class)
+#define CALLOUT_CLASS_OPEN_10(Class)                                                        \
+  extern "C" CALLOUT_EXPORT callout_status_t callout_on_stream_open(callout_call_t* call) { \
+    return ::callout::internal::make_stream<Class>(call);                                   \
+  }
+
+// CALLOUT_LISTS_(hook, Class, a, b, ...) is 1 if one of a, b, ... is stream_cancel or
+// stream_open, whichever `hook` is; else 0.
+#define CALLOUT_LISTS_(hook, Class, ...) \
+  CALLOUT_SECOND_OF_(CALLOUT_EACH_(CALLOUT_FINDS_##hook##_, Class, __VA_ARGS__) unused, 0, )
+#define CALLOUT_FINDS_stream_cancel_(Class, hook) CALLOUT_FINDS_CANCEL_##hook
+#define CALLOUT_FINDS_stream_open_(Class, hook) CALLOUT_FINDS_OPEN_##hook
+#define CALLOUT_FINDS_CANCEL_stream_cancel unused, 1,
+#define CALLOUT_FINDS_CANCEL_stream_open
+#define CALLOUT_FINDS_CANCEL_stream_end
+#define CALLOUT_FINDS_CANCEL_process
+#define CALLOUT_FINDS_CANCEL_request_headers
+#define CALLOUT_FINDS_CANCEL_response_headers
+#define CALLOUT_FINDS_CANCEL_request_body
+#define CALLOUT_FINDS_CANCEL_response_body
+#define CALLOUT_FINDS_CANCEL_request_trailers
+#define CALLOUT_FINDS_CANCEL_response_trailers
+#define CALLOUT_FINDS_OPEN_stream_cancel
+#define CALLOUT_FINDS_OPEN_stream_open unused, 1,
+#define CALLOUT_FINDS_OPEN_stream_end
+#define CALLOUT_FINDS_OPEN_process
+#define CALLOUT_FINDS_OPEN_request_headers
+#define CALLOUT_FINDS_OPEN_response_headers
+#define CALLOUT_FINDS_OPEN_request_body
+#define CALLOUT_FINDS_OPEN_response_body
+#define CALLOUT_FINDS_OPEN_request_trailers
+#define CALLOUT_FINDS_OPEN_response_trailers
 
 // CALLOUT_EACH_(M, Class, a, b, ...) is M(Class, a) M(Class, b) ..., for up to ten hooks.
 #define CALLOUT_EACH_(M, Class, ...)                                                             \

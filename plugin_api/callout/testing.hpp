@@ -26,6 +26,7 @@
 #define CALLOUT_TESTING_HPP_
 
 #include <callout/message.h>
+#include <callout/rpc_metadata.h>
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -35,6 +36,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <exception>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -233,7 +235,8 @@ class Stream {
     return *this;
   }
   std::chrono::milliseconds wait_max{10000};  // for a deferred call
-  // What call->end says at the end.
+  // What call->end says at the end. The bytes and the status that the messages have shown are
+  // filled in where they are 0; a cancelled stream that says nothing else is CANCELLED.
   callout_stream_end_t end = {
       sizeof(callout_stream_end_t), CALLOUT_END_COMPLETED, 0, 0, 0, 0, 0, 0};
 
@@ -260,20 +263,22 @@ class Stream {
   // Any message: a serialized HttpHeaders, HttpBody or HttpTrailers.
   Answer message(callout_phase_t phase, std::string_view message, uint32_t flags = 0);
 
-  // The client leaves: is_cancelled() from here on.
+  // The client leaves: is_cancelled() from here on. on_stream_cancel is called here, once, as
+  // if a call were being worked on.
   void cancel();
 
  private:
   friend class Plugin;
   // The host's defaults of --max_message_bytes and --max_sent_bytes.
   static constexpr size_t kMessageBytesMax = 16777216;
-  static constexpr size_t kUnsentBytesMax = 67108864;
+  static constexpr size_t kUnsentBytesMax = 4194304;
   enum State { kFresh, kOpen, kRefused };
   struct FakeCall {
     callout_call_t abi;
     uint64_t spare[8];
     Stream* owner;
-    bool over;  // guarded by mutex_
+    bool finished;  // guarded by mutex_
+    bool over;      // guarded by mutex_
     std::string message;
     std::string request;
   };
@@ -294,10 +299,12 @@ class Stream {
   callout_status_t call_hooks(callout_call_t* call);
   void settle(callout_phase_t phase, callout_body_mode_t mode, callout_status_t status);
   static Stream* answerable(const callout_call_t* call);
-  static size_t size_of(const callout_bytes_t* parts, size_t count);
-  Answer* set_answer(callout_field_t field, const callout_bytes_t* parts, size_t count,
-                     Answer* answer);
-  void read_whole(std::string_view response);
+  void set_answer(callout_field_t field, std::string_view bytes, Answer* answer);
+  static bool is_answer(callout_field_t field);
+  static callout_status_t check_answer(callout_field_t field, const callout_bytes_t* parts,
+                                       size_t count, std::string* bytes);
+  void read_whole(std::string_view response, Answer* answer);
+  void fill_end();
   void take_annotation(callout_field_t field, std::string_view bytes);
 
   static callout_status_t respond(callout_call_t* call, callout_field_t field,
@@ -311,9 +318,11 @@ class Stream {
   }
   static callout_status_t finish(callout_call_t* call, callout_status_t status);
   static int32_t is_cancelled(const callout_call_t* call) {
-    return from(call) != nullptr && from(call)->owner->cancelled_;
+    return live(call) != nullptr && live(call)->cancelled_;
   }
   static uint64_t send_room(const callout_call_t* call);
+  static callout_status_t get_metadata_at(const callout_call_t* call, uint32_t index,
+                                          callout_bytes_t* key, callout_bytes_t* value);
   static callout_status_t get_metadata(const callout_call_t* call, callout_bytes_t key,
                                        uint32_t index, callout_bytes_t* value);
   static callout_status_t get_property(const callout_call_t* call, callout_property_t property,
@@ -337,6 +346,8 @@ class Stream {
   std::map<callout_property_t, std::string> properties_;
   callout_body_mode_t body_modes_[2] = {CALLOUT_BODY_BUFFERED, CALLOUT_BODY_BUFFERED};
   uint64_t body_offsets_[2] = {0, 0};
+  bool body_begun_[2] = {false, false};
+  uint32_t http_status_ = 0;
   Answer answer_;
   std::mutex mutex_;  // guards finished_, status_ and FakeCall::over
   std::condition_variable finished_event_;

@@ -6,6 +6,9 @@
 #define CALLOUT_TESTING_HOST_HPP_
 
 #include <callout/testing.hpp>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
 
 namespace callout::testing {
 
@@ -28,7 +31,11 @@ inline Plugin::Plugin(const internal::Hooks& hooks, std::string_view config) : h
   host.log = log;
   host.metric_define = define;
   host.metric_record = record;
-  host.get_extension = [](const callout_host_t*, const char*) -> const void* { return nullptr; };
+  host.get_extension = [](const callout_host_t*, const char* id) -> const void* {
+    static const callout_rpc_metadata_t kRpcMetadata = {sizeof(kRpcMetadata), 0,
+                                                        Stream::get_metadata_at};
+    return std::string_view(id) == CALLOUT_RPC_METADATA ? &kRpcMetadata : nullptr;
+  };
   host.define_metric = define_metric;
   host.follow_file = follow_file;
   host.send_room = Stream::send_room;
@@ -79,13 +86,49 @@ inline callout_status_t Plugin::define(const callout_host_t* host, callout_metri
   return define_metric(host, &spec, id);
 }
 
+namespace internal {
+
+// [a-zA-Z_][a-zA-Z0-9_]*, of a metric with colons.
+inline bool is_metric_name(std::string_view name, bool may_have_colons) {
+  for (size_t i = 0; i < name.size(); ++i) {
+    const char c = name[i];
+    const bool starts = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+                        (may_have_colons && c == ':');
+    if (!starts && (i == 0 || c < '0' || c > '9')) return false;
+  }
+  return !name.empty() && name.size() <= 256;
+}
+
+inline bool is_metric_spec(const callout_metric_spec_t& spec) {
+  constexpr size_t kLabelsMax = 8;
+  constexpr size_t kBucketsMax = 100;
+  if (!CALLOUT_HAS(&spec, callout_metric_spec_t, bucket_count) ||
+      spec.kind > CALLOUT_METRIC_UP_DOWN || !is_metric_name(to_view(spec.name), true) ||
+      spec.help.size > 1024 || spec.label_count > kLabelsMax || spec.bucket_count > kBucketsMax ||
+      (spec.bucket_count > 0 && spec.kind != CALLOUT_METRIC_HISTOGRAM)) {
+    return false;
+  }
+  for (size_t i = 0; i < spec.label_count; ++i) {
+    const std::string_view name = to_view(spec.labels[i].name);
+    if (!is_metric_name(name, false) || name == "plugin" || name.substr(0, 2) == "__" ||
+        spec.labels[i].value.size > 1024) {
+      return false;
+    }
+  }
+  for (size_t i = 0; i < spec.bucket_count; ++i) {
+    if (!std::isfinite(spec.buckets[i])) return false;
+    if (i > 0 && spec.buckets[i] <= spec.buckets[i - 1]) return false;
+  }
+  return true;
+}
+
+}  // namespace internal
+
 inline callout_status_t Plugin::define_metric(const callout_host_t* host,
                                               const callout_metric_spec_t* spec, uint32_t* id) {
   Plugin* plugin = from(host);
   if (plugin->created_) return CALLOUT_FAILED_PRECONDITION;
-  if (spec->kind > CALLOUT_METRIC_UP_DOWN || spec->name.size == 0 || spec->label_count > 8) {
-    return CALLOUT_INVALID_ARGUMENT;
-  }
+  if (!internal::is_metric_spec(*spec)) return CALLOUT_INVALID_ARGUMENT;
   std::string name(to_view(spec->name));
   const std::string unit = "_" + std::string(to_view(spec->unit));
   const bool has_unit =
@@ -93,7 +136,6 @@ inline callout_status_t Plugin::define_metric(const callout_host_t* host,
   if (unit.size() > 1 && !has_unit) name += unit;
   std::string labels;
   for (size_t i = 0; i < spec->label_count; ++i) {
-    if (to_view(spec->labels[i].name) == "plugin") return CALLOUT_INVALID_ARGUMENT;
     labels.append(to_view(spec->labels[i].name)).append("=");
     labels.append(to_view(spec->labels[i].value)).append(",");
   }
@@ -199,6 +241,9 @@ inline Answer Stream::headers_message(callout_phase_t phase, const HeaderList& h
     callout_write_close(writer);
     if (end_of_stream) callout_write_number(writer, 3, 1);
   });
+  for (const auto& [key, value] : headers) {
+    if (key == ":status") http_status_ = static_cast<uint32_t>(std::atoi(value.c_str()));
+  }
   uint32_t flags = CALLOUT_CALL_FIRST;
   if (end_of_stream || callout_is_trailers_phase(phase)) flags |= CALLOUT_CALL_LAST;
   return message(phase, bytes, flags);
@@ -207,14 +252,15 @@ inline Answer Stream::headers_message(callout_phase_t phase, const HeaderList& h
 inline Answer Stream::body_message(callout_phase_t phase, std::string_view body,
                                    bool end_of_stream) {
   const std::string bytes = internal::written([&](callout_writer_t* writer) {
-    callout_write_bytes(writer, 1, to_bytes(body));
+    if (!body.empty()) callout_write_bytes(writer, 1, to_bytes(body));
     if (end_of_stream) callout_write_number(writer, 2, 1);
   });
   uint64_t& offset = body_offsets_[phase % 2];
   uint32_t flags = 0;
-  if (offset == 0) flags |= CALLOUT_CALL_FIRST;
+  const bool first = !std::exchange(body_begun_[phase % 2], true);
+  if (first) flags |= CALLOUT_CALL_FIRST;
   if (end_of_stream) flags |= CALLOUT_CALL_LAST;
-  if (offset == 0 && end_of_stream) flags |= CALLOUT_CALL_WHOLE_BODY;
+  if (first && end_of_stream) flags |= CALLOUT_CALL_WHOLE_BODY;
   body_offset_ = offset;
   offset += body.size();
   return message(phase, bytes, flags);
@@ -226,7 +272,7 @@ inline Stream* Stream::live(const callout_call_t* call) {
   FakeCall* fake = from(call);
   if (fake == nullptr) return nullptr;
   std::lock_guard<std::mutex> lock(fake->owner->mutex_);
-  return fake->over ? nullptr : fake->owner;
+  return fake->over || fake->finished ? nullptr : fake->owner;
 }
 
 inline Stream::FakeCall* Stream::begin(callout_phase_t phase, std::string_view message) {
@@ -251,6 +297,9 @@ inline Stream::FakeCall* Stream::begin(callout_phase_t phase, std::string_view m
   call.phase = phase;
   call.attributes = to_bytes(attributes_);
   call.metadata_context = to_bytes(metadata_);
+  const auto deadline = std::chrono::steady_clock::now() + wait_max;
+  call.deadline_ns =
+      static_cast<uint64_t>(std::chrono::nanoseconds(deadline.time_since_epoch()).count());
   if (phase == 0) return fake;
   call.message = to_bytes(fake->message);
   call.request = to_bytes(fake->request);
@@ -287,8 +336,20 @@ inline void Stream::open() {
   answer_.status = status;
 }
 
+inline void Stream::fill_end() {
+  if (end.request_body_bytes == 0) end.request_body_bytes = body_offsets_[0];
+  if (end.response_body_bytes == 0) end.response_body_bytes = body_offsets_[1];
+  if (end.http_status == 0) end.http_status = http_status_;
+  if (cancelled_ && end.outcome == CALLOUT_END_COMPLETED && end.status == CALLOUT_OK) {
+    end.outcome = CALLOUT_END_CANCELLED;
+    end.status = CALLOUT_CANCELLED;
+  }
+}
+
 inline void Stream::close() {
   FakeCall* fake = begin(0, {});
+  fake->abi.deadline_ns = 0;
+  fill_end();
   fake->abi.attributes = fake->abi.metadata_context = callout_make_bytes(nullptr, 0);
   fake->abi.end = &end;
   if (plugin_.hooks_.close != nullptr) plugin_.hooks_.close(&fake->abi);
@@ -297,7 +358,7 @@ inline void Stream::close() {
 }
 
 inline void Stream::cancel() {
-  cancelled_ = true;
+  if (cancelled_.exchange(true)) return;
   if (state_ != kOpen || plugin_.hooks_.cancel == nullptr) return;
   FakeCall fake = {};
   fake.owner = this;
@@ -368,32 +429,42 @@ inline void Stream::settle(callout_phase_t phase, callout_body_mode_t mode,
 
 // --- Services ---
 
-inline Answer* Stream::set_answer(callout_field_t field, const callout_bytes_t* parts, size_t count,
-                                  Answer* answer) {
-  std::string bytes;
-  for (size_t i = 0; i < count; ++i) bytes.append(to_view(parts[i]));
-  if (field == CALLOUT_WHOLE_RESPONSE) {
-    read_whole(bytes);
-    return answer;
-  }
-  answer->field = field;
-  if (!answer->read(bytes)) answer_.problem = "the answer is malformed";
-  return answer;
+inline bool Stream::is_answer(callout_field_t field) {
+  return (field >= CALLOUT_REQUEST_HEADERS_RESPONSE && field <= CALLOUT_IMMEDIATE_RESPONSE) ||
+         field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE;
 }
 
-// ProcessingResponse: the oneof 1 to 7 and 11; the rest goes beside the answer.
-inline void Stream::read_whole(std::string_view response) {
-  const bool ok = read_records(to_bytes(response), [&](const callout_reader_t& record) {
-    const bool is_answer = record.field <= CALLOUT_IMMEDIATE_RESPONSE ||
-                           record.field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE;
-    if (is_answer) {
-      set_answer(record.field, &record.bytes, 1, &answer_);
-    } else if (record.type == CALLOUT_WIRE_BYTES) {
+// What respond() and send() refuse; else `bytes` is all of the parts.
+inline callout_status_t Stream::check_answer(callout_field_t field, const callout_bytes_t* parts,
+                                             size_t count, std::string* bytes) {
+  if (field != CALLOUT_WHOLE_RESPONSE && !is_answer(field)) return CALLOUT_INVALID_ARGUMENT;
+  for (size_t i = 0; i < count; ++i) {
+    if (parts[i].size > kMessageBytesMax - bytes->size()) return CALLOUT_RESOURCE_EXHAUSTED;
+    bytes->append(to_view(parts[i]));
+  }
+  const bool readable =
+      field != CALLOUT_WHOLE_RESPONSE ||
+      read_records(to_bytes(*bytes), [](const callout_reader_t&) { return true; });
+  return readable ? CALLOUT_OK : CALLOUT_INVALID_ARGUMENT;
+}
+
+inline void Stream::set_answer(callout_field_t field, std::string_view bytes, Answer* answer) {
+  if (field == CALLOUT_WHOLE_RESPONSE) return read_whole(bytes, answer);
+  answer->field = field;
+  if (!answer->read(bytes)) answer_.problem = "the answer is malformed";
+}
+
+// ProcessingResponse: one answer; the rest goes beside it.
+inline void Stream::read_whole(std::string_view response, Answer* answer) {
+  read_records(to_bytes(response), [&](const callout_reader_t& record) {
+    if (record.type != CALLOUT_WIRE_BYTES) return true;
+    if (is_answer(record.field)) {
+      set_answer(record.field, to_view(record.bytes), answer);
+    } else {
       take_annotation(record.field, to_view(record.bytes));
     }
     return true;
   });
-  if (!ok) answer_.problem = "the answer is malformed";
 }
 
 inline void Stream::take_annotation(callout_field_t field, std::string_view bytes) {
@@ -413,23 +484,14 @@ inline Stream* Stream::answerable(const callout_call_t* call) {
   return stream->may_answer_ ? stream : nullptr;
 }
 
-inline size_t Stream::size_of(const callout_bytes_t* parts, size_t count) {
-  size_t size = 0;
-  for (size_t i = 0; i < count; ++i) size += parts[i].size;
-  return size;
-}
-
 inline callout_status_t Stream::respond(callout_call_t* call, callout_field_t field,
                                         const callout_bytes_t* parts, size_t count) {
-  if (field > CALLOUT_IMMEDIATE_RESPONSE && field != CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
-    return CALLOUT_INVALID_ARGUMENT;
-  }
   Stream* stream = answerable(call);
   if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
-  if (size_of(parts, count) > kMessageBytesMax) {
-    stream->answer_.problem = "the answer is over --max_message_bytes";
-    return CALLOUT_RESOURCE_EXHAUSTED;
-  }
+  std::string bytes;
+  const callout_status_t status = check_answer(field, parts, count, &bytes);
+  // An answer that cannot be used drops the one before it.
+  if (status == CALLOUT_INVALID_ARGUMENT && field != CALLOUT_WHOLE_RESPONSE) return status;
   // The last one counts, but for what was said beside it.
   Answer answer;
   std::swap(answer, stream->answer_);
@@ -438,24 +500,31 @@ inline callout_status_t Stream::respond(callout_call_t* call, callout_field_t fi
   stream->answer_.metadata = std::move(answer.metadata);
   stream->answer_.modes = std::move(answer.modes);
   stream->answer_.timeout_ms = answer.timeout_ms;
-  stream->set_answer(field, parts, count, &stream->answer_);
-  return CALLOUT_OK;
+  if (status == CALLOUT_OK) {
+    stream->set_answer(field, bytes, &stream->answer_);
+  } else {
+    stream->answer_.problem = status == CALLOUT_RESOURCE_EXHAUSTED
+                                  ? "the answer is over --max_message_bytes"
+                                  : "the answer is malformed";
+  }
+  return status;
 }
 
 inline callout_status_t Stream::send(callout_call_t* call, callout_field_t field,
                                      const callout_bytes_t* parts, size_t count) {
   if (is_cancelled(call)) return CALLOUT_CANCELLED;
-  if (field == CALLOUT_WHOLE_RESPONSE) return CALLOUT_INVALID_ARGUMENT;
   Stream* stream = answerable(call);
   if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
-  const size_t size = size_of(parts, count);
-  if (size > kMessageBytesMax) return CALLOUT_RESOURCE_EXHAUSTED;
+  std::string bytes;
+  const callout_status_t status = check_answer(field, parts, count, &bytes);
+  if (status != CALLOUT_OK) return status;
+  const size_t size = callout_record_size(field, bytes.size());
   if (stream->sent_bytes_ > 0 && stream->sent_bytes_ + size > kUnsentBytesMax) {
     return CALLOUT_RESOURCE_EXHAUSTED;
   }
   stream->sent_bytes_ += size;
   Answer sent;
-  stream->set_answer(field, parts, count, &sent);
+  stream->set_answer(field, bytes, &sent);
   stream->answer_.sent.push_back(std::move(sent));
   return CALLOUT_OK;
 }
@@ -468,12 +537,11 @@ inline callout_status_t Stream::annotate(callout_call_t* call, callout_field_t f
   switch (field) {
     case CALLOUT_WHOLE_RESPONSE:
       if (!read_records(message, [](const callout_reader_t& record) {
-            return record.field > CALLOUT_IMMEDIATE_RESPONSE &&
-                   record.field != CALLOUT_STREAMED_IMMEDIATE_RESPONSE;
+            return !is_answer(record.field) || record.type != CALLOUT_WIRE_BYTES;
           })) {
         return CALLOUT_INVALID_ARGUMENT;
       }
-      stream->read_whole(to_view(message));
+      stream->read_whole(to_view(message), &stream->answer_);
       return CALLOUT_OK;
     case CALLOUT_DYNAMIC_METADATA:
     case CALLOUT_MODE_OVERRIDE:
@@ -493,13 +561,14 @@ inline uint64_t Stream::send_room(const callout_call_t* call) {
 }
 
 inline callout_status_t Stream::finish(callout_call_t* call, callout_status_t status) {
-  if (status == CALLOUT_DEFERRED || status == CALLOUT_NEXT) return CALLOUT_INVALID_ARGUMENT;
   FakeCall* fake = from(call);
   if (fake == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  if (status == CALLOUT_DEFERRED || status == CALLOUT_NEXT) return CALLOUT_INVALID_ARGUMENT;
   Stream* stream = fake->owner;
   const bool cancelled = stream->cancelled_;
   std::lock_guard<std::mutex> lock(stream->mutex_);
   if (fake->over || !stream->may_answer_ || stream->finished_) return CALLOUT_FAILED_PRECONDITION;
+  fake->finished = true;
   stream->finished_ = true;
   stream->status_ = status;
   stream->finished_event_.notify_all();
@@ -517,6 +586,17 @@ inline callout_status_t Stream::get_metadata(const callout_call_t* call, callout
     return CALLOUT_OK;
   }
   return CALLOUT_NOT_FOUND;
+}
+
+inline callout_status_t Stream::get_metadata_at(const callout_call_t* call, uint32_t index,
+                                                callout_bytes_t* key, callout_bytes_t* value) {
+  Stream* stream = live(call);
+  if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  if (index >= stream->grpc_metadata_.size()) return CALLOUT_NOT_FOUND;
+  const auto entry = std::next(stream->grpc_metadata_.begin(), index);
+  *key = to_bytes(entry->first);
+  *value = to_bytes(entry->second);
+  return CALLOUT_OK;
 }
 
 inline callout_status_t Stream::get_property(const callout_call_t* call,

@@ -26,6 +26,8 @@ std::string Cell(const Row& row) {
     text += fmt::format("; others p99 {:.1f} ms, max {:.0f} ms{}", row.healthy_p99_ms,
                         row.healthy_max_ms, row.healthy ? "" : ", **then none**");
   }
+  text += fmt::format("; health {}max {:.0f} ms", row.health_good ? "" : "**not always good**, ",
+                      row.health_max_ms);
   return text;
 }
 

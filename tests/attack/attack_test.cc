@@ -30,6 +30,7 @@ TEST_P(AttackTest, IsHeldOff) {
   const Row row = RunAttack(GetParam(), "nghttp2", effort);
   EXPECT_TRUE(row.outcome.held) << row.outcome.what;
   EXPECT_TRUE(row.healthy);
+  EXPECT_TRUE(row.health_good);
   EXPECT_LE(row.memory_mib, kMemoryTimes * GetParam().memory_mib_max);
 }
 

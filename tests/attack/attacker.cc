@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "../integration/http_get.h"
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
 
 namespace callout::tests {
@@ -191,6 +192,24 @@ void HealthyClient::Stop() {
 double HealthyClient::Percentile(double share) const {
   if (times_ms_.empty()) return 0;
   return times_ms_[static_cast<size_t>(share * static_cast<double>(times_ms_.size() - 1))];
+}
+
+// --- HealthChecks -----------------------------------------------------------
+
+HealthChecks::HealthChecks(const std::string& address) {
+  thread_ = std::thread([this, address] {
+    while (!stop_) {
+      const Clock::time_point start = Clock::now();
+      all_good_ = HttpGet(address).starts_with("HTTP/1.1 200 ") && all_good_;
+      max_ms_ = std::max(max_ms_, Milliseconds(Clock::now() - start));
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  });
+}
+
+void HealthChecks::Stop() {
+  stop_ = true;
+  if (thread_.joinable()) thread_.join();
 }
 
 }  // namespace callout::tests

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A peer that keeps to no rule: writes frames as fast as they are taken, and
-// sees when it is cut off. And a well-behaved client beside it, which measures
-// what the others get meanwhile.
+// An attacker, which writes frames as fast as the host takes them and notices when it is cut off;
+// and a well-behaved client beside it, which measures what other clients get meanwhile.
 //
-// Loopback only; every attack has a most of bytes and of time. An Attacker is for
-// one thread.
+// Loopback only. Every attack has a limit on bytes and time. An Attacker belongs to one thread.
 #ifndef CALLOUT_TESTS_ATTACK_ATTACKER_H_
 #define CALLOUT_TESTS_ATTACK_ATTACKER_H_
 
@@ -25,12 +23,11 @@ namespace callout::tests {
 
 using Clock = std::chrono::steady_clock;
 
-// A header as HPACK's literal that is not indexed, so that a block of them may be
-// sent any number of times.
+// A header as a literal of HPACK without indexing, so that a block can be sent any number of times.
 std::string Literal(std::string_view name, std::string_view value);
-// HPACK's integer with a prefix of `bits`, all of whose other bits are 0.
+// An integer of HPACK with a prefix of `bits`; the other bits are 0.
 std::string HpackInteger(uint64_t value, int bits);
-// What a Process RPC begins with.
+// The request headers of a Process RPC.
 std::string RequestBlock();
 // HEADERS with the whole block.
 std::string RequestFrame(uint32_t stream);
@@ -39,12 +36,11 @@ std::string HeadersMessage();
 
 class Attacker {
  public:
-  // Connects, and sends the preface and SETTINGS unless it is to be silent.
-  // From another address than that of the others if `from` says so, as "127.0.0.2".
+  // Connects, and sends the preface and SETTINGS unless it is a silent one. `from`: the client's
+  // address, such as "127.0.0.2".
   explicit Attacker(const std::string& address, bool silent = false, const std::string& from = "");
 
-  // Sends all of it, reading what comes meanwhile; false once it is cut off or out
-  // of time.
+  // Sends all of it, and reads meanwhile. False once it is cut off or out of time.
   bool Send(std::string_view bytes, Clock::time_point until);
   // Repeats until cut off, at most `count` times and for `limit`.
   void Flood(const std::function<std::string(uint32_t)>& make, uint64_t count,
@@ -54,7 +50,7 @@ class Attacker {
 
   int fd() const { return fd_.get(); }
   bool cut() const { return cut_; }
-  uint64_t sent() const { return sent_; }  // of Flood
+  uint64_t sent() const { return sent_; }  // by Flood
   // From the first frame of the flood to the cut, in ms.
   double cut_after_ms() const { return cut_after_ms_; }
 
@@ -72,10 +68,9 @@ class Attacker {
 class Client {
  public:
   explicit Client(const std::string& address);
-  // A whole RPC of one message; false if the connection is cut or it fails.
+  // Makes an RPC of one message. False if it fails or the connection is closed.
   bool Exchange();
-  // An RPC that ends as Envoy ends its own: reads the answer, half-closes and
-  // resets.
+  // Makes an RPC that ends like one of Envoy: reads the response, half-closes and resets.
   bool ExchangeLikeEnvoy();
 
  private:
@@ -85,7 +80,7 @@ class Client {
   host::H2Client h2_;
 };
 
-// A client that goes on, an RPC each 2 ms, until it is destroyed.
+// A client that makes an RPC every 2 ms until it is destroyed.
 class HealthyClient {
  public:
   explicit HealthyClient(const std::string& address);
@@ -99,6 +94,23 @@ class HealthyClient {
   std::atomic<bool> stop_{false};
   bool failed_ = false;
   std::vector<double> times_ms_;
+  std::thread thread_;
+};
+
+// Asks the health listener over and over, on a connection each, until it is destroyed.
+class HealthChecks {
+ public:
+  explicit HealthChecks(const std::string& address);
+  ~HealthChecks() { Stop(); }
+  void Stop();
+  // After Stop: each check was answered with 200; and how long the slowest took, in ms.
+  bool all_good() const { return all_good_; }
+  double max_ms() const { return max_ms_; }
+
+ private:
+  std::atomic<bool> stop_{false};
+  bool all_good_ = true;
+  double max_ms_ = 0;
   std::thread thread_;
 };
 

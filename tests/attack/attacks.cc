@@ -375,7 +375,11 @@ Row RunAttack(const Attack& attack, const std::string& transport, const Effort& 
   if (!attack.ends_by_itself) healthy.emplace(host->address("plaintext"));
   const double before = MemoryMib(host->pid(), "VmRSS");
   std::ofstream(fmt::format("/proc/{}/clear_refs", host->pid())) << "5";  // VmHWM begins anew
+  HealthChecks health(host->address("health"));
   row.outcome = attack.run(*host, effort);
+  health.Stop();
+  row.health_good = health.all_good();
+  row.health_max_ms = health.max_ms();
   row.memory_mib = MemoryMib(host->pid(), "VmHWM") - before;
   if (healthy.has_value()) {
     healthy->Stop();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Attacks on a host of its own each, with what they come to.
+// Attacks, each on a host of its own, and their results.
 #ifndef CALLOUT_TESTS_ATTACK_ATTACKS_H_
 #define CALLOUT_TESTS_ATTACK_ATTACKS_H_
 
@@ -21,7 +21,7 @@ struct Effort {
 };
 
 struct Outcome {
-  bool held = false;  // the host did what it is to do
+  bool held = false;  // the host did what it should
   std::string what;   // in words
 };
 
@@ -29,7 +29,7 @@ struct Attack {
   std::string name;
   std::vector<std::string> options;  // of the host
   std::function<Outcome(TestHost& host, const Effort& effort)> run;
-  double memory_mib_max = 16;   // that the host may grow by
+  double memory_mib_max = 16;   // by which the host may grow
   bool ends_by_itself = false;  // no client is served beside it
 };
 
@@ -37,9 +37,11 @@ const std::vector<Attack>& Attacks();
 
 struct Row {
   Outcome outcome;
-  double memory_mib = 0;  // that the host grew by, at its peak
-  bool healthy = true;    // the client beside it was always served
+  double memory_mib = 0;  // by which the host grew, at its peak
+  bool healthy = true;    // the other client was always served
   double healthy_p99_ms = 0, healthy_max_ms = 0;
+  bool health_good = true;  // each health check was answered with 200
+  double health_max_ms = 0;
 };
 // With a host on `transport` ("grpc", "nghttp2") that ends with the attack.
 Row RunAttack(const Attack& attack, const std::string& transport, const Effort& effort);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A client that makes the host keep bytes: opens many RPCs at once, sends each as much
-// as it is let, and takes nothing more than it has to.
+// A client that makes the host keep bytes: it opens many RPCs at once, sends as much on each as
+// flow control allows, and reads as little as possible.
 //
 //   Hoarder hoarder(address, way);
-//   while (…) hoarder.Step();      // sends and reads what goes without waiting
+//   while (…) hoarder.Step();      // sends and reads without blocking
 //
-// Closes its connection when it is destroyed. For one thread.
+// The destructor closes its connection. One thread.
 #ifndef CALLOUT_TESTS_ATTACK_HOARDER_H_
 #define CALLOUT_TESTS_ATTACK_HOARDER_H_
 
@@ -22,7 +22,7 @@
 
 namespace callout::tests {
 
-// One way of making the host keep bytes.
+// A way to make the host keep bytes.
 struct Hoard {
   std::string name;
   int connections = 1;
@@ -48,7 +48,7 @@ class Hoarder {
   uint64_t exhausted() const { return exhausted_; }  // by RESOURCE_EXHAUSTED
 
  private:
-  static constexpr size_t kRefusedMax = 3000;  // then it begins no more
+  static constexpr size_t kRefusedMax = 3000;  // then it begins no further RPC
 
   void Begin();
   static int OnHeader(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name,

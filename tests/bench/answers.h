@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What the C++ servers of the benchmark answer, made once: to request headers what
-// plugins/minimal_c does, a header set; to everything else "go on".
+// The constant responses of the benchmark's C++ servers: one header set in request headers, like
+// plugins/minimal_c, and "continue" otherwise.
 #ifndef CALLOUT_TESTS_BENCH_ANSWERS_H_
 #define CALLOUT_TESTS_BENCH_ANSWERS_H_
 
@@ -13,8 +13,8 @@ namespace callout::bench {
 // phase's field, as Envoy writes it. Empty if it does not.
 std::string_view AnswerTo(std::string_view request);
 
-// Reads each header of `request` once, as a plugin does that looks for one which
-// is not there. The number of headers; 0 if it is no message of headers.
+// Reads each header of `request` once, like a plugin that looks for an absent header. Returns their
+// number; 0 if it is not a message of headers.
 int ScanHeaders(std::string_view request);
 
 }  // namespace callout::bench

@@ -55,21 +55,34 @@ def cluster(name, port):
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "circuit_breakers": {"thresholds": [{key: 100000 for key in (
+            "max_connections", "max_pending_requests", "max_requests")}]},
     }
 
 
-def listener(name, asks):
-    """Answers every request itself, once the server of this name, if it `asks` one, has answered."""
+def upstream_cluster(port):
+    endpoint = {"endpoint": {"address": local(port)}}
+    return {**cluster("upstream", port), "typed_extension_protocol_options": {},
+            "load_assignment": {"cluster_name": "upstream",
+                                "endpoints": [{"lb_endpoints": [endpoint]}]}}
+
+
+def listener(name, asks, has_upstream=False):
+    """Asks the server of this name, if it `asks` one, about each request: of both header phases if
+    there is an upstream, else of the request's, and Envoy responds itself."""
     filters = []
     if asks:
+        modes = {} if has_upstream else {"response_header_mode": "SKIP"}
         config = typed("filters.http.ext_proc.v3.ExternalProcessor",
                        grpc_service={"envoy_grpc": {"cluster_name": name}}, message_timeout="20s",
-                       processing_mode={"response_header_mode": "SKIP"})
+                       processing_mode=modes)
         filters.append({"name": "ext_proc", "typed_config": config})
     filters.append({"name": "router", "typed_config": typed("filters.http.router.v3.Router")})
-    route = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
+    action = ({"route": {"cluster": "upstream", "timeout": "600s"}} if has_upstream
+              else {"direct_response": {"status": 200}})
+    route = {"match": {"prefix": "/"}, **action}
     manager = typed(
-        "filters.network.http_connection_manager.v3.HttpConnectionManager", stat_prefix="bench",
+        "filters.network.http_connection_manager.v3.HttpConnectionManager", stat_prefix=name,
         http_filters=filters,
         route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]})
     return {"name": name, "address": local(0),
@@ -77,17 +90,20 @@ def listener(name, asks):
 
 
 class Envoy:
-    """With a listener for each of `ports` ({server: port}), and one called "no filter"."""
+    """With a listener for each of `ports` ({server: port}), and one called "no filter"; in front of the
+    HTTP/1.1 server on `upstream_port`, or of nothing."""
 
-    def __init__(self, ports, cores):
+    def __init__(self, ports, cores, upstream_port=None):
         config_path = os.path.join(servers.RESULTS, "envoy.json")
         admin_path = os.path.join(servers.RESULTS, "envoy-admin")
         with open(config_path, "w") as file:
             json.dump({
                 "admin": {"address": local(0)},
                 "static_resources": {
-                    "clusters": [cluster(name, port) for name, port in ports.items()],
-                    "listeners": [listener("no filter", False)] + [listener(n, True) for n in ports],
+                    "clusters": [cluster(name, port) for name, port in ports.items()]
+                    + ([upstream_cluster(upstream_port)] if upstream_port else []),
+                    "listeners": [listener("no filter", False, upstream_port is not None)]
+                    + [listener(n, True, upstream_port is not None) for n in ports],
                 },
             }, file)
         if os.path.exists(admin_path):
@@ -112,7 +128,8 @@ class Envoy:
         while time.monotonic() < give_up and self._process.poll() is None:
             try:
                 with open(admin_path) as file:
-                    url = f"http://{file.read().strip()}/listeners?format=json"
+                    self.admin = file.read().strip()
+                url = f"http://{self.admin}/listeners?format=json"
                 with urllib.request.urlopen(url) as page:
                     found = json.load(page)["listener_statuses"]
                 if len(found) == count:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What a benchmark's calls say: the requests of each scenario as Envoy would send
-// them, and the check that a server has answered them as it should.
+// The messages of the benchmark: the requests of each scenario as Envoy would send them, and the
+// check of a server's responses.
 #ifndef CALLOUT_TESTS_BENCH_MESSAGES_H_
 #define CALLOUT_TESTS_BENCH_MESSAGES_H_
 
@@ -12,9 +12,9 @@
 namespace callout::bench {
 
 struct Scenario {
-  // ProcessingRequests in order; each wants one answer before the next is sent.
+  // ProcessingRequests in order. The next one is sent after the response to the last.
   std::vector<std::string> requests;
-  // The first byte of the answer to each, which names its phase.
+  // The first byte of each response, which names its phase.
   std::vector<char> answer_tags;
 };
 
@@ -22,11 +22,11 @@ struct Scenario {
 //   headers  1 message: request headers (12 headers, about 570 bytes)
 //   both     2 messages: request and response headers
 //   bodies   6 messages: headers and two chunks of 16 KiB, both ways
-// Empty if it is none of these.
+// Empty for another name.
 Scenario MakeScenario(std::string_view name);
 
-// What is wrong with `answer` to the request number `index`; empty if nothing is.
-// `header` is to be set by the answer to request headers; "" if by none.
+// What is wrong with `answer`, the response to request number `index`; "": nothing. `header` is the
+// header that the response to request headers must set; "": none.
 std::string WrongWith(const Scenario& scenario, size_t index, std::string_view answer,
                       std::string_view header);
 

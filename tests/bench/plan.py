@@ -8,6 +8,7 @@ EACH_S = compare.WARMUP_S + 0.1  # to start the generator, and to check the answ
 START_S = 0.4  # to start and stop a server
 IDLE_S = 7  # to open the idle streams on a server
 ENVOY_S = 0.3  # to start h2load, and for servers that are slower than the others
+WAITING_S = 30  # to measure what waiting streams take
 GHZ_S = 4  # to build and run ghz
 MICRO_S = 1.6  # a round
 

@@ -13,6 +13,7 @@ import traceback
 
 import cells
 import docs
+import early_end
 import envoy
 import ghz
 import idle
@@ -23,7 +24,7 @@ import report
 import servers
 from compare import compare, split_cores, started, warm_up
 
-PARTS = ["peers", "envoy", "idle", "chains", "scaling", "micro", "ghz", "loads"]
+PARTS = ["peers", "envoy", "early_end", "idle", "chains", "scaling", "micro", "ghz", "loads"]
 
 
 def parse(arguments):
@@ -87,6 +88,7 @@ class Run:
         seconds = {
             "peers": plan.comparing(self.servers, self.cells, self.options),
             "envoy": plan.behind_envoy(self.servers, self.options),
+            "early_end": plan.behind_envoy(early_end.wanted_servers(), self.options) + plan.WAITING_S,
             "idle": (plan.START_S + plan.IDLE_S) * len(self.servers),
             "chains": plan.comparing(servers.chain_servers(), one_cell, self.options),
             "scaling": plan.comparing(servers.scaling_servers(), one_cell, self.options),
@@ -159,6 +161,21 @@ class Run:
         self.results["envoy"] = samples
         self.add("Behind a real Envoy",
                  [("GET, answered by Envoy itself, 16 clients", report.envoy_table(samples))])
+
+    def early_end(self):
+        if (missing := envoy.missing()) is not None:
+            raise Missing(missing)
+        if not servers.host_has("early_end"):
+            raise Missing("the host has no --early_end")
+        with started(early_end.wanted_servers(), {False}, self.server_cores) as running:
+            by_name = {name: process for (name, _), process in running.items()}
+            samples, waiting = early_end.compare(by_name, self.options, split_cores())
+        self.results["early_end"] = samples
+        self.add("Early end behind a real Envoy",
+                 [(f"GET, both header phases, a plugin for request headers, 16 clients; "
+                   f"memory with {early_end.WAITING} responses pending",
+                   early_end.table(samples, waiting)),
+                  ("Within the same round", early_end.ratio_table(samples))])
 
     def idle(self):
         samples = {}

@@ -11,7 +11,7 @@ import subprocess
 import time
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
-BUILD = os.path.join(TOP, "build-bench")
+BUILD = os.environ.get("CALLOUT_BENCH_BUILD") or os.path.join(TOP, "build-bench")
 RESULTS = os.path.join(BUILD, "results")
 
 # Language: the programs that building its server takes.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A TCP connection, with TLS or without, that never blocks once it is made. For
-// the load generator and for the server on bare HTTP/2: so both pay the same.
+// A TCP connection, with TLS or without, that never blocks once it is open. Both the load generator
+// and the server on bare HTTP/2 use it, so they have the same costs.
 #ifndef CALLOUT_TESTS_BENCH_SOCKET_H_
 #define CALLOUT_TESTS_BENCH_SOCKET_H_
 
@@ -24,7 +24,7 @@ class TlsContext {
  public:
   // A client that trusts any certificate, and offers h2.
   TlsContext();
-  // A server that takes h2. Exits with a message if the files are no key pair.
+  // A server that takes h2. Exits with a message if the files are not a key pair.
   TlsContext(const std::string& chain_path, const std::string& key_path);
   SSL_CTX* get() const { return context_.get(); }
 
@@ -37,17 +37,17 @@ class Socket {
   // Connects to 127.0.0.1 and shakes hands; `tls` may be null. Exits with a
   // message if nobody listens, or if the server will not speak h2.
   Socket(uint16_t port, const TlsContext* tls);
-  // Takes over a connection that a server has accepted.
+  // Takes over an accepted connection.
   Socket(int fd, const TlsContext* tls);
   ~Socket();
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;
 
-  // As read(2) and write(2), but -1 only if it would block: 0 when the
-  // connection is over, whatever ended it.
+  // Like read(2) and write(2), but -1 only if it would block, and 0 when the connection has ended,
+  // for whatever reason.
   ssize_t Read(void* data, size_t size);
   ssize_t Write(const void* data, size_t size);
-  // Whether a Read() of `asked` bytes that gave `got` may have left some.
+  // Whether there may be more after a Read() of `asked` bytes that returned `got`.
   bool MayHaveMore(ssize_t got, size_t asked) const {
     return ssl_ != nullptr || static_cast<size_t>(got) == asked;
   }

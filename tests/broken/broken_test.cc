@@ -72,7 +72,7 @@ TEST(Broken, BuiltPluginsAreRefusedWithReasonAndRemedy) {
        "it was built for ABI version 7 and this host has version 1; build it with the "
        "<callout/plugin.h> of this host"},
       {"version_is_code.so",
-       "its callout_abi_version is no plain data; define it by CALLOUT_PLUGIN(); and nothing "
+       "its callout_abi_version is not plain data; define it by CALLOUT_PLUGIN(); and nothing "
        "else"},
       {"no_hook.so",
        "it exports no callout_on_* hook that this host knows; export at least one, such as "
@@ -86,7 +86,7 @@ TEST(Broken, BuiltPluginsAreRefusedWithReasonAndRemedy) {
        "callout_on_request_headers as a C++ function, which the host does not find; include "
        "<callout/plugin.h> or declare it extern \"C\""},
       {"stream_hooks_only.so",
-       "it exports callout_on_stream_open but no hook that is given a message, so it would never "
+       "it exports callout_on_stream_open but no hook that gets a message, so it would never "
        "be called; export one, such as callout_on_request_headers"},
       {"misspelt_beside_good.so",
        "it exports callout_on_responce_headers, which this host does not know; did you mean "
@@ -250,7 +250,7 @@ TEST(Broken, TheMessageIsOneLineWhateverThePath) {
   EXPECT_EQ(refusal,
             "cannot load plugin /nowhere/two\\x0alines\\x1b[31m.so: it cannot be read (No such "
             "file or directory); check the path");
-  EXPECT_THAT(Refusal(std::string("a\0b", 3)), HasSubstr("the path holds a NUL"));
+  EXPECT_THAT(Refusal(std::string("a\0b", 3)), HasSubstr("the path contains a NUL"));
 }
 
 // ---- Why the refusals are there ----
@@ -345,7 +345,7 @@ TEST(Broken, SuspiciousPluginsAreLoadedWithWarnings) {
   EXPECT_THAT(
       (*plugin)->warnings(),
       ::testing::UnorderedElementsAre(
-          "it exports callout_plugin_destroy without callout_plugin_create, so destroy is given "
+          "it exports callout_plugin_destroy without callout_plugin_create, so destroy gets "
           "NULL; export both or neither",
           "it exports callout_future_extension_of_some_kind, which this host does not know; make "
           "it static, or use a newer host",

@@ -28,6 +28,12 @@ callout_status_t callout_plugin_create(callout_create_args_t* args) {
 #ifdef all_phases_cleared
   args->phases = 0;
 #endif
+#ifdef create_writes_past
+  memset(args + 1, 0xff, 64); /* a field of a later header, and CALLOUT_HAS not asked */
+#endif
+#ifdef create_sets_positive
+  return CALLOUT_NEXT;
+#endif
   return CALLOUT_OK;
 }
 
@@ -37,11 +43,52 @@ CALLOUT_EXPORT void late_work(void);
 void late_work(void) { callout_log(host_of_all, CALLOUT_LOG_INFO, "tick"); }
 #endif
 
+static callout_call_t* kept;
+#ifdef finish_after_close
+/* Called by the test once the stream is closed: as by a thread that is done too late. */
+CALLOUT_EXPORT void work_after_close(void);
+void work_after_close(void) { kept->host->finish(kept, CALLOUT_OK); }
+#endif
+#ifdef use_after_return
+void callout_on_stream_close(callout_call_t* call) {
+  (void)call;
+  callout_deny(kept, 403, "too late");
+}
+#endif
 callout_status_t callout_on_request_headers(callout_call_t* call) {
   callout_bytes_t text = callout_text("hello");
   (void)text;
   (void)call;
-#if defined(finish_twice)
+  kept = call;
+#if defined(finish_after_close)
+  call->host->finish(call, CALLOUT_OK);
+  return CALLOUT_DEFERRED;
+#elif defined(finish_and_return)
+  call->host->finish(call, CALLOUT_OK);
+  return CALLOUT_OK;
+#elif defined(finish_deferred)
+  call->host->finish(call, CALLOUT_DEFERRED);
+  return CALLOUT_OK;
+#elif defined(other_phase)
+  text = callout_text("");
+  call->host->respond(call, CALLOUT_RESPONSE_HEADERS_RESPONSE, &text, 1);
+  call->host->finish(call, CALLOUT_OK);
+  return CALLOUT_DEFERRED;
+#elif defined(unknown_status)
+  return 42;
+#elif defined(next_from_phase)
+  return CALLOUT_NEXT;
+#elif defined(holds_elsewhere)
+  return CALLOUT_NO_RESPONSE;
+#elif defined(null_call)
+  return call->host->respond(NULL, CALLOUT_IMMEDIATE_RESPONSE, &text, 1);
+#elif defined(late_metric)
+  {
+    uint32_t id;
+    return call->host->metric_define(call->host, CALLOUT_METRIC_COUNTER, callout_text("n"), text,
+                                     &id);
+  }
+#elif defined(finish_twice)
   call->host->finish(call, CALLOUT_OK);
   call->host->finish(call, CALLOUT_OK);
   return CALLOUT_DEFERRED;

@@ -268,7 +268,10 @@ TEST_F(ClientTls, TrustsTheAuthorityGivenAndNoOther) {
   EXPECT_THAT(other.said, HasSubstr("cannot connect to " + address + ": UNAVAILABLE: "));
   // A certificate for another name, the system's authorities, and no TLS at all.
   EXPECT_EQ(RunClient({address, "--cert=" + dir_.Path("ca.pem"), "--authority=x"}).exit_status, 3);
-  EXPECT_EQ(RunClient({address, "--authority=localhost"}).exit_status, 3);
+  // gRPC may still be in a handshake when the program ends, which must not be by a crash.
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(RunClient({address, "--authority=localhost"}).exit_status, 3);
+  }
   EXPECT_EQ(RunClient({address, "--plaintext"}).exit_status, 3);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// callout-client as a process that runs until it ends.
+// Runs callout-client until it ends.
 #ifndef CALLOUT_TESTS_CLIENT_RUN_CLIENT_H_
 #define CALLOUT_TESTS_CLIENT_RUN_CLIENT_H_
 
@@ -31,7 +31,7 @@ inline std::string ReadAll(const std::string& path) {
 inline ClientRun RunClient(std::vector<std::string> arguments, const std::string& input = "") {
   const host::TempDir dir;
   std::ofstream(dir.Path("in"), std::ios::binary) << input;
-  // The shell parts the two outputs; the arguments do not pass through it.
+  // The shell separates the two outputs; the arguments do not pass through it.
   std::vector<std::string> command = {
       "/bin/sh", "-c",         "cd \"$1\" && shift && exec \"$@\" <in >out 2>err",
       "sh",      dir.Path(""), BuiltFile("host/callout-client")};

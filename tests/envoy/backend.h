@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The HTTP/1.1 server behind Envoy: records what it gets and answers as told.
+// The HTTP/1.1 server behind Envoy. It records requests and sends a configurable response.
 //
 //   Backend backend;                                   // on a free port
 //   backend.Answer({.status = 201, .body = {.pieces = {"made"}}});
 //   … a request with the header x-test-id: 7 …
 //   std::optional<HttpMessage> request = backend.TakeRequest("7");
 //
-// A connection has a thread of its own. All functions may be called from any
-// thread; requests on their way while the answer is changed get either.
+// Each connection has a thread of its own. Any thread may call all functions. Requests that arrive
+// while the response is changed get either.
 #ifndef CALLOUT_TESTS_ENVOY_BACKEND_H_
 #define CALLOUT_TESTS_ENVOY_BACKEND_H_
 
@@ -26,7 +26,7 @@
 
 namespace callout::tests {
 
-// By which a request is found again; plugins leave it alone.
+// Identifies a request; plugins do not change it.
 inline constexpr char kTestIdHeader[] = "x-test-id";
 
 struct BackendAnswer {
@@ -50,9 +50,8 @@ class Backend {
   void Answer(BackendAnswer answer);
   void AnswerBy(Script script);
 
-  // The request with this id as far as it came, which is forgotten with it. It
-  // is there before its answer goes out, unless that is at_headers. nullopt:
-  // there is none.
+  // Removes and returns the request with this id, as far as it has arrived. It is recorded before
+  // its response goes out, unless that is at_headers. nullopt: there is none.
   std::optional<HttpMessage> TakeRequest(const std::string& id);
   // Waits for it.
   std::optional<HttpMessage> AwaitRequest(const std::string& id);

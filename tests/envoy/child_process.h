@@ -6,16 +6,17 @@
 //   std::optional<std::string> line = host.AwaitLine("listening plaintext ");
 //   host.Terminate();                        // SIGTERM, and waits
 //
-// Standard output and error are collected together by a thread of its own. The
-// program is killed with the object, and should the test itself die first.
+// A thread of its own collects standard output and error together. The program is killed with the
+// object, or when the test dies.
 //
-// For one thread, the one that made it, which has to live as long; Output and
-// AwaitLine may be called from any.
+// It belongs to the thread that made it, which must live as long. Any thread may call Output and
+// AwaitLine.
 #ifndef CALLOUT_TESTS_ENVOY_CHILD_PROCESS_H_
 #define CALLOUT_TESTS_ENVOY_CHILD_PROCESS_H_
 
 #include <sys/types.h>
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <thread>
@@ -25,6 +26,10 @@
 
 namespace callout::tests {
 
+// Asks again and again, for a program can only be asked whether it is ready yet. False
+// if the time is up.
+bool Poll(const std::function<bool()>& done);
+
 class ChildProcess {
  public:
   // Fails the test if the program cannot be started.
@@ -33,17 +38,16 @@ class ChildProcess {
   ChildProcess(const ChildProcess&) = delete;
   ChildProcess& operator=(const ChildProcess&) = delete;
 
-  // What follows `prefix` in the first line that begins with it or has it after
-  // a blank (a log line's text). Fails the test, showing the output, if the
-  // program ends or the time is up before there is one.
+  // The rest of the first line that begins with `prefix` or has it after a blank (the text of a log
+  // line). Fails the test, with the output, if the program ends or the time is up before.
   std::optional<std::string> AwaitLine(const std::string& prefix);
 
   std::string Output() { return output_.Get().text; }
   bool running();
   pid_t pid() const { return pid_; }
 
-  // Asks the program to end and waits for it. Its exit status as the shell
-  // would give it; fails the test if it takes too long.
+  // Sends SIGTERM and waits for the end. Returns the exit status as a shell does; fails the test if
+  // it takes too long.
   int Terminate();
   // Waits for its end without asking.
   int AwaitEnd();

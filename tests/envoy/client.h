@@ -4,8 +4,8 @@
 //
 //   HttpMessage response = Exchange(port, {.method = "POST", .body = {.pieces = {"hello"}}});
 //
-// A connection for each exchange. The request is sent by a thread of its own, so
-// that an answer that comes before its end is read all the same. Any thread.
+// Each exchange has its own connection. A separate thread sends the request, so that a response
+// before its end is read, too. Any thread.
 #ifndef CALLOUT_TESTS_ENVOY_CLIENT_H_
 #define CALLOUT_TESTS_ENVOY_CLIENT_H_
 

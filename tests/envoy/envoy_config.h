@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The configuration of the Envoy under test: listeners, each with a row of
-// ext_proc filters, in front of one backend.
+// The configuration of the Envoy under test: listeners, each with ext_proc filters, in front of one
+// backend.
 //
 //   EnvoyConfig config;
 //   config.hosts["host"] = {.port = host.plaintext_port()};
@@ -10,7 +10,7 @@
 //       {{"processing_mode", {{"request_body_mode", "BUFFERED"}}}})}});
 //   nlohmann::json bootstrap = MakeBootstrap(config);
 //
-// Everything listens on a free port of 127.0.0.1; EnvoyProcess finds out which.
+// All listen on free ports of 127.0.0.1; EnvoyProcess finds out which.
 #ifndef CALLOUT_TESTS_ENVOY_ENVOY_CONFIG_H_
 #define CALLOUT_TESTS_ENVOY_ENVOY_CONFIG_H_
 
@@ -24,15 +24,15 @@ namespace callout::tests {
 
 struct EnvoyListener {
   std::string name;  // its counters are http.NAME.…
-  // In Envoy's order: the first one sees requests first and responses last. What ExtProc makes, or
-  // another HTTP filter with its name and typed_config.
+  // In Envoy's order: the first one sees requests first and responses last. Each is a result of
+  // ExtProc, or another HTTP filter with name and typed_config.
   std::vector<nlohmann::json> filters = {};
   uint32_t buffer_bytes_max = 0;  // 0: Envoy's own 1 MiB
   // Routes (config.route.v3.Route) ahead of the one that matches everything.
   nlohmann::json routes = nlohmann::json::array();
 };
 
-// A callout host to reach over gRPC without TLS.
+// A callout host that is reached over gRPC without TLS.
 struct EnvoyHost {
   uint16_t port = 0;
 };

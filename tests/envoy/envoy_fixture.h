@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The base of every test that needs a real Envoy: skipped where there is none,
-// failed there with CI=true, which promises one.
+// The base of all tests that need a real Envoy. Without one they are skipped, or fail with CI=true.
 #ifndef CALLOUT_TESTS_ENVOY_ENVOY_FIXTURE_H_
 #define CALLOUT_TESTS_ENVOY_ENVOY_FIXTURE_H_
 

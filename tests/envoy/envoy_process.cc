@@ -22,17 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-// A program can only be asked whether it is ready yet.
-bool Poll(const std::function<bool()>& done) {
-  const auto give_up =
-      std::chrono::steady_clock::now() + std::chrono::milliseconds(host::kGiveUpMs);
-  while (!done()) {
-    if (std::chrono::steady_clock::now() > give_up) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  return true;
-}
-
 std::string ReadFile(const std::string& path) {
   std::ostringstream text;
   text << std::ifstream(path).rdbuf();

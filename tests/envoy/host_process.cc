@@ -2,21 +2,26 @@
 
 #include "host_process.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 
 namespace callout::tests {
 namespace {
 
 std::vector<std::string> Command(const std::vector<std::string>& options) {
-  std::vector<std::string> command = {BuiltFile("host/callout-host"),
-                                      TransportOption(),
-                                      "--disable_tls",
-                                      "--plaintext_address=127.0.0.1:0",
-                                      "--health_check_address=127.0.0.1:0",
-                                      "--admin_address=127.0.0.1:0"};
+  std::vector<std::string> command = {BuiltFile("host/callout-host"), TransportOption(),
+                                      "--disable_tls"};
+  for (const std::string name : {"plaintext", "health_check", "admin"}) {
+    const std::string option = "--" + name + "_address=";
+    const bool given = std::any_of(options.begin(), options.end(), [&](const std::string& other) {
+      return absl::StartsWith(other, option);
+    });
+    if (!given) command.push_back(option + "127.0.0.1:0");
+  }
   command.insert(command.end(), options.begin(), options.end());
   return command;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The callout host as a process of its own, on free ports.
+// Runs the callout host as a process, on free ports.
 //
 //   HostProcess host({"--plugin=" + BuiltPlugin("basic")});
 //   … host.port("plaintext") …
@@ -23,12 +23,13 @@ inline std::string BuiltPlugin(const std::string& name) {
   return BuiltFile("plugins/" + name + ".so");
 }
 
-// --transport= as CALLOUT_TEST_TRANSPORT says: every suite can run on each of them.
+// --transport= by CALLOUT_TEST_TRANSPORT, so that every suite can run on both.
 std::string TransportOption();
 
 class HostProcess {
  public:
-  // Plaintext, without TLS. Returns once it listens.
+  // Plaintext, without TLS, on free ports where `options` has no address. Returns once it
+  // listens.
   explicit HostProcess(const std::vector<std::string>& options);
 
   // `listener`: plaintext, health or admin.

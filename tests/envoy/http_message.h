@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// HTTP/1.1 as the tests send and read it: fields keep their order, their case
-// and their duplicates, bodies their chunks.
+// HTTP/1.1 for tests: header fields keep order, case and duplicates, and bodies keep their chunks.
 //
 //   HttpReader</*is_request=*/false> reader(fd, kGiveUpMs);
 //   HttpMessage response = reader.Read();
 //
-// An HttpReader is for one thread; it does not own the descriptor. It reads one
-// message after another from it. Plain values and functions otherwise.
+// An HttpReader reads messages one after the other from a descriptor that it does not own. One
+// thread. The rest is plain values and functions.
 #ifndef CALLOUT_TESTS_ENVOY_HTTP_MESSAGE_H_
 #define CALLOUT_TESTS_ENVOY_HTTP_MESSAGE_H_
 
@@ -48,29 +47,27 @@ struct HttpBody {
   std::vector<std::string> pieces = {};
   bool chunked = false;      // each piece one chunk; else content-length and the pieces one by one
   HttpFields trailers = {};  // sent only in chunks
-  // Asked, as often as it takes, before each piece leaves; told how much of the
-  // message has been sent, head and all. Asked no more once the other end or
-  // the own one has closed.
+  // Called before each piece is sent, until it returns true, with the bytes of the message that
+  // were sent so far, head included. Not called once either end has closed.
   std::function<bool(size_t bytes_sent)> may_send = nullptr;
 
   size_t size() const;
 };
 
-// Sends `start_line` (without line end), `headers`, the header that tells the
-// body's length, and the body. No such header for an empty body that is not
-// chunked if `omit_empty`. False if the connection is closed before that.
+// Sends `start_line` (without line end), `headers`, the header with the body's length, and the
+// body. With `omit_empty` an empty body that is not chunked has no such header. False if the
+// connection is closed before the end.
 bool SendMessage(int fd, const std::string& start_line, const HttpFields& headers,
                  const HttpBody& body, bool omit_empty);
 
 template <bool is_request>
 class HttpReader {
  public:
-  // Waits for bytes as long as `patience_ms`, for ever if it is -1.
+  // Waits for bytes up to `patience_ms`; -1: forever.
   HttpReader(int fd, int patience_ms) : fd_(fd), patience_ms_(patience_ms) {}
 
-  // Reads the next message to its end, or until the other end closes, nothing
-  // more comes, or what comes is no HTTP. `on_headers` is told once the headers
-  // are there.
+  // Reads the next message to its end, or until the other end closes, the time is up, or the bytes
+  // are not HTTP. Calls `on_headers` once the headers are complete.
   HttpMessage Read(const std::function<void(const HttpMessage&)>& on_headers = nullptr);
 
  private:

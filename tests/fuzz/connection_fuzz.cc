@@ -123,7 +123,6 @@ class Driver final : public H2Connection::Owner {
         now_ns_ += uint64_t{choices_.Next(256)} * 10'000'000;
         context_.SetNow(now_ns_);
         context_.TakeDeadlines();
-        connection_->CheckStreams();
         break;
       case 3:
         if (choices_.Next(8) == 0) connection_->BeginShutdown();

@@ -63,7 +63,9 @@ void EnvoyModel::Send(const Request& request) {
   };
   const auto note_headers = [&way](const ext_proc::HttpHeaders& headers) {
     for (const auto& header : headers.headers().headers()) {
-      if (header.key() == "content-length") way.content_length = true;
+      if (header.key() != "content-length") continue;
+      way.content_length = true;
+      way.content_length_text = header.raw_value();
     }
     way.headers_ended = headers.end_of_stream();
   };
@@ -198,6 +200,8 @@ std::string EnvoyModel::TakeBody(const ext_proc::CommonResponse& common, const s
   const bool changed = common.body_mutation().has_body() || common.body_mutation().clear_body();
   if (changed) body = common.body_mutation().body();
   way->received += body;
+  way->stalled = way->mode == Mode::BUFFERED_PARTIAL && !way->body_ended &&
+                 way->content_length_text == std::to_string(way->sent.size());
   const bool buffered = way->mode == Mode::BUFFERED || way->mode == Mode::BUFFERED_PARTIAL;
   if (buffered && changed && way->content_length) {
     bool removed = false;

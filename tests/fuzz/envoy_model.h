@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Envoy's side of a stream, as far as it decides whether an answer is legal: what
-// it has sent and not been answered for, by direction, and in which body mode.
+// A model of Envoy's side of a stream, as far as it decides which responses are valid: the messages
+// that wait for a response, by direction, and the body modes.
 //
-// Written from what was seen of Envoy 1.40 and with the generated classes, not
-// from the host's code. An answer that a real Envoy would call spurious is an
-// error here, and so is a body that arrives with other bytes than were sent when
-// no plugin has touched it.
+// It is written from the observed behaviour of Envoy 1.40, with the generated classes, and not from
+// the host's code. A response that a real Envoy would count as spurious is an error here, and so is
+// a body that arrives with other bytes although no plugin has changed it.
 //
 //   EnvoyModel envoy(request_mode, response_mode);
 //   envoy.Send(request);                        // note what Envoy sends
@@ -33,9 +32,13 @@ class EnvoyModel {
 
   struct Direction {
     Mode::BodySendMode mode = Mode::NONE;
-    // Field numbers of the messages that wait, and the body bytes of each.
+    // Field numbers of the waiting messages, and the body bytes of each.
     std::deque<std::pair<int, std::string>> outstanding;
     bool content_length = false;
+    std::string content_length_text;
+    // BUFFERED_PARTIAL: all bytes of content-length were sent, without the end, and are
+    // answered. Envoy goes on only after an end of the RPC.
+    bool stalled = false;
     bool body_begun = false;
     bool body_ended = false;     // Envoy has sent the end
     bool answer_ended = false;   // and has got it back (FULL_DUPLEX_STREAMED)
@@ -56,6 +59,7 @@ class EnvoyModel {
 
   // Nothing more can be sent to the processor.
   bool done() const { return done_; }
+  bool stalled() const { return !done_ && (directions_[0].stalled || directions_[1].stalled); }
   Direction& direction(bool response) { return directions_[response ? 1 : 0]; }
   bool answered() const {
     return directions_[0].outstanding.empty() && directions_[1].outstanding.empty();

@@ -275,7 +275,7 @@ class Sender {
       if (choices->Next(2) == 1) {
         auto* header = headers->mutable_headers()->add_headers();
         header->set_key("content-length");
-        header->set_raw_value("7");
+        header->set_raw_value(std::to_string(choices->Next(8)));
       }
       return request;
     }
@@ -462,6 +462,8 @@ class Driver {
       if (error_.empty()) error_ = envoy_.End(*stream_->end(), half_closed_);
     } else if (error_.empty() && !end_seen_ && stream_->idle() && !Answered()) {
       error_ = "a message is not answered and none waits";
+    } else if (error_.empty() && !end_seen_ && stream_->idle() && envoy_.stalled()) {
+      error_ = "Envoy waits for ever, with all bytes of content-length but no end";
     }
   }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Makes small ELF64 shared objects in memory, for tests of what reads them: the
-// dynamic part only, with no code behind it.
+// Makes small ELF64 shared objects in memory, to test their readers: the dynamic part only, without
+// code.
 //
 //   const std::string bytes = ElfBuilder().Function("callout_on_process").Bytes();
 #ifndef CALLOUT_TESTS_HOST_ELF_BUILDER_H_
@@ -20,7 +20,7 @@ namespace callout::host {
 
 class ElfBuilder {
  public:
-  // What every plugin has.
+  // The symbols of every plugin.
   static ElfBuilder Plugin() {
     return ElfBuilder().Data("callout_abi_version", 1).Function("callout_on_process");
   }

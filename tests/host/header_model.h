@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What Envoy 1.40 does to headers with a HeaderMutation, written from what was
-// seen of it and not from the host's code, so that one can check the other; a
-// test behind a real Envoy checks this model in turn.
+// A model of how Envoy 1.40 applies a HeaderMutation. It is written from observed behaviour and not
+// from the host's code, so that one can check the other. A test with a real Envoy checks this
+// model.
 //
 //   removals come before sets, wherever they stand; "host" and names that begin
 //   with ":" are not removed; a set replaces every value of its name unless
@@ -54,7 +54,7 @@ inline void ApplyModel(const ModelMutation& mutation, ModelHeaders* headers) {
   }
 }
 
-// Few names, so that mutations meet; in any case, twice, removed and set.
+// Few names, so that mutations collide: in any case, twice, removed and set.
 class MutationMaker {
  public:
   explicit MutationMaker(uint64_t seed) : random_(seed) {}

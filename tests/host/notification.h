@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Says once that something has happened. Like absl::Notification, but of
-// standard parts, which ThreadSanitizer sees into.
+// Signals an event once. Like absl::Notification, but made of standard classes that ThreadSanitizer
+// knows.
 #ifndef CALLOUT_TESTS_HOST_NOTIFICATION_H_
 #define CALLOUT_TESTS_HOST_NOTIFICATION_H_
 
@@ -15,7 +15,7 @@ class Notification {
   void Notify() {
     std::lock_guard lock(mutex_);
     notified_ = true;
-    // Under the lock: the one that waits may destroy this at once.
+    // Under the lock, since the waiting thread may destroy this at once.
     changed_.notify_all();
   }
   void WaitForNotification() {

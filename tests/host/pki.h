@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Certificates and keys for tests, made to order.
+// Makes certificates and keys for tests.
 #ifndef CALLOUT_TESTS_HOST_PKI_H_
 #define CALLOUT_TESTS_HOST_PKI_H_
 

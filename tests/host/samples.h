@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Shared objects that the build puts beside the test program.
+// Shared objects that the build creates beside the test program.
 #ifndef CALLOUT_TESTS_HOST_SAMPLES_H_
 #define CALLOUT_TESTS_HOST_SAMPLES_H_
 

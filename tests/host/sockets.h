@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What the tests of sockets share: descriptors that close themselves, blocking
-// connections and exchanges with a time limit that only a failing test reaches.
+// Helpers for tests with sockets: descriptors that close themselves, and blocking connections and
+// exchanges with a time limit that only a failing test reaches.
 #ifndef CALLOUT_TESTS_HOST_SOCKETS_H_
 #define CALLOUT_TESTS_HOST_SOCKETS_H_
 
@@ -69,7 +69,7 @@ inline bool WaitReadable(int fd) {
   return poll(&polled, 1, kGiveUpMs) == 1;
 }
 
-// Everything the other end sends until it closes, or until `done(text)`.
+// Everything that the other end sends until it closes, or until `done(text)`.
 template <class Done>
 std::string ReadUntil(int fd, Done done) {
   std::string text;
@@ -104,7 +104,7 @@ inline bool Write(int fd, std::string_view text) {
   return true;
 }
 
-// A value that one thread sets and another waits for.
+// A value that one thread sets and for which another waits.
 template <class T>
 class Watched {
  public:
@@ -131,7 +131,7 @@ class Watched {
   T value_{};
 };
 
-// A directory of the test's own, removed at the end.
+// A temporary directory, removed at the end.
 class TempDir {
  public:
   TempDir() {

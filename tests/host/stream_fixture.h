@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What stream tests share: a plugin made of lambdas, a carrier that remembers
-// what was posted, and messages built with the generated classes.
+// Helpers for stream tests: a plugin made of lambdas, an RpcContext that records posted events, and
+// messages built with the generated classes.
 //
-// A message's bytes are destroyed as soon as the stream is done with them, so
-// that AddressSanitizer sees whoever goes on reading.
+// A message's bytes are freed as soon as the stream does not need them, so that AddressSanitizer
+// finds late readers.
 #ifndef CALLOUT_TESTS_HOST_STREAM_FIXTURE_H_
 #define CALLOUT_TESTS_HOST_STREAM_FIXTURE_H_
 
@@ -102,14 +102,14 @@ struct FakePlugin {
 class FakeRpcContext final : public RpcContext {
  public:
   void Post(CallState* call, Event event) override {
-    // The stream may be gone as soon as the lock is.
+    // The stream may be deleted once the lock is released.
     std::lock_guard<std::mutex> lock(mutex_);
     posted_.emplace_back(call, event);
     wake_.notify_all();
   }
-  // The fixture's message, whose bytes the stream takes over.
+  // The fixture's message; the stream takes over its bytes.
   std::shared_ptr<const void> KeepMessage() override {
-    if (message == nullptr) return nullptr;  // it stays where it is anyway
+    if (message == nullptr) return nullptr;  // its bytes stay valid anyway
     auto kept = std::make_shared<std::vector<char>>(std::move(*message));
     message->clear();
     return kept;
@@ -117,7 +117,7 @@ class FakeRpcContext final : public RpcContext {
   size_t unsent_bytes() const override { return unsent; }
   std::vector<char>* message = nullptr;
   size_t unsent = 0;
-  // Hands what was posted to the stream, or to what holds it, as a transport's thread would.
+  // Delivers posted events to the stream, or to its holder, like a transport's thread.
   template <class Handler>
   size_t Deliver(Handler* stream) {
     std::vector<std::pair<CallState*, Event>> posted;
@@ -128,8 +128,7 @@ class FakeRpcContext final : public RpcContext {
     for (auto [call, event] : posted) stream->OnPosted(call, event);
     return posted.size();
   }
-  // Waits until something is posted and hands it over. The limit only turns a
-  // hanging test into a failed one.
+  // Waits until an event is posted and delivers it. The limit only makes a hanging test fail.
   template <class Handler>
   void WaitAndDeliver(Handler* stream) {
     {
@@ -154,11 +153,11 @@ class FakeRpcContext final : public RpcContext {
   std::vector<std::pair<CallState*, Event>> posted_;
 };
 
-// --- Hooks that answer the simple way, in whatever phase they are called ------
+// --- Hooks with simple responses, for any phase --------------------------------
 
 using CommonResponse = envoy::service::ext_proc::v3::CommonResponse;
 
-// `common` as the answer to the phase of `call`; of trailers its header mutation.
+// `common` as the response to the phase of `call`; for trailers its header mutation.
 inline callout_status_t RespondCommon(callout_call_t* call, const CommonResponse& common) {
   std::string payload;
   if (IsTrailersPhase(call->phase)) {
@@ -223,7 +222,7 @@ inline FakePlugin::Hook RepliesAtOnce(int http_status) {
   };
 }
 
-// Sends a streamed body answer ahead of the one that the call ends with.
+// Sends a streamed body response ahead of the last one of the call.
 inline callout_status_t SendChunk(callout_call_t* call, const std::string& body,
                                   bool end_of_stream = false) {
   envoy::service::ext_proc::v3::BodyResponse answer;
@@ -237,10 +236,9 @@ inline callout_status_t SendChunk(callout_call_t* call, const std::string& body,
       call, request ? CALLOUT_REQUEST_BODY_RESPONSE : CALLOUT_RESPONSE_BODY_RESPONSE, &part, 1);
 }
 
-// --- What a hook is shown -----------------------------------------------------
+// --- What a hook gets ---------------------------------------------------------
 
-// The headers or trailers of a call, having checked that its ProcessingRequest
-// holds the very same message.
+// The headers or trailers of a call. Checks that its ProcessingRequest has the same message.
 inline Pairs HeadersShown(const callout_call_t* call) {
   envoy::service::ext_proc::v3::HttpHeaders message;  // HttpTrailers is the same on the wire
   EXPECT_TRUE(message.ParseFromArray(call->message.data, static_cast<int>(call->message.size)));
@@ -258,7 +256,7 @@ inline Pairs HeadersShown(const callout_call_t* call) {
   return headers;
 }
 
-// The body of a call, checked in the same way; an end of stream shows as a dot.
+// The body of a call, checked in the same way; a dot stands for the end of the stream.
 inline std::string BodyShown(const callout_call_t* call) {
   envoy::service::ext_proc::v3::HttpBody message;
   EXPECT_TRUE(message.ParseFromArray(call->message.data, static_cast<int>(call->message.size)));
@@ -271,7 +269,7 @@ inline std::string BodyShown(const callout_call_t* call) {
   return message.body() + (message.end_of_stream() ? "." : "");
 }
 
-// --- What Envoy is told -------------------------------------------------------
+// --- What Envoy gets ----------------------------------------------------------
 
 // "set key=value", "append key=value" and "remove key", in order.
 inline std::vector<std::string> Mutations(
@@ -285,8 +283,8 @@ inline std::vector<std::string> Mutations(
   return out;
 }
 
-// What body answers make of a body: streamed chunks end with "|" or, the last,
-// with "."; others are "=body", "clear" or "-" for no change.
+// A text for body responses: streamed chunks end with "|", the last one with "."; others are
+// "=body", "clear", or "-" for no change.
 inline std::string BodyTold(const std::vector<ProcessingResponse>& responses) {
   std::string told;
   for (const ProcessingResponse& response : responses) {
@@ -343,7 +341,7 @@ class StreamTest : public testing::Test {
     }
   }
 
-  // For another round with other plugins; the metrics go on counting.
+  // For another round with other plugins; metrics continue.
   void Reset() {
     stream_.reset();
     environment_.reset();
@@ -356,9 +354,9 @@ class StreamTest : public testing::Test {
     std::vector<std::shared_ptr<Instance>> instances;
     for (size_t i = 0; i < plugins_.size(); ++i) {
       FakePlugin::creating = plugins_[i].get();
-      absl::StatusOr<std::shared_ptr<Instance>> instance =
-          Instance::Create(plugins_[i]->Load(), "fake" + std::to_string(i), "", settings_[i],
-                           {.metrics = &metrics_, .message_bytes_max = message_bytes_max_});
+      absl::StatusOr<std::shared_ptr<Instance>> instance = Instance::Create(
+          plugins_[i]->Load(), name_prefix_ + std::to_string(i), "", settings_[i],
+          {.metrics = &metrics_, .message_bytes_max = message_bytes_max_, .strict = strict_});
       ASSERT_TRUE(instance.ok()) << instance.status();
       instances.push_back(*std::move(instance));
       made_.push_back(instances.back());
@@ -373,14 +371,14 @@ class StreamTest : public testing::Test {
 
   void Feed(const ProcessingRequest& request) { FeedBytes(request.SerializeAsString()); }
 
-  // Feeds one message. Its bytes lie in a block of their own.
+  // Feeds one message. Its bytes have a block of their own.
   void FeedBytes(const std::string& bytes) {
     ASSERT_TRUE(stream_->wants_message());
     message_.assign(bytes.begin(), bytes.end());
     message_.shrink_to_fit();
     rpc_.message = &message_;
     stream_->OnMessage({message_.data(), message_.size()});
-    // What the stream has not taken over it is done with.
+    // The stream does not need what it has not taken over.
     std::fill(message_.begin(), message_.end(), '\xdd');
     std::vector<char>().swap(message_);
   }
@@ -389,13 +387,13 @@ class StreamTest : public testing::Test {
 
   void WaitAndDeliver() { rpc_.WaitAndDeliver(stream_.get()); }
 
-  // The time of the stream's next deadline has come.
+  // Lets the stream's next deadline pass.
   void PassDeadline() {
     ASSERT_NE(stream_->deadline_ns(), 0u);
     stream_->OnDeadline(stream_->deadline_ns());
   }
 
-  // The answers that came out since the last time.
+  // The responses since the last call.
   std::vector<ProcessingResponse> Take() {
     std::vector<ProcessingResponse> responses;
     for (const std::string& bytes : stream_->TakeOutput()) {
@@ -406,7 +404,7 @@ class StreamTest : public testing::Test {
     return responses;
   }
 
-  // Feeds one message and expects one answer to it.
+  // Feeds one message and expects one response.
   ProcessingResponse Exchange(const ProcessingRequest& request) {
     Feed(request);
     std::vector<ProcessingResponse> responses = Take();
@@ -460,7 +458,7 @@ class StreamTest : public testing::Test {
     return request;
   }
 
-  // Answers `call` with `message` as the field of ProcessingResponse.
+  // Responds to `call` with `message` as the field of ProcessingResponse.
   template <class Message>
   static callout_status_t Respond(callout_call_t* call, callout_field_t field,
                                   const Message& message) {
@@ -483,7 +481,11 @@ class StreamTest : public testing::Test {
 
   Metrics metrics_;
   StreamLimits limits_;
+  // Instances are called fake0, fake1, … The log writes a line for a name and kind of
+  // fault once a minute.
+  std::string name_prefix_ = "fake";
   size_t message_bytes_max_ = 1 << 20;
+  bool strict_ = false;
   std::vector<std::unique_ptr<FakePlugin>> plugins_;
   std::vector<InstanceSettings> settings_;
   std::vector<std::weak_ptr<Instance>> made_;  // of plugins_, by Begin
@@ -491,7 +493,7 @@ class StreamTest : public testing::Test {
   std::unique_ptr<StreamEnvironment> environment_;
   FakeRpcContext rpc_;
   std::unique_ptr<Stream> stream_;
-  std::vector<char> message_;  // the one the stream is working on
+  std::vector<char> message_;  // the stream's current one
 };
 
 }  // namespace callout::host

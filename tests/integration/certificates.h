@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Certificate files for the host, and those of its clients.
+// Certificate files for the host and its clients.
 #ifndef CALLOUT_TESTS_INTEGRATION_CERTIFICATES_H_
 #define CALLOUT_TESTS_INTEGRATION_CERTIFICATES_H_
 
@@ -18,7 +18,7 @@ inline void WriteFile(const std::string& path, const std::string& text) {
   std::ofstream(path, std::ios::binary) << text;
 }
 
-// As a careful operator replaces a file: never half written.
+// Replaces a file atomically, by renaming.
 inline void ReplaceFile(const std::string& path, const std::string& text) {
   WriteFile(path + ".new", text);
   std::filesystem::rename(path + ".new", path);
@@ -29,7 +29,7 @@ struct PemPair {
   std::string key_pem;
 };
 
-// An authority and what it signs.
+// A CA and the certificates that it issues.
 class TestCa {
  public:
   explicit TestCa(const std::string& name) : key_(host::MakeEcKey()) {

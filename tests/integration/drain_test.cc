@@ -42,7 +42,7 @@ TEST(Drain, LetsALiveStreamFinish) {
   LiveStream stream(PlaintextChannel(plaintext));
   ASSERT_TRUE(stream.Exchange(RequestHeaders({})).has_value());
   host.Signal(SIGTERM);
-  host.AwaitLog("drain begins");
+  host.AwaitLog("draining:");
   EXPECT_THAT(HttpGet(host.address("health")), StartsWith("HTTP/1.1 503 "));
   EXPECT_TRUE(stream.Exchange(RequestBody("during the drain")).has_value());
   EXPECT_TRUE(stream.Finish().ok());
@@ -76,7 +76,7 @@ TEST(Drain, IsNotHeldUpByClientsThatSayNothing) {
   LiveStream stream(PlaintextChannel(host.address("plaintext")));
   ASSERT_TRUE(stream.Exchange(RequestHeaders({})).has_value());
   host.Signal(SIGTERM);
-  host.AwaitLog("drain begins");
+  host.AwaitLog("draining:");
   EXPECT_TRUE(stream.Exchange(RequestBody("during the drain")).has_value());
   EXPECT_TRUE(stream.Finish().ok());
   const auto finished = std::chrono::steady_clock::now();
@@ -92,7 +92,7 @@ TEST(Drain, SaysSoBeforeItStopsAccepting) {
   const ChannelPtr channel = PlaintextChannel(host.address("plaintext"));
   ASSERT_EQ(GrpcHealth(channel, ""), "SERVING");
   host.Signal(SIGTERM);
-  host.AwaitLog("drain begins: accepting new connections for 60000 ms");
+  host.AwaitLog("draining: accepting new connections for 60000 ms");
   // The line comes before the state changes.
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
   while (GrpcHealth(channel, "") != "NOT_SERVING") {
@@ -115,7 +115,7 @@ TEST(Drain, DelaysOnlyForSomebodyWhoHasAskedForHealth) {
     TestHost asked({"--drain_delay_ms=600000", workers});
     ASSERT_EQ(GrpcHealth(PlaintextChannel(asked.address("plaintext")), ""), "SERVING");
     asked.Signal(SIGTERM);
-    asked.AwaitLog("drain begins: accepting new connections for 600000 ms");
+    asked.AwaitLog("draining: accepting new connections for 600000 ms");
     asked.Signal(SIGTERM);
     EXPECT_EQ(asked.AwaitEnd(), 128 + SIGTERM) << workers;
   }
@@ -149,7 +149,7 @@ TEST(Drain, ASecondSignalEndsAtOnce) {
   LiveStream stream(PlaintextChannel(host.address("plaintext")));
   ASSERT_TRUE(stream.Exchange(RequestHeaders({})).has_value());
   host.Signal(SIGTERM);
-  host.AwaitLog("drain begins");
+  host.AwaitLog("draining:");
   host.Signal(SIGTERM);
   EXPECT_EQ(host.AwaitEnd(), 128 + SIGTERM);
 }

@@ -6,7 +6,7 @@
 //   std::optional<ProcessingResponse> answer = stream.Exchange(request);
 //   EXPECT_TRUE(stream.Finish().ok());
 //
-// Each channel has a connection of its own. For one thread; Send may be another's.
+// Each channel has a connection of its own. One thread; another one may call Send.
 #ifndef CALLOUT_TESTS_INTEGRATION_EXT_PROC_CLIENT_H_
 #define CALLOUT_TESTS_INTEGRATION_EXT_PROC_CLIENT_H_
 
@@ -60,13 +60,12 @@ class LiveStream {
   bool finished_ = false;
 };
 
-// One RPC of raw bytes: a message each way, or as many answers as come.
+// Makes one RPC of raw bytes: a message each way, or any number of responses.
 struct RawOutcome {
   std::vector<std::string> answers;
   grpc::Status status;
 };
-// `on_answer`, if there is one, sees each answer as it comes; false: the client
-// leaves.
+// `on_answer`, if set, gets each response; if it returns false, the client leaves.
 RawOutcome CallRaw(const ChannelPtr& channel, const std::string& method, const std::string& request,
                    const std::function<bool(const std::string&)>& on_answer = nullptr);
 

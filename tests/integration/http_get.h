@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// One request of HTTP/1.1 on a connection of its own, and what the page /metrics says.
+// Makes one HTTP/1.1 request on a connection of its own, and reads the page /metrics.
 #ifndef CALLOUT_TESTS_INTEGRATION_HTTP_GET_H_
 #define CALLOUT_TESTS_INTEGRATION_HTTP_GET_H_
 

@@ -4,7 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <signal.h>
+
 #include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <string>
+#include <vector>
 
 #include "certificates.h"
 #include "ext_proc_client.h"
@@ -115,6 +121,72 @@ TEST(Start, WritesItsErrorAsJsonIfThatIsTheFormat) {
                              "/nonexistent: No such file or directory\"}\n")));
 }
 
+// What `env`, `prlimit` and shells pass on stands in place of variables.
+using Starter = std::vector<std::string>;
+
+TEST(Inherited, BlockedAndIgnoredSignalsDoNotKeepAHostFromItsEnd) {
+  for (const Starter& starter : {Starter{"--block-signal=TERM"}, Starter{"--block-signal"},
+                                 Starter{"--ignore-signal=TERM"}}) {
+    TestHost host({}, starter);
+    EXPECT_EQ(host.Terminate(), 0) << starter[0];
+  }
+}
+
+TEST(Inherited, ACrashIsReportedWhateverWasDoneToItsSignal) {
+  for (const Starter& starter : {Starter{"--block-signal=SEGV"}, Starter{"--ignore-signal=SEGV"}}) {
+    TestHost host({}, starter);
+    host.Signal(SIGSEGV);
+    EXPECT_EQ(host.AwaitEnd(), 128 + SIGSEGV) << starter[0];
+    EXPECT_THAT(host.Log(), HasSubstr("SIGSEGV outside of every hook"));
+  }
+}
+
+TEST(Inherited, TheEndOfAWorkerIsKnownIfChildrenWereIgnored) {
+  TestHost host({"--workers=1"}, {"--ignore-signal=CHLD"});
+  const std::string serves = host.AwaitLog("worker 1 (process ");
+  kill(std::stoi(serves), SIGKILL);
+  EXPECT_THAT(host.AwaitLog("worker 1 (process " + std::to_string(std::stoi(serves)) +
+                            ") has ended, and its streams are lost: "),
+              HasSubstr("SIGKILL"));
+  EXPECT_EQ(host.Terminate(), 0);
+}
+
+TEST(Inherited, AFileThatMayNotGrowEndsNoHost) {
+  ExpectRefused({"--plugin=" + BuiltPlugin("basic")}, "File too large",
+                {"prlimit", "--fsize=4096"});
+  TestHost host({}, {"prlimit", "--fsize=0"});
+  EXPECT_EQ(host.Terminate(), 0);
+}
+
+TEST(Inherited, FewDescriptorsAreAnErrorThatSaysSo) {
+  for (const char* limit : {"--nofile=16", "--nofile=63"}) {
+    ExpectRefused({}, "it needs 64 to start", {"prlimit", limit});
+  }
+  TestHost host({}, {"prlimit", "--nofile=64"});
+  LiveStream stream(PlaintextChannel(host.address("plaintext")));
+  EXPECT_TRUE(stream.Exchange(RequestHeaders({})).has_value());
+}
+
+TEST(Inherited, AUmaskThatLeavesTheOwnerNothingDoesNotKeepAPluginFromLoading) {
+  const host::TempDir temporary;
+  TestHost host({"--plugin=" + BuiltPlugin("basic")},
+                {"TMPDIR=" + temporary.Path(""), "sh", "-c", "umask 0777; exec \"$0\" \"$@\""});
+  for (const auto& entry : std::filesystem::directory_iterator(temporary.Path(""))) {
+    EXPECT_EQ(entry.status().permissions(), std::filesystem::perms::owner_all) << entry;
+  }
+  EXPECT_EQ(host.Terminate(), 0);
+}
+
+TEST(Inherited, AnAlarmDoesNotEndTheHost) {
+  TestHost host({}, {"perl", "-e", "alarm 1; exec @ARGV"});
+  const auto after = std::chrono::steady_clock::now() + std::chrono::milliseconds(1200);
+  LiveStream stream(PlaintextChannel(host.address("plaintext")));
+  while (std::chrono::steady_clock::now() < after) {
+    ASSERT_TRUE(stream.Exchange(RequestBody("x", false)).has_value());
+  }
+  EXPECT_EQ(host.Terminate(), 0);
+}
+
 TEST(Check, PrintsAndServesNothing) {
   const Finished finished = RunHost({"--check"});
   EXPECT_EQ(finished.exit_status, 0);
@@ -131,7 +203,7 @@ TEST(Check, StrictlyAWarningIsAFailure) {
   EXPECT_EQ(finished.exit_status, 2);
   EXPECT_THAT(finished.output,
               AllOf(StartsWith("warning: environment variable CALLOUT_PLUGIN_DIR"),
-                    HasSubstr("--check --strict: there were warnings (1); mend what they name")));
+                    HasSubstr("--check --strict: there were warnings (1); fix what they name")));
 }
 
 TEST(Check, RefusesWhatAStartRefuses) {

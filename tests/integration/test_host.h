@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The real callout-host as a child process, with all its listeners on free
-// ports, and programs that end by themselves.
+// Runs the real callout-host as a child process, with all listeners on free ports, and programs
+// that end by themselves.
 //
 //   TestHost host({"--plugin=" + BuiltPlugin("basic")});
 //   … PlaintextChannel(host.address("plaintext")) …
@@ -39,7 +39,7 @@ class TestHost {
 
   pid_t pid() const { return process_.pid(); }
   void Signal(int number) { kill(process_.pid(), number); }
-  // What follows `prefix` in the log, once it is there.
+  // Waits for a log line with `prefix` and returns the rest of it.
   std::string AwaitLog(const std::string& prefix) {
     return process_.AwaitLine(prefix).value_or("");
   }

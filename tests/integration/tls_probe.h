@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// TLS as OpenSSL's client sees it: for what a gRPC client does not show.
+// A TLS client on OpenSSL, for facts that a gRPC client does not show.
 #ifndef CALLOUT_TESTS_INTEGRATION_TLS_PROBE_H_
 #define CALLOUT_TESTS_INTEGRATION_TLS_PROBE_H_
 

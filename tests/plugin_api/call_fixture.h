@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What the tests of the tools share: a plugin whose hooks are lambdas, run under the fake host of
-// <callout/testing.hpp>, and answers as the generated classes read them.
+// Helpers for tests of the tools: a plugin whose hooks are lambdas, run by the fake host of
+// <callout/testing.hpp>, and responses parsed by the generated classes.
 #ifndef CALLOUT_TESTS_PLUGIN_API_CALL_FIXTURE_H_
 #define CALLOUT_TESTS_PLUGIN_API_CALL_FIXTURE_H_
 
@@ -18,7 +18,7 @@
 
 namespace callout {
 
-// What the linked-in plugin (hooks.cc) does in every phase.
+// The behaviour of the linked-in plugin (hooks.cc) in every phase.
 using Hook = std::function<callout_status_t(callout_call_t*)>;
 Hook& CurrentHook();
 
@@ -28,7 +28,7 @@ Hook AtEdge(Function function) {
   return [function](callout_call_t* call) { return internal::run_hook<PhaseCall>(call, function); };
 }
 
-// Parses an answer's bytes, which have to be a message of that type with nothing unknown in it.
+// Parses the bytes of a response, which must be a message of that type without unknown fields.
 template <class Message>
 Message Parse(const testing::Answer& answer) {
   Message message;

@@ -39,6 +39,13 @@ class ComingFromTheSamples : public Page {
 
 TEST_F(ComingFromTheSamples, EveryLinkLeadsSomewhere) { EXPECT_GT(ExpectLinksLead(), 1u); }
 
+TEST_F(ComingFromTheSamples, TheScriptRunsAsItStands) {
+  if (!std::filesystem::exists(BuiltPlugin("python"))) {
+    GTEST_SKIP() << "plugins/python is not built: libpython3-dev is missing";
+  }
+  RunAll();
+}
+
 TEST_F(ComingFromTheSamples, EveryOptionIsOneOfTheHost) {
   const std::string help = RunHost({"--help"}).output;
   const size_t count = ForEach(text_, "`--([a-z_]+)", [&](const std::string& name) {

@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <chrono>
 #include <filesystem>
+#include <string>
 
 #include "plugins_page.h"
 #include "tests/integration/http_get.h"
@@ -23,6 +25,15 @@ class Following : public ::testing::Test {
  protected:
   static std::string Version(TestHost* host) {
     return ExchangeOnce(PlaintextChannel(host->address("plaintext"))).version;
+  }
+
+  static std::string HealthOnceItIsNot(const std::string& before, const ChannelPtr& channel) {
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    std::string health = before;
+    while (health == before && std::chrono::steady_clock::now() < give_up) {
+      health = GrpcHealth(channel, "");
+    }
+    return health;
   }
 
   host::TempDir directory_;
@@ -115,14 +126,24 @@ TEST_F(Following, ASignalTriesRefusedFilesAgain) {
   host.AwaitLog("a stand-in answers its calls by its error policy");
 }
 
+// By HTTP, and by gRPC on both ports.
 TEST_F(Following, AHostIsNotReadyWhileAStandInAnswersForAPlugin) {
-  plugins_.Put("p.so", "broken");
-  TestHost host({"--plugins_dir=" + plugins_.path()});
-  EXPECT_THAT(HttpGet(host.address("health")), StartsWith("HTTP/1.1 503 "));
-  plugins_.Put("p.so", one_);
-  host.AwaitLog("plugin p: generation ");
-  EXPECT_EQ(Version(&host), "1");
-  EXPECT_THAT(HttpGet(host.address("health")), StartsWith("HTTP/1.1 200 "));
+  for (const char* workers : {"--workers=0", "--workers=2"}) {
+    plugins_.Put("p.so", "broken");
+    TestHost host({"--plugins_dir=" + plugins_.path(), workers});
+    const ChannelPtr serving = PlaintextChannel(host.address("plaintext"));
+    const ChannelPtr health = PlaintextChannel(host.address("health"));
+    EXPECT_THAT(HttpGet(host.address("health")), StartsWith("HTTP/1.1 503 ")) << workers;
+    EXPECT_EQ(GrpcHealth(serving, ""), "NOT_SERVING") << workers;
+    EXPECT_EQ(GrpcHealth(health, ""), "NOT_SERVING") << workers;
+    plugins_.Put("p.so", one_);
+    host.AwaitLog("plugin p: generation ");
+    EXPECT_EQ(Version(&host), "1");
+    EXPECT_THAT(HttpGet(host.address("health")), StartsWith("HTTP/1.1 200 ")) << workers;
+    for (const ChannelPtr& channel : {serving, health}) {
+      EXPECT_EQ(HealthOnceItIsNot("NOT_SERVING", channel), "SERVING") << workers;
+    }
+  }
 }
 
 TEST_F(Following, RequiredPluginsFailTheStart) {

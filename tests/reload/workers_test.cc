@@ -179,7 +179,7 @@ TEST_F(Workers, APluginInQuarantineComesBackAfterATrial) {
   const std::map<int, pid_t> before = Processes();
   Do("segfault");
   AwaitAnotherThan(before);
-  host_->AwaitLog("plugin p is in quarantine, and is tried again in one worker ");
+  host_->AwaitLog("plugin p is in quarantine; its trial in one worker ");
   host_->AwaitLog("plugin p is out of quarantine: its trial has ended without a crash");
   Await([this] { return Version() == "deadly"; });
 }
@@ -298,7 +298,9 @@ TEST_F(Workers, OneThatCannotMakeWhatTheOthersServeWaitsUntilItCan) {
   Start("counting", "a " + count + " fail 3");
   const std::map<int, pid_t> before = Processes();
   ASSERT_EQ(kill(before.at(1), SIGKILL), 0);
-  host_->AwaitLog("plugin p: a worker cannot make what the others serve, and waits until it can: ");
+  host_->AwaitLog(
+      "plugin p: a worker cannot create the version that the others serve, and waits until it "
+      "can: ");
   EXPECT_EQ(GetMetric(Admin(), "callout_workers "), 1);
   EXPECT_EQ(Version(), fmt::format("a@{}", before.at(2)));
   host_->Signal(SIGHUP);
@@ -312,7 +314,9 @@ TEST_F(Workers, TheHostIsNotReadyWhileNoneServes) {
   EXPECT_EQ(health(), "HTTP/1.1 200 ");
   const std::map<int, pid_t> before = Processes();
   for (const auto& [number, process] : before) ASSERT_EQ(kill(process, SIGKILL), 0);
-  host_->AwaitLog("plugin p: a worker cannot make what the others serve, and waits until it can: ");
+  host_->AwaitLog(
+      "plugin p: a worker cannot create the version that the others serve, and waits until it "
+      "can: ");
   Await([&] { return GetMetric(Admin(), "callout_workers ") == 0; });
   EXPECT_EQ(health(), "HTTP/1.1 503 ");
   plugins_.Put("p.config", "b");
@@ -348,7 +352,7 @@ TEST_F(Workers, ADrainLetsTheStreamsOfAllWorkersFinish) {
   Start("counting", "a", {"--drain_timeout_ms=600000"});
   std::deque<Open> open = OpenInEveryWorker(2);
   host_->Signal(SIGTERM);
-  host_->AwaitLog("drain begins");
+  host_->AwaitLog("draining:");
   for (Open& one : open) {
     EXPECT_TRUE(one.stream->Exchange(ResponseHeaders({})).has_value());
     EXPECT_TRUE(one.stream->Finish().ok());

@@ -12,6 +12,7 @@
 #include <array>
 #include <utility>
 
+#include "host/base/clock.h"
 #include "host/base/spare_bytes.h"
 #include "host/transport/builtin_rpcs.h"
 #include "host/transport/grpc/grpc_queue.h"
@@ -128,7 +129,7 @@ void GrpcCall::OnEvent(Operation operation, bool ok) {
       break;
     case Operation::kClose:
       done_ = true;
-      TimeoutQueue<GrpcCall>::Stop(&wait);
+      queue_->times().OnLastMessage(&times);
       if (handler_ && cancelled_ != 0) handler_->OnCancel();
       break;
   }
@@ -146,7 +147,7 @@ void GrpcCall::OnAccept() {
     failure_ = absl::UnavailableError("too many streams live: --max_live_streams");
     return;
   }
-  queue_->AddOpen(this);
+  queue_->times().Begin(&times, MonotonicNs());
   const std::string_view method = ToView(details_.method);
   if (method == kProcessPath) {
     handler_.BeginStream(queue_->environment(), this);
@@ -161,10 +162,10 @@ void GrpcCall::OnRead() {
   reading_ = false;
   if (incoming_ == nullptr) {
     read_ended_ = true;
-    TimeoutQueue<GrpcCall>::Stop(&wait);
+    queue_->times().OnLastMessage(&times);
     return handler_->OnHalfClose();
   }
-  queue_->AwaitNextMessage(this);
+  queue_->times().OnMessage(&times, MonotonicNs());
   *message_ = ToOneSlice(incoming_);
   grpc_byte_buffer_destroy(std::exchange(incoming_, nullptr));
   handler_->OnMessage({reinterpret_cast<const char*>(message_->begin()), message_->size()});
@@ -308,6 +309,7 @@ void GrpcCall::OnDeadline(uint64_t now_ns) {
 
 // What a client does not take, or has sent half of, is dropped with it.
 void GrpcCall::OnTimeout(StreamTime time) {
+  queue_->times().End(&times);
   if (done_) return;
   const std::string message(StreamTimeError(time, queue_->limits()).message());
   grpc_call_cancel_with_status(call_, GRPC_STATUS_DEADLINE_EXCEEDED, message.c_str(), nullptr);
@@ -389,6 +391,13 @@ bool GrpcCall::GetMetadata(std::string_view key, uint32_t index, std::string_vie
     return true;
   }
   return false;
+}
+
+bool GrpcCall::GetMetadataAt(uint32_t index, std::string_view* key, std::string_view* value) const {
+  if (index >= metadata_.count) return false;
+  *key = ToView(metadata_.metadata[index].key);
+  *value = ToView(metadata_.metadata[index].value);
+  return true;
 }
 
 }  // namespace callout::host

@@ -27,7 +27,6 @@
 #include <vector>
 
 #include "host/plugin/rpc_context.h"
-#include "host/transport/deadlines.h"
 #include "host/transport/rpc_handler.h"
 #include "host/transport/stream_times.h"
 
@@ -38,9 +37,7 @@ class GrpcQueue;
 
 class GrpcCall final : public RpcContext {
  public:
-  // The queue's: its life in all, and the wait for its next message.
-  TimeoutQueue<GrpcCall>::Entry age{this};
-  TimeoutQueue<GrpcCall>::Entry wait{this};
+  StreamTimes<GrpcCall>::Entry times{this};
 
   // What is done once the tag comes out of the completion queue.
   enum class Operation : uint8_t { kAccept, kRead, kWrite, kWriteAndRead, kFinish, kClose };
@@ -83,6 +80,7 @@ class GrpcCall final : public RpcContext {
   std::string_view listener() const override;
   std::string_view peer_identity() const override;
   bool GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const override;
+  bool GetMetadataAt(uint32_t index, std::string_view* key, std::string_view* value) const override;
 
  private:
   void OnEvent(Operation operation, bool ok);

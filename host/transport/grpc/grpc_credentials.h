@@ -7,7 +7,7 @@
 // gRPC's own credentials read certificates once, or from files that it watches;
 // this asks the store, so that what was checked is what is used.
 //
-// Tested by tests/integration/tls_test.cc.
+// Tested by tests/host/transport/grpc/grpc_server_test.cc.
 #ifndef CALLOUT_HOST_TRANSPORT_GRPC_GRPC_CREDENTIALS_H_
 #define CALLOUT_HOST_TRANSPORT_GRPC_GRPC_CREDENTIALS_H_
 

@@ -25,14 +25,11 @@ GrpcQueue::GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue, grpc_se
     : queue_(std::move(queue)),
       server_(server),
       limits_(*limits),
-      time_metrics_(*time_metrics),
       environment_(environment),
       serving_(serving),
       services_(limits->reflection ? ServiceSet::kAll : ServiceSet::kWithoutReflection),
       live_(environment->live_limit()),
-      open_(limits->stream_duration_ms_max * kNsPerMs),
-      await_first_(limits->first_message_timeout_ms * kNsPerMs),
-      await_next_(limits->stream_idle_timeout_ms * kNsPerMs),
+      times_(*limits, *time_metrics, &environment->metrics()),
       posted_([this] { alarm_.Set(queue_.get(), gpr_now(GPR_CLOCK_MONOTONIC), this); }) {}
 
 GrpcQueue::~GrpcQueue() = default;
@@ -104,32 +101,15 @@ bool GrpcQueue::Next() {
 }
 
 uint64_t GrpcQueue::NextDeadline() const {
-  const uint64_t wait_ns = EarlierDeadline(await_first_.next_ns(), await_next_.next_ns());
-  return EarlierDeadline(EarlierDeadline(deadlines_.next_ns(), open_.next_ns()), wait_ns);
+  return EarlierDeadline(deadlines_.next_ns(), times_.next_ns());
 }
 
 void GrpcQueue::TakeDue() {
   const uint64_t now_ns = MonotonicNs();
   if (NextDeadline() > now_ns) return;
   deadlines_.TakeDue(now_ns, [now_ns](GrpcCall* call) { call->OnDeadline(now_ns); });
-  const auto end = [this](StreamTime time) {
-    return [this, time](GrpcCall* call) {
-      environment_->metrics().Add(time_metrics_.timed_out[static_cast<size_t>(time)]);
-      call->OnTimeout(time);
-    };
-  };
-  await_first_.TakeDue(now_ns, end(StreamTime::kFirstMessage));
-  await_next_.TakeDue(now_ns, end(StreamTime::kMessage));
-  open_.TakeDue(now_ns, end(StreamTime::kAge));
+  times_.TakeDue(now_ns, [](GrpcCall* call, StreamTime time) { call->OnTimeout(time); });
 }
-
-void GrpcQueue::AddOpen(GrpcCall* call) {
-  const uint64_t now_ns = MonotonicNs();
-  open_.Start(&call->age, now_ns);
-  await_first_.Start(&call->wait, now_ns);
-}
-
-void GrpcQueue::AwaitNextMessage(GrpcCall* call) { await_next_.Start(&call->wait, MonotonicNs()); }
 
 void GrpcQueue::TakePosted() {
   for (const Posted& item : posted_.Take()) {
@@ -138,8 +118,9 @@ void GrpcQueue::TakePosted() {
 }
 
 void GrpcQueue::TellAll() {
-  open_.ForEach([this](GrpcCall* call) { draining_ ? call->OnDrain() : call->OnServingChanged(); });
-  if (ending_.exchange(false)) open_.ForEach([](GrpcCall* call) { call->OnDrainDeadline(); });
+  times_.ForEach(
+      [this](GrpcCall* call) { draining_ ? call->OnDrain() : call->OnServingChanged(); });
+  if (ending_.exchange(false)) times_.ForEach([](GrpcCall* call) { call->OnDrainDeadline(); });
 }
 
 }  // namespace callout::host

@@ -62,11 +62,8 @@ class GrpcQueue {
   ServiceSet services() const { return services_; }
   void Request();  // one more call waits for an RPC
   void Remove(GrpcCall* call);
-  // An RPC has begun, and waits for its first message; until it goes it is told of the
-  // drain and when `serving` changes.
-  void AddOpen(GrpcCall* call);
-  // A message of it has come.
-  void AwaitNextMessage(GrpcCall* call);
+  // Of the RPCs that have begun: they are told of the drain and when `serving` changes.
+  StreamTimes<GrpcCall>& times() { return times_; }
   // Moves a call's deadline; 0: none.
   void SetDeadline(GrpcCall* call, uint64_t old_ns, uint64_t new_ns) {
     deadlines_.Move(call, old_ns, new_ns);
@@ -98,7 +95,6 @@ class GrpcQueue {
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   grpc_server* const server_;
   const TransportLimits& limits_;
-  const StreamTimeMetrics& time_metrics_;
   StreamEnvironment* const environment_;
   const std::atomic<bool>* const serving_;
   const ServiceSet services_;
@@ -109,9 +105,7 @@ class GrpcQueue {
   LiveCount live_;
   size_t calls_ = 0;  // that there are, those which wait for an RPC included
   Deadlines<GrpcCall> deadlines_;
-  TimeoutQueue<GrpcCall> open_;  // RPCs that are not over, until they are too old
-  TimeoutQueue<GrpcCall> await_first_;
-  TimeoutQueue<GrpcCall> await_next_;
+  StreamTimes<GrpcCall> times_;
   grpc::Alarm alarm_;  // puts `this` into the queue, to look at posted_
   Mailbox<Posted> posted_;
 };

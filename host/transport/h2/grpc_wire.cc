@@ -30,8 +30,8 @@ bool IsGrpcContentType(std::string_view value) {
   return value.size() == kGrpc.size() || value[kGrpc.size()] == '+' || value[kGrpc.size()] == ';';
 }
 
-// Memory of this size stays with a head that is used again.
-constexpr size_t kKeptBytesMax = 1024;
+// A head that is used again keeps memory up to this size.
+constexpr size_t kKeptHeadBytesMax = 1024;
 constexpr size_t kKeptEntriesMax = 32;
 
 bool IsBase64(std::string_view text) {
@@ -252,20 +252,31 @@ bool RequestHead::Refuses(Refusal* refusal) const {
   return true;
 }
 
-bool RequestHead::GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const {
-  // Few ask for binary metadata, and seldom: one lock for all.
+// Few ask for binary metadata, and seldom: one lock for all.
+std::string_view RequestHead::ValueOf(Entry* entry) const {
   static std::mutex decoding;
   std::unique_lock<std::mutex> lock(decoding, std::defer_lock);
-  if (key.ends_with("-bin")) lock.lock();
+  if (View(entry->key).ends_with("-bin")) lock.lock();
+  if (entry->encoded) Decode(entry);
+  return View(entry->value);
+}
+
+bool RequestHead::GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const {
   for (Entry& entry : metadata_) {
-    if (View(entry.key) != key) continue;
-    if (index-- == 0) {
-      if (entry.encoded) Decode(&entry);
-      *value = View(entry.value);
-      return true;
-    }
+    if (View(entry.key) != key || index-- != 0) continue;
+    *value = ValueOf(&entry);
+    return true;
   }
   return false;
+}
+
+bool RequestHead::GetMetadataAt(uint32_t index, std::string_view* key,
+                                std::string_view* value) const {
+  if (index >= metadata_.size()) return false;
+  Entry& entry = metadata_[index];
+  *key = View(entry.key);
+  *value = ValueOf(&entry);
+  return true;
 }
 
 void RequestHead::Reset() {
@@ -273,7 +284,7 @@ void RequestHead::Reset() {
   kept_.clear();
   metadata_.clear();
   // Assigning would keep its memory.
-  if (kept_.capacity() > kKeptBytesMax) std::string().swap(kept_);
+  if (kept_.capacity() > kKeptHeadBytesMax) std::string().swap(kept_);
   if (metadata_.capacity() > kKeptEntriesMax) metadata_ = std::vector<Entry>();
   path_ = encoding_ = Range();
   method_ = MethodIs::kAbsent;

@@ -153,6 +153,9 @@ class RequestHead {
   // thread; the views stay until Reset.
   bool GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const;
 
+  // The `index`th entry of all of them.
+  bool GetMetadataAt(uint32_t index, std::string_view* key, std::string_view* value) const;
+
   void Reset();
 
  private:
@@ -171,6 +174,7 @@ class RequestHead {
   void AddMetadata(std::string_view name, std::string_view value);
   Range Keep(std::string_view text);
   void Decode(Entry* entry) const;
+  std::string_view ValueOf(Entry* entry) const;
   std::string_view View(Range range) const {
     return std::string_view(kept_).substr(range.begin, range.size);
   }

@@ -89,8 +89,7 @@ void H2Call::Begin(H2Connection* connection, int32_t stream_id) {
   stream_id_ = stream_id;
   queued_at = kNotQueued;
   needs_bytes = 0;
-  begun_ns_ = context_->now_ns();
-  message_ns_ = 0;
+  context_->times().Begin(&times_, context_->now_ns());
   has_head_ = false;
   open_ = true;
 }
@@ -282,7 +281,7 @@ void H2Call::Recount() {
 void H2Call::GiveMessage() {
   message_ready_ = false;
   message_given_ = true;
-  message_ns_ = context_->now_ns();
+  context_->times().OnMessage(&times_, context_->now_ns());
   handler_->OnMessage(reader_.message());
   Collect();
 }
@@ -342,6 +341,7 @@ void H2Call::HalfCloseIfRead() {
     return;
   }
   half_closed_ = true;
+  context_->times().OnLastMessage(&times_);
   if (end().has_value()) return;
   if (reader_.in_message()) {
     Fail(absl::InternalError("the client has ended the stream within a message"));
@@ -496,48 +496,12 @@ void H2Call::OnTime(uint64_t now_ns) {
   GoOn();
 }
 
-uint64_t H2Call::due_ns() const {
-  if (!open_) return 0;
-  const H2Options& options = context_->options();
-  uint64_t due_ns = 0;
-  const auto consider = [&due_ns](uint64_t since_ns, uint64_t limit_ms) {
-    const uint64_t at_ns = since_ns + limit_ms * kNsPerMs;
-    if (limit_ms != 0 && (due_ns == 0 || at_ns < due_ns)) due_ns = at_ns;
-  };
-  consider(begun_ns_, options.stream_duration_ms_max);
-  if (message_ns_ == 0) {
-    consider(begun_ns_, options.first_message_timeout_ms);
-  } else if (handler_ && !handler_->waits_for_host()) {
-    consider(message_ns_, options.stream_idle_timeout_ms);
-  }
-  return due_ns;
-}
-
-void H2Call::OnOverdue() {
-  const H2Options& options = context_->options();
-  const uint64_t now_ns = context_->now_ns();
-  H2StreamLimit limit = H2StreamLimit::kIdle;
-  std::string text = "no message came for --stream_idle_timeout_ms=" +
-                     std::to_string(options.stream_idle_timeout_ms);
-  if (message_ns_ == 0) {
-    limit = H2StreamLimit::kFirstMessage;
-    text = "no message came within --first_message_timeout_ms=" +
-           std::to_string(options.first_message_timeout_ms);
-  }
-  if (options.stream_duration_ms_max != 0 &&
-      now_ns >= begun_ns_ + options.stream_duration_ms_max * kNsPerMs) {
-    limit = H2StreamLimit::kDuration;
-    text = "the stream has taken --max_stream_duration_ms=" +
-           std::to_string(options.stream_duration_ms_max);
-  }
-  // Nobody would read the status of who takes no answers, and it may be that of an RPC
-  // that is over.
-  if (!has_head_ || end().has_value() || !outgoing_.empty()) {
-    context_->CountLimit(limit);
-    connection_->Reset(this);
-    return;
-  }
-  FailOverLimit(limit, absl::DeadlineExceededError(text));
+// Nobody would read the status of who takes no answers, and it may be that of an RPC
+// that is over.
+void H2Call::OnOverdue(StreamTime time) {
+  context_->times().End(&times_);
+  if (!has_head_ || end().has_value() || !outgoing_.empty()) return connection_->Reset(this);
+  Fail(StreamTimeError(time, context_->options()));
   Respond();
 }
 
@@ -581,6 +545,7 @@ void H2Call::Close() {
   // Its end and its reset may have come together.
   HalfCloseIfRead();
   open_ = false;
+  context_->times().End(&times_);
   if (handler_ && !end().has_value()) handler_->OnCancel();
   connection_->StopWaiting(this);
   DropInput();

@@ -56,10 +56,6 @@ class H2Call final : public RpcContext, public H2Timed {
   void Respond();
   // It waited for memory of the connection, which has counted the message now.
   void OnAdmitted();
-  // Of the limits on time: when the next has passed, CLOCK_MONOTONIC; 0: never. And
-  // that it has.
-  uint64_t due_ns() const;
-  void OnOverdue();
   // The system has no memory for what it was doing.
   void OnNoMemory();
   void OnServingChanged();
@@ -91,6 +87,7 @@ class H2Call final : public RpcContext, public H2Timed {
 
   // --- From the context ---
   void OnPosted(CallState* state, Event event);
+  void OnOverdue(StreamTime time);  // its client has taken too long
   void OnTime(uint64_t now_ns) override;
 
   // RpcContext
@@ -102,6 +99,10 @@ class H2Call final : public RpcContext, public H2Timed {
   std::string_view peer_identity() const override { return peer_->identity; }
   bool GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const override {
     return head_.GetMetadata(key, index, value);
+  }
+  bool GetMetadataAt(uint32_t index, std::string_view* key,
+                     std::string_view* value) const override {
+    return head_.GetMetadataAt(index, key, value);
   }
 
  private:
@@ -164,8 +165,7 @@ class H2Call final : public RpcContext, public H2Timed {
   size_t outgoing_index_ = 0;   // of the answer under way
   size_t outgoing_offset_ = 0;  // in it, its head included
   size_t outgoing_bytes_ = 0;   // not sent yet, counted by the connection
-  uint64_t begun_ns_ = 0;
-  uint64_t message_ns_ = 0;  // when the last message came; 0: none yet
+  StreamTimes<H2Call>::Entry times_{this};
   uint64_t rpc_deadline_ns_ = 0;
   uint64_t deadline_ns_ = 0;  // as the context has it
 

@@ -413,30 +413,6 @@ void H2Connection::Forget(H2Call* call) {
   StopWaiting(call);
 }
 
-// --- Times ------------------------------------------------------------------
-
-// A stream that begins later is due no earlier than the shortest limit from now.
-uint64_t H2Connection::CheckStreams() {
-  const H2Options& options = context_->options();
-  uint64_t shortest_ms = 0;
-  for (const uint64_t limit_ms : {options.first_message_timeout_ms, options.stream_idle_timeout_ms,
-                                  options.stream_duration_ms_max}) {
-    if (limit_ms != 0 && (shortest_ms == 0 || limit_ms < shortest_ms)) shortest_ms = limit_ms;
-  }
-  if (shortest_ms == 0) return 0;
-  const uint64_t now_ns = context_->now_ns();
-  uint64_t next_ns = now_ns + shortest_ms * kNsPerMs;
-  for (H2Call* call = calls_; call != nullptr; call = call->next) {
-    const uint64_t due_ns = call->due_ns();
-    if (due_ns != 0 && due_ns <= now_ns) {
-      call->OnOverdue();
-    } else if (due_ns != 0) {
-      next_ns = std::min(next_ns, due_ns);
-    }
-  }
-  return next_ns;
-}
-
 // --- Ends -------------------------------------------------------------------
 
 void H2Connection::BeginShutdown() {

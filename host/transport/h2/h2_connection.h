@@ -54,7 +54,7 @@ class H2Connection {
   H2Connection& operator=(const H2Connection&) = delete;
 
   // The connection may work again.
-  void BeginTurn() { turn_left_ = context_->options().turn_messages_max; }
+  void BeginTurn() { turn_left_ = context_->turn_messages(); }
   // Reads them; what they ask for is done in Work(), or else in Fill().
   void OnBytes(std::string_view bytes);
   void Work();
@@ -85,9 +85,6 @@ class H2Connection {
   void Terminate(H2Reason reason);
   void Ping();
   void OnServingChanged();
-  // Ends the streams that have passed a limit on time, and says when to call it next,
-  // CLOCK_MONOTONIC; 0: never.
-  uint64_t CheckStreams();
   // What it keeps beside its streams, in bytes.
   size_t kept_bytes() const { return 2 * guard_.block_bytes(); }
 

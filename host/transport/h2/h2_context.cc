@@ -11,8 +11,7 @@ namespace callout::host {
 namespace {
 
 constexpr const char* kStreamLimitNames[kH2StreamLimitCount] = {
-    "first_message_timeout", "stream_idle_timeout", "stream_duration", "peer_share",
-    "connection_share",      "metadata_bytes",      "message_bytes",   "memory"};
+    "peer_share", "connection_share", "metadata_bytes", "message_bytes", "memory"};
 // The least that a peer or a connection has by default.
 constexpr size_t kShareMin = 8;
 constexpr const char* kTurnLimitNames[kH2TurnLimitCount] = {"messages", "bytes", "handshakes"};
@@ -55,6 +54,9 @@ absl::StatusOr<H2Metrics> H2Metrics::Define(Metrics* metrics) {
                       "HTTP/2 connections asked to leave by GOAWAY for --max_unanswered_resets");
   if (!drained.ok()) return drained.status();
   defined.connections_drained = *drained;
+  absl::StatusOr<StreamTimeMetrics> times = StreamTimeMetrics::Define(metrics);
+  if (!times.ok()) return times.status();
+  defined.times = *times;
   return defined;
 }
 
@@ -68,6 +70,7 @@ H2Context::H2Context(const H2Options& options, StreamEnvironment* environment,
       serving_(serving),
       memory_share_(shared->memory),
       now_ns_(MonotonicNs()),
+      times_(options, metrics.times, &environment->metrics()),
       live_(environment->live_limit()),
       posted_(std::move(wake)),
       live_per_peer_max_(options.live_per_peer_max != 0
@@ -78,6 +81,11 @@ H2Context::H2Context(const H2Options& options, StreamEnvironment* environment,
                                    : std::max(environment->live_limit()->max() / 128, kShareMin)) {}
 
 H2Context::~H2Context() { memory_share_.Resize(&memory_drawn_, 0); }
+
+void H2Context::TakeDeadlines() {
+  deadlines_.TakeDue(now_ns_, [this](H2Timed* timed) { timed->OnTime(now_ns_); });
+  times_.TakeDue(now_ns_, [](H2Call* call, StreamTime time) { call->OnOverdue(time); });
+}
 
 void H2Context::TakePosted() {
   for (const Posted& item : posted_.Take()) item.call->OnPosted(item.state, item.event);

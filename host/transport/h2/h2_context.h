@@ -10,6 +10,7 @@
 #ifndef CALLOUT_HOST_TRANSPORT_H2_H2_CONTEXT_H_
 #define CALLOUT_HOST_TRANSPORT_H2_H2_CONTEXT_H_
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -34,6 +35,7 @@
 #include "host/transport/limits.h"
 #include "host/transport/mailbox.h"
 #include "host/transport/peer_places.h"
+#include "host/transport/stream_times.h"
 
 namespace callout::host {
 
@@ -50,18 +52,15 @@ struct H2Options : TransportLimits {
 };
 
 // The limits that end or refuse a stream, and nothing beside it; also the metric's
-// label.
+// label. Those on time are StreamTime's.
 enum class H2StreamLimit : uint8_t {
-  kFirstMessage,  // --first_message_timeout_ms
-  kIdle,          // --stream_idle_timeout_ms
-  kDuration,      // --max_stream_duration_ms
-  kPeerShare,     // --max_live_streams_per_peer
+  kPeerShare,  // --max_live_streams_per_peer
   kConnectionShare,
   kMetadata,  // --max_metadata_bytes
   kMessage,   // --max_message_bytes
   kMemory,    // --memory_budget_bytes, or the system gives none
 };
-inline constexpr size_t kH2StreamLimitCount = 8;
+inline constexpr size_t kH2StreamLimitCount = 5;
 
 // What a turn of a loop has left for the next.
 enum class H2TurnLimit : uint8_t { kMessages, kBytes, kHandshakes };
@@ -70,7 +69,7 @@ inline constexpr size_t kH2TurnLimitCount = 3;
 struct H2Metrics {
   // callout_h2_connections_closed_total{reason}, callout_h2_streams_refused_total,
   // callout_h2_stream_limits_total{limit}, callout_h2_turns_cut_total{limit},
-  // callout_h2_connections_drained_total.
+  // callout_h2_connections_drained_total, and those of StreamTimeMetrics.
   static absl::StatusOr<H2Metrics> Define(Metrics* metrics);
 
   std::array<Metrics::Id, kH2ReasonCount> closed{};
@@ -78,6 +77,7 @@ struct H2Metrics {
   std::array<Metrics::Id, kH2TurnLimitCount> turns_cut{};
   Metrics::Id streams_refused = 0;
   Metrics::Id connections_drained = 0;
+  StreamTimeMetrics times;
 };
 
 // What a deadline is for.
@@ -137,15 +137,26 @@ class H2Context {
   uint64_t now_ns() const { return now_ns_; }
   void SetNow(uint64_t now_ns) { now_ns_ = now_ns; }
 
+  // How many connections have something to do in this turn of the loop. Beyond a few each
+  // gets a part of what it would get alone, so that nobody waits for all the others' turns.
+  void SetBusy(size_t connections) { turn_share_ = std::max<size_t>(connections / kBusyFew, 1); }
+  // What a connection gets of `whole` in this turn, at least `least`.
+  size_t TurnPart(size_t whole, size_t least) const {
+    return std::max(whole / turn_share_, std::min(whole, least));
+  }
+  size_t turn_messages() const { return TurnPart(options_.turn_messages_max, kTurnMessagesMin); }
+
   // Moves a deadline; 0: none.
   void SetDeadline(H2Timed* timed, uint64_t old_ns, uint64_t new_ns) {
     deadlines_.Move(timed, old_ns, new_ns);
   }
-  uint64_t next_deadline_ns() const { return deadlines_.next_ns(); }
-  // Calls OnTime of those whose deadline has come. Each must move its own.
-  void TakeDeadlines() {
-    deadlines_.TakeDue(now_ns_, [this](H2Timed* timed) { timed->OnTime(now_ns_); });
+  uint64_t next_deadline_ns() const {
+    return EarlierDeadline(deadlines_.next_ns(), times_.next_ns());
   }
+  // Calls OnTime of those whose deadline has come, each of which must move its own, and
+  // ends the RPCs that have reached a limit on time.
+  void TakeDeadlines();
+  StreamTimes<H2Call>& times() { return times_; }
 
   // Any thread.
   void Post(H2Call* call, CallState* state, RpcContext::Event event) {
@@ -181,6 +192,8 @@ class H2Context {
   };
   bool HasShare(const H2Peer& peer, size_t of_connection);
 
+  static constexpr size_t kBusyFew = 3;
+  static constexpr size_t kTurnMessagesMin = 16;
   static constexpr size_t kSpareMax = 256;
   static constexpr size_t kMemoryBytesMax = 1 << 20;
   static constexpr size_t kMessageBytesMax = 32768;
@@ -192,7 +205,9 @@ class H2Context {
   const std::atomic<bool>* const serving_;
   MemoryShare memory_share_;
   uint64_t now_ns_;
+  size_t turn_share_ = 1;  // into how many parts a turn is divided
   Deadlines<H2Timed> deadlines_;
+  StreamTimes<H2Call> times_;
   std::vector<std::unique_ptr<H2Call>> spare_;
   std::vector<std::vector<char>> memory_;
   size_t memory_bytes_ = 0;

@@ -2,18 +2,14 @@
 
 #include "host/transport/h2/h2_health.h"
 
-#include <chrono>
 #include <utility>
 #include <vector>
 
 #include "host/base/log.h"
 #include "host/base/status_text.h"
-#include "host/base/thread.h"
 
 namespace callout::host {
 namespace {
-
-constexpr std::chrono::milliseconds kPoll(100);
 
 H2Options MakeOptions() {
   H2Options options;
@@ -31,14 +27,7 @@ H2Options MakeOptions() {
 H2Health::H2Health(std::function<bool()> ready, Metrics* metrics)
     : ready_(std::move(ready)), metrics_(metrics) {}
 
-H2Health::~H2Health() {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    stop_ = true;
-  }
-  changed_.notify_all();
-  if (thread_.joinable()) thread_.join();
-}
+H2Health::~H2Health() = default;
 
 absl::Status H2Health::Start() {
   chains_ = std::make_unique<ChainSource>(
@@ -51,12 +40,6 @@ absl::Status H2Health::Start() {
       H2Server::Start(MakeOptions(), environment_.get(), &memory_, nullptr);
   if (!server.ok()) return server.status();
   server_ = *std::move(server);
-  absl::StatusOr<std::thread> thread = StartThread("gRPC health", [this] { Run(); });
-  if (!thread.ok()) {
-    server_.reset();
-    return thread.status();
-  }
-  thread_ = *std::move(thread);
   return absl::OkStatus();
 }
 
@@ -82,15 +65,6 @@ void H2Health::Update() {
   if (server_ == nullptr) return;
   const bool ready = ready_();
   if (std::exchange(serving_, ready) != ready) server_->SetServing(ready);
-}
-
-void H2Health::Run() {
-  std::unique_lock<std::mutex> lock(mutex_);
-  while (!changed_.wait_for(lock, kPoll, [this] { return stop_; })) {
-    lock.unlock();
-    Update();
-    lock.lock();
-  }
 }
 
 }  // namespace callout::host

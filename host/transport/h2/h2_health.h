@@ -9,21 +9,18 @@
 //                            [&](int fd, std::string bytes) { return health.Take(fd, bytes); });
 //   …  health.Update();   // ready() has changed
 //
-// The first connection starts two threads: one that serves them all, and one that
-// asks ten times a second what ready() says, for changes that nobody tells of. Its
-// connections and RPCs have the metrics of the nghttp2 transport.
+// The first connection starts the thread that serves them all. Its connections and RPCs
+// have the metrics of the nghttp2 transport.
 //
 // Limits: 256 connections, 16 streams on each, 16 MiB in all, 1 KiB for a message, 8 KiB of
 // metadata, and those of the nghttp2 transport for floods and silence.
 #ifndef CALLOUT_HOST_TRANSPORT_H2_H2_HEALTH_H_
 #define CALLOUT_HOST_TRANSPORT_H2_H2_HEALTH_H_
 
-#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
 
 #include "host/base/memory_budget.h"
 #include "host/metrics/metrics.h"
@@ -53,20 +50,16 @@ class H2Health {
 
  private:
   absl::Status Start();
-  void Run();
 
   const std::function<bool()> ready_;
   Metrics* const metrics_;
   std::mutex mutex_;  // guards the following
   bool started_ = false;
-  bool stop_ = false;
-  bool serving_ = true;  // as the server has it
-  std::condition_variable changed_;
+  bool serving_ = true;                  // as the server has it
   std::unique_ptr<ChainSource> chains_;  // of no plugin
   std::unique_ptr<StreamEnvironment> environment_;
   MemoryBudget memory_{size_t{16} << 20};
   std::unique_ptr<H2Server> server_;  // null: not started, or it cannot be
-  std::thread thread_;
 };
 
 }  // namespace callout::host

@@ -14,7 +14,6 @@
 #include "host/base/thread.h"
 
 namespace callout::host {
-namespace {}  // namespace
 
 H2Loop::H2Loop(const CertificateStore* certificates) {
   if (certificates != nullptr) tls_.emplace(certificates);
@@ -100,6 +99,7 @@ void H2Loop::Run() {
     context_->memory().budget()->TellAllocator();
     std::vector<H2Socket*> again;
     again.swap(again_);
+    context_->SetBusy(again.size() + static_cast<size_t>(std::max(count, 0)));
     for (H2Socket* socket : again) {
       socket->again = false;
       socket->OnEvent(0);

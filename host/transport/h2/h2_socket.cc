@@ -22,6 +22,8 @@ namespace {
 // Reads of one connection, and bytes sent on it, before the others have their turn.
 constexpr int kReadsInTurn = 4;
 constexpr size_t kTurnBytes = 262144;
+constexpr size_t kTurnBytesMin = 65536;
+constexpr size_t kReadBytesMin = 16384;
 // What a connection costs, in cleartext and in TLS: its objects, nghttp2's session and
 // tables, OpenSSL's buffers.
 constexpr size_t kConnectionBytes = 16384;
@@ -79,7 +81,6 @@ void H2Socket::OpenConnection() {
   peer->count = context_->CountOf(peer->address);
   state_ = State::kOpen;
   connection_.emplace(context_, std::move(peer), this);
-  check_ns_ = connection_->CheckStreams();
   OnOutput();
   if (loop_->shutting_down()) BeginShutdown();
 }
@@ -112,6 +113,8 @@ void H2Socket::BeginTurn() {
   const bool had_work = connection_->has_work();
   connection_->BeginTurn();
   if (std::exchange(turn_cut_, false) || had_work) OnOutput();
+  // Before more is read: reading alone may take a whole turn.
+  if (had_work) connection_->Work();
 }
 
 void H2Socket::OnFirstBytes(std::string_view bytes) {
@@ -168,10 +171,11 @@ ptrdiff_t H2Socket::WriteSome(std::string_view bytes) {
 
 // While the peer does not take what it is sent, it is not listened to either.
 void H2Socket::Read() {
+  const size_t most = context_->TurnPart(H2Loop::kReadBytes, kReadBytesMin);
   for (int i = 0; i < kReadsInTurn; ++i) {
     if (state_ != State::kOpen || !unsent_.empty()) return;
     if (connection_->turn_is_over()) return loop_->ReadAgain(this);
-    const ptrdiff_t size = ReadSome(loop_->read_buffer(), H2Loop::kReadBytes);
+    const ptrdiff_t size = ReadSome(loop_->read_buffer(), most);
     if (size < 0) return Close();
     if (size == 0) return;
     last_read_ns_ = context_->now_ns();
@@ -181,7 +185,7 @@ void H2Socket::Read() {
     OnOutput();
     Recount();
     // A short read has emptied the socket; of TLS it is one record.
-    if (ssl_ == nullptr && static_cast<size_t>(size) < H2Loop::kReadBytes) return;
+    if (ssl_ == nullptr && static_cast<size_t>(size) < most) return;
   }
   if (ssl_ != nullptr) loop_->ReadAgain(this);  // OpenSSL may hold what epoll cannot see
 }
@@ -192,7 +196,7 @@ void H2Socket::Flush() {
     const bool was_unsent = !unsent_.empty();
     std::string& out = was_unsent ? unsent_ : loop_->write_buffer();
     if (!was_unsent) {
-      if (turn_bytes_ >= kTurnBytes) {
+      if (turn_bytes_ >= context_->TurnPart(kTurnBytes, kTurnBytesMin)) {
         context_->CountCut(H2TurnLimit::kBytes);
         turn_cut_ = true;
         return loop_->ReadAgain(this);
@@ -302,7 +306,6 @@ void H2Socket::CheckTimes(uint64_t now_ns) {
     pinged_ns_ = now_ns;
     connection_->Ping();
   }
-  if (check_ns_ != 0 && now_ns >= check_ns_) check_ns_ = connection_->CheckStreams();
   idle_since_ns_ = connection_->has_calls() ? now_ns : std::max(idle_since_ns_, last_read_ns_);
   if (old_ && now_ns >= age_ns_ + options.connection_age_grace_ms * kNsPerMs) return Close();
   const bool idle = options.connection_idle_ms != 0 &&
@@ -328,7 +331,6 @@ uint64_t H2Socket::NextDeadline() const {
       pinged_ns_ != 0 ? pinged_ns_ + silence_ns : last_read_ns_ + options.keepalive_ms * kNsPerMs;
   if (shutdown_ns_ != 0 && !shutdown_finished_) consider(shutdown_ns_ + kShutdownNoticeNs);
   if (blocked_ns_ != 0) consider(blocked_ns_ + silence_ns);
-  if (check_ns_ != 0) consider(check_ns_);
   if (shutdown_ns_ == 0 && options.connection_idle_ms != 0) {
     consider(idle_since_ns_ + options.connection_idle_ms * kNsPerMs);
   }

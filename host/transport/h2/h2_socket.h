@@ -93,7 +93,6 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   uint64_t idle_since_ns_;
   uint64_t blocked_ns_ = 0;   // since when unsent_ has bytes
   uint64_t pinged_ns_ = 0;    // when the peer was asked for a sign of life
-  uint64_t check_ns_ = 0;     // when the streams' times are to be looked at; 0: never
   uint64_t shutdown_ns_ = 0;  // when BeginShutdown was called
   bool shutdown_finished_ = false;
   uint64_t linger_end_ns_ = 0;

@@ -22,7 +22,7 @@ std::shared_ptr<const host::Plugin> MakePlugin(host::Hooks::CallHook on_request_
 // Exits with a message if it cannot be loaded.
 std::shared_ptr<const host::Plugin> LoadBuiltPlugin(const std::string& path);
 
-class Rig final : public host::StreamCarrier {
+class Rig final : public host::RpcContext {
  public:
   // A chain of `count` instances of `plugin`, which may be null if there are none.
   Rig(const std::shared_ptr<const host::Plugin>& plugin, size_t count);
@@ -34,7 +34,7 @@ class Rig final : public host::StreamCarrier {
 
   host::Metrics& metrics() { return metrics_; }
 
-  // StreamCarrier
+  // RpcContext
   void Post(host::CallState* call, Event event) override { posted_.emplace_back(call, event); }
   std::shared_ptr<const void> KeepMessage() override { return nullptr; }
   std::string_view peer() const override { return "ipv4:192.0.2.1:4711"; }

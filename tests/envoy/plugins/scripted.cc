@@ -11,9 +11,9 @@
 // latter two come to the same however a body is cut up. "header" sets x-changed: PHASE, "deny"
 // answers 403, "fail" returns an error. Unless it is told something it leaves things alone.
 //
-// Configurations: "headers": no hooks but those of headers; "as NAME": the
-// headers are x-NAME-do-PHASE and x-NAME-answer-PHASE, so that several instances
-// can be told apart.
+// Configurations: "headers": no hooks but those of headers; "request": none but those of
+// request headers and bodies; "as NAME": the headers are x-NAME-do-PHASE and x-NAME-answer-PHASE,
+// so that several instances can be told apart.
 #include "scripted.h"
 
 #include <callout/plugin.h>
@@ -34,6 +34,8 @@ namespace scripted = callout::tests;
 
 constexpr uint64_t kHeaderPhases =
     CALLOUT_PHASE_BIT(CALLOUT_REQUEST_HEADERS) | CALLOUT_PHASE_BIT(CALLOUT_RESPONSE_HEADERS);
+constexpr uint64_t kRequestPhases =
+    CALLOUT_PHASE_BIT(CALLOUT_REQUEST_HEADERS) | CALLOUT_PHASE_BIT(CALLOUT_REQUEST_BODY);
 
 // The request's headers that begin with x-, by what follows that.
 using Script = std::map<std::string, std::string>;
@@ -173,6 +175,7 @@ callout_status_t callout_plugin_create(callout_create_args_t* args) {
   const std::string_view config(args->config.data, args->config.size);
   auto* instance = new Instance;
   if (config == "headers") args->phases &= kHeaderPhases;
+  if (config == "request") args->phases &= kRequestPhases;
   if (config.rfind("as ", 0) == 0) instance->prefix = std::string(config.substr(3)) + "-";
   args->plugin = instance;
   return CALLOUT_OK;

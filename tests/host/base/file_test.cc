@@ -135,5 +135,11 @@ TEST_F(FileTest, ReadsNothingAboveTheLimit) {
   EXPECT_TRUE(absl::IsInvalidArgument(text.status()));
 }
 
+// What it says of itself is a size of 0.
+TEST_F(FileTest, AFileOfAFileSystemThatTellsNoSizeIsNotTakenForAnEmptyOne) {
+  const std::string path = "/proc/self/status";
+  EXPECT_TRUE(absl::IsAborted(ReadUnchanged(path, StampOf(path), 100).status()));
+}
+
 }  // namespace
 }  // namespace callout::host

@@ -107,7 +107,8 @@ OptionCase Listener(const std::string& name, const std::string& default_value,
           "unix:/x",  [member](const Config& config) { return Text(config.*member); }};
 }
 
-std::string UsualTransport() { return HasGrpcTransport() ? "grpc" : "nghttp2"; }
+// Than the default, if the build has one.
+std::string OtherTransport() { return HasGrpcTransport() ? "grpc" : "nghttp2"; }
 
 std::vector<OptionCase> Cases() {
   return {
@@ -193,7 +194,7 @@ std::vector<OptionCase> Cases() {
              &TransportConfig::control_frames_max),
       Number("max_unanswered_resets", "1000", &Config::transport,
              &TransportConfig::unanswered_resets_max),
-      {"transport", UsualTransport(), "nghttp2", "nghttp2", UsualTransport(),
+      {"transport", "nghttp2", OtherTransport(), OtherTransport(), "nghttp2",
        [](const Config& c) {
          return c.transport.kind == TransportConfig::Kind::kGrpc ? "grpc" : "nghttp2";
        }},
@@ -597,7 +598,7 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"drain_delay_ms=1s", "expected a whole number from 0 to 2147483647"},
       {"drain_timeout_ms=99999999999999999999", "expected a whole number from 0 to 2147483647"},
       {"log_level=loud", "expected debug, info, warning or error"},
-      {"transport=http3", "expected grpc or nghttp2"},
+      {"transport=http3", "expected nghttp2 or grpc"},
       {"first_message_timeout_ms=-1", "expected a whole number from 0 to 2147483647"},
       {"stream_idle_timeout_ms=1h", "expected a whole number from 0 to 2147483647"},
       {"max_stream_duration_ms=x", "expected a whole number from 0 to 2147483647"},

@@ -110,14 +110,14 @@ TEST_F(AcceptLoopTest, ClosesAtOnceWhatMayNotBeAccepted) {
   EXPECT_THAT(metrics_.Text(), HasSubstr("callout_connections_accepted_total{listener=\"x\"} 1"));
 }
 
-// Lowers the limit on descriptors to what is open now, and raises it again.
+// Lowers the limit on descriptors to what is open now and some more, and raises it again.
 class NoMoreDescriptors {
  public:
-  NoMoreDescriptors() {
+  explicit NoMoreDescriptors(int but = 0) {
     getrlimit(RLIMIT_NOFILE, &before_);
     const Descriptor lowest_free(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0));
     rlimit none = before_;
-    none.rlim_cur = static_cast<rlim_t>(lowest_free.get());
+    none.rlim_cur = static_cast<rlim_t>(lowest_free.get() + but);
     EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
   }
   ~NoMoreDescriptors() { setrlimit(RLIMIT_NOFILE, &before_); }
@@ -160,6 +160,36 @@ TEST_F(AcceptLoopTest, ServesAgainByItselfAfterDescriptorsRanOut) {
   EXPECT_THAT(metrics_.Text(),
               HasSubstr("callout_accept_pauses_total " + std::to_string(reports.size())))
       << "one report for each pause";
+}
+
+// Health checks have a loop of their own, which needs a descriptor for each.
+TEST_F(AcceptLoopTest, LeavesDescriptorsToOthers) {
+  constexpr int kLeft = 8;
+  Listen("127.0.0.1:0");
+  Watched<std::vector<int>> open;
+  AcceptLoop::Listener keeper = Greeter("kept", sockets_[0]);
+  keeper.on_connection = [&](int fd) { open.Update([fd](auto& all) { all.push_back(fd); }); };
+  keeper.descriptors_left = kLeft;
+  Start({keeper});
+  std::vector<Descriptor> clients;
+  for (int i = 0; i < 10; ++i) clients.push_back(MakeSocket(sockets_[0].bound()));
+  {
+    const NoMoreDescriptors few(kLeft + 3);
+    for (const Descriptor& client : clients) {
+      const Address& address = sockets_[0].bound();
+      ASSERT_EQ(connect(client.get(), address.get(), address.size), 0) << strerror(errno);
+    }
+    ASSERT_TRUE(reports_.Await([](const auto& reports) { return !reports.empty(); }));
+    EXPECT_EQ(open.Get().size(), 3u);
+    std::vector<Descriptor> of_others;
+    for (int i = 0; i < kLeft; ++i) {
+      of_others.emplace_back(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0));
+      EXPECT_GE(of_others.back().get(), 0) << i;
+    }
+  }
+  // Those who waited are served once there are more.
+  EXPECT_TRUE(open.Await([](const auto& all) { return all.size() == 10; }));
+  for (const int fd : open.Get()) close(fd);
 }
 
 TEST_F(AcceptLoopTest, StopsInAPause) {

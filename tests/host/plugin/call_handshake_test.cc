@@ -42,6 +42,34 @@ TEST(CallHandshake, AfterTheDeadlineTheStreamAnswersAndIsStillToldOfTheEnd) {
   EXPECT_TRUE(expired);
 }
 
+TEST(CallHandshake, OnlyTheFirstClaimCounts) {
+  CallHandshake handshake;
+  handshake.Begin();
+  EXPECT_TRUE(handshake.Claim());
+  EXPECT_FALSE(handshake.Claim());
+  handshake.Begin();
+  handshake.End();
+  EXPECT_FALSE(handshake.Claim()) << "the call is over";
+}
+
+TEST(CallHandshake, APluginIsToldThatTheClientHasLeftWhileItHasTheCall) {
+  bool expired = false;
+  CallHandshake handshake;
+  handshake.Begin();  // deferred
+  handshake.OnReturn();
+  EXPECT_TRUE(handshake.OnLeave());
+  handshake.OnFinish(&expired);
+  EXPECT_FALSE(handshake.OnLeave()) << "it has finished the call";
+
+  handshake.Begin(true);  // detached
+  EXPECT_FALSE(handshake.OnLeave()) << "it waits for a thread, or is being opened";
+  EXPECT_FALSE(handshake.OnHook()) << "so it is not called";
+
+  handshake.Begin(true);
+  EXPECT_TRUE(handshake.OnHook());
+  EXPECT_TRUE(handshake.OnLeave());
+}
+
 // Under ThreadSanitizer this also shows that what is written before OnFinish is seen
 // by whoever acts.
 TEST(CallHandshake, OfThreeThatMeetExactlyOneSettlesAndOneAnswers) {

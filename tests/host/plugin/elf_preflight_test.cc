@@ -56,7 +56,7 @@ TEST(ElfPreflight, EachMessageHookIsEnough) {
   for (const char* hook :
        {"callout_on_stream_open", "callout_on_stream_close", "callout_on_stream_cancel"}) {
     EXPECT_THAT(Refusal(ElfBuilder().Data("callout_abi_version", 1).Function(hook)),
-                HasSubstr(std::string(hook) + " but no hook that is given a message"));
+                HasSubstr(std::string(hook) + " but no hook that gets a message"));
   }
 }
 
@@ -87,12 +87,12 @@ TEST(ElfPreflight, TheVersionMustBeReadable) {
   EXPECT_THAT(Refusal(ElfBuilder()
                           .Symbol("callout_abi_version", STT_TLS, STB_GLOBAL, 2, 0)
                           .Function("callout_on_process")),
-              HasSubstr("is no plain data"));
+              HasSubstr("is not plain data"));
 }
 
 TEST(ElfPreflight, TheInfoMustBeData) {
   EXPECT_THAT(Refusal(ElfBuilder::Plugin().Function("callout_plugin_info")),
-              HasSubstr("its callout_plugin_info is no plain data"));
+              HasSubstr("its callout_plugin_info is not plain data"));
 }
 
 TEST(ElfPreflight, TellsWhichNameWasMeant) {

@@ -99,8 +99,8 @@ TEST(Settings, TheOldNameOfAKeyIsRead) {
       Refusal(R"({"whole_body_bytes_max": -1})"),
       "key \"whole_body_bytes_max\" is a negative number; expected a number of bytes, 0 or more");
   EXPECT_EQ(Refusal(R"({"whole_body_bytes_max": 1, "max_whole_body_bytes": 2})"),
-            "keys \"max_whole_body_bytes\" and \"whole_body_bytes_max\" are the new and the old "
-            "name of one setting; remove the old one");
+            "keys \"max_whole_body_bytes\" and \"whole_body_bytes_max\" are two names "
+            "of one setting; remove the old one");
 }
 
 TEST(Settings, EachErrorNamesKeyFindingAndExpectation) {

@@ -95,6 +95,152 @@ TEST_F(EndingsTest, NotAmidABodyThatAPluginHasChanged) {
   EXPECT_TRUE(EndedOk());
 }
 
+// --- All bytes of content-length in BUFFERED_PARTIAL, but no end ---------------------
+
+class StalledBodyTest : public EndingsTest {
+ protected:
+  void FeedAll(callout_phase_t headers, int request_mode, int response_mode, bool all = true) {
+    const Pairs length = {{"content-length", all ? "3" : "4"}};
+    const bool is_request = headers == CALLOUT_REQUEST_HEADERS;
+    FeedRequestHeaders(request_mode, response_mode, !is_request, is_request ? length : Pairs{});
+    if (!is_request) Feed(Headers(headers, false, length));
+    Take();
+    Feed(Body(headers + 2, "all", false));
+  }
+};
+
+TEST_F(StalledBodyTest, EndsWithTheResponse) {
+  for (const callout_phase_t headers : {CALLOUT_REQUEST_HEADERS, CALLOUT_RESPONSE_HEADERS}) {
+    Reset();
+    AddPlugin()->phases[headers + 2] = [](callout_call_t* call) {
+      EXPECT_EQ(BodyShown(call), "all");
+      return ReplacesBody("changed")(call);
+    };
+    const bool is_request = headers == CALLOUT_REQUEST_HEADERS;
+    FeedAll(headers, is_request ? kPartial : kNone, kPartial);
+    const auto responses = Take();
+    EXPECT_EQ(BodyTold(responses), "=changed");
+    const auto& body = is_request ? responses[0].request_body() : responses[0].response_body();
+    EXPECT_EQ(Mutations(body.response().header_mutation()),
+              (std::vector<std::string>{"set content-length=7"}));
+    EXPECT_TRUE(EndedOk());
+  }
+}
+
+TEST_F(StalledBodyTest, IsWholeForAPluginThatTakesItWhole) {
+  AddGatherer(100)->phases[CALLOUT_REQUEST_BODY] = [](callout_call_t* call) {
+    EXPECT_TRUE(call->flags & CALLOUT_CALL_WHOLE_BODY);
+    return CALLOUT_OK;
+  };
+  FeedAll(CALLOUT_REQUEST_HEADERS, kPartial, kNone);
+  EXPECT_TRUE(EndedOk());
+}
+
+TEST_F(StalledBodyTest, WithFewerBytesOrInOtherModesEnvoyGoesOn) {
+  for (const int mode : {kPartial, kBuffered, kStreamed}) {
+    Reset();
+    AddPlugin()->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+    FeedAll(CALLOUT_REQUEST_HEADERS, mode, kNone, mode != kPartial);
+    EXPECT_EQ(BodyTold(Take()), "-");
+    EXPECT_FALSE(stream_->end().has_value());
+  }
+}
+
+TEST_F(StalledBodyTest, IsRefusedIfAPluginIsToSeeTheRest) {
+  for (const callout_phase_t later : {CALLOUT_REQUEST_TRAILERS, CALLOUT_RESPONSE_HEADERS}) {
+    for (const bool passes : {false, true}) {
+      Reset();
+      InstanceSettings settings;
+      settings.drain_passes = passes;
+      FakePlugin* plugin = AddPlugin(settings);
+      plugin->phases[CALLOUT_REQUEST_BODY] = plugin->phases[later] = Returns(CALLOUT_OK);
+      FeedAll(CALLOUT_REQUEST_HEADERS, kPartial, kNone);
+      const auto responses = Take();
+      ASSERT_EQ(responses.size(), 1u);
+      EXPECT_EQ(responses[0].immediate_response().status().code(), passes ? 0 : 413);
+      EXPECT_EQ(EndedOk(), passes);
+    }
+  }
+  EXPECT_NE(metrics_.Text().find("callout_stalled_bodies_total{outcome=\"refused\"} 2"),
+            std::string::npos);
+}
+
+// An end with OK would lose its bytes.
+TEST_F(StalledBodyTest, IsRefusedBesideADuplexDirection) {
+  Reset();
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+  FeedAll(CALLOUT_REQUEST_HEADERS, kPartial, kDuplex);
+  EXPECT_EQ(Take()[0].immediate_response().status().code(), 413);
+}
+
+TEST_F(StalledBodyTest, IsSeenWhereAnOverrideMayHaveBroughtIt) {
+  AddGatherer(100)->phases = {{CALLOUT_REQUEST_HEADERS,
+                               [](callout_call_t* call) {
+                                 // ProcessingMode{request_body_mode: BUFFERED_PARTIAL}
+                                 return call->host->annotate(
+                                     call, CALLOUT_MODE_OVERRIDE,
+                                     ToBytes(std::string_view("\x18\x03", 2)));
+                               }},
+                              {CALLOUT_REQUEST_BODY, Returns(CALLOUT_OK)}};
+  FeedAll(CALLOUT_REQUEST_HEADERS, kStreamed, kNone);
+  EXPECT_EQ(BodyTold(Take()), "-");
+  EXPECT_TRUE(EndedOk());
+}
+
+// Its headers have gone, and nobody has looked for content-length.
+TEST_F(StalledBodyTest, IsNotAskedForByTheAnswerOfTheOtherDirection) {
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_RESPONSE_HEADERS] = [](callout_call_t* call) {
+    return call->host->annotate(call, CALLOUT_MODE_OVERRIDE,
+                                ToBytes(std::string_view("\x18\x03", 2)));
+  };
+  plugin->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+  FeedRequestHeaders(kStreamed, kNone, false, {{"content-length", "3"}});
+  Take();
+  const auto answer = Exchange(Headers(CALLOUT_RESPONSE_HEADERS, true));
+  EXPECT_EQ(answer.mode_override().request_body_mode(), kStreamed);
+  Feed(Body(CALLOUT_REQUEST_BODY, "all", false));
+  EXPECT_EQ(BodyTold(Take()), "-");
+}
+
+// --- Immediate responses that cannot go out ------------------------------------------
+
+TEST_F(EndingsTest, AnInvalidDenialIsStillADenial) {
+  using Fill = std::function<std::pair<callout_field_t, std::string>()>;
+  const Fill rows[] = {
+      [] {
+        envoy::service::ext_proc::v3::ImmediateResponse denial;
+        denial.mutable_status()->set_code(envoy::type::v3::Forbidden);
+        auto* header = denial.mutable_headers()->add_set_headers()->mutable_header();
+        header->set_key("x-copied");
+        header->set_raw_value("a\r\nb");
+        return std::make_pair(CALLOUT_IMMEDIATE_RESPONSE, denial.SerializeAsString());
+      },
+      [] { return std::make_pair(CALLOUT_IMMEDIATE_RESPONSE, std::string("\xff")); },
+      // Where Envoy holds a body for the response.
+      [] {
+        envoy::service::ext_proc::v3::StreamedImmediateResponse reply;
+        reply.mutable_headers_response();
+        return std::make_pair(CALLOUT_STREAMED_IMMEDIATE_RESPONSE, reply.SerializeAsString());
+      },
+  };
+  for (const auto policy : {ErrorPolicy::Action::kContinue, ErrorPolicy::Action::kFail}) {
+    for (const Fill& fill : rows) {
+      Reset();
+      AddPlugin(policy)->phases[CALLOUT_REQUEST_HEADERS] = [&fill](callout_call_t* call) {
+        const auto [field, payload] = fill();
+        const callout_bytes_t part = ToBytes(payload);
+        return call->host->respond(call, field, &part, 1);
+      };
+      FeedRequestHeaders(kStreamed, kNone);
+      const auto responses = Take();
+      ASSERT_EQ(responses.size(), 1u);
+      EXPECT_EQ(responses[0].immediate_response().status().code(), 500);
+      EXPECT_TRUE(responses[0].immediate_response().headers().set_headers().empty());
+    }
+  }
+}
+
 // --- Drain ----------------------------------------------------------------------
 
 TEST_F(EndingsTest, ADrainEndsWithOkWhereTheRestMayPass) {

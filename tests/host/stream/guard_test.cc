@@ -67,7 +67,7 @@ TEST(Guard, HoldsTheCountOfHeadersToTheLimitExactly) {
     if (found.ok()) continue;
     EXPECT_EQ(found.violation, Violation::kIllegalHeader);
     EXPECT_EQ(found.http_status, 431);
-    EXPECT_TRUE(found.client_decides);
+    EXPECT_TRUE(found.never_passes);
   }
 }
 

@@ -102,6 +102,141 @@ TEST_F(PipelineTest, ChunkwiseInstancesMayHoldTheHeadersThemselves) {
   EXPECT_EQ(BodyTold({responses[1]}), "abcd|");
 }
 
+// HeadersResponse that sets x-a.
+std::string SetsXa() {
+  envoy::service::ext_proc::v3::HeadersResponse answer;
+  AddSet(answer.mutable_response(), "x-a", "1");
+  return answer.SerializeAsString();
+}
+
+TEST_F(PipelineTest, HeldHeadersAreSettledByTheirOwnFieldInABodyCall) {
+  for (const bool sends : {false, true}) {
+    SCOPED_TRACE(sends ? "send" : "respond");
+    FakePlugin* plugin = AddPlugin();
+    plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_NO_RESPONSE);
+    plugin->phases[CALLOUT_REQUEST_BODY] = [sends](callout_call_t* call) {
+      const std::string bytes = SetsXa();
+      const callout_bytes_t part = ToBytes(bytes);
+      const auto set = sends ? call->host->send : call->host->respond;
+      EXPECT_EQ(set(call, CALLOUT_REQUEST_HEADERS_RESPONSE, &part, 1), CALLOUT_OK);
+      return CALLOUT_OK;
+    };
+    BeginDuplex();
+    Feed(Body(CALLOUT_REQUEST_BODY, "ab", true));
+    const auto responses = Take();
+    ASSERT_EQ(Kinds(responses), (std::vector<Case>{Case::kRequestHeaders, Case::kRequestBody}));
+    EXPECT_EQ(Mutations(responses[0].request_headers().response().header_mutation()),
+              (std::vector<std::string>{"set x-a=1"}));
+    EXPECT_EQ(BodyTold({responses[1]}), "ab.");
+    Reset();
+  }
+}
+
+TEST_F(PipelineTest, HeldHeadersMayGoWhileTheChunkIsKept) {
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_NO_RESPONSE);
+  plugin->phases[CALLOUT_REQUEST_BODY] = [](callout_call_t* call) -> callout_status_t {
+    if ((call->flags & CALLOUT_CALL_FIRST) == 0) return ReplacesBody("abcd")(call);
+    const std::string bytes = SetsXa();
+    const callout_bytes_t part = ToBytes(bytes);
+    call->host->respond(call, CALLOUT_REQUEST_HEADERS_RESPONSE, &part, 1);
+    return CALLOUT_NO_RESPONSE;
+  };
+  BeginDuplex();
+  Feed(Body(CALLOUT_REQUEST_BODY, "ab", false));
+  EXPECT_EQ(Kinds(Take()), (std::vector<Case>{Case::kRequestHeaders}));
+  Feed(Body(CALLOUT_REQUEST_BODY, "cd", true));
+  EXPECT_EQ(BodyTold(Take()), "abcd.");
+}
+
+TEST_F(PipelineTest, HeldHeadersAreSettledByATrailersCall) {
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_NO_RESPONSE);
+  plugin->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+  plugin->phases[CALLOUT_REQUEST_TRAILERS] = [](callout_call_t* call) {
+    const std::string bytes = SetsXa();
+    const callout_bytes_t part = ToBytes(bytes);
+    return call->host->respond(call, CALLOUT_REQUEST_HEADERS_RESPONSE, &part, 1);
+  };
+  BeginDuplex();
+  Feed(Trailers(CALLOUT_REQUEST_TRAILERS));
+  const auto responses = Take();
+  ASSERT_EQ(Kinds(responses), (std::vector<Case>{Case::kRequestHeaders, Case::kRequestTrailers}));
+  EXPECT_EQ(Mutations(responses[0].request_headers().response().header_mutation()),
+            (std::vector<std::string>{"set x-a=1"}));
+}
+
+TEST_F(PipelineTest, HeldHeadersAreSettledOnce) {
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_NO_RESPONSE);
+  plugin->phases[CALLOUT_REQUEST_BODY] = [](callout_call_t* call) {
+    const std::string bytes = SetsXa();
+    const callout_bytes_t part = ToBytes(bytes);
+    call->host->send(call, CALLOUT_REQUEST_HEADERS_RESPONSE, &part, 1);
+    return call->host->respond(call, CALLOUT_REQUEST_HEADERS_RESPONSE, &part, 1);
+  };
+  BeginDuplex();
+  Feed(Body(CALLOUT_REQUEST_BODY, "ab", true));
+  EXPECT_EQ(FaultCount("wrong_type"), 1);
+  EXPECT_FALSE(stream_->end()->ok());
+}
+
+TEST_F(PipelineTest, ALaterInstanceSeesHeldHeadersAsTheyWereSettled) {
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_NO_RESPONSE);
+  plugin->phases[CALLOUT_REQUEST_BODY] = [](callout_call_t* call) {
+    const std::string bytes = SetsXa();
+    const callout_bytes_t part = ToBytes(bytes);
+    return call->host->respond(call, CALLOUT_REQUEST_HEADERS_RESPONSE, &part, 1);
+  };
+  Pairs seen;
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = [&seen](callout_call_t* call) {
+    seen = HeadersShown(call);
+    return CALLOUT_OK;
+  };
+  BeginDuplex();
+  EXPECT_TRUE(seen.empty());
+  Feed(Body(CALLOUT_REQUEST_BODY, "ab", true));
+  EXPECT_EQ(seen, (Pairs{{":path", "/"}, {"x-a", "1"}}));
+}
+
+TEST_F(PipelineTest, HeadersThatAreStillHeldAtTheEndAreAFault) {
+  enum class End { kEmptyBody, kKeptBody, kTrailersHook, kTrailers };
+  for (const End end : {End::kEmptyBody, End::kKeptBody, End::kTrailersHook, End::kTrailers}) {
+    for (const bool passes : {false, true}) {
+      SCOPED_TRACE(testing::Message() << static_cast<int>(end) << (passes ? " continue" : " fail"));
+      const double before = end == End::kEmptyBody && !passes ? 0 : FaultCount("headers_held");
+      FakePlugin* plugin =
+          AddPlugin(passes ? ErrorPolicy::Action::kContinue : ErrorPolicy::Action::kFail);
+      plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_NO_RESPONSE);
+      plugin->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_NO_RESPONSE);
+      if (end == End::kTrailersHook) {
+        plugin->phases[CALLOUT_REQUEST_TRAILERS] = Returns(CALLOUT_OK);
+      }
+      BeginDuplex();
+      if (end == End::kEmptyBody) {
+        Feed(Body(CALLOUT_REQUEST_BODY, "", true));
+      } else if (end == End::kKeptBody) {
+        Feed(Body(CALLOUT_REQUEST_BODY, "ab", true));
+      } else {
+        Feed(Trailers(CALLOUT_REQUEST_TRAILERS));
+      }
+      EXPECT_EQ(FaultCount("headers_held"), before + 1);
+      // Bytes that the plugin has kept are lost with it, under every policy.
+      if (passes && end != End::kKeptBody) {
+        const auto responses = Take();
+        ASSERT_EQ(responses.size(), 2u);
+        EXPECT_TRUE(responses[0].has_request_headers());
+        EXPECT_FALSE(stream_->end().has_value());
+      } else {
+        ASSERT_TRUE(stream_->end().has_value());
+        EXPECT_FALSE(stream_->end()->ok());
+      }
+      Reset();
+    }
+  }
+}
+
 TEST_F(PipelineTest, HoldingHeadersIsForDuplexOnly) {
   FakePlugin* plugin = AddPlugin();
   plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_NO_RESPONSE);
@@ -251,17 +386,43 @@ TEST_F(PipelineTest, AMissedDeadlineUnderContinueLosesThatCallOnly) {
   Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kNone, kNone));
   PassDeadline();
   EXPECT_EQ(Take().size(), 1u);
-  // The late call is still the plugin's, and the next one has a state of its own.
-  const auto response = Exchange(Headers(CALLOUT_RESPONSE_HEADERS));
-  EXPECT_EQ(Mutations(response.response_headers().response().header_mutation()),
-            (std::vector<std::string>{"set x-seen=1"}));
+  // The late call is still the plugin's, and hooks never overlap: the next one waits.
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+  EXPECT_TRUE(Take().empty());
   EXPECT_EQ(HeadersShown(late), (Pairs{{":path", "/"}}));
+  EXPECT_EQ(late->host->finish(late, CALLOUT_OK), CALLOUT_DEADLINE_EXCEEDED);
+  Deliver();
+  const auto responses = Take();
+  ASSERT_EQ(responses.size(), 1u);
+  EXPECT_EQ(Mutations(responses[0].response_headers().response().header_mutation()),
+            (std::vector<std::string>{"set x-seen=1"}));
   stream_->OnHalfClose();
+  EXPECT_TRUE(stream_->closed());
+  EXPECT_EQ(plugin->closed, 1);
+}
+
+TEST_F(PipelineTest, AfterAMissedDeadlineTheNextCallHasADeadlineOfItsOwn) {
+  callout_call_t* late = nullptr;
+  FakePlugin* plugin = AddPlugin(ErrorPolicy::Action::kContinue);
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Defers(&late);
+  plugin->phases[CALLOUT_RESPONSE_HEADERS] = [](callout_call_t*) {
+    ADD_FAILURE() << "two calls of one instance at once";
+    return CALLOUT_OK;
+  };
+  Begin();
+  Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kNone, kNone));
+  PassDeadline();
+  EXPECT_EQ(Take().size(), 1u);
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+  PassDeadline();
+  EXPECT_EQ(Take().size(), 1u);
+  EXPECT_EQ(FaultCount("deadline"), 2);
+  stream_->OnHalfClose();
+  EXPECT_TRUE(stream_->end()->ok());
   EXPECT_FALSE(stream_->closed());
   EXPECT_EQ(late->host->finish(late, CALLOUT_OK), CALLOUT_DEADLINE_EXCEEDED);
   Deliver();
   EXPECT_TRUE(stream_->closed());
-  EXPECT_EQ(plugin->closed, 1);
 }
 
 TEST_F(PipelineTest, SendTakesNothingBeyondItsLimit) {

@@ -101,6 +101,46 @@ TEST_F(StreamTest, IgnoresMessagesOfKindsYetToBeInvented) {
   EXPECT_TRUE(stream_->wants_message());
 }
 
+// Such messages cost their sender next to nothing, and so do attributes that were sent
+// before. Each of them is read and compared with what is kept.
+TEST_F(StreamTest, RefusesMoreAttributesAndUnknownMessagesThanEnvoyEverSends) {
+  const auto attributes = [](const std::string& name) {
+    ProcessingRequest request = Body(CALLOUT_REQUEST_BODY, "x", false);
+    (*request.mutable_attributes())[name];
+    return request;
+  };
+  const auto expect_refused = [&](const char* what, int status, const auto& feed, int fits) {
+    Begin();
+    for (int i = 0; i < fits; ++i) {
+      feed(i);
+      ASSERT_FALSE(stream_->end().has_value()) << what << " " << i;
+    }
+    Take();
+    feed(fits);
+    const auto output = Take();
+    ASSERT_EQ(output.size(), 1U) << what;
+    EXPECT_EQ(output[0].immediate_response().status().code(), status) << what;
+    ASSERT_TRUE(stream_->end().has_value()) << what;
+    EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kResourceExhausted) << what;
+  };
+  expect_refused(
+      "of an unknown kind", 500, [&](int) { FeedBytes("\xa2\x06\x01x"); }, 8);
+  expect_refused(
+      "the same again", 431, [&](int) { Feed(attributes("ns")); }, 16);
+  expect_refused(
+      "one by one", 431, [&](int i) { Feed(attributes(std::to_string(i))); }, 16);
+  ProcessingRequest many = Body(CALLOUT_REQUEST_BODY, "x", false);
+  const auto add = [&](int from, int to) {
+    many.mutable_attributes()->clear();
+    for (int i = from; i < to; ++i) (*many.mutable_attributes())[std::to_string(i)];
+    Feed(many);
+  };
+  expect_refused(
+      "in all", 431, [&](int i) { i == 0 ? add(0, 256) : add(256, 257); }, 1);
+  expect_refused(
+      "at once", 431, [&](int i) { i == 0 ? add(0, 256) : add(0, 257); }, 1);
+}
+
 TEST_F(StreamTest, RefusesMessagesOutOfOrder) {
   const std::vector<std::pair<ProcessingRequest, ProcessingRequest>> cases = {
       {Headers(CALLOUT_REQUEST_HEADERS), Headers(CALLOUT_REQUEST_HEADERS)},
@@ -780,14 +820,14 @@ TEST_F(StreamTest, ThePolicyAnswersAtTheDeadlineAndTheLateAnswerIsIgnored) {
   PassDeadline();
   EXPECT_EQ(Take().size(), 1u);
   EXPECT_EQ(FaultCount("deadline"), 1);
-  // The instance has lost that call, and gets the next one.
-  Exchange(Headers(CALLOUT_RESPONSE_HEADERS));
-  EXPECT_EQ(calls, 1);
-  stream_->OnHalfClose();
-  EXPECT_FALSE(stream_->closed());
+  // The instance has lost that call, and gets the next one when it is done with it.
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+  EXPECT_EQ(calls, 0);
   EXPECT_EQ(deferred->host->finish(deferred, CALLOUT_OK), CALLOUT_DEADLINE_EXCEEDED);
   Deliver();
-  EXPECT_TRUE(Take().empty());
+  EXPECT_EQ(calls, 1);
+  EXPECT_EQ(Take().size(), 1u);
+  stream_->OnHalfClose();
   EXPECT_TRUE(stream_->closed());
   EXPECT_EQ(plugin->closed, 1);
 }

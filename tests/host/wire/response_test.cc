@@ -179,6 +179,12 @@ TEST(HeadersMessage, TellsWhetherThereIsAContentLength) {
   ASSERT_TRUE(ReadHeadersMessage(message.SerializeAsString(), true, &view));
   EXPECT_TRUE(view.end_of_stream);
   EXPECT_TRUE(view.has_content_length);
+  EXPECT_EQ(view.content_length, 3u);
+  header->set_raw_value("three");
+  view = {};
+  ASSERT_TRUE(ReadHeadersMessage(message.SerializeAsString(), true, &view));
+  EXPECT_TRUE(view.has_content_length);
+  EXPECT_EQ(view.content_length, std::nullopt);
   header->set_key("content-length2");
   view = {};
   ASSERT_TRUE(ReadHeadersMessage(message.SerializeAsString(), true, &view));

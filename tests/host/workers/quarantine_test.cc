@@ -17,6 +17,42 @@ using ::testing::Pair;
 constexpr uint64_t kSecondNs = 1'000'000'000;
 constexpr uint64_t kNow = 1000 * kSecondNs;
 
+TEST(CrashCountTest, SoManyCrashesInSoMuchTimeAreTooMany) {
+  CrashCount crashes({.crashes = 3, .seconds = 60});
+  EXPECT_FALSE(crashes.Add("p", 1 * kSecondNs));
+  EXPECT_FALSE(crashes.Add("p", 2 * kSecondNs));
+  EXPECT_TRUE(crashes.Add("p", 61 * kSecondNs));
+}
+
+TEST(CrashCountTest, OldCrashesAreForgotten) {
+  CrashCount crashes({.crashes = 3, .seconds = 60});
+  EXPECT_FALSE(crashes.Add("p", 1 * kSecondNs));
+  EXPECT_FALSE(crashes.Add("p", 2 * kSecondNs));
+  EXPECT_FALSE(crashes.Add("p", 61 * kSecondNs + 1));
+  EXPECT_TRUE(crashes.Add("p", 62 * kSecondNs));
+}
+
+TEST(CrashCountTest, EachPluginHasItsOwn) {
+  CrashCount crashes({.crashes = 2, .seconds = 60});
+  EXPECT_FALSE(crashes.Add("p", 1));
+  EXPECT_FALSE(crashes.Add("q", 2));
+  EXPECT_TRUE(crashes.Add("p", 3));
+  EXPECT_THAT(crashes.totals(), ElementsAre(Pair("p", 2), Pair("q", 1)));
+}
+
+TEST(CrashCountTest, AnotherVersionBeginsAnewButTheTotalStays) {
+  CrashCount crashes({.crashes = 2, .seconds = 60});
+  EXPECT_FALSE(crashes.Add("p", 1));
+  crashes.BeginAnew("p");
+  EXPECT_FALSE(crashes.Add("p", 2));
+  EXPECT_THAT(crashes.totals(), ElementsAre(Pair("p", 2)));
+}
+
+TEST(CrashCountTest, NoneIsTooManyWithoutALimit) {
+  CrashCount crashes({.crashes = 0, .seconds = 60});
+  for (uint64_t i = 0; i < 100; ++i) EXPECT_FALSE(crashes.Add("p", i));
+}
+
 class QuarantineTest : public ::testing::Test {
  protected:
   static GenerationSource Source(GenerationId id, const std::string& name) {
@@ -45,7 +81,7 @@ TEST_F(QuarantineTest, WhatIsLeftOutHasAStandInOfItsOwnId) {
   EXPECT_FALSE(Crash("p"));
   EXPECT_EQ(quarantine_.InPlaceOf(source).id, source.id);
   ASSERT_TRUE(Crash("p"));
-  quarantine_.LeaveOut(source, "SIGSEGV in p", kNow);
+  quarantine_.Disable(source, "SIGSEGV in p", kNow);
   const GenerationSource stand_in = quarantine_.InPlaceOf(source);
   EXPECT_NE(stand_in.id, source.id);
   EXPECT_EQ(Quarantine::IdOf(stand_in.id), source.id);
@@ -62,7 +98,7 @@ TEST_F(QuarantineTest, TheOperatorEndsItAndWhatComesBackHasAnIdOfItsOwn) {
   EXPECT_FALSE(quarantine_.Release(7, /*by_operator=*/true, kNow)) << "it is not in quarantine";
   Crash("p");
   Crash("p");
-  quarantine_.LeaveOut(source, "SIGSEGV in p", kNow);
+  quarantine_.Disable(source, "SIGSEGV in p", kNow);
   const GenerationId stand_in = quarantine_.InPlaceOf(source).id;
   EXPECT_TRUE(quarantine_.Release(7, /*by_operator=*/true, kNow));
   const GenerationSource again = quarantine_.InPlaceOf(source);
@@ -74,7 +110,7 @@ TEST_F(QuarantineTest, TheOperatorEndsItAndWhatComesBackHasAnIdOfItsOwn) {
   EXPECT_THAT(Described().problems, IsEmpty());
   EXPECT_FALSE(Crash("p")) << "crashes are counted anew";
   EXPECT_TRUE(Crash("p"));
-  quarantine_.LeaveOut(source, "SIGSEGV in p", kNow);
+  quarantine_.Disable(source, "SIGSEGV in p", kNow);
   EXPECT_NE(quarantine_.InPlaceOf(source).id, stand_in);
 }
 
@@ -82,7 +118,7 @@ TEST_F(QuarantineTest, ATrialIsForOneWorkerAndComesWithBackOff) {
   const GenerationSource source = Source(7, "p");
   Crash("p");
   Crash("p");
-  quarantine_.LeaveOut(source, "SIGSEGV in p", kNow);
+  quarantine_.Disable(source, "SIGSEGV in p", kNow);
   uint64_t now = kNow;
   uint64_t delay = 60;
   for (int trial = 0; trial < 10; ++trial) {
@@ -104,7 +140,7 @@ TEST_F(QuarantineTest, ATrialThatGoesWellEndsItButTheNextOneIsLonger) {
   const GenerationSource source = Source(7, "p");
   Crash("p");
   Crash("p");
-  quarantine_.LeaveOut(source, "SIGSEGV in p", kNow);
+  quarantine_.Disable(source, "SIGSEGV in p", kNow);
   uint64_t now = kNow + 60 * kSecondNs;
   quarantine_.BeginTrial(7, now);
   const GenerationId tried = quarantine_.InPlaceOf(source, /*in_trial_worker=*/true).id;
@@ -115,7 +151,7 @@ TEST_F(QuarantineTest, ATrialThatGoesWellEndsItButTheNextOneIsLonger) {
   EXPECT_EQ(quarantine_.InPlaceOf(source).id, tried) << "the worker that tried it has it already";
   Crash("p");
   Crash("p");
-  quarantine_.LeaveOut(source, "SIGSEGV in p", now);
+  quarantine_.Disable(source, "SIGSEGV in p", now);
   EXPECT_FALSE(quarantine_.FindDueTrial(now + 119 * kSecondNs).has_value());
   EXPECT_TRUE(quarantine_.FindDueTrial(now + 120 * kSecondNs).has_value());
 }
@@ -123,7 +159,7 @@ TEST_F(QuarantineTest, ATrialThatGoesWellEndsItButTheNextOneIsLonger) {
 TEST_F(QuarantineTest, WithoutARetryTimeThereAreNoTrials) {
   Quarantine quarantine({.crashes = 1, .seconds = 60, .retry_ms = 0}, &metrics_);
   quarantine.CountCrash({.text = "SIGSEGV", .plugin = "r"}, false);
-  quarantine.LeaveOut(Source(9, "r"), "SIGSEGV", kNow);
+  quarantine.Disable(Source(9, "r"), "SIGSEGV", kNow);
   EXPECT_FALSE(quarantine.FindDueTrial(UINT64_MAX).has_value());
 }
 
@@ -131,7 +167,7 @@ TEST_F(QuarantineTest, ThoseThatLeaveTheChainAreForgotten) {
   const GenerationSource left = Source(7, "p"), kept = Source(8, "q");
   for (const GenerationSource* source : {&left, &kept}) {
     Crash(source->name);
-    quarantine_.LeaveOut(*source, "", kNow);
+    quarantine_.Disable(*source, "", kNow);
   }
   quarantine_.KeepOnly({9, 8});
   EXPECT_EQ(quarantine_.InPlaceOf(left).id, left.id);
@@ -152,7 +188,7 @@ TEST_F(QuarantineTest, CrashesOfTrialsAndOfOlderGenerationsDoNotCountTowardsTheL
 TEST_F(QuarantineTest, DescribesEveryCrashAndWhoIsLeftOut) {
   Crash("p", /*of_a_trial=*/true);
   Crash("q");
-  quarantine_.LeaveOut(Source(8, "q"), "it fell", kNow);
+  quarantine_.Disable(Source(8, "q"), "it fell", kNow);
   const GenerationTarget::Usage usage = Described();
   EXPECT_THAT(usage.crashes, ElementsAre(Pair("p", 1), Pair("q", 1)));
   EXPECT_THAT(usage.last_crash, ElementsAre(Pair("p", "SIGSEGV in p"), Pair("q", "SIGSEGV in q")));

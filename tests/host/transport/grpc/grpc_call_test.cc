@@ -2,11 +2,14 @@
 
 #include "host/transport/grpc/grpc_call.h"
 
+#include <callout/rpc_metadata.h>
 #include <gmock/gmock.h>
 
 #include <atomic>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "grpc_fixture.h"
 #include "host/transport/builtin_rpcs.h"
@@ -14,7 +17,8 @@
 namespace callout::host {
 namespace {
 
-using ::testing::HasSubstr;
+using ::testing::IsSupersetOf;
+using ::testing::Pair;
 using ::testing::SizeIs;
 
 std::string BodyMessage(const std::string& body, bool end_of_stream = false) {
@@ -43,10 +47,17 @@ TEST_F(GrpcTest, AnswersMessageByMessage) {
 
 TEST_F(GrpcTest, PluginsSeeMetadataAndPeer) {
   std::string tenant, listener, peer;
+  std::vector<std::pair<std::string, std::string>> listed;
   AddPlugin()->process = [&](callout_call_t* call) {
     callout_bytes_t value;
     if (call->host->get_metadata(call, ToBytes("x-tenant"), 0, &value) == CALLOUT_OK) {
       tenant.assign(ToView(value));
+    }
+    const auto* metadata = static_cast<const callout_rpc_metadata_t*>(
+        call->host->get_extension(call->host, CALLOUT_RPC_METADATA));
+    callout_bytes_t key;
+    for (uint32_t i = 0; metadata->at(call, i, &key, &value) == CALLOUT_OK; ++i) {
+      listed.emplace_back(ToView(key), ToView(value));
     }
     listener = Property(call, CALLOUT_LISTENER);
     peer = Property(call, CALLOUT_PEER);
@@ -54,10 +65,11 @@ TEST_F(GrpcTest, PluginsSeeMetadataAndPeer) {
   };
   StartServer();
   ClientEnd client(Pair());
-  const int32_t id = client.h2().Begin(kProcessPath, {{"x-tenant", "blue"}});
+  const int32_t id = client.h2().Begin(kProcessPath, {{"x-tenant", "blue"}, {"x-two", "2"}});
   client.h2().Send(id, HeadersMessage(), true);
   ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
   EXPECT_EQ(tenant, "blue");
+  EXPECT_THAT(listed, IsSupersetOf({Pair("x-tenant", "blue"), Pair("x-two", "2")}));
   EXPECT_EQ(listener, "plaintext");
   EXPECT_FALSE(peer.empty());
 }
@@ -127,72 +139,6 @@ TEST_F(GrpcTest, AClientThatTakesNothingIsNotReadFrom) {
     EXPECT_EQ(Call("/grpc.health.v1.Health/Check", Framed("")).status(), "0");
   }
   EXPECT_LE(calls.load(), 2);
-}
-
-std::string MessageOf(const H2Client::Rpc& rpc) {
-  const auto& block = rpc.trailers.empty() ? rpc.headers : rpc.trailers;
-  return block.count("grpc-message") > 0 ? block.at("grpc-message") : "";
-}
-
-TEST_F(GrpcTest, AStreamWithoutAFirstMessageIsEnded) {
-  options_.first_message_timeout_ms = 20;
-  StartServer();
-  ClientEnd client(Pair());
-  const int32_t silent = client.h2().Begin(kProcessPath);
-  // Half of one is none.
-  const int32_t half = client.h2().Begin(kProcessPath);
-  client.h2().Send(half, HeadersMessage().substr(0, 6));
-  for (const int32_t id : {silent, half}) {
-    ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
-    EXPECT_EQ(client.h2().rpc(id).status(), "4");
-    EXPECT_THAT(MessageOf(client.h2().rpc(id)), HasSubstr("--first_message_timeout_ms=20"));
-  }
-  while (server_->live() != 0) std::this_thread::yield();
-  EXPECT_EQ(Metric("callout_streams_timed_out_total{limit=\"first_message\"}"), "2");
-}
-
-TEST_F(GrpcTest, AStreamWithoutANextMessageIsEnded) {
-  options_.first_message_timeout_ms = 60000;
-  options_.stream_idle_timeout_ms = 20;
-  StartServer();
-  ClientEnd client(Pair());
-  const int32_t id = client.h2().Begin(kProcessPath);
-  client.h2().Send(id, HeadersMessage());
-  ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
-  EXPECT_EQ(client.h2().rpc(id).Messages().size(), 1u) << "it has been answered before";
-  EXPECT_EQ(client.h2().rpc(id).status(), "4");
-  EXPECT_THAT(MessageOf(client.h2().rpc(id)), HasSubstr("--stream_idle_timeout_ms=20"));
-  EXPECT_EQ(Metric("callout_streams_timed_out_total{limit=\"message\"}"), "1");
-}
-
-TEST_F(GrpcTest, AnOldStreamIsEnded) {
-  options_.first_message_timeout_ms = options_.stream_idle_timeout_ms = 0;
-  options_.stream_duration_ms_max = 50;
-  StartServer();
-  ClientEnd client(Pair());
-  const int32_t id = client.h2().Begin(kProcessPath);
-  client.h2().Send(id, HeadersMessage());
-  ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
-  EXPECT_EQ(client.h2().rpc(id).status(), "4");
-  EXPECT_THAT(MessageOf(client.h2().rpc(id)), HasSubstr("--max_stream_duration_ms=50"));
-  EXPECT_EQ(Metric("callout_streams_timed_out_total{limit=\"age\"}"), "1");
-}
-
-// A watcher of health half-closes, and then has no next message to send.
-TEST_F(GrpcTest, AWatcherOwesNoMessage) {
-  options_.stream_idle_timeout_ms = 1;
-  StartServer();
-  ClientEnd client(Pair());
-  const int32_t id = client.h2().Begin("/grpc.health.v1.Health/Watch");
-  client.h2().Send(id, Framed(""), true);
-  ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).Messages().size() == 1; }));
-  // Another stream reaches that limit meanwhile.
-  const int32_t other = client.h2().Begin(kProcessPath);
-  client.h2().Send(other, HeadersMessage());
-  ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(other).closed; }));
-  EXPECT_FALSE(client.h2().rpc(id).closed);
-  server_->SetServing(false);
-  ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).Messages().size() == 2; }));
 }
 
 }  // namespace

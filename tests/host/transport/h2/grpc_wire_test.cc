@@ -298,6 +298,23 @@ TEST(RequestHead, ShowsMetadataButNotWhatBelongsToHttpAndGrpc) {
   }
 }
 
+TEST(RequestHead, ListsItsMetadata) {
+  Headers headers = ProcessHeaders();
+  headers.insert(headers.end(), {{"x-tenant", "blue"},
+                                 {"te", "trailers"},
+                                 {"x-data-bin", "AAEC"},
+                                 {"grpc-accept-encoding", "gzip"},
+                                 {"x-tenant", "green"}});
+  const RequestHead head = HeadOf(headers);
+  std::vector<std::pair<std::string, std::string>> listed;
+  std::string_view key, value;
+  for (uint32_t i = 0; head.GetMetadataAt(i, &key, &value); ++i) listed.emplace_back(key, value);
+  const std::vector<std::pair<std::string, std::string>> expected = {
+      {"x-tenant", "blue"}, {"x-data-bin", std::string("\0\1\2", 3)}, {"x-tenant", "green"}};
+  EXPECT_EQ(listed, expected);
+  EXPECT_FALSE(head.GetMetadataAt(UINT32_MAX, &key, &value));
+}
+
 TEST(RequestHead, RefusesBinaryMetadataThatIsNotBase64) {
   EXPECT_EQ(RefusalOf(With(ProcessHeaders(), "x-bin", "!!!")).code, absl::StatusCode::kInternal);
 }

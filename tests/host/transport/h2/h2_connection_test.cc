@@ -533,6 +533,35 @@ TEST_F(H2Test, WorkPreparedBehindClosedWindowsIsDoneInTurns) {
   EXPECT_GE(turns, 80);
 }
 
+TEST_F(H2Test, ATurnIsSharedOutAmongManyWhoAreBusy) {
+  int calls = 0;
+  AddPlugin()->process = [&](callout_call_t*) {
+    ++calls;
+    return CALLOUT_OK;
+  };
+  options_.turn_messages_max = 240;
+  Connect();
+  Run();
+  const auto calls_of_a_turn = [&](size_t busy) {
+    Run();
+    calls = 0;
+    for (int i = 0; i < 100; ++i)
+      client_->Send(client_->Begin(kProcessPath), HeadersMessage(), true);
+    const std::string in = client_->TakeBytes();
+    context_->SetBusy(busy);
+    connection_->BeginTurn();
+    connection_->OnBytes(in);
+    connection_->Work();
+    return calls;
+  };
+  const int alone = calls_of_a_turn(1);
+  EXPECT_EQ(calls_of_a_turn(3), alone);
+  const int among_twelve = calls_of_a_turn(12);
+  EXPECT_LT(among_twelve, alone);
+  EXPECT_GT(among_twelve, 0);
+  EXPECT_LE(calls_of_a_turn(100000), 16) << "the least that there is";
+}
+
 TEST_F(H2Test, ALargeMessageTakesMoreOfATurn) {
   int calls = 0;
   AddPlugin()->process = [&](callout_call_t*) {
@@ -568,26 +597,26 @@ TEST_F(H2Test, AStreamWithoutAMessageEnds) {
   Run();
   const uint64_t begun_ns = context_->now_ns();
   context_->SetNow(begun_ns + 9'999'999'999);
-  EXPECT_EQ(connection_->CheckStreams(), begun_ns + 10'000'000'000);
+  EXPECT_EQ(context_->next_deadline_ns(), begun_ns + 10'000'000'000);
   context_->SetNow(begun_ns + 10'000'000'000);
-  connection_->CheckStreams();
+  context_->TakeDeadlines();
   Run();
   EXPECT_EQ(client_->rpc(silent).status(), "4");
   EXPECT_THAT(client_->rpc(silent).headers.at("grpc-message"),
               HasSubstr("--first_message_timeout_ms=10000"));
   EXPECT_EQ(client_->rpc(slow).status(), "4");
   EXPECT_FALSE(client_->rpc(busy).closed);
-  EXPECT_EQ(Metric("callout_h2_stream_limits_total{limit=\"first_message_timeout\"}"), "2");
+  EXPECT_EQ(Metric("callout_streams_timed_out_total{limit=\"first_message\"}"), "2");
   EXPECT_EQ(context_->live(), 1U);
 }
 
 TEST_F(H2Test, AStreamHasAnHourBetweenItsMessagesAndInAll) {
+  options_.stream_duration_ms_max = 7200000;
   Connect();
   Run();
   const int32_t quiet = client_->Begin(kProcessPath);
   const int32_t talks = client_->Begin(kProcessPath);
   const int32_t watch = client_->Begin("/grpc.health.v1.Health/Watch");
-  options_.stream_duration_ms_max = 7200000;
   client_->Send(quiet, HeadersMessage());
   client_->Send(talks, HeadersMessage());
   client_->Send(watch, Framed(""), true);
@@ -597,20 +626,20 @@ TEST_F(H2Test, AStreamHasAnHourBetweenItsMessagesAndInAll) {
   context_->SetNow(begun_ns + kHourNs - 1);
   client_->Send(talks, BodyMessage("x"));
   Run();
-  EXPECT_EQ(connection_->CheckStreams(), begun_ns + kHourNs);
+  EXPECT_EQ(context_->next_deadline_ns(), begun_ns + kHourNs);
   context_->SetNow(begun_ns + kHourNs);
-  connection_->CheckStreams();
+  context_->TakeDeadlines();
   Run();
   EXPECT_EQ(client_->rpc(quiet).status(), "4");
   EXPECT_FALSE(client_->rpc(talks).closed);
-  EXPECT_FALSE(client_->rpc(watch).closed) << "it waits for the host";
+  EXPECT_FALSE(client_->rpc(watch).closed) << "it owes no message";
   context_->SetNow(begun_ns + 2 * kHourNs);
-  connection_->CheckStreams();
+  context_->TakeDeadlines();
   Run();
   EXPECT_EQ(client_->rpc(talks).status(), "4");
   EXPECT_EQ(client_->rpc(watch).status(), "4");
-  EXPECT_EQ(Metric("callout_h2_stream_limits_total{limit=\"stream_idle_timeout\"}"), "1");
-  EXPECT_EQ(Metric("callout_h2_stream_limits_total{limit=\"stream_duration\"}"), "2");
+  EXPECT_EQ(Metric("callout_streams_timed_out_total{limit=\"message\"}"), "2");
+  EXPECT_EQ(Metric("callout_streams_timed_out_total{limit=\"age\"}"), "1");
 }
 
 TEST_F(H2Test, AStreamWhoseAnswersNobodyTakesIsResetWhenItsTimeIsOver) {
@@ -621,7 +650,7 @@ TEST_F(H2Test, AStreamWhoseAnswersNobodyTakesIsResetWhenItsTimeIsOver) {
   for (int i = 0; i < 5; ++i) Run();
   EXPECT_FALSE(client_->rpc(id).closed);
   context_->SetNow(context_->now_ns() + 3'600'000'000'000);
-  connection_->CheckStreams();
+  context_->TakeDeadlines();
   Run();
   EXPECT_EQ(client_->rpc(id).error_code, static_cast<uint32_t>(NGHTTP2_CANCEL));
   EXPECT_EQ(context_->live(), 0U);

@@ -96,6 +96,7 @@ TEST_F(H2HealthTest, TellsWatchersOfAChange) {
   client.h2().Send(id, Framed(""), true);
   ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).Messages().size() == 1; }));
   ready_ = false;
+  health_->Update();
   ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).Messages().size() == 2; }));
   EXPECT_EQ(client.h2().rpc(id).Messages()[1], "\x08\x02");
 }

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What --early_end saves behind a real Envoy: both header phases are sent, a plugin wants request
+headers only, and a real upstream responds, or lets its clients wait."""
+
+import contextlib
+import json
+import os
+import random
+import resource
+import socket
+import subprocess
+import time
+import urllib.request
+
+import envoy
+import idle
+import report
+import servers
+
+WAITING = 2000  # responses that are pending at a time, for the memory of a stream
+PATIENCE_S = 60
+WAYS = ("off", "on")
+
+
+def wanted_servers():
+    return [servers.host_server(f"{name}, --early_end={way}", ["minimal_c"], *options,
+                                f"--early_end={way}")
+            for name, options in servers.transports() for way in WAYS]
+
+
+class Upstream:
+    def __init__(self):
+        program = os.path.join(servers.BUILD, "tests", "bench", "bench-upstream")
+        self._process = subprocess.Popen([program], stdout=subprocess.PIPE, text=True)
+        self.port = int(self._process.stdout.readline().split()[1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.terminate()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+def counter(running_envoy, name, what):
+    page = f"http://{running_envoy.admin}/stats?format=json&filter=ext_proc.{what}"
+    with urllib.request.urlopen(page) as stats:
+        return sum(stat["value"] for stat in json.load(stats)["stats"] if f"http.{name}." in stat["name"])
+
+
+def waiting_kib(running_envoy, name, pid):
+    """KiB that the host takes for each of WAITING requests whose response is pending."""
+    before = idle.resident_kib(pid)
+    sent = counter(running_envoy, name, "stream_msgs_sent")
+    with contextlib.ExitStack() as stack:
+        for _ in range(WAITING):
+            client = stack.enter_context(socket.create_connection(
+                ("127.0.0.1", running_envoy.ports[name]), PATIENCE_S))
+            client.sendall(b"GET /hold HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        give_up = time.monotonic() + PATIENCE_S
+        while counter(running_envoy, name, "stream_msgs_received") < sent + WAITING:
+            if time.monotonic() > give_up:
+                raise RuntimeError(f"{name}: the host has not answered {WAITING} requests")
+            time.sleep(0.1)
+        time.sleep(1)
+        return (idle.resident_kib(pid) - before) / WAITING
+
+
+def measure(running_envoy, name, pid, cores, requests):
+    sent = counter(running_envoy, name, "stream_msgs_sent")
+    sample = envoy.measure(running_envoy, name, pid, cores, requests)
+    if sample:
+        sample["messages"] = (counter(running_envoy, name, "stream_msgs_sent") - sent) / requests
+        sample["both_us"] = sample["envoy_us"] + sample["server_us"]
+    return sample
+
+
+def compare(running, options, cores):
+    """({name: [sample or None for each round]}, {name: KiB of a stream whose response is pending})."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    server_cores, envoy_cores, _ = cores
+    requests = max(100, int(envoy.REQUESTS * options.seconds))
+    samples = {name: [] for name in running}
+    with Upstream() as upstream:
+        ports = {name: server.port for name, server in running.items()}
+        with envoy.Envoy(ports, envoy_cores, upstream.port) as running_envoy:
+            for name, server in running.items():
+                measure(running_envoy, name, server.pid, server_cores, requests // 10)
+            for _ in range(options.rounds):
+                for name in random.sample(list(running), len(running)):
+                    samples[name].append(
+                        measure(running_envoy, name, running[name].pid, server_cores, requests))
+            waiting = {name: waiting_kib(running_envoy, name, server.pid)
+                       for name, server in running.items()}
+    return samples, waiting
+
+
+def table(samples_by_name, waiting):
+    rows = []
+    for name, samples in samples_by_name.items():
+        good = [sample for sample in samples if sample]
+        if not good:
+            rows.append([name] + ["failed"] * 6)
+            continue
+        rows.append([name, *(f"{report.median(good, key):.{digits}f}" for key, digits in
+                             (("messages", 2), ("requests_per_second", 0), ("envoy_us", 1),
+                              ("server_us", 1), ("both_us", 1))),
+                     f"{max(waiting[name], 0):.2f}"])
+    return report.markdown(["server", "messages/request", "requests/s", "Envoy's CPU µs/request",
+                            "the host's", "both", "KiB while a response is pending"], rows)
+
+
+def ratio_table(samples_by_name):
+    """On against off, within each round."""
+    rows = []
+    for name, samples in samples_by_name.items():
+        if not name.endswith("=on"):
+            continue
+        off = samples_by_name[name.replace("=on", "=off")]
+        found = [report.ratio(samples, off, key) for key in ("messages", "both_us", "requests_per_second")]
+        rows.append([name.split(",")[0], *("-" if r is None else f"{r:.2f}" for r in found)])
+    return report.markdown(["on / off", "messages", "CPU of both", "requests/s"], rows)
