@@ -14,7 +14,6 @@
 namespace callout::tests {
 namespace {
 
-using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 class Faults : public Workers {
@@ -32,7 +31,7 @@ class Faults : public Workers {
   }
 };
 
-TEST_F(Faults, AChildOfAPluginsKeepsNothingOpen) {
+TEST_F(Faults, AChildOfAPluginsDoesNotKeepTheHostFromEnding) {
   Start("deadly");
   EXPECT_TRUE(Do("fork").ok());
   ExpectAllIsWell();

@@ -29,7 +29,7 @@ int Recurse(int depth) {
 // A child that goes on with all that the process has open.
 void Fork() {
   if (fork() != 0) return;
-  alarm(60);
+  alarm(10);
   for (;;) pause();
 }
 
