@@ -15,6 +15,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -241,6 +242,9 @@ void ApplyToProcess(const Config& config) {
   SetLogFormat(config.log_format);
   SetRedactedHeaders(config.redacted_headers);
   RaiseDescriptorLimit();
+  // Unlike a limit on the size of cores, this also holds for those that the kernel pipes to a
+  // program.
+  if (!config.core_dumps) prctl(PR_SET_DUMPABLE, 0);
   ReportCrashes();
   if (absl::Status status = StartAsyncLog(config.log_queue_bytes_max); !status.ok()) {
     Log(LogLevel::kWarning, "{}", MessageOf(status));

@@ -9,6 +9,7 @@
 #include <climits>
 #include <functional>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -43,6 +44,7 @@ struct Draft {
   std::string secure_address, plaintext_address, health_check_address;  // "": by default_ip
   std::string admin_address = "127.0.0.1:9902";
   std::string default_ip = "0.0.0.0";
+  std::optional<bool> core_dumps;  // unset: unless there is a private key
   bool disable_tls = false, disable_plaintext = false, combined_health_check = false;
   bool probe = false, check = false, help = false, version = false;
 };
@@ -420,6 +422,13 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
                 .set = [=](const std::string& text) {
                   return SetRedacted(text, &config->redacted_headers);
                 }});
+  options->Add(ChoiceOption(
+      "core_dumps", kProcess, "auto|on|off", {"auto", "on", "off"}, 0,
+      [=](size_t choice) {
+        draft->core_dumps = choice == 0 ? std::nullopt : std::optional(choice == 1);
+      },
+      "Whether a crash may leave a core dump and users without privileges may attach a debugger. "
+      "auto: not with --private_key_path, since the key is in memory"));
   options->Add({.name = "config",
                 .group = kProcess,
                 .value = "FILE",
@@ -501,6 +510,14 @@ absl::Status CheckTls(const Draft& draft) {
   return absl::OkStatus();
 }
 
+// A worker gets its key from its supervisor, and does not know of the file.
+void FinishCoreDumps(const Draft& draft, Config* config) {
+  config->core_dumps = draft.core_dumps.value_or(config->private_key_path.empty());
+  if (!draft.core_dumps.has_value() && !config->core_dumps) {
+    config->worker_options.push_back("--core_dumps=off");
+  }
+}
+
 // Only the secure listener asks for client certificates.
 absl::Status CheckPlaintext(const Draft& draft, Config* config) {
   if (config->client_ca_path.empty() || !config->plaintext_address.has_value()) {
@@ -537,6 +554,7 @@ absl::StatusOr<Config> Finish(Draft draft) {
   Config config = std::move(draft.config);
   if (absl::Status status = FinishAddresses(draft, &config); !status.ok()) return status;
   if (absl::Status status = CheckPlaintext(draft, &config); !status.ok()) return status;
+  FinishCoreDumps(draft, &config);
   absl::StatusOr<std::vector<PluginConfig>> plugins = draft.plugins.Finish();
   if (!plugins.ok()) return plugins.status();
   config.plugins = *std::move(plugins);

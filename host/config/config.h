@@ -78,6 +78,8 @@ struct Config {
   uint64_t drain_delay_ms = 5000;
   uint64_t drain_timeout_ms = 10000;
 
+  bool core_dumps = true;  // as it is to be: false if --core_dumps=auto means off
+
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
   size_t log_queue_bytes_max = kLogQueueBytesDefault;
