@@ -345,7 +345,9 @@ void Stream::EndIfDone() {
 void Stream::OnDrainDeadline() {
   if (end_.has_value()) return;
   if (silenced_) return End(absl::OkStatus());
-  const bool owes_nothing = !CallsOutstanding() && !OwesBody() && !exchange_.duplex_unended();
+  // A message that waits, behind a late call for one, is a decision outstanding.
+  const bool owes_nothing =
+      idle() && !CallsOutstanding() && !OwesBody() && !exchange_.duplex_unended();
   if (owes_nothing && exchange_.modes_known() && Keeper() == nullptr) {
     return End(absl::OkStatus(), CALLOUT_END_DRAINED);
   }

@@ -106,7 +106,10 @@ bool Stream::RunLine(Line* line) {
     if (progress == Progress::kDone && (i == 0 || message->dropped)) {
       EmitResponse(message);
       line->erase(line->begin() + static_cast<ptrdiff_t>(i));
-      const bool replaced = exchange_.direction(message->response_phase).replaced;
+      // Only once the headers that replace it are out: they may still wait, while a chunk
+      // behind them, which an instance keeps, is done with.
+      const bool replaced = IsHeadersPhase(message->response_phase) &&
+                            exchange_.direction(message->response_phase).replaced;
       FreeMessage(message);
       if (replaced) DropLine(line);
       went_on = true;

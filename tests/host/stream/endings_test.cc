@@ -298,6 +298,30 @@ TEST_F(EndingsTest, ADrainFailsWhereADecisionOrABodyIsOutstanding) {
   EXPECT_FALSE(EndedOk());
 }
 
+// The call that was late is still at work, and the next message waits for its turn.
+TEST_F(EndingsTest, ADrainFailsWhereAMessageWaitsBehindALateCall) {
+  InstanceSettings passes;
+  passes.drain_passes = true;
+  passes.policy = ErrorPolicy{ErrorPolicy::Action::kContinue, 0};
+  callout_call_t* late = nullptr;
+  FakePlugin* plugin = AddPlugin(passes);
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = [&late](callout_call_t* call) {
+    late = call;
+    return CALLOUT_DEFERRED;
+  };
+  plugin->phases[CALLOUT_RESPONSE_HEADERS] = Returns(CALLOUT_OK);
+  FeedRequestHeaders(kNone, kNone, true);
+  PassDeadline();
+  EXPECT_EQ(Take().size(), 1u);
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+  if (Take().empty()) {
+    stream_->OnDrainDeadline();
+    EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kUnavailable);
+  }
+  late->host->finish(late, CALLOUT_OK);
+  Deliver();
+}
+
 // --- Bodies whose end cannot be seen ---------------------------------------------
 
 struct EndlessRow {

@@ -469,7 +469,7 @@ TEST_F(StreamTest, RemovesTheContentLengthOfABodyItSawInPart) {
     return Respond(call, CALLOUT_REQUEST_BODY_RESPONSE, answer);
   };
   Begin();
-  Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS, false, {{"content-length", "3"}}), kPartial,
+  Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS, false, {{"content-length", "9"}}), kPartial,
                      kNone));
   const auto response = Exchange(Body(CALLOUT_REQUEST_BODY, "ol", false));
   const auto& headers = response.request_body().response().header_mutation();
