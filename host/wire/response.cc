@@ -129,6 +129,9 @@ bool ReadCommonResponse(std::string_view bytes, ResponseView* view) {
     } else if (reader.Is(field::CommonResponse::kTrailers)) {
       ResponseView trailers;
       if (!ReadHeaderMap(reader.bytes(), &trailers)) return false;
+      for (const HeaderSet& header : trailers.headers.set) {
+        if (!IsUtf8(header.key)) return false;  // the guard does not see these
+      }
     } else if (reader.IsVarint(field::CommonResponse::kClearRouteCache)) {
       view->clear_route_cache = reader.varint() != 0;
     }

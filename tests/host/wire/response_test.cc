@@ -92,6 +92,13 @@ TEST(Response, AFlagInTwoRecordsStaysSetIfTheSecondSaysNothing) {
   EXPECT_TRUE(view.headers.set[0].append);
 }
 
+// Names of headers are left to the guard, which does not see the trailers.
+TEST(Response, ANameOfATrailerThatIsNotUtf8IsRefused) {
+  const std::string payload = WithRecord(1, WithRecord(4, WithRecord(1, WithRecord(1, "\xba"))));
+  ResponseView view;
+  EXPECT_FALSE(ReadResponse(CALLOUT_REQUEST_BODY_RESPONSE, payload, &view));
+}
+
 TEST(Response, AnEnumHas32Bits) {
   const std::string payload = WithRecord(1, "\x08\x81\x80\x80\x80\x10");  // status: 2^32 + 1
   ext_proc::HeadersResponse message;

@@ -77,7 +77,9 @@ void Do(std::string_view what) {
     for (;;) pause();
   }
   if (what == "spin") {
-    for (volatile int i = 0;; i = 0) (void)i;
+    static volatile bool spins = true;
+    while (spins) {
+    }
   }
   if (what == "fork") Fork();
   if (what == "take_signals") TakeSignals();
