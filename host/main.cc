@@ -15,6 +15,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -28,11 +29,17 @@
 #include <string>
 
 #include "absl/synchronization/mutex.h"
+#include "host/base/file.h"
 #include "host/base/inherited_state.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/config/config.h"
+#include "host/deploy/config_document.h"
+#include "host/deploy/doctor.h"
+#include "host/deploy/print_config.h"
+#include "host/net/passed_sockets.h"
 #include "host/ops/probe.h"
+#include "host/ops/service_manager.h"
 #include "host/plugin/call_log.h"
 #include "host/plugin/crash_report.h"
 #include "host/server.h"
@@ -148,17 +155,82 @@ int Probe(const Config& config) {
   return kExitNotReady;
 }
 
+// Static destructors of plugins are of no use, and some crash the process. A build with
+// AddressSanitizer looks for leaks at a normal end.
+int EndWithoutDestructors(int code) {
+  FlushLog(kLastLinesMs);
+  fflush(nullptr);
+#ifndef __SANITIZE_ADDRESS__
+  _exit(code);
+#endif
+  return code;
+}
+
+int Check(const Config& config) {
+  absl::StatusOr<CheckReport> checked = CheckConfig(config);
+  if (!checked.ok()) return FailStart(checked.status(), config.log_format);
+  const int code = Print(checked->text);
+  if (!config.strict_check || checked->warnings == 0) return code;
+  return FailStart(absl::FailedPreconditionError(fmt::format(
+                       "--check --strict: there were warnings ({}); fix what they name, or check "
+                       "without --strict",
+                       checked->warnings)),
+                   config.log_format);
+}
+
+int PrintTargetConfig(const Config& config) {
+  const absl::StatusOr<EnvoyNeeds> needs = LoadNeeds(config);
+  if (!needs.ok()) return FailStart(needs.status(), config.log_format);
+  return Print(PrintConfig(*config.deploy.print, *needs));
+}
+
+int Doctor(const Config& config) {
+  constexpr int kExitFindings = 1;
+  const std::string& file = config.deploy.doctor_file;
+  const absl::StatusOr<std::string> text = ReadFile(file, kDocumentBytesMax);
+  if (!text.ok()) {
+    return FailStart(absl::InvalidArgumentError(fmt::format("--doctor={}: cannot read it: {}", file,
+                                                            MessageOf(text.status()))),
+                     config.log_format);
+  }
+  const absl::StatusOr<EnvoyNeeds> needs = LoadNeeds(config);
+  if (!needs.ok()) return FailStart(needs.status(), config.log_format);
+  const absl::StatusOr<Diagnosis> diagnosis = Examine(file, *text, *needs);
+  if (!diagnosis.ok()) return FailStart(diagnosis.status(), config.log_format);
+  const int code = Print(diagnosis->Text(file));
+  return code == 0 && !diagnosis->findings.empty() ? kExitFindings : code;
+}
+
+// Loads the plugins, and serves nothing.
+int RunTool(const Config& config) {
+  if (config.command == Config::Command::kPrintConfig) return PrintTargetConfig(config);
+  if (config.command == Config::Command::kDoctor) return Doctor(config);
+  return Check(config);
+}
+
+void WarnIfNot(const absl::Status& status) {
+  if (!status.ok()) Log(LogLevel::kWarning, "{}", MessageOf(status));
+}
+
 int Serve(const Config& config) {
+  const ServiceManager manager = ServiceManager::FromEnvironment();
+  absl::StatusOr<PassedSockets> passed = TakePassedSockets();
+  if (!passed.ok()) return FailStart(passed.status(), config.log_format);
   if (absl::Status status = CheckDescriptorLimit(); !status.ok()) {
     return FailStart(status, config.log_format);
   }
-  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(config);
+  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(config, *std::move(passed));
   if (!server.ok()) return FailStart(server.status(), config.log_format);
   end_at_once = false;
   (*server)->Announce();
+  WarnIfNot(manager.Ready());
   int number = AwaitSignal();
   for (; number == SIGHUP; number = AwaitSignal()) (*server)->Reload();
-  if ((*server)->Drain(/*may_delay=*/number == SIGTERM)) return 0;
+  WarnIfNot(manager.Stopping());
+  if ((*server)->Drain(/*may_delay=*/number == SIGTERM)) {
+    server->reset();
+    return EndWithoutDestructors(0);
+  }
   // A plugin still holds a call or a thread, so nothing that it may touch can be destroyed.
   FlushLog(kLastLinesMs);
   fflush(nullptr);
@@ -170,6 +242,9 @@ void ApplyToProcess(const Config& config) {
   SetLogFormat(config.log_format);
   SetRedactedHeaders(config.redacted_headers);
   RaiseDescriptorLimit();
+  // Unlike a limit on the size of cores, this also holds for those that the kernel pipes to a
+  // program.
+  if (!config.core_dumps) prctl(PR_SET_DUMPABLE, 0);
   ReportCrashes();
   if (absl::Status status = StartAsyncLog(config.log_queue_bytes_max); !status.ok()) {
     Log(LogLevel::kWarning, "{}", MessageOf(status));
@@ -200,19 +275,7 @@ int Main(int argc, const char* const* argv) {
                      config->log_format);
   }
   if (config->command == Config::Command::kServe) return Serve(*config);
-  absl::StatusOr<CheckReport> checked = CheckConfig(*config);
-  if (!checked.ok()) return FailStart(checked.status(), config->log_format);
-  int code = Print(checked->text);
-  if (config->strict_check && checked->warnings > 0) {
-    code = FailStart(absl::FailedPreconditionError(fmt::format(
-                         "--check --strict: there were warnings ({}); fix what they name, or check "
-                         "without --strict",
-                         checked->warnings)),
-                     config->log_format);
-  }
-  // Static destructors of plugins are of no use, and some crash the process.
-  fflush(nullptr);
-  _exit(code);
+  return EndWithoutDestructors(RunTool(*config));
 }
 
 }  // namespace

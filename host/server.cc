@@ -154,8 +154,9 @@ absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
   return report;
 }
 
-Server::Server(const Config& config)
+Server::Server(const Config& config, PassedSockets passed)
     : config_(config),
+      passed_(std::move(passed)),
       admin_pages_(&health_, &metrics_, config.admin_hosts),
       notes_(config.warnings),
       health_side_(&metrics_),
@@ -182,8 +183,8 @@ Server::~Server() {
   admin_side_.Stop();
 }
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
-  std::unique_ptr<Server> server(new Server(config));
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, PassedSockets passed) {
+  std::unique_ptr<Server> server(new Server(config, std::move(passed)));
   if (absl::Status status = server->Prepare(); !status.ok()) return status;
   if (absl::Status status = server->WatchHooks(); !status.ok()) return status;
   server->health_.FollowTraffic([traffic = server->traffic_, plugins = server->plugins_.get()] {
@@ -256,7 +257,11 @@ std::vector<TrafficSocket> Server::TrafficSockets() const {
 absl::Status Server::BindSocket(const std::string& name, const std::optional<Address>& address,
                                 std::vector<OpenSocket>* sockets) {
   if (!address.has_value()) return absl::OkStatus();
-  absl::StatusOr<ListenSocket> socket = ListenSocket::Bind(*address, config_.unix_socket_mode);
+  const auto passed = passed_.find(name);
+  absl::StatusOr<ListenSocket> socket = passed == passed_.end()
+                                            ? ListenSocket::Bind(*address, config_.unix_socket_mode)
+                                            : ListenSocket::Adopt(passed->second.Release());
+  if (passed != passed_.end()) passed_.erase(passed);
   if (!socket.ok()) return OfListener(name, socket.status());
   sockets->push_back({name, *std::move(socket)});
   return absl::OkStatus();
@@ -268,7 +273,12 @@ absl::Status Server::BindSockets() {
   if (status.ok())
     status = BindSocket("health", config_.health_check_address, &health_side_.sockets);
   if (status.ok()) status = BindAdminSocket();
-  return status;
+  if (!status.ok() || passed_.empty()) return status;
+  return absl::InvalidArgumentError(
+      fmt::format("a socket named '{}' was passed to this process, and no listener has the name; "
+                  "set FileDescriptorName= to secure, plaintext, health or admin, and do not turn "
+                  "that listener off",
+                  passed_.begin()->first));
 }
 
 absl::Status Server::BindAdminSocket() {

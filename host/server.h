@@ -28,6 +28,7 @@
 #include "host/net/accept_loop.h"
 #include "host/net/certificate_store.h"
 #include "host/net/listener.h"
+#include "host/net/passed_sockets.h"
 #include "host/ops/admin.h"
 #include "host/ops/health.h"
 #include "host/ops/http_server.h"
@@ -54,8 +55,10 @@ class Server {
  public:
   // Binds every listener, loads the plugins and serves. `config` outlives the server. An error is
   // one line: what was being done, on what, what to do. The host has logged nothing before it
-  // returns one.
-  static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config);
+  // returns one. A socket of `passed` that has a listener's name (secure, plaintext, health, admin)
+  // takes the place of that listener's address.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config,
+                                                       PassedSockets passed = {});
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -91,7 +94,7 @@ class Server {
     AcceptLoop accept_loop;
   };
 
-  explicit Server(const Config& config);
+  Server(const Config& config, PassedSockets passed);
 
   absl::Status Prepare();
   absl::Status BindSockets();
@@ -114,6 +117,7 @@ class Server {
 
   // In the order of their creation; destroyed in reverse.
   const Config& config_;
+  PassedSockets passed_;  // until a listener takes them
   Metrics metrics_;
   mutable ProcessMetrics process_metrics_{&metrics_};
   Health health_;

@@ -354,6 +354,8 @@ void LeaveSignalsToSupervisor() {
 
 int RunWorker(const WorkerDescriptors& descriptors, const Config& config) {
   LeaveSignalsToSupervisor();
+  // No program that a plugin starts gets more rights than the worker has (setuid, capabilities).
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   fcntl(descriptors.channel, F_SETFD, FD_CLOEXEC);
   for (const TrafficSocket& socket : descriptors.sockets) fcntl(socket.fd, F_SETFD, FD_CLOEXEC);
   absl::StatusOr<HookTable*> hooks = HookTable::Share(descriptors.hooks);

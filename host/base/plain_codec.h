@@ -93,6 +93,7 @@ class PlainDecoder {
     if constexpr (std::is_same_v<T, bool>) {
       uint8_t byte = 0;
       Get(byte);
+      good_ = good_ && byte <= 1;
       value = byte != 0;
     } else if constexpr (std::is_arithmetic_v<T> || std::is_enum_v<T>) {
       const std::string_view bytes = Cut(sizeof(value));
@@ -127,13 +128,16 @@ class PlainDecoder {
     for (uint64_t left = GetSize(); left > 0 && good_; --left) {
       Key key{};
       Get(key);
-      Get(values[std::move(key)]);
+      good_ = good_ && (values.empty() || values.rbegin()->first < key);
+      if (good_) Get(values[std::move(key)]);
     }
   }
   template <class T>
   void Get(std::optional<T>& value) {
     value.reset();
-    if (GetSize() != 0) Get(value.emplace());
+    const uint64_t count = GetSize();
+    good_ = good_ && count <= 1;
+    if (count != 0) Get(value.emplace());
   }
 
   std::string_view rest_;

@@ -9,6 +9,7 @@
 #include <climits>
 #include <functional>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -43,6 +44,7 @@ struct Draft {
   std::string secure_address, plaintext_address, health_check_address;  // "": by default_ip
   std::string admin_address = "127.0.0.1:9902";
   std::string default_ip = "0.0.0.0";
+  std::optional<bool> core_dumps;  // unset: unless there is a private key
   bool disable_tls = false, disable_plaintext = false, combined_health_check = false;
   bool probe = false, check = false, help = false, version = false;
 };
@@ -420,6 +422,13 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
                 .set = [=](const std::string& text) {
                   return SetRedacted(text, &config->redacted_headers);
                 }});
+  options->Add(ChoiceOption(
+      "core_dumps", kProcess, "auto|on|off", {"auto", "on", "off"}, 0,
+      [=](size_t choice) {
+        draft->core_dumps = choice == 0 ? std::nullopt : std::optional(choice == 1);
+      },
+      "Whether a crash may leave a core dump and users without privileges may attach a debugger. "
+      "auto: not with --private_key_path, since the key is in memory"));
   options->Add({.name = "config",
                 .group = kProcess,
                 .value = "FILE",
@@ -435,6 +444,7 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
   options->Add(CommandSwitch("probe", &draft->probe,
                              "Ask the health listener of a running host, and exit: 0 if it is "
                              "ready, 1 if it is not or does not respond"));
+  AddDeployOptions(&config->deploy, kProcess, options);
   options->Add(CommandSwitch("version", &draft->version, "Print the version and exit"));
   options->Add(CommandSwitch("help", &draft->help, "Print this help and exit"));
 }
@@ -500,6 +510,14 @@ absl::Status CheckTls(const Draft& draft) {
   return absl::OkStatus();
 }
 
+// A worker gets its key from its supervisor, and does not know of the file.
+void FinishCoreDumps(const Draft& draft, Config* config) {
+  config->core_dumps = draft.core_dumps.value_or(config->private_key_path.empty());
+  if (!draft.core_dumps.has_value() && !config->core_dumps) {
+    config->worker_options.push_back("--core_dumps=off");
+  }
+}
+
 // Only the secure listener asks for client certificates.
 absl::Status CheckPlaintext(const Draft& draft, Config* config) {
   if (config->client_ca_path.empty() || !config->plaintext_address.has_value()) {
@@ -520,16 +538,31 @@ absl::Status CheckPlaintext(const Draft& draft, Config* config) {
   return absl::OkStatus();
 }
 
+absl::Status CheckOneCommand(const Draft& draft, const DeployConfig& deploy) {
+  std::vector<std::string> given;
+  if (draft.check) given.emplace_back("--check");
+  if (draft.probe) given.emplace_back("--probe");
+  if (deploy.print.has_value()) given.emplace_back("--print_config");
+  if (!deploy.doctor_file.empty()) given.emplace_back("--doctor");
+  if (given.size() <= 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("{} are different commands; give only one of them", absl::StrJoin(given, ", ")));
+}
+
 absl::StatusOr<Config> Finish(Draft draft) {
   if (absl::Status status = CheckTls(draft); !status.ok()) return status;
   Config config = std::move(draft.config);
   if (absl::Status status = FinishAddresses(draft, &config); !status.ok()) return status;
   if (absl::Status status = CheckPlaintext(draft, &config); !status.ok()) return status;
+  FinishCoreDumps(draft, &config);
   absl::StatusOr<std::vector<PluginConfig>> plugins = draft.plugins.Finish();
   if (!plugins.ok()) return plugins.status();
   config.plugins = *std::move(plugins);
   if (draft.check) config.command = Config::Command::kCheck;
   if (draft.probe) config.command = Config::Command::kProbe;
+  if (config.deploy.print.has_value()) config.command = Config::Command::kPrintConfig;
+  if (!config.deploy.doctor_file.empty()) config.command = Config::Command::kDoctor;
+  if (absl::Status status = CheckOneCommand(draft, config.deploy); !status.ok()) return status;
   if (config.strict_check && !draft.check) {
     return absl::InvalidArgumentError(
         "--strict belongs to --check; give both, or --strict_plugins");

@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "host/base/log.h"
 #include "host/config/containment_options.h"
+#include "host/config/deploy_options.h"
 #include "host/config/options.h"
 #include "host/config/reload_options.h"
 #include "host/config/transport_options.h"
@@ -32,9 +33,11 @@ namespace callout::host {
 struct Config {
   enum class Command : uint8_t {
     kServe,
-    kCheck,  // load and validate everything, print it, serve nothing
-    kProbe,  // ask the health listener of a host with the same options
-    kPrint,  // print `text`
+    kCheck,        // load and validate everything, print it, serve nothing
+    kProbe,        // ask the health listener of a host with the same options
+    kPrint,        // print `text`
+    kPrintConfig,  // print what `deploy.print` needs for these plugins
+    kDoctor,       // check `deploy.doctor_file` against these plugins
   };
   Command command = Command::kServe;
   bool strict_check = false;  // with kCheck: a warning is a failure
@@ -45,6 +48,7 @@ struct Config {
   ReloadConfig reload;
   ContainmentConfig containment;
   TransportConfig transport;
+  DeployConfig deploy;
   // Likely mistakes, one line each, for the log.
   std::vector<std::string> warnings;
   // Arguments that give a worker the same configuration, without the plugins.
@@ -70,8 +74,11 @@ struct Config {
 
   size_t connections_max = 10000;  // of the secure and plaintext listeners together; 0: no limit
 
-  uint64_t drain_delay_ms = 0;
+  // Longer than usual health checks need to see a drain: two of them, a second apart.
+  uint64_t drain_delay_ms = 5000;
   uint64_t drain_timeout_ms = 10000;
+
+  bool core_dumps = true;  // as it is to be: false if --core_dumps=auto means off
 
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;

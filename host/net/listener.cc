@@ -108,6 +108,18 @@ absl::StatusOr<ListenSocket> ListenSocket::Bind(const Address& address,
   return result;
 }
 
+absl::StatusOr<ListenSocket> ListenSocket::Adopt(int fd) {
+  ListenSocket result(fd, Address{});
+  result.bound_.size = sizeof(result.bound_.storage);
+  const int flags = fcntl(fd, F_GETFL);
+  if (getsockname(fd, result.bound_.get(), &result.bound_.size) != 0 || flags < 0 ||
+      fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) {
+    return absl::UnavailableError(
+        fmt::format("cannot use descriptor {} that was passed on: {}", fd, strerror(errno)));
+  }
+  return result;
+}
+
 absl::Status ListenSocket::Listen() {
   return listen(fd_, kBacklog) == 0 ? absl::OkStatus() : Failure(bound_, errno);
 }

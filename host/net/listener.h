@@ -42,6 +42,9 @@ class ListenSocket {
   // by the umask.
   static absl::StatusOr<ListenSocket> Bind(const Address& address,
                                            std::optional<unsigned> unix_mode = std::nullopt);
+  // One that was opened elsewhere and listens already; it is closed with this object, and a unix
+  // socket's path stays.
+  static absl::StatusOr<ListenSocket> Adopt(int fd);
   // Errors as Bind's: if two sockets bound before either listened, the second fails.
   absl::Status Listen();
   // Both.

@@ -14,9 +14,10 @@ bool IsInvalidResponse(Violation violation) {
     case Violation::kBodyTooLarge:
     case Violation::kDeferLimit:
     case Violation::kBodyLost:
+    case Violation::kStaleFinish:
+    case Violation::kHeadersHeld:
     case Violation::kEndlessBody:
     case Violation::kOverload:
-    case Violation::kStaleFinish:
       return false;
     default:
       return true;

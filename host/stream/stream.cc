@@ -214,12 +214,11 @@ bool Stream::RememberForInstances(ChainMessage* message) {
 // Else the stream ends.
 bool Stream::IsWithinMemory() {
   if (kept_bytes_ <= environment_->limits().stream_memory_bytes_max) return true;
-  RefuseMessage(
-      kHeadersTooLarge, "callout_stream_memory",
-      absl::ResourceExhaustedError(fmt::format("headers, attributes, metadata and bodies of {} bytes "
-                                               "are over --max_stream_memory_bytes={}",
-                                               kept_bytes_,
-                                               environment_->limits().stream_memory_bytes_max)));
+  RefuseMessage(kHeadersTooLarge, "callout_stream_memory",
+                absl::ResourceExhaustedError(
+                    fmt::format("headers, attributes, metadata and bodies of {} bytes "
+                                "are over --max_stream_memory_bytes={}",
+                                kept_bytes_, environment_->limits().stream_memory_bytes_max)));
   return false;
 }
 

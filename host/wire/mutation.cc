@@ -229,7 +229,7 @@ HeaderSize MeasureHeaders(std::string_view message) {
 HeaderSize LargestHeaderSize(std::string_view message, const HeaderMutationView& mutation) {
   HeaderSize size = {mutation.set.size(), message.size()};
   for (const HeaderSet& header : mutation.set) {
-    size.bytes += header.key.size() + header.value.size();
+    size.bytes += IndexName(header.key).size() + header.value.size();
   }
   WireReader reader(message);
   while (reader.Next()) {

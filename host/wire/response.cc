@@ -40,7 +40,6 @@ bool ReadHeaderValue(std::string_view bytes, HeaderSet* header) {
 
 bool ReadBoolValue(std::string_view bytes, bool* value) {
   WireReader reader(bytes);
-  *value = false;
   while (reader.Next()) {
     if (reader.IsVarint(field::BoolValue::kValue)) *value = reader.varint() != 0;
   }
@@ -96,7 +95,10 @@ bool ReadBodyMutation(std::string_view bytes, ResponseView* view) {
           reader.varint() != 0 ? ResponseView::Body::kCleared : ResponseView::Body::kUnchanged;
       view->body = {};
     } else if (reader.Is(field::BodyMutation::kStreamedResponse)) {
-      if (view->body_mutation != ResponseView::Body::kStreamed) view->body = {};
+      if (view->body_mutation != ResponseView::Body::kStreamed) {
+        view->body = {};
+        view->end_of_stream = false;
+      }
       view->body_mutation = ResponseView::Body::kStreamed;
       if (!ReadStreamedBody(reader.bytes(), view)) return false;
     }
@@ -118,7 +120,8 @@ bool ReadCommonResponse(std::string_view bytes, ResponseView* view) {
   WireReader reader(bytes);
   while (reader.Next()) {
     if (reader.IsVarint(field::CommonResponse::kStatus)) {
-      view->continue_and_replace = reader.varint() == 1;
+      // Protobuf keeps 32 bits of an enum.
+      view->continue_and_replace = static_cast<uint32_t>(reader.varint()) == 1;
     } else if (reader.Is(field::CommonResponse::kHeaderMutation)) {
       if (!ReadHeaderMutation(reader.bytes(), &view->headers)) return false;
     } else if (reader.Is(field::CommonResponse::kBodyMutation)) {
@@ -181,18 +184,24 @@ bool HasAttributes(std::string_view bytes) {
   return false;
 }
 
+// As in every oneof, another member takes the place of the one before.
+void BeginPart(ResponseView::Streamed part, ResponseView* view) {
+  if (view->streamed_part != part) view->Clear();
+  view->streamed_part = part;
+}
+
 bool ReadStreamedImmediate(std::string_view bytes, ResponseView* view) {
   using Part = ResponseView::Streamed;
   WireReader reader(bytes);
   while (reader.Next()) {
     if (reader.Is(field::StreamedImmediateResponse::kHeadersResponse)) {
-      view->streamed_part = Part::kHeaders;
+      BeginPart(Part::kHeaders, view);
       if (!ReadHttpHeaders(reader.bytes(), view) || HasAttributes(reader.bytes())) return false;
     } else if (reader.Is(field::StreamedImmediateResponse::kBodyResponse)) {
-      view->streamed_part = Part::kBody;
+      BeginPart(Part::kBody, view);
       if (!ReadStreamedBody(reader.bytes(), view)) return false;
     } else if (reader.Is(field::StreamedImmediateResponse::kTrailersResponse)) {
-      view->streamed_part = Part::kTrailers;
+      BeginPart(Part::kTrailers, view);
       if (!ReadHeaderMap(reader.bytes(), view)) return false;
     }
   }

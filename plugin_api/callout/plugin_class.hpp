@@ -139,20 +139,6 @@ void drop_stream(callout_call_t* raw_call) noexcept {
   raw_call->stream = nullptr;
 }
 
-// For a cancel to find the stream's object also while the first call makes it.
-template <class Class>
-callout_status_t make_stream(callout_call_t* raw_call) noexcept {
-  return run_hook<OpenCall>(raw_call, [raw_call](OpenCall&) { stream_of<Class>(raw_call); });
-}
-
-// After an open that is refused the host calls no close.
-template <class Class, class Method>
-callout_status_t run_open(callout_call_t* raw_call, Method method) noexcept {
-  const callout_status_t status = run_method<Class, OpenCall>(raw_call, method);
-  if (status < 0) drop_stream<Class>(raw_call);
-  return status;
-}
-
 // What is thrown stops here.
 template <class Class, class Function>
 void at_edge(callout_call_t* raw_call, Function&& function) noexcept {
@@ -217,6 +203,23 @@ CALLOUT_FIND_MEMBER(request_trailers)
 CALLOUT_FIND_MEMBER(response_trailers)
 CALLOUT_FIND_MEMBER(check)
 #undef CALLOUT_FIND_MEMBER
+
+// For a cancel to find the stream's object also while the first call runs.
+template <class Class>
+callout_status_t make_stream(callout_call_t* raw_call) noexcept {
+  return run_hook<OpenCall>(raw_call, [raw_call](OpenCall&) { stream_of<Class>(raw_call); });
+}
+
+// After an open that is refused the host calls no close.
+template <class Class, class Method>
+callout_status_t run_open(callout_call_t* raw_call, Method method) noexcept {
+  callout_status_t status = run_method<Class, OpenCall>(raw_call, method);
+  if constexpr (Has_stream_cancel<Class>::value) {
+    if (status == CALLOUT_OK) status = make_stream<Class>(raw_call);
+  }
+  if (status < 0) drop_stream<Class>(raw_call);
+  return status;
+}
 
 template <class Class>
 void close_stream(callout_call_t* raw_call) noexcept {

@@ -244,7 +244,7 @@ class Stream {
   }
   std::chrono::milliseconds wait_max{10000};  // for a deferred call
   // What call->end says at the end. The bytes and the status that the messages have shown are
-  // filled in where they are 0; a cancelled stream that says nothing else is CANCELLED.
+  // filled in where they are 0.
   callout_stream_end_t end = {
       sizeof(callout_stream_end_t), CALLOUT_END_COMPLETED, 0, 0, 0, 0, 0, 0};
 

@@ -342,10 +342,6 @@ inline void Stream::fill_end() {
   if (end.request_body_bytes == 0) end.request_body_bytes = body_offsets_[0];
   if (end.response_body_bytes == 0) end.response_body_bytes = body_offsets_[1];
   if (end.http_status == 0) end.http_status = http_status_;
-  if (cancelled_ && end.outcome == CALLOUT_END_COMPLETED && end.status == CALLOUT_OK) {
-    end.outcome = CALLOUT_END_CANCELLED;
-    end.status = CALLOUT_CANCELLED;
-  }
 }
 
 inline void Stream::close() {

@@ -262,23 +262,21 @@ void Script::Parts::Unload(const callout_host_t* table) {
 
 Script::Script(callout::Setup& setup, const ScriptConfig& config) : host_(setup.raw()->host) {
   StartInterpreter();
-  {
-    const VisitorGil gil;
-    auto parts = std::make_unique<Parts>();
-    try {
-      parts->Load(setup, config);
-    } catch (...) {
-      if (parts->loaded) parts->Unload(host_);
-      if (parts->host) AsHost(parts->host)->host = nullptr;
-      parts.reset();
-      throw;
-    }
+  const VisitorGil gil;
+  auto parts = std::make_unique<Parts>();
+  try {
+    parts->Load(setup, config);
     for (callout_phase_t phase = kProcess; phase < kPhases; ++phase) {
       if (parts->hooks[phase]) overridden_ |= CALLOUT_PHASE_BIT(phase);
     }
-    parts_ = std::move(parts);
+    parts_ = std::move(parts);  // which Watch needs
+    watch_ = std::thread([this] { Watch(); });
+  } catch (...) {
+    if (parts == nullptr) parts = std::move(parts_);
+    if (parts->loaded) parts->Unload(host_);
+    if (parts->host) AsHost(parts->host)->host = nullptr;
+    throw;
   }
-  watch_ = std::thread([this] { Watch(); });
 }
 
 Script::~Script() {
@@ -303,6 +301,7 @@ void Script::Run(const callout::Call& call, callout_phase_t phase, Stream* strea
   PyObject* context = ContextOf(stream);
   if (context == nullptr) return call.fail(DescribeException(parts_->describe));
   AsContext(context)->call = call.raw();
+  AsContext(context)->aborted = false;
   CallHook(call, phase, context);
   AsContext(context)->call = nullptr;
 }

@@ -178,9 +178,11 @@ void MakeReplicas(json* bootstrap, const std::vector<std::unique_ptr<HostProcess
     cluster["health_checks"] = json::array({{{"timeout", "5s"},
                                              {"interval", "0.1s"},
                                              {"no_traffic_interval", "0.1s"},
-                                             {"unhealthy_threshold", 1},
+                                             {"unhealthy_threshold", 3},
                                              {"healthy_threshold", 1},
                                              {"http_health_check", {{"path", "/"}}}}});
+    // Envoy's default is 3 at a time, in all of the cluster.
+    cluster["circuit_breakers"] = {{"thresholds", json::array({{{"max_retries", 100}}})}};
     cluster["outlier_detection"] = {{"split_external_local_origin_errors", true},
                                     {"consecutive_local_origin_failure", 3},
                                     {"base_ejection_time", "1s"}};
@@ -203,7 +205,7 @@ class ReplicasTest : public EnvoyFixture {
   static std::unique_ptr<HostProcess> Start(const std::string& settings,
                                             const std::vector<std::string>& addresses) {
     std::vector<std::string> options = {"--plugin=" + BuiltFile("tests/envoy/plugins/scripted.so"),
-                                        settings, "--drain_delay_ms=1000",
+                                        settings, "--drain_delay_ms=3000",
                                         "--drain_timeout_ms=1000"};
     options.insert(options.end(), addresses.begin(), addresses.end());
     return std::make_unique<HostProcess>(options);
@@ -274,7 +276,7 @@ TEST_F(ReplicasTest, ReplacedOneAfterTheOtherFailNoRequest) {
   config.hosts = {{"replicas", {}}};
   const json modes = {{"request_body_mode", "STREAMED"}, {"response_body_mode", "STREAMED"}};
   json filter = ExtProc({{"processing_mode", modes}}, "replicas");
-  filter["grpc_service"]["envoy_grpc"]["retry_policy"] = {
+  filter["grpc_service"]["retry_policy"] = {
       {"retry_on", "connect-failure,reset-before-request,refused-stream"}, {"num_retries", 2}};
   config.listeners.push_back({.name = "front", .filters = {filter}});
   json bootstrap = MakeBootstrap(config);
@@ -314,7 +316,7 @@ TEST_F(ReplicasTest, ReplacedOneAfterTheOtherFailNoRequest) {
   }
   load.Stop();
   printf("%d requests, %d failed\n", load.sent(), load.failed());
-  EXPECT_EQ(load.failed(), 0) << load.first_failure();
+  EXPECT_EQ(load.failed(), 0) << load.first_failure() << envoy.Output();
   EXPECT_EQ(envoy.Counter("http.front.ext_proc.spurious_msgs_received"), 0u);
 }
 

@@ -9,6 +9,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -100,6 +101,26 @@ class Installed : public ::testing::Test {
 
 std::unique_ptr<host::TempDir> Installed::root_;
 std::string Installed::prefix_;
+
+// It needs Python's part of it, which lies beside it.
+TEST_F(Installed, ThePluginForPythonRunsAScript) {
+  fs::path plugin;
+  for (const auto& file : fs::recursive_directory_iterator(prefix_)) {
+    if (file.path().filename() == "python.so") plugin = file.path();
+  }
+  if (plugin.empty()) GTEST_SKIP() << "plugins/python is not built: libpython3-dev is missing";
+  const std::string server = dir_.Path("server.py");
+  std::ofstream(server) << "from extproc.service.callout_server import CalloutServer\n"
+                           "import callout_python\n"
+                           "print('packages', callout_python.__file__)\n"
+                           "class Server(CalloutServer):\n"
+                           "  def on_request_headers(self, headers, context): pass\n";
+  const Finished checked = Run("$PREFIX/bin/callout-host --check --plugin=" + plugin.string() +
+                               " --plugin_config=python='{\"script\": \"" + server + "\"}'");
+  EXPECT_EQ(checked.exit_status, 0) << checked.output;
+  EXPECT_THAT(checked.output,
+              HasSubstr("packages " + plugin.parent_path().string() + "/python/packages/"));
+}
 
 TEST_F(Installed, EveryHeaderIsThere) {
   const fs::path include = fs::path(prefix_) / "include" / "callout";

@@ -136,6 +136,11 @@ TEST(Plugins, ASignalWhileTheyLoadEndsTheStart) {
   EXPECT_EQ(process.Terminate(), 128 + SIGTERM);
 }
 
+TEST(Plugins, DoNotDecideHowTheProcessEndsByTheirStaticDestructors) {
+  TestHost host({"--plugin=" + BuiltFile("tests/integration/crashes_at_exit.so")});
+  EXPECT_EQ(host.Terminate(), 0);
+}
+
 TEST(Check, DescribesEachPlugin) {
   const Finished finished =
       RunHost({"--check", "--disable_tls", "--plugin=first=" + BuiltPlugin("basic"),

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // A plugin as a class, for plugin_class_test: one of everything the class form offers.
+#include <atomic>
 #include <callout/plugin.hpp>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
+#include <thread>
 
 namespace {
 
@@ -29,13 +31,18 @@ class Limiter {
     ~Stream() { --live_streams; }
     size_t limit;
     size_t bytes = 0;
-    bool cancelled = false;
+    std::atomic<bool> cancelled{false};
   };
 
   void on_stream_open(const callout::OpenCall& call) {
     if (call.grpc_metadata("x-refuse").has_value()) call.deny_callout("not you");
   }
   void on_request_headers(callout::HeadersCall call, Stream& stream) {
+    if (call.headers().contains("x-until-cancelled")) {
+      open_.set(kWaiting);
+      while (!stream.cancelled) std::this_thread::yield();
+      call.set_header("x-cancelled", "1");
+    }
     call.set_header("x-limit", std::to_string(stream.limit));
     call.set_header("x-live-streams", std::to_string(live_streams));
   }
@@ -58,6 +65,7 @@ class Limiter {
   void on_stream_cancel(Stream& stream) { stream.cancelled = true; }
 
  private:
+  static constexpr double kWaiting = 77;  // plugin_class_test waits for it
   size_t limit_;
   callout::Counter refused_;
   callout::Gauge open_;

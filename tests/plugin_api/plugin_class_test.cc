@@ -5,6 +5,7 @@
 
 #include <callout/testing.hpp>
 #include <string>
+#include <thread>
 
 namespace callout::testing {
 namespace {
@@ -76,6 +77,19 @@ TEST(PluginClass, SkipsHooksThatItsConfigurationDoesNotWant) {
   Plugin plugin(kClassPlugin, "no trailers");
   Stream stream(plugin);
   EXPECT_TRUE(stream.request_trailers({}).is_empty());
+}
+
+// The class lists stream_open, which takes no Stream&, and is blocking: the object of the
+// stream is there for on_stream_cancel all the same.
+TEST(PluginClass, IsToldThatTheClientHasLeftInItsFirstCall) {
+  Plugin plugin(kClassPlugin, "5");
+  Stream stream(plugin);
+  std::thread client([&] {
+    while (plugin.metric("open_bytes") != 77) std::this_thread::yield();
+    stream.cancel();
+  });
+  EXPECT_EQ(stream.request_headers({{"x-until-cancelled", "1"}}).header("x-cancelled"), "1");
+  client.join();
 }
 
 TEST(PluginClass, IsToldThatTheClientHasLeft) {

@@ -85,7 +85,7 @@ TEST_F(HookEdge, ReadsWhatTheCallBrings) {
     EXPECT_FALSE(call.grpc_metadata("x-tenant", 2).has_value());
     EXPECT_EQ(call.peer(), "ipv4:1.2.3.4:5");
     EXPECT_EQ(call.peer_identity(), "");
-    EXPECT_FALSE(call.deadline().has_value());
+    EXPECT_TRUE(call.deadline().has_value());
     EXPECT_FALSE(call.is_cancelled());
     call.host().warning("saw ", call.body().size(), ' ', true, ' ', 0.5, ' ', -3);
   });

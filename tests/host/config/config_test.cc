@@ -152,7 +152,7 @@ std::vector<OptionCase> Cases() {
              &TransportLimits::stream_idle_timeout_ms),
       Number("max_stream_duration_ms", "3600000", &Config::limits,
              &TransportLimits::stream_duration_ms_max),
-      Number("drain_delay_ms", "0", &Config::drain_delay_ms),
+      Number("drain_delay_ms", "5000", &Config::drain_delay_ms),
       Number("drain_timeout_ms", "10000", &Config::drain_timeout_ms),
       Number("hook_deadline_ms", "150", &Config::stream_limits, &StreamLimits::hook_deadline_ms),
       Number("defer_budget_ms", "0", &Config::stream_limits, &StreamLimits::defer_budget_ms),
@@ -679,6 +679,20 @@ TEST(Config, RefusesBadValuesSayingWhatIsExpected) {
   }
 }
 
+TEST(Config, PrintsAConfigurationOrChecksOne) {
+  const Config print = Good({"--print_config=envoy-gateway"});
+  EXPECT_EQ(print.command, Config::Command::kPrintConfig);
+  EXPECT_EQ(print.deploy.print, DeployTarget::kEnvoyGateway);
+  const Config doctor = Good({"--doctor=envoy.yaml"});
+  EXPECT_EQ(doctor.command, Config::Command::kDoctor);
+  EXPECT_EQ(doctor.deploy.doctor_file, "envoy.yaml");
+  EXPECT_EQ(Bad({"--print_config=nginx"}),
+            "--print_config=nginx: expected envoy, envoy-gateway, istio, kgateway, agentgateway, "
+            "gke, gcloud");
+  EXPECT_EQ(Bad({"--check", "--doctor=envoy.yaml"}),
+            "--check, --doctor are different commands; give only one of them");
+}
+
 TEST(Config, GrpcIsRefusedByABuildWithoutIt) {
   if (HasGrpcTransport()) GTEST_SKIP() << "this build has gRPC C++";
   EXPECT_THAT(Bad({"--transport=grpc"}), ::testing::HasSubstr("has no gRPC C++"));
@@ -692,7 +706,7 @@ TEST(Config, RefusesABadValueOfEveryOption) {
                                  "plugins_dir",     "config",           "check",
                                  "list_plugins",    "version",          "help",
                                  "plugin_config",   "admin_hosts",      "probe",
-                                 "strict"};
+                                 "strict",          "doctor",           "print_config"};
   for (const auto& [option, message] : BadValues())
     known.insert(option.substr(0, option.find('=')));
   const std::string help = Good({"--help"}).text;

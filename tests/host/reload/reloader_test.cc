@@ -714,6 +714,12 @@ class HangingCreate : public ReloaderTest {
     target_.Release();
     while (Preparation::running() > 0) std::this_thread::yield();
   }
+  // Until nothing but one create that hangs is under way.
+  void RescanUntilOneHangs() {
+    RescanUntilSettled();
+    while (Preparation::running() > 1) std::this_thread::yield();
+    RescanUntilSettled();
+  }
   // Time passes for the reloader's clock only.
   void RescanUntilReturned() {
     target_.Release();
@@ -727,7 +733,7 @@ TEST_F(HangingCreate, HoldsUpNobodyElse) {
   Write("a.so", "hangs");
   RescanUntilSettled();
   Write("b.so", "2");
-  RescanUntilSettled();
+  RescanUntilOneHangs();
   EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=2"));
   EXPECT_EQ(StatusOf("a").last_error, "") << "it may still come";
   Rescan(10'000 * kMs);
@@ -743,7 +749,7 @@ TEST_F(HangingCreate, GivesWayToTheNextVersion) {
   Write("a.so", "hangs");
   RescanUntilSettled();
   Write("a.so", "3");
-  RescanUntilSettled();
+  RescanUntilOneHangs();
   EXPECT_THAT(target_.chain, ElementsAre("a=3"));
   EXPECT_TRUE(target_.discarded.empty());
   RescanUntilReturned();

@@ -53,19 +53,23 @@ class FaultLogTest : public StreamTest {
   }
   void WaitNoLonger() { PassDeadline(); }
   void FeedTrailers() { Feed(Trailers(CALLOUT_REQUEST_TRAILERS)); }
+  void HoldHeadersToTheEnd() {
+    FakePlugin* plugin = AddPlugin();
+    plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_NO_RESPONSE);
+    plugin->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_NO_RESPONSE);
+    Begin();
+    Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kDuplex, kNone));
+    Feed(Body(CALLOUT_REQUEST_BODY, "all", true));
+  }
   void FailToBeginInTime() {
     limits_.blocking_threads_max = 1;
     AddBlocking()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
     Begin();
-    absl::Notification occupied, done;
-    environment_->blocking_pool().Submit([&] {
-      occupied.Notify();
-      done.WaitForNotification();
-    });
-    occupied.WaitForNotification();
+    auto done = std::make_shared<absl::Notification>();
+    environment_->blocking_pool().Submit([done] { done->WaitForNotification(); });
     Feed(Headers(CALLOUT_REQUEST_HEADERS));
     PassDeadline();
-    done.Notify();
+    done->Notify();
   }
 
   // The line that `provoke` leaves in the log.
@@ -178,7 +182,7 @@ std::vector<Row> Rows() {
          t->Request(t->Defers());
        },
        "limit --max_deferred=0"},
-      {Violation::kBodyLost, kBody,
+      {Violation::kBodyLost, CALLOUT_REQUEST_TRAILERS,
        [](T t) {
          t->RequestBody(Returns(CALLOUT_OK), kStreamed, 100);
          t->FeedTrailers();
@@ -193,6 +197,8 @@ std::vector<Row> Rows() {
          });
        },
        "call it once for each CALLOUT_DEFERRED"},
+      {Violation::kHeadersHeld, kBody, [](T t) { t->HoldHeadersToTheEnd(); },
+       "held with CALLOUT_NO_RESPONSE were not settled"},
       {Violation::kLateHeader, kBody,
        [](T t) { t->RequestBody(SetsHeader("x-name", "a"), kStreamed); },
        "make it in the headers hook, or take whole bodies in BUFFERED or FULL_DUPLEX_STREAMED"},

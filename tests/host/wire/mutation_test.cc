@@ -164,6 +164,16 @@ TEST(Mutation, HeadersAreMeasuredAsEnvoyCountsThem) {
   EXPECT_EQ(MeasureHeaders("\x0a\x7f").count, 0u);
 }
 
+// "host" becomes ":authority", which is longer.
+TEST(Mutation, ALimitOnHeadersIsNotPassedByTheNameOfTheHost) {
+  const std::string message = HeadersMessage({{":authority", "a"}});
+  ModelMutation mutation;
+  for (int i = 0; i < 3; ++i) mutation.set.push_back({"host", "b", true});
+  const HeaderMutationView view = ViewOf(mutation);
+  EXPECT_GE(LargestHeaderSize(message, view).bytes,
+            MeasureHeaders(ApplyHeaderMutation(message, view)).bytes);
+}
+
 TEST(Mutation, ABodyMessageKeepsItsOtherFields) {
   ext_proc::HttpBody body;
   body.set_body("old");

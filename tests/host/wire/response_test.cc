@@ -32,6 +32,12 @@ void ExpectHeaders(const HeaderMutationView& headers) {
   EXPECT_EQ(headers.remove[0], "x-two");
 }
 
+// A record of less than 128 bytes.
+std::string WithRecord(int field, const std::string& payload) {
+  return static_cast<char>(field << 3 | 2) + std::string(1, static_cast<char>(payload.size())) +
+         payload;
+}
+
 TEST(Response, OfHeadersAndBodiesIsReadAsProtobufWritesIt) {
   ext_proc::BodyResponse message;
   auto* common = message.mutable_response();
@@ -69,6 +75,60 @@ TEST(Response, ImmediateIsReadAsProtobufWritesIt) {
   ASSERT_TRUE(ReadResponse(CALLOUT_IMMEDIATE_RESPONSE, bytes, &view));
   ExpectHeaders(view.headers);
   EXPECT_EQ(view.body, "no");
+}
+
+// --- What no writer does, and protobuf reads all the same ---
+
+// Of a message that comes in two records protobuf joins the two.
+TEST(Response, AFlagInTwoRecordsStaysSetIfTheSecondSaysNothing) {
+  const std::string option = WithRecord(1, WithRecord(1, "x")) +          // header { key: "x" }
+                             WithRecord(2, std::string("\x08\x01", 2)) +  // append { value: true }
+                             WithRecord(2, "");                           // append { }
+  const std::string payload = WithRecord(1, WithRecord(1, option));
+  ext_proc::TrailersResponse message;
+  ASSERT_TRUE(message.ParseFromString(payload));
+  ResponseView view;
+  ASSERT_TRUE(ReadResponse(CALLOUT_REQUEST_TRAILERS_RESPONSE, payload, &view));
+  EXPECT_TRUE(view.headers.set[0].append);
+}
+
+TEST(Response, AnEnumHas32Bits) {
+  const std::string payload = WithRecord(1, "\x08\x81\x80\x80\x80\x10");  // status: 2^32 + 1
+  ext_proc::HeadersResponse message;
+  ASSERT_TRUE(message.ParseFromString(payload));
+  ASSERT_EQ(message.response().status(), ext_proc::CommonResponse::CONTINUE_AND_REPLACE);
+  ResponseView view;
+  ASSERT_TRUE(ReadResponse(CALLOUT_REQUEST_HEADERS_RESPONSE, payload, &view));
+  EXPECT_TRUE(view.continue_and_replace);
+}
+
+TEST(Response, TheLastMemberOfAOneofTakesThePlaceOfThoseBefore) {
+  const std::string streamed = WithRecord(3, WithRecord(1, "a") + std::string("\x10\x01", 2));
+  const std::string cleared("\x10\x01", 2);
+  const std::string payload =
+      WithRecord(1, WithRecord(3, streamed + cleared + WithRecord(3, WithRecord(1, "b"))));
+  ext_proc::BodyResponse message;
+  ASSERT_TRUE(message.ParseFromString(payload));
+  ASSERT_FALSE(message.response().body_mutation().streamed_response().end_of_stream());
+  ResponseView view;
+  ASSERT_TRUE(ReadResponse(CALLOUT_REQUEST_BODY_RESPONSE, payload, &view));
+  EXPECT_EQ(view.body, "b");
+  EXPECT_FALSE(view.end_of_stream);
+}
+
+TEST(Response, OfAStreamedReplyOnlyTheLastPartCounts) {
+  const auto headers = [](const std::string& key) {
+    return WithRecord(1, WithRecord(1, WithRecord(1, WithRecord(1, key))));
+  };
+  const std::string payload = headers("x-first") + WithRecord(2, "") + headers("x-last");
+  ext_proc::StreamedImmediateResponse message;
+  ASSERT_TRUE(message.ParseFromString(payload));
+  ASSERT_EQ(message.headers_response().headers().headers_size(), 1);
+  ResponseView view;
+  ASSERT_TRUE(ReadResponse(CALLOUT_STREAMED_IMMEDIATE_RESPONSE, payload, &view));
+  EXPECT_EQ(view.streamed_part, ResponseView::Streamed::kHeaders);
+  ASSERT_EQ(view.headers.set.size(), 1u);
+  EXPECT_EQ(view.headers.set[0].key, "x-last");
 }
 
 TEST(Response, WithAStringThatIsNotUtf8IsRefused) {

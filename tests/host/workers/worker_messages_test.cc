@@ -93,6 +93,23 @@ TEST(WorkerMessages, ASizeBeyondTheMessageIsRefusedWithoutTakingMemory) {
   EXPECT_FALSE((Decode<std::map<std::string, std::string>>(size).has_value()));
 }
 
+// Or one value would have many forms.
+TEST(WorkerMessages, OnlyWhatEncodingGivesIsDecoded) {
+  using Map = std::map<std::string, uint8_t>;
+  const std::string map = Encode(Map{{"a", 1}, {"b", 2}});
+  ASSERT_TRUE(Decode<Map>(map).has_value());
+  std::string turned = map;
+  std::swap(turned[16], turned[26]);
+  EXPECT_FALSE(Decode<Map>(turned).has_value()) << "keys out of order";
+  turned[26] = turned[16];
+  EXPECT_FALSE(Decode<Map>(turned).has_value()) << "a key twice";
+  EXPECT_FALSE(Decode<bool>("\x02").has_value());
+  EXPECT_TRUE(Decode<bool>("\x01").has_value());
+  std::string optional = Encode(std::optional<uint8_t>(7));
+  optional[0] = 2;
+  EXPECT_FALSE(Decode<std::optional<uint8_t>>(optional).has_value());
+}
+
 // --- What a worker says is not believed: a plugin may have said it ---
 
 TEST(WorkerMessages, AnErrorIsAnErrorWhateverItsCode) {

@@ -3,13 +3,20 @@
 // Does to the process what the request header x-do says.
 #include <callout/plugin.hpp>
 
+#include <array>
+#include <cstdint>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <new>
 #include <thread>
 
+#include <signal.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 CALLOUT_PLUGIN();
-CALLOUT_PLUGIN_INFO("deadly", "1", "Ends or blocks the process it runs in");
+CALLOUT_PLUGIN_INFO("deadly", "1", "Ends, blocks or spoils the process it runs in");
 
 namespace {
 
@@ -17,6 +24,44 @@ int Recurse(int depth) {
   volatile char frame[1024];
   frame[depth % 1024] = 1;
   return depth < 0 ? 0 : Recurse(depth + 1) + frame[depth / 2 % 1024];
+}
+
+// A child that goes on with all that the process has open.
+void Fork() {
+  if (fork() != 0) return;
+  alarm(10);
+  for (;;) pause();
+}
+
+void TakeSignals() {
+  for (int number = 1; number < NSIG; ++number) signal(number, SIG_IGN);
+}
+
+void CloseDescriptors() {
+  for (int fd = 0; fd < 1024; ++fd) close(fd);
+}
+
+// Writes all over the memory that the process shares with its supervisor.
+void Scribble() {
+  std::FILE* maps = std::fopen("/proc/self/maps", "r");
+  std::array<char, 512> line;
+  while (maps != nullptr && std::fgets(line.data(), line.size(), maps) != nullptr) {
+    uintptr_t begin = 0;
+    uintptr_t end = 0;
+    if (std::strstr(line.data(), "callout-hooks") == nullptr) continue;
+    if (std::sscanf(line.data(), "%lx-%lx", &begin, &end) != 2) continue;
+    std::memset(reinterpret_cast<void*>(begin), 0xff, end - begin);
+  }
+  std::abort();
+}
+
+// All the memory that there is, for good.
+void Leak() {
+  size_t size = 64 << 20;
+  while (size >= 64) {
+    void* memory = ::operator new(size, std::nothrow);
+    memory != nullptr ? (void)std::memset(memory, 1, size) : (void)(size /= 2);
+  }
 }
 
 void Do(std::string_view what) {
@@ -31,13 +76,24 @@ void Do(std::string_view what) {
   if (what == "hang") {
     for (;;) pause();
   }
+  if (what == "spin") {
+    for (volatile int i = 0;; i = 0) (void)i;
+  }
+  if (what == "fork") Fork();
+  if (what == "take_signals") TakeSignals();
+  if (what == "close_descriptors") CloseDescriptors();
+  if (what == "scribble") Scribble();
+  if (what == "leak") Leak();
 }
 
 }  // namespace
 
 CALLOUT_ON_REQUEST_HEADERS(call) {
-  Do(call.headers().get("x-do").value_or(""));
-  call.set_header("x-version", "deadly");
+  const std::string what(call.headers().get("x-do").value_or(""));
+  Do(what);
+  const bool tells = what == "tell_dumpable";
+  const char* const dumpable = prctl(PR_GET_DUMPABLE) == 1 ? "dumpable" : "not dumpable";
+  call.set_header("x-version", tells ? dumpable : "deadly");
 }
 
 CALLOUT_ON_RESPONSE_HEADERS(call) { call.set_header("x-version", "deadly"); }

@@ -18,7 +18,6 @@ namespace callout::host {
 namespace {
 
 using ::testing::IsSupersetOf;
-using ::testing::Pair;
 using ::testing::SizeIs;
 
 std::string BodyMessage(const std::string& body, bool end_of_stream = false) {
@@ -69,7 +68,8 @@ TEST_F(GrpcTest, PluginsSeeMetadataAndPeer) {
   client.h2().Send(id, HeadersMessage(), true);
   ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
   EXPECT_EQ(tenant, "blue");
-  EXPECT_THAT(listed, IsSupersetOf({Pair("x-tenant", "blue"), Pair("x-two", "2")}));
+  EXPECT_THAT(listed,
+              IsSupersetOf({testing::Pair("x-tenant", "blue"), testing::Pair("x-two", "2")}));
   EXPECT_EQ(listener, "plaintext");
   EXPECT_FALSE(peer.empty());
 }

@@ -17,6 +17,7 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import (
 from google.protobuf.struct_pb2 import Struct
 
 _APPEND = HeaderValueOption.HeaderAppendAction.Value('APPEND_IF_EXISTS_OR_ADD')
+_OVERWRITE = HeaderValueOption.HeaderAppendAction.Value('OVERWRITE_IF_EXISTS_OR_ADD')
 _ENDPOINT_NAMESPACE = 'com.google.envoy.dynamic_forwarding.selected_endpoints'
 
 
@@ -25,15 +26,17 @@ def _as_bytes(text):
 
 
 def _set_headers(options, headers, append_action):
-  """Fills a repeated HeaderValueOption. Envoy 1.40 reads `append`; later ones `append_action`."""
+  """Fills a repeated HeaderValueOption, so that Envoys that read `append` (1.40) and those that read
+  `append_action` do the same."""
+  action = _OVERWRITE if append_action is None else append_action
   for key, value in headers:
     option = options.add()
     header = option.header
     header.key = key
     header.raw_value = value if type(value) is bytes else _as_bytes(value)
-    if append_action is not None:
-      option.append_action = append_action
-      option.append.value = append_action == _APPEND
+    option.append_action = action
+    if action == _APPEND:
+      option.append.value = True
 
 
 def add_header_mutation(add=None, remove=None, clear_route_cache=False, append_action=None):

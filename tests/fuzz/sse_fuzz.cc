@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// What ai_gateway reads of clients and providers: server-sent events in any pieces, which
+// come to the same as all at once, and requests.
+#include <string>
+#include <vector>
+
+#include "ai_gateway/openai.h"
+#include "ai_gateway/sse.h"
+#include "tests/fuzz/target.h"
+
+namespace callout::host {
+namespace {
+
+constexpr size_t kEventMax = 200;
+
+struct Events {
+  std::vector<std::string> data;
+  std::string raw;
+  bool good = true;
+};
+
+Events ReadPieces(const std::string& bytes, size_t piece) {
+  Events events;
+  ai_gateway::SseReader reader(kEventMax);
+  for (size_t at = 0; at < bytes.size() && events.good; at += piece) {
+    events.good = reader.Read(std::string_view(bytes).substr(at, piece), [&](const auto& event) {
+      events.data.push_back(event.name + "=" + event.data);
+      events.raw += event.raw;
+    });
+  }
+  events.raw += reader.pending();
+  return events;
+}
+
+std::string ReadEvents(Choices& choices) {
+  const size_t piece = 1 + choices.Next(64);
+  const std::string bytes = choices.Rest();
+  const Events at_once = ReadPieces(bytes, bytes.size() + 1);
+  const Events in_pieces = ReadPieces(bytes, piece);
+  if (at_once.good != in_pieces.good) return "an event is too large, or not, by how it was cut";
+  if (!at_once.good) return "";
+  if (at_once.data != in_pieces.data) return "events differ by how they were cut";
+  return at_once.raw == bytes && in_pieces.raw == bytes ? "" : "bytes got lost";
+}
+
+std::string ReadRequest(const std::string& text) {
+  const std::optional<ai_gateway::Json> request = ai_gateway::ParseRequest(text);
+  (void)ai_gateway::ParseBody(text);
+  if (!request.has_value()) return "";
+  if (!request->is_object()) return "what is no object is taken for a request";
+  const std::string asked = ai_gateway::AskForUsage(text, *request);
+  const auto again = ai_gateway::ParseRequest(asked);
+  if (!again.has_value()) return "a request that asks for usage is none";
+  ai_gateway::OpenaiStream stream(ai_gateway::WantsUsage(*request));
+  (void)stream.Take({"", text, "data: " + text + "\n\n"});
+  return "";
+}
+
+FUZZ_TARGET(sse, .rounds = 20000, .bytes = 40) {
+  return choices.Next(2) == 0 ? ReadEvents(choices) : ReadRequest(choices.Rest());
+}
+
+}  // namespace
+}  // namespace callout::host
