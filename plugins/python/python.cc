@@ -70,16 +70,12 @@ CALLOUT_PLUGIN_CLASS(callout::plugins::python::PythonPlugin,
                      request_headers, response_headers, request_body, response_body,
                      request_trailers, response_trailers);
 
-CALLOUT_CONFIG_SCHEMA(R"({
-  "type": "object",
-  "required": ["script"],
-  "additionalProperties": false,
-  "properties": {
-    "script": {"type": "string", "description": "the file with a subclass of CalloutServer"},
-    "class": {"type": "string", "description": "its name, if there are several"},
-    "venv": {"type": "string", "description": "a virtual environment with packages"},
-    "path": {"type": "array", "items": {"type": "string"}, "description": "more folders of modules"},
-    "blocking": {"type": "boolean", "default": true,
-                 "description": "false: hooks run on the threads that serve"}
-  }
-})");
+CALLOUT_CONFIG_SCHEMA(R"({"type": "object", "required": ["script"], "additionalProperties": )"
+                      R"(false, "properties": {"script": {"type": "string", "description": )"
+                      R"("the file with a subclass of CalloutServer"}, "class": {"type": )"
+                      R"("string", "description": "its name, if there are several"}, "venv": )"
+                      R"({"type": "string", "description": "a virtual environment with )"
+                      R"(packages"}, "path": {"type": "array", "items": {"type": "string"}, )"
+                      R"("description": "more folders of modules"}, "blocking": {"type": )"
+                      R"("boolean", "default": true, "description": "false: hooks run on the )"
+                      R"(threads that serve"}}})");
