@@ -20,6 +20,8 @@ std::vector<std::string> WithFreePorts(const std::vector<std::string>& options) 
     const std::string option = "--" + name + "_address=";
     if (!Has(options, option)) all.push_back(option + "127.0.0.1:0");
   }
+  // Tests ask for health all the time, and do not wait for anybody to see a drain.
+  if (!Has(options, "--drain_delay_ms=")) all.push_back("--drain_delay_ms=0");
   return all;
 }
 
