@@ -30,7 +30,7 @@ TEST_F(UnaryHandlerTest, AnswersTheMethodOfAServiceThatIsOn) {
   const std::string request = Request().SerializeAsString();
   handler->OnMessage(request);
   EXPECT_FALSE(handler->wants_message());
-  CheckResponse response;
+  CheckReply response;
   const auto output = handler->TakeOutput();
   ASSERT_EQ(output.size(), 1u);
   EXPECT_TRUE(response.ParseFromString(output[0]));

@@ -207,7 +207,7 @@ TEST_F(CheckCodecTest, OneResponseHasTheEffectOfSeveral) {
       ASSERT_TRUE(ReadCheckResponse(CALLOUT_CHECK_OK, payload, &ok_view));
       ASSERT_FALSE(effect.Allow(ok_view).has_value());
     }
-    CheckResponse response;
+    CheckReply response;
     ASSERT_TRUE(response.ParseFromString(effect.WriteAllowed()));
     EnvoyApplies(response.ok_response(), &done);
     EXPECT_EQ(done, meant) << trace << response.DebugString();
@@ -226,7 +226,7 @@ TEST_F(CheckCodecTest, WhateverAPluginSaysWhatGoesOutIsWhatEnvoyMayBeSent) {
   static const std::string kValues[] = {
       "v", "a\r\nset-cookie: evil=1", std::string("\0", 1), "/ x", "\xe9", ""};
   for (int round = 0; round < kRounds && !HasFailure(); ++round) {
-    CheckResponse said;
+    CheckReply said;
     const auto fill = [&](auto* options) {
       for (unsigned i = Below(4); i > 0; --i) {
         AddOption(options, kNames[Below(2) == 0 ? 0 : Below(9)], "v", static_cast<int>(Below(4)));

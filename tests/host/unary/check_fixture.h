@@ -5,6 +5,8 @@
 #ifndef CALLOUT_TESTS_HOST_UNARY_CHECK_FIXTURE_H_
 #define CALLOUT_TESTS_HOST_UNARY_CHECK_FIXTURE_H_
 
+#include <callout/answer.h>
+
 #include <functional>
 #include <memory>
 #include <string>
@@ -18,7 +20,7 @@
 namespace callout::host {
 
 using envoy::service::auth::v3::CheckRequest;
-using envoy::service::auth::v3::CheckResponse;
+using CheckReply = envoy::service::auth::v3::CheckResponse;  // not the function of the guard
 using envoy::service::auth::v3::DeniedHttpResponse;
 using envoy::service::auth::v3::OkHttpResponse;
 
@@ -116,8 +118,8 @@ class CheckTest : public StreamTest {
   }
 
   // The response of an RPC that ended with OK.
-  CheckResponse Told() {
-    CheckResponse response;
+  CheckReply Told() {
+    CheckReply response;
     if (!rpc_call_->end().has_value()) {
       ADD_FAILURE() << "it has not ended";
       return response;
@@ -128,16 +130,16 @@ class CheckTest : public StreamTest {
     EXPECT_TRUE(!output.empty() && response.ParseFromString(output[0]));
     // To Envoy the code alone decides.
     EXPECT_EQ(response.status().code() == 0, response.has_ok_response());
-    EXPECT_NE(response.http_response_case(), CheckResponse::HTTP_RESPONSE_NOT_SET);
+    EXPECT_NE(response.http_response_case(), CheckReply::HTTP_RESPONSE_NOT_SET);
     return response;
   }
-  CheckResponse Check(const CheckRequest& request) {
+  CheckReply Check(const CheckRequest& request) {
     Ask(request);
     return Told();
   }
   // Of a denial.
   int StatusTold(const CheckRequest& request) {
-    const CheckResponse response = Check(request);
+    const CheckReply response = Check(request);
     EXPECT_TRUE(response.has_denied_response()) << response.DebugString();
     return response.denied_response().status().code();
   }

@@ -21,7 +21,7 @@ using ::testing::UnorderedElementsAre;
 
 TEST_F(CheckTest, AnOkAllowsWithCodeZero) {
   AddPlugin()->phases[CALLOUT_CHECK] = Allows();
-  const CheckResponse response = Check(Request());
+  const CheckReply response = Check(Request());
   EXPECT_TRUE(response.has_ok_response());
   EXPECT_TRUE(response.has_status());
   EXPECT_EQ(response.status().code(), 0);
@@ -32,14 +32,14 @@ TEST_F(CheckTest, AnOkAllowsWithCodeZero) {
 
 TEST_F(CheckTest, NothingSetIsADenial) {
   AddPlugin()->phases[CALLOUT_CHECK] = Returns(CALLOUT_OK);
-  const CheckResponse response = Check(Request());
+  const CheckReply response = Check(Request());
   EXPECT_EQ(response.denied_response().status().code(), 403);
   EXPECT_EQ(response.status().code(), 7);
 }
 
 TEST_F(CheckTest, AnEmptyWholeResponseIsADenialToo) {
   AddPlugin()->phases[CALLOUT_CHECK] = [](callout_call_t* call) {
-    CheckResponse whole;
+    CheckReply whole;
     whole.mutable_status()->set_code(0);
     return RespondWith(call, CALLOUT_WHOLE_RESPONSE, whole.SerializeAsString());
   };
@@ -48,7 +48,7 @@ TEST_F(CheckTest, AnEmptyWholeResponseIsADenialToo) {
 
 TEST_F(CheckTest, TheCodeFollowsTheOneof) {
   struct Case {
-    CheckResponse whole;
+    CheckReply whole;
     int code;
     int http_status;
   };
@@ -70,7 +70,7 @@ TEST_F(CheckTest, TheCodeFollowsTheOneof) {
     AddPlugin()->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
       return RespondWith(call, CALLOUT_WHOLE_RESPONSE, c.whole.SerializeAsString());
     };
-    const CheckResponse response = Check(Request());
+    const CheckReply response = Check(Request());
     EXPECT_EQ(response.status().code(), c.code);
     EXPECT_EQ(response.denied_response().status().code(), c.http_status);
     Finish();
@@ -79,7 +79,7 @@ TEST_F(CheckTest, TheCodeFollowsTheOneof) {
 
 TEST_F(CheckTest, AnOkThatSaysItIsNoneIsAFault) {
   AddPlugin()->phases[CALLOUT_CHECK] = [](callout_call_t* call) {
-    CheckResponse whole;
+    CheckReply whole;
     whole.mutable_ok_response();
     whole.mutable_status()->set_code(7);
     return RespondWith(call, CALLOUT_WHOLE_RESPONSE, whole.SerializeAsString());
@@ -95,7 +95,7 @@ TEST_F(CheckTest, AnErrorIsSaidAsOne) {
         error->mutable_status()->set_code(envoy::type::v3::ServiceUnavailable);
       },
       CALLOUT_CHECK_ERROR);
-  const CheckResponse response = Check(Request());
+  const CheckReply response = Check(Request());
   EXPECT_EQ(response.error_response().status().code(), 503);
   EXPECT_EQ(response.status().code(), 13);
 }
@@ -105,7 +105,7 @@ TEST_F(CheckTest, ADecisionByStatusIsADenialAndNoError) {
     call->host->set_error(call, ToBytes("who are you"));
     return CALLOUT_UNAUTHENTICATED;
   };
-  const CheckResponse response = Check(Request());
+  const CheckReply response = Check(Request());
   EXPECT_EQ(response.denied_response().status().code(), 401);
   EXPECT_EQ(response.status().code(), 16);
   EXPECT_EQ(response.status().message(), "who are you");
@@ -322,11 +322,11 @@ TEST_F(CheckTest, HeadersAreSettledAgainstTheRequests) {
     ok->add_headers_to_remove(":path");
     ok->add_headers_to_remove("host");
   });
-  const CheckResponse response = Check(Request({{"append-here", "o"},
-                                                {"absent-here", "o"},
-                                                {"set-here", "o"},
-                                                {"exists-here", "o"},
-                                                {"remove-here", "o"}}));
+  const CheckReply response = Check(Request({{"append-here", "o"},
+                                             {"absent-here", "o"},
+                                             {"set-here", "o"},
+                                             {"exists-here", "o"},
+                                             {"remove-here", "o"}}));
   EXPECT_THAT(OptionsTold(response.ok_response().headers()),
               UnorderedElementsAre("append append-here=n", "set append-gone=n", "set absent-gone=n",
                                    "set set-here=n", "set set-gone=n", "set exists-here=n"));
@@ -342,7 +342,7 @@ TEST_F(CheckTest, AHeaderThatSaysNothingIsSetInARequestAndAddedInAResponse) {
       header->set_value("v");
     }
   });
-  const CheckResponse response = Check(Request({{"x-plain", "old"}}));
+  const CheckReply response = Check(Request({{"x-plain", "old"}}));
   EXPECT_THAT(OptionsTold(response.ok_response().headers()), ElementsAre("set x-plain=v"));
   EXPECT_THAT(OptionsTold(response.ok_response().response_headers_to_add()),
               ElementsAre("append x-plain=v"));
@@ -358,7 +358,7 @@ TEST_F(CheckTest, ADenialsHeadersAreKeptBesideEachOther) {
     AddOption(headers, "x-empty", "");
     denied->set_body("no");
   });
-  const CheckResponse response = Check(Request());
+  const CheckReply response = Check(Request());
   EXPECT_THAT(OptionsTold(response.denied_response().headers()),
               ElementsAre("set set-cookie=a=1", "set set-cookie=b=2", "set x-a=2", "set x-empty="));
   EXPECT_EQ(response.denied_response().body(), "no");
@@ -371,7 +371,7 @@ TEST_F(CheckTest, QueryParametersAreEncoded) {
     parameter->set_value("x y&c=\r\n\xc3\xa9~");
     ok->add_query_parameters_to_remove("q?");
   });
-  const CheckResponse response = Check(Request());
+  const CheckReply response = Check(Request());
   ASSERT_EQ(response.ok_response().query_parameters_to_set_size(), 1);
   EXPECT_EQ(response.ok_response().query_parameters_to_set(0).key(), "a%20b");
   EXPECT_EQ(response.ok_response().query_parameters_to_set(0).value(), "x%20y%26c%3D%0D%0A%C3%A9~");
@@ -395,7 +395,7 @@ TEST_F(CheckTest, MetadataOfAllGoesOutInOnePlace) {
     call->host->annotate(call, CALLOUT_CHECK_DYNAMIC_METADATA, ToBytes(bytes));
     return CALLOUT_OK;
   };
-  const CheckResponse response = Check(Request());
+  const CheckReply response = Check(Request());
   EXPECT_TRUE(response.has_denied_response());
   EXPECT_EQ(response.dynamic_metadata().fields_size(), 3) << response.DebugString();
 }
@@ -469,7 +469,7 @@ TEST_F(CheckTest, ALaterDenialDropsChangesOfTheRequestAndKeepsThoseOfTheResponse
   });
   AddPlugin()->phases[CALLOUT_CHECK] = Denies(
       [](DeniedHttpResponse* denied) { AddOption(denied->mutable_headers(), "x-both", "second"); });
-  const CheckResponse response = Check(Request());
+  const CheckReply response = Check(Request());
   EXPECT_THAT(OptionsTold(response.denied_response().headers()),
               UnorderedElementsAre("set x-both=first", "set x-first=1"));
 }
@@ -479,7 +479,7 @@ TEST_F(CheckTest, AnotherPathForgetsWhatWasDoneToTheQueryOfTheOne) {
       Allows([](OkHttpResponse* ok) { ok->add_query_parameters_to_remove("a"); });
   AddPlugin()->phases[CALLOUT_CHECK] =
       Allows([](OkHttpResponse* ok) { AddOption(ok->mutable_headers(), ":path", "/n?a=1"); });
-  const CheckResponse response = Check(Request({}, "/o?a=1"));
+  const CheckReply response = Check(Request({}, "/o?a=1"));
   EXPECT_EQ(response.ok_response().query_parameters_to_remove_size(), 0);
 }
 
@@ -549,7 +549,7 @@ TEST_F(BridgeTest, ItsMutationGoesWithThePermission) {
     mutation->add_remove_headers("x-moved");
     common->set_clear_route_cache(true);
   });
-  const CheckResponse response =
+  const CheckReply response =
       Check(Request({{"x-append", "o"}, {"x-gone", "o"}, {"x-moved", "o"}}));
   EXPECT_THAT(OptionsTold(response.ok_response().headers()),
               UnorderedElementsAre("set x-set=1", "append x-append=n", "set x-moved=n"));
@@ -566,7 +566,7 @@ TEST_F(BridgeTest, ItsImmediateResponseIsADenial) {
     option->mutable_header()->set_raw_value("Bearer");
     return RespondWith(call, CALLOUT_IMMEDIATE_RESPONSE, reply.SerializeAsString());
   };
-  const CheckResponse response = Check(Request());
+  const CheckReply response = Check(Request());
   EXPECT_EQ(response.denied_response().status().code(), 401);
   EXPECT_EQ(response.status().code(), 16);
   EXPECT_EQ(response.denied_response().body(), "no");
@@ -657,7 +657,7 @@ TEST_F(BridgeTest, BridgedAndNativeInstancesMakeOneChain) {
                 ::testing::Contains(std::pair<std::string, std::string>("x-user", "ada,grace")));
     return CALLOUT_OK;
   };
-  const CheckResponse response = Check(Request());
+  const CheckReply response = Check(Request());
   EXPECT_EQ(user, "ada");
   EXPECT_THAT(OptionsTold(response.ok_response().headers()), ElementsAre("set x-user=ada,grace"));
 }

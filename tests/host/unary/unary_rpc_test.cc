@@ -82,7 +82,7 @@ TEST_F(UnaryRpcTest, ThePolicyDecidesAboutAFault) {
 }
 
 TEST_F(UnaryRpcTest, StatusesAndServicesOfStreamsHaveNoPlace) {
-  for (const callout_status_t status : {CALLOUT_NO_RESPONSE, 17}) {
+  for (const callout_status_t status : {callout_status_t{CALLOUT_NO_RESPONSE}, 17}) {
     AddPlugin()->phases[CALLOUT_CHECK] = Returns(status);
     Ask(Request());
     EXPECT_THAT(std::string(rpc_call_->end()->message()), HasSubstr("bad_status"));
