@@ -39,7 +39,7 @@ TEST_F(UnaryRpcTest, AnOpenThatRefusesIsTheAnswer) {
 
 TEST_F(UnaryRpcTest, WhatIsNoRequestIsRefused) {
   AddPlugin()->phases[CALLOUT_CHECK] = Allows();
-  for (const std::string bytes : {std::string("\xff"), std::string("\x0a\x05x")}) {
+  for (const std::string& bytes : {std::string("\xff"), std::string("\x0a\x05x")}) {
     AskBytes(bytes);
     EXPECT_EQ(rpc_call_->end()->code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(rpc_call_->TakeOutput(), IsEmpty());
