@@ -3,6 +3,7 @@
 // Every way a plugin can be refused, with the exact line the operator reads. Those
 // the build makes lie beside this program; the others are made from a good one.
 
+#include <callout/plugin.h>
 #include <dlfcn.h>
 #include <elf.h>
 #include <fmt/format.h>
@@ -103,8 +104,8 @@ TEST(Broken, BuiltPluginsAreRefusedWithReasonAndRemedy) {
       {"short_info.so",
        "its callout_plugin_info has 16 bytes and a struct_size of 32; set it to "
        "sizeof(callout_plugin_info_t)"},
-      {"needs_newer.so",
-       "it needs revision 99 of ABI version 1 and this host has revision 1; use a newer host"},
+      {"needs_newer.so", "it needs revision 99 of ABI version 1 and this host has revision " +
+                             std::to_string(CALLOUT_ABI_REVISION) + "; use a newer host"},
       {"hook_is_data.so", "its callout_on_process is data; define it as a function"},
       {"undefined_symbol.so",
        "the dynamic linker says: undefined symbol: nobody_defines_this; link what defines it into "

@@ -579,6 +579,8 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"max_sent_bytes=1", "expected a whole number from 1024 to 1099511627776"},
       {"envoy_mode_override=yes", "expected unknown, allowed, ignored"},
       {"early_end=true", "expected on, off"},
+      {"services=http", "expected ext_proc, ext_authz, or both with a comma between them"},
+      {"core_dumps=maybe", "expected auto, on, off"},
       {"defer_budget_ms=1.5", "expected a whole number from 0 to 2147483647"},
       {"max_deferred=many", "expected a whole number from 0 to 2147483647"},
       {"blocking_threads=0", "expected a whole number from 1 to 1024"},

@@ -148,11 +148,11 @@ TEST(Settings, EachErrorNamesKeyFindingAndExpectation) {
        "key \"max_whole_body_bytes\" is a string; expected a number of bytes, 0 or more"},
       {R"({"blocking": 1})",
        "key \"blocking\" is a number; expected true, false or a list of phases (request_headers, "
-       "response_headers, request_body, response_body, request_trailers, response_trailers)"},
+       "response_headers, request_body, response_body, request_trailers, response_trailers, check)"},
       {R"({"blocking": ["headers"]})",
        "key \"blocking\" is a string; expected true, false or a list of phases "
        "(request_headers, response_headers, request_body, response_body, request_trailers, "
-       "response_trailers)"},
+       "response_trailers, check)"},
       {R"({"disabled": "yes"})", "key \"disabled\" is a string; expected true or false"},
   };
   for (const auto& row : kTable) EXPECT_EQ(Refusal(row.json), row.message) << row.json;
