@@ -80,7 +80,7 @@ TEST(Faults, TheFirstProcessOfAContainerDrainsOnSigterm) {
   LiveStream stream(host.Channel());
   ASSERT_TRUE(stream.Exchange(RequestHeaders({})).has_value());
   kill(host.host(), SIGTERM);
-  host.AwaitLog("drain begins");
+  host.AwaitLog("draining: ");
   EXPECT_TRUE(stream.Exchange(RequestBody("during the drain")).has_value());
   EXPECT_TRUE(stream.Finish().ok());
   EXPECT_EQ(host.AwaitEnd(), 0);
@@ -94,7 +94,7 @@ TEST(Faults, TheFirstProcessOfAContainerEndsOnASecondSigterm) {
   ASSERT_TRUE(stream.Exchange(RequestHeaders({})).has_value());
   const pid_t process = host.host();
   kill(process, SIGTERM);
-  host.AwaitLog("drain begins");
+  host.AwaitLog("draining: ");
   kill(process, SIGTERM);
   EXPECT_EQ(host.AwaitEnd(), 128 + SIGTERM);
 }
@@ -148,7 +148,7 @@ TEST(Faults, SigtermDuringAReloadDrains) {
   std::filesystem::rename(plugin + ".new", plugin);
   host.AwaitLog("creating");
   host.Signal(SIGTERM);
-  host.AwaitLog("drain begins");
+  host.AwaitLog("draining: ");
   EXPECT_TRUE(stream.Exchange(ResponseHeaders({})).has_value());
   EXPECT_TRUE(stream.Finish().ok());
   EXPECT_EQ(host.AwaitEnd(), 0);
