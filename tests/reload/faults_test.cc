@@ -20,8 +20,10 @@ class Faults : public Workers {
  protected:
   // Both workers serve, the pages are there, and the host ends when it is told to.
   void ExpectAllIsWell() {
-    Await([this] { return Version() == "deadly" && Version() == "deadly"; });
-    EXPECT_EQ(GetMetric(Admin(), "callout_workers "), 2);
+    Await([this] {
+      return Version() == "deadly" && Version() == "deadly" &&
+             GetMetric(Admin(), "callout_workers ") == 2;
+    });
     EXPECT_THAT(HttpGet(host_->address("health")), StartsWith("HTTP/1.1 200 "));
     EXPECT_EQ(host_->Terminate(), 0);
   }
