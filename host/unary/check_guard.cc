@@ -64,12 +64,12 @@ Finding CheckHeaderList(const std::vector<CheckHeaderOption>& headers, bool of_r
     if (FramesMessage(option.name)) {
       return Illegal(fmt::format("'{}' in {}, which Envoy sets itself", Shown(option.name), list));
     }
-    if (option.name.front() == ':' || EqualsIgnoreCase(option.name, "host")) {
-      const bool is_host = option.name.front() != ':';
-      if (!of_request && is_host) continue;
-      if (!of_request || (!is_host && !IsPseudoOfRequests(option.name))) {
-        return Illegal(fmt::format("'{}' in {}", Shown(option.name), list));
-      }
+    const bool is_pseudo = option.name.front() == ':';
+    if (is_pseudo && (!of_request || !IsPseudoOfRequests(option.name))) {
+      return Illegal(fmt::format("'{}' in {}", Shown(option.name), list));
+    }
+    // Envoy keeps a request's "host" as ":authority".
+    if (is_pseudo || (of_request && EqualsIgnoreCase(option.name, "host"))) {
       if (Finding found = CheckPseudoValue(option); !found.ok()) return found;
     }
     if (!IsUtf8(option.value)) {

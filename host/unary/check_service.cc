@@ -219,20 +219,17 @@ std::string_view CheckService::headers_for_log() {
 
 // --- What a call has come to ----------------------------------------------------
 
-// Whatever is wrong with a refusal, neither the policy `continue` nor an Envoy that fails open
-// turns it into a pass.
-Finding CheckService::Take(const CallState& state, callout_phase_t phase) {
-  const bool is_check = phase == CALLOUT_CHECK;
-  Finding finding = is_check ? TakeCheck(state) : TakeHeaders(state);
+bool CheckService::Refuses(const CallState& state, callout_phase_t phase) const {
   const callout_field_t field = state.response.field;
-  const bool refuses = is_check ? field == CALLOUT_CHECK_DENIED || field == CALLOUT_CHECK_ERROR
-                                : field == CALLOUT_IMMEDIATE_RESPONSE ||
-                                      field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE;
-  if (!finding.ok() && refuses) {
-    finding.never_passes = true;
-    if (finding.http_status == 0) finding.http_status = kDenyStatusDefault;
+  if (phase == CALLOUT_CHECK) {
+    return field == CALLOUT_CHECK_DENIED || field == CALLOUT_CHECK_ERROR ||
+           ReadCheckStatus(state.annotations) != 0;
   }
-  return finding;
+  return field == CALLOUT_IMMEDIATE_RESPONSE || field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE;
+}
+
+Finding CheckService::Take(const CallState& state, callout_phase_t phase) {
+  return phase == CALLOUT_CHECK ? TakeCheck(state) : TakeHeaders(state);
 }
 
 Finding CheckService::TakeCheck(const CallState& state) {

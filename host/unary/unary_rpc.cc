@@ -15,6 +15,21 @@
 
 namespace callout::host {
 
+namespace {
+
+// What the plugin wanted to say was not taken, and may have been a refusal: it never passes.
+Finding RefusedResponse(const CallState& state) {
+  Finding finding{Violation::kMalformed, "the whole response is malformed protobuf"};
+  if (state.fault == ResponseFault::kTooLarge) {
+    finding = {Violation::kTooLarge,
+               fmt::format("over --max_message_bytes={}", state.instance->message_bytes_max())};
+  }
+  finding.never_passes = true;
+  return finding;
+}
+
+}  // namespace
+
 UnaryRpc::UnaryRpc(StreamEnvironment* environment, RpcContext* rpc,
                    std::unique_ptr<UnaryService> service)
     : environment_(environment),
@@ -328,9 +343,7 @@ void UnaryRpc::OnDeadline(uint64_t now_ns) {
   } else {
     const std::string what = fmt::format("not finished within --hook_deadline_ms={}",
                                          environment_->limits().hook_deadline_ms);
-    Fault(part, {Violation::kDeadline, what},
-          absl::DeadlineExceededError(fmt::format("plugin {}: {}: {}", part->call.instance->name(),
-                                                  PhaseName(part->phase), what)));
+    Fault(part, {Violation::kDeadline, what});
   }
   ++next_;
   Run();
@@ -339,18 +352,14 @@ void UnaryRpc::OnDeadline(uint64_t now_ns) {
 // --- What a hook came to --------------------------------------------------------
 
 void UnaryRpc::Settle(Part* part, callout_status_t status) {
-  CallState& state = part->call;
-  if (status < 0) {
-    const std::string text = ErrorText(state, part->phase, status);
-    if (IsDecision(status)) return service_->TakeDenial(status, text);
-    return Fault(part, {Violation::kErrorStatus, text}, absl::Status(ToStatusCode(status), text));
-  }
+  const CallState& state = part->call;
+  const std::string text = status < 0 ? ErrorText(state, part->phase, status) : std::string();
+  if (IsDecision(status)) return service_->TakeDenial(status, text);
   Finding finding;
-  if (state.fault == ResponseFault::kTooLarge) {
-    finding = {Violation::kTooLarge,
-               fmt::format("over --max_message_bytes={}", state.instance->message_bytes_max())};
-  } else if (state.fault == ResponseFault::kMalformed) {
-    finding = {Violation::kMalformed, "the whole response is malformed protobuf"};
+  if (state.fault != ResponseFault::kNone) {
+    finding = RefusedResponse(state);
+  } else if (status < 0) {
+    finding = {Violation::kErrorStatus, text};
   } else if (status != CALLOUT_OK) {
     finding = {Violation::kBadStatus,
                fmt::format("the hook returned {}; return OK, DEFERRED or a negative status",
@@ -360,37 +369,36 @@ void UnaryRpc::Settle(Part* part, callout_status_t status) {
   } else {
     finding = service_->Take(state, part->phase);
   }
-  if (!finding.ok()) Fault(part, std::move(finding));
+  if (finding.ok()) return;
+  // Whatever is wrong with a refusal, or comes after it, it does not become a pass.
+  if (service_->Refuses(state, part->phase)) finding.never_passes = true;
+  Fault(part, std::move(finding));
 }
 
-// Applies the instance's policy, by default to fail. `status` is how the RPC then ends, if
-// the request is not refused by a response; OK: made of `finding`.
-void UnaryRpc::Fault(Part* part, Finding finding, absl::Status status) {
+// Applies the instance's policy, by default to fail. Even then the request is refused by a
+// response: an error would let it pass where Envoy fails open.
+void UnaryRpc::Fault(Part* part, Finding finding) {
   Instance& instance = *part->call.instance;
   instance.CountViolation(finding.violation, part->phase, finding.what,
                           {id_, service_->headers_for_log()});
-  if (status.ok()) {
-    status = absl::InternalError(
-        fmt::format("plugin {}: {}{}: {}: {}", instance.name(),
-                    IsInvalidResponse(finding.violation) ? "invalid response to " : "",
-                    PhaseName(part->phase), ViolationName(finding.violation), finding.what));
-  }
-  ErrorPolicy policy =
+  // The text of an error status names plugin and phase already.
+  const std::string why =
+      finding.violation == Violation::kErrorStatus
+          ? finding.what
+          : fmt::format("plugin {}: {}{}: {}: {}", instance.name(),
+                        IsInvalidResponse(finding.violation) ? "invalid response to " : "",
+                        PhaseName(part->phase), ViolationName(finding.violation), finding.what);
+  const ErrorPolicy policy =
       instance.settings().policy.value_or(ErrorPolicy{ErrorPolicy::Action::kFail, 0});
-  if (finding.never_passes && policy.action == ErrorPolicy::Action::kContinue) {
-    policy.action = ErrorPolicy::Action::kFail;
+  if (policy.action == ErrorPolicy::Action::kContinue && !finding.never_passes) {
+    return service_->Pass();
   }
-  const int http_status =
-      finding.http_status != 0 ? finding.http_status : KindOf(finding.violation).http_status;
-  switch (policy.action) {
-    case ErrorPolicy::Action::kContinue:
-      return service_->Pass();
-    case ErrorPolicy::Action::kDeny:
-      return service_->Refuse(policy.http_status, MessageOf(status));
-    case ErrorPolicy::Action::kFail:
-      if (http_status == 0) return End(std::move(status));
-      return service_->Refuse(http_status, MessageOf(status));
+  if (policy.action == ErrorPolicy::Action::kDeny) {
+    return service_->Refuse(policy.http_status, why);
   }
+  int http_status = finding.http_status;
+  if (http_status == 0) http_status = KindOf(finding.violation).http_status;
+  service_->Refuse(http_status != 0 ? http_status : kDenyStatusDefault, why);
 }
 
 // The call was not begun, and will not be: that is nothing the plugin has done.

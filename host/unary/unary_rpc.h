@@ -13,7 +13,9 @@
 //
 // An instance is opened, called once and closed. Match, deadlines, deferral, threads for
 // blocking hooks and error policies are those of streams. A fault under the policy `fail`
-// ends the RPC with an error or, where a client can cause the fault, refuses the request.
+// refuses the request by a response, whoever caused it: an error of the RPC would let the
+// request pass where Envoy fails open. Errors are left for what is no plugin's doing: a request
+// that is none, and the end of a drain.
 //
 // Not thread-safe; other threads reach it through RpcContext::Post only.
 #ifndef CALLOUT_HOST_UNARY_UNARY_RPC_H_
@@ -98,7 +100,7 @@ class UnaryRpc {
   bool Wait(Part* part);
   void OnFinished(Part* part);
   void Settle(Part* part, callout_status_t status);
-  void Fault(Part* part, Finding finding, absl::Status status = absl::OkStatus());
+  void Fault(Part* part, Finding finding);
   void Overload(Part* part);
   void Respond();
   void End(absl::Status status);

@@ -216,6 +216,12 @@ TEST_F(EnvoyCheckTest, NothingUnheardOfReachesClientOrBackend) {
          r->mutable_denied_response()->mutable_status()->set_code(
              static_cast<envoy::type::v3::StatusCode>(999));
        }},
+      {"a host that is not UTF-8 to the client, for which Envoy refuses the whole message",
+       [](CheckResponse* r) {
+         auto* header = r->mutable_denied_response()->add_headers()->mutable_header();
+         header->set_key("host");
+         header->set_raw_value("\xe9");
+       }},
       {"a path that ends the request line",
        [](CheckResponse* r) {
          Add(r->mutable_ok_response()->mutable_headers(), ":path", "/x HTTP/1.1");
@@ -233,13 +239,24 @@ TEST_F(EnvoyCheckTest, NothingUnheardOfReachesClientOrBackend) {
   }
 }
 
-TEST_F(EnvoyCheckTest, AFaultFailsAsEnvoyIsToldTo) {
-  for (const char* deed : {"failed", "late"}) {
-    EXPECT_EQ(Ask("closed", deed).status, 403) << deed;
-    EXPECT_FALSE(Reached());
-    EXPECT_EQ(Ask("open", deed).status, 200) << deed;
-    EXPECT_TRUE(Reached());
+// A fault of a plugin is no failure of the host, which Envoy may be told to let pass.
+TEST_F(EnvoyCheckTest, AFaultIsARefusalWhereverEnvoyIsToldToFail) {
+  for (const char* deed : {"failed", "late", "denied_then_failed", "12ff"}) {
+    for (const char* listener : {"closed", "open"}) {
+      EXPECT_EQ(Ask(listener, deed).status, 500) << deed << " on " << listener;
+      EXPECT_FALSE(Reached()) << deed << " on " << listener;
+    }
   }
+}
+
+TEST_F(EnvoyCheckTest, APluginThatCannotDecideLeavesItToEnvoy) {
+  CheckResponse response;
+  response.mutable_error_response()->mutable_status()->set_code(
+      envoy::type::v3::ServiceUnavailable);
+  EXPECT_EQ(Ask("closed", response).status, 503);
+  EXPECT_FALSE(Reached());
+  EXPECT_EQ(Ask("open", response).status, 200);
+  EXPECT_TRUE(Reached());
 }
 
 TEST_F(EnvoyCheckTest, TheNetworkFilterAsksAboutConnections) {

@@ -7,6 +7,7 @@
 //   nothing   nothing is set
 //   denied    CALLOUT_PERMISSION_DENIED
 //   failed    CALLOUT_INTERNAL
+//   denied_then_failed  denies, and then CALLOUT_INTERNAL
 //   late      the call is deferred and never answered in time
 //
 // Without the header the request is allowed. A connection is refused if the client's
@@ -47,6 +48,9 @@ class Checking {
     } else if (deed == "denied") {
       call.fail("denied", CALLOUT_PERMISSION_DENIED);
     } else if (deed == "failed") {
+      call.fail("failed");
+    } else if (deed == "denied_then_failed") {
+      call.deny();
       call.fail("failed");
     } else if (deed == "late") {
       std::thread([deferred = call.defer()]() mutable {

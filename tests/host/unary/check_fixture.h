@@ -144,6 +144,14 @@ class CheckTest : public StreamTest {
     return response.denied_response().status().code();
   }
 
+  // Of a denial with the status 500, by which the policy `fail` answers a fault: its reason.
+  std::string FaultTold(const CheckRequest& request) {
+    const CheckReply response = Check(request);
+    EXPECT_EQ(response.denied_response().status().code(), 500) << response.DebugString();
+    EXPECT_EQ(response.denied_response().body(), "") << "the client is told nothing";
+    return response.status().message();
+  }
+
   void Finish() {
     if (rpc_call_ == nullptr) return;
     if (!rpc_call_->closed()) {
