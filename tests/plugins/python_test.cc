@@ -497,10 +497,22 @@ class Derived(Base): pass
               HasSubstr("ModuleNotFoundError: No module named 'not_there' (missing.py:1 in"));
   EXPECT_THAT(refusal(Scripts::ConfigOf(scripts_.Write("exit.py", "import sys; sys.exit(0)\n"))),
               HasSubstr("SystemExit: 0 (a script cannot end the host)"));
-  EXPECT_THAT(refusal(scripts_.Config(
-                  std::string(kImports) +
-                  "class S(CalloutServer):\n  async def on_request_body(self, h, c): pass\n")),
-              HasSubstr("S.on_request_body is a coroutine or a generator"));
+  EXPECT_THAT(refusal(Scripts::ConfigOf(scripts_.Write("indented.py", "x = 1\n  y = 2\n"))),
+              HasSubstr("IndentationError: unexpected indent at indented.py:2"));
+  const std::vector<std::pair<std::string, std::string>> no_plain_functions = {
+      {"async def process", ": pass"},
+      {"async def on_request_headers", ": pass"},
+      {"def on_request_body", ": yield"},
+      {"async def on_response_trailers", ": yield"},
+  };
+  for (const auto& [hook, body] : no_plain_functions) {
+    const std::string name = hook.substr(hook.rfind(' ') + 1);
+    EXPECT_THAT(refusal(scripts_.Config(std::string(kImports) + "class S(CalloutServer):\n  " +
+                                        hook + "(self, message, context)" + body + "\n")),
+                HasSubstr("S." + name +
+                          " is a coroutine or a generator; a hook is a plain "
+                          "function that returns its response"));
+  }
   EXPECT_THAT(
       refusal(scripts_.Config(std::string(kImports) +
                               "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n")),
