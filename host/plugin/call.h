@@ -67,6 +67,8 @@ struct CallState {
   std::mutex sent_mutex;
   std::vector<Response> sent;  // responses ahead of the last one, under sent_mutex
   size_t sent_bytes = 0;       // of `sent`
+  // False while `sent` is empty, so that most calls take no lock.
+  std::atomic<bool> has_sent{false};
   // Of a late call: keeps what its plugin may still read.
   std::vector<std::shared_ptr<const void>> retained;
 

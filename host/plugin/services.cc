@@ -230,6 +230,7 @@ callout_status_t Send(callout_call_t* call, callout_field_t field, const callout
     if (has_room) {
       state->sent_bytes += response.record.size();
       state->sent.push_back(std::move(response));
+      state->has_sent.store(true, std::memory_order_release);
     }
   }
   if (has_room) state->annotations.append(annotations);

@@ -7,14 +7,11 @@
 
 namespace callout::host {
 
-void ChainMessage::Reset(callout_phase_t new_phase, std::string_view new_request,
-                         std::string_view new_message) {
-  phase = response_phase = new_phase;
+void ChainMessage::Reset() {
+  phase = response_phase = 0;
   body_mode = CALLOUT_BODY_NONE;
   state = MessageState::kMoving;
-  request = new_request;
-  message = new_message;
-  body = {};
+  request = message = body = {};
   end_of_stream = whole_body = mode_open = hidden = dropped = alone = asked_for_time = false;
   at_transport = stalls_envoy = false;
   position = replace_position = 0;

@@ -93,8 +93,15 @@ struct ChainMessage {
   SharedBytes request_owner, message_owner;
   std::shared_ptr<const void> bytes_owner;
 
-  // Starts over with a message as Envoy sent it.
-  void Reset(callout_phase_t new_phase, std::string_view new_request, std::string_view new_message);
+  // Takes a message as Envoy sent it. Only as it is made, or after Reset().
+  void Begin(callout_phase_t new_phase, std::string_view new_request,
+             std::string_view new_message) {
+    phase = response_phase = new_phase;
+    request = new_request;
+    message = new_message;
+  }
+  // As it was made, but for memory that it keeps.
+  void Reset();
   // False, with nothing done, if the table has no such way.
   bool Become(MessageState next, uint64_t until_ns = 0);
 

@@ -90,7 +90,7 @@ void Stream::OnMessage(std::string_view bytes) {
   // A streamed local reply takes the place of all that would come.
   if (exchange_.direction(view->phase).replaced || reply_part_ != nullptr) return;
   ChainMessage* message = NewMessage();
-  message->Reset(view->phase, bytes, view->message);
+  message->Begin(view->phase, bytes, view->message);
   message->at_transport = true;
   const bool body_read = IsHeadersPhase(view->phase) &&
                          exchange_.direction(view->phase).may_have_body() &&

@@ -45,6 +45,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/container/fixed_array.h"
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
@@ -93,6 +94,12 @@ class Stream {
   // Whole ProcessingResponses, in the order in which they are to be sent.
   using Output = absl::InlinedVector<std::string, 2>;
   Output TakeOutput() { return std::exchange(output_, {}); }
+  // The same, each given to `take` where it lies. If that throws, the rest is lost.
+  template <class Take>
+  void DrainOutput(Take take) {
+    const absl::Cleanup clear = [this] { output_.clear(); };
+    for (std::string& response : output_) take(std::move(response));
+  }
   // Set once: the RPC is over with this status, after the output.
   const std::optional<absl::Status>& end() const { return end_; }
   // No hook of it runs and none will: the stream may be destroyed.

@@ -316,7 +316,7 @@ Stream::Step Stream::FlushGathered(ChainMessage* message, Part* part) {
 
 void Stream::PutGatheredBefore(const ChainMessage& message, Part* part) {
   ChainMessage* body = NewMessage();
-  body->Reset(IsRequestPhase(message.phase) ? CALLOUT_REQUEST_BODY : CALLOUT_RESPONSE_BODY,
+  body->Begin(IsRequestPhase(message.phase) ? CALLOUT_REQUEST_BODY : CALLOUT_RESPONSE_BODY,
               message.request, std::string_view());
   body->body_mode = message.body_mode;
   body->end_of_stream = IsBodyPhase(message.phase) && message.end_of_stream;

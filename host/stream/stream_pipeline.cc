@@ -38,7 +38,7 @@ void Stream::FreeMessage(ChainMessage* message) {
     queued_bytes_ -= message->queued_bytes;
     --queued_messages_;
   }
-  message->Reset(0, {}, {});
+  message->Reset();
   if (message == &first_message_) {
     first_message_taken_ = false;
     return;

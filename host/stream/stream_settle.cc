@@ -383,8 +383,10 @@ void Stream::CheckHeldHeaders(ChainMessage* message, Part* part) {
 void Stream::TakeSent(ChainMessage* message, Part* part) {
   CallState& state = CallOf(*message, part);
   std::vector<Response> sent;
-  {
+  // What comes meanwhile posts an event of its own.
+  if (state.has_sent.load(std::memory_order_acquire)) {
     std::lock_guard<std::mutex> lock(state.sent_mutex);
+    state.has_sent.store(false, std::memory_order_relaxed);
     sent.swap(state.sent);
     state.sent_bytes = 0;
   }
@@ -432,7 +434,7 @@ void Stream::TakeSentChunk(ChainMessage* message, Part* part, const ResponseView
   // A body may not go out before its headers.
   if (stage.held != nullptr && IsHeadersPhase(stage.held->phase)) LetGo(&stage);
   ChainMessage* chunk = NewMessage();
-  chunk->Reset(message->phase, message->request, message->message);
+  chunk->Begin(message->phase, message->request, message->message);
   chunk->body_mode = message->body_mode;
   chunk->position = message->position + 1;
   chunk->RebuildAroundBody(view.body);

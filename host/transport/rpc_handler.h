@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -85,6 +86,10 @@ class StreamHandler final : public RpcHandler {
   bool quiet() const override { return !stream_.may_speak_unasked(); }
   bool has_output() const override { return stream_.has_output(); }
   Output TakeOutput() override { return stream_.TakeOutput(); }
+  template <class Take>
+  void DrainOutput(Take take) {
+    stream_.DrainOutput(take);
+  }
   const std::optional<absl::Status>& end() const override { return stream_.end(); }
   bool closed() const override { return stream_.closed(); }
   uint64_t deadline_ns() const override { return stream_.deadline_ns(); }
@@ -115,6 +120,35 @@ class RpcHolder {
 
   explicit operator bool() const { return handler_ != nullptr; }
   RpcHandler* operator->() const { return handler_; }
+
+  // What transports do and ask for each message, as of the handler: nearly all are
+  // streams, whose part costs no virtual call here.
+  void OnMessage(std::string_view bytes) {
+    if (stream_.has_value()) return stream_->OnMessage(bytes);
+    handler_->OnMessage(bytes);
+  }
+  bool wants_message() const {
+    return stream_.has_value() ? stream_->wants_message() : handler_->wants_message();
+  }
+  bool has_output() const {
+    return stream_.has_value() ? stream_->has_output() : handler_->has_output();
+  }
+  const std::optional<absl::Status>& end() const {
+    return stream_.has_value() ? stream_->end() : handler_->end();
+  }
+  bool closed() const { return stream_.has_value() ? stream_->closed() : handler_->closed(); }
+  uint64_t deadline_ns() const {
+    return stream_.has_value() ? stream_->deadline_ns() : handler_->deadline_ns();
+  }
+  size_t kept_bytes() const {
+    return stream_.has_value() ? stream_->kept_bytes() : handler_->kept_bytes();
+  }
+  // Gives each message of TakeOutput() to `take`, which may throw.
+  template <class Take>
+  void DrainOutput(Take take) {
+    if (stream_.has_value()) return stream_->DrainOutput(take);
+    for (std::string& response : handler_->TakeOutput()) take(std::move(response));
+  }
 
  private:
   RpcHandler* handler_ = nullptr;

@@ -150,15 +150,18 @@ inline bool IsWellFormed(std::string_view message) {
 inline size_t CountRecords(std::string_view message) {
   size_t count = 0;
   // Not char, which has a sign on some machines and none on others.
-  const auto* cursor = reinterpret_cast<const unsigned char*>(message.data());
-  const unsigned char* const end = cursor + message.size();
+  const auto* const bytes = reinterpret_cast<const unsigned char*>(message.data());
+  size_t begin = 0;
   // The common case, as in WireReader::Next: short texts.
-  while (end - cursor > 1 && (cursor[0] & 0x87) == 2 && cursor[0] > 7 && cursor[1] < 0x80 &&
-         cursor[1] <= end - cursor - 2) {
-    cursor += 2 + cursor[1];
+  while (begin + 1 < message.size()) {
+    const unsigned tag = bytes[begin];
+    const unsigned size = bytes[begin + 1];
+    const size_t end = begin + 2 + size;
+    if ((tag & 0x87) != 2 || tag < 8 || size >= 0x80 || end > message.size()) break;
+    begin = end;
     ++count;
   }
-  WireReader rest(message.substr(message.size() - static_cast<size_t>(end - cursor)));
+  WireReader rest(message.substr(begin));
   while (rest.Next()) ++count;
   return count;
 }

@@ -85,8 +85,6 @@ std::string FirstProperty(const grpc_auth_context* context, const char* name) {
   return first == nullptr ? std::string() : std::string(first->value, first->value_length);
 }
 
-const std::optional<absl::Status> kNoEnd;
-
 }  // namespace
 
 bool GrpcCall::Tag::FinalizeResult(void** /*tag*/, bool* /*ok*/) { return true; }
@@ -172,7 +170,7 @@ void GrpcCall::OnRead() {
   queue_->times().OnMessage(&times, MonotonicNs());
   *message_ = ToOneSlice(incoming_);
   grpc_byte_buffer_destroy(std::exchange(incoming_, nullptr));
-  handler_->OnMessage({reinterpret_cast<const char*>(message_->begin()), message_->size()});
+  handler_.OnMessage({reinterpret_cast<const char*>(message_->begin()), message_->size()});
 }
 
 void GrpcCall::OnWritten() {
@@ -182,21 +180,21 @@ void GrpcCall::OnWritten() {
 }
 
 bool GrpcCall::wants_message() const {
-  return handler_ && !failure_.has_value() && handler_->wants_message();
+  return handler_ && !failure_.has_value() && handler_.wants_message();
 }
 
 const std::optional<absl::Status>& GrpcCall::end() const {
-  if (failure_.has_value()) return failure_;
-  return handler_ ? handler_->end() : kNoEnd;
+  return failure_.has_value() || !handler_ ? failure_ : handler_.end();
 }
 
 // Takes what has come of the last event.
 void GrpcCall::Collect() {
   if (!handler_) return;
-  if (handler_->has_output()) {
-    for (std::string& response : handler_->TakeOutput()) responses_.push_back(std::move(response));
+  if (handler_.has_output()) {
+    handler_.DrainOutput(
+        [this](std::string&& response) { responses_.push_back(std::move(response)); });
   }
-  const uint64_t deadline_ns = handler_->deadline_ns();
+  const uint64_t deadline_ns = handler_.deadline_ns();
   queue_->SetDeadline(this, std::exchange(deadline_ns_, deadline_ns), deadline_ns);
 }
 
@@ -295,7 +293,7 @@ void GrpcCall::AddStatus(GrpcBatch* batch, grpc_slice* message) {
 }
 
 bool GrpcCall::CanDelete() const {
-  const bool closed = !handler_ || handler_->closed();
+  const bool closed = !handler_ || handler_.closed();
   return done_ && !reading_ && !writing_ && (!finishing_ || finished_) && closed &&
          posted_.load(std::memory_order_relaxed) == 0;
 }

@@ -72,8 +72,6 @@ class StatusHeaders {
 // Is no request's path.
 constexpr std::string_view kNoPath = " ";
 
-const std::optional<absl::Status> kNoEnd;
-
 }  // namespace
 
 H2Call::H2Call(H2Context* context)
@@ -93,11 +91,6 @@ void H2Call::Begin(H2Connection* connection, int32_t stream_id) {
   context_->times().Begin(&times_, context_->now_ns());
   has_head_ = false;
   open_ = true;
-}
-
-const std::optional<absl::Status>& H2Call::end() const {
-  if (failure_.has_value()) return failure_;
-  return handler_ ? handler_->end() : kNoEnd;
 }
 
 // --- In ---------------------------------------------------------------------
@@ -202,7 +195,7 @@ void H2Call::TakePending(size_t bytes) {
 
 bool H2Call::CanTake() const {
   if (!open_ || end().has_value() || outgoing_bytes_ >= kOutgoingBytesMax) return false;
-  return !handler_ || handler_->wants_message();
+  return !handler_ || handler_.wants_message();
 }
 
 // Takes bytes from the front of `data`, up to the end of the next message; all of
@@ -264,7 +257,7 @@ void H2Call::FailOverLimit(H2StreamLimit limit, absl::Status status) {
 // What it has kept goes at once, whenever the client takes note of its end.
 void H2Call::FreeAfterFailure() {
   // Unless a plugin works on it still.
-  if (handler_ && (!handler_->closed() || posted_.load() != 0)) return;
+  if (handler_ && (!handler_.closed() || posted_.load() != 0)) return;
   handler_.Reset();
   DropMessage();
   reader_.Reset();
@@ -276,7 +269,7 @@ void H2Call::FreeAfterFailure() {
 size_t H2Call::CountBytes() const {
   size_t bytes = sizeof(H2Call) + kStreamBytes + head_.capacity() + pending_.capacity() +
                  reader_.capacity() + outgoing_bytes_;
-  if (handler_) bytes += handler_->kept_bytes();
+  if (handler_) bytes += handler_.kept_bytes();
   return bytes;
 }
 
@@ -289,7 +282,7 @@ void H2Call::GiveMessage() {
   message_ready_ = false;
   message_given_ = true;
   context_->times().OnMessage(&times_, context_->now_ns());
-  handler_->OnMessage(reader_.message());
+  handler_.OnMessage(reader_.message());
   Collect();
 }
 
@@ -385,8 +378,8 @@ void H2Call::Add(std::string response) {
 }
 
 void H2Call::Collect() {
-  if (!open_ || !handler_ || !handler_->has_output()) return;
-  for (std::string& response : handler_->TakeOutput()) Add(std::move(response));
+  if (!open_ || !handler_ || !handler_.has_output()) return;
+  handler_.DrainOutput([this](std::string&& response) { Add(std::move(response)); });
 }
 
 void H2Call::Respond() {
@@ -414,11 +407,14 @@ void H2Call::Respond() {
   }
 }
 
-// nghttp2 asks for DATA again, if there is what to send.
+// nghttp2 asks for DATA again, if there is what to send. Trailers alone need none: all DATA
+// has gone, and one more frame without a byte would cost as much as a message.
 void H2Call::ResumeData() {
   if (!data_deferred_ || (outgoing_.empty() && !end().has_value())) return;
   data_deferred_ = false;
-  connection_->ResumeData(this);
+  if (!outgoing_.empty() || refused_in_http_) return connection_->ResumeData(this);
+  SubmitTrailers();
+  connection_->OnOutput();
 }
 
 ptrdiff_t H2Call::OnWantsData(char* buffer, size_t size, uint32_t* data_flags) {
@@ -487,7 +483,7 @@ void H2Call::SubmitTrailers() {
 // --- Time and other threads -------------------------------------------------
 
 void H2Call::UpdateDeadline() {
-  uint64_t deadline_ns = handler_ ? handler_->deadline_ns() : 0;
+  uint64_t deadline_ns = handler_ ? handler_.deadline_ns() : 0;
   if (open_ && !end().has_value()) deadline_ns = EarlierDeadline(deadline_ns, rpc_deadline_ns_);
   if (deadline_ns == deadline_ns_) return;
   context_->SetDeadline(this, deadline_ns_, deadline_ns);
@@ -583,7 +579,7 @@ void H2Call::DropOutput() {
 }
 
 void H2Call::ReleaseIfDone() {
-  const bool closed = !handler_ || handler_->closed();
+  const bool closed = !handler_ || handler_.closed();
   if (open_) return;
   if (!closed || posted_.load(std::memory_order_acquire) != 0) return Recount();
   if (connection_ != nullptr) connection_->Forget(this);

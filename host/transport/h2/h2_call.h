@@ -144,7 +144,10 @@ class H2Call final : public RpcContext, public H2Timed {
   size_t CountBytes() const;
   void Recount();
   void ReleaseIfDone();
-  const std::optional<absl::Status>& end() const;
+  // Its own end of the RPC, else the handler's.
+  const std::optional<absl::Status>& end() const {
+    return failure_.has_value() || !handler_ ? failure_ : handler_.end();
+  }
 
   H2Context* const context_;
   H2Connection* connection_ = nullptr;  // null: lost, or between two lives

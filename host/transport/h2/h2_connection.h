@@ -103,7 +103,9 @@ class H2Connection {
   bool SpendTurn(size_t message_bytes);
   void Consume(H2Call* call, size_t bytes);
   void SubmitHeaders(H2Call* call, const nghttp2_nv* headers, size_t count, bool with_data);
+  // While nghttp2 asks for DATA; else OnOutput() is to follow.
   void SubmitTrailers(H2Call* call, const nghttp2_nv* headers, size_t count);
+  void OnOutput() { owner_->OnOutput(); }
   void ResumeData(H2Call* call);
   void Reset(H2Call* call);
   void Resume(H2Call* call);  // calls its OnResume soon
