@@ -387,34 +387,45 @@ void H2Call::Respond() {
   Recount();
   UpdateDeadline();
   if (!open_ || !has_head_) return;
-  if (response_begun_) return ResumeData();
+  if (response_begun_) return SendMore();
   if (outgoing_.empty() && !end().has_value()) return;
   response_begun_ = true;
   const nghttp2_nv type = Static("content-type", "application/grpc");
   if (refused_in_http_) {
     const nghttp2_nv headers[] = {Static(":status", http_status_),
                                   Static("content-type", "text/plain")};
+    data_ = Data::kAsked;
     connection_->SubmitHeaders(this, headers, 2, true);
   } else if (!outgoing_.empty()) {
     const nghttp2_nv headers[] = {Static(":status", "200"), type};
+    data_ = Data::kAsked;
     connection_->SubmitHeaders(this, headers, 2, true);
   } else {
     const StatusHeaders status(*end());
     std::array<nghttp2_nv, 5> headers = {Static(":status", "200"), type};
     size_t count = std::copy_n(status.data(), status.size(), headers.begin() + 2) - headers.begin();
     if (bad_encoding_) headers[count++] = Static("grpc-accept-encoding", "identity");
+    status_submitted_ = true;
     connection_->SubmitHeaders(this, headers.data(), count, false);
   }
 }
 
-// nghttp2 asks for DATA again, if there is what to send. Trailers alone need none: all DATA
-// has gone, and one more frame without a byte would cost as much as a message.
-void H2Call::ResumeData() {
-  if (!data_deferred_ || (outgoing_.empty() && !end().has_value())) return;
-  data_deferred_ = false;
-  if (!outgoing_.empty() || refused_in_http_) return connection_->ResumeData(this);
-  SubmitTrailers();
-  connection_->OnOutput();
+// What has come since nghttp2 was told that there is no more. Trailers alone need no DATA.
+void H2Call::SendMore() {
+  if (data_ != Data::kNone || status_submitted_) return;
+  if (!outgoing_.empty()) {
+    data_ = Data::kAsked;
+    connection_->SubmitData(this);
+  } else if (end().has_value()) {
+    SubmitTrailers();
+    connection_->OnOutput();
+  }
+}
+
+void H2Call::OnDataSent() {
+  if (data_ != Data::kEnding) return;
+  data_ = Data::kNone;
+  SendMore();
 }
 
 ptrdiff_t H2Call::OnWantsData(char* buffer, size_t size, uint32_t* data_flags) {
@@ -455,18 +466,16 @@ ptrdiff_t H2Call::OnWantsData(char* buffer, size_t size, uint32_t* data_flags) {
   outgoing_.clear();
   outgoing_index_ = 0;
   if (drawn_bytes_ > kOutgoingBytesMax) Recount();
+  data_ = Data::kEnding;
+  *data_flags |= NGHTTP2_DATA_FLAG_EOF;
+  if (refused_in_http_) return static_cast<ptrdiff_t>(written);
+  *data_flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
   if (end().has_value()) {
-    *data_flags |= NGHTTP2_DATA_FLAG_EOF;
-    if (!refused_in_http_) {
-      *data_flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-      SubmitTrailers();
-    }
-    return static_cast<ptrdiff_t>(written);
+    SubmitTrailers();
+  } else {
+    ResumeIfWaiting();
   }
-  ResumeIfWaiting();
-  if (written > 0) return static_cast<ptrdiff_t>(written);
-  data_deferred_ = true;
-  return NGHTTP2_ERR_DEFERRED;
+  return static_cast<ptrdiff_t>(written);
 }
 
 // There is room for answers again.
@@ -475,7 +484,7 @@ void H2Call::ResumeIfWaiting() {
 }
 
 void H2Call::SubmitTrailers() {
-  if (std::exchange(trailers_submitted_, true)) return;
+  if (std::exchange(status_submitted_, true)) return;
   const StatusHeaders status(*end());
   connection_->SubmitTrailers(this, status.data(), status.size());
 }
@@ -592,8 +601,9 @@ void H2Call::ReleaseIfDone() {
   rpc_deadline_ns_ = 0;
   refused_in_http_ = bad_encoding_ = false;
   needs_memory_ = message_ready_ = message_given_ = false;
-  remote_ended_ = half_closed_ = response_begun_ = data_deferred_ = false;
-  trailers_submitted_ = answered_ = false;
+  remote_ended_ = half_closed_ = response_begun_ = false;
+  data_ = Data::kNone;
+  status_submitted_ = answered_ = false;
   context_->memory().Resize(&drawn_bytes_, 0);
   context_->Release(this, *std::exchange(peer_, nullptr));
 }

@@ -307,7 +307,11 @@ bool H2Connection::done() const {
 void H2Connection::OnFrameSent(const nghttp2_frame& frame) {
   if (frame.hd.type == NGHTTP2_DATA) {
     guard_.OnDataSent();
-    if ((frame.hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) OnEndSent(frame.hd.stream_id);
+    if ((frame.hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
+      OnEndSent(frame.hd.stream_id);
+    } else if (H2Call* call = Find(frame.hd.stream_id)) {
+      call->OnDataSent();
+    }
   } else if (frame.hd.type == NGHTTP2_GOAWAY) {
     if (frame.goaway.error_code != NGHTTP2_NO_ERROR && reason_ == H2Reason::kNone) {
       reason_ = H2Reason::kProtocol;
@@ -342,8 +346,11 @@ void H2Connection::SubmitTrailers(H2Call* call, const nghttp2_nv* headers, size_
   nghttp2_submit_trailer(session_, call->stream_id(), headers, count);
 }
 
-void H2Connection::ResumeData(H2Call* call) {
-  nghttp2_session_resume_data(session_, call->stream_id());
+void H2Connection::SubmitData(H2Call* call) {
+  nghttp2_data_provider provider;
+  provider.source.ptr = call;
+  provider.read_callback = Callbacks::ReadData;
+  nghttp2_submit_data(session_, NGHTTP2_FLAG_NONE, call->stream_id(), &provider);
   owner_->OnOutput();
 }
 

@@ -106,7 +106,8 @@ class H2Connection {
   // While nghttp2 asks for DATA; else OnOutput() is to follow.
   void SubmitTrailers(H2Call* call, const nghttp2_nv* headers, size_t count);
   void OnOutput() { owner_->OnOutput(); }
-  void ResumeData(H2Call* call);
+  // nghttp2 asks for DATA once more: after the last frame of what it was given has been sent.
+  void SubmitData(H2Call* call);
   void Reset(H2Call* call);
   void Resume(H2Call* call);  // calls its OnResume soon
   void Forget(H2Call* call);  // it is going

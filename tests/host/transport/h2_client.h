@@ -56,6 +56,7 @@ class H2Client {
     std::map<std::string, std::string> headers;   // the first block
     std::map<std::string, std::string> trailers;  // the last, if there are two
     std::string data;
+    size_t data_frames = 0;
     bool closed = false;
     uint32_t error_code = 0;
     // Its messages without their heads.
@@ -184,6 +185,7 @@ class H2Client {
     return 0;
   }
   static int OnFrame(nghttp2_session*, const nghttp2_frame* frame, void* user) {
+    if (frame->hd.type == NGHTTP2_DATA) ++Self(user)->rpcs_[frame->hd.stream_id].data_frames;
     if (frame->hd.type == NGHTTP2_GOAWAY) {
       Self(user)->goaways_.emplace_back(frame->goaway.last_stream_id, frame->goaway.error_code);
     }

@@ -7,7 +7,10 @@
 
 #include <atomic>
 #include <memory>
+#include <new>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "host/transport/builtin_rpcs.h"
 #include "tests/host/stream_fixture.h"
@@ -57,6 +60,44 @@ TEST_F(RpcHolderTest, AStreamIsReachedThroughTheHandler) {
   EXPECT_TRUE(holder_->closed());
 }
 
+// What the holder says itself is what its handler says, of either kind.
+void ExpectAgrees(const RpcHolder& holder) {
+  EXPECT_EQ(holder.wants_message(), holder->wants_message());
+  EXPECT_EQ(holder.has_output(), holder->has_output());
+  EXPECT_EQ(&holder.end(), &holder->end());
+  EXPECT_EQ(holder.closed(), holder->closed());
+  EXPECT_EQ(holder.deadline_ns(), holder->deadline_ns());
+  EXPECT_EQ(holder.kept_bytes(), holder->kept_bytes());
+}
+
+TEST_F(RpcHolderTest, SaysWhatAStreamSays) {
+  AddPlugin()->process = SetsHeader("x", "1");
+  Begin();
+  holder_.BeginStream(environment_.get(), &rpc_);
+  ExpectAgrees(holder_);
+  const std::string message = Headers(CALLOUT_REQUEST_HEADERS, true).SerializeAsString();
+  holder_.OnMessage(message);
+  EXPECT_TRUE(holder_.has_output());
+  ExpectAgrees(holder_);
+  size_t responses = 0;
+  holder_.DrainOutput([&](std::string&& response) { responses += response.empty() ? 0 : 1; });
+  EXPECT_EQ(responses, 1u);
+  EXPECT_FALSE(holder_.has_output());
+  holder_->OnHalfClose();
+  ExpectAgrees(holder_);
+}
+
+// Else one that has been given away would be sent again, as an empty message.
+TEST_F(RpcHolderTest, AnOutputThatCannotBeTakenIsGone) {
+  AddPlugin()->process = SetsHeader("x", "1");
+  Begin();
+  holder_.BeginStream(environment_.get(), &rpc_);
+  const std::string message = Headers(CALLOUT_REQUEST_HEADERS, true).SerializeAsString();
+  holder_.OnMessage(message);
+  EXPECT_THROW(holder_.DrainOutput([](std::string&&) { throw std::bad_alloc(); }), std::bad_alloc);
+  EXPECT_FALSE(holder_.has_output());
+}
+
 // So that a transport does not combine the response with reading on.
 TEST_F(RpcHolderTest, AStreamWithACallUnderWayIsNotQuiet) {
   callout_call_t* deferred = nullptr;
@@ -84,7 +125,11 @@ TEST(BuiltinRpcHandler, ADrainTellsTheLastStateAndEndsTheRpc) {
   RpcHolder holder;
   holder.Begin(MakeBuiltinRpc(kWatch, &serving));
   holder->OnMessage("");
-  EXPECT_THAT(holder->TakeOutput(), ElementsAre("\x08\x01"));
+  ExpectAgrees(holder);
+  std::vector<std::string> responses;
+  holder.DrainOutput([&](std::string&& response) { responses.push_back(std::move(response)); });
+  EXPECT_THAT(responses, ElementsAre("\x08\x01"));
+  ExpectAgrees(holder);
   EXPECT_FALSE(holder->quiet());
   serving = false;
   holder->OnDrain();

@@ -6,8 +6,11 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
+#include "host/wire/field_numbers.h"
+#include "host/wire/wire.h"
 
 namespace callout::host {
 namespace {
@@ -53,6 +56,44 @@ TEST(Response, OfHeadersAndBodiesIsReadAsProtobufWritesIt) {
   EXPECT_TRUE(view.clear_route_cache);
   EXPECT_EQ(view.body_mutation, ResponseView::Body::kReplaced);
   EXPECT_EQ(view.body, "body");
+}
+
+// Also where a size takes two bytes, or records come in another order, twice or not at all.
+TEST(Response, OfHeadersOfAnyFormIsReadAsProtobufReadsIt) {
+  std::vector<std::string> headers = {"",
+                                      "\x0a\x01k",
+                                      "\x1a\x01v",
+                                      std::string("\x0a\x00\x1a\x00", 4),
+                                      "\x1a\x01v\x0a\x01k",
+                                      "\x0a\x01k\x1a\x01v\x1a\x01w",
+                                      "\x0a\x01k\x1a\x01v\x0a\x01l",
+                                      "\x0a\x01k\x12\x01i\x1a\x01v",
+                                      "\x0a\x01k\x1a\x02v",
+                                      "\x0a\x01k\x1a",
+                                      "\x0a\x04k\x1a\x01v",
+                                      "\x0a\x01k\x1b\x01v"};
+  for (const size_t key_size : {0, 1, 127, 128}) {
+    for (const size_t value_size : {0, 1, 127, 128}) {
+      envoy::config::core::v3::HeaderValue header;
+      header.set_key(std::string(key_size, 'k'));
+      header.set_raw_value(std::string(value_size, 'v'));
+      headers.push_back(header.SerializeAsString());
+    }
+  }
+  for (const std::string& header : headers) {
+    std::string map;
+    AppendBytes(field::HeaderMap::kHeaders, header, &map);
+    std::string bytes;
+    AppendBytes(field::HttpHeaders::kHeaders, map, &bytes);
+    ext_proc::HttpHeaders expected;
+    const bool valid = expected.ParseFromString(bytes);
+    ResponseView view;
+    EXPECT_EQ(ReadHttpHeaders(bytes, &view), valid) << testing::PrintToString(header);
+    if (!valid) continue;
+    ASSERT_EQ(view.headers.set.size(), 1u);
+    EXPECT_EQ(view.headers.set[0].key, expected.headers().headers(0).key());
+    EXPECT_EQ(view.headers.set[0].value, expected.headers().headers(0).raw_value());
+  }
 }
 
 TEST(Response, OfTrailersIsReadAsProtobufWritesIt) {

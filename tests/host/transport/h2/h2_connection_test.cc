@@ -72,6 +72,25 @@ TEST_F(H2Test, AnAnswerGoesOutBeforeTheClientHalfCloses) {
   Run();
   EXPECT_EQ(client_->rpc(id).status(), "0");
   EXPECT_TRUE(client_->rpc(id).closed);
+  EXPECT_EQ(client_->rpc(id).data_frames, 1u) << "no empty one before the trailers";
+}
+
+// nghttp2 is told each time that there is no more.
+TEST_F(H2Test, OneAnswerAfterTheOtherGoesOut) {
+  Connect();
+  const int32_t id = client_->Begin(kProcessPath);
+  client_->Send(id, HeadersMessage());
+  constexpr size_t kBodies = 5;
+  for (size_t i = 0; i <= kBodies; ++i) {
+    Run();
+    EXPECT_THAT(client_->rpc(id).Messages(), SizeIs(i + 1));
+    EXPECT_EQ(client_->rpc(id).data_frames, i + 1);
+    if (i < kBodies) client_->Send(id, BodyMessage("x", i + 1 == kBodies));
+  }
+  client_->End(id);
+  Run();
+  EXPECT_EQ(client_->rpc(id).status(), "0");
+  EXPECT_TRUE(client_->rpc(id).closed);
 }
 
 struct RefusalCase {
