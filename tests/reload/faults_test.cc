@@ -5,7 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/resource.h>
 
 #include "host/net/certificate.h"
 #include "tests/integration/http_get.h"
@@ -72,19 +71,6 @@ TEST_F(Faults, AHookThatSpinsEndsItsWorkerAsOneThatSleepsDoes) {
   AwaitAnotherThan(before);
   EXPECT_THAT(Plugin()["last_crash"].get<std::string>(),
               StartsWith("plugin p has been in callout_on_request_headers for "));
-  ExpectAllIsWell();
-}
-
-// As a container's limit has it, but for one process.
-TEST_F(Faults, AWorkerWhosePluginTakesAllItsMemoryHoldsUpNobodyElse) {
-  Start("deadly", "", {"--quarantine=0/60"});
-  constexpr long kMoreKib = 256 << 10;
-  for (const auto& [number, process] : Processes()) {
-    const auto bytes = static_cast<rlim_t>(ProcessStatus(process, "VmSize") + kMoreKib) << 10;
-    const rlimit little = {bytes, bytes};
-    ASSERT_EQ(prlimit(process, RLIMIT_AS, &little, nullptr), 0);
-  }
-  Do("leak");
   ExpectAllIsWell();
 }
 

@@ -8,7 +8,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 #include <thread>
 
 #include <signal.h>
@@ -55,15 +54,6 @@ void Scribble() {
   std::abort();
 }
 
-// All the memory that there is, for good.
-void Leak() {
-  size_t size = 64 << 20;
-  while (size >= 64) {
-    void* memory = ::operator new(size, std::nothrow);
-    memory != nullptr ? (void)std::memset(memory, 1, size) : (void)(size /= 2);
-  }
-}
-
 void Do(std::string_view what) {
   if (what == "segfault") *static_cast<volatile int*>(nullptr) = 1;
   if (what == "abort") std::abort();
@@ -85,7 +75,6 @@ void Do(std::string_view what) {
   if (what == "take_signals") TakeSignals();
   if (what == "close_descriptors") CloseDescriptors();
   if (what == "scribble") Scribble();
-  if (what == "leak") Leak();
 }
 
 }  // namespace
