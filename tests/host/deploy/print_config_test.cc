@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // What is printed for each target, against files in golden/. To write them anew, and look at
-// the difference:  CALLOUT_WRITE_GOLDEN=1 build/tests/host/deploy/deploy_test --gtest_filter='PrintConfig*'
+// the difference:  CALLOUT_WRITE_GOLDEN=1 build/tests/host/deploy/deploy_test
+// --gtest_filter='PrintConfig*'
 #include "host/deploy/print_config.h"
 
 #include <gmock/gmock.h>

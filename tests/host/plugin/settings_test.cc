@@ -148,7 +148,8 @@ TEST(Settings, EachErrorNamesKeyFindingAndExpectation) {
        "key \"max_whole_body_bytes\" is a string; expected a number of bytes, 0 or more"},
       {R"({"blocking": 1})",
        "key \"blocking\" is a number; expected true, false or a list of phases (request_headers, "
-       "response_headers, request_body, response_body, request_trailers, response_trailers, check)"},
+       "response_headers, request_body, response_body, request_trailers, response_trailers, "
+       "check)"},
       {R"({"blocking": ["headers"]})",
        "key \"blocking\" is a string; expected true, false or a list of phases "
        "(request_headers, response_headers, request_body, response_body, request_trailers, "
