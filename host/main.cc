@@ -224,10 +224,17 @@ int Serve(const Config& config) {
   end_at_once = false;
   (*server)->Announce();
   WarnIfNot(manager.Ready());
+  bool may_delay = true;
   int number = AwaitSignal();
-  for (; number == SIGHUP; number = AwaitSignal()) (*server)->Reload();
+  for (; number == SIGHUP; number = AwaitSignal()) {
+    // Who asks for health while a signal to drain waits for this reload has come too late to be
+    // waited for.
+    may_delay = (*server)->WantsDrainDelay();
+    (*server)->Reload();
+    if (drain_signal.load() == 0) may_delay = true;
+  }
   WarnIfNot(manager.Stopping());
-  if ((*server)->Drain(/*may_delay=*/number == SIGTERM)) {
+  if ((*server)->Drain(may_delay && number == SIGTERM)) {
     server->reset();
     return EndWithoutDestructors(0);
   }

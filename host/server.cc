@@ -420,7 +420,6 @@ void Server::Reload() {
   plugins_->RescanAll();
 }
 
-// Whether a load balancer asks for health, which would see "not ready" and go elsewhere.
 bool Server::WantsDrainDelay() const {
   return config_.drain_delay_ms > 0 && (HealthAskedWithin(kHealthAskedSeconds) ||
                                         traffic_->HealthAskedWithin(kHealthAskedSeconds));

@@ -71,11 +71,12 @@ class Server {
   // Reloads the certificates and rescans plugin files.
   void Reload();
 
+  // Whether a load balancer asks for health, which would see "not ready" and go elsewhere.
+  bool WantsDrainDelay() const;
   // Reports "not ready" at once. If a delay is allowed and health was asked for within the last
   // minute, it accepts connections for --drain_delay_ms. Then it sends GOAWAY, and gives live
-  // streams
-  // --drain_timeout_ms to end. False if a plugin still holds a deferred call or the thread that
-  // loads plugins: the process must then exit without destroying the server.
+  // streams --drain_timeout_ms to end. False if a plugin still holds a deferred call or the thread
+  // that loads plugins: the process must then exit without destroying the server.
   bool Drain(bool may_delay);
 
  private:
@@ -111,7 +112,6 @@ class Server {
   HttpResponse MetricsPage() const;
   std::vector<prometheus::MetricFamily> CollectMetrics() const;
   HttpResponse PluginsPage() const;
-  bool WantsDrainDelay() const;
   absl::Status WatchHooks();
   absl::Status WatchReadiness();
 
