@@ -87,6 +87,11 @@ void Stream::AddDetails(const Part& part, Response* response) {
 }
 
 void Stream::Deny(int http_status, Violation violation) {
+  // A streamed local reply has begun in the other direction, and Envoy takes no second one.
+  if (reply_part_ != nullptr) {
+    return End(absl::InternalError(
+        fmt::format("{} after a streamed_immediate_response had begun", ViolationName(violation))));
+  }
   Response response;
   BuildRecord(
       CALLOUT_IMMEDIATE_RESPONSE,
