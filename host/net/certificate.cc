@@ -193,7 +193,10 @@ absl::Status CheckUsable(const std::string& chain_path, const std::vector<Certif
   const ContextPtr context(SSL_CTX_new(TLS_server_method()));
   if (context == nullptr) return absl::InternalError("cannot set up TLS: " + OpensslReason());
   ERR_clear_error();
-  bool ok = SSL_CTX_use_certificate(context.get(), chain.front().get()) == 1;
+  // With an extension that it cannot read it succeeds and leaves an error, for which a server
+  // refuses the certificate later.
+  bool ok =
+      SSL_CTX_use_certificate(context.get(), chain.front().get()) == 1 && ERR_peek_error() == 0;
   for (size_t i = 1; ok && i < chain.size(); ++i) {
     ok = SSL_CTX_add1_chain_cert(context.get(), chain[i].get()) == 1;
   }

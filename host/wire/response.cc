@@ -2,6 +2,7 @@
 
 #include "host/wire/response.h"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 #include <system_error>
@@ -46,13 +47,22 @@ bool ReadPlainHeader(std::string_view bytes, HeaderSet* header) {
   return true;
 }
 
-// Protobuf merges repeated records of an embedded message, so all of them are read into one view.
+// Protobuf refuses a message for a name that is not UTF-8 even if a later record replaces it. The
+// guard checks those that are not replaced.
+bool MayReplace(const HeaderSet& header) { return header.key.empty() || IsUtf8(header.key); }
 
+bool MayDrop(const HeaderMutationView& headers) {
+  return std::all_of(headers.set.begin(), headers.set.end(), MayReplace);
+}
+
+// Protobuf merges repeated records of an embedded message, so all of them are read into one view.
 bool ReadHeaderValue(std::string_view bytes, HeaderSet* header) {
+  if (!MayReplace(*header)) return false;
   if (ReadPlainHeader(bytes, header)) return true;
   WireReader reader(bytes);
   while (reader.Next()) {
     if (reader.Is(field::HeaderValue::kKey)) {
+      if (!MayReplace(*header)) return false;
       header->key = reader.bytes();
     } else if (reader.Is(field::HeaderValue::kValue)) {
       if (!IsUtf8(reader.bytes())) return false;
@@ -154,9 +164,7 @@ bool ReadCommonResponse(std::string_view bytes, ResponseView* view) {
     } else if (reader.Is(field::CommonResponse::kTrailers)) {
       ResponseView trailers;
       if (!ReadHeaderMap(reader.bytes(), &trailers)) return false;
-      for (const HeaderSet& header : trailers.headers.set) {
-        if (!IsUtf8(header.key)) return false;  // the guard does not see these
-      }
+      if (!MayDrop(trailers.headers)) return false;  // the guard does not see these
     } else if (reader.IsVarint(field::CommonResponse::kClearRouteCache)) {
       view->clear_route_cache = reader.varint() != 0;
     }
@@ -212,10 +220,14 @@ bool HasAttributes(std::string_view bytes) {
   return false;
 }
 
-// As in every oneof, another member takes the place of the one before.
-void BeginPart(ResponseView::Streamed part, ResponseView* view) {
-  if (view->streamed_part != part) view->Clear();
+// As in every oneof, another member takes the place of the one before. False if that one makes the
+// message invalid all the same.
+bool BeginPart(ResponseView::Streamed part, ResponseView* view) {
+  if (view->streamed_part == part) return true;
+  if (!MayDrop(view->headers)) return false;
+  view->Clear();
   view->streamed_part = part;
+  return true;
 }
 
 bool ReadStreamedImmediate(std::string_view bytes, ResponseView* view) {
@@ -223,14 +235,14 @@ bool ReadStreamedImmediate(std::string_view bytes, ResponseView* view) {
   WireReader reader(bytes);
   while (reader.Next()) {
     if (reader.Is(field::StreamedImmediateResponse::kHeadersResponse)) {
-      BeginPart(Part::kHeaders, view);
-      if (!ReadHttpHeaders(reader.bytes(), view) || HasAttributes(reader.bytes())) return false;
+      if (!BeginPart(Part::kHeaders, view) || !ReadHttpHeaders(reader.bytes(), view) ||
+          HasAttributes(reader.bytes())) {
+        return false;
+      }
     } else if (reader.Is(field::StreamedImmediateResponse::kBodyResponse)) {
-      BeginPart(Part::kBody, view);
-      if (!ReadStreamedBody(reader.bytes(), view)) return false;
+      if (!BeginPart(Part::kBody, view) || !ReadStreamedBody(reader.bytes(), view)) return false;
     } else if (reader.Is(field::StreamedImmediateResponse::kTrailersResponse)) {
-      BeginPart(Part::kTrailers, view);
-      if (!ReadHeaderMap(reader.bytes(), view)) return false;
+      if (!BeginPart(Part::kTrailers, view) || !ReadHeaderMap(reader.bytes(), view)) return false;
     }
   }
   return reader.ok();

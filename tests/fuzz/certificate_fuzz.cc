@@ -36,7 +36,8 @@ FUZZ_TARGET(certificate, .rounds = 200, .bytes = 24) {
     const bool line = loaded.status().message().find('\n') == std::string_view::npos;
     return line ? "" : "an error has more than a line";
   }
-  return MakeTlsContext(loaded->chain_pem, loaded->key_pem).ok() ? "" : "it serves no TLS";
+  const auto context = MakeTlsContext(loaded->chain_pem, loaded->key_pem);
+  return context.ok() ? "" : "it serves no TLS: " + context.status().ToString();
 }
 
 }  // namespace

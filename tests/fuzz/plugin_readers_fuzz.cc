@@ -36,7 +36,7 @@ std::string ReadHeaders(const std::string& bytes) {
   if (first != (all > 0)) return "the first of a header's values differs from all";
 
   ext_proc::HttpHeaders expected;
-  if (!ParsesAs(bytes, &expected) || HasGroup(expected) || MayHaveWideTag(bytes)) return "";
+  if (!ParsesAs(bytes, &expected) || HasGroup(bytes, expected) || MayHaveWideTag(bytes)) return "";
   if (headers.malformed) return "headers that protobuf reads are called malformed";
   if (static_cast<int>(found.size()) != expected.headers().headers_size()) {
     return "the number of headers differs";
@@ -57,7 +57,7 @@ std::string ReadBody(const std::string& bytes) {
   const bool reads = callout_read_body(ToBytes(bytes), &body) != 0;
   (void)callout_body_contains(ToBytes(bytes), callout_text("ab"));
   ext_proc::HttpBody expected;
-  if (!ParsesAs(bytes, &expected) || HasGroup(expected) || MayHaveWideTag(bytes)) return "";
+  if (!ParsesAs(bytes, &expected) || HasGroup(bytes, expected) || MayHaveWideTag(bytes)) return "";
   if (!reads) return "a body that protobuf reads is called malformed";
   const bool same = ToView(body.bytes) == expected.body() &&
                     (body.end_of_stream != 0) == expected.end_of_stream();
@@ -116,7 +116,7 @@ std::string CompareStruct(callout_bytes_t bytes, const Struct& expected, int dep
 // protobuf writes.
 std::string ReadStruct(const std::string& bytes) {
   Struct expected;
-  const bool parses = ParsesAs(bytes, &expected) && !HasGroup(expected);
+  const bool parses = ParsesAs(bytes, &expected) && !HasGroup(bytes, expected);
   callout_value_t value;
   (void)callout_find_attribute(ToBytes(bytes), callout_text("a"), &value);
   (void)callout_find_metadata(ToBytes(bytes), callout_text("a"), callout_text("b"), &value);

@@ -4,10 +4,14 @@
 #ifndef CALLOUT_TESTS_FUZZ_PROTO_ORACLE_H_
 #define CALLOUT_TESTS_FUZZ_PROTO_ORACLE_H_
 
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/message.h>
+#include <google/protobuf/wire_format_lite.h>
 
+#include <cstdint>
+#include <string>
 #include <string_view>
-#include <vector>
 
 namespace callout::host {
 
@@ -20,27 +24,42 @@ bool ParsesAs(std::string_view bytes, Message* message) {
   return message->ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
 }
 
-// Whether a group is among the unknown fields at any depth: protobuf passes over groups,
-// and the host refuses them.
-inline bool HasGroup(const google::protobuf::Message& message) {
-  const auto* reflection = message.GetReflection();
-  const auto& unknown = reflection->GetUnknownFields(message);
-  for (int i = 0; i < unknown.field_count(); ++i) {
-    if (unknown.field(i).type() == google::protobuf::UnknownField::TYPE_GROUP) return true;
-  }
-  std::vector<const google::protobuf::FieldDescriptor*> fields;
-  reflection->ListFields(message, &fields);
-  for (const auto* field : fields) {
-    if (field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_MESSAGE) continue;
-    if (!field->is_repeated()) {
-      if (HasGroup(reflection->GetMessage(message, field))) return true;
+// Whether `is_wanted(field, wire_type)` holds for a record at any depth of a message of this type,
+// also within a member of a oneof that another one replaces later. `field` is null for one that the
+// type does not have.
+template <class Predicate>
+bool HasRecord(std::string_view bytes, const google::protobuf::Descriptor& type,
+               const Predicate& is_wanted) {
+  using google::protobuf::internal::WireFormatLite;
+  google::protobuf::io::CodedInputStream input(reinterpret_cast<const uint8_t*>(bytes.data()),
+                                               static_cast<int>(bytes.size()));
+  for (uint32_t tag = input.ReadTag(); tag != 0; tag = input.ReadTag()) {
+    const auto wire_type = WireFormatLite::GetTagWireType(tag);
+    const auto* field = type.FindFieldByNumber(WireFormatLite::GetTagFieldNumber(tag));
+    if (is_wanted(field, wire_type)) return true;
+    if (wire_type != WireFormatLite::WIRETYPE_LENGTH_DELIMITED) {
+      if (!WireFormatLite::SkipField(&input, tag)) return false;
       continue;
     }
-    for (int i = 0; i < reflection->FieldSize(message, field); ++i) {
-      if (HasGroup(reflection->GetRepeatedMessage(message, field, i))) return true;
+    uint32_t size = 0;
+    std::string payload;
+    if (!input.ReadVarint32(&size) || !input.ReadString(&payload, static_cast<int>(size))) {
+      return false;
+    }
+    if (field != nullptr && field->message_type() != nullptr &&
+        HasRecord(payload, *field->message_type(), is_wanted)) {
+      return true;
     }
   }
   return false;
+}
+
+// Protobuf passes over groups that it does not know, and the host refuses them.
+inline bool HasGroup(std::string_view bytes, const google::protobuf::Message& message) {
+  using google::protobuf::internal::WireFormatLite;
+  return HasRecord(bytes, *message.GetDescriptor(), [](const auto*, auto wire_type) {
+    return wire_type == WireFormatLite::WIRETYPE_START_GROUP;
+  });
 }
 
 // Whether there may be a tag of five bytes with more than 32 bits, of which protobuf drops

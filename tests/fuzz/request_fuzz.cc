@@ -112,7 +112,7 @@ FUZZ_TARGET(request, .rounds = 30000, .bytes = 24) {
   ext_proc::ProcessingRequest expected;
   const bool parses = ParsesAs(bytes, &expected) && !MayHaveWideTag(bytes);
   if (!view.ok()) {
-    const bool agrees = !parses || IsStricter(view.status()) || HasGroup(expected);
+    const bool agrees = !parses || IsStricter(view.status()) || HasGroup(bytes, expected);
     return agrees ? "" : "protobuf reads it, the host does not: " + view.status().ToString();
   }
   static const StreamMatch match = {.path_prefixes = {"/"},
@@ -122,7 +122,7 @@ FUZZ_TARGET(request, .rounds = 30000, .bytes = 24) {
                                     .attributes = {{"request.id", "7"}}};
   (void)StreamFacts(*view).Match(match);
   // The host reads no further than it needs: what it does not look into may be malformed.
-  return parses && !HasGroup(expected) ? Compare(bytes, *view, expected) : "";
+  return parses && !HasGroup(bytes, expected) ? Compare(bytes, *view, expected) : "";
 }
 
 }  // namespace

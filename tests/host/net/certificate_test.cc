@@ -173,6 +173,22 @@ TEST_F(CertificateTest, DamagedFilesAreNamed) {
               HasSubstr("the private key " + dir_.Path("k") + " is invalid: "));
 }
 
+// OpenSSL takes it without an error, and a server does not.
+TEST_F(CertificateTest, ACertificateWithADamagedExtensionIsNamed) {
+  const std::string garbage = "x";
+  const std::unique_ptr<ASN1_OCTET_STRING, decltype(&ASN1_OCTET_STRING_free)> value(
+      ASN1_OCTET_STRING_new(), ASN1_OCTET_STRING_free);
+  ASN1_OCTET_STRING_set(value.get(), reinterpret_cast<const unsigned char*>(garbage.data()),
+                        static_cast<int>(garbage.size()));
+  const std::unique_ptr<X509_EXTENSION, decltype(&X509_EXTENSION_free)> extension(
+      X509_EXTENSION_create_by_NID(nullptr, NID_key_usage, 0, value.get()), X509_EXTENSION_free);
+  X509_add_ext(certificate_.get(), extension.get(), -1);
+  X509_sign(certificate_.get(), key_.get(), EVP_sha256());
+  EXPECT_THAT(
+      RefusalOfPair(Write("c", PemOf(certificate_.get())), key_path_),
+      HasSubstr("the certificate chain " + dir_.Path("c") + " is invalid according to OpenSSL: "));
+}
+
 TEST_F(CertificateTest, FilesHaveALargestSize) {
   std::string pem = PemOf(certificate_.get());
   pem.append(kPemBytesMax - pem.size(), '\n');

@@ -185,6 +185,31 @@ TEST(Response, WithAStringThatIsNotUtf8IsRefused) {
   EXPECT_FALSE(ReadResponse(CALLOUT_IMMEDIATE_RESPONSE, "\x2A\x01\xFF", &view));
 }
 
+// Protobuf refuses each of them, although another record takes the name's place.
+TEST(Response, ANameThatIsNotUtf8IsRefusedIfItIsReplacedToo) {
+  const auto key = [](const std::string& text) { return WithRecord(1, text); };
+  const auto reply = [](const std::string& header) {
+    return WithRecord(1, WithRecord(1, WithRecord(1, header)));
+  };
+  const std::string two_keys = key("x\xaa") + key("x");
+  const auto set = [](const std::string& option) {
+    return WithRecord(1, WithRecord(2, WithRecord(1, option)));
+  };
+  const std::pair<callout_field_t, std::string> rows[] = {
+      {CALLOUT_STREAMED_IMMEDIATE_RESPONSE, reply(key(":s\xaa")) + WithRecord(3, "")},
+      {CALLOUT_STREAMED_IMMEDIATE_RESPONSE, reply(two_keys)},
+      {CALLOUT_REQUEST_HEADERS_RESPONSE, set(WithRecord(1, two_keys))},
+      {CALLOUT_REQUEST_HEADERS_RESPONSE,
+       set(WithRecord(1, key("x\xaa")) + WithRecord(1, key("x")))},
+  };
+  for (const auto& [field, payload] : rows) {
+    ext_proc::ProcessingResponse message;
+    EXPECT_FALSE(message.ParseFromString(WithRecord(static_cast<int>(field), payload)));
+    ResponseView view;
+    EXPECT_FALSE(ReadResponse(field, payload, &view)) << field;
+  }
+}
+
 TEST(Response, OfAFieldThatHasNoneIsRefused) {
   ResponseView view;
   EXPECT_FALSE(ReadResponse(CALLOUT_DYNAMIC_METADATA, "", &view));
