@@ -147,6 +147,22 @@ bool AppendStrings(std::string_view strings, const Table& dynamic, std::string* 
   return true;
 }
 
+// The bytes at `begin`, before they are changed.
+struct Kept {
+  uint64_t begin = 0;
+  std::string bytes;
+};
+
+// What undoes the change: the parts that it writes to, without a copy of the whole file.
+std::vector<Kept> KeepParts(const std::string& bytes, const Table& dynamic,
+                            const std::vector<uint64_t>& unique) {
+  std::vector<Kept> kept = {
+      {0, bytes.substr(0, sizeof(Elf64_Ehdr))},
+      {dynamic.begin, bytes.substr(dynamic.begin, dynamic.end - dynamic.begin)}};
+  for (uint64_t offset : unique) kept.push_back({offset, bytes.substr(offset, 1)});
+  return kept;
+}
+
 }  // namespace
 
 std::string PatchForPrivateCopy(std::string bytes, const std::string& directory) {
@@ -154,26 +170,35 @@ std::string PatchForPrivateCopy(std::string bytes, const std::string& directory)
   if (!image.ok()) return bytes;
   const std::vector<uint64_t> unique = FindUniqueSymbols(*image, bytes);
   const std::vector<Rewrite> origins = FindOrigins(*image, bytes, directory);
+  if (unique.empty() && origins.empty()) return bytes;
   const uint64_t dynamic_begin = OffsetOf(image->dynamic_table(), bytes);
   const Table dynamic = {dynamic_begin, dynamic_begin + image->dynamic_table().size()};
+  const size_t symbol_count = image->symbols().size();
+  const size_t size = bytes.size();
+  const std::vector<Kept> kept = KeepParts(bytes, dynamic, unique);
   std::string strings(image->strings());
   // From here on the bytes behind the image's views change.
   for (uint64_t offset : unique) {
     const auto info = static_cast<unsigned char>(bytes[offset]);
     bytes[offset] = static_cast<char>(ELF64_ST_INFO(STB_WEAK, ELF64_ST_TYPE(info)));
   }
-  if (origins.empty()) return bytes;
   std::vector<uint64_t> places;
   for (const Rewrite& origin : origins) {
     places.push_back(strings.size());
     strings += origin.text + '\0';
   }
-  if (!AppendStrings(strings, dynamic, &bytes)) return bytes;
-  for (size_t i = 0; i < origins.size(); ++i) {
-    auto entry = Get<Elf64_Dyn>(bytes, origins[i].offset);
-    entry.d_un.d_val = places[i];
-    Put(&bytes, origins[i].offset, entry);
+  if (!origins.empty() && AppendStrings(strings, dynamic, &bytes)) {
+    for (size_t i = 0; i < origins.size(); ++i) {
+      auto entry = Get<Elf64_Dyn>(bytes, origins[i].offset);
+      entry.d_un.d_val = places[i];
+      Put(&bytes, origins[i].offset, entry);
+    }
   }
+  // In a damaged file tables overlap, and a change of one spoils another.
+  const absl::StatusOr<ElfImage> patched = ElfImage::Parse(bytes);
+  if (patched.ok() && patched->symbols().size() == symbol_count) return bytes;
+  bytes.resize(size);
+  for (const Kept& part : kept) bytes.replace(part.begin, part.bytes.size(), part.bytes);
   return bytes;
 }
 

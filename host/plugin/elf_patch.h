@@ -22,8 +22,8 @@
 
 namespace callout::host {
 
-// Returns `bytes`, changed where needed. Bytes that are not a complete shared object are returned
-// unchanged: the loader reports what is wrong with them. `directory` is absolute.
+// Returns `bytes`, changed where needed. Bytes that are not a complete shared object, or would be
+// none after the change, are returned unchanged: the loader reports what is wrong with them. `directory` is absolute.
 std::string PatchForPrivateCopy(std::string bytes, const std::string& directory);
 
 }  // namespace callout::host
