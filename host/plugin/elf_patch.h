@@ -7,8 +7,7 @@
 //   for the whole process, so all plugins and all generations would share the statics of an inline
 //   function or template.
 // - $ORIGIN becomes the directory in which the operator put the file, since the copy's directory
-// has
-//   none of the libraries that were installed beside the plugin.
+//   has none of the libraries that were installed beside the plugin.
 //
 // The longer paths need a longer string table. It is appended to the file together with a longer
 // program header table, and mapped by a segment of its own; nothing else moves. Section headers,
@@ -23,7 +22,8 @@
 namespace callout::host {
 
 // Returns `bytes`, changed where needed. Bytes that are not a complete shared object, or would be
-// none after the change, are returned unchanged: the loader reports what is wrong with them. `directory` is absolute.
+// none after the change, are returned unchanged: the loader reports what is wrong with them.
+// `directory` is absolute.
 std::string PatchForPrivateCopy(std::string bytes, const std::string& directory);
 
 }  // namespace callout::host

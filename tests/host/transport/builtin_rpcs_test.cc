@@ -258,7 +258,7 @@ TEST(BuiltinRpc, ReflectionCanBeSwitchedOffAndHasALimit) {
 TEST(BuiltinRpc, AnUnknownMethodIsNamedAndNotAllOfIt) {
   EXPECT_THAT(std::string(UnknownMethod("/a/b").message()),
               ::testing::HasSubstr("unknown method /a/b;"));
-  EXPECT_LT(UnknownMethod(std::string(10000, 'x')).message().size(), 400U);
+  EXPECT_LT(UnknownMethod(std::string(10000, 'x')).message().size(), 330U);
 }
 
 }  // namespace
