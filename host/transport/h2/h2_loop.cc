@@ -165,13 +165,12 @@ uint64_t H2Loop::NextTurnNs(uint64_t now_ns) const {
 void H2Loop::TakeConnection(int fd, bool secure, std::string_view first) {
   const bool refused = !context_->memory().budget()->may_open_connection();
   if (refused) context_->memory().budget()->CountRefusal(MemoryBudget::Use::kConnection);
-  SslPtr ssl = secure && !refused ? tls_->Accept(fd) : nullptr;
-  if (refused || (secure && ssl == nullptr)) {
+  if (refused) {
     close(fd);
     connections_.fetch_sub(1, std::memory_order_release);
     return;
   }
-  sockets_.push_back(std::make_unique<H2Socket>(this, fd, std::move(ssl)));
+  sockets_.push_back(std::make_unique<H2Socket>(this, fd, secure ? &*tls_ : nullptr));
   H2Socket* const socket = sockets_.back().get();
   socket->index = sockets_.size() - 1;
   epoll_event event{};

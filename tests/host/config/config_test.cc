@@ -141,7 +141,7 @@ std::vector<OptionCase> Cases() {
              &StreamLimits::message_fields_max),
       Number("max_turn_messages", "256", &Config::transport, &TransportConfig::turn_messages_max),
       Number("max_turn_handshakes", "1", &Config::transport, &TransportConfig::turn_handshakes_max),
-      {"max_handshake_percent", "50", "20", "20", "100",
+      {"max_handshake_percent", "25", "20", "20", "100",
        [](const Config& c) { return fmt::format("{}", c.transport.handshake_percent_max); }},
       {"memory_budget_bytes", "0", "268435456", "268435456", "16777216",
        [](const Config& c) { return fmt::format("{}", c.transport.memory_budget_bytes); }},
