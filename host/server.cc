@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
+#include "host/plugin/services.h"
 #include "host/unary/check_service.h"
 #include "host/wire/rpc_service.h"
 
@@ -161,6 +162,7 @@ Server::Server(const Config& config, PassedSockets passed)
       notes_(config.warnings),
       health_side_(&metrics_),
       admin_side_(&metrics_) {
+  process_metrics_.DefineBuild(kHostVersion, CALLOUT_ABI_VERSION);
   // Both may wait for workers.
   admin_pages_.Add(
       "/plugins", "plugins and their versions, as JSON",

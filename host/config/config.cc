@@ -59,18 +59,9 @@ Set ToAddress(std::string* target) {
 }
 
 absl::Status SetLevel(const std::string& text, LogLevel* level) {
-  const std::string name = absl::AsciiStrToLower(text);
-  if (name == "debug") {
-    *level = LogLevel::kDebug;
-  } else if (name == "info") {
-    *level = LogLevel::kInfo;
-  } else if (name == "warning" || name == "warn") {
-    *level = LogLevel::kWarning;
-  } else if (name == "error") {
-    *level = LogLevel::kError;
-  } else {
-    return Expected("debug, info, warning or error");
-  }
+  const std::optional<LogLevel> parsed = ParseLogLevel(text);
+  if (!parsed.has_value()) return Expected("debug, info, warning or error");
+  *level = *parsed;
   return absl::OkStatus();
 }
 

@@ -348,6 +348,24 @@ TEST_F(Workers, MetricsAreSummedAndOutliveTheirWorkers) {
   EXPECT_EQ(GetMetric(Admin(), "callout_generations_mapped "), 2);
 }
 
+TEST_F(Workers, ACrashLosesNoCounts) {
+  Start("deadly");
+  const std::map<int, pid_t> before = Processes();
+  constexpr int kStreams = 70;
+  for (int i = 0; i < kStreams; ++i) EXPECT_EQ(Version(), "deadly");
+  // Nobody has asked for metrics until now.
+  EXPECT_FALSE(Do("segfault").ok());
+  AwaitAnotherThan(before);
+  EXPECT_EQ(GetMetric(Admin(), "callout_streams_started_total "), kStreams + 1);
+  EXPECT_EQ(GetMetric(Admin(),
+                      "callout_calls_total{outcome=\"changed\",phase=\"request_headers\",plugin="
+                      "\"p\"}"),
+            kStreams);
+  EXPECT_EQ(
+      GetMetric(Admin(), "callout_call_seconds_count{phase=\"request_headers\",plugin=\"p\"}"),
+      kStreams);
+}
+
 TEST_F(Workers, ADrainLetsTheStreamsOfAllWorkersFinish) {
   Start("counting", "a", {"--drain_timeout_ms=600000"});
   std::deque<Open> open = OpenInEveryWorker(2);
