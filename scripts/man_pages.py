@@ -146,6 +146,7 @@ def page(program, host, shown):
     yield r'.\" SPDX-License-Identifier: Apache-2.0'
     yield r'.\" Written by scripts/man_pages.py.'
     yield f'.TH {program.upper()} 1 "" "callout-host {version}" "User Commands"'
+    yield from (".ad l", ".nh")  # long lists of names cannot be spread over a line
     yield ".SH NAME"
     yield rf"{roff(program)} \- {facts['name']}"
     yield ".SH SYNOPSIS"

@@ -7,7 +7,6 @@ of --print_config and --doctor.
 """
 import os
 import pathlib
-import re
 import signal
 import socket
 import subprocess
@@ -15,7 +14,6 @@ import sys
 import tempfile
 import threading
 import unittest
-import urllib.request
 
 HOST, PLUGIN = sys.argv[1:3]
 TOP = pathlib.Path(__file__).resolve().parents[2]
@@ -125,29 +123,6 @@ class Service(Directory):
                 return line
         timer.cancel()
         self.fail(f'no {text!r} in {seen}')
-
-    def test_alerts_are_about_metrics_and_labels_that_there_are(self):
-        admin = self.listening()
-        process = self.start('--workers=1', '--transport=nghttp2', '--combined_health_check',
-                             '--plaintext_address=127.0.0.1:0',
-                             '--admin_address=127.0.0.1:9902', sockets=[admin], names='admin')
-        self.await_line(process, 'serving with')
-        port = admin.getsockname()[1]
-        with urllib.request.urlopen(f'http://127.0.0.1:{port}/metrics', timeout=GIVE_UP_S) as page:
-            shown = page.read().decode()
-        rules = (TOP / 'deploy/prometheus/alerts.yaml').read_text()
-        alerts = re.findall(r'^  - alert: (\w+)$', rules, re.MULTILINE)
-        named = set(re.findall(r'callout_\w+', ' '.join(re.findall(r'expr:.*?(?=\n    \w)', rules, re.DOTALL))))
-        self.assertGreaterEqual(len(named), 15)
-        # It has no series before the first quarantine.
-        named.remove('callout_plugin_quarantined')
-        self.assertIn('"callout_plugin_quarantined"', (TOP / 'host/workers/quarantine.cc').read_text())
-        missing = [name for name in named if f'# TYPE {name.removesuffix("_bucket")} ' not in shown]
-        self.assertEqual(missing, [])
-        for name, label in re.findall(r'(callout_\w+)\{(\w+)="', rules):
-            self.assertTrue(re.search(rf'\n{name}\{{[^}}]*\b{label}="', shown), f'{name} has no label {label}')
-        table = (TOP / 'docs/operations.md').read_text()
-        self.assertEqual([alert for alert in alerts if f'`{alert}`' not in table], [])
 
     def listening(self):
         listener = socket.create_server(('127.0.0.1', 0))
