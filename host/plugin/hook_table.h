@@ -47,6 +47,7 @@ enum class Hook : uint8_t {
   kDestroy,
   kLoad,  // the constructors of the file
   kCheck,
+  kTimer,
 };
 
 inline constexpr Hook HookOf(callout_phase_t phase) {

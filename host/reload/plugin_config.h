@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "host/extensions/extensions.h"
 #include "host/plugin/settings.h"
 #include "host/plugin/trial.h"
 
@@ -68,6 +69,7 @@ struct ReloadConfig {
   size_t generations_max = 1000;
   ReloadGuard guard;
   bool strict_plugins = false;  // logs every refused service call
+  ExtensionOptions extensions;
 };
 
 }  // namespace callout::host
