@@ -205,22 +205,21 @@ HttpMessage ReadResponse(const YAML::Node& node) {
   ReadRest(response, &message);
   if (message.body.has_value()) return message;
   message.body = "";
-  message.headers.emplace_back("content-length", "0");
+  if (ValuesOf(message.headers, "content-length").empty()) {
+    message.headers.emplace_back("content-length", "0");
+  }
   return message;
 }
 
 // --- Messages ---
 
-bool IsStreamed(BodyMode mode) {
-  return mode == ProcessingMode::STREAMED || mode == ProcessingMode::FULL_DUPLEX_STREAMED;
-}
-
 class MessageList {
  public:
   explicit MessageList(std::vector<ProcessingRequest>* to) : to_(to) {}
 
-  // As Envoy sends an HTTP message, of one chunk, that it got by HTTP/1.1.
-  void AddHttp(const HttpMessage& message, bool is_request, BodyMode mode) {
+  // As Envoy sends an HTTP message that it got by HTTP/1.1: while it waits for the response to the
+  // headers, the whole body comes, so it is one chunk in every mode.
+  void AddHttp(const HttpMessage& message, bool is_request) {
     const std::string body = message.body.value_or("");
     const bool has_more = !body.empty() || !message.trailers.empty();
     ProcessingRequest* first = &to_->emplace_back();
@@ -232,8 +231,7 @@ class MessageList {
     headers->set_end_of_stream(!has_more);
     if (!has_more) return;
     const bool has_end = message.trailers.empty();
-    if (!body.empty()) AddBody(is_request, body, has_end && !IsStreamed(mode));
-    if (has_end && IsStreamed(mode)) AddBody(is_request, "", true);  // the end comes by itself
+    if (!body.empty()) AddBody(is_request, body, has_end);
     if (has_end) return;
     ProcessingRequest* added = &to_->emplace_back();
     auto* trailers =
@@ -411,8 +409,8 @@ void ReadMessages(const Map& map, Case* read) {
     read->only_in_process = "phases";
   } else if (is_http) {
     read->http = HttpExchange{ReadRequest(map["request"]), ReadResponse(map["response"])};
-    messages.AddHttp(read->http->request, true, read->request_body_mode);
-    messages.AddHttp(read->http->response, false, read->response_body_mode);
+    messages.AddHttp(read->http->request, true);
+    messages.AddHttp(read->http->response, false);
   }
   if (read->messages.empty()) Refuse(map.line(), "the case has no request, response or phases");
 }

@@ -2,7 +2,7 @@
 
 // Compares an outcome with what a case expects.
 //
-//   for (const Difference& difference : Check(tested.expected, outcome)) …
+//   for (const Difference& difference : Check(tested, outcome)) …
 //
 // Plain functions.
 //
@@ -24,7 +24,7 @@ struct Difference {
   std::string text;
 };
 
-std::vector<Difference> Check(const Expectation& expected, const Outcome& outcome);
+std::vector<Difference> Check(const Case& tested, const Outcome& outcome);
 
 // Where the golden file of a case is: golden/FILE.CASE.json beside the case file, with characters
 // that are no letter, digit, "-" or "_" as "_".

@@ -174,7 +174,7 @@ absl::StatusOr<CaseResult> RunCase(const CaseFile& file, const Case& tested, con
   CaseResult result = ResultOf(file, tested);
   result.milliseconds =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
-  result.differences = Check(tested.expected, *outcome);
+  result.differences = Check(tested, *outcome);
   if (!tested.golden) return result;
   auto golden = CheckGolden(GoldenPath(file, tested), update, tested.line, *outcome);
   if (!golden.ok()) return golden.status();

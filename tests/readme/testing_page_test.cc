@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// docs/testing.md: its files are written and its commands run, and it names the options that there are.
+// docs/testing.md: its files are written and its commands run, and it names the options that there
+// are.
 #include <gmock/gmock.h>
 
 #include <regex>
