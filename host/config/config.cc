@@ -15,6 +15,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "host/config/extension_options.h"
 #include "host/config/option_kinds.h"
 #include "host/config/plugin_options.h"
 
@@ -585,6 +586,7 @@ absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
   OptionSet options("callout-host", kDescription, "CALLOUT_");
   AddPluginOptions(&draft, &options);
   AddReloadOptions(&draft.config.reload, &options);
+  AddExtensionOptions(&draft.config.reload.extensions, &options);
   AddContainmentOptions(&draft.config.containment, &options);
   AddListenerOptions(&draft, &options);
   AddTlsOptions(&draft, &options);

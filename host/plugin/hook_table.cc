@@ -20,7 +20,7 @@
 namespace callout::host {
 namespace {
 
-constexpr std::array<const char*, 16> kHookNames = {
+constexpr std::array<const char*, 17> kHookNames = {
     "callout_on_process",
     nullptr,
     "callout_on_request_headers",
@@ -37,6 +37,7 @@ constexpr std::array<const char*, 16> kHookNames = {
     "its constructors, while it was loaded",
     "callout_on_check",
     "callout_on_rate_limit",
+    "a timer that it has started",
 };
 
 // Zero-filled, so it takes no memory before it is used.

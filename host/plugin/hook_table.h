@@ -48,6 +48,7 @@ enum class Hook : uint8_t {
   kLoad,  // the constructors of the file
   kCheck,
   kRateLimit,
+  kTimer,
 };
 
 inline constexpr Hook HookOf(callout_phase_t phase) {

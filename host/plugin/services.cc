@@ -449,9 +449,16 @@ callout_status_t MetadataAt(const callout_call_t* call, uint32_t index, callout_
 
 constexpr callout_rpc_metadata_t kRpcMetadata = {sizeof(kRpcMetadata), 0, MetadataAt};
 
-const void* GetExtension(const callout_host_t*, const char* id) {
-  if (std::string_view(id) == CALLOUT_RPC_METADATA) return &kRpcMetadata;
-  return nullptr;
+const void* GetExtension(const callout_host_t* host, const char* id) {
+  const ServiceTable* table = ServiceTable::From(host);
+  if (table->retired()) {
+    table->LogUseAfterDestroy("get_extension");
+    return nullptr;
+  }
+  InstanceExtensions* extensions = table->instance()->extensions();
+  if (std::string_view(id) != CALLOUT_RPC_METADATA) return extensions->Find(id);
+  extensions->NoteAsked(id, true);
+  return &kRpcMetadata;
 }
 
 callout_status_t FollowFile(const callout_host_t* host, callout_bytes_t path) {

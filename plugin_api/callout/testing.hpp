@@ -14,7 +14,11 @@
 //     #include "my_plugin.cc"
 //     callout::testing::Plugin plugin(callout::testing::kLinked, R"({"limit": 3})");
 //
-// A deferred call is waited for, up to Stream::wait_max. The fake host holds a plugin to the
+// A deferred call is waited for, up to Stream::wait_max. The plugin's timers run while one is, and
+// when the test sets the clock:
+//     plugin.advance(std::chrono::minutes(1));
+//
+// The fake host holds a plugin to the
 // rules of the real one, and is stricter in two things: it does not mend an illegal answer
 // but says so in Answer::problem, and it overwrites a message once its call is over, so that
 // a plugin that keeps views into it is found out. It knows no chain, no policy and no body
@@ -33,6 +37,7 @@
 #include <atomic>
 #include <callout/testing_answer.hpp>
 #include <callout/testing_check.hpp>
+#include <callout/testing_extensions.hpp>
 #include <callout/testing_rate_limit.hpp>
 #include <callout/view.hpp>
 #include <chrono>
@@ -154,10 +159,12 @@ class Plugin {
     std::string text;
   };
 
-  explicit Plugin(const std::string& path, std::string_view config = {})
-      : Plugin(internal::loaded_hooks(path), config) {}
-  explicit Plugin(Linked, std::string_view config = {})
-      : Plugin(internal::linked_hooks(), config) {}
+  // Plugins with the same store share their data and their clock; without one each has its own.
+  explicit Plugin(const std::string& path, std::string_view config = {},
+                  std::shared_ptr<Store> store = nullptr)
+      : Plugin(internal::loaded_hooks(path), config, std::move(store)) {}
+  explicit Plugin(Linked, std::string_view config = {}, std::shared_ptr<Store> store = nullptr)
+      : Plugin(internal::linked_hooks(), config, std::move(store)) {}
   ~Plugin();
   Plugin(const Plugin&) = delete;
   Plugin& operator=(const Plugin&) = delete;
@@ -168,6 +175,16 @@ class Plugin {
   const callout_create_args_t& wants() const { return args_; }
   // The files it follows.
   const std::vector<std::string>& followed_files() const { return followed_files_; }
+
+  // Lets time pass for timers and shared data; the timers that are due run here. Not from a timer.
+  void advance(std::chrono::nanoseconds by) {
+    store_->advance(by);
+    timers_.run_until(store_->now());
+  }
+  // Its timers that wait.
+  size_t timer_count() const { return timers_.count(); }
+  // What it shares. The instance's own space is "".
+  Store& store() { return *store_; }
 
   std::vector<Log> logs() const {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -197,7 +214,7 @@ class Plugin {
     Plugin* plugin;
   };
 
-  Plugin(const internal::Hooks& hooks, std::string_view config);
+  Plugin(const internal::Hooks& hooks, std::string_view config, std::shared_ptr<Store> store);
   static Plugin* from(const callout_host_t* host) {
     return reinterpret_cast<const Table*>(host)->plugin;
   }
@@ -209,7 +226,11 @@ class Plugin {
   static void record(const callout_host_t* host, uint32_t id, double value);
   static void log(const callout_host_t* host, callout_log_level_t level, callout_bytes_t text);
 
+  static const void* find_extension(const callout_host_t* host, const char* id);
+
   internal::Hooks hooks_;
+  const std::shared_ptr<Store> store_;
+  internal::FakeTimers timers_;
   Table table_{};
   callout_create_args_t args_{};
   callout_status_t status_ = CALLOUT_OK;
@@ -318,6 +339,7 @@ class Stream {
   void open();
   void close();
   callout_status_t call_hooks(callout_call_t* call);
+  void await_finish();
   void settle(callout_phase_t phase, callout_body_mode_t mode, callout_status_t status);
   static Stream* answerable(const callout_call_t* call);
   void set_answer(callout_field_t field, std::string_view bytes, Answer* answer);

@@ -14,7 +14,11 @@ namespace callout::testing {
 
 // --- Plugin ---
 
-inline Plugin::Plugin(const internal::Hooks& hooks, std::string_view config) : hooks_(hooks) {
+inline Plugin::Plugin(const internal::Hooks& hooks, std::string_view config,
+                      std::shared_ptr<Store> store)
+    : hooks_(hooks),
+      store_(store != nullptr ? std::move(store) : std::make_shared<Store>()),
+      timers_(store_) {
   callout_host_t& host = table_.abi;
   host.struct_size = sizeof(host);
   host.abi_version = CALLOUT_ABI_VERSION;
@@ -31,11 +35,7 @@ inline Plugin::Plugin(const internal::Hooks& hooks, std::string_view config) : h
   host.log = log;
   host.metric_define = define;
   host.metric_record = record;
-  host.get_extension = [](const callout_host_t*, const char* id) -> const void* {
-    static const callout_rpc_metadata_t kRpcMetadata = {sizeof(kRpcMetadata), 0,
-                                                        Stream::get_metadata_at};
-    return std::string_view(id) == CALLOUT_RPC_METADATA ? &kRpcMetadata : nullptr;
-  };
+  host.get_extension = find_extension;
   host.define_metric = define_metric;
   host.follow_file = follow_file;
   host.send_room = Stream::send_room;
@@ -60,12 +60,46 @@ inline Plugin::Plugin(const internal::Hooks& hooks, std::string_view config) : h
   const uint64_t offered = args_.phases;
   if (hooks_.create != nullptr) status_ = hooks_.create(&args_);
   created_ = true;
+  if (status_ != CALLOUT_OK) timers_.close();
   args_.phases &= offered;
   args_.wants &= args_.grants;
   args_.config = callout_make_bytes(nullptr, 0);
 }
 
+inline const void* Plugin::find_extension(const callout_host_t*, const char* id) {
+  static const callout_rpc_metadata_t kRpcMetadata = {sizeof(kRpcMetadata), 0,
+                                                      Stream::get_metadata_at};
+  static const callout_timers_t kTimers = {
+      sizeof(kTimers), 0,
+      [](const callout_host_t* host, const callout_timer_t* timer, uint64_t* timer_id) {
+        return from(host)->timers_.start(*timer, timer_id);
+      },
+      [](const callout_host_t* host, uint64_t timer_id) {
+        return from(host)->timers_.cancel(timer_id);
+      }};
+  static const callout_shared_data_t kSharedData = {
+      sizeof(kSharedData),
+      0,
+      [](const callout_host_t* host, callout_bytes_t space, callout_bytes_t key, char* to,
+         size_t capacity, callout_shared_entry_t* entry) {
+        return from(host)->store_->get(space, key, to, capacity, entry);
+      },
+      [](const callout_host_t* host, callout_bytes_t space, callout_bytes_t key,
+         callout_bytes_t value, const callout_shared_put_t* how,
+         uint64_t* version) { return from(host)->store_->put(space, key, value, how, version); },
+      [](const callout_host_t* host, callout_bytes_t space, callout_bytes_t key,
+         uint64_t expected) { return from(host)->store_->remove(space, key, expected); },
+      [](const callout_host_t* host, callout_bytes_t space, callout_bytes_t key, int64_t amount,
+         uint64_t ttl_ns,
+         int64_t* sum) { return from(host)->store_->add(space, key, amount, ttl_ns, sum); }};
+  const std::string_view wanted(id);
+  if (wanted == CALLOUT_RPC_METADATA) return &kRpcMetadata;
+  if (wanted == CALLOUT_TIMERS) return &kTimers;
+  return wanted == CALLOUT_SHARED_DATA ? &kSharedData : nullptr;
+}
+
 inline Plugin::~Plugin() {
+  timers_.close();
   if (status_ != CALLOUT_OK) return;
   if (hooks_.destroy_with != nullptr) {
     callout_destroy_args_t args = {};
@@ -422,10 +456,7 @@ inline Answer Stream::message(callout_phase_t phase, std::string_view message, u
   may_answer_ = true;
   callout_status_t status = call_hooks(&fake->abi);
   if (status == CALLOUT_DEFERRED) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    if (!finished_event_.wait_for(lock, wait_max, [this] { return finished_; })) {
-      throw std::runtime_error("a deferred call was not finished");
-    }
+    await_finish();
     answer_.deferred = true;
     status = status_;
   } else if (finished_) {
@@ -435,6 +466,23 @@ inline Answer Stream::message(callout_phase_t phase, std::string_view message, u
   end_call(fake);
   settle(phase, fake->abi.body_mode, status);
   return answer_;
+}
+
+// Timers of the plugin run meanwhile, as time passes.
+inline void Stream::await_finish() {
+  constexpr std::chrono::nanoseconds kLookAgain = std::chrono::milliseconds(1);
+  const auto deadline = std::chrono::steady_clock::now() + wait_max;
+  for (;;) {
+    plugin_.timers_.run_until(plugin_.store_->now());
+    std::chrono::nanoseconds wait = deadline - std::chrono::steady_clock::now();
+    const bool is_late = wait.count() <= 0;
+    if (const auto due = plugin_.timers_.due()) {
+      wait = std::min(wait, std::max(*due - plugin_.store_->now(), kLookAgain));
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (finished_event_.wait_for(lock, wait, [this] { return finished_; })) return;
+    if (is_late) throw std::runtime_error("a deferred call was not finished");
+  }
 }
 
 // The checks that the real host makes too.
