@@ -27,6 +27,7 @@ callout_status_t Process(callout_call_t* call) {
 std::shared_ptr<const Plugin> QuarantinePlugin() {
   Plugin::Fields fields;
   fields.path = fields.name = fields.info.name = "quarantine";
+  fields.stands_in = true;
   fields.hooks.plugin_create = Create;
   fields.hooks.plugin_destroy = Destroy;
   fields.hooks.on_process = Process;

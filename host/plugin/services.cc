@@ -25,6 +25,7 @@
 
 namespace callout::host {
 
+const char kHostVersion[] = CALLOUT_HOST_VERSION;
 const char kHostName[] = "callout-host/" CALLOUT_HOST_VERSION;
 
 namespace {
@@ -405,16 +406,16 @@ LogLevel ToLogLevel(callout_log_level_t level) {
   return level >= CALLOUT_LOG_INFO ? LogLevel::kInfo : LogLevel::kDebug;
 }
 
-int32_t LogEnabledFor(const callout_host_t*, callout_log_level_t level) {
-  return LogEnabled(ToLogLevel(level)) ? 1 : 0;
+int32_t LogEnabledFor(const callout_host_t* host, callout_log_level_t level) {
+  return LogEnabled(ToLogLevel(level), ServiceTable::From(host)->name()) ? 1 : 0;
 }
 
 void LogText(const callout_host_t* host, callout_log_level_t level, callout_bytes_t text) {
   const ServiceTable* table = ServiceTable::From(host);
   if (table->retired()) return table->LogUseAfterDestroy("log");
   const std::string_view shown = ToView(text).substr(0, kLogTextBytesMax);
-  if (LogEnabled(ToLogLevel(level))) {
-    Log(ToLogLevel(level), "plugin {}: {}", table->name(), shown);
+  if (LogEnabled(ToLogLevel(level), table->name())) {
+    host::LogText(ToLogLevel(level), fmt::format("plugin {}: {}", table->name(), shown));
   }
   if (ToLogLevel(level) == LogLevel::kError) Instance::NoteError(shown);
 }

@@ -143,8 +143,10 @@ absl::StatusOr<GenerationFacts> PluginSet::Prepare(const GenerationSource& sourc
   absl::StatusOr<std::shared_ptr<const Plugin>> plugin = CodeOf(source);
   if (!plugin.ok()) return plugin.status();
   const std::string& config = source.quarantine.empty() ? source.config : source.quarantine;
+  InstanceContext context = options_.instance;
+  context.generation = source.number;
   absl::StatusOr<std::shared_ptr<Instance>> created =
-      Instance::Create(*plugin, source.name, config, *settings, options_.instance);
+      Instance::Create(*plugin, source.name, config, *settings, context);
   if (!created.ok()) return AboutOriginal(source, (*plugin)->path(), created.status());
   if (source.on_trial && options_.guard.calls > 0) BeginTrial(source, created->get());
   Instance* const instance = created->get();

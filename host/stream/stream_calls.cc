@@ -27,6 +27,7 @@ void Stream::InitializeState(size_t part, CallState* state) {
   state->stream_id = id_;
   state->part = part;
   state->sent_bytes_max = environment_->limits().sent_bytes_max;
+  state->observers = observers_.get();
 }
 
 // The plugin has no more to do with the call.
@@ -53,7 +54,8 @@ bool Stream::IsBusy(const ChainMessage& message, const Part& part) {
 Stream::Step Stream::Invoke(ChainMessage* message, Part* part) {
   CallState& state = CallOf(*message, part);
   uint64_t now_ns = MonotonicNs();
-  state.Begin();
+  if (message->since_ns == 0) message->since_ns = now_ns;
+  state.Begin(now_ns);
   state.slot = TakeSlot(part->stream, &state);
   FillCall(*message, part, now_ns);
   if (NeedsThread(*message, *part)) return Dispatch(message, part);
@@ -61,29 +63,94 @@ Stream::Step Stream::Invoke(ChainMessage* message, Part* part) {
   if (part->openness == Part::Openness::kRefused) {
     part->usable = false;
     EndPartCall(part, &state);
+    BeginSettling(message, part, now_ns, {});
     Settle(message, part, state.status);
+    TellCall();
     return Step::kPassed;
   }
   state.stream_then = state.slot->call.stream;
   const callout_status_t status = state.instance->Call(&state, now_ns);
+  CallKind kind;
   if (status == CALLOUT_DEFERRED) {
     // A first call may have made what later ones keep, for a cancel to find.
     if (state.stream_then == nullptr) state.stream_then = state.slot->call.stream;
     if (part->response_call != nullptr) KeepStreamPointer(part, state.stream_then);
     if (!state.handshake().OnReturn()) {
       if (!Wait(message, part)) return Step::kPassed;
-      TakeSent(message, part);
+      TakeSentMeanwhile(message, part);
       return Step::kWaits;
     }
     state.status = state.slot->finish_status;
+    kind.deferred = true;
   } else {
     WarnOfFinish(state, status);
     state.status = status;
   }
   EndPartCall(part, &state);
+  BeginSettling(message, part, state.hook_end_ns, kind);
   TakeSent(message, part);
   if (live()) Settle(message, part, state.status);
+  TellCall();
   return Step::kPassed;
+}
+
+// --- What came of a call ----------------------------------------------------
+
+// From here on what comes of the call is noted in its state, until TellCall.
+void Stream::BeginSettling(ChainMessage* message, Part* part, uint64_t end_ns,
+                           const CallKind& kind) {
+  CallState& state = CallOf(*message, part);
+  settling_.state = &state;
+  CallRecord& record = settling_.record;
+  record.instance = part->instance;
+  record.stream_id = id_;
+  record.rpc = rpc_;
+  record.position = state.part;
+  record.phase = message->phase;
+  record.begin_ns = state.begin_ns;
+  record.end_ns = end_ns;
+  record.deferred = kind.deferred;
+  record.blocking = kind.blocking;
+  record.begun = kind.begun;
+  record.message_bytes = message->message.size();
+  // A hook that has not returned holds its thread, which may write its state.
+  record.hook_ns = !kind.running ? state.hook_ns : kind.begun ? record.taken_ns() : 0;
+  message->called_ns = end_ns;
+}
+
+// The end of every call passes here, once.
+void Stream::TellCall() {
+  CallState* const state = std::exchange(settling_.state, nullptr);
+  if (state == nullptr) return;
+  CallRecord& record = settling_.record;
+  state->told = true;
+  record.result = state->result;
+  state->instance->CountCall(record);
+  if (observers_ == nullptr) return;
+  observers_->Each([&](RpcObserver* observer) { observer->OnCall(record); });
+}
+
+// The same for a call that its plugin, or the pool, still has.
+void Stream::BeginGivingUp(ChainMessage* message, Part* part, bool begun) {
+  const CallState& state = CallOf(*message, part);
+  if (state.told) return;
+  const CallHandshake& handshake = state.handshake();
+  const bool blocking = handshake.detached();
+  const bool running = blocking && !handshake.returned() && !handshake.finished();
+  BeginSettling(message, part, MonotonicNs(), {handshake.returned(), blocking, begun, running});
+}
+
+// The exchange is over before the call is, so that nothing of it will be used.
+void Stream::TellGivenUp(ChainMessage* message, Part* part) {
+  const CallHandshake& handshake = CallOf(*message, part).handshake();
+  BeginGivingUp(message, part, !handshake.unbegun());
+  if (settling_.state == nullptr) return;
+  CallResult& result = settling_.state->result;
+  if (result.outcome != CallOutcome::kFault) {
+    result.outcome = CallOutcome::kOverruled;
+    result.overruled = Overruled::kEnded;
+  }
+  TellCall();
 }
 
 // The phase's hook waits, or the open that comes before the first call does.
@@ -152,7 +219,10 @@ Stream::Step Stream::Dispatch(ChainMessage* message, Part* part) {
   state.message = nullptr;
   EndPartCall(part, &state);
   message->Become(MessageState::kMoving);
+  BeginSettling(message, part, state.begin_ns,
+                {.deferred = false, .blocking = true, .begun = false});
   Overload(message, part);
+  TellCall();
   return Step::kPassed;
 }
 
@@ -197,10 +267,12 @@ bool Stream::Wait(ChainMessage* message, Part* part) {
       state.message = message;
       ++calls_at_work_;
       state.at_work = true;
+      BeginSettling(message, part, state.hook_end_ns, {.deferred = true});
       GiveUpOn(message, part);
     } else {
       environment_->RemoveDeferred();
       EndPartCall(part, &state);
+      BeginSettling(message, part, state.begin_ns, {.blocking = true, .begun = false});
     }
     Fault(message, part, {Violation::kDeferLimit, DeferLimitText(*environment_)},
           absl::ResourceExhaustedError(fmt::format(
@@ -208,6 +280,7 @@ bool Stream::Wait(ChainMessage* message, Part* part) {
               "deferred",
               state.instance->name(), PhaseName(message->phase),
               environment_->limits().deferred_max)));
+    TellCall();
     return false;
   }
   state.message = message;
@@ -242,7 +315,7 @@ void Stream::OnPosted(CallState* call, RpcContext::Event event) {
   switch (event) {
     case RpcContext::Event::kSent:
       if (call->late || call->message == nullptr || !live()) return;
-      TakeSent(call->message, &parts_[call->part]);
+      TakeSentMeanwhile(call->message, &parts_[call->part]);
       return Run();
     case RpcContext::Event::kFinished:
       return OnFinished(call);
@@ -256,11 +329,15 @@ void Stream::OnFinished(CallState* state) {
   environment_->RemoveDeferred();
   --calls_at_work_;
   Part* part = &parts_[state->part];
+  const uint64_t now_ns = MonotonicNs();
   if (state->handshake().returned()) {
     state->status = state->slot->finish_status;
-    state->instance_ns += MonotonicNs() - state->hook_end_ns;
+    state->instance_ns += now_ns - state->hook_end_ns;
   }
   const bool dropped = state->handshake().dropped();
+  const CallKind kind = {.deferred = state->handshake().returned(),
+                         .blocking = state->handshake().detached(),
+                         .begun = !dropped};
   EndPartCall(part, state);
   state->at_work = false;
   state->opens = false;
@@ -268,18 +345,22 @@ void Stream::OnFinished(CallState* state) {
   ChainMessage* message = std::exchange(state->message, nullptr);
   if (std::exchange(state->late, false)) message = nullptr;
   if (message != nullptr) message->Become(MessageState::kMoving);
+  if (message != nullptr && !state->told) BeginSettling(message, part, now_ns, kind);
   if (message != nullptr && live()) {
     if (part->openness == Part::Openness::kRefused) part->usable = false;
     if (dropped) {
       Overload(message, part);
+      TellCall();
     } else {
       TakeSent(message, part);
       if (live()) Settle(message, part, state->status);
+      TellCall();
       // The other direction may call the instance before the message is answered.
       message->response.Own();
     }
     if (live()) Settled(message, part);
   }
+  settling_.state = nullptr;  // of a call that comes after the end, which was told before
   if (live()) return Run();
   DropLines();
   if (silenced_ && half_closed_) End(absl::OkStatus());
@@ -323,6 +404,7 @@ void Stream::OnOverdue(ChainMessage* message) {
   Part* part = &PartAt(*message, message->position);
   const Instance& instance = *part->instance;
   const CallHandshake* handshake = nullptr;
+  bool begun = true;
   const uint64_t deadline_ms = environment_->limits().hook_deadline_ms;
   std::string what = DeadlineText(environment_->limits());
   switch (message->state) {
@@ -334,8 +416,11 @@ void Stream::OnOverdue(ChainMessage* message) {
       handshake = &CallOf(*message, part).handshake();
       if (handshake->finished()) return;
       GiveUpOn(message, part);
-      if (handshake->unbegun()) {
+      begun = !handshake->unbegun();
+      BeginGivingUp(message, part, begun);
+      if (!begun) {
         Overload(message, part);
+        TellCall();
         if (live()) Settled(message, part);
         return;
       }
@@ -362,6 +447,7 @@ void Stream::OnOverdue(ChainMessage* message) {
   Fault(message, part, {Violation::kDeadline, what},
         absl::DeadlineExceededError(
             fmt::format("plugin {}: {}: {}", instance.name(), PhaseName(message->phase), what)));
+  TellCall();
   if (live()) Settled(message, part);
 }
 
@@ -376,9 +462,10 @@ void Stream::CheckBodyWaits(uint64_t now_ns) {
       const std::string what =
           fmt::format("a body that is gathered did not end within --body_wait_ms={}",
                       environment_->limits().body_wait_ms);
-      chain_->instances[i]->CountViolation(Violation::kDeadline, phase, what, {id_, {}});
+      CountFault(chain_->instances[i].get(), phase, Violation::kDeadline, what, {});
       constexpr int kRequestTimeout = 408;
-      Refuse(way == 0 ? kRequestTimeout : kDenyStatusDefault, Violation::kDeadline,
+      Refuse(chain_->instances[i].get(), way == 0 ? kRequestTimeout : kDenyStatusDefault,
+             Violation::kDeadline,
              absl::DeadlineExceededError(
                  fmt::format("plugin {}: {}", chain_->instances[i]->name(), what)));
     }

@@ -23,6 +23,19 @@ std::string HeaderRecords(uint32_t number, const std::vector<RateLimitHeader>& h
   return records;
 }
 
+// Envoy's own, unless its filter's configuration names another.
+constexpr uint16_t kTooManyRequests = 429;
+
+uint64_t BytesSet(const RateLimitResponseView& view) {
+  uint64_t bytes = view.body.size();
+  for (const auto* headers : {&view.request_headers, &view.response_headers}) {
+    for (const RateLimitHeader& header : *headers) {
+      bytes += header.name.size() + header.value.size();
+    }
+  }
+  return bytes;
+}
+
 }  // namespace
 
 absl::Status RateLimitService::Begin(std::string_view bytes) {
@@ -77,6 +90,9 @@ Finding RateLimitService::Take(const CallState& state, callout_phase_t) {
   }
   has_say_ = true;
   over_limit_ = RefusesRequest(view);
+  const uint64_t set_bytes = BytesSet(view);
+  last_effect_ = {over_limit_ || set_bytes > 0 || !state.annotations.empty(),
+                  over_limit_ ? kTooManyRequests : uint16_t{0}, set_bytes};
   response_headers_.push_back(
       HeaderRecords(field::RateLimitResponse::kResponseHeadersToAdd, view.response_headers));
   request_headers_ +=
@@ -115,9 +131,14 @@ void RateLimitService::TakeMetadata(std::string_view records) {
   }
 }
 
-void RateLimitService::TakeDenial(callout_status_t, std::string_view) { over_limit_ = true; }
+void RateLimitService::TakeDenial(callout_status_t, std::string_view) { BeOverLimit(); }
 
-void RateLimitService::Refuse(int, std::string_view) { over_limit_ = true; }
+void RateLimitService::Refuse(int, std::string_view) { BeOverLimit(); }
+
+void RateLimitService::BeOverLimit() {
+  over_limit_ = true;
+  last_effect_ = {true, kTooManyRequests, 0};
+}
 
 // --- Out ------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ class RateLimitService final : public UnaryService {
   void TakeDenial(callout_status_t status, std::string_view why) override;
   void Pass() override { has_say_ = true; }
   void Refuse(int http_status, std::string_view why) override;
+  Effect last_effect() const override { return last_effect_; }
   bool decided() const override { return over_limit_; }
   std::string Write() override;
   bool allowed() const override { return !over_limit_ && has_say_; }
@@ -59,12 +60,14 @@ class RateLimitService final : public UnaryService {
     uint64_t remaining = 0;
   };
 
+  void BeOverLimit();
   void TakeStatuses(const std::vector<RateLimitStatusView>& statuses);
   void TakeMetadata(std::string_view records);
 
   const StreamLimits* const limits_;
   RateLimitRequestView request_;
   std::optional<StreamFacts> facts_;
+  Effect last_effect_;
   bool has_say_ = false;     // somebody was asked
   bool over_limit_ = false;  // and said so
   std::vector<Status> statuses_;
