@@ -107,7 +107,9 @@ absl::Status SetServices(const std::string& text, RpcServices* services) {
           return info.name == std::string_view(name.data(), name.size());
         });
     if (found == kRpcServices.end()) {
-      return Expected("ext_proc, ext_authz or ratelimit, or several with commas between them");
+      return Expected(
+          "ext_proc, ext_authz, ratelimit or network_ext_proc, or several with commas between "
+          "them");
     }
     services->Add(found->service);
   }
@@ -306,9 +308,10 @@ void AddCallOptions(Config* config, OptionSet* options) {
        .group = kCalls,
        .value = "LIST",
        .default_text = "",
-       .help = "Services to answer: ext_proc, ext_authz, ratelimit. With ext_authz named here, a "
-               "plugin that has only callout_on_request_headers answers a Check, too. "
-               "Default: those that some plugin has hooks for",
+       .help =
+           "Services to answer: ext_proc, ext_authz, ratelimit, network_ext_proc. With ext_authz "
+           "named here, a plugin that has only callout_on_request_headers answers a Check, "
+           "too. Default: those that some plugin has hooks for",
        .set = [limits](const std::string& text) { return SetServices(text, &limits->services); }});
   limits->early_end = true;
   options->Add(ChoiceOption(

@@ -37,6 +37,7 @@
 #include <atomic>
 #include <callout/testing_answer.hpp>
 #include <callout/testing_check.hpp>
+#include <callout/testing_data.hpp>
 #include <callout/testing_extensions.hpp>
 #include <callout/testing_rate_limit.hpp>
 #include <callout/view.hpp>
@@ -69,6 +70,9 @@
 #pragma weak callout_on_request_trailers
 #pragma weak callout_on_response_trailers
 #pragma weak callout_on_check
+#pragma weak callout_on_read_data
+#pragma weak callout_on_write_data
+#pragma weak callout_on_connection
 #pragma weak callout_on_rate_limit
 
 namespace callout::testing {
@@ -88,11 +92,9 @@ struct Hooks {
   StreamHook close = nullptr;
   StreamHook cancel = nullptr;
   CallHook phases[8] = {};  // by phase; 0: on_process
-  CallHook check = nullptr;
-  CallHook rate_limit = nullptr;
+  CallHook others[5] = {};  // from CALLOUT_CHECK to CALLOUT_RATE_LIMIT
   CallHook of(callout_phase_t phase) const {
-    if (phase == CALLOUT_CHECK) return check;
-    if (phase == CALLOUT_RATE_LIMIT) return rate_limit;
+    if (phase >= CALLOUT_CHECK && phase <= CALLOUT_RATE_LIMIT) return others[phase - CALLOUT_CHECK];
     return phase < 8 ? phases[phase] : nullptr;
   }
 };
@@ -112,8 +114,11 @@ inline Hooks linked_hooks() {
   hooks.phases[CALLOUT_RESPONSE_BODY] = &callout_on_response_body;
   hooks.phases[CALLOUT_REQUEST_TRAILERS] = &callout_on_request_trailers;
   hooks.phases[CALLOUT_RESPONSE_TRAILERS] = &callout_on_response_trailers;
-  hooks.check = &callout_on_check;
-  hooks.rate_limit = &callout_on_rate_limit;
+  hooks.others[CALLOUT_CHECK - CALLOUT_CHECK] = &callout_on_check;
+  hooks.others[CALLOUT_READ_DATA - CALLOUT_CHECK] = &callout_on_read_data;
+  hooks.others[CALLOUT_WRITE_DATA - CALLOUT_CHECK] = &callout_on_write_data;
+  hooks.others[CALLOUT_CONNECTION - CALLOUT_CHECK] = &callout_on_connection;
+  hooks.others[CALLOUT_RATE_LIMIT - CALLOUT_CHECK] = &callout_on_rate_limit;
   return hooks;
 }
 
@@ -144,8 +149,11 @@ inline Hooks loaded_hooks(const std::string& path) {
   find(file, "callout_on_response_body", &hooks.phases[CALLOUT_RESPONSE_BODY]);
   find(file, "callout_on_request_trailers", &hooks.phases[CALLOUT_REQUEST_TRAILERS]);
   find(file, "callout_on_response_trailers", &hooks.phases[CALLOUT_RESPONSE_TRAILERS]);
-  find(file, "callout_on_check", &hooks.check);
-  find(file, "callout_on_rate_limit", &hooks.rate_limit);
+  find(file, "callout_on_check", &hooks.others[CALLOUT_CHECK - CALLOUT_CHECK]);
+  find(file, "callout_on_read_data", &hooks.others[CALLOUT_READ_DATA - CALLOUT_CHECK]);
+  find(file, "callout_on_write_data", &hooks.others[CALLOUT_WRITE_DATA - CALLOUT_CHECK]);
+  find(file, "callout_on_connection", &hooks.others[CALLOUT_CONNECTION - CALLOUT_CHECK]);
+  find(file, "callout_on_rate_limit", &hooks.others[CALLOUT_RATE_LIMIT - CALLOUT_CHECK]);
   return hooks;
 }
 
@@ -300,7 +308,14 @@ class Stream {
   CheckAnswer check(const CheckQuestion& question);
   // Rate limits: the one message of its stream.
   RateLimitAnswer rate_limit(const RateLimitQuestion& question);
-  // Any message: a serialized HttpHeaders, HttpBody, HttpTrailers, AttributeContext or
+  // Network ext_proc: the stream is a connection. Before the first bytes it is announced.
+  DataAnswer read_data(std::string_view data, bool end_of_stream = false) {
+    return data_message(CALLOUT_READ_DATA, data, end_of_stream);
+  }
+  DataAnswer write_data(std::string_view data, bool end_of_stream = false) {
+    return data_message(CALLOUT_WRITE_DATA, data, end_of_stream);
+  }
+  // Any message: a serialized HttpHeaders, HttpBody, HttpTrailers, AttributeContext, Data or
   // RateLimitRequest.
   Answer message(callout_phase_t phase, std::string_view message, uint32_t flags = 0);
 
@@ -334,6 +349,8 @@ class Stream {
 
   Answer headers_message(callout_phase_t phase, const HeaderList& headers, bool end_of_stream);
   Answer body_message(callout_phase_t phase, std::string_view body, bool end_of_stream);
+  DataAnswer data_message(callout_phase_t phase, std::string_view data, bool end_of_stream);
+  DataAnswer taken_data(callout_phase_t phase, const Answer& answer, std::string_view data);
   FakeCall* begin(callout_phase_t phase, std::string_view message);
   void end_call(FakeCall* call);
   void open();
@@ -393,6 +410,7 @@ class Stream {
   callout_body_mode_t body_modes_[2] = {CALLOUT_BODY_BUFFERED, CALLOUT_BODY_BUFFERED};
   uint64_t body_offsets_[2] = {0, 0};
   bool body_begun_[2] = {false, false};
+  bool announced_ = false;  // the connection
   uint32_t http_status_ = 0;
   Answer answer_;
   std::mutex mutex_;  // guards finished_, status_ and FakeCall::over

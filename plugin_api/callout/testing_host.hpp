@@ -54,7 +54,7 @@ inline Plugin::Plugin(const internal::Hooks& hooks, std::string_view config,
       args_.phases |= CALLOUT_PHASE_BIT(phase);
     }
   }
-  for (const callout_phase_t phase : {CALLOUT_CHECK, CALLOUT_RATE_LIMIT}) {
+  for (callout_phase_t phase = CALLOUT_CHECK; phase <= CALLOUT_RATE_LIMIT; ++phase) {
     if (hooks_.of(phase) != nullptr) args_.phases |= CALLOUT_PHASE_BIT(phase);
   }
   const uint64_t offered = args_.phases;
@@ -320,6 +320,11 @@ inline Stream::FakeCall* Stream::begin(callout_phase_t phase, std::string_view m
   fake->request = internal::written([&](callout_writer_t* writer) {
     if (phase == CALLOUT_CHECK) return callout_write_bytes(writer, 1, to_bytes(fake->message));
     if (phase == CALLOUT_RATE_LIMIT) return callout_write_raw(writer, to_bytes(fake->message));
+    if (phase == CALLOUT_CONNECTION) return;
+    if (phase == CALLOUT_READ_DATA || phase == CALLOUT_WRITE_DATA) {
+      return callout_write_bytes(writer, phase == CALLOUT_READ_DATA ? 1 : 2,
+                                 to_bytes(fake->message));
+    }
     if (phase != 0) callout_write_bytes(writer, phase, to_bytes(fake->message));
     callout_write_bytes(writer, 8, to_bytes(metadata_));
     callout_write_raw(writer, to_bytes(attributes_));
@@ -343,7 +348,8 @@ inline Stream::FakeCall* Stream::begin(callout_phase_t phase, std::string_view m
   call.message = to_bytes(fake->message);
   call.request = to_bytes(fake->request);
   call.body_mode = body_modes_[phase % 2];
-  if (callout_is_body_phase(phase)) call.body_offset = body_offset_;
+  const bool is_data = phase == CALLOUT_READ_DATA || phase == CALLOUT_WRITE_DATA;
+  if (callout_is_body_phase(phase) || is_data) call.body_offset = body_offset_;
   if (phase == CALLOUT_REQUEST_HEADERS) request_headers_ = fake->message;
   if (phase % 2 == 1 && (plugin_.args_.wants & CALLOUT_WANT_REQUEST_HEADERS) != 0) {
     call.request_headers = to_bytes(request_headers_);
@@ -448,6 +454,47 @@ inline RateLimitAnswer Stream::rate_limit(const RateLimitQuestion& question) {
   return taken;
 }
 
+inline DataAnswer Stream::taken_data(callout_phase_t phase, const Answer& answer,
+                                     std::string_view data) {
+  DataAnswer taken;
+  taken.status = answer.status;
+  taken.error = answer.error;
+  taken.deferred = answer.deferred;
+  taken.problem = answer.problem;
+  taken.data.assign(data);
+  const bool is_whole = answer.field == CALLOUT_WHOLE_RESPONSE;
+  if ((!is_whole || !answer.message.empty()) &&
+      !taken.read(phase, answer.field, to_bytes(answer.message))) {
+    taken.problem = "the answer is malformed";
+  }
+  taken.metadata.append(answer.metadata);
+  if (answer.status > 0) taken.problem = "the hook may not return this status";
+  return taken;
+}
+
+inline DataAnswer Stream::data_message(callout_phase_t phase, std::string_view data,
+                                       bool end_of_stream) {
+  if (!std::exchange(announced_, true)) {
+    const DataAnswer taken =
+        taken_data(CALLOUT_CONNECTION,
+                   message(CALLOUT_CONNECTION, {}, CALLOUT_CALL_FIRST | CALLOUT_CALL_LAST), data);
+    if (!taken.passes()) return taken;
+  }
+  const std::string bytes = internal::written([&](callout_writer_t* writer) {
+    if (!data.empty()) callout_write_bytes(writer, 1, to_bytes(data));
+    if (end_of_stream) callout_write_number(writer, 2, 1);
+  });
+  const size_t way = phase == CALLOUT_READ_DATA ? 0 : 1;
+  body_offset_ = body_offsets_[way];
+  body_offsets_[way] += data.size();
+  const bool is_first = !std::exchange(body_begun_[way], true);
+  return taken_data(
+      phase,
+      message(phase, bytes,
+              (is_first ? CALLOUT_CALL_FIRST : 0) | (end_of_stream ? CALLOUT_CALL_LAST : 0)),
+      data);
+}
+
 inline Answer Stream::message(callout_phase_t phase, std::string_view message, uint32_t flags) {
   if (state_ == kFresh) open();
   if (state_ == kRefused) return answer_;
@@ -489,7 +536,7 @@ inline void Stream::await_finish() {
 inline void Stream::settle(callout_phase_t phase, callout_body_mode_t mode,
                            callout_status_t status) {
   answer_.status = status;
-  if (phase >= CALLOUT_CHECK) return;  // check() and rate_limit() look
+  if (phase >= CALLOUT_CHECK) return;  // check() and its like look
   const bool duplex = callout_is_body_phase(phase) && mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
   const bool may_hold =
       !callout_is_trailers_phase(phase) && mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
@@ -570,11 +617,13 @@ inline Stream* Stream::answerable(const callout_call_t* call) {
 // For phases of other services.
 inline bool Stream::is_answer_to(callout_phase_t phase, callout_field_t field) {
   if (field == CALLOUT_WHOLE_RESPONSE) return true;
+  if (phase == CALLOUT_READ_DATA) return field == CALLOUT_READ_DATA_RESPONSE;
+  if (phase == CALLOUT_WRITE_DATA) return field == CALLOUT_WRITE_DATA_RESPONSE;
   return phase == CALLOUT_CHECK && (field == CALLOUT_CHECK_OK || field == CALLOUT_CHECK_DENIED ||
                                     field == CALLOUT_CHECK_ERROR);
 }
 
-// What is in it check() and rate_limit() find out.
+// What is in it check() and its like find out.
 inline callout_status_t Stream::take_whole(callout_phase_t phase, callout_field_t field,
                                            const callout_bytes_t* parts, size_t count) {
   if (!is_answer_to(phase, field)) return CALLOUT_INVALID_ARGUMENT;
@@ -636,9 +685,9 @@ inline callout_status_t Stream::annotate(callout_call_t* call, callout_field_t f
   if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
   if (message.size > kMessageBytesMax) return CALLOUT_RESOURCE_EXHAUSTED;
   if (from(call)->is_other_service()) {
-    const callout_field_t metadata = call->phase == CALLOUT_CHECK
-                                         ? callout_field_t{CALLOUT_CHECK_DYNAMIC_METADATA}
-                                         : callout_field_t{CALLOUT_RATE_LIMIT_DYNAMIC_METADATA};
+    callout_field_t metadata = CALLOUT_DATA_DYNAMIC_METADATA;
+    if (call->phase == CALLOUT_CHECK) metadata = CALLOUT_CHECK_DYNAMIC_METADATA;
+    if (call->phase == CALLOUT_RATE_LIMIT) metadata = CALLOUT_RATE_LIMIT_DYNAMIC_METADATA;
     if (field != metadata) return CALLOUT_INVALID_ARGUMENT;
     stream->answer_.metadata.append(to_view(message));
     return CALLOUT_OK;
