@@ -155,10 +155,11 @@ absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
   return report;
 }
 
-Server::Server(const Config& config, PassedSockets passed)
+Server::Server(const Config& config, PassedSockets passed, std::function<void()> drain)
     : config_(config),
       passed_(std::move(passed)),
-      admin_pages_(&health_, &metrics_, config.admin_hosts),
+      admin_pages_(&health_, &metrics_, config.admin_hosts, config.admin_writes),
+      admin_site_(SiteParts(std::move(drain))),
       notes_(config.warnings),
       health_side_(&metrics_),
       admin_side_(&metrics_) {
@@ -170,6 +171,17 @@ Server::Server(const Config& config, PassedSockets passed)
   admin_pages_.Add(
       "/metrics", "metrics in Prometheus' text format",
       [this](const HttpRequestView&) { return Later([this] { return MetricsPage(); }); });
+  admin_site_.AddTo(&admin_pages_);
+}
+
+AdminSite::Parts Server::SiteParts(std::function<void()> drain) {
+  return {.config = &config_,
+          .health = &health_,
+          .collect_metrics = [this] { return CollectMetrics(); },
+          .plugins = [this] { return published_plugins_.load(std::memory_order_acquire); },
+          .traffic = [this] { return published_traffic_.load(std::memory_order_acquire); },
+          .certificates = [this] { return certificates_.get(); },
+          .drain = std::move(drain)};
 }
 
 Server::HttpSide::HttpSide(Metrics* metrics) : accept_loop(metrics, LogAcceptPause) {}
@@ -185,8 +197,9 @@ Server::~Server() {
   admin_side_.Stop();
 }
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, PassedSockets passed) {
-  std::unique_ptr<Server> server(new Server(config, std::move(passed)));
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, PassedSockets passed,
+                                                      std::function<void()> drain) {
+  std::unique_ptr<Server> server(new Server(config, std::move(passed), std::move(drain)));
   if (absl::Status status = server->Prepare(); !status.ok()) return status;
   if (absl::Status status = server->WatchHooks(); !status.ok()) return status;
   server->health_.FollowTraffic([traffic = server->traffic_, plugins = server->plugins_.get()] {

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "host/base/memory_budget.h"
@@ -24,6 +25,8 @@
 #include "host/net/connection_limit.h"
 #include "host/plugin/chain.h"
 #include "host/stream/stream_environment.h"
+#include "host/stream/trace_watcher.h"
+#include "host/telemetry/otlp_exporter.h"
 #include "host/transport/traffic.h"
 #include "host/transport/transport.h"
 
@@ -45,9 +48,12 @@ class TrafficServer final : public Traffic {
   bool Drain() override;
   bool serving() const override { return true; }
   std::vector<prometheus::MetricFamily> CollectMetrics() override;
+  TrafficSight GetSight() override;
+  void SetLogLevel(LogLevel level) override { host::SetLogLevel(level); }
 
  private:
   absl::Status StartEnvironment();
+  void StartTraces();
   absl::Status DefineMemoryMetrics();
   void TellMemory();
   absl::StatusOr<std::unique_ptr<Transport>> StartTransport();
@@ -62,7 +68,9 @@ class TrafficServer final : public Traffic {
   std::array<Metrics::Id, MemoryBudget::kUseCount> refusals_{};
   std::array<uint64_t, MemoryBudget::kUseCount> refusals_told_{};
   MemoryBudget memory_;
-  std::mutex telling_;  // one page at a time
+  std::mutex telling_;                      // one page at a time
+  std::unique_ptr<OtlpExporter> exporter_;  // null: nothing is traced
+  std::optional<TraceWatcher> trace_watcher_;
   std::unique_ptr<StreamEnvironment> environment_;
   ConnectionLimit connection_limit_;
   std::mutex serving_mutex_;  // of the next two, until the transport is there

@@ -132,6 +132,7 @@ class Worker {
   void Drain(uint64_t number);
   void DoChores();
   std::vector<prometheus::MetricFamily> CollectMetrics();
+  TrafficSight GetSight();
 
   const Config config_;
   const std::vector<TrafficSocket> sockets_;
@@ -193,6 +194,13 @@ void Worker::Take(WorkerMessage question) {
                       Encode(HealthAskedWithin(Decode<uint64_t>(question.body).value_or(0))));
     case WorkerMessageKind::kSetServing:
       SetServing(Decode<bool>(question.body).value_or(false));
+      return Response(question.number, "");
+    case WorkerMessageKind::kGetSight:
+      return Response(question.number, Encode(GetSight()));
+    case WorkerMessageKind::kSetLogLevel:
+      if (const auto level = Decode<LogLevel>(question.body); level.has_value()) {
+        SetLogLevel(*level);
+      }
       return Response(question.number, "");
     case WorkerMessageKind::kGetUsage:
       return Response(question.number, Encode(plugins_->GetUsage()));
@@ -342,6 +350,12 @@ std::vector<prometheus::MetricFamily> Worker::CollectMetrics() {
   process_metrics_.Update();
   TrafficServer* traffic = published_traffic_.load(std::memory_order_acquire);
   return traffic == nullptr ? metrics_.Collect() : traffic->CollectMetrics();
+}
+
+TrafficSight Worker::GetSight() {
+  TrafficServer* traffic = published_traffic_.load(std::memory_order_acquire);
+  return traffic == nullptr ? TrafficSight{{}, RecentFaults::InProcess().List()}
+                            : traffic->GetSight();
 }
 
 // Signals to end are for the supervisor; a worker may get them as a member of its process group.

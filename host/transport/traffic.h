@@ -11,11 +11,15 @@
 
 #include <prometheus/metric_family.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "host/base/log.h"
+#include "host/plugin/recent_faults.h"
+#include "host/stream/live_rpc.h"
 
 namespace callout::host {
 
@@ -23,6 +27,14 @@ namespace callout::host {
 struct TrafficSocket {
   std::string name;  // secure or plaintext
   int fd = -1;
+};
+
+// For people who look on.
+struct TrafficSight {
+  static constexpr size_t kRpcsMax = 200;  // the oldest are listed
+
+  LiveRpcs live;
+  std::vector<RecentFault> faults;  // newest first
 };
 
 class Traffic {
@@ -54,6 +66,13 @@ class Traffic {
 
   // What was counted where the streams are served. Any thread.
   virtual std::vector<prometheus::MetricFamily> CollectMetrics() = 0;
+
+  // What is going on where the streams are served, as far as it can be told within a second or
+  // two. Any thread.
+  virtual TrafficSight GetSight() = 0;
+
+  // Of the processes that serve the streams, those yet to start included. Any thread.
+  virtual void SetLogLevel(LogLevel level) = 0;
 };
 
 }  // namespace callout::host

@@ -10,6 +10,7 @@
 #include "host/base/clock.h"
 #include "host/base/log.h"
 #include "host/base/plain_codec.h"
+#include "host/transport/live_rpcs.h"
 
 namespace callout::host {
 namespace {
@@ -79,6 +80,7 @@ void WorkerGroup::OnStart(Worker* worker, const ProcessPtr& process) {
   std::lock_guard<std::mutex> lock(mutex_);
   worker->process = process;
   process->Ask(WorkerMessageKind::kSetServing, Encode(says_serving_));
+  if (log_level_.has_value()) process->Ask(WorkerMessageKind::kSetLogLevel, Encode(*log_level_));
   BringUp(worker, /*anew=*/true);
   changed_.notify_all();
 }
@@ -109,7 +111,7 @@ void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerE
     if (!known) end.plugin.clear();
     worker->process.reset();
     worker->usage = {};
-    worker->usage_question = worker->metrics_question = {};
+    worker->usage_question = worker->metrics_question = worker->sight_question = {};
     const bool of_a_trial = trial_worker_ == worker;
     if (of_a_trial) {
       trial_worker_ = nullptr;
@@ -222,6 +224,14 @@ void WorkerGroup::TellServing() {
   }
 }
 
+void WorkerGroup::SetLogLevel(LogLevel level) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  log_level_ = level;
+  for (const ProcessPtr& process : Processes()) {
+    process->Ask(WorkerMessageKind::kSetLogLevel, Encode(level));
+  }
+}
+
 void WorkerGroup::BeginDrain() {
   std::lock_guard<std::mutex> lock(mutex_);
   draining_ = true;
@@ -291,6 +301,34 @@ const WorkerGroup::Reply* WorkerGroup::AwaitPage(const Question& question) {
   return question.reply.wait_until(question.asked + kPagePatience) == std::future_status::ready
              ? &question.reply.get()
              : nullptr;
+}
+
+TrafficSight WorkerGroup::GetSight() {
+  std::vector<Question> questions;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (Worker& worker : workers_) {
+      if (worker.process == nullptr) continue;
+      questions.push_back(
+          AskOnce(worker.process, WorkerMessageKind::kGetSight, &worker.sight_question));
+    }
+  }
+  TrafficSight all;
+  for (const Question& question : questions) {
+    const Reply* const reply = AwaitPage(question);
+    std::optional<TrafficSight> sight;
+    if (reply != nullptr && reply->ok()) sight = Decode<TrafficSight>(**reply);
+    if (!sight.has_value()) {
+      ++all.live.silent_threads;
+      continue;
+    }
+    BoundSight(&*sight);
+    JoinLiveRpcs(std::move(sight->live), TrafficSight::kRpcsMax, &all.live);
+    all.faults.insert(all.faults.end(), sight->faults.begin(), sight->faults.end());
+  }
+  std::sort(all.faults.begin(), all.faults.end(),
+            [](const RecentFault& a, const RecentFault& b) { return a.time_ns > b.time_ns; });
+  return all;
 }
 
 std::vector<MetricFamily> WorkerGroup::CollectMetrics() {

@@ -43,6 +43,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -87,6 +88,8 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   bool Drain() override;
   bool serving() const override { return CountServing() > 0; }
   std::vector<prometheus::MetricFamily> CollectMetrics() override;
+  TrafficSight GetSight() override;
+  void SetLogLevel(LogLevel level) override;
 
   // --- GenerationTarget.
   absl::StatusOr<GenerationFacts> Prepare(const GenerationSource& source) override;
@@ -119,6 +122,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
     std::shared_future<Reply> brought_up;           // the last reply that it waits for
     std::vector<prometheus::MetricFamily> metrics;  // as collected last
     Question metrics_question;
+    Question sight_question;
     mutable Usage usage;  // as told last
     mutable Question usage_question;
   };
@@ -154,9 +158,10 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   mutable std::mutex mutex_;  // guards the following
   std::condition_variable changed_;
   std::vector<Worker> workers_;
-  bool serve_ = false;        // Serve was called
-  bool says_serving_ = true;  // as SetServing has it
-  bool draining_ = false;     // BeginDrain was
+  bool serve_ = false;                 // Serve was called
+  bool says_serving_ = true;           // as SetServing has it
+  bool draining_ = false;              // BeginDrain was
+  std::optional<LogLevel> log_level_;  // unset: that of the options
   std::vector<GenerationId> chain_;
   std::map<GenerationId, GenerationSource> sources_;  // also the one that is being prepared
   std::string preparing_;                             // plugin; "": none
