@@ -11,6 +11,7 @@
 #include "host/base/log.h"
 #include "host/plugin/match.h"
 #include "host/plugin/services.h"
+#include "host/stream/call_steps.h"
 #include "host/wire/response.h"
 #include "host/wire/wire.h"
 
@@ -394,7 +395,11 @@ void Stream::OnDrainDeadline() {
   // A message that waits, behind a late call for one, is a decision outstanding.
   const bool owes_nothing =
       idle() && !CallsOutstanding() && !OwesBody() && !exchange_.duplex_unended();
-  if (owes_nothing && exchange_.modes_known() && Keeper() == nullptr) {
+  // Envoy always names its body modes. A client that does not is taken by the default, no body,
+  // unless one has begun, or --early_end=off says that the client may not be an Envoy.
+  const bool modes_settled =
+      exchange_.modes_known() || (environment_->limits().early_end && !exchange_.body_under_way());
+  if (owes_nothing && modes_settled && Keeper() == nullptr) {
     return End(absl::OkStatus(), CALLOUT_END_DRAINED);
   }
   End(absl::UnavailableError("the server drains, and its time is up (--drain_timeout_ms)"),
@@ -466,10 +471,10 @@ void Stream::Notify(Part* part) {
     if (!at_work.at_work || !at_work.handshake().OnLeave()) continue;
     CallState state;
     InitializeState(at_work.part, &state);
-    CallSlot* const slot = TakeSlot(*part, &state);
+    CallSlot* const slot = TakeSlot(part->stream, &state);
     slot->call.stream = at_work.stream_then;
     part->instance->CancelStream(&slot->call);
-    return ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+    return ReleaseSlot(*part->instance, slot, CallSlots::Reuse::kSoon);
   }
 }
 
@@ -536,15 +541,15 @@ void Stream::ClosePart(Part* part) {
   Instance* const instance = part->instance;
   if (!instance->has_stream_close()) return;
   CallState* const state = &part->call;
-  CallSlot* const slot = TakeSlot(*part, state);
+  CallSlot* const slot = TakeSlot(part->stream, state);
   if (!instance->blocking()) {
     instance->CloseStream(&slot->call, ToldEnd(*part));
-    return ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+    return ReleaseSlot(*part->instance, slot, CallSlots::Reuse::kSoon);
   }
   ++closing_;
   environment_->blocking_pool().Submit([this, part, state, slot] {
     part->instance->CloseStream(&slot->call, ToldEnd(*part));
-    ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+    ReleaseSlot(*part->instance, slot, CallSlots::Reuse::kSoon);
     state->rpc->Post(state, RpcContext::Event::kClosed);
   });
 }
