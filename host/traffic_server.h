@@ -18,6 +18,7 @@
 
 #include "host/base/memory_budget.h"
 #include "host/config/config.h"
+#include "host/explain/explainer.h"
 #include "host/metrics/metrics.h"
 #include "host/net/accept_loop.h"
 #include "host/net/certificate_store.h"
@@ -44,6 +45,9 @@ class TrafficServer final : public Traffic {
   bool HealthAskedWithin(uint64_t seconds) override;
   bool Drain() override;
   bool serving() const override { return true; }
+  void SetWatch(const WatchSettings& settings) override;
+  std::vector<Explained> CollectExplained() override { return explainer_.Collect(); }
+  std::vector<Exemplar> CollectExemplars() override { return metrics_->CollectExemplars(); }
   std::vector<prometheus::MetricFamily> CollectMetrics() override;
 
  private:
@@ -63,6 +67,7 @@ class TrafficServer final : public Traffic {
   std::array<uint64_t, MemoryBudget::kUseCount> refusals_told_{};
   MemoryBudget memory_;
   std::mutex telling_;  // one page at a time
+  Explainer explainer_;
   std::unique_ptr<StreamEnvironment> environment_;
   ConnectionLimit connection_limit_;
   std::mutex serving_mutex_;  // of the next two, until the transport is there

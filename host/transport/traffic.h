@@ -16,6 +16,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "host/explain/explainer.h"
+#include "host/metrics/metrics.h"
 
 namespace callout::host {
 
@@ -52,6 +54,14 @@ class Traffic {
   // Somebody takes streams. Any thread.
   virtual bool serving() const = 0;
 
+  // What operators have set while the host runs: log levels, and which exchanges are explained.
+  // Before Serve as well. Any thread.
+  virtual void SetWatch(const WatchSettings& settings) = 0;
+  // The latest exchanges that were explained. Any thread.
+  virtual std::vector<Explained> CollectExplained() = 0;
+
+  // Exemplars of the histograms that were counted there. Any thread.
+  virtual std::vector<Exemplar> CollectExemplars() = 0;
   // What was counted where the streams are served. Any thread.
   virtual std::vector<prometheus::MetricFamily> CollectMetrics() = 0;
 };
