@@ -368,7 +368,11 @@ void Stream::OnDrainDeadline() {
   // A message that waits, behind a late call for one, is a decision outstanding.
   const bool owes_nothing =
       idle() && !CallsOutstanding() && !OwesBody() && !exchange_.duplex_unended();
-  if (owes_nothing && exchange_.modes_known() && Keeper() == nullptr) {
+  // Envoy always names its body modes. A client that does not is taken by the default, no body,
+  // unless one has begun, or --early_end=off says that the client may not be an Envoy.
+  const bool modes_settled =
+      exchange_.modes_known() || (environment_->limits().early_end && !exchange_.body_under_way());
+  if (owes_nothing && modes_settled && Keeper() == nullptr) {
     return End(absl::OkStatus(), CALLOUT_END_DRAINED);
   }
   End(absl::UnavailableError("the server drains, and its time is up (--drain_timeout_ms)"),
