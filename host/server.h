@@ -25,6 +25,7 @@
 #include "absl/status/statusor.h"
 #include "host/admin/admin_site.h"
 #include "host/config/config.h"
+#include "host/explain/watch_control.h"
 #include "host/metrics/metrics.h"
 #include "host/net/accept_loop.h"
 #include "host/net/certificate_store.h"
@@ -73,6 +74,9 @@ class Server {
   // Reloads the certificates and rescans plugin files.
   void Reload();
 
+  // What to log and to explain, for whoever changes it. After Start; any thread.
+  WatchControl& watch_control() { return *watch_control_; }
+
   // Whether a load balancer asks for health, which would see "not ready" and go elsewhere.
   bool WantsDrainDelay() const;
   // Reports "not ready" at once. If a delay is allowed and health was asked for within the last
@@ -112,6 +116,7 @@ class Server {
   std::vector<TrafficSocket> TrafficSockets() const;
   absl::Status StartTraffic();
   HttpResponse MetricsPage() const;
+  HttpResponse ExplainPage(const std::string& request_id) const;
   std::vector<prometheus::MetricFamily> CollectMetrics() const;
   HttpResponse PluginsPage() const;
   AdminSite::Parts SiteParts(std::function<void()> drain);
@@ -138,8 +143,9 @@ class Server {
   std::unique_ptr<TrafficServer> traffic_server_;
   Traffic* traffic_ = nullptr;  // that, or the workers
   std::atomic<Traffic*> published_traffic_{nullptr};
-  std::unique_ptr<H2Health> grpc_health_;    // of the health listener
-  std::vector<OpenSocket> traffic_sockets_;  // secure, plaintext
+  std::unique_ptr<WatchControl> watch_control_;  // once there is traffic_
+  std::unique_ptr<H2Health> grpc_health_;        // of the health listener
+  std::vector<OpenSocket> traffic_sockets_;      // secure, plaintext
   HttpSide health_side_, admin_side_;
   std::unique_ptr<ReadinessWatch> readiness_watch_;  // asks the others
 };

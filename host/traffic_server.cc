@@ -52,6 +52,7 @@ TrafficServer::TrafficServer(const Config& config, CertificateStore* certificate
       chains_(chains),
       metrics_(metrics),
       memory_(BudgetOf(config)),
+      explainer_(metrics, config.explained_max),
       connection_limit_(config.connections_max, config.transport.connections_per_peer_max),
       accept_loop_(metrics, [](const absl::Status& status) {
         Log(LogLevel::kWarning, "{}", MessageOf(status));
@@ -74,6 +75,7 @@ absl::Status TrafficServer::StartEnvironment() {
   auto environment = StreamEnvironment::Create(config_.stream_limits, chains_, metrics_);
   if (!environment.ok()) return environment.status();
   environment_ = *std::move(environment);
+  explainer_.Attach(&environment_->watchers());
   if (config_.traces.enabled) StartTraces();
   return absl::OkStatus();
 }
@@ -163,6 +165,13 @@ void TrafficServer::SetServing(bool serving) {
   const std::lock_guard<std::mutex> lock(serving_mutex_);
   serving_ = serving;
   if (transport_ != nullptr) transport_->SetServing(serving);
+}
+
+// Whoever sets them has checked them.
+void TrafficServer::SetWatch(const WatchSettings& settings) {
+  if (absl::Status status = explainer_.Set(settings); !status.ok()) {
+    Log(LogLevel::kError, "what to log and explain is as before: {}", MessageOf(status));
+  }
 }
 
 bool TrafficServer::HealthAskedWithin(uint64_t seconds) { return host::HealthAskedWithin(seconds); }

@@ -19,6 +19,7 @@
 
 #include "host/base/memory_budget.h"
 #include "host/config/config.h"
+#include "host/explain/explainer.h"
 #include "host/metrics/metrics.h"
 #include "host/net/accept_loop.h"
 #include "host/net/certificate_store.h"
@@ -47,9 +48,11 @@ class TrafficServer final : public Traffic {
   bool HealthAskedWithin(uint64_t seconds) override;
   bool Drain() override;
   bool serving() const override { return true; }
+  void SetWatch(const WatchSettings& settings) override;
+  std::vector<Explained> CollectExplained() override { return explainer_.Collect(); }
+  std::vector<Exemplar> CollectExemplars() override { return metrics_->CollectExemplars(); }
   std::vector<prometheus::MetricFamily> CollectMetrics() override;
   TrafficSight GetSight() override;
-  void SetLogLevel(LogLevel level) override { host::SetLogLevel(level); }
 
  private:
   absl::Status StartEnvironment();
@@ -68,7 +71,8 @@ class TrafficServer final : public Traffic {
   std::array<Metrics::Id, MemoryBudget::kUseCount> refusals_{};
   std::array<uint64_t, MemoryBudget::kUseCount> refusals_told_{};
   MemoryBudget memory_;
-  std::mutex telling_;                      // one page at a time
+  std::mutex telling_;  // one page at a time
+  Explainer explainer_;
   std::unique_ptr<OtlpExporter> exporter_;  // null: nothing is traced
   std::optional<TraceWatcher> trace_watcher_;
   std::unique_ptr<StreamEnvironment> environment_;

@@ -12,6 +12,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
 #include "host/base/clock.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
@@ -109,7 +110,11 @@ void AdminSite::AddTo(AdminPages* pages) {
     response.later = [this] { return FrontPage(); };
     return response;
   });
-  AddAction(pages, "/actions/log_level", "level=debug|info|warning|error", &AdminSite::SetLevel);
+  AddAction(pages, "/actions/log_level", "level=LEVEL, and plugin=NAME for one plugin's lines",
+            &AdminSite::SetLevel);
+  AddAction(pages, "/actions/explain", "path_prefix=, header=NAME:VALUE, …: explain such requests",
+            &AdminSite::Explain);
+  AddAction(pages, "/actions/explain_off", "explain no more", &AdminSite::EndExplaining);
   AddAction(pages, "/actions/drain", "drain and stop, as SIGTERM", &AdminSite::Drain);
   AddAction(pages, "/actions/release", "plugin=NAME: end its quarantine", &AdminSite::Release);
   AddAction(pages, "/actions/go_back", "plugin=NAME: back to the generation before",
@@ -131,11 +136,14 @@ void AdminSite::AddAction(AdminPages* pages, const std::string& path, const std:
 }
 
 HttpResponse AdminSite::Act(Action action, const std::string& body, bool wants_html) {
-  const absl::StatusOr<Form> form = ParseForm(body);
+  auto fields = ParseForm(body);
   std::string what = "unknown change";
-  const absl::Status status = form.ok() ? (this->*action)(*form, &what) : form.status();
+  const absl::Status status =
+      fields.ok() ? (this->*action)({body, *std::move(fields)}, &what) : fields.status();
   const std::string result = status.ok() ? "done" : std::string(MessageOf(status));
-  Log(status.ok() ? LogLevel::kInfo : LogLevel::kWarning, "admin: {}: {}", what, result);
+  // Whatever the level: who has changed something must be able to see it.
+  LogText(status.ok() ? LogLevel::kInfo : LogLevel::kWarning,
+          fmt::format("admin: {}: {}", what, result));
   changes_.push_front({MonotonicNs(), what, result});
   if (changes_.size() > kChangesMax) changes_.pop_back();
   if (!wants_html) return TextPage(HttpStatusOf(status), fmt::format("{}: {}\n", what, result));
@@ -146,19 +154,37 @@ HttpResponse AdminSite::Act(Action action, const std::string& body, bool wants_h
 }
 
 absl::Status AdminSite::SetLevel(const Form& form, std::string* what) {
-  const absl::StatusOr<std::string> name = FieldOf(form, "level");
-  if (!name.ok()) return name.status();
-  for (const LogLevel level :
-       {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarning, LogLevel::kError}) {
-    if (LogLevelName(level) != *name) continue;
-    *what = fmt::format("log level from {} to {}", LogLevelName(CurrentLogLevel()), *name);
-    SetLogLevel(level);
-    if (Traffic* const traffic = parts_.traffic(); traffic != nullptr) traffic->SetLogLevel(level);
-    return absl::OkStatus();
+  const absl::StatusOr<std::string> level = FieldOf(form.fields, "level");
+  if (!level.ok()) return level.status();
+  const auto named = form.fields.find("plugin");
+  const std::string plugin = named == form.fields.end() ? "" : named->second;
+  *what = plugin.empty() ? fmt::format("log level {}", *level)
+                         : fmt::format("log level {} for plugin {}", *level, plugin);
+  WatchControl* const watch = parts_.watch();
+  if (watch == nullptr) return absl::UnavailableError("the host is starting");
+  return watch->SetLogLevel(plugin, *level);
+}
+
+absl::Status AdminSite::Explain(const Form& form, std::string* what) {
+  // Of the page's form, the fields that somebody has filled in.
+  const std::vector<std::string> entries = absl::StrSplit(form.text, '&');
+  std::string rule;
+  for (const std::string& entry : entries) {
+    if (entry.empty() || entry.ends_with('=')) continue;
+    rule += (rule.empty() ? "" : "&") + entry;
   }
-  *what = "log level";
-  return absl::InvalidArgumentError(
-      fmt::format("'{}': expected debug, info, warning or error", EscapeControls(*name)));
+  *what = fmt::format("explain {}", rule);
+  WatchControl* const watch = parts_.watch();
+  if (watch == nullptr) return absl::UnavailableError("the host is starting");
+  return watch->AddRule(rule);
+}
+
+absl::Status AdminSite::EndExplaining(const Form&, std::string* what) {
+  *what = "end all rules for explanations";
+  WatchControl* const watch = parts_.watch();
+  if (watch == nullptr) return absl::UnavailableError("the host is starting");
+  watch->ClearRules();
+  return absl::OkStatus();
 }
 
 absl::Status AdminSite::Drain(const Form&, std::string* what) {
@@ -168,7 +194,7 @@ absl::Status AdminSite::Drain(const Form&, std::string* what) {
 }
 
 absl::Status AdminSite::Release(const Form& form, std::string* what) {
-  const absl::StatusOr<std::string> plugin = FieldOf(form, "plugin");
+  const absl::StatusOr<std::string> plugin = FieldOf(form.fields, "plugin");
   if (!plugin.ok()) return plugin.status();
   *what = fmt::format("release {} from quarantine", *plugin);
   PluginManager* const plugins = parts_.plugins();
@@ -177,7 +203,7 @@ absl::Status AdminSite::Release(const Form& form, std::string* what) {
 }
 
 absl::Status AdminSite::GoBack(const Form& form, std::string* what) {
-  const absl::StatusOr<std::string> plugin = FieldOf(form, "plugin");
+  const absl::StatusOr<std::string> plugin = FieldOf(form.fields, "plugin");
   if (!plugin.ok()) return plugin.status();
   *what = fmt::format("take {} back one generation", *plugin);
   PluginManager* const plugins = parts_.plugins();
@@ -198,6 +224,13 @@ HttpResponse AdminSite::FrontPage() {
   data.start_ns = start_ns_;
   data.transport = config.transport.kind == TransportConfig::Kind::kGrpc ? "grpc" : "nghttp2";
   data.log_level = LogLevelName(CurrentLogLevel());
+  if (WatchControl* const watch = parts_.watch(); watch != nullptr) {
+    const WatchSettings settings = watch->settings();
+    data.explain_rules = settings.rules;
+    for (const auto& [plugin, level] : settings.plugin_log_levels) {
+      data.plugin_log_levels[plugin] = LogLevelName(level);
+    }
+  }
   data.workers = config.containment.workers;
   data.writes = config.admin_writes;
   data.history = &history_;

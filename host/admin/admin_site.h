@@ -6,7 +6,10 @@
 //   site.AddTo(&admin_pages);
 //
 // Actions (POST, see AdminPages::AddAction), with their form fields:
-//   /actions/log_level  level=debug|info|warning|error
+//   /actions/log_level  level=debug|info|warning|error, and plugin=NAME for lines about a plugin,
+//                       for which level=default takes its own level away
+//   /actions/explain    an ExchangeRule (host/explain/exchange_rule.h): marks exchanges
+//   /actions/explain_off  ends all rules
 //   /actions/drain
 //   /actions/release    plugin=NAME: ends its quarantine
 //   /actions/go_back    plugin=NAME: the generation before serves again
@@ -34,6 +37,7 @@
 #include "host/admin/front_page.h"
 #include "host/admin/metric_history.h"
 #include "host/config/config.h"
+#include "host/explain/watch_control.h"
 #include "host/net/certificate_store.h"
 #include "host/ops/admin.h"
 #include "host/ops/health.h"
@@ -53,9 +57,10 @@ class AdminSite {
     const Config* config = nullptr;
     const Health* health = nullptr;
     std::function<std::vector<prometheus::MetricFamily>()> collect_metrics;
-    // These three return null until there is one.
+    // These four return null until there is one.
     std::function<PluginManager*()> plugins;
     std::function<Traffic*()> traffic;
+    std::function<WatchControl*()> watch;
     std::function<const CertificateStore*()> certificates;
     // Begins the end of the process, as SIGTERM does. Any thread.
     std::function<void()> drain;
@@ -71,13 +76,18 @@ class AdminSite {
  private:
   static constexpr size_t kChangesMax = 20;
 
-  using Form = std::map<std::string, std::string, std::less<>>;
+  struct Form {
+    std::string text;  // as it came
+    std::map<std::string, std::string, std::less<>> fields;
+  };
   using Action = absl::Status (AdminSite::*)(const Form& form, std::string* what);
 
   void AddAction(AdminPages* pages, const std::string& path, const std::string& summary,
                  Action action);
   HttpResponse Act(Action action, const std::string& body, bool wants_html);
   absl::Status SetLevel(const Form& form, std::string* what);
+  absl::Status Explain(const Form& form, std::string* what);
+  absl::Status EndExplaining(const Form& form, std::string* what);
   absl::Status Drain(const Form& form, std::string* what);
   absl::Status Release(const Form& form, std::string* what);
   absl::Status GoBack(const Form& form, std::string* what);

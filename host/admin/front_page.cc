@@ -195,6 +195,8 @@ std::string Button(const FrontPageData& data, std::string_view action, std::stri
                      hidden, EscapeHtml(text));
 }
 
+std::string LevelForm(const FrontPageData& data, const std::string& plugin);
+
 // --- Sections --------------------------------------------------------------------
 
 std::string Tile(std::string_view title, std::string_view value, const std::string& plot) {
@@ -341,6 +343,7 @@ std::string Plugin(const FrontPageData& data, const Reloader::PluginStatus& plug
   }
   html += fmt::format("<details id=\"plugin-{}\"><summary>phases and versions</summary>",
                       EscapeHtml(plugin.name));
+  html += LevelForm(data, plugin.name);
   return html + PhaseTable(data, plugin.name, recent) + Generations(data, plugin) +
          "</details></section>";
 }
@@ -459,6 +462,45 @@ std::string Configuration(const FrontPageData& data) {
          SettingRows(data, true) + "</details>";
 }
 
+// "": of all lines.
+std::string LevelForm(const FrontPageData& data, const std::string& plugin) {
+  if (!data.writes) return "";
+  std::string level = plugin.empty() ? data.log_level : "default";
+  if (const auto own = data.plugin_log_levels.find(plugin); own != data.plugin_log_levels.end()) {
+    level = own->second;
+  }
+  std::string html = "<form method=\"post\" action=\"/actions/log_level\">";
+  if (!plugin.empty()) {
+    html += fmt::format("<input type=\"hidden\" name=\"plugin\" value=\"{}\">", EscapeHtml(plugin));
+  }
+  html += "<label>log level <select name=\"level\">";
+  for (const std::string_view name : {"default", "debug", "info", "warning", "error"}) {
+    if (plugin.empty() && name == "default") continue;
+    html += fmt::format("<option{}>{}</option>", name == level ? " selected" : "", name);
+  }
+  return html + "</select></label><button>Set</button></form>";
+}
+
+std::string ExplainForm(const FrontPageData& data) {
+  std::string html =
+      "<form method=\"post\" action=\"/actions/explain\">"
+      "<label>explain requests to <input name=\"path_prefix\" value=\"/\" size=\"10\"></label>"
+      "<label>with header <input name=\"header\" placeholder=\"name:value\" size=\"14\"></label>"
+      "<button>Explain 20</button></form>";
+  if (!data.explain_rules.empty()) html += Button(data, "/actions/explain_off", "Explain no more");
+  return html;
+}
+
+std::string Explanations(const FrontPageData& data) {
+  std::string html = "<p><a href=\"/explain\">Requests that were explained</a> (JSON)";
+  if (data.explain_rules.empty()) return html + "</p>";
+  html += ". Rules:</p><ul>";
+  for (const std::string& rule : data.explain_rules) {
+    html += fmt::format("<li>{}</li>", EscapeHtml(rule));
+  }
+  return html + "</ul>";
+}
+
 std::string Actions(const FrontPageData& data) {
   std::string html = "<h2 id=\"actions\">Changes</h2>";
   if (!data.writes) {
@@ -467,13 +509,7 @@ std::string Actions(const FrontPageData& data) {
            "level, drain the host, release plugins from quarantine and go back to earlier "
            "generations.</p>";
   }
-  html +=
-      "<form method=\"post\" action=\"/actions/log_level\"><label>log level "
-      "<select name=\"level\">";
-  for (const std::string_view level : {"debug", "info", "warning", "error"}) {
-    html += fmt::format("<option{}>{}</option>", level == data.log_level ? " selected" : "", level);
-  }
-  html += "</select></label><button>Set</button></form>";
+  html += LevelForm(data, "") + ExplainForm(data);
   html += "<details id=\"drain\"><summary>drain and stop this host</summary>" +
           Button(data, "/actions/drain", "Drain now") + "</details>";
   if (data.changes.empty()) return html;
@@ -512,8 +548,8 @@ std::string RenderFrontPage(const FrontPageData& data) {
   html += fmt::format("<title>callout-host on {}</title><style>{}</style></head><body>",
                       EscapeHtml(data.host), kStyle);
   html += Header(data) + "<main>" + Problems(data) + Tiles(data) + Plugins(data) + Faults(data) +
-          Streams(data) + Limits(data) + Certificates(data) + Actions(data) + Configuration(data) +
-          "</main>";
+          Streams(data) + Explanations(data) + Limits(data) + Certificates(data) + Actions(data) +
+          Configuration(data) + "</main>";
   html += fmt::format("<script>{}</script></body></html>\n", kScript);
   return html;
 }

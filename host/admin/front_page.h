@@ -63,9 +63,10 @@ struct FrontPageData {
   uint64_t start_ns = 0;
   std::string transport;
   std::string log_level;
+  std::map<std::string, std::string> plugin_log_levels;  // of plugins with one of their own
+  std::vector<std::string> explain_rules;
   size_t workers = 0;  // 0: this process serves
   bool writes = false;
-  bool has_traces = false;
   Reloader::Snapshot plugins;
   GenerationTarget::Usage usage;
   const MetricHistory* history = nullptr;

@@ -23,6 +23,7 @@
 #include "host/config/options.h"
 #include "host/config/reload_options.h"
 #include "host/config/transport_options.h"
+#include "host/explain/explainer.h"
 #include "host/net/address.h"
 #include "host/plugin/call_log.h"
 #include "host/plugin/settings.h"
@@ -91,6 +92,8 @@ struct Config {
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
   size_t log_queue_bytes_max = kLogQueueBytesDefault;
+  std::string explain_key;  // "": no header marks an exchange
+  size_t explained_max = kExplainedDefault;
   std::vector<std::string> redacted_headers = RedactedHeadersDefault();  // lower case
 };
 

@@ -259,6 +259,14 @@ void Instance::CancelStream(callout_call_t* call) {
 }
 
 callout_status_t Instance::Call(CallState* state, uint64_t now_ns) {
+  if (state->observers != nullptr && state->observers->log_level().has_value()) {
+    const LogLevelScope scope(*state->observers->log_level());
+    return CountedCall(state, now_ns);
+  }
+  return CountedCall(state, now_ns);
+}
+
+callout_status_t Instance::CountedCall(CallState* state, uint64_t now_ns) {
   const callout_phase_t phase = state->slot->call.phase;
   Trial* const trial = running_trial_.load(std::memory_order_acquire);
   if (trial != nullptr && !trial->CountCall()) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -80,7 +81,7 @@ void WorkerGroup::OnStart(Worker* worker, const ProcessPtr& process) {
   std::lock_guard<std::mutex> lock(mutex_);
   worker->process = process;
   process->Ask(WorkerMessageKind::kSetServing, Encode(says_serving_));
-  if (log_level_.has_value()) process->Ask(WorkerMessageKind::kSetLogLevel, Encode(*log_level_));
+  if (watch_.has_value()) process->Ask(WorkerMessageKind::kSetWatch, Encode(*watch_));
   BringUp(worker, /*anew=*/true);
   changed_.notify_all();
 }
@@ -224,11 +225,11 @@ void WorkerGroup::TellServing() {
   }
 }
 
-void WorkerGroup::SetLogLevel(LogLevel level) {
+void WorkerGroup::SetWatch(const WatchSettings& settings) {
   std::lock_guard<std::mutex> lock(mutex_);
-  log_level_ = level;
+  watch_ = settings;
   for (const ProcessPtr& process : Processes()) {
-    process->Ask(WorkerMessageKind::kSetLogLevel, Encode(level));
+    process->Ask(WorkerMessageKind::kSetWatch, Encode(settings));
   }
 }
 
@@ -328,6 +329,35 @@ TrafficSight WorkerGroup::GetSight() {
   }
   std::sort(all.faults.begin(), all.faults.end(),
             [](const RecentFault& a, const RecentFault& b) { return a.time_ns > b.time_ns; });
+  return all;
+}
+
+// What the workers reply that do so within kPagePatience.
+template <class T>
+std::vector<T> WorkerGroup::CollectFromAll(WorkerMessageKind kind, size_t each_max) {
+  const auto deadline = Clock::now() + kPagePatience;
+  std::vector<T> all;
+  for (std::future<Reply>& future : AskAll(kind)) {
+    if (future.wait_until(deadline) != std::future_status::ready) continue;
+    const Reply reply = future.get();
+    if (!reply.ok()) continue;
+    auto some = Decode<std::vector<T>>(*reply).value_or(std::vector<T>());
+    if (some.size() > each_max) some.resize(each_max);
+    std::move(some.begin(), some.end(), std::back_inserter(all));
+  }
+  return all;
+}
+
+std::vector<Explained> WorkerGroup::CollectExplained() {
+  auto all =
+      CollectFromAll<Explained>(WorkerMessageKind::kCollectExplained, options_.explained_max);
+  DropUnsound(&all, options_.explained_max * workers_.size());
+  return all;
+}
+
+std::vector<Exemplar> WorkerGroup::CollectExemplars() {
+  auto all = CollectFromAll<Exemplar>(WorkerMessageKind::kCollectExemplars, Metrics::kSeriesMax);
+  DropUnsound(&all);
   return all;
 }
 

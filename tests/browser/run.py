@@ -181,9 +181,9 @@ class AdminPage(unittest.TestCase):
         page = self.open()
         page.evaluate("document.querySelector('select').value = 'debug';"
                       " document.querySelector('form[action=\"/actions/log_level\"] button').click()")
-        self.host.wait_for("admin: log level from info to debug: done")
+        self.host.wait_for("admin: log level debug: done")
         page.wait("location.hash === '#actions' &&"
-                  " document.body.innerText.includes('log level from info to debug')")
+                  " document.body.innerText.includes('log level debug')")
         page.screenshot("changed")
         self.assertEqual(page.complaints(), [])
 

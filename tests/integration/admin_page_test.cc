@@ -109,7 +109,7 @@ TEST(AdminPage, SetsTheLogLevelWhereStreamsAreServed) {
     TestHost host({"--admin_writes=on", workers, "--plugin=" + BuiltPlugin("basic")});
     const std::string admin = host.address("admin");
     EXPECT_THAT(Post(admin, "/actions/log_level", "level=debug"), StartsWith("HTTP/1.1 200 "));
-    host.AwaitLog("admin: log level from info to debug");
+    host.AwaitLog("admin: log level debug: done");
     LiveStream stream(PlaintextChannel(host.address("plaintext")));
     stream.Exchange(RequestHeaders({{":path", "/"}}, true));
     stream.Finish();
