@@ -159,10 +159,11 @@ absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
   return report;
 }
 
-Server::Server(const Config& config, PassedSockets passed)
+Server::Server(const Config& config, PassedSockets passed, std::function<void()> drain)
     : config_(config),
       passed_(std::move(passed)),
-      admin_pages_(&health_, &metrics_, config.admin_hosts),
+      admin_pages_(&health_, &metrics_, config.admin_hosts, config.admin_writes),
+      admin_site_(SiteParts(std::move(drain))),
       notes_(config.warnings),
       health_side_(&metrics_),
       admin_side_(&metrics_) {
@@ -171,9 +172,34 @@ Server::Server(const Config& config, PassedSockets passed)
   admin_pages_.Add(
       "/plugins", "plugins and their versions, as JSON",
       [this](const HttpRequestView&) { return Later([this] { return PluginsPage(); }); });
+  admin_pages_.Add("/explain", "exchanges that were explained, as JSON; ?request_id= chooses one",
+                   [this](const HttpRequestView& request) {
+                     constexpr std::string_view kKey = "?request_id=";
+                     const size_t at = request.target.find(kKey);
+                     std::string request_id;
+                     if (at != request.target.npos)
+                       request_id = request.target.substr(at + kKey.size());
+                     return Later([this, request_id] { return ExplainPage(request_id); });
+                   });
   admin_pages_.Add(
       "/metrics", "metrics in Prometheus' text format",
       [this](const HttpRequestView&) { return Later([this] { return MetricsPage(); }); });
+  admin_site_.AddTo(&admin_pages_);
+}
+
+AdminSite::Parts Server::SiteParts(std::function<void()> drain) {
+  return {.config = &config_,
+          .health = &health_,
+          .collect_metrics = [this] { return CollectMetrics(); },
+          .plugins = [this] { return published_plugins_.load(std::memory_order_acquire); },
+          .traffic = [this] { return published_traffic_.load(std::memory_order_acquire); },
+          .watch = [this]() -> WatchControl* {
+            // There is one before there is traffic.
+            const bool serves = published_traffic_.load(std::memory_order_acquire) != nullptr;
+            return serves ? watch_control_.get() : nullptr;
+          },
+          .certificates = [this] { return certificates_.get(); },
+          .drain = std::move(drain)};
 }
 
 Server::HttpSide::HttpSide(Metrics* metrics) : accept_loop(metrics, LogAcceptPause) {}
@@ -189,8 +215,9 @@ Server::~Server() {
   admin_side_.Stop();
 }
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, PassedSockets passed) {
-  std::unique_ptr<Server> server(new Server(config, std::move(passed)));
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, PassedSockets passed,
+                                                      std::function<void()> drain) {
+  std::unique_ptr<Server> server(new Server(config, std::move(passed), std::move(drain)));
   if (absl::Status status = server->Prepare(); !status.ok()) return status;
   if (absl::Status status = server->WatchHooks(); !status.ok()) return status;
   server->health_.FollowTraffic([traffic = server->traffic_, plugins = server->plugins_.get()] {
@@ -248,7 +275,8 @@ absl::StatusOr<GenerationTarget*> Server::MakeTarget() {
                                      .sockets = TrafficSockets(),
                                      .certificates = certificates_.get(),
                                      .metrics = &metrics_,
-                                     .wake = wake});
+                                     .wake = wake,
+                                     .explained_max = config_.explained_max});
   if (!workers.ok()) return workers.status();
   workers_ = *std::move(workers);
   return workers_.get();
@@ -308,6 +336,20 @@ HttpResponse Server::MetricsPage() const {
   return response;
 }
 
+HttpResponse Server::ExplainPage(const std::string& request_id) const {
+  HttpResponse response;
+  Traffic* const traffic = published_traffic_.load(std::memory_order_acquire);
+  if (traffic == nullptr) {
+    response.status = 503;
+    response.body = "starting\n";
+    return response;
+  }
+  response.content_type = "application/json";
+  response.body = ExplainedJson(traffic->CollectExplained(), watch_control_->settings().rules,
+                                config_.explained_max, request_id, MonotonicNs());
+  return response;
+}
+
 absl::Status Server::StartHttp() {
   std::function<TlsContext()> tls;
   Http2Taker on_http2;
@@ -357,6 +399,15 @@ absl::Status Server::StartTraffic() {
     traffic_ = traffic_server_.get();
   }
   traffic_->SetServing(plugins_->complete());
+  WatchSettings watch;
+  watch.explain_key = config_.explain_key;
+  watch.log_level = config_.log_level;
+  watch_control_ =
+      std::make_unique<WatchControl>(std::move(watch), [this](const WatchSettings& settings) {
+        // The supervisor's own lines, too.
+        SetLogLevel(settings.log_level);
+        traffic_->SetWatch(settings);
+      });
   if (absl::Status status = traffic_->Serve(TrafficSockets()); !status.ok()) return status;
   published_traffic_.store(traffic_, std::memory_order_release);
   return absl::OkStatus();

@@ -15,6 +15,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "host/base/file.h"
 #include "host/config/extension_options.h"
 #include "host/config/option_kinds.h"
 #include "host/config/plugin_options.h"
@@ -76,6 +77,20 @@ absl::Status SetOnOff(const std::string& text, bool* on) {
   if (text != "on" && text != "off") return Expected("on or off");
   *on = text == "on";
   return absl::OkStatus();
+}
+
+absl::Status SetExplainKey(const std::string& text, std::string* key) {
+  constexpr size_t kBytesMin = 16;
+  constexpr size_t kBytesMax = 256;
+  if (!text.starts_with('@')) return Expected("@FILE: others can read the command line");
+  const absl::StatusOr<std::string> file = ReadFile(text.substr(1), 4 * kBytesMax);
+  if (!file.ok()) return file.status();
+  *key = std::string(absl::StripAsciiWhitespace(*file));
+  const bool visible = std::all_of(key->begin(), key->end(), [](char c) {
+    return absl::ascii_isgraph(static_cast<unsigned char>(c));
+  });
+  if (visible && key->size() >= kBytesMin && key->size() <= kBytesMax) return absl::OkStatus();
+  return Expected(fmt::format("a file with {} to {} visible characters", kBytesMin, kBytesMax));
 }
 
 // "Authorization, x-tenant"; "none": no header.
@@ -209,6 +224,11 @@ void AddListenerOptions(Draft* draft, OptionSet* options) {
          draft->config.admin_hosts = absl::StrSplit(text, ',');
          return absl::OkStatus();
        }});
+  options->Add(ChoiceOption(
+      "admin_writes", kListeners, "on|off", {"off", "on"}, 0,
+      [draft](size_t choice) { draft->config.admin_writes = choice == 1; },
+      "Whether requests to the admin listener may change something: log level, drain, quarantine, "
+      "version of a plugin. Anybody who reaches the listener may then do so"));
   options->Add({.name = "unix_socket_mode",
                 .group = kListeners,
                 .value = "MODE",
@@ -417,6 +437,20 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
                 .set = [=](const std::string& text) {
                   return SetRedacted(text, &config->redacted_headers);
                 }});
+  options->Add(
+      {.name = "explain_key",
+       .group = kProcess,
+       .value = "@FILE",
+       .default_text = "",
+       .help = "File with the key that marks a request to be explained (/explain) if it is "
+               "the value of its header x-callout-debug: 16 to 256 visible characters. "
+               "Plugins and the upstream see the header, too. Default: no header marks any",
+       .supervisor_only = true,
+       .secret = true,
+       .set = [=](const std::string& text) { return SetExplainKey(text, &config->explain_key); }});
+  options->Add(NumberOption("max_explained", kProcess, "COUNT", 1, 10000, &config->explained_max,
+                            "Explanations that each process keeps, of at most 64 KiB each; the "
+                            "oldest goes first"));
   options->Add(ChoiceOption(
       "core_dumps", kProcess, "auto|on|off", {"auto", "on", "off"}, 0,
       [=](size_t choice) {
@@ -604,6 +638,7 @@ absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
   if (draft.version) return Print("callout-host " CALLOUT_HOST_VERSION "\n");
   draft.config.worker_options = options.Given();
   draft.config.warnings = options.Warnings();
+  draft.config.in_force = options.InForce();
   if (options.IsOnCommandLine("plugin_config")) {
     draft.plugins.WarnOfSecrets(&draft.config.warnings);
   }

@@ -163,6 +163,7 @@ class Instance {
   HookPlace PlaceOf(Hook hook) const { return {marker_, hook, blocking()}; }
   uint64_t OfferedPhases() const;
   absl::Status CreatePlugin(const std::string& config);
+  callout_status_t CountedCall(CallState* state, uint64_t now_ns);
   callout_status_t CallHooks(CallState* state, uint64_t now_ns);
   absl::Status DefineHostMetrics();
 
