@@ -44,8 +44,9 @@ namespace callout::host {
 struct HttpRequestView {
   std::string_view method;  // "GET" for HEAD as well
   std::string_view target;  // as sent: "/metrics?x=1"
-  // Of the Host header; "" without one, "," if there are several.
+  // Of these headers; "" without one, "," if there are several.
   std::string_view host = {};
+  std::string_view accept = {};
 };
 
 struct HttpResponse {
