@@ -98,7 +98,8 @@ std::string DescribePlugin(const Reloader::PluginStatus& plugin) {
     return fmt::format("plugin {}\n  disabled\n", plugin.name);
   }
   if (plugin.generations.empty()) return "";
-  const GenerationFacts& facts = plugin.generations.front().facts;
+  const Reloader::GenerationStatus& generation = plugin.generations.front();
+  const GenerationFacts& facts = generation.facts;
   std::string text = fmt::format("plugin {}\n  path         {}\n", plugin.name, plugin.path);
   const auto line = [&text](const char* label, const std::string& value) {
     if (!value.empty()) text += fmt::format("  {:<12} {}\n", label, value);
@@ -110,6 +111,7 @@ std::string DescribePlugin(const Reloader::PluginStatus& plugin) {
   line("hooks", absl::StrJoin(facts.hooks, ", "));
   line("services", absl::StrJoin(NamesOf(RpcServices::FromBits(facts.services)), ", "));
   line("schema", facts.config_schema);
+  line("signed by", generation.signer);
   for (const std::string& warning : facts.warnings) line("warning", warning);
   return text;
 }

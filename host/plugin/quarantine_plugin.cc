@@ -31,7 +31,8 @@ std::shared_ptr<const Plugin> QuarantinePlugin() {
   fields.hooks.plugin_destroy = Destroy;
   fields.hooks.on_process = Process;
   // What stands in for a plugin stands in for it on every service.
-  fields.hooks.check = Process;
+  fields.hooks.phases[PhaseSlot(CALLOUT_CHECK)] = Process;
+  fields.hooks.phases[PhaseSlot(CALLOUT_RATE_LIMIT)] = Process;
   return std::make_shared<const Plugin>(std::move(fields));
 }
 

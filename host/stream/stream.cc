@@ -11,6 +11,7 @@
 #include "host/base/log.h"
 #include "host/plugin/match.h"
 #include "host/plugin/services.h"
+#include "host/stream/call_steps.h"
 #include "host/wire/response.h"
 #include "host/wire/wire.h"
 
@@ -444,10 +445,10 @@ void Stream::Notify(Part* part) {
     if (!at_work.at_work || !at_work.handshake().OnLeave()) continue;
     CallState state;
     InitializeState(at_work.part, &state);
-    CallSlot* const slot = TakeSlot(*part, &state);
+    CallSlot* const slot = TakeSlot(part->stream, &state);
     slot->call.stream = at_work.stream_then;
     part->instance->CancelStream(&slot->call);
-    return ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+    return ReleaseSlot(*part->instance, slot, CallSlots::Reuse::kSoon);
   }
 }
 
@@ -514,15 +515,15 @@ void Stream::ClosePart(Part* part) {
   Instance* const instance = part->instance;
   if (!instance->has_stream_close()) return;
   CallState* const state = &part->call;
-  CallSlot* const slot = TakeSlot(*part, state);
+  CallSlot* const slot = TakeSlot(part->stream, state);
   if (!instance->blocking()) {
     instance->CloseStream(&slot->call, ToldEnd(*part));
-    return ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+    return ReleaseSlot(*part->instance, slot, CallSlots::Reuse::kSoon);
   }
   ++closing_;
   environment_->blocking_pool().Submit([this, part, state, slot] {
     part->instance->CloseStream(&slot->call, ToldEnd(*part));
-    ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+    ReleaseSlot(*part->instance, slot, CallSlots::Reuse::kSoon);
     state->rpc->Post(state, RpcContext::Event::kClosed);
   });
 }

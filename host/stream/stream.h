@@ -228,10 +228,8 @@ class Stream {
 
   // --- stream_calls.cc ---
   void InitializeState(size_t part, CallState* state);
-  static CallSlot* TakeSlot(const Part& part, CallState* state);
-  static void ReleaseSlot(const Part& part, CallSlot* slot, CallSlots::Reuse reuse);
   callout_stream_end_t ToldEnd(const Part& part) const;
-  static void EndCall(Part* part, CallState* state);
+  static void EndPartCall(Part* part, CallState* state);
   static void KeepStreamPointer(Part* part, void* stream);
   static bool IsBusy(const ChainMessage& message, const Part& part);
   Step Invoke(ChainMessage* message, Part* part);
@@ -241,7 +239,6 @@ class Stream {
   void Overload(ChainMessage* message, Part* part);
   static void OpenPart(Part* part, CallState* state, uint64_t* now_ns);
   void FillCall(const ChainMessage& message, Part* part, uint64_t now_ns);
-  static void ShowCopies(CallSlot* slot);
   bool Wait(ChainMessage* message, Part* part);
   void AskForTime(ChainMessage* message, Part* part);
   void OnFinished(CallState* state);

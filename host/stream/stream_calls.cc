@@ -14,6 +14,7 @@
 #include "host/base/log.h"
 #include "host/plugin/hook_status.h"
 #include "host/plugin/services.h"
+#include "host/stream/call_steps.h"
 #include "host/stream/stream.h"
 #include "host/wire/annotations.h"
 
@@ -29,31 +30,8 @@ void Stream::InitializeState(size_t part, CallState* state) {
   state->observers = observers_.get();
 }
 
-// --- Slots ------------------------------------------------------------------
-
-// A slot for a call of the part, as it is for opening and closing. `state` is what the
-// services find.
-CallSlot* Stream::TakeSlot(const Part& part, CallState* state) {
-  CallSlot* const slot = CallSlots::Take();
-  state->instance->Prepare(&slot->call);
-  slot->call.stream = part.stream;
-  slot->stream_id = state->stream_id;
-  slot->handshake.Begin();
-  slot->state.store(state, std::memory_order_relaxed);
-  return slot;
-}
-
-void Stream::ReleaseSlot(const Part& part, CallSlot* slot, CallSlots::Reuse reuse) {
-  CallSlots::Release(slot, part.instance->strict() ? CallSlots::Reuse::kStrict : reuse);
-}
-
 // The plugin has no more to do with the call.
-void Stream::EndCall(Part* part, CallState* state) {
-  CallSlot* const slot = std::exchange(state->slot, nullptr);
-  KeepStreamPointer(part, slot->call.stream);
-  const bool deferred = slot->handshake.returned();
-  ReleaseSlot(*part, slot, deferred ? CallSlots::Reuse::kLate : CallSlots::Reuse::kSoon);
-}
+void Stream::EndPartCall(Part* part, CallState* state) { KeepStreamPointer(part, EndCall(state)); }
 
 // Calls of two directions at once would overwrite each other's: there the first to set
 // it does so for the whole stream.
@@ -78,13 +56,13 @@ Stream::Step Stream::Invoke(ChainMessage* message, Part* part) {
   uint64_t now_ns = MonotonicNs();
   if (message->since_ns == 0) message->since_ns = now_ns;
   state.Begin(now_ns);
-  state.slot = TakeSlot(*part, &state);
+  state.slot = TakeSlot(part->stream, &state);
   FillCall(*message, part, now_ns);
   if (NeedsThread(*message, *part)) return Dispatch(message, part);
   OpenPart(part, &state, &now_ns);
   if (part->openness == Part::Openness::kRefused) {
     part->usable = false;
-    EndCall(part, &state);
+    EndPartCall(part, &state);
     BeginSettling(message, part, now_ns, {});
     Settle(message, part, state.status);
     TellCall();
@@ -108,7 +86,7 @@ Stream::Step Stream::Invoke(ChainMessage* message, Part* part) {
     WarnOfFinish(state, status);
     state.status = status;
   }
-  EndCall(part, &state);
+  EndPartCall(part, &state);
   BeginSettling(message, part, state.hook_end_ns, kind);
   TakeSent(message, part);
   if (live()) Settle(message, part, state.status);
@@ -190,18 +168,7 @@ void Stream::OpenPart(Part* part, CallState* state, uint64_t* now_ns) {
   if (part->openness != Part::Openness::kUnopened) return;
   part->openness = Part::Openness::kOpen;
   if (!part->instance->has_stream_open()) return;
-  callout_call_t& first = state->slot->call;
-  CallSlot* const open = TakeSlot(*part, state);
-  open->call.attributes = first.attributes;
-  open->call.metadata_context = first.metadata_context;
-  open->call.deadline_ns = first.deadline_ns;
-  const callout_status_t status = part->instance->OpenStream(&open->call, state, *now_ns);
-  *now_ns = MonotonicNs();
-  part->stream = first.stream = open->call.stream;
-  ReleaseSlot(*part, open, CallSlots::Reuse::kSoon);
-  if (status >= 0) return;
-  state->status = status;
-  part->openness = Part::Openness::kRefused;
+  if (!OpenBefore(state, &part->stream, now_ns)) part->openness = Part::Openness::kRefused;
 }
 
 void Stream::FillCall(const ChainMessage& message, Part* part, uint64_t now_ns) {
@@ -233,23 +200,6 @@ void Stream::FillCall(const ChainMessage& message, Part* part, uint64_t now_ns) 
   }
 }
 
-// For an author's test: the plugin sees bytes that are overwritten when the call is over,
-// so that a view which is kept for too long shows.
-void Stream::ShowCopies(CallSlot* slot) {
-  callout_call_t& call = slot->call;
-  const std::array<callout_bytes_t*, 4> views = {&call.message, &call.request, &call.attributes,
-                                                 &call.metadata_context};
-  slot->shown_bytes = 0;
-  for (const callout_bytes_t* view : views) slot->shown_bytes += view->size;
-  slot->shown = std::make_unique<char[]>(slot->shown_bytes);
-  char* to = slot->shown.get();
-  for (callout_bytes_t* view : views) {
-    std::copy_n(view->data, view->size, to);
-    *view = {to, view->size};
-    to += view->size;
-  }
-}
-
 // --- Calls that take longer -------------------------------------------------
 
 // Gives the call to the pool. From here on it is like a deferred one, finished
@@ -267,7 +217,7 @@ Stream::Step Stream::Dispatch(ChainMessage* message, Part* part) {
   --calls_at_work_;
   state.at_work = false;
   state.message = nullptr;
-  EndCall(part, &state);
+  EndPartCall(part, &state);
   message->Become(MessageState::kMoving);
   BeginSettling(message, part, state.begin_ns,
                 {.deferred = false, .blocking = true, .begun = false});
@@ -278,9 +228,7 @@ Stream::Step Stream::Dispatch(ChainMessage* message, Part* part) {
 
 // The call was not begun, and will not be: that is nothing the plugin has done.
 void Stream::Overload(ChainMessage* message, Part* part) {
-  const std::string what = fmt::format(
-      "not called: no thread was free for it within --hook_deadline_ms={}; --blocking_threads={}",
-      environment_->limits().hook_deadline_ms, environment_->limits().blocking_threads_max);
+  const std::string what = OverloadText(environment_->limits());
   Fault(message, part, {Violation::kOverload, what},
         absl::UnavailableError(fmt::format("plugin {}: {}: {}", part->instance->name(),
                                            PhaseName(message->phase), what)));
@@ -305,16 +253,7 @@ void Stream::RunDispatched(Part* part, CallState* state, bool in_time) {
                                            : callout_status_t{CALLOUT_CANCELLED};
     }
   }
-  RpcContext* const rpc = state->rpc;
-  if (status == CALLOUT_DEFERRED) {
-    if (!state->handshake().OnReturn()) return;
-  } else {
-    WarnOfFinish(*state, status);
-    state->status = status;
-    bool ignored = false;
-    state->handshake().OnFinish(&ignored);
-  }
-  rpc->Post(state, RpcContext::Event::kFinished);
+  ReportDispatched(state, status);
 }
 
 // The message waits for a call. False: there are too many that do, and nothing was
@@ -332,13 +271,10 @@ bool Stream::Wait(ChainMessage* message, Part* part) {
       GiveUpOn(message, part);
     } else {
       environment_->RemoveDeferred();
-      EndCall(part, &state);
+      EndPartCall(part, &state);
       BeginSettling(message, part, state.begin_ns, {.blocking = true, .begun = false});
     }
-    Fault(message, part,
-          {Violation::kDeferLimit,
-           fmt::format("{} calls are deferred, limit --max_deferred={}", environment_->deferred(),
-                       environment_->limits().deferred_max)},
+    Fault(message, part, {Violation::kDeferLimit, DeferLimitText(*environment_)},
           absl::ResourceExhaustedError(fmt::format(
               "plugin {} could not defer {}: as many calls as --max_deferred={} allows are "
               "deferred",
@@ -402,7 +338,7 @@ void Stream::OnFinished(CallState* state) {
   const CallKind kind = {.deferred = state->handshake().returned(),
                          .blocking = state->handshake().detached(),
                          .begun = !dropped};
-  EndCall(part, state);
+  EndPartCall(part, state);
   state->at_work = false;
   state->opens = false;
   state->retained.clear();
@@ -470,7 +406,7 @@ void Stream::OnOverdue(ChainMessage* message) {
   const CallHandshake* handshake = nullptr;
   bool begun = true;
   const uint64_t deadline_ms = environment_->limits().hook_deadline_ms;
-  std::string what = fmt::format("not finished within --hook_deadline_ms={}", deadline_ms);
+  std::string what = DeadlineText(environment_->limits());
   switch (message->state) {
     case MessageState::kMoving:
       return;

@@ -4,13 +4,11 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <array>
-
 #include "host/base/clock.h"
 #include "host/base/status_text.h"
 #include "host/plugin/call_log.h"
 #include "host/plugin/hook_status.h"
+#include "host/stream/call_steps.h"
 #include "host/stream/fault_kinds.h"
 
 namespace callout::host {
@@ -104,18 +102,16 @@ void UnaryRpc::Notify(Part* part) {
   if (!part->call.at_work || !part->call.handshake().OnLeave()) return;
   CallState state;
   InitializeState(part->call.part, &state);
-  CallSlot* const slot = TakeSlot(*part, &state);
+  CallSlot* const slot = TakeSlot(part->stream, &state);
   slot->call.stream = part->call.stream_then;
   part->call.instance->CancelStream(&slot->call);
-  ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+  ReleaseSlot(*part->call.instance, slot, CallSlots::Reuse::kSoon);
 }
 
 void UnaryRpc::OnDrainDeadline() {
   if (end_.has_value()) return;
   End(absl::UnavailableError("the server drains, and its time is up (--drain_timeout_ms)"));
 }
-
-// --- Slots ----------------------------------------------------------------------
 
 void UnaryRpc::InitializeState(size_t part, CallState* state) {
   state->instance = chain_->instances[part].get();
@@ -124,28 +120,6 @@ void UnaryRpc::InitializeState(size_t part, CallState* state) {
   state->stream_id = id_;
   state->part = part;
   state->sent_bytes_max = environment_->limits().sent_bytes_max;
-}
-
-CallSlot* UnaryRpc::TakeSlot(const Part& part, CallState* state) {
-  CallSlot* const slot = CallSlots::Take();
-  state->instance->Prepare(&slot->call);
-  slot->call.stream = part.stream;
-  slot->stream_id = state->stream_id;
-  slot->handshake.Begin();
-  slot->state.store(state, std::memory_order_relaxed);
-  return slot;
-}
-
-void UnaryRpc::ReleaseSlot(const Part& part, CallSlot* slot, CallSlots::Reuse reuse) {
-  CallSlots::Release(slot, part.call.instance->strict() ? CallSlots::Reuse::kStrict : reuse);
-}
-
-// The plugin has no more to do with the call.
-void UnaryRpc::EndCall(Part* part) {
-  CallSlot* const slot = std::exchange(part->call.slot, nullptr);
-  part->stream = slot->call.stream;
-  const bool deferred = slot->handshake.returned();
-  ReleaseSlot(*part, slot, deferred ? CallSlots::Reuse::kLate : CallSlots::Reuse::kSoon);
 }
 
 // --- The way through the chain --------------------------------------------------
@@ -175,7 +149,7 @@ bool UnaryRpc::Invoke(Part* part) {
   CallState& state = part->call;
   const uint64_t now_ns = MonotonicNs();
   state.Begin(now_ns);
-  state.slot = TakeSlot(*part, &state);
+  state.slot = TakeSlot(part->stream, &state);
   BeginCall(part, now_ns);
   if (NeedsThread(*part)) return Dispatch(part);
   const callout_status_t status = OpenAndCall(part);
@@ -189,7 +163,7 @@ bool UnaryRpc::Invoke(Part* part) {
   }
   CallRecord record = RecordOf(*part, state.hook_end_ns);
   record.deferred = status == CALLOUT_DEFERRED;
-  EndCall(part);
+  part->stream = EndCall(&part->call);
   Settle(part, state.status);
   TellCall(record, part);
   return true;
@@ -256,22 +230,6 @@ void UnaryRpc::BeginCall(Part* part, uint64_t now_ns) {
   if (part->call.instance->strict()) ShowCopies(slot);
 }
 
-// For an author's test: the plugin sees bytes that are overwritten when the call is over.
-void UnaryRpc::ShowCopies(CallSlot* slot) {
-  callout_call_t& call = slot->call;
-  const std::array<callout_bytes_t*, 4> views = {&call.message, &call.request, &call.attributes,
-                                                 &call.metadata_context};
-  slot->shown_bytes = 0;
-  for (const callout_bytes_t* view : views) slot->shown_bytes += view->size;
-  slot->shown = std::make_unique<char[]>(slot->shown_bytes);
-  char* to = slot->shown.get();
-  for (callout_bytes_t* view : views) {
-    std::copy_n(view->data, view->size, to);
-    *view = {to, view->size};
-    to += view->size;
-  }
-}
-
 // The status of the hook, or of the open that refused the call.
 callout_status_t UnaryRpc::OpenAndCall(Part* part) {
   CallState& state = part->call;
@@ -284,19 +242,8 @@ callout_status_t UnaryRpc::OpenAndCall(Part* part) {
 
 bool UnaryRpc::Open(Part* part, uint64_t* now_ns) {
   part->openness = Part::Openness::kOpen;
-  CallState& state = part->call;
-  if (!state.instance->has_stream_open()) return true;
-  callout_call_t& first = state.slot->call;
-  CallSlot* const open = TakeSlot(*part, &state);
-  open->call.attributes = first.attributes;
-  open->call.metadata_context = first.metadata_context;
-  open->call.deadline_ns = first.deadline_ns;
-  const callout_status_t status = state.instance->OpenStream(&open->call, &state, *now_ns);
-  *now_ns = MonotonicNs();
-  part->stream = first.stream = open->call.stream;
-  ReleaseSlot(*part, open, CallSlots::Reuse::kSoon);
-  if (status >= 0) return true;
-  state.status = status;
+  if (!part->call.instance->has_stream_open()) return true;
+  if (OpenBefore(&part->call, &part->stream, now_ns)) return true;
   part->openness = Part::Openness::kRefused;
   return false;
 }
@@ -323,7 +270,7 @@ bool UnaryRpc::Dispatch(Part* part) {
   state.at_work = false;
   deadline_ns_ = 0;
   const CallRecord record = RecordOf(*part, 0);
-  EndCall(part);
+  part->stream = EndCall(&part->call);
   Overload(part);
   TellCall(record, part);
   return true;
@@ -336,29 +283,18 @@ void UnaryRpc::RunDispatched(Part* part, bool in_time) {
   const bool expired = state->handshake().OnBegin(in_time);
   callout_status_t status = cancelled ? CALLOUT_CANCELLED : CALLOUT_DEADLINE_EXCEEDED;
   if (in_time && !cancelled && !expired) status = OpenAndCall(part);
-  RpcContext* const rpc = state->rpc;
-  if (status == CALLOUT_DEFERRED) {
-    if (!state->handshake().OnReturn()) return;
-  } else {
-    WarnOfFinish(*state, status);
-    state->status = status;
-    bool ignored = false;
-    state->handshake().OnFinish(&ignored);
-  }
-  rpc->Post(state, RpcContext::Event::kFinished);
+  ReportDispatched(state, status);
 }
 
 // False: too many calls wait, and the part is settled.
 bool UnaryRpc::Wait(Part* part) {
   CallState& state = part->call;
   if (!environment_->AddDeferred()) {
-    const std::string what =
-        fmt::format("{} calls are deferred, limit --max_deferred={}", environment_->deferred(),
-                    environment_->limits().deferred_max);
+    const std::string what = DeferLimitText(*environment_);
     const CallRecord record = RecordOf(*part, state.hook_end_ns);
     if (state.handshake().detached()) {
       environment_->RemoveDeferred();
-      EndCall(part);
+      part->stream = EndCall(&part->call);
     } else {
       // The plugin has it, and will finish it; what it then says is ignored.
       state.handshake().OnDeadline();
@@ -399,7 +335,7 @@ void UnaryRpc::OnFinished(Part* part) {
   }
   const bool dropped = state.handshake().dropped();
   const CallRecord record = RecordOf(*part, now_ns);
-  EndCall(part);
+  part->stream = EndCall(&part->call);
   if (!std::exchange(state.late, false) && live()) {
     deadline_ns_ = 0;
     if (dropped) {
@@ -426,9 +362,7 @@ void UnaryRpc::OnDeadline(uint64_t now_ns) {
   if (handshake.unbegun()) {
     Overload(part);
   } else {
-    const std::string what = fmt::format("not finished within --hook_deadline_ms={}",
-                                         environment_->limits().hook_deadline_ms);
-    Fault(part, {Violation::kDeadline, what});
+    Fault(part, {Violation::kDeadline, DeadlineText(environment_->limits())});
   }
   TellCall(record, part);
   ++next_;
@@ -510,10 +444,7 @@ void UnaryRpc::Fault(Part* part, Finding finding) {
 
 // The call was not begun, and will not be: that is nothing the plugin has done.
 void UnaryRpc::Overload(Part* part) {
-  const std::string what = fmt::format(
-      "not called: no thread was free for it within --hook_deadline_ms={}; --blocking_threads={}",
-      environment_->limits().hook_deadline_ms, environment_->limits().blocking_threads_max);
-  Fault(part, {Violation::kOverload, what});
+  Fault(part, {Violation::kOverload, OverloadText(environment_->limits())});
 }
 
 // --- Out ------------------------------------------------------------------------
@@ -561,17 +492,17 @@ void UnaryRpc::ClosePart(Part* part) {
   CallState* const state = &part->call;
   Instance* const instance = state->instance;
   if (!instance->has_stream_close()) return;
-  CallSlot* const slot = TakeSlot(*part, state);
+  CallSlot* const slot = TakeSlot(part->stream, state);
   callout_stream_end_t end = told_end_;
   end.instance_ns = state->instance_ns;
   if (!instance->blocking()) {
     instance->CloseStream(&slot->call, end);
-    return ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+    return ReleaseSlot(*part->call.instance, slot, CallSlots::Reuse::kSoon);
   }
   ++closing_;
   environment_->blocking_pool().Submit([this, part, state, slot, end] {
     state->instance->CloseStream(&slot->call, end);
-    ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+    ReleaseSlot(*part->call.instance, slot, CallSlots::Reuse::kSoon);
     state->rpc->Post(state, RpcContext::Event::kClosed);
   });
 }

@@ -87,10 +87,6 @@ class UnaryRpc {
   bool Visit(Part* part);
   bool Invoke(Part* part);
   void InitializeState(size_t part, CallState* state);
-  CallSlot* TakeSlot(const Part& part, CallState* state);
-  void ReleaseSlot(const Part& part, CallSlot* slot, CallSlots::Reuse reuse);
-  void EndCall(Part* part);
-  void ShowCopies(CallSlot* slot);
   bool Dispatch(Part* part);
   bool NeedsThread(const Part& part) const;
   void RunDispatched(Part* part, bool in_time);
