@@ -158,10 +158,11 @@ absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
   return report;
 }
 
-Server::Server(const Config& config, PassedSockets passed)
+Server::Server(const Config& config, PassedSockets passed, std::function<void()> drain)
     : config_(config),
       passed_(std::move(passed)),
-      admin_pages_(&health_, &metrics_, config.admin_hosts),
+      admin_pages_(&health_, &metrics_, config.admin_hosts, config.admin_writes),
+      admin_site_(SiteParts(std::move(drain))),
       notes_(config.warnings),
       health_side_(&metrics_),
       admin_side_(&metrics_) {
@@ -185,6 +186,22 @@ Server::Server(const Config& config, PassedSockets passed)
         const bool open_metrics = WantsOpenMetrics(request.accept);
         return Later([this, open_metrics] { return MetricsPage(open_metrics); });
       });
+  admin_site_.AddTo(&admin_pages_);
+}
+
+AdminSite::Parts Server::SiteParts(std::function<void()> drain) {
+  return {.config = &config_,
+          .health = &health_,
+          .collect_metrics = [this] { return CollectMetrics(); },
+          .plugins = [this] { return published_plugins_.load(std::memory_order_acquire); },
+          .traffic = [this] { return published_traffic_.load(std::memory_order_acquire); },
+          .watch = [this]() -> WatchControl* {
+            // There is one before there is traffic.
+            const bool serves = published_traffic_.load(std::memory_order_acquire) != nullptr;
+            return serves ? watch_control_.get() : nullptr;
+          },
+          .certificates = [this] { return certificates_.get(); },
+          .drain = std::move(drain)};
 }
 
 Server::HttpSide::HttpSide(Metrics* metrics) : accept_loop(metrics, LogAcceptPause) {}
@@ -200,8 +217,9 @@ Server::~Server() {
   admin_side_.Stop();
 }
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, PassedSockets passed) {
-  std::unique_ptr<Server> server(new Server(config, std::move(passed)));
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, PassedSockets passed,
+                                                      std::function<void()> drain) {
+  std::unique_ptr<Server> server(new Server(config, std::move(passed), std::move(drain)));
   if (absl::Status status = server->Prepare(); !status.ok()) return status;
   if (absl::Status status = server->WatchHooks(); !status.ok()) return status;
   server->health_.FollowTraffic([traffic = server->traffic_, plugins = server->plugins_.get()] {

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "host/base/memory_budget.h"
@@ -25,6 +26,8 @@
 #include "host/net/connection_limit.h"
 #include "host/plugin/chain.h"
 #include "host/stream/stream_environment.h"
+#include "host/stream/trace_watcher.h"
+#include "host/telemetry/otlp_exporter.h"
 #include "host/transport/traffic.h"
 #include "host/transport/transport.h"
 
@@ -49,9 +52,11 @@ class TrafficServer final : public Traffic {
   std::vector<Explained> CollectExplained() override { return explainer_.Collect(); }
   std::vector<Exemplar> CollectExemplars() override { return metrics_->CollectExemplars(); }
   std::vector<prometheus::MetricFamily> CollectMetrics() override;
+  TrafficSight GetSight() override;
 
  private:
   absl::Status StartEnvironment();
+  void StartTraces();
   absl::Status DefineMemoryMetrics();
   void TellMemory();
   absl::StatusOr<std::unique_ptr<Transport>> StartTransport();
@@ -68,6 +73,8 @@ class TrafficServer final : public Traffic {
   MemoryBudget memory_;
   std::mutex telling_;  // one page at a time
   Explainer explainer_;
+  std::unique_ptr<OtlpExporter> exporter_;  // null: nothing is traced
+  std::optional<TraceWatcher> trace_watcher_;
   std::unique_ptr<StreamEnvironment> environment_;
   ConnectionLimit connection_limit_;
   std::mutex serving_mutex_;  // of the next two, until the transport is there

@@ -134,6 +134,7 @@ class Worker {
   void Drain(uint64_t number);
   void DoChores();
   std::vector<prometheus::MetricFamily> CollectMetrics();
+  TrafficSight GetSight();
 
   const Config config_;
   const std::vector<TrafficSocket> sockets_;
@@ -198,6 +199,8 @@ void Worker::Take(WorkerMessage question) {
     case WorkerMessageKind::kSetServing:
       SetServing(Decode<bool>(question.body).value_or(false));
       return Response(question.number, "");
+    case WorkerMessageKind::kGetSight:
+      return Response(question.number, Encode(GetSight()));
     case WorkerMessageKind::kSetWatch:
       SetWatch(Decode<WatchSettings>(question.body).value_or(WatchSettings()));
       return Response(question.number, "");
@@ -366,6 +369,12 @@ std::vector<prometheus::MetricFamily> Worker::CollectMetrics() {
   process_metrics_.Update();
   TrafficServer* traffic = published_traffic_.load(std::memory_order_acquire);
   return traffic == nullptr ? metrics_.Collect() : traffic->CollectMetrics();
+}
+
+TrafficSight Worker::GetSight() {
+  TrafficServer* traffic = published_traffic_.load(std::memory_order_acquire);
+  return traffic == nullptr ? TrafficSight{{}, RecentFaults::InProcess().List()}
+                            : traffic->GetSight();
 }
 
 // Signals to end are for the supervisor; a worker may get them as a member of its process group.

@@ -221,6 +221,11 @@ void AddListenerOptions(Draft* draft, OptionSet* options) {
          draft->config.admin_hosts = absl::StrSplit(text, ',');
          return absl::OkStatus();
        }});
+  options->Add(ChoiceOption(
+      "admin_writes", kListeners, "on|off", {"off", "on"}, 0,
+      [draft](size_t choice) { draft->config.admin_writes = choice == 1; },
+      "Whether requests to the admin listener may change something: log level, drain, quarantine, "
+      "version of a plugin. Anybody who reaches the listener may then do so"));
   options->Add({.name = "unix_socket_mode",
                 .group = kListeners,
                 .value = "MODE",
@@ -628,6 +633,7 @@ absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
   if (draft.version) return Print("callout-host " CALLOUT_HOST_VERSION "\n");
   draft.config.worker_options = options.Given();
   draft.config.warnings = options.Warnings();
+  draft.config.in_force = options.InForce();
   if (options.IsOnCommandLine("plugin_config")) {
     draft.plugins.WarnOfSecrets(&draft.config.warnings);
   }

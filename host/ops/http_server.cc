@@ -234,7 +234,11 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
     HttpResponse response = listener_->handler({.method = is_head ? "GET" : method,
                                                 .target = target,
                                                 .host = only(http::field::host),
-                                                .accept = only(http::field::accept)});
+                                                .accept = only(http::field::accept),
+                                                .origin = only(http::field::origin),
+                                                .sec_fetch_site = only("Sec-Fetch-Site"),
+                                                .content_type = only(http::field::content_type),
+                                                .body = request.body()});
     const auto write = [self = this->shared_from_this(), version = request.version(),
                         keep_alive = request.keep_alive(), is_head](HttpResponse from) {
       self->Write(std::move(from), version, keep_alive, is_head);
@@ -249,6 +253,7 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
     response_->version(version);
     if (!from.body.empty()) response_->set(http::field::content_type, from.content_type);
     if (!from.allow.empty()) response_->set(http::field::allow, from.allow);
+    for (const auto& [name, value] : from.headers) response_->set(name, value);
     response_->keep_alive(keep_alive);
     response_->body() = std::move(from.body);
     response_->prepare_payload();

@@ -15,6 +15,7 @@
 #include "host/base/clock.h"
 #include "host/base/log.h"
 #include "host/plugin/call_log.h"
+#include "host/plugin/recent_faults.h"
 #include "host/plugin/request_ids.h"
 #include "host/wire/response.h"
 
@@ -53,12 +54,16 @@ absl::Status RunCreate(Hooks::CreateHook create, callout_create_args_t* args) {
                   said.empty() ? ", and it logged no error with the reason" : ": " + said));
 }
 
+std::string_view RequestIdOf(const Instance::FaultSite& site) {
+  std::string_view id = site.request_id;
+  if (id.empty()) id = FindHeader(site.headers, "x-request-id");
+  return id.substr(0, kRequestIdBytesMax);
+}
+
 // "stream 12, x-request-id 4711, trace_id 4bf9…"
 std::vector<LogField> FieldsOf(const Instance::FaultSite& site) {
-  std::string_view request_id = site.request_id;
-  if (request_id.empty()) request_id = FindHeader(site.headers, "x-request-id");
   return {{"stream", fmt::format("{}", site.stream_id), true},
-          {"x-request-id", std::string(request_id.substr(0, kRequestIdBytesMax))},
+          {"x-request-id", std::string(RequestIdOf(site))},
           {"trace_id", std::string(FindTrace(site.rpc, site.headers).id)}};
 }
 
@@ -295,6 +300,14 @@ callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
 void Instance::CountViolation(Violation violation, callout_phase_t phase, std::string_view why,
                               const FaultSite& site) {
   context_.metrics->Add(violations_[static_cast<size_t>(violation)]);
+  RecentFaults::InProcess().Note({.plugin = name_,
+                                  .phase = std::string(PhaseName(phase)),
+                                  .kind = std::string(ViolationName(violation)),
+                                  .what = std::string(why),
+                                  .request_id = std::string(RequestIdOf(site)),
+                                  .trace_id = std::string(FindTrace(site.rpc, site.headers).id),
+                                  .stream_id = site.stream_id,
+                                  .time_ns = MonotonicNs()});
   // A large body and a full host are no fault of the plugin's code.
   const bool not_called = violation == Violation::kDeferLimit || violation == Violation::kOverload;
   Trial* const trial = running_trial_.load(std::memory_order_acquire);

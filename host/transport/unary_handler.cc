@@ -35,6 +35,7 @@ class UnaryHandler final : public RpcHandler {
   bool closed() const override { return rpc_.closed(); }
   uint64_t deadline_ns() const override { return rpc_.deadline_ns(); }
   bool at_work() const override { return rpc_.at_work(); }
+  void Describe(LiveRpc* rpc) const override { rpc_.Describe(rpc); }
 
  private:
   UnaryRpc rpc_;

@@ -11,6 +11,7 @@
 #include "host/base/clock.h"
 #include "host/base/log.h"
 #include "host/base/plain_codec.h"
+#include "host/transport/live_rpcs.h"
 
 namespace callout::host {
 namespace {
@@ -111,7 +112,7 @@ void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerE
     if (!known) end.plugin.clear();
     worker->process.reset();
     worker->usage = {};
-    worker->usage_question = worker->metrics_question = {};
+    worker->usage_question = worker->metrics_question = worker->sight_question = {};
     const bool of_a_trial = trial_worker_ == worker;
     if (of_a_trial) {
       trial_worker_ = nullptr;
@@ -301,6 +302,34 @@ const WorkerGroup::Reply* WorkerGroup::AwaitPage(const Question& question) {
   return question.reply.wait_until(question.asked + kPagePatience) == std::future_status::ready
              ? &question.reply.get()
              : nullptr;
+}
+
+TrafficSight WorkerGroup::GetSight() {
+  std::vector<Question> questions;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (Worker& worker : workers_) {
+      if (worker.process == nullptr) continue;
+      questions.push_back(
+          AskOnce(worker.process, WorkerMessageKind::kGetSight, &worker.sight_question));
+    }
+  }
+  TrafficSight all;
+  for (const Question& question : questions) {
+    const Reply* const reply = AwaitPage(question);
+    std::optional<TrafficSight> sight;
+    if (reply != nullptr && reply->ok()) sight = Decode<TrafficSight>(**reply);
+    if (!sight.has_value()) {
+      ++all.live.silent_threads;
+      continue;
+    }
+    BoundSight(&*sight);
+    JoinLiveRpcs(std::move(sight->live), TrafficSight::kRpcsMax, &all.live);
+    all.faults.insert(all.faults.end(), sight->faults.begin(), sight->faults.end());
+  }
+  std::sort(all.faults.begin(), all.faults.end(),
+            [](const RecentFault& a, const RecentFault& b) { return a.time_ns > b.time_ns; });
+  return all;
 }
 
 // What the workers reply that do so within kPagePatience.

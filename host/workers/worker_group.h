@@ -93,6 +93,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   std::vector<Explained> CollectExplained() override;
   std::vector<Exemplar> CollectExemplars() override;
   std::vector<prometheus::MetricFamily> CollectMetrics() override;
+  TrafficSight GetSight() override;
 
   // --- GenerationTarget.
   absl::StatusOr<GenerationFacts> Prepare(const GenerationSource& source) override;
@@ -125,6 +126,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
     std::shared_future<Reply> brought_up;           // the last reply that it waits for
     std::vector<prometheus::MetricFamily> metrics;  // as collected last
     Question metrics_question;
+    Question sight_question;
     mutable Usage usage;  // as told last
     mutable Question usage_question;
   };

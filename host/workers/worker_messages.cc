@@ -63,6 +63,23 @@ void DropUnsound(std::vector<prometheus::MetricFamily>* families) {
   });
 }
 
+void BoundSight(TrafficSight* sight) {
+  const auto cut = [](std::initializer_list<std::string*> texts) {
+    for (std::string* text : texts) {
+      text->resize(std::min(text->size(), RecentFaults::kTextBytesMax));
+    }
+  };
+  std::vector<LiveRpc>& rpcs = sight->live.rpcs;
+  rpcs.resize(std::min(rpcs.size(), TrafficSight::kRpcsMax));
+  for (LiveRpc& rpc : rpcs) cut({&rpc.kind, &rpc.peer, &rpc.phase, &rpc.plugin, &rpc.state});
+  std::vector<RecentFault>& faults = sight->faults;
+  faults.resize(std::min(faults.size(), RecentFaults::kMax));
+  for (RecentFault& fault : faults) {
+    cut({&fault.plugin, &fault.phase, &fault.kind, &fault.what, &fault.request_id,
+         &fault.trace_id});
+  }
+}
+
 void DropUnsound(std::vector<Explained>* explained, size_t max) {
   // Steps, and what stands around them.
   constexpr size_t kDocumentBytesMax = kExplanationBytesMax + 16384;

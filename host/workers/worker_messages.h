@@ -24,6 +24,7 @@
 #include "host/metrics/metrics.h"
 #include "host/net/certificate_store.h"
 #include "host/reload/generation.h"
+#include "host/transport/traffic.h"
 
 namespace callout::host {
 
@@ -40,6 +41,7 @@ enum class WorkerMessageKind : uint8_t {
   kDrain,             // -> whether every stream is closed (bool). The worker then ends
   kCollectMetrics,    // -> vector<MetricFamily>
   kGetUsage,          // -> GenerationTarget::Usage
+  kGetSight,          // -> TrafficSight
   kSetWatch,          // WatchSettings
   kCollectExplained,  // -> vector<Explained>
   kCollectExemplars,  // -> vector<Exemplar>
@@ -77,6 +79,9 @@ void DropUnsound(std::vector<Explained>* explained, size_t max);
 // Leaves out exemplars whose trace id is none.
 void DropUnsound(std::vector<Exemplar>* exemplars);
 
+// Cuts lists and texts that are longer than those of a worker that keeps to the limits.
+void BoundSight(TrafficSight* sight);
+
 struct PrepareOrder {
   GenerationSource source;  // without its `copy`, which the supervisor keeps
   // The other workers serve it already: a worker that cannot create it must not serve.
@@ -113,6 +118,27 @@ void VisitFields(Archive& archive, GenerationFacts& facts) {
 template <class Archive>
 void VisitFields(Archive& archive, GenerationTarget::Usage& usage) {
   archive(usage.streams, usage.mapped, usage.quarantined, usage.last_crash, usage.crashes);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, LiveRpc& rpc) {
+  archive(rpc.kind, rpc.peer, rpc.stream_id, rpc.begin_ns, rpc.phase, rpc.plugin, rpc.state);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, LiveRpcs& rpcs) {
+  archive(rpcs.rpcs, rpcs.left_out, rpcs.silent_threads);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, RecentFault& fault) {
+  archive(fault.plugin, fault.phase, fault.kind, fault.what, fault.request_id, fault.trace_id,
+          fault.stream_id, fault.time_ns, fault.count);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, TrafficSight& sight) {
+  archive(sight.live, sight.faults);
 }
 
 template <class Archive>

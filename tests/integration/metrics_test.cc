@@ -100,7 +100,8 @@ const Families& Served() {
       host.AwaitLog("worker 1 (process ");
       AddServed(host.address("admin"), &served);
     }
-    TestHost host({plugin});
+    // With traces, to a collector that is not there.
+    TestHost host({plugin}, {"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1"});
     Ask(&host, "deny");
     AddServed(host.address("admin"), &served);
     return served;

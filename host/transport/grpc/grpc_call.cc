@@ -160,6 +160,12 @@ void GrpcCall::OnAccept() {
   }
 }
 
+void GrpcCall::Describe(LiveRpc* rpc) const {
+  rpc->peer = peer();
+  rpc->state = "ends";
+  if (handler_) handler_->Describe(rpc);
+}
+
 void GrpcCall::OnRead() {
   reading_ = false;
   if (incoming_ == nullptr) {

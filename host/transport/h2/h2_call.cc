@@ -112,6 +112,12 @@ void H2Call::OnHead() {
   connection_->Resume(this);
 }
 
+void H2Call::Describe(LiveRpc* rpc) const {
+  rpc->peer = peer_->address;
+  rpc->state = "waits for its first message";
+  if (handler_) handler_->Describe(rpc);
+}
+
 void H2Call::Route() {
   if (head_.has_timeout()) rpc_deadline_ns_ = context_->now_ns() + head_.timeout_ns();
   const RpcServices served = context_->environment()->services();
