@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
+#include "host/metrics/open_metrics.h"
 #include "host/plugin/services.h"
 #include "host/unary/check_service.h"
 #include "host/wire/rpc_service.h"
@@ -182,8 +183,11 @@ Server::Server(const Config& config, PassedSockets passed, std::function<void()>
                      return Later([this, request_id] { return ExplainPage(request_id); });
                    });
   admin_pages_.Add(
-      "/metrics", "metrics in Prometheus' text format",
-      [this](const HttpRequestView&) { return Later([this] { return MetricsPage(); }); });
+      "/metrics", "metrics in the text format of Prometheus, or of OpenMetrics if that is accepted",
+      [this](const HttpRequestView& request) {
+        const bool open_metrics = WantsOpenMetrics(request.accept);
+        return Later([this, open_metrics] { return MetricsPage(open_metrics); });
+      });
   admin_site_.AddTo(&admin_pages_);
 }
 
@@ -329,8 +333,16 @@ std::vector<prometheus::MetricFamily> Server::CollectMetrics() const {
   return traffic == nullptr ? metrics_.Collect() : traffic->CollectMetrics();
 }
 
-HttpResponse Server::MetricsPage() const {
+HttpResponse Server::MetricsPage(bool open_metrics) const {
   HttpResponse response;
+  if (open_metrics) {
+    Traffic* const traffic = published_traffic_.load(std::memory_order_acquire);
+    response.body =
+        OpenMetricsText(CollectMetrics(),
+                        traffic == nullptr ? std::vector<Exemplar>() : traffic->CollectExemplars());
+    response.content_type = kOpenMetricsContentType;
+    return response;
+  }
   response.body = MetricsText(CollectMetrics());
   response.content_type = Metrics::kTextContentType;
   return response;
