@@ -206,7 +206,7 @@ DataStream::Step DataStream::Visit(const MessagePointer& message, Part* part) {
 
 DataStream::Step DataStream::Invoke(const MessagePointer& message, Part* part) {
   CallState& state = part->call;
-  state.Begin();
+  state.Begin(MonotonicNs());
   state.slot = TakeSlot(part->stream, &state);
   part->message = message;
   FillCall(message.get(), part);
