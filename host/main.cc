@@ -91,6 +91,13 @@ bool InstallSignals() {
   return true;
 }
 
+// As a first SIGTERM. One that comes later still drains, too.
+void RequestDrain() {
+  int none = 0;
+  drain_signal.compare_exchange_strong(none, SIGTERM);
+  [[maybe_unused]] const ssize_t written = write(signal_pipe[1], "", 1);
+}
+
 // The signal to drain, or SIGHUP.
 int AwaitSignal() {
   for (;;) {
@@ -229,7 +236,8 @@ int Serve(const Config& config) {
   if (absl::Status status = CheckDescriptorLimit(); !status.ok()) {
     return FailStart(status, config.log_format);
   }
-  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(config, *std::move(passed));
+  absl::StatusOr<std::unique_ptr<Server>> server =
+      Server::Start(config, *std::move(passed), RequestDrain);
   if (!server.ok()) return FailStart(server.status(), config.log_format);
   end_at_once = false;
   (*server)->Announce();
@@ -272,6 +280,7 @@ void ApplyToProcess(const Config& config) {
 int MainOfWorker(const WorkerDescriptors& descriptors, int argc, const char* const* argv) {
   absl::StatusOr<Config> config = ParseConfig(argc, argv, OptionSet::kNoEnvironment);
   if (!config.ok()) return FailStart(config.status(), LogFormat::kText);
+  config->traces = ReadOtlpConfig(environ);
   ApplyToProcess(*config);
   return RunWorker(descriptors, *config);
 }
@@ -285,6 +294,9 @@ int Main(int argc, const char* const* argv) {
   absl::StatusOr<Config> config = ParseConfig(argc, argv, environ);
   if (!config.ok()) return FailStart(config.status(), LogFormat::kText);
   if (config->command == Config::Command::kPrint) return Print(config->text);
+  config->traces = ReadOtlpConfig(environ);
+  config->warnings.insert(config->warnings.end(), config->traces.warnings.begin(),
+                          config->traces.warnings.end());
   if (config->command == Config::Command::kProbe) return Probe(*config);
   ApplyToProcess(*config);
   if (!InstallSignals()) {

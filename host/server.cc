@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
+#include "host/metrics/open_metrics.h"
 #include "host/plugin/services.h"
 #include "host/unary/check_service.h"
 #include "host/wire/rpc_service.h"
@@ -108,6 +109,7 @@ std::string DescribePlugin(const Reloader::PluginStatus& plugin) {
   line("description", facts.description);
   line("ABI", fmt::format("{}", facts.abi_version));
   line("hooks", absl::StrJoin(facts.hooks, ", "));
+  line("extensions", absl::StrJoin(facts.extensions, ", "));
   line("services", absl::StrJoin(NamesOf(RpcServices::FromBits(facts.services)), ", "));
   line("schema", facts.config_schema);
   line("signed by", generation.signer);
@@ -133,6 +135,7 @@ absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
   Metrics metrics;
   Config strict = config;
   strict.reload.require_plugins = RequirePlugins::kAll;
+  strict.reload.extensions.run_timers = false;
   PluginSet set(PluginSetOptions(strict.reload, strict.limits.message_bytes_max, &metrics), [] {});
   absl::StatusOr<std::unique_ptr<PluginManager>> plugins = PluginManager::Load(
       {strict.plugins, strict.reload}, &metrics, &set, std::make_shared<Wake>());
@@ -157,10 +160,11 @@ absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
   return report;
 }
 
-Server::Server(const Config& config, PassedSockets passed)
+Server::Server(const Config& config, PassedSockets passed, std::function<void()> drain)
     : config_(config),
       passed_(std::move(passed)),
-      admin_pages_(&health_, &metrics_, config.admin_hosts),
+      admin_pages_(&health_, &metrics_, config.admin_hosts, config.admin_writes),
+      admin_site_(SiteParts(std::move(drain))),
       notes_(config.warnings),
       health_side_(&metrics_),
       admin_side_(&metrics_) {
@@ -169,9 +173,37 @@ Server::Server(const Config& config, PassedSockets passed)
   admin_pages_.Add(
       "/plugins", "plugins and their versions, as JSON",
       [this](const HttpRequestView&) { return Later([this] { return PluginsPage(); }); });
+  admin_pages_.Add("/explain", "exchanges that were explained, as JSON; ?request_id= chooses one",
+                   [this](const HttpRequestView& request) {
+                     constexpr std::string_view kKey = "?request_id=";
+                     const size_t at = request.target.find(kKey);
+                     std::string request_id;
+                     if (at != request.target.npos)
+                       request_id = request.target.substr(at + kKey.size());
+                     return Later([this, request_id] { return ExplainPage(request_id); });
+                   });
   admin_pages_.Add(
-      "/metrics", "metrics in Prometheus' text format",
-      [this](const HttpRequestView&) { return Later([this] { return MetricsPage(); }); });
+      "/metrics", "metrics in the text format of Prometheus, or of OpenMetrics if that is accepted",
+      [this](const HttpRequestView& request) {
+        const bool open_metrics = WantsOpenMetrics(request.accept);
+        return Later([this, open_metrics] { return MetricsPage(open_metrics); });
+      });
+  admin_site_.AddTo(&admin_pages_);
+}
+
+AdminSite::Parts Server::SiteParts(std::function<void()> drain) {
+  return {.config = &config_,
+          .health = &health_,
+          .collect_metrics = [this] { return CollectMetrics(); },
+          .plugins = [this] { return published_plugins_.load(std::memory_order_acquire); },
+          .traffic = [this] { return published_traffic_.load(std::memory_order_acquire); },
+          .watch = [this]() -> WatchControl* {
+            // There is one before there is traffic.
+            const bool serves = published_traffic_.load(std::memory_order_acquire) != nullptr;
+            return serves ? watch_control_.get() : nullptr;
+          },
+          .certificates = [this] { return certificates_.get(); },
+          .drain = std::move(drain)};
 }
 
 Server::HttpSide::HttpSide(Metrics* metrics) : accept_loop(metrics, LogAcceptPause) {}
@@ -187,8 +219,9 @@ Server::~Server() {
   admin_side_.Stop();
 }
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, PassedSockets passed) {
-  std::unique_ptr<Server> server(new Server(config, std::move(passed)));
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, PassedSockets passed,
+                                                      std::function<void()> drain) {
+  std::unique_ptr<Server> server(new Server(config, std::move(passed), std::move(drain)));
   if (absl::Status status = server->Prepare(); !status.ok()) return status;
   if (absl::Status status = server->WatchHooks(); !status.ok()) return status;
   server->health_.FollowTraffic([traffic = server->traffic_, plugins = server->plugins_.get()] {
@@ -246,7 +279,8 @@ absl::StatusOr<GenerationTarget*> Server::MakeTarget() {
                                      .sockets = TrafficSockets(),
                                      .certificates = certificates_.get(),
                                      .metrics = &metrics_,
-                                     .wake = wake});
+                                     .wake = wake,
+                                     .explained_max = config_.explained_max});
   if (!workers.ok()) return workers.status();
   workers_ = *std::move(workers);
   return workers_.get();
@@ -299,10 +333,32 @@ std::vector<prometheus::MetricFamily> Server::CollectMetrics() const {
   return traffic == nullptr ? metrics_.Collect() : traffic->CollectMetrics();
 }
 
-HttpResponse Server::MetricsPage() const {
+HttpResponse Server::MetricsPage(bool open_metrics) const {
   HttpResponse response;
+  if (open_metrics) {
+    Traffic* const traffic = published_traffic_.load(std::memory_order_acquire);
+    response.body =
+        OpenMetricsText(CollectMetrics(),
+                        traffic == nullptr ? std::vector<Exemplar>() : traffic->CollectExemplars());
+    response.content_type = kOpenMetricsContentType;
+    return response;
+  }
   response.body = MetricsText(CollectMetrics());
   response.content_type = Metrics::kTextContentType;
+  return response;
+}
+
+HttpResponse Server::ExplainPage(const std::string& request_id) const {
+  HttpResponse response;
+  Traffic* const traffic = published_traffic_.load(std::memory_order_acquire);
+  if (traffic == nullptr) {
+    response.status = 503;
+    response.body = "starting\n";
+    return response;
+  }
+  response.content_type = "application/json";
+  response.body = ExplainedJson(traffic->CollectExplained(), watch_control_->settings().rules,
+                                config_.explained_max, request_id, MonotonicNs());
   return response;
 }
 
@@ -355,6 +411,15 @@ absl::Status Server::StartTraffic() {
     traffic_ = traffic_server_.get();
   }
   traffic_->SetServing(plugins_->complete());
+  WatchSettings watch;
+  watch.explain_key = config_.explain_key;
+  watch.log_level = config_.log_level;
+  watch_control_ =
+      std::make_unique<WatchControl>(std::move(watch), [this](const WatchSettings& settings) {
+        // The supervisor's own lines, too.
+        SetLogLevel(settings.log_level);
+        traffic_->SetWatch(settings);
+      });
   if (absl::Status status = traffic_->Serve(TrafficSockets()); !status.ok()) return status;
   published_traffic_.store(traffic_, std::memory_order_release);
   return absl::OkStatus();
@@ -444,13 +509,15 @@ bool Server::Drain(bool may_delay) {
   traffic_sockets_.clear();
   bool closed = traffic_->Drain();
   const bool stopped = plugins_->AwaitStop(kReloadEndMs);
+  const bool timers_ended = plugin_set_ == nullptr || plugin_set_->StopTimers(kReloadEndMs);
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::steady_clock::now() - start);
   const bool waits = !stopped || plugins_->busy();
-  Log(LogLevel::kInfo, "drain ends after {} ms{}{}", took.count(),
+  Log(LogLevel::kInfo, "drain ends after {} ms{}{}{}", took.count(),
       closed ? "" : ": a plugin still holds a call, which is abandoned",
-      waits ? ": loading or creating a plugin has not returned, and is abandoned" : "");
-  return closed && !waits;
+      waits ? ": loading or creating a plugin has not returned, and is abandoned" : "",
+      timers_ended ? "" : ": a plugin's timer has not returned, and is abandoned");
+  return closed && !waits && timers_ended;
 }
 
 }  // namespace callout::host

@@ -23,7 +23,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/admin/admin_site.h"
 #include "host/config/config.h"
+#include "host/explain/watch_control.h"
 #include "host/metrics/metrics.h"
 #include "host/net/accept_loop.h"
 #include "host/net/certificate_store.h"
@@ -56,9 +58,10 @@ class Server {
   // Binds every listener, loads the plugins and serves. `config` outlives the server. An error is
   // one line: what was being done, on what, what to do. The host has logged nothing before it
   // returns one. A socket of `passed` that has a listener's name (secure, plaintext, health, admin)
-  // takes the place of that listener's address.
-  static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config,
-                                                       PassedSockets passed = {});
+  // takes the place of that listener's address. `drain` is what the admin's action /actions/drain
+  // does; any thread calls it.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(
+      const Config& config, PassedSockets passed = {}, std::function<void()> drain = [] {});
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -70,6 +73,9 @@ class Server {
 
   // Reloads the certificates and rescans plugin files.
   void Reload();
+
+  // What to log and to explain, for whoever changes it. After Start; any thread.
+  WatchControl& watch_control() { return *watch_control_; }
 
   // Whether a load balancer asks for health, which would see "not ready" and go elsewhere.
   bool WantsDrainDelay() const;
@@ -95,7 +101,7 @@ class Server {
     AcceptLoop accept_loop;
   };
 
-  Server(const Config& config, PassedSockets passed);
+  Server(const Config& config, PassedSockets passed, std::function<void()> drain);
 
   absl::Status Prepare();
   absl::Status BindSockets();
@@ -109,9 +115,11 @@ class Server {
   absl::StatusOr<GenerationTarget*> MakeTarget();
   std::vector<TrafficSocket> TrafficSockets() const;
   absl::Status StartTraffic();
-  HttpResponse MetricsPage() const;
+  HttpResponse MetricsPage(bool open_metrics) const;
+  HttpResponse ExplainPage(const std::string& request_id) const;
   std::vector<prometheus::MetricFamily> CollectMetrics() const;
   HttpResponse PluginsPage() const;
+  AdminSite::Parts SiteParts(std::function<void()> drain);
   absl::Status WatchHooks();
   absl::Status WatchReadiness();
 
@@ -122,6 +130,7 @@ class Server {
   mutable ProcessMetrics process_metrics_{&metrics_};
   Health health_;
   AdminPages admin_pages_;
+  AdminSite admin_site_;
   std::vector<std::string> notes_;  // warnings for Announce
   std::unique_ptr<CertificateStore> certificates_;
   std::unique_ptr<Watchdog> watchdog_;
@@ -130,12 +139,13 @@ class Server {
   std::unique_ptr<PluginSet> plugin_set_;
   std::unique_ptr<WorkerGroup> workers_;
   std::unique_ptr<PluginManager> plugins_;
-  std::atomic<const PluginManager*> published_plugins_{nullptr};  // for the pages' thread
+  std::atomic<PluginManager*> published_plugins_{nullptr};  // for the pages' thread
   std::unique_ptr<TrafficServer> traffic_server_;
   Traffic* traffic_ = nullptr;  // that, or the workers
   std::atomic<Traffic*> published_traffic_{nullptr};
-  std::unique_ptr<H2Health> grpc_health_;    // of the health listener
-  std::vector<OpenSocket> traffic_sockets_;  // secure, plaintext
+  std::unique_ptr<WatchControl> watch_control_;  // once there is traffic_
+  std::unique_ptr<H2Health> grpc_health_;        // of the health listener
+  std::vector<OpenSocket> traffic_sockets_;      // secure, plaintext
   HttpSide health_side_, admin_side_;
   std::unique_ptr<ReadinessWatch> readiness_watch_;  // asks the others
 };

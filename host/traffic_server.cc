@@ -28,6 +28,10 @@ H2Options MakeH2Options(const Config& config) {
   return options;
 }
 
+// What the end of the process waits for the collector of traces.
+constexpr uint64_t kFlushMs = 1000;
+// How long a list of RPCs waits for a thread that a hook occupies.
+constexpr uint64_t kListMs = 100;
 // For health checks, admin pages and new versions of plugins.
 constexpr int kDescriptorsLeft = 16;
 
@@ -48,6 +52,7 @@ TrafficServer::TrafficServer(const Config& config, CertificateStore* certificate
       chains_(chains),
       metrics_(metrics),
       memory_(BudgetOf(config)),
+      explainer_(metrics, config.explained_max),
       connection_limit_(config.connections_max, config.transport.connections_per_peer_max),
       accept_loop_(metrics, [](const absl::Status& status) {
         Log(LogLevel::kWarning, "{}", MessageOf(status));
@@ -70,7 +75,22 @@ absl::Status TrafficServer::StartEnvironment() {
   auto environment = StreamEnvironment::Create(config_.stream_limits, chains_, metrics_);
   if (!environment.ok()) return environment.status();
   environment_ = *std::move(environment);
+  explainer_.Attach(&environment_->watchers());
+  if (config_.traces.enabled) StartTraces();
   return absl::OkStatus();
+}
+
+// Streams do not depend on traces.
+void TrafficServer::StartTraces() {
+  absl::StatusOr<std::unique_ptr<OtlpExporter>> exporter =
+      OtlpExporter::Start(config_.traces, metrics_);
+  if (!exporter.ok()) {
+    return Log(LogLevel::kError, "no traces are sent: {}", MessageOf(exporter.status()));
+  }
+  exporter_ = *std::move(exporter);
+  trace_watcher_.emplace(config_.traces.sampler, exporter_.get());
+  environment_->watchers().Add(&*trace_watcher_);
+  environment_->watchers().SetActive(&*trace_watcher_, true);
 }
 
 absl::Status TrafficServer::DefineMemoryMetrics() {
@@ -147,14 +167,30 @@ void TrafficServer::SetServing(bool serving) {
   if (transport_ != nullptr) transport_->SetServing(serving);
 }
 
+// Whoever sets them has checked them.
+void TrafficServer::SetWatch(const WatchSettings& settings) {
+  if (absl::Status status = explainer_.Set(settings); !status.ok()) {
+    Log(LogLevel::kError, "what to log and explain is as before: {}", MessageOf(status));
+  }
+}
+
 bool TrafficServer::HealthAskedWithin(uint64_t seconds) { return host::HealthAskedWithin(seconds); }
 
-bool TrafficServer::Drain() { return transport_->Drain(config_.drain_timeout_ms); }
+bool TrafficServer::Drain() {
+  const bool closed = transport_->Drain(config_.drain_timeout_ms);
+  if (exporter_ != nullptr) exporter_->Stop(kFlushMs);
+  return closed;
+}
+
+TrafficSight TrafficServer::GetSight() {
+  return {transport_->ListRpcs(TrafficSight::kRpcsMax, kListMs), RecentFaults::InProcess().List()};
+}
 
 std::vector<prometheus::MetricFamily> TrafficServer::CollectMetrics() {
   metrics_->Set(connections_gauge_, static_cast<double>(connection_limit_.Count()));
   metrics_->Set(live_gauge_, static_cast<double>(transport_->live()));
   TellMemory();
+  if (exporter_ != nullptr) exporter_->UpdateMetrics();
   return metrics_->Collect();
 }
 

@@ -14,16 +14,20 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "host/base/memory_budget.h"
 #include "host/config/config.h"
+#include "host/explain/explainer.h"
 #include "host/metrics/metrics.h"
 #include "host/net/accept_loop.h"
 #include "host/net/certificate_store.h"
 #include "host/net/connection_limit.h"
 #include "host/plugin/chain.h"
 #include "host/stream/stream_environment.h"
+#include "host/stream/trace_watcher.h"
+#include "host/telemetry/otlp_exporter.h"
 #include "host/transport/traffic.h"
 #include "host/transport/transport.h"
 
@@ -44,10 +48,15 @@ class TrafficServer final : public Traffic {
   bool HealthAskedWithin(uint64_t seconds) override;
   bool Drain() override;
   bool serving() const override { return true; }
+  void SetWatch(const WatchSettings& settings) override;
+  std::vector<Explained> CollectExplained() override { return explainer_.Collect(); }
+  std::vector<Exemplar> CollectExemplars() override { return metrics_->CollectExemplars(); }
   std::vector<prometheus::MetricFamily> CollectMetrics() override;
+  TrafficSight GetSight() override;
 
  private:
   absl::Status StartEnvironment();
+  void StartTraces();
   absl::Status DefineMemoryMetrics();
   void TellMemory();
   absl::StatusOr<std::unique_ptr<Transport>> StartTransport();
@@ -63,6 +72,9 @@ class TrafficServer final : public Traffic {
   std::array<uint64_t, MemoryBudget::kUseCount> refusals_told_{};
   MemoryBudget memory_;
   std::mutex telling_;  // one page at a time
+  Explainer explainer_;
+  std::unique_ptr<OtlpExporter> exporter_;  // null: nothing is traced
+  std::optional<TraceWatcher> trace_watcher_;
   std::unique_ptr<StreamEnvironment> environment_;
   ConnectionLimit connection_limit_;
   std::mutex serving_mutex_;  // of the next two, until the transport is there

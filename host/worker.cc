@@ -47,6 +47,8 @@ namespace {
 constexpr int kExitError = 2;
 // Time that the end of the process waits for the log's reader.
 constexpr uint64_t kLastLinesMs = 1000;
+// Time for plugins' timers to return after live streams have ended.
+constexpr uint64_t kTimersEndMs = 500;
 
 [[noreturn]] void EndAtOnce() {
   FlushLog(kLastLinesMs);
@@ -128,10 +130,13 @@ class Worker {
   absl::Status Commit(const std::string& body);
   absl::Status Serve();
   void SetServing(bool serving);
+  void SetWatch(WatchSettings settings);
+  std::vector<Explained> CollectExplained();
   void StopAccepting();
   void Drain(uint64_t number);
   void DoChores();
   std::vector<prometheus::MetricFamily> CollectMetrics();
+  TrafficSight GetSight();
 
   const Config config_;
   const std::vector<TrafficSocket> sockets_;
@@ -148,7 +153,8 @@ class Worker {
   std::atomic<TrafficServer*> published_traffic_{nullptr};  // for other threads than orders_'
   std::mutex serving_mutex_;                                // guards the following
   bool serving_ = true;                                     // what health says
-  OrderQueue orders_;                                       // last: its thread uses the others
+  WatchSettings watch_;
+  OrderQueue orders_;  // last: its thread uses the others
 };
 
 // The workers share the cores, unless --server_threads is given.
@@ -165,6 +171,7 @@ Worker::Worker(const WorkerDescriptors& descriptors, MetricMemory* memory, const
       sockets_(descriptors.sockets),
       channel_(descriptors.channel),
       metrics_(Metrics::kSeriesMax, memory) {
+  watch_.log_level = config_.log_level;
   plugins_ = std::make_unique<PluginSet>(
       PluginSetOptions(config_.reload, config_.limits.message_bytes_max, &metrics_),
       [this] { orders_.Add([this] { DoChores(); }); });
@@ -194,6 +201,15 @@ void Worker::Take(WorkerMessage question) {
     case WorkerMessageKind::kSetServing:
       SetServing(Decode<bool>(question.body).value_or(false));
       return Response(question.number, "");
+    case WorkerMessageKind::kGetSight:
+      return Response(question.number, Encode(GetSight()));
+    case WorkerMessageKind::kSetWatch:
+      SetWatch(Decode<WatchSettings>(question.body).value_or(WatchSettings()));
+      return Response(question.number, "");
+    case WorkerMessageKind::kCollectExplained:
+      return Response(question.number, Encode(CollectExplained()));
+    case WorkerMessageKind::kCollectExemplars:
+      return Response(question.number, Encode(metrics_.CollectExemplars()));
     case WorkerMessageKind::kGetUsage:
       return Response(question.number, Encode(plugins_->GetUsage()));
     default:
@@ -300,6 +316,7 @@ absl::Status Worker::Serve() {
     std::lock_guard<std::mutex> lock(serving_mutex_);
     published_traffic_.store(traffic_.get(), std::memory_order_release);
     traffic_->SetServing(serving_);
+    traffic_->SetWatch(watch_);
   }
   Say(WorkerMessageKind::kServing);
   return absl::OkStatus();
@@ -312,17 +329,30 @@ void Worker::SetServing(bool serving) {
   if (traffic != nullptr) traffic->SetServing(serving);
 }
 
+void Worker::SetWatch(WatchSettings settings) {
+  std::lock_guard<std::mutex> lock(serving_mutex_);
+  watch_ = std::move(settings);
+  TrafficServer* traffic = published_traffic_.load(std::memory_order_acquire);
+  if (traffic != nullptr) traffic->SetWatch(watch_);
+}
+
+std::vector<Explained> Worker::CollectExplained() {
+  TrafficServer* traffic = published_traffic_.load(std::memory_order_acquire);
+  return traffic == nullptr ? std::vector<Explained>() : traffic->CollectExplained();
+}
+
 void Worker::StopAccepting() {
   if (traffic_ != nullptr) traffic_->StopAccepting();
   for (const TrafficSocket& socket : sockets_) close(socket.fd);
 }
 
 void Worker::Drain(uint64_t number) {
-  const bool closed = traffic_ == nullptr || traffic_->Drain();
+  bool closed = traffic_ == nullptr || traffic_->Drain();
+  if (!plugins_->StopTimers(kTimersEndMs)) closed = false;
   published_traffic_.store(nullptr, std::memory_order_release);
   Response(number, Encode(closed));
   if (!closed) {
-    // A plugin still holds a call, so nothing that it may touch can be destroyed.
+    // A plugin still holds a call, or a timer runs, so nothing that it may touch can be destroyed.
     FlushLog(kLastLinesMs);
     fflush(nullptr);
     _exit(0);
@@ -342,6 +372,12 @@ std::vector<prometheus::MetricFamily> Worker::CollectMetrics() {
   process_metrics_.Update();
   TrafficServer* traffic = published_traffic_.load(std::memory_order_acquire);
   return traffic == nullptr ? metrics_.Collect() : traffic->CollectMetrics();
+}
+
+TrafficSight Worker::GetSight() {
+  TrafficServer* traffic = published_traffic_.load(std::memory_order_acquire);
+  return traffic == nullptr ? TrafficSight{{}, RecentFaults::InProcess().List()}
+                            : traffic->GetSight();
 }
 
 // Signals to end are for the supervisor; a worker may get them as a member of its process group.

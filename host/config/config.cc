@@ -15,6 +15,8 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "host/base/file.h"
+#include "host/config/extension_options.h"
 #include "host/config/option_kinds.h"
 #include "host/config/plugin_options.h"
 
@@ -77,6 +79,20 @@ absl::Status SetOnOff(const std::string& text, bool* on) {
   return absl::OkStatus();
 }
 
+absl::Status SetExplainKey(const std::string& text, std::string* key) {
+  constexpr size_t kBytesMin = 16;
+  constexpr size_t kBytesMax = 256;
+  if (!text.starts_with('@')) return Expected("@FILE: others can read the command line");
+  const absl::StatusOr<std::string> file = ReadFile(text.substr(1), 4 * kBytesMax);
+  if (!file.ok()) return file.status();
+  *key = std::string(absl::StripAsciiWhitespace(*file));
+  const bool visible = std::all_of(key->begin(), key->end(), [](char c) {
+    return absl::ascii_isgraph(static_cast<unsigned char>(c));
+  });
+  if (visible && key->size() >= kBytesMin && key->size() <= kBytesMax) return absl::OkStatus();
+  return Expected(fmt::format("a file with {} to {} visible characters", kBytesMin, kBytesMax));
+}
+
 // "Authorization, x-tenant"; "none": no header.
 absl::Status SetRedacted(const std::string& text, std::vector<std::string>* names) {
   names->clear();
@@ -106,7 +122,9 @@ absl::Status SetServices(const std::string& text, RpcServices* services) {
           return info.name == std::string_view(name.data(), name.size());
         });
     if (found == kRpcServices.end()) {
-      return Expected("ext_proc, ext_authz or ratelimit, or several with commas between them");
+      return Expected(
+          "ext_proc, ext_authz, ratelimit or network_ext_proc, or several with commas between "
+          "them");
     }
     services->Add(found->service);
   }
@@ -206,6 +224,11 @@ void AddListenerOptions(Draft* draft, OptionSet* options) {
          draft->config.admin_hosts = absl::StrSplit(text, ',');
          return absl::OkStatus();
        }});
+  options->Add(ChoiceOption(
+      "admin_writes", kListeners, "on|off", {"off", "on"}, 0,
+      [draft](size_t choice) { draft->config.admin_writes = choice == 1; },
+      "Whether requests to the admin listener may change something: log level, drain, quarantine, "
+      "version of a plugin. Anybody who reaches the listener may then do so"));
   options->Add({.name = "unix_socket_mode",
                 .group = kListeners,
                 .value = "MODE",
@@ -305,9 +328,10 @@ void AddCallOptions(Config* config, OptionSet* options) {
        .group = kCalls,
        .value = "LIST",
        .default_text = "",
-       .help = "Services to answer: ext_proc, ext_authz, ratelimit. With ext_authz named here, a "
-               "plugin that has only callout_on_request_headers answers a Check, too. "
-               "Default: those that some plugin has hooks for",
+       .help =
+           "Services to answer: ext_proc, ext_authz, ratelimit, network_ext_proc. With ext_authz "
+           "named here, a plugin that has only callout_on_request_headers answers a Check, "
+           "too. Default: those that some plugin has hooks for",
        .set = [limits](const std::string& text) { return SetServices(text, &limits->services); }});
   limits->early_end = true;
   options->Add(ChoiceOption(
@@ -413,6 +437,20 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
                 .set = [=](const std::string& text) {
                   return SetRedacted(text, &config->redacted_headers);
                 }});
+  options->Add(
+      {.name = "explain_key",
+       .group = kProcess,
+       .value = "@FILE",
+       .default_text = "",
+       .help = "File with the key that marks a request to be explained (/explain) if it is "
+               "the value of its header x-callout-debug: 16 to 256 visible characters. "
+               "Plugins and the upstream see the header, too. Default: no header marks any",
+       .supervisor_only = true,
+       .secret = true,
+       .set = [=](const std::string& text) { return SetExplainKey(text, &config->explain_key); }});
+  options->Add(NumberOption("max_explained", kProcess, "COUNT", 1, 10000, &config->explained_max,
+                            "Explanations that each process keeps, of at most 64 KiB each; the "
+                            "oldest goes first"));
   options->Add(ChoiceOption(
       "core_dumps", kProcess, "auto|on|off", {"auto", "on", "off"}, 0,
       [=](size_t choice) {
@@ -585,6 +623,7 @@ absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
   OptionSet options("callout-host", kDescription, "CALLOUT_");
   AddPluginOptions(&draft, &options);
   AddReloadOptions(&draft.config.reload, &options);
+  AddExtensionOptions(&draft.config.reload.extensions, &options);
   AddContainmentOptions(&draft.config.containment, &options);
   AddListenerOptions(&draft, &options);
   AddTlsOptions(&draft, &options);
@@ -599,6 +638,7 @@ absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
   if (draft.version) return Print("callout-host " CALLOUT_HOST_VERSION "\n");
   draft.config.worker_options = options.Given();
   draft.config.warnings = options.Warnings();
+  draft.config.in_force = options.InForce();
   if (options.IsOnCommandLine("plugin_config")) {
     draft.plugins.WarnOfSecrets(&draft.config.warnings);
   }

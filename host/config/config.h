@@ -23,10 +23,12 @@
 #include "host/config/options.h"
 #include "host/config/reload_options.h"
 #include "host/config/transport_options.h"
+#include "host/explain/explainer.h"
 #include "host/net/address.h"
 #include "host/plugin/call_log.h"
 #include "host/plugin/settings.h"
 #include "host/stream/stream_environment.h"
+#include "host/telemetry/otlp_config.h"
 
 namespace callout::host {
 
@@ -55,6 +57,11 @@ struct Config {
   // Arguments that give a worker the same configuration, without the plugins.
   std::vector<std::string> worker_options;
 
+  // Every option with its value and where it came from, for people; no secrets.
+  std::vector<OptionSet::Setting> in_force;
+  // By OpenTelemetry's variables, which are no options of this host.
+  OtlpConfig traces;
+
   // Unset: no such listener.
   std::optional<Address> secure_address;
   std::optional<Address> plaintext_address;
@@ -63,6 +70,7 @@ struct Config {
   // The admin listener was not asked for, so the host runs without it if its port is in use.
   bool admin_address_is_default = true;
   std::vector<std::string> admin_hosts;  // allowed in the Host header of requests for admin pages
+  bool admin_writes = false;             // admin pages may change something
   std::optional<unsigned> unix_socket_mode;  // unset: by the umask
 
   std::string cert_chain_path;  // "": a self-signed certificate
@@ -84,6 +92,8 @@ struct Config {
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
   size_t log_queue_bytes_max = kLogQueueBytesDefault;
+  std::string explain_key;  // "": no header marks an exchange
+  size_t explained_max = kExplainedDefault;
   std::vector<std::string> redacted_headers = RedactedHeadersDefault();  // lower case
 };
 

@@ -224,7 +224,7 @@ absl::StatusOr<OptionSet::Values> OptionSet::ReadCommandLine(int argc,
       const std::string quoted = QuotedValue(option, text);
       std::string source = option.positional ? fmt::format("{} {}", option.value, quoted)
                                              : fmt::format("--{}={}", option.name, quoted);
-      values[option.name].push_back({std::move(source), text});
+      values[option.name].push_back({std::move(source), text, "command line"});
     }
   }
   return values;
@@ -240,7 +240,7 @@ std::vector<OptionSet::Value> OptionSet::ReadVariable(const Option& option,
   const auto add = [&](std::string_view value) {
     if (value.empty()) return;
     values.push_back({fmt::format("{}={}", VariableOf(option.name), QuotedValue(option, value)),
-                      std::string(value)});
+                      std::string(value), fmt::format("environment {}", VariableOf(option.name))});
   };
   if (!option.repeatable) {
     add(text);
@@ -314,7 +314,7 @@ absl::StatusOr<OptionSet::Values> OptionSet::ReadFile(const std::string& path) c
     }
     for (const std::string& text : item.inputs) {
       values[known->name].push_back(
-          {fmt::format("{}: {} = {}", path, known->name, QuotedValue(*known, text)), text});
+          {fmt::format("{}: {} = {}", path, known->name, QuotedValue(*known, text)), text, path});
     }
   }
   return values;
@@ -332,9 +332,13 @@ absl::Status OptionSet::Parse(int argc, const char* const* argv, Environment env
   }
   for (const Option& option : options_) {
     const auto found = values->find(option.name);
-    if (found == values->end()) continue;
+    if (found == values->end()) {
+      NoteInForce(option, nullptr);
+      continue;
+    }
     std::vector<Value>& list = found->second;
     if (!option.repeatable) list.erase(list.begin(), list.end() - 1);
+    NoteInForce(option, &list);
     for (const Value& value : list) {
       if (absl::Status status = option.set(value.text); !status.ok()) {
         return absl::Status(status.code(), fmt::format("{}: {}", value.source, MessageOf(status)));
@@ -346,6 +350,18 @@ absl::Status OptionSet::Parse(int argc, const char* const* argv, Environment env
     }
   }
   return absl::OkStatus();
+}
+
+void OptionSet::NoteInForce(const Option& option, const std::vector<Value>* values) {
+  if (option.command_line_only) return;
+  if (values == nullptr) {
+    std::string value = option.value.empty() ? "false" : option.default_text;
+    in_force_.push_back({option.name, std::move(value), "default", option.help});
+    return;
+  }
+  for (const Value& value : *values) {
+    in_force_.push_back({option.name, QuotedValue(option, value.text), value.place, option.help});
+  }
 }
 
 std::string OptionSet::Help() const { return MakeApp(program_, description_, options_)->help(); }

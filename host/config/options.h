@@ -77,6 +77,17 @@ class OptionSet {
   // source. Leaves out "config", supervisor_only and command_line_only options.
   const std::vector<std::string>& Given() const { return given_; }
 
+  // One value that is in force.
+  struct Setting {
+    std::string name;
+    std::string value;   // "…" in place of what is secret
+    std::string source;  // "command line", "environment CALLOUT_X", the file's path, or "default"
+    std::string help;
+  };
+  // After Parse: every option that is not command_line_only, in the order of Add; a repeatable one
+  // once for each value.
+  const std::vector<Setting>& InForce() const { return in_force_; }
+
   // After Parse: whether the option of this name was given on the command line, which other users
   // of the machine can read.
   bool IsOnCommandLine(const std::string& name) const { return on_command_line_.count(name) > 0; }
@@ -91,6 +102,7 @@ class OptionSet {
   struct Value {
     std::string source;  // "--x=1", "VALUE 1", "CALLOUT_X=1", "FILE: x = 1"
     std::string text;
+    std::string place;  // "command line", "environment CALLOUT_X", FILE
   };
   using Values = std::map<std::string, std::vector<Value>>;  // by option name
 
@@ -109,6 +121,7 @@ class OptionSet {
   // Adds the variables of those options that `values` has no value for.
   void ReadEnvironment(Environment environment, Values* values);
   void Warn(std::string_view variable);
+  void NoteInForce(const Option& option, const std::vector<Value>* values);
   absl::StatusOr<Values> ReadFile(const std::string& path) const;
 
   const std::string program_;
@@ -118,6 +131,7 @@ class OptionSet {
   std::set<std::string> on_command_line_;
   std::vector<std::string> given_;
   std::vector<std::string> warnings_;
+  std::vector<Setting> in_force_;
 };
 
 }  // namespace callout::host

@@ -408,7 +408,7 @@ std::vector<Exemplar> Metrics::CollectExemplars() const {
         Exemplar& exemplar = all.emplace_back();
         exemplar.name = name;
         for (size_t i = 0; i < values.size(); ++i) {
-          exemplar.labels.emplace_back(family.label_names[i], values[i]);
+          exemplar.labels[family.label_names[i]] = values[i];
         }
         exemplar.bucket = bucket;
         exemplar.trace_id = slot.trace_id;

@@ -44,9 +44,9 @@ class MetricShardPool;
 
 // The trace of one value that a histogram has counted.
 struct Exemplar {
-  std::string name;                                         // of the histogram
-  std::vector<std::pair<std::string, std::string>> labels;  // of the series, by name
-  size_t bucket = 0;                                        // from 0; the last is +Inf
+  std::string name;                           // of the histogram
+  std::map<std::string, std::string> labels;  // of the series
+  size_t bucket = 0;                          // from 0; the last is +Inf
   std::string trace_id;
   double value = 0;
 };

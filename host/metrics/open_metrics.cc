@@ -23,7 +23,7 @@ using prometheus::MetricType;
 
 constexpr std::string_view kTotal = "_total";
 using LabelList = std::vector<std::pair<std::string, std::string>>;
-using ExemplarKey = std::tuple<std::string, LabelList, size_t>;  // of a bucket
+using ExemplarKey = std::tuple<std::string, std::map<std::string, std::string>, size_t>;
 using ExemplarMap = std::map<ExemplarKey, const Exemplar*>;
 
 std::string Number(double value) {
@@ -84,12 +84,13 @@ std::string ExemplarText(const ExemplarMap& exemplars, const ExemplarKey& key, d
 void AddHistogram(const std::string& name, const ClientMetric& metric, const ExemplarMap& exemplars,
                   std::string* text) {
   const LabelList labels = LabelsOf(metric);
+  const std::map<std::string, std::string> key(labels.begin(), labels.end());
   double over = -HUGE_VAL;
   for (size_t i = 0; i < metric.histogram.bucket.size(); ++i) {
     const ClientMetric::Bucket& bucket = metric.histogram.bucket[i];
     fmt::format_to(std::back_inserter(*text), "{}_bucket{} {}{}\n", name,
                    LabelText(labels, Bound(bucket.upper_bound)), bucket.cumulative_count,
-                   ExemplarText(exemplars, {name, labels, i}, over, bucket.upper_bound));
+                   ExemplarText(exemplars, {name, key, i}, over, bucket.upper_bound));
     over = bucket.upper_bound;
   }
   fmt::format_to(std::back_inserter(*text), "{0}_count{1} {2}\n{0}_sum{1} {3}\n", name,

@@ -106,10 +106,14 @@ std::string FormatTime(const ASN1_TIME* time) {
   return BioText(bio.get());
 }
 
-std::string SubjectOf(const X509* certificate) {
+std::string NameText(const X509_NAME* name) {
   const BioPtr bio(BIO_new(BIO_s_mem()));
-  X509_NAME_print_ex(bio.get(), X509_get_subject_name(certificate), 0, XN_FLAG_ONELINE);
+  X509_NAME_print_ex(bio.get(), name, 0, XN_FLAG_ONELINE);
   return BioText(bio.get());
+}
+
+std::string SubjectOf(const X509* certificate) {
+  return NameText(X509_get_subject_name(certificate));
 }
 
 void WarnOfDates(const std::string& path, const X509* certificate,
@@ -301,6 +305,27 @@ absl::StatusOr<CaBundle> LoadCaBundle(const std::string& path) {
     WarnOfDates(path, certificate.get(), &bundle.warnings);
   }
   return bundle;
+}
+
+std::vector<CertificateFacts> DescribeCertificates(const std::string& pem) {
+  std::vector<CertificateFacts> all;
+  const BioPtr bio = ReadingBio(pem);
+  for (;;) {
+    const CertificatePtr certificate(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
+    if (certificate == nullptr) break;
+    CertificateFacts facts;
+    facts.subject = NameText(X509_get_subject_name(certificate.get()));
+    facts.issuer = NameText(X509_get_issuer_name(certificate.get()));
+    facts.not_after = FormatTime(X509_get0_notAfter(certificate.get()));
+    int days = 0;
+    int seconds = 0;
+    if (ASN1_TIME_diff(&days, &seconds, nullptr, X509_get0_notAfter(certificate.get())) == 1) {
+      facts.seconds_left = int64_t{days} * kDaySeconds + seconds;
+    }
+    all.push_back(std::move(facts));
+  }
+  ERR_clear_error();  // of the end of the text
+  return all;
 }
 
 }  // namespace callout::host

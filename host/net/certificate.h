@@ -9,6 +9,7 @@
 #define CALLOUT_HOST_NET_CERTIFICATE_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,17 @@ struct CaBundle {
   std::string pem;
   std::vector<std::string> warnings;
 };
+
+// What people want to know of a certificate.
+struct CertificateFacts {
+  std::string subject;
+  std::string issuer;
+  std::string not_after;     // "Jan 31 12:00:00 2027 GMT"
+  int64_t seconds_left = 0;  // negative: expired
+};
+
+// Of each certificate in `pem`, up to one that cannot be read.
+std::vector<CertificateFacts> DescribeCertificates(const std::string& pem);
 
 // Makes a P-256 key and a self-signed certificate for localhost, 127.0.0.1 and ::1. It is valid
 // from yesterday, since clocks differ, and for ten years, since a host may run for long. Each start

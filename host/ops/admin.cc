@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include "host/ops/admin.h"
-#include "host/base/health_asked.h"
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
@@ -12,6 +11,8 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "host/base/ascii.h"
+#include "host/base/health_asked.h"
 
 namespace callout::host {
 namespace {
@@ -41,21 +42,34 @@ bool IsIpAddress(const std::string& text) {
          inet_pton(AF_INET6, text.c_str(), &address) == 1;
 }
 
+// Only browsers send these two headers, and no page can forge them. A proxy that ends TLS may stand
+// before this listener, so the scheme does not matter.
+bool IsSameOrigin(const HttpRequestView& request) {
+  if (!request.sec_fetch_site.empty() && request.sec_fetch_site != "same-origin") return false;
+  std::string_view origin = request.origin;
+  if (origin.empty()) return true;
+  const size_t scheme = origin.find("://");
+  if (scheme == origin.npos) return false;  // "null"
+  origin.remove_prefix(scheme + 3);
+  return !request.host.empty() && EqualsIgnoreCase(origin, request.host);
+}
+
 }  // namespace
 
 AdminPages::AdminPages(const Health* health, Metrics* metrics,
-                       const std::vector<std::string>& hosts)
-    : hosts_({"localhost"}), metrics_(metrics) {
+                       const std::vector<std::string>& hosts, bool writes)
+    : hosts_({"localhost"}), metrics_(metrics), writes_(writes) {
   for (const std::string& host : hosts) hosts_.insert(NameOf(host));
   char own[HOST_NAME_MAX + 1] = {};
   if (gethostname(own, sizeof(own) - 1) == 0 && own[0] != '\0') hosts_.insert(NameOf(own));
-  if (metrics_ != nullptr) {
+  constexpr std::array<const char*, kRefusals> kReasons = {"host", "writes_off", "cross_site"};
+  for (size_t i = 0; metrics_ != nullptr && i < kRefusals; ++i) {
     absl::StatusOr<Metrics::Id> refused =
         metrics_->Define(Metrics::Kind::kCounter, "callout_admin_refused_total",
-                         "Requests for admin pages that were refused", {{"reason", "host"}});
-    if (refused.ok()) refused_ = *refused;
+                         "Requests for admin pages that were refused", {{"reason", kReasons[i]}});
+    if (refused.ok()) refused_[i] = *refused;
   }
-  Add("/", "this list", [this](const HttpRequestView&) { return List(); });
+  Add("/", "this list", [this](const HttpRequestView& request) { return Front(request); });
   Add("/live", "200 while the process responds",
       [](const HttpRequestView&) { return TextPage(200, "live\n"); });
   Add("/ready", "200 if the host wants traffic, else 503", [health](const HttpRequestView&) {
@@ -70,19 +84,47 @@ void AdminPages::Add(const std::string& path, const std::string& summary, HttpHa
   pages_.emplace(path, Page{summary, std::move(page)});
 }
 
+void AdminPages::AddAction(const std::string& path, const std::string& summary,
+                           HttpHandler action) {
+  pages_.emplace(path, Page{summary, std::move(action), true});
+}
+
 HttpResponse AdminPages::Response(const HttpRequestView& request) const {
-  if (request.method != "GET") return MethodNotAllowed();
   const std::string_view path = request.target.substr(0, request.target.find('?'));
   const auto page = pages_.find(path);
+  const bool is_action = page != pages_.end() && page->second.is_action;
+  if (request.method != (is_action ? "POST" : "GET")) {
+    HttpResponse response = MethodNotAllowed();
+    if (is_action) response.allow = "POST";
+    return response;
+  }
   // Probes ask under any name, and their result is no secret.
   if (path != "/live" && path != "/ready" && !IsOurHost(request.host)) {
-    if (metrics_ != nullptr) metrics_->Add(refused_);
-    return TextPage(421,
-                    "this name is not allowed in the Host header; use an IP address, or add the "
-                    "name to --admin_hosts\n");
+    return Refuse(kHost, 421,
+                  "this name is not allowed in the Host header; use an IP address, or add the "
+                  "name to --admin_hosts\n");
   }
   if (page == pages_.end()) return TextPage(404, "no such page; / lists all pages\n");
-  return page->second.response(request);
+  return is_action ? Act(page->second, request) : page->second.response(request);
+}
+
+HttpResponse AdminPages::Refuse(Refusal why, unsigned status, std::string text) const {
+  if (metrics_ != nullptr) metrics_->Add(refused_[why]);
+  return TextPage(status, std::move(text));
+}
+
+HttpResponse AdminPages::Act(const Page& action, const HttpRequestView& request) const {
+  if (!IsSameOrigin(request)) {
+    return Refuse(kCrossSite, 403, "another site's page has sent this request\n");
+  }
+  if (!writes_) {
+    return Refuse(kWritesOff, 403, "this host lets nobody change it here; set --admin_writes=on\n");
+  }
+  constexpr std::string_view kForm = "application/x-www-form-urlencoded";
+  if (!request.body.empty() && !request.content_type.starts_with(kForm)) {
+    return TextPage(415, fmt::format("expected a body of the type {}\n", kForm));
+  }
+  return action.response(request);
 }
 
 // Browsers always send a Host, so a request without one comes from no browser.
@@ -96,10 +138,19 @@ HttpHandler AdminPages::MakeHandler() const {
   return [this](const HttpRequestView& request) { return Response(request); };
 }
 
+HttpResponse AdminPages::Front(const HttpRequestView& request) const {
+  const bool wants_html = request.accept.find("text/html") != request.accept.npos;
+  return front_page_ != nullptr && wants_html ? front_page_(request) : List();
+}
+
 HttpResponse AdminPages::List() const {
   std::string list;
-  for (const auto& [path, page] : pages_) list += fmt::format("{:<12} {}\n", path, page.summary);
-  return TextPage(200, std::move(list));
+  for (const auto& [path, page] : pages_) {
+    list += fmt::format("{:<12} {}{}\n", path, page.is_action ? "POST: " : "", page.summary);
+  }
+  HttpResponse response = TextPage(200, std::move(list));
+  response.headers.emplace_back("Vary", "Accept");
+  return response;
 }
 
 }  // namespace callout::host

@@ -225,11 +225,20 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
     const std::string_view target(request.target().data(), request.target().size());
     Count(listener_->requests);
     if (!left_) shared_->open.splice(shared_->open.end(), shared_->open, place_);
-    const auto field = request.find(http::field::host);
-    std::string_view host;
-    if (field != request.end()) host = {field->value().data(), field->value().size()};
-    if (request.count(http::field::host) > 1) host = ",";
-    HttpResponse response = listener_->handler({is_head ? "GET" : method, target, host});
+    const auto only = [&request](auto name) -> std::string_view {
+      const auto field = request.find(name);
+      if (field == request.end()) return {};
+      if (request.count(name) > 1) return ",";
+      return {field->value().data(), field->value().size()};
+    };
+    HttpResponse response = listener_->handler({.method = is_head ? "GET" : method,
+                                                .target = target,
+                                                .host = only(http::field::host),
+                                                .accept = only(http::field::accept),
+                                                .origin = only(http::field::origin),
+                                                .sec_fetch_site = only("Sec-Fetch-Site"),
+                                                .content_type = only(http::field::content_type),
+                                                .body = request.body()});
     const auto write = [self = this->shared_from_this(), version = request.version(),
                         keep_alive = request.keep_alive(), is_head](HttpResponse from) {
       self->Write(std::move(from), version, keep_alive, is_head);
@@ -244,6 +253,7 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
     response_->version(version);
     if (!from.body.empty()) response_->set(http::field::content_type, from.content_type);
     if (!from.allow.empty()) response_->set(http::field::allow, from.allow);
+    for (const auto& [name, value] : from.headers) response_->set(name, value);
     response_->keep_alive(keep_alive);
     response_->body() = std::move(from.body);
     response_->prepare_payload();

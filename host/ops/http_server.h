@@ -10,8 +10,8 @@
 //
 // Handlers run on the server's thread, one at a time, and must be quick. A slow handler, such as
 // one that asks other processes, returns HttpResponse::later, which runs on a second thread, one at
-// a time. Keep-alive and pipelining work. A body of up to body_bytes_max is read and discarded. A
-// handler gets HEAD as GET, and the response goes out without the body.
+// a time. Keep-alive and pipelining work. A body of up to body_bytes_max is read before the handler
+// is called. A handler gets HEAD as GET, and the response goes out without the body.
 //
 // The server itself responds with 400 to anything that is not HTTP/1.x, with 431 to a header over
 // the limit and with 413 to a body over the limit, and then closes the connection. It never refuses
@@ -32,6 +32,8 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -44,8 +46,13 @@ namespace callout::host {
 struct HttpRequestView {
   std::string_view method;  // "GET" for HEAD as well
   std::string_view target;  // as sent: "/metrics?x=1"
-  // Of the Host header; "" without one, "," if there are several.
+  // Of these headers; "" without one, "," if there are several.
   std::string_view host = {};
+  std::string_view accept = {};
+  std::string_view origin = {};
+  std::string_view sec_fetch_site = {};
+  std::string_view content_type = {};
+  std::string_view body = {};
 };
 
 struct HttpResponse {
@@ -53,8 +60,9 @@ struct HttpResponse {
   std::function<HttpResponse()> later = nullptr;
   unsigned status = 200;
   std::string body = {};
-  std::string content_type = "text/plain; charset=utf-8";  // not sent without a body
-  std::string allow = {};                                  // for 405: "GET, HEAD"
+  std::string content_type = "text/plain; charset=utf-8";         // not sent without a body
+  std::string allow = {};                                         // for 405: "GET, HEAD"
+  std::vector<std::pair<std::string, std::string>> headers = {};  // further ones
 };
 
 // Must not throw.

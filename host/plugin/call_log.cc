@@ -73,15 +73,6 @@ std::string WithoutSecretsOfUrl(std::string_view url) {
   return fmt::format("{}{}[redacted]", text, url.substr(0, query + 1));
 }
 
-std::string ShownValue(std::string_view name, std::string_view value) {
-  bool queries = false;
-  for (const std::string& pattern : Redacted()) {
-    queries = queries || pattern == kQueries;
-    if (Matches(name, pattern)) return "[redacted]";
-  }
-  return queries && HoldsUrl(name) ? WithoutSecretsOfUrl(value) : std::string(value);
-}
-
 std::string HeaderText(std::string_view message) {
   ResponseView view;
   // HttpTrailers has its header list in the same field.
@@ -90,7 +81,7 @@ std::string HeaderText(std::string_view message) {
   for (const HeaderSet& header : view.headers.set) {
     const std::string name = ToLowerAscii(header.key);
     fmt::format_to(std::back_inserter(text), "{}{}: {}", text.empty() ? "" : ", ", name,
-                   ShownValue(name, header.value));
+                   ShownHeaderValue(name, header.value));
     if (text.size() > kHeadersBytesMax) {
       text.resize(kHeadersBytesMax);
       return text + "…";
@@ -126,6 +117,18 @@ const std::vector<std::string>& RedactedHeadersDefault() {
                                                                 "sec-websocket-protocol",
                                                                 "?query"};
   return *names;
+}
+
+std::string ShownHeaderValue(std::string_view key, std::string_view value) {
+  constexpr std::string_view kExplainHeader = "x-callout-debug";
+  const std::string name = ToLowerAscii(key);
+  bool queries = false;
+  if (name == kExplainHeader) return "[redacted]";
+  for (const std::string& pattern : Redacted()) {
+    queries = queries || pattern == kQueries;
+    if (Matches(name, pattern)) return "[redacted]";
+  }
+  return queries && HoldsUrl(name) ? WithoutSecretsOfUrl(value) : std::string(value);
 }
 
 void SetRedactedHeaders(std::vector<std::string> names) { Redacted() = std::move(names); }

@@ -31,6 +31,10 @@ const std::vector<std::string>& RedactedHeadersDefault();
 // Sets the names, in lower case. Call it once, before the first call of a plugin.
 void SetRedactedHeaders(std::vector<std::string> names);
 
+// The value of a header, or what the log and explanations show in its place. The header that marks
+// an exchange to be explained has a key as its value, and is never shown.
+std::string ShownHeaderValue(std::string_view name, std::string_view value);
+
 // "OK", "DEFERRED", "INTERNAL"; the number for a status without a name.
 std::string StatusName(callout_status_t status);
 

@@ -39,15 +39,19 @@
 
 #include <callout/plugin.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "host/base/log.h"
 #include "host/plugin/settings.h"
 #include "host/plugin/violation.h"
 #include "host/wire/phase.h"
@@ -184,6 +188,14 @@ class RpcObserver {
     static_cast<void>(field), static_cast<void>(payload);
   }
   virtual void OnEnd(const RpcEnd& end) { static_cast<void>(end); }
+
+  // Lines about the RPC's calls are logged from this level on, if it is below the one in force.
+  // Before the observer is given away.
+  void set_log_level(std::optional<LogLevel> level) { log_level_ = level; }
+  std::optional<LogLevel> log_level() const { return log_level_; }
+
+ private:
+  std::optional<LogLevel> log_level_;
 };
 
 class RpcWatcher {
@@ -196,7 +208,14 @@ class RpcWatcher {
 // The observers of one RPC.
 class RpcObservers {
  public:
-  void Add(std::unique_ptr<RpcObserver> observer) { observers_.push_back(std::move(observer)); }
+  void Add(std::unique_ptr<RpcObserver> observer) {
+    if (observer->log_level().has_value()) {
+      log_level_ = std::min(log_level_.value_or(LogLevel::kError), *observer->log_level());
+    }
+    observers_.push_back(std::move(observer));
+  }
+  // The lowest of the observers'; any thread.
+  std::optional<LogLevel> log_level() const { return log_level_; }
   bool empty() const { return observers_.empty(); }
   const std::vector<std::unique_ptr<RpcObserver>>& list() const { return observers_; }
 
@@ -208,6 +227,7 @@ class RpcObservers {
 
  private:
   std::vector<std::unique_ptr<RpcObserver>> observers_;
+  std::optional<LogLevel> log_level_;
 };
 
 // The watchers of the process.

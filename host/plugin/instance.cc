@@ -15,6 +15,7 @@
 #include "host/base/clock.h"
 #include "host/base/log.h"
 #include "host/plugin/call_log.h"
+#include "host/plugin/recent_faults.h"
 #include "host/plugin/request_ids.h"
 #include "host/wire/response.h"
 
@@ -53,12 +54,16 @@ absl::Status RunCreate(Hooks::CreateHook create, callout_create_args_t* args) {
                   said.empty() ? ", and it logged no error with the reason" : ": " + said));
 }
 
+std::string_view RequestIdOf(const Instance::FaultSite& site) {
+  std::string_view id = site.request_id;
+  if (id.empty()) id = FindHeader(site.headers, "x-request-id");
+  return id.substr(0, kRequestIdBytesMax);
+}
+
 // "stream 12, x-request-id 4711, trace_id 4bf9…"
 std::vector<LogField> FieldsOf(const Instance::FaultSite& site) {
-  std::string_view request_id = site.request_id;
-  if (request_id.empty()) request_id = FindHeader(site.headers, "x-request-id");
   return {{"stream", fmt::format("{}", site.stream_id), true},
-          {"x-request-id", std::string(request_id.substr(0, kRequestIdBytesMax))},
+          {"x-request-id", std::string(RequestIdOf(site))},
           {"trace_id", std::string(FindTrace(site.rpc, site.headers).id)}};
 }
 
@@ -73,7 +78,8 @@ Instance::Instance(std::shared_ptr<const Plugin> plugin, std::string name,
       marker_(HookTable::InUse()->FindOrAddPlugin(name_)),
       services_(std::make_unique<ServiceTable>(
           this, name_,
-          ServiceTable::Options{context.metrics, context.strict, context.abi.host_bytes})) {}
+          ServiceTable::Options{context.metrics, context.strict, context.abi.host_bytes})),
+      extensions_(context.extensions, context.metrics, name_, marker_) {}
 
 absl::StatusOr<std::shared_ptr<Instance>> Instance::Create(std::shared_ptr<const Plugin> plugin,
                                                            std::string name,
@@ -147,6 +153,7 @@ absl::Status Instance::CreatePlugin(const std::string& config) {
   blocking_phases_ =
       settings_.blocking.value_or(args.blocking != 0 ? kAllPhases : args.blocking_phases);
   wants_ = args.wants & kGrants;
+  extensions_.Open();
   return absl::OkStatus();
 }
 
@@ -175,6 +182,7 @@ absl::Status Instance::DefineHostMetrics() {
 }
 
 Instance::~Instance() {
+  extensions_.EndAndWait();
   const Hooks& hooks = plugin_->hooks();
   if (created_ && (hooks.plugin_destroy != nullptr || hooks.plugin_destroy_with != nullptr)) {
     const HookScope scope({marker_, Hook::kDestroy, true}, MonotonicNs());
@@ -254,6 +262,14 @@ void Instance::CancelStream(callout_call_t* call) {
 }
 
 callout_status_t Instance::Call(CallState* state, uint64_t now_ns) {
+  if (state->observers != nullptr && state->observers->log_level().has_value()) {
+    const LogLevelScope scope(*state->observers->log_level());
+    return CountedCall(state, now_ns);
+  }
+  return CountedCall(state, now_ns);
+}
+
+callout_status_t Instance::CountedCall(CallState* state, uint64_t now_ns) {
   const callout_phase_t phase = state->slot->call.phase;
   Trial* const trial = running_trial_.load(std::memory_order_acquire);
   if (trial != nullptr && !trial->CountCall()) {
@@ -287,6 +303,14 @@ callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
 void Instance::CountViolation(Violation violation, callout_phase_t phase, std::string_view why,
                               const FaultSite& site) {
   context_.metrics->Add(violations_[static_cast<size_t>(violation)]);
+  RecentFaults::InProcess().Note({.plugin = name_,
+                                  .phase = std::string(PhaseName(phase)),
+                                  .kind = std::string(ViolationName(violation)),
+                                  .what = std::string(why),
+                                  .request_id = std::string(RequestIdOf(site)),
+                                  .trace_id = std::string(FindTrace(site.rpc, site.headers).id),
+                                  .stream_id = site.stream_id,
+                                  .time_ns = MonotonicNs()});
   // A large body and a full host are no fault of the plugin's code.
   const bool not_called = violation == Violation::kDeferLimit || violation == Violation::kOverload;
   Trial* const trial = running_trial_.load(std::memory_order_acquire);

@@ -32,8 +32,9 @@ std::shared_ptr<const Plugin> QuarantinePlugin() {
   fields.hooks.plugin_destroy = Destroy;
   fields.hooks.on_process = Process;
   // What stands in for a plugin stands in for it on every service.
-  fields.hooks.phases[PhaseSlot(CALLOUT_CHECK)] = Process;
-  fields.hooks.phases[PhaseSlot(CALLOUT_RATE_LIMIT)] = Process;
+  for (const callout_phase_t phase : kPhases) {
+    if (IsOtherService(phase)) fields.hooks.phases[PhaseSlot(phase)] = Process;
+  }
   return std::make_shared<const Plugin>(std::move(fields));
 }
 

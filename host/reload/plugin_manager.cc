@@ -49,6 +49,7 @@ PluginSet::Options PluginSetOptions(const ReloadConfig& reload, size_t message_b
   options.instance.strict = reload.strict_plugins;
   options.generations_max = reload.generations_max;
   options.guard = reload.guard;
+  options.extensions = reload.extensions;
   return options;
 }
 
@@ -95,6 +96,48 @@ void PluginManager::RescanAll() {
   wake_->Set();
 }
 
+absl::Status PluginManager::GoBack(const std::string& plugin, uint64_t timeout_ms) {
+  return Ask([this, plugin] { return reloader_.GoBack(plugin); }, timeout_ms);
+}
+
+absl::Status PluginManager::Release(const std::string& plugin, uint64_t timeout_ms) {
+  return Ask([this, plugin] { return reloader_.Release(plugin); }, timeout_ms);
+}
+
+absl::Status PluginManager::Ask(std::function<absl::Status()> run, uint64_t timeout_ms) {
+  if (stop_) return absl::UnavailableError("the host is stopping");
+  auto order = std::make_shared<Order>();
+  order->run = std::move(run);
+  std::future<absl::Status> result = order->result.get_future();
+  {
+    const std::lock_guard<std::mutex> lock(order_mutex_);
+    if (order_ != nullptr) return absl::UnavailableError("another such request waits; try again");
+    order_ = order;
+  }
+  wake_->Set();
+  if (result.wait_for(std::chrono::milliseconds(timeout_ms)) == std::future_status::ready) {
+    return result.get();
+  }
+  {
+    const std::lock_guard<std::mutex> lock(order_mutex_);
+    if (order_ == order) {
+      order_ = nullptr;
+      return absl::DeadlineExceededError(
+          "the thread that loads plugins is busy; nothing was changed");
+    }
+  }
+  return result.get();  // it has begun
+}
+
+void PluginManager::TakeOrder() {
+  std::shared_ptr<Order> order;
+  {
+    const std::lock_guard<std::mutex> lock(order_mutex_);
+    order = std::exchange(order_, nullptr);
+  }
+  if (order != nullptr) order->result.set_value(order->run());
+}
+
 void PluginManager::BeginStop() {
   stop_ = true;
   wake_->Set();
@@ -126,6 +169,7 @@ void PluginManager::Run() {
   while (!stop_) {
     target_->DoChores();
     reloader_.WithdrawFailed();
+    TakeOrder();
     reloader_.NoteEnded();
     if (watch_->TakeEvents()) due_ns = std::min(due_ns, rescanned_ns + kGapNs);
     if (rescan_all_.exchange(false)) {

@@ -22,6 +22,8 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -61,6 +63,11 @@ class PluginManager {
   void Follow();
   // Rescans now, and tries refused files again.
   void RescanAll();
+  // Asked for by the operator: Reloader::GoBack and Release, on the manager's thread. They wait for
+  // it: DEADLINE_EXCEEDED if it has not come to them within `timeout_ms`, and then never does.
+  absl::Status GoBack(const std::string& plugin, uint64_t timeout_ms);
+  absl::Status Release(const std::string& plugin, uint64_t timeout_ms);
+
   // Ends the thread, after the rescan that it is in. Harmless if called twice.
   void Stop();
   // The same in two steps, for a plugin whose create may never return. AwaitStop returns false if
@@ -74,6 +81,8 @@ class PluginManager {
   bool busy() const { return Preparation::running() > 0; }
 
   Reloader::Snapshot Status() const { return reloader_.Status(); }
+  GenerationTarget::Usage GetUsage() const { return target_->GetUsage(); }
+  size_t generations_max() const { return generations_max_; }
   // The page /plugins, with the calls and errors that `metrics` counts.
   std::string StatusJson(const std::vector<prometheus::MetricFamily>& metrics) const;
 
@@ -81,8 +90,16 @@ class PluginManager {
   PluginManager(const Options& options, Metrics* metrics, GenerationTarget* target,
                 std::shared_ptr<const Wake> wake);
 
+  // What another thread wants done on the manager's.
+  struct Order {
+    std::function<absl::Status()> run;
+    std::promise<absl::Status> result;
+  };
+
   void Run();
   void Sleep(uint64_t due_ns) const;
+  absl::Status Ask(std::function<absl::Status()> run, uint64_t timeout_ms);
+  void TakeOrder();
 
   const size_t generations_max_;
   GenerationTarget* const target_;
@@ -92,7 +109,9 @@ class PluginManager {
   const std::unique_ptr<DirectoryWatch> watch_;
   std::atomic<bool> rescan_all_{false};
   std::atomic<bool> stop_{false};
-  std::mutex ended_mutex_;  // guards ended_
+  std::mutex order_mutex_;        // guards order_
+  std::shared_ptr<Order> order_;  // null: none waits
+  std::mutex ended_mutex_;        // guards ended_
   std::condition_variable ended_changed_;
   bool ended_ = true;
   std::thread thread_;

@@ -574,22 +574,32 @@ void Reloader::WithdrawFailed() {
 }
 
 void Reloader::Withdraw(Slot* slot) {
+  const GenerationSource& failed = *slot->current;
+  const uint64_t number = failed.number;
+  absl::Status status = ReturnToPrevious(
+      slot, absl::AbortedError(fmt::format(
+                "generation {} of {} was withdrawn: more of its first calls failed than "
+                "--reload_guard allows; replace the file",
+                number, failed.path)));
+  if (status.ok()) return;
+  Say(LogLevel::kError,
+      fmt::format("plugin {}: generation {} fails more of its first calls than --reload_guard "
+                  "allows, and {}",
+                  slot->files.name, number, MessageOf(status)));
+}
+
+// `reason` is why the current generation does not serve.
+absl::Status Reloader::ReturnToPrevious(Slot* slot, absl::Status reason) {
   const GenerationSource failed = *slot->current;
   GenerationSource source = *slot->previous;
   source.id = ++last_id_;
   source.on_trial = false;
   absl::StatusOr<GenerationFacts> facts = options_.target->Prepare(source);
   if (!facts.ok()) {
-    Say(LogLevel::kError,
-        fmt::format("plugin {}: generation {} fails more of its first calls than --reload_guard "
-                    "allows, and generation {} cannot be created again: {}",
-                    failed.name, failed.number, source.number, MessageOf(facts.status())));
-    return;
+    return absl::Status(facts.status().code(),
+                        fmt::format("generation {} cannot be created again: {}", source.number,
+                                    MessageOf(facts.status())));
   }
-  absl::Status reason = absl::AbortedError(fmt::format(
-      "generation {} of {} was withdrawn: more of its first calls failed than --reload_guard "
-      "allows; replace the file",
-      failed.number, failed.path));
   Say(LogLevel::kError, fmt::format("plugin {}: {}", failed.name, MessageOf(reason)));
   Serve(slot, std::move(source), *std::move(facts));
   slot->previous.reset();
@@ -597,6 +607,45 @@ void Reloader::Withdraw(Slot* slot) {
   slot->refusal = std::move(reason);
   slot->refused_at_ms = NowMs();
   Count(*slot, Outcome::kWithdrawn);
+  return absl::OkStatus();
+}
+
+// --- By the operator -----------------------------------------------------------
+
+absl::Status Reloader::GoBack(const std::string& plugin) {
+  const auto found = slots_.find(plugin);
+  if (found == slots_.end()) {
+    return absl::NotFoundError(fmt::format("there is no plugin {}", plugin));
+  }
+  Slot* const slot = &found->second;
+  if (!slot->current.has_value() || !slot->previous.has_value()) {
+    return absl::FailedPreconditionError(
+        fmt::format("plugin {} has no earlier generation that could serve", plugin));
+  }
+  DropPending(slot);
+  absl::Status status = ReturnToPrevious(
+      slot, absl::AbortedError(fmt::format(
+                "generation {} of {} was taken out of service by the operator; replace the file to "
+                "load another",
+                slot->current->number, slot->current->path)));
+  if (!status.ok()) {
+    status = absl::Status(status.code(), fmt::format("plugin {}: {}", plugin, MessageOf(status)));
+  }
+  Commit();
+  Publish();
+  return status;
+}
+
+absl::Status Reloader::Release(const std::string& plugin) {
+  const auto found = slots_.find(plugin);
+  if (found == slots_.end() || !found->second.current.has_value() ||
+      options_.target->GetUsage().quarantined.count(plugin) == 0) {
+    return absl::FailedPreconditionError(fmt::format("plugin {} is not in quarantine", plugin));
+  }
+  options_.target->EndQuarantine(found->second.current->id);
+  Say(LogLevel::kInfo, fmt::format("plugin {}: the operator has ended its quarantine", plugin));
+  Publish();
+  return absl::OkStatus();
 }
 
 }  // namespace callout::host

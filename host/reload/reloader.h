@@ -105,6 +105,7 @@ class Reloader {
     bool stand_in = false;   // a stand-in answers for the plugin
     std::string last_error;  // "": the current file serves
     int64_t last_error_at_ms = 0;
+    bool may_go_back = false;                   // there is a generation for GoBack
     std::vector<GenerationStatus> generations;  // newest first
   };
 
@@ -133,6 +134,13 @@ class Reloader {
 
   // Rolls back generations whose trial has failed.
   void WithdrawFailed();
+
+  // Asked for by the operator. The generation before the one in service serves again, and the
+  // file of `plugin` is not loaded again until it changes. NOT_FOUND if there is no such plugin,
+  // FAILED_PRECONDITION if it has no earlier generation.
+  absl::Status GoBack(const std::string& plugin);
+  // Ends the quarantine of `plugin`. FAILED_PRECONDITION if it is not in quarantine.
+  absl::Status Release(const std::string& plugin);
 
   // Logs which generations have ended since the last call.
   void NoteEnded();
@@ -207,6 +215,7 @@ class Reloader {
   void StopServing(Slot* slot, State state);
   void Serve(Slot* slot, GenerationSource source, GenerationFacts facts);
   void Withdraw(Slot* slot);
+  absl::Status ReturnToPrevious(Slot* slot, absl::Status reason);
   void Commit();
   bool IsRequired(const Slot& slot) const;
 

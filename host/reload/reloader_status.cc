@@ -124,6 +124,7 @@ Reloader::PluginStatus Reloader::StatusOf(const Slot& slot) const {
     status.last_error = std::string(slot.refusal.message());
     status.last_error_at_ms = slot.refused_at_ms;
   }
+  status.may_go_back = slot.current.has_value() && slot.previous.has_value();
   status.generations = slot.generations;
   for (GenerationStatus& generation : status.generations) {
     generation.in_service = slot.current.has_value() && slot.current->id == generation.id;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The steps of a call that streams and unary RPCs take alike: its slot, the opening before it, its
-// end, and its run on one of the pool's threads. Who is called when, and what becomes of a
-// response, is each one's own.
+// The steps of a call that streams, unary RPCs and connections take alike: its slot, the opening
+// before it, its end, and its run on one of the pool's threads. Who is called when, and what
+// becomes of a response, is each one's own.
 //
 //   state.slot = TakeSlot(part.stream, &state);
 //   …  // fill in the call, and let the instance run its hook

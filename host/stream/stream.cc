@@ -337,6 +337,32 @@ const Instance* Stream::Keeper() const {
   return nullptr;
 }
 
+// --- For people -------------------------------------------------------------
+
+void Stream::Describe(LiveRpc* rpc) const {
+  constexpr std::array<const char*, 4> kStates = {"waits behind another message",
+                                                  "waits for its other call", "called",
+                                                  "holds it until more of the body has come"};
+  rpc->kind = "ext_proc";
+  rpc->stream_id = id_;
+  for (const Line& line : lines_) {
+    if (line.empty()) continue;
+    const ChainMessage& message = *line.front();
+    rpc->phase = PhaseName(message.phase);
+    rpc->state = kStates[static_cast<size_t>(message.state)];
+    if (message.position < parts_.size()) {
+      rpc->plugin = PartAt(message, message.position).instance->name();
+    }
+    return;
+  }
+  rpc->state = end_.has_value() ? "over; a plugin still has a call" : "waits for Envoy";
+  for (const callout_phase_t headers : {CALLOUT_REQUEST_HEADERS, CALLOUT_RESPONSE_HEADERS}) {
+    const Direction& way = exchange_.direction(headers);
+    if (way.headers_seen) rpc->phase = fmt::format("after {}", PhaseName(headers));
+    if (way.body_seen) rpc->phase = fmt::format("after {}", PhaseName(headers + 2));
+  }
+}
+
 // --- Ends -------------------------------------------------------------------
 
 // Early: Envoy then lets the rest of the exchange pass the host by. Not where bytes

@@ -55,6 +55,7 @@
 #include "host/stream/chain_message.h"
 #include "host/stream/exchange.h"
 #include "host/stream/guard.h"
+#include "host/stream/live_rpc.h"
 #include "host/stream/stream_environment.h"
 #include "host/wire/annotations.h"
 #include "host/wire/envelope.h"
@@ -110,6 +111,8 @@ class Stream {
   // What the stream keeps in memory beyond the message at hand: attributes, metadata,
   // bodies that are gathered, messages that wait.
   size_t kept_bytes() const { return kept_bytes_ + queued_bytes_; }
+  // What it is at, for people.
+  void Describe(LiveRpc* rpc) const;
 
  private:
   // One instance in one direction.

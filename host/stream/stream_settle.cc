@@ -530,7 +530,10 @@ void Stream::TakeReply(ChainMessage* message, Part* part, Response response,
     return Fault(message, part,
                  {Violation::kWrongType, "a streamed reply that does not begin with headers"});
   }
-  if (begins) NoteImmediate(response, &CallOf(*message, part).result);
+  if (begins) {
+    NoteImmediate(response, &CallOf(*message, part).result);
+    ObserveResponse(*message);
+  }
   reply_part_ = part;
   reply_ended_ = view.end_of_stream || view.streamed_part == Piece::kTrailers;
   StageOf(*message, part).altered = true;

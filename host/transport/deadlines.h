@@ -108,6 +108,8 @@ class TimeoutQueue {
       on_due(entry->owner_);
     }
   }
+  // When the wait of `entry`, which waits, began.
+  uint64_t began_ns(const Entry& entry) const { return entry.due_ns_ - timeout_ns_; }
   // Of all that wait, longest first. `visit` may stop the wait of, or destroy, the
   // owner it is given, and no other.
   template <class Visit>

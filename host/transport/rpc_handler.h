@@ -26,6 +26,7 @@
 
 #include "absl/status/status.h"
 #include "host/plugin/rpc_context.h"
+#include "host/stream/live_rpc.h"
 #include "host/stream/stream.h"
 
 namespace callout::host {
@@ -62,6 +63,8 @@ class RpcHandler {
   virtual size_t kept_bytes() const { return 0; }
   // A message of the client's is under way in it.
   virtual bool at_work() const { return false; }
+  // Sets kind, stream_id, phase, plugin and state.
+  virtual void Describe(LiveRpc* rpc) const { rpc->kind = "health or reflection"; }
 };
 
 // A Stream as a handler.
@@ -95,6 +98,7 @@ class StreamHandler final : public RpcHandler {
   uint64_t deadline_ns() const override { return stream_.deadline_ns(); }
   size_t kept_bytes() const override { return stream_.kept_bytes(); }
   bool at_work() const override { return !stream_.idle(); }
+  void Describe(LiveRpc* rpc) const override { stream_.Describe(rpc); }
 
  private:
   Stream stream_;

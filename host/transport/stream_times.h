@@ -90,6 +90,8 @@ class StreamTimes {
     take(&next_, StreamTime::kMessage);
     take(&age_, StreamTime::kAge);
   }
+  // When the RPC of `entry`, which has begun and is not over, did so.
+  uint64_t began_ns(const Entry& entry) const { return age_.began_ns(entry.age_); }
   // All that have begun and are not too old, oldest first (TimeoutQueue::ForEach).
   template <class Visit>
   void ForEach(Visit visit) {

@@ -11,11 +11,16 @@
 
 #include <prometheus/metric_family.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "host/explain/explainer.h"
+#include "host/metrics/metrics.h"
+#include "host/plugin/recent_faults.h"
+#include "host/stream/live_rpc.h"
 
 namespace callout::host {
 
@@ -23,6 +28,14 @@ namespace callout::host {
 struct TrafficSocket {
   std::string name;  // secure or plaintext
   int fd = -1;
+};
+
+// For people who look on.
+struct TrafficSight {
+  static constexpr size_t kRpcsMax = 200;  // the oldest are listed
+
+  LiveRpcs live;
+  std::vector<RecentFault> faults;  // newest first
 };
 
 class Traffic {
@@ -52,8 +65,20 @@ class Traffic {
   // Somebody takes streams. Any thread.
   virtual bool serving() const = 0;
 
+  // What operators have set while the host runs: log levels, and which exchanges are explained.
+  // Before Serve as well. Any thread.
+  virtual void SetWatch(const WatchSettings& settings) = 0;
+  // The latest exchanges that were explained. Any thread.
+  virtual std::vector<Explained> CollectExplained() = 0;
+
+  // Exemplars of the histograms that were counted there. Any thread.
+  virtual std::vector<Exemplar> CollectExemplars() = 0;
   // What was counted where the streams are served. Any thread.
   virtual std::vector<prometheus::MetricFamily> CollectMetrics() = 0;
+
+  // What is going on where the streams are served, as far as it can be told within a second or
+  // two. Any thread.
+  virtual TrafficSight GetSight() = 0;
 };
 
 }  // namespace callout::host

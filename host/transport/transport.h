@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "host/stream/live_rpc.h"
+
 namespace callout::host {
 
 class Transport {
@@ -31,6 +33,10 @@ class Transport {
   // RPCs of all kinds that are not over yet, for their connection or for a plugin.
   // Any thread.
   virtual size_t live() const = 0;
+
+  // The `max` oldest of them that a client waits for. Threads that do not tell within
+  // `timeout_ms` are left out. Any thread.
+  virtual LiveRpcs ListRpcs(size_t max, uint64_t timeout_ms) = 0;
 };
 
 }  // namespace callout::host

@@ -447,6 +447,17 @@ void UnaryRpc::Overload(Part* part) {
   Fault(part, {Violation::kOverload, OverloadText(environment_->limits())});
 }
 
+void UnaryRpc::Describe(LiveRpc* rpc) const {
+  rpc->kind = InfoOf(service_->service()).name;
+  rpc->stream_id = id_;
+  rpc->state =
+      state_ == State::kWaits ? "waits for the request" : "over; a plugin still has a call";
+  if (state_ != State::kRuns || next_ >= parts_.size()) return;
+  rpc->phase = PhaseName(parts_[next_].phase);
+  rpc->plugin = parts_[next_].call.instance->name();
+  rpc->state = "called";
+}
+
 // --- Out ------------------------------------------------------------------------
 
 void UnaryRpc::Respond() {

@@ -34,6 +34,7 @@
 #include "absl/status/status.h"
 #include "host/plugin/chain.h"
 #include "host/plugin/rpc_context.h"
+#include "host/stream/live_rpc.h"
 #include "host/stream/stream.h"
 #include "host/stream/stream_environment.h"
 #include "host/unary/unary_service.h"
@@ -64,6 +65,8 @@ class UnaryRpc {
   const std::optional<absl::Status>& end() const { return end_; }
   bool closed() const { return closed_; }
   uint64_t deadline_ns() const { return deadline_ns_; }
+  // What it is at, for people.
+  void Describe(LiveRpc* rpc) const;
 
  private:
   enum class State : uint8_t {

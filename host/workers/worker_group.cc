@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <optional>
 #include <utility>
 
 #include "host/base/clock.h"
 #include "host/base/log.h"
 #include "host/base/plain_codec.h"
+#include "host/transport/live_rpcs.h"
 
 namespace callout::host {
 namespace {
@@ -79,6 +81,7 @@ void WorkerGroup::OnStart(Worker* worker, const ProcessPtr& process) {
   std::lock_guard<std::mutex> lock(mutex_);
   worker->process = process;
   process->Ask(WorkerMessageKind::kSetServing, Encode(says_serving_));
+  if (watch_.has_value()) process->Ask(WorkerMessageKind::kSetWatch, Encode(*watch_));
   BringUp(worker, /*anew=*/true);
   changed_.notify_all();
 }
@@ -109,7 +112,7 @@ void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerE
     if (!known) end.plugin.clear();
     worker->process.reset();
     worker->usage = {};
-    worker->usage_question = worker->metrics_question = {};
+    worker->usage_question = worker->metrics_question = worker->sight_question = {};
     const bool of_a_trial = trial_worker_ == worker;
     if (of_a_trial) {
       trial_worker_ = nullptr;
@@ -222,6 +225,14 @@ void WorkerGroup::TellServing() {
   }
 }
 
+void WorkerGroup::SetWatch(const WatchSettings& settings) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  watch_ = settings;
+  for (const ProcessPtr& process : Processes()) {
+    process->Ask(WorkerMessageKind::kSetWatch, Encode(settings));
+  }
+}
+
 void WorkerGroup::BeginDrain() {
   std::lock_guard<std::mutex> lock(mutex_);
   draining_ = true;
@@ -291,6 +302,63 @@ const WorkerGroup::Reply* WorkerGroup::AwaitPage(const Question& question) {
   return question.reply.wait_until(question.asked + kPagePatience) == std::future_status::ready
              ? &question.reply.get()
              : nullptr;
+}
+
+TrafficSight WorkerGroup::GetSight() {
+  std::vector<Question> questions;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (Worker& worker : workers_) {
+      if (worker.process == nullptr) continue;
+      questions.push_back(
+          AskOnce(worker.process, WorkerMessageKind::kGetSight, &worker.sight_question));
+    }
+  }
+  TrafficSight all;
+  for (const Question& question : questions) {
+    const Reply* const reply = AwaitPage(question);
+    std::optional<TrafficSight> sight;
+    if (reply != nullptr && reply->ok()) sight = Decode<TrafficSight>(**reply);
+    if (!sight.has_value()) {
+      ++all.live.silent_threads;
+      continue;
+    }
+    BoundSight(&*sight);
+    JoinLiveRpcs(std::move(sight->live), TrafficSight::kRpcsMax, &all.live);
+    all.faults.insert(all.faults.end(), sight->faults.begin(), sight->faults.end());
+  }
+  std::sort(all.faults.begin(), all.faults.end(),
+            [](const RecentFault& a, const RecentFault& b) { return a.time_ns > b.time_ns; });
+  return all;
+}
+
+// What the workers reply that do so within kPagePatience.
+template <class T>
+std::vector<T> WorkerGroup::CollectFromAll(WorkerMessageKind kind, size_t each_max) {
+  const auto deadline = Clock::now() + kPagePatience;
+  std::vector<T> all;
+  for (std::future<Reply>& future : AskAll(kind)) {
+    if (future.wait_until(deadline) != std::future_status::ready) continue;
+    const Reply reply = future.get();
+    if (!reply.ok()) continue;
+    auto some = Decode<std::vector<T>>(*reply).value_or(std::vector<T>());
+    if (some.size() > each_max) some.resize(each_max);
+    std::move(some.begin(), some.end(), std::back_inserter(all));
+  }
+  return all;
+}
+
+std::vector<Explained> WorkerGroup::CollectExplained() {
+  auto all =
+      CollectFromAll<Explained>(WorkerMessageKind::kCollectExplained, options_.explained_max);
+  DropUnsound(&all, options_.explained_max * workers_.size());
+  return all;
+}
+
+std::vector<Exemplar> WorkerGroup::CollectExemplars() {
+  auto all = CollectFromAll<Exemplar>(WorkerMessageKind::kCollectExemplars, Metrics::kSeriesMax);
+  DropUnsound(&all);
+  return all;
 }
 
 std::vector<MetricFamily> WorkerGroup::CollectMetrics() {

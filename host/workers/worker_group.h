@@ -43,6 +43,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -68,6 +69,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
     const CertificateStore* certificates = nullptr;  // null: no TLS
     Metrics* metrics = nullptr;
     std::function<void()> wake;  // wakes the reloading thread
+    size_t explained_max = kExplainedDefault;
   };
 
   // Whatever the options point to outlives the group. Returns once the workers run; they do not
@@ -86,7 +88,12 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   // Always true, since whatever a plugin holds is in another process.
   bool Drain() override;
   bool serving() const override { return CountServing() > 0; }
+  void SetWatch(const WatchSettings& settings) override;
+  // Those of workers that have ended are lost.
+  std::vector<Explained> CollectExplained() override;
+  std::vector<Exemplar> CollectExemplars() override;
   std::vector<prometheus::MetricFamily> CollectMetrics() override;
+  TrafficSight GetSight() override;
 
   // --- GenerationTarget.
   absl::StatusOr<GenerationFacts> Prepare(const GenerationSource& source) override;
@@ -119,6 +126,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
     std::shared_future<Reply> brought_up;           // the last reply that it waits for
     std::vector<prometheus::MetricFamily> metrics;  // as collected last
     Question metrics_question;
+    Question sight_question;
     mutable Usage usage;  // as told last
     mutable Question usage_question;
   };
@@ -135,6 +143,8 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   void BringAllUp();
   void TellServing();
   std::vector<ProcessPtr> Processes() const;
+  template <class T>
+  std::vector<T> CollectFromAll(WorkerMessageKind kind, size_t each_max);
   std::vector<std::future<Reply>> AskAll(WorkerMessageKind kind, const std::string& body = "");
   size_t CountServing() const;
   Question AskOnce(const ProcessPtr& process, WorkerMessageKind kind, Question* question) const;
@@ -157,6 +167,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   bool serve_ = false;        // Serve was called
   bool says_serving_ = true;  // as SetServing has it
   bool draining_ = false;     // BeginDrain was
+  std::optional<WatchSettings> watch_;
   std::vector<GenerationId> chain_;
   std::map<GenerationId, GenerationSource> sources_;  // also the one that is being prepared
   std::string preparing_;                             // plugin; "": none

@@ -3,9 +3,11 @@
 #include "host/workers/worker_messages.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
+#include "host/explain/explanation.h"
 #include "host/metrics/metrics.h"
 
 namespace callout::host {
@@ -58,6 +60,40 @@ void DropUnsound(std::vector<prometheus::MetricFamily>* families) {
       return !kind.has_value() || ++series > Metrics::kSeriesMax || !IsSound(family, *kind, metric);
     });
     return family.metric.empty();
+  });
+}
+
+void BoundSight(TrafficSight* sight) {
+  const auto cut = [](std::initializer_list<std::string*> texts) {
+    for (std::string* text : texts) {
+      text->resize(std::min(text->size(), RecentFaults::kTextBytesMax));
+    }
+  };
+  std::vector<LiveRpc>& rpcs = sight->live.rpcs;
+  rpcs.resize(std::min(rpcs.size(), TrafficSight::kRpcsMax));
+  for (LiveRpc& rpc : rpcs) cut({&rpc.kind, &rpc.peer, &rpc.phase, &rpc.plugin, &rpc.state});
+  std::vector<RecentFault>& faults = sight->faults;
+  faults.resize(std::min(faults.size(), RecentFaults::kMax));
+  for (RecentFault& fault : faults) {
+    cut({&fault.plugin, &fault.phase, &fault.kind, &fault.what, &fault.request_id,
+         &fault.trace_id});
+  }
+}
+
+void DropUnsound(std::vector<Explained>* explained, size_t max) {
+  // Steps, and what stands around them.
+  constexpr size_t kDocumentBytesMax = kExplanationBytesMax + 16384;
+  std::erase_if(*explained, [](const Explained& one) {
+    return one.document.size() > kDocumentBytesMax || !nlohmann::json::accept(one.document + "}");
+  });
+  if (explained->size() > max) explained->resize(max);
+}
+
+void DropUnsound(std::vector<Exemplar>* exemplars) {
+  std::erase_if(*exemplars, [](const Exemplar& exemplar) {
+    return exemplar.trace_id.size() > Metrics::kTraceIdBytesMax || exemplar.trace_id.empty() ||
+           !std::all_of(exemplar.trace_id.begin(), exemplar.trace_id.end(),
+                        [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
   });
 }
 

@@ -20,24 +20,31 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/explain/explainer.h"
+#include "host/metrics/metrics.h"
 #include "host/net/certificate_store.h"
 #include "host/reload/generation.h"
+#include "host/transport/traffic.h"
 
 namespace callout::host {
 
 enum class WorkerMessageKind : uint8_t {
   // Questions: their body -> the body of the reply.
-  kCertificate,     // CertificatePem; the first comes before kServe
-  kPrepare,         // PrepareOrder -> GenerationFacts
-  kDiscard,         // GenerationId that was prepared and is not needed
-  kCommit,          // vector<GenerationId>
-  kServe,           // accept connections from the listening sockets
-  kHealthAsked,     // uint64_t: seconds -> whether gRPC health was asked for within them (bool)
-  kSetServing,      // bool: what gRPC health says
-  kStopAccepting,   // and close the sockets
-  kDrain,           // -> whether every stream is closed (bool). The worker then ends
-  kCollectMetrics,  // -> vector<MetricFamily>
-  kGetUsage,        // -> GenerationTarget::Usage
+  kCertificate,       // CertificatePem; the first comes before kServe
+  kPrepare,           // PrepareOrder -> GenerationFacts
+  kDiscard,           // GenerationId that was prepared and is not needed
+  kCommit,            // vector<GenerationId>
+  kServe,             // accept connections from the listening sockets
+  kHealthAsked,       // uint64_t: seconds -> whether gRPC health was asked for within them (bool)
+  kSetServing,        // bool: what gRPC health says
+  kStopAccepting,     // and close the sockets
+  kDrain,             // -> whether every stream is closed (bool). The worker then ends
+  kCollectMetrics,    // -> vector<MetricFamily>
+  kGetUsage,          // -> GenerationTarget::Usage
+  kGetSight,          // -> TrafficSight
+  kSetWatch,          // WatchSettings
+  kCollectExplained,  // -> vector<Explained>
+  kCollectExemplars,  // -> vector<Exemplar>
 
   kAnswer,  // WorkerReply
 
@@ -66,6 +73,14 @@ absl::StatusOr<std::string> BodyOf(WorkerReply response);
 // Leaves out metrics that Metrics::Define would refuse or never makes, and series beyond
 // Metrics::kSeriesMax.
 void DropUnsound(std::vector<prometheus::MetricFamily>* families);
+// Leaves out explanations that are no JSON objects or larger than they may be, and all but the
+// first `max`.
+void DropUnsound(std::vector<Explained>* explained, size_t max);
+// Leaves out exemplars whose trace id is none.
+void DropUnsound(std::vector<Exemplar>* exemplars);
+
+// Cuts lists and texts that are longer than those of a worker that keeps to the limits.
+void BoundSight(TrafficSight* sight);
 
 struct PrepareOrder {
   GenerationSource source;  // without its `copy`, which the supervisor keeps
@@ -97,12 +112,49 @@ void VisitFields(Archive& archive, PrepareOrder& order) {
 template <class Archive>
 void VisitFields(Archive& archive, GenerationFacts& facts) {
   archive(facts.name, facts.version, facts.description, facts.abi_version, facts.config_schema,
-          facts.followed_files, facts.hooks, facts.phases, facts.services, facts.warnings);
+          facts.followed_files, facts.hooks, facts.extensions, facts.phases, facts.services,
+          facts.warnings);
 }
 
 template <class Archive>
 void VisitFields(Archive& archive, GenerationTarget::Usage& usage) {
   archive(usage.streams, usage.mapped, usage.quarantined, usage.last_crash, usage.crashes);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, LiveRpc& rpc) {
+  archive(rpc.kind, rpc.peer, rpc.stream_id, rpc.begin_ns, rpc.phase, rpc.plugin, rpc.state);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, LiveRpcs& rpcs) {
+  archive(rpcs.rpcs, rpcs.left_out, rpcs.silent_threads);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, RecentFault& fault) {
+  archive(fault.plugin, fault.phase, fault.kind, fault.what, fault.request_id, fault.trace_id,
+          fault.stream_id, fault.time_ns, fault.count);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, TrafficSight& sight) {
+  archive(sight.live, sight.faults);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, WatchSettings& settings) {
+  archive(settings.explain_key, settings.rules, settings.log_level, settings.plugin_log_levels);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, Explained& explained) {
+  archive(explained.document, explained.request_id, explained.ended_ns);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, Exemplar& exemplar) {
+  archive(exemplar.name, exemplar.labels, exemplar.bucket, exemplar.trace_id, exemplar.value);
 }
 
 template <class Archive>

@@ -63,9 +63,10 @@ ChannelPtr TlsChannel(const std::string& address, const ClientTls& tls) {
   return MakeChannel(address, grpc::SslCredentials(options));
 }
 
-LiveStream::LiveStream(const ChannelPtr& channel)
+LiveStream::LiveStream(const ChannelPtr& channel, const HeaderList& metadata)
     : stub_(ext_proc::ExternalProcessor::NewStub(channel)) {
   context_.set_deadline(std::chrono::system_clock::now() + kGiveUp);
+  for (const auto& [key, value] : metadata) context_.AddMetadata(key, value);
   stream_ = stub_->Process(&context_);
 }
 

@@ -37,9 +37,12 @@ struct ClientTls {
 // Expects a certificate for "localhost".
 ChannelPtr TlsChannel(const std::string& address, const ClientTls& tls);
 
+using HeaderList = std::vector<std::pair<std::string, std::string>>;
+
 class LiveStream {
  public:
-  explicit LiveStream(const ChannelPtr& channel);
+  // With `metadata` of the RPC.
+  explicit LiveStream(const ChannelPtr& channel, const HeaderList& metadata = {});
   ~LiveStream();
   LiveStream(const LiveStream&) = delete;
   LiveStream& operator=(const LiveStream&) = delete;
@@ -74,7 +77,6 @@ inline constexpr char kProcessMethod[] = "/envoy.service.ext_proc.v3.ExternalPro
 // "SERVING", "NOT_SERVING", or the error of grpc.health.v1.
 std::string GrpcHealth(const ChannelPtr& channel, const std::string& service);
 
-using HeaderList = std::vector<std::pair<std::string, std::string>>;
 ext_proc::ProcessingRequest RequestHeaders(const HeaderList& headers, bool end_of_stream = false);
 ext_proc::ProcessingRequest ResponseHeaders(const HeaderList& headers, bool end_of_stream = false);
 ext_proc::ProcessingRequest RequestBody(const std::string& body, bool end_of_stream = true);

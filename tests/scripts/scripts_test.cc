@@ -57,6 +57,11 @@ class Scripts : public ::testing::Test {
     }
   }
 
+  void PretendPromtoolIsInstalled() {
+    fs::create_directories(top_.Path(".venv/bin"));
+    fs::create_symlink(top_.Path("bin/bash"), top_.Path(".venv/bin/promtool"));
+  }
+
   // Its exit status; what it has printed is in output_.
   int Run(const std::string& command) {
     ChildProcess script({"/usr/bin/env", "-i", "PATH=" + top_.Path("bin"), "HOME=" + top_.Path(""),
@@ -81,6 +86,7 @@ class Setup : public Scripts {
   void SetUp() override {
     Scripts::SetUp();
     PretendPythonPackagesAreInstalled();
+    PretendPromtoolIsInstalled();
     StandIn("id", "echo 0");
     StandIn("apt-get", "exit 1");
     StandIn("dpkg-query", "printf installed");
@@ -138,9 +144,29 @@ TEST_F(Setup, GoesOnWithoutPythonPackagesAndSaysSo) {
   EXPECT_THAT(output_, HasSubstr("WARNING: grpcio==1.85.1 could not be installed"));
 }
 
+TEST_F(Setup, TakesPromtoolOutOfItsPackage) {
+  if (fs::exists("/usr/bin/promtool")) GTEST_SKIP() << "it is installed here";
+  fs::remove(top_.Path(".venv/bin/promtool"));
+  for (const char* program : {"mktemp", "mkdir", "cp", "rm"}) {
+    fs::create_symlink(std::string("/usr/bin/") + program,
+                       top_.Path(std::string("bin/") + program));
+  }
+  StandIn("apt-get", "[[ $1 = download ]] && echo >prometheus_1.deb");
+  StandIn("dpkg-deb", "mkdir -p usr/bin && echo >usr/bin/promtool");
+  EXPECT_EQ(Run("scripts/setup"), 0) << output_;
+  EXPECT_EQ(output_, "== putting promtool into .venv\n");
+  EXPECT_TRUE(fs::exists(top_.Path(".venv/bin/promtool")));
+}
+
+TEST_F(Setup, GoesOnWithoutPromtoolAndSaysSo) {
+  if (fs::exists("/usr/bin/promtool")) GTEST_SKIP() << "it is installed here";
+  fs::remove(top_.Path(".venv/bin/promtool"));
+  EXPECT_EQ(Run("scripts/setup"), 0) << output_;
+  EXPECT_THAT(output_, HasSubstr("WARNING: promtool could not be installed"));
+}
+
 TEST_F(Setup, InstallsOnlyThePythonPackagesThatAreMissing) {
   fs::remove_all(top_.Path(".venv/lib/python3.11/site-packages/grpcio-1.85.1.dist-info"));
-  fs::create_directories(top_.Path(".venv/bin"));
   fs::create_symlink(top_.Path("bin/pip"), top_.Path(".venv/bin/pip"));
   StandIn("pip", "");
   EXPECT_EQ(Run("scripts/setup"), 0) << output_;

@@ -72,6 +72,9 @@ class GrpcCall final : public RpcContext {
   // The time of a drain is up.
   void OnDrainDeadline();
 
+  const StreamTimes<GrpcCall>::Entry& times_entry() const { return times; }
+  void Describe(LiveRpc* rpc) const;
+
   // RpcContext
   void Post(CallState* call, Event event) override;
   std::shared_ptr<const void> KeepMessage() override;

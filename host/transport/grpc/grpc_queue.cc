@@ -118,6 +118,9 @@ void GrpcQueue::TakePosted() {
 }
 
 void GrpcQueue::TellAll() {
+  for (const auto& question : questions_.Take()) {
+    question->Add(ListLiveRpcs(&times_, question->max()));
+  }
   times_.ForEach(
       [this](GrpcCall* call) { draining_ ? call->OnDrain() : call->OnServingChanged(); });
   if (ending_.exchange(false)) times_.ForEach([](GrpcCall* call) { call->OnDrainDeadline(); });

@@ -22,6 +22,7 @@
 #include "host/transport/builtin_rpcs.h"
 #include "host/transport/deadlines.h"
 #include "host/transport/limits.h"
+#include "host/transport/live_rpcs.h"
 #include "host/transport/mailbox.h"
 #include "host/transport/stream_times.h"
 
@@ -43,6 +44,11 @@ class GrpcQueue {
   void Stop();
   // `serving` has changed. Any thread.
   void NotifyServing() { Post(nullptr, nullptr, RpcContext::Event{}); }
+  // Any thread.
+  void Ask(std::shared_ptr<LiveRpcQuestion> question) {
+    questions_.Put(std::move(question));
+    NotifyServing();
+  }
   // Asks every RPC to end. Any thread.
   void Drain() {
     draining_ = true;
@@ -80,7 +86,8 @@ class GrpcQueue {
 
  private:
   struct Posted {
-    GrpcCall* call;  // null: `serving`, `draining_` or `stopping_` has changed
+    // Null: `serving`, `draining_` or `stopping_` has changed, or there is a question.
+    GrpcCall* call;
     CallState* state;
     RpcContext::Event event;
   };
@@ -108,6 +115,7 @@ class GrpcQueue {
   StreamTimes<GrpcCall> times_;
   grpc::Alarm alarm_;  // puts `this` into the queue, to look at posted_
   Mailbox<Posted> posted_;
+  Mailbox<std::shared_ptr<LiveRpcQuestion>> questions_{[] {}};  // NotifyServing wakes
 };
 
 }  // namespace callout::host

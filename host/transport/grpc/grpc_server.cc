@@ -144,6 +144,16 @@ size_t GrpcServer::live() const {
   return live;
 }
 
+LiveRpcs GrpcServer::ListRpcs(size_t max, uint64_t timeout_ms) {
+  const auto question = std::make_shared<LiveRpcQuestion>(queues_.size(), max);
+  {
+    const std::lock_guard<std::mutex> lock(asking_);
+    if (stopped_) return {};
+    for (const auto& queue : queues_) queue->Ask(question);
+  }
+  return question->Await(timeout_ms);
+}
+
 // gRPC waits 20 s for every client to answer the PING that goes with GOAWAY,
 // however idle it is. When no RPC is left, nothing is lost if it waits no longer.
 void GrpcServer::Shutdown(uint64_t timeout_ms) {
@@ -174,6 +184,11 @@ bool GrpcServer::Drain(uint64_t timeout_ms) {
   Shutdown(timeout_ms);
   // gRPC has ended every RPC; the queues' threads may still be closing streams.
   if (!PollUntil(kCloseTimeMs, [this] { return live() == 0; })) return false;
+  {
+    // gRPC aborts if anything is put into a queue that is shut down.
+    const std::lock_guard<std::mutex> lock(asking_);
+    stopped_ = true;
+  }
   for (const auto& queue : queues_) queue->Stop();
   return true;
 }

@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -53,6 +54,7 @@ class GrpcServer final : public Transport {
   void SetServing(bool serving) override;
   bool Drain(uint64_t timeout_ms) override;
   size_t live() const override;
+  LiveRpcs ListRpcs(size_t max, uint64_t timeout_ms) override;
 
  private:
   explicit GrpcServer(const TransportLimits& limits);
@@ -69,6 +71,8 @@ class GrpcServer final : public Transport {
   std::vector<std::unique_ptr<GrpcQueue>> queues_;
   std::unique_ptr<grpc::Server> server_;
   bool drained_ = false;
+  std::mutex asking_;     // guards the next one
+  bool stopped_ = false;  // the queues take nothing more
 };
 
 }  // namespace callout::host

@@ -69,6 +69,8 @@ class H2Call final : public RpcContext, public H2Timed {
   void OnConnectionLost();
 
   int32_t stream_id() const { return stream_id_; }
+  const StreamTimes<H2Call>::Entry& times_entry() const { return times_; }
+  void Describe(LiveRpc* rpc) const;
   // Anything at all has been sent to the client.
   bool answered() const { return answered_; }
   void SetResponded() { answered_ = true; }

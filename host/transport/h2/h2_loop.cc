@@ -55,6 +55,12 @@ void H2Loop::Add(int fd, bool secure, std::string first) {
   Do([=, this, first = std::move(first)] { TakeConnection(fd, secure, first); });
 }
 
+void H2Loop::Ask(std::shared_ptr<LiveRpcQuestion> question) {
+  Do([this, question = std::move(question)] {
+    question->Add(ListLiveRpcs(&context_->times(), question->max()));
+  });
+}
+
 void H2Loop::TellServingChanged() {
   Do([this] {
     for (const auto& socket : sockets_) socket->OnServingChanged();

@@ -32,6 +32,7 @@
 #include "host/transport/h2/h2_socket.h"
 #include "host/transport/h2/h2_tls.h"
 #include "host/transport/h2/handshake_pace.h"
+#include "host/transport/live_rpcs.h"
 #include "host/transport/mailbox.h"
 
 namespace callout::host {
@@ -60,6 +61,7 @@ class H2Loop {
   void EndStreams();
   // Closes every connection, which cancels its streams.
   void CloseAll();
+  void Ask(std::shared_ptr<LiveRpcQuestion> question);
   size_t connections() const { return connections_.load(std::memory_order_acquire); }
   // RPCs that are not over, for this end or for a plugin.
   size_t live() const { return context_->live(); }

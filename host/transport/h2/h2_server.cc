@@ -54,6 +54,12 @@ size_t H2Server::connections() const {
   return connections;
 }
 
+LiveRpcs H2Server::ListRpcs(size_t max, uint64_t timeout_ms) {
+  const auto question = std::make_shared<LiveRpcQuestion>(loops_.size(), max);
+  for (const auto& loop : loops_) loop->Ask(question);
+  return question->Await(timeout_ms);
+}
+
 bool H2Server::AwaitNone(size_t (H2Loop::*count)() const, uint64_t timeout_ms) const {
   return PollUntil(timeout_ms, [&] {
     return std::all_of(loops_.begin(), loops_.end(),

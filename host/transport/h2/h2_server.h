@@ -50,6 +50,7 @@ class H2Server final : public Transport {
   void SetServing(bool serving) override;
   bool Drain(uint64_t timeout_ms) override;
   size_t live() const override;
+  LiveRpcs ListRpcs(size_t max, uint64_t timeout_ms) override;
 
  private:
   H2Server(const H2Options& options, MemoryBudget* memory) : options_(options), shared_(memory) {}

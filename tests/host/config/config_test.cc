@@ -210,6 +210,8 @@ std::vector<OptionCase> Cases() {
        "x-a,cookie", "x-b", [](const Config& c) { return absl::StrJoin(c.redacted_headers, ","); }},
       {"admin_hosts", "", "a.example,b", "a.example,b", "c",
        [](const Config& c) { return absl::StrJoin(c.admin_hosts, ","); }},
+      {"admin_writes", "off", "on", "on", "off",
+       [](const Config& c) { return c.admin_writes ? "on" : "off"; }},
       {"unix_socket_mode", "0", "0660", "660", "600",
        [](const Config& c) { return fmt::format("{:o}", c.unix_socket_mode.value_or(0)); }},
       {"plugin_permissions", "0", "warn", "1", "off",
@@ -335,6 +337,30 @@ TEST(Config, CommandLineBeatsEnvironmentBeatsFile) {
               option.third_value)
         << option.name;
   }
+}
+
+TEST(Config, SaysWhereEachValueInForceComesFrom) {
+  const ConfigFile file("max_deferred = 5\n");
+  const Config config = Good({file.option(), "--max_live_streams=7", "--plugin=a=x.so",
+                              "--plugin=b=y.so", "--plugin_config=a=secret"},
+                             {{"CALLOUT_LOG_LEVEL", "debug"}});
+  std::vector<std::string> found;
+  for (const OptionSet::Setting& setting : config.in_force) {
+    EXPECT_EQ(setting.value.find("secret"), std::string::npos);
+    if (setting.source != "default") {
+      found.push_back(setting.name + "=" + setting.value + " of " + setting.source);
+    }
+  }
+  EXPECT_THAT(found,
+              ::testing::UnorderedElementsAre(
+                  "config=" + file.path() + " of command line", "max_deferred=5 of " + file.path(),
+                  "max_live_streams=7 of command line", "plugin=a=x.so of command line",
+                  "plugin=b=y.so of command line", "plugin_config=a=… of command line",
+                  "log_level=debug of environment CALLOUT_LOG_LEVEL"));
+  const auto is_default = [](const OptionSet::Setting& setting) {
+    return setting.name == "admin_writes" && setting.value == "off" && setting.source == "default";
+  };
+  EXPECT_EQ(std::count_if(config.in_force.begin(), config.in_force.end(), is_default), 1);
 }
 
 TEST(Config, ARepeatableOptionComesWhollyFromOneSource) {
@@ -582,8 +608,11 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"envoy_mode_override=yes", "expected unknown, allowed, ignored"},
       {"early_end=true", "expected on, off"},
       {"services=http",
-       "expected ext_proc, ext_authz or ratelimit, or several with commas between them"},
+       "expected ext_proc, ext_authz, ratelimit or network_ext_proc, or several with commas "
+       "between "
+       "them"},
       {"core_dumps=maybe", "expected auto, on, off"},
+      {"admin_writes=maybe", "expected off, on"},
       {"defer_budget_ms=1.5", "expected a whole number from 0 to 2147483647"},
       {"max_deferred=many", "expected a whole number from 0 to 2147483647"},
       {"blocking_threads=0", "expected a whole number from 1 to 1024"},

@@ -295,5 +295,22 @@ TEST_F(CertificateTest, ACaFileWithAnExpiredOrALeafCertificateIsAWarning) {
                                     " is not a CA's")));
 }
 
+TEST(DescribeCertificates, SaysWhenEachExpires) {
+  const TestKey key = MakeEcKey();
+  const TestCertificate ca = MakeCertificate({.name = "ca", .is_ca = true, .valid_to_s = 10 * kDay},
+                                             key.get(), nullptr, nullptr);
+  const TestCertificate old =
+      MakeCertificate({.name = "old", .valid_from_s = -2 * kDay, .valid_to_s = -kDay}, key.get(),
+                      ca.get(), key.get());
+  const auto all = DescribeCertificates(PemOf(old.get()) + PemOf(ca.get()) + "rest");
+  ASSERT_EQ(all.size(), 2u);
+  EXPECT_EQ(all[0].subject, "CN = old");
+  EXPECT_EQ(all[0].issuer, "CN = ca");
+  EXPECT_LT(all[0].seconds_left, 0);
+  EXPECT_EQ(all[1].subject, "CN = ca");
+  EXPECT_NEAR(static_cast<double>(all[1].seconds_left), 10.0 * kDay, 600);
+  EXPECT_THAT(DescribeCertificates("no PEM"), IsEmpty());
+}
+
 }  // namespace
 }  // namespace callout::host

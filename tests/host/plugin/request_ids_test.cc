@@ -42,12 +42,12 @@ TEST(RequestIds, ReadsATraceparentByTheSpecification) {
   EXPECT_FALSE(ReadTraceparent(valid + "0").sampled);
   EXPECT_FALSE(ReadTraceparent(valid + "e").sampled);
   EXPECT_EQ(ReadTraceparent("01-" + trace + "-00f067aa0ba902b7-01-more").id, trace);
-  for (const std::string& invalid :
-       {std::string(), valid, valid + "g", valid + "1-more", valid + "11",
-        "ff-" + trace + "-00f067aa0ba902b7-01", "01-" + trace + "-00f067aa0ba902b7-01more",
-        "00-" + std::string(32, '0') + "-00f067aa0ba902b7-01",
-        "00-" + trace + "-0000000000000000-01", "00-" + trace + "_00f067aa0ba902b7-01",
-        "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"}) {
+  for (const std::string& invalid : std::vector<std::string>{
+           "", valid, valid + "g", valid + "1-more", valid + "11",
+           "ff-" + trace + "-00f067aa0ba902b7-01", "01-" + trace + "-00f067aa0ba902b7-01more",
+           "00-" + std::string(32, '0') + "-00f067aa0ba902b7-01",
+           "00-" + trace + "-0000000000000000-01", "00-" + trace + "_00f067aa0ba902b7-01",
+           "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"}) {
     EXPECT_EQ(ReadTraceparent(invalid).id, "") << invalid;
   }
 }

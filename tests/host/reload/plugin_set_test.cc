@@ -5,6 +5,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <callout/timers.h>
+
+#include <thread>
+
+#include "notification.h"
 #include "stream_fixture.h"
 
 namespace callout::host {
@@ -162,6 +167,66 @@ TEST_F(PluginSetTest, OneThatTakesNobodysPlaceIsOnNoTrial) {
 TEST_F(PluginSetTest, DestroysEveryInstanceAtItsEnd) {
   Serve(1, "a");
   ASSERT_TRUE(Prepare(2, "b").ok());
+  set_.reset();
+  EXPECT_EQ(plugins_["a"].destroyed, 1);
+  EXPECT_EQ(plugins_["b"].destroyed, 1);
+}
+
+TEST_F(PluginSetTest, AnInstanceWhoseTimerRunsIsDestroyedLaterAndDelaysNobody) {
+  struct Gate {
+    Notification begun, let_go;
+  };
+  static Gate* gate;  // hooks have no closure
+  Gate here;
+  gate = &here;
+  plugins_["a"].create = [](callout_create_args_t* args) {
+    const auto* timers =
+        static_cast<const callout_timers_t*>(args->host->get_extension(args->host, CALLOUT_TIMERS));
+    callout_timer_t timer = {};
+    timer.struct_size = sizeof(timer);
+    timer.run = [](void*) {
+      gate->begun.Notify();
+      gate->let_go.WaitForNotification();
+    };
+    uint64_t id = 0;
+    EXPECT_EQ(timers->start(args->host, &timer, &id), CALLOUT_OK);
+  };
+  Serve(1, "a");
+  here.begun.WaitForNotification();
+  Serve(2, "b");
+  Serve(3, "c");
+  set_->Reap();
+  EXPECT_EQ(plugins_["a"].destroyed, 0);
+  EXPECT_EQ(plugins_["b"].destroyed, 1);
+  EXPECT_EQ(set_->GetUsage().streams, (std::map<GenerationId, size_t>{{1, 0}, {3, 0}}));
+  const int wakes = wakes_;
+  here.let_go.Notify();
+  while (wakes_ == wakes) std::this_thread::yield();
+  set_->Reap();
+  EXPECT_EQ(plugins_["a"].destroyed, 1);
+  EXPECT_EQ(set_->GetUsage().streams, (std::map<GenerationId, size_t>{{3, 0}}));
+}
+
+TEST_F(PluginSetTest, TheEndOfTheSetWaitsForATimer) {
+  static Notification* begun;
+  Notification here;
+  begun = &here;
+  plugins_["a"].create = [](callout_create_args_t* args) {
+    const auto* timers =
+        static_cast<const callout_timers_t*>(args->host->get_extension(args->host, CALLOUT_TIMERS));
+    callout_timer_t timer = {};
+    timer.struct_size = sizeof(timer);
+    timer.run = [](void*) {
+      begun->Notify();
+      for (int i = 0; i < 10; ++i) std::this_thread::yield();
+    };
+    uint64_t id = 0;
+    EXPECT_EQ(timers->start(args->host, &timer, &id), CALLOUT_OK);
+  };
+  Serve(1, "a");
+  here.WaitForNotification();
+  Serve(2, "b");
+  set_->Reap();  // may find the timer running
   set_.reset();
   EXPECT_EQ(plugins_["a"].destroyed, 1);
   EXPECT_EQ(plugins_["b"].destroyed, 1);

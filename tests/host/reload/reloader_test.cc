@@ -74,8 +74,10 @@ class FakeTarget final : public GenerationTarget {
     Usage usage;
     for (GenerationId id : live) usage.streams[id] = 0;
     for (GenerationId id : draining) usage.streams[id] = 1;
+    for (const std::string& name : quarantined) usage.quarantined[name] = "it crashed";
     return usage;
   }
+  void EndQuarantine(GenerationId id) override { quarantined.erase(sources.at(id).name); }
 
   static std::string Code(const GenerationSource& source) {
     std::string code;
@@ -88,7 +90,7 @@ class FakeTarget final : public GenerationTarget {
   bool release = false;  // those whose code is "hangs"
   bool aside = false;
   std::vector<GenerationId> discarded;
-  std::set<std::string> broken;  // names
+  std::set<std::string> broken, quarantined;  // names
   std::vector<std::string> followed_files;
   std::map<GenerationId, GenerationSource> sources;
   std::vector<std::string> chain;
@@ -417,6 +419,57 @@ TEST_F(ReloaderTest, AFailedTrialOfAGenerationThatIsNoLongerInServiceChangesNoth
   target_.failed_trials = {second};
   reloader_->WithdrawFailed();
   EXPECT_THAT(target_.chain, ElementsAre("a=3"));
+}
+
+// --- By the operator ---
+
+TEST_F(ReloaderTest, GoesBackOneGenerationWhenAsked) {
+  StartWith({"a", "b"});
+  EXPECT_EQ(reloader_->GoBack("a").code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_FALSE(StatusOf("a").may_go_back);
+  Replace("a.so", "2");
+  RescanUntilSettled();
+  EXPECT_TRUE(StatusOf("a").may_go_back);
+  EXPECT_FALSE(StatusOf("b").may_go_back);
+  const absl::Status status = reloader_->GoBack("a");
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
+  EXPECT_EQ(StatusOf("a").generations.front().number, 1u);
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("by the operator"));
+  EXPECT_FALSE(StatusOf("a").may_go_back);
+  // The file on disk is not taken again, until it is another one.
+  reloader_->Retry();
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
+  Replace("a.so", "3");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=3", "b=1"));
+}
+
+TEST_F(ReloaderTest, StaysWhereItIsIfTheGenerationBeforeCannotBeCreated) {
+  StartWith({"a"});
+  Replace("a.so", "2");
+  RescanUntilSettled();
+  target_.broken = {"a"};
+  EXPECT_FALSE(reloader_->GoBack("a").ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+  EXPECT_TRUE(StatusOf("a").last_error.empty());
+  target_.broken.clear();
+  EXPECT_TRUE(reloader_->GoBack("a").ok());
+}
+
+TEST_F(ReloaderTest, AnOperatorsRequestForAnUnknownPluginIsAnError) {
+  StartWith({"a"});
+  EXPECT_EQ(reloader_->GoBack("b").code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(reloader_->Release("b").code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(ReloaderTest, ReleasesFromQuarantineWhenAsked) {
+  StartWith({"a", "b"});
+  EXPECT_EQ(reloader_->Release("a").code(), absl::StatusCode::kFailedPrecondition);
+  target_.quarantined = {"a", "b"};
+  EXPECT_TRUE(reloader_->Release("a").ok());
+  EXPECT_THAT(target_.quarantined, ElementsAre("b"));
 }
 
 TEST_F(ReloaderTest, RetryTriesRefusedFilesAgain) {

@@ -18,22 +18,24 @@ namespace {
 
 using ::testing::HasSubstr;
 
+const Pairs kSent = {{":path", "/"}, {"x-request-id", "id-4711"}};
+
 class FaultLogTest : public StreamTest {
  public:
   using Hook = FakePlugin::Hook;
 
-  void Request(const Hook& headers, const Pairs& sent = {{":path", "/"}}) {
+  void Request(const Hook& headers) {
     AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = headers;
     Begin();
-    Feed(Headers(CALLOUT_REQUEST_HEADERS, false, sent));
+    Feed(Headers(CALLOUT_REQUEST_HEADERS, false, kSent));
   }
   // One chunk of a request's body to a plugin that takes chunks, or whole bodies of up
   // to `whole_bytes`.
-  void RequestBody(const Hook& body, int mode, uint64_t whole_bytes = 0,
-                   const Pairs& sent = {{":path", "/"}}) {
+  void RequestBody(const Hook& body, int mode, uint64_t whole_bytes = 0, Pairs sent = {}) {
     FakePlugin* plugin = whole_bytes > 0 ? AddGatherer(whole_bytes) : AddPlugin();
     plugin->phases[CALLOUT_REQUEST_BODY] = body;
     Begin();
+    sent.insert(sent.begin(), kSent.begin(), kSent.end());
     Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS, false, sent), mode, kNone));
     if (stream_->wants_message()) Feed(Body(CALLOUT_REQUEST_BODY, "four", false));
   }
@@ -58,7 +60,7 @@ class FaultLogTest : public StreamTest {
     plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_NO_RESPONSE);
     plugin->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_NO_RESPONSE);
     Begin();
-    Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kDuplex, kNone));
+    Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS, false, kSent), kDuplex, kNone));
     Feed(Body(CALLOUT_REQUEST_BODY, "all", true));
   }
   void FailToBeginInTime() {
@@ -67,7 +69,7 @@ class FaultLogTest : public StreamTest {
     Begin();
     auto done = std::make_shared<absl::Notification>();
     environment_->blocking_pool().Submit([done] { done->WaitForNotification(); });
-    Feed(Headers(CALLOUT_REQUEST_HEADERS));
+    Feed(Headers(CALLOUT_REQUEST_HEADERS, false, kSent));
     PassDeadline();
     done->Notify();
   }
@@ -138,16 +140,16 @@ std::vector<Row> Rows() {
        "the byte 0x0a in the value of header 'x-name'"},
       {Violation::kIllegalHeader, kHeaders,
        [](T t) {
-         t->limits()->header_count_max = 1;
+         t->limits()->header_count_max = 2;
          t->Request(SetsHeader("x-name", "a"));
        },
-       "2 headers, limit --max_header_count=1"},
+       "3 headers, limit --max_header_count=2"},
       {Violation::kIllegalHeader, kHeaders,
        [](T t) {
          t->limits()->header_bytes_max = 50;
          t->Request(SetsHeader("x-name", std::string(100, 'v')));
        },
-       "112 bytes of headers, limit --max_header_bytes=50"},
+       "131 bytes of headers, limit --max_header_bytes=50"},
       {Violation::kIllegalHeader, kHeaders,
        [](T t) {
          t->Request(Answers([](CommonResponse* common) {
@@ -215,6 +217,16 @@ std::vector<Row> Rows() {
       {Violation::kOverload, kHeaders, [](T t) { t->FailToBeginInTime(); },
        "within --hook_deadline_ms=150; --blocking_threads=1"},
   };
+}
+
+// In whatever phase, and also where no call is at fault.
+TEST_F(FaultLogTest, ALineNamesTheRequest) {
+  for (const Row& row : Rows()) {
+    if (row.kind == Violation::kStaleFinish) continue;  // the request may be over
+    SCOPED_TRACE(ViolationName(row.kind));
+    const std::string log = LineOf([&] { row.provoke(this); });
+    EXPECT_THAT(log, HasSubstr(", x-request-id id-4711"));
+  }
 }
 
 TEST_F(FaultLogTest, ALineNamesPluginPhaseFindingLimitAndOption) {

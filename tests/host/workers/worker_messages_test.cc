@@ -192,5 +192,42 @@ TEST(WorkerMessages, WhateverAWorkerSendsIsReadOrRefused) {
   }
 }
 
+TrafficSight SomeSight() {
+  TrafficSight sight;
+  sight.live.rpcs = {{"ext_proc", "ipv4:1.2.3.4:5", 1, 2, "request_headers", "p", "called"}};
+  sight.live.left_out = 3;
+  sight.live.silent_threads = 4;
+  sight.faults = {{"p", "check", "deadline", "what", "id", "trace", 5, 6, 7}};
+  return sight;
+}
+
+TEST(WorkerMessages, ASightArrivesAsItWasSent) {
+  const std::optional<TrafficSight> sight = Decode<TrafficSight>(Encode(SomeSight()));
+  ASSERT_TRUE(sight.has_value());
+  ASSERT_EQ(sight->live.rpcs.size(), 1u);
+  EXPECT_EQ(sight->live.rpcs[0].state, "called");
+  EXPECT_EQ(sight->live.silent_threads, 4u);
+  ASSERT_EQ(sight->faults.size(), 1u);
+  EXPECT_EQ(sight->faults[0].trace_id, "trace");
+  EXPECT_EQ(sight->faults[0].count, 7u);
+}
+
+// A plugin may have written what a worker sends.
+TEST(WorkerMessages, ASightIsCutToItsLimits) {
+  TrafficSight sight = SomeSight();
+  sight.live.rpcs[0].peer = sight.faults[0].what = std::string(1 << 20, 'x');
+  sight.live.rpcs.resize(TrafficSight::kRpcsMax + 1, sight.live.rpcs[0]);
+  sight.faults.resize(RecentFaults::kMax + 1, sight.faults[0]);
+  BoundSight(&sight);
+  EXPECT_EQ(sight.live.rpcs.size(), TrafficSight::kRpcsMax);
+  EXPECT_EQ(sight.faults.size(), RecentFaults::kMax);
+  for (const LiveRpc& rpc : sight.live.rpcs) {
+    EXPECT_EQ(rpc.peer.size(), RecentFaults::kTextBytesMax);
+  }
+  for (const RecentFault& fault : sight.faults) {
+    EXPECT_EQ(fault.what.size(), RecentFaults::kTextBytesMax);
+  }
+}
+
 }  // namespace
 }  // namespace callout::host

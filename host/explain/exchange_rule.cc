@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/explain/exchange_rule.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "absl/status/status.h"
+#include "host/base/ascii.h"
+#include "host/plugin/match.h"
+#include "host/wire/response.h"
+
+namespace callout::host {
+namespace {
+
+int HexDigit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+// "%2F" and "+" of a form; false if a percent sign is not followed by two digits.
+bool DecodeForm(std::string_view text, std::string* decoded) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      *decoded += text[i] == '+' ? ' ' : text[i];
+      continue;
+    }
+    if (i + 2 >= text.size()) return false;
+    const int high = HexDigit(text[i + 1]);
+    const int low = HexDigit(text[i + 2]);
+    if (high < 0 || low < 0) return false;
+    *decoded += static_cast<char>(high * 16 + low);
+    i += 2;
+  }
+  return true;
+}
+
+absl::Status Expected(std::string_view key, std::string_view value, std::string_view what) {
+  constexpr size_t kShownMax = 64;
+  return absl::InvalidArgumentError(fmt::format("rule: {}={}: expected {}",
+                                                EscapeControls(key.substr(0, kShownMax)),
+                                                EscapeControls(value.substr(0, kShownMax)), what));
+}
+
+absl::Status SetNumber(std::string_view key, std::string_view value, uint32_t max,
+                       uint32_t* number) {
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), *number);
+  const bool good = error == std::errc() && end == value.data() + value.size();
+  if (good && *number >= 1 && *number <= max) return absl::OkStatus();
+  return Expected(key, value, fmt::format("a number from 1 to {}", max));
+}
+
+absl::Status SetHeader(std::string_view value, ExchangeRule* rule) {
+  const size_t colon = value.find(':', 1);  // a pseudo-header begins with one
+  const std::string name = ToLowerAscii(value.substr(0, colon));
+  if (name.empty()) return Expected("header", value, "NAME, or NAME:VALUE");
+  if (colon == value.npos) {
+    rule->match.headers.push_back(name);
+  } else {
+    std::string_view text = value.substr(colon + 1);
+    while (text.starts_with(' ')) text.remove_prefix(1);
+    rule->header_values.emplace_back(name, text);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Set(std::string_view key, const std::string& value, ExchangeRule* rule) {
+  if (key == "path_prefix") {
+    rule->match.path_prefixes.push_back(value);
+  } else if (key == "host") {
+    rule->match.hosts.push_back(ToLowerAscii(value));
+  } else if (key == "method") {
+    rule->match.methods.push_back(value);
+  } else if (key == "header") {
+    return SetHeader(value, rule);
+  } else if (key == "log_level") {
+    rule->log_level = ParseLogLevel(value);
+    if (!rule->log_level.has_value()) return Expected(key, value, "debug, info, warning or error");
+  } else if (key == "explain") {
+    if (value != "on" && value != "off") return Expected(key, value, "on or off");
+    rule->explain = value == "on";
+  } else if (key == "count") {
+    return SetNumber(key, value, 10000, &rule->count);
+  } else if (key == "seconds") {
+    return SetNumber(key, value, 86400, &rule->seconds);
+  } else {
+    return Expected(key, value,
+                    "one of the keys path_prefix, host, method, header, log_level, explain, count, "
+                    "seconds");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ExchangeRule> ParseExchangeRule(std::string_view form) {
+  if (form.size() > kExchangeRuleBytesMax) {
+    return absl::InvalidArgumentError(
+        fmt::format("rule: {} bytes, at most {}", form.size(), kExchangeRuleBytesMax));
+  }
+  ExchangeRule rule;
+  rule.text = std::string(form);
+  while (!form.empty()) {
+    const std::string_view pair = form.substr(0, form.find('&'));
+    form.remove_prefix(std::min(pair.size() + 1, form.size()));
+    if (pair.empty()) continue;
+    const size_t equals = pair.find('=');
+    std::string key;
+    std::string value;
+    const bool decoded = equals != pair.npos && DecodeForm(pair.substr(0, equals), &key) &&
+                         DecodeForm(pair.substr(equals + 1), &value);
+    if (!decoded) return Expected("rule", pair, "KEY=VALUE, encoded as a form");
+    // A field of a page that nobody has filled in.
+    if (value.empty()) continue;
+    if (absl::Status status = Set(key, value, &rule); !status.ok()) return status;
+  }
+  if (rule.match.empty() && rule.header_values.empty()) {
+    return absl::InvalidArgumentError(
+        "rule: it says nothing of the requests; give path_prefix, host, method or header "
+        "(path_prefix=/ marks all)");
+  }
+  if (!rule.explain && !rule.log_level.has_value()) {
+    return absl::InvalidArgumentError("rule: explain=off without log_level does nothing");
+  }
+  return rule;
+}
+
+bool Matches(const ExchangeRule& rule, std::string_view headers) {
+  for (const auto& [name, value] : rule.header_values) {
+    if (FindHeader(headers, name) != value) return false;
+  }
+  if (rule.match.empty()) return true;
+  RequestView view;
+  view.phase = CALLOUT_REQUEST_HEADERS;
+  view.message = headers;
+  return StreamFacts(view).Match(rule.match);
+}
+
+}  // namespace callout::host

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/explain/watch_control.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+
+namespace callout::host {
+
+WatchSettings WatchControl::settings() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return settings_;
+}
+
+absl::Status WatchControl::SetLogLevel(const std::string& plugin, std::string_view level) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::map<std::string, LogLevel>& levels = settings_.plugin_log_levels;
+  if (!plugin.empty() && level == "default") {
+    levels.erase(plugin);
+    apply_(settings_);
+    return absl::OkStatus();
+  }
+  const std::optional<LogLevel> parsed = ParseLogLevel(level);
+  if (!parsed.has_value()) {
+    constexpr size_t kShownMax = 64;
+    return absl::InvalidArgumentError(fmt::format(
+        "log level '{}': expected debug, info, warning or error{}",
+        EscapeControls(level.substr(0, kShownMax)), plugin.empty() ? "" : ", or default"));
+  }
+  if (plugin.empty()) {
+    settings_.log_level = *parsed;
+  } else if (levels.size() >= kPluginLogLevelsMax && !levels.contains(plugin)) {
+    return absl::ResourceExhaustedError(fmt::format(
+        "{} plugins have log levels of their own, and more are not kept; set one to default",
+        levels.size()));
+  } else {
+    levels[plugin] = *parsed;
+  }
+  apply_(settings_);
+  return absl::OkStatus();
+}
+
+absl::Status WatchControl::AddRule(const std::string& form) {
+  const absl::StatusOr<ExchangeRule> rule = ParseExchangeRule(form);
+  if (!rule.ok()) return rule.status();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto known = std::find(settings_.rules.begin(), settings_.rules.end(), form);
+  if (known != settings_.rules.end()) {
+    // Without it for a moment, so that it begins anew.
+    settings_.rules.erase(known);
+    apply_(settings_);
+  } else if (settings_.rules.size() >= kExchangeRulesMax) {
+    return absl::ResourceExhaustedError(fmt::format(
+        "there are {} rules, and more are not kept; clear them first", settings_.rules.size()));
+  }
+  settings_.rules.push_back(form);
+  apply_(settings_);
+  return absl::OkStatus();
+}
+
+void WatchControl::ClearRules() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  settings_.rules.clear();
+  apply_(settings_);
+}
+
+}  // namespace callout::host

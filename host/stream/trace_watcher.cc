@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/stream/trace_watcher.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "host/base/status_text.h"
+#include "host/plugin/instance.h"
+#include "host/plugin/rpc_context.h"
+#include "host/wire/response.h"
+
+namespace callout::host {
+namespace {
+
+// As in OpenTelemetry's conventions for gRPC.
+std::string_view StatusCodeName(absl::StatusCode code) {
+  constexpr std::array<std::string_view, 17> kNames = {"OK",
+                                                       "CANCELLED",
+                                                       "UNKNOWN",
+                                                       "INVALID_ARGUMENT",
+                                                       "DEADLINE_EXCEEDED",
+                                                       "NOT_FOUND",
+                                                       "ALREADY_EXISTS",
+                                                       "PERMISSION_DENIED",
+                                                       "RESOURCE_EXHAUSTED",
+                                                       "FAILED_PRECONDITION",
+                                                       "ABORTED",
+                                                       "OUT_OF_RANGE",
+                                                       "UNIMPLEMENTED",
+                                                       "INTERNAL",
+                                                       "UNAVAILABLE",
+                                                       "DATA_LOSS",
+                                                       "UNAUTHENTICATED"};
+  const auto index = static_cast<size_t>(code);
+  return index < kNames.size() ? kNames[index] : "UNKNOWN";
+}
+
+// Several of one name count as none, as the specification has it.
+std::string_view MetadataOf(const RpcContext& rpc, std::string_view key) {
+  std::string_view value, second;
+  if (!rpc.GetMetadata(key, 0, &value) || rpc.GetMetadata(key, 1, &second)) return {};
+  return value;
+}
+
+// Several are one list.
+std::string TracestateOf(const RpcContext& rpc) {
+  std::string state;
+  std::string_view value;
+  for (uint32_t i = 0; rpc.GetMetadata("tracestate", i, &value); ++i) {
+    if (i > 0) state += ",";
+    state += value;
+    if (state.size() > kTracestateBytesMax) break;  // it is dropped then
+  }
+  return state;
+}
+
+std::string OutcomeOf(const CallResult& result) {
+  if (result.outcome == CallOutcome::kFault) {
+    return fmt::format("fault:{}", ViolationName(result.violation));
+  }
+  if (result.outcome == CallOutcome::kOverruled) {
+    return fmt::format("overruled:{}", OverruledName(result.overruled));
+  }
+  return std::string(CallOutcomeName(result.outcome));
+}
+
+class TraceObserver final : public RpcObserver {
+ public:
+  TraceObserver(const Tracer* tracer, std::unique_ptr<ExchangeTrace> trace)
+      : tracer_(tracer), trace_(std::move(trace)) {}
+
+  void OnCall(const CallRecord& call) override {
+    if (trace_ == nullptr) return;
+    const CallResult& result = call.result;
+    if (result.http_status != 0) trace_->SetHttpStatus(result.http_status);
+    trace_->AddCall({.plugin = call.instance->name(),
+                     .phase = PhaseName(call.phase),
+                     .outcome = OutcomeOf(result),
+                     .deferred = call.deferred,
+                     .generation = call.instance->generation(),
+                     .http_status = result.http_status,
+                     .request_bytes = call.message_bytes,
+                     .response_bytes = result.changed_bytes,
+                     .begin_ns = call.begin_ns,
+                     .end_ns = call.end_ns,
+                     .failed = result.outcome == CallOutcome::kFault});
+  }
+
+  void OnEnd(const RpcEnd& end) override {
+    if (trace_ == nullptr) return;
+    // A client that leaves is no error of the host: Envoy's normal end looks the same.
+    const bool failed = !end.status.ok() && !absl::IsCancelled(end.status);
+    trace_->End({.status = StatusCodeName(end.status.code()),
+                 .failed = failed,
+                 .message = failed ? std::string(MessageOf(end.status)) : std::string(),
+                 .end_ns = end.at_ns});
+    tracer_->Take(std::move(trace_));
+  }
+
+ private:
+  const Tracer* const tracer_;
+  std::unique_ptr<ExchangeTrace> trace_;  // null after the end
+};
+
+}  // namespace
+
+std::unique_ptr<RpcObserver> TraceWatcher::Watch(const RpcStart& start) {
+  TraceParents parents;
+  parents.rpc_traceparent = MetadataOf(*start.rpc, "traceparent");
+  const std::string state = TracestateOf(*start.rpc);
+  parents.rpc_tracestate = state;
+  if (!ParseTraceparent(parents.rpc_traceparent).has_value()) {
+    parents.http_traceparent = FindHeader(start.headers, "traceparent");
+    parents.http_tracestate = FindHeader(start.headers, "tracestate");
+  }
+  const std::string_view path = InfoOf(start.service).path;
+  std::unique_ptr<ExchangeTrace> trace = tracer_.Begin(path.substr(1), parents, start.at_ns);
+  if (trace == nullptr) return nullptr;
+  trace->SetRequest(FindHeader(start.headers, ":method"), FindHeader(start.headers, ":path"));
+  trace->SetStreamId(start.stream_id);
+  return std::make_unique<TraceObserver>(&tracer_, std::move(trace));
+}
+
+}  // namespace callout::host

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/trace/exchange_trace.h"
+
+#include <algorithm>
+
+#include "host/base/utf8.h"
+
+namespace callout::host {
+namespace {
+
+// A collector refuses a whole request for one text that is not UTF-8, and clients choose these.
+std::string Text(std::string_view text) {
+  std::string result;
+  while (!text.empty() && result.size() < ExchangeTrace::kTextBytesMax) {
+    const size_t size = Utf8SequenceLength(text);
+    if (size == 0) {
+      result.push_back('?');
+      text.remove_prefix(1);
+    } else {
+      result.append(text.substr(0, size));
+      text.remove_prefix(size);
+    }
+  }
+  return result;
+}
+
+// The RPC's own first. One that is invalid counts as absent.
+std::optional<SpanContext> ParentOf(const TraceParents& parents) {
+  std::optional<SpanContext> parent = ParseTraceparent(parents.rpc_traceparent);
+  std::string_view state = parents.rpc_tracestate;
+  if (!parent.has_value()) {
+    parent = ParseTraceparent(parents.http_traceparent);
+    state = parents.http_tracestate;
+  }
+  if (parent.has_value()) parent->state = CheckedTracestate(state);
+  return parent;
+}
+
+}  // namespace
+
+void ExchangeTrace::SetRequest(std::string_view http_method, std::string_view path) {
+  http_method_ = Text(http_method);
+  path_ = Text(path.substr(0, std::min(path.find('?'), path.find('#'))));
+}
+
+void ExchangeTrace::AddCall(CallSpan call) {
+  if (calls_.size() >= kCallsMax) {
+    ++calls_left_out_;
+    return;
+  }
+  call.plugin = Text(call.plugin);
+  call.outcome = Text(call.outcome);
+  calls_.push_back(std::move(call));
+}
+
+std::unique_ptr<ExchangeTrace> Tracer::Begin(std::string_view method, const TraceParents& parents,
+                                             uint64_t now_ns) const {
+  const std::optional<SpanContext> parent = ParentOf(parents);
+  SpanContext context;
+  context.trace_id = parent.has_value() ? parent->trace_id : NewTraceId();
+  if (!sampler_.Samples(parent.has_value() ? &*parent : nullptr, context.trace_id)) return nullptr;
+  context.span_id = NewSpanId();
+  context.sampled = true;
+  std::optional<SpanId> parent_id;
+  if (parent.has_value()) {
+    context.state = parent->state;
+    parent_id = parent->span_id;
+  }
+  return std::make_unique<ExchangeTrace>(method, std::move(context), parent_id, now_ns);
+}
+
+}  // namespace callout::host

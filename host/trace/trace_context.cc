@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/trace/trace_context.h"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <random>
+
+#include "host/base/clock.h"
+
+namespace callout::host {
+namespace {
+
+constexpr size_t kVersion00Bytes = 55;
+
+// -1 for anything but a lower-case digit, which is all that the specification allows.
+int HexDigit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return -1;
+}
+
+// Two digits for each byte of `out`.
+bool ReadHex(std::string_view text, uint8_t* out, size_t size) {
+  if (text.size() != 2 * size) return false;
+  for (size_t i = 0; i < size; ++i) {
+    const int high = HexDigit(text[2 * i]);
+    const int low = HexDigit(text[2 * i + 1]);
+    if (high < 0 || low < 0) return false;
+    out[i] = static_cast<uint8_t>(high * 16 + low);
+  }
+  return true;
+}
+
+template <class Id>
+bool IsZero(const Id& id) {
+  return std::all_of(id.begin(), id.end(), [](uint8_t byte) { return byte == 0; });
+}
+
+template <class Id>
+std::string Hex(const Id& id) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  text.reserve(2 * id.size());
+  for (const uint8_t byte : id) {
+    text.push_back(kDigits[byte >> 4]);
+    text.push_back(kDigits[byte & 15]);
+  }
+  return text;
+}
+
+// Not by std::random_device, which throws where it gets no descriptor.
+std::mt19937_64 SeededGenerator() {
+  std::array<uint32_t, 8> bits{};
+  if (getrandom(bits.data(), sizeof(bits), 0) != sizeof(bits)) {
+    // The clock and the thread's own address still tell threads apart.
+    const uint64_t now = MonotonicNs();
+    const auto here = reinterpret_cast<uintptr_t>(&bits);
+    std::memcpy(bits.data(), &now, sizeof(now));
+    std::memcpy(bits.data() + 2, &here, sizeof(here));
+  }
+  std::seed_seq seed(bits.begin(), bits.end());
+  return std::mt19937_64(seed);
+}
+
+// Ids need to be unique, not secret.
+uint64_t RandomBits() {
+  thread_local std::mt19937_64 generator = SeededGenerator();
+  for (;;) {
+    if (const uint64_t bits = generator(); bits != 0) return bits;
+  }
+}
+
+}  // namespace
+
+std::optional<SpanContext> ParseTraceparent(std::string_view text) {
+  if (text.size() < kVersion00Bytes || text.size() > kTraceparentBytesMax) return std::nullopt;
+  if (text[2] != '-' || text[35] != '-' || text[52] != '-') return std::nullopt;
+  uint8_t version = 0;
+  uint8_t flags = 0;
+  SpanContext context;
+  if (!ReadHex(text.substr(0, 2), &version, 1) || version == 0xff ||
+      !ReadHex(text.substr(3, 32), context.trace_id.data(), context.trace_id.size()) ||
+      !ReadHex(text.substr(36, 16), context.span_id.data(), context.span_id.size()) ||
+      !ReadHex(text.substr(53, 2), &flags, 1)) {
+    return std::nullopt;
+  }
+  if (version == 0 && text.size() != kVersion00Bytes) return std::nullopt;
+  if (text.size() > kVersion00Bytes && text[kVersion00Bytes] != '-') return std::nullopt;
+  if (IsZero(context.trace_id) || IsZero(context.span_id)) return std::nullopt;
+  context.sampled = (flags & 1) != 0;
+  return context;
+}
+
+std::string CheckedTracestate(std::string_view text) {
+  if (text.size() > kTracestateBytesMax) return "";
+  const bool printable =
+      std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; });
+  return printable ? std::string(text) : "";
+}
+
+TraceId NewTraceId() {
+  const uint64_t bits[2] = {RandomBits(), RandomBits()};
+  TraceId id;
+  std::memcpy(id.data(), bits, id.size());
+  return id;
+}
+
+SpanId NewSpanId() {
+  const uint64_t bits = RandomBits();
+  SpanId id;
+  std::memcpy(id.data(), &bits, id.size());
+  return id;
+}
+
+std::string ToHex(const TraceId& id) { return Hex(id); }
+std::string ToHex(const SpanId& id) { return Hex(id); }
+
+}  // namespace callout::host

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/admin/front_page.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <regex>
+#include <string>
+
+#include "host/admin/html.h"
+#include "host/metrics/metrics.h"
+
+namespace callout::host {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr char kHostile[] = "<img src=x onerror=alert(1)>\"'&</script>";
+
+class FrontPageTest : public ::testing::Test {
+ protected:
+  FrontPageTest() {
+    history_.Add(metrics_.Collect(), 1);
+    data_.history = &history_;
+    data_.state = "ready";
+  }
+  std::string Render() { return RenderFrontPage(data_); }
+
+  Reloader::PluginStatus* AddPlugin(const std::string& name) {
+    Reloader::PluginStatus plugin;
+    plugin.name = name;
+    plugin.path = "/plugins/" + name + ".so";
+    plugin.state = Reloader::State::kServing;
+    Reloader::GenerationStatus generation;
+    generation.id = generation.number = 1;
+    generation.in_service = true;
+    plugin.generations.push_back(generation);
+    data_.usage.streams[1] = 3;
+    data_.plugins.plugins.push_back(plugin);
+    return &data_.plugins.plugins.back();
+  }
+
+  Metrics metrics_;
+  MetricHistory history_;
+  FrontPageData data_;
+};
+
+TEST_F(FrontPageTest, AnEmptyHostSaysWhatItDoes) {
+  EXPECT_THAT(Render(), AllOf(HasSubstr("No plugins: all messages pass unchanged."),
+                              HasSubstr("none since the start"), HasSubstr("<noscript>")));
+}
+
+// Everything that comes from plugins, clients and files.
+TEST_F(FrontPageTest, NoTextBecomesMarkup) {
+  Reloader::PluginStatus* const plugin = AddPlugin(kHostile);
+  plugin->path = plugin->last_error = plugin->generations[0].facts.version = kHostile;
+  plugin->generations[0].sha256 = kHostile;
+  plugin->may_go_back = true;
+  data_.writes = true;
+  data_.version = data_.state = data_.host = data_.transport = data_.log_level = kHostile;
+  data_.plugins.problems = {kHostile};
+  data_.usage.problems = {kHostile};
+  data_.usage.quarantined[kHostile] = kHostile;
+  data_.usage.last_crash[kHostile] = kHostile;
+  const Metrics::Id calls = *metrics_.Define(Metrics::Kind::kHistogram, "callout_call_seconds", "x",
+                                             {{"plugin", kHostile}, {"phase", kHostile}});
+  metrics_.Observe(calls, 0.1);
+  metrics_.Add(*metrics_.Define(Metrics::Kind::kCounter, "callout_plugin_faults_total", "x",
+                                {{"plugin", kHostile}, {"kind", kHostile}}));
+  metrics_.Add(*metrics_.Define(
+      Metrics::Kind::kCounter, "callout_calls_total", "x",
+      {{"plugin", kHostile}, {"outcome", kHostile}, {"phase", kHostile}}));
+  history_.Add(metrics_.Collect(), 2'000'000'000);
+  data_.live.rpcs = {{kHostile, kHostile, 1, 1, kHostile, kHostile, kHostile}};
+  data_.faults = {{kHostile, kHostile, kHostile, kHostile, kHostile, kHostile, 1, 1, 1}};
+  data_.limits = {{kHostile, 1, 2, kHostile}};
+  data_.certificates = {{kHostile, kHostile, kHostile, 1, kHostile, kHostile}};
+  data_.certificate_warnings = {kHostile};
+  data_.settings = {{kHostile, kHostile, kHostile, kHostile},
+                    {kHostile, kHostile, "default", kHostile}};
+  data_.changes = {{1, kHostile, kHostile}};
+  const std::string page = Render();
+  EXPECT_THAT(page, Not(HasSubstr("<img")));
+  EXPECT_THAT(page, HasSubstr("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;&amp;&lt;/script&gt;"));
+  // One script and one style, those of the page.
+  EXPECT_EQ(page.find("<script>"), page.rfind("<script>"));
+  EXPECT_EQ(page.find("</script>"), page.rfind("</script>"));
+  EXPECT_EQ(page.find("<style>"), page.rfind("<style>"));
+}
+
+TEST_F(FrontPageTest, ThePolicyAllowsItsOwnScriptAndStyleAlone) {
+  const std::string page = Render();
+  const auto between = [&page](const std::string& begin, const std::string& end) {
+    const size_t from = page.find(begin) + begin.size();
+    return page.substr(from, page.find(end, from) - from);
+  };
+  std::string policy;
+  for (const auto& [name, value] : FrontPageHeaders()) {
+    if (name == "Content-Security-Policy") policy = value;
+  }
+  EXPECT_THAT(policy, HasSubstr("default-src 'none'"));
+  EXPECT_THAT(policy, HasSubstr("script-src '" + CspHash(between("<script>", "</script>")) + "'"));
+  EXPECT_THAT(policy, HasSubstr("style-src '" + CspHash(between("<style>", "</style>")) + "'"));
+  EXPECT_THAT(policy, Not(HasSubstr("unsafe")));
+  // What the policy would not let through would not work.
+  EXPECT_FALSE(std::regex_search(page, std::regex("<[^>]* (style|on[a-z]+)=")));
+  EXPECT_FALSE(std::regex_search(page, std::regex("(src|href)=\"(?![/#])")));
+}
+
+TEST_F(FrontPageTest, HasButtonsOnlyWithWrites) {
+  Reloader::PluginStatus* const plugin = AddPlugin("waf");
+  plugin->may_go_back = true;
+  data_.usage.quarantined["waf"] = "it crashed";
+  EXPECT_THAT(Render(), AllOf(Not(HasSubstr("<form")), HasSubstr("--admin_writes=on")));
+  data_.writes = true;
+  for (const char* action : {"log_level", "drain", "release", "go_back"}) {
+    EXPECT_THAT(Render(), HasSubstr(std::string("action=\"/actions/") + action + "\"")) << action;
+  }
+  plugin->may_go_back = false;
+  data_.usage.quarantined.clear();
+  EXPECT_THAT(Render(),
+              AllOf(Not(HasSubstr("/actions/release")), Not(HasSubstr("/actions/go_back"))));
+}
+
+TEST_F(FrontPageTest, SaysWhereEachValueComesFrom) {
+  data_.settings = {{"log_level", "debug", "environment CALLOUT_LOG_LEVEL", "help"},
+                    {"max_deferred", "10000", "default", "help"}};
+  EXPECT_THAT(Render(), AllOf(HasSubstr("--log_level"), HasSubstr("environment CALLOUT_LOG_LEVEL"),
+                              HasSubstr("--max_deferred")));
+}
+
+TEST_F(FrontPageTest, MarksACertificateThatExpiresSoon) {
+  data_.certificates = {{"server", "CN=a", "CN=b", 86400, "tomorrow", "a.pem"},
+                        {"client CA", "CN=c", "CN=c", -1, "yesterday", "c.pem"}};
+  EXPECT_THAT(Render(), AllOf(HasSubstr("<span class=\"warn\">in 24 h</span>"),
+                              HasSubstr("<span class=\"bad\">expired</span>")));
+}
+
+TEST_F(FrontPageTest, SaysThatAThreadDoesNotTell) {
+  data_.live.silent_threads = 2;
+  EXPECT_THAT(Render(), HasSubstr("A hook occupies"));
+}
+
+}  // namespace
+}  // namespace callout::host
