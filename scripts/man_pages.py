@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/man/*.1: the options from --help, and what stands below.
+"""Writes the manual pages of the programs: the options from --help, and what stands below.
 
-    scripts/man_pages.py [BUILD] [OUT]     (default: build, docs/man)
+    scripts/man_pages.py BUILD OUT         BUILD/host/callout-host to OUT/callout-host.1, and so on
 
-tests/deploy compares the pages with what this writes.
+A step of the build.
 """
 
 import pathlib
@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 
-TOP = pathlib.Path(__file__).resolve().parent.parent
 OPTION = re.compile(r"  --(\w+)(?: (\[NAME=\]PATH|NAME=\S+|[^\s=]+)(?:=(\d+ % .+?(?=  |$)|\S+))?)?(?: +(\S.*))?")
 RANGE = re.compile(r"(.*) \[(\d+) to (\d+)\]")
 
@@ -164,8 +163,7 @@ def page(program, host, shown):
 
 
 def main():
-    build = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else TOP / "build"
-    out = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else TOP / "docs" / "man"
+    build, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     for program in PAGES:
         path = build / "host" / program
         if not path.exists():

@@ -7,6 +7,8 @@ of --print_config and --doctor.
 """
 import os
 import pathlib
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -77,14 +79,30 @@ class PrintAndDoctor(Directory):
 
 
 class ManualPages(Directory):
-    def test_are_what_the_programs_say_of_themselves(self):
-        build = pathlib.Path(HOST).resolve().parents[1]
-        subprocess.run([TOP / 'scripts/man_pages.py', build, self.directory], check=True, timeout=GIVE_UP_S)
-        written = sorted(path.name for path in self.directory.iterdir())
-        self.assertIn('callout-host.1', written)
-        for name in written:
-            self.assertEqual((TOP / 'docs/man' / name).read_text(), (self.directory / name).read_text(),
-                             'scripts/man_pages.py brings docs/man up to date')
+    def setUp(self):
+        super().setUp()
+        self.build = pathlib.Path(HOST).resolve().parents[1]
+        subprocess.run([TOP / 'scripts/man_pages.py', self.build, self.directory], check=True, timeout=GIVE_UP_S)
+        self.pages = {path.stem: path for path in self.directory.iterdir()}
+
+    def test_have_every_option(self):
+        self.assertIn('callout-host', self.pages)
+        for program, page in self.pages.items():
+            shown = subprocess.run([self.build / 'host' / program, '--help'], capture_output=True, text=True, check=True,
+                                   timeout=GIVE_UP_S).stdout
+            options = re.findall(r'^  --(\w+)', shown, re.MULTILINE)
+            self.assertGreater(len(options), 8)
+            listed = re.findall(r'^\.TP\n\\fB\\-\\-(\w+)\\fR', page.read_text(), re.MULTILINE)
+            self.assertEqual(listed, options)
+
+    def test_are_set_without_a_warning(self):
+        if not shutil.which('groff'):
+            self.skipTest('there is no groff')
+        for page in self.pages.values():
+            made = subprocess.run(['groff', '-man', '-Tutf8', '-ww', page], capture_output=True, text=True, check=False,
+                                  timeout=GIVE_UP_S)
+            self.assertEqual((made.returncode, made.stderr), (0, ''))
+            self.assertNotIn('{{', made.stdout)
 
 
 class Service(Directory):
