@@ -42,6 +42,7 @@
 #include "host/ops/service_manager.h"
 #include "host/plugin/call_log.h"
 #include "host/plugin/crash_report.h"
+#include "host/plugin/manifest.h"
 #include "host/server.h"
 #include "host/worker.h"
 
@@ -184,6 +185,14 @@ int PrintTargetConfig(const Config& config) {
   return Print(PrintConfig(*config.deploy.print, *needs));
 }
 
+int PrintManifests(const Config& config) {
+  std::vector<std::string> paths;
+  for (const PluginConfig& plugin : config.plugins) paths.push_back(plugin.path);
+  const absl::StatusOr<std::string> manifests = ManifestsJson(paths);
+  if (!manifests.ok()) return FailStart(manifests.status(), config.log_format);
+  return Print(*manifests);
+}
+
 int Doctor(const Config& config) {
   constexpr int kExitFindings = 1;
   const std::string& file = config.deploy.doctor_file;
@@ -205,6 +214,7 @@ int Doctor(const Config& config) {
 int RunTool(const Config& config) {
   if (config.command == Config::Command::kPrintConfig) return PrintTargetConfig(config);
   if (config.command == Config::Command::kDoctor) return Doctor(config);
+  if (config.command == Config::Command::kManifest) return PrintManifests(config);
   return Check(config);
 }
 

@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
+#include "host/plugin/services.h"
 #include "host/unary/check_service.h"
 #include "host/wire/rpc_service.h"
 
@@ -96,7 +97,8 @@ std::string DescribePlugin(const Reloader::PluginStatus& plugin) {
     return fmt::format("plugin {}\n  disabled\n", plugin.name);
   }
   if (plugin.generations.empty()) return "";
-  const GenerationFacts& facts = plugin.generations.front().facts;
+  const Reloader::GenerationStatus& generation = plugin.generations.front();
+  const GenerationFacts& facts = generation.facts;
   std::string text = fmt::format("plugin {}\n  path         {}\n", plugin.name, plugin.path);
   const auto line = [&text](const char* label, const std::string& value) {
     if (!value.empty()) text += fmt::format("  {:<12} {}\n", label, value);
@@ -109,6 +111,7 @@ std::string DescribePlugin(const Reloader::PluginStatus& plugin) {
   line("extensions", absl::StrJoin(facts.extensions, ", "));
   line("services", absl::StrJoin(NamesOf(RpcServices::FromBits(facts.services)), ", "));
   line("schema", facts.config_schema);
+  line("signed by", generation.signer);
   for (const std::string& warning : facts.warnings) line("warning", warning);
   return text;
 }
@@ -163,6 +166,7 @@ Server::Server(const Config& config, PassedSockets passed)
       notes_(config.warnings),
       health_side_(&metrics_),
       admin_side_(&metrics_) {
+  process_metrics_.DefineBuild(kHostVersion, CALLOUT_ABI_VERSION);
   // Both may wait for workers.
   admin_pages_.Add(
       "/plugins", "plugins and their versions, as JSON",

@@ -24,6 +24,7 @@ H2Options MakeH2Options(const Config& config) {
   options.unanswered_resets_max = config.transport.unanswered_resets_max;
   options.turn_messages_max = config.transport.turn_messages_max;
   options.turn_handshakes_max = config.transport.turn_handshakes_max;
+  options.handshake_percent_max = config.transport.handshake_percent_max;
   return options;
 }
 

@@ -29,6 +29,7 @@
 #include "host/base/status_text.h"
 #include "host/base/thread.h"
 #include "host/base/wake.h"
+#include "host/metrics/metric_memory.h"
 #include "host/metrics/metrics.h"
 #include "host/net/certificate_store.h"
 #include "host/ops/health.h"
@@ -107,7 +108,8 @@ class OrderQueue {
 
 class Worker {
  public:
-  Worker(const WorkerDescriptors& descriptors, const Config& config);
+  // `memory` outlives it.
+  Worker(const WorkerDescriptors& descriptors, MetricMemory* memory, const Config& config);
 
   // Before Run. An error if a thread cannot be started.
   absl::Status Start() { return orders_.Start(); }
@@ -160,8 +162,11 @@ Config ForOneOfThem(Config config) {
   return config;
 }
 
-Worker::Worker(const WorkerDescriptors& descriptors, const Config& config)
-    : config_(ForOneOfThem(config)), sockets_(descriptors.sockets), channel_(descriptors.channel) {
+Worker::Worker(const WorkerDescriptors& descriptors, MetricMemory* memory, const Config& config)
+    : config_(ForOneOfThem(config)),
+      sockets_(descriptors.sockets),
+      channel_(descriptors.channel),
+      metrics_(Metrics::kSeriesMax, memory) {
   plugins_ = std::make_unique<PluginSet>(
       PluginSetOptions(config_.reload, config_.limits.message_bytes_max, &metrics_),
       [this] { orders_.Add([this] { DoChores(); }); });
@@ -368,7 +373,13 @@ int RunWorker(const WorkerDescriptors& descriptors, const Config& config) {
     return kExitError;
   }
   HookTable::Use(*hooks);
-  Worker worker(descriptors, config);
+  absl::StatusOr<std::unique_ptr<MetricMemory>> memory = MetricMemory::Map(descriptors.metrics);
+  close(descriptors.metrics);
+  if (!memory.ok()) {
+    Log(LogLevel::kError, "{}", MessageOf(memory.status()));
+    return kExitError;
+  }
+  Worker worker(descriptors, memory->get(), config);
   if (absl::Status status = worker.Start(); !status.ok()) {
     Log(LogLevel::kError, "a worker cannot start: {}", MessageOf(status));
     return kExitError;

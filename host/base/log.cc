@@ -8,6 +8,7 @@
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <exception>
@@ -17,6 +18,7 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
+#include "host/base/ascii.h"
 #include "host/base/log_sink.h"
 #include "host/base/utf8.h"
 
@@ -29,6 +31,20 @@ constexpr std::chrono::minutes kQuietTime(1);
 
 std::atomic<uint64_t> g_warnings{0};
 std::atomic<LogLevel> g_level{LogLevel::kInfo};
+// Whether any plugin has a level of its own.
+std::atomic<bool> g_has_plugin_levels{false};
+constexpr LogLevel kNoScope = static_cast<LogLevel>(0xff);
+constinit thread_local LogLevel t_scope_level = kNoScope;
+
+struct PluginLevels {
+  std::mutex mutex;  // guards the following
+  std::map<std::string, LogLevel> levels;
+};
+PluginLevels& LevelsOfPlugins() {
+  static auto* const levels = new PluginLevels;
+  return *levels;
+}
+
 std::atomic<LogFormat> g_format{LogFormat::kText};
 
 spdlog::level::level_enum ToSpdlog(LogLevel level) {
@@ -45,20 +61,6 @@ spdlog::level::level_enum ToSpdlog(LogLevel level) {
   return spdlog::level::err;
 }
 
-const char* LevelName(LogLevel level) {
-  switch (level) {
-    case LogLevel::kDebug:
-      return "debug";
-    case LogLevel::kInfo:
-      return "info";
-    case LogLevel::kWarning:
-      return "warning";
-    case LogLevel::kError:
-      break;
-  }
-  return "error";
-}
-
 std::unique_ptr<spdlog::formatter> MakeFormatter(LogFormat format) {
   // %^ and %$ would colour; a log is read by programs as well.
   const char* pattern = format == LogFormat::kJson ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ",%v})"
@@ -66,16 +68,41 @@ std::unique_ptr<spdlog::formatter> MakeFormatter(LogFormat format) {
   return std::make_unique<spdlog::pattern_formatter>(pattern, spdlog::pattern_time_type::utc);
 }
 
-// The part of a line after the time, in the current format.
-std::string LineText(LogLevel level, std::string_view text) {
-  if (CurrentLogFormat() == LogFormat::kJson) {
-    const std::string message = nlohmann::json(EscapeControls(text))
-                                    .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-    return fmt::format(R"("level":"{}","message":{})", LevelName(level), message);
+std::string JsonString(std::string_view text) {
+  return nlohmann::json(EscapeControls(text))
+      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+std::string JsonMembers(const std::vector<LogField>& fields) {
+  std::string members;
+  for (const LogField& field : fields) {
+    if (field.value.empty()) continue;
+    members += fmt::format(R"(,"{}":{})", field.name,
+                           field.is_number ? field.value : JsonString(field.value));
   }
-  std::string name = LevelName(level);
+  return members;
+}
+
+std::string TextFields(const std::vector<LogField>& fields) {
+  std::string text;
+  for (const LogField& field : fields) {
+    if (field.value.empty() || field.only_json) continue;
+    text += fmt::format("{}{} {}", text.empty() ? " (" : ", ", field.name, field.value);
+  }
+  return text.empty() ? text : text + ")";
+}
+
+// The part of a line after the time, in the current format.
+std::string LineText(LogLevel level, std::string_view text,
+                     const std::vector<LogField>& fields = {}, std::string_view tail = {}) {
+  if (CurrentLogFormat() == LogFormat::kJson) {
+    return fmt::format(R"("level":"{}","message":{}{})", LogLevelName(level),
+                       JsonString(std::string(text).append(tail)), JsonMembers(fields));
+  }
+  std::string name(LogLevelName(level));
   for (char& c : name) c = static_cast<char>(c - 32);
-  return fmt::format("{} {}", name, EscapeControls(text));
+  const std::string about = TextFields(fields).append(tail);
+  return fmt::format("{} {}{}", name, EscapeControls(text), EscapeControls(about));
 }
 
 std::string DropNotice(uint64_t dropped) {
@@ -165,9 +192,71 @@ void SetLogFormat(LogFormat format) {
   if (async != nullptr) async->logger->set_formatter(MakeFormatter(format));
 }
 
+LogLevel CurrentLogLevel() { return g_level.load(std::memory_order_relaxed); }
+
+std::string_view LogLevelName(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return "debug";
+    case LogLevel::kInfo:
+      return "info";
+    case LogLevel::kWarning:
+      return "warning";
+    case LogLevel::kError:
+      break;
+  }
+  return "error";
+}
+
+std::optional<LogLevel> ParseLogLevel(std::string_view name) {
+  if (EqualsIgnoreCase(name, "warn")) return LogLevel::kWarning;
+  for (const LogLevel level :
+       {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarning, LogLevel::kError}) {
+    if (EqualsIgnoreCase(name, LogLevelName(level))) return level;
+  }
+  return std::nullopt;
+}
+
+bool SetPluginLogLevel(const std::string& plugin, std::optional<LogLevel> level) {
+  PluginLevels& of = LevelsOfPlugins();
+  const std::lock_guard<std::mutex> lock(of.mutex);
+  if (!level.has_value()) {
+    of.levels.erase(plugin);
+  } else if (of.levels.size() < kPluginLogLevelsMax || of.levels.contains(plugin)) {
+    of.levels[plugin] = *level;
+  } else {
+    return false;
+  }
+  g_has_plugin_levels.store(!of.levels.empty(), std::memory_order_relaxed);
+  return true;
+}
+
+std::map<std::string, LogLevel> PluginLogLevels() {
+  PluginLevels& of = LevelsOfPlugins();
+  const std::lock_guard<std::mutex> lock(of.mutex);
+  return of.levels;
+}
+
+LogLevelScope::LogLevelScope(LogLevel level) : outer_(t_scope_level) {
+  t_scope_level = std::min(outer_, level);
+}
+LogLevelScope::~LogLevelScope() { t_scope_level = outer_; }
+
 LogFormat CurrentLogFormat() { return g_format.load(std::memory_order_relaxed); }
 
-bool LogEnabled(LogLevel level) { return level >= g_level.load(std::memory_order_relaxed); }
+bool LogEnabled(LogLevel level) {
+  return level >= g_level.load(std::memory_order_relaxed) || level >= t_scope_level;
+}
+
+bool LogEnabled(LogLevel level, const std::string& plugin) {
+  if (!g_has_plugin_levels.load(std::memory_order_relaxed) || level >= t_scope_level) {
+    return LogEnabled(level);
+  }
+  PluginLevels& of = LevelsOfPlugins();
+  const std::lock_guard<std::mutex> lock(of.mutex);
+  const auto own = of.levels.find(plugin);
+  return own == of.levels.end() ? LogEnabled(level) : level >= own->second;
+}
 
 uint64_t CountWarnings() { return g_warnings.load(std::memory_order_relaxed); }
 
@@ -195,8 +284,11 @@ uint64_t LogLinesDropped() {
   return Sync().sink->dropped() + (async == nullptr ? 0 : async->sink->dropped());
 }
 
-void LogText(LogLevel level, std::string_view text) {
-  const std::string line = LineText(level, text.substr(0, kLogLineBytesMax));
+void LogText(LogLevel level, std::string_view text) { LogTextWith(level, text, {}); }
+
+void LogTextWith(LogLevel level, std::string_view text, const std::vector<LogField>& fields,
+                 std::string_view tail) {
+  const std::string line = LineText(level, text.substr(0, kLogLineBytesMax), fields, tail);
   AsyncLog* const async = g_async.load(std::memory_order_acquire);
   if (async == nullptr) return Sync().logger.log(ToSpdlog(level), line);
   if (async->sink->Admit(line.size(), async->queue_bytes_max)) {

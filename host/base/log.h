@@ -22,9 +22,12 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 
@@ -34,18 +37,46 @@ namespace callout::host {
 enum class LogLevel : uint8_t { kDebug, kInfo, kWarning, kError };
 
 // kText: "2026-11-24T19:10:28.123Z INFO message"
-// kJson: {"time":"…","level":"info","message":"…"}, one object a line
+// kJson: {"time":"…","level":"info","message":"…"}, one object a line; lines about an exchange have
+// further members (LogField)
 enum class LogFormat : uint8_t { kText, kJson };
 
 inline constexpr size_t kLogLineBytesMax = 16384;
 
-// The defaults are kInfo and kText.
+// The defaults are kInfo and kText. The level may change at any time.
 void SetLogLevel(LogLevel level);
+LogLevel CurrentLogLevel();
 void SetLogFormat(LogFormat format);
 
 LogFormat CurrentLogFormat();  // safe in a signal handler
 
+// "debug", "info", "warning", "error"; and back ("warn", too, and in any case of letters).
+std::string_view LogLevelName(LogLevel level);
+std::optional<LogLevel> ParseLogLevel(std::string_view name);
+
+// Lines about one plugin, and its own, have the level `level` from now on; nullopt: that of all
+// others again. False: there are kPluginLogLevelsMax already.
+inline constexpr size_t kPluginLogLevelsMax = 64;
+bool SetPluginLogLevel(const std::string& plugin, std::optional<LogLevel> level);
+std::map<std::string, LogLevel> PluginLogLevels();
+
+// Whether a line of this level is written. On a thread with a LogLevelScope the lower level counts.
 bool LogEnabled(LogLevel level);
+// The same for a line about `plugin`.
+bool LogEnabled(LogLevel level, const std::string& plugin);
+
+// While it lives, lines of this thread are written from `level` on, if that is below the level in
+// force: for one exchange among many. Scopes nest.
+class LogLevelScope {
+ public:
+  explicit LogLevelScope(LogLevel level);
+  ~LogLevelScope();
+  LogLevelScope(const LogLevelScope&) = delete;
+  LogLevelScope& operator=(const LogLevelScope&) = delete;
+
+ private:
+  const LogLevel outer_;
+};
 
 // The default of --max_log_queue_bytes.
 inline constexpr size_t kLogQueueBytesDefault = 1048576;
@@ -64,6 +95,17 @@ uint64_t LogLinesDropped();
 
 // Writes `text`, whatever the current level is.
 void LogText(LogLevel level, std::string_view text);
+// What a line is about, for programs that read it: in JSON a member of this name, in text
+// "(name value, …)" behind the text.
+struct LogField {
+  std::string_view name;
+  std::string value;  // "": left out
+  bool is_number = false;
+  bool only_json = false;  // the text says it already
+};
+// As LogText, with fields; `tail` follows them in text, and the message in JSON.
+void LogTextWith(LogLevel level, std::string_view text, const std::vector<LogField>& fields,
+                 std::string_view tail = {});
 // True if there was no line with this key within the last minute. `left_out` gets the number of
 // calls since then that returned false. At most 4096 keys are remembered; with more, lines may be
 // more frequent.

@@ -19,7 +19,8 @@ namespace {
 
 constexpr char kDescription[] =
     "Sends ProcessingRequests on one stream to an ext_proc server at ADDRESS and prints each\n"
-    "response as a line of JSON; or CheckRequests to an ext_authz server (--service=check).\n"
+    "response as a line of JSON; or, with an RPC for each, CheckRequests to an ext_authz server\n"
+    "(--service=check) or RateLimitRequests to a rate limit server (--service=ratelimit).\n"
     "ADDRESS is HOST:PORT, [IPV6]:PORT or unix:PATH.\n"
     "\n"
     "Exit code: 0 every message was answered, an immediate response ended the exchange, or the\n"
@@ -85,16 +86,17 @@ void AddOptions(Draft* draft, OptionSet* options) {
        .default_text = "",
        .help = "A ProcessingRequest as protobuf JSON, or an array of them; repeat the option for "
                "more. @FILE, @-: read a file, standard input. Default: one request_headers. With "
-               "--service=check: CheckRequests",
+               "--service=check: CheckRequests, with --service=ratelimit: RateLimitRequests",
        .repeatable = true,
        .set = [=](const std::string& text) {
          draft->data.push_back(text);
          return absl::OkStatus();
        }});
   options->Add(ChoiceOption(
-      "service", kMessages, "process|check", {"process", "check"}, 0,
+      "service", kMessages, "process|check|ratelimit", {"process", "check", "ratelimit"}, 0,
       [=](size_t index) { draft->config.service = static_cast<ClientConfig::Service>(index); },
-      "process: ext_proc, all messages on one stream; check: ext_authz, an RPC for each request"));
+      "process: ext_proc, all messages on one stream; check: ext_authz, ratelimit: rate limits, an "
+      "RPC for each request"));
   AddConnectionOptions(draft, options);
   options->Add(Switch("version", kOther, &draft->version, "Print the version and exit"));
   options->Add(Switch("help", kOther, &draft->help, "Print this help and exit"));

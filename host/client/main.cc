@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// callout-client: sends messages to an ext_proc or ext_authz server and prints its responses
-// to standard output, everything else to standard error.
+// callout-client: sends messages to an ext_proc, ext_authz or rate limit server and prints its
+// responses to standard output, everything else to standard error.
 //
 // Tested by tests/client/client_test.cc.
 #include <google/protobuf/stubs/logging.h>
@@ -16,10 +16,10 @@
 #include "absl/status/statusor.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
-#include "host/client/check_call.h"
 #include "host/client/client_options.h"
 #include "host/client/messages.h"
 #include "host/client/process_call.h"
+#include "host/client/unary_call.h"
 
 namespace callout::host {
 namespace {
@@ -98,13 +98,15 @@ ExitCode Process(const ClientConfig& config) {
 }
 
 // A refusal is an answer.
-ExitCode Check(const ClientConfig& config) {
-  const auto requests = ReadAll<CheckRequest>(config, kDefaultCheck, ParseChecks);
+template <class Request, class Call>
+ExitCode Ask(const ClientConfig& config, const char* otherwise,
+             absl::StatusOr<std::vector<Request>> (*parse)(const std::string&), Call call) {
+  const auto requests = ReadAll<Request>(config, otherwise, parse);
   if (!requests.ok()) {
     Say(std::string(MessageOf(requests.status())));
     return kBadUsage;
   }
-  return ReportError(config, CallCheck(config, *requests, [](const CheckResponse& answer) {
+  return ReportError(config, call(config, *requests, [](const google::protobuf::Message& answer) {
                        PrintLine(PrintAnswer(answer));
                      }));
 }
@@ -119,7 +121,15 @@ ExitCode Main(int argc, const char* const* argv) {
     printf("%s", config->print.c_str());
     return kAnswered;
   }
-  return config->service == ClientConfig::Service::kCheck ? Check(*config) : Process(*config);
+  switch (config->service) {
+    case ClientConfig::Service::kProcess:
+      return Process(*config);
+    case ClientConfig::Service::kCheck:
+      return Ask(*config, kDefaultCheck, ParseChecks, CallCheck);
+    case ClientConfig::Service::kRateLimit:
+      return Ask(*config, kDefaultRateLimit, ParseRateLimits, CallRateLimit);
+  }
+  return kBadUsage;
 }
 
 }  // namespace

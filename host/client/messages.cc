@@ -58,6 +58,10 @@ absl::StatusOr<std::vector<CheckRequest>> ParseChecks(const std::string& text) {
   return ParseAll<CheckRequest>(text);
 }
 
+absl::StatusOr<std::vector<RateLimitRequest>> ParseRateLimits(const std::string& text) {
+  return ParseAll<RateLimitRequest>(text);
+}
+
 std::string PrintAnswer(const google::protobuf::Message& answer) {
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;

@@ -47,7 +47,7 @@ struct Draft {
   std::string default_ip = "0.0.0.0";
   std::optional<bool> core_dumps;  // unset: unless there is a private key
   bool disable_tls = false, disable_plaintext = false, combined_health_check = false;
-  bool probe = false, check = false, help = false, version = false;
+  bool probe = false, check = false, manifest = false, help = false, version = false;
 };
 
 using Set = std::function<absl::Status(const std::string&)>;
@@ -60,18 +60,9 @@ Set ToAddress(std::string* target) {
 }
 
 absl::Status SetLevel(const std::string& text, LogLevel* level) {
-  const std::string name = absl::AsciiStrToLower(text);
-  if (name == "debug") {
-    *level = LogLevel::kDebug;
-  } else if (name == "info") {
-    *level = LogLevel::kInfo;
-  } else if (name == "warning" || name == "warn") {
-    *level = LogLevel::kWarning;
-  } else if (name == "error") {
-    *level = LogLevel::kError;
-  } else {
-    return Expected("debug, info, warning or error");
-  }
+  const std::optional<LogLevel> parsed = ParseLogLevel(text);
+  if (!parsed.has_value()) return Expected("debug, info, warning or error");
+  *level = *parsed;
   return absl::OkStatus();
 }
 
@@ -116,7 +107,7 @@ absl::Status SetServices(const std::string& text, RpcServices* services) {
           return info.name == std::string_view(name.data(), name.size());
         });
     if (found == kRpcServices.end()) {
-      return Expected("ext_proc, ext_authz, or both with a comma between them");
+      return Expected("ext_proc, ext_authz or ratelimit, or several with commas between them");
     }
     services->Add(found->service);
   }
@@ -315,7 +306,7 @@ void AddCallOptions(Config* config, OptionSet* options) {
        .group = kCalls,
        .value = "LIST",
        .default_text = "",
-       .help = "Services to answer: ext_proc, ext_authz. With ext_authz named here, a "
+       .help = "Services to answer: ext_proc, ext_authz, ratelimit. With ext_authz named here, a "
                "plugin that has only callout_on_request_headers answers a Check, too. "
                "Default: those that some plugin has hooks for",
        .set = [limits](const std::string& text) { return SetServices(text, &limits->services); }});
@@ -446,6 +437,10 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
                              "Ask the health listener of a running host, and exit: 0 if it is "
                              "ready, 1 if it is not or does not respond"));
   AddDeployOptions(&config->deploy, kProcess, options);
+  options->Add(CommandSwitch("print_manifest", &draft->manifest,
+                             "Print what the files of --plugin are, as a JSON array: name, "
+                             "version, ABI, hooks, SHA-256 and the schema of the configuration; "
+                             "and exit"));
   options->Add(CommandSwitch("version", &draft->version, "Print the version and exit"));
   options->Add(CommandSwitch("help", &draft->help, "Print this help and exit"));
 }
@@ -543,6 +538,7 @@ absl::Status CheckOneCommand(const Draft& draft, const DeployConfig& deploy) {
   std::vector<std::string> given;
   if (draft.check) given.emplace_back("--check");
   if (draft.probe) given.emplace_back("--probe");
+  if (draft.manifest) given.emplace_back("--print_manifest");
   if (deploy.print.has_value()) given.emplace_back("--print_config");
   if (!deploy.doctor_file.empty()) given.emplace_back("--doctor");
   if (given.size() <= 1) return absl::OkStatus();
@@ -561,9 +557,13 @@ absl::StatusOr<Config> Finish(Draft draft) {
   config.plugins = *std::move(plugins);
   if (draft.check) config.command = Config::Command::kCheck;
   if (draft.probe) config.command = Config::Command::kProbe;
+  if (draft.manifest) config.command = Config::Command::kManifest;
   if (config.deploy.print.has_value()) config.command = Config::Command::kPrintConfig;
   if (!config.deploy.doctor_file.empty()) config.command = Config::Command::kDoctor;
   if (absl::Status status = CheckOneCommand(draft, config.deploy); !status.ok()) return status;
+  if (draft.manifest && config.plugins.empty()) {
+    return absl::InvalidArgumentError("--print_manifest: no plugin is given; give --plugin=PATH");
+  }
   if (config.strict_check && !draft.check) {
     return absl::InvalidArgumentError(
         "--strict belongs to --check; give both, or --strict_plugins");

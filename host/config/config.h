@@ -37,6 +37,7 @@ struct Config {
     kProbe,        // ask the health listener of a host with the same options
     kPrint,        // print `text`
     kPrintConfig,  // print what `deploy.print` needs for these plugins
+    kManifest,     // print what the files of --plugin are
     kDoctor,       // check `deploy.doctor_file` against these plugins
   };
   Command command = Command::kServe;

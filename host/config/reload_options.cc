@@ -9,6 +9,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
+#include "host/base/file.h"
+#include "host/base/status_text.h"
 #include "host/config/option_kinds.h"
 #include "host/plugin/loader.h"
 
@@ -36,6 +38,19 @@ absl::Status SetPermissions(const std::string& text, PluginPermissions* permissi
   } else {
     return Expected("strict, warn or off");
   }
+  return absl::OkStatus();
+}
+
+// The keys of several files add up.
+absl::Status AddKeys(const std::string& path, std::vector<MinisignKey>* keys) {
+  const absl::StatusOr<std::string> text = ReadFile(path, kMinisignKeysBytesMax);
+  if (!text.ok()) {
+    return absl::InvalidArgumentError(
+        fmt::format("cannot read {}: {}", path, MessageOf(text.status())));
+  }
+  const absl::StatusOr<std::vector<MinisignKey>> read = ParseMinisignKeys(*text);
+  if (!read.ok()) return read.status();
+  keys->insert(keys->end(), read->begin(), read->end());
   return absl::OkStatus();
 }
 
@@ -102,6 +117,17 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
       "unless they are on a read-only mount. strict: refuse them; warn: use them and log a "
       "warning; off: do not check",
       false, SetPermissions, &config->file_rules.permissions);
+  options->Add({.name = "plugin_keys",
+                .group = kReloadGroup,
+                .value = "FILE",
+                .default_text = "",
+                .help = "Public keys of minisign. Only load plugins that one of them has signed: "
+                        "PATH.minisig, beside the file, is the signature. Read once, at the start",
+                .repeatable = true,
+                .supervisor_only = true,  // workers load copies of what was verified
+                .set = [keys = &config->file_rules.keys](const std::string& path) {
+                  return AddKeys(path, keys);
+                }});
   options->Add(NumberOption("max_plugin_file_bytes", kReloadGroup, "BYTES", 4096, kPluginBytesMax,
                             &config->file_rules.max_code_bytes,
                             "Largest plugin file that the host reads"));

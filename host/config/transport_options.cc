@@ -85,6 +85,10 @@ void AddTransportOptions(TransportConfig* config, OptionSet* options) {
       "the next connection");
   add("max_turn_handshakes", "COUNT", 1, &config->turn_handshakes_max,
       "nghttp2: steps of TLS handshakes that a thread takes before it turns to other connections");
+  options->Add(NumberOption("max_handshake_percent", kTransportGroup, "PERCENT", 1, 100,
+                            &config->handshake_percent_max,
+                            "nghttp2: share of a thread's time for TLS handshakes. More of them "
+                            "wait, and what is open is served"));
 }
 
 }  // namespace callout::host

@@ -13,6 +13,8 @@
 #include <mutex>
 #include <vector>
 
+#include "host/metrics/metric_memory.h"
+
 namespace callout::host {
 
 // Two cache lines of 64 bytes, because processors fetch them in pairs.
@@ -23,49 +25,55 @@ inline constexpr size_t kNoSharingBytes = 128;
 template <class T>
 class BlockArray {
  public:
+  static constexpr size_t kBlockSize = 256;
+
   explicit BlockArray(size_t size_max) : blocks_(size_max / kBlockSize + 1) {}
-  ~BlockArray() {
-    for (auto& block : blocks_) delete block.load(std::memory_order_relaxed);
-  }
   BlockArray(const BlockArray&) = delete;
   BlockArray& operator=(const BlockArray&) = delete;
 
   T* Find(size_t index) const {
-    Block* block = blocks_[index / kBlockSize].load(std::memory_order_acquire);
-    return block == nullptr ? nullptr : &block->items[index % kBlockSize];
+    T* const block = blocks_[index / kBlockSize].load(std::memory_order_acquire);
+    return block == nullptr ? nullptr : block + index % kBlockSize;
   }
 
   T& Get(size_t index) {
-    std::atomic<Block*>& slot = blocks_[index / kBlockSize];
-    Block* block = slot.load(std::memory_order_relaxed);
-    if (block == nullptr) {
-      block = new Block;
-      slot.store(block, std::memory_order_release);
-    }
-    return block->items[index % kBlockSize];
+    T* const block = blocks_[index / kBlockSize].load(std::memory_order_relaxed);
+    if (block != nullptr) return block[index % kBlockSize];
+    own_.push_back(std::make_unique<Block>());
+    Put(index, own_.back()->items);
+    return own_.back()->items[index % kBlockSize];
+  }
+
+  // Gives the element and its neighbours this memory, for kBlockSize elements, that stays the
+  // caller's. As Get, and only if it has none yet.
+  void Put(size_t index, T* block) {
+    blocks_[index / kBlockSize].store(block, std::memory_order_release);
   }
 
  private:
-  static constexpr size_t kBlockSize = 256;
   struct alignas(kNoSharingBytes) Block {
     T items[kBlockSize]{};
   };
 
-  std::vector<std::atomic<Block*>> blocks_;
+  std::vector<std::atomic<T*>> blocks_;
+  std::vector<std::unique_ptr<Block>> own_;
 };
 
 // Cells that one thread at a time writes and any thread reads. Counts are doubles, exact up to
 // 2^53.
 class MetricShard {
  public:
-  using Cell = std::atomic<double>;
+  using Cell = MetricMemory::Cell;
   static_assert(Cell::is_always_lock_free);
 
-  explicit MetricShard(size_t cells_max) : cells_(cells_max) {}
+  // `memory` outlives it; null: memory of this process.
+  explicit MetricShard(size_t cells_max, MetricMemory* memory = nullptr)
+      : cells_(cells_max), memory_(memory) {}
 
   // Only for the writing thread: a load and a store instead of a locked add.
   void Add(size_t cell, double delta) {
-    Cell& value = cells_.Get(cell);
+    Cell* known = cells_.Find(cell);
+    Cell& value = known != nullptr ? *known : Take(cell);
     value.store(value.load(std::memory_order_relaxed) + delta, std::memory_order_relaxed);
   }
 
@@ -79,18 +87,30 @@ class MetricShard {
   Cell* Find(size_t cell) { return cells_.Find(cell); }
 
  private:
+  static_assert(MetricMemory::kBlockCells == BlockArray<Cell>::kBlockSize);
+
+  Cell& Take(size_t cell) {
+    if (memory_ != nullptr) {
+      const size_t first = cell - cell % MetricMemory::kBlockCells;
+      if (Cell* block = memory_->TakeBlock(first); block != nullptr) cells_.Put(cell, block);
+    }
+    return cells_.Get(cell);
+  }
+
   BlockArray<Cell> cells_;
+  MetricMemory* const memory_;
 };
 
 // Lends shards to threads. A released shard keeps its counts and is lent again.
 class MetricShardPool {
  public:
-  explicit MetricShardPool(size_t cells_max) : cells_max_(cells_max) {}
+  explicit MetricShardPool(size_t cells_max, MetricMemory* memory = nullptr)
+      : cells_max_(cells_max), memory_(memory) {}
 
   MetricShard* Acquire() {
     std::lock_guard lock(mutex_);
     if (free_.empty()) {
-      all_.push_back(std::make_unique<MetricShard>(cells_max_));
+      all_.push_back(std::make_unique<MetricShard>(cells_max_, memory_));
       return all_.back().get();
     }
     MetricShard* shard = free_.back();
@@ -114,6 +134,7 @@ class MetricShardPool {
 
  private:
   const size_t cells_max_;
+  MetricMemory* const memory_;
   mutable std::mutex mutex_;
   std::vector<std::unique_ptr<MetricShard>> all_;
   std::vector<MetricShard*> free_;

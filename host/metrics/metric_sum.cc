@@ -5,7 +5,6 @@
 #include <prometheus/metric_type.h>
 
 #include <algorithm>
-#include <iterator>
 
 #include "host/metrics/metrics.h"
 
@@ -62,13 +61,6 @@ std::vector<MetricFamily> MetricSum::Get() const {
     for (const auto& [labels, metric] : family.series) out.metric.push_back(metric);
   }
   return families;
-}
-
-std::vector<MetricFamily> WithoutGauges(const std::vector<MetricFamily>& families) {
-  std::vector<MetricFamily> rest;
-  std::copy_if(families.begin(), families.end(), std::back_inserter(rest),
-               [](const MetricFamily& family) { return family.type != MetricType::Gauge; });
-  return rest;
 }
 
 }  // namespace callout::host

@@ -41,10 +41,6 @@ class MetricSum {
   size_t series_count_ = 0;
 };
 
-// The metrics that count after their process has ended: all but gauges.
-std::vector<prometheus::MetricFamily> WithoutGauges(
-    const std::vector<prometheus::MetricFamily>& families);
-
 }  // namespace callout::host
 
 #endif  // CALLOUT_HOST_METRICS_METRIC_SUM_H_

@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "host/base/utf8.h"
+#include "host/metrics/metric_memory.h"
 #include "host/metrics/metric_shards.h"
 
 namespace callout::host {
@@ -201,10 +202,24 @@ std::vector<std::string> SampleNames(const std::string& name, Metrics::Kind kind
 
 }  // namespace
 
+// Of the buckets of one histogram.
+struct Metrics::Exemplars {
+  struct Slot {
+    std::atomic<uint64_t> due_ns{0};
+    std::string trace_id;
+    double value = 0;
+  };
+  explicit Exemplars(size_t buckets) : slots(buckets) {}
+
+  std::mutex mutex;  // guards the texts and values
+  std::vector<Slot> slots;
+};
+
 // Cells: one for each bucket, one for +Inf, one for the sum.
 struct Metrics::Histogram {
   size_t first_cell = 0;
   std::vector<double> bounds;
+  std::unique_ptr<Exemplars> exemplars;  // null: none are kept
 };
 
 class Metrics::HistogramTable : public BlockArray<Histogram> {
@@ -218,10 +233,11 @@ const std::vector<double>& Metrics::LatencyBuckets() {
   return buckets;
 }
 
-Metrics::Metrics(size_t series_max)
+Metrics::Metrics(size_t series_max, MetricMemory* memory)
     : number_(NextMetricsNumber()),
       series_max_(std::min<size_t>(series_max, kIndexMask)),
-      pool_(std::make_shared<MetricShardPool>(series_max_ + 1)),
+      memory_(memory),
+      pool_(std::make_shared<MetricShardPool>(series_max_ + 1, memory)),
       gauges_(std::make_unique<MetricShard>(series_max_)),
       histograms_(std::make_unique<HistogramTable>(series_max_)) {}
 
@@ -262,9 +278,26 @@ absl::StatusOr<Metrics::Id> Metrics::Define(Kind kind, std::string name, std::st
     }
     family = families_.emplace(std::move(name), std::move(wanted)).first;
   }
+  const size_t first_cell = cell_count_;
   const Id id = AddSeries(family->second);
+  if (memory_ != nullptr && family->second.kind != Kind::kGauge) {
+    Share(family->first, family->second, values, first_cell);
+  }
   family->second.series.emplace(std::move(values), id);
   return id;
+}
+
+// If there is no room, the series is lost when the process crashes.
+void Metrics::Share(const std::string& name, const Family& family,
+                    const std::vector<std::string>& values, size_t first_cell) {
+  MetricDefinition definition;
+  definition.name = name;
+  definition.help = family.help;
+  for (size_t i = 0; i < values.size(); ++i) definition.labels[family.label_names[i]] = values[i];
+  definition.is_histogram = family.kind == Kind::kHistogram;
+  definition.bounds = family.buckets;
+  definition.first_cell = first_cell;
+  memory_->AddDefinition(std::move(definition));
 }
 
 absl::Status Metrics::CheckFits(const std::string& name, const Family& wanted) const {
@@ -341,15 +374,70 @@ void Metrics::Set(Id id, double value) {
   gauges_->Find(IndexOf(id))->store(value, std::memory_order_relaxed);
 }
 
-void Metrics::Observe(Id id, double value) {
-  if (KindOf(id) != Kind::kHistogram || !std::isfinite(value)) return;
+void Metrics::Observe(Id id, double value) { ObserveAndFindDue(id, value); }
+
+void Metrics::KeepExemplars(Id histogram) {
+  if (KindOf(histogram) != Kind::kHistogram) return;
+  Histogram& of = *histograms_->Find(IndexOf(histogram));
+  if (of.exemplars == nullptr) of.exemplars = std::make_unique<Exemplars>(of.bounds.size() + 1);
+}
+
+void Metrics::PutExemplar(Id id, double value, std::string_view trace_id) {
+  if (trace_id.empty()) return;
+  const Histogram& of = *histograms_->Find(IndexOf(id));
+  const auto bucket = static_cast<size_t>(
+      std::lower_bound(of.bounds.begin(), of.bounds.end(), value) - of.bounds.begin());
+  const std::lock_guard<std::mutex> lock(of.exemplars->mutex);
+  Exemplars::Slot& slot = of.exemplars->slots[bucket];
+  slot.trace_id = trace_id.substr(0, kTraceIdBytesMax);
+  slot.value = value;
+}
+
+std::vector<Exemplar> Metrics::CollectExemplars() const {
+  std::vector<Exemplar> all;
+  std::lock_guard lock(mutex_);
+  for (const auto& [name, family] : families_) {
+    if (family.kind != Kind::kHistogram) continue;
+    for (const auto& [values, id] : family.series) {
+      const Histogram& of = *histograms_->Find(IndexOf(id));
+      if (of.exemplars == nullptr) continue;
+      const std::lock_guard<std::mutex> slots_lock(of.exemplars->mutex);
+      for (size_t bucket = 0; bucket < of.exemplars->slots.size(); ++bucket) {
+        const Exemplars::Slot& slot = of.exemplars->slots[bucket];
+        if (slot.trace_id.empty()) continue;
+        Exemplar& exemplar = all.emplace_back();
+        exemplar.name = name;
+        for (size_t i = 0; i < values.size(); ++i) {
+          exemplar.labels.emplace_back(family.label_names[i], values[i]);
+        }
+        exemplar.bucket = bucket;
+        exemplar.trace_id = slot.trace_id;
+        exemplar.value = slot.value;
+      }
+    }
+  }
+  return all;
+}
+
+// The time at which the bucket's exemplar is due; null: it has none.
+std::atomic<uint64_t>* Metrics::ObserveAndFindDue(Id id, double value) {
+  if (KindOf(id) != Kind::kHistogram || !std::isfinite(value)) return nullptr;
   const Histogram& histogram = *histograms_->Find(IndexOf(id));
   const auto& bounds = histogram.bounds;
-  const auto bucket = std::lower_bound(bounds.begin(), bounds.end(), value) - bounds.begin();
+  // Most values are in one of the first buckets.
+  constexpr size_t kNear = 8;
+  size_t bucket = 0;
+  const size_t near = std::min(kNear, bounds.size());
+  while (bucket < near && bounds[bucket] < value) ++bucket;
+  if (bucket == kNear) {
+    bucket = static_cast<size_t>(std::lower_bound(bounds.begin() + kNear, bounds.end(), value) -
+                                 bounds.begin());
+  }
   WithShard([&](MetricShard& shard) {
-    shard.Add(histogram.first_cell + static_cast<size_t>(bucket), 1);
+    shard.Add(histogram.first_cell + bucket, 1);
     shard.Add(histogram.first_cell + bounds.size() + 1, value);
   });
+  return histogram.exemplars == nullptr ? nullptr : &histogram.exemplars->slots[bucket].due_ns;
 }
 
 double Metrics::Sum(const std::vector<MetricShard*>& shards, size_t cell) const {

@@ -23,12 +23,14 @@
 #include <prometheus/collectable.h>
 #include <prometheus/metric_family.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -36,8 +38,18 @@
 
 namespace callout::host {
 
+class MetricMemory;
 class MetricShard;
 class MetricShardPool;
+
+// The trace of one value that a histogram has counted.
+struct Exemplar {
+  std::string name;                                         // of the histogram
+  std::vector<std::pair<std::string, std::string>> labels;  // of the series, by name
+  size_t bucket = 0;                                        // from 0; the last is +Inf
+  std::string trace_id;
+  double value = 0;
+};
 
 class Metrics final : public prometheus::Collectable {
  public:
@@ -59,7 +71,9 @@ class Metrics final : public prometheus::Collectable {
   // The default upper bounds of a histogram, in seconds: 10 us to 10 s.
   static const std::vector<double>& LatencyBuckets();
 
-  explicit Metrics(size_t series_max = kSeriesMax);
+  // Counters and histograms are counted in `memory`, which outlives the object; null: in memory of
+  // this process.
+  explicit Metrics(size_t series_max = kSeriesMax, MetricMemory* memory = nullptr);
   ~Metrics() override;
   Metrics(const Metrics&) = delete;
   Metrics& operator=(const Metrics&) = delete;
@@ -84,6 +98,23 @@ class Metrics final : public prometheus::Collectable {
   // Counts `value` in a histogram; a value that is not finite is ignored.
   void Observe(Id id, double value);
 
+  // Keeps exemplars of a histogram from now on: of each bucket the trace of one value, renewed at
+  // most once a second. Before anybody observes it.
+  void KeepExemplars(Id histogram);
+  // As Observe, and asks `trace` for the id of the value's trace ("": it has none) if an exemplar
+  // is due. `now_ns` is MonotonicNs(), or a little less.
+  template <class Trace>
+  void Observe(Id id, double value, uint64_t now_ns, Trace trace) {
+    std::atomic<uint64_t>* const due = ObserveAndFindDue(id, value);
+    if (due == nullptr || due->load(std::memory_order_relaxed) > now_ns) return;
+    due->store(now_ns + kExemplarNs, std::memory_order_relaxed);
+    PutExemplar(id, value, trace());
+  }
+  static constexpr uint64_t kExemplarNs = 1'000'000'000;
+  static constexpr size_t kTraceIdBytesMax = 64;
+
+  std::vector<Exemplar> CollectExemplars() const;
+
   // The page for /metrics, of the media type kTextContentType.
   std::string Text() const;
   static constexpr char kTextContentType[] = "text/plain; version=0.0.4; charset=utf-8";
@@ -101,11 +132,16 @@ class Metrics final : public prometheus::Collectable {
     std::vector<double> buckets;                    // of a histogram
     std::map<std::vector<std::string>, Id> series;  // by label values
   };
+  struct Exemplars;
   struct Histogram;
   class HistogramTable;
 
   absl::Status CheckFits(const std::string& name, const Family& wanted) const;
   Id AddSeries(const Family& family);
+  std::atomic<uint64_t>* ObserveAndFindDue(Id id, double value);
+  void PutExemplar(Id id, double value, std::string_view trace_id);
+  void Share(const std::string& name, const Family& family, const std::vector<std::string>& values,
+             size_t first_cell);
   MetricShard* FindShard();
   template <class Function>
   void WithShard(Function function);
@@ -115,6 +151,7 @@ class Metrics final : public prometheus::Collectable {
 
   const uint64_t number_;  // of this object; never used again in the process
   const size_t series_max_;
+  MetricMemory* const memory_;
   const std::shared_ptr<MetricShardPool> pool_;
   const std::unique_ptr<MetricShard> gauges_;
   const std::unique_ptr<HistogramTable> histograms_;

@@ -23,6 +23,7 @@
 #include <string_view>
 #include <vector>
 
+#include "host/plugin/call_observer.h"
 #include "host/plugin/call_slot.h"
 #include "host/wire/envelope.h"
 
@@ -52,8 +53,13 @@ struct CallState {
   const char* misuse = nullptr;     // [plugin] the answer it tried to give at open
   uint64_t instance_ns = 0;         // in hooks and deferred, summed over all calls
   uint64_t hook_end_ns = 0;         // when the phase's hook returned
-  callout_status_t status = 0;      // that settles the call
-  Response response;                // [plugin]
+  uint64_t begin_ns = 0;            // of the call; CallRecord has these two
+  uint64_t hook_ns = 0;
+  CallResult result;                           // by the stream
+  bool told = false;                           // its end was counted, and told to the observers
+  RpcObservers* observers = nullptr;           // of the RPC; null: nobody watches it
+  callout_status_t status = 0;                 // that settles the call
+  Response response;                           // [plugin]
   ResponseFault fault = ResponseFault::kNone;  // [plugin]
   bool fault_is_of_respond = false;            // [plugin] the next respond() clears it
   std::string annotations;                     // [plugin] records beside the response
@@ -74,8 +80,12 @@ struct CallState {
 
   CallHandshake& handshake() const { return slot->handshake; }
 
-  void Begin() {
+  void Begin(uint64_t now_ns) {
     status = CALLOUT_OK;
+    begin_ns = now_ns;
+    hook_ns = hook_end_ns = 0;
+    result = {};
+    told = false;
     response.Clear();
     misuse = nullptr;
     fault = ResponseFault::kNone;

@@ -30,6 +30,8 @@ struct Chain {
       wants_request_headers =
           wants_request_headers || instance->wants(CALLOUT_WANT_REQUEST_HEADERS);
       services.Add(instance->plugin().hooks().services());
+      constexpr uint64_t kFirst = CALLOUT_PHASE_BIT(0) | CALLOUT_PHASE_BIT(CALLOUT_REQUEST_HEADERS);
+      wants_later_phases = wants_later_phases || (instance->phases() & ~kFirst) != 0;
     }
     if (instances.empty()) services.Add(RpcService::kExtProc);
   }
@@ -39,6 +41,7 @@ struct Chain {
   bool has_whole_body = false;                       // some instances take whole bodies
   bool has_close = false;                            // some instances are told of a stream's end
   bool wants_request_headers = false;                // some instances, in response phases
+  bool wants_later_phases = false;                   // than request headers
   RpcServices services;  // that some plugin has hooks for; of an empty chain ext_proc
 };
 

@@ -45,6 +45,7 @@ constexpr std::array kSymbols = {
     AbiSymbol{"callout_on_request_trailers", AbiSymbol::Kind::kMessageHook, 1},
     AbiSymbol{"callout_on_response_trailers", AbiSymbol::Kind::kMessageHook, 1},
     AbiSymbol{"callout_on_check", AbiSymbol::Kind::kMessageHook, 2},
+    AbiSymbol{"callout_on_rate_limit", AbiSymbol::Kind::kMessageHook, 3},
 };
 
 // The constructor that registers a generated file's descriptors. If they are registered a second

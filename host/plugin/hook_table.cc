@@ -20,7 +20,7 @@
 namespace callout::host {
 namespace {
 
-constexpr std::array<const char*, 16> kHookNames = {
+constexpr std::array<const char*, 17> kHookNames = {
     "callout_on_process",
     nullptr,
     "callout_on_request_headers",
@@ -36,6 +36,7 @@ constexpr std::array<const char*, 16> kHookNames = {
     "callout_plugin_destroy",
     "its constructors, while it was loaded",
     "callout_on_check",
+    "callout_on_rate_limit",
     "a timer that it has started",
 };
 

@@ -47,11 +47,13 @@ enum class Hook : uint8_t {
   kDestroy,
   kLoad,  // the constructors of the file
   kCheck,
+  kRateLimit,
   kTimer,
 };
 
 inline constexpr Hook HookOf(callout_phase_t phase) {
-  return phase == CALLOUT_CHECK ? Hook::kCheck : static_cast<Hook>(phase);
+  if (phase == CALLOUT_CHECK) return Hook::kCheck;
+  return phase == CALLOUT_RATE_LIMIT ? Hook::kRateLimit : static_cast<Hook>(phase);
 }
 
 // "callout_on_request_headers", …; "an unknown hook" for an invalid number.

@@ -15,6 +15,7 @@
 #include "host/base/clock.h"
 #include "host/base/log.h"
 #include "host/plugin/call_log.h"
+#include "host/plugin/request_ids.h"
 #include "host/wire/response.h"
 
 namespace callout::host {
@@ -52,18 +53,13 @@ absl::Status RunCreate(Hooks::CreateHook create, callout_create_args_t* args) {
                   said.empty() ? ", and it logged no error with the reason" : ": " + said));
 }
 
-// " (stream 12, x-request-id 4711)".
-std::string SiteText(const Instance::FaultSite& site) {
-  constexpr size_t kIdBytesMax = 128;
-  ResponseView headers;
-  if (!site.headers.empty() && ReadHttpHeaders(site.headers, &headers)) {
-    for (const HeaderSet& header : headers.headers.set) {
-      if (header.value.empty() || !EqualsIgnoreCase(header.key, "x-request-id")) continue;
-      return fmt::format(" (stream {}, x-request-id {})", site.stream_id,
-                         header.value.substr(0, kIdBytesMax));
-    }
-  }
-  return fmt::format(" (stream {})", site.stream_id);
+// "stream 12, x-request-id 4711, trace_id 4bf9…"
+std::vector<LogField> FieldsOf(const Instance::FaultSite& site) {
+  std::string_view request_id = site.request_id;
+  if (request_id.empty()) request_id = FindHeader(site.headers, "x-request-id");
+  return {{"stream", fmt::format("{}", site.stream_id), true},
+          {"x-request-id", std::string(request_id.substr(0, kRequestIdBytesMax))},
+          {"trace_id", std::string(FindTrace(site.rpc, site.headers).id)}};
 }
 
 }  // namespace
@@ -161,17 +157,13 @@ void Instance::NoteError(std::string_view text) {
 }
 
 absl::Status Instance::DefineHostMetrics() {
-  std::vector<callout_phase_t> phases = {0, 1};
-  phases.insert(phases.end(), kPhases.begin(), kPhases.end());
-  for (const callout_phase_t phase : phases) {
+  std::vector<callout_phase_t> phases;
+  for (const callout_phase_t phase : kPhases) {
     const bool by_process = plugin_->hooks().on_process != nullptr && !IsOtherService(phase);
-    if (phase != 0 && plugin_->hooks().Of(phase) == nullptr && !by_process) continue;
-    absl::StatusOr<Metrics::Id> id =
-        context_.metrics->Define(Metrics::Kind::kHistogram, "callout_call_seconds",
-                                 "Time that a plugin's hook ran on the thread that called it",
-                                 {{"plugin", name_}, {"phase", std::string(PhaseName(phase))}});
-    if (!id.ok()) return id.status();
-    call_seconds_[PhaseSlot(phase)] = *id;
+    if (plugin_->hooks().Of(phase) != nullptr || by_process) phases.push_back(phase);
+  }
+  if (absl::Status status = call_metrics_.Define(context_.metrics, name_, phases); !status.ok()) {
+    return status;
   }
   for (size_t kind = 1; kind < kViolationCount; ++kind) {
     absl::StatusOr<Metrics::Id> id = context_.metrics->Define(
@@ -225,7 +217,10 @@ callout_status_t Instance::OpenStream(callout_call_t* call, CallState* state, ui
     const HookScope scope(PlaceOf(Hook::kOpen), now_ns);
     status = plugin_->hooks().stream_open(call);
   }
-  state->instance_ns += MonotonicNs() - now_ns;
+  state->hook_end_ns = MonotonicNs();
+  const uint64_t taken_ns = state->hook_end_ns - now_ns;
+  state->instance_ns += taken_ns;
+  state->hook_ns += taken_ns;
   if (status < 0 || (status == CALLOUT_OK && state->misuse == nullptr)) return status;
   state->error =
       state->misuse != nullptr
@@ -271,9 +266,9 @@ callout_status_t Instance::Call(CallState* state, uint64_t now_ns) {
   state->hook_end_ns = MonotonicNs();
   const uint64_t taken_ns = state->hook_end_ns - now_ns;
   state->instance_ns += taken_ns;
-  context_.metrics->Observe(call_seconds_[PhaseSlot(phase)], static_cast<double>(taken_ns) * 1e-9);
+  state->hook_ns += taken_ns;
   if (blocks_in(phase)) usual_ns_[PhaseSlot(phase)].Add(taken_ns);
-  if (LogEnabled(LogLevel::kDebug)) LogCall(*state, name_, status, taken_ns);
+  if (LogEnabled(LogLevel::kDebug, name_)) LogCall(*state, name_, status, taken_ns);
   return status;
 }
 
@@ -303,14 +298,19 @@ void Instance::CountViolation(Violation violation, callout_phase_t phase, std::s
   }
   const LogLevel level = violation == Violation::kBodyLost ? LogLevel::kError : LogLevel::kWarning;
   uint64_t left_out = 0;
-  if (!LogEnabled(level) || !LogIsDue(fmt::format("{}/{}", name_, ViolationName(violation)),
-                                      std::chrono::steady_clock::now(), &left_out)) {
+  if (!LogEnabled(level, name_) || !LogIsDue(fmt::format("{}/{}", name_, ViolationName(violation)),
+                                             std::chrono::steady_clock::now(), &left_out)) {
     return;
   }
-  LogText(level, fmt::format("plugin {}: {}{}: {}{}{}{}{}", name_,
-                             IsInvalidResponse(violation) ? "invalid response to " : "",
-                             PhaseName(phase), ViolationName(violation), why.empty() ? "" : ": ",
-                             why, SiteText(site), LeftOutText(left_out)));
+  std::vector<LogField> fields = FieldsOf(site);
+  fields.push_back({"plugin", name_, false, true});
+  fields.push_back({"phase", std::string(PhaseName(phase)), false, true});
+  fields.push_back({"fault", std::string(ViolationName(violation)), false, true});
+  LogTextWith(level,
+              fmt::format("plugin {}: {}{}: {}{}{}", name_,
+                          IsInvalidResponse(violation) ? "invalid response to " : "",
+                          PhaseName(phase), ViolationName(violation), why.empty() ? "" : ": ", why),
+              fields, LeftOutText(left_out));
 }
 
 callout_status_t Instance::DefineMetric(const callout_metric_spec_t& spec, uint32_t* id) {

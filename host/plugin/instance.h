@@ -29,6 +29,8 @@
 #include "host/base/moving_mean.h"
 #include "host/metrics/metrics.h"
 #include "host/plugin/call.h"
+#include "host/plugin/call_metrics.h"
+#include "host/plugin/call_observer.h"
 #include "host/plugin/hook_table.h"
 #include "host/plugin/instance_extensions.h"
 #include "host/plugin/plugin.h"
@@ -44,12 +46,15 @@ namespace callout::host {
 struct InstanceContext {
   Metrics* metrics = nullptr;  // outlives the instance
   size_t message_bytes_max = 16777216;
+  uint64_t generation = 0;  // of the plugin: 1, 2, …; 0: not known
   // --strict_plugins: every service call that is refused is logged, not one a minute.
   bool strict = false;
   AbiShape abi = {};
   Extensions* extensions =
       nullptr;  // outlives the instance; null: get_extension gives none of them
 };
+
+class RpcContext;
 
 class Instance {
  public:
@@ -70,6 +75,7 @@ class Instance {
 
   const std::string& name() const { return name_; }
   const Plugin& plugin() const { return *plugin_; }
+  uint64_t generation() const { return context_.generation; }
   const InstanceSettings& settings() const { return settings_; }
   size_t message_bytes_max() const { return context_.message_bytes_max; }
   // 0: body hooks see chunks.
@@ -122,10 +128,19 @@ class Instance {
   // on_process if there is one, then the hook of call.phase if that says NEXT.
   callout_status_t Call(CallState* state, uint64_t now_ns);
 
+  // Counts a call that is over, and its outcome. On the RPC's thread.
+  void CountCall(const CallRecord& call) { call_metrics_.Count(call); }
+  // Counts that its error policy has answered the exchange with this status.
+  void CountPolicyDenial(int http_status) { call_metrics_.CountDenial(http_status, false); }
+  // Counts a part of a response that is not used.
+  void CountOverruled(Overruled overruled) { call_metrics_.CountOverruled(overruled); }
+
   // Where a fault was, for whoever looks for the request. Views are good for the call.
   struct FaultSite {
     uint64_t stream_id = 0;
-    std::string_view headers = {};  // HttpHeaders that may have x-request-id; "": not known
+    std::string_view headers = {};     // HttpHeaders that may have x-request-id; "": not known
+    const RpcContext* rpc = nullptr;   // for its trace; null: not known
+    std::string_view request_id = {};  // "": look into `headers`
   };
 
   // Counts the fault, and logs it, with `why` if there is more to say, at most once a
@@ -168,7 +183,7 @@ class Instance {
   std::vector<std::string> followed_files_;
   std::atomic<callout_destroy_reason_t> destroy_reason_{CALLOUT_DESTROY_UNKNOWN};
   std::array<MovingMean, kPhaseSlots> usual_ns_;
-  std::array<Metrics::Id, kPhaseSlots> call_seconds_{};
+  CallMetrics call_metrics_;
   std::array<Metrics::Id, kViolationCount> violations_{};
   std::shared_ptr<Trial> trial_;
   std::atomic<Trial*> running_trial_{nullptr};  // null once it is over

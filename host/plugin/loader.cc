@@ -264,7 +264,8 @@ class HookBinder {
     Bind("callout_on_response_body", &hooks->phases[CALLOUT_RESPONSE_BODY]);
     Bind("callout_on_request_trailers", &hooks->phases[CALLOUT_REQUEST_TRAILERS]);
     Bind("callout_on_response_trailers", &hooks->phases[CALLOUT_RESPONSE_TRAILERS]);
-    Bind("callout_on_check", &hooks->check);
+    Bind("callout_on_check", &hooks->phases[PhaseSlot(CALLOUT_CHECK)]);
+    Bind("callout_on_rate_limit", &hooks->phases[PhaseSlot(CALLOUT_RATE_LIMIT)]);
   }
 
  private:

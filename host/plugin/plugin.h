@@ -14,13 +14,13 @@
 
 #include <callout/plugin.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "host/wire/phase.h"
 #include "host/wire/rpc_service.h"
 
 namespace callout::host {
@@ -41,22 +41,20 @@ struct Hooks {
   StreamHook stream_close = nullptr;
   StreamHook stream_cancel = nullptr;
   CallHook on_process = nullptr;
-  std::array<CallHook, CALLOUT_RESPONSE_TRAILERS + 1> phases{};  // by phase; 0 and 1 stay null
-  CallHook check = nullptr;
+  std::array<CallHook, kPhaseSlots> phases{};  // by PhaseSlot
 
   // Of any phase.
   CallHook Of(callout_phase_t phase) const {
-    if (phase == CALLOUT_CHECK) return check;
-    return phase < phases.size() ? phases[phase] : nullptr;
+    return IsKnownPhase(phase) ? phases[PhaseSlot(phase)] : nullptr;
   }
 
   // The services that there are hooks for. on_process alone is for ext_proc.
   RpcServices services() const {
     RpcServices services;
-    if (check != nullptr) services.Add(RpcService::kExtAuthz);
-    const bool has_phase =
-        std::any_of(phases.begin(), phases.end(), [](CallHook hook) { return hook != nullptr; });
-    if (on_process != nullptr || has_phase) services.Add(RpcService::kExtProc);
+    if (on_process != nullptr) services.Add(RpcService::kExtProc);
+    for (const callout_phase_t phase : kPhases) {
+      if (Of(phase) != nullptr) services.Add(ServiceOf(phase));
+    }
     return services;
   }
 };
@@ -81,6 +79,7 @@ class Plugin {
     Hooks hooks;
     std::vector<std::string> hook_names;  // symbols behind `hooks`, in the header's order
     std::vector<std::string> warnings;    // one printable line each
+    bool stands_in = false;               // for a plugin that cannot serve
   };
 
   explicit Plugin(Fields fields) : fields_(std::move(fields)) {}
@@ -96,6 +95,7 @@ class Plugin {
   const Hooks& hooks() const { return fields_.hooks; }
   const std::vector<std::string>& hook_names() const { return fields_.hook_names; }
   const std::vector<std::string>& warnings() const { return fields_.warnings; }
+  bool stands_in() const { return fields_.stands_in; }
 
  private:
   const Fields fields_;

@@ -20,9 +20,11 @@
 #include "host/wire/annotations.h"
 #include "host/wire/check_response.h"
 #include "host/wire/envelope.h"
+#include "host/wire/rate_limit.h"
 
 namespace callout::host {
 
+const char kHostVersion[] = CALLOUT_HOST_VERSION;
 const char kHostName[] = "callout-host/" CALLOUT_HOST_VERSION;
 
 namespace {
@@ -81,24 +83,35 @@ callout_status_t CheckMayRespond(const callout_call_t* call, CallState* state,
 // --- What belongs to the service that the call's phase is of ---
 
 bool IsAnswer(callout_phase_t phase, callout_field_t field) {
-  return phase == CALLOUT_CHECK ? IsCheckField(field) : IsResponseField(field);
+  if (phase == CALLOUT_CHECK) return IsCheckField(field);
+  return phase != CALLOUT_RATE_LIMIT && IsResponseField(field);
 }
 
 bool IsAnnotation(callout_phase_t phase, callout_field_t field) {
   if (phase == CALLOUT_CHECK) return field == CALLOUT_CHECK_DYNAMIC_METADATA;
+  if (phase == CALLOUT_RATE_LIMIT) return field == CALLOUT_RATE_LIMIT_DYNAMIC_METADATA;
   return field == CALLOUT_DYNAMIC_METADATA || field == CALLOUT_MODE_OVERRIDE ||
          field == CALLOUT_OVERRIDE_MESSAGE_TIMEOUT || field == CALLOUT_TYPED_DYNAMIC_METADATA;
 }
 
 bool Split(callout_phase_t phase, std::string_view whole, Response* response,
            std::string* annotations) {
-  return phase == CALLOUT_CHECK ? SplitCheckResponse(whole, response, annotations)
-                                : SplitResponse(whole, response, annotations);
+  if (phase == CALLOUT_CHECK) return SplitCheckResponse(whole, response, annotations);
+  if (phase == CALLOUT_RATE_LIMIT) return SplitRateLimitResponse(whole, response, annotations);
+  return SplitResponse(whole, response, annotations);
 }
 
-constexpr RefusalText kNoCheckAnswer =
-    "that field of CheckResponse is not a response; pass CALLOUT_CHECK_OK, CALLOUT_CHECK_DENIED or "
-    "CALLOUT_CHECK_ERROR";
+// Why a field of the service's response is not an answer.
+RefusalText NoAnswer(callout_phase_t phase) {
+  if (phase == CALLOUT_CHECK) {
+    return "that field of CheckResponse is not a response; pass CALLOUT_CHECK_OK, "
+           "CALLOUT_CHECK_DENIED or CALLOUT_CHECK_ERROR";
+  }
+  if (phase == CALLOUT_RATE_LIMIT) {
+    return "a RateLimitResponse is passed as a whole, with CALLOUT_WHOLE_RESPONSE";
+  }
+  return "that field of ProcessingResponse is not a response; pass CALLOUT_..._RESPONSE";
+}
 
 // Builds one response from `parts`. The other fields of a whole response go to `annotations`.
 // Changes nothing if it fails.
@@ -109,11 +122,7 @@ callout_status_t BuildAnswer(const callout_call_t* call, CallState* state, const
     return status;
   }
   if (field != CALLOUT_WHOLE_RESPONSE && !IsAnswer(call->phase, field)) {
-    if (call->phase == CALLOUT_CHECK) {
-      return Refuse(*call, service, CALLOUT_INVALID_ARGUMENT, kNoCheckAnswer);
-    }
-    return Refuse(*call, service, CALLOUT_INVALID_ARGUMENT,
-                  "that field of ProcessingResponse is not a response; pass CALLOUT_..._RESPONSE");
+    return Refuse(*call, service, CALLOUT_INVALID_ARGUMENT, NoAnswer(call->phase));
   }
   const size_t bytes_max = state->instance->message_bytes_max();
   size_t size = 0;
@@ -382,16 +391,16 @@ LogLevel ToLogLevel(callout_log_level_t level) {
   return level >= CALLOUT_LOG_INFO ? LogLevel::kInfo : LogLevel::kDebug;
 }
 
-int32_t LogEnabledFor(const callout_host_t*, callout_log_level_t level) {
-  return LogEnabled(ToLogLevel(level)) ? 1 : 0;
+int32_t LogEnabledFor(const callout_host_t* host, callout_log_level_t level) {
+  return LogEnabled(ToLogLevel(level), ServiceTable::From(host)->name()) ? 1 : 0;
 }
 
 void LogText(const callout_host_t* host, callout_log_level_t level, callout_bytes_t text) {
   const ServiceTable* table = ServiceTable::From(host);
   if (table->retired()) return table->LogUseAfterDestroy("log");
   const std::string_view shown = ToView(text).substr(0, kLogTextBytesMax);
-  if (LogEnabled(ToLogLevel(level))) {
-    Log(ToLogLevel(level), "plugin {}: {}", table->name(), shown);
+  if (LogEnabled(ToLogLevel(level), table->name())) {
+    host::LogText(ToLogLevel(level), fmt::format("plugin {}: {}", table->name(), shown));
   }
   if (ToLogLevel(level) == LogLevel::kError) Instance::NoteError(shown);
 }

@@ -28,6 +28,8 @@ namespace callout::host {
 
 // What hooks print about the host: "callout-host/<version>".
 extern const char kHostName[];
+// "<version>".
+extern const char kHostVersion[];
 
 // The largest text set_error() keeps and log() writes, in bytes.
 inline constexpr size_t kErrorTextBytesMax = 1024;

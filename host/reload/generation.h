@@ -36,6 +36,7 @@ struct GenerationSource {
   std::string name;
   std::string path;  // the operator's file
   std::string sha256;
+  std::string signer;                       // as in PluginContents; workers are not told
   std::string load_path;                    // the file that is loaded: the copy, or `path` itself
   std::shared_ptr<const PrivateCopy> copy;  // keeps the copy; may be null
   std::string config;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "host/base/minisign.h"
 #include "host/extensions/extensions.h"
 #include "host/plugin/settings.h"
 #include "host/plugin/trial.h"
@@ -58,6 +59,9 @@ enum class PluginPermissions : uint8_t {
 struct PluginFileRules {
   PluginPermissions permissions = PluginPermissions::kStrict;  // --plugin_permissions
   size_t max_code_bytes = size_t{256} << 20;                   // --max_plugin_file_bytes
+  // --plugin_keys. Not empty: code is only loaded if PATH.minisig says that one of these keys has
+  // signed it.
+  std::vector<MinisignKey> keys;
 };
 
 struct ReloadConfig {

@@ -93,7 +93,55 @@ class Reader {
     if (!code.ok()) return CannotRead(path, code.status());
     contents_.code = *std::move(code);
     contents_.sha256 = Sha256(contents_.code);
-    return absl::OkStatus();
+    return rules_.keys.empty() ? absl::OkStatus() : CheckSigned();
+  }
+
+  // What is verified are the bytes in memory, of which the private copy is made.
+  absl::Status CheckSigned() {
+    const absl::StatusOr<MinisignProof> proof = Prove();
+    if (!proof.ok()) {
+      // A signature that is being written is read again.
+      const bool changing = absl::IsAborted(proof.status());
+      return CannotLoad(files_.path,
+                        changing ? proof.status().code() : absl::StatusCode::kPermissionDenied,
+                        fmt::format("its signature {} {}; sign it with minisign -S -m {}, or give "
+                                    "the key that has signed it (--plugin_keys)",
+                                    files_.signature_path, MessageOf(proof.status()), files_.path));
+    }
+    contents_.signer = proof->key_id;
+    return CheckSelfContained();
+  }
+
+  absl::StatusOr<MinisignProof> Prove() {
+    if (stamps_.signature.absent()) return absl::NotFoundError("does not exist");
+    absl::Status status = CheckRegular(stamps_.signature);
+    if (!status.ok())
+      return absl::PermissionDeniedError(fmt::format("cannot be read: {}", MessageOf(status)));
+    const absl::StatusOr<std::string> text =
+        ReadUnchanged(files_.signature_path, stamps_.signature, kMinisignSignatureBytesMax);
+    if (!text.ok()) {
+      return absl::Status(text.status().code(),
+                          fmt::format("cannot be read: {}", MessageOf(text.status())));
+    }
+    return VerifyMinisign(contents_.code, *text, rules_.keys);
+  }
+
+  // The dynamic linker would load libraries from a run path or by a path, and nobody has verified
+  // those. Files that are no ELF file are refused elsewhere.
+  absl::Status CheckSelfContained() {
+    const absl::StatusOr<ElfImage> image = ElfImage::Parse(contents_.code);
+    if (!image.ok()) return absl::OkStatus();
+    std::string_view found;
+    for (const std::string_view path : image->run_paths()) found = path;
+    for (const std::string_view name : image->needed()) {
+      if (name.find('/') != name.npos) found = name;
+    }
+    if (found.empty()) return absl::OkStatus();
+    return CannotLoad(
+        files_.path, absl::StatusCode::kPermissionDenied,
+        fmt::format("with --plugin_keys it must not load libraries from '{}', which no key has "
+                    "signed; link them statically, or use those of the system",
+                    found));
   }
 
   // Checks the head first, so that a large file that is no plugin is not read.
@@ -143,8 +191,12 @@ class Reader {
 }  // namespace
 
 PluginStamps StampsOf(const PluginFiles& files) {
-  PluginStamps stamps = {
-      StampOf(files.path), StampOf(files.config_path), StampOf(files.settings_path), {}, {}};
+  PluginStamps stamps = {StampOf(files.path),
+                         StampOf(files.config_path),
+                         StampOf(files.settings_path),
+                         StampOf(files.signature_path),
+                         {},
+                         {}};
   for (const std::string& path : files.watch) stamps.watched.push_back(StampOf(path));
   return stamps;
 }

@@ -24,7 +24,7 @@
 namespace callout::host {
 
 struct PluginStamps {
-  FileStamp code, config, settings;
+  FileStamp code, config, settings, signature;
   std::vector<FileStamp> watched;   // by the settings
   std::vector<FileStamp> followed;  // by the plugin; see GenerationFacts
   bool operator==(const PluginStamps&) const = default;
@@ -33,6 +33,7 @@ struct PluginStamps {
 struct PluginContents {
   std::string code;    // empty if the settings disable the plugin, or are invalid
   std::string sha256;  // of the code
+  std::string signer;  // the id of the key that has signed the code; "": no key is asked for
   std::string config;
   std::string settings_text;
   std::vector<std::string> watch;  // files of the setting `watch`
@@ -44,7 +45,8 @@ PluginStamps StampsOf(const PluginFiles& files);
 
 // ABORTED if a file has changed since `stamps`. Configuration and settings beside a plugin in a
 // directory may be absent. If one exists and cannot be read, that is an error: a plugin must not
-// serve without its settings. PERMISSION_DENIED if others may change a file than `rules` allow.
+// serve without its settings. PERMISSION_DENIED if others may change a file than `rules` allow, or
+// if none of their keys has signed the code.
 absl::StatusOr<PluginContents> ReadContents(const PluginFiles& files, const PluginStamps& stamps,
                                             const PluginFileRules& rules);
 

@@ -32,6 +32,7 @@ Reloader::Options ReloaderOptions(const PluginManager::Options& from, Generation
   options.sources.directories = from.reload.directories;
   options.require_plugins = from.reload.require_plugins;
   options.file_rules = from.reload.file_rules;
+  options.sources.signed_files = !from.reload.file_rules.keys.empty();
   options.create_timeout_ms = from.reload.create_timeout_ms;
   options.target = target;
   options.metrics = metrics;

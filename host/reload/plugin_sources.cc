@@ -83,6 +83,7 @@ PluginSources::Listing PluginSources::List() {
     listing.plugins.push_back(std::move(files));
   };
   const auto add = [&](PluginFiles files) {
+    if (options_.signed_files) files.signature_path = files.path + ".minisig";
     if (absl::Status status = CheckPluginName(files.name); !status.ok()) {
       std::string text =
           fmt::format("{} is ignored: {}; rename the file", files.path, MessageOf(status));
@@ -122,7 +123,8 @@ std::vector<std::string> PluginSources::WatchedPaths(const Listing& listing) con
   std::vector<std::string> paths = options_.directories;
   for (const PluginFiles& files : listing.plugins) {
     if (!files.watched) continue;
-    for (const std::string& path : {files.path, files.config_path, files.settings_path}) {
+    for (const std::string& path :
+         {files.path, files.config_path, files.settings_path, files.signature_path}) {
       if (!path.empty()) paths.push_back(path);
     }
   }

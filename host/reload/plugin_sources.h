@@ -24,9 +24,10 @@ namespace callout::host {
 // One instance and its files.
 struct PluginFiles {
   std::string name;
-  std::string path;           // of the shared object
-  std::string config_path;    // "": `config` is the text
-  std::string settings_path;  // "": none
+  std::string path;            // of the shared object
+  std::string config_path;     // "": `config` is the text
+  std::string settings_path;   // "": none
+  std::string signature_path;  // "": none is wanted
   std::string config;
   std::optional<ErrorPolicy> policy;  // overrides that of the settings
   bool from_directory = false;        // configuration and settings may be absent
@@ -44,6 +45,7 @@ class PluginSources {
     std::vector<PluginConfig> plugins;
     bool watch_plugins = false;
     std::vector<std::string> directories;
+    bool signed_files = false;  // each plugin has a signature beside it
   };
 
   struct Problem {

@@ -84,6 +84,7 @@ Json ToJson(const Reloader::PluginStatus& plugin, const GenerationTarget::Usage&
     if (!generation.in_service) continue;
     json["generation"] = generation.number;
     json["sha256"] = generation.sha256;
+    if (!generation.signer.empty()) json["signed_by"] = generation.signer;
     json["version"] = generation.facts.version;
     json["description"] = generation.facts.description;
     json["abi"] = generation.facts.abi_version;

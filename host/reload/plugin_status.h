@@ -14,6 +14,7 @@
 //                                               removed
 //         "generation": 2, "sha256": "…",       absent if no version is active,
 //         "version": "1.3.0", "abi": 1,         like the next ones
+//         "signed_by": "E5E2E0ED3F3028EC",      only with --plugin_keys
 //         "description": "…", "hooks": ["callout_on_request_headers"],
 //         "loaded_at": "2026-11-24T19:10:28.123Z",
 //         "calls": 1234, "errors": {"deadline": 2},   since the start, of all generations

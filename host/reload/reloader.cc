@@ -31,9 +31,10 @@ bool IsSame(const GenerationSource& a, const GenerationSource& b) {
 }
 
 std::string Describe(const GenerationSource& source, const GenerationFacts& facts) {
-  return fmt::format("generation {} of {} ({}sha256 {})", source.number, source.path,
+  return fmt::format("generation {} of {} ({}sha256 {}{})", source.number, source.path,
                      facts.version.empty() ? "" : fmt::format("version {}, ", facts.version),
-                     source.sha256.substr(0, kShortSha));
+                     source.sha256.substr(0, kShortSha),
+                     source.signer.empty() ? "" : fmt::format(", signed by {}", source.signer));
 }
 
 }  // namespace
@@ -351,6 +352,7 @@ absl::Status Reloader::Adopt(Slot* slot, PluginContents contents) {
   source.name = slot->files.name;
   source.path = slot->files.path;
   source.sha256 = contents.sha256;
+  source.signer = contents.signer;
   source.config = contents.config;
   source.settings_text = contents.settings_text;
   source.watched_sha256 = contents.watched_sha256;
@@ -441,8 +443,8 @@ std::string Reloader::DescribeServing(const Slot& slot) const {
   return fmt::format("generation {} goes on serving", slot.current->number);
 }
 
-// Null if the file has to be loaded in place: only for a file that is not watched, if no copy can
-// be made. Frees the code once it is copied.
+// Null if the file has to be loaded in place: only for a file that is neither watched nor signed,
+// if no copy can be made. Frees the code once it is copied.
 absl::StatusOr<std::shared_ptr<const PrivateCopy>> Reloader::CopyOf(const Slot& slot,
                                                                     PluginContents* contents) {
   for (const auto* known : {&slot.current, &slot.previous}) {
@@ -451,7 +453,9 @@ absl::StatusOr<std::shared_ptr<const PrivateCopy>> Reloader::CopyOf(const Slot& 
   if (copies_ == nullptr) {
     absl::StatusOr<std::shared_ptr<PrivateCopies>> copies =
         PrivateCopies::Create(options_.copy_places);
-    if (!copies.ok() && !slot.files.watched) return nullptr;
+    // What is loaded in place may be changed after its signature was verified.
+    const bool in_place = !slot.files.watched && options_.file_rules.keys.empty();
+    if (!copies.ok() && in_place) return nullptr;
     if (!copies.ok()) return copies.status();
     copies_ = *std::move(copies);
   }
@@ -485,6 +489,7 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
   status.id = source.id;
   status.number = source.number;
   status.sha256 = source.sha256;
+  status.signer = source.signer;
   status.loaded_at_ms = NowMs();
   status.facts = std::move(facts);
   slot->generations.insert(slot->generations.begin(), std::move(status));

@@ -92,6 +92,7 @@ class Reloader {
     GenerationId id = 0;
     uint64_t number = 0;
     std::string sha256;
+    std::string signer;        // as in PluginContents
     int64_t loaded_at_ms = 0;  // since 1970
     bool in_service = false;
     GenerationFacts facts;

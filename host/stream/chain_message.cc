@@ -13,7 +13,8 @@ void ChainMessage::Reset() {
   state = MessageState::kMoving;
   request = message = body = {};
   end_of_stream = whole_body = mode_open = hidden = dropped = alone = asked_for_time = false;
-  at_transport = stalls_envoy = false;
+  at_transport = stalls_envoy = of_envoy = false;
+  since_ns = called_ns = 0;
   position = replace_position = 0;
   gathered_position = SIZE_MAX;
   deadline_ns = queued_bytes = 0;

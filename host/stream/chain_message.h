@@ -78,6 +78,10 @@ struct ChainMessage {
   // never goes on after the response to it, unless the RPC ends with OK.
   bool stalls_envoy = false;
   bool at_transport = false;  // its bytes are still the transport's
+  bool of_envoy = false;      // came from Envoy, and was not made here
+  // For the time that Envoy waits: when its first call began, or it had to wait; 0: neither yet.
+  uint64_t since_ns = 0;
+  uint64_t called_ns = 0;  // when its last call was over
 
   size_t position = 0;  // of the instance that is next, in this phase's order
   // Of the instance whose CONTINUE_AND_REPLACE counts; it and those before it do

@@ -3,6 +3,7 @@
 #include "host/stream/exchange.h"
 
 #include <fmt/format.h>
+#include <algorithm>
 
 #include "host/plugin/instance.h"
 #include "host/stream/guard.h"
@@ -128,6 +129,11 @@ bool Exchange::response_is_out() const {
       way.body_mode == CALLOUT_BODY_BUFFERED || way.body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
   const bool body_to_come = way.body_seen || !way.ended;
   return !buffered || !body_to_come || way.answered_to_end;
+}
+
+bool Exchange::body_under_way() const {
+  return std::any_of(directions_.begin(), directions_.end(),
+                     [](const Direction& way) { return way.body_seen && !way.ended; });
 }
 
 bool Exchange::duplex_unended() const {

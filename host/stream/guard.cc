@@ -6,6 +6,7 @@
 
 #include <array>
 
+#include "host/base/ascii.h"
 #include "host/base/log.h"
 #include "host/wire/mutation.h"
 
@@ -119,6 +120,28 @@ Finding CheckMutation(const HeaderMutationView& mutation) {
     if (!IsLegalName(name)) return IllegalName(name);
   }
   return {};
+}
+
+uint32_t FindIgnored(callout_phase_t phase, const ResponseView& view) {
+  const auto bit = [](Overruled overruled) { return 1u << static_cast<unsigned>(overruled); };
+  uint32_t ignored = 0;
+  if (view.clear_route_cache && (!view.headers.present || !IsRequestPhase(phase))) {
+    ignored |= bit(Overruled::kRouteCache);
+  }
+  if (IsHeadersPhase(phase) && !view.continue_and_replace &&
+      view.body_mutation != ResponseView::Body::kUnchanged) {
+    ignored |= bit(Overruled::kHeadersBody);
+  }
+  for (const HeaderSet& header : view.headers.set) {
+    if (header.only_value) ignored |= bit(Overruled::kHeaderValue);
+    if (header.other_action) ignored |= bit(Overruled::kAppendAction);
+  }
+  for (std::string_view name : view.headers.remove) {
+    if (name.front() == ':' || EqualsIgnoreCase(name, "host")) {
+      ignored |= bit(Overruled::kHeaderRemoval);
+    }
+  }
+  return ignored;
 }
 
 Finding CheckHeaderLimits(std::string_view message, const HeaderMutationView& mutation,

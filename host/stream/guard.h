@@ -20,6 +20,7 @@
 #include <string>
 #include <string_view>
 
+#include "host/plugin/call_observer.h"
 #include "host/plugin/violation.h"
 #include "host/wire/phase.h"
 #include "host/wire/response.h"
@@ -47,6 +48,10 @@ Finding CheckMutation(const HeaderMutationView& mutation);
 // proves that Envoy's own is higher, so that limit is not held against it.
 Finding CheckHeaderLimits(std::string_view message, const HeaderMutationView& mutation,
                           size_t header_count_max, size_t header_bytes_max);
+
+// What Envoy silently does without in a valid response to a message of `phase`, whatever its
+// configuration is: a bit of each Overruled.
+uint32_t FindIgnored(callout_phase_t phase, const ResponseView& view);
 
 }  // namespace callout::host
 

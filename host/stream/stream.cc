@@ -11,6 +11,7 @@
 #include "host/base/log.h"
 #include "host/plugin/match.h"
 #include "host/plugin/services.h"
+#include "host/stream/call_steps.h"
 #include "host/wire/response.h"
 #include "host/wire/wire.h"
 
@@ -87,11 +88,16 @@ void Stream::OnMessage(std::string_view bytes) {
         "a ProcessingRequest has no phase: one of request_headers, response_headers, "
         "request_body, response_body, request_trailers or response_trailers must be set"));
   }
+  if (!matched_ && environment_->watchers().active()) BeginWatch(*view);
+  if (observers_ != nullptr) {
+    const MessageView seen{view->phase, view->message, MonotonicNs()};
+    observers_->Each([&](RpcObserver* observer) { observer->OnMessage(seen); });
+  }
   // A streamed local reply takes the place of all that would come.
   if (exchange_.direction(view->phase).replaced || reply_part_ != nullptr) return;
   ChainMessage* message = NewMessage();
   message->Begin(view->phase, bytes, view->message);
-  message->at_transport = true;
+  message->at_transport = message->of_envoy = true;
   const bool body_read = IsHeadersPhase(view->phase) &&
                          exchange_.direction(view->phase).may_have_body() &&
                          Wanted(view->phase + 2);
@@ -104,14 +110,29 @@ void Stream::OnMessage(std::string_view bytes) {
   LineOf(*message).push_back(message);
   if (view->phase == CALLOUT_RESPONSE_HEADERS) CheckLostRequest(message);
   Run();
+  if (chain_->wants_later_phases && !end_.has_value() && view->phase == CALLOUT_REQUEST_HEADERS) {
+    request_id_.Keep(FindHeader(view->message, "x-request-id"));
+  }
   for (Line& line : lines_) {
     for (ChainMessage* waiting : line) OwnBytes(waiting);
+  }
+}
+
+// Asks once whether somebody watches the stream.
+void Stream::BeginWatch(const RequestView& view) {
+  observers_ = environment_->watchers().Watch(
+      {id_, RpcService::kExtProc, rpc_, view.phase,
+       view.phase == CALLOUT_REQUEST_HEADERS ? view.message : std::string_view(), MonotonicNs()});
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    parts_[i].call.observers = observers_.get();
+    if (parts_[i].response_call != nullptr) parts_[i].response_call->observers = observers_.get();
   }
 }
 
 // A message that waits keeps its bytes, for the transport goes on to the next one.
 void Stream::OwnBytes(ChainMessage* message) {
   if (!std::exchange(message->at_transport, false)) return;
+  if (message->since_ns == 0) message->since_ns = MonotonicNs();
   const size_t bytes = message->request.size();
   message->bytes_owner = rpc_->KeepMessage();
   message->queued_bytes = bytes;
@@ -348,7 +369,11 @@ void Stream::OnDrainDeadline() {
   // A message that waits, behind a late call for one, is a decision outstanding.
   const bool owes_nothing =
       idle() && !CallsOutstanding() && !OwesBody() && !exchange_.duplex_unended();
-  if (owes_nothing && exchange_.modes_known() && Keeper() == nullptr) {
+  // Envoy always names its body modes. A client that does not is taken by the default, no body,
+  // unless one has begun, or --early_end=off says that the client may not be an Envoy.
+  const bool modes_settled =
+      exchange_.modes_known() || (environment_->limits().early_end && !exchange_.body_under_way());
+  if (owes_nothing && modes_settled && Keeper() == nullptr) {
     return End(absl::OkStatus(), CALLOUT_END_DRAINED);
   }
   End(absl::UnavailableError("the server drains, and its time is up (--drain_timeout_ms)"),
@@ -379,15 +404,16 @@ void Stream::NoteLostBodies() {
       const Stage& stage = parts_[i].stages[way];
       if (stage.gathered.empty()) continue;
       environment_->metrics().Add(environment_->ids().bodies_lost);
-      chain_->instances[i]->CountViolation(
-          Violation::kBodyLost, way == 0 ? CALLOUT_REQUEST_BODY : CALLOUT_RESPONSE_BODY,
+      CountFault(
+          chain_->instances[i].get(), way == 0 ? CALLOUT_REQUEST_BODY : CALLOUT_RESPONSE_BODY,
+          Violation::kBodyLost,
           fmt::format(
               "{} bytes were gathered when the stream ended without an end of the body: the client "
               "has left, or trailers that Envoy does not send have ended the body; set "
               "{}_trailer_mode: SEND, or use the body mode BUFFERED or FULL_DUPLEX_STREAMED, or "
               "--envoy_mode_override=allowed",
               stage.gathered.size(), way == 0 ? "request" : "response"),
-          {id_, {}});
+          {});
     }
   }
 }
@@ -400,8 +426,9 @@ void Stream::OnCancel() {
   const bool outstanding = !idle() || CallsOutstanding() || OwesBody();
   end_ = absl::CancelledError("the client has left");
   // Envoy may reset a stream that it is done with.
-  NoteEnd(outstanding ? CALLOUT_END_CANCELLED : CALLOUT_END_COMPLETED,
-          outstanding ? *end_ : absl::OkStatus());
+  const callout_outcome_t outcome = outstanding ? CALLOUT_END_CANCELLED : CALLOUT_END_COMPLETED;
+  NoteEnd(outcome, outstanding ? *end_ : absl::OkStatus());
+  TellEnd(outcome, *end_);
   deadline_ns_ = 0;
   output_.clear();
   for (size_t i = 0; i < parts_.size(); ++i) {
@@ -418,10 +445,10 @@ void Stream::Notify(Part* part) {
     if (!at_work.at_work || !at_work.handshake().OnLeave()) continue;
     CallState state;
     InitializeState(at_work.part, &state);
-    CallSlot* const slot = TakeSlot(*part, &state);
+    CallSlot* const slot = TakeSlot(part->stream, &state);
     slot->call.stream = at_work.stream_then;
     part->instance->CancelStream(&slot->call);
-    return ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+    return ReleaseSlot(*part->instance, slot, CallSlots::Reuse::kSoon);
   }
 }
 
@@ -431,6 +458,20 @@ void Stream::NoteEnd(callout_outcome_t outcome, const absl::Status& status) {
   told_end_.outcome = silenced_ ? callout_outcome_t{CALLOUT_END_IMMEDIATE} : outcome;
   told_end_.status = -static_cast<callout_status_t>(status.code());
   if (began_ns_ != 0) told_end_.stream_ns = MonotonicNs() - began_ns_;
+}
+
+// Every call that is not over is given up with it.
+void Stream::TellEnd(callout_outcome_t outcome, const absl::Status& status) {
+  TellCall();
+  for (const Line& line : lines_) {
+    for (ChainMessage* message : line) {
+      if (message->state != MessageState::kCalled) continue;
+      TellGivenUp(message, &PartAt(*message, message->position));
+    }
+  }
+  if (observers_ == nullptr) return;
+  const RpcEnd end{status, outcome, MonotonicNs()};
+  observers_->Each([&](RpcObserver* observer) { observer->OnEnd(end); });
 }
 
 void Stream::End(absl::Status status) {
@@ -455,6 +496,7 @@ void Stream::End(absl::Status status, callout_outcome_t outcome) {
   const StreamEnvironment::MetricIds& ids = environment_->ids();
   environment_->metrics().Add(status.ok() ? ids.streams_ended_ok : ids.streams_ended_error);
   NoteEnd(outcome, status);
+  TellEnd(silenced_ ? callout_outcome_t{CALLOUT_END_IMMEDIATE} : outcome, status);
   end_ = std::move(status);
   deadline_ns_ = 0;
   CloseIfIdle();
@@ -473,15 +515,15 @@ void Stream::ClosePart(Part* part) {
   Instance* const instance = part->instance;
   if (!instance->has_stream_close()) return;
   CallState* const state = &part->call;
-  CallSlot* const slot = TakeSlot(*part, state);
+  CallSlot* const slot = TakeSlot(part->stream, state);
   if (!instance->blocking()) {
     instance->CloseStream(&slot->call, ToldEnd(*part));
-    return ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+    return ReleaseSlot(*part->instance, slot, CallSlots::Reuse::kSoon);
   }
   ++closing_;
   environment_->blocking_pool().Submit([this, part, state, slot] {
     part->instance->CloseStream(&slot->call, ToldEnd(*part));
-    ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+    ReleaseSlot(*part->instance, slot, CallSlots::Reuse::kSoon);
     state->rpc->Post(state, RpcContext::Event::kClosed);
   });
 }

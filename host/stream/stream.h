@@ -50,6 +50,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "host/plugin/chain.h"
+#include "host/plugin/request_ids.h"
 #include "host/plugin/rpc_context.h"
 #include "host/stream/chain_message.h"
 #include "host/stream/exchange.h"
@@ -152,6 +153,19 @@ class Stream {
     }
   };
 
+  // Of a call, for its record.
+  struct CallKind {
+    bool deferred = false;
+    bool blocking = false;
+    bool begun = true;
+    bool running = false;  // its hook may still run, on a thread of the pool
+  };
+  // The call that is being settled: what comes of it goes into `state->result`.
+  struct Settling {
+    CallState* state = nullptr;  // null: none is
+    CallRecord record;
+  };
+
   // How far a message got.
   enum class Progress : uint8_t {
     kDone,     // through the chain
@@ -167,6 +181,7 @@ class Stream {
 
   // --- stream.cc ---
   void RefuseMessage(int http_status, std::string_view details, absl::Status status);
+  void BeginWatch(const RequestView& view);
   bool Remember(const RequestView& view);
   bool RememberAttributes(const RequestView& view);
   void EndForAttributes();
@@ -185,6 +200,7 @@ class Stream {
   void End(absl::Status status, callout_outcome_t outcome);
   void End(absl::Status status);
   void NoteEnd(callout_outcome_t outcome, const absl::Status& status);
+  void TellEnd(callout_outcome_t outcome, const absl::Status& status);
   void NoteLostBodies();
   void Notify(Part* part);
   void CloseIfIdle();
@@ -212,10 +228,8 @@ class Stream {
 
   // --- stream_calls.cc ---
   void InitializeState(size_t part, CallState* state);
-  static CallSlot* TakeSlot(const Part& part, CallState* state);
-  static void ReleaseSlot(const Part& part, CallSlot* slot, CallSlots::Reuse reuse);
   callout_stream_end_t ToldEnd(const Part& part) const;
-  static void EndCall(Part* part, CallState* state);
+  static void EndPartCall(Part* part, CallState* state);
   static void KeepStreamPointer(Part* part, void* stream);
   static bool IsBusy(const ChainMessage& message, const Part& part);
   Step Invoke(ChainMessage* message, Part* part);
@@ -225,10 +239,13 @@ class Stream {
   void Overload(ChainMessage* message, Part* part);
   static void OpenPart(Part* part, CallState* state, uint64_t* now_ns);
   void FillCall(const ChainMessage& message, Part* part, uint64_t now_ns);
-  static void ShowCopies(CallSlot* slot);
   bool Wait(ChainMessage* message, Part* part);
   void AskForTime(ChainMessage* message, Part* part);
   void OnFinished(CallState* state);
+  void BeginSettling(ChainMessage* message, Part* part, uint64_t end_ns, const CallKind& kind);
+  void TellCall();
+  void BeginGivingUp(ChainMessage* message, Part* part, bool begun);
+  void TellGivenUp(ChainMessage* message, Part* part);
   void GiveUpOn(ChainMessage* message, Part* part);
   void OnOverdue(ChainMessage* message);
   void CheckBodyWaits(uint64_t now_ns);
@@ -252,6 +269,7 @@ class Stream {
   void SettleHeldHeaders(ChainMessage* message, Part* part, Response response);
   void CheckHeldHeaders(ChainMessage* message, Part* part);
   void TakeSent(ChainMessage* message, Part* part);
+  void TakeSentMeanwhile(ChainMessage* message, Part* part);
   void TakeSentChunk(ChainMessage* message, Part* part, const ResponseView& view);
   void TakeReply(ChainMessage* message, Part* part, Response response, const ResponseView& view);
   void FinishReply();
@@ -259,12 +277,16 @@ class Stream {
   // --- stream_faults.cc ---
   void Fault(ChainMessage* message, Part* part, Finding finding,
              absl::Status status = absl::OkStatus());
-  void Refuse(int http_status, Violation violation, absl::Status status);
-  void Deny(int http_status, Violation violation);
+  void Refuse(Instance* by, int http_status, Violation violation, absl::Status status);
+  void Deny(Instance* by, int http_status, Violation violation);
   bool CanReplyAtOnce() const;
   // Counts it for the instance, and says where it was.
   void CountFault(const ChainMessage& message, Part* part, Violation violation,
                   std::string_view why = {});
+  void CountFault(Instance* instance, callout_phase_t phase, Violation violation,
+                  std::string_view why, std::string_view headers);
+  // A part of the response is not used.
+  void Overrule(const ChainMessage& message, Part* part, Overruled overruled);
   static void AddDetails(const Part& part, Response* response);
 
   // --- stream_bodies.cc ---
@@ -284,6 +306,7 @@ class Stream {
 
   // --- stream_emit.cc ---
   void EmitResponse(ChainMessage* message);
+  void ObserveResponse(const ChainMessage& message);
   bool BeginStalled(const ChainMessage& message);
   void EmitBodyResponse(ChainMessage* message);
   void EmitDuplexBody(ChainMessage* message);
@@ -292,7 +315,7 @@ class Stream {
                            Response* response) const;
   std::string MakeAnnotations(ChainMessage* message);
   void AskForTrailers(ChainMessage* message);
-  void DropModes(const ChainMessage& message, ModeOverride* override);
+  void DropModes(const ChainMessage& message, Part* asked, ModeOverride* override);
   void CompleteModes(ChainMessage* message, ModeOverride* override);
   void Emit(Response response, std::string_view annotations);
   void EmitImmediate(Response response, std::string_view annotations);
@@ -326,6 +349,7 @@ class Stream {
   size_t attribute_records_ = 0;
   unsigned unknown_messages_ = 0;
   SharedBytes metadata_context_;
+  RequestId request_id_;             // for faults in later phases than request headers
   std::string request_headers_;      // of Envoy, where an instance wants them in response phases
   callout_stream_end_t told_end_{};  // to the instances, as far as it is known
   uint64_t began_ns_ = 0;            // where an instance is told of the end; else 0
@@ -334,6 +358,8 @@ class Stream {
   bool half_closed_ = false;
   bool closed_ = false;
   size_t closing_ = 0;  // parts that blocking instances are closing
+  Settling settling_;
+  std::unique_ptr<RpcObservers> observers_;  // null: nobody watches the stream
   // The instance that has begun a streamed immediate response, and how far it is.
   Part* reply_part_ = nullptr;
   bool reply_ended_ = false;

@@ -134,14 +134,14 @@ void Stream::CheckLostRequest(ChainMessage* message) {
     if (stage.gathered.empty()) continue;
     const std::string_view status = ReadHeaderFacts(message->message).status;
     if (status.starts_with('4') || status.starts_with('5')) return;
-    chain_->instances[i]->CountViolation(
-        Violation::kBodyLost, CALLOUT_REQUEST_BODY,
+    CountFault(
+        chain_->instances[i].get(), CALLOUT_REQUEST_BODY, Violation::kBodyLost,
         fmt::format("the response came while {} bytes of the request were gathered, whose end was "
                     "not seen: trailers that Envoy does not send have ended it; set "
                     "request_trailer_mode: SEND, or use BUFFERED or FULL_DUPLEX_STREAMED",
                     stage.gathered.size()),
-        {id_, message->message});
-    Refuse(kDenyStatusDefault, Violation::kBodyLost,
+        message->message);
+    Refuse(chain_->instances[i].get(), kDenyStatusDefault, Violation::kBodyLost,
            absl::DataLossError(fmt::format("a request body gathered for plugin {} is lost",
                                            chain_->instances[i]->name())));
   }
@@ -252,9 +252,9 @@ void Stream::TakeTooLarge(ChainMessage* message, Part* part) {
       }
       return GiveBack(message, part);
     case ErrorPolicy::Action::kDeny:
-      return Deny(instance.settings().too_large.http_status, Violation::kBodyTooLarge);
+      return Deny(&instance, instance.settings().too_large.http_status, Violation::kBodyTooLarge);
     case ErrorPolicy::Action::kFail:
-      return Refuse(kContentTooLarge, Violation::kBodyTooLarge,
+      return Refuse(&instance, kContentTooLarge, Violation::kBodyTooLarge,
                     absl::ResourceExhaustedError(
                         fmt::format("a body is larger than the {} bytes that plugin {} takes whole",
                                     instance.whole_body_bytes_max(), instance.name())));
@@ -295,7 +295,7 @@ Stream::Step Stream::FlushGathered(ChainMessage* message, Part* part) {
           "STREAMED; use BUFFERED or FULL_DUPLEX_STREAMED";
       environment_->metrics().Add(environment_->ids().bodies_lost);
       CountFault(*message, part, Violation::kBodyLost, what);
-      Refuse(kDenyStatusDefault, Violation::kBodyLost,
+      Refuse(part->instance, kDenyStatusDefault, Violation::kBodyLost,
              absl::FailedPreconditionError(fmt::format("a body gathered for plugin {} is lost: {}",
                                                        part->instance->name(), what)));
       return Step::kPassed;

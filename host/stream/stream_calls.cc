@@ -14,6 +14,7 @@
 #include "host/base/log.h"
 #include "host/plugin/hook_status.h"
 #include "host/plugin/services.h"
+#include "host/stream/call_steps.h"
 #include "host/stream/stream.h"
 #include "host/wire/annotations.h"
 
@@ -26,33 +27,11 @@ void Stream::InitializeState(size_t part, CallState* state) {
   state->stream_id = id_;
   state->part = part;
   state->sent_bytes_max = environment_->limits().sent_bytes_max;
-}
-
-// --- Slots ------------------------------------------------------------------
-
-// A slot for a call of the part, as it is for opening and closing. `state` is what the
-// services find.
-CallSlot* Stream::TakeSlot(const Part& part, CallState* state) {
-  CallSlot* const slot = CallSlots::Take();
-  state->instance->Prepare(&slot->call);
-  slot->call.stream = part.stream;
-  slot->stream_id = state->stream_id;
-  slot->handshake.Begin();
-  slot->state.store(state, std::memory_order_relaxed);
-  return slot;
-}
-
-void Stream::ReleaseSlot(const Part& part, CallSlot* slot, CallSlots::Reuse reuse) {
-  CallSlots::Release(slot, part.instance->strict() ? CallSlots::Reuse::kStrict : reuse);
+  state->observers = observers_.get();
 }
 
 // The plugin has no more to do with the call.
-void Stream::EndCall(Part* part, CallState* state) {
-  CallSlot* const slot = std::exchange(state->slot, nullptr);
-  KeepStreamPointer(part, slot->call.stream);
-  const bool deferred = slot->handshake.returned();
-  ReleaseSlot(*part, slot, deferred ? CallSlots::Reuse::kLate : CallSlots::Reuse::kSoon);
-}
+void Stream::EndPartCall(Part* part, CallState* state) { KeepStreamPointer(part, EndCall(state)); }
 
 // Calls of two directions at once would overwrite each other's: there the first to set
 // it does so for the whole stream.
@@ -75,37 +54,103 @@ bool Stream::IsBusy(const ChainMessage& message, const Part& part) {
 Stream::Step Stream::Invoke(ChainMessage* message, Part* part) {
   CallState& state = CallOf(*message, part);
   uint64_t now_ns = MonotonicNs();
-  state.Begin();
-  state.slot = TakeSlot(*part, &state);
+  if (message->since_ns == 0) message->since_ns = now_ns;
+  state.Begin(now_ns);
+  state.slot = TakeSlot(part->stream, &state);
   FillCall(*message, part, now_ns);
   if (NeedsThread(*message, *part)) return Dispatch(message, part);
   OpenPart(part, &state, &now_ns);
   if (part->openness == Part::Openness::kRefused) {
     part->usable = false;
-    EndCall(part, &state);
+    EndPartCall(part, &state);
+    BeginSettling(message, part, now_ns, {});
     Settle(message, part, state.status);
+    TellCall();
     return Step::kPassed;
   }
   state.stream_then = state.slot->call.stream;
   const callout_status_t status = state.instance->Call(&state, now_ns);
+  CallKind kind;
   if (status == CALLOUT_DEFERRED) {
     // A first call may have made what later ones keep, for a cancel to find.
     if (state.stream_then == nullptr) state.stream_then = state.slot->call.stream;
     if (part->response_call != nullptr) KeepStreamPointer(part, state.stream_then);
     if (!state.handshake().OnReturn()) {
       if (!Wait(message, part)) return Step::kPassed;
-      TakeSent(message, part);
+      TakeSentMeanwhile(message, part);
       return Step::kWaits;
     }
     state.status = state.slot->finish_status;
+    kind.deferred = true;
   } else {
     WarnOfFinish(state, status);
     state.status = status;
   }
-  EndCall(part, &state);
+  EndPartCall(part, &state);
+  BeginSettling(message, part, state.hook_end_ns, kind);
   TakeSent(message, part);
   if (live()) Settle(message, part, state.status);
+  TellCall();
   return Step::kPassed;
+}
+
+// --- What came of a call ----------------------------------------------------
+
+// From here on what comes of the call is noted in its state, until TellCall.
+void Stream::BeginSettling(ChainMessage* message, Part* part, uint64_t end_ns,
+                           const CallKind& kind) {
+  CallState& state = CallOf(*message, part);
+  settling_.state = &state;
+  CallRecord& record = settling_.record;
+  record.instance = part->instance;
+  record.stream_id = id_;
+  record.rpc = rpc_;
+  record.position = state.part;
+  record.phase = message->phase;
+  record.begin_ns = state.begin_ns;
+  record.end_ns = end_ns;
+  record.deferred = kind.deferred;
+  record.blocking = kind.blocking;
+  record.begun = kind.begun;
+  record.message_bytes = message->message.size();
+  // A hook that has not returned holds its thread, which may write its state.
+  record.hook_ns = !kind.running ? state.hook_ns : kind.begun ? record.taken_ns() : 0;
+  message->called_ns = end_ns;
+}
+
+// The end of every call passes here, once.
+void Stream::TellCall() {
+  CallState* const state = std::exchange(settling_.state, nullptr);
+  if (state == nullptr) return;
+  CallRecord& record = settling_.record;
+  state->told = true;
+  record.result = state->result;
+  state->instance->CountCall(record);
+  if (observers_ == nullptr) return;
+  observers_->Each([&](RpcObserver* observer) { observer->OnCall(record); });
+}
+
+// The same for a call that its plugin, or the pool, still has.
+void Stream::BeginGivingUp(ChainMessage* message, Part* part, bool begun) {
+  const CallState& state = CallOf(*message, part);
+  if (state.told) return;
+  const CallHandshake& handshake = state.handshake();
+  const bool blocking = handshake.detached();
+  const bool running = blocking && !handshake.returned() && !handshake.finished();
+  BeginSettling(message, part, MonotonicNs(), {handshake.returned(), blocking, begun, running});
+}
+
+// The exchange is over before the call is, so that nothing of it will be used.
+void Stream::TellGivenUp(ChainMessage* message, Part* part) {
+  const CallHandshake& handshake = CallOf(*message, part).handshake();
+  BeginGivingUp(message, part, !handshake.unbegun());
+  if (settling_.state == nullptr) return;
+  CallResult& result = settling_.state->result;
+  if (result.outcome != CallOutcome::kFault) {
+    result.outcome = CallOutcome::kOverruled;
+    result.overruled = Overruled::kEnded;
+  }
+  TellCall();
 }
 
 // The phase's hook waits, or the open that comes before the first call does.
@@ -123,18 +168,7 @@ void Stream::OpenPart(Part* part, CallState* state, uint64_t* now_ns) {
   if (part->openness != Part::Openness::kUnopened) return;
   part->openness = Part::Openness::kOpen;
   if (!part->instance->has_stream_open()) return;
-  callout_call_t& first = state->slot->call;
-  CallSlot* const open = TakeSlot(*part, state);
-  open->call.attributes = first.attributes;
-  open->call.metadata_context = first.metadata_context;
-  open->call.deadline_ns = first.deadline_ns;
-  const callout_status_t status = part->instance->OpenStream(&open->call, state, *now_ns);
-  *now_ns = MonotonicNs();
-  part->stream = first.stream = open->call.stream;
-  ReleaseSlot(*part, open, CallSlots::Reuse::kSoon);
-  if (status >= 0) return;
-  state->status = status;
-  part->openness = Part::Openness::kRefused;
+  if (!OpenBefore(state, &part->stream, now_ns)) part->openness = Part::Openness::kRefused;
 }
 
 void Stream::FillCall(const ChainMessage& message, Part* part, uint64_t now_ns) {
@@ -166,23 +200,6 @@ void Stream::FillCall(const ChainMessage& message, Part* part, uint64_t now_ns) 
   }
 }
 
-// For an author's test: the plugin sees bytes that are overwritten when the call is over,
-// so that a view which is kept for too long shows.
-void Stream::ShowCopies(CallSlot* slot) {
-  callout_call_t& call = slot->call;
-  const std::array<callout_bytes_t*, 4> views = {&call.message, &call.request, &call.attributes,
-                                                 &call.metadata_context};
-  slot->shown_bytes = 0;
-  for (const callout_bytes_t* view : views) slot->shown_bytes += view->size;
-  slot->shown = std::make_unique<char[]>(slot->shown_bytes);
-  char* to = slot->shown.get();
-  for (callout_bytes_t* view : views) {
-    std::copy_n(view->data, view->size, to);
-    *view = {to, view->size};
-    to += view->size;
-  }
-}
-
 // --- Calls that take longer -------------------------------------------------
 
 // Gives the call to the pool. From here on it is like a deferred one, finished
@@ -200,17 +217,18 @@ Stream::Step Stream::Dispatch(ChainMessage* message, Part* part) {
   --calls_at_work_;
   state.at_work = false;
   state.message = nullptr;
-  EndCall(part, &state);
+  EndPartCall(part, &state);
   message->Become(MessageState::kMoving);
+  BeginSettling(message, part, state.begin_ns,
+                {.deferred = false, .blocking = true, .begun = false});
   Overload(message, part);
+  TellCall();
   return Step::kPassed;
 }
 
 // The call was not begun, and will not be: that is nothing the plugin has done.
 void Stream::Overload(ChainMessage* message, Part* part) {
-  const std::string what = fmt::format(
-      "not called: no thread was free for it within --hook_deadline_ms={}; --blocking_threads={}",
-      environment_->limits().hook_deadline_ms, environment_->limits().blocking_threads_max);
+  const std::string what = OverloadText(environment_->limits());
   Fault(message, part, {Violation::kOverload, what},
         absl::UnavailableError(fmt::format("plugin {}: {}: {}", part->instance->name(),
                                            PhaseName(message->phase), what)));
@@ -235,16 +253,7 @@ void Stream::RunDispatched(Part* part, CallState* state, bool in_time) {
                                            : callout_status_t{CALLOUT_CANCELLED};
     }
   }
-  RpcContext* const rpc = state->rpc;
-  if (status == CALLOUT_DEFERRED) {
-    if (!state->handshake().OnReturn()) return;
-  } else {
-    WarnOfFinish(*state, status);
-    state->status = status;
-    bool ignored = false;
-    state->handshake().OnFinish(&ignored);
-  }
-  rpc->Post(state, RpcContext::Event::kFinished);
+  ReportDispatched(state, status);
 }
 
 // The message waits for a call. False: there are too many that do, and nothing was
@@ -258,20 +267,20 @@ bool Stream::Wait(ChainMessage* message, Part* part) {
       state.message = message;
       ++calls_at_work_;
       state.at_work = true;
+      BeginSettling(message, part, state.hook_end_ns, {.deferred = true});
       GiveUpOn(message, part);
     } else {
       environment_->RemoveDeferred();
-      EndCall(part, &state);
+      EndPartCall(part, &state);
+      BeginSettling(message, part, state.begin_ns, {.blocking = true, .begun = false});
     }
-    Fault(message, part,
-          {Violation::kDeferLimit,
-           fmt::format("{} calls are deferred, limit --max_deferred={}", environment_->deferred(),
-                       environment_->limits().deferred_max)},
+    Fault(message, part, {Violation::kDeferLimit, DeferLimitText(*environment_)},
           absl::ResourceExhaustedError(fmt::format(
               "plugin {} could not defer {}: as many calls as --max_deferred={} allows are "
               "deferred",
               state.instance->name(), PhaseName(message->phase),
               environment_->limits().deferred_max)));
+    TellCall();
     return false;
   }
   state.message = message;
@@ -306,7 +315,7 @@ void Stream::OnPosted(CallState* call, RpcContext::Event event) {
   switch (event) {
     case RpcContext::Event::kSent:
       if (call->late || call->message == nullptr || !live()) return;
-      TakeSent(call->message, &parts_[call->part]);
+      TakeSentMeanwhile(call->message, &parts_[call->part]);
       return Run();
     case RpcContext::Event::kFinished:
       return OnFinished(call);
@@ -320,30 +329,38 @@ void Stream::OnFinished(CallState* state) {
   environment_->RemoveDeferred();
   --calls_at_work_;
   Part* part = &parts_[state->part];
+  const uint64_t now_ns = MonotonicNs();
   if (state->handshake().returned()) {
     state->status = state->slot->finish_status;
-    state->instance_ns += MonotonicNs() - state->hook_end_ns;
+    state->instance_ns += now_ns - state->hook_end_ns;
   }
   const bool dropped = state->handshake().dropped();
-  EndCall(part, state);
+  const CallKind kind = {.deferred = state->handshake().returned(),
+                         .blocking = state->handshake().detached(),
+                         .begun = !dropped};
+  EndPartCall(part, state);
   state->at_work = false;
   state->opens = false;
   state->retained.clear();
   ChainMessage* message = std::exchange(state->message, nullptr);
   if (std::exchange(state->late, false)) message = nullptr;
   if (message != nullptr) message->Become(MessageState::kMoving);
+  if (message != nullptr && !state->told) BeginSettling(message, part, now_ns, kind);
   if (message != nullptr && live()) {
     if (part->openness == Part::Openness::kRefused) part->usable = false;
     if (dropped) {
       Overload(message, part);
+      TellCall();
     } else {
       TakeSent(message, part);
       if (live()) Settle(message, part, state->status);
+      TellCall();
       // The other direction may call the instance before the message is answered.
       message->response.Own();
     }
     if (live()) Settled(message, part);
   }
+  settling_.state = nullptr;  // of a call that comes after the end, which was told before
   if (live()) return Run();
   DropLines();
   if (silenced_ && half_closed_) End(absl::OkStatus());
@@ -387,8 +404,9 @@ void Stream::OnOverdue(ChainMessage* message) {
   Part* part = &PartAt(*message, message->position);
   const Instance& instance = *part->instance;
   const CallHandshake* handshake = nullptr;
+  bool begun = true;
   const uint64_t deadline_ms = environment_->limits().hook_deadline_ms;
-  std::string what = fmt::format("not finished within --hook_deadline_ms={}", deadline_ms);
+  std::string what = DeadlineText(environment_->limits());
   switch (message->state) {
     case MessageState::kMoving:
       return;
@@ -398,8 +416,11 @@ void Stream::OnOverdue(ChainMessage* message) {
       handshake = &CallOf(*message, part).handshake();
       if (handshake->finished()) return;
       GiveUpOn(message, part);
-      if (handshake->unbegun()) {
+      begun = !handshake->unbegun();
+      BeginGivingUp(message, part, begun);
+      if (!begun) {
         Overload(message, part);
+        TellCall();
         if (live()) Settled(message, part);
         return;
       }
@@ -426,6 +447,7 @@ void Stream::OnOverdue(ChainMessage* message) {
   Fault(message, part, {Violation::kDeadline, what},
         absl::DeadlineExceededError(
             fmt::format("plugin {}: {}: {}", instance.name(), PhaseName(message->phase), what)));
+  TellCall();
   if (live()) Settled(message, part);
 }
 
@@ -440,9 +462,10 @@ void Stream::CheckBodyWaits(uint64_t now_ns) {
       const std::string what =
           fmt::format("a body that is gathered did not end within --body_wait_ms={}",
                       environment_->limits().body_wait_ms);
-      chain_->instances[i]->CountViolation(Violation::kDeadline, phase, what, {id_, {}});
+      CountFault(chain_->instances[i].get(), phase, Violation::kDeadline, what, {});
       constexpr int kRequestTimeout = 408;
-      Refuse(way == 0 ? kRequestTimeout : kDenyStatusDefault, Violation::kDeadline,
+      Refuse(chain_->instances[i].get(), way == 0 ? kRequestTimeout : kDenyStatusDefault,
+             Violation::kDeadline,
              absl::DeadlineExceededError(
                  fmt::format("plugin {}: {}", chain_->instances[i]->name(), what)));
     }

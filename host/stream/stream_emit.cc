@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "host/base/clock.h"
 #include "host/base/log.h"
 #include "host/stream/stream.h"
 #include "host/wire/annotations.h"
@@ -37,6 +38,7 @@ void Stream::EmitResponse(ChainMessage* message) {
     way.answered_to_end = true;
   }
   if (exchange_.observability() || message->dropped) return;
+  ObserveResponse(*message);
   if (message->stalls_envoy && !BeginStalled(*message)) return;
   if (IsBodyPhase(message->response_phase)) return EmitBodyResponse(message);
   if (is_headers) {
@@ -50,6 +52,14 @@ void Stream::EmitResponse(ChainMessage* message) {
   }
   const std::string annotations = MakeAnnotations(message);
   Emit(message->response.Take(ResponseField(message->response_phase)), annotations);
+}
+
+// One that did not have to wait is answered when its last call is over.
+void Stream::ObserveResponse(const ChainMessage& message) {
+  if (!message.of_envoy) return;
+  const uint64_t now_ns = message.at_transport ? message.called_ns : MonotonicNs();
+  const uint64_t taken_ns = now_ns > message.since_ns ? now_ns - message.since_ns : 0;
+  environment_->ObserveMessage(message.response_phase, taken_ns, now_ns, rpc_);
 }
 
 // The response to this message alone would leave Envoy waiting for ever; an end with OK
@@ -77,7 +87,7 @@ bool Stream::BeginStalled(const ChainMessage& message) {
              PhaseName(message.phase), why);
   // As Envoy refuses a body that is over its limit in BUFFERED.
   constexpr int kContentTooLarge = 413;
-  Refuse(IsRequestPhase(message.response_phase) ? kContentTooLarge : kDenyStatusDefault,
+  Refuse(nullptr, IsRequestPhase(message.response_phase) ? kContentTooLarge : kDenyStatusDefault,
          Violation::kBodyTooLarge, absl::ResourceExhaustedError(why));
   return false;
 }
@@ -89,6 +99,10 @@ void Stream::Emit(Response response, std::string_view annotations) {
     const uint32_t status = ReadImmediateStatus(response.field, response.payload());
     if (status != 0) told_end_.http_status = status;
   }
+  if (observers_ != nullptr) {
+    observers_->Each(
+        [&](RpcObserver* observer) { observer->OnResponse(response.field, response.payload()); });
+  }
   response.record.append(annotations);
   environment_->metrics().Add(environment_->ids().response_bytes,
                               static_cast<double>(response.record.size()));
@@ -97,6 +111,9 @@ void Stream::Emit(Response response, std::string_view annotations) {
 
 // Ends the chain and everything after it: Envoy reads nothing more.
 void Stream::EmitImmediate(Response response, std::string_view annotations) {
+  for (const Line& line : lines_) {
+    if (!line.empty()) ObserveResponse(*line.front());
+  }
   Emit(std::move(response), annotations);
   silenced_ = true;
 }
@@ -211,7 +228,8 @@ void Stream::AskForTrailers(ChainMessage* message) {
 }
 
 // Keeps from Envoy what would leave the stream unsure of what holds.
-void Stream::DropModes(const ChainMessage& message, ModeOverride* override) {
+// `asked`: an instance that asked for them.
+void Stream::DropModes(const ChainMessage& message, Part* asked, ModeOverride* override) {
   for (size_t i = 0; i < 2; ++i) {
     std::optional<callout_body_mode_t>& to =
         i == 0 ? override->modes.request_body : override->modes.response_body;
@@ -230,6 +248,7 @@ void Stream::DropModes(const ChainMessage& message, ModeOverride* override) {
     }
     if (why.empty()) continue;
     environment_->metrics().Add(environment_->ids().modes_refused);
+    if (asked != nullptr) Overrule(message, asked, Overruled::kModeOverride);
     LogLimited(LogLevel::kWarning, "mode_override",
                "a plugin's mode_override was not passed on to Envoy: it asks for the body mode {}",
                why);
@@ -243,15 +262,17 @@ void Stream::CompleteModes(ChainMessage* message, ModeOverride* override) {
   if (!exchange_.modes_known()) return;
   const callout_body_mode_t request_mode = exchange_.direction(CALLOUT_REQUEST_BODY).body_mode;
   const callout_body_mode_t response_mode = exchange_.direction(CALLOUT_RESPONSE_BODY).body_mode;
+  Part* asked = nullptr;
   for (size_t i = 0; i < parts_.size(); ++i) {
     Part& part = parts_[i];
+    if (part.gave_mode) asked = &part;
     const bool said_nothing = !std::exchange(part.gave_mode, false);
     if (said_nothing && part.usable) {
       override->Keep(chain_->instances[i]->phases(), request_mode, response_mode);
     }
   }
   override->Complete(request_mode, response_mode);
-  DropModes(*message, override);
+  DropModes(*message, asked, override);
   if (!IsHeadersPhase(message->response_phase) || !exchange_.mode_can_change()) return;
   exchange_.ChangeModes(*override->modes.request_body, *override->modes.response_body);
   Direction& way = exchange_.direction(message->response_phase);

@@ -87,7 +87,21 @@ absl::StatusOr<std::unique_ptr<StreamEnvironment>> StreamEnvironment::Create(
     *metric.id = *id;
   }
   if (absl::Status status = environment->DefineRpcMetrics(); !status.ok()) return status;
+  if (absl::Status status = environment->DefineMessageMetrics(); !status.ok()) return status;
   return environment;
+}
+
+absl::Status StreamEnvironment::DefineMessageMetrics() {
+  for (const callout_phase_t phase : kPhases) {
+    absl::StatusOr<Metrics::Id> id =
+        metrics_->Define(Metrics::Kind::kHistogram, "callout_message_seconds",
+                         "Time that Envoy waits for the response to a message, deferral included",
+                         {{"phase", std::string(PhaseName(phase))}});
+    if (!id.ok()) return id.status();
+    metrics_->KeepExemplars(*id);
+    message_seconds_[PhaseSlot(phase)] = *id;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status StreamEnvironment::DefineRpcMetrics() {

@@ -14,10 +14,13 @@
 
 #include "absl/status/statusor.h"
 #include "host/metrics/metrics.h"
+#include "host/plugin/call_observer.h"
 #include "host/plugin/chain.h"
+#include "host/plugin/request_ids.h"
 #include "host/stream/blocking_pool.h"
 #include "host/stream/live_count.h"
 #include "host/wire/envelope.h"
+#include "host/wire/phase.h"
 #include "host/wire/rpc_service.h"
 
 namespace callout::host {
@@ -89,6 +92,8 @@ class StreamEnvironment {
   Metrics& metrics() { return *metrics_; }
   const MetricIds& ids() const { return ids_; }
   BlockingPool& blocking_pool() { return blocking_pool_; }
+  // Who watches RPCs: traces, explanations.
+  RpcWatchers& watchers() { return watchers_; }
   LiveLimit* live_limit() { return &live_limit_; }
 
   // The services that are answered now.
@@ -97,6 +102,13 @@ class StreamEnvironment {
   }
 
   uint64_t NextStreamId() { return next_stream_id_.fetch_add(1, std::memory_order_relaxed); }
+
+  // Counts how long Envoy has waited for the response to a message.
+  void ObserveMessage(callout_phase_t phase, uint64_t nanoseconds, uint64_t now_ns,
+                      const RpcContext* rpc) {
+    metrics_->Observe(message_seconds_[PhaseSlot(phase)], static_cast<double>(nanoseconds) * 1e-9,
+                      now_ns, [rpc] { return SampledTrace(rpc); });
+  }
 
   // Counts an RPC of a service other than ext_proc.
   void CountRpc(RpcService service, RpcOutcome outcome) {
@@ -122,9 +134,12 @@ class StreamEnvironment {
   Metrics* const metrics_;
   static constexpr size_t kRpcOutcomes = 5;
   absl::Status DefineRpcMetrics();
+  absl::Status DefineMessageMetrics();
 
   MetricIds ids_{};
   std::array<std::array<Metrics::Id, kRpcOutcomes>, kRpcServices.size()> rpcs_{};
+  std::array<Metrics::Id, kPhaseSlots> message_seconds_{};
+  RpcWatchers watchers_;
   LiveLimit live_limit_;
   std::atomic<uint64_t> next_stream_id_{1};
   std::atomic<size_t> deferred_{0};

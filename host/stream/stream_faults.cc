@@ -20,6 +20,10 @@ void Stream::Fault(ChainMessage* message, Part* part, Finding finding, absl::Sta
   Instance& instance = *part->instance;
   const std::string what = finding.what.empty() ? std::string(MessageOf(status)) : finding.what;
   CountFault(*message, part, finding.violation, what);
+  CallResult ignored;
+  CallResult& result = settling_.state == nullptr ? ignored : settling_.state->result;
+  result.outcome = CallOutcome::kFault;
+  result.violation = finding.violation;
   if (exchange_.observability()) return;
   if (status.ok()) {
     status = absl::InternalError(
@@ -37,23 +41,24 @@ void Stream::Fault(ChainMessage* message, Part* part, Finding finding, absl::Sta
     policy.action = ErrorPolicy::Action::kFail;
   }
   if (StageOf(*message, part).altered) policy.action = ErrorPolicy::Action::kFail;
+  result.action = policy.action;
   switch (policy.action) {
     case ErrorPolicy::Action::kContinue:
       return;
     case ErrorPolicy::Action::kDeny:
-      return Deny(policy.http_status, finding.violation);
+      return Deny(&instance, policy.http_status, finding.violation);
     case ErrorPolicy::Action::kFail: {
       const int http_status =
           finding.http_status != 0 ? finding.http_status : KindOf(finding.violation).http_status;
-      return Refuse(http_status, finding.violation, std::move(status));
+      return Refuse(&instance, http_status, finding.violation, std::move(status));
     }
   }
 }
 
 // An error lets the request pass where Envoy is told to fail open; an immediate
-// response does not. `http_status` 0: an error.
-void Stream::Refuse(int http_status, Violation violation, absl::Status status) {
-  if (http_status != 0 && CanReplyAtOnce()) return Deny(http_status, violation);
+// response does not. `http_status` 0: an error. `by`: whose fault it is; null: nobody's.
+void Stream::Refuse(Instance* by, int http_status, Violation violation, absl::Status status) {
+  if (http_status != 0 && CanReplyAtOnce()) return Deny(by, http_status, violation);
   End(std::move(status));
 }
 
@@ -70,8 +75,24 @@ bool Stream::CanReplyAtOnce() const {
 
 void Stream::CountFault(const ChainMessage& message, Part* part, Violation violation,
                         std::string_view why) {
-  const std::string_view headers = IsHeadersPhase(message.phase) ? message.message : "";
-  part->instance->CountViolation(violation, message.phase, why, {id_, headers});
+  CountFault(part->instance, message.phase, violation, why,
+             IsHeadersPhase(message.phase) ? message.message : "");
+}
+
+void Stream::CountFault(Instance* instance, callout_phase_t phase, Violation violation,
+                        std::string_view why, std::string_view headers) {
+  instance->CountViolation(violation, phase, why, {id_, headers, rpc_, request_id_.view()});
+  if (observers_ == nullptr) return;
+  const FaultView fault{instance, phase, violation, why};
+  observers_->Each([&](RpcObserver* observer) { observer->OnFault(fault); });
+}
+
+// The whole response, where nothing of it is used, is for the result of the call.
+void Stream::Overrule(const ChainMessage& message, Part* part, Overruled overruled) {
+  part->instance->CountOverruled(overruled);
+  if (observers_ == nullptr) return;
+  const OverruledView view{part->instance, message.phase, overruled};
+  observers_->Each([&](RpcObserver* observer) { observer->OnOverruled(view); });
 }
 
 // A response without details leaves nothing in Envoy's access log that would tell which
@@ -86,11 +107,15 @@ void Stream::AddDetails(const Part& part, Response* response) {
   *response = std::move(whole);
 }
 
-void Stream::Deny(int http_status, Violation violation) {
+void Stream::Deny(Instance* by, int http_status, Violation violation) {
   // A streamed local reply has begun in the other direction, and Envoy takes no second one.
   if (reply_part_ != nullptr) {
     return End(absl::InternalError(
         fmt::format("{} after a streamed_immediate_response had begun", ViolationName(violation))));
+  }
+  if (by != nullptr) by->CountPolicyDenial(http_status);
+  if (settling_.state != nullptr) {
+    settling_.state->result.http_status = static_cast<uint16_t>(http_status);
   }
   Response response;
   BuildRecord(

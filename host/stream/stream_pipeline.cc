@@ -59,7 +59,9 @@ void Stream::PutBefore(const ChainMessage& of, ChainMessage* message) {
 void Stream::DropLine(Line* line) {
   for (ChainMessage* message : *line) {
     if (message->state != MessageState::kCalled) continue;
-    GiveUpOn(message, &PartAt(*message, message->position));
+    Part* const part = &PartAt(*message, message->position);
+    TellGivenUp(message, part);
+    GiveUpOn(message, part);
   }
   for (ChainMessage* message : *line) FreeMessage(message);
   line->clear();

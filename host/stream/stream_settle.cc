@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "host/base/ascii.h"
@@ -21,6 +23,8 @@
 namespace callout::host {
 
 namespace {
+
+constexpr int kServiceUnavailable = 503;
 
 // The plugin has decided that the request does not go on.
 bool EndsExchange(callout_field_t field) {
@@ -59,19 +63,67 @@ bool MentionsEncoding(const HeaderMutationView& mutation) {
   return false;
 }
 
+size_t BytesSet(const ResponseView& view) {
+  size_t bytes = view.body.size();
+  for (const HeaderSet& header : view.headers.set) bytes += header.key.size() + header.value.size();
+  return bytes;
+}
+
+// What comes first of fault, response to the client and change stays the outcome.
+void NoteChange(CallResult* result) {
+  const bool first =
+      result->outcome == CallOutcome::kUnchanged || result->outcome == CallOutcome::kKept;
+  if (first) result->outcome = CallOutcome::kChanged;
+}
+
+void NoteChange(const ResponseView& view, CallResult* result) {
+  const bool changes = !view.headers.empty() || view.clear_route_cache ||
+                       view.continue_and_replace ||
+                       view.body_mutation != ResponseView::Body::kUnchanged;
+  if (!changes) return;
+  NoteChange(result);
+  result->changed_bytes += BytesSet(view);
+}
+
+// Envoy sends an immediate response without a status, or with one below 200, as 200.
+void NoteImmediate(const Response& response, CallResult* result) {
+  constexpr uint32_t kOk = 200;
+  constexpr uint32_t kStatusMax = 599;
+  const uint32_t status = ReadImmediateStatus(response.field, response.payload());
+  result->outcome = CallOutcome::kImmediate;
+  result->http_status =
+      static_cast<uint16_t>(status <= kStatusMax ? std::max(status, kOk) : kStatusMax + 1);
+}
+
+void NotUsed(CallResult* result, Overruled why) {
+  if (result->outcome == CallOutcome::kFault) return;
+  result->outcome = CallOutcome::kOverruled;
+  result->overruled = why;
+}
+
 }  // namespace
 
 // --- Outcomes ---------------------------------------------------------------
 
 void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) {
   CallState& state = CallOf(*message, part);
+  state.result.status = status;
+  if (observers_ != nullptr) {
+    const SaidView said{state, message->phase, message->message};
+    observers_->Each([&](RpcObserver* observer) { observer->OnSaid(said); });
+  }
   if (status < 0) {
     absl::Status error(ToStatusCode(status), ErrorText(state, message->phase, status));
     if (!IsDecision(status)) {
       Finding found{Violation::kErrorStatus, std::string(MessageOf(error))};
+      // A client may have brought the plugin into quarantine: not even an Envoy that fails open is
+      // to let it pass.
+      if (part->instance->plugin().stands_in()) found.http_status = kServiceUnavailable;
       return Fault(message, part, std::move(found), std::move(error));
     }
-    if (!exchange_.observability()) End(std::move(error));
+    if (exchange_.observability()) return NotUsed(&state.result, Overruled::kObservability);
+    state.result.outcome = CallOutcome::kDenied;
+    End(std::move(error));
     return;
   }
   if (state.fault == ResponseFault::kTooLarge) {
@@ -163,6 +215,7 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
     if (response.field != 0) {
       CountFault(*message, part, Violation::kSecondResponse,
                  "another response within a streamed_immediate_response");
+      if (reply_part_ != part) NotUsed(&state.result, Overruled::kReplied);
     }
     return;
   }
@@ -180,11 +233,12 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
       if (EndsExchange(response.field)) NeverPasses(&found);
       return Fault(message, part, std::move(found));
     }
-    if (exchange_.observability()) return;
+    if (exchange_.observability()) return NotUsed(&state.result, Overruled::kObservability);
     if (response.field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
       return TakeReply(message, part, std::move(response), view);
     }
     if (response.field == CALLOUT_IMMEDIATE_RESPONSE) {
+      NoteImmediate(response, &state.result);
       message->annotations.append(state.annotations);
       if (!view.has_details) AddDetails(*part, &response);
       return EmitImmediate(std::move(response), MakeAnnotations(message));
@@ -193,8 +247,10 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
     if (!found.ok()) return Fault(message, part, std::move(found));
     JoinResponse(message, part, &response, view);
     if (!live()) return;
+    NoteChange(view, &state.result);
   }
   NoteModes(*message, part);
+  if (!state.annotations.empty()) NoteChange(&state.result);
   message->annotations.append(state.annotations);
 }
 
@@ -209,6 +265,9 @@ void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
                               kHeaderMutationEntriesMax)});
   }
   NoteEncoding(*message, view);
+  for (uint32_t ignored = FindIgnored(message->phase, view); ignored != 0; ignored &= ignored - 1) {
+    Overrule(*message, part, static_cast<Overruled>(std::countr_zero(ignored)));
+  }
   const bool is_body = IsBodyPhase(message->phase);
   if (IsHeadersPhase(message->phase) && view.continue_and_replace) {
     message->replace_position = message->position;
@@ -224,6 +283,7 @@ void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
               message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED)) {
     // Headers that describe the body, and have gone.
     environment_->metrics().Add(environment_->ids().late_body_headers);
+    Overrule(*message, part, Overruled::kLateBodyHeaders);
     message->response.DropHeaders();
   }
   if (parts_.size() > 1 && !view.headers.empty()) KeepHeaderOrder(message, part, view);
@@ -234,7 +294,8 @@ void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
 void Stream::NoteModes(const ChainMessage& message, Part* part) {
   const std::string& annotations = CallOf(message, part).annotations;
   part->gave_mode = HasModeOverride(annotations);
-  if (!part->gave_mode || !IsHeadersPhase(message.phase)) return;
+  if (!part->gave_mode) return;
+  if (!IsHeadersPhase(message.phase)) return Overrule(message, part, Overruled::kLateMode);
   const ModeOverride override = ReadAnnotations(annotations).mode_override;
   const std::array<std::optional<callout_body_mode_t>, 2> modes = {override.modes.request_body,
                                                                    override.modes.response_body};
@@ -304,8 +365,10 @@ void Stream::TakeNoResponse(ChainMessage* message, Part* part) {
                   "headers whose body the plugin takes"});
   }
   NoteModes(*message, part);
-  message->annotations.append(CallOf(*message, part).annotations);
-  if (exchange_.observability()) return;
+  CallState& state = CallOf(*message, part);
+  message->annotations.append(state.annotations);
+  if (exchange_.observability()) return NotUsed(&state.result, Overruled::kObservability);
+  if (state.result.outcome == CallOutcome::kUnchanged) state.result.outcome = CallOutcome::kKept;
   if (may_hold) {
     stage.plugin_holds = true;
     return Hold(message, part, environment_->limits().body_wait_ms);
@@ -320,7 +383,8 @@ void Stream::TakeNoResponse(ChainMessage* message, Part* part) {
           "{} bytes while the plugin holds the headers, limit --max_stream_memory_bytes={}",
           stage.held_bytes, bytes_max);
       CountFault(*message, part, Violation::kBodyTooLarge, what);
-      return Refuse(kContentTooLarge, Violation::kBodyTooLarge, absl::ResourceExhaustedError(what));
+      return Refuse(part->instance, kContentTooLarge, Violation::kBodyTooLarge,
+                    absl::ResourceExhaustedError(what));
     }
   }
   CheckHeldHeaders(message, part);
@@ -362,6 +426,7 @@ void Stream::SettleHeldHeaders(ChainMessage* message, Part* part, Response respo
   }
   if (!found.ok()) return Fault(message, part, std::move(found));
   JoinResponse(held, part, &response, view);
+  NoteChange(view, &CallOf(*message, part).result);
   held->response.Own();
   if (live()) LetGo(&StageOf(*message, part));
 }
@@ -425,12 +490,20 @@ void Stream::TakeSent(ChainMessage* message, Part* part) {
   state.unsent_bytes.store(unsent, std::memory_order_relaxed);
 }
 
+// The same while the call goes on: what comes of it is part of the call's result.
+void Stream::TakeSentMeanwhile(ChainMessage* message, Part* part) {
+  settling_.state = &CallOf(*message, part);
+  TakeSent(message, part);
+  settling_.state = nullptr;
+}
+
 // A chunk that goes ahead is to the later instances a message of its own. More
 // is to come after it, so it never ends the body: the end goes with the
 // message's own answer.
 void Stream::TakeSentChunk(ChainMessage* message, Part* part, const ResponseView& view) {
   Stage& stage = StageOf(*message, part);
   stage.altered = true;
+  NoteChange(view, &CallOf(*message, part).result);
   // A body may not go out before its headers.
   if (stage.held != nullptr && IsHeadersPhase(stage.held->phase)) LetGo(&stage);
   ChainMessage* chunk = NewMessage();
@@ -457,6 +530,7 @@ void Stream::TakeReply(ChainMessage* message, Part* part, Response response,
     return Fault(message, part,
                  {Violation::kWrongType, "a streamed reply that does not begin with headers"});
   }
+  if (begins) NoteImmediate(response, &CallOf(*message, part).result);
   reply_part_ = part;
   reply_ended_ = view.end_of_stream || view.streamed_part == Piece::kTrailers;
   StageOf(*message, part).altered = true;

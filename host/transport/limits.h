@@ -50,6 +50,7 @@ struct TransportConfig {
   uint64_t unanswered_resets_max = 1000;  // the same
   size_t turn_messages_max = 256;         // of one connection, before others have their turn
   size_t turn_handshakes_max = 1;         // of one thread
+  uint64_t handshake_percent_max = 25;    // of a thread's time
 };
 
 }  // namespace callout::host

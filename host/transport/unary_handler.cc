@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "host/unary/check_service.h"
+#include "host/unary/rate_limit_service.h"
 #include "host/unary/unary_rpc.h"
 
 namespace callout::host {
@@ -43,12 +44,14 @@ class UnaryHandler final : public RpcHandler {
 
 std::unique_ptr<RpcHandler> MakeUnaryHandler(std::string_view path, StreamEnvironment* environment,
                                              RpcContext* rpc) {
-  if (path != InfoOf(RpcService::kExtAuthz).path ||
-      !environment->services().Has(RpcService::kExtAuthz)) {
-    return nullptr;
+  std::unique_ptr<UnaryService> service;
+  if (path == InfoOf(RpcService::kExtAuthz).path) {
+    service = std::make_unique<CheckService>(&environment->limits());
+  } else if (path == InfoOf(RpcService::kRateLimit).path) {
+    service = std::make_unique<RateLimitService>(&environment->limits());
   }
-  return std::make_unique<UnaryHandler>(environment, rpc,
-                                        std::make_unique<CheckService>(&environment->limits()));
+  if (service == nullptr || !environment->services().Has(service->service())) return nullptr;
+  return std::make_unique<UnaryHandler>(environment, rpc, std::move(service));
 }
 
 }  // namespace callout::host

@@ -129,6 +129,10 @@ Finding CheckCheckResponse(callout_field_t field, const CheckResponseView& view)
   return field == CALLOUT_CHECK_OK ? CheckOk(view) : CheckDenied(view);
 }
 
+Finding CheckAddedHeaders(const std::vector<CheckHeaderOption>& headers, std::string_view list) {
+  return CheckHeaderList(headers, false, list);
+}
+
 Finding CheckRequestLimits(const CheckRequestView& before, const CheckHeaders& after,
                            size_t header_count_max, size_t header_bytes_max) {
   constexpr int kHeaderFieldsTooLarge = 431;

@@ -14,6 +14,10 @@
 
 #include <callout/plugin.h>
 
+#include <cstddef>
+#include <string_view>
+#include <vector>
+
 #include "host/plugin/violation.h"
 #include "host/wire/check_request.h"
 #include "host/wire/check_response.h"
@@ -22,6 +26,10 @@ namespace callout::host {
 
 // Whether `field` with the content `view` may answer a Check.
 Finding CheckCheckResponse(callout_field_t field, const CheckResponseView& view);
+
+// The same for headers that are only added, to a request or a response: no pseudo header is. `list`
+// is what the log calls them.
+Finding CheckAddedHeaders(const std::vector<CheckHeaderOption>& headers, std::string_view list);
 
 // Whether a request with these headers, which came with `before` of them, stays within
 // Envoy's limits. What came in over a limit proves that Envoy's own is higher.

@@ -98,6 +98,21 @@ CheckResponseView Translate(const HeaderMutationView& mutation) {
   return ok;
 }
 
+uint64_t BytesSet(const CheckResponseView& view) {
+  uint64_t bytes = view.body.size();
+  for (const auto* headers : {&view.headers, &view.response_headers}) {
+    for (const CheckHeaderOption& header : *headers) {
+      bytes += header.name.size() + header.value.size();
+    }
+  }
+  return bytes;
+}
+
+bool ChangesAnything(const CheckResponseView& ok) {
+  return !ok.headers.empty() || !ok.remove.empty() || !ok.response_headers.empty() ||
+         !ok.query_set.empty() || !ok.query_remove.empty() || !ok.metadata.empty();
+}
+
 // The records of `annotations` of ProcessingResponse as one of CheckResponse's.
 std::string TranslateMetadata(const Annotations& annotations) {
   std::string records;
@@ -336,6 +351,7 @@ Finding CheckService::Allow(const CheckResponseView& ok, std::string_view metada
   if (!found.ok()) return found;
   effect.AddMetadata(metadata_records);
   *effect_ = std::move(effect);
+  last_effect_ = {ChangesAnything(ok) || !metadata_records.empty(), 0, BytesSet(ok)};
   if (effect_->changes_request()) is_shown_ = false;
   has_say_ = true;
   return {};
@@ -345,6 +361,11 @@ Finding CheckService::Deny(callout_field_t field, const CheckResponseView& denie
                            std::string_view metadata_records, std::string_view why) {
   effect_->AddMetadata(metadata_records);
   const std::string_view shown = IsUtf8(why) ? why : std::string_view();
+  // Envoy's own for a refusal without a status.
+  constexpr uint64_t kForbidden = 403;
+  constexpr uint64_t kStatusMax = 599;
+  const uint64_t status = denied.http_status == 0 ? kForbidden : denied.http_status;
+  last_effect_ = {true, static_cast<uint16_t>(std::min(status, kStatusMax + 1)), BytesSet(denied)};
   refusal_ = field == CALLOUT_CHECK_ERROR ? effect_->WriteError(denied, shown)
                                           : effect_->WriteDenied(denied, code, shown);
   return {};

@@ -46,6 +46,7 @@ class CheckService final : public UnaryService {
   void TakeDenial(callout_status_t status, std::string_view why) override;
   void Pass() override { has_say_ = true; }
   void Refuse(int http_status, std::string_view why) override;
+  Effect last_effect() const override { return last_effect_; }
   bool decided() const override { return refusal_.has_value(); }
   std::string Write() override;
   bool allowed() const override { return !refusal_.has_value(); }
@@ -66,7 +67,8 @@ class CheckService final : public UnaryService {
   CheckRequestView request_;
   std::optional<CheckEffect> effect_;
   std::optional<StreamFacts> facts_;
-  bool has_say_ = false;                // somebody has let the request pass
+  bool has_say_ = false;  // somebody has let the request pass
+  Effect last_effect_;
   std::optional<std::string> refusal_;  // the CheckResponse that refuses it
 
   // The request as the instances before have changed it. What was shown stays: a late call may

@@ -4,13 +4,11 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <array>
-
 #include "host/base/clock.h"
 #include "host/base/status_text.h"
 #include "host/plugin/call_log.h"
 #include "host/plugin/hook_status.h"
+#include "host/stream/call_steps.h"
 #include "host/stream/fault_kinds.h"
 
 namespace callout::host {
@@ -26,6 +24,16 @@ Finding RefusedResponse(const CallState& state) {
   }
   finding.never_passes = true;
   return finding;
+}
+
+void NoteEffect(const UnaryService::Effect& effect, CallResult* result) {
+  result->changed_bytes = effect.set_bytes;
+  result->http_status = effect.http_status;
+  if (effect.http_status != 0) {
+    result->outcome = CallOutcome::kImmediate;
+  } else if (effect.changes) {
+    result->outcome = CallOutcome::kChanged;
+  }
 }
 
 }  // namespace
@@ -58,7 +66,18 @@ void UnaryRpc::OnMessage(std::string_view bytes) {
     service_->Refuse(kHeadersTooLarge, MessageOf(status));
     return Respond();
   }
+  if (environment_->watchers().active()) BeginWatch();
   Run();
+}
+
+void UnaryRpc::BeginWatch() {
+  const std::string_view headers = service_->headers_for_log();
+  observers_ = environment_->watchers().Watch(
+      {id_, service_->service(), rpc_, CALLOUT_CHECK, headers, begun_ns_});
+  if (observers_ == nullptr) return;
+  for (Part& part : parts_) part.call.observers = observers_.get();
+  const MessageView seen{CALLOUT_REQUEST_HEADERS, headers, begun_ns_};
+  observers_->Each([&](RpcObserver* observer) { observer->OnMessage(seen); });
 }
 
 void UnaryRpc::OnHalfClose() {
@@ -83,18 +102,16 @@ void UnaryRpc::Notify(Part* part) {
   if (!part->call.at_work || !part->call.handshake().OnLeave()) return;
   CallState state;
   InitializeState(part->call.part, &state);
-  CallSlot* const slot = TakeSlot(*part, &state);
+  CallSlot* const slot = TakeSlot(part->stream, &state);
   slot->call.stream = part->call.stream_then;
   part->call.instance->CancelStream(&slot->call);
-  ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+  ReleaseSlot(*part->call.instance, slot, CallSlots::Reuse::kSoon);
 }
 
 void UnaryRpc::OnDrainDeadline() {
   if (end_.has_value()) return;
   End(absl::UnavailableError("the server drains, and its time is up (--drain_timeout_ms)"));
 }
-
-// --- Slots ----------------------------------------------------------------------
 
 void UnaryRpc::InitializeState(size_t part, CallState* state) {
   state->instance = chain_->instances[part].get();
@@ -103,28 +120,6 @@ void UnaryRpc::InitializeState(size_t part, CallState* state) {
   state->stream_id = id_;
   state->part = part;
   state->sent_bytes_max = environment_->limits().sent_bytes_max;
-}
-
-CallSlot* UnaryRpc::TakeSlot(const Part& part, CallState* state) {
-  CallSlot* const slot = CallSlots::Take();
-  state->instance->Prepare(&slot->call);
-  slot->call.stream = part.stream;
-  slot->stream_id = state->stream_id;
-  slot->handshake.Begin();
-  slot->state.store(state, std::memory_order_relaxed);
-  return slot;
-}
-
-void UnaryRpc::ReleaseSlot(const Part& part, CallSlot* slot, CallSlots::Reuse reuse) {
-  CallSlots::Release(slot, part.call.instance->strict() ? CallSlots::Reuse::kStrict : reuse);
-}
-
-// The plugin has no more to do with the call.
-void UnaryRpc::EndCall(Part* part) {
-  CallSlot* const slot = std::exchange(part->call.slot, nullptr);
-  part->stream = slot->call.stream;
-  const bool deferred = slot->handshake.returned();
-  ReleaseSlot(*part, slot, deferred ? CallSlots::Reuse::kLate : CallSlots::Reuse::kSoon);
 }
 
 // --- The way through the chain --------------------------------------------------
@@ -152,9 +147,10 @@ bool UnaryRpc::Visit(Part* part) {
 
 bool UnaryRpc::Invoke(Part* part) {
   CallState& state = part->call;
-  state.Begin();
-  state.slot = TakeSlot(*part, &state);
-  BeginCall(part, MonotonicNs());
+  const uint64_t now_ns = MonotonicNs();
+  state.Begin(now_ns);
+  state.slot = TakeSlot(part->stream, &state);
+  BeginCall(part, now_ns);
   if (NeedsThread(*part)) return Dispatch(part);
   const callout_status_t status = OpenAndCall(part);
   if (status == CALLOUT_DEFERRED) {
@@ -165,9 +161,64 @@ bool UnaryRpc::Invoke(Part* part) {
     WarnOfFinish(state, status);
     state.status = status;
   }
-  EndCall(part);
+  CallRecord record = RecordOf(*part, state.hook_end_ns);
+  record.deferred = status == CALLOUT_DEFERRED;
+  part->stream = EndCall(&part->call);
   Settle(part, state.status);
+  TellCall(record, part);
   return true;
+}
+
+// --- What came of a call ----------------------------------------------------------
+
+// While the part has its slot. All but the result; `end_ns` 0: no hook has run.
+CallRecord UnaryRpc::RecordOf(const Part& part, uint64_t end_ns) const {
+  const CallState& state = part.call;
+  CallRecord record;
+  record.instance = state.instance;
+  record.stream_id = id_;
+  record.rpc = rpc_;
+  record.position = state.part;
+  record.phase = part.phase;
+  record.begin_ns = state.begin_ns;
+  record.end_ns = std::max(end_ns, state.begin_ns);
+  const CallHandshake& handshake = state.handshake();
+  record.deferred = handshake.returned();
+  record.blocking = handshake.detached();
+  record.begun = !handshake.dropped() && !handshake.unbegun();
+  // A hook that has not returned holds its thread, which may write its state.
+  const bool running = record.blocking && !handshake.returned() && !handshake.finished();
+  record.hook_ns = !running ? state.hook_ns : record.begun ? record.taken_ns() : 0;
+  record.message_bytes = state.slot->call.message.size;
+  return record;
+}
+
+// The end of every call passes here, once.
+void UnaryRpc::TellCall(const CallRecord& record, Part* part) {
+  CallState& state = part->call;
+  if (std::exchange(state.told, true)) return;
+  CallRecord whole = record;
+  whole.result = state.result;
+  state.instance->CountCall(whole);
+  if (observers_ == nullptr) return;
+  observers_->Each([&](RpcObserver* observer) { observer->OnCall(whole); });
+}
+
+// The RPC is over before the call is, so that nothing of it will be used.
+void UnaryRpc::TellGivenUp(Part* part) {
+  CallState& state = part->call;
+  if (!state.at_work || state.told) return;
+  state.result.outcome = CallOutcome::kOverruled;
+  state.result.overruled = Overruled::kEnded;
+  TellCall(RecordOf(*part, MonotonicNs()), part);
+}
+
+void UnaryRpc::TellEnd() {
+  if (std::exchange(told_, true)) return;
+  for (Part& part : parts_) TellGivenUp(&part);
+  if (observers_ == nullptr) return;
+  const RpcEnd end{*end_, told_end_.outcome, MonotonicNs()};
+  observers_->Each([&](RpcObserver* observer) { observer->OnEnd(end); });
 }
 
 void UnaryRpc::BeginCall(Part* part, uint64_t now_ns) {
@@ -177,22 +228,6 @@ void UnaryRpc::BeginCall(Part* part, uint64_t now_ns) {
   slot->call.deadline_ns = now_ns + environment_->limits().hook_deadline_ms * 1000000;
   slot->may_respond = true;
   if (part->call.instance->strict()) ShowCopies(slot);
-}
-
-// For an author's test: the plugin sees bytes that are overwritten when the call is over.
-void UnaryRpc::ShowCopies(CallSlot* slot) {
-  callout_call_t& call = slot->call;
-  const std::array<callout_bytes_t*, 4> views = {&call.message, &call.request, &call.attributes,
-                                                 &call.metadata_context};
-  slot->shown_bytes = 0;
-  for (const callout_bytes_t* view : views) slot->shown_bytes += view->size;
-  slot->shown = std::make_unique<char[]>(slot->shown_bytes);
-  char* to = slot->shown.get();
-  for (callout_bytes_t* view : views) {
-    std::copy_n(view->data, view->size, to);
-    *view = {to, view->size};
-    to += view->size;
-  }
 }
 
 // The status of the hook, or of the open that refused the call.
@@ -207,19 +242,8 @@ callout_status_t UnaryRpc::OpenAndCall(Part* part) {
 
 bool UnaryRpc::Open(Part* part, uint64_t* now_ns) {
   part->openness = Part::Openness::kOpen;
-  CallState& state = part->call;
-  if (!state.instance->has_stream_open()) return true;
-  callout_call_t& first = state.slot->call;
-  CallSlot* const open = TakeSlot(*part, &state);
-  open->call.attributes = first.attributes;
-  open->call.metadata_context = first.metadata_context;
-  open->call.deadline_ns = first.deadline_ns;
-  const callout_status_t status = state.instance->OpenStream(&open->call, &state, *now_ns);
-  *now_ns = MonotonicNs();
-  part->stream = first.stream = open->call.stream;
-  ReleaseSlot(*part, open, CallSlots::Reuse::kSoon);
-  if (status >= 0) return true;
-  state.status = status;
+  if (!part->call.instance->has_stream_open()) return true;
+  if (OpenBefore(&part->call, &part->stream, now_ns)) return true;
   part->openness = Part::Openness::kRefused;
   return false;
 }
@@ -245,8 +269,10 @@ bool UnaryRpc::Dispatch(Part* part) {
   --calls_at_work_;
   state.at_work = false;
   deadline_ns_ = 0;
-  EndCall(part);
+  const CallRecord record = RecordOf(*part, 0);
+  part->stream = EndCall(&part->call);
   Overload(part);
+  TellCall(record, part);
   return true;
 }
 
@@ -257,28 +283,18 @@ void UnaryRpc::RunDispatched(Part* part, bool in_time) {
   const bool expired = state->handshake().OnBegin(in_time);
   callout_status_t status = cancelled ? CALLOUT_CANCELLED : CALLOUT_DEADLINE_EXCEEDED;
   if (in_time && !cancelled && !expired) status = OpenAndCall(part);
-  RpcContext* const rpc = state->rpc;
-  if (status == CALLOUT_DEFERRED) {
-    if (!state->handshake().OnReturn()) return;
-  } else {
-    WarnOfFinish(*state, status);
-    state->status = status;
-    bool ignored = false;
-    state->handshake().OnFinish(&ignored);
-  }
-  rpc->Post(state, RpcContext::Event::kFinished);
+  ReportDispatched(state, status);
 }
 
 // False: too many calls wait, and the part is settled.
 bool UnaryRpc::Wait(Part* part) {
   CallState& state = part->call;
   if (!environment_->AddDeferred()) {
-    const std::string what =
-        fmt::format("{} calls are deferred, limit --max_deferred={}", environment_->deferred(),
-                    environment_->limits().deferred_max);
+    const std::string what = DeferLimitText(*environment_);
+    const CallRecord record = RecordOf(*part, state.hook_end_ns);
     if (state.handshake().detached()) {
       environment_->RemoveDeferred();
-      EndCall(part);
+      part->stream = EndCall(&part->call);
     } else {
       // The plugin has it, and will finish it; what it then says is ignored.
       state.handshake().OnDeadline();
@@ -286,6 +302,7 @@ bool UnaryRpc::Wait(Part* part) {
       state.at_work = state.late = true;
     }
     Fault(part, {Violation::kDeferLimit, what});
+    TellCall(record, part);
     return false;
   }
   ++calls_at_work_;
@@ -311,12 +328,14 @@ void UnaryRpc::OnFinished(Part* part) {
   environment_->RemoveDeferred();
   --calls_at_work_;
   state.at_work = false;
+  const uint64_t now_ns = MonotonicNs();
   if (state.handshake().returned()) {
     state.status = state.slot->finish_status;
-    state.instance_ns += MonotonicNs() - state.hook_end_ns;
+    state.instance_ns += now_ns - state.hook_end_ns;
   }
   const bool dropped = state.handshake().dropped();
-  EndCall(part);
+  const CallRecord record = RecordOf(*part, now_ns);
+  part->stream = EndCall(&part->call);
   if (!std::exchange(state.late, false) && live()) {
     deadline_ns_ = 0;
     if (dropped) {
@@ -324,6 +343,7 @@ void UnaryRpc::OnFinished(Part* part) {
     } else {
       Settle(part, state.status);
     }
+    TellCall(record, part);
     ++next_;
     return Run();
   }
@@ -338,13 +358,13 @@ void UnaryRpc::OnDeadline(uint64_t now_ns) {
   // It was finished in time after all: the event is on its way.
   if (handshake.finished() || !handshake.OnDeadline()) return;
   part->call.late = true;
+  const CallRecord record = RecordOf(*part, MonotonicNs());
   if (handshake.unbegun()) {
     Overload(part);
   } else {
-    const std::string what = fmt::format("not finished within --hook_deadline_ms={}",
-                                         environment_->limits().hook_deadline_ms);
-    Fault(part, {Violation::kDeadline, what});
+    Fault(part, {Violation::kDeadline, DeadlineText(environment_->limits())});
   }
+  TellCall(record, part);
   ++next_;
   Run();
 }
@@ -352,9 +372,19 @@ void UnaryRpc::OnDeadline(uint64_t now_ns) {
 // --- What a hook came to --------------------------------------------------------
 
 void UnaryRpc::Settle(Part* part, callout_status_t status) {
-  const CallState& state = part->call;
+  CallState& state = part->call;
+  state.result.status = status;
+  if (observers_ != nullptr) {
+    const SaidView said{state, part->phase, service_->headers_for_log()};
+    observers_->Each([&](RpcObserver* observer) { observer->OnSaid(said); });
+  }
   const std::string text = status < 0 ? ErrorText(state, part->phase, status) : std::string();
-  if (IsDecision(status)) return service_->TakeDenial(status, text);
+  if (IsDecision(status)) {
+    service_->TakeDenial(status, text);
+    state.result.outcome = CallOutcome::kDenied;
+    state.result.http_status = service_->last_effect().http_status;
+    return;
+  }
   Finding finding;
   if (state.fault != ResponseFault::kNone) {
     finding = RefusedResponse(state);
@@ -369,7 +399,7 @@ void UnaryRpc::Settle(Part* part, callout_status_t status) {
   } else {
     finding = service_->Take(state, part->phase);
   }
-  if (finding.ok()) return;
+  if (finding.ok()) return NoteEffect(service_->last_effect(), &state.result);
   // Whatever is wrong with a refusal, or comes after it, it does not become a pass.
   if (service_->Refuses(state, part->phase)) finding.never_passes = true;
   Fault(part, std::move(finding));
@@ -379,8 +409,15 @@ void UnaryRpc::Settle(Part* part, callout_status_t status) {
 // response: an error would let it pass where Envoy fails open.
 void UnaryRpc::Fault(Part* part, Finding finding) {
   Instance& instance = *part->call.instance;
+  CallResult& result = part->call.result;
+  result.outcome = CallOutcome::kFault;
+  result.violation = finding.violation;
   instance.CountViolation(finding.violation, part->phase, finding.what,
-                          {id_, service_->headers_for_log()});
+                          {id_, service_->headers_for_log(), rpc_, {}});
+  if (observers_ != nullptr) {
+    const FaultView fault{&instance, part->phase, finding.violation, finding.what};
+    observers_->Each([&](RpcObserver* observer) { observer->OnFault(fault); });
+  }
   // The text of an error status names plugin and phase already.
   const std::string why =
       finding.violation == Violation::kErrorStatus
@@ -391,28 +428,34 @@ void UnaryRpc::Fault(Part* part, Finding finding) {
   const ErrorPolicy policy =
       instance.settings().policy.value_or(ErrorPolicy{ErrorPolicy::Action::kFail, 0});
   if (policy.action == ErrorPolicy::Action::kContinue && !finding.never_passes) {
+    result.action = policy.action;
     return service_->Pass();
-  }
-  if (policy.action == ErrorPolicy::Action::kDeny) {
-    return service_->Refuse(policy.http_status, why);
   }
   int http_status = finding.http_status;
   if (http_status == 0) http_status = KindOf(finding.violation).http_status;
-  service_->Refuse(http_status != 0 ? http_status : kDenyStatusDefault, why);
+  if (http_status == 0) http_status = kDenyStatusDefault;
+  const bool denies = policy.action == ErrorPolicy::Action::kDeny;
+  if (denies) http_status = policy.http_status;
+  result.action = denies ? policy.action : ErrorPolicy::Action::kFail;
+  result.http_status = static_cast<uint16_t>(http_status);
+  instance.CountPolicyDenial(http_status);
+  service_->Refuse(http_status, why);
 }
 
 // The call was not begun, and will not be: that is nothing the plugin has done.
 void UnaryRpc::Overload(Part* part) {
-  const std::string what = fmt::format(
-      "not called: no thread was free for it within --hook_deadline_ms={}; --blocking_threads={}",
-      environment_->limits().hook_deadline_ms, environment_->limits().blocking_threads_max);
-  Fault(part, {Violation::kOverload, what});
+  Fault(part, {Violation::kOverload, OverloadText(environment_->limits())});
 }
 
 // --- Out ------------------------------------------------------------------------
 
 void UnaryRpc::Respond() {
   output_.push_back(service_->Write());
+  const uint64_t now_ns = MonotonicNs();
+  environment_->ObserveMessage(CALLOUT_CHECK, now_ns - begun_ns_, now_ns, rpc_);
+  if (observers_ != nullptr) {
+    observers_->Each([&](RpcObserver* observer) { observer->OnResponse(0, output_.back()); });
+  }
   environment_->CountRpc(service_->service(),
                          service_->allowed() ? RpcOutcome::kAllowed : RpcOutcome::kDenied);
   told_end_.outcome = CALLOUT_END_COMPLETED;
@@ -437,6 +480,7 @@ void UnaryRpc::Finish() {
   }
   state_ = State::kOver;
   deadline_ns_ = 0;
+  TellEnd();
   if (closed_ || closing_ > 0 || calls_at_work_ > 0) return;
   for (Part& part : parts_) ClosePart(&part);
   closed_ = closing_ == 0;
@@ -448,17 +492,17 @@ void UnaryRpc::ClosePart(Part* part) {
   CallState* const state = &part->call;
   Instance* const instance = state->instance;
   if (!instance->has_stream_close()) return;
-  CallSlot* const slot = TakeSlot(*part, state);
+  CallSlot* const slot = TakeSlot(part->stream, state);
   callout_stream_end_t end = told_end_;
   end.instance_ns = state->instance_ns;
   if (!instance->blocking()) {
     instance->CloseStream(&slot->call, end);
-    return ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+    return ReleaseSlot(*part->call.instance, slot, CallSlots::Reuse::kSoon);
   }
   ++closing_;
   environment_->blocking_pool().Submit([this, part, state, slot, end] {
     state->instance->CloseStream(&slot->call, end);
-    ReleaseSlot(*part, slot, CallSlots::Reuse::kSoon);
+    ReleaseSlot(*part->call.instance, slot, CallSlots::Reuse::kSoon);
     state->rpc->Post(state, RpcContext::Event::kClosed);
   });
 }

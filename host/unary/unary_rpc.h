@@ -87,10 +87,6 @@ class UnaryRpc {
   bool Visit(Part* part);
   bool Invoke(Part* part);
   void InitializeState(size_t part, CallState* state);
-  CallSlot* TakeSlot(const Part& part, CallState* state);
-  void ReleaseSlot(const Part& part, CallSlot* slot, CallSlots::Reuse reuse);
-  void EndCall(Part* part);
-  void ShowCopies(CallSlot* slot);
   bool Dispatch(Part* part);
   bool NeedsThread(const Part& part) const;
   void RunDispatched(Part* part, bool in_time);
@@ -100,6 +96,11 @@ class UnaryRpc {
   bool Wait(Part* part);
   void OnFinished(Part* part);
   void Settle(Part* part, callout_status_t status);
+  void BeginWatch();
+  CallRecord RecordOf(const Part& part, uint64_t end_ns) const;
+  void TellCall(const CallRecord& record, Part* part);
+  void TellGivenUp(Part* part);
+  void TellEnd();
   void Fault(Part* part, Finding finding);
   void Overload(Part* part);
   void Respond();
@@ -121,8 +122,10 @@ class UnaryRpc {
   size_t closing_ = 0;
   bool closed_ = false;
   uint64_t deadline_ns_ = 0;
+  std::unique_ptr<RpcObservers> observers_;  // null: nobody watches the RPC
   std::atomic<bool> cancelled_{false};
   uint64_t begun_ns_ = 0;
+  bool told_ = false;                   // the observers, of the end
   callout_stream_end_t told_end_ = {};  // for callout_on_stream_close
   Stream::Output output_;
   std::optional<absl::Status> end_;

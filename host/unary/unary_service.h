@@ -65,6 +65,14 @@ class UnaryService {
   virtual void Pass() = 0;
   virtual void Refuse(int http_status, std::string_view why) = 0;
 
+  // What the last Take, TakeDenial or Refuse did to the request.
+  struct Effect {
+    bool changes = false;      // the request that passes, or what goes with it
+    uint16_t http_status = 0;  // with which the client is refused; 0: it is not
+    uint64_t set_bytes = 0;    // of names and values of headers, and of the body
+  };
+  virtual Effect last_effect() const = 0;
+
   // Nobody else is asked.
   virtual bool decided() const = 0;
   // The response, once it is decided or all have been asked.

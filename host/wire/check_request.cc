@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "host/base/ascii.h"
+#include "host/wire/attribute_record.h"
 #include "host/wire/field_numbers.h"
 #include "host/wire/wire.h"
 
@@ -168,13 +169,6 @@ const std::string* Find(const CheckHeaders& headers, std::string_view name) {
   return nullptr;
 }
 
-void AppendMapEntry(uint32_t number, std::string_view key, std::string_view value,
-                    std::string* out) {
-  AppendBytesHead(number, BytesSize(1, key.size()) + BytesSize(2, value.size()), out);
-  AppendBytes(field::HeadersEntry::kKey, key, out);
-  AppendBytes(field::HeadersEntry::kValue, value, out);
-}
-
 // HeaderMap.
 std::string WriteHeaderMap(const CheckHeaders& headers) {
   std::string map;
@@ -259,20 +253,13 @@ std::string AddressText(std::string_view address) {
   return text;
 }
 
-// One entry of a Struct whose value is text.
-void AppendTextField(std::string_view name, std::string_view text, std::string* fields) {
-  std::string value;
-  AppendBytes(field::Value::kStringValue, text, &value);
-  AppendMapEntry(field::Struct::kFields, name, value, fields);
-}
-
 void AppendPeerFields(std::string_view peer, std::string_view side, std::string* fields) {
   WireReader reader(peer);
   while (reader.Next()) {
     if (reader.Is(field::Peer::kAddress)) {
-      AppendTextField(fmt::format("{}.address", side), AddressText(reader.bytes()), fields);
+      AppendTextAttribute(fmt::format("{}.address", side), AddressText(reader.bytes()), fields);
     } else if (reader.Is(field::Peer::kPrincipal)) {
-      AppendTextField(fmt::format("{}.principal", side), reader.bytes(), fields);
+      AppendTextAttribute(fmt::format("{}.principal", side), reader.bytes(), fields);
     }
   }
 }
@@ -337,23 +324,21 @@ std::string WriteCheckAttributes(const CheckRequestView& view) {
       WireReader session(reader.bytes());
       while (session.Next()) {
         if (!session.Is(field::TLSSession::kSni)) continue;
-        AppendTextField("connection.requested_server_name", session.bytes(), &fields);
+        AppendTextAttribute("connection.requested_server_name", session.bytes(), &fields);
       }
     } else if (reader.Is(field::AttributeContext::kContextExtensions) &&
                ReadMapEntry(reader.bytes(), &extension)) {
-      AppendTextField(extension.key, extension.value, &fields);
+      AppendTextAttribute(extension.key, extension.value, &fields);
     }
   }
   WireReader http(view.http);
   while (http.Next()) {
-    if (http.Is(field::HttpRequest::kId)) AppendTextField("request.id", http.bytes(), &fields);
+    if (http.Is(field::HttpRequest::kId)) AppendTextAttribute("request.id", http.bytes(), &fields);
     if (http.Is(field::HttpRequest::kProtocol)) {
-      AppendTextField("request.protocol", http.bytes(), &fields);
+      AppendTextAttribute("request.protocol", http.bytes(), &fields);
     }
   }
-  std::string record;
-  AppendMapEntry(field::ProcessingRequest::kAttributes, kAttributesKey, fields, &record);
-  return record;
+  return WriteAttributeRecord(kAttributesKey, fields);
 }
 
 std::string WriteProcessingRequest(const CheckRequestView& view, std::string_view http_headers,

@@ -11,6 +11,7 @@ std::string_view PhaseName(callout_phase_t phase) {
       "process",      "unknown",       "request_headers",  "response_headers",
       "request_body", "response_body", "request_trailers", "response_trailers"};
   if (phase == CALLOUT_CHECK) return "check";
+  if (phase == CALLOUT_RATE_LIMIT) return "rate_limit";
   return phase < kNames.size() ? kNames[phase] : "unknown";
 }
 

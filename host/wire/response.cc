@@ -66,8 +66,10 @@ bool ReadHeaderValue(std::string_view bytes, HeaderSet* header) {
       header->key = reader.bytes();
     } else if (reader.Is(field::HeaderValue::kValue)) {
       if (!IsUtf8(reader.bytes())) return false;
+      header->only_value = header->value.empty() && !reader.bytes().empty();
     } else if (reader.Is(field::HeaderValue::kRawValue)) {
       header->value = reader.bytes();
+      header->only_value = false;
     }
   }
   return reader.ok();
@@ -88,6 +90,11 @@ bool ReadHeaderSet(std::string_view bytes, HeaderSet* header) {
       if (!ReadHeaderValue(reader.bytes(), header)) return false;
     } else if (reader.Is(field::HeaderValueOption::kAppend)) {
       if (!ReadBoolValue(reader.bytes(), &header->append)) return false;
+    } else if (reader.IsVarint(field::HeaderValueOption::kAppendAction)) {
+      constexpr uint64_t kAddIfAbsent = 1;
+      constexpr uint64_t kOverwriteIfExists = 3;
+      header->other_action =
+          reader.varint() == kAddIfAbsent || reader.varint() == kOverwriteIfExists;
     }
   }
   return reader.ok();
@@ -269,6 +276,21 @@ bool ReadHttpHeaders(std::string_view bytes, ResponseView* view) {
     }
   }
   return reader.ok();
+}
+
+std::string_view FindHeader(std::string_view message, std::string_view name) {
+  WireReader reader(message);
+  while (reader.Next()) {
+    if (!reader.Is(field::HttpHeaders::kHeaders)) continue;
+    WireReader list(reader.bytes());
+    while (list.Next()) {
+      HeaderSet header;
+      if (!list.Is(field::HeaderMap::kHeaders)) continue;
+      if (!ReadHeaderValue(list.bytes(), &header)) return {};
+      if (!header.value.empty() && EqualsIgnoreCase(header.key, name)) return header.value;
+    }
+  }
+  return {};
 }
 
 bool ReadResponse(callout_field_t field, std::string_view payload, ResponseView* view) {

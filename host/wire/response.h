@@ -22,6 +22,8 @@ struct HeaderSet {
   std::string_view key;
   std::string_view value;
   bool append = false;
+  bool only_value = false;    // `value` is set and raw_value is not
+  bool other_action = false;  // append_action is ADD_IF_ABSENT or OVERWRITE_IF_EXISTS
 };
 
 struct HeaderMutationView {
@@ -80,6 +82,10 @@ bool ReadBodyMessage(std::string_view message, std::string_view* body, bool* end
 // The header list and end_of_stream of HttpHeaders, as `headers.set` and
 // `end_of_stream`.
 bool ReadHttpHeaders(std::string_view message, ResponseView* view);
+
+// The value of the first header of this name (in lower case) that is not empty; "": there is none,
+// or the bytes are malformed. Reads no more of HttpHeaders than it has to.
+std::string_view FindHeader(std::string_view message, std::string_view name);
 
 // The number in ":status" of HttpHeaders; 0: it has none.
 uint32_t ReadStatus(std::string_view message);

@@ -6,6 +6,8 @@
 #ifndef CALLOUT_HOST_WIRE_RPC_SERVICE_H_
 #define CALLOUT_HOST_WIRE_RPC_SERVICE_H_
 
+#include <callout/plugin.h>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -13,7 +15,7 @@
 
 namespace callout::host {
 
-enum class RpcService : uint8_t { kExtProc, kExtAuthz };
+enum class RpcService : uint8_t { kExtProc, kExtAuthz, kRateLimit };
 
 struct RpcServiceInfo {
   RpcService service;
@@ -22,15 +24,23 @@ struct RpcServiceInfo {
   std::string_view path;       // of its one method
 };
 
-inline constexpr std::array<RpcServiceInfo, 2> kRpcServices = {{
+inline constexpr std::array<RpcServiceInfo, 3> kRpcServices = {{
     {RpcService::kExtProc, "ext_proc", "envoy.service.ext_proc.v3.ExternalProcessor",
      "/envoy.service.ext_proc.v3.ExternalProcessor/Process"},
     {RpcService::kExtAuthz, "ext_authz", "envoy.service.auth.v3.Authorization",
      "/envoy.service.auth.v3.Authorization/Check"},
+    {RpcService::kRateLimit, "ratelimit", "envoy.service.ratelimit.v3.RateLimitService",
+     "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"},
 }};
 
 inline constexpr const RpcServiceInfo& InfoOf(RpcService service) {
   return kRpcServices[static_cast<size_t>(service)];
+}
+
+// The service that calls of a phase belong to.
+inline constexpr RpcService ServiceOf(callout_phase_t phase) {
+  if (phase == CALLOUT_CHECK) return RpcService::kExtAuthz;
+  return phase == CALLOUT_RATE_LIMIT ? RpcService::kRateLimit : RpcService::kExtProc;
 }
 
 // A set of services.

@@ -48,9 +48,11 @@ absl::StatusOr<std::unique_ptr<WorkerGroup>> WorkerGroup::Start(Options options)
                          &worker](const ProcessPtr& process) { group->OnStart(&worker, process); },
             .on_message =
                 [group = group.get()](const WorkerMessage& message) { group->OnMessage(message); },
-            .on_end = [group = group.get(), &worker](
-                          const ProcessPtr& process,
-                          const WorkerEnd& end) { group->OnEnd(&worker, process, end); }});
+            .on_end =
+                [group = group.get(), &worker](const ProcessPtr& process, const WorkerEnd& end,
+                                               std::vector<MetricFamily> counts) {
+                  group->OnEnd(&worker, process, end, std::move(counts));
+                }});
   }
   for (Worker& worker : group->workers_) {
     if (absl::Status status = worker.keeper->Start(); !status.ok()) return status;
@@ -93,7 +95,9 @@ void WorkerGroup::OnMessage(const WorkerMessage& message) {
   options_.wake();
 }
 
-void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerEnd& told) {
+void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerEnd& told,
+                        std::vector<MetricFamily> counts) {
+  DropUnsound(&counts);
   bool is_refusal = false;
   WorkerEnd end = told;
   {
@@ -113,7 +117,8 @@ void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerE
     }
     worker->asked.clear();
     worker->brought_up = {};
-    ended_metrics_.Add(WithoutGauges(std::exchange(worker->metrics, {})));
+    worker->metrics.clear();
+    ended_metrics_.Add(counts);
     // Whether the generation that is being prepared ended it.
     const bool at_load = end.hook == Hook::kLoad || end.hook == Hook::kCreate;
     is_refusal = !preparing_.empty() && !end.from_outside &&

@@ -22,9 +22,9 @@
 // Metrics::Define, and the amount that is kept for a worker has limits.
 //
 // Metrics: callout_workers (that serve), callout_worker_ends_total. The metrics of the workers are
-// summed. When a worker ends, its counts as of the last scrape stay; its gauges and later counts
-// are lost. (To keep them, names and values of series would have to be in shared memory, consistent
-// at every moment in which a plugin may crash.) The supervisor itself counts crashes.
+// summed. When a worker ends, its counts stay, to the last one before a crash: they are in memory
+// that the supervisor shares (host/metrics/metric_memory.h). Its gauges are gone. The supervisor
+// itself counts crashes.
 //
 // Two files implement it: worker_group.cc (the processes and their traffic) and
 // worker_generations.cc (how generations reach all of them).
@@ -128,7 +128,8 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   absl::Status DefineMetrics();
   void OnStart(Worker* worker, const ProcessPtr& process);
   void OnMessage(const WorkerMessage& message);
-  void OnEnd(Worker* worker, const ProcessPtr& process, const WorkerEnd& end);
+  void OnEnd(Worker* worker, const ProcessPtr& process, const WorkerEnd& end,
+             std::vector<prometheus::MetricFamily> counts);
   void Disable(const WorkerEnd& end);
   void BringUp(Worker* worker, bool anew);
   void BringAllUp();

@@ -54,6 +54,20 @@ absl::Status WorkerKeeper::Prepare() {
   return absl::OkStatus();
 }
 
+// With memory for metrics of its own, since the one before may have written anything there.
+absl::StatusOr<std::shared_ptr<WorkerProcess>> WorkerKeeper::StartProcess() {
+  absl::StatusOr<OwnedFd> file = MetricMemory::MakeFile();
+  if (!file.ok()) return file.status();
+  absl::StatusOr<std::unique_ptr<MetricMemory>> memory = MetricMemory::Map(file->get());
+  if (!memory.ok()) return memory.status();
+  metrics_file_ = *std::move(file);
+  metrics_ = *std::move(memory);
+  launch_.metrics = metrics_file_.get();
+  absl::StatusOr<std::unique_ptr<WorkerProcess>> process = WorkerProcess::Start(launch_);
+  if (!process.ok()) return process.status();
+  return std::shared_ptr<WorkerProcess>(*std::move(process));
+}
+
 absl::Status WorkerKeeper::Start() {
   if (absl::Status status = Prepare(); !status.ok()) return status;
   auto started = std::make_shared<std::promise<absl::Status>>();
@@ -75,7 +89,7 @@ void WorkerKeeper::Run(std::promise<absl::Status> started) {
   bool first = true;
   do {
     table_->Clear();
-    absl::StatusOr<std::shared_ptr<WorkerProcess>> process = WorkerProcess::Start(launch_);
+    absl::StatusOr<std::shared_ptr<WorkerProcess>> process = StartProcess();
     const bool last = first && !process.ok();
     if (std::exchange(first, false)) {
       started.set_value(process.status());
@@ -118,7 +132,7 @@ void WorkerKeeper::Keep(const std::shared_ptr<WorkerProcess>& process) {
     Log(LogLevel::kError, "worker {} (process {}) has ended, and its streams are lost: {}", number_,
         process->pid(), end.text);
   }
-  callbacks_.on_end(process, end);
+  callbacks_.on_end(process, end, metrics_->Collect());
   const bool for_no_reason = end.plugin.empty() && !end.from_outside;
   const bool early =
       serving_since_ns == 0 || (for_no_reason && ended_ns_ - serving_since_ns < kEarlyNs);

@@ -26,9 +26,11 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "host/base/owned_fd.h"
+#include "host/metrics/metric_memory.h"
 #include "host/plugin/hook_table.h"
 #include "host/plugin/watchdog.h"
 #include "host/workers/worker_end.h"
@@ -42,11 +44,14 @@ class WorkerKeeper {
     // A process was started: bring it up to the others, without waiting for it.
     std::function<void(const std::shared_ptr<WorkerProcess>&)> on_start;
     std::function<void(const WorkerMessage&)> on_message;
-    // The process has ended. Must Close it. Called before the next on_start.
-    std::function<void(const std::shared_ptr<WorkerProcess>&, const WorkerEnd&)> on_end;
+    // The process has ended, with these counts (counters and histograms; from memory that a plugin
+    // could write to). Must Close it. Called before the next on_start.
+    std::function<void(const std::shared_ptr<WorkerProcess>&, const WorkerEnd&,
+                       std::vector<prometheus::MetricFamily> counts)>
+        on_end;
   };
 
-  // `number` is for the log; `launch` without its `hooks`. `watchdog_ms` 0: none.
+  // `number` is for the log; `launch` without its `hooks` and `metrics`. `watchdog_ms` 0: none.
   WorkerKeeper(int number, WorkerProcess::Launch launch, uint64_t watchdog_ms, Callbacks callbacks);
   // Kills the process.
   ~WorkerKeeper();
@@ -71,6 +76,7 @@ class WorkerKeeper {
   };
 
   absl::Status Prepare();
+  absl::StatusOr<std::shared_ptr<WorkerProcess>> StartProcess();
   void Run(std::promise<absl::Status> started);
   void Keep(const std::shared_ptr<WorkerProcess>& process);
   void OnMessage(const WorkerProcess& process, const WorkerMessage& message);
@@ -84,6 +90,8 @@ class WorkerKeeper {
   const Callbacks callbacks_;
   OwnedFd hooks_;
   HookTable* table_ = nullptr;
+  OwnedFd metrics_file_;  // of the current process
+  std::unique_ptr<MetricMemory> metrics_;
   std::unique_ptr<Watchdog> watchdog_;  // of all processes of this keeper; may be null
   int failures_ = 0;                    // in a row; the keeper's thread
   uint64_t ended_ns_ = 0;

@@ -40,8 +40,8 @@ bool ToDescriptor(std::string_view text, int* fd) {
 
 // The child's id, or a negative errno.
 pid_t Spawn(const WorkerProcess::Launch& launch, int channel) {
-  std::vector<std::string> arguments = {"callout-host",
-                                        ToWorkerArgument({channel, launch.hooks, launch.sockets})};
+  std::vector<std::string> arguments = {
+      "callout-host", ToWorkerArgument({channel, launch.hooks, launch.metrics, launch.sockets})};
   arguments.insert(arguments.end(), launch.options.begin(), launch.options.end());
   std::vector<char*> argv;
   argv.reserve(arguments.size() + 1);
@@ -53,6 +53,9 @@ pid_t Spawn(const WorkerProcess::Launch& launch, int channel) {
   // Duplicates each descriptor onto itself, which makes the child (only) inherit it.
   int error = posix_spawn_file_actions_adddup2(&actions, channel, channel);
   if (error == 0) error = posix_spawn_file_actions_adddup2(&actions, launch.hooks, launch.hooks);
+  if (error == 0) {
+    error = posix_spawn_file_actions_adddup2(&actions, launch.metrics, launch.metrics);
+  }
   for (const TrafficSocket& socket : launch.sockets) {
     if (error == 0) error = posix_spawn_file_actions_adddup2(&actions, socket.fd, socket.fd);
   }
@@ -65,8 +68,8 @@ pid_t Spawn(const WorkerProcess::Launch& launch, int channel) {
 }  // namespace
 
 std::string ToWorkerArgument(const WorkerDescriptors& descriptors) {
-  std::string argument =
-      fmt::format("{}{},{}", kWorkerArgument, descriptors.channel, descriptors.hooks);
+  std::string argument = fmt::format("{}{},{},{}", kWorkerArgument, descriptors.channel,
+                                     descriptors.hooks, descriptors.metrics);
   for (const TrafficSocket& socket : descriptors.sockets) {
     argument += fmt::format(",{}:{}", socket.name, socket.fd);
   }
@@ -79,11 +82,12 @@ std::optional<WorkerDescriptors> ParseWorkerArgument(std::string_view argument) 
   const std::vector<std::string> parts =
       absl::StrSplit(absl::string_view(argument.data(), argument.size()), ',');
   WorkerDescriptors descriptors;
-  if (parts.size() < 2 || !ToDescriptor(parts[0], &descriptors.channel) ||
-      !ToDescriptor(parts[1], &descriptors.hooks)) {
+  if (parts.size() < 3 || !ToDescriptor(parts[0], &descriptors.channel) ||
+      !ToDescriptor(parts[1], &descriptors.hooks) ||
+      !ToDescriptor(parts[2], &descriptors.metrics)) {
     return std::nullopt;
   }
-  for (size_t i = 2; i < parts.size(); ++i) {
+  for (size_t i = 3; i < parts.size(); ++i) {
     const size_t colon = parts[i].find(':');
     TrafficSocket& socket = descriptors.sockets.emplace_back();
     socket.name = parts[i].substr(0, colon);

@@ -37,11 +37,12 @@ namespace callout::host {
 // The descriptors that a worker inherits.
 struct WorkerDescriptors {
   int channel = -1;
-  int hooks = -1;  // of the HookTable's memory
+  int hooks = -1;    // of the HookTable's memory
+  int metrics = -1;  // of the MetricMemory
   std::vector<TrafficSocket> sockets;
 };
 
-// The worker's first argument: "--worker=5,6,secure:7,plaintext:8".
+// The worker's first argument: "--worker=5,6,7,secure:8,plaintext:9".
 inline constexpr std::string_view kWorkerArgument = "--worker=";
 std::string ToWorkerArgument(const WorkerDescriptors& descriptors);
 std::optional<WorkerDescriptors> ParseWorkerArgument(std::string_view argument);
@@ -53,7 +54,8 @@ class WorkerProcess {
   struct Launch {
     std::vector<std::string> options;    // Config::worker_options
     std::vector<TrafficSocket> sockets;  // the caller owns them
-    int hooks = -1;                      // the caller owns it
+    int hooks = -1;                      // the caller owns these two
+    int metrics = -1;
   };
 
   // UNAVAILABLE with the system's reason.

@@ -10,6 +10,7 @@
  *     callout/answer.h   building an answer step by step
  *     callout/tools.h    answers of one step, by the names of the callout samples
  *     callout/check.h    ext_authz: what a Check asks, and the answer to it
+ *     callout/rate_limit.h  rate limits: what Envoy asks, and the answer to it
  *
  * C99 to C17 and C++11 to C++20; C++ plugins take <callout/plugin.hpp>.
  */
@@ -20,6 +21,7 @@
 #include <callout/check.h>
 #include <callout/headers.h>
 #include <callout/plugin.h>
+#include <callout/rate_limit.h>
 #include <callout/struct.h>
 #include <callout/tools.h>
 #include <callout/wire.h>

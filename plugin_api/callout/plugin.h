@@ -35,7 +35,8 @@
  * 2. Numbers. Phases and fields are the field numbers of ProcessingRequest and
  *    ProcessingResponse in envoy/service/ext_proc/v3. Errors are negated gRPC
  *    status codes. Expect values that this header does not name. Phases 32 to
- *    63 are for hooks of other services than ext_proc: see CALLOUT_CHECK.
+ *    63 are for hooks of other services than ext_proc: see CALLOUT_CHECK and
+ *    CALLOUT_RATE_LIMIT.
  * 3. Names. All symbols that begin with `callout_` are reserved for this
  *    contract. The host refuses a plugin that exports a name beginning with
  *    `callout_on_` or `callout_plugin_` that it does not know: a misspelt hook
@@ -93,8 +94,9 @@ extern "C" {
 #define CALLOUT_ABI_VERSION_MIN 1u
 /* Counts what was added within the version. A revision's additions:
  *   1  all of this header that no later revision names
- *   2  ext_authz: callout_on_check, CALLOUT_CHECK, CALLOUT_CHECK_* */
-#define CALLOUT_ABI_REVISION 2u
+ *   2  ext_authz: callout_on_check, CALLOUT_CHECK, CALLOUT_CHECK_*
+ *   3  rate limits: callout_on_rate_limit, CALLOUT_RATE_LIMIT, CALLOUT_RATE_LIMIT_* */
+#define CALLOUT_ABI_REVISION 3u
 
 #if defined(__GNUC__) || defined(__clang__)
 #define CALLOUT_EXPORT __attribute__((visibility("default")))
@@ -186,7 +188,13 @@ enum {
    * request, or this connection, go on? message: AttributeContext; call->request
    * is the CheckRequest, call->metadata_context its metadata_context. A stream has
    * this one call, with CALLOUT_CALL_FIRST and CALLOUT_CALL_LAST */
-  CALLOUT_CHECK = 32
+  CALLOUT_CHECK = 32,
+
+  /* Revision 3. Rate limits (envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit):
+   * is this request within its limits? message and call->request: the RateLimitRequest. A
+   * stream has this one call, with CALLOUT_CALL_FIRST and CALLOUT_CALL_LAST. 33 to 35 are
+   * kept for network ext_proc */
+  CALLOUT_RATE_LIMIT = 36
 };
 #define CALLOUT_PHASE_BIT(phase) (UINT64_C(1) << (phase))
 
@@ -227,7 +235,11 @@ enum {
                                refuses the request or, told to fail open, lets it
                                pass */
   /* Beside the answer to CALLOUT_CHECK, for annotate(): */
-  CALLOUT_CHECK_DYNAMIC_METADATA = 4 /* google.protobuf.Struct, for later filters */
+  CALLOUT_CHECK_DYNAMIC_METADATA = 4, /* google.protobuf.Struct, for later filters */
+
+  /* Revision 3. The answer to CALLOUT_RATE_LIMIT is a RateLimitResponse as a whole, given
+   * as CALLOUT_WHOLE_RESPONSE. Beside it, for annotate(): */
+  CALLOUT_RATE_LIMIT_DYNAMIC_METADATA = 6 /* google.protobuf.Struct, for later filters */
 };
 
 /* How Envoy sends the body of a direction (ProcessingMode.BodySendMode). */
@@ -688,6 +700,22 @@ callout_on_response_trailers(callout_call_t *call);
  * parameters are given as they are; the host encodes them. CALLOUT_NO_RESPONSE and send()
  * have no place here. [stream] */
 CALLOUT_EXPORT callout_status_t callout_on_check(callout_call_t *call);
+
+/* Optional, revision 3. Envoy's rate limit filter asks whether a request is within its
+ * limits; phase CALLOUT_RATE_LIMIT. The instances of a chain are asked in order, until one
+ * says that it is not. respond(CALLOUT_WHOLE_RESPONSE) gives a RateLimitResponse:
+ *   overall_code OVER_LIMIT        Envoy answers 429, with raw_body and headers
+ *   OK, or none                    the request is within the limits of this instance
+ *   statuses                       none, or one for each descriptor, in their order. Any of
+ *                                  them OVER_LIMIT, and overall_code not: a fault
+ *   CALLOUT_OK, nothing set        within the limits
+ *   PERMISSION_DENIED, UNAUTHENTICATED   over the limit
+ *   any other negative status      a fault: the operator's policy decides
+ * The host refuses as a fault (illegal_header) what Envoy would pass on unchecked: CR, LF or
+ * NUL in a header, text that is not UTF-8, content-length, pseudo headers, host, and a quote,
+ * backslash or control character in the name of a limit. CALLOUT_NO_RESPONSE and send() have
+ * no place here. [stream] */
+CALLOUT_EXPORT callout_status_t callout_on_rate_limit(callout_call_t *call);
 
 #ifdef __cplusplus
 } /* extern "C" */

@@ -50,6 +50,7 @@
 #include <callout/check.hpp>
 #include <callout/host.hpp>
 #include <callout/plugin_class.hpp>
+#include <callout/rate_limit.hpp>
 #include <callout/tools.hpp>
 #include <callout/view.hpp>
 
@@ -67,6 +68,8 @@
   CALLOUT_DEFINE_HOOK(callout_on_response_trailers, TrailersCall, call)
 // ext_authz: see callout/check.hpp.
 #define CALLOUT_ON_CHECK(call) CALLOUT_DEFINE_HOOK(callout_on_check, CheckCall, call)
+// Rate limits: see callout/rate_limit.hpp.
+#define CALLOUT_ON_RATE_LIMIT(call) CALLOUT_DEFINE_HOOK(callout_on_rate_limit, RateLimitCall, call)
 // Gets every message first; call.next() passes it on.
 #define CALLOUT_ON_PROCESS(call) CALLOUT_DEFINE_HOOK(callout_on_process, ProcessCall, call)
 

@@ -7,10 +7,10 @@
 //
 // exports all that a plugin needs, and the hooks that are listed (stream_open, stream_end,
 // stream_cancel, process, request_headers, response_headers, request_body, response_body,
-// request_trailers, response_trailers, check), each a member function on_<hook>, so that the file's
-// symbols say what the plugin does. A member of that name which is not listed is an error of
-// compilation. Without the part in parentheses it exports the hooks only; CALLOUT_PLUGIN();
-// and CALLOUT_PLUGIN_INFO(...); are then to be written beside it.
+// request_trailers, response_trailers, check, rate_limit), each a member function on_<hook>, so
+// that the file's symbols say what the plugin does. A member of that name which is not listed is an
+// error of compilation. Without the part in parentheses it exports the hooks only;
+// CALLOUT_PLUGIN(); and CALLOUT_PLUGIN_INFO(...); are then to be written beside it.
 //
 //     Class()  or  Class(callout::Setup&)     the instance; thread: [control]
 //     struct Stream                           optional; made before the stream's first hook,
@@ -18,6 +18,7 @@
 //                                             after its last; thread: [stream]
 //     void on_request_body(BodyCall&)         or (BodyCall&, Stream&); the same for all
 //     void on_check(CheckCall&)               or (CheckCall&, Stream&): ext_authz
+//     void on_rate_limit(RateLimitCall&)      or (RateLimitCall&, Stream&)
 //     void on_stream_open(OpenCall&)          or (OpenCall&, Stream&)
 //     void on_stream_end(const StreamEnd&)    or (const StreamEnd&, Stream&); how the stream
 //                                             ended. The host then ends none early
@@ -34,6 +35,7 @@
 #include <callout/call.hpp>
 #include <callout/check.hpp>
 #include <callout/host.hpp>
+#include <callout/rate_limit.hpp>
 #include <exception>
 #include <type_traits>
 
@@ -184,6 +186,7 @@ enum HookBit : unsigned {
   kBit_response_trailers = 1u << 8,
   kBit_stream_end = 1u << 9,
   kBit_check = 1u << 10,
+  kBit_rate_limit = 1u << 11,
 };
 
 #define CALLOUT_FIND_MEMBER(hook)         \
@@ -202,6 +205,7 @@ CALLOUT_FIND_MEMBER(response_body)
 CALLOUT_FIND_MEMBER(request_trailers)
 CALLOUT_FIND_MEMBER(response_trailers)
 CALLOUT_FIND_MEMBER(check)
+CALLOUT_FIND_MEMBER(rate_limit)
 #undef CALLOUT_FIND_MEMBER
 
 // For a cancel to find the stream's object also while the first call runs.
@@ -280,6 +284,7 @@ constexpr bool check_listed() {
   CALLOUT_CHECK_LISTED(request_trailers)
   CALLOUT_CHECK_LISTED(response_trailers)
   CALLOUT_CHECK_LISTED(check)
+  CALLOUT_CHECK_LISTED(rate_limit)
 #undef CALLOUT_CHECK_LISTED
   return true;
 }
@@ -351,6 +356,7 @@ constexpr bool check_listed() {
 #define CALLOUT_CLASS_HOOK_response_trailers(Class) \
   CALLOUT_CLASS_CALL_(Class, response_trailers, TrailersCall)
 #define CALLOUT_CLASS_HOOK_check(Class) CALLOUT_CLASS_CALL_(Class, check, CheckCall)
+#define CALLOUT_CLASS_HOOK_rate_limit(Class) CALLOUT_CLASS_CALL_(Class, rate_limit, RateLimitCall)
 #define CALLOUT_CLASS_HOOK_stream_cancel(Class)                                   \
   extern "C" CALLOUT_EXPORT void callout_on_stream_cancel(callout_call_t* call) { \
     ::callout::internal::run_cancel<Class>(call, &Class::on_stream_cancel);       \
@@ -384,6 +390,7 @@ constexpr bool check_listed() {
 #define CALLOUT_FINDS_CANCEL_request_trailers
 #define CALLOUT_FINDS_CANCEL_response_trailers
 #define CALLOUT_FINDS_CANCEL_check
+#define CALLOUT_FINDS_CANCEL_rate_limit
 #define CALLOUT_FINDS_OPEN_stream_cancel
 #define CALLOUT_FINDS_OPEN_stream_open unused, 1,
 #define CALLOUT_FINDS_OPEN_stream_end
@@ -395,14 +402,17 @@ constexpr bool check_listed() {
 #define CALLOUT_FINDS_OPEN_request_trailers
 #define CALLOUT_FINDS_OPEN_response_trailers
 #define CALLOUT_FINDS_OPEN_check
+#define CALLOUT_FINDS_OPEN_rate_limit
 
-// CALLOUT_EACH_(M, Class, a, b, ...) is M(Class, a) M(Class, b) ..., for up to eleven hooks.
-#define CALLOUT_EACH_(M, Class, ...)                                                               \
-  CALLOUT_ELEVENTH_(__VA_ARGS__, CALLOUT_EACH11_, CALLOUT_EACH10_, CALLOUT_EACH9_, CALLOUT_EACH8_, \
-                    CALLOUT_EACH7_, CALLOUT_EACH6_, CALLOUT_EACH5_, CALLOUT_EACH4_,                \
-                    CALLOUT_EACH3_, CALLOUT_EACH2_, CALLOUT_EACH1_, )                              \
+// CALLOUT_EACH_(M, Class, a, b, ...) is M(Class, a) M(Class, b) ..., for up to sixteen hooks.
+#define CALLOUT_EACH_(M, Class, ...)                                                     \
+  CALLOUT_SIXTEENTH_(__VA_ARGS__, CALLOUT_EACH16_, CALLOUT_EACH15_, CALLOUT_EACH14_,     \
+                     CALLOUT_EACH13_, CALLOUT_EACH12_, CALLOUT_EACH11_, CALLOUT_EACH10_, \
+                     CALLOUT_EACH9_, CALLOUT_EACH8_, CALLOUT_EACH7_, CALLOUT_EACH6_,     \
+                     CALLOUT_EACH5_, CALLOUT_EACH4_, CALLOUT_EACH3_, CALLOUT_EACH2_,     \
+                     CALLOUT_EACH1_, )                                                   \
   (M, Class, __VA_ARGS__)
-#define CALLOUT_ELEVENTH_(a, b, c, d, e, f, g, h, i, j, k, name, ...) name
+#define CALLOUT_SIXTEENTH_(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, name, ...) name
 #define CALLOUT_EACH1_(M, Class, a) M(Class, a)
 #define CALLOUT_EACH2_(M, Class, a, ...) M(Class, a) CALLOUT_EACH1_(M, Class, __VA_ARGS__)
 #define CALLOUT_EACH3_(M, Class, a, ...) M(Class, a) CALLOUT_EACH2_(M, Class, __VA_ARGS__)
@@ -414,5 +424,10 @@ constexpr bool check_listed() {
 #define CALLOUT_EACH9_(M, Class, a, ...) M(Class, a) CALLOUT_EACH8_(M, Class, __VA_ARGS__)
 #define CALLOUT_EACH10_(M, Class, a, ...) M(Class, a) CALLOUT_EACH9_(M, Class, __VA_ARGS__)
 #define CALLOUT_EACH11_(M, Class, a, ...) M(Class, a) CALLOUT_EACH10_(M, Class, __VA_ARGS__)
+#define CALLOUT_EACH12_(M, Class, a, ...) M(Class, a) CALLOUT_EACH11_(M, Class, __VA_ARGS__)
+#define CALLOUT_EACH13_(M, Class, a, ...) M(Class, a) CALLOUT_EACH12_(M, Class, __VA_ARGS__)
+#define CALLOUT_EACH14_(M, Class, a, ...) M(Class, a) CALLOUT_EACH13_(M, Class, __VA_ARGS__)
+#define CALLOUT_EACH15_(M, Class, a, ...) M(Class, a) CALLOUT_EACH14_(M, Class, __VA_ARGS__)
+#define CALLOUT_EACH16_(M, Class, a, ...) M(Class, a) CALLOUT_EACH15_(M, Class, __VA_ARGS__)
 
 #endif  // CALLOUT_PLUGIN_CLASS_HPP_

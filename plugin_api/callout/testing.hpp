@@ -38,6 +38,7 @@
 #include <callout/testing_answer.hpp>
 #include <callout/testing_check.hpp>
 #include <callout/testing_extensions.hpp>
+#include <callout/testing_rate_limit.hpp>
 #include <callout/view.hpp>
 #include <chrono>
 #include <condition_variable>
@@ -68,6 +69,7 @@
 #pragma weak callout_on_request_trailers
 #pragma weak callout_on_response_trailers
 #pragma weak callout_on_check
+#pragma weak callout_on_rate_limit
 
 namespace callout::testing {
 
@@ -87,8 +89,11 @@ struct Hooks {
   StreamHook cancel = nullptr;
   CallHook phases[8] = {};  // by phase; 0: on_process
   CallHook check = nullptr;
+  CallHook rate_limit = nullptr;
   CallHook of(callout_phase_t phase) const {
-    return phase == CALLOUT_CHECK ? check : phase < 8 ? phases[phase] : nullptr;
+    if (phase == CALLOUT_CHECK) return check;
+    if (phase == CALLOUT_RATE_LIMIT) return rate_limit;
+    return phase < 8 ? phases[phase] : nullptr;
   }
 };
 
@@ -108,6 +113,7 @@ inline Hooks linked_hooks() {
   hooks.phases[CALLOUT_REQUEST_TRAILERS] = &callout_on_request_trailers;
   hooks.phases[CALLOUT_RESPONSE_TRAILERS] = &callout_on_response_trailers;
   hooks.check = &callout_on_check;
+  hooks.rate_limit = &callout_on_rate_limit;
   return hooks;
 }
 
@@ -139,6 +145,7 @@ inline Hooks loaded_hooks(const std::string& path) {
   find(file, "callout_on_request_trailers", &hooks.phases[CALLOUT_REQUEST_TRAILERS]);
   find(file, "callout_on_response_trailers", &hooks.phases[CALLOUT_RESPONSE_TRAILERS]);
   find(file, "callout_on_check", &hooks.check);
+  find(file, "callout_on_rate_limit", &hooks.rate_limit);
   return hooks;
 }
 
@@ -291,7 +298,10 @@ class Stream {
   }
   // ext_authz: the one message of its stream.
   CheckAnswer check(const CheckQuestion& question);
-  // Any message: a serialized HttpHeaders, HttpBody, HttpTrailers or AttributeContext.
+  // Rate limits: the one message of its stream.
+  RateLimitAnswer rate_limit(const RateLimitQuestion& question);
+  // Any message: a serialized HttpHeaders, HttpBody, HttpTrailers, AttributeContext or
+  // RateLimitRequest.
   Answer message(callout_phase_t phase, std::string_view message, uint32_t flags = 0);
 
   // The client leaves: is_cancelled() from here on. on_stream_cancel is called here, once, as
@@ -312,7 +322,7 @@ class Stream {
     bool over;      // guarded by mutex_
     std::string message;
     std::string request;
-    bool is_check() const { return abi.phase == CALLOUT_CHECK; }
+    bool is_other_service() const { return abi.phase >= CALLOUT_CHECK; }
   };
   // Null for a copy of a call.
   static FakeCall* from(const callout_call_t* call) {
@@ -340,7 +350,9 @@ class Stream {
   void fill_end();
   void take_annotation(callout_field_t field, std::string_view bytes);
 
-  callout_status_t take_check(callout_field_t field, const callout_bytes_t* parts, size_t count);
+  static bool is_answer_to(callout_phase_t phase, callout_field_t field);
+  callout_status_t take_whole(callout_phase_t phase, callout_field_t field,
+                              const callout_bytes_t* parts, size_t count);
   static callout_status_t respond(callout_call_t* call, callout_field_t field,
                                   const callout_bytes_t* parts, size_t count);
   static callout_status_t send(callout_call_t* call, callout_field_t field,

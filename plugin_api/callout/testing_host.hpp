@@ -54,7 +54,9 @@ inline Plugin::Plugin(const internal::Hooks& hooks, std::string_view config,
       args_.phases |= CALLOUT_PHASE_BIT(phase);
     }
   }
-  if (hooks_.check != nullptr) args_.phases |= CALLOUT_PHASE_BIT(CALLOUT_CHECK);
+  for (const callout_phase_t phase : {CALLOUT_CHECK, CALLOUT_RATE_LIMIT}) {
+    if (hooks_.of(phase) != nullptr) args_.phases |= CALLOUT_PHASE_BIT(phase);
+  }
   const uint64_t offered = args_.phases;
   if (hooks_.create != nullptr) status_ = hooks_.create(&args_);
   created_ = true;
@@ -317,6 +319,7 @@ inline Stream::FakeCall* Stream::begin(callout_phase_t phase, std::string_view m
   fake->message.assign(message);
   fake->request = internal::written([&](callout_writer_t* writer) {
     if (phase == CALLOUT_CHECK) return callout_write_bytes(writer, 1, to_bytes(fake->message));
+    if (phase == CALLOUT_RATE_LIMIT) return callout_write_raw(writer, to_bytes(fake->message));
     if (phase != 0) callout_write_bytes(writer, phase, to_bytes(fake->message));
     callout_write_bytes(writer, 8, to_bytes(metadata_));
     callout_write_raw(writer, to_bytes(attributes_));
@@ -431,6 +434,20 @@ inline CheckAnswer Stream::check(const CheckQuestion& question) {
   return taken;
 }
 
+inline RateLimitAnswer Stream::rate_limit(const RateLimitQuestion& question) {
+  const Answer answer =
+      message(CALLOUT_RATE_LIMIT, question.write(), CALLOUT_CALL_FIRST | CALLOUT_CALL_LAST);
+  RateLimitAnswer taken;
+  taken.status = answer.status;
+  taken.error = answer.error;
+  taken.deferred = answer.deferred;
+  taken.problem = answer.problem;
+  if (!taken.read(to_bytes(answer.message))) taken.problem = "the answer is malformed";
+  taken.metadata.append(answer.metadata);
+  taken.look_for_problems(question.descriptors.size());
+  return taken;
+}
+
 inline Answer Stream::message(callout_phase_t phase, std::string_view message, uint32_t flags) {
   if (state_ == kFresh) open();
   if (state_ == kRefused) return answer_;
@@ -472,7 +489,7 @@ inline void Stream::await_finish() {
 inline void Stream::settle(callout_phase_t phase, callout_body_mode_t mode,
                            callout_status_t status) {
   answer_.status = status;
-  if (phase == CALLOUT_CHECK) return;  // check() looks
+  if (phase >= CALLOUT_CHECK) return;  // check() and rate_limit() look
   const bool duplex = callout_is_body_phase(phase) && mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
   const bool may_hold =
       !callout_is_trailers_phase(phase) && mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
@@ -550,13 +567,17 @@ inline Stream* Stream::answerable(const callout_call_t* call) {
   return stream->may_answer_ ? stream : nullptr;
 }
 
-// What is in it check() finds out.
-inline callout_status_t Stream::take_check(callout_field_t field, const callout_bytes_t* parts,
-                                           size_t count) {
-  if (field != CALLOUT_WHOLE_RESPONSE && field != CALLOUT_CHECK_OK &&
-      field != CALLOUT_CHECK_DENIED && field != CALLOUT_CHECK_ERROR) {
-    return CALLOUT_INVALID_ARGUMENT;
-  }
+// For phases of other services.
+inline bool Stream::is_answer_to(callout_phase_t phase, callout_field_t field) {
+  if (field == CALLOUT_WHOLE_RESPONSE) return true;
+  return phase == CALLOUT_CHECK && (field == CALLOUT_CHECK_OK || field == CALLOUT_CHECK_DENIED ||
+                                    field == CALLOUT_CHECK_ERROR);
+}
+
+// What is in it check() and rate_limit() find out.
+inline callout_status_t Stream::take_whole(callout_phase_t phase, callout_field_t field,
+                                           const callout_bytes_t* parts, size_t count) {
+  if (!is_answer_to(phase, field)) return CALLOUT_INVALID_ARGUMENT;
   answer_.field = field;
   answer_.message.clear();
   for (size_t i = 0; i < count; ++i) answer_.message.append(to_view(parts[i]));
@@ -568,7 +589,7 @@ inline callout_status_t Stream::respond(callout_call_t* call, callout_field_t fi
   Stream* stream = answerable(call);
   if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
   std::string bytes;
-  if (from(call)->is_check()) return stream->take_check(field, parts, count);
+  if (from(call)->is_other_service()) return stream->take_whole(call->phase, field, parts, count);
   const callout_status_t status = check_answer(field, parts, count, &bytes);
   // An answer that cannot be used drops the one before it.
   if (status == CALLOUT_INVALID_ARGUMENT && field != CALLOUT_WHOLE_RESPONSE) return status;
@@ -614,8 +635,11 @@ inline callout_status_t Stream::annotate(callout_call_t* call, callout_field_t f
   Stream* stream = answerable(call);
   if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
   if (message.size > kMessageBytesMax) return CALLOUT_RESOURCE_EXHAUSTED;
-  if (from(call)->is_check()) {
-    if (field != CALLOUT_CHECK_DYNAMIC_METADATA) return CALLOUT_INVALID_ARGUMENT;
+  if (from(call)->is_other_service()) {
+    const callout_field_t metadata = call->phase == CALLOUT_CHECK
+                                         ? callout_field_t{CALLOUT_CHECK_DYNAMIC_METADATA}
+                                         : callout_field_t{CALLOUT_RATE_LIMIT_DYNAMIC_METADATA};
+    if (field != metadata) return CALLOUT_INVALID_ARGUMENT;
     stream->answer_.metadata.append(to_view(message));
     return CALLOUT_OK;
   }

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes an OCI image of the host and its libraries, and nothing else; no daemon is needed.
+"""Writes an OCI image of the host and its libraries, and nothing else, or of plugins; no daemon is needed.
 
     oci.py --host=FILE --version=V --arch=A --out=IMAGE.oci.tar --bom=FILE.cdx.json
+    oci.py --files --arch=A --out=IMAGE.oci.tar FILE...     these files, in the top directory
 
 The image is an OCI layout in a tar file (`umoci`, `skopeo copy oci-archive:…`, `podman load`). All times in it
 are $SOURCE_DATE_EPOCH, so that it is the same whenever it is made. --bom lists the Debian packages whose files
@@ -85,30 +86,27 @@ class Layout:
                 tar.addfile(info, io.BytesIO(data))
 
 
-def write_image(arguments, files):
+def layer_of(files):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode='w', format=tarfile.GNU_FORMAT) as tar:
+        for path in sorted(map(pathlib.Path, files), key=lambda path: path.name):
+            data = path.read_bytes()
+            info = tarfile.TarInfo(path.name)
+            info.mtime, info.mode, info.size = EPOCH, 0o644, len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def write_image(arguments, tree, config, made_by):
     layout = Layout()
-    tree = layer(arguments.host, files)
     packed = layout.blob(gzip.compress(tree, 9, mtime=0), 'application/vnd.oci.image.layer.v1.tar+gzip')
     config = layout.json({
         'architecture': arguments.arch,
         'os': 'linux',
         'created': CREATED,
-        'config': {
-            'User': f'{USER}:{USER}',
-            'Entrypoint': ['/usr/bin/callout-host'],
-            'Cmd': ['--plugins_dir=/plugins'],
-            'ExposedPorts': {'8080/tcp': {}, '8443/tcp': {}, '8000/tcp': {}},
-            'StopSignal': 'SIGTERM',
-            'Env': ['PATH=/usr/bin'],
-            # Docker's own field, which Podman reads as well: there is no shell here to run anything else.
-            'Healthcheck': {'Test': ['CMD', '/usr/bin/callout-host', '--probe'], 'Interval': 5_000_000_000,
-                            'Timeout': 3_000_000_000, 'Retries': 2},
-            'Labels': {'org.opencontainers.image.title': 'callout-host',
-                       'org.opencontainers.image.version': arguments.version,
-                       'org.opencontainers.image.licenses': 'Apache-2.0'},
-        },
+        'config': config,
         'rootfs': {'type': 'layers', 'diff_ids': [f'sha256:{hashlib.sha256(tree).hexdigest()}']},
-        'history': [{'created': CREATED, 'created_by': 'scripts/package'}],
+        'history': [{'created': CREATED, 'created_by': made_by}],
     }, 'application/vnd.oci.image.config.v1+json')
     manifest = layout.json({'schemaVersion': 2, 'mediaType': 'application/vnd.oci.image.manifest.v1+json',
                             'config': config, 'layers': [packed]}, 'application/vnd.oci.image.manifest.v1+json')
@@ -117,6 +115,23 @@ def write_image(arguments, files):
     layout.files['index.json'] = json.dumps({'schemaVersion': 2, 'manifests': [manifest]},
                                             sort_keys=True).encode()
     layout.write(arguments.out)
+
+
+def config_of_host(version):
+    return {
+        'User': f'{USER}:{USER}',
+        'Entrypoint': ['/usr/bin/callout-host'],
+        'Cmd': ['--plugins_dir=/plugins'],
+        'ExposedPorts': {'8080/tcp': {}, '8443/tcp': {}, '8000/tcp': {}},
+        'StopSignal': 'SIGTERM',
+        'Env': ['PATH=/usr/bin'],
+        # Docker's own field, which Podman reads as well: there is no shell here to run anything else.
+        'Healthcheck': {'Test': ['CMD', '/usr/bin/callout-host', '--probe'], 'Interval': 5_000_000_000,
+                        'Timeout': 3_000_000_000, 'Retries': 2},
+        'Labels': {'org.opencontainers.image.title': 'callout-host',
+                   'org.opencontainers.image.version': version,
+                   'org.opencontainers.image.licenses': 'Apache-2.0'},
+    }
 
 
 def packages_of(files):
@@ -162,11 +177,19 @@ def write_bom(arguments, files):
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ('host', 'version', 'arch', 'out', 'bom'):
-        parser.add_argument(f'--{name}', required=True)
+    parser.add_argument('--files', action='store_true')
+    parser.add_argument('--host')
+    parser.add_argument('--version', default='latest')
+    parser.add_argument('--bom')
+    parser.add_argument('--arch', required=True)
+    parser.add_argument('--out', required=True)
+    parser.add_argument('plugins', nargs='*', metavar='FILE')
     arguments = parser.parse_args()
+    if arguments.files:
+        write_image(arguments, layer_of(arguments.plugins), {}, 'scripts/package-plugin')
+        return
     files = libraries(arguments.host)
-    write_image(arguments, files)
+    write_image(arguments, layer(arguments.host, files), config_of_host(arguments.version), 'scripts/package')
     write_bom(arguments, files)
 
 

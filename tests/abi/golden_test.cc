@@ -4,6 +4,7 @@
 // tables are cut to what that revision had, and in one whose tables are longer; and plugins
 // of a later revision run in this one, or are refused.
 #include <callout/plugin.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -131,6 +132,8 @@ INSTANTIATE_TEST_SUITE_P(Hosts, GrowthTest, testing::Values(AbiShape(), kRevisio
 
 using LaterTest = GrowthTest;
 
+constexpr uint32_t kLater = CALLOUT_ABI_REVISION + 1;
+
 std::string RefusalOf(const std::string& name) {
   const auto plugin = LoadPlugin(LaterPath(name));
   EXPECT_FALSE(plugin.ok()) << name;
@@ -139,22 +142,26 @@ std::string RefusalOf(const std::string& name) {
 
 TEST_F(LaterTest, OneWithALaterHookIsRefused) {
   EXPECT_THAT(RefusalOf("later_hook"),
-              EndsWith("it exports callout_on_later and was built for revision 3 of the ABI, and "
-                       "this host has revision 2; use a newer host or, if it can do without, add "
-                       "CALLOUT_PLUGIN_NEEDS(2);"));
+              EndsWith(fmt::format("it exports callout_on_later and was built for revision {} of "
+                                   "the ABI, and this host has revision {}; use a newer host or, "
+                                   "if it can do without, add CALLOUT_PLUGIN_NEEDS({});",
+                                   kLater, CALLOUT_ABI_REVISION, CALLOUT_ABI_REVISION)));
 }
 
 TEST_F(LaterTest, OneThatNeedsTheLaterRevisionIsRefused) {
-  EXPECT_THAT(RefusalOf("later_needs"), EndsWith("it needs revision 3 of ABI version 1 and this "
-                                                 "host has revision 2; use a newer host"));
+  EXPECT_THAT(RefusalOf("later_needs"),
+              EndsWith(fmt::format("it needs revision {} of ABI version 1 and this host has "
+                                   "revision {}; use a newer host",
+                                   kLater, CALLOUT_ABI_REVISION)));
 }
 
 TEST_F(LaterTest, OneThatCanDoWithoutItsLaterHookServesWithAWarning) {
   ASSERT_TRUE(Serve(LaterPath("later_without"), "", {}).ok());
-  EXPECT_EQ(plugin_->abi_revision(), 3u);
+  EXPECT_EQ(plugin_->abi_revision(), kLater);
   EXPECT_THAT(plugin_->warnings(),
-              ElementsAre("it was built for revision 3 of the ABI and this host has revision 2: "
-                          "callout_on_later is not called"));
+              ElementsAre(fmt::format("it was built for revision {} of the ABI and this host has "
+                                      "revision {}: callout_on_later is not called",
+                                      kLater, CALLOUT_ABI_REVISION)));
   Feed(Headers(CALLOUT_REQUEST_HEADERS));
   EXPECT_EQ(*stream_->end(), absl::PermissionDeniedError("without"));
 }

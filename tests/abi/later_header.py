@@ -6,6 +6,7 @@ more in a call and in create's arguments, one service and one hook.
     later_header.py TODAY/callout/plugin.h OUT/callout/plugin.h
 """
 import os
+import re
 import sys
 
 
@@ -18,8 +19,12 @@ def main():
     source, target = sys.argv[1:]
     with open(source, encoding="utf-8") as file:
         text = file.read()
-    assert text.count("#define CALLOUT_ABI_REVISION 2u") == 1
-    text = text.replace("#define CALLOUT_ABI_REVISION 2u", "#define CALLOUT_ABI_REVISION 3u")
+    text, count = re.subn(
+        r"(#define CALLOUT_ABI_REVISION )(\d+)u",
+        lambda found: f"{found[1]}{int(found[2]) + 1}u",
+        text,
+    )
+    assert count == 1
     text = insert(text, "} callout_call_t;", "  uint64_t later_field;\n")
     text = insert(text, "} callout_create_args_t;", "  uint64_t later_out;\n")
     text = insert(

@@ -23,7 +23,7 @@
 
 ABI_ASSERT(version, CALLOUT_ABI_VERSION == 1u);
 ABI_ASSERT(version_min, CALLOUT_ABI_VERSION_MIN == 1u);
-ABI_ASSERT(revision, CALLOUT_ABI_REVISION == 2u);
+ABI_ASSERT(revision, CALLOUT_ABI_REVISION == 3u);
 ABI_ASSERT(machine, sizeof(void*) == 8 && sizeof(size_t) == 8);
 ABI_ASSERT(status_size, sizeof(callout_status_t) == 4);
 ABI_ASSERT(status_signed, (callout_status_t)-1 < 0);
@@ -150,6 +150,7 @@ ABI_ASSERT(response_body_value, CALLOUT_RESPONSE_BODY == 5);
 ABI_ASSERT(request_trailers_value, CALLOUT_REQUEST_TRAILERS == 6);
 ABI_ASSERT(response_trailers_value, CALLOUT_RESPONSE_TRAILERS == 7);
 ABI_ASSERT(check_value, CALLOUT_CHECK == 32);
+ABI_ASSERT(rate_limit_value, CALLOUT_RATE_LIMIT == 36);
 ABI_ASSERT(whole_response_value, CALLOUT_WHOLE_RESPONSE == 0);
 ABI_ASSERT(request_headers_response_value, CALLOUT_REQUEST_HEADERS_RESPONSE == 1);
 ABI_ASSERT(response_headers_response_value, CALLOUT_RESPONSE_HEADERS_RESPONSE == 2);
@@ -167,6 +168,7 @@ ABI_ASSERT(check_denied_value, CALLOUT_CHECK_DENIED == 2);
 ABI_ASSERT(check_ok_value, CALLOUT_CHECK_OK == 3);
 ABI_ASSERT(check_error_value, CALLOUT_CHECK_ERROR == 5);
 ABI_ASSERT(check_dynamic_metadata_value, CALLOUT_CHECK_DYNAMIC_METADATA == 4);
+ABI_ASSERT(rate_limit_dynamic_metadata_value, CALLOUT_RATE_LIMIT_DYNAMIC_METADATA == 6);
 ABI_ASSERT(body_none_value, CALLOUT_BODY_NONE == 0);
 ABI_ASSERT(body_streamed_value, CALLOUT_BODY_STREAMED == 1);
 ABI_ASSERT(body_buffered_value, CALLOUT_BODY_BUFFERED == 2);

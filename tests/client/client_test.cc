@@ -227,6 +227,41 @@ TEST(Client, WaitsForAServerThatDoesNotListenYet) {
   client.join();
 }
 
+TEST(Client, AsksForACheck) {
+  TestHost host({"--plugin=" + BuiltPlugin("block_ip")});
+  const auto ask = [&](const std::string& client_ip) {
+    json request;
+    request["attributes"]["request"]["http"]["headers"]["x-forwarded-for"] = client_ip;
+    return RunClient(
+        {host.address("plaintext"), "--plaintext", "--service=check", "--data", request.dump()});
+  };
+  const ClientRun denied = ask("10.0.0.1");
+  EXPECT_EQ(denied.exit_status, 0);
+  ASSERT_EQ(denied.answers.size(), 1u);
+  EXPECT_EQ(json::parse(denied.answers[0])["denied_response"]["status"]["code"], "Forbidden");
+  const ClientRun allowed = ask("192.0.2.1");
+  ASSERT_EQ(allowed.answers.size(), 1u);
+  EXPECT_TRUE(json::parse(allowed.answers[0]).contains("ok_response"));
+}
+
+TEST(Client, AsksForARateLimit) {
+  TestHost host({"--plugin=" + BuiltPlugin("local_rate_limit"),
+                 R"(--plugin_config=local_rate_limit={"limits": [)"
+                 R"({"descriptor": [{"key": "user"}], "count": 1, "per": "day"}]})"});
+  const auto ask = [&](const std::string& data) {
+    return RunClient(
+        {host.address("plaintext"), "--plaintext", "--service=ratelimit", "--data", data});
+  };
+  const std::string request =
+      R"({"domain": "d", "descriptors": [{"entries": [{"key": "user", "value": "ada"}]}]})";
+  const ClientRun both = ask("[" + request + "," + request + "]");
+  EXPECT_EQ(both.exit_status, 0);
+  ASSERT_EQ(both.answers.size(), 2u);
+  EXPECT_EQ(json::parse(both.answers[0])["overall_code"], "OK");
+  EXPECT_EQ(json::parse(both.answers[1])["overall_code"], "OVER_LIMIT");
+  EXPECT_EQ(ask(R"({"domain": 1.5})").exit_status, 2);
+}
+
 // What an Any holds need not be known here.
 TEST(Client, PrintsAnswersThatJsonCannotShow) {
   ext_proc::ProcessingResponse answer;

@@ -102,6 +102,14 @@ class Package(unittest.TestCase):
                          f'--plugins_dir={plugins}', '--check')
         self.assertIn('plugin basic\n', checked)
 
+    def test_each_program_of_the_package_has_a_manual_page(self):
+        deb = self.file(f'_{output("dpkg", "--print-architecture").strip()}.deb')
+        listed = {line.split()[-1] for line in output('dpkg-deb', '--contents', str(deb)).splitlines()}
+        programs = [pathlib.PurePath(path).name for path in listed if path.startswith('./usr/bin/c')]
+        self.assertEqual(len(programs), 2)
+        for program in programs:
+            self.assertIn(f'./usr/share/man/man1/{program}.1.gz', listed)
+
     def test_the_package_names_the_libraries_that_the_program_needs(self):
         deb = str(self.file(f'_{output("dpkg", "--print-architecture").strip()}.deb'))
         depends = output('dpkg-deb', '--field', deb, 'Depends')
@@ -124,6 +132,95 @@ class Package(unittest.TestCase):
         names = {component['name'] for component in bom['components']}
         self.assertLessEqual({'libc6', 'libssl3', 'libyaml-cpp0.7'}, names)
         self.assertTrue(all(component['purl'].startswith('pkg:deb/debian/') for component in bom['components']))
+
+
+class PluginPackage(unittest.TestCase):
+    """scripts/package-plugin, and what a host with --plugin_keys takes of it."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.work = pathlib.Path(tempfile.mkdtemp())
+        cls.addClassCleanup(shutil.rmtree, cls.work)
+        for key in ('ours', 'theirs'):
+            output('minisign', '-G', '-W', '-p', f'{key}.pub', '-s', f'{key}.key', cwd=cls.work)
+        (cls.work / 'schema.c').write_text('#include <callout/plugin.h>\nCALLOUT_PLUGIN();\n'
+                                           'callout_status_t callout_on_request_headers(callout_call_t *call) {\n'
+                                           '  (void)call;\n  return CALLOUT_OK;\n}\n'
+                                           'const char callout_plugin_config_schema[] = "{\\"type\\": \\"object\\"}";\n')
+        output('cc', '-shared', '-fPIC', '-I', str(TOP / 'plugin_api'), 'schema.c', '-o', 'schema.so', cwd=cls.work)
+        for name in ('first', 'second'):
+            made = subprocess.run([TOP / 'scripts/package-plugin', f'--build={BUILD}', f'--out={name}', '--key=ours.key',
+                                   BUILD / 'plugins/basic.so', 'schema.so'],
+                                  cwd=cls.work, capture_output=True, text=True, check=False)
+            assert made.returncode == 0, made.stdout + made.stderr
+
+    def check(self, *options):
+        return subprocess.run([BUILD / 'host/callout-host', '--check', '--transport=nghttp2', *options], cwd=self.work,
+                              capture_output=True, text=True, check=False, timeout=300)
+
+    def test_is_the_same_when_it_is_made_again(self):
+        names = sorted(path.name for path in (self.work / 'first').iterdir())
+        self.assertEqual(len(names), 9, names)
+        for name in names:
+            self.assertEqual((self.work / 'first' / name).read_bytes(), (self.work / 'second' / name).read_bytes(), name)
+
+    def test_a_manifest_says_what_its_plugin_is(self):
+        manifest = json.loads((self.work / 'first/basic.so.json').read_text())
+        code = (self.work / 'first/basic.so').read_bytes()
+        self.assertEqual(manifest['sha256'], hashlib.sha256(code).hexdigest())
+        self.assertEqual((manifest['name'], manifest['version'], manifest['abi']), ('basic', '1.0.0', 1))
+        self.assertIn('callout_on_request_headers', manifest['hooks'])
+        schema = json.loads((self.work / 'first/schema.so.json').read_text())['config_schema']
+        self.assertEqual(schema, {'type': 'object'})
+
+    def test_minisign_verifies_the_signatures(self):
+        for name in ('basic.so', 'basic.so.json', 'schema.so'):
+            shown = output('minisign', '-V', '-p', 'ours.pub', '-m', f'first/{name}', cwd=self.work)
+            self.assertIn('Trusted comment: ', shown)
+
+    def test_the_image_has_the_files_in_its_top_directory(self):
+        layout = self.work / 'layout'
+        layout.mkdir()
+        output('tar', '-xf', 'first/plugins.oci.tar', '-C', 'layout', cwd=self.work)
+        index = json.loads((layout / 'index.json').read_text())
+        read = lambda descriptor: (layout / 'blobs' / descriptor['digest'].replace(':', '/')).read_bytes()
+        manifest = json.loads(read(index['manifests'][0]))
+        (self.work / 'layer.tar.gz').write_bytes(read(manifest['layers'][0]))
+        listed = output('tar', '-tzf', 'layer.tar.gz', cwd=self.work).split()
+        self.assertEqual(listed, sorted(path.name for path in (self.work / 'first').iterdir()
+                                        if path.name != 'plugins.oci.tar'))
+
+    def test_the_host_loads_what_the_key_has_signed(self):
+        directory = self.work / 'directory'
+        directory.mkdir()
+        for name in ('basic.so', 'basic.so.minisig'):
+            shutil.copy(self.work / 'first' / name, directory)
+        for option in ('--plugin=first/basic.so', '--plugins_dir=directory'):
+            checked = self.check('--plugin_keys=theirs.pub', '--plugin_keys=ours.pub', option)
+            self.assertRegex(checked.stdout, r'plugin basic\n(  .*\n)+  signed by    [0-9A-F]{16}\n', checked.stderr)
+
+    def test_the_host_refuses_what_no_key_has_signed(self):
+        plugin = self.work / 'changed.so'
+        for name, code, signature, key, why in (
+                ('unsigned', b'', None, 'ours', 'changed.so.minisig does not exist; sign it with minisign -S -m '),
+                ('another key', b'', 'basic', 'theirs', 'which is not one of --plugin_keys'),
+                ('changed', b'\0', 'basic', 'ours', 'the file was changed after it was signed'),
+                ('of another file', b'', 'schema', 'ours', 'the file was changed after it was signed')):
+            with self.subTest(name):
+                plugin.write_bytes((self.work / 'first/basic.so').read_bytes() + code)
+                there = self.work / 'changed.so.minisig'
+                there.unlink(missing_ok=True)
+                if signature:
+                    shutil.copy(self.work / f'first/{signature}.so.minisig', there)
+                checked = self.check(f'--plugin_keys={key}.pub', f'--plugin={plugin}')
+                self.assertEqual(checked.returncode, 2, checked.stdout)
+                self.assertIn(why, checked.stderr)
+                self.assertEqual(checked.stderr.count('\n'), 1, checked.stderr)
+
+    def test_a_file_that_is_no_key_ends_the_start(self):
+        checked = self.check('--plugin_keys=ours.key', '--plugin=first/basic.so')
+        self.assertEqual(checked.returncode, 2)
+        self.assertIn('--plugin_keys=ours.key: line 2 is no public key of minisign', checked.stderr)
 
 
 if __name__ == '__main__':

@@ -114,6 +114,29 @@ json NetworkExtAuthz(const std::string& host) {
                  {"grpc_service", {{"envoy_grpc", {{"cluster_name", host}}}, {"timeout", "20s"}}}});
 }
 
+json RateLimit(const json& settings, const std::string& host, const std::string& name) {
+  json filter = {
+      {"domain", "test"},
+      {"timeout", "20s"},
+      {"rate_limit_service",
+       {{"transport_api_version", "V3"},
+        {"grpc_service", {{"envoy_grpc", {{"cluster_name", host}}}, {"timeout", "20s"}}}}},
+  };
+  filter.update(settings);
+  return Filter(name, "envoy.extensions.filters.http.ratelimit.v3.RateLimit", filter);
+}
+
+json RateLimitedRoute(const std::vector<std::string>& headers) {
+  json limits = json::array();
+  for (const std::string& header : headers) {
+    const json action = {
+        {"request_headers", {{"header_name", header}, {"descriptor_key", header}}}};
+    limits.push_back({{"actions", json::array({action})}});
+  }
+  return {{"match", {{"prefix", "/"}}},
+          {"route", {{"cluster", kBackend}, {"timeout", "60s"}, {"rate_limits", limits}}}};
+}
+
 json DirectResponse(const std::string& prefix, int status, const std::string& body) {
   return {{"match", {{"prefix", prefix}}},
           {"direct_response", {{"status", status}, {"body", {{"inline_string", body}}}}}};

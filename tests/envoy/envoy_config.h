@@ -57,6 +57,13 @@ nlohmann::json ExtAuthz(const nlohmann::json& settings, const std::string& host 
 // The same for EnvoyListener::network_filters.
 nlohmann::json NetworkExtAuthz(const std::string& host = "host");
 
+// A rate limit filter that asks `host`, for EnvoyListener::filters; the name is the filter's.
+nlohmann::json RateLimit(const nlohmann::json& settings, const std::string& host = "host",
+                         const std::string& name = "envoy.filters.http.ratelimit");
+// A route to the backend, with a descriptor for each of these request headers: its name is the
+// entry's key. A header that a request does not have makes no descriptor.
+nlohmann::json RateLimitedRoute(const std::vector<std::string>& headers);
+
 // A route (config.route.v3.Route) of paths with `prefix` to a local answer.
 nlohmann::json DirectResponse(const std::string& prefix, int status, const std::string& body);
 

@@ -89,11 +89,7 @@ struct FakePlugin {
     hooks.stream_close = OnClose;
     if (cancel) hooks.stream_cancel = OnCancel;
     for (const auto& [phase, hook] : phases) {
-      if (phase == CALLOUT_CHECK) {
-        hooks.check = OnPhase;
-      } else {
-        hooks.phases[phase] = OnPhase;
-      }
+      hooks.phases[PhaseSlot(phase)] = OnPhase;
     }
     hooks.plugin_create = OnCreate;
     hooks.plugin_destroy = OnDestroy;

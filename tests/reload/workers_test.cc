@@ -142,9 +142,12 @@ TEST_F(Workers, AQuarantinedPluginFailsItsStreamsUnlessItsPolicySaysOtherwise) {
   const std::map<int, pid_t> before = Processes();
   Do("abort");
   AwaitAnotherThan(before);
-  const grpc::Status status = Do("nothing");
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
-  EXPECT_THAT(status.error_message(), HasSubstr("plugin p is in quarantine"));
+  // By an immediate response: an Envoy that fails open would let an error pass.
+  LiveStream stream(Channel());
+  const auto response = stream.Exchange(RequestHeaders({}));
+  ASSERT_TRUE(response.has_value());
+  EXPECT_EQ(response->immediate_response().status().code(), 503);
+  host_->AwaitLog("plugin p: request_headers: error_status: plugin p is in quarantine");
 }
 
 TEST_F(Workers, AQuarantineEndsWhenTheFileIsTouchedOrEverythingIsToBeReadAgain) {
@@ -346,6 +349,24 @@ TEST_F(Workers, MetricsAreSummedAndOutliveTheirWorkers) {
   EXPECT_EQ(Plugin()["calls"], 2 * streams);
   EXPECT_EQ(GetMetric(Admin(), "counting_made_total{plugin=\"p\"}"), 4);
   EXPECT_EQ(GetMetric(Admin(), "callout_generations_mapped "), 2);
+}
+
+TEST_F(Workers, ACrashLosesNoCounts) {
+  Start("deadly");
+  const std::map<int, pid_t> before = Processes();
+  constexpr int kStreams = 70;
+  for (int i = 0; i < kStreams; ++i) EXPECT_EQ(Version(), "deadly");
+  // Nobody has asked for metrics until now.
+  EXPECT_FALSE(Do("segfault").ok());
+  AwaitAnotherThan(before);
+  EXPECT_EQ(GetMetric(Admin(), "callout_streams_started_total "), kStreams + 1);
+  EXPECT_EQ(GetMetric(Admin(),
+                      "callout_calls_total{outcome=\"changed\",phase=\"request_headers\",plugin="
+                      "\"p\"}"),
+            kStreams);
+  EXPECT_EQ(
+      GetMetric(Admin(), "callout_call_seconds_count{phase=\"request_headers\",plugin=\"p\"}"),
+      kStreams);
 }
 
 TEST_F(Workers, ADrainLetsTheStreamsOfAllWorkersFinish) {

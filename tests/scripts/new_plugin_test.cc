@@ -69,6 +69,22 @@ class NewPlugin : public ::testing::Test {
     EXPECT_NE(Run("make -C my_stamp cases"), 0) << output_;
   }
 
+  // `panic`: a statement that panics with "the cache is nil". It is put after `line` of `file`.
+  void ExpectAPanicIsTold(const std::string& file, const std::string& line,
+                          const std::string& panic) {
+    ASSERT_EQ(Run("sed -i '/" + line + "/a " + panic + "' my_stamp/" + file), 0) << output_;
+    ASSERT_EQ(Run("make -C my_stamp"), 0) << output_;
+    HostProcess host({"--plugin=" + dir_.Path("my_stamp/my_stamp.so")});
+    EXPECT_NE(Run(BuiltFile("host/callout-client") +
+                  " --plaintext 127.0.0.1:" + std::to_string(host.port("plaintext")) +
+                  R"( --data '{"request_headers": {"headers": {"headers": [)"
+                  R"({"key": "x-panic", "raw_value": "MQ=="}]}}}')"),
+              2)
+        << output_;
+    EXPECT_EQ(host.Terminate(), 0);
+    EXPECT_THAT(host.Output(), HasSubstr("panic: the cache is nil"));
+  }
+
   host::TempDir dir_;
   std::string output_;
 };
@@ -86,6 +102,9 @@ TEST_F(NewPlugin, InCBuildsAndPassesItsTest) {
 TEST_F(NewPlugin, InRustBuildsAndPassesItsTest) {
   if (Run("command -v cargo") != 0) GTEST_SKIP() << "there is no cargo";
   ExpectWorks("rust");
+  ExpectAPanicIsTold(
+      "src/lib.rs", "^pub fn on_request_headers",
+      R"(if headers.iter().any(|h| h.is("x-panic")) { panic!("the cache is nil"); })");
   ASSERT_EQ(Run("sed -i '0,/x-seen-by/s//x-broken/' my_stamp/src/lib.rs"), 0);
   EXPECT_NE(Run("make -C my_stamp test"), 0) << output_;
 }
@@ -93,6 +112,9 @@ TEST_F(NewPlugin, InRustBuildsAndPassesItsTest) {
 TEST_F(NewPlugin, InGoBuildsAndPassesItsTest) {
   if (Run("command -v go") != 0) GTEST_SKIP() << "there is no go";
   ExpectWorks("go");
+  ExpectAPanicIsTold(
+      "hooks.go", "^func OnRequestHeaders",
+      R"(if _, found := headers.Get("x-panic"); found { panic("the cache is nil") })");
   ExpectItsTestCanFail("hooks.go");
 }
 

@@ -45,9 +45,10 @@ struct H2Options : TransportLimits {
   size_t connection_memory_bytes_max = 67108864;
   H2Guard::Limits guard;
   uint64_t unanswered_resets_max = 1000;
-  size_t turn_messages_max = 256;  // of a connection, before others have their turn
-  size_t turn_handshakes_max = 1;  // of a loop
-  uint64_t keepalive_ms = 60000;   // without a byte from the peer: PING
+  size_t turn_messages_max = 256;       // of a connection, before others have their turn
+  size_t turn_handshakes_max = 1;       // of a loop
+  uint64_t handshake_percent_max = 25;  // of a loop's time
+  uint64_t keepalive_ms = 60000;        // without a byte from the peer: PING
   uint64_t keepalive_timeout_ms = 20000;
 };
 

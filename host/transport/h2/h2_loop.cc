@@ -34,6 +34,7 @@ absl::StatusOr<std::unique_ptr<H2Loop>> H2Loop::Start(const H2Options& options,
         "cannot start a thread to serve streams: no descriptor is left; raise the limit "
         "(ulimit -n)");
   }
+  loop->handshake_pace_.emplace(options.handshake_percent_max);
   loop->context_.emplace(options, environment, metrics, shared, serving,
                          [wake = &loop->wake_] { wake->Set(); });
   absl::StatusOr<std::thread> thread =
@@ -132,35 +133,44 @@ void H2Loop::TakeEvents(int count) {
 void H2Loop::TakeHandshakes() {
   const size_t max = context_->options().turn_handshakes_max;
   for (size_t i = 0; i < max && !handshakes_.empty(); ++i) {
+    const uint64_t begin_ns = MonotonicNs();
+    if (handshake_pace_->WaitNs(begin_ns) > 0) break;
     H2Socket* const socket = handshakes_.front();
     handshakes_.pop_front();
     socket->shakes = false;
     socket->OnHandshakeTurn();
+    handshake_pace_->OnStep(begin_ns, MonotonicNs());
   }
   if (!handshakes_.empty()) context_->CountCut(H2TurnLimit::kHandshakes);
 }
 
 int H2Loop::TimeoutMs() const {
-  if (!again_.empty() || !handshakes_.empty()) return 0;
-  const uint64_t next_ns = context_->next_deadline_ns();
-  if (next_ns == 0) return -1;
+  if (!again_.empty()) return 0;
+  if (handshakes_.empty() && context_->next_deadline_ns() == 0) return -1;
   const uint64_t now_ns = MonotonicNs();
+  const uint64_t next_ns = NextTurnNs(now_ns);
   if (next_ns <= now_ns) return 0;
   return static_cast<int>(
       std::min<uint64_t>((next_ns - now_ns + kNsPerMs - 1) / kNsPerMs, INT_MAX));
+}
+
+uint64_t H2Loop::NextTurnNs(uint64_t now_ns) const {
+  const uint64_t deadline_ns = context_->next_deadline_ns();
+  if (handshakes_.empty()) return deadline_ns;
+  const uint64_t handshake_ns = now_ns + handshake_pace_->WaitNs(now_ns);
+  return deadline_ns == 0 ? handshake_ns : std::min(deadline_ns, handshake_ns);
 }
 
 // The socket is in the loop's lists as soon as it is made, so it ends as others do.
 void H2Loop::TakeConnection(int fd, bool secure, std::string_view first) {
   const bool refused = !context_->memory().budget()->may_open_connection();
   if (refused) context_->memory().budget()->CountRefusal(MemoryBudget::Use::kConnection);
-  SslPtr ssl = secure && !refused ? tls_->Accept(fd) : nullptr;
-  if (refused || (secure && ssl == nullptr)) {
+  if (refused) {
     close(fd);
     connections_.fetch_sub(1, std::memory_order_release);
     return;
   }
-  sockets_.push_back(std::make_unique<H2Socket>(this, fd, std::move(ssl)));
+  sockets_.push_back(std::make_unique<H2Socket>(this, fd, secure ? &*tls_ : nullptr));
   H2Socket* const socket = sockets_.back().get();
   socket->index = sockets_.size() - 1;
   epoll_event event{};

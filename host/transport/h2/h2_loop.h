@@ -31,6 +31,7 @@
 #include "host/transport/h2/h2_context.h"
 #include "host/transport/h2/h2_socket.h"
 #include "host/transport/h2/h2_tls.h"
+#include "host/transport/h2/handshake_pace.h"
 #include "host/transport/mailbox.h"
 
 namespace callout::host {
@@ -84,6 +85,8 @@ class H2Loop {
   void Do(std::function<void()> task) { tasks_.Put(std::move(task)); }
   void Run();
   int TimeoutMs() const;
+  // When the loop has to wake by itself; 0: never.
+  uint64_t NextTurnNs(uint64_t now_ns) const;
   void TakeEvents(int count);
   void TakeHandshakes();
   void TakeConnection(int fd, bool secure, std::string_view first);
@@ -92,6 +95,7 @@ class H2Loop {
 
   std::optional<H2Context> context_;
   std::optional<H2TlsContexts> tls_;
+  std::optional<HandshakePace> handshake_pace_;
   int epoll_fd_ = -1;
   const Wake wake_;
   std::thread thread_;

@@ -43,12 +43,12 @@ uint64_t AgeNs(uint64_t now_ns, uint64_t age_ms) {
 
 }  // namespace
 
-H2Socket::H2Socket(H2Loop* loop, int fd, SslPtr ssl)
+H2Socket::H2Socket(H2Loop* loop, int fd, H2TlsContexts* tls)
     : loop_(loop),
       context_(loop->context()),
       fd_(fd),
-      ssl_(std::move(ssl)),
-      state_(ssl_ != nullptr ? State::kHandshake : State::kOpen),
+      tls_(tls),
+      state_(tls_ != nullptr ? State::kHandshake : State::kOpen),
       opened_ns_(context_->now_ns()),
       age_ns_(AgeNs(opened_ns_, context_->options().connection_age_ms)),
       last_read_ns_(opened_ns_),
@@ -133,7 +133,16 @@ ptrdiff_t H2Socket::SslResult(int result) {
   return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? 0 : -1;
 }
 
+// OpenSSL's end of the connection costs as much as accepting it, so it waits for the first bytes
+// and for its turn.
+bool H2Socket::BeginTls() {
+  ssl_ = tls_->Accept(fd_);
+  Recount();
+  return ssl_ != nullptr;
+}
+
 void H2Socket::Handshake() {
+  if (ssl_ == nullptr && !BeginTls()) return FailHandshake();
   ERR_clear_error();
   const int result = SSL_do_handshake(ssl_.get());
   if (result == 1 && HasChosenH2(ssl_.get())) {
@@ -143,6 +152,10 @@ void H2Socket::Handshake() {
   const int error = SSL_get_error(ssl_.get(), result);
   if (result != 1 && error == SSL_ERROR_WANT_READ) return SetWait(Wait::kRead);
   if (result != 1 && error == SSL_ERROR_WANT_WRITE) return SetWait(Wait::kWrite);
+  FailHandshake();
+}
+
+void H2Socket::FailHandshake() {
   context_->CountClosed(H2Reason::kHandshake);
   Close();
 }

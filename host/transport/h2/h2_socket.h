@@ -23,8 +23,8 @@ class H2Loop;
 
 class H2Socket final : public H2Connection::Owner, public H2Timed {
  public:
-  // Owns `fd`, which is connected and non-blocking. `ssl` is null for plaintext.
-  H2Socket(H2Loop* loop, int fd, SslPtr ssl);
+  // Owns `fd`, which is connected and non-blocking. `tls` is null for plaintext.
+  H2Socket(H2Loop* loop, int fd, H2TlsContexts* tls);
   ~H2Socket();
 
   int fd() const { return fd_; }
@@ -59,6 +59,8 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   enum class Wait : uint8_t { kRead, kWrite, kTurn };
 
   void Handshake();
+  bool BeginTls();
+  void FailHandshake();
   void BeginTurn();
   void Recount();
   void OpenConnection();
@@ -77,7 +79,8 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   H2Loop* const loop_;
   H2Context* const context_;
   const int fd_;
-  const SslPtr ssl_;
+  H2TlsContexts* const tls_;
+  SslPtr ssl_;  // from the first turn of the handshake on
   std::optional<H2Connection> connection_;
   State state_;
   Wait wait_ = Wait::kRead;

@@ -7,6 +7,9 @@ static inline void set_header(callout_answer_t *answer, const char *key, const c
   callout_answer_set_header(answer, callout_text(key), callout_text(value),
                             CALLOUT_OVERWRITE_IF_EXISTS_OR_ADD);
 }
+static inline void set_error(callout_call_t *call, const char *text) {
+  call->host->set_error(call, callout_text(text));
+}
 static inline void remove_header(callout_answer_t *answer, const char *key) {
   callout_answer_remove_header(answer, callout_text(key));
 }
@@ -14,6 +17,7 @@ static inline void remove_header(callout_answer_t *answer, const char *key) {
 import "C"
 
 import (
+	"fmt"
 	"strings"
 	"unsafe"
 )
@@ -42,9 +46,10 @@ type Answer struct {
 
 //export callout_on_request_headers
 func callout_on_request_headers(call *C.callout_call_t) (status C.callout_status_t) {
-	// A panic must not reach the host.
+	// A panic must not reach the host. Its text goes to the host's log.
 	defer func() {
-		if recover() != nil {
+		if cause := recover(); cause != nil {
+			withText(fmt.Sprint("panic: ", cause), func(text *C.char) { C.set_error(call, text) })
 			status = C.CALLOUT_INTERNAL
 		}
 	}()

@@ -1,3 +1,3 @@
 module callout.test/@name@
 
-go 1.19
+go 1.23

@@ -141,6 +141,8 @@ std::vector<OptionCase> Cases() {
              &StreamLimits::message_fields_max),
       Number("max_turn_messages", "256", &Config::transport, &TransportConfig::turn_messages_max),
       Number("max_turn_handshakes", "1", &Config::transport, &TransportConfig::turn_handshakes_max),
+      {"max_handshake_percent", "25", "20", "20", "100",
+       [](const Config& c) { return fmt::format("{}", c.transport.handshake_percent_max); }},
       {"memory_budget_bytes", "0", "268435456", "268435456", "16777216",
        [](const Config& c) { return fmt::format("{}", c.transport.memory_budget_bytes); }},
       Number("max_connection_age_ms", "0", &Config::limits, &TransportLimits::connection_age_ms),
@@ -579,7 +581,8 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"max_sent_bytes=1", "expected a whole number from 1024 to 1099511627776"},
       {"envoy_mode_override=yes", "expected unknown, allowed, ignored"},
       {"early_end=true", "expected on, off"},
-      {"services=http", "expected ext_proc, ext_authz, or both with a comma between them"},
+      {"services=http",
+       "expected ext_proc, ext_authz or ratelimit, or several with commas between them"},
       {"core_dumps=maybe", "expected auto, on, off"},
       {"defer_budget_ms=1.5", "expected a whole number from 0 to 2147483647"},
       {"max_deferred=many", "expected a whole number from 0 to 2147483647"},
@@ -613,6 +616,8 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
        "expected 0, or a whole number from 16777216 to 281474976710656"},
       {"max_turn_messages=0", "expected a whole number from 1 to 2147483647"},
       {"max_turn_handshakes=0", "expected a whole number from 1 to 2147483647"},
+      {"max_handshake_percent=0", "expected a whole number from 1 to 100"},
+      {"max_handshake_percent=101", "expected a whole number from 1 to 100"},
       {"max_message_fields=99", "expected a whole number from 100 to 2147483647"},
       {"max_live_streams_per_peer=x", "expected a whole number from 0 to 2147483647"},
       {"max_live_streams_per_connection=x", "expected a whole number from 0 to 2147483647"},
@@ -629,6 +634,7 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"max_generations=0", "expected a whole number from 1 to 1000000"},
       {"max_generations=1000001", "expected a whole number from 1 to 1000000"},
       {"plugin_permissions=lax", "expected strict, warn or off"},
+      {"plugin_keys=/nowhere/key.pub", "cannot read /nowhere/key.pub: No such file or directory"},
       {"max_plugin_file_bytes=4095", "expected a whole number from 4096 to 1073741824"},
       {"max_plugin_file_bytes=1073741825", "expected a whole number from 4096 to 1073741824"},
       {"plugin_create_timeout_ms=0", "expected a whole number from 1 to 2147483647"},
@@ -691,6 +697,9 @@ TEST(Config, PrintsAConfigurationOrChecksOne) {
   EXPECT_EQ(Bad({"--print_config=nginx"}),
             "--print_config=nginx: expected envoy, envoy-gateway, istio, kgateway, agentgateway, "
             "gke, gcloud");
+  EXPECT_EQ(Good({"--print_manifest", "--plugin=a.so"}).command, Config::Command::kManifest);
+  EXPECT_EQ(Bad({"--print_manifest", "--plugins_dir=a"}),
+            "--print_manifest: no plugin is given; give --plugin=PATH");
   EXPECT_EQ(Bad({"--check", "--doctor=envoy.yaml"}),
             "--check, --doctor are different commands; give only one of them");
 }
@@ -708,7 +717,8 @@ TEST(Config, RefusesABadValueOfEveryOption) {
                                  "plugins_dir",     "config",           "check",
                                  "list_plugins",    "version",          "help",
                                  "plugin_config",   "admin_hosts",      "probe",
-                                 "strict",          "doctor",           "print_config"};
+                                 "strict",          "doctor",           "print_config",
+                                 "print_manifest"};
   for (const auto& [option, message] : BadValues())
     known.insert(option.substr(0, option.find('=')));
   const std::string help = Good({"--help"}).text;

@@ -59,15 +59,5 @@ TEST(MetricSum, LeavesOutWhatDoesNotFit) {
   EXPECT_THAT(Page(sum), HasSubstr("h_count 1\n"));
 }
 
-TEST(MetricSum, GaugesEndWithTheirProcess) {
-  Metrics metrics;
-  metrics.Add(*metrics.Define(Metrics::Kind::kCounter, "c", "Help."), 2);
-  metrics.Set(*metrics.Define(Metrics::Kind::kGauge, "g", "Help."), 5);
-  MetricSum sum;
-  sum.Add(WithoutGauges(metrics.Collect()));
-  EXPECT_THAT(Page(sum), HasSubstr("c 2\n"));
-  EXPECT_THAT(Page(sum), Not(HasSubstr("g 5")));
-}
-
 }  // namespace
 }  // namespace callout::host

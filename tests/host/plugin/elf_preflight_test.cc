@@ -4,6 +4,7 @@
 
 #include "host/plugin/elf_preflight.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -233,15 +234,18 @@ TEST(ElfPreflight, AnUnknownHookBesideAGoodOneIsRefusedOfAPluginThatIsNotNewer) 
 }
 
 TEST(ElfPreflight, ANewerPluginsHookIsRefusedUnlessItCanDoWithout) {
+  constexpr uint32_t kOwn = CALLOUT_ABI_REVISION;
   const auto newer = [] {
-    return ElfBuilder::Plugin().Data("callout_abi_revision", 3).Function("callout_on_timer");
+    return ElfBuilder::Plugin().Data("callout_abi_revision", kOwn + 1).Function("callout_on_timer");
   };
-  EXPECT_THAT(Refusal(newer()), HasSubstr("add CALLOUT_PLUGIN_NEEDS(2);"));
-  EXPECT_THAT(Refusal(newer().Data("callout_abi_revision_min", 3)),
-              StartsWith("it needs revision 3 of ABI version 1 and this host has revision 2"));
+  EXPECT_THAT(Refusal(newer()), HasSubstr(fmt::format("add CALLOUT_PLUGIN_NEEDS({});", kOwn)));
+  EXPECT_THAT(
+      Refusal(newer().Data("callout_abi_revision_min", kOwn + 1)),
+      StartsWith(fmt::format("it needs revision {} of ABI version 1 and this host has revision {}",
+                             kOwn + 1, kOwn)));
   EXPECT_THAT(Warnings(newer().Data("callout_abi_revision_min", 1)),
               ElementsAre(HasSubstr("callout_on_timer is not called")));
-  EXPECT_THAT(Warnings(ElfBuilder::Plugin().Data("callout_abi_revision", 3)), IsEmpty());
+  EXPECT_THAT(Warnings(ElfBuilder::Plugin().Data("callout_abi_revision", kOwn + 1)), IsEmpty());
 }
 
 TEST(ElfPreflight, AHookOfAService) {
@@ -253,6 +257,13 @@ TEST(ElfPreflight, AHookOfAService) {
   EXPECT_THAT(Refusal(ElfBuilder().Data("callout_abi_version", 1).Function("callout_on_check")),
               StartsWith("it exports callout_on_check of revision 2 and says that it was built for "
                          "revision 1"));
+  EXPECT_THAT(
+      Refusal(ElfBuilder()
+                  .Data("callout_abi_version", 1)
+                  .Data("callout_abi_revision", 2)
+                  .Function("callout_on_rate_limit")),
+      StartsWith("it exports callout_on_rate_limit of revision 3 and says that it was built "
+                 "for revision 2"));
 }
 
 TEST(ElfPreflight, AHostCallsHooksUpToItsOwnRevision) {

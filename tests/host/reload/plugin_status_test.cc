@@ -22,6 +22,7 @@ Reloader::Snapshot OnePlugin() {
   new_one.id = 9;
   new_one.number = 2;
   new_one.sha256 = "bb";
+  new_one.signer = "E5E2E0ED3F3028EC";
   new_one.loaded_at_ms = 1764000000123;
   new_one.in_service = true;
   new_one.facts.version = "1.3.0";
@@ -52,6 +53,7 @@ TEST(PluginStatus, SaysWhatServesInWhichVersion) {
   EXPECT_EQ(plugin["state"], "serving");
   EXPECT_EQ(plugin["generation"], 2);
   EXPECT_EQ(plugin["sha256"], "bb");
+  EXPECT_EQ(plugin["signed_by"], "E5E2E0ED3F3028EC");
   EXPECT_EQ(plugin["version"], "1.3.0");
   EXPECT_EQ(plugin["abi"], 1);
   EXPECT_EQ(plugin["hooks"], Json({"callout_on_request_headers"}));

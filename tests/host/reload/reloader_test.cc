@@ -16,6 +16,8 @@
 #include <thread>
 
 #include "sockets.h"
+#include "tests/host/base/minisign_signer.h"
+#include "tests/host/elf_builder.h"
 
 namespace callout::host {
 namespace {
@@ -113,7 +115,7 @@ class ReloaderTest : public ::testing::Test {
     if (options.sources.directories.empty()) options.sources.directories = {plugins_};
     options.target = &target_;
     options.metrics = &metrics_;
-    options.copy_places = {directory_.Path("")};
+    if (options.copy_places.empty()) options.copy_places = {directory_.Path("")};
     options.create_patience_ns = kMs;
     reloader_.emplace(std::move(options));
     return reloader_->LoadFirst(now_ns_);
@@ -659,6 +661,131 @@ TEST_F(ReloaderTest, PermissionsMayBeWarnedOfOrIgnored) {
     EXPECT_THAT(target_.chain, ElementsAre("a=1"));
     EXPECT_EQ(StatusOf("a").generations.at(0).facts.warnings.size(),
               permissions == PluginPermissions::kWarn ? 1u : 0u);
+  }
+}
+
+// --- Files that have to be signed (--plugin_keys) ---
+
+class SignedPlugins : public ReloaderTest {
+ protected:
+  Reloader::Options Options(const std::vector<const MinisignSigner*>& trusted) const {
+    Reloader::Options options;
+    options.sources.signed_files = true;
+    for (const MinisignSigner* signer : trusted) {
+      options.file_rules.keys.push_back(ParseMinisignKeys(signer->PublicKey())->front());
+    }
+    return options;
+  }
+  void WriteSigned(const std::string& name, const std::string& code) {
+    Write(name + ".so.minisig", ours_.Sign(code));
+    Write(name + ".so", code);
+  }
+  std::string WhyNot(const std::string& name) { return StatusOf(name).last_error; }
+
+  const MinisignSigner ours_, theirs_;
+};
+
+TEST_F(SignedPlugins, AreLoadedAndNoOthers) {
+  WriteSigned("a", "1");
+  Write("b.so", "1");
+  Write("c.so", "1");
+  Write("c.so.minisig", theirs_.Sign("1"));
+  Write("d.so", "1");
+  Write("d.so.minisig", ours_.Sign("2"));
+  ASSERT_TRUE(Start(Options({&ours_})).ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=stand-in", "c=stand-in", "d=stand-in"));
+  EXPECT_EQ(StatusOf("a").generations.front().signer, ours_.IdText());
+  const std::string b = plugins_ + "/b.so";
+  EXPECT_EQ(WhyNot("b"), "cannot load plugin " + b + ": its signature " + b +
+                             ".minisig does not exist; sign it with minisign -S -m " + b +
+                             ", or give the key that has signed it (--plugin_keys)");
+  EXPECT_THAT(WhyNot("c"), HasSubstr("is by key " + theirs_.IdText() + ", which is not one of"));
+  EXPECT_THAT(WhyNot("d"), HasSubstr("the file was changed after it was signed"));
+}
+
+TEST_F(SignedPlugins, MayBeSignedByAnyOfSeveralKeys) {
+  WriteSigned("a", "1");
+  Write("b.so", "1");
+  Write("b.so.minisig", theirs_.Sign("1"));
+  ASSERT_TRUE(Start(Options({&theirs_, &ours_})).ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
+}
+
+TEST_F(SignedPlugins, AreReplacedOnceTheNewSignatureIsThere) {
+  WriteSigned("a", "1");
+  ASSERT_TRUE(Start(Options({&ours_})).ok());
+  Replace("a.so", "2");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_THAT(WhyNot("a"), HasSubstr("the file was changed after it was signed"));
+  Replace("a.so.minisig", ours_.Sign("2"));
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+  EXPECT_EQ(WhyNot("a"), "");
+}
+
+TEST_F(SignedPlugins, ServeOnWhenTheirSignatureIsTakenAway) {
+  WriteSigned("a", "1");
+  ASSERT_TRUE(Start(Options({&ours_})).ok());
+  Remove("a.so.minisig");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_THAT(WhyNot("a"), HasSubstr("does not exist"));
+}
+
+TEST_F(SignedPlugins, AreWatchedWithTheirSignature) {
+  WriteSigned("a", "1");
+  PluginSources sources(
+      {.plugins = {}, .watch_plugins = false, .directories = {plugins_}, .signed_files = true});
+  EXPECT_THAT(sources.WatchedPaths(sources.List()),
+              ::testing::Contains(plugins_ + "/a.so.minisig"));
+}
+
+TEST_F(SignedPlugins, ASignatureThatCannotBeReadIsNone) {
+  const std::string signature = plugins_ + "/a.so.minisig";
+  for (const std::string how : {"dangling", "directory", "fifo", "large"}) {
+    fs::remove_all(signature);
+    Write("a.so", "1");
+    if (how == "dangling") fs::create_symlink(directory_.Path("nowhere"), signature);
+    if (how == "directory") fs::create_directory(signature);
+    if (how == "fifo") {
+      ASSERT_EQ(mkfifo(signature.c_str(), 0600), 0);
+    }
+    if (how == "large") {
+      Write("a.so.minisig", ours_.Sign("1", std::string(kMinisignSignatureBytesMax, 'x')));
+    }
+    ASSERT_TRUE(Start(Options({&ours_})).ok());
+    EXPECT_THAT(target_.chain, ElementsAre("a=stand-in")) << how;
+    EXPECT_THAT(WhyNot("a"), HasSubstr("its signature " + signature + " cannot be read: ")) << how;
+  }
+}
+
+// What the dynamic linker would load as well has no signature.
+TEST_F(SignedPlugins, BringNoLibrariesOfTheirOwn) {
+  WriteSigned("a", ElfBuilder::Plugin().RunPath("$ORIGIN/lib").Bytes());
+  WriteSigned("b", ElfBuilder::Plugin().Needs("/x/liby.so").Bytes());
+  WriteSigned("c", ElfBuilder::Plugin().Needs("libc.so.6").Bytes());
+  ASSERT_TRUE(Start(Options({&ours_})).ok());
+  EXPECT_THAT(WhyNot("a"), HasSubstr("must not load libraries from '$ORIGIN/lib'"));
+  EXPECT_THAT(WhyNot("b"), HasSubstr("must not load libraries from '/x/liby.so'"));
+  EXPECT_EQ(WhyNot("c"), "");
+}
+
+// The file could be another one by the time that the dynamic linker opens it.
+TEST_F(SignedPlugins, AreNeverLoadedInPlace) {
+  WriteSigned("a", "1");
+  for (const bool is_signed : {false, true}) {
+    Reloader::Options options = is_signed ? Options({&ours_}) : Reloader::Options();
+    options.copy_places = {directory_.Path("nowhere")};
+    options.sources.directories = {directory_.Path("")};  // without plugins
+    options.sources.plugins.emplace_back();
+    options.sources.plugins.back().name = "a";
+    options.sources.plugins.back().path = plugins_ + "/a.so";
+    const absl::Status status = Start(std::move(options));
+    EXPECT_EQ(status.ok(), !is_signed) << status;
+    if (is_signed) {
+      EXPECT_THAT(std::string(status.message()), HasSubstr("no place for private copies"));
+    }
   }
 }
 

@@ -298,6 +298,26 @@ TEST_F(EndingsTest, ADrainFailsWhereADecisionOrABodyIsOutstanding) {
   EXPECT_FALSE(EndedOk());
 }
 
+// Envoy always sends protocol_config.
+TEST_F(EndingsTest, ADrainTakesUnnamedBodyModesForNoneUnlessABodyHasBegun) {
+  for (const bool early_end : {false, true}) {
+    for (const bool body : {false, true}) {
+      Reset();
+      limits_.early_end = early_end;
+      AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+      Begin();
+      Feed(Headers(CALLOUT_REQUEST_HEADERS));
+      if (body) Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+      EXPECT_EQ(Take().size(), body ? 2u : 1u);
+      ASSERT_FALSE(stream_->end().has_value());
+      stream_->OnDrainDeadline();
+      EXPECT_EQ(stream_->end()->code(),
+                early_end && !body ? absl::StatusCode::kOk : absl::StatusCode::kUnavailable)
+          << "early_end " << early_end << ", body " << body;
+    }
+  }
+}
+
 // The call that was late is still at work, and the next message waits for its turn.
 TEST_F(EndingsTest, ADrainFailsWhereAMessageWaitsBehindALateCall) {
   InstanceSettings passes;

@@ -377,6 +377,32 @@ TEST_F(PipelineTest, DuplexBodiesGoOutInPieces) {
   EXPECT_EQ(bytes, 150000u);
 }
 
+// The chunk is done with while a later instance still reads the body that replaces it.
+TEST_F(PipelineTest, HeadersThatWaitOutliveAChunkBehindThemThatIsKept) {
+  callout_call_t* first = nullptr;
+  callout_call_t* last = nullptr;
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Defers(&first);
+  plugin->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_NO_RESPONSE);
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = [](callout_call_t* call) {
+    CommonResponse common;
+    common.set_status(CommonResponse::CONTINUE_AND_REPLACE);
+    common.mutable_body_mutation()->set_body("instead");
+    return RespondCommon(call, common);
+  };
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = Defers(&last);
+  BeginDuplex();
+  Feed(Body(CALLOUT_REQUEST_BODY, "kept", false));
+  ASSERT_NE(first, nullptr);
+  Finish(first);
+  ASSERT_NE(last, nullptr);
+  EXPECT_TRUE(Take().empty());
+  Finish(last);
+  const auto responses = Take();
+  ASSERT_EQ(Kinds(responses), (std::vector<Case>{Case::kRequestHeaders}));
+  EXPECT_EQ(responses[0].request_headers().response().body_mutation().body(), "instead");
+}
+
 TEST_F(PipelineTest, AMissedDeadlineUnderContinueLosesThatCallOnly) {
   callout_call_t* late = nullptr;
   FakePlugin* plugin = AddPlugin(ErrorPolicy::Action::kContinue);

@@ -111,6 +111,7 @@ std::string Ask(uint32_t field, std::string_view text, uint32_t reply_field) {
 TEST(Reflection, ListsTheServices) {
   const std::string services = Ask(7, "*", 6);
   EXPECT_THAT(services, HasSubstr("envoy.service.auth.v3.Authorization"));
+  EXPECT_THAT(services, HasSubstr("envoy.service.ratelimit.v3.RateLimitService"));
   for (const std::string_view service : ServiceNames(RpcServices::All())) {
     EXPECT_THAT(services, HasSubstr(std::string(service)));
   }

@@ -56,6 +56,20 @@ TEST_F(UnaryHandlerTest, AServiceIsOnWhereAPluginHasAHookForIt) {
   EXPECT_FALSE(environment_->services().Has(RpcService::kExtAuthz));
 }
 
+TEST_F(UnaryHandlerTest, EachServiceHasItsPath) {
+  AddPlugin()->phases[CALLOUT_RATE_LIMIT] = Returns(CALLOUT_OK);
+  Begin();
+  EXPECT_TRUE(environment_->services().Has(RpcService::kRateLimit));
+  EXPECT_EQ(MakeUnaryHandler(kCheckPath, environment_.get(), &rpc_), nullptr);
+  const auto handler = MakeUnaryHandler(
+      "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", environment_.get(), &rpc_);
+  ASSERT_NE(handler, nullptr);
+  handler->OnMessage("");
+  const auto output = handler->TakeOutput();
+  ASSERT_EQ(output.size(), 1u);
+  EXPECT_EQ(output[0], "\x08\x01") << "overall_code: OK";
+}
+
 TEST_F(UnaryHandlerTest, TheOperatorSaysWhichAreOn) {
   limits_.services.Add(RpcService::kExtAuthz);
   Begin();

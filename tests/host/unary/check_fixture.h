@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What tests of ext_authz share: hooks that answer a Check, CheckRequests as Envoy sends them,
-// and a UnaryRpc in the place of the stream.
+// What tests of ext_authz share: hooks that answer a Check, and CheckRequests as Envoy sends
+// them.
 #ifndef CALLOUT_TESTS_HOST_UNARY_CHECK_FIXTURE_H_
 #define CALLOUT_TESTS_HOST_UNARY_CHECK_FIXTURE_H_
 
@@ -14,8 +14,7 @@
 
 #include "envoy/service/auth/v3/external_auth.pb.h"
 #include "host/unary/check_service.h"
-#include "host/unary/unary_rpc.h"
-#include "tests/host/stream_fixture.h"
+#include "tests/host/unary/unary_fixture.h"
 
 namespace callout::host {
 
@@ -23,12 +22,6 @@ using envoy::service::auth::v3::CheckRequest;
 using CheckReply = envoy::service::auth::v3::CheckResponse;  // not the function of the guard
 using envoy::service::auth::v3::DeniedHttpResponse;
 using envoy::service::auth::v3::OkHttpResponse;
-
-inline callout_status_t RespondWith(callout_call_t* call, callout_field_t field,
-                                    const std::string& payload) {
-  const callout_bytes_t part = ToBytes(payload);
-  return call->host->respond(call, field, &part, 1);
-}
 
 inline FakePlugin::Hook Allows(std::function<void(OkHttpResponse*)> fill = nullptr) {
   return [fill = std::move(fill)](callout_call_t* call) {
@@ -101,33 +94,18 @@ inline CheckRequest Request(const Pairs& headers = {}, const std::string& path =
   return request;
 }
 
-class CheckTest : public StreamTest {
+class CheckTest : public UnaryTest {
  protected:
-  ~CheckTest() override { Finish(); }
+  std::unique_ptr<UnaryService> MakeService() override {
+    return std::make_unique<CheckService>(&environment_->limits());
+  }
 
   // One Check by the chain of today, from its request to its end or to where it waits.
   void Ask(const CheckRequest& request) { AskBytes(request.SerializeAsString()); }
-  void AskBytes(const std::string& bytes) {
-    if (environment_ == nullptr) Begin();
-    Finish();
-    rpc_call_ = std::make_unique<UnaryRpc>(environment_.get(), &rpc_,
-                                           std::make_unique<CheckService>(&environment_->limits()));
-    bytes_.assign(bytes.begin(), bytes.end());
-    bytes_.shrink_to_fit();
-    rpc_call_->OnMessage({bytes_.data(), bytes_.size()});
-  }
 
   // The response of an RPC that ended with OK.
   CheckReply Told() {
-    CheckReply response;
-    if (!rpc_call_->end().has_value()) {
-      ADD_FAILURE() << "it has not ended";
-      return response;
-    }
-    EXPECT_EQ(*rpc_call_->end(), absl::OkStatus());
-    const auto output = rpc_call_->TakeOutput();
-    EXPECT_EQ(output.size(), 1u);
-    EXPECT_TRUE(!output.empty() && response.ParseFromString(output[0]));
+    const auto response = ToldAs<CheckReply>();
     // To Envoy the code alone decides.
     EXPECT_EQ(response.status().code() == 0, response.has_ok_response());
     EXPECT_NE(response.http_response_case(), CheckReply::HTTP_RESPONSE_NOT_SET);
@@ -151,18 +129,6 @@ class CheckTest : public StreamTest {
     EXPECT_EQ(response.denied_response().body(), "") << "the client is told nothing";
     return response.status().message();
   }
-
-  void Finish() {
-    if (rpc_call_ == nullptr) return;
-    if (!rpc_call_->closed()) {
-      rpc_call_->OnCancel();
-      while (!rpc_call_->closed() && !HasFatalFailure()) rpc_.WaitAndDeliver(rpc_call_.get());
-    }
-    rpc_call_.reset();
-  }
-
-  std::vector<char> bytes_;
-  std::unique_ptr<UnaryRpc> rpc_call_;
 };
 
 }  // namespace callout::host

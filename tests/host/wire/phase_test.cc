@@ -32,6 +32,19 @@ TEST(Phase, HasTheNameOfItsField) {
   EXPECT_EQ(PhaseName(8), "unknown");
   EXPECT_EQ(PhaseName(CALLOUT_CHECK), "check");
   EXPECT_EQ(PhaseName(CALLOUT_CHECK + 1), "unknown");
+  EXPECT_EQ(PhaseName(CALLOUT_RATE_LIMIT), "rate_limit");
+}
+
+TEST(Phase, EachOneHasAPlaceOfItsOwn) {
+  std::set<size_t> places = {PhaseSlot(0), PhaseSlot(1)};
+  for (const callout_phase_t phase : kPhases) {
+    EXPECT_TRUE(IsKnownPhase(phase));
+    EXPECT_LT(PhaseSlot(phase), kPhaseSlots);
+    EXPECT_TRUE(places.insert(PhaseSlot(phase)).second) << PhaseName(phase);
+  }
+  for (const callout_phase_t phase : {8u, 31u, 33u, 35u, 37u, 63u}) {
+    EXPECT_FALSE(IsKnownPhase(phase)) << phase;
+  }
 }
 
 TEST(Phase, ResponseFieldsAreTheMembersOfTheOneof) {

@@ -10,20 +10,22 @@ namespace {
 
 TEST(WorkerArgument, TellsAWorkerItsDescriptors) {
   const std::string argument =
-      ToWorkerArgument({5, 6, {{.name = "secure", .fd = 7}, {.name = "plaintext", .fd = 8}}});
-  EXPECT_EQ(argument, "--worker=5,6,secure:7,plaintext:8");
+      ToWorkerArgument({5, 6, 9, {{.name = "secure", .fd = 7}, {.name = "plaintext", .fd = 8}}});
+  EXPECT_EQ(argument, "--worker=5,6,9,secure:7,plaintext:8");
   const std::optional<WorkerDescriptors> descriptors = ParseWorkerArgument(argument);
   ASSERT_TRUE(descriptors.has_value());
   EXPECT_EQ(descriptors->channel, 5);
   EXPECT_EQ(descriptors->hooks, 6);
+  EXPECT_EQ(descriptors->metrics, 9);
   ASSERT_EQ(descriptors->sockets.size(), 2u);
   EXPECT_EQ(descriptors->sockets[1].name, "plaintext");
   EXPECT_EQ(descriptors->sockets[1].fd, 8);
 }
 
 TEST(WorkerArgument, IsNothingElse) {
-  for (const char* argument : {"--workers=2", "--worker=", "--worker=5", "--worker=5,x",
-                               "--worker=5,6,secure", "--worker=5,-6", "--worker=5,6,secure:x"}) {
+  for (const char* argument :
+       {"--workers=2", "--worker=", "--worker=5", "--worker=5,x", "--worker=5,6", "--worker=5,6,x",
+        "--worker=5,6,7,secure", "--worker=5,-6,7", "--worker=5,6,7,secure:x"}) {
     EXPECT_FALSE(ParseWorkerArgument(argument).has_value()) << argument;
   }
 }
@@ -32,7 +34,7 @@ TEST(WorkerProcessTest, AnswersWithItsEndWhoeverAsksAProcessThatEnds) {
   // The test program itself, which knows none of these options and ends.
   WorkerProcess::Launch launch;
   launch.options = {"--gtest_filter=None"};
-  launch.hooks = STDIN_FILENO;
+  launch.hooks = launch.metrics = STDIN_FILENO;
   auto process = WorkerProcess::Start(launch);
   ASSERT_TRUE(process.ok()) << process.status();
   std::future<WorkerProcess::Reply> early = (*process)->Ask(WorkerMessageKind::kGetUsage);

@@ -1,6 +1,7 @@
 //! The connection to the host: the types of `callout/plugin.h` that this plugin needs, in C's layout,
 //! and protobuf's wire format of the messages that it reads and writes.
 
+use std::any::Any;
 use std::ffi::c_void;
 use std::panic::catch_unwind;
 use std::slice;
@@ -28,6 +29,9 @@ pub struct Host {
     abi_version: u32,
     name: *const u8,
     respond: unsafe extern "C" fn(*mut Call, u32, *const Bytes, usize) -> Status,
+    send: *const c_void,
+    annotate: *const c_void,
+    set_error: unsafe extern "C" fn(*mut Call, Bytes),
 }
 
 /// `callout_call_t`, the same way.
@@ -45,8 +49,8 @@ pub struct Call {
 /// The host calls it as `callout/plugin.h` says.
 #[no_mangle]
 pub unsafe extern "C" fn callout_on_request_headers(call: *mut Call) -> Status {
-    // A panic must not reach the host.
-    catch_unwind(|| {
+    // A panic must not reach the host. Its text goes to the host's log.
+    let outcome = catch_unwind(|| {
         let message = (*call).message;
         let bytes = match message.size {
             0 => &[],
@@ -58,8 +62,25 @@ pub unsafe extern "C" fn callout_on_request_headers(call: *mut Call) -> Status {
             size: answer.len(),
         };
         ((*(*call).host).respond)(call, REQUEST_HEADERS_RESPONSE, &part, 1)
+    });
+    outcome.unwrap_or_else(|panic| {
+        let text = format!("panic: {}", panic_text(panic.as_ref()));
+        let bytes = Bytes {
+            data: text.as_ptr(),
+            size: text.len(),
+        };
+        ((*(*call).host).set_error)(call, bytes);
+        INTERNAL
     })
-    .unwrap_or(INTERNAL)
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        return text;
+    }
+    panic
+        .downcast_ref::<String>()
+        .map_or("not a text", String::as_str)
 }
 
 /// A header field. Values are bytes, not necessarily UTF-8.

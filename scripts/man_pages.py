@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes docs/man/*.1: the options from --help, and what stands below.
+
+    scripts/man_pages.py [BUILD] [OUT]     (default: build, docs/man)
+
+tests/deploy compares the pages with what this writes.
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+OPTION = re.compile(r"  --(\w+)(?: (\[NAME=\]PATH|NAME=\S+|[^\s=]+)(?:=(\d+ % .+?(?=  |$)|\S+))?)?(?: +(\S.*))?")
+RANGE = re.compile(r"(.*) \[(\d+) to (\d+)\]")
+
+# Sections in roff, before and after the options.
+PAGES = {
+    "callout-host": {
+        "name": "serves Envoy's external processing protocol (ext_proc) with plugins",
+        "synopsis": [r"\fB\-\-plugin\fR=[\fINAME\fR=]\fIPATH\fR", r"[\fIOPTION\fR...]"],
+        "before": r"""
+.B callout-host
+answers ext_proc streams of Envoy, and Check requests of ext_authz, by the hooks of plugins: shared objects that it
+loads, checks and reloads.
+Each option can also be set in the environment (\fBCALLOUT_LOG_LEVEL=info\fR for \fB\-\-log_level\fR) or in the file of
+\fB\-\-config\fR (\fBlog_level = info\fR).
+The command line goes before the environment, and the environment before the file.
+Dashes work in place of underscores.
+""",
+        "after": r"""
+.SH SIGNALS
+.TP
+.B SIGTERM
+Drains: health says no, the host goes on serving for \fB\-\-drain_delay_ms\fR if somebody has asked for health within
+the last 60 s, and streams have \fB\-\-drain_timeout_ms\fR to end.
+A second one ends the host at once.
+.TP
+.B SIGHUP
+Reads certificates again, and looks at the plugins' files.
+.SH EXIT STATUS
+.TP
+.B 0
+The host has drained; or what was asked for was printed; or \fB\-\-probe\fR: it is ready.
+.TP
+.B 1
+\fB\-\-probe\fR: the host is not ready, or does not respond; \fB\-\-doctor\fR: there are findings.
+.TP
+.B 2
+An option, a file or a plugin is wrong. One line says what to do.
+.SH FILES
+.TP
+.I /etc/callout-host/callout-host.conf
+Options of the service callout-host.service.
+.TP
+.I /var/lib/callout-host/plugins
+Plugins of that service.
+.SH EXAMPLES
+Load and check two plugins that run one after the other:
+.PP
+.nf
+callout-host \-\-check \-\-plugin=auth.so \-\-plugin=stamp.so
+.fi
+.PP
+Print what Envoy Gateway needs to know of them:
+.PP
+.nf
+callout-host \-\-print_config=envoy-gateway \-\-plugin=auth.so \-\-plugin=stamp.so
+.fi
+.SH SEE ALSO
+.BR callout-client (1),
+.BR minisign (1),
+.BR systemd.service (5)
+""",
+    },
+    "callout-client": {
+        "name": "sends messages to a server of Envoy's external processing protocol (ext_proc)",
+        "synopsis": [r"\fIADDRESS\fR", r"[\fIOPTION\fR...]"],
+        "before": r"""
+.B callout-client
+sends ProcessingRequests on one stream to the ext_proc server at \fIADDRESS\fR and prints each response as a line of
+JSON; or CheckRequests to an ext_authz server (\fB\-\-service=check\fR).
+\fIADDRESS\fR is \fIHOST\fR:\fIPORT\fR, [\fIIPV6\fR]:\fIPORT\fR or unix:\fIPATH\fR.
+""",
+        "after": r"""
+.SH EXIT STATUS
+.TP
+.B 0
+Every message was answered, an immediate response ended the exchange, or the server ended the stream early with OK.
+.TP
+.B 1
+The stream ended with an error, which is printed.
+.TP
+.B 2
+Invalid arguments, files or JSON.
+.TP
+.B 3
+No connection.
+.TP
+.B 4
+The stream ended with OK, but without any response.
+.SH EXAMPLES
+.nf
+callout-client unix:/run/callout.sock \-\-plaintext \-\-data '{"request_headers": {}}'
+.fi
+.SH SEE ALSO
+.BR callout-host (1)
+""",
+    },
+}
+
+
+def roff(text):
+    text = text.replace("\\", r"\e").replace("-", r"\-")
+    # Long lists may be broken after a comma.
+    text = re.sub(r"\S{60,}", lambda word: word[0].replace(",", r",\:"), text)
+    return "\\&" + text if text[:1] in (".", "'") else text
+
+
+def options_of(shown):
+    """Yields a heading, or (name, value, default, help)."""
+    lines = iter(shown.splitlines())
+    for line in lines:
+        if re.fullmatch(r"\w[\w ]*:", line) and line != "Positionals:":
+            yield line[:-1]
+        elif found := OPTION.fullmatch(line):
+            name, value, default, text = found.groups(default="")
+            yield name, value, default, text or next(lines).strip()
+
+
+def option(name, value, default, text):
+    yield ".TP"
+    yield rf"\fB\-\-{roff(name)}\fR" + (rf"=\fI{roff(value)}\fR" if value else "")
+    limits = ""
+    if found := RANGE.fullmatch(text):
+        text, limits = found[1], f" From {found[2]} to {found[3]}."
+    end = "" if text.endswith((".", ":")) else "."
+    yield roff(f"{text}{end}{limits}" + (f" Default: {default}." if default else ""))
+
+
+def page(program, host, shown):
+    version = subprocess.run([host, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    facts = PAGES[program]
+    yield r'.\" SPDX-License-Identifier: Apache-2.0'
+    yield r'.\" Written by scripts/man_pages.py.'
+    yield f'.TH {program.upper()} 1 "" "callout-host {version}" "User Commands"'
+    yield ".SH NAME"
+    yield rf"{roff(program)} \- {facts['name']}"
+    yield ".SH SYNOPSIS"
+    yield f".B {program}"
+    yield from facts["synopsis"]
+    yield ".SH DESCRIPTION"
+    yield from facts["before"].strip().splitlines()
+    yield ".SH OPTIONS"
+    for entry in options_of(shown):
+        if isinstance(entry, str):
+            yield f'.SS "{entry}"'
+        else:
+            yield from option(*entry)
+    yield from facts["after"].strip().splitlines()
+
+
+def main():
+    build = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else TOP / "build"
+    out = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else TOP / "docs" / "man"
+    for program in PAGES:
+        path = build / "host" / program
+        if not path.exists():
+            continue  # a build without gRPC has no client
+        shown = subprocess.run([path, "--help"], capture_output=True, text=True, check=True).stdout
+        (out / f"{program}.1").write_text("\n".join(page(program, path, shown)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
