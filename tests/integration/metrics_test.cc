@@ -100,7 +100,7 @@ const Families& Served() {
       host.AwaitLog("worker 1 (process ");
       AddServed(host.address("admin"), &served);
     }
-    TestHost host({plugin});
+    TestHost host({plugin}, {"OTEL_TRACES_EXPORTER=otlp"});
     Ask(&host, "deny");
     AddServed(host.address("admin"), &served);
     return served;
