@@ -169,7 +169,7 @@ absl::StatusOr<GenerationFacts> PluginSet::Prepare(const GenerationSource& sourc
   absl::StatusOr<std::shared_ptr<const Plugin>> plugin = CodeOf(source);
   if (!plugin.ok()) return plugin.status();
   const std::string& config = source.quarantine.empty() ? source.config : source.quarantine;
-  InstanceContext context = ContextOfInstances();
+  InstanceContext context = options_.instance;
   context.generation = source.number;
   context.extensions = &extensions_;
   absl::StatusOr<std::shared_ptr<Instance>> created =
