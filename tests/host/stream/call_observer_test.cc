@@ -85,6 +85,8 @@ class Watcher final : public RpcWatcher {
 
 class CallObserverTest : public StreamTest {
  protected:
+  // The stream tells its watchers that it ends.
+  ~CallObserverTest() override { Reset(); }
   void BeginWatched() {
     Begin();
     environment_->watchers().Add(&watcher_);
