@@ -70,6 +70,7 @@ callout-host \-\-print_config=envoy-gateway \-\-plugin=auth.so \-\-plugin=stamp.
 .fi
 .SH SEE ALSO
 .BR callout-client (1),
+.BR callout-test (1),
 .BR minisign (1),
 .BR systemd.service (5)
 """,
@@ -103,6 +104,39 @@ The stream ended with OK, but without any response.
 .SH EXAMPLES
 .nf
 callout-client unix:/run/callout.sock \-\-plaintext \-\-data '{"request_headers": {}}'
+.fi
+.SH SEE ALSO
+.BR callout-host (1)
+""",
+    },
+    "callout-test": {
+        "name": "runs cases in YAML through chains of callout-host's plugins",
+        "synopsis": [r"\fIDIR\fR...", r"[\fIOPTION\fR...]"],
+        "before": r"""
+.B callout-test
+runs the cases in the YAML files of each \fIDIR\fR through the chains of plugins that they name, in its own process or,
+with \fB\-\-envoy\fR, through callout-host and a real Envoy.
+For each case that fails it prints file, line, and what is different from what the case expects.
+\fIDIR\fR may also be a file.
+""",
+        "after": r"""
+.SH EXIT STATUS
+.TP
+.B 0
+All cases passed.
+.TP
+.B 1
+Some failed.
+.TP
+.B 2
+Invalid arguments, cases or plugins.
+.SH ENVIRONMENT
+.TP
+.B CALLOUT_ENVOY
+The Envoy for \fB\-\-envoy\fR.
+.SH EXAMPLES
+.nf
+callout-test cases \-\-tag=security \-\-junit=report.xml
 .fi
 .SH SEE ALSO
 .BR callout-host (1)

@@ -8,6 +8,7 @@
 
 #include "host/base/clock.h"
 #include "host/plugin/call_log.h"
+#include "host/plugin/call_observer.h"
 #include "host/plugin/hook_status.h"
 #include "host/plugin/match.h"
 #include "host/stream/call_steps.h"
@@ -67,14 +68,22 @@ bool DataStream::wants_message() const {
 
 void DataStream::OnMessage(std::string_view bytes) {
   if (!live()) return;  // the connection is being closed
-  if (begun_ns_ == 0) begun_ns_ = MonotonicNs();
   auto message = std::make_shared<Message>();
+  message->begun_ns = MonotonicNs();
+  if (begun_ns_ == 0) {
+    begun_ns_ = message->begun_ns;
+    if (environment_->watchers().active()) BeginWatch();
+  }
   message->bytes.assign(bytes);
   absl::StatusOr<NetworkRequestView> view =
       ParseNetworkRequest(message->bytes, environment_->limits().message_fields_max);
   if (!view.ok()) return End(view.status(), CALLOUT_END_ERROR);
   message->view = *std::move(view);
   message->data = message->view.data;
+  if (observers_ != nullptr) {
+    const MessageView seen{kDataPhases[message->line()], message->data, message->begun_ns};
+    observers_->Each([&](RpcObserver* observer) { observer->OnMessage(seen); });
+  }
   TakeFacts(message->view);
   if (!std::exchange(matched_, true)) Match();
   const size_t line = message->line();
@@ -206,7 +215,7 @@ DataStream::Step DataStream::Visit(const MessagePointer& message, Part* part) {
 
 DataStream::Step DataStream::Invoke(const MessagePointer& message, Part* part) {
   CallState& state = part->call;
-  state.Begin();
+  state.Begin(MonotonicNs());
   state.slot = TakeSlot(part->stream, &state);
   part->message = message;
   FillCall(message.get(), part);
@@ -222,8 +231,11 @@ DataStream::Step DataStream::Invoke(const MessagePointer& message, Part* part) {
     WarnOfFinish(state, status);
     state.status = status;
   }
+  CallRecord record = RecordOf(state, state.hook_end_ns);
+  record.deferred = status == CALLOUT_DEFERRED;
   EndPartCall(part);
   Settle(message.get(), part, state.status);
+  TellCall(record, part);
   return StepAfter(part);
 }
 
@@ -313,8 +325,10 @@ DataStream::Step DataStream::Dispatch(const MessagePointer& message, Part* part)
   state.at_work = false;
   message->called = false;
   message->deadline_ns = 0;
+  const CallRecord record = RecordOf(state, 0);
   EndPartCall(part);
   Overload(message.get(), part);
+  TellCall(record, part);
   return StepAfter(part);
 }
 
@@ -334,6 +348,7 @@ bool DataStream::Wait(const MessagePointer& message, Part* part) {
   state.retained = {attributes_, metadata_context_};
   if (!environment_->AddDeferred()) {
     const std::string what = DeferLimitText(*environment_);
+    const CallRecord record = RecordOf(state, state.hook_end_ns);
     if (state.handshake().detached()) {
       environment_->RemoveDeferred();
       EndPartCall(part);
@@ -344,6 +359,7 @@ bool DataStream::Wait(const MessagePointer& message, Part* part) {
       state.at_work = state.late = true;
     }
     Fault(message.get(), part, part->phase, {Violation::kDeferLimit, what});
+    TellCall(record, part);
     return false;
   }
   ++calls_at_work_;
@@ -370,11 +386,13 @@ void DataStream::OnFinished(Part* part) {
   environment_->RemoveDeferred();
   --calls_at_work_;
   state.at_work = false;
+  const uint64_t now_ns = MonotonicNs();
   if (state.handshake().returned()) {
     state.status = state.slot->finish_status;
-    state.instance_ns += MonotonicNs() - state.hook_end_ns;
+    state.instance_ns += now_ns - state.hook_end_ns;
   }
   const bool dropped = state.handshake().dropped();
+  const CallRecord record = RecordOf(state, now_ns);
   const MessagePointer message = part->message;
   EndPartCall(part);
   if (!std::exchange(state.late, false) && live()) {
@@ -385,6 +403,7 @@ void DataStream::OnFinished(Part* part) {
     } else {
       Settle(message.get(), part, state.status);
     }
+    TellCall(record, part);
     if (StepAfter(part) == Step::kPassed) ++message->position;
   }
   if (live()) return Run();
@@ -404,9 +423,12 @@ void DataStream::OnOverdue(Message* message) {
   Part* const part = PartAt(*message);
   message->deadline_ns = 0;
   if (!message->called) {
+    // What the other call comes to is its own.
+    const CallResult other = part->call.result;
     Fault(message, part, PhaseFor(*message, *part),
           {Violation::kDeadline,
            fmt::format("its other call is {}", DeadlineText(environment_->limits()))});
+    part->call.result = other;
     ++message->position;
     return;
   }
@@ -415,11 +437,13 @@ void DataStream::OnOverdue(Message* message) {
   if (handshake.finished() || !handshake.OnDeadline()) return;
   part->call.late = true;
   message->called = false;
+  const CallRecord record = RecordOf(part->call, MonotonicNs());
   if (handshake.unbegun()) {
     Overload(message, part);
   } else {
     Fault(message, part, part->phase, {Violation::kDeadline, DeadlineText(environment_->limits())});
   }
+  TellCall(record, part);
   // Under `continue` the message itself is still to come, once the call is finished.
   if (part->phase == CALLOUT_CONNECTION) {
     part->connected = true;
@@ -438,12 +462,57 @@ void DataStream::UpdateDeadline() {
   }
 }
 
+// --- What came of a call ----------------------------------------------------------
+
+void DataStream::BeginWatch() {
+  observers_ = environment_->watchers().Watch(
+      {id_, RpcService::kNetworkExtProc, rpc_, CALLOUT_CONNECTION, {}, begun_ns_});
+  if (observers_ == nullptr) return;
+  for (Part& part : parts_) part.call.observers = observers_.get();
+}
+
+// The end of every call passes here, once.
+void DataStream::TellCall(const CallRecord& record, Part* part) {
+  CallState& state = part->call;
+  if (std::exchange(state.told, true)) return;
+  CallRecord whole = record;
+  whole.result = state.result;
+  state.instance->CountCall(whole);
+  if (observers_ == nullptr) return;
+  observers_->Each([&](RpcObserver* observer) { observer->OnCall(whole); });
+}
+
+// The RPC is over before the call is, so that nothing of it will be used.
+void DataStream::TellGivenUp(Part* part) {
+  CallState& state = part->call;
+  if (!state.at_work || state.told) return;
+  state.result.outcome = CallOutcome::kOverruled;
+  state.result.overruled = Overruled::kEnded;
+  TellCall(RecordOf(state, MonotonicNs()), part);
+}
+
+void DataStream::TellEnd() {
+  if (std::exchange(told_, true)) return;
+  for (Part& part : parts_) TellGivenUp(&part);
+  if (observers_ == nullptr) return;
+  const RpcEnd end{*end_, told_end_.outcome, MonotonicNs()};
+  observers_->Each([&](RpcObserver* observer) { observer->OnEnd(end); });
+}
+
 // --- What a hook came to --------------------------------------------------------
 
 void DataStream::Settle(Message* message, Part* part, callout_status_t status) {
-  const CallState& state = part->call;
+  CallState& state = part->call;
+  state.result.status = status;
+  if (observers_ != nullptr) {
+    const SaidView said{state, part->phase, message->data};
+    observers_->Each([&](RpcObserver* observer) { observer->OnSaid(said); });
+  }
   const std::string text = status < 0 ? ErrorText(state, part->phase, status) : std::string();
-  if (IsDecision(status)) return Shut(*message, ConnectionStatus::kReset);
+  if (IsDecision(status)) {
+    state.result.outcome = CallOutcome::kDenied;
+    return Shut(*message, ConnectionStatus::kReset);
+  }
   Finding finding;
   if (state.fault != ResponseFault::kNone) {
     finding = RefusedResponse(state);
@@ -456,7 +525,7 @@ void DataStream::Settle(Message* message, Part* part, callout_status_t status) {
   } else if (!state.sent.empty()) {
     finding = {Violation::kSecondResponse, "send() in a service that takes one response"};
   } else {
-    finding = Take(message, *part);
+    finding = Take(message, part);
   }
   if (finding.ok()) return;
   // Whatever is wrong with the wish to close a connection, or comes after it, it goes on no more.
@@ -468,8 +537,8 @@ void DataStream::Settle(Message* message, Part* part, callout_status_t status) {
 }
 
 // A fault, of which nothing is taken, or what was taken.
-Finding DataStream::Take(Message* message, const Part& part) {
-  const CallState& state = part.call;
+Finding DataStream::Take(Message* message, Part* part) {
+  CallState& state = part->call;
   NetworkResponseView view;
   if (!NetworkAnnotationsAreWellFormed(state.annotations) ||
       !ReadNetworkResponse(state.response, &view)) {
@@ -481,8 +550,8 @@ Finding DataStream::Take(Message* message, const Part& part) {
     return {Violation::kMalformed, fmt::format("the connection status {}, expected 0 to {}",
                                                view.connection_status, kStatusMax)};
   }
-  const bool may_read = part.phase == CALLOUT_READ_DATA;
-  const bool may_write = part.phase == CALLOUT_WRITE_DATA;
+  const bool may_read = part->phase == CALLOUT_READ_DATA;
+  const bool may_write = part->phase == CALLOUT_WRITE_DATA;
   if ((view.has_read && !may_read) || (view.has_write && !may_write)) {
     return {Violation::kWrongType,
             "data of a direction that the call is not about: Envoy would inject it there"};
@@ -492,13 +561,17 @@ Finding DataStream::Take(Message* message, const Part& part) {
     if (!reader.Is(CALLOUT_DATA_DYNAMIC_METADATA)) continue;
     MergeStructs(message->metadata, reader.bytes(), &message->metadata);
     message->has_metadata = true;
+    state.result.outcome = CallOutcome::kChanged;
   }
   if (view.connection_status != 0) {
+    state.result.outcome = CallOutcome::kImmediate;
     Shut(*message, static_cast<ConnectionStatus>(view.connection_status));
   } else if ((view.has_read || view.has_write) && view.data != message->data) {
     message->new_data.assign(view.data);
     message->data = message->new_data;
     message->is_modified = true;
+    state.result.outcome = CallOutcome::kChanged;
+    state.result.changed_bytes = view.data.size();
     Charge(message, view.data.size());
   }
   return {};
@@ -512,10 +585,20 @@ void DataStream::Charge(Message* message, size_t bytes) {
 // Applies the instance's policy, by default to fail.
 void DataStream::Fault(Message* message, Part* part, callout_phase_t phase, Finding finding) {
   Instance& instance = *part->call.instance;
-  instance.CountViolation(finding.violation, phase, finding.what, {id_, {}});
+  CallResult& result = part->call.result;
+  result.outcome = CallOutcome::kFault;
+  result.violation = finding.violation;
+  instance.CountViolation(finding.violation, phase, finding.what, {id_, {}, rpc_, {}});
+  if (observers_ != nullptr) {
+    const FaultView fault{&instance, phase, finding.violation, finding.what};
+    observers_->Each([&](RpcObserver* observer) { observer->OnFault(fault); });
+  }
   const ErrorPolicy policy =
       instance.settings().policy.value_or(ErrorPolicy{ErrorPolicy::Action::kFail, 0});
-  if (policy.action == ErrorPolicy::Action::kContinue && !finding.never_passes) return;
+  const bool passes = policy.action == ErrorPolicy::Action::kContinue && !finding.never_passes;
+  const bool denies = policy.action == ErrorPolicy::Action::kDeny;
+  result.action = passes || denies ? policy.action : ErrorPolicy::Action::kFail;
+  if (passes) return;
   Shut(*message, ConnectionStatus::kReset);
 }
 
@@ -527,12 +610,23 @@ void DataStream::Overload(Message* message, Part* part) {
 // --- Out ------------------------------------------------------------------------
 
 void DataStream::Respond(const Message& message) {
+  const callout_phase_t phase = message.view.kind == NetworkKind::kOther
+                                    ? callout_phase_t{CALLOUT_CONNECTION}
+                                    : kDataPhases[message.line()];
+  const uint64_t now_ns = MonotonicNs();
+  environment_->ObserveMessage(phase, now_ns - message.begun_ns, now_ns, rpc_);
   output_.push_back(WriteNetworkResponse({.kind = message.view.kind,
                                           .data = message.data,
                                           .end_of_stream = message.view.end_of_stream,
                                           .is_modified = message.is_modified,
                                           .has_metadata = message.has_metadata,
                                           .metadata = message.metadata}));
+  TellResponse();
+}
+
+void DataStream::TellResponse() {
+  if (observers_ == nullptr) return;
+  observers_->Each([&](RpcObserver* observer) { observer->OnResponse(0, output_.back()); });
 }
 
 // Of what has not gone out nothing will.
@@ -544,6 +638,7 @@ void DataStream::Shut(const Message& message, ConnectionStatus how) {
                                           .connection_status = how,
                                           .has_metadata = message.has_metadata,
                                           .metadata = message.metadata}));
+  TellResponse();
   environment_->CountRpc(RpcService::kNetworkExtProc, RpcOutcome::kDenied);
   told_end_.outcome = CALLOUT_END_IMMEDIATE;
 }
@@ -568,6 +663,7 @@ void DataStream::Finish() {
   }
   state_ = State::kOver;
   deadline_ns_ = 0;
+  TellEnd();
   if (closed_ || closing_ > 0 || calls_at_work_ > 0) return;
   for (Part& part : parts_) ClosePart(&part);
   closed_ = closing_ == 0;

@@ -36,6 +36,7 @@
 
 #include "absl/container/fixed_array.h"
 #include "absl/status/status.h"
+#include "host/plugin/call_observer.h"
 #include "host/plugin/chain.h"
 #include "host/plugin/rpc_context.h"
 #include "host/plugin/violation.h"
@@ -86,6 +87,7 @@ class DataStream {
     NetworkRequestView view;  // of `bytes`
     size_t position = 0;      // in the order of its direction
     bool called = false;      // a call of it is under way
+    uint64_t begun_ns = 0;
     uint64_t deadline_ns = 0;
     // As the instances before have left it.
     std::string_view data;
@@ -141,7 +143,12 @@ class DataStream {
   void OnFinished(Part* part);
   void OnOverdue(Message* message);
   void Settle(Message* message, Part* part, callout_status_t status);
-  Finding Take(Message* message, const Part& part);
+  Finding Take(Message* message, Part* part);
+  void BeginWatch();
+  void TellCall(const CallRecord& record, Part* part);
+  void TellGivenUp(Part* part);
+  void TellResponse();
+  void TellEnd();
   void Charge(Message* message, size_t bytes);
   void Fault(Message* message, Part* part, callout_phase_t phase, Finding finding);
   void Overload(Message* message, Part* part);
@@ -174,6 +181,8 @@ class DataStream {
   size_t closing_ = 0;
   bool closed_ = false;
   uint64_t deadline_ns_ = 0;
+  std::unique_ptr<RpcObservers> observers_;  // null: nobody watches the RPC
+  bool told_ = false;                        // the observers, of the end
   std::atomic<bool> cancelled_{false};
   uint64_t begun_ns_ = 0;
   callout_stream_end_t told_end_ = {};  // for callout_on_stream_close

@@ -129,12 +129,6 @@ PluginSet::~PluginSet() {
   retired_->Take();  // each waits for its timer
 }
 
-InstanceContext PluginSet::ContextOfInstances() {
-  InstanceContext context = options_.instance;
-  context.extensions = &extensions_;
-  return context;
-}
-
 absl::StatusOr<std::shared_ptr<const Plugin>> PluginSet::FindOrLoad(
     const GenerationSource& source) {
   const std::pair key(source.name, source.sha256);
@@ -175,8 +169,9 @@ absl::StatusOr<GenerationFacts> PluginSet::Prepare(const GenerationSource& sourc
   absl::StatusOr<std::shared_ptr<const Plugin>> plugin = CodeOf(source);
   if (!plugin.ok()) return plugin.status();
   const std::string& config = source.quarantine.empty() ? source.config : source.quarantine;
-  InstanceContext context = ContextOfInstances();
+  InstanceContext context = options_.instance;
   context.generation = source.number;
+  context.extensions = &extensions_;
   absl::StatusOr<std::shared_ptr<Instance>> created =
       Instance::Create(*plugin, source.name, config, *settings, context);
   if (!created.ok()) return AboutOriginal(source, (*plugin)->path(), created.status());

@@ -93,7 +93,6 @@ class PluginSet final : public GenerationTarget {
   absl::StatusOr<std::shared_ptr<const Plugin>> CodeOf(const GenerationSource& source);
   absl::StatusOr<std::shared_ptr<const Plugin>> FindOrLoad(const GenerationSource& source);
   void BeginTrial(const GenerationSource& source, Instance* instance);
-  InstanceContext ContextOfInstances();
 
   const Options options_;
   Extensions extensions_;  // outlives the instances

@@ -54,7 +54,7 @@ struct TestOptions {
   std::vector<std::string> places;  // directories and files
   std::vector<std::string> tags;
   std::string plugins_dir, junit, json, envoy_path, host_path;
-  size_t jobs = static_cast<size_t>(UsableCores());
+  size_t jobs = 0;
   bool update = false, list = false, envoy = false, help = false, version = false;
   ChainRunner::Options runner;
 };
@@ -88,7 +88,8 @@ void AddOptions(TestOptions* options, OptionSet* set) {
                       "Where plugins are whose name has no slash; default: beside the file"));
   set->Add(NumberOption("hook_deadline_ms", "Cases", "MS", 1, INT_MAX,
                         &options->runner.hook_deadline_ms, "Time limit of a hook, as the host's"));
-  set->Add(NumberOption("jobs", "Cases", "N", 1, 1000, &options->jobs, "Cases at a time"));
+  set->Add(NumberOption("jobs", "Cases", "N", 0, 1000, &options->jobs,
+                        "Cases at a time. 0: as many as there are cores"));
   set->Add(Switch("update", "Cases", &options->update, "Write golden files instead of comparing"));
   set->Add(
       Switch("envoy", "Envoy", &options->envoy,
@@ -205,8 +206,9 @@ absl::StatusOr<std::vector<CaseResult>> RunInProcess(const CaseFile& file, const
       failure = result.status();
     }
   };
+  const size_t jobs = options.jobs != 0 ? options.jobs : static_cast<size_t>(UsableCores());
   std::vector<std::thread> threads;
-  for (size_t i = 1; i < std::min(options.jobs, chosen.size()); ++i) threads.emplace_back(work);
+  for (size_t i = 1; i < std::min(jobs, chosen.size()); ++i) threads.emplace_back(work);
   work();
   for (std::thread& thread : threads) thread.join();
   if (!failure.ok()) return failure;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Timers and shared data: the C++ layer, by extensions_plugin.cc and plugins/rate_limit, under the
+// Timers and shared data: the C++ layer, by extensions_plugin.cc and plugins/client_limit, under the
 // fake host with its clock. both_hosts_test.cc compares the fakes with the real ones.
 #include <gtest/gtest.h>
 
@@ -20,7 +20,7 @@ using std::chrono::minutes;
 using std::chrono::seconds;
 
 const char kPlugin[] = CALLOUT_EXTENSIONS_PLUGIN;
-const std::string kRateLimit = std::string(CALLOUT_PLUGIN_DIR) + "/rate_limit.so";
+const std::string kClientLimit = std::string(CALLOUT_PLUGIN_DIR) + "/client_limit.so";
 
 Answer Ask(Plugin& plugin, const HeaderList& headers) {
   Stream stream(plugin);
@@ -97,8 +97,8 @@ TEST(SharedData, SaysSoIfThereIsNoRoom) {
   EXPECT_EQ(Ask(plugin, {{"x-count", "1"}}).header("x-sum"), "none");
 }
 
-TEST(RateLimit, CountsWithinAWindowThatBeginsWithTheFirstRequest) {
-  Plugin plugin(kRateLimit, R"({"header": "x-client", "limit": 2, "window_seconds": 10})");
+TEST(ClientLimit, CountsWithinAWindowThatBeginsWithTheFirstRequest) {
+  Plugin plugin(kClientLimit, R"({"header": "x-client", "limit": 2, "window_seconds": 10})");
   ASSERT_EQ(plugin.status(), CALLOUT_OK);
   const HeaderList ada = {{"x-client", "ada"}};
   EXPECT_TRUE(Ask(plugin, ada).is_empty());
@@ -110,10 +110,10 @@ TEST(RateLimit, CountsWithinAWindowThatBeginsWithTheFirstRequest) {
   EXPECT_TRUE(Ask(plugin, ada).is_empty());
 }
 
-TEST(RateLimit, KeepsItsListWhileTheFileCannotBeRead) {
-  const std::string path = std::string(CALLOUT_PLUGIN_DIR) + "/rate_limit_test_exempt";
+TEST(ClientLimit, KeepsItsListWhileTheFileCannotBeRead) {
+  const std::string path = std::string(CALLOUT_PLUGIN_DIR) + "/client_limit_test_exempt";
   std::ofstream(path) << "ada\n";
-  Plugin plugin(kRateLimit,
+  Plugin plugin(kClientLimit,
                 R"({"header": "x-client", "limit": 0, "exempt_file": ")" + path + "\"}");
   ASSERT_EQ(plugin.status(), CALLOUT_OK);
   const HeaderList ada = {{"x-client", "ada"}};
@@ -121,7 +121,7 @@ TEST(RateLimit, KeepsItsListWhileTheFileCannotBeRead) {
   std::remove(path.c_str());
   plugin.advance(seconds(61));
   EXPECT_TRUE(Ask(plugin, ada).is_empty());
-  EXPECT_EQ(plugin.metric("rate_limit_read_failures_total"), 1);
+  EXPECT_EQ(plugin.metric("client_limit_read_failures_total"), 1);
   std::ofstream(path) << "bob\n";
   plugin.advance(seconds(61));
   EXPECT_EQ(Ask(plugin, ada).http_status, 429u);

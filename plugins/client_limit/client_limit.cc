@@ -37,14 +37,14 @@ Names ReadNames(const std::string& path) {
   return names;
 }
 
-class RateLimit {
+class ClientLimit {
  public:
-  explicit RateLimit(callout::Setup& setup)
+  explicit ClientLimit(callout::Setup& setup)
       : host_(setup.host()),
-        counts_(setup, "rate_limit"),
+        counts_(setup, "client_limit"),
         timers_(setup),
-        refused_(setup.counter("rate_limit_refused_total", "Requests over the limit")),
-        read_failures_(setup.counter("rate_limit_read_failures_total",
+        refused_(setup.counter("client_limit_refused_total", "Requests over the limit")),
+        read_failures_(setup.counter("client_limit_read_failures_total",
                                      "Times that the file of exempt clients could not be read")) {
     callout::plugins::JsonConfig config(setup.config());
     header_ = config.text("header");
@@ -117,5 +117,5 @@ class RateLimit {
 
 }  // namespace
 
-CALLOUT_PLUGIN_CLASS(RateLimit, ("rate_limit", "1.0.0", "Limits the requests of each client"),
+CALLOUT_PLUGIN_CLASS(ClientLimit, ("client_limit", "1.0.0", "Limits the requests of each client"),
                      request_headers);

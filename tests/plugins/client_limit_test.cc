@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// plugins/rate_limit in a real host. What time does to it is in
+// plugins/client_limit in a real host. What time does to it is in
 // tests/plugin_api/extensions_test.cc.
 #include <callout/plugin.h>
 
@@ -24,8 +24,8 @@ ext_proc::ProcessingRequest From(const std::string& client) {
   return RequestHeaders({{":path", "/"}, {"x-client", client}}, true);
 }
 
-TEST(RateLimitTest, RefusesTheRequestsOfAClientOverTheLimit) {
-  SampleHost host("rate_limit", R"({"header": "x-client", "limit": 2})");
+TEST(ClientLimitTest, RefusesTheRequestsOfAClientOverTheLimit) {
+  SampleHost host("client_limit", R"({"header": "x-client", "limit": 2})");
   const auto nameless = RequestHeaders({{":path", "/"}}, true);
   host.Expect({
       {"the first", From("ada"), kPasses},
@@ -38,14 +38,14 @@ TEST(RateLimitTest, RefusesTheRequestsOfAClientOverTheLimit) {
       {"a long name", From(std::string(257, 'x')), {"immediate 400"}},
   });
   EXPECT_THAT(MetricsOf(host.host()),
-              HasSubstr("rate_limit_refused_total{plugin=\"rate_limit\"} 2\n"));
+              HasSubstr("client_limit_refused_total{plugin=\"client_limit\"} 2\n"));
 }
 
-TEST(RateLimitTest, ReadsTheListOfExemptClientsAnewInTheBackground) {
+TEST(ClientLimitTest, ReadsTheListOfExemptClientsAnewInTheBackground) {
   const host::TempDir directory;
   const std::string path = directory.Path("exempt");
   std::ofstream(path) << "# nobody\n";
-  SampleHost host("rate_limit", R"({"header": "x-client", "limit": 0, "refresh_seconds": 1,
+  SampleHost host("client_limit", R"({"header": "x-client", "limit": 0, "refresh_seconds": 1,
                                     "exempt_file": ")" +
                                     path + "\"}");
   EXPECT_EQ(host.Ask({From("ada")}), kRefused);
@@ -54,22 +54,22 @@ TEST(RateLimitTest, ReadsTheListOfExemptClientsAnewInTheBackground) {
   EXPECT_EQ(host.Ask({From("bob")}), kRefused);
 }
 
-TEST(RateLimitTest, FailsTheRequestIfThereIsNoRoomForACount) {
-  SampleHost host("rate_limit", R"({"header": "x-client", "limit": 2})",
+TEST(ClientLimitTest, FailsTheRequestIfThereIsNoRoomForACount) {
+  SampleHost host("client_limit", R"({"header": "x-client", "limit": 2})",
                   {"--max_shared_data_keys=1"});
   EXPECT_EQ(host.Ask({From("ada")}), kPasses);
   EXPECT_THAT(host.Ask({From("bob")}),
               ElementsAre("INTERNAL: there is no room for the count of a client"));
   EXPECT_EQ(host.Ask({From("ada")}), kPasses);
   const std::string metrics = MetricsOf(host.host());
-  EXPECT_THAT(metrics, HasSubstr("callout_shared_data_refused_total{plugin=\"rate_limit\"} 1\n"));
+  EXPECT_THAT(metrics, HasSubstr("callout_shared_data_refused_total{plugin=\"client_limit\"} 1\n"));
   EXPECT_THAT(metrics, HasSubstr("callout_shared_data_keys 1\n"));
 }
 
-TEST(RateLimitTest, RefusesAConfigurationThatItCannotUse) {
-  EXPECT_THAT(RefusalOf("rate_limit", R"({"header": "x-client"})"), HasSubstr("\"limit\""));
+TEST(ClientLimitTest, RefusesAConfigurationThatItCannotUse) {
+  EXPECT_THAT(RefusalOf("client_limit", R"({"header": "x-client"})"), HasSubstr("\"limit\""));
   EXPECT_THAT(
-      RefusalOf("rate_limit", R"({"header": "a", "limit": 1, "exempt_file": "/nowhere/exempt"})"),
+      RefusalOf("client_limit", R"({"header": "a", "limit": 1, "exempt_file": "/nowhere/exempt"})"),
       HasSubstr("\"exempt_file\": /nowhere/exempt: it cannot be read"));
 }
 
