@@ -16,6 +16,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "host/base/file.h"
+#include "host/base/file_trust.h"
 #include "host/config/extension_options.h"
 #include "host/config/option_kinds.h"
 #include "host/config/plugin_options.h"
@@ -571,6 +572,24 @@ absl::Status CheckPlaintext(const Draft& draft, Config* config) {
   return absl::OkStatus();
 }
 
+// Who can change a file of keys decides what is loaded, as with the plugins themselves.
+absl::Status CheckKeyFiles(Config* config) {
+  const PluginPermissions permissions = config->reload.file_rules.permissions;
+  if (permissions == PluginPermissions::kOff) return absl::OkStatus();
+  for (const std::string& path : config->reload.key_files) {
+    FileTrust trust = CheckFileTrust(path);
+    if (!trust.refusal.empty() && permissions == PluginPermissions::kStrict) {
+      return absl::InvalidArgumentError(fmt::format(
+          "--plugin_keys={}: {}, or give --plugin_permissions=warn", path, trust.refusal));
+    }
+    if (!trust.refusal.empty()) trust.warnings.push_back(std::move(trust.refusal));
+    for (const std::string& warning : trust.warnings) {
+      config->warnings.push_back(fmt::format("--plugin_keys={}: {}", path, warning));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckOneCommand(const Draft& draft, const DeployConfig& deploy) {
   std::vector<std::string> given;
   if (draft.check) given.emplace_back("--check");
@@ -588,6 +607,7 @@ absl::StatusOr<Config> Finish(Draft draft) {
   Config config = std::move(draft.config);
   if (absl::Status status = FinishAddresses(draft, &config); !status.ok()) return status;
   if (absl::Status status = CheckPlaintext(draft, &config); !status.ok()) return status;
+  if (absl::Status status = CheckKeyFiles(&config); !status.ok()) return status;
   FinishCoreDumps(draft, &config);
   absl::StatusOr<std::vector<PluginConfig>> plugins = draft.plugins.Finish();
   if (!plugins.ok()) return plugins.status();

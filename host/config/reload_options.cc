@@ -42,7 +42,7 @@ absl::Status SetPermissions(const std::string& text, PluginPermissions* permissi
 }
 
 // The keys of several files add up.
-absl::Status AddKeys(const std::string& path, std::vector<MinisignKey>* keys) {
+absl::Status AddKeys(const std::string& path, ReloadConfig* config) {
   const absl::StatusOr<std::string> text = ReadFile(path, kMinisignKeysBytesMax);
   if (!text.ok()) {
     return absl::InvalidArgumentError(
@@ -50,7 +50,9 @@ absl::Status AddKeys(const std::string& path, std::vector<MinisignKey>* keys) {
   }
   const absl::StatusOr<std::vector<MinisignKey>> read = ParseMinisignKeys(*text);
   if (!read.ok()) return read.status();
+  std::vector<MinisignKey>* keys = &config->file_rules.keys;
   keys->insert(keys->end(), read->begin(), read->end());
+  config->key_files.push_back(path);
   return absl::OkStatus();
 }
 
@@ -125,9 +127,7 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
                         "PATH.minisig, beside the file, is the signature. Read once, at the start",
                 .repeatable = true,
                 .supervisor_only = true,  // workers load copies of what was verified
-                .set = [keys = &config->file_rules.keys](const std::string& path) {
-                  return AddKeys(path, keys);
-                }});
+                .set = [config](const std::string& path) { return AddKeys(path, config); }});
   options->Add(NumberOption("max_plugin_file_bytes", kReloadGroup, "BYTES", 4096, kPluginBytesMax,
                             &config->file_rules.max_code_bytes,
                             "Largest plugin file that the host reads"));

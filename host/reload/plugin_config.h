@@ -69,6 +69,7 @@ struct ReloadConfig {
   bool watch_plugins = false;
   RequirePlugins require_plugins = RequirePlugins::kAuto;
   PluginFileRules file_rules;
+  std::vector<std::string> key_files;  // of which the keys of `file_rules` are
   uint64_t create_timeout_ms = 10000;  // --plugin_create_timeout_ms
   size_t generations_max = 1000;
   ReloadGuard guard;

@@ -217,6 +217,18 @@ class PluginPackage(unittest.TestCase):
                 self.assertIn(why, checked.stderr)
                 self.assertEqual(checked.stderr.count('\n'), 1, checked.stderr)
 
+    def test_keys_that_everybody_may_change_end_the_start(self):
+        keys = self.work / 'open.pub'
+        shutil.copy(self.work / 'ours.pub', keys)
+        keys.chmod(0o666)
+        checked = self.check('--plugin_keys=open.pub', '--plugin=first/basic.so')
+        self.assertEqual(checked.returncode, 2, checked.stdout)
+        self.assertIn('--plugin_keys=open.pub: ', checked.stderr)
+        self.assertIn('or give --plugin_permissions=warn', checked.stderr)
+        warned = self.check('--plugin_keys=open.pub', '--plugin=first/basic.so', '--plugin_permissions=warn')
+        self.assertEqual(warned.returncode, 0, warned.stderr)
+        self.assertIn('warning: --plugin_keys=open.pub: ', warned.stdout)
+
     def test_a_file_that_is_no_key_ends_the_start(self):
         checked = self.check('--plugin_keys=ours.key', '--plugin=first/basic.so')
         self.assertEqual(checked.returncode, 2)
