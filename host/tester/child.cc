@@ -18,8 +18,8 @@
 namespace callout::host {
 namespace {
 
-constexpr std::chrono::milliseconds kPause{5};
-constexpr int kPausesMax = 1000;  // until SIGKILL
+constexpr std::chrono::milliseconds kEndPause{5};
+constexpr int kEndPausesMax = 1000;  // until SIGKILL
 constexpr size_t kShownBytes = 2000;
 
 }  // namespace
@@ -51,7 +51,7 @@ bool Child::IsRunning() {
 Child::~Child() {
   if (!IsRunning()) return;
   kill(pid_, SIGTERM);
-  for (int i = 0; i < kPausesMax && IsRunning(); ++i) std::this_thread::sleep_for(kPause);
+  for (int i = 0; i < kEndPausesMax && IsRunning(); ++i) std::this_thread::sleep_for(kEndPause);
   if (!IsRunning()) return;
   kill(pid_, SIGKILL);
   waitpid(pid_, nullptr, 0);

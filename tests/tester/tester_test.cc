@@ -134,16 +134,16 @@ TEST_F(TesterTest, NamesFileAndLineOfWhatIsDifferent) {
   EXPECT_EQ(ran.exit_status, 1);
   const std::string at = directory_.Path("cases.yaml:");
   for (const char* line :
-       {"10: wrong in every way: request header header-request: expected 'other', got 'request'\n",
-        "11: wrong in every way: request header foo: expected none, got 'bar'\n",
-        "12: wrong in every way: request header not-there: expected one that matches x+, got "
+       {"11: wrong in every way: request header header-request: expected 'other', got 'request'\n",
+        "12: wrong in every way: request header foo: expected none, got 'bar'\n",
+        "13: wrong in every way: request header not-there: expected one that matches x+, got "
         "none\n",
-        "14: wrong in every way: response header foo: expected 'bar', got none\n",
-        "15: wrong in every way: response status: expected '404', got '200'\n",
-        "16: wrong in every way: response body: expected one that matches .{3}, got 'text'\n",
-        "17: wrong in every way: metadata space/key: expected 'value', got none\n",
-        "18: wrong in every way: the RPC's error: expected 'INTERNAL', got none\n",
-        "8: wrong in every way: the backend got the request\n"}) {
+        "15: wrong in every way: response header foo: expected 'bar', got none\n",
+        "16: wrong in every way: response status: expected '404', got '200'\n",
+        "17: wrong in every way: response body: expected one that matches .{3}, got 'text'\n",
+        "18: wrong in every way: metadata space/key: expected 'value', got none\n",
+        "19: wrong in every way: the RPC's error: expected 'INTERNAL', got none\n",
+        "9: wrong in every way: the backend got the request\n"}) {
     EXPECT_THAT(ran.output, HasSubstr(at + line));
   }
   EXPECT_THAT(ran.output, HasSubstr("\n1 passed, 1 failed\n"));
@@ -258,7 +258,7 @@ cases:
 TEST_F(TesterTest, SaysWhatIsWrongWithAFileAndWhere) {
   const std::string chain = "chain: [{plugin: add_header.so}]\ncases:\n";
   const std::vector<std::pair<std::string, std::string>> files = {
-      {"chain: [", ":2: "},
+      {"chain: [", ":1: "},
       {"cases: []\n", ":1: the file has no list chain"},
       {chain + "- {nam: x}\n", ":3: a case has no key nam; did you mean name?"},
       {chain + "- {request: {}, expect: {}}\n", ":3: the case has no name"},
