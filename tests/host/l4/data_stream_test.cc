@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "envoy/service/network_ext_proc/v3/network_external_processor.pb.h"
+#include "host/plugin/call_observer.h"
 #include "tests/host/stream_fixture.h"
 
 namespace callout::host {
@@ -541,6 +542,62 @@ TEST_F(DataStreamTest, MoreDeferredCallsThanAllowedAreAFault) {
   held->host->finish(held, CALLOUT_OK);
   Deliver();
   EXPECT_EQ(environment_->deferred(), 0u);
+}
+
+// --- What those who watch are told ---
+
+class Watcher final : public RpcWatcher {
+ public:
+  class Observer final : public RpcObserver {
+   public:
+    explicit Observer(std::vector<std::string>* told) : told_(told) {}
+    void OnCall(const CallRecord& call) override {
+      EXPECT_LE(call.begin_ns, call.end_ns);
+      told_->push_back(std::string(PhaseName(call.phase)) + " " +
+                       std::string(CallOutcomeName(call.result.outcome)));
+    }
+    void OnEnd(const RpcEnd&) override { told_->push_back("end"); }
+
+   private:
+    std::vector<std::string>* const told_;
+  };
+  std::unique_ptr<RpcObserver> Watch(const RpcStart& start) override {
+    EXPECT_EQ(start.service, RpcService::kNetworkExtProc);
+    return std::make_unique<Observer>(&told);
+  }
+  std::vector<std::string> told;
+};
+
+TEST_F(DataStreamTest, EachCallIsToldOnceWithWhatCameOfIt) {
+  Watcher watcher;
+  FakePlugin* plugin = AddPlugin(ErrorPolicy::Action::kContinue);
+  callout_call_t* held = nullptr;
+  plugin->phases[CALLOUT_CONNECTION] = Returns(CALLOUT_OK);
+  plugin->phases[CALLOUT_READ_DATA] = [&](callout_call_t* call) -> callout_status_t {
+    const std::string data = Shown(call).data();
+    if (data == "replace") return Replace(call, "x");
+    if (data == "fail") return CALLOUT_INTERNAL;
+    if (data == "close") return Ends(network::ProcessingResponse::CLOSE)(call);
+    if (data != "defer") return CALLOUT_OK;
+    held = call;
+    return CALLOUT_DEFERRED;
+  };
+  plugin->phases[CALLOUT_WRITE_DATA] = Returns(CALLOUT_OK);
+  Begin();
+  environment_->watchers().Add(&watcher);
+  environment_->watchers().SetActive(&watcher, true);
+  for (const char* data : {"pass", "replace", "fail", "defer"}) Read(data);
+  Write("waits for the other call");
+  // Both are overdue; the one that waits for its turn is no call.
+  connection_->OnDeadline(UINT64_MAX);
+  held->host->finish(held, CALLOUT_OK);
+  Deliver();
+  Read("close");
+  connection_->OnHalfClose();
+  EXPECT_THAT(watcher.told,
+              ElementsAre("connection unchanged", "read_data unchanged", "read_data changed",
+                          "read_data fault", "read_data fault", "read_data immediate", "end"));
+  Finish();
 }
 
 }  // namespace
