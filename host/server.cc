@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
+#include "host/metrics/open_metrics.h"
 #include "host/plugin/services.h"
 #include "host/unary/check_service.h"
 #include "host/wire/rpc_service.h"
@@ -108,6 +109,7 @@ std::string DescribePlugin(const Reloader::PluginStatus& plugin) {
   line("description", facts.description);
   line("ABI", fmt::format("{}", facts.abi_version));
   line("hooks", absl::StrJoin(facts.hooks, ", "));
+  line("extensions", absl::StrJoin(facts.extensions, ", "));
   line("services", absl::StrJoin(NamesOf(RpcServices::FromBits(facts.services)), ", "));
   line("schema", facts.config_schema);
   line("signed by", generation.signer);
@@ -133,6 +135,7 @@ absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
   Metrics metrics;
   Config strict = config;
   strict.reload.require_plugins = RequirePlugins::kAll;
+  strict.reload.extensions.run_timers = false;
   PluginSet set(PluginSetOptions(strict.reload, strict.limits.message_bytes_max, &metrics), [] {});
   absl::StatusOr<std::unique_ptr<PluginManager>> plugins = PluginManager::Load(
       {strict.plugins, strict.reload}, &metrics, &set, std::make_shared<Wake>());
@@ -180,8 +183,11 @@ Server::Server(const Config& config, PassedSockets passed, std::function<void()>
                      return Later([this, request_id] { return ExplainPage(request_id); });
                    });
   admin_pages_.Add(
-      "/metrics", "metrics in Prometheus' text format",
-      [this](const HttpRequestView&) { return Later([this] { return MetricsPage(); }); });
+      "/metrics", "metrics in the text format of Prometheus, or of OpenMetrics if that is accepted",
+      [this](const HttpRequestView& request) {
+        const bool open_metrics = WantsOpenMetrics(request.accept);
+        return Later([this, open_metrics] { return MetricsPage(open_metrics); });
+      });
   admin_site_.AddTo(&admin_pages_);
 }
 
@@ -327,8 +333,16 @@ std::vector<prometheus::MetricFamily> Server::CollectMetrics() const {
   return traffic == nullptr ? metrics_.Collect() : traffic->CollectMetrics();
 }
 
-HttpResponse Server::MetricsPage() const {
+HttpResponse Server::MetricsPage(bool open_metrics) const {
   HttpResponse response;
+  if (open_metrics) {
+    Traffic* const traffic = published_traffic_.load(std::memory_order_acquire);
+    response.body =
+        OpenMetricsText(CollectMetrics(),
+                        traffic == nullptr ? std::vector<Exemplar>() : traffic->CollectExemplars());
+    response.content_type = kOpenMetricsContentType;
+    return response;
+  }
   response.body = MetricsText(CollectMetrics());
   response.content_type = Metrics::kTextContentType;
   return response;
@@ -495,13 +509,15 @@ bool Server::Drain(bool may_delay) {
   traffic_sockets_.clear();
   bool closed = traffic_->Drain();
   const bool stopped = plugins_->AwaitStop(kReloadEndMs);
+  const bool timers_ended = plugin_set_ == nullptr || plugin_set_->StopTimers(kReloadEndMs);
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::steady_clock::now() - start);
   const bool waits = !stopped || plugins_->busy();
-  Log(LogLevel::kInfo, "drain ends after {} ms{}{}", took.count(),
+  Log(LogLevel::kInfo, "drain ends after {} ms{}{}{}", took.count(),
       closed ? "" : ": a plugin still holds a call, which is abandoned",
-      waits ? ": loading or creating a plugin has not returned, and is abandoned" : "");
-  return closed && !waits;
+      waits ? ": loading or creating a plugin has not returned, and is abandoned" : "",
+      timers_ended ? "" : ": a plugin's timer has not returned, and is abandoned");
+  return closed && !waits && timers_ended;
 }
 
 }  // namespace callout::host

@@ -115,7 +115,7 @@ class Server {
   absl::StatusOr<GenerationTarget*> MakeTarget();
   std::vector<TrafficSocket> TrafficSockets() const;
   absl::Status StartTraffic();
-  HttpResponse MetricsPage() const;
+  HttpResponse MetricsPage(bool open_metrics) const;
   HttpResponse ExplainPage(const std::string& request_id) const;
   std::vector<prometheus::MetricFamily> CollectMetrics() const;
   HttpResponse PluginsPage() const;

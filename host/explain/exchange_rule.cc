@@ -41,7 +41,8 @@ bool DecodeForm(std::string_view text, std::string* decoded) {
 
 absl::Status Expected(std::string_view key, std::string_view value, std::string_view what) {
   constexpr size_t kShownMax = 64;
-  return absl::InvalidArgumentError(fmt::format("rule: {}={}: expected {}", key,
+  return absl::InvalidArgumentError(fmt::format("rule: {}={}: expected {}",
+                                                EscapeControls(key.substr(0, kShownMax)),
                                                 EscapeControls(value.substr(0, kShownMax)), what));
 }
 

@@ -57,7 +57,8 @@ void Stream::EmitResponse(ChainMessage* message) {
 // One that did not have to wait is answered when its last call is over.
 void Stream::ObserveResponse(const ChainMessage& message) {
   if (!message.of_envoy) return;
-  const uint64_t now_ns = message.at_transport ? message.called_ns : MonotonicNs();
+  const bool waits = !message.at_transport || (message.called_ns == 0 && message.since_ns != 0);
+  const uint64_t now_ns = waits ? MonotonicNs() : message.called_ns;
   const uint64_t taken_ns = now_ns > message.since_ns ? now_ns - message.since_ns : 0;
   environment_->ObserveMessage(message.response_phase, taken_ns, now_ns, rpc_);
 }

@@ -7,14 +7,17 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "host/base/plain_codec.h"
+#include "host/explain/explainer.h"
 #include "host/metrics/metric_sum.h"
 #include "host/metrics/metrics.h"
+#include "host/metrics/open_metrics.h"
 #include "host/plugin/hook_table.h"
 #include "host/workers/worker_channel.h"
 #include "host/workers/worker_messages.h"
@@ -37,7 +40,9 @@ std::string ReadBody(Choices& choices) {
   const bool good = IsOneToOne<Families>(bytes) && IsOneToOne<GenerationTarget::Usage>(bytes) &&
                     IsOneToOne<std::vector<GenerationId>>(bytes) &&
                     IsOneToOne<GenerationFacts>(bytes) && IsOneToOne<PrepareOrder>(bytes) &&
-                    IsOneToOne<CertificatePem>(bytes) && IsOneToOne<WorkerReply>(bytes);
+                    IsOneToOne<CertificatePem>(bytes) && IsOneToOne<WorkerReply>(bytes) &&
+                    IsOneToOne<WatchSettings>(bytes) && IsOneToOne<std::vector<Explained>>(bytes) &&
+                    IsOneToOne<std::vector<Exemplar>>(bytes);
   if (!good) return "bytes are taken for a value that is written in other ones";
   if (auto reply = Decode<WorkerReply>(bytes)) {
     const bool says_ok = reply->code == 0;
@@ -49,6 +54,21 @@ std::string ReadBody(Choices& choices) {
     sum.Add(*families);
     sum.Add(*families);
     (void)MetricsText(sum.Get());
+    (void)OpenMetricsText(sum.Get(), {});
+  }
+  if (auto exemplars = Decode<std::vector<Exemplar>>(bytes)) {
+    DropUnsound(&*exemplars);
+    for (const Exemplar& exemplar : *exemplars) {
+      if (exemplar.trace_id.find_first_not_of("0123456789abcdef") != std::string::npos) {
+        return "a trace id that is none";
+      }
+    }
+  }
+  if (auto explained = Decode<std::vector<Explained>>(bytes)) {
+    DropUnsound(&*explained, 2);
+    if (!nlohmann::json::accept(ExplainedJson(*std::move(explained), {}, 2, "", 0))) {
+      return "an explanation that is no JSON";
+    }
   }
   return "";
 }

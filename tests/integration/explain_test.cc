@@ -93,6 +93,32 @@ TEST(ExplainKey, MustBeAFileWithALongKey) {
   EXPECT_THAT(refused("@" + directory.Path("none")), HasSubstr("No such file"));
 }
 
+class Exemplars : public testing::TestWithParam<const char*> {};
+
+TEST_P(Exemplars, LeadToTheTraceOfASlowCall) {
+  TestHost host({Moody(), GetParam()});
+  LiveStream stream(PlaintextChannel(host.address("plaintext")), kTraced);
+  stream.Exchange(RequestHeaders({{"x-do", "defer"}}));
+  stream.Finish();
+  const host::Descriptor client = host::Connect(host::ParsedAddress(host.address("admin")));
+  host::Write(client.get(),
+              "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+              "Accept: application/openmetrics-text; version=1.0.0\r\n\r\n");
+  const std::string page = host::ReadToEnd(client.get());
+  EXPECT_THAT(page, HasSubstr("application/openmetrics-text; version=1.0.0"));
+  const std::string exemplar = std::string(" 1 # {trace_id=\"") + kTrace + "\"} 0.";
+  EXPECT_THAT(page, testing::ContainsRegex(
+                        "callout_call_seconds_bucket\\{phase=\"request_headers\",plugin=\"moody\","
+                        "le=\"[0-9.]+\"\\} 1 # \\{trace_id="));
+  EXPECT_THAT(page, HasSubstr(exemplar));
+  EXPECT_THAT(page, testing::EndsWith("# EOF\n"));
+}
+
+INSTANTIATE_TEST_SUITE_P(In, Exemplars, testing::Values("--log_level=info", "--workers=1"),
+                         [](const auto& info) {
+                           return std::string(info.index == 0 ? "OneProcess" : "Workers");
+                         });
+
 TEST(FaultLines, HaveTheRequestAsMembersOfJson) {
   TestHost host({Moody(), "--log_format=json"});
   LiveStream stream(PlaintextChannel(host.address("plaintext")), kTraced);

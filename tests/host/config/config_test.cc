@@ -608,7 +608,9 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"envoy_mode_override=yes", "expected unknown, allowed, ignored"},
       {"early_end=true", "expected on, off"},
       {"services=http",
-       "expected ext_proc, ext_authz or ratelimit, or several with commas between them"},
+       "expected ext_proc, ext_authz, ratelimit or network_ext_proc, or several with commas "
+       "between "
+       "them"},
       {"core_dumps=maybe", "expected auto, on, off"},
       {"admin_writes=maybe", "expected off, on"},
       {"defer_budget_ms=1.5", "expected a whole number from 0 to 2147483647"},

@@ -2,16 +2,22 @@
 
 #include "host/unary/unary_rpc.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
+#include <vector>
 
+#include "host/plugin/call_observer.h"
+#include "host/wire/response.h"
 #include "tests/host/unary/check_fixture.h"
 
 namespace callout::host {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -239,6 +245,89 @@ TEST_F(UnaryRpcTest, TheEndOfADrainIsAnError) {
   held->host->finish(held, CALLOUT_OK);
   rpc_.Deliver(rpc_call_.get());
   EXPECT_TRUE(rpc_call_->closed());
+}
+
+// --- Who watches ------------------------------------------------------------------
+
+// Notes what came of each call.
+class CallWatcher final : public RpcWatcher {
+ public:
+  class Observer final : public RpcObserver {
+   public:
+    explicit Observer(CallWatcher* watcher) : watcher_(watcher) {}
+    void OnCall(const CallRecord& call) override {
+      std::string text = fmt::format("{} {} {}", call.instance->name(), PhaseName(call.phase),
+                                     CallOutcomeName(call.result.outcome));
+      if (call.result.http_status != 0) text += fmt::format(" {}", call.result.http_status);
+      if (call.deferred) text += " deferred";
+      watcher_->told.push_back(text);
+    }
+    void OnResponse(callout_field_t, std::string_view) override {
+      watcher_->told.emplace_back("response");
+    }
+    void OnEnd(const RpcEnd&) override { watcher_->told.emplace_back("end"); }
+
+   private:
+    CallWatcher* const watcher_;
+  };
+
+  std::unique_ptr<RpcObserver> Watch(const RpcStart& start) override {
+    EXPECT_EQ(start.service, RpcService::kExtAuthz);
+    EXPECT_EQ(FindHeader(start.headers, "x-request-id"), "4711");
+    return std::make_unique<Observer>(this);
+  }
+
+  std::vector<std::string> told;
+};
+
+class WatchedRpcTest : public CheckTest {
+ protected:
+  ~WatchedRpcTest() override { Finish(); }  // before the watcher
+  // A Check that is watched.
+  void AskWatched() {
+    Begin();
+    environment_->watchers().Add(&watcher_);
+    environment_->watchers().SetActive(&watcher_, true);
+    Ask(Request({{"x-request-id", "4711"}}));
+  }
+
+  CallWatcher watcher_;
+};
+
+TEST_F(WatchedRpcTest, TellsWhatCameOfEachCall) {
+  AddPlugin()->phases[CALLOUT_CHECK] =
+      Allows([](OkHttpResponse* ok) { AddOption(ok->mutable_headers(), "x-new", "1"); });
+  AddPlugin()->phases[CALLOUT_CHECK] = Denies([](DeniedHttpResponse* denied) {
+    denied->mutable_status()->set_code(envoy::type::v3::TooManyRequests);
+  });
+  AskWatched();
+  EXPECT_THAT(watcher_.told,
+              ElementsAre("fake0 check changed", "fake1 check immediate 429", "response", "end"));
+  EXPECT_THAT(metrics_.Text(),
+              HasSubstr("callout_denials_total{by=\"plugin\",plugin=\"fake1\",status=\"429\"} 1"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("callout_message_seconds_count{phase=\"check\"} 1"));
+}
+
+TEST_F(WatchedRpcTest, TellsOfARefusalByStatusAndOfAFault) {
+  AddPlugin(ErrorPolicy::Action::kContinue)->phases[CALLOUT_CHECK] = Returns(CALLOUT_INTERNAL);
+  AddPlugin()->phases[CALLOUT_CHECK] = Returns(CALLOUT_UNAUTHENTICATED);
+  AskWatched();
+  EXPECT_THAT(watcher_.told,
+              ElementsAre("fake0 check fault", "fake1 check denied 401", "response", "end"));
+}
+
+TEST_F(WatchedRpcTest, TellsOfACallThatIsNotOverBeforeTheEnd) {
+  callout_call_t* deferred = nullptr;
+  AddPlugin()->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+    deferred = call;
+    return CALLOUT_DEFERRED;
+  };
+  AskWatched();
+  rpc_call_->OnCancel();
+  EXPECT_THAT(watcher_.told, ElementsAre("fake0 check overruled deferred", "end"));
+  deferred->host->finish(deferred, CALLOUT_OK);
+  rpc_.Deliver(rpc_call_.get());
+  EXPECT_EQ(watcher_.told.size(), 2u);
 }
 
 }  // namespace

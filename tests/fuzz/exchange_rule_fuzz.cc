@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// What somebody posts to the admin page to have requests explained, and what clients say of their
+// trace.
+#include <string>
+
+#include "host/explain/exchange_rule.h"
+#include "host/plugin/request_ids.h"
+#include "tests/fuzz/target.h"
+
+namespace callout::host {
+namespace {
+
+FUZZ_TARGET(exchange_rule, .rounds = 20000, .bytes = 64) {
+  const std::string headers = choices.Bytes(64);
+  const std::string form = choices.Rest();
+  const absl::StatusOr<ExchangeRule> rule = ParseExchangeRule(form);
+  if (!rule.ok()) {
+    const std::string why(rule.status().message());
+    for (const char c : why) {
+      if (static_cast<unsigned char>(c) < 0x20) return "an error of several lines: " + why;
+    }
+    return "";
+  }
+  if (rule->text != form) return "the rule is not what was given";
+  if (rule->match.empty() && rule->header_values.empty()) return "a rule that marks everything";
+  if (rule->count == 0 || rule->seconds == 0) return "a rule without a limit";
+  Matches(*rule, headers);
+  return "";
+}
+
+FUZZ_TARGET(traceparent, .rounds = 20000, .bytes = 60) {
+  const std::string text = choices.Rest();
+  const TraceRef trace = ReadTraceparent(text);
+  if (trace.id.empty()) return "";
+  const bool is_id = trace.id.size() == 32 &&
+                     trace.id.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+  return is_id ? "" : "a trace id that is none: " + text;
+}
+
+}  // namespace
+}  // namespace callout::host
