@@ -82,7 +82,9 @@ constexpr std::string_view kScript = R"js(
       const page = new DOMParser().parseFromString(await got.text(), 'text/html');
       const open = [...document.querySelectorAll('main details')].filter(d => d.open).map(d => d.id);
       if (busy()) return;
-      document.querySelector('main').replaceWith(document.adoptNode(page.querySelector('main')));
+      for (const part of ['#status', 'main']) {
+        document.querySelector(part).replaceWith(document.adoptNode(page.querySelector(part)));
+      }
       for (const id of open) {
         const details = document.getElementById(id);
         if (details) details.open = true;
@@ -524,8 +526,9 @@ std::string Actions(const FrontPageData& data) {
 std::string Header(const FrontPageData& data) {
   const std::string_view color = data.state == "ready" ? "good" : "warn";
   std::string html = fmt::format(
-      "<header><h1>callout-host</h1>{}<span>{}</span><span class=\"dim\">{} · pid {} · up {} · {}"
-      "{} · log level {}</span><nav><a href=\"#plugins\">plugins</a><a "
+      "<header><h1>callout-host</h1><div id=\"status\">{} {} <span class=\"dim\">{} · pid {} · up "
+      "{}"
+      " · {}{} · log level {}</span></div><nav><a href=\"#plugins\">plugins</a><a "
       "href=\"#streams\">streams</a>"
       "<a href=\"#faults\">faults</a><a href=\"#limits\">limits</a>"
       "<a href=\"#certificates\">certificates</a><a href=\"#configuration\">configuration</a>"

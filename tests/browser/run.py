@@ -133,8 +133,10 @@ class AdminPage(unittest.TestCase):
         page = self.open()
         page.wait("document.querySelector('#refresh input') !== null")
         page.evaluate("document.querySelector('details').open = true;"
-                      " document.querySelector('main').dataset.old = 'yes'; 0")
+                      " document.querySelector('main').dataset.old = 'yes';"
+                      " document.querySelector('#status').dataset.old = 'yes'; 0")
         page.wait("document.querySelector('main').dataset.old === undefined")
+        self.assertIsNone(page.evaluate("document.querySelector('#status').dataset.old"))
         self.assertTrue(page.evaluate("document.querySelector('details').open"))
 
     def test_a_broken_plugin(self):

@@ -35,13 +35,6 @@ std::string GetHtml(const std::string& address, const std::string& headers = "")
                           "Connection: close\r\n\r\n");
 }
 
-std::string Post(const std::string& address, const std::string& path, const std::string& form,
-                 const std::string& headers = "") {
-  return Ask(address, "POST " + path + " HTTP/1.1\r\nHost: 127.0.0.1\r\n" + headers +
-                          "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: " +
-                          std::to_string(form.size()) + "\r\nConnection: close\r\n\r\n" + form);
-}
-
 TEST(AdminPage, IsForClientsThatAcceptHtml) {
   TestHost host({});
   const std::string admin = host.address("admin");
@@ -97,7 +90,7 @@ TEST(AdminPage, ChangesNothingByDefault) {
   TestHost host({});
   const std::string admin = host.address("admin");
   for (const char* action : {"log_level", "drain", "release", "go_back"}) {
-    EXPECT_THAT(Post(admin, std::string("/actions/") + action, "level=debug&plugin=p"),
+    EXPECT_THAT(HttpPost(admin, std::string("/actions/") + action, "level=debug&plugin=p"),
                 StartsWith("HTTP/1.1 403 "));
   }
   EXPECT_EQ(MetricOf(admin, "callout_admin_refused_total{reason=\"writes_off\"}"), 4);
@@ -109,22 +102,22 @@ TEST(AdminPage, SetsTheLogLevelWhereStreamsAreServed) {
   for (const std::string workers : {"--workers=0", "--workers=2"}) {
     TestHost host({"--admin_writes=on", workers, "--plugin=" + BuiltPlugin("basic")});
     const std::string admin = host.address("admin");
-    EXPECT_THAT(Post(admin, "/actions/log_level", "level=debug"), StartsWith("HTTP/1.1 200 "));
+    EXPECT_THAT(HttpPost(admin, "/actions/log_level", "level=debug"), StartsWith("HTTP/1.1 200 "));
     host.AwaitLog("admin: log level debug: done");
     LiveStream stream(PlaintextChannel(host.address("plaintext")));
     stream.Exchange(RequestHeaders({{":path", "/"}}, true));
     stream.Finish();
     EXPECT_THAT(host.Log(), HasSubstr("DEBUG"));
-    EXPECT_THAT(Post(admin, "/actions/log_level", "level=loud"), StartsWith("HTTP/1.1 400 "));
-    EXPECT_THAT(Post(admin, "/actions/log_level", ""), StartsWith("HTTP/1.1 400 "));
-    EXPECT_THAT(Post(admin, "/actions/log_level", "level=%zz"), StartsWith("HTTP/1.1 400 "));
+    EXPECT_THAT(HttpPost(admin, "/actions/log_level", "level=loud"), StartsWith("HTTP/1.1 400 "));
+    EXPECT_THAT(HttpPost(admin, "/actions/log_level", ""), StartsWith("HTTP/1.1 400 "));
+    EXPECT_THAT(HttpPost(admin, "/actions/log_level", "level=%zz"), StartsWith("HTTP/1.1 400 "));
     EXPECT_EQ(host.Terminate(), 0);
   }
 }
 
 TEST(AdminPage, DrainsAsSigtermDoes) {
   TestHost host({"--admin_writes=on"});
-  EXPECT_THAT(Post(host.address("admin"), "/actions/drain", "", "Accept: text/html\r\n"),
+  EXPECT_THAT(HttpPost(host.address("admin"), "/actions/drain", "", "Accept: text/html\r\n"),
               AllOf(StartsWith("HTTP/1.1 303 "), HasSubstr("\r\nLocation: /#actions\r\n")));
   EXPECT_EQ(host.AwaitEnd(), 0);
   EXPECT_THAT(host.Log(), HasSubstr("draining: "));
@@ -133,10 +126,10 @@ TEST(AdminPage, DrainsAsSigtermDoes) {
 TEST(AdminPage, SaysWhyAPluginCannotBeChanged) {
   TestHost host({"--admin_writes=on", "--plugin=" + BuiltPlugin("basic")});
   const std::string admin = host.address("admin");
-  EXPECT_THAT(Post(admin, "/actions/go_back", "plugin=basic"),
+  EXPECT_THAT(HttpPost(admin, "/actions/go_back", "plugin=basic"),
               AllOf(StartsWith("HTTP/1.1 409 "), HasSubstr("no earlier generation")));
-  EXPECT_THAT(Post(admin, "/actions/go_back", "plugin=none"), StartsWith("HTTP/1.1 404 "));
-  EXPECT_THAT(Post(admin, "/actions/release", "plugin=basic"),
+  EXPECT_THAT(HttpPost(admin, "/actions/go_back", "plugin=none"), StartsWith("HTTP/1.1 404 "));
+  EXPECT_THAT(HttpPost(admin, "/actions/release", "plugin=basic"),
               AllOf(StartsWith("HTTP/1.1 409 "), HasSubstr("not in quarantine")));
   EXPECT_THAT(GetHtml(admin), HasSubstr("take basic back one generation"));
   EXPECT_EQ(host.Terminate(), 0);
@@ -152,14 +145,15 @@ TEST(AdminPage, APageOfAnotherSiteChangesNothing) {
                               "Sec-Fetch-Site: cross-site\r\n", "Sec-Fetch-Site: same-site\r\n",
                               "Sec-Fetch-Site: same-origin\r\nOrigin: http://attacker.example\r\n",
                               "Origin: http://127.0.0.1\r\nOrigin: http://attacker.example\r\n"}) {
-    EXPECT_THAT(Post(admin, "/actions/drain", "", headers), StartsWith("HTTP/1.1 403 ")) << headers;
+    EXPECT_THAT(HttpPost(admin, "/actions/drain", "", headers), StartsWith("HTTP/1.1 403 "))
+        << headers;
     ++refused;
   }
   EXPECT_EQ(MetricOf(admin, "callout_admin_refused_total{reason=\"cross_site\"}"), refused);
   // A form without a POST does nothing either.
   EXPECT_THAT(HttpGet(admin, "GET", "/actions/drain"), StartsWith("HTTP/1.1 405 "));
-  EXPECT_THAT(Post(admin, "/actions/log_level", "level=info",
-                   "Origin: http://127.0.0.1\r\nSec-Fetch-Site: same-origin\r\n"),
+  EXPECT_THAT(HttpPost(admin, "/actions/log_level", "level=info",
+                       "Origin: http://127.0.0.1\r\nSec-Fetch-Site: same-origin\r\n"),
               StartsWith("HTTP/1.1 200 "));
   EXPECT_EQ(host.Terminate(), 0);
 }
@@ -182,7 +176,7 @@ TEST(AdminPage, HugeHeadersAndBodiesAreRefused) {
   const std::string admin = host.address("admin");
   EXPECT_THAT(GetHtml(admin, "X: " + std::string(100000, 'x') + "\r\n"),
               StartsWith("HTTP/1.1 431 "));
-  EXPECT_THAT(Post(admin, "/actions/log_level", "level=" + std::string(100000, 'x')),
+  EXPECT_THAT(HttpPost(admin, "/actions/log_level", "level=" + std::string(100000, 'x')),
               StartsWith("HTTP/1.1 413 "));
   EXPECT_THAT(GetHtml(admin), StartsWith("HTTP/1.1 200 "));
   EXPECT_EQ(host.Terminate(), 0);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Makes one HTTP/1.1 request on a connection of its own, and reads the page /metrics.
+// Makes one HTTP/1.1 request on a connection of its own, a form as well, and reads the page
+// /metrics.
 #ifndef CALLOUT_TESTS_INTEGRATION_HTTP_GET_H_
 #define CALLOUT_TESTS_INTEGRATION_HTTP_GET_H_
 
@@ -19,6 +20,17 @@ inline std::string HttpGet(const std::string& address, const std::string& method
   const host::Descriptor client = host::Connect(host::ParsedAddress(address));
   host::Write(client.get(),
               method + " " + path + " HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+  return host::ReadToEnd(client.get());
+}
+
+// The same for a form, with further header lines.
+inline std::string HttpPost(const std::string& address, const std::string& path,
+                            const std::string& form, const std::string& headers = "") {
+  const host::Descriptor client = host::Connect(host::ParsedAddress(address));
+  host::Write(client.get(),
+              "POST " + path + " HTTP/1.1\r\nHost: 127.0.0.1\r\n" + headers +
+                  "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: " +
+                  std::to_string(form.size()) + "\r\nConnection: close\r\n\r\n" + form);
   return host::ReadToEnd(client.get());
 }
 

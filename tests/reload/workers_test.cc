@@ -150,8 +150,8 @@ TEST_F(Workers, AQuarantinedPluginFailsItsStreamsUnlessItsPolicySaysOtherwise) {
   host_->AwaitLog("plugin p: request_headers: error_status: plugin p is in quarantine");
 }
 
-TEST_F(Workers, AQuarantineEndsWhenTheFileIsTouchedOrEverythingIsToBeReadAgain) {
-  Start("deadly", "", {"--quarantine=1/600"});
+TEST_F(Workers, AQuarantineEndsByTheFileByAReloadAndByTheOperator) {
+  Start("deadly", "", {"--quarantine=1/600", "--admin_writes=on"});
   const auto into_quarantine = [this] {
     const std::map<int, pid_t> before = Processes();
     Do("segfault");
@@ -174,7 +174,21 @@ TEST_F(Workers, AQuarantineEndsWhenTheFileIsTouchedOrEverythingIsToBeReadAgain) 
   into_quarantine();
   plugins_.Put("p.so", ReadFile(ReloadPlugin("deadly")));  // the same bytes
   until_it_serves();
+  into_quarantine();
+  EXPECT_THAT(HttpPost(Admin(), "/actions/release", "plugin=p"), StartsWith("HTTP/1.1 200 "));
+  until_it_serves();
+  EXPECT_THAT(HttpPost(Admin(), "/actions/release", "plugin=p"), StartsWith("HTTP/1.1 409 "));
   EXPECT_EQ(Plugin()["generation"], 1);
+}
+
+TEST_F(Workers, AllGoBackOneGenerationWhenTheOperatorAsks) {
+  Start("counting", "a", {"--admin_writes=on"});
+  plugins_.Put("p.config", "b");
+  host_->AwaitLog("plugin p: generation 2 of ");
+  EXPECT_THAT(HttpPost(Admin(), "/actions/go_back", "plugin=p"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_EQ(Plugin()["generation"], 1);
+  EXPECT_THAT(Plugin()["last_error"].get<std::string>(), HasSubstr("by the operator"));
+  for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("a@"));
 }
 
 TEST_F(Workers, APluginInQuarantineComesBackAfterATrial) {
