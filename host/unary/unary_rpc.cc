@@ -36,6 +36,11 @@ void NoteEffect(const UnaryService::Effect& effect, CallResult* result) {
   }
 }
 
+// By which the service's questions go into metrics, bridged or not.
+callout_phase_t OwnPhase(RpcService service) {
+  return service == RpcService::kRateLimit ? CALLOUT_RATE_LIMIT : CALLOUT_CHECK;
+}
+
 }  // namespace
 
 UnaryRpc::UnaryRpc(StreamEnvironment* environment, RpcContext* rpc,
@@ -73,7 +78,7 @@ void UnaryRpc::OnMessage(std::string_view bytes) {
 void UnaryRpc::BeginWatch() {
   const std::string_view headers = service_->headers_for_log();
   observers_ = environment_->watchers().Watch(
-      {id_, service_->service(), rpc_, CALLOUT_CHECK, headers, begun_ns_});
+      {id_, service_->service(), rpc_, OwnPhase(service_->service()), headers, begun_ns_});
   if (observers_ == nullptr) return;
   for (Part& part : parts_) part.call.observers = observers_.get();
   const MessageView seen{CALLOUT_REQUEST_HEADERS, headers, begun_ns_};
@@ -463,7 +468,7 @@ void UnaryRpc::Describe(LiveRpc* rpc) const {
 void UnaryRpc::Respond() {
   output_.push_back(service_->Write());
   const uint64_t now_ns = MonotonicNs();
-  environment_->ObserveMessage(CALLOUT_CHECK, now_ns - begun_ns_, now_ns, rpc_);
+  environment_->ObserveMessage(OwnPhase(service_->service()), now_ns - begun_ns_, now_ns, rpc_);
   if (observers_ != nullptr) {
     observers_->Each([&](RpcObserver* observer) { observer->OnResponse(0, output_.back()); });
   }
