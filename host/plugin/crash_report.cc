@@ -2,6 +2,7 @@
 
 #include "host/plugin/crash_report.h"
 
+#include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
 #include <time.h>
@@ -10,6 +11,8 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
+#include <exception>
+#include <string>
 #include <string_view>
 
 #include "host/base/log.h"
@@ -119,6 +122,22 @@ void OnCrash(int number) {
   _exit(128 + number);
 }
 
+// In place of libstdc++'s own text, which is no line of the log.
+[[noreturn]] void OnTerminate() {
+  std::string what = "no exception is in flight";
+  if (const std::exception_ptr thrown = std::current_exception(); thrown != nullptr) {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (const std::exception& exception) {
+      what = fmt::format("an exception that nobody has caught: {}", exception.what());
+    } catch (...) {
+      what = "an exception that nobody has caught, and that is no std::exception";
+    }
+  }
+  LogText(LogLevel::kError, fmt::format("std::terminate was called: {}", what));
+  std::abort();
+}
+
 void OnExit() {
   const HookTable::Slot* slot = HookTable::OfThisThread();
   if (slot == nullptr || slot->place.load(std::memory_order_relaxed) == 0) return;
@@ -157,6 +176,7 @@ const char* SignalName(int number) {
 }
 
 void ReportCrashes() {
+  std::set_terminate(OnTerminate);
   struct sigaction action = {};
   action.sa_handler = OnCrash;
   action.sa_flags = SA_RESETHAND | SA_ONSTACK | SA_NODEFER;

@@ -5,7 +5,8 @@
 //
 //   ReportCrashes();        // once, at the start
 //
-// The line goes to standard error in the log's format, after the queued lines. Then the signal has
+// Before it there is a line with the text of an exception that nobody has caught (std::terminate).
+// Both go to standard error in the log's format, after the queued lines. Then the signal has
 // its default action, core dump included. Where the action does nothing, as for process 1 of a
 // container, the process ends with status 128 + signal. _exit() and SIGKILL leave no line here; a
 // supervisor

@@ -66,7 +66,8 @@ class Traffic {
   virtual bool serving() const = 0;
 
   // What operators have set while the host runs: log levels, and which exchanges are explained.
-  // Before Serve as well. Any thread.
+  // They hold when it returns, except in a worker that does not respond in time. Before Serve as
+  // well. Any thread.
   virtual void SetWatch(const WatchSettings& settings) = 0;
   // The latest exchanges that were explained. Any thread.
   virtual std::vector<Explained> CollectExplained() = 0;

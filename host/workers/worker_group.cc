@@ -225,12 +225,18 @@ void WorkerGroup::TellServing() {
   }
 }
 
+// Whoever changes something expects it to hold from now on.
 void WorkerGroup::SetWatch(const WatchSettings& settings) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  watch_ = settings;
-  for (const ProcessPtr& process : Processes()) {
-    process->Ask(WorkerMessageKind::kSetWatch, Encode(settings));
+  std::vector<std::future<Reply>> replies;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    watch_ = settings;
+    for (const ProcessPtr& process : Processes()) {
+      replies.push_back(process->Ask(WorkerMessageKind::kSetWatch, Encode(settings)));
+    }
   }
+  const auto deadline = Clock::now() + kPagePatience;
+  for (std::future<Reply>& reply : replies) reply.wait_until(deadline);
 }
 
 void WorkerGroup::BeginDrain() {

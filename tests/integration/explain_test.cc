@@ -76,6 +76,57 @@ TEST_P(Explain, ShowsAMarkedRequestAndNoOther) {
   EXPECT_THAT(one.dump(), Not(HasSubstr(kKey)));
 }
 
+std::string Post(TestHost* host, const std::string& path, const std::string& form) {
+  const host::Descriptor client = host::Connect(host::ParsedAddress(host->address("admin")));
+  host::Write(client.get(),
+              "POST " + path +
+                  " HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+                  "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: " +
+                  std::to_string(form.size()) + "\r\n\r\n" + form);
+  return host::ReadToEnd(client.get());
+}
+
+TEST_P(Explain, ARuleMarksRequestsWhileTheHostRuns) {
+  TestHost host({Moody(), GetParam(), "--admin_writes=on"});
+  const auto ask = [&](const std::string& tenant) {
+    LiveStream stream(PlaintextChannel(host.address("plaintext")));
+    EXPECT_TRUE(stream.Exchange(RequestHeaders({{":path", "/"}, {"x-tenant", tenant}})));
+    stream.Finish();
+  };
+  ask("7");
+  EXPECT_THAT(Post(&host, "/actions/explain", "header=x-tenant%3A7"), HasSubstr("200 OK"));
+  EXPECT_THAT(Post(&host, "/actions/explain", "count=1"),
+              HasSubstr("says nothing of the requests"));
+  ask("7");
+  ask("8");
+  ASSERT_EQ(Page(&host).size(), 1u) << Page(&host).dump(1);
+  EXPECT_EQ(Page(&host)[0]["marked_by"], "rule header=x-tenant%3A7");
+  EXPECT_THAT(Post(&host, "/actions/explain_off", ""), HasSubstr("200 OK"));
+  ask("7");
+  EXPECT_EQ(Page(&host).size(), 1u);
+}
+
+TEST_P(Explain, TheLogLevelOfOnePluginChangesWhileTheHostRuns) {
+  const std::string other = "--plugin=other=" + BuiltFile("tests/integration/moody.so");
+  TestHost host({Moody(), other, GetParam(), "--admin_writes=on"});
+  const auto ask = [&](const std::string& id) {
+    LiveStream stream(PlaintextChannel(host.address("plaintext")));
+    EXPECT_TRUE(stream.Exchange(RequestHeaders({{"x-request-id", id}})));
+    stream.Finish();
+  };
+  ask("before");
+  EXPECT_THAT(Post(&host, "/actions/log_level", "plugin=moody&level=debug"), HasSubstr("200 OK"));
+  ask("during");
+  EXPECT_THAT(Post(&host, "/actions/log_level", "plugin=moody&level=default"), HasSubstr("200 OK"));
+  ask("after");
+  host.Terminate();
+  EXPECT_THAT(host.Log(), HasSubstr("x-request-id: during"));
+  EXPECT_THAT(host.Log(), HasSubstr("plugin moody request_headers"));
+  EXPECT_THAT(host.Log(), Not(HasSubstr("x-request-id: before")));
+  EXPECT_THAT(host.Log(), Not(HasSubstr("x-request-id: after")));
+  EXPECT_THAT(host.Log(), Not(HasSubstr("plugin other request_headers")));
+}
+
 INSTANTIATE_TEST_SUITE_P(In, Explain, testing::Values("--log_level=info", "--workers=2"),
                          [](const auto& info) {
                            return std::string(info.index == 0 ? "OneProcess" : "Workers");

@@ -11,7 +11,11 @@
 
 #include <array>
 #include <nlohmann/json.hpp>
+#include <sstream>
+#include <stdexcept>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "host/base/log.h"
 #include "host/plugin/hook_table.h"
@@ -69,6 +73,26 @@ TEST(CrashReport, IsALineOfTheLogInItsFormat) {
   EXPECT_EQ(line["message"], "SIGFPE while plugin auth ran callout_on_request_headers");
   EXPECT_THAT(line["time"].get<std::string>(),
               ::testing::MatchesRegex("20[0-9-]+T[0-9:]+\\.[0-9][0-9][0-9]Z"));
+}
+
+TEST(CrashReport, SaysWhichExceptionNobodyHasCaughtInLinesOfTheLog) {
+  const End end = EndOf([] {
+    SetLogFormat(LogFormat::kJson);
+    std::thread([] { throw std::runtime_error("no \"luck\""); }).join();
+  });
+  EXPECT_TRUE(WIFSIGNALED(end.wait_status) && WTERMSIG(end.wait_status) == SIGABRT);
+  std::vector<std::string> messages;
+  std::istringstream lines(end.text);
+  for (std::string line; std::getline(lines, line);) {
+    const auto json = nlohmann::json::parse(line, nullptr, false);
+    ASSERT_TRUE(json.is_object()) << end.text;
+    EXPECT_EQ(json["level"], "error");
+    messages.push_back(json["message"]);
+  }
+  EXPECT_THAT(messages,
+              ::testing::ElementsAre("std::terminate was called: an exception that nobody has "
+                                     "caught: no \"luck\"",
+                                     ::testing::StartsWith("SIGABRT outside of every hook")));
 }
 
 TEST(CrashReport, ComesAfterWhatThePluginHasLogged) {
