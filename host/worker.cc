@@ -348,7 +348,10 @@ void Worker::StopAccepting() {
 
 void Worker::Drain(uint64_t number) {
   bool closed = traffic_ == nullptr || traffic_->Drain();
-  if (!plugins_->StopTimers(kTimersEndMs)) closed = false;
+  if (!plugins_->StopTimers(kTimersEndMs)) {
+    Log(LogLevel::kWarning, "a plugin's timer has not returned, and is abandoned");
+    closed = false;
+  }
   published_traffic_.store(nullptr, std::memory_order_release);
   Response(number, Encode(closed));
   if (!closed) {
