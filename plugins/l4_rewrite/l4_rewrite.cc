@@ -62,11 +62,11 @@ class L4Rewrite {
 
   void Rewrite(const callout::DataCall& call, Rewriter* rewriter) const {
     const Rewriter::Result result = rewriter->Take(call.data(), call.is_last());
-    if (result.replaced > 0) replaced_.add(static_cast<double>(result.replaced));
     if (result.closes) {
       closed_.add();
       return call.close();
     }
+    if (result.replaced > 0) replaced_.add(static_cast<double>(result.replaced));
     if (result.bytes != call.data()) call.replace(result.bytes);
   }
 

@@ -23,7 +23,7 @@ class Cell:
 
     @property
     def messages(self):
-        return {"headers": "1 message", "both": "2 messages",
+        return {"headers": "1 message", "both": "2 messages", "check": "1 Check",
                 "bodies": "6 messages with 16 KiB bodies"}[self.scenario]
 
     @property
@@ -52,6 +52,7 @@ class Cell:
 GRACEFUL = Cell("headers", 8, 100)
 RESET = Cell("headers", 8, 100, "envoy")
 BODIES = Cell("bodies", 8, 10)
+CHECK = Cell("check", 8, 100)
 QUICK = [GRACEFUL, RESET, BODIES]
 
 # All servers are measured in these.

@@ -4,11 +4,14 @@
 
 #include <utility>
 
+#include "envoy/service/auth/v3/external_auth.pb.h"
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
 
 namespace callout::bench {
 namespace {
 
+using envoy::service::auth::v3::CheckRequest;
+using envoy::service::auth::v3::CheckResponse;
 using envoy::service::ext_proc::v3::HttpBody;
 using envoy::service::ext_proc::v3::HttpHeaders;
 using envoy::service::ext_proc::v3::ProcessingRequest;
@@ -81,6 +84,40 @@ void AddResponseHeaders(bool bodies, Scenario* scenario) {
   Add(request, scenario);
 }
 
+void AddCheck(Scenario* scenario) {
+  scenario->path = "/envoy.service.auth.v3.Authorization/Check";
+  scenario->is_check = true;
+  CheckRequest request;
+  auto* attributes = request.mutable_attributes();
+  auto* source = attributes->mutable_source()->mutable_address()->mutable_socket_address();
+  source->set_address("198.51.100.23");
+  source->set_port_value(41312);
+  auto* http = attributes->mutable_request()->mutable_http();
+  http->set_id("5577006791947779410");
+  for (const auto& [key, value] : kRequestHeaders) (*http->mutable_headers())[key] = value;
+  http->set_method("GET");
+  http->set_path(http->headers().at(":path"));
+  http->set_host(http->headers().at(":authority"));
+  http->set_scheme("https");
+  http->set_protocol("HTTP/2");
+  scenario->requests.push_back(request.SerializeAsString());
+  scenario->answer_tags.push_back(0);
+}
+
+std::string WrongWithCheck(std::string_view answer, std::string_view header) {
+  CheckResponse response;
+  if (!response.ParseFromArray(answer.data(), static_cast<int>(answer.size()))) {
+    return "it is no CheckResponse";
+  }
+  if (response.status().code() != 0 || !response.has_ok_response()) {
+    return "it does not allow the request: " + response.ShortDebugString();
+  }
+  for (const auto& option : response.ok_response().headers()) {
+    if (header.empty() || option.header().key() == header) return "";
+  }
+  return "it does not set the header " + std::string(header) + ": " + response.ShortDebugString();
+}
+
 }  // namespace
 
 Scenario MakeScenario(std::string_view name) {
@@ -90,6 +127,8 @@ Scenario MakeScenario(std::string_view name) {
   } else if (name == "both") {
     AddHeaders(false, &scenario);
     AddResponseHeaders(false, &scenario);
+  } else if (name == "check") {
+    AddCheck(&scenario);
   } else if (name == "bodies") {
     ProcessingRequest request;
     AddHeaders(true, &scenario);
@@ -108,6 +147,7 @@ Scenario MakeScenario(std::string_view name) {
 
 std::string WrongWith(const Scenario& scenario, size_t index, std::string_view answer,
                       std::string_view header) {
+  if (scenario.is_check) return WrongWithCheck(answer, header);
   ProcessingResponse response;
   if (!response.ParseFromArray(answer.data(), static_cast<int>(answer.size()))) {
     return "it is no ProcessingResponse";

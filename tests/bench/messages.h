@@ -12,15 +12,18 @@
 namespace callout::bench {
 
 struct Scenario {
+  const char* path = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
   // ProcessingRequests in order. The next one is sent after the response to the last.
   std::vector<std::string> requests;
-  // The first byte of each response, which names its phase.
+  // The first byte of each response, which names its phase; 0: any.
   std::vector<char> answer_tags;
+  bool is_check = false;
 };
 
 // `name` is one of
 //   headers  1 message: request headers (12 headers, about 570 bytes)
 //   both     2 messages: request and response headers
+//   check    a Check of ext_authz with the same request headers
 //   bodies   6 messages: headers and two chunks of 16 KiB, both ways
 // Empty for another name.
 Scenario MakeScenario(std::string_view name);

@@ -24,7 +24,7 @@ import report
 import servers
 from compare import compare, split_cores, started, warm_up
 
-PARTS = ["peers", "envoy", "early_end", "idle", "chains", "scaling", "micro", "ghz", "loads"]
+PARTS = ["peers", "check", "envoy", "early_end", "idle", "chains", "scaling", "micro", "ghz", "loads"]
 
 
 def parse(arguments):
@@ -76,6 +76,8 @@ class Run:
         self.other_cells = chosen(cells.OTHER, options.scenarios)
         self.some_servers = [s for s in self.servers if s.name in servers.SOME]
         self.own_servers = servers.bare_servers() + servers.host_servers()
+        self.check_servers = [*chosen(servers.check_servers(), options.servers),
+                              *(s for s in self.servers if s.name in servers.CHECKING)]
         self.micro_rounds = 3 if options.quick else 9
         self.sections = []
         self.missing = []
@@ -87,6 +89,7 @@ class Run:
         one_cell = [cells.GRACEFUL]
         seconds = {
             "peers": plan.comparing(self.servers, self.cells, self.options),
+            "check": plan.comparing(self.check_servers, [cells.CHECK], self.options),
             "envoy": plan.behind_envoy(self.servers, self.options),
             "early_end": plan.behind_envoy(early_end.wanted_servers(), self.options) + plan.WAITING_S,
             "idle": (plan.START_S + plan.IDLE_S) * len(self.servers),
@@ -126,6 +129,13 @@ class Run:
                   for cell in self.cells])
         self.plots = [(cell.title, report.bars(samples[cell.name]))
                       for cell in self.cells if cell in cells.QUICK]
+
+    def check(self):
+        cell = cells.CHECK
+        samples = self.compare("check", self.check_servers, [cell], self.server_cores)[cell.name]
+        base = next((s.name for s in self.check_servers if s.name in servers.CHECKING),
+                    self.check_servers[0].name)
+        self.add("Authorization (ext_authz)", [(cell.title, report.cell_table(samples, base))])
 
     def loads(self):
         samples = self.compare("loads", self.some_servers, self.other_cells, self.server_cores)

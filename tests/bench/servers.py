@@ -21,6 +21,8 @@ LANGUAGES = {
     "java": ["mvn", "java"],
     "python": ["python3"],
 }
+# Those whose server answers ext_authz, too.
+CHECKING = ["go", "rust"]
 
 
 # Those that stand for the others where not all are measured.
@@ -50,10 +52,10 @@ class Server:
         return [*self.command[:1], "0", *self.command[1:], *(["--tls", chain, key] if tls else [])]
 
 
-def host_server(name, plugins, *options, header="x-callout"):
+def host_server(name, plugins, *options, header="x-callout", folder="plugins"):
     host = os.path.join(BUILD, "host", "callout-host")
     paths = [
-        f"--plugin=p{i}={os.path.join(BUILD, 'plugins', plugin + '.so')}"
+        f"--plugin=p{i}={os.path.join(BUILD, folder, plugin + '.so')}"
         for i, plugin in enumerate(plugins)
     ]
     # Cells of the protocol answer every message; early ends have cells of their own.
@@ -106,6 +108,20 @@ def scaling_servers():
         for name, options in transports()
         for way, option in ways.items()
         for n in (1, 2)
+    ]
+
+
+def check_servers():
+    """What answers ext_authz: the host by a hook of its own and by the bridge."""
+    if not host_has("services"):
+        return []
+    return [
+        server
+        for name, options in transports()
+        for server in (
+            host_server(f"{name}+check", ["check"], *options, folder="tests/bench"),
+            host_server(f"{name}+bridge", ["minimal_c"], *options, "--services=ext_authz"),
+        )
     ]
 
 

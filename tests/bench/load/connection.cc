@@ -15,20 +15,20 @@ constexpr size_t kPrefixBytes = 5;
 constexpr size_t kOutputBytes = 65536;  // written at once
 constexpr int32_t kWindowBytes = 1 << 24;
 
-const nghttp2_nv kHeaders[] = {
-    tests::H2ConstantHeader(":method", "POST"),
-    tests::H2ConstantHeader(":scheme", "http"),
-    tests::H2ConstantHeader(":path", "/envoy.service.ext_proc.v3.ExternalProcessor/Process"),
-    tests::H2ConstantHeader(":authority", "callout"),
-    tests::H2ConstantHeader("te", "trailers"),
-    tests::H2ConstantHeader("content-type", "application/grpc"),
-};
-
 }  // namespace
 
 Connection::Connection(uint16_t port, const TlsContext* tls, const Scenario& scenario,
                        Ending ending, CallListener* listener)
-    : socket_(port, tls), ending_(ending), listener_(listener) {
+    : socket_(port, tls),
+      ending_(ending),
+      is_unary_(scenario.is_check),
+      listener_(listener),
+      headers_{tests::H2ConstantHeader(":method", "POST"),
+               tests::H2ConstantHeader(":scheme", "http"),
+               tests::H2ConstantHeader(":path", scenario.path),
+               tests::H2ConstantHeader(":authority", "callout"),
+               tests::H2ConstantHeader("te", "trailers"),
+               tests::H2ConstantHeader("content-type", "application/grpc")} {
   for (const std::string& request : scenario.requests) {
     std::string framed = {'\0'};
     for (int shift = 24; shift >= 0; shift -= 8) {
@@ -76,18 +76,20 @@ void Connection::Begin(uint64_t start_ns) {
   provider.source.ptr = call;
   provider.read_callback = &OnWantData;
   const int32_t id =
-      nghttp2_submit_request(session_, nullptr, kHeaders, std::size(kHeaders), &provider, call);
+      nghttp2_submit_request(session_, nullptr, headers_.data(), headers_.size(), &provider, call);
   if (id < 0) Fail(std::string("beginning an RPC: ") + nghttp2_strerror(id));
 }
 
 ssize_t Connection::OnWantData(nghttp2_session*, int32_t, uint8_t* data, size_t size,
-                               uint32_t* flags, nghttp2_data_source* source, void*) {
+                               uint32_t* flags, nghttp2_data_source* source, void* user) {
   Call* call = static_cast<Call*>(source->ptr);
   if (call->out.empty() && !call->all_answered) return NGHTTP2_ERR_DEFERRED;
   const size_t bytes = std::min(size, call->out.size());
   memcpy(data, call->out.data(), bytes);
   call->out.remove_prefix(bytes);
-  if (call->all_answered) *flags |= NGHTTP2_DATA_FLAG_EOF;
+  // A server may wait for the end of a unary RPC's request.
+  const bool is_last = static_cast<Connection*>(user)->is_unary_ && call->out.empty();
+  if (call->all_answered || is_last) *flags |= NGHTTP2_DATA_FLAG_EOF;
   return static_cast<ssize_t>(bytes);
 }
 
@@ -147,7 +149,8 @@ int Connection::OnFrame(nghttp2_session*, const nghttp2_frame* frame, void*) {
 // is the one that Envoy 1.40 sends.
 int Connection::OnFrameSent(nghttp2_session* session, const nghttp2_frame* frame, void* user) {
   if (frame->hd.type == NGHTTP2_DATA && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0 &&
-      static_cast<Connection*>(user)->ending_ == Ending::kEnvoy) {
+      static_cast<Connection*>(user)->ending_ == Ending::kEnvoy &&
+      !static_cast<Connection*>(user)->is_unary_) {
     nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
                               NGHTTP2_INTERNAL_ERROR);
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// One HTTP/2 connection of the load generator, and the Process RPCs on it. Each
+// One HTTP/2 connection of the load generator, and the scenario's RPCs on it. Each
 // sends the scenario's requests one by one, each after the answer to the last.
 //
 //   Connection connection(port, tls, scenario, ending, listener);
@@ -13,6 +13,7 @@
 
 #include <nghttp2/nghttp2.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -86,7 +87,9 @@ class Connection {
 
   Socket socket_;
   const Ending ending_;
+  const bool is_unary_;  // ends gracefully, whatever `ending_` says
   CallListener* const listener_;
+  const std::array<nghttp2_nv, 6> headers_;
   std::vector<std::string> framed_;  // the requests, each with gRPC's prefix
   nghttp2_session* session_ = nullptr;
   std::vector<std::unique_ptr<Call>> calls_;

@@ -53,7 +53,8 @@ void Load::Watch(Connection* connection, int operation, bool write) {
 }
 
 bool Load::OnAnswer(size_t index, std::string_view answer) {
-  if (!verifying_) return !answer.empty() && answer.front() == scenario_.answer_tags[index];
+  const char tag = scenario_.answer_tags[index];
+  if (!verifying_) return !answer.empty() && (tag == 0 || answer.front() == tag);
   const std::string wrong = WrongWith(scenario_, index, answer, options_.header);
   if (!wrong.empty()) Fail(fmt::format("the answer to message {} is wrong: {}", index + 1, wrong));
   return true;

@@ -45,11 +45,11 @@ nlohmann::json ToJson(const LoadOptions& options, const Load::Result& result) {
 
 LoadOptions ParseOptions(int argc, char** argv) {
   LoadOptions options;
-  CLI::App app("Opens ext_proc streams to a server on 127.0.0.1 and measures");
+  CLI::App app("Opens ext_proc streams, or makes Checks, to a server on 127.0.0.1 and measures");
   app.add_option("--port", options.port, "Of the server")->required();
   app.add_flag("--tls", options.tls, "Speak TLS, whatever the certificate");
   app.add_option("--scenario", options.scenario, "What each stream says")
-      ->check(CLI::IsMember({"headers", "both", "bodies"}))
+      ->check(CLI::IsMember({"headers", "both", "bodies", "check"}))
       ->capture_default_str();
   app.add_option("--ending", options.ending, "After the last answer: graceful, or reset as Envoy")
       ->transform(CLI::CheckedTransformer(std::map<std::string, Ending>{

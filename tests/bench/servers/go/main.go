@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The benchmark's server on grpc-go: `server PORT [--tls CERTIFICATE KEY]`. Answers
-// as plugins/minimal_c does, with the generated classes. Prints `listening PORT`.
+// as plugins/minimal_c does, with the generated classes; a Check alike. Prints `listening PORT`.
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	core "bench/gen/envoy/config/core/v3"
+	auth "bench/gen/envoy/service/auth/v3"
 	extproc "bench/gen/envoy/service/ext_proc/v3"
 )
 
@@ -61,6 +63,19 @@ func stamp() *extproc.HeadersResponse {
 	}}
 }
 
+type authorization struct {
+	auth.UnimplementedAuthorizationServer
+}
+
+func (authorization) Check(context.Context, *auth.CheckRequest) (*auth.CheckResponse, error) {
+	return &auth.CheckResponse{HttpResponse: &auth.CheckResponse_OkResponse{
+		OkResponse: &auth.OkHttpResponse{Headers: []*core.HeaderValueOption{{
+			Header:       &core.HeaderValue{Key: "x-callout", Value: "minimal-c"},
+			AppendAction: core.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+		}}},
+	}}, nil
+}
+
 func main() {
 	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
 	if err != nil {
@@ -76,6 +91,7 @@ func main() {
 	}
 	s := grpc.NewServer(options...)
 	extproc.RegisterExternalProcessorServer(s, server{})
+	auth.RegisterAuthorizationServer(s, authorization{})
 	fmt.Printf("listening %d\n", listener.Addr().(*net.TCPAddr).Port)
 	log.Fatal(s.Serve(listener))
 }

@@ -7,9 +7,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .build_client(false)
         .compile_protos(
-            &[format!(
-                "{root}/envoy/service/ext_proc/v3/external_processor.proto"
-            )],
+            &[
+                format!("{root}/envoy/service/auth/v3/external_auth.proto"),
+                format!("{root}/envoy/service/ext_proc/v3/external_processor.proto"),
+            ],
             &[root],
         )?;
     Ok(())

@@ -31,6 +31,11 @@ mod envoy {
         }
     }
     pub mod service {
+        pub mod auth {
+            pub mod v3 {
+                tonic::include_proto!("envoy.service.auth.v3");
+            }
+        }
         pub mod ext_proc {
             pub mod v3 {
                 tonic::include_proto!("envoy.service.ext_proc.v3");
@@ -44,8 +49,17 @@ mod envoy {
     }
 }
 
+mod google {
+    pub mod rpc {
+        tonic::include_proto!("google.rpc");
+    }
+}
+
 use envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use envoy::service::auth::v3::authorization_server::{Authorization, AuthorizationServer};
+use envoy::service::auth::v3::check_response::HttpResponse;
+use envoy::service::auth::v3::{CheckRequest, CheckResponse, OkHttpResponse};
 use envoy::service::ext_proc::v3::external_processor_server::{
     ExternalProcessor, ExternalProcessorServer,
 };
@@ -109,6 +123,33 @@ fn stamp() -> HeadersResponse {
     }
 }
 
+struct Authorizer;
+
+#[tonic::async_trait]
+impl Authorization for Authorizer {
+    async fn check(
+        &self,
+        _request: Request<CheckRequest>,
+    ) -> Result<Response<CheckResponse>, Status> {
+        let option = HeaderValueOption {
+            header: Some(HeaderValue {
+                key: "x-callout".into(),
+                value: "minimal-c".into(),
+                ..Default::default()
+            }),
+            append_action: HeaderAppendAction::OverwriteIfExistsOrAdd as i32,
+            ..Default::default()
+        };
+        Ok(Response::new(CheckResponse {
+            http_response: Some(HttpResponse::OkResponse(OkHttpResponse {
+                headers: vec![option],
+                ..Default::default()
+            })),
+            ..Default::default()
+        }))
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
@@ -125,6 +166,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     server
         .add_service(service)
+        .add_service(AuthorizationServer::new(Authorizer))
         .serve_with_incoming(incoming)
         .await?;
     Ok(())
