@@ -137,8 +137,9 @@ TEST(HttpPost, AnEndAmidTheResponseIsUnavailable) {
 TEST(HttpPost, CancelEndsIt) {
   RawServer server;
   const auto post = Post(server.url());
+  Descriptor client;  // stays open, so that nothing else ends it
   std::thread thread([&] {
-    const Descriptor client = server.Accept();
+    client = server.Accept();
     ReadUntil(client.get(), [](const std::string& text) { return text.ends_with("hello"); });
     post->Cancel();
   });
