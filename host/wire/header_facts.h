@@ -29,8 +29,8 @@ struct HeaderFacts {
 // Reads HttpHeaders. Malformed bytes give no facts.
 HeaderFacts ReadHeaderFacts(std::string_view message);
 
-// False only if HttpHeaders have no header of this name, which is of less than 128 bytes: a glance
-// at the keys' sizes, for a fifth of what FindHeader costs where there is none.
+// False only if HttpHeaders, written as protobuf's libraries do it, have no header of this name,
+// which is of less than 128 bytes: for a tenth of what FindHeader costs where there is none.
 bool MayHaveHeader(std::string_view message, std::string_view name);
 
 }  // namespace callout::host

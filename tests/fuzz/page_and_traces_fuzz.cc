@@ -12,8 +12,6 @@
 #include "host/telemetry/otlp_config.h"
 #include "host/telemetry/otlp_encoding.h"
 #include "host/trace/exchange_trace.h"
-#include "host/wire/header_facts.h"
-#include "host/wire/response.h"
 #include "host/wire/wire.h"
 #include "tests/fuzz/target.h"
 
@@ -50,13 +48,6 @@ std::string EncodeStrangers(Choices& choices) {
   return IsWellFormed(EncodeTraces({}, traces, 0)) ? "" : "the message is malformed";
 }
 
-std::string Glance(Choices& choices) {
-  const std::string name = choices.Bytes(12), headers = choices.Rest();
-  return MayHaveHeader(headers, name) || FindHeader(headers, name).empty()
-             ? ""
-             : "a header is there that a glance has not seen";
-}
-
 std::string Show(const std::string& text) {
   const std::string html = EscapeHtml(text);
   if (html.find_first_of("<>\"'\n") != html.npos) return "markup gets through: " + html;
@@ -68,7 +59,7 @@ std::string Show(const std::string& text) {
 
 FUZZ_TARGET(page_and_traces, .rounds = 20000, .bytes = 60) {
   using namespace callout::host;
-  switch (choices.Next(7)) {
+  switch (choices.Next(6)) {
     case 0:
       return ReadParent(choices.Rest());
     case 1:
@@ -88,8 +79,6 @@ FUZZ_TARGET(page_and_traces, .rounds = 20000, .bytes = 60) {
       }
       return endpoint->target.starts_with('/') ? "" : "no path";
     }
-    case 5:
-      return Glance(choices);
     case 4:
       static_cast<void>(ParseForm(choices.Rest()));
       return "";
