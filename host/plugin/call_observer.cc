@@ -45,14 +45,15 @@ void RpcWatchers::SetActive(const RpcWatcher* watcher, bool active) {
 
 std::unique_ptr<RpcObservers> RpcWatchers::Watch(const RpcStart& start) const {
   const uint32_t active = active_.load(std::memory_order_relaxed);
-  auto observers = std::make_unique<RpcObservers>();
+  std::unique_ptr<RpcObservers> observers;  // not made for an RPC that nobody wants
   for (size_t i = 0; i < count_; ++i) {
     if ((active >> i & 1) == 0) continue;
     if (std::unique_ptr<RpcObserver> observer = watchers_[i]->Watch(start)) {
+      if (observers == nullptr) observers = std::make_unique<RpcObservers>();
       observers->Add(std::move(observer));
     }
   }
-  return observers->empty() ? nullptr : std::move(observers);
+  return observers;
 }
 
 }  // namespace callout::host

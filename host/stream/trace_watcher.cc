@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,10 +13,14 @@
 #include "host/base/status_text.h"
 #include "host/plugin/instance.h"
 #include "host/plugin/rpc_context.h"
+#include "host/wire/header_facts.h"
 #include "host/wire/response.h"
 
 namespace callout::host {
 namespace {
+
+constexpr std::string_view kTraceparent = "traceparent";
+constexpr std::string_view kTracestate = "tracestate";
 
 // As in OpenTelemetry's conventions for gRPC.
 std::string_view StatusCodeName(absl::StatusCode code) {
@@ -51,7 +56,7 @@ std::string_view MetadataOf(const RpcContext& rpc, std::string_view key) {
 std::string TracestateOf(const RpcContext& rpc) {
   std::string state;
   std::string_view value;
-  for (uint32_t i = 0; rpc.GetMetadata("tracestate", i, &value); ++i) {
+  for (uint32_t i = 0; rpc.GetMetadata(kTracestate, i, &value); ++i) {
     if (i > 0) state += ",";
     state += value;
     if (state.size() > kTracestateBytesMax) break;  // it is dropped then
@@ -109,18 +114,21 @@ class TraceObserver final : public RpcObserver {
 
 }  // namespace
 
+// Most exchanges come here and are not sampled, so what only a trace needs is read last.
 std::unique_ptr<RpcObserver> TraceWatcher::Watch(const RpcStart& start) {
-  TraceParents parents;
-  parents.rpc_traceparent = MetadataOf(*start.rpc, "traceparent");
-  const std::string state = TracestateOf(*start.rpc);
-  parents.rpc_tracestate = state;
-  if (!ParseTraceparent(parents.rpc_traceparent).has_value()) {
-    parents.http_traceparent = FindHeader(start.headers, "traceparent");
-    parents.http_tracestate = FindHeader(start.headers, "tracestate");
+  std::optional<SpanContext> parent = ParseTraceparent(MetadataOf(*start.rpc, kTraceparent));
+  const bool of_rpc = parent.has_value();
+  if (!of_rpc && MayHaveHeader(start.headers, kTraceparent)) {
+    parent = ParseTraceparent(FindHeader(start.headers, kTraceparent));
   }
   const std::string_view path = InfoOf(start.service).path;
-  std::unique_ptr<ExchangeTrace> trace = tracer_.Begin(path.substr(1), parents, start.at_ns);
+  std::unique_ptr<ExchangeTrace> trace = tracer_.Begin(path.substr(1), parent, start.at_ns);
   if (trace == nullptr) return nullptr;
+  if (of_rpc) {
+    trace->SetTracestate(TracestateOf(*start.rpc));
+  } else if (parent.has_value()) {
+    trace->SetTracestate(FindHeader(start.headers, kTracestate));
+  }
   trace->SetRequest(FindHeader(start.headers, ":method"), FindHeader(start.headers, ":path"));
   trace->SetStreamId(start.stream_id);
   return std::make_unique<TraceObserver>(&tracer_, std::move(trace));

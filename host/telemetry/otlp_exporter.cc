@@ -172,6 +172,8 @@ class OtlpExporter::Core {
       if (!Pause(std::min(wait_ms, kRetryAfterMaxMs), end)) break;
     }
     AddTo(kFailed, spans);
+    Complain("given up after OTEL_BSP_EXPORT_TIMEOUT={}: {} spans", config_.export_timeout_ms,
+             spans);
   }
 
   // The collector has decided.

@@ -25,18 +25,6 @@ std::string Text(std::string_view text) {
   return result;
 }
 
-// The RPC's own first. One that is invalid counts as absent.
-std::optional<SpanContext> ParentOf(const TraceParents& parents) {
-  std::optional<SpanContext> parent = ParseTraceparent(parents.rpc_traceparent);
-  std::string_view state = parents.rpc_tracestate;
-  if (!parent.has_value()) {
-    parent = ParseTraceparent(parents.http_traceparent);
-    state = parents.http_tracestate;
-  }
-  if (parent.has_value()) parent->state = CheckedTracestate(state);
-  return parent;
-}
-
 }  // namespace
 
 void ExchangeTrace::SetRequest(std::string_view http_method, std::string_view path) {
@@ -54,19 +42,17 @@ void ExchangeTrace::AddCall(CallSpan call) {
   calls_.push_back(std::move(call));
 }
 
-std::unique_ptr<ExchangeTrace> Tracer::Begin(std::string_view method, const TraceParents& parents,
+std::unique_ptr<ExchangeTrace> Tracer::Begin(std::string_view method,
+                                             const std::optional<SpanContext>& parent,
                                              uint64_t now_ns) const {
-  const std::optional<SpanContext> parent = ParentOf(parents);
+  const SpanContext* const of_parent = parent.has_value() ? &*parent : nullptr;
   SpanContext context;
   context.trace_id = parent.has_value() ? parent->trace_id : NewTraceId();
-  if (!sampler_.Samples(parent.has_value() ? &*parent : nullptr, context.trace_id)) return nullptr;
+  if (!sampler_.Samples(of_parent, context.trace_id)) return nullptr;
   context.span_id = NewSpanId();
   context.sampled = true;
   std::optional<SpanId> parent_id;
-  if (parent.has_value()) {
-    context.state = parent->state;
-    parent_id = parent->span_id;
-  }
+  if (parent.has_value()) parent_id = parent->span_id;
   return std::make_unique<ExchangeTrace>(method, std::move(context), parent_id, now_ns);
 }
 

@@ -2,7 +2,7 @@
 
 // The spans of one exchange: a SERVER span for the RPC, and an INTERNAL one for each plugin call.
 //
-//   std::unique_ptr<ExchangeTrace> trace = tracer->Begin(kProcessMethod, parents, MonotonicNs());
+//   std::unique_ptr<ExchangeTrace> trace = tracer->Begin(kProcessMethod, parent, MonotonicNs());
 //   if (trace != nullptr) {  // it is sampled
 //     trace->SetRequest("GET", "/path");
 //     trace->AddCall({.plugin = "waf", .phase = "request_headers", …});
@@ -66,6 +66,8 @@ class ExchangeTrace {
       : context_(std::move(context)), parent_(parent), method_(method), begin_ns_(begin_ns) {}
 
   void SetRequest(std::string_view http_method, std::string_view path);
+  // That of the parent, where it may stand in a trace.
+  void SetTracestate(std::string_view state) { context_.state = CheckedTracestate(state); }
   void SetStreamId(uint64_t id) { stream_id_ = id; }
   // The status that an immediate response gave.
   void SetHttpStatus(int status) { http_status_ = status; }
@@ -86,7 +88,7 @@ class ExchangeTrace {
   size_t span_count() const { return 1 + calls_.size(); }
 
  private:
-  const SpanContext context_;  // of the SERVER span; `state` is the parent's
+  SpanContext context_;  // of the SERVER span; `state` is the parent's
   const std::optional<SpanId> parent_;
   const std::string_view method_;
   const uint64_t begin_ns_;
@@ -97,14 +99,6 @@ class ExchangeTrace {
   std::vector<CallSpan> calls_;
   size_t calls_left_out_ = 0;
   ExchangeEnd end_;
-};
-
-// What may be the parent of an exchange. Views are good for the call.
-struct TraceParents {
-  // Of the RPC's metadata: Envoy's own span.
-  std::string_view rpc_traceparent = {}, rpc_tracestate = {};
-  // Of the HTTP request, for callers whose RPCs have none.
-  std::string_view http_traceparent = {}, http_tracestate = {};
 };
 
 // Where finished traces go.
@@ -120,8 +114,9 @@ class Tracer {
   // `sink` outlives the tracer.
   Tracer(const Sampler& sampler, TraceSink* sink) : sampler_(sampler), sink_(sink) {}
 
-  // Null if the exchange is not sampled.
-  std::unique_ptr<ExchangeTrace> Begin(std::string_view method, const TraceParents& parents,
+  // Null if the exchange is not sampled. Without a parent it begins a trace.
+  std::unique_ptr<ExchangeTrace> Begin(std::string_view method,
+                                       const std::optional<SpanContext>& parent,
                                        uint64_t now_ns) const;
   void Take(std::unique_ptr<ExchangeTrace> trace) const { sink_->Take(std::move(trace)); }
 

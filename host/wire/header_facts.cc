@@ -47,4 +47,13 @@ HeaderFacts ReadHeaderFacts(std::string_view message) {
   return facts;
 }
 
+// The size of a key stands before it, and few other bytes of a message are like it.
+bool MayHaveHeader(std::string_view message, std::string_view name) {
+  const char size = static_cast<char>(name.size());
+  for (size_t at = message.find(size); at != message.npos; at = message.find(size, at + 1)) {
+    if (EqualsIgnoreCase(message.substr(at + 1, name.size()), name)) return true;
+  }
+  return false;
+}
+
 }  // namespace callout::host

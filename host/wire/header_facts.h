@@ -29,6 +29,10 @@ struct HeaderFacts {
 // Reads HttpHeaders. Malformed bytes give no facts.
 HeaderFacts ReadHeaderFacts(std::string_view message);
 
+// False only if HttpHeaders, written as protobuf's libraries do it, have no header of this name,
+// which is of less than 128 bytes: for a tenth of what FindHeader costs where there is none.
+bool MayHaveHeader(std::string_view message, std::string_view name);
+
 }  // namespace callout::host
 
 #endif  // CALLOUT_HOST_WIRE_HEADER_FACTS_H_

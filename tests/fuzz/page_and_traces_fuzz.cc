@@ -36,8 +36,9 @@ std::string EncodeStrangers(Choices& choices) {
   const std::string parent = choices.Bytes(80), state = choices.Bytes(80);
   std::vector<std::unique_ptr<ExchangeTrace>> traces;
   traces.push_back(Tracer(*Sampler::Parse("always_on", ""), &sink)
-                       .Begin("service/Method", {parent, state, parent, state}, 1));
+                       .Begin("service/Method", ParseTraceparent(parent), 1));
   ExchangeTrace& trace = *traces.front();
+  trace.SetTracestate(state);
   trace.SetRequest(choices.Bytes(40), choices.Bytes(255));
   trace.AddCall({.plugin = choices.Bytes(40), .phase = "check", .outcome = choices.Bytes(40)});
   if (!IsUtf8(trace.http_method()) || !IsUtf8(trace.path()) || !IsUtf8(trace.context().state) ||

@@ -342,11 +342,11 @@ TEST(Config, CommandLineBeatsEnvironmentBeatsFile) {
 TEST(Config, SaysWhereEachValueInForceComesFrom) {
   const ConfigFile file("max_deferred = 5\n");
   const Config config = Good({file.option(), "--max_live_streams=7", "--plugin=a=x.so",
-                              "--plugin=b=y.so", "--plugin_config=a=s3cr3t"},
+                              "--plugin=b=y.so", "--plugin_config=a=hunter2"},
                              {{"CALLOUT_LOG_LEVEL", "debug"}});
   std::vector<std::string> found;
   for (const OptionSet::Setting& setting : config.in_force) {
-    EXPECT_EQ(setting.value.find("s3cr3t"), std::string::npos);
+    EXPECT_EQ(setting.value.find("hunter2"), std::string::npos);
     if (setting.source != "default") {
       found.push_back(setting.name + "=" + setting.value + " of " + setting.source);
     }

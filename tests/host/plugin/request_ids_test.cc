@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "host/wire/header_facts.h"
 #include "host/wire/response.h"
 #include "tests/host/stream_fixture.h"
 
@@ -68,6 +69,10 @@ TEST(RequestIds, FindsTheFirstHeaderThatIsNotEmpty) {
   EXPECT_EQ(FindHeader(headers, "x-request-id"), "2");
   EXPECT_EQ(FindHeader(headers, "x-other"), "1");
   EXPECT_EQ(FindHeader(headers, "x-none"), "");
+  EXPECT_TRUE(MayHaveHeader(headers, "x-request-id"));
+  EXPECT_TRUE(MayHaveHeader(headers, "x-other"));
+  EXPECT_FALSE(MayHaveHeader(headers, "x-none"));
+  EXPECT_FALSE(MayHaveHeader("", "x-none"));
 }
 
 }  // namespace

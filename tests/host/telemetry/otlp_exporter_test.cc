@@ -147,8 +147,8 @@ TEST_F(OtlpExporterTest, DoesNotTryAgainOnWhatIsFinal) {
   EXPECT_EQ(collector.requests().size(), 1u);
 }
 
+// What the collector asks for goes beyond OTEL_BSP_EXPORT_TIMEOUT.
 TEST_F(OtlpExporterTest, GivesUpWithTheExportTimeout) {
-  config_.export_timeout_ms = 10;
   Collector collector([](int) {
     HttpResponse response = Plain(429);
     response.headers.emplace_back("Retry-After", "3600");

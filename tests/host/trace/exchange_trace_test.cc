@@ -13,8 +13,7 @@
 namespace callout::host {
 namespace {
 
-constexpr char kOfEnvoy[] = "00-11111111111111111111111111111111-2222222222222222-01";
-constexpr char kOfClient[] = "00-33333333333333333333333333333333-4444444444444444-01";
+constexpr char kSampled[] = "00-11111111111111111111111111111111-2222222222222222-01";
 constexpr char kNotSampled[] = "00-11111111111111111111111111111111-2222222222222222-00";
 
 class Sink final : public TraceSink {
@@ -25,50 +24,36 @@ class Sink final : public TraceSink {
 
 class ExchangeTraceTest : public ::testing::Test {
  protected:
-  std::unique_ptr<ExchangeTrace> Begin(const TraceParents& parents) {
-    return tracer_.Begin("service/Method", parents, 1000);
+  std::unique_ptr<ExchangeTrace> Begin(std::string_view traceparent = "") {
+    return tracer_.Begin("service/Method", ParseTraceparent(traceparent), 1000);
   }
   Sink sink_;
   Tracer tracer_{Sampler(), &sink_};
 };
 
-TEST_F(ExchangeTraceTest, TheRpcsParentGoesBeforeTheHttpRequests) {
-  const auto trace = Begin({.rpc_traceparent = kOfEnvoy,
-                            .rpc_tracestate = "envoy=1",
-                            .http_traceparent = kOfClient,
-                            .http_tracestate = "client=1"});
+TEST_F(ExchangeTraceTest, IsPartOfItsParentsTrace) {
+  const auto trace = Begin(kSampled);
   ASSERT_NE(trace, nullptr);
   EXPECT_EQ(ToHex(trace->context().trace_id), std::string(32, '1'));
   ASSERT_TRUE(trace->parent().has_value());
   EXPECT_EQ(ToHex(*trace->parent()), std::string(16, '2'));
+  trace->SetTracestate("envoy=1");
   EXPECT_EQ(trace->context().state, "envoy=1");
 }
 
-TEST_F(ExchangeTraceTest, TheHttpRequestsParentCountsWhereTheRpcHasNoValidOne) {
-  for (const char* of_rpc : {"", "00-junk"}) {
-    const auto trace = Begin({.rpc_traceparent = of_rpc,
-                              .rpc_tracestate = "envoy=1",
-                              .http_traceparent = kOfClient,
-                              .http_tracestate = "client=1"});
-    ASSERT_NE(trace, nullptr);
-    EXPECT_EQ(ToHex(trace->context().trace_id), std::string(32, '3'));
-    EXPECT_EQ(trace->context().state, "client=1");
-  }
-}
-
 TEST_F(ExchangeTraceTest, WithoutAParentItIsTheRoot) {
-  const auto trace = Begin({});
+  const auto trace = Begin();
   ASSERT_NE(trace, nullptr);
   EXPECT_FALSE(trace->parent().has_value());
-  EXPECT_NE(trace->context().trace_id, Begin({})->context().trace_id);
+  EXPECT_NE(trace->context().trace_id, Begin()->context().trace_id);
 }
 
 TEST_F(ExchangeTraceTest, AParentThatIsNotSampledIsObeyed) {
-  EXPECT_EQ(Begin({.rpc_traceparent = kNotSampled, .http_traceparent = kOfClient}), nullptr);
+  EXPECT_EQ(Begin(kNotSampled), nullptr);
 }
 
 TEST_F(ExchangeTraceTest, CountsCallsOverTheLimit) {
-  const auto trace = Begin({});
+  const auto trace = Begin();
   for (size_t i = 0; i < ExchangeTrace::kCallsMax + 5; ++i) trace->AddCall({.plugin = "p"});
   EXPECT_EQ(trace->calls().size(), ExchangeTrace::kCallsMax);
   EXPECT_EQ(trace->calls_left_out(), 5u);
@@ -77,7 +62,7 @@ TEST_F(ExchangeTraceTest, CountsCallsOverTheLimit) {
 
 // A query may have secrets, and a path is what a client likes it to be.
 TEST_F(ExchangeTraceTest, TextsOfClientsAreCutAndMadeUtf8) {
-  const auto trace = Begin({});
+  const auto trace = Begin();
   trace->SetRequest("GET\xff", "/a\xfe/b?token=secret#x");
   EXPECT_EQ(trace->http_method(), "GET?");
   EXPECT_EQ(trace->path(), "/a?/b");
@@ -89,7 +74,7 @@ TEST_F(ExchangeTraceTest, TextsOfClientsAreCutAndMadeUtf8) {
 }
 
 TEST_F(ExchangeTraceTest, GoesToTheSink) {
-  tracer_.Take(Begin({}));
+  tracer_.Take(Begin());
   EXPECT_EQ(sink_.traces.size(), 1u);
 }
 
