@@ -109,6 +109,7 @@ std::string DescribePlugin(const Reloader::PluginStatus& plugin) {
   line("description", facts.description);
   line("ABI", fmt::format("{}", facts.abi_version));
   line("hooks", absl::StrJoin(facts.hooks, ", "));
+  line("extensions", absl::StrJoin(facts.extensions, ", "));
   line("services", absl::StrJoin(NamesOf(RpcServices::FromBits(facts.services)), ", "));
   line("schema", facts.config_schema);
   line("signed by", generation.signer);
@@ -134,6 +135,7 @@ absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
   Metrics metrics;
   Config strict = config;
   strict.reload.require_plugins = RequirePlugins::kAll;
+  strict.reload.extensions.run_timers = false;
   PluginSet set(PluginSetOptions(strict.reload, strict.limits.message_bytes_max, &metrics), [] {});
   absl::StatusOr<std::unique_ptr<PluginManager>> plugins = PluginManager::Load(
       {strict.plugins, strict.reload}, &metrics, &set, std::make_shared<Wake>());
@@ -507,13 +509,15 @@ bool Server::Drain(bool may_delay) {
   traffic_sockets_.clear();
   bool closed = traffic_->Drain();
   const bool stopped = plugins_->AwaitStop(kReloadEndMs);
+  const bool timers_ended = plugin_set_ == nullptr || plugin_set_->StopTimers(kReloadEndMs);
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::steady_clock::now() - start);
   const bool waits = !stopped || plugins_->busy();
-  Log(LogLevel::kInfo, "drain ends after {} ms{}{}", took.count(),
+  Log(LogLevel::kInfo, "drain ends after {} ms{}{}{}", took.count(),
       closed ? "" : ": a plugin still holds a call, which is abandoned",
-      waits ? ": loading or creating a plugin has not returned, and is abandoned" : "");
-  return closed && !waits;
+      waits ? ": loading or creating a plugin has not returned, and is abandoned" : "",
+      timers_ended ? "" : ": a plugin's timer has not returned, and is abandoned");
+  return closed && !waits && timers_ended;
 }
 
 }  // namespace callout::host

@@ -47,6 +47,8 @@ namespace {
 constexpr int kExitError = 2;
 // Time that the end of the process waits for the log's reader.
 constexpr uint64_t kLastLinesMs = 1000;
+// Time for plugins' timers to return after live streams have ended.
+constexpr uint64_t kTimersEndMs = 500;
 
 [[noreturn]] void EndAtOnce() {
   FlushLog(kLastLinesMs);
@@ -345,11 +347,12 @@ void Worker::StopAccepting() {
 }
 
 void Worker::Drain(uint64_t number) {
-  const bool closed = traffic_ == nullptr || traffic_->Drain();
+  bool closed = traffic_ == nullptr || traffic_->Drain();
+  if (!plugins_->StopTimers(kTimersEndMs)) closed = false;
   published_traffic_.store(nullptr, std::memory_order_release);
   Response(number, Encode(closed));
   if (!closed) {
-    // A plugin still holds a call, so nothing that it may touch can be destroyed.
+    // A plugin still holds a call, or a timer runs, so nothing that it may touch can be destroyed.
     FlushLog(kLastLinesMs);
     fflush(nullptr);
     _exit(0);

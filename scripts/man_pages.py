@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/man/*.1: the options from --help, and what stands below.
+"""Writes the manual pages of the programs: the options from --help, and what stands below.
 
-    scripts/man_pages.py [BUILD] [OUT]     (default: build, docs/man)
+    scripts/man_pages.py BUILD OUT         BUILD/host/callout-host to OUT/callout-host.1, and so on
 
-tests/deploy compares the pages with what this writes.
+A step of the build.
 """
 
 import pathlib
@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 
-TOP = pathlib.Path(__file__).resolve().parent.parent
 OPTION = re.compile(r"  --(\w+)(?: (\[NAME=\]PATH|NAME=\S+|[^\s=]+)(?:=(\d+ % .+?(?=  |$)|\S+))?)?(?: +(\S.*))?")
 RANGE = re.compile(r"(.*) \[(\d+) to (\d+)\]")
 
@@ -71,6 +70,7 @@ callout-host \-\-print_config=envoy-gateway \-\-plugin=auth.so \-\-plugin=stamp.
 .fi
 .SH SEE ALSO
 .BR callout-client (1),
+.BR callout-test (1),
 .BR minisign (1),
 .BR systemd.service (5)
 """,
@@ -104,6 +104,39 @@ The stream ended with OK, but without any response.
 .SH EXAMPLES
 .nf
 callout-client unix:/run/callout.sock \-\-plaintext \-\-data '{"request_headers": {}}'
+.fi
+.SH SEE ALSO
+.BR callout-host (1)
+""",
+    },
+    "callout-test": {
+        "name": "runs cases in YAML through chains of callout-host's plugins",
+        "synopsis": [r"\fIDIR\fR...", r"[\fIOPTION\fR...]"],
+        "before": r"""
+.B callout-test
+runs the cases in the YAML files of each \fIDIR\fR through the chains of plugins that they name, in its own process or,
+with \fB\-\-envoy\fR, through callout-host and a real Envoy.
+For each case that fails it prints file, line, and what is different from what the case expects.
+\fIDIR\fR may also be a file.
+""",
+        "after": r"""
+.SH EXIT STATUS
+.TP
+.B 0
+All cases passed.
+.TP
+.B 1
+Some failed.
+.TP
+.B 2
+Invalid arguments, cases or plugins.
+.SH ENVIRONMENT
+.TP
+.B CALLOUT_ENVOY
+The Envoy for \fB\-\-envoy\fR.
+.SH EXAMPLES
+.nf
+callout-test cases \-\-tag=security \-\-junit=report.xml
 .fi
 .SH SEE ALSO
 .BR callout-host (1)
@@ -146,6 +179,7 @@ def page(program, host, shown):
     yield r'.\" SPDX-License-Identifier: Apache-2.0'
     yield r'.\" Written by scripts/man_pages.py.'
     yield f'.TH {program.upper()} 1 "" "callout-host {version}" "User Commands"'
+    yield from (".ad l", ".nh")  # long lists of names cannot be spread over a line
     yield ".SH NAME"
     yield rf"{roff(program)} \- {facts['name']}"
     yield ".SH SYNOPSIS"
@@ -163,8 +197,7 @@ def page(program, host, shown):
 
 
 def main():
-    build = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else TOP / "build"
-    out = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else TOP / "docs" / "man"
+    build, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     for program in PAGES:
         path = build / "host" / program
         if not path.exists():

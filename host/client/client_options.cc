@@ -86,17 +86,19 @@ void AddOptions(Draft* draft, OptionSet* options) {
        .default_text = "",
        .help = "A ProcessingRequest as protobuf JSON, or an array of them; repeat the option for "
                "more. @FILE, @-: read a file, standard input. Default: one request_headers. With "
-               "--service=check: CheckRequests, with --service=ratelimit: RateLimitRequests",
+               "--service=check: CheckRequests, with --service=ratelimit: RateLimitRequests, "
+               "with --service=network: ProcessingRequests of network ext_proc",
        .repeatable = true,
        .set = [=](const std::string& text) {
          draft->data.push_back(text);
          return absl::OkStatus();
        }});
   options->Add(ChoiceOption(
-      "service", kMessages, "process|check|ratelimit", {"process", "check", "ratelimit"}, 0,
+      "service", kMessages, "process|check|ratelimit|network",
+      {"process", "check", "ratelimit", "network"}, 0,
       [=](size_t index) { draft->config.service = static_cast<ClientConfig::Service>(index); },
       "process: ext_proc, all messages on one stream; check: ext_authz, ratelimit: rate limits, an "
-      "RPC for each request"));
+      "RPC for each request; network: network ext_proc, all messages on one stream"));
   AddConnectionOptions(draft, options);
   options->Add(Switch("version", kOther, &draft->version, "Print the version and exit"));
   options->Add(Switch("help", kOther, &draft->help, "Print this help and exit"));

@@ -35,7 +35,7 @@ struct ClientConfig {
   };
   std::vector<Data> data;
 
-  enum class Service : uint8_t { kProcess, kCheck, kRateLimit };
+  enum class Service : uint8_t { kProcess, kCheck, kRateLimit, kNetwork };
   Service service = Service::kProcess;  // what --data are requests of
 
   std::string print;  // only print this: --help, --version

@@ -128,6 +128,8 @@ ExitCode Main(int argc, const char* const* argv) {
       return Ask(*config, kDefaultCheck, ParseChecks, CallCheck);
     case ClientConfig::Service::kRateLimit:
       return Ask(*config, kDefaultRateLimit, ParseRateLimits, CallRateLimit);
+    case ClientConfig::Service::kNetwork:
+      return Ask(*config, kDefaultNetwork, ParseNetworkMessages, CallNetwork);
   }
   return kBadUsage;
 }

@@ -62,6 +62,10 @@ absl::StatusOr<std::vector<RateLimitRequest>> ParseRateLimits(const std::string&
   return ParseAll<RateLimitRequest>(text);
 }
 
+absl::StatusOr<std::vector<NetworkRequest>> ParseNetworkMessages(const std::string& text) {
+  return ParseAll<NetworkRequest>(text);
+}
+
 std::string PrintAnswer(const google::protobuf::Message& answer) {
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Requests and responses of ext_proc, ext_authz and rate limits as protobuf JSON: names of fields
-// as in the .proto (lowerCamelCase is read too), bytes such as raw_value in base64. Functions
-// without state.
+// Requests and responses of ext_proc, ext_authz, rate limits and network ext_proc as protobuf JSON:
+// names of fields as in the .proto (lowerCamelCase is read too), bytes such as raw_value in base64.
+// Functions without state.
 //
 // Tested by tests/client/client_test.cc.
 #ifndef CALLOUT_HOST_CLIENT_MESSAGES_H_
@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "envoy/service/auth/v3/external_auth.pb.h"
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
+#include "envoy/service/network_ext_proc/v3/network_external_processor.pb.h"
 #include "envoy/service/ratelimit/v3/rls.pb.h"
 
 namespace callout::host {
@@ -25,6 +26,9 @@ using envoy::service::ext_proc::v3::ProcessingRequest;
 using envoy::service::ext_proc::v3::ProcessingResponse;
 using envoy::service::ratelimit::v3::RateLimitRequest;
 using envoy::service::ratelimit::v3::RateLimitResponse;
+
+using NetworkRequest = envoy::service::network_ext_proc::v3::ProcessingRequest;
+using NetworkResponse = envoy::service::network_ext_proc::v3::ProcessingResponse;
 
 // Sent if no --data is given.
 inline constexpr char kDefaultMessage[] =
@@ -42,11 +46,15 @@ inline constexpr char kDefaultRateLimit[] =
     R"({"domain": "test", "descriptors": [{"entries": [{"key": "generic_key", )"
     R"("value": "default"}]}]})";
 
+// "hello"
+inline constexpr char kDefaultNetwork[] = R"({"read_data": {"data": "aGVsbG8="}})";
+
 // `json` is one object or an array of them. INVALID_ARGUMENT says what is wrong
 // and where: line and column, or which message and field.
 absl::StatusOr<std::vector<ProcessingRequest>> ParseMessages(const std::string& json);
 absl::StatusOr<std::vector<CheckRequest>> ParseChecks(const std::string& json);
 absl::StatusOr<std::vector<RateLimitRequest>> ParseRateLimits(const std::string& json);
+absl::StatusOr<std::vector<NetworkRequest>> ParseNetworkMessages(const std::string& json);
 
 // One line, without its end.
 std::string PrintAnswer(const google::protobuf::Message& answer);

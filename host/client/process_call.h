@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// One Process RPC from beginning to end.
+// One Process RPC, of ext_proc or of network ext_proc, from beginning to end.
 //
 // Tested by tests/client/client_test.cc.
 #ifndef CALLOUT_HOST_CLIENT_PROCESS_CALL_H_
@@ -28,6 +28,8 @@ struct CallOutcome {
 // `take` is called on the caller's thread.
 CallOutcome CallProcess(const ClientConfig& config, const std::vector<ProcessingRequest>& messages,
                         const std::function<void(const ProcessingResponse&)>& take);
+CallOutcome CallNetwork(const ClientConfig& config, const std::vector<NetworkRequest>& messages,
+                        const std::function<void(const NetworkResponse&)>& take);
 
 }  // namespace callout::host
 

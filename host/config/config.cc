@@ -16,6 +16,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "host/base/file.h"
+#include "host/config/extension_options.h"
 #include "host/config/option_kinds.h"
 #include "host/config/plugin_options.h"
 
@@ -121,7 +122,9 @@ absl::Status SetServices(const std::string& text, RpcServices* services) {
           return info.name == std::string_view(name.data(), name.size());
         });
     if (found == kRpcServices.end()) {
-      return Expected("ext_proc, ext_authz or ratelimit, or several with commas between them");
+      return Expected(
+          "ext_proc, ext_authz, ratelimit or network_ext_proc, or several with commas between "
+          "them");
     }
     services->Add(found->service);
   }
@@ -325,9 +328,10 @@ void AddCallOptions(Config* config, OptionSet* options) {
        .group = kCalls,
        .value = "LIST",
        .default_text = "",
-       .help = "Services to answer: ext_proc, ext_authz, ratelimit. With ext_authz named here, a "
-               "plugin that has only callout_on_request_headers answers a Check, too. "
-               "Default: those that some plugin has hooks for",
+       .help =
+           "Services to answer: ext_proc, ext_authz, ratelimit, network_ext_proc. With ext_authz "
+           "named here, a plugin that has only callout_on_request_headers answers a Check, "
+           "too. Default: those that some plugin has hooks for",
        .set = [limits](const std::string& text) { return SetServices(text, &limits->services); }});
   limits->early_end = true;
   options->Add(ChoiceOption(
@@ -619,6 +623,7 @@ absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
   OptionSet options("callout-host", kDescription, "CALLOUT_");
   AddPluginOptions(&draft, &options);
   AddReloadOptions(&draft.config.reload, &options);
+  AddExtensionOptions(&draft.config.reload.extensions, &options);
   AddContainmentOptions(&draft.config.containment, &options);
   AddListenerOptions(&draft, &options);
   AddTlsOptions(&draft, &options);

@@ -46,6 +46,9 @@ constexpr std::array kSymbols = {
     AbiSymbol{"callout_on_response_trailers", AbiSymbol::Kind::kMessageHook, 1},
     AbiSymbol{"callout_on_check", AbiSymbol::Kind::kMessageHook, 2},
     AbiSymbol{"callout_on_rate_limit", AbiSymbol::Kind::kMessageHook, 3},
+    AbiSymbol{"callout_on_read_data", AbiSymbol::Kind::kMessageHook, 3},
+    AbiSymbol{"callout_on_write_data", AbiSymbol::Kind::kMessageHook, 3},
+    AbiSymbol{"callout_on_connection", AbiSymbol::Kind::kMessageHook, 3},
 };
 
 // The constructor that registers a generated file's descriptors. If they are registered a second

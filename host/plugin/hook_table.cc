@@ -20,7 +20,7 @@
 namespace callout::host {
 namespace {
 
-constexpr std::array<const char*, 16> kHookNames = {
+constexpr std::array<const char*, 20> kHookNames = {
     "callout_on_process",
     nullptr,
     "callout_on_request_headers",
@@ -36,7 +36,11 @@ constexpr std::array<const char*, 16> kHookNames = {
     "callout_plugin_destroy",
     "its constructors, while it was loaded",
     "callout_on_check",
+    "callout_on_read_data",
+    "callout_on_write_data",
+    "callout_on_connection",
     "callout_on_rate_limit",
+    "a timer that it has started",
 };
 
 // Zero-filled, so it takes no memory before it is used.

@@ -45,14 +45,18 @@ enum class Hook : uint8_t {
   kCancel,
   kCreate,
   kDestroy,
-  kLoad,  // the constructors of the file
-  kCheck,
+  kLoad,   // the constructors of the file
+  kCheck,  // and the others in the order of their phases
+  kReadData,
+  kWriteData,
+  kConnection,
   kRateLimit,
+  kTimer,
 };
 
 inline constexpr Hook HookOf(callout_phase_t phase) {
-  if (phase == CALLOUT_CHECK) return Hook::kCheck;
-  return phase == CALLOUT_RATE_LIMIT ? Hook::kRateLimit : static_cast<Hook>(phase);
+  if (phase < CALLOUT_CHECK) return static_cast<Hook>(phase);
+  return static_cast<Hook>(static_cast<uint32_t>(Hook::kCheck) + (phase - CALLOUT_CHECK));
 }
 
 // "callout_on_request_headers", …; "an unknown hook" for an invalid number.

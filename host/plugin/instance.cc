@@ -78,7 +78,8 @@ Instance::Instance(std::shared_ptr<const Plugin> plugin, std::string name,
       marker_(HookTable::InUse()->FindOrAddPlugin(name_)),
       services_(std::make_unique<ServiceTable>(
           this, name_,
-          ServiceTable::Options{context.metrics, context.strict, context.abi.host_bytes})) {}
+          ServiceTable::Options{context.metrics, context.strict, context.abi.host_bytes})),
+      extensions_(context.extensions, context.metrics, name_, marker_) {}
 
 absl::StatusOr<std::shared_ptr<Instance>> Instance::Create(std::shared_ptr<const Plugin> plugin,
                                                            std::string name,
@@ -152,6 +153,7 @@ absl::Status Instance::CreatePlugin(const std::string& config) {
   blocking_phases_ =
       settings_.blocking.value_or(args.blocking != 0 ? kAllPhases : args.blocking_phases);
   wants_ = args.wants & kGrants;
+  extensions_.Open();
   return absl::OkStatus();
 }
 
@@ -180,6 +182,7 @@ absl::Status Instance::DefineHostMetrics() {
 }
 
 Instance::~Instance() {
+  extensions_.EndAndWait();
   const Hooks& hooks = plugin_->hooks();
   if (created_ && (hooks.plugin_destroy != nullptr || hooks.plugin_destroy_with != nullptr)) {
     const HookScope scope({marker_, Hook::kDestroy, true}, MonotonicNs());

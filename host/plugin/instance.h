@@ -17,9 +17,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -30,6 +32,7 @@
 #include "host/plugin/call_metrics.h"
 #include "host/plugin/call_observer.h"
 #include "host/plugin/hook_table.h"
+#include "host/plugin/instance_extensions.h"
 #include "host/plugin/plugin.h"
 #include "host/plugin/services.h"
 #include "host/plugin/settings.h"
@@ -47,6 +50,8 @@ struct InstanceContext {
   // --strict_plugins: every service call that is refused is logged, not one a minute.
   bool strict = false;
   AbiShape abi = {};
+  Extensions* extensions =
+      nullptr;  // outlives the instance; null: get_extension gives none of them
 };
 
 class RpcContext;
@@ -87,6 +92,12 @@ class Instance {
   bool wants(uint64_t want) const { return (wants_ & want) != 0; }
   // Absolute paths whose change means a new generation, in the order of follow_file().
   const std::vector<std::string>& followed_files() const { return followed_files_; }
+
+  // The extensions that it asked for in create.
+  std::vector<std::string> asked_extensions() const { return extensions_.asked(); }
+  // Ends its timers before its end. False if one is running: `on_idle` is called when it has
+  // returned. Otherwise the destructor waits for it.
+  bool EndTimers(std::function<void()> on_idle) { return extensions_.End(std::move(on_idle)); }
 
   // True if a message of `phase` is for this instance.
   bool Wants(callout_phase_t phase) const { return (phases_ & CALLOUT_PHASE_BIT(phase)) != 0; }
@@ -140,6 +151,7 @@ class Instance {
   // For the table of services.
   callout_status_t DefineMetric(const callout_metric_spec_t& spec, uint32_t* id);
   callout_status_t FollowFile(std::string_view path);
+  InstanceExtensions* extensions() { return &extensions_; }
   // The plugin has logged this as an error.
   static void NoteError(std::string_view text);
 
@@ -161,6 +173,7 @@ class Instance {
   const InstanceContext context_;
   const uint32_t marker_;  // of the name, in the table of running hooks
   std::unique_ptr<ServiceTable> services_;
+  InstanceExtensions extensions_;
   void* plugin_data_ = nullptr;  // create's args->plugin
   bool created_ = false;
   uint64_t phases_ = 0;

@@ -266,6 +266,9 @@ class HookBinder {
     Bind("callout_on_response_trailers", &hooks->phases[CALLOUT_RESPONSE_TRAILERS]);
     Bind("callout_on_check", &hooks->phases[PhaseSlot(CALLOUT_CHECK)]);
     Bind("callout_on_rate_limit", &hooks->phases[PhaseSlot(CALLOUT_RATE_LIMIT)]);
+    Bind("callout_on_read_data", &hooks->phases[PhaseSlot(CALLOUT_READ_DATA)]);
+    Bind("callout_on_write_data", &hooks->phases[PhaseSlot(CALLOUT_WRITE_DATA)]);
+    Bind("callout_on_connection", &hooks->phases[PhaseSlot(CALLOUT_CONNECTION)]);
   }
 
  private:

@@ -79,6 +79,7 @@ class Plugin {
     Hooks hooks;
     std::vector<std::string> hook_names;  // symbols behind `hooks`, in the header's order
     std::vector<std::string> warnings;    // one printable line each
+    bool stands_in = false;               // for a plugin that cannot serve
   };
 
   explicit Plugin(Fields fields) : fields_(std::move(fields)) {}
@@ -94,6 +95,7 @@ class Plugin {
   const Hooks& hooks() const { return fields_.hooks; }
   const std::vector<std::string>& hook_names() const { return fields_.hook_names; }
   const std::vector<std::string>& warnings() const { return fields_.warnings; }
+  bool stands_in() const { return fields_.stands_in; }
 
  private:
   const Fields fields_;

@@ -27,12 +27,14 @@ callout_status_t Process(callout_call_t* call) {
 std::shared_ptr<const Plugin> QuarantinePlugin() {
   Plugin::Fields fields;
   fields.path = fields.name = fields.info.name = "quarantine";
+  fields.stands_in = true;
   fields.hooks.plugin_create = Create;
   fields.hooks.plugin_destroy = Destroy;
   fields.hooks.on_process = Process;
   // What stands in for a plugin stands in for it on every service.
-  fields.hooks.phases[PhaseSlot(CALLOUT_CHECK)] = Process;
-  fields.hooks.phases[PhaseSlot(CALLOUT_RATE_LIMIT)] = Process;
+  for (const callout_phase_t phase : kPhases) {
+    if (IsOtherService(phase)) fields.hooks.phases[PhaseSlot(phase)] = Process;
+  }
   return std::make_shared<const Plugin>(std::move(fields));
 }
 

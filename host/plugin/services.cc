@@ -20,6 +20,7 @@
 #include "host/wire/annotations.h"
 #include "host/wire/check_response.h"
 #include "host/wire/envelope.h"
+#include "host/wire/network_message.h"
 #include "host/wire/rate_limit.h"
 
 namespace callout::host {
@@ -83,13 +84,22 @@ callout_status_t CheckMayRespond(const callout_call_t* call, CallState* state,
 // --- What belongs to the service that the call's phase is of ---
 
 bool IsAnswer(callout_phase_t phase, callout_field_t field) {
-  if (phase == CALLOUT_CHECK) return IsCheckField(field);
-  return phase != CALLOUT_RATE_LIMIT && IsResponseField(field);
+  switch (phase) {
+    case CALLOUT_CHECK:
+      return IsCheckField(field);
+    case CALLOUT_READ_DATA:
+      return field == CALLOUT_READ_DATA_RESPONSE;
+    case CALLOUT_WRITE_DATA:
+      return field == CALLOUT_WRITE_DATA_RESPONSE;
+    default:
+      return !IsOtherService(phase) && IsResponseField(field);
+  }
 }
 
 bool IsAnnotation(callout_phase_t phase, callout_field_t field) {
   if (phase == CALLOUT_CHECK) return field == CALLOUT_CHECK_DYNAMIC_METADATA;
   if (phase == CALLOUT_RATE_LIMIT) return field == CALLOUT_RATE_LIMIT_DYNAMIC_METADATA;
+  if (IsOtherService(phase)) return field == CALLOUT_DATA_DYNAMIC_METADATA;
   return field == CALLOUT_DYNAMIC_METADATA || field == CALLOUT_MODE_OVERRIDE ||
          field == CALLOUT_OVERRIDE_MESSAGE_TIMEOUT || field == CALLOUT_TYPED_DYNAMIC_METADATA;
 }
@@ -98,6 +108,7 @@ bool Split(callout_phase_t phase, std::string_view whole, Response* response,
            std::string* annotations) {
   if (phase == CALLOUT_CHECK) return SplitCheckResponse(whole, response, annotations);
   if (phase == CALLOUT_RATE_LIMIT) return SplitRateLimitResponse(whole, response, annotations);
+  if (IsOtherService(phase)) return SplitNetworkResponse(whole, response, annotations);
   return SplitResponse(whole, response, annotations);
 }
 
@@ -109,6 +120,10 @@ RefusalText NoAnswer(callout_phase_t phase) {
   }
   if (phase == CALLOUT_RATE_LIMIT) {
     return "a RateLimitResponse is passed as a whole, with CALLOUT_WHOLE_RESPONSE";
+  }
+  if (IsOtherService(phase)) {
+    return "that field is not a response to this call; pass the data of its own direction, or a "
+           "ProcessingResponse as a whole";
   }
   return "that field of ProcessingResponse is not a response; pass CALLOUT_..._RESPONSE";
 }
@@ -449,9 +464,16 @@ callout_status_t MetadataAt(const callout_call_t* call, uint32_t index, callout_
 
 constexpr callout_rpc_metadata_t kRpcMetadata = {sizeof(kRpcMetadata), 0, MetadataAt};
 
-const void* GetExtension(const callout_host_t*, const char* id) {
-  if (std::string_view(id) == CALLOUT_RPC_METADATA) return &kRpcMetadata;
-  return nullptr;
+const void* GetExtension(const callout_host_t* host, const char* id) {
+  const ServiceTable* table = ServiceTable::From(host);
+  if (table->retired()) {
+    table->LogUseAfterDestroy("get_extension");
+    return nullptr;
+  }
+  InstanceExtensions* extensions = table->instance()->extensions();
+  if (std::string_view(id) != CALLOUT_RPC_METADATA) return extensions->Find(id);
+  extensions->NoteAsked(id, true);
+  return &kRpcMetadata;
 }
 
 callout_status_t FollowFile(const callout_host_t* host, callout_bytes_t path) {

@@ -60,7 +60,8 @@ absl::Status ReadBool(std::string_view key, const Json& value, bool* out) {
 absl::Status ReadPhases(std::string_view key, const Json& value, uint64_t* phases) {
   constexpr char kExpected[] =
       "true, false or a list of phases (request_headers, response_headers, request_body, "
-      "response_body, request_trailers, response_trailers, check, rate_limit)";
+      "response_body, request_trailers, response_trailers, check, "
+      "read_data, write_data, connection, rate_limit)";
   if (value.is_boolean()) {
     *phases = value.get<bool>() ? kAllPhases : 0;
     return absl::OkStatus();

@@ -66,8 +66,9 @@ struct GenerationFacts {
   // Absolute paths of files whose change makes a new generation.
   std::vector<std::string> followed_files;
   std::vector<std::string> hooks;
-  uint64_t phases = 0;    // CALLOUT_PHASE_BIT of each that the instance wants
-  uint32_t services = 0;  // RpcServices that there are hooks for
+  std::vector<std::string> extensions = {};  // that it has asked for; " (unknown)" behind one
+  uint64_t phases = 0;                       // CALLOUT_PHASE_BIT of each that the instance wants
+  uint32_t services = 0;                     // RpcServices that there are hooks for
   std::vector<std::string> warnings;
 };
 

@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "host/base/minisign.h"
+#include "host/extensions/extensions.h"
 #include "host/plugin/settings.h"
 #include "host/plugin/trial.h"
 
@@ -72,6 +73,7 @@ struct ReloadConfig {
   size_t generations_max = 1000;
   ReloadGuard guard;
   bool strict_plugins = false;  // logs every refused service call
+  ExtensionOptions extensions;
 };
 
 }  // namespace callout::host

@@ -49,6 +49,7 @@ PluginSet::Options PluginSetOptions(const ReloadConfig& reload, size_t message_b
   options.instance.strict = reload.strict_plugins;
   options.generations_max = reload.generations_max;
   options.guard = reload.guard;
+  options.extensions = reload.extensions;
   return options;
 }
 

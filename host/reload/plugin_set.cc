@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_replace.h"
@@ -81,14 +82,38 @@ class PluginSet::Retired {
     return std::exchange(unused_, {});
   }
 
+  // A timer of the instance is running. It is kept apart until the timer has returned.
+  void KeepBusy(Unused unused) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    busy_.push_back(std::move(unused));
+  }
+
+  // It is not kept any more.
+  void Drop(GenerationId id) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (std::vector<Unused>* list : {&unused_, &busy_}) {
+      std::erase_if(*list, [id](const Unused& unused) { return unused.id == id; });
+    }
+  }
+
+  // The timer of one of those has returned: all of them are looked at again.
+  void TakeBackBusy() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    std::move(busy_.begin(), busy_.end(), std::back_inserter(unused_));
+    busy_.clear();
+    wake_();
+  }
+
  private:
   const std::function<void()> wake_;
   std::mutex mutex_;  // guards the following
   std::vector<Unused> unused_;
+  std::vector<Unused> busy_;
 };
 
 PluginSet::PluginSet(Options options, std::function<void()> wake)
     : options_(std::move(options)),
+      extensions_(options_.extensions, options_.instance.metrics),
       wake_(std::move(wake)),
       retired_(std::make_shared<Retired>(wake_)),
       chains_(std::make_shared<Chain>()) {
@@ -100,7 +125,8 @@ PluginSet::PluginSet(Options options, std::function<void()> wake)
 
 PluginSet::~PluginSet() {
   Commit({});
-  Reap();
+  retired_->TakeBackBusy();
+  retired_->Take();  // each waits for its timer
 }
 
 absl::StatusOr<std::shared_ptr<const Plugin>> PluginSet::FindOrLoad(
@@ -145,6 +171,7 @@ absl::StatusOr<GenerationFacts> PluginSet::Prepare(const GenerationSource& sourc
   const std::string& config = source.quarantine.empty() ? source.config : source.quarantine;
   InstanceContext context = options_.instance;
   context.generation = source.number;
+  context.extensions = &extensions_;
   absl::StatusOr<std::shared_ptr<Instance>> created =
       Instance::Create(*plugin, source.name, config, *settings, context);
   if (!created.ok()) return AboutOriginal(source, (*plugin)->path(), created.status());
@@ -161,6 +188,7 @@ absl::StatusOr<GenerationFacts> PluginSet::Prepare(const GenerationSource& sourc
   GenerationFacts facts = FactsOf(**plugin);
   facts.followed_files = instance->followed_files();
   facts.phases = instance->phases();
+  facts.extensions = instance->asked_extensions();
   return facts;
 }
 
@@ -240,9 +268,16 @@ PluginSet::Usage PluginSet::GetUsage() const {
 
 void PluginSet::Reap() {
   for (Retired::Unused& unused : retired_->Take()) {
-    unused.instance.reset();  // callout_plugin_destroy
+    // A timer that takes long must not delay the reloads of other plugins. It may return while the
+    // instance is being put aside; so that is done first.
+    std::shared_ptr<Instance> instance = unused.instance;
+    const GenerationId id = unused.id;
+    retired_->KeepBusy(std::move(unused));
+    if (!instance->EndTimers([retired = retired_] { retired->TakeBackBusy(); })) continue;
+    retired_->Drop(id);
+    instance.reset();  // callout_plugin_destroy
     std::lock_guard<std::mutex> lock(mutex_);
-    generations_.erase(unused.id);
+    generations_.erase(id);
   }
 }
 

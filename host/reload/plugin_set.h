@@ -19,6 +19,7 @@
 #ifndef CALLOUT_HOST_RELOAD_PLUGIN_SET_H_
 #define CALLOUT_HOST_RELOAD_PLUGIN_SET_H_
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -27,6 +28,7 @@
 #include <utility>
 #include <vector>
 
+#include "host/extensions/extensions.h"
 #include "host/plugin/chain.h"
 #include "host/plugin/instance.h"
 #include "host/plugin/plugin.h"
@@ -44,6 +46,7 @@ class PluginSet final : public GenerationTarget {
     size_t generations_max = 1000;  // --max_generations
     ReloadGuard guard;
     Load load;  // null: LoadPlugin
+    ExtensionOptions extensions;
   };
 
   // `wake` tells the reloading thread that Reap or TakeFailedTrials has something to do. Any thread
@@ -62,8 +65,12 @@ class PluginSet final : public GenerationTarget {
   // Discards a prepared generation, on whatever thread it was prepared.
   void Discard(GenerationId id) override;
 
-  // Destroys the instances whose last stream has ended.
+  // Destroys the instances whose last stream has ended. One whose timer is running is destroyed by
+  // a later call; `wake` is called when it can be.
   void Reap();
+  // No timer of a plugin begins to run any more, for the end of the process. False if one has not
+  // returned after `timeout_ms`: then the set must not be destroyed. Any thread.
+  bool StopTimers(uint64_t timeout_ms) { return extensions_.timers.Stop(timeout_ms); }
   void DoChores() override { Reap(); }
 
  private:
@@ -88,6 +95,7 @@ class PluginSet final : public GenerationTarget {
   void BeginTrial(const GenerationSource& source, Instance* instance);
 
   const Options options_;
+  Extensions extensions_;  // outlives the instances
   const std::function<void()> wake_;
   const std::shared_ptr<Retired> retired_;
   Metrics::Id mapped_gauge_ = 0;

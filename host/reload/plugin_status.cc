@@ -89,6 +89,7 @@ Json ToJson(const Reloader::PluginStatus& plugin, const GenerationTarget::Usage&
     json["description"] = generation.facts.description;
     json["abi"] = generation.facts.abi_version;
     json["hooks"] = generation.facts.hooks;
+    json["extensions"] = generation.facts.extensions;
     json["loaded_at"] = ToTime(generation.loaded_at_ms);
   }
   json["calls"] = counts.calls;

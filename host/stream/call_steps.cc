@@ -25,6 +25,26 @@ void ShowCopies(CallSlot* slot) {
   }
 }
 
+CallRecord RecordOf(const CallState& state, uint64_t end_ns) {
+  CallRecord record;
+  record.instance = state.instance;
+  record.stream_id = state.stream_id;
+  record.rpc = state.rpc;
+  record.position = state.part;
+  record.phase = state.slot->call.phase;
+  record.begin_ns = state.begin_ns;
+  record.end_ns = std::max(end_ns, state.begin_ns);
+  const CallHandshake& handshake = state.handshake();
+  record.deferred = handshake.returned();
+  record.blocking = handshake.detached();
+  record.begun = !handshake.dropped() && !handshake.unbegun();
+  // A hook that has not returned holds its thread, which may write its state.
+  const bool running = record.blocking && !handshake.returned() && !handshake.finished();
+  record.hook_ns = !running ? state.hook_ns : record.begun ? record.taken_ns() : 0;
+  record.message_bytes = state.slot->call.message.size;
+  return record;
+}
+
 std::string OverloadText(const StreamLimits& limits) {
   return fmt::format(
       "not called: no thread was free for it within --hook_deadline_ms={}; --blocking_threads={}",

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The steps of a call that streams and unary RPCs take alike: its slot, the opening before it, its
-// end, and its run on one of the pool's threads. Who is called when, and what becomes of a
-// response, is each one's own.
+// The steps of a call that streams, unary RPCs and connections take alike: its slot, the opening
+// before it, its end, and its run on one of the pool's threads. Who is called when, and what
+// becomes of a response, is each one's own.
 //
 //   state.slot = TakeSlot(part.stream, &state);
 //   …  // fill in the call, and let the instance run its hook
@@ -20,6 +20,7 @@
 
 #include "host/base/clock.h"
 #include "host/plugin/call.h"
+#include "host/plugin/call_observer.h"
 #include "host/plugin/hook_status.h"
 #include "host/plugin/instance.h"
 #include "host/plugin/rpc_context.h"
@@ -86,6 +87,9 @@ inline void ReportDispatched(CallState* state, callout_status_t status) {
 // For an author's test (--strict_plugins): the plugin sees bytes that are overwritten when the call
 // is over, so that a view which is kept for too long shows.
 void ShowCopies(CallSlot* slot);
+
+// What is known of a call while it has its slot: all but the result. `end_ns` 0: no hook has run.
+CallRecord RecordOf(const CallState& state, uint64_t end_ns);
 
 // What the log says of a call that no thread was free for.
 std::string OverloadText(const StreamLimits& limits);

@@ -24,6 +24,8 @@ namespace callout::host {
 
 namespace {
 
+constexpr int kServiceUnavailable = 503;
+
 // The plugin has decided that the request does not go on.
 bool EndsExchange(callout_field_t field) {
   return field == CALLOUT_IMMEDIATE_RESPONSE || field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE;
@@ -114,6 +116,9 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
     absl::Status error(ToStatusCode(status), ErrorText(state, message->phase, status));
     if (!IsDecision(status)) {
       Finding found{Violation::kErrorStatus, std::string(MessageOf(error))};
+      // A client may have brought the plugin into quarantine: not even an Envoy that fails open is
+      // to let it pass.
+      if (part->instance->plugin().stands_in()) found.http_status = kServiceUnavailable;
       return Fault(message, part, std::move(found), std::move(error));
     }
     if (exchange_.observability()) return NotUsed(&state.result, Overruled::kObservability);

@@ -33,8 +33,8 @@ namespace callout::host {
 // One plugin call. Texts are copied.
 struct CallSpan {
   std::string plugin;           // the instance's name
-  std::string_view phase;       // static: "request_headers", "check"
-  std::string outcome;          // unchanged, changed, fault:KIND …: as at /metrics
+  std::string_view phase = {};  // static: "request_headers", "check"
+  std::string outcome = {};     // unchanged, changed, fault:KIND …: as at /metrics
   bool deferred = false;        // it was finished after its hook had returned
   uint64_t generation = 0;      // 0: not known
   int http_status = 0;          // of an immediate response; 0: none
@@ -49,7 +49,7 @@ struct CallSpan {
 struct ExchangeEnd {
   std::string_view status;  // static: gRPC's name of the code, "OK"
   bool failed = false;
-  std::string message;  // of an error
+  std::string message = {};  // of an error
   uint64_t end_ns = 0;
 };
 

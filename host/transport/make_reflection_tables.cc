@@ -18,6 +18,7 @@
 
 #include "envoy/service/auth/v3/external_auth.pb.h"
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
+#include "envoy/service/network_ext_proc/v3/network_external_processor.pb.h"
 #include "envoy/service/ratelimit/v3/rls.pb.h"
 #include "grpc/health/v1/health.pb.h"
 
@@ -126,6 +127,7 @@ int Write(const char* path) {
   Tables tables;
   tables.AddFile(*envoy::service::ext_proc::v3::ProcessingRequest::descriptor()->file());
   tables.AddFile(*envoy::service::auth::v3::CheckRequest::descriptor()->file());
+  tables.AddFile(*envoy::service::network_ext_proc::v3::ProcessingRequest::descriptor()->file());
   tables.AddFile(*envoy::service::ratelimit::v3::RateLimitRequest::descriptor()->file());
   tables.AddFile(*grpc::health::v1::HealthCheckRequest::descriptor()->file());
   if (tables.HasExtensions()) {

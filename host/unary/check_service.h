@@ -32,6 +32,7 @@ class CheckService final : public UnaryService {
       : limits_(limits), bridge_(limits->services.Has(RpcService::kExtAuthz)) {}
 
   RpcService service() const override { return RpcService::kExtAuthz; }
+  callout_phase_t phase() const override { return CALLOUT_CHECK; }
   absl::Status Begin(std::string_view bytes) override;
   bool Matches(const StreamMatch& match) override;
   Role RoleOf(const Instance& instance) const override;

@@ -33,6 +33,7 @@ class RateLimitService final : public UnaryService {
   explicit RateLimitService(const StreamLimits* limits) : limits_(limits) {}
 
   RpcService service() const override { return RpcService::kRateLimit; }
+  callout_phase_t phase() const override { return CALLOUT_RATE_LIMIT; }
   absl::Status Begin(std::string_view bytes) override;
   bool Matches(const StreamMatch& match) override;
   Role RoleOf(const Instance& instance) const override {

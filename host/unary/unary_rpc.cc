@@ -36,11 +36,6 @@ void NoteEffect(const UnaryService::Effect& effect, CallResult* result) {
   }
 }
 
-// By which the service's questions go into metrics, bridged or not.
-callout_phase_t OwnPhase(RpcService service) {
-  return service == RpcService::kRateLimit ? CALLOUT_RATE_LIMIT : CALLOUT_CHECK;
-}
-
 }  // namespace
 
 UnaryRpc::UnaryRpc(StreamEnvironment* environment, RpcContext* rpc,
@@ -78,7 +73,7 @@ void UnaryRpc::OnMessage(std::string_view bytes) {
 void UnaryRpc::BeginWatch() {
   const std::string_view headers = service_->headers_for_log();
   observers_ = environment_->watchers().Watch(
-      {id_, service_->service(), rpc_, OwnPhase(service_->service()), headers, begun_ns_});
+      {id_, service_->service(), rpc_, service_->phase(), headers, begun_ns_});
   if (observers_ == nullptr) return;
   for (Part& part : parts_) part.call.observers = observers_.get();
   const MessageView seen{CALLOUT_REQUEST_HEADERS, headers, begun_ns_};
@@ -166,7 +161,7 @@ bool UnaryRpc::Invoke(Part* part) {
     WarnOfFinish(state, status);
     state.status = status;
   }
-  CallRecord record = RecordOf(*part, state.hook_end_ns);
+  CallRecord record = RecordOf(part->call, state.hook_end_ns);
   record.deferred = status == CALLOUT_DEFERRED;
   part->stream = EndCall(&part->call);
   Settle(part, state.status);
@@ -175,28 +170,6 @@ bool UnaryRpc::Invoke(Part* part) {
 }
 
 // --- What came of a call ----------------------------------------------------------
-
-// While the part has its slot. All but the result; `end_ns` 0: no hook has run.
-CallRecord UnaryRpc::RecordOf(const Part& part, uint64_t end_ns) const {
-  const CallState& state = part.call;
-  CallRecord record;
-  record.instance = state.instance;
-  record.stream_id = id_;
-  record.rpc = rpc_;
-  record.position = state.part;
-  record.phase = part.phase;
-  record.begin_ns = state.begin_ns;
-  record.end_ns = std::max(end_ns, state.begin_ns);
-  const CallHandshake& handshake = state.handshake();
-  record.deferred = handshake.returned();
-  record.blocking = handshake.detached();
-  record.begun = !handshake.dropped() && !handshake.unbegun();
-  // A hook that has not returned holds its thread, which may write its state.
-  const bool running = record.blocking && !handshake.returned() && !handshake.finished();
-  record.hook_ns = !running ? state.hook_ns : record.begun ? record.taken_ns() : 0;
-  record.message_bytes = state.slot->call.message.size;
-  return record;
-}
 
 // The end of every call passes here, once.
 void UnaryRpc::TellCall(const CallRecord& record, Part* part) {
@@ -215,7 +188,7 @@ void UnaryRpc::TellGivenUp(Part* part) {
   if (!state.at_work || state.told) return;
   state.result.outcome = CallOutcome::kOverruled;
   state.result.overruled = Overruled::kEnded;
-  TellCall(RecordOf(*part, MonotonicNs()), part);
+  TellCall(RecordOf(part->call, MonotonicNs()), part);
 }
 
 void UnaryRpc::TellEnd() {
@@ -274,7 +247,7 @@ bool UnaryRpc::Dispatch(Part* part) {
   --calls_at_work_;
   state.at_work = false;
   deadline_ns_ = 0;
-  const CallRecord record = RecordOf(*part, 0);
+  const CallRecord record = RecordOf(part->call, 0);
   part->stream = EndCall(&part->call);
   Overload(part);
   TellCall(record, part);
@@ -296,7 +269,7 @@ bool UnaryRpc::Wait(Part* part) {
   CallState& state = part->call;
   if (!environment_->AddDeferred()) {
     const std::string what = DeferLimitText(*environment_);
-    const CallRecord record = RecordOf(*part, state.hook_end_ns);
+    const CallRecord record = RecordOf(part->call, state.hook_end_ns);
     if (state.handshake().detached()) {
       environment_->RemoveDeferred();
       part->stream = EndCall(&part->call);
@@ -339,7 +312,7 @@ void UnaryRpc::OnFinished(Part* part) {
     state.instance_ns += now_ns - state.hook_end_ns;
   }
   const bool dropped = state.handshake().dropped();
-  const CallRecord record = RecordOf(*part, now_ns);
+  const CallRecord record = RecordOf(part->call, now_ns);
   part->stream = EndCall(&part->call);
   if (!std::exchange(state.late, false) && live()) {
     deadline_ns_ = 0;
@@ -363,7 +336,7 @@ void UnaryRpc::OnDeadline(uint64_t now_ns) {
   // It was finished in time after all: the event is on its way.
   if (handshake.finished() || !handshake.OnDeadline()) return;
   part->call.late = true;
-  const CallRecord record = RecordOf(*part, MonotonicNs());
+  const CallRecord record = RecordOf(part->call, MonotonicNs());
   if (handshake.unbegun()) {
     Overload(part);
   } else {
@@ -468,7 +441,7 @@ void UnaryRpc::Describe(LiveRpc* rpc) const {
 void UnaryRpc::Respond() {
   output_.push_back(service_->Write());
   const uint64_t now_ns = MonotonicNs();
-  environment_->ObserveMessage(OwnPhase(service_->service()), now_ns - begun_ns_, now_ns, rpc_);
+  environment_->ObserveMessage(service_->phase(), now_ns - begun_ns_, now_ns, rpc_);
   if (observers_ != nullptr) {
     observers_->Each([&](RpcObserver* observer) { observer->OnResponse(0, output_.back()); });
   }

@@ -100,7 +100,6 @@ class UnaryRpc {
   void OnFinished(Part* part);
   void Settle(Part* part, callout_status_t status);
   void BeginWatch();
-  CallRecord RecordOf(const Part& part, uint64_t end_ns) const;
   void TellCall(const CallRecord& record, Part* part);
   void TellGivenUp(Part* part);
   void TellEnd();

@@ -38,6 +38,8 @@ class UnaryService {
   virtual ~UnaryService() = default;
 
   virtual RpcService service() const = 0;
+  // Of its message, for the metrics.
+  virtual callout_phase_t phase() const = 0;
 
   // Once, before all else. `bytes` outlive the object. RESOURCE_EXHAUSTED: the request is
   // over a limit that its sender's client can reach; others: it is no such request.

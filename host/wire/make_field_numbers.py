@@ -8,6 +8,8 @@ Each message of the descriptors becomes a struct of its fields' numbers, so that
 reader of the wire format needs no number written by hand:
 
     struct HeaderValue { static constexpr uint32_t kKey = 1; ... };
+
+Names that two packages have are told apart by PREFIXES.
 """
 import re
 import subprocess
@@ -23,6 +25,7 @@ HEAD = """// Field numbers of the messages that the host reads and writes, from 
 namespace callout::host::field {
 
 """
+PREFIXES = {'envoy.service.network_ext_proc.v3': 'Network'}
 FOOT = """}  // namespace callout::host::field
 
 #endif  // CALLOUT_HOST_WIRE_FIELD_NUMBERS_H_
@@ -42,9 +45,13 @@ def messages_of(text):
                 stack[-1].setdefault('fields', {})[done['name']] = int(done['number'])
             elif done['kind'] in ('message_type', 'nested_type'):
                 fields = done.get('fields', {})
-                if messages.setdefault(done['name'], fields) != fields:
-                    messages[done['name']] = None  # two of one name: neither can be meant
-        elif stack and re.match(r'(name|number): ', line):
+                name = done['name']
+                # One's own messages only: nested names and those of imports are nobody else's.
+                if name.startswith('Processing'):
+                    name = PREFIXES.get(stack[0].get('package'), '') + name
+                if messages.setdefault(name, fields) != fields:
+                    messages[name] = None  # two of one name: neither can be meant
+        elif stack and re.match(r'(name|number|package): ', line):
             key, value = line.split(': ', 1)
             stack[-1].setdefault(key, value.strip('"'))
     return {name: fields for name, fields in messages.items() if fields}

@@ -10,8 +10,9 @@ std::string_view PhaseName(callout_phase_t phase) {
   static constexpr std::array<std::string_view, kPhaseCount> kNames = {
       "process",      "unknown",       "request_headers",  "response_headers",
       "request_body", "response_body", "request_trailers", "response_trailers"};
-  if (phase == CALLOUT_CHECK) return "check";
-  if (phase == CALLOUT_RATE_LIMIT) return "rate_limit";
+  static constexpr std::array<std::string_view, kPhaseSlots - kPhaseCount> kOthers = {
+      "check", "read_data", "write_data", "connection", "rate_limit"};
+  if (IsOtherService(phase) && IsKnownPhase(phase)) return kOthers[phase - CALLOUT_CHECK];
   return phase < kNames.size() ? kNames[phase] : "unknown";
 }
 

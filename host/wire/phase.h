@@ -16,10 +16,11 @@ namespace callout::host {
 inline constexpr size_t kPhaseCount = 8;
 
 // All phases, those of other services included.
-inline constexpr std::array<callout_phase_t, 8> kPhases = {
+inline constexpr std::array<callout_phase_t, 11> kPhases = {
     CALLOUT_REQUEST_HEADERS, CALLOUT_RESPONSE_HEADERS, CALLOUT_REQUEST_BODY,
     CALLOUT_RESPONSE_BODY,   CALLOUT_REQUEST_TRAILERS, CALLOUT_RESPONSE_TRAILERS,
-    CALLOUT_CHECK,           CALLOUT_RATE_LIMIT};
+    CALLOUT_CHECK,           CALLOUT_READ_DATA,        CALLOUT_WRITE_DATA,
+    CALLOUT_CONNECTION,      CALLOUT_RATE_LIMIT};
 
 // Where a phase (or 0) stands in an array of them.
 inline constexpr size_t kPhaseSlots = kPhaseCount + 1 + (CALLOUT_RATE_LIMIT - CALLOUT_CHECK);
@@ -29,7 +30,7 @@ inline constexpr size_t PhaseSlot(callout_phase_t phase) {
 inline constexpr bool IsOtherService(callout_phase_t phase) { return phase >= CALLOUT_CHECK; }
 // One of kPhases, or 0 or 1.
 inline constexpr bool IsKnownPhase(callout_phase_t phase) {
-  return phase < kPhaseCount || phase == CALLOUT_CHECK || phase == CALLOUT_RATE_LIMIT;
+  return phase < kPhaseCount || (phase >= CALLOUT_CHECK && phase <= CALLOUT_RATE_LIMIT);
 }
 
 // "request_headers" for CALLOUT_REQUEST_HEADERS, "check" for CALLOUT_CHECK, …; "process" for 0.

@@ -15,7 +15,7 @@
 
 namespace callout::host {
 
-enum class RpcService : uint8_t { kExtProc, kExtAuthz, kRateLimit };
+enum class RpcService : uint8_t { kExtProc, kExtAuthz, kRateLimit, kNetworkExtProc };
 
 struct RpcServiceInfo {
   RpcService service;
@@ -24,13 +24,16 @@ struct RpcServiceInfo {
   std::string_view path;       // of its one method
 };
 
-inline constexpr std::array<RpcServiceInfo, 3> kRpcServices = {{
+inline constexpr std::array<RpcServiceInfo, 4> kRpcServices = {{
     {RpcService::kExtProc, "ext_proc", "envoy.service.ext_proc.v3.ExternalProcessor",
      "/envoy.service.ext_proc.v3.ExternalProcessor/Process"},
     {RpcService::kExtAuthz, "ext_authz", "envoy.service.auth.v3.Authorization",
      "/envoy.service.auth.v3.Authorization/Check"},
     {RpcService::kRateLimit, "ratelimit", "envoy.service.ratelimit.v3.RateLimitService",
      "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"},
+    {RpcService::kNetworkExtProc, "network_ext_proc",
+     "envoy.service.network_ext_proc.v3.NetworkExternalProcessor",
+     "/envoy.service.network_ext_proc.v3.NetworkExternalProcessor/Process"},
 }};
 
 inline constexpr const RpcServiceInfo& InfoOf(RpcService service) {
@@ -40,7 +43,8 @@ inline constexpr const RpcServiceInfo& InfoOf(RpcService service) {
 // The service that calls of a phase belong to.
 inline constexpr RpcService ServiceOf(callout_phase_t phase) {
   if (phase == CALLOUT_CHECK) return RpcService::kExtAuthz;
-  return phase == CALLOUT_RATE_LIMIT ? RpcService::kRateLimit : RpcService::kExtProc;
+  if (phase == CALLOUT_RATE_LIMIT) return RpcService::kRateLimit;
+  return phase > CALLOUT_CHECK ? RpcService::kNetworkExtProc : RpcService::kExtProc;
 }
 
 // A set of services.

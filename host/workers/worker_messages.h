@@ -112,7 +112,8 @@ void VisitFields(Archive& archive, PrepareOrder& order) {
 template <class Archive>
 void VisitFields(Archive& archive, GenerationFacts& facts) {
   archive(facts.name, facts.version, facts.description, facts.abi_version, facts.config_schema,
-          facts.followed_files, facts.hooks, facts.phases, facts.services, facts.warnings);
+          facts.followed_files, facts.hooks, facts.extensions, facts.phases, facts.services,
+          facts.warnings);
 }
 
 template <class Archive>

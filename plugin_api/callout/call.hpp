@@ -6,6 +6,7 @@
 //     BodyCall      request and response bodies, whole or in chunks
 //     TrailersCall  request and response trailers
 //     CheckCall     ext_authz's question (callout/check.hpp)
+//     ConnectionCall, DataCall   a TCP connection and its bytes (callout/data.hpp)
 //     RateLimitCall the question about rate limits (callout/rate_limit.hpp)
 //     ProcessCall   any of the former three, in callout_on_process
 //     OpenCall      the opening of a stream

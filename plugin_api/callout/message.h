@@ -10,6 +10,7 @@
  *     callout/answer.h   building an answer step by step
  *     callout/tools.h    answers of one step, by the names of the callout samples
  *     callout/check.h    ext_authz: what a Check asks, and the answer to it
+ *     callout/data.h     network ext_proc: the bytes of a connection
  *     callout/rate_limit.h  rate limits: what Envoy asks, and the answer to it
  *
  * C99 to C17 and C++11 to C++20; C++ plugins take <callout/plugin.hpp>.
@@ -19,6 +20,7 @@
 
 #include <callout/answer.h>
 #include <callout/check.h>
+#include <callout/data.h>
 #include <callout/headers.h>
 #include <callout/plugin.h>
 #include <callout/rate_limit.h>

@@ -95,7 +95,10 @@ extern "C" {
 /* Counts what was added within the version. A revision's additions:
  *   1  all of this header that no later revision names
  *   2  ext_authz: callout_on_check, CALLOUT_CHECK, CALLOUT_CHECK_*
- *   3  rate limits: callout_on_rate_limit, CALLOUT_RATE_LIMIT, CALLOUT_RATE_LIMIT_* */
+ *   3  rate limits: callout_on_rate_limit, CALLOUT_RATE_LIMIT, CALLOUT_RATE_LIMIT_*;
+ *      network ext_proc: callout_on_connection, callout_on_read_data,
+ *      callout_on_write_data, CALLOUT_CONNECTION, CALLOUT_READ_DATA*,
+ *      CALLOUT_WRITE_DATA*, CALLOUT_DATA_DYNAMIC_METADATA */
 #define CALLOUT_ABI_REVISION 3u
 
 #if defined(__GNUC__) || defined(__clang__)
@@ -190,10 +193,18 @@ enum {
    * this one call, with CALLOUT_CALL_FIRST and CALLOUT_CALL_LAST */
   CALLOUT_CHECK = 32,
 
+  /* Revision 3. Network ext_proc (envoy.service.network_ext_proc.v3
+   * .NetworkExternalProcessor/Process), a stream for each TCP connection. message: Data;
+   * call->request is its ProcessingRequest, call->attributes has the connection's
+   * attributes as those of ext_proc, call->body_offset the bytes of the direction before
+   * these. CALLOUT_CALL_LAST: nothing more follows in this direction */
+  CALLOUT_READ_DATA = 33,  /* from the client */
+  CALLOUT_WRITE_DATA = 34, /* to the client */
+  CALLOUT_CONNECTION = 35, /* before the first of them; message: empty */
+
   /* Revision 3. Rate limits (envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit):
    * is this request within its limits? message and call->request: the RateLimitRequest. A
-   * stream has this one call, with CALLOUT_CALL_FIRST and CALLOUT_CALL_LAST. 33 to 35 are
-   * kept for network ext_proc */
+   * stream has this one call, with CALLOUT_CALL_FIRST and CALLOUT_CALL_LAST */
   CALLOUT_RATE_LIMIT = 36
 };
 #define CALLOUT_PHASE_BIT(phase) (UINT64_C(1) << (phase))
@@ -239,7 +250,14 @@ enum {
 
   /* Revision 3. The answer to CALLOUT_RATE_LIMIT is a RateLimitResponse as a whole, given
    * as CALLOUT_WHOLE_RESPONSE. Beside it, for annotate(): */
-  CALLOUT_RATE_LIMIT_DYNAMIC_METADATA = 6 /* google.protobuf.Struct, for later filters */
+  CALLOUT_RATE_LIMIT_DYNAMIC_METADATA = 6, /* google.protobuf.Struct, for later filters */
+
+  /* Revision 3. Answers to CALLOUT_READ_DATA and CALLOUT_WRITE_DATA, fields of network
+   * ext_proc's ProcessingResponse; with CALLOUT_WHOLE_RESPONSE the bytes are one */
+  CALLOUT_READ_DATA_RESPONSE = 1,  /* Data */
+  CALLOUT_WRITE_DATA_RESPONSE = 2, /* Data */
+  /* Beside the answer, for annotate(): */
+  CALLOUT_DATA_DYNAMIC_METADATA = 5 /* google.protobuf.Struct, for later filters */
 };
 
 /* How Envoy sends the body of a direction (ProcessingMode.BodySendMode). */
@@ -716,6 +734,26 @@ CALLOUT_EXPORT callout_status_t callout_on_check(callout_call_t *call);
  * backslash or control character in the name of a limit. CALLOUT_NO_RESPONSE and send() have
  * no place here. [stream] */
 CALLOUT_EXPORT callout_status_t callout_on_rate_limit(callout_call_t *call);
+
+/* Optional, revision 3. Network ext_proc: the bytes of a TCP connection, in pieces as they
+ * come; phases CALLOUT_READ_DATA and CALLOUT_WRITE_DATA. From the client they pass the
+ * instances of a chain in order, to it in reverse; hooks of one instance never overlap.
+ *   CALLOUT_OK, nothing set        the bytes go on as they came
+ *   respond(the phase's own field) these go on in their place; none, if Data is empty
+ *   respond(CALLOUT_WHOLE_RESPONSE)  the same; and by connection_status CLOSE or CLOSE_RST
+ *                                  the connection ends, without the bytes of this call
+ *   PERMISSION_DENIED, UNAUTHENTICATED   reset the connection
+ *   any other negative status      a fault: the operator's policy decides. `fail` and `deny`
+ *                                  reset the connection
+ * Data of the other direction is a fault (wrong_type): Envoy would inject it there. end_of_stream
+ * and data_processing_status of an answer do nothing; the end of a direction stays where it is.
+ * close_stream_to_ext_proc_server does nothing. CALLOUT_NO_RESPONSE and send() have no place
+ * here. [stream] */
+CALLOUT_EXPORT callout_status_t callout_on_read_data(callout_call_t *call);
+CALLOUT_EXPORT callout_status_t callout_on_write_data(callout_call_t *call);
+/* Optional, revision 3. Before the instance's first bytes of a connection, of either
+ * direction; phase CALLOUT_CONNECTION. Nothing set: it goes on. [stream] */
+CALLOUT_EXPORT callout_status_t callout_on_connection(callout_call_t *call);
 
 #ifdef __cplusplus
 } /* extern "C" */

@@ -48,6 +48,7 @@
 #include <callout/answer.hpp>
 #include <callout/call.hpp>
 #include <callout/check.hpp>
+#include <callout/data.hpp>
 #include <callout/host.hpp>
 #include <callout/plugin_class.hpp>
 #include <callout/rate_limit.hpp>
@@ -68,6 +69,10 @@
   CALLOUT_DEFINE_HOOK(callout_on_response_trailers, TrailersCall, call)
 // ext_authz: see callout/check.hpp.
 #define CALLOUT_ON_CHECK(call) CALLOUT_DEFINE_HOOK(callout_on_check, CheckCall, call)
+// Network ext_proc: see callout/data.hpp.
+#define CALLOUT_ON_CONNECTION(call) CALLOUT_DEFINE_HOOK(callout_on_connection, ConnectionCall, call)
+#define CALLOUT_ON_READ_DATA(call) CALLOUT_DEFINE_HOOK(callout_on_read_data, DataCall, call)
+#define CALLOUT_ON_WRITE_DATA(call) CALLOUT_DEFINE_HOOK(callout_on_write_data, DataCall, call)
 // Rate limits: see callout/rate_limit.hpp.
 #define CALLOUT_ON_RATE_LIMIT(call) CALLOUT_DEFINE_HOOK(callout_on_rate_limit, RateLimitCall, call)
 // Gets every message first; call.next() passes it on.

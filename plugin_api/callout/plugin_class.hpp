@@ -7,7 +7,8 @@
 //
 // exports all that a plugin needs, and the hooks that are listed (stream_open, stream_end,
 // stream_cancel, process, request_headers, response_headers, request_body, response_body,
-// request_trailers, response_trailers, check, rate_limit), each a member function on_<hook>, so
+// request_trailers, response_trailers, check, connection, read_data, write_data,
+// rate_limit), each a member function on_<hook>, so
 // that the file's symbols say what the plugin does. A member of that name which is not listed is an
 // error of compilation. Without the part in parentheses it exports the hooks only;
 // CALLOUT_PLUGIN(); and CALLOUT_PLUGIN_INFO(...); are then to be written beside it.
@@ -18,6 +19,8 @@
 //                                             after its last; thread: [stream]
 //     void on_request_body(BodyCall&)         or (BodyCall&, Stream&); the same for all
 //     void on_check(CheckCall&)               or (CheckCall&, Stream&): ext_authz
+//     void on_connection(ConnectionCall&)     or (ConnectionCall&, Stream&)
+//     void on_read_data(DataCall&)            or (DataCall&, Stream&); the same for write_data
 //     void on_rate_limit(RateLimitCall&)      or (RateLimitCall&, Stream&)
 //     void on_stream_open(OpenCall&)          or (OpenCall&, Stream&)
 //     void on_stream_end(const StreamEnd&)    or (const StreamEnd&, Stream&); how the stream
@@ -34,6 +37,7 @@
 
 #include <callout/call.hpp>
 #include <callout/check.hpp>
+#include <callout/data.hpp>
 #include <callout/host.hpp>
 #include <callout/rate_limit.hpp>
 #include <exception>
@@ -187,6 +191,9 @@ enum HookBit : unsigned {
   kBit_stream_end = 1u << 9,
   kBit_check = 1u << 10,
   kBit_rate_limit = 1u << 11,
+  kBit_connection = 1u << 12,
+  kBit_read_data = 1u << 13,
+  kBit_write_data = 1u << 14,
 };
 
 #define CALLOUT_FIND_MEMBER(hook)         \
@@ -205,6 +212,9 @@ CALLOUT_FIND_MEMBER(response_body)
 CALLOUT_FIND_MEMBER(request_trailers)
 CALLOUT_FIND_MEMBER(response_trailers)
 CALLOUT_FIND_MEMBER(check)
+CALLOUT_FIND_MEMBER(read_data)
+CALLOUT_FIND_MEMBER(write_data)
+CALLOUT_FIND_MEMBER(connection)
 CALLOUT_FIND_MEMBER(rate_limit)
 #undef CALLOUT_FIND_MEMBER
 
@@ -284,6 +294,9 @@ constexpr bool check_listed() {
   CALLOUT_CHECK_LISTED(request_trailers)
   CALLOUT_CHECK_LISTED(response_trailers)
   CALLOUT_CHECK_LISTED(check)
+  CALLOUT_CHECK_LISTED(read_data)
+  CALLOUT_CHECK_LISTED(write_data)
+  CALLOUT_CHECK_LISTED(connection)
   CALLOUT_CHECK_LISTED(rate_limit)
 #undef CALLOUT_CHECK_LISTED
   return true;
@@ -356,6 +369,9 @@ constexpr bool check_listed() {
 #define CALLOUT_CLASS_HOOK_response_trailers(Class) \
   CALLOUT_CLASS_CALL_(Class, response_trailers, TrailersCall)
 #define CALLOUT_CLASS_HOOK_check(Class) CALLOUT_CLASS_CALL_(Class, check, CheckCall)
+#define CALLOUT_CLASS_HOOK_connection(Class) CALLOUT_CLASS_CALL_(Class, connection, ConnectionCall)
+#define CALLOUT_CLASS_HOOK_read_data(Class) CALLOUT_CLASS_CALL_(Class, read_data, DataCall)
+#define CALLOUT_CLASS_HOOK_write_data(Class) CALLOUT_CLASS_CALL_(Class, write_data, DataCall)
 #define CALLOUT_CLASS_HOOK_rate_limit(Class) CALLOUT_CLASS_CALL_(Class, rate_limit, RateLimitCall)
 #define CALLOUT_CLASS_HOOK_stream_cancel(Class)                                   \
   extern "C" CALLOUT_EXPORT void callout_on_stream_cancel(callout_call_t* call) { \
@@ -390,6 +406,9 @@ constexpr bool check_listed() {
 #define CALLOUT_FINDS_CANCEL_request_trailers
 #define CALLOUT_FINDS_CANCEL_response_trailers
 #define CALLOUT_FINDS_CANCEL_check
+#define CALLOUT_FINDS_CANCEL_read_data
+#define CALLOUT_FINDS_CANCEL_write_data
+#define CALLOUT_FINDS_CANCEL_connection
 #define CALLOUT_FINDS_CANCEL_rate_limit
 #define CALLOUT_FINDS_OPEN_stream_cancel
 #define CALLOUT_FINDS_OPEN_stream_open unused, 1,
@@ -402,6 +421,9 @@ constexpr bool check_listed() {
 #define CALLOUT_FINDS_OPEN_request_trailers
 #define CALLOUT_FINDS_OPEN_response_trailers
 #define CALLOUT_FINDS_OPEN_check
+#define CALLOUT_FINDS_OPEN_read_data
+#define CALLOUT_FINDS_OPEN_write_data
+#define CALLOUT_FINDS_OPEN_connection
 #define CALLOUT_FINDS_OPEN_rate_limit
 
 // CALLOUT_EACH_(M, Class, a, b, ...) is M(Class, a) M(Class, b) ..., for up to sixteen hooks.

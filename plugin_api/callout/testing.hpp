@@ -14,7 +14,11 @@
 //     #include "my_plugin.cc"
 //     callout::testing::Plugin plugin(callout::testing::kLinked, R"({"limit": 3})");
 //
-// A deferred call is waited for, up to Stream::wait_max. The fake host holds a plugin to the
+// A deferred call is waited for, up to Stream::wait_max. The plugin's timers run while one is, and
+// when the test sets the clock:
+//     plugin.advance(std::chrono::minutes(1));
+//
+// The fake host holds a plugin to the
 // rules of the real one, and is stricter in two things: it does not mend an illegal answer
 // but says so in Answer::problem, and it overwrites a message once its call is over, so that
 // a plugin that keeps views into it is found out. It knows no chain, no policy and no body
@@ -33,6 +37,8 @@
 #include <atomic>
 #include <callout/testing_answer.hpp>
 #include <callout/testing_check.hpp>
+#include <callout/testing_data.hpp>
+#include <callout/testing_extensions.hpp>
 #include <callout/testing_rate_limit.hpp>
 #include <callout/view.hpp>
 #include <chrono>
@@ -64,6 +70,9 @@
 #pragma weak callout_on_request_trailers
 #pragma weak callout_on_response_trailers
 #pragma weak callout_on_check
+#pragma weak callout_on_read_data
+#pragma weak callout_on_write_data
+#pragma weak callout_on_connection
 #pragma weak callout_on_rate_limit
 
 namespace callout::testing {
@@ -83,11 +92,9 @@ struct Hooks {
   StreamHook close = nullptr;
   StreamHook cancel = nullptr;
   CallHook phases[8] = {};  // by phase; 0: on_process
-  CallHook check = nullptr;
-  CallHook rate_limit = nullptr;
+  CallHook others[5] = {};  // from CALLOUT_CHECK to CALLOUT_RATE_LIMIT
   CallHook of(callout_phase_t phase) const {
-    if (phase == CALLOUT_CHECK) return check;
-    if (phase == CALLOUT_RATE_LIMIT) return rate_limit;
+    if (phase >= CALLOUT_CHECK && phase <= CALLOUT_RATE_LIMIT) return others[phase - CALLOUT_CHECK];
     return phase < 8 ? phases[phase] : nullptr;
   }
 };
@@ -107,8 +114,11 @@ inline Hooks linked_hooks() {
   hooks.phases[CALLOUT_RESPONSE_BODY] = &callout_on_response_body;
   hooks.phases[CALLOUT_REQUEST_TRAILERS] = &callout_on_request_trailers;
   hooks.phases[CALLOUT_RESPONSE_TRAILERS] = &callout_on_response_trailers;
-  hooks.check = &callout_on_check;
-  hooks.rate_limit = &callout_on_rate_limit;
+  hooks.others[CALLOUT_CHECK - CALLOUT_CHECK] = &callout_on_check;
+  hooks.others[CALLOUT_READ_DATA - CALLOUT_CHECK] = &callout_on_read_data;
+  hooks.others[CALLOUT_WRITE_DATA - CALLOUT_CHECK] = &callout_on_write_data;
+  hooks.others[CALLOUT_CONNECTION - CALLOUT_CHECK] = &callout_on_connection;
+  hooks.others[CALLOUT_RATE_LIMIT - CALLOUT_CHECK] = &callout_on_rate_limit;
   return hooks;
 }
 
@@ -139,8 +149,11 @@ inline Hooks loaded_hooks(const std::string& path) {
   find(file, "callout_on_response_body", &hooks.phases[CALLOUT_RESPONSE_BODY]);
   find(file, "callout_on_request_trailers", &hooks.phases[CALLOUT_REQUEST_TRAILERS]);
   find(file, "callout_on_response_trailers", &hooks.phases[CALLOUT_RESPONSE_TRAILERS]);
-  find(file, "callout_on_check", &hooks.check);
-  find(file, "callout_on_rate_limit", &hooks.rate_limit);
+  find(file, "callout_on_check", &hooks.others[CALLOUT_CHECK - CALLOUT_CHECK]);
+  find(file, "callout_on_read_data", &hooks.others[CALLOUT_READ_DATA - CALLOUT_CHECK]);
+  find(file, "callout_on_write_data", &hooks.others[CALLOUT_WRITE_DATA - CALLOUT_CHECK]);
+  find(file, "callout_on_connection", &hooks.others[CALLOUT_CONNECTION - CALLOUT_CHECK]);
+  find(file, "callout_on_rate_limit", &hooks.others[CALLOUT_RATE_LIMIT - CALLOUT_CHECK]);
   return hooks;
 }
 
@@ -154,10 +167,12 @@ class Plugin {
     std::string text;
   };
 
-  explicit Plugin(const std::string& path, std::string_view config = {})
-      : Plugin(internal::loaded_hooks(path), config) {}
-  explicit Plugin(Linked, std::string_view config = {})
-      : Plugin(internal::linked_hooks(), config) {}
+  // Plugins with the same store share their data and their clock; without one each has its own.
+  explicit Plugin(const std::string& path, std::string_view config = {},
+                  std::shared_ptr<Store> store = nullptr)
+      : Plugin(internal::loaded_hooks(path), config, std::move(store)) {}
+  explicit Plugin(Linked, std::string_view config = {}, std::shared_ptr<Store> store = nullptr)
+      : Plugin(internal::linked_hooks(), config, std::move(store)) {}
   ~Plugin();
   Plugin(const Plugin&) = delete;
   Plugin& operator=(const Plugin&) = delete;
@@ -168,6 +183,16 @@ class Plugin {
   const callout_create_args_t& wants() const { return args_; }
   // The files it follows.
   const std::vector<std::string>& followed_files() const { return followed_files_; }
+
+  // Lets time pass for timers and shared data; the timers that are due run here. Not from a timer.
+  void advance(std::chrono::nanoseconds by) {
+    store_->advance(by);
+    timers_.run_until(store_->now());
+  }
+  // Its timers that wait.
+  size_t timer_count() const { return timers_.count(); }
+  // What it shares. The instance's own space is "".
+  Store& store() { return *store_; }
 
   std::vector<Log> logs() const {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -197,7 +222,7 @@ class Plugin {
     Plugin* plugin;
   };
 
-  Plugin(const internal::Hooks& hooks, std::string_view config);
+  Plugin(const internal::Hooks& hooks, std::string_view config, std::shared_ptr<Store> store);
   static Plugin* from(const callout_host_t* host) {
     return reinterpret_cast<const Table*>(host)->plugin;
   }
@@ -209,7 +234,11 @@ class Plugin {
   static void record(const callout_host_t* host, uint32_t id, double value);
   static void log(const callout_host_t* host, callout_log_level_t level, callout_bytes_t text);
 
+  static const void* find_extension(const callout_host_t* host, const char* id);
+
   internal::Hooks hooks_;
+  const std::shared_ptr<Store> store_;
+  internal::FakeTimers timers_;
   Table table_{};
   callout_create_args_t args_{};
   callout_status_t status_ = CALLOUT_OK;
@@ -279,7 +308,14 @@ class Stream {
   CheckAnswer check(const CheckQuestion& question);
   // Rate limits: the one message of its stream.
   RateLimitAnswer rate_limit(const RateLimitQuestion& question);
-  // Any message: a serialized HttpHeaders, HttpBody, HttpTrailers, AttributeContext or
+  // Network ext_proc: the stream is a connection. Before the first bytes it is announced.
+  DataAnswer read_data(std::string_view data, bool end_of_stream = false) {
+    return data_message(CALLOUT_READ_DATA, data, end_of_stream);
+  }
+  DataAnswer write_data(std::string_view data, bool end_of_stream = false) {
+    return data_message(CALLOUT_WRITE_DATA, data, end_of_stream);
+  }
+  // Any message: a serialized HttpHeaders, HttpBody, HttpTrailers, AttributeContext, Data or
   // RateLimitRequest.
   Answer message(callout_phase_t phase, std::string_view message, uint32_t flags = 0);
 
@@ -313,11 +349,14 @@ class Stream {
 
   Answer headers_message(callout_phase_t phase, const HeaderList& headers, bool end_of_stream);
   Answer body_message(callout_phase_t phase, std::string_view body, bool end_of_stream);
+  DataAnswer data_message(callout_phase_t phase, std::string_view data, bool end_of_stream);
+  DataAnswer taken_data(callout_phase_t phase, const Answer& answer, std::string_view data);
   FakeCall* begin(callout_phase_t phase, std::string_view message);
   void end_call(FakeCall* call);
   void open();
   void close();
   callout_status_t call_hooks(callout_call_t* call);
+  void await_finish();
   void settle(callout_phase_t phase, callout_body_mode_t mode, callout_status_t status);
   static Stream* answerable(const callout_call_t* call);
   void set_answer(callout_field_t field, std::string_view bytes, Answer* answer);
@@ -371,6 +410,7 @@ class Stream {
   callout_body_mode_t body_modes_[2] = {CALLOUT_BODY_BUFFERED, CALLOUT_BODY_BUFFERED};
   uint64_t body_offsets_[2] = {0, 0};
   bool body_begun_[2] = {false, false};
+  bool announced_ = false;  // the connection
   uint32_t http_status_ = 0;
   Answer answer_;
   std::mutex mutex_;  // guards finished_, status_ and FakeCall::over

@@ -14,7 +14,11 @@ namespace callout::testing {
 
 // --- Plugin ---
 
-inline Plugin::Plugin(const internal::Hooks& hooks, std::string_view config) : hooks_(hooks) {
+inline Plugin::Plugin(const internal::Hooks& hooks, std::string_view config,
+                      std::shared_ptr<Store> store)
+    : hooks_(hooks),
+      store_(store != nullptr ? std::move(store) : std::make_shared<Store>()),
+      timers_(store_) {
   callout_host_t& host = table_.abi;
   host.struct_size = sizeof(host);
   host.abi_version = CALLOUT_ABI_VERSION;
@@ -31,11 +35,7 @@ inline Plugin::Plugin(const internal::Hooks& hooks, std::string_view config) : h
   host.log = log;
   host.metric_define = define;
   host.metric_record = record;
-  host.get_extension = [](const callout_host_t*, const char* id) -> const void* {
-    static const callout_rpc_metadata_t kRpcMetadata = {sizeof(kRpcMetadata), 0,
-                                                        Stream::get_metadata_at};
-    return std::string_view(id) == CALLOUT_RPC_METADATA ? &kRpcMetadata : nullptr;
-  };
+  host.get_extension = find_extension;
   host.define_metric = define_metric;
   host.follow_file = follow_file;
   host.send_room = Stream::send_room;
@@ -54,18 +54,52 @@ inline Plugin::Plugin(const internal::Hooks& hooks, std::string_view config) : h
       args_.phases |= CALLOUT_PHASE_BIT(phase);
     }
   }
-  for (const callout_phase_t phase : {CALLOUT_CHECK, CALLOUT_RATE_LIMIT}) {
+  for (callout_phase_t phase = CALLOUT_CHECK; phase <= CALLOUT_RATE_LIMIT; ++phase) {
     if (hooks_.of(phase) != nullptr) args_.phases |= CALLOUT_PHASE_BIT(phase);
   }
   const uint64_t offered = args_.phases;
   if (hooks_.create != nullptr) status_ = hooks_.create(&args_);
   created_ = true;
+  if (status_ != CALLOUT_OK) timers_.close();
   args_.phases &= offered;
   args_.wants &= args_.grants;
   args_.config = callout_make_bytes(nullptr, 0);
 }
 
+inline const void* Plugin::find_extension(const callout_host_t*, const char* id) {
+  static const callout_rpc_metadata_t kRpcMetadata = {sizeof(kRpcMetadata), 0,
+                                                      Stream::get_metadata_at};
+  static const callout_timers_t kTimers = {
+      sizeof(kTimers), 0,
+      [](const callout_host_t* host, const callout_timer_t* timer, uint64_t* timer_id) {
+        return from(host)->timers_.start(*timer, timer_id);
+      },
+      [](const callout_host_t* host, uint64_t timer_id) {
+        return from(host)->timers_.cancel(timer_id);
+      }};
+  static const callout_shared_data_t kSharedData = {
+      sizeof(kSharedData),
+      0,
+      [](const callout_host_t* host, callout_bytes_t space, callout_bytes_t key, char* to,
+         size_t capacity, callout_shared_entry_t* entry) {
+        return from(host)->store_->get(space, key, to, capacity, entry);
+      },
+      [](const callout_host_t* host, callout_bytes_t space, callout_bytes_t key,
+         callout_bytes_t value, const callout_shared_put_t* how,
+         uint64_t* version) { return from(host)->store_->put(space, key, value, how, version); },
+      [](const callout_host_t* host, callout_bytes_t space, callout_bytes_t key,
+         uint64_t expected) { return from(host)->store_->remove(space, key, expected); },
+      [](const callout_host_t* host, callout_bytes_t space, callout_bytes_t key, int64_t amount,
+         uint64_t ttl_ns,
+         int64_t* sum) { return from(host)->store_->add(space, key, amount, ttl_ns, sum); }};
+  const std::string_view wanted(id);
+  if (wanted == CALLOUT_RPC_METADATA) return &kRpcMetadata;
+  if (wanted == CALLOUT_TIMERS) return &kTimers;
+  return wanted == CALLOUT_SHARED_DATA ? &kSharedData : nullptr;
+}
+
 inline Plugin::~Plugin() {
+  timers_.close();
   if (status_ != CALLOUT_OK) return;
   if (hooks_.destroy_with != nullptr) {
     callout_destroy_args_t args = {};
@@ -286,6 +320,11 @@ inline Stream::FakeCall* Stream::begin(callout_phase_t phase, std::string_view m
   fake->request = internal::written([&](callout_writer_t* writer) {
     if (phase == CALLOUT_CHECK) return callout_write_bytes(writer, 1, to_bytes(fake->message));
     if (phase == CALLOUT_RATE_LIMIT) return callout_write_raw(writer, to_bytes(fake->message));
+    if (phase == CALLOUT_CONNECTION) return;
+    if (phase == CALLOUT_READ_DATA || phase == CALLOUT_WRITE_DATA) {
+      return callout_write_bytes(writer, phase == CALLOUT_READ_DATA ? 1 : 2,
+                                 to_bytes(fake->message));
+    }
     if (phase != 0) callout_write_bytes(writer, phase, to_bytes(fake->message));
     callout_write_bytes(writer, 8, to_bytes(metadata_));
     callout_write_raw(writer, to_bytes(attributes_));
@@ -309,7 +348,8 @@ inline Stream::FakeCall* Stream::begin(callout_phase_t phase, std::string_view m
   call.message = to_bytes(fake->message);
   call.request = to_bytes(fake->request);
   call.body_mode = body_modes_[phase % 2];
-  if (callout_is_body_phase(phase)) call.body_offset = body_offset_;
+  const bool is_data = phase == CALLOUT_READ_DATA || phase == CALLOUT_WRITE_DATA;
+  if (callout_is_body_phase(phase) || is_data) call.body_offset = body_offset_;
   if (phase == CALLOUT_REQUEST_HEADERS) request_headers_ = fake->message;
   if (phase % 2 == 1 && (plugin_.args_.wants & CALLOUT_WANT_REQUEST_HEADERS) != 0) {
     call.request_headers = to_bytes(request_headers_);
@@ -414,6 +454,47 @@ inline RateLimitAnswer Stream::rate_limit(const RateLimitQuestion& question) {
   return taken;
 }
 
+inline DataAnswer Stream::taken_data(callout_phase_t phase, const Answer& answer,
+                                     std::string_view data) {
+  DataAnswer taken;
+  taken.status = answer.status;
+  taken.error = answer.error;
+  taken.deferred = answer.deferred;
+  taken.problem = answer.problem;
+  taken.data.assign(data);
+  const bool is_whole = answer.field == CALLOUT_WHOLE_RESPONSE;
+  if ((!is_whole || !answer.message.empty()) &&
+      !taken.read(phase, answer.field, to_bytes(answer.message))) {
+    taken.problem = "the answer is malformed";
+  }
+  taken.metadata.append(answer.metadata);
+  if (answer.status > 0) taken.problem = "the hook may not return this status";
+  return taken;
+}
+
+inline DataAnswer Stream::data_message(callout_phase_t phase, std::string_view data,
+                                       bool end_of_stream) {
+  if (!std::exchange(announced_, true)) {
+    const DataAnswer taken =
+        taken_data(CALLOUT_CONNECTION,
+                   message(CALLOUT_CONNECTION, {}, CALLOUT_CALL_FIRST | CALLOUT_CALL_LAST), data);
+    if (!taken.passes()) return taken;
+  }
+  const std::string bytes = internal::written([&](callout_writer_t* writer) {
+    if (!data.empty()) callout_write_bytes(writer, 1, to_bytes(data));
+    if (end_of_stream) callout_write_number(writer, 2, 1);
+  });
+  const size_t way = phase == CALLOUT_READ_DATA ? 0 : 1;
+  body_offset_ = body_offsets_[way];
+  body_offsets_[way] += data.size();
+  const bool is_first = !std::exchange(body_begun_[way], true);
+  return taken_data(
+      phase,
+      message(phase, bytes,
+              (is_first ? CALLOUT_CALL_FIRST : 0) | (end_of_stream ? CALLOUT_CALL_LAST : 0)),
+      data);
+}
+
 inline Answer Stream::message(callout_phase_t phase, std::string_view message, uint32_t flags) {
   if (state_ == kFresh) open();
   if (state_ == kRefused) return answer_;
@@ -422,10 +503,7 @@ inline Answer Stream::message(callout_phase_t phase, std::string_view message, u
   may_answer_ = true;
   callout_status_t status = call_hooks(&fake->abi);
   if (status == CALLOUT_DEFERRED) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    if (!finished_event_.wait_for(lock, wait_max, [this] { return finished_; })) {
-      throw std::runtime_error("a deferred call was not finished");
-    }
+    await_finish();
     answer_.deferred = true;
     status = status_;
   } else if (finished_) {
@@ -437,11 +515,28 @@ inline Answer Stream::message(callout_phase_t phase, std::string_view message, u
   return answer_;
 }
 
+// Timers of the plugin run meanwhile, as time passes.
+inline void Stream::await_finish() {
+  constexpr std::chrono::nanoseconds kLookAgain = std::chrono::milliseconds(1);
+  const auto deadline = std::chrono::steady_clock::now() + wait_max;
+  for (;;) {
+    plugin_.timers_.run_until(plugin_.store_->now());
+    std::chrono::nanoseconds wait = deadline - std::chrono::steady_clock::now();
+    const bool is_late = wait.count() <= 0;
+    if (const auto due = plugin_.timers_.due()) {
+      wait = std::min(wait, std::max(*due - plugin_.store_->now(), kLookAgain));
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (finished_event_.wait_for(lock, wait, [this] { return finished_; })) return;
+    if (is_late) throw std::runtime_error("a deferred call was not finished");
+  }
+}
+
 // The checks that the real host makes too.
 inline void Stream::settle(callout_phase_t phase, callout_body_mode_t mode,
                            callout_status_t status) {
   answer_.status = status;
-  if (phase >= CALLOUT_CHECK) return;  // check() and rate_limit() look
+  if (phase >= CALLOUT_CHECK) return;  // check() and its like look
   const bool duplex = callout_is_body_phase(phase) && mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
   const bool may_hold =
       !callout_is_trailers_phase(phase) && mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
@@ -522,11 +617,13 @@ inline Stream* Stream::answerable(const callout_call_t* call) {
 // For phases of other services.
 inline bool Stream::is_answer_to(callout_phase_t phase, callout_field_t field) {
   if (field == CALLOUT_WHOLE_RESPONSE) return true;
+  if (phase == CALLOUT_READ_DATA) return field == CALLOUT_READ_DATA_RESPONSE;
+  if (phase == CALLOUT_WRITE_DATA) return field == CALLOUT_WRITE_DATA_RESPONSE;
   return phase == CALLOUT_CHECK && (field == CALLOUT_CHECK_OK || field == CALLOUT_CHECK_DENIED ||
                                     field == CALLOUT_CHECK_ERROR);
 }
 
-// What is in it check() and rate_limit() find out.
+// What is in it check() and its like find out.
 inline callout_status_t Stream::take_whole(callout_phase_t phase, callout_field_t field,
                                            const callout_bytes_t* parts, size_t count) {
   if (!is_answer_to(phase, field)) return CALLOUT_INVALID_ARGUMENT;
@@ -588,9 +685,9 @@ inline callout_status_t Stream::annotate(callout_call_t* call, callout_field_t f
   if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
   if (message.size > kMessageBytesMax) return CALLOUT_RESOURCE_EXHAUSTED;
   if (from(call)->is_other_service()) {
-    const callout_field_t metadata = call->phase == CALLOUT_CHECK
-                                         ? callout_field_t{CALLOUT_CHECK_DYNAMIC_METADATA}
-                                         : callout_field_t{CALLOUT_RATE_LIMIT_DYNAMIC_METADATA};
+    callout_field_t metadata = CALLOUT_DATA_DYNAMIC_METADATA;
+    if (call->phase == CALLOUT_CHECK) metadata = CALLOUT_CHECK_DYNAMIC_METADATA;
+    if (call->phase == CALLOUT_RATE_LIMIT) metadata = CALLOUT_RATE_LIMIT_DYNAMIC_METADATA;
     if (field != metadata) return CALLOUT_INVALID_ARGUMENT;
     stream->answer_.metadata.append(to_view(message));
     return CALLOUT_OK;

@@ -262,6 +262,17 @@ TEST(Client, AsksForARateLimit) {
   EXPECT_EQ(ask(R"({"domain": 1.5})").exit_status, 2);
 }
 
+TEST(Client, SendsBytesOfAConnection) {
+  TestHost host({"--plugin=" + BuiltPlugin("l4_rewrite"),
+                 R"(--plugin_config=l4_rewrite={"replace_read": [{"from": "hello", "to": "x"}]})"});
+  const ClientRun run = RunClient({host.address("plaintext"), "--plaintext", "--service=network"});
+  EXPECT_EQ(run.exit_status, 0);
+  ASSERT_EQ(run.answers.size(), 1u);
+  const json answer = json::parse(run.answers[0]);
+  EXPECT_EQ(answer["read_data"]["data"], "eA==");
+  EXPECT_EQ(answer["data_processing_status"], "MODIFIED");
+}
+
 // What an Any holds need not be known here.
 TEST(Client, PrintsAnswersThatJsonCannotShow) {
   ext_proc::ProcessingResponse answer;

@@ -8,6 +8,7 @@ of --print_config and --doctor.
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,6 @@ import sys
 import tempfile
 import threading
 import unittest
-import urllib.request
 
 HOST, PLUGIN = sys.argv[1:3]
 TOP = pathlib.Path(__file__).resolve().parents[2]
@@ -79,14 +79,30 @@ class PrintAndDoctor(Directory):
 
 
 class ManualPages(Directory):
-    def test_are_what_the_programs_say_of_themselves(self):
-        build = pathlib.Path(HOST).resolve().parents[1]
-        subprocess.run([TOP / 'scripts/man_pages.py', build, self.directory], check=True, timeout=GIVE_UP_S)
-        written = sorted(path.name for path in self.directory.iterdir())
-        self.assertIn('callout-host.1', written)
-        for name in written:
-            self.assertEqual((TOP / 'docs/man' / name).read_text(), (self.directory / name).read_text(),
-                             'scripts/man_pages.py brings docs/man up to date')
+    def setUp(self):
+        super().setUp()
+        self.build = pathlib.Path(HOST).resolve().parents[1]
+        subprocess.run([TOP / 'scripts/man_pages.py', self.build, self.directory], check=True, timeout=GIVE_UP_S)
+        self.pages = {path.stem: path for path in self.directory.iterdir()}
+
+    def test_have_every_option(self):
+        self.assertIn('callout-host', self.pages)
+        for program, page in self.pages.items():
+            shown = subprocess.run([self.build / 'host' / program, '--help'], capture_output=True, text=True, check=True,
+                                   timeout=GIVE_UP_S).stdout
+            options = re.findall(r'^  --(\w+)', shown, re.MULTILINE)
+            self.assertGreater(len(options), 8)
+            listed = re.findall(r'^\.TP\n\\fB\\-\\-(\w+)\\fR', page.read_text(), re.MULTILINE)
+            self.assertEqual(listed, options)
+
+    def test_are_set_without_a_warning(self):
+        if not shutil.which('groff'):
+            self.skipTest('there is no groff')
+        for page in self.pages.values():
+            made = subprocess.run(['groff', '-man', '-Tutf8', '-ww', page], capture_output=True, text=True, check=False,
+                                  timeout=GIVE_UP_S)
+            self.assertEqual((made.returncode, made.stderr), (0, ''))
+            self.assertNotIn('{{', made.stdout)
 
 
 class Service(Directory):
@@ -125,29 +141,6 @@ class Service(Directory):
                 return line
         timer.cancel()
         self.fail(f'no {text!r} in {seen}')
-
-    def test_alerts_are_about_metrics_and_labels_that_there_are(self):
-        admin = self.listening()
-        process = self.start('--workers=1', '--transport=nghttp2', '--combined_health_check',
-                             '--plaintext_address=127.0.0.1:0',
-                             '--admin_address=127.0.0.1:9902', sockets=[admin], names='admin')
-        self.await_line(process, 'serving with')
-        port = admin.getsockname()[1]
-        with urllib.request.urlopen(f'http://127.0.0.1:{port}/metrics', timeout=GIVE_UP_S) as page:
-            shown = page.read().decode()
-        rules = (TOP / 'deploy/prometheus/alerts.yaml').read_text()
-        alerts = re.findall(r'^  - alert: (\w+)$', rules, re.MULTILINE)
-        named = set(re.findall(r'callout_\w+', ' '.join(re.findall(r'expr:.*?(?=\n    \w)', rules, re.DOTALL))))
-        self.assertGreaterEqual(len(named), 15)
-        # It has no series before the first quarantine.
-        named.remove('callout_plugin_quarantined')
-        self.assertIn('"callout_plugin_quarantined"', (TOP / 'host/workers/quarantine.cc').read_text())
-        missing = [name for name in named if f'# TYPE {name.removesuffix("_bucket")} ' not in shown]
-        self.assertEqual(missing, [])
-        for name, label in re.findall(r'(callout_\w+)\{(\w+)="', rules):
-            self.assertTrue(re.search(rf'\n{name}\{{[^}}]*\b{label}="', shown), f'{name} has no label {label}')
-        table = (TOP / 'docs/operations.md').read_text()
-        self.assertEqual([alert for alert in alerts if f'`{alert}`' not in table], [])
 
     def listening(self):
         listener = socket.create_server(('127.0.0.1', 0))

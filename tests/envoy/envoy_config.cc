@@ -71,10 +71,16 @@ json Listener(const EnvoyListener& listener) {
   };
   json filters = json::array();
   for (const json& filter : listener.network_filters) filters.push_back(filter);
-  filters.push_back(
-      Filter("envoy.filters.network.http_connection_manager",
-             "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-             manager));
+  if (listener.is_tcp) {
+    filters.push_back(Filter("envoy.filters.network.tcp_proxy",
+                             "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                             {{"stat_prefix", listener.name}, {"cluster", kBackend}}));
+  } else {
+    filters.push_back(
+        Filter("envoy.filters.network.http_connection_manager",
+               "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+               manager));
+  }
   json result = {
       {"name", listener.name},
       {"address", SocketAddress(0)},
@@ -111,6 +117,15 @@ json NetworkExtAuthz(const std::string& host) {
                 "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz",
                 {{"stat_prefix", "network"},
                  {"transport_api_version", "V3"},
+                 {"grpc_service", {{"envoy_grpc", {{"cluster_name", host}}}, {"timeout", "20s"}}}});
+}
+
+json NetworkExtProc(const std::string& host) {
+  return Filter("envoy.filters.network.ext_proc",
+                "envoy.extensions.filters.network.ext_proc.v3.NetworkExternalProcessor",
+                {{"stat_prefix", host},
+                 {"message_timeout", "20s"},
+                 {"connection_attributes", json::array({"source.address"})},
                  {"grpc_service", {{"envoy_grpc", {{"cluster_name", host}}}, {"timeout", "20s"}}}});
 }
 

@@ -29,6 +29,8 @@ struct EnvoyListener {
   std::vector<nlohmann::json> filters = {};
   // Ahead of HTTP, with name and typed_config.
   std::vector<nlohmann::json> network_filters = {};
+  // Bytes go to the backend as they are, without HTTP: tcp_proxy.
+  bool is_tcp = false;
   uint32_t buffer_bytes_max = 0;  // 0: Envoy's own 1 MiB
   // Routes (config.route.v3.Route) ahead of the one that matches everything.
   nlohmann::json routes = nlohmann::json::array();
@@ -56,6 +58,10 @@ nlohmann::json ExtAuthz(const nlohmann::json& settings, const std::string& host 
                         const std::string& name = "envoy.filters.http.ext_authz");
 // The same for EnvoyListener::network_filters.
 nlohmann::json NetworkExtAuthz(const std::string& host = "host");
+
+// A network ext_proc filter that calls `host`, for EnvoyListener::network_filters. It sends
+// source.address.
+nlohmann::json NetworkExtProc(const std::string& host = "host");
 
 // A rate limit filter that asks `host`, for EnvoyListener::filters; the name is the filter's.
 nlohmann::json RateLimit(const nlohmann::json& settings, const std::string& host = "host",

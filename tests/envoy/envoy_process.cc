@@ -57,6 +57,8 @@ std::string EnvoyProcess::WhyNot() {
                         : "CALLOUT_ENVOY is " + binary + ", which is not there";
 }
 
+std::string EnvoyProcess::Binary() { return FindBinary(); }
+
 EnvoyProcess::EnvoyProcess(const json& bootstrap) { Start(bootstrap.dump(2)); }
 
 EnvoyProcess::EnvoyProcess(const std::string& bootstrap_yaml) { Start(bootstrap_yaml); }

@@ -30,6 +30,8 @@ class EnvoyProcess {
  public:
   static bool Available();
   static std::string WhyNot();
+  // Its path; empty: there is none.
+  static std::string Binary();
 
   // Returns once all listeners accept. Otherwise fails the test, with Envoy's log.
   explicit EnvoyProcess(const nlohmann::json& bootstrap);

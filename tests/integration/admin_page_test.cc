@@ -45,10 +45,11 @@ std::string Post(const std::string& address, const std::string& path, const std:
 TEST(AdminPage, IsForClientsThatAcceptHtml) {
   TestHost host({});
   const std::string admin = host.address("admin");
-  EXPECT_THAT(GetHtml(admin),
-              AllOf(StartsWith("HTTP/1.1 200 "), HasSubstr("\r\nContent-Type: text/html"),
-                    HasSubstr("\r\nContent-Security-Policy: default-src 'none'; "),
-                    HasSubstr("<!doctype html>"), HasSubstr("All")));
+  EXPECT_THAT(
+      GetHtml(admin),
+      AllOf(StartsWith("HTTP/1.1 200 "), HasSubstr("\r\nContent-Type: text/html"),
+            HasSubstr("\r\nContent-Security-Policy: default-src 'none'; "),
+            HasSubstr("<!doctype html>"), HasSubstr("No plugins: all messages pass unchanged.")));
   EXPECT_THAT(HttpGet(admin, "GET", "/"),
               AllOf(HasSubstr("\r\nContent-Type: text/plain"), HasSubstr("\n/metrics ")));
   EXPECT_THAT(HttpGet(admin, "HEAD", "/"), StartsWith("HTTP/1.1 200 "));
@@ -57,7 +58,7 @@ TEST(AdminPage, IsForClientsThatAcceptHtml) {
 
 TEST(AdminPage, ShowsThePluginsTheirFaultsAndTheConfiguration) {
   TestHost host({"--plugin=keeps=" + BuiltFile("tests/integration/hold.so"),
-                 "--hook_deadline_ms=20", "--error_policy=keeps=continue"},
+                 "--hook_deadline_ms=20", "--on_plugin_error=keeps=continue"},
                 {"CALLOUT_MAX_DEFERRED=77"});
   {
     // Its call is never finished in time.

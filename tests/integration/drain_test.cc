@@ -144,6 +144,16 @@ TEST(Drain, EndsStreamsThatTakeTooLong) {
   EXPECT_FALSE(stream.Finish().ok());
 }
 
+TEST(Drain, IsNotHeldUpByATimerThatHangs) {
+  for (const char* workers : {"--workers=0", "--workers=1"}) {
+    TestHost host({"--plugin=" + BuiltFile("tests/integration/timer_faults.so"),
+                   "--plugin_config=timer_faults=hang", workers});
+    host.AwaitLog("plugin timer_faults: the timer has begun");
+    host.Signal(SIGTERM);
+    EXPECT_EQ(host.AwaitEnd(), 0) << workers;
+  }
+}
+
 TEST(Drain, ASecondSignalEndsAtOnce) {
   TestHost host({"--drain_timeout_ms=600000"});
   LiveStream stream(PlaintextChannel(host.address("plaintext")));

@@ -168,5 +168,15 @@ TEST(Faults, SigtermInADeferredCallEndsTheStreamAtTheDrainsEnd) {
   EXPECT_FALSE(stream.Finish().ok());
 }
 
+TEST(Faults, ACrashInATimerNamesThePluginBeforeTheProcessDies) {
+  TestHost host({"--plugin=" + BuiltFile("tests/integration/timer_faults.so"),
+                 "--plugin_config=timer_faults=crash"});
+  LiveStream stream(PlaintextChannel(host.address("plaintext")));
+  stream.Send(RequestHeaders({}));
+  EXPECT_NE(host.AwaitEnd(), 0);
+  EXPECT_THAT(host.Log(),
+              HasSubstr("SIGSEGV while plugin timer_faults ran a timer that it has started\n"));
+}
+
 }  // namespace
 }  // namespace callout::tests

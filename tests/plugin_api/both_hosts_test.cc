@@ -40,8 +40,9 @@ class RealHost final : public Host, public StreamTest {
     fields.path = "witness";
     fields.name = "witness";
     fields.hooks = hooks;
-    auto instance = Instance::Create(std::make_shared<host::Plugin>(std::move(fields)), "fake0",
-                                     config, {}, {.metrics = &metrics_});
+    auto instance =
+        Instance::Create(std::make_shared<host::Plugin>(std::move(fields)), "fake0", config, {},
+                         {.metrics = &metrics_, .extensions = &extensions_});
     EXPECT_TRUE(instance.ok()) << instance.status();
     chains_ = std::make_unique<ChainSource>(
         std::make_shared<Chain>(std::vector<std::shared_ptr<Instance>>{*std::move(instance)}));
@@ -51,6 +52,7 @@ class RealHost final : public Host, public StreamTest {
   ~RealHost() override {
     stream_->OnHalfClose();
     EXPECT_TRUE(stream_->closed());
+    Reset();  // before the extensions
   }
   void TestBody() override {}
 
@@ -77,6 +79,8 @@ class RealHost final : public Host, public StreamTest {
     Take();
   }
 
+  // The base's metrics and chain are there before it, and the instance goes with the environment.
+  Extensions extensions_{{}, &metrics_};
   const Modes modes_;
   bool begun_ = false;
 };

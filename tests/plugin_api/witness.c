@@ -7,6 +7,8 @@
 #include "tests/plugin_api/witness.h"
 
 #include <callout/message.h>
+#include <callout/shared_data.h>
+#include <callout/timers.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -132,6 +134,97 @@ static void note_metrics(const callout_host_t* host) {
   note_metric("with a short struct", host, spec);
 }
 
+static void never(void* data) { note("ran %s\n", (const char*)data); }
+static void released(void* data) { note("released %s\n", (const char*)data); }
+
+static void note_timers(const callout_host_t* host) {
+  const callout_timers_t* timers = host->get_extension(host, CALLOUT_TIMERS);
+  callout_timer_t timer = {0};
+  uint64_t id = 0;
+  note("timers size=%u", timers->struct_size);
+  note(" empty: %d", timers->start(host, &timer, &id));
+  timer.struct_size = sizeof(timer);
+  note(" no function: %d", timers->start(host, &timer, &id));
+  timer.run = never;
+  timer.data = "a timer";
+  timer.period_ns = 1;
+  note(" short period: %d", timers->start(host, &timer, &id));
+  timer.period_ns = 0;
+  timer.delay_ns = CALLOUT_TIMER_NS_MAX + 1;
+  note(" long delay: %d", timers->start(host, &timer, &id));
+  timer.delay_ns = CALLOUT_TIMER_NS_MAX;
+  note(" good: %d", timers->start(host, &timer, &id));
+  note(" cancel: %d", timers->cancel(host, id));
+  note(" again: %d", timers->cancel(host, id));
+  note(" of nobody: %d\n", timers->cancel(host, 0));
+  timer.release = released;
+  note("with release: %d\n", timers->start(host, &timer, &id));
+  note("cancel: %d\n", timers->cancel(host, id));
+  timer.data = "that of the end";
+  note("until the end: %d\n", timers->start(host, &timer, &id));
+}
+
+static void note_get(const char* what, const callout_host_t* host, callout_bytes_t space,
+                     callout_bytes_t key, size_t capacity) {
+  const callout_shared_data_t* data = host->get_extension(host, CALLOUT_SHARED_DATA);
+  callout_shared_entry_t entry = {0};
+  char value[16];
+  callout_status_t status = 0;
+  entry.struct_size = sizeof(entry);
+  status = data->get(host, space, key, value, capacity, &entry);
+  note("get %s: %d size=%d version=%d expires=%d %.*s\n", what, status, (int)entry.size,
+       entry.version != 0, entry.expires_ns != 0, status == CALLOUT_OK ? (int)entry.size : 0,
+       value);
+}
+
+static void note_shared_data(const callout_host_t* host) {
+  const callout_shared_data_t* data = host->get_extension(host, CALLOUT_SHARED_DATA);
+  const callout_bytes_t own = callout_text(""), common = callout_text("common");
+  const callout_bytes_t key = callout_text("k");
+  callout_shared_put_t put = {0};
+  char long_text[2000];
+  uint64_t version = 0, first = 0;
+  int64_t sum = 0;
+  memset(long_text, 'x', sizeof(long_text));
+  note("put with an empty struct: %d", data->put(host, own, key, key, &put, &version));
+  put.struct_size = sizeof(put);
+  note(" absent: %d", data->put(host, own, key, callout_text("one"), &put, &first));
+  note(" absent, again: %d", data->put(host, own, key, callout_text("two"), &put, &version));
+  note(" same version: %d", version == first);
+  put.expected = first;
+  put.ttl_ns = CALLOUT_SHARED_TTL_NS_MAX;
+  note(" expected: %d", data->put(host, own, key, callout_text("three"), &put, &version));
+  note(" later: %d", version > first);
+  note(" no longer expected: %d", data->put(host, own, key, callout_text("four"), &put, NULL));
+  put.expected = CALLOUT_SHARED_ANY;
+  note(" any: %d\n", data->put(host, common, key, callout_text("five"), &put, NULL));
+  put.ttl_ns = CALLOUT_SHARED_TTL_NS_MAX + 1;
+  note("put for too long: %d", data->put(host, own, key, key, &put, NULL));
+  put.ttl_ns = 0;
+  put.may_evict = 2;
+  note(" unknown flag: %d", data->put(host, own, key, key, &put, NULL));
+  put.may_evict = 1;
+  note(" long space: %d",
+       data->put(host, callout_make_bytes(long_text, CALLOUT_SHARED_SPACE_BYTES_MAX + 1), key, key,
+                 &put, NULL));
+  note(" long key: %d",
+       data->put(host, own, callout_make_bytes(long_text, CALLOUT_SHARED_KEY_BYTES_MAX + 1), key,
+                 &put, NULL));
+  note(" no key: %d\n", data->put(host, own, own, key, &put, NULL));
+  note_get("own", host, own, key, 16);
+  note_get("common", host, common, key, 16);
+  note_get("little room", host, own, key, 4);
+  note_get("unknown", host, own, callout_text("u"), 16);
+  note("add: %d", data->add(host, own, callout_text("n"), -3, 0, &sum));
+  note(" %d", (int)sum);
+  note(", more: %d", data->add(host, own, callout_text("n"), INT64_MIN, 0, &sum));
+  note(" at the limit: %d", sum == INT64_MIN);
+  note(", to a text: %d\n", data->add(host, own, key, 1, 0, &sum));
+  note("remove what changed: %d", data->remove(host, own, key, first));
+  note(", as it is: %d", data->remove(host, own, key, version));
+  note(", again: %d\n", data->remove(host, own, key, CALLOUT_SHARED_ANY));
+}
+
 callout_status_t callout_plugin_create(callout_create_args_t* args) {
   const callout_host_t* host = args->host;
   char long_path[5000];
@@ -154,6 +247,8 @@ callout_status_t callout_plugin_create(callout_create_args_t* args) {
   note(", too long: %d\n",
        host->follow_file(host, callout_make_bytes(long_path, sizeof(long_path))));
   note("extension: %d\n", host->get_extension(host, "callout.none/1") != NULL);
+  note_timers(host);
+  note_shared_data(host);
   args->wants = CALLOUT_WANT_REQUEST_HEADERS;
   if (args->config.size > 0) args->phases &= ~CALLOUT_PHASE_BIT(CALLOUT_RESPONSE_BODY);
   return CALLOUT_OK;

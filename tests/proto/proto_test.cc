@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Compares everything that proto/ defines with the descriptors of Envoy 1.40.0
-// (ext_proc_fields.json, ext_authz_fields.json and ratelimit_fields.json; README.md says where they
+// (ext_proc_fields.json, ext_authz_fields.json and their like; README.md says where they
 // come from), in both directions.
 //
 // Either side is turned into a map from an element's full name to one line that says
@@ -21,6 +21,7 @@
 
 #include "envoy/service/auth/v3/external_auth.pb.h"
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
+#include "envoy/service/network_ext_proc/v3/network_external_processor.pb.h"
 #include "envoy/service/ratelimit/v3/rls.pb.h"
 
 namespace {
@@ -38,8 +39,8 @@ using Elements = std::map<std::string, std::string>;
 // What all files say; where they tell of the same thing they agree.
 nlohmann::json Facts() {
   nlohmann::json all;
-  for (const char* name :
-       {"ext_proc_fields.json", "ext_authz_fields.json", "ratelimit_fields.json"}) {
+  for (const char* name : {"ext_proc_fields.json", "ext_authz_fields.json", "ratelimit_fields.json",
+                           "network_ext_proc_fields.json"}) {
     std::ifstream file(std::string(CALLOUT_PROTO_FACTS "/") + name);
     const nlohmann::json facts = nlohmann::json::parse(file, nullptr, false);
     EXPECT_FALSE(facts.is_discarded()) << name;
@@ -199,6 +200,8 @@ class ProtoTest : public ::testing::Test {
     AddFile(*envoy::service::ext_proc::v3::ProcessingRequest::descriptor()->file(), &files_,
             &ours_);
     AddFile(*envoy::service::auth::v3::CheckRequest::descriptor()->file(), &files_, &ours_);
+    AddFile(*envoy::service::network_ext_proc::v3::ProcessingRequest::descriptor()->file(), &files_,
+            &ours_);
     AddFile(*envoy::service::ratelimit::v3::RateLimitRequest::descriptor()->file(), &files_,
             &ours_);
   }
@@ -217,6 +220,7 @@ TEST_F(ProtoTest, FilesLieWhereEnvoyHasThem) {
                           "envoy/service/auth/v3/attribute_context.proto",
                           "envoy/service/auth/v3/external_auth.proto",
                           "envoy/service/ext_proc/v3/external_processor.proto",
+                          "envoy/service/network_ext_proc/v3/network_external_processor.proto",
                           "envoy/service/ratelimit/v3/rls.proto", "envoy/type/v3/http_status.proto",
                           "envoy/type/v3/ratelimit_unit.proto", "google/rpc/status.proto"));
 }

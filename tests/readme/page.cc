@@ -105,7 +105,9 @@ Page::Page(const std::string& path)
   }
   fs::create_symlink(fs::path(BuiltFile("host")).parent_path(), dir_.Path("build"));
   for (const Block& block : blocks_) {
-    if (block.marker == "file") std::ofstream(dir_.Path(block.name)) << block.text;
+    if (block.marker != "file") continue;
+    fs::create_directories(fs::path(dir_.Path(block.name)).parent_path());
+    std::ofstream(dir_.Path(block.name)) << block.text;
   }
 }
 

@@ -46,6 +46,8 @@ class NewPlugin : public ::testing::Test {
     ASSERT_EQ(Make("my_stamp --lang=" + language), 0) << output_;
     ASSERT_EQ(Run("make -C my_stamp"), 0) << output_;
     ASSERT_EQ(Run("make -C my_stamp test"), 0) << output_;
+    ASSERT_EQ(Run("make -C my_stamp cases"), 0) << output_;
+    EXPECT_THAT(output_, HasSubstr("1 passed, 0 failed"));
     ASSERT_EQ(Run("grep -rI '@[a-z_]*@' my_stamp --include='*.*' --exclude-dir=target || true"), 0);
     EXPECT_EQ(output_, "") << "left to be filled in";
 
@@ -64,6 +66,7 @@ class NewPlugin : public ::testing::Test {
   void ExpectItsTestCanFail(const std::string& file) {
     ASSERT_EQ(Run("sed -i 's/x-seen-by/x-broken/' my_stamp/" + file + " && make -C my_stamp"), 0);
     EXPECT_NE(Run("make -C my_stamp test"), 0) << output_;
+    EXPECT_NE(Run("make -C my_stamp cases"), 0) << output_;
   }
 
   // `panic`: a statement that panics with "the cache is nil". It is put after `line` of `file`.

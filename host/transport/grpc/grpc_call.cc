@@ -16,7 +16,7 @@
 #include "host/base/spare_bytes.h"
 #include "host/transport/builtin_rpcs.h"
 #include "host/transport/grpc/grpc_queue.h"
-#include "host/transport/unary_handler.h"
+#include "host/transport/service_handler.h"
 
 namespace callout::host {
 
@@ -151,7 +151,7 @@ void GrpcCall::OnAccept() {
   const RpcServices served = queue_->environment()->services();
   if (method == kProcessPath && served.Has(RpcService::kExtProc)) {
     handler_.BeginStream(queue_->environment(), this);
-  } else if (auto unary = MakeUnaryHandler(method, queue_->environment(), this)) {
+  } else if (auto unary = MakeServiceHandler(method, queue_->environment(), this)) {
     handler_.Begin(std::move(unary));
   } else if (auto builtin = MakeBuiltinRpc(method, queue_->serving(), queue_->services(), served)) {
     handler_.Begin(std::move(builtin));

@@ -15,7 +15,7 @@
 #include "host/base/status_text.h"
 #include "host/transport/builtin_rpcs.h"
 #include "host/transport/h2/h2_connection.h"
-#include "host/transport/unary_handler.h"
+#include "host/transport/service_handler.h"
 
 namespace callout::host {
 
@@ -126,7 +126,7 @@ void H2Call::Route() {
   const ServiceSet services = context_->options().services;
   if (auto unary = services == ServiceSet::kHealth
                        ? nullptr
-                       : MakeUnaryHandler(head_.path(), context_->environment(), this)) {
+                       : MakeServiceHandler(head_.path(), context_->environment(), this)) {
     handler_.Begin(std::move(unary));
   } else if (auto builtin = MakeBuiltinRpc(head_.path(), context_->serving(), services, served)) {
     handler_.Begin(std::move(builtin));

@@ -4,6 +4,7 @@ go 1.26.5
 
 require (
 	github.com/envoyproxy/gateway v1.8.3
+	github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring v0.87.1
 	google.golang.org/protobuf v1.36.12-0.20260120151049-f2248ac996af
 	istio.io/api v1.32.0
 	k8s.io/api v0.36.2

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kinds checks resources as the server of a cluster would that has Kubernetes, Envoy Gateway, the Gateway API
-// and Istio: by the projects' own Go types, and by their definitions of custom resources with their rules (CEL). The
+// Package kinds checks resources as the server of a cluster would that has Kubernetes, Envoy Gateway, the Gateway API,
+// Istio and the Prometheus Operator: by the projects' own Go types, and by their definitions of custom resources with their rules (CEL). The
 // versions are those of go.mod.
 package kinds
 
@@ -18,6 +18,7 @@ import (
 	"sync"
 
 	egv1a1 "github.com/envoyproxy/gateway/api/v1alpha1"
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	networking "istio.io/api/networking/v1alpha3"
@@ -83,6 +84,7 @@ var types = map[string]func() any{
 	"gateway.envoyproxy.io/v1alpha1 ClientTrafficPolicy":  func() any { return new(egv1a1.ClientTrafficPolicy) },
 	"gateway.envoyproxy.io/v1alpha1 SecurityPolicy":       func() any { return new(egv1a1.SecurityPolicy) },
 	"gateway.envoyproxy.io/v1alpha1 Backend":              func() any { return new(egv1a1.Backend) },
+	"monitoring.coreos.com/v1 ServiceMonitor":             func() any { return new(monitoringv1.ServiceMonitor) },
 	"gateway.envoyproxy.io/v1alpha1 EnvoyProxy":           func() any { return new(egv1a1.EnvoyProxy) },
 }
 

@@ -26,11 +26,10 @@ const (
 	kubernetes = "1.33.0"
 )
 
-// Google's definitions are not to be had; the Prometheus Operator's one is a module of its own.
+// Google's definitions are not to be had.
 var unknown = []string{
 	"networking.gke.io/v1 GCPTrafficExtension",
 	"networking.gke.io/v1 HealthCheckPolicy",
-	"monitoring.coreos.com/v1 ServiceMonitor",
 }
 
 func read(t *testing.T, path string) []byte {
@@ -378,6 +377,96 @@ func TestTheChartRendersWhatTheHostPrints(t *testing.T) {
 				one, _ := yaml.Marshal(printed)
 				other, _ := yaml.Marshal(rendered)
 				t.Errorf("printed:\n%s\nrendered:\n%s", one, other)
+			}
+		})
+	}
+}
+
+func envoy(t *testing.T) string {
+	t.Helper()
+	found, _ := filepath.Glob(filepath.Join(top, ".venv/lib/python3*/site-packages/envoy/_bin/envoy"))
+	if path := os.Getenv("CALLOUT_ENVOY"); path != "" {
+		return path
+	}
+	if len(found) == 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("there is no Envoy")
+		}
+		t.Skip("there is no Envoy")
+	}
+	return found[0]
+}
+
+// patched is a bootstrap with all that an EnvoyFilter adds to or sets in a gateway's configuration.
+func patched(t *testing.T, filter Object) Object {
+	t.Helper()
+	const httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+	manager := Object{
+		"@type":       "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+		"stat_prefix": "gateway",
+		"route_config": Object{"virtual_hosts": []any{Object{"name": "all", "domains": []string{"*"},
+			"routes": []any{Object{"match": Object{"prefix": "/"}, "direct_response": Object{"status": 200}}}}}},
+	}
+	filters := []any{Object{"name": "envoy.filters.http.router",
+		"typed_config": Object{"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}}
+	listener := Object{"name": "gateway", "address": Object{"socket_address": Object{"address": "127.0.0.1", "port_value": 0}}}
+	cluster := Object{"type": "STRICT_DNS", "connect_timeout": "1s",
+		"typed_extension_protocol_options": Object{httpOptions: Object{"@type": "type.googleapis.com/" + httpOptions,
+			"explicit_http_config": Object{"http2_protocol_options": Object{}}}}}
+	for _, patch := range filter["spec"].(map[string]any)["configPatches"].([]any) {
+		value := patch.(map[string]any)["patch"].(map[string]any)["value"].(map[string]any)
+		switch kind := patch.(map[string]any)["applyTo"]; kind {
+		case "HTTP_FILTER":
+			filters = append([]any{value}, filters...)
+			service := value["typed_config"].(map[string]any)["grpc_service"].(map[string]any)
+			cluster["name"] = service["envoy_grpc"].(map[string]any)["cluster_name"]
+		case "NETWORK_FILTER":
+			maps.Copy(manager, value["typed_config"].(map[string]any))
+		case "LISTENER":
+			maps.Copy(listener, value)
+		case "CLUSTER":
+			maps.Copy(cluster, value)
+		default:
+			t.Fatalf("what does %v mean?", kind)
+		}
+	}
+	manager["http_filters"] = filters
+	listener["filter_chains"] = []any{Object{"filters": []any{
+		Object{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}}}}
+	return Object{"static_resources": Object{"listeners": []any{listener}, "clusters": []any{cluster}}}
+}
+
+func validate(t *testing.T, bootstrap Object) (string, error) {
+	t.Helper()
+	data, err := json.Marshal(bootstrap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "envoy.json")
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(envoy(t), "--mode", "validate", "--log-level", "error", "-c", file).CombinedOutput()
+	return string(out), err
+}
+
+// Neither Istio nor its types look into these values.
+func TestEnvoyTakesWhatIstioIsToldToPatch(t *testing.T) {
+	for _, file := range append(files(t, "deploy/kubernetes/istio*.yaml", 2), files(t, "tests/host/deploy/golden/istio_*.yaml", 2)...) {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			for _, object := range parse(t, read(t, file)) {
+				if object["kind"] != "EnvoyFilter" {
+					continue
+				}
+				if out, err := validate(t, patched(t, object)); err != nil {
+					t.Error(out)
+				}
+				patches := object["spec"].(map[string]any)["configPatches"].([]any)
+				value := patches[0].(map[string]any)["patch"].(map[string]any)["value"].(map[string]any)
+				value["typed_config"].(map[string]any)["misspelt"] = true
+				if out, err := validate(t, patched(t, object)); err == nil {
+					t.Errorf("Envoy takes anything: %s", out)
+				}
 			}
 		})
 	}

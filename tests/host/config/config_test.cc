@@ -342,11 +342,11 @@ TEST(Config, CommandLineBeatsEnvironmentBeatsFile) {
 TEST(Config, SaysWhereEachValueInForceComesFrom) {
   const ConfigFile file("max_deferred = 5\n");
   const Config config = Good({file.option(), "--max_live_streams=7", "--plugin=a=x.so",
-                              "--plugin=b=y.so", "--plugin_config=a=secret"},
+                              "--plugin=b=y.so", "--plugin_config=a=s3cr3t"},
                              {{"CALLOUT_LOG_LEVEL", "debug"}});
   std::vector<std::string> found;
   for (const OptionSet::Setting& setting : config.in_force) {
-    EXPECT_EQ(setting.value.find("secret"), std::string::npos);
+    EXPECT_EQ(setting.value.find("s3cr3t"), std::string::npos);
     if (setting.source != "default") {
       found.push_back(setting.name + "=" + setting.value + " of " + setting.source);
     }
@@ -608,7 +608,9 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"envoy_mode_override=yes", "expected unknown, allowed, ignored"},
       {"early_end=true", "expected on, off"},
       {"services=http",
-       "expected ext_proc, ext_authz or ratelimit, or several with commas between them"},
+       "expected ext_proc, ext_authz, ratelimit or network_ext_proc, or several with commas "
+       "between "
+       "them"},
       {"core_dumps=maybe", "expected auto, on, off"},
       {"admin_writes=maybe", "expected off, on"},
       {"defer_budget_ms=1.5", "expected a whole number from 0 to 2147483647"},
@@ -643,6 +645,12 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
        "expected 0, or a whole number from 16777216 to 281474976710656"},
       {"max_turn_messages=0", "expected a whole number from 1 to 2147483647"},
       {"max_turn_handshakes=0", "expected a whole number from 1 to 2147483647"},
+      {"max_timer_threads=0", "expected a whole number from 1 to 1024"},
+      {"max_timers=x", "expected a whole number from 0 to 2147483647"},
+      {"max_shared_data_bytes=x", "expected a whole number from 0 to 1099511627776"},
+      {"max_shared_data_keys=x", "expected a whole number from 0 to 2147483647"},
+      {"max_shared_data_value_bytes=7", "expected a whole number from 8 to 1099511627776"},
+      {"max_explained=0", "expected a whole number from 1 to 10000"},
       {"max_handshake_percent=0", "expected a whole number from 1 to 100"},
       {"max_handshake_percent=101", "expected a whole number from 1 to 100"},
       {"max_message_fields=99", "expected a whole number from 100 to 2147483647"},
@@ -745,7 +753,7 @@ TEST(Config, RefusesABadValueOfEveryOption) {
                                  "list_plugins",    "version",          "help",
                                  "plugin_config",   "admin_hosts",      "probe",
                                  "strict",          "doctor",           "print_config",
-                                 "print_manifest"};
+                                 "print_manifest",  "explain_key"};
   for (const auto& [option, message] : BadValues())
     known.insert(option.substr(0, option.find('=')));
   const std::string help = Good({"--help"}).text;

@@ -44,7 +44,7 @@ TEST(Loader, BindsEveryHookToItsPlace) {
   EXPECT_EQ(hooks.plugin_create(&args), CALLOUT_OK);
   EXPECT_EQ(hooks.stream_open(&call), CALLOUT_OK);
   EXPECT_EQ(hooks.on_process(&call), CALLOUT_NEXT);
-  for (callout_phase_t phase = 2; phase < hooks.phases.size(); ++phase) {
+  for (callout_phase_t phase = 2; phase < kPhaseCount; ++phase) {
     call.phase = phase;
     ASSERT_NE(hooks.phases[phase], nullptr) << phase;
     if (phase != CALLOUT_RESPONSE_TRAILERS) {  // which calls into its libraries

@@ -149,11 +149,11 @@ TEST(Settings, EachErrorNamesKeyFindingAndExpectation) {
       {R"({"blocking": 1})",
        "key \"blocking\" is a number; expected true, false or a list of phases (request_headers, "
        "response_headers, request_body, response_body, request_trailers, response_trailers, "
-       "check)"},
+       "check, read_data, write_data, connection, rate_limit)"},
       {R"({"blocking": ["headers"]})",
        "key \"blocking\" is a string; expected true, false or a list of phases "
        "(request_headers, response_headers, request_body, response_body, request_trailers, "
-       "response_trailers, check)"},
+       "response_trailers, check, read_data, write_data, connection, rate_limit)"},
       {R"({"disabled": "yes"})", "key \"disabled\" is a string; expected true or false"},
   };
   for (const auto& row : kTable) EXPECT_EQ(Refusal(row.json), row.message) << row.json;

@@ -5,6 +5,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <callout/shared_data.h>
+#include <callout/timers.h>
+
+#include <thread>
+#include <vector>
+
+#include "notification.h"
 #include "stream_fixture.h"
 
 namespace callout::host {
@@ -165,6 +172,125 @@ TEST_F(PluginSetTest, DestroysEveryInstanceAtItsEnd) {
   set_.reset();
   EXPECT_EQ(plugins_["a"].destroyed, 1);
   EXPECT_EQ(plugins_["b"].destroyed, 1);
+}
+
+TEST_F(PluginSetTest, AnInstanceWhoseTimerRunsIsDestroyedLaterAndDelaysNobody) {
+  struct Gate {
+    Notification begun, let_go;
+  };
+  static Gate* gate;  // hooks have no closure
+  Gate here;
+  gate = &here;
+  plugins_["a"].create = [](callout_create_args_t* args) {
+    const auto* timers =
+        static_cast<const callout_timers_t*>(args->host->get_extension(args->host, CALLOUT_TIMERS));
+    callout_timer_t timer = {};
+    timer.struct_size = sizeof(timer);
+    timer.run = [](void*) {
+      gate->begun.Notify();
+      gate->let_go.WaitForNotification();
+    };
+    uint64_t id = 0;
+    EXPECT_EQ(timers->start(args->host, &timer, &id), CALLOUT_OK);
+  };
+  Serve(1, "a");
+  here.begun.WaitForNotification();
+  Serve(2, "b");
+  Serve(3, "c");
+  set_->Reap();
+  EXPECT_EQ(plugins_["a"].destroyed, 0);
+  EXPECT_EQ(plugins_["b"].destroyed, 1);
+  EXPECT_EQ(set_->GetUsage().streams, (std::map<GenerationId, size_t>{{1, 0}, {3, 0}}));
+  const int wakes = wakes_;
+  here.let_go.Notify();
+  while (wakes_ == wakes) std::this_thread::yield();
+  set_->Reap();
+  EXPECT_EQ(plugins_["a"].destroyed, 1);
+  EXPECT_EQ(set_->GetUsage().streams, (std::map<GenerationId, size_t>{{3, 0}}));
+}
+
+TEST_F(PluginSetTest, TheEndOfTheSetWaitsForATimer) {
+  static Notification* begun;
+  Notification here;
+  begun = &here;
+  plugins_["a"].create = [](callout_create_args_t* args) {
+    const auto* timers =
+        static_cast<const callout_timers_t*>(args->host->get_extension(args->host, CALLOUT_TIMERS));
+    callout_timer_t timer = {};
+    timer.struct_size = sizeof(timer);
+    timer.run = [](void*) {
+      begun->Notify();
+      for (int i = 0; i < 10; ++i) std::this_thread::yield();
+    };
+    uint64_t id = 0;
+    EXPECT_EQ(timers->start(args->host, &timer, &id), CALLOUT_OK);
+  };
+  Serve(1, "a");
+  here.WaitForNotification();
+  Serve(2, "b");
+  set_->Reap();  // may find the timer running
+  set_.reset();
+  EXPECT_EQ(plugins_["a"].destroyed, 1);
+  EXPECT_EQ(plugins_["b"].destroyed, 1);
+}
+
+// For ThreadSanitizer and AddressSanitizer: streams start and cancel timers and use shared data
+// while generations come and go.
+TEST_F(PluginSetTest, GenerationsComeAndGoInTheMiddleOfTimersAndCalls) {
+  constexpr int kGenerations = 30, kStreams = 500, kThreads = 2;
+  static std::atomic<int> released;
+  released = 0;
+  plugins_["a"].phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  std::atomic<int> started{0};
+  const auto start = [&](const callout_host_t* host, uint64_t delay_ns, uint64_t period_ns) {
+    const auto* timers =
+        static_cast<const callout_timers_t*>(host->get_extension(host, CALLOUT_TIMERS));
+    callout_timer_t timer = {};
+    timer.struct_size = sizeof(timer);
+    timer.run = [](void*) {};
+    timer.release = [](void*) { ++released; };
+    timer.delay_ns = delay_ns;
+    timer.period_ns = period_ns;
+    uint64_t id = 0;
+    EXPECT_EQ(timers->start(host, &timer, &id), CALLOUT_OK);
+    ++started;
+    if (id % 3 == 0) timers->cancel(host, id);
+  };
+  plugins_["a"].create = [&](callout_create_args_t* args) {
+    start(args->host, 0, CALLOUT_TIMER_PERIOD_MIN_NS);
+    start(args->host, CALLOUT_TIMER_NS_MAX, 0);
+  };
+  Serve(1, "a");
+  const auto add = [](const callout_host_t* host, int64_t amount) {
+    const auto* data =
+        static_cast<const callout_shared_data_t*>(host->get_extension(host, CALLOUT_SHARED_DATA));
+    int64_t sum = 0;
+    EXPECT_EQ(data->add(host, {}, ToBytes("streams"), amount, 0, &sum), CALLOUT_OK);
+    return sum;
+  };
+  std::vector<std::thread> streams;
+  for (int t = 0; t < kThreads; ++t) {
+    streams.emplace_back([&] {
+      for (int i = 0; i < kStreams; ++i) {
+        const std::shared_ptr<const Chain> chain = set_->chains().current();
+        callout_call_t call = {};
+        chain->instances.at(0)->Prepare(&call);
+        start(call.host, i % 2 == 0 ? 0 : 1'000'000, 0);
+        add(call.host, 1);
+      }
+    });
+  }
+  for (GenerationId id = 2; id <= kGenerations; ++id) {
+    Serve(id, "a");
+    set_->Reap();
+  }
+  for (std::thread& stream : streams) stream.join();
+  callout_call_t call = {};
+  set_->chains().current()->instances.at(0)->Prepare(&call);
+  EXPECT_EQ(add(call.host, 0), kStreams * kThreads) << "the data outlives each generation";
+  set_.reset();
+  EXPECT_EQ(plugins_["a"].destroyed, kGenerations);
+  EXPECT_EQ(released, started);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "host/transport/unary_handler.h"
+#include "host/transport/service_handler.h"
 
 #include <gtest/gtest.h>
 
@@ -14,16 +14,16 @@ namespace {
 
 constexpr char kCheckPath[] = "/envoy.service.auth.v3.Authorization/Check";
 
-using UnaryHandlerTest = CheckTest;
+using ServiceHandlerTest = CheckTest;
 
-TEST_F(UnaryHandlerTest, AnswersTheMethodOfAServiceThatIsOn) {
+TEST_F(ServiceHandlerTest, AnswersTheMethodOfAServiceThatIsOn) {
   AddPlugin()->phases[CALLOUT_CHECK] = Allows();
   Begin();
-  EXPECT_EQ(MakeUnaryHandler(kProcessPath, environment_.get(), &rpc_), nullptr);
+  EXPECT_EQ(MakeServiceHandler(kProcessPath, environment_.get(), &rpc_), nullptr);
   EXPECT_EQ(
-      MakeUnaryHandler("/envoy.service.auth.v3.Authorization/Other", environment_.get(), &rpc_),
+      MakeServiceHandler("/envoy.service.auth.v3.Authorization/Other", environment_.get(), &rpc_),
       nullptr);
-  const auto handler = MakeUnaryHandler(kCheckPath, environment_.get(), &rpc_);
+  const auto handler = MakeServiceHandler(kCheckPath, environment_.get(), &rpc_);
   ASSERT_NE(handler, nullptr);
   EXPECT_TRUE(handler->wants_message());
   EXPECT_FALSE(handler->closed());
@@ -39,12 +39,12 @@ TEST_F(UnaryHandlerTest, AnswersTheMethodOfAServiceThatIsOn) {
   EXPECT_TRUE(handler->closed());
 }
 
-TEST_F(UnaryHandlerTest, AServiceIsOnWhereAPluginHasAHookForIt) {
+TEST_F(ServiceHandlerTest, AServiceIsOnWhereAPluginHasAHookForIt) {
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
   Begin();
   EXPECT_TRUE(environment_->services().Has(RpcService::kExtProc));
   EXPECT_FALSE(environment_->services().Has(RpcService::kExtAuthz));
-  EXPECT_EQ(MakeUnaryHandler(kCheckPath, environment_.get(), &rpc_), nullptr);
+  EXPECT_EQ(MakeServiceHandler(kCheckPath, environment_.get(), &rpc_), nullptr);
   Reset();
   AddPlugin()->phases[CALLOUT_CHECK] = Allows();
   Begin();
@@ -56,12 +56,12 @@ TEST_F(UnaryHandlerTest, AServiceIsOnWhereAPluginHasAHookForIt) {
   EXPECT_FALSE(environment_->services().Has(RpcService::kExtAuthz));
 }
 
-TEST_F(UnaryHandlerTest, EachServiceHasItsPath) {
+TEST_F(ServiceHandlerTest, EachServiceHasItsPath) {
   AddPlugin()->phases[CALLOUT_RATE_LIMIT] = Returns(CALLOUT_OK);
   Begin();
   EXPECT_TRUE(environment_->services().Has(RpcService::kRateLimit));
-  EXPECT_EQ(MakeUnaryHandler(kCheckPath, environment_.get(), &rpc_), nullptr);
-  const auto handler = MakeUnaryHandler(
+  EXPECT_EQ(MakeServiceHandler(kCheckPath, environment_.get(), &rpc_), nullptr);
+  const auto handler = MakeServiceHandler(
       "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", environment_.get(), &rpc_);
   ASSERT_NE(handler, nullptr);
   handler->OnMessage("");
@@ -70,11 +70,32 @@ TEST_F(UnaryHandlerTest, EachServiceHasItsPath) {
   EXPECT_EQ(output[0], "\x08\x01") << "overall_code: OK";
 }
 
-TEST_F(UnaryHandlerTest, TheOperatorSaysWhichAreOn) {
+TEST_F(ServiceHandlerTest, AConnectionIsAStream) {
+  AddPlugin()->phases[CALLOUT_READ_DATA] = Returns(CALLOUT_OK);
+  Begin();
+  const auto handler =
+      MakeServiceHandler("/envoy.service.network_ext_proc.v3.NetworkExternalProcessor/Process",
+                         environment_.get(), &rpc_);
+  ASSERT_NE(handler, nullptr);
+  for (int i = 0; i < 2; ++i) {
+    handler->OnMessage("\x0a\x03\x0a\x01r");
+    const auto output = handler->TakeOutput();
+    ASSERT_EQ(output.size(), 1u);
+    EXPECT_EQ(output[0], "\x0a\x03\x0a\x01r\x18\x01") << "the data, UNMODIFIED";
+    EXPECT_TRUE(handler->quiet());
+    EXPECT_TRUE(handler->wants_message());
+    EXPECT_EQ(handler->kept_bytes(), 0u);
+  }
+  handler->OnHalfClose();
+  EXPECT_EQ(*handler->end(), absl::OkStatus());
+  EXPECT_TRUE(handler->closed());
+}
+
+TEST_F(ServiceHandlerTest, TheOperatorSaysWhichAreOn) {
   limits_.services.Add(RpcService::kExtAuthz);
   Begin();
   EXPECT_FALSE(environment_->services().Has(RpcService::kExtProc));
-  EXPECT_NE(MakeUnaryHandler(kCheckPath, environment_.get(), &rpc_), nullptr);
+  EXPECT_NE(MakeServiceHandler(kCheckPath, environment_.get(), &rpc_), nullptr);
 }
 
 }  // namespace

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/config/extension_options.h"
+
+#include <climits>
+#include <cstdint>
+
+#include "host/config/option_kinds.h"
+
+namespace callout::host {
+
+void AddExtensionOptions(ExtensionOptions* config, OptionSet* options) {
+  constexpr char kGroup[] = "Extensions";
+  constexpr uint64_t kBytesMax = uint64_t{1} << 40;
+  SharedData::Limits* data = &config->shared_data;
+  options->Add(NumberOption("max_timer_threads", kGroup, "THREADS", 1, 1024,
+                            &config->timer_threads_max,
+                            "Threads that run the timers of plugins. The timers of one plugin run "
+                            "one after the other"));
+  options->Add(NumberOption("max_timers", kGroup, "TIMERS", 0, INT_MAX, &config->timers_max,
+                            "Timers that one instance of a plugin may have at a time"));
+  options->Add(NumberOption("max_shared_data_bytes", kGroup, "BYTES", 0, kBytesMax,
+                            &data->bytes_max,
+                            "Memory for the values that plugins share in a process: keys, values "
+                            "and 128 bytes for each of them"));
+  options->Add(NumberOption("max_shared_data_keys", kGroup, "KEYS", 0, INT_MAX, &data->keys_max,
+                            "Values that plugins share in a process"));
+  options->Add(NumberOption("max_shared_data_value_bytes", kGroup, "BYTES", 8, kBytesMax,
+                            &data->value_bytes_max, "Largest value that plugins can share"));
+}
+
+}  // namespace callout::host

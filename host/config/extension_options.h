@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The options for what plugins share: timers and shared data.
+//
+// Plain values; AddExtensionOptions is for the start of the process.
+//
+// Tested by tests/host/config/config_test.cc.
+#ifndef CALLOUT_HOST_CONFIG_EXTENSION_OPTIONS_H_
+#define CALLOUT_HOST_CONFIG_EXTENSION_OPTIONS_H_
+
+#include "host/config/options.h"
+#include "host/extensions/extensions.h"
+
+namespace callout::host {
+
+// `config` has the defaults, and outlives the parsing.
+void AddExtensionOptions(ExtensionOptions* config, OptionSet* options);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_CONFIG_EXTENSION_OPTIONS_H_

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Runs cases through a chain of plugins in this process, without sockets: the host's own stream,
+// with what Envoy would send and a model of what it does with the responses (envoy_model.h).
+//
+//   absl::StatusOr<std::unique_ptr<ChainRunner>> runner = ChainRunner::Create(file, {});
+//   Outcome outcome = (*runner)->Run(file.cases[0]);
+//
+// One instance of each plugin serves all cases of a runner. Run: any thread, several at once.
+//
+// Tested by tests/tester/tester_test.cc.
+#ifndef CALLOUT_HOST_TESTER_CHAIN_RUNNER_H_
+#define CALLOUT_HOST_TESTER_CHAIN_RUNNER_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "host/extensions/extensions.h"
+#include "host/metrics/metrics.h"
+#include "host/plugin/chain.h"
+#include "host/stream/stream_environment.h"
+#include "host/tester/case_file.h"
+#include "host/tester/outcome.h"
+
+namespace callout::host {
+
+class ChainRunner {
+ public:
+  struct Options {
+    uint64_t hook_deadline_ms = 2000;
+  };
+
+  // Loads the plugins and creates their instances. Errors begin with "FILE:LINE: ".
+  static absl::StatusOr<std::unique_ptr<ChainRunner>> Create(const CaseFile& file,
+                                                             const Options& options);
+  ChainRunner(const ChainRunner&) = delete;
+  ChainRunner& operator=(const ChainRunner&) = delete;
+
+  Outcome Run(const Case& tested);
+
+ private:
+  ChainRunner() = default;
+
+  Metrics metrics_;
+  Extensions extensions_{{}, &metrics_};
+  std::unique_ptr<ChainSource> chains_;
+  std::unique_ptr<StreamEnvironment> environment_;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_TESTER_CHAIN_RUNNER_H_

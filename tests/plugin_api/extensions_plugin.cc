@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// A plugin that uses timers and shared data as its request headers say, for extensions_test.
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include <callout/plugin.hpp>
+#include <callout/shared_data.hpp>
+#include <callout/timers.hpp>
+
+namespace {
+
+class Extended {
+ public:
+  explicit Extended(callout::Setup& setup)
+      : timers_(setup),
+        own_(setup),
+        common_(setup, "common"),
+        refreshes_(setup.counter("refreshes_total", "Refreshes")) {
+    refresh_ = timers_.every(
+        std::chrono::minutes(1), [this] { refreshes_.add(); }, std::chrono::minutes(1));
+    if (setup.config() == "fail") setup.fail("as told");
+  }
+
+  void on_request_headers(callout::HeadersCall call) {
+    const auto told = [&](std::string_view name) {
+      return std::string(call.headers().get(name, ""));
+    };
+    if (const std::string late = told("x-late-ms"); !late.empty()) return AnswerLater(call, late);
+    if (call.headers().contains("x-throw"))
+      timers_.run([] { throw std::runtime_error("no luck"); });
+    if (call.headers().contains("x-stop")) refresh_.cancel();
+    if (call.headers().contains("x-count")) {
+      const auto sum = common_.add("count", 1, std::chrono::seconds(10));
+      call.set_header("x-sum", sum.has_value() ? std::to_string(*sum) : "none");
+    }
+    if (const std::string text = told("x-keep"); !text.empty()) {
+      call.set_header("x-status", std::to_string(own_.put("kept", text, std::chrono::seconds(10))));
+    }
+    if (const std::string text = told("x-append"); !text.empty()) {
+      own_.update("kept",
+                  [&](std::optional<std::string> before) { return before.value_or("") + text; });
+    }
+    if (call.headers().contains("x-forget")) {
+      call.set_header("x-status", std::to_string(own_.remove("kept")));
+    }
+    call.set_header("x-kept", own_.get("kept").value_or("none"));
+  }
+
+ private:
+  void AnswerLater(callout::HeadersCall& call, const std::string& late) {
+    const std::chrono::milliseconds delay(std::atoi(late.c_str()));
+    callout::Timer timer = timers_.after(delay, [deferred = call.defer().share()] {
+      deferred->finish_with([](auto& later) { later.set_header("x-late", "1"); });
+    });
+    timer.detach();
+  }
+
+  callout::Timers timers_;
+  callout::SharedData own_, common_;
+  callout::Counter refreshes_;
+  callout::Timer refresh_;
+};
+
+}  // namespace
+
+CALLOUT_PLUGIN_CLASS(Extended, ("extended", "1.0.0", "Uses every extension"), request_headers);

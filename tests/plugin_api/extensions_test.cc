@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Timers and shared data: the C++ layer, by extensions_plugin.cc and plugins/client_limit, under the
+// fake host with its clock. both_hosts_test.cc compares the fakes with the real ones.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <string>
+
+#include <callout/testing.hpp>
+
+namespace callout::testing {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::minutes;
+using std::chrono::seconds;
+
+const char kPlugin[] = CALLOUT_EXTENSIONS_PLUGIN;
+const std::string kClientLimit = std::string(CALLOUT_PLUGIN_DIR) + "/client_limit.so";
+
+Answer Ask(Plugin& plugin, const HeaderList& headers) {
+  Stream stream(plugin);
+  return stream.request_headers(headers, true);
+}
+
+TEST(Timers, RunWhenTheTestLetsTimePass) {
+  Plugin plugin(kPlugin);
+  ASSERT_EQ(plugin.status(), CALLOUT_OK);
+  EXPECT_EQ(plugin.timer_count(), 1u);
+  plugin.advance(seconds(30));
+  EXPECT_EQ(plugin.metric("refreshes_total"), 0);
+  plugin.advance(seconds(31));
+  EXPECT_EQ(plugin.metric("refreshes_total"), 1);
+  plugin.advance(minutes(10));
+  EXPECT_EQ(plugin.metric("refreshes_total"), 11);
+  Ask(plugin, {{"x-stop", "1"}});
+  EXPECT_EQ(plugin.timer_count(), 0u);
+  plugin.advance(minutes(10));
+  EXPECT_EQ(plugin.metric("refreshes_total"), 11);
+}
+
+TEST(Timers, FinishADeferredCall) {
+  Plugin plugin(kPlugin);
+  const Answer answer = Ask(plugin, {{"x-late-ms", "2"}});
+  EXPECT_TRUE(answer.deferred);
+  EXPECT_EQ(answer.header("x-late"), "1");
+}
+
+TEST(Timers, WhatTheyThrowIsLogged) {
+  Plugin plugin(kPlugin);
+  Ask(plugin, {{"x-throw", "1"}});
+  plugin.advance(milliseconds(0));
+  ASSERT_EQ(plugin.logs().size(), 1u);
+  EXPECT_EQ(plugin.logs()[0].text, "a timer threw: no luck");
+  EXPECT_EQ(plugin.logs()[0].level, uint32_t{CALLOUT_LOG_ERROR});
+}
+
+TEST(Timers, OfAnInstanceThatIsNotMadeAreGone) {
+  Plugin plugin(kPlugin, "fail");
+  EXPECT_EQ(plugin.status(), CALLOUT_INVALID_ARGUMENT);
+  EXPECT_EQ(plugin.timer_count(), 0u);
+}
+
+TEST(SharedData, KeepsValuesForTheirTime) {
+  Plugin plugin(kPlugin);
+  EXPECT_EQ(Ask(plugin, {{"x-keep", "one"}}).header("x-kept"), "one");
+  EXPECT_EQ(plugin.store().get("", "kept"), "one");
+  plugin.advance(seconds(9));
+  EXPECT_EQ(Ask(plugin, {{"x-append", "two"}}).header("x-kept"), "onetwo");
+  plugin.advance(seconds(9));
+  EXPECT_EQ(Ask(plugin, {}).header("x-kept"), "onetwo") << "update() was given no time";
+  EXPECT_EQ(Ask(plugin, {{"x-forget", "1"}}).header("x-status"), "0");
+  EXPECT_EQ(Ask(plugin, {{"x-forget", "1"}}).header("x-status"), "-5");
+  plugin.store().put("", "kept", std::string(5000, 'x'));
+  EXPECT_EQ(Ask(plugin, {}).header("x-kept"), std::string(5000, 'x'));
+}
+
+TEST(SharedData, IsSharedByTheInstancesThatHaveTheStore) {
+  const auto store = std::make_shared<Store>();
+  Plugin one(kPlugin, "", store), other(kPlugin, "", store);
+  EXPECT_EQ(Ask(one, {{"x-count", "1"}}).header("x-sum"), "1");
+  EXPECT_EQ(Ask(other, {{"x-count", "1"}}).header("x-sum"), "2");
+  EXPECT_EQ(store->count("common", "count"), 2);
+  one.advance(seconds(11));
+  EXPECT_EQ(Ask(other, {{"x-count", "1"}}).header("x-sum"), "1");
+}
+
+TEST(SharedData, SaysSoIfThereIsNoRoom) {
+  const auto store = std::make_shared<Store>();
+  store->keys_max = 1;
+  Plugin plugin(kPlugin, "", store);
+  EXPECT_EQ(Ask(plugin, {{"x-keep", "one"}}).header("x-status"), "0");
+  EXPECT_EQ(Ask(plugin, {{"x-count", "1"}}).header("x-sum"), "none");
+}
+
+TEST(ClientLimit, CountsWithinAWindowThatBeginsWithTheFirstRequest) {
+  Plugin plugin(kClientLimit, R"({"header": "x-client", "limit": 2, "window_seconds": 10})");
+  ASSERT_EQ(plugin.status(), CALLOUT_OK);
+  const HeaderList ada = {{"x-client", "ada"}};
+  EXPECT_TRUE(Ask(plugin, ada).is_empty());
+  plugin.advance(seconds(6));
+  EXPECT_TRUE(Ask(plugin, ada).is_empty());
+  EXPECT_EQ(Ask(plugin, ada).http_status, 429u);
+  EXPECT_EQ(Ask(plugin, ada).header("retry-after"), "10");
+  plugin.advance(seconds(5));
+  EXPECT_TRUE(Ask(plugin, ada).is_empty());
+}
+
+TEST(ClientLimit, KeepsItsListWhileTheFileCannotBeRead) {
+  const std::string path = std::string(CALLOUT_PLUGIN_DIR) + "/client_limit_test_exempt";
+  std::ofstream(path) << "ada\n";
+  Plugin plugin(kClientLimit,
+                R"({"header": "x-client", "limit": 0, "exempt_file": ")" + path + "\"}");
+  ASSERT_EQ(plugin.status(), CALLOUT_OK);
+  const HeaderList ada = {{"x-client", "ada"}};
+  EXPECT_TRUE(Ask(plugin, ada).is_empty());
+  std::remove(path.c_str());
+  plugin.advance(seconds(61));
+  EXPECT_TRUE(Ask(plugin, ada).is_empty());
+  EXPECT_EQ(plugin.metric("client_limit_read_failures_total"), 1);
+  std::ofstream(path) << "bob\n";
+  plugin.advance(seconds(61));
+  EXPECT_EQ(Ask(plugin, ada).http_status, 429u);
+  std::remove(path.c_str());
+}
+
+}  // namespace
+}  // namespace callout::testing
