@@ -6,7 +6,6 @@
 
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -169,27 +168,6 @@ INSTANTIATE_TEST_SUITE_P(In, Exemplars, testing::Values("--log_level=info", "--w
                          [](const auto& info) {
                            return std::string(info.index == 0 ? "OneProcess" : "Workers");
                          });
-
-TEST(FaultLines, HaveTheRequestAsMembersOfJson) {
-  TestHost host({Moody(), "--log_format=json"});
-  LiveStream stream(PlaintextChannel(host.address("plaintext")), kTraced);
-  stream.Exchange(RequestHeaders({{"x-request-id", "4711"}, {"x-do", "fail"}}));
-  stream.Finish();
-  host.Terminate();
-  std::istringstream lines(host.Log());
-  nlohmann::json fault;
-  for (std::string line; std::getline(lines, line);) {
-    const nlohmann::json one = nlohmann::json::parse(line);
-    if (one.contains("fault")) fault = one;
-  }
-  EXPECT_EQ(fault["level"], "warning") << host.Log();
-  EXPECT_TRUE(fault["stream"].is_number());
-  EXPECT_EQ(fault["x-request-id"], "4711");
-  EXPECT_EQ(fault["trace_id"], kTrace);
-  EXPECT_EQ(fault["plugin"], "moody");
-  EXPECT_EQ(fault["phase"], "request_headers");
-  EXPECT_EQ(fault["fault"], "error_status");
-}
 
 TEST(FaultLines, NameTheRequestInText) {
   TestHost host({Moody()});

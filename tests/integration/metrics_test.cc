@@ -93,11 +93,10 @@ const Families& Served() {
     Families served;
     const std::string plugin = "--plugin=moody=" + BuiltFile("tests/integration/moody.so");
     {
-      TestHost host({plugin, "--workers=1"});
+      TestHost host({plugin, "--workers=1", "--quarantine=1/60"});
       Ask(&host, "deny");
       Ask(&host, "crash");
-      host.AwaitLog("worker 1 (process ");
-      host.AwaitLog("worker 1 (process ");
+      host.AwaitLog("plugin moody is in quarantine after ");
       AddServed(host.address("admin"), &served);
     }
     // With traces, to a collector that is not there.
@@ -111,7 +110,7 @@ const Families& Served() {
 
 bool IsNghttp2() {
   const char* transport = std::getenv("CALLOUT_TEST_TRANSPORT");
-  return transport == nullptr || std::string(transport) != "grpc";
+  return transport != nullptr && std::string(transport) == "nghttp2";
 }
 
 TEST(Metrics, TheHostHasWhatThePageListsAndNothingElse) {

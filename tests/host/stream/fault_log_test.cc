@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "absl/synchronization/notification.h"
@@ -217,6 +218,21 @@ std::vector<Row> Rows() {
       {Violation::kOverload, kHeaders, [](T t) { t->FailToBeginInTime(); },
        "within --hook_deadline_ms=150; --blocking_threads=1"},
   };
+}
+
+TEST_F(FaultLogTest, ALineHasTheRequestAsMembersOfJson) {
+  SetLogFormat(LogFormat::kJson);
+  const std::string log = LineOf([&] { Request(Returns(CALLOUT_INTERNAL)); });
+  SetLogFormat(LogFormat::kText);
+  const auto line = nlohmann::json::parse(log, nullptr, false);
+  ASSERT_TRUE(line.is_object()) << log;
+  EXPECT_EQ(line["level"], "warning");
+  EXPECT_TRUE(line["stream"].is_number());
+  EXPECT_EQ(line["x-request-id"], "id-4711");
+  EXPECT_EQ(line["plugin"], name());
+  EXPECT_EQ(line["phase"], "request_headers");
+  EXPECT_EQ(line["fault"], "error_status");
+  EXPECT_FALSE(line.contains("trace_id"));
 }
 
 // In whatever phase, and also where no call is at fault.
