@@ -131,9 +131,11 @@ bool Exchange::response_is_out() const {
   return !buffered || !body_to_come || way.answered_to_end;
 }
 
-bool Exchange::body_under_way() const {
-  return std::any_of(directions_.begin(), directions_.end(),
-                     [](const Direction& way) { return way.body_seen && !way.ended; });
+bool Exchange::between_bodies() const {
+  const auto shown = [](const Direction& way) { return way.headers_seen || way.body_seen; };
+  const auto amid = [](const Direction& way) { return way.body_seen && !way.ended; };
+  return std::any_of(directions_.begin(), directions_.end(), shown) &&
+         std::none_of(directions_.begin(), directions_.end(), amid);
 }
 
 bool Exchange::duplex_unended() const {

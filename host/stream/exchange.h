@@ -103,8 +103,8 @@ class Exchange {
   // A direction runs in FULL_DUPLEX_STREAMED, or may come to unseen, and has not been
   // answered to its end: to end the stream with OK would lose bytes.
   bool duplex_unended() const;
-  // A direction's body has begun, and its end has not come.
-  bool body_under_way() const;
+  // Envoy has shown something, and no body that has begun without its end.
+  bool between_bodies() const;
   // Envoy goes on with a direction only when the RPC ends (ChainMessage::stalls_envoy).
   bool stalled() const { return directions_[0].stalled || directions_[1].stalled; }
 

@@ -398,7 +398,7 @@ void Stream::OnDrainDeadline() {
   // Envoy always names its body modes. A client that does not is taken by the default, no body,
   // unless one has begun, or --early_end=off says that the client may not be an Envoy.
   const bool modes_settled =
-      exchange_.modes_known() || (environment_->limits().early_end && !exchange_.body_under_way());
+      exchange_.modes_known() || (environment_->limits().early_end && exchange_.between_bodies());
   if (owes_nothing && modes_settled && Keeper() == nullptr) {
     return End(absl::OkStatus(), CALLOUT_END_DRAINED);
   }

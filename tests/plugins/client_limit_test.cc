@@ -18,7 +18,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 const Lines kPasses = {"request_headers"};
-const Lines kRefused = {"immediate 429", "set retry-after: 60"};
+const Lines kRefused = {"immediate 429", "set retry-after: 60", "details callout_client_limit"};
 
 ext_proc::ProcessingRequest From(const std::string& client) {
   return RequestHeaders({{":path", "/"}, {"x-client", client}}, true);
@@ -35,7 +35,9 @@ TEST(ClientLimitTest, RefusesTheRequestsOfAClientOverTheLimit) {
       {"no name", nameless, kPasses},
       {"no name", From(""), kPasses},
       {"no name", nameless, kRefused},
-      {"a long name", From(std::string(257, 'x')), {"immediate 400"}},
+      {"a long name",
+       From(std::string(257, 'x')),
+       {"immediate 400", "details callout_client_limit"}},
   });
   EXPECT_THAT(MetricsOf(host.host()),
               HasSubstr("client_limit_refused_total{plugin=\"client_limit\"} 2\n"));
@@ -47,7 +49,7 @@ TEST(ClientLimitTest, ReadsTheListOfExemptClientsAnewInTheBackground) {
   std::ofstream(path) << "# nobody\n";
   SampleHost host("client_limit", R"({"header": "x-client", "limit": 0, "refresh_seconds": 1,
                                     "exempt_file": ")" +
-                                    path + "\"}");
+                                      path + "\"}");
   EXPECT_EQ(host.Ask({From("ada")}), kRefused);
   std::ofstream(path) << "ada\n";
   while (host.Ask({From("ada")}) == kRefused) std::this_thread::yield();
@@ -59,7 +61,7 @@ TEST(ClientLimitTest, FailsTheRequestIfThereIsNoRoomForACount) {
                   {"--max_shared_data_keys=1"});
   EXPECT_EQ(host.Ask({From("ada")}), kPasses);
   EXPECT_THAT(host.Ask({From("bob")}),
-              ElementsAre("INTERNAL: there is no room for the count of a client"));
+              ElementsAre("status 13: there is no room for the count of a client"));
   EXPECT_EQ(host.Ask({From("ada")}), kPasses);
   const std::string metrics = MetricsOf(host.host());
   EXPECT_THAT(metrics, HasSubstr("callout_shared_data_refused_total{plugin=\"client_limit\"} 1\n"));
