@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Timers and shared data: the C++ layer, by extensions_plugin.cc and plugins/client_limit, under the
-// fake host with its clock. both_hosts_test.cc compares the fakes with the real ones.
+// Timers and shared data: the C++ layer, by extensions_plugin.cc and plugins/client_limit, under
+// the fake host with its clock. both_hosts_test.cc compares the fakes with the real ones.
 #include <gtest/gtest.h>
 
 #include <chrono>

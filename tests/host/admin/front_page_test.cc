@@ -70,9 +70,9 @@ TEST_F(FrontPageTest, NoTextBecomesMarkup) {
   metrics_.Observe(calls, 0.1);
   metrics_.Add(*metrics_.Define(Metrics::Kind::kCounter, "callout_plugin_faults_total", "x",
                                 {{"plugin", kHostile}, {"kind", kHostile}}));
-  metrics_.Add(*metrics_.Define(
-      Metrics::Kind::kCounter, "callout_calls_total", "x",
-      {{"plugin", kHostile}, {"outcome", kHostile}, {"phase", kHostile}}));
+  metrics_.Add(
+      *metrics_.Define(Metrics::Kind::kCounter, "callout_calls_total", "x",
+                       {{"plugin", kHostile}, {"outcome", kHostile}, {"phase", kHostile}}));
   history_.Add(metrics_.Collect(), 2'000'000'000);
   data_.live.rpcs = {{kHostile, kHostile, 1, 1, kHostile, kHostile, kHostile}};
   data_.faults = {{kHostile, kHostile, kHostile, kHostile, kHostile, kHostile, 1, 1, 1}};
