@@ -30,7 +30,7 @@ GrpcQueue::GrpcQueue(std::unique_ptr<grpc::ServerCompletionQueue> queue, grpc_se
       services_(limits->reflection ? ServiceSet::kAll : ServiceSet::kWithoutReflection),
       live_(environment->live_limit()),
       times_(*limits, *time_metrics, &environment->metrics()),
-      posted_([this] { alarm_.Set(queue_.get(), gpr_now(GPR_CLOCK_MONOTONIC), this); }) {}
+      posted_([this] { Wake(); }) {}
 
 GrpcQueue::~GrpcQueue() = default;
 
@@ -65,10 +65,22 @@ void GrpcQueue::Remove(GrpcCall* call) {
   delete call;
 }
 
-// gRPC takes it for a mistake if anything is started on a queue that is being shut
-// down, so that comes last: an RPC may have come as the server went.
+void GrpcQueue::Wake() {
+  const std::lock_guard<std::mutex> lock(wake_mutex_);
+  if (!closed_) alarm_.Set(queue_.get(), gpr_now(GPR_CLOCK_MONOTONIC), this);
+}
+
+void GrpcQueue::Close() {
+  const std::lock_guard<std::mutex> lock(wake_mutex_);
+  closed_ = true;
+}
+
+// gRPC aborts the process if anything is started on a queue that is being shut down, so
+// that comes last: an RPC may have come as the server went, and other threads may still
+// have something to say (Stop() itself, if the last call ends just then).
 void GrpcQueue::Run() {
   while (!stopping_ || calls_ > 0) (void)Next();
+  Close();
   queue_->Shutdown();
   while (Next()) {
   }

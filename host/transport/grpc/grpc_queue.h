@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <thread>
 
 #include "host/plugin/rpc_context.h"
@@ -93,6 +94,8 @@ class GrpcQueue {
   };
 
   void Run();
+  void Wake();   // any thread
+  void Close();  // what is posted from now on is not taken
   bool Next();
   void TakePosted();
   void TellAll();
@@ -113,7 +116,9 @@ class GrpcQueue {
   size_t calls_ = 0;  // that there are, those which wait for an RPC included
   Deadlines<GrpcCall> deadlines_;
   StreamTimes<GrpcCall> times_;
-  grpc::Alarm alarm_;  // puts `this` into the queue, to look at posted_
+  std::mutex wake_mutex_;
+  bool closed_ = false;  // the queue is being shut down
+  grpc::Alarm alarm_;    // puts `this` into the queue, to look at posted_
   Mailbox<Posted> posted_;
   Mailbox<std::shared_ptr<LiveRpcQuestion>> questions_{[] {}};  // NotifyServing wakes
 };

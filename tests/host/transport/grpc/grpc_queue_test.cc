@@ -77,5 +77,20 @@ TEST_F(GrpcTest, ADeferredCallIsAnsweredByItsDeadline) {
   while (server_->live() != 0) std::this_thread::yield();
 }
 
+// gRPC aborts the process if anything is started on a queue that is shut down, and other
+// threads know nothing of that: health changes, and Stop() itself tells the thread.
+TEST_F(GrpcTest, WhatIsToldAfterTheEndIsTooLateAndHarmless) {
+  StartServer();
+  EXPECT_EQ(Call(kProcessPath, HeadersMessage()).status(), "0");
+  std::atomic<bool> ended{false};
+  std::thread other([&] {
+    while (!ended) server_->SetServing(true);
+  });
+  EXPECT_TRUE(server_->Drain(60000));
+  server_->SetServing(false);
+  ended = true;
+  other.join();
+}
+
 }  // namespace
 }  // namespace callout::host
