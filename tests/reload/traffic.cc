@@ -42,6 +42,12 @@ StreamOutcome ExchangeOnce(const ChannelPtr& channel) {
   LiveStream stream(channel);
   StreamOutcome outcome;
   const auto request = stream.Exchange(RequestHeaders({{":path", "/"}}, true));
+  // After which nothing more is answered.
+  if (request.has_value() && request->has_immediate_response()) {
+    outcome.failure =
+        "refused with " + std::to_string(request->immediate_response().status().code());
+    return outcome;
+  }
   const auto response = request.has_value()
                             ? stream.Exchange(ResponseHeaders({{":status", "200"}}, true))
                             : std::nullopt;
