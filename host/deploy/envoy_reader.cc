@@ -20,7 +20,6 @@ constexpr std::string_view kManager = "http_connection_manager.v3.HttpConnection
 constexpr char kHttpOptions[] = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 // Envoy's defaults.
-constexpr uint64_t kMessageTimeoutMs = 200;
 constexpr uint64_t kHeaderKb = 60;
 constexpr uint64_t kHeaderCount = 100;
 constexpr uint64_t kHealthThreshold = 2;

@@ -21,6 +21,9 @@
 
 namespace callout::host {
 
+// Envoy's message_timeout where its configuration names none.
+inline constexpr uint64_t kMessageTimeoutMs = 200;
+
 // A setting, where it stands or would stand, and what stands there. Without a value the
 // kind of proxy does not have it, or the file does not say.
 template <class T>

@@ -12,8 +12,6 @@
 namespace callout::host {
 namespace {
 
-constexpr uint64_t kMessageTimeoutMs = 200;  // Envoy's, where a resource says nothing
-
 // "Send" and "SEND", "FullDuplexStreamed" and "FULL_DUPLEX_STREAMED" are one word here.
 std::string Word(const Place& place) {
   return absl::AsciiStrToLower(absl::StrReplaceAll(place.Text(), {{"_", ""}}));

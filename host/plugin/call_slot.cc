@@ -16,7 +16,7 @@ constexpr size_t kBlockSlots = 160;  // more than kReuseAfter[0], so that most t
 constexpr char kPoison = '\xdd';
 
 // Slots in the order of their release.
-struct Line {
+struct SlotLine {
   CallSlot* first = nullptr;
   CallSlot* last = nullptr;
   size_t count = 0;
@@ -39,7 +39,7 @@ struct Line {
 
 // Of one thread.
 struct ThreadSlots {
-  std::array<Line, kReuseAfter.size()> free;
+  std::array<SlotLine, kReuseAfter.size()> free;
   std::vector<std::unique_ptr<CallSlot[]>> blocks;
 
   void Grow() {

@@ -16,7 +16,7 @@ namespace {
 using RequestField = field::NetworkProcessingRequest;
 using ResponseField = field::NetworkProcessingResponse;
 
-absl::Status Malformed() {
+absl::Status MalformedNetworkMessage() {
   return absl::InvalidArgumentError("the message is not a ProcessingRequest of network ext_proc");
 }
 
@@ -62,19 +62,20 @@ absl::StatusOr<NetworkRequestView> ParseNetworkRequest(std::string_view bytes, s
   while (reader.Next()) {
     const bool is_read = reader.Is(RequestField::kReadData);
     if (is_read || reader.Is(RequestField::kWriteData)) {
-      if (view.kind != NetworkKind::kOther) return Malformed();
+      if (view.kind != NetworkKind::kOther) return MalformedNetworkMessage();
       view.kind = is_read ? NetworkKind::kRead : NetworkKind::kWrite;
       view.message = reader.bytes();
-      if (!ReadData(view.message, &view.data, &view.end_of_stream)) return Malformed();
+      if (!ReadData(view.message, &view.data, &view.end_of_stream))
+        return MalformedNetworkMessage();
     } else if (reader.Is(RequestField::kMetadata)) {
       view.metadata_context = reader.bytes();
-      if (!IsWellFormed(reader.bytes())) return Malformed();
+      if (!IsWellFormed(reader.bytes())) return MalformedNetworkMessage();
     } else if (reader.Is(RequestField::kAttributes)) {
-      if (!IsWellFormed(reader.bytes())) return Malformed();
+      if (!IsWellFormed(reader.bytes())) return MalformedNetworkMessage();
       if (++attributes <= fields_max) view.attributes.push_back(reader.bytes());
     }
   }
-  if (!reader.ok()) return Malformed();
+  if (!reader.ok()) return MalformedNetworkMessage();
   if (attributes > fields_max) {
     return absl::ResourceExhaustedError(
         fmt::format("{} attributes in a ProcessingRequest, limit --max_message_fields={}",
