@@ -103,7 +103,7 @@ class Exchange {
   // A direction runs in FULL_DUPLEX_STREAMED, or may come to unseen, and has not been
   // answered to its end: to end the stream with OK would lose bytes.
   bool duplex_unended() const;
-  // Envoy has shown something, and no body that has begun without its end.
+  // Something of the exchange has come, and no body is unfinished.
   bool between_bodies() const;
   // Envoy goes on with a direction only when the RPC ends (ChainMessage::stalls_envoy).
   bool stalled() const { return directions_[0].stalled || directions_[1].stalled; }

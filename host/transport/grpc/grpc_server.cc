@@ -146,11 +146,7 @@ size_t GrpcServer::live() const {
 
 LiveRpcs GrpcServer::ListRpcs(size_t max, uint64_t timeout_ms) {
   const auto question = std::make_shared<LiveRpcQuestion>(queues_.size(), max);
-  {
-    const std::lock_guard<std::mutex> lock(asking_);
-    if (stopped_) return {};
-    for (const auto& queue : queues_) queue->Ask(question);
-  }
+  for (const auto& queue : queues_) queue->Ask(question);
   return question->Await(timeout_ms);
 }
 
@@ -184,11 +180,6 @@ bool GrpcServer::Drain(uint64_t timeout_ms) {
   Shutdown(timeout_ms);
   // gRPC has ended every RPC; the queues' threads may still be closing streams.
   if (!PollUntil(kCloseTimeMs, [this] { return live() == 0; })) return false;
-  {
-    // gRPC aborts if anything is put into a queue that is shut down.
-    const std::lock_guard<std::mutex> lock(asking_);
-    stopped_ = true;
-  }
   for (const auto& queue : queues_) queue->Stop();
   return true;
 }

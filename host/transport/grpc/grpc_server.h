@@ -20,7 +20,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -71,8 +70,6 @@ class GrpcServer final : public Transport {
   std::vector<std::unique_ptr<GrpcQueue>> queues_;
   std::unique_ptr<grpc::Server> server_;
   bool drained_ = false;
-  std::mutex asking_;     // guards the next one
-  bool stopped_ = false;  // the queues take nothing more
 };
 
 }  // namespace callout::host

@@ -88,6 +88,7 @@ TEST_F(GrpcTest, WhatIsToldAfterTheEndIsTooLateAndHarmless) {
   });
   EXPECT_TRUE(server_->Drain(60000));
   server_->SetServing(false);
+  EXPECT_EQ(server_->ListRpcs(10, 1).silent_threads, 2U);
   ended = true;
   other.join();
 }
