@@ -95,6 +95,18 @@ TEST_F(H2ServerTest, WhoLeavesDuringTheHandshakeCostsNone) {
   EXPECT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
 }
 
+// A hundredth of the time is less than the two steps of one take.
+TEST_F(H2ServerTest, HandshakesWaitForTheirShareOfTheTime) {
+  OpenStore();
+  options_.handshake_percent_max = 1;
+  StartServer();
+  for (int i = 0; i < 4; ++i) {
+    const Descriptor fd = Pair(true);
+    EXPECT_NE(Handshake(fd.get(), "", "h2"), nullptr);
+  }
+  EXPECT_NE(Metric("callout_h2_turns_cut_total{limit=\"handshakes\"}"), "0");
+}
+
 TEST_F(H2ServerTest, ConnectionsAreRefusedBeforeTheBudgetIsGone) {
   StartServer();
   memory_.Take(SIZE_MAX / 2);
