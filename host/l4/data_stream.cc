@@ -333,6 +333,24 @@ void DataStream::Charge(Message* message, size_t bytes) {
   queued_bytes_ += bytes;
 }
 
+void DataStream::Describe(LiveRpc* rpc) const {
+  rpc->kind = InfoOf(RpcService::kNetworkExtProc).name;
+  rpc->stream_id = id_;
+  rpc->state = end_.has_value() ? "over; a plugin still has a call"
+               : live()         ? "waits for Envoy"
+                                : "waits for the connection to end";
+  if (!live()) return;
+  for (const auto& line : lines_) {
+    if (line.empty() || line.front()->position >= parts_.size()) continue;
+    const Message& message = *line.front();
+    const DataPart& part = parts_[IndexFor(message)];
+    rpc->phase = PhaseName(message.called ? part.phase : PhaseFor(message, part));
+    rpc->plugin = part.call.instance->name();
+    rpc->state = message.called ? "called" : "waits for its other call";
+    return;
+  }
+}
+
 // --- Out ------------------------------------------------------------------------
 
 void DataStream::Respond(const Message& message) {

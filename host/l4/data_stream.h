@@ -36,6 +36,7 @@
 #include "host/plugin/rpc_context.h"
 #include "host/plugin/violation.h"
 #include "host/stream/chain_rpc.h"
+#include "host/stream/live_rpc.h"
 #include "host/stream/stream_environment.h"
 #include "host/wire/network_message.h"
 
@@ -59,6 +60,8 @@ class DataStream final : public ChainRpc {
   size_t kept_bytes() const { return queued_bytes_ + facts_bytes_; }
   // No message waits for its response.
   bool idle() const { return lines_[0].empty() && lines_[1].empty(); }
+  // What it is at, for people.
+  void Describe(LiveRpc* rpc) const;
 
  private:
   enum class State : uint8_t {

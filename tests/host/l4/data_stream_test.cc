@@ -418,6 +418,41 @@ TEST_F(DataStreamTest, ADeferredCallDelaysItsDirectionOnly) {
   EXPECT_TRUE(connection_->idle());
 }
 
+TEST_F(DataStreamTest, SaysWhatItIsAt) {
+  AddPlugin();
+  FakePlugin* slow = AddPlugin();
+  callout_call_t* held = nullptr;
+  slow->phases[CALLOUT_CONNECTION] = slow->phases[CALLOUT_READ_DATA] = [&](callout_call_t* call) {
+    held = call;
+    return CALLOUT_DEFERRED;
+  };
+  slow->phases[CALLOUT_WRITE_DATA] = Ends(network::ProcessingResponse::CLOSE);
+  const auto describe = [&] {
+    LiveRpc rpc;
+    connection_->Describe(&rpc);
+    EXPECT_EQ(rpc.kind, "network_ext_proc");
+    EXPECT_NE(rpc.stream_id, 0u);
+    return rpc.state + ", " + rpc.phase + ", " + rpc.plugin;
+  };
+  Open();
+  EXPECT_EQ(describe(), "waits for Envoy, , ");
+  Read("a");
+  const std::string name = environment_->chains().current()->instances[1]->name();
+  EXPECT_EQ(describe(), "called, connection, " + name);
+  held->host->finish(held, CALLOUT_OK);
+  Deliver();
+  EXPECT_EQ(describe(), "called, read_data, " + name);
+  held->host->finish(held, CALLOUT_OK);
+  Deliver();
+  EXPECT_EQ(describe(), "waits for Envoy, , ");
+  Read("b");
+  held->host->finish(held, CALLOUT_OK);
+  Write("c");
+  EXPECT_EQ(describe(), "called, read_data, " + name);
+  Deliver();
+  EXPECT_EQ(describe(), "waits for the connection to end, , ");
+}
+
 TEST_F(DataStreamTest, HooksOfOneInstanceNeverOverlap) {
   FakePlugin* plugin = AddPlugin();
   callout_call_t* held = nullptr;
