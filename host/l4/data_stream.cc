@@ -196,6 +196,7 @@ void DataStream::FillCall(Part* part) {
     call.message = ToBytes(message->shown.back());
     message->shown.push_back(WriteNetworkRequest(message->view, ToView(call.message)));
     call.request = ToBytes(message->shown.back());
+    Charge(message, call.message.size + call.request.size);
   }
   DataPart::Shown& shown = own->shown[message->line()];
   call.flags = (std::exchange(shown.begun, true) ? 0 : CALLOUT_CALL_FIRST) |
@@ -292,6 +293,7 @@ Finding DataStream::Take(Part* part) {
   while (reader.Next()) {
     if (!reader.Is(CALLOUT_DATA_DYNAMIC_METADATA)) continue;
     MergeStructs(message->metadata, reader.bytes(), &message->metadata);
+    Charge(message, reader.bytes().size());
     message->has_metadata = true;
     state.result.outcome = CallOutcome::kChanged;
   }
