@@ -24,61 +24,49 @@
 #define CALLOUT_HOST_L4_DATA_STREAM_H_
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "absl/container/fixed_array.h"
 #include "absl/status/status.h"
-#include "host/plugin/call_observer.h"
-#include "host/plugin/chain.h"
 #include "host/plugin/rpc_context.h"
 #include "host/plugin/violation.h"
-#include "host/stream/stream.h"
+#include "host/stream/chain_rpc.h"
+#include "host/stream/live_rpc.h"
 #include "host/stream/stream_environment.h"
 #include "host/wire/network_message.h"
 
 namespace callout::host {
 
-class DataStream {
+class DataStream final : public ChainRpc {
  public:
   // Both outlive it.
   DataStream(StreamEnvironment* environment, RpcContext* rpc);
-  ~DataStream();
-  DataStream(const DataStream&) = delete;
-  DataStream& operator=(const DataStream&) = delete;
 
   // --- What the transport has seen ---
   void OnMessage(std::string_view bytes);
   void OnHalfClose();
   void OnCancel();
-  void OnPosted(CallState* call, RpcContext::Event event);
   void OnDeadline(uint64_t now_ns);
   void OnDrainDeadline();
 
-  // --- What came of it ---
+  // --- What came of it, beside what ChainRpc says ---
   // False at --max_queued_bytes and --max_queued_messages.
   bool wants_message() const;
-  bool has_output() const { return !output_.empty(); }
-  Stream::Output TakeOutput() { return std::exchange(output_, {}); }
-  const std::optional<absl::Status>& end() const { return end_; }
-  bool closed() const { return closed_; }
-  uint64_t deadline_ns() const { return deadline_ns_; }
   size_t kept_bytes() const { return queued_bytes_ + facts_bytes_; }
   // No message waits for its response.
   bool idle() const { return lines_[0].empty() && lines_[1].empty(); }
+  // What it is at, for people.
+  void Describe(LiveRpc* rpc) const;
 
  private:
   enum class State : uint8_t {
     kOpen,
     kShut,  // Envoy was told to close the connection
-    kOver,
   };
   enum class Step : uint8_t { kPassed, kAgain, kWaits };
 
@@ -103,70 +91,54 @@ class DataStream {
   };
   using MessagePointer = std::shared_ptr<Message>;
 
-  // One instance's part of it.
-  struct Part {
-    enum class Openness : uint8_t { kUnopened, kOpen, kRefused };
+  struct DataPart : Part {
     // What it has been shown of a direction.
     struct Shown {
       bool begun = false;
       uint64_t bytes = 0;
     };
 
-    CallState call;
-    MessagePointer message;     // of the call under way
-    callout_phase_t phase = 0;  // of the call
-    Openness openness = Openness::kUnopened;
+    MessagePointer message;  // of the call under way
     bool fits = false;       // it has a hook, and the connection matches
     bool connected = false;  // its callout_on_connection has been called, or it has none
     std::array<Shown, 2> shown;
-    void* stream = nullptr;  // the plugin's own
   };
 
-  bool live() const { return state_ == State::kOpen; }
+  // ChainRpc
+  Part& part(size_t index) override { return parts_[index]; }
+  bool live() const override { return state_ == State::kOpen && !end_.has_value(); }
+  void FillCall(Part* part) override;
+  std::string_view SeenWith(const Part& part) override { return MessageOf(part).data; }
+  void OnWait(Part* part, uint64_t deadline_ns) override;
+  void OnCallOver(Part* part, bool counts) override;
+  Finding Take(Part* part) override;
+  void TakeDenial(Part* part, callout_status_t status, std::string_view why) override;
+  bool Refuses(const Part& part) const override;
+  void Fault(Part* part, Finding finding) override;
+
+  // All parts are DataParts.
+  static DataPart* AsDataPart(Part* part) { return static_cast<DataPart*>(part); }
+  static Message& MessageOf(const Part& part) {
+    return *static_cast<const DataPart&>(part).message;
+  }
+
   void TakeFacts(const NetworkRequestView& view);
   void Match();
   void Run();
   void RunLine(size_t line);
-  Part* PartAt(const Message& message);
-  static callout_phase_t PhaseFor(const Message& message, const Part& part);
-  Step Visit(const MessagePointer& message, Part* part);
-  Step Invoke(const MessagePointer& message, Part* part);
-  static Step StepAfter(Part* part);
-  void InitializeState(size_t part, CallState* state);
-  void FillCall(Message* message, Part* part);
-  static void EndPartCall(Part* part);
-  static bool NeedsThread(const Part& part);
-  Step Dispatch(const MessagePointer& message, Part* part);
-  void RunDispatched(Part* part, bool in_time);
-  callout_status_t OpenAndCall(Part* part);
-  bool Wait(const MessagePointer& message, Part* part);
-  void OnFinished(Part* part);
+  size_t IndexFor(const Message& message) const;
+  static callout_phase_t PhaseFor(const Message& message, const DataPart& part);
+  Step Visit(const MessagePointer& message, DataPart* part);
+  static Step StepAfter(DataPart* part);
   void OnOverdue(Message* message);
-  void Settle(Message* message, Part* part, callout_status_t status);
-  Finding Take(Message* message, Part* part);
-  void BeginWatch();
-  void TellCall(const CallRecord& record, Part* part);
-  void TellGivenUp(Part* part);
-  void TellResponse();
-  void TellEnd();
+  void FaultOf(const Message& message, Part* part, callout_phase_t phase, const Finding& finding);
   void Charge(Message* message, size_t bytes);
-  void Fault(Message* message, Part* part, callout_phase_t phase, Finding finding);
-  void Overload(Message* message, Part* part);
   void Respond(const Message& message);
   void Shut(const Message& message, ConnectionStatus how);
   void End(absl::Status status, callout_outcome_t outcome);
-  void Finish();
-  void Notify(Part* part);
-  void ClosePart(Part* part);
   void UpdateDeadline();
-  uint64_t DeadlineFromNow() const;
 
-  StreamEnvironment* const environment_;
-  RpcContext* const rpc_;
-  const std::shared_ptr<const Chain> chain_;
-  absl::FixedArray<Part, 1> parts_;
-  const uint64_t id_;
-
+  absl::FixedArray<DataPart, 1> parts_;
   State state_ = State::kOpen;
   std::array<std::deque<MessagePointer>, 2> lines_;  // from the client, and to it
   size_t queued_bytes_ = 0;
@@ -176,18 +148,6 @@ class DataStream {
   std::shared_ptr<const std::string> attributes_;
   std::shared_ptr<const std::string> metadata_context_;
   size_t facts_bytes_ = 0;
-
-  size_t calls_at_work_ = 0;
-  size_t closing_ = 0;
-  bool closed_ = false;
-  uint64_t deadline_ns_ = 0;
-  std::unique_ptr<RpcObservers> observers_;  // null: nobody watches the RPC
-  bool told_ = false;                        // the observers, of the end
-  std::atomic<bool> cancelled_{false};
-  uint64_t begun_ns_ = 0;
-  callout_stream_end_t told_end_ = {};  // for callout_on_stream_close
-  Stream::Output output_;
-  std::optional<absl::Status> end_;
 };
 
 }  // namespace callout::host

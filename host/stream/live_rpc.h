@@ -16,7 +16,7 @@
 namespace callout::host {
 
 struct LiveRpc {
-  std::string kind;  // "ext_proc", "ext_authz", "health or reflection"
+  std::string kind;  // "ext_proc", "network_ext_proc", …; "health or reflection"
   std::string peer;  // as RpcContext::peer
   uint64_t stream_id = 0;
   uint64_t begin_ns = 0;  // CLOCK_MONOTONIC

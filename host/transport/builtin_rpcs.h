@@ -56,6 +56,7 @@ class BuiltinRpc : public RpcHandler {
   const std::optional<absl::Status>& end() const override { return end_; }
   bool closed() const override { return true; }
   uint64_t deadline_ns() const override { return 0; }
+  void Describe(LiveRpc* rpc) const override { rpc->kind = "health or reflection"; }
 
  protected:
   Output output_;

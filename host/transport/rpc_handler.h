@@ -64,44 +64,50 @@ class RpcHandler {
   // A message of the client's is under way in it.
   virtual bool at_work() const { return false; }
   // Sets kind, stream_id, phase, plugin and state.
-  virtual void Describe(LiveRpc* rpc) const { rpc->kind = "health or reflection"; }
+  virtual void Describe(LiveRpc* rpc) const = 0;
 };
 
-// A Stream as a handler.
-class StreamHandler final : public RpcHandler {
+// A Stream, or what is driven as one is, as a handler. The derived class says the rest.
+template <class Rpc>
+class HandlerOf : public RpcHandler {
  public:
-  // Both outlive it.
-  StreamHandler(StreamEnvironment* environment, RpcContext* rpc) : stream_(environment, rpc) {}
-
-  void OnMessage(std::string_view bytes) override { stream_.OnMessage(bytes); }
-  void OnHalfClose() override { stream_.OnHalfClose(); }
-  void OnCancel() override { stream_.OnCancel(); }
-  void OnPosted(CallState* call, RpcContext::Event event) override {
-    stream_.OnPosted(call, event);
-  }
-  void OnDeadline(uint64_t now_ns) override { stream_.OnDeadline(now_ns); }
+  void OnMessage(std::string_view bytes) override { rpc_.OnMessage(bytes); }
+  void OnHalfClose() override { rpc_.OnHalfClose(); }
+  void OnCancel() override { rpc_.OnCancel(); }
+  void OnPosted(CallState* call, RpcContext::Event event) override { rpc_.OnPosted(call, event); }
+  void OnDeadline(uint64_t now_ns) override { rpc_.OnDeadline(now_ns); }
   void OnServingChanged() override {}
   void OnDrain() override {}
-  void OnDrainDeadline() override { stream_.OnDrainDeadline(); }
+  void OnDrainDeadline() override { rpc_.OnDrainDeadline(); }
 
-  bool wants_message() const override { return stream_.wants_message(); }
+  bool wants_message() const override { return rpc_.wants_message(); }
+  bool has_output() const override { return rpc_.has_output(); }
+  Output TakeOutput() override { return rpc_.TakeOutput(); }
+  const std::optional<absl::Status>& end() const override { return rpc_.end(); }
+  bool closed() const override { return rpc_.closed(); }
+  uint64_t deadline_ns() const override { return rpc_.deadline_ns(); }
+  void Describe(LiveRpc* rpc) const override { rpc_.Describe(rpc); }
+
+ protected:
+  template <class... Args>
+  explicit HandlerOf(Args&&... args) : rpc_(std::forward<Args>(args)...) {}
+
+  Rpc rpc_;
+};
+
+class StreamHandler final : public HandlerOf<Stream> {
+ public:
+  // Both outlive it.
+  StreamHandler(StreamEnvironment* environment, RpcContext* rpc) : HandlerOf(environment, rpc) {}
+
   // A call that is under way has a deadline.
-  bool quiet() const override { return !stream_.may_speak_unasked(); }
-  bool has_output() const override { return stream_.has_output(); }
-  Output TakeOutput() override { return stream_.TakeOutput(); }
+  bool quiet() const override { return !rpc_.may_speak_unasked(); }
+  size_t kept_bytes() const override { return rpc_.kept_bytes(); }
+  bool at_work() const override { return !rpc_.idle(); }
   template <class Take>
   void DrainOutput(Take take) {
-    stream_.DrainOutput(take);
+    rpc_.DrainOutput(take);
   }
-  const std::optional<absl::Status>& end() const override { return stream_.end(); }
-  bool closed() const override { return stream_.closed(); }
-  uint64_t deadline_ns() const override { return stream_.deadline_ns(); }
-  size_t kept_bytes() const override { return stream_.kept_bytes(); }
-  bool at_work() const override { return !stream_.idle(); }
-  void Describe(LiveRpc* rpc) const override { stream_.Describe(rpc); }
-
- private:
-  Stream stream_;
 };
 
 // The handler of one RPC, if there is one yet. A stream lies in the holder itself:

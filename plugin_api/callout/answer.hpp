@@ -132,33 +132,17 @@ class StructWriter {
 
 namespace internal {
 
-// What a hook has said so far. On the stack of the hook's edge or, once the call is
-// deferred, on the heap.
-class CallState {
+// A call, and what its hook comes to beside an answer.
+class HookState {
  public:
-  explicit CallState(callout_call_t* raw_call) : call(raw_call), host(raw_call->host) {
-    callout_answer_init(&answer, raw_call, buffer_, sizeof(buffer_));
-  }
+  explicit HookState(callout_call_t* raw_call) : call(raw_call), host(raw_call->host) {}
   // Takes the call over and leaves `other` without it.
-  CallState(CallState&& other) noexcept
+  HookState(HookState&& other) noexcept
       : call(std::exchange(other.call, nullptr)),
         host(other.host),
-        answer(other.answer),
         outcome(other.outcome),
-        body(std::move(other.body)),
-        details(std::move(other.details)),
-        error(std::move(other.error)),
-        late_step(other.late_step) {
-    if (answer.mutation.on_heap) {
-      callout_writer_init(&other.answer.mutation, nullptr, 0);
-    } else {
-      if (answer.mutation.size > 0) memcpy(buffer_, other.buffer_, answer.mutation.size);
-      answer.mutation.data = buffer_;
-      answer.mutation.capacity = sizeof(buffer_);
-    }
-  }
-  ~CallState() { callout_answer_free(&answer); }
-  CallState& operator=(CallState&&) = delete;
+        error(std::move(other.error)) {}
+  HookState& operator=(HookState&&) = delete;
 
   // The first failure counts.
   void fail(callout_status_t status, std::string_view text) {
@@ -172,6 +156,51 @@ class CallState {
     outcome = status;
     call->host->set_error(call, callout_text(text));
   }
+  // Hands dynamic metadata to the host, as a record of `field`.
+  void set_metadata(callout_field_t field, const StructWriter& metadata) {
+    if (metadata.status() != CALLOUT_OK) {
+      return fail(metadata.status(), "the metadata was not written to its end");
+    }
+    const callout_status_t status = host->annotate(call, field, to_bytes(metadata.message()));
+    if (status < 0) fail(status, "the host refused the metadata");
+  }
+
+  callout_call_t* call;  // null: deferred and moved elsewhere
+  const callout_host_t* host;
+  callout_status_t outcome = CALLOUT_OK;
+  std::string error;
+
+ protected:
+  // What the hook is to return, with its error.
+  callout_status_t settle_outcome() noexcept {
+    if (outcome != CALLOUT_OK && !error.empty()) host->set_error(call, to_bytes(error));
+    return outcome;
+  }
+};
+
+// What a hook has said so far. On the stack of the hook's edge or, once the call is
+// deferred, on the heap.
+class CallState : public HookState {
+ public:
+  explicit CallState(callout_call_t* raw_call) : HookState(raw_call) {
+    callout_answer_init(&answer, raw_call, buffer_, sizeof(buffer_));
+  }
+  CallState(CallState&& other) noexcept
+      : HookState(std::move(other)),
+        answer(other.answer),
+        body(std::move(other.body)),
+        details(std::move(other.details)),
+        late_step(other.late_step) {
+    if (answer.mutation.on_heap) {
+      callout_writer_init(&other.answer.mutation, nullptr, 0);
+    } else {
+      if (answer.mutation.size > 0) memcpy(buffer_, other.buffer_, answer.mutation.size);
+      answer.mutation.data = buffer_;
+      answer.mutation.capacity = sizeof(buffer_);
+    }
+  }
+  ~CallState() { callout_answer_free(&answer); }
+  CallState& operator=(CallState&&) = delete;
 
   // True if a step of the answer may still be made: no decision has been taken.
   bool may_go_on(const char* step) {
@@ -184,23 +213,16 @@ class CallState {
   callout_status_t settle() noexcept {
     if (call == nullptr) return CALLOUT_DEFERRED;
     if (late_step != nullptr) report_late_step();
-    if (outcome != CALLOUT_OK) {
-      if (!error.empty()) host->set_error(call, to_bytes(error));
-      return outcome;
-    }
+    if (outcome != CALLOUT_OK) return settle_outcome();
     if (callout_answer_is_empty(&answer)) return CALLOUT_OK;
     if (answer.body_kind == CALLOUT_BODY_REPLACED) answer.body = to_bytes(body);
     answer.details = to_bytes(details);
     return callout_answer_respond(&answer, call);
   }
 
-  callout_call_t* call;  // null: deferred and moved elsewhere
-  const callout_host_t* host;
   callout_answer_t answer;
-  callout_status_t outcome = CALLOUT_OK;
   std::string body;
   std::string details;
-  std::string error;
   const char* late_step = nullptr;  // the first one after a decision
 
  private:

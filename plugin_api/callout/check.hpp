@@ -30,36 +30,20 @@ namespace callout {
 namespace internal {
 
 // What a Check hook has said so far.
-class CheckState {
+class CheckState : public HookState {
  public:
-  explicit CheckState(callout_call_t* raw_call) : call(raw_call), host(raw_call->host) {
+  explicit CheckState(callout_call_t* raw_call) : HookState(raw_call) {
     callout_check_begin(&answer, CALLOUT_CHECK_OK);
   }
-  // Takes the call over and leaves `other` without it.
   CheckState(CheckState&& other) noexcept
-      : call(std::exchange(other.call, nullptr)),
-        host(other.host),
+      : HookState(std::move(other)),
         answer(other.answer),
         decided(other.decided),
-        outcome(other.outcome),
-        error(std::move(other.error)),
         late_step(other.late_step) {
     callout_check_begin(&other.answer, CALLOUT_CHECK_OK);
   }
   ~CheckState() { callout_check_free(&answer); }
   CheckState& operator=(CheckState&&) = delete;
-
-  // The first failure counts.
-  void fail(callout_status_t status, std::string_view text) {
-    if (outcome < 0) return;
-    outcome = status;
-    error.assign(text);
-  }
-  void fail_with(callout_status_t status, const char* text) noexcept {
-    if (call == nullptr || outcome < 0) return;
-    outcome = status;
-    call->host->set_error(call, callout_text(text));
-  }
 
   bool denied() const { return decided && answer.field != CALLOUT_CHECK_OK; }
   // False after a denial, which stands.
@@ -82,19 +66,12 @@ class CheckState {
   callout_status_t settle() noexcept {
     if (call == nullptr) return CALLOUT_DEFERRED;
     if (late_step != nullptr) report_late_step();
-    if (outcome != CALLOUT_OK) {
-      if (!error.empty()) host->set_error(call, to_bytes(error));
-      return outcome;
-    }
+    if (outcome != CALLOUT_OK) return settle_outcome();
     return decided ? callout_check_respond(&answer, call) : CALLOUT_OK;
   }
 
-  callout_call_t* call;  // null: deferred and moved elsewhere
-  const callout_host_t* host;
   callout_check_answer_t answer;
   bool decided = false;
-  callout_status_t outcome = CALLOUT_OK;
-  std::string error;
   const char* late_step = nullptr;  // the first one after a denial
 
  private:
@@ -284,12 +261,7 @@ class CheckCall : public internal::CallFacts<CheckCall> {
 
   // For later filters, under the name of Envoy's filter, whatever is decided.
   void set_metadata(const StructWriter& metadata) const {
-    if (metadata.status() != CALLOUT_OK) {
-      return state_->fail(metadata.status(), "the metadata was not written to its end");
-    }
-    const callout_status_t status =
-        state_->host->annotate(raw(), CALLOUT_CHECK_DYNAMIC_METADATA, to_bytes(metadata.message()));
-    if (status < 0) state_->fail(status, "the host refused the metadata");
+    state_->set_metadata(CALLOUT_CHECK_DYNAMIC_METADATA, metadata);
   }
 
   // The hook returns at once and the call goes on elsewhere; `*this` must not be used any

@@ -25,29 +25,10 @@ namespace callout {
 namespace internal {
 
 // What a hook of a connection has said so far. The host has the answer.
-class DataState {
+class DataState : public HookState {
  public:
-  explicit DataState(callout_call_t* raw_call) : call(raw_call), host(raw_call->host) {}
-  // Takes the call over and leaves `other` without it.
-  DataState(DataState&& other) noexcept
-      : call(std::exchange(other.call, nullptr)),
-        host(other.host),
-        is_ended(other.is_ended),
-        outcome(other.outcome),
-        error(std::move(other.error)) {}
-  DataState& operator=(DataState&&) = delete;
+  using HookState::HookState;
 
-  // The first failure counts.
-  void fail(callout_status_t status, std::string_view text) {
-    if (outcome < 0) return;
-    outcome = status;
-    error.assign(text);
-  }
-  void fail_with(callout_status_t status, const char* text) noexcept {
-    if (call == nullptr || outcome < 0) return;
-    outcome = status;
-    call->host->set_error(call, callout_text(text));
-  }
   void end(uint32_t how) {
     if (std::exchange(is_ended, true)) return;
     const callout_status_t status = callout_end_connection(call, how);
@@ -61,16 +42,10 @@ class DataState {
 
   // What the hook is to return.
   callout_status_t settle() noexcept {
-    if (call == nullptr) return CALLOUT_DEFERRED;
-    if (outcome != CALLOUT_OK && !error.empty()) host->set_error(call, to_bytes(error));
-    return outcome;
+    return call == nullptr ? callout_status_t{CALLOUT_DEFERRED} : settle_outcome();
   }
 
-  callout_call_t* call;  // null: deferred and moved elsewhere
-  const callout_host_t* host;
   bool is_ended = false;
-  callout_status_t outcome = CALLOUT_OK;
-  std::string error;
 };
 
 // What calls of a connection have in common.
@@ -100,12 +75,7 @@ class OfConnection : public CallFacts<Derived> {
   // For later filters, where Envoy is told to take it (receiving_namespaces): only Structs under
   // names of namespaces.
   void set_metadata(const StructWriter& metadata) const {
-    if (metadata.status() != CALLOUT_OK) {
-      return state_->fail(metadata.status(), "the metadata was not written to its end");
-    }
-    const callout_status_t status =
-        state_->host->annotate(raw(), CALLOUT_DATA_DYNAMIC_METADATA, to_bytes(metadata.message()));
-    if (status < 0) state_->fail(status, "the host refused the metadata");
+    state_->set_metadata(CALLOUT_DATA_DYNAMIC_METADATA, metadata);
   }
 
   // The hook returns at once and the call goes on elsewhere; `*this` must not be used any

@@ -29,34 +29,17 @@ namespace callout {
 namespace internal {
 
 // What a rate limit hook has said so far.
-class RateLimitState {
+class RateLimitState : public HookState {
  public:
-  explicit RateLimitState(callout_call_t* raw_call) : call(raw_call), host(raw_call->host) {
+  explicit RateLimitState(callout_call_t* raw_call) : HookState(raw_call) {
     callout_rate_limit_within(&answer);
   }
-  // Takes the call over and leaves `other` without it.
   RateLimitState(RateLimitState&& other) noexcept
-      : call(std::exchange(other.call, nullptr)),
-        host(other.host),
-        answer(other.answer),
-        outcome(other.outcome),
-        error(std::move(other.error)) {
+      : HookState(std::move(other)), answer(other.answer) {
     callout_rate_limit_within(&other.answer);
   }
   ~RateLimitState() { callout_rate_limit_free(&answer); }
   RateLimitState& operator=(RateLimitState&&) = delete;
-
-  // The first failure counts.
-  void fail(callout_status_t status, std::string_view text) {
-    if (outcome < 0) return;
-    outcome = status;
-    error.assign(text);
-  }
-  void fail_with(callout_status_t status, const char* text) noexcept {
-    if (call == nullptr || outcome < 0) return;
-    outcome = status;
-    call->host->set_error(call, callout_text(text));
-  }
 
   // Hands the answer to the host, if there is one; what the hook is to return. A request that was
   // said to be over its limit is, whatever fails then: the host is told before.
@@ -64,8 +47,7 @@ class RateLimitState {
     if (call == nullptr) return CALLOUT_DEFERRED;
     if (outcome != CALLOUT_OK) {
       if (answer.over_limit) callout_rate_limit_respond(&answer, call);
-      if (!error.empty()) host->set_error(call, to_bytes(error));
-      return outcome;
+      return settle_outcome();
     }
     const bool says_nothing = !answer.over_limit &&
                               callout_writer_status(&answer.writer) == CALLOUT_OK &&
@@ -73,11 +55,7 @@ class RateLimitState {
     return says_nothing ? callout_status_t{CALLOUT_OK} : callout_rate_limit_respond(&answer, call);
   }
 
-  callout_call_t* call;  // null: deferred and moved elsewhere
-  const callout_host_t* host;
   callout_rate_limit_answer_t answer;
-  callout_status_t outcome = CALLOUT_OK;
-  std::string error;
 };
 
 struct EntryCursor {
@@ -207,12 +185,7 @@ class RateLimitCall : public internal::CallFacts<RateLimitCall> {
   }
   // For later filters, under the name of Envoy's filter, whatever is decided.
   void set_metadata(const StructWriter& metadata) const {
-    if (metadata.status() != CALLOUT_OK) {
-      return state_->fail(metadata.status(), "the metadata was not written to its end");
-    }
-    const callout_status_t status = state_->host->annotate(
-        raw(), CALLOUT_RATE_LIMIT_DYNAMIC_METADATA, to_bytes(metadata.message()));
-    if (status < 0) state_->fail(status, "the host refused the metadata");
+    state_->set_metadata(CALLOUT_RATE_LIMIT_DYNAMIC_METADATA, metadata);
   }
 
   // The hook returns at once and the call goes on elsewhere; `*this` must not be used any

@@ -4,8 +4,8 @@
 // time. One that is full is as good as none, so full buckets make room for new ones.
 //
 //   TokenBuckets buckets(100000);
-//   TokenBuckets::Outcome outcome = buckets.Take("ada", {.capacity = 10, .per_second = 2}, 1,
-//   Now()); if (outcome.kind != TokenBuckets::Kind::kTaken) refuse();
+//   const auto outcome = buckets.Take("ada", {.capacity = 10, .per_second = 2}, 1, Now());
+//   if (outcome.kind != TokenBuckets::Kind::kTaken) refuse();
 //
 // The buckets lie in shards, each with its own lock, so that threads rarely wait for each other.
 // Any thread.

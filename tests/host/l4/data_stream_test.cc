@@ -418,6 +418,41 @@ TEST_F(DataStreamTest, ADeferredCallDelaysItsDirectionOnly) {
   EXPECT_TRUE(connection_->idle());
 }
 
+TEST_F(DataStreamTest, SaysWhatItIsAt) {
+  AddPlugin();
+  FakePlugin* slow = AddPlugin();
+  callout_call_t* held = nullptr;
+  slow->phases[CALLOUT_CONNECTION] = slow->phases[CALLOUT_READ_DATA] = [&](callout_call_t* call) {
+    held = call;
+    return CALLOUT_DEFERRED;
+  };
+  slow->phases[CALLOUT_WRITE_DATA] = Ends(network::ProcessingResponse::CLOSE);
+  const auto describe = [&] {
+    LiveRpc rpc;
+    connection_->Describe(&rpc);
+    EXPECT_EQ(rpc.kind, "network_ext_proc");
+    EXPECT_NE(rpc.stream_id, 0u);
+    return rpc.state + ", " + rpc.phase + ", " + rpc.plugin;
+  };
+  Open();
+  EXPECT_EQ(describe(), "waits for Envoy, , ");
+  Read("a");
+  const std::string name = environment_->chains().current()->instances[1]->name();
+  EXPECT_EQ(describe(), "called, connection, " + name);
+  held->host->finish(held, CALLOUT_OK);
+  Deliver();
+  EXPECT_EQ(describe(), "called, read_data, " + name);
+  held->host->finish(held, CALLOUT_OK);
+  Deliver();
+  EXPECT_EQ(describe(), "waits for Envoy, , ");
+  Read("b");
+  held->host->finish(held, CALLOUT_OK);
+  Write("c");
+  EXPECT_EQ(describe(), "called, read_data, " + name);
+  Deliver();
+  EXPECT_EQ(describe(), "waits for the connection to end, , ");
+}
+
 TEST_F(DataStreamTest, HooksOfOneInstanceNeverOverlap) {
   FakePlugin* plugin = AddPlugin();
   callout_call_t* held = nullptr;
@@ -528,6 +563,47 @@ TEST_F(DataStreamTest, AtALimitNoFurtherMessageIsRead) {
   held->host->finish(held, CALLOUT_OK);
   Deliver();
   EXPECT_TRUE(connection_->wants_message());
+}
+
+TEST_F(DataStreamTest, CopiesForLaterInstancesCountAgainstTheLimit) {
+  limits_.queued_bytes_max = 5000;
+  constexpr int kChanges = 4;
+  for (int i = 0; i < kChanges; ++i) AddPlugin()->phases[CALLOUT_READ_DATA] = Marks("!");
+  FakePlugin* plugin = AddPlugin();
+  callout_call_t* held = nullptr;
+  plugin->phases[CALLOUT_READ_DATA] = [&](callout_call_t* call) {
+    held = call;
+    return CALLOUT_DEFERRED;
+  };
+  Read(std::string(1000, 'x'));
+  // What came and what it was changed to last; and for each instance behind one that has changed
+  // it, a Data and a request.
+  EXPECT_GE(connection_->kept_bytes(), 1000u * (2 + 2 * kChanges));
+  EXPECT_FALSE(connection_->wants_message());
+  held->host->finish(held, CALLOUT_OK);
+  Deliver();
+  EXPECT_EQ(connection_->kept_bytes(), 0u);
+  EXPECT_TRUE(connection_->wants_message());
+}
+
+TEST_F(DataStreamTest, MetadataOfAMessageThatWaitsCountsAgainstTheLimit) {
+  AddPlugin()->phases[CALLOUT_READ_DATA] = [](callout_call_t* call) {
+    google::protobuf::Struct metadata;
+    google::protobuf::Struct* space = (*metadata.mutable_fields())["space"].mutable_struct_value();
+    (*space->mutable_fields())["key"].set_string_value(std::string(1000, 'm'));
+    const std::string bytes = metadata.SerializeAsString();
+    return call->host->annotate(call, CALLOUT_DATA_DYNAMIC_METADATA, ToBytes(bytes));
+  };
+  callout_call_t* held = nullptr;
+  AddPlugin()->phases[CALLOUT_READ_DATA] = [&](callout_call_t* call) {
+    held = call;
+    return CALLOUT_DEFERRED;
+  };
+  Read("a");
+  EXPECT_GE(connection_->kept_bytes(), 1000u);
+  held->host->finish(held, CALLOUT_OK);
+  Deliver();
+  EXPECT_EQ(connection_->kept_bytes(), 0u);
 }
 
 TEST_F(DataStreamTest, MoreDeferredCallsThanAllowedAreAFault) {

@@ -77,6 +77,9 @@ TEST_F(ServiceHandlerTest, AConnectionIsAStream) {
       MakeServiceHandler("/envoy.service.network_ext_proc.v3.NetworkExternalProcessor/Process",
                          environment_.get(), &rpc_);
   ASSERT_NE(handler, nullptr);
+  LiveRpc live;
+  handler->Describe(&live);
+  EXPECT_EQ(live.kind, "network_ext_proc");
   for (int i = 0; i < 2; ++i) {
     handler->OnMessage("\x0a\x03\x0a\x01r");
     const auto output = handler->TakeOutput();
