@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -51,7 +52,8 @@ class RecentFaults {
   using Key = std::tuple<std::string, std::string, std::string>;  // plugin, phase, kind
 
   mutable std::mutex mutex_;  // guards the following
-  std::map<Key, RecentFault> faults_;
+  // Shared, so that a reader of the list copies no texts while streams wait to note a fault.
+  std::map<Key, std::shared_ptr<const RecentFault>> faults_;
 };
 
 }  // namespace callout::host
