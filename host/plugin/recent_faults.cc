@@ -36,6 +36,25 @@ void RecentFaults::Note(RecentFault fault) {
   faults_.emplace(std::move(key), noted);
 }
 
+std::vector<RecentFault> JoinRecentFaults(std::vector<RecentFault> faults) {
+  std::stable_sort(faults.begin(), faults.end(), [](const RecentFault& a, const RecentFault& b) {
+    return a.time_ns > b.time_ns;
+  });
+  std::map<std::tuple<std::string, std::string, std::string>, size_t> places;
+  std::vector<RecentFault> joined;
+  for (RecentFault& fault : faults) {
+    const auto [place, is_new] =
+        places.try_emplace({fault.plugin, fault.phase, fault.kind}, joined.size());
+    if (is_new) {
+      joined.push_back(std::move(fault));
+    } else {
+      joined[place->second].count += fault.count;
+    }
+  }
+  joined.resize(std::min(joined.size(), RecentFaults::kMax));
+  return joined;
+}
+
 std::vector<RecentFault> RecentFaults::List() const {
   std::vector<std::shared_ptr<const RecentFault>> shared;
   shared.reserve(kMax);

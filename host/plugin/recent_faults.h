@@ -56,6 +56,10 @@ class RecentFaults {
   std::map<Key, std::shared_ptr<const RecentFault>> faults_;
 };
 
+// The lists of several processes as one: one entry for each plugin, phase and kind, with the last
+// occurrence and the sum of the counts. Newest first, RecentFaults::kMax at most.
+std::vector<RecentFault> JoinRecentFaults(std::vector<RecentFault> faults);
+
 }  // namespace callout::host
 
 #endif  // CALLOUT_HOST_PLUGIN_RECENT_FAULTS_H_
