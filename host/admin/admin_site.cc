@@ -7,14 +7,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
+#include <optional>
 #include <utility>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "host/base/clock.h"
 #include "host/base/log.h"
+#include "host/base/percent.h"
 #include "host/base/status_text.h"
 
 namespace callout::host {
@@ -22,27 +21,6 @@ namespace {
 
 // How long an action waits for the thread that loads plugins.
 constexpr uint64_t kActionMs = 10000;
-
-// "+" is a blank, and "%41" an A.
-bool DecodeFormText(std::string_view text, std::string* decoded) {
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      decoded->push_back(text[i] == '+' ? ' ' : text[i]);
-      continue;
-    }
-    uint32_t value = 0;
-    const std::string digits(text.substr(i + 1, 2));
-    const bool good =
-        digits.size() == 2 &&
-        std::all_of(digits.begin(), digits.end(),
-                    [](char c) { return absl::ascii_isxdigit(static_cast<unsigned char>(c)); }) &&
-        absl::SimpleHexAtoi(digits, &value);
-    if (!good) return false;
-    decoded->push_back(static_cast<char>(value));
-    i += 2;
-  }
-  return true;
-}
 
 std::string HostName() {
   char name[HOST_NAME_MAX + 1] = {};
@@ -92,12 +70,13 @@ absl::StatusOr<std::map<std::string, std::string, std::less<>>> ParseForm(std::s
     body.remove_prefix(std::min(entry.size() + 1, body.size()));
     if (entry.empty()) continue;
     const size_t equals = std::min(entry.find('='), entry.size());
-    std::string name, value;
-    if (!DecodeFormText(entry.substr(0, equals), &name) ||
-        !DecodeFormText(entry.substr(std::min(equals + 1, entry.size())), &value)) {
+    std::optional<std::string> name = FormDecoded(entry.substr(0, equals));
+    std::optional<std::string> value =
+        FormDecoded(entry.substr(std::min(equals + 1, entry.size())));
+    if (!name.has_value() || !value.has_value()) {
       return absl::InvalidArgumentError("the body is no form: a % has no two digits behind it");
     }
-    form[std::move(name)] = std::move(value);
+    form[*std::move(name)] = *std::move(value);
   }
   return form;
 }

@@ -77,14 +77,11 @@ double Growth(const MetricHistory::Sample& from, const MetricHistory::Sample& to
   return std::max(ValueIn(to, name) - ValueIn(from, name), 0.0) / SecondsBetween(from, to);
 }
 
-MetricHistory::Calls CallsBetween(const MetricHistory::Sample& from,
-                                  const MetricHistory::Sample& to) {
-  MetricHistory::Calls result;
-  for (const auto& [key, calls] : to.calls) {
-    const auto before = from.calls.find(key);
-    result[key] = before == from.calls.end() ? calls : calls.Since(before->second);
-  }
-  return result;
+// Of one plugin and phase, since `from`.
+Distribution CallsSince(const MetricHistory::Sample& from,
+                        const MetricHistory::Calls::value_type& now) {
+  const auto before = from.calls.find(now.first);
+  return before == from.calls.end() ? now.second : now.second.Since(before->second);
 }
 
 }  // namespace
@@ -146,6 +143,7 @@ void MetricHistory::Add(const std::vector<prometheus::MetricFamily>& families, u
     samples_.pop_back();
   }
   if (!samples_.empty() && now_ns <= samples_.back().time_ns) samples_.pop_back();
+  if (!samples_.empty()) samples_.back().of_plugin.clear();  // CountsOf reads the last one's
   samples_.push_back(std::move(sample));
   while (now_ns - samples_.front().time_ns > kSpanNs) samples_.pop_front();
 }
@@ -180,7 +178,10 @@ std::optional<double> MetricHistory::Rate(std::string_view name) const {
 MetricHistory::Calls MetricHistory::Recent() const {
   if (samples_.empty()) return {};
   const Sample* const start = WindowStart();
-  return start == nullptr ? samples_.back().calls : CallsBetween(*start, samples_.back());
+  if (start == nullptr) return samples_.back().calls;
+  Calls result;
+  for (const auto& calls : samples_.back().calls) result[calls.first] = CallsSince(*start, calls);
+  return result;
 }
 
 Distribution MetricHistory::RecentMessages() const {
@@ -211,11 +212,14 @@ std::vector<double> MetricHistory::ValuePoints(std::string_view name) const {
 }
 
 std::vector<double> MetricHistory::P99Points(std::string_view plugin) const {
+  const Calls::key_type first_phase{plugin, ""};
   std::vector<double> points;
   for (size_t i = 1; i < samples_.size(); ++i) {
     Distribution all;
-    for (const auto& [key, calls] : CallsBetween(samples_[i - 1], samples_[i])) {
-      if (key.first == plugin) all.Add(calls);
+    const Calls& calls = samples_[i].calls;
+    for (auto of = calls.lower_bound(first_phase); of != calls.end() && of->first.first == plugin;
+         ++of) {
+      all.Add(CallsSince(samples_[i - 1], *of));
     }
     points.push_back(all.Quantile(0.99).value_or(0));
   }

@@ -58,7 +58,8 @@ class MetricHistory {
   struct Sample {
     uint64_t time_ns = 0;
     std::map<std::string, double, std::less<>> values;  // counters and gauges, summed over labels
-    std::map<std::pair<std::string, std::string>, Counts> of_plugin;  // by metric and plugin
+    // By metric and plugin; of the last sample only.
+    std::map<std::pair<std::string, std::string>, Counts> of_plugin;
     Calls calls;
     Distribution messages;  // callout_message_seconds of all phases
   };

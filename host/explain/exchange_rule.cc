@@ -9,35 +9,12 @@
 
 #include "absl/status/status.h"
 #include "host/base/ascii.h"
+#include "host/base/percent.h"
 #include "host/plugin/match.h"
 #include "host/wire/response.h"
 
 namespace callout::host {
 namespace {
-
-int HexDigit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-// "%2F" and "+" of a form; false if a percent sign is not followed by two digits.
-bool DecodeForm(std::string_view text, std::string* decoded) {
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      *decoded += text[i] == '+' ? ' ' : text[i];
-      continue;
-    }
-    if (i + 2 >= text.size()) return false;
-    const int high = HexDigit(text[i + 1]);
-    const int low = HexDigit(text[i + 2]);
-    if (high < 0 || low < 0) return false;
-    *decoded += static_cast<char>(high * 16 + low);
-    i += 2;
-  }
-  return true;
-}
 
 absl::Status Expected(std::string_view key, std::string_view value, std::string_view what) {
   constexpr size_t kShownMax = 64;
@@ -109,14 +86,18 @@ absl::StatusOr<ExchangeRule> ParseExchangeRule(std::string_view form) {
     form.remove_prefix(std::min(pair.size() + 1, form.size()));
     if (pair.empty()) continue;
     const size_t equals = pair.find('=');
-    std::string key;
-    std::string value;
-    const bool decoded = equals != pair.npos && DecodeForm(pair.substr(0, equals), &key) &&
-                         DecodeForm(pair.substr(equals + 1), &value);
-    if (!decoded) return Expected("rule", pair, "KEY=VALUE, encoded as a form");
+    std::optional<std::string> key;
+    std::optional<std::string> value;
+    if (equals != pair.npos) {
+      key = FormDecoded(pair.substr(0, equals));
+      value = FormDecoded(pair.substr(equals + 1));
+    }
+    if (!key.has_value() || !value.has_value()) {
+      return Expected("rule", pair, "KEY=VALUE, encoded as a form");
+    }
     // A field of a page that nobody has filled in.
-    if (value.empty()) continue;
-    if (absl::Status status = Set(key, value, &rule); !status.ok()) return status;
+    if (value->empty()) continue;
+    if (absl::Status status = Set(*key, *value, &rule); !status.ok()) return status;
   }
   if (rule.match.empty() && rule.header_values.empty()) {
     return absl::InvalidArgumentError(

@@ -10,7 +10,7 @@
 
 #include "host/base/clock.h"
 #include "host/explain/explanation.h"
-#include "host/wire/response.h"
+#include "host/wire/header_facts.h"
 
 namespace callout::host {
 namespace {
@@ -84,14 +84,13 @@ void Explainer::UpdateActive(uint64_t now_ns) {
   const bool has_rule = std::any_of(rules_.begin(), rules_.end(), [now_ns](const Rule& rule) {
     return rule.left > 0 && rule.until_ns > now_ns;
   });
+  has_rule_.store(has_rule, std::memory_order_relaxed);
   if (watchers_ != nullptr) watchers_->SetActive(this, has_rule || !key_.empty());
 }
 
 // Under mutex_.
-bool Explainer::HasKey(std::string_view headers) const {
-  if (key_.empty()) return false;
-  const std::string_view shown = FindHeader(headers, kExplainHeader);
-  if (shown.size() != key_.size()) return false;
+bool Explainer::IsKey(std::string_view shown) const {
+  if (key_.empty() || shown.size() != key_.size()) return false;
   unsigned char differs = 0;
   for (size_t i = 0; i < key_.size(); ++i) {
     differs |= static_cast<unsigned char>(shown[i] ^ key_[i]);
@@ -101,12 +100,14 @@ bool Explainer::HasKey(std::string_view headers) const {
 
 std::unique_ptr<RpcObserver> Explainer::Watch(const RpcStart& start) {
   if (start.headers.empty()) return nullptr;
+  const std::string_view shown_key = SearchHeader(start.headers, kExplainHeader);
+  if (shown_key.empty() && !has_rule_.load(std::memory_order_relaxed)) return nullptr;
   std::string marked_by;
   std::optional<LogLevel> log_level;
   bool explain = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    explain = HasKey(start.headers);
+    explain = IsKey(shown_key);
     if (explain) {
       marked_by = "key";
     } else {
@@ -138,14 +139,24 @@ std::unique_ptr<RpcObserver> Explainer::Watch(const RpcStart& start) {
 }
 
 void Explainer::Keep(Explained explained) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  explained_.push_front(std::move(explained));
-  if (explained_.size() > explained_max_) explained_.pop_back();
+  auto added = std::make_shared<const Explained>(std::move(explained));
+  std::shared_ptr<const Explained> dropped;  // freed when the lock is
+  const std::lock_guard<std::mutex> lock(explained_mutex_);
+  explained_.push_front(std::move(added));
+  if (explained_.size() <= explained_max_) return;
+  dropped = std::move(explained_.back());
+  explained_.pop_back();
 }
 
 std::vector<Explained> Explainer::Collect() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  return {explained_.begin(), explained_.end()};
+  std::vector<std::shared_ptr<const Explained>> shared;
+  {
+    const std::lock_guard<std::mutex> lock(explained_mutex_);
+    shared.assign(explained_.begin(), explained_.end());
+  }
+  std::vector<Explained> all;
+  for (const auto& one : shared) all.push_back(*one);
+  return all;
 }
 
 std::string ExplainedJson(std::vector<Explained> explained, const std::vector<std::string>& rules,

@@ -10,6 +10,7 @@
 //
 // An exchange is marked by its header x-callout-debug, if that is the key, or by a rule. While
 // there is neither a key nor a rule, nobody is asked (RpcWatchers::SetActive) and it costs nothing.
+// While there is a key only, exchanges without the header take no lock.
 // The key is compared in a time that does not depend on where it differs.
 //
 // Metrics: callout_explained_total{by="key"|"rule"}.
@@ -80,7 +81,7 @@ class Explainer final : public RpcWatcher {
     uint32_t left = 0;  // exchanges that it may still mark
   };
 
-  bool HasKey(std::string_view headers) const;
+  bool IsKey(std::string_view shown) const;
   void Keep(Explained explained);
   void UpdateActive(uint64_t now_ns);
 
@@ -89,10 +90,14 @@ class Explainer final : public RpcWatcher {
   Metrics::Id by_key_ = 0, by_rule_ = 0;
   RpcWatchers* watchers_ = nullptr;
 
-  mutable std::mutex mutex_;  // guards the following
+  std::atomic<bool> has_rule_{false};  // that may still mark something; set under mutex_
+  std::mutex mutex_;                   // guards the following
   std::string key_;
   std::vector<Rule> rules_;
-  std::deque<Explained> explained_;
+
+  mutable std::mutex explained_mutex_;  // guards the following
+  // Shared, so that a reader copies no documents while streams wait to add theirs.
+  std::deque<std::shared_ptr<const Explained>> explained_;
 };
 
 // {"explained": [ … ], "rules": [ … ]}: of all processes, the latest first, at most `max`; of

@@ -3,6 +3,7 @@
 #include "host/plugin/call_observer.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace callout::host {
 
@@ -46,9 +47,9 @@ void RpcWatchers::SetActive(const RpcWatcher* watcher, bool active) {
 std::unique_ptr<RpcObservers> RpcWatchers::Watch(const RpcStart& start) const {
   const uint32_t active = active_.load(std::memory_order_relaxed);
   std::unique_ptr<RpcObservers> observers;  // not made for an RPC that nobody wants
-  for (size_t i = 0; i < count_; ++i) {
-    if ((active >> i & 1) == 0) continue;
-    if (std::unique_ptr<RpcObserver> observer = watchers_[i]->Watch(start)) {
+  for (uint32_t left = active; left != 0; left &= left - 1) {
+    RpcWatcher* const watcher = watchers_[static_cast<size_t>(std::countr_zero(left))];
+    if (std::unique_ptr<RpcObserver> observer = watcher->Watch(start)) {
       if (observers == nullptr) observers = std::make_unique<RpcObservers>();
       observers->Add(std::move(observer));
     }

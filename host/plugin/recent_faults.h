@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -51,8 +52,13 @@ class RecentFaults {
   using Key = std::tuple<std::string, std::string, std::string>;  // plugin, phase, kind
 
   mutable std::mutex mutex_;  // guards the following
-  std::map<Key, RecentFault> faults_;
+  // Shared, so that a reader of the list copies no texts while streams wait to note a fault.
+  std::map<Key, std::shared_ptr<const RecentFault>> faults_;
 };
+
+// The lists of several processes as one: one entry for each plugin, phase and kind, with the last
+// occurrence and the sum of the counts. Newest first, RecentFaults::kMax at most.
+std::vector<RecentFault> JoinRecentFaults(std::vector<RecentFault> faults);
 
 }  // namespace callout::host
 

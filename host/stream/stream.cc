@@ -12,6 +12,7 @@
 #include "host/plugin/match.h"
 #include "host/plugin/services.h"
 #include "host/stream/call_steps.h"
+#include "host/wire/header_facts.h"
 #include "host/wire/response.h"
 #include "host/wire/wire.h"
 
@@ -111,7 +112,7 @@ void Stream::OnMessage(std::string_view bytes) {
   if (view->phase == CALLOUT_RESPONSE_HEADERS) CheckLostRequest(message);
   Run();
   if (chain_->wants_later_phases && !end_.has_value() && view->phase == CALLOUT_REQUEST_HEADERS) {
-    request_id_.Keep(FindHeader(view->message, "x-request-id"));
+    request_id_.Keep(SearchHeader(view->message, "x-request-id"));
   }
   for (Line& line : lines_) {
     for (ChainMessage* waiting : line) OwnBytes(waiting);
@@ -123,6 +124,7 @@ void Stream::BeginWatch(const RequestView& view) {
   observers_ = environment_->watchers().Watch(
       {id_, RpcService::kExtProc, rpc_, view.phase,
        view.phase == CALLOUT_REQUEST_HEADERS ? view.message : std::string_view(), MonotonicNs()});
+  if (observers_ == nullptr) return;
   for (size_t i = 0; i < parts_.size(); ++i) {
     parts_[i].call.observers = observers_.get();
     if (parts_[i].response_call != nullptr) parts_[i].response_call->observers = observers_.get();

@@ -116,10 +116,14 @@ class TraceObserver final : public RpcObserver {
 
 // Most exchanges come here and are not sampled, so what only a trace needs is read last.
 std::unique_ptr<RpcObserver> TraceWatcher::Watch(const RpcStart& start) {
-  std::optional<SpanContext> parent = ParseTraceparent(MetadataOf(*start.rpc, kTraceparent));
+  std::optional<SpanContext> parent;
+  if (const std::string_view text = MetadataOf(*start.rpc, kTraceparent); !text.empty()) {
+    parent = ParseTraceparent(text);
+  }
   const bool of_rpc = parent.has_value();
-  if (!of_rpc && MayHaveHeader(start.headers, kTraceparent)) {
-    parent = ParseTraceparent(FindHeader(start.headers, kTraceparent));
+  if (!of_rpc) {
+    const std::string_view text = SearchHeader(start.headers, kTraceparent);
+    if (!text.empty()) parent = ParseTraceparent(text);
   }
   const std::string_view path = InfoOf(start.service).path;
   std::unique_ptr<ExchangeTrace> trace = tracer_.Begin(path.substr(1), parent, start.at_ns);

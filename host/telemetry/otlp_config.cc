@@ -13,6 +13,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "host/base/ascii.h"
+#include "host/base/percent.h"
 #include "host/base/status_text.h"
 #include "host/base/utf8.h"
 
@@ -55,25 +56,6 @@ class Variables {
 std::string Trimmed(std::string_view text) {
   const std::string copy(text);
   return std::string(absl::StripAsciiWhitespace(copy));
-}
-
-// "%20" to " "; none if a % has no two digits behind it.
-std::optional<std::string> PercentDecoded(const std::string& text) {
-  std::string result;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      result.push_back(text[i]);
-      continue;
-    }
-    uint32_t value = 0;
-    if (i + 2 >= text.size() || !absl::ascii_isxdigit(static_cast<unsigned char>(text[i + 1])) ||
-        !absl::SimpleHexAtoi(text.substr(i + 1, 2), &value)) {
-      return std::nullopt;
-    }
-    result.push_back(static_cast<char>(value));
-    i += 2;
-  }
-  return result;
 }
 
 bool IsToken(std::string_view text) {

@@ -70,30 +70,30 @@ void AppendId(uint32_t number, const Id& id, std::string* out) {
   AppendBytes(number, {reinterpret_cast<const char*>(id.data()), id.size()}, out);
 }
 
-void AppendKeyValue(uint32_t number, std::string_view key, const std::string& any,
-                    std::string* out) {
-  std::string pair;
-  AppendBytes(key_value::kKey, key, &pair);
-  AppendBytes(key_value::kValue, any, &pair);
-  AppendBytes(number, pair, out);
+// All of a KeyValue but the one field of its AnyValue, which has `any_bytes` bytes and follows.
+void AppendKeyValueHead(uint32_t number, std::string_view key, size_t any_bytes, std::string* out) {
+  AppendBytesHead(number,
+                  BytesSize(key_value::kKey, key.size()) + BytesSize(key_value::kValue, any_bytes),
+                  out);
+  AppendBytes(key_value::kKey, key, out);
+  AppendBytesHead(key_value::kValue, any_bytes, out);
 }
 
 void AppendText(uint32_t number, std::string_view key, std::string_view value, std::string* out) {
-  std::string any;
-  AppendBytes(any_value::kString, value, &any);
-  AppendKeyValue(number, key, any, out);
+  AppendKeyValueHead(number, key, BytesSize(any_value::kString, value.size()), out);
+  AppendBytes(any_value::kString, value, out);
 }
 
 void AppendNumber(uint32_t number, std::string_view key, uint64_t value, std::string* out) {
-  std::string any;
-  AppendVarint(any_value::kInt, value, &any);
-  AppendKeyValue(number, key, any, out);
+  constexpr size_t kTagBytes = 1;
+  AppendKeyValueHead(number, key, kTagBytes + VarintSize(value), out);
+  AppendVarint(any_value::kInt, value, out);
 }
 
 void AppendFlag(uint32_t number, std::string_view key, bool value, std::string* out) {
-  std::string any;
-  AppendVarint(any_value::kBool, value ? 1 : 0, &any);
-  AppendKeyValue(number, key, any, out);
+  constexpr size_t kFlagBytes = 2;  // the tag and the flag
+  AppendKeyValueHead(number, key, kFlagBytes, out);
+  AppendVarint(any_value::kBool, value ? 1 : 0, out);
 }
 
 void AppendError(const std::string& message, std::string* out) {
@@ -106,7 +106,9 @@ void AppendError(const std::string& message, std::string* out) {
 // What both kinds of spans begin with.
 std::string BeginSpan(const ExchangeTrace& trace, const SpanId& id, const SpanId* parent,
                       std::string_view name, uint64_t kind, uint64_t begin_ns, uint64_t end_ns) {
+  constexpr size_t kUsualBytes = 512;
   std::string out;
+  out.reserve(kUsualBytes);
   AppendId(span::kTraceId, trace.context().trace_id, &out);
   AppendId(span::kSpanId, id, &out);
   if (!trace.context().state.empty()) {

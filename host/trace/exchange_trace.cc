@@ -45,10 +45,13 @@ void ExchangeTrace::AddCall(CallSpan call) {
 std::unique_ptr<ExchangeTrace> Tracer::Begin(std::string_view method,
                                              const std::optional<SpanContext>& parent,
                                              uint64_t now_ns) const {
-  const SpanContext* const of_parent = parent.has_value() ? &*parent : nullptr;
+  // Most exchanges end here: no more is made for them than the decision needs.
+  const uint64_t new_id_end = parent.has_value() ? 0 : NewTraceIdEnd();
+  const bool sampled = parent.has_value() ? sampler_.Samples(&*parent, parent->trace_id)
+                                          : sampler_.SamplesNew(new_id_end);
+  if (!sampled) return nullptr;
   SpanContext context;
-  context.trace_id = parent.has_value() ? parent->trace_id : NewTraceId();
-  if (!sampler_.Samples(of_parent, context.trace_id)) return nullptr;
+  context.trace_id = parent.has_value() ? parent->trace_id : NewTraceId(new_id_end);
   context.span_id = NewSpanId();
   context.sampled = true;
   std::optional<SpanId> parent_id;

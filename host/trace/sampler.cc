@@ -35,12 +35,4 @@ absl::StatusOr<Sampler> Sampler::Parse(std::string_view name, std::string_view a
   return sampler;
 }
 
-// The last 63 random bits of the id, as OpenTelemetry's SDKs take them.
-bool Sampler::Samples(const SpanContext* parent, const TraceId& trace_id) const {
-  if (obeys_parent_ && parent != nullptr) return parent->sampled;
-  uint64_t low = 0;
-  for (size_t i = 8; i < trace_id.size(); ++i) low = low << 8 | trace_id[i];
-  return (low >> 1) < ids_below_;
-}
-
 }  // namespace callout::host

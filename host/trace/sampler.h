@@ -29,7 +29,13 @@ class Sampler {
 
   // `parent` is null if the exchange has none. Then, or if the sampler does not obey parents, the
   // trace's id decides: hosts with the same ratio choose the same traces.
-  bool Samples(const SpanContext* parent, const TraceId& trace_id) const;
+  bool Samples(const SpanContext* parent, const TraceId& trace_id) const {
+    if (obeys_parent_ && parent != nullptr) return parent->sampled;
+    return SamplesNew(EndOf(trace_id));
+  }
+  // Of a trace without parent whose id ends like this (NewTraceIdEnd): the last 63 random bits
+  // decide, as in OpenTelemetry's SDKs.
+  bool SamplesNew(uint64_t trace_id_end) const { return (trace_id_end >> 1) < ids_below_; }
 
  private:
   bool obeys_parent_ = true;

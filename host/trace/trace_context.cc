@@ -2,6 +2,7 @@
 
 #include "host/trace/trace_context.h"
 
+#include <endian.h>
 #include <sys/random.h>
 
 #include <algorithm>
@@ -16,23 +17,27 @@ namespace {
 
 constexpr size_t kVersion00Bytes = 55;
 
-// -1 for anything but a lower-case digit, which is all that the specification allows.
-int HexDigit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  return -1;
-}
+// -1 for anything but a lower-case digit, which is all that the specification allows. A table,
+// since an exchange that is not sampled pays for this.
+constexpr std::array<int8_t, 256> kHexDigits = [] {
+  std::array<int8_t, 256> digits{};
+  digits.fill(-1);
+  for (int8_t i = 0; i < 10; ++i) digits[static_cast<size_t>('0' + i)] = i;
+  for (int8_t i = 10; i < 16; ++i) digits[static_cast<size_t>('a' + i - 10)] = i;
+  return digits;
+}();
 
 // Two digits for each byte of `out`.
 bool ReadHex(std::string_view text, uint8_t* out, size_t size) {
   if (text.size() != 2 * size) return false;
+  int all = 0;  // negative if one of the digits is
   for (size_t i = 0; i < size; ++i) {
-    const int high = HexDigit(text[2 * i]);
-    const int low = HexDigit(text[2 * i + 1]);
-    if (high < 0 || low < 0) return false;
+    const int high = kHexDigits[static_cast<uint8_t>(text[2 * i])];
+    const int low = kHexDigits[static_cast<uint8_t>(text[2 * i + 1])];
+    all |= high | low;
     out[i] = static_cast<uint8_t>(high * 16 + low);
   }
-  return true;
+  return all >= 0;
 }
 
 template <class Id>
@@ -102,12 +107,22 @@ std::string CheckedTracestate(std::string_view text) {
   return printable ? std::string(text) : "";
 }
 
-TraceId NewTraceId() {
-  const uint64_t bits[2] = {RandomBits(), RandomBits()};
+uint64_t EndOf(const TraceId& id) {
+  uint64_t end;
+  std::memcpy(&end, id.data() + id.size() - sizeof(end), sizeof(end));
+  return be64toh(end);
+}
+
+uint64_t NewTraceIdEnd() { return RandomBits(); }
+
+TraceId NewTraceId(uint64_t end) {
+  const uint64_t bits[2] = {RandomBits(), htobe64(end)};
   TraceId id;
   std::memcpy(id.data(), bits, id.size());
   return id;
 }
+
+TraceId NewTraceId() { return NewTraceId(NewTraceIdEnd()); }
 
 SpanId NewSpanId() {
   const uint64_t bits = RandomBits();

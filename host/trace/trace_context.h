@@ -45,6 +45,12 @@ std::string CheckedTracestate(std::string_view text);
 TraceId NewTraceId();
 SpanId NewSpanId();
 
+// The last 8 bytes of an id, big-endian: samplers decide by them.
+uint64_t EndOf(const TraceId& id);
+// A new id in two steps, for a caller that needs the rest of it only if its end is of a kind.
+uint64_t NewTraceIdEnd();
+TraceId NewTraceId(uint64_t end);
+
 // Lower-case hexadecimal, as in traceparent and in the log.
 std::string ToHex(const TraceId& id);
 std::string ToHex(const SpanId& id);

@@ -4,7 +4,8 @@
 // and nobody waits for it for long.
 //
 //   auto question = std::make_shared<LiveRpcQuestion>(threads, 100);
-//   … each thread, when it comes to it: question->Add(ListRpcs(…));
+//   if (thread.open_question.Put(question)) … tell the thread …
+//   … each thread, when it comes to it: open_question.Take()->Add(ListLiveRpcs(…));
 //   LiveRpcs rpcs = question->Await(200);
 //
 // Any thread.
@@ -17,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -70,6 +72,28 @@ class LiveRpcQuestion {
   std::condition_variable all_;
   size_t replies_ = 0;
   LiveRpcs rpcs_;
+};
+
+// The question that a thread has yet to come to. A later one takes its place, since nobody awaits
+// the earlier one any longer: a thread that a hook occupies for good keeps one, however often
+// somebody looks.
+class OpenLiveRpcQuestion {
+ public:
+  // True: the thread has to be told; false: it knows already that there is a question.
+  bool Put(std::shared_ptr<LiveRpcQuestion> question) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::swap(question_, question);
+    return question == nullptr;
+  }
+  // Null: there is none.
+  std::shared_ptr<LiveRpcQuestion> Take() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return std::exchange(question_, nullptr);
+  }
+
+ private:
+  std::mutex mutex_;  // guards the following
+  std::shared_ptr<LiveRpcQuestion> question_;
 };
 
 // The oldest `max` of a thread's RPCs. `Call` has Describe(LiveRpc*) const and times_entry() const.

@@ -2,9 +2,11 @@
 
 #include "host/wire/header_facts.h"
 
-#include "host/base/ascii.h"
-
 #include <utility>
+
+#include "host/base/ascii.h"
+#include "host/wire/field_numbers.h"
+#include "host/wire/wire.h"
 
 namespace callout::host {
 
@@ -48,12 +50,16 @@ HeaderFacts ReadHeaderFacts(std::string_view message) {
 }
 
 // The size of a key stands before it, and few other bytes of a message are like it.
-bool MayHaveHeader(std::string_view message, std::string_view name) {
+std::string_view SearchHeader(std::string_view message, std::string_view name) {
   const char size = static_cast<char>(name.size());
   for (size_t at = message.find(size); at != message.npos; at = message.find(size, at + 1)) {
-    if (EqualsIgnoreCase(message.substr(at + 1, name.size()), name)) return true;
+    if (!EqualsIgnoreCase(message.substr(at + 1, name.size()), name)) continue;
+    WireReader behind(message.substr(at + 1 + name.size()));
+    const bool has_value =
+        behind.Next() && behind.Is(field::HeaderValue::kRawValue) && !behind.bytes().empty();
+    return has_value ? behind.bytes() : FindHeader(message, name);
   }
-  return false;
+  return {};
 }
 
 }  // namespace callout::host

@@ -113,6 +113,7 @@ void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerE
     worker->process.reset();
     worker->usage = {};
     worker->usage_question = worker->metrics_question = worker->sight_question = {};
+    worker->explained_question = worker->exemplars_question = {};
     const bool of_a_trial = trial_worker_ == worker;
     if (of_a_trial) {
       trial_worker_ = nullptr;
@@ -310,18 +311,21 @@ const WorkerGroup::Reply* WorkerGroup::AwaitPage(const Question& question) {
              : nullptr;
 }
 
-TrafficSight WorkerGroup::GetSight() {
+// A worker that has not replied to the last one gets no further one.
+std::vector<WorkerGroup::Question> WorkerGroup::AskEach(WorkerMessageKind kind,
+                                                        Question Worker::*question) {
+  std::lock_guard<std::mutex> lock(mutex_);
   std::vector<Question> questions;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    for (Worker& worker : workers_) {
-      if (worker.process == nullptr) continue;
-      questions.push_back(
-          AskOnce(worker.process, WorkerMessageKind::kGetSight, &worker.sight_question));
-    }
+  for (Worker& worker : workers_) {
+    if (worker.process == nullptr) continue;
+    questions.push_back(AskOnce(worker.process, kind, &(worker.*question)));
   }
+  return questions;
+}
+
+TrafficSight WorkerGroup::GetSight() {
   TrafficSight all;
-  for (const Question& question : questions) {
+  for (const Question& question : AskEach(WorkerMessageKind::kGetSight, &Worker::sight_question)) {
     const Reply* const reply = AwaitPage(question);
     std::optional<TrafficSight> sight;
     if (reply != nullptr && reply->ok()) sight = Decode<TrafficSight>(**reply);
@@ -333,21 +337,19 @@ TrafficSight WorkerGroup::GetSight() {
     JoinLiveRpcs(std::move(sight->live), TrafficSight::kRpcsMax, &all.live);
     all.faults.insert(all.faults.end(), sight->faults.begin(), sight->faults.end());
   }
-  std::sort(all.faults.begin(), all.faults.end(),
-            [](const RecentFault& a, const RecentFault& b) { return a.time_ns > b.time_ns; });
+  all.faults = JoinRecentFaults(std::move(all.faults));
   return all;
 }
 
 // What the workers reply that do so within kPagePatience.
 template <class T>
-std::vector<T> WorkerGroup::CollectFromAll(WorkerMessageKind kind, size_t each_max) {
-  const auto deadline = Clock::now() + kPagePatience;
+std::vector<T> WorkerGroup::CollectFromAll(WorkerMessageKind kind, Question Worker::*question,
+                                           size_t each_max) {
   std::vector<T> all;
-  for (std::future<Reply>& future : AskAll(kind)) {
-    if (future.wait_until(deadline) != std::future_status::ready) continue;
-    const Reply reply = future.get();
-    if (!reply.ok()) continue;
-    auto some = Decode<std::vector<T>>(*reply).value_or(std::vector<T>());
+  for (const Question& asked : AskEach(kind, question)) {
+    const Reply* const reply = AwaitPage(asked);
+    if (reply == nullptr || !reply->ok()) continue;
+    auto some = Decode<std::vector<T>>(**reply).value_or(std::vector<T>());
     if (some.size() > each_max) some.resize(each_max);
     std::move(some.begin(), some.end(), std::back_inserter(all));
   }
@@ -355,14 +357,15 @@ std::vector<T> WorkerGroup::CollectFromAll(WorkerMessageKind kind, size_t each_m
 }
 
 std::vector<Explained> WorkerGroup::CollectExplained() {
-  auto all =
-      CollectFromAll<Explained>(WorkerMessageKind::kCollectExplained, options_.explained_max);
+  auto all = CollectFromAll<Explained>(WorkerMessageKind::kCollectExplained,
+                                       &Worker::explained_question, options_.explained_max);
   DropUnsound(&all, options_.explained_max * workers_.size());
   return all;
 }
 
 std::vector<Exemplar> WorkerGroup::CollectExemplars() {
-  auto all = CollectFromAll<Exemplar>(WorkerMessageKind::kCollectExemplars, Metrics::kSeriesMax);
+  auto all = CollectFromAll<Exemplar>(WorkerMessageKind::kCollectExemplars,
+                                      &Worker::exemplars_question, Metrics::kSeriesMax);
   DropUnsound(&all);
   return all;
 }

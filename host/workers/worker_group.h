@@ -126,7 +126,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
     std::shared_future<Reply> brought_up;           // the last reply that it waits for
     std::vector<prometheus::MetricFamily> metrics;  // as collected last
     Question metrics_question;
-    Question sight_question;
+    Question sight_question, explained_question, exemplars_question;
     mutable Usage usage;  // as told last
     mutable Question usage_question;
   };
@@ -144,9 +144,11 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   void TellServing();
   std::vector<ProcessPtr> Processes() const;
   template <class T>
-  std::vector<T> CollectFromAll(WorkerMessageKind kind, size_t each_max);
+  std::vector<T> CollectFromAll(WorkerMessageKind kind, Question Worker::*question,
+                                size_t each_max);
   std::vector<std::future<Reply>> AskAll(WorkerMessageKind kind, const std::string& body = "");
   size_t CountServing() const;
+  std::vector<Question> AskEach(WorkerMessageKind kind, Question Worker::*question);
   Question AskOnce(const ProcessPtr& process, WorkerMessageKind kind, Question* question) const;
   static const Reply* AwaitPage(const Question& question);
 

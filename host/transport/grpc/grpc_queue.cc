@@ -130,7 +130,7 @@ void GrpcQueue::TakePosted() {
 }
 
 void GrpcQueue::TellAll() {
-  for (const auto& question : questions_.Take()) {
+  if (const auto question = question_.Take(); question != nullptr) {
     question->Add(ListLiveRpcs(&times_, question->max()));
   }
   times_.ForEach(

@@ -47,8 +47,7 @@ class GrpcQueue {
   void NotifyServing() { Post(nullptr, nullptr, RpcContext::Event{}); }
   // Any thread.
   void Ask(std::shared_ptr<LiveRpcQuestion> question) {
-    questions_.Put(std::move(question));
-    NotifyServing();
+    if (question_.Put(std::move(question))) NotifyServing();
   }
   // Asks every RPC to end. Any thread.
   void Drain() {
@@ -120,7 +119,7 @@ class GrpcQueue {
   bool closed_ = false;  // the queue is being shut down
   grpc::Alarm alarm_;    // puts `this` into the queue, to look at posted_
   Mailbox<Posted> posted_;
-  Mailbox<std::shared_ptr<LiveRpcQuestion>> questions_{[] {}};  // NotifyServing wakes
+  OpenLiveRpcQuestion question_;
 };
 
 }  // namespace callout::host

@@ -56,8 +56,11 @@ void H2Loop::Add(int fd, bool secure, std::string first) {
 }
 
 void H2Loop::Ask(std::shared_ptr<LiveRpcQuestion> question) {
-  Do([this, question = std::move(question)] {
-    question->Add(ListLiveRpcs(&context_->times(), question->max()));
+  if (!question_.Put(std::move(question))) return;
+  Do([this] {
+    if (const auto open = question_.Take(); open != nullptr) {
+      open->Add(ListLiveRpcs(&context_->times(), open->max()));
+    }
   });
 }
 

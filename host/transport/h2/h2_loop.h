@@ -115,6 +115,7 @@ class H2Loop {
   bool stopping_ = false;
   std::atomic<size_t> connections_{0};
   Mailbox<std::function<void()>> tasks_{[this] { wake_.Set(); }};
+  OpenLiveRpcQuestion question_;
 };
 
 }  // namespace callout::host

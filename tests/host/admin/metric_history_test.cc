@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "host/metrics/metrics.h"
@@ -73,6 +74,47 @@ TEST_F(MetricHistoryTest, QuantilesAreOfTheCallsInTheWindow) {
   EXPECT_LE(*calls.Quantile(0.99), 1);
   EXPECT_EQ(history_.P99Points("p").size(), 1u);
   EXPECT_EQ(history_.P99Points("other"), (std::vector<double>{0}));
+}
+
+TEST_F(MetricHistoryTest, PointsOfAPluginAreOfAllItsPhasesAndOfNoOther) {
+  const auto define = [&](const char* plugin, const char* phase) {
+    return *metrics_.Define(Metrics::Kind::kHistogram, "callout_call_seconds", "x",
+                            {{"plugin", plugin}, {"phase", phase}}, {1, 2, 4});
+  };
+  const Metrics::Id body = define("p", "request_body");
+  const Metrics::Id before = define("o", "request_headers");
+  const Metrics::Id after = define("p2", "request_headers");
+  Add(100);
+  metrics_.Observe(body, 3);
+  metrics_.Observe(before, 0.5);
+  metrics_.Observe(after, 0.5);
+  Add(110);
+  ASSERT_EQ(history_.P99Points("p").size(), 1u);
+  EXPECT_GT(history_.P99Points("p")[0], 2);
+  EXPECT_LE(history_.P99Points("p2")[0], 1);
+  metrics_.Observe(calls_, 0.5);
+  Add(120);
+  ASSERT_EQ(history_.P99Points("p").size(), 2u);
+  EXPECT_LE(history_.P99Points("p")[1], 1);
+}
+
+TEST_F(MetricHistoryTest, KeepsSoManySeriesAtMost) {
+  const auto define = [&](Metrics::Kind kind, const char* name, size_t i) {
+    const std::string plugin = "q" + std::to_string(i);
+    std::vector<double> bounds;
+    if (kind == Metrics::Kind::kHistogram) bounds = {1, 2, 4};
+    return *metrics_.Define(kind, name, "x", {{"plugin", plugin}, {"phase", "request_headers"}},
+                            std::move(bounds));
+  };
+  for (size_t i = 0; i < MetricHistory::kSeriesMax + 10; ++i) {
+    metrics_.Observe(define(Metrics::Kind::kHistogram, "callout_call_seconds", i), 0.5);
+    metrics_.Add(define(Metrics::Kind::kCounter, "callout_calls_total", i), 1);
+  }
+  Add(100);
+  EXPECT_EQ(history_.last()->calls.size(), MetricHistory::kSeriesMax);
+  EXPECT_EQ(history_.last()->of_plugin.size(), MetricHistory::kSeriesMax);
+  // The sum over all of them is right all the same.
+  EXPECT_EQ(history_.Value("callout_calls_total"), MetricHistory::kSeriesMax + 10);
 }
 
 TEST(Distribution, QuantileIsInterpolatedInItsBucket) {

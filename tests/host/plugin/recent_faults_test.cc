@@ -47,5 +47,28 @@ TEST(RecentFaults, CutsLongTexts) {
   EXPECT_EQ(faults.List()[0].what.size(), RecentFaults::kTextBytesMax);
 }
 
+TEST(RecentFaults, ThoseOfSeveralProcessesAreJoined) {
+  RecentFaults one, other;
+  for (uint64_t i = 1; i <= 3; ++i) one.Note(Fault("a", i, "of one"));
+  one.Note(Fault("b", 20));
+  for (uint64_t i = 11; i <= 14; ++i) other.Note(Fault("a", i, "of the other"));
+  std::vector<RecentFault> all = one.List();
+  for (const RecentFault& fault : other.List()) all.push_back(fault);
+  const std::vector<RecentFault> joined = JoinRecentFaults(std::move(all));
+  ASSERT_EQ(joined.size(), 2u);
+  EXPECT_EQ(joined[0].plugin, "b");
+  EXPECT_EQ(joined[1].plugin, "a");
+  EXPECT_EQ(joined[1].count, 7u);
+  EXPECT_EQ(joined[1].what, "of the other");
+}
+
+TEST(RecentFaults, TheListOfSeveralProcessesHasTheSameLimit) {
+  std::vector<RecentFault> all;
+  for (size_t i = 0; i < RecentFaults::kMax + 3; ++i) all.push_back(Fault(std::to_string(i), i));
+  const std::vector<RecentFault> joined = JoinRecentFaults(std::move(all));
+  ASSERT_EQ(joined.size(), RecentFaults::kMax);
+  EXPECT_EQ(joined.front().plugin, std::to_string(RecentFaults::kMax + 2));
+}
+
 }  // namespace
 }  // namespace callout::host

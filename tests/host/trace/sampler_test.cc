@@ -71,6 +71,20 @@ TEST(Sampler, ChoosesByTheLast63RandomBitsOfTheId) {
   EXPECT_FALSE(half.Samples(nullptr, id));
 }
 
+TEST(Sampler, DecidesByTheEndOfAnIdAsByTheWholeId) {
+  const Sampler half = Parsed("traceidratio", "0.5");
+  for (int i = 0; i < 1000; ++i) {
+    const uint64_t end = NewTraceIdEnd();
+    const TraceId id = NewTraceId(end);
+    ASSERT_EQ(EndOf(id), end);
+    ASSERT_EQ(half.Samples(nullptr, id), half.SamplesNew(end));
+  }
+  TraceId id{};
+  id[8] = 0x12;
+  id[15] = 0x34;
+  EXPECT_EQ(EndOf(id), 0x1200000000000034u);
+}
+
 TEST(Sampler, RefusesOtherNamesAndRatios) {
   for (const char* name :
        {"", "on", "jaeger_remote", "parentbased_", "parentbased_parentbased_always_on"}) {

@@ -39,5 +39,20 @@ TEST(LiveRpcs, AThreadThatDoesNotReplyIsCounted) {
   question->Add(Rpcs({2}));  // too late, and harmless
 }
 
+TEST(LiveRpcs, AThreadThatIsStuckKeepsTheLastQuestionOnly) {
+  OpenLiveRpcQuestion open;
+  EXPECT_EQ(open.Take(), nullptr);
+  std::weak_ptr<LiveRpcQuestion> earlier;
+  for (int i = 0; i < 1000; ++i) {
+    const auto question = std::make_shared<LiveRpcQuestion>(2, 10);
+    EXPECT_EQ(open.Put(question), i == 0);
+    EXPECT_TRUE(earlier.expired());
+    earlier = question;
+  }
+  EXPECT_EQ(open.Take(), earlier.lock());
+  EXPECT_EQ(open.Take(), nullptr);
+  EXPECT_TRUE(open.Put(std::make_shared<LiveRpcQuestion>(2, 10)));
+}
+
 }  // namespace
 }  // namespace callout::host

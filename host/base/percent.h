@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Percent-encoding, as in URLs and forms.
+//
+//   std::optional<std::string> value = FormDecoded("a%2Fb+c");  // "a/b c"
+//
+// Plain functions; any thread.
+//
+// Tested by tests/host/base/percent_test.cc.
+#ifndef CALLOUT_HOST_BASE_PERCENT_H_
+#define CALLOUT_HOST_BASE_PERCENT_H_
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace callout::host {
+
+// "%20" is a blank; none if a % has no two hexadecimal digits behind it.
+std::optional<std::string> PercentDecoded(std::string_view text);
+
+// The same for application/x-www-form-urlencoded, where "+" is a blank, too.
+std::optional<std::string> FormDecoded(std::string_view text);
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_BASE_PERCENT_H_

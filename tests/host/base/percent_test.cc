@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/base/percent.h"
+
+#include <gtest/gtest.h>
+
+namespace callout::host {
+namespace {
+
+TEST(Percent, DecodesTwoDigitsOfEitherCase) {
+  EXPECT_EQ(PercentDecoded("a%2Fb%2fc%00").value_or(""), std::string("a/b/c\0", 6));
+  EXPECT_EQ(PercentDecoded("").value_or("none"), "");
+  EXPECT_EQ(PercentDecoded("%ff").value_or(""), "\xff");
+}
+
+TEST(Percent, APlusIsABlankInAFormOnly) {
+  EXPECT_EQ(FormDecoded("a+b%2B").value_or(""), "a b+");
+  EXPECT_EQ(PercentDecoded("a+b%2B").value_or(""), "a+b+");
+}
+
+TEST(Percent, APercentSignWithoutTwoDigitsIsNone) {
+  for (const char* text : {"%", "a%", "%1", "%g1", "%1g", "%1 ", "% 1", "%0x", "%%20", "%+1"}) {
+    EXPECT_FALSE(PercentDecoded(text).has_value()) << text;
+    EXPECT_FALSE(FormDecoded(text).has_value()) << text;
+  }
+}
+
+}  // namespace
+}  // namespace callout::host
