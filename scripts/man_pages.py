@@ -26,7 +26,7 @@ answers ext_proc streams of Envoy, and Check requests of ext_authz, by the hooks
 loads, checks and reloads.
 Each option can also be set in the environment (\fBCALLOUT_LOG_LEVEL=info\fR for \fB\-\-log_level\fR) or in the file of
 \fB\-\-config\fR (\fBlog_level = info\fR).
-The command line goes before the environment, and the environment before the file.
+The command line takes precedence over the environment, and the environment over the file.
 Dashes work in place of underscores.
 """,
         "after": r"""
@@ -38,7 +38,7 @@ the last 60 s, and streams have \fB\-\-drain_timeout_ms\fR to end.
 A second one ends the host at once.
 .TP
 .B SIGHUP
-Reads certificates again, and looks at the plugins' files.
+Reads certificates again, and rescans plugin files.
 .SH EXIT STATUS
 .TP
 .B 0

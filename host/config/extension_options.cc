@@ -22,7 +22,7 @@ void AddExtensionOptions(ExtensionOptions* config, OptionSet* options) {
   options->Add(NumberOption("max_shared_data_bytes", kGroup, "BYTES", 0, kBytesMax,
                             &data->bytes_max,
                             "Memory for the values that plugins share in a process: keys, values "
-                            "and 128 bytes for each of them"));
+                            "and 320 bytes for each of them"));
   options->Add(NumberOption("max_shared_data_keys", kGroup, "KEYS", 0, INT_MAX, &data->keys_max,
                             "Values that plugins share in a process"));
   options->Add(NumberOption("max_shared_data_value_bytes", kGroup, "BYTES", 8, kBytesMax,

@@ -136,7 +136,7 @@ bool SharedData::Write(Shard* shard, Values::iterator at, const std::string& key
   Value& value = at->second;
   if (value.expires_ns != 0) shard->expiries.erase({value.expires_ns, &at->first});
   if (value.may_evict) shard->used.erase(value.used);
-  value.bytes.assign(bytes);
+  std::string(bytes).swap(value.bytes);  // assign() would keep the larger buffer
   value.version = last_version_.fetch_add(1) + 1;
   value.expires_ns = options.ttl_ns == 0 ? 0 : now_ns + options.ttl_ns;
   value.may_evict = options.may_evict;

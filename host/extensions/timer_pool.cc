@@ -264,6 +264,8 @@ void TimerSet::Open() {
   const std::lock_guard lock(pool_->mutex_);
   if (state_ != State::kNew || !pool_->options_.runs) return;
   state_ = State::kOpen;
+  // Since they were started, all threads may have become busy with timers of other sets.
+  if (!waiting_.empty() && pool_->idle_ == 0) pool_->AddThread();
   pool_->Queue(this);
 }
 

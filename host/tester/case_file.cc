@@ -8,17 +8,22 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <fstream>
 #include <initializer_list>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 #include <stdexcept>
 #include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
 #include "host/base/log.h"
 #include "host/base/nearest_name.h"
+#include "host/base/utf8.h"
 
 namespace callout::host {
 namespace {
@@ -33,7 +38,16 @@ constexpr int kDepthMax = 50;  // of values within values
   throw std::invalid_argument(fmt::format("{}: {}", line, EscapeControls(what)));
 }
 
-int LineOf(const YAML::Node& node) { return node.Mark().line + 1; }
+// A node that is not in the file has no line: then the first.
+int LineOf(const YAML::Mark& mark) { return std::max(mark.line, 0) + 1; }
+int LineOf(const YAML::Node& node) { return LineOf(node.Mark()); }
+
+std::string Text(const YAML::Node& node, std::string_view what) {
+  if (!node.IsScalar()) Refuse(LineOf(node), fmt::format("{} is to be a text", what));
+  return node.as<std::string>();
+}
+
+std::string KeyOf(const YAML::Node& node) { return Text(node, "a key"); }
 
 // A map whose keys all have to be known.
 class Map {
@@ -43,7 +57,7 @@ class Map {
     if (!node.IsMap()) Refuse(LineOf(node), fmt::format("{} is to be a map", what));
     std::set<std::string> seen;
     for (const auto& entry : node) {
-      const std::string key = entry.first.as<std::string>();
+      const std::string key = KeyOf(entry.first);
       if (!seen.insert(key).second)
         Refuse(LineOf(entry.first), "the key " + key + " is there twice");
       if (std::find(keys.begin(), keys.end(), key) != keys.end()) continue;
@@ -61,11 +75,6 @@ class Map {
  private:
   const YAML::Node node_;
 };
-
-std::string Text(const YAML::Node& node, std::string_view what) {
-  if (!node.IsScalar()) Refuse(LineOf(node), fmt::format("{} is to be a text", what));
-  return node.as<std::string>();
-}
 
 std::string TextOr(const YAML::Node& node, std::string_view what, std::string fallback) {
   return node.IsDefined() ? Text(node, what) : std::move(fallback);
@@ -85,7 +94,7 @@ nlohmann::json ToJson(const YAML::Node& node, int depth = 0) {
   if (node.IsMap()) {
     nlohmann::json object = nlohmann::json::object();
     for (const auto& entry : node) {
-      object[entry.first.as<std::string>()] = ToJson(entry.second, depth + 1);
+      object[KeyOf(entry.first)] = ToJson(entry.second, depth + 1);
     }
     return object;
   }
@@ -134,7 +143,7 @@ void ReadHeaders(const YAML::Node& node, std::string_view what, HeaderList* head
   if (!node.IsDefined() || node.IsNull()) return;
   if (!node.IsMap()) Refuse(LineOf(node), fmt::format("{} is to be a map of names", what));
   for (const auto& entry : node) {
-    const std::string name = absl::AsciiStrToLower(entry.first.as<std::string>());
+    const std::string name = absl::AsciiStrToLower(KeyOf(entry.first));
     if (!entry.second.IsSequence()) {
       headers->emplace_back(name, Text(entry.second, "the value of " + name));
       continue;
@@ -192,6 +201,15 @@ HttpMessage ReadRequest(const YAML::Node& node) {
   return message;
 }
 
+std::string ReadStatus(const YAML::Node& node) {
+  const std::string text = TextOr(node, "status", "200");
+  int status = 0;
+  if (text.size() != 3 || !absl::SimpleAtoi(text, &status) || status < 200 || status > 599) {
+    Refuse(LineOf(node), "status is to be a number from 200 to 599");
+  }
+  return text;
+}
+
 HttpMessage ReadResponse(const YAML::Node& node) {
   HttpMessage message;
   if (!node.IsDefined()) {
@@ -200,7 +218,7 @@ HttpMessage ReadResponse(const YAML::Node& node) {
     return message;
   }
   const Map response(node, "response", {"status", "headers", "body", "trailers"});
-  message.headers = {{":status", TextOr(response["status"], "status", "200")}};
+  message.headers = {{":status", ReadStatus(response["status"])}};
   ReadHeaders(response["headers"], "headers", &message.headers);
   ReadRest(response, &message);
   if (message.body.has_value()) return message;
@@ -245,7 +263,7 @@ class MessageList {
                     {"request_headers", "request_body", "request_trailers", "response_headers",
                      "response_body", "response_trailers"});
     if (node.size() != 1) Refuse(phase.line(), "a phase is a map with one key");
-    const std::string name = node.begin()->first.as<std::string>();
+    const std::string name = KeyOf(node.begin()->first);
     const YAML::Node message = node.begin()->second;
     const bool is_request = name.starts_with("request");
     if (name.ends_with("_body")) {
@@ -310,7 +328,7 @@ void FillFirstMessage(const Map& map, Case* read) {
     for (const auto& entry : node) {
       if (!entry.second.IsMap()) Refuse(LineOf(entry.second), "a namespace is to be a map");
       auto& namespaces = *first->mutable_metadata_context()->mutable_filter_metadata();
-      FillStruct(ToJson(entry.second), &namespaces[entry.first.as<std::string>()]);
+      FillStruct(ToJson(entry.second), &namespaces[KeyOf(entry.first)]);
     }
     read->only_in_process = "metadata";
   }
@@ -345,7 +363,7 @@ NamedMatchers ReadMatchers(const YAML::Node& node, std::string_view what) {
   if (!node.IsDefined()) return matchers;
   if (!node.IsMap()) Refuse(LineOf(node), fmt::format("{} is to be a map of names", what));
   for (const auto& entry : node) {
-    const std::string name = entry.first.as<std::string>();
+    const std::string name = KeyOf(entry.first);
     Matcher matcher = ReadMatcher(entry.second, name);
     matcher.line = LineOf(entry.first);
     matchers.emplace_back(absl::AsciiStrToLower(name), std::move(matcher));
@@ -386,9 +404,8 @@ Expectation ReadExpected(const YAML::Node& node) {
       for (const auto& entry : space.second) {
         Matcher matcher = ReadMatcher(entry.second, "metadata");
         matcher.line = LineOf(entry.first);
-        expected.metadata.emplace_back(
-            space.first.as<std::string>() + "/" + entry.first.as<std::string>(),
-            std::move(matcher));
+        expected.metadata.emplace_back(KeyOf(space.first) + "/" + KeyOf(entry.first),
+                                       std::move(matcher));
       }
     }
   }
@@ -452,8 +469,35 @@ ChainPlugin ReadPlugin(const YAML::Node& node, const std::filesystem::path& fold
   return plugin;
 }
 
+std::string ReadText(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw YAML::BadFile(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+// yaml-cpp would pass other bytes on.
+void CheckUtf8(const std::string& text) {
+  int line = 0;
+  for (const absl::string_view bytes : absl::StrSplit(text, '\n')) {
+    ++line;
+    if (!IsUtf8({bytes.data(), bytes.size()})) Refuse(line, "the text is not UTF-8");
+  }
+}
+
+YAML::Node ReadDocument(const std::string& path) {
+  const std::string text = ReadText(path);
+  CheckUtf8(text);
+  const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+  if (documents.size() > 1) {
+    Refuse(LineOf(documents[1]), "the file has a second document; put it into a file of its own");
+  }
+  return documents.empty() ? YAML::Node() : documents[0];
+}
+
 CaseFile ReadFile(const std::string& path, const std::string& plugins_dir) {
-  const YAML::Node root = YAML::LoadFile(path);
+  const YAML::Node root = ReadDocument(path);
   const Map map(root, "the file", {"chain", "cases"});
   CaseFile file;
   file.path = path;
@@ -485,9 +529,12 @@ absl::StatusOr<CaseFile> ReadCaseFile(const std::string& path, const std::string
     return ReadFile(path, plugins_dir);
   } catch (const YAML::BadFile&) {
     return absl::NotFoundError(fmt::format("{}: the file cannot be read", path));
+  } catch (const YAML::DeepRecursion& error) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}:{}: values are nested too deep", path, LineOf(error.mark)));
   } catch (const YAML::Exception& error) {
     return absl::InvalidArgumentError(
-        fmt::format("{}:{}: {}", path, error.mark.line + 1, EscapeControls(error.msg)));
+        fmt::format("{}:{}: {}", path, LineOf(error.mark), EscapeControls(error.msg)));
   } catch (const std::invalid_argument& error) {
     return absl::InvalidArgumentError(fmt::format("{}:{}", path, error.what()));
   }

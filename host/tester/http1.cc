@@ -4,7 +4,6 @@
 
 #include <fmt/format.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
@@ -17,6 +16,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "host/net/address.h"
 
 namespace callout::host {
 namespace {
@@ -67,36 +67,26 @@ absl::Status Unavailable(std::string_view what, const boost::system::error_code&
   return absl::UnavailableError(fmt::format("{}: {}", what, error.message()));
 }
 
-absl::StatusOr<sockaddr_un> AddressOf(const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
-    return absl::InvalidArgumentError(fmt::format("the path of a socket is too long: {}", path));
-  }
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  return address;
-}
-
 template <class Function>
 absl::StatusOr<OwnedFd> OpenUnix(const std::string& path, const char* what, Function use) {
-  absl::StatusOr<sockaddr_un> address = AddressOf(path);
+  const absl::StatusOr<Address> address = ParseAddress("unix:" + path);
   if (!address.ok()) return address.status();
   OwnedFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (fd.get() >= 0 && use(fd.get(), reinterpret_cast<const sockaddr*>(&*address))) return fd;
+  if (fd.get() >= 0 && use(fd.get(), *address)) return fd;
   return absl::UnavailableError(fmt::format("cannot {} {}: {}", what, path, strerror(errno)));
 }
 
 }  // namespace
 
 absl::StatusOr<OwnedFd> ConnectUnix(const std::string& path) {
-  return OpenUnix(path, "connect to", [](int fd, const sockaddr* address) {
-    return connect(fd, address, sizeof(sockaddr_un)) == 0;
+  return OpenUnix(path, "connect to", [](int fd, const Address& address) {
+    return connect(fd, address.get(), address.size) == 0;
   });
 }
 
 absl::StatusOr<OwnedFd> ListenUnix(const std::string& path) {
-  return OpenUnix(path, "listen at", [](int fd, const sockaddr* address) {
-    return bind(fd, address, sizeof(sockaddr_un)) == 0 && listen(fd, SOMAXCONN) == 0;
+  return OpenUnix(path, "listen at", [](int fd, const Address& address) {
+    return bind(fd, address.get(), address.size) == 0 && listen(fd, SOMAXCONN) == 0;
   });
 }
 

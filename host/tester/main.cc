@@ -27,6 +27,7 @@
 #include "host/base/cores.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
+#include "host/base/thread.h"
 #include "host/config/option_kinds.h"
 #include "host/config/options.h"
 #include "host/tester/case_file.h"
@@ -208,7 +209,11 @@ absl::StatusOr<std::vector<CaseResult>> RunInProcess(const CaseFile& file, const
   };
   const size_t jobs = options.jobs != 0 ? options.jobs : static_cast<size_t>(UsableCores());
   std::vector<std::thread> threads;
-  for (size_t i = 1; i < std::min(jobs, chosen.size()); ++i) threads.emplace_back(work);
+  for (size_t i = 1; i < std::min(jobs, chosen.size()); ++i) {
+    absl::StatusOr<std::thread> thread = StartThread("cases", work);
+    if (!thread.ok()) break;  // fewer at a time
+    threads.push_back(*std::move(thread));
+  }
   work();
   for (std::thread& thread : threads) thread.join();
   if (!failure.ok()) return failure;

@@ -58,7 +58,7 @@ nlohmann::json ToJson(const Outcome& outcome) {
   if (outcome.request.has_value()) json["request"] = ShowMessage(*outcome.request);
   if (outcome.response.has_value()) json["response"] = ShowMessage(*outcome.response);
   if (!outcome.metadata.empty()) json["metadata"] = outcome.metadata;
-  if (!outcome.error.empty()) json["error"] = outcome.error;
+  if (!outcome.error.empty()) json["error"] = ShowBytes(outcome.error);
   return json;
 }
 

@@ -96,7 +96,8 @@ std::string JsonReport(const std::vector<CaseResult>& results) {
                              {"milliseconds", result.milliseconds},
                              {"differences", differences}});
   }
-  return json.dump(2) + "\n";
+  // A file's name may not be UTF-8.
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace callout::host

@@ -158,6 +158,22 @@ class PluginPackage(unittest.TestCase):
         return subprocess.run([BUILD / 'host/callout-host', '--check', '--transport=nghttp2', *options], cwd=self.work,
                               capture_output=True, text=True, check=False, timeout=300)
 
+    def package(self, *arguments):
+        return subprocess.run([TOP / 'scripts/package-plugin', f'--build={BUILD}', *arguments], cwd=self.work,
+                              capture_output=True, text=True, check=False, timeout=300)
+
+    def test_out_may_be_an_absolute_path(self):
+        out = self.work / 'absolute'
+        made = self.package(f'--out={out}', 'schema.so')
+        self.assertEqual(made.returncode, 0, made.stderr)
+        self.assertTrue((out / 'schema.so.json').exists(), made.stdout)
+
+    def test_two_plugins_of_one_name_are_refused(self):
+        made = self.package('--out=twice', 'schema.so', 'first/schema.so')
+        self.assertEqual(made.returncode, 1, made.stdout)
+        self.assertIn('several plugins are named schema.so; rename all but one', made.stderr)
+        self.assertFalse((self.work / 'twice').exists())
+
     def test_is_the_same_when_it_is_made_again(self):
         names = sorted(path.name for path in (self.work / 'first').iterdir())
         self.assertEqual(len(names), 9, names)

@@ -255,6 +255,16 @@ cases:
               AllOf(HasSubstr("one.yaml:4: quick\n"), Not(HasSubstr("slow"))));
 }
 
+TEST_F(TesterTest, WritesReportsOfAFileWhoseNameIsNotUtf8) {
+  const std::string path = Write("\xff.yaml", R"(
+chain: [{plugin: add_header.so}]
+cases: [{name: x, request: {}, expect: {forwarded: true}}]
+)");
+  const std::string json = directory_.Path("report.json");
+  EXPECT_EQ(Run({"--json=" + json}, path).exit_status, 0);
+  EXPECT_EQ(nlohmann::json::parse(Read("report.json"))["passed"], 1);
+}
+
 TEST_F(TesterTest, SaysWhatIsWrongWithAFileAndWhere) {
   const std::string chain = "chain: [{plugin: add_header.so}]\ncases:\n";
   const std::vector<std::pair<std::string, std::string>> files = {
@@ -275,6 +285,20 @@ TEST_F(TesterTest, SaysWhatIsWrongWithAFileAndWhere) {
       {"chain:\n- plugin: dynamic_forwarding.so\n  config: {x: 1}\ncases:\n"
        "- {name: x, request: {}, expect: {}}\n",
        ":2: creating plugin dynamic_forwarding"},
+      {"", ":1: the file is to be a map"},
+      {chain + "- {name: x, request: {}, ? [a] : b, expect: {}}\n", ":3: a key is to be a text"},
+      {chain + "- {name: x, request: {headers: {? {a: b} : c}}, expect: {}}\n",
+       ":3: a key is to be a text"},
+      {chain + "- {name: x, request: {}, attributes: " + std::string(3000, '[') + "}\n",
+       ":3: values are nested too deep"},
+      {chain + "- {name: x, request: {}, response: {status: 2OO}, expect: {}}\n",
+       ":3: status is to be a number from 200 to 599"},
+      {chain + "- {name: x, request: {}, response: {status: 101}, expect: {}}\n",
+       ":3: status is to be a number from 200 to 599"},
+      {chain + "- {name: x, request: {}, expect: {}}\n---\ncases: []\n",
+       ":5: the file has a second document"},
+      {"# a comment\nchain: [{plugin: add_header.so, config: {a: \"\xff\"}}]\n",
+       ":2: the text is not UTF-8"},
   };
   for (const auto& [text, expected] : files) {
     const std::string path = Write("cases.yaml", text);

@@ -4,8 +4,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <limits>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -105,7 +107,7 @@ TEST_F(SharedDataTest, CountsWithinAWindowOfTime) {
 }
 
 TEST_F(SharedDataTest, RefusesWhatIsOverItsLimitsAndChangesNothing) {
-  Make({.bytes_max = 400, .keys_max = 2, .value_bytes_max = 100});
+  Make({.bytes_max = 2 * SharedData::kEntryBytes + 144, .keys_max = 2, .value_bytes_max = 100});
   EXPECT_EQ(Put("a", std::string(100, 'x')).status, CALLOUT_OK);
   EXPECT_EQ(Put("b", std::string(101, 'x')).status, CALLOUT_RESOURCE_EXHAUSTED);
   EXPECT_EQ(Put("b", std::string(100, 'x')).status, CALLOUT_RESOURCE_EXHAUSTED);  // bytes
@@ -119,6 +121,44 @@ TEST_F(SharedDataTest, RefusesWhatIsOverItsLimitsAndChangesNothing) {
   EXPECT_EQ(Put("a", "x").status, CALLOUT_OK) << "a smaller value always fits";
   EXPECT_EQ(data_->bytes(), 2 * (1 + SharedData::kEntryBytes) + 1);
   EXPECT_THAT(metrics_.Text(), HasSubstr("callout_shared_data_keys 2"));
+}
+
+// What malloc has given out. A sanitizer's malloc does not say.
+size_t MallocBytes() {
+  const struct mallinfo2 info = mallinfo2();
+  return info.uordblks + info.hblkhd;
+}
+bool MallocTells() {
+  const size_t before = MallocBytes();
+  const auto block = std::make_unique<std::string>(100000, 'x');
+  return MallocBytes() >= before + block->size();
+}
+
+TEST_F(SharedDataTest, KeepsNoMoreOfAValueThanItCounts) {
+  if (!MallocTells()) GTEST_SKIP() << "this malloc does not say what it has given out";
+  constexpr size_t kBytes = 1000000;
+  const size_t before = MallocBytes();
+  Put("k", std::string(kBytes, 'x'));
+  Put("k", std::string(kBytes + 1, 'x'));
+  EXPECT_LT(MallocBytes() - before, kBytes + kBytes / 10) << "grown by one byte";
+  for (const char* small : {"short", "too long to be kept in place"}) {
+    Put("k", std::string(kBytes, 'x'));
+    Put("k", small);
+    EXPECT_LT(MallocBytes() - before, kBytes / 10) << small;
+  }
+}
+
+TEST_F(SharedDataTest, CountsAboutTheMemoryThatManySmallValuesTake) {
+  if (!MallocTells()) GTEST_SKIP() << "this malloc does not say what it has given out";
+  constexpr int kValues = 20000;
+  const size_t before = MallocBytes();
+  for (int i = 0; i < kValues; ++i) {
+    Put("a client's key " + std::to_string(i), std::string(20, 'x'),
+        {.ttl_ns = 1'000'000'000, .may_evict = true});
+  }
+  const size_t kept = MallocBytes() - before;
+  EXPECT_LT(kept, data_->bytes());
+  EXPECT_GT(kept, data_->bytes() / 2);
 }
 
 TEST_F(SharedDataTest, MakesRoomByWhatHasExpiredBeforeWhatMayBeDropped) {

@@ -186,6 +186,25 @@ TEST_F(TimerPoolTest, TheDestructorWaitsForATimerThatRuns) {
   EXPECT_TRUE(over);
 }
 
+// The timer of a set that is not open yet has its thread, until another set takes that.
+TEST_F(TimerPoolTest, OpensASetWhileATimerOfAnotherHangs) {
+  const auto hanging = MakeSet("hanging"), set = MakeSet("p");
+  hanging->Open();
+  Notification begun, let_go, ran;
+  Work hangs, work;
+  hangs.run = [&] {
+    begun.Notify();
+    let_go.WaitForNotification();
+  };
+  work.run = [&] { ran.Notify(); };
+  Start(set.get(), work.Timer());
+  Start(hanging.get(), hangs.Timer());
+  begun.WaitForNotification();
+  set->Open();
+  ran.WaitForNotification();
+  let_go.Notify();
+}
+
 TEST_F(TimerPoolTest, StopsForTheEndOfTheProcessUnlessATimerHangs) {
   const auto set = MakeSet("p");
   set->Open();
