@@ -88,7 +88,7 @@ class CallSet::Table {
     return true;
   }
 
-  void OnResult(uint64_t id, const CallResult& result) {
+  void OnResult(uint64_t id, const UpstreamResult& result) {
     Record record;
     {
       const std::lock_guard lock(mutex_);
@@ -155,7 +155,7 @@ class CallSet::Table {
   }
 
  private:
-  static void Tell(const Record& record, const CallResult& result) {
+  static void Tell(const Record& record, const UpstreamResult& result) {
     const std::vector<callout_header_field_t> headers = FieldsOf(result.response.headers);
     const std::vector<callout_header_field_t> trailers = FieldsOf(result.response.trailers);
     const std::string message = IsUtf8(result.message) ? result.message : "(not UTF-8)";
@@ -281,7 +281,7 @@ callout_status_t CallSet::Start(const callout_outgoing_t& outgoing, uint64_t* id
   if (id != nullptr) *id = number;
   const absl::Status started = pool_->Start(
       *upstream, number, options_.name, *std::move(request),
-      [table = table_, number](const CallResult& result) { table->OnResult(number, result); });
+      [table = table_, number](const UpstreamResult& result) { table->OnResult(number, result); });
   if (started.ok() || !table_->Forget(number)) return CALLOUT_OK;
   return Refuse(CALLOUT_UNAVAILABLE, name, MessageOf(started));
 }

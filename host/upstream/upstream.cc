@@ -53,13 +53,13 @@ callout_status_t StatusOf(UpstreamOutcome outcome) {
 
 // The service, or what stands before it, says that it cannot serve. A 500 is no such thing: the
 // content of one request may cause it, and must not open the circuit for all others.
-bool SaysUnavailable(const CallResult& result) {
+bool SaysUnavailable(const UpstreamResult& result) {
   if (result.from_service) return result.status == CALLOUT_UNAVAILABLE;
   const uint32_t status = result.response.status;
   return status == 502 || status == 503 || status == 504;
 }
 
-bool IsErrorResponse(const CallResult& result) {
+bool IsErrorResponse(const UpstreamResult& result) {
   if (!result.from_service) return result.response.status >= 500;
   switch (result.status) {
     case CALLOUT_UNKNOWN:
@@ -75,7 +75,7 @@ bool IsErrorResponse(const CallResult& result) {
 }
 
 // Puts the gRPC message in the place of the body, and its status in that of HTTP.
-AttemptResult TakeGrpc(AttemptResult attempt, CallResult* result) {
+AttemptResult TakeGrpc(AttemptResult attempt, UpstreamResult* result) {
   GrpcReply reply = ReadGrpcReply(attempt.response);
   if (!reply.valid) {
     return {UpstreamOutcome::kInvalidResponse, fmt::format("not gRPC: {}", reply.why)};
@@ -300,7 +300,7 @@ void Upstream::FinishSoon(uint64_t id, UpstreamOutcome outcome, std::string why)
 
 void Upstream::Finish(Call* call, AttemptResult attempt) {
   const std::unique_ptr<Call> ended = Take(call);
-  CallResult result;
+  UpstreamResult result;
   if (attempt.outcome == UpstreamOutcome::kResponse && ended->given.request.grpc) {
     attempt = TakeGrpc(std::move(attempt), &result);
   }
@@ -316,7 +316,8 @@ void Upstream::Finish(Call* call, AttemptResult attempt) {
   ended->given.done(std::move(result));
 }
 
-void Upstream::TellCircuit(const Call& call, UpstreamOutcome outcome, const CallResult& result) {
+void Upstream::TellCircuit(const Call& call, UpstreamOutcome outcome,
+                           const UpstreamResult& result) {
   using enum UpstreamOutcome;
   Counted counted = Counted::kOk;
   bool has_failed = true;
@@ -368,7 +369,7 @@ void Upstream::TellCircuit(const Call& call, UpstreamOutcome outcome, const Call
 }
 
 void Upstream::LogFailure(const Call& call, UpstreamOutcome outcome,
-                          const CallResult& result) const {
+                          const UpstreamResult& result) const {
   if (outcome == UpstreamOutcome::kResponse && !SaysUnavailable(result)) return;
   const std::string found = outcome == UpstreamOutcome::kResponse
                                 ? fmt::format("HTTP status {}", result.response.status)

@@ -44,7 +44,7 @@ namespace callout::host {
 
 class Upstream {
  public:
-  using Done = std::function<void(CallResult result)>;
+  using Done = std::function<void(UpstreamResult result)>;
 
   struct NewCall {
     uint64_t id = 0;
@@ -126,8 +126,8 @@ class Upstream {
   void OnDeadline(uint64_t id);
   void Finish(Call* call, AttemptResult result);
   void FinishSoon(uint64_t id, UpstreamOutcome outcome, std::string why);
-  void TellCircuit(const Call& call, UpstreamOutcome outcome, const CallResult& result);
-  void LogFailure(const Call& call, UpstreamOutcome outcome, const CallResult& result) const;
+  void TellCircuit(const Call& call, UpstreamOutcome outcome, const UpstreamResult& result);
+  void LogFailure(const Call& call, UpstreamOutcome outcome, const UpstreamResult& result) const;
   std::unique_ptr<Call> Take(Call* call);
   Call* Find(uint64_t id);
 

@@ -58,7 +58,7 @@ struct AttemptResult {
   UpstreamResponse response = {};
 };
 
-struct CallResult {
+struct UpstreamResult {
   callout_status_t status = CALLOUT_OK;
   bool from_service = false;
   std::string message;

@@ -35,7 +35,7 @@ namespace callout::host {
 
 class UpstreamPool {
  public:
-  using Done = std::function<void(CallResult result)>;
+  using Done = std::function<void(UpstreamResult result)>;
 
   struct Options {
     std::vector<UpstreamConfig> upstreams;

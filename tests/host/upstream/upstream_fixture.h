@@ -43,17 +43,17 @@ class UpstreamFixture : public ::testing::Test {
     return request;
   }
 
-  std::future<CallResult> Begin(UpstreamRequest request, uint64_t* id = nullptr) {
-    const auto promise = std::make_shared<std::promise<CallResult>>();
+  std::future<UpstreamResult> Begin(UpstreamRequest request, uint64_t* id = nullptr) {
+    const auto promise = std::make_shared<std::promise<UpstreamResult>>();
     const uint64_t number = pool_->NextId();
     if (id != nullptr) *id = number;
     const absl::Status started =
         pool_->Start(*pool_->Find("service"), number, "p", std::move(request),
-                     [promise](CallResult result) { promise->set_value(std::move(result)); });
+                     [promise](UpstreamResult result) { promise->set_value(std::move(result)); });
     EXPECT_TRUE(started.ok()) << started;
     return promise->get_future();
   }
-  CallResult Call(UpstreamRequest request) { return Begin(std::move(request)).get(); }
+  UpstreamResult Call(UpstreamRequest request) { return Begin(std::move(request)).get(); }
 
   std::string Outcomes(const std::string& outcome) {
     const std::string text = metrics_.Text();

@@ -52,7 +52,7 @@ TEST_P(UpstreamTest, BringsRequestAndResponseAsTheyAre) {
   UpstreamRequest request = Post("who=ada");
   request.path = "/users?x=1";
   request.headers = {{"x-token", "secret"}};
-  const CallResult result = Call(request);
+  const UpstreamResult result = Call(request);
   EXPECT_EQ(result.status, CALLOUT_OK) << result.message;
   EXPECT_FALSE(result.from_service);
   EXPECT_EQ(result.response.status, 404u);
@@ -99,7 +99,7 @@ TEST_P(UpstreamTest, ReadsAResponseOfAnySizeUpToItsLimitAndNotBeyond) {
   Make(service.url(), With(Keys(), R"("max_response_bytes": 300000)"));
   EXPECT_EQ(Call(Get("/0")).response.body, "");
   EXPECT_EQ(Call(Get("/300000")).response.body.size(), 300000u);
-  const CallResult result = Call(Get("/300001"));
+  const UpstreamResult result = Call(Get("/300001"));
   EXPECT_EQ(result.status, CALLOUT_RESOURCE_EXHAUSTED);
   EXPECT_THAT(result.message, HasSubstr("\"max_response_bytes\": 300000"));
   EXPECT_EQ(result.response.body, "");
@@ -112,7 +112,7 @@ TEST_P(UpstreamTest, RefusesHeadersOverTheirLimit) {
     return Reply{.headers = {{"x-long", std::string(5000, 'x')}}};
   });
   Make(service.url(), With(Keys(), R"("max_response_header_bytes": 4096)"));
-  const CallResult result = Call(Get());
+  const UpstreamResult result = Call(Get());
   EXPECT_EQ(result.status, CALLOUT_RESOURCE_EXHAUSTED) << result.message;
   EXPECT_THAT(result.message, HasSubstr("\"max_response_header_bytes\": 4096"));
 }
@@ -136,7 +136,7 @@ TEST_P(UpstreamTest, GivesUpAtTheTimeoutAndEndsWhatWaits) {
   EXPECT_EQ(Call(Get()).response.body, "x");
   UpstreamRequest request = Get("/hang");
   request.timeout_ns = 20'000'000;
-  const CallResult result = Call(request);
+  const UpstreamResult result = Call(request);
   EXPECT_EQ(result.status, CALLOUT_DEADLINE_EXCEEDED);
   EXPECT_THAT(result.message, HasSubstr("no response within 20 ms: waiting for the response"));
   EXPECT_EQ(Outcomes("timeout"), "1");
@@ -150,7 +150,7 @@ TEST_P(UpstreamTest, TellsOfAResetAndOfAResponseThatIsCut) {
   });
   Make(service.url(), Keys());
   for (const char* path : {"/reset", "/cut"}) {
-    const CallResult result = Call(Get(path));
+    const UpstreamResult result = Call(Get(path));
     EXPECT_EQ(result.status, CALLOUT_UNAVAILABLE) << path;
     EXPECT_FALSE(result.message.empty());
     EXPECT_EQ(result.response.status, 0u);
@@ -162,7 +162,7 @@ TEST_P(UpstreamTest, TellsOfAResetAndOfAResponseThatIsCut) {
 TEST_P(UpstreamTest, TellsOfWhatIsNotHttp) {
   TestService service(Options(), [](const Request&) { return Reply{.act = Act::kGarbage}; });
   Make(service.url(), Keys());
-  const CallResult result = Call(Get());
+  const UpstreamResult result = Call(Get());
   EXPECT_EQ(result.status, CALLOUT_DATA_LOSS) << result.message;
   EXPECT_THAT(result.message, HasSubstr("not HTTP/"));
   EXPECT_EQ(Outcomes("invalid_response"), "1");
@@ -173,7 +173,7 @@ TEST_P(UpstreamTest, TellsOfAServiceThatIsDownAndOfOneThatComesBack) {
   const TempDir directory;
   options.unix_path = directory.Path("socket");
   Make("unix:" + options.unix_path, Keys());
-  const CallResult result = Call(Get());
+  const UpstreamResult result = Call(Get());
   EXPECT_EQ(result.status, CALLOUT_UNAVAILABLE);
   EXPECT_THAT(result.message, HasSubstr("connecting: No such file or directory"));
   EXPECT_EQ(Outcomes("connect_failed"), "1");
@@ -189,7 +189,7 @@ TEST_P(UpstreamTest, RetriesWhatTheServiceCannotHaveSeen) {
   });
   Make(service.url(), is_http2() ? R"("protocol": "http2")" : "");
   // Only HTTP/2 can say so.
-  const CallResult result = Call(Post("once"));
+  const UpstreamResult result = Call(Post("once"));
   EXPECT_EQ(result.status, is_http2() ? CALLOUT_OK : CALLOUT_UNAVAILABLE);
   EXPECT_EQ(result.attempts, is_http2() ? 2u : 1u);
 }
@@ -200,7 +200,7 @@ TEST_P(UpstreamTest, RetriesAnIdempotentRequestAfterAReset) {
     return ++count == 1 ? Reply{.act = Act::kReset} : Reply{.body = "x"};
   });
   Make(service.url(), is_http2() ? R"("protocol": "http2")" : "");
-  const CallResult result = Call(Get());
+  const UpstreamResult result = Call(Get());
   EXPECT_EQ(result.response.body, "x");
   EXPECT_EQ(result.attempts, 2u);
   EXPECT_THAT(metrics_.Text(),
@@ -213,7 +213,7 @@ TEST_P(UpstreamTest, RetriesNoOtherRequestAfterAResetNorMoreOftenThanItMay) {
                                  : R"("max_retries": 2, "retry_wait_ms": 1)");
   EXPECT_EQ(Call(Post("once")).attempts, 1u);
   EXPECT_EQ(service.requests(), 1);
-  const CallResult result = Call(Get());
+  const UpstreamResult result = Call(Get());
   EXPECT_EQ(result.status, CALLOUT_UNAVAILABLE);
   EXPECT_EQ(result.attempts, 3u);
   EXPECT_EQ(service.requests(), 4);
@@ -231,7 +231,7 @@ TEST_P(UpstreamTest, OpensTheCircuitAfterFailuresInARowAndClosesItAfterATrial) {
   EXPECT_THAT(metrics_.Text(),
               HasSubstr("callout_upstream_circuit_open{upstream=\"service\"} 1\n"));
   is_down = false;
-  CallResult result = Call(Get());
+  UpstreamResult result = Call(Get());
   for (int tries = 0; result.status != CALLOUT_OK; ++tries) {
     EXPECT_EQ(result.status, CALLOUT_UNAVAILABLE);
     EXPECT_THAT(result.message, HasSubstr("the circuit is open"));
@@ -250,12 +250,12 @@ TEST_P(UpstreamTest, RefusesWhatWaitsBeyondItsLimit) {
   TestService service(Options(), [](const Request&) { return Reply{.act = Act::kHang}; });
   Make(service.url(), With(Keys(), R"("max_connections": 1, "max_streams": 1, "max_pending": 2,
                                       "timeout_ms": 60000)"));
-  std::vector<std::future<CallResult>> calls;
+  std::vector<std::future<UpstreamResult>> calls;
   uint64_t first = 0;
   calls.push_back(Begin(Get(), &first));
   ASSERT_TRUE(service.AwaitRequests(1));
   for (int i = 0; i < 2; ++i) calls.push_back(Begin(Get()));
-  const CallResult result = Call(Get());
+  const UpstreamResult result = Call(Get());
   EXPECT_EQ(result.status, CALLOUT_RESOURCE_EXHAUSTED);
   EXPECT_THAT(result.message, HasSubstr("\"max_pending\": 2"));
   EXPECT_EQ(Outcomes("pending_rejected"), "1");
@@ -272,7 +272,7 @@ TEST_P(UpstreamTest, CancelsACallThatIsUnderWay) {
   });
   Make(service.url(), With(Keys(), R"("timeout_ms": 60000)"));
   uint64_t id = 0;
-  std::future<CallResult> call = Begin(Get("/hang"), &id);
+  std::future<UpstreamResult> call = Begin(Get("/hang"), &id);
   ASSERT_TRUE(service.AwaitRequests(1));
   pool_->Cancel(*pool_->Find("service"), id);
   EXPECT_EQ(Call(Get()).response.body, "x");
@@ -289,7 +289,7 @@ TEST_P(UpstreamTest, GoesOnWithANewConnectionWhenTheServiceHasClosedTheOld) {
   Make(service.url(), Keys());
   // The end of a connection may not have been read yet when the next request is sent.
   const auto body = [&] {
-    CallResult result = Call(Get());
+    UpstreamResult result = Call(Get());
     if (result.status != CALLOUT_OK) result = Call(Get());
     return result.response.body;
   };
@@ -325,10 +325,10 @@ TEST_P(UpstreamTest, ServesManyCallsAtOnceWithinItsConnections) {
                       [](const Request& request) { return Reply{.body = request.path}; });
   Make(service.url(), With(Keys(), R"("max_connections": 4, "max_streams": 10,
                                       "timeout_ms": 60000)"));
-  std::vector<std::future<CallResult>> calls;
+  std::vector<std::future<UpstreamResult>> calls;
   for (int i = 0; i < 500; ++i) calls.push_back(Begin(Get("/" + std::to_string(i))));
   for (int i = 0; i < 500; ++i) {
-    const CallResult result = calls[static_cast<size_t>(i)].get();
+    const UpstreamResult result = calls[static_cast<size_t>(i)].get();
     EXPECT_EQ(result.response.body, "/" + std::to_string(i)) << result.message;
   }
   EXPECT_LE(service.connections(), 4);
@@ -337,7 +337,7 @@ TEST_P(UpstreamTest, ServesManyCallsAtOnceWithinItsConnections) {
 TEST_P(UpstreamTest, StopsForTheEndOfTheProcess) {
   TestService service(Options(), [](const Request&) { return Reply{.act = Act::kHang}; });
   Make(service.url(), With(Keys(), R"("timeout_ms": 60000)"));
-  std::future<CallResult> call = Begin(Get());
+  std::future<UpstreamResult> call = Begin(Get());
   ASSERT_TRUE(service.AwaitRequests(1));
   EXPECT_TRUE(pool_->Stop(30000));
   EXPECT_TRUE(service.AwaitOpen(0));
@@ -347,7 +347,7 @@ TEST_P(UpstreamTest, StopsForTheEndOfTheProcess) {
 TEST_P(UpstreamTest, TheEndOfThePoolLeavesACallThatIsUnderWay) {
   TestService service(Options(), [](const Request&) { return Reply{.act = Act::kHang}; });
   Make(service.url(), With(Keys(), R"("timeout_ms": 60000)"));
-  std::future<CallResult> call = Begin(Get());
+  std::future<UpstreamResult> call = Begin(Get());
   ASSERT_TRUE(service.AwaitRequests(1));
   pool_.reset();
   EXPECT_TRUE(service.AwaitOpen(0));
@@ -364,7 +364,7 @@ TEST_F(Http1Test, ReadsEveryFormOfABody) {
   Make(service.url(), kPlain);
   const auto body_of = [&](const std::string& text) {
     raw = text;
-    const CallResult result = Call(Get());
+    const UpstreamResult result = Call(Get());
     return result.status == CALLOUT_OK ? result.response.body : result.message;
   };
   EXPECT_EQ(
@@ -409,7 +409,7 @@ TEST_F(Http1Test, AHeadHasNoBody) {
   UpstreamRequest request = Get();
   request.method = "HEAD";
   for (int i = 0; i < 2; ++i) {
-    const CallResult result = Call(request);
+    const UpstreamResult result = Call(request);
     EXPECT_EQ(result.status, CALLOUT_OK) << result.message;
     EXPECT_EQ(result.response.body, "");
   }
@@ -418,14 +418,14 @@ TEST_F(Http1Test, AHeadHasNoBody) {
 
 TEST_F(Http1Test, TellsOfANameThatIsNotFound) {
   Make("http://nowhere.invalid:1", kPlain);
-  const CallResult result = Call(Get());
+  const UpstreamResult result = Call(Get());
   EXPECT_EQ(result.status, CALLOUT_UNAVAILABLE);
   EXPECT_THAT(result.message, HasSubstr("looking nowhere.invalid up: "));
 }
 
 TEST_F(Http1Test, RetriesAConnectionThatFailsForAnyRequest) {
   Make(UnusedUrl(), R"("max_retries": 2, "retry_wait_ms": 1)");
-  const CallResult result = Call(Post("x"));
+  const UpstreamResult result = Call(Post("x"));
   EXPECT_EQ(result.status, CALLOUT_UNAVAILABLE);
   EXPECT_EQ(result.attempts, 3u);
 }
@@ -450,7 +450,7 @@ class GrpcTest : public UpstreamFixture {
     request.body = FrameGrpcMessage(message);
     return request;
   }
-  CallResult CallOf(const Reply& reply) {
+  UpstreamResult CallOf(const Reply& reply) {
     TestService service({.http2 = true}, [&](const Request& request) {
       seen_ = request;
       return reply;
@@ -462,7 +462,7 @@ class GrpcTest : public UpstreamFixture {
 };
 
 TEST_F(GrpcTest, BringsMessageStatusAndTrailers) {
-  const CallResult result = CallOf({.headers = {{"content-type", "application/grpc"}},
+  const UpstreamResult result = CallOf({.headers = {{"content-type", "application/grpc"}},
                                     .body = FrameGrpcMessage("ada"),
                                     .trailers = {{"grpc-status", "0"}, {"x-cost", "3"}}});
   EXPECT_EQ(result.status, CALLOUT_OK) << result.message;
@@ -477,7 +477,7 @@ TEST_F(GrpcTest, BringsMessageStatusAndTrailers) {
 }
 
 TEST_F(GrpcTest, BringsAnErrorOfTheService) {
-  const CallResult result = CallOf({.headers = {{"content-type", "application/grpc"},
+  const UpstreamResult result = CallOf({.headers = {{"content-type", "application/grpc"},
                                                 {"grpc-status", "5"},
                                                 {"grpc-message", "no%20such user"}}});
   EXPECT_EQ(result.status, CALLOUT_NOT_FOUND);
@@ -487,7 +487,7 @@ TEST_F(GrpcTest, BringsAnErrorOfTheService) {
 }
 
 TEST_F(GrpcTest, CountsWhatTheServiceCannotDo) {
-  const CallResult result =
+  const UpstreamResult result =
       CallOf({.headers = {{"content-type", "application/grpc"}, {"grpc-status", "14"}}});
   EXPECT_EQ(result.status, CALLOUT_UNAVAILABLE);
   EXPECT_TRUE(result.from_service);
@@ -511,7 +511,7 @@ TEST_F(GrpcTest, TellsOfWhatIsNotGrpc) {
       {{.headers = grpc, .body = std::string("\1\0\0\0\0", 5), .trailers = good}, "compressed"},
   };
   for (const Case& one : cases) {
-    const CallResult result = CallOf(one.reply);
+    const UpstreamResult result = CallOf(one.reply);
     EXPECT_EQ(result.status, CALLOUT_DATA_LOSS) << one.why;
     EXPECT_FALSE(result.from_service);
     EXPECT_THAT(result.message, HasSubstr(one.why));

@@ -62,7 +62,7 @@ TEST_F(UpstreamTlsTest, TakesWhatAlpnChooses) {
   for (const bool http2 : {false, true}) {
     TestService service(Server("DNS:localhost", http2), Ok);
     MakeTls(service);
-    const CallResult result = Call(Get());
+    const UpstreamResult result = Call(Get());
     EXPECT_EQ(result.response.body, "x") << result.message;
     EXPECT_EQ(service.server_name(), "localhost");
   }
@@ -72,7 +72,7 @@ TEST_F(UpstreamTlsTest, RefusesACertificateThatItCannotTrust) {
   const auto message = [&](const TestService::Options& options, const std::string& more = "") {
     TestService service(options, Ok);
     MakeTls(service, more);
-    const CallResult result = Call(Get());
+    const UpstreamResult result = Call(Get());
     EXPECT_EQ(result.status, CALLOUT_UNAVAILABLE);
     EXPECT_EQ(service.requests(), 0);
     return result.message;
@@ -89,7 +89,7 @@ TEST_F(UpstreamTlsTest, RefusesACertificateThatItCannotTrust) {
 TEST_F(UpstreamTlsTest, ChecksTheNameThatTheConfigurationSays) {
   TestService service(Server("DNS:idp.example"), Ok);
   MakeTls(service, R"(, "server_name": "idp.example")");
-  const CallResult result = Call(Get());
+  const UpstreamResult result = Call(Get());
   EXPECT_EQ(result.response.body, "x") << result.message;
   EXPECT_EQ(service.server_name(), "idp.example");
 }
@@ -109,7 +109,7 @@ TEST_F(UpstreamTlsTest, HasACertificateOfItsOwn) {
   const auto [chain, key] = ca_.Issue({.name = "a client"});
   MakeTls(service, fmt::format(R"(, "certificate": "{}", "key": "{}")", Put("c.pem", chain),
                                Put("k.pem", key)));
-  const CallResult result = Call(Get());
+  const UpstreamResult result = Call(Get());
   EXPECT_EQ(result.response.body, "x") << result.message;
 }
 
@@ -135,7 +135,7 @@ TEST_F(UpstreamTlsTest, NeedsHttp2ForGrpc) {
   ask.body = FrameGrpcMessage("x");
   TestService service(Server("DNS:localhost"), Ok);
   MakeTls(service);
-  const CallResult result = Call(ask);
+  const UpstreamResult result = Call(ask);
   EXPECT_EQ(result.status, CALLOUT_DATA_LOSS);
   EXPECT_THAT(result.message, HasSubstr("gRPC needs HTTP/2"));
   MakeTls(service, "", R"(, "protocol": "http2")");
