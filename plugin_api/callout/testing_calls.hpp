@@ -5,8 +5,8 @@
 //
 //     auto store = std::make_shared<callout::testing::Store>();
 //     store->upstreams.add("users", [](const callout::testing::CallRequest& request) {
-//       callout::testing::CallResponse response;
-//       response.body = request.path == "/users/ada" ? "team-a" : "";
+//       auto response = callout::testing::CallResponse::of("team-a");
+//       if (request.path != "/users/ada") response.http_status = 404;
 //       response.delay = std::chrono::milliseconds(20);
 //       return response;
 //     });
@@ -59,6 +59,12 @@ struct CallResponse {
   std::string message;
   std::chrono::nanoseconds delay{0};
 
+  static CallResponse of(std::string body, uint32_t http_status = 200) {
+    CallResponse response;
+    response.http_status = http_status;
+    response.body = std::move(body);
+    return response;
+  }
   // The service was not reached, or what it said is of no use.
   static CallResponse failure(callout_status_t status, std::string message = "as the test says") {
     CallResponse response;

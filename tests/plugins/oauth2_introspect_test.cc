@@ -111,11 +111,7 @@ TEST(Introspection, ReadsWhatTheServiceSays) {
 
 // --- Under the fake host ---
 
-CallResponse Says(const std::string& body) {
-  CallResponse response;
-  response.body = body;
-  return response;
-}
+CallResponse Says(const std::string& body) { return CallResponse::of(body); }
 
 class OAuth2IntrospectTest : public ::testing::Test {
  protected:
