@@ -162,10 +162,11 @@ class OAuth2Introspect {
       hits_.add();
       return Answer(call, Judge(*claims));
     }
-    Ask(key, IntrospectionForm(*token),
-        [this, deferred = call.defer().share()](const Decision& decision) {
-          deferred->finish_with([&](AnyCall& later) { Answer(later, decision); });
-        });
+    callout::HttpRequest question = Question(*token);
+    question.timeout = callout::Upstream::time_for(call);
+    Ask(key, question, [this, deferred = call.defer().share()](const Decision& decision) {
+      deferred->finish_with([&](AnyCall& later) { Answer(later, decision); });
+    });
   }
 
   std::optional<Claims> FindCached(const std::string& key) const {
@@ -178,8 +179,19 @@ class OAuth2Introspect {
     return is_over ? std::nullopt : claims;
   }
 
-  // Requests with the same token wait for one question.
-  void Ask(const std::string& key, std::string form, Waiting waiting) {
+  callout::HttpRequest Question(std::string_view token) const {
+    callout::HttpRequest request;
+    request.path = path_;
+    request.headers = {{"content-type", "application/x-www-form-urlencoded"},
+                       {"accept", "application/json"}};
+    if (!authorization_.empty()) request.headers.emplace_back("authorization", authorization_);
+    request.body = IntrospectionForm(token);
+    request.idempotent = true;  // it changes nothing
+    return request;
+  }
+
+  // Requests with the same token wait for one question, whose time is that of the first of them.
+  void Ask(const std::string& key, const callout::HttpRequest& question, Waiting waiting) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       std::vector<Waiting>& line = asked_[key];
@@ -187,15 +199,8 @@ class OAuth2Introspect {
       if (line.size() > 1) return joined_.add();
     }
     lookups_.add();
-    callout::HttpRequest request;
-    request.path = path_;
-    request.headers = {{"content-type", "application/x-www-form-urlencoded"},
-                       {"accept", "application/json"}};
-    if (!authorization_.empty()) request.headers.emplace_back("authorization", authorization_);
-    request.body = std::move(form);
-    request.idempotent = true;  // a question
     callout::OutgoingCall call = service_.start(
-        request, [this, key](const callout::IncomingResponse& response) { Take(key, response); });
+        question, [this, key](const callout::IncomingResponse& response) { Take(key, response); });
     if (!call) return Settle(key, Unavailable());
     call.detach();
   }
