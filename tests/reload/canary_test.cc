@@ -14,8 +14,8 @@
 #include "backend.h"
 #include "envoy_config.h"
 #include "envoy_fixture.h"
-#include "http_get.h"
 #include "plugins_page.h"
+#include "tests/integration/http_get.h"
 #include "traffic.h"
 
 namespace callout::tests {
