@@ -348,8 +348,8 @@ void Worker::StopAccepting() {
 
 void Worker::Drain(uint64_t number) {
   bool closed = traffic_ == nullptr || traffic_->Drain();
-  if (!plugins_->StopTimers(kTimersEndMs)) {
-    Log(LogLevel::kWarning, "a plugin's timer has not returned, and is abandoned");
+  if (!plugins_->StopExtensions(kTimersEndMs)) {
+    Log(LogLevel::kWarning, "a plugin's timer or call has not returned, and is abandoned");
     closed = false;
   }
   published_traffic_.store(nullptr, std::memory_order_release);
