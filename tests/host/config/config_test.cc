@@ -169,6 +169,8 @@ std::vector<OptionCase> Cases() {
       Number("max_sent_bytes", "4194304", &Config::stream_limits, &StreamLimits::sent_bytes_max),
       {"early_end", "on", "off", "off", "on",
        [](const Config& c) { return c.stream_limits.early_end ? "on" : "off"; }},
+      {"metadata_controls", "refuse", "pass", "pass", "refuse",
+       [](const Config& c) { return c.stream_limits.metadata_controls ? "pass" : "refuse"; }},
       {"envoy_mode_override", "unknown", "ignored", "ignored", "allowed",
        [](const Config& c) {
          constexpr const char* kNames[] = {"unknown", "allowed", "ignored"};
@@ -607,6 +609,7 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"max_sent_bytes=1", "expected a whole number from 1024 to 1099511627776"},
       {"envoy_mode_override=yes", "expected unknown, allowed, ignored"},
       {"early_end=true", "expected on, off"},
+      {"metadata_controls=allow", "expected refuse, pass"},
       {"services=http",
        "expected ext_proc, ext_authz, ratelimit or network_ext_proc, or several with commas "
        "between "
