@@ -2,6 +2,7 @@
 
 #include "host/traffic_server.h"
 
+#include <functional>
 #include <utility>
 
 #include "host/base/health_asked.h"
@@ -54,9 +55,11 @@ TrafficServer::TrafficServer(const Config& config, CertificateStore* certificate
       memory_(BudgetOf(config)),
       explainer_(metrics, config.explained_max),
       connection_limit_(config.connections_max, config.transport.connections_per_peer_max),
-      accept_loop_(metrics, [](const absl::Status& status) {
-        Log(LogLevel::kWarning, "{}", MessageOf(status));
-      }) {}
+      accept_loop_(
+          metrics,
+          [](const absl::Status& status) { Log(LogLevel::kWarning, "{}", MessageOf(status)); },
+          config.containment.workers > 1 ? [this] { return connection_limit_.CountLately(); }
+                                         : std::function<size_t()>()) {}
 
 TrafficServer::~TrafficServer() { accept_loop_.Stop(); }
 

@@ -171,6 +171,8 @@ std::vector<OptionCase> Cases() {
        [](const Config& c) { return c.stream_limits.early_end ? "on" : "off"; }},
       {"metadata_controls", "refuse", "pass", "pass", "refuse",
        [](const Config& c) { return c.stream_limits.metadata_controls ? "pass" : "refuse"; }},
+      {"phase_pruning", "on", "off", "off", "on",
+       [](const Config& c) { return c.stream_limits.phase_pruning ? "on" : "off"; }},
       {"envoy_mode_override", "unknown", "ignored", "ignored", "allowed",
        [](const Config& c) {
          constexpr const char* kNames[] = {"unknown", "allowed", "ignored"};
@@ -610,6 +612,7 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"envoy_mode_override=yes", "expected unknown, allowed, ignored"},
       {"early_end=true", "expected on, off"},
       {"metadata_controls=allow", "expected refuse, pass"},
+      {"phase_pruning=yes", "expected on, off"},
       {"services=http",
        "expected ext_proc, ext_authz, ratelimit or network_ext_proc, or several with commas "
        "between "
