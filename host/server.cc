@@ -77,10 +77,8 @@ ServiceProblems CheckServices(RpcServices wanted,
         RpcServices::FromBits(facts.services).Has(RpcService::kExtAuthz)) {
       continue;
     }
-    const std::string why = WhyNoBridge(facts.phases);
-    if (why.empty()) {
-      answered.Add(RpcService::kExtAuthz);
-    } else {
+    if (IsBridgeable(facts.phases)) answered.Add(RpcService::kExtAuthz);
+    if (const std::string why = WhyNoBridge(facts.phases); !why.empty()) {
       problems.errors.push_back(
           fmt::format("plugin {} cannot answer ext_authz (--services): {}", plugin.name, why));
     }

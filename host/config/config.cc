@@ -324,6 +324,12 @@ void AddCallOptions(Config* config, OptionSet* options) {
       [limits](size_t index) { limits->mode_override = static_cast<EnvoyModeOverride>(index); },
       "Whether Envoy obeys the mode_override of a plugin (its allow_mode_override). unknown: the "
       "host assumes neither until a message from Envoy shows it"));
+  options->Add(ChoiceOption(
+      "metadata_controls", kCalls, "refuse|pass", {"refuse", "pass"}, 0,
+      [limits](size_t index) { limits->metadata_controls = index == 1; },
+      "Dynamic metadata of a plugin with CR, LF or NUL in a string. Envoy writes it unchanged into "
+      "a "
+      "header that its configuration makes of metadata. refuse: it is a fault of the plugin"));
   options->Add(
       {.name = "services",
        .group = kCalls,
