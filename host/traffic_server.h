@@ -25,6 +25,8 @@
 #include "host/net/certificate_store.h"
 #include "host/net/connection_limit.h"
 #include "host/plugin/chain.h"
+#include "host/shadow/shadow_runner.h"
+#include "host/shadow/shadow_watcher.h"
 #include "host/stream/stream_environment.h"
 #include "host/stream/trace_watcher.h"
 #include "host/telemetry/otlp_exporter.h"
@@ -50,6 +52,7 @@ class TrafficServer final : public Traffic {
   bool serving() const override { return true; }
   void SetWatch(const WatchSettings& settings) override;
   std::vector<Explained> CollectExplained() override { return explainer_.Collect(); }
+  std::vector<ShadowReport> CollectShadows() override { return shadows_->Collect(); }
   std::vector<Exemplar> CollectExemplars() override { return metrics_->CollectExemplars(); }
   std::vector<prometheus::MetricFamily> CollectMetrics() override;
   TrafficSight GetSight() override;
@@ -57,6 +60,7 @@ class TrafficServer final : public Traffic {
  private:
   absl::Status StartEnvironment();
   void StartTraces();
+  absl::Status StartShadows();
   absl::Status DefineMemoryMetrics();
   void TellMemory();
   absl::StatusOr<std::unique_ptr<Transport>> StartTransport();
@@ -73,6 +77,8 @@ class TrafficServer final : public Traffic {
   MemoryBudget memory_;
   std::mutex telling_;  // one page at a time
   Explainer explainer_;
+  std::unique_ptr<ShadowRunner> shadows_;
+  std::optional<ShadowWatcher> shadow_watcher_;
   std::unique_ptr<OtlpExporter> exporter_;  // null: nothing is traced
   std::optional<TraceWatcher> trace_watcher_;
   std::unique_ptr<StreamEnvironment> environment_;

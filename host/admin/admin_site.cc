@@ -95,9 +95,12 @@ void AdminSite::AddTo(AdminPages* pages) {
             &AdminSite::Explain);
   AddAction(pages, "/actions/explain_off", "explain no more", &AdminSite::EndExplaining);
   AddAction(pages, "/actions/drain", "drain and stop, as SIGTERM", &AdminSite::Drain);
-  AddAction(pages, "/actions/release", "plugin=NAME: end its quarantine", &AdminSite::Release);
+  AddAction(pages, "/actions/release", "plugin=NAME: end its quarantine, or its withdrawal",
+            &AdminSite::Release);
   AddAction(pages, "/actions/go_back", "plugin=NAME: back to the generation before",
             &AdminSite::GoBack);
+  AddAction(pages, "/actions/promote", "plugin=NAME: its canary serves all new streams",
+            &AdminSite::Promote);
 }
 
 // --- Actions ---------------------------------------------------------------------
@@ -175,7 +178,7 @@ absl::Status AdminSite::Drain(const Form&, std::string* what) {
 absl::Status AdminSite::Release(const Form& form, std::string* what) {
   const absl::StatusOr<std::string> plugin = FieldOf(form.fields, "plugin");
   if (!plugin.ok()) return plugin.status();
-  *what = fmt::format("release {} from quarantine", *plugin);
+  *what = fmt::format("release {}", *plugin);
   PluginManager* const plugins = parts_.plugins();
   if (plugins == nullptr) return absl::UnavailableError("the host is starting");
   return plugins->Release(*plugin, kActionMs);
@@ -188,6 +191,15 @@ absl::Status AdminSite::GoBack(const Form& form, std::string* what) {
   PluginManager* const plugins = parts_.plugins();
   if (plugins == nullptr) return absl::UnavailableError("the host is starting");
   return plugins->GoBack(*plugin, kActionMs);
+}
+
+absl::Status AdminSite::Promote(const Form& form, std::string* what) {
+  const absl::StatusOr<std::string> plugin = FieldOf(form.fields, "plugin");
+  if (!plugin.ok()) return plugin.status();
+  *what = fmt::format("promote the canary of {}", *plugin);
+  PluginManager* const plugins = parts_.plugins();
+  if (plugins == nullptr) return absl::UnavailableError("the host is starting");
+  return plugins->Promote(*plugin, kActionMs);
 }
 
 // --- The page ---------------------------------------------------------------------
@@ -224,6 +236,7 @@ HttpResponse AdminSite::FrontPage() {
     TrafficSight sight = traffic->GetSight();
     data.live = std::move(sight.live);
     data.faults = std::move(sight.faults);
+    data.shadows = JoinShadowReports(traffic->CollectShadows());
   }
   AddCertificates(&data);
   data.settings = config.in_force;
@@ -251,6 +264,10 @@ std::vector<PageLimit> AdminSite::Limits(const GenerationTarget::Usage& usage,
        times(config.stream_limits.deferred_max), "--max_deferred"},
       {"blocking calls", history_.Value("callout_blocking_jobs"),
        times(config.stream_limits.blocking_threads_max), "--blocking_threads"},
+      {"exchanges for shadows", history_.Value("callout_shadow_exchanges"),
+       times(config.shadow.exchanges_max), "--max_shadow_exchanges"},
+      {"memory for shadows, bytes", history_.Value("callout_shadow_bytes"),
+       times(config.shadow.bytes_max), "--max_shadow_bytes"},
       {"memory for clients, bytes", history_.Value("callout_memory_bytes"),
        history_.Value("callout_memory_budget_bytes"), "--memory_budget_bytes"},
       {"plugin files mapped", static_cast<double>(usage.mapped),
