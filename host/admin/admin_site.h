@@ -13,6 +13,8 @@
 //   /actions/drain
 //   /actions/release    plugin=NAME: ends its quarantine
 //   /actions/go_back    plugin=NAME: the generation before serves again
+//   /tap                a TapForm (host/record/record_rule.h): begins or ends a recording in
+//                       --record_dir; the response names the file
 // A browser is sent back to the page, which lists what was changed. Each change is logged.
 //
 // Pages and actions run on one thread, the HTTP server's for slow pages. AddTo comes first.
@@ -91,6 +93,7 @@ class AdminSite {
   absl::Status Drain(const Form& form, std::string* what);
   absl::Status Release(const Form& form, std::string* what);
   absl::Status GoBack(const Form& form, std::string* what);
+  absl::Status Tap(const Form& form, std::string* what);
 
   HttpResponse FrontPage();
   std::vector<PageLimit> Limits(const GenerationTarget::Usage& usage, size_t generations_max) const;

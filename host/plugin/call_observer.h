@@ -21,7 +21,7 @@
 //   OnCall        a call is over, with all that came of it. Exactly one for each call that was
 //   begun
 //                 or refused for lack of a thread, in the order of their ends
-//   OnResponse    a response goes out to Envoy
+//   OnResponse    a response goes out to Envoy; of streams OnSent follows, with the whole message
 //   OnEnd         the RPC has ended. Once; a call that a plugin still holds was told before, as
 //                 kOverruled
 //
@@ -154,6 +154,7 @@ struct MessageView {
   callout_phase_t phase;
   std::string_view message;  // HttpHeaders, HttpBody or HttpTrailers; of a Check its attributes
   uint64_t at_ns;
+  std::string_view request = {};  // of streams the whole ProcessingRequest
 };
 
 // The first message of an RPC.
@@ -187,6 +188,8 @@ class RpcObserver {
   virtual void OnResponse(callout_field_t field, std::string_view payload) {
     static_cast<void>(field), static_cast<void>(payload);
   }
+  // The whole ProcessingResponse. Only of streams, where requests for more time come here alone.
+  virtual void OnSent(std::string_view response) { static_cast<void>(response); }
   virtual void OnEnd(const RpcEnd& end) { static_cast<void>(end); }
 
   // Lines about the RPC's calls are logged from this level on, if it is below the one in force.
@@ -194,8 +197,14 @@ class RpcObserver {
   void set_log_level(std::optional<LogLevel> level) { log_level_ = level; }
   std::optional<LogLevel> log_level() const { return log_level_; }
 
+  // The stream goes on to its real end, as if a plugin wanted every message: no early end. Before
+  // the observer is given away.
+  void set_wants_real_end() { wants_real_end_ = true; }
+  bool wants_real_end() const { return wants_real_end_; }
+
  private:
   std::optional<LogLevel> log_level_;
+  bool wants_real_end_ = false;
 };
 
 class RpcWatcher {
@@ -212,8 +221,11 @@ class RpcObservers {
     if (observer->log_level().has_value()) {
       log_level_ = std::min(log_level_.value_or(LogLevel::kError), *observer->log_level());
     }
+    wants_real_end_ |= observer->wants_real_end();
     observers_.push_back(std::move(observer));
   }
+  // One of them does.
+  bool wants_real_end() const { return wants_real_end_; }
   // The lowest of the observers'; any thread.
   std::optional<LogLevel> log_level() const { return log_level_; }
   bool empty() const { return observers_.empty(); }
@@ -228,6 +240,7 @@ class RpcObservers {
  private:
   std::vector<std::unique_ptr<RpcObserver>> observers_;
   std::optional<LogLevel> log_level_;
+  bool wants_real_end_ = false;
 };
 
 // The watchers of the process.

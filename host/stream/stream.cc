@@ -91,7 +91,7 @@ void Stream::OnMessage(std::string_view bytes) {
   }
   if (!matched_ && environment_->watchers().active()) BeginWatch(*view);
   if (observers_ != nullptr) {
-    const MessageView seen{view->phase, view->message, MonotonicNs()};
+    const MessageView seen{view->phase, view->message, MonotonicNs(), bytes};
     observers_->Each([&](RpcObserver* observer) { observer->OnMessage(seen); });
   }
   // A streamed local reply takes the place of all that would come.
@@ -384,6 +384,7 @@ void Stream::EndIfDone() {
   if (!idle()) return;
   if (exchange_.stalled() && !CallsOutstanding()) return End(absl::OkStatus(), CALLOUT_END_EARLY);
   if (!environment_->limits().early_end || !exchange_.modes_known()) return;
+  if (observers_ != nullptr && observers_->wants_real_end()) return;
   if (calls_at_work_ > 0 || CallsOutstanding() || OwesBody() || exchange_.duplex_unended() ||
       WantsMore() || WantsRealEnd()) {
     return;
