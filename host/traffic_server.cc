@@ -2,6 +2,7 @@
 
 #include "host/traffic_server.h"
 
+#include <functional>
 #include <utility>
 
 #include "host/base/clock.h"
@@ -58,9 +59,11 @@ TrafficServer::TrafficServer(const Config& config, CertificateStore* certificate
       recorder_(metrics, "option"),
       tap_recorder_(metrics, "tap"),
       connection_limit_(config.connections_max, config.transport.connections_per_peer_max),
-      accept_loop_(metrics, [](const absl::Status& status) {
-        Log(LogLevel::kWarning, "{}", MessageOf(status));
-      }) {}
+      accept_loop_(
+          metrics,
+          [](const absl::Status& status) { Log(LogLevel::kWarning, "{}", MessageOf(status)); },
+          config.containment.workers > 1 ? [this] { return connection_limit_.CountLately(); }
+                                         : std::function<size_t()>()) {}
 
 TrafficServer::~TrafficServer() { accept_loop_.Stop(); }
 

@@ -323,6 +323,12 @@ void AddCallOptions(Config* config, OptionSet* options) {
       [limits](size_t index) { limits->early_end = index == 0; },
       "End a stream as soon as no plugin wants any of its further messages; Envoy then passes the "
       "rest unchanged"));
+  limits->phase_pruning = true;
+  options->Add(ChoiceOption(
+      "phase_pruning", kCalls, "on|off", {"on", "off"}, 0,
+      [limits](size_t index) { limits->phase_pruning = index == 0; },
+      "With --envoy_mode_override=allowed: ask Envoy, in the response to the request's headers, to "
+      "leave out the phases of the exchange that no plugin wants"));
 }
 
 void AddConnectionOptions(Config* config, OptionSet* options) {

@@ -320,6 +320,7 @@ class Stream {
                            Response* response) const;
   std::string MakeAnnotations(ChainMessage* message);
   void AskForTrailers(ChainMessage* message);
+  void PrunePhases(ChainMessage* message);
   void DropModes(const ChainMessage& message, Part* asked, ModeOverride* override);
   void CompleteModes(ChainMessage* message, ModeOverride* override);
   void Emit(Response response, std::string_view annotations);

@@ -68,6 +68,9 @@ struct StreamLimits {
   // End a stream with OK as soon as no instance wants anything more of it. The
   // option's default is on; tests of phases want every message.
   bool early_end = false;
+  // Where Envoy obeys (mode_override kAllowed): ask it for the phases only that some instance
+  // wants. As with early_end, the option's default is on.
+  bool phase_pruning = false;
 };
 
 // What becomes of an RPC of a service other than ext_proc, for the metrics.
@@ -79,7 +82,7 @@ class StreamEnvironment {
     Metrics::Id streams_started, streams_ended_ok, streams_ended_error, streams_cancelled;
     Metrics::Id messages, request_bytes, response_bytes, deferred, streams_refused;
     Metrics::Id messages_refused, bodies_lost, stalls_ended, stalls_refused, modes_refused,
-        late_body_headers;
+        late_body_headers, phases_pruned;
   };
 
   // `chains` and `metrics` outlive the environment.

@@ -169,6 +169,8 @@ std::vector<OptionCase> Cases() {
       Number("max_sent_bytes", "4194304", &Config::stream_limits, &StreamLimits::sent_bytes_max),
       {"early_end", "on", "off", "off", "on",
        [](const Config& c) { return c.stream_limits.early_end ? "on" : "off"; }},
+      {"phase_pruning", "on", "off", "off", "on",
+       [](const Config& c) { return c.stream_limits.phase_pruning ? "on" : "off"; }},
       {"envoy_mode_override", "unknown", "ignored", "ignored", "allowed",
        [](const Config& c) {
          constexpr const char* kNames[] = {"unknown", "allowed", "ignored"};
@@ -643,6 +645,7 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"max_sent_bytes=1", "expected a whole number from 1024 to 1099511627776"},
       {"envoy_mode_override=yes", "expected unknown, allowed, ignored"},
       {"early_end=true", "expected on, off"},
+      {"phase_pruning=yes", "expected on, off"},
       {"services=http",
        "expected ext_proc, ext_authz, ratelimit or network_ext_proc, or several with commas "
        "between "
