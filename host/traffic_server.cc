@@ -32,6 +32,8 @@ H2Options MakeH2Options(const Config& config) {
 
 // What the end of the process waits for the collector of traces, and for recordings.
 constexpr uint64_t kFlushMs = 1000;
+// What the end of the process waits for hooks of shadows, and no longer.
+constexpr uint64_t kShadowsEndMs = 500;
 // How long a list of RPCs waits for a thread that a hook occupies.
 constexpr uint64_t kListMs = 100;
 // For health checks, admin pages and new versions of plugins.
@@ -65,7 +67,10 @@ TrafficServer::TrafficServer(const Config& config, CertificateStore* certificate
           config.containment.workers > 1 ? [this] { return connection_limit_.CountLately(); }
                                          : std::function<size_t()>()) {}
 
-TrafficServer::~TrafficServer() { accept_loop_.Stop(); }
+TrafficServer::~TrafficServer() {
+  accept_loop_.Stop();
+  if (shadow_watcher_.has_value()) shadow_watcher_->Detach();
+}
 
 absl::Status TrafficServer::StartEnvironment() {
   absl::StatusOr<Metrics::Id> connections =
@@ -87,6 +92,16 @@ absl::Status TrafficServer::StartEnvironment() {
   tap_recorder_.Attach(&environment_->watchers());
   StartRecording();
   if (config_.traces.enabled) StartTraces();
+  return StartShadows();
+}
+
+// Its threads only once there is a shadow.
+absl::Status TrafficServer::StartShadows() {
+  auto runner = ShadowRunner::Create(config_.shadow, config_.stream_limits, metrics_);
+  if (!runner.ok()) return runner.status();
+  shadows_ = *std::move(runner);
+  shadow_watcher_.emplace(shadows_.get());
+  shadow_watcher_->Attach(&environment_->watchers(), chains_);
   return absl::OkStatus();
 }
 
@@ -251,9 +266,14 @@ bool TrafficServer::HealthAskedWithin(uint64_t seconds) { return host::HealthAsk
 
 bool TrafficServer::Drain() {
   const bool closed = transport_->Drain(config_.drain_timeout_ms);
+  shadow_watcher_->Detach();
+  const bool shadows_closed = shadows_->Stop(kShadowsEndMs);
+  if (!shadows_closed) {
+    Log(LogLevel::kWarning, "a hook of a plugin in shadow has not returned, and is abandoned");
+  }
   if (exporter_ != nullptr) exporter_->Stop(kFlushMs);
   EndRecordings();
-  return closed;
+  return closed && shadows_closed;
 }
 
 TrafficSight TrafficServer::GetSight() {

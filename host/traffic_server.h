@@ -27,6 +27,8 @@
 #include "host/net/connection_limit.h"
 #include "host/plugin/chain.h"
 #include "host/record/recorder.h"
+#include "host/shadow/shadow_runner.h"
+#include "host/shadow/shadow_watcher.h"
 #include "host/stream/stream_environment.h"
 #include "host/stream/trace_watcher.h"
 #include "host/telemetry/otlp_exporter.h"
@@ -53,6 +55,7 @@ class TrafficServer final : public Traffic {
   bool serving() const override { return true; }
   void SetWatch(const WatchSettings& settings) override;
   std::vector<Explained> CollectExplained() override { return explainer_.Collect(); }
+  std::vector<ShadowReport> CollectShadows() override { return shadows_->Collect(); }
   std::vector<Exemplar> CollectExemplars() override { return metrics_->CollectExemplars(); }
   std::vector<prometheus::MetricFamily> CollectMetrics() override;
   TrafficSight GetSight() override;
@@ -64,6 +67,7 @@ class TrafficServer final : public Traffic {
   void StartRecording();
   void SetTap(const TapOrder& order);
   void EndRecordings();
+  absl::Status StartShadows();
   absl::Status DefineMemoryMetrics();
   void TellMemory();
   absl::StatusOr<std::unique_ptr<Transport>> StartTransport();
@@ -85,6 +89,8 @@ class TrafficServer final : public Traffic {
   Recorder tap_recorder_;                   // POST /tap
   std::mutex tap_mutex_;                    // guards the next
   uint64_t tap_id_ = 0;                     // of the order that is carried out
+  std::unique_ptr<ShadowRunner> shadows_;
+  std::optional<ShadowWatcher> shadow_watcher_;
   std::unique_ptr<OtlpExporter> exporter_;  // null: nothing is traced
   std::optional<TraceWatcher> trace_watcher_;
   std::unique_ptr<StreamEnvironment> environment_;

@@ -132,6 +132,7 @@ class Worker {
   void SetServing(bool serving);
   void SetWatch(WatchSettings settings);
   std::vector<Explained> CollectExplained();
+  std::vector<ShadowReport> CollectShadows();
   void StopAccepting();
   void Drain(uint64_t number);
   void DoChores();
@@ -210,6 +211,8 @@ void Worker::Take(WorkerMessage question) {
       return Response(question.number, "");
     case WorkerMessageKind::kCollectExplained:
       return Response(question.number, Encode(CollectExplained()));
+    case WorkerMessageKind::kCollectShadows:
+      return Response(question.number, Encode(CollectShadows()));
     case WorkerMessageKind::kCollectExemplars:
       return Response(question.number, Encode(metrics_.CollectExemplars()));
     case WorkerMessageKind::kGetUsage:
@@ -341,6 +344,11 @@ void Worker::SetWatch(WatchSettings settings) {
 std::vector<Explained> Worker::CollectExplained() {
   TrafficServer* traffic = published_traffic_.load(std::memory_order_acquire);
   return traffic == nullptr ? std::vector<Explained>() : traffic->CollectExplained();
+}
+
+std::vector<ShadowReport> Worker::CollectShadows() {
+  TrafficServer* traffic = published_traffic_.load(std::memory_order_acquire);
+  return traffic == nullptr ? std::vector<ShadowReport>() : traffic->CollectShadows();
 }
 
 void Worker::StopAccepting() {

@@ -97,11 +97,14 @@ void AdminSite::AddTo(AdminPages* pages) {
             &AdminSite::Explain);
   AddAction(pages, "/actions/explain_off", "explain no more", &AdminSite::EndExplaining);
   AddAction(pages, "/actions/drain", "drain and stop, as SIGTERM", &AdminSite::Drain);
-  AddAction(pages, "/actions/release", "plugin=NAME: end its quarantine", &AdminSite::Release);
+  AddAction(pages, "/actions/release", "plugin=NAME: end its quarantine, or its withdrawal",
+            &AdminSite::Release);
   AddAction(pages, "/actions/go_back", "plugin=NAME: back to the generation before",
             &AdminSite::GoBack);
   AddAction(pages, "/tap", "percent=, path_prefix=, seconds=, …: record exchanges; stop=1 ends it",
             &AdminSite::Tap);
+  AddAction(pages, "/actions/promote", "plugin=NAME: its canary serves all new streams",
+            &AdminSite::Promote);
 }
 
 // --- Actions ---------------------------------------------------------------------
@@ -179,7 +182,7 @@ absl::Status AdminSite::Drain(const Form&, std::string* what) {
 absl::Status AdminSite::Release(const Form& form, std::string* what) {
   const absl::StatusOr<std::string> plugin = FieldOf(form.fields, "plugin");
   if (!plugin.ok()) return plugin.status();
-  *what = fmt::format("release {} from quarantine", *plugin);
+  *what = fmt::format("release {}", *plugin);
   PluginManager* const plugins = parts_.plugins();
   if (plugins == nullptr) return absl::UnavailableError("the host is starting");
   return plugins->Release(*plugin, kActionMs);
@@ -223,6 +226,15 @@ absl::Status AdminSite::Tap(const Form& form, std::string* what) {
   return absl::OkStatus();
 }
 
+absl::Status AdminSite::Promote(const Form& form, std::string* what) {
+  const absl::StatusOr<std::string> plugin = FieldOf(form.fields, "plugin");
+  if (!plugin.ok()) return plugin.status();
+  *what = fmt::format("promote the canary of {}", *plugin);
+  PluginManager* const plugins = parts_.plugins();
+  if (plugins == nullptr) return absl::UnavailableError("the host is starting");
+  return plugins->Promote(*plugin, kActionMs);
+}
+
 // --- The page ---------------------------------------------------------------------
 
 HttpResponse AdminSite::FrontPage() {
@@ -257,6 +269,7 @@ HttpResponse AdminSite::FrontPage() {
     TrafficSight sight = traffic->GetSight();
     data.live = std::move(sight.live);
     data.faults = std::move(sight.faults);
+    data.shadows = JoinShadowReports(traffic->CollectShadows());
   }
   AddCertificates(&data);
   data.settings = config.in_force;
@@ -284,6 +297,10 @@ std::vector<PageLimit> AdminSite::Limits(const GenerationTarget::Usage& usage,
        times(config.stream_limits.deferred_max), "--max_deferred"},
       {"blocking calls", history_.Value("callout_blocking_jobs"),
        times(config.stream_limits.blocking_threads_max), "--blocking_threads"},
+      {"exchanges for shadows", history_.Value("callout_shadow_exchanges"),
+       times(config.shadow.exchanges_max), "--max_shadow_exchanges"},
+      {"memory for shadows, bytes", history_.Value("callout_shadow_bytes"),
+       times(config.shadow.bytes_max), "--max_shadow_bytes"},
       {"memory for clients, bytes", history_.Value("callout_memory_bytes"),
        history_.Value("callout_memory_budget_bytes"), "--memory_budget_bytes"},
       {"plugin files mapped", static_cast<double>(usage.mapped),

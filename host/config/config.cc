@@ -21,6 +21,7 @@
 #include "host/config/option_kinds.h"
 #include "host/config/plugin_options.h"
 #include "host/config/record_options.h"
+#include "host/config/shadow_options.h"
 
 namespace callout::host {
 namespace {
@@ -637,6 +638,7 @@ absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
   AddPluginOptions(&draft, &options);
   AddReloadOptions(&draft.config.reload, &options);
   AddExtensionOptions(&draft.config.reload.extensions, &options);
+  AddShadowOptions(&draft.config.shadow, &options);
   AddContainmentOptions(&draft.config.containment, &options);
   AddListenerOptions(&draft, &options);
   AddTlsOptions(&draft, &options);

@@ -28,6 +28,7 @@
 #include "host/plugin/call_log.h"
 #include "host/plugin/settings.h"
 #include "host/record/recorder.h"
+#include "host/shadow/shadow_exchange.h"
 #include "host/stream/stream_environment.h"
 #include "host/telemetry/otlp_config.h"
 
@@ -80,6 +81,7 @@ struct Config {
   bool secure_health_check = false;
 
   TransportLimits limits;
+  ShadowLimits shadow;
   StreamLimits stream_limits;
 
   size_t connections_max = 10000;  // of the secure and plaintext listeners together; 0: no limit

@@ -15,6 +15,8 @@
 // message has come, and owns the observers that they return. It then calls, on its own thread:
 //
 //   OnMessage     a message has come from Envoy, before any call
+//   OnPlace       a message has come to an instance's place in the chain, as those before have
+//                 changed it, or to the end; only for observers that want its phase
 //   OnSaid        a call is over: what the plugin was shown and has said, before the host judges it
 //   OnFault       something is a fault, in a call or between calls; and what the policy does
 //   OnOverruled   a part of a response is left out
@@ -61,6 +63,7 @@ namespace callout::host {
 
 class Instance;
 class RpcContext;
+struct Chain;
 struct CallState;
 
 // What a call came to. The names are values of the label `outcome` at /metrics.
@@ -157,6 +160,16 @@ struct MessageView {
   std::string_view request = {};  // of streams the whole ProcessingRequest
 };
 
+// A message of a Stream on its way through the chain.
+struct PlaceView {
+  callout_phase_t phase;
+  // How many instances it has passed, in the order of its direction: response phases go through the
+  // chain backwards.
+  size_t position;
+  std::string_view request;  // the ProcessingRequest around `message`
+  std::string_view message;  // HttpHeaders, HttpBody or HttpTrailers
+};
+
 // The first message of an RPC.
 struct RpcStart {
   uint64_t stream_id;
@@ -167,6 +180,7 @@ struct RpcStart {
   // message.
   std::string_view headers;
   uint64_t at_ns;
+  const Chain* chain = nullptr;  // that the RPC takes; lives as long as the observer
 };
 
 struct RpcEnd {
@@ -180,6 +194,7 @@ class RpcObserver {
  public:
   virtual ~RpcObserver() = default;
   virtual void OnMessage(const MessageView& message) { static_cast<void>(message); }
+  virtual void OnPlace(const PlaceView& place) { static_cast<void>(place); }
   virtual void OnSaid(const SaidView& said) { static_cast<void>(said); }
   virtual void OnFault(const FaultView& fault) { static_cast<void>(fault); }
   virtual void OnOverruled(const OverruledView& part) { static_cast<void>(part); }
@@ -202,9 +217,16 @@ class RpcObserver {
   void set_wants_real_end() { wants_real_end_ = true; }
   bool wants_real_end() const { return wants_real_end_; }
 
+  // CALLOUT_PHASE_BITs of the phases that the observer wants: an ext_proc stream does not end
+  // before they have come (--early_end), and tells of their places. Before the observer is given
+  // away.
+  void set_phases(uint64_t phases) { phases_ = phases; }
+  uint64_t phases() const { return phases_; }
+
  private:
   std::optional<LogLevel> log_level_;
   bool wants_real_end_ = false;
+  uint64_t phases_ = 0;
 };
 
 class RpcWatcher {
@@ -222,8 +244,11 @@ class RpcObservers {
       log_level_ = std::min(log_level_.value_or(LogLevel::kError), *observer->log_level());
     }
     wants_real_end_ |= observer->wants_real_end();
+    phases_ |= observer->phases();
     observers_.push_back(std::move(observer));
   }
+  // Whether one of them wants a phase.
+  bool Want(callout_phase_t phase) const { return (phases_ & CALLOUT_PHASE_BIT(phase)) != 0; }
   // One of them does.
   bool wants_real_end() const { return wants_real_end_; }
   // The lowest of the observers'; any thread.
@@ -241,6 +266,7 @@ class RpcObservers {
   std::vector<std::unique_ptr<RpcObserver>> observers_;
   std::optional<LogLevel> log_level_;
   bool wants_real_end_ = false;
+  uint64_t phases_ = 0;
 };
 
 // The watchers of the process.

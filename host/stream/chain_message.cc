@@ -15,7 +15,7 @@ void ChainMessage::Reset() {
   end_of_stream = whole_body = mode_open = hidden = dropped = alone = asked_for_time = false;
   at_transport = stalls_envoy = of_envoy = false;
   since_ns = called_ns = 0;
-  position = replace_position = 0;
+  position = told_until = replace_position = 0;
   gathered_position = SIZE_MAX;
   deadline_ns = queued_bytes = 0;
   response.Clear();

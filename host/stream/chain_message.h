@@ -83,7 +83,8 @@ struct ChainMessage {
   uint64_t since_ns = 0;
   uint64_t called_ns = 0;  // when its last call was over
 
-  size_t position = 0;  // of the instance that is next, in this phase's order
+  size_t position = 0;    // of the instance that is next, in this phase's order
+  size_t told_until = 0;  // observers were told of the places before this one
   // Of the instance whose CONTINUE_AND_REPLACE counts; it and those before it do
   // not see the new body.
   size_t replace_position = 0;

@@ -66,6 +66,8 @@ class Stream {
  public:
   // `environment` and `rpc` outlive the stream.
   Stream(StreamEnvironment* environment, RpcContext* rpc);
+  // The same with another chain than the environment's current one.
+  Stream(StreamEnvironment* environment, RpcContext* rpc, std::shared_ptr<const Chain> chain);
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
@@ -225,6 +227,7 @@ class Stream {
   Progress Advance(ChainMessage* message, const ChainMessage* ahead);
   void Settled(ChainMessage* message, Part* part);
   bool HasLaterReader(const ChainMessage& message) const;
+  void TellPlace(ChainMessage* message);
   bool BeginReplacedBody(ChainMessage* message);
   Step Visit(ChainMessage* message, Part* part);
   void Hold(ChainMessage* message, Part* part, uint64_t for_ms);

@@ -887,7 +887,8 @@ TEST(Config, RefusesPluginFilesThatCannotBeRead) {
   EXPECT_EQ(Bad({"--plugin=/p.so", "--plugin_settings=p=@" + bad.path()}),
             "--plugin_settings=p=@" + bad.path() +
                 ": unknown key \"polic\"; expected policy, too_large, match, max_whole_body_bytes, "
-                "blocking, disabled, watch, endless_body, leave_responses or drain");
+                "blocking, disabled, watch, endless_body, leave_responses, drain, "
+                "mode, instead_of, percent, by_header or canary");
 }
 
 TEST(Config, RefusesBothListenersOff) {
