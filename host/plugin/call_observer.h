@@ -212,8 +212,8 @@ class RpcObserver {
   void set_log_level(std::optional<LogLevel> level) { log_level_ = level; }
   std::optional<LogLevel> log_level() const { return log_level_; }
 
-  // The stream goes on to its real end, as if a plugin wanted every message: no early end. Before
-  // the observer is given away.
+  // The stream goes on to its real end, as if a plugin wanted every message: no early end, and no
+  // phase is left out. Before the observer is given away.
   void set_wants_real_end() { wants_real_end_ = true; }
   bool wants_real_end() const { return wants_real_end_; }
 

@@ -286,8 +286,9 @@ bool Stream::WantsMore() const {
   return false;
 }
 
-// Whether an instance that has been opened is to see how the exchange ends.
+// Whether an instance that has been opened, or somebody who watches, is to see how the exchange ends.
 bool Stream::WantsRealEnd() const {
+  if (observers_ != nullptr && observers_->wants_real_end()) return true;
   for (size_t i = 0; i < parts_.size(); ++i) {
     const Part& part = parts_[i];
     if (part.openness == Part::Openness::kOpen && part.instance->wants(CALLOUT_WANT_REAL_END)) {
@@ -391,7 +392,6 @@ void Stream::EndIfDone() {
   if (!idle()) return;
   if (exchange_.stalled() && !CallsOutstanding()) return End(absl::OkStatus(), CALLOUT_END_EARLY);
   if (!environment_->limits().early_end || !exchange_.modes_known()) return;
-  if (observers_ != nullptr && observers_->wants_real_end()) return;
   if (calls_at_work_ > 0 || CallsOutstanding() || OwesBody() || exchange_.duplex_unended() ||
       WantsMore() || WantsRealEnd()) {
     return;
