@@ -309,6 +309,9 @@ void Stream::AskForTime(ChainMessage* message, Part* part) {
   message->asked_for_time = true;
   message->deadline_ns += timeout_ms * 1000000;
   output_.push_back(WriteTimeoutResponse(timeout_ms));
+  if (observers_ != nullptr) {
+    observers_->Each([&](RpcObserver* observer) { observer->OnSent(output_.back()); });
+  }
 }
 
 void Stream::OnPosted(CallState* call, RpcContext::Event event) {
