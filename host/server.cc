@@ -77,10 +77,8 @@ ServiceProblems CheckServices(RpcServices wanted,
         RpcServices::FromBits(facts.services).Has(RpcService::kExtAuthz)) {
       continue;
     }
-    const std::string why = WhyNoBridge(facts.phases);
-    if (why.empty()) {
-      answered.Add(RpcService::kExtAuthz);
-    } else {
+    if (IsBridgeable(facts.phases)) answered.Add(RpcService::kExtAuthz);
+    if (const std::string why = WhyNoBridge(facts.phases); !why.empty()) {
       problems.errors.push_back(
           fmt::format("plugin {} cannot answer ext_authz (--services): {}", plugin.name, why));
     }
@@ -526,14 +524,14 @@ bool Server::Drain(bool may_delay) {
   traffic_sockets_.clear();
   bool closed = traffic_->Drain();
   const bool stopped = plugins_->AwaitStop(kReloadEndMs);
-  const bool timers_ended = plugin_set_ == nullptr || plugin_set_->StopTimers(kReloadEndMs);
+  const bool timers_ended = plugin_set_ == nullptr || plugin_set_->StopExtensions(kReloadEndMs);
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::steady_clock::now() - start);
   const bool waits = !stopped || plugins_->busy();
   Log(LogLevel::kInfo, "drain ends after {} ms{}{}{}", took.count(),
       closed ? "" : ": a plugin still holds a call, which is abandoned",
       waits ? ": loading or creating a plugin has not returned, and is abandoned" : "",
-      timers_ended ? "" : ": a plugin's timer has not returned, and is abandoned");
+      timers_ended ? "" : ": a plugin's timer or call has not returned, and is abandoned");
   return closed && !waits && timers_ended;
 }
 

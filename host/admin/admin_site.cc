@@ -15,6 +15,8 @@
 #include "host/base/log.h"
 #include "host/base/percent.h"
 #include "host/base/status_text.h"
+#include "host/record/record_rule.h"
+#include "host/record/recorder.h"
 
 namespace callout::host {
 namespace {
@@ -99,6 +101,8 @@ void AdminSite::AddTo(AdminPages* pages) {
             &AdminSite::Release);
   AddAction(pages, "/actions/go_back", "plugin=NAME: back to the generation before",
             &AdminSite::GoBack);
+  AddAction(pages, "/tap", "percent=, path_prefix=, seconds=, …: record exchanges; stop=1 ends it",
+            &AdminSite::Tap);
   AddAction(pages, "/actions/promote", "plugin=NAME: its canary serves all new streams",
             &AdminSite::Promote);
 }
@@ -191,6 +195,35 @@ absl::Status AdminSite::GoBack(const Form& form, std::string* what) {
   PluginManager* const plugins = parts_.plugins();
   if (plugins == nullptr) return absl::UnavailableError("the host is starting");
   return plugins->GoBack(*plugin, kActionMs);
+}
+
+absl::Status AdminSite::Tap(const Form& form, std::string* what) {
+  const RecordConfig& record = parts_.config->record;
+  *what = "tap";
+  absl::StatusOr<TapForm> tap = ParseTapForm(form.text, record.file_bytes_max);
+  if (!tap.ok()) return tap.status();
+  WatchControl* const watch = parts_.watch();
+  if (watch == nullptr) return absl::UnavailableError("the host is starting");
+  if (tap->stop) {
+    *what = "end the tap";
+    return watch->StopTap() ? absl::OkStatus()
+                            : absl::FailedPreconditionError("no tap is in progress");
+  }
+  if (record.tap_directory.empty()) {
+    return absl::FailedPreconditionError("this host has no directory for it; set --record_dir");
+  }
+  const std::string path = TapPath(record.tap_directory);
+  const size_t workers = parts_.config->containment.workers;
+  *what = fmt::format("tap {} for {} s to {}{}", tap->rule.text, tap->seconds, path,
+                      workers == 0 ? "" : fmt::format(".w1 to .w{}", workers));
+  watch->StartTap({.id = 0,
+                   .path = path,
+                   .percent = tap->rule.percent,
+                   .match = tap->rule.match.has_value() ? tap->rule.match->text : "",
+                   .until_ns = MonotonicNs() + tap->seconds * 1'000'000'000,
+                   .count = tap->count,
+                   .bytes = tap->bytes});
+  return absl::OkStatus();
 }
 
 absl::Status AdminSite::Promote(const Form& form, std::string* what) {

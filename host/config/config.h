@@ -27,6 +27,7 @@
 #include "host/net/address.h"
 #include "host/plugin/call_log.h"
 #include "host/plugin/settings.h"
+#include "host/record/recorder.h"
 #include "host/shadow/shadow_exchange.h"
 #include "host/stream/stream_environment.h"
 #include "host/telemetry/otlp_config.h"
@@ -97,6 +98,7 @@ struct Config {
   std::string explain_key;  // "": no header marks an exchange
   size_t explained_max = kExplainedDefault;
   std::vector<std::string> redacted_headers = RedactedHeadersDefault();  // lower case
+  RecordConfig record;
 };
 
 // INVALID_ARGUMENT in one line: the option and its value, what is wrong with it, and

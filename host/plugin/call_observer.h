@@ -23,7 +23,7 @@
 //   OnCall        a call is over, with all that came of it. Exactly one for each call that was
 //   begun
 //                 or refused for lack of a thread, in the order of their ends
-//   OnResponse    a response goes out to Envoy
+//   OnResponse    a response goes out to Envoy; of streams OnSent follows, with the whole message
 //   OnEnd         the RPC has ended. Once; a call that a plugin still holds was told before, as
 //                 kOverruled
 //
@@ -157,6 +157,7 @@ struct MessageView {
   callout_phase_t phase;
   std::string_view message;  // HttpHeaders, HttpBody or HttpTrailers; of a Check its attributes
   uint64_t at_ns;
+  std::string_view request = {};  // of streams the whole ProcessingRequest
 };
 
 // A message of a Stream on its way through the chain.
@@ -202,12 +203,19 @@ class RpcObserver {
   virtual void OnResponse(callout_field_t field, std::string_view payload) {
     static_cast<void>(field), static_cast<void>(payload);
   }
+  // The whole ProcessingResponse. Only of streams, where requests for more time come here alone.
+  virtual void OnSent(std::string_view response) { static_cast<void>(response); }
   virtual void OnEnd(const RpcEnd& end) { static_cast<void>(end); }
 
   // Lines about the RPC's calls are logged from this level on, if it is below the one in force.
   // Before the observer is given away.
   void set_log_level(std::optional<LogLevel> level) { log_level_ = level; }
   std::optional<LogLevel> log_level() const { return log_level_; }
+
+  // The stream goes on to its real end, as if a plugin wanted every message: no early end, and no
+  // phase is left out. Before the observer is given away.
+  void set_wants_real_end() { wants_real_end_ = true; }
+  bool wants_real_end() const { return wants_real_end_; }
 
   // CALLOUT_PHASE_BITs of the phases that the observer wants: an ext_proc stream does not end
   // before they have come (--early_end), and tells of their places. Before the observer is given
@@ -217,6 +225,7 @@ class RpcObserver {
 
  private:
   std::optional<LogLevel> log_level_;
+  bool wants_real_end_ = false;
   uint64_t phases_ = 0;
 };
 
@@ -234,11 +243,14 @@ class RpcObservers {
     if (observer->log_level().has_value()) {
       log_level_ = std::min(log_level_.value_or(LogLevel::kError), *observer->log_level());
     }
+    wants_real_end_ |= observer->wants_real_end();
     phases_ |= observer->phases();
     observers_.push_back(std::move(observer));
   }
   // Whether one of them wants a phase.
   bool Want(callout_phase_t phase) const { return (phases_ & CALLOUT_PHASE_BIT(phase)) != 0; }
+  // One of them does.
+  bool wants_real_end() const { return wants_real_end_; }
   // The lowest of the observers'; any thread.
   std::optional<LogLevel> log_level() const { return log_level_; }
   bool empty() const { return observers_.empty(); }
@@ -253,6 +265,7 @@ class RpcObservers {
  private:
   std::vector<std::unique_ptr<RpcObserver>> observers_;
   std::optional<LogLevel> log_level_;
+  bool wants_real_end_ = false;
   uint64_t phases_ = 0;
 };
 

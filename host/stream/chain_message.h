@@ -95,7 +95,7 @@ struct ChainMessage {
   ChainResponse response;
   std::string annotations;  // records beside the answer
 
-  SharedBytes request_owner, message_owner;
+  SharedBytes request_owner;  // of `request` with `message` in it, once they were rebuilt
   std::shared_ptr<const void> bytes_owner;
 
   // Takes a message as Envoy sent it. Only as it is made, or after Reset().
@@ -112,7 +112,7 @@ struct ChainMessage {
 
   // What later instances are to see in place of `message`, with `request` built
   // around it anew.
-  void Rebuild(std::string new_message);
+  void Rebuild(std::string_view new_message);
   // A body phase: `message` and `request` around another body.
   void RebuildAroundBody(std::string_view new_body);
 };

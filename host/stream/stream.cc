@@ -94,7 +94,7 @@ void Stream::OnMessage(std::string_view bytes) {
   }
   if (!matched_ && environment_->watchers().active()) BeginWatch(*view);
   if (observers_ != nullptr) {
-    const MessageView seen{view->phase, view->message, MonotonicNs()};
+    const MessageView seen{view->phase, view->message, MonotonicNs(), bytes};
     observers_->Each([&](RpcObserver* observer) { observer->OnMessage(seen); });
   }
   // A streamed local reply takes the place of all that would come.
@@ -286,8 +286,9 @@ bool Stream::WantsMore() const {
   return false;
 }
 
-// Whether an instance that has been opened is to see how the exchange ends.
+// Whether an instance that has been opened, or somebody who watches, is to see how the exchange ends.
 bool Stream::WantsRealEnd() const {
+  if (observers_ != nullptr && observers_->wants_real_end()) return true;
   for (size_t i = 0; i < parts_.size(); ++i) {
     const Part& part = parts_[i];
     if (part.openness == Part::Openness::kOpen && part.instance->wants(CALLOUT_WANT_REAL_END)) {

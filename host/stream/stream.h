@@ -94,6 +94,8 @@ class Stream {
   // It may have something to say before the next message comes: a call at work, a
   // deadline, or an end with OK when a drain's time is up.
   bool may_speak_unasked() const;
+  // A hook runs on another thread, or a call is deferred; late ones, too.
+  bool calls_at_work() const { return calls_at_work_ > 0; }
   bool has_output() const { return !output_.empty(); }
   // Whole ProcessingResponses, in the order in which they are to be sent.
   using Output = absl::InlinedVector<std::string, 2>;

@@ -83,6 +83,8 @@ class CheckService final : public UnaryService {
   std::vector<std::unique_ptr<std::string>> kept_;
 };
 
+// Whether the bridge answers a Check by a plugin of these phases (bits) without callout_on_check.
+bool IsBridgeable(uint64_t phases);
 // Why a plugin of these phases (bits) without callout_on_check cannot answer a Check; "" if
 // it can, or has nothing to do with one.
 std::string WhyNoBridge(uint64_t phases);

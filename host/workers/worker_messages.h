@@ -153,8 +153,14 @@ void VisitFields(Archive& archive, TrafficSight& sight) {
 }
 
 template <class Archive>
+void VisitFields(Archive& archive, TapOrder& tap) {
+  archive(tap.id, tap.path, tap.percent, tap.match, tap.until_ns, tap.count, tap.bytes);
+}
+
+template <class Archive>
 void VisitFields(Archive& archive, WatchSettings& settings) {
-  archive(settings.explain_key, settings.rules, settings.log_level, settings.plugin_log_levels);
+  archive(settings.explain_key, settings.rules, settings.log_level, settings.plugin_log_levels,
+          settings.tap);
 }
 
 template <class Archive>
