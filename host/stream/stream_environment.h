@@ -62,6 +62,8 @@ struct StreamLimits {
   // What send() may have queued for one stream before the client takes it.
   size_t sent_bytes_max = 4194304;
   EnvoyModeOverride mode_override = EnvoyModeOverride::kUnknown;
+  // Strings of dynamic metadata may have CR, LF and NUL.
+  bool metadata_controls = false;
   // The services that are answered (--services); empty: those that some plugin has hooks
   // for. Only where it names ext_authz do request_headers hooks answer a Check.
   RpcServices services;
