@@ -23,27 +23,31 @@
 #include "support/json_config.hpp"
 
 extern "C" CALLOUT_EXPORT const char callout_plugin_config_schema[];
-const char callout_plugin_config_schema[] = R"({
-  "$schema": "https://json-schema.org/draft/2020-12/schema",
-  "type": "object",
-  "required": ["upstream"],
-  "additionalProperties": false,
-  "properties": {
-    "upstream": {"type": "string", "description": "the name of the token service in the file of --upstreams"},
-    "path": {"type": "string", "default": "/introspect"},
-    "client_id": {"type": "string", "default": ""},
-    "client_secret": {"type": "string", "default": ""},
-    "scopes": {"type": "array", "items": {"type": "string"}, "default": []},
-    "issuer": {"type": "string", "default": ""},
-    "audience": {"type": "string", "default": ""},
-    "realm": {"type": "string", "default": "callout"},
-    "header_prefix": {"type": "string", "default": "x-auth-"},
-    "forward_token": {"type": "boolean", "default": true},
-    "cache_seconds": {"type": "integer", "minimum": 0, "maximum": 86400, "default": 60},
-    "inactive_cache_seconds": {"type": "integer", "minimum": 0, "maximum": 86400, "default": 5},
-    "unavailable_status": {"type": "integer", "minimum": 400, "maximum": 599, "default": 503}
-  }
-})";
+// On one line: the host shows it on one.
+// clang-format off
+const char callout_plugin_config_schema[] =
+    R"({)"
+    R"("$schema": "https://json-schema.org/draft/2020-12/schema", )"
+    R"("type": "object", )"
+    R"("required": ["upstream"], )"
+    R"("additionalProperties": false, )"
+    R"("properties": {)"
+    R"("upstream": {"type": "string", "description": "the name of the token service in the file of --upstreams"}, )"
+    R"("path": {"type": "string", "default": "/introspect"}, )"
+    R"("client_id": {"type": "string", "default": ""}, )"
+    R"("client_secret": {"type": "string", "default": ""}, )"
+    R"("scopes": {"type": "array", "items": {"type": "string"}, "default": []}, )"
+    R"("issuer": {"type": "string", "default": ""}, )"
+    R"("audience": {"type": "string", "default": ""}, )"
+    R"("realm": {"type": "string", "default": "callout"}, )"
+    R"("header_prefix": {"type": "string", "default": "x-auth-"}, )"
+    R"("forward_token": {"type": "boolean", "default": true}, )"
+    R"("cache_seconds": {"type": "integer", "minimum": 0, "maximum": 86400, "default": 60}, )"
+    R"("inactive_cache_seconds": {"type": "integer", "minimum": 0, "maximum": 86400, "default": 5}, )"
+    R"("unavailable_status": {"type": "integer", "minimum": 400, "maximum": 599, "default": 503})"
+    R"(})"
+    R"(})";
+// clang-format on
 
 namespace oauth2_introspect {
 namespace {
