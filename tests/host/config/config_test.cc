@@ -810,7 +810,8 @@ TEST(Config, RefusesABadValueOfEveryOption) {
                                  "list_plugins",    "version",          "help",
                                  "plugin_config",   "admin_hosts",      "probe",
                                  "strict",          "doctor",           "print_config",
-                                 "print_manifest",  "explain_key"};
+                                 "print_manifest",  "explain_key",      "state_dir",
+                                 "record",          "record_dir"};
   for (const auto& [option, message] : BadValues())
     known.insert(option.substr(0, option.find('=')));
   const std::string help = Good({"--help"}).text;
