@@ -801,7 +801,8 @@ TEST(Config, RefusesABadValueOfEveryOption) {
                                  "list_plugins",    "version",          "help",
                                  "plugin_config",   "admin_hosts",      "probe",
                                  "strict",          "doctor",           "print_config",
-                                 "print_manifest",  "explain_key"};
+                                 "print_manifest",  "explain_key",      "record",
+                                 "record_dir"};
   for (const auto& [option, message] : BadValues())
     known.insert(option.substr(0, option.find('=')));
   const std::string help = Good({"--help"}).text;
@@ -811,6 +812,15 @@ TEST(Config, RefusesABadValueOfEveryOption) {
     EXPECT_TRUE(known.contains((*it)[1])) << (*it)[1];
   }
   EXPECT_GE(count, 45U);
+}
+
+TEST(Config, RefusesAPlaceForRecordingsThatIsNotThere) {
+  for (const char* option : {"--record=/nowhere/a.rec", "--record_dir=/nowhere"}) {
+    EXPECT_EQ(Bad({option}), std::string(option) +
+                                 ": no file can be created in /nowhere: No such file or directory");
+  }
+  EXPECT_EQ(Bad({"--record_dir=/dev/null"}),
+            "--record_dir=/dev/null: no file can be created in /dev/null: it is no directory");
 }
 
 TEST(Config, RefusesUnknownOptionsAndArguments) {
