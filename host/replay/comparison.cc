@@ -150,7 +150,6 @@ class Side {
     return true;
   }
 
- private:
   const Messages& messages_;
   MessageRedactor* const redactor_;
   const bool sizes_only_;
