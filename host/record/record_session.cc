@@ -18,12 +18,6 @@ namespace {
 
 constexpr size_t kWriteBytes = 262144;
 
-uint64_t UnixNs() {
-  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                   std::chrono::system_clock::now().time_since_epoch())
-                                   .count());
-}
-
 }  // namespace
 
 std::string_view RecordDropName(RecordDrop reason) {

@@ -20,6 +20,7 @@
 #ifndef CALLOUT_HOST_RECORD_RECORD_SESSION_H_
 #define CALLOUT_HOST_RECORD_RECORD_SESSION_H_
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
@@ -54,7 +55,7 @@ std::string_view RecordDropName(RecordDrop reason);
 
 struct RecordMetricIds {
   Metrics::Id exchanges, bytes, active, queue_bytes;
-  Metrics::Id dropped[kRecordDrops];
+  std::array<Metrics::Id, kRecordDrops> dropped;  // by RecordDrop
 };
 
 // An exchange as its observer has collected it.

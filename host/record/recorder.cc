@@ -19,12 +19,6 @@ namespace {
 // A message's own memory beside its bytes.
 constexpr size_t kMessageBytes = sizeof(CapturedExchange::Message);
 
-uint64_t UnixNs() {
-  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                   std::chrono::system_clock::now().time_since_epoch())
-                                   .count());
-}
-
 class RecordObserver final : public RpcObserver {
  public:
   RecordObserver(std::shared_ptr<RecordSession> session, const RpcStart& start)

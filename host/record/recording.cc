@@ -4,6 +4,7 @@
 
 #include <zlib.h>
 
+#include <chrono>
 #include <utility>
 
 #include "host/wire/field_numbers.h"
@@ -98,6 +99,12 @@ std::string Record(uint32_t number, std::string_view payload) {
 }
 
 }  // namespace
+
+uint64_t UnixNs() {
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                   std::chrono::system_clock::now().time_since_epoch())
+                                   .count());
+}
 
 std::string WriteHeader(const RecordingHeader& header) {
   std::string bytes;

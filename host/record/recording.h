@@ -65,6 +65,9 @@ struct RecordedExchange {
   callout_outcome_t outcome = 0;
 };
 
+// Nanoseconds since 1970, for began_unix_ns.
+uint64_t UnixNs();
+
 // Records.
 std::string WriteHeader(const RecordingHeader& header);
 std::string WriteExchange(const RecordedExchange& exchange);

@@ -77,3 +77,8 @@ void callout_go_release_timer(void *data) {
   calloutGoForget(*(uintptr_t *)data);
   free(data);
 }
+
+void callout_go_call_done(void *data, const callout_incoming_t *incoming) {
+  calloutGoCallDone(*(uintptr_t *)data, (callout_incoming_t *)incoming);
+}
+void callout_go_release_call(void *data) { callout_go_release_timer(data); }

@@ -181,6 +181,65 @@ static inline callout_status_t callout_go_add_shared(const callout_host_t *host,
                    ttl_ns, sum);
 }
 
+static inline const callout_calls_t *callout_go_calls(const callout_host_t *host) {
+  return (const callout_calls_t *)host->get_extension(host, CALLOUT_CALLS);
+}
+static inline callout_status_t callout_go_find_upstream(const callout_host_t *host,
+                                                        const callout_calls_t *calls,
+                                                        const char *name, size_t size) {
+  return calls->find(host, callout_go_bytes(name, size), NULL);
+}
+
+/* A handle of Go's as for timers. */
+void callout_go_call_done(void *data, const callout_incoming_t *incoming);
+void callout_go_release_call(void *data);
+
+/* `headers` has names and values in turn, one after the other, and `sizes` the size of each. */
+static inline callout_status_t callout_go_start_call(
+    const callout_host_t *host, const callout_calls_t *calls, uint32_t flags, const char *upstream,
+    size_t upstream_size, const char *method, size_t method_size, const char *path,
+    size_t path_size, const char *headers, const size_t *sizes, size_t header_count,
+    const char *body, size_t body_size, uint64_t timeout_ns, uintptr_t handle, uint64_t *id) {
+  callout_outgoing_t outgoing = {0};
+  callout_status_t status;
+  size_t i;
+  uintptr_t *data = (uintptr_t *)malloc(sizeof(*data));
+  callout_header_field_t *fields =
+      (callout_header_field_t *)calloc(header_count + 1, sizeof(*fields));
+  if (data == NULL || fields == NULL) {
+    free(data);
+    free(fields);
+    return CALLOUT_RESOURCE_EXHAUSTED;
+  }
+  for (i = 0; i < header_count; ++i) {
+    fields[i].name = callout_go_bytes(headers, sizes[2 * i]);
+    headers += sizes[2 * i];
+    fields[i].value = callout_go_bytes(headers, sizes[2 * i + 1]);
+    headers += sizes[2 * i + 1];
+  }
+  *data = handle;
+  outgoing.struct_size = sizeof(outgoing);
+  outgoing.flags = flags;
+  outgoing.upstream = callout_go_bytes(upstream, upstream_size);
+  outgoing.method = callout_go_bytes(method, method_size);
+  outgoing.path = callout_go_bytes(path, path_size);
+  outgoing.headers = fields;
+  outgoing.header_count = header_count;
+  outgoing.body = callout_go_bytes(body, body_size);
+  outgoing.timeout_ns = timeout_ns;
+  outgoing.done = callout_go_call_done;
+  outgoing.release = callout_go_release_call;
+  outgoing.data = data;
+  status = calls->start(host, &outgoing, id);
+  free(fields);
+  if (status != CALLOUT_OK) free(data);
+  return status;
+}
+static inline void callout_go_cancel_call(const callout_host_t *host, const callout_calls_t *calls,
+                                          uint64_t id) {
+  calls->cancel(host, id);
+}
+
 /* From now to a time of CLOCK_MONOTONIC. */
 static inline int64_t callout_go_ns_until(uint64_t then_ns) {
   struct timespec now;

@@ -96,6 +96,22 @@ func calloutGoForget(handle C.uintptr_t) {
 //export calloutGoRunTimer
 func calloutGoRunTimer(handle C.uintptr_t) { cgo.Handle(handle).Value().(func())() }
 
+//export calloutGoCallDone
+func calloutGoCallDone(handle C.uintptr_t, raw *C.callout_incoming_t) {
+	cgo.Handle(handle).Value().(func(*bridge.Incoming))(&bridge.Incoming{
+		Status: int32(raw.status), FromService: raw.from_service != 0, HTTPStatus: uint32(raw.http_status),
+		Headers: copiedFields(raw.headers, raw.header_count), Trailers: copiedFields(raw.trailers, raw.trailer_count),
+		Body: copied(raw.body), Message: copied(raw.message),
+	})
+}
+
+func copiedFields(fields *C.callout_header_field_t, count C.size_t) (pairs [][2]string) {
+	for _, field := range unsafe.Slice(fields, count) {
+		pairs = append(pairs, [2]string{copied(field.name), copied(field.value)})
+	}
+	return pairs
+}
+
 // copied is a text of the host's, for good.
 func copied(bytes C.callout_bytes_t) string {
 	if bytes.size == 0 {
@@ -287,4 +303,42 @@ func (host *realHost) AddShared(space, key string, amount int64, ttlNs uint64) (
 	status := C.callout_go_add_shared(host.table, C.callout_go_shared_data(host.table), spaceData, spaceSize, keyData,
 		keySize, C.int64_t(amount), C.uint64_t(ttlNs), &sum)
 	return int64(sum), int32(status)
+}
+
+func (host *realHost) FindUpstream(name string) int32 {
+	calls := C.callout_go_calls(host.table)
+	if calls == nil {
+		return abi.Unimplemented
+	}
+	data, size := lentText(name)
+	return int32(C.callout_go_find_upstream(host.table, calls, data, size))
+}
+
+func (host *realHost) StartCall(outgoing *bridge.Outgoing, done func(*bridge.Incoming)) (uint64, int32) {
+	var id C.uint64_t
+	var headers []byte
+	var sizes []C.size_t
+	for _, pair := range outgoing.Headers {
+		for _, text := range pair {
+			headers = append(headers, text...)
+			sizes = append(sizes, C.size_t(len(text)))
+		}
+	}
+	upstream, upstreamSize := lentText(outgoing.Upstream)
+	method, methodSize := lentText(outgoing.Method)
+	path, pathSize := lentText(outgoing.Path)
+	headerData, _ := lent(headers)
+	body, bodySize := lent(outgoing.Body)
+	handle := cgo.NewHandle(done)
+	status := C.callout_go_start_call(host.table, C.callout_go_calls(host.table), C.uint32_t(outgoing.Flags), upstream,
+		upstreamSize, method, methodSize, path, pathSize, headerData, unsafe.SliceData(sizes),
+		C.size_t(len(outgoing.Headers)), body, bodySize, C.uint64_t(outgoing.TimeoutNs), C.uintptr_t(handle), &id)
+	if status != abi.Ok {
+		handle.Delete()
+	}
+	return uint64(id), int32(status)
+}
+
+func (host *realHost) CancelCall(id uint64) {
+	C.callout_go_cancel_call(host.table, C.callout_go_calls(host.table), C.uint64_t(id))
 }

@@ -39,7 +39,7 @@ struct Claims {
 
 // What a token has to be for, beside being active; "": anything.
 struct Wanted {
-  std::string issuer, audience;
+  std::string issuer = {}, audience = {};
 };
 
 // nullopt: this is no introspection response. A token for somebody else, or one whose time is over

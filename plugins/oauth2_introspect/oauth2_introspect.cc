@@ -23,27 +23,31 @@
 #include "support/json_config.hpp"
 
 extern "C" CALLOUT_EXPORT const char callout_plugin_config_schema[];
-const char callout_plugin_config_schema[] = R"({
-  "$schema": "https://json-schema.org/draft/2020-12/schema",
-  "type": "object",
-  "required": ["upstream"],
-  "additionalProperties": false,
-  "properties": {
-    "upstream": {"type": "string", "description": "the name of the token service in the file of --upstreams"},
-    "path": {"type": "string", "default": "/introspect"},
-    "client_id": {"type": "string", "default": ""},
-    "client_secret": {"type": "string", "default": ""},
-    "scopes": {"type": "array", "items": {"type": "string"}, "default": []},
-    "issuer": {"type": "string", "default": ""},
-    "audience": {"type": "string", "default": ""},
-    "realm": {"type": "string", "default": "callout"},
-    "header_prefix": {"type": "string", "default": "x-auth-"},
-    "forward_token": {"type": "boolean", "default": true},
-    "cache_seconds": {"type": "integer", "minimum": 0, "maximum": 86400, "default": 60},
-    "inactive_cache_seconds": {"type": "integer", "minimum": 0, "maximum": 86400, "default": 5},
-    "unavailable_status": {"type": "integer", "minimum": 400, "maximum": 599, "default": 503}
-  }
-})";
+// On one line: the host shows it on one.
+// clang-format off
+const char callout_plugin_config_schema[] =
+    R"({)"
+    R"("$schema": "https://json-schema.org/draft/2020-12/schema", )"
+    R"("type": "object", )"
+    R"("required": ["upstream"], )"
+    R"("additionalProperties": false, )"
+    R"("properties": {)"
+    R"("upstream": {"type": "string", "description": "the name of the token service in the file of --upstreams"}, )"
+    R"("path": {"type": "string", "default": "/introspect"}, )"
+    R"("client_id": {"type": "string", "default": ""}, )"
+    R"("client_secret": {"type": "string", "default": ""}, )"
+    R"("scopes": {"type": "array", "items": {"type": "string"}, "default": []}, )"
+    R"("issuer": {"type": "string", "default": ""}, )"
+    R"("audience": {"type": "string", "default": ""}, )"
+    R"("realm": {"type": "string", "default": "callout"}, )"
+    R"("header_prefix": {"type": "string", "default": "x-auth-"}, )"
+    R"("forward_token": {"type": "boolean", "default": true}, )"
+    R"("cache_seconds": {"type": "integer", "minimum": 0, "maximum": 86400, "default": 60}, )"
+    R"("inactive_cache_seconds": {"type": "integer", "minimum": 0, "maximum": 86400, "default": 5}, )"
+    R"("unavailable_status": {"type": "integer", "minimum": 400, "maximum": 599, "default": 503})"
+    R"(})"
+    R"(})";
+// clang-format on
 
 namespace oauth2_introspect {
 namespace {
@@ -158,10 +162,11 @@ class OAuth2Introspect {
       hits_.add();
       return Answer(call, Judge(*claims));
     }
-    Ask(key, IntrospectionForm(*token),
-        [this, deferred = call.defer().share()](const Decision& decision) {
-          deferred->finish_with([&](AnyCall& later) { Answer(later, decision); });
-        });
+    callout::HttpRequest question = Question(*token);
+    question.timeout = callout::Upstream::time_for(call);
+    Ask(key, question, [this, deferred = call.defer().share()](const Decision& decision) {
+      deferred->finish_with([&](AnyCall& later) { Answer(later, decision); });
+    });
   }
 
   std::optional<Claims> FindCached(const std::string& key) const {
@@ -174,8 +179,19 @@ class OAuth2Introspect {
     return is_over ? std::nullopt : claims;
   }
 
-  // Requests with the same token wait for one question.
-  void Ask(const std::string& key, std::string form, Waiting waiting) {
+  callout::HttpRequest Question(std::string_view token) const {
+    callout::HttpRequest request;
+    request.path = path_;
+    request.headers = {{"content-type", "application/x-www-form-urlencoded"},
+                       {"accept", "application/json"}};
+    if (!authorization_.empty()) request.headers.emplace_back("authorization", authorization_);
+    request.body = IntrospectionForm(token);
+    request.idempotent = true;  // it changes nothing
+    return request;
+  }
+
+  // Requests with the same token wait for one question, whose time is that of the first of them.
+  void Ask(const std::string& key, const callout::HttpRequest& question, Waiting waiting) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       std::vector<Waiting>& line = asked_[key];
@@ -183,15 +199,8 @@ class OAuth2Introspect {
       if (line.size() > 1) return joined_.add();
     }
     lookups_.add();
-    callout::HttpRequest request;
-    request.path = path_;
-    request.headers = {{"content-type", "application/x-www-form-urlencoded"},
-                       {"accept", "application/json"}};
-    if (!authorization_.empty()) request.headers.emplace_back("authorization", authorization_);
-    request.body = std::move(form);
-    request.idempotent = true;  // a question
     callout::OutgoingCall call = service_.start(
-        request, [this, key](const callout::IncomingResponse& response) { Take(key, response); });
+        question, [this, key](const callout::IncomingResponse& response) { Take(key, response); });
     if (!call) return Settle(key, Unavailable());
     call.detach();
   }

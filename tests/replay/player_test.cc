@@ -51,7 +51,7 @@ TEST_F(PlayerTest, GivesTheChainWhatEnvoySent) {
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = SetsHeader("x-a", "1");
   plugins_[0]->phases[CALLOUT_REQUEST_BODY] = [&](callout_call_t* call) {
     body = BodyShown(call);
-    return callout_status_t{CALLOUT_NEXT};
+    return RespondCommon(call, CommonResponse());
   };
   const Played played = Play(WithBody("a body", false).exchange());
   ASSERT_THAT(played.responses, SizeIs(2));
@@ -68,7 +68,7 @@ TEST_F(PlayerTest, FillsABodyThatWasLeftOutWithZeros) {
   std::string body;
   AddPlugin()->phases[CALLOUT_REQUEST_BODY] = [&](callout_call_t* call) {
     body = BodyShown(call);
-    return callout_status_t{CALLOUT_NEXT};
+    return RespondCommon(call, CommonResponse());
   };
   Play(WithBody("a body", true).exchange());
   EXPECT_EQ(body, std::string(6, '\0') + ".");

@@ -4,6 +4,8 @@
 
     CALLOUT_BUILD=BUILD sdk_test.py rust|go [TEST...]
 """
+import contextlib
+import http.server
 import json
 import os
 import pathlib
@@ -13,8 +15,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
+import urllib.error
+import urllib.request
 import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -81,23 +86,61 @@ class OnTheHost:
         self.assertIn(self.refusal, refused)
 
     def test_a_client_that_leaves_ends_the_work(self):
-        need(find_envoy(), 'Envoy')
-        (self.work / 'Makefile').write_text('all:\n')
-        log = self.work / 'dev.log'
-        with open(log, 'w') as output:
-            dev = subprocess.Popen([ROOT / 'scripts' / 'dev', self.work, f'--host={BUILD}/host/callout-host', '--', '--log_level=info'],
-                                   stdout=output, env=dict(os.environ, TMPDIR=str(self.work)))
-        try:
-            port = int(self.await_text(log, r'send requests to http://127\.0\.0\.1:(\d+)/')[1])
-            host_log = next(self.work.glob('callout-dev-*')) / 'host.log'
+        with self.behind_envoy() as (port, work):
+            host_log = next(work.glob('callout-dev-*')) / 'host.log'
             client = socket.create_connection(('127.0.0.1', port))
             client.sendall(b'GET /wait HTTP/1.1\r\nhost: a\r\n\r\n')
             self.await_text(host_log, r'INFO plugin sdk_acts: waiting')
             client.close()
             self.await_text(host_log, r'WARNING plugin sdk_acts: the client has left')
-        finally:
-            dev.terminate()
-            self.assertEqual(dev.wait(timeout=SECONDS), 0)
+
+    def test_another_service_is_asked(self):
+        class Service(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers['content-length']))
+                if self.path == '/ask-down':
+                    return  # closes the connection
+                self.send_response(201)
+                self.send_header('x-service', self.headers['x-asks'])
+                self.end_headers()
+                self.wfile.write(body + b', answered')
+
+            def log_message(self, *_):
+                pass
+        server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Service)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        upstreams = self.work / 'upstreams.json'
+        upstreams.write_text(json.dumps({'service': {'url': f'http://127.0.0.1:{server.server_port}', 'timeout_ms': 20000}}))
+        with self.behind_envoy(f'--upstreams={upstreams}') as (port, _):
+            with urllib.request.urlopen(f'http://127.0.0.1:{port}/ask', timeout=30) as response:
+                seen = response.read().decode()  # what the backend got
+            self.assertIn('x-answer: 201 a question, answered\n', seen)
+            self.assertIn('x-service: sdk\n', seen)
+            with self.assertRaises(urllib.error.HTTPError) as failed:
+                urllib.request.urlopen(f'http://127.0.0.1:{port}/ask-down', timeout=30)
+            self.assertEqual(failed.exception.code, 500)
+            failed.exception.close()
+
+    @contextlib.contextmanager
+    def behind_envoy(self, *options):
+        """The port of an Envoy before the host with the plugin, by scripts/dev, and its folder."""
+        need(find_envoy(), 'Envoy')
+        with tempfile.TemporaryDirectory() as directory:
+            folder, work = pathlib.Path(directory) / 'plugin', pathlib.Path(directory)
+            folder.mkdir()
+            shutil.copy(self.plugin, folder)
+            (folder / 'Makefile').write_text('all:\n')
+            log = work / 'dev.log'
+            with open(log, 'w') as output:
+                dev = subprocess.Popen([ROOT / 'scripts' / 'dev', folder, f'--host={BUILD}/host/callout-host', '--',
+                                        '--log_level=info', *options], stdout=output, env=dict(os.environ, TMPDIR=directory))
+            try:
+                yield int(self.await_text(log, r'send requests to http://127\.0\.0\.1:(\d+)/')[1]), work
+            finally:
+                dev.terminate()
+                self.assertEqual(dev.wait(timeout=SECONDS), 0)
 
     def await_text(self, path, pattern):
         end = time.monotonic() + SECONDS

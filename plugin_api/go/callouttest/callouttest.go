@@ -45,7 +45,13 @@ type Plugin struct {
 	lastID   uint64
 	values   map[[2]string]value
 	followed []string
+	outgoing map[uint64]func(*bridge.Incoming)
+	services map[string]Service
 }
+
+// Service is what a fake upstream says to a request: a response, or an error, of which a *callout.CallError is
+// given as it is.
+type Service func(callout.Request) (callout.Response, error)
 
 type metric struct {
 	name  string
@@ -68,7 +74,13 @@ type value struct {
 // test fails if it is refused; it ends with the test.
 func New[C, P any](t testing.TB, create func(*callout.Setup, C) (P, error), config string) *Plugin {
 	t.Helper()
-	plugin, err := newPlugin(t, create, config)
+	return NewWith(t, create, config, nil)
+}
+
+// NewWith is New on a host with upstreams, by name.
+func NewWith[C, P any](t testing.TB, create func(*callout.Setup, C) (P, error), config string, upstreams map[string]Service) *Plugin {
+	t.Helper()
+	plugin, err := newPlugin(t, create, config, upstreams)
 	if err != nil {
 		t.Fatalf("the plugin refuses its configuration: %v", err)
 	}
@@ -83,7 +95,7 @@ func New[C, P any](t testing.TB, create func(*callout.Setup, C) (P, error), conf
 
 // Refusal is the text by which the plugin refuses a configuration, "" if it takes it.
 func Refusal[C, P any](t testing.TB, create func(*callout.Setup, C) (P, error), config string) string {
-	plugin, err := newPlugin(t, create, config)
+	plugin, err := newPlugin(t, create, config, nil)
 	if err != nil {
 		return err.Error()
 	}
@@ -91,8 +103,10 @@ func Refusal[C, P any](t testing.TB, create func(*callout.Setup, C) (P, error), 
 	return ""
 }
 
-func newPlugin[C, P any](t testing.TB, create func(*callout.Setup, C) (P, error), config string) (*Plugin, error) {
-	plugin := &Plugin{t: t, now: 1, values: map[[2]string]value{}}
+func newPlugin[C, P any](t testing.TB, create func(*callout.Setup, C) (P, error), config string, upstreams map[string]Service) (*Plugin, error) {
+	plugin := &Plugin{
+		t: t, now: 1, values: map[[2]string]value{}, outgoing: map[uint64]func(*bridge.Incoming){}, services: upstreams,
+	}
 	definition := callout.Define(create)
 	instance, status := bridge.Create(&definition, (*fakeHost)(plugin), "test", config, 1<<64-1)
 	if status != abi.Ok {
@@ -616,6 +630,72 @@ func (host *fakeHost) AddShared(space, key string, amount int64, ttlNs uint64) (
 	}
 	plugin.put(space, key, string(binary.NativeEndian.AppendUint64(nil, uint64(amount))), expires)
 	return amount, abi.Ok
+}
+
+func (host *fakeHost) FindUpstream(name string) int32 {
+	if host.services[name] == nil {
+		return abi.NotFound
+	}
+	return abi.Ok
+}
+
+func (host *fakeHost) StartCall(outgoing *bridge.Outgoing, done func(*bridge.Incoming)) (uint64, int32) {
+	host.mutex.Lock()
+	defer host.mutex.Unlock()
+	service := host.services[outgoing.Upstream]
+	switch {
+	case !host.created:
+		return 0, abi.FailedPrecondition
+	case service == nil:
+		return 0, abi.NotFound
+	case len(outgoing.Path) == 0 || outgoing.Path[0] != '/':
+		return 0, abi.InvalidArgument
+	}
+	host.lastID++
+	id := host.lastID
+	host.outgoing[id] = done
+	request := callout.Request{
+		Method: outgoing.Method, Path: outgoing.Path, Body: append([]byte(nil), outgoing.Body...),
+		Idempotent: outgoing.Flags&abi.OutgoingIdempotent != 0, Timeout: time.Duration(outgoing.TimeoutNs),
+	}
+	for _, pair := range outgoing.Headers {
+		request.Header = append(request.Header, callout.Header{Name: pair[0], Value: pair[1]})
+	}
+	go func() {
+		came := incomingOf(service(request))
+		host.mutex.Lock()
+		done := host.outgoing[id]
+		delete(host.outgoing, id)
+		host.mutex.Unlock()
+		if done != nil {
+			done(came)
+		}
+	}()
+	return id, abi.Ok
+}
+
+func incomingOf(response callout.Response, err error) *bridge.Incoming {
+	var failure *callout.CallError
+	switch {
+	case errors.As(err, &failure):
+		return &bridge.Incoming{Status: -int32(failure.Status), FromService: failure.FromService, Message: failure.Text}
+	case err != nil:
+		return &bridge.Incoming{Status: abi.Unavailable, Message: err.Error()}
+	}
+	came := &bridge.Incoming{HTTPStatus: uint32(response.HTTPStatus), Body: string(response.Body)}
+	for _, header := range response.Header {
+		came.Headers = append(came.Headers, [2]string{header.Name, header.Value})
+	}
+	for _, header := range response.Trailer {
+		came.Trailers = append(came.Trailers, [2]string{header.Name, header.Value})
+	}
+	return came
+}
+
+func (host *fakeHost) CancelCall(id uint64) {
+	host.mutex.Lock()
+	defer host.mutex.Unlock()
+	delete(host.outgoing, id)
 }
 
 // --- Writing messages ---

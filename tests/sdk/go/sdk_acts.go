@@ -17,6 +17,8 @@ import (
 type acts struct {
 	data  *callout.SharedData
 	ticks atomic.Int64
+
+	service *callout.Upstream // nil: there is none
 }
 
 func newActs(setup *callout.Setup, _ struct{}) (*acts, error) {
@@ -25,6 +27,7 @@ func newActs(setup *callout.Setup, _ struct{}) (*acts, error) {
 	if plugin.data, err = setup.Host().SharedData(""); err != nil {
 		return nil, err
 	}
+	plugin.service, _ = setup.Host().Upstream("service")
 	_, err = setup.Host().Every(time.Millisecond, func() { plugin.ticks.Add(1) })
 	return plugin, err
 }
@@ -44,7 +47,7 @@ func (plugin *acts) OnRequestHeaders(call *callout.HeadersCall) error {
 		return errors.New("no luck")
 	case "/unavailable":
 		return callout.Errorf(callout.Unavailable, "later")
-	case "/yield", "/sleep", "/sleep-panic", "/sleep-deny", "/wait", "/ticks":
+	case "/yield", "/sleep", "/sleep-panic", "/sleep-deny", "/wait", "/ticks", "/ask", "/ask-down":
 		return call.Defer(func(ctx context.Context) error { return plugin.later(ctx, call, path) })
 	}
 	return plugin.done(call, path)
@@ -61,6 +64,18 @@ func (plugin *acts) later(ctx context.Context, call *callout.HeadersCall, path s
 		call.Host().Infof("waiting")
 		<-ctx.Done()
 		call.Host().Warningf("the client has left")
+	case "/ask", "/ask-down":
+		if plugin.service == nil {
+			return errors.New("there is no upstream")
+		}
+		response, err := plugin.service.Do(ctx, callout.Request{
+			Method: "POST", Path: path, Body: []byte("a question"), Header: []callout.Header{{Name: "x-asks", Value: "sdk"}},
+		})
+		if err != nil {
+			return err
+		}
+		call.SetHeader("x-answer", fmt.Sprint(response.HTTPStatus, " ", string(response.Body)))
+		call.SetHeader("x-service", response.Get("x-service"))
 	case "/ticks":
 		for plugin.ticks.Load() < 3 {
 			time.Sleep(time.Millisecond)

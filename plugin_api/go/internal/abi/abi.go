@@ -106,4 +106,12 @@ const (
 	SharedTtlNsMax            = 31536000000000000
 	SharedAbsent              = 0
 	SharedAny                 = 18446744073709551615
+	OutgoingHeadersMax        = 128
+	OutgoingHeaderBytesMax    = 65536
+	OutgoingPathBytesMax      = 8192
+	OutgoingMethodBytesMax    = 32
+	UpstreamNameBytesMax      = 64
+	OutgoingGrpc              = 1
+	OutgoingIdempotent        = 2
+	UpstreamGrpc              = 1
 )

@@ -24,6 +24,24 @@ type End struct {
 	StreamNs, OwnNs     uint64
 }
 
+// Outgoing is a request to an upstream, which is copied before StartCall returns.
+type Outgoing struct {
+	Flags                  uint32
+	Upstream, Method, Path string
+	Headers                [][2]string
+	Body                   []byte
+	TimeoutNs              uint64
+}
+
+// Incoming is how a call came out.
+type Incoming struct {
+	Status            int32
+	FromService       bool
+	HTTPStatus        uint32
+	Headers, Trailers [][2]string
+	Body, Message     string
+}
+
 // Call has the services of the host for one call. All statuses are those of the ABI.
 type Call interface {
 	// Respond takes the message in parts, of which any may be empty.
@@ -58,6 +76,11 @@ type Host interface {
 	GetShared(space, key string) (value string, version uint64, status int32)
 	PutShared(space, key, value string, mayEvict bool, ttlNs, expected uint64) (uint64, int32)
 	RemoveShared(space, key string, expected uint64) int32
+	// FindUpstream is UNIMPLEMENTED on a host without the extension.
+	FindUpstream(name string) int32
+	// done is called once on another thread, where it must not wait; never, after CancelCall.
+	StartCall(outgoing *Outgoing, done func(*Incoming)) (uint64, int32)
+	CancelCall(id uint64)
 	AddShared(space, key string, amount int64, ttlNs uint64) (int64, int32)
 }
 

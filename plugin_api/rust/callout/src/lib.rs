@@ -10,6 +10,7 @@ compile_error!("a plugin needs panic = \"unwind\": remove panic = \"abort\" from
 
 mod answer;
 mod call;
+pub mod calls;
 mod error;
 #[doc(hidden)]
 pub mod ffi;

@@ -3,7 +3,7 @@
 //! The C headers in Rust, by scripts/sdk-bindings. Do not change it by hand: change the headers,
 //! which say what each thing means, and run the script.
 //!
-//! `callout/plugin.h` `callout/rpc_metadata.h` `callout/timers.h` `callout/shared_data.h`
+//! `callout/plugin.h` `callout/rpc_metadata.h` `callout/timers.h` `callout/shared_data.h` `callout/calls.h`
 
 #![allow(missing_docs)]
 
@@ -112,6 +112,15 @@ pub const SHARED_KEY_BYTES_MAX: u32 = 1024;
 pub const SHARED_TTL_NS_MAX: u64 = 31536000000000000;
 pub const SHARED_ABSENT: u64 = 0;
 pub const SHARED_ANY: u64 = 18446744073709551615;
+pub const CALLS: &std::ffi::CStr = c"callout.calls/1";
+pub const OUTGOING_HEADERS_MAX: u32 = 128;
+pub const OUTGOING_HEADER_BYTES_MAX: u32 = 65536;
+pub const OUTGOING_PATH_BYTES_MAX: u32 = 8192;
+pub const OUTGOING_METHOD_BYTES_MAX: u32 = 32;
+pub const UPSTREAM_NAME_BYTES_MAX: u32 = 64;
+pub const OUTGOING_GRPC: u32 = 1;
+pub const OUTGOING_IDEMPOTENT: u32 = 2;
+pub const UPSTREAM_GRPC: u32 = 1;
 
 pub type Status = i32;
 pub type Phase = u32;
@@ -207,8 +216,7 @@ pub struct Host {
     pub get_property: unsafe extern "C" fn(*const Call, Property, *mut Bytes) -> Status,
     pub log_enabled: unsafe extern "C" fn(*const Host, LogLevel) -> i32,
     pub log: unsafe extern "C" fn(*const Host, LogLevel, Bytes),
-    pub metric_define:
-        unsafe extern "C" fn(*const Host, MetricKind, Bytes, Bytes, *mut u32) -> Status,
+    pub metric_define: unsafe extern "C" fn(*const Host, MetricKind, Bytes, Bytes, *mut u32) -> Status,
     pub metric_record: unsafe extern "C" fn(*const Host, u32, f64),
     pub get_extension: unsafe extern "C" fn(*const Host, *const c_char) -> *const c_void,
     pub define_metric: unsafe extern "C" fn(*const Host, *const MetricSpec, *mut u32) -> Status,
@@ -313,24 +321,76 @@ pub struct SharedEntry {
 pub struct SharedData {
     pub struct_size: u32,
     pub reserved: u32,
-    pub get: unsafe extern "C" fn(
-        *const Host,
-        Bytes,
-        Bytes,
-        *mut c_char,
-        usize,
-        *mut SharedEntry,
-    ) -> Status,
-    pub put: unsafe extern "C" fn(
-        *const Host,
-        Bytes,
-        Bytes,
-        Bytes,
-        *const SharedPut,
-        *mut u64,
-    ) -> Status,
+    pub get: unsafe extern "C" fn(*const Host, Bytes, Bytes, *mut c_char, usize, *mut SharedEntry) -> Status,
+    pub put: unsafe extern "C" fn(*const Host, Bytes, Bytes, Bytes, *const SharedPut, *mut u64) -> Status,
     pub remove: unsafe extern "C" fn(*const Host, Bytes, Bytes, u64) -> Status,
     pub add: unsafe extern "C" fn(*const Host, Bytes, Bytes, i64, u64, *mut i64) -> Status,
+}
+
+/// `callout_header_field_t`
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct HeaderField {
+    pub name: Bytes,
+    pub value: Bytes,
+}
+
+/// `callout_incoming_t`
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Incoming {
+    pub struct_size: u32,
+    pub status: Status,
+    pub from_service: u32,
+    pub http_status: u32,
+    pub body: Bytes,
+    pub headers: *const HeaderField,
+    pub header_count: usize,
+    pub trailers: *const HeaderField,
+    pub trailer_count: usize,
+    pub message: Bytes,
+    pub elapsed_ns: u64,
+    pub attempts: u64,
+}
+
+/// `callout_outgoing_t`
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Outgoing {
+    pub struct_size: u32,
+    pub flags: u32,
+    pub upstream: Bytes,
+    pub method: Bytes,
+    pub path: Bytes,
+    pub headers: *const HeaderField,
+    pub header_count: usize,
+    pub body: Bytes,
+    pub timeout_ns: u64,
+    pub done: Option<unsafe extern "C" fn(*mut c_void, *const Incoming)>,
+    pub release: Option<unsafe extern "C" fn(*mut c_void)>,
+    pub data: *mut c_void,
+}
+
+/// `callout_upstream_info_t`
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct UpstreamInfo {
+    pub struct_size: u32,
+    pub flags: u32,
+    pub timeout_ns: u64,
+    pub request_bytes_max: u64,
+    pub response_bytes_max: u64,
+}
+
+/// `callout_calls_t`
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Calls {
+    pub struct_size: u32,
+    pub reserved: u32,
+    pub find: unsafe extern "C" fn(*const Host, Bytes, *mut UpstreamInfo) -> Status,
+    pub start: unsafe extern "C" fn(*const Host, *const Outgoing, *mut u64) -> Status,
+    pub cancel: unsafe extern "C" fn(*const Host, u64) -> Status,
 }
 
 /// The functions that a plugin may export.
@@ -478,4 +538,45 @@ const _: () = {
     assert!(offset_of!(SharedData, put) == 16);
     assert!(offset_of!(SharedData, remove) == 24);
     assert!(offset_of!(SharedData, add) == 32);
+    assert!(size_of::<HeaderField>() == 32);
+    assert!(offset_of!(HeaderField, name) == 0);
+    assert!(offset_of!(HeaderField, value) == 16);
+    assert!(size_of::<Incoming>() == 96);
+    assert!(offset_of!(Incoming, struct_size) == 0);
+    assert!(offset_of!(Incoming, status) == 4);
+    assert!(offset_of!(Incoming, from_service) == 8);
+    assert!(offset_of!(Incoming, http_status) == 12);
+    assert!(offset_of!(Incoming, body) == 16);
+    assert!(offset_of!(Incoming, headers) == 32);
+    assert!(offset_of!(Incoming, header_count) == 40);
+    assert!(offset_of!(Incoming, trailers) == 48);
+    assert!(offset_of!(Incoming, trailer_count) == 56);
+    assert!(offset_of!(Incoming, message) == 64);
+    assert!(offset_of!(Incoming, elapsed_ns) == 80);
+    assert!(offset_of!(Incoming, attempts) == 88);
+    assert!(size_of::<Outgoing>() == 120);
+    assert!(offset_of!(Outgoing, struct_size) == 0);
+    assert!(offset_of!(Outgoing, flags) == 4);
+    assert!(offset_of!(Outgoing, upstream) == 8);
+    assert!(offset_of!(Outgoing, method) == 24);
+    assert!(offset_of!(Outgoing, path) == 40);
+    assert!(offset_of!(Outgoing, headers) == 56);
+    assert!(offset_of!(Outgoing, header_count) == 64);
+    assert!(offset_of!(Outgoing, body) == 72);
+    assert!(offset_of!(Outgoing, timeout_ns) == 88);
+    assert!(offset_of!(Outgoing, done) == 96);
+    assert!(offset_of!(Outgoing, release) == 104);
+    assert!(offset_of!(Outgoing, data) == 112);
+    assert!(size_of::<UpstreamInfo>() == 32);
+    assert!(offset_of!(UpstreamInfo, struct_size) == 0);
+    assert!(offset_of!(UpstreamInfo, flags) == 4);
+    assert!(offset_of!(UpstreamInfo, timeout_ns) == 8);
+    assert!(offset_of!(UpstreamInfo, request_bytes_max) == 16);
+    assert!(offset_of!(UpstreamInfo, response_bytes_max) == 24);
+    assert!(size_of::<Calls>() == 32);
+    assert!(offset_of!(Calls, struct_size) == 0);
+    assert!(offset_of!(Calls, reserved) == 4);
+    assert!(offset_of!(Calls, find) == 8);
+    assert!(offset_of!(Calls, start) == 16);
+    assert!(offset_of!(Calls, cancel) == 24);
 };

@@ -26,11 +26,13 @@
 use std::collections::BTreeMap;
 use std::ffi::{c_char, c_void, CStr, CString};
 use std::marker::PhantomData;
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value as Json};
 
+use crate::calls::{Failure, Request, Response};
 use crate::error::{Error, Status};
 use crate::ffi::{self, Exported};
 use crate::host::{bytes, view};
@@ -66,7 +68,17 @@ struct HostState {
     timers: Vec<FakeTimer>,
     last_id: u64,
     values: BTreeMap<(Vec<u8>, Vec<u8>), FakeValue>,
+    upstreams: Vec<(String, Service)>,
+    /// Calls that have not been answered, by id.
+    outgoing: Vec<(u64, raw::Outgoing)>,
+    answering: Vec<JoinHandle<()>>,
 }
+
+/// What a fake upstream says to a request.
+pub type Service = Arc<dyn Fn(&Request) -> Result<Response, Failure> + Send + Sync>;
+
+// SAFETY: what an outgoing call points to is the plugin's `data` alone, once start has returned.
+unsafe impl Send for HostState {}
 
 #[derive(Clone, Copy)]
 struct FakeTimer {
@@ -98,8 +110,23 @@ pub struct Instance<P: Exported> {
 impl<P: Exported> Instance<P> {
     /// Makes the instance. `config` is its configuration, JSON or nothing. `Err`: what `create` refused.
     pub fn new(config: &str) -> Result<Self, Error> {
+        Self::with_upstreams(config, [])
+    }
+
+    /// The same on a host with upstreams: what each says to a request.
+    ///
+    /// ```ignore
+    /// let users = |request: &Request| Ok(Response { http_status: 200, ..Response::default() });
+    /// Instance::<Lookup>::with_upstreams("", [("users", Arc::new(users) as Service)])
+    /// ```
+    pub fn with_upstreams<'n>(
+        config: &str,
+        upstreams: impl IntoIterator<Item = (&'n str, Service)>,
+    ) -> Result<Self, Error> {
         let name = CString::new("test").unwrap_or_default();
         let host = Box::new(FakeHost { table: table(), state: Mutex::new(HostState::new()) });
+        lock(&host.state).upstreams =
+            upstreams.into_iter().map(|(name, service)| (name.to_string(), service)).collect();
         let mut setup = raw::CreateArgs {
             struct_size: size_of::<raw::CreateArgs>() as u32,
             blocking: 0,
@@ -199,6 +226,9 @@ impl HostState {
             timers: Vec::new(),
             last_id: 0,
             values: BTreeMap::new(),
+            upstreams: Vec::new(),
+            outgoing: Vec::new(),
+            answering: Vec::new(),
         }
     }
     fn next_id(&mut self) -> u64 {
@@ -254,7 +284,9 @@ impl FakeHost {
         let mut state = lock(&self.state);
         state.closed = true;
         let timers = std::mem::take(&mut state.timers);
+        let answering = std::mem::take(&mut state.answering);
         drop(state);
+        answering.into_iter().for_each(|thread| drop(thread.join()));
         timers.iter().for_each(|timer| release(&timer.timer));
     }
 }
@@ -919,7 +951,17 @@ unsafe extern "C" fn get_extension(_: *const raw::Host, id: *const c_char) -> *c
         remove: remove_value,
         add: add_value,
     };
+    static CALLS: raw::Calls = raw::Calls {
+        struct_size: size_of::<raw::Calls>() as u32,
+        reserved: 0,
+        find: find_upstream,
+        start: start_call,
+        cancel: cancel_call,
+    };
     let id = unsafe { CStr::from_ptr(id) };
+    if id == raw::CALLS {
+        return (&raw const CALLS).cast();
+    }
     if id == raw::TIMERS {
         return (&raw const TIMERS).cast();
     }
@@ -958,6 +1000,133 @@ unsafe extern "C" fn cancel_timer(host: *const raw::Host, id: u64) -> raw::Statu
     drop(state);
     release(&timer.timer);
     raw::OK
+}
+
+// --- Calls ---
+
+unsafe extern "C" fn find_upstream(
+    host: *const raw::Host,
+    name: raw::Bytes,
+    _: *mut raw::UpstreamInfo,
+) -> raw::Status {
+    let (state, name) = unsafe { (host_state(host), view(name)) };
+    let found = state.upstreams.iter().any(|(known, _)| known.as_bytes() == name);
+    if found {
+        raw::OK
+    } else {
+        raw::NOT_FOUND
+    }
+}
+
+unsafe fn text(bytes: raw::Bytes) -> String {
+    String::from_utf8_lossy(unsafe { view(bytes) }).into_owned()
+}
+
+unsafe fn read_request(outgoing: &raw::Outgoing) -> Request {
+    unsafe {
+        let has = |flag: u32| outgoing.flags & flag != 0;
+        let mut request = match has(raw::OUTGOING_GRPC) {
+            true => Request::grpc(text(outgoing.path), view(outgoing.body)),
+            false => Request::get(text(outgoing.path)),
+        };
+        request.method = text(outgoing.method);
+        request.body = view(outgoing.body).to_vec();
+        request.idempotent = has(raw::OUTGOING_IDEMPOTENT);
+        request.timeout = Some(Duration::from_nanos(outgoing.timeout_ns)).filter(|time| !time.is_zero());
+        for i in 0..outgoing.header_count {
+            let field = *outgoing.headers.add(i);
+            request = request.header(text(field.name), text(field.value));
+        }
+        request
+    }
+}
+
+/// The pointers of a plugin may be passed on to the thread that answers.
+struct Sent<T>(T);
+// SAFETY: `data` and the host may be used from any thread.
+unsafe impl<T> Send for Sent<T> {}
+
+unsafe extern "C" fn start_call(
+    host: *const raw::Host,
+    outgoing: *const raw::Outgoing,
+    id: *mut u64,
+) -> raw::Status {
+    let (mut state, outgoing) = unsafe { (host_state(host), *outgoing) };
+    let (name, request) = unsafe { (text(outgoing.upstream), read_request(&outgoing)) };
+    if state.closed || !state.created {
+        return raw::FAILED_PRECONDITION;
+    }
+    if outgoing.done.is_none() || !request.path.starts_with('/') {
+        return raw::INVALID_ARGUMENT;
+    }
+    let Some((_, service)) = state.upstreams.iter().find(|(known, _)| *known == name).cloned() else {
+        return raw::NOT_FOUND;
+    };
+    let new = state.next_id();
+    state.outgoing.push((new, outgoing));
+    unsafe { *id = new };
+    let host = Sent(host);
+    state.answering.push(std::thread::spawn(move || {
+        let host = host;
+        // SAFETY: the host joins this thread before it ends.
+        unsafe { answer_call(host.0, new, service(&request)) }
+    }));
+    raw::OK
+}
+
+unsafe fn answer_call(host: *const raw::Host, id: u64, outcome: Result<Response, Failure>) {
+    let Some(outgoing) = (unsafe { take_call(host, id) }) else { return };
+    let failure = outcome.as_ref().err();
+    let response = outcome.as_ref().cloned().unwrap_or_default();
+    let field = |(name, value): &(String, Vec<u8>)| raw::HeaderField {
+        name: bytes(name.as_bytes()),
+        value: bytes(value),
+    };
+    let headers: Vec<_> = response.headers.iter().map(field).collect();
+    let trailers: Vec<_> = response.trailers.iter().map(field).collect();
+    let incoming = raw::Incoming {
+        struct_size: size_of::<raw::Incoming>() as u32,
+        status: failure.map_or(raw::OK, |failure| failure.status.to_raw()),
+        from_service: failure.is_some_and(|failure| failure.from_service).into(),
+        http_status: response.http_status,
+        body: bytes(&response.body),
+        headers: headers.as_ptr(),
+        header_count: headers.len(),
+        trailers: trailers.as_ptr(),
+        trailer_count: trailers.len(),
+        message: bytes(failure.map_or(&[], |failure| failure.message.as_bytes())),
+        elapsed_ns: 1,
+        attempts: 1,
+    };
+    if let Some(done) = outgoing.done {
+        // SAFETY: once, as the host calls it.
+        unsafe { done(outgoing.data, &incoming) };
+    }
+    release_call(&outgoing);
+}
+
+/// The call, unless it is over.
+unsafe fn take_call(host: *const raw::Host, id: u64) -> Option<raw::Outgoing> {
+    let mut state = unsafe { host_state(host) };
+    let index = state.outgoing.iter().position(|(known, _)| *known == id)?;
+    Some(state.outgoing.remove(index).1)
+}
+
+fn release_call(outgoing: &raw::Outgoing) {
+    if let Some(release) = outgoing.release {
+        // SAFETY: once, after the call.
+        unsafe { release(outgoing.data) };
+    }
+}
+
+unsafe extern "C" fn cancel_call(host: *const raw::Host, id: u64) -> raw::Status {
+    match unsafe { take_call(host, id) } {
+        None => raw::NOT_FOUND,
+        Some(outgoing) => {
+            release_call(&outgoing);
+            raw::OK
+        }
+    }
 }
 
 fn is_key(space: &[u8], key: &[u8]) -> bool {

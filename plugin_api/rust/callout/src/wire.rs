@@ -37,7 +37,17 @@ impl<'a> Records<'a> {
         Records(message).filter_map(is_it).last()
     }
 
+    #[inline]
     fn varint(&mut self) -> Option<u64> {
+        // Most are one byte.
+        if let [first @ 0..0x80, rest @ ..] = self.0 {
+            self.0 = rest;
+            return Some((*first).into());
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Option<u64> {
         let mut value = 0;
         for (i, byte) in self.0.iter().take(10).enumerate() {
             value |= u64::from(byte & 0x7f) << (7 * i);
@@ -58,6 +68,7 @@ impl<'a> Records<'a> {
         Some(taken)
     }
 
+    #[inline]
     fn value(&mut self, wire_type: u64) -> Option<Value<'a>> {
         Some(match wire_type {
             0 => Value::Varint(self.varint()?),
@@ -75,6 +86,7 @@ impl<'a> Records<'a> {
 impl<'a> Iterator for Records<'a> {
     type Item = (u32, Value<'a>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
             return None;

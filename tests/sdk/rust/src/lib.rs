@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use callout::calls::{Request, Upstream};
 use callout::shared_data::SharedData;
 use callout::timers::{sleep, Timers};
 use callout::{json, BodyCall, Error, HeadersCall, Host, Plugin, Result, Setup, Status, TrailersCall};
@@ -17,6 +18,7 @@ use callout::{json, BodyCall, Error, HeadersCall, Host, Plugin, Result, Setup, S
 struct Acts {
     data: SharedData,
     ticks: Arc<AtomicU64>,
+    service: Option<Upstream>,
 }
 
 /// Says in the log that it was dropped before its time.
@@ -54,7 +56,8 @@ impl Plugin for Acts {
         Timers::new(setup.host())?.every(Duration::from_millis(1), move || {
             count.fetch_add(1, Ordering::SeqCst);
         })?;
-        Ok(Acts { data: SharedData::new(setup.host())?, ticks })
+        let service = Upstream::new(setup.host(), "service").ok();
+        Ok(Acts { data: SharedData::new(setup.host())?, ticks, service })
     }
 
     async fn request_headers(&self, call: &mut HeadersCall<'_, Self>) -> Result {
@@ -83,6 +86,16 @@ impl Plugin for Acts {
                 while self.ticks.load(Ordering::SeqCst) < 3 {
                     sleep(call.host(), Duration::from_millis(1)).await?;
                 }
+            }
+            "/ask" | "/ask-down" => {
+                let service = self.service.as_ref().ok_or(Error::new("there is no upstream"))?;
+                let ask = Request::post(path.as_str(), "a question").header("x-asks", "sdk");
+                let response = service.call(ask).await?;
+                call.set_header(
+                    "x-answer",
+                    format!("{} {}", response.http_status, response.body.escape_ascii()),
+                );
+                call.set_header("x-service", response.header("x-service").unwrap_or(b"none"));
             }
             "/unavailable" => Err(Error::with_status(Status::Unavailable, "later"))?,
             _ => {}
