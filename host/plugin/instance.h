@@ -96,8 +96,8 @@ class Instance {
 
   // The extensions that it asked for in create.
   std::vector<std::string> asked_extensions() const { return extensions_.asked(); }
-  // Ends its timers before its end. False if one is running: `on_idle` is called when it has
-  // returned. Otherwise the destructor waits for it.
+  // Ends its timers and calls to upstreams. False if a function of one is running: `on_idle` is
+  // called, once or twice, when it has returned. Otherwise the destructor waits for it.
   bool EndTimers(std::function<void()> on_idle) { return extensions_.End(std::move(on_idle)); }
 
   // True if a message of `phase` is for this instance.

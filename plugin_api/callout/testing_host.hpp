@@ -120,9 +120,12 @@ inline callout_status_t Plugin::start_call(const callout_host_t* host,
                                            const callout_outgoing_t* outgoing, uint64_t* id) {
   Plugin* plugin = from(host);
   CallRequest request;
-  if (!internal::read_request(*outgoing, &request)) return CALLOUT_INVALID_ARGUMENT;
+  if (!CALLOUT_HAS(outgoing, callout_outgoing_t, data) || outgoing->done == nullptr) {
+    return CALLOUT_INVALID_ARGUMENT;
+  }
   Upstreams& upstreams = plugin->store_->upstreams;
-  if (!upstreams.has(request.upstream)) return CALLOUT_NOT_FOUND;
+  if (!upstreams.has(to_view(outgoing->upstream))) return CALLOUT_NOT_FOUND;
+  if (!internal::read_request(*outgoing, &request)) return CALLOUT_INVALID_ARGUMENT;
   if (!plugin->created_) return CALLOUT_FAILED_PRECONDITION;
   const std::chrono::nanoseconds given(static_cast<int64_t>(outgoing->timeout_ns));
   request.timeout = given.count() == 0 ? upstreams.timeout : std::min(given, upstreams.timeout);
