@@ -61,6 +61,7 @@ namespace callout::host {
 
 class Instance;
 class RpcContext;
+class SpanWriter;
 struct CallState;
 
 // What a call came to. The names are values of the label `outcome` at /metrics.
@@ -112,6 +113,8 @@ struct CallResult {
 // A call that is over.
 struct CallRecord {
   const Instance* instance = nullptr;  // name(), generation()
+  // With begin_ns, which call it was. Not to be read: the plugin may still have it.
+  const CallState* state = nullptr;
   uint64_t stream_id = 0;
   size_t position = 0;  // of the instance in the chain, in request order
   callout_phase_t phase = 0;
@@ -188,6 +191,8 @@ class RpcObserver {
     static_cast<void>(field), static_cast<void>(payload);
   }
   virtual void OnEnd(const RpcEnd& end) { static_cast<void>(end); }
+  // Of an observer that records the exchange: takes what plugins add to the spans of their calls.
+  virtual SpanWriter* span_writer() { return nullptr; }
 
   // Lines about the RPC's calls are logged from this level on, if it is below the one in force.
   // Before the observer is given away.
@@ -212,8 +217,11 @@ class RpcObservers {
     if (observer->log_level().has_value()) {
       log_level_ = std::min(log_level_.value_or(LogLevel::kError), *observer->log_level());
     }
+    if (span_writer_ == nullptr) span_writer_ = observer->span_writer();
     observers_.push_back(std::move(observer));
   }
+  // Null: the exchange is not recorded. Any thread.
+  SpanWriter* span_writer() const { return span_writer_; }
   // The lowest of the observers'; any thread.
   std::optional<LogLevel> log_level() const { return log_level_; }
   bool empty() const { return observers_.empty(); }
@@ -227,6 +235,7 @@ class RpcObservers {
 
  private:
   std::vector<std::unique_ptr<RpcObserver>> observers_;
+  SpanWriter* span_writer_ = nullptr;
   std::optional<LogLevel> log_level_;
 };
 
