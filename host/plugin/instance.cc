@@ -17,6 +17,7 @@
 #include "host/plugin/call_log.h"
 #include "host/plugin/recent_faults.h"
 #include "host/plugin/request_ids.h"
+#include "host/plugin/span_writer.h"
 #include "host/wire/response.h"
 
 namespace callout::host {
@@ -60,11 +61,16 @@ std::string_view RequestIdOf(const Instance::FaultSite& site) {
   return id.substr(0, kRequestIdBytesMax);
 }
 
+std::string TraceIdOf(const Instance::FaultSite& site) {
+  if (site.span != nullptr) return site.span->trace_id();
+  return std::string(FindTrace(site.rpc, site.headers).id);
+}
+
 // "stream 12, x-request-id 4711, trace_id 4bf9…"
 std::vector<LogField> FieldsOf(const Instance::FaultSite& site) {
   return {{"stream", fmt::format("{}", site.stream_id), true},
           {"x-request-id", std::string(RequestIdOf(site))},
-          {"trace_id", std::string(FindTrace(site.rpc, site.headers).id)}};
+          {"trace_id", TraceIdOf(site)}};
 }
 
 }  // namespace
@@ -317,7 +323,7 @@ void Instance::CountViolation(Violation violation, callout_phase_t phase, std::s
                                   .kind = std::string(ViolationName(violation)),
                                   .what = std::string(why),
                                   .request_id = std::string(RequestIdOf(site)),
-                                  .trace_id = std::string(FindTrace(site.rpc, site.headers).id),
+                                  .trace_id = TraceIdOf(site),
                                   .stream_id = site.stream_id,
                                   .time_ns = MonotonicNs()});
   // A large body and a full host are no fault of the plugin's code.

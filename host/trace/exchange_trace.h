@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "host/trace/sampler.h"
+#include "host/trace/span_notes.h"
 #include "host/trace/trace_context.h"
 
 namespace callout::host {
@@ -42,7 +43,8 @@ struct CallSpan {
   uint64_t response_bytes = 0;  // of what it set
   uint64_t begin_ns = 0;        // CLOCK_MONOTONIC
   uint64_t end_ns = 0;
-  bool failed = false;  // a fault: the span's status is ERROR
+  bool failed = false;                         // a fault: the span's status is ERROR
+  std::unique_ptr<SpanNotes> notes = nullptr;  // of the plugin; null: none
 };
 
 // How the RPC ended.
