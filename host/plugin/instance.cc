@@ -314,6 +314,24 @@ callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
   return hook == nullptr ? CALLOUT_OK : hook(call);
 }
 
+namespace {
+
+// Else it is the doing of a body, or of a full host.
+bool MayBeOfCode(Violation violation) {
+  switch (violation) {
+    case Violation::kBodyTooLarge:
+    case Violation::kBodyLost:
+    case Violation::kEndlessBody:
+    case Violation::kDeferLimit:
+    case Violation::kOverload:
+      return false;
+    default:
+      return true;
+  }
+}
+
+}  // namespace
+
 void Instance::CountViolation(Violation violation, callout_phase_t phase, std::string_view why,
                               const FaultSite& site) {
   context_.metrics->Add(violations_[static_cast<size_t>(violation)]);
@@ -326,12 +344,8 @@ void Instance::CountViolation(Violation violation, callout_phase_t phase, std::s
                                   .trace_id = TraceIdOf(site),
                                   .stream_id = site.stream_id,
                                   .time_ns = MonotonicNs()});
-  // A large body and a full host are no fault of the plugin's code.
-  const bool not_called = violation == Violation::kDeferLimit || violation == Violation::kOverload;
   Trial* const trial = running_trial_.load(std::memory_order_acquire);
-  if (trial != nullptr && violation != Violation::kBodyTooLarge && !not_called) {
-    trial->CountFault();
-  }
+  if (trial != nullptr && MayBeOfCode(violation)) trial->CountFault();
   const LogLevel level = violation == Violation::kBodyLost ? LogLevel::kError : LogLevel::kWarning;
   uint64_t left_out = 0;
   if (!LogEnabled(level, name_) || !LogIsDue(fmt::format("{}/{}", name_, ViolationName(violation)),
