@@ -102,6 +102,7 @@ const Families& Served() {
     // With traces, to a collector that is not there.
     TestHost host({plugin}, {"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1"});
     Ask(&host, "deny");
+    Ask(&host, "trace");
     AddServed(host.address("admin"), &served);
     return served;
   }();
