@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What --early_end saves behind a real Envoy: both header phases are sent, a plugin wants request
-headers only, and a real upstream responds, or lets its clients wait."""
+headers only, and a real upstream responds, or lets its clients wait. Beside it stands what could be
+saved at best: the same where Envoy is configured not to send the response headers at all."""
 
 import contextlib
 import json
@@ -21,6 +22,8 @@ WAITING = 2000  # responses that are pending at a time, for the memory of a stre
 AT_ONCE = 20  # of them, so that no burst of streams at work is measured
 PATIENCE_S = 60
 WAYS = ("off", "on")
+UNSENT = "unsent"  # --early_end=off, and Envoy sends the request headers only
+CLIENTS = (1, 16)  # one waits for each response; sixteen send in step, and Envoy writes for many at once
 
 
 def wanted_servers():
@@ -69,30 +72,41 @@ def waiting_kib(running_envoy, name, pid):
         return (idle.resident_kib(pid) - before) / WAITING
 
 
-def measure(running_envoy, name, pid, cores, requests):
+def measure(running_envoy, name, pid, cores, requests, clients):
     sent = counter(running_envoy, name, "stream_msgs_sent")
-    sample = envoy.measure(running_envoy, name, pid, cores, requests)
+    sample = envoy.measure(running_envoy, name, pid, cores, requests, clients)
     if sample:
         sample["messages"] = (counter(running_envoy, name, "stream_msgs_sent") - sent) / requests
         sample["both_us"] = sample["envoy_us"] + sample["server_us"]
     return sample
 
 
+def unsent(name):
+    return name.replace("early_end=off", UNSENT)
+
+
 def compare(running, options, cores):
-    """({name: [sample or None for each round]}, {name: KiB of a stream whose response is pending})."""
+    """({(name, clients): [sample or None for each round]}, {name: KiB of a stream whose response is
+    pending})."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     server_cores, envoy_cores, _ = cores
-    requests = max(100, int(envoy.REQUESTS * options.seconds))
-    samples = {name: [] for name in running}
+    half = {unsent(name): name for name in running if name.endswith("=off")}
+    pids = {name: running[half.get(name, name)].pid for name in [*running, *half]}
+    samples = {(name, clients): [] for name in pids for clients in CLIENTS}
+
+    def measured(name, clients, share=1):
+        # A client that waits for each response makes a quarter of the requests.
+        requests = max(100, int(envoy.REQUESTS * options.seconds * share / (4 if clients == 1 else 1)))
+        return measure(running_envoy, name, pids[name], server_cores, requests, clients)
+
     with Upstream() as upstream:
         ports = {name: server.port for name, server in running.items()}
-        with envoy.Envoy(ports, envoy_cores, upstream.port) as running_envoy:
-            for name, server in running.items():
-                measure(running_envoy, name, server.pid, server_cores, requests // 10)
+        with envoy.Envoy(ports, envoy_cores, upstream.port, half) as running_envoy:
+            for name in pids:
+                measured(name, max(CLIENTS), 0.1)
             for _ in range(options.rounds):
-                for name in random.sample(list(running), len(running)):
-                    samples[name].append(
-                        measure(running_envoy, name, running[name].pid, server_cores, requests))
+                for name, clients in random.sample(list(samples), len(samples)):
+                    samples[name, clients].append(measured(name, clients))
             waiting = {name: waiting_kib(running_envoy, name, server.pid)
                        for name, server in running.items()}
     return samples, waiting
@@ -100,26 +114,29 @@ def compare(running, options, cores):
 
 def table(samples_by_name, waiting):
     rows = []
-    for name, samples in samples_by_name.items():
+    for (name, clients), samples in samples_by_name.items():
         good = [sample for sample in samples if sample]
         if not good:
-            rows.append([name] + ["failed"] * 6)
+            rows.append([name, str(clients)] + ["failed"] * 6)
             continue
-        rows.append([name, *(f"{report.median(good, key):.{digits}f}" for key, digits in
-                             (("messages", 2), ("requests_per_second", 0), ("envoy_us", 1),
-                              ("server_us", 1), ("both_us", 1))),
-                     f"{max(waiting[name], 0):.2f}"])
-    return report.markdown(["server", "messages/request", "requests/s", "Envoy's CPU µs/request",
-                            "the host's", "both", "KiB while a response is pending"], rows)
+        rows.append([name, str(clients), *(f"{report.median(good, key):.{digits}f}" for key, digits in
+                                           (("messages", 2), ("requests_per_second", 0),
+                                            ("envoy_us", 1), ("server_us", 1), ("both_us", 1))),
+                     f"{max(waiting[name], 0):.2f}" if name in waiting else "-"])
+    return report.markdown(["server", "clients", "messages/request", "requests/s",
+                            "Envoy's CPU µs/request", "the host's", "both",
+                            "KiB while a response is pending"], rows)
 
 
 def ratio_table(samples_by_name):
-    """On against off, within each round."""
+    """On, and unsent, against off, within each round."""
     rows = []
-    for name, samples in samples_by_name.items():
-        if not name.endswith("=on"):
+    for (name, clients), samples in samples_by_name.items():
+        server, way = name.split("+")
+        if way == "early_end=off":
             continue
-        off = samples_by_name[name.replace("=on", "=off")]
+        off = samples_by_name[f"{server}+early_end=off", clients]
         found = [report.ratio(samples, off, key) for key in ("messages", "both_us", "requests_per_second")]
-        rows.append([name.split("+")[0], *("-" if r is None else f"{r:.2f}" for r in found)])
-    return report.markdown(["on / off", "messages", "CPU of both", "requests/s"], rows)
+        rows.append([server, way, str(clients), *("-" if r is None else f"{r:.2f}" for r in found)])
+    return report.markdown(["server", "against early_end=off", "clients", "messages", "CPU of both",
+                            "requests/s"], rows)

@@ -14,7 +14,8 @@ import urllib.request
 
 import servers
 
-LOAD = ["h2load", "--h1", "--clients=16", "--threads=1"]
+LOAD = ["h2load", "--h1", "--threads=1"]
+CLIENTS = 16
 REQUESTS = 20000  # for each second that a measurement is to take, by the speed of most servers
 SLOW = {"python": 4000}  # servers that would take much longer
 
@@ -67,14 +68,16 @@ def upstream_cluster(port):
                                 "endpoints": [{"lb_endpoints": [endpoint]}]}}
 
 
-def listener(name, asks, has_upstream=False):
+def listener(name, asks, has_upstream=False, cluster_name=None):
     """Asks the server of this name, if it `asks` one, about each request: of both header phases if
-    there is an upstream, else of the request's, and Envoy responds itself."""
+    there is an upstream, else of the request's, and Envoy responds itself. With `cluster_name` it
+    asks that server instead, of the request's headers only."""
     filters = []
     if asks:
-        modes = {} if has_upstream else {"response_header_mode": "SKIP"}
+        modes = {} if has_upstream and not cluster_name else {"response_header_mode": "SKIP"}
         config = typed("filters.http.ext_proc.v3.ExternalProcessor",
-                       grpc_service={"envoy_grpc": {"cluster_name": name}}, message_timeout="20s",
+                       grpc_service={"envoy_grpc": {"cluster_name": cluster_name or name}},
+                       message_timeout="20s",
                        processing_mode=modes)
         filters.append({"name": "ext_proc", "typed_config": config})
     filters.append({"name": "router", "typed_config": typed("filters.http.router.v3.Router")})
@@ -91,9 +94,11 @@ def listener(name, asks, has_upstream=False):
 
 class Envoy:
     """With a listener for each of `ports` ({server: port}), and one called "no filter"; in front of the
-    HTTP/1.1 server on `upstream_port`, or of nothing."""
+    HTTP/1.1 server on `upstream_port`, or of nothing. And with one for each of `half` ({name: server}),
+    which asks that server about the request's headers only."""
 
-    def __init__(self, ports, cores, upstream_port=None):
+    def __init__(self, ports, cores, upstream_port=None, half=None):
+        half = half or {}
         config_path = os.path.join(servers.RESULTS, "envoy.json")
         admin_path = os.path.join(servers.RESULTS, "envoy-admin")
         with open(config_path, "w") as file:
@@ -103,7 +108,8 @@ class Envoy:
                     "clusters": [cluster(name, port) for name, port in ports.items()]
                     + ([upstream_cluster(upstream_port)] if upstream_port else []),
                     "listeners": [listener("no filter", False, upstream_port is not None)]
-                    + [listener(n, True, upstream_port is not None) for n in ports],
+                    + [listener(n, True, upstream_port is not None) for n in ports]
+                    + [listener(n, True, True, server) for n, server in half.items()],
                 },
             }, file)
         if os.path.exists(admin_path):
@@ -114,7 +120,7 @@ class Envoy:
                  "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"],
                 stdout=log, stderr=log, preexec_fn=lambda: os.sched_setaffinity(0, cores))
         self.pid = self._process.pid
-        self.ports = self._await_ports(admin_path, len(ports) + 1)
+        self.ports = self._await_ports(admin_path, len(ports) + len(half) + 1)
 
     def __enter__(self):
         return self
@@ -142,13 +148,13 @@ class Envoy:
         raise RuntimeError(f"Envoy does not start, see {servers.RESULTS}/envoy.log")
 
 
-def measure(envoy, name, server_pid, cores, requests):
+def measure(envoy, name, server_pid, cores, requests, clients=CLIENTS):
     """One sample, or None if a request failed."""
     pids = [envoy.pid, *([server_pid] if server_pid else [])]
     before = [cpu_ns(pid) for pid in pids]
     try:
         done = subprocess.run(
-            [*LOAD, f"--requests={requests}", f"http://127.0.0.1:{envoy.ports[name]}/"],
+            [*LOAD, f"--clients={clients}", f"--requests={requests}", f"http://127.0.0.1:{envoy.ports[name]}/"],
             capture_output=True, text=True, timeout=20 + requests / 500,
             preexec_fn=lambda: os.sched_setaffinity(0, cores))
     except subprocess.TimeoutExpired:

@@ -91,7 +91,7 @@ class Run:
             "peers": plan.comparing(self.servers, self.cells, self.options),
             "check": plan.comparing(self.check_servers, [cells.CHECK], self.options),
             "envoy": plan.behind_envoy(self.servers, self.options),
-            "early_end": plan.behind_envoy(early_end.wanted_servers(), self.options) + plan.WAITING_S,
+            "early_end": plan.behind_envoy(early_end.wanted_servers() * 3, self.options) + plan.WAITING_S,
             "idle": (plan.START_S + plan.IDLE_S) * len(self.servers),
             "chains": plan.comparing(servers.chain_servers(), one_cell, self.options),
             "scaling": plan.comparing(servers.scaling_servers(), one_cell, self.options),
@@ -133,8 +133,8 @@ class Run:
     def check(self):
         cell = cells.CHECK
         samples = self.compare("check", self.check_servers, [cell], self.server_cores)[cell.name]
-        base = next((s.name for s in self.check_servers if s.name in servers.CHECKING),
-                    self.check_servers[0].name)
+        names = [s.name for s in self.check_servers]
+        base = "grpc-generic" if "grpc-generic" in names else names[0]
         self.add("Authorization (ext_authz)", [(cell.title, report.cell_table(samples, base))])
 
     def loads(self):
@@ -180,9 +180,10 @@ class Run:
         with started(early_end.wanted_servers(), {False}, self.server_cores) as running:
             by_name = {name: process for (name, _), process in running.items()}
             samples, waiting = early_end.compare(by_name, self.options, split_cores())
-        self.results["early_end"] = samples
+        self.results["early_end"] = {f"{name}, {clients} clients": taken
+                                     for (name, clients), taken in samples.items()}
         self.add("Early end behind a real Envoy",
-                 [(f"GET, both header phases, a plugin for request headers, 16 clients; "
+                 [(f"GET, both header phases, a plugin for request headers; "
                    f"memory with {early_end.WAITING} responses pending",
                    early_end.table(samples, waiting)),
                   ("Within the same round", early_end.ratio_table(samples))])

@@ -6,6 +6,7 @@
  */
 #include "tests/plugin_api/witness.h"
 
+#include <callout/calls.h>
 #include <callout/message.h>
 #include <callout/shared_data.h>
 #include <callout/timers.h>
@@ -165,6 +166,27 @@ static void note_timers(const callout_host_t* host) {
   note("until the end: %d\n", timers->start(host, &timer, &id));
 }
 
+static void never_done(void* data, const callout_incoming_t* incoming) {
+  (void)incoming;
+  note("done %s\n", (const char*)data);
+}
+
+static void note_calls(const callout_host_t* host) {
+  const callout_calls_t* calls = host->get_extension(host, CALLOUT_CALLS);
+  callout_outgoing_t outgoing = {0};
+  uint64_t id = 0;
+  note("calls size=%u", calls->struct_size);
+  note(" find: %d", calls->find(host, callout_text("none"), NULL));
+  note(" empty: %d", calls->start(host, &outgoing, &id));
+  outgoing.struct_size = sizeof(outgoing);
+  note(" no function: %d", calls->start(host, &outgoing, &id));
+  outgoing.done = never_done;
+  outgoing.release = released;
+  outgoing.upstream = callout_text("none");
+  note(" no upstream: %d", calls->start(host, &outgoing, &id));
+  note(" cancel: %d\n", calls->cancel(host, id));
+}
+
 static void note_get(const char* what, const callout_host_t* host, callout_bytes_t space,
                      callout_bytes_t key, size_t capacity) {
   const callout_shared_data_t* data = host->get_extension(host, CALLOUT_SHARED_DATA);
@@ -317,6 +339,7 @@ callout_status_t callout_plugin_create(callout_create_args_t* args) {
   note("extension: %d\n", host->get_extension(host, "callout.none/1") != NULL);
   note_timers(host);
   note_shared_data(host);
+  note_calls(host);
   args->wants = CALLOUT_WANT_REQUEST_HEADERS;
   if (args->config.size > 0) args->phases &= ~CALLOUT_PHASE_BIT(CALLOUT_RESPONSE_BODY);
   return CALLOUT_OK;
