@@ -69,6 +69,8 @@ std::string TracestateOf(const RpcContext& rpc) {
   return state;
 }
 
+std::string_view MethodOf(const RpcStart& start) { return InfoOf(start.service).path.substr(1); }
+
 std::string OutcomeOf(const CallResult& result) {
   if (result.outcome == CallOutcome::kFault) {
     return fmt::format("fault:{}", ViolationName(result.violation));
@@ -212,23 +214,33 @@ class TraceObserver final : public RpcObserver {
 
 // Most exchanges come here and are not sampled, so what only a trace needs is read last.
 std::unique_ptr<RpcObserver> TraceWatcher::Watch(const RpcStart& start) {
-  std::optional<SpanContext> parent;
-  if (const std::string_view text = MetadataOf(*start.rpc, kTraceparent); !text.empty()) {
-    parent = ParseTraceparent(text);
-  }
-  const bool of_rpc = parent.has_value();
-  if (!of_rpc) {
-    const std::string_view text = SearchHeader(start.headers, kTraceparent);
-    if (!text.empty()) parent = ParseTraceparent(text);
-  }
-  const std::string_view path = InfoOf(start.service).path;
-  std::unique_ptr<ExchangeTrace> trace = tracer_.Begin(path.substr(1), parent, start.at_ns);
+  const std::string_view of_rpc = MetadataOf(*start.rpc, kTraceparent);
+  if (!of_rpc.empty()) return WatchBelow(start, of_rpc);
+  const std::string_view of_request = SearchHeader(start.headers, kTraceparent);
+  if (!of_request.empty()) return WatchBelow(start, {});
+  uint64_t trace_id_end = 0;
+  if (!tracer_.SamplesNew(&trace_id_end)) return nullptr;
+  return Observe(start, Tracer::BeginNew(MethodOf(start), trace_id_end, start.at_ns));
+}
+
+// With a traceparent of the RPC, or "", and perhaps one of the HTTP request. They may be invalid.
+std::unique_ptr<RpcObserver> TraceWatcher::WatchBelow(const RpcStart& start,
+                                                      std::string_view of_rpc) {
+  std::optional<SpanContext> parent = ParseTraceparent(of_rpc);
+  const bool is_of_rpc = parent.has_value();
+  if (!is_of_rpc) parent = ParseTraceparent(SearchHeader(start.headers, kTraceparent));
+  std::unique_ptr<ExchangeTrace> trace = tracer_.Begin(MethodOf(start), parent, start.at_ns);
   if (trace == nullptr) return nullptr;
-  if (of_rpc) {
+  if (is_of_rpc) {
     trace->SetTracestate(TracestateOf(*start.rpc));
   } else if (parent.has_value()) {
     trace->SetTracestate(FindHeader(start.headers, kTracestate));
   }
+  return Observe(start, std::move(trace));
+}
+
+std::unique_ptr<RpcObserver> TraceWatcher::Observe(const RpcStart& start,
+                                                   std::unique_ptr<ExchangeTrace> trace) {
   trace->SetRequest(FindHeader(start.headers, ":method"), FindHeader(start.headers, ":path"));
   trace->SetStreamId(start.stream_id);
   return std::make_unique<TraceObserver>(&tracer_, std::move(trace), limits_);

@@ -15,6 +15,7 @@
 #define CALLOUT_HOST_STREAM_TRACE_WATCHER_H_
 
 #include <memory>
+#include <string_view>
 
 #include "host/plugin/call_observer.h"
 #include "host/trace/exchange_trace.h"
@@ -31,6 +32,9 @@ class TraceWatcher final : public RpcWatcher {
   std::unique_ptr<RpcObserver> Watch(const RpcStart& start) override;
 
  private:
+  std::unique_ptr<RpcObserver> WatchBelow(const RpcStart& start, std::string_view of_rpc);
+  std::unique_ptr<RpcObserver> Observe(const RpcStart& start, std::unique_ptr<ExchangeTrace> trace);
+
   const Tracer tracer_;
   const SpanLimits limits_;
 };

@@ -120,6 +120,14 @@ class Tracer {
   std::unique_ptr<ExchangeTrace> Begin(std::string_view method,
                                        const std::optional<SpanContext>& parent,
                                        uint64_t now_ns) const;
+  // The same in two steps for an exchange without a parent, of which most end with the first: the
+  // end of the id that its trace would have, and whether it is sampled.
+  bool SamplesNew(uint64_t* trace_id_end) const {
+    *trace_id_end = NewTraceIdEnd();
+    return sampler_.SamplesNew(*trace_id_end);
+  }
+  static std::unique_ptr<ExchangeTrace> BeginNew(std::string_view method, uint64_t trace_id_end,
+                                                 uint64_t now_ns);
   void Take(std::unique_ptr<ExchangeTrace> trace) const { sink_->Take(std::move(trace)); }
 
  private:

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Timers, calls, shared data and traces: the C++ layer, by extensions_plugin.cc and
-// plugins/client_limit,
-// under the fake host with its clock. both_hosts_test.cc compares the fakes with the real ones.
+// plugins/client_limit, under the fake host with its clock. both_hosts_test.cc compares the fakes
+// with the real ones.
 #include <gtest/gtest.h>
 
 #include <chrono>
