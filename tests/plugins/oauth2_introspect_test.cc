@@ -158,7 +158,8 @@ TEST_F(OAuth2IntrospectTest, TellsTheServicesBehindWhoseTokenItIs) {
 TEST_F(OAuth2IntrospectTest, RefusesWithoutAGoodToken) {
   Make(R"(, "scopes": ["read", "write"], "realm": "api")");
   const auto refusal = [](const Answer& answer) {
-    return std::to_string(answer.http_status) + " " + answer.header("www-authenticate").value_or("");
+    return std::to_string(answer.http_status) + " " +
+           answer.header("www-authenticate").value_or("");
   };
   EXPECT_EQ(refusal(Ask("")), "401 Bearer realm=\"api\"");
   EXPECT_EQ(refusal(Ask("Basic abc")), "401 Bearer realm=\"api\", error=\"invalid_request\"");
@@ -319,12 +320,13 @@ class TokenService {
         }) {
     std::ofstream(directory_.Path("upstreams.json"))
         << R"({"tokens": {"url": ")" << service_.url()
-        << R"(", "timeout_ms": 300, "max_response_bytes": 100000, "circuit_failures": 0},
+        << R"(", "timeout_ms": 60000, "max_response_bytes": 100000, "circuit_failures": 0},
               "nobody": {"url": ")"
         << host::UnusedUrl() << R"("}})";
   }
   std::vector<std::string> options() const {
-    return {"--upstreams=" + directory_.Path("upstreams.json")};
+    // It bounds the question, since the upstream's own limit is far away.
+    return {"--upstreams=" + directory_.Path("upstreams.json"), "--hook_deadline_ms=2000"};
   }
   TestService& service() { return service_; }
 

@@ -20,10 +20,15 @@ namespace callout::host {
 
 class UpstreamFixture : public ::testing::Test {
  protected:
-  // `more` is further keys of the upstream: R"("timeout_ms": 50)".
-  void Make(const std::string& url, const std::string& more = "") {
-    const auto configs = ParseUpstreams(
-        fmt::format(R"({{"service": {{"url": "{}"{}{}}}}})", url, more.empty() ? "" : ", ", more));
+  // `more` is further keys of the upstream: R"("timeout_ms": 50)". Without it only a failing test
+  // reaches a time limit.
+  void Make(const std::string& url, std::string more = "") {
+    for (const char* key : {"timeout_ms", "connect_timeout_ms"}) {
+      if (more.find(fmt::format("\"{}\"", key)) != more.npos) continue;
+      more += fmt::format("{}\"{}\": {}", more.empty() ? "" : ", ", key, kGiveUpMs);
+    }
+    const auto configs =
+        ParseUpstreams(fmt::format(R"({{"service": {{"url": "{}", {}}}}})", url, more));
     ASSERT_TRUE(configs.ok()) << configs.status();
     pool_ = std::make_unique<UpstreamPool>(UpstreamPool::Options{.upstreams = *configs}, &metrics_);
   }
