@@ -190,7 +190,7 @@ class RustTest(OnTheHost, unittest.TestCase):
         environment = dict(os.environ, RUSTFLAGS='-C panic=abort')
         with tempfile.TemporaryDirectory() as target:
             printed = run('cargo', 'check', '--locked', '--package', 'callout', '--target-dir', target, cwd=RUST, env=environment, expect=101)
-        self.assertIn('a plugin needs panic = \\"unwind\\"', printed.replace('= "', '= \\"').replace('d"', 'd\\"'))
+        self.assertRegex(printed, r'a plugin needs panic = .{1,2}unwind')
 
 
 class GoTest(OnTheHost, unittest.TestCase):
