@@ -70,6 +70,7 @@ callout-host \-\-print_config=envoy-gateway \-\-plugin=auth.so \-\-plugin=stamp.
 .fi
 .SH SEE ALSO
 .BR callout-client (1),
+.BR callout-replay (1),
 .BR callout-test (1),
 .BR minisign (1),
 .BR systemd.service (5)
@@ -109,6 +110,46 @@ callout-client unix:/run/callout.sock \-\-plaintext \-\-data '{"request_headers"
 .BR callout-host (1)
 """,
     },
+    "callout-replay": {
+        "name": "plays recordings of callout-host through plugins, and shows what they answer otherwise",
+        "synopsis": [r"\fIFILE\fR...", r"[\fB\-\-plugin\fR=[\fINAME\fR=]\fIPATH\fR]", r"[\fIOPTION\fR...]"],
+        "before": r"""
+.B callout-replay
+plays the exchanges of recordings, which callout-host makes with \fB\-\-record\fR or POST /tap, through a chain of
+plugins in its own process, and compares what the plugins answer with the recording or, with \fB\-\-against\fR, with
+what another chain answers.
+It prints how many exchanges differ, by kind, and the commonest differences.
+A \fIFILE\fR that ends with .so is a plugin.
+""",
+        "after": r"""
+.SH EXIT STATUS
+.TP
+.B 0
+Nothing differs, or only what \fB\-\-expect\fR allows.
+.TP
+.B 1
+Something else differs.
+.TP
+.B 2
+Invalid arguments, recordings or plugins.
+Of a damaged recording, everything before the damage was played.
+.SH EXAMPLES
+What would the new version have answered otherwise?
+.PP
+.nf
+callout-replay live.rec \-\-plugin=new.so
+.fi
+.PP
+Compare two versions:
+.PP
+.nf
+callout-replay \-\-against=old.so new.so live.rec
+.fi
+.SH SEE ALSO
+.BR callout-host (1),
+.BR callout-test (1)
+""",
+    },
     "callout-test": {
         "name": "runs cases in YAML through chains of callout-host's plugins",
         "synopsis": [r"\fIDIR\fR...", r"[\fIOPTION\fR...]"],
@@ -140,6 +181,28 @@ callout-test cases \-\-tag=security \-\-junit=report.xml
 .fi
 .SH SEE ALSO
 .BR callout-host (1)
+""",
+    },
+    # A script, of which --help is text.
+    "callout-dev": {
+        "name": "builds, serves and tests a plugin of callout-host whenever a source changes",
+        "synopsis": [r"\fIPLUGIN_DIR\fR", r"[\fIOPTION\fR...]", r"[\-\- \fIHOST_OPTION\fR...]"],
+        "script": "dev",
+        "before": "",
+        "after": r"""
+.SH EXIT STATUS
+.TP
+.B 0
+Ctrl\-C ended it, or with \fB\-\-once\fR all went well.
+.TP
+.B 1
+With \fB\-\-once\fR: the build, the host or a case failed.
+.TP
+.B 2
+Invalid arguments, or a program is missing.
+.SH SEE ALSO
+.BR callout-host (1),
+.BR callout-test (1)
 """,
     },
 }
@@ -186,6 +249,10 @@ def page(program, host, shown):
     yield f".B {program}"
     yield from facts["synopsis"]
     yield ".SH DESCRIPTION"
+    if "script" in facts:
+        yield from script_help(shown)
+        yield from facts["after"].strip().splitlines()
+        return
     yield from facts["before"].strip().splitlines()
     yield ".SH OPTIONS"
     for entry in options_of(shown):
@@ -196,14 +263,34 @@ def page(program, host, shown):
     yield from facts["after"].strip().splitlines()
 
 
+def script_help(shown):
+    """Paragraphs, and options as they stand: two spaces, the option, two spaces or more, what it does."""
+    begun = False
+    for line in shown.splitlines():
+        entry = re.fullmatch(r"  (--\S+|HOST_OPTION)  +(\S.*)", line)
+        if entry:
+            if not begun:
+                yield ".SH OPTIONS"
+            begun = True
+            yield from (".TP", rf"\fB{roff(entry[1])}\fR", roff(entry[2]))
+        elif re.match(r"  (scripts/|callout-)", line):
+            continue  # the synopsis says it
+        elif line:
+            yield roff(line.strip())
+        elif not begun:
+            yield ".PP"
+
+
 def main():
     build, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     for program in PAGES:
         path = build / "host" / program
+        if "script" in PAGES[program]:
+            path = pathlib.Path(__file__).resolve().parent / PAGES[program]["script"]
         if not path.exists():
             continue  # a build without gRPC has no client
         shown = subprocess.run([path, "--help"], capture_output=True, text=True, check=True).stdout
-        (out / f"{program}.1").write_text("\n".join(page(program, path, shown)) + "\n")
+        (out / f"{program}.1").write_text("\n".join(page(program, build / "host" / "callout-host", shown)) + "\n")
 
 
 if __name__ == "__main__":

@@ -87,9 +87,10 @@ std::unique_ptr<CLI::App> MakeApp(const std::string& program, const std::string&
         ->group(option.group)
         ->type_name(option.value)
         ->default_str(option.default_text)
-        // One value for each occurrence, and "[a, b]" is one value.
+        // One value for each occurrence, and "[a, b]" is one value. All arguments without a name
+        // are one occurrence.
         ->expected(1)
-        ->allow_extra_args(false)
+        ->allow_extra_args(option.positional && option.repeatable)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   }
   return app;

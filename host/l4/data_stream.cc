@@ -87,7 +87,9 @@ void DataStream::Match() {
     const bool has_hook = instance.Wants(CALLOUT_CONNECTION) || instance.Wants(CALLOUT_READ_DATA) ||
                           instance.Wants(CALLOUT_WRITE_DATA);
     const StreamMatch& match = instance.settings().match;
-    part.fits = has_hook && (match.empty() || facts.Match(match));
+    part.fits = has_hook && (match.empty() || facts.Match(match)) &&
+                chain_->Shares(part.call.part, id_,
+                               [&](const std::string& name) { return facts.Header(name); });
     part.connected = !instance.Wants(CALLOUT_CONNECTION);
   }
 }

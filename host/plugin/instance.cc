@@ -17,6 +17,7 @@
 #include "host/plugin/call_log.h"
 #include "host/plugin/recent_faults.h"
 #include "host/plugin/request_ids.h"
+#include "host/plugin/span_writer.h"
 #include "host/wire/response.h"
 
 namespace callout::host {
@@ -60,11 +61,16 @@ std::string_view RequestIdOf(const Instance::FaultSite& site) {
   return id.substr(0, kRequestIdBytesMax);
 }
 
+std::string TraceIdOf(const Instance::FaultSite& site) {
+  if (site.span != nullptr) return site.span->trace_id();
+  return std::string(FindTrace(site.rpc, site.headers).id);
+}
+
 // "stream 12, x-request-id 4711, trace_id 4bf9…"
 std::vector<LogField> FieldsOf(const Instance::FaultSite& site) {
   return {{"stream", fmt::format("{}", site.stream_id), true},
           {"x-request-id", std::string(RequestIdOf(site))},
-          {"trace_id", std::string(FindTrace(site.rpc, site.headers).id)}};
+          {"trace_id", TraceIdOf(site)}};
 }
 
 }  // namespace
@@ -167,13 +173,16 @@ absl::Status Instance::DefineHostMetrics() {
     const bool by_process = plugin_->hooks().on_process != nullptr && !IsOtherService(phase);
     if (plugin_->hooks().Of(phase) != nullptr || by_process) phases.push_back(phase);
   }
-  if (absl::Status status = call_metrics_.Define(context_.metrics, name_, phases); !status.ok()) {
+  if (absl::Status status = call_metrics_.Define(context_.metrics, name_, phases, is_shadow());
+      !status.ok()) {
     return status;
   }
   for (size_t kind = 1; kind < kViolationCount; ++kind) {
     absl::StatusOr<Metrics::Id> id = context_.metrics->Define(
-        Metrics::Kind::kCounter, "callout_plugin_faults_total",
-        "Calls without a valid response of the plugin, by kind",
+        Metrics::Kind::kCounter,
+        is_shadow() ? "callout_shadow_faults_total" : "callout_plugin_faults_total",
+        is_shadow() ? "Calls without a valid response of a plugin in shadow, by kind"
+                    : "Calls without a valid response of the plugin, by kind",
         {{"plugin", name_}, {"kind", std::string(ViolationName(static_cast<Violation>(kind)))}});
     if (!id.ok()) return id.status();
     violations_[kind] = *id;
@@ -206,6 +215,11 @@ Instance::~Instance() {
 void Instance::BeginTrial(std::shared_ptr<Trial> trial) {
   trial_ = std::move(trial);
   running_trial_.store(trial_.get(), std::memory_order_release);
+}
+
+void Instance::BeginTally(std::shared_ptr<CallTally> tally) {
+  running_tally_.store(tally.get(), std::memory_order_release);
+  if (tally != nullptr) tallies_.push_back(std::move(tally));
 }
 
 void Instance::Prepare(callout_call_t* call) const {
@@ -300,23 +314,38 @@ callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
   return hook == nullptr ? CALLOUT_OK : hook(call);
 }
 
+namespace {
+
+// Else it is the doing of a body, or of a full host.
+bool MayBeOfCode(Violation violation) {
+  switch (violation) {
+    case Violation::kBodyTooLarge:
+    case Violation::kBodyLost:
+    case Violation::kEndlessBody:
+    case Violation::kDeferLimit:
+    case Violation::kOverload:
+      return false;
+    default:
+      return true;
+  }
+}
+
+}  // namespace
+
 void Instance::CountViolation(Violation violation, callout_phase_t phase, std::string_view why,
                               const FaultSite& site) {
   context_.metrics->Add(violations_[static_cast<size_t>(violation)]);
-  RecentFaults::InProcess().Note({.plugin = name_,
+  const std::string shown = is_shadow() ? fmt::format("{} (shadow)", name_) : name_;
+  RecentFaults::InProcess().Note({.plugin = shown,
                                   .phase = std::string(PhaseName(phase)),
                                   .kind = std::string(ViolationName(violation)),
                                   .what = std::string(why),
                                   .request_id = std::string(RequestIdOf(site)),
-                                  .trace_id = std::string(FindTrace(site.rpc, site.headers).id),
+                                  .trace_id = TraceIdOf(site),
                                   .stream_id = site.stream_id,
                                   .time_ns = MonotonicNs()});
-  // A large body and a full host are no fault of the plugin's code.
-  const bool not_called = violation == Violation::kDeferLimit || violation == Violation::kOverload;
   Trial* const trial = running_trial_.load(std::memory_order_acquire);
-  if (trial != nullptr && violation != Violation::kBodyTooLarge && !not_called) {
-    trial->CountFault();
-  }
+  if (trial != nullptr && MayBeOfCode(violation)) trial->CountFault();
   const LogLevel level = violation == Violation::kBodyLost ? LogLevel::kError : LogLevel::kWarning;
   uint64_t left_out = 0;
   if (!LogEnabled(level, name_) || !LogIsDue(fmt::format("{}/{}", name_, ViolationName(violation)),
@@ -328,7 +357,7 @@ void Instance::CountViolation(Violation violation, callout_phase_t phase, std::s
   fields.push_back({"phase", std::string(PhaseName(phase)), false, true});
   fields.push_back({"fault", std::string(ViolationName(violation)), false, true});
   LogTextWith(level,
-              fmt::format("plugin {}: {}{}: {}{}{}", name_,
+              fmt::format("plugin {}: {}{}: {}{}{}", shown,
                           IsInvalidResponse(violation) ? "invalid response to " : "",
                           PhaseName(phase), ViolationName(violation), why.empty() ? "" : ": ", why),
               fields, LeftOutText(left_out));

@@ -106,6 +106,9 @@ void Stream::Emit(Response response, std::string_view annotations) {
         [&](RpcObserver* observer) { observer->OnResponse(response.field, response.payload()); });
   }
   response.record.append(annotations);
+  if (observers_ != nullptr) {
+    observers_->Each([&](RpcObserver* observer) { observer->OnSent(response.record); });
+  }
   environment_->metrics().Add(environment_->ids().response_bytes,
                               static_cast<double>(response.record.size()));
   output_.push_back(std::move(response.record));

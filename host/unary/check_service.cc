@@ -167,7 +167,7 @@ std::string CheckService::WhyNot(const Instance& instance) const {
          "request headers";
 }
 
-bool CheckService::Matches(const StreamMatch& match) {
+const StreamFacts& CheckService::Facts() {
   if (!facts_.has_value()) {
     CheckHeaders headers;
     for (const auto& header : request_.headers) {
@@ -181,7 +181,7 @@ bool CheckService::Matches(const StreamMatch& match) {
     view.attribute_records.push_back(record);
     facts_.emplace(view);
   }
-  return facts_->Match(match);
+  return *facts_;
 }
 
 void CheckService::Show() {

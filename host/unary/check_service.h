@@ -34,7 +34,7 @@ class CheckService final : public UnaryService {
   RpcService service() const override { return RpcService::kExtAuthz; }
   callout_phase_t phase() const override { return CALLOUT_CHECK; }
   absl::Status Begin(std::string_view bytes) override;
-  bool Matches(const StreamMatch& match) override;
+  const StreamFacts& Facts() override;
   Role RoleOf(const Instance& instance) const override;
   std::string WhyNot(const Instance& instance) const override;
   callout_phase_t PhaseOf(const Instance& instance) const override {

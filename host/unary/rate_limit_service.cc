@@ -47,14 +47,14 @@ absl::Status RateLimitService::Begin(std::string_view bytes) {
   return absl::OkStatus();
 }
 
-bool RateLimitService::Matches(const StreamMatch& match) {
+const StreamFacts& RateLimitService::Facts() {
   if (!facts_.has_value()) {
     const std::string record = WriteRateLimitAttributes(request_);
     RequestView view;
     view.attribute_records.push_back(record);
     facts_.emplace(view);
   }
-  return facts_->Match(match);
+  return *facts_;
 }
 
 void RateLimitService::FillCall(const Instance&, callout_call_t* call) {

@@ -111,6 +111,8 @@ bool ReadHttp(CheckRequestView* view) {
       view->has_raw_headers = true;
     } else if (reader.Is(field::HttpRequest::kBody) || reader.Is(field::HttpRequest::kRawBody)) {
       view->has_body = view->has_body || !reader.bytes().empty();
+    } else if (reader.Is(field::HttpRequest::kPath)) {
+      view->path = reader.bytes();
     }
   }
   if (!reader.ok()) return false;

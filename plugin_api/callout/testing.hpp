@@ -40,6 +40,7 @@
 #include <callout/testing_data.hpp>
 #include <callout/testing_extensions.hpp>
 #include <callout/testing_rate_limit.hpp>
+#include <callout/testing_trace.hpp>
 #include <callout/view.hpp>
 #include <chrono>
 #include <condition_variable>
@@ -184,11 +185,14 @@ class Plugin {
   // The files it follows.
   const std::vector<std::string>& followed_files() const { return followed_files_; }
 
-  // Lets time pass for timers and shared data; the timers that are due run here. Not from a timer.
+  // Lets time pass for timers, calls to upstreams and shared data; the timers that are due run
+  // here, and calls end here. Not from a timer.
   void advance(std::chrono::nanoseconds by) {
     store_->advance(by);
-    timers_.run_until(store_->now());
+    run_due();
   }
+  // Its calls to upstreams that are under way.
+  size_t call_count() const { return calls_.count(); }
   // Its timers that wait.
   size_t timer_count() const { return timers_.count(); }
   // What it shares. The instance's own space is "".
@@ -235,10 +239,21 @@ class Plugin {
   static void log(const callout_host_t* host, callout_log_level_t level, callout_bytes_t text);
 
   static const void* find_extension(const callout_host_t* host, const char* id);
+  static callout_status_t find_upstream(const callout_host_t* host, callout_bytes_t name,
+                                        callout_upstream_info_t* info);
+  static callout_status_t start_call(const callout_host_t* host, const callout_outgoing_t* outgoing,
+                                     uint64_t* id);
+  // Timers and calls, until none is due.
+  void run_due() {
+    const std::chrono::nanoseconds now = store_->now();
+    while (timers_.run_until(now) | calls_.run_until(now)) {
+    }
+  }
 
   internal::Hooks hooks_;
   const std::shared_ptr<Store> store_;
   internal::FakeTimers timers_;
+  internal::FakeTimers calls_;  // to upstreams, by when they end
   Table table_{};
   callout_create_args_t args_{};
   callout_status_t status_ = CALLOUT_OK;
@@ -276,6 +291,11 @@ class Stream {
   Stream& set_body_modes(callout_body_mode_t request, callout_body_mode_t response) {
     body_modes_[0] = request;
     body_modes_[1] = response;
+    return *this;
+  }
+  // False: the exchange is not sampled, so that nothing is added to its trace.
+  Stream& set_recorded(bool recorded) {
+    recorded_ = recorded;
     return *this;
   }
   std::chrono::milliseconds wait_max{10000};  // for a deferred call
@@ -318,6 +338,16 @@ class Stream {
   // Any message: a serialized HttpHeaders, HttpBody, HttpTrailers, AttributeContext, Data or
   // RateLimitRequest.
   Answer message(callout_phase_t phase, std::string_view message, uint32_t flags = 0);
+
+  // --- Afterwards ---
+
+  // What the plugin has added to the span of its last call in this phase; empty if there was none.
+  AddedToSpan span(callout_phase_t phase) const {
+    const std::vector<AddedToSpan>& all = spans_.all();
+    const auto found = std::find_if(
+        all.rbegin(), all.rend(), [phase](const AddedToSpan& span) { return span.phase == phase; });
+    return found == all.rend() ? AddedToSpan() : *found;
+  }
 
   // The client leaves: is_cancelled() from here on. on_stream_cancel is called here, once, as
   // if a call were being worked on.
@@ -390,6 +420,14 @@ class Stream {
                                        uint32_t index, callout_bytes_t* value);
   static callout_status_t get_property(const callout_call_t* call, callout_property_t property,
                                        callout_bytes_t* value);
+  bool has_span(const callout_call_t* call) const;
+  static int32_t is_recording(const callout_call_t* call);
+  static callout_status_t set_span_attribute(callout_call_t* call,
+                                             const callout_trace_attribute_t* attribute);
+  static callout_status_t add_span_event(callout_call_t* call, callout_bytes_t name,
+                                         const callout_trace_attribute_t* attributes, size_t count);
+  static callout_status_t get_trace_context(const callout_call_t* call, char* traceparent,
+                                            callout_bytes_t* tracestate);
 
   Plugin& plugin_;
   // Every call has an address of its own and none is used again, so that a stale finish() is
@@ -411,6 +449,8 @@ class Stream {
   uint64_t body_offsets_[2] = {0, 0};
   bool body_begun_[2] = {false, false};
   bool announced_ = false;  // the connection
+  bool recorded_ = true;
+  internal::FakeSpans spans_;
   uint32_t http_status_ = 0;
   Answer answer_;
   std::mutex mutex_;  // guards finished_, status_ and FakeCall::over

@@ -136,6 +136,17 @@ class Package(unittest.TestCase):
         source.write_text('#include <callout/plugin.h>\nCALLOUT_PLUGIN();\n')
         output('cc', '-shared', '-fPIC', '-I', str(include), str(source), '-o', str(self.work / 'hello.so'))
 
+    def test_the_package_for_authors_has_the_sdks_and_the_loop(self):
+        root = self.work / 'authors'
+        output('dpkg-deb', '--extract', str(self.package('callout-plugin-dev')), str(root))
+        share = root / 'usr/share/callout'
+        for path in ('rust/Cargo.toml', 'rust/Cargo.lock', 'rust/callout/src/raw.rs', 'rust/callout-macros/src/lib.rs', 'go/go.mod',
+                     'go/callout_abi.h', 'go/cmd/callout-build/main.go'):
+            self.assertTrue((share / path).is_file(), path)
+        self.assertFalse((share / 'rust/target').exists())
+        self.assertIn('PLUGIN_DIR', output(str(root / 'usr/bin/callout-dev'), '--help'))
+        self.assertTrue((root / 'usr/share/man/man1/callout-dev.1.gz').is_file())
+
     def test_a_script_is_run_by_the_package_of_python(self):
         if not PYTHON.exists():
             self.skipTest('plugins/python is not built')
