@@ -13,9 +13,12 @@
 #include <vector>
 
 #include "host/base/ascii.h"
+#include "host/wire/attribute_record.h"
 #include "host/wire/check_effect.h"
 #include "host/wire/check_request.h"
 #include "host/wire/check_response.h"
+#include "host/wire/field_numbers.h"
+#include "host/wire/wire.h"
 #include "tests/fuzz/check_driver.h"
 #include "tests/host/unary/check_fixture.h"
 
@@ -70,6 +73,33 @@ std::multimap<std::string, std::string> HeadersOf(const CheckRequest& request) {
   for (const auto& [name, value] : http.headers()) headers.emplace(name, value);
   for (const auto& h : http.header_map().headers()) headers.emplace(h.key(), h.raw_value());
   return headers;
+}
+
+// As in every map of protobuf; few names are compared with each other, many by a table.
+TEST_F(CheckCodecTest, OfANameThatStandsThereTwiceTheLastValueCounts) {
+  for (const int names : {1, 2, 31, 32, 33, 100}) {
+    std::string http;
+    const auto add = [&http](const std::string& name, const std::string& value) {
+      AppendMapEntry(field::HttpRequest::kHeaders, name, value, &http);
+    };
+    for (int i = 0; i < names; ++i) add("x-" + std::to_string(i), "first");
+    for (const bool again : {false, true}) {
+      if (again) add("x-0", "last");
+      std::string request, attributes, bytes;
+      AppendBytes(field::Request::kHttp, http, &request);
+      AppendBytes(field::AttributeContext::kRequest, request, &attributes);
+      AppendBytes(field::CheckRequest::kAttributes, attributes, &bytes);
+      const auto view = ParseCheckRequest(bytes, 1000);
+      ASSERT_TRUE(view.ok());
+      ASSERT_EQ(view->headers.size(), static_cast<size_t>(names)) << again;
+      CheckRequest message;
+      ASSERT_TRUE(message.ParseFromString(bytes));
+      for (const auto& header : view->headers) {
+        EXPECT_EQ(header.value,
+                  message.attributes().request().http().headers().at(std::string(header.name)));
+      }
+    }
+  }
 }
 
 TEST_F(CheckCodecTest, ARequestIsReadAndWrittenAsProtobufDoes) {
