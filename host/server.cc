@@ -77,10 +77,8 @@ ServiceProblems CheckServices(RpcServices wanted,
         RpcServices::FromBits(facts.services).Has(RpcService::kExtAuthz)) {
       continue;
     }
-    const std::string why = WhyNoBridge(facts.phases);
-    if (why.empty()) {
-      answered.Add(RpcService::kExtAuthz);
-    } else {
+    if (IsBridgeable(facts.phases)) answered.Add(RpcService::kExtAuthz);
+    if (const std::string why = WhyNoBridge(facts.phases); !why.empty()) {
       problems.errors.push_back(
           fmt::format("plugin {} cannot answer ext_authz (--services): {}", plugin.name, why));
     }
@@ -136,6 +134,7 @@ absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
   Config strict = config;
   strict.reload.require_plugins = RequirePlugins::kAll;
   strict.reload.extensions.run_timers = false;
+  strict.reload.state_dir.clear();  // a host may be using it
   PluginSet set(PluginSetOptions(strict.reload, strict.limits.message_bytes_max, &metrics), [] {});
   absl::StatusOr<std::unique_ptr<PluginManager>> plugins = PluginManager::Load(
       {strict.plugins, strict.reload}, &metrics, &set, std::make_shared<Wake>());
@@ -182,6 +181,9 @@ Server::Server(const Config& config, PassedSockets passed, std::function<void()>
                        request_id = request.target.substr(at + kKey.size());
                      return Later([this, request_id] { return ExplainPage(request_id); });
                    });
+  admin_pages_.Add(
+      "/shadow", "what plugins in shadow would have done otherwise, as JSON",
+      [this](const HttpRequestView&) { return Later([this] { return ShadowPage(); }); });
   admin_pages_.Add(
       "/metrics", "metrics in the text format of Prometheus, or of OpenMetrics if that is accepted",
       [this](const HttpRequestView& request) {
@@ -348,6 +350,19 @@ HttpResponse Server::MetricsPage(bool open_metrics) const {
   return response;
 }
 
+HttpResponse Server::ShadowPage() const {
+  HttpResponse response;
+  Traffic* const traffic = published_traffic_.load(std::memory_order_acquire);
+  if (traffic == nullptr) {
+    response.status = 503;
+    response.body = "starting\n";
+    return response;
+  }
+  response.content_type = "application/json";
+  response.body = ShadowsJson(traffic->CollectShadows());
+  return response;
+}
+
 HttpResponse Server::ExplainPage(const std::string& request_id) const {
   HttpResponse response;
   Traffic* const traffic = published_traffic_.load(std::memory_order_acquire);
@@ -509,14 +524,14 @@ bool Server::Drain(bool may_delay) {
   traffic_sockets_.clear();
   bool closed = traffic_->Drain();
   const bool stopped = plugins_->AwaitStop(kReloadEndMs);
-  const bool timers_ended = plugin_set_ == nullptr || plugin_set_->StopTimers(kReloadEndMs);
+  const bool timers_ended = plugin_set_ == nullptr || plugin_set_->StopExtensions(kReloadEndMs);
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::steady_clock::now() - start);
   const bool waits = !stopped || plugins_->busy();
   Log(LogLevel::kInfo, "drain ends after {} ms{}{}{}", took.count(),
       closed ? "" : ": a plugin still holds a call, which is abandoned",
       waits ? ": loading or creating a plugin has not returned, and is abandoned" : "",
-      timers_ended ? "" : ": a plugin's timer has not returned, and is abandoned");
+      timers_ended ? "" : ": a plugin's timer or call has not returned, and is abandoned");
   return closed && !waits && timers_ended;
 }
 

@@ -116,6 +116,7 @@ class Server {
   std::vector<TrafficSocket> TrafficSockets() const;
   absl::Status StartTraffic();
   HttpResponse MetricsPage(bool open_metrics) const;
+  HttpResponse ShadowPage() const;
   HttpResponse ExplainPage(const std::string& request_id) const;
   std::vector<prometheus::MetricFamily> CollectMetrics() const;
   HttpResponse PluginsPage() const;

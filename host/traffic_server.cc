@@ -2,8 +2,10 @@
 
 #include "host/traffic_server.h"
 
+#include <functional>
 #include <utility>
 
+#include "host/base/clock.h"
 #include "host/base/health_asked.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
@@ -28,8 +30,10 @@ H2Options MakeH2Options(const Config& config) {
   return options;
 }
 
-// What the end of the process waits for the collector of traces.
+// What the end of the process waits for the collector of traces, and for recordings.
 constexpr uint64_t kFlushMs = 1000;
+// What the end of the process waits for hooks of shadows, and no longer.
+constexpr uint64_t kShadowsEndMs = 500;
 // How long a list of RPCs waits for a thread that a hook occupies.
 constexpr uint64_t kListMs = 100;
 // For health checks, admin pages and new versions of plugins.
@@ -46,19 +50,27 @@ size_t BudgetOf(const Config& config) {
 }  // namespace
 
 TrafficServer::TrafficServer(const Config& config, CertificateStore* certificates,
-                             ChainSource* chains, Metrics* metrics)
+                             ChainSource* chains, Metrics* metrics, int worker)
     : config_(config),
       certificates_(certificates),
       chains_(chains),
       metrics_(metrics),
       memory_(BudgetOf(config)),
+      worker_(worker),
       explainer_(metrics, config.explained_max),
+      recorder_(metrics, "option"),
+      tap_recorder_(metrics, "tap"),
       connection_limit_(config.connections_max, config.transport.connections_per_peer_max),
-      accept_loop_(metrics, [](const absl::Status& status) {
-        Log(LogLevel::kWarning, "{}", MessageOf(status));
-      }) {}
+      accept_loop_(
+          metrics,
+          [](const absl::Status& status) { Log(LogLevel::kWarning, "{}", MessageOf(status)); },
+          config.containment.workers > 1 ? [this] { return connection_limit_.CountLately(); }
+                                         : std::function<size_t()>()) {}
 
-TrafficServer::~TrafficServer() { accept_loop_.Stop(); }
+TrafficServer::~TrafficServer() {
+  accept_loop_.Stop();
+  if (shadow_watcher_.has_value()) shadow_watcher_->Detach();
+}
 
 absl::Status TrafficServer::StartEnvironment() {
   absl::StatusOr<Metrics::Id> connections =
@@ -76,7 +88,20 @@ absl::Status TrafficServer::StartEnvironment() {
   if (!environment.ok()) return environment.status();
   environment_ = *std::move(environment);
   explainer_.Attach(&environment_->watchers());
+  recorder_.Attach(&environment_->watchers());
+  tap_recorder_.Attach(&environment_->watchers());
+  StartRecording();
   if (config_.traces.enabled) StartTraces();
+  return StartShadows();
+}
+
+// Its threads only once there is a shadow.
+absl::Status TrafficServer::StartShadows() {
+  auto runner = ShadowRunner::Create(config_.shadow, config_.stream_limits, metrics_);
+  if (!runner.ok()) return runner.status();
+  shadows_ = *std::move(runner);
+  shadow_watcher_.emplace(shadows_.get());
+  shadow_watcher_->Attach(&environment_->watchers(), chains_);
   return absl::OkStatus();
 }
 
@@ -91,6 +116,60 @@ void TrafficServer::StartTraces() {
   trace_watcher_.emplace(config_.traces.sampler, exporter_.get());
   environment_->watchers().Add(&*trace_watcher_);
   environment_->watchers().SetActive(&*trace_watcher_, true);
+}
+
+RecordSession::Options TrafficServer::RecordOptions(const std::string& path) const {
+  const RecordConfig& config = config_.record;
+  return {.path = worker_ == 0 ? path : WorkerPath(path, worker_),
+          .rule = {},
+          .redaction = Redaction(config.redacted),
+          .bodies = config.bodies,
+          .file_bytes_max = config.file_bytes_max,
+          .files = config.files,
+          .rotates = true,
+          .queue_bytes_max = config.queue_bytes_max,
+          .exchange_bytes_max = config.exchange_bytes_max,
+          .until_ns = 0,
+          .count_max = 0,
+          .host_version = kHostVersion};
+}
+
+// Nor do they depend on recordings. The options have been checked.
+void TrafficServer::StartRecording() {
+  if (config_.record.path.empty()) return;
+  RecordSession::Options options = RecordOptions(config_.record.path);
+  absl::StatusOr<RecordRule> rule = MakeRecordRule(config_.record.percent, config_.record.match);
+  absl::Status status = rule.status();
+  if (rule.ok()) {
+    options.rule = *std::move(rule);
+    status = recorder_.Start(std::move(options));
+  }
+  if (!status.ok()) {
+    Log(LogLevel::kError, "--record: nothing is recorded: {}", MessageOf(status));
+  }
+}
+
+void TrafficServer::SetTap(const TapOrder& order) {
+  const std::lock_guard<std::mutex> lock(tap_mutex_);
+  if (order.id == tap_id_) return;
+  tap_id_ = order.id;
+  // A worker may have been started after the end.
+  if (order.id == 0 || order.until_ns <= MonotonicNs()) return tap_recorder_.Stop();
+  RecordSession::Options options = RecordOptions(order.path);
+  options.file_bytes_max = order.bytes;
+  options.files = 2;  // with that of a worker that has crashed
+  options.rotates = false;
+  options.until_ns = order.until_ns;
+  options.count_max = order.count;
+  absl::StatusOr<RecordRule> rule = MakeRecordRule(order.percent, order.match);
+  absl::Status status = rule.status();
+  if (rule.ok()) {
+    options.rule = *std::move(rule);
+    status = tap_recorder_.Start(std::move(options));
+  }
+  if (!status.ok()) {
+    Log(LogLevel::kError, "tap {}: nothing is recorded: {}", order.path, MessageOf(status));
+  }
 }
 
 absl::Status TrafficServer::DefineMemoryMetrics() {
@@ -123,6 +202,14 @@ void TrafficServer::TellMemory() {
     const uint64_t refusals = memory_.refusals(static_cast<MemoryBudget::Use>(i));
     metrics_->Add(refusals_[i], static_cast<double>(refusals - refusals_told_[i]));
     refusals_told_[i] = refusals;
+  }
+}
+
+void TrafficServer::EndRecordings() {
+  for (Recorder* recorder : {&recorder_, &tap_recorder_}) recorder->Stop();
+  for (Recorder* recorder : {&recorder_, &tap_recorder_}) {
+    if (recorder->Join(kFlushMs)) continue;
+    Log(LogLevel::kWarning, "a recording's disk is slow: its last exchanges are lost");
   }
 }
 
@@ -172,14 +259,21 @@ void TrafficServer::SetWatch(const WatchSettings& settings) {
   if (absl::Status status = explainer_.Set(settings); !status.ok()) {
     Log(LogLevel::kError, "what to log and explain is as before: {}", MessageOf(status));
   }
+  SetTap(settings.tap);
 }
 
 bool TrafficServer::HealthAskedWithin(uint64_t seconds) { return host::HealthAskedWithin(seconds); }
 
 bool TrafficServer::Drain() {
   const bool closed = transport_->Drain(config_.drain_timeout_ms);
+  shadow_watcher_->Detach();
+  const bool shadows_closed = shadows_->Stop(kShadowsEndMs);
+  if (!shadows_closed) {
+    Log(LogLevel::kWarning, "a hook of a plugin in shadow has not returned, and is abandoned");
+  }
   if (exporter_ != nullptr) exporter_->Stop(kFlushMs);
-  return closed;
+  EndRecordings();
+  return closed && shadows_closed;
 }
 
 TrafficSight TrafficServer::GetSight() {

@@ -15,6 +15,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "host/base/memory_budget.h"
@@ -25,6 +26,9 @@
 #include "host/net/certificate_store.h"
 #include "host/net/connection_limit.h"
 #include "host/plugin/chain.h"
+#include "host/record/recorder.h"
+#include "host/shadow/shadow_runner.h"
+#include "host/shadow/shadow_watcher.h"
 #include "host/stream/stream_environment.h"
 #include "host/stream/trace_watcher.h"
 #include "host/telemetry/otlp_exporter.h"
@@ -35,9 +39,10 @@ namespace callout::host {
 
 class TrafficServer final : public Traffic {
  public:
-  // All outlive it. `certificates` is null if no listener needs one.
+  // All outlive it. `certificates` is null if no listener needs one. `worker`: the number of this
+  // worker, which its recordings have in their names; 0: there are no workers.
   TrafficServer(const Config& config, CertificateStore* certificates, ChainSource* chains,
-                Metrics* metrics);
+                Metrics* metrics, int worker = 0);
   ~TrafficServer() override;
 
   absl::Status Serve(const std::vector<TrafficSocket>& sockets) override;
@@ -50,6 +55,7 @@ class TrafficServer final : public Traffic {
   bool serving() const override { return true; }
   void SetWatch(const WatchSettings& settings) override;
   std::vector<Explained> CollectExplained() override { return explainer_.Collect(); }
+  std::vector<ShadowReport> CollectShadows() override { return shadows_->Collect(); }
   std::vector<Exemplar> CollectExemplars() override { return metrics_->CollectExemplars(); }
   std::vector<prometheus::MetricFamily> CollectMetrics() override;
   TrafficSight GetSight() override;
@@ -57,6 +63,11 @@ class TrafficServer final : public Traffic {
  private:
   absl::Status StartEnvironment();
   void StartTraces();
+  RecordSession::Options RecordOptions(const std::string& path) const;
+  void StartRecording();
+  void SetTap(const TapOrder& order);
+  void EndRecordings();
+  absl::Status StartShadows();
   absl::Status DefineMemoryMetrics();
   void TellMemory();
   absl::StatusOr<std::unique_ptr<Transport>> StartTransport();
@@ -72,7 +83,14 @@ class TrafficServer final : public Traffic {
   std::array<uint64_t, MemoryBudget::kUseCount> refusals_told_{};
   MemoryBudget memory_;
   std::mutex telling_;  // one page at a time
+  const int worker_;
   Explainer explainer_;
+  Recorder recorder_;                       // --record
+  Recorder tap_recorder_;                   // POST /tap
+  std::mutex tap_mutex_;                    // guards the next
+  uint64_t tap_id_ = 0;                     // of the order that is carried out
+  std::unique_ptr<ShadowRunner> shadows_;
+  std::optional<ShadowWatcher> shadow_watcher_;
   std::unique_ptr<OtlpExporter> exporter_;  // null: nothing is traced
   std::optional<TraceWatcher> trace_watcher_;
   std::unique_ptr<StreamEnvironment> environment_;

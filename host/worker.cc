@@ -132,6 +132,7 @@ class Worker {
   void SetServing(bool serving);
   void SetWatch(WatchSettings settings);
   std::vector<Explained> CollectExplained();
+  std::vector<ShadowReport> CollectShadows();
   void StopAccepting();
   void Drain(uint64_t number);
   void DoChores();
@@ -140,6 +141,7 @@ class Worker {
 
   const Config config_;
   const std::vector<TrafficSocket> sockets_;
+  const int number_;
   WorkerChannel channel_;
   Metrics metrics_;
   ProcessMetrics process_metrics_{&metrics_};
@@ -169,6 +171,7 @@ Config ForOneOfThem(Config config) {
 Worker::Worker(const WorkerDescriptors& descriptors, MetricMemory* memory, const Config& config)
     : config_(ForOneOfThem(config)),
       sockets_(descriptors.sockets),
+      number_(descriptors.number),
       channel_(descriptors.channel),
       metrics_(Metrics::kSeriesMax, memory) {
   watch_.log_level = config_.log_level;
@@ -208,6 +211,8 @@ void Worker::Take(WorkerMessage question) {
       return Response(question.number, "");
     case WorkerMessageKind::kCollectExplained:
       return Response(question.number, Encode(CollectExplained()));
+    case WorkerMessageKind::kCollectShadows:
+      return Response(question.number, Encode(CollectShadows()));
     case WorkerMessageKind::kCollectExemplars:
       return Response(question.number, Encode(metrics_.CollectExemplars()));
     case WorkerMessageKind::kGetUsage:
@@ -303,8 +308,8 @@ absl::Status Worker::Commit(const std::string& body) {
 absl::Status Worker::Serve() {
   if (traffic_ != nullptr) return absl::OkStatus();
   if (!complete_) return absl::UnavailableError("a generation of the chain was not created");
-  auto traffic =
-      std::make_unique<TrafficServer>(config_, certificates_.get(), &plugins_->chains(), &metrics_);
+  auto traffic = std::make_unique<TrafficServer>(config_, certificates_.get(), &plugins_->chains(),
+                                                 &metrics_, number_);
   if (absl::Status status = traffic->Serve(sockets_); !status.ok()) {
     Log(LogLevel::kError, "a worker cannot serve: {}", MessageOf(status));
     // Stopping what was started may need the threads that could not be started.
@@ -341,6 +346,11 @@ std::vector<Explained> Worker::CollectExplained() {
   return traffic == nullptr ? std::vector<Explained>() : traffic->CollectExplained();
 }
 
+std::vector<ShadowReport> Worker::CollectShadows() {
+  TrafficServer* traffic = published_traffic_.load(std::memory_order_acquire);
+  return traffic == nullptr ? std::vector<ShadowReport>() : traffic->CollectShadows();
+}
+
 void Worker::StopAccepting() {
   if (traffic_ != nullptr) traffic_->StopAccepting();
   for (const TrafficSocket& socket : sockets_) close(socket.fd);
@@ -348,8 +358,8 @@ void Worker::StopAccepting() {
 
 void Worker::Drain(uint64_t number) {
   bool closed = traffic_ == nullptr || traffic_->Drain();
-  if (!plugins_->StopTimers(kTimersEndMs)) {
-    Log(LogLevel::kWarning, "a plugin's timer has not returned, and is abandoned");
+  if (!plugins_->StopExtensions(kTimersEndMs)) {
+    Log(LogLevel::kWarning, "a plugin's timer or call has not returned, and is abandoned");
     closed = false;
   }
   published_traffic_.store(nullptr, std::memory_order_release);

@@ -70,6 +70,7 @@ callout-host \-\-print_config=envoy-gateway \-\-plugin=auth.so \-\-plugin=stamp.
 .fi
 .SH SEE ALSO
 .BR callout-client (1),
+.BR callout-replay (1),
 .BR callout-test (1),
 .BR minisign (1),
 .BR systemd.service (5)
@@ -107,6 +108,46 @@ callout-client unix:/run/callout.sock \-\-plaintext \-\-data '{"request_headers"
 .fi
 .SH SEE ALSO
 .BR callout-host (1)
+""",
+    },
+    "callout-replay": {
+        "name": "plays recordings of callout-host through plugins, and shows what they answer otherwise",
+        "synopsis": [r"\fIFILE\fR...", r"[\fB\-\-plugin\fR=[\fINAME\fR=]\fIPATH\fR]", r"[\fIOPTION\fR...]"],
+        "before": r"""
+.B callout-replay
+plays the exchanges of recordings, which callout-host makes with \fB\-\-record\fR or POST /tap, through a chain of
+plugins in its own process, and compares what the plugins answer with the recording or, with \fB\-\-against\fR, with
+what another chain answers.
+It prints how many exchanges differ, by kind, and the commonest differences.
+A \fIFILE\fR that ends with .so is a plugin.
+""",
+        "after": r"""
+.SH EXIT STATUS
+.TP
+.B 0
+Nothing differs, or only what \fB\-\-expect\fR allows.
+.TP
+.B 1
+Something else differs.
+.TP
+.B 2
+Invalid arguments, recordings or plugins.
+Of a damaged recording, everything before the damage was played.
+.SH EXAMPLES
+What would the new version have answered otherwise?
+.PP
+.nf
+callout-replay live.rec \-\-plugin=new.so
+.fi
+.PP
+Compare two versions:
+.PP
+.nf
+callout-replay \-\-against=old.so new.so live.rec
+.fi
+.SH SEE ALSO
+.BR callout-host (1),
+.BR callout-test (1)
 """,
     },
     "callout-test": {

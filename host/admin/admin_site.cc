@@ -15,6 +15,8 @@
 #include "host/base/log.h"
 #include "host/base/percent.h"
 #include "host/base/status_text.h"
+#include "host/record/record_rule.h"
+#include "host/record/recorder.h"
 
 namespace callout::host {
 namespace {
@@ -95,9 +97,14 @@ void AdminSite::AddTo(AdminPages* pages) {
             &AdminSite::Explain);
   AddAction(pages, "/actions/explain_off", "explain no more", &AdminSite::EndExplaining);
   AddAction(pages, "/actions/drain", "drain and stop, as SIGTERM", &AdminSite::Drain);
-  AddAction(pages, "/actions/release", "plugin=NAME: end its quarantine", &AdminSite::Release);
+  AddAction(pages, "/actions/release", "plugin=NAME: end its quarantine, or its withdrawal",
+            &AdminSite::Release);
   AddAction(pages, "/actions/go_back", "plugin=NAME: back to the generation before",
             &AdminSite::GoBack);
+  AddAction(pages, "/tap", "percent=, path_prefix=, seconds=, …: record exchanges; stop=1 ends it",
+            &AdminSite::Tap);
+  AddAction(pages, "/actions/promote", "plugin=NAME: its canary serves all new streams",
+            &AdminSite::Promote);
 }
 
 // --- Actions ---------------------------------------------------------------------
@@ -175,7 +182,7 @@ absl::Status AdminSite::Drain(const Form&, std::string* what) {
 absl::Status AdminSite::Release(const Form& form, std::string* what) {
   const absl::StatusOr<std::string> plugin = FieldOf(form.fields, "plugin");
   if (!plugin.ok()) return plugin.status();
-  *what = fmt::format("release {} from quarantine", *plugin);
+  *what = fmt::format("release {}", *plugin);
   PluginManager* const plugins = parts_.plugins();
   if (plugins == nullptr) return absl::UnavailableError("the host is starting");
   return plugins->Release(*plugin, kActionMs);
@@ -188,6 +195,44 @@ absl::Status AdminSite::GoBack(const Form& form, std::string* what) {
   PluginManager* const plugins = parts_.plugins();
   if (plugins == nullptr) return absl::UnavailableError("the host is starting");
   return plugins->GoBack(*plugin, kActionMs);
+}
+
+absl::Status AdminSite::Tap(const Form& form, std::string* what) {
+  const RecordConfig& record = parts_.config->record;
+  *what = "tap";
+  absl::StatusOr<TapForm> tap = ParseTapForm(form.text, record.file_bytes_max);
+  if (!tap.ok()) return tap.status();
+  WatchControl* const watch = parts_.watch();
+  if (watch == nullptr) return absl::UnavailableError("the host is starting");
+  if (tap->stop) {
+    *what = "end the tap";
+    return watch->StopTap() ? absl::OkStatus()
+                            : absl::FailedPreconditionError("no tap is in progress");
+  }
+  if (record.tap_directory.empty()) {
+    return absl::FailedPreconditionError("this host has no directory for it; set --record_dir");
+  }
+  const std::string path = TapPath(record.tap_directory);
+  const size_t workers = parts_.config->containment.workers;
+  *what = fmt::format("tap {} for {} s to {}{}", tap->rule.text, tap->seconds, path,
+                      workers == 0 ? "" : fmt::format(".w1 to .w{}", workers));
+  watch->StartTap({.id = 0,
+                   .path = path,
+                   .percent = tap->rule.percent,
+                   .match = tap->rule.match.has_value() ? tap->rule.match->text : "",
+                   .until_ns = MonotonicNs() + tap->seconds * 1'000'000'000,
+                   .count = tap->count,
+                   .bytes = tap->bytes});
+  return absl::OkStatus();
+}
+
+absl::Status AdminSite::Promote(const Form& form, std::string* what) {
+  const absl::StatusOr<std::string> plugin = FieldOf(form.fields, "plugin");
+  if (!plugin.ok()) return plugin.status();
+  *what = fmt::format("promote the canary of {}", *plugin);
+  PluginManager* const plugins = parts_.plugins();
+  if (plugins == nullptr) return absl::UnavailableError("the host is starting");
+  return plugins->Promote(*plugin, kActionMs);
 }
 
 // --- The page ---------------------------------------------------------------------
@@ -224,6 +269,7 @@ HttpResponse AdminSite::FrontPage() {
     TrafficSight sight = traffic->GetSight();
     data.live = std::move(sight.live);
     data.faults = std::move(sight.faults);
+    data.shadows = JoinShadowReports(traffic->CollectShadows());
   }
   AddCertificates(&data);
   data.settings = config.in_force;
@@ -251,6 +297,10 @@ std::vector<PageLimit> AdminSite::Limits(const GenerationTarget::Usage& usage,
        times(config.stream_limits.deferred_max), "--max_deferred"},
       {"blocking calls", history_.Value("callout_blocking_jobs"),
        times(config.stream_limits.blocking_threads_max), "--blocking_threads"},
+      {"exchanges for shadows", history_.Value("callout_shadow_exchanges"),
+       times(config.shadow.exchanges_max), "--max_shadow_exchanges"},
+      {"memory for shadows, bytes", history_.Value("callout_shadow_bytes"),
+       times(config.shadow.bytes_max), "--max_shadow_bytes"},
       {"memory for clients, bytes", history_.Value("callout_memory_bytes"),
        history_.Value("callout_memory_budget_bytes"), "--memory_budget_bytes"},
       {"plugin files mapped", static_cast<double>(usage.mapped),

@@ -11,8 +11,11 @@
 //   /actions/explain    an ExchangeRule (host/explain/exchange_rule.h): marks exchanges
 //   /actions/explain_off  ends all rules
 //   /actions/drain
-//   /actions/release    plugin=NAME: ends its quarantine
-//   /actions/go_back    plugin=NAME: the generation before serves again
+//   /actions/release    plugin=NAME: ends its quarantine, or loads its version that was withdrawn
+//   /actions/go_back    plugin=NAME: the generation before serves again; of a canary, the one
+//   beside /actions/promote    plugin=NAME: its canary serves all new streams
+//   /tap                a TapForm (host/record/record_rule.h): begins or ends a recording in
+//                       --record_dir; the response names the file
 // A browser is sent back to the page, which lists what was changed. Each change is logged.
 //
 // Pages and actions run on one thread, the HTTP server's for slow pages. AddTo comes first.
@@ -91,6 +94,8 @@ class AdminSite {
   absl::Status Drain(const Form& form, std::string* what);
   absl::Status Release(const Form& form, std::string* what);
   absl::Status GoBack(const Form& form, std::string* what);
+  absl::Status Tap(const Form& form, std::string* what);
+  absl::Status Promote(const Form& form, std::string* what);
 
   HttpResponse FrontPage();
   std::vector<PageLimit> Limits(const GenerationTarget::Usage& usage, size_t generations_max) const;

@@ -248,6 +248,8 @@ std::string StateOf(const FrontPageData& data, const Reloader::PluginStatus& plu
   if (plugin.stand_in) return Colored("bad", "a stand-in answers");
   switch (plugin.state) {
     case Reloader::State::kServing:
+      if (plugin.shadow) return Colored("dim", "in shadow");
+      if (plugin.has_canary) return Colored("warn", "serving, with a canary beside it");
       return plugin.last_error.empty() ? Colored("good", "serving")
                                        : Colored("warn", "serving an older version");
     case Reloader::State::kRefused:
@@ -257,17 +259,38 @@ std::string StateOf(const FrontPageData& data, const Reloader::PluginStatus& plu
   }
 }
 
+// The calls of both versions, while one of them is a canary.
+std::string CanaryTable(const FrontPageData& data, const Reloader::PluginStatus& plugin) {
+  if (!plugin.has_canary) return "";
+  std::string html = BeginTable({"generation", "serves", "#calls", "#faults", "#mean", "#p99"});
+  for (const Reloader::GenerationStatus& generation : plugin.generations) {
+    const auto counts = data.usage.calls.find(generation.id);
+    if (counts == data.usage.calls.end()) continue;
+    const double percent = generation.canary_percent;
+    html += "<tr>" + Cell(fmt::format("{}", generation.number)) +
+            Cell(percent > 0 ? fmt::format("{} % of new streams", percent) : "the rest") +
+            Cell(Count(static_cast<double>(counts->second.calls)), "n") +
+            Cell(Count(static_cast<double>(counts->second.faults)), "n") +
+            Cell(Seconds(counts->second.MeanMs() / 1e3), "n") +
+            Cell(Seconds(counts->second.QuantileMs(0.99) / 1e3), "n") + "</tr>";
+  }
+  return html += kEndTable;
+}
+
 std::string Generations(const FrontPageData& data, const Reloader::PluginStatus& plugin) {
   if (plugin.generations.empty()) return "";
   std::string html = BeginTable({"generation", "version", "state", "#streams", "SHA-256", "file"});
   for (const Reloader::GenerationStatus& generation : plugin.generations) {
     const auto streams = data.usage.streams.find(generation.id);
     const bool known = !data.usage.complete || streams != data.usage.streams.end();
-    if (!generation.in_service && !known) continue;
+    const bool canary = generation.canary_percent > 0;
+    if (!generation.in_service && !canary && !known) continue;
     html +=
         "<tr>" + Cell(fmt::format("{}", generation.number)) +
         Cell(EscapeHtml(generation.facts.version)) +
-        Cell(generation.in_service ? "serving" : "draining") +
+        Cell(canary                  ? "canary"
+             : generation.in_service ? "serving"
+                                     : "draining") +
         Cell(streams == data.usage.streams.end() ? "–" : fmt::format("{}", streams->second), "n") +
         Cell(fmt::format("<code>{}</code>", EscapeHtml(generation.sha256.substr(0, 12)))) +
         Cell(fmt::format("<code>{}</code>", EscapeHtml(plugin.path)), "t") + "</tr>";
@@ -339,9 +362,18 @@ std::string Plugin(const FrontPageData& data, const Reloader::PluginStatus& plug
   html += CountsLine(data, "Faults:", "callout_plugin_faults_total", plugin.name, "warn");
   if (data.usage.quarantined.count(plugin.name) > 0) {
     html += Button(data, "/actions/release", "Release from quarantine", "plugin", plugin.name);
+  } else if (plugin.withdrawn) {
+    html +=
+        Button(data, "/actions/release", "Load the withdrawn version again", "plugin", plugin.name);
+  }
+  html += CanaryTable(data, plugin);
+  if (plugin.has_canary) {
+    html += Button(data, "/actions/promote", "Promote the canary", "plugin", plugin.name);
   }
   if (plugin.may_go_back) {
-    html += Button(data, "/actions/go_back", "Go back one generation", "plugin", plugin.name);
+    html += Button(data, "/actions/go_back",
+                   plugin.has_canary ? "Roll back the canary" : "Go back one generation", "plugin",
+                   plugin.name);
   }
   html += fmt::format("<details id=\"plugin-{}\"><summary>phases and versions</summary>",
                       EscapeHtml(plugin.name));
@@ -361,6 +393,43 @@ std::string Plugins(const FrontPageData& data) {
     html += Plugin(data, plugin, recent);
   }
   return html;
+}
+
+std::string Shadow(const ShadowReport& report) {
+  const DifferenceSummary& summary = report.summary;
+  const auto time = [](const DifferenceSummary::Times& times) {
+    return times.calls == 0
+               ? std::string("–")
+               : Seconds(static_cast<double>(times.ns) / static_cast<double>(times.calls) / 1e9);
+  };
+  std::string html = fmt::format(
+      "<h3>{}</h3><p>{}: {} of {} exchanges would have come to something else. Time per call: {}; "
+      "of what it is compared with: {}.</p>",
+      EscapeHtml(report.plugin),
+      report.instead_of.empty() ? "in addition"
+                                : fmt::format("instead of {}", EscapeHtml(report.instead_of)),
+      Count(static_cast<double>(summary.differing)), Count(static_cast<double>(summary.exchanges)),
+      time(summary.after), time(summary.before));
+  if (summary.entries.empty()) return html;
+  html += BeginTable({"#exchanges", "difference", "without it", "with it", "example"});
+  for (const auto& [what, entry] : Commonest(summary)) {
+    html += "<tr>" + Cell(Count(static_cast<double>(entry.exchanges)), "n") +
+            Cell(EscapeHtml(what)) + Cell(EscapeHtml(entry.before), "t") +
+            Cell(EscapeHtml(entry.after), "t") +
+            Cell(entry.request_id.empty()
+                     ? "–"
+                     : fmt::format("x-request-id {}", EscapeHtml(entry.request_id)),
+                 "t") +
+            "</tr>";
+  }
+  return html += kEndTable;
+}
+
+std::string Shadows(const FrontPageData& data) {
+  if (data.shadows.empty()) return "";
+  std::string html = "<h2 id=\"shadows\">Shadows</h2>";
+  for (const ShadowReport& report : data.shadows) html += Shadow(report);
+  return html + "<p><a href=\"/shadow\">All of it</a> (JSON)</p>";
 }
 
 std::string Streams(const FrontPageData& data) {
@@ -508,7 +577,8 @@ std::string Actions(const FrontPageData& data) {
   if (!data.writes) {
     return html +
            "<p class=\"dim\">This page only shows. --admin_writes=on lets it change the log "
-           "level, drain the host, release plugins from quarantine and go back to earlier "
+           "level, drain the host, promote canaries, release plugins from quarantine and go back "
+           "to earlier "
            "generations.</p>";
   }
   html += LevelForm(data, "") + ExplainForm(data);
@@ -550,9 +620,9 @@ std::string RenderFrontPage(const FrontPageData& data) {
       "<noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>";
   html += fmt::format("<title>callout-host on {}</title><style>{}</style></head><body>",
                       EscapeHtml(data.host), kStyle);
-  html += Header(data) + "<main>" + Problems(data) + Tiles(data) + Plugins(data) + Faults(data) +
-          Streams(data) + Explanations(data) + Limits(data) + Certificates(data) + Actions(data) +
-          Configuration(data) + "</main>";
+  html += Header(data) + "<main>" + Problems(data) + Tiles(data) + Plugins(data) + Shadows(data) +
+          Faults(data) + Streams(data) + Explanations(data) + Limits(data) + Certificates(data) +
+          Actions(data) + Configuration(data) + "</main>";
   html += fmt::format("<script>{}</script></body></html>\n", kScript);
   return html;
 }

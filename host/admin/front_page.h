@@ -26,6 +26,7 @@
 #include "host/plugin/recent_faults.h"
 #include "host/reload/generation.h"
 #include "host/reload/reloader.h"
+#include "host/shadow/shadow_exchange.h"
 #include "host/stream/live_rpc.h"
 
 namespace callout::host {
@@ -73,6 +74,7 @@ struct FrontPageData {
   std::vector<PageLimit> limits;
   LiveRpcs live;
   std::vector<RecentFault> faults;
+  std::vector<ShadowReport> shadows;  // one of each
   std::vector<PageCertificate> certificates;
   std::vector<std::string> certificate_warnings;
   std::vector<OptionSet::Setting> settings;

@@ -20,6 +20,8 @@
 #include "host/config/extension_options.h"
 #include "host/config/option_kinds.h"
 #include "host/config/plugin_options.h"
+#include "host/config/record_options.h"
+#include "host/config/shadow_options.h"
 
 namespace callout::host {
 namespace {
@@ -92,24 +94,6 @@ absl::Status SetExplainKey(const std::string& text, std::string* key) {
   });
   if (visible && key->size() >= kBytesMin && key->size() <= kBytesMax) return absl::OkStatus();
   return Expected(fmt::format("a file with {} to {} visible characters", kBytesMin, kBytesMax));
-}
-
-// "Authorization, x-tenant"; "none": no header.
-absl::Status SetRedacted(const std::string& text, std::vector<std::string>* names) {
-  names->clear();
-  if (text == "none") return absl::OkStatus();
-  const std::vector<std::string> parts = absl::StrSplit(text, ',');
-  for (const std::string& part : parts) {
-    const absl::string_view name = absl::StripAsciiWhitespace(part);
-    const bool legal = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
-      return absl::ascii_isgraph(static_cast<unsigned char>(c));
-    });
-    if (!legal) {
-      return Expected("header names separated by commas, such as authorization,cookie, or none");
-    }
-    names->push_back(absl::AsciiStrToLower(name));
-  }
-  return absl::OkStatus();
 }
 
 // "ext_proc,ext_authz"
@@ -324,6 +308,12 @@ void AddCallOptions(Config* config, OptionSet* options) {
       [limits](size_t index) { limits->mode_override = static_cast<EnvoyModeOverride>(index); },
       "Whether Envoy obeys the mode_override of a plugin (its allow_mode_override). unknown: the "
       "host assumes neither until a message from Envoy shows it"));
+  options->Add(ChoiceOption(
+      "metadata_controls", kCalls, "refuse|pass", {"refuse", "pass"}, 0,
+      [limits](size_t index) { limits->metadata_controls = index == 1; },
+      "Dynamic metadata of a plugin with CR, LF or NUL in a string. Envoy writes it unchanged into "
+      "a "
+      "header that its configuration makes of metadata. refuse: it is a fault of the plugin"));
   options->Add(
       {.name = "services",
        .group = kCalls,
@@ -340,6 +330,12 @@ void AddCallOptions(Config* config, OptionSet* options) {
       [limits](size_t index) { limits->early_end = index == 0; },
       "End a stream as soon as no plugin wants any of its further messages; Envoy then passes the "
       "rest unchanged"));
+  limits->phase_pruning = true;
+  options->Add(ChoiceOption(
+      "phase_pruning", kCalls, "on|off", {"on", "off"}, 0,
+      [limits](size_t index) { limits->phase_pruning = index == 0; },
+      "With --envoy_mode_override=allowed: ask Envoy, in the response to the request's headers, to "
+      "leave out the phases of the exchange that no plugin wants"));
 }
 
 void AddConnectionOptions(Config* config, OptionSet* options) {
@@ -436,7 +432,7 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
                         "commas. * at either end of a name matches anything; ?query is the query "
                         "in :path and in other URLs; none: log all values",
                 .set = [=](const std::string& text) {
-                  return SetRedacted(text, &config->redacted_headers);
+                  return SetHeaderPatterns(text, &config->redacted_headers);
                 }});
   options->Add(
       {.name = "explain_key",
@@ -609,6 +605,10 @@ absl::StatusOr<Config> Finish(Draft draft) {
   if (absl::Status status = CheckPlaintext(draft, &config); !status.ok()) return status;
   if (absl::Status status = CheckKeyFiles(&config); !status.ok()) return status;
   FinishCoreDumps(draft, &config);
+  if (absl::Status status = FinishRecordOptions(config.redacted_headers, &config.record);
+      !status.ok()) {
+    return status;
+  }
   absl::StatusOr<std::vector<PluginConfig>> plugins = draft.plugins.Finish();
   if (!plugins.ok()) return plugins.status();
   config.plugins = *std::move(plugins);
@@ -644,6 +644,7 @@ absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
   AddPluginOptions(&draft, &options);
   AddReloadOptions(&draft.config.reload, &options);
   AddExtensionOptions(&draft.config.reload.extensions, &options);
+  AddShadowOptions(&draft.config.shadow, &options);
   AddContainmentOptions(&draft.config.containment, &options);
   AddListenerOptions(&draft, &options);
   AddTlsOptions(&draft, &options);
@@ -651,6 +652,7 @@ absl::StatusOr<Config> ParseConfig(int argc, const char* const* argv,
   AddCallOptions(&draft.config, &options);
   AddTransportOptions(&draft.config.transport, &options);
   AddConnectionOptions(&draft.config, &options);
+  AddRecordOptions(&draft.config.record, &options);
   AddProcessOptions(&draft, &options);
   const absl::Status status = options.Parse(argc, argv, environment);
   if (!status.ok()) return status;

@@ -27,6 +27,8 @@
 #include "host/net/address.h"
 #include "host/plugin/call_log.h"
 #include "host/plugin/settings.h"
+#include "host/record/recorder.h"
+#include "host/shadow/shadow_exchange.h"
 #include "host/stream/stream_environment.h"
 #include "host/telemetry/otlp_config.h"
 
@@ -79,6 +81,7 @@ struct Config {
   bool secure_health_check = false;
 
   TransportLimits limits;
+  ShadowLimits shadow;
   StreamLimits stream_limits;
 
   size_t connections_max = 10000;  // of the secure and plaintext listeners together; 0: no limit
@@ -95,6 +98,7 @@ struct Config {
   std::string explain_key;  // "": no header marks an exchange
   size_t explained_max = kExplainedDefault;
   std::vector<std::string> redacted_headers = RedactedHeadersDefault();  // lower case
+  RecordConfig record;
 };
 
 // INVALID_ARGUMENT in one line: the option and its value, what is wrong with it, and

@@ -4,8 +4,13 @@
 
 #include <climits>
 #include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "absl/status/statusor.h"
 #include "host/config/option_kinds.h"
+#include "host/upstream/upstream_config.h"
 
 namespace callout::host {
 
@@ -19,6 +24,19 @@ void AddExtensionOptions(ExtensionOptions* config, OptionSet* options) {
                             "one after the other"));
   options->Add(NumberOption("max_timers", kGroup, "TIMERS", 0, INT_MAX, &config->timers_max,
                             "Timers that one instance of a plugin may have at a time"));
+  options->Add({.name = "upstreams",
+                .group = kGroup,
+                .value = "FILE",
+                .default_text = "",
+                .help = "The services that plugins may call, as JSON: {\"NAME\": {\"url\": URL}}. "
+                        "docs/upstreams.md has the keys. Read once, at the start",
+                .set = [config](const std::string& path) {
+                  absl::StatusOr<std::vector<UpstreamConfig>> upstreams = ReadUpstreams(path);
+                  if (upstreams.ok()) config->upstreams = *std::move(upstreams);
+                  return upstreams.status();
+                }});
+  options->Add(NumberOption("max_calls", kGroup, "CALLS", 0, INT_MAX, &config->calls_max,
+                            "Calls to upstreams that one instance of a plugin may have under way"));
   options->Add(NumberOption("max_shared_data_bytes", kGroup, "BYTES", 0, kBytesMax,
                             &data->bytes_max,
                             "Memory for the values that plugins share in a process: keys, values "

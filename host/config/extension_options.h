@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The options for what plugins share: timers and shared data.
+// The options for what plugins share: timers, shared data and upstreams.
 //
 // Plain values; AddExtensionOptions is for the start of the process.
 //

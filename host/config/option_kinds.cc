@@ -4,7 +4,11 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
 
 namespace callout::host {
 
@@ -58,6 +62,23 @@ OptionSet::Option Switch(const char* name, const char* group, bool* target, cons
           .set = [target](const std::string& text) {
             return absl::SimpleAtob(text, target) ? absl::OkStatus() : Expected("true or false");
           }};
+}
+
+absl::Status SetHeaderPatterns(const std::string& text, std::vector<std::string>* names) {
+  names->clear();
+  if (text == "none") return absl::OkStatus();
+  const std::vector<std::string> parts = absl::StrSplit(text, ',');
+  for (const std::string& part : parts) {
+    const absl::string_view name = absl::StripAsciiWhitespace(part);
+    const bool legal = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+      return absl::ascii_isgraph(static_cast<unsigned char>(c));
+    });
+    if (!legal) {
+      return Expected("header names separated by commas, such as authorization,cookie, or none");
+    }
+    names->push_back(absl::AsciiStrToLower(name));
+  }
+  return absl::OkStatus();
 }
 
 OptionSet::Option Renamed(const char* old_name, OptionSet::Option option) {

@@ -63,6 +63,9 @@ OptionSet::Option ChoiceOption(const char* name, const char* group, const char* 
 // A switch, off by default.
 OptionSet::Option Switch(const char* name, const char* group, bool* target, const char* help);
 
+// Patterns of header names (host/base/redaction.h): "Authorization, x-tenant"; "none": no header.
+absl::Status SetHeaderPatterns(const std::string& text, std::vector<std::string>* patterns);
+
 // The option with an old name that still works.
 OptionSet::Option Renamed(const char* old_name, OptionSet::Option option);
 

@@ -131,6 +131,19 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
   options->Add(NumberOption("max_plugin_file_bytes", kReloadGroup, "BYTES", 4096, kPluginBytesMax,
                             &config->file_rules.max_code_bytes,
                             "Largest plugin file that the host reads"));
+  options->Add({.name = "state_dir",
+                .group = kReloadGroup,
+                .value = "DIR",
+                .default_text = "",
+                .help = "A directory of this host's own, in which it keeps which versions of "
+                        "plugins were withdrawn: rolled back, gone back from, or in quarantine. "
+                        "They do not serve after a restart either, until their files change",
+                .supervisor_only = true,
+                .set = [config](const std::string& path) {
+                  if (path.empty()) return Expected("a directory");
+                  config->state_dir = path;
+                  return absl::OkStatus();
+                }});
   options->Add(NumberOption("plugin_create_timeout_ms", kReloadGroup, "MS", 1, INT_MAX,
                             &config->create_timeout_ms,
                             "Time that the create hook of a new version may take before the host "

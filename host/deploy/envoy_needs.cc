@@ -126,6 +126,7 @@ absl::StatusOr<EnvoyNeeds> LoadNeeds(const Config& config) {
   Config strict = config;
   strict.reload.require_plugins = RequirePlugins::kAll;
   strict.reload.extensions.run_timers = false;
+  strict.reload.state_dir.clear();  // a host may be using it
   PluginSet set(PluginSetOptions(strict.reload, strict.limits.message_bytes_max, &metrics), [] {});
   absl::StatusOr<std::unique_ptr<PluginManager>> plugins = PluginManager::Load(
       {strict.plugins, strict.reload}, &metrics, &set, std::make_shared<Wake>());

@@ -131,6 +131,7 @@ std::unique_ptr<RpcObserver> Explainer::Watch(const RpcStart& start) {
         start, marked_by, [this](std::string document, std::string request_id) {
           Keep({std::move(document), std::move(request_id), MonotonicNs()});
         });
+    observer->set_wants_real_end();
   } else {
     observer = std::make_unique<LogOnly>();
   }

@@ -45,12 +45,24 @@ inline constexpr size_t kExchangeRulesMax = 16;
 // The default of --max_explained.
 inline constexpr size_t kExplainedDefault = 64;
 
+// A recording that somebody has asked for while the host runs (host/record/).
+struct TapOrder {
+  uint64_t id = 0;  // 0: none
+  std::string path;
+  double percent = 100;
+  std::string match;      // a form; "": every exchange
+  uint64_t until_ns = 0;  // MonotonicNs(), which all processes of a machine share
+  uint64_t count = 0;     // exchanges, of each process
+  uint64_t bytes = 0;     // of each process's file
+};
+
 // What operators have set while the host runs, for every process that serves streams.
 struct WatchSettings {
   std::string explain_key = {};         // "": no header marks an exchange
   std::vector<std::string> rules = {};  // ExchangeRule::text; at most kExchangeRulesMax
   LogLevel log_level = LogLevel::kInfo;
   std::map<std::string, LogLevel> plugin_log_levels = {};
+  TapOrder tap = {};
 };
 
 struct Explained {

@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
+
+#include "host/base/clock.h"
 
 namespace callout::host {
 
@@ -64,6 +67,20 @@ void WatchControl::ClearRules() {
   const std::lock_guard<std::mutex> lock(mutex_);
   settings_.rules.clear();
   apply_(settings_);
+}
+
+void WatchControl::StartTap(TapOrder order) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  order.id = ++last_tap_;
+  settings_.tap = std::move(order);
+  apply_(settings_);
+}
+
+bool WatchControl::StopTap() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const TapOrder order = std::exchange(settings_.tap, {});
+  apply_(settings_);
+  return order.id != 0 && order.until_ns > MonotonicNs();
 }
 
 }  // namespace callout::host

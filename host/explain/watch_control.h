@@ -45,10 +45,16 @@ class WatchControl {
   absl::Status AddRule(const std::string& form);
   void ClearRules();
 
+  // Begins a recording; one that is there ends. The order's `id` is chosen here.
+  void StartTap(TapOrder order);
+  // False: there is none.
+  bool StopTap();
+
  private:
   const Apply apply_;
   mutable std::mutex mutex_;  // guards the following
   WatchSettings settings_;
+  uint64_t last_tap_ = 0;
 };
 
 }  // namespace callout::host

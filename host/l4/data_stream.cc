@@ -10,6 +10,7 @@
 #include "host/base/clock.h"
 #include "host/plugin/match.h"
 #include "host/stream/call_steps.h"
+#include "host/stream/guard.h"
 #include "host/wire/annotations.h"
 #include "host/wire/wire.h"
 
@@ -86,7 +87,9 @@ void DataStream::Match() {
     const bool has_hook = instance.Wants(CALLOUT_CONNECTION) || instance.Wants(CALLOUT_READ_DATA) ||
                           instance.Wants(CALLOUT_WRITE_DATA);
     const StreamMatch& match = instance.settings().match;
-    part.fits = has_hook && (match.empty() || facts.Match(match));
+    part.fits = has_hook && (match.empty() || facts.Match(match)) &&
+                chain_->Shares(part.call.part, id_,
+                               [&](const std::string& name) { return facts.Header(name); });
     part.connected = !instance.Wants(CALLOUT_CONNECTION);
   }
 }
@@ -277,6 +280,10 @@ Finding DataStream::Take(Part* part) {
       !ReadNetworkResponse(state.response, &view)) {
     return {Violation::kMalformed,
             "the response, or the metadata beside it, is malformed protobuf"};
+  }
+  if (!environment_->limits().metadata_controls) {
+    Finding found = CheckMetadata(state.annotations, CALLOUT_DATA_DYNAMIC_METADATA);
+    if (!found.ok()) return found;
   }
   constexpr auto kStatusMax = static_cast<uint64_t>(ConnectionStatus::kReset);
   if (view.connection_status > kStatusMax) {

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <climits>
 #include <cstdint>
@@ -61,8 +62,18 @@ absl::Status PauseStatus(int error) {
 
 }  // namespace
 
-AcceptLoop::AcceptLoop(Metrics* metrics, Report report)
-    : metrics_(metrics), report_(std::move(report)) {}
+AcceptLoop::AcceptLoop(Metrics* metrics, Report report, std::function<size_t()> connections)
+    : metrics_(metrics), report_(std::move(report)), connections_(std::move(connections)) {}
+
+// Twice as many connections are a quarter of a millisecond, which is several times what a thread
+// takes to wake. Who has many may take several at once, so that a flood is not kept waiting.
+AcceptLoop::Share AcceptLoop::ShareOf(size_t connections) {
+  constexpr int kMicrosPerDoubling = 250;
+  constexpr int kDoublingsMax = 12;
+  const int doublings = std::min<int>(std::bit_width(connections), kDoublingsMax);
+  return {std::chrono::microseconds(kMicrosPerDoubling * doublings),
+          1 + static_cast<int>(std::min<size_t>(connections / 8, kConnectionsPerTurn - 1))};
+}
 
 AcceptLoop::~AcceptLoop() { Stop(); }
 
@@ -108,7 +119,7 @@ void AcceptLoop::Run() {
     // During a pause only Stop wakes the thread, since the sockets stay readable.
     poll(polled.data(), pause_ms > 0 ? 1 : polled.size(), pause_ms > 0 ? pause_ms : -1);
     if (polled[0].revents != 0) break;
-    const int error = AcceptFromAll(kConnectionsPerTurn);
+    const int error = connections_ == nullptr ? AcceptFromAll(kConnectionsPerTurn) : AcceptShare();
     if (error == 0) {
       pause_ms = 0;
       continue;
@@ -120,6 +131,15 @@ void AcceptLoop::Run() {
     pause_ms = std::clamp(pause_ms * 2, kPauseMsMin, kPauseMsMax);
   }
   AcceptFromAll(ListenSocket::kBacklog);
+}
+
+// Stop wakes the thread while it waits, too.
+int AcceptLoop::AcceptShare() {
+  const Share share = ShareOf(connections_());
+  pollfd wake = {wake_fd_, POLLIN, 0};
+  const timespec wait = {0, std::chrono::nanoseconds(share.wait).count()};
+  if (share.wait.count() > 0) ppoll(&wake, 1, &wait, nullptr);
+  return AcceptFromAll(share.connections_max);
 }
 
 // Returns 0, or the errno that makes the loop pause.

@@ -12,6 +12,10 @@
 //   …
 //   loop.Stop();      // then close the sockets
 //
+// If other processes accept from the same sockets, each loop waits before it accepts, the longer
+// the more connections its process has. So the one with the fewest comes first, without a word
+// between them; the kernel alone would give nearly all to the process that wakes first.
+//
 // Metrics: callout_connections_accepted_total{listener},
 // callout_connections_refused_total{listener}, callout_accept_pauses_total.
 //
@@ -20,6 +24,8 @@
 #ifndef CALLOUT_HOST_NET_ACCEPT_LOOP_H_
 #define CALLOUT_HOST_NET_ACCEPT_LOOP_H_
 
+#include <chrono>
+#include <cstddef>
 #include <functional>
 #include <string>
 #include <thread>
@@ -51,7 +57,16 @@ class AcceptLoop {
   // Called once when accepting pauses, and not again before it has resumed.
   using Report = std::function<void(const absl::Status&)>;
 
-  AcceptLoop(Metrics* metrics, Report report);
+  // What a loop that shares its sockets does with `connections` open.
+  struct Share {
+    std::chrono::microseconds wait;  // before it accepts; at most 3 ms
+    int connections_max;             // that it then accepts from one socket
+  };
+  static Share ShareOf(size_t connections);
+
+  // `connections`: how many are open, for a loop that shares its sockets with other processes;
+  // null: it shares them with none. Called on the loop's thread.
+  AcceptLoop(Metrics* metrics, Report report, std::function<size_t()> connections = nullptr);
   ~AcceptLoop();
   AcceptLoop(const AcceptLoop&) = delete;
   AcceptLoop& operator=(const AcceptLoop&) = delete;
@@ -73,12 +88,14 @@ class AcceptLoop {
   };
 
   void Run();
+  int AcceptShare();
   bool LeavesDescriptors(int count);
   int AcceptSome(const Counted& counted, int connections_max);
   int AcceptFromAll(int connections_max);
 
   Metrics* const metrics_;
   const Report report_;
+  const std::function<size_t()> connections_;
   std::vector<Counted> listeners_;
   Metrics::Id pauses_ = 0;
   int wake_fd_ = -1;

@@ -76,6 +76,12 @@ size_t ConnectionLimit::Count() {
   return connections_.size();
 }
 
+size_t ConnectionLimit::CountLately() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (MonotonicNs() >= next_sweep_ns_) Sweep();
+  return connections_.size();
+}
+
 void ConnectionLimit::Sweep() {
   std::erase_if(connections_, [](const Connection& connection) {
     return connection.inode == 0 || InodeOf(connection.fd) != connection.inode;

@@ -44,6 +44,8 @@ class ConnectionLimit {
   void Add(int fd);
   // The number of open connections; checks each.
   size_t Count();
+  // The same, checked at most every kSweepNs.
+  size_t CountLately();
 
  private:
   static constexpr uint64_t kSweepNs = 10'000'000;

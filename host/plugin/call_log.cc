@@ -4,11 +4,11 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "host/base/ascii.h"
 #include "host/base/log.h"
+#include "host/base/redaction.h"
 #include "host/plugin/instance.h"
 #include "host/plugin/services.h"
 #include "host/wire/phase.h"
@@ -19,11 +19,10 @@ namespace callout::host {
 namespace {
 
 constexpr size_t kHeadersBytesMax = 2048;
-constexpr std::string_view kQueries = "?query";
 
-std::vector<std::string>& Redacted() {
-  static auto* const names = new std::vector<std::string>(RedactedHeadersDefault());
-  return *names;
+Redaction& Redacted() {
+  static auto* const redaction = new Redaction();
+  return *redaction;
 }
 
 std::string_view AnswerName(callout_field_t field) {
@@ -37,40 +36,6 @@ std::string_view AnswerName(callout_field_t field) {
     default:
       return PhaseName(field + 1);
   }
-}
-
-// `pattern` is "*token*", "x-*", "*-key" or a whole name.
-bool Matches(std::string_view name, std::string_view pattern) {
-  const bool any_start = pattern.starts_with('*');
-  if (any_start) pattern.remove_prefix(1);
-  const bool any_end = pattern.ends_with('*');
-  if (any_end) pattern.remove_suffix(1);
-  if (any_start && any_end) return name.find(pattern) != name.npos;
-  if (any_start) return name.ends_with(pattern);
-  return any_end ? name.starts_with(pattern) : name == pattern;
-}
-
-// Headers whose values are paths or URLs, in which a query may carry secrets.
-bool HoldsUrl(std::string_view name) {
-  return name == ":path" || name == "referer" || name == "location" || name == "content-location" ||
-         name.ends_with("-path") || name.ends_with("-url") || name.ends_with("-uri");
-}
-
-// A query, a fragment, and the user of "https://user:password@host/".
-std::string WithoutSecretsOfUrl(std::string_view url) {
-  std::string text;
-  const size_t host = url.find("://");
-  if (host != url.npos) {
-    const std::string_view authority =
-        url.substr(host + 3, url.find_first_of("/?#", host + 3) - (host + 3));
-    if (const size_t user = authority.rfind('@'); user != authority.npos) {
-      text = fmt::format("{}[redacted]", url.substr(0, host + 3));
-      url.remove_prefix(host + 3 + user);
-    }
-  }
-  const size_t query = url.find_first_of("?#");
-  if (query == url.npos) return text.append(url);
-  return fmt::format("{}{}[redacted]", text, url.substr(0, query + 1));
 }
 
 std::string HeaderText(std::string_view message) {
@@ -92,46 +57,15 @@ std::string HeaderText(std::string_view message) {
 
 }  // namespace
 
-const std::vector<std::string>& RedactedHeadersDefault() {
-  static const auto* const names = new std::vector<std::string>{"*authorization*",
-                                                                "*cookie*",
-                                                                "*token*",
-                                                                "*secret*",
-                                                                "*password*",
-                                                                "*credential*",
-                                                                "*api-key*",
-                                                                "*apikey*",
-                                                                "*jwt*",
-                                                                "*assertion*",
-                                                                "*session*",
-                                                                "*signature*",
-                                                                "*-cert*",
-                                                                "*access-key*",
-                                                                "*-key",
-                                                                "*-auth",
-                                                                "*-auth-*",
-                                                                "auth-*",
-                                                                "*passwd*",
-                                                                "*passphrase*",
-                                                                "dpop",
-                                                                "sec-websocket-protocol",
-                                                                "?query"};
-  return *names;
+const std::vector<std::string>& RedactedHeadersDefault() { return Redaction::DefaultPatterns(); }
+
+std::string ShownHeaderValue(std::string_view name, std::string_view value) {
+  return Redacted().Shown(name, value);
 }
 
-std::string ShownHeaderValue(std::string_view key, std::string_view value) {
-  constexpr std::string_view kExplainHeader = "x-callout-debug";
-  const std::string name = ToLowerAscii(key);
-  bool queries = false;
-  if (name == kExplainHeader) return "[redacted]";
-  for (const std::string& pattern : Redacted()) {
-    queries = queries || pattern == kQueries;
-    if (Matches(name, pattern)) return "[redacted]";
-  }
-  return queries && HoldsUrl(name) ? WithoutSecretsOfUrl(value) : std::string(value);
+void SetRedactedHeaders(std::vector<std::string> names) {
+  Redacted() = Redaction(std::move(names));
 }
-
-void SetRedactedHeaders(std::vector<std::string> names) { Redacted() = std::move(names); }
 
 std::string StatusName(callout_status_t status) {
   switch (status) {

@@ -6,10 +6,8 @@
 //   stream 17 plugin auth request_headers 12 us -> OK, answered request_headers;
 //   :path: /x, authorization: [redacted]
 //
-// It leaves out the values of headers that carry secrets (--log_redacted_headers): "*" at the
-// beginning or end of a name matches anything, and "?query" is the part after the question mark in
-// :path, referer, location and other headers with URLs. It costs nothing while DEBUG is off. Any
-// thread.
+// It leaves out the values of headers that carry secrets (--log_redacted_headers;
+// host/base/redaction.h). It costs nothing while DEBUG is off. Any thread.
 //
 // Tested by tests/integration/call_log_test.cc.
 #ifndef CALLOUT_HOST_PLUGIN_CALL_LOG_H_

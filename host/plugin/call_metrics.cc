@@ -18,12 +18,14 @@ constexpr double ToSeconds(uint64_t nanoseconds) { return static_cast<double>(na
 }  // namespace
 
 absl::Status CallMetrics::Define(Metrics* metrics, std::string plugin,
-                                 const std::vector<callout_phase_t>& phases) {
+                                 const std::vector<callout_phase_t>& phases, bool shadow) {
   metrics_ = metrics;
+  shadow_ = shadow;
   plugin_ = std::move(plugin);
   absl::Status error;
   const auto define = [&](Metrics::Kind kind, const char* name, const char* help,
                           Metrics::Labels labels) -> Metrics::Id {
+    if (shadow_ && kind != Metrics::Kind::kHistogram) return 0;  // not counted
     labels.emplace_back("plugin", plugin_);
     absl::StatusOr<Metrics::Id> id = metrics_->Define(kind, name, help, std::move(labels));
     if (!id.ok()) error.Update(id.status());
@@ -33,9 +35,11 @@ absl::Status CallMetrics::Define(Metrics* metrics, std::string plugin,
   for (const callout_phase_t phase : phases) {
     OfPhase& of = phases_[PhaseSlot(phase)];
     const Metrics::Labels labels = {{"phase", std::string(PhaseName(phase))}};
-    of.seconds =
-        define(Metrics::Kind::kHistogram, "callout_call_seconds",
-               "Time from giving a message to a plugin to its response, deferral included", labels);
+    of.seconds = define(
+        Metrics::Kind::kHistogram, shadow_ ? "callout_shadow_call_seconds" : "callout_call_seconds",
+        shadow_ ? "Time from giving a copy of a message to a plugin in shadow to its response"
+                : "Time from giving a message to a plugin to its response, deferral included",
+        labels);
     metrics_->KeepExemplars(of.seconds);
     for (size_t i = 0; i < kCallOutcomes; ++i) {
       Metrics::Labels with_outcome = labels;
@@ -100,6 +104,7 @@ void CallMetrics::CountDenial(int http_status, bool by_plugin) {
 // Once for each slot. What has no series of its own, since there are too many, counts with the
 // last slot's.
 Metrics::Id CallMetrics::DefineDenial(size_t status_slot, bool by_plugin) {
+  if (shadow_) return 0;
   const size_t last = kStatusSlots - 1;
   const std::lock_guard<std::mutex> lock(mutex_);
   if (status_slot != last && ++statuses_ > kStatusesMax) status_slot = last;

@@ -8,7 +8,7 @@
 //
 // docs/metrics.md describes them: callout_call_seconds, callout_calls_total,
 // callout_calls_deferred_total, callout_call_wait_seconds_total, callout_changed_bytes_total,
-// callout_denials_total, callout_ignored_total.
+// callout_denials_total, callout_ignored_total; of shadows callout_shadow_call_seconds.
 //
 // The number of series is bounded: labels are names of the configuration, phases, outcomes, and
 // HTTP statuses, of which the first kStatusesMax of an instance have series and further ones count
@@ -42,8 +42,9 @@ class CallMetrics {
   static constexpr size_t kStatusesMax = 32;
 
   // `metrics` outlives the object. An error of Metrics::Define.
+  // Of a shadow only the times are counted, as callout_shadow_call_seconds.
   absl::Status Define(Metrics* metrics, std::string plugin,
-                      const std::vector<callout_phase_t>& phases);
+                      const std::vector<callout_phase_t>& phases, bool shadow = false);
   void Count(const CallRecord& call);
   void CountOverruled(Overruled overruled);
   // The exchange is answered with this status: by the plugin, or by its error policy.
@@ -60,6 +61,7 @@ class CallMetrics {
 
   Metrics* metrics_ = nullptr;
   std::string plugin_;
+  bool shadow_ = false;
   std::array<OfPhase, kPhaseSlots> phases_{};
   std::array<Metrics::Id, kOverruledCount> overruled_{};
 

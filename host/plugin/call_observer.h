@@ -15,13 +15,15 @@
 // message has come, and owns the observers that they return. It then calls, on its own thread:
 //
 //   OnMessage     a message has come from Envoy, before any call
+//   OnPlace       a message has come to an instance's place in the chain, as those before have
+//                 changed it, or to the end; only for observers that want its phase
 //   OnSaid        a call is over: what the plugin was shown and has said, before the host judges it
 //   OnFault       something is a fault, in a call or between calls; and what the policy does
 //   OnOverruled   a part of a response is left out
 //   OnCall        a call is over, with all that came of it. Exactly one for each call that was
 //   begun
 //                 or refused for lack of a thread, in the order of their ends
-//   OnResponse    a response goes out to Envoy
+//   OnResponse    a response goes out to Envoy; of streams OnSent follows, with the whole message
 //   OnEnd         the RPC has ended. Once; a call that a plugin still holds was told before, as
 //                 kOverruled
 //
@@ -61,6 +63,7 @@ namespace callout::host {
 
 class Instance;
 class RpcContext;
+struct Chain;
 struct CallState;
 
 // What a call came to. The names are values of the label `outcome` at /metrics.
@@ -154,6 +157,17 @@ struct MessageView {
   callout_phase_t phase;
   std::string_view message;  // HttpHeaders, HttpBody or HttpTrailers; of a Check its attributes
   uint64_t at_ns;
+  std::string_view request = {};  // of streams the whole ProcessingRequest
+};
+
+// A message of a Stream on its way through the chain.
+struct PlaceView {
+  callout_phase_t phase;
+  // How many instances it has passed, in the order of its direction: response phases go through the
+  // chain backwards.
+  size_t position;
+  std::string_view request;  // the ProcessingRequest around `message`
+  std::string_view message;  // HttpHeaders, HttpBody or HttpTrailers
 };
 
 // The first message of an RPC.
@@ -166,6 +180,7 @@ struct RpcStart {
   // message.
   std::string_view headers;
   uint64_t at_ns;
+  const Chain* chain = nullptr;  // that the RPC takes; lives as long as the observer
 };
 
 struct RpcEnd {
@@ -179,6 +194,7 @@ class RpcObserver {
  public:
   virtual ~RpcObserver() = default;
   virtual void OnMessage(const MessageView& message) { static_cast<void>(message); }
+  virtual void OnPlace(const PlaceView& place) { static_cast<void>(place); }
   virtual void OnSaid(const SaidView& said) { static_cast<void>(said); }
   virtual void OnFault(const FaultView& fault) { static_cast<void>(fault); }
   virtual void OnOverruled(const OverruledView& part) { static_cast<void>(part); }
@@ -187,6 +203,8 @@ class RpcObserver {
   virtual void OnResponse(callout_field_t field, std::string_view payload) {
     static_cast<void>(field), static_cast<void>(payload);
   }
+  // The whole ProcessingResponse. Only of streams, where requests for more time come here alone.
+  virtual void OnSent(std::string_view response) { static_cast<void>(response); }
   virtual void OnEnd(const RpcEnd& end) { static_cast<void>(end); }
 
   // Lines about the RPC's calls are logged from this level on, if it is below the one in force.
@@ -194,8 +212,21 @@ class RpcObserver {
   void set_log_level(std::optional<LogLevel> level) { log_level_ = level; }
   std::optional<LogLevel> log_level() const { return log_level_; }
 
+  // The stream goes on to its real end, as if a plugin wanted every message: no early end, and no
+  // phase is left out. Before the observer is given away.
+  void set_wants_real_end() { wants_real_end_ = true; }
+  bool wants_real_end() const { return wants_real_end_; }
+
+  // CALLOUT_PHASE_BITs of the phases that the observer wants: an ext_proc stream does not end
+  // before they have come (--early_end), and tells of their places. Before the observer is given
+  // away.
+  void set_phases(uint64_t phases) { phases_ = phases; }
+  uint64_t phases() const { return phases_; }
+
  private:
   std::optional<LogLevel> log_level_;
+  bool wants_real_end_ = false;
+  uint64_t phases_ = 0;
 };
 
 class RpcWatcher {
@@ -212,8 +243,14 @@ class RpcObservers {
     if (observer->log_level().has_value()) {
       log_level_ = std::min(log_level_.value_or(LogLevel::kError), *observer->log_level());
     }
+    wants_real_end_ |= observer->wants_real_end();
+    phases_ |= observer->phases();
     observers_.push_back(std::move(observer));
   }
+  // Whether one of them wants a phase.
+  bool Want(callout_phase_t phase) const { return (phases_ & CALLOUT_PHASE_BIT(phase)) != 0; }
+  // One of them does.
+  bool wants_real_end() const { return wants_real_end_; }
   // The lowest of the observers'; any thread.
   std::optional<LogLevel> log_level() const { return log_level_; }
   bool empty() const { return observers_.empty(); }
@@ -228,6 +265,8 @@ class RpcObservers {
  private:
   std::vector<std::unique_ptr<RpcObserver>> observers_;
   std::optional<LogLevel> log_level_;
+  bool wants_real_end_ = false;
+  uint64_t phases_ = 0;
 };
 
 // The watchers of the process.

@@ -20,7 +20,7 @@
 namespace callout::host {
 namespace {
 
-constexpr std::array<const char*, 20> kHookNames = {
+constexpr std::array<const char*, 21> kHookNames = {
     "callout_on_process",
     nullptr,
     "callout_on_request_headers",
@@ -41,6 +41,7 @@ constexpr std::array<const char*, 20> kHookNames = {
     "callout_on_connection",
     "callout_on_rate_limit",
     "a timer that it has started",
+    "the end of a call that it has made",
 };
 
 // Zero-filled, so it takes no memory before it is used.

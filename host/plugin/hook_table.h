@@ -52,6 +52,7 @@ enum class Hook : uint8_t {
   kConnection,
   kRateLimit,
   kTimer,
+  kCallDone,
 };
 
 inline constexpr Hook HookOf(callout_phase_t phase) {

@@ -167,13 +167,16 @@ absl::Status Instance::DefineHostMetrics() {
     const bool by_process = plugin_->hooks().on_process != nullptr && !IsOtherService(phase);
     if (plugin_->hooks().Of(phase) != nullptr || by_process) phases.push_back(phase);
   }
-  if (absl::Status status = call_metrics_.Define(context_.metrics, name_, phases); !status.ok()) {
+  if (absl::Status status = call_metrics_.Define(context_.metrics, name_, phases, is_shadow());
+      !status.ok()) {
     return status;
   }
   for (size_t kind = 1; kind < kViolationCount; ++kind) {
     absl::StatusOr<Metrics::Id> id = context_.metrics->Define(
-        Metrics::Kind::kCounter, "callout_plugin_faults_total",
-        "Calls without a valid response of the plugin, by kind",
+        Metrics::Kind::kCounter,
+        is_shadow() ? "callout_shadow_faults_total" : "callout_plugin_faults_total",
+        is_shadow() ? "Calls without a valid response of a plugin in shadow, by kind"
+                    : "Calls without a valid response of the plugin, by kind",
         {{"plugin", name_}, {"kind", std::string(ViolationName(static_cast<Violation>(kind)))}});
     if (!id.ok()) return id.status();
     violations_[kind] = *id;
@@ -206,6 +209,11 @@ Instance::~Instance() {
 void Instance::BeginTrial(std::shared_ptr<Trial> trial) {
   trial_ = std::move(trial);
   running_trial_.store(trial_.get(), std::memory_order_release);
+}
+
+void Instance::BeginTally(std::shared_ptr<CallTally> tally) {
+  running_tally_.store(tally.get(), std::memory_order_release);
+  if (tally != nullptr) tallies_.push_back(std::move(tally));
 }
 
 void Instance::Prepare(callout_call_t* call) const {
@@ -321,7 +329,8 @@ bool MayBeOfCode(Violation violation) {
 void Instance::CountViolation(Violation violation, callout_phase_t phase, std::string_view why,
                               const FaultSite& site) {
   context_.metrics->Add(violations_[static_cast<size_t>(violation)]);
-  RecentFaults::InProcess().Note({.plugin = name_,
+  const std::string shown = is_shadow() ? fmt::format("{} (shadow)", name_) : name_;
+  RecentFaults::InProcess().Note({.plugin = shown,
                                   .phase = std::string(PhaseName(phase)),
                                   .kind = std::string(ViolationName(violation)),
                                   .what = std::string(why),
@@ -342,7 +351,7 @@ void Instance::CountViolation(Violation violation, callout_phase_t phase, std::s
   fields.push_back({"phase", std::string(PhaseName(phase)), false, true});
   fields.push_back({"fault", std::string(ViolationName(violation)), false, true});
   LogTextWith(level,
-              fmt::format("plugin {}: {}{}: {}{}{}", name_,
+              fmt::format("plugin {}: {}{}: {}{}{}", shown,
                           IsInvalidResponse(violation) ? "invalid response to " : "",
                           PhaseName(phase), ViolationName(violation), why.empty() ? "" : ": ", why),
               fields, LeftOutText(left_out));

@@ -31,6 +31,7 @@
 #include "host/plugin/call.h"
 #include "host/plugin/call_metrics.h"
 #include "host/plugin/call_observer.h"
+#include "host/plugin/call_tally.h"
 #include "host/plugin/hook_table.h"
 #include "host/plugin/instance_extensions.h"
 #include "host/plugin/plugin.h"
@@ -117,6 +118,13 @@ class Instance {
   // Counts calls and faults into `trial` until it is over. Before the first call.
   void BeginTrial(std::shared_ptr<Trial> trial);
 
+  // It only watches copies (setting `mode`): its calls and faults count in metrics of their own.
+  bool is_shadow() const { return settings_.mode == InstanceMode::kShadow; }
+
+  // Counts calls into `tally` from now on; null: no more. The reloading thread. A tally lives as
+  // long as the instance, since a call may be counting into it.
+  void BeginTally(std::shared_ptr<CallTally> tally);
+
   // Sets what is the same for all calls.
   void Prepare(callout_call_t* call) const;
   // The following call hooks on the calling thread, with a call that has been filled in, in
@@ -129,7 +137,11 @@ class Instance {
   callout_status_t Call(CallState* state, uint64_t now_ns);
 
   // Counts a call that is over, and its outcome. On the RPC's thread.
-  void CountCall(const CallRecord& call) { call_metrics_.Count(call); }
+  void CountCall(const CallRecord& call) {
+    call_metrics_.Count(call);
+    CallTally* const tally = running_tally_.load(std::memory_order_acquire);
+    if (tally != nullptr) tally->Add(call);
+  }
   // Counts that its error policy has answered the exchange with this status.
   void CountPolicyDenial(int http_status) { call_metrics_.CountDenial(http_status, false); }
   // Counts a part of a response that is not used.
@@ -160,7 +172,8 @@ class Instance {
            const InstanceContext& context);
 
   // A stream sends every call of an instance with a blocking phase to the pool.
-  HookPlace PlaceOf(Hook hook) const { return {marker_, hook, blocking()}; }
+  // Shadows run on threads of their own, which no stream waits for.
+  HookPlace PlaceOf(Hook hook) const { return {marker_, hook, blocking() || is_shadow()}; }
   uint64_t OfferedPhases() const;
   absl::Status CreatePlugin(const std::string& config);
   callout_status_t CountedCall(CallState* state, uint64_t now_ns);
@@ -188,6 +201,8 @@ class Instance {
   std::array<Metrics::Id, kViolationCount> violations_{};
   std::shared_ptr<Trial> trial_;
   std::atomic<Trial*> running_trial_{nullptr};  // null once it is over
+  std::vector<std::shared_ptr<CallTally>> tallies_;
+  std::atomic<CallTally*> running_tally_{nullptr};
 };
 
 }  // namespace callout::host

@@ -128,13 +128,37 @@ callout_status_t AddShared(const callout_host_t* host, callout_bytes_t space, ca
 constexpr callout_shared_data_t kSharedData = {sizeof(kSharedData), 0,        GetShared, PutShared,
                                                RemoveShared,        AddShared};
 
+// --- callout.calls/1 ---
+
+callout_status_t FindUpstream(const callout_host_t* host, callout_bytes_t upstream,
+                              callout_upstream_info_t* info) {
+  InstanceExtensions* extensions = Of(host, "callout.calls: find");
+  if (extensions == nullptr) return CALLOUT_NOT_FOUND;
+  return extensions->calls()->Find(ToView(upstream), info);
+}
+
+callout_status_t StartCall(const callout_host_t* host, const callout_outgoing_t* outgoing,
+                           uint64_t* id) {
+  InstanceExtensions* extensions = Of(host, "callout.calls: start");
+  if (extensions == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  return extensions->calls()->Start(*outgoing, id);
+}
+
+callout_status_t CancelCall(const callout_host_t* host, uint64_t id) {
+  InstanceExtensions* extensions = Of(host, "callout.calls: cancel");
+  if (extensions == nullptr) return CALLOUT_NOT_FOUND;
+  return extensions->calls()->Cancel(id);
+}
+
+constexpr callout_calls_t kCalls = {sizeof(kCalls), 0, FindUpstream, StartCall, CancelCall};
+
 struct Known {
   std::string_view id;
   const void* table;  // null: services.cc has it
 };
 constexpr std::array kKnown = {Known{CALLOUT_TIMERS, &kTimers},
                                Known{CALLOUT_SHARED_DATA, &kSharedData},
-                               Known{CALLOUT_RPC_METADATA, nullptr}};
+                               Known{CALLOUT_CALLS, &kCalls}, Known{CALLOUT_RPC_METADATA, nullptr}};
 
 }  // namespace
 
@@ -176,19 +200,40 @@ void InstanceExtensions::Open() {
   const std::lock_guard lock(mutex_);
   state_ = State::kServing;
   if (timers_ != nullptr) timers_->Open();
+  if (calls_ != nullptr) calls_->Open();
 }
 
-bool InstanceExtensions::End(std::function<void()> on_idle) {
+bool InstanceExtensions::End(const std::function<void()>& on_idle) {
   {
     const std::lock_guard lock(mutex_);
     state_ = State::kEnded;
-    if (timers_ == nullptr) return true;
   }
-  return timers_->Close(std::move(on_idle));
+  // From now on neither is made anew in another state than closed.
+  const bool timers_idle = timers_ == nullptr || timers_->Close(on_idle);
+  const bool calls_idle = calls_ == nullptr || calls_->Close(on_idle);
+  return timers_idle && calls_idle;
 }
 
 void InstanceExtensions::EndAndWait() {
-  if (!End(nullptr)) timers_->CloseAndWait();
+  if (End(nullptr)) return;
+  if (timers_ != nullptr) timers_->CloseAndWait();
+  if (calls_ != nullptr) calls_->CloseAndWait();
+}
+
+CallSet* InstanceExtensions::calls() {
+  const std::lock_guard lock(mutex_);
+  if (calls_ != nullptr) return calls_.get();
+  calls_ = std::make_unique<CallSet>(
+      &extensions_->upstreams, metrics_,
+      CallSet::Options{.name = name_,
+                       .calls_max = extensions_->options.calls_max,
+                       .call = [marker = marker_](const std::function<void()>& function) {
+                         const HookScope scope({marker, Hook::kCallDone, false}, MonotonicNs());
+                         function();
+                       }});
+  if (state_ == State::kServing) calls_->Open();
+  if (state_ == State::kEnded) calls_->Close(nullptr);
+  return calls_.get();
 }
 
 TimerSet* InstanceExtensions::timers() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What one instance has of the extensions (get_extension): its timers, its use of shared data, and
-// which extensions it has asked for.
+// What one instance has of the extensions (get_extension): its timers, its calls to upstreams, its
+// use of shared data, and which extensions it has asked for.
 //
 //   InstanceExtensions extensions(context.extensions, context.metrics, name, marker);
 //   const void* table = extensions.Find(CALLOUT_TIMERS);
@@ -42,16 +42,17 @@ class InstanceExtensions {
   // For services.cc: it has given out the table of `id` itself.
   void NoteAsked(std::string_view id, bool is_known);
 
-  // From now on timers run.
+  // From now on timers run, and calls can be made.
   void Open();
-  // No timer runs from now on, and none can be started. False if one is running: `on_idle` is
-  // called when it has returned.
-  bool End(std::function<void()> on_idle);
+  // No timer runs from now on, no call ends, and none can be started. False if a function of one is
+  // running: `on_idle` is called, once or twice, when it has returned.
+  bool End(const std::function<void()>& on_idle);
   // The same, and waits for it.
   void EndAndWait();
 
   // The functions of the tables.
   TimerSet* timers();
+  CallSet* calls();
   SharedData* shared_data() { return &extensions_->shared_data; }
   const std::string& name() const { return name_; }
   callout_status_t RefuseSharedData(callout_status_t status, std::string_view why);
@@ -70,6 +71,7 @@ class InstanceExtensions {
   std::vector<std::string> asked_;
   Metrics::Id shared_data_refused_ = 0;
   std::unique_ptr<TimerSet> timers_;  // made when it is asked for
+  std::unique_ptr<CallSet> calls_;    // the same
 };
 
 }  // namespace callout::host

@@ -27,6 +27,11 @@ class StreamFacts {
   explicit StreamFacts(const RequestView& view);
   // Compares the host of :authority, else that of Host.
   bool Match(const StreamMatch& match) const;
+  // The first value of a request header, by its name in lower case; "": there is none.
+  std::string_view Header(std::string_view name) const {
+    const std::string* const value = FindHeader(name);
+    return value == nullptr ? std::string_view() : std::string_view(*value);
+  }
 
  private:
   void ReadHeaders(std::string_view message);

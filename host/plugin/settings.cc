@@ -194,6 +194,85 @@ absl::Status ReadLeaveResponses(const Json& value, ResponseMatch* match) {
   return absl::OkStatus();
 }
 
+absl::Status ReadNumber(std::string_view key, const Json& value, double least, double most,
+                        double* out) {
+  if (!value.is_number() || !(value.get<double>() >= least && value.get<double>() <= most)) {
+    if (!value.is_number()) return Wrong(key, value, fmt::format("{} to {}", least, most));
+    return absl::InvalidArgumentError(
+        fmt::format("key \"{}\" is {}; expected {} to {}", key, value.get<double>(), least, most));
+  }
+  *out = value.get<double>();
+  return absl::OkStatus();
+}
+
+absl::Status ReadWhole(std::string_view key, const Json& value, uint32_t least, uint32_t most,
+                       uint32_t* out) {
+  if (!value.is_number_unsigned() || value.get<uint64_t>() < least ||
+      value.get<uint64_t>() > most) {
+    return Wrong(key, value, fmt::format("a whole number from {} to {}", least, most));
+  }
+  *out = value.get<uint32_t>();
+  return absl::OkStatus();
+}
+
+absl::Status ReadHeaderName(std::string_view key, const Json& value, std::string* out) {
+  if (!value.is_string() || value.get<std::string>().empty()) {
+    return Wrong(key, value, "the name of a request header");
+  }
+  *out = ToLowerAscii(value.get<std::string>());
+  return absl::OkStatus();
+}
+
+absl::Status ReadCanaryKey(const std::string& key, const Json& value, CanarySettings* canary) {
+  constexpr double kLeastPercent = 0.01;
+  constexpr double kTimeMax = 1e6;
+  constexpr uint32_t kCountMax = 1'000'000'000;
+  const std::string name = "canary." + key;
+  if (key == "percent") return ReadNumber(name, value, kLeastPercent, 100, &canary->percent);
+  if (key == "by_header") return ReadHeaderName(name, value, &canary->by_header);
+  if (key == "max_fault_percent") {
+    return ReadNumber(name, value, 0, 100, &canary->max_fault_percent);
+  }
+  if (key == "max_latency_ratio") {
+    return ReadNumber(name, value, 0, kTimeMax, &canary->max_latency_ratio);
+  }
+  if (key == "max_p99_ms") return ReadNumber(name, value, 0, kTimeMax, &canary->max_p99_ms);
+  if (key == "min_calls") return ReadWhole(name, value, 1, kCountMax, &canary->min_calls);
+  if (key == "for_seconds") return ReadWhole(name, value, 0, kCountMax, &canary->for_seconds);
+  if (key == "promote") {
+    size_t index = 0;
+    absl::Status status = ReadChoice(name, value, {"manual", "auto"}, &index);
+    canary->promotes_itself = index == 1;
+    return status;
+  }
+  return absl::InvalidArgumentError(
+      fmt::format("unknown key \"canary.{}\"; expected percent, by_header, max_fault_percent, "
+                  "max_latency_ratio, max_p99_ms, min_calls, for_seconds or promote",
+                  EscapeControls(key)));
+}
+
+absl::Status ReadCanary(const Json& value, CanarySettings* canary) {
+  if (!value.is_object()) return Wrong("canary", value, "an object");
+  for (const auto& [key, item] : value.items()) {
+    if (absl::Status status = ReadCanaryKey(key, item, canary); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+// Keys that say nothing without another one, or against it.
+absl::Status CheckTogether(const InstanceSettings& settings) {
+  const bool shadow = settings.mode == InstanceMode::kShadow;
+  if (!settings.instead_of.empty() && !shadow) {
+    return absl::InvalidArgumentError(
+        "key \"instead_of\" is for shadows; set \"mode\": \"shadow\", or remove it");
+  }
+  if (settings.canary.has_value() && shadow) {
+    return absl::InvalidArgumentError(
+        "key \"canary\" is for plugins that decide; remove it, or \"mode\": \"shadow\"");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadKey(const std::string& key, const Json& value, InstanceSettings* settings) {
   if (key == "policy") {
     return ReadPolicy(key, value, kDenyStatusDefault, &settings->policy.emplace());
@@ -216,6 +295,20 @@ absl::Status ReadKey(const std::string& key, const Json& value, InstanceSettings
   }
   if (key == "match") return ReadMatch(value, &settings->match);
   if (key == "blocking") return ReadPhases(key, value, &settings->blocking.emplace());
+  if (key == "mode") {
+    size_t index = 0;
+    absl::Status status = ReadChoice(key, value, {"live", "shadow"}, &index);
+    settings->mode = static_cast<InstanceMode>(index);
+    return status;
+  }
+  if (key == "instead_of") {
+    if (!value.is_string()) return Wrong(key, value, "the name of a plugin");
+    settings->instead_of = value.get<std::string>();
+    return absl::OkStatus();
+  }
+  if (key == "percent") return ReadNumber(key, value, 0, 100, &settings->percent);
+  if (key == "by_header") return ReadHeaderName(key, value, &settings->by_header);
+  if (key == "canary") return ReadCanary(value, &settings->canary.emplace());
   if (key == "disabled") return ReadBool(key, value, &settings->disabled);
   if (key == "watch") return ReadWatch(value, &settings->watch);
   if (key == kWholeBodyKey || key == kWholeBodyOldKey) {
@@ -225,8 +318,8 @@ absl::Status ReadKey(const std::string& key, const Json& value, InstanceSettings
   }
   return absl::InvalidArgumentError(
       fmt::format("unknown key \"{}\"; expected policy, too_large, match, "
-                  "max_whole_body_bytes, blocking, disabled, watch, endless_body, leave_responses "
-                  "or drain",
+                  "max_whole_body_bytes, blocking, disabled, watch, endless_body, leave_responses, "
+                  "drain, mode, instead_of, percent, by_header or canary",
                   EscapeControls(key)));
 }
 
@@ -272,6 +365,7 @@ absl::StatusOr<InstanceSettings> ParseInstanceSettings(std::string_view json) {
   for (const auto& [key, value] : document->items()) {
     if (absl::Status status = ReadKey(key, value, &settings); !status.ok()) return status;
   }
+  if (absl::Status status = CheckTogether(settings); !status.ok()) return status;
   return settings;
 }
 

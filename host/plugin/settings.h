@@ -23,8 +23,17 @@
 //     "blocking": true,                   or a list of phases: ["request_headers"]
 //     "watch": ["/etc/keys.json"],        absolute paths of files that the plugin reads: a change
 //                                         of one creates the plugin anew
+//     "mode": "live" | "shadow",
+//     "instead_of": "auth",               shadow: the instance that it is compared with
+//     "percent": 5,                       of the streams; 0 to 100
+//     "by_header": "x-user",              by this request header, not at random
+//     "canary": {"percent": 5, "by_header": "x-user", "max_fault_percent": 1,
+//                "max_latency_ratio": 2, "max_p99_ms": 50, "min_calls": 100,
+//                "for_seconds": 600, "promote": "manual" | "auto"},
 //     "disabled": false
 //   }
+//
+// docs/shadow_and_canary.md describes those from `mode` to `canary`.
 //
 // The key max_whole_body_bytes is also read by its old name, whole_body_bytes_max.
 //
@@ -84,6 +93,28 @@ enum class EndlessBody : uint8_t {
   kChunks,  // the hook gets it chunk by chunk, without CALLOUT_CALL_WHOLE_BODY
 };
 
+// Whether an instance decides about streams, or only watches copies of them.
+enum class InstanceMode : uint8_t { kLive, kShadow };
+
+// How a new version serves beside the old one, until it is promoted or rolled back.
+struct CanarySettings {
+  double percent = 5;     // of new streams; above 0, at most 100
+  std::string by_header;  // lower case; "": at random
+  // Roll back if more than so many percent of its calls, but at least of `min_calls`, are faults.
+  double max_fault_percent = 1;
+  // Roll back if its mean time of a call is more than so many times the old version's; 0: never.
+  double max_latency_ratio = 0;
+  // Roll back if the 99th percentile of its times is above this; 0: never.
+  double max_p99_ms = 0;
+  // Calls that the two limits on times, and a promotion, need at least.
+  uint32_t min_calls = 100;
+  // Promote it after this time, if it has had min_calls.
+  uint32_t for_seconds = 600;
+  bool promotes_itself = false;  // "promote": "auto"
+
+  bool operator==(const CanarySettings&) const = default;
+};
+
 struct InstanceSettings {
   // Unset: every fault fails the exchange.
   std::optional<ErrorPolicy> policy;
@@ -100,6 +131,11 @@ struct InstanceSettings {
   // CALLOUT_PHASE_BITs of the phases in which its hooks may block.
   std::optional<uint64_t> blocking;
   bool disabled = false;
+  InstanceMode mode = InstanceMode::kLive;
+  std::string instead_of;  // of a shadow; "": it comes in addition
+  double percent = 100;    // of streams, in hundredths
+  std::string by_header;   // lower case; "": at random
+  std::optional<CanarySettings> canary;
   // Absolute; at most kWatchedFilesMax.
   std::vector<std::string> watch;
 };

@@ -21,6 +21,7 @@
 
 #include "absl/status/statusor.h"
 #include "host/base/file.h"
+#include "host/plugin/call_tally.h"
 #include "host/plugin/settings.h"
 #include "host/reload/private_copy.h"
 
@@ -48,6 +49,9 @@ struct GenerationSource {
   // with this text.
   std::string quarantine;
   bool on_trial = false;  // it replaces another generation
+  // By its setting `canary`: while the generation before it in the chain is one of the same plugin,
+  // the two divide the streams between them, and the target counts the calls of both.
+  bool canary = false;
   // It is prepared on another thread than the reloading one: a Commit without it does not discard
   // it.
   bool aside = false;
@@ -87,7 +91,8 @@ class GenerationTarget {
   virtual void Discard(GenerationId) {}
 
   // From now on new streams get the generations of these ids, in this order. All were prepared, and
-  // were in every Commit since. Generations that are missing here end with their last stream.
+  // were in every Commit since. Generations that are missing here end with their last stream. A
+  // canary stands behind the generation that it is compared with.
   virtual void Commit(const std::vector<GenerationId>& chain) = 0;
 
   // The operator has touched the generation's files or sent SIGHUP: if it is in quarantine, it is
@@ -102,6 +107,8 @@ class GenerationTarget {
 
   struct Usage {
     std::map<GenerationId, size_t> streams = {};  // by generation that is not destroyed
+    // Of canaries and the generations beside them, since these became a pair.
+    std::map<GenerationId, CallCounts> calls = {};
     size_t mapped = 0;  // files loaded, which stay mapped until the process ends
     std::map<std::string, std::string> quarantined = {};  // why, by plugin
     std::map<std::string, std::string> last_crash = {};   // in words, by plugin

@@ -73,6 +73,7 @@ struct ReloadConfig {
   uint64_t create_timeout_ms = 10000;  // --plugin_create_timeout_ms
   size_t generations_max = 1000;
   ReloadGuard guard;
+  std::string state_dir;        // --state_dir; "": nothing is kept over a restart
   bool strict_plugins = false;  // logs every refused service call
   ExtensionOptions extensions;
 };

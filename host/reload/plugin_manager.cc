@@ -34,6 +34,7 @@ Reloader::Options ReloaderOptions(const PluginManager::Options& from, Generation
   options.file_rules = from.reload.file_rules;
   options.sources.signed_files = !from.reload.file_rules.keys.empty();
   options.create_timeout_ms = from.reload.create_timeout_ms;
+  options.state_dir = from.reload.state_dir;
   options.target = target;
   options.metrics = metrics;
   return options;
@@ -100,8 +101,19 @@ absl::Status PluginManager::GoBack(const std::string& plugin, uint64_t timeout_m
   return Ask([this, plugin] { return reloader_.GoBack(plugin); }, timeout_ms);
 }
 
+absl::Status PluginManager::Promote(const std::string& plugin, uint64_t timeout_ms) {
+  return Ask([this, plugin] { return reloader_.Promote(plugin); }, timeout_ms);
+}
+
 absl::Status PluginManager::Release(const std::string& plugin, uint64_t timeout_ms) {
-  return Ask([this, plugin] { return reloader_.Release(plugin); }, timeout_ms);
+  return Ask(
+      [this, plugin] {
+        absl::Status status = reloader_.Release(plugin);
+        // A version that was withdrawn is loaded by the next rescan.
+        if (status.ok()) rescan_now_ = true;
+        return status;
+      },
+      timeout_ms);
 }
 
 absl::Status PluginManager::Ask(std::function<absl::Status()> run, uint64_t timeout_ms) {
@@ -170,6 +182,8 @@ void PluginManager::Run() {
     target_->DoChores();
     reloader_.WithdrawFailed();
     TakeOrder();
+    if (std::exchange(rescan_now_, false)) due_ns = 0;
+    const uint64_t canary_due_ns = reloader_.CheckCanaries(MonotonicNs());
     reloader_.NoteEnded();
     if (watch_->TakeEvents()) due_ns = std::min(due_ns, rescanned_ns + kGapNs);
     if (rescan_all_.exchange(false)) {
@@ -178,7 +192,7 @@ void PluginManager::Run() {
     }
     const uint64_t now_ns = MonotonicNs();
     if (now_ns < due_ns) {
-      Sleep(due_ns);
+      Sleep(std::min(due_ns, canary_due_ns));
       continue;
     }
     rescanned_ns = now_ns;

@@ -63,9 +63,11 @@ class PluginManager {
   void Follow();
   // Rescans now, and tries refused files again.
   void RescanAll();
-  // Asked for by the operator: Reloader::GoBack and Release, on the manager's thread. They wait for
-  // it: DEADLINE_EXCEEDED if it has not come to them within `timeout_ms`, and then never does.
+  // Asked for by the operator: Reloader::GoBack, Promote and Release, on the manager's thread. They
+  // wait for it: DEADLINE_EXCEEDED if it has not come to them within `timeout_ms`, and then never
+  // does.
   absl::Status GoBack(const std::string& plugin, uint64_t timeout_ms);
+  absl::Status Promote(const std::string& plugin, uint64_t timeout_ms);
   absl::Status Release(const std::string& plugin, uint64_t timeout_ms);
 
   // Ends the thread, after the rescan that it is in. Harmless if called twice.
@@ -109,6 +111,7 @@ class PluginManager {
   const std::unique_ptr<DirectoryWatch> watch_;
   std::atomic<bool> rescan_all_{false};
   std::atomic<bool> stop_{false};
+  bool rescan_now_ = false;       // of the thread
   std::mutex order_mutex_;        // guards order_
   std::shared_ptr<Order> order_;  // null: none waits
   std::mutex ended_mutex_;        // guards ended_

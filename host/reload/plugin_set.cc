@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <set>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_replace.h"
@@ -40,13 +41,19 @@ GenerationFacts FactsOf(const Plugin& plugin) {
 }
 
 // The reason to destroy an instance that is not in the current chain.
-callout_destroy_reason_t ReasonToLeave(const Instance& instance,
-                                       const std::vector<std::shared_ptr<Instance>>& chain) {
-  for (const std::shared_ptr<Instance>& other : chain) {
-    if (other.get() == &instance) return CALLOUT_DESTROY_SHUTDOWN;
-    if (other->name() == instance.name()) return CALLOUT_DESTROY_REPLACED;
+callout_destroy_reason_t ReasonToLeave(const Instance& instance, const Chain& chain) {
+  bool replaced = false;
+  const auto compare = [&](const std::shared_ptr<Instance>& other) {
+    replaced = replaced || other->name() == instance.name();
+    return other.get() == &instance;
+  };
+  for (const std::shared_ptr<Instance>& other : chain.instances) {
+    if (compare(other)) return CALLOUT_DESTROY_SHUTDOWN;
   }
-  return CALLOUT_DESTROY_REMOVED;
+  for (const ShadowPlace& shadow : chain.shadows) {
+    if (compare(shadow.instance)) return CALLOUT_DESTROY_SHUTDOWN;
+  }
+  return replaced ? CALLOUT_DESTROY_REPLACED : CALLOUT_DESTROY_REMOVED;
 }
 
 }  // namespace
@@ -114,6 +121,7 @@ class PluginSet::Retired {
 PluginSet::PluginSet(Options options, std::function<void()> wake)
     : options_(std::move(options)),
       extensions_(options_.extensions, options_.instance.metrics),
+      shadow_extensions_(options_.extensions, &unseen_metrics_),
       wake_(std::move(wake)),
       retired_(std::make_shared<Retired>(wake_)),
       chains_(std::make_shared<Chain>()) {
@@ -171,11 +179,12 @@ absl::StatusOr<GenerationFacts> PluginSet::Prepare(const GenerationSource& sourc
   const std::string& config = source.quarantine.empty() ? source.config : source.quarantine;
   InstanceContext context = options_.instance;
   context.generation = source.number;
-  context.extensions = &extensions_;
+  const bool shadow = settings->mode == InstanceMode::kShadow;
+  context.extensions = shadow ? &shadow_extensions_ : &extensions_;
   absl::StatusOr<std::shared_ptr<Instance>> created =
       Instance::Create(*plugin, source.name, config, *settings, context);
   if (!created.ok()) return AboutOriginal(source, (*plugin)->path(), created.status());
-  if (source.on_trial && options_.guard.calls > 0) BeginTrial(source, created->get());
+  if (!shadow) BeginTrial(source, created->get());
   Instance* const instance = created->get();
   Generation generation;
   generation.prepared = std::shared_ptr<Instance>(
@@ -183,6 +192,9 @@ absl::StatusOr<GenerationFacts> PluginSet::Prepare(const GenerationSource& sourc
                     Instance*) mutable { retired->Add(id, std::move(owner)); });
   generation.used = generation.prepared;
   generation.aside = source.aside;
+  if (source.canary && settings->canary.has_value()) {
+    generation.canary.emplace(settings->canary->percent, settings->canary->by_header, source.name);
+  }
   std::lock_guard<std::mutex> lock(mutex_);
   generations_.insert_or_assign(source.id, std::move(generation));
   GenerationFacts facts = FactsOf(**plugin);
@@ -192,8 +204,15 @@ absl::StatusOr<GenerationFacts> PluginSet::Prepare(const GenerationSource& sourc
   return facts;
 }
 
+// A canary has a guard of its own, since it may have to be rolled back before anybody looks.
 void PluginSet::BeginTrial(const GenerationSource& source, Instance* instance) {
-  instance->BeginTrial(std::make_shared<Trial>(options_.guard, [this, id = source.id] {
+  ReloadGuard guard = options_.guard;
+  if (source.canary && instance->settings().canary.has_value()) {
+    const CanarySettings& canary = *instance->settings().canary;
+    guard = {canary.max_fault_percent / 100, canary.min_calls};
+  }
+  if (!source.on_trial || guard.calls == 0) return;
+  instance->BeginTrial(std::make_shared<Trial>(guard, [this, id = source.id] {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       failed_trials_.push_back(id);
@@ -202,19 +221,48 @@ void PluginSet::BeginTrial(const GenerationSource& source, Instance* instance) {
   }));
 }
 
+// Under mutex_. Instances in their order, shadows beside them, and of a canary's pair each with its
+// share of the streams.
+std::shared_ptr<const Chain> PluginSet::MakeChain(const std::vector<GenerationId>& ids) {
+  std::vector<ChainPlace> places;
+  Generation* before = nullptr;  // of the last place
+  std::set<const Generation*> paired;
+  for (const GenerationId id : ids) {
+    const auto found = generations_.find(id);
+    if (found == generations_.end()) continue;
+    Generation& generation = found->second;
+    std::shared_ptr<Instance> instance = generation.used.lock();
+    if (instance == nullptr) continue;
+    const bool pair = generation.canary.has_value() && before != nullptr &&
+                      places.back().instance->name() == instance->name();
+    if (pair) {
+      places.back().split = generation.canary->Rest();
+      paired.insert({before, &generation});
+      if (before->tally == nullptr || generation.tally == nullptr) {
+        before->tally = std::make_shared<CallTally>();
+        generation.tally = std::make_shared<CallTally>();
+        places.back().instance->BeginTally(before->tally);
+        instance->BeginTally(generation.tally);
+      }
+    }
+    places.push_back({std::move(instance), pair ? *generation.canary : StreamShare()});
+    before = &generation;
+  }
+  for (auto& [id, generation] : generations_) {
+    if (generation.tally == nullptr || paired.contains(&generation)) continue;
+    generation.tally = nullptr;
+    const std::shared_ptr<Instance> instance = generation.used.lock();
+    if (instance != nullptr) instance->BeginTally(nullptr);
+  }
+  return ArrangeChain(std::move(places));
+}
+
 void PluginSet::Commit(const std::vector<GenerationId>& chain) {
-  std::vector<std::shared_ptr<Instance>> instances;
   std::vector<std::shared_ptr<Instance>> released;  // released without the lock
   std::shared_ptr<const Chain> next;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    for (GenerationId id : chain) {
-      const auto generation = generations_.find(id);
-      if (generation == generations_.end()) continue;
-      std::shared_ptr<Instance> instance = generation->second.used.lock();
-      if (instance != nullptr) instances.push_back(std::move(instance));
-    }
-    next = std::make_shared<const Chain>(std::move(instances));
+    next = MakeChain(chain);
     for (auto& [id, generation] : generations_) {
       const bool wanted = std::find(chain.begin(), chain.end(), id) != chain.end();
       if (generation.prepared != nullptr && !(generation.aside && !wanted)) {
@@ -223,7 +271,7 @@ void PluginSet::Commit(const std::vector<GenerationId>& chain) {
       }
       std::shared_ptr<Instance> instance = generation.used.lock();
       if (instance == nullptr) continue;
-      instance->SetDestroyReason(ReasonToLeave(*instance, next->instances));
+      instance->SetDestroyReason(ReasonToLeave(*instance, *next));
       released.push_back(std::move(instance));
     }
   }
@@ -252,7 +300,10 @@ PluginSet::Usage PluginSet::GetUsage() const {
   Usage usage;
   std::lock_guard<std::mutex> lock(mutex_);
   usage.mapped = mapped_;
-  for (const auto& [id, generation] : generations_) usage.streams[id] = 0;
+  for (const auto& [id, generation] : generations_) {
+    usage.streams[id] = 0;
+    if (generation.tally != nullptr) usage.calls[id] = generation.tally->Get();
+  }
   for (const LiveChain& live : live_chains_) {
     const bool is_current = &live == &live_chains_.back();
     const size_t others = is_current ? ChainSource::kShards : 0;

@@ -24,6 +24,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -68,9 +69,13 @@ class PluginSet final : public GenerationTarget {
   // Destroys the instances whose last stream has ended. One whose timer is running is destroyed by
   // a later call; `wake` is called when it can be.
   void Reap();
-  // No timer of a plugin begins to run any more, for the end of the process. False if one has not
-  // returned after `timeout_ms`: then the set must not be destroyed. Any thread.
-  bool StopTimers(uint64_t timeout_ms) { return extensions_.timers.Stop(timeout_ms); }
+  // No timer of a plugin begins to run any more, and no call to an upstream ends, for the end of the
+  // process. False if a function of one has not returned after `timeout_ms`: then the set must not
+  // be destroyed. Any thread.
+  bool StopExtensions(uint64_t timeout_ms) {
+    const bool live = extensions_.Stop(timeout_ms);
+    return shadow_extensions_.Stop(timeout_ms) && live;
+  }
   void DoChores() override { Reap(); }
 
  private:
@@ -83,6 +88,9 @@ class PluginSet final : public GenerationTarget {
     std::weak_ptr<Instance> used;
     std::shared_ptr<Instance> prepared;  // kept until the next Commit
     bool aside = false;                  // kept until a Commit that has it
+    std::optional<StreamShare> canary;   // its share, while it is one
+    // Counts its calls, as long as it is one of a canary's pair; null: it is not.
+    std::shared_ptr<CallTally> tally;
   };
 
   struct LiveChain {
@@ -93,9 +101,13 @@ class PluginSet final : public GenerationTarget {
   absl::StatusOr<std::shared_ptr<const Plugin>> CodeOf(const GenerationSource& source);
   absl::StatusOr<std::shared_ptr<const Plugin>> FindOrLoad(const GenerationSource& source);
   void BeginTrial(const GenerationSource& source, Instance* instance);
+  std::shared_ptr<const Chain> MakeChain(const std::vector<GenerationId>& ids);
 
   const Options options_;
   Extensions extensions_;  // outlives the instances
+  // Of shadows, so that what they keep and count is not the others'.
+  Metrics unseen_metrics_;
+  Extensions shadow_extensions_;
   const std::function<void()> wake_;
   const std::shared_ptr<Retired> retired_;
   Metrics::Id mapped_gauge_ = 0;

@@ -57,8 +57,16 @@ Json ToJson(const Reloader::GenerationStatus& generation, const GenerationTarget
   json["sha256"] = generation.sha256;
   json["version"] = generation.facts.version;
   json["loaded_at"] = ToTime(generation.loaded_at_ms);
-  json["state"] = generation.in_service ? "serving" : "draining";
+  const bool canary = generation.canary_percent > 0;
+  json["state"] = canary ? "canary" : generation.in_service ? "serving" : "draining";
+  if (canary) json["percent"] = generation.canary_percent;
   json["streams"] = streams == usage.streams.end() ? 0 : streams->second;
+  if (const auto counts = usage.calls.find(generation.id); counts != usage.calls.end()) {
+    json["calls"] = counts->second.calls;
+    json["faults"] = counts->second.faults;
+    json["mean_ms"] = counts->second.MeanMs();
+    json["p99_ms"] = counts->second.QuantileMs(0.99);
+  }
   return json;
 }
 
@@ -73,13 +81,14 @@ Json ToJson(const Reloader::PluginStatus& plugin, const GenerationTarget::Usage&
   Json json;
   json["name"] = plugin.name;
   json["file"] = plugin.path;
+  json["mode"] = plugin.shadow ? "shadow" : "live";
   const Json quarantined = TextOf(usage.quarantined, plugin.name);
   json["state"] = quarantined.is_null() ? std::string(StateName(plugin.state)) : "quarantined";
   Json generations = Json::array();
   for (const Reloader::GenerationStatus& generation : plugin.generations) {
     // It has ended since the last rescan.
     const bool known = !usage.complete || usage.streams.count(generation.id) > 0;
-    if (!generation.in_service && !known) continue;
+    if (!generation.in_service && generation.canary_percent == 0 && !known) continue;
     generations.push_back(ToJson(generation, usage));
     if (!generation.in_service) continue;
     json["generation"] = generation.number;
@@ -102,6 +111,7 @@ Json ToJson(const Reloader::PluginStatus& plugin, const GenerationTarget::Usage&
   json["crashes"] = crashes == usage.crashes.end() ? 0 : crashes->second;
   json["last_crash"] = TextOf(usage.last_crash, plugin.name);
   json["quarantined"] = quarantined;
+  json["withdrawn"] = plugin.withdrawn;
   json["generations"] = std::move(generations);
   return json;
 }

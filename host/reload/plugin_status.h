@@ -10,6 +10,7 @@
 //     "plugins": [                              in chain order, then removed ones
 //       {
 //         "name": "10-auth", "file": "/plugins/10-auth.so",
+//         "mode": "live",                       or shadow
 //         "state": "serving",                   quarantined, refused, waiting, disabled,
 //                                               removed
 //         "generation": 2, "sha256": "…",       absent if no version is active,
@@ -22,10 +23,14 @@
 //         "crashes": 3,                         of workers, by this plugin
 //         "last_crash": "SIGSEGV (11) while plugin 10-auth ran callout_on_…",   or null
 //         "quarantined": "plugin 10-auth is in quarantine after …",             or null
+//         "withdrawn": false,                   the file's version is, until it is released
 //         "generations": [                      newest first
 //           {"generation": 2, "sha256": "…", "version": "1.3.0", "loaded_at": "…",
 //            "state": "serving", "streams": 7},
-//           {"generation": 1, …, "state": "draining", "streams": 1}
+//           {"generation": 1, …, "state": "draining", "streams": 1},
+//           {"generation": 3, …, "state": "canary", "percent": 5, "streams": 1,
+//            "calls": 120, "faults": 0, "mean_ms": 0.02, "p99_ms": 0.05}   since it is beside
+//         another one, which then has these four, too
 //         ]
 //       }
 //     ]

@@ -12,17 +12,15 @@
 #include "host/base/status_text.h"
 #include "host/plugin/elf_image.h"
 #include "host/plugin/elf_patch.h"
+#include "host/reload/canary.h"
 
 namespace callout::host {
 namespace {
 
 constexpr size_t kShortSha = 12;
-
-int64_t NowMs() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
+// How often the counts of a canary are looked at. Too many faults wake the thread earlier.
+constexpr uint64_t kCanaryNs = 250'000'000;
+constexpr uint64_t kSecondNs = 1'000'000'000;
 
 // Whether both sources give the same generation.
 bool IsSame(const GenerationSource& a, const GenerationSource& b) {
@@ -39,11 +37,20 @@ std::string Describe(const GenerationSource& source, const GenerationFacts& fact
 
 }  // namespace
 
+int64_t Reloader::NowMs() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
 Reloader::Reloader(Options options) : options_(std::move(options)), sources_(options_.sources) {}
 
 // --- A rescan -----------------------------------------------------------------
 
 absl::Status Reloader::LoadFirst(uint64_t now_ns) {
+  absl::StatusOr<WithdrawnVersions> withdrawn = WithdrawnVersions::Open(options_.state_dir);
+  if (!withdrawn.ok()) return withdrawn.status();
+  withdrawn_ = *std::move(withdrawn);
   uint64_t ignored = kNever;
   RescanEverything(now_ns, /*first=*/true, &ignored);
   for (const PluginSources::Problem& problem : problems_) {
@@ -62,7 +69,9 @@ absl::Status Reloader::LoadFirst(uint64_t now_ns) {
   for (const std::string& name : order_) {
     Slot& slot = slots_.at(name);
     if (slot.refusal.ok()) continue;
+    if (slot.withdrawn.has_value()) continue;  // a stand-in answers already
     if (IsRequired(slot)) return slot.refusal;
+    if (IsShadow(slot)) continue;  // nothing depends on it
     if (options_.require_plugins != RequirePlugins::kAuto) continue;
     if (++stand_ins > kStandInsMax) {
       return absl::ResourceExhaustedError(
@@ -90,6 +99,7 @@ bool Reloader::IsRequired(const Slot& slot) const {
 }
 
 void Reloader::LogFirst() const {
+  if (!withdrawn_->problem().empty()) Log(LogLevel::kError, "{}", withdrawn_->problem());
   for (const PluginSources::Problem& problem : problems_) {
     if (!IsRefusal(problem)) Log(LogLevel::kWarning, "{}", problem.text);
   }
@@ -212,7 +222,8 @@ uint64_t Reloader::RescanFile(Slot* slot, uint64_t now_ns, bool first) {
 }
 
 uint64_t Reloader::RescanStamps(Slot* slot, uint64_t now_ns, bool first) {
-  if (slot->taken.has_value() && !slot->files.watched) return kNever;
+  const bool fixed = !slot->files.watched && !slot->withdrawn.has_value();
+  if (slot->taken.has_value() && fixed) return kNever;
   if (slot->listed && !slot->files.reachable) return kNever;
   PluginStamps stamps;
   if (slot->listed) stamps = StampsOf(slot->files);
@@ -223,7 +234,9 @@ uint64_t Reloader::RescanStamps(Slot* slot, uint64_t now_ns, bool first) {
   }
   const bool retry = retry_ && !slot->refusal.ok() && !slot->withdrawn.has_value();
   const bool known = slot->taken == stamps;
-  if (known && !retry) return kNever;
+  // SIGHUP alone comes for other reasons, too.
+  if (retry_ && slot->withdrawn.has_value() && (slot->touched || !known)) slot->forgiven = true;
+  if (known && !retry && !slot->forgiven) return kNever;
   const uint64_t rested_ns = now_ns - slot->seen_since_ns;
   if (!first && !known && rested_ns < kDebounceNs) return slot->seen_since_ns + kDebounceNs;
   if (stamps.code.absent() && (!first || slot->files.from_directory)) {
@@ -231,7 +244,9 @@ uint64_t Reloader::RescanStamps(Slot* slot, uint64_t now_ns, bool first) {
     StopServing(slot, slot->listed ? State::kWaiting : State::kRemoved);
     return kNever;
   }
-  switch (Take(slot, first || known, rested_ns)) {
+  const Taken taken = Take(slot, first || known, rested_ns);
+  if (taken == Taken::kDone) slot->forgiven = false;
+  switch (taken) {
     case Taken::kDone:
       slot->taken = stamps;
       return kNever;
@@ -254,6 +269,7 @@ void Reloader::Commit() {
   for (const std::string& name : order_) {
     const Slot& slot = slots_.at(name);
     if (slot.current.has_value()) chain.push_back(slot.current->id);
+    if (slot.canary.has_value()) chain.push_back(slot.canary->source.id);
   }
   if (chain == committed_) return;
   options_.target->Commit(chain);
@@ -302,6 +318,13 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
   }
   NoteCode(slot, contents.code);
   if (slot->current.has_value() && IsSame(*slot->current, wanted)) {
+    if (slot->canary.has_value()) {
+      Say(LogLevel::kInfo,
+          fmt::format("plugin {}: generation {} serves no new streams: its file is "
+                      "again that of generation {}",
+                      slot->files.name, slot->canary->source.number, slot->current->number));
+      slot->canary.reset();
+    }
     slot->refusal = absl::OkStatus();
     slot->withdrawn.reset();
     DropPending(slot);
@@ -309,7 +332,10 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
     options_.target->EndQuarantine(slot->current->id);
     return Taken::kDone;
   }
-  if (slot->withdrawn.has_value() && IsSame(*slot->withdrawn, wanted)) return Taken::kDone;
+  if (slot->canary.has_value() && IsSame(slot->canary->source, wanted)) return Taken::kDone;
+  wanted.path = slot->files.path;
+  if (!slot->forgiven && Recall(slot, wanted)) return Taken::kDone;
+  if (IsWithdrawn(slot, wanted)) return Taken::kDone;
   if (slot->pending.has_value() && IsSame(slot->pending->source, wanted)) return Taken::kDone;
   if (may_be_incomplete && !ElfImage::Parse(contents.code).ok()) return Taken::kIncomplete;
   DropPending(slot);
@@ -317,7 +343,7 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
     slot->refusal = absl::OkStatus();  // SettleLibraries decides
     return Taken::kDone;
   }
-  if (absl::Status status = Adopt(slot, std::move(contents)); !status.ok()) {
+  if (absl::Status status = Adopt(slot, std::move(contents), *settings); !status.ok()) {
     Refuse(slot, std::move(status));
   }
   return Taken::kDone;
@@ -345,7 +371,8 @@ void Reloader::NoteCode(Slot* slot, const std::string& code) {
                   slot->files.path));
 }
 
-absl::Status Reloader::Adopt(Slot* slot, PluginContents contents) {
+absl::Status Reloader::Adopt(Slot* slot, PluginContents contents,
+                             const InstanceSettings& settings) {
   GenerationSource source;
   source.id = ++last_id_;
   source.number = slot->last_number + 1;
@@ -359,6 +386,7 @@ absl::Status Reloader::Adopt(Slot* slot, PluginContents contents) {
   source.policy = slot->files.policy;
   source.followed = slot->seen.followed;
   source.on_trial = slot->current.has_value() && slot->current->quarantine.empty();
+  source.canary = source.on_trial && settings.canary.has_value();
   auto copy = CopyOf(*slot, &contents);
   if (!copy.ok()) return copy.status();
   source.copy = *std::move(copy);
@@ -474,8 +502,12 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
   for (const std::string& warning : facts.warnings) {
     Say(LogLevel::kWarning, fmt::format("plugin {}: {}", source.name, warning));
   }
-  Say(LogLevel::kInfo,
-      fmt::format("plugin {}: {} serves new streams", source.name, Describe(source, facts)));
+  // The one that it was to serve beside may be gone.
+  source.canary = source.canary && slot->current.has_value() && slot->current->quarantine.empty();
+  if (!source.canary) {
+    Say(LogLevel::kInfo,
+        fmt::format("plugin {}: {} serves new streams", source.name, Describe(source, facts)));
+  }
   if (facts.followed_files != slot->followed) {
     slot->followed = facts.followed_files;
     // The plugin read these files before they were known here. Of files that were known before, the
@@ -493,14 +525,40 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
   status.loaded_at_ms = NowMs();
   status.facts = std::move(facts);
   slot->generations.insert(slot->generations.begin(), std::move(status));
-  // A stand-in is no version to roll back to.
-  if (slot->current.has_value() && !slot->current->quarantine.empty()) slot->current.reset();
-  slot->previous = std::move(slot->current);
-  slot->current = std::move(source);
   slot->withdrawn.reset();
   slot->refusal = absl::OkStatus();
   slot->state = State::kServing;
   Count(*slot, Outcome::kLoaded);
+  if (source.canary) return ServeBeside(slot, std::move(source));
+  if (slot->canary.has_value()) {
+    Say(LogLevel::kInfo, fmt::format("plugin {}: generation {} ends as a canary", source.name,
+                                     slot->canary->source.number));
+    slot->canary.reset();
+  }
+  // A stand-in is no version to roll back to.
+  if (slot->current.has_value() && !slot->current->quarantine.empty()) slot->current.reset();
+  slot->previous = std::move(slot->current);
+  slot->current = std::move(source);
+}
+
+// As a canary.
+void Reloader::ServeBeside(Slot* slot, GenerationSource source) {
+  Canary canary;
+  canary.settings =
+      SettingsOf(source).value_or(InstanceSettings()).canary.value_or(CanarySettings());
+  canary.since_ns = now_ns_;
+  canary.crashes = options_.target->GetUsage().crashes[slot->files.name];
+  Say(LogLevel::kInfo,
+      fmt::format("plugin {}: {} serves {} % of new streams as a canary, generation {} the rest",
+                  source.name, Describe(source, slot->generations.front().facts),
+                  canary.settings.percent, slot->current->number));
+  if (slot->canary.has_value()) {
+    Say(LogLevel::kInfo, fmt::format("plugin {}: generation {} ends as a canary: its file was "
+                                     "replaced",
+                                     source.name, slot->canary->source.number));
+  }
+  canary.source = std::move(source);
+  slot->canary = std::move(canary);
 }
 
 void Reloader::Refuse(Slot* slot, absl::Status status) {
@@ -524,7 +582,8 @@ void Reloader::StandIn(Slot* slot) {
   source.settings_text = slot->settings_text;
   source.policy = slot->files.policy;
   // The client gets this text with every fault. The reason is in the log and on the page.
-  source.quarantine = "no version of the plugin is active, as it did not load; /plugins says why";
+  source.quarantine = fmt::format("no version of the plugin is active, as it {}; /plugins says why",
+                                  slot->withdrawn.has_value() ? "is withdrawn" : "did not load");
   absl::StatusOr<GenerationFacts> facts = options_.target->Prepare(source);
   if (!facts.ok()) {
     Say(LogLevel::kError, fmt::format("plugin {}: cannot create a stand-in: {}", slot->files.name,
@@ -549,6 +608,7 @@ void Reloader::StopServing(Slot* slot, State state) {
   DropPending(slot);
   slot->not_a_plugin = absl::OkStatus();
   slot->needed.clear();
+  slot->canary.reset();
   slot->current.reset();
   slot->previous.reset();
   slot->withdrawn.reset();
@@ -564,7 +624,13 @@ void Reloader::WithdrawFailed() {
   if (failed.empty()) return;
   for (GenerationId id : failed) {
     for (auto& [name, slot] : slots_) {
-      if (slot.current.has_value() && slot.current->id == id && slot.previous.has_value()) {
+      if (slot.canary.has_value() && slot.canary->source.id == id) {
+        RollBack(&slot,
+                 absl::AbortedError(fmt::format(
+                     "more than max_fault_percent={} of its first {} calls failed (setting "
+                     "`canary`)",
+                     slot.canary->settings.max_fault_percent, slot.canary->settings.min_calls)));
+      } else if (slot.current.has_value() && slot.current->id == id && slot.previous.has_value()) {
         Withdraw(&slot);
       }
     }
@@ -588,12 +654,125 @@ void Reloader::Withdraw(Slot* slot) {
                   slot->files.name, number, MessageOf(status)));
 }
 
+// --- Canaries -----------------------------------------------------------------
+
+uint64_t Reloader::CheckCanaries(uint64_t now_ns) {
+  const bool any = std::any_of(slots_.begin(), slots_.end(),
+                               [](const auto& slot) { return slot.second.canary.has_value(); });
+  if (!any) return kNever;
+  const GenerationTarget::Usage usage = options_.target->GetUsage();
+  const auto counts_of = [&](GenerationId id) {
+    const auto counts = usage.calls.find(id);
+    return counts == usage.calls.end() ? CallCounts() : counts->second;
+  };
+  bool changed = false;
+  for (auto& [name, slot] : slots_) {
+    if (!slot.canary.has_value()) continue;
+    const Canary& canary = *slot.canary;
+    const auto crashes = usage.crashes.find(name);
+    if (crashes != usage.crashes.end() && crashes->second > canary.crashes) {
+      const auto text = usage.last_crash.find(name);
+      RollBack(&slot, absl::AbortedError(
+                          fmt::format("the plugin has ended a worker: {}",
+                                      text == usage.last_crash.end() ? "unknown" : text->second)));
+      changed = true;
+      continue;
+    }
+    const CanaryVerdict verdict =
+        Judge(canary.settings, counts_of(slot.current->id), counts_of(canary.source.id),
+              now_ns > canary.since_ns ? (now_ns - canary.since_ns) / kSecondNs : 0);
+    if (verdict.what == CanaryVerdict::What::kRollBack) {
+      RollBack(&slot, absl::AbortedError(fmt::format("{} (setting `canary`)", verdict.why)));
+    } else if (verdict.what == CanaryVerdict::What::kPromote) {
+      PromoteCanary(&slot, fmt::format("after for_seconds={}", canary.settings.for_seconds));
+    }
+    changed = changed || verdict.what != CanaryVerdict::What::kGoesOn;
+  }
+  if (changed) {
+    Commit();
+    Publish();
+  }
+  return now_ns + kCanaryNs;
+}
+
+// `reason` is what was found, with the limit.
+void Reloader::RollBack(Slot* slot, absl::Status reason) {
+  const GenerationSource failed = slot->canary->source;
+  slot->canary.reset();
+  slot->refusal = absl::AbortedError(
+      fmt::format("generation {} of {} was withdrawn as a canary: {}; replace the file, or release "
+                  "it",
+                  failed.number, failed.path, MessageOf(reason)));
+  slot->refused_at_ms = NowMs();
+  Say(LogLevel::kError,
+      fmt::format("plugin {}: {}; generation {} serves all new streams", slot->files.name,
+                  MessageOf(slot->refusal), slot->current->number));
+  slot->withdrawn = failed;
+  slot->touched = slot->forgiven = false;
+  Count(*slot, Outcome::kWithdrawn);
+}
+
+void Reloader::PromoteCanary(Slot* slot, std::string_view by) {
+  GenerationSource source = std::move(slot->canary->source);
+  slot->canary.reset();
+  source.canary = false;
+  Say(LogLevel::kInfo,
+      fmt::format("plugin {}: generation {} was promoted {} and serves all new streams",
+                  slot->files.name, source.number, by));
+  slot->previous = std::move(slot->current);
+  slot->current = std::move(source);
+  Count(*slot, Outcome::kPromoted);
+}
+
+// --- Withdrawals --------------------------------------------------------------
+
+// A version that was withdrawn before this start stays so. False: this one was not.
+bool Reloader::Recall(Slot* slot, const GenerationSource& wanted) {
+  if (slot->withdrawn.has_value()) return false;
+  const WithdrawnVersions::Entry* const entry =
+      withdrawn_->Find(slot->files.name, DigestOf(wanted));
+  if (entry == nullptr) return false;
+  slot->withdrawn = wanted;
+  slot->withdrawn->number = entry->generation;
+  slot->touched = false;
+  slot->refusal = absl::AbortedError(fmt::format(
+      "the version in {} was withdrawn before this start: {}", wanted.path, entry->why));
+  slot->refused_at_ms = NowMs();
+  Say(LogLevel::kError, fmt::format("plugin {}: {}; {}", slot->files.name, MessageOf(slot->refusal),
+                                    DescribeServing(*slot)));
+  if (slot->current.has_value()) return true;
+  slot->state = State::kRefused;
+  if (!IsShadow(*slot)) StandIn(slot);
+  return true;
+}
+
+// Whether its settings, as far as they are known, let it only watch.
+bool Reloader::IsShadow(const Slot& slot) const {
+  if (slot.settings_text.empty()) return false;
+  const absl::StatusOr<InstanceSettings> settings = ParseInstanceSettings(slot.settings_text);
+  return settings.ok() && settings->mode == InstanceMode::kShadow;
+}
+
+// Whether the version must not be loaded, unless the operator has forgiven it.
+bool Reloader::IsWithdrawn(Slot* slot, const GenerationSource& wanted) {
+  if (!slot->withdrawn.has_value() || !IsSame(*slot->withdrawn, wanted)) return false;
+  if (!slot->forgiven) {
+    slot->touched = true;
+    return true;
+  }
+  Say(LogLevel::kInfo, fmt::format("plugin {}: the operator has released the version that was "
+                                   "withdrawn",
+                                   slot->files.name));
+  slot->withdrawn.reset();
+  return false;
+}
+
 // `reason` is why the current generation does not serve.
 absl::Status Reloader::ReturnToPrevious(Slot* slot, absl::Status reason) {
   const GenerationSource failed = *slot->current;
   GenerationSource source = *slot->previous;
   source.id = ++last_id_;
-  source.on_trial = false;
+  source.on_trial = source.canary = false;
   absl::StatusOr<GenerationFacts> facts = options_.target->Prepare(source);
   if (!facts.ok()) {
     return absl::Status(facts.status().code(),
@@ -604,6 +783,7 @@ absl::Status Reloader::ReturnToPrevious(Slot* slot, absl::Status reason) {
   Serve(slot, std::move(source), *std::move(facts));
   slot->previous.reset();
   slot->withdrawn = failed;
+  slot->touched = slot->forgiven = false;
   slot->refusal = std::move(reason);
   slot->refused_at_ms = NowMs();
   Count(*slot, Outcome::kWithdrawn);
@@ -618,6 +798,13 @@ absl::Status Reloader::GoBack(const std::string& plugin) {
     return absl::NotFoundError(fmt::format("there is no plugin {}", plugin));
   }
   Slot* const slot = &found->second;
+  if (slot->canary.has_value()) {
+    DropPending(slot);
+    RollBack(slot, absl::AbortedError("the operator has taken it out of service"));
+    Commit();
+    Publish();
+    return absl::OkStatus();
+  }
   if (!slot->current.has_value() || !slot->previous.has_value()) {
     return absl::FailedPreconditionError(
         fmt::format("plugin {} has no earlier generation that could serve", plugin));
@@ -636,11 +823,31 @@ absl::Status Reloader::GoBack(const std::string& plugin) {
   return status;
 }
 
+absl::Status Reloader::Promote(const std::string& plugin) {
+  const auto found = slots_.find(plugin);
+  if (found == slots_.end()) {
+    return absl::NotFoundError(fmt::format("there is no plugin {}", plugin));
+  }
+  if (!found->second.canary.has_value()) {
+    return absl::FailedPreconditionError(
+        fmt::format("plugin {} has no version that serves as a canary", plugin));
+  }
+  PromoteCanary(&found->second, "by the operator");
+  Commit();
+  Publish();
+  return absl::OkStatus();
+}
+
 absl::Status Reloader::Release(const std::string& plugin) {
   const auto found = slots_.find(plugin);
+  if (found != slots_.end() && found->second.withdrawn.has_value()) {
+    found->second.forgiven = true;
+    return absl::OkStatus();  // the next rescan loads it
+  }
   if (found == slots_.end() || !found->second.current.has_value() ||
       options_.target->GetUsage().quarantined.count(plugin) == 0) {
-    return absl::FailedPreconditionError(fmt::format("plugin {} is not in quarantine", plugin));
+    return absl::FailedPreconditionError(
+        fmt::format("plugin {} is not in quarantine, and no version of it is withdrawn", plugin));
   }
   options_.target->EndQuarantine(found->second.current->id);
   Say(LogLevel::kInfo, fmt::format("plugin {}: the operator has ended its quarantine", plugin));

@@ -13,6 +13,13 @@
 // callout_reloads_total. A generation that fails its trial is rolled back to the one before
 // ("withdrawn"). Removing a file takes its plugin out of service; a missing directory does not.
 //
+// With the setting `canary` a new version does not replace the one in service, but serves a share
+// of the streams beside it (host/reload/canary.h decides): it is promoted, or withdrawn.
+//
+// With --state_dir a version that was withdrawn, or whose plugin is in quarantine, stays out of
+// service over a restart (host/reload/withdrawn_versions.h), until the file changes or the operator
+// says otherwise: by Release, or by touching the file and SIGHUP (Retry).
+//
 // If a create takes longer than Options::create_patience_ns, the reloads of other plugins go on
 // meanwhile. Its generation serves once create has returned.
 //
@@ -20,10 +27,11 @@
 // (DT_NEEDED), is a library and not a broken plugin.
 //
 // Metrics: callout_reloads_total{plugin,outcome}, with the outcomes loaded, failed,
-// removed and withdrawn; callout_plugin_refused{plugin}, 1 while the current file
+// removed, withdrawn and promoted; callout_plugin_refused{plugin}, 1 while the current file
 // is not the one that serves; callout_plugin_problems, their number;
 // callout_plugin_stand_ins, plugins for which a stand-in answers;
-// callout_plugin_creates_running, creates of new versions that have not returned.
+// callout_plugin_creates_running, creates of new versions that have not returned;
+// callout_canary_running{plugin}, 1 while a canary serves.
 //
 // Two files implement it: reloader.cc (decisions) and reloader_status.cc (log, metrics, status).
 //
@@ -53,6 +61,7 @@
 #include "host/reload/plugin_sources.h"
 #include "host/reload/preparation.h"
 #include "host/reload/private_copy.h"
+#include "host/reload/withdrawn_versions.h"
 
 namespace callout::host {
 
@@ -72,6 +81,7 @@ class Reloader {
     RequirePlugins require_plugins = RequirePlugins::kAuto;
     PluginFileRules file_rules;
     uint64_t create_timeout_ms = 10000;
+    std::string state_dir;                 // of WithdrawnVersions; "": none
     GenerationTarget* target = nullptr;    // outlives the reloader
     Metrics* metrics = nullptr;            // outlives the reloader
     std::vector<std::string> copy_places;  // of PrivateCopies; empty: the usual
@@ -95,6 +105,7 @@ class Reloader {
     std::string signer;        // as in PluginContents
     int64_t loaded_at_ms = 0;  // since 1970
     bool in_service = false;
+    double canary_percent = 0;  // of a canary: its share of the streams
     GenerationFacts facts;
   };
 
@@ -106,6 +117,9 @@ class Reloader {
     std::string last_error;  // "": the current file serves
     int64_t last_error_at_ms = 0;
     bool may_go_back = false;                   // there is a generation for GoBack
+    bool has_canary = false;                    // that Promote puts into service
+    bool shadow = false;                        // it only watches
+    bool withdrawn = false;                     // its file's version is; Release loads it again
     std::vector<GenerationStatus> generations;  // newest first
   };
 
@@ -135,11 +149,18 @@ class Reloader {
   // Rolls back generations whose trial has failed.
   void WithdrawFailed();
 
-  // Asked for by the operator. The generation before the one in service serves again, and the
-  // file of `plugin` is not loaded again until it changes. NOT_FOUND if there is no such plugin,
-  // FAILED_PRECONDITION if it has no earlier generation.
+  // Rolls back or promotes canaries by their counts. Returns the time at which it is to be called
+  // again; kNever if there is no canary.
+  uint64_t CheckCanaries(uint64_t now_ns);
+
+  // Asked for by the operator. The generation before the one in service serves again, or of a
+  // canary the one beside it, and the file of `plugin` is not loaded again until it changes.
+  // NOT_FOUND if there is no such plugin, FAILED_PRECONDITION if it has no earlier generation.
   absl::Status GoBack(const std::string& plugin);
-  // Ends the quarantine of `plugin`. FAILED_PRECONDITION if it is not in quarantine.
+  // Puts the canary of `plugin` into service. FAILED_PRECONDITION if it has none.
+  absl::Status Promote(const std::string& plugin);
+  // Ends the quarantine of `plugin`, or lets the version of its file that was withdrawn be loaded
+  // again. FAILED_PRECONDITION if there is neither.
   absl::Status Release(const std::string& plugin);
 
   // Logs which generations have ended since the last call.
@@ -162,6 +183,14 @@ class Reloader {
     bool overdue = false;  // it was reported as too slow
   };
 
+  // A version that serves beside the one in service.
+  struct Canary {
+    GenerationSource source;
+    CanarySettings settings;
+    uint64_t since_ns = 0;
+    uint64_t crashes = 0;  // of the plugin, before it
+  };
+
   struct Slot {
     PluginFiles files;
     bool listed = false;
@@ -170,9 +199,12 @@ class Reloader {
     uint64_t seen_since_ns = 0;
     std::optional<PluginStamps> taken;        // the files that were handled last
     std::optional<GenerationSource> current;  // the generation in service, or the stand-in
+    std::optional<Canary> canary;
     std::optional<Pending> pending;
     std::optional<GenerationSource> previous;   // to roll back to
     std::optional<GenerationSource> withdrawn;  // not to be loaded again
+    bool touched = false;                       // since it was withdrawn
+    bool forgiven = false;                      // the operator has: it is loaded again
     uint64_t last_number = 0;
     std::vector<std::string> watch;     // of the settings
     std::string settings_text;          // the last valid ones
@@ -187,11 +219,12 @@ class Reloader {
     std::vector<GenerationStatus> generations;  // newest first
   };
 
-  enum class Outcome : uint8_t { kLoaded, kFailed, kRemoved, kWithdrawn };
+  enum class Outcome : uint8_t { kLoaded, kFailed, kRemoved, kWithdrawn, kPromoted };
   // What was done about a slot's files.
   enum class Taken : uint8_t { kDone, kIncomplete, kChanging };
 
   void RescanEverything(uint64_t now_ns, bool first, uint64_t* due_ns);
+  static int64_t NowMs();  // since 1970
   void UpdateSlots();
   void UpdateProblems(const std::vector<PluginSources::Problem>& problems);
   uint64_t RescanFile(Slot* slot, uint64_t now_ns, bool first);
@@ -207,14 +240,20 @@ class Reloader {
   Taken Take(Slot* slot, bool at_once, uint64_t rested_ns);
   Taken Decide(Slot* slot, PluginContents contents, bool may_be_incomplete);
   void NoteCode(Slot* slot, const std::string& code);
-  absl::Status Adopt(Slot* slot, PluginContents contents);
+  absl::Status Adopt(Slot* slot, PluginContents contents, const InstanceSettings& settings);
+  bool IsWithdrawn(Slot* slot, const GenerationSource& wanted);
+  bool Recall(Slot* slot, const GenerationSource& wanted);
+  bool IsShadow(const Slot& slot) const;
   absl::Status Prepare(Slot* slot, GenerationSource source);
   absl::StatusOr<std::shared_ptr<const PrivateCopy>> CopyOf(const Slot& slot,
                                                             PluginContents* contents);
   void Refuse(Slot* slot, absl::Status status);
   void StopServing(Slot* slot, State state);
   void Serve(Slot* slot, GenerationSource source, GenerationFacts facts);
+  void ServeBeside(Slot* slot, GenerationSource source);
   void Withdraw(Slot* slot);
+  void RollBack(Slot* slot, absl::Status reason);
+  void PromoteCanary(Slot* slot, std::string_view by);
   absl::Status ReturnToPrevious(Slot* slot, absl::Status reason);
   void Commit();
   bool IsRequired(const Slot& slot) const;
@@ -224,6 +263,7 @@ class Reloader {
   void Say(LogLevel level, std::string text);
   void Publish();
   void PublishStatus();
+  void RememberWithdrawn(const GenerationTarget::Usage& usage);
   bool IsRefusal(const PluginSources::Problem& problem) const;
   void SetGauge(const char* name, const char* help, size_t value);
   PluginStatus StatusOf(const Slot& slot) const;
@@ -235,6 +275,7 @@ class Reloader {
   std::map<std::string, Slot> slots_;
   std::vector<Pending> abandoned_;
   std::vector<GenerationId> committed_;
+  std::optional<WithdrawnVersions> withdrawn_;  // from LoadFirst on
   std::vector<std::string> watched_paths_;
   std::vector<PluginSources::Problem> problems_;
   GenerationId last_id_ = 0;

@@ -9,6 +9,7 @@
 #include <iterator>
 #include <utility>
 
+#include "host/base/status_text.h"
 #include "host/reload/reloader.h"
 
 namespace callout::host {
@@ -37,6 +38,7 @@ void Reloader::Say(LogLevel level, std::string text) {
 
 void Reloader::NoteEnded() {
   const GenerationTarget::Usage usage = options_.target->GetUsage();
+  RememberWithdrawn(usage);
   for (auto& [name, slot] : slots_) {
     std::erase_if(slot.generations, [&, name = name](const GenerationStatus& generation) {
       // Whether it has ended is not known.
@@ -47,6 +49,37 @@ void Reloader::NoteEnded() {
   }
 }
 
+// Brings the file of withdrawn versions up to date. It has, of a plugin in quarantine, the version
+// that is in it.
+void Reloader::RememberWithdrawn(const GenerationTarget::Usage& usage) {
+  for (const auto& [name, slot] : slots_) {
+    const auto quarantined = usage.quarantined.find(name);
+    const bool disabled = quarantined != usage.quarantined.end() && slot.current.has_value() &&
+                          slot.current->quarantine.empty();
+    const GenerationSource* source = nullptr;
+    std::string why;
+    if (disabled) {
+      source = &*slot.current;
+      why = quarantined->second;
+    } else if (slot.withdrawn.has_value()) {
+      source = &*slot.withdrawn;
+      why = std::string(slot.refusal.message());
+    }
+    if (source == nullptr) {
+      if (slot.taken.has_value()) withdrawn_->Remove(name);
+    } else if (withdrawn_->Find(name, DigestOf(*source)) == nullptr) {
+      withdrawn_->Set({name, DigestOf(*source), source->number, std::move(why), NowMs()});
+    }
+  }
+  if (absl::Status status = withdrawn_->Save(); !status.ok()) {
+    absl::StatusOr<Metrics::Id> errors =
+        options_.metrics->Define(Metrics::Kind::kCounter, "callout_state_write_errors_total",
+                                 "Writes to --state_dir that failed");
+    if (errors.ok()) options_.metrics->Add(*errors);
+    LogLimited(LogLevel::kError, "state_dir", "{}", MessageOf(status));
+  }
+}
+
 // Logs and publishes what was done, after Commit.
 void Reloader::Publish() {
   PublishStatus();
@@ -54,10 +87,11 @@ void Reloader::Publish() {
 }
 
 void Reloader::Count(const Slot& slot, Outcome outcome) {
-  static constexpr std::string_view kNames[] = {"loaded", "failed", "removed", "withdrawn"};
+  static constexpr std::string_view kNames[] = {"loaded", "failed", "removed", "withdrawn",
+                                                "promoted"};
   absl::StatusOr<Metrics::Id> reloads = options_.metrics->Define(
       Metrics::Kind::kCounter, "callout_reloads_total",
-      "Versions of plugins that were loaded, refused, removed or withdrawn, by outcome",
+      "Versions of plugins that were loaded, refused, removed, withdrawn or promoted, by outcome",
       {{"plugin", slot.files.name}, {"outcome", std::string(kNames[static_cast<int>(outcome)])}});
   if (reloads.ok()) options_.metrics->Add(*reloads);
 }
@@ -81,6 +115,10 @@ void Reloader::PublishStatus() {
         Metrics::Kind::kGauge, "callout_plugin_refused",
         "1 while the plugin's file is not the active version", {{"plugin", name}});
     if (refused.ok()) options_.metrics->Set(*refused, slot.refusal.ok() ? 0 : 1);
+    absl::StatusOr<Metrics::Id> canary = options_.metrics->Define(
+        Metrics::Kind::kGauge, "callout_canary_running",
+        "1 while a new version of the plugin serves a share of the streams", {{"plugin", name}});
+    if (canary.ok()) options_.metrics->Set(*canary, slot.canary.has_value() ? 1 : 0);
   }
   for (const std::string& name : order_) {
     const Slot& slot = slots_.at(name);
@@ -124,10 +162,16 @@ Reloader::PluginStatus Reloader::StatusOf(const Slot& slot) const {
     status.last_error = std::string(slot.refusal.message());
     status.last_error_at_ms = slot.refused_at_ms;
   }
-  status.may_go_back = slot.current.has_value() && slot.previous.has_value();
+  status.has_canary = slot.canary.has_value();
+  status.may_go_back = status.has_canary || (slot.current.has_value() && slot.previous.has_value());
+  status.withdrawn = slot.withdrawn.has_value();
+  status.shadow = IsShadow(slot);
   status.generations = slot.generations;
   for (GenerationStatus& generation : status.generations) {
     generation.in_service = slot.current.has_value() && slot.current->id == generation.id;
+    if (slot.canary.has_value() && slot.canary->source.id == generation.id) {
+      generation.canary_percent = slot.canary->settings.percent;
+    }
   }
   return status;
 }

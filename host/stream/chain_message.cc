@@ -15,12 +15,12 @@ void ChainMessage::Reset() {
   end_of_stream = whole_body = mode_open = hidden = dropped = alone = asked_for_time = false;
   at_transport = stalls_envoy = of_envoy = false;
   since_ns = called_ns = 0;
-  position = replace_position = 0;
+  position = told_until = replace_position = 0;
   gathered_position = SIZE_MAX;
   deadline_ns = queued_bytes = 0;
   response.Clear();
   annotations.clear();
-  request_owner = message_owner = nullptr;
+  request_owner = nullptr;
   bytes_owner = nullptr;
 }
 
@@ -31,13 +31,13 @@ bool ChainMessage::Become(MessageState next, uint64_t until_ns) {
   return true;
 }
 
-void ChainMessage::Rebuild(std::string new_message) {
-  auto owner = std::make_shared<const std::string>(std::move(new_message));
-  message = *owner;
-  auto around = std::make_shared<const std::string>(ReplaceMessage(request, phase, message));
+void ChainMessage::Rebuild(std::string_view new_message) {
+  size_t message_at = 0;
+  auto around = std::make_shared<const std::string>(
+      ReplaceMessage(request, phase, new_message, &message_at));
   request = *around;
-  // The old ones last, for the new are made from them.
-  message_owner = std::move(owner);
+  message = request.substr(message_at, new_message.size());
+  // The old one last, for the new one is made from it.
   request_owner = std::move(around);
 }
 

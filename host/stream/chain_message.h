@@ -83,7 +83,8 @@ struct ChainMessage {
   uint64_t since_ns = 0;
   uint64_t called_ns = 0;  // when its last call was over
 
-  size_t position = 0;  // of the instance that is next, in this phase's order
+  size_t position = 0;    // of the instance that is next, in this phase's order
+  size_t told_until = 0;  // observers were told of the places before this one
   // Of the instance whose CONTINUE_AND_REPLACE counts; it and those before it do
   // not see the new body.
   size_t replace_position = 0;
@@ -94,7 +95,7 @@ struct ChainMessage {
   ChainResponse response;
   std::string annotations;  // records beside the answer
 
-  SharedBytes request_owner, message_owner;
+  SharedBytes request_owner;  // of `request` with `message` in it, once they were rebuilt
   std::shared_ptr<const void> bytes_owner;
 
   // Takes a message as Envoy sent it. Only as it is made, or after Reset().
@@ -111,7 +112,7 @@ struct ChainMessage {
 
   // What later instances are to see in place of `message`, with `request` built
   // around it anew.
-  void Rebuild(std::string new_message);
+  void Rebuild(std::string_view new_message);
   // A body phase: `message` and `request` around another body.
   void RebuildAroundBody(std::string_view new_body);
 };

@@ -8,7 +8,9 @@
 
 #include "host/base/ascii.h"
 #include "host/base/log.h"
+#include "host/wire/annotations.h"
 #include "host/wire/mutation.h"
+#include "host/wire/wire.h"
 
 namespace callout::host {
 
@@ -118,6 +120,22 @@ Finding CheckMutation(const HeaderMutationView& mutation) {
   }
   for (std::string_view name : mutation.remove) {
     if (!IsLegalName(name)) return IllegalName(name);
+  }
+  return {};
+}
+
+Finding CheckMetadataStruct(std::string_view payload) {
+  if (!StructHasControls(payload)) return {};
+  return {Violation::kIllegalHeader,
+          "CR, LF or NUL in dynamic metadata, which Envoy writes as it is into a header that its "
+          "configuration makes of it; where it makes none, --metadata_controls=pass lets it pass"};
+}
+
+Finding CheckMetadata(std::string_view records, callout_field_t number) {
+  WireReader reader(records);
+  while (reader.Next()) {
+    if (!reader.Is(number)) continue;
+    if (Finding found = CheckMetadataStruct(reader.bytes()); !found.ok()) return found;
   }
   return {};
 }

@@ -49,6 +49,11 @@ Finding CheckMutation(const HeaderMutationView& mutation);
 Finding CheckHeaderLimits(std::string_view message, const HeaderMutationView& mutation,
                           size_t header_count_max, size_t header_bytes_max);
 
+// Whether the dynamic metadata, fields `number` of the well-formed `records` or one Struct, may
+// stand in a header: no string of it has CR, LF or NUL. --metadata_controls=pass does without.
+Finding CheckMetadata(std::string_view records, callout_field_t number);
+Finding CheckMetadataStruct(std::string_view payload);
+
 // What Envoy silently does without in a valid response to a message of `phase`, whatever its
 // configuration is: a bit of each Overruled.
 uint32_t FindIgnored(callout_phase_t phase, const ResponseView& view);

@@ -39,9 +39,12 @@ bool HasRecord(std::string_view records, std::string_view record) {
 }  // namespace
 
 Stream::Stream(StreamEnvironment* environment, RpcContext* rpc)
+    : Stream(environment, rpc, environment->chains().current()) {}
+
+Stream::Stream(StreamEnvironment* environment, RpcContext* rpc, std::shared_ptr<const Chain> chain)
     : environment_(environment),
       rpc_(rpc),
-      chain_(environment->chains().current()),
+      chain_(std::move(chain)),
       parts_(chain_->instances.size()),
       id_(environment->NextStreamId()),
       exchange_(environment->limits().mode_override) {
@@ -91,7 +94,7 @@ void Stream::OnMessage(std::string_view bytes) {
   }
   if (!matched_ && environment_->watchers().active()) BeginWatch(*view);
   if (observers_ != nullptr) {
-    const MessageView seen{view->phase, view->message, MonotonicNs()};
+    const MessageView seen{view->phase, view->message, MonotonicNs(), bytes};
     observers_->Each([&](RpcObserver* observer) { observer->OnMessage(seen); });
   }
   // A streamed local reply takes the place of all that would come.
@@ -123,7 +126,8 @@ void Stream::OnMessage(std::string_view bytes) {
 void Stream::BeginWatch(const RequestView& view) {
   observers_ = environment_->watchers().Watch(
       {id_, RpcService::kExtProc, rpc_, view.phase,
-       view.phase == CALLOUT_REQUEST_HEADERS ? view.message : std::string_view(), MonotonicNs()});
+       view.phase == CALLOUT_REQUEST_HEADERS ? view.message : std::string_view(), MonotonicNs(),
+       chain_.get()});
   if (observers_ == nullptr) return;
   for (size_t i = 0; i < parts_.size(); ++i) {
     parts_[i].call.observers = observers_.get();
@@ -250,13 +254,16 @@ void Stream::MatchParts(const RequestView& view) {
   const StreamFacts facts(view);
   for (size_t i = 0; i < parts_.size(); ++i) {
     const StreamMatch& match = chain_->instances[i]->settings().match;
-    if (!match.empty() && !facts.Match(match)) parts_[i].usable = false;
+    const bool serves =
+        (match.empty() || facts.Match(match)) &&
+        chain_->Shares(i, id_, [&](const std::string& name) { return facts.Header(name); });
+    if (!serves) parts_[i].usable = false;
   }
 }
 
 // --- Who wants what ---------------------------------------------------------
 
-// Whether an instance is to see messages of `phase`.
+// Whether an instance, or somebody who watches the stream, is to see messages of `phase`.
 bool Stream::Wanted(callout_phase_t phase) const {
   for (size_t i = 0; i < parts_.size(); ++i) {
     const Part& part = parts_[i];
@@ -264,7 +271,7 @@ bool Stream::Wanted(callout_phase_t phase) const {
     if (IsBodyPhase(phase) && part.stages[phase % 2].body_passes) continue;
     return true;
   }
-  return false;
+  return observers_ != nullptr && observers_->Want(phase);
 }
 
 // Whether an instance wants anything that may still come.
@@ -279,8 +286,9 @@ bool Stream::WantsMore() const {
   return false;
 }
 
-// Whether an instance that has been opened is to see how the exchange ends.
+// Whether an instance that has been opened, or somebody who watches, is to see how the exchange ends.
 bool Stream::WantsRealEnd() const {
+  if (observers_ != nullptr && observers_->wants_real_end()) return true;
   for (size_t i = 0; i < parts_.size(); ++i) {
     const Part& part = parts_[i];
     if (part.openness == Part::Openness::kOpen && part.instance->wants(CALLOUT_WANT_REAL_END)) {

@@ -66,6 +66,8 @@ class Stream {
  public:
   // `environment` and `rpc` outlive the stream.
   Stream(StreamEnvironment* environment, RpcContext* rpc);
+  // The same with another chain than the environment's current one.
+  Stream(StreamEnvironment* environment, RpcContext* rpc, std::shared_ptr<const Chain> chain);
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
@@ -92,6 +94,8 @@ class Stream {
   // It may have something to say before the next message comes: a call at work, a
   // deadline, or an end with OK when a drain's time is up.
   bool may_speak_unasked() const;
+  // A hook runs on another thread, or a call is deferred; late ones, too.
+  bool calls_at_work() const { return calls_at_work_ > 0; }
   bool has_output() const { return !output_.empty(); }
   // Whole ProcessingResponses, in the order in which they are to be sent.
   using Output = absl::InlinedVector<std::string, 2>;
@@ -223,6 +227,7 @@ class Stream {
   Progress Advance(ChainMessage* message, const ChainMessage* ahead);
   void Settled(ChainMessage* message, Part* part);
   bool HasLaterReader(const ChainMessage& message) const;
+  void TellPlace(ChainMessage* message);
   bool BeginReplacedBody(ChainMessage* message);
   Step Visit(ChainMessage* message, Part* part);
   void Hold(ChainMessage* message, Part* part, uint64_t for_ms);
@@ -318,6 +323,7 @@ class Stream {
                            Response* response) const;
   std::string MakeAnnotations(ChainMessage* message);
   void AskForTrailers(ChainMessage* message);
+  void PrunePhases(ChainMessage* message);
   void DropModes(const ChainMessage& message, Part* asked, ModeOverride* override);
   void CompleteModes(ChainMessage* message, ModeOverride* override);
   void Emit(Response response, std::string_view annotations);

@@ -309,6 +309,9 @@ void Stream::AskForTime(ChainMessage* message, Part* part) {
   message->asked_for_time = true;
   message->deadline_ns += timeout_ms * 1000000;
   output_.push_back(WriteTimeoutResponse(timeout_ms));
+  if (observers_ != nullptr) {
+    observers_->Each([&](RpcObserver* observer) { observer->OnSent(output_.back()); });
+  }
 }
 
 void Stream::OnPosted(CallState* call, RpcContext::Event event) {
@@ -378,9 +381,8 @@ void Stream::GiveUpOn(ChainMessage* message, Part* part) {
   state.message = nullptr;
   if (message->state == MessageState::kCalled) message->Become(MessageState::kMoving);
   OwnBytes(message);
-  for (const std::shared_ptr<const void>& bytes : std::array<std::shared_ptr<const void>, 5>{
-           message->request_owner, message->message_owner, message->bytes_owner, attributes_,
-           metadata_context_}) {
+  for (const std::shared_ptr<const void>& bytes : std::array<std::shared_ptr<const void>, 4>{
+           message->request_owner, message->bytes_owner, attributes_, metadata_context_}) {
     if (bytes != nullptr) state.retained.push_back(bytes);
   }
 }

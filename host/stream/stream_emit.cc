@@ -48,6 +48,7 @@ void Stream::EmitResponse(ChainMessage* message) {
         !message->response.MentionsHeader("content-encoding")) {
       message->response.RemoveHeader("content-encoding");
     }
+    PrunePhases(message);
     AskForTrailers(message);
   }
   const std::string annotations = MakeAnnotations(message);
@@ -105,6 +106,9 @@ void Stream::Emit(Response response, std::string_view annotations) {
         [&](RpcObserver* observer) { observer->OnResponse(response.field, response.payload()); });
   }
   response.record.append(annotations);
+  if (observers_ != nullptr) {
+    observers_->Each([&](RpcObserver* observer) { observer->OnSent(response.record); });
+  }
   environment_->metrics().Add(environment_->ids().response_bytes,
                               static_cast<double>(response.record.size()));
   output_.push_back(std::move(response.record));
@@ -225,6 +229,41 @@ void Stream::AskForTrailers(ChainMessage* message) {
   constexpr uint32_t kSend = 1;
   ModeOverride override;
   (side == 0 ? override.modes.request_trailers : override.modes.response_trailers) = kSend;
+  AppendRecord(CALLOUT_MODE_OVERRIDE, override.Write(), &message->annotations);
+}
+
+// Where Envoy obeys, it is asked to leave out the phases that no instance wants, before any of them
+// has come. An instance that sets modes itself knows better; one that wants the real end is to see
+// the exchange as it is; and if nothing is wanted at all, the stream ends with this response.
+void Stream::PrunePhases(ChainMessage* message) {
+  const StreamLimits& limits = environment_->limits();
+  if (!limits.phase_pruning || message->response_phase != CALLOUT_REQUEST_HEADERS ||
+      !exchange_.override_is_certain() || HasModeOverride(message->annotations) || WantsRealEnd() ||
+      (limits.early_end && !WantsMore())) {
+    return;
+  }
+  constexpr uint32_t kSkip = 2;
+  ModeOverride override;
+  bool prunes = false;
+  const auto prune_body = [&](callout_phase_t body, std::optional<callout_body_mode_t>* body_mode,
+                              std::optional<uint32_t>* trailer_mode) {
+    const Direction& way = exchange_.direction(body);
+    if (way.ended || !way.may_have_body() || Wanted(body)) return;
+    *body_mode = CALLOUT_BODY_NONE;
+    if (!Wanted(body + 2)) *trailer_mode = kSkip;
+    prunes = true;
+  };
+  prune_body(CALLOUT_REQUEST_BODY, &override.modes.request_body, &override.modes.request_trailers);
+  prune_body(CALLOUT_RESPONSE_BODY, &override.modes.response_body,
+             &override.modes.response_trailers);
+  // The headers tell those who want the body or trailers what these are to be.
+  if (!Wanted(CALLOUT_RESPONSE_HEADERS) && !Wanted(CALLOUT_RESPONSE_BODY) &&
+      !Wanted(CALLOUT_RESPONSE_TRAILERS)) {
+    override.modes.response_headers = kSkip;
+    prunes = true;
+  }
+  if (!prunes) return;
+  environment_->metrics().Add(environment_->ids().phases_pruned);
   AppendRecord(CALLOUT_MODE_OVERRIDE, override.Write(), &message->annotations);
 }
 

@@ -73,6 +73,12 @@ absl::StatusOr<std::unique_ptr<StreamEnvironment>> StreamEnvironment::Create(
        "Changes of content-length or content-encoding in body responses that were left out because "
        "the headers had gone",
        {}},
+      {&ids.phases_pruned,
+       Kind::kCounter,
+       "callout_exchanges_pruned_total",
+       "HTTP exchanges of which Envoy was asked to leave out phases that no plugin wants "
+       "(--phase_pruning)",
+       {}},
       {&ids.modes_refused,
        Kind::kCounter,
        "callout_mode_overrides_dropped_total",

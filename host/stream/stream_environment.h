@@ -62,12 +62,17 @@ struct StreamLimits {
   // What send() may have queued for one stream before the client takes it.
   size_t sent_bytes_max = 4194304;
   EnvoyModeOverride mode_override = EnvoyModeOverride::kUnknown;
+  // Strings of dynamic metadata may have CR, LF and NUL.
+  bool metadata_controls = false;
   // The services that are answered (--services); empty: those that some plugin has hooks
   // for. Only where it names ext_authz do request_headers hooks answer a Check.
   RpcServices services;
   // End a stream with OK as soon as no instance wants anything more of it. The
   // option's default is on; tests of phases want every message.
   bool early_end = false;
+  // Where Envoy obeys (mode_override kAllowed): ask it for the phases only that some instance
+  // wants. As with early_end, the option's default is on.
+  bool phase_pruning = false;
 };
 
 // What becomes of an RPC of a service other than ext_proc, for the metrics.
@@ -79,7 +84,7 @@ class StreamEnvironment {
     Metrics::Id streams_started, streams_ended_ok, streams_ended_error, streams_cancelled;
     Metrics::Id messages, request_bytes, response_bytes, deferred, streams_refused;
     Metrics::Id messages_refused, bodies_lost, stalls_ended, stalls_refused, modes_refused,
-        late_body_headers;
+        late_body_headers, phases_pruned;
   };
 
   // `chains` and `metrics` outlive the environment.

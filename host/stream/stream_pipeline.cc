@@ -144,6 +144,7 @@ Stream::Progress Stream::Advance(ChainMessage* message, const ChainMessage* ahea
           (ahead->state == MessageState::kHeld && ahead->position == message->position);
       if (!free) return Progress::kWaits;
       Part* part = &PartAt(*message, message->position);
+      if (observers_ != nullptr) TellPlace(message);
       const Step step = Visit(message, part);
       if (!live()) return Progress::kStopped;
       if (step == Step::kWaits) return Progress::kWaits;
@@ -157,8 +158,19 @@ Stream::Progress Stream::Advance(ChainMessage* message, const ChainMessage* ahea
       const auto at = std::find(line.begin(), line.end(), message);
       if ((at == line.begin() ? nullptr : *(at - 1)) != before) return Progress::kAgain;
     }
+    if (observers_ != nullptr) TellPlace(message);
   } while (BeginReplacedBody(message));
   return Progress::kDone;
+}
+
+// Tells observers that the message is where it is, once.
+void Stream::TellPlace(ChainMessage* message) {
+  if (message->position < message->told_until) return;
+  message->told_until = message->position + 1;
+  if (message->hidden || message->dropped || message->alone) return;
+  if (!observers_->Want(message->phase)) return;
+  const PlaceView place{message->phase, message->position, message->request, message->message};
+  observers_->Each([&](RpcObserver* observer) { observer->OnPlace(place); });
 }
 
 // The instance is done with the message, which goes to the next, or is held.
@@ -205,7 +217,7 @@ bool Stream::HasLaterReader(const ChainMessage& message) const {
     const Part& part = PartAt(message, i);
     if (part.usable && part.instance->Wants(message.phase)) return true;
   }
-  return false;
+  return observers_ != nullptr && observers_->Want(message.phase);
 }
 
 // CONTINUE_AND_REPLACE gives the body to Envoy with the headers, and no body
@@ -227,6 +239,7 @@ bool Stream::BeginReplacedBody(ChainMessage* message) {
     return false;
   }
   ++message->position;
+  message->told_until = message->position;
   message->end_of_stream = true;
   message->whole_body = true;
   message->message = {};

@@ -16,6 +16,7 @@
 #include "host/plugin/call_log.h"
 #include "host/plugin/hook_status.h"
 #include "host/plugin/services.h"
+#include "host/stream/guard.h"
 #include "host/stream/stream.h"
 #include "host/wire/annotations.h"
 #include "host/wire/response.h"
@@ -95,6 +96,14 @@ void NoteImmediate(const Response& response, CallResult* result) {
       static_cast<uint16_t>(status <= kStatusMax ? std::max(status, kOk) : kStatusMax + 1);
 }
 
+// What stands beside a response is well-formed; whether Envoy may be given it.
+Finding CheckBeside(const CallState& state, const StreamLimits& limits) {
+  if (limits.metadata_controls || state.annotations.empty()) return {};
+  Finding found = CheckMetadata(state.annotations, CALLOUT_DYNAMIC_METADATA);
+  if (!found.ok() && EndsExchange(state.response.field)) NeverPasses(&found);
+  return found;
+}
+
 void NotUsed(CallResult* result, Overruled why) {
   if (result->outcome == CallOutcome::kFault) return;
   result->outcome = CallOutcome::kOverruled;
@@ -137,6 +146,8 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
           {Violation::kMalformed,
            "what stands beside the response is malformed protobuf, or has a string that is not "
            "UTF-8"});
+  } else if (Finding found = CheckBeside(state, environment_->limits()); !found.ok()) {
+    Fault(message, part, std::move(found));
   } else if (status == CALLOUT_OK || status == CALLOUT_NO_RESPONSE) {
     if (SettlesHeldHeaders(*message, part, state.response.field)) {
       SettleHeldHeaders(message, part, std::exchange(state.response, {}));

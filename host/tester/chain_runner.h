@@ -16,11 +16,8 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
-#include "host/extensions/extensions.h"
-#include "host/metrics/metrics.h"
-#include "host/plugin/chain.h"
-#include "host/stream/stream_environment.h"
 #include "host/tester/case_file.h"
+#include "host/tester/in_process.h"
 #include "host/tester/outcome.h"
 
 namespace callout::host {
@@ -42,10 +39,7 @@ class ChainRunner {
  private:
   ChainRunner() = default;
 
-  Metrics metrics_;
-  Extensions extensions_{{}, &metrics_};
-  std::unique_ptr<ChainSource> chains_;
-  std::unique_ptr<StreamEnvironment> environment_;
+  InProcessChain chain_;
 };
 
 }  // namespace callout::host

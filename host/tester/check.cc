@@ -49,7 +49,7 @@ std::optional<std::string> Compare(const Matcher& matcher, const std::vector<std
 
 class Checker {
  public:
-  explicit Checker(std::vector<Difference>* differences) : differences_(differences) {}
+  explicit Checker(std::vector<CaseDifference>* differences) : differences_(differences) {}
 
   void CheckValue(const std::string& what, const Matcher& matcher,
                   const std::vector<std::string>& found) {
@@ -81,7 +81,7 @@ class Checker {
     CheckValue(what + " body", matcher, found);
   }
 
-  std::vector<Difference>* const differences_;
+  std::vector<CaseDifference>* const differences_;
 };
 
 // "namespace/key": texts as they are, other values as JSON.
@@ -134,9 +134,9 @@ std::string WithoutError(std::string golden) {
 
 }  // namespace
 
-std::vector<Difference> Check(const Case& tested, const Outcome& outcome) {
+std::vector<CaseDifference> Check(const Case& tested, const Outcome& outcome) {
   const Expectation& expected = tested.expected;
-  std::vector<Difference> differences;
+  std::vector<CaseDifference> differences;
   Checker checker(&differences);
   CheckError(tested, outcome, &checker);
   CheckRequest(expected, outcome, &checker);
@@ -161,8 +161,8 @@ std::string GoldenPath(const CaseFile& file, const Case& tested) {
   return (path.parent_path() / "golden" / (path.stem().string() + "." + name + ".json")).string();
 }
 
-absl::StatusOr<std::vector<Difference>> CheckGolden(const std::string& path, bool update, int line,
-                                                    const Outcome& outcome) {
+absl::StatusOr<std::vector<CaseDifference>> CheckGolden(const std::string& path, bool update,
+                                                        int line, const Outcome& outcome) {
   const std::string now = ToJson(outcome).dump(2) + "\n";
   if (update) {
     std::error_code ignored;
@@ -170,12 +170,12 @@ absl::StatusOr<std::vector<Difference>> CheckGolden(const std::string& path, boo
     std::ofstream file(path, std::ios::binary | std::ios::trunc);
     file << now;
     file.close();
-    if (file) return std::vector<Difference>();
+    if (file) return std::vector<CaseDifference>();
     return absl::UnavailableError(fmt::format("cannot write {}", path));
   }
   std::ifstream file(path, std::ios::binary);
   if (!file) {
-    return std::vector<Difference>{
+    return std::vector<CaseDifference>{
         {line, fmt::format("there is no {}; write it by --update", path)}};
   }
   std::stringstream text;
@@ -186,11 +186,12 @@ absl::StatusOr<std::vector<Difference>> CheckGolden(const std::string& path, boo
   const std::vector<std::string> now_lines = absl::StrSplit(now, '\n');
   const auto [then_at, now_at] =
       std::mismatch(then_lines.begin(), then_lines.end(), now_lines.begin(), now_lines.end());
-  if (then_at == then_lines.end() && now_at == now_lines.end()) return std::vector<Difference>();
+  if (then_at == then_lines.end() && now_at == now_lines.end())
+    return std::vector<CaseDifference>();
   const auto shown = [](const auto& lines, auto at) {
     return at == lines.end() ? "its end" : Quote(std::string(absl::StripAsciiWhitespace(*at)));
   };
-  return std::vector<Difference>{
+  return std::vector<CaseDifference>{
       {line, fmt::format("the outcome is not that of {}:{}: expected {}, got {}; take it over by "
                          "--update",
                          path, then_at - then_lines.begin() + 1, shown(then_lines, then_at),

@@ -2,7 +2,7 @@
 
 // Compares an outcome with what a case expects.
 //
-//   for (const Difference& difference : Check(tested, outcome)) …
+//   for (const CaseDifference& difference : Check(tested, outcome)) …
 //
 // Plain functions.
 //
@@ -19,12 +19,12 @@
 
 namespace callout::host {
 
-struct Difference {
+struct CaseDifference {
   int line = 0;  // of the case file
   std::string text;
 };
 
-std::vector<Difference> Check(const Case& tested, const Outcome& outcome);
+std::vector<CaseDifference> Check(const Case& tested, const Outcome& outcome);
 
 // Where the golden file of a case is: golden/FILE.CASE.json beside the case file, with characters
 // that are no letter, digit, "-" or "_" as "_".
@@ -32,8 +32,8 @@ std::string GoldenPath(const CaseFile& file, const Case& tested);
 
 // Compares the outcome with the golden file, or writes it. One difference at most. UNAVAILABLE if
 // it cannot be written.
-absl::StatusOr<std::vector<Difference>> CheckGolden(const std::string& path, bool update, int line,
-                                                    const Outcome& outcome);
+absl::StatusOr<std::vector<CaseDifference>> CheckGolden(const std::string& path, bool update,
+                                                        int line, const Outcome& outcome);
 
 }  // namespace callout::host
 

@@ -36,7 +36,7 @@ std::string Xml(std::string_view text) {
 
 std::string FailureText(const CaseResult& result) {
   std::string text;
-  for (const Difference& difference : result.differences) {
+  for (const CaseDifference& difference : result.differences) {
     text += fmt::format("{}:{}: {}: {}\n", result.file, difference.line,
                         EscapeControls(result.name), difference.text);
   }
@@ -85,7 +85,7 @@ std::string JsonReport(const std::vector<CaseResult>& results) {
   json["cases"] = nlohmann::json::array();
   for (const CaseResult& result : results) {
     nlohmann::json differences = nlohmann::json::array();
-    for (const Difference& difference : result.differences) {
+    for (const CaseDifference& difference : result.differences) {
       differences.push_back({{"line", difference.line}, {"text", difference.text}});
     }
     json["cases"].push_back({{"file", result.file},

@@ -19,8 +19,8 @@ struct CaseResult {
   std::string file, name;
   int line = 0;
   double milliseconds = 0;
-  std::vector<Difference> differences;  // none: passed, unless it was skipped
-  std::string skipped;                  // why it was not run
+  std::vector<CaseDifference> differences;  // none: passed, unless it was skipped
+  std::string skipped;                      // why it was not run
 };
 
 // The lines for a failed case: "FILE:LINE: NAME: what is different".

@@ -20,6 +20,7 @@
 #include "host/explain/explainer.h"
 #include "host/metrics/metrics.h"
 #include "host/plugin/recent_faults.h"
+#include "host/shadow/shadow_exchange.h"
 #include "host/stream/live_rpc.h"
 
 namespace callout::host {
@@ -71,6 +72,9 @@ class Traffic {
   virtual void SetWatch(const WatchSettings& settings) = 0;
   // The latest exchanges that were explained. Any thread.
   virtual std::vector<Explained> CollectExplained() = 0;
+
+  // What shadows would have done otherwise. Any thread.
+  virtual std::vector<ShadowReport> CollectShadows() = 0;
 
   // Exemplars of the histograms that were counted there. Any thread.
   virtual std::vector<Exemplar> CollectExemplars() = 0;

@@ -64,6 +64,11 @@ Finding CheckHeaderList(const std::vector<CheckHeaderOption>& headers, bool of_r
     if (FramesMessage(option.name)) {
       return Illegal(fmt::format("'{}' in {}, which Envoy sets itself", Shown(option.name), list));
     }
+    if (of_request && IsUpgrade(option.name)) {
+      return Illegal(
+          fmt::format("'{}' in {}: Envoy would take the response for one of another protocol",
+                      Shown(option.name), list));
+    }
     const bool is_pseudo = option.name.front() == ':';
     if (is_pseudo && (!of_request || !IsPseudoOfRequests(option.name))) {
       return Illegal(fmt::format("'{}' in {}", Shown(option.name), list));
@@ -125,8 +130,27 @@ Finding CheckDenied(const CheckResponseView& view) {
 
 }  // namespace
 
+bool IsUpgrade(std::string_view name) { return EqualsIgnoreCase(name, "upgrade"); }
+
 Finding CheckCheckResponse(callout_field_t field, const CheckResponseView& view) {
   return field == CALLOUT_CHECK_OK ? CheckOk(view) : CheckDenied(view);
+}
+
+Finding CheckMethod(const std::vector<CheckHeaderOption>& headers,
+                    const CheckRequestView& request) {
+  constexpr std::string_view kMethod = ":method";
+  for (const CheckHeaderOption& option : headers) {
+    if (option.name != kMethod || (option.value != "HEAD" && option.value != "CONNECT")) continue;
+    const bool is_the_clients = std::any_of(
+        request.headers.begin(), request.headers.end(),
+        [&](const auto& header) { return header.name == kMethod && header.value == option.value; });
+    if (is_the_clients) continue;
+    return Illegal(
+        fmt::format("the method {} for a request of another one: the client would wait for "
+                    "a body that does not come",
+                    option.value));
+  }
+  return {};
 }
 
 Finding CheckAddedHeaders(const std::vector<CheckHeaderOption>& headers, std::string_view list) {

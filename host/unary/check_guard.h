@@ -5,8 +5,8 @@
 //
 // Envoy 1.40 checks nothing by default (validate_mutations is off): CR and LF in a denial or
 // in a response header arrive at the client as further headers, a status of 100 hangs it, a
-// content-length makes the upstream wait for a body, and one byte that is not UTF-8 makes
-// protobuf refuse the whole message.
+// content-length makes the upstream wait for a body, the method HEAD the client, and one byte that
+// is not UTF-8 makes protobuf refuse the whole message.
 //
 // Tested by tests/host/unary/check_service_test.cc.
 #ifndef CALLOUT_HOST_UNARY_CHECK_GUARD_H_
@@ -24,8 +24,16 @@
 
 namespace callout::host {
 
+// Its name: with it, and "connection: upgrade", Envoy takes a request for one that asks for another
+// protocol, and the client of a plain request gets no response that it can read.
+bool IsUpgrade(std::string_view name);
+
 // Whether `field` with the content `view` may answer a Check.
 Finding CheckCheckResponse(callout_field_t field, const CheckResponseView& view);
+
+// Whether these headers of a request, which came as `request`, leave its method so that the client
+// gets a response that it can read: one to HEAD has no body, and one to CONNECT has no end.
+Finding CheckMethod(const std::vector<CheckHeaderOption>& headers, const CheckRequestView& request);
 
 // The same for headers that are only added, to a request or a response: no pseudo header is. `list`
 // is what the log calls them.

@@ -124,6 +124,8 @@ std::string TranslateMetadata(const Annotations& annotations) {
 
 }  // namespace
 
+bool IsBridgeable(uint64_t phases) { return (phases & kExtProcPhases) == kBridgedPhases; }
+
 std::string WhyNoBridge(uint64_t phases) {
   const uint64_t others = phases & kExtProcPhases & ~kBridgedPhases;
   if (others == 0) return "";
@@ -152,9 +154,9 @@ UnaryService::Role CheckService::RoleOf(const Instance& instance) const {
   if (!IsBridged(instance)) {
     return instance.Wants(CALLOUT_CHECK) ? Role::kCalled : Role::kNone;
   }
-  const uint64_t phases = instance.phases() & kExtProcPhases;
-  if (phases == 0) return Role::kNone;
-  return phases == kBridgedPhases && request_.has_http ? Role::kCalled : Role::kCannot;
+  if ((instance.phases() & kExtProcPhases) == 0) return Role::kNone;
+  const bool can = IsBridgeable(instance.phases()) && request_.has_http;
+  return can ? Role::kCalled : Role::kCannot;
 }
 
 std::string CheckService::WhyNot(const Instance& instance) const {
@@ -165,7 +167,7 @@ std::string CheckService::WhyNot(const Instance& instance) const {
          "request headers";
 }
 
-bool CheckService::Matches(const StreamMatch& match) {
+const StreamFacts& CheckService::Facts() {
   if (!facts_.has_value()) {
     CheckHeaders headers;
     for (const auto& header : request_.headers) {
@@ -179,7 +181,7 @@ bool CheckService::Matches(const StreamMatch& match) {
     view.attribute_records.push_back(record);
     facts_.emplace(view);
   }
-  return facts_->Match(match);
+  return *facts_;
 }
 
 void CheckService::Show() {
@@ -255,6 +257,10 @@ Finding CheckService::TakeCheck(const CallState& state) {
             "what stands beside the response is malformed protobuf, or has a string that is not "
             "UTF-8"};
   }
+  if (!limits_->metadata_controls) {
+    Finding found = CheckMetadata(beside, CALLOUT_CHECK_DYNAMIC_METADATA);
+    if (!found.ok()) return found;
+  }
   const int32_t said = ReadCheckStatus(beside);
   if (response.field == 0) {
     effect_->AddMetadata(beside);
@@ -286,6 +292,10 @@ Finding CheckService::TakeHeaders(const CallState& state) {
   const Response& response = state.response;
   if (!AnnotationsAreWellFormed(state.annotations)) {
     return {Violation::kMalformed, "what stands beside the response is malformed protobuf"};
+  }
+  if (!limits_->metadata_controls) {
+    Finding found = CheckMetadata(state.annotations, CALLOUT_DYNAMIC_METADATA);
+    if (!found.ok()) return found;
   }
   const Annotations beside = ReadAnnotations(state.annotations);
   if (beside.mode_override.present) {
@@ -342,6 +352,12 @@ Finding CheckService::TakeImmediate(const CallState& state) {
 // --- The effect -----------------------------------------------------------------
 
 Finding CheckService::Allow(const CheckResponseView& ok, std::string_view metadata_records) {
+  if (Finding found = CheckMethod(ok.headers, request_); !found.ok()) return found;
+  if (!limits_->metadata_controls) {
+    for (std::string_view metadata : ok.metadata) {
+      if (Finding found = CheckMetadataStruct(metadata); !found.ok()) return found;
+    }
+  }
   CheckEffect effect = *effect_;
   if (std::optional<std::string> why = effect.Allow(ok)) {
     return {Violation::kNotCarried, *std::move(why)};

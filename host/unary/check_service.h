@@ -34,7 +34,7 @@ class CheckService final : public UnaryService {
   RpcService service() const override { return RpcService::kExtAuthz; }
   callout_phase_t phase() const override { return CALLOUT_CHECK; }
   absl::Status Begin(std::string_view bytes) override;
-  bool Matches(const StreamMatch& match) override;
+  const StreamFacts& Facts() override;
   Role RoleOf(const Instance& instance) const override;
   std::string WhyNot(const Instance& instance) const override;
   callout_phase_t PhaseOf(const Instance& instance) const override {
@@ -83,6 +83,8 @@ class CheckService final : public UnaryService {
   std::vector<std::unique_ptr<std::string>> kept_;
 };
 
+// Whether the bridge answers a Check by a plugin of these phases (bits) without callout_on_check.
+bool IsBridgeable(uint64_t phases);
 // Why a plugin of these phases (bits) without callout_on_check cannot answer a Check; "" if
 // it can, or has nothing to do with one.
 std::string WhyNoBridge(uint64_t phases);

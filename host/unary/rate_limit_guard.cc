@@ -60,9 +60,10 @@ Finding CheckStatuses(const RateLimitResponseView& view, size_t descriptors) {
 Finding CheckAdded(const std::vector<RateLimitHeader>& headers, std::string_view list) {
   std::vector<CheckHeaderOption> options;
   for (const RateLimitHeader& header : headers) {
-    // Envoy would add it to the ":authority" that the request has.
-    if (EqualsIgnoreCase(header.name, "host")) {
-      return {Violation::kIllegalHeader, fmt::format("'host' in {}", list)};
+    // Envoy would add the one to the ":authority" that the request has; for the other see
+    // IsUpgrade.
+    if (EqualsIgnoreCase(header.name, "host") || IsUpgrade(header.name)) {
+      return {Violation::kIllegalHeader, fmt::format("'{}' in {}", header.name, list)};
     }
     options.push_back({header.name, header.value, HeaderAction::kAppend, true});
   }

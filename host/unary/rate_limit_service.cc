@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "host/stream/guard.h"
 #include "host/unary/rate_limit_guard.h"
 #include "host/wire/annotations.h"
 #include "host/wire/field_numbers.h"
@@ -46,14 +47,14 @@ absl::Status RateLimitService::Begin(std::string_view bytes) {
   return absl::OkStatus();
 }
 
-bool RateLimitService::Matches(const StreamMatch& match) {
+const StreamFacts& RateLimitService::Facts() {
   if (!facts_.has_value()) {
     const std::string record = WriteRateLimitAttributes(request_);
     RequestView view;
     view.attribute_records.push_back(record);
     facts_.emplace(view);
   }
-  return facts_->Match(match);
+  return *facts_;
 }
 
 void RateLimitService::FillCall(const Instance&, callout_call_t* call) {
@@ -76,6 +77,10 @@ Finding RateLimitService::Take(const CallState& state, callout_phase_t) {
     return {Violation::kMalformed,
             "the metadata beside the response is malformed protobuf, or has a string that is not "
             "UTF-8"};
+  }
+  if (!limits_->metadata_controls) {
+    Finding found = CheckMetadata(state.annotations, CALLOUT_RATE_LIMIT_DYNAMIC_METADATA);
+    if (!found.ok()) return found;
   }
   RateLimitResponseView view;
   if (state.response.field != 0) {

@@ -35,7 +35,7 @@ class RateLimitService final : public UnaryService {
   RpcService service() const override { return RpcService::kRateLimit; }
   callout_phase_t phase() const override { return CALLOUT_RATE_LIMIT; }
   absl::Status Begin(std::string_view bytes) override;
-  bool Matches(const StreamMatch& match) override;
+  const StreamFacts& Facts() override;
   Role RoleOf(const Instance& instance) const override {
     return instance.Wants(CALLOUT_RATE_LIMIT) ? Role::kCalled : Role::kNone;
   }

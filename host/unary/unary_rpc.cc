@@ -85,7 +85,9 @@ bool UnaryRpc::Visit(Part* part) {
   const UnaryService::Role role = service_->RoleOf(instance);
   if (role == UnaryService::Role::kNone) return true;
   const StreamMatch& match = instance.settings().match;
-  if (!match.empty() && !service_->Matches(match)) return true;
+  if (!match.empty() && !service_->Facts().Match(match)) return true;
+  const auto header = [this](const std::string& name) { return service_->Facts().Header(name); };
+  if (!chain_->Shares(part->call.part, id_, header)) return true;
   part->phase = service_->PhaseOf(instance);
   if (role == UnaryService::Role::kCannot) {
     Fault(part, {Violation::kNotCarried, service_->WhyNot(instance)});

@@ -19,7 +19,7 @@
 #include "absl/status/status.h"
 #include "host/plugin/call.h"
 #include "host/plugin/instance.h"
-#include "host/plugin/settings.h"
+#include "host/plugin/match.h"
 #include "host/plugin/violation.h"
 #include "host/stream/stream_environment.h"
 #include "host/wire/rpc_service.h"
@@ -45,7 +45,8 @@ class UnaryService {
   // over a limit that its sender's client can reach; others: it is no such request.
   virtual absl::Status Begin(std::string_view bytes) = 0;
 
-  virtual bool Matches(const StreamMatch& match) = 0;
+  // What the request can be matched by.
+  virtual const StreamFacts& Facts() = 0;
   virtual Role RoleOf(const Instance& instance) const = 0;
   // Why an instance of the role kCannot cannot be asked.
   virtual std::string WhyNot(const Instance& instance) const = 0;

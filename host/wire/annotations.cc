@@ -179,6 +179,24 @@ bool IsStruct(std::string_view bytes, int nesting) {
   return reader.ok();
 }
 
+bool ValueHasControls(std::string_view bytes) {
+  constexpr std::string_view kControls("\r\n\0", 3);
+  WireReader reader(bytes);
+  while (reader.Next()) {
+    if (reader.Is(field::Value::kStringValue) &&
+        reader.bytes().find_first_of(kControls) != std::string_view::npos) {
+      return true;
+    }
+    if (reader.Is(field::Value::kStructValue) && StructHasControls(reader.bytes())) return true;
+    if (!reader.Is(field::Value::kListValue)) continue;
+    WireReader list(reader.bytes());
+    while (list.Next()) {
+      if (list.Is(field::ListValue::kValues) && ValueHasControls(list.bytes())) return true;
+    }
+  }
+  return false;
+}
+
 // An entry of map<string, Any>.
 bool IsAnyEntry(std::string_view bytes) {
   WireReader entry(bytes);
@@ -258,6 +276,18 @@ bool AnnotationsAreWellFormed(std::string_view records) {
     if (!good) return false;
   }
   return reader.ok();
+}
+
+bool StructHasControls(std::string_view payload) {
+  WireReader reader(payload);
+  while (reader.Next()) {
+    if (!reader.Is(field::Struct::kFields)) continue;
+    WireReader entry(reader.bytes());
+    while (entry.Next()) {
+      if (entry.Is(field::FieldsEntry::kValue) && ValueHasControls(entry.bytes())) return true;
+    }
+  }
+  return false;
 }
 
 Annotations ReadAnnotations(std::string_view records) {

@@ -52,6 +52,10 @@ struct Annotations {
 // Struct may be nested 32 deep.
 bool AnnotationsAreWellFormed(std::string_view records);
 
+// Whether a string in a well-formed Struct, however deep, has CR, LF or NUL. Envoy writes such a
+// string as it is where its configuration puts metadata into a header (%DYNAMIC_METADATA%).
+bool StructHasControls(std::string_view payload);
+
 // Merges well-formed records.
 Annotations ReadAnnotations(std::string_view records);
 

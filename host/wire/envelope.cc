@@ -124,6 +124,14 @@ absl::StatusOr<RequestView> ParseRequest(std::string_view bytes, size_t fields_m
   return view;
 }
 
+std::string_view MessageOf(std::string_view request, callout_phase_t phase) {
+  WireReader reader(request);
+  while (reader.Next()) {
+    if (reader.Is(phase)) return reader.bytes();
+  }
+  return {};
+}
+
 void BuildRecord(callout_field_t field, const callout_bytes_t* parts, size_t part_count,
                  size_t size, Response* response) {
   response->Clear();

@@ -64,6 +64,9 @@ inline constexpr size_t kMessageFieldsMax = 4096;
 absl::StatusOr<RequestView> ParseRequest(std::string_view bytes,
                                          size_t fields_max = kMessageFieldsMax);
 
+// The message of `phase` in a ProcessingRequest that was parsed before; "": it has none.
+std::string_view MessageOf(std::string_view request, callout_phase_t phase);
+
 // Makes `answer` the record of `field` with the concatenation of `parts` as its payload, `size`
 // bytes in total.
 void BuildRecord(callout_field_t field, const callout_bytes_t* parts, size_t part_count,

@@ -48,62 +48,122 @@ std::string_view IndexName(std::string_view name) {
   return EqualsIgnoreCase(name, "host") ? ":authority" : name;
 }
 
-struct Header {
-  bool is_new() const { return record.data() == nullptr; }
+// Of a HeaderValue; Envoy writes the key first, and once.
+std::string_view NameOf(std::string_view header) {
+  WireReader fields(header);
+  while (fields.Next()) {
+    if (fields.Is(field::HeaderValue::kKey)) return fields.bytes();
+  }
+  return {};
+}
 
-  std::string_view name;
-  std::string_view record;  // a HeaderValue of the message; none for one that is set
-  std::string_view value;   // of one that is set
+// Bytes of a message that stay as they are, in as few pieces as possible.
+class Pieces {
+ public:
+  // `bytes` lie in the message, behind all that were added before.
+  void Add(std::string_view bytes) {
+    size_ += bytes.size();
+    if (!pieces_.empty() && pieces_.back().data() + pieces_.back().size() == bytes.data()) {
+      pieces_.back() = {pieces_.back().data(), pieces_.back().size() + bytes.size()};
+    } else {
+      pieces_.push_back(bytes);
+    }
+  }
+  size_t size() const { return size_; }
+  void AppendTo(std::string* out) const {
+    for (const std::string_view piece : pieces_) out->append(piece);
+  }
+
+ private:
+  absl::InlinedVector<std::string_view, 8> pieces_;
+  size_t size_ = 0;
 };
-using HeaderList = absl::InlinedVector<Header, 32>;
 
-void ReadHeaderMap(std::string_view map, HeaderList* headers) {
+// A mutation as it is to be applied to one message.
+struct HeaderChanges {
+  struct Added {
+    std::string_view name, value;
+
+    size_t size() const {
+      return BytesSize(field::HeaderValue::kKey, name.size()) +
+             BytesSize(field::HeaderValue::kRawValue, value.size());
+    }
+  };
+  absl::InlinedVector<std::string_view, 8> gone;  // names whose headers in the message go
+  absl::InlinedVector<Added, 8> added;
+
+  // `header`: a HeaderValue. Lengths tell most names apart.
+  bool Keeps(std::string_view header) const {
+    const std::string_view name = NameOf(header);
+    for (const std::string_view other : gone) {
+      if (other.size() == name.size() && EqualsIgnoreCase(other, name)) return false;
+    }
+    return true;
+  }
+  void Set(std::string_view name, const HeaderSet& set) {
+    if (!set.append) {
+      gone.push_back(name);
+      added.erase(std::remove_if(added.begin(), added.end(),
+                                 [name](const Added& earlier) {
+                                   return EqualsIgnoreCase(earlier.name, name);
+                                 }),
+                  added.end());
+    }
+    added.push_back({name, set.value});
+  }
+};
+
+bool HasHeader(std::string_view message, std::string_view name) {
+  WireReader reader(message);
+  while (reader.Next()) {
+    if (!reader.Is(kHeaderList)) continue;
+    WireReader headers(reader.bytes());
+    while (headers.Next()) {
+      if (headers.Is(field::HeaderMap::kHeaders) && NameOf(headers.bytes()) == name) return true;
+    }
+  }
+  return false;
+}
+
+HeaderChanges ChangesOf(std::string_view message, const HeaderMutationView& mutation) {
+  constexpr std::string_view kAuthority = ":authority";
+  HeaderChanges changes;
+  for (const std::string_view name : mutation.remove) {
+    if (IsRemovable(name)) changes.gone.push_back(name);
+  }
+  for (const HeaderSet& set : mutation.set) {
+    const auto is_authority = [](const HeaderChanges::Added& added) {
+      return added.name == kAuthority;
+    };
+    const bool sets_authority =
+        EqualsIgnoreCase(set.key, "host") &&
+        (HasHeader(message, kAuthority) ||
+         std::any_of(changes.added.begin(), changes.added.end(), is_authority));
+    changes.Set(sets_authority ? kAuthority : set.key, set);
+  }
+  return changes;
+}
+
+// Runs of headers that stay are one piece each.
+void AddKept(std::string_view map, const HeaderChanges& changes, Pieces* kept) {
+  const char* run = map.data();
   WireReader reader(map);
   while (reader.Next()) {
-    if (!reader.Is(field::HeaderMap::kHeaders)) continue;
-    Header header;
-    header.record = reader.bytes();
-    WireReader fields(reader.bytes());
-    while (fields.Next()) {
-      if (fields.Is(field::HeaderValue::kKey)) header.name = fields.bytes();
-    }
-    headers->push_back(header);
+    if (reader.Is(field::HeaderMap::kHeaders) && changes.Keeps(reader.bytes())) continue;
+    const std::string_view gone = reader.record();
+    kept->Add({run, static_cast<size_t>(gone.data() - run)});
+    run = gone.data() + gone.size();
   }
-}
-
-void RemoveHeader(std::string_view name, HeaderList* headers) {
-  headers->erase(
-      std::remove_if(headers->begin(), headers->end(),
-                     [name](const Header& header) { return EqualsIgnoreCase(header.name, name); }),
-      headers->end());
-}
-
-void SetHeader(const HeaderSet& set, HeaderList* headers) {
-  std::string_view name = set.key;
-  const auto is_authority = [](const Header& header) { return header.name == ":authority"; };
-  if (EqualsIgnoreCase(name, "host") &&
-      std::any_of(headers->begin(), headers->end(), is_authority)) {
-    name = ":authority";
-  }
-  if (!set.append) RemoveHeader(name, headers);
-  headers->push_back({name, {}, set.value});
-}
-
-size_t RecordSize(const Header& header) {
-  return header.is_new() ? BytesSize(field::HeaderValue::kKey, header.name.size()) +
-                               BytesSize(field::HeaderValue::kRawValue, header.value.size())
-                         : header.record.size();
+  kept->Add({run, static_cast<size_t>(map.data() + map.size() - run)});
 }
 
 // Envoy lower-cases the name of a header that is set.
-void AppendHeader(const Header& header, std::string* out) {
-  AppendBytesHead(field::HeaderMap::kHeaders, RecordSize(header), out);
-  if (!header.is_new()) {
-    out->append(header.record);
-    return;
-  }
+void AppendHeader(const HeaderChanges::Added& header, std::string* out) {
+  AppendBytesHead(field::HeaderMap::kHeaders, header.size(), out);
   AppendBytesHead(field::HeaderValue::kKey, header.name.size(), out);
-  for (const char c : header.name) out->push_back(ToLowerAscii(c));
+  const size_t name_at = out->size();
+  out->append(header.name);
+  for (size_t i = name_at; i < out->size(); ++i) (*out)[i] = ToLowerAscii((*out)[i]);
   AppendBytes(field::HeaderValue::kRawValue, header.value, out);
 }
 
@@ -181,29 +241,30 @@ std::string MergedHeaders::Write() const {
   return mutation;
 }
 
+// Chains do this for each instance that changes headers, so what stays is copied, not written anew.
 std::string ApplyHeaderMutation(std::string_view message, const HeaderMutationView& mutation) {
-  HeaderList headers;
-  std::string rest;
+  const HeaderChanges changes = ChangesOf(message, mutation);
+  Pieces headers;
+  Pieces rest;
   WireReader reader(message);
   while (reader.Next()) {
-    if (reader.Is(kHeaderList)) {
-      ReadHeaderMap(reader.bytes(), &headers);
-    } else {
-      rest.append(reader.record());
+    if (!reader.Is(kHeaderList)) {
+      rest.Add(reader.record());
+      continue;
     }
+    AddKept(reader.bytes(), changes, &headers);
   }
-  for (std::string_view name : mutation.remove) {
-    if (IsRemovable(name)) RemoveHeader(name, &headers);
+  size_t map_size = headers.size();
+  for (const HeaderChanges::Added& header : changes.added) {
+    map_size += BytesSize(field::HeaderMap::kHeaders, header.size());
   }
-  for (const HeaderSet& set : mutation.set) SetHeader(set, &headers);
-  size_t map_size = 0;
-  for (const Header& header : headers)
-    map_size += BytesSize(field::HeaderMap::kHeaders, RecordSize(header));
   std::string out;
   out.reserve(BytesSize(kHeaderList, map_size) + rest.size());
   AppendBytesHead(kHeaderList, map_size, &out);
-  for (const Header& header : headers) AppendHeader(header, &out);
-  return out += rest;
+  headers.AppendTo(&out);
+  for (const HeaderChanges::Added& header : changes.added) AppendHeader(header, &out);
+  rest.AppendTo(&out);
+  return out;
 }
 
 std::string WithoutEndOfStream(std::string_view message) {
@@ -253,16 +314,20 @@ std::string WriteBodyMessage(std::string_view message, std::string_view body, bo
 }
 
 std::string ReplaceMessage(std::string_view request, callout_phase_t phase,
-                           std::string_view message) {
-  std::string out;
-  out.reserve(message.size() + 64);
-  AppendBytes(phase, message, &out);
+                           std::string_view message, size_t* message_at) {
+  Pieces others;
   WireReader reader(request);
   while (reader.Next()) {
     const bool is_oneof_member =
         reader.number() >= CALLOUT_REQUEST_HEADERS && reader.number() <= CALLOUT_RESPONSE_TRAILERS;
-    if (!is_oneof_member) out.append(reader.record());
+    if (!is_oneof_member) others.Add(reader.record());
   }
+  std::string out;
+  out.reserve(BytesSize(phase, message.size()) + others.size());
+  AppendBytesHead(phase, message.size(), &out);
+  if (message_at != nullptr) *message_at = out.size();
+  out.append(message);
+  others.AppendTo(&out);
   return out;
 }
 

@@ -73,9 +73,10 @@ HeaderSize LargestHeaderSize(std::string_view message, const HeaderMutationView&
 // `message` (HttpBody) with another body and end_of_stream. Other fields stay.
 std::string WriteBodyMessage(std::string_view message, std::string_view body, bool end_of_stream);
 
-// `request` (ProcessingRequest) with another message of the same phase in it.
+// `request` (ProcessingRequest) with another message of the same phase in it; sets `*message_at` to
+// where it begins, unless null.
 std::string ReplaceMessage(std::string_view request, callout_phase_t phase,
-                           std::string_view message);
+                           std::string_view message, size_t* message_at = nullptr);
 
 }  // namespace callout::host
 

@@ -177,20 +177,32 @@ inline size_t BytesSize(uint32_t number, size_t size) {
   return VarintSize(uint64_t{number} << 3) + VarintSize(size) + size;
 }
 
+// Up to two varints, which are appended together: a string checks its room each time.
+class VarintBuffer {
+ public:
+  VarintBuffer& Add(uint64_t value) {
+    for (; value >= 0x80; value >>= 7) bytes_[size_++] = static_cast<char>(value | 0x80);
+    bytes_[size_++] = static_cast<char>(value);
+    return *this;
+  }
+  void AppendTo(std::string* out) const { out->append(bytes_, size_); }
+
+ private:
+  char bytes_[20];
+  size_t size_ = 0;
+};
+
 inline void AppendRawVarint(uint64_t value, std::string* out) {
-  for (; value >= 0x80; value >>= 7) out->push_back(static_cast<char>(value | 0x80));
-  out->push_back(static_cast<char>(value));
+  VarintBuffer().Add(value).AppendTo(out);
 }
 
 inline void AppendVarint(uint32_t number, uint64_t value, std::string* out) {
-  AppendRawVarint(uint64_t{number} << 3, out);
-  AppendRawVarint(value, out);
+  VarintBuffer().Add(uint64_t{number} << 3).Add(value).AppendTo(out);
 }
 
 // Tag and length of a record whose `size` bytes of payload follow.
 inline void AppendBytesHead(uint32_t number, size_t size, std::string* out) {
-  AppendRawVarint(uint64_t{number} << 3 | 2, out);
-  AppendRawVarint(size, out);
+  VarintBuffer().Add(uint64_t{number} << 3 | 2).Add(size).AppendTo(out);
 }
 
 inline void AppendBytes(uint32_t number, std::string_view payload, std::string* out) {

@@ -174,6 +174,9 @@ WorkerGroup::Usage WorkerGroup::GetUsage() const {
     for (const auto& [id, streams] : worker.usage.streams) {
       usage.streams[Quarantine::IdOf(id)] += streams;
     }
+    for (const auto& [id, counts] : worker.usage.calls) {
+      usage.calls[Quarantine::IdOf(id)].Add(counts);
+    }
     usage.mapped = std::max(usage.mapped, worker.usage.mapped);
   }
   quarantine_.Describe(&usage);

@@ -113,7 +113,7 @@ void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerE
     worker->process.reset();
     worker->usage = {};
     worker->usage_question = worker->metrics_question = worker->sight_question = {};
-    worker->explained_question = worker->exemplars_question = {};
+    worker->explained_question = worker->exemplars_question = worker->shadows_question = {};
     const bool of_a_trial = trial_worker_ == worker;
     if (of_a_trial) {
       trial_worker_ = nullptr;
@@ -128,7 +128,10 @@ void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerE
     is_refusal = !preparing_.empty() && !end.from_outside &&
                  (end.plugin.empty() || (end.plugin == preparing_ && at_load));
     if (!draining_) options_.metrics->Add(ends_);
-    if (!end.plugin.empty() && quarantine_.CountCrash(end, is_refusal || of_a_trial)) {
+    // The reloader takes a canary out of service after one crash.
+    const bool of_a_canary = HasCanary(end.plugin);
+    if (!end.plugin.empty() &&
+        quarantine_.CountCrash(end, is_refusal || of_a_trial || of_a_canary)) {
       Disable(end);
     }
   }
@@ -144,6 +147,12 @@ void WorkerGroup::Disable(const WorkerEnd& end) {
   if (id == chain_.end()) return;
   quarantine_.Disable(sources_.at(*id), end.text, MonotonicNs());
   BringAllUp();
+}
+
+// Under mutex_. Whether two versions of the plugin serve.
+bool WorkerGroup::HasCanary(const std::string& plugin) const {
+  return std::count_if(chain_.begin(), chain_.end(),
+                       [&](GenerationId id) { return sources_.at(id).name == plugin; }) > 1;
 }
 
 // Asks a worker to prepare all generations in service, and to serve. It is not asked again for
@@ -361,6 +370,13 @@ std::vector<Explained> WorkerGroup::CollectExplained() {
                                        &Worker::explained_question, options_.explained_max);
   DropUnsound(&all, options_.explained_max * workers_.size());
   return all;
+}
+
+std::vector<ShadowReport> WorkerGroup::CollectShadows() {
+  auto all = CollectFromAll<ShadowReport>(WorkerMessageKind::kCollectShadows,
+                                          &Worker::shadows_question, SIZE_MAX);
+  BoundReports(&all);
+  return JoinShadowReports(std::move(all));
 }
 
 std::vector<Exemplar> WorkerGroup::CollectExemplars() {

@@ -91,6 +91,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   void SetWatch(const WatchSettings& settings) override;
   // Those of workers that have ended are lost.
   std::vector<Explained> CollectExplained() override;
+  std::vector<ShadowReport> CollectShadows() override;
   std::vector<Exemplar> CollectExemplars() override;
   std::vector<prometheus::MetricFamily> CollectMetrics() override;
   TrafficSight GetSight() override;
@@ -126,7 +127,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
     std::shared_future<Reply> brought_up;           // the last reply that it waits for
     std::vector<prometheus::MetricFamily> metrics;  // as collected last
     Question metrics_question;
-    Question sight_question, explained_question, exemplars_question;
+    Question sight_question, explained_question, exemplars_question, shadows_question;
     mutable Usage usage;  // as told last
     mutable Question usage_question;
   };
@@ -139,6 +140,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   void OnEnd(Worker* worker, const ProcessPtr& process, const WorkerEnd& end,
              std::vector<prometheus::MetricFamily> counts);
   void Disable(const WorkerEnd& end);
+  bool HasCanary(const std::string& plugin) const;
   void BringUp(Worker* worker, bool anew);
   void BringAllUp();
   void TellServing();

@@ -44,6 +44,7 @@ absl::Status WorkerKeeper::Prepare() {
   absl::StatusOr<HookTable*> table = HookTable::Share(hooks_.get());
   if (!table.ok()) return table.status();
   table_ = *table;
+  launch_.number = number_;
   launch_.hooks = hooks_.get();
   if (watchdog_ms_ == 0) return absl::OkStatus();
   // One for all processes to come: later there may be no thread to be had for it.

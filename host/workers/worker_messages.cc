@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "host/base/log.h"
 #include "host/explain/explanation.h"
 #include "host/metrics/metrics.h"
 
@@ -87,6 +88,29 @@ void DropUnsound(std::vector<Explained>* explained, size_t max) {
     return one.document.size() > kDocumentBytesMax || !nlohmann::json::accept(one.document + "}");
   });
   if (explained->size() > max) explained->resize(max);
+}
+
+void BoundReports(std::vector<ShadowReport>* reports) {
+  constexpr size_t kReportsMax = 1000;
+  const auto cut = [](std::string* text) {
+    *text = EscapeControls(text->substr(0, kDifferenceTextBytesMax));
+  };
+  if (reports->size() > kReportsMax) reports->resize(kReportsMax);
+  for (ShadowReport& report : *reports) {
+    cut(&report.plugin);
+    cut(&report.instead_of);
+    // The rest of the list, and entries that nobody can read, are nothing that a worker sends.
+    std::erase_if(report.summary.entries, [kept = size_t{0}](const auto& entry) mutable {
+      const bool readable = entry.first.size() <= kDifferenceTextBytesMax &&
+                            entry.first.find(' ') != std::string::npos;
+      return !readable || ++kept > kDifferenceEntriesMax;
+    });
+    for (auto& [key, entry] : report.summary.entries) {
+      cut(&entry.before);
+      cut(&entry.after);
+      cut(&entry.request_id);
+    }
+  }
 }
 
 void DropUnsound(std::vector<Exemplar>* exemplars) {

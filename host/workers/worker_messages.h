@@ -44,6 +44,7 @@ enum class WorkerMessageKind : uint8_t {
   kGetSight,          // -> TrafficSight
   kSetWatch,          // WatchSettings
   kCollectExplained,  // -> vector<Explained>
+  kCollectShadows,    // -> vector<ShadowReport>
   kCollectExemplars,  // -> vector<Exemplar>
 
   kAnswer,  // WorkerReply
@@ -76,6 +77,8 @@ void DropUnsound(std::vector<prometheus::MetricFamily>* families);
 // Leaves out explanations that are no JSON objects or larger than they may be, and all but the
 // first `max`.
 void DropUnsound(std::vector<Explained>* explained, size_t max);
+// Cuts lists and texts that are longer than those of a worker that keeps to the limits.
+void BoundReports(std::vector<ShadowReport>* reports);
 // Leaves out exemplars whose trace id is none.
 void DropUnsound(std::vector<Exemplar>* exemplars);
 
@@ -101,7 +104,8 @@ void VisitFields(Archive& archive, ErrorPolicy& policy) {
 template <class Archive>
 void VisitFields(Archive& archive, GenerationSource& source) {
   archive(source.id, source.number, source.name, source.path, source.sha256, source.load_path,
-          source.config, source.settings_text, source.policy, source.quarantine, source.on_trial);
+          source.config, source.settings_text, source.policy, source.quarantine, source.on_trial,
+          source.canary);
 }
 
 template <class Archive>
@@ -117,8 +121,14 @@ void VisitFields(Archive& archive, GenerationFacts& facts) {
 }
 
 template <class Archive>
+void VisitFields(Archive& archive, CallCounts& counts) {
+  archive(counts.calls, counts.faults, counts.ns, counts.buckets);
+}
+
+template <class Archive>
 void VisitFields(Archive& archive, GenerationTarget::Usage& usage) {
-  archive(usage.streams, usage.mapped, usage.quarantined, usage.last_crash, usage.crashes);
+  archive(usage.streams, usage.calls, usage.mapped, usage.quarantined, usage.last_crash,
+          usage.crashes);
 }
 
 template <class Archive>
@@ -143,13 +153,24 @@ void VisitFields(Archive& archive, TrafficSight& sight) {
 }
 
 template <class Archive>
+void VisitFields(Archive& archive, TapOrder& tap) {
+  archive(tap.id, tap.path, tap.percent, tap.match, tap.until_ns, tap.count, tap.bytes);
+}
+
+template <class Archive>
 void VisitFields(Archive& archive, WatchSettings& settings) {
-  archive(settings.explain_key, settings.rules, settings.log_level, settings.plugin_log_levels);
+  archive(settings.explain_key, settings.rules, settings.log_level, settings.plugin_log_levels,
+          settings.tap);
 }
 
 template <class Archive>
 void VisitFields(Archive& archive, Explained& explained) {
   archive(explained.document, explained.request_id, explained.ended_ns);
+}
+
+template <class Archive>
+void VisitFields(Archive& archive, ShadowReport& report) {
+  archive(report.plugin, report.generation, report.instead_of, report.summary);
 }
 
 template <class Archive>

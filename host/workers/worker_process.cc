@@ -41,7 +41,8 @@ bool ToDescriptor(std::string_view text, int* fd) {
 // The child's id, or a negative errno.
 pid_t Spawn(const WorkerProcess::Launch& launch, int channel) {
   std::vector<std::string> arguments = {
-      "callout-host", ToWorkerArgument({channel, launch.hooks, launch.metrics, launch.sockets})};
+      "callout-host",
+      ToWorkerArgument({channel, launch.hooks, launch.metrics, launch.sockets, launch.number})};
   arguments.insert(arguments.end(), launch.options.begin(), launch.options.end());
   std::vector<char*> argv;
   argv.reserve(arguments.size() + 1);
@@ -68,8 +69,8 @@ pid_t Spawn(const WorkerProcess::Launch& launch, int channel) {
 }  // namespace
 
 std::string ToWorkerArgument(const WorkerDescriptors& descriptors) {
-  std::string argument = fmt::format("{}{},{},{}", kWorkerArgument, descriptors.channel,
-                                     descriptors.hooks, descriptors.metrics);
+  std::string argument = fmt::format("{}{},{},{},{}", kWorkerArgument, descriptors.channel,
+                                     descriptors.hooks, descriptors.metrics, descriptors.number);
   for (const TrafficSocket& socket : descriptors.sockets) {
     argument += fmt::format(",{}:{}", socket.name, socket.fd);
   }
@@ -82,12 +83,13 @@ std::optional<WorkerDescriptors> ParseWorkerArgument(std::string_view argument) 
   const std::vector<std::string> parts =
       absl::StrSplit(absl::string_view(argument.data(), argument.size()), ',');
   WorkerDescriptors descriptors;
-  if (parts.size() < 3 || !ToDescriptor(parts[0], &descriptors.channel) ||
+  if (parts.size() < 4 || !ToDescriptor(parts[0], &descriptors.channel) ||
       !ToDescriptor(parts[1], &descriptors.hooks) ||
-      !ToDescriptor(parts[2], &descriptors.metrics)) {
+      !ToDescriptor(parts[2], &descriptors.metrics) ||
+      !ToDescriptor(parts[3], &descriptors.number)) {
     return std::nullopt;
   }
-  for (size_t i = 3; i < parts.size(); ++i) {
+  for (size_t i = 4; i < parts.size(); ++i) {
     const size_t colon = parts[i].find(':');
     TrafficSocket& socket = descriptors.sockets.emplace_back();
     socket.name = parts[i].substr(0, colon);

@@ -40,9 +40,10 @@ struct WorkerDescriptors {
   int hooks = -1;    // of the HookTable's memory
   int metrics = -1;  // of the MetricMemory
   std::vector<TrafficSocket> sockets;
+  int number = 0;  // of the worker, from 1 on; the same after a restart
 };
 
-// The worker's first argument: "--worker=5,6,7,secure:8,plaintext:9".
+// The worker's first argument: "--worker=5,6,7,1,secure:8,plaintext:9".
 inline constexpr std::string_view kWorkerArgument = "--worker=";
 std::string ToWorkerArgument(const WorkerDescriptors& descriptors);
 std::optional<WorkerDescriptors> ParseWorkerArgument(std::string_view argument);
@@ -56,6 +57,7 @@ class WorkerProcess {
     std::vector<TrafficSocket> sockets;  // the caller owns them
     int hooks = -1;                      // the caller owns these two
     int metrics = -1;
+    int number = 0;  // of the worker, from 1 on
   };
 
   // UNAVAILABLE with the system's reason.

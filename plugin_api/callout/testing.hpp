@@ -184,11 +184,14 @@ class Plugin {
   // The files it follows.
   const std::vector<std::string>& followed_files() const { return followed_files_; }
 
-  // Lets time pass for timers and shared data; the timers that are due run here. Not from a timer.
+  // Lets time pass for timers, calls to upstreams and shared data; the timers that are due run
+  // here, and calls end here. Not from a timer.
   void advance(std::chrono::nanoseconds by) {
     store_->advance(by);
-    timers_.run_until(store_->now());
+    run_due();
   }
+  // Its calls to upstreams that are under way.
+  size_t call_count() const { return calls_.count(); }
   // Its timers that wait.
   size_t timer_count() const { return timers_.count(); }
   // What it shares. The instance's own space is "".
@@ -235,10 +238,21 @@ class Plugin {
   static void log(const callout_host_t* host, callout_log_level_t level, callout_bytes_t text);
 
   static const void* find_extension(const callout_host_t* host, const char* id);
+  static callout_status_t find_upstream(const callout_host_t* host, callout_bytes_t name,
+                                        callout_upstream_info_t* info);
+  static callout_status_t start_call(const callout_host_t* host, const callout_outgoing_t* outgoing,
+                                     uint64_t* id);
+  // Timers and calls, until none is due.
+  void run_due() {
+    const std::chrono::nanoseconds now = store_->now();
+    while (timers_.run_until(now) | calls_.run_until(now)) {
+    }
+  }
 
   internal::Hooks hooks_;
   const std::shared_ptr<Store> store_;
   internal::FakeTimers timers_;
+  internal::FakeTimers calls_;  // to upstreams, by when they end
   Table table_{};
   callout_create_args_t args_{};
   callout_status_t status_ = CALLOUT_OK;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// callout/testing_extensions.hpp - timers and shared data for unit tests, with a clock that the
-// test sets. Include <callout/testing.hpp>.
+// callout/testing_extensions.hpp - timers, shared data and upstreams for unit tests, with a clock
+// that the test sets. Include <callout/testing.hpp>.
 //
 //     callout::testing::Plugin plugin("./listed.so");
 //     plugin.advance(std::chrono::minutes(1));       // its timers run here, on this thread
@@ -14,6 +14,7 @@
 #include <callout/shared_data.h>
 #include <callout/timers.h>
 
+#include <callout/testing_calls.hpp>
 #include <callout/view.hpp>
 #include <chrono>
 #include <cstdint>
@@ -38,6 +39,9 @@ class Store {
   size_t bytes_max = size_t{64} << 20;
   size_t keys_max = 100000;
   size_t value_bytes_max = size_t{1} << 20;
+
+  // The services that plugins may call.
+  Upstreams upstreams;
 
   std::chrono::nanoseconds now() const {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -281,12 +285,13 @@ class FakeTimers {
   }
   // Runs those that are due at `until`, the earliest first, and those that they start; nothing
   // while another thread runs one. A period counts from when a run was due, so that a test can
-  // count them.
-  void run_until(std::chrono::nanoseconds until) {
+  // count them. False: none has run.
+  bool run_until(std::chrono::nanoseconds until) {
     std::unique_lock<std::mutex> turn(turn_, std::try_to_lock);
-    if (!turn.owns_lock()) return;
-    while (run_one(until)) {
-    }
+    if (!turn.owns_lock()) return false;
+    bool has_run = false;
+    while (run_one(until)) has_run = true;
+    return has_run;
   }
 
  private:

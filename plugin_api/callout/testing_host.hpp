@@ -18,7 +18,8 @@ inline Plugin::Plugin(const internal::Hooks& hooks, std::string_view config,
                       std::shared_ptr<Store> store)
     : hooks_(hooks),
       store_(store != nullptr ? std::move(store) : std::make_shared<Store>()),
-      timers_(store_) {
+      timers_(store_),
+      calls_(store_) {
   callout_host_t& host = table_.abi;
   host.struct_size = sizeof(host);
   host.abi_version = CALLOUT_ABI_VERSION;
@@ -61,6 +62,7 @@ inline Plugin::Plugin(const internal::Hooks& hooks, std::string_view config,
   if (hooks_.create != nullptr) status_ = hooks_.create(&args_);
   created_ = true;
   if (status_ != CALLOUT_OK) timers_.close();
+  if (status_ != CALLOUT_OK) calls_.close();
   args_.phases &= offered;
   args_.wants &= args_.grants;
   args_.config = callout_make_bytes(nullptr, 0);
@@ -92,14 +94,60 @@ inline const void* Plugin::find_extension(const callout_host_t*, const char* id)
       [](const callout_host_t* host, callout_bytes_t space, callout_bytes_t key, int64_t amount,
          uint64_t ttl_ns,
          int64_t* sum) { return from(host)->store_->add(space, key, amount, ttl_ns, sum); }};
+  static const callout_calls_t kCalls = {sizeof(kCalls), 0, find_upstream, start_call,
+                                         [](const callout_host_t* host, uint64_t call_id) {
+                                           return from(host)->calls_.cancel(call_id);
+                                         }};
   const std::string_view wanted(id);
+  if (wanted == CALLOUT_CALLS) return &kCalls;
   if (wanted == CALLOUT_RPC_METADATA) return &kRpcMetadata;
   if (wanted == CALLOUT_TIMERS) return &kTimers;
   return wanted == CALLOUT_SHARED_DATA ? &kSharedData : nullptr;
 }
 
+inline callout_status_t Plugin::find_upstream(const callout_host_t* host, callout_bytes_t name,
+                                              callout_upstream_info_t* info) {
+  const Upstreams& upstreams = from(host)->store_->upstreams;
+  if (!upstreams.has(to_view(name))) return CALLOUT_NOT_FOUND;
+  if (info == nullptr) return CALLOUT_OK;
+  info->flags = CALLOUT_UPSTREAM_GRPC;
+  info->timeout_ns = static_cast<uint64_t>(upstreams.timeout.count());
+  info->request_bytes_max = info->response_bytes_max = 1048576;  // the defaults
+  return CALLOUT_OK;
+}
+
+inline callout_status_t Plugin::start_call(const callout_host_t* host,
+                                           const callout_outgoing_t* outgoing, uint64_t* id) {
+  Plugin* plugin = from(host);
+  CallRequest request;
+  if (!internal::read_request(*outgoing, &request)) return CALLOUT_INVALID_ARGUMENT;
+  Upstreams& upstreams = plugin->store_->upstreams;
+  if (!upstreams.has(request.upstream)) return CALLOUT_NOT_FOUND;
+  if (!plugin->created_) return CALLOUT_FAILED_PRECONDITION;
+  const std::chrono::nanoseconds given(static_cast<int64_t>(outgoing->timeout_ns));
+  request.timeout = given.count() == 0 ? upstreams.timeout : std::min(given, upstreams.timeout);
+  const std::chrono::nanoseconds timeout = request.timeout;
+  CallResponse response = upstreams.ask(std::move(request));
+  if (response.delay > timeout) {
+    response = CallResponse::failure(CALLOUT_DEADLINE_EXCEEDED, "no response in time");
+    response.delay = timeout;
+  }
+  callout_timer_t timer = {};
+  timer.struct_size = sizeof(timer);
+  timer.delay_ns = static_cast<uint64_t>(response.delay.count());
+  timer.run = internal::FakeCall::run;
+  timer.release = internal::FakeCall::release;
+  auto call = std::make_unique<internal::FakeCall>(*outgoing, std::move(response));
+  timer.data = call.get();
+  uint64_t ignored = 0;
+  const callout_status_t status = plugin->calls_.start(timer, id != nullptr ? id : &ignored);
+  if (status == CALLOUT_OK) static_cast<void>(call.release());  // FakeCall::release deletes it
+  return status;
+}
+
 inline Plugin::~Plugin() {
   timers_.close();
+  calls_.close();
   if (status_ != CALLOUT_OK) return;
   if (hooks_.destroy_with != nullptr) {
     callout_destroy_args_t args = {};
@@ -515,16 +563,18 @@ inline Answer Stream::message(callout_phase_t phase, std::string_view message, u
   return answer_;
 }
 
-// Timers of the plugin run meanwhile, as time passes.
+// Timers of the plugin run and its calls end meanwhile, as time passes.
 inline void Stream::await_finish() {
   constexpr std::chrono::nanoseconds kLookAgain = std::chrono::milliseconds(1);
   const auto deadline = std::chrono::steady_clock::now() + wait_max;
   for (;;) {
-    plugin_.timers_.run_until(plugin_.store_->now());
+    plugin_.run_due();
     std::chrono::nanoseconds wait = deadline - std::chrono::steady_clock::now();
     const bool is_late = wait.count() <= 0;
-    if (const auto due = plugin_.timers_.due()) {
-      wait = std::min(wait, std::max(*due - plugin_.store_->now(), kLookAgain));
+    for (const internal::FakeTimers* those : {&plugin_.timers_, &plugin_.calls_}) {
+      if (const auto due = those->due()) {
+        wait = std::min(wait, std::max(*due - plugin_.store_->now(), kLookAgain));
+      }
     }
     std::unique_lock<std::mutex> lock(mutex_);
     if (finished_event_.wait_for(lock, wait, [this] { return finished_; })) return;

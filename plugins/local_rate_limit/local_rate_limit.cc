@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Limits rates by token buckets in the memory of this process. See README.md.
+// Limits rates by token buckets in shared data. See README.md.
 #include <algorithm>
 #include <callout/plugin.hpp>
 #include <chrono>
@@ -30,7 +30,7 @@ class LocalRateLimit {
   explicit LocalRateLimit(callout::Setup& setup)
       : LocalRateLimit(setup, callout::plugins::JsonConfig(setup.config())) {}
 
-  void on_rate_limit(const RateLimitCall& call) {
+  void on_rate_limit(const RateLimitCall& call) const {
     const TokenBuckets::Time now = std::chrono::steady_clock::now();
     std::vector<Taking> takings;
     for (const Descriptor& descriptor : call.descriptors()) {
@@ -64,12 +64,11 @@ class LocalRateLimit {
   LocalRateLimit(callout::Setup& setup, callout::plugins::JsonConfig config)
       : limits_(callout::plugins::ReadLimits(&config)),
         refuses_unknown_(config.boolean("refuse_unknown", false)),
-        buckets_(static_cast<size_t>(
-            config.integer("max_buckets", {.fallback = 100000, .min = 16, .max = 100000000}))),
+        buckets_(setup),
         within_(setup.counter("local_rate_limit_within_total", "Requests within their limits")),
         over_(setup.counter("local_rate_limit_over_total", "Requests over a limit")),
         full_(setup.counter("local_rate_limit_full_total",
-                            "Requests refused because there were max_buckets buckets already")) {
+                            "Descriptors refused because there was no room for a bucket")) {
     config.done();
   }
 
@@ -91,12 +90,13 @@ class LocalRateLimit {
       taking.shown = limit->rate;
       taking.rate = limit->bucket;
       taking.name = limit->name;
-      AppendPart(std::to_string(limit - limits_.begin()), &taking.bucket);
     } else {
       return taking;
     }
     taking.is_limited = true;
     taking.over_limit = false;
+    // A route's limit has buckets of its own.
+    taking.bucket = unit > 0 ? "route " : "";
     AppendPart(domain, &taking.bucket);
     for (const callout::Header& entry : descriptor.entries()) {
       AppendPart(entry.key, &taking.bucket);
@@ -105,7 +105,7 @@ class LocalRateLimit {
     return taking;
   }
 
-  void Take(Taking* taking, TokenBuckets::Time now) {
+  void Take(Taking* taking, TokenBuckets::Time now) const {
     if (!taking->is_limited) return;
     if (taking->gives_back) {
       taking->tokens = buckets_.GiveBack(taking->bucket, taking->rate, taking->hits, now).tokens;
@@ -119,14 +119,15 @@ class LocalRateLimit {
     if (outcome.kind == TokenBuckets::Kind::kFull) full_.add();
   }
 
-  void GiveBack(std::vector<Taking>* takings, TokenBuckets::Time now) {
+  void GiveBack(std::vector<Taking>* takings, TokenBuckets::Time now) const {
     for (Taking& taking : *takings) {
       if (!taking.taken) continue;
       taking.tokens = buckets_.GiveBack(taking.bucket, taking.rate, taking.hits, now).tokens;
     }
   }
 
-  void Answer(const RateLimitCall& call, const std::vector<Taking>& takings, bool over_limit) {
+  void Answer(const RateLimitCall& call, const std::vector<Taking>& takings,
+              bool over_limit) const {
     uint32_t retry_after = 0;
     for (const Taking& taking : takings) {
       LimitStatus status;
@@ -153,12 +154,12 @@ class LocalRateLimit {
 
   const std::vector<Limit> limits_;
   const bool refuses_unknown_;
-  TokenBuckets buckets_;
+  const TokenBuckets buckets_;
   callout::Counter within_, over_, full_;
 };
 
 }  // namespace
 
 CALLOUT_PLUGIN_CLASS(LocalRateLimit,
-                     ("local_rate_limit", "1.0.0", "Limits rates by token buckets in memory"),
+                     ("local_rate_limit", "1.0.0", "Limits rates by token buckets in shared data"),
                      rate_limit);

@@ -1,45 +1,80 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Token buckets by name. A bucket begins full, loses a token for each hit, and fills up again with
-// time. One that is full is as good as none, so full buckets make room for new ones.
+// Token buckets by name, in the host's shared data: so they outlive a new version of the plugin, or
+// a change of its configuration. A bucket begins full, loses a token for each hit, and fills up
+// again with time. One that is full is as good as none, so its value lives until then.
 //
-//   TokenBuckets buckets(100000);
+//   TokenBuckets buckets(setup);
 //   const auto outcome = buckets.Take("ada", {.capacity = 10, .per_second = 2}, 1, Now());
 //   if (outcome.kind != TokenBuckets::Kind::kTaken) refuse();
 //
-// The buckets lie in shards, each with its own lock, so that threads rarely wait for each other.
-// Any thread.
+// Any thread, without a lock: whoever was slower than another tries again.
 //
 // Tested by tests/plugins/local_rate_limit_test.cc.
 #ifndef CALLOUT_PLUGINS_LOCAL_RATE_LIMIT_TOKEN_BUCKETS_H_
 #define CALLOUT_PLUGINS_LOCAL_RATE_LIMIT_TOKEN_BUCKETS_H_
 
 #include <algorithm>
-#include <array>
+#include <callout/plugin.hpp>
+#include <callout/shared_data.hpp>
 #include <chrono>
 #include <cmath>
-#include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <iterator>
-#include <mutex>
+#include <cstring>
+#include <optional>
 #include <string>
-#include <unordered_map>
+#include <string_view>
 
 namespace callout::plugins {
 
-class TokenBuckets {
- public:
+struct TokenRate {
+  double capacity = 1;
+  double per_second = 1;
+};
+
+// What is kept of a bucket. Times are those of the monotonic clock, which all versions of a plugin
+// in a process have in common.
+struct TokenBucket {
   using Time = std::chrono::steady_clock::time_point;
 
-  struct Rate {
-    double capacity = 1;
-    double per_second = 1;
-  };
+  double tokens = 0;
+  int64_t then_ns = 0;
+
+  static int64_t NanosecondsOf(Time time) {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
+  }
+
+  // Fills it up by the rate of today, whatever it was before.
+  void Refill(const TokenRate& rate, Time now) {
+    constexpr double kNanoseconds = 1e9;
+    const int64_t now_ns = NanosecondsOf(now);
+    if (now_ns > then_ns) {  // else another thread was faster
+      tokens += static_cast<double>(now_ns - then_ns) / kNanoseconds * rate.per_second;
+      then_ns = now_ns;
+    }
+    tokens = std::min(tokens, rate.capacity);
+  }
+
+  // Until it is full; 0: it is, or never will be.
+  std::chrono::nanoseconds TimeUntilFull(const TokenRate& rate) const {
+    constexpr double kNanoseconds = 1e9;
+    constexpr auto kMax = static_cast<double>(CALLOUT_SHARED_TTL_NS_MAX);
+    const double missing = rate.capacity - tokens;
+    if (missing <= 0) return std::chrono::nanoseconds(0);
+    const double ns = rate.per_second <= 0 ? kMax : missing / rate.per_second * kNanoseconds;
+    return std::chrono::nanoseconds(static_cast<int64_t>(std::clamp(ns, 1.0, kMax)));
+  }
+};
+
+class TokenBuckets {
+ public:
+  using Time = TokenBucket::Time;
+  using Rate = TokenRate;
+
   enum class Kind : uint8_t {
     kTaken,
     kShort,  // the bucket has fewer tokens; none was taken
-    kFull,   // there are as many buckets as may be, and none of them is full
+    kFull,   // the store has no room for a new bucket
   };
   struct Outcome {
     Kind kind = Kind::kTaken;
@@ -53,97 +88,60 @@ class TokenBuckets {
     return static_cast<uint32_t>(std::min(seconds, 4294967295.0));
   }
 
-  explicit TokenBuckets(size_t buckets_max)
-      : shard_max_(std::max<size_t>(1, buckets_max / kShards)) {}
+  // The instance is not made if the host has no shared data.
+  explicit TokenBuckets(Setup& setup) : data_(setup) {}
 
-  // Takes `hits` tokens, if there are as many. 0 takes none, and asks whether there is one. A
-  // bucket keeps the rate that it was last asked with.
-  Outcome Take(const std::string& name, const Rate& rate, double hits, Time now) {
-    Shard& shard = ShardOf(name);
-    const std::lock_guard<std::mutex> lock(shard.mutex);
-    Bucket* const bucket = Find(&shard, name, rate, now);
-    if (bucket == nullptr) return {Kind::kFull, 0};
-    Refill(bucket, now);
-    if (bucket->tokens < std::max(hits, 1.0)) return {Kind::kShort, bucket->tokens};
-    bucket->tokens -= hits;
-    return {Kind::kTaken, bucket->tokens};
+  // Takes `hits` tokens, if there are as many. 0 takes none, and asks whether there is one.
+  Outcome Take(const std::string& name, const Rate& rate, double hits, Time now) const {
+    for (;;) {
+      Kept kept = Find(name, rate, now);
+      TokenBucket& bucket = kept.bucket;
+      if (bucket.tokens < std::max(hits, 1.0)) return {Kind::kShort, bucket.tokens};
+      if (hits == 0) return {Kind::kTaken, bucket.tokens};
+      bucket.tokens -= hits;
+      const callout_status_t status = Put(name, kept, rate);
+      if (status == CALLOUT_OK) return {Kind::kTaken, bucket.tokens};
+      if (status != CALLOUT_ABORTED) return {Kind::kFull, 0};
+    }
   }
 
   // Gives tokens back, up to the capacity.
-  Outcome GiveBack(const std::string& name, const Rate& rate, double hits, Time now) {
-    Shard& shard = ShardOf(name);
-    const std::lock_guard<std::mutex> lock(shard.mutex);
-    const auto found = shard.buckets.find(name);
-    if (found == shard.buckets.end()) return {Kind::kTaken, rate.capacity};
-    Bucket& bucket = found->second;
-    bucket.rate = rate;
-    Refill(&bucket, now);
-    bucket.tokens = std::min(bucket.tokens + hits, rate.capacity);
-    return {Kind::kTaken, bucket.tokens};
-  }
-
-  size_t size() const {
-    size_t size = 0;
-    for (const Shard& shard : shards_) {
-      const std::lock_guard<std::mutex> lock(shard.mutex);
-      size += shard.buckets.size();
+  Outcome GiveBack(const std::string& name, const Rate& rate, double hits, Time now) const {
+    for (;;) {
+      Kept kept = Find(name, rate, now);
+      kept.bucket.tokens = std::min(kept.bucket.tokens + hits, rate.capacity);
+      if (kept.version == CALLOUT_SHARED_ABSENT) return {Kind::kTaken, kept.bucket.tokens};
+      if (Put(name, kept, rate) != CALLOUT_ABORTED) return {Kind::kTaken, kept.bucket.tokens};
     }
-    return size;
   }
 
  private:
-  static constexpr size_t kShards = 16;
-  // To look for full buckets takes as long as there are buckets: not for each request.
-  static constexpr std::chrono::milliseconds kBetweenSweeps{100};
-
-  struct Bucket {
-    double tokens = 0;
-    Rate rate;
-    Time then;
-  };
-  struct alignas(64) Shard {
-    mutable std::mutex mutex;
-    std::unordered_map<std::string, Bucket> buckets;
-    Time swept = Time::min();
+  struct Kept {
+    TokenBucket bucket;
+    uint64_t version = CALLOUT_SHARED_ABSENT;
   };
 
-  Shard& ShardOf(const std::string& name) {
-    return shards_[std::hash<std::string>()(name) / 7 % kShards];
+  // As it is now; a full one if there is none.
+  Kept Find(const std::string& name, const Rate& rate, Time now) const {
+    Kept kept{{rate.capacity, TokenBucket::NanosecondsOf(now)}, CALLOUT_SHARED_ABSENT};
+    const std::optional<SharedData::Found> found = data_.find(name);
+    if (!found.has_value()) return kept;
+    kept.version = found->version;
+    // A bucket of another version of the plugin, in a form of its own, is as good as none.
+    if (found->value.size() != sizeof(kept.bucket)) return kept;
+    std::memcpy(&kept.bucket, found->value.data(), sizeof(kept.bucket));
+    kept.bucket.Refill(rate, now);
+    return kept;
   }
 
-  static void Refill(Bucket* bucket, Time now) {
-    if (now <= bucket->then) return;  // another thread was faster
-    const double seconds = std::chrono::duration<double>(now - bucket->then).count();
-    bucket->tokens =
-        std::min(bucket->tokens + seconds * bucket->rate.per_second, bucket->rate.capacity);
-    bucket->then = now;
+  callout_status_t Put(const std::string& name, const Kept& kept, const Rate& rate) const {
+    const std::chrono::nanoseconds life = kept.bucket.TimeUntilFull(rate);
+    if (life.count() == 0) return data_.remove_if(kept.version, name);
+    const std::string_view bytes(reinterpret_cast<const char*>(&kept.bucket), sizeof(kept.bucket));
+    return data_.put_if(kept.version, name, bytes, life);
   }
 
-  // With the shard's lock held. Null: there is no room for a new one.
-  Bucket* Find(Shard* shard, const std::string& name, const Rate& rate, Time now) {
-    const auto found = shard->buckets.find(name);
-    if (found != shard->buckets.end()) {
-      Refill(&found->second, now);
-      found->second.rate = rate;
-      return &found->second;
-    }
-    if (shard->buckets.size() >= shard_max_) Sweep(shard, now);
-    if (shard->buckets.size() >= shard_max_) return nullptr;
-    return &shard->buckets.emplace(name, Bucket{rate.capacity, rate, now}).first->second;
-  }
-
-  static void Sweep(Shard* shard, Time now) {
-    if (shard->swept != Time::min() && now - shard->swept < kBetweenSweeps) return;
-    shard->swept = now;
-    for (auto entry = shard->buckets.begin(); entry != shard->buckets.end();) {
-      Refill(&entry->second, now);
-      const bool is_full = entry->second.tokens >= entry->second.rate.capacity;
-      entry = is_full ? shard->buckets.erase(entry) : std::next(entry);
-    }
-  }
-
-  const size_t shard_max_;
-  std::array<Shard, kShards> shards_;
+  const SharedData data_;
 };
 
 }  // namespace callout::plugins

@@ -5,6 +5,7 @@
 #include <array>
 #include <string>
 
+#include "envoy/service/auth/v3/external_auth.pb.h"
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
 #include "host/wire/wire.h"
 
@@ -12,6 +13,17 @@ namespace callout::bench {
 namespace {
 
 using envoy::service::ext_proc::v3::ProcessingResponse;
+
+// A CheckRequest begins with field 1, its attributes.
+std::string AllowedCheck() {
+  envoy::service::auth::v3::CheckResponse response;
+  response.mutable_status();
+  auto* option = response.mutable_ok_response()->add_headers();
+  option->mutable_header()->set_key("x-callout");
+  option->mutable_header()->set_value("minimal-c");
+  option->set_append_action(envoy::config::core::v3::HeaderValueOption::OVERWRITE_IF_EXISTS_OR_ADD);
+  return response.SerializeAsString();
+}
 
 // The answers by the field number of the request, 2 to 7.
 std::array<std::string, 8> MakeAnswers() {
@@ -31,6 +43,7 @@ std::array<std::string, 8> MakeAnswers() {
   answers[7].mutable_response_trailers();
   std::array<std::string, 8> bytes;
   for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = answers[i].SerializeAsString();
+  bytes[1] = AllowedCheck();
   return bytes;
 }
 

@@ -133,8 +133,8 @@ class Run:
     def check(self):
         cell = cells.CHECK
         samples = self.compare("check", self.check_servers, [cell], self.server_cores)[cell.name]
-        base = next((s.name for s in self.check_servers if s.name in servers.CHECKING),
-                    self.check_servers[0].name)
+        names = [s.name for s in self.check_servers]
+        base = "grpc-generic" if "grpc-generic" in names else names[0]
         self.add("Authorization (ext_authz)", [(cell.title, report.cell_table(samples, base))])
 
     def loads(self):

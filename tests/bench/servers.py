@@ -21,8 +21,9 @@ LANGUAGES = {
     "java": ["mvn", "java"],
     "python": ["python3"],
 }
-# Those whose server answers ext_authz, too.
-CHECKING = ["go", "rust"]
+# Those whose server answers ext_authz, too: with a library's generated classes, and the least that a
+# server can do.
+CHECKING = ["go", "rust", "grpc-generic", "h2-bare"]
 
 
 # Those that stand for the others where not all are measured.

@@ -18,6 +18,8 @@ import unittest
 
 BUILD = pathlib.Path(sys.argv[1]).resolve()
 TOP = pathlib.Path(__file__).resolve().parents[2]
+VENV = TOP / '.venv'  # with protobuf, where Debian's python3-protobuf is missing
+PYTHON = BUILD / 'plugins/python.so'
 IMAGE_BYTES_MAX = 30 << 20  # unpacked
 
 
@@ -40,6 +42,14 @@ class Package(unittest.TestCase):
         found = [path for name, path in self.files.items() if name.endswith(suffix)]
         self.assertEqual(len(found), 1, f'{suffix} in {sorted(self.files)}')
         return found[0]
+
+    def package(self, name):
+        found = [path for path in self.files.values() if path.name.startswith(f'{name}_') and path.suffix == '.deb']
+        self.assertEqual(len(found), 1, f'{name} in {sorted(self.files)}')
+        return found[0]
+
+    def host_package(self):
+        return self.package('callout-host')
 
     def unpacked_image(self):
         """The image's tree and its configuration."""
@@ -65,7 +75,7 @@ class Package(unittest.TestCase):
     def test_is_the_same_when_it_is_made_again(self):
         for name, path in self.files.items():
             self.assertEqual(path.read_bytes(), (self.work / 'second' / name).read_bytes(), name)
-        self.assertEqual(len(self.files), 6, sorted(self.files))
+        self.assertEqual(len(self.files), 7 if PYTHON.exists() else 6, sorted(self.files))
 
     def test_the_checksums_are_those_of_all_files(self):
         listed = output('sha256sum', '--check', 'SHA256SUMS', cwd=self.work / 'first').splitlines()
@@ -89,8 +99,7 @@ class Package(unittest.TestCase):
 
     def test_the_package_holds_what_its_unit_starts(self):
         root = self.work / 'deb'
-        output('dpkg-deb', '--extract', str(self.file(f'_{output("dpkg", "--print-architecture").strip()}.deb')),
-               str(root))
+        output('dpkg-deb', '--extract', str(self.host_package()), str(root))
         unit = (root / 'usr/lib/systemd/system/callout-host.service').read_text()
         start = [line for line in unit.splitlines() if line.startswith('ExecStart=')][0].split('=', 1)[1].split()
         config = start[1].split('=')[1]
@@ -103,7 +112,7 @@ class Package(unittest.TestCase):
         self.assertIn('plugin basic\n', checked)
 
     def test_each_program_of_the_package_has_a_manual_page(self):
-        deb = self.file(f'_{output("dpkg", "--print-architecture").strip()}.deb')
+        deb = self.host_package()
         listed = {line.split()[-1] for line in output('dpkg-deb', '--contents', str(deb)).splitlines()}
         programs = [pathlib.PurePath(path).name for path in listed if path.startswith('./usr/bin/c')]
         self.assertGreaterEqual(len(programs), 2)
@@ -111,7 +120,7 @@ class Package(unittest.TestCase):
             self.assertIn(f'./usr/share/man/man1/{program}.1.gz', listed)
 
     def test_the_package_names_the_libraries_that_the_program_needs(self):
-        deb = str(self.file(f'_{output("dpkg", "--print-architecture").strip()}.deb'))
+        deb = str(self.host_package())
         depends = output('dpkg-deb', '--field', deb, 'Depends')
         for library in ('libc6', 'libyaml-cpp0.7', 'libnghttp2-14', 'libssl3'):
             self.assertIn(library, depends)
@@ -125,6 +134,36 @@ class Package(unittest.TestCase):
         source = self.work / 'hello.c'
         source.write_text('#include <callout/plugin.h>\nCALLOUT_PLUGIN();\n')
         output('cc', '-shared', '-fPIC', '-I', str(include), str(source), '-o', str(self.work / 'hello.so'))
+
+    def test_a_script_is_run_by_the_package_of_python(self):
+        if not PYTHON.exists():
+            self.skipTest('plugins/python is not built')
+        root = self.work / 'python'
+        deb = str(self.package('callout-plugin-python'))
+        output('dpkg-deb', '--extract', deb, str(root))
+        depends = output('dpkg-deb', '--field', deb, 'Depends')
+        for library in ('libc6', 'libpython3.', 'python3-protobuf'):
+            self.assertIn(library, depends)
+        script = self.work / 'server.py'
+        script.write_text('from extproc.service.callout_server import CalloutServer\n'
+                          'from extproc.service.callout_tools import add_header_mutation\n'
+                          'class Server(CalloutServer):\n'
+                          '    def on_request_headers(self, headers, context):\n'
+                          '        return add_header_mutation(add=[("x-seen", "1")])\n')
+        config = json.dumps({'script': str(script), **({'venv': str(VENV)} if VENV.exists() else {})})
+        plugin = next(root.rglob('python.so'))
+        checked = output(str(BUILD / 'host/callout-host'), '--check', '--transport=nghttp2', f'--plugin={plugin}',
+                         f'--plugin_config=python={config}')
+        self.assertIn('plugin python\n', checked)
+        self.assertIn('the configuration is good\n', checked)
+
+    def test_lintian_finds_nothing(self):
+        if not shutil.which('lintian'):
+            self.skipTest('there is no lintian')
+        debs = [str(path) for path in self.files.values() if path.suffix == '.deb']
+        made = subprocess.run(['lintian', '--allow-root', '--fail-on', 'error,warning', *debs], capture_output=True, text=True,
+                              check=False, timeout=300)
+        self.assertEqual(made.returncode, 0, made.stdout + made.stderr)
 
     def test_the_bill_of_materials_has_every_library_of_the_image(self):
         bom = json.loads(self.file('.cdx.json').read_text())

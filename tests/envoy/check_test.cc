@@ -8,121 +8,18 @@
 
 #include <algorithm>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <random>
 #include <string>
 #include <vector>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "backend.h"
-#include "client.h"
-#include "envoy/service/auth/v3/external_auth.pb.h"
-#include "envoy_config.h"
-#include "envoy_fixture.h"
-#include "host_process.h"
-
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+#include "check_fixture.h"
 
 namespace callout::tests {
 namespace {
 
-using envoy::service::auth::v3::CheckResponse;
-using nlohmann::json;
 using ::testing::ElementsAre;
-
-enum Action { kAppend = 0, kAddIfAbsent = 1, kSet = 2, kSetIfExists = 3 };
-
-template <class Options>
-void Add(Options* options, const std::string& name, const std::string& value,
-         Action action = kSet) {
-  auto* option = options->Add();
-  option->mutable_header()->set_key(name);
-  option->mutable_header()->set_raw_value(value);
-  if (action == kAppend) {
-    option->mutable_append()->set_value(true);
-  } else {
-    option->set_append_action(
-        static_cast<envoy::config::core::v3::HeaderValueOption::HeaderAppendAction>(action));
-  }
-}
-
-std::string Hex(const CheckResponse& response) {
-  return absl::BytesToHexString(response.SerializeAsString());
-}
-
-class EnvoyCheckTest : public EnvoyFixture {
- protected:
-  HostProcess* StartHost(std::vector<std::string> options) {
-    options.push_back("--hook_deadline_ms=300");
-    hosts_.push_back(std::make_unique<HostProcess>(options));
-    return hosts_.back().get();
-  }
-  static std::string Checking(const std::string& name) {
-    return "--plugin=" + name + "=" + BuiltFile("tests/envoy/plugins/checking.so");
-  }
-
-  void SetUp() override {
-    EnvoyFixture::SetUp();
-    if (IsSkipped() || HasFatalFailure()) return;
-    EnvoyConfig config;
-    config.backend_port = backend_.port();
-    const auto host = [&](const std::string& name, const std::vector<std::string>& options) {
-      config.hosts[name] = {.port = StartHost(options)->port("plaintext")};
-    };
-    host("host", {Checking("checking")});
-    const auto chain = [](const std::vector<std::string>& names) {
-      std::vector<std::string> options;
-      for (const std::string& name : names) {
-        options.push_back(Checking(name));
-        options.push_back("--plugin_config=" + name + "=as " + name);
-      }
-      return options;
-    };
-    host("both", chain({"a", "b"}));
-    host("first", chain({"a"}));
-    host("second", chain({"b"}));
-    host("block_ip", {"--plugin=" + BuiltPlugin("block_ip")});
-    host("bridge", {"--plugin=" + BuiltPlugin("redirect"), "--services=ext_authz"});
-    host("no_connection", {Checking("checking"), "--plugin_config=checking=no connection"});
-    const auto add = [&](const std::string& name, std::vector<json> filters) {
-      config.listeners.push_back({.name = name, .filters = std::move(filters)});
-    };
-    add("closed", {ExtAuthz(json::object())});
-    add("open", {ExtAuthz({{"failure_mode_allow", true}})});
-    add("raw", {ExtAuthz({{"encode_raw_headers", true}})});
-    add("chain", {ExtAuthz(json::object(), "both")});
-    add("filters", {ExtAuthz(json::object(), "first"),
-                    ExtAuthz(json::object(), "second", "envoy.filters.http.ext_authz2")});
-    add("block_ip", {ExtAuthz(json::object(), "block_ip")});
-    add("bridge", {ExtAuthz(json::object(), "bridge")});
-    for (const char* name : {"host", "no_connection"}) {
-      config.listeners.push_back(
-          {.name = absl::StrCat("network_", name), .network_filters = {NetworkExtAuthz(name)}});
-    }
-    envoy_.emplace(MakeBootstrap(config));
-    backend_.Answer({.headers = {{"from", "backend"}, {"x-both", "upstream"}},
-                     .body = {.pieces = {"original"}}});
-  }
-
-  HttpMessage Ask(const std::string& listener, const std::string& deed,
-                  ClientRequest request = {}) {
-    request.headers.push_back({kTestIdHeader, "1"});
-    request.headers.push_back({"x-check", deed});
-    request.headers.push_back({"x-list", "old"});
-    return Exchange(envoy_->port(listener), request);
-  }
-  HttpMessage Ask(const std::string& listener, const CheckResponse& response,
-                  ClientRequest request = {}) {
-    return Ask(listener, Hex(response), std::move(request));
-  }
-  bool Reached() { return backend_.TakeRequest("1").has_value(); }
-
-  Backend backend_;
-  std::vector<std::unique_ptr<HostProcess>> hosts_;
-  std::optional<EnvoyProcess> envoy_;
-};
 
 TEST_F(EnvoyCheckTest, WhatIsAllowedArrivesAsItIsChanged) {
   CheckResponse response;

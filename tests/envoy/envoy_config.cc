@@ -56,25 +56,28 @@ json HttpFilters(const EnvoyListener& listener) {
 
 json Routes(const EnvoyListener& listener) {
   json routes = listener.routes;
-  routes.push_back(
-      {{"match", {{"prefix", "/"}}}, {"route", {{"cluster", kBackend}, {"timeout", "60s"}}}});
+  json all = {{"match", {{"prefix", "/"}}}, {"route", {{"cluster", kBackend}, {"timeout", "60s"}}}};
+  all.update(listener.route);
+  routes.push_back(all);
   return {{"virtual_hosts",
            json::array({{{"name", "all"}, {"domains", json::array({"*"})}, {"routes", routes}}})}};
 }
 
 json Listener(const EnvoyListener& listener) {
-  const json manager = {
+  json manager = {
       {"stat_prefix", listener.name},
       {"http_protocol_options", {{"enable_trailers", true}}},
       {"http_filters", HttpFilters(listener)},
       {"route_config", Routes(listener)},
   };
+  manager.update(listener.proxy);
   json filters = json::array();
   for (const json& filter : listener.network_filters) filters.push_back(filter);
   if (listener.is_tcp) {
+    json proxy = {{"stat_prefix", listener.name}, {"cluster", kBackend}};
+    proxy.update(listener.proxy);
     filters.push_back(Filter("envoy.filters.network.tcp_proxy",
-                             "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-                             {{"stat_prefix", listener.name}, {"cluster", kBackend}}));
+                             "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", proxy));
   } else {
     filters.push_back(
         Filter("envoy.filters.network.http_connection_manager",
@@ -121,12 +124,22 @@ json NetworkExtAuthz(const std::string& host) {
 }
 
 json NetworkExtProc(const std::string& host) {
-  return Filter("envoy.filters.network.ext_proc",
-                "envoy.extensions.filters.network.ext_proc.v3.NetworkExternalProcessor",
-                {{"stat_prefix", host},
-                 {"message_timeout", "20s"},
-                 {"connection_attributes", json::array({"source.address"})},
-                 {"grpc_service", {{"envoy_grpc", {{"cluster_name", host}}}, {"timeout", "20s"}}}});
+  return Filter(
+      "envoy.filters.network.ext_proc",
+      "envoy.extensions.filters.network.ext_proc.v3.NetworkExternalProcessor",
+      {{"stat_prefix", host},
+       {"message_timeout", "20s"},
+       {"connection_attributes", json::array({"source.address"})},
+       {"metadata_options", {{"receiving_namespaces", {{"untyped", json::array({"ns"})}}}}},
+       {"grpc_service", {{"envoy_grpc", {{"cluster_name", host}}}, {"timeout", "20s"}}}});
+}
+
+json AccessLog(const std::string& format) {
+  const json line = {{"text_format_source", {{"inline_string", format + "\n"}}}};
+  return {{"access_log",
+           json::array({Filter("envoy.access_loggers.stderr",
+                               "envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
+                               {{"log_format", line}})})}};
 }
 
 json RateLimit(const json& settings, const std::string& host, const std::string& name) {

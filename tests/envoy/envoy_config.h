@@ -31,6 +31,10 @@ struct EnvoyListener {
   std::vector<nlohmann::json> network_filters = {};
   // Bytes go to the backend as they are, without HTTP: tcp_proxy.
   bool is_tcp = false;
+  // Further fields of the connection manager, or of tcp_proxy.
+  nlohmann::json proxy = nlohmann::json::object();
+  // Further fields of the route that matches everything.
+  nlohmann::json route = nlohmann::json::object();
   uint32_t buffer_bytes_max = 0;  // 0: Envoy's own 1 MiB
   // Routes (config.route.v3.Route) ahead of the one that matches everything.
   nlohmann::json routes = nlohmann::json::array();
@@ -60,8 +64,11 @@ nlohmann::json ExtAuthz(const nlohmann::json& settings, const std::string& host 
 nlohmann::json NetworkExtAuthz(const std::string& host = "host");
 
 // A network ext_proc filter that calls `host`, for EnvoyListener::network_filters. It sends
-// source.address.
+// source.address, and takes metadata of the namespace "ns".
 nlohmann::json NetworkExtProc(const std::string& host = "host");
+// For EnvoyListener::proxy: a line of this format in Envoy's log (EnvoyProcess::Output) for each
+// request or connection.
+nlohmann::json AccessLog(const std::string& format);
 
 // A rate limit filter that asks `host`, for EnvoyListener::filters; the name is the filter's.
 nlohmann::json RateLimit(const nlohmann::json& settings, const std::string& host = "host",

@@ -70,7 +70,7 @@ void EnvoyProcess::Start(const std::string& bootstrap_yaml) {
   std::ofstream(config) << bootstrap_yaml;
   process_ = std::make_unique<ChildProcess>(std::vector<std::string>{
       FindBinary(), "--config-path", config, "--admin-address-path", admin, "--concurrency", "1",
-      "--disable-hot-restart", "--log-level", "warning"});
+      "--disable-hot-restart", "--log-level", "warning", "--file-flush-interval-msec", "100"});
   const bool listening = Poll([&] {
     admin_port_ = PortOf(ReadFile(admin));
     return admin_port_ != 0 || !process_->running();

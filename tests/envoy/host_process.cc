@@ -8,6 +8,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "client.h"
 
 namespace callout::tests {
 namespace {
@@ -26,6 +28,18 @@ std::vector<std::string> Command(const std::vector<std::string>& options) {
   return command;
 }
 
+// As sd_listen_fds(3) has it: descriptor 3, for the process of this number.
+std::vector<std::string> WithSocket(const std::vector<std::string>& options, int socket) {
+  std::vector<std::string> command = {
+      "/bin/sh", "-c",
+      absl::StrCat("exec 3<&", socket,
+                   "; LISTEN_FDS=1 LISTEN_FDNAMES=plaintext LISTEN_PID=$$ exec \"$@\""),
+      "sh"};
+  const std::vector<std::string> host = Command(options);
+  command.insert(command.end(), host.begin(), host.end());
+  return command;
+}
+
 }  // namespace
 
 std::string BuiltFile(const std::string& path) {
@@ -41,6 +55,18 @@ std::string TransportOption() {
 
 HostProcess::HostProcess(const std::vector<std::string>& options) : process_(Command(options)) {
   port("plaintext");
+}
+
+HostProcess::HostProcess(const std::vector<std::string>& options, int socket)
+    : process_(WithSocket(options, socket)) {
+  process_.AwaitLine("listening plaintext ");
+}
+
+double HostProcess::Metric(const std::string& name) {
+  const ClientRequest request = {.target = "/metrics", .headers = {{"host", "localhost"}}};
+  const std::string text = Exchange(port("admin"), request).body;
+  const size_t at = text.find("\n" + name + " ");
+  return at == std::string::npos ? -1 : strtod(text.c_str() + at + name.size() + 2, nullptr);
 }
 
 uint16_t HostProcess::port(const std::string& listener) {

@@ -10,6 +10,7 @@
 #define CALLOUT_TESTS_ENVOY_HOST_PROCESS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,13 +32,22 @@ class HostProcess {
   // Plaintext, without TLS, on free ports where `options` has no address. Returns once it
   // listens.
   explicit HostProcess(const std::vector<std::string>& options);
+  // The same, with `socket`, which listens already, as its plaintext listener: a service manager's,
+  // who keeps it open whatever becomes of the host.
+  HostProcess(const std::vector<std::string>& options, int socket);
 
   // `listener`: plaintext, health or admin.
   uint16_t port(const std::string& listener);
 
+  // The value of the metric now, with its labels as they stand on the page; -1: there is none.
+  double Metric(const std::string& name);
+
   // SIGTERM; the exit status.
   int Terminate() { return process_.Terminate(); }
   std::string Output() { return process_.Output(); }
+  std::optional<std::string> AwaitLine(const std::string& prefix) {
+    return process_.AwaitLine(prefix);
+  }
   pid_t pid() const { return process_.pid(); }
 
  private:

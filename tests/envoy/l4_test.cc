@@ -107,16 +107,20 @@ class EnvoyL4Test : public EnvoyFixture {
       options.push_back("--hook_deadline_ms=300");
       hosts_.push_back(std::make_unique<HostProcess>(options));
       config.hosts[name] = {.port = hosts_.back()->port("plaintext")};
-      config.listeners.push_back(
-          {.name = name, .network_filters = {NetworkExtProc(name)}, .is_tcp = true});
+      config.listeners.push_back({.name = name,
+                                  .network_filters = {NetworkExtProc(name)},
+                                  .is_tcp = true,
+                                  .proxy = AccessLog("metadata %DYNAMIC_METADATA(ns:k)%.")});
     };
     const std::string acting =
         "--plugin=l4_acting=" + BuiltFile("tests/envoy/plugins/l4_acting.so");
-    add("read", {acting});
-    add("write", {acting, "--plugin_config=l4_acting=write"});
+    add("read", {acting, "--max_message_bytes=4000000"});
+    add("write", {acting, "--plugin_config=l4_acting=write", "--max_message_bytes=4000000"});
     add("refused", {acting, "--plugin_config=l4_acting=no connection"});
     add("continued", {acting, "--on_plugin_error=l4_acting=continue"});
     add("empty", {"--services=network_ext_proc"});
+    draining_ = hosts_.size();
+    add("draining", {acting, "--drain_timeout_ms=200"});
     add("rewrite", {"--plugin=" + BuiltPlugin("l4_rewrite"),
                     "--plugin_config=l4_rewrite=" +
                         std::string(R"({"replace_read": [{"from": "hello", "to": "goodbye"}],)"
@@ -135,6 +139,7 @@ class EnvoyL4Test : public EnvoyFixture {
   }
 
   EchoServer server_;
+  size_t draining_ = 0;  // which of hosts_
   std::vector<std::unique_ptr<HostProcess>> hosts_;
   std::optional<EnvoyProcess> envoy_;
 };
@@ -173,7 +178,8 @@ TEST_F(EnvoyL4Test, APluginEndsTheConnection) {
 
 TEST_F(EnvoyL4Test, AFaultResetsTheConnection) {
   for (const char* listener : {"read", "write"}) {
-    for (const char* command : {"!fail", "!wrong", "!late"}) {
+    for (const char* command : {"!fail", "!wrong", "!both", "!large", "!replaced", "!throw",
+                                "!evil", "!late", "!never"}) {
       const size_t before = server_.received();
       const Descriptor fd = Dial(listener);
       EXPECT_TRUE(host::Write(fd.get(), command));
@@ -185,8 +191,46 @@ TEST_F(EnvoyL4Test, AFaultResetsTheConnection) {
   }
 }
 
+// Envoy would half-close a direction that a plugin says has ended, and ask nobody about the rest of
+// a connection whose stream a plugin wants to be left alone with.
+TEST_F(EnvoyL4Test, APluginNeitherEndsADirectionNorLeavesAConnectionUnseen) {
+  for (const char* listener : {"read", "write"}) {
+    for (const char* command : {"!end", "!leave"}) {
+      const Descriptor fd = Dial(listener);
+      const std::string text = command;
+      EXPECT_EQ(Echo(fd.get(), text, text.size()), text) << listener;
+      EXPECT_EQ(Echo(fd.get(), "!up abc", 7), "!UP ABC") << command << " on " << listener;
+      shutdown(fd.get(), SHUT_WR);
+      EXPECT_EQ(EndOf(fd.get()), "eof") << command << " on " << listener;
+    }
+  }
+}
+
+TEST_F(EnvoyL4Test, MetadataArrives) {
+  for (const char* listener : {"read", "write"}) {
+    const Descriptor fd = Dial(listener);
+    EXPECT_EQ(Echo(fd.get(), "!metadata", 9), "!metadata");
+    shutdown(fd.get(), SHUT_WR);
+    EXPECT_EQ(EndOf(fd.get()), "eof") << listener;
+  }
+  EXPECT_TRUE(Poll([&] {
+    const std::string log = envoy_->Output();
+    const size_t first = log.find("metadata plain.");
+    return first != log.npos && log.find("metadata plain.", first + 1) != log.npos;
+  })) << envoy_->Output();
+}
+
+// What a connection has still to say does not pass unseen: a drain ends it.
+TEST_F(EnvoyL4Test, TheEndOfADrainEndsTheConnection) {
+  const Descriptor fd = Dial("draining");
+  EXPECT_EQ(Echo(fd.get(), "hello", 5), "hello");
+  EXPECT_EQ(hosts_[draining_]->Terminate(), 0) << hosts_[draining_]->Output();
+  host::Write(fd.get(), "!up abc");
+  EXPECT_THAT(EndOf(fd.get()), ::testing::AnyOf("eof", "reset"));
+}
+
 TEST_F(EnvoyL4Test, UnderContinueTheBytesPass) {
-  for (const char* command : {"!fail", "!wrong", "!late"}) {
+  for (const char* command : {"!fail", "!wrong", "!replaced", "!throw", "!late", "!never"}) {
     const Descriptor fd = Dial("continued");
     const std::string text = command;
     EXPECT_EQ(Echo(fd.get(), text, text.size()), text);

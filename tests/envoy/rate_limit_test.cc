@@ -83,7 +83,11 @@ class EnvoyRateLimitTest : public EnvoyFixture {
                                    R"({"key": "x-limit"}], "count": 2, "per": "day"}]})")});
     const auto add = [&](const std::string& name, std::vector<json> filters) {
       EnvoyListener listener = {.name = name, .filters = std::move(filters)};
-      listener.routes.push_back(RateLimitedRoute({"x-limit", "x-limit-a", "x-limit-b"}));
+      listener.route = RateLimitedRoute({"x-limit", "x-limit-a", "x-limit-b"});
+      const json shown = {{"header",
+                           {{"key", "x-metadata"},
+                            {"value", "%DYNAMIC_METADATA(envoy.filters.http.ratelimit:user)%"}}}};
+      listener.route["response_headers_to_add"] = json::array({shown});
       config.listeners.push_back(listener);
     };
     const json shown = {{"enable_x_ratelimit_headers", "DRAFT_VERSION_03"}};
@@ -163,7 +167,8 @@ TEST_F(EnvoyRateLimitTest, ARefusalIsOneWhereverEnvoyIsToldToFail) {
     EXPECT_EQ(seen.Header("retry-after"), "7");
     EXPECT_EQ(seen.Header("x-envoy-ratelimited"), "true");
     // Each a fault, or a status that refuses; some of them after a refusal.
-    for (const char* deed : {"denied", "failed", "over_then_failed", "late", "12ff"}) {
+    for (const char* deed : {"denied", "failed", "over_then_failed", "within_then_failed", "thrown",
+                             "late", "never", "12ff", "0801120", "08"}) {
       EXPECT_EQ(Ask(listener, deed).status, 429) << deed << " on " << listener;
     }
     EXPECT_FALSE(Reached()) << listener;
@@ -192,6 +197,38 @@ TEST_F(EnvoyRateLimitTest, NothingUnheardOfReachesClientOrBackend) {
          status->mutable_current_limit()->set_name(evil);
          status->mutable_current_limit()->set_unit(RateLimitResponse::RateLimit::MINUTE);
        }},
+      {"another protocol",
+       [](RateLimitResponse* r) {
+         Add(r->mutable_request_headers_to_add(), "connection", "Upgrade");
+         Add(r->mutable_request_headers_to_add(), "upgrade", "websocket");
+       }},
+      {"content-length of the response",
+       [](RateLimitResponse* r) {
+         Add(r->mutable_response_headers_to_add(), "content-length", "500");
+       }},
+      {"a name with a line's end",
+       [](RateLimitResponse* r) {
+         Add(r->mutable_response_headers_to_add(), "x: a\r\nset-cookie", "evil=1");
+       }},
+      {"NUL",
+       [](RateLimitResponse* r) {
+         Add(r->mutable_response_headers_to_add(), "x", std::string("a\0b", 3));
+       }},
+      {"101 headers",
+       [](RateLimitResponse* r) {
+         for (int i = 0; i < 101; ++i) Add(r->mutable_request_headers_to_add(), "x", "1");
+       }},
+      {"metadata",
+       [&](RateLimitResponse* r) {
+         (*r->mutable_dynamic_metadata()->mutable_fields())["user"].set_string_value(evil);
+       }},
+      {"metadata of a refusal",
+       [&](RateLimitResponse* r) {
+         r->set_overall_code(kOverLimit);
+         (*r->mutable_dynamic_metadata()->mutable_fields())["user"].set_string_value(evil);
+       }},
+      {"a code that there is not",
+       [](RateLimitResponse* r) { r->set_overall_code(static_cast<RateLimitResponse::Code>(3)); }},
       {"a status over its limit beside an OK",
        [](RateLimitResponse* r) { r->add_statuses()->set_code(kOverLimit); }},
   };
@@ -203,9 +240,26 @@ TEST_F(EnvoyRateLimitTest, NothingUnheardOfReachesClientOrBackend) {
       const HttpMessage seen = Ask(listener, response);
       EXPECT_EQ(seen.status, 429) << name << " on " << listener;
       EXPECT_EQ(seen.Header("set-cookie"), std::nullopt) << name;
+      EXPECT_EQ(seen.Header("x-metadata"), std::nullopt) << name;
+      EXPECT_TRUE(seen.complete) << name;
       EXPECT_FALSE(Reached()) << name << " on " << listener;
     }
   }
+}
+
+TEST_F(EnvoyRateLimitTest, MetadataArrives) {
+  RateLimitResponse response;
+  (*response.mutable_dynamic_metadata()->mutable_fields())["user"].set_string_value("ada");
+  for (const auto code : {kOk, kOverLimit}) {
+    response.set_overall_code(code);
+    EXPECT_EQ(Ask("closed", response).Header("x-metadata"), "ada") << code;
+  }
+}
+
+TEST_F(EnvoyRateLimitTest, APluginIsShownWhatEnvoySends) {
+  EXPECT_EQ(Ask("closed", "show").body, "test: x-limit=show, 1 hits\n");
+  EXPECT_EQ(Ask("closed", "show", {.headers = {{"x-limit-a", "2"}}}).body,
+            "test: x-limit=show, 1 hits\ntest: x-limit-a=2, 1 hits\n");
 }
 
 TEST_F(EnvoyRateLimitTest, LocalRateLimitCountsByDescriptor) {

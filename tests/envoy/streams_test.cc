@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -73,6 +74,11 @@ struct Processes {
   HostProcess headers{Options(no_settings.path(), {"--plugin_config=scripted=headers"})};
   HostProcess staying{
       Options(no_settings.path(), {"--plugin_config=scripted=headers", "--early_end=off"})};
+  HostProcess pruning{Options(
+      no_settings.path(), {"--plugin_config=scripted=headers", "--envoy_mode_override=allowed"})};
+  HostProcess asking_for_all{
+      Options(no_settings.path(), {"--plugin_config=scripted=headers",
+                                   "--envoy_mode_override=allowed", "--phase_pruning=off"})};
   EnvoyConfig config;
   std::unique_ptr<EnvoyProcess> envoy;
 };
@@ -81,7 +87,9 @@ Processes::Processes() {
   config.backend_port = backend.port();
   config.hosts = {{"whole", {whole.port("plaintext")}},
                   {"headers", {headers.port("plaintext")}},
-                  {"staying", {staying.port("plaintext")}}};
+                  {"staying", {staying.port("plaintext")}},
+                  {"pruning", {pruning.port("plaintext")}},
+                  {"asking_for_all", {asking_for_all.port("plaintext")}}};
   Add("duplex",
       {{"request_body_mode", "FULL_DUPLEX_STREAMED"},
        {"request_trailer_mode", "SEND"},
@@ -94,6 +102,12 @@ Processes::Processes() {
   const json all = {{"request_body_mode", "STREAMED"}, {"response_body_mode", "STREAMED"}};
   Add("early", all, "headers");
   Add("late", all, "staying");
+  const json with_trailers = {{"request_body_mode", "STREAMED"},
+                              {"request_trailer_mode", "SEND"},
+                              {"response_body_mode", "BUFFERED"},
+                              {"response_trailer_mode", "SEND"}};
+  Add("pruned", with_trailers, "pruning", true);
+  Add("unpruned", with_trailers, "asking_for_all", true);
   envoy = std::make_unique<EnvoyProcess>(MakeBootstrap(config));
 }
 
@@ -213,6 +227,28 @@ TEST_F(StreamsTest, AnEarlyEndLosesNothingAndSavesMessages) {
   }
   EXPECT_EQ(answered[0], 2u);
   EXPECT_GT(answered[1], 2u);
+}
+
+TEST_F(StreamsTest, PhasesThatNobodyWantsAreNotSentAndLoseNothing) {
+  processes_->backend.Answer(
+      {.body = {.pieces = {"one", "two"}, .chunked = true, .trailers = {{"t", "1"}}}});
+  std::map<std::string, uint64_t> answered;
+  for (const std::string listener : {"pruned", "unpruned"}) {
+    SCOPED_TRACE(listener);
+    const uint64_t before = Answered(listener);
+    const HttpMessage response =
+        Send(listener, {{"x-do-request-headers", "header"}, {"x-do-response-headers", "header"}},
+             chunks_);
+    EXPECT_EQ(response.status, 200);
+    EXPECT_EQ(response.body, "onetwo");
+    EXPECT_EQ(response.Header(std::string(kChangedHeader)), "response-headers");
+    ASSERT_TRUE(received_.has_value());
+    EXPECT_EQ(received_->body, "one two three");
+    EXPECT_EQ(received_->Header(std::string(kChangedHeader)), "request-headers");
+    answered[listener] = Answered(listener) - before;
+  }
+  EXPECT_EQ(answered["pruned"], 2u);
+  EXPECT_GT(answered["unpruned"], 2u);
 }
 
 }  // namespace

@@ -346,6 +346,7 @@ class Driver {
     limits_.early_end = choices_->Next(2) == 0;
     limits_.queued_messages_max = 1 + choices_->Next(4);
     limits_.defer_budget_ms = choices_->OneIn(3) ? 100 : 0;
+    limits_.phase_pruning = choices_->Next(2) == 0;
     std::vector<std::shared_ptr<Instance>> instances;
     for (unsigned i = choices_->Next(4); i > 0; --i) {
       instances.push_back(MakeInstance(&Metrics_(), choices_, static_cast<int>(i)));

@@ -182,6 +182,26 @@ TEST_F(Installed, AFolderOfNewPluginNeedsNoCheckout) {
   EXPECT_THAT(made.output, HasSubstr("-I" + prefix_));
 }
 
+// The SDKs are installed as sources, which the tools of these languages build.
+TEST_F(Installed, AFolderInRustNeedsNoCheckout) {
+  if (!Has("cargo")) GTEST_SKIP() << "there is no cargo";
+  const Finished made = Run(CALLOUT_SOURCE_ROOT
+                            "/scripts/new-plugin stamped --lang=rust && make -C stamped "
+                            "CALLOUT=/nonexistent test && readlink stamped/sdk");
+  EXPECT_EQ(made.exit_status, 0) << made.output;
+  EXPECT_THAT(made.output, HasSubstr(prefix_));
+  EXPECT_FALSE(fs::exists(prefix_ + "/share/callout/rust/target"));
+}
+
+TEST_F(Installed, AFolderInGoNeedsNoCheckout) {
+  if (!Has("go")) GTEST_SKIP() << "there is no go";
+  const Finished made = Run(CALLOUT_SOURCE_ROOT
+                            "/scripts/new-plugin stamped --lang=go && make -C stamped "
+                            "CALLOUT=/nonexistent test && readlink stamped/sdk");
+  EXPECT_EQ(made.exit_status, 0) << made.output;
+  EXPECT_THAT(made.output, HasSubstr(prefix_));
+}
+
 // Testing needs no more than the headers either.
 TEST_F(Installed, AUnitTestNeedsOnlyTheHeaders) {
   const Finished tested = Run(R"(

@@ -141,6 +141,44 @@ TEST(Plugins, DoNotDecideHowTheProcessEndsByTheirStaticDestructors) {
   EXPECT_EQ(host.Terminate(), 0);
 }
 
+// A Check shows request headers only.
+TEST(Check, RefusesPluginsThatTheBridgeCannotCarry) {
+  const auto check = [](const std::string& services, const std::vector<std::string>& plugins) {
+    std::vector<std::string> options = {"--check", "--disable_tls", "--services=" + services};
+    for (const std::string& plugin : plugins) options.push_back("--plugin=" + BuiltPlugin(plugin));
+    return RunHost(options);
+  };
+  for (const char* services : {"ext_authz", "ext_proc,ext_authz"}) {
+    for (const char* plugin : {"redirect", "minimal_c", "block_ip"}) {
+      const Finished finished = check(services, {plugin});
+      EXPECT_EQ(finished.exit_status, 0) << plugin << finished.output;
+    }
+    // Bodies and responses; then all phases, by callout_on_process.
+    for (const auto& [plugin, phases] : std::vector<std::pair<std::string, std::string>>{
+             {"basic", "response_headers, request_body, response_body"},
+             {"set_cookie", "response_headers"},
+             {"add_body", "request_body, response_body"},
+             {"metadata_check",
+              "response_headers, request_body, response_body, request_trailers, "
+              "response_trailers"}}) {
+      const Finished finished = check(services, {"block_ip", plugin});
+      EXPECT_EQ(finished.exit_status, 2) << plugin;
+      EXPECT_THAT(finished.output, HasSubstr("plugin " + plugin +
+                                             " cannot answer ext_authz (--services): it has no "
+                                             "callout_on_check, and a Check has no place for what "
+                                             "it does in " +
+                                             phases))
+          << finished.output;
+    }
+  }
+  EXPECT_EQ(check("ext_proc", {"basic"}).exit_status, 0);
+  // No hook for any of its questions is no error, and worth a word.
+  const Finished unasked = check("ext_authz", {"l4_rewrite"});
+  EXPECT_EQ(unasked.exit_status, 0);
+  EXPECT_THAT(unasked.output,
+              HasSubstr("warning: --services names ext_authz, and no plugin has a hook for it"));
+}
+
 TEST(Check, DescribesEachPlugin) {
   const Finished finished =
       RunHost({"--check", "--disable_tls", "--plugin=first=" + BuiltPlugin("basic"),

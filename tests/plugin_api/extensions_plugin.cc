@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include <callout/calls.hpp>
 #include <callout/plugin.hpp>
 #include <callout/shared_data.hpp>
 #include <callout/timers.hpp>
@@ -21,6 +22,7 @@ class Extended {
       : timers_(setup),
         own_(setup),
         common_(setup, "common"),
+        service_(setup.host().raw(), "service"),
         refreshes_(setup.counter("refreshes_total", "Refreshes")) {
     refresh_ = timers_.every(
         std::chrono::minutes(1), [this] { refreshes_.add(); }, std::chrono::minutes(1));
@@ -32,6 +34,9 @@ class Extended {
       return std::string(call.headers().get(name, ""));
     };
     if (const std::string late = told("x-late-ms"); !late.empty()) return AnswerLater(call, late);
+    if (const std::string path = told("x-ask"); !path.empty()) return AskAndAnswer(call, path);
+    if (const std::string path = told("x-begin"); !path.empty()) Begin(path);
+    if (call.headers().contains("x-end")) begun_.cancel();
     if (call.headers().contains("x-throw"))
       timers_.run([] { throw std::runtime_error("no luck"); });
     if (call.headers().contains("x-stop")) refresh_.cancel();
@@ -61,8 +66,34 @@ class Extended {
     timer.detach();
   }
 
+  void AskAndAnswer(callout::HeadersCall& call, const std::string& path) {
+    callout::HttpRequest request;
+    request.path = path;
+    request.headers = {{"x-more", std::string(call.headers().get("x-more", "-"))}};
+    service_.call(request, call.defer(),
+                  [this](callout::HeadersCall& later, const callout::IncomingResponse& response) {
+                    if (response.body() == "throw") throw std::runtime_error("as told");
+                    later.set_header("x-status", std::to_string(response.status()));
+                    later.set_header("x-body", response.body());
+                    later.set_header("x-kind", response.header("x-kind", "none"));
+                    own_.put("answered", response.body());
+                  });
+  }
+  // In the background.
+  void Begin(const std::string& path) {
+    callout::GrpcRequest request;
+    request.path = path;
+    request.message = "m";
+    begun_ = service_.start(request, [this](const callout::IncomingResponse& response) {
+      own_.put("begun", std::to_string(response.status()) + " " + std::string(response.message()));
+      if (response.is_from_service()) throw std::runtime_error("no luck");
+    });
+  }
+
   callout::Timers timers_;
   callout::SharedData own_, common_;
+  callout::Upstream service_;
+  callout::OutgoingCall begun_;
   callout::Counter refreshes_;
   callout::Timer refresh_;
 };

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Timers and shared data: the C++ layer, by extensions_plugin.cc and plugins/client_limit, under
-// the fake host with its clock. both_hosts_test.cc compares the fakes with the real ones.
+// Timers, calls and shared data: the C++ layer, by extensions_plugin.cc and plugins/client_limit,
+// under the fake host with its clock. both_hosts_test.cc compares the fakes with the real ones.
 #include <gtest/gtest.h>
 
 #include <chrono>
 #include <cstdio>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <callout/testing.hpp>
 
@@ -95,6 +97,93 @@ TEST(SharedData, SaysSoIfThereIsNoRoom) {
   Plugin plugin(kPlugin, "", store);
   EXPECT_EQ(Ask(plugin, {{"x-keep", "one"}}).header("x-status"), "0");
   EXPECT_EQ(Ask(plugin, {{"x-count", "1"}}).header("x-sum"), "none");
+}
+
+class Calls : public ::testing::Test {
+ protected:
+  Calls() {
+    store_->upstreams.add("service",
+                          [this](const CallRequest& request) { return answers_(request); });
+  }
+  std::function<CallResponse(const CallRequest&)> answers_ = [](const CallRequest&) {
+    CallResponse response;
+    response.headers = {{"x-kind", "a"}};
+    response.body = "hello";
+    return response;
+  };
+  const std::shared_ptr<Store> store_ = std::make_shared<Store>();
+};
+
+TEST_F(Calls, AnswerADeferredCall) {
+  Plugin plugin(kPlugin, "", store_);
+  const Answer answer = Ask(plugin, {{"x-ask", "/a"}, {"x-more", "m"}});
+  EXPECT_TRUE(answer.deferred);
+  EXPECT_EQ(answer.header("x-status"), "0");
+  EXPECT_EQ(answer.header("x-body"), "hello");
+  EXPECT_EQ(answer.header("x-kind"), "a");
+  const std::vector<CallRequest> requests = store_->upstreams.requests();
+  ASSERT_EQ(requests.size(), 1u);
+  EXPECT_EQ(requests[0].method, "GET");
+  EXPECT_EQ(requests[0].path, "/a");
+  EXPECT_EQ(requests[0].header("x-more"), "m");
+  EXPECT_EQ(plugin.call_count(), 0u);
+}
+
+TEST_F(Calls, AnswerItTooIfTheHostHasNotStartedThem) {
+  Plugin plugin(kPlugin, "", store_);
+  EXPECT_EQ(Ask(plugin, {{"x-ask", "no path"}}).header("x-status"), "-3");
+  EXPECT_EQ(Ask(plugin, {{"x-ask", "/"}, {"x-more", "a\r\nb"}}).header("x-status"), "-3");
+  Plugin other(kPlugin);
+  EXPECT_EQ(Ask(other, {{"x-ask", "/"}}).header("x-status"), "-5");
+}
+
+TEST_F(Calls, EndAtTheirTimeoutByTheClockOfTheTest) {
+  answers_ = [](const CallRequest&) {
+    CallResponse response;
+    response.delay = minutes(1);
+    return response;
+  };
+  store_->upstreams.timeout = milliseconds(2);
+  Plugin plugin(kPlugin, "", store_);
+  EXPECT_EQ(Ask(plugin, {{"x-ask", "/"}}).header("x-status"), "-4");
+}
+
+TEST_F(Calls, WhatTheirEndThrowsIsAnErrorOfTheCall) {
+  answers_ = [](const CallRequest&) {
+    CallResponse response;
+    response.body = "throw";
+    return response;
+  };
+  Plugin plugin(kPlugin, "", store_);
+  const Answer answer = Ask(plugin, {{"x-ask", "/"}});
+  EXPECT_EQ(answer.status, CALLOUT_INTERNAL);
+  EXPECT_EQ(answer.error, "as told");
+}
+
+TEST_F(Calls, GoOnInTheBackgroundUntilTheyEndOrAreCancelled) {
+  answers_ = [](const CallRequest& request) {
+    EXPECT_TRUE(request.grpc);
+    CallResponse response;
+    response.status = CALLOUT_NOT_FOUND;
+    response.message = "nobody";
+    response.delay = milliseconds(20);
+    return response;
+  };
+  Plugin plugin(kPlugin, "", store_);
+  Ask(plugin, {{"x-begin", "/a.B/C"}});
+  EXPECT_EQ(plugin.call_count(), 1u);
+  plugin.advance(milliseconds(19));
+  EXPECT_EQ(store_->get("", "begun"), std::nullopt);
+  plugin.advance(milliseconds(2));
+  EXPECT_EQ(store_->get("", "begun"), "-5 nobody");
+  ASSERT_EQ(plugin.logs().size(), 1u);
+  EXPECT_EQ(plugin.logs()[0].text, "the end of a call threw: no luck");
+
+  Ask(plugin, {{"x-begin", "/a.B/D"}});
+  Ask(plugin, {{"x-end", "1"}});
+  EXPECT_EQ(plugin.call_count(), 0u);
+  plugin.advance(minutes(1));
+  EXPECT_EQ(plugin.logs().size(), 1u);
 }
 
 TEST(ClientLimit, CountsWithinAWindowThatBeginsWithTheFirstRequest) {

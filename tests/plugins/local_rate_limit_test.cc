@@ -7,6 +7,7 @@
 #include <atomic>
 #include <callout/testing.hpp>
 #include <chrono>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,7 +18,9 @@
 namespace callout::tests {
 namespace {
 
+using callout::plugins::TokenBucket;
 using callout::plugins::TokenBuckets;
+using callout::plugins::TokenRate;
 using callout::testing::HeaderList;
 using callout::testing::RateLimitAnswer;
 using callout::testing::RateLimitQuestion;
@@ -155,17 +158,40 @@ TEST_F(LocalRateLimitTest, ALimitOfTheRouteTakesThePlaceOfItsOwn) {
   EXPECT_TRUE(Passes(plugin, Question({{{"user", "ada"}}}))) << "its own bucket is full";
 }
 
-TEST_F(LocalRateLimitTest, MoreBucketsThanMayBeAreRefused) {
-  callout::testing::Plugin plugin(file_, R"({"max_buckets": 16, "limits": [
-      {"descriptor": [{"key": "user"}], "count": 1, "per": "day"}]})");
+TEST_F(LocalRateLimitTest, MoreBucketsThanTheStoreTakesAreRefused) {
+  const auto store = std::make_shared<callout::testing::Store>();
+  store->keys_max = 16;
+  callout::testing::Plugin plugin(file_, kOfUsers, store);
+  constexpr int kUsers = 20;
   int passed = 0;
-  constexpr int kUsers = 1000;
   for (int i = 0; i < kUsers; ++i) {
     if (Passes(plugin, Question({{{"user", std::to_string(i)}}}))) ++passed;
   }
-  EXPECT_GT(passed, 0);
-  EXPECT_LE(passed, 16);
+  EXPECT_EQ(passed, 16);
   EXPECT_EQ(plugin.metric("local_rate_limit_full_total"), kUsers - passed);
+  EXPECT_TRUE(Passes(plugin, Question({{{"user", "0"}}}))) << "those that there are count on";
+  EXPECT_FALSE(Passes(plugin, Question({{{"user", std::string(2000, 'x')}}})))
+      << "no key is so long";
+}
+
+TEST_F(LocalRateLimitTest, TheNextVersionCountsOn) {
+  const auto store = std::make_shared<callout::testing::Store>();
+  const RateLimitQuestion question = Question({{{"user", "ada"}}});
+  {
+    callout::testing::Plugin plugin(file_, kOfUsers, store);
+    EXPECT_TRUE(Passes(plugin, question));
+    EXPECT_TRUE(Passes(plugin, question));
+    EXPECT_FALSE(Passes(plugin, question));
+  }
+  // With other limits, and this one not the first.
+  callout::testing::Plugin plugin(file_, R"({"limits": [
+      {"descriptor": [{"key": "path"}], "count": 5, "per": "day"},
+      {"descriptor": [{"key": "user"}], "count": 3, "per": "day"}]})",
+                                  store);
+  EXPECT_FALSE(Passes(plugin, question));
+  EXPECT_TRUE(Passes(plugin, Question({{{"user", "bob"}}})));
+  store->advance(std::chrono::hours(25));
+  EXPECT_TRUE(Passes(plugin, question)) << "a bucket that is full is forgotten";
 }
 
 TEST_F(LocalRateLimitTest, ConfigurationsThatCannotBeMeantAreRefused) {
@@ -178,7 +204,7 @@ TEST_F(LocalRateLimitTest, ConfigurationsThatCannotBeMeantAreRefused) {
            R"({"limits": [{"descriptor": [{"key": "a"}], "count": 1, "per": "fortnight"}]})",
            R"({"limits": [{"descriptor": [{"key": "a"}], "count": 1, "name": "a\"b"}]})",
            R"({"limits": [{"descriptor": [{"key": "a", "valu": ""}], "count": 1}]})",
-           R"({"max_buckets": 15})",
+           R"({"max_buckets": 16})",
            R"({"limit": []})",
        }) {
     callout::testing::Plugin plugin(file_, config);
@@ -200,52 +226,34 @@ TEST_F(LocalRateLimitTest, ThreadsShareTheBuckets) {
   EXPECT_EQ(passed, 200);
 }
 
-// --- The buckets, with a clock of the test's own ---
+// --- A bucket, with a clock of the test's own ---
 
-TEST(TokenBucketsTest, TokensComeBackWithTime) {
-  using Kind = TokenBuckets::Kind;
-  TokenBuckets buckets(100);
-  const TokenBuckets::Rate rate{.capacity = 4, .per_second = 2};
-  TokenBuckets::Time now{};
-  for (int i = 0; i < 4; ++i) EXPECT_EQ(buckets.Take("a", rate, 1, now).kind, Kind::kTaken);
-  EXPECT_EQ(buckets.Take("a", rate, 1, now).kind, Kind::kShort);
-  now += milliseconds(499);
-  EXPECT_EQ(buckets.Take("a", rate, 1, now).kind, Kind::kShort);
-  now += milliseconds(1);
-  EXPECT_EQ(buckets.Take("a", rate, 1, now).kind, Kind::kTaken);
-  EXPECT_EQ(buckets.Take("a", rate, 1, now).kind, Kind::kShort);
-  now += std::chrono::hours(1);
-  EXPECT_EQ(buckets.Take("a", rate, 5, now).kind, Kind::kShort) << "no more than the capacity";
-  EXPECT_EQ(buckets.Take("a", rate, 4, now).kind, Kind::kTaken);
-  // Another thread's clock was read a little earlier.
-  EXPECT_EQ(buckets.Take("a", rate, 1, now - milliseconds(900)).kind, Kind::kShort);
+TEST(TokenBucketTest, TokensComeBackWithTime) {
+  constexpr TokenRate kRate{.capacity = 4, .per_second = 2};
+  TokenBucket::Time now{};
+  TokenBucket bucket;
+  bucket.Refill(kRate, now);
+  EXPECT_EQ(bucket.tokens, 0);
   now += milliseconds(500);
-  EXPECT_EQ(buckets.Take("a", rate, 1, now).kind, Kind::kTaken);
+  bucket.Refill(kRate, now);
+  EXPECT_DOUBLE_EQ(bucket.tokens, 1);
+  // Another thread's clock was read a little earlier.
+  bucket.Refill(kRate, now - milliseconds(400));
+  EXPECT_DOUBLE_EQ(bucket.tokens, 1);
+  now += std::chrono::hours(1);
+  bucket.Refill(kRate, now);
+  EXPECT_DOUBLE_EQ(bucket.tokens, 4) << "no more than the capacity";
+  bucket.Refill({.capacity = 3, .per_second = 2}, now);
+  EXPECT_DOUBLE_EQ(bucket.tokens, 3) << "that of today";
 }
 
-TEST(TokenBucketsTest, FullBucketsMakeRoom) {
-  using Kind = TokenBuckets::Kind;
-  TokenBuckets buckets(16);
-  const TokenBuckets::Rate rate{.capacity = 1, .per_second = 1};
-  TokenBuckets::Time now{};
-  int taken = 0;
-  const auto take_all = [&](const std::string& prefix) {
-    taken = 0;
-    for (int i = 0; i < 200; ++i) {
-      const auto outcome = buckets.Take(prefix + std::to_string(i), rate, 1, now);
-      EXPECT_NE(outcome.kind, Kind::kShort);
-      if (outcome.kind == Kind::kTaken) ++taken;
-    }
-  };
-  take_all("a");
-  const int first = taken;
-  EXPECT_LE(buckets.size(), 16u);
-  take_all("b");
-  EXPECT_EQ(taken, 16 - first) << "none of the others is full";
-  now += std::chrono::seconds(1);
-  take_all("c");
-  EXPECT_EQ(taken, 16);
-  EXPECT_LE(buckets.size(), 16u);
+TEST(TokenBucketTest, LivesUntilItIsFull) {
+  TokenBucket bucket{1, 0};
+  EXPECT_EQ(bucket.TimeUntilFull({.capacity = 4, .per_second = 2}), milliseconds(1500));
+  EXPECT_EQ(bucket.TimeUntilFull({.capacity = 1, .per_second = 2}), milliseconds(0));
+  const std::chrono::nanoseconds longest(static_cast<int64_t>(CALLOUT_SHARED_TTL_NS_MAX));
+  EXPECT_EQ(bucket.TimeUntilFull({.capacity = 4, .per_second = 0}), longest);
+  EXPECT_EQ(bucket.TimeUntilFull({.capacity = 1e9, .per_second = 1e-9}), longest);
 }
 
 TEST(TokenBucketsTest, TheTimeUntilThereAreEnough) {

@@ -8,8 +8,10 @@ namespace callout::tests {
 
 void SampleEnvoy::Start(const std::string& plugin, const nlohmann::json& filter,
                         const std::string& config, const nlohmann::json& routes,
-                        std::vector<nlohmann::json> filters_ahead) {
-  std::vector<std::string> options = {"--plugin=" + BuiltPlugin(plugin)};
+                        std::vector<nlohmann::json> filters_ahead,
+                        const std::vector<std::string>& host_options) {
+  std::vector<std::string> options = host_options;
+  options.push_back("--plugin=" + BuiltPlugin(plugin));
   if (!config.empty()) options.push_back("--plugin_config=" + plugin + "=" + config);
   host_ = std::make_unique<HostProcess>(options);
   EnvoyConfig envoy;

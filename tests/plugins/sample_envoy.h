@@ -31,10 +31,11 @@ class SampleEnvoy : public EnvoyFixture {
  protected:
   // `filter` holds fields of Envoy's ExternalProcessor (processing_mode, mutation_rules, …);
   // `config` is the plugin's configuration; `routes` stand ahead of the one to the backend,
-  // `filters_ahead` (whole HTTP filters) ahead of the plugin's.
+  // `filters_ahead` (whole HTTP filters) ahead of the plugin's; `host_options` are further ones.
   void Start(const std::string& plugin, const nlohmann::json& filter,
              const std::string& config = "", const nlohmann::json& routes = nlohmann::json::array(),
-             std::vector<nlohmann::json> filters_ahead = {});
+             std::vector<nlohmann::json> filters_ahead = {},
+             const std::vector<std::string>& host_options = {});
   void TearDown() override;
 
   // The client's request with the header by which the backend's is found again.

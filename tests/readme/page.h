@@ -39,7 +39,7 @@ class Page : public testing::Test {
  protected:
   explicit Page(const std::string& path);
 
-  Finished Run(const std::string& commands);
+  virtual Finished Run(const std::string& commands);
 
   // The commands that are run, as they stand on the page: all but scripts/.
   std::vector<std::string> Commands() const;

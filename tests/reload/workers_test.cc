@@ -50,6 +50,23 @@ TEST_F(Workers, AKilledWorkerTakesOnlyItsOwnStreamsWithIt) {
   EXPECT_EQ(host_->Terminate(), 0);
 }
 
+TEST_F(Workers, ConnectionsAreSharedOut) {
+  Start("counting", "a");
+  std::deque<std::unique_ptr<LiveStream>> streams;
+  std::map<std::string, int> of_worker;
+  for (int i = 0; i < 16; ++i) {
+    streams.push_back(std::make_unique<LiveStream>(Channel()));
+    const auto answer = streams.back()->Exchange(RequestHeaders({}));
+    ASSERT_TRUE(answer.has_value());
+    ++of_worker[VersionOf(*answer)];
+  }
+  ASSERT_EQ(of_worker.size(), 2u);
+  // Eight each on an idle machine.
+  for (const auto& [worker, connections] : of_worker) EXPECT_GE(connections, 3) << worker;
+  streams.clear();
+  EXPECT_EQ(host_->Terminate(), 0);
+}
+
 TEST_F(Workers, OthersAreServedWhileWorkersAreKilledOneAfterTheOther) {
   Start("counting", "a");
   constexpr int kKills = 5;

@@ -167,7 +167,7 @@ func checkPods(t *testing.T, object Object) {
 // --- The types and the rules themselves ---
 
 func TestAMisspeltFieldIsRefused(t *testing.T) {
-	for _, name := range []string{"envoy_gateway_everything", "istio_everything"} {
+	for _, name := range []string{"envoy_gateway_everything", "istio_everything", "kgateway_everything", "agentgateway_everything"} {
 		for _, object := range parse(t, read(t, filepath.Join(top, "tests/host/deploy/golden", name+".yaml"))) {
 			spec := object["spec"].(map[string]any)
 			spec["misspelt"] = true
@@ -187,11 +187,27 @@ func TestWhatTheRulesOfADefinitionForbidIsRefused(t *testing.T) {
 	}
 }
 
+// Values that kgateway and agentgateway would refuse.
+func TestWhatIsWrittenDownIsHeldTo(t *testing.T) {
+	for name, wrong := range map[string][2]string{
+		"kgateway_everything":     {"STREAMED", "Streamed"},
+		"agentgateway_everything": {"FailClosed", "Closed"},
+	} {
+		text := strings.ReplaceAll(string(read(t, filepath.Join(top, "tests/host/deploy/golden", name+".yaml"))), wrong[0], wrong[1])
+		if err := Check(parse(t, []byte(text))[0]); err == nil || !strings.Contains(err.Error(), wrong[1]) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // --- --print_config ---
 
 func TestWhatIsPrintedIsDecodedByItsOwnTypes(t *testing.T) {
-	for _, file := range append(files(t, "tests/host/deploy/golden/envoy_gateway_*.yaml", 2),
-		files(t, "tests/host/deploy/golden/istio_*.yaml", 2)...) {
+	var all []string
+	for _, target := range []string{"envoy_gateway", "istio", "kgateway", "agentgateway"} {
+		all = append(all, files(t, "tests/host/deploy/golden/"+target+"_*.yaml", 2)...)
+	}
+	for _, file := range all {
 		t.Run(filepath.Base(file), func(t *testing.T) { check(t, parse(t, read(t, file))) })
 	}
 }

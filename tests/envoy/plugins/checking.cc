@@ -7,16 +7,24 @@
 //   nothing   nothing is set
 //   denied    CALLOUT_PERMISSION_DENIED
 //   failed    CALLOUT_INTERNAL
-//   denied_then_failed  denies, and then CALLOUT_INTERNAL
-//   late      the call is deferred and never answered in time
+//   denied_then_failed, allowed_then_failed  answers, and then CALLOUT_INTERNAL
+//   thrown    allows, and then throws
+//   late      the call is deferred and not answered in time
+//   never     the call is deferred and never answered
+//   early     the call is deferred, and allowed before the hook returns
+//   large N   a denial with a body of N bytes
+//   show      a denial with status 200 whose body is what the plugin has been shown
 //
 // Without the header the request is allowed. A connection is refused if the client's
 // address is 127.0.0.1 and the configuration is "no connection".
 #include <callout/plugin.hpp>
 #include <chrono>
+#include <mutex>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 namespace {
 
@@ -52,6 +60,26 @@ class Checking {
     } else if (deed == "denied_then_failed") {
       call.deny();
       call.fail("failed");
+    } else if (deed == "allowed_then_failed") {
+      call.allow();
+      call.fail("failed");
+    } else if (deed == "thrown") {
+      call.allow();
+      throw std::runtime_error("thrown");
+    } else if (deed == "never") {
+      static std::mutex mutex;
+      static std::vector<callout::Deferred<callout::CheckCall>> held;
+      const std::lock_guard<std::mutex> lock(mutex);
+      held.push_back(call.defer());
+    } else if (deed == "early") {
+      std::thread([deferred = call.defer()]() mutable {
+        deferred->allow().set_header("x-early", "1");
+        deferred.finish();
+      }).join();
+    } else if (deed.substr(0, 6) == "large ") {
+      call.deny(403, std::string(std::stoul(std::string(deed.substr(6))), 'x'));
+    } else if (deed == "show") {
+      call.deny(200, Shown(call));
     } else if (deed == "late") {
       std::thread([deferred = call.defer()]() mutable {
         std::this_thread::sleep_for(std::chrono::milliseconds(600));
@@ -66,6 +94,25 @@ class Checking {
   }
 
  private:
+  // "NAME=VALUE" on a line each.
+  static std::string Shown(const callout::CheckCall& call) {
+    std::string text;
+    const auto add = [&text](std::string_view name, std::string_view value) {
+      text.append(name).append("=").append(value).append("\n");
+    };
+    add("method", call.method());
+    add("path", call.path());
+    add("authority", call.authority());
+    add("scheme", call.scheme());
+    add("protocol", call.protocol());
+    add("body", call.body());
+    add("source", call.source().address);
+    add("principal", call.principal());
+    add("route", call.extension("route").value_or("(none)"));
+    for (const callout::Header& header : call.headers()) add(header.key, header.value);
+    return text;
+  }
+
   std::string header_ = "x-check";
   bool refuses_connections_ = false;
 };

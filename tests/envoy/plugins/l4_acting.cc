@@ -8,16 +8,27 @@
 //   !close, !reset
 //   !fail      CALLOUT_INTERNAL
 //   !wrong     answered with data of the other direction
-//   !late      deferred, and never finished in time
+//   !both      answered with data of both directions
+//   !end       answered with the end of the direction, which it is not
+//   !leave     answered with the wish that Envoy end the stream
+//   !large     answered with 6 MB
+//   !replaced  answered with other bytes, and then CALLOUT_INTERNAL
+//   !throw     the hook throws
+//   !metadata  answered with metadata {"ns": {"k": "plain"}}; !evil: with a line's end in it
+//   !late      deferred, and not finished in time
+//   !never     deferred, and never finished
 //   !defer     deferred, and finished soon
 //
 // All else passes. With "no connection" a connection from 127.0.0.1 is closed at once.
 #include <callout/plugin.hpp>
 #include <cctype>
 #include <chrono>
+#include <mutex>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 namespace {
 
@@ -46,6 +57,22 @@ class L4Acting {
     }).detach();
   }
 
+  static constexpr char kCloseStream[] = "\x30\x01";  // close_stream_to_ext_proc_server: true
+
+  // read_data or write_data of a ProcessingResponse, up to 100 bytes.
+  static std::string DataRecord(bool is_read, const std::string& bytes, bool ends = false) {
+    std::string data = std::string("\x0a") + static_cast<char>(bytes.size()) + bytes;
+    if (ends) data += "\x10\x01";
+    const callout_field_t field = is_read ? callout_field_t{CALLOUT_READ_DATA_RESPONSE}
+                                          : callout_field_t{CALLOUT_WRITE_DATA_RESPONSE};
+    return std::string(1, static_cast<char>(field << 3 | 2)) + static_cast<char>(data.size()) +
+           data;
+  }
+  static void RespondWhole(const callout::DataCall& call, const std::string& response) {
+    const callout_bytes_t part = callout::to_bytes(response);
+    call.raw()->host->respond(call.raw(), CALLOUT_WHOLE_RESPONSE, &part, 1);
+  }
+
   static void Act(const callout::DataCall& call) {
     const std::string_view data = call.data();
     const auto is = [&](std::string_view command) {
@@ -64,13 +91,29 @@ class L4Acting {
     } else if (is("!fail")) {
       call.fail("failed");
     } else if (is("!wrong")) {
-      const callout_bytes_t part = callout::to_bytes("\x0a\x05wrong");
-      const callout_field_t other = call.is_read() ? callout_field_t{CALLOUT_WRITE_DATA_RESPONSE}
-                                                   : callout_field_t{CALLOUT_READ_DATA_RESPONSE};
-      std::string whole(1, static_cast<char>(other << 3 | 2));
-      whole.append(1, '\x07').append(callout::to_view(part));
-      const callout_bytes_t bytes = callout::to_bytes(whole);
-      call.raw()->host->respond(call.raw(), CALLOUT_WHOLE_RESPONSE, &bytes, 1);
+      RespondWhole(call, DataRecord(!call.is_read(), "wrong"));
+    } else if (is("!both")) {
+      RespondWhole(call, DataRecord(true, "one") + DataRecord(false, "two"));
+    } else if (is("!end")) {
+      RespondWhole(call, DataRecord(call.is_read(), std::string(data), true));
+    } else if (is("!leave")) {
+      RespondWhole(call, DataRecord(call.is_read(), std::string(data)) + kCloseStream);
+    } else if (is("!large")) {
+      call.replace(std::string(6000000, 'x'));
+    } else if (is("!replaced")) {
+      call.replace("other");
+      call.fail("failed");
+    } else if (is("!throw")) {
+      throw std::runtime_error("thrown");
+    } else if (is("!metadata") || is("!evil")) {
+      callout::StructWriter metadata;
+      metadata.open("ns").set("k", is("!evil") ? "a\r\nb" : "plain").close();
+      call.set_metadata(metadata);
+    } else if (is("!never")) {
+      static std::mutex mutex;
+      static std::vector<callout::Deferred<callout::DataCall>> held;
+      const std::lock_guard<std::mutex> lock(mutex);
+      held.push_back(call.defer());
     } else if (is("!late")) {
       FinishLater(call, 600);
     } else if (is("!defer")) {

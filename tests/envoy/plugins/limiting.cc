@@ -7,13 +7,19 @@
 //   nothing   nothing is set
 //   denied    CALLOUT_PERMISSION_DENIED
 //   failed    CALLOUT_INTERNAL
-//   over_then_failed  over the limit, and then CALLOUT_INTERNAL
-//   late      the call is deferred and never answered in time
+//   over_then_failed, within_then_failed  answers, and then CALLOUT_INTERNAL
+//   thrown    says that the request is within its limits, and then throws
+//   late      the call is deferred and not answered in time
+//   never     the call is deferred and never answered
+//   show      over the limit, with a body that is what the plugin has been shown
 #include <callout/plugin.hpp>
 #include <chrono>
+#include <mutex>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 namespace {
 
@@ -44,6 +50,19 @@ class Limiting {
     } else if (deed == "over_then_failed") {
       call.over_limit();
       call.fail("failed");
+    } else if (deed == "within_then_failed") {
+      call.add_request_header("x-within", "1");
+      call.fail("failed");
+    } else if (deed == "thrown") {
+      call.add_request_header("x-within", "1");
+      throw std::runtime_error("thrown");
+    } else if (deed == "never") {
+      static std::mutex mutex;
+      static std::vector<callout::Deferred<callout::RateLimitCall>> held;
+      const std::lock_guard<std::mutex> lock(mutex);
+      held.push_back(call.defer());
+    } else if (deed == "show") {
+      call.over_limit(Shown(call));
     } else if (deed == "late") {
       std::thread([deferred = call.defer()]() mutable {
         std::this_thread::sleep_for(std::chrono::milliseconds(600));
@@ -57,6 +76,19 @@ class Limiting {
   }
 
  private:
+  // "DOMAIN: KEY=VALUE KEY=VALUE, HITS hits", with a line for each descriptor.
+  static std::string Shown(const callout::RateLimitCall& call) {
+    std::string text;
+    for (const callout::Descriptor& descriptor : call.descriptors()) {
+      text.append(call.domain()).append(":");
+      for (const callout::Header& entry : descriptor.entries()) {
+        text.append(" ").append(entry.key).append("=").append(entry.value);
+      }
+      text.append(", ").append(std::to_string(descriptor.hits())).append(" hits\n");
+    }
+    return text;
+  }
+
   std::string key_ = "deed";
 };
 

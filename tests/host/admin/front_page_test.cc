@@ -77,6 +77,8 @@ TEST_F(FrontPageTest, NoTextBecomesMarkup) {
   data_.live.rpcs = {{kHostile, kHostile, 1, 1, kHostile, kHostile, kHostile}};
   data_.faults = {{kHostile, kHostile, kHostile, kHostile, kHostile, kHostile, 1, 1, 1}};
   data_.limits = {{kHostile, 1, 2, kHostile}};
+  data_.shadows = {{kHostile, 1, kHostile, {}}};
+  data_.shadows[0].summary.entries[kHostile] = {1, kHostile, kHostile, kHostile};
   data_.certificates = {{kHostile, kHostile, kHostile, 1, kHostile, kHostile}};
   data_.certificate_warnings = {kHostile};
   data_.settings = {{kHostile, kHostile, kHostile, kHostile},
@@ -123,6 +125,45 @@ TEST_F(FrontPageTest, HasButtonsOnlyWithWrites) {
   data_.usage.quarantined.clear();
   EXPECT_THAT(Render(),
               AllOf(Not(HasSubstr("/actions/release")), Not(HasSubstr("/actions/go_back"))));
+}
+
+TEST_F(FrontPageTest, ShowsACanaryBesideTheVersionBefore) {
+  Reloader::PluginStatus* const plugin = AddPlugin("waf");
+  EXPECT_THAT(Render(), Not(HasSubstr("canary")));
+  plugin->has_canary = plugin->may_go_back = true;
+  Reloader::GenerationStatus canary;
+  canary.id = canary.number = 2;
+  canary.canary_percent = 5;
+  plugin->generations.insert(plugin->generations.begin(), canary);
+  data_.usage.calls[1] = {950, 0, 1'900'000'000, {}};
+  data_.usage.calls[2] = {50, 3, 500'000'000, {}};
+  data_.writes = true;
+  const std::string page = Render();
+  EXPECT_THAT(page, AllOf(HasSubstr("5 % of new streams"), HasSubstr("the rest"),
+                          HasSubstr("2.0 ms"), HasSubstr("10.0 ms"), HasSubstr(">3<")));
+  EXPECT_THAT(page,
+              AllOf(HasSubstr("action=\"/actions/promote\""), HasSubstr("Roll back the canary")));
+}
+
+TEST_F(FrontPageTest, LetsAWithdrawnVersionBeReleased) {
+  Reloader::PluginStatus* const plugin = AddPlugin("waf");
+  data_.writes = true;
+  EXPECT_THAT(Render(), Not(HasSubstr("/actions/release")));
+  plugin->withdrawn = true;
+  EXPECT_THAT(Render(), HasSubstr("action=\"/actions/release\""));
+}
+
+TEST_F(FrontPageTest, ShowsTheCommonestDifferencesOfAShadow) {
+  EXPECT_THAT(Render(), Not(HasSubstr("id=\"shadows\"")));
+  AddPlugin("auth-new")->shadow = true;
+  data_.shadows = {{"auth-new", 1, "auth", {}}};
+  DifferenceSummary& summary = data_.shadows[0].summary;
+  summary.exchanges = 1000;
+  summary.differing = 7;
+  summary.entries["header request x-user"] = {7, "ann", "Ann", "4711"};
+  EXPECT_THAT(Render(), AllOf(HasSubstr("in shadow"), HasSubstr("instead of auth"),
+                              HasSubstr("7 of 1000 exchanges"), HasSubstr("header request x-user"),
+                              HasSubstr("x-request-id 4711")));
 }
 
 TEST_F(FrontPageTest, SaysWhereEachValueComesFrom) {

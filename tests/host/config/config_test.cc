@@ -169,6 +169,10 @@ std::vector<OptionCase> Cases() {
       Number("max_sent_bytes", "4194304", &Config::stream_limits, &StreamLimits::sent_bytes_max),
       {"early_end", "on", "off", "off", "on",
        [](const Config& c) { return c.stream_limits.early_end ? "on" : "off"; }},
+      {"metadata_controls", "refuse", "pass", "pass", "refuse",
+       [](const Config& c) { return c.stream_limits.metadata_controls ? "pass" : "refuse"; }},
+      {"phase_pruning", "on", "off", "off", "on",
+       [](const Config& c) { return c.stream_limits.phase_pruning ? "on" : "off"; }},
       {"envoy_mode_override", "unknown", "ignored", "ignored", "allowed",
        [](const Config& c) {
          constexpr const char* kNames[] = {"unknown", "allowed", "ignored"};
@@ -208,6 +212,26 @@ std::vector<OptionCase> Cases() {
        [](const Config& c) { return c.log_format == LogFormat::kJson ? "json" : "text"; }},
       {"log_redacted_headers", absl::StrJoin(RedactedHeadersDefault(), ","), "X-A, cookie",
        "x-a,cookie", "x-b", [](const Config& c) { return absl::StrJoin(c.redacted_headers, ","); }},
+      {"record", "", "/tmp/a.rec", "/tmp/a.rec", "/tmp/b.rec",
+       [](const Config& c) { return c.record.path; }},
+      {"record_percent", "100", "0.5", "0.5", "99",
+       [](const Config& c) { return fmt::format("{}", c.record.percent); }},
+      {"record_match", "", "path_prefix=/a&host=b", "path_prefix=/a&host=b", "method=GET",
+       [](const Config& c) { return c.record.match; }},
+      {"record_bodies", "off", "on", "on", "off",
+       [](const Config& c) { return c.record.bodies ? "on" : "off"; }},
+      {"record_redact", absl::StrJoin(RedactedHeadersDefault(), ","), "X-A, cookie", "x-a,cookie",
+       "x-b", [](const Config& c) { return absl::StrJoin(c.record.redacted, ","); }},
+      {"max_record_bytes", "67108864", "65536", "65536", "131072",
+       [](const Config& c) { return fmt::format("{}", c.record.file_bytes_max); }},
+      {"max_record_files", "8", "1", "1", "3",
+       [](const Config& c) { return fmt::format("{}", c.record.files); }},
+      {"max_record_queue_bytes", "16777216", "65536", "65536", "131072",
+       [](const Config& c) { return fmt::format("{}", c.record.queue_bytes_max); }},
+      {"max_record_exchange_bytes", "1048576", "4096", "4096", "8192",
+       [](const Config& c) { return fmt::format("{}", c.record.exchange_bytes_max); }},
+      {"record_dir", "", "/tmp", "/tmp", "/",
+       [](const Config& c) { return c.record.tap_directory; }},
       {"admin_hosts", "", "a.example,b", "a.example,b", "c",
        [](const Config& c) { return absl::StrJoin(c.admin_hosts, ","); }},
       {"admin_writes", "off", "on", "on", "off",
@@ -398,6 +422,22 @@ TEST(Config, SwitchesAreOnOffOrGivenAValue) {
 
 TEST(Config, NoHeaderNeedBeRedacted) {
   EXPECT_THAT(Good({"--log_redacted_headers=none"}).redacted_headers, IsEmpty());
+}
+
+TEST(Config, RecordingsLeaveOutWhatTheLogDoesAndTheDefaults) {
+  const auto redacted = [](const std::vector<std::string>& arguments) {
+    return absl::StrJoin(Good(arguments).record.redacted, ",");
+  };
+  const std::string defaults = absl::StrJoin(RedactedHeadersDefault(), ",");
+  EXPECT_EQ(redacted({"--log_redacted_headers=none"}), defaults);
+  EXPECT_EQ(redacted({"--log_redacted_headers=x-own,dpop"}), defaults + ",x-own");
+  EXPECT_EQ(redacted({"--log_redacted_headers=x-own", "--record_redact=x-other"}), "x-other");
+  EXPECT_EQ(redacted({"--record_redact=none"}), "");
+}
+
+TEST(Config, SizesOfRecordingsHaveShorterNames) {
+  EXPECT_EQ(Good({"--record_max_bytes=65536"}).record.file_bytes_max, 65536u);
+  EXPECT_EQ(Good({"--record_files=2"}).record.files, 2u);
 }
 
 TEST(Config, AdminMayBeOff) {
@@ -607,6 +647,8 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"max_sent_bytes=1", "expected a whole number from 1024 to 1099511627776"},
       {"envoy_mode_override=yes", "expected unknown, allowed, ignored"},
       {"early_end=true", "expected on, off"},
+      {"metadata_controls=allow", "expected refuse, pass"},
+      {"phase_pruning=yes", "expected on, off"},
       {"services=http",
        "expected ext_proc, ext_authz, ratelimit or network_ext_proc, or several with commas "
        "between "
@@ -647,9 +689,25 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"max_turn_handshakes=0", "expected a whole number from 1 to 2147483647"},
       {"max_timer_threads=0", "expected a whole number from 1 to 1024"},
       {"max_timers=x", "expected a whole number from 0 to 2147483647"},
+      {"max_calls=x", "expected a whole number from 0 to 2147483647"},
+      {"upstreams=/nowhere/upstreams.json", "No such file or directory"},
       {"max_shared_data_bytes=x", "expected a whole number from 0 to 1099511627776"},
       {"max_shared_data_keys=x", "expected a whole number from 0 to 2147483647"},
+      {"shadow_threads=65", "expected a whole number from 1 to 64"},
+      {"max_shadow_exchanges=0", "expected a whole number from 1 to 2147483647"},
+      {"max_shadow_bytes=x", "expected a whole number from 0 to 1099511627776"},
+      {"max_shadow_exchange_bytes=x", "expected a whole number from 0 to 1099511627776"},
+      {"state_dir=", "expected a directory"},
       {"max_shared_data_value_bytes=7", "expected a whole number from 8 to 1099511627776"},
+      {"record_percent=0", "expected a number above 0 and up to 100"},
+      {"record_match=path=/a",
+       "path=/a: expected one of the keys path_prefix, host, method, header"},
+      {"record_bodies=perhaps", "expected off, on"},
+      {"record_redact=a,,b", redacted},
+      {"max_record_bytes=65535", "expected a whole number from 65536 to 1099511627776"},
+      {"max_record_files=0", "expected a whole number from 1 to 1000"},
+      {"max_record_queue_bytes=1", "expected a whole number from 65536 to 1099511627776"},
+      {"max_record_exchange_bytes=1", "expected a whole number from 4096 to 33554432"},
       {"max_explained=0", "expected a whole number from 1 to 10000"},
       {"max_handshake_percent=0", "expected a whole number from 1 to 100"},
       {"max_handshake_percent=101", "expected a whole number from 1 to 100"},
@@ -839,7 +897,8 @@ TEST(Config, RefusesPluginFilesThatCannotBeRead) {
   EXPECT_EQ(Bad({"--plugin=/p.so", "--plugin_settings=p=@" + bad.path()}),
             "--plugin_settings=p=@" + bad.path() +
                 ": unknown key \"polic\"; expected policy, too_large, match, max_whole_body_bytes, "
-                "blocking, disabled, watch, endless_body, leave_responses or drain");
+                "blocking, disabled, watch, endless_body, leave_responses, drain, "
+                "mode, instead_of, percent, by_header or canary");
 }
 
 TEST(Config, RefusesBothListenersOff) {

@@ -299,6 +299,10 @@ TEST_F(DataStreamTest, WhatIsInvalidIsAFault) {
        })},
       {"malformed data",
        [](callout_call_t* call) { return Answer(call, CALLOUT_READ_DATA_RESPONSE, "\xff"); }},
+      {"a line's end in metadata", Says([](network::ProcessingResponse* r) {
+         auto& fields = *r->mutable_dynamic_metadata()->mutable_fields();
+         (*fields["ns"].mutable_struct_value()->mutable_fields())["k"].set_string_value("a\r\nb");
+       })},
       {"a status that has no place", Returns(CALLOUT_NO_RESPONSE)},
       {"send", [](callout_call_t* call) {
          const callout_bytes_t part = ToBytes(std::string_view("\x0a\x01x"));
@@ -316,6 +320,19 @@ TEST_F(DataStreamTest, WhatIsInvalidIsAFault) {
     EXPECT_THAT(Told(), ElementsAre(name == "malformed data" ? "reset" : "read r")) << name;
     StartAgain();
   }
+}
+
+// Envoy would half-close the direction, and let what comes later pass unseen.
+TEST_F(DataStreamTest, APluginNeitherEndsADirectionNorTheStream) {
+  AddPlugin()->phases[CALLOUT_READ_DATA] = Says([](network::ProcessingResponse* r) {
+    r->mutable_read_data()->set_data("x");
+    r->mutable_read_data()->set_end_of_stream(true);
+    r->set_close_stream_to_ext_proc_server(true);
+  });
+  Read("r");
+  Read("s", true);
+  EXPECT_THAT(Told(), ElementsAre("read x*", "read x.*"));
+  EXPECT_FALSE(connection_->end().has_value());
 }
 
 TEST_F(DataStreamTest, AnEndIsOneWhateverComesAfterIt) {

@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -74,6 +75,37 @@ TEST_F(AcceptLoopTest, HandsEachConnectionToItsListener) {
               HasSubstr("callout_connections_accepted_total{listener=\"one\"} 200"));
   EXPECT_THAT(metrics_.Text(),
               HasSubstr("callout_connections_accepted_total{listener=\"two\"} 200"));
+}
+
+TEST(AcceptLoopShare, WhoHasMoreConnectionsWaitsLongerAndTakesSeveralAtOnce) {
+  using std::chrono::microseconds;
+  EXPECT_EQ(AcceptLoop::ShareOf(0).wait, microseconds(0));
+  EXPECT_EQ(AcceptLoop::ShareOf(0).connections_max, 1);
+  for (size_t connections = 1; connections <= 1024; connections *= 2) {
+    const AcceptLoop::Share share = AcceptLoop::ShareOf(connections);
+    EXPECT_GE(share.wait, AcceptLoop::ShareOf(connections / 2).wait + microseconds(250));
+    EXPECT_GE(share.connections_max, AcceptLoop::ShareOf(connections / 2).connections_max);
+  }
+  EXPECT_EQ(AcceptLoop::ShareOf(SIZE_MAX).wait, microseconds(3000));
+  EXPECT_EQ(AcceptLoop::ShareOf(SIZE_MAX).connections_max, 64);
+}
+
+TEST_F(AcceptLoopTest, OneThatSharesItsSocketsAcceptsAllIfNobodyElseDoes) {
+  Listen("127.0.0.1:0");
+  std::atomic<size_t> accepted{0};
+  AcceptLoop sharing(
+      &metrics_, [](const absl::Status&) {}, [&] { return accepted.load(); });
+  AcceptLoop::Listener listener = Greeter("one", sockets_[0]);
+  listener.on_connection = [&, greet = listener.on_connection](int fd) {
+    ++accepted;
+    greet(fd);
+  };
+  ASSERT_TRUE(sharing.Start({listener}).ok());
+  std::vector<Descriptor> clients;
+  for (int i = 0; i < 100; ++i) clients.push_back(Connect(sockets_[0].bound()));
+  for (const Descriptor& client : clients) EXPECT_EQ(ReadToEnd(client.get()), "one");
+  sharing.Stop();
+  EXPECT_EQ(accepted, 100u);
 }
 
 TEST_F(AcceptLoopTest, DescriptorsAreNonBlockingClosedOnExecAndSendAtOnce) {

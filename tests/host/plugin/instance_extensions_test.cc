@@ -12,8 +12,10 @@
 #include <string>
 #include <thread>
 
+#include "host/net/listener.h"
 #include "host/plugin/hook_table.h"
 #include "tests/host/notification.h"
+#include "tests/host/sockets.h"
 #include "tests/host/stream_fixture.h"
 
 namespace callout::host {
@@ -29,6 +31,28 @@ struct Task {
   static void Release(void* data) { ++static_cast<Task*>(data)->released; }
   callout_timer_t Timer(uint64_t delay_ns = 0) {
     return {sizeof(callout_timer_t), 0, Run, Release, this, delay_ns, 0};
+  }
+};
+
+// A call to the upstream "service".
+struct Asking {
+  std::function<void()> on_done = [] {};
+  std::atomic<int> released{0};
+  Notification over;
+  callout_outgoing_t Ask() {
+    callout_outgoing_t outgoing = {};
+    outgoing.struct_size = sizeof(outgoing);
+    outgoing.upstream = ToBytes("service");
+    outgoing.path = ToBytes("/");
+    outgoing.done = [](void* data, const callout_incoming_t*) {
+      static_cast<Asking*>(data)->on_done();
+    };
+    outgoing.release = [](void* data) {
+      ++static_cast<Asking*>(data)->released;
+      static_cast<Asking*>(data)->over.Notify();
+    };
+    outgoing.data = this;
+    return outgoing;
   }
 };
 
@@ -50,6 +74,17 @@ class InstanceExtensionsTest : public ::testing::Test {
   }
   static const callout_timers_t* TimersOf(const callout_host_t* host) {
     return static_cast<const callout_timers_t*>(host->get_extension(host, CALLOUT_TIMERS));
+  }
+  void MakeWithUpstream(const std::string& url) {
+    const auto upstreams =
+        ParseUpstreams(R"({"service": {"timeout_ms": 60000, "url": ")" + url + "\"}}");
+    ASSERT_TRUE(upstreams.ok()) << upstreams.status();
+    ExtensionOptions options;
+    options.upstreams = *upstreams;
+    Make(options);
+  }
+  static const callout_calls_t* CallsOf(const callout_host_t* host) {
+    return static_cast<const callout_calls_t*>(host->get_extension(host, CALLOUT_CALLS));
   }
   static const callout_shared_data_t* DataOf(const callout_host_t* host) {
     return static_cast<const callout_shared_data_t*>(
@@ -144,6 +179,68 @@ TEST_F(InstanceExtensionsTest, NoTimerRunsDuringDestroyOrAfterIt) {
   EXPECT_EQ(timers->start(host, &timer, &id), CALLOUT_FAILED_PRECONDITION);
   EXPECT_EQ(timers->cancel(host, id), CALLOUT_NOT_FOUND);
   EXPECT_EQ(host->get_extension(host, CALLOUT_TIMERS), nullptr);
+}
+
+TEST_F(InstanceExtensionsTest, ACallCannotBeStartedBeforeCreateHasReturned) {
+  MakeWithUpstream("http://127.0.0.1:1");
+  FakePlugin plugin;
+  Asking asking;
+  plugin.create = [&](callout_create_args_t* args) {
+    uint64_t id = 0;
+    const callout_outgoing_t outgoing = asking.Ask();
+    EXPECT_EQ(CallsOf(args->host)->find(args->host, ToBytes("service"), nullptr), CALLOUT_OK);
+    EXPECT_EQ(CallsOf(args->host)->find(args->host, ToBytes("other"), nullptr), CALLOUT_NOT_FOUND);
+    EXPECT_EQ(CallsOf(args->host)->start(args->host, &outgoing, &id), CALLOUT_FAILED_PRECONDITION);
+  };
+  const auto instance = Create(&plugin, "p");
+  EXPECT_EQ(asking.released, 0);
+  EXPECT_THAT(instance->asked_extensions(), ElementsAre(CALLOUT_CALLS));
+}
+
+TEST_F(InstanceExtensionsTest, TheEndOfACallIsARunningHookThatMayNotWait) {
+  MakeWithUpstream("http://127.0.0.1:1");
+  FakePlugin plugin;
+  const callout_host_t* host = nullptr;
+  plugin.create = [&](callout_create_args_t* args) { host = args->host; };
+  const auto instance = Create(&plugin, "calling");
+  std::string found;
+  Asking asking;
+  asking.on_done = [&] {
+    for (const HookTable::Running& running : HookTable::InUse()->ListRunning()) {
+      if (running.place.hook != Hook::kCallDone) continue;
+      found = HookTable::InUse()->PluginName(running.place.plugin);
+      EXPECT_FALSE(running.place.may_wait);
+    }
+  };
+  uint64_t id = 0;
+  const callout_outgoing_t outgoing = asking.Ask();
+  ASSERT_EQ(CallsOf(host)->start(host, &outgoing, &id), CALLOUT_OK);
+  asking.over.WaitForNotification();
+  EXPECT_EQ(found, "calling");
+}
+
+TEST_F(InstanceExtensionsTest, NoCallEndsDuringDestroyOrAfterIt) {
+  // It accepts connections, and never answers.
+  const auto listener = ListenSocket::Open(ParsedAddress("127.0.0.1:0"));
+  ASSERT_TRUE(listener.ok()) << listener.status();
+  MakeWithUpstream("http://" + listener->bound().ToString());
+  FakePlugin plugin;
+  const callout_host_t* host = nullptr;
+  plugin.create = [&](callout_create_args_t* args) { host = args->host; };
+  auto instance = Create(&plugin, "p");
+  Asking hangs;
+  hangs.on_done = [] { ADD_FAILURE(); };
+  uint64_t id = 0;
+  const callout_outgoing_t outgoing = hangs.Ask();
+  ASSERT_EQ(CallsOf(host)->start(host, &outgoing, &id), CALLOUT_OK);
+  const callout_calls_t* const calls = CallsOf(host);
+  instance.reset();
+  EXPECT_EQ(plugin.destroyed, 1);
+  EXPECT_EQ(hangs.released, 1);
+  // The table outlives the instance, for threads that were not joined.
+  EXPECT_EQ(calls->start(host, &outgoing, &id), CALLOUT_FAILED_PRECONDITION);
+  EXPECT_EQ(calls->cancel(host, id), CALLOUT_NOT_FOUND);
+  EXPECT_EQ(calls->find(host, ToBytes("service"), nullptr), CALLOUT_NOT_FOUND);
 }
 
 TEST_F(InstanceExtensionsTest, ATimerIsARunningHookOfItsPlugin) {

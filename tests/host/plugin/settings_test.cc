@@ -112,10 +112,12 @@ TEST(Settings, EachErrorNamesKeyFindingAndExpectation) {
       {"null", "the settings are JSON, but not an object; expected {…}"},
       {R"({"polcy": "fail"})",
        "unknown key \"polcy\"; expected policy, too_large, match, max_whole_body_bytes, "
-       "blocking, disabled, watch, endless_body, leave_responses or drain"},
+       "blocking, disabled, watch, endless_body, leave_responses, drain, mode, instead_of, "
+       "percent, by_header or canary"},
       {R"({"a\nb": 1})",
        "unknown key \"a\\x0ab\"; expected policy, too_large, match, max_whole_body_bytes, "
-       "blocking, disabled, watch, endless_body, leave_responses or drain"},
+       "blocking, disabled, watch, endless_body, leave_responses, drain, mode, instead_of, "
+       "percent, by_header or canary"},
       {R"({"policy": 5})", "key \"policy\" is a number; expected fail, continue or deny[:STATUS]"},
       {R"({"policy": "no\nway"})",
        "key \"policy\" is no policy; expected fail, continue, deny or deny:STATUS "
@@ -177,6 +179,50 @@ TEST(Settings, WatchedFilesAreAbsoluteAndLimited) {
   EXPECT_TRUE(ParseInstanceSettings("{\"watch\": [" + many + "]}").ok());
   EXPECT_EQ(Refusal("{\"watch\": [" + many + ", \"/a\"]}"),
             "key \"watch\" has 65 files; expected at most 64");
+}
+
+TEST(Settings, AShadowMayStandInThePlaceOfAnother) {
+  const auto settings = ParseInstanceSettings(R"({"mode": "shadow", "instead_of": "auth"})");
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_EQ(settings->mode, InstanceMode::kShadow);
+  EXPECT_EQ(settings->instead_of, "auth");
+  EXPECT_EQ(ParseInstanceSettings(R"({"mode": "live"})")->mode, InstanceMode::kLive);
+  EXPECT_FALSE(ParseInstanceSettings(R"({"instead_of": "auth"})").ok());
+  EXPECT_FALSE(ParseInstanceSettings(R"({"mode": "shadow", "canary": {}})").ok());
+  EXPECT_FALSE(ParseInstanceSettings(R"({"mode": "off"})").ok());
+}
+
+TEST(Settings, AShareIsAPercentageAndAHeader) {
+  const auto settings = ParseInstanceSettings(R"({"percent": 2.5, "by_header": "X-User"})");
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_EQ(settings->percent, 2.5);
+  EXPECT_EQ(settings->by_header, "x-user");
+  EXPECT_EQ(ParseInstanceSettings(R"({"percent": 0})")->percent, 0);
+  EXPECT_EQ(ParseInstanceSettings(R"({"percent": 100})")->percent, 100);
+  for (const char* text : {R"({"percent": 100.01})", R"({"percent": -1})", R"({"percent": "5"})",
+                           R"({"by_header": ""})", R"({"by_header": 5})"}) {
+    EXPECT_FALSE(ParseInstanceSettings(text).ok()) << text;
+  }
+}
+
+TEST(Settings, ACanaryHasItsLimits) {
+  const auto defaults = ParseInstanceSettings(R"({"canary": {}})");
+  ASSERT_TRUE(defaults.ok()) << defaults.status();
+  EXPECT_EQ(defaults->canary, CanarySettings());
+  const auto settings = ParseInstanceSettings(
+      R"({"canary": {"percent": 10, "by_header": "X-User", "max_fault_percent": 0,
+                     "max_latency_ratio": 1.5, "max_p99_ms": 20, "min_calls": 7, "for_seconds": 0,
+                     "promote": "auto"}})");
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_EQ(settings->canary, (CanarySettings{10, "x-user", 0, 1.5, 20, 7, 0, true}));
+  for (const char* text :
+       {R"({"canary": 5})", R"({"canary": {"percent": 0}})", R"({"canary": {"percent": 101}})",
+        R"({"canary": {"max_fault_percent": 101}})", R"({"canary": {"min_calls": 0}})",
+        R"({"canary": {"min_calls": 1.5}})", R"({"canary": {"for_seconds": -1}})",
+        R"({"canary": {"promote": "later"}})", R"({"canary": {"max_p99_ms": "5"}})",
+        R"({"canary": {"share": 5}})"}) {
+    EXPECT_FALSE(ParseInstanceSettings(text).ok()) << text;
+  }
 }
 
 TEST(Settings, SaysWhereTheTextIsNoJson) {

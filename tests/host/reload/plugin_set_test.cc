@@ -93,6 +93,120 @@ TEST_F(PluginSetTest, CountsTheStreamsOfEveryChainThatHoldsAGeneration) {
   EXPECT_EQ(set_->GetUsage().streams, (std::map<GenerationId, size_t>{{1, 3}, {2, 2}}));
 }
 
+// --- Canaries and shadows ---
+
+class PluginSetCanaryTest : public PluginSetTest {
+ protected:
+  void PrepareWith(GenerationId id, const std::string& settings, bool canary,
+                   const std::string& name = "p") {
+    GenerationSource source;
+    source.id = source.number = id;
+    source.name = name;
+    source.path = source.load_path = source.sha256 = "file";
+    source.settings_text = settings;
+    source.on_trial = source.canary = canary;
+    FakePlugin& plugin = plugins_["file"];
+    plugin.phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+    FakePlugin::creating = &plugin;
+    const absl::Status status = set_->Prepare(source).status();
+    ASSERT_TRUE(status.ok()) << status;
+  }
+  // How many of the instances of the current chain serve the stream.
+  size_t Serving(uint64_t stream_id, const std::string& user) {
+    const auto chain = set_->chains().current();
+    size_t serving = 0;
+    for (size_t i = 0; i < chain->instances.size(); ++i) {
+      serving +=
+          chain->Shares(i, stream_id, [&](const std::string&) { return std::string_view(user); })
+              ? 1
+              : 0;
+    }
+    return serving;
+  }
+};
+
+TEST_F(PluginSetCanaryTest, EveryStreamIsServedByExactlyOneOfThePair) {
+  PrepareWith(1, "", false);
+  set_->Commit({1});
+  PrepareWith(2, R"({"canary": {"percent": 30, "by_header": "x-user"}})", true);
+  set_->Commit({1, 2});
+  ASSERT_EQ(set_->chains().current()->instances.size(), 2u);
+  for (uint64_t id = 1; id < 500; ++id) {
+    EXPECT_EQ(Serving(id, ""), 1u);
+    EXPECT_EQ(Serving(id, std::to_string(id)), 1u);
+  }
+}
+
+TEST_F(PluginSetCanaryTest, CountsTheCallsOfBothWhileTheyAreAPair) {
+  PrepareWith(1, "", false);
+  set_->Commit({1});
+  EXPECT_TRUE(set_->GetUsage().calls.empty());
+  PrepareWith(2, R"({"canary": {}})", true);
+  set_->Commit({1, 2});
+  CallRecord record;
+  record.begun = true;
+  record.phase = CALLOUT_REQUEST_HEADERS;
+  const auto chain = set_->chains().current();
+  chain->instances[0]->CountCall(record);
+  chain->instances[1]->CountCall(record);
+  chain->instances[1]->CountCall(record);
+  EXPECT_EQ(set_->GetUsage().calls.at(1).calls, 1u);
+  EXPECT_EQ(set_->GetUsage().calls.at(2).calls, 2u);
+  // Another canary beside the same one: both begin anew.
+  PrepareWith(3, R"({"canary": {}})", true);
+  set_->Commit({1, 3});
+  EXPECT_EQ(set_->GetUsage().calls.at(1).calls, 0u);
+  EXPECT_EQ(set_->GetUsage().calls.at(3).calls, 0u);
+  EXPECT_EQ(set_->GetUsage().calls.count(2), 0u);
+}
+
+TEST_F(PluginSetCanaryTest, AfterItsPromotionItServesAll) {
+  PrepareWith(1, "", false);
+  set_->Commit({1});
+  PrepareWith(2, R"({"canary": {"percent": 5}})", true);
+  set_->Commit({1, 2});
+  set_->Commit({2});
+  EXPECT_FALSE(set_->chains().current()->has_share);
+  EXPECT_TRUE(set_->GetUsage().calls.empty());
+}
+
+TEST_F(PluginSetCanaryTest, ItsTrialGoesByItsOwnLimits) {
+  PrepareWith(1, "", false);
+  set_->Commit({1});
+  PrepareWith(2, R"({"canary": {"max_fault_percent": 50, "min_calls": 4}})", true);
+  set_->Commit({1, 2});
+  const auto chain = set_->chains().current();
+  for (int i = 0; i < 2; ++i) {
+    chain->instances[1]->CountViolation(Violation::kErrorStatus, CALLOUT_REQUEST_HEADERS, "", {});
+  }
+  EXPECT_THAT(set_->TakeFailedTrials(), IsEmpty());
+  chain->instances[1]->CountViolation(Violation::kErrorStatus, CALLOUT_REQUEST_HEADERS, "", {});
+  EXPECT_THAT(set_->TakeFailedTrials(), ElementsAre(2u));
+}
+
+TEST_F(PluginSetCanaryTest, AShadowStandsBesideTheChain) {
+  PrepareWith(1, "", false, "first");
+  PrepareWith(2, R"({"mode": "shadow"})", false, "shadow");
+  PrepareWith(3, "", false, "last");
+  PrepareWith(4, R"({"mode": "shadow", "instead_of": "first"})", false, "other");
+  set_->Commit({1, 2, 3, 4});
+  const auto chain = set_->chains().current();
+  ASSERT_EQ(chain->instances.size(), 2u);
+  ASSERT_EQ(chain->shadows.size(), 2u);
+  EXPECT_EQ(chain->shadows[0].position, 1u);
+  EXPECT_EQ(chain->shadows[0].replaces, 0u);
+  EXPECT_EQ(chain->shadows[1].position, 0u);
+  EXPECT_EQ(chain->shadows[1].replaces, 1u);
+}
+
+TEST_F(PluginSetCanaryTest, AShadowIsDestroyedWithItsLastChain) {
+  PrepareWith(1, R"({"mode": "shadow"})", false);
+  set_->Commit({1});
+  set_->Commit({});
+  set_->Reap();
+  EXPECT_EQ(plugins_["file"].destroyed, 1);
+}
+
 TEST_F(PluginSetTest, AGenerationThatIsNotCommittedIsDropped) {
   Serve(1, "a");
   ASSERT_TRUE(Prepare(2, "b").ok());

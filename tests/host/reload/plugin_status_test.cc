@@ -43,6 +43,29 @@ Json Page(const Reloader::Snapshot& snapshot, const GenerationTarget::Usage& usa
   return Json::parse(PluginStatusJson(snapshot, usage, 1000, metrics.Collect()));
 }
 
+TEST(PluginStatus, ShowsACanaryBesideTheVersionThatServesTheRest) {
+  Reloader::Snapshot snapshot = OnePlugin();
+  std::vector<Reloader::GenerationStatus>& generations = snapshot.plugins[0].generations;
+  std::swap(generations[0].in_service, generations[1].in_service);
+  generations[0].canary_percent = 5;
+  GenerationTarget::Usage usage;
+  usage.streams = {{7, 1}, {9, 5}};
+  usage.calls[7] = {100, 0, 200'000'000, {}};
+  usage.calls[9] = {10, 1, 40'000'000, {}};
+  const Json plugin = Page(snapshot, usage, Metrics())["plugins"][0];
+  EXPECT_EQ(plugin["generation"], 1);
+  EXPECT_EQ(plugin["mode"], "live");
+  EXPECT_EQ(plugin["withdrawn"], false);
+  const Json& canary = plugin["generations"][0];
+  EXPECT_EQ(canary["state"], "canary");
+  EXPECT_EQ(canary["percent"], 5);
+  EXPECT_EQ(canary["calls"], 10);
+  EXPECT_EQ(canary["faults"], 1);
+  EXPECT_EQ(canary["mean_ms"], 4);
+  EXPECT_EQ(plugin["generations"][1]["state"], "serving");
+  EXPECT_EQ(plugin["generations"][1]["mean_ms"], 2);
+}
+
 TEST(PluginStatus, SaysWhatServesInWhichVersion) {
   const Json page = Page(OnePlugin(), {.streams = {{7, 1}, {9, 5}}, .mapped = 2}, Metrics());
   EXPECT_EQ(page["generations_mapped"], 2);

@@ -75,6 +75,8 @@ class FakeTarget final : public GenerationTarget {
     for (GenerationId id : live) usage.streams[id] = 0;
     for (GenerationId id : draining) usage.streams[id] = 1;
     for (const std::string& name : quarantined) usage.quarantined[name] = "it crashed";
+    usage.calls = calls;
+    usage.crashes = crashes;
     return usage;
   }
   void EndQuarantine(GenerationId id) override { quarantined.erase(sources.at(id).name); }
@@ -95,6 +97,8 @@ class FakeTarget final : public GenerationTarget {
   std::map<GenerationId, GenerationSource> sources;
   std::vector<std::string> chain;
   std::set<GenerationId> live, draining;
+  std::map<GenerationId, CallCounts> calls;
+  std::map<std::string, uint64_t> crashes;
   std::vector<GenerationId> failed_trials;
   int commits = 0;
 };
@@ -399,14 +403,326 @@ TEST_F(ReloaderTest, AWithdrawnGenerationGivesWayToTheOneBeforeAndIsNotTakenAgai
   EXPECT_FALSE(target_.sources.rbegin()->second.on_trial);
   EXPECT_THAT(StatusOf("a").last_error, HasSubstr("generation 2 of " + plugins_ + "/a.so was"));
   EXPECT_EQ(Reloads("a", "withdrawn"), 1);
-  Replace("a.so", "2");
   reloader_->Retry();
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  Replace("a.so", "2");
   RescanUntilSettled();
   EXPECT_THAT(target_.chain, ElementsAre("a=1"));
   Replace("a.so", "3");
   RescanUntilSettled();
   EXPECT_THAT(target_.chain, ElementsAre("a=3"));
   EXPECT_EQ(StatusOf("a").generations.front().number, 3u);
+}
+
+TEST_F(ReloaderTest, AWithdrawnVersionIsTakenAgainIfItsFileIsTouchedAndTheOperatorAsks) {
+  for (const bool asks_first : {false, true}) {
+    SCOPED_TRACE(asks_first);
+    StartWith({"a"});
+    Replace("a.so", "2");
+    RescanUntilSettled();
+    ASSERT_TRUE(reloader_->GoBack("a").ok());
+    ASSERT_TRUE(StatusOf("a").withdrawn);
+    Replace("a.so", "2");
+    if (!asks_first) RescanUntilSettled();
+    EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+    reloader_->Retry();
+    RescanUntilSettled();
+    EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+    EXPECT_FALSE(StatusOf("a").withdrawn);
+  }
+}
+
+TEST_F(ReloaderTest, AWithdrawnVersionIsTakenAgainWhenItIsReleased) {
+  StartWith({"a"});
+  Replace("a.so", "2");
+  RescanUntilSettled();
+  ASSERT_TRUE(reloader_->GoBack("a").ok());
+  EXPECT_TRUE(reloader_->Release("a").ok());
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+}
+
+// --- Canaries ---
+
+class CanaryReloaderTest : public ReloaderTest {
+ protected:
+  // Version 2 serves beside version 1.
+  void StartCanary(const std::string& settings) {
+    Write("a.settings", settings);
+    StartWith({"a", "b"});
+    EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
+    Replace("a.so", "2");
+    RescanUntilSettled();
+    ASSERT_THAT(target_.chain, ElementsAre("a=1", "a=2", "b=1"));
+  }
+  // The ids of the two versions.
+  GenerationId Old() const { return *target_.live.begin(); }
+  GenerationId New() const { return *target_.live.rbegin(); }
+  void Count(GenerationId id, uint64_t calls, uint64_t faults = 0) {
+    target_.calls[id] = {calls, faults, calls * kMs, {calls}};
+  }
+  void Check(uint64_t after_ns = 0) {
+    now_ns_ += after_ns;
+    reloader_->CheckCanaries(now_ns_);
+  }
+};
+
+TEST_F(CanaryReloaderTest, ServesBesideTheVersionBefore) {
+  StartCanary(R"({"canary": {"percent": 7}})");
+  EXPECT_TRUE(target_.sources.at(New()).canary);
+  EXPECT_FALSE(target_.sources.at(Old()).canary);
+  const Reloader::PluginStatus status = StatusOf("a");
+  EXPECT_TRUE(status.has_canary);
+  EXPECT_TRUE(status.may_go_back);
+  EXPECT_EQ(status.generations.front().canary_percent, 7);
+  EXPECT_FALSE(status.generations.front().in_service);
+  EXPECT_TRUE(status.generations.back().in_service);
+}
+
+TEST_F(CanaryReloaderTest, IsLookedAtAsLongAsItServes) {
+  StartWith({"a"});
+  EXPECT_EQ(reloader_->CheckCanaries(now_ns_), Reloader::kNever);
+  Write("a.settings", R"({"canary": {}})");
+  RescanUntilSettled();
+  EXPECT_LT(reloader_->CheckCanaries(now_ns_), now_ns_ + 1000 * kMs);
+  ASSERT_TRUE(reloader_->Promote("a").ok());
+  EXPECT_EQ(reloader_->CheckCanaries(now_ns_), Reloader::kNever);
+}
+
+TEST_F(CanaryReloaderTest, IsRolledBackByItsFaults) {
+  StartCanary(R"({"canary": {"max_fault_percent": 1, "min_calls": 100}})");
+  Count(New(), 100, 1);
+  Check();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "a=2", "b=1"));
+  Count(New(), 100, 2);
+  Check();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("max_fault_percent=1"));
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("generation 2 of"));
+  EXPECT_TRUE(StatusOf("a").withdrawn);
+  EXPECT_EQ(Reloads("a", "withdrawn"), 1);
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
+}
+
+TEST_F(CanaryReloaderTest, IsRolledBackAtOnceWhereItsTrialFails) {
+  StartCanary(R"({"canary": {}})");
+  target_.failed_trials = {New()};
+  reloader_->WithdrawFailed();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("max_fault_percent"));
+}
+
+TEST_F(CanaryReloaderTest, IsRolledBackByACrash) {
+  target_.crashes["a"] = 3;
+  StartCanary(R"({"canary": {}})");
+  Check();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "a=2", "b=1"));
+  target_.crashes["a"] = 4;
+  Check();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("ended a worker"));
+}
+
+TEST_F(CanaryReloaderTest, IsPromotedByTheOperator) {
+  StartCanary(R"({"canary": {}})");
+  EXPECT_EQ(reloader_->Promote("b").code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(reloader_->Promote("c").code(), absl::StatusCode::kNotFound);
+  const GenerationId promoted = New();
+  ASSERT_TRUE(reloader_->Promote("a").ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=2", "b=1"));
+  EXPECT_TRUE(target_.live.contains(promoted)) << "it was created anew";
+  EXPECT_EQ(Reloads("a", "promoted"), 1);
+  EXPECT_TRUE(StatusOf("a").generations.front().in_service);
+  // And back to the one before.
+  ASSERT_TRUE(reloader_->GoBack("a").ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
+}
+
+TEST_F(CanaryReloaderTest, PromotesItselfAfterItsTime) {
+  StartCanary(R"({"canary": {"promote": "auto", "for_seconds": 60, "min_calls": 10}})");
+  Count(New(), 10);
+  Check(50'000 * kMs);
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "a=2", "b=1"));
+  Check(10'000 * kMs);
+  EXPECT_THAT(target_.chain, ElementsAre("a=2", "b=1"));
+}
+
+TEST_F(CanaryReloaderTest, GoesBackWhenTheOperatorAsks) {
+  StartCanary(R"({"canary": {}})");
+  ASSERT_TRUE(reloader_->GoBack("a").ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("the operator"));
+}
+
+TEST_F(CanaryReloaderTest, EndsWithTheOldFile) {
+  StartCanary(R"({"canary": {}})");
+  Replace("a.so", "1");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
+  EXPECT_EQ(StatusOf("a").last_error, "");
+}
+
+TEST_F(CanaryReloaderTest, GivesWayToANewerOne) {
+  StartCanary(R"({"canary": {}})");
+  Replace("a.so", "3");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "a=3", "b=1"));
+}
+
+TEST_F(CanaryReloaderTest, TheFirstVersionServesAlone) {
+  Write("a.settings", R"({"canary": {}})");
+  StartWith({"a"});
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_FALSE(StatusOf("a").has_canary);
+}
+
+TEST_F(CanaryReloaderTest, LeavesWithItsFile) {
+  StartCanary(R"({"canary": {}})");
+  Remove("a.so");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("b=1"));
+}
+
+// --- Over a restart ---
+
+class StateReloaderTest : public CanaryReloaderTest {
+ protected:
+  absl::Status Restart(RequirePlugins require = RequirePlugins::kAuto) {
+    Reloader::Options options;
+    options.state_dir = directory_.Path("");
+    options.require_plugins = require;
+    target_.quarantined.clear();
+    target_.crashes.clear();
+    return Start(std::move(options));
+  }
+  // Version 2 was withdrawn, and is still in the file.
+  void Withdraw() {
+    Write("a.so", "1");
+    ASSERT_TRUE(Restart().ok());
+    Replace("a.so", "2");
+    RescanUntilSettled();
+    ASSERT_TRUE(reloader_->GoBack("a").ok());
+    reloader_->NoteEnded();
+  }
+};
+
+TEST_F(StateReloaderTest, AWithdrawnVersionStaysSo) {
+  Withdraw();
+  for (const RequirePlugins require :
+       {RequirePlugins::kAuto, RequirePlugins::kAll, RequirePlugins::kNone}) {
+    ASSERT_TRUE(Restart(require).ok());
+    EXPECT_THAT(target_.chain, ElementsAre("a=stand-in"));
+    EXPECT_FALSE(reloader_->complete());
+    EXPECT_THAT(StatusOf("a").last_error, HasSubstr("withdrawn before this start"));
+    RescanUntilSettled();
+    EXPECT_THAT(target_.chain, ElementsAre("a=stand-in"));
+  }
+}
+
+TEST_F(StateReloaderTest, UntilTheFileChanges) {
+  Withdraw();
+  ASSERT_TRUE(Restart().ok());
+  Replace("a.so", "3");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=3"));
+  EXPECT_TRUE(reloader_->complete());
+  // Then the old one is another change.
+  reloader_->NoteEnded();
+  Replace("a.so", "2");
+  ASSERT_TRUE(Restart().ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+}
+
+TEST_F(StateReloaderTest, UntilTheFileHasChangedMeanwhile) {
+  Withdraw();
+  Replace("a.so", "3");
+  ASSERT_TRUE(Restart().ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=3"));
+}
+
+TEST_F(StateReloaderTest, UntilTheOperatorReleasesIt) {
+  Withdraw();
+  ASSERT_TRUE(Restart().ok());
+  ASSERT_TRUE(reloader_->Release("a").ok());
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+  reloader_->NoteEnded();
+  ASSERT_TRUE(Restart().ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+}
+
+TEST_F(StateReloaderTest, UntilItIsTouchedAndTheOperatorAsks) {
+  Withdraw();
+  ASSERT_TRUE(Restart().ok());
+  reloader_->Retry();
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=stand-in"));
+  Replace("a.so", "2");
+  reloader_->Retry();
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+}
+
+TEST_F(StateReloaderTest, ACanaryThatWasRolledBackStaysSo) {
+  Write("a.so", "1");
+  Write("a.settings", R"({"canary": {"min_calls": 10}})");
+  ASSERT_TRUE(Restart().ok());
+  Replace("a.so", "2");
+  RescanUntilSettled();
+  Count(New(), 10, 10);
+  Check();
+  reloader_->NoteEnded();
+  ASSERT_TRUE(Restart().ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=stand-in"));
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("max_fault_percent=1"));
+}
+
+TEST_F(StateReloaderTest, AVersionInQuarantineStaysOutOfService) {
+  Write("a.so", "1");
+  ASSERT_TRUE(Restart().ok());
+  target_.quarantined = {"a"};
+  reloader_->NoteEnded();
+  ASSERT_TRUE(Restart().ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=stand-in"));
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("it crashed"));
+}
+
+TEST_F(StateReloaderTest, AVersionThatLeftItsQuarantineServes) {
+  Write("a.so", "1");
+  ASSERT_TRUE(Restart().ok());
+  target_.quarantined = {"a"};
+  reloader_->NoteEnded();
+  target_.quarantined.clear();
+  reloader_->NoteEnded();
+  ASSERT_TRUE(Restart().ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+}
+
+TEST_F(StateReloaderTest, WithADamagedFileEverythingServes) {
+  Withdraw();
+  std::ofstream(directory_.Path("withdrawn.json")) << "garbage";
+  ASSERT_TRUE(Restart().ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+}
+
+TEST_F(StateReloaderTest, ADirectoryThatDoesNotExistIsAnError) {
+  Write("a.so", "1");
+  Reloader::Options options;
+  options.state_dir = directory_.Path("none");
+  EXPECT_FALSE(Start(std::move(options)).ok());
+}
+
+TEST_F(ReloaderTest, AShadowThatDoesNotLoadLeavesTheHostReady) {
+  Write("a.so", "1");
+  Write("b.so", "broken");
+  Write("b.settings", R"({"mode": "shadow"})");
+  ASSERT_TRUE(Start().ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_TRUE(reloader_->complete());
+  EXPECT_THAT(StatusOf("b").last_error, HasSubstr("it is broken"));
+  EXPECT_TRUE(StatusOf("b").shadow);
 }
 
 TEST_F(ReloaderTest, AFailedTrialOfAGenerationThatIsNoLongerInServiceChangesNothing) {

@@ -260,12 +260,13 @@ TEST_F(EndingsTest, ADrainEndsWithOkWhereTheRestMayPass) {
 }
 
 TEST_F(EndingsTest, TheDrainSettingFollowsThePolicyUnlessSet) {
-  InstanceSettings settings;
-  EXPECT_FALSE(MayPassAtDrain(settings));
-  settings.policy = ErrorPolicy{ErrorPolicy::Action::kContinue, 0};
-  EXPECT_TRUE(MayPassAtDrain(settings));
-  settings.drain_passes = false;
-  EXPECT_FALSE(MayPassAtDrain(settings));
+  // On the heap: GCC 12 would warn of optionals that are not set.
+  const auto settings = std::make_unique<InstanceSettings>();
+  EXPECT_FALSE(MayPassAtDrain(*settings));
+  settings->policy = ErrorPolicy{ErrorPolicy::Action::kContinue, 0};
+  EXPECT_TRUE(MayPassAtDrain(*settings));
+  settings->drain_passes = false;
+  EXPECT_FALSE(MayPassAtDrain(*settings));
 }
 
 TEST_F(EndingsTest, ADrainFailsWhereADecisionOrABodyIsOutstanding) {
@@ -607,6 +608,102 @@ TEST_F(OverrideTest, WhereEnvoyObeysTrailersAreAskedForAGatheredBody) {
     EXPECT_EQ(response.mode_override().request_body_mode(), kStreamed);
     EXPECT_EQ(response.mode_override().response_body_mode(), kBuffered);
   }
+}
+
+// --- Phases that nobody wants ----------------------------------------------------------
+
+class PruningTest : public EndingsTest {
+ protected:
+  PruningTest() {
+    limits_.mode_override = EnvoyModeOverride::kAllowed;
+    limits_.phase_pruning = true;
+    limits_.early_end = true;
+  }
+  FakePlugin* AddWanting(std::initializer_list<callout_phase_t> phases) {
+    FakePlugin* plugin = AddPlugin();
+    for (const callout_phase_t phase : phases) plugin->phases[phase] = Returns(CALLOUT_OK);
+    return plugin;
+  }
+  // What Envoy is told in the response to the request's headers: "-" for nothing.
+  std::string Told(int request_mode, int response_mode) {
+    FeedRequestHeaders(request_mode, response_mode);
+    const auto responses = Take();
+    if (responses.size() != 1) return "no response";
+    if (!responses[0].has_mode_override()) return "-";
+    return responses[0].mode_override().ShortDebugString();
+  }
+};
+
+TEST_F(PruningTest, EnvoyIsAskedForWhatSomeInstanceWants) {
+  AddWanting({CALLOUT_REQUEST_HEADERS, CALLOUT_RESPONSE_HEADERS});
+  EXPECT_EQ(Told(kStreamed, kBuffered), "request_trailer_mode: SKIP response_trailer_mode: SKIP");
+  EXPECT_FALSE(stream_->end().has_value());
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS, false));
+  EXPECT_EQ(Take().size(), 1u);
+  EXPECT_TRUE(EndedOk());
+}
+
+TEST_F(PruningTest, TheWantsOfAllInstancesAreUnited) {
+  AddWanting({CALLOUT_RESPONSE_BODY});
+  AddWanting({CALLOUT_REQUEST_TRAILERS});
+  EXPECT_EQ(Told(kStreamed, kBuffered), "response_body_mode: BUFFERED");
+}
+
+TEST_F(PruningTest, OfAResponseThatNobodyWantsNotEvenTheHeadersAreAskedFor) {
+  AddWanting({CALLOUT_REQUEST_BODY});
+  EXPECT_EQ(Told(kStreamed, kStreamed),
+            "response_header_mode: SKIP request_body_mode: STREAMED response_trailer_mode: SKIP");
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", true));
+  EXPECT_TRUE(EndedOk());
+}
+
+TEST_F(PruningTest, WhereAllIsWantedNothingIsAsked) {
+  AddWanting({CALLOUT_RESPONSE_HEADERS});
+  EXPECT_EQ(Told(kNone, kNone), "-");
+}
+
+TEST_F(PruningTest, WhereNothingIsWantedTheStreamEndsInstead) {
+  AddWanting({CALLOUT_REQUEST_HEADERS});
+  EXPECT_EQ(Told(kStreamed, kStreamed), "-");
+  EXPECT_TRUE(EndedOk());
+}
+
+TEST_F(PruningTest, OnlyWhereEnvoyIsKnownToObeyAndTheOperatorWantsIt) {
+  for (const int kind : {0, 1, 2}) {
+    Reset();
+    limits_.phase_pruning = kind != 0;
+    limits_.mode_override = kind == 0   ? EnvoyModeOverride::kAllowed
+                            : kind == 1 ? EnvoyModeOverride::kUnknown
+                                        : EnvoyModeOverride::kIgnored;
+    AddWanting({CALLOUT_RESPONSE_HEADERS});
+    EXPECT_EQ(Told(kStreamed, kStreamed), "-") << kind;
+  }
+}
+
+TEST_F(PruningTest, APluginThatSetsModesItselfKnowsBetter) {
+  AddWanting({CALLOUT_RESPONSE_HEADERS})->phases[CALLOUT_REQUEST_HEADERS] =
+      [](callout_call_t* call) {
+        const std::string bytes = {'\x18', static_cast<char>(kBuffered)};
+        return call->host->annotate(call, CALLOUT_MODE_OVERRIDE, ToBytes(bytes));
+      };
+  EXPECT_EQ(Told(kStreamed, kStreamed), "request_body_mode: BUFFERED response_body_mode: STREAMED");
+}
+
+TEST_F(PruningTest, WhoWantsTheRealEndSeesTheExchangeAsItIs) {
+  AddWanting({CALLOUT_REQUEST_HEADERS})->create = [](callout_create_args_t* args) {
+    args->wants = CALLOUT_WANT_REAL_END;
+  };
+  EXPECT_EQ(Told(kStreamed, kStreamed), "-");
+  EXPECT_FALSE(stream_->end().has_value());
+}
+
+TEST_F(PruningTest, AnEnvoyThatDoesNotObeyLosesNothing) {
+  AddWanting({CALLOUT_RESPONSE_HEADERS});
+  Told(kStreamed, kNone);
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+  Feed(Body(CALLOUT_REQUEST_BODY, "b", true));
+  EXPECT_EQ(Take().size(), 2u);
+  EXPECT_FALSE(stream_->end().has_value());
 }
 
 // --- Codings and late headers ------------------------------------------------------

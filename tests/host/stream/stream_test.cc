@@ -401,6 +401,41 @@ TEST_F(StreamTest, TakesAWholeResponseApart) {
   EXPECT_EQ(response.dynamic_metadata().fields().at("ns").string_value(), "v");
 }
 
+// Envoy formats metadata into headers as it is (%DYNAMIC_METADATA%), also into those of a local
+// reply.
+TEST_F(StreamTest, MetadataThatWouldBreakAHeaderIsAFault) {
+  const auto sets_metadata = [](bool denies) {
+    return [denies](callout_call_t* call) {
+      ProcessingResponse whole;
+      if (denies) {
+        whole.mutable_immediate_response()->mutable_status()->set_code(envoy::type::v3::Forbidden);
+      } else {
+        whole.mutable_request_headers();
+      }
+      google::protobuf::Struct inner;
+      (*inner.mutable_fields())["k"].set_string_value("a\r\nset-cookie: evil=1");
+      *(*whole.mutable_dynamic_metadata()->mutable_fields())["ns"].mutable_struct_value() = inner;
+      return Respond(call, CALLOUT_WHOLE_RESPONSE, whole);
+    };
+  };
+  for (const auto action : {ErrorPolicy::Action::kFail, ErrorPolicy::Action::kContinue}) {
+    for (const bool denies : {false, true}) {
+      Reset();
+      AddPlugin(action)->phases[CALLOUT_REQUEST_HEADERS] = sets_metadata(denies);
+      Begin();
+      const auto response = Exchange(Headers(CALLOUT_REQUEST_HEADERS));
+      EXPECT_FALSE(response.has_dynamic_metadata());
+      const bool passes = action == ErrorPolicy::Action::kContinue && !denies;
+      EXPECT_EQ(response.immediate_response().status().code(), passes ? 0 : 500);
+    }
+  }
+  Reset();
+  limits_.metadata_controls = true;
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = sets_metadata(false);
+  Begin();
+  EXPECT_TRUE(Exchange(Headers(CALLOUT_REQUEST_HEADERS)).has_dynamic_metadata());
+}
+
 TEST_F(StreamTest, SendsNothingAfterAnImmediateResponse) {
   FakePlugin* plugin = AddPlugin();
   int body_calls = 0;

@@ -224,6 +224,9 @@ TEST_F(CheckTest, WhatWouldBreakAMessageIsRefused) {
       {"an empty path", header(":path", "")},
       {"two paths", header(":path", "/b", CALLOUT_APPEND_IF_EXISTS_OR_ADD)},
       {"two hosts", header("host", "b", CALLOUT_APPEND_IF_EXISTS_OR_ADD)},
+      {"a method whose response has no body", header(":method", "HEAD")},
+      {"a method whose response has no end", header(":method", "CONNECT")},
+      {"another protocol", header("Upgrade", "websocket")},
       {"removing a name with LF", [](OkHttpResponse* ok) { ok->add_headers_to_remove("x\n"); }},
       {"a parameter without a name",
        [](OkHttpResponse* ok) { ok->add_query_parameters_to_set()->set_value("1"); }},
@@ -239,7 +242,58 @@ TEST_F(CheckTest, WhatWouldBreakAMessageIsRefused) {
     Finish();
   }
   EXPECT_THAT(metrics_.Text(), HasSubstr("callout_plugin_faults_total{kind=\"illegal_header\","
-                                         "plugin=\"fake0\"} 23"));
+                                         "plugin=\"fake0\"} 26"));
+}
+
+TEST_F(CheckTest, TheMethodMayBeAnotherOneWithABody) {
+  const auto set_method = [](const std::string& method) {
+    return Allows([=](OkHttpResponse* ok) { AddOption(ok->mutable_headers(), ":method", method); });
+  };
+  AddPlugin()->phases[CALLOUT_CHECK] = set_method("POST");
+  EXPECT_TRUE(Check(Request()).has_ok_response());
+  Finish();
+  Reset();
+  AddPlugin()->phases[CALLOUT_CHECK] = set_method("GET");
+  AddPlugin()->phases[CALLOUT_CHECK] = set_method("HEAD");
+  EXPECT_TRUE(Check(Request({{":method", "HEAD"}})).has_ok_response()) << "the client's own";
+}
+
+// Envoy formats metadata into headers as it is (%DYNAMIC_METADATA%), also into those of a denial.
+TEST_F(CheckTest, MetadataThatWouldBreakAHeaderIsRefused) {
+  const auto metadata = [](const std::string& text) {
+    google::protobuf::Struct outer;
+    auto* list = (*outer.mutable_fields())["a"].mutable_list_value();
+    (*list->add_values()->mutable_struct_value()->mutable_fields())["b"].set_string_value(text);
+    return outer;
+  };
+  const auto beside = [&](const std::string& text, callout_field_t field) -> FakePlugin::Hook {
+    return [bytes = metadata(text).SerializeAsString(), field](callout_call_t* call) {
+      call->host->annotate(call, CALLOUT_CHECK_DYNAMIC_METADATA, ToBytes(bytes));
+      return field == 0 ? callout_status_t{CALLOUT_OK} : RespondWith(call, field, "");
+    };
+  };
+  for (const std::string& text :
+       {std::string("a\r\nset-cookie: evil=1"), std::string("a\nb"), std::string("a\0b", 3)}) {
+    const std::vector<FakePlugin::Hook> hooks = {
+        Allows([&](OkHttpResponse* ok) { *ok->mutable_dynamic_metadata() = metadata(text); }),
+        beside(text, CALLOUT_CHECK_OK), beside(text, CALLOUT_CHECK_DENIED), beside(text, 0)};
+    for (const FakePlugin::Hook& hook : hooks) {
+      Reset();
+      AddPlugin()->phases[CALLOUT_CHECK] = hook;
+      EXPECT_THAT(FaultTold(Request()), HasSubstr("illegal_header"));
+      Finish();
+    }
+    Reset();
+    AddPlugin(ErrorPolicy::Action::kContinue)->phases[CALLOUT_CHECK] =
+        beside(text, CALLOUT_CHECK_DENIED);
+    EXPECT_EQ(StatusTold(Request()), 500) << "a refusal passes under no policy";
+    Finish();
+  }
+  Reset();
+  limits_.metadata_controls = true;
+  AddPlugin()->phases[CALLOUT_CHECK] = beside("a\nb", CALLOUT_CHECK_OK);
+  EXPECT_EQ(Check(Request()).dynamic_metadata().SerializeAsString(),
+            metadata("a\nb").SerializeAsString());
 }
 
 TEST_F(CheckTest, WhatWouldBreakADenialIsRefused) {
@@ -747,6 +801,27 @@ TEST_F(BridgeTest, ItsMetadataGoesAlong) {
     return call->host->annotate(call, CALLOUT_DYNAMIC_METADATA, ToBytes(bytes));
   };
   EXPECT_EQ(Check(Request()).dynamic_metadata().fields().at("user").string_value(), "ada");
+}
+
+TEST_F(BridgeTest, WhatAHookOfExtProcSaysIsGuardedAsANativeAnswerIs) {
+  const std::vector<std::pair<std::string, FakePlugin::Hook>> hooks = {
+      {"metadata with LF",
+       [](callout_call_t* call) {
+         google::protobuf::Struct metadata;
+         (*metadata.mutable_fields())["user"].set_string_value("a\nb");
+         const std::string bytes = metadata.SerializeAsString();
+         return call->host->annotate(call, CALLOUT_DYNAMIC_METADATA, ToBytes(bytes));
+       }},
+      {"a method without a body", SetsHeader(":method", "HEAD")},
+      {"another protocol", SetsHeader("upgrade", "websocket")},
+      {"content-length", SetsHeader("content-length", "5")},
+  };
+  for (const auto& [name, hook] : hooks) {
+    Reset();
+    AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = hook;
+    EXPECT_THAT(FaultTold(Request()), HasSubstr("illegal_header")) << name;
+    Finish();
+  }
 }
 
 TEST_F(BridgeTest, WhatACheckHasNoPlaceForIsAFault) {

@@ -219,6 +219,14 @@ TEST_F(RateLimitTest, WhatEnvoyWouldPassOnUncheckedIsAFault) {
        [&](RateLimitResponse* r) { AddTo(r->mutable_request_headers_to_add(), ":path", "/x"); }},
       {"host",
        [&](RateLimitResponse* r) { AddTo(r->mutable_request_headers_to_add(), "Host", "x"); }},
+      {"another protocol",
+       [&](RateLimitResponse* r) {
+         AddTo(r->mutable_request_headers_to_add(), "Upgrade", "websocket");
+       }},
+      {"a line's end in metadata",
+       [&](RateLimitResponse* r) {
+         (*r->mutable_dynamic_metadata()->mutable_fields())["user"].set_string_value(evil);
+       }},
       {"no name",
        [&](RateLimitResponse* r) { AddTo(r->mutable_request_headers_to_add(), "", "x"); }},
       {"a line's end in the name of a limit",
@@ -250,6 +258,7 @@ TEST_F(RateLimitTest, WhatEnvoyWouldPassOnUncheckedIsAFault) {
       EXPECT_THAT(HeadersTold(told.response_headers_to_add()), IsEmpty()) << name;
       EXPECT_THAT(HeadersTold(told.request_headers_to_add()), IsEmpty()) << name;
       EXPECT_EQ(told.statuses_size(), 0) << name;
+      EXPECT_FALSE(told.has_dynamic_metadata()) << name;
       StartAgain();
     }
   }

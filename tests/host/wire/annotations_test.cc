@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
 
@@ -70,6 +71,30 @@ TEST(Annotations, AreRefusedWithTextThatIsNotUtf8) {
     std::string record = std::string("\x42") + static_cast<char>(fields.size()) + fields;
     EXPECT_EQ(AnnotationsAreWellFormed(record), text == "text");
   }
+}
+
+TEST(Annotations, StringsWithLineEndsOrNulAreFoundHoweverDeep) {
+  const auto structs = [](const std::string& text) {
+    std::vector<Struct> made(3);
+    (*made[0].mutable_fields())["k"].set_string_value(text);
+    (*(*made[1].mutable_fields())["k"].mutable_struct_value()->mutable_fields())["k"]
+        .set_string_value(text);
+    auto* list = (*made[2].mutable_fields())["k"].mutable_list_value();
+    list->add_values()->set_number_value(1);
+    list->add_values()->mutable_list_value()->add_values()->set_string_value(text);
+    return made;
+  };
+  for (const std::string& text : {std::string("\r"), std::string("a\n"), std::string("\0a", 2)}) {
+    for (const Struct& found : structs(text)) {
+      EXPECT_TRUE(StructHasControls(found.SerializeAsString()));
+    }
+  }
+  for (const Struct& found : structs("\ta \x7f\xc3\xa9")) {
+    EXPECT_FALSE(StructHasControls(found.SerializeAsString()));
+  }
+  Struct key;
+  (*key.mutable_fields())["a\n"].set_string_value("");
+  EXPECT_FALSE(StructHasControls(key.SerializeAsString())) << "Envoy writes keys as JSON only";
 }
 
 TEST(Annotations, ATimeoutIsWhatProtobufReads) {

@@ -26,7 +26,7 @@ GenerationSource SomeSource() {
   source.settings_text = "{}";
   source.policy = ErrorPolicy{ErrorPolicy::Action::kDeny, 503};
   source.quarantine = "crashed";
-  source.on_trial = true;
+  source.on_trial = source.canary = true;
   return source;
 }
 
@@ -48,6 +48,7 @@ TEST(WorkerMessages, ASourceArrivesAsItWas) {
   EXPECT_EQ(order->source.policy->http_status, 503);
   EXPECT_EQ(order->source.quarantine, source.quarantine);
   EXPECT_TRUE(order->source.on_trial);
+  EXPECT_TRUE(order->source.canary);
 }
 
 TEST(WorkerMessages, MetricsArriveAsTheyWere) {
@@ -61,10 +62,15 @@ TEST(WorkerMessages, MetricsArriveAsTheyWere) {
 }
 
 TEST(WorkerMessages, UsageArrivesAsItWas) {
-  const auto usage = Decode<GenerationTarget::Usage>(Encode(GenerationTarget::Usage{
-      .streams = {{7, 1}, {9, 2}}, .mapped = 3, .last_crash = {{"p", "SIGSEGV"}}}));
+  const auto usage = Decode<GenerationTarget::Usage>(
+      Encode(GenerationTarget::Usage{.streams = {{7, 1}, {9, 2}},
+                                     .calls = {{9, {5, 1, 7, {5}}}},
+                                     .mapped = 3,
+                                     .last_crash = {{"p", "SIGSEGV"}}}));
   ASSERT_TRUE(usage.has_value());
   EXPECT_EQ(usage->streams, (std::map<GenerationId, size_t>{{7, 1}, {9, 2}}));
+  EXPECT_EQ(usage->calls.at(9).faults, 1u);
+  EXPECT_EQ(usage->calls.at(9).buckets, std::vector<uint64_t>{5});
   EXPECT_EQ(usage->mapped, 3u);
   EXPECT_EQ(usage->last_crash.at("p"), "SIGSEGV");
 }
@@ -226,6 +232,40 @@ TEST(WorkerMessages, ASightIsCutToItsLimits) {
   }
   for (const RecentFault& fault : sight.faults) {
     EXPECT_EQ(fault.what.size(), RecentFaults::kTextBytesMax);
+  }
+}
+
+TEST(WorkerMessages, ReportsOfShadowsArriveAsTheyWereSent) {
+  ShadowReport report;
+  report.plugin = "auth-new";
+  report.generation = 3;
+  report.instead_of = "auth";
+  report.summary.exchanges = 10;
+  report.summary.by_kind[2] = 4;
+  report.summary.entries["status response"] = {4, "200", "403", "4711"};
+  report.summary.after = {10, 1000};
+  const auto sent = Decode<std::vector<ShadowReport>>(Encode(std::vector<ShadowReport>{report}));
+  ASSERT_TRUE(sent.has_value());
+  EXPECT_EQ(ShadowsJson(*sent), ShadowsJson({report}));
+}
+
+TEST(WorkerMessages, ReportsOfShadowsAreCutToTheirLimits) {
+  ShadowReport report;
+  report.plugin = std::string(1 << 20, 'x');
+  const std::string text(1 << 20, '\n');
+  report.summary.entries["nothing"] = {1, "", "", ""};  // no kind
+  report.summary.entries[std::string(1 << 20, 'y') + " z"] = {1, "", "", ""};
+  for (size_t i = 0; i < 2 * kDifferenceEntriesMax; ++i) {
+    report.summary.entries["header request x-" + std::to_string(i)] = {1, text, text, text};
+  }
+  std::vector<ShadowReport> reports = {report};
+  BoundReports(&reports);
+  EXPECT_LE(reports[0].plugin.size(), kDifferenceTextBytesMax);
+  EXPECT_EQ(reports[0].summary.entries.size(), kDifferenceEntriesMax);
+  for (const auto& [key, entry] : reports[0].summary.entries) {
+    EXPECT_TRUE(key.starts_with("header ")) << key;
+    EXPECT_EQ(entry.before.find('\n'), std::string::npos);
+    EXPECT_LE(entry.before.size(), 4 * kDifferenceTextBytesMax);
   }
 }
 

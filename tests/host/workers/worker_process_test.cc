@@ -10,13 +10,14 @@ namespace {
 
 TEST(WorkerArgument, TellsAWorkerItsDescriptors) {
   const std::string argument =
-      ToWorkerArgument({5, 6, 9, {{.name = "secure", .fd = 7}, {.name = "plaintext", .fd = 8}}});
-  EXPECT_EQ(argument, "--worker=5,6,9,secure:7,plaintext:8");
+      ToWorkerArgument({5, 6, 9, {{.name = "secure", .fd = 7}, {.name = "plaintext", .fd = 8}}, 2});
+  EXPECT_EQ(argument, "--worker=5,6,9,2,secure:7,plaintext:8");
   const std::optional<WorkerDescriptors> descriptors = ParseWorkerArgument(argument);
   ASSERT_TRUE(descriptors.has_value());
   EXPECT_EQ(descriptors->channel, 5);
   EXPECT_EQ(descriptors->hooks, 6);
   EXPECT_EQ(descriptors->metrics, 9);
+  EXPECT_EQ(descriptors->number, 2);
   ASSERT_EQ(descriptors->sockets.size(), 2u);
   EXPECT_EQ(descriptors->sockets[1].name, "plaintext");
   EXPECT_EQ(descriptors->sockets[1].fd, 8);
@@ -25,7 +26,8 @@ TEST(WorkerArgument, TellsAWorkerItsDescriptors) {
 TEST(WorkerArgument, IsNothingElse) {
   for (const char* argument :
        {"--workers=2", "--worker=", "--worker=5", "--worker=5,x", "--worker=5,6", "--worker=5,6,x",
-        "--worker=5,6,7,secure", "--worker=5,-6,7", "--worker=5,6,7,secure:x"}) {
+        "--worker=5,6,7", "--worker=5,6,7,x", "--worker=5,6,7,1,secure", "--worker=5,-6,7,1",
+        "--worker=5,6,7,1,secure:x"}) {
     EXPECT_FALSE(ParseWorkerArgument(argument).has_value()) << argument;
   }
 }

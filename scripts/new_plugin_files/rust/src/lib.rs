@@ -1,43 +1,113 @@
-//! The plugin's logic. `callout.rs` connects it to the host.
+//! Stamps requests, denies paths and hides words in responses.
+#![forbid(unsafe_code)]
 
-mod callout;
+use callout::{BodyCall, HeadersCall, Metric, Phase, Plugin, Result, Setup};
+use serde::Deserialize;
 
-use callout::{Answer, Header};
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The value of x-seen-by.
+    #[serde(default = "default_stamp")]
+    stamp: String,
+    /// Paths that begin so are denied.
+    #[serde(default)]
+    deny: Vec<String>,
+    /// Words that clients do not see.
+    #[serde(default)]
+    hide: Vec<String>,
+}
 
-/// Called concurrently for several requests.
-pub fn on_request_headers(headers: &[Header]) -> Answer {
-    let mut answer = Answer::default();
-    answer.set_header("x-seen-by", "@name@");
-    if headers.iter().any(|header| header.is("x-internal")) {
-        answer.remove_header("x-internal");
+fn default_stamp() -> String {
+    "@name@".to_string()
+}
+
+pub struct Stamp {
+    config: Config,
+    denied: Metric,
+}
+
+#[callout::plugin]
+impl Plugin for Stamp {
+    type Config = Config;
+
+    fn create(config: Config, setup: &mut Setup) -> Result<Self> {
+        setup.want_whole_bodies(1 << 20);
+        if config.hide.is_empty() {
+            setup.skip(Phase::ResponseBody);
+        }
+        let denied = setup.counter("@name@_denied_total", "Requests denied")?;
+        Ok(Stamp { config, denied })
     }
-    answer
+
+    // Hooks run on several threads at once.
+    fn request_headers(&self, call: &mut HeadersCall<'_, Self>) -> Result {
+        let path = call.headers().get(":path").unwrap_or_default();
+        if self
+            .config
+            .deny
+            .iter()
+            .any(|begin| path.starts_with(begin.as_bytes()))
+        {
+            self.denied.increment();
+            return call.deny(403, "this is private");
+        }
+        call.set_header("x-seen-by", &self.config.stamp);
+        call.remove_header("x-internal");
+        Ok(())
+    }
+
+    fn response_body(&self, call: &mut BodyCall<'_, Self>) -> Result {
+        let Ok(text) = std::str::from_utf8(call.body()) else {
+            return Ok(()); // no text: it passes unchanged
+        };
+        let hide = |text: String, word: &String| text.replace(word, "[hidden]");
+        let hidden = self.config.hide.iter().fold(text.to_string(), hide);
+        if hidden != text {
+            call.set_body(hidden);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn header<'a>(key: &'a str, value: &'a str) -> Header<'a> {
-        Header {
-            key: key.as_bytes(),
-            value: value.as_bytes(),
-        }
-    }
+    use callout::testing::Instance;
 
     #[test]
     fn stamps_every_request() {
-        let answer = on_request_headers(&[header(":path", "/")]);
-        assert_eq!(
-            answer.set,
-            [("x-seen-by".to_string(), "@name@".to_string())]
-        );
-        assert!(answer.remove.is_empty());
+        let stamp = Instance::<Stamp>::new("").unwrap();
+        let answer = stamp.stream().request_headers(&[(":path", "/")]);
+        assert_eq!(answer.header("x-seen-by").as_deref(), Some("@name@"));
+        assert!(answer.removes("x-internal"));
+        assert!(!stamp.wants(Phase::ResponseBody));
     }
 
     #[test]
-    fn takes_the_internal_header_away() {
-        let answer = on_request_headers(&[header("X-Internal", "1")]);
-        assert_eq!(answer.remove, ["x-internal"]);
+    fn denies_paths() {
+        let stamp = Instance::<Stamp>::new(r#"{"deny": ["/private"]}"#).unwrap();
+        assert_eq!(
+            stamp
+                .stream()
+                .request_headers(&[(":path", "/private/a")])
+                .http_status(),
+            Some(403)
+        );
+        assert_eq!(stamp.metric("@name@_denied_total"), Some(1.0));
+    }
+
+    #[test]
+    fn hides_words() {
+        let stamp = Instance::<Stamp>::new(r#"{"hide": ["secret"]}"#).unwrap();
+        let body = |body: &[u8]| stamp.stream().response_body(body, true).body();
+        assert_eq!(body(b"a secret word"), Some(b"a [hidden] word".to_vec()));
+        assert_eq!(body(b"nothing"), None);
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        let error = Instance::<Stamp>::new(r#"{"denny": []}"#).err().unwrap();
+        assert!(error.text().contains("unknown field `denny`"), "{error}");
     }
 }

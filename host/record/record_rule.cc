@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/record/record_rule.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "host/base/log.h"
+#include "host/base/percent.h"
+#include "host/base/status_text.h"
+
+namespace callout::host {
+namespace {
+
+constexpr std::array<std::string_view, 4> kMatchKeys = {"path_prefix", "host", "method", "header"};
+constexpr uint64_t kSecondsMax = 3600;
+constexpr uint64_t kCountMax = 1'000'000;
+constexpr uint64_t kBytesMin = 4096;
+
+bool IsMatchKey(std::string_view key) {
+  return std::find(kMatchKeys.begin(), kMatchKeys.end(), key) != kMatchKeys.end();
+}
+
+absl::Status Expected(std::string_view key, std::string_view value, std::string_view what) {
+  constexpr size_t kShownMax = 64;
+  return absl::InvalidArgumentError(fmt::format("{}={}: expected {}",
+                                                EscapeControls(key.substr(0, kShownMax)),
+                                                EscapeControls(value.substr(0, kShownMax)), what));
+}
+
+absl::Status SetNumber(std::string_view key, std::string_view value, uint64_t min, uint64_t max,
+                       uint64_t* number) {
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), *number);
+  const bool good = error == std::errc() && end == value.data() + value.size();
+  if (good && *number >= min && *number <= max) return absl::OkStatus();
+  return Expected(key, value, fmt::format("a number from {} to {}", min, max));
+}
+
+// One pair of a form, with its text as it stands there.
+struct Pair {
+  std::string_view text;
+  std::string key, value;
+};
+
+// Calls `take` with each pair that has a value.
+template <class Take>
+absl::Status EachPair(std::string_view form, Take take) {
+  if (form.size() > kExchangeRuleBytesMax) {
+    return absl::InvalidArgumentError(
+        fmt::format("{} bytes, at most {}", form.size(), kExchangeRuleBytesMax));
+  }
+  while (!form.empty()) {
+    const std::string_view text = form.substr(0, form.find('&'));
+    form.remove_prefix(std::min(text.size() + 1, form.size()));
+    if (text.empty()) continue;
+    const size_t equals = text.find('=');
+    std::optional<std::string> key, value;
+    if (equals != text.npos) {
+      key = FormDecoded(text.substr(0, equals));
+      value = FormDecoded(text.substr(equals + 1));
+    }
+    if (!key.has_value() || !value.has_value()) {
+      return absl::InvalidArgumentError(
+          fmt::format("'{}': expected KEY=VALUE, encoded as a form", EscapeControls(text)));
+    }
+    if (value->empty()) continue;
+    if (absl::Status status = take(Pair{text, *std::move(key), *std::move(value)}); !status.ok()) {
+      return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+bool RecordRule::Samples(uint64_t stream_id) const {
+  if (percent >= 100) return true;
+  // SplitMix64, so that neighbouring ids are far apart.
+  uint64_t hash = stream_id + 0x9e3779b97f4a7c15;
+  hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9;
+  hash = (hash ^ (hash >> 27)) * 0x94d049bb133111eb;
+  hash ^= hash >> 31;
+  constexpr double kRange = 4294967296.0;  // of 32 bits
+  return static_cast<double>(hash >> 32) < percent / 100 * kRange;
+}
+
+bool RecordRule::Matches(std::string_view headers) const {
+  return !match.has_value() || (!headers.empty() && host::Matches(*match, headers));
+}
+
+absl::StatusOr<double> ParsePercent(std::string_view text) {
+  double percent = 0;
+  if (text.find_first_not_of("0123456789.") == text.npos &&
+      absl::SimpleAtod({text.data(), text.size()}, &percent) && percent > 0 && percent <= 100) {
+    return percent;
+  }
+  return absl::InvalidArgumentError("expected a number above 0 and up to 100");
+}
+
+absl::StatusOr<RecordRule> MakeRecordRule(double percent, std::string_view match_form) {
+  const absl::Status keys = EachPair(match_form, [](const Pair& pair) {
+    if (IsMatchKey(pair.key)) return absl::OkStatus();
+    return Expected(pair.key, pair.value, "one of the keys path_prefix, host, method, header");
+  });
+  if (!keys.ok()) return keys;
+  RecordRule rule;
+  rule.percent = percent;
+  rule.text = fmt::format("percent={}", percent);
+  if (match_form.empty()) return rule;
+  absl::StatusOr<ExchangeRule> match = ParseExchangeRule(match_form);
+  if (!match.ok()) return match.status();
+  rule.match = *std::move(match);
+  rule.text += fmt::format("&{}", match_form);
+  return rule;
+}
+
+absl::StatusOr<TapForm> ParseTapForm(std::string_view form, uint64_t bytes_max) {
+  TapForm tap;
+  tap.bytes = bytes_max;
+  std::string match;
+  std::optional<double> percent;
+  size_t pairs = 0;
+  const absl::Status read = EachPair(form, [&](const Pair& pair) {
+    ++pairs;
+    if (IsMatchKey(pair.key)) {
+      match += fmt::format("{}{}", match.empty() ? "" : "&", pair.text);
+      return absl::OkStatus();
+    }
+    if (pair.key == "percent") {
+      const absl::StatusOr<double> parsed = ParsePercent(pair.value);
+      if (!parsed.ok()) return Expected(pair.key, pair.value, "a number above 0 and up to 100");
+      percent = *parsed;
+      return absl::OkStatus();
+    }
+    if (pair.key == "seconds") {
+      return SetNumber(pair.key, pair.value, 1, kSecondsMax, &tap.seconds);
+    }
+    if (pair.key == "count") return SetNumber(pair.key, pair.value, 1, kCountMax, &tap.count);
+    if (pair.key == "bytes") {
+      return SetNumber(pair.key, pair.value, kBytesMin, bytes_max, &tap.bytes);
+    }
+    if (pair.key == "stop") {
+      tap.stop = pair.value == "1";
+      return tap.stop ? absl::OkStatus() : Expected(pair.key, pair.value, "1");
+    }
+    return Expected(pair.key, pair.value,
+                    "one of the keys percent, path_prefix, host, method, header, seconds, count, "
+                    "bytes, stop");
+  });
+  if (!read.ok()) return read;
+  if (tap.stop) {
+    if (pairs == 1) return tap;
+    return absl::InvalidArgumentError("stop=1 takes no other key");
+  }
+  if (match.empty() && !percent.has_value()) {
+    return absl::InvalidArgumentError(
+        "the form says nothing of the exchanges; give percent, path_prefix, host, method or header "
+        "(percent=100 records all)");
+  }
+  absl::StatusOr<RecordRule> rule = MakeRecordRule(percent.value_or(100), match);
+  if (!rule.ok()) return rule.status();
+  tap.rule = *std::move(rule);
+  return tap;
+}
+
+}  // namespace callout::host

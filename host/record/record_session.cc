@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/record/record_session.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <chrono>
+#include <utility>
+
+#include "host/base/clock.h"
+#include "host/base/log.h"
+#include "host/base/status_text.h"
+#include "host/base/thread.h"
+
+namespace callout::host {
+namespace {
+
+constexpr size_t kWriteBytes = 262144;
+
+}  // namespace
+
+std::string_view RecordDropName(RecordDrop reason) {
+  constexpr std::array<std::string_view, kRecordDrops> kNames = {
+      "queue_full", "write_failed", "too_large", "malformed", "stopped"};
+  return kNames[static_cast<size_t>(reason)];
+}
+
+RecordSession::RecordSession(Options options, Metrics* metrics, const RecordMetricIds& ids)
+    : options_(std::move(options)),
+      metrics_(metrics),
+      ids_(ids),
+      file_({.path = options_.path,
+             .bytes_max = options_.file_bytes_max,
+             .files = options_.files,
+             .begin = [this] { return FileBegin(); }}) {}
+
+absl::StatusOr<std::shared_ptr<RecordSession>> RecordSession::Start(Options options,
+                                                                    Metrics* metrics,
+                                                                    const RecordMetricIds& ids) {
+  std::shared_ptr<RecordSession> session(new RecordSession(std::move(options), metrics, ids));
+  if (absl::Status status = session->file_.Open(); !status.ok()) return status;
+  // A disk that is full now may have room later.
+  if (absl::Status status = session->file_.Append({}); !status.ok()) {
+    session->Complain(MessageOf(status));
+  }
+  absl::StatusOr<std::thread> thread =
+      StartThread("a recording", [raw = session.get()] { raw->Run(); });
+  if (!thread.ok()) return thread.status();
+  session->thread_ = *std::move(thread);
+  metrics->Set(ids.active, 1);
+  return session;
+}
+
+RecordSession::~RecordSession() {
+  Finish();
+  if (thread_.joinable()) thread_.join();
+}
+
+std::string RecordSession::FileBegin() const {
+  std::string begin(kRecordingMagic);
+  AppendFrame(WriteHeader({.host_version = options_.host_version,
+                           .began_unix_ns = UnixNs(),
+                           .bodies = options_.bodies,
+                           .redacted = options_.redaction.patterns(),
+                           .rule = options_.rule.text}),
+              &begin);
+  return begin;
+}
+
+// --- On the threads of streams ------------------------------------------------------
+
+bool RecordSession::Charge(size_t bytes) {
+  if (charged_.fetch_add(bytes, std::memory_order_relaxed) + bytes <= options_.queue_bytes_max) {
+    return true;
+  }
+  Release(bytes);
+  return false;
+}
+
+void RecordSession::Release(size_t bytes) { charged_.fetch_sub(bytes, std::memory_order_relaxed); }
+
+void RecordSession::Drop(RecordDrop reason, uint64_t exchanges) {
+  dropped_.fetch_add(exchanges, std::memory_order_relaxed);
+  metrics_->Add(ids_.dropped[static_cast<size_t>(reason)], static_cast<double>(exchanges));
+  if (reason == RecordDrop::kQueueFull) {
+    Complain(
+        fmt::format("the queue is full, --max_record_queue_bytes={}", options_.queue_bytes_max));
+  }
+}
+
+void RecordSession::Push(std::unique_ptr<CapturedExchange> exchange) {
+  bool wakes = false;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!finishing_) {
+      wakes = queue_.empty();
+      queue_.push_back(std::move(exchange));
+    }
+  }
+  if (wakes) changed_.notify_all();
+  if (exchange == nullptr) return;
+  Release(exchange->charged);
+  Drop(RecordDrop::kStopped);
+}
+
+void RecordSession::Complain(std::string_view why) const {
+  LogLimited(LogLevel::kWarning, fmt::format("recording {}", options_.path),
+             "recording {}: exchanges are dropped: {}; see callout_record_dropped_total",
+             options_.path, why);
+}
+
+void RecordSession::Finish() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    open_.store(false, std::memory_order_relaxed);
+    finishing_ = true;
+  }
+  changed_.notify_all();
+}
+
+bool RecordSession::Join(uint64_t timeout_ms) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [this] { return ended_; });
+}
+
+// --- On its own thread --------------------------------------------------------------
+
+// False: it is to end, and nothing waits.
+bool RecordSession::AwaitWork(Queue* work) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const auto has_work = [this] { return finishing_ || !queue_.empty(); };
+  if (options_.until_ns == 0) {
+    changed_.wait(lock, has_work);
+  } else {
+    const uint64_t now_ns = MonotonicNs();
+    const uint64_t left_ns = options_.until_ns > now_ns ? options_.until_ns - now_ns : 0;
+    if (!changed_.wait_for(lock, std::chrono::nanoseconds(left_ns), has_work) || left_ns == 0) {
+      finishing_ = true;
+      open_.store(false, std::memory_order_relaxed);
+    }
+  }
+  work->swap(queue_);
+  return !work->empty() || !finishing_;
+}
+
+void RecordSession::Run() {
+  Queue work;
+  while (AwaitWork(&work)) {
+    WriteAll(work);
+    work.clear();
+    TellQueue();
+    if (!open()) Finish();
+  }
+  metrics_->Set(ids_.active, 0);
+  TellQueue();
+  Log(LogLevel::kInfo, "recording {} has ended: {} exchanges, {} bytes; {} were dropped",
+      options_.path, written_, written_bytes_, dropped_.load(std::memory_order_relaxed));
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ended_ = true;
+  changed_.notify_all();
+}
+
+void RecordSession::TellQueue() const {
+  metrics_->Set(ids_.queue_bytes, static_cast<double>(charged_.load(std::memory_order_relaxed)));
+}
+
+void RecordSession::WriteAll(const Queue& work) {
+  for (const std::unique_ptr<CapturedExchange>& exchange : work) {
+    if (options_.count_max != 0 && taken_ >= options_.count_max) {
+      open_.store(false, std::memory_order_relaxed);
+      Drop(RecordDrop::kStopped);
+    } else {
+      ++taken_;
+      Encode(*exchange);
+      if (taken_ == options_.count_max) open_.store(false, std::memory_order_relaxed);
+    }
+    Release(exchange->charged);
+  }
+  Flush();
+}
+
+// Adds its frame to frames_.
+void RecordSession::Encode(const CapturedExchange& exchange) {
+  const std::string_view bytes = exchange.bytes;
+  MessageRedactor redactor(options_.redaction);
+  for (const CapturedExchange::Message& message : exchange.messages) {
+    redactor.Learn(message.recorded.kind, bytes.substr(message.begin, message.size));
+  }
+  RecordedExchange recorded = exchange.recorded;
+  std::vector<std::string> rewritten(exchange.messages.size());
+  for (size_t i = 0; i < rewritten.size(); ++i) {
+    const CapturedExchange::Message& message = exchange.messages[i];
+    const std::string_view whole = bytes.substr(message.begin, message.size);
+    if (!redactor.Rewrite(message.recorded.kind, whole, &rewritten[i])) {
+      return Drop(RecordDrop::kMalformed);
+    }
+    recorded.messages.push_back(message.recorded);
+    recorded.messages.back().bytes = rewritten[i];
+  }
+  const std::string end_message = redactor.RewriteText(exchange.end_message);
+  recorded.end_message = end_message;
+  const std::string record = WriteExchange(recorded);
+  if (record.size() > kRecordBytesMax) return Drop(RecordDrop::kTooLarge);
+  std::string frame;
+  AppendFrame(record, &frame);
+  if (frames_.size() + frame.size() > kWriteBytes || !file_.Fits(frames_.size() + frame.size())) {
+    Flush();
+  }
+  if (!options_.rotates && !file_.Fits(frame.size())) {
+    open_.store(false, std::memory_order_relaxed);
+    return Drop(RecordDrop::kStopped);
+  }
+  frames_ += frame;
+  ++frames_exchanges_;
+}
+
+void RecordSession::Flush() {
+  if (frames_.empty()) return;
+  const uint64_t exchanges = std::exchange(frames_exchanges_, 0);
+  const absl::Status status = file_.Append(frames_);
+  if (status.ok()) {
+    written_ += exchanges;
+    written_bytes_ += frames_.size();
+    metrics_->Add(ids_.exchanges, static_cast<double>(exchanges));
+    metrics_->Add(ids_.bytes, static_cast<double>(frames_.size()));
+  } else {
+    const bool too_large = absl::IsResourceExhausted(status);
+    Drop(too_large ? RecordDrop::kTooLarge : RecordDrop::kWriteFailed, exchanges);
+    Complain(MessageOf(status));
+  }
+  frames_.clear();
+}
+
+}  // namespace callout::host

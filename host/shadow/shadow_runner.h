@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Runs shadows: instances that get copies of exchanges (setting "mode": "shadow"), on threads of
+// their own. Nothing of what they do reaches Envoy or another instance; what leaves their place
+// otherwise than without them is counted and kept as a report.
+//
+//   auto runner = ShadowRunner::Create(limits, stream_limits, &metrics);
+//   (*runner)->Start();                          // once there is a shadow
+//   if ((*runner)->Admit(plugin)) {              // when an exchange begins
+//     (*runner)->TakeBytes(plugin, size);        // for each message that is copied
+//     (*runner)->Submit(std::move(exchange));    // when it has ended; or Release(bytes)
+//   }
+//   std::vector<ShadowReport> reports = (*runner)->Collect();
+//
+// Who has the live streams never waits here: an exchange for which there is no room is dropped and
+// counted. So a shadow that sleeps or hangs only fills the queue. Exchanges that are being copied,
+// wait or run count for --max_shadow_exchanges, their messages for --max_shadow_bytes.
+//
+// A thread runs an exchange through a Stream (host/stream/), with the deadlines and policies of
+// live ones. Deferred calls do not occupy the thread.
+//
+// Metrics: callout_shadow_exchanges_total{plugin}, callout_shadow_differences_total{plugin,kind},
+// callout_shadow_dropped_total{plugin,why}, callout_shadow_exchanges (that are held now),
+// callout_shadow_bytes.
+//
+// Start, Stop and the destructor belong to one thread at a time; any thread may call the others.
+//
+// Tested by tests/host/shadow/shadow_runner_test.cc.
+#ifndef CALLOUT_HOST_SHADOW_SHADOW_RUNNER_H_
+#define CALLOUT_HOST_SHADOW_SHADOW_RUNNER_H_
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "host/diff/difference.h"
+#include "host/metrics/metrics.h"
+#include "host/shadow/shadow_exchange.h"
+#include "host/stream/stream_environment.h"
+
+namespace callout::host {
+
+class ShadowLoop;
+
+class ShadowRunner {
+ public:
+  // Why an exchange is not run. The names are values of the label `why`.
+  enum class Drop : uint8_t {
+    kQueueFull,  // queue_full: --max_shadow_exchanges
+    kMemory,     // memory: --max_shadow_bytes
+    kTooLarge,   // too_large: --max_shadow_exchange_bytes
+  };
+  static constexpr size_t kDrops = 3;
+
+  // `metrics` outlives it.
+  static absl::StatusOr<std::unique_ptr<ShadowRunner>> Create(const ShadowLimits& limits,
+                                                              const StreamLimits& stream_limits,
+                                                              Metrics* metrics);
+  ~ShadowRunner();
+  ShadowRunner(const ShadowRunner&) = delete;
+  ShadowRunner& operator=(const ShadowRunner&) = delete;
+
+  // Starts the threads, if they do not run yet. UNAVAILABLE if there are none.
+  absl::Status Start();
+  // Gives up what waits. False if a hook of a shadow has not returned after `timeout_ms`, or a
+  // plugin still holds a call: then nothing that it may touch may be destroyed.
+  bool Stop(uint64_t timeout_ms);
+
+  // Whether one more exchange may be copied for the plugin; else it is counted as dropped.
+  bool Admit(const std::string& plugin);
+  // Whether so many more bytes of an exchange may be kept, `before` of which there are already;
+  // else it is counted as dropped, and Release has to follow.
+  bool TakeBytes(const std::string& plugin, size_t before, size_t bytes);
+  // An exchange that was admitted is given up.
+  void Release(size_t bytes);
+  // Runs it, and releases it then.
+  void Submit(std::unique_ptr<ShadowExchange> exchange);
+
+  // Of each shadow that has run.
+  std::vector<ShadowReport> Collect() const;
+
+ private:
+  friend class ShadowLoop;
+
+  struct PluginMetrics {
+    Metrics::Id exchanges = 0;
+    std::array<Metrics::Id, kDifferenceKinds> differences{};
+    std::array<Metrics::Id, kDrops> drops{};
+  };
+
+  ShadowRunner(const ShadowLimits& limits, Metrics* metrics);
+
+  void CountDrop(const std::string& plugin, Drop why);
+  // Under mutex_.
+  const PluginMetrics& MetricsOf(const std::string& plugin);
+  void UpdateGauges();
+  // By a loop, when an exchange has run; `calls` of the shadow.
+  void Finish(const ShadowExchange& exchange, const ExchangeOutcome& after,
+              const DifferenceSummary::Times& calls);
+
+  const ShadowLimits limits_;
+  Metrics* const metrics_;
+  Metrics::Id exchanges_gauge_ = 0, bytes_gauge_ = 0;
+  std::atomic<size_t> exchanges_{0};
+  std::atomic<size_t> bytes_{0};
+  std::atomic<size_t> next_loop_{0};
+
+  Metrics unseen_metrics_;  // of the streams, which are none of Envoy's
+  std::unique_ptr<ChainSource> no_chains_;
+  std::unique_ptr<StreamEnvironment> environment_;
+  std::unique_ptr<RpcWatcher> watcher_;
+
+  mutable std::mutex mutex_;  // guards the following
+  std::map<std::string, PluginMetrics> plugin_metrics_;
+  std::map<std::string, ShadowReport> reports_;  // by plugin
+  std::atomic<bool> running_{false};             // loops_ is set, and stays
+  std::vector<std::unique_ptr<ShadowLoop>> loops_;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_SHADOW_SHADOW_RUNNER_H_

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// A connection of HTTP/1.1: one request at a time, no pipelining.
+//
+// Tested by tests/host/upstream/upstream_test.cc.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <boost/asio/buffer.hpp>
+#include <boost/beast/http/error.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "host/upstream/connection.h"
+
+namespace callout::host {
+namespace {
+
+namespace http = boost::beast::http;
+using boost::system::error_code;
+using Parser = http::response_parser<http::string_body>;
+
+std::string HeadOf(const UpstreamRequest& request, const UpstreamConfig& config) {
+  std::string text = fmt::format("{} {} HTTP/1.1\r\nhost: {}\r\n", request.method, request.path,
+                                 AuthorityOf(request, config));
+  for (const auto& [name, value] : request.headers) {
+    if (name == "host") continue;
+    text.append(name).append(": ").append(value).append("\r\n");
+  }
+  if (!HasHeader(request, "user-agent"))
+    text.append("user-agent: ").append(kUserAgent).append("\r\n");
+  if (!request.body.empty() || ExpectsBody(request.method)) {
+    text += fmt::format("content-length: {}\r\n", request.body.size());
+  }
+  return text.append("\r\n");
+}
+
+class Http1Connection final : public Connection {
+ public:
+  Http1Connection(const UpstreamConfig* config, Write write)
+      : config_(config), write_(std::move(write)) {}
+
+  size_t Room() const override { return state_ == State::kIdle ? 1 : 0; }
+  size_t Active() const override { return state_ == State::kBusy ? 1 : 0; }
+  bool IsOver() const override { return state_ == State::kOver; }
+  bool IsHttp2() const override { return false; }
+
+  void Send(const UpstreamRequest& request, uint64_t /*number*/, uint64_t /*timeout_ns*/,
+            Done done) override {
+    state_ = State::kBusy;
+    done_ = std::move(done);
+    is_head_ = request.method == "HEAD";
+    BeginResponse();
+    write_(HeadOf(request, *config_) + request.body);
+  }
+
+  void Abandon(uint64_t /*number*/) override {
+    done_ = nullptr;
+    state_ = State::kOver;
+  }
+
+  void Retire() override {
+    retires_ = true;
+    if (state_ == State::kIdle) state_ = State::kOver;
+  }
+
+  void OnBytes(std::string_view bytes) override {
+    if (state_ != State::kBusy) {
+      state_ = State::kOver;  // nobody has asked
+      return;
+    }
+    inbox_.append(bytes);
+    Parse();
+  }
+
+  void OnClosed(const std::string& why, bool clean) override {
+    if (state_ != State::kBusy) {
+      state_ = State::kOver;
+      return;
+    }
+    error_code error = http::error::partial_message;
+    // A body without a length ends with the connection.
+    const bool ends_body = clean && parser_->is_header_done() && parser_->need_eof();
+    if (ends_body) parser_->put_eof(error);
+    retires_ = true;
+    if (!error) return Finish({UpstreamOutcome::kResponse, "", TakeResponse()});
+    Finish({UpstreamOutcome::kReset, why});
+  }
+
+ private:
+  enum class State : uint8_t { kIdle, kBusy, kOver };
+
+  void BeginResponse() {
+    parser_.emplace();
+    // One part at a time: otherwise Beast 1.74 goes on to a body that is in the buffer already, and
+    // forgets that its length is over the limit.
+    parser_->eager(false);
+    parser_->skip(is_head_);
+    parser_->header_limit(static_cast<uint32_t>(std::min<size_t>(
+        config_->max_response_header_bytes, std::numeric_limits<uint32_t>::max())));
+    parser_->body_limit(config_->max_response_bytes);
+  }
+
+  void Parse() {
+    while (!inbox_.empty()) {
+      error_code error;
+      const size_t taken = parser_->put(boost::asio::buffer(inbox_), error);
+      inbox_.erase(0, taken);
+      if (error == http::error::need_more) return;
+      if (error) return Fail(error);
+      if (!parser_->is_done()) {
+        if (taken == 0) return;
+        continue;
+      }
+      const unsigned status = parser_->get().result_int();
+      if (status == 101)
+        return FailWith({UpstreamOutcome::kInvalidResponse, "it has switched protocols unasked"});
+      if (status >= 200) return Finish({UpstreamOutcome::kResponse, "", TakeResponse()});
+      BeginResponse();  // "100 Continue" and its like go before the response
+    }
+  }
+
+  void Fail(const error_code& error) {
+    if (error == http::error::body_limit) {
+      return FailWith(
+          {UpstreamOutcome::kTooLarge, fmt::format("a body of more than \"max_response_bytes\": {}",
+                                                   config_->max_response_bytes)});
+    }
+    if (error == http::error::header_limit) {
+      return FailWith({UpstreamOutcome::kTooLarge,
+                       fmt::format("headers of more than \"max_response_header_bytes\": {}",
+                                   config_->max_response_header_bytes)});
+    }
+    FailWith({UpstreamOutcome::kInvalidResponse, fmt::format("not HTTP/1.1: {}", error.message())});
+  }
+
+  void FailWith(AttemptResult result) {
+    retires_ = true;
+    Finish(std::move(result));
+  }
+
+  void Finish(AttemptResult result) {
+    const Done done = std::exchange(done_, nullptr);
+    // Bytes behind the response are of nobody's.
+    const bool goes_on = !retires_ && inbox_.empty();
+    state_ = goes_on ? State::kIdle : State::kOver;
+    done(std::move(result));
+  }
+
+  UpstreamResponse TakeResponse() {
+    UpstreamResponse response;
+    auto& message = parser_->get();
+    response.status = message.result_int();
+    if (!message.keep_alive()) retires_ = true;
+    for (const auto& field : message) {
+      const auto name = field.name_string();
+      const auto value = field.value();
+      response.headers.emplace_back(absl::AsciiStrToLower(std::string(name.data(), name.size())),
+                                    std::string(value.data(), value.size()));
+    }
+    response.body = std::move(message.body());
+    return response;
+  }
+
+  const UpstreamConfig* const config_;
+  const Write write_;
+  State state_ = State::kIdle;
+  bool retires_ = false;
+  bool is_head_ = false;
+  Done done_;
+  std::optional<Parser> parser_;
+  std::string inbox_;
+};
+
+}  // namespace
+
+std::unique_ptr<Connection> MakeHttp1Connection(const UpstreamConfig* config,
+                                                Connection::Write write) {
+  return std::make_unique<Http1Connection>(config, std::move(write));
+}
+
+std::string_view AuthorityOf(const UpstreamRequest& request, const UpstreamConfig& config) {
+  for (const auto& [name, value] : request.headers) {
+    if (name == "host") return value;
+  }
+  return config.authority;
+}
+
+bool HasHeader(const UpstreamRequest& request, std::string_view name) {
+  return std::any_of(request.headers.begin(), request.headers.end(),
+                     [name](const auto& header) { return header.first == name; });
+}
+
+bool ExpectsBody(std::string_view method) {
+  return method == "POST" || method == "PUT" || method == "PATCH";
+}
+
+}  // namespace callout::host

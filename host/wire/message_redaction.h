@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Takes secrets and bodies out of ProcessingRequests and ProcessingResponses that are to be kept.
+//
+//   std::string kept;
+//   uint64_t body_bytes = 0;
+//   StripBody(MessageKind::kRequest, bytes, &kept, &body_bytes);   // the body's bytes
+//
+//   MessageRedactor redactor(redaction);
+//   for (const auto& message : exchange) redactor.Learn(message.kind, message.bytes);
+//   for (const auto& message : exchange) redactor.Rewrite(message.kind, message.bytes, &kept);
+//
+// What goes, by the names of `redaction`: values of headers and trailers, whoever sets them; of
+// attributes and of metadata, where the name of the field, or of one around it, is such a name; and
+// queries. Wherever else in the exchange such a value stands, or a word of it of at least
+// kSecretBytesMin bytes (the token of "Bearer TOKEN", a cookie's value), it goes, too: so a plugin
+// that copies a credential to another header, into a body or into metadata does not bring it into
+// the recording. In bodies, asterisks of the same number take its place.
+//
+// What nobody can look into goes as a whole: the bytes of typed metadata (Any), and fields that
+// this host does not know, but for numbers. A Redaction without patterns keeps all of it, except
+// for the key of explanations.
+//
+// A value with fewer than kSecretBytesMin bytes goes where its name says so, and nowhere else.
+//
+// For one thread.
+//
+// Tested by tests/host/wire/message_redaction_test.cc.
+#ifndef CALLOUT_HOST_WIRE_MESSAGE_REDACTION_H_
+#define CALLOUT_HOST_WIRE_MESSAGE_REDACTION_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "host/base/redaction.h"
+
+namespace callout::host {
+
+enum class MessageKind : uint8_t { kRequest, kResponse };
+
+// Appends the message to `out` with empty bodies in the place of bodies; `body_bytes` is how many
+// bytes these had. False if the message is malformed; nothing of it may be kept then.
+bool StripBody(MessageKind kind, std::string_view message, std::string* out, uint64_t* body_bytes);
+
+// Appends the message to `out` with `body_bytes` zero bytes where its body was left out.
+bool FillBody(MessageKind kind, std::string_view message, uint64_t body_bytes, std::string* out);
+
+// The size of the message's body, or new body.
+uint64_t BodyBytes(MessageKind kind, std::string_view message);
+
+class MessageRedactor {
+ public:
+  static constexpr size_t kSecretBytesMin = 8;
+
+  // `redaction` outlives it.
+  explicit MessageRedactor(const Redaction& redaction) : redaction_(redaction) {}
+
+  // Collects the values of the message that will go.
+  void Learn(MessageKind kind, std::string_view message);
+  // Appends the message without secrets. False if it is malformed or nested too deep; nothing of it
+  // may be kept then.
+  bool Rewrite(MessageKind kind, std::string_view message, std::string* out);
+  // A text about the exchange, without the values that were learned.
+  std::string RewriteText(std::string_view text) const;
+
+ private:
+  const Redaction& redaction_;
+  std::vector<std::string> secrets_;
+};
+
+}  // namespace callout::host
+
+#endif  // CALLOUT_HOST_WIRE_MESSAGE_REDACTION_H_

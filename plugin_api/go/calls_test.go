@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package callout_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"callout.test/callout"
+	"callout.test/callout/callouttest"
+)
+
+type lookup struct {
+	users *callout.Upstream
+}
+
+func newLookup(setup *callout.Setup, _ struct{}) (*lookup, error) {
+	users, err := setup.Host().Upstream("users")
+	return &lookup{users}, err
+}
+
+func (plugin *lookup) OnRequestHeaders(call *callout.HeadersCall) error {
+	user := call.Headers().Get("x-user")
+	return call.Defer(func(ctx context.Context) error {
+		if user == "slow" {
+			short, cancel := context.WithTimeout(ctx, time.Millisecond)
+			defer cancel()
+			_, err := plugin.users.Do(short, callout.Request{Path: "/slow"})
+			return err
+		}
+		response, err := plugin.users.Do(ctx, callout.Request{
+			Method: "POST", Path: "/users/" + user, Body: []byte("who?"), Header: []callout.Header{{Name: "x-a", Value: "b"}},
+			Timeout: 5 * time.Millisecond,
+		})
+		if err != nil {
+			return err
+		}
+		call.SetHeader("x-team", response.Get("team"))
+		call.SetHeader("x-body", string(response.Body))
+		return nil
+	})
+}
+
+func (plugin *lookup) OnResponseHeaders(call *callout.HeadersCall) error {
+	return call.Defer(func(ctx context.Context) error {
+		_, err := plugin.users.DoGRPC(ctx, "/a.Service/Method", []byte("message"))
+		call.SetHeader("x-failure", err.Error())
+		return err
+	})
+}
+
+func TestCallsOtherServices(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	users := func(request callout.Request) (callout.Response, error) {
+		switch request.Path {
+		case "/a.Service/Method":
+			return callout.Response{}, &callout.CallError{Status: callout.PermissionDenied, FromService: true, Text: "not for you"}
+		case "/users/down":
+			return callout.Response{}, errors.New("no connection")
+		case "/slow":
+			<-release
+		}
+		if request.Method == "POST" {
+			want(t, string(request.Body), "who?")
+			want(t, request.Header, []callout.Header{{Name: "x-a", Value: "b"}})
+			want(t, request.Timeout, 5*time.Millisecond)
+		}
+		return callout.Response{
+			HTTPStatus: 200, Header: []callout.Header{{Name: "team", Value: "one"}}, Body: []byte(request.Path),
+		}, nil
+	}
+	plugin := callouttest.NewWith(t, newLookup, "", map[string]callouttest.Service{"users": users})
+	answer := plugin.Stream().RequestHeaders("x-user", "ada")
+	want(t, answer.Err(), nil)
+	want(t, answer.Header("x-team"), "one")
+	want(t, answer.Header("x-body"), "/users/ada")
+
+	internal := func(text string) error { return &callout.Error{Status: callout.Internal, Text: text} }
+	want(t, plugin.Stream().RequestHeaders("x-user", "down").Err(), internal("status 14: no connection"))
+	want(t, plugin.Stream().RequestHeaders("x-user", "slow").Err(), internal("context deadline exceeded"))
+	// What a service says is no decision of the plugin.
+	want(t, plugin.Stream().ResponseHeaders(":status", "200").Err(), internal("status 7: not for you"))
+}
+
+func TestAWrongUpstreamRefusesTheConfiguration(t *testing.T) {
+	if text := callouttest.Refusal(t, newLookup, ""); !strings.Contains(text, `there is no upstream "users"`) {
+		t.Error(text)
+	}
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package callout
+
+import (
+	"fmt"
+
+	"callout.test/callout/internal/abi"
+)
+
+// Status is a code of gRPC.
+type Status int32
+
+// The codes of gRPC.
+const (
+	Cancelled          Status = -abi.Cancelled
+	Unknown            Status = -abi.Unknown
+	InvalidArgument    Status = -abi.InvalidArgument
+	DeadlineExceeded   Status = -abi.DeadlineExceeded
+	NotFound           Status = -abi.NotFound
+	AlreadyExists      Status = -abi.AlreadyExists
+	PermissionDenied   Status = -abi.PermissionDenied
+	ResourceExhausted  Status = -abi.ResourceExhausted
+	FailedPrecondition Status = -abi.FailedPrecondition
+	Aborted            Status = -abi.Aborted
+	OutOfRange         Status = -abi.OutOfRange
+	Unimplemented      Status = -abi.Unimplemented
+	Internal           Status = -abi.Internal
+	Unavailable        Status = -abi.Unavailable
+	DataLoss           Status = -abi.DataLoss
+	Unauthenticated    Status = -abi.Unauthenticated
+)
+
+// Error is an error of a hook with a status; any other error has Internal.
+//
+// With PermissionDenied and Unauthenticated it is a decision of the plugin, and ends the RPC: Envoy takes
+// that for a failure of the processor, and if it fails open it lets the request pass. Deny refuses a
+// request. Every other status is a fault: the operator's policy decides, by default the exchange fails.
+type Error struct {
+	Status Status
+	Text   string // for the host's log
+}
+
+func (e *Error) Error() string { return e.Text }
+
+// Errorf makes an Error.
+func Errorf(status Status, format string, arguments ...any) error {
+	return &Error{status, fmt.Sprintf(format, arguments...)}
+}
+
+func refusal(status int32, format string, arguments ...any) error {
+	if status == abi.Ok {
+		return nil
+	}
+	return Errorf(Status(-status), format, arguments...)
+}

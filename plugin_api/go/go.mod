@@ -1,0 +1,3 @@
+module callout.test/callout
+
+go 1.23

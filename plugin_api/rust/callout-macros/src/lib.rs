@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! `#[callout::plugin]`: see the crate `callout`, which documents it.
+//!
+//! It reads the tokens of one `impl` block by itself, so that a plugin needs neither syn nor quote.
+
+use proc_macro::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
+
+/// The hooks with a message: `fn` or `async fn`.
+const MESSAGE_HOOKS: &[&str] = &[
+    "request_headers",
+    "response_headers",
+    "request_body",
+    "response_body",
+    "request_trailers",
+    "response_trailers",
+    "check",
+    "rate_limit",
+    "connection",
+    "read_data",
+    "write_data",
+];
+
+/// The plugin of this file: put it on `impl Plugin for TheType`.
+///
+/// It exports each hook that the block has, and no other, so that the host calls nothing in vain.
+/// A hook may be an `async fn`. `type Config` and `type Stream` may be left out: they are `()`.
+///
+/// `#[callout::plugin(no_export)]` exports nothing: for a second plugin in one crate, and for tests.
+#[proc_macro_attribute]
+pub fn plugin(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    expand(arguments, item).unwrap_or_else(|(span, text)| error(span, &text))
+}
+
+type Failure = (Span, String);
+
+fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Failure> {
+    let exports = match arguments.to_string().as_str() {
+        "" => true,
+        "no_export" => false,
+        other => {
+            let text = format!("unknown argument `{other}`; the only one is `no_export`");
+            return Err((Span::call_site(), text));
+        }
+    };
+    let block = Block::read(item)?;
+    let mut sync_items = TokenStream::new();
+    let mut async_items = TokenStream::new();
+    let (mut hooks, mut has_config, mut has_stream, mut has_async) = (vec![], false, false, false);
+    let mut has_open = false;
+    let mut has_end = false;
+    for item in split_items(block.body) {
+        let kind = ItemKind::of(&item);
+        match &kind {
+            ItemKind::Type(name) if name == "Config" => has_config = true,
+            ItemKind::Type(name) if name == "Stream" => has_stream = true,
+            ItemKind::Function { name, .. } if name == "stream_open" => has_open = true,
+            ItemKind::Function { name, .. } if name == "stream_end" => has_end = true,
+            _ => {}
+        }
+        if let ItemKind::Function { name, is_async } = kind {
+            let is_hook = MESSAGE_HOOKS.contains(&name.as_str());
+            if is_async && !is_hook {
+                let text = format!("`{name}` cannot be async: only hooks that get a message can");
+                return Err((span_of(&item), text));
+            }
+            if is_hook {
+                hooks.push((name, is_async));
+            }
+            if is_async {
+                has_async = true;
+                async_items.extend(item);
+                continue;
+            }
+        }
+        sync_items.extend(item);
+    }
+    if hooks.is_empty() {
+        let text = format!("a plugin needs at least one hook: {}", MESSAGE_HOOKS.join(", "));
+        return Err((Span::call_site(), text));
+    }
+    if !has_config {
+        sync_items.extend(parse("type Config = ();"));
+    }
+    if !has_stream {
+        sync_items.extend(parse("type Stream = ();"));
+    }
+
+    let mut out = TokenStream::new();
+    out.extend(block.head);
+    out.extend([TokenTree::Group(Group::new(Delimiter::Brace, sync_items))]);
+    if has_async {
+        out.extend(parse("impl ::callout::AsyncPlugin for"));
+        out.extend(block.name.clone());
+        out.extend([TokenTree::Group(Group::new(Delimiter::Brace, async_items))]);
+    }
+    let name = block.name.to_string();
+    let has_state = has_stream || has_async || has_end;
+    out.extend(parse(&hook_table(&name, &hooks, has_async, has_open, has_end, has_state)));
+    if exports {
+        out.extend(parse(&exported(&name, &hooks, has_async, has_open, has_state)));
+    }
+    Ok(out)
+}
+
+/// The hooks as a table, for the exports and for `callout::testing`.
+fn hook_table(
+    name: &str,
+    hooks: &[(String, bool)],
+    has_async: bool,
+    has_open: bool,
+    has_end: bool,
+    has_state: bool,
+) -> String {
+    let mut table = String::new();
+    for (hook, is_async) in hooks {
+        let function = if *is_async { "async_" } else { "" };
+        table += &format!("{hook}: Some(::callout::ffi::{function}{hook}::<{name}>),");
+    }
+    if has_open || has_async {
+        table += &format!("stream_open: Some(::callout::ffi::stream_open::<{name}>),");
+    }
+    if has_async {
+        table += &format!("stream_cancel: Some(::callout::ffi::stream_cancel::<{name}>),");
+    }
+    if has_state {
+        table += &format!("stream_close: Some(::callout::ffi::stream_close::<{name}>),");
+    }
+    format!(
+        "impl ::callout::ffi::Exported for {name} {{
+             const HAS_ASYNC: bool = {has_async};
+             const HAS_END: bool = {has_end};
+             const HOOKS: ::callout::ffi::Hooks = ::callout::ffi::Hooks {{
+                 {table}
+                 ..::callout::ffi::Hooks::NONE
+             }};
+         }}"
+    )
+}
+
+fn exported(
+    name: &str,
+    hooks: &[(String, bool)],
+    has_async: bool,
+    has_open: bool,
+    has_state: bool,
+) -> String {
+    let mut functions = String::new();
+    let mut function = |hook: &str, run: &str, result: &str| {
+        functions += &format!(
+            "#[unsafe(no_mangle)]
+             pub unsafe extern \"C\" fn callout_on_{hook}(call: *mut ::callout::raw::Call) {result} {{
+                 unsafe {{ ::callout::ffi::{run}::<{name}>(call) }}
+             }}"
+        );
+    };
+    for (hook, is_async) in hooks {
+        let run = if *is_async { format!("async_{hook}") } else { hook.clone() };
+        function(hook, &run, "-> i32");
+    }
+    if has_open || has_async {
+        function("stream_open", "stream_open", "-> i32");
+    }
+    if has_async {
+        function("stream_cancel", "stream_cancel", "");
+    }
+    if has_state {
+        function("stream_close", "stream_close", "");
+    }
+    format!(
+        "#[allow(non_upper_case_globals)]
+         const _: () = {{
+             #[unsafe(no_mangle)]
+             pub static callout_abi_version: u32 = ::callout::raw::ABI_VERSION;
+             #[unsafe(no_mangle)]
+             pub static callout_abi_revision: u32 = ::callout::raw::ABI_REVISION;
+             #[unsafe(no_mangle)]
+             pub static callout_plugin_info: ::callout::ffi::Info = ::callout::ffi::Info::new(
+                 concat!(env!(\"CARGO_PKG_NAME\"), \"\\0\"),
+                 concat!(env!(\"CARGO_PKG_VERSION\"), \"\\0\"),
+                 concat!(env!(\"CARGO_PKG_DESCRIPTION\"), \"\\0\"),
+             );
+             #[unsafe(no_mangle)]
+             pub unsafe extern \"C\" fn callout_plugin_create(
+                 args: *mut ::callout::raw::CreateArgs,
+             ) -> i32 {{
+                 unsafe {{ ::callout::ffi::create::<{name}>(args) }}
+             }}
+             #[unsafe(no_mangle)]
+             pub unsafe extern \"C\" fn callout_plugin_destroy(plugin: *mut ::std::ffi::c_void) {{
+                 unsafe {{ ::callout::ffi::destroy::<{name}>(plugin) }}
+             }}
+             {functions}
+         }};"
+    )
+}
+
+/// `impl Plugin for Name { … }`
+struct Block {
+    head: TokenStream,
+    name: TokenStream,
+    body: TokenStream,
+}
+
+impl Block {
+    fn read(item: TokenStream) -> Result<Block, Failure> {
+        let wrong = |span| {
+            let text = "put #[callout::plugin] on `impl Plugin for Type`, with a type that has no parameters";
+            Err((span, text.to_string()))
+        };
+        let mut tokens: Vec<TokenTree> = item.into_iter().collect();
+        let body = match tokens.pop() {
+            Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => group.stream(),
+            _ => return wrong(Span::call_site()),
+        };
+        let position = |word: &str| tokens.iter().position(|token| is_word(token, word));
+        let (Some(begin), Some(middle)) = (position("impl"), position("for")) else {
+            return wrong(Span::call_site());
+        };
+        let name: Vec<TokenTree> = tokens[middle + 1..].to_vec();
+        let is_generic = |token: &TokenTree| matches!(token, TokenTree::Punct(p) if p.as_char() == '<');
+        if name.is_empty() || is_generic(&tokens[begin + 1]) || name.iter().any(is_generic) {
+            return wrong(tokens[begin].span());
+        }
+        Ok(Block { head: tokens.into_iter().collect(), name: name.into_iter().collect(), body })
+    }
+}
+
+enum ItemKind {
+    Type(String),
+    Function { name: String, is_async: bool },
+    Other,
+}
+
+impl ItemKind {
+    fn of(item: &TokenStream) -> ItemKind {
+        let mut is_async = false;
+        let mut tokens = item.clone().into_iter();
+        while let Some(token) = tokens.next() {
+            if is_word(&token, "async") {
+                is_async = true;
+            }
+            if is_word(&token, "type") || is_word(&token, "fn") {
+                let name = match tokens.next() {
+                    Some(TokenTree::Ident(name)) => name.to_string(),
+                    _ => return ItemKind::Other,
+                };
+                return match is_word(&token, "type") {
+                    true => ItemKind::Type(name),
+                    false => ItemKind::Function { name, is_async },
+                };
+            }
+        }
+        ItemKind::Other
+    }
+}
+
+/// A function ends with its block, anything else with `;`.
+fn split_items(body: TokenStream) -> Vec<TokenStream> {
+    let (mut items, mut item, mut is_function) = (vec![], vec![], false);
+    for token in body {
+        is_function |= is_word(&token, "fn");
+        let ends = match &token {
+            TokenTree::Group(group) => is_function && group.delimiter() == Delimiter::Brace,
+            TokenTree::Punct(punct) => punct.as_char() == ';',
+            _ => false,
+        };
+        item.push(token);
+        if ends {
+            items.push(std::mem::take(&mut item).into_iter().collect());
+            is_function = false;
+        }
+    }
+    if !item.is_empty() {
+        items.push(item.into_iter().collect());
+    }
+    items
+}
+
+fn is_word(token: &TokenTree, word: &str) -> bool {
+    matches!(token, TokenTree::Ident(ident) if ident.to_string() == word)
+}
+
+fn span_of(item: &TokenStream) -> Span {
+    let first = item.clone().into_iter().next();
+    first.map_or(Span::call_site(), |token| token.span())
+}
+
+fn parse(text: &str) -> TokenStream {
+    text.parse().expect("the macro writes Rust")
+}
+
+/// `compile_error!(text);` at `span`
+fn error(span: Span, text: &str) -> TokenStream {
+    let mut tokens: Vec<TokenTree> = parse(&format!("compile_error!({text:?});")).into_iter().collect();
+    for token in &mut tokens {
+        token.set_span(span);
+    }
+    // The identifier has to be at the place as well, to be underlined there.
+    tokens[0] = TokenTree::Ident(Ident::new("compile_error", span));
+    tokens.into_iter().collect()
+}

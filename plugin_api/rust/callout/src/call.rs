@@ -1,0 +1,802 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::answer::{put_check_header, put_pair, Answer, Append, Body};
+use crate::error::{Error, Result, Status};
+use crate::headers::Headers;
+use crate::host::{bytes, view, Host};
+use crate::plugin::Plugin;
+use crate::wire::{put_bytes, put_head, put_message, put_number, record_size, Records};
+use crate::{json, raw};
+
+/// What a call is about; the types in it stand for the kinds of messages.
+pub mod kind {
+    /// Request or response headers.
+    pub struct Headers;
+    /// A request's or response's body, or a piece of it.
+    pub struct Body;
+    /// Trailers.
+    pub struct Trailers;
+    /// A Check of ext_authz.
+    pub struct Check;
+    /// A question about rate limits.
+    pub struct RateLimit;
+    /// Bytes of a TCP connection.
+    pub struct Data;
+    /// The beginning of a TCP connection.
+    pub struct Connection;
+    /// The opening of a stream.
+    pub struct Open;
+
+    /// A message of ext_proc.
+    pub trait ExtProc {}
+    impl ExtProc for Headers {}
+    impl ExtProc for Body {}
+    impl ExtProc for Trailers {}
+
+    /// A message of headers or trailers.
+    pub trait Fields {}
+    impl Fields for Headers {}
+    impl Fields for Trailers {}
+
+    /// A message of TCP.
+    pub trait Tcp {}
+    impl Tcp for Data {}
+    impl Tcp for Connection {}
+}
+
+/// In `request_headers` and `response_headers`.
+pub type HeadersCall<'a, P> = Call<'a, kind::Headers, P>;
+/// In `request_body` and `response_body`.
+pub type BodyCall<'a, P> = Call<'a, kind::Body, P>;
+/// In `request_trailers` and `response_trailers`.
+pub type TrailersCall<'a, P> = Call<'a, kind::Trailers, P>;
+/// In `check`.
+pub type CheckCall<'a, P> = Call<'a, kind::Check, P>;
+/// In `rate_limit`.
+pub type RateLimitCall<'a, P> = Call<'a, kind::RateLimit, P>;
+/// In `read_data` and `write_data`.
+pub type DataCall<'a, P> = Call<'a, kind::Data, P>;
+/// In `connection`.
+pub type ConnectionCall<'a, P> = Call<'a, kind::Connection, P>;
+/// In `stream_open`.
+pub type OpenCall<'a, P> = Call<'a, kind::Open, P>;
+
+/// A message on its way through a hook: what it says, and what is to become of it.
+///
+/// What it lends (`'a`) lives as long as the hook runs, in an async hook also across `.await`.
+/// Nothing set: the message passes unchanged; but a Check is refused.
+pub struct Call<'a, K, P: Plugin> {
+    /// The plugin's own state of this stream: the same one in every call of it.
+    pub stream: &'a mut P::Stream,
+    call: RawCall,
+    host: &'a Host,
+    answer: Answer,
+    kind: PhantomData<K>,
+}
+
+/// The host's call, for as long as it is not finished.
+#[derive(Clone, Copy)]
+pub(crate) struct RawCall(pub *mut raw::Call);
+
+// SAFETY: one thread at a time has it, and everything it points to may be read and called from the
+// thread that has the call.
+unsafe impl Send for RawCall {}
+unsafe impl Sync for RawCall {}
+
+impl<'a, K, P: Plugin> Call<'a, K, P> {
+    /// # Safety
+    /// `call` is a call of the host's that is not over before 'a is.
+    pub(crate) unsafe fn new(call: RawCall, host: &'a Host, stream: &'a mut P::Stream) -> Self {
+        Call { stream, call, host, answer: Answer::default(), kind: PhantomData }
+    }
+
+    /// Gives the host what was set. Returns what the hook has to return.
+    pub(crate) fn settle(mut self, result: Result) -> raw::Status {
+        if let Err(error) = result.and(self.answer.failure.take().map_or(Ok(()), Err)) {
+            self.set_error(error.text());
+            return error.status().to_raw();
+        }
+        if self.answer.held && self.answer.is_empty() {
+            return raw::NO_RESPONSE;
+        }
+        if self.answer.is_empty() {
+            return raw::OK;
+        }
+        let call = self.call.0;
+        let phase = self.raw().phase;
+        let message = self.answer.message(phase);
+        let parts = self.answer.parts(&message);
+        // SAFETY: the call is open; the host copies.
+        unsafe { ((*(*call).host).respond)(call, message.field, parts.as_ptr(), parts.len()) }
+    }
+
+    fn set_error(&self, text: &str) {
+        // SAFETY: the call is open; the text is copied.
+        unsafe { ((*self.raw().host).set_error)(self.call.0, bytes(text.as_bytes())) }
+    }
+
+    fn raw(&self) -> &'a raw::Call {
+        // SAFETY: the call is open for 'a. The host writes to none of its fields meanwhile.
+        unsafe { &*self.call.0 }
+    }
+
+    fn view(&self, bytes: raw::Bytes) -> &'a [u8] {
+        // SAFETY: the views of a call live as long as it is open.
+        unsafe { view(bytes) }
+    }
+
+    fn message(&self) -> &'a [u8] {
+        self.view(self.raw().message)
+    }
+
+    fn has(&self, flag: u32) -> bool {
+        self.raw().flags & flag != 0
+    }
+
+    /// The host: log and extensions.
+    pub fn host(&self) -> &'a Host {
+        self.host
+    }
+
+    /// The first call of its kind in the stream.
+    pub fn is_first(&self) -> bool {
+        self.has(raw::CALL_FIRST)
+    }
+
+    /// Nothing more follows in this direction. Trailers that follow cannot be known in advance.
+    pub fn is_last(&self) -> bool {
+        self.has(raw::CALL_LAST)
+    }
+
+    /// The client or Envoy has left, so that work can stop early.
+    pub fn is_cancelled(&self) -> bool {
+        // SAFETY: the call is open.
+        unsafe { ((*self.raw().host).is_cancelled)(self.call.0) != 0 }
+    }
+
+    /// When the host answers in the plugin's place, as nanoseconds of CLOCK_MONOTONIC.
+    pub fn deadline_ns(&self) -> Option<u64> {
+        Some(self.raw().deadline_ns).filter(|deadline| *deadline != 0)
+    }
+
+    /// An attribute that Envoy was told to send: `request.path`, `source.address`, …
+    pub fn attribute(&self, name: &str) -> Option<Json> {
+        json::attribute(self.view(self.raw().attributes), name)
+    }
+
+    /// What another filter has left under `key` in a namespace of the metadata.
+    pub fn metadata(&self, namespace: &str, key: &str) -> Option<Json> {
+        json::metadata(self.view(self.raw().metadata_context), namespace, key)
+    }
+
+    /// The first value of `key` (in lower case) in the metadata of the gRPC request.
+    pub fn grpc_metadata(&self, key: &str) -> Option<&'a [u8]> {
+        let mut value = bytes(&[]);
+        // SAFETY: the call is open, and the view lives as long as the stream.
+        let status =
+            unsafe { ((*self.raw().host).get_metadata)(self.call.0, bytes(key.as_bytes()), 0, &mut value) };
+        (status == raw::OK).then(|| self.view(value))
+    }
+
+    fn property(&self, property: raw::Property) -> Option<&'a str> {
+        let mut value = bytes(&[]);
+        // SAFETY: as above.
+        let status = unsafe { ((*self.raw().host).get_property)(self.call.0, property, &mut value) };
+        (status == raw::OK).then(|| std::str::from_utf8(self.view(value)).unwrap_or(""))
+    }
+    /// Envoy's address: `ipv4:10.0.0.7:41312`.
+    pub fn peer(&self) -> Option<&'a str> {
+        self.property(raw::PEER)
+    }
+    /// `secure` or `plaintext`.
+    pub fn listener(&self) -> Option<&'a str> {
+        self.property(raw::LISTENER)
+    }
+    /// By Envoy's client certificate: its first URI SAN, else DNS SAN, else common name.
+    pub fn peer_identity(&self) -> Option<&'a str> {
+        self.property(raw::PEER_IDENTITY)
+    }
+    /// Unique in this process.
+    pub fn stream_id(&self) -> Option<&'a str> {
+        self.property(raw::STREAM_ID)
+    }
+
+    /// Dynamic metadata for later filters: `namespace` gets the fields of `value`, which has to
+    /// become a JSON object. Envoy drops namespaces that its `receiving_namespaces` does not list.
+    pub fn set_metadata(&mut self, namespace: &str, value: impl Serialize) -> Result {
+        let wrong = |text: String| Error::with_status(Status::InvalidArgument, text);
+        let fields = match serde_json::to_value(value)? {
+            Json::Object(fields) => fields,
+            _ => return Err(wrong(format!("metadata for {namespace}: expected an object"))),
+        };
+        let outer = [(namespace.to_string(), Json::Object(fields))].into_iter().collect();
+        let message =
+            json::write_struct(&outer).map_err(|text| wrong(format!("metadata for {namespace}: {text}")))?;
+        let field = match self.raw().phase {
+            raw::CHECK => raw::CHECK_DYNAMIC_METADATA,
+            raw::RATE_LIMIT => raw::RATE_LIMIT_DYNAMIC_METADATA,
+            raw::READ_DATA | raw::WRITE_DATA | raw::CONNECTION => raw::DATA_DYNAMIC_METADATA,
+            _ => raw::DYNAMIC_METADATA,
+        };
+        self.annotate(field, &message)
+    }
+
+    fn annotate(&mut self, field: raw::Field, message: &[u8]) -> Result {
+        // SAFETY: the call is open; the message is copied.
+        let status = unsafe { ((*self.raw().host).annotate)(self.call.0, field, bytes(message)) };
+        accepted(status, "the host refused what was to go beside the response")
+    }
+}
+
+fn accepted(status: raw::Status, text: &str) -> Result {
+    match status {
+        raw::OK => Ok(()),
+        other => Err(Error::with_status(Status::from_raw(other), text)),
+    }
+}
+
+// --- ext_proc ---
+
+/// How Envoy sends a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum BodyMode {
+    None,
+    Streamed,
+    Buffered,
+    BufferedPartial,
+    FullDuplexStreamed,
+    Grpc,
+}
+
+/// Processing modes for the rest of the stream; what is not set stays. Envoy follows only if it is
+/// told to (`allow_mode_override`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Modes {
+    /// How the request's body is sent from now on.
+    pub request_body: Option<BodyMode>,
+    /// How the response's body will be sent.
+    pub response_body: Option<BodyMode>,
+    /// Whether the response's headers will be sent.
+    pub response_headers: Option<bool>,
+    /// Whether the request's trailers will be sent.
+    pub request_trailers: Option<bool>,
+    /// Whether the response's trailers will be sent.
+    pub response_trailers: Option<bool>,
+}
+
+impl<'a, K: kind::ExtProc, P: Plugin> Call<'a, K, P> {
+    /// Sets a header, in the place of all that have this name.
+    pub fn set_header(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.answer.set_header(name.as_ref(), value.as_ref(), Append::OverwriteOrAdd);
+    }
+    /// Adds a header; values that are there stay.
+    pub fn append_header(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.answer.set_header(name.as_ref(), value.as_ref(), Append::IfExistsOrAdd);
+    }
+    /// Removes all values of a header, also what this call has set.
+    pub fn remove_header(&mut self, name: impl AsRef<[u8]>) {
+        self.answer.remove_header(name.as_ref());
+    }
+
+    /// Refuses the request: Envoy answers the client with this status (200 to 599) and body.
+    pub fn deny(&mut self, http_status: u16, body: impl Into<Vec<u8>>) -> Result {
+        self.reply(http_status).body(body);
+        self.answer.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// The same with headers and more. What the call has set before is dropped.
+    pub fn reply(&mut self, http_status: u16) -> Reply<'_> {
+        self.answer.begin_immediate(http_status);
+        Reply { answer: &mut self.answer }
+    }
+
+    /// Asks Envoy for more time for this message, which needs `max_message_timeout`. For async hooks,
+    /// before the first `.await`.
+    pub fn extend_timeout(&mut self, time: Duration) -> Result {
+        let mut message = Vec::new();
+        put_number(&mut message, 1, time.as_secs());
+        put_number(&mut message, 2, time.subsec_nanos().into());
+        self.annotate(raw::OVERRIDE_MESSAGE_TIMEOUT, &message)
+    }
+
+    /// ProcessingMode: response_header_mode 2, request_body_mode 3, response_body_mode 4,
+    /// request_trailer_mode 5, response_trailer_mode 6.
+    pub fn override_modes(&mut self, modes: Modes) -> Result {
+        let mut message = Vec::new();
+        let send = |send: Option<bool>| send.map(|send| if send { 1 } else { 2 });
+        let fields = [
+            (2, send(modes.response_headers)),
+            (3, modes.request_body.map(|mode| mode as u64)),
+            (4, modes.response_body.map(|mode| mode as u64)),
+            (5, send(modes.request_trailers)),
+            (6, send(modes.response_trailers)),
+        ];
+        for (field, value) in fields {
+            if let Some(value) = value {
+                put_number(&mut message, field, value);
+            }
+        }
+        self.annotate(raw::MODE_OVERRIDE, &message)
+    }
+
+    /// How Envoy sends the body of this direction.
+    pub fn body_mode(&self) -> BodyMode {
+        match self.raw().body_mode {
+            raw::BODY_STREAMED => BodyMode::Streamed,
+            raw::BODY_BUFFERED => BodyMode::Buffered,
+            raw::BODY_BUFFERED_PARTIAL => BodyMode::BufferedPartial,
+            raw::BODY_FULL_DUPLEX_STREAMED => BodyMode::FullDuplexStreamed,
+            raw::BODY_GRPC => BodyMode::Grpc,
+            _ => BodyMode::None,
+        }
+    }
+
+    /// A message of the request's direction.
+    pub fn is_request(&self) -> bool {
+        self.raw().phase % 2 == 0
+    }
+
+    /// In response phases, after [`Setup::want_request_headers`](crate::Setup::want_request_headers):
+    /// the request's headers as Envoy sent them.
+    pub fn request_headers(&self) -> Headers<'a> {
+        Headers::of_message(self.view(self.raw().request_headers))
+    }
+
+    /// Envoy does not see the answers (observability mode).
+    pub fn is_observed(&self) -> bool {
+        self.has(raw::CALL_OBSERVABILITY)
+    }
+}
+
+/// What a client gets in the place of the backend's response.
+pub struct Reply<'c> {
+    answer: &'c mut Answer,
+}
+
+impl Reply<'_> {
+    /// Sets a header of the response.
+    pub fn header(self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+        self.answer.set_header(name.as_ref(), value.as_ref(), Append::OverwriteOrAdd);
+        self
+    }
+    /// Its body. Envoy's default content-type is text/plain.
+    pub fn body(self, body: impl Into<Vec<u8>>) -> Self {
+        self.answer.body = Body::Replaced(body.into());
+        self
+    }
+    /// For Envoy's access log (`%RESPONSE_CODE_DETAILS%`); the client does not see it.
+    pub fn details(self, text: impl Into<String>) -> Self {
+        if let Some(immediate) = &mut self.answer.immediate {
+            immediate.details = text.into();
+        }
+        self
+    }
+    /// For gRPC clients; without it Envoy derives one from the HTTP status.
+    pub fn grpc_status(self, status: u32) -> Self {
+        if let Some(immediate) = &mut self.answer.immediate {
+            immediate.grpc_status = Some(status);
+        }
+        self
+    }
+}
+
+impl<'a, K: kind::Fields, P: Plugin> Call<'a, K, P> {
+    fn would_exist(&self, name: &[u8]) -> bool {
+        let is_it = |header: crate::Header| header.name.eq_ignore_ascii_case(name);
+        self.answer.would_exist(Headers::of_message(self.message()).iter().any(is_it), name)
+    }
+    /// Sets a header that would not be there otherwise.
+    pub fn set_header_if_absent(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        if !self.would_exist(name.as_ref()) {
+            self.answer.set_header(name.as_ref(), value.as_ref(), Append::IfAbsent);
+        }
+    }
+    /// Sets a header that is there already.
+    pub fn set_header_if_present(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        if self.would_exist(name.as_ref()) {
+            self.answer.set_header(name.as_ref(), value.as_ref(), Append::OverwriteIfExists);
+        }
+    }
+}
+
+impl<'a, P: Plugin> Call<'a, kind::Headers, P> {
+    /// The headers as the plugins before left them.
+    pub fn headers(&self) -> Headers<'a> {
+        Headers::of_message(self.message())
+    }
+    /// Neither body nor trailers follow.
+    pub fn end_of_stream(&self) -> bool {
+        self.is_last()
+    }
+    /// Lets Envoy choose the route again, by the headers as this call leaves them. For requests.
+    pub fn clear_route_cache(&mut self) {
+        self.answer.clear_route_cache = true;
+    }
+    /// Puts `body` in the place of the one that would follow.
+    pub fn replace_body(&mut self, body: impl Into<Vec<u8>>) {
+        self.answer.body = Body::Replaced(body.into());
+    }
+    /// FULL_DUPLEX_STREAMED only: holds the headers until a later call of the direction settles them.
+    pub fn hold(&mut self) {
+        self.answer.held = true;
+    }
+}
+
+impl<'a, P: Plugin> Call<'a, kind::Body, P> {
+    /// The body, or the piece of it that has come.
+    pub fn body(&self) -> &'a [u8] {
+        Records::last(self.message(), 1)
+    }
+    /// The last piece, unless trailers follow.
+    pub fn end_of_stream(&self) -> bool {
+        self.is_last()
+    }
+    /// The message holds the entire body.
+    pub fn is_whole(&self) -> bool {
+        self.has(raw::CALL_WHOLE_BODY)
+    }
+    /// Bytes of this direction's body in the messages before.
+    pub fn offset(&self) -> u64 {
+        self.raw().body_offset
+    }
+    /// Replaces the body or this piece of it, in whatever mode Envoy sends it.
+    pub fn set_body(&mut self, body: impl Into<Vec<u8>>) {
+        self.answer.body = Body::Replaced(body.into());
+    }
+    /// Removes the body or this piece.
+    pub fn clear_body(&mut self) {
+        self.answer.body = Body::Cleared;
+    }
+    /// Lets Envoy choose the route again. For requests, in BUFFERED.
+    pub fn clear_route_cache(&mut self) {
+        self.answer.clear_route_cache = true;
+    }
+    /// FULL_DUPLEX_STREAMED only: sends a piece ahead of the answer.
+    pub fn send(&mut self, piece: &[u8]) -> Result {
+        // BodyResponse.response 1 .body_mutation 3 .streamed_response 3 .body 1
+        let streamed = record_size(1, piece.len());
+        let mutation = record_size(3, streamed);
+        let mut head = Vec::with_capacity(24);
+        put_head(&mut head, 1, record_size(3, mutation));
+        put_head(&mut head, 3, mutation);
+        put_head(&mut head, 3, streamed);
+        put_head(&mut head, 1, piece.len());
+        let parts = [bytes(&head), bytes(piece)];
+        let call = self.raw();
+        // SAFETY: the call is open; the parts are copied.
+        let status = unsafe { ((*call.host).send)(self.call.0, call.phase - 1, parts.as_ptr(), parts.len()) };
+        accepted(status, "a piece of the body could not be sent")
+    }
+    /// How many bytes `send` takes now.
+    pub fn send_room(&self) -> u64 {
+        // SAFETY: the call is open.
+        unsafe { ((*self.raw().host).send_room)(self.call.0) }
+    }
+    /// FULL_DUPLEX_STREAMED only: keeps this piece back, or drops it.
+    pub fn hold(&mut self) {
+        self.answer.held = true;
+    }
+}
+
+impl<'a, P: Plugin> Call<'a, kind::Trailers, P> {
+    /// The trailers as the plugins before left them.
+    pub fn trailers(&self) -> Headers<'a> {
+        Headers::of_message(self.message())
+    }
+}
+
+// --- ext_authz ---
+
+impl<'a, P: Plugin> Call<'a, kind::Check, P> {
+    /// AttributeContext.request 4 .http 2
+    fn http(&self) -> &'a [u8] {
+        Records::last(Records::last(self.message(), 4), 2)
+    }
+    fn http_text(&self, field: u32) -> &'a str {
+        std::str::from_utf8(Records::last(self.http(), field)).unwrap_or("")
+    }
+    /// The request's headers.
+    pub fn headers(&self) -> Headers<'a> {
+        Headers::of_check(self.http())
+    }
+    /// The method, empty where the network filter asks about a connection.
+    pub fn method(&self) -> &'a str {
+        self.http_text(2)
+    }
+    /// The path with its query.
+    pub fn path(&self) -> &'a str {
+        self.http_text(4)
+    }
+    /// The host (authority).
+    pub fn host_name(&self) -> &'a str {
+        self.http_text(5)
+    }
+    /// The body, where Envoy is told to send it.
+    pub fn body(&self) -> &'a [u8] {
+        let packed = Records::last(self.http(), 12);
+        if packed.is_empty() {
+            Records::last(self.http(), 11)
+        } else {
+            packed
+        }
+    }
+    /// What the route's configuration says under `key` (`context_extensions`).
+    pub fn extension(&self, key: &str) -> Option<&'a str> {
+        json::find(self.message(), 10, key.as_bytes()).and_then(|value| std::str::from_utf8(value).ok())
+    }
+    /// By the peer's certificate: a URI SAN, else a DNS SAN, else the subject; else empty.
+    pub fn principal(&self) -> &'a str {
+        std::str::from_utf8(Records::last(Records::last(self.message(), 1), 4)).unwrap_or("")
+    }
+    /// The client's IP address and port.
+    pub fn source(&self) -> Option<(&'a str, u16)> {
+        let socket = Records::last(Records::last(Records::last(self.message(), 1), 1), 1);
+        let address = std::str::from_utf8(Records::last(socket, 2)).ok().filter(|text| !text.is_empty())?;
+        let port = Records::number(socket, 3).and_then(|port| port.try_into().ok()).unwrap_or(0);
+        Some((address, port))
+    }
+
+    fn begin(&mut self, field: raw::Field) {
+        let failure = self.answer.failure.take();
+        self.answer = Answer { failure, check: Some(field), ..Default::default() };
+    }
+    /// Lets the request pass, with what is then set on it. What was said before is dropped.
+    pub fn allow(&mut self) -> Allow<'_> {
+        self.begin(raw::CHECK_OK);
+        Allow { answer: &mut self.answer }
+    }
+    /// Refuses it with an HTTP status of 200 to 599 and a body of UTF-8.
+    pub fn deny(&mut self, http_status: u16, body: &str) -> Result {
+        self.refuse(http_status)?.body(body);
+        Ok(())
+    }
+    /// The same, with headers.
+    pub fn refuse(&mut self, http_status: u16) -> Result<Refuse<'_>> {
+        if !(200..=599).contains(&http_status) {
+            let text = "a denial needs an HTTP status of 200 to 599";
+            return Err(Error::with_status(Status::InvalidArgument, text));
+        }
+        self.begin(raw::CHECK_DENIED);
+        put_message(&mut self.answer.records, 1, |to| put_number(to, 1, http_status.into()));
+        Ok(Refuse { answer: &mut self.answer })
+    }
+}
+
+/// What happens to a request that may pass.
+pub struct Allow<'c> {
+    answer: &'c mut Answer,
+}
+
+impl Allow<'_> {
+    /// Sets a header of the request.
+    pub fn header(self, name: &str, value: &str) -> Self {
+        put_check_header(
+            &mut self.answer.records,
+            2,
+            name.as_bytes(),
+            value.as_bytes(),
+            Append::OverwriteOrAdd,
+        );
+        self
+    }
+    /// Removes a header of the request.
+    pub fn remove_header(self, name: &str) -> Self {
+        put_bytes(&mut self.answer.records, 5, name.as_bytes());
+        self
+    }
+    /// Sets a header of the response that the request will get.
+    pub fn response_header(self, name: &str, value: &str) -> Self {
+        put_check_header(
+            &mut self.answer.records,
+            6,
+            name.as_bytes(),
+            value.as_bytes(),
+            Append::OverwriteOrAdd,
+        );
+        self
+    }
+    /// Sets a parameter of the query, in plain text: the host encodes it.
+    pub fn query(self, name: &str, value: &str) -> Self {
+        put_pair(&mut self.answer.records, 7, name.as_bytes(), value.as_bytes());
+        self
+    }
+    /// Removes a parameter of the query.
+    pub fn remove_query(self, name: &str) -> Self {
+        put_bytes(&mut self.answer.records, 8, name.as_bytes());
+        self
+    }
+}
+
+/// What a client gets whose request is refused.
+pub struct Refuse<'c> {
+    answer: &'c mut Answer,
+}
+
+impl Refuse<'_> {
+    /// Adds a header to the response.
+    pub fn header(self, name: &str, value: &str) -> Self {
+        put_check_header(
+            &mut self.answer.records,
+            2,
+            name.as_bytes(),
+            value.as_bytes(),
+            Append::IfExistsOrAdd,
+        );
+        self
+    }
+    /// The response's body.
+    pub fn body(self, body: &str) -> Self {
+        put_bytes(&mut self.answer.records, 3, body.as_bytes());
+        self
+    }
+}
+
+// --- Rate limits ---
+
+/// Entries that together name a counter.
+#[derive(Clone, Copy)]
+pub struct Descriptor<'a> {
+    message: &'a [u8],
+    /// Its own hits, else the request's; 0 asks without taking any.
+    pub hits: u64,
+    /// The hits are returned, not taken.
+    pub gives_back: bool,
+}
+
+impl<'a> Descriptor<'a> {
+    /// Key and value of each entry.
+    pub fn entries(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        Records::all(self.message, 1).map(|entry| (Records::last(entry, 1), Records::last(entry, 2)))
+    }
+    /// The first value of an entry.
+    pub fn get(&self, key: &str) -> Option<&'a [u8]> {
+        self.entries().find(|(name, _)| *name == key.as_bytes()).map(|(_, value)| value)
+    }
+}
+
+impl<'a, P: Plugin> Call<'a, kind::RateLimit, P> {
+    /// Which set of limits: the `domain` of the filter's configuration.
+    pub fn domain(&self) -> &'a str {
+        std::str::from_utf8(Records::last(self.message(), 1)).unwrap_or("")
+    }
+    /// How many hits the request counts for, at least 1.
+    pub fn hits(&self) -> u32 {
+        Records::number(self.message(), 3).map_or(1, |hits| hits as u32).max(1)
+    }
+    /// What the request is counted by.
+    pub fn descriptors(&self) -> impl Iterator<Item = Descriptor<'a>> + use<'a, P> {
+        let hits = self.hits();
+        Records::all(self.message(), 2).map(move |message| {
+            // hits_addend 3 is a UInt64Value: value 1
+            let own = Records::all(message, 3).last().map(|own| Records::number(own, 1).unwrap_or(0));
+            let gives_back = Records::number(message, 4).unwrap_or(0) != 0;
+            Descriptor { message, hits: own.unwrap_or(hits.into()), gives_back }
+        })
+    }
+    /// The request is over its limits: Envoy answers 429.
+    pub fn over_limit(&mut self) {
+        self.answer.over_limit = Some(true);
+    }
+    fn answered(&mut self) -> &mut Vec<u8> {
+        self.answer.over_limit.get_or_insert(false);
+        &mut self.answer.records
+    }
+    /// Adds a header to the response, whether the request passes or not.
+    pub fn add_response_header(&mut self, name: &str, value: &str) {
+        put_pair(self.answered(), 3, name.as_bytes(), value.as_bytes());
+    }
+    /// Adds a header to a request that passes.
+    pub fn add_request_header(&mut self, name: &str, value: &str) {
+        put_pair(self.answered(), 4, name.as_bytes(), value.as_bytes());
+    }
+    /// The body of the response to a request over the limit.
+    pub fn set_body(&mut self, body: &[u8]) {
+        put_bytes(self.answered(), 5, body);
+    }
+}
+
+// --- Network ext_proc ---
+
+impl<'a, K: kind::Tcp, P: Plugin> Call<'a, K, P> {
+    /// Closes the connection as one that is over, without the bytes of this call.
+    pub fn close(&mut self) {
+        self.answer.connection_status = Some(1);
+    }
+    /// Resets the connection.
+    pub fn reset(&mut self) {
+        self.answer.connection_status = Some(2);
+    }
+}
+
+impl<'a, P: Plugin> Call<'a, kind::Data, P> {
+    /// The bytes, as they come. There may be none: an end of a direction comes alone.
+    pub fn data(&self) -> &'a [u8] {
+        Records::last(self.message(), 1)
+    }
+    /// Nothing more follows in this direction.
+    pub fn end_of_stream(&self) -> bool {
+        self.is_last()
+    }
+    /// Bytes of the direction before these.
+    pub fn offset(&self) -> u64 {
+        self.raw().body_offset
+    }
+    /// These bytes go on in the place of those that came; none, if it is empty.
+    pub fn set_data(&mut self, data: impl Into<Vec<u8>>) {
+        self.answer.body = Body::Replaced(data.into());
+    }
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum Outcome {
+    Unknown,
+    /// Envoy ended it and nothing was outstanding.
+    Completed,
+    /// The host ended it, since no instance wanted more of it.
+    Early,
+    /// A plugin or a policy had Envoy answer the client.
+    Immediate,
+    /// The host ended it with an error.
+    Error,
+    /// Envoy left while a response was outstanding.
+    Cancelled,
+    /// The host shut down.
+    Drained,
+}
+
+/// The end of a stream, for `stream_end`.
+#[derive(Clone, Copy)]
+pub struct StreamEnd<'a> {
+    pub(crate) end: raw::StreamEnd,
+    pub(crate) host: &'a Host,
+}
+
+impl<'a> StreamEnd<'a> {
+    /// How it ended.
+    pub fn outcome(&self) -> Outcome {
+        match self.end.outcome {
+            raw::END_COMPLETED => Outcome::Completed,
+            raw::END_EARLY => Outcome::Early,
+            raw::END_IMMEDIATE => Outcome::Immediate,
+            raw::END_ERROR => Outcome::Error,
+            raw::END_CANCELLED => Outcome::Cancelled,
+            raw::END_DRAINED => Outcome::Drained,
+            _ => Outcome::Unknown,
+        }
+    }
+    /// The response's `:status` as it came last; `None`: none was seen.
+    pub fn http_status(&self) -> Option<u32> {
+        Some(self.end.http_status).filter(|status| *status != 0)
+    }
+    /// Bytes of the request's body that Envoy sent to the host.
+    pub fn request_body_bytes(&self) -> u64 {
+        self.end.request_body_bytes
+    }
+    /// The same of the response.
+    pub fn response_body_bytes(&self) -> u64 {
+        self.end.response_body_bytes
+    }
+    /// From the first message to the end.
+    pub fn stream_time(&self) -> Duration {
+        Duration::from_nanos(self.end.stream_ns)
+    }
+    /// Of it, time in this instance.
+    pub fn instance_time(&self) -> Duration {
+        Duration::from_nanos(self.end.instance_ns)
+    }
+    /// The host: log and extensions.
+    pub fn host(&self) -> &'a Host {
+        self.host
+    }
+}

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Calls to other services, over HTTP or gRPC, to upstreams that the operator has configured
+//! (`--upstreams`): the extension `callout.calls/1`.
+//!
+//! ```no_run
+//! # use callout::{calls::{Request, Upstream}, Host, Result};
+//! # async fn example(users: &Upstream) -> Result {
+//! let response = users.call(Request::get("/users/ada")).await?;
+//! if response.http_status == 200 { /* … */ }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Make the [`Upstream`] in `create`, so that a wrong name refuses the configuration. Calls can be made in
+//! async hooks, and elsewhere once `create` has returned. Dropping the future cancels the call, so a call
+//! ends with the client that it is made for. The host pools connections, limits, retries and breaks
+//! circuits; docs/upstreams.md has the options.
+
+use std::ffi::c_void;
+use std::future::Future;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use std::{fmt, slice};
+
+use crate::error::{Error, Result, Status};
+use crate::host::{bytes, view, Host};
+use crate::plugin::nanoseconds;
+use crate::raw;
+
+/// A service that the operator has configured.
+#[derive(Clone)]
+pub struct Upstream {
+    host: Host,
+    table: *const raw::Calls,
+    name: String,
+}
+
+// SAFETY: the functions of the table are [any], and `host` says whether it is still there.
+unsafe impl Send for Upstream {}
+unsafe impl Sync for Upstream {}
+
+/// What is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Upper case; empty: POST if there is a body, else GET. Of gRPC: empty.
+    pub method: String,
+    /// With the query; of gRPC `/package.Service/Method`.
+    pub path: String,
+    /// Names in any case.
+    pub headers: Vec<(String, String)>,
+    /// Of gRPC: the serialized message.
+    pub body: Vec<u8>,
+    /// It may reach the service twice, and so may be sent again if the connection breaks. GET and its
+    /// like may always.
+    pub idempotent: bool,
+    /// For all of it, retries included; `None`: the upstream's. It can only shorten that.
+    pub timeout: Option<Duration>,
+    is_grpc: bool,
+}
+
+impl Request {
+    /// A GET of a path.
+    pub fn get(path: impl Into<String>) -> Request {
+        Request { path: path.into(), ..Request::default() }
+    }
+    /// A POST to a path.
+    pub fn post(path: impl Into<String>, body: impl Into<Vec<u8>>) -> Request {
+        Request { method: "POST".into(), path: path.into(), body: body.into(), ..Request::default() }
+    }
+    /// A unary gRPC call: `/package.Service/Method`, and the serialized message.
+    pub fn grpc(path: impl Into<String>, message: impl Into<Vec<u8>>) -> Request {
+        Request { path: path.into(), body: message.into(), is_grpc: true, ..Request::default() }
+    }
+    /// Adds a header, or metadata of gRPC.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Request {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+    /// Whether it is a gRPC call.
+    pub fn is_grpc(&self) -> bool {
+        self.is_grpc
+    }
+}
+
+/// What a service said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Response {
+    /// Of any value: a 500 is a response too.
+    pub http_status: u32,
+    /// Names are in lower case.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// After the body.
+    pub trailers: Vec<(String, Vec<u8>)>,
+    /// Of gRPC: the serialized message.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// The first header of this name, in lower case.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice())
+    }
+}
+
+/// Why there is no response; of gRPC also what the service said in place of one.
+///
+/// `?` makes a fault of it: what a service says never becomes a decision of the plugin by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// `Unavailable`: no connection, a broken one, or the circuit is open. `DeadlineExceeded`.
+    /// `ResourceExhausted`: over a limit. `DataLoss`: no valid HTTP or gRPC. Of gRPC any.
+    pub status: Status,
+    /// A gRPC service has said it.
+    pub from_service: bool,
+    /// For a log.
+    pub message: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.status, self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Upstream {
+    /// `Err`: there is no upstream of this name, or this host is older than the extension.
+    pub fn new(host: &Host, name: &str) -> Result<Upstream> {
+        let missing = || Error::with_status(Status::Unimplemented, "this host makes no calls");
+        let table: *const raw::Calls = host.extension(raw::CALLS).ok_or_else(missing)?;
+        let found = host.with(|host| {
+            // SAFETY: both tables live; the name is copied.
+            unsafe { ((*table).find)(host, bytes(name.as_bytes()), std::ptr::null_mut()) }
+        });
+        if found != Some(raw::OK) {
+            let text = format!(
+                "there is no upstream {name:?}: the operator names upstreams in the file of --upstreams"
+            );
+            return Err(Error::with_status(Status::InvalidArgument, text));
+        }
+        Ok(Upstream { host: host.clone(), table, name: name.to_string() })
+    }
+
+    /// Makes a call, once the future is polled.
+    pub fn call(&self, request: Request) -> Call {
+        Call { upstream: self.clone(), request: Some(request), started: None }
+    }
+}
+
+/// See [`Upstream::call`].
+pub struct Call {
+    upstream: Upstream,
+    request: Option<Request>,
+    started: Option<(u64, Arc<Mutex<Pending>>)>,
+}
+
+#[derive(Default)]
+struct Pending {
+    outcome: Option<std::result::Result<Response, Failure>>,
+    waker: Option<Waker>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Future for Call {
+    type Output = std::result::Result<Response, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(request) = self.request.take() {
+            let pending =
+                Arc::new(Mutex::new(Pending { outcome: None, waker: Some(context.waker().clone()) }));
+            match self.upstream.start(&request, pending.clone()) {
+                Ok(id) => self.started = Some((id, pending)),
+                Err(failure) => return Poll::Ready(Err(failure)),
+            }
+        }
+        let Some((_, pending)) = &self.started else {
+            return Poll::Pending; // It was ready before.
+        };
+        let mut pending = lock(pending);
+        pending.waker = Some(context.waker().clone());
+        match pending.outcome.take() {
+            None => Poll::Pending,
+            Some(outcome) => {
+                drop(pending);
+                self.started = None;
+                Poll::Ready(outcome)
+            }
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some((id, _)) = self.started {
+            let table = self.upstream.table;
+            // SAFETY: both tables live.
+            self.upstream.host.with(|host| unsafe { ((*table).cancel)(host, id) });
+        }
+    }
+}
+
+impl Upstream {
+    fn start(&self, request: &Request, pending: Arc<Mutex<Pending>>) -> std::result::Result<u64, Failure> {
+        let field = |(name, value): &(String, String)| raw::HeaderField {
+            name: bytes(name.as_bytes()),
+            value: bytes(value.as_bytes()),
+        };
+        let headers: Vec<raw::HeaderField> = request.headers.iter().map(field).collect();
+        let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
+        let data: *mut c_void = Box::into_raw(Box::new(pending)).cast();
+        let outgoing = raw::Outgoing {
+            struct_size: size_of::<raw::Outgoing>() as u32,
+            flags: flag(request.is_grpc, raw::OUTGOING_GRPC)
+                | flag(request.idempotent, raw::OUTGOING_IDEMPOTENT),
+            upstream: bytes(self.name.as_bytes()),
+            method: bytes(request.method.as_bytes()),
+            path: bytes(request.path.as_bytes()),
+            headers: headers.as_ptr(),
+            header_count: headers.len(),
+            body: bytes(&request.body),
+            timeout_ns: request.timeout.map_or(0, |timeout| nanoseconds(timeout).max(1)),
+            done: Some(done),
+            release: Some(release),
+            data,
+        };
+        let mut id = 0;
+        // SAFETY: both tables live; all of the request is copied.
+        let status = self.host.with(|host| unsafe { ((*self.table).start)(host, &outgoing, &mut id) });
+        match status.unwrap_or(raw::FAILED_PRECONDITION) {
+            raw::OK => Ok(id),
+            other => {
+                // SAFETY: after an error the host calls neither function.
+                unsafe { release(data) };
+                let message = format!("the call to upstream {:?} was not started", self.name);
+                Err(Failure { status: Status::from_raw(other), from_service: false, message })
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn done(data: *mut c_void, incoming: *const raw::Incoming) {
+    // SAFETY: start has made it, and release comes later; the views live until this returns.
+    let (pending, incoming) = unsafe { (&*data.cast::<Arc<Mutex<Pending>>>(), &*incoming) };
+    let outcome = unsafe { read(incoming) };
+    let mut pending = lock(pending);
+    pending.outcome = Some(outcome);
+    let waker = pending.waker.take();
+    drop(pending);
+    // What wakes may be anybody's.
+    let _ = catch_unwind(AssertUnwindSafe(|| waker.map(Waker::wake)));
+}
+
+unsafe extern "C" fn release(data: *mut c_void) {
+    // SAFETY: it is called exactly once.
+    drop(unsafe { Box::from_raw(data.cast::<Arc<Mutex<Pending>>>()) });
+}
+
+unsafe fn read(incoming: &raw::Incoming) -> std::result::Result<Response, Failure> {
+    if incoming.status != raw::OK {
+        return Err(Failure {
+            status: Status::from_raw(incoming.status),
+            from_service: incoming.from_service != 0,
+            message: String::from_utf8_lossy(unsafe { view(incoming.message) }).into_owned(),
+        });
+    }
+    let fields = |fields: *const raw::HeaderField, count: usize| -> Vec<(String, Vec<u8>)> {
+        if count == 0 {
+            return Vec::new();
+        }
+        let fields = unsafe { slice::from_raw_parts(fields, count) };
+        let field = |field: &raw::HeaderField| unsafe {
+            (String::from_utf8_lossy(view(field.name)).into_owned(), view(field.value).to_vec())
+        };
+        fields.iter().map(field).collect()
+    };
+    Ok(Response {
+        http_status: incoming.http_status,
+        headers: fields(incoming.headers, incoming.header_count),
+        trailers: fields(incoming.trailers, incoming.trailer_count),
+        body: unsafe { view(incoming.body) }.to_vec(),
+    })
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use std::ffi::CStr;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+use crate::raw;
+
+/// The host as an instance sees it: its log and its extensions. Any thread may have a clone; when the
+/// instance has been destroyed a clone does nothing any more.
+#[derive(Clone)]
+pub struct Host {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// The table of services, gone once `destroy` has returned.
+    table: *const raw::Host,
+    /// How many threads use the table now, and `OVER`.
+    users: AtomicUsize,
+}
+
+const OVER: usize = 1 << (usize::BITS - 1);
+
+// SAFETY: the table is never written to, its functions are [any] where Host calls them, and `users`
+// ends its use before it is gone.
+unsafe impl Send for Shared {}
+unsafe impl Sync for Shared {}
+
+/// How bad what is logged is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Level {
+    Debug,
+    Info,
+    Warning,
+    Error,
+}
+
+impl Level {
+    fn to_raw(self) -> raw::LogLevel {
+        match self {
+            Level::Debug => raw::LOG_DEBUG,
+            Level::Info => raw::LOG_INFO,
+            Level::Warning => raw::LOG_WARNING,
+            Level::Error => raw::LOG_ERROR,
+        }
+    }
+}
+
+impl Host {
+    /// # Safety
+    /// `table` lives until `end` has returned.
+    pub(crate) unsafe fn new(table: *const raw::Host) -> Host {
+        let users = AtomicUsize::new(0);
+        Host { shared: Arc::new(Shared { table, users }) }
+    }
+
+    /// Returns when nobody uses the table any more, nor will.
+    pub(crate) fn end(&self) {
+        self.shared.users.fetch_or(OVER, Ordering::SeqCst);
+        while self.shared.users.load(Ordering::SeqCst) != OVER {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Calls `function` with the table, unless the instance is over.
+    pub(crate) fn with<T>(&self, function: impl FnOnce(*const raw::Host) -> T) -> Option<T> {
+        struct User<'a>(&'a AtomicUsize);
+        impl Drop for User<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        let before = self.shared.users.fetch_add(1, Ordering::SeqCst);
+        let _user = User(&self.shared.users);
+        (before & OVER == 0).then(|| function(self.shared.table))
+    }
+
+    /// A table of an extension, which lives as long as the instance.
+    pub(crate) fn extension<T>(&self, id: &CStr) -> Option<*const T> {
+        // SAFETY: the table lives, and an id belongs to one type.
+        let found = self.with(|host| unsafe { ((*host).get_extension)(host, id.as_ptr()) })?;
+        (!found.is_null()).then_some(found.cast())
+    }
+
+    /// Writes one line with the instance's name to the host's log.
+    pub fn log(&self, level: Level, text: impl fmt::Display) {
+        // SAFETY: the table lives; the text is copied.
+        self.with(|host| unsafe {
+            if ((*host).log_enabled)(host, level.to_raw()) != 0 {
+                ((*host).log)(host, level.to_raw(), bytes(text.to_string().as_bytes()));
+            }
+        });
+    }
+    /// See [`Host::log`].
+    pub fn debug(&self, text: impl fmt::Display) {
+        self.log(Level::Debug, text);
+    }
+    /// See [`Host::log`].
+    pub fn info(&self, text: impl fmt::Display) {
+        self.log(Level::Info, text);
+    }
+    /// See [`Host::log`].
+    pub fn warning(&self, text: impl fmt::Display) {
+        self.log(Level::Warning, text);
+    }
+    /// See [`Host::log`].
+    pub fn error(&self, text: impl fmt::Display) {
+        self.log(Level::Error, text);
+    }
+}
+
+/// A metric, served at /metrics with the label `plugin="INSTANCE"`. Any thread may have a clone.
+#[derive(Clone)]
+pub struct Metric {
+    pub(crate) host: Host,
+    pub(crate) id: u32,
+}
+
+impl Metric {
+    /// A counter and an up-down counter add the value, a gauge is set to it, a histogram observes it.
+    pub fn record(&self, value: f64) {
+        // SAFETY: the table lives.
+        self.host.with(|host| unsafe { ((*host).metric_record)(host, self.id, value) });
+    }
+    /// Adds one to a counter.
+    pub fn increment(&self) {
+        self.record(1.0);
+    }
+}
+
+pub(crate) fn bytes(bytes: &[u8]) -> raw::Bytes {
+    raw::Bytes { data: bytes.as_ptr().cast(), size: bytes.len() }
+}
+
+/// # Safety
+/// What `bytes` tells of lives for 'a.
+pub(crate) unsafe fn view<'a>(bytes: raw::Bytes) -> &'a [u8] {
+    // Rust wants a pointer even where there is nothing.
+    if bytes.size == 0 {
+        return &[];
+    }
+    unsafe { std::slice::from_raw_parts(bytes.data.cast(), bytes.size) }
+}

@@ -1,3 +1,0 @@
-#include <callout/plugin.h>
-
-CALLOUT_PLUGIN();

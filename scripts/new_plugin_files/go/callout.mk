@@ -1,1 +1,0 @@
-../cpp/callout.mk

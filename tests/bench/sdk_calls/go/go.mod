@@ -1,0 +1,7 @@
+module callout.test/guard
+
+go 1.23
+
+require callout.test/callout v0.1.0
+
+replace callout.test/callout => ../../../../plugin_api/go

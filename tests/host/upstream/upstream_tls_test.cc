@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Calls to an upstream over TLS: whom it trusts, who it is, and what ALPN chooses.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <string>
+
+#include "host/upstream/client_tls.h"
+#include "host/upstream/grpc_message.h"
+#include "tests/host/pki.h"
+#include "tests/host/upstream/upstream_fixture.h"
+
+namespace callout::host {
+namespace {
+
+using ::testing::HasSubstr;
+using Reply = TestService::Reply;
+using Request = TestService::Request;
+
+struct Authority {
+  explicit Authority(const std::string& name)
+      : certificate(MakeCertificate({.name = name, .is_ca = true}, key.get(), nullptr, nullptr)) {}
+  TestKey key = MakeEcKey();
+  TestCertificate certificate;
+
+  std::pair<std::string, std::string> Issue(const CertificateSpec& spec) const {
+    const TestKey own = MakeEcKey();
+    const TestCertificate made = MakeCertificate(spec, own.get(), certificate.get(), key.get());
+    return {PemOf(made.get()), PemOf(own.get())};
+  }
+};
+
+class UpstreamTlsTest : public UpstreamFixture {
+ protected:
+  std::string Put(const std::string& name, const std::string& text) {
+    std::ofstream(directory_.Path(name)) << text;
+    return directory_.Path(name);
+  }
+  TestService::Options Server(const std::string& alt_names, bool http2 = false,
+                              long valid_to_s = kDay) {
+    const auto [chain, key] = ca_.Issue({.alt_names = alt_names, .valid_to_s = valid_to_s});
+    return {.http2 = http2, .certificate = chain, .key = key};
+  }
+  // With `more` in "tls", and `keys` beside it.
+  void MakeTls(const TestService& service, const std::string& more = "",
+               const std::string& keys = "") {
+    const std::string ca = Put("ca.pem", PemOf(ca_.certificate.get()));
+    Make(service.url(), R"("max_retries": 0, "circuit_failures": 0, "timeout_ms": 30000,
+                           "connect_timeout_ms": 30000, "tls": {"ca": ")" +
+                            ca + "\"" + more + "}" + keys);
+  }
+
+  const TempDir directory_;
+  const Authority ca_{"a CA"};
+};
+
+Reply Ok(const Request&) { return Reply{.body = "x"}; }
+
+TEST_F(UpstreamTlsTest, TakesWhatAlpnChooses) {
+  for (const bool http2 : {false, true}) {
+    TestService service(Server("DNS:localhost", http2), Ok);
+    MakeTls(service);
+    const UpstreamResult result = Call(Get());
+    EXPECT_EQ(result.response.body, "x") << result.message;
+    EXPECT_EQ(service.server_name(), "localhost");
+  }
+}
+
+TEST_F(UpstreamTlsTest, RefusesACertificateThatItCannotTrust) {
+  const auto message = [&](const TestService::Options& options, const std::string& more = "") {
+    TestService service(options, Ok);
+    MakeTls(service, more);
+    const UpstreamResult result = Call(Get());
+    EXPECT_EQ(result.status, CALLOUT_UNAVAILABLE);
+    EXPECT_EQ(service.requests(), 0);
+    return result.message;
+  };
+  EXPECT_THAT(message(Server("DNS:other.example")), HasSubstr("TLS handshake"));
+  EXPECT_THAT(message(Server("DNS:localhost", false, -60)), HasSubstr("expired"));
+  const Authority other("another CA");
+  const auto [chain, key] = other.Issue({.alt_names = "DNS:localhost"});
+  EXPECT_THAT(message({.certificate = chain, .key = key}), HasSubstr("issuer"));
+  EXPECT_THAT(message(Server("DNS:localhost"), R"(, "server_name": "idp.example")"),
+              HasSubstr("TLS handshake"));
+}
+
+TEST_F(UpstreamTlsTest, ChecksTheNameThatTheConfigurationSays) {
+  TestService service(Server("DNS:idp.example"), Ok);
+  MakeTls(service, R"(, "server_name": "idp.example")");
+  const UpstreamResult result = Call(Get());
+  EXPECT_EQ(result.response.body, "x") << result.message;
+  EXPECT_EQ(service.server_name(), "idp.example");
+}
+
+TEST_F(UpstreamTlsTest, VerifiesNothingIfTheConfigurationSaysSo) {
+  TestService service(Server("DNS:other.example"), Ok);
+  Make(service.url(), R"("tls": {"verify": false})");
+  EXPECT_EQ(Call(Get()).response.body, "x");
+}
+
+TEST_F(UpstreamTlsTest, HasACertificateOfItsOwn) {
+  TestService::Options options = Server("DNS:localhost");
+  options.client_ca = PemOf(ca_.certificate.get());
+  TestService service(options, Ok);
+  MakeTls(service);
+  EXPECT_NE(Call(Get()).status, CALLOUT_OK);
+  const auto [chain, key] = ca_.Issue({.name = "a client"});
+  MakeTls(service, fmt::format(R"(, "certificate": "{}", "key": "{}")", Put("c.pem", chain),
+                               Put("k.pem", key)));
+  const UpstreamResult result = Call(Get());
+  EXPECT_EQ(result.response.body, "x") << result.message;
+}
+
+TEST_F(UpstreamTlsTest, ReadsChangedFilesForNewConnections) {
+  TestService service(Server("DNS:localhost"), [](const Request&) {
+    return Reply{.act = TestService::Act::kRespondAndClose, .body = "x"};
+  });
+  MakeTls(service);
+  EXPECT_EQ(Call(Get()).response.body, "x");
+  // Invalid files change nothing.
+  Put("ca.pem", "not PEM");
+  EXPECT_EQ(Call(Get()).response.body, "x");
+  const Authority other("another CA");
+  Put("ca.pem", PemOf(other.certificate.get()));
+  EXPECT_EQ(Call(Get()).status, CALLOUT_UNAVAILABLE);
+}
+
+TEST_F(UpstreamTlsTest, NeedsHttp2ForGrpc) {
+  UpstreamRequest ask;
+  ask.grpc = true;
+  ask.method = "POST";
+  ask.path = "/a.B/C";
+  ask.body = FrameGrpcMessage("x");
+  TestService service(Server("DNS:localhost"), Ok);
+  MakeTls(service);
+  const UpstreamResult result = Call(ask);
+  EXPECT_EQ(result.status, CALLOUT_DATA_LOSS);
+  EXPECT_THAT(result.message, HasSubstr("gRPC needs HTTP/2"));
+  MakeTls(service, "", R"(, "protocol": "http2")");
+  EXPECT_THAT(Call(ask).message, HasSubstr("does not offer HTTP/2"));
+}
+
+TEST_F(UpstreamTlsTest, TheConfigurationNamesFilesThatAreInvalid) {
+  const auto error = [&](const std::string& tls) {
+    const std::string path =
+        Put("upstreams.json", R"({"idp": {"url": "https://idp.example", "tls": {)" + tls + "}}}");
+    const auto read = ReadUpstreams(path);
+    return read.ok() ? "" : std::string(read.status().message());
+  };
+  const std::string ca = Put("ca.pem", PemOf(ca_.certificate.get()));
+  EXPECT_EQ(error("\"ca\": \"" + ca + "\""), "");
+  EXPECT_THAT(error(R"("ca": "/nowhere/ca.pem")"),
+              HasSubstr("upstream idp: \"tls.ca\": cannot read the CA file /nowhere/ca.pem: "));
+  EXPECT_THAT(error("\"certificate\": \"" + ca + "\", \"key\": \"" + ca + "\""),
+              HasSubstr("upstream idp: \"tls.certificate\": "));
+}
+
+}  // namespace
+}  // namespace callout::host

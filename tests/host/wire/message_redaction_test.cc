@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/wire/message_redaction.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/util/message_differencer.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "envoy/service/ext_proc/v3/external_processor.pb.h"
+
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
+namespace callout::host {
+namespace {
+
+using envoy::service::ext_proc::v3::ProcessingRequest;
+using envoy::service::ext_proc::v3::ProcessingResponse;
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::util::MessageDifferencer;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+// Puts a marker of its own into every text of a message, and calls itself for what is in it. Of a
+// oneof the member `choice` is set, so that several rounds see all of them.
+class Planter {
+ public:
+  explicit Planter(int choice) : choice_(choice) {}
+
+  void Fill(Message* message, const std::string& path, int depth = 0) {
+    const auto* descriptor = message->GetDescriptor();
+    for (int i = 0; i < descriptor->field_count(); ++i) {
+      const FieldDescriptor* field = descriptor->field(i);
+      const auto* oneof = field->real_containing_oneof();
+      if (oneof != nullptr && field != oneof->field(choice_ % oneof->field_count())) continue;
+      FillField(message, field, path + "." + field->name(), depth);
+    }
+  }
+  // The path of each marker.
+  const std::map<std::string, std::string>& markers() const { return markers_; }
+
+ private:
+  std::string Plant(const std::string& path) {
+    const std::string marker = "marker" + std::to_string(1000000 + markers_.size()) + "end";
+    markers_[marker] = path;
+    return marker;
+  }
+
+  void FillField(Message* message, const FieldDescriptor* field, const std::string& path,
+                 int depth) {
+    const auto* reflection = message->GetReflection();
+    if (field->cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
+      field->is_repeated() ? reflection->AddString(message, field, Plant(path))
+                           : reflection->SetString(message, field, Plant(path));
+    } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && depth < 12) {
+      Message* inner = field->is_repeated() ? reflection->AddMessage(message, field)
+                                            : reflection->MutableMessage(message, field);
+      Fill(inner, path, depth + 1);
+    }
+  }
+
+  const int choice_;
+  std::map<std::string, std::string> markers_;
+};
+
+// What is left of a message that hides every name.
+std::vector<std::string> Survivors(MessageKind kind, Message* message, int choice) {
+  Planter planter(choice);
+  planter.Fill(message, "");
+  EXPECT_FALSE(planter.markers().empty());
+  const Redaction all({"*"});
+  MessageRedactor redactor(all);
+  const std::string bytes = message->SerializeAsString();
+  std::string stripped, kept;
+  uint64_t body_bytes = 0;
+  EXPECT_TRUE(StripBody(kind, bytes, &stripped, &body_bytes));
+  redactor.Learn(kind, stripped);
+  EXPECT_TRUE(redactor.Rewrite(kind, stripped, &kept));
+  std::vector<std::string> survivors;
+  for (const auto& [marker, path] : planter.markers()) {
+    if (kept.find(marker) != kept.npos) survivors.push_back(path);
+  }
+  return survivors;
+}
+
+// Names may stay; so may the code that a plugin writes into Envoy's log.
+bool MayStay(const std::string& path) {
+  return path.ends_with(".key") || path.ends_with(".remove_headers") || path.ends_with(".details");
+}
+
+TEST(MessageRedaction, LeavesNoValueOfAnyFieldThatHasAHiddenName) {
+  for (int choice = 0; choice < 48; ++choice) {
+    ProcessingRequest request;
+    for (const std::string& path : Survivors(MessageKind::kRequest, &request, choice)) {
+      EXPECT_TRUE(MayStay(path)) << path;
+    }
+    ProcessingResponse response;
+    for (const std::string& path : Survivors(MessageKind::kResponse, &response, choice)) {
+      EXPECT_TRUE(MayStay(path)) << path;
+    }
+  }
+}
+
+void AddHeader(const std::string& key, const std::string& value,
+               envoy::config::core::v3::HeaderMap* map) {
+  auto* header = map->add_headers();
+  header->set_key(key);
+  header->set_raw_value(value);
+}
+
+ProcessingRequest RequestWith(const std::string& key, const std::string& value) {
+  ProcessingRequest request;
+  AddHeader(key, value, request.mutable_request_headers()->mutable_headers());
+  return request;
+}
+
+// Learns all, then rewrites all.
+template <class... Kept>
+std::string Redact(const Redaction& redaction, const ProcessingRequest& request,
+                   const ProcessingResponse& response) {
+  MessageRedactor redactor(redaction);
+  redactor.Learn(MessageKind::kRequest, request.SerializeAsString());
+  redactor.Learn(MessageKind::kResponse, response.SerializeAsString());
+  std::string kept;
+  EXPECT_TRUE(redactor.Rewrite(MessageKind::kRequest, request.SerializeAsString(), &kept));
+  EXPECT_TRUE(redactor.Rewrite(MessageKind::kResponse, response.SerializeAsString(), &kept));
+  return kept;
+}
+
+TEST(MessageRedaction, TakesASecretOutWhereverAPluginCopiesIt) {
+  const std::string token = "tok-0123456789";
+  ProcessingRequest request = RequestWith("authorization", "Bearer " + token);
+  ProcessingResponse response;
+  auto* common = response.mutable_request_headers()->mutable_response();
+  auto* option = common->mutable_header_mutation()->add_set_headers();
+  option->mutable_header()->set_key("x-copy");
+  option->mutable_header()->set_raw_value("<" + token + ">");
+  common->mutable_body_mutation()->set_body("body with " + token);
+  (*response.mutable_dynamic_metadata()->mutable_fields())["user"].set_string_value(token);
+  const std::string kept = Redact(Redaction(), request, response);
+  EXPECT_THAT(kept, Not(HasSubstr(token)));
+  EXPECT_THAT(kept, HasSubstr("<[redacted]>"));
+  EXPECT_THAT(kept, HasSubstr("body with **************"));
+}
+
+TEST(MessageRedaction, TakesQueriesAndAttributesOut) {
+  ProcessingRequest request = RequestWith(":path", "/a?key=query-secret-1");
+  auto& attributes = (*request.mutable_attributes())["envoy.filters.http.ext_proc"];
+  (*attributes.mutable_fields())["request.path"].set_string_value("/a?key=query-secret-1");
+  (*attributes.mutable_fields())["request.query"].set_string_value("key=query-secret-1");
+  auto* headers = (*attributes.mutable_fields())["request.headers"].mutable_struct_value();
+  (*headers->mutable_fields())["cookie"].set_string_value("sid=cookie-secret");
+  (*headers->mutable_fields())["accept"].set_string_value("text/html");
+  auto& jwt = (*request.mutable_metadata_context()->mutable_filter_metadata())["jwt_authn"];
+  (*jwt.mutable_fields())["sub"].set_string_value("subject-secret");
+  auto& other = (*request.mutable_metadata_context()->mutable_filter_metadata())["other"];
+  auto* list = (*other.mutable_fields())["session_ids"].mutable_list_value();
+  list->add_values()->set_string_value("listed-secret");
+  const std::string kept = Redact(Redaction(), request, ProcessingResponse());
+  for (const char* secret : {"query-secret", "cookie-secret", "subject-secret", "listed-secret"}) {
+    EXPECT_THAT(kept, Not(HasSubstr(secret)));
+  }
+  for (const char* text : {"/a?[redacted]", "text/html", "request.headers", "session_ids"}) {
+    EXPECT_THAT(kept, HasSubstr(text));
+  }
+}
+
+TEST(MessageRedaction, ChangesNothingElse) {
+  ProcessingRequest request = RequestWith("x-text", "a value");
+  request.mutable_request_headers()->set_end_of_stream(true);
+  request.mutable_protocol_config()->set_send_body_without_waiting_for_header_response(true);
+  request.set_observability_mode(true);
+  auto& space = (*request.mutable_metadata_context()->mutable_filter_metadata())["space"];
+  (*space.mutable_fields())["number"].set_number_value(1.5);
+  (*space.mutable_fields())["flag"].set_bool_value(true);
+  (*space.mutable_fields())["none"].set_null_value(google::protobuf::NULL_VALUE);
+  const Redaction redaction;
+  MessageRedactor redactor(redaction);
+  const std::string bytes = request.SerializeAsString();
+  redactor.Learn(MessageKind::kRequest, bytes);
+  std::string kept;
+  ASSERT_TRUE(redactor.Rewrite(MessageKind::kRequest, bytes, &kept));
+  ProcessingRequest again;
+  ASSERT_TRUE(again.ParseFromString(kept));
+  EXPECT_TRUE(MessageDifferencer::Equals(request, again)) << again.DebugString();
+}
+
+TEST(MessageRedaction, LeavesOutWhatItCannotLookInto) {
+  ProcessingResponse response;
+  response.mutable_request_headers();
+  (*response.mutable_typed_dynamic_metadata())["space"].set_value("any-secret");
+  std::string bytes = response.SerializeAsString();
+  bytes += std::string("\xa2\x06\x0e", 3) + "unknown-secret";  // field 100
+  for (const bool redacts : {true, false}) {
+    const Redaction redaction(redacts ? Redaction::DefaultPatterns() : std::vector<std::string>());
+    MessageRedactor redactor(redaction);
+    std::string kept;
+    ASSERT_TRUE(redactor.Rewrite(MessageKind::kResponse, bytes, &kept));
+    EXPECT_EQ(kept.find("any-secret") == kept.npos, redacts);
+    EXPECT_EQ(kept.find("unknown-secret") == kept.npos, redacts);
+  }
+}
+
+TEST(MessageRedaction, IsTheSameAppliedTwice) {
+  const Redaction redaction;
+  ProcessingRequest request = RequestWith("authorization", "Bearer 0123456789abcdef");
+  AddHeader(":path", "/a?b=0123456789", request.mutable_request_headers()->mutable_headers());
+  const std::string once = Redact(redaction, request, ProcessingResponse());
+  ProcessingRequest again;
+  ASSERT_TRUE(again.ParseFromString(once));
+  EXPECT_EQ(Redact(redaction, again, ProcessingResponse()), once);
+}
+
+TEST(MessageRedaction, RefusesMalformedMessages) {
+  const Redaction redaction;
+  MessageRedactor redactor(redaction);
+  std::string kept;
+  uint64_t body_bytes = 0;
+  for (const std::string& bytes :
+       {std::string("\x0a\x05\x01", 3), std::string("\x12\x02\x0a\x05", 4)}) {
+    EXPECT_FALSE(redactor.Rewrite(MessageKind::kRequest, bytes, &kept) &&
+                 redactor.Rewrite(MessageKind::kResponse, bytes, &kept));
+    EXPECT_FALSE(StripBody(MessageKind::kRequest, bytes, &kept, &body_bytes) &&
+                 StripBody(MessageKind::kResponse, bytes, &kept, &body_bytes));
+  }
+}
+
+TEST(StripBody, KeepsTheFormAndCountsTheBytes) {
+  ProcessingResponse response;
+  auto* streamed = response.mutable_request_body()
+                       ->mutable_response()
+                       ->mutable_body_mutation()
+                       ->mutable_streamed_response();
+  streamed->set_body("12345");
+  streamed->set_end_of_stream(true);
+  const std::string bytes = response.SerializeAsString();
+  EXPECT_EQ(BodyBytes(MessageKind::kResponse, bytes), 5u);
+  std::string stripped, filled;
+  uint64_t body_bytes = 0;
+  ASSERT_TRUE(StripBody(MessageKind::kResponse, bytes, &stripped, &body_bytes));
+  EXPECT_EQ(body_bytes, 5u);
+  ProcessingResponse read;
+  ASSERT_TRUE(read.ParseFromString(stripped));
+  const auto& left = read.request_body().response().body_mutation();
+  ASSERT_TRUE(left.has_streamed_response());
+  EXPECT_EQ(left.streamed_response().body(), "");
+  EXPECT_TRUE(left.streamed_response().end_of_stream());
+  ASSERT_TRUE(FillBody(MessageKind::kResponse, stripped, 5, &filled));
+  ASSERT_TRUE(read.ParseFromString(filled));
+  EXPECT_EQ(read.request_body().response().body_mutation().streamed_response().body(),
+            std::string(5, '\0'));
+}
+
+}  // namespace
+}  // namespace callout::host
