@@ -4,8 +4,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <deque>
+#include <memory>
+#include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "host/base/clock.h"
@@ -41,10 +45,19 @@ class CaseRun {
     if (!model_.is_over() && model_.owes()) {
       model_.Fail(absl::DeadlineExceededError("the last message got no response"));
     }
-    Close();
     Outcome outcome = model_.TakeOutcome();
     Normalize(&outcome);
     return outcome;
+  }
+
+  // After Run. False: a plugin still has a call, so that this must not be destroyed.
+  bool Close(uint64_t for_ms) {
+    constexpr uint64_t kNsPerMs = 1'000'000;
+    const uint64_t until_ns = MonotonicNs() + for_ms * kNsPerMs;
+    if (!stream_.end().has_value()) stream_.OnCancel();
+    while (!stream_.closed() && rpc_.Deliver(&stream_, until_ns)) {
+    }
+    return stream_.closed();
   }
 
  private:
@@ -81,16 +94,19 @@ class CaseRun {
     }
   }
 
-  void Close() {
-    if (!stream_.end().has_value()) stream_.OnCancel();
-    while (!stream_.closed()) rpc_.Deliver(&stream_, 0);
-  }
-
   InProcessRpc rpc_;
   std::deque<std::string> bytes_;  // of messages
   Stream stream_;
   EnvoyModel model_;
 };
+
+// Where the plugin finds it, should it finish the call after all.
+void KeepForEver(std::unique_ptr<CaseRun> run) {
+  static std::mutex mutex;
+  static auto* const kept = new std::vector<std::unique_ptr<CaseRun>>;
+  const std::lock_guard lock(mutex);
+  kept->push_back(std::move(run));
+}
 
 absl::Status At(const CaseFile& file, const ChainPlugin& plugin, const absl::Status& why) {
   return absl::Status(why.code(), fmt::format("{}:{}: {}", file.path, plugin.line, MessageOf(why)));
@@ -114,11 +130,22 @@ absl::StatusOr<std::unique_ptr<ChainRunner>> ChainRunner::Create(const CaseFile&
   limits.early_end = true;  // the host's default
   limits.mode_override = EnvoyModeOverride::kIgnored;
   if (absl::Status status = runner->chain_.Begin(limits); !status.ok()) return status;
+  constexpr uint64_t kUnfinishedLeastMs = 1000;
+  runner->unfinished_ms_ = std::max(kUnfinishedLeastMs, options.hook_deadline_ms);
   return runner;
 }
 
 Outcome ChainRunner::Run(const Case& tested) {
-  return CaseRun(chain_.environment()).Run(tested.messages);
+  auto run = std::make_unique<CaseRun>(chain_.environment());
+  Outcome outcome = run->Run(tested.messages);
+  if (run->Close(unfinished_ms_)) return outcome;
+  outcome.unfinished = fmt::format(
+      "a plugin has deferred a call, and not finished it {} ms after the end; finish it on every "
+      "path",
+      unfinished_ms_);
+  has_unfinished_calls_ = true;
+  KeepForEver(std::move(run));
+  return outcome;
 }
 
 }  // namespace callout::host

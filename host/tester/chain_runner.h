@@ -12,6 +12,7 @@
 #ifndef CALLOUT_HOST_TESTER_CHAIN_RUNNER_H_
 #define CALLOUT_HOST_TESTER_CHAIN_RUNNER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 
@@ -34,12 +35,17 @@ class ChainRunner {
   ChainRunner(const ChainRunner&) = delete;
   ChainRunner& operator=(const ChainRunner&) = delete;
 
+  // Any thread.
   Outcome Run(const Case& tested);
+  // A plugin still has a call of a case that is over, and may use it: so nothing may be destroyed.
+  bool has_unfinished_calls() const { return has_unfinished_calls_; }
 
  private:
   ChainRunner() = default;
 
   InProcessChain chain_;
+  uint64_t unfinished_ms_ = 0;  // time for what a plugin has at work when its case is over
+  std::atomic<bool> has_unfinished_calls_{false};
 };
 
 }  // namespace callout::host

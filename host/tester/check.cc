@@ -18,6 +18,8 @@ namespace callout::host {
 namespace {
 
 constexpr size_t kShownMax = 200;  // bytes of a value in a message
+// std::regex calls itself for each byte, and larger values overflow the stack.
+constexpr size_t kRegexBytesMax = 4096;
 
 std::string Quote(std::string_view value) {
   return fmt::format("'{}'{}", EscapeControls(value.substr(0, kShownMax)),
@@ -38,6 +40,10 @@ std::optional<std::string> Compare(const Matcher& matcher, const std::vector<std
       if (found.empty()) return std::nullopt;
       return fmt::format("expected none, got {}", Quote(found));
     case Matcher::Kind::kRegex:
+      if (found.size() == 1 && found[0].size() > kRegexBytesMax) {
+        return fmt::format("{} bytes are too many for a regex, limit {}", found[0].size(),
+                           kRegexBytesMax);
+      }
       if (found.size() == 1 && std::regex_match(found[0], matcher.regex)) return std::nullopt;
       return fmt::format("expected one that matches {}, got {}", matcher.pattern, Quote(found));
     case Matcher::Kind::kValues:
@@ -138,6 +144,7 @@ std::vector<CaseDifference> Check(const Case& tested, const Outcome& outcome) {
   const Expectation& expected = tested.expected;
   std::vector<CaseDifference> differences;
   Checker checker(&differences);
+  if (!outcome.unfinished.empty()) checker.Add(tested.line, outcome.unfinished);
   CheckError(tested, outcome, &checker);
   CheckRequest(expected, outcome, &checker);
   if (outcome.response.has_value()) {

@@ -5,6 +5,7 @@
 //
 // Tested by tests/tester/tester_test.cc.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -15,6 +16,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -24,12 +26,16 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/base/clock.h"
 #include "host/base/cores.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/base/thread.h"
 #include "host/config/option_kinds.h"
 #include "host/config/options.h"
+#include "host/plugin/crash_report.h"
+#include "host/plugin/hook_table.h"
+#include "host/plugin/watchdog.h"
 #include "host/tester/case_file.h"
 #include "host/tester/chain_runner.h"
 #include "host/tester/check.h"
@@ -258,6 +264,12 @@ absl::StatusOr<std::vector<CaseResult>> RunThroughEnvoy(const CaseFile& file, co
   return results;
 }
 
+// A plugin may use what it has of a case that is over.
+void KeepForEver(std::unique_ptr<ChainRunner> runner) {
+  static auto* const kept = new std::vector<std::unique_ptr<ChainRunner>>;
+  kept->push_back(std::move(runner));
+}
+
 absl::StatusOr<std::vector<CaseResult>> RunFile(const CaseFile& file, const TestOptions& options) {
   Chosen chosen;
   for (const Case& tested : file.cases) {
@@ -266,8 +278,53 @@ absl::StatusOr<std::vector<CaseResult>> RunFile(const CaseFile& file, const Test
   if (chosen.empty()) return std::vector<CaseResult>();
   auto runner = ChainRunner::Create(file, options.runner);
   if (!runner.ok()) return runner.status();
-  return options.envoy ? RunThroughEnvoy(file, chosen, runner->get(), options)
-                       : RunInProcess(file, chosen, runner->get(), options);
+  auto results = options.envoy ? RunThroughEnvoy(file, chosen, runner->get(), options)
+                               : RunInProcess(file, chosen, runner->get(), options);
+  if ((*runner)->has_unfinished_calls()) KeepForEver(*std::move(runner));
+  return results;
+}
+
+// Names are made of those of cases, and the last of two would win.
+absl::Status CheckGoldenNames(const std::vector<CaseFile>& files) {
+  std::map<std::string, std::string> owners;  // "FILE:LINE" by the golden file's path
+  for (const CaseFile& file : files) {
+    for (const Case& tested : file.cases) {
+      if (!tested.golden) continue;
+      const std::string path = GoldenPath(file, tested);
+      const std::string here = fmt::format("{}:{}", file.path, tested.line);
+      const auto [owner, is_new] = owners.emplace(path, here);
+      if (is_new) continue;
+      return absl::InvalidArgumentError(
+          fmt::format("{}: the golden file {} is that of {}, too; give the case another name", here,
+                      path, owner->second));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// --- Plugins that take the process with them ----------------------------------------
+
+std::atomic<bool> done{false};
+
+// exit(0) in a hook would say that all cases had passed.
+void OnExit() {
+  if (done) return;
+  Say("a plugin has called exit() before the cases were done");
+  fflush(stdout);
+  _exit(kFailed);
+}
+
+// A hook that hangs cannot be ended, nor its case.
+absl::StatusOr<std::unique_ptr<Watchdog>> WatchHooks(uint64_t hook_deadline_ms) {
+  constexpr uint64_t kDeadlines = 5;
+  constexpr uint64_t kLeastMs = 1000;
+  return Watchdog::Start(
+      std::max(kLeastMs, kDeadlines * hook_deadline_ms), HookTable::InUse(),
+      [](const HookTable::Running& hung) {
+        Say(DescribeHung(*HookTable::InUse(), hung, MonotonicNs()) + "; its case cannot end");
+        fflush(stdout);
+        _exit(kFailed);
+      });
 }
 
 absl::Status WriteReport(const std::string& path, const std::string& text) {
@@ -296,6 +353,9 @@ absl::StatusOr<ExitCode> Run(const TestOptions& options) {
     if (!file.ok()) return file.status();
     files.push_back(*std::move(file));
   }
+  if (absl::Status status = CheckGoldenNames(files); !status.ok()) return status;
+  const auto watchdog = WatchHooks(options.runner.hook_deadline_ms);
+  if (!watchdog.ok()) return watchdog.status();
   std::vector<CaseResult> all;
   for (const CaseFile& file : files) {
     if (options.list) {
@@ -349,4 +409,10 @@ ExitCode Main(int argc, const char* const* argv) {
 }  // namespace
 }  // namespace callout::host
 
-int main(int argc, char** argv) { return callout::host::Main(argc, argv); }
+int main(int argc, char** argv) {
+  std::atexit(callout::host::OnExit);
+  callout::host::ReportCrashes();
+  const int code = callout::host::Main(argc, argv);
+  callout::host::done = true;
+  return code;
+}

@@ -27,6 +27,7 @@ struct Outcome {
   nlohmann::json metadata = nlohmann::json::object();  // by namespace
   std::string error;                                   // "INTERNAL: text" of the RPC; empty: none
   bool knows_error = true;  // false: through a real Envoy, which tells nobody
+  std::string unfinished;   // what a plugin has begun and never ended; empty: nothing
 };
 
 // Leaves out what HTTP needs for itself, and sorts headers by name; values of one name stay in

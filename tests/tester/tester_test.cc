@@ -105,6 +105,70 @@ TEST_F(TesterTest, RunsTheCasesOfEveryPlaceThatIsNamed) {
   EXPECT_EQ(both.output, one.output + one.output);
 }
 
+// --- Plugins that misbehave -----------------------------------------------------------
+
+constexpr char kMisbehaves[] = R"(
+- {name: good, request: {}, expect: {forwarded: true}}
+- {name: bad, request: {headers: {x-do: WHAT}}, expect: {forwarded: true}}
+)";
+
+std::string Misbehaves(const std::string& what) {
+  std::string cases = kMisbehaves;
+  return cases.replace(cases.find("WHAT"), 4, what);
+}
+
+TEST_F(TesterTest, AHookThatEndsTheProcessIsNoSuccess) {
+  const std::string plugin = BuiltFile("tests/tester/misbehaves");
+  const Ran exits = RunCases(plugin, Misbehaves("exit"));
+  EXPECT_EQ(exits.exit_status, 1);
+  EXPECT_THAT(exits.output, HasSubstr("exit() was called while plugin misbehaves ran "
+                                      "callout_on_request_headers"));
+  const Ran aborts = RunCases(plugin, Misbehaves("abort"));
+  EXPECT_NE(aborts.exit_status, 0);
+  EXPECT_THAT(aborts.output,
+              HasSubstr("SIGABRT while plugin misbehaves ran callout_on_request_headers"));
+}
+
+TEST_F(TesterTest, AHookThatHangsIsNamed) {
+  Write("cases.yaml", "chain:\n- plugin: " + BuiltFile("tests/tester/misbehaves.so") +
+                          "\ncases:" + Misbehaves("hang"));
+  const Ran ran = Run({"--hook_deadline_ms=100"});
+  EXPECT_EQ(ran.exit_status, 1);
+  EXPECT_THAT(ran.output,
+              HasSubstr("plugin misbehaves has been in callout_on_request_headers for "));
+}
+
+TEST_F(TesterTest, ADeferredCallThatIsNeverFinishedFailsItsCase) {
+  Write("cases.yaml", "chain:\n- plugin: " + BuiltFile("tests/tester/misbehaves.so") +
+                          "\ncases:" + Misbehaves("forget"));
+  const Ran ran = Run({"--hook_deadline_ms=100"});
+  EXPECT_EQ(ran.exit_status, 1);
+  EXPECT_THAT(ran.output,
+              AllOf(HasSubstr("cases.yaml:5: bad: a plugin has deferred a call, and not finished "
+                              "it 1000 ms after the end"),
+                    HasSubstr("1 passed, 1 failed")));
+}
+
+TEST_F(TesterTest, TwoCasesHaveNoGoldenFileInCommon) {
+  const Ran ran = RunCases("basic", R"(
+- {name: a b, golden: true, request: {}}
+- {name: a_b, golden: true, request: {}}
+)");
+  EXPECT_EQ(ran.exit_status, 2);
+  EXPECT_THAT(ran.output, HasSubstr("cases.a_b.json is that of "));
+}
+
+TEST_F(TesterTest, ARegexIsForValuesThatTheStackHasRoomFor) {
+  const std::string body(4096, 'a');
+  const auto cases = [](const std::string& sent) {
+    return "- {name: large, request: {body: " + sent +
+           "}, expect: {request: {body: {regex: '((.|a)|(b|a))*'}}}}\n";
+  };
+  EXPECT_EQ(RunCases("set_cookie", cases(body)).output, "1 passed, 0 failed\n");
+  EXPECT_THAT(RunCases("set_cookie", cases(body + "a")).output,
+              HasSubstr("4097 bytes are too many for a regex, limit 4096"));
+}
+
 TEST_F(TesterTest, SaysWhatIsWrongIfEnvoyOrTheHostDoesNotStart) {
   const std::string cases = std::string(CALLOUT_CASES) + "/redirect.yaml";
   const Ran no_envoy = Run({"--envoy", "--envoy_path=/nowhere/envoy"}, cases);
