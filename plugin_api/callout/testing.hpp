@@ -246,7 +246,9 @@ class Plugin {
   // Timers and calls, until none is due.
   void run_due() {
     const std::chrono::nanoseconds now = store_->now();
-    while (timers_.run_until(now) | calls_.run_until(now)) {
+    for (bool ran = true; ran;) {
+      ran = timers_.run_until(now);
+      ran = calls_.run_until(now) || ran;
     }
   }
 

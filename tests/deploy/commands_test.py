@@ -88,10 +88,10 @@ class ManualPages(Directory):
     def test_have_every_option(self):
         self.assertIn('callout-host', self.pages)
         for program, page in self.pages.items():
-            shown = subprocess.run([self.build / 'host' / program, '--help'], capture_output=True, text=True, check=True,
-                                   timeout=GIVE_UP_S).stdout
+            path = TOP / 'scripts/dev' if program == 'callout-dev' else self.build / 'host' / program
+            shown = subprocess.run([path, '--help'], capture_output=True, text=True, check=True, timeout=GIVE_UP_S).stdout
             options = re.findall(r'^  --(\w+)', shown, re.MULTILINE)
-            self.assertGreater(len(options), 8)
+            self.assertGreater(len(options), 2)
             listed = re.findall(r'^\.TP\n\\fB\\-\\-(\w+)\\fR', page.read_text(), re.MULTILINE)
             self.assertEqual(listed, options)
 

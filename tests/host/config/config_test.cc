@@ -690,6 +690,7 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"max_timer_threads=0", "expected a whole number from 1 to 1024"},
       {"max_timers=x", "expected a whole number from 0 to 2147483647"},
       {"max_calls=x", "expected a whole number from 0 to 2147483647"},
+      {"max_trace_bytes=x", "expected a whole number from 0 to 2147483647"},
       {"upstreams=/nowhere/upstreams.json", "No such file or directory"},
       {"max_shared_data_bytes=x", "expected a whole number from 0 to 1099511627776"},
       {"max_shared_data_keys=x", "expected a whole number from 0 to 2147483647"},
