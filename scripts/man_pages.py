@@ -183,6 +183,28 @@ callout-test cases \-\-tag=security \-\-junit=report.xml
 .BR callout-host (1)
 """,
     },
+    # A script, of which --help is text.
+    "callout-dev": {
+        "name": "builds, serves and tests a plugin of callout-host whenever a source changes",
+        "synopsis": [r"\fIPLUGIN_DIR\fR", r"[\fIOPTION\fR...]", r"[\-\- \fIHOST_OPTION\fR...]"],
+        "script": "dev",
+        "before": "",
+        "after": r"""
+.SH EXIT STATUS
+.TP
+.B 0
+Ctrl\-C ended it, or with \fB\-\-once\fR all went well.
+.TP
+.B 1
+With \fB\-\-once\fR: the build, the host or a case failed.
+.TP
+.B 2
+Invalid arguments, or a program is missing.
+.SH SEE ALSO
+.BR callout-host (1),
+.BR callout-test (1)
+""",
+    },
 }
 
 
@@ -227,6 +249,10 @@ def page(program, host, shown):
     yield f".B {program}"
     yield from facts["synopsis"]
     yield ".SH DESCRIPTION"
+    if "script" in facts:
+        yield from script_help(shown)
+        yield from facts["after"].strip().splitlines()
+        return
     yield from facts["before"].strip().splitlines()
     yield ".SH OPTIONS"
     for entry in options_of(shown):
@@ -237,14 +263,34 @@ def page(program, host, shown):
     yield from facts["after"].strip().splitlines()
 
 
+def script_help(shown):
+    """Paragraphs, and options as they stand: two spaces, the option, two spaces or more, what it does."""
+    begun = False
+    for line in shown.splitlines():
+        entry = re.fullmatch(r"  (--\S+|HOST_OPTION)  +(\S.*)", line)
+        if entry:
+            if not begun:
+                yield ".SH OPTIONS"
+            begun = True
+            yield from (".TP", rf"\fB{roff(entry[1])}\fR", roff(entry[2]))
+        elif re.match(r"  (scripts/|callout-)", line):
+            continue  # the synopsis says it
+        elif line:
+            yield roff(line.strip())
+        elif not begun:
+            yield ".PP"
+
+
 def main():
     build, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     for program in PAGES:
         path = build / "host" / program
+        if "script" in PAGES[program]:
+            path = pathlib.Path(__file__).resolve().parent / PAGES[program]["script"]
         if not path.exists():
             continue  # a build without gRPC has no client
         shown = subprocess.run([path, "--help"], capture_output=True, text=True, check=True).stdout
-        (out / f"{program}.1").write_text("\n".join(page(program, path, shown)) + "\n")
+        (out / f"{program}.1").write_text("\n".join(page(program, build / "host" / "callout-host", shown)) + "\n")
 
 
 if __name__ == "__main__":

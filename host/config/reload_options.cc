@@ -140,7 +140,6 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
                         "They do not serve after a restart either, until their files change",
                 .supervisor_only = true,
                 .set = [config](const std::string& path) {
-                  if (path.empty()) return Expected("a directory");
                   config->state_dir = path;
                   return absl::OkStatus();
                 }});

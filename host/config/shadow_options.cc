@@ -17,10 +17,12 @@ void AddShadowOptions(ShadowLimits* config, OptionSet* options) {
                             "\"shadow\"); they start with the first such plugin"));
   options->Add(NumberOption("max_shadow_exchanges", kGroup, "EXCHANGES", 1, INT_MAX,
                             &config->exchanges_max,
-                            "Exchanges of a process that are copied for plugins in shadow, wait or "
-                            "run there. Further ones are dropped and counted"));
-  options->Add(NumberOption("max_shadow_bytes", kGroup, "BYTES", 0, kBytesMax, &config->bytes_max,
-                            "Memory for the messages of these exchanges"));
+                            "Exchanges of a process that wait for plugins in shadow or run there. "
+                            "Further ones are dropped and counted"));
+  options->Add(
+      NumberOption("max_shadow_bytes", kGroup, "BYTES", 0, kBytesMax, &config->bytes_max,
+                   "Memory for the messages of these exchanges, and of those that are being "
+                   "copied"));
   options->Add(NumberOption("max_shadow_exchange_bytes", kGroup, "BYTES", 0, kBytesMax,
                             &config->exchange_bytes_max,
                             "Messages of one exchange that are copied; a larger one is dropped "

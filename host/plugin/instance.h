@@ -56,6 +56,7 @@ struct InstanceContext {
 };
 
 class RpcContext;
+class SpanWriter;
 
 class Instance {
  public:
@@ -153,6 +154,7 @@ class Instance {
     std::string_view headers = {};     // HttpHeaders that may have x-request-id; "": not known
     const RpcContext* rpc = nullptr;   // for its trace; null: not known
     std::string_view request_id = {};  // "": look into `headers`
+    const SpanWriter* span = nullptr;  // of a trace that the host records; it may have begun it
   };
 
   // Counts the fault, and logs it, with `why` if there is more to say, at most once a

@@ -200,7 +200,6 @@ void ShadowLoop::DropFinished() {
   std::erase_if(runs_, [this](const std::unique_ptr<ShadowRun>& run) {
     if (!run->closed()) return false;
     runner_->Finish(run->exchange(), run->TakeOutcome(), run->calls());
-    runner_->Release(run->exchange().bytes);
     return true;
   });
 }

@@ -27,7 +27,7 @@ absl::StatusOr<std::unique_ptr<ShadowRunner>> ShadowRunner::Create(
     return metrics->Define(Metrics::Kind::kGauge, name, help);
   };
   absl::StatusOr<Metrics::Id> exchanges =
-      gauge("callout_shadow_exchanges", "Exchanges that are copied for shadows, or run there");
+      gauge("callout_shadow_exchanges", "Exchanges that wait for plugins in shadow, or run there");
   if (!exchanges.ok()) return exchanges.status();
   absl::StatusOr<Metrics::Id> bytes =
       gauge("callout_shadow_bytes", "Bytes of messages that are kept for shadows");
@@ -112,13 +112,9 @@ void ShadowRunner::CountDrop(const std::string& plugin, Drop why) {
   metrics_->Add(MetricsOf(plugin).drops[static_cast<size_t>(why)]);
 }
 
-bool ShadowRunner::Admit(const std::string& plugin) {
+bool ShadowRunner::HasRoom(const std::string& plugin) {
   if (!running_.load(std::memory_order_acquire)) return false;
-  if (exchanges_.fetch_add(1, std::memory_order_relaxed) < limits_.exchanges_max) {
-    UpdateGauges();
-    return true;
-  }
-  exchanges_.fetch_sub(1, std::memory_order_relaxed);
+  if (exchanges_.load(std::memory_order_relaxed) < limits_.exchanges_max) return true;
   CountDrop(plugin, Drop::kQueueFull);
   return false;
 }
@@ -128,25 +124,40 @@ bool ShadowRunner::TakeBytes(const std::string& plugin, size_t before, size_t by
     CountDrop(plugin, Drop::kTooLarge);
     return false;
   }
-  if (bytes_.fetch_add(bytes, std::memory_order_relaxed) + bytes <= limits_.bytes_max) return true;
+  if (bytes_.fetch_add(bytes, std::memory_order_relaxed) + bytes <= limits_.bytes_max) {
+    UpdateGauges();
+    return true;
+  }
   bytes_.fetch_sub(bytes, std::memory_order_relaxed);
   CountDrop(plugin, Drop::kMemory);
   return false;
 }
 
-void ShadowRunner::Release(size_t bytes) {
-  exchanges_.fetch_sub(1, std::memory_order_relaxed);
+void ShadowRunner::ReturnBytes(size_t bytes) {
   bytes_.fetch_sub(bytes, std::memory_order_relaxed);
   UpdateGauges();
 }
 
 void ShadowRunner::Submit(std::unique_ptr<ShadowExchange> exchange) {
+  if (exchanges_.fetch_add(1, std::memory_order_relaxed) >= limits_.exchanges_max) {
+    exchanges_.fetch_sub(1, std::memory_order_relaxed);
+    CountDrop(exchange->instance().name(), Drop::kQueueFull);
+    return ReturnBytes(exchange->bytes);
+  }
+  UpdateGauges();
   const size_t loop = next_loop_.fetch_add(1, std::memory_order_relaxed) % loops_.size();
   loops_[loop]->Add(std::move(exchange));
 }
 
 void ShadowRunner::Finish(const ShadowExchange& exchange, const ExchangeOutcome& after,
                           const DifferenceSummary::Times& calls) {
+  Count(exchange, after, calls);
+  exchanges_.fetch_sub(1, std::memory_order_relaxed);
+  ReturnBytes(exchange.bytes);
+}
+
+void ShadowRunner::Count(const ShadowExchange& exchange, const ExchangeOutcome& after,
+                         const DifferenceSummary::Times& calls) {
   const Instance& instance = exchange.instance();
   const bool replaces = !instance.settings().instead_of.empty();
   // Its `match` leaves the exchange to others, or nothing came that it is for.

@@ -6,21 +6,22 @@
 //
 //   auto runner = ShadowRunner::Create(limits, stream_limits, &metrics);
 //   (*runner)->Start();                          // once there is a shadow
-//   if ((*runner)->Admit(plugin)) {              // when an exchange begins
-//     (*runner)->TakeBytes(plugin, size);        // for each message that is copied
-//     (*runner)->Submit(std::move(exchange));    // when it has ended; or Release(bytes)
+//   if ((*runner)->HasRoom(plugin)) {              // when an exchange begins
+//     (*runner)->TakeBytes(plugin, before, size);  // for each message that is copied
+//     (*runner)->Submit(std::move(exchange));      // when it has ended; or ReturnBytes(bytes)
 //   }
 //   std::vector<ShadowReport> reports = (*runner)->Collect();
 //
 // Who has the live streams never waits here: an exchange for which there is no room is dropped and
-// counted. So a shadow that sleeps or hangs only fills the queue. Exchanges that are being copied,
-// wait or run count for --max_shadow_exchanges, their messages for --max_shadow_bytes.
+// counted. So a shadow that sleeps or hangs only fills the queue. Exchanges that wait or run count
+// for --max_shadow_exchanges; their messages, and those of exchanges that are being copied, for
+// --max_shadow_bytes.
 //
 // A thread runs an exchange through a Stream (host/stream/), with the deadlines and policies of
 // live ones. Deferred calls do not occupy the thread.
 //
 // Metrics: callout_shadow_exchanges_total{plugin}, callout_shadow_differences_total{plugin,kind},
-// callout_shadow_dropped_total{plugin,why}, callout_shadow_exchanges (that are held now),
+// callout_shadow_dropped_total{plugin,why}, callout_shadow_exchanges (that wait or run),
 // callout_shadow_bytes.
 //
 // Start, Stop and the destructor belong to one thread at a time; any thread may call the others.
@@ -73,14 +74,15 @@ class ShadowRunner {
   // plugin still holds a call: then nothing that it may touch may be destroyed.
   bool Stop(uint64_t timeout_ms);
 
-  // Whether one more exchange may be copied for the plugin; else it is counted as dropped.
-  bool Admit(const std::string& plugin);
+  // Whether it makes sense to copy an exchange for the plugin: the threads run, and could take it
+  // now. Else it is counted as dropped.
+  bool HasRoom(const std::string& plugin);
   // Whether so many more bytes of an exchange may be kept, `before` of which there are already;
-  // else it is counted as dropped, and Release has to follow.
+  // else it is counted as dropped, and is to be given up.
   bool TakeBytes(const std::string& plugin, size_t before, size_t bytes);
-  // An exchange that was admitted is given up.
-  void Release(size_t bytes);
-  // Runs it, and releases it then.
+  // An exchange is given up for which so many bytes were taken.
+  void ReturnBytes(size_t bytes);
+  // Runs it, or drops it and counts that.
   void Submit(std::unique_ptr<ShadowExchange> exchange);
 
   // Of each shadow that has run.
@@ -101,6 +103,8 @@ class ShadowRunner {
   // Under mutex_.
   const PluginMetrics& MetricsOf(const std::string& plugin);
   void UpdateGauges();
+  void Count(const ShadowExchange& exchange, const ExchangeOutcome& after,
+             const DifferenceSummary::Times& calls);
   // By a loop, when an exchange has run; `calls` of the shadow.
   void Finish(const ShadowExchange& exchange, const ExchangeOutcome& after,
               const DifferenceSummary::Times& calls);

@@ -50,6 +50,7 @@ class Copy {
     std::string_view key, value;
     for (uint32_t i = 0; i < kMetadataMax && start.rpc->GetMetadataAt(i, &key, &value); ++i) {
       exchange_->metadata.emplace_back(key, value);
+      metadata_bytes_ += key.size() + value.size();
     }
     exchange_->request_id = SearchHeader(start.headers, "x-request-id");
   }
@@ -105,7 +106,7 @@ class Copy {
   }
 
   void Keep(const PlaceView& place) {
-    const size_t size = place.request.size();
+    const size_t size = place.request.size() + std::exchange(metadata_bytes_, 0);
     if (!runner_->TakeBytes(place_.instance->name(), exchange_->bytes, size)) return GiveUp();
     exchange_->bytes += size;
     exchange_->messages.push_back({place.phase, std::string(place.request)});
@@ -113,7 +114,7 @@ class Copy {
 
   void GiveUp() {
     if (exchange_ == nullptr) return;
-    runner_->Release(exchange_->bytes);
+    runner_->ReturnBytes(exchange_->bytes);
     exchange_ = nullptr;
   }
 
@@ -121,6 +122,7 @@ class Copy {
   const ShadowPlace& place_;  // of the stream's chain
   const size_t chain_size_;
   std::unique_ptr<ShadowExchange> exchange_;  // null: it was given up, or away
+  size_t metadata_bytes_ = 0;                 // that are not counted yet
   OutcomeBuilder before_;
 };
 
@@ -189,7 +191,7 @@ std::unique_ptr<RpcObserver> ShadowWatcher::Watch(const RpcStart& start) {
                                        ? std::string_view()
                                        : SearchHeader(start.headers, settings.by_header);
     if (!share.Takes(value, start.stream_id)) continue;
-    if (!runner_->Admit(place.instance->name())) continue;
+    if (!runner_->HasRoom(place.instance->name())) continue;
     copies.push_back(std::make_unique<Copy>(runner_, place, start.chain->instances.size()));
     copies.back()->TakeRpc(start);
     phases |= CopiedPhases(place.instance->phases());

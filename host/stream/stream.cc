@@ -38,13 +38,10 @@ bool HasRecord(std::string_view records, std::string_view record) {
 
 }  // namespace
 
-Stream::Stream(StreamEnvironment* environment, RpcContext* rpc)
-    : Stream(environment, rpc, environment->chains().current()) {}
-
 Stream::Stream(StreamEnvironment* environment, RpcContext* rpc, std::shared_ptr<const Chain> chain)
     : environment_(environment),
       rpc_(rpc),
-      chain_(std::move(chain)),
+      chain_(chain == nullptr ? environment->chains().current() : std::move(chain)),
       parts_(chain_->instances.size()),
       id_(environment->NextStreamId()),
       exchange_(environment->limits().mode_override) {
@@ -286,7 +283,8 @@ bool Stream::WantsMore() const {
   return false;
 }
 
-// Whether an instance that has been opened, or somebody who watches, is to see how the exchange ends.
+// Whether an instance that has been opened, or somebody who watches, is to see how the exchange
+// ends.
 bool Stream::WantsRealEnd() const {
   if (observers_ != nullptr && observers_->wants_real_end()) return true;
   for (size_t i = 0; i < parts_.size(); ++i) {

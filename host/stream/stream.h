@@ -64,10 +64,10 @@ namespace callout::host {
 
 class Stream {
  public:
-  // `environment` and `rpc` outlive the stream.
-  Stream(StreamEnvironment* environment, RpcContext* rpc);
-  // The same with another chain than the environment's current one.
-  Stream(StreamEnvironment* environment, RpcContext* rpc, std::shared_ptr<const Chain> chain);
+  // `environment` and `rpc` outlive the stream. Without a chain it takes the environment's current
+  // one.
+  Stream(StreamEnvironment* environment, RpcContext* rpc,
+         std::shared_ptr<const Chain> chain = nullptr);
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;

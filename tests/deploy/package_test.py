@@ -33,7 +33,8 @@ class Package(unittest.TestCase):
         cls.work = pathlib.Path(tempfile.mkdtemp())
         cls.addClassCleanup(shutil.rmtree, cls.work)
         for name in ('first', 'second'):
-            made = subprocess.run([TOP / 'scripts/package', f'--build={BUILD}', f'--out={cls.work / name}'],
+            made = subprocess.run([TOP / 'scripts/package', f'--build={BUILD}', f'--out={cls.work / name}',
+                                   '--maintainer=Somebody <somebody@debian.org>'],
                                   capture_output=True, text=True, check=False)
             assert made.returncode == 0, made.stdout + made.stderr
         cls.files = {path.name: path for path in (cls.work / 'first').iterdir()}
@@ -135,6 +136,17 @@ class Package(unittest.TestCase):
         source.write_text('#include <callout/plugin.h>\nCALLOUT_PLUGIN();\n')
         output('cc', '-shared', '-fPIC', '-I', str(include), str(source), '-o', str(self.work / 'hello.so'))
 
+    def test_the_package_for_authors_has_the_sdks_and_the_loop(self):
+        root = self.work / 'authors'
+        output('dpkg-deb', '--extract', str(self.package('callout-plugin-dev')), str(root))
+        share = root / 'usr/share/callout'
+        for path in ('rust/Cargo.toml', 'rust/Cargo.lock', 'rust/callout/src/raw.rs', 'rust/callout-macros/src/lib.rs', 'go/go.mod',
+                     'go/callout_abi.h', 'go/cmd/callout-build/main.go'):
+            self.assertTrue((share / path).is_file(), path)
+        self.assertFalse((share / 'rust/target').exists())
+        self.assertIn('PLUGIN_DIR', output(str(root / 'usr/bin/callout-dev'), '--help'))
+        self.assertTrue((root / 'usr/share/man/man1/callout-dev.1.gz').is_file())
+
     def test_a_script_is_run_by_the_package_of_python(self):
         if not PYTHON.exists():
             self.skipTest('plugins/python is not built')
@@ -152,6 +164,8 @@ class Package(unittest.TestCase):
                           '        return add_header_mutation(add=[("x-seen", "1")])\n')
         config = json.dumps({'script': str(script), **({'venv': str(VENV)} if VENV.exists() else {})})
         plugin = next(root.rglob('python.so'))
+        run_path = output('readelf', '--dynamic', str(plugin))
+        self.assertIn(f':/{plugin.parent.relative_to(root)}/python/packages]', run_path)
         checked = output(str(BUILD / 'host/callout-host'), '--check', '--transport=nghttp2', f'--plugin={plugin}',
                          f'--plugin_config=python={config}')
         self.assertIn('plugin python\n', checked)

@@ -202,6 +202,16 @@ TEST_F(Installed, AFolderInGoNeedsNoCheckout) {
   EXPECT_THAT(made.output, HasSubstr(prefix_));
 }
 
+TEST_F(Installed, TheLoopBuildsServesAndTestsAPlugin) {
+  const Finished made =
+      Run(CALLOUT_SOURCE_ROOT
+          "/scripts/new-plugin stamped --lang=c >/dev/null; export CALLOUT=/nonexistent; "
+          "$PREFIX/bin/callout-dev stamped --once");
+  EXPECT_EQ(made.exit_status, 0) << made.output;
+  EXPECT_THAT(made.output, HasSubstr("callout-host serves on 127.0.0.1:"));
+  EXPECT_THAT(made.output, HasSubstr("1 passed, 0 failed"));
+}
+
 // Testing needs no more than the headers either.
 TEST_F(Installed, AUnitTestNeedsOnlyTheHeaders) {
   const Finished tested = Run(R"(

@@ -697,7 +697,6 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"max_shadow_exchanges=0", "expected a whole number from 1 to 2147483647"},
       {"max_shadow_bytes=x", "expected a whole number from 0 to 1099511627776"},
       {"max_shadow_exchange_bytes=x", "expected a whole number from 0 to 1099511627776"},
-      {"state_dir=", "expected a directory"},
       {"max_shared_data_value_bytes=7", "expected a whole number from 8 to 1099511627776"},
       {"record_percent=0", "expected a number above 0 and up to 100"},
       {"record_match=path=/a",
@@ -811,7 +810,8 @@ TEST(Config, RefusesABadValueOfEveryOption) {
                                  "list_plugins",    "version",          "help",
                                  "plugin_config",   "admin_hosts",      "probe",
                                  "strict",          "doctor",           "print_config",
-                                 "print_manifest",  "explain_key"};
+                                 "print_manifest",  "explain_key",      "state_dir",
+                                 "record",          "record_dir"};
   for (const auto& [option, message] : BadValues())
     known.insert(option.substr(0, option.find('=')));
   const std::string help = Good({"--help"}).text;
@@ -821,6 +821,15 @@ TEST(Config, RefusesABadValueOfEveryOption) {
     EXPECT_TRUE(known.contains((*it)[1])) << (*it)[1];
   }
   EXPECT_GE(count, 45U);
+}
+
+TEST(Config, RefusesAPlaceForRecordingsThatIsNotThere) {
+  for (const char* option : {"--record=/nowhere/a.rec", "--record_dir=/nowhere"}) {
+    EXPECT_EQ(Bad({option}), std::string(option) +
+                                 ": no file can be created in /nowhere: No such file or directory");
+  }
+  EXPECT_EQ(Bad({"--record_dir=/dev/null"}),
+            "--record_dir=/dev/null: no file can be created in /dev/null: it is no directory");
 }
 
 TEST(Config, RefusesUnknownOptionsAndArguments) {

@@ -70,6 +70,26 @@ TEST_F(ShadowRunnerTest, LiveStreamsCompleteWhileAShadowIsBlocked) {
   EXPECT_EQ(Metric("callout_shadow_bytes"), 0);
 }
 
+TEST_F(ShadowRunnerTest, StreamsThatGoOnForLongTakeNoPlace) {
+  shadow_limits_.exchanges_max = 1;
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  AddShadow()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  BeginShadowed();
+  std::vector<std::unique_ptr<Stream>> open;
+  for (int i = 0; i < 5; ++i) {
+    NextStream();
+    Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS, true), kNone, kNone));
+    open.push_back(std::move(stream_));
+  }
+  EXPECT_EQ(Metric("callout_shadow_exchanges"), 0);
+  EXPECT_GT(Metric("callout_shadow_bytes"), 0);
+  RunStream();
+  EXPECT_EQ(Summary("fake1").exchanges, 1u);
+  for (const auto& stream : open) stream->OnCancel();
+  AwaitShadows();
+  EXPECT_EQ(Metric("callout_shadow_bytes"), 0);
+}
+
 TEST_F(ShadowRunnerTest, ThereIsRoomForExactlySoManyBytesOfAnExchange) {
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
   AddShadow()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);

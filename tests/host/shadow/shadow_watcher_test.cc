@@ -156,6 +156,31 @@ TEST_F(ShadowWatcherTest, ItsHooksKeepAStreamFromEndingEarly) {
   EXPECT_THAT(Differences("fake1"), ElementsAre("header response x-shadow: absent -> 1"));
 }
 
+TEST_F(ShadowWatcherTest, AShadowAloneSeesAllOfIt) {
+  limits_.early_end = true;
+  std::vector<std::string> seen;
+  FakePlugin* const shadow = AddShadow();
+  for (const callout_phase_t phase : {CALLOUT_REQUEST_HEADERS, CALLOUT_RESPONSE_HEADERS}) {
+    shadow->phases[phase] = [&](callout_call_t* call) {
+      seen.emplace_back(PhaseName(call->phase));
+      return CALLOUT_OK;
+    };
+  }
+  shadow->phases[CALLOUT_RESPONSE_BODY] = [&](callout_call_t* call) {
+    seen.push_back(BodyShown(call));
+    return CALLOUT_OK;
+  };
+  BeginShadowed();
+  NextStream();
+  Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS, true), kNone, kStreamed));
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS, false, {{":status", "200"}}));
+  Feed(Body(CALLOUT_RESPONSE_BODY, "ab", false));
+  Feed(Body(CALLOUT_RESPONSE_BODY, "cd", true));
+  EndStream();
+  EXPECT_EQ(Summary("fake0").exchanges, 1u);
+  EXPECT_THAT(seen, ElementsAre("request_headers", "response_headers", "ab", "cd."));
+}
+
 TEST_F(ShadowWatcherTest, AStreamThatNeverCameToItsPlaceIsNoExchange) {
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = RepliesAtOnce(403);
   AddShadow()->phases[CALLOUT_REQUEST_HEADERS] = SetsHeader("x-shadow", "1");
