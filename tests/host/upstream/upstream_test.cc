@@ -463,8 +463,8 @@ class GrpcTest : public UpstreamFixture {
 
 TEST_F(GrpcTest, BringsMessageStatusAndTrailers) {
   const UpstreamResult result = CallOf({.headers = {{"content-type", "application/grpc"}},
-                                    .body = FrameGrpcMessage("ada"),
-                                    .trailers = {{"grpc-status", "0"}, {"x-cost", "3"}}});
+                                        .body = FrameGrpcMessage("ada"),
+                                        .trailers = {{"grpc-status", "0"}, {"x-cost", "3"}}});
   EXPECT_EQ(result.status, CALLOUT_OK) << result.message;
   EXPECT_TRUE(result.from_service);
   EXPECT_EQ(result.response.body, "ada");
@@ -478,8 +478,8 @@ TEST_F(GrpcTest, BringsMessageStatusAndTrailers) {
 
 TEST_F(GrpcTest, BringsAnErrorOfTheService) {
   const UpstreamResult result = CallOf({.headers = {{"content-type", "application/grpc"},
-                                                {"grpc-status", "5"},
-                                                {"grpc-message", "no%20such user"}}});
+                                                    {"grpc-status", "5"},
+                                                    {"grpc-message", "no%20such user"}}});
   EXPECT_EQ(result.status, CALLOUT_NOT_FOUND);
   EXPECT_TRUE(result.from_service);
   EXPECT_EQ(result.message, "no such user");
