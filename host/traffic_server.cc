@@ -113,7 +113,9 @@ void TrafficServer::StartTraces() {
     return Log(LogLevel::kError, "no traces are sent: {}", MessageOf(exporter.status()));
   }
   exporter_ = *std::move(exporter);
-  trace_watcher_.emplace(config_.traces.sampler, exporter_.get());
+  SpanLimits limits = config_.traces.span_limits;
+  limits.bytes_max = config_.reload.extensions.trace_bytes_max;
+  trace_watcher_.emplace(config_.traces.sampler, exporter_.get(), limits);
   environment_->watchers().Add(&*trace_watcher_);
   environment_->watchers().SetActive(&*trace_watcher_, true);
 }

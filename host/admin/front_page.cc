@@ -277,6 +277,16 @@ std::string CanaryTable(const FrontPageData& data, const Reloader::PluginStatus&
   return html += kEndTable;
 }
 
+// "generation 2 (1.4.0)": of the one in service.
+std::string ServingGeneration(const Reloader::PluginStatus& plugin) {
+  for (const Reloader::GenerationStatus& generation : plugin.generations) {
+    if (!generation.in_service) continue;
+    return fmt::format("<span class=\"dim\">generation {} ({})</span>", generation.number,
+                       EscapeHtml(generation.facts.version));
+  }
+  return "";
+}
+
 std::string Generations(const FrontPageData& data, const Reloader::PluginStatus& plugin) {
   if (plugin.generations.empty()) return "";
   std::string html = BeginTable({"generation", "version", "state", "#streams", "SHA-256", "file"});
@@ -341,10 +351,10 @@ std::string Plugin(const FrontPageData& data, const Reloader::PluginStatus& plug
     rate = static_cast<double>(all.count) / *seconds;
   }
   std::string html = fmt::format(
-      "<section class=\"plugin\"><div><h3>{}</h3>{}<span>{} calls/s</span><span>p50 {}</span>"
+      "<section class=\"plugin\"><div><h3>{}</h3>{}{}<span>{} calls/s</span><span>p50 {}</span>"
       "<span>p99 {}</span>{}</div>",
-      EscapeHtml(plugin.name), StateOf(data, plugin), PerSecond(rate), Seconds(all.Quantile(0.5)),
-      Seconds(all.Quantile(0.99)),
+      EscapeHtml(plugin.name), StateOf(data, plugin), ServingGeneration(plugin), PerSecond(rate),
+      Seconds(all.Quantile(0.5)), Seconds(all.Quantile(0.99)),
       Plot(data.history->P99Points(plugin.name), "spark", "99th percentile of its calls"));
   const auto text = [&](std::string_view title, const std::map<std::string, std::string>& by_name) {
     const auto found = by_name.find(plugin.name);

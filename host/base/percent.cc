@@ -33,6 +33,18 @@ std::optional<std::string> Decoded(std::string_view text, char blank) {
 
 std::optional<std::string> PercentDecoded(std::string_view text) { return Decoded(text, ' '); }
 
+std::string LenientlyDecoded(std::string_view text) {
+  constexpr size_t kEscapeBytes = 3;  // "%2f"
+  std::string decoded;
+  while (!text.empty()) {
+    const std::optional<std::string> character =
+        text.front() == '%' ? PercentDecoded(text.substr(0, kEscapeBytes)) : std::nullopt;
+    decoded += character.has_value() ? character->front() : text.front();
+    text.remove_prefix(character.has_value() ? kEscapeBytes : 1);
+  }
+  return decoded;
+}
+
 std::optional<std::string> FormDecoded(std::string_view text) { return Decoded(text, '+'); }
 
 }  // namespace callout::host

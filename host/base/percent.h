@@ -19,7 +19,10 @@ namespace callout::host {
 // "%20" is a blank; none if a % has no two hexadecimal digits behind it.
 std::optional<std::string> PercentDecoded(std::string_view text);
 
-// The same for application/x-www-form-urlencoded, where "+" is a blank, too.
+// The same, but what is no escape stays as it is, as lenient servers have it.
+std::string LenientlyDecoded(std::string_view text);
+
+// PercentDecoded for application/x-www-form-urlencoded, where "+" is a blank, too.
 std::optional<std::string> FormDecoded(std::string_view text);
 
 }  // namespace callout::host

@@ -45,6 +45,10 @@ void AddExtensionOptions(ExtensionOptions* config, OptionSet* options) {
                             "Values that plugins share in a process"));
   options->Add(NumberOption("max_shared_data_value_bytes", kGroup, "BYTES", 8, kBytesMax,
                             &data->value_bytes_max, "Largest value that plugins can share"));
+  options->Add(NumberOption("max_trace_bytes", kGroup, "BYTES", 0, INT_MAX,
+                            &config->trace_bytes_max,
+                            "Memory for what plugins add to the trace of one exchange: keys, "
+                            "values, and 96 bytes for each of them"));
 }
 
 }  // namespace callout::host

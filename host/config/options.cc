@@ -82,19 +82,16 @@ std::unique_ptr<CLI::App> MakeApp(const std::string& program, const std::string&
       app->add_flag(name)->description(option.help)->group(option.group);
       continue;
     }
-    CLI::Option* const added = app->add_option(name, [](const CLI::results_t&) { return true; })
-                                   ->description(option.help)
-                                   ->group(option.group)
-                                   ->type_name(option.value)
-                                   ->default_str(option.default_text)
-                                   // One value for each occurrence, and "[a, b]" is one value.
-                                   ->expected(1)
-                                   ->allow_extra_args(false)
-                                   ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    // All arguments without a name are one occurrence.
-    if (option.positional && option.repeatable) {
-      added->expected(1, CLI::detail::expected_max_vector_size);
-    }
+    app->add_option(name, [](const CLI::results_t&) { return true; })
+        ->description(option.help)
+        ->group(option.group)
+        ->type_name(option.value)
+        ->default_str(option.default_text)
+        // One value for each occurrence, and "[a, b]" is one value. All arguments without a name
+        // are one occurrence.
+        ->expected(1)
+        ->allow_extra_args(option.positional && option.repeatable)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   }
   return app;
 }

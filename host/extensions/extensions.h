@@ -28,6 +28,7 @@ struct ExtensionOptions {
   size_t timer_threads_max = 4;  // --max_timer_threads, of the process
   size_t timers_max = 10000;     // --max_timers, of an instance
   SharedData::Limits shared_data;
+  size_t trace_bytes_max = 65536;              // --max_trace_bytes, of an exchange
   size_t calls_max = 10000;                    // --max_calls, of an instance
   std::vector<UpstreamConfig> upstreams = {};  // --upstreams
   // False where plugins are only checked: their timers never run, and they make no calls.

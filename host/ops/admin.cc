@@ -13,6 +13,7 @@
 #include "absl/strings/ascii.h"
 #include "host/base/ascii.h"
 #include "host/base/health_asked.h"
+#include "host/base/log.h"
 
 namespace callout::host {
 namespace {
@@ -100,25 +101,33 @@ HttpResponse AdminPages::Response(const HttpRequestView& request) const {
   }
   // Probes ask under any name, and their result is no secret.
   if (path != "/live" && path != "/ready" && !IsOurHost(request.host)) {
-    return Refuse(kHost, 421,
+    return Refuse(request, kHost, 421,
                   "this name is not allowed in the Host header; use an IP address, or add the "
-                  "name to --admin_hosts\n");
+                  "name to --admin_hosts");
   }
   if (page == pages_.end()) return TextPage(404, "no such page; / lists all pages\n");
   return is_action ? Act(page->second, request) : page->second.response(request);
 }
 
-HttpResponse AdminPages::Refuse(Refusal why, unsigned status, std::string text) const {
+HttpResponse AdminPages::Refuse(const HttpRequestView& request, Refusal why, unsigned status,
+                                std::string_view text) const {
+  constexpr size_t kShownBytesMax = 128;
+  const auto shown = [](std::string_view value) { return value.substr(0, kShownBytesMax); };
   if (metrics_ != nullptr) metrics_->Add(refused_[why]);
-  return TextPage(status, std::move(text));
+  LogLimited(LogLevel::kWarning, fmt::format("admin/refused/{}", static_cast<int>(why)),
+             "admin: {} {} is refused with {}: {} (Host '{}', Origin '{}', Sec-Fetch-Site '{}')",
+             request.method, shown(request.target), status, text, shown(request.host),
+             shown(request.origin), shown(request.sec_fetch_site));
+  return TextPage(status, fmt::format("{}\n", text));
 }
 
 HttpResponse AdminPages::Act(const Page& action, const HttpRequestView& request) const {
   if (!IsSameOrigin(request)) {
-    return Refuse(kCrossSite, 403, "another site's page has sent this request\n");
+    return Refuse(request, kCrossSite, 403, "another site's page has sent this request");
   }
   if (!writes_) {
-    return Refuse(kWritesOff, 403, "this host lets nobody change it here; set --admin_writes=on\n");
+    return Refuse(request, kWritesOff, 403,
+                  "this host lets nobody change it here; set --admin_writes=on");
   }
   constexpr std::string_view kForm = "application/x-www-form-urlencoded";
   if (!request.body.empty() && !request.content_type.starts_with(kForm)) {

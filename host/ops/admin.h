@@ -74,7 +74,9 @@ class AdminPages {
   HttpResponse Front(const HttpRequestView& request) const;
   HttpResponse List() const;
   HttpResponse Act(const Page& action, const HttpRequestView& request) const;
-  HttpResponse Refuse(Refusal why, unsigned status, std::string text) const;
+  // Counts and logs it.
+  HttpResponse Refuse(const HttpRequestView& request, Refusal why, unsigned status,
+                      std::string_view text) const;
   bool IsOurHost(std::string_view host) const;
 
   std::map<std::string, Page, std::less<>> pages_;

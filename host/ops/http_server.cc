@@ -25,6 +25,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "host/base/log.h"
 #include "host/base/owned_fd.h"
 #include "host/base/thread.h"
 
@@ -46,6 +47,7 @@ constexpr size_t kReadBytes = 4096;
 constexpr std::string_view kHttp2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 struct Listener {
+  std::string name;
   HttpHandler handler;
   std::function<TlsContext()> tls;  // null: plaintext
   Http2Taker on_http2;              // null: HTTP/2 is an invalid request
@@ -214,6 +216,12 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
     const unsigned status = StatusOf(error);
     if (status == 0) return;
     Count(listener_->bad_requests);
+    const HttpLimits& limits = shared_->limits;
+    LogLimited(LogLevel::kWarning, "http/" + listener_->name,
+               "{} listener: a request got {}: {}; at most {} bytes of headers and {} of body are "
+               "taken",
+               listener_->name, status, error.message(), limits.header_bytes_max,
+               limits.body_bytes_max);
     Write({.status = status, .content_type = ""}, 11,
           /*keep_alive=*/false, /*is_head=*/false);
   }
@@ -338,6 +346,7 @@ class HttpServer::Core {
                                               std::function<TlsContext()> tls,
                                               Http2Taker on_http2) {
     Listener listener;
+    listener.name = name;
     listener.handler = std::move(handler);
     listener.tls = std::move(tls);
     listener.on_http2 = std::move(on_http2);

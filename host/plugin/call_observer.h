@@ -63,6 +63,7 @@ namespace callout::host {
 
 class Instance;
 class RpcContext;
+class SpanWriter;
 struct Chain;
 struct CallState;
 
@@ -115,6 +116,8 @@ struct CallResult {
 // A call that is over.
 struct CallRecord {
   const Instance* instance = nullptr;  // name(), generation()
+  // With begin_ns, which call it was. Not to be read: the plugin may still have it.
+  const CallState* state = nullptr;
   uint64_t stream_id = 0;
   size_t position = 0;  // of the instance in the chain, in request order
   callout_phase_t phase = 0;
@@ -206,6 +209,8 @@ class RpcObserver {
   // The whole ProcessingResponse. Only of streams, where requests for more time come here alone.
   virtual void OnSent(std::string_view response) { static_cast<void>(response); }
   virtual void OnEnd(const RpcEnd& end) { static_cast<void>(end); }
+  // Of an observer that records the exchange: takes what plugins add to the spans of their calls.
+  virtual SpanWriter* span_writer() { return nullptr; }
 
   // Lines about the RPC's calls are logged from this level on, if it is below the one in force.
   // Before the observer is given away.
@@ -245,12 +250,15 @@ class RpcObservers {
     }
     wants_real_end_ |= observer->wants_real_end();
     phases_ |= observer->phases();
+    if (span_writer_ == nullptr) span_writer_ = observer->span_writer();
     observers_.push_back(std::move(observer));
   }
   // Whether one of them wants a phase.
   bool Want(callout_phase_t phase) const { return (phases_ & CALLOUT_PHASE_BIT(phase)) != 0; }
   // One of them does.
   bool wants_real_end() const { return wants_real_end_; }
+  // Null: the exchange is not recorded. Any thread.
+  SpanWriter* span_writer() const { return span_writer_; }
   // The lowest of the observers'; any thread.
   std::optional<LogLevel> log_level() const { return log_level_; }
   bool empty() const { return observers_.empty(); }
@@ -264,6 +272,7 @@ class RpcObservers {
 
  private:
   std::vector<std::unique_ptr<RpcObserver>> observers_;
+  SpanWriter* span_writer_ = nullptr;
   std::optional<LogLevel> log_level_;
   bool wants_real_end_ = false;
   uint64_t phases_ = 0;

@@ -17,6 +17,7 @@
 #include "host/plugin/call_log.h"
 #include "host/plugin/recent_faults.h"
 #include "host/plugin/request_ids.h"
+#include "host/plugin/span_writer.h"
 #include "host/wire/response.h"
 
 namespace callout::host {
@@ -60,11 +61,16 @@ std::string_view RequestIdOf(const Instance::FaultSite& site) {
   return id.substr(0, kRequestIdBytesMax);
 }
 
+std::string TraceIdOf(const Instance::FaultSite& site) {
+  if (site.span != nullptr) return site.span->trace_id();
+  return std::string(FindTrace(site.rpc, site.headers).id);
+}
+
 // "stream 12, x-request-id 4711, trace_id 4bf9…"
 std::vector<LogField> FieldsOf(const Instance::FaultSite& site) {
   return {{"stream", fmt::format("{}", site.stream_id), true},
           {"x-request-id", std::string(RequestIdOf(site))},
-          {"trace_id", std::string(FindTrace(site.rpc, site.headers).id)}};
+          {"trace_id", TraceIdOf(site)}};
 }
 
 }  // namespace
@@ -308,6 +314,24 @@ callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
   return hook == nullptr ? CALLOUT_OK : hook(call);
 }
 
+namespace {
+
+// Else it is the doing of a body, or of a full host.
+bool MayBeOfCode(Violation violation) {
+  switch (violation) {
+    case Violation::kBodyTooLarge:
+    case Violation::kBodyLost:
+    case Violation::kEndlessBody:
+    case Violation::kDeferLimit:
+    case Violation::kOverload:
+      return false;
+    default:
+      return true;
+  }
+}
+
+}  // namespace
+
 void Instance::CountViolation(Violation violation, callout_phase_t phase, std::string_view why,
                               const FaultSite& site) {
   context_.metrics->Add(violations_[static_cast<size_t>(violation)]);
@@ -317,15 +341,11 @@ void Instance::CountViolation(Violation violation, callout_phase_t phase, std::s
                                   .kind = std::string(ViolationName(violation)),
                                   .what = std::string(why),
                                   .request_id = std::string(RequestIdOf(site)),
-                                  .trace_id = std::string(FindTrace(site.rpc, site.headers).id),
+                                  .trace_id = TraceIdOf(site),
                                   .stream_id = site.stream_id,
                                   .time_ns = MonotonicNs()});
-  // A large body and a full host are no fault of the plugin's code.
-  const bool not_called = violation == Violation::kDeferLimit || violation == Violation::kOverload;
   Trial* const trial = running_trial_.load(std::memory_order_acquire);
-  if (trial != nullptr && violation != Violation::kBodyTooLarge && !not_called) {
-    trial->CountFault();
-  }
+  if (trial != nullptr && MayBeOfCode(violation)) trial->CountFault();
   const LogLevel level = violation == Violation::kBodyLost ? LogLevel::kError : LogLevel::kWarning;
   uint64_t left_out = 0;
   if (!LogEnabled(level, name_) || !LogIsDue(fmt::format("{}/{}", name_, ViolationName(violation)),

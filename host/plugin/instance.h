@@ -56,6 +56,7 @@ struct InstanceContext {
 };
 
 class RpcContext;
+class SpanWriter;
 
 class Instance {
  public:
@@ -96,8 +97,8 @@ class Instance {
 
   // The extensions that it asked for in create.
   std::vector<std::string> asked_extensions() const { return extensions_.asked(); }
-  // Ends its timers before its end. False if one is running: `on_idle` is called when it has
-  // returned. Otherwise the destructor waits for it.
+  // Ends its timers and calls to upstreams. False if a function of one is running: `on_idle` is
+  // called, once or twice, when it has returned. Otherwise the destructor waits for it.
   bool EndTimers(std::function<void()> on_idle) { return extensions_.End(std::move(on_idle)); }
 
   // True if a message of `phase` is for this instance.
@@ -153,6 +154,7 @@ class Instance {
     std::string_view headers = {};     // HttpHeaders that may have x-request-id; "": not known
     const RpcContext* rpc = nullptr;   // for its trace; null: not known
     std::string_view request_id = {};  // "": look into `headers`
+    const SpanWriter* span = nullptr;  // of a trace that the host records; it may have begun it
   };
 
   // Counts the fault, and logs it, with `why` if there is more to say, at most once a

@@ -3,6 +3,7 @@
 #include "host/plugin/instance_extensions.h"
 
 #include <callout/rpc_metadata.h>
+#include <callout/trace.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,6 +16,8 @@
 #include "host/plugin/hook_table.h"
 #include "host/plugin/instance.h"
 #include "host/plugin/services.h"
+#include "host/plugin/trace_service.h"
+#include "host/wire/phase.h"
 #include "host/wire/wire.h"
 
 namespace callout::host {
@@ -155,10 +158,12 @@ constexpr callout_calls_t kCalls = {sizeof(kCalls), 0, FindUpstream, StartCall, 
 struct Known {
   std::string_view id;
   const void* table;  // null: services.cc has it
+  bool needs_extensions;
 };
-constexpr std::array kKnown = {Known{CALLOUT_TIMERS, &kTimers},
-                               Known{CALLOUT_SHARED_DATA, &kSharedData},
-                               Known{CALLOUT_CALLS, &kCalls}, Known{CALLOUT_RPC_METADATA, nullptr}};
+constexpr std::array kKnown = {
+    Known{CALLOUT_TIMERS, &kTimers, true}, Known{CALLOUT_SHARED_DATA, &kSharedData, true},
+    Known{CALLOUT_CALLS, &kCalls, true}, Known{CALLOUT_TRACE, &kTraceService, false},
+    Known{CALLOUT_RPC_METADATA, nullptr, false}};
 
 }  // namespace
 
@@ -169,7 +174,7 @@ InstanceExtensions::InstanceExtensions(Extensions* extensions, Metrics* metrics,
 const void* InstanceExtensions::Find(std::string_view id) {
   const void* table = nullptr;
   for (const Known& known : kKnown) {
-    if (known.id == id && extensions_ != nullptr) table = known.table;
+    if (known.id == id && (extensions_ != nullptr || !known.needs_extensions)) table = known.table;
   }
   NoteAsked(id, table != nullptr);
   return table;
@@ -270,6 +275,26 @@ callout_status_t InstanceExtensions::RefuseSharedData(callout_status_t status,
   LogLimited(LogLevel::kWarning, name_ + "/shared_data",
              "plugin {}: a shared value was not kept: {}", name_, why);
   return status;
+}
+
+void InstanceExtensions::CountTraceDrop(const char* what, callout_phase_t phase,
+                                        std::string_view why) {
+  Metrics::Id counter = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    Metrics::Id& of_kind = trace_drops_[what];
+    if (of_kind == 0) {
+      of_kind = metrics_
+                    ->Define(Metrics::Kind::kCounter, "callout_trace_dropped_total",
+                             "Attributes and events of plugins that were over a limit of traces",
+                             {{"plugin", name_}, {"what", what}})
+                    .value_or(0);
+    }
+    counter = of_kind;
+  }
+  metrics_->Add(counter);
+  LogLimited(LogLevel::kWarning, fmt::format("{}/trace/{}", name_, what),
+             "plugin {}: {}: an {} of a span is left out: {}", name_, PhaseName(phase), what, why);
 }
 
 }  // namespace callout::host

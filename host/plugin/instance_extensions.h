@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // What one instance has of the extensions (get_extension): its timers, its calls to upstreams, its
-// use of shared data, and which extensions it has asked for.
+// use of shared data and of traces, and which extensions it has asked for.
 //
 //   InstanceExtensions extensions(context.extensions, context.metrics, name, marker);
 //   const void* table = extensions.Find(CALLOUT_TIMERS);
@@ -14,10 +14,13 @@
 #ifndef CALLOUT_HOST_PLUGIN_INSTANCE_EXTENSIONS_H_
 #define CALLOUT_HOST_PLUGIN_INSTANCE_EXTENSIONS_H_
 
+#include <callout/plugin.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -56,6 +59,8 @@ class InstanceExtensions {
   SharedData* shared_data() { return &extensions_->shared_data; }
   const std::string& name() const { return name_; }
   callout_status_t RefuseSharedData(callout_status_t status, std::string_view why);
+  // An "attribute" or "event" (`what`) of a span was over a limit, and is left out.
+  void CountTraceDrop(const char* what, callout_phase_t phase, std::string_view why);
 
  private:
   enum class State : uint8_t { kCreating, kServing, kEnded };
@@ -70,8 +75,9 @@ class InstanceExtensions {
   mutable std::mutex mutex_;                    // guards the following
   std::vector<std::string> asked_;
   Metrics::Id shared_data_refused_ = 0;
-  std::unique_ptr<TimerSet> timers_;  // made when it is asked for
-  std::unique_ptr<CallSet> calls_;    // the same
+  std::map<std::string, Metrics::Id, std::less<>> trace_drops_;  // by what
+  std::unique_ptr<TimerSet> timers_;                             // made when it is asked for
+  std::unique_ptr<CallSet> calls_;                               // the same
 };
 
 }  // namespace callout::host

@@ -3,12 +3,13 @@
 #include "host/plugin/match.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 
 #include "host/base/ascii.h"
+#include "host/base/percent.h"
 #include "host/wire/field_numbers.h"
 #include "host/wire/response.h"
 #include "host/wire/wire.h"
@@ -17,14 +18,41 @@ namespace callout::host {
 
 namespace {
 
-// "example.com" of "Example.com:8443"; "[::1]" of "[::1]:80".
+// "example.com" of "Example.com:8443", "example.com." and "ada@example.com"; "[::1]" of "[::1]:80".
 std::string HostOf(std::string_view authority) {
-  const size_t colon = authority.rfind(':');
+  authority.remove_prefix(authority.rfind('@') + 1);  // npos + 1 is 0
   const size_t bracket = authority.rfind(']');
-  if (colon != std::string_view::npos && (bracket == std::string_view::npos || colon > bracket)) {
-    authority = authority.substr(0, colon);
-  }
+  const size_t colon = authority.find(':', bracket == authority.npos ? 0 : bracket);
+  authority = authority.substr(0, colon);
+  while (authority.ends_with('.')) authority.remove_suffix(1);
   return ToLowerAscii(authority);
+}
+
+// Whether a server may read the path as another one, by PlainPath.
+bool IsPlain(std::string_view path) {
+  return path.find_first_of("%\\;") == path.npos && path.find("//") == path.npos &&
+         path.find("/.") == path.npos;
+}
+
+// The path as a server may read it: "/api/x" of "/%61pi//./x", "/y/..%2fapi/x" and "/api;v=1/x".
+// Without its query.
+std::string PlainPath(std::string_view path) {
+  std::string decoded = LenientlyDecoded(path.substr(0, path.find_first_of("?#")));
+  std::replace(decoded.begin(), decoded.end(), '\\', '/');
+  std::vector<std::string_view> segments;
+  bool ends_in_slash = false;
+  for (std::string_view rest = decoded; !rest.empty();) {
+    const size_t slash = rest.find('/');
+    const std::string_view whole = rest.substr(0, slash);
+    const std::string_view segment = whole.substr(0, whole.find(';'));
+    ends_in_slash = slash != rest.npos || segment == "." || segment == "..";
+    rest.remove_prefix(slash == rest.npos ? rest.size() : slash + 1);
+    if (segment == ".." && !segments.empty()) segments.pop_back();
+    if (!segment.empty() && segment != "." && segment != "..") segments.push_back(segment);
+  }
+  std::string plain = fmt::format("/{}", fmt::join(segments, "/"));
+  if (ends_in_slash && !segments.empty()) plain += '/';
+  return plain;
 }
 
 // A google.protobuf.Value that is a string, a bool or a number; "" for the other kinds.
@@ -40,9 +68,15 @@ std::string ValueText(std::string_view value) {
   return text;
 }
 
-bool HasPrefixOf(std::string_view text, const std::vector<std::string>& prefixes) {
-  return std::any_of(prefixes.begin(), prefixes.end(),
-                     [&](const std::string& prefix) { return text.starts_with(prefix); });
+// A client chooses how it writes a path, and must not decide by that who sees the request.
+bool HasPrefixOf(std::string_view path, const std::vector<std::string>& prefixes) {
+  const bool is_plain = IsPlain(path);
+  const std::string plain = is_plain ? std::string() : PlainPath(path);
+  return std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& prefix) {
+    if (path.starts_with(prefix)) return true;
+    if (is_plain && IsPlain(prefix)) return false;
+    return (is_plain ? path : plain).starts_with(PlainPath(prefix));
+  });
 }
 
 bool Contains(const std::vector<std::string>& texts, std::string_view text) {
@@ -103,7 +137,12 @@ bool StreamFacts::Match(const StreamMatch& match) const {
   if (!match.hosts.empty()) {
     const std::string* authority = FindHeader(":authority");
     if (authority == nullptr) authority = FindHeader("host");
-    if (authority == nullptr || !Contains(match.hosts, HostOf(*authority))) return false;
+    if (authority == nullptr) return false;
+    const std::string host = HostOf(*authority);
+    const bool is_named =
+        std::any_of(match.hosts.begin(), match.hosts.end(),
+                    [&](const std::string& name) { return HostOf(name) == host; });
+    if (!is_named) return false;
   }
   if (!match.methods.empty()) {
     const std::string* method = FindHeader(":method");

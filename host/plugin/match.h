@@ -4,7 +4,10 @@
 // message. Whatever that message does not have matches nothing: if Envoy does not send request
 // headers, no path matches.
 //
-// Tested by tests/host/plugin/chain_test.cc.
+// A client can write one path, or one host, in several ways. A prefix matches the path as it
+// came and as a server may read it: percent-decoded once, with "\\" as "/", without empty
+// segments, "." and "..", and without path parameters (";v=1"). A host matches without case,
+// port, final dot and user. So an instance may see more than it was meant to, never less.
 #ifndef CALLOUT_HOST_PLUGIN_MATCH_H_
 #define CALLOUT_HOST_PLUGIN_MATCH_H_
 
@@ -22,7 +25,7 @@ namespace callout::host {
 class StreamFacts {
  public:
   explicit StreamFacts(const RequestView& view);
-  // Compares the host of :authority (or Host) without its port.
+  // Compares the host of :authority, else that of Host.
   bool Match(const StreamMatch& match) const;
   // The first value of a request header, by its name in lower case; "": there is none.
   std::string_view Header(std::string_view name) const {

@@ -34,8 +34,7 @@ using RefusalText = std::string_view;
 
 callout_status_t Refuse(const callout_call_t& call, const char* service, callout_status_t status,
                         RefusalText what) {
-  ServiceTable::From(call.host)->LogRefusal(service, call.phase, what);
-  return status;
+  return RefuseCall(call, service, status, what);
 }
 
 constexpr RefusalText kCopy =
@@ -58,7 +57,15 @@ bool IsCall(const callout_call_t* call, const char* service) {
   return false;
 }
 
-// The state of a call, or null if there is none. Every [call] service begins with it.
+}  // namespace
+
+callout_status_t RefuseCall(const callout_call_t& call, const char* service,
+                            callout_status_t status, std::string_view why) {
+  ServiceTable::From(call.host)->LogRefusal(service, call.phase, why);
+  return status;
+}
+
+// Every [call] service begins with it.
 CallState* FindState(const callout_call_t* call, const char* service) {
   if (!IsCall(call, service)) return nullptr;
   const CallSlot* slot = CallSlot::From(call);
@@ -67,6 +74,8 @@ CallState* FindState(const callout_call_t* call, const char* service) {
   Refuse(*call, service, CALLOUT_FAILED_PRECONDITION, kOver);
   return nullptr;
 }
+
+namespace {
 
 constexpr RefusalText kNotNow =
     "the stream is being opened, cancelled or closed; respond in the hook of a phase";

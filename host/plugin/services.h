@@ -47,6 +47,13 @@ struct AbiShape {
   size_t create_bytes = sizeof(callout_create_args_t);
 };
 
+// The state of a call; null, and logged, if it is over or no call at all. `service` is static. For
+// the functions of extensions that take a call.
+CallState* FindState(const callout_call_t* call, const char* service);
+// Logs why a service was refused, and returns `status`.
+callout_status_t RefuseCall(const callout_call_t& call, const char* service,
+                            callout_status_t status, std::string_view why);
+
 // A table with every service, for `instance`. `abi` comes first: a plugin's
 // `host` pointer is a pointer to this.
 //

@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -20,7 +19,7 @@
 namespace callout::host {
 namespace {
 
-constexpr size_t kReadBytes = size_t{1} << 20;
+constexpr size_t kReadBytes = 262144;
 // "callout-recording ", before the version.
 constexpr std::string_view kName = kRecordingMagic.substr(0, kRecordingMagic.find(' ') + 1);
 
@@ -51,6 +50,7 @@ absl::StatusOr<std::unique_ptr<RecordingReader>> RecordingReader::Open(const std
 absl::StatusOr<std::unique_ptr<RecordingReader>> RecordingReader::Read(std::string name,
                                                                        Source source) {
   std::unique_ptr<RecordingReader> reader(new RecordingReader(std::move(name), std::move(source)));
+  reader->chunk_.resize(kReadBytes);
   if (absl::Status status = reader->Begin(); !status.ok()) return status;
   return reader;
 }
@@ -85,14 +85,12 @@ absl::Status RecordingReader::Fill(size_t size) {
   while (buffer_.size() - begin_ < size && !at_end_) {
     buffer_.erase(0, begin_);
     offset_ += std::exchange(begin_, 0);
-    const size_t had = buffer_.size();
-    buffer_.resize(had + std::max(kReadBytes, size - std::min(size, had)));
-    absl::StatusOr<size_t> got = source_(buffer_.data() + had, buffer_.size() - had);
-    buffer_.resize(had + (got.ok() ? *got : 0));
+    const absl::StatusOr<size_t> got = source_(chunk_.data(), chunk_.size());
     if (!got.ok()) {
       return absl::Status(got.status().code(),
                           fmt::format("{}: cannot read it: {}", name_, MessageOf(got.status())));
     }
+    buffer_.append(chunk_.data(), *got);
     at_end_ = *got == 0;
   }
   return absl::OkStatus();

@@ -67,6 +67,7 @@ class RecordingReader {
   const std::string name_;
   const Source source_;
   RecordingHeader header_;
+  std::string chunk_;    // where the source puts bytes
   std::string buffer_;   // what has been read
   size_t begin_ = 0;     // of the next frame in it
   uint64_t offset_ = 0;  // of buffer_ in the file

@@ -28,6 +28,7 @@ void ShowCopies(CallSlot* slot) {
 CallRecord RecordOf(const CallState& state, uint64_t end_ns) {
   CallRecord record;
   record.instance = state.instance;
+  record.state = &state;
   record.stream_id = state.stream_id;
   record.rpc = state.rpc;
   record.position = state.part;

@@ -255,7 +255,9 @@ bool ChainRpc::CountFault(Part* part, callout_phase_t phase, const Finding& find
   CallResult& result = part->call.result;
   result.outcome = CallOutcome::kFault;
   result.violation = finding.violation;
-  instance.CountViolation(finding.violation, phase, finding.what, {id_, headers_for_log, rpc_, {}});
+  const SpanWriter* const span = observers_ == nullptr ? nullptr : observers_->span_writer();
+  instance.CountViolation(finding.violation, phase, finding.what,
+                          {id_, headers_for_log, rpc_, {}, span});
   const FaultView fault{&instance, phase, finding.violation, finding.what};
   TellObservers([&](RpcObserver* observer) { observer->OnFault(fault); });
   const ErrorPolicy policy =

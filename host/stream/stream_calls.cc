@@ -103,6 +103,7 @@ void Stream::BeginSettling(ChainMessage* message, Part* part, uint64_t end_ns,
   settling_.state = &state;
   CallRecord& record = settling_.record;
   record.instance = part->instance;
+  record.state = &state;
   record.stream_id = id_;
   record.rpc = rpc_;
   record.position = state.part;

@@ -81,7 +81,8 @@ void Stream::CountFault(const ChainMessage& message, Part* part, Violation viola
 
 void Stream::CountFault(Instance* instance, callout_phase_t phase, Violation violation,
                         std::string_view why, std::string_view headers) {
-  instance->CountViolation(violation, phase, why, {id_, headers, rpc_, request_id_.view()});
+  const SpanWriter* const span = observers_ == nullptr ? nullptr : observers_->span_writer();
+  instance->CountViolation(violation, phase, why, {id_, headers, rpc_, request_id_.view(), span});
   if (observers_ == nullptr) return;
   const FaultView fault{instance, phase, violation, why};
   observers_->Each([&](RpcObserver* observer) { observer->OnFault(fault); });

@@ -104,6 +104,7 @@ class Reader {
   OtlpConfig Read() {
     if (!IsWanted()) return std::move(config_);
     config_.enabled = ReadProtocol() && ReadEndpoint();
+    ReadCompression();
     ReadHeaders();
     ReadFiles();
     ReadLimits();
@@ -151,11 +152,16 @@ class Reader {
     if (protocol != "http/protobuf") {
       Warn("{}={}: traces are sent by http/protobuf", name, protocol);
     }
-    const std::string compression = variables_.NameOfExporter("COMPRESSION");
-    if (variables_.Get(compression, "none") != "none") {
-      Warn("{}={}: traces are sent without compression", compression, variables_.Get(compression));
-    }
     return true;
+  }
+
+  void ReadCompression() {
+    const std::string name = variables_.NameOfExporter("COMPRESSION");
+    const std::string compression = variables_.Get(name, "none");
+    config_.gzip = compression == "gzip";
+    if (compression != "gzip" && compression != "none") {
+      Warn("{}={}: expected gzip or none; traces are sent without compression", name, compression);
+    }
   }
 
   bool ReadEndpoint() {
@@ -222,6 +228,21 @@ class Reader {
     ReadNumber("OTEL_BSP_MAX_QUEUE_SIZE", 1, 1'000'000, &config_.queue_spans_max);
     ReadNumber("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1, 100'000, &config_.batch_spans_max);
     config_.batch_spans_max = std::min(config_.batch_spans_max, config_.queue_spans_max);
+    ReadSpanLimits();
+  }
+
+  // Those of a span go before those of everything.
+  void ReadSpanLimits() {
+    constexpr uint64_t kCountMax = 1000;
+    constexpr uint64_t kBytesMax = 65536;
+    SpanLimits* const limits = &config_.span_limits;
+    ReadNumber("OTEL_ATTRIBUTE_COUNT_LIMIT", 0, kCountMax, &limits->attributes_max);
+    limits->event_attributes_max = limits->attributes_max;
+    ReadNumber("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", 0, kCountMax, &limits->attributes_max);
+    ReadNumber("OTEL_SPAN_EVENT_COUNT_LIMIT", 0, kCountMax, &limits->events_max);
+    ReadNumber("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", 0, kCountMax, &limits->event_attributes_max);
+    ReadNumber("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0, kBytesMax, &limits->text_bytes_max);
+    ReadNumber("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0, kBytesMax, &limits->text_bytes_max);
   }
 
   void ReadResource() {

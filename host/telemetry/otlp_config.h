@@ -24,6 +24,7 @@
 
 #include "absl/status/statusor.h"
 #include "host/trace/sampler.h"
+#include "host/trace/span_notes.h"
 
 namespace callout::host {
 
@@ -54,6 +55,8 @@ struct OtlpConfig {
   // Attributes of the resource; service.name among them.
   std::vector<std::pair<std::string, std::string>> resource;
   Sampler sampler;
+  bool gzip = false;                  // bodies are compressed
+  SpanLimits span_limits;             // of what plugins add; bytes_max is an option of the host
   std::vector<std::string> warnings;  // one line each
 };
 

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/base/thread.h"
+#include "host/telemetry/gzip.h"
 #include "host/telemetry/http_post.h"
 #include "host/telemetry/otlp_encoding.h"
 
@@ -150,7 +152,9 @@ class OtlpExporter::Core {
 
   void Export(const Batch& batch) {
     const size_t spans = SpansOf(batch);
-    const std::string body = EncodeTraces(resource_, batch, UnixOffsetNs());
+    std::string body = EncodeTraces(resource_, batch, UnixOffsetNs());
+    HttpPost::Headers headers = headers_;
+    if (config_.gzip) Compress(&body, &headers);
     const Clock::time_point end =
         Clock::now() + std::chrono::milliseconds(config_.export_timeout_ms);
     uint64_t backoff_ms = kFirstBackoffMs;
@@ -158,7 +162,7 @@ class OtlpExporter::Core {
       const uint64_t left_ms = LeftMs(end);
       if (left_ms == 0) break;
       absl::StatusOr<HttpPost::Reply> reply =
-          post_->Send(headers_, body, std::min(left_ms, config_.request_timeout_ms));
+          post_->Send(headers, body, std::min(left_ms, config_.request_timeout_ms));
       uint64_t wait_ms = backoff_ms;
       if (reply.ok()) {
         if (!IsTemporary(reply->status)) return Settle(*reply, spans);
@@ -174,6 +178,14 @@ class OtlpExporter::Core {
     AddTo(kFailed, spans);
     Complain("given up after OTEL_BSP_EXPORT_TIMEOUT={}: {} spans", config_.export_timeout_ms,
              spans);
+  }
+
+  // Without memory for it the batch is sent as it is.
+  static void Compress(std::string* body, HttpPost::Headers* headers) {
+    std::optional<std::string> packed = Gzip(*body);
+    if (!packed.has_value()) return;
+    *body = *std::move(packed);
+    headers->emplace_back("Content-Encoding", "gzip");
   }
 
   // The collector has decided.

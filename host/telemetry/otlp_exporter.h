@@ -12,8 +12,9 @@
 // OTEL_BSP_SCHEDULE_DELAY. On 429, 502, 503 and 504 and if there is no response it tries again,
 // after Retry-After (five minutes at most) or after 1 s, 2 s, 4 s …, until OTEL_BSP_EXPORT_TIMEOUT
 // is over; then the batch is lost. It does not try again on other statuses, since the collector has
-// refused these spans. So a collector that is down, slow or broken costs a bounded amount of memory
-// and one thread, and never a stream's time.
+// refused these spans. A batch is compressed if
+// OTEL_EXPORTER_OTLP_COMPRESSION is gzip. So a collector that is down, slow or broken costs a
+// bounded amount of memory and one thread, and never a stream's time.
 //
 // Metrics: callout_trace_spans_total{outcome}, with the outcomes sent, queue_full (dropped before
 // sending), failed (given up) and rejected (by the collector, in part or in whole);

@@ -45,18 +45,25 @@ void ExchangeTrace::AddCall(CallSpan call) {
 std::unique_ptr<ExchangeTrace> Tracer::Begin(std::string_view method,
                                              const std::optional<SpanContext>& parent,
                                              uint64_t now_ns) const {
-  // Most exchanges end here: no more is made for them than the decision needs.
-  const uint64_t new_id_end = parent.has_value() ? 0 : NewTraceIdEnd();
-  const bool sampled = parent.has_value() ? sampler_.Samples(&*parent, parent->trace_id)
-                                          : sampler_.SamplesNew(new_id_end);
-  if (!sampled) return nullptr;
+  if (!parent.has_value()) {
+    uint64_t trace_id_end = 0;
+    return SamplesNew(&trace_id_end) ? BeginNew(method, trace_id_end, now_ns) : nullptr;
+  }
+  if (!sampler_.Samples(&*parent, parent->trace_id)) return nullptr;
   SpanContext context;
-  context.trace_id = parent.has_value() ? parent->trace_id : NewTraceId(new_id_end);
+  context.trace_id = parent->trace_id;
   context.span_id = NewSpanId();
   context.sampled = true;
-  std::optional<SpanId> parent_id;
-  if (parent.has_value()) parent_id = parent->span_id;
-  return std::make_unique<ExchangeTrace>(method, std::move(context), parent_id, now_ns);
+  return std::make_unique<ExchangeTrace>(method, std::move(context), parent->span_id, now_ns);
+}
+
+std::unique_ptr<ExchangeTrace> Tracer::BeginNew(std::string_view method, uint64_t trace_id_end,
+                                                uint64_t now_ns) {
+  SpanContext context;
+  context.trace_id = NewTraceId(trace_id_end);
+  context.span_id = NewSpanId();
+  context.sampled = true;
+  return std::make_unique<ExchangeTrace>(method, std::move(context), std::nullopt, now_ns);
 }
 
 }  // namespace callout::host

@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "host/trace/sampler.h"
+#include "host/trace/span_notes.h"
 #include "host/trace/trace_context.h"
 
 namespace callout::host {
@@ -42,7 +43,8 @@ struct CallSpan {
   uint64_t response_bytes = 0;  // of what it set
   uint64_t begin_ns = 0;        // CLOCK_MONOTONIC
   uint64_t end_ns = 0;
-  bool failed = false;  // a fault: the span's status is ERROR
+  bool failed = false;                         // a fault: the span's status is ERROR
+  std::unique_ptr<SpanNotes> notes = nullptr;  // of the plugin; null: none
 };
 
 // How the RPC ended.
@@ -118,6 +120,14 @@ class Tracer {
   std::unique_ptr<ExchangeTrace> Begin(std::string_view method,
                                        const std::optional<SpanContext>& parent,
                                        uint64_t now_ns) const;
+  // The same in two steps for an exchange without a parent, of which most end with the first: the
+  // end of the id that its trace would have, and whether it is sampled.
+  bool SamplesNew(uint64_t* trace_id_end) const {
+    *trace_id_end = NewTraceIdEnd();
+    return sampler_.SamplesNew(*trace_id_end);
+  }
+  static std::unique_ptr<ExchangeTrace> BeginNew(std::string_view method, uint64_t trace_id_end,
+                                                 uint64_t now_ns);
   void Take(std::unique_ptr<ExchangeTrace> trace) const { sink_->Take(std::move(trace)); }
 
  private:

@@ -7,8 +7,8 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
-#include <random>
 
 #include "host/base/clock.h"
 
@@ -57,25 +57,40 @@ std::string Hex(const Id& id) {
   return text;
 }
 
-// Not by std::random_device, which throws where it gets no descriptor.
-std::mt19937_64 SeededGenerator() {
-  std::array<uint32_t, 8> bits{};
-  if (getrandom(bits.data(), sizeof(bits), 0) != sizeof(bits)) {
+// xoshiro256++ by Blackman and Vigna (prng.di.unimi.it), with a state that no two threads share. An
+// exchange that is not sampled pays for one number: 15 instructions, where std::mt19937_64 takes
+// about 100 and 2.5 KiB for each thread.
+class Generator {
+ public:
+  // Not by std::random_device, which throws where it gets no descriptor.
+  Generator() {
+    if (getrandom(state_.data(), sizeof(state_), 0) == sizeof(state_)) return;
     // The clock and the thread's own address still tell threads apart.
-    const uint64_t now = MonotonicNs();
-    const auto here = reinterpret_cast<uintptr_t>(&bits);
-    std::memcpy(bits.data(), &now, sizeof(now));
-    std::memcpy(bits.data() + 2, &here, sizeof(here));
+    state_ = {MonotonicNs(), reinterpret_cast<uintptr_t>(this), 1, 2};
+    for (int i = 0; i < 20; ++i) Next();
   }
-  std::seed_seq seed(bits.begin(), bits.end());
-  return std::mt19937_64(seed);
-}
+
+  uint64_t Next() {
+    const uint64_t result = std::rotl(state_[0] + state_[3], 23) + state_[0];
+    const uint64_t shifted = state_[1] << 17;
+    state_[2] ^= state_[0];
+    state_[3] ^= state_[1];
+    state_[1] ^= state_[2];
+    state_[0] ^= state_[3];
+    state_[2] ^= shifted;
+    state_[3] = std::rotl(state_[3], 45);
+    return result;
+  }
+
+ private:
+  std::array<uint64_t, 4> state_{};
+};
 
 // Ids need to be unique, not secret.
 uint64_t RandomBits() {
-  thread_local std::mt19937_64 generator = SeededGenerator();
+  thread_local Generator generator;
   for (;;) {
-    if (const uint64_t bits = generator(); bits != 0) return bits;
+    if (const uint64_t bits = generator.Next(); bits != 0) return bits;
   }
 }
 

@@ -179,7 +179,7 @@ Readers ReadersOf(UpstreamConfig* to) {
       {"max_connection_age_ms", NumberKey(1, kDayMs * 365, &to->max_connection_age_ms)},
       {"max_connections", NumberKey(1, 100'000, &to->max_connections)},
       {"max_streams", NumberKey(1, 100'000, &to->max_streams)},
-      {"max_pending", NumberKey(0, 10'000'000, &to->max_pending)},
+      {"max_pending", NumberKey(1, 10'000'000, &to->max_pending)},
       {"max_request_bytes", NumberKey(0, kBytesMax, &to->max_request_bytes)},
       {"max_response_bytes", NumberKey(0, kBytesMax, &to->max_response_bytes)},
       {"max_response_header_bytes", NumberKey(1024, kBytesMax, &to->max_response_header_bytes)},

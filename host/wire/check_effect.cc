@@ -9,6 +9,8 @@
 #include <utility>
 
 #include "host/base/ascii.h"
+#include "host/base/percent.h"
+#include "host/base/utf8.h"
 #include "host/wire/annotations.h"
 #include "host/wire/field_numbers.h"
 #include "host/wire/wire.h"
@@ -34,23 +36,46 @@ void AppendStatus(int32_t code, std::string_view message, std::string* response)
   AppendBytes(field::CheckResponse::kStatus, status, response);
 }
 
-// The path with the changes made to its query as Envoy makes them: it sorts the keys.
-std::string ChangedPath(std::string_view path, const std::vector<std::string_view>& removed,
-                        const std::vector<std::pair<std::string, std::string>>& set) {
+struct QueryParameter {
+  std::string_view key;
+  std::string_view value;
+};
+
+std::vector<QueryParameter> ReadQuery(std::string_view path) {
+  std::vector<QueryParameter> parameters;
   const size_t mark = path.find('?');
-  std::map<std::string, std::vector<std::string>> parameters;
   std::string_view rest = mark == path.npos ? std::string_view() : path.substr(mark + 1);
   while (!rest.empty()) {
     const size_t end = std::min(rest.find('&'), rest.size());
     const std::string_view one = rest.substr(0, end);
     const size_t equals = one.find('=');
-    parameters[std::string(one.substr(0, equals))].emplace_back(
-        equals == one.npos ? std::string_view() : one.substr(equals + 1));
+    parameters.push_back(
+        {one.substr(0, equals), equals == one.npos ? std::string_view() : one.substr(equals + 1)});
     rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return parameters;
+}
+
+// Whether a server reads a key of the client's as `key`, though it is not written as the host
+// writes it.
+bool IsOtherSpelling(std::string_view written, std::string_view key) {
+  if (written.size() < key.size() || written == PercentEncode(key)) return false;
+  if (LenientlyDecoded(written) == key) return true;
+  std::string form(written);
+  std::replace(form.begin(), form.end(), '+', ' ');
+  return LenientlyDecoded(form) == key;
+}
+
+// The path with the changes made to its query as Envoy makes them: it sorts the keys.
+std::string ChangedPath(std::string_view path, const std::vector<std::string_view>& removed,
+                        const std::vector<std::pair<std::string, std::string>>& set) {
+  std::map<std::string, std::vector<std::string>> parameters;
+  for (const QueryParameter& parameter : ReadQuery(path)) {
+    parameters[std::string(parameter.key)].emplace_back(parameter.value);
   }
   for (const auto& [key, value] : set) parameters[key] = {value};
   for (std::string_view key : removed) parameters.erase(std::string(key));
-  std::string changed(path.substr(0, mark));
+  std::string changed(path.substr(0, path.find('?')));
   char before = '?';
   for (const auto& [key, values] : parameters) {
     for (const std::string& value : values) {
@@ -67,7 +92,7 @@ std::string JoinHeaderValues(std::string_view name, std::string_view before,
   return fmt::format("{}{}{}", before, EqualsIgnoreCase(name, "cookie") ? "; " : ",", after);
 }
 
-CheckEffect::CheckEffect(const CheckRequestView* request) {
+CheckEffect::CheckEffect(const CheckRequestView* request) : path_(request->path) {
   headers_.reserve(request->headers.size());
   for (const CheckRequestView::Header& header : request->headers) {
     headers_.push_back({std::string(header.name), std::string(header.value)});
@@ -99,7 +124,9 @@ void CheckEffect::Set(std::string_view name, std::string_view value) {
                 [&](const CheckHeader& header) { return EqualsIgnoreCase(header.name, name); });
   headers_.push_back({std::string(name), std::string(value)});
   // Envoy changes the query after the headers: what was done to that of another path is over.
-  if (name == ":path") query_.clear();
+  if (name != ":path") return;
+  query_.clear();
+  other_spellings_.clear();
 }
 
 void CheckEffect::Append(std::string_view name, std::string_view value) {
@@ -146,6 +173,27 @@ void CheckEffect::ChangeQuery(std::string_view key, std::optional<std::string> v
     found->value = std::move(value);
   } else {
     query_.push_back({std::string(key), std::move(value)});
+  }
+}
+
+std::string_view CheckEffect::path() const {
+  for (const CheckHeader& header : headers_) {
+    if (header.name == ":path") return header.value;
+  }
+  return path_;
+}
+
+void CheckEffect::RemoveOtherSpellings(const CheckResponseView& ok,
+                                       std::vector<QueryChange>* changes) {
+  const auto note = [&](const QueryParameter& parameter, std::string_view key) {
+    // Envoy shows other bytes in place of those that are not UTF-8, and would refuse them here.
+    if (!IsOtherSpelling(parameter.key, key) || !IsUtf8(parameter.key)) return;
+    const auto [spelling, is_new] = other_spellings_.emplace(parameter.key);
+    if (is_new) changes->push_back({*spelling, {}});
+  };
+  for (const QueryParameter& parameter : ReadQuery(path())) {
+    for (const auto& [key, value] : ok.query_set) note(parameter, key);
+    for (std::string_view key : ok.query_remove) note(parameter, key);
   }
 }
 
@@ -202,6 +250,7 @@ std::optional<std::string> CheckEffect::Allow(const CheckResponseView& ok) {
   }
   for (std::string_view key : ok.query_remove) changes.push_back({PercentEncode(key), {}});
   for (const QueryChange& change : changes) ChangeQuery(change.key, change.value);
+  if (!changes.empty()) RemoveOtherSpellings(ok, &changes);
   if (!changes.empty()) ShowQuery(changes);
   for (std::string_view metadata : ok.metadata) {
     MergeStructs(metadata_, metadata, &metadata_);
@@ -305,6 +354,9 @@ std::string CheckEffect::WriteAllowed() const {
     AppendBytes(field::QueryParameter::kKey, change.key, &parameter);
     AppendBytes(field::QueryParameter::kValue, *change.value, &parameter);
     AppendBytes(field::OkHttpResponse::kQueryParametersToSet, parameter, &ok);
+  }
+  for (const std::string& spelling : other_spellings_) {
+    AppendBytes(field::OkHttpResponse::kQueryParametersToRemove, spelling, &ok);
   }
   std::string response;
   AppendStatus(0, {}, &response);

@@ -12,7 +12,9 @@
 // What Envoy 1.40 does with the parts, as seen: of a request's headers first all that are set,
 // then all that are appended to (one that is not there is lost), then the removals; removals
 // of "host" and of names that begin with ":" are ignored. Query parameters come after the
-// headers. Response headers go the other way: those of the last filter first.
+// headers, and Envoy compares their keys byte by byte with what the client wrote; so other
+// ways to write a key that is set or removed are removed with it ("rol%65" with "role").
+// Response headers go the other way: those of the last filter first.
 // Here all is settled against the headers that the request has: what is appended to is there.
 //
 // Tested by tests/host/unary/check_codec_test.cc.
@@ -22,6 +24,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -84,15 +87,19 @@ class CheckEffect {
   void Remove(std::string_view name);
   Change& ChangeOf(std::string_view name);
   void ChangeQuery(std::string_view key, std::optional<std::string> value);
+  std::string_view path() const;
+  void RemoveOtherSpellings(const CheckResponseView& ok, std::vector<QueryChange>* changes);
   void ShowQuery(const std::vector<QueryChange>& changes);
   ResponseChanges FoldResponse() const;
   void AppendResponseHeaders(std::string* ok) const;
   std::string WriteRefusal(const CheckResponseView& refusal) const;
 
+  std::string_view path_;  // of a request whose headers do not have it
   CheckHeaders headers_;
   bool changes_request_ = false;
   std::vector<Change> changes_;
   std::vector<QueryChange> query_;
+  std::set<std::string> other_spellings_;  // of keys in `query_`, as the client wrote them
   // Of each instance, in the order in which they were asked.
   std::vector<std::vector<std::pair<CheckHeader, HeaderAction>>> response_headers_;
   std::string metadata_;  // a Struct

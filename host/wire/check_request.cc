@@ -12,6 +12,7 @@
 #include "host/wire/attribute_record.h"
 #include "host/wire/field_numbers.h"
 #include "host/wire/wire.h"
+#include "host/wire/wire_put.h"
 
 namespace callout::host {
 
@@ -98,6 +99,8 @@ bool ReadHttp(CheckRequestView* view) {
       view->has_raw_headers = true;
     } else if (reader.Is(field::HttpRequest::kBody) || reader.Is(field::HttpRequest::kRawBody)) {
       view->has_body = view->has_body || !reader.bytes().empty();
+    } else if (reader.Is(field::HttpRequest::kPath)) {
+      view->path = reader.bytes();
     }
   }
   if (!reader.ok()) return false;
@@ -169,18 +172,30 @@ const std::string* Find(const CheckHeaders& headers, std::string_view name) {
   return nullptr;
 }
 
-// HeaderMap.
-std::string WriteHeaderMap(const CheckHeaders& headers) {
-  std::string map;
+size_t HeaderSize(const CheckHeader& header) {
+  return BytesSize(field::HeaderValue::kKey, header.name.size()) +
+         BytesSize(field::HeaderValue::kRawValue, header.value.size());
+}
+
+size_t HeaderMapSize(const CheckHeaders& headers) {
+  size_t size = 0;
   for (const CheckHeader& header : headers) {
-    AppendBytesHead(field::HeaderMap::kHeaders,
-                    BytesSize(field::HeaderValue::kKey, header.name.size()) +
-                        BytesSize(field::HeaderValue::kRawValue, header.value.size()),
-                    &map);
-    AppendBytes(field::HeaderValue::kKey, header.name, &map);
-    AppendBytes(field::HeaderValue::kRawValue, header.value, &map);
+    size += BytesSize(field::HeaderMap::kHeaders, HeaderSize(header));
   }
-  return map;
+  return size;
+}
+
+// A record with the HeaderMap.
+void AppendHeaderMap(uint32_t number, const CheckHeaders& headers, std::string* out) {
+  const size_t size = HeaderMapSize(headers);
+  const size_t before = out->size();
+  out->resize(before + BytesSize(number, size));
+  char* to = PutBytesHead(number, size, out->data() + before);
+  for (const CheckHeader& header : headers) {
+    to = PutBytesHead(field::HeaderMap::kHeaders, HeaderSize(header), to);
+    to = PutBytes(field::HeaderValue::kKey, header.name, to);
+    to = PutBytes(field::HeaderValue::kRawValue, header.value, to);
+  }
 }
 
 std::string WriteHttp(const CheckRequestView& view, const CheckHeaders& headers) {
@@ -208,7 +223,7 @@ std::string WriteHttp(const CheckRequestView& view, const CheckHeaders& headers)
     }
   }
   if (view.has_raw_headers) {
-    AppendBytes(field::HttpRequest::kHeaderMap, WriteHeaderMap(headers), &http);
+    AppendHeaderMap(field::HttpRequest::kHeaderMap, headers, &http);
     return http;
   }
   for (const CheckHeader& header : headers) {
@@ -246,20 +261,28 @@ std::string AddressText(std::string_view address) {
         if (socket.Is(field::SocketAddress::kAddress)) ip = socket.bytes();
         if (socket.IsVarint(field::SocketAddress::kPortValue)) port = socket.varint();
       }
-      text = ip.find(':') == ip.npos ? fmt::format("{}:{}", ip, port)
-                                     : fmt::format("[{}]:{}", ip, port);
+      const bool is_v6 = ip.find(':') != ip.npos;
+      text = is_v6 ? "[" : "";
+      text.append(ip).append(is_v6 ? "]:" : ":").append(std::to_string(port));
     }
   }
   return text;
 }
 
-void AppendPeerFields(std::string_view peer, std::string_view side, std::string* fields) {
+struct PeerNames {
+  std::string_view address;
+  std::string_view principal;
+};
+constexpr PeerNames kSourceNames = {"source.address", "source.principal"};
+constexpr PeerNames kDestinationNames = {"destination.address", "destination.principal"};
+
+void AppendPeerFields(std::string_view peer, const PeerNames& names, std::string* fields) {
   WireReader reader(peer);
   while (reader.Next()) {
     if (reader.Is(field::Peer::kAddress)) {
-      AppendTextAttribute(fmt::format("{}.address", side), AddressText(reader.bytes()), fields);
+      AppendTextAttribute(names.address, AddressText(reader.bytes()), fields);
     } else if (reader.Is(field::Peer::kPrincipal)) {
-      AppendTextAttribute(fmt::format("{}.principal", side), reader.bytes(), fields);
+      AppendTextAttribute(names.principal, reader.bytes(), fields);
     }
   }
 }
@@ -306,20 +329,22 @@ std::string WriteCheckRequest(const CheckRequestView& view, const CheckHeaders& 
 
 std::string WriteHttpHeaders(const CheckHeaders& headers, bool end_of_stream) {
   std::string message;
-  AppendBytes(field::HttpHeaders::kHeaders, WriteHeaderMap(headers), &message);
+  AppendHeaderMap(field::HttpHeaders::kHeaders, headers, &message);
   if (end_of_stream) AppendVarint(field::HttpHeaders::kEndOfStream, 1, &message);
   return message;
 }
 
 std::string WriteCheckAttributes(const CheckRequestView& view) {
+  constexpr size_t kUsual = 512;  // so that few requests need a second allocation
   std::string fields;
+  fields.reserve(kUsual);
   WireReader reader(view.attributes);
   while (reader.Next()) {
     MapEntry extension;
     if (reader.Is(field::AttributeContext::kSource)) {
-      AppendPeerFields(reader.bytes(), "source", &fields);
+      AppendPeerFields(reader.bytes(), kSourceNames, &fields);
     } else if (reader.Is(field::AttributeContext::kDestination)) {
-      AppendPeerFields(reader.bytes(), "destination", &fields);
+      AppendPeerFields(reader.bytes(), kDestinationNames, &fields);
     } else if (reader.Is(field::AttributeContext::kTlsSession)) {
       WireReader session(reader.bytes());
       while (session.Next()) {
@@ -343,7 +368,9 @@ std::string WriteCheckAttributes(const CheckRequestView& view) {
 
 std::string WriteProcessingRequest(const CheckRequestView& view, std::string_view http_headers,
                                    std::string_view attributes) {
+  constexpr size_t kHeads = 32;
   std::string request;
+  request.reserve(http_headers.size() + view.metadata_context.size() + attributes.size() + kHeads);
   AppendBytes(field::ProcessingRequest::kRequestHeaders, http_headers, &request);
   if (!view.metadata_context.empty()) {
     AppendBytes(field::ProcessingRequest::kMetadataContext, view.metadata_context, &request);

@@ -26,6 +26,7 @@ struct CheckRequestView {
   std::string_view request;     // all of it
   std::string_view attributes;  // AttributeContext
   std::string_view http;        // AttributeContext.HttpRequest
+  std::string_view path;        // HttpRequest.path
   bool has_http = false;        // false: the network filter asks, about a connection
   std::string_view metadata_context;
   bool has_raw_headers = false;  // header_map is filled, and not headers

@@ -52,7 +52,13 @@ HeaderFacts ReadHeaderFacts(std::string_view message) {
 // The size of a key stands before it, and few other bytes of a message are like it.
 std::string_view SearchHeader(std::string_view message, std::string_view name) {
   const char size = static_cast<char>(name.size());
+  // The byte is often something else; a letter more tells that for less than the whole name does.
+  const auto may_begin_here = [&](size_t begin) {
+    constexpr char kLower = 0x20;
+    return begin < message.size() && (message[begin] | kLower) == (name[0] | kLower);
+  };
   for (size_t at = message.find(size); at != message.npos; at = message.find(size, at + 1)) {
+    if (!may_begin_here(at + 1)) continue;
     if (!EqualsIgnoreCase(message.substr(at + 1, name.size()), name)) continue;
     WireReader behind(message.substr(at + 1 + name.size()));
     const bool has_value =

@@ -40,6 +40,7 @@
 #include <callout/testing_data.hpp>
 #include <callout/testing_extensions.hpp>
 #include <callout/testing_rate_limit.hpp>
+#include <callout/testing_trace.hpp>
 #include <callout/view.hpp>
 #include <chrono>
 #include <condition_variable>
@@ -292,6 +293,11 @@ class Stream {
     body_modes_[1] = response;
     return *this;
   }
+  // False: the exchange is not sampled, so that nothing is added to its trace.
+  Stream& set_recorded(bool recorded) {
+    recorded_ = recorded;
+    return *this;
+  }
   std::chrono::milliseconds wait_max{10000};  // for a deferred call
   // What call->end says at the end. The bytes and the status that the messages have shown are
   // filled in where they are 0.
@@ -332,6 +338,16 @@ class Stream {
   // Any message: a serialized HttpHeaders, HttpBody, HttpTrailers, AttributeContext, Data or
   // RateLimitRequest.
   Answer message(callout_phase_t phase, std::string_view message, uint32_t flags = 0);
+
+  // --- Afterwards ---
+
+  // What the plugin has added to the span of its last call in this phase; empty if there was none.
+  AddedToSpan span(callout_phase_t phase) const {
+    const std::vector<AddedToSpan>& all = spans_.all();
+    const auto found = std::find_if(
+        all.rbegin(), all.rend(), [phase](const AddedToSpan& span) { return span.phase == phase; });
+    return found == all.rend() ? AddedToSpan() : *found;
+  }
 
   // The client leaves: is_cancelled() from here on. on_stream_cancel is called here, once, as
   // if a call were being worked on.
@@ -404,6 +420,14 @@ class Stream {
                                        uint32_t index, callout_bytes_t* value);
   static callout_status_t get_property(const callout_call_t* call, callout_property_t property,
                                        callout_bytes_t* value);
+  bool has_span(const callout_call_t* call) const;
+  static int32_t is_recording(const callout_call_t* call);
+  static callout_status_t set_span_attribute(callout_call_t* call,
+                                             const callout_trace_attribute_t* attribute);
+  static callout_status_t add_span_event(callout_call_t* call, callout_bytes_t name,
+                                         const callout_trace_attribute_t* attributes, size_t count);
+  static callout_status_t get_trace_context(const callout_call_t* call, char* traceparent,
+                                            callout_bytes_t* tracestate);
 
   Plugin& plugin_;
   // Every call has an address of its own and none is used again, so that a stale finish() is
@@ -425,6 +449,8 @@ class Stream {
   uint64_t body_offsets_[2] = {0, 0};
   bool body_begun_[2] = {false, false};
   bool announced_ = false;  // the connection
+  bool recorded_ = true;
+  internal::FakeSpans spans_;
   uint32_t http_status_ = 0;
   Answer answer_;
   std::mutex mutex_;  // guards finished_, status_ and FakeCall::over

@@ -164,20 +164,34 @@ class FakeCall {
   const CallResponse response_;
 };
 
+// Whether the host would send this header, by name in lower case.
+inline bool may_go_out(const std::string& name, const std::string& value, bool grpc) {
+  const auto is_control = [](char c) {
+    return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f;
+  };
+  const auto is_space = [](char c) { return c == ' ' || c == '\t'; };
+  if (name.empty() || name.find_first_of(" ()<>@,;:\\\"/[]?={}\t\r\n") != name.npos) return false;
+  for (const char* own :
+       {"connection", "content-length", "expect", "host", "http2-settings", "keep-alive",
+        "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}) {
+    if (name == own) return false;
+  }
+  if (grpc && (name == "content-type" || name.compare(0, 5, "grpc-") == 0)) return false;
+  if (std::any_of(value.begin(), value.end(), is_control)) return false;
+  return value.empty() || (!is_space(value.front()) && !is_space(value.back()));
+}
+
 // The request that a plugin has made; false: the host would refuse it.
 inline bool read_request(const callout_outgoing_t& outgoing, CallRequest* request) {
-  if (!CALLOUT_HAS(&outgoing, callout_outgoing_t, data) || outgoing.done == nullptr) return false;
   request->upstream.assign(to_view(outgoing.upstream));
   request->method.assign(to_view(outgoing.method));
   request->path.assign(to_view(outgoing.path));
   request->body.assign(to_view(outgoing.body));
   request->grpc = (outgoing.flags & CALLOUT_OUTGOING_GRPC) != 0;
   request->idempotent = (outgoing.flags & CALLOUT_OUTGOING_IDEMPOTENT) != 0;
+  if (request->grpc && !request->method.empty()) return false;
   if (request->method.empty()) request->method = request->body.empty() ? "GET" : "POST";
   if (request->grpc) request->method = "POST";
-  const auto is_control = [](char c) {
-    return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f;
-  };
   const auto is_no_path = [](char c) { return c <= ' ' || c >= 0x7f || c == '#'; };
   const std::string& path = request->path;
   if (path.empty() || path[0] != '/' || std::any_of(path.begin(), path.end(), is_no_path)) {
@@ -189,12 +203,7 @@ inline bool read_request(const callout_outgoing_t& outgoing, CallRequest* reques
     for (char& c : name) {
       if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
     }
-    const bool is_own = name == "host" || name == "connection" || name == "content-length" ||
-                        name == "transfer-encoding" || name == "te" || name == "upgrade";
-    if (name.empty() || name[0] == ':' || is_own ||
-        std::any_of(value.begin(), value.end(), is_control)) {
-      return false;
-    }
+    if (!may_go_out(name, value, request->grpc)) return false;
     request->headers.emplace_back(std::move(name), std::move(value));
   }
   return true;

@@ -8,7 +8,9 @@
 #include <callout/testing.hpp>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 namespace callout::testing {
 
@@ -98,9 +100,13 @@ inline const void* Plugin::find_extension(const callout_host_t*, const char* id)
                                          [](const callout_host_t* host, uint64_t call_id) {
                                            return from(host)->calls_.cancel(call_id);
                                          }};
+  static const callout_trace_t kTrace = {sizeof(kTrace),         0,
+                                         Stream::is_recording,   Stream::set_span_attribute,
+                                         Stream::add_span_event, Stream::get_trace_context};
   const std::string_view wanted(id);
   if (wanted == CALLOUT_CALLS) return &kCalls;
   if (wanted == CALLOUT_RPC_METADATA) return &kRpcMetadata;
+  if (wanted == CALLOUT_TRACE) return &kTrace;
   if (wanted == CALLOUT_TIMERS) return &kTimers;
   return wanted == CALLOUT_SHARED_DATA ? &kSharedData : nullptr;
 }
@@ -120,9 +126,12 @@ inline callout_status_t Plugin::start_call(const callout_host_t* host,
                                            const callout_outgoing_t* outgoing, uint64_t* id) {
   Plugin* plugin = from(host);
   CallRequest request;
-  if (!internal::read_request(*outgoing, &request)) return CALLOUT_INVALID_ARGUMENT;
+  if (!CALLOUT_HAS(outgoing, callout_outgoing_t, data) || outgoing->done == nullptr) {
+    return CALLOUT_INVALID_ARGUMENT;
+  }
   Upstreams& upstreams = plugin->store_->upstreams;
-  if (!upstreams.has(request.upstream)) return CALLOUT_NOT_FOUND;
+  if (!upstreams.has(to_view(outgoing->upstream))) return CALLOUT_NOT_FOUND;
+  if (!internal::read_request(*outgoing, &request)) return CALLOUT_INVALID_ARGUMENT;
   if (!plugin->created_) return CALLOUT_FAILED_PRECONDITION;
   const std::chrono::nanoseconds given(static_cast<int64_t>(outgoing->timeout_ns));
   request.timeout = given.count() == 0 ? upstreams.timeout : std::min(given, upstreams.timeout);
@@ -544,6 +553,7 @@ inline DataAnswer Stream::data_message(callout_phase_t phase, std::string_view d
 }
 
 inline Answer Stream::message(callout_phase_t phase, std::string_view message, uint32_t flags) {
+  spans_.begin(phase);
   if (state_ == kFresh) open();
   if (state_ == kRefused) return answer_;
   FakeCall* fake = begin(phase, message);
@@ -814,6 +824,57 @@ inline callout_status_t Stream::get_property(const callout_call_t* call,
   const auto found = stream->properties_.find(property);
   if (found == stream->properties_.end()) return CALLOUT_NOT_FOUND;
   *value = to_bytes(found->second);
+  return CALLOUT_OK;
+}
+
+// Cancel and close have no span, nor what is not sampled.
+inline bool Stream::has_span(const callout_call_t* call) const {
+  return recorded_ && (call->phase != 0 || state_ == kFresh) && call->end == nullptr;
+}
+
+inline int32_t Stream::is_recording(const callout_call_t* call) {
+  const Stream* stream = live(call);
+  return stream != nullptr && stream->has_span(call);
+}
+
+inline callout_status_t Stream::set_span_attribute(callout_call_t* call,
+                                                   const callout_trace_attribute_t* attribute) {
+  Stream* stream = live(call);
+  if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  return stream->has_span(call) ? stream->spans_.set(*attribute) : CALLOUT_OK;
+}
+
+inline callout_status_t Stream::add_span_event(callout_call_t* call, callout_bytes_t name,
+                                               const callout_trace_attribute_t* attributes,
+                                               size_t count) {
+  Stream* stream = live(call);
+  if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  return stream->has_span(call) ? stream->spans_.add(name, attributes, count) : CALLOUT_OK;
+}
+
+// The trace is that of the gRPC metadata, if the test has set one; the span has the number of the
+// call.
+inline callout_status_t Stream::get_trace_context(const callout_call_t* call, char* traceparent,
+                                                  callout_bytes_t* tracestate) {
+  Stream* stream = live(call);
+  if (tracestate != nullptr) *tracestate = callout_make_bytes(nullptr, 0);
+  if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  const auto parent = stream->grpc_metadata_.find("traceparent");
+  const auto state = stream->grpc_metadata_.find("tracestate");
+  const bool has_parent =
+      parent != stream->grpc_metadata_.end() && parent->second.size() == CALLOUT_TRACEPARENT_BYTES;
+  if (!has_parent && !stream->has_span(call)) return CALLOUT_NOT_FOUND;
+  std::string text =
+      has_parent ? parent->second : "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01";
+  if (stream->has_span(call)) {
+    char span[17];
+    std::snprintf(span, sizeof(span), "%016zx", stream->spans_.all().size());
+    text.replace(36, 16, span).replace(53, 2, "01");
+  }
+  std::memcpy(traceparent, text.data(), CALLOUT_TRACEPARENT_BYTES);
+  if (tracestate != nullptr && has_parent && state != stream->grpc_metadata_.end()) {
+    *tracestate = to_bytes(state->second);
+  }
   return CALLOUT_OK;
 }
 

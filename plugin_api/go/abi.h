@@ -11,7 +11,7 @@
 
 /* Behind call->plugin. */
 typedef struct callout_go_instance {
-  const callout_host_t *host;
+  const callout_host_t* host;
   uintptr_t handle; /* of the bridge.Instance and its host */
   int opens;        /* the plugin has OnStreamOpen */
   int ends;         /* the plugin has OnStreamEnd */
@@ -22,72 +22,70 @@ typedef struct callout_go_stream {
   uintptr_t handle; /* of what Go keeps for the stream; 0: nothing */
 } callout_go_stream_t;
 
-static inline uintptr_t callout_go_stream_handle(const callout_call_t *call) {
-  return __atomic_load_n(&((const callout_go_stream_t *)call->stream)->handle, __ATOMIC_ACQUIRE);
+static inline uintptr_t callout_go_stream_handle(const callout_call_t* call) {
+  return __atomic_load_n(&((const callout_go_stream_t*)call->stream)->handle, __ATOMIC_ACQUIRE);
 }
-static inline void callout_go_set_stream(callout_call_t *call, uintptr_t handle) {
-  __atomic_store_n(&((callout_go_stream_t *)call->stream)->handle, handle, __ATOMIC_RELEASE);
+static inline void callout_go_set_stream(callout_call_t* call, uintptr_t handle) {
+  __atomic_store_n(&((callout_go_stream_t*)call->stream)->handle, handle, __ATOMIC_RELEASE);
 }
 
-static inline callout_bytes_t callout_go_bytes(const char *data, size_t size) {
+static inline callout_bytes_t callout_go_bytes(const char* data, size_t size) {
   callout_bytes_t bytes;
   bytes.data = data;
   bytes.size = size;
   return bytes;
 }
 
-static inline callout_status_t callout_go_respond(callout_call_t *call, callout_field_t field,
-                                                  const char *head, size_t head_size,
-                                                  const char *body, size_t body_size,
-                                                  const char *tail, size_t tail_size) {
+static inline callout_status_t callout_go_respond(callout_call_t* call, callout_field_t field,
+                                                  const char* head, size_t head_size,
+                                                  const char* body, size_t body_size,
+                                                  const char* tail, size_t tail_size) {
   const callout_bytes_t parts[3] = {{head, head_size}, {body, body_size}, {tail, tail_size}};
   return call->host->respond(call, field, parts, 3);
 }
-static inline callout_status_t callout_go_send(callout_call_t *call, callout_field_t field,
-                                               const char *head, size_t head_size,
-                                               const char *body, size_t body_size) {
+static inline callout_status_t callout_go_send(callout_call_t* call, callout_field_t field,
+                                               const char* head, size_t head_size, const char* body,
+                                               size_t body_size) {
   const callout_bytes_t parts[2] = {{head, head_size}, {body, body_size}};
   return call->host->send(call, field, parts, 2);
 }
-static inline callout_status_t callout_go_annotate(callout_call_t *call, callout_field_t field,
-                                                   const char *data, size_t size) {
+static inline callout_status_t callout_go_annotate(callout_call_t* call, callout_field_t field,
+                                                   const char* data, size_t size) {
   return call->host->annotate(call, field, callout_go_bytes(data, size));
 }
-static inline void callout_go_set_error(callout_call_t *call, const char *data, size_t size) {
+static inline void callout_go_set_error(callout_call_t* call, const char* data, size_t size) {
   call->host->set_error(call, callout_go_bytes(data, size));
 }
-static inline void callout_go_finish(callout_call_t *call, callout_status_t status) {
+static inline void callout_go_finish(callout_call_t* call, callout_status_t status) {
   call->host->finish(call, status);
 }
-static inline int callout_go_is_cancelled(callout_call_t *call) {
+static inline int callout_go_is_cancelled(callout_call_t* call) {
   return call->host->is_cancelled(call);
 }
-static inline callout_status_t callout_go_get_metadata(callout_call_t *call, const char *key,
+static inline callout_status_t callout_go_get_metadata(callout_call_t* call, const char* key,
                                                        size_t size, uint32_t index,
-                                                       callout_bytes_t *value) {
+                                                       callout_bytes_t* value) {
   return call->host->get_metadata(call, callout_go_bytes(key, size), index, value);
 }
-static inline callout_status_t callout_go_get_property(callout_call_t *call,
+static inline callout_status_t callout_go_get_property(callout_call_t* call,
                                                        callout_property_t property,
-                                                       callout_bytes_t *value) {
+                                                       callout_bytes_t* value) {
   return call->host->get_property(call, property, value);
 }
-static inline uint64_t callout_go_send_room(callout_call_t *call) {
+static inline uint64_t callout_go_send_room(callout_call_t* call) {
   return call->host->send_room(call);
 }
 
-static inline int callout_go_log_enabled(const callout_host_t *host, callout_log_level_t level) {
+static inline int callout_go_log_enabled(const callout_host_t* host, callout_log_level_t level) {
   return host->log_enabled(host, level);
 }
-static inline void callout_go_log(const callout_host_t *host, callout_log_level_t level,
-                                  const char *data, size_t size) {
+static inline void callout_go_log(const callout_host_t* host, callout_log_level_t level,
+                                  const char* data, size_t size) {
   host->log(host, level, callout_go_bytes(data, size));
 }
-static inline callout_status_t callout_go_define_metric(const callout_host_t *host,
-                                                        callout_metric_kind_t kind, const char *name,
-                                                        size_t name_size, const char *help,
-                                                        size_t help_size, const double *buckets,
-                                                        size_t bucket_count, uint32_t *id) {
+static inline callout_status_t callout_go_define_metric(
+    const callout_host_t* host, callout_metric_kind_t kind, const char* name, size_t name_size,
+    const char* help, size_t help_size, const double* buckets, size_t bucket_count, uint32_t* id) {
   callout_metric_spec_t spec = {0};
   spec.struct_size = sizeof(spec);
   spec.kind = kind;
@@ -97,32 +95,32 @@ static inline callout_status_t callout_go_define_metric(const callout_host_t *ho
   spec.bucket_count = bucket_count;
   return host->define_metric(host, &spec, id);
 }
-static inline void callout_go_record(const callout_host_t *host, uint32_t id, double value) {
+static inline void callout_go_record(const callout_host_t* host, uint32_t id, double value) {
   host->metric_record(host, id, value);
 }
-static inline callout_status_t callout_go_follow_file(const callout_host_t *host, const char *path,
+static inline callout_status_t callout_go_follow_file(const callout_host_t* host, const char* path,
                                                       size_t size) {
   return host->follow_file(host, callout_go_bytes(path, size));
 }
 
-static inline const callout_timers_t *callout_go_timers(const callout_host_t *host) {
-  return (const callout_timers_t *)host->get_extension(host, CALLOUT_TIMERS);
+static inline const callout_timers_t* callout_go_timers(const callout_host_t* host) {
+  return (const callout_timers_t*)host->get_extension(host, CALLOUT_TIMERS);
 }
-static inline const callout_shared_data_t *callout_go_shared_data(const callout_host_t *host) {
-  return (const callout_shared_data_t *)host->get_extension(host, CALLOUT_SHARED_DATA);
+static inline const callout_shared_data_t* callout_go_shared_data(const callout_host_t* host) {
+  return (const callout_shared_data_t*)host->get_extension(host, CALLOUT_SHARED_DATA);
 }
 
 /* The timer's data is a handle of Go's, in memory of its own: a handle is no pointer. */
-void callout_go_run_timer(void *data);
-void callout_go_release_timer(void *data);
+void callout_go_run_timer(void* data);
+void callout_go_release_timer(void* data);
 
-static inline callout_status_t callout_go_start_timer(const callout_host_t *host,
-                                                      const callout_timers_t *timers,
+static inline callout_status_t callout_go_start_timer(const callout_host_t* host,
+                                                      const callout_timers_t* timers,
                                                       uintptr_t handle, uint64_t delay_ns,
-                                                      uint64_t period_ns, uint64_t *id) {
+                                                      uint64_t period_ns, uint64_t* id) {
   callout_timer_t timer = {0};
   callout_status_t status;
-  uintptr_t *data = (uintptr_t *)malloc(sizeof(*data));
+  uintptr_t* data = (uintptr_t*)malloc(sizeof(*data));
   if (data == NULL) return CALLOUT_RESOURCE_EXHAUSTED;
   *data = handle;
   timer.struct_size = sizeof(timer);
@@ -135,27 +133,26 @@ static inline callout_status_t callout_go_start_timer(const callout_host_t *host
   if (status != CALLOUT_OK) free(data);
   return status;
 }
-static inline callout_status_t callout_go_cancel_timer(const callout_host_t *host,
-                                                       const callout_timers_t *timers, uint64_t id) {
+static inline callout_status_t callout_go_cancel_timer(const callout_host_t* host,
+                                                       const callout_timers_t* timers,
+                                                       uint64_t id) {
   return timers->cancel(host, id);
 }
 
-static inline callout_status_t callout_go_get_shared(const callout_host_t *host,
-                                                     const callout_shared_data_t *data,
-                                                     const char *space, size_t space_size,
-                                                     const char *key, size_t key_size, char *to,
-                                                     size_t capacity, callout_shared_entry_t *entry) {
+static inline callout_status_t callout_go_get_shared(const callout_host_t* host,
+                                                     const callout_shared_data_t* data,
+                                                     const char* space, size_t space_size,
+                                                     const char* key, size_t key_size, char* to,
+                                                     size_t capacity,
+                                                     callout_shared_entry_t* entry) {
   entry->struct_size = sizeof(*entry);
   return data->get(host, callout_go_bytes(space, space_size), callout_go_bytes(key, key_size), to,
                    capacity, entry);
 }
-static inline callout_status_t callout_go_put_shared(const callout_host_t *host,
-                                                     const callout_shared_data_t *data,
-                                                     const char *space, size_t space_size,
-                                                     const char *key, size_t key_size,
-                                                     const char *value, size_t value_size,
-                                                     int may_evict, uint64_t ttl_ns,
-                                                     uint64_t expected, uint64_t *version) {
+static inline callout_status_t callout_go_put_shared(
+    const callout_host_t* host, const callout_shared_data_t* data, const char* space,
+    size_t space_size, const char* key, size_t key_size, const char* value, size_t value_size,
+    int may_evict, uint64_t ttl_ns, uint64_t expected, uint64_t* version) {
   callout_shared_put_t how = {0};
   how.struct_size = sizeof(how);
   how.may_evict = may_evict != 0;
@@ -164,48 +161,49 @@ static inline callout_status_t callout_go_put_shared(const callout_host_t *host,
   return data->put(host, callout_go_bytes(space, space_size), callout_go_bytes(key, key_size),
                    callout_go_bytes(value, value_size), &how, version);
 }
-static inline callout_status_t callout_go_remove_shared(const callout_host_t *host,
-                                                        const callout_shared_data_t *data,
-                                                        const char *space, size_t space_size,
-                                                        const char *key, size_t key_size,
+static inline callout_status_t callout_go_remove_shared(const callout_host_t* host,
+                                                        const callout_shared_data_t* data,
+                                                        const char* space, size_t space_size,
+                                                        const char* key, size_t key_size,
                                                         uint64_t expected) {
   return data->remove(host, callout_go_bytes(space, space_size), callout_go_bytes(key, key_size),
                       expected);
 }
-static inline callout_status_t callout_go_add_shared(const callout_host_t *host,
-                                                     const callout_shared_data_t *data,
-                                                     const char *space, size_t space_size,
-                                                     const char *key, size_t key_size, int64_t amount,
-                                                     uint64_t ttl_ns, int64_t *sum) {
-  return data->add(host, callout_go_bytes(space, space_size), callout_go_bytes(key, key_size), amount,
-                   ttl_ns, sum);
+static inline callout_status_t callout_go_add_shared(const callout_host_t* host,
+                                                     const callout_shared_data_t* data,
+                                                     const char* space, size_t space_size,
+                                                     const char* key, size_t key_size,
+                                                     int64_t amount, uint64_t ttl_ns,
+                                                     int64_t* sum) {
+  return data->add(host, callout_go_bytes(space, space_size), callout_go_bytes(key, key_size),
+                   amount, ttl_ns, sum);
 }
 
-static inline const callout_calls_t *callout_go_calls(const callout_host_t *host) {
-  return (const callout_calls_t *)host->get_extension(host, CALLOUT_CALLS);
+static inline const callout_calls_t* callout_go_calls(const callout_host_t* host) {
+  return (const callout_calls_t*)host->get_extension(host, CALLOUT_CALLS);
 }
-static inline callout_status_t callout_go_find_upstream(const callout_host_t *host,
-                                                        const callout_calls_t *calls,
-                                                        const char *name, size_t size) {
+static inline callout_status_t callout_go_find_upstream(const callout_host_t* host,
+                                                        const callout_calls_t* calls,
+                                                        const char* name, size_t size) {
   return calls->find(host, callout_go_bytes(name, size), NULL);
 }
 
 /* A handle of Go's as for timers. */
-void callout_go_call_done(void *data, const callout_incoming_t *incoming);
-void callout_go_release_call(void *data);
+void callout_go_call_done(void* data, const callout_incoming_t* incoming);
+void callout_go_release_call(void* data);
 
 /* `headers` has names and values in turn, one after the other, and `sizes` the size of each. */
 static inline callout_status_t callout_go_start_call(
-    const callout_host_t *host, const callout_calls_t *calls, uint32_t flags, const char *upstream,
-    size_t upstream_size, const char *method, size_t method_size, const char *path,
-    size_t path_size, const char *headers, const size_t *sizes, size_t header_count,
-    const char *body, size_t body_size, uint64_t timeout_ns, uintptr_t handle, uint64_t *id) {
+    const callout_host_t* host, const callout_calls_t* calls, uint32_t flags, const char* upstream,
+    size_t upstream_size, const char* method, size_t method_size, const char* path,
+    size_t path_size, const char* headers, const size_t* sizes, size_t header_count,
+    const char* body, size_t body_size, uint64_t timeout_ns, uintptr_t handle, uint64_t* id) {
   callout_outgoing_t outgoing = {0};
   callout_status_t status;
   size_t i;
-  uintptr_t *data = (uintptr_t *)malloc(sizeof(*data));
-  callout_header_field_t *fields =
-      (callout_header_field_t *)calloc(header_count + 1, sizeof(*fields));
+  uintptr_t* data = (uintptr_t*)malloc(sizeof(*data));
+  callout_header_field_t* fields =
+      (callout_header_field_t*)calloc(header_count + 1, sizeof(*fields));
   if (data == NULL || fields == NULL) {
     free(data);
     free(fields);
@@ -235,7 +233,7 @@ static inline callout_status_t callout_go_start_call(
   if (status != CALLOUT_OK) free(data);
   return status;
 }
-static inline void callout_go_cancel_call(const callout_host_t *host, const callout_calls_t *calls,
+static inline void callout_go_cancel_call(const callout_host_t* host, const callout_calls_t* calls,
                                           uint64_t id) {
   calls->cancel(host, id);
 }

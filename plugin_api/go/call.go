@@ -38,6 +38,10 @@ func (call *Call) stream() *stream {
 	made := &stream{}
 	made.context, made.cancel = context.WithCancel(context.Background())
 	call.services.SetStream(made)
+	// A cancel that came before there was anything to cancel.
+	if call.services.IsCancelled() {
+		made.cancel()
+	}
 	return made
 }
 

@@ -33,7 +33,8 @@ class Package(unittest.TestCase):
         cls.work = pathlib.Path(tempfile.mkdtemp())
         cls.addClassCleanup(shutil.rmtree, cls.work)
         for name in ('first', 'second'):
-            made = subprocess.run([TOP / 'scripts/package', f'--build={BUILD}', f'--out={cls.work / name}'],
+            made = subprocess.run([TOP / 'scripts/package', f'--build={BUILD}', f'--out={cls.work / name}',
+                                   '--maintainer=Somebody <somebody@debian.org>'],
                                   capture_output=True, text=True, check=False)
             assert made.returncode == 0, made.stdout + made.stderr
         cls.files = {path.name: path for path in (cls.work / 'first').iterdir()}
@@ -163,6 +164,8 @@ class Package(unittest.TestCase):
                           '        return add_header_mutation(add=[("x-seen", "1")])\n')
         config = json.dumps({'script': str(script), **({'venv': str(VENV)} if VENV.exists() else {})})
         plugin = next(root.rglob('python.so'))
+        run_path = output('readelf', '--dynamic', str(plugin))
+        self.assertIn(f':/{plugin.parent.relative_to(root)}/python/packages]', run_path)
         checked = output(str(BUILD / 'host/callout-host'), '--check', '--transport=nghttp2', f'--plugin={plugin}',
                          f'--plugin_config=python={config}')
         self.assertIn('plugin python\n', checked)

@@ -143,9 +143,12 @@ class FakeRpcContext final : public RpcContext {
   std::string_view peer() const override { return "ipv4:192.0.2.1:4711"; }
   std::string_view listener() const override { return "plaintext"; }
   std::string_view peer_identity() const override { return ""; }
+  // Of one value each.
+  std::map<std::string, std::string, std::less<>> metadata = {{"x-tenant", "blue"}};
   bool GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const override {
-    if (key != "x-tenant" || index > 0) return false;
-    *value = "blue";
+    const auto found = metadata.find(key);
+    if (found == metadata.end() || index > 0) return false;
+    *value = found->second;
     return true;
   }
 

@@ -160,6 +160,9 @@ TEST(AdminPage, APageOfAnotherSiteChangesNothing) {
                        "Origin: http://127.0.0.1\r\nSec-Fetch-Site: same-origin\r\n"),
               StartsWith("HTTP/1.1 200 "));
   EXPECT_EQ(host.Terminate(), 0);
+  EXPECT_THAT(host.Log(), HasSubstr("admin: POST /actions/drain is refused with 403: another "
+                                    "site's page has sent this request (Host '127.0.0.1', Origin "
+                                    "'http://attacker.example'"));
 }
 
 TEST(AdminPage, AForeignHostSeesAndChangesNothing) {
@@ -173,6 +176,9 @@ TEST(AdminPage, AForeignHostSeesAndChangesNothing) {
   }
   EXPECT_EQ(MetricOf(admin, "callout_admin_refused_total{reason=\"host\"}"), 2);
   EXPECT_EQ(host.Terminate(), 0);
+  EXPECT_THAT(host.Log(), HasSubstr("admin: GET / is refused with 421: this name is not allowed in "
+                                    "the Host header; use an IP address, or add the name to "
+                                    "--admin_hosts (Host 'attacker.example'"));
 }
 
 TEST(AdminPage, HugeHeadersAndBodiesAreRefused) {
@@ -183,7 +189,10 @@ TEST(AdminPage, HugeHeadersAndBodiesAreRefused) {
   EXPECT_THAT(HttpPost(admin, "/actions/log_level", "level=" + std::string(100000, 'x')),
               StartsWith("HTTP/1.1 413 "));
   EXPECT_THAT(GetHtml(admin), StartsWith("HTTP/1.1 200 "));
+  EXPECT_EQ(MetricOf(admin, "callout_http_rejected_total{listener=\"admin\",reason=\"request\"}"),
+            2);
   EXPECT_EQ(host.Terminate(), 0);
+  EXPECT_THAT(host.Log(), HasSubstr("admin listener: a request got 431: "));
 }
 
 // --- Forms ---

@@ -108,6 +108,7 @@ const Families& Served() {
                    "--plugin_settings=shadow=@" + settings},
                   {"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1"});
     Ask(&host, "deny");
+    Ask(&host, "trace");
     const std::string admin = host.address("admin");
     while (MetricOf(admin, "callout_shadow_exchanges_total{plugin=\"shadow\"}") < 1) {
     }

@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "host/stream/trace_watcher.h"
 #include "tests/host/stream_fixture.h"
 #include "tests/plugin_api/hosts.h"
 #include "tests/plugin_api/witness.h"
@@ -18,6 +19,7 @@ namespace {
 constexpr size_t kBigBytes = 3000000;
 
 using plugin_api_test::Host;
+using plugin_api_test::kTraceparent;
 using plugin_api_test::MakeFakeHost;
 using plugin_api_test::Modes;
 
@@ -47,6 +49,10 @@ class RealHost final : public Host, public StreamTest {
     chains_ = std::make_unique<ChainSource>(
         std::make_shared<Chain>(std::vector<std::shared_ptr<Instance>>{*std::move(instance)}));
     environment_ = *StreamEnvironment::Create(limits_, chains_.get(), &metrics_);
+    environment_->watchers().Add(&watcher_);
+    environment_->watchers().SetActive(&watcher_, true);
+    rpc_.metadata["traceparent"] = kTraceparent;
+    rpc_.metadata["tracestate"] = "a=1";
     stream_ = std::make_unique<host::Stream>(environment_.get(), &rpc_);
   }
   ~RealHost() override {
@@ -81,6 +87,11 @@ class RealHost final : public Host, public StreamTest {
 
   // The base's metrics and chain are there before it, and the instance goes with the environment.
   Extensions extensions_{{}, &metrics_};
+  class NoSink final : public TraceSink {
+    void Take(std::unique_ptr<ExchangeTrace>) override {}
+  };
+  NoSink sink_;
+  TraceWatcher watcher_{Sampler(), &sink_};
   const Modes modes_;
   bool begun_ = false;
 };

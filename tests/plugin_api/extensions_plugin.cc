@@ -13,6 +13,7 @@
 #include <callout/plugin.hpp>
 #include <callout/shared_data.hpp>
 #include <callout/timers.hpp>
+#include <callout/trace.hpp>
 
 namespace {
 
@@ -23,6 +24,7 @@ class Extended {
         own_(setup),
         common_(setup, "common"),
         service_(setup.host().raw(), "service"),
+        trace_(setup),
         refreshes_(setup.counter("refreshes_total", "Refreshes")) {
     refresh_ = timers_.every(
         std::chrono::minutes(1), [this] { refreshes_.add(); }, std::chrono::minutes(1));
@@ -54,14 +56,33 @@ class Extended {
     if (call.headers().contains("x-forget")) {
       call.set_header("x-status", std::to_string(own_.remove("kept")));
     }
+    if (call.headers().contains("x-trace")) Trace(call);
     call.set_header("x-kept", own_.get("kept").value_or("none"));
   }
 
  private:
+  void Trace(callout::HeadersCall& call) {
+    const callout::Span span = trace_.span(call);
+    span.set("text", "t");
+    span.set("string", std::string("s"));
+    span.set("whole", -1);
+    span.set("size", size_t{7});
+    span.set("real", 0.25);
+    span.set("flag", true);
+    span.event("looked up", {{"hit", false}, {"entries", 3}});
+    span.event("done");
+    call.set_header("x-recorded", span ? "1" : "0");
+    const auto context = trace_.context(call);
+    call.set_header("x-traceparent", context.has_value() ? context->traceparent : "none");
+    call.set_header("x-tracestate", context.has_value() ? context->tracestate : "none");
+  }
   void AnswerLater(callout::HeadersCall& call, const std::string& late) {
     const std::chrono::milliseconds delay(std::atoi(late.c_str()));
-    callout::Timer timer = timers_.after(delay, [deferred = call.defer().share()] {
-      deferred->finish_with([](auto& later) { later.set_header("x-late", "1"); });
+    callout::Timer timer = timers_.after(delay, [this, deferred = call.defer().share()] {
+      deferred->finish_with([this](auto& later) {
+        trace_.span(later).set("late", true);
+        later.set_header("x-late", "1");
+      });
     });
     timer.detach();
   }
@@ -94,6 +115,7 @@ class Extended {
   callout::SharedData own_, common_;
   callout::Upstream service_;
   callout::OutgoingCall begun_;
+  callout::Trace trace_;
   callout::Counter refreshes_;
   callout::Timer refresh_;
 };

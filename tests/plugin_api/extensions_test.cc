@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Timers, calls and shared data: the C++ layer, by extensions_plugin.cc and plugins/client_limit,
-// under the fake host with its clock. both_hosts_test.cc compares the fakes with the real ones.
+// Timers, calls, shared data and traces: the C++ layer, by extensions_plugin.cc and
+// plugins/client_limit, under the fake host with its clock. both_hosts_test.cc compares the fakes
+// with the real ones.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -184,6 +185,55 @@ TEST_F(Calls, GoOnInTheBackgroundUntilTheyEndOrAreCancelled) {
   EXPECT_EQ(plugin.call_count(), 0u);
   plugin.advance(minutes(1));
   EXPECT_EQ(plugin.logs().size(), 1u);
+}
+
+TEST(Trace, KeepsWhatAPluginAddsToASpan) {
+  Plugin plugin(kPlugin);
+  Stream stream(plugin);
+  const Answer answer = stream.request_headers({{"x-trace", "1"}}, true);
+  EXPECT_EQ(answer.header("x-recorded"), "1");
+  const AddedToSpan span = stream.span(CALLOUT_REQUEST_HEADERS);
+  const TraceAttributes expected = {{"text", "t"},        {"string", "s"}, {"whole", int64_t{-1}},
+                                    {"size", int64_t{7}}, {"real", 0.25},  {"flag", true}};
+  EXPECT_TRUE(span.attributes == expected);
+  ASSERT_EQ(span.events.size(), 2u);
+  EXPECT_EQ(span.events[0].name, "looked up");
+  const TraceAttributes of_event = {{"hit", false}, {"entries", int64_t{3}}};
+  EXPECT_TRUE(span.events[0].attributes == of_event);
+  EXPECT_EQ(span.events[1].name, "done");
+  EXPECT_TRUE(stream.span(CALLOUT_RESPONSE_HEADERS).attributes.empty());
+}
+
+TEST(Trace, ADeferredCallAddsToItsSpan) {
+  Plugin plugin(kPlugin);
+  Stream stream(plugin);
+  stream.request_headers({{"x-late-ms", "1"}}, true);
+  EXPECT_EQ(stream.span(CALLOUT_REQUEST_HEADERS).attributes.count("late"), 1u);
+}
+
+TEST(Trace, RecordsNothingOfAnExchangeThatIsNotSampled) {
+  Plugin plugin(kPlugin);
+  Stream stream(plugin);
+  stream.set_recorded(false);
+  const Answer answer = stream.request_headers({{"x-trace", "1"}}, true);
+  EXPECT_EQ(answer.header("x-recorded"), "0");
+  EXPECT_EQ(answer.header("x-traceparent"), "none");
+  EXPECT_TRUE(stream.span(CALLOUT_REQUEST_HEADERS).attributes.empty());
+}
+
+TEST(Trace, GivesTheContextToPassOn) {
+  Plugin plugin(kPlugin);
+  const std::string trace = "00-11111111111111111111111111111111-";
+  for (const bool recorded : {false, true}) {
+    Stream stream(plugin);
+    stream.set_grpc_metadata("traceparent", trace + "2222222222222222-00")
+        .set_grpc_metadata("tracestate", "a=1")
+        .set_recorded(recorded);
+    const Answer answer = stream.request_headers({{"x-trace", "1"}}, true);
+    EXPECT_EQ(answer.header("x-traceparent"),
+              trace + (recorded ? "0000000000000001-01" : "2222222222222222-00"));
+    EXPECT_EQ(answer.header("x-tracestate"), "a=1");
+  }
 }
 
 TEST(ClientLimit, CountsWithinAWindowThatBeginsWithTheFirstRequest) {

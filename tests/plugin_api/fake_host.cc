@@ -15,7 +15,9 @@ class FakeHost final : public Host {
     StructWriter attributes;
     attributes.set("k", "v");
     stream_.set_attributes(attributes.message()).set_body_modes(modes.request, modes.response);
-    stream_.set_grpc_metadata("x-tenant", "blue");
+    stream_.set_grpc_metadata("x-tenant", "blue")
+        .set_grpc_metadata("traceparent", kTraceparent)
+        .set_grpc_metadata("tracestate", "a=1");
     stream_.set_property(CALLOUT_PEER, "ipv4:192.0.2.1:4711");
     stream_.set_property(CALLOUT_LISTENER, "plaintext");
   }

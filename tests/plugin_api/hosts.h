@@ -21,8 +21,11 @@ struct Modes {
   callout_body_mode_t request, response;
 };
 
-// The exchange ends with the object. Its gRPC metadata has x-tenant: blue, its attributes
-// k: v, and its peer is plaintext, ipv4:192.0.2.1:4711.
+inline constexpr char kTraceparent[] = "00-11111111111111111111111111111111-2222222222222222-01";
+
+// The exchange ends with the object. Its gRPC metadata has x-tenant: blue, traceparent and
+// tracestate: a=1, so that it is recorded, its attributes k: v, and its peer is plaintext,
+// ipv4:192.0.2.1:4711.
 class Host {
  public:
   virtual ~Host() = default;

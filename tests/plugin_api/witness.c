@@ -6,9 +6,11 @@
  */
 #include "tests/plugin_api/witness.h"
 
+#include <callout/calls.h>
 #include <callout/message.h>
 #include <callout/shared_data.h>
 #include <callout/timers.h>
+#include <callout/trace.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -164,6 +166,27 @@ static void note_timers(const callout_host_t* host) {
   note("until the end: %d\n", timers->start(host, &timer, &id));
 }
 
+static void never_done(void* data, const callout_incoming_t* incoming) {
+  (void)incoming;
+  note("done %s\n", (const char*)data);
+}
+
+static void note_calls(const callout_host_t* host) {
+  const callout_calls_t* calls = host->get_extension(host, CALLOUT_CALLS);
+  callout_outgoing_t outgoing = {0};
+  uint64_t id = 0;
+  note("calls size=%u", calls->struct_size);
+  note(" find: %d", calls->find(host, callout_text("none"), NULL));
+  note(" empty: %d", calls->start(host, &outgoing, &id));
+  outgoing.struct_size = sizeof(outgoing);
+  note(" no function: %d", calls->start(host, &outgoing, &id));
+  outgoing.done = never_done;
+  outgoing.release = released;
+  outgoing.upstream = callout_text("none");
+  note(" no upstream: %d", calls->start(host, &outgoing, &id));
+  note(" cancel: %d\n", calls->cancel(host, id));
+}
+
 static void note_get(const char* what, const callout_host_t* host, callout_bytes_t space,
                      callout_bytes_t key, size_t capacity) {
   const callout_shared_data_t* data = host->get_extension(host, CALLOUT_SHARED_DATA);
@@ -225,6 +248,73 @@ static void note_shared_data(const callout_host_t* host) {
   note(", again: %d\n", data->remove(host, own, key, CALLOUT_SHARED_ANY));
 }
 
+static callout_trace_attribute_t attribute(callout_bytes_t key, uint32_t type) {
+  callout_trace_attribute_t made = {0};
+  made.key = key;
+  made.type = type;
+  return made;
+}
+
+static void note_set(const char* what, callout_call_t* call, callout_trace_attribute_t made) {
+  const callout_trace_t* trace = call->host->get_extension(call->host, CALLOUT_TRACE);
+  note(" %s: %d", what, trace->set_attribute(call, &made));
+}
+
+/* The id of the span is any. */
+static void note_context(callout_call_t* call) {
+  const callout_trace_t* trace = call->host->get_extension(call->host, CALLOUT_TRACE);
+  char traceparent[CALLOUT_TRACEPARENT_BYTES];
+  callout_bytes_t state = {0};
+  const callout_status_t status = trace->get_context(call, traceparent, &state);
+  note("context: %d", status);
+  if (status == CALLOUT_OK) {
+    note(" %.36s %.3s state=%.*s", traceparent, traceparent + 52, (int)state.size, state.data);
+  }
+  note("\n");
+}
+
+static void note_trace(const char* where, callout_call_t* call) {
+  const callout_trace_t* trace = call->host->get_extension(call->host, CALLOUT_TRACE);
+  static char text[5000];
+  callout_trace_attribute_t text_of = attribute(callout_text("a"), CALLOUT_TRACE_TEXT);
+  callout_trace_attribute_t flag = attribute(callout_text("f"), CALLOUT_TRACE_FLAG);
+  int i = 0, kept = 0;
+  memset(text, 'x', sizeof(text));
+  note("trace %s size=%u recording=%d", where, trace->struct_size, trace->is_recording(call));
+  text_of.text = callout_make_bytes(text, sizeof(text));
+  note_set("long text", call, text_of);
+  text_of.text = callout_make_bytes("\xc3", 1);
+  note_set("half a character", call, text_of);
+  text_of.text = callout_make_bytes("\xed\xa0\x80", 3);
+  note_set("surrogate", call, text_of);
+  text_of.text = callout_make_bytes("\xf0\x9f\x98\x80", 4);
+  note_set("four bytes", call, text_of);
+  flag.integer = 2;
+  note_set("flag of 2", call, flag);
+  flag.integer = 1;
+  note_set("flag", call, flag);
+  note_set("no type", call, attribute(callout_text("n"), 0));
+  note_set("no key", call, attribute(callout_text(""), CALLOUT_TRACE_INTEGER));
+  note_set("longest key", call,
+           attribute(callout_make_bytes(text, CALLOUT_TRACE_KEY_BYTES_MAX), CALLOUT_TRACE_INTEGER));
+  note_set("longer key", call,
+           attribute(callout_make_bytes(text, CALLOUT_TRACE_KEY_BYTES_MAX + 1),
+                     CALLOUT_TRACE_INTEGER));
+  note_set("the host's key", call, attribute(callout_text("callout.phase"), CALLOUT_TRACE_INTEGER));
+  note_set("the host's other key", call,
+           attribute(callout_text("http.response.status_code"), CALLOUT_TRACE_INTEGER));
+  note(" event: %d", trace->add_event(call, callout_text("e"), &flag, 1));
+  note(" without a name: %d\n", trace->add_event(call, callout_text(""), NULL, 0));
+  for (i = 0; i < 200; ++i) kept += trace->add_event(call, callout_text("e"), NULL, 0) == CALLOUT_OK;
+  note("events kept: %d", kept);
+  for (i = 0, kept = 0; i < 2000; ++i) {
+    const callout_trace_attribute_t again = attribute(callout_text("r"), CALLOUT_TRACE_REAL);
+    kept += trace->set_attribute(call, &again) == CALLOUT_OK;
+  }
+  note(" attributes kept: %d\n", kept);
+  note_context(call);
+}
+
 callout_status_t callout_plugin_create(callout_create_args_t* args) {
   const callout_host_t* host = args->host;
   char long_path[5000];
@@ -249,6 +339,7 @@ callout_status_t callout_plugin_create(callout_create_args_t* args) {
   note("extension: %d\n", host->get_extension(host, "callout.none/1") != NULL);
   note_timers(host);
   note_shared_data(host);
+  note_calls(host);
   args->wants = CALLOUT_WANT_REQUEST_HEADERS;
   if (args->config.size > 0) args->phases &= ~CALLOUT_PHASE_BIT(CALLOUT_RESPONSE_BODY);
   return CALLOUT_OK;
@@ -270,6 +361,7 @@ void callout_on_stream_close(callout_call_t* call) {
        (unsigned long long)end->response_body_bytes);
   note_services("at close", call);
   note("finish at close: %d\n", call->host->finish(call, CALLOUT_OK));
+  note_trace("at close", call);
 }
 
 callout_status_t callout_on_process(callout_call_t* call) {
@@ -285,6 +377,8 @@ callout_status_t callout_on_request_headers(callout_call_t* call) {
   note_services("in a hook", call);
   memcpy(&copy, call, sizeof(copy));
   note_services("with a copy", &copy);
+  note_trace("in a hook", call);
+  note_trace("with a copy", &copy);
   note("follow after create: %d\n", host->follow_file(host, callout_text("/b")));
   note("metric after create: %d\n",
        host->metric_define(host, CALLOUT_METRIC_COUNTER, callout_text("late"), callout_text("h"),

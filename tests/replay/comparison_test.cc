@@ -140,6 +140,13 @@ TEST_F(ComparisonTest, ComparesTheSizesOfRepliesWithoutBytes) {
               ElementsAre("body response: 4 bytes -> 5 bytes"));
 }
 
+TEST_F(ComparisonTest, TakesNoMemoryForASizeThatNoBodyHas) {
+  ExchangeBuilder recorded;
+  recorded.Add(First()).Add(Deny(403, "four"), true);
+  recorded.exchange().messages[1].body_bytes = UINT64_MAX;
+  EXPECT_THAT(Compare(recorded.exchange(), Says({Deny(403, "FOUR")})), testing::SizeIs(1));
+}
+
 TEST_F(ComparisonTest, FindsAnErrorOfTheRpc) {
   ExchangeBuilder recorded;
   recorded.Add(First()).Add(SetsInRequest("x-v", "1")).End(absl::StatusCode::kCancelled, 0);

@@ -74,6 +74,18 @@ TEST_F(PlayerTest, FillsABodyThatWasLeftOutWithZeros) {
   EXPECT_EQ(body, std::string(6, '\0') + ".");
 }
 
+TEST_F(PlayerTest, TakesNoMemoryForASizeThatNoBodyHas) {
+  std::string body;
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = [&](callout_call_t* call) {
+    body = BodyShown(call);
+    return RespondCommon(call, CommonResponse());
+  };
+  ExchangeBuilder builder = WithBody("a body", true);
+  builder.exchange().messages[2].body_bytes = UINT64_MAX;
+  Play(builder.exchange());
+  EXPECT_EQ(body, ".");
+}
+
 TEST_F(PlayerTest, WaitsForACallThatIsDeferred) {
   std::thread finisher;
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = [&](callout_call_t* call) {

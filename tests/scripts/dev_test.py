@@ -141,7 +141,7 @@ class DevTest(unittest.TestCase):
         self.assertIn('x-changed: stamp\n', self.get(url))
 
         self.edit(source, 'x-changed"', 'x-broken" %%% ')
-        dev.expect(r'\berror\b|syntax')
+        dev.expect(r'\berror\b|expected')
         dev.expect('the build failed; the version before goes on serving')
         self.assertIn('x-changed: stamp\n', self.get(url))
 

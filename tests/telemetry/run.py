@@ -7,24 +7,13 @@
 Ends with 77, for "skipped", if a package of scripts/setup is missing; with CI=true that is a failure."""
 
 import argparse
-import http.server
+import contextlib
 import os
-import re
-import subprocess
 import sys
-import tempfile
-import threading
 import time
 import unittest
 
-SKIPPED = 77
-SECONDS_MAX = int(os.environ.get("CALLOUT_TELEMETRY_SECONDS", "60"))
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-VENV = os.path.join(TOP, ".venv", "bin", "python")
-
-# With the packages of .venv, if this is another Python.
-if os.path.exists(VENV) and os.environ.get("CALLOUT_TELEMETRY_INNER") is None:
-    os.execve(VENV, [VENV, *sys.argv], {**os.environ, "CALLOUT_TELEMETRY_INNER": "1"})
+from doubles import SECONDS_MAX, Collector, Host, RawCollector, attributes, skip
 
 try:
     import grpc
@@ -32,119 +21,13 @@ try:
     from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
     from opentelemetry.proto.trace.v1 import trace_pb2
 except ImportError as reason:
-    print(f"{reason}; scripts/setup installs it into .venv")
-    sys.exit(1 if os.environ.get("CI") == "true" else SKIPPED)
+    skip(f"{reason}; scripts/setup installs it into .venv")
 
 PROCESS = "envoy.service.ext_proc.v3.ExternalProcessor/Process"
 CHECK = "envoy.service.auth.v3.Authorization/Check"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
 OTHER_TRACE = "11111111111111111111111111111111"
-
-
-class Collector:
-    """Takes traces; `reply(number)` gives (status, headers, body) for a request."""
-
-    def __init__(self, reply=lambda number: (200, {}, b"")):
-        self.spans, self.resources, self.requests = [], [], 0
-        self.changed = threading.Condition()
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                with outer.changed:
-                    number, outer.requests = outer.requests, outer.requests + 1
-                    status, headers, reply_body = reply(number)
-                    if status == 200:
-                        outer.take(self, body)
-                    outer.changed.notify_all()
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(reply_body)))
-                self.end_headers()
-                self.wfile.write(reply_body)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def take(self, handler, body):
-        assert handler.path == "/v1/traces", handler.path
-        assert handler.headers["Content-Type"] == "application/x-protobuf"
-        request = trace_service_pb2.ExportTraceServiceRequest.FromString(body)
-        for resource_spans in request.resource_spans:
-            self.resources.append(attributes(resource_spans.resource))
-            for scope_spans in resource_spans.scope_spans:
-                assert scope_spans.scope.name == "callout-host"
-                self.spans += scope_spans.spans
-
-    def wait(self, condition):
-        with self.changed:
-            assert self.changed.wait_for(lambda: condition(self), SECONDS_MAX), \
-                [span.name for span in self.spans]
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
-
-
-class Host:
-    def __init__(self, options, environment, *arguments):
-        self.log = tempfile.NamedTemporaryFile("w+", prefix="callout-telemetry-")
-        plugin = os.path.join(options.build, "tests", "telemetry", "outcomes.so")
-        command = [os.path.join(options.build, "host", "callout-host"),
-                   f"--transport={options.transport}", f"--plugin=out={plugin}",
-                   "--plugin_permissions=off", "--plaintext_address=127.0.0.1:0", "--disable_tls",
-                   "--combined_health_check", "--admin_address=127.0.0.1:0",
-                   "--hook_deadline_ms=20000", *arguments]
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log,
-                                        env={**clean, **environment})
-        self.admin = self.address("admin")
-        self.channel = grpc.insecure_channel(self.address("plaintext"))
-
-    def text(self):
-        with open(self.log.name) as file:
-            return file.read()
-
-    def address(self, listener):
-        give_up = time.monotonic() + SECONDS_MAX
-        while time.monotonic() < give_up and self.process.poll() is None:
-            if found := re.search(rf"listening {listener} (\S+:\d+)$", self.text(), re.MULTILINE):
-                return found[1]
-            time.sleep(0.02)
-        raise AssertionError(self.text())
-
-    def metric(self, series):
-        import urllib.request
-        with urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=SECONDS_MAX) as page:
-            found = re.search(rf"^{re.escape(series)} (\S+)$", page.read().decode(), re.MULTILINE)
-        return float(found[1]) if found else -1
-
-    def await_metric(self, series, at_least):
-        give_up = time.monotonic() + SECONDS_MAX
-        while self.metric(series) < at_least:
-            assert time.monotonic() < give_up, f"{series}: {self.metric(series)}\n{self.text()}"
-
-    def await_log(self, text):
-        give_up = time.monotonic() + SECONDS_MAX
-        while text not in self.text():
-            assert time.monotonic() < give_up, self.text()
-            time.sleep(0.02)
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait(SECONDS_MAX)
-
-    def stop(self):
-        self.channel.close()
-        self.process.terminate()
-        return self.process.wait(SECONDS_MAX)
 
 
 def read_classes(build):
@@ -157,21 +40,25 @@ def read_classes(build):
             for name in ("ProcessingRequest", "ProcessingResponse")]
 
 
-def attributes(owner):
-    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value"))
-            for pair in owner.attributes}
-
-
 class Traces(unittest.TestCase):
     options = None  # of the command line
 
     def start(self, environment=None, reply=None, *arguments):
         self.collector = Collector(reply) if reply else Collector()
         self.addCleanup(self.collector.close)
-        self.host = Host(self.options, {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": self.collector.url, "OTEL_BSP_SCHEDULE_DELAY": "10",
-            **(environment or {})}, *arguments)
+        self.run_host({"OTEL_EXPORTER_OTLP_ENDPOINT": self.collector.url,
+                       "OTEL_BSP_SCHEDULE_DELAY": "10", **(environment or {})}, *arguments)
+
+    def run_host(self, environment, *arguments):
+        plugin = os.path.join(self.options.build, "tests", "telemetry", "outcomes.so")
+        self.host = Host(self.options, environment, f"--plugin=out={plugin}", *arguments)
         self.addCleanup(self.host.kill)
+        self.channel = grpc.insecure_channel(self.host.plaintext)
+        self.addCleanup(self.channel.close)
+
+    def stop(self):
+        self.channel.close()
+        return self.host.stop()
 
     def exchange(self, path, metadata=(), headers=(), method="GET"):
         """The answers to request_headers and response_headers of one stream."""
@@ -184,7 +71,7 @@ class Traces(unittest.TestCase):
         status = second.response_headers.headers.headers.add()
         status.key, status.raw_value = ":status", b"200"
         second.response_headers.end_of_stream = True
-        call = self.host.channel.stream_stream(
+        call = self.channel.stream_stream(
             f"/{PROCESS}", request_serializer=Request.SerializeToString,
             response_deserializer=Response.FromString)
         try:
@@ -236,7 +123,68 @@ class Traces(unittest.TestCase):
             self.assertGreater(of_call["callout.request_bytes"], 0)
         self.assertEqual(self.collector.resources[0]["service.name"], "gate")
         self.assertEqual(self.collector.resources[0]["a"], "b c")
-        self.assertEqual(self.host.stop(), 0, self.host.text())
+        self.assertEqual(self.stop(), 0, self.host.text())
+
+    def test_a_plugin_adds_attributes_and_events_to_its_span(self):
+        self.start()
+        answers = self.exchange("/traced", [("traceparent", f"00-{TRACE}-{PARENT}-01"),
+                                            ("tracestate", "envoy=1")])
+        _, calls = self.spans(3)
+        call = next(call for call in calls if call.name == "out request_headers")
+        of_call = attributes(call)
+        self.assertEqual((of_call["tenant"], of_call["rule"], of_call["score"], of_call["hit"]),
+                         ("bl\u00fc", -942100, 0.5, False))
+        self.assertEqual(of_call["callout.plugin"], "out")
+        # 204 in all, at most 128.
+        self.assertEqual(of_call["more.123"], 123)
+        self.assertNotIn("more.124", of_call)
+        self.assertEqual(call.dropped_attributes_count, 76)
+        self.assertEqual([event.name for event in call.events], ["looked up", "done"])
+        self.assertEqual(attributes(call.events[0]), {"entries": 3, "where": "cache"})
+        for event in call.events:
+            self.assertTrue(call.start_time_unix_nano <= event.time_unix_nano
+                            <= call.end_time_unix_nano)
+        # What the plugin passes on has its own span as the parent.
+        told = {header.header.key: header.header.raw_value.decode() for header in
+                answers[0].request_headers.response.header_mutation.set_headers}
+        self.assertEqual(told["x-traceparent"], f"00-{TRACE}-{call.span_id.hex()}-01")
+        self.assertEqual(told["x-tracestate"], "envoy=1")
+        self.host.await_metric(
+            'callout_trace_dropped_total{plugin="out",what="attribute"}', 76)
+        self.host.await_log("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=128")
+
+    def test_the_variables_limit_what_a_plugin_adds(self):
+        self.start({"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "2", "OTEL_SPAN_EVENT_COUNT_LIMIT": "1",
+                    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": "1",
+                    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": "3"})
+        self.exchange("/traced")
+        _, calls = self.spans(3)
+        call = next(call for call in calls if call.name == "out request_headers")
+        of_call = attributes(call)
+        self.assertEqual((of_call["tenant"], of_call["rule"]), ("bl", -942100))
+        self.assertNotIn("score", of_call)
+        self.assertEqual(call.dropped_attributes_count, 202)
+        self.assertEqual((len(call.events), call.dropped_events_count), (1, 1))
+        self.assertEqual(attributes(call.events[0]), {"entries": 3})
+        self.assertEqual(call.events[0].dropped_attributes_count, 1)
+
+    def test_an_option_limits_all_that_plugins_add_to_an_exchange(self):
+        self.start({}, None, "--max_trace_bytes=0")
+        self.exchange("/traced")
+        _, calls = self.spans(3)
+        call = next(call for call in calls if call.name == "out request_headers")
+        self.assertNotIn("tenant", attributes(call))
+        self.assertEqual(call.dropped_attributes_count, 204)
+        self.assertEqual(call.dropped_events_count, 2)
+
+    def test_what_is_sent_can_be_compressed(self):
+        self.start({"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip", "OTEL_BSP_SCHEDULE_DELAY": "500"})
+        for _ in range(10):
+            self.exchange("/mutated")
+        servers, _ = self.spans(30)
+        self.assertEqual(len(servers), 10)
+        self.assertEqual(self.collector.encodings, {"gzip"})
+        self.assertLess(3 * self.collector.packed_bytes, self.collector.bytes)
 
     def test_each_outcome_has_its_name(self):
         self.start()
@@ -271,14 +219,14 @@ class Traces(unittest.TestCase):
         self.exchange("/", [("traceparent", f"00-{TRACE}-{PARENT}-01")])
         servers, _ = self.spans(3)
         self.assertEqual([server.trace_id.hex() for server in servers], [TRACE])
-        self.assertEqual(self.host.stop(), 0, self.host.text())
+        self.assertEqual(self.stop(), 0, self.host.text())
         self.assertEqual(len(self.collector.spans), 3)
 
     def test_samplers_are_obeyed(self):
         self.start({"OTEL_TRACES_SAMPLER": "always_off"})
         for _ in range(20):
             self.exchange("/", [("traceparent", f"00-{TRACE}-{PARENT}-01")])
-        self.assertEqual(self.host.stop(), 0, self.host.text())
+        self.assertEqual(self.stop(), 0, self.host.text())
         self.assertEqual(self.collector.spans, [])
 
     def test_texts_of_clients_are_made_utf8(self):
@@ -289,7 +237,7 @@ class Traces(unittest.TestCase):
 
     def test_a_check_is_traced_as_a_stream_is(self):
         self.start()
-        check = self.host.channel.unary_unary(f"/{CHECK}")
+        check = self.channel.unary_unary(f"/{CHECK}")
 
         def record(number, value):
             return bytes([number << 3 | 2, len(value)]) + value
@@ -313,7 +261,7 @@ class Traces(unittest.TestCase):
             self.exchange("/mutated")
         servers, calls = self.spans(12)
         self.assertEqual((len(servers), len(calls)), (4, 8))
-        self.assertEqual(self.host.stop(), 0, self.host.text())
+        self.assertEqual(self.stop(), 0, self.host.text())
 
     def test_a_collector_that_recovers_gets_what_waited(self):
         self.start({}, lambda number: (503, {"Retry-After": "1"}, b"") if number == 0
@@ -332,7 +280,70 @@ class Traces(unittest.TestCase):
         self.host.await_metric('callout_trace_spans_total{outcome="failed"}', 1)
         self.assertEqual(self.host.metric('callout_trace_spans_total{outcome="sent"}'), 0)
         self.host.await_log("OTEL_EXPORTER_OTLP_ENDPOINT")
-        self.assertEqual(self.host.stop(), 0, self.host.text())
+        self.assertEqual(self.stop(), 0, self.host.text())
+
+    def test_a_collector_that_is_not_to_be_asked_soon(self):
+        self.start({"OTEL_BSP_EXPORT_TIMEOUT": "1000"},
+                   lambda number: (429, {"Retry-After": "3600"}, b""))
+        for _ in range(5):
+            self.assertEqual(len(self.exchange("/mutated")), 2)
+        self.host.await_metric('callout_trace_spans_total{outcome="failed"}', 3)
+        self.host.await_log("HTTP status 429")
+        self.assertEqual(self.collector.requests, 1)
+        self.assertEqual(self.stop(), 0, self.host.text())
+
+    def test_a_collector_that_takes_only_a_part(self):
+        reply = trace_service_pb2.ExportTraceServiceResponse()
+        reply.partial_success.rejected_spans = 2
+        reply.partial_success.error_message = "too old\nand more"
+        self.start({}, lambda number: (200, {}, reply.SerializeToString()))
+        self.exchange("/mutated")
+        self.host.await_metric('callout_trace_spans_total{outcome="rejected"}', 2)
+        self.assertEqual(self.host.metric('callout_trace_spans_total{outcome="sent"}'), 1)
+        self.host.await_log("2 spans were rejected: too old\\x0aand more")
+
+    def hostile(self, reply, log):
+        """Streams go on, the spans are lost and counted, and the log says why."""
+        collector = RawCollector(reply)
+        self.addCleanup(collector.close)
+        self.run_host({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+                       "OTEL_BSP_SCHEDULE_DELAY": "10", "OTEL_BSP_EXPORT_TIMEOUT": "300",
+                       "OTEL_EXPORTER_OTLP_TIMEOUT": "300"})
+        for _ in range(10):
+            self.assertEqual(len(self.exchange("/mutated")), 2)
+        self.host.await_metric('callout_trace_spans_total{outcome="failed"}', 1)
+        self.host.await_metric('callout_trace_exports_total{outcome="retry"}', 1)
+        self.host.await_log(log)
+        self.assertEqual(self.host.metric('callout_trace_spans_total{outcome="sent"}'), 0)
+        collector.stopped.set()
+        self.assertEqual(self.stop(), 0, self.host.text())
+
+    def test_a_collector_that_sends_garbage(self):
+        self.hostile(lambda connection: connection.sendall(b"\0\xff" * 1000), "invalid response")
+
+    def test_a_collector_whose_response_is_huge(self):
+        def reply(connection):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n")
+        self.hostile(reply, "body limit exceeded")
+
+    def test_a_collector_whose_headers_are_huge(self):
+        def reply(connection):
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            with contextlib.suppress(OSError):
+                for _ in range(1000):
+                    connection.sendall(b"x: " + b"y" * 1000 + b"\r\n")
+        self.hostile(reply, "header limit exceeded")
+
+    def test_a_collector_that_never_ends_its_response(self):
+        def reply(connection):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            with contextlib.suppress(OSError):
+                while connection.send(b"1\r\nx\r\n"):
+                    time.sleep(0.01)
+        self.hostile(reply, "no response within")
+
+    def test_a_collector_that_never_responds(self):
+        self.hostile(lambda connection: connection.recv(1 << 16), "no response within")
 
     def test_nobody_at_the_endpoint(self):
         self.start({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
@@ -340,7 +351,7 @@ class Traces(unittest.TestCase):
         self.assertEqual(len(self.exchange("/mutated")), 2)
         self.host.await_metric('callout_trace_spans_total{outcome="failed"}', 3)
         self.host.await_log("given up after OTEL_BSP_EXPORT_TIMEOUT=50")
-        self.assertEqual(self.host.stop(), 0, self.host.text())
+        self.assertEqual(self.stop(), 0, self.host.text())
 
     def test_a_protocol_that_is_not_spoken_is_a_warning(self):
         self.start({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})

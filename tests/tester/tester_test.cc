@@ -97,6 +97,14 @@ TEST_F(TesterTest, OutcomesAreTheSameInProcessAndThroughEnvoy) {
   EXPECT_EQ(by_envoy.exit_status, 0);
 }
 
+TEST_F(TesterTest, RunsTheCasesOfEveryPlaceThatIsNamed) {
+  const std::string cases = std::string(CALLOUT_CASES) + "/redirect.yaml";
+  const Ran both = Run({cases, "--list"}, cases);
+  const Ran one = Run({"--list"}, cases);
+  EXPECT_EQ(both.exit_status, 0);
+  EXPECT_EQ(both.output, one.output + one.output);
+}
+
 TEST_F(TesterTest, SaysWhatIsWrongIfEnvoyOrTheHostDoesNotStart) {
   const std::string cases = std::string(CALLOUT_CASES) + "/redirect.yaml";
   const Ran no_envoy = Run({"--envoy", "--envoy_path=/nowhere/envoy"}, cases);

@@ -93,6 +93,15 @@ TEST_F(FrontPageTest, NoTextBecomesMarkup) {
   EXPECT_EQ(page.find("<style>"), page.rfind("<style>"));
 }
 
+TEST_F(FrontPageTest, NamesTheGenerationThatServes) {
+  Reloader::PluginStatus* const plugin = AddPlugin("waf");
+  plugin->generations[0].number = 3;
+  plugin->generations[0].facts.version = "1.4.0";
+  EXPECT_THAT(Render(), HasSubstr("generation 3 (1.4.0)"));
+  plugin->generations[0].in_service = false;
+  EXPECT_THAT(Render(), Not(HasSubstr("generation 3 (1.4.0)")));
+}
+
 TEST_F(FrontPageTest, ThePolicyAllowsItsOwnScriptAndStyleAlone) {
   const std::string page = Render();
   const auto between = [&page](const std::string& begin, const std::string& end) {

@@ -25,5 +25,11 @@ TEST(Percent, APercentSignWithoutTwoDigitsIsNone) {
   }
 }
 
+TEST(Percent, WhatIsNoEscapeStaysWhereThatIsAskedFor) {
+  EXPECT_EQ(LenientlyDecoded("a%2Fb+%zz%"), "a/b+%zz%");
+  EXPECT_EQ(LenientlyDecoded("%%41%4%2541%00"), std::string("%A%4%41\0", 8));
+  EXPECT_EQ(LenientlyDecoded(""), "");
+}
+
 }  // namespace
 }  // namespace callout::host

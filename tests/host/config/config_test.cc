@@ -823,6 +823,15 @@ TEST(Config, RefusesABadValueOfEveryOption) {
   EXPECT_GE(count, 45U);
 }
 
+TEST(Config, RefusesAPlaceForRecordingsThatIsNotThere) {
+  for (const char* option : {"--record=/nowhere/a.rec", "--record_dir=/nowhere"}) {
+    EXPECT_EQ(Bad({option}), std::string(option) +
+                                 ": no file can be created in /nowhere: No such file or directory");
+  }
+  EXPECT_EQ(Bad({"--record_dir=/dev/null"}),
+            "--record_dir=/dev/null: no file can be created in /dev/null: it is no directory");
+}
+
 TEST(Config, RefusesUnknownOptionsAndArguments) {
   const std::string hint = "; --help lists the options";
   EXPECT_EQ(Bad({"--bogus"}), "unknown option '--bogus'" + hint);

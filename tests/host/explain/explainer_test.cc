@@ -49,6 +49,20 @@ class ExplainerTest : public StreamTest {
   std::unique_ptr<Explainer> explainer_;
 };
 
+TEST_F(ExplainerTest, AnExplainedStreamGoesOnToItsRealEnd) {
+  limits_.early_end = true;
+  BeginExplained({.explain_key = kKey});
+  NextStream();
+  Feed(WithModes(
+      Headers(CALLOUT_REQUEST_HEADERS, false, {{":path", "/"}, {"x-callout-debug", kKey}}), kNone,
+      kNone));
+  EXPECT_FALSE(stream_->end().has_value());
+  stream_->OnCancel();
+  NextStream();
+  Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kNone, kNone));
+  EXPECT_TRUE(stream_->end().has_value()) << "nobody wants more of it";
+}
+
 TEST_F(ExplainerTest, SaysWhatAPluginSawSaidAndChanged) {
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = SetsHeader("x-new", "1");
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = RemovesHeader("x-old");

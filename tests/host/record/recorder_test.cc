@@ -148,6 +148,20 @@ TEST_F(RecorderTest, KeepsTheStreamOpenToItsRealEnd) {
   EXPECT_TRUE(stream_->end().has_value()) << "a stream that is not recorded ends early";
 }
 
+TEST_F(RecorderTest, AsksEnvoyToLeaveOutNothing) {
+  AddPlugin()->phases[CALLOUT_RESPONSE_HEADERS] = SetsHeader("x-new", "1");
+  limits_.phase_pruning = true;
+  limits_.mode_override = EnvoyModeOverride::kAllowed;
+  BeginRecorded(Options());
+  const auto first =
+      WithModes(Headers(CALLOUT_REQUEST_HEADERS, false, {{":path", "/"}}), kStreamed, kStreamed);
+  NextStream();
+  EXPECT_FALSE(Exchange(first).has_mode_override());
+  recorder_.Stop();
+  NextStream();
+  EXPECT_TRUE(Exchange(first).has_mode_override()) << "of a stream that is not recorded";
+}
+
 TEST_F(RecorderTest, RecordsSizesInThePlaceOfBodies) {
   AddPlugin()->phases[CALLOUT_REQUEST_BODY] = ReplacesBody("replaced");
   BeginRecorded(Options());

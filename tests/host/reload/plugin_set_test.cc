@@ -262,7 +262,11 @@ TEST_F(PluginSetTest, AFailingTrialIsTold) {
   set_->Commit({1});
   Instance& instance = *set_->chains().current()->instances.front();
   for (int i = 0; i < 2; ++i) {
-    instance.CountViolation(Violation::kBodyTooLarge, CALLOUT_REQUEST_BODY, "", {});
+    for (const Violation body_or_host :
+         {Violation::kBodyTooLarge, Violation::kBodyLost, Violation::kEndlessBody,
+          Violation::kDeferLimit, Violation::kOverload}) {
+      instance.CountViolation(body_or_host, CALLOUT_REQUEST_BODY, "", {});
+    }
     instance.CountViolation(Violation::kErrorStatus, CALLOUT_REQUEST_HEADERS, "", {});
   }
   EXPECT_THAT(set_->TakeFailedTrials(), IsEmpty());

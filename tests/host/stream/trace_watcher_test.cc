@@ -5,10 +5,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "host/plugin/recent_faults.h"
 #include "tests/host/stream_fixture.h"
 
 namespace callout::host {
@@ -63,6 +65,23 @@ TEST_F(TraceWatcherTest, AFaultIsAnErrorWithItsKind) {
   ASSERT_EQ(trace.calls().size(), 1u);
   EXPECT_EQ(trace.calls()[0].outcome, "fault:bad_status");
   EXPECT_TRUE(trace.calls()[0].failed);
+}
+
+// Nobody else knows of this trace.
+TEST_F(TraceWatcherTest, ALineOfAFaultNamesTheTraceThatTheHostHasBegun) {
+  name_prefix_ = "begins_";  // the log is limited by name
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(12345);
+  BeginTraced();
+  testing::internal::CaptureStderr();
+  Feed(Headers(CALLOUT_REQUEST_HEADERS));
+  const std::string log = testing::internal::GetCapturedStderr();
+  stream_->OnHalfClose();
+  const std::string trace_id = ToHex(Only().context().trace_id);
+  EXPECT_THAT(log, ::testing::HasSubstr("trace_id " + trace_id));
+  const std::vector<RecentFault> faults = RecentFaults::InProcess().List();
+  ASSERT_FALSE(faults.empty());
+  EXPECT_TRUE(std::any_of(faults.begin(), faults.end(),
+                          [&](const RecentFault& fault) { return fault.trace_id == trace_id; }));
 }
 
 TEST_F(TraceWatcherTest, AClientThatLeavesIsNoError) {

@@ -90,11 +90,42 @@ TEST(OtlpConfig, WhatItCannotObeyIsAWarning) {
   EXPECT_THAT(grpc.warnings, ElementsAre(HasSubstr("http/protobuf")));
   const OtlpConfig others =
       Read({"OTEL_TRACES_EXPORTER=otlp,zipkin", "OTEL_EXPORTER_OTLP_PROTOCOL=http/json",
-            "OTEL_EXPORTER_OTLP_COMPRESSION=gzip", "OTEL_TRACES_SAMPLER=jaeger_remote",
+            "OTEL_EXPORTER_OTLP_COMPRESSION=zstd", "OTEL_TRACES_SAMPLER=jaeger_remote",
             "OTEL_BSP_SCHEDULE_DELAY=-1"});
   EXPECT_TRUE(others.enabled);
   EXPECT_EQ(others.warnings.size(), 5u);
   EXPECT_EQ(others.schedule_delay_ms, 5000u);
+}
+
+TEST(OtlpConfig, CompressesByGzipOrNotAtAll) {
+  EXPECT_FALSE(Read({"OTEL_TRACES_EXPORTER=otlp"}).gzip);
+  EXPECT_FALSE(Read({"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_COMPRESSION=none"}).gzip);
+  const OtlpConfig gzip =
+      Read({"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_COMPRESSION=gzip"});
+  EXPECT_TRUE(gzip.gzip);
+  EXPECT_TRUE(gzip.warnings.empty());
+  EXPECT_FALSE(Read({"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_COMPRESSION=gzip",
+                     "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION=none"})
+                   .gzip);
+}
+
+TEST(OtlpConfig, ReadsTheLimitsOfWhatPluginsAdd) {
+  const OtlpConfig general = Read({"OTEL_TRACES_EXPORTER=otlp", "OTEL_ATTRIBUTE_COUNT_LIMIT=7",
+                                   "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT=8"});
+  EXPECT_EQ(general.span_limits.attributes_max, 7u);
+  EXPECT_EQ(general.span_limits.event_attributes_max, 7u);
+  EXPECT_EQ(general.span_limits.events_max, 128u);
+  EXPECT_EQ(general.span_limits.text_bytes_max, 8u);
+  const OtlpConfig exact =
+      Read({"OTEL_TRACES_EXPORTER=otlp", "OTEL_ATTRIBUTE_COUNT_LIMIT=7",
+            "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=1", "OTEL_SPAN_EVENT_COUNT_LIMIT=2",
+            "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT=3", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT=4",
+            "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT=x"});
+  EXPECT_EQ(exact.span_limits.attributes_max, 1u);
+  EXPECT_EQ(exact.span_limits.events_max, 2u);
+  EXPECT_EQ(exact.span_limits.event_attributes_max, 3u);
+  EXPECT_EQ(exact.span_limits.text_bytes_max, 4u);
+  EXPECT_EQ(exact.warnings.size(), 1u);
 }
 
 TEST(OtlpConfig, ReadsTheLimits) {

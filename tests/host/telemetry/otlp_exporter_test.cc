@@ -14,6 +14,7 @@
 #include "host/telemetry/otlp_encoding.h"
 #include "host/wire/wire.h"
 #include "tests/host/telemetry/collector.h"
+#include "tests/host/telemetry/gunzip.h"
 
 namespace callout::host {
 namespace {
@@ -89,6 +90,17 @@ TEST_F(OtlpExporterTest, SendsWhatItTakes) {
   EXPECT_EQ(collector.requests()[0].target, "/v1/traces");
   EXPECT_EQ(collector.requests()[0].content_type, "application/x-protobuf");
   EXPECT_TRUE(IsWellFormed(collector.requests()[0].body));
+}
+
+TEST_F(OtlpExporterTest, CompressesByGzip) {
+  config_.gzip = true;
+  Collector collector([](int) { return Plain(200); });
+  Start(collector.url());
+  exporter_->Take(Trace(100));
+  AwaitSpans("sent", 101);
+  const std::string body = Gunzip(collector.requests().at(0).body);
+  EXPECT_TRUE(IsWellFormed(body));
+  EXPECT_GT(body.size(), 4 * collector.requests().at(0).body.size());
 }
 
 TEST_F(OtlpExporterTest, SendsAFullBatchAtOnce) {

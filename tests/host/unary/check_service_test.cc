@@ -562,6 +562,56 @@ TEST_F(CheckTest, QueryParametersAreEncoded) {
   EXPECT_THAT(response.ok_response().query_parameters_to_remove(), ElementsAre("q%3F"));
 }
 
+// Envoy compares keys byte by byte, and the backend decodes them.
+TEST_F(CheckTest, AClientKeepsNoParameterByWritingItsKeyInAnotherWay) {
+  for (const bool sends_path_header : {true, false}) {
+    Reset();
+    AddPlugin()->phases[CALLOUT_CHECK] = Allows([](OkHttpResponse* ok) {
+      auto* parameter = ok->add_query_parameters_to_set();
+      parameter->set_key("user[id]");
+      parameter->set_value("guest");
+      ok->add_query_parameters_to_remove("role");
+      ok->add_query_parameters_to_remove("a b");
+    });
+    CheckRequest request =
+        Request({},
+                "/?user[id]=1&user%5bid%5D=2&user%5Bid%5D=3&rol%65=4&r%6Fle&role=5&a+b=6&a%20b=7"
+                "&roles=8&x=role&%2572ole=9&rol%65=10&role%=11");
+    auto* http = request.mutable_attributes()->mutable_request()->mutable_http();
+    if (!sends_path_header) http->mutable_headers()->erase(":path");
+    const CheckReply response = Check(request);
+    ASSERT_EQ(response.ok_response().query_parameters_to_set_size(), 1);
+    EXPECT_EQ(response.ok_response().query_parameters_to_set(0).key(), "user%5Bid%5D");
+    EXPECT_THAT(response.ok_response().query_parameters_to_remove(),
+                UnorderedElementsAre("role", "a%20b", "user[id]", "user%5bid%5D", "rol%65",
+                                     "r%6Fle", "a+b"));
+    Finish();
+  }
+}
+
+TEST_F(CheckTest, ALaterInstanceSeesNoOtherSpellingEither) {
+  AddPlugin()->phases[CALLOUT_CHECK] =
+      Allows([](OkHttpResponse* ok) { ok->add_query_parameters_to_remove("role"); });
+  std::string path;
+  AddPlugin()->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+    CheckRequest request;
+    EXPECT_TRUE(request.ParseFromString(std::string(ToView(call->request))));
+    path = request.attributes().request().http().path();
+    return RespondWith(call, CALLOUT_CHECK_OK, "");
+  };
+  EXPECT_TRUE(Check(Request({}, "/?rol%65=1&b=2&%72ole=3&role=4")).has_ok_response());
+  EXPECT_EQ(path, "/?b=2");
+}
+
+TEST_F(CheckTest, AnotherPathForgetsOtherSpellingsToo) {
+  AddPlugin()->phases[CALLOUT_CHECK] =
+      Allows([](OkHttpResponse* ok) { ok->add_query_parameters_to_remove("a"); });
+  AddPlugin()->phases[CALLOUT_CHECK] =
+      Allows([](OkHttpResponse* ok) { AddOption(ok->mutable_headers(), ":path", "/n?%61=1"); });
+  const CheckReply response = Check(Request({}, "/o?%61=1"));
+  EXPECT_EQ(response.ok_response().query_parameters_to_remove_size(), 0);
+}
+
 TEST_F(CheckTest, MetadataOfAllGoesOutInOnePlace) {
   AddPlugin()->phases[CALLOUT_CHECK] = [](callout_call_t* call) {
     google::protobuf::Struct beside;

@@ -95,6 +95,7 @@ TEST(UpstreamConfig, AnErrorNamesUpstreamAndKey) {
   EXPECT_THAT(error(R"(, "timeout_ms": 0)"),
               HasSubstr("\"timeout_ms\": expected a whole number from 1 to 86400000"));
   EXPECT_THAT(error(R"(, "timeout_ms": "5")"), HasSubstr("\"timeout_ms\": expected"));
+  EXPECT_THAT(error(R"(, "max_pending": 0)"), HasSubstr("\"max_pending\": expected"));
   EXPECT_THAT(error(R"(, "timeout_ms": -5)"), HasSubstr("\"timeout_ms\": expected"));
   EXPECT_THAT(error(R"(, "protocol": "http3")"), HasSubstr("\"protocol\": expected \"auto\""));
   EXPECT_THAT(error(R"(, "tls": {})"), HasSubstr("\"tls\": the url is not https"));

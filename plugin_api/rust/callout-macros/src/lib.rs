@@ -76,7 +76,10 @@ fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Fail
         sync_items.extend(item);
     }
     if hooks.is_empty() {
-        let text = format!("a plugin needs at least one hook: {}", MESSAGE_HOOKS.join(", "));
+        let text = format!(
+            "a plugin needs at least one hook: {}",
+            MESSAGE_HOOKS.join(", ")
+        );
         return Err((Span::call_site(), text));
     }
     if !has_config {
@@ -96,9 +99,13 @@ fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Fail
     }
     let name = block.name.to_string();
     let has_state = has_stream || has_async || has_end;
-    out.extend(parse(&hook_table(&name, &hooks, has_async, has_open, has_end, has_state)));
+    out.extend(parse(&hook_table(
+        &name, &hooks, has_async, has_open, has_end, has_state,
+    )));
     if exports {
-        out.extend(parse(&exported(&name, &hooks, has_async, has_open, has_state)));
+        out.extend(parse(&exported(
+            &name, &hooks, has_async, has_open, has_state,
+        )));
     }
     Ok(out)
 }
@@ -155,7 +162,11 @@ fn exported(
         );
     };
     for (hook, is_async) in hooks {
-        let run = if *is_async { format!("async_{hook}") } else { hook.clone() };
+        let run = if *is_async {
+            format!("async_{hook}")
+        } else {
+            hook.clone()
+        };
         function(hook, &run, "-> i32");
     }
     if has_open || has_async {
@@ -210,7 +221,9 @@ impl Block {
         };
         let mut tokens: Vec<TokenTree> = item.into_iter().collect();
         let body = match tokens.pop() {
-            Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => group.stream(),
+            Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
+                group.stream()
+            }
             _ => return wrong(Span::call_site()),
         };
         let position = |word: &str| tokens.iter().position(|token| is_word(token, word));
@@ -218,11 +231,16 @@ impl Block {
             return wrong(Span::call_site());
         };
         let name: Vec<TokenTree> = tokens[middle + 1..].to_vec();
-        let is_generic = |token: &TokenTree| matches!(token, TokenTree::Punct(p) if p.as_char() == '<');
+        let is_generic =
+            |token: &TokenTree| matches!(token, TokenTree::Punct(p) if p.as_char() == '<');
         if name.is_empty() || is_generic(&tokens[begin + 1]) || name.iter().any(is_generic) {
             return wrong(tokens[begin].span());
         }
-        Ok(Block { head: tokens.into_iter().collect(), name: name.into_iter().collect(), body })
+        Ok(Block {
+            head: tokens.into_iter().collect(),
+            name: name.into_iter().collect(),
+            body,
+        })
     }
 }
 
@@ -292,7 +310,9 @@ fn parse(text: &str) -> TokenStream {
 
 /// `compile_error!(text);` at `span`
 fn error(span: Span, text: &str) -> TokenStream {
-    let mut tokens: Vec<TokenTree> = parse(&format!("compile_error!({text:?});")).into_iter().collect();
+    let mut tokens: Vec<TokenTree> = parse(&format!("compile_error!({text:?});"))
+        .into_iter()
+        .collect();
     for token in &mut tokens {
         token.set_span(span);
     }

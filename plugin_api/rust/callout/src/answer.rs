@@ -69,7 +69,11 @@ impl Answer {
     /// HeaderMutation: set_headers 1 (HeaderValueOption: header 1), remove_headers 2.
     fn names(&self, field: u32, name: &[u8]) -> bool {
         let is_it = |record: &[u8]| {
-            let found = if field == 1 { Records::last(Records::last(record, 1), 1) } else { record };
+            let found = if field == 1 {
+                Records::last(Records::last(record, 1), 1)
+            } else {
+                record
+            };
             found.eq_ignore_ascii_case(name)
         };
         Records::all(&self.records, field).any(is_it)
@@ -90,9 +94,11 @@ impl Answer {
         if self.names(1, name) {
             let mut kept = Vec::with_capacity(self.records.len());
             for record in Records(&self.records) {
-                let (field, crate::wire::Value::Bytes(content)) = record else { continue };
-                let sets_it =
-                    field == 1 && Records::last(Records::last(content, 1), 1).eq_ignore_ascii_case(name);
+                let (field, crate::wire::Value::Bytes(content)) = record else {
+                    continue;
+                };
+                let sets_it = field == 1
+                    && Records::last(Records::last(content, 1), 1).eq_ignore_ascii_case(name);
                 if !sets_it {
                     put_bytes(&mut kept, field, content);
                 }
@@ -108,8 +114,15 @@ impl Answer {
             return;
         }
         let failure = self.failure.take();
-        let immediate = Immediate { http_status: http_status.into(), ..Default::default() };
-        *self = Answer { failure, immediate: Some(immediate), ..Default::default() };
+        let immediate = Immediate {
+            http_status: http_status.into(),
+            ..Default::default()
+        };
+        *self = Answer {
+            failure,
+            immediate: Some(immediate),
+            ..Default::default()
+        };
     }
 
     // --- What it becomes ---
@@ -138,14 +151,22 @@ impl Answer {
                 // TrailersResponse: header_mutation 1
                 let mut head = Vec::new();
                 put_bytes(&mut head, 1, &self.records);
-                Message { field: phase - 1, head, tail: Vec::new() }
+                Message {
+                    field: phase - 1,
+                    head,
+                    tail: Vec::new(),
+                }
             }
             _ => self.common(phase),
         }
     }
 
     fn plain(&mut self, field: raw::Field) -> Message {
-        Message { field, head: std::mem::take(&mut self.records), tail: Vec::new() }
+        Message {
+            field,
+            head: std::mem::take(&mut self.records),
+            tail: Vec::new(),
+        }
     }
 
     /// HeadersResponse and BodyResponse: response 1, a CommonResponse of status 1, header_mutation 2,
@@ -179,7 +200,11 @@ impl Answer {
         let mut head = Vec::with_capacity(inner.len() + 8);
         put_head(&mut head, 1, size + tail.len());
         head.extend(inner);
-        Message { field: phase - 1, head, tail }
+        Message {
+            field: phase - 1,
+            head,
+            tail,
+        }
     }
 
     /// ImmediateResponse: status 1 (HttpStatus: code 1), headers 2, body 3, grpc_status 4 (GrpcStatus:
@@ -187,7 +212,9 @@ impl Answer {
     fn immediate(&self) -> Message {
         let (mut head, mut tail) = (Vec::new(), Vec::new());
         if let Some(immediate) = &self.immediate {
-            put_message(&mut head, 1, |to| put_number(to, 1, immediate.http_status.into()));
+            put_message(&mut head, 1, |to| {
+                put_number(to, 1, immediate.http_status.into())
+            });
             if self.has_mutation {
                 put_bytes(&mut head, 2, &self.records);
             }
@@ -201,7 +228,11 @@ impl Answer {
                 put_bytes(&mut tail, 5, immediate.details.as_bytes());
             }
         }
-        Message { field: raw::IMMEDIATE_RESPONSE, head, tail }
+        Message {
+            field: raw::IMMEDIATE_RESPONSE,
+            head,
+            tail,
+        }
     }
 
     /// ProcessingResponse of network ext_proc: connection_status 4; Data: data 1.
@@ -209,14 +240,26 @@ impl Answer {
         let mut head = Vec::new();
         if let Some(status) = self.connection_status {
             put_number(&mut head, 4, status);
-            return Message { field: raw::WHOLE_RESPONSE, head, tail: Vec::new() };
+            return Message {
+                field: raw::WHOLE_RESPONSE,
+                head,
+                tail: Vec::new(),
+            };
         }
         if let Body::Replaced(body) = &self.body {
             put_head(&mut head, 1, body.len());
         }
         let is_read = phase == raw::READ_DATA;
-        let field = if is_read { raw::READ_DATA_RESPONSE } else { raw::WRITE_DATA_RESPONSE };
-        Message { field, head, tail: Vec::new() }
+        let field = if is_read {
+            raw::READ_DATA_RESPONSE
+        } else {
+            raw::WRITE_DATA_RESPONSE
+        };
+        Message {
+            field,
+            head,
+            tail: Vec::new(),
+        }
     }
 
     /// The body as a part of its own, if it belongs to the message.
@@ -229,7 +272,11 @@ impl Answer {
 
     /// The parts of the message for the host.
     pub fn parts(&self, message: &Message) -> [raw::Bytes; 3] {
-        [bytes(&message.head), bytes(self.body_part()), bytes(&message.tail)]
+        [
+            bytes(&message.head),
+            bytes(self.body_part()),
+            bytes(&message.tail),
+        ]
     }
 }
 
@@ -252,7 +299,13 @@ fn put_option(to: &mut Vec<u8>, name: &[u8], value: &[u8], append: Append) {
 }
 
 /// A header of a Check's answer, which has both forms of the value.
-pub(crate) fn put_check_header(to: &mut Vec<u8>, field: u32, name: &[u8], value: &[u8], append: Append) {
+pub(crate) fn put_check_header(
+    to: &mut Vec<u8>,
+    field: u32,
+    name: &[u8],
+    value: &[u8],
+    append: Append,
+) {
     put_message(to, field, |to| {
         put_message(to, 1, |to| {
             put_bytes(to, 1, name);

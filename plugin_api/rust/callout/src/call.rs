@@ -93,7 +93,13 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
     /// # Safety
     /// `call` is a call of the host's that is not over before 'a is.
     pub(crate) unsafe fn new(call: RawCall, host: &'a Host, stream: &'a mut P::Stream) -> Self {
-        Call { stream, call, host, answer: Answer::default(), kind: PhantomData }
+        Call {
+            stream,
+            call,
+            host,
+            answer: Answer::default(),
+            kind: PhantomData,
+        }
     }
 
     /// Gives the host what was set. Returns what the hook has to return.
@@ -179,15 +185,17 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
     pub fn grpc_metadata(&self, key: &str) -> Option<&'a [u8]> {
         let mut value = bytes(&[]);
         // SAFETY: the call is open, and the view lives as long as the stream.
-        let status =
-            unsafe { ((*self.raw().host).get_metadata)(self.call.0, bytes(key.as_bytes()), 0, &mut value) };
+        let status = unsafe {
+            ((*self.raw().host).get_metadata)(self.call.0, bytes(key.as_bytes()), 0, &mut value)
+        };
         (status == raw::OK).then(|| self.view(value))
     }
 
     fn property(&self, property: raw::Property) -> Option<&'a str> {
         let mut value = bytes(&[]);
         // SAFETY: as above.
-        let status = unsafe { ((*self.raw().host).get_property)(self.call.0, property, &mut value) };
+        let status =
+            unsafe { ((*self.raw().host).get_property)(self.call.0, property, &mut value) };
         (status == raw::OK).then(|| std::str::from_utf8(self.view(value)).unwrap_or(""))
     }
     /// Envoy's address: `ipv4:10.0.0.7:41312`.
@@ -213,11 +221,17 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
         let wrong = |text: String| Error::with_status(Status::InvalidArgument, text);
         let fields = match serde_json::to_value(value)? {
             Json::Object(fields) => fields,
-            _ => return Err(wrong(format!("metadata for {namespace}: expected an object"))),
+            _ => {
+                return Err(wrong(format!(
+                    "metadata for {namespace}: expected an object"
+                )))
+            }
         };
-        let outer = [(namespace.to_string(), Json::Object(fields))].into_iter().collect();
-        let message =
-            json::write_struct(&outer).map_err(|text| wrong(format!("metadata for {namespace}: {text}")))?;
+        let outer = [(namespace.to_string(), Json::Object(fields))]
+            .into_iter()
+            .collect();
+        let message = json::write_struct(&outer)
+            .map_err(|text| wrong(format!("metadata for {namespace}: {text}")))?;
         let field = match self.raw().phase {
             raw::CHECK => raw::CHECK_DYNAMIC_METADATA,
             raw::RATE_LIMIT => raw::RATE_LIMIT_DYNAMIC_METADATA,
@@ -230,7 +244,10 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
     fn annotate(&mut self, field: raw::Field, message: &[u8]) -> Result {
         // SAFETY: the call is open; the message is copied.
         let status = unsafe { ((*self.raw().host).annotate)(self.call.0, field, bytes(message)) };
-        accepted(status, "the host refused what was to go beside the response")
+        accepted(
+            status,
+            "the host refused what was to go beside the response",
+        )
     }
 }
 
@@ -275,11 +292,13 @@ pub struct Modes {
 impl<'a, K: kind::ExtProc, P: Plugin> Call<'a, K, P> {
     /// Sets a header, in the place of all that have this name.
     pub fn set_header(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        self.answer.set_header(name.as_ref(), value.as_ref(), Append::OverwriteOrAdd);
+        self.answer
+            .set_header(name.as_ref(), value.as_ref(), Append::OverwriteOrAdd);
     }
     /// Adds a header; values that are there stay.
     pub fn append_header(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        self.answer.set_header(name.as_ref(), value.as_ref(), Append::IfExistsOrAdd);
+        self.answer
+            .set_header(name.as_ref(), value.as_ref(), Append::IfExistsOrAdd);
     }
     /// Removes all values of a header, also what this call has set.
     pub fn remove_header(&mut self, name: impl AsRef<[u8]>) {
@@ -295,7 +314,9 @@ impl<'a, K: kind::ExtProc, P: Plugin> Call<'a, K, P> {
     /// The same with headers and more. What the call has set before is dropped.
     pub fn reply(&mut self, http_status: u16) -> Reply<'_> {
         self.answer.begin_immediate(http_status);
-        Reply { answer: &mut self.answer }
+        Reply {
+            answer: &mut self.answer,
+        }
     }
 
     /// Asks Envoy for more time for this message, which needs `max_message_timeout`. For async hooks,
@@ -364,7 +385,8 @@ pub struct Reply<'c> {
 impl Reply<'_> {
     /// Sets a header of the response.
     pub fn header(self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
-        self.answer.set_header(name.as_ref(), value.as_ref(), Append::OverwriteOrAdd);
+        self.answer
+            .set_header(name.as_ref(), value.as_ref(), Append::OverwriteOrAdd);
         self
     }
     /// Its body. Envoy's default content-type is text/plain.
@@ -391,18 +413,21 @@ impl Reply<'_> {
 impl<'a, K: kind::Fields, P: Plugin> Call<'a, K, P> {
     fn would_exist(&self, name: &[u8]) -> bool {
         let is_it = |header: crate::Header| header.name.eq_ignore_ascii_case(name);
-        self.answer.would_exist(Headers::of_message(self.message()).iter().any(is_it), name)
+        self.answer
+            .would_exist(Headers::of_message(self.message()).iter().any(is_it), name)
     }
     /// Sets a header that would not be there otherwise.
     pub fn set_header_if_absent(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         if !self.would_exist(name.as_ref()) {
-            self.answer.set_header(name.as_ref(), value.as_ref(), Append::IfAbsent);
+            self.answer
+                .set_header(name.as_ref(), value.as_ref(), Append::IfAbsent);
         }
     }
     /// Sets a header that is there already.
     pub fn set_header_if_present(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         if self.would_exist(name.as_ref()) {
-            self.answer.set_header(name.as_ref(), value.as_ref(), Append::OverwriteIfExists);
+            self.answer
+                .set_header(name.as_ref(), value.as_ref(), Append::OverwriteIfExists);
         }
     }
 }
@@ -472,7 +497,9 @@ impl<'a, P: Plugin> Call<'a, kind::Body, P> {
         let parts = [bytes(&head), bytes(piece)];
         let call = self.raw();
         // SAFETY: the call is open; the parts are copied.
-        let status = unsafe { ((*call.host).send)(self.call.0, call.phase - 1, parts.as_ptr(), parts.len()) };
+        let status = unsafe {
+            ((*call.host).send)(self.call.0, call.phase - 1, parts.as_ptr(), parts.len())
+        };
         accepted(status, "a piece of the body could not be sent")
     }
     /// How many bytes `send` takes now.
@@ -530,7 +557,8 @@ impl<'a, P: Plugin> Call<'a, kind::Check, P> {
     }
     /// What the route's configuration says under `key` (`context_extensions`).
     pub fn extension(&self, key: &str) -> Option<&'a str> {
-        json::find(self.message(), 10, key.as_bytes()).and_then(|value| std::str::from_utf8(value).ok())
+        json::find(self.message(), 10, key.as_bytes())
+            .and_then(|value| std::str::from_utf8(value).ok())
     }
     /// By the peer's certificate: a URI SAN, else a DNS SAN, else the subject; else empty.
     pub fn principal(&self) -> &'a str {
@@ -539,19 +567,29 @@ impl<'a, P: Plugin> Call<'a, kind::Check, P> {
     /// The client's IP address and port.
     pub fn source(&self) -> Option<(&'a str, u16)> {
         let socket = Records::last(Records::last(Records::last(self.message(), 1), 1), 1);
-        let address = std::str::from_utf8(Records::last(socket, 2)).ok().filter(|text| !text.is_empty())?;
-        let port = Records::number(socket, 3).and_then(|port| port.try_into().ok()).unwrap_or(0);
+        let address = std::str::from_utf8(Records::last(socket, 2))
+            .ok()
+            .filter(|text| !text.is_empty())?;
+        let port = Records::number(socket, 3)
+            .and_then(|port| port.try_into().ok())
+            .unwrap_or(0);
         Some((address, port))
     }
 
     fn begin(&mut self, field: raw::Field) {
         let failure = self.answer.failure.take();
-        self.answer = Answer { failure, check: Some(field), ..Default::default() };
+        self.answer = Answer {
+            failure,
+            check: Some(field),
+            ..Default::default()
+        };
     }
     /// Lets the request pass, with what is then set on it. What was said before is dropped.
     pub fn allow(&mut self) -> Allow<'_> {
         self.begin(raw::CHECK_OK);
-        Allow { answer: &mut self.answer }
+        Allow {
+            answer: &mut self.answer,
+        }
     }
     /// Refuses it with an HTTP status of 200 to 599 and a body of UTF-8.
     pub fn deny(&mut self, http_status: u16, body: &str) -> Result {
@@ -565,8 +603,12 @@ impl<'a, P: Plugin> Call<'a, kind::Check, P> {
             return Err(Error::with_status(Status::InvalidArgument, text));
         }
         self.begin(raw::CHECK_DENIED);
-        put_message(&mut self.answer.records, 1, |to| put_number(to, 1, http_status.into()));
-        Ok(Refuse { answer: &mut self.answer })
+        put_message(&mut self.answer.records, 1, |to| {
+            put_number(to, 1, http_status.into())
+        });
+        Ok(Refuse {
+            answer: &mut self.answer,
+        })
     }
 }
 
@@ -605,7 +647,12 @@ impl Allow<'_> {
     }
     /// Sets a parameter of the query, in plain text: the host encodes it.
     pub fn query(self, name: &str, value: &str) -> Self {
-        put_pair(&mut self.answer.records, 7, name.as_bytes(), value.as_bytes());
+        put_pair(
+            &mut self.answer.records,
+            7,
+            name.as_bytes(),
+            value.as_bytes(),
+        );
         self
     }
     /// Removes a parameter of the query.
@@ -654,11 +701,14 @@ pub struct Descriptor<'a> {
 impl<'a> Descriptor<'a> {
     /// Key and value of each entry.
     pub fn entries(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-        Records::all(self.message, 1).map(|entry| (Records::last(entry, 1), Records::last(entry, 2)))
+        Records::all(self.message, 1)
+            .map(|entry| (Records::last(entry, 1), Records::last(entry, 2)))
     }
     /// The first value of an entry.
     pub fn get(&self, key: &str) -> Option<&'a [u8]> {
-        self.entries().find(|(name, _)| *name == key.as_bytes()).map(|(_, value)| value)
+        self.entries()
+            .find(|(name, _)| *name == key.as_bytes())
+            .map(|(_, value)| value)
     }
 }
 
@@ -669,16 +719,24 @@ impl<'a, P: Plugin> Call<'a, kind::RateLimit, P> {
     }
     /// How many hits the request counts for, at least 1.
     pub fn hits(&self) -> u32 {
-        Records::number(self.message(), 3).map_or(1, |hits| hits as u32).max(1)
+        Records::number(self.message(), 3)
+            .map_or(1, |hits| hits as u32)
+            .max(1)
     }
     /// What the request is counted by.
     pub fn descriptors(&self) -> impl Iterator<Item = Descriptor<'a>> + use<'a, P> {
         let hits = self.hits();
         Records::all(self.message(), 2).map(move |message| {
             // hits_addend 3 is a UInt64Value: value 1
-            let own = Records::all(message, 3).last().map(|own| Records::number(own, 1).unwrap_or(0));
+            let own = Records::all(message, 3)
+                .last()
+                .map(|own| Records::number(own, 1).unwrap_or(0));
             let gives_back = Records::number(message, 4).unwrap_or(0) != 0;
-            Descriptor { message, hits: own.unwrap_or(hits.into()), gives_back }
+            Descriptor {
+                message,
+                hits: own.unwrap_or(hits.into()),
+                gives_back,
+            }
         })
     }
     /// The request is over its limits: Envoy answers 429.

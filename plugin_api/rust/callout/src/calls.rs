@@ -65,15 +65,28 @@ pub struct Request {
 impl Request {
     /// A GET of a path.
     pub fn get(path: impl Into<String>) -> Request {
-        Request { path: path.into(), ..Request::default() }
+        Request {
+            path: path.into(),
+            ..Request::default()
+        }
     }
     /// A POST to a path.
     pub fn post(path: impl Into<String>, body: impl Into<Vec<u8>>) -> Request {
-        Request { method: "POST".into(), path: path.into(), body: body.into(), ..Request::default() }
+        Request {
+            method: "POST".into(),
+            path: path.into(),
+            body: body.into(),
+            ..Request::default()
+        }
     }
     /// A unary gRPC call: `/package.Service/Method`, and the serialized message.
     pub fn grpc(path: impl Into<String>, message: impl Into<Vec<u8>>) -> Request {
-        Request { path: path.into(), body: message.into(), is_grpc: true, ..Request::default() }
+        Request {
+            path: path.into(),
+            body: message.into(),
+            is_grpc: true,
+            ..Request::default()
+        }
     }
     /// Adds a header, or metadata of gRPC.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Request {
@@ -102,7 +115,10 @@ pub struct Response {
 impl Response {
     /// The first header of this name, in lower case.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice())
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_slice())
     }
 }
 
@@ -143,12 +159,20 @@ impl Upstream {
             );
             return Err(Error::with_status(Status::InvalidArgument, text));
         }
-        Ok(Upstream { host: host.clone(), table, name: name.to_string() })
+        Ok(Upstream {
+            host: host.clone(),
+            table,
+            name: name.to_string(),
+        })
     }
 
     /// Makes a call, once the future is polled.
     pub fn call(&self, request: Request) -> Call {
-        Call { upstream: self.clone(), request: Some(request), started: None }
+        Call {
+            upstream: self.clone(),
+            request: Some(request),
+            started: None,
+        }
     }
 }
 
@@ -166,7 +190,9 @@ struct Pending {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Future for Call {
@@ -174,8 +200,10 @@ impl Future for Call {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(request) = self.request.take() {
-            let pending =
-                Arc::new(Mutex::new(Pending { outcome: None, waker: Some(context.waker().clone()) }));
+            let pending = Arc::new(Mutex::new(Pending {
+                outcome: None,
+                waker: Some(context.waker().clone()),
+            }));
             match self.upstream.start(&request, pending.clone()) {
                 Ok(id) => self.started = Some((id, pending)),
                 Err(failure) => return Poll::Ready(Err(failure)),
@@ -202,13 +230,19 @@ impl Drop for Call {
         if let Some((id, _)) = self.started {
             let table = self.upstream.table;
             // SAFETY: both tables live.
-            self.upstream.host.with(|host| unsafe { ((*table).cancel)(host, id) });
+            self.upstream
+                .host
+                .with(|host| unsafe { ((*table).cancel)(host, id) });
         }
     }
 }
 
 impl Upstream {
-    fn start(&self, request: &Request, pending: Arc<Mutex<Pending>>) -> std::result::Result<u64, Failure> {
+    fn start(
+        &self,
+        request: &Request,
+        pending: Arc<Mutex<Pending>>,
+    ) -> std::result::Result<u64, Failure> {
         let field = |(name, value): &(String, String)| raw::HeaderField {
             name: bytes(name.as_bytes()),
             value: bytes(value.as_bytes()),
@@ -226,21 +260,29 @@ impl Upstream {
             headers: headers.as_ptr(),
             header_count: headers.len(),
             body: bytes(&request.body),
-            timeout_ns: request.timeout.map_or(0, |timeout| nanoseconds(timeout).max(1)),
+            timeout_ns: request
+                .timeout
+                .map_or(0, |timeout| nanoseconds(timeout).max(1)),
             done: Some(done),
             release: Some(release),
             data,
         };
         let mut id = 0;
         // SAFETY: both tables live; all of the request is copied.
-        let status = self.host.with(|host| unsafe { ((*self.table).start)(host, &outgoing, &mut id) });
+        let status = self
+            .host
+            .with(|host| unsafe { ((*self.table).start)(host, &outgoing, &mut id) });
         match status.unwrap_or(raw::FAILED_PRECONDITION) {
             raw::OK => Ok(id),
             other => {
                 // SAFETY: after an error the host calls neither function.
                 unsafe { release(data) };
                 let message = format!("the call to upstream {:?} was not started", self.name);
-                Err(Failure { status: Status::from_raw(other), from_service: false, message })
+                Err(Failure {
+                    status: Status::from_raw(other),
+                    from_service: false,
+                    message,
+                })
             }
         }
     }
@@ -277,7 +319,10 @@ unsafe fn read(incoming: &raw::Incoming) -> std::result::Result<Response, Failur
         }
         let fields = unsafe { slice::from_raw_parts(fields, count) };
         let field = |field: &raw::HeaderField| unsafe {
-            (String::from_utf8_lossy(view(field.name)).into_owned(), view(field.value).to_vec())
+            (
+                String::from_utf8_lossy(view(field.name)).into_owned(),
+                view(field.value).to_vec(),
+            )
         };
         fields.iter().map(field).collect()
     };

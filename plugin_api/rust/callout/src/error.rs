@@ -28,7 +28,10 @@ impl Error {
 
     /// An error with a status of gRPC.
     pub fn with_status(status: Status, text: impl Into<String>) -> Self {
-        Error { status, text: text.into() }
+        Error {
+            status,
+            text: text.into(),
+        }
     }
 
     /// Ends the RPC with an error, which Envoy takes for a failure of the processor: if it fails open

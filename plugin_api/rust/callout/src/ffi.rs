@@ -97,7 +97,10 @@ impl Info {
     /// The texts end with NUL.
     pub const fn new(name: &'static str, version: &'static str, description: &'static str) -> Info {
         const fn text(text: &'static str) -> *const c_char {
-            assert!(CStr::from_bytes_with_nul(text.as_bytes()).is_ok(), "a text of Cargo.toml has a NUL");
+            assert!(
+                CStr::from_bytes_with_nul(text.as_bytes()).is_ok(),
+                "a text of Cargo.toml has a NUL"
+            );
             text.as_ptr().cast()
         }
         Info(raw::PluginInfo {
@@ -159,7 +162,11 @@ pub unsafe fn create<P: Exported>(args: *mut raw::CreateArgs) -> raw::Status {
             unwanted_phases: 0,
             blocking_phases: 0,
             whole_body_bytes: 0,
-            wants: if P::HAS_END { raw::WANT_REAL_END.into() } else { 0 },
+            wants: if P::HAS_END {
+                raw::WANT_REAL_END.into()
+            } else {
+                0
+            },
         };
         let plugin = P::create(read_config(text)?, &mut setup)?;
         Ok((plugin, setup))
@@ -167,7 +174,11 @@ pub unsafe fn create<P: Exported>(args: *mut raw::CreateArgs) -> raw::Status {
     let (status, text) = match made {
         Ok(Ok((plugin, setup))) => {
             let executor = Executor::new(&setup.name);
-            let instance = Box::new(Instance { plugin, host: host.clone(), executor });
+            let instance = Box::new(Instance {
+                plugin,
+                host: host.clone(),
+                executor,
+            });
             // SAFETY: args is the host's, for this call.
             unsafe {
                 (*args).phases &= !setup.unwanted_phases;
@@ -197,7 +208,10 @@ pub unsafe fn destroy<P: Exported>(plugin: *mut c_void) {
     let host = instance.host.clone();
     instance.executor.stop();
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(instance))) {
-        host.error(format!("dropping the plugin: {}", panic_text(panic.as_ref())));
+        host.error(format!(
+            "dropping the plugin: {}",
+            panic_text(panic.as_ref())
+        ));
     }
     host.end();
 }
@@ -215,7 +229,10 @@ unsafe fn instance_of<'a, P>(call: *mut raw::Call) -> &'a Instance<P> {
 unsafe fn stream_of<P: Exported>(call: *mut raw::Call) -> *mut StreamState<P::Stream> {
     unsafe {
         if (*call).stream.is_null() {
-            let state = StreamState::<P::Stream> { own: Default::default(), task: Mutex::new(None) };
+            let state = StreamState::<P::Stream> {
+                own: Default::default(),
+                task: Mutex::new(None),
+            };
             (*call).stream = Box::into_raw(Box::new(state)).cast();
         }
         (*call).stream.cast()
@@ -237,7 +254,8 @@ pub unsafe fn stream_open<P: Exported>(call: *mut raw::Call) -> raw::Status {
     let status = unsafe {
         at_border(call, || {
             let instance = instance_of::<P>(call);
-            let mut open = Call::<kind::Open, P>::new(RawCall(call), &instance.host, own_state::<P>(call));
+            let mut open =
+                Call::<kind::Open, P>::new(RawCall(call), &instance.host, own_state::<P>(call));
             let result = instance.plugin.stream_open(&mut open);
             open.settle(result)
         })
@@ -255,12 +273,19 @@ pub unsafe fn stream_close<P: Exported>(call: *mut raw::Call) {
     let instance = unsafe { instance_of::<P>(call) };
     if P::HAS_END {
         let ended = catch_unwind(AssertUnwindSafe(|| unsafe {
-            let Some(end) = (*call).end.as_ref() else { return };
-            let end = StreamEnd { end: *end, host: &instance.host };
+            let Some(end) = (*call).end.as_ref() else {
+                return;
+            };
+            let end = StreamEnd {
+                end: *end,
+                host: &instance.host,
+            };
             instance.plugin.stream_end(&end, own_state::<P>(call));
         }));
         if let Err(panic) = ended {
-            instance.host.error(format!("stream_end: {}", panic_text(panic.as_ref())));
+            instance
+                .host
+                .error(format!("stream_end: {}", panic_text(panic.as_ref())));
         }
     }
     unsafe { drop_stream::<P>(call) };
@@ -329,7 +354,14 @@ where
             let future = Box::pin(start(&instance.plugin, RawCall(call), &instance.host));
             let task = Task::new(instance.executor.clone(), RawCall(call), future);
             // For a cancel, which may come from now on.
-            *(*state).task.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(task.clone());
+            *(*state)
+                .task
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(task.clone());
+            // One that came before, on the blocking pool.
+            if ((*(*call).host).is_cancelled)(call) != 0 {
+                task.clone().cancel();
+            }
             task.first_poll()
         })
     }

@@ -30,10 +30,16 @@ enum Form {
 
 impl<'a> Headers<'a> {
     pub(crate) fn of_message(message: &'a [u8]) -> Self {
-        Headers { message, form: Form::Map }
+        Headers {
+            message,
+            form: Form::Map,
+        }
     }
     pub(crate) fn of_check(message: &'a [u8]) -> Self {
-        Headers { message, form: Form::Check }
+        Headers {
+            message,
+            form: Form::Check,
+        }
     }
 
     /// The fields in their order. A name may come several times.
@@ -41,11 +47,16 @@ impl<'a> Headers<'a> {
         let form = self.form;
         Records(self.message).flat_map(move |record| {
             let (single, map) = match (form, record) {
-                (Form::Map, (1, Value::Bytes(map))) | (Form::Check, (13, Value::Bytes(map))) => (None, map),
+                (Form::Map, (1, Value::Bytes(map))) | (Form::Check, (13, Value::Bytes(map))) => {
+                    (None, map)
+                }
                 (Form::Check, (3, Value::Bytes(entry))) => (Some(entry), &[][..]),
                 _ => (None, &[][..]),
             };
-            single.into_iter().chain(Records::all(map, 1)).map(read_header)
+            single
+                .into_iter()
+                .chain(Records::all(map, 1))
+                .map(read_header)
         })
     }
 
@@ -97,6 +108,10 @@ fn read_header(bytes: &[u8]) -> Header<'_> {
             _ => {}
         }
     }
-    let value = if raw_value.is_empty() { value } else { raw_value };
+    let value = if raw_value.is_empty() {
+        value
+    } else {
+        raw_value
+    };
     Header { name, value }
 }

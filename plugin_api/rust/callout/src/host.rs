@@ -54,7 +54,9 @@ impl Host {
     /// `table` lives until `end` has returned.
     pub(crate) unsafe fn new(table: *const raw::Host) -> Host {
         let users = AtomicUsize::new(0);
-        Host { shared: Arc::new(Shared { table, users }) }
+        Host {
+            shared: Arc::new(Shared { table, users }),
+        }
     }
 
     /// Returns when nobody uses the table any more, nor will.
@@ -123,7 +125,8 @@ impl Metric {
     /// A counter and an up-down counter add the value, a gauge is set to it, a histogram observes it.
     pub fn record(&self, value: f64) {
         // SAFETY: the table lives.
-        self.host.with(|host| unsafe { ((*host).metric_record)(host, self.id, value) });
+        self.host
+            .with(|host| unsafe { ((*host).metric_record)(host, self.id, value) });
     }
     /// Adds one to a counter.
     pub fn increment(&self) {
@@ -132,7 +135,10 @@ impl Metric {
 }
 
 pub(crate) fn bytes(bytes: &[u8]) -> raw::Bytes {
-    raw::Bytes { data: bytes.as_ptr().cast(), size: bytes.len() }
+    raw::Bytes {
+        data: bytes.as_ptr().cast(),
+        size: bytes.len(),
+    }
 }
 
 /// # Safety

@@ -12,13 +12,18 @@ const DEPTH_MAX: u32 = 96;
 /// The value under `key` in a map<string, message> in `field`. The last one counts.
 pub(crate) fn find<'a>(message: &'a [u8], field: u32, key: &[u8]) -> Option<&'a [u8]> {
     let entries = Records::all(message, field);
-    entries.filter(|entry| Records::last(entry, 1) == key).map(|entry| Records::last(entry, 2)).last()
+    entries
+        .filter(|entry| Records::last(entry, 1) == key)
+        .map(|entry| Records::last(entry, 2))
+        .last()
 }
 
 /// ProcessingRequest.attributes 9: by filter, a Struct whose keys are the names.
 pub(crate) fn attribute(attributes: &[u8], name: &str) -> Option<Json> {
     let filters = Records::all(attributes, 9).map(|entry| Records::last(entry, 2));
-    let found = filters.filter_map(|filter| find(filter, 1, name.as_bytes())).last()?;
+    let found = filters
+        .filter_map(|filter| find(filter, 1, name.as_bytes()))
+        .last()?;
     read_value(found, DEPTH_MAX)
 }
 
@@ -33,13 +38,17 @@ fn read_value(bytes: &[u8], depth: u32) -> Option<Json> {
     let depth = depth.checked_sub(1)?;
     Some(match Records(bytes).last()? {
         (1, Value::Varint(_)) => Json::Null,
-        (2, Value::Fixed(bits)) => Number::from_f64(f64::from_bits(bits)).map_or(Json::Null, Json::Number),
+        (2, Value::Fixed(bits)) => {
+            Number::from_f64(f64::from_bits(bits)).map_or(Json::Null, Json::Number)
+        }
         (3, Value::Bytes(text)) => Json::String(String::from_utf8_lossy(text).into_owned()),
         (4, Value::Varint(value)) => Json::Bool(value != 0),
         (5, Value::Bytes(fields)) => Json::Object(read_struct(fields, depth)),
-        (6, Value::Bytes(list)) => {
-            Json::Array(Records::all(list, 1).filter_map(|item| read_value(item, depth)).collect())
-        }
+        (6, Value::Bytes(list)) => Json::Array(
+            Records::all(list, 1)
+                .filter_map(|item| read_value(item, depth))
+                .collect(),
+        ),
         _ => return None,
     })
 }
@@ -64,8 +73,14 @@ pub(crate) fn write_struct(fields: &Map<String, Json>) -> Result<Vec<u8>, &'stat
     Ok(bytes)
 }
 
-fn put_struct(to: &mut Vec<u8>, fields: &Map<String, Json>, depth: u32) -> Result<(), &'static str> {
-    let depth = depth.checked_sub(1).ok_or("its values lie too deep in one another")?;
+fn put_struct(
+    to: &mut Vec<u8>,
+    fields: &Map<String, Json>,
+    depth: u32,
+) -> Result<(), &'static str> {
+    let depth = depth
+        .checked_sub(1)
+        .ok_or("its values lie too deep in one another")?;
     let mut outcome = Ok(());
     for (key, value) in fields {
         put_message(to, 1, |to| {
@@ -94,7 +109,9 @@ fn put_value(to: &mut Vec<u8>, value: &Json, depth: u32) -> Result<(), &'static 
                 return;
             };
             for item in items {
-                put_message(to, 1, |to| outcome = outcome.and(put_value(to, item, depth)));
+                put_message(to, 1, |to| {
+                    outcome = outcome.and(put_value(to, item, depth))
+                });
             }
         }),
     }
@@ -108,7 +125,8 @@ mod tests {
 
     #[test]
     fn reads_what_it_writes() {
-        let value = json!({"a": null, "b": 1.5, "c": "text", "d": true, "e": {"f": [1.0, "two", [], {}]}});
+        let value =
+            json!({"a": null, "b": 1.5, "c": "text", "d": true, "e": {"f": [1.0, "two", [], {}]}});
         let fields = value.as_object().unwrap();
         assert_eq!(&from_struct(&write_struct(fields).unwrap()), fields);
     }

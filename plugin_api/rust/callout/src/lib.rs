@@ -6,7 +6,9 @@
 
 // A panic that does not unwind ends the host, and with it every stream of every plugin.
 #[cfg(panic = "abort")]
-compile_error!("a plugin needs panic = \"unwind\": remove panic = \"abort\" from the profile in Cargo.toml");
+compile_error!(
+    "a plugin needs panic = \"unwind\": remove panic = \"abort\" from the profile in Cargo.toml"
+);
 
 mod answer;
 mod call;
@@ -27,8 +29,8 @@ pub mod timers;
 mod wire;
 
 pub use call::{
-    kind, Allow, BodyCall, BodyMode, Call, CheckCall, ConnectionCall, DataCall, Descriptor, HeadersCall,
-    Modes, OpenCall, Outcome, RateLimitCall, Refuse, Reply, StreamEnd, TrailersCall,
+    kind, Allow, BodyCall, BodyMode, Call, CheckCall, ConnectionCall, DataCall, Descriptor,
+    HeadersCall, Modes, OpenCall, Outcome, RateLimitCall, Refuse, Reply, StreamEnd, TrailersCall,
 };
 pub use callout_macros::plugin;
 pub use error::{Error, Result, Status};

@@ -98,12 +98,18 @@ pub trait Plugin: Sized + Send + Sync + 'static {
 /// dropped. The host's deadline for hooks holds.
 pub trait AsyncPlugin: Plugin {
     /// See [`Plugin::request_headers`].
-    fn request_headers(&self, call: &mut HeadersCall<'_, Self>) -> impl Future<Output = Result> + Send {
+    fn request_headers(
+        &self,
+        call: &mut HeadersCall<'_, Self>,
+    ) -> impl Future<Output = Result> + Send {
         let _ = call;
         async { Ok(()) }
     }
     /// See [`Plugin::response_headers`].
-    fn response_headers(&self, call: &mut HeadersCall<'_, Self>) -> impl Future<Output = Result> + Send {
+    fn response_headers(
+        &self,
+        call: &mut HeadersCall<'_, Self>,
+    ) -> impl Future<Output = Result> + Send {
         let _ = call;
         async { Ok(()) }
     }
@@ -118,12 +124,18 @@ pub trait AsyncPlugin: Plugin {
         async { Ok(()) }
     }
     /// See [`Plugin::request_trailers`].
-    fn request_trailers(&self, call: &mut TrailersCall<'_, Self>) -> impl Future<Output = Result> + Send {
+    fn request_trailers(
+        &self,
+        call: &mut TrailersCall<'_, Self>,
+    ) -> impl Future<Output = Result> + Send {
         let _ = call;
         async { Ok(()) }
     }
     /// See [`Plugin::response_trailers`].
-    fn response_trailers(&self, call: &mut TrailersCall<'_, Self>) -> impl Future<Output = Result> + Send {
+    fn response_trailers(
+        &self,
+        call: &mut TrailersCall<'_, Self>,
+    ) -> impl Future<Output = Result> + Send {
         let _ = call;
         async { Ok(()) }
     }
@@ -133,12 +145,18 @@ pub trait AsyncPlugin: Plugin {
         async { Ok(()) }
     }
     /// See [`Plugin::rate_limit`].
-    fn rate_limit(&self, call: &mut RateLimitCall<'_, Self>) -> impl Future<Output = Result> + Send {
+    fn rate_limit(
+        &self,
+        call: &mut RateLimitCall<'_, Self>,
+    ) -> impl Future<Output = Result> + Send {
         let _ = call;
         async { Ok(()) }
     }
     /// See [`Plugin::connection`].
-    fn connection(&self, call: &mut ConnectionCall<'_, Self>) -> impl Future<Output = Result> + Send {
+    fn connection(
+        &self,
+        call: &mut ConnectionCall<'_, Self>,
+    ) -> impl Future<Output = Result> + Send {
         let _ = call;
         async { Ok(()) }
     }
@@ -238,8 +256,12 @@ impl Setup {
     /// A file whose change makes a new instance; `path` is absolute. Call it before you read the file.
     pub fn follow_file(&mut self, path: &str) -> Result {
         // SAFETY: the table lives; the path is copied.
-        let status = self.host.with(|host| unsafe { ((*host).follow_file)(host, bytes(path.as_bytes())) });
-        refused(status, || format!("the host does not follow the file {path}"))
+        let status = self
+            .host
+            .with(|host| unsafe { ((*host).follow_file)(host, bytes(path.as_bytes())) });
+        refused(status, || {
+            format!("the host does not follow the file {path}")
+        })
     }
 
     /// A counter; by custom its name ends in `_total`.
@@ -259,7 +281,13 @@ impl Setup {
         self.metric(raw::METRIC_HISTOGRAM, name, help, buckets)
     }
 
-    fn metric(&mut self, kind: raw::MetricKind, name: &str, help: &str, buckets: &[f64]) -> Result<Metric> {
+    fn metric(
+        &mut self,
+        kind: raw::MetricKind,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+    ) -> Result<Metric> {
         let spec = raw::MetricSpec {
             struct_size: size_of::<raw::MetricSpec>() as u32,
             kind,
@@ -268,14 +296,23 @@ impl Setup {
             unit: bytes(&[]),
             labels: std::ptr::null(),
             label_count: 0,
-            buckets: if buckets.is_empty() { std::ptr::null() } else { buckets.as_ptr() },
+            buckets: if buckets.is_empty() {
+                std::ptr::null()
+            } else {
+                buckets.as_ptr()
+            },
             bucket_count: buckets.len(),
         };
         let mut id = 0;
         // SAFETY: the table lives; all of it is copied.
-        let status = self.host.with(|host| unsafe { ((*host).define_metric)(host, &spec, &mut id) });
+        let status = self
+            .host
+            .with(|host| unsafe { ((*host).define_metric)(host, &spec, &mut id) });
         refused(status, || format!("the host refuses the metric {name}"))?;
-        Ok(Metric { host: self.host.clone(), id })
+        Ok(Metric {
+            host: self.host.clone(),
+            id,
+        })
     }
 }
 
@@ -306,7 +343,8 @@ pub(crate) fn read_config<C: DeserializeOwned + 'static>(text: &[u8]) -> Result<
             key => format!("configuration: {key}: {reason}"),
         })
     })?;
-    json.end().map_err(|error| wrong(format!("configuration: {error}")))?;
+    json.end()
+        .map_err(|error| wrong(format!("configuration: {error}")))?;
     Ok(config)
 }
 
@@ -345,14 +383,20 @@ mod tests {
     }
 
     fn refusal<C: DeserializeOwned + std::fmt::Debug + 'static>(text: &str) -> String {
-        read_config::<C>(text.as_bytes()).unwrap_err().text().to_string()
+        read_config::<C>(text.as_bytes())
+            .unwrap_err()
+            .text()
+            .to_string()
     }
 
     #[test]
     fn an_error_names_the_key() {
         assert_eq!(read_config::<Config>(br#"{"limit": 3}"#).unwrap().limit, 3);
         let text = refusal::<Config>(r#"{"limit": 1, "rules": [{"path": "/a"}, {"path": 7}]}"#);
-        assert!(text.starts_with("configuration: rules[1].path: invalid type: integer"), "{text}");
+        assert!(
+            text.starts_with("configuration: rules[1].path: invalid type: integer"),
+            "{text}"
+        );
         assert!(refusal::<Config>("").contains("missing field `limit`"));
         assert!(refusal::<Config>(r#"{"limit": 1, "limt": 2}"#).contains("unknown field `limt`"));
         assert!(refusal::<Config>("{").starts_with("configuration: "));
@@ -361,12 +405,18 @@ mod tests {
     #[test]
     fn an_error_has_no_value_of_the_configuration() {
         let text = refusal::<Config>(r#"{"limit": "hunter2"}"#);
-        assert!(text.contains("limit: invalid type: a text, expected u32"), "{text}");
+        assert!(
+            text.contains("limit: invalid type: a text, expected u32"),
+            "{text}"
+        );
     }
 
     #[test]
     fn a_plugin_without_a_configuration_takes_none() {
         read_config::<()>(b"").unwrap();
-        assert_eq!(refusal::<()>(r#"{"a": 1}"#), "it has no configuration, and was given one");
+        assert_eq!(
+            refusal::<()>(r#"{"a": 1}"#),
+            "it has no configuration, and was given one"
+        );
     }
 }

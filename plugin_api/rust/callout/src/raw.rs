@@ -216,7 +216,8 @@ pub struct Host {
     pub get_property: unsafe extern "C" fn(*const Call, Property, *mut Bytes) -> Status,
     pub log_enabled: unsafe extern "C" fn(*const Host, LogLevel) -> i32,
     pub log: unsafe extern "C" fn(*const Host, LogLevel, Bytes),
-    pub metric_define: unsafe extern "C" fn(*const Host, MetricKind, Bytes, Bytes, *mut u32) -> Status,
+    pub metric_define:
+        unsafe extern "C" fn(*const Host, MetricKind, Bytes, Bytes, *mut u32) -> Status,
     pub metric_record: unsafe extern "C" fn(*const Host, u32, f64),
     pub get_extension: unsafe extern "C" fn(*const Host, *const c_char) -> *const c_void,
     pub define_metric: unsafe extern "C" fn(*const Host, *const MetricSpec, *mut u32) -> Status,
@@ -321,8 +322,22 @@ pub struct SharedEntry {
 pub struct SharedData {
     pub struct_size: u32,
     pub reserved: u32,
-    pub get: unsafe extern "C" fn(*const Host, Bytes, Bytes, *mut c_char, usize, *mut SharedEntry) -> Status,
-    pub put: unsafe extern "C" fn(*const Host, Bytes, Bytes, Bytes, *const SharedPut, *mut u64) -> Status,
+    pub get: unsafe extern "C" fn(
+        *const Host,
+        Bytes,
+        Bytes,
+        *mut c_char,
+        usize,
+        *mut SharedEntry,
+    ) -> Status,
+    pub put: unsafe extern "C" fn(
+        *const Host,
+        Bytes,
+        Bytes,
+        Bytes,
+        *const SharedPut,
+        *mut u64,
+    ) -> Status,
     pub remove: unsafe extern "C" fn(*const Host, Bytes, Bytes, u64) -> Status,
     pub add: unsafe extern "C" fn(*const Host, Bytes, Bytes, i64, u64, *mut i64) -> Status,
 }

@@ -49,7 +49,11 @@ impl SharedData {
     pub fn shared(host: &Host, space: &str) -> Result<SharedData> {
         let table = host.extension(raw::SHARED_DATA);
         let missing = || Error::with_status(Status::Unimplemented, "this host has no shared data");
-        Ok(SharedData { host: host.clone(), table: table.ok_or_else(missing)?, space: space.to_string() })
+        Ok(SharedData {
+            host: host.clone(),
+            table: table.ok_or_else(missing)?,
+            space: space.to_string(),
+        })
     }
 
     fn call(
@@ -58,7 +62,9 @@ impl SharedData {
     ) -> raw::Status {
         let space = bytes(self.space.as_bytes());
         // SAFETY: both tables live.
-        let status = self.host.with(|host| function(unsafe { &*self.table }, host, space));
+        let status = self
+            .host
+            .with(|host| function(unsafe { &*self.table }, host, space));
         status.unwrap_or(raw::FAILED_PRECONDITION)
     }
 
@@ -87,7 +93,10 @@ impl SharedData {
                 raw::OK => {
                     // SAFETY: the host has written so many of them.
                     unsafe { value.set_len((entry.size as usize).min(capacity)) };
-                    return Ok(Some(Entry { value, version: entry.version }));
+                    return Ok(Some(Entry {
+                        value,
+                        version: entry.version,
+                    }));
                 }
                 raw::NOT_FOUND => return Ok(None),
                 raw::OUT_OF_RANGE => value.reserve_exact(entry.size as usize),
@@ -98,12 +107,14 @@ impl SharedData {
 
     /// Sets the value for a time; `None`: until it is removed.
     pub fn put(&self, key: &str, value: &[u8], life: Option<Duration>) -> Result {
-        self.put_as(key, value, life, raw::SHARED_ANY, false).map(|_| ())
+        self.put_as(key, value, life, raw::SHARED_ANY, false)
+            .map(|_| ())
     }
 
     /// The same, but the host may drop the value for room: for what can be found out again.
     pub fn cache(&self, key: &str, value: &[u8], life: Option<Duration>) -> Result {
-        self.put_as(key, value, life, raw::SHARED_ANY, true).map(|_| ())
+        self.put_as(key, value, life, raw::SHARED_ANY, true)
+            .map(|_| ())
     }
 
     /// Sets the value if it has this version ([`ABSENT`]: if there is none). The new version, or
@@ -136,7 +147,14 @@ impl SharedData {
         let mut version = 0;
         // SAFETY: all of it is copied.
         let status = self.call(|table, host, space| unsafe {
-            (table.put)(host, space, bytes(key.as_bytes()), bytes(value), &how, &mut version)
+            (table.put)(
+                host,
+                space,
+                bytes(key.as_bytes()),
+                bytes(value),
+                &how,
+                &mut version,
+            )
         });
         match status {
             raw::OK => Ok(Some(version)),
@@ -180,5 +198,8 @@ impl SharedData {
 }
 
 fn error(status: raw::Status, key: &str) -> Error {
-    Error::with_status(Status::from_raw(status), format!("the host's shared data refuses the key {key:?}"))
+    Error::with_status(
+        Status::from_raw(status),
+        format!("the host's shared data refuses the key {key:?}"),
+    )
 }

@@ -34,14 +34,20 @@ struct Work {
 
 // What a panic interrupts is whole: nothing panics under these locks.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Executor {
     pub fn new(instance: &str) -> Arc<Executor> {
         // Linux keeps 15 bytes of it.
         let name = format!("async {instance}").replace('\0', "");
-        Arc::new(Executor { name, work: Mutex::default(), woken: Condvar::new() })
+        Arc::new(Executor {
+            name,
+            work: Mutex::default(),
+            woken: Condvar::new(),
+        })
     }
 
     /// Whether there is a thread.
@@ -49,7 +55,9 @@ impl Executor {
         let mut work = lock(&self.work);
         if work.thread.is_none() {
             let executor = self.clone();
-            let thread = std::thread::Builder::new().name(self.name.clone()).spawn(move || executor.run());
+            let thread = std::thread::Builder::new()
+                .name(self.name.clone())
+                .spawn(move || executor.run());
             work.thread = thread.ok();
         }
         work.thread.is_some()
@@ -76,7 +84,10 @@ impl Executor {
             } else if work.stopped {
                 return;
             } else {
-                work = self.woken.wait(work).unwrap_or_else(|poisoned| poisoned.into_inner());
+                work = self
+                    .woken
+                    .wait(work)
+                    .unwrap_or_else(|poisoned| poisoned.into_inner());
             }
         }
     }
@@ -165,10 +176,13 @@ impl Task {
 
     /// A panic ends the call as a fault. The future is gone once it is ready.
     fn poll(self: &Arc<Self>, slot: &mut Option<CallFuture>) -> Poll<raw::Status> {
-        let Some(future) = slot else { return Poll::Ready(raw::INTERNAL) };
+        let Some(future) = slot else {
+            return Poll::Ready(raw::INTERNAL);
+        };
         let waker = Waker::from(self.clone());
-        let polled =
-            catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            future.as_mut().poll(&mut Context::from_waker(&waker))
+        }));
         let status = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(status)) => status,

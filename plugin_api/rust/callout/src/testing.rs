@@ -45,7 +45,9 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 const VALUE_BYTES_MAX: usize = 1 << 20;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 // --- The host ---
@@ -124,9 +126,14 @@ impl<P: Exported> Instance<P> {
         upstreams: impl IntoIterator<Item = (&'n str, Service)>,
     ) -> Result<Self, Error> {
         let name = CString::new("test").unwrap_or_default();
-        let host = Box::new(FakeHost { table: table(), state: Mutex::new(HostState::new()) });
-        lock(&host.state).upstreams =
-            upstreams.into_iter().map(|(name, service)| (name.to_string(), service)).collect();
+        let host = Box::new(FakeHost {
+            table: table(),
+            state: Mutex::new(HostState::new()),
+        });
+        lock(&host.state).upstreams = upstreams
+            .into_iter()
+            .map(|(name, service)| (name.to_string(), service))
+            .collect();
         let mut setup = raw::CreateArgs {
             struct_size: size_of::<raw::CreateArgs>() as u32,
             blocking: 0,
@@ -149,7 +156,13 @@ impl<P: Exported> Instance<P> {
             host.end_timers();
             return Err(Error::with_status(Status::from_raw(status), text));
         }
-        Ok(Instance { host, plugin: setup.plugin, setup, _name: name, kind: PhantomData })
+        Ok(Instance {
+            host,
+            plugin: setup.plugin,
+            setup,
+            _name: name,
+            kind: PhantomData,
+        })
     }
 
     /// A new HTTP request, Check, question about rate limits or TCP connection.
@@ -175,7 +188,11 @@ impl<P: Exported> Instance<P> {
     }
     /// A metric's value: of a counter the sum, of a gauge and a histogram the latest.
     pub fn metric(&self, name: &str) -> Option<f64> {
-        lock(&self.host.state).metrics.iter().find(|(known, _, _)| known == name).map(|(_, _, value)| *value)
+        lock(&self.host.state)
+            .metrics
+            .iter()
+            .find(|(known, _, _)| known == name)
+            .map(|(_, _, value)| *value)
     }
     /// The files that the instance follows.
     pub fn followed_files(&self) -> Vec<String> {
@@ -183,7 +200,9 @@ impl<P: Exported> Instance<P> {
     }
     /// A value of shared data; `space` is empty for the instance's own.
     pub fn shared_value(&self, space: &str, key: &str) -> Option<Vec<u8>> {
-        lock(&self.host.state).value(space.as_bytes(), key.as_bytes()).map(|value| value.value)
+        lock(&self.host.state)
+            .value(space.as_bytes(), key.as_bytes())
+            .map(|value| value.value)
     }
     /// Moves the time of timers and shared data on, and runs the timers that are then due.
     pub fn advance(&self, time: Duration) {
@@ -237,12 +256,20 @@ impl HostState {
     }
     fn value(&mut self, space: &[u8], key: &[u8]) -> Option<FakeValue> {
         let now_ns = self.now_ns;
-        self.values.retain(|_, value| value.expires_ns == 0 || value.expires_ns > now_ns);
+        self.values
+            .retain(|_, value| value.expires_ns == 0 || value.expires_ns > now_ns);
         self.values.get(&(space.to_vec(), key.to_vec())).cloned()
     }
     fn put(&mut self, space: &[u8], key: &[u8], value: Vec<u8>, expires_ns: u64) -> u64 {
         let version = self.next_id();
-        self.values.insert((space.to_vec(), key.to_vec()), FakeValue { value, version, expires_ns });
+        self.values.insert(
+            (space.to_vec(), key.to_vec()),
+            FakeValue {
+                value,
+                version,
+                expires_ns,
+            },
+        );
         version
     }
 }
@@ -252,12 +279,18 @@ impl FakeHost {
     fn run_timer(&self, to_ns: u64) -> bool {
         let mut state = lock(&self.state);
         let due = |timer: &&mut FakeTimer| !timer.is_running && timer.due_ns <= to_ns;
-        let Some(timer) = state.timers.iter_mut().filter(due).min_by_key(|timer| (timer.due_ns, timer.id))
+        let Some(timer) = state
+            .timers
+            .iter_mut()
+            .filter(due)
+            .min_by_key(|timer| (timer.due_ns, timer.id))
         else {
             return false;
         };
         timer.is_running = true;
-        let FakeTimer { id, due_ns, timer, .. } = *timer;
+        let FakeTimer {
+            id, due_ns, timer, ..
+        } = *timer;
         state.now_ns = state.now_ns.max(due_ns);
         drop(state);
         if let Some(run) = timer.run {
@@ -375,7 +408,8 @@ impl<P: Exported> Stream<'_, P> {
     }
     /// A value in the metadata of the gRPC request.
     pub fn add_grpc_metadata(&mut self, key: &str, value: &str) -> &mut Self {
-        self.grpc_metadata.push((key.to_string(), value.as_bytes().to_vec()));
+        self.grpc_metadata
+            .push((key.to_string(), value.as_bytes().to_vec()));
         self
     }
     /// How Envoy sends bodies; BUFFERED if it is not set.
@@ -397,8 +431,14 @@ impl<P: Exported> Stream<'_, P> {
     /// A response's headers, with `:status`; a body may follow.
     pub fn response_headers(&mut self, headers: &[(&str, &str)]) -> Answer {
         let status = headers.iter().find(|(name, _)| *name == ":status");
-        self.end.http_status = status.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
-        self.message(raw::RESPONSE_HEADERS, headers_message(headers, false), false)
+        self.end.http_status = status
+            .and_then(|(_, value)| value.parse().ok())
+            .unwrap_or(0);
+        self.message(
+            raw::RESPONSE_HEADERS,
+            headers_message(headers, false),
+            false,
+        )
     }
     /// A piece of a body, or all of it if it is the first and the last.
     pub fn request_body(&mut self, body: &[u8], end_of_stream: bool) -> Answer {
@@ -410,11 +450,19 @@ impl<P: Exported> Stream<'_, P> {
     }
     /// The request's trailers.
     pub fn request_trailers(&mut self, trailers: &[(&str, &str)]) -> Answer {
-        self.message(raw::REQUEST_TRAILERS, headers_message(trailers, false), true)
+        self.message(
+            raw::REQUEST_TRAILERS,
+            headers_message(trailers, false),
+            true,
+        )
     }
     /// The response's trailers.
     pub fn response_trailers(&mut self, trailers: &[(&str, &str)]) -> Answer {
-        self.message(raw::RESPONSE_TRAILERS, headers_message(trailers, false), true)
+        self.message(
+            raw::RESPONSE_TRAILERS,
+            headers_message(trailers, false),
+            true,
+        )
     }
     /// A Check of ext_authz: `headers` may have `:method`, `:path` and `:authority`.
     pub fn check(&mut self, headers: &[(&str, &str)]) -> Answer {
@@ -508,7 +556,9 @@ impl<P: Exported> Stream<'_, P> {
         let mut fake = self.fake(0, &[]);
         let call: *mut raw::Call = (&raw mut *fake).cast();
         // SAFETY: as the real host calls it.
-        let status = P::HOOKS.stream_open.map_or(raw::OK, |open| unsafe { open(call) });
+        let status = P::HOOKS
+            .stream_open
+            .map_or(raw::OK, |open| unsafe { open(call) });
         self.state = unsafe { (*call).stream };
         if status == raw::OK {
             self.is_open = true;
@@ -523,7 +573,9 @@ impl<P: Exported> Stream<'_, P> {
         if self.instance.setup.phases >> phase & 1 == 0 {
             return Answer::default();
         }
-        let Some(hook) = P::HOOKS.of(phase) else { return Answer::default() };
+        let Some(hook) = P::HOOKS.of(phase) else {
+            return Answer::default();
+        };
         if !self.is_open {
             if let Some(refused) = self.open() {
                 return refused;
@@ -554,16 +606,25 @@ impl<P: Exported> Stream<'_, P> {
     fn wait(&self, fake: &FakeCall, status: raw::Status) -> Answer {
         let mut outcome = lock(&fake.outcome);
         if status != raw::DEFERRED {
-            assert!(!outcome.is_finished, "the plugin has finished a call that it did not defer");
+            assert!(
+                !outcome.is_finished,
+                "the plugin has finished a call that it did not defer"
+            );
             outcome.answer.status = status;
             return std::mem::take(&mut outcome.answer);
         }
         let begin = Instant::now();
         while !outcome.is_finished {
-            assert!(begin.elapsed() < WAIT_MAX, "a deferred call was not finished in {WAIT_MAX:?}");
+            assert!(
+                begin.elapsed() < WAIT_MAX,
+                "a deferred call was not finished in {WAIT_MAX:?}"
+            );
             let step = Duration::from_millis(1);
-            outcome =
-                fake.finished.wait_timeout(outcome, step).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+            outcome = fake
+                .finished
+                .wait_timeout(outcome, step)
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                .0;
             if !outcome.is_finished {
                 drop(outcome);
                 self.instance.host.run_timer(u64::MAX);
@@ -626,7 +687,8 @@ impl Answer {
             Some(raw::IMMEDIATE_RESPONSE) => {}
             _ => return None,
         }
-        Records::number(Records::last(&self.message, 1), 1).and_then(|status| status.try_into().ok())
+        Records::number(Records::last(&self.message, 1), 1)
+            .and_then(|status| status.try_into().ok())
     }
     fn is_check_ok(&self) -> bool {
         self.phase == raw::CHECK && self.field == Some(raw::CHECK_OK)
@@ -655,11 +717,14 @@ impl Answer {
     /// The values that the plugin sets a header to, of an immediate response too.
     pub fn headers(&self, name: &str) -> Vec<String> {
         let mutation = self.mutation();
-        let options =
-            Records::all(mutation, 1).chain(Records::all(&self.message, 2).filter(|_| self.is_check_ok()));
+        let options = Records::all(mutation, 1)
+            .chain(Records::all(&self.message, 2).filter(|_| self.is_check_ok()));
         let headers = options.map(|option| Records::last(option, 1));
-        let named = headers.filter(|header| Records::last(header, 1).eq_ignore_ascii_case(name.as_bytes()));
-        named.map(|header| String::from_utf8_lossy(Records::last(header, 3)).into_owned()).collect()
+        let named =
+            headers.filter(|header| Records::last(header, 1).eq_ignore_ascii_case(name.as_bytes()));
+        named
+            .map(|header| String::from_utf8_lossy(Records::last(header, 3)).into_owned())
+            .collect()
     }
     /// The last of them.
     pub fn header(&self, name: &str) -> Option<String> {
@@ -672,7 +737,9 @@ impl Answer {
         } else {
             Records::all(self.mutation(), 2)
         };
-        removed.clone().any(|removed| removed.eq_ignore_ascii_case(name.as_bytes()))
+        removed
+            .clone()
+            .any(|removed| removed.eq_ignore_ascii_case(name.as_bytes()))
     }
     /// The body that the plugin sets, of an immediate response or a refusal too; empty if it is cleared.
     pub fn body(&self) -> Option<Vec<u8>> {
@@ -782,7 +849,10 @@ unsafe fn host_state<'a>(host: *const raw::Host) -> MutexGuard<'a, HostState> {
     lock(unsafe { &(*host.cast::<FakeHost>()).state })
 }
 unsafe fn joined(parts: *const raw::Bytes, count: usize) -> Vec<u8> {
-    (0..count).flat_map(|i| unsafe { view(*parts.add(i)) }).copied().collect()
+    (0..count)
+        .flat_map(|i| unsafe { view(*parts.add(i)) })
+        .copied()
+        .collect()
 }
 
 unsafe extern "C" fn respond(
@@ -814,9 +884,16 @@ unsafe extern "C" fn send(
     lock(&fake.outcome).answer.sent.push(message);
     raw::OK
 }
-unsafe extern "C" fn annotate(call: *mut raw::Call, field: raw::Field, message: raw::Bytes) -> raw::Status {
+unsafe extern "C" fn annotate(
+    call: *mut raw::Call,
+    field: raw::Field,
+    message: raw::Bytes,
+) -> raw::Status {
     let (fake, message) = unsafe { (fake_call(call), view(message).to_vec()) };
-    lock(&fake.outcome).answer.annotations.push((field, message));
+    lock(&fake.outcome)
+        .answer
+        .annotations
+        .push((field, message));
     raw::OK
 }
 unsafe extern "C" fn set_error(call: *mut raw::Call, text: raw::Bytes) {
@@ -843,7 +920,10 @@ unsafe extern "C" fn get_metadata(
     value: *mut raw::Bytes,
 ) -> raw::Status {
     let (fake, key) = unsafe { (fake_call(call), view(key)) };
-    let mut found = fake.grpc_metadata.iter().filter(|(name, _)| name.as_bytes() == key);
+    let mut found = fake
+        .grpc_metadata
+        .iter()
+        .filter(|(name, _)| name.as_bytes() == key);
     match found.nth(index as usize) {
         Some((_, found)) => unsafe { *value = bytes(found) },
         None => return raw::NOT_FOUND,
@@ -888,15 +968,26 @@ unsafe extern "C" fn metric_define(
     _: raw::Bytes,
     id: *mut u32,
 ) -> raw::Status {
-    let (mut state, name) = unsafe { (host_state(host), String::from_utf8_lossy(view(name)).into_owned()) };
+    let (mut state, name) = unsafe {
+        (
+            host_state(host),
+            String::from_utf8_lossy(view(name)).into_owned(),
+        )
+    };
     if state.created {
         return raw::FAILED_PRECONDITION;
     }
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-    if name.is_empty() || !name.chars().all(is_name) || name.starts_with(|c: char| c.is_ascii_digit()) {
+    if name.is_empty()
+        || !name.chars().all(is_name)
+        || name.starts_with(|c: char| c.is_ascii_digit())
+    {
         return raw::INVALID_ARGUMENT;
     }
-    let known = state.metrics.iter().position(|(known, _, _)| *known == name);
+    let known = state
+        .metrics
+        .iter()
+        .position(|(known, _, _)| *known == name);
     if known.is_some_and(|known| state.metrics[known].1 != kind) {
         return raw::INVALID_ARGUMENT;
     }
@@ -922,7 +1013,12 @@ unsafe extern "C" fn metric_record(host: *const raw::Host, id: u32, value: f64) 
     }
 }
 unsafe extern "C" fn follow_file(host: *const raw::Host, path: raw::Bytes) -> raw::Status {
-    let (mut state, path) = unsafe { (host_state(host), String::from_utf8_lossy(view(path)).into_owned()) };
+    let (mut state, path) = unsafe {
+        (
+            host_state(host),
+            String::from_utf8_lossy(view(path)).into_owned(),
+        )
+    };
     if state.created {
         return raw::FAILED_PRECONDITION;
     }
@@ -977,7 +1073,10 @@ unsafe extern "C" fn start_timer(
     id: *mut u64,
 ) -> raw::Status {
     let (mut state, timer) = unsafe { (host_state(host), *timer) };
-    if timer.run.is_none() || timer.delay_ns > raw::TIMER_NS_MAX || timer.period_ns > raw::TIMER_NS_MAX {
+    if timer.run.is_none()
+        || timer.delay_ns > raw::TIMER_NS_MAX
+        || timer.period_ns > raw::TIMER_NS_MAX
+    {
         return raw::INVALID_ARGUMENT;
     }
     if state.closed {
@@ -985,13 +1084,20 @@ unsafe extern "C" fn start_timer(
     }
     let new = state.next_id();
     let due_ns = state.now_ns + timer.delay_ns;
-    state.timers.push(FakeTimer { id: new, due_ns, is_running: false, timer });
+    state.timers.push(FakeTimer {
+        id: new,
+        due_ns,
+        is_running: false,
+        timer,
+    });
     unsafe { *id = new };
     raw::OK
 }
 unsafe extern "C" fn cancel_timer(host: *const raw::Host, id: u64) -> raw::Status {
     let mut state = unsafe { host_state(host) };
-    let Some(index) = state.timers.iter().position(|timer| timer.id == id) else { return raw::NOT_FOUND };
+    let Some(index) = state.timers.iter().position(|timer| timer.id == id) else {
+        return raw::NOT_FOUND;
+    };
     if state.timers[index].is_running {
         state.timers[index].timer.period_ns = 0;
         return raw::ABORTED;
@@ -1010,7 +1116,10 @@ unsafe extern "C" fn find_upstream(
     _: *mut raw::UpstreamInfo,
 ) -> raw::Status {
     let (state, name) = unsafe { (host_state(host), view(name)) };
-    let found = state.upstreams.iter().any(|(known, _)| known.as_bytes() == name);
+    let found = state
+        .upstreams
+        .iter()
+        .any(|(known, _)| known.as_bytes() == name);
     if found {
         raw::OK
     } else {
@@ -1032,7 +1141,8 @@ unsafe fn read_request(outgoing: &raw::Outgoing) -> Request {
         request.method = text(outgoing.method);
         request.body = view(outgoing.body).to_vec();
         request.idempotent = has(raw::OUTGOING_IDEMPOTENT);
-        request.timeout = Some(Duration::from_nanos(outgoing.timeout_ns)).filter(|time| !time.is_zero());
+        request.timeout =
+            Some(Duration::from_nanos(outgoing.timeout_ns)).filter(|time| !time.is_zero());
         for i in 0..outgoing.header_count {
             let field = *outgoing.headers.add(i);
             request = request.header(text(field.name), text(field.value));
@@ -1059,7 +1169,12 @@ unsafe extern "C" fn start_call(
     if outgoing.done.is_none() || !request.path.starts_with('/') {
         return raw::INVALID_ARGUMENT;
     }
-    let Some((_, service)) = state.upstreams.iter().find(|(known, _)| *known == name).cloned() else {
+    let Some((_, service)) = state
+        .upstreams
+        .iter()
+        .find(|(known, _)| *known == name)
+        .cloned()
+    else {
         return raw::NOT_FOUND;
     };
     let new = state.next_id();
@@ -1075,7 +1190,9 @@ unsafe extern "C" fn start_call(
 }
 
 unsafe fn answer_call(host: *const raw::Host, id: u64, outcome: Result<Response, Failure>) {
-    let Some(outgoing) = (unsafe { take_call(host, id) }) else { return };
+    let Some(outgoing) = (unsafe { take_call(host, id) }) else {
+        return;
+    };
     let failure = outcome.as_ref().err();
     let response = outcome.as_ref().cloned().unwrap_or_default();
     let field = |(name, value): &(String, Vec<u8>)| raw::HeaderField {
@@ -1146,7 +1263,9 @@ unsafe extern "C" fn get_value(
     if !is_key(space, key) {
         return raw::INVALID_ARGUMENT;
     }
-    let Some(found) = state.value(space, key) else { return raw::NOT_FOUND };
+    let Some(found) = state.value(space, key) else {
+        return raw::NOT_FOUND;
+    };
     unsafe {
         (*entry).size = found.value.len() as u64;
         (*entry).version = found.version;
@@ -1166,17 +1285,33 @@ unsafe extern "C" fn put_value(
     how: *const raw::SharedPut,
     version: *mut u64,
 ) -> raw::Status {
-    let (mut state, space, key, value) =
-        unsafe { (host_state(host), view(space), view(key), view(value).to_vec()) };
+    let (mut state, space, key, value) = unsafe {
+        (
+            host_state(host),
+            view(space),
+            view(key),
+            view(value).to_vec(),
+        )
+    };
     let (expected, ttl_ns) = unsafe { ((*how).expected, (*how).ttl_ns) };
     if !is_key(space, key) || ttl_ns > raw::SHARED_TTL_NS_MAX {
         return raw::INVALID_ARGUMENT;
     }
-    let known = state.value(space, key).map_or(raw::SHARED_ABSENT, |known| known.version);
+    let known = state
+        .value(space, key)
+        .map_or(raw::SHARED_ABSENT, |known| known.version);
     let may = expected == raw::SHARED_ANY || expected == known;
     let fits = value.len() <= VALUE_BYTES_MAX;
-    let expires_ns = if ttl_ns == 0 { 0 } else { state.now_ns + ttl_ns };
-    let now = if may && fits { state.put(space, key, value, expires_ns) } else { known };
+    let expires_ns = if ttl_ns == 0 {
+        0
+    } else {
+        state.now_ns + ttl_ns
+    };
+    let now = if may && fits {
+        state.put(space, key, value, expires_ns)
+    } else {
+        known
+    };
     if !version.is_null() {
         unsafe { *version = now };
     }
@@ -1193,7 +1328,9 @@ unsafe extern "C" fn remove_value(
     expected: u64,
 ) -> raw::Status {
     let (mut state, space, key) = unsafe { (host_state(host), view(space), view(key)) };
-    let Some(known) = state.value(space, key) else { return raw::NOT_FOUND };
+    let Some(known) = state.value(space, key) else {
+        return raw::NOT_FOUND;
+    };
     if expected != raw::SHARED_ANY && expected != known.version {
         return raw::ABORTED;
     }

@@ -60,7 +60,10 @@ impl Timers {
     pub fn new(host: &Host) -> Result<Timers> {
         let table = host.extension(raw::TIMERS);
         let missing = || Error::with_status(Status::Unimplemented, "this host has no timers");
-        Ok(Timers { host: host.clone(), table: table.ok_or_else(missing)? })
+        Ok(Timers {
+            host: host.clone(),
+            table: table.ok_or_else(missing)?,
+        })
     }
 
     /// Runs `function` once, as soon as a thread is free.
@@ -69,7 +72,11 @@ impl Timers {
     }
 
     /// Runs `function` once, after a delay of at most 365 days.
-    pub fn after(&self, delay: Duration, function: impl FnOnce() + Send + 'static) -> Result<Timer> {
+    pub fn after(
+        &self,
+        delay: Duration,
+        function: impl FnOnce() + Send + 'static,
+    ) -> Result<Timer> {
         let mut function = Some(function);
         let once = move || {
             if let Some(function) = function.take() {
@@ -81,7 +88,11 @@ impl Timers {
 
     /// Runs `function` soon and then again each time that a period of at least 1 ms has passed since
     /// its end.
-    pub fn every(&self, period: Duration, function: impl FnMut() + Send + 'static) -> Result<Timer> {
+    pub fn every(
+        &self,
+        period: Duration,
+        function: impl FnMut() + Send + 'static,
+    ) -> Result<Timer> {
         self.start(Duration::ZERO, Some(period), Box::new(function))
     }
 
@@ -95,7 +106,11 @@ impl Timers {
         if period.is_some_and(|period| nanoseconds(period) < raw::TIMER_PERIOD_MIN_NS) {
             return refused(raw::INVALID_ARGUMENT, "a timer's period is at least 1 ms");
         }
-        let data: *mut c_void = Box::into_raw(Box::new(Job { host: self.host.clone(), function })).cast();
+        let data: *mut c_void = Box::into_raw(Box::new(Job {
+            host: self.host.clone(),
+            function,
+        }))
+        .cast();
         let timer = raw::Timer {
             struct_size: size_of::<raw::Timer>() as u32,
             reserved: 0,
@@ -107,9 +122,14 @@ impl Timers {
         };
         let mut id = 0;
         // SAFETY: both tables live.
-        let status = self.host.with(|host| unsafe { ((*self.table).start)(host, &timer, &mut id) });
+        let status = self
+            .host
+            .with(|host| unsafe { ((*self.table).start)(host, &timer, &mut id) });
         match status.unwrap_or(raw::FAILED_PRECONDITION) {
-            raw::OK => Ok(Timer { timers: self.clone(), id }),
+            raw::OK => Ok(Timer {
+                timers: self.clone(),
+                id,
+            }),
             other => {
                 // SAFETY: after an error the host calls neither function.
                 unsafe { release(data) };
@@ -124,7 +144,9 @@ impl Timer {
     pub fn cancel(&self) -> bool {
         let timers = &self.timers;
         // SAFETY: both tables live.
-        let status = timers.host.with(|host| unsafe { ((*timers.table).cancel)(host, self.id) });
+        let status = timers
+            .host
+            .with(|host| unsafe { ((*timers.table).cancel)(host, self.id) });
         status == Some(raw::OK)
     }
 }
@@ -133,7 +155,8 @@ unsafe extern "C" fn run(data: *mut c_void) {
     // SAFETY: runs of a timer never overlap, and release comes after the last.
     let job = unsafe { &mut *data.cast::<Job>() };
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (job.function)())) {
-        job.host.error(format!("timer: {}", panic_text(panic.as_ref())));
+        job.host
+            .error(format!("timer: {}", panic_text(panic.as_ref())));
     }
 }
 
@@ -148,7 +171,11 @@ unsafe extern "C" fn release(data: *mut c_void) {
 
 /// Waits in an async hook, by a timer. `Err`: the host started none.
 pub fn sleep(host: &Host, time: Duration) -> Sleep {
-    Sleep { host: host.clone(), time, state: None }
+    Sleep {
+        host: host.clone(),
+        time,
+        state: None,
+    }
 }
 
 /// See [`sleep`].
@@ -169,14 +196,23 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result> {
         let lock = |state: &Arc<Mutex<SleepState>>, waker: &Waker| {
-            let mut state = state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut state = state
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
             state.waker = Some(waker.clone());
             state.is_over
         };
         if let Some((_, state)) = &self.state {
-            return if lock(state, context.waker()) { Poll::Ready(Ok(())) } else { Poll::Pending };
+            return if lock(state, context.waker()) {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            };
         }
-        let state = Arc::new(Mutex::new(SleepState { is_over: false, waker: Some(context.waker().clone()) }));
+        let state = Arc::new(Mutex::new(SleepState {
+            is_over: false,
+            waker: Some(context.waker().clone()),
+        }));
         let over = state.clone();
         let end = move || {
             let mut state = over.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

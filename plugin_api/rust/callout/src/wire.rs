@@ -91,7 +91,9 @@ impl<'a> Iterator for Records<'a> {
         if self.0.is_empty() {
             return None;
         }
-        let found = self.varint().and_then(|tag| Some(((tag >> 3) as u32, self.value(tag & 7)?)));
+        let found = self
+            .varint()
+            .and_then(|tag| Some(((tag >> 3) as u32, self.value(tag & 7)?)));
         if found.is_none() {
             self.0 = &[];
         }
@@ -140,7 +142,9 @@ pub(crate) fn put_message(to: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut 
 }
 
 pub(crate) fn varint_size(value: usize) -> usize {
-    (1..).find(|size| size * 7 >= usize::BITS as usize || value >> (size * 7) == 0).unwrap_or(10)
+    (1..)
+        .find(|size| size * 7 >= usize::BITS as usize || value >> (size * 7) == 0)
+        .unwrap_or(10)
 }
 
 pub(crate) fn record_size(field: u32, size: usize) -> usize {
@@ -166,8 +170,12 @@ mod tests {
 
     #[test]
     fn never_reads_beyond_malformed_bytes() {
-        for bytes in [&b"\x0a\x05abc"[..], b"\xff", b"\x0b", b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"]
-        {
+        for bytes in [
+            &b"\x0a\x05abc"[..],
+            b"\xff",
+            b"\x0b",
+            b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        ] {
             assert_eq!(Records(bytes).count(), 0, "{bytes:?}");
         }
     }

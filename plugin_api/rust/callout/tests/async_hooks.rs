@@ -21,7 +21,10 @@ struct Waiting {
 }
 
 /// Ready when another thread has run.
-struct FromThread(Option<std::thread::JoinHandle<()>>, Arc<Mutex<Option<String>>>);
+struct FromThread(
+    Option<std::thread::JoinHandle<()>>,
+    Arc<Mutex<Option<String>>>,
+);
 
 impl Future for FromThread {
     type Output = String;
@@ -55,7 +58,10 @@ impl Plugin for Waiting {
         })?;
         let too_short = Timers::new(setup.host())?.every(Duration::ZERO, || {});
         assert_eq!(too_short.err().unwrap().status(), Status::InvalidArgument);
-        Ok(Waiting { data: SharedData::new(setup.host())?, ticker })
+        Ok(Waiting {
+            data: SharedData::new(setup.host())?,
+            ticker,
+        })
     }
 
     async fn request_headers(&self, call: &mut HeadersCall<'_, Self>) -> Result {
@@ -115,10 +121,24 @@ fn a_hook_that_waits_is_deferred_and_keeps_its_views() {
 #[test]
 fn errors_and_panics_after_waiting_are_faults() {
     let waiting = Instance::<Waiting>::new("").unwrap();
-    let error = waiting.stream().request_headers(&[(":path", "/panic")]).error().unwrap();
-    assert_eq!((error.status(), error.text()), (Status::Internal, "panic: after waiting"));
-    let error = waiting.stream().request_headers(&[(":path", "/error")]).error().unwrap();
-    assert_eq!((error.status(), error.text()), (Status::Unavailable, "gone"));
+    let error = waiting
+        .stream()
+        .request_headers(&[(":path", "/panic")])
+        .error()
+        .unwrap();
+    assert_eq!(
+        (error.status(), error.text()),
+        (Status::Internal, "panic: after waiting")
+    );
+    let error = waiting
+        .stream()
+        .request_headers(&[(":path", "/error")])
+        .error()
+        .unwrap();
+    assert_eq!(
+        (error.status(), error.text()),
+        (Status::Unavailable, "gone")
+    );
 }
 
 #[test]
@@ -126,7 +146,10 @@ fn many_streams_wait_at_once() {
     let waiting = Instance::<Waiting>::new("").unwrap();
     let mut streams: Vec<_> = (0..100).map(|_| waiting.stream()).collect();
     for stream in &mut streams {
-        assert!(stream.request_headers(&[(":path", "/thread")]).error().is_none());
+        assert!(stream
+            .request_headers(&[(":path", "/thread")])
+            .error()
+            .is_none());
     }
 }
 
@@ -148,12 +171,27 @@ fn timers_run_when_they_are_due_and_survive_a_panic() {
 fn shared_data_expires_and_compares() {
     let waiting = Instance::<Waiting>::new("").unwrap();
     let mut stream = waiting.stream();
-    assert_eq!(stream.request_body(b"key", true).body(), Some(b"1".to_vec()));
-    assert_eq!(stream.request_body(b"key", true).body(), Some(b"2".to_vec()));
-    assert_eq!(waiting.shared_value("", "key"), Some(2i64.to_ne_bytes().to_vec()));
+    assert_eq!(
+        stream.request_body(b"key", true).body(),
+        Some(b"1".to_vec())
+    );
+    assert_eq!(
+        stream.request_body(b"key", true).body(),
+        Some(b"2".to_vec())
+    );
+    assert_eq!(
+        waiting.shared_value("", "key"),
+        Some(2i64.to_ne_bytes().to_vec())
+    );
     waiting.advance(Duration::from_secs(61));
-    assert_eq!(stream.request_body(b"key", true).body(), Some(b"1".to_vec()));
-    assert_eq!(stream.request_body(b"", true).error().unwrap().status(), Status::InvalidArgument);
+    assert_eq!(
+        stream.request_body(b"key", true).body(),
+        Some(b"1".to_vec())
+    );
+    assert_eq!(
+        stream.request_body(b"", true).error().unwrap().status(),
+        Status::InvalidArgument
+    );
 }
 
 struct Store;
@@ -182,6 +220,9 @@ impl Plugin for Store {
 #[test]
 fn shared_data_has_all_that_the_extension_has() {
     let store = Instance::<Store>::new("").unwrap();
-    assert_eq!(store.shared_value("store.space", "key"), Some(b"cached".to_vec()));
+    assert_eq!(
+        store.shared_value("store.space", "key"),
+        Some(b"cached".to_vec())
+    );
     assert!(store.stream().request_headers(&[]).is_empty());
 }

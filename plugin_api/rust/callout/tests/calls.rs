@@ -17,11 +17,17 @@ struct Lookup {
 #[callout::plugin]
 impl Plugin for Lookup {
     fn create(_: (), setup: &mut Setup) -> Result<Self> {
-        Ok(Lookup { users: Upstream::new(setup.host(), "users")? })
+        Ok(Lookup {
+            users: Upstream::new(setup.host(), "users")?,
+        })
     }
 
     async fn request_headers(&self, call: &mut HeadersCall<'_, Self>) -> Result {
-        let user = call.headers().text("x-user").unwrap_or_default().into_owned();
+        let user = call
+            .headers()
+            .text("x-user")
+            .unwrap_or_default()
+            .into_owned();
         let mut ask = Request::post(format!("/users/{user}"), "who?").header("x-a", "b");
         ask.timeout = Some(Duration::from_millis(5));
         let response = self.users.call(ask).await?;
@@ -46,15 +52,26 @@ impl Plugin for Lookup {
 fn service(request: &Request) -> std::result::Result<Response, Failure> {
     if request.is_grpc() {
         let message = "not for you".to_string();
-        return Err(Failure { status: Status::PermissionDenied, from_service: true, message });
+        return Err(Failure {
+            status: Status::PermissionDenied,
+            from_service: true,
+            message,
+        });
     }
-    assert_eq!((request.method.as_str(), request.body.as_slice()), ("POST", &b"who?"[..]));
+    assert_eq!(
+        (request.method.as_str(), request.body.as_slice()),
+        ("POST", &b"who?"[..])
+    );
     assert_eq!(request.headers, [("x-a".to_string(), "b".to_string())]);
     assert_eq!(request.timeout, Some(Duration::from_millis(5)));
     match request.path.as_str() {
         "/users/down" => {
             let message = "no connection".to_string();
-            Err(Failure { status: Status::Unavailable, from_service: false, message })
+            Err(Failure {
+                status: Status::Unavailable,
+                from_service: false,
+                message,
+            })
         }
         path => Ok(Response {
             http_status: 200,
@@ -81,18 +98,31 @@ fn a_response_is_awaited() {
 
 #[test]
 fn a_service_that_is_down_is_a_fault() {
-    let error = lookup().stream().request_headers(&[("x-user", "down")]).error().unwrap();
-    assert_eq!((error.status(), error.text()), (Status::Internal, "Unavailable: no connection"));
+    let error = lookup()
+        .stream()
+        .request_headers(&[("x-user", "down")])
+        .error()
+        .unwrap();
+    assert_eq!(
+        (error.status(), error.text()),
+        (Status::Internal, "Unavailable: no connection")
+    );
 }
 
 #[test]
 fn what_a_service_says_is_no_decision_of_the_plugin() {
     let answer = lookup().stream().response_headers(&[(":status", "200")]);
-    assert_eq!(answer.header("x-failure").as_deref(), Some("PermissionDenied: not for you"));
+    assert_eq!(
+        answer.header("x-failure").as_deref(),
+        Some("PermissionDenied: not for you")
+    );
 }
 
 #[test]
 fn a_wrong_name_refuses_the_configuration() {
     let error = Instance::<Lookup>::new("").err().unwrap();
-    assert!(error.text().contains("there is no upstream \"users\""), "{error}");
+    assert!(
+        error.text().contains("there is no upstream \"users\""),
+        "{error}"
+    );
 }

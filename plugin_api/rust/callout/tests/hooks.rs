@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use callout::testing::Instance;
 use callout::{
-    json, BodyCall, BodyMode, CheckCall, ConnectionCall, DataCall, Error, HeadersCall, Level, Metric, Modes,
-    Outcome, Phase, Plugin, RateLimitCall, Result, Setup, Status, StreamEnd, TrailersCall,
+    json, BodyCall, BodyMode, CheckCall, ConnectionCall, DataCall, Error, HeadersCall, Level,
+    Metric, Modes, Outcome, Phase, Plugin, RateLimitCall, Result, Setup, Status, StreamEnd,
+    TrailersCall,
 };
 use serde::Deserialize;
 
@@ -51,7 +52,10 @@ impl Plugin for Everything {
         }
         setup.follow_file("/etc/everything")?;
         setup.host().info(format!("{} begins", setup.name()));
-        Ok(Everything { limit: config.limit, seen: setup.counter("seen_total", "Messages")? })
+        Ok(Everything {
+            limit: config.limit,
+            seen: setup.counter("seen_total", "Messages")?,
+        })
     }
 
     fn stream_open(&self, call: &mut callout::OpenCall<'_, Self>) -> Result {
@@ -92,9 +96,15 @@ impl Plugin for Everything {
                     .grpc_status(7);
             }
             Some("/metadata") => {
-                call.set_metadata("my.plugin", json!({"user": "ada", "level": 3, "tags": ["a", null]}))?;
+                call.set_metadata(
+                    "my.plugin",
+                    json!({"user": "ada", "level": 3, "tags": ["a", null]}),
+                )?;
                 assert!(call.set_metadata("my.plugin", 3).is_err());
-                call.override_modes(Modes { response_body: Some(BodyMode::Buffered), ..Modes::default() })?;
+                call.override_modes(Modes {
+                    response_body: Some(BodyMode::Buffered),
+                    ..Modes::default()
+                })?;
             }
             Some("/known") => {
                 assert_eq!(call.attribute("source.port"), Some(json!(80.0)));
@@ -118,7 +128,10 @@ impl Plugin for Everything {
     }
 
     fn response_headers(&self, call: &mut HeadersCall<'_, Self>) -> Result {
-        call.set_header("x-path", call.request_headers().get(":path").unwrap_or(b"none"));
+        call.set_header(
+            "x-path",
+            call.request_headers().get(":path").unwrap_or(b"none"),
+        );
         call.replace_body("instead");
         Ok(())
     }
@@ -157,7 +170,9 @@ impl Plugin for Everything {
 
     fn check(&self, call: &mut CheckCall<'_, Self>) -> Result {
         if call.path() == "/secret" {
-            call.refuse(401)?.header("www-authenticate", "Basic").body("who are you?");
+            call.refuse(401)?
+                .header("www-authenticate", "Basic")
+                .body("who are you?");
         } else if call.headers().is("x-user", "ada") {
             assert_eq!((call.method(), call.host_name()), ("GET", "a.example"));
             call.allow()
@@ -170,7 +185,9 @@ impl Plugin for Everything {
     }
 
     fn rate_limit(&self, call: &mut RateLimitCall<'_, Self>) -> Result {
-        let over = call.descriptors().any(|one| one.get("user") == Some(b"greedy") && one.hits == 1);
+        let over = call
+            .descriptors()
+            .any(|one| one.get("user") == Some(b"greedy") && one.hits == 1);
         assert_eq!(call.domain(), "all");
         if over {
             call.over_limit();
@@ -207,7 +224,9 @@ fn instance() -> Instance<Everything> {
 #[test]
 fn changes_headers_in_the_order_of_the_calls() {
     let instance = instance();
-    let answer = instance.stream().request_headers(&[(":path", "/"), ("x-internal", "1")]);
+    let answer = instance
+        .stream()
+        .request_headers(&[(":path", "/"), ("x-internal", "1")]);
     assert_eq!(answer.header("x-seen").as_deref(), Some("2"));
     assert_eq!(answer.headers("x-step"), ["one"]);
     assert!(answer.removes("x-internal") && answer.header("x-internal").is_none());
@@ -219,9 +238,15 @@ fn changes_headers_in_the_order_of_the_calls() {
 fn answers_in_the_place_of_the_backend() {
     let instance = instance();
     let denied = instance.stream().request_headers(&[(":path", "/deny")]);
-    assert_eq!((denied.http_status(), denied.body()), (Some(403), Some(b"no".to_vec())));
+    assert_eq!(
+        (denied.http_status(), denied.body()),
+        (Some(403), Some(b"no".to_vec()))
+    );
     let moved = instance.stream().request_headers(&[(":path", "/reply")]);
-    assert_eq!((moved.http_status(), moved.header("location").as_deref()), (Some(302), Some("/")));
+    assert_eq!(
+        (moved.http_status(), moved.header("location").as_deref()),
+        (Some(302), Some("/"))
+    );
     assert_eq!(moved.body(), Some(b"moved".to_vec()));
     assert!(moved.header("dropped").is_none());
 }
@@ -230,24 +255,51 @@ fn answers_in_the_place_of_the_backend() {
 fn makes_faults_of_errors_and_panics() {
     let instance = instance();
     let fault = |path| {
-        let error = instance.stream().request_headers(&[(":path", path)]).error().expect(path);
+        let error = instance
+            .stream()
+            .request_headers(&[(":path", path)])
+            .error()
+            .expect(path);
         (error.status(), error.text().to_string())
     };
-    assert_eq!(fault("/panic"), (Status::Internal, "panic: a text".to_string()));
+    assert_eq!(
+        fault("/panic"),
+        (Status::Internal, "panic: a text".to_string())
+    );
     assert!(fault("/index").1.starts_with("panic: index out of bounds"));
-    assert_eq!(fault("/error"), (Status::Unavailable, "not now".to_string()));
-    assert_eq!(fault("/std"), (Status::Internal, "invalid digit found in string".to_string()));
+    assert_eq!(
+        fault("/error"),
+        (Status::Unavailable, "not now".to_string())
+    );
+    assert_eq!(
+        fault("/std"),
+        (
+            Status::Internal,
+            "invalid digit found in string".to_string()
+        )
+    );
     assert_eq!(fault("/status").0, Status::InvalidArgument);
-    assert!(!instance.stream().request_headers(&[(":path", "/")]).is_empty(), "and lives on");
+    assert!(
+        !instance
+            .stream()
+            .request_headers(&[(":path", "/")])
+            .is_empty(),
+        "and lives on"
+    );
 }
 
 #[test]
 fn reads_and_writes_metadata() {
     let instance = instance();
     let answer = instance.stream().request_headers(&[(":path", "/metadata")]);
-    assert_eq!(answer.metadata(), json!({"my.plugin": {"user": "ada", "level": 3.0, "tags": ["a", null]}}));
+    assert_eq!(
+        answer.metadata(),
+        json!({"my.plugin": {"user": "ada", "level": 3.0, "tags": ["a", null]}})
+    );
     let mut stream = instance.stream();
-    stream.set_attributes(json!({"source.port": 80})).set_metadata(json!({"my.filter": {"score": 0.5}}));
+    stream
+        .set_attributes(json!({"source.port": 80}))
+        .set_metadata(json!({"my.filter": {"score": 0.5}}));
     let answer = stream.request_headers(&[(":path", "/known")]);
     assert!(answer.error().is_none(), "{:?}", answer.error());
     assert!(answer.header(":path").is_none());
@@ -259,12 +311,26 @@ fn changes_bodies_and_trailers() {
     let instance = instance();
     let mut stream = instance.stream();
     stream.request_headers_with_body(&[(":path", "/")]);
-    assert_eq!(stream.request_body(b"abc", false).body(), Some(b"ABC".to_vec()));
+    assert_eq!(
+        stream.request_body(b"abc", false).body(),
+        Some(b"ABC".to_vec())
+    );
     assert_eq!(stream.request_body(b"defg", true).http_status(), Some(413));
-    assert_eq!(stream.request_trailers(&[("x-sum", "1")]).headers("x-trailer"), [""]);
+    assert_eq!(
+        stream
+            .request_trailers(&[("x-sum", "1")])
+            .headers("x-trailer"),
+        [""]
+    );
     let answer = stream.response_headers(&[(":status", "200")]);
-    assert_eq!((answer.header("x-path").as_deref(), answer.body()), (Some("/"), Some(b"instead".to_vec())));
-    assert_eq!(stream.response_body(b"all of it", true).body(), Some(Vec::new()));
+    assert_eq!(
+        (answer.header("x-path").as_deref(), answer.body()),
+        (Some("/"), Some(b"instead".to_vec()))
+    );
+    assert_eq!(
+        stream.response_body(b"all of it", true).body(),
+        Some(Vec::new())
+    );
     assert!(stream.response_trailers(&[]).removes("grpc-message"));
 }
 
@@ -282,11 +348,19 @@ fn sends_pieces_in_full_duplex() {
 fn answers_checks() {
     let instance = instance();
     let check = |path, user| {
-        let headers = [(":method", "GET"), (":path", path), (":authority", "a.example"), ("x-user", user)];
+        let headers = [
+            (":method", "GET"),
+            (":path", path),
+            (":authority", "a.example"),
+            ("x-user", user),
+        ];
         instance.stream().check(&headers)
     };
     let refused = check("/secret", "ada");
-    assert_eq!((refused.http_status(), refused.body()), (Some(401), Some(b"who are you?".to_vec())));
+    assert_eq!(
+        (refused.http_status(), refused.body()),
+        (Some(401), Some(b"who are you?".to_vec()))
+    );
     let allowed = check("/", "ada");
     assert!(allowed.is_allowed() && allowed.removes("x-user"));
     assert_eq!(allowed.headers("x-ok"), ["1"]);
@@ -296,8 +370,14 @@ fn answers_checks() {
 #[test]
 fn answers_questions_about_rate_limits() {
     let instance = instance();
-    assert!(instance.stream().rate_limit("all", &[&[("user", "greedy")]]).is_over_limit());
-    assert!(!instance.stream().rate_limit("all", &[&[("user", "ada")]]).is_over_limit());
+    assert!(instance
+        .stream()
+        .rate_limit("all", &[&[("user", "greedy")]])
+        .is_over_limit());
+    assert!(!instance
+        .stream()
+        .rate_limit("all", &[&[("user", "ada")]])
+        .is_over_limit());
 }
 
 #[test]
@@ -305,7 +385,10 @@ fn changes_and_ends_connections() {
     let instance = instance();
     let mut stream = instance.stream();
     assert!(stream.connection().is_empty());
-    assert_eq!(stream.read_data(b"abc", false).data(), Some(b"abc!".to_vec()));
+    assert_eq!(
+        stream.read_data(b"abc", false).data(),
+        Some(b"abc!".to_vec())
+    );
     assert!(stream.read_data(b"DROP TABLE", false).ends_connection());
     assert!(stream.write_data(b"", true).ends_connection());
 }
@@ -327,13 +410,18 @@ fn refuses_a_stream_as_it_is_opened() {
     let mut stream = instance.stream();
     stream.add_grpc_metadata("x-token", "wrong");
     let error = stream.request_headers(&[(":path", "/")]).error().unwrap();
-    assert_eq!((error.status(), error.text()), (Status::PermissionDenied, "wrong token"));
+    assert_eq!(
+        (error.status(), error.text()),
+        (Status::PermissionDenied, "wrong token")
+    );
 }
 
 #[test]
 fn asks_the_host_for_what_it_needs() {
     let instance = instance();
-    assert!(instance.runs_blocking(Phase::ResponseBody) && !instance.runs_blocking(Phase::RequestBody));
+    assert!(
+        instance.runs_blocking(Phase::ResponseBody) && !instance.runs_blocking(Phase::RequestBody)
+    );
     assert_eq!(instance.whole_body_bytes(), 1 << 20);
     assert_eq!(instance.followed_files(), ["/etc/everything"]);
     assert_eq!(instance.logs(), [(Level::Info, "test begins".to_string())]);
@@ -344,7 +432,13 @@ fn asks_the_host_for_what_it_needs() {
 
 #[test]
 fn refuses_a_configuration_with_the_key() {
-    let refusal = |text| Instance::<Everything>::new(text).err().unwrap().text().to_string();
+    let refusal = |text| {
+        Instance::<Everything>::new(text)
+            .err()
+            .unwrap()
+            .text()
+            .to_string()
+    };
     assert!(refusal(r#"{"limit": "x"}"#).starts_with("configuration: limit: invalid type"));
     assert!(refusal(r#"{"limt": 1}"#).contains("unknown field `limt`"));
     assert_eq!(refusal(r#"{"limit": 13}"#), "panic: not 13");

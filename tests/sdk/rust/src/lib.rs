@@ -13,7 +13,9 @@ use std::time::Duration;
 use callout::calls::{Request, Upstream};
 use callout::shared_data::SharedData;
 use callout::timers::{sleep, Timers};
-use callout::{json, BodyCall, Error, HeadersCall, Host, Plugin, Result, Setup, Status, TrailersCall};
+use callout::{
+    json, BodyCall, Error, HeadersCall, Host, Plugin, Result, Setup, Status, TrailersCall,
+};
 
 struct Acts {
     data: SharedData,
@@ -57,11 +59,19 @@ impl Plugin for Acts {
             count.fetch_add(1, Ordering::SeqCst);
         })?;
         let service = Upstream::new(setup.host(), "service").ok();
-        Ok(Acts { data: SharedData::new(setup.host())?, ticks, service })
+        Ok(Acts {
+            data: SharedData::new(setup.host())?,
+            ticks,
+            service,
+        })
     }
 
     async fn request_headers(&self, call: &mut HeadersCall<'_, Self>) -> Result {
-        let path = call.headers().text(":path").unwrap_or_default().into_owned();
+        let path = call
+            .headers()
+            .text(":path")
+            .unwrap_or_default()
+            .into_owned();
         call.stream.push(path.clone());
         match path.as_str() {
             "/panic" => panic!("a text"),
@@ -88,7 +98,10 @@ impl Plugin for Acts {
                 }
             }
             "/ask" | "/ask-down" => {
-                let service = self.service.as_ref().ok_or(Error::new("there is no upstream"))?;
+                let service = self
+                    .service
+                    .as_ref()
+                    .ok_or(Error::new("there is no upstream"))?;
                 let ask = Request::post(path.as_str(), "a question").header("x-asks", "sdk");
                 let response = service.call(ask).await?;
                 call.set_header(
