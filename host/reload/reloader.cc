@@ -499,6 +499,14 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
   // A generation that never serves gets no number.
   slot->last_number = std::max(slot->last_number, source.number);
   facts.warnings.insert(facts.warnings.end(), slot->warnings.begin(), slot->warnings.end());
+  const std::string replaced = SettingsOf(source).value_or(InstanceSettings()).instead_of;
+  if (!replaced.empty() && !slots_.contains(replaced)) {
+    facts.warnings.push_back(
+        fmt::format("the setting \"instead_of\" names {}, and there is no such plugin; what it "
+                    "does is compared "
+                    "with nothing in its place",
+                    replaced));
+  }
   for (const std::string& warning : facts.warnings) {
     Say(LogLevel::kWarning, fmt::format("plugin {}: {}", source.name, warning));
   }

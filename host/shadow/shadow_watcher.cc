@@ -195,8 +195,8 @@ std::unique_ptr<RpcObserver> ShadowWatcher::Watch(const RpcStart& start) {
     copies.push_back(std::make_unique<Copy>(runner_, place, start.chain->instances.size()));
     copies.back()->TakeRpc(start);
     phases |= CopiedPhases(place.instance->phases());
-    if (place.replaces > 0) {
-      phases |= start.chain->instances[place.position]->phases();
+    for (size_t i = 0; i < place.replaces; ++i) {
+      phases |= start.chain->instances[place.position + i]->phases();
     }
   }
   if (copies.empty()) return nullptr;

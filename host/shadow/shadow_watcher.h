@@ -3,7 +3,7 @@
 // Copies live exchanges for shadows: what comes to the place of each in the chain, and what leaves
 // it without it. Everything that a shadow is, is behind this seam; streams know none of it.
 //
-//   ShadowWatcher watcher(&runner, exchange_limits);
+//   ShadowWatcher watcher(&runner);
 //   watcher.Attach(&environment.watchers(), &chains);   // active while the chain has shadows
 //   …  watcher.Detach();                                // before the runner or the watcher ends
 //

@@ -714,6 +714,17 @@ TEST_F(StateReloaderTest, ADirectoryThatDoesNotExistIsAnError) {
   EXPECT_FALSE(Start(std::move(options)).ok());
 }
 
+TEST_F(ReloaderTest, AShadowInsteadOfNobodyIsAWarning) {
+  Write("a.so", "1");
+  Write("b.so", "1");
+  Write("b.settings", R"({"mode": "shadow", "instead_of": "c"})");
+  ASSERT_TRUE(Start().ok());
+  EXPECT_THAT(StatusOf("b").generations[0].facts.warnings, ElementsAre(HasSubstr("names c")));
+  Replace("b.settings", R"({"mode": "shadow", "instead_of": "a"})");
+  RescanUntilSettled();
+  EXPECT_THAT(StatusOf("b").generations[0].facts.warnings, IsEmpty());
+}
+
 TEST_F(ReloaderTest, AShadowThatDoesNotLoadLeavesTheHostReady) {
   Write("a.so", "1");
   Write("b.so", "broken");

@@ -980,5 +980,54 @@ TEST_F(StreamTest, ASecondAnswerOutsideFullDuplexIsDroppedUnderContinue) {
   EXPECT_EQ(FaultCount("second_answer"), 1);
 }
 
+// --- Shares ---
+
+TEST_F(StreamTest, AnInstanceServesItsShareOfTheUsers) {
+  InstanceSettings half;
+  half.percent = 50;
+  half.by_header = "x-user";
+  AddPlugin(half)->phases[CALLOUT_REQUEST_HEADERS] = SetsHeader("x-served", "1");
+  Begin();
+  const StreamShare share(50, "x-user", "fake0");
+  int served = 0;
+  for (int i = 0; i < 20; ++i) {
+    const std::string user = std::to_string(i);
+    stream_ = std::make_unique<Stream>(environment_.get(), &rpc_);
+    const ProcessingResponse response =
+        Exchange(Headers(CALLOUT_REQUEST_HEADERS, true, {{":path", "/"}, {"x-user", user}}));
+    const bool is_served =
+        !Mutations(response.request_headers().response().header_mutation()).empty();
+    EXPECT_EQ(is_served, share.Takes(user, 1)) << user;
+    served += is_served ? 1 : 0;
+    stream_->OnCancel();
+  }
+  EXPECT_GT(served, 0);
+  EXPECT_LT(served, 20);
+}
+
+TEST_F(StreamTest, OfTwoVersionsExactlyOneServesEachStream) {
+  std::vector<ChainPlace> places;
+  const StreamShare share(30, "", "p");
+  for (const StreamShare& split : {share.Rest(), share}) {
+    FakePlugin* const plugin = AddPlugin();
+    plugin->phases[CALLOUT_REQUEST_HEADERS] = SetsHeader("x-served", "1", /*append=*/true);
+    FakePlugin::creating = plugin;
+    auto instance = Instance::Create(plugin->Load(), "p", "", {}, {.metrics = &metrics_});
+    ASSERT_TRUE(instance.ok()) << instance.status();
+    places.push_back({*std::move(instance), split});
+  }
+  chains_ = std::make_unique<ChainSource>(ArrangeChain(std::move(places)));
+  environment_ = *StreamEnvironment::Create(limits_, chains_.get(), &metrics_);
+  for (int i = 0; i < 50; ++i) {
+    stream_ = std::make_unique<Stream>(environment_.get(), &rpc_);
+    const ProcessingResponse response = Exchange(Headers(CALLOUT_REQUEST_HEADERS, true));
+    EXPECT_EQ(Mutations(response.request_headers().response().header_mutation()).size(), 1u);
+    stream_->OnCancel();
+  }
+  EXPECT_GT(plugins_[0]->opened, 0);
+  EXPECT_GT(plugins_[1]->opened, 0);
+  EXPECT_EQ(plugins_[0]->opened + plugins_[1]->opened, 50);
+}
+
 }  // namespace
 }  // namespace callout::host

@@ -142,6 +142,24 @@ TEST_F(CheckTest, InstancesAreMatchedByTheRequestAndItsContextExtensions) {
   EXPECT_EQ(StatusTold(request), 403);
 }
 
+TEST_F(CheckTest, AnInstanceIsAskedForItsShareOfTheUsers) {
+  InstanceSettings half;
+  half.percent = 50;
+  half.by_header = "x-user";
+  AddPlugin(half)->phases[CALLOUT_CHECK] = Denies();
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows();
+  const StreamShare share(50, "x-user", "fake0");
+  int denied = 0;
+  for (int i = 0; i < 20; ++i) {
+    const std::string user = std::to_string(i);
+    const bool allowed = Check(Request({{"x-user", user}})).has_ok_response();
+    EXPECT_NE(allowed, share.Takes(user, 1)) << user;
+    denied += allowed ? 0 : 1;
+  }
+  EXPECT_GT(denied, 0);
+  EXPECT_LT(denied, 20);
+}
+
 TEST_F(CheckTest, AHookIsShownTheRequestAsItCame) {
   CheckRequest request = Request({{"x-a", "1"}});
   (*request.mutable_attributes()->mutable_metadata_context()->mutable_filter_metadata())["ns"];
