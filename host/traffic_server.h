@@ -85,10 +85,10 @@ class TrafficServer final : public Traffic {
   std::mutex telling_;  // one page at a time
   const int worker_;
   Explainer explainer_;
-  Recorder recorder_;                       // --record
-  Recorder tap_recorder_;                   // POST /tap
-  std::mutex tap_mutex_;                    // guards the next
-  uint64_t tap_id_ = 0;                     // of the order that is carried out
+  Recorder recorder_;      // --record
+  Recorder tap_recorder_;  // POST /tap
+  std::mutex tap_mutex_;   // guards the next
+  uint64_t tap_id_ = 0;    // of the order that is carried out
   std::unique_ptr<ShadowRunner> shadows_;
   std::optional<ShadowWatcher> shadow_watcher_;
   std::unique_ptr<OtlpExporter> exporter_;  // null: nothing is traced

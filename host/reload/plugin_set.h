@@ -69,9 +69,9 @@ class PluginSet final : public GenerationTarget {
   // Destroys the instances whose last stream has ended. One whose timer is running is destroyed by
   // a later call; `wake` is called when it can be.
   void Reap();
-  // No timer of a plugin begins to run any more, and no call to an upstream ends, for the end of the
-  // process. False if a function of one has not returned after `timeout_ms`: then the set must not
-  // be destroyed. Any thread.
+  // No timer of a plugin begins to run any more, and no call to an upstream ends, for the end of
+  // the process. False if a function of one has not returned after `timeout_ms`: then the set must
+  // not be destroyed. Any thread.
   bool StopExtensions(uint64_t timeout_ms) {
     const bool live = extensions_.Stop(timeout_ms);
     return shadow_extensions_.Stop(timeout_ms) && live;

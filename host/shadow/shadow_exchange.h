@@ -44,7 +44,7 @@ struct ShadowExchange {
   std::vector<Message> messages;
   ExchangeOutcome before;                 // what left the place without it
   DifferenceSummary::Times before_times;  // of the instance in whose place it stands
-  size_t bytes = 0;  // of `messages` and `metadata`; counted for the limit
+  size_t bytes = 0;                       // of `messages` and `metadata`; counted for the limit
 
   const Instance& instance() const { return *chain->instances.front(); }
 };
