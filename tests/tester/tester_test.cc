@@ -361,7 +361,8 @@ TEST_F(TesterTest, SaysWhatIsWrongWithAFileAndWhere) {
       {chain + "- {name: x, request: {}, ? [a] : b, expect: {}}\n", ":3: a key is to be a text"},
       {chain + "- {name: x, request: {headers: {? {a: b} : c}}, expect: {}}\n",
        ":3: a key is to be a text"},
-      {chain + "- {name: x, request: {}, attributes: " + std::string(3000, '[') + "}\n",
+      {chain + "- {name: x, request: {}, attributes: " + std::string(3000, '[') +
+           std::string(3000, ']') + "}\n",
        ":3: values are nested too deep"},
       {chain + "- {name: x, request: {}, response: {status: 2OO}, expect: {}}\n",
        ":3: status is to be a number from 200 to 599"},
