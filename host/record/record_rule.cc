@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "host/base/log.h"
 #include "host/base/percent.h"
+#include "host/base/redaction.h"
 #include "host/base/status_text.h"
 
 namespace callout::host {
@@ -76,6 +77,28 @@ absl::Status EachPair(std::string_view form, Take take) {
   return absl::OkStatus();
 }
 
+// The form for people and for the recording's file: without the value of a header, which may be
+// somebody's credential.
+std::string ShownForm(std::string_view form) {
+  constexpr std::string_view kKey = "header=";
+  const Redaction redaction(Redaction::DefaultPatterns());
+  std::string shown;
+  while (!form.empty()) {
+    const std::string_view text = form.substr(0, form.find('&'));
+    form.remove_prefix(std::min(text.size() + 1, form.size()));
+    const std::optional<std::string> pair = FormDecoded(text);
+    if (!shown.empty()) shown += "&";
+    const size_t colon = pair.has_value() ? pair->find(':') : std::string::npos;
+    if (colon != std::string::npos && pair->starts_with(kKey) &&
+        redaction.Hides(std::string_view(*pair).substr(kKey.size(), colon - kKey.size()))) {
+      shown += fmt::format("{}:{}", pair->substr(0, colon), kRedacted);
+    } else {
+      shown += text;
+    }
+  }
+  return shown;
+}
+
 }  // namespace
 
 bool RecordRule::Samples(uint64_t stream_id) const {
@@ -115,7 +138,7 @@ absl::StatusOr<RecordRule> MakeRecordRule(double percent, std::string_view match
   absl::StatusOr<ExchangeRule> match = ParseExchangeRule(match_form);
   if (!match.ok()) return match.status();
   rule.match = *std::move(match);
-  rule.text += fmt::format("&{}", match_form);
+  rule.text += fmt::format("&{}", ShownForm(match_form));
   return rule;
 }
 

@@ -11,6 +11,7 @@
 
 #include "absl/container/inlined_vector.h"
 #include "host/diff/outcome.h"
+#include "host/record/recording.h"
 #include "host/wire/envelope.h"
 #include "host/wire/message_redaction.h"
 #include "host/wire/phase.h"
@@ -142,8 +143,10 @@ class Side {
     std::string stripped, filled;
     uint64_t body_bytes = 0;
     if (sizes_only_ && StripBody(MessageKind::kResponse, bytes, &stripped, &body_bytes)) {
-      // Whatever the recording says.
-      if (said.body_left_out) body_bytes = std::min<uint64_t>(said.body_bytes, kRecordBytesMax);
+      if (said.body_left_out) body_bytes = said.body_bytes;
+      // A recording may claim any size, and what is over the limit of a record is not built.
+      body_bytes = std::min<uint64_t>(body_bytes, room_);
+      room_ -= body_bytes;
       if (FillBody(MessageKind::kResponse, stripped, body_bytes, &filled)) bytes = filled;
     }
     builder_.OnResponse(bytes);
@@ -153,6 +156,7 @@ class Side {
   const Messages& messages_;
   MessageRedactor* const redactor_;
   const bool sizes_only_;
+  uint64_t room_ = kRecordBytesMax;  // for bodies
   OutcomeBuilder builder_;
   bool last_unknown_ = false;
   std::array<bool, 2> unknown_{};  // by direction

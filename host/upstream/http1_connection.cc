@@ -110,7 +110,12 @@ class Http1Connection final : public Connection {
       error_code error;
       const size_t taken = parser_->put(boost::asio::buffer(inbox_), error);
       inbox_.erase(0, taken);
-      if (error == http::error::need_more) return;
+      if (error == http::error::need_more) {
+        // The parser keeps what it takes. What is left is the beginning of a header, or of the line
+        // of a chunk or the trailers, for which Beast 1.74 has no limit.
+        if (inbox_.size() > config_->max_response_header_bytes) Fail(http::error::header_limit);
+        return;
+      }
       if (error) return Fail(error);
       if (!parser_->is_done()) {
         if (taken == 0) return;
@@ -131,9 +136,10 @@ class Http1Connection final : public Connection {
                                                    config_->max_response_bytes)});
     }
     if (error == http::error::header_limit) {
-      return FailWith({UpstreamOutcome::kTooLarge,
-                       fmt::format("headers of more than \"max_response_header_bytes\": {}",
-                                   config_->max_response_header_bytes)});
+      return FailWith(
+          {UpstreamOutcome::kTooLarge,
+           fmt::format("headers or trailers of more than \"max_response_header_bytes\": {}",
+                       config_->max_response_header_bytes)});
     }
     FailWith({UpstreamOutcome::kInvalidResponse, fmt::format("not HTTP/1.1: {}", error.message())});
   }

@@ -147,6 +147,15 @@ TEST_F(ComparisonTest, TakesNoMemoryForASizeThatNoBodyHas) {
   EXPECT_THAT(Compare(recorded.exchange(), Says({Deny(403, "FOUR")})), testing::SizeIs(1));
 }
 
+// A recording may come from anybody.
+TEST_F(ComparisonTest, DoesNotBuildABodyOfTheSizeThatARecordingClaims) {
+  ExchangeBuilder recorded;
+  recorded.Add(First()).Add(Deny(403, "guests stay outside"), true);
+  recorded.exchange().messages.back().body_bytes = uint64_t{1} << 62;
+  EXPECT_THAT(Compare(recorded.exchange(), Says({Deny(401, "guests stay outside")})),
+              ElementsAre("status response: 403 -> 401"));
+}
+
 TEST_F(ComparisonTest, FindsAnErrorOfTheRpc) {
   ExchangeBuilder recorded;
   recorded.Add(First()).Add(SetsInRequest("x-v", "1")).End(absl::StatusCode::kCancelled, 0);

@@ -39,6 +39,14 @@ TEST(RecordRule, MatchesTheRequestsOfItsForm) {
   EXPECT_FALSE(rule->Matches(HeadersOf("/other")));
   EXPECT_FALSE(rule->Matches(""));  // the stream began with another message
   EXPECT_EQ(rule->text, "percent=0.5&path_prefix=/api");
+  // The text goes into the recording and into the log.
+  for (const char* form :
+       {"header=x-api-key:hunter22&method=GET", "header=X-Api-Key%3Ahunter22&method=GET"}) {
+    const auto secret = MakeRecordRule(100, form);
+    ASSERT_TRUE(secret.ok()) << secret.status();
+    EXPECT_EQ(secret->text.find("hunter22"), std::string::npos) << secret->text;
+    EXPECT_NE(secret->text.find("&method=GET"), std::string::npos) << secret->text;
+  }
 }
 
 TEST(RecordRule, SamplesItsShare) {

@@ -382,6 +382,22 @@ TEST_F(Http1Test, ReadsEveryFormOfABody) {
   EXPECT_THAT(body_of("HTTP/1.1 200 OK\r\nx y: 1\r\n\r\n"), HasSubstr("not HTTP/1.1"));
 }
 
+// Neither has an end: without a limit, they would fill the memory until the timeout.
+TEST_F(Http1Test, LimitsTrailersAndTheLinesOfChunks) {
+  const std::string head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+  std::string trailers;
+  for (int i = 0; i < 5000; ++i) trailers += "x: y\r\n";
+  for (const std::string& rest : {"0\r\n" + trailers, "1;a=" + std::string(30000, 'x')}) {
+    TestService service(
+        {}, [&](const Request&) { return Reply{.act = Act::kRaw, .raw = head + rest}; });
+    Make(service.url(), With(kPlain, R"("max_response_header_bytes": 4096)"));
+    const UpstreamResult result = Call(Get());
+    EXPECT_EQ(result.status, CALLOUT_RESOURCE_EXHAUSTED) << result.message;
+    EXPECT_THAT(result.message, HasSubstr("\"max_response_header_bytes\": 4096"));
+    pool_ = nullptr;
+  }
+}
+
 TEST_F(Http1Test, EndsABodyWithoutALengthWithTheConnection) {
   TestService service({}, [](const Request&) {
     return Reply{.act = Act::kRawAndClose, .raw = "HTTP/1.0 200 OK\r\n\r\nall of it"};
