@@ -109,6 +109,18 @@ TEST(Introspection, ReadsWhatTheServiceSays) {
   EXPECT_FALSE(ReadResponse(good, {.audience = "b"}, 0)->active);
 }
 
+TEST(Introspection, TakesNoClaimThatAHeaderWouldChange) {
+  for (const char* name : {"sub", "username", "client_id", "scope"}) {
+    for (const char* value : {" ada", "ada ", " "}) {
+      const std::string body =
+          std::string(R"({"active": true, ")") + name + R"(": ")" + value + R"("})";
+      const auto claims = oauth2_introspect::ReadResponse(body, {}, 1);
+      ASSERT_TRUE(claims.has_value()) << body;
+      EXPECT_FALSE(claims->active) << body;
+    }
+  }
+}
+
 // --- Under the fake host ---
 
 CallResponse Says(const std::string& body) { return CallResponse::of(body); }
@@ -158,7 +170,8 @@ TEST_F(OAuth2IntrospectTest, TellsTheServicesBehindWhoseTokenItIs) {
 TEST_F(OAuth2IntrospectTest, RefusesWithoutAGoodToken) {
   Make(R"(, "scopes": ["read", "write"], "realm": "api")");
   const auto refusal = [](const Answer& answer) {
-    return std::to_string(answer.http_status) + " " + answer.header("www-authenticate").value_or("");
+    return std::to_string(answer.http_status) + " " +
+           answer.header("www-authenticate").value_or("");
   };
   EXPECT_EQ(refusal(Ask("")), "401 Bearer realm=\"api\"");
   EXPECT_EQ(refusal(Ask("Basic abc")), "401 Bearer realm=\"api\", error=\"invalid_request\"");
