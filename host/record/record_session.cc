@@ -187,6 +187,11 @@ void RecordSession::Encode(const CapturedExchange& exchange) {
   for (const CapturedExchange::Message& message : exchange.messages) {
     redactor.Learn(message.recorded.kind, bytes.substr(message.begin, message.size));
   }
+  if (!redactor.complete()) {
+    Complain(fmt::format("an exchange has more than {} values to leave out",
+                         MessageRedactor::kSecretsMax));
+    return Drop(RecordDrop::kTooLarge);
+  }
   RecordedExchange recorded = exchange.recorded;
   std::vector<std::string> rewritten(exchange.messages.size());
   for (size_t i = 0; i < rewritten.size(); ++i) {

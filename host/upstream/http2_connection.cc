@@ -22,6 +22,10 @@ namespace callout::host {
 namespace {
 
 constexpr size_t kWindowBytes = size_t{4} << 20;
+// Frames that nghttp2 acknowledges. After so many the connection takes no further call, after twice
+// as many it ends: a service that sends them and does not read would let the acknowledgements pile
+// up.
+constexpr uint64_t kAcknowledgedMax = 10'000;
 // Bytes that are handed to the socket at once.
 constexpr size_t kWriteBytes = size_t{64} << 10;
 
@@ -96,6 +100,7 @@ class Http2Connection final : public Connection {
   const Write write_;
   nghttp2_session* session_ = nullptr;
   bool retires_ = false;
+  uint64_t acknowledged_ = 0;
   std::string violation_;  // of the other side
   std::map<int32_t, Stream> streams_;
   // Of streams that are over; reported when nghttp2 has returned.
@@ -263,6 +268,14 @@ void Http2Connection::TakeHeader(Stream* stream, int32_t id, std::string_view na
 int Http2Connection::OnFrame(nghttp2_session*, const nghttp2_frame* frame, void* self) {
   auto* const connection = static_cast<Http2Connection*>(self);
   if (frame->hd.type == NGHTTP2_GOAWAY) connection->retires_ = true;
+  if (frame->hd.type == NGHTTP2_PING || frame->hd.type == NGHTTP2_SETTINGS) {
+    if (++connection->acknowledged_ >= kAcknowledgedMax) connection->retires_ = true;
+    if (connection->acknowledged_ >= 2 * kAcknowledgedMax) {
+      connection->violation_ = "a flood of PING or SETTINGS frames";
+      return NGHTTP2_ERR_CALLBACK_FAILURE;
+    }
+    return 0;
+  }
   if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
   Stream* const stream = connection->Find(frame->hd.stream_id);
   if (stream == nullptr) return 0;

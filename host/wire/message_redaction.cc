@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <utility>
 
 #include "host/wire/field_numbers.h"
@@ -220,22 +221,21 @@ class Learner {
   // The value, and words of it that others may use alone.
   void Add(std::string_view value) {
     AddOne(value);
-    constexpr size_t kWordsMax = 64;
     constexpr std::string_view kBetween = " ,;=&:\"";
-    size_t words = 0;
-    while (!value.empty() && words < kWordsMax) {
+    while (!value.empty() && !IsFull()) {
       const size_t end = std::min(value.find_first_of(kBetween), value.size());
-      if (end > 0) {
-        AddOne(value.substr(0, end));
-        ++words;
-      }
+      AddOne(value.substr(0, end));
       value.remove_prefix(std::min(end + 1, value.size()));
     }
   }
 
  private:
+  // One more than may be, so that complete() sees it.
+  bool IsFull() const { return secrets_->size() > MessageRedactor::kSecretsMax; }
+
   void AddOne(std::string_view secret) {
     if (secret.size() < MessageRedactor::kSecretBytesMin || secret == kRedacted) return;
+    if (IsFull()) return;
     if (std::find(secrets_->begin(), secrets_->end(), secret) != secrets_->end()) return;
     secrets_->emplace_back(secret);
   }
@@ -430,15 +430,23 @@ class Walk {
     return redaction_.Shown(LastPart(name), redaction_.Shown(name, value));
   }
 
+  // Linear in any text, which std::string::find is not.
+  static size_t FindIn(const std::string& text, const std::string& secret, size_t from) {
+    const void* const found =
+        memmem(text.data() + from, text.size() - from, secret.data(), secret.size());
+    return found == nullptr ? text.npos
+                            : static_cast<size_t>(static_cast<const char*>(found) - text.data());
+  }
+
   // `text` with something else where a secret stands.
   std::string Without(std::string_view text, bool same_size) const {
     std::string kept(text);
     for (const std::string& secret : secrets_) {
-      for (size_t at = kept.find(secret); at != kept.npos; at = kept.find(secret, at)) {
-        const std::string instead =
-            same_size ? std::string(secret.size(), '*') : std::string(kRedacted);
+      const std::string instead =
+          same_size ? std::string(secret.size(), '*') : std::string(kRedacted);
+      for (size_t at = FindIn(kept, secret, 0); at != kept.npos;
+           at = FindIn(kept, secret, at + instead.size())) {
         kept.replace(at, secret.size(), instead);
-        at += instead.size();
       }
     }
     return kept;

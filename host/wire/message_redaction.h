@@ -54,12 +54,17 @@ uint64_t BodyBytes(MessageKind kind, std::string_view message);
 class MessageRedactor {
  public:
   static constexpr size_t kSecretBytesMin = 8;
+  // Values and words that are looked for in an exchange. Each costs a search through all of it, and
+  // a client chooses how many there are.
+  static constexpr size_t kSecretsMax = 512;
 
   // `redaction` outlives it.
   explicit MessageRedactor(const Redaction& redaction) : redaction_(redaction) {}
 
   // Collects the values of the message that will go.
   void Learn(MessageKind kind, std::string_view message);
+  // False: there were more than kSecretsMax values; nothing of the exchange may be kept then.
+  bool complete() const { return secrets_.size() <= kSecretsMax; }
   // Appends the message without secrets. False if it is malformed or nested too deep; nothing of it
   // may be kept then.
   bool Rewrite(MessageKind kind, std::string_view message, std::string* out);

@@ -36,8 +36,10 @@ void AppendFormEncoded(string_view text, std::string* form) {
   }
 }
 
-// It goes into a header, and into a packed line.
+// It goes into a header, and into a packed line. Who reads the header takes blanks at its ends
+// away: " ada" would become another user.
 bool IsClaimText(string_view text) {
+  if (text.starts_with(' ') || text.ends_with(' ')) return false;
   return text.size() <= kClaimBytesMax && std::none_of(text.begin(), text.end(), [](char c) {
            return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
          });

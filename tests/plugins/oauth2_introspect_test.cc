@@ -109,6 +109,18 @@ TEST(Introspection, ReadsWhatTheServiceSays) {
   EXPECT_FALSE(ReadResponse(good, {.audience = "b"}, 0)->active);
 }
 
+TEST(Introspection, TakesNoClaimThatAHeaderWouldChange) {
+  for (const char* name : {"sub", "username", "client_id", "scope"}) {
+    for (const char* value : {" ada", "ada ", " "}) {
+      const std::string body =
+          std::string(R"({"active": true, ")") + name + R"(": ")" + value + R"("})";
+      const auto claims = oauth2_introspect::ReadResponse(body, {}, 1);
+      ASSERT_TRUE(claims.has_value()) << body;
+      EXPECT_FALSE(claims->active) << body;
+    }
+  }
+}
+
 // --- Under the fake host ---
 
 CallResponse Says(const std::string& body) { return CallResponse::of(body); }

@@ -214,6 +214,42 @@ TEST(MessageRedaction, IsTheSameAppliedTwice) {
   EXPECT_EQ(Redact(redaction, again, ProcessingResponse()), once);
 }
 
+// Short words do not count among those of a value that are looked for.
+TEST(MessageRedaction, LeavesOutACookieBehindManyNames) {
+  std::string cookie;
+  for (int i = 0; i < 100; ++i) cookie += "k" + std::to_string(i) + "=v; ";
+  ProcessingRequest request;
+  auto* header = request.mutable_request_headers()->mutable_headers()->add_headers();
+  header->set_key("cookie");
+  header->set_raw_value(cookie + "sid=correcthorse");
+  ProcessingResponse response;
+  response.mutable_immediate_response()->set_details("for correcthorse");
+  const Redaction redaction(Redaction::DefaultPatterns());
+  MessageRedactor redactor(redaction);
+  redactor.Learn(MessageKind::kRequest, request.SerializeAsString());
+  std::string kept;
+  ASSERT_TRUE(redactor.Rewrite(MessageKind::kResponse, response.SerializeAsString(), &kept));
+  EXPECT_THAT(kept, Not(HasSubstr("correcthorse")));
+  EXPECT_TRUE(redactor.complete());
+}
+
+// A client chooses how many there are, and each is looked for in all of the exchange.
+TEST(MessageRedaction, SaysThatThereAreTooManyValues) {
+  const Redaction redaction(Redaction::DefaultPatterns());
+  for (const size_t words : {MessageRedactor::kSecretsMax - 1, MessageRedactor::kSecretsMax}) {
+    ProcessingRequest request;
+    auto* header = request.mutable_request_headers()->mutable_headers()->add_headers();
+    header->set_key("cookie");
+    for (size_t i = 0; i < words; ++i) {
+      header->mutable_raw_value()->append(std::to_string(10'000'000 + i) + " ");
+    }
+    MessageRedactor redactor(redaction);
+    redactor.Learn(MessageKind::kRequest, request.SerializeAsString());
+    // The whole value is one, too.
+    EXPECT_EQ(redactor.complete(), words < MessageRedactor::kSecretsMax) << words;
+  }
+}
+
 TEST(MessageRedaction, RefusesMalformedMessages) {
   const Redaction redaction;
   MessageRedactor redactor(redaction);
