@@ -92,7 +92,7 @@ class ManualPages(Directory):
             shown = subprocess.run([path, '--help'], capture_output=True, text=True, check=True, timeout=GIVE_UP_S).stdout
             options = re.findall(r'^  --(\w+)', shown, re.MULTILINE)
             self.assertGreater(len(options), 2)
-            listed = re.findall(r'^\.TP\n\\fB\\-\\-(\w+)\\fR', page.read_text(), re.MULTILINE)
+            listed = re.findall(r'^\.TP\n\\fB\\-\\-(\w+)', page.read_text(), re.MULTILINE)
             self.assertEqual(listed, options)
 
     def test_are_set_without_a_warning(self):

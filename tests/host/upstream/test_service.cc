@@ -43,6 +43,20 @@ void SetReset(int fd) {
   setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 }
 
+// Bytes that nobody has read would turn the close into a reset, which takes what was sent with it.
+void AwaitPeersEnd(int fd) {
+  linger reset = {};
+  socklen_t size = sizeof(reset);
+  getsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, &size);
+  if (reset.l_onoff != 0) return;
+  constexpr timeval kPatience = {1, 0};
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof(kPatience));
+  shutdown(fd, SHUT_WR);
+  char rest[4096];
+  while (recv(fd, rest, sizeof(rest), 0) > 0) {
+  }
+}
+
 TestCertificate CertificateOf(const std::string& pem) {
   const std::unique_ptr<BIO, OpensslFree> bio(
       BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
@@ -171,6 +185,7 @@ void TestService::Serve(int fd, int number) {
     if (channel.is_good() && options_.http2) ServeHttp2(&channel, number);
     if (channel.is_good() && !options_.http2) ServeHttp1(&channel, number);
   }
+  AwaitPeersEnd(fd);
   {
     const std::lock_guard lock(mutex_);
     std::erase(fds_, fd);

@@ -121,7 +121,10 @@ TEST_F(UpstreamTlsTest, ReadsChangedFilesForNewConnections) {
   EXPECT_EQ(Call(Get()).response.body, "x");
   // Invalid files change nothing.
   Put("ca.pem", "not PEM");
-  EXPECT_EQ(Call(Get()).response.body, "x");
+  UpstreamResult again = Call(Get());
+  // The end of the old connection may not have been read yet.
+  if (again.status != CALLOUT_OK) again = Call(Get());
+  EXPECT_EQ(again.response.body, "x") << again.message;
   const Authority other("another CA");
   Put("ca.pem", PemOf(other.certificate.get()));
   EXPECT_EQ(Call(Get()).status, CALLOUT_UNAVAILABLE);
