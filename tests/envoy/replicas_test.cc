@@ -263,7 +263,9 @@ class ReplicasTest : public EnvoyFixture {
     const int sent_before = load->sent();
     EXPECT_EQ(replica->host->Terminate(), 0) << replica->host->Output();
     EXPECT_GT(load->sent(), sent_before);
-    EXPECT_EQ(CountWhole(requests), static_cast<int>(requests.size()));
+    // On gRPC C++ one may come between its GOAWAY and Envoy's notice of it (InPlaceTest has more).
+    const int lost = static_cast<int>(requests.size()) - CountWhole(requests);
+    EXPECT_LE(lost, TransportOption() == "--transport=grpc" ? 1 : 0);
     *long_requests += static_cast<int>(requests.size());
     Start(replica);
     EXPECT_TRUE(AwaitHealthy());
