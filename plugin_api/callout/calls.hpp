@@ -8,7 +8,9 @@
 //       explicit Checked(callout::Setup& setup) : users_(setup, "users") {}
 //       void on_request_headers(callout::HeadersCall& call) {
 //         callout::HttpRequest ask;
-//         ask.path = "/users/" + std::string(call.headers().get("x-user", "nobody"));
+//         ask.path = "/teams/current";
+//         // As a header: in the path, a client could write "../" or "?".
+//         ask.headers = {{"x-user", std::string(call.headers().get("x-user", "nobody"))}};
 //         users_.call(ask, call.defer(), [](callout::HeadersCall& later, const auto& response) {
 //           if (!response.ok() || response.http_status() != 200) return later.deny(503);
 //           later.set_header("x-team", response.body());
