@@ -33,8 +33,8 @@ bool ChainMessage::Become(MessageState next, uint64_t until_ns) {
 
 void ChainMessage::Rebuild(std::string_view new_message) {
   size_t message_at = 0;
-  auto around = std::make_shared<const std::string>(
-      ReplaceMessage(request, phase, new_message, &message_at));
+  auto around =
+      std::make_shared<const std::string>(ReplaceMessage(request, phase, new_message, &message_at));
   request = *around;
   message = request.substr(message_at, new_message.size());
   // The old one last, for the new one is made from it.

@@ -10,7 +10,8 @@
 namespace callout::bench {
 
 // The ProcessingResponse to the ProcessingRequest `request`, which begins with its
-// phase's field, as Envoy writes it; or the CheckResponse to a CheckRequest. Empty if it is neither.
+// phase's field, as Envoy writes it; or the CheckResponse to a CheckRequest. Empty if it is
+// neither.
 std::string_view AnswerTo(std::string_view request);
 
 // Reads each header of `request` once, like a plugin that looks for an absent header. Returns their

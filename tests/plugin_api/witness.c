@@ -297,15 +297,16 @@ static void note_trace(const char* where, callout_call_t* call) {
   note_set("no key", call, attribute(callout_text(""), CALLOUT_TRACE_INTEGER));
   note_set("longest key", call,
            attribute(callout_make_bytes(text, CALLOUT_TRACE_KEY_BYTES_MAX), CALLOUT_TRACE_INTEGER));
-  note_set("longer key", call,
-           attribute(callout_make_bytes(text, CALLOUT_TRACE_KEY_BYTES_MAX + 1),
-                     CALLOUT_TRACE_INTEGER));
+  note_set(
+      "longer key", call,
+      attribute(callout_make_bytes(text, CALLOUT_TRACE_KEY_BYTES_MAX + 1), CALLOUT_TRACE_INTEGER));
   note_set("the host's key", call, attribute(callout_text("callout.phase"), CALLOUT_TRACE_INTEGER));
   note_set("the host's other key", call,
            attribute(callout_text("http.response.status_code"), CALLOUT_TRACE_INTEGER));
   note(" event: %d", trace->add_event(call, callout_text("e"), &flag, 1));
   note(" without a name: %d\n", trace->add_event(call, callout_text(""), NULL, 0));
-  for (i = 0; i < 200; ++i) kept += trace->add_event(call, callout_text("e"), NULL, 0) == CALLOUT_OK;
+  for (i = 0; i < 200; ++i)
+    kept += trace->add_event(call, callout_text("e"), NULL, 0) == CALLOUT_OK;
   note("events kept: %d", kept);
   for (i = 0, kept = 0; i < 2000; ++i) {
     const callout_trace_attribute_t again = attribute(callout_text("r"), CALLOUT_TRACE_REAL);
