@@ -124,10 +124,14 @@ TEST_F(WritingPlugins, EveryFunctionItNamesExists) {
   const std::regex function(R"(\b(callout_[a-z_]+[a-z])\b)");
   const std::string misspelt = "callout_on_request_header";
   const std::string details = "callout_illegal_header";  // of an immediate response
-  const std::set<std::string> metrics = {"callout_queue_seconds", "callout_timers",
-                                         "callout_timer_seconds", "callout_timer_late_seconds",
-                                         "callout_shared_data_refused_total", "callout_calls",
-                                         "callout_calls_refused_total", "callout_trace_dropped_total"};
+  const std::set<std::string> metrics = {"callout_queue_seconds",
+                                         "callout_timers",
+                                         "callout_timer_seconds",
+                                         "callout_timer_late_seconds",
+                                         "callout_shared_data_refused_total",
+                                         "callout_calls",
+                                         "callout_calls_refused_total",
+                                         "callout_trace_dropped_total"};
   size_t count = 0;
   for (std::sregex_iterator it(text_.begin(), text_.end(), function), end; it != end; ++it) {
     const std::string name = (*it)[1];
