@@ -34,9 +34,9 @@
 #include <algorithm>
 #include <callout/call.hpp>
 #include <callout/host.hpp>
+#include <callout/started.hpp>
 #include <chrono>
 #include <cstdint>
-#include <exception>
 #include <memory>
 #include <new>
 #include <string>
@@ -113,17 +113,7 @@ struct CallWork {
 
   static void done(void* data, const callout_incoming_t* incoming) noexcept {
     CallWork* self = static_cast<CallWork*>(data);
-#if defined(__cpp_exceptions)
-    try {
-      self->work(IncomingResponse(*incoming));
-    } catch (const std::exception& error) {
-      Host(self->host).error("the end of a call threw: ", error.what());
-    } catch (...) {
-      Host(self->host).error("the end of a call threw");
-    }
-#else
-    self->work(IncomingResponse(*incoming));
-#endif
+    run_and_log(self->host, "the end of a call", [&] { self->work(IncomingResponse(*incoming)); });
   }
   static void release(void* data) noexcept { delete static_cast<CallWork*>(data); }
 };
@@ -131,38 +121,7 @@ struct CallWork {
 }  // namespace internal
 
 // A call that was started. It is cancelled with the object, unless detach() was called.
-class OutgoingCall {
- public:
-  OutgoingCall() = default;
-  OutgoingCall(const callout_calls_t* table, const callout_host_t* host, uint64_t id)
-      : table_(table), host_(host), id_(id) {}
-  OutgoingCall(OutgoingCall&& other) noexcept
-      : table_(other.table_), host_(other.host_), id_(std::exchange(other.id_, 0)) {}
-  OutgoingCall& operator=(OutgoingCall&& other) noexcept {
-    if (this == &other) return *this;
-    cancel();
-    table_ = other.table_;
-    host_ = other.host_;
-    id_ = std::exchange(other.id_, 0);
-    return *this;
-  }
-  ~OutgoingCall() { cancel(); }
-
-  // Whether there is one: false if it could not be started, and after cancel().
-  explicit operator bool() const { return id_ != 0; }
-  // True: its function does not run. False: it has run, or is running; cancel never waits.
-  bool cancel() {
-    const uint64_t id = std::exchange(id_, 0);
-    return id != 0 && table_->cancel(host_, id) == CALLOUT_OK;
-  }
-  // It goes on by itself, until it is over or the instance ends.
-  void detach() { id_ = 0; }
-
- private:
-  const callout_calls_t* table_ = nullptr;
-  const callout_host_t* host_ = nullptr;
-  uint64_t id_ = 0;
-};
+using OutgoingCall = internal::Started<callout_calls_t>;
 
 // One of the services that the operator has configured.
 class Upstream {

@@ -25,9 +25,9 @@
 #include <callout/timers.h>
 
 #include <callout/host.hpp>
+#include <callout/started.hpp>
 #include <chrono>
 #include <cstdint>
-#include <exception>
 #include <new>
 #include <utility>
 
@@ -41,17 +41,7 @@ struct TimerWork {
 
   static void run(void* data) noexcept {
     TimerWork* self = static_cast<TimerWork*>(data);
-#if defined(__cpp_exceptions)
-    try {
-      self->work();
-    } catch (const std::exception& error) {
-      Host(self->host).error("a timer threw: ", error.what());
-    } catch (...) {
-      Host(self->host).error("a timer threw");
-    }
-#else
-    self->work();
-#endif
+    run_and_log(self->host, "a timer", self->work);
   }
   static void release(void* data) noexcept { delete static_cast<TimerWork*>(data); }
 };
@@ -59,39 +49,7 @@ struct TimerWork {
 }  // namespace internal
 
 // A timer that was started. It is cancelled with the object, unless detach() was called.
-class Timer {
- public:
-  Timer() = default;
-  Timer(const callout_timers_t* table, const callout_host_t* host, uint64_t id)
-      : table_(table), host_(host), id_(id) {}
-  Timer(Timer&& other) noexcept
-      : table_(other.table_), host_(other.host_), id_(std::exchange(other.id_, 0)) {}
-  Timer& operator=(Timer&& other) noexcept {
-    if (this == &other) return *this;
-    cancel();
-    table_ = other.table_;
-    host_ = other.host_;
-    id_ = std::exchange(other.id_, 0);
-    return *this;
-  }
-  ~Timer() { cancel(); }
-
-  // Whether there is one: false if it could not be started, and after cancel().
-  explicit operator bool() const { return id_ != 0; }
-  // True: it runs no more. False: it is over, or running at this moment, for the last time; cancel
-  // never waits.
-  bool cancel() {
-    const uint64_t id = std::exchange(id_, 0);
-    return id != 0 && table_->cancel(host_, id) == CALLOUT_OK;
-  }
-  // It goes on by itself, until it has run or the instance ends.
-  void detach() { id_ = 0; }
-
- private:
-  const callout_timers_t* table_ = nullptr;
-  const callout_host_t* host_ = nullptr;
-  uint64_t id_ = 0;
-};
+using Timer = internal::Started<callout_timers_t>;
 
 // Starts timers for an instance.
 class Timers {
