@@ -7,21 +7,16 @@
 
 #include <gtest/gtest.h>
 
-#include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "backend.h"
 #include "client.h"
 #include "envoy/service/auth/v3/external_auth.pb.h"
 #include "envoy_config.h"
-#include "envoy_fixture.h"
-#include "host_process.h"
+#include "service_fixture.h"
 
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
@@ -45,44 +40,25 @@ void Add(Options* options, const std::string& name, const std::string& value,
   }
 }
 
-inline std::string Hex(const CheckResponse& response) {
-  return absl::BytesToHexString(response.SerializeAsString());
-}
-
-class EnvoyCheckTest : public EnvoyFixture {
+class EnvoyCheckTest : public EnvoyServiceTest {
  protected:
-  HostProcess* StartHost(std::vector<std::string> options) {
-    options.push_back("--hook_deadline_ms=300");
-    hosts_.push_back(std::make_unique<HostProcess>(options));
-    return hosts_.back().get();
-  }
-  static std::string Checking(const std::string& name) {
-    return "--plugin=" + name + "=" + BuiltFile("tests/envoy/plugins/checking.so");
-  }
-
   void SetUp() override {
     EnvoyFixture::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
     EnvoyConfig config;
     config.backend_port = backend_.port();
     const auto host = [&](const std::string& name, const std::vector<std::string>& options) {
-      config.hosts[name] = {.port = StartHost(options)->port("plaintext")};
+      AddHost(name, options, &config);
     };
-    host("host", {Checking("checking"), "--max_message_bytes=4000000"});
-    const auto chain = [](const std::vector<std::string>& names) {
-      std::vector<std::string> options;
-      for (const std::string& name : names) {
-        options.push_back(Checking(name));
-        options.push_back("--plugin_config=" + name + "=as " + name);
-      }
-      return options;
-    };
-    host("both", chain({"a", "b"}));
-    host("first", chain({"a"}));
-    host("second", chain({"b"}));
+    const std::string checking = BuiltFile("tests/envoy/plugins/checking.so");
+    host("host", {"--plugin=checking=" + checking, "--max_message_bytes=4000000"});
+    host("both", ChainOf(checking, "as ", {"a", "b"}));
+    host("first", ChainOf(checking, "as ", {"a"}));
+    host("second", ChainOf(checking, "as ", {"b"}));
     host("block_ip", {"--plugin=" + BuiltPlugin("block_ip")});
     host("bridge", {"--plugin=" + BuiltPlugin("redirect"), "--services=ext_authz"});
-    host("no_connection", {Checking("checking"), "--plugin_config=checking=no connection"});
+    host("no_connection",
+         {"--plugin=checking=" + checking, "--plugin_config=checking=no connection"});
     const auto add = [&](const std::string& name, std::vector<nlohmann::json> filters) {
       config.listeners.push_back(
           {.name = name, .filters = std::move(filters), .route = MetadataInResponses()});
@@ -138,11 +114,6 @@ class EnvoyCheckTest : public EnvoyFixture {
                   ClientRequest request = {}) {
     return Ask(listener, Hex(response), std::move(request));
   }
-  bool Reached() { return backend_.TakeRequest("1").has_value(); }
-
-  Backend backend_;
-  std::vector<std::unique_ptr<HostProcess>> hosts_;
-  std::optional<EnvoyProcess> envoy_;
 };
 
 }  // namespace callout::tests

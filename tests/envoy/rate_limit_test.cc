@@ -9,20 +9,15 @@
 #include <algorithm>
 #include <functional>
 #include <map>
-#include <memory>
-#include <optional>
 #include <random>
 #include <string>
 #include <vector>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "backend.h"
 #include "client.h"
 #include "envoy/service/ratelimit/v3/rls.pb.h"
 #include "envoy_config.h"
-#include "envoy_fixture.h"
-#include "host_process.h"
+#include "service_fixture.h"
 
 namespace callout::tests {
 namespace {
@@ -42,41 +37,21 @@ void Add(Headers* headers, const std::string& name, const std::string& value) {
   header->set_value(value);
 }
 
-std::string Hex(const RateLimitResponse& response) {
-  return absl::BytesToHexString(response.SerializeAsString());
-}
-
-class EnvoyRateLimitTest : public EnvoyFixture {
+class EnvoyRateLimitTest : public EnvoyServiceTest {
  protected:
-  HostProcess* StartHost(std::vector<std::string> options) {
-    options.push_back("--hook_deadline_ms=300");
-    hosts_.push_back(std::make_unique<HostProcess>(options));
-    return hosts_.back().get();
-  }
-  static std::string Limiting(const std::string& name) {
-    return "--plugin=" + name + "=" + BuiltFile("tests/envoy/plugins/limiting.so");
-  }
-
   void SetUp() override {
     EnvoyFixture::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
     EnvoyConfig config;
     config.backend_port = backend_.port();
     const auto host = [&](const std::string& name, const std::vector<std::string>& options) {
-      config.hosts[name] = {.port = StartHost(options)->port("plaintext")};
+      AddHost(name, options, &config);
     };
-    host("host", {Limiting("limiting"), "--plugin_config=limiting=as x-limit"});
-    const auto chain = [](const std::vector<std::string>& names) {
-      std::vector<std::string> options;
-      for (const std::string& name : names) {
-        options.push_back(Limiting(name));
-        options.push_back("--plugin_config=" + name + "=as x-limit-" + name);
-      }
-      return options;
-    };
-    host("both", chain({"a", "b"}));
-    host("first", chain({"a"}));
-    host("second", chain({"b"}));
+    const std::string limiting = BuiltFile("tests/envoy/plugins/limiting.so");
+    host("host", {"--plugin=limiting=" + limiting, "--plugin_config=limiting=as x-limit"});
+    host("both", ChainOf(limiting, "as x-limit-", {"a", "b"}));
+    host("first", ChainOf(limiting, "as x-limit-", {"a"}));
+    host("second", ChainOf(limiting, "as x-limit-", {"b"}));
     host("local", {"--plugin=" + BuiltPlugin("local_rate_limit"),
                    "--plugin_config=local_rate_limit=" +
                        std::string(R"({"limits": [{"name": "user", "descriptor": [)"
@@ -112,11 +87,6 @@ class EnvoyRateLimitTest : public EnvoyFixture {
   HttpMessage Ask(const std::string& listener, const RateLimitResponse& response) {
     return Ask(listener, Hex(response));
   }
-  bool Reached() { return backend_.TakeRequest("1").has_value(); }
-
-  Backend backend_;
-  std::vector<std::unique_ptr<HostProcess>> hosts_;
-  std::optional<EnvoyProcess> envoy_;
 };
 
 TEST_F(EnvoyRateLimitTest, WhatIsWithinItsLimitsArrives) {
