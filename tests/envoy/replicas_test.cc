@@ -324,8 +324,9 @@ TEST_F(ReplicasTest, AKilledOneTakesItsOwnStreamsWithIt) {
   load.Stop();
   printf("%d requests and %d long ones, %d and %d lost by %d kills\n", load.sent(), long_requests,
          load.failed(), long_lost, kills);
-  // Those that were under way there, and those that Envoy sent there, the retry too, until it knew.
-  constexpr int kPerThread = 8;
+  // Of each thread of the load the one that was under way there, and those whose first attempt and
+  // retries all went there before Envoy knew: with four threads and three kills 22 at the most.
+  constexpr int kPerThread = 3;
   EXPECT_LE(load.failed(), kills * kLoadThreads * kPerThread) << load.first_failure();
 }
 
