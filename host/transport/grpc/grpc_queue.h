@@ -115,9 +115,9 @@ class GrpcQueue {
   size_t calls_ = 0;  // that there are, those which wait for an RPC included
   Deadlines<GrpcCall> deadlines_;
   StreamTimes<GrpcCall> times_;
-  std::mutex wake_mutex_;
-  bool closed_ = false;  // the queue is being shut down
-  grpc::Alarm alarm_;    // puts `this` into the queue, to look at posted_
+  std::mutex wake_mutex_;  // guards the following two
+  bool closed_ = false;    // the queue is being shut down
+  grpc::Alarm alarm_;      // puts `this` into the queue, to look at posted_
   Mailbox<Posted> posted_;
   OpenLiveRpcQuestion question_;
 };
