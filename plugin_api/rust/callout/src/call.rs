@@ -623,8 +623,8 @@ impl Allow<'_> {
         put_check_header(
             &mut self.answer.records,
             2,
-            name.as_bytes(),
-            value.as_bytes(),
+            name,
+            value,
             Append::OverwriteOrAdd,
         );
         self
@@ -639,20 +639,15 @@ impl Allow<'_> {
         put_check_header(
             &mut self.answer.records,
             6,
-            name.as_bytes(),
-            value.as_bytes(),
+            name,
+            value,
             Append::OverwriteOrAdd,
         );
         self
     }
     /// Sets a parameter of the query, in plain text: the host encodes it.
     pub fn query(self, name: &str, value: &str) -> Self {
-        put_pair(
-            &mut self.answer.records,
-            7,
-            name.as_bytes(),
-            value.as_bytes(),
-        );
+        put_pair(&mut self.answer.records, 7, name, value);
         self
     }
     /// Removes a parameter of the query.
@@ -673,8 +668,8 @@ impl Refuse<'_> {
         put_check_header(
             &mut self.answer.records,
             2,
-            name.as_bytes(),
-            value.as_bytes(),
+            name,
+            value,
             Append::IfExistsOrAdd,
         );
         self
@@ -749,11 +744,11 @@ impl<'a, P: Plugin> Call<'a, kind::RateLimit, P> {
     }
     /// Adds a header to the response, whether the request passes or not.
     pub fn add_response_header(&mut self, name: &str, value: &str) {
-        put_pair(self.answered(), 3, name.as_bytes(), value.as_bytes());
+        put_pair(self.answered(), 3, name, value);
     }
     /// Adds a header to a request that passes.
     pub fn add_request_header(&mut self, name: &str, value: &str) {
-        put_pair(self.answered(), 4, name.as_bytes(), value.as_bytes());
+        put_pair(self.answered(), 4, name, value);
     }
     /// The body of the response to a request over the limit.
     pub fn set_body(&mut self, body: &[u8]) {
