@@ -2,7 +2,7 @@
 
 //! What a hook has set, and the messages it becomes. As callout/answer.h, check.h, rate_limit.h, data.h.
 
-use crate::error::{Error, Status};
+use crate::error::{Error, Result, Status};
 use crate::host::bytes;
 use crate::raw;
 use crate::wire::{put_bytes, put_head, put_message, put_number, record_size, Records};
@@ -62,6 +62,12 @@ impl Answer {
         if self.failure.is_none() {
             self.failure = Some(Error::with_status(Status::InvalidArgument, text));
         }
+    }
+
+    /// The error of the first step that failed. It also stays here, so that nothing goes out where a
+    /// plugin ignores it.
+    pub fn result(&self) -> Result {
+        self.failure.clone().map_or(Ok(()), Err)
     }
 
     // --- Headers ---

@@ -308,7 +308,7 @@ impl<'a, K: kind::ExtProc, P: Plugin> Call<'a, K, P> {
     /// Refuses the request: Envoy answers the client with this status (200 to 599) and body.
     pub fn deny(&mut self, http_status: u16, body: impl Into<Vec<u8>>) -> Result {
         self.reply(http_status).body(body);
-        self.answer.failure.take().map_or(Ok(()), Err)
+        self.answer.result()
     }
 
     /// The same with headers and more. What the call has set before is dropped.
@@ -598,11 +598,12 @@ impl<'a, P: Plugin> Call<'a, kind::Check, P> {
     }
     /// The same, with headers.
     pub fn refuse(&mut self, http_status: u16) -> Result<Refuse<'_>> {
-        if !(200..=599).contains(&http_status) {
-            let text = "a denial needs an HTTP status of 200 to 599";
-            return Err(Error::with_status(Status::InvalidArgument, text));
-        }
         self.begin(raw::CHECK_DENIED);
+        if !(200..=599).contains(&http_status) {
+            self.answer
+                .fail("a denial needs an HTTP status of 200 to 599");
+        }
+        self.answer.result()?;
         put_message(&mut self.answer.records, 1, |to| {
             put_number(to, 1, http_status.into())
         });
