@@ -111,7 +111,7 @@ callout-client unix:/run/callout.sock \-\-plaintext \-\-data '{"request_headers"
 """,
     },
     "callout-replay": {
-        "name": "plays recordings of callout-host through plugins, and shows what they answer otherwise",
+        "name": "plays recordings of callout-host through plugins, and shows how their responses differ",
         "synopsis": [r"\fIFILE\fR...", r"[\fB\-\-plugin\fR=[\fINAME\fR=]\fIPATH\fR]", r"[\fIOPTION\fR...]"],
         "before": r"""
 .B callout-replay
@@ -134,7 +134,7 @@ Something else differs.
 Invalid arguments, recordings or plugins.
 Of a damaged recording, everything before the damage was played.
 .SH EXAMPLES
-What would the new version have answered otherwise?
+Where would the new version have responded differently?
 .PP
 .nf
 callout-replay live.rec \-\-plugin=new.so

@@ -73,7 +73,7 @@ CALLOUT_GO_HOOK(read_data)
 CALLOUT_GO_HOOK(write_data)
 
 void callout_go_run_timer(void* data) { calloutGoRunTimer(*(uintptr_t*)data); }
-void callout_go_release_timer(void* data) {
+void callout_go_release_handle(void* data) {
   calloutGoForget(*(uintptr_t*)data);
   free(data);
 }
@@ -81,4 +81,3 @@ void callout_go_release_timer(void* data) {
 void callout_go_call_done(void* data, const callout_incoming_t* incoming) {
   calloutGoCallDone(*(uintptr_t*)data, (callout_incoming_t*)incoming);
 }
-void callout_go_release_call(void* data) { callout_go_release_timer(data); }

@@ -12,7 +12,7 @@
 /* Behind call->plugin. */
 typedef struct callout_go_instance {
   const callout_host_t* host;
-  uintptr_t handle; /* of the bridge.Instance and its host */
+  uintptr_t handle; /* of the bridge.Instance */
   int opens;        /* the plugin has OnStreamOpen */
   int ends;         /* the plugin has OnStreamEnd */
 } callout_go_instance_t;
@@ -112,7 +112,7 @@ static inline const callout_shared_data_t* callout_go_shared_data(const callout_
 
 /* The timer's data is a handle of Go's, in memory of its own: a handle is no pointer. */
 void callout_go_run_timer(void* data);
-void callout_go_release_timer(void* data);
+void callout_go_release_handle(void* data);
 
 static inline callout_status_t callout_go_start_timer(const callout_host_t* host,
                                                       const callout_timers_t* timers,
@@ -125,7 +125,7 @@ static inline callout_status_t callout_go_start_timer(const callout_host_t* host
   *data = handle;
   timer.struct_size = sizeof(timer);
   timer.run = callout_go_run_timer;
-  timer.release = callout_go_release_timer;
+  timer.release = callout_go_release_handle;
   timer.data = data;
   timer.delay_ns = delay_ns;
   timer.period_ns = period_ns;
@@ -190,7 +190,6 @@ static inline callout_status_t callout_go_find_upstream(const callout_host_t* ho
 
 /* A handle of Go's as for timers. */
 void callout_go_call_done(void* data, const callout_incoming_t* incoming);
-void callout_go_release_call(void* data);
 
 /* `headers` has names and values in turn, one after the other, and `sizes` the size of each. */
 static inline callout_status_t callout_go_start_call(
@@ -226,7 +225,7 @@ static inline callout_status_t callout_go_start_call(
   outgoing.body = callout_go_bytes(body, body_size);
   outgoing.timeout_ns = timeout_ns;
   outgoing.done = callout_go_call_done;
-  outgoing.release = callout_go_release_call;
+  outgoing.release = callout_go_release_handle;
   outgoing.data = data;
   status = calls->start(host, &outgoing, id);
   free(fields);

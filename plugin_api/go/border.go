@@ -20,11 +20,6 @@ import (
 	"callout.test/callout/internal/bridge"
 )
 
-// created is behind callout_go_instance_t.handle.
-type created struct {
-	instance *bridge.Instance
-}
-
 //export calloutGoCreate
 func calloutGoCreate(args *C.callout_create_args_t, instance *C.callout_go_instance_t) C.callout_status_t {
 	host := &realHost{table: args.host}
@@ -42,19 +37,19 @@ func calloutGoCreate(args *C.callout_create_args_t, instance *C.callout_go_insta
 	if made.Ends {
 		instance.ends = 1
 	}
-	instance.handle = C.uintptr_t(cgo.NewHandle(&created{made}))
+	instance.handle = C.uintptr_t(cgo.NewHandle(made))
 	return abi.Ok
 }
 
 //export calloutGoDestroy
 func calloutGoDestroy(handle C.uintptr_t) {
 	known := cgo.Handle(handle)
-	known.Value().(*created).instance.Destroy()
+	known.Value().(*bridge.Instance).Destroy()
 	known.Delete()
 }
 
 func instanceOf(call *C.callout_call_t) *bridge.Instance {
-	return cgo.Handle((*C.callout_go_instance_t)(call.plugin).handle).Value().(*created).instance
+	return cgo.Handle((*C.callout_go_instance_t)(call.plugin).handle).Value().(*bridge.Instance)
 }
 
 //export calloutGoMessage

@@ -64,7 +64,7 @@ func (failure *CallError) Error() string {
 // configuration.
 func (host *Host) Upstream(name string) (*Upstream, error) {
 	if !host.enter() {
-		return nil, Errorf(FailedPrecondition, "the instance has been destroyed")
+		return nil, errOver
 	}
 	defer host.leave()
 	switch host.services.FindUpstream(name) {

@@ -21,6 +21,8 @@ type Host struct {
 
 const isOver = int64(1) << 62
 
+var errOver = Errorf(FailedPrecondition, "the instance has been destroyed")
+
 // enter says whether the services are still there; then leave has to follow.
 func (host *Host) enter() bool {
 	if host.users.Add(1) < isOver {
@@ -125,7 +127,7 @@ func (host *Host) Every(period time.Duration, function func()) (*Timer, error) {
 
 func (host *Host) start(function func(), delay, period time.Duration) (*Timer, error) {
 	if !host.enter() {
-		return nil, Errorf(FailedPrecondition, "the instance has been destroyed")
+		return nil, errOver
 	}
 	defer host.leave()
 	if !host.services.HasTimers() {
@@ -168,7 +170,7 @@ const Absent uint64 = abi.SharedAbsent
 // name (up to 128 bytes) is shared with all who use it.
 func (host *Host) SharedData(space string) (*SharedData, error) {
 	if !host.enter() {
-		return nil, Errorf(FailedPrecondition, "the instance has been destroyed")
+		return nil, errOver
 	}
 	defer host.leave()
 	if !host.services.HasSharedData() {
@@ -179,7 +181,7 @@ func (host *Host) SharedData(space string) (*SharedData, error) {
 
 func (data *SharedData) call(key string, use func(bridge.Host) int32) (found bool, err error) {
 	if !data.host.enter() {
-		return false, Errorf(FailedPrecondition, "the instance has been destroyed")
+		return false, errOver
 	}
 	defer data.host.leave()
 	switch status := use(data.host.services); status {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -234,15 +233,14 @@ func createInstance(what any, services bridge.Host, name, config string, phases 
 }
 
 func makePlugin(definition *Definition, setup *Setup, config string) (made any, err error) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			err = Errorf(Internal, "panic: %v", cause)
-		}
-	}()
 	if definition == nil {
 		return nil, Errorf(FailedPrecondition, "the plugin does not call callout.Register in an init function")
 	}
-	return definition.create(setup, config)
+	err = atBorder(func() (err error) {
+		made, err = definition.create(setup, config)
+		return err
+	})
+	return made, err
 }
 
 func newInstance(setup *Setup, plugin any, phases uint64) (*bridge.Instance, error) {
@@ -309,7 +307,7 @@ func hooksOf(plugin any) map[uint32]func(*Call) error {
 	return hooks
 }
 
-// atBorder runs a hook: a panic becomes its error.
+// atBorder runs what the plugin has written: a panic becomes its error.
 func atBorder(function func() error) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -325,7 +323,7 @@ func (made *instance) open(services bridge.Call, facts bridge.Facts) int32 {
 	if err == nil {
 		return abi.Ok
 	}
-	made.drop(services.Stream()) // The host calls no close.
+	cancelStream(services.Stream()) // The host calls no close.
 	return call.fail(err)
 }
 
@@ -360,8 +358,6 @@ func cancelStream(state any) {
 	}
 }
 
-func (made *instance) drop(state any) { cancelStream(state) }
-
 func (made *instance) close(state any, end *bridge.End) {
 	known, _ := state.(*stream)
 	if made.ends != nil && end != nil {
@@ -376,13 +372,13 @@ func (made *instance) close(state any, end *bridge.End) {
 			made.host.Errorf("OnStreamEnd: %v", err)
 		}
 	}
-	made.drop(state)
+	cancelStream(state)
 }
 
 func (made *instance) destroy() {
 	if closer, is := made.plugin.(Closer); is {
 		if err := atBorder(closer.Close); err != nil {
-			made.host.Errorf("%s", fmt.Sprint("Close: ", err))
+			made.host.Errorf("Close: %v", err)
 		}
 	}
 	made.host.end()

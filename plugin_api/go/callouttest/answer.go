@@ -139,12 +139,12 @@ func (answer *Answer) Body() (string, bool) {
 	return bodies[len(bodies)-1], true
 }
 
-// Data are the bytes in the place of those of a TCP abi.Connection, and whether the plugin sets any.
+// Data are the bytes in the place of those of a TCP connection, and whether the plugin sets any.
 func (answer *Answer) Data() (string, bool) {
 	return last(answer.message, 1), answer.responded && answer.field != abi.WholeResponse
 }
 
-// EndsConnection says that the plugin ends the TCP abi.Connection.
+// EndsConnection says that the plugin ends the TCP connection.
 func (answer *Answer) EndsConnection() bool {
 	return answer.responded && answer.phase > abi.Check && answer.field == abi.WholeResponse && number(answer.message, 4) != 0
 }

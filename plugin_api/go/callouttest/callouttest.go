@@ -203,7 +203,7 @@ func (plugin *Plugin) dropTimer(id uint64) {
 
 // --- Streams ---
 
-// Stream is one HTTP request, Check, question about rate limits or TCP abi.Connection.
+// Stream is one HTTP request, Check, question about rate limits or TCP connection.
 type Stream struct {
 	plugin         *Plugin
 	state          any
@@ -321,15 +321,15 @@ func (stream *Stream) RateLimit(domain string, pairs ...string) *Answer {
 	return stream.message(abi.RateLimit, string(appendBytes(appendBytes(nil, 1, domain), 2, string(descriptor))), true)
 }
 
-// Connection begins a TCP abi.Connection.
+// Connection begins a TCP connection.
 func (stream *Stream) Connection() *Answer { return stream.message(abi.Connection, "", false) }
 
-// ReadData passes bytes from the client of a TCP abi.Connection.
+// ReadData passes bytes from the client of a TCP connection.
 func (stream *Stream) ReadData(data string, endOfStream bool) *Answer {
 	return stream.body(abi.ReadData, data, endOfStream)
 }
 
-// WriteData passes bytes to the client of a TCP abi.Connection.
+// WriteData passes bytes to the client of a TCP connection.
 func (stream *Stream) WriteData(data string, endOfStream bool) *Answer {
 	return stream.body(abi.WriteData, data, endOfStream)
 }

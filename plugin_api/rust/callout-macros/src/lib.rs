@@ -46,7 +46,9 @@ fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Fail
     let block = Block::read(item)?;
     let mut sync_items = TokenStream::new();
     let mut async_items = TokenStream::new();
-    let (mut hooks, mut has_config, mut has_stream, mut has_async) = (vec![], false, false, false);
+    // Each hook, and the function of `callout::ffi` that runs it.
+    let mut hooks: Vec<(String, String)> = vec![];
+    let (mut has_config, mut has_stream, mut has_async) = (false, false, false);
     let mut has_open = false;
     let mut has_end = false;
     for item in split_items(block.body) {
@@ -65,7 +67,9 @@ fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Fail
                 return Err((span_of(&item), text));
             }
             if is_hook {
-                hooks.push((name, is_async));
+                let prefix = if is_async { "async_" } else { "" };
+                let run = format!("{prefix}{name}");
+                hooks.push((name, run));
             }
             if is_async {
                 has_async = true;
@@ -81,6 +85,16 @@ fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Fail
             MESSAGE_HOOKS.join(", ")
         );
         return Err((Span::call_site(), text));
+    }
+    let of_streams = [
+        ("stream_open", has_open || has_async),
+        ("stream_cancel", has_async),
+        ("stream_close", has_stream || has_async || has_end),
+    ];
+    for (hook, is_needed) in of_streams {
+        if is_needed {
+            hooks.push((hook.into(), hook.into()));
+        }
     }
     if !has_config {
         sync_items.extend(parse("type Config = ();"));
@@ -98,40 +112,18 @@ fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Fail
         out.extend([TokenTree::Group(Group::new(Delimiter::Brace, async_items))]);
     }
     let name = block.name.to_string();
-    let has_state = has_stream || has_async || has_end;
-    out.extend(parse(&hook_table(
-        &name, &hooks, has_async, has_open, has_end, has_state,
-    )));
+    out.extend(parse(&hook_table(&name, &hooks, has_async, has_end)));
     if exports {
-        out.extend(parse(&exported(
-            &name, &hooks, has_async, has_open, has_state,
-        )));
+        out.extend(parse(&exported(&name, &hooks)));
     }
     Ok(out)
 }
 
 /// The hooks as a table, for the exports and for `callout::testing`.
-fn hook_table(
-    name: &str,
-    hooks: &[(String, bool)],
-    has_async: bool,
-    has_open: bool,
-    has_end: bool,
-    has_state: bool,
-) -> String {
+fn hook_table(name: &str, hooks: &[(String, String)], has_async: bool, has_end: bool) -> String {
     let mut table = String::new();
-    for (hook, is_async) in hooks {
-        let function = if *is_async { "async_" } else { "" };
-        table += &format!("{hook}: Some(::callout::ffi::{function}{hook}::<{name}>),");
-    }
-    if has_open || has_async {
-        table += &format!("stream_open: Some(::callout::ffi::stream_open::<{name}>),");
-    }
-    if has_async {
-        table += &format!("stream_cancel: Some(::callout::ffi::stream_cancel::<{name}>),");
-    }
-    if has_state {
-        table += &format!("stream_close: Some(::callout::ffi::stream_close::<{name}>),");
+    for (hook, run) in hooks {
+        table += &format!("{hook}: Some(::callout::ffi::{run}::<{name}>),");
     }
     format!(
         "impl ::callout::ffi::Exported for {name} {{
@@ -145,38 +137,19 @@ fn hook_table(
     )
 }
 
-fn exported(
-    name: &str,
-    hooks: &[(String, bool)],
-    has_async: bool,
-    has_open: bool,
-    has_state: bool,
-) -> String {
+fn exported(name: &str, hooks: &[(String, String)]) -> String {
     let mut functions = String::new();
-    let mut function = |hook: &str, run: &str, result: &str| {
+    for (hook, run) in hooks {
+        let result = match hook.as_str() {
+            "stream_cancel" | "stream_close" => "",
+            _ => "-> i32",
+        };
         functions += &format!(
             "#[unsafe(no_mangle)]
              pub unsafe extern \"C\" fn callout_on_{hook}(call: *mut ::callout::raw::Call) {result} {{
                  unsafe {{ ::callout::ffi::{run}::<{name}>(call) }}
              }}"
         );
-    };
-    for (hook, is_async) in hooks {
-        let run = if *is_async {
-            format!("async_{hook}")
-        } else {
-            hook.clone()
-        };
-        function(hook, &run, "-> i32");
-    }
-    if has_open || has_async {
-        function("stream_open", "stream_open", "-> i32");
-    }
-    if has_async {
-        function("stream_cancel", "stream_cancel", "");
-    }
-    if has_state {
-        function("stream_close", "stream_close", "");
     }
     format!(
         "#[allow(non_upper_case_globals)]

@@ -2,7 +2,7 @@
 
 //! What a hook has set, and the messages it becomes. As callout/answer.h, check.h, rate_limit.h, data.h.
 
-use crate::error::{Error, Status};
+use crate::error::{Error, Result, Status};
 use crate::host::bytes;
 use crate::raw;
 use crate::wire::{put_bytes, put_head, put_message, put_number, record_size, Records};
@@ -62,6 +62,12 @@ impl Answer {
         if self.failure.is_none() {
             self.failure = Some(Error::with_status(Status::InvalidArgument, text));
         }
+    }
+
+    /// The error of the first step that failed. It also stays here, so that nothing goes out where a
+    /// plugin ignores it.
+    pub fn result(&self) -> Result {
+        self.failure.clone().map_or(Ok(()), Err)
     }
 
     // --- Headers ---
@@ -288,40 +294,41 @@ fn put_option(to: &mut Vec<u8>, name: &[u8], value: &[u8], append: Append) {
             put_bytes(to, 1, name);
             put_bytes(to, 3, value);
         });
-        match append {
-            Append::IfExistsOrAdd => put_message(to, 2, |to| put_number(to, 1, 1)),
-            other => put_number(to, 3, other as u64),
-        }
+        put_append(to, append);
         if value.is_empty() {
             put_number(to, 4, 1);
         }
     });
 }
 
+fn put_append(to: &mut Vec<u8>, append: Append) {
+    match append {
+        Append::IfExistsOrAdd => put_message(to, 2, |to| put_number(to, 1, 1)),
+        other => put_number(to, 3, other as u64),
+    }
+}
+
 /// A header of a Check's answer, which has both forms of the value.
 pub(crate) fn put_check_header(
     to: &mut Vec<u8>,
     field: u32,
-    name: &[u8],
-    value: &[u8],
+    name: &str,
+    value: &str,
     append: Append,
 ) {
     put_message(to, field, |to| {
         put_message(to, 1, |to| {
-            put_bytes(to, 1, name);
-            put_bytes(to, 2, value);
-            put_bytes(to, 3, value);
+            put_bytes(to, 1, name.as_bytes());
+            put_bytes(to, 2, value.as_bytes());
+            put_bytes(to, 3, value.as_bytes());
         });
-        match append {
-            Append::IfExistsOrAdd => put_message(to, 2, |to| put_number(to, 1, 1)),
-            other => put_number(to, 3, other as u64),
-        }
+        put_append(to, append);
     });
 }
 
-pub(crate) fn put_pair(to: &mut Vec<u8>, field: u32, name: &[u8], value: &[u8]) {
+pub(crate) fn put_pair(to: &mut Vec<u8>, field: u32, name: &str, value: &str) {
     put_message(to, field, |to| {
-        put_bytes(to, 1, name);
-        put_bytes(to, 2, value);
+        put_bytes(to, 1, name.as_bytes());
+        put_bytes(to, 2, value.as_bytes());
     });
 }

@@ -308,7 +308,7 @@ impl<'a, K: kind::ExtProc, P: Plugin> Call<'a, K, P> {
     /// Refuses the request: Envoy answers the client with this status (200 to 599) and body.
     pub fn deny(&mut self, http_status: u16, body: impl Into<Vec<u8>>) -> Result {
         self.reply(http_status).body(body);
-        self.answer.failure.take().map_or(Ok(()), Err)
+        self.answer.result()
     }
 
     /// The same with headers and more. What the call has set before is dropped.
@@ -598,11 +598,12 @@ impl<'a, P: Plugin> Call<'a, kind::Check, P> {
     }
     /// The same, with headers.
     pub fn refuse(&mut self, http_status: u16) -> Result<Refuse<'_>> {
-        if !(200..=599).contains(&http_status) {
-            let text = "a denial needs an HTTP status of 200 to 599";
-            return Err(Error::with_status(Status::InvalidArgument, text));
-        }
         self.begin(raw::CHECK_DENIED);
+        if !(200..=599).contains(&http_status) {
+            self.answer
+                .fail("a denial needs an HTTP status of 200 to 599");
+        }
+        self.answer.result()?;
         put_message(&mut self.answer.records, 1, |to| {
             put_number(to, 1, http_status.into())
         });
@@ -623,8 +624,8 @@ impl Allow<'_> {
         put_check_header(
             &mut self.answer.records,
             2,
-            name.as_bytes(),
-            value.as_bytes(),
+            name,
+            value,
             Append::OverwriteOrAdd,
         );
         self
@@ -639,20 +640,15 @@ impl Allow<'_> {
         put_check_header(
             &mut self.answer.records,
             6,
-            name.as_bytes(),
-            value.as_bytes(),
+            name,
+            value,
             Append::OverwriteOrAdd,
         );
         self
     }
     /// Sets a parameter of the query, in plain text: the host encodes it.
     pub fn query(self, name: &str, value: &str) -> Self {
-        put_pair(
-            &mut self.answer.records,
-            7,
-            name.as_bytes(),
-            value.as_bytes(),
-        );
+        put_pair(&mut self.answer.records, 7, name, value);
         self
     }
     /// Removes a parameter of the query.
@@ -673,8 +669,8 @@ impl Refuse<'_> {
         put_check_header(
             &mut self.answer.records,
             2,
-            name.as_bytes(),
-            value.as_bytes(),
+            name,
+            value,
             Append::IfExistsOrAdd,
         );
         self
@@ -749,11 +745,11 @@ impl<'a, P: Plugin> Call<'a, kind::RateLimit, P> {
     }
     /// Adds a header to the response, whether the request passes or not.
     pub fn add_response_header(&mut self, name: &str, value: &str) {
-        put_pair(self.answered(), 3, name.as_bytes(), value.as_bytes());
+        put_pair(self.answered(), 3, name, value);
     }
     /// Adds a header to a request that passes.
     pub fn add_request_header(&mut self, name: &str, value: &str) {
-        put_pair(self.answered(), 4, name.as_bytes(), value.as_bytes());
+        put_pair(self.answered(), 4, name, value);
     }
     /// The body of the response to a request over the limit.
     pub fn set_body(&mut self, body: &[u8]) {

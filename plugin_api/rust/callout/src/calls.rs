@@ -21,27 +21,23 @@ use std::ffi::c_void;
 use std::future::Future;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use std::{fmt, slice};
 
 use crate::error::{Error, Result, Status};
-use crate::host::{bytes, view, Host};
+use crate::host::{bytes, view, Extension, Host};
 use crate::plugin::nanoseconds;
 use crate::raw;
+use crate::task::lock;
 
 /// A service that the operator has configured.
 #[derive(Clone)]
 pub struct Upstream {
-    host: Host,
-    table: *const raw::Calls,
+    calls: Extension<raw::Calls>,
     name: String,
 }
-
-// SAFETY: the functions of the table are [any], and `host` says whether it is still there.
-unsafe impl Send for Upstream {}
-unsafe impl Sync for Upstream {}
 
 /// What is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -147,21 +143,21 @@ impl std::error::Error for Failure {}
 impl Upstream {
     /// `Err`: there is no upstream of this name, or this host is older than the extension.
     pub fn new(host: &Host, name: &str) -> Result<Upstream> {
-        let missing = || Error::with_status(Status::Unimplemented, "this host makes no calls");
-        let table: *const raw::Calls = host.extension(raw::CALLS).ok_or_else(missing)?;
-        let found = host.with(|host| {
-            // SAFETY: both tables live; the name is copied.
-            unsafe { ((*table).find)(host, bytes(name.as_bytes()), std::ptr::null_mut()) }
+        // SAFETY: the id is that of the table.
+        let calls: Extension<raw::Calls> =
+            unsafe { Extension::new(host, raw::CALLS, "this host makes no calls") }?;
+        // SAFETY: both tables live; the name is copied.
+        let found = calls.call(|table, host| unsafe {
+            ((*table).find)(host, bytes(name.as_bytes()), std::ptr::null_mut())
         });
-        if found != Some(raw::OK) {
+        if found != raw::OK {
             let text = format!(
                 "there is no upstream {name:?}: the operator names upstreams in the file of --upstreams"
             );
             return Err(Error::with_status(Status::InvalidArgument, text));
         }
         Ok(Upstream {
-            host: host.clone(),
-            table,
+            calls,
             name: name.to_string(),
         })
     }
@@ -187,12 +183,6 @@ pub struct Call {
 struct Pending {
     outcome: Option<std::result::Result<Response, Failure>>,
     waker: Option<Waker>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Future for Call {
@@ -228,11 +218,10 @@ impl Future for Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if let Some((id, _)) = self.started {
-            let table = self.upstream.table;
             // SAFETY: both tables live.
             self.upstream
-                .host
-                .with(|host| unsafe { ((*table).cancel)(host, id) });
+                .calls
+                .call(|table, host| unsafe { ((*table).cancel)(host, id) });
         }
     }
 }
@@ -270,9 +259,9 @@ impl Upstream {
         let mut id = 0;
         // SAFETY: both tables live; all of the request is copied.
         let status = self
-            .host
-            .with(|host| unsafe { ((*self.table).start)(host, &outgoing, &mut id) });
-        match status.unwrap_or(raw::FAILED_PRECONDITION) {
+            .calls
+            .call(|table, host| unsafe { ((*table).start)(host, &outgoing, &mut id) });
+        match status {
             raw::OK => Ok(id),
             other => {
                 // SAFETY: after an error the host calls neither function.

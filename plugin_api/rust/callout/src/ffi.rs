@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::host::{bytes, view, Host};
 use crate::plugin::{read_config, AsyncPlugin, Plugin, Setup};
 use crate::raw;
-use crate::task::{Executor, Task};
+use crate::task::{lock, Executor, Task};
 
 type MessageHook = unsafe fn(*mut raw::Call) -> raw::Status;
 type StreamHook = unsafe fn(*mut raw::Call);
@@ -314,8 +314,7 @@ pub unsafe fn stream_cancel<P: Exported>(call: *mut raw::Call) {
         return;
     }
     // SAFETY: the state lives while a call is open; only `task` is touched, which is guarded.
-    let task = unsafe { &(*state).task };
-    let task = task.lock().map(|task| task.clone()).unwrap_or(None);
+    let task = lock(unsafe { &(*state).task }).clone();
     if let Some(task) = task {
         task.cancel();
     }
@@ -354,10 +353,7 @@ where
             let future = Box::pin(start(&instance.plugin, RawCall(call), &instance.host));
             let task = Task::new(instance.executor.clone(), RawCall(call), future);
             // For a cancel, which may come from now on.
-            *(*state)
-                .task
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(task.clone());
+            *lock(&(*state).task) = Some(task.clone());
             // One that came before, on the blocking pool.
             if ((*(*call).host).is_cancelled)(call) != 0 {
                 task.clone().cancel();

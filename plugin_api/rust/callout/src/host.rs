@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
+use crate::error::{Error, Result, Status};
 use crate::raw;
 
 /// The host as an instance sees it: its log and its extensions. Any thread may have a clone; when the
@@ -80,13 +81,6 @@ impl Host {
         (before & OVER == 0).then(|| function(self.shared.table))
     }
 
-    /// A table of an extension, which lives as long as the instance.
-    pub(crate) fn extension<T>(&self, id: &CStr) -> Option<*const T> {
-        // SAFETY: the table lives, and an id belongs to one type.
-        let found = self.with(|host| unsafe { ((*host).get_extension)(host, id.as_ptr()) })?;
-        (!found.is_null()).then_some(found.cast())
-    }
-
     /// Writes one line with the instance's name to the host's log.
     pub fn log(&self, level: Level, text: impl fmt::Display) {
         // SAFETY: the table lives; the text is copied.
@@ -111,6 +105,46 @@ impl Host {
     /// See [`Host::log`].
     pub fn error(&self, text: impl fmt::Display) {
         self.log(Level::Error, text);
+    }
+}
+
+/// An extension of the host's for one instance: what its functions need.
+#[derive(Clone)]
+pub(crate) struct Extension<T> {
+    host: Host,
+    /// It lives as long as the table of services.
+    table: *const T,
+}
+
+// SAFETY: T is a table of functions, which are [any], and `host` says whether it is still there.
+unsafe impl<T> Send for Extension<T> {}
+unsafe impl<T> Sync for Extension<T> {}
+
+impl<T> Extension<T> {
+    /// The host's table of this id. `Err`, with the text `missing`: this host has none.
+    ///
+    /// # Safety
+    /// The id is that of the table T.
+    pub(crate) unsafe fn new(host: &Host, id: &CStr, missing: &str) -> Result<Extension<T>> {
+        // SAFETY: the table of services lives.
+        let found = host.with(|host| unsafe { ((*host).get_extension)(host, id.as_ptr()) });
+        match found {
+            Some(table) if !table.is_null() => Ok(Extension {
+                host: host.clone(),
+                table: table.cast(),
+            }),
+            _ => Err(Error::with_status(Status::Unimplemented, missing)),
+        }
+    }
+
+    /// Calls `function` with both tables, which live meanwhile. FAILED_PRECONDITION once the instance is
+    /// over.
+    pub(crate) fn call(
+        &self,
+        function: impl FnOnce(*const T, *const raw::Host) -> raw::Status,
+    ) -> raw::Status {
+        let status = self.host.with(|host| function(self.table, host));
+        status.unwrap_or(raw::FAILED_PRECONDITION)
     }
 }
 

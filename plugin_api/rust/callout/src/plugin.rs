@@ -358,7 +358,7 @@ fn without_value(reason: &str) -> String {
     }
 }
 
-/// The time of CLOCK_MONOTONIC in nanoseconds as the host's functions take it.
+/// A duration as the host's functions take it.
 pub(crate) fn nanoseconds(time: Duration) -> u64 {
     time.as_nanos().try_into().unwrap_or(u64::MAX)
 }

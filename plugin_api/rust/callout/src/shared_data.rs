@@ -8,21 +8,16 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result, Status};
-use crate::host::{bytes, Host};
+use crate::host::{bytes, Extension, Host};
 use crate::plugin::nanoseconds;
 use crate::raw;
 
 /// A space of keys.
 #[derive(Clone)]
 pub struct SharedData {
-    host: Host,
-    table: *const raw::SharedData,
+    data: Extension<raw::SharedData>,
     space: String,
 }
-
-// SAFETY: the functions of the table are [any], and `host` says whether it is still there.
-unsafe impl Send for SharedData {}
-unsafe impl Sync for SharedData {}
 
 /// A value with its version, which no other value of the process ever had.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,25 +42,21 @@ impl SharedData {
 
     /// A space that is shared with all who use its name (up to 128 bytes): `"rate-limit.clients"`.
     pub fn shared(host: &Host, space: &str) -> Result<SharedData> {
-        let table = host.extension(raw::SHARED_DATA);
-        let missing = || Error::with_status(Status::Unimplemented, "this host has no shared data");
         Ok(SharedData {
-            host: host.clone(),
-            table: table.ok_or_else(missing)?,
+            // SAFETY: the id is that of the table.
+            data: unsafe {
+                Extension::new(host, raw::SHARED_DATA, "this host has no shared data")
+            }?,
             space: space.to_string(),
         })
     }
 
     fn call(
         &self,
-        function: impl FnOnce(&raw::SharedData, *const raw::Host, raw::Bytes) -> raw::Status,
+        function: impl FnOnce(*const raw::SharedData, *const raw::Host, raw::Bytes) -> raw::Status,
     ) -> raw::Status {
         let space = bytes(self.space.as_bytes());
-        // SAFETY: both tables live.
-        let status = self
-            .host
-            .with(|host| function(unsafe { &*self.table }, host, space));
-        status.unwrap_or(raw::FAILED_PRECONDITION)
+        self.data.call(|table, host| function(table, host, space))
     }
 
     /// The value; `None` if there is none or its time is over.
@@ -87,7 +78,7 @@ impl SharedData {
             let (to, capacity) = (value.as_mut_ptr().cast(), value.capacity());
             // SAFETY: `to` has `capacity` bytes.
             let status = self.call(|table, host, space| unsafe {
-                (table.get)(host, space, bytes(key.as_bytes()), to, capacity, &mut entry)
+                ((*table).get)(host, space, bytes(key.as_bytes()), to, capacity, &mut entry)
             });
             match status {
                 raw::OK => {
@@ -147,7 +138,7 @@ impl SharedData {
         let mut version = 0;
         // SAFETY: all of it is copied.
         let status = self.call(|table, host, space| unsafe {
-            (table.put)(
+            ((*table).put)(
                 host,
                 space,
                 bytes(key.as_bytes()),
@@ -172,7 +163,7 @@ impl SharedData {
     pub fn remove_if(&self, key: &str, version: u64) -> Result<bool> {
         // SAFETY: the key is copied.
         let status = self.call(|table, host, space| unsafe {
-            (table.remove)(host, space, bytes(key.as_bytes()), version)
+            ((*table).remove)(host, space, bytes(key.as_bytes()), version)
         });
         match status {
             raw::OK => Ok(true),
@@ -188,7 +179,7 @@ impl SharedData {
         let mut sum = 0;
         // SAFETY: the key is copied.
         let status = self.call(|table, host, space| unsafe {
-            (table.add)(host, space, bytes(key.as_bytes()), amount, life, &mut sum)
+            ((*table).add)(host, space, bytes(key.as_bytes()), amount, life, &mut sum)
         });
         match status {
             raw::OK => Ok(sum),

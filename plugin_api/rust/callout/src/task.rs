@@ -32,8 +32,8 @@ struct Work {
     stopped: bool,
 }
 
-// What a panic interrupts is whole: nothing panics under these locks.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// What a panic interrupts is whole: nothing panics under these locks.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())

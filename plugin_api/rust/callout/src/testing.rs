@@ -37,18 +37,13 @@ use crate::error::{Error, Status};
 use crate::ffi::{self, Exported};
 use crate::host::{bytes, view};
 use crate::plugin::Phase;
+use crate::task::lock;
 use crate::wire::{put_bytes, put_message, put_number, Records};
 use crate::{json, raw, Level};
 
 /// How long a test waits for an async hook.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 const VALUE_BYTES_MAX: usize = 1 << 20;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 // --- The host ---
 

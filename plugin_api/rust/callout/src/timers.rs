@@ -28,25 +28,22 @@ use std::time::Duration;
 
 use crate::error::{Error, Result, Status};
 use crate::ffi::panic_text;
-use crate::host::Host;
+use crate::host::{Extension, Host};
 use crate::plugin::nanoseconds;
 use crate::raw;
+use crate::task::lock;
 
 /// Starts timers of one instance.
 #[derive(Clone)]
 pub struct Timers {
     host: Host,
-    table: *const raw::Timers,
+    timers: Extension<raw::Timers>,
 }
-
-// SAFETY: the functions of the table are [any], and `host` says whether it is still there.
-unsafe impl Send for Timers {}
-unsafe impl Sync for Timers {}
 
 /// A timer that has been started. It goes on when this is dropped.
 #[derive(Clone)]
 pub struct Timer {
-    timers: Timers,
+    timers: Extension<raw::Timers>,
     id: u64,
 }
 
@@ -58,11 +55,10 @@ struct Job {
 impl Timers {
     /// `Err`: this host is older than the extension.
     pub fn new(host: &Host) -> Result<Timers> {
-        let table = host.extension(raw::TIMERS);
-        let missing = || Error::with_status(Status::Unimplemented, "this host has no timers");
         Ok(Timers {
             host: host.clone(),
-            table: table.ok_or_else(missing)?,
+            // SAFETY: the id is that of the table.
+            timers: unsafe { Extension::new(host, raw::TIMERS, "this host has no timers") }?,
         })
     }
 
@@ -123,11 +119,11 @@ impl Timers {
         let mut id = 0;
         // SAFETY: both tables live.
         let status = self
-            .host
-            .with(|host| unsafe { ((*self.table).start)(host, &timer, &mut id) });
-        match status.unwrap_or(raw::FAILED_PRECONDITION) {
+            .timers
+            .call(|table, host| unsafe { ((*table).start)(host, &timer, &mut id) });
+        match status {
             raw::OK => Ok(Timer {
-                timers: self.clone(),
+                timers: self.timers.clone(),
                 id,
             }),
             other => {
@@ -142,12 +138,11 @@ impl Timers {
 impl Timer {
     /// Ends the timer, without waiting. `false`: it is over, or is in its last run at this moment.
     pub fn cancel(&self) -> bool {
-        let timers = &self.timers;
         // SAFETY: both tables live.
-        let status = timers
-            .host
-            .with(|host| unsafe { ((*timers.table).cancel)(host, self.id) });
-        status == Some(raw::OK)
+        let status = self
+            .timers
+            .call(|table, host| unsafe { ((*table).cancel)(host, self.id) });
+        status == raw::OK
     }
 }
 
@@ -195,15 +190,10 @@ impl Future for Sleep {
     type Output = Result;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result> {
-        let lock = |state: &Arc<Mutex<SleepState>>, waker: &Waker| {
-            let mut state = state
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
-            state.waker = Some(waker.clone());
-            state.is_over
-        };
         if let Some((_, state)) = &self.state {
-            return if lock(state, context.waker()) {
+            let mut state = lock(state);
+            state.waker = Some(context.waker().clone());
+            return if state.is_over {
                 Poll::Ready(Ok(()))
             } else {
                 Poll::Pending
@@ -215,7 +205,7 @@ impl Future for Sleep {
         }));
         let over = state.clone();
         let end = move || {
-            let mut state = over.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut state = lock(&over);
             state.is_over = true;
             let waker = state.waker.take();
             drop(state);

@@ -87,6 +87,9 @@ impl Plugin for Everything {
             }
             Some("/deny") => return call.deny(403, "no"),
             Some("/status") => return call.deny(99, "no"),
+            Some("/ignored") => {
+                let _ = call.deny(99, "no");
+            }
             Some("/reply") => {
                 call.set_header("dropped", "1");
                 call.reply(302)
@@ -169,7 +172,10 @@ impl Plugin for Everything {
     }
 
     fn check(&self, call: &mut CheckCall<'_, Self>) -> Result {
-        if call.path() == "/secret" {
+        if call.path() == "/ignored" {
+            call.allow();
+            let _ = call.deny(99, "no");
+        } else if call.path() == "/secret" {
             call.refuse(401)?
                 .header("www-authenticate", "Basic")
                 .body("who are you?");
@@ -249,6 +255,17 @@ fn answers_in_the_place_of_the_backend() {
     );
     assert_eq!(moved.body(), Some(b"moved".to_vec()));
     assert!(moved.header("dropped").is_none());
+}
+
+#[test]
+fn a_denial_that_is_no_denial_is_a_fault_though_the_plugin_ignores_its_error() {
+    let instance = instance();
+    let headers = [(":method", "GET"), (":path", "/ignored")];
+    let passed = instance.stream().request_headers(&headers).error();
+    assert_eq!(passed.unwrap().status(), Status::InvalidArgument);
+    let checked = instance.stream().check(&headers);
+    assert!(!checked.is_allowed());
+    assert_eq!(checked.error().unwrap().status(), Status::InvalidArgument);
 }
 
 #[test]
