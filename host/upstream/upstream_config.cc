@@ -13,6 +13,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
+#include "host/base/field_text.h"
 #include "host/base/file.h"
 #include "host/base/json_text.h"
 #include "host/base/nearest_name.h"
