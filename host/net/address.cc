@@ -56,14 +56,6 @@ absl::StatusOr<Address> ParseUnix(std::string_view text) {
   return MakeAddress(address, offsetof(sockaddr_un, sun_path) + path.size() + 1);
 }
 
-std::optional<uint16_t> ParsePort(std::string_view text) {
-  uint16_t port = 0;
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, port);
-  if (error != std::errc() || stop != end) return std::nullopt;
-  return port;
-}
-
 // "::ffff:1.2.3.4" is how a dual socket sees the IPv4 client 1.2.3.4.
 std::optional<in_addr> MappedIpv4(const in6_addr& address) {
   if (!IN6_IS_ADDR_V4MAPPED(&address)) return std::nullopt;
@@ -85,6 +77,14 @@ std::string FormatIpv6(const in6_addr& address, uint16_t port) {
 }
 
 }  // namespace
+
+std::optional<uint16_t> ParsePort(std::string_view text) {
+  uint16_t port = 0;
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, port);
+  if (error != std::errc() || stop != end) return std::nullopt;
+  return port;
+}
 
 absl::StatusOr<Address> ParseAddress(std::string_view text) {
   if (text.starts_with(kUnixPrefix)) return ParseUnix(text);

@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -47,6 +48,9 @@ inline constexpr size_t kUnixPathBytesMax = 107;
 
 // INVALID_ARGUMENT, saying what was found and what is expected.
 absl::StatusOr<Address> ParseAddress(std::string_view text);
+
+// Decimal digits only, from 0 to 65535.
+std::optional<uint16_t> ParsePort(std::string_view text);
 
 // The peer of a connected socket in the form of gRPC's peer(), but without
 // percent-encoding: "ipv4:1.2.3.4:5", "ipv6:[::1]:5", "unix:/path", or "unix:" for

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A server's TLS context, made from PEM texts.
+// TLS contexts by the host's policy, and a server's, made from PEM texts.
 //
 // Any thread; a context never changes.
 //
@@ -8,6 +8,7 @@
 #ifndef CALLOUT_HOST_NET_TLS_CONTEXT_H_
 #define CALLOUT_HOST_NET_TLS_CONTEXT_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -20,6 +21,17 @@ class context;
 namespace callout::host {
 
 using TlsContext = std::shared_ptr<boost::asio::ssl::context>;
+
+enum class TlsSide : uint8_t { kServer, kClient };
+
+// A context by the policy (tls_policy.h), without certificates. INTERNAL if OpenSSL lacks what the
+// policy needs.
+absl::StatusOr<TlsContext> MakePolicyContext(TlsSide side);
+
+// Gives the context its certificate. INVALID_ARGUMENT with OpenSSL's reason if chain or key are
+// invalid.
+absl::Status UseKeyPair(const std::string& chain_pem, const std::string& key_pem,
+                        boost::asio::ssl::context* context);
 
 // A server context by the policy (tls_policy.h) that asks for no client certificate.
 // INVALID_ARGUMENT with OpenSSL's reason if chain or key are invalid.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The TLS policy of all listeners: versions, cipher suites, sessions. It applies to nghttp2 and to
+// The TLS policy of all listeners, and of connections that the host opens: versions, cipher suites,
+// sessions. It applies to nghttp2, to
 // the health listener. gRPC C++ cannot be given a context, and has the same versions and cipher
 // suites by default.
 //

@@ -22,7 +22,6 @@
 #include <type_traits>
 
 #include "absl/strings/numbers.h"
-#include "host/net/tls_policy.h"
 
 namespace callout::host {
 namespace {
@@ -177,10 +176,9 @@ class ExchangeOn final : public Exchange, public std::enable_shared_from_this<Ex
 absl::StatusOr<TlsContext> MakeClientTlsContext(const std::string& ca_path,
                                                 const std::string& cert_path,
                                                 const std::string& key_path) {
-  auto context = std::make_shared<asio::ssl::context>(asio::ssl::context::tls_client);
-  if (!ApplyTlsPolicy(context->native_handle())) {
-    return absl::InternalError("this build of OpenSSL lacks the cipher suites of the TLS policy");
-  }
+  absl::StatusOr<TlsContext> made = MakePolicyContext(TlsSide::kClient);
+  if (!made.ok()) return made;
+  asio::ssl::context* const context = made->get();
   error_code error;
   context->set_verify_mode(asio::ssl::verify_peer, error);
   if (ca_path.empty()) {
@@ -188,11 +186,11 @@ absl::StatusOr<TlsContext> MakeClientTlsContext(const std::string& ca_path,
   } else if (context->load_verify_file(ca_path, error)) {
     return OfFile(ca_path, error);
   }
-  if (cert_path.empty()) return context;
+  if (cert_path.empty()) return made;
   if (context->use_certificate_chain_file(cert_path, error)) return OfFile(cert_path, error);
   const std::string& key = key_path.empty() ? cert_path : key_path;
   if (context->use_private_key_file(key, asio::ssl::context::pem, error)) return OfFile(key, error);
-  return context;
+  return made;
 }
 
 class HttpPost::Core {

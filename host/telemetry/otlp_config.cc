@@ -13,6 +13,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "host/base/ascii.h"
+#include "host/base/field_text.h"
 #include "host/base/percent.h"
 #include "host/base/status_text.h"
 #include "host/base/utf8.h"
@@ -56,21 +57,6 @@ class Variables {
 std::string Trimmed(std::string_view text) {
   const std::string copy(text);
   return std::string(absl::StripAsciiWhitespace(copy));
-}
-
-bool IsToken(std::string_view text) {
-  constexpr std::string_view kSymbols = "!#$%&'*+-.^_`|~";
-  return !text.empty() && std::all_of(text.begin(), text.end(), [&](char c) {
-    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || kSymbols.find(c) != kSymbols.npos;
-  });
-}
-
-// No line break may end a header early.
-bool IsFieldValue(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) {
-    const auto byte = static_cast<unsigned char>(c);
-    return byte == '\t' || (byte >= ' ' && byte != 0x7f);
-  });
 }
 
 // "a=1,b=2", the values percent-encoded. Entries that are not of this form are left out, and
@@ -187,7 +173,7 @@ class Reader {
     const std::string name = variables_.NameOfExporter("HEADERS");
     size_t bad = 0;
     for (auto& [key, value] : ReadPairs(variables_.Get(name), kHeadersMax, &bad)) {
-      if (!IsToken(key) || !IsFieldValue(value)) {
+      if (!IsToken(key) || !IsFieldText(value)) {
         ++bad;
         continue;
       }

@@ -13,7 +13,6 @@
 #include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/net/certificate.h"
-#include "host/net/tls_policy.h"
 
 namespace callout::host {
 namespace {
@@ -59,26 +58,23 @@ absl::Status Identify(const UpstreamConfig::Tls& files, asio::ssl::context* cont
   const std::string& key = files.key_path.empty() ? files.certificate_path : files.key_path;
   const absl::StatusOr<KeyPair> pair = LoadKeyPair(files.certificate_path, key);
   if (!pair.ok()) return OfKey("certificate", MessageOf(pair.status()));
-  error_code error;
-  context->use_certificate_chain(asio::buffer(pair->chain_pem), error);
-  if (!error) context->use_private_key(asio::buffer(pair->key_pem), asio::ssl::context::pem, error);
-  return error ? OfKey("certificate", error.message()) : absl::OkStatus();
+  const absl::Status status = UseKeyPair(pair->chain_pem, pair->key_pem, context);
+  return status.ok() ? status : OfKey("certificate", MessageOf(status));
 }
 
 }  // namespace
 
 absl::StatusOr<TlsContext> MakeUpstreamTls(const UpstreamConfig& config) {
-  auto context = std::make_shared<asio::ssl::context>(asio::ssl::context::tls_client);
-  if (!ApplyTlsPolicy(context->native_handle())) {
-    return absl::InternalError("this build of OpenSSL lacks the cipher suites of the TLS policy");
-  }
-  if (absl::Status status = Trust(config.tls_files, context.get()); !status.ok()) return status;
-  if (absl::Status status = Identify(config.tls_files, context.get()); !status.ok()) return status;
+  absl::StatusOr<TlsContext> made = MakePolicyContext(TlsSide::kClient);
+  if (!made.ok()) return made;
+  asio::ssl::context* const context = made->get();
+  if (absl::Status status = Trust(config.tls_files, context); !status.ok()) return status;
+  if (absl::Status status = Identify(config.tls_files, context); !status.ok()) return status;
   const std::string_view alpn = AlpnOf(config.protocol);
   SSL_CTX_set_alpn_protos(context->native_handle(),
                           reinterpret_cast<const unsigned char*>(alpn.data()),
                           static_cast<unsigned>(alpn.size()));
-  return context;
+  return made;
 }
 
 ClientTls::Stamps ClientTls::StampsNow() const {

@@ -14,7 +14,7 @@
 #include <optional>
 #include <utility>
 
-#include "absl/strings/ascii.h"
+#include "host/base/ascii.h"
 #include "host/upstream/connection.h"
 
 namespace callout::host {
@@ -165,7 +165,7 @@ class Http1Connection final : public Connection {
     for (const auto& field : message) {
       const auto name = field.name_string();
       const auto value = field.value();
-      response.headers.emplace_back(absl::AsciiStrToLower(std::string(name.data(), name.size())),
+      response.headers.emplace_back(ToLowerAscii(std::string_view(name.data(), name.size())),
                                     std::string(value.data(), value.size()));
     }
     response.body = std::move(message.body());

@@ -9,6 +9,8 @@
 #include <string>
 
 #include "absl/strings/ascii.h"
+#include "host/base/ascii.h"
+#include "host/base/field_text.h"
 #include "host/upstream/grpc_message.h"
 
 namespace callout::host {
@@ -89,7 +91,7 @@ absl::Status TakeHeaders(const callout_outgoing_t& outgoing, const RequestRules&
   size_t bytes = 0;
   request->headers.reserve(outgoing.header_count);
   for (size_t i = 0; i < outgoing.header_count; ++i) {
-    std::string name = absl::AsciiStrToLower(std::string(View(outgoing.headers[i].name)));
+    std::string name = ToLowerAscii(View(outgoing.headers[i].name));
     const string_view value = View(outgoing.headers[i].value);
     const string_view objection = Objection(name, value, request->grpc, rules);
     if (!objection.empty()) {
@@ -107,20 +109,10 @@ absl::Status TakeHeaders(const callout_outgoing_t& outgoing, const RequestRules&
 
 }  // namespace
 
-bool IsToken(string_view text) {
-  constexpr string_view kMarks = "!#$%&'*+-.^_`|~";
-  return !text.empty() && std::all_of(text.begin(), text.end(), [&](char c) {
-    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || kMarks.find(c) != kMarks.npos;
-  });
-}
-
 bool IsFieldValue(string_view value) {
   if (value.empty()) return true;
   const auto is_space = [](char c) { return c == ' ' || c == '\t'; };
-  if (is_space(value.front()) || is_space(value.back())) return false;
-  return std::all_of(value.begin(), value.end(), [](char c) {
-    return c == '\t' || (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f);
-  });
+  return !is_space(value.front()) && !is_space(value.back()) && IsFieldText(value);
 }
 
 absl::StatusOr<UpstreamRequest> TakeRequest(const callout_outgoing_t& outgoing,

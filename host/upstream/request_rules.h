@@ -30,8 +30,6 @@ absl::StatusOr<UpstreamRequest> TakeRequest(const callout_outgoing_t& outgoing,
 
 // Whether a header's value has only bytes that go through HTTP/1.1 and HTTP/2 unchanged.
 bool IsFieldValue(std::string_view value);
-// Whether it is a token of RFC 9110.
-bool IsToken(std::string_view text);
 
 }  // namespace callout::host
 

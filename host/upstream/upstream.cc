@@ -311,49 +311,49 @@ void Upstream::Finish(Call* call, AttemptResult attempt) {
   result.response = std::move(attempt.response);
   result.attempts = ended->attempts;
   result.elapsed_ns = MonotonicNs() - ended->given.started_ns;
+  Count(attempt.outcome, result);
   TellCircuit(*ended, attempt.outcome, result);
   LogFailure(*ended, attempt.outcome, result);
   ended->given.done(std::move(result));
 }
 
-void Upstream::TellCircuit(const Call& call, UpstreamOutcome outcome,
-                           const UpstreamResult& result) {
-  using enum UpstreamOutcome;
-  Counted counted = Counted::kOk;
-  bool has_failed = true;
+Upstream::Counted Upstream::CountedAs(UpstreamOutcome outcome, const UpstreamResult& result) {
   switch (outcome) {
-    case kResponse:
-      if (IsErrorResponse(result)) counted = Counted::kErrorResponse;
-      has_failed = SaysUnavailable(result);
-      break;
-    case kConnectFailed:
-      counted = Counted::kConnectFailed;
-      break;
-    case kRefused:
-    case kReset:
-      counted = Counted::kReset;
-      break;
-    case kInvalidResponse:
-      counted = Counted::kInvalidResponse;
-      break;
-    case kTooLarge:
-      counted = Counted::kTooLarge;
-      has_failed = false;
-      break;
-    case kTimeout:
-      counted = Counted::kTimeout;
-      break;
-    case kCircuitOpen:
-      counted = Counted::kCircuitOpen;
-      break;
-    case kPendingRejected:
-      counted = Counted::kPendingRejected;
+    case UpstreamOutcome::kResponse:
+      return IsErrorResponse(result) ? Counted::kErrorResponse : Counted::kOk;
+    case UpstreamOutcome::kConnectFailed:
+      return Counted::kConnectFailed;
+    case UpstreamOutcome::kRefused:
+    case UpstreamOutcome::kReset:
+      return Counted::kReset;
+    case UpstreamOutcome::kInvalidResponse:
+      return Counted::kInvalidResponse;
+    case UpstreamOutcome::kTooLarge:
+      return Counted::kTooLarge;
+    case UpstreamOutcome::kTimeout:
+      return Counted::kTimeout;
+    case UpstreamOutcome::kCircuitOpen:
+      return Counted::kCircuitOpen;
+    case UpstreamOutcome::kPendingRejected:
       break;
   }
+  return Counted::kPendingRejected;
+}
+
+void Upstream::Count(UpstreamOutcome outcome, const UpstreamResult& result) {
+  const Counted counted = CountedAs(outcome, result);
   metrics_->Add(outcomes_[static_cast<size_t>(counted)]);
-  if (outcome == kCircuitOpen) return;
-  if (outcome == kPendingRejected) return circuit_.Abandoned(call.admission);
+  if (counted == Counted::kCircuitOpen || counted == Counted::kPendingRejected) return;
   metrics_->Observe(seconds_, static_cast<double>(result.elapsed_ns) * 1e-9);
+}
+
+void Upstream::TellCircuit(const Call& call, UpstreamOutcome outcome,
+                           const UpstreamResult& result) {
+  if (outcome == UpstreamOutcome::kCircuitOpen) return;
+  if (outcome == UpstreamOutcome::kPendingRejected) return circuit_.Abandoned(call.admission);
+  const bool has_failed = outcome == UpstreamOutcome::kResponse
+                              ? SaysUnavailable(result)
+                              : outcome != UpstreamOutcome::kTooLarge;
   if (!has_failed) {
     circuit_.Succeeded(call.admission);
     if (call.admission == CircuitBreaker::Admission::kTrial) metrics_->Set(circuit_open_, 0);
@@ -429,11 +429,8 @@ void Upstream::OpenLink() {
   link->connect_timer->expires_after(std::chrono::milliseconds(config_.connect_timeout_ms));
   link->connect_timer->async_wait([this, number = link->number](error_code error) {
     if (error) return;
-    for (const auto& late : links_) {
-      if (late->number != number || late->state != LinkState::kConnecting) continue;
-      return OnLinkFailed(late.get(), fmt::format("no connection within \"connect_timeout_ms\": {}",
-                                                  config_.connect_timeout_ms));
-    }
+    FailIfConnecting(number, fmt::format("no connection within \"connect_timeout_ms\": {}",
+                                         config_.connect_timeout_ms));
   });
   if (endpoints_.empty() || MonotonicNs() - resolved_ns_ > kAddressesFreshNs) Resolve();
   if (!endpoints_.empty()) Connect(link);
@@ -493,7 +490,12 @@ void Upstream::Connect(Link* link) {
   TlsContext tls;
   if (config_.tls) {
     absl::StatusOr<TlsContext> current = tls_.Current();
-    if (!current.ok()) return FailLinkSoon(link, std::string(MessageOf(current.status())));
+    if (!current.ok()) {
+      // Later: the caller is still walking through the links.
+      return asio::post(*io_, [this, number = link->number, why = current.status()] {
+        FailIfConnecting(number, std::string(MessageOf(why)));
+      });
+    }
     tls = *std::move(current);
   }
   link->stream =
@@ -560,13 +562,12 @@ void Upstream::OnLinkFailed(Link* link, const std::string& why) {
   }
 }
 
-void Upstream::FailLinkSoon(const Link* link, std::string why) {
-  asio::post(*io_, [this, number = link->number, why = std::move(why)] {
-    for (const auto& failed : links_) {
-      if (failed->number != number || failed->state != LinkState::kConnecting) continue;
-      return OnLinkFailed(failed.get(), why);
-    }
-  });
+void Upstream::FailIfConnecting(uint64_t number, const std::string& why) {
+  const auto link = std::find_if(links_.begin(), links_.end(),
+                                 [&](const auto& other) { return other->number == number; });
+  if (link != links_.end() && (*link)->state == LinkState::kConnecting) {
+    OnLinkFailed(link->get(), why);
+  }
 }
 
 void Upstream::OnLinkClosed(Link* link, const std::string& why, bool clean) {

@@ -126,6 +126,8 @@ class Upstream {
   void OnDeadline(uint64_t id);
   void Finish(Call* call, AttemptResult result);
   void FinishSoon(uint64_t id, UpstreamOutcome outcome, std::string why);
+  static Counted CountedAs(UpstreamOutcome outcome, const UpstreamResult& result);
+  void Count(UpstreamOutcome outcome, const UpstreamResult& result);
   void TellCircuit(const Call& call, UpstreamOutcome outcome, const UpstreamResult& result);
   void LogFailure(const Call& call, UpstreamOutcome outcome, const UpstreamResult& result) const;
   std::unique_ptr<Call> Take(Call* call);
@@ -141,7 +143,8 @@ class Upstream {
   void Connect(Link* link);
   void OnLinkOpen(Link* link);
   void OnLinkFailed(Link* link, const std::string& why);
-  void FailLinkSoon(const Link* link, std::string why);
+  // The link of this number, if it is still there and being opened.
+  void FailIfConnecting(uint64_t number, const std::string& why);
   void OnLinkClosed(Link* link, const std::string& why, bool clean);
   void CloseLink(Link* link);
   void CloseIfOver(Link* link);

@@ -12,7 +12,7 @@
 #include <set>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
+#include "host/base/field_text.h"
 #include "host/base/file.h"
 #include "host/base/json_text.h"
 #include "host/base/nearest_name.h"
@@ -95,16 +95,6 @@ bool TakePrefix(std::string_view* text, std::string_view prefix) {
   return true;
 }
 
-bool ParsePort(std::string_view text, uint16_t* port) {
-  uint32_t number = 0;
-  if (text.empty() || !absl::ascii_isdigit(static_cast<unsigned char>(text[0])) ||
-      !absl::SimpleAtoi(std::string(text), &number) || number == 0 || number > 65535) {
-    return false;
-  }
-  *port = static_cast<uint16_t>(number);
-  return true;
-}
-
 // "host", "host:port", "[::1]:port"
 bool ParseAuthority(std::string_view text, UpstreamConfig* config) {
   config->authority = text;
@@ -125,7 +115,9 @@ bool ParseAuthority(std::string_view text, UpstreamConfig* config) {
     if (!is_name && kOthers.find(c) == kOthers.npos) return false;
   }
   if (config->host.empty()) return false;
-  return end == text.npos || ParsePort(text.substr(end + 1), &config->port);
+  if (end == text.npos) return true;
+  config->port = ParsePort(text.substr(end + 1)).value_or(0);
+  return config->port != 0;
 }
 
 absl::Status ParseUrl(const json& value, UpstreamConfig* config) {

@@ -50,7 +50,6 @@ enum class UpstreamOutcome : uint8_t {
   kCircuitOpen,
   kPendingRejected,
 };
-inline constexpr size_t kUpstreamOutcomes = 9;
 
 struct AttemptResult {
   UpstreamOutcome outcome = UpstreamOutcome::kResponse;

@@ -113,10 +113,10 @@ TEST(UpstreamConfig, AnErrorOfTlsNamesItsKey) {
 }
 
 TEST(UpstreamConfig, RefusesAUrlThatLeavesSomethingOpen) {
-  for (const char* url :
-       {"a.example", "ftp://a.example", "http://", "http://a.example:0", "http://a.example:99999",
-        "http://a.example:x", "http://a.example/path", "http://user@a.example", "http://a b",
-        "http://[::1", "unix:", "http://a.example?x", "http://[::1]x"}) {
+  for (const char* url : {"a.example", "ftp://a.example", "http://", "http://a.example:0",
+                          "http://a.example:99999", "http://a.example:x", "http://a.example:80 ",
+                          "http://a.example/path", "http://user@a.example", "http://a b",
+                          "http://[::1", "unix:", "http://a.example?x", "http://[::1]x"}) {
     EXPECT_THAT(ErrorOf(std::string(R"({"a": {"url": ")") + url + "\"}}"), HasSubstr("expected"))
         << url;
   }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "host/upstream/connection.h"
 #include "host/upstream/grpc_message.h"
 #include "tests/host/upstream/upstream_fixture.h"
 
@@ -452,6 +453,52 @@ TEST_F(Http1Test, RunsNothingWherePluginsAreOnlyChecked) {
   EXPECT_EQ(pool.Start(*pool.Find("service"), 1, "p", Get(), nullptr).code(),
             absl::StatusCode::kUnavailable);
   EXPECT_EQ(pool.Find("other"), nullptr);
+}
+
+// --- HTTP/2 alone ---
+
+// A service's end of a connection, frame by frame.
+class Http2FloodTest : public ::testing::Test {
+ protected:
+  static std::string Frame(unsigned char type, const std::string& payload = "") {
+    const std::string head = {0, 0, static_cast<char>(payload.size()), static_cast<char>(type)};
+    return head + std::string(5, '\0') + payload;  // no flags, stream 0
+  }
+  void SetUp() override {
+    connection_->OnBytes(Frame(4));  // SETTINGS
+    UpstreamRequest request;
+    request.method = "GET";
+    request.path = "/";
+    connection_->Send(request, 1, 0, [this](AttemptResult result) { results_.push_back(result); });
+  }
+  void Ping(int count) {
+    for (int i = 0; i < count; ++i) connection_->OnBytes(Frame(6, "12345678"));
+  }
+
+  const UpstreamConfig config_;
+  const std::unique_ptr<Connection> connection_ =
+      MakeHttp2Connection(&config_, [](const std::string&) {});
+  std::vector<AttemptResult> results_;
+};
+
+TEST_F(Http2FloodTest, TakesNoFurtherCallAfterTenThousandFramesToAcknowledge) {
+  Ping(9998);  // and the SETTINGS
+  EXPECT_GT(connection_->Room(), 0u);
+  Ping(1);
+  EXPECT_EQ(connection_->Room(), 0u);
+  EXPECT_FALSE(connection_->IsOver()) << "the call that is under way goes on";
+  EXPECT_TRUE(results_.empty());
+}
+
+TEST_F(Http2FloodTest, EndsAfterTwiceAsMany) {
+  Ping(19998);
+  EXPECT_FALSE(connection_->IsOver());
+  EXPECT_TRUE(results_.empty());
+  Ping(1);
+  EXPECT_TRUE(connection_->IsOver());
+  ASSERT_EQ(results_.size(), 1u);
+  EXPECT_EQ(results_[0].outcome, UpstreamOutcome::kInvalidResponse);
+  EXPECT_EQ(results_[0].why, "not HTTP/2: a flood of PING or SETTINGS frames");
 }
 
 // --- gRPC ---
