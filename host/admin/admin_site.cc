@@ -15,6 +15,7 @@
 #include "host/base/log.h"
 #include "host/base/percent.h"
 #include "host/base/status_text.h"
+#include "host/config/record_options.h"
 #include "host/record/record_rule.h"
 #include "host/record/recorder.h"
 
@@ -211,6 +212,9 @@ absl::Status AdminSite::Tap(const Form& form, std::string* what) {
   }
   if (record.tap_directory.empty()) {
     return absl::FailedPreconditionError("this host has no directory for it; set --record_dir");
+  }
+  if (absl::Status status = CheckTapDirectory(record); !status.ok()) {
+    return absl::FailedPreconditionError(status.message());
   }
   const std::string path = TapPath(record.tap_directory);
   const size_t workers = parts_.config->containment.workers;
