@@ -253,9 +253,8 @@ absl::StatusOr<ExitCode> Replay(const ReplayOptions& options,
   if (other != nullptr) report.against = CallTimes(other->metrics());
   printf("%s", (options.json ? ReplayJson(report) : ReplayText(report)).c_str());
   if (report.result.abandoned > 0) {
-    // A plugin may still touch them.
-    static_cast<void>(chain.release());
-    static_cast<void>(other.release());
+    KeepForEver(std::move(chain));
+    KeepForEver(std::move(other));
   }
   if (!damage.ok()) return damage;
   return report.result.summary.differing == 0 ? kSame : kDifferent;
