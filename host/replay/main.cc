@@ -69,11 +69,8 @@ absl::Status AddPlugin(const std::string& text, PluginOptions* plugins) {
   if (so == text.npos) return plugins->AddPlugin(text);
   const std::string plugin = text.substr(0, so + kConfigAfter.size() - 1);
   if (absl::Status status = plugins->AddPlugin(plugin); !status.ok()) return status;
-  std::string name = plugin.substr(plugin.rfind('/') + 1);
-  name.resize(name.size() - 3);
-  const size_t equals = plugin.find('=');
-  if (equals != plugin.npos && plugin.find('/') > equals) name = plugin.substr(0, equals);
-  return plugins->AddConfig(fmt::format("{}={}", name, text.substr(so + kConfigAfter.size())));
+  return plugins->AddConfig(
+      fmt::format("{}={}", NameAndPath(plugin).name, text.substr(so + kConfigAfter.size())));
 }
 
 OptionSet::Option PluginOption(const char* name, const char* value, const char* help,
