@@ -15,6 +15,7 @@
 #include "host/base/log.h"
 #include "host/base/percent.h"
 #include "host/base/status_text.h"
+#include "host/config/record_options.h"
 #include "host/record/record_rule.h"
 #include "host/record/recorder.h"
 
@@ -67,18 +68,11 @@ absl::StatusOr<std::string> FieldOf(const std::map<std::string, std::string, std
 
 absl::StatusOr<std::map<std::string, std::string, std::less<>>> ParseForm(std::string_view body) {
   std::map<std::string, std::string, std::less<>> form;
-  while (!body.empty()) {
-    const std::string_view entry = body.substr(0, body.find('&'));
-    body.remove_prefix(std::min(entry.size() + 1, body.size()));
-    if (entry.empty()) continue;
-    const size_t equals = std::min(entry.find('='), entry.size());
-    std::optional<std::string> name = FormDecoded(entry.substr(0, equals));
-    std::optional<std::string> value =
-        FormDecoded(entry.substr(std::min(equals + 1, entry.size())));
-    if (!name.has_value() || !value.has_value()) {
+  for (FormPair& pair : FormPairs(body)) {
+    if (!pair.key.has_value() || !pair.value.has_value()) {
       return absl::InvalidArgumentError("the body is no form: a % has no two digits behind it");
     }
-    form[*std::move(name)] = *std::move(value);
+    form[*std::move(pair.key)] = *std::move(pair.value);
   }
   return form;
 }
@@ -211,6 +205,9 @@ absl::Status AdminSite::Tap(const Form& form, std::string* what) {
   }
   if (record.tap_directory.empty()) {
     return absl::FailedPreconditionError("this host has no directory for it; set --record_dir");
+  }
+  if (absl::Status status = CheckTapDirectory(record); !status.ok()) {
+    return absl::FailedPreconditionError(status.message());
   }
   const std::string path = TapPath(record.tap_directory);
   const size_t workers = parts_.config->containment.workers;

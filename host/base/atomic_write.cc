@@ -11,22 +11,13 @@
 #include <cstring>
 #include <filesystem>
 
+#include "host/base/file.h"
 #include "host/base/owned_fd.h"
 
 namespace callout::host {
 namespace {
 
 absl::Status ErrorOf(int error) { return absl::ErrnoToStatus(error, strerror(error)); }
-
-absl::Status WriteAll(int fd, std::string_view contents) {
-  while (!contents.empty()) {
-    const ssize_t written = write(fd, contents.data(), contents.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return ErrorOf(errno);
-    contents.remove_prefix(static_cast<size_t>(written));
-  }
-  return absl::OkStatus();
-}
 
 // So that the new name outlives a power failure.
 absl::Status SyncDirectory(const std::string& path) {
@@ -42,7 +33,7 @@ absl::Status WriteNew(const std::string& path, std::string_view contents) {
   unlink(path.c_str());
   const OwnedFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (fd.get() < 0) return ErrorOf(errno);
-  if (absl::Status status = WriteAll(fd.get(), contents); !status.ok()) return status;
+  if (WriteAll(fd.get(), contents) != contents.size()) return ErrorOf(errno);
   return fsync(fd.get()) == 0 ? absl::OkStatus() : ErrorOf(errno);
 }
 

@@ -180,4 +180,14 @@ absl::StatusOr<std::string> ReadUnchanged(const std::string& path, const FileSta
   return same ? absl::StatusOr<std::string>(std::move(bytes)) : Changing();
 }
 
+size_t WriteAll(int fd, std::string_view bytes) {
+  size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t written = write(fd, bytes.data() + done, bytes.size() - done);
+    if (written < 0 && errno != EINTR) break;
+    if (written > 0) done += static_cast<size_t>(written);
+  }
+  return done;
+}
+
 }  // namespace callout::host

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Reading files. Everything the host reads by path goes through here.
+// Reading files, and writing. Everything the host reads by path goes through here.
 //
 //   absl::StatusOr<std::string> pem = ReadFile("/etc/tls/cert.pem", 1 << 20);
 //
@@ -26,6 +26,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 
@@ -77,6 +78,10 @@ absl::StatusOr<FileContents> ReadStart(const std::string& path, size_t max_bytes
 // Reads the whole file; ABORTED unless it has `stamp` before and after.
 absl::StatusOr<std::string> ReadUnchanged(const std::string& path, const FileStamp& stamp,
                                           size_t max_bytes);
+
+// Writes the bytes to the descriptor, whatever signals come. How many were written; if not all,
+// errno says why.
+size_t WriteAll(int fd, std::string_view bytes);
 
 }  // namespace callout::host
 

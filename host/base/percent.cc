@@ -2,6 +2,8 @@
 
 #include "host/base/percent.h"
 
+#include <algorithm>
+
 namespace callout::host {
 namespace {
 
@@ -46,5 +48,21 @@ std::string LenientlyDecoded(std::string_view text) {
 }
 
 std::optional<std::string> FormDecoded(std::string_view text) { return Decoded(text, '+'); }
+
+std::vector<FormPair> FormPairs(std::string_view form) {
+  std::vector<FormPair> pairs;
+  while (!form.empty()) {
+    const std::string_view text = form.substr(0, form.find('&'));
+    form.remove_prefix(std::min(text.size() + 1, form.size()));
+    if (text.empty()) continue;
+    const size_t equals = std::min(text.find('='), text.size());
+    const bool has_equals = equals < text.size();
+    pairs.push_back({.text = text,
+                     .has_equals = has_equals,
+                     .key = FormDecoded(text.substr(0, equals)),
+                     .value = FormDecoded(text.substr(has_equals ? equals + 1 : equals))});
+  }
+  return pairs;
+}
 
 }  // namespace callout::host

@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace callout::host {
 
@@ -24,6 +25,17 @@ std::string LenientlyDecoded(std::string_view text);
 
 // PercentDecoded for application/x-www-form-urlencoded, where "+" is a blank, too.
 std::optional<std::string> FormDecoded(std::string_view text);
+
+// A part of a form.
+struct FormPair {
+  std::string_view text;  // "tenant=a%2Fb", as it stands in the form
+  bool has_equals = false;
+  // Decoded; none where FormDecoded has none. Without "=", all is the key, and the value is "".
+  std::optional<std::string> key, value;
+};
+
+// The parts of "tenant=a%2Fb&name=c", without empty ones. They have views of `form`.
+std::vector<FormPair> FormPairs(std::string_view form);
 
 }  // namespace callout::host
 

@@ -69,7 +69,7 @@ absl::Status Prefixed(const std::string& prefix, const absl::Status& status) {
 
 }  // namespace
 
-absl::Status PluginOptions::AddPlugin(const std::string& value) {
+PluginConfig NameAndPath(const std::string& value) {
   PluginConfig plugin;
   const size_t equals = value.find('=');
   // A path may contain an equals sign; a name contains no slash.
@@ -80,6 +80,11 @@ absl::Status PluginOptions::AddPlugin(const std::string& value) {
     plugin.name = FileNameWithoutSo(value);
     plugin.path = value;
   }
+  return plugin;
+}
+
+absl::Status PluginOptions::AddPlugin(const std::string& value) {
+  PluginConfig plugin = NameAndPath(value);
   if (plugin.path.empty()) {
     return absl::InvalidArgumentError("no path after the name; expected [NAME=]PATH");
   }

@@ -24,6 +24,9 @@
 
 namespace callout::host {
 
+// Name and path of "[NAME=]PATH", unchecked. By default the file names the plugin, without ".so".
+PluginConfig NameAndPath(const std::string& value);
+
 class PluginOptions {
  public:
   // Each takes one value of its option; errors do not repeat the value.

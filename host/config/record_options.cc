@@ -132,9 +132,11 @@ absl::Status FinishRecordOptions(const std::vector<std::string>& log_redacted,
       return status;
     }
   }
-  if (config->tap_directory.empty()) return absl::OkStatus();
-  return CheckDirectory(fmt::format("--record_dir={}", config->tap_directory),
-                        config->tap_directory);
+  return config->tap_directory.empty() ? absl::OkStatus() : CheckTapDirectory(*config);
+}
+
+absl::Status CheckTapDirectory(const RecordConfig& config) {
+  return CheckDirectory(fmt::format("--record_dir={}", config.tap_directory), config.tap_directory);
 }
 
 }  // namespace callout::host

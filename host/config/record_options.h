@@ -2,7 +2,7 @@
 
 // The options of recordings: --record, --record_percent, --record_dir and others.
 //
-// Single-threaded; for the start of the process.
+// Single-threaded, for the start of the process; but CheckTapDirectory.
 //
 // Tested by tests/host/config/config_test.cc.
 #ifndef CALLOUT_HOST_CONFIG_RECORD_OPTIONS_H_
@@ -23,6 +23,10 @@ void AddRecordOptions(RecordConfig* config, OptionSet* options);
 // defaults name, and what `log_redacted` does.
 absl::Status FinishRecordOptions(const std::vector<std::string>& log_redacted,
                                  RecordConfig* config);
+
+// Whether files can be created in --record_dir, which may have gone since the start.
+// INVALID_ARGUMENT if not. Any thread.
+absl::Status CheckTapDirectory(const RecordConfig& config);
 
 }  // namespace callout::host
 

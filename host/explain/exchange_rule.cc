@@ -81,23 +81,13 @@ absl::StatusOr<ExchangeRule> ParseExchangeRule(std::string_view form) {
   }
   ExchangeRule rule;
   rule.text = std::string(form);
-  while (!form.empty()) {
-    const std::string_view pair = form.substr(0, form.find('&'));
-    form.remove_prefix(std::min(pair.size() + 1, form.size()));
-    if (pair.empty()) continue;
-    const size_t equals = pair.find('=');
-    std::optional<std::string> key;
-    std::optional<std::string> value;
-    if (equals != pair.npos) {
-      key = FormDecoded(pair.substr(0, equals));
-      value = FormDecoded(pair.substr(equals + 1));
-    }
-    if (!key.has_value() || !value.has_value()) {
-      return Expected("rule", pair, "KEY=VALUE, encoded as a form");
+  for (const FormPair& pair : FormPairs(form)) {
+    if (!pair.has_equals || !pair.key.has_value() || !pair.value.has_value()) {
+      return Expected("rule", pair.text, "KEY=VALUE, encoded as a form");
     }
     // A field of a page that nobody has filled in.
-    if (value->empty()) continue;
-    if (absl::Status status = Set(*key, *value, &rule); !status.ok()) return status;
+    if (pair.value->empty()) continue;
+    if (absl::Status status = Set(*pair.key, *pair.value, &rule); !status.ok()) return status;
   }
   if (rule.match.empty() && rule.header_values.empty()) {
     return absl::InvalidArgumentError(

@@ -11,6 +11,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "host/base/file.h"
+
 namespace callout::host {
 
 std::string RecordFile::Older(size_t number) const {
@@ -53,25 +55,19 @@ absl::Status RecordFile::Open() {
 
 // All of it, or nothing.
 absl::Status RecordFile::Write(std::string_view bytes) {
-  std::string_view left = bytes;
-  while (!left.empty()) {
-    const ssize_t written = write(fd_.get(), left.data(), left.size());
-    if (written >= 0) {
-      left.remove_prefix(static_cast<size_t>(written));
-      continue;
-    }
-    if (errno == EINTR) continue;
-    const int error = errno;
-    if (left.size() != bytes.size()) {
-      const auto end = static_cast<off_t>(size_);
-      // What cannot be taken back leaves a damaged file behind, and a new one is begun.
-      if (ftruncate(fd_.get(), end) != 0 || lseek(fd_.get(), end, SEEK_SET) != end) fd_ = OwnedFd();
-    }
-    return absl::UnavailableError(
-        fmt::format("cannot write to {}: {}", options_.path, strerror(error)));
+  const size_t written = WriteAll(fd_.get(), bytes);
+  if (written == bytes.size()) {
+    size_ += written;
+    return absl::OkStatus();
   }
-  size_ += bytes.size();
-  return absl::OkStatus();
+  const int error = errno;
+  if (written > 0) {
+    const auto end = static_cast<off_t>(size_);
+    // What cannot be taken back leaves a damaged file behind, and a new one is begun.
+    if (ftruncate(fd_.get(), end) != 0 || lseek(fd_.get(), end, SEEK_SET) != end) fd_ = OwnedFd();
+  }
+  return absl::UnavailableError(
+      fmt::format("cannot write to {}: {}", options_.path, strerror(error)));
 }
 
 absl::Status RecordFile::Append(std::string_view frames) {

@@ -42,37 +42,20 @@ absl::Status SetNumber(std::string_view key, std::string_view value, uint64_t mi
   return Expected(key, value, fmt::format("a number from {} to {}", min, max));
 }
 
-// One pair of a form, with its text as it stands there.
-struct Pair {
-  std::string_view text;
-  std::string key, value;
-};
-
-// Calls `take` with each pair that has a value.
+// Calls `take` with text, key and value of each pair that has a value.
 template <class Take>
 absl::Status EachPair(std::string_view form, Take take) {
   if (form.size() > kExchangeRuleBytesMax) {
     return absl::InvalidArgumentError(
         fmt::format("{} bytes, at most {}", form.size(), kExchangeRuleBytesMax));
   }
-  while (!form.empty()) {
-    const std::string_view text = form.substr(0, form.find('&'));
-    form.remove_prefix(std::min(text.size() + 1, form.size()));
-    if (text.empty()) continue;
-    const size_t equals = text.find('=');
-    std::optional<std::string> key, value;
-    if (equals != text.npos) {
-      key = FormDecoded(text.substr(0, equals));
-      value = FormDecoded(text.substr(equals + 1));
-    }
-    if (!key.has_value() || !value.has_value()) {
+  for (const FormPair& pair : FormPairs(form)) {
+    if (!pair.has_equals || !pair.key.has_value() || !pair.value.has_value()) {
       return absl::InvalidArgumentError(
-          fmt::format("'{}': expected KEY=VALUE, encoded as a form", EscapeControls(text)));
+          fmt::format("'{}': expected KEY=VALUE, encoded as a form", EscapeControls(pair.text)));
     }
-    if (value->empty()) continue;
-    if (absl::Status status = take(Pair{text, *std::move(key), *std::move(value)}); !status.ok()) {
-      return status;
-    }
+    if (pair.value->empty()) continue;
+    if (absl::Status status = take(pair.text, *pair.key, *pair.value); !status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -126,10 +109,11 @@ absl::StatusOr<double> ParsePercent(std::string_view text) {
 }
 
 absl::StatusOr<RecordRule> MakeRecordRule(double percent, std::string_view match_form) {
-  const absl::Status keys = EachPair(match_form, [](const Pair& pair) {
-    if (IsMatchKey(pair.key)) return absl::OkStatus();
-    return Expected(pair.key, pair.value, "one of the keys path_prefix, host, method, header");
-  });
+  const auto check = [](std::string_view, std::string_view key, std::string_view value) {
+    if (IsMatchKey(key)) return absl::OkStatus();
+    return Expected(key, value, "one of the keys path_prefix, host, method, header");
+  };
+  const absl::Status keys = EachPair(match_form, check);
   if (!keys.ok()) return keys;
   RecordRule rule;
   rule.percent = percent;
@@ -148,33 +132,34 @@ absl::StatusOr<TapForm> ParseTapForm(std::string_view form, uint64_t bytes_max) 
   std::string match;
   std::optional<double> percent;
   size_t pairs = 0;
-  const absl::Status read = EachPair(form, [&](const Pair& pair) {
+  const auto take = [&](std::string_view text, std::string_view key, std::string_view value) {
     ++pairs;
-    if (IsMatchKey(pair.key)) {
-      match += fmt::format("{}{}", match.empty() ? "" : "&", pair.text);
+    if (IsMatchKey(key)) {
+      match += fmt::format("{}{}", match.empty() ? "" : "&", text);
       return absl::OkStatus();
     }
-    if (pair.key == "percent") {
-      const absl::StatusOr<double> parsed = ParsePercent(pair.value);
-      if (!parsed.ok()) return Expected(pair.key, pair.value, "a number above 0 and up to 100");
+    if (key == "percent") {
+      const absl::StatusOr<double> parsed = ParsePercent(value);
+      if (!parsed.ok()) return Expected(key, value, "a number above 0 and up to 100");
       percent = *parsed;
       return absl::OkStatus();
     }
-    if (pair.key == "seconds") {
-      return SetNumber(pair.key, pair.value, 1, kSecondsMax, &tap.seconds);
+    if (key == "seconds") {
+      return SetNumber(key, value, 1, kSecondsMax, &tap.seconds);
     }
-    if (pair.key == "count") return SetNumber(pair.key, pair.value, 1, kCountMax, &tap.count);
-    if (pair.key == "bytes") {
-      return SetNumber(pair.key, pair.value, kBytesMin, bytes_max, &tap.bytes);
+    if (key == "count") return SetNumber(key, value, 1, kCountMax, &tap.count);
+    if (key == "bytes") {
+      return SetNumber(key, value, kBytesMin, bytes_max, &tap.bytes);
     }
-    if (pair.key == "stop") {
-      tap.stop = pair.value == "1";
-      return tap.stop ? absl::OkStatus() : Expected(pair.key, pair.value, "1");
+    if (key == "stop") {
+      tap.stop = value == "1";
+      return tap.stop ? absl::OkStatus() : Expected(key, value, "1");
     }
-    return Expected(pair.key, pair.value,
+    return Expected(key, value,
                     "one of the keys percent, path_prefix, host, method, header, seconds, count, "
                     "bytes, stop");
-  });
+  };
+  const absl::Status read = EachPair(form, take);
   if (!read.ok()) return read;
   if (tap.stop) {
     if (pairs == 1) return tap;

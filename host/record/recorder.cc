@@ -178,11 +178,11 @@ bool Recorder::Join(uint64_t timeout_ms) {
     const std::lock_guard<std::mutex> lock(mutex_);
     ending = ending_;
   }
-  const uint64_t end_ns = MonotonicNs() + timeout_ms * 1'000'000;
+  const uint64_t end_ns = MonotonicNs() + timeout_ms * kNsPerMs;
   bool all = true;
   for (const auto& session : ending) {
     const uint64_t now_ns = MonotonicNs();
-    all &= session->Join(end_ns > now_ns ? (end_ns - now_ns) / 1'000'000 : 0);
+    all &= session->Join(end_ns > now_ns ? (end_ns - now_ns) / kNsPerMs : 0);
   }
   return all;
 }

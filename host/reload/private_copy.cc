@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_join.h"
+#include "host/base/file.h"
 
 namespace callout::host {
 namespace {
@@ -113,12 +114,7 @@ absl::StatusOr<std::pair<std::string, int>> MakeDirectory(const std::string& pla
 bool WriteFile(const std::string& path, std::string_view bytes) {
   const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0500);
   if (fd < 0) return false;
-  bool good = true;
-  while (good && !bytes.empty()) {
-    const ssize_t written = write(fd, bytes.data(), bytes.size());
-    good = written >= 0 || errno == EINTR;
-    if (written > 0) bytes.remove_prefix(static_cast<size_t>(written));
-  }
+  const bool good = WriteAll(fd, bytes) == bytes.size();
   const int error = errno;
   if (close(fd) != 0) return false;
   errno = error;

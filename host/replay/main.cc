@@ -69,11 +69,8 @@ absl::Status AddPlugin(const std::string& text, PluginOptions* plugins) {
   if (so == text.npos) return plugins->AddPlugin(text);
   const std::string plugin = text.substr(0, so + kConfigAfter.size() - 1);
   if (absl::Status status = plugins->AddPlugin(plugin); !status.ok()) return status;
-  std::string name = plugin.substr(plugin.rfind('/') + 1);
-  name.resize(name.size() - 3);
-  const size_t equals = plugin.find('=');
-  if (equals != plugin.npos && plugin.find('/') > equals) name = plugin.substr(0, equals);
-  return plugins->AddConfig(fmt::format("{}={}", name, text.substr(so + kConfigAfter.size())));
+  return plugins->AddConfig(
+      fmt::format("{}={}", NameAndPath(plugin).name, text.substr(so + kConfigAfter.size())));
 }
 
 OptionSet::Option PluginOption(const char* name, const char* value, const char* help,
@@ -253,9 +250,8 @@ absl::StatusOr<ExitCode> Replay(const ReplayOptions& options,
   if (other != nullptr) report.against = CallTimes(other->metrics());
   printf("%s", (options.json ? ReplayJson(report) : ReplayText(report)).c_str());
   if (report.result.abandoned > 0) {
-    // A plugin may still touch them.
-    static_cast<void>(chain.release());
-    static_cast<void>(other.release());
+    KeepForEver(std::move(chain));
+    KeepForEver(std::move(other));
   }
   if (!damage.ok()) return damage;
   return report.result.summary.differing == 0 ? kSame : kDifferent;

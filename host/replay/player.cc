@@ -3,7 +3,6 @@
 #include "host/replay/player.h"
 
 #include <memory>
-#include <mutex>
 #include <utility>
 
 #include "host/base/clock.h"
@@ -71,14 +70,6 @@ class Run {
   size_t fed_ = 0;
 };
 
-// Their plugins may still touch them.
-void Abandon(std::unique_ptr<Run> run) {
-  static auto* const mutex = new std::mutex;
-  static auto* const abandoned = new std::vector<std::unique_ptr<Run>>;
-  const std::lock_guard<std::mutex> lock(*mutex);
-  abandoned->push_back(std::move(run));
-}
-
 }  // namespace
 
 Requests::Requests(const RecordedExchange& exchange) {
@@ -125,7 +116,7 @@ Played Player::Play(const RecordedExchange& exchange, const Requests& requests) 
   run->Await(expected, &played);
   const bool half_closes = exchange.end_code == 0;
   played.abandoned = !run->Close(half_closes, &played);
-  if (played.abandoned) Abandon(std::move(run));
+  if (played.abandoned) KeepForEver(std::move(run));
   return played;
 }
 

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -52,7 +51,6 @@ class CaseRun {
 
   // After Run. False: a plugin still has a call, so that this must not be destroyed.
   bool Close(uint64_t for_ms) {
-    constexpr uint64_t kNsPerMs = 1'000'000;
     const uint64_t until_ns = MonotonicNs() + for_ms * kNsPerMs;
     if (!stream_.end().has_value()) stream_.OnCancel();
     while (!stream_.closed() && rpc_.Deliver(&stream_, until_ns)) {
@@ -99,14 +97,6 @@ class CaseRun {
   Stream stream_;
   EnvoyModel model_;
 };
-
-// Where the plugin finds it, should it finish the call after all.
-void KeepForEver(std::unique_ptr<CaseRun> run) {
-  static std::mutex mutex;
-  static auto* const kept = new std::vector<std::unique_ptr<CaseRun>>;
-  const std::lock_guard lock(mutex);
-  kept->push_back(std::move(run));
-}
 
 absl::Status At(const CaseFile& file, const ChainPlugin& plugin, const absl::Status& why) {
   return absl::Status(why.code(), fmt::format("{}:{}: {}", file.path, plugin.line, MessageOf(why)));

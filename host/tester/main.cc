@@ -40,6 +40,7 @@
 #include "host/tester/chain_runner.h"
 #include "host/tester/check.h"
 #include "host/tester/envoy_runner.h"
+#include "host/tester/in_process.h"
 #include "host/tester/report.h"
 
 namespace callout::host {
@@ -262,12 +263,6 @@ absl::StatusOr<std::vector<CaseResult>> RunThroughEnvoy(const CaseFile& file, co
     results.push_back(*std::move(result));
   }
   return results;
-}
-
-// A plugin may use what it has of a case that is over.
-void KeepForEver(std::unique_ptr<ChainRunner> runner) {
-  static auto* const kept = new std::vector<std::unique_ptr<ChainRunner>>;
-  kept->push_back(std::move(runner));
 }
 
 absl::StatusOr<std::vector<CaseResult>> RunFile(const CaseFile& file, const TestOptions& options) {

@@ -244,6 +244,29 @@ class Learner {
   std::vector<std::string>* const secrets_;
 };
 
+// Linear in any text, which std::string::find is not.
+size_t FindIn(const std::string& text, const std::string& secret, size_t from) {
+  const void* const found =
+      memmem(text.data() + from, text.size() - from, secret.data(), secret.size());
+  return found == nullptr ? text.npos
+                          : static_cast<size_t>(static_cast<const char*>(found) - text.data());
+}
+
+// `text` with something else where a secret stands.
+std::string Without(const std::vector<std::string>& secrets, std::string_view text,
+                    bool same_size) {
+  std::string kept(text);
+  for (const std::string& secret : secrets) {
+    const std::string instead =
+        same_size ? std::string(secret.size(), '*') : std::string(kRedacted);
+    for (size_t at = FindIn(kept, secret, 0); at != kept.npos;
+         at = FindIn(kept, secret, at + instead.size())) {
+      kept.replace(at, secret.size(), instead);
+    }
+  }
+  return kept;
+}
+
 // Walks a message once. With `out` it writes what may be kept, without it it learns.
 class Walk {
  public:
@@ -270,9 +293,9 @@ class Walk {
     return reader.ok();
   }
 
-  std::string Text(std::string_view text) const { return Without(text, false); }
-
  private:
+  std::string Text(std::string_view text) const { return Without(secrets_, text, false); }
+
   bool Part(const Field& known, std::string_view bytes, std::string* out, int depth) {
     switch (known.what) {
       case What::kMessage:
@@ -285,7 +308,7 @@ class Walk {
       case What::kAnyMap:
         return Entry(known.what, bytes, out, depth);
       case What::kBody:
-        if (out != nullptr) *out = Without(bytes, true);
+        if (out != nullptr) *out = Without(secrets_, bytes, true);
         return true;
       case What::kText:
       case What::kPlain:
@@ -430,28 +453,6 @@ class Walk {
     return redaction_.Shown(LastPart(name), redaction_.Shown(name, value));
   }
 
-  // Linear in any text, which std::string::find is not.
-  static size_t FindIn(const std::string& text, const std::string& secret, size_t from) {
-    const void* const found =
-        memmem(text.data() + from, text.size() - from, secret.data(), secret.size());
-    return found == nullptr ? text.npos
-                            : static_cast<size_t>(static_cast<const char*>(found) - text.data());
-  }
-
-  // `text` with something else where a secret stands.
-  std::string Without(std::string_view text, bool same_size) const {
-    std::string kept(text);
-    for (const std::string& secret : secrets_) {
-      const std::string instead =
-          same_size ? std::string(secret.size(), '*') : std::string(kRedacted);
-      for (size_t at = FindIn(kept, secret, 0); at != kept.npos;
-           at = FindIn(kept, secret, at + instead.size())) {
-        kept.replace(at, secret.size(), instead);
-      }
-    }
-    return kept;
-  }
-
   const Redaction& redaction_;
   const std::vector<std::string>& secrets_;
   Learner learner_;
@@ -496,8 +497,7 @@ bool MessageRedactor::Rewrite(MessageKind kind, std::string_view message, std::s
 }
 
 std::string MessageRedactor::RewriteText(std::string_view text) const {
-  std::vector<std::string> secrets = secrets_;
-  return Walk(redaction_, &secrets).Text(text);
+  return Without(secrets_, text, false);
 }
 
 }  // namespace callout::host

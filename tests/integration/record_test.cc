@@ -111,6 +111,21 @@ TEST_P(Record, TapsNothingThatIsNotAllowed) {
   EXPECT_THAT(Files(), IsEmpty());
 }
 
+TEST_P(Record, SaysThatATapCannotBegin) {
+  const std::string gone = directory_.Path("gone");
+  std::filesystem::create_directory(gone);
+  TestHost host(Options({"--record_dir=" + gone, "--admin_writes=on"}));
+  const std::string admin = host.address("admin");
+  std::filesystem::remove(gone);
+  const std::string refused = HttpPost(admin, "/tap", "percent=100");
+  EXPECT_THAT(refused, StartsWith("HTTP/1.1 409 "));
+  EXPECT_THAT(refused, HasSubstr("--record_dir=" + gone + ": no file can be created in " + gone +
+                                 ": No such file or directory"));
+  std::filesystem::create_directory(gone);
+  EXPECT_THAT(HttpPost(admin, "/tap", "percent=100"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_EQ(host.Terminate(), 0);
+}
+
 INSTANTIATE_TEST_SUITE_P(, Record, testing::Values("--workers=0", "--workers=2"),
                          [](const auto& tested) {
                            return std::string(tested.param).ends_with("0") ? "OneProcess"

@@ -63,7 +63,41 @@ def read_body(handler):
     return body
 
 
-class Collector:
+class HttpServer:
+    """Calls `on_request(handler)` for each GET and POST, on a thread of the connection."""
+
+    def __init__(self, on_request, version="HTTP/1.0"):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = version
+
+            def do_GET(self):
+                on_request(self)
+
+            do_POST = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    @staticmethod
+    def respond(handler, status, headers, body):
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Collector(HttpServer):
     """Takes traces; `reply(number)` gives (status, headers, body) for a request."""
 
     def __init__(self, reply=lambda number: (200, {}, b"")):
@@ -71,32 +105,19 @@ class Collector:
         self.foreign_spans = []  # of other services
         self.encodings, self.packed_bytes, self.bytes = set(), 0, 0
         self.changed = threading.Condition()
-        outer = self
+        self.reply = reply
+        super().__init__(self.on_request)
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = read_body(self)
-                with outer.changed:
-                    number, outer.requests = outer.requests, outer.requests + 1
-                    status, headers, reply_body = reply(number)
-                    if status == 200:
-                        outer.take(self, body)
-                    outer.changed.notify_all()
-                with contextlib.suppress(OSError):  # who has sent it may be gone
-                    self.send_response(status)
-                    for name, value in headers.items():
-                        self.send_header(name, value)
-                    self.send_header("Content-Length", str(len(reply_body)))
-                    self.end_headers()
-                    self.wfile.write(reply_body)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.port = self.server.server_port
-        self.url = f"http://127.0.0.1:{self.port}"
+    def on_request(self, handler):
+        body = read_body(handler)
+        with self.changed:
+            number, self.requests = self.requests, self.requests + 1
+            status, headers, reply_body = self.reply(number)
+            if status == 200:
+                self.take(handler, body)
+            self.changed.notify_all()
+        with contextlib.suppress(OSError):  # who has sent it may be gone
+            self.respond(handler, status, headers, reply_body)
 
     def take(self, handler, body):
         assert handler.path == "/v1/traces", handler.path
@@ -121,10 +142,6 @@ class Collector:
         with self.changed:
             assert self.changed.wait_for(lambda: condition(self), SECONDS_MAX), \
                 [span.name for span in self.spans]
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 class RawCollector:

@@ -13,7 +13,6 @@ import base64
 import contextlib
 import gzip
 import http.client
-import http.server
 import json
 import os
 import shutil
@@ -21,10 +20,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import unittest
 
-from doubles import SECONDS_MAX, Host, await_true, skip
+from doubles import SECONDS_MAX, Host, HttpServer, await_true, read_body, skip
 
 try:
     import grpc
@@ -94,39 +92,26 @@ class RealCollector:
         self.log.close()
 
 
-class Between:
+class Between(HttpServer):
     """Passes requests on to the collector at `port`, and keeps them and the responses."""
 
     def __init__(self, port):
         self.sent, self.replies = [], []
-        outer = self
+        self.collector_port = port
+        super().__init__(self.on_request)
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS_MAX)
-                connection.request("POST", self.path, body, dict(self.headers))
-                response = connection.getresponse()
-                reply = response.read()
-                connection.close()
-                outer.sent.append((self.headers["Content-Encoding"], body))
-                outer.replies.append((response.status, reply))
-                self.send_response(response.status)
-                self.send_header("Content-Type", response.headers["Content-Type"] or "text/plain")
-                self.send_header("Content-Length", str(len(reply)))
-                self.end_headers()
-                self.wfile.write(reply)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+    def on_request(self, handler):
+        body = read_body(handler)
+        connection = http.client.HTTPConnection("127.0.0.1", self.collector_port,
+                                                timeout=SECONDS_MAX)
+        connection.request("POST", handler.path, body, dict(handler.headers))
+        response = connection.getresponse()
+        reply = response.read()
+        connection.close()
+        self.sent.append((handler.headers["Content-Encoding"], body))
+        self.replies.append((response.status, reply))
+        content_type = response.headers["Content-Type"] or "text/plain"
+        self.respond(handler, response.status, {"Content-Type": content_type}, reply)
 
 
 def plain(value, key=""):

@@ -15,7 +15,6 @@ import argparse
 import glob
 import html.parser
 import http.client
-import http.server
 import json
 import os
 import re
@@ -29,7 +28,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from doubles import SECONDS_MAX, TOP, Collector, Host, attributes, await_true, skip
+from doubles import SECONDS_MAX, TOP, Collector, Host, HttpServer, attributes, await_true, skip
 
 from opentelemetry.proto.trace.v1 import trace_pb2
 
@@ -44,34 +43,17 @@ def envoy_binary():
     return found[0] if found and os.path.exists(found[0]) else None
 
 
-class Backend:
+class Backend(HttpServer):
     """Counts what reaches it without the header of the plugin."""
 
     def __init__(self):
         self.without_quota = 0
-        outer = self
+        super().__init__(self.on_request, "HTTP/1.1")
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self):
-                if self.headers["x-quota"] != self.headers["x-tenant"]:
-                    outer.without_quota += 1
-                self.send_response(200)
-                self.send_header("Content-Length", "2")
-                self.end_headers()
-                self.wfile.write(b"ok")
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.port = self.server.server_port
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+    def on_request(self, handler):
+        if handler.headers["x-quota"] != handler.headers["x-tenant"]:
+            self.without_quota += 1
+        self.respond(handler, 200, {}, b"ok")
 
 
 def any_of(kind, **fields):

@@ -55,6 +55,9 @@ class TesterTest : public ::testing::Test {
     return Run();
   }
 
+  // Runs its cases with a short time limit of hooks.
+  Ran RunMisbehaves(const std::string& what) const;
+
   const host::TempDir directory_;
 };
 
@@ -118,6 +121,12 @@ std::string Misbehaves(const std::string& what) {
   return cases.replace(cases.find("WHAT"), 4, what);
 }
 
+Ran TesterTest::RunMisbehaves(const std::string& what) const {
+  Write("cases.yaml", "chain:\n- plugin: " + BuiltFile("tests/tester/misbehaves.so") +
+                          "\ncases:" + Misbehaves(what));
+  return Run({"--hook_deadline_ms=100"});
+}
+
 TEST_F(TesterTest, AHookThatEndsTheProcessIsNoSuccess) {
   const std::string plugin = BuiltFile("tests/tester/misbehaves");
   const Ran exits = RunCases(plugin, Misbehaves("exit"));
@@ -131,18 +140,14 @@ TEST_F(TesterTest, AHookThatEndsTheProcessIsNoSuccess) {
 }
 
 TEST_F(TesterTest, AHookThatHangsIsNamed) {
-  Write("cases.yaml", "chain:\n- plugin: " + BuiltFile("tests/tester/misbehaves.so") +
-                          "\ncases:" + Misbehaves("hang"));
-  const Ran ran = Run({"--hook_deadline_ms=100"});
+  const Ran ran = RunMisbehaves("hang");
   EXPECT_EQ(ran.exit_status, 1);
   EXPECT_THAT(ran.output,
               HasSubstr("plugin misbehaves has been in callout_on_request_headers for "));
 }
 
 TEST_F(TesterTest, ADeferredCallThatIsNeverFinishedFailsItsCase) {
-  Write("cases.yaml", "chain:\n- plugin: " + BuiltFile("tests/tester/misbehaves.so") +
-                          "\ncases:" + Misbehaves("forget"));
-  const Ran ran = Run({"--hook_deadline_ms=100"});
+  const Ran ran = RunMisbehaves("forget");
   EXPECT_EQ(ran.exit_status, 1);
   EXPECT_THAT(ran.output,
               AllOf(HasSubstr("cases.yaml:5: bad: a plugin has deferred a call, and not finished "

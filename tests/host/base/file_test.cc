@@ -2,15 +2,18 @@
 
 #include "host/base/file.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 
 #include "absl/status/status.h"
+#include "host/base/owned_fd.h"
 #include "sockets.h"
 
 namespace callout::host {
@@ -139,6 +142,27 @@ TEST_F(FileTest, ReadsNothingAboveTheLimit) {
 TEST_F(FileTest, AFileOfAFileSystemThatTellsNoSizeIsNotTakenForAnEmptyOne) {
   const std::string path = "/proc/self/status";
   EXPECT_TRUE(absl::IsAborted(ReadUnchanged(path, StampOf(path), 100).status()));
+}
+
+TEST_F(FileTest, WritesAllOrSaysHowMuch) {
+  const std::string bytes(1 << 20, 'x');
+  const OwnedFd file(open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  EXPECT_EQ(WriteAll(file.get(), bytes), bytes.size());
+  EXPECT_EQ(WriteAll(file.get(), ""), 0u);
+  EXPECT_EQ(ReadFile(path_, bytes.size()).value_or(""), bytes);
+
+  const OwnedFd full(open("/dev/full", O_WRONLY | O_CLOEXEC));
+  EXPECT_EQ(WriteAll(full.get(), bytes), 0u);
+  EXPECT_EQ(errno, ENOSPC);
+
+  // More than it has room for.
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
+  const OwnedFd reader(ends[0]), writer(ends[1]);
+  const size_t written = WriteAll(writer.get(), bytes);
+  EXPECT_EQ(errno, EAGAIN);
+  EXPECT_GT(written, 0u);
+  EXPECT_LT(written, bytes.size());
 }
 
 }  // namespace
