@@ -10,7 +10,7 @@
 //     }
 //
 // Only allow() lets a request pass: a hook that says nothing refuses it. A denial stands,
-// whatever comes after it. What Envoy would pass on unchecked (CR and LF in a header, a status
+// whatever comes after it, and the host's log says what that was. What Envoy would pass on unchecked (CR and LF in a header, a status
 // that is none, content-length) makes the call a fault: see callout_on_check.
 #ifndef CALLOUT_CHECK_HPP_
 #define CALLOUT_CHECK_HPP_
@@ -18,7 +18,6 @@
 #include <callout/check.h>
 
 #include <callout/call.hpp>
-#include <cstdio>
 #include <initializer_list>
 #include <optional>
 #include <string>
@@ -38,8 +37,7 @@ class CheckState : public HookState {
   CheckState(CheckState&& other) noexcept
       : HookState(std::move(other)),
         answer(other.answer),
-        decided(other.decided),
-        late_step(other.late_step) {
+        decided(other.decided) {
     callout_check_begin(&other.answer, CALLOUT_CHECK_OK);
   }
   ~CheckState() { callout_check_free(&answer); }
@@ -48,10 +46,7 @@ class CheckState : public HookState {
   bool denied() const { return decided && answer.field != CALLOUT_CHECK_OK; }
   // False after a denial, which stands.
   bool begin(callout_field_t field, uint32_t http_status, const char* step) {
-    if (denied()) {
-      if (late_step == nullptr) late_step = step;
-      return false;
-    }
+    if (!may_go_on_unless(denied(), step)) return false;
     callout_check_free(&answer);
     if (field == CALLOUT_CHECK_OK) {
       callout_check_allow(&answer);
@@ -65,23 +60,14 @@ class CheckState : public HookState {
   // Hands the answer to the host; what the hook is to return.
   callout_status_t settle() noexcept {
     if (call == nullptr) return CALLOUT_DEFERRED;
-    if (late_step != nullptr) report_late_step();
+    report_late_step("a denial", "the hook after it");
+    if (denied()) return settle_refusal(callout_check_respond(&answer, call));
     if (outcome != CALLOUT_OK) return settle_outcome();
     return decided ? callout_check_respond(&answer, call) : CALLOUT_OK;
   }
 
   callout_check_answer_t answer;
   bool decided = false;
-  const char* late_step = nullptr;  // the first one after a denial
-
- private:
-  void report_late_step() noexcept {
-    char text[128];
-    const int size =
-        std::snprintf(text, sizeof(text),
-                      "%s() after a denial does nothing: return from the hook after it", late_step);
-    host->log(host, CALLOUT_LOG_ERROR, callout_make_bytes(text, static_cast<size_t>(size)));
-  }
 };
 
 struct CheckHeaderCursor {

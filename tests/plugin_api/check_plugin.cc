@@ -32,6 +32,15 @@ class Checker {
       call.allow().set_header("x-user", "ada");
       call.deny(403, "no");
       call.allow();
+    } else if (deed == "deny and fail") {
+      call.deny(403, "no");
+      call.fail("later");
+    } else if (deed == "deny and throw") {
+      call.deny(403, "no");
+      throw std::runtime_error("later");
+    } else if (deed == "allow and deny") {
+      call.allow().set_header("x-user", "ada");
+      call.deny(403, "no");
     } else if (deed == "error") {
       call.error();
     } else if (deed == "status") {

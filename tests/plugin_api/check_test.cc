@@ -71,6 +71,17 @@ TEST_F(CheckHookTest, ARefusalStands) {
   EXPECT_TRUE(HasLog("allow() after a denial does nothing"));
 }
 
+TEST_F(CheckHookTest, ARefusalIsToldBeforeAFault) {
+  for (const char* deed : {"deny and fail", "deny and throw"}) {
+    const CheckAnswer answer = Do(deed);
+    EXPECT_EQ(answer.status, CALLOUT_INTERNAL) << deed;
+    EXPECT_EQ(answer.error, "later") << deed;
+    EXPECT_EQ(answer.kind, CheckAnswer::Kind::kDenied) << deed;
+  }
+  EXPECT_EQ(Do("allow and deny").kind, CheckAnswer::Kind::kDenied);
+  EXPECT_EQ(Do("status").kind, CheckAnswer::Kind::kDenied) << "with the status 99";
+}
+
 TEST_F(CheckHookTest, WhatCannotBeDoneEndsTheCallAsAnError) {
   EXPECT_EQ(Do("status").status, CALLOUT_INVALID_ARGUMENT);
   EXPECT_EQ(Do("status").error, "a denial needs an HTTP status of 200 to 599");
