@@ -44,9 +44,11 @@ class CheckState : public HookState {
   CheckState& operator=(CheckState&&) = delete;
 
   bool denied() const { return decided && answer.field != CALLOUT_CHECK_OK; }
+  // True if a step may still be made: the request is not refused.
+  bool may_go_on(const char* step) { return may_go_on_unless(denied(), step); }
   // False after a denial, which stands.
   bool begin(callout_field_t field, uint32_t http_status, const char* step) {
-    if (!may_go_on_unless(denied(), step)) return false;
+    if (!may_go_on(step)) return false;
     callout_check_free(&answer);
     if (field == CALLOUT_CHECK_OK) {
       callout_check_allow(&answer);
@@ -120,7 +122,7 @@ class Allowance {
   // Of the request that goes on. An action is settled against its headers.
   const Allowance& set_header(std::string_view key, std::string_view value,
                               AppendAction action = AppendAction::kOverwriteIfExistsOrAdd) const {
-    if (state_ != nullptr) {
+    if (may_go_on("set_header")) {
       callout_check_set_header(&state_->answer, to_bytes(key), to_bytes(value),
                                static_cast<callout_append_action_t>(action));
     }
@@ -130,23 +132,25 @@ class Allowance {
     return set_header(key, value, AppendAction::kAppendIfExistsOrAdd);
   }
   const Allowance& remove_header(std::string_view key) const {
-    if (state_ != nullptr) callout_check_remove_header(&state_->answer, to_bytes(key));
+    if (may_go_on("remove_header")) callout_check_remove_header(&state_->answer, to_bytes(key));
     return *this;
   }
   // Plain text; the host encodes it.
   const Allowance& set_query(std::string_view key, std::string_view value) const {
-    if (state_ != nullptr) callout_check_set_query(&state_->answer, to_bytes(key), to_bytes(value));
+    if (may_go_on("set_query")) {
+      callout_check_set_query(&state_->answer, to_bytes(key), to_bytes(value));
+    }
     return *this;
   }
   const Allowance& remove_query(std::string_view key) const {
-    if (state_ != nullptr) callout_check_remove_query(&state_->answer, to_bytes(key));
+    if (may_go_on("remove_query")) callout_check_remove_query(&state_->answer, to_bytes(key));
     return *this;
   }
   // Of the response that the request will get.
   const Allowance& set_response_header(
       std::string_view key, std::string_view value,
       AppendAction action = AppendAction::kOverwriteIfExistsOrAdd) const {
-    if (state_ != nullptr) {
+    if (may_go_on("set_response_header")) {
       callout_check_set_response_header(&state_->answer, to_bytes(key), to_bytes(value),
                                         static_cast<callout_append_action_t>(action));
     }
@@ -157,7 +161,10 @@ class Allowance {
   }
 
  private:
-  internal::CheckState* state_;  // null: the request is refused already
+  // Not once the request is refused, be it later.
+  bool may_go_on(const char* step) const { return state_ != nullptr && state_->may_go_on(step); }
+
+  internal::CheckState* state_;  // null: the request was refused before
 };
 
 // What goes with a refusal.

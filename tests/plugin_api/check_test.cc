@@ -78,7 +78,10 @@ TEST_F(CheckHookTest, ARefusalIsToldBeforeAFault) {
     EXPECT_EQ(answer.error, "later") << deed;
     EXPECT_EQ(answer.kind, CheckAnswer::Kind::kDenied) << deed;
   }
-  EXPECT_EQ(Do("allow and deny").kind, CheckAnswer::Kind::kDenied);
+  const CheckAnswer answer = Do("allow and deny");
+  EXPECT_EQ(answer.kind, CheckAnswer::Kind::kDenied);
+  EXPECT_TRUE(answer.sets.empty()) << "an Allowance of before adds nothing to the denial";
+  EXPECT_TRUE(HasLog("set_header() after a denial does nothing"));
   EXPECT_EQ(Do("status").kind, CheckAnswer::Kind::kDenied) << "with the status 99";
 }
 
