@@ -244,6 +244,7 @@ func TestTheEndOfAConnectionStands(t *testing.T) {
 		want(t, late(t, plugin), step)
 	}
 	plugin := callouttest.New(t, newForgetful, "")
-	want(t, plugin.Stream().Connection().EndsConnection(), true)
+	answer := plugin.Stream().Connection()
+	want(t, answer.EndsConnection() && !answer.ResetsConnection(), true)
 	want(t, late(t, plugin), "Reset")
 }

@@ -157,6 +157,11 @@ func (answer *Answer) EndsConnection() bool {
 	return answer.responded && answer.phase > abi.Check && answer.phase != abi.RateLimit && answer.field == abi.WholeResponse && number(answer.message, 4) != 0
 }
 
+// ResetsConnection says that it does so by Reset, not by Close.
+func (answer *Answer) ResetsConnection() bool {
+	return answer.EndsConnection() && number(answer.message, 4) == 2
+}
+
 // ClearsRouteCache says that Envoy chooses the route again.
 func (answer *Answer) ClearsRouteCache() bool { return number(last(answer.message, 1), 5) == 1 }
 

@@ -466,9 +466,7 @@ impl Reply<'_> {
     }
     /// Sets a header of the response.
     pub fn header(self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
-        self.with(|answer| {
-            answer.set_header(name.as_ref(), value.as_ref(), Append::OverwriteOrAdd)
-        })
+        self.with(|answer| answer.set_header(name.as_ref(), value.as_ref(), Append::OverwriteOrAdd))
     }
     /// Its body. Envoy's default content-type is text/plain.
     pub fn body(self, body: impl Into<Vec<u8>>) -> Self {

@@ -146,11 +146,9 @@ fn caught<T>(function: impl FnOnce() -> Result<T>) -> Result<T> {
 /// The same for an async hook.
 async fn caught_async(hook: impl Future<Output = Result>) -> Result {
     let mut hook = std::pin::pin!(hook);
-    std::future::poll_fn(|context| {
-        match caught(|| Ok(hook.as_mut().poll(context))) {
-            Ok(polled) => polled,
-            Err(panic) => Poll::Ready(Err(panic)),
-        }
+    std::future::poll_fn(|context| match caught(|| Ok(hook.as_mut().poll(context))) {
+        Ok(polled) => polled,
+        Err(panic) => Poll::Ready(Err(panic)),
     })
     .await
 }

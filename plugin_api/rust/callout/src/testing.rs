@@ -804,6 +804,10 @@ impl Answer {
     pub fn ends_connection(&self) -> bool {
         self.field == Some(raw::WHOLE_RESPONSE) && Records::number(&self.message, 4).is_some()
     }
+    /// By `reset`, not by `close`.
+    pub fn resets_connection(&self) -> bool {
+        self.ends_connection() && Records::number(&self.message, 4) == Some(2)
+    }
     /// Envoy chooses the route again.
     pub fn clears_route_cache(&self) -> bool {
         Records::number(Records::last(&self.message, 1), 5) == Some(1)

@@ -64,23 +64,23 @@ impl From<bool> for Value<'_> {
     }
 }
 macro_rules! numbers {
-    ($($kind:ty => $value:expr),* $(,)?) => {$(
+    ($($kind:ty, $number:ident => $value:expr;)*) => {$(
         impl From<$kind> for Value<'_> {
-            fn from(number: $kind) -> Self {
-                $value(number)
+            fn from($number: $kind) -> Self {
+                $value
             }
         }
     )*};
 }
 // What is above the largest integer of a trace becomes that.
 numbers! {
-    i32 => |number| Value::Integer(i64::from(number)),
-    u32 => |number| Value::Integer(i64::from(number)),
-    i64 => Value::Integer,
-    u64 => |number| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX)),
-    usize => |number| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX)),
-    f32 => |number| Value::Real(f64::from(number)),
-    f64 => Value::Real,
+    i32, number => Value::Integer(number.into());
+    u32, number => Value::Integer(number.into());
+    i64, number => Value::Integer(number);
+    u64, number => Value::Integer(number.try_into().unwrap_or(i64::MAX));
+    usize, number => Value::Integer(number.try_into().unwrap_or(i64::MAX));
+    f32, number => Value::Real(number.into());
+    f64, number => Value::Real(number);
 }
 
 /// The span of one call. It takes what is added until the call is over.
@@ -99,6 +99,8 @@ pub struct Context {
     /// The header `tracestate`; empty: there is none.
     pub tracestate: String,
 }
+
+const PARENT_BYTES: usize = raw::TRACEPARENT_BYTES as usize;
 
 fn find<K, P: Plugin>(call: &Call<'_, K, P>) -> Option<Extension<raw::Trace>> {
     // SAFETY: the id is that of the table.
@@ -123,7 +125,7 @@ impl<K, P: Plugin> Call<'_, K, P> {
     /// The context to pass on. If the exchange is recorded, this call's span is the parent; else it is what
     /// came with the gRPC request. `None`: there is none.
     pub fn trace_context(&self) -> Option<Context> {
-        let mut parent = [0 as c_char; raw::TRACEPARENT_BYTES as usize];
+        let mut parent: [c_char; PARENT_BYTES] = [0; PARENT_BYTES];
         let mut state = bytes(&[]);
         let call = self.raw_call();
         // SAFETY: the call is open, and `parent` has room for a traceparent.
