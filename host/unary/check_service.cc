@@ -169,11 +169,7 @@ std::string CheckService::WhyNot(const Instance& instance) const {
 
 const StreamFacts& CheckService::Facts() {
   if (!facts_.has_value()) {
-    CheckHeaders headers;
-    for (const auto& header : request_.headers) {
-      headers.push_back({std::string(header.name), std::string(header.value)});
-    }
-    const std::string message = WriteHttpHeaders(headers, false);
+    const std::string message = WriteHttpHeaders(request_.headers, false);
     const std::string record = WriteCheckAttributes(request_);
     RequestView view;
     view.phase = CALLOUT_REQUEST_HEADERS;

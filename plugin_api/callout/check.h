@@ -150,6 +150,16 @@ static inline callout_bytes_t callout_check_address(const callout_call_t* call, 
 static inline callout_bytes_t callout_check_principal(const callout_call_t* call, uint32_t side) {
   return callout_check_field(callout_check_field(call->message, side), 4);
 }
+/* The peer's certificate as PEM, percent-encoded, where Envoy is told to send it
+ * (include_peer_certificate); else empty. Peer: certificate 5. */
+static inline callout_bytes_t callout_check_certificate(const callout_call_t* call, uint32_t side) {
+  return callout_check_field(callout_check_field(call->message, side), 5);
+}
+/* The server's name that the client has asked for by SNI, where Envoy is told to send it
+ * (include_tls_session); else empty. AttributeContext: tls_session 12 (sni 1). */
+static inline callout_bytes_t callout_check_sni(const callout_call_t* call) {
+  return callout_check_field(callout_check_field(call->message, 12), 1);
+}
 
 /* 1 if the route's configuration says something under `key` (context_extensions 10). */
 static inline int callout_check_extension(const callout_call_t* call, callout_bytes_t key,

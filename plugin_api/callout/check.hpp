@@ -112,6 +112,8 @@ struct Peer {
   std::string_view address;  // "10.0.0.7"; empty for what is no socket
   uint32_t port = 0;
   std::string_view principal;  // by its certificate; empty without one
+  // PEM, percent-encoded; where Envoy is told to send it (include_peer_certificate).
+  std::string_view certificate;
 };
 
 // What goes with the permission. Each step gives it back.
@@ -219,6 +221,9 @@ class CheckCall : public internal::CallFacts<CheckCall> {
   Peer destination() const { return peer_of(CALLOUT_CHECK_DESTINATION); }
   // Of the client, by its certificate.
   std::string_view principal() const { return source().principal; }
+  // The name that the client has asked for by SNI, where Envoy is told to send it
+  // (include_tls_session).
+  std::string_view sni() const { return to_view(callout_check_sni(raw())); }
   // What the route's configuration says (context_extensions).
   std::optional<std::string_view> extension(std::string_view key) const {
     callout_bytes_t value;
@@ -271,6 +276,7 @@ class CheckCall : public internal::CallFacts<CheckCall> {
     Peer peer;
     peer.address = to_view(callout_check_address(raw(), side, &peer.port));
     peer.principal = to_view(callout_check_principal(raw(), side));
+    peer.certificate = to_view(callout_check_certificate(raw(), side));
     return peer;
   }
 

@@ -67,7 +67,8 @@ class Checker {
                                 std::string(call.authority()) + " " + std::string(source.address) +
                                 ":" + std::to_string(source.port) + " " +
                                 std::string(call.principal()) + " " + std::string(call.body()) +
-                                " " + std::string(call.extension("route").value_or("none"));
+                                " " + std::string(call.extension("route").value_or("none")) + " " +
+                                std::string(source.certificate) + " " + std::string(call.sni());
       call.refuse().body(facts);
     } else if (call.is_connection()) {
       call.allow();

@@ -121,8 +121,11 @@ TEST_F(CheckHookTest, TheCallTellsWhoAsks) {
   question.headers = {{":method", "POST"}, {":path", "/a?b"}, {":authority", "h"}};
   question.body = "text";
   question.principal = "spiffe://a";
+  question.certificate = "-----BEGIN%20";
+  question.sni = "a.example";
   question.extensions = {{"route", "private"}};
-  EXPECT_EQ(Do("facts", question).body, "POST /a?b h 192.0.2.1:4711 spiffe://a text private");
+  EXPECT_EQ(Do("facts", question).body,
+            "POST /a?b h 192.0.2.1:4711 spiffe://a text private -----BEGIN%20 a.example");
 }
 
 TEST_F(CheckHookTest, AConnectionHasNoRequest) {
