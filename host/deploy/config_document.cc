@@ -15,13 +15,14 @@
 #include "host/base/json_text.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
+#include "host/base/yaml_size.h"
 
 namespace callout::host {
 namespace {
 
 using nlohmann::json;
 
-// yaml-cpp's tree to JSON's, with limits: an alias costs a file nothing, and a reader much.
+// yaml-cpp's tree to JSON's, of a text that is within its limits when its aliases are written out.
 class Converter {
  public:
   absl::StatusOr<json> Convert(const YAML::Node& node) {
@@ -32,9 +33,6 @@ class Converter {
 
  private:
   json Value(const YAML::Node& node, int depth) {
-    if (++values_ > kDocumentValuesMax) {
-      return Fail(node, fmt::format("more than {} values", kDocumentValuesMax));
-    }
     if (depth > kDocumentDepthMax) {
       return Fail(node, fmt::format("lists and maps within each other more than {} deep",
                                     kDocumentDepthMax));
@@ -72,11 +70,14 @@ class Converter {
     return {};
   }
 
-  size_t values_ = 0;
   absl::Status error_ = absl::OkStatus();
 };
 
 absl::StatusOr<std::vector<json>> ParseYaml(const std::string& text) {
+  constexpr YamlLimits kLimits = {.values_max = kDocumentValuesMax, .bytes_max = kDocumentBytesMax};
+  if (const auto finding = FindYamlOverLimit(text, kLimits); finding.has_value()) {
+    return absl::InvalidArgumentError(fmt::format("line {}: {}", finding->line, finding->what));
+  }
   try {
     Converter converter;
     std::vector<json> documents;

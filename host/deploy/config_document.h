@@ -27,10 +27,10 @@
 
 namespace callout::host {
 
-inline constexpr size_t kDocumentBytesMax = size_t{64} << 20;
-inline constexpr int kDocumentDepthMax = 100;
 // Of one file, with what YAML's aliases repeat.
+inline constexpr size_t kDocumentBytesMax = size_t{64} << 20;
 inline constexpr size_t kDocumentValuesMax = 2'000'000;
+inline constexpr int kDocumentDepthMax = 100;
 
 // INVALID_ARGUMENT says what is wrong and in which line. Documents without content are left out.
 absl::StatusOr<std::vector<nlohmann::json>> ParseDocuments(const std::string& text);

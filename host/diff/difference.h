@@ -40,7 +40,7 @@ enum class DifferenceKind : uint8_t {
   kMetadata,  // metadata: dynamic metadata
   kMode,      // mode: mode_override
   kTrailers,  // trailers
-  kError,     // error: the RPC, or the call, has failed on one side, or otherwise
+  kError,     // error: the RPC, or the call, has failed on one side, or with another code
 };
 inline constexpr size_t kDifferenceKinds = 7;
 std::string_view DifferenceKindName(DifferenceKind kind);
@@ -56,7 +56,7 @@ struct Difference {
   std::string before, after;
 };
 
-// What `after` has otherwise than `before`; empty: nothing.
+// How `after` differs from `before`; empty: in nothing.
 std::vector<Difference> Compare(const ExchangeOutcome& before, const ExchangeOutcome& after);
 
 // Of many exchanges. May be sent to another process.

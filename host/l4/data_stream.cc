@@ -322,12 +322,6 @@ void DataStream::TakeDenial(Part* part, callout_status_t, std::string_view) {
   Shut(MessageOf(*part), ConnectionStatus::kReset);
 }
 
-// Whatever is wrong with the wish to close a connection, or comes after it, it goes on no more.
-bool DataStream::Refuses(const Part& part) const {
-  NetworkResponseView view;
-  return !ReadNetworkResponse(part.call.response, &view) || view.connection_status != 0;
-}
-
 void DataStream::Fault(Part* part, Finding finding) {
   FaultOf(MessageOf(*part), part, part->phase, finding);
 }

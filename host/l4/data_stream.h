@@ -113,7 +113,6 @@ class DataStream final : public ChainRpc {
   void OnCallOver(Part* part, bool counts) override;
   Finding Take(Part* part) override;
   void TakeDenial(Part* part, callout_status_t status, std::string_view why) override;
-  bool Refuses(const Part& part) const override;
   void Fault(Part* part, Finding finding) override;
 
   // All parts are DataParts.

@@ -31,7 +31,7 @@ class BlockArray {
   BlockArray(const BlockArray&) = delete;
   BlockArray& operator=(const BlockArray&) = delete;
 
-  T* Find(size_t index) const {
+  [[gnu::always_inline]] inline T* Find(size_t index) const {
     T* const block = blocks_[index / kBlockSize].load(std::memory_order_acquire);
     return block == nullptr ? nullptr : block + index % kBlockSize;
   }
@@ -71,7 +71,7 @@ class MetricShard {
       : cells_(cells_max), memory_(memory) {}
 
   // Only for the writing thread: a load and a store instead of a locked add.
-  void Add(size_t cell, double delta) {
+  [[gnu::always_inline]] inline void Add(size_t cell, double delta) {
     Cell* known = cells_.Find(cell);
     Cell& value = known != nullptr ? *known : Take(cell);
     value.store(value.load(std::memory_order_relaxed) + delta, std::memory_order_relaxed);
@@ -89,7 +89,7 @@ class MetricShard {
  private:
   static_assert(MetricMemory::kBlockCells == BlockArray<Cell>::kBlockSize);
 
-  Cell& Take(size_t cell) {
+  [[gnu::noinline]] Cell& Take(size_t cell) {
     if (memory_ != nullptr) {
       const size_t first = cell - cell % MetricMemory::kBlockCells;
       if (Cell* block = memory_->TakeBlock(first); block != nullptr) cells_.Put(cell, block);

@@ -139,6 +139,16 @@ struct LastShard {
 };
 constinit thread_local LastShard t_last;
 
+// Nearly every call finds the shard of the call before. What else may happen stays in functions of
+// its own, so that those that count have few registers to save: a third of their instructions.
+inline MetricShard* LastShardOf(uint64_t metrics_number) {
+  return t_last.metrics_number == metrics_number ? t_last.shard : nullptr;
+}
+
+[[gnu::noinline]] void AddToGauge(std::atomic<double>* gauge, double delta) {
+  gauge->fetch_add(delta, std::memory_order_relaxed);
+}
+
 // All shards that this thread has borrowed. It returns them when it ends.
 class ThreadShards {
  public:
@@ -341,7 +351,7 @@ Metrics::Id Metrics::AddSeries(const Family& family) {
 }
 
 MetricShard* Metrics::FindShard() {
-  if (t_last.metrics_number == number_) return t_last.shard;
+  if (MetricShard* shard = LastShardOf(number_); shard != nullptr) return shard;
   if (t_last.thread_is_ending) return nullptr;
   MetricShard* shard = t_shards.FindOrAcquire(number_, pool_);
   t_last = {number_, shard};
@@ -349,7 +359,7 @@ MetricShard* Metrics::FindShard() {
 }
 
 template <class Function>
-void Metrics::WithShard(Function function) {
+[[gnu::noinline]] void Metrics::WithShard(Function function) {
   if (MetricShard* shard = FindShard(); shard != nullptr) {
     function(*shard);
     return;
@@ -362,11 +372,12 @@ void Metrics::WithShard(Function function) {
 
 void Metrics::Add(Id id, double delta) {
   if (!std::isfinite(delta)) return;
-  if (KindOf(id) == Kind::kCounter && delta >= 0) {
-    WithShard([&](MetricShard& shard) { shard.Add(IndexOf(id), delta); });
-  } else if (KindOf(id) == Kind::kGauge) {
-    gauges_->Find(IndexOf(id))->fetch_add(delta, std::memory_order_relaxed);
+  if (KindOf(id) == Kind::kGauge) return AddToGauge(gauges_->Find(IndexOf(id)), delta);
+  if (KindOf(id) != Kind::kCounter || delta < 0) return;
+  if (MetricShard* shard = LastShardOf(number_); shard != nullptr) {
+    return shard->Add(IndexOf(id), delta);
   }
+  WithShard([id, delta](MetricShard& shard) { shard.Add(IndexOf(id), delta); });
 }
 
 void Metrics::Set(Id id, double value) {
@@ -433,10 +444,16 @@ std::atomic<uint64_t>* Metrics::ObserveAndFindDue(Id id, double value) {
     bucket = static_cast<size_t>(std::lower_bound(bounds.begin() + kNear, bounds.end(), value) -
                                  bounds.begin());
   }
-  WithShard([&](MetricShard& shard) {
-    shard.Add(histogram.first_cell + bucket, 1);
-    shard.Add(histogram.first_cell + bounds.size() + 1, value);
-  });
+  const auto count = [first = histogram.first_cell, bucket, sum = bounds.size() + 1,
+                      value](MetricShard& shard) {
+    shard.Add(first + bucket, 1);
+    shard.Add(first + sum, value);
+  };
+  if (MetricShard* shard = LastShardOf(number_); shard != nullptr) {
+    count(*shard);
+  } else {
+    WithShard(count);
+  }
   return histogram.exemplars == nullptr ? nullptr : &histogram.exemplars->slots[bucket].due_ns;
 }
 

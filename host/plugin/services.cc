@@ -22,6 +22,7 @@
 #include "host/wire/envelope.h"
 #include "host/wire/network_message.h"
 #include "host/wire/rate_limit.h"
+#include "host/wire/refusal.h"
 
 namespace callout::host {
 
@@ -80,6 +81,8 @@ namespace {
 constexpr RefusalText kNotNow =
     "the stream is being opened, cancelled or closed; respond in the hook of a phase";
 constexpr RefusalText kTooLarge = "it is over --max_message_bytes";
+constexpr RefusalText kStands =
+    "a refusal was set before, and stands; return from the hook after it";
 
 // FAILED_PRECONDITION in hooks that may not respond. At open that is a fault: if a plugin denies
 // there and ignores the error, the stream must not pass.
@@ -103,6 +106,12 @@ bool IsAnswer(callout_phase_t phase, callout_field_t field) {
     default:
       return !IsOtherService(phase) && IsResponseField(field);
   }
+}
+
+// Nothing that comes after it may let the request pass.
+bool RefusalStands(const callout_call_t& call, const CallState& state) {
+  if (state.response.field == 0 && state.annotations.empty()) return false;
+  return IsRefusal(call.phase, state.response, state.annotations);
 }
 
 bool IsAnnotation(callout_phase_t phase, callout_field_t field) {
@@ -145,6 +154,9 @@ callout_status_t BuildAnswer(const callout_call_t* call, CallState* state, const
   if (const callout_status_t status = CheckMayRespond(call, state, service); status != CALLOUT_OK) {
     return status;
   }
+  if (RefusalStands(*call, *state)) {
+    return Refuse(*call, service, CALLOUT_FAILED_PRECONDITION, kStands);
+  }
   if (field != CALLOUT_WHOLE_RESPONSE && !IsAnswer(call->phase, field)) {
     return Refuse(*call, service, CALLOUT_INVALID_ARGUMENT, NoAnswer(call->phase));
   }
@@ -185,7 +197,7 @@ void NoteTimeout(CallState* state, std::string_view records) {
   if (timeout_ms > 0) state->timeout_ms.store(timeout_ms, std::memory_order_release);
 }
 
-// The last respond() counts, with its annotations.
+// The last respond() counts, with its annotations: up to one that refuses.
 void TakeBack(CallState* state) {
   state->response.Clear();
   state->annotations.erase(state->whole_begin, state->whole_size);
@@ -221,6 +233,8 @@ callout_status_t Respond(callout_call_t* call, callout_field_t field, const call
   if (fault != ResponseFault::kNone) {
     state->fault_is_of_respond = state->fault == ResponseFault::kNone;
     state->fault = fault;
+    // One that cannot be taken refuses all the same.
+    if (IsRefusalField(call->phase, field)) BuildRecord(field, {}, &state->response);
     return status;
   }
   state->response = std::move(response);

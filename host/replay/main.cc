@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// callout-replay: plays recordings of callout-host through plugins and shows what they answer
-// otherwise. docs/recordings.md describes it.
+// callout-replay: plays recordings of callout-host through plugins and shows where they respond
+// differently. docs/recordings.md describes it.
 //
 // Tested by tests/replay/replay_test.cc.
 #include <fmt/format.h>
@@ -38,8 +38,7 @@ namespace {
 constexpr char kDescription[] =
     "Plays recordings that callout-host has made (--record, POST /tap) through a chain of plugins "
     "in\n"
-    "this process, and shows what the plugins answer otherwise than in the recording. Each FILE is "
-    "a\n"
+    "this process, and shows where they respond differently from the recording. Each FILE is a\n"
     "recording; a FILE that ends with .so is a plugin.\n"
     "\n"
     "Exit code: 0 no differences, or only those that --expect allows; 1 others; 2 invalid "
@@ -100,9 +99,9 @@ void AddPluginOptions(ReplayOptions* options, OptionSet* set) {
                         [=](const std::string& text) { return plugins->AddErrorPolicy(text); }));
   set->Add(PluginOption(
       "against", "[NAME=]PATH",
-      "A plugin of another chain, whose answers are compared with those of "
-      "--plugin in the place of the recording's. Without =CONFIG it has the "
-      "configuration and settings of the --plugin at the same place",
+      "A plugin of another chain: its responses are compared with those of --plugin, instead of "
+      "the recording's. Without =CONFIG it has the configuration and settings of the --plugin at "
+      "the same place",
       [options](const std::string& text) { return AddPlugin(text, &options->against); }));
 }
 
@@ -124,8 +123,8 @@ void AddOptions(ReplayOptions* options, OptionSet* set) {
                       "Differences that are allowed, as JSON"));
   set->Add(Switch("json", "Differences", &options->json, "Print the report as JSON"));
   set->Add(TextOption("cases", "Cases", "DIR", &options->cases,
-                      "Write exchanges as cases of callout-test into DIR, with what the recording "
-                      "says as golden files, and play nothing"));
+                      "Write exchanges as cases of callout-test into DIR, with the recorded "
+                      "outcomes as golden files, and play nothing"));
   set->Add(NumberOption("max_cases", "Cases", "N", 1, 1'000'000, &options->cases_max,
                         "Cases that are written"));
   set->Add(NumberOption("jobs", "Running", "N", 0, 1000, &options->jobs,

@@ -10,6 +10,7 @@
 #include "host/plugin/instance.h"
 #include "host/plugin/settings.h"
 #include "host/stream/call_steps.h"
+#include "host/wire/refusal.h"
 
 namespace callout::host {
 
@@ -225,6 +226,9 @@ void ChainRpc::Settle(Part* part, callout_status_t status) {
   TellObservers([&](RpcObserver* observer) {
     observer->OnSaid({state, part->phase, SeenWith(*part)});
   });
+  const bool refuses = IsRefusal(part->phase, state.response, state.annotations);
+  // Of two decisions that refuse, the one that says more.
+  if (refuses && IsDecision(status)) status = CALLOUT_OK;
   const std::string text = status < 0 ? ErrorText(state, part->phase, status) : std::string();
   if (IsDecision(status)) {
     state.result.outcome = CallOutcome::kDenied;
@@ -245,7 +249,8 @@ void ChainRpc::Settle(Part* part, callout_status_t status) {
     finding = Take(part);
   }
   if (finding.ok()) return;
-  if (Refuses(*part)) finding.never_passes = true;
+  // Whatever is wrong with a refusal, or comes after it, it does not become a pass.
+  if (refuses) finding.never_passes = true;
   Fault(part, std::move(finding));
 }
 

@@ -87,8 +87,6 @@ class ChainRpc {
   virtual Finding Take(Part* part) = 0;
   // The plugin has refused by a status: CALLOUT_PERMISSION_DENIED or _UNAUTHENTICATED.
   virtual void TakeDenial(Part* part, callout_status_t status, std::string_view why) = 0;
-  // Whether what the call has set refuses, be it valid or not: then it never becomes a pass.
-  virtual bool Refuses(const Part& part) const = 0;
   // The call's fault, to be counted by CountFault.
   virtual void Fault(Part* part, Finding finding) = 0;
 

@@ -19,6 +19,7 @@
 #include "host/stream/guard.h"
 #include "host/stream/stream.h"
 #include "host/wire/annotations.h"
+#include "host/wire/refusal.h"
 #include "host/wire/response.h"
 
 namespace callout::host {
@@ -26,11 +27,6 @@ namespace callout::host {
 namespace {
 
 constexpr int kServiceUnavailable = 503;
-
-// The plugin has decided that the request does not go on.
-bool EndsExchange(callout_field_t field) {
-  return field == CALLOUT_IMMEDIATE_RESPONSE || field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE;
-}
 
 // Whatever is wrong with the response, neither the policy `continue` nor an Envoy that
 // fails open turns it into a pass.
@@ -99,9 +95,34 @@ void NoteImmediate(const Response& response, CallResult* result) {
 // What stands beside a response is well-formed; whether Envoy may be given it.
 Finding CheckBeside(const CallState& state, const StreamLimits& limits) {
   if (limits.metadata_controls || state.annotations.empty()) return {};
-  Finding found = CheckMetadata(state.annotations, CALLOUT_DYNAMIC_METADATA);
-  if (!found.ok() && EndsExchange(state.response.field)) NeverPasses(&found);
-  return found;
+  return CheckMetadata(state.annotations, CALLOUT_DYNAMIC_METADATA);
+}
+
+// What is wrong with a call, before its response is looked at.
+Finding FindFault(const CallState& state, callout_status_t status, const StreamLimits& limits) {
+  if (state.fault == ResponseFault::kTooLarge) {
+    return {Violation::kTooLarge,
+            fmt::format("over --max_message_bytes={}", state.instance->message_bytes_max())};
+  }
+  if (state.fault == ResponseFault::kMalformed) {
+    return {Violation::kMalformed, "the whole response is malformed protobuf"};
+  }
+  if (!AnnotationsAreWellFormed(state.annotations)) {
+    return {Violation::kMalformed,
+            "what stands beside the response is malformed protobuf, or has a string that is not "
+            "UTF-8"};
+  }
+  if (Finding found = CheckBeside(state, limits); !found.ok()) return found;
+  if (status == CALLOUT_OK || status == CALLOUT_NO_RESPONSE) return {};
+  return {Violation::kBadStatus,
+          fmt::format("the hook returned {}; return OK, DEFERRED, NO_RESPONSE or a negative status",
+                      StatusName(status))};
+}
+
+// What a hook that has set a refusal returns beside it adds nothing. PERMISSION_DENIED would let
+// the request pass where Envoy fails open, NO_RESPONSE anywhere.
+bool AddsNothing(callout_status_t status) {
+  return status == CALLOUT_NO_RESPONSE || IsDecision(status);
 }
 
 void NotUsed(CallResult* result, Overruled why) {
@@ -121,6 +142,8 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
     const SaidView said{state, message->phase, message->message};
     observers_->Each([&](RpcObserver* observer) { observer->OnSaid(said); });
   }
+  const bool refuses = IsRefusalField(message->phase, state.response.field);
+  if (refuses && AddsNothing(status)) status = CALLOUT_OK;
   if (status < 0) {
     absl::Status error(ToStatusCode(status), ErrorText(state, message->phase, status));
     if (!IsDecision(status)) {
@@ -128,6 +151,7 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
       // A client may have brought the plugin into quarantine: not even an Envoy that fails open is
       // to let it pass.
       if (part->instance->plugin().stands_in()) found.http_status = kServiceUnavailable;
+      if (refuses) NeverPasses(&found);
       return Fault(message, part, std::move(found), std::move(error));
     }
     if (exchange_.observability()) return NotUsed(&state.result, Overruled::kObservability);
@@ -135,31 +159,15 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
     End(std::move(error));
     return;
   }
-  if (state.fault == ResponseFault::kTooLarge) {
-    Fault(message, part,
-          {Violation::kTooLarge,
-           fmt::format("over --max_message_bytes={}", state.instance->message_bytes_max())});
-  } else if (state.fault == ResponseFault::kMalformed) {
-    Fault(message, part, {Violation::kMalformed, "the whole response is malformed protobuf"});
-  } else if (!AnnotationsAreWellFormed(state.annotations)) {
-    Fault(message, part,
-          {Violation::kMalformed,
-           "what stands beside the response is malformed protobuf, or has a string that is not "
-           "UTF-8"});
-  } else if (Finding found = CheckBeside(state, environment_->limits()); !found.ok()) {
+  if (Finding found = FindFault(state, status, environment_->limits()); !found.ok()) {
+    if (refuses) NeverPasses(&found);
     Fault(message, part, std::move(found));
-  } else if (status == CALLOUT_OK || status == CALLOUT_NO_RESPONSE) {
+  } else {
     if (SettlesHeldHeaders(*message, part, state.response.field)) {
       SettleHeldHeaders(message, part, std::exchange(state.response, {}));
       if (!live()) return;
     }
     status == CALLOUT_OK ? TakeResponse(message, part) : TakeNoResponse(message, part);
-  } else {
-    Fault(
-        message, part,
-        {Violation::kBadStatus,
-         fmt::format("the hook returned {}; return OK, DEFERRED, NO_RESPONSE or a negative status",
-                     StatusName(status))});
   }
   if (reply_part_ == part && live()) FinishReply();
 }
@@ -241,7 +249,7 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
                            response.payload().size(), PhaseName(message->phase))};
     }
     if (!found.ok()) {
-      if (EndsExchange(response.field)) NeverPasses(&found);
+      if (IsRefusalField(message->phase, response.field)) NeverPasses(&found);
       return Fault(message, part, std::move(found));
     }
     if (exchange_.observability()) return NotUsed(&state.result, Overruled::kObservability);

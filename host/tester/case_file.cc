@@ -25,6 +25,7 @@
 #include "host/base/log.h"
 #include "host/base/nearest_name.h"
 #include "host/base/utf8.h"
+#include "host/base/yaml_size.h"
 
 namespace callout::host {
 namespace {
@@ -33,6 +34,7 @@ using google::protobuf::Struct;
 using ProcessingMode = envoy::extensions::filters::http::ext_proc::v3::ProcessingMode;
 
 constexpr int kDepthMax = 50;  // of values within values
+constexpr YamlLimits kLimits = {.values_max = 1'000'000, .bytes_max = size_t{64} << 20};
 
 // yaml-cpp reports by exceptions, and so does this file within itself; ReadCaseFile catches them.
 [[noreturn]] void Refuse(int line, const std::string& what) {
@@ -490,6 +492,9 @@ void CheckUtf8(const std::string& text) {
 YAML::Node ReadDocument(const std::string& path) {
   const std::string text = ReadText(path);
   CheckUtf8(text);
+  if (const auto finding = FindYamlOverLimit(text, kLimits); finding.has_value()) {
+    Refuse(finding->line, finding->what);
+  }
   const std::vector<YAML::Node> documents = YAML::LoadAll(text);
   if (documents.size() > 1) {
     Refuse(LineOf(documents[1]), "the file has a second document; put it into a file of its own");

@@ -169,11 +169,7 @@ std::string CheckService::WhyNot(const Instance& instance) const {
 
 const StreamFacts& CheckService::Facts() {
   if (!facts_.has_value()) {
-    CheckHeaders headers;
-    for (const auto& header : request_.headers) {
-      headers.push_back({std::string(header.name), std::string(header.value)});
-    }
-    const std::string message = WriteHttpHeaders(headers, false);
+    const std::string message = WriteHttpHeaders(request_.headers, false);
     const std::string record = WriteCheckAttributes(request_);
     RequestView view;
     view.phase = CALLOUT_REQUEST_HEADERS;
@@ -235,15 +231,6 @@ std::string_view CheckService::headers_for_log() {
 }
 
 // --- What a call has come to ----------------------------------------------------
-
-bool CheckService::Refuses(const CallState& state, callout_phase_t phase) const {
-  const callout_field_t field = state.response.field;
-  if (phase == CALLOUT_CHECK) {
-    return field == CALLOUT_CHECK_DENIED || field == CALLOUT_CHECK_ERROR ||
-           ReadCheckStatus(state.annotations) != 0;
-  }
-  return field == CALLOUT_IMMEDIATE_RESPONSE || field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE;
-}
 
 Finding CheckService::Take(const CallState& state, callout_phase_t phase) {
   return phase == CALLOUT_CHECK ? TakeCheck(state) : TakeHeaders(state);

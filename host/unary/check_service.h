@@ -42,7 +42,6 @@ class CheckService final : public UnaryService {
   }
   void FillCall(const Instance& instance, callout_call_t* call) override;
   std::string_view headers_for_log() override;
-  bool Refuses(const CallState& state, callout_phase_t phase) const override;
   Finding Take(const CallState& state, callout_phase_t phase) override;
   void TakeDenial(callout_status_t status, std::string_view why) override;
   void Pass() override { has_say_ = true; }

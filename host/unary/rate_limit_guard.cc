@@ -17,8 +17,6 @@ namespace {
 
 constexpr uint64_t kCodeMax = static_cast<uint64_t>(RateLimitCode::kOverLimit);
 
-bool IsOverLimit(uint64_t code) { return code == kCodeMax; }
-
 Finding CheckCodes(const RateLimitResponseView& view) {
   uint64_t highest = view.overall_code;
   bool is_over = false;
@@ -77,12 +75,6 @@ Finding CheckRateLimitResponse(const RateLimitResponseView& view, size_t descrip
   if (Finding found = CheckStatuses(view, descriptors); !found.ok()) return found;
   Finding found = CheckAdded(view.response_headers, "response_headers_to_add");
   return found.ok() ? CheckAdded(view.request_headers, "request_headers_to_add") : found;
-}
-
-bool RefusesRequest(const RateLimitResponseView& view) {
-  return IsOverLimit(view.overall_code) ||
-         std::any_of(view.statuses.begin(), view.statuses.end(),
-                     [](const RateLimitStatusView& status) { return IsOverLimit(status.code); });
 }
 
 }  // namespace callout::host

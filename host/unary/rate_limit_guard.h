@@ -20,9 +20,6 @@ namespace callout::host {
 // Whether `view` may answer a request with so many descriptors.
 Finding CheckRateLimitResponse(const RateLimitResponseView& view, size_t descriptors);
 
-// Whether it refuses the request, be it valid or not.
-bool RefusesRequest(const RateLimitResponseView& view);
-
 }  // namespace callout::host
 
 #endif  // CALLOUT_HOST_UNARY_RATE_LIMIT_GUARD_H_

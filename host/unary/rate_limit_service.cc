@@ -64,14 +64,6 @@ void RateLimitService::FillCall(const Instance&, callout_call_t* call) {
 
 // --- What a call has come to ----------------------------------------------------
 
-// Of what cannot be read too: what came before the damage may be a refusal.
-bool RateLimitService::Refuses(const CallState& state, callout_phase_t) const {
-  if (state.response.field == 0) return false;
-  RateLimitResponseView view;
-  const bool is_readable = ReadRateLimitResponse(state.response.payload(), &view);
-  return !is_readable || RefusesRequest(view);
-}
-
 Finding RateLimitService::Take(const CallState& state, callout_phase_t) {
   if (!RateLimitAnnotationsAreWellFormed(state.annotations)) {
     return {Violation::kMalformed,

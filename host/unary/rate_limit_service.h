@@ -43,7 +43,6 @@ class RateLimitService final : public UnaryService {
   callout_phase_t PhaseOf(const Instance&) const override { return CALLOUT_RATE_LIMIT; }
   void FillCall(const Instance& instance, callout_call_t* call) override;
   std::string_view headers_for_log() override { return {}; }
-  bool Refuses(const CallState& state, callout_phase_t phase) const override;
   Finding Take(const CallState& state, callout_phase_t phase) override;
   void TakeDenial(callout_status_t status, std::string_view why) override;
   void Pass() override { has_say_ = true; }

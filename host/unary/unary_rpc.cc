@@ -133,9 +133,6 @@ void UnaryRpc::TakeDenial(Part* part, callout_status_t status, std::string_view 
   part->call.result.http_status = service_->last_effect().http_status;
 }
 
-// Whatever is wrong with a refusal, or comes after it, it does not become a pass.
-bool UnaryRpc::Refuses(const Part& part) const { return service_->Refuses(part.call, part.phase); }
-
 // Even under the policy `fail` the request is refused by a response: an error would let it pass
 // where Envoy fails open.
 void UnaryRpc::Fault(Part* part, Finding finding) {

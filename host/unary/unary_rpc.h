@@ -69,7 +69,6 @@ class UnaryRpc final : public ChainRpc {
   void OnCallOver(Part* part, bool counts) override;
   Finding Take(Part* part) override;
   void TakeDenial(Part* part, callout_status_t status, std::string_view why) override;
-  bool Refuses(const Part& part) const override;
   void Fault(Part* part, Finding finding) override;
 
   void Run();

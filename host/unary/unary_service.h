@@ -57,8 +57,6 @@ class UnaryService {
   // HttpHeaders that may have x-request-id, for the log; empty: there are none.
   virtual std::string_view headers_for_log() = 0;
 
-  // Whether what a call of `phase` has set refuses the request, be it valid or not.
-  virtual bool Refuses(const CallState& state, callout_phase_t phase) const = 0;
   // What a call of `phase` has come to that returned CALLOUT_OK. A fault if not ok(), of which
   // nothing is taken.
   virtual Finding Take(const CallState& state, callout_phase_t phase) = 0;

@@ -92,11 +92,12 @@ std::string JoinHeaderValues(std::string_view name, std::string_view before,
   return fmt::format("{}{}{}", before, EqualsIgnoreCase(name, "cookie") ? "; " : ",", after);
 }
 
-CheckEffect::CheckEffect(const CheckRequestView* request) : path_(request->path) {
-  headers_.reserve(request->headers.size());
-  for (const CheckRequestView::Header& header : request->headers) {
-    headers_.push_back({std::string(header.name), std::string(header.value)});
-  }
+CheckEffect::CheckEffect(const CheckRequestView* request)
+    : path_(request->path), headers_(request->headers) {}
+
+std::string_view CheckEffect::Keep(std::string text) {
+  if (texts_ == nullptr) texts_ = std::make_shared<std::forward_list<std::string>>();
+  return texts_->emplace_front(std::move(text));
 }
 
 // --- The request's headers ----------------------------------------------------
@@ -112,17 +113,17 @@ CheckEffect::Change& CheckEffect::ChangeOf(std::string_view name) {
                                   [&](const Change& change) { return change.name == name; });
   if (found != changes_.end()) return *found;
   // As if nothing had been appended yet.
-  changes_.push_back({std::string(name), Change::Kind::kAppend, {}});
+  changes_.push_back({name, Change::Kind::kAppend, {}});
   return changes_.back();
 }
 
 void CheckEffect::Set(std::string_view name, std::string_view value) {
   Change& change = ChangeOf(name);
   change.kind = Change::Kind::kSet;
-  change.value.assign(value);
+  change.value = value;
   std::erase_if(headers_,
                 [&](const CheckHeader& header) { return EqualsIgnoreCase(header.name, name); });
-  headers_.push_back({std::string(name), std::string(value)});
+  headers_.push_back({name, value});
   // Envoy changes the query after the headers: what was done to that of another path is over.
   if (name != ":path") return;
   query_.clear();
@@ -134,33 +135,34 @@ void CheckEffect::Append(std::string_view name, std::string_view value) {
       std::find_if(headers_.begin(), headers_.end(),
                    [&](const CheckHeader& header) { return EqualsIgnoreCase(header.name, name); });
   if (present == headers_.end()) return Set(name, value);
-  present->value = JoinHeaderValues(name, present->value, value);
+  present->value = Keep(JoinHeaderValues(name, present->value, value));
   const bool is_new = std::none_of(changes_.begin(), changes_.end(),
                                    [&](const Change& change) { return change.name == name; });
   Change& change = ChangeOf(name);
-  change.value = is_new ? std::string(value) : JoinHeaderValues(name, change.value, value);
+  change.value = is_new ? value : Keep(JoinHeaderValues(name, change.value, value));
 }
 
 // Also one that the host does not know: Envoy may be told to send some headers only.
 void CheckEffect::Remove(std::string_view name) {
   Change& change = ChangeOf(name);
   change.kind = Change::Kind::kRemove;
-  change.value.clear();
+  change.value = {};
   std::erase_if(headers_,
                 [&](const CheckHeader& header) { return EqualsIgnoreCase(header.name, name); });
 }
 
 void CheckEffect::Apply(const CheckHeaderOption& option) {
-  const std::string name = PlainName(option.name);
+  const std::string_view name = Keep(PlainName(option.name));
+  const std::string_view value = Keep(std::string(option.value));
   switch (option.action) {
     case HeaderAction::kAppend:
-      return Append(name, option.value);
+      return Append(name, value);
     case HeaderAction::kAddIfAbsent:
-      return Exists(name) ? void() : Set(name, option.value);
+      return Exists(name) ? void() : Set(name, value);
     case HeaderAction::kSet:
-      return Set(name, option.value);
+      return Set(name, value);
     case HeaderAction::kSetIfExists:
-      return Exists(name) ? Set(name, option.value) : void();
+      return Exists(name) ? Set(name, value) : void();
   }
 }
 
@@ -208,7 +210,7 @@ void CheckEffect::ShowQuery(const std::vector<QueryChange>& changes) {
     }
   }
   for (CheckHeader& header : headers_) {
-    if (header.name == ":path") header.value = ChangedPath(header.value, removed, set);
+    if (header.name == ":path") header.value = Keep(ChangedPath(header.value, removed, set));
   }
 }
 
@@ -218,7 +220,8 @@ std::optional<std::string> CheckEffect::Allow(const CheckResponseView& ok) {
   if (!ok.response_headers.empty()) {
     auto& added = response_headers_.emplace_back();
     for (const CheckHeaderOption& option : ok.response_headers) {
-      added.push_back({{ToLowerAscii(option.name), std::string(option.value)}, option.action});
+      const CheckHeader header = {Keep(ToLowerAscii(option.name)), Keep(std::string(option.value))};
+      added.push_back({header, option.action});
     }
     for (const ResponseChange& change : FoldResponse()) {
       const bool plain =
@@ -242,7 +245,7 @@ std::optional<std::string> CheckEffect::Allow(const CheckResponseView& ok) {
     }
   }
   for (std::string_view name : ok.remove) {
-    if (IsRemovable(name)) Remove(ToLowerAscii(name));
+    if (IsRemovable(name)) Remove(Keep(ToLowerAscii(name)));
   }
   std::vector<QueryChange> changes;
   for (const auto& [key, value] : ok.query_set) {
@@ -277,7 +280,7 @@ CheckEffect::ResponseChanges CheckEffect::FoldResponse() const {
       auto change = std::find_if(changes.begin(), changes.end(),
                                  [&](const ResponseChange& c) { return c.name == header.name; });
       if (change == changes.end()) {
-        changes.push_back({header.name, true, {}, {}});
+        changes.push_back({std::string(header.name), true, {}, {}});
         change = changes.end() - 1;
       }
       const bool is_there = change->keeps || !change->exists.empty();
@@ -291,23 +294,23 @@ CheckEffect::ResponseChanges CheckEffect::FoldResponse() const {
                 JoinHeaderValues(header.name, change->absent.back(), header.value);
             break;
           }
-          change->exists.push_back(header.value);
-          change->absent.push_back(header.value);
+          change->exists.emplace_back(header.value);
+          change->absent.emplace_back(header.value);
           break;
         case HeaderAction::kSet:
           change->keeps = false;
-          change->exists = change->absent = {header.value};
+          change->exists = change->absent = {std::string(header.value)};
           break;
         case HeaderAction::kAddIfAbsent:
-          if (!is_there) change->exists = {header.value};
-          if (change->absent.empty()) change->absent = {header.value};
+          if (!is_there) change->exists = {std::string(header.value)};
+          if (change->absent.empty()) change->absent = {std::string(header.value)};
           break;
         case HeaderAction::kSetIfExists:
           if (is_there) {
             change->keeps = false;
-            change->exists = {header.value};
+            change->exists = {std::string(header.value)};
           }
-          if (!change->absent.empty()) change->absent = {header.value};
+          if (!change->absent.empty()) change->absent = {std::string(header.value)};
           break;
       }
     }
@@ -358,7 +361,9 @@ std::string CheckEffect::WriteAllowed() const {
   for (const std::string& spelling : other_spellings_) {
     AppendBytes(field::OkHttpResponse::kQueryParametersToRemove, spelling, &ok);
   }
+  constexpr size_t kHeads = 32;
   std::string response;
+  response.reserve(ok.size() + metadata_.size() + kHeads);
   AppendStatus(0, {}, &response);
   AppendBytes(field::CheckResponse::kOkResponse, ok, &response);
   if (has_metadata_) AppendBytes(field::CheckResponse::kDynamicMetadata, metadata_, &response);
@@ -369,20 +374,20 @@ std::string CheckEffect::WriteAllowed() const {
 // be appended, and loses those that are.
 std::string CheckEffect::WriteRefusal(const CheckResponseView& refusal) const {
   constexpr uint64_t kForbidden = 403;
-  std::vector<CheckHeader> headers;
+  std::vector<std::pair<std::string, std::string_view>> headers;
   const auto exists = [&headers](std::string_view name) {
     return std::any_of(headers.begin(), headers.end(),
-                       [&](const CheckHeader& header) { return header.name == name; });
+                       [&](const auto& header) { return header.first == name; });
   };
   const auto apply = [&](std::string_view said, std::string_view value, HeaderAction action) {
-    const std::string name = ToLowerAscii(said);
+    std::string name = ToLowerAscii(said);
     const bool is_there = exists(name);
     if (action == HeaderAction::kAddIfAbsent && is_there) return;
     if (action == HeaderAction::kSetIfExists && !is_there) return;
     if (action != HeaderAction::kAppend) {
-      std::erase_if(headers, [&](const CheckHeader& header) { return header.name == name; });
+      std::erase_if(headers, [&](const auto& header) { return header.first == name; });
     }
-    headers.push_back({name, std::string(value)});
+    headers.emplace_back(std::move(name), value);
   };
   for (const CheckHeaderOption& option : refusal.headers) {
     apply(option.name, option.value, option.action);
@@ -395,9 +400,9 @@ std::string CheckEffect::WriteRefusal(const CheckResponseView& refusal) const {
   AppendVarint(field::HttpStatus::kCode, http_status, &status);
   std::string denied;
   AppendBytes(field::DeniedHttpResponse::kStatus, status, &denied);
-  for (const CheckHeader& header : headers) {
-    AppendCheckHeader(field::DeniedHttpResponse::kHeaders, header.name, header.value,
-                      HeaderAction::kSet, &denied);
+  for (const auto& [name, value] : headers) {
+    AppendCheckHeader(field::DeniedHttpResponse::kHeaders, name, value, HeaderAction::kSet,
+                      &denied);
   }
   // Responses of these statuses have no body.
   const bool has_body = http_status != 204 && http_status != 304 && !refusal.body.empty();

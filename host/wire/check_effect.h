@@ -23,6 +23,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <forward_list>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -34,9 +36,10 @@
 
 namespace callout::host {
 
+// A copy shares the texts with the original: both may be changed, on one thread.
 class CheckEffect {
  public:
-  // `request` outlives it.
+  // `request` and its bytes outlive it.
   explicit CheckEffect(const CheckRequestView* request);
 
   // Lets the request pass with these changes. Text: they cannot be said in one CheckResponse
@@ -62,9 +65,9 @@ class CheckEffect {
   // What is done to one header of the request.
   struct Change {
     enum class Kind : uint8_t { kSet, kAppend, kRemove };
-    std::string name;
+    std::string_view name;
     Kind kind = Kind::kSet;
-    std::string value;
+    std::string_view value;
   };
   struct QueryChange {
     std::string key;
@@ -80,8 +83,11 @@ class CheckEffect {
   };
   using ResponseChanges = std::vector<ResponseChange>;
 
+  // The text, for as long as the effect exists or a copy of it does.
+  std::string_view Keep(std::string text);
   bool Exists(std::string_view name) const;
   void Apply(const CheckHeaderOption& option);
+  // These take texts that are kept.
   void Set(std::string_view name, std::string_view value);
   void Append(std::string_view name, std::string_view value);
   void Remove(std::string_view name);
@@ -95,6 +101,7 @@ class CheckEffect {
   std::string WriteRefusal(const CheckResponseView& refusal) const;
 
   std::string_view path_;  // of a request whose headers do not have it
+  std::shared_ptr<std::forward_list<std::string>> texts_;  // those that are not the request's
   CheckHeaders headers_;
   bool changes_request_ = false;
   std::vector<Change> changes_;

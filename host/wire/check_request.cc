@@ -42,7 +42,7 @@ bool ReadMapEntry(std::string_view bytes, MapEntry* entry) {
   return reader.ok();
 }
 
-bool ReadHeaderValue(std::string_view bytes, CheckRequestView::Header* header) {
+bool ReadHeaderValue(std::string_view bytes, CheckHeader* header) {
   std::string_view raw;
   WireReader reader(bytes);
   while (reader.Next()) {
@@ -54,17 +54,24 @@ bool ReadHeaderValue(std::string_view bytes, CheckRequestView::Header* header) {
   return reader.ok();
 }
 
-bool ReadHeaderMap(std::string_view bytes, CheckRequestView* view) {
+// False as well if there would be more than `fields_max` headers.
+bool AddHeader(const CheckHeader& header, size_t fields_max, CheckRequestView* view) {
+  view->headers.push_back(header);
+  return view->headers.size() <= fields_max;
+}
+
+bool ReadHeaderMap(std::string_view bytes, size_t fields_max, CheckRequestView* view) {
   WireReader reader(bytes);
   while (reader.Next()) {
     if (!reader.Is(field::HeaderMap::kHeaders)) continue;
-    view->headers.emplace_back();
-    if (!ReadHeaderValue(reader.bytes(), &view->headers.back())) return false;
+    CheckHeader header;
+    if (!ReadHeaderValue(reader.bytes(), &header)) return false;
+    if (!AddHeader(header, fields_max, view)) return false;
   }
   return reader.ok();
 }
 
-// How many headers there are, before anything is kept of them.
+// For a request that has too many.
 size_t CountHeaders(std::string_view http) {
   size_t count = 0;
   WireReader reader(http);
@@ -76,7 +83,7 @@ size_t CountHeaders(std::string_view http) {
 }
 
 // Whether no name stands there twice, found out without a table: for few of them.
-bool AllDiffer(const std::vector<CheckRequestView::Header>& headers) {
+bool AllDiffer(const CheckHeaders& headers) {
   for (size_t i = 1; i < headers.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
       if (headers[i].name == headers[j].name) return false;
@@ -86,12 +93,12 @@ bool AllDiffer(const std::vector<CheckRequestView::Header>& headers) {
 }
 
 // Keeps the last entry of each name.
-void DropEarlierOnes(std::vector<CheckRequestView::Header>* headers) {
+void DropEarlierOnes(CheckHeaders* headers) {
   constexpr size_t kFew = 32;
   if (headers->size() <= kFew && AllDiffer(*headers)) return;
   std::unordered_map<std::string_view, size_t> places;
   size_t kept = 0;
-  for (const CheckRequestView::Header& header : *headers) {
+  for (const CheckHeader& header : *headers) {
     const auto [place, is_new] = places.emplace(header.name, kept);
     (*headers)[place->second] = header;
     if (is_new) ++kept;
@@ -99,13 +106,13 @@ void DropEarlierOnes(std::vector<CheckRequestView::Header>* headers) {
   headers->resize(kept);
 }
 
-bool ReadHttp(CheckRequestView* view) {
+bool ReadHttp(size_t fields_max, CheckRequestView* view) {
   WireReader reader(view->http);
   while (reader.Next()) {
     if (reader.Is(field::HttpRequest::kHeaders)) {
       MapEntry entry;
       if (!ReadMapEntry(reader.bytes(), &entry)) return false;
-      view->headers.push_back({entry.key, entry.value});
+      if (!AddHeader({entry.key, entry.value}, fields_max, view)) return false;
     } else if (reader.Is(field::HttpRequest::kHeaderMap)) {
       if (view->has_raw_headers) return false;
       view->has_raw_headers = true;
@@ -123,7 +130,9 @@ bool ReadHttp(CheckRequestView* view) {
   if (!view->headers.empty()) return false;  // two accounts of one thing
   WireReader again(view->http);
   while (again.Next()) {
-    if (again.Is(field::HttpRequest::kHeaderMap)) return ReadHeaderMap(again.bytes(), view);
+    if (again.Is(field::HttpRequest::kHeaderMap)) {
+      return ReadHeaderMap(again.bytes(), fields_max, view);
+    }
   }
   return false;
 }
@@ -177,7 +186,7 @@ bool ReadAttributeContext(CheckRequestView* view) {
 
 // --- Writing ---
 
-const std::string* Find(const CheckHeaders& headers, std::string_view name) {
+const std::string_view* Find(const CheckHeaders& headers, std::string_view name) {
   for (const CheckHeader& header : headers) {
     if (EqualsIgnoreCase(header.name, name)) return &header.value;
   }
@@ -230,7 +239,7 @@ std::string WriteHttp(const CheckRequestView& view, const CheckHeaders& headers)
     if (!told && !is_header) http.append(reader.record());
   }
   for (const Told& told : kTold) {
-    if (const std::string* value = Find(headers, told.name)) {
+    if (const std::string_view* value = Find(headers, told.name)) {
       AppendBytes(told.number, *value, &http);
     }
   }
@@ -311,21 +320,16 @@ absl::StatusOr<CheckRequestView> ParseCheckRequest(std::string_view bytes, size_
     if (!Once(reader, &has_attributes, &view.attributes)) return Malformed();
   }
   if (!reader.ok()) return Malformed();
-  // First the count: two bytes of a message make a header, and whoever lists them keeps 32.
-  CheckRequestView counted = view;
-  WireReader attributes(view.attributes);
-  while (attributes.Next()) {
-    if (!attributes.Is(field::AttributeContext::kRequest)) continue;
-    if (!ReadRequest(attributes.bytes(), &counted)) return Malformed();
-  }
-  const size_t count = CountHeaders(counted.http);
-  if (count > fields_max) {
-    return absl::ResourceExhaustedError(fmt::format(
-        "{} headers in a CheckRequest, limit --max_message_fields={}", count, fields_max));
-  }
-  view.headers.reserve(count);
   if (!ReadAttributeContext(&view)) return Malformed();
-  if (view.has_http && !ReadHttp(&view)) return Malformed();
+  if (!view.has_http) return view;
+  constexpr size_t kUsual = 32;
+  view.headers.reserve(kUsual);
+  if (!ReadHttp(fields_max, &view)) {
+    if (view.headers.size() <= fields_max) return Malformed();
+    return absl::ResourceExhaustedError(
+        fmt::format("{} headers in a CheckRequest, limit --max_message_fields={}",
+                    CountHeaders(view.http), fields_max));
+  }
   return view;
 }
 

@@ -16,13 +16,15 @@
 
 namespace callout::host {
 
+// A header of a request.
+struct CheckHeader {
+  std::string_view name;
+  std::string_view value;
+};
+using CheckHeaders = std::vector<CheckHeader>;
+
 // One CheckRequest as views into its bytes.
 struct CheckRequestView {
-  struct Header {
-    std::string_view name;
-    std::string_view value;
-  };
-
   std::string_view request;     // all of it
   std::string_view attributes;  // AttributeContext
   std::string_view http;        // AttributeContext.HttpRequest
@@ -32,19 +34,12 @@ struct CheckRequestView {
   bool has_raw_headers = false;  // header_map is filled, and not headers
   bool has_body = false;
   // Of a name that stands in the map twice the last value, as in every protobuf map.
-  std::vector<Header> headers;
+  CheckHeaders headers;
 };
 
 // INVALID_ARGUMENT if `bytes` is not a CheckRequest, or has a message in it twice that a
 // client sends once. RESOURCE_EXHAUSTED if it has more than `fields_max` headers.
 absl::StatusOr<CheckRequestView> ParseCheckRequest(std::string_view bytes, size_t fields_max);
-
-// The headers of a request, as one ext_authz filter leaves them to the next.
-struct CheckHeader {
-  std::string name;
-  std::string value;
-};
-using CheckHeaders = std::vector<CheckHeader>;
 
 // The CheckRequest of `view` with these headers in place of its own, in the same form; what
 // else says the same (path, method, host, scheme) follows the pseudo headers.

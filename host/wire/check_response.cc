@@ -196,12 +196,16 @@ int32_t ReadCheckStatus(std::string_view records) {
 
 void AppendCheckHeader(uint32_t number, std::string_view name, std::string_view value,
                        HeaderAction action, std::string* out) {
-  std::string header;
-  AppendBytes(field::HeaderValue::kKey, name, &header);
-  AppendBytes(field::HeaderValue::kValue, value, &header);
-  AppendBytes(field::HeaderValue::kRawValue, value, &header);
+  const size_t header_size = BytesSize(field::HeaderValue::kKey, name.size()) +
+                             BytesSize(field::HeaderValue::kValue, value.size()) +
+                             BytesSize(field::HeaderValue::kRawValue, value.size());
+  constexpr size_t kRest = 32;
   std::string option;
-  AppendBytes(field::HeaderValueOption::kHeader, header, &option);
+  option.reserve(header_size + kRest);
+  AppendBytesHead(field::HeaderValueOption::kHeader, header_size, &option);
+  AppendBytes(field::HeaderValue::kKey, name, &option);
+  AppendBytes(field::HeaderValue::kValue, value, &option);
+  AppendBytes(field::HeaderValue::kRawValue, value, &option);
   std::string append;
   if (action == HeaderAction::kAppend) AppendVarint(field::BoolValue::kValue, 1, &append);
   // `append` would win over the other two actions.

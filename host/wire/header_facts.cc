@@ -59,7 +59,8 @@ std::string_view SearchHeader(std::string_view message, std::string_view name) {
   };
   for (size_t at = message.find(size); at != message.npos; at = message.find(size, at + 1)) {
     if (!may_begin_here(at + 1)) continue;
-    if (!EqualsIgnoreCase(message.substr(at + 1, name.size()), name)) continue;
+    const std::string_view key = message.substr(at + 1, name.size());
+    if (key != name && !EqualsIgnoreCase(key, name)) continue;
     WireReader behind(message.substr(at + 1 + name.size()));
     const bool has_value =
         behind.Next() && behind.Is(field::HeaderValue::kRawValue) && !behind.bytes().empty();

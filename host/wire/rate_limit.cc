@@ -189,6 +189,12 @@ bool ReadRateLimitResponse(std::string_view payload, RateLimitResponseView* view
   return reader.ok();
 }
 
+bool RefusesRequest(const RateLimitResponseView& view) {
+  return IsOverLimit(view.overall_code) ||
+         std::any_of(view.statuses.begin(), view.statuses.end(),
+                     [](const RateLimitStatusView& status) { return IsOverLimit(status.code); });
+}
+
 bool RateLimitAnnotationsAreWellFormed(std::string_view records) {
   WireReader reader(records);
   while (reader.Next()) {

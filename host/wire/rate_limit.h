@@ -76,6 +76,12 @@ bool SplitRateLimitResponse(std::string_view bytes, Response* response, std::str
 // guard.
 bool ReadRateLimitResponse(std::string_view payload, RateLimitResponseView* view);
 
+constexpr bool IsOverLimit(uint64_t code) {
+  return code == static_cast<uint64_t>(RateLimitCode::kOverLimit);
+}
+// Whether it says, be it valid or not, that the request is over a limit.
+bool RefusesRequest(const RateLimitResponseView& view);
+
 // Whether the records beside an answer are well-formed dynamic_metadata.
 bool RateLimitAnnotationsAreWellFormed(std::string_view records);
 

@@ -21,6 +21,10 @@
  * RESOURCE_EXHAUSTED), makes later steps do nothing, and is what respond returns;
  * it is enough to look there.
  *
+ * An immediate response stands: once respond has given one to the host, a later
+ * answer to the same call is refused (FAILED_PRECONDITION). One that cannot be made,
+ * such as one with the status 99, never becomes a pass: the host knows of it.
+ *
  * Ownership: header names and values are copied; `body` and `details` are views
  * that have to live until callout_answer_respond. Every init is followed by a
  * respond or a callout_answer_free. Thread: [call].
@@ -296,6 +300,7 @@ static inline void callout_answer_clear_body(callout_answer_t* answer) {
  * ends. Headers and body that were set before are forgotten; those set from here
  * on are the response's own. Envoy's default content-type is text/plain. */
 static inline void callout_answer_immediate(callout_answer_t* answer, uint32_t http_status) {
+  answer->is_immediate = 1; /* whatever fails: see callout_answer_respond */
   if (answer->status != CALLOUT_OK) return;
   if (http_status < 200 || http_status > 599) {
     callout_answer_fail(answer, CALLOUT_INVALID_ARGUMENT,
@@ -309,7 +314,6 @@ static inline void callout_answer_immediate(callout_answer_t* answer, uint32_t h
   answer->body = callout_make_bytes(NULL, 0);
   answer->known = callout_make_bytes(NULL, 0);
   answer->has_known = 1; /* the response starts without headers */
-  answer->is_immediate = 1;
   answer->http_status = http_status;
 }
 
@@ -449,18 +453,20 @@ static inline callout_status_t callout_write_answer(callout_answer_t* answer,
 }
 
 /* Gives the answer to the host, which copies it, and frees it. An earlier answer to
- * the same call is replaced. CALLOUT_OK: return that from the hook. A negative
- * status: the step that failed, or the host's refusal; the reason is set as the
- * call's error, so that it too can be returned as it is. */
+ * the same call is replaced, but not an immediate response. CALLOUT_OK: return that
+ * from the hook. A negative status: the step that failed, or the host's refusal; the
+ * reason is set as the call's error, so that it too can be returned as it is. */
 static inline callout_status_t callout_answer_respond(callout_answer_t* answer,
                                                       callout_call_t* call) {
+  const callout_bytes_t refusal = callout_make_bytes("\x0a\x03\x08\xf4\x03", 5); /* 500 */
   callout_answer_parts_t parts;
   callout_status_t status = callout_answer_make_parts(answer, &parts);
   if (status != CALLOUT_OK) {
     call->host->set_error(call, callout_text(answer->reason));
-    if (status == CALLOUT_FAILED_PRECONDITION) {
-      /* At open: refused, so that the host knows, whatever the hook then returns. */
-      call->host->respond(call, CALLOUT_IMMEDIATE_RESPONSE, NULL, 0);
+    if (answer->is_immediate || status == CALLOUT_FAILED_PRECONDITION) {
+      /* A refusal that cannot be made; or at open, where none is taken: so that the host
+       * knows, whatever the hook then returns. */
+      call->host->respond(call, CALLOUT_IMMEDIATE_RESPONSE, &refusal, 1);
     }
   } else {
     status = call->host->respond(call, parts.field, parts.parts, parts.count);

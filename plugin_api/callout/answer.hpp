@@ -7,9 +7,10 @@
 // given to them is copied. Steps work in the order they are written. A step that cannot be
 // done makes the call end as an error, with its reason, once the hook is over; nothing throws.
 //
-// After a decision (deny, reply) only the Reply adds to the response. Any other step that
-// would change it is an error: it does nothing, the decision stands, and the host's log says
-// which step it was. So a missing `return` after deny() lets nothing out.
+// After a decision (deny, reply, stream_reply) only the Reply adds to the response. Any other step
+// that would change it is an error: it does nothing, the decision stands, and the host's log says
+// which step it was. So a missing `return` after deny() lets nothing out. A call that then fails is
+// a fault that no policy lets pass. Checks, rate limits and connections keep to the same rule.
 #ifndef CALLOUT_ANSWER_HPP_
 #define CALLOUT_ANSWER_HPP_
 
@@ -141,7 +142,8 @@ class HookState {
       : call(std::exchange(other.call, nullptr)),
         host(other.host),
         outcome(other.outcome),
-        error(std::move(other.error)) {}
+        error(std::move(other.error)),
+        late_step(other.late_step) {}
   HookState& operator=(HookState&&) = delete;
 
   // The first failure counts.
@@ -169,8 +171,30 @@ class HookState {
   const callout_host_t* host;
   callout_status_t outcome = CALLOUT_OK;
   std::string error;
+  const char* late_step = nullptr;  // the first one after a decision
 
  protected:
+  // True if no decision has been taken; else `step` is late.
+  bool may_go_on_unless(bool decided, const char* step) {
+    if (decided && late_step == nullptr) late_step = step;
+    return !decided;
+  }
+  void report_late_step(const char* after, const char* remedy) noexcept {
+    if (late_step == nullptr) return;
+    char text[160];
+    const int size = std::snprintf(text, sizeof(text), "%s() after %s does nothing: return from %s",
+                                   late_step, after, remedy);
+    const callout_bytes_t bytes = callout_make_bytes(text, static_cast<size_t>(size));
+    host->log(host, CALLOUT_LOG_ERROR, bytes);
+    host->set_error(call, bytes);
+  }
+  // What the hook is to return once the host knows of a refusal, which came to `told`: a fault
+  // remains one, and the host lets none pass.
+  callout_status_t settle_refusal(callout_status_t told) noexcept {
+    const bool is_decision =
+        outcome == CALLOUT_PERMISSION_DENIED || outcome == CALLOUT_UNAUTHENTICATED;
+    return outcome < 0 && !is_decision ? settle_outcome() : told;
+  }
   // What the hook is to return, with its error.
   callout_status_t settle_outcome() noexcept {
     if (outcome != CALLOUT_OK && !error.empty()) host->set_error(call, to_bytes(error));
@@ -190,7 +214,7 @@ class CallState : public HookState {
         answer(other.answer),
         body(std::move(other.body)),
         details(std::move(other.details)),
-        late_step(other.late_step) {
+        replies_in_pieces(other.replies_in_pieces) {
     if (answer.mutation.on_heap) {
       callout_writer_init(&other.answer.mutation, nullptr, 0);
     } else {
@@ -204,39 +228,29 @@ class CallState : public HookState {
 
   // True if a step of the answer may still be made: no decision has been taken.
   bool may_go_on(const char* step) {
-    if (!answer.is_immediate) return true;
-    if (late_step == nullptr) late_step = step;
-    return false;
+    return may_go_on_unless(answer.is_immediate != 0 || replies_in_pieces, step);
   }
 
   // Hands the answer to the host; what the hook is to return.
   callout_status_t settle() noexcept {
     if (call == nullptr) return CALLOUT_DEFERRED;
-    if (late_step != nullptr) report_late_step();
-    if (outcome != CALLOUT_OK) return settle_outcome();
+    report_late_step("deny() or reply()", "the hook after them, or add to the Reply");
+    if (replies_in_pieces) return settle_refusal(CALLOUT_OK);
+    if (outcome != CALLOUT_OK && answer.is_immediate == 0) return settle_outcome();
     if (callout_answer_is_empty(&answer)) return CALLOUT_OK;
     if (answer.body_kind == CALLOUT_BODY_REPLACED) answer.body = to_bytes(body);
     answer.details = to_bytes(details);
-    return callout_answer_respond(&answer, call);
+    const bool decided = answer.is_immediate != 0;
+    const callout_status_t told = callout_answer_respond(&answer, call);
+    return decided ? settle_refusal(told) : told;
   }
 
   callout_answer_t answer;
   std::string body;
   std::string details;
-  const char* late_step = nullptr;  // the first one after a decision
+  bool replies_in_pieces = false;  // a StreamedReply has begun
 
  private:
-  void report_late_step() noexcept {
-    char text[160];
-    const int size = std::snprintf(text, sizeof(text),
-                                   "%s() after deny() or reply() does nothing: return from the "
-                                   "hook after them, or add to the Reply",
-                                   late_step);
-    const callout_bytes_t bytes = callout_make_bytes(text, static_cast<size_t>(size));
-    host->log(host, CALLOUT_LOG_ERROR, bytes);
-    host->set_error(call, bytes);
-  }
-
   char buffer_[CALLOUT_TOOL_BUFFER_BYTES];
 };
 
@@ -358,7 +372,7 @@ class Answer : public internal::AnswerHandle {
   // Ends the stream with PERMISSION_DENIED. Prefer deny: Envoy turns this into a 500 or,
   // failing open, lets the request through. See callout_deny_callout.
   void deny_callout(std::string_view text = "Callout DENIED.") const {
-    state_->fail(CALLOUT_PERMISSION_DENIED, text);
+    if (state_->may_go_on("deny_callout")) state_->fail(CALLOUT_PERMISSION_DENIED, text);
   }
   // Ends the call as an error of the plugin: the operator's policy decides.
   void fail(std::string_view text, callout_status_t status = CALLOUT_INTERNAL) const {

@@ -207,7 +207,9 @@ class Deferred {
 // A local reply in pieces: see HeadersCall::stream_reply.
 class StreamedReply {
  public:
+  // One that comes after a decision does nothing: then `state` is null.
   StreamedReply(internal::CallState* state, std::initializer_list<Header> headers) : state_(state) {
+    if (state_ != nullptr) state_->replies_in_pieces = true;
     write([&](callout_writer_t* writer) {
       callout_write_open(writer, 1);
       write_map(writer, 1, headers);
@@ -245,6 +247,7 @@ class StreamedReply {
 
   template <class Write>
   void write(Write&& write_piece, bool last = false) {
+    if (state_ == nullptr) return;
     char buffer[512];
     callout_writer_t writer;
     callout_writer_init(&writer, buffer, sizeof(buffer));
@@ -280,7 +283,7 @@ class HeadersCall : public Call {
   // Begins a local reply in pieces; `headers` has ":status". Request side, and only with
   // the request body mode NONE or FULL_DUPLEX_STREAMED.
   StreamedReply stream_reply(std::initializer_list<Header> headers) const {
-    return StreamedReply(state_, headers);
+    return StreamedReply(state_->may_go_on("stream_reply") ? state_ : nullptr, headers);
   }
 
   // The hook returns at once and the call goes on elsewhere; `*this` must not be used
@@ -351,6 +354,7 @@ class ProcessCall : public Call {
 
   // Passes the message on to the hook of its phase; what was set here is dropped.
   void next() const {
+    if (!state_->may_go_on("next")) return;
     if (state_->outcome == CALLOUT_OK) state_->outcome = CALLOUT_NEXT;
   }
 

@@ -20,6 +20,9 @@
  *     callout_check_remove_query(&answer, callout_text("token"));
  *     return callout_check_respond(&answer, call);
  *
+ * A denial stands: a later answer to the same call is refused (FAILED_PRECONDITION), so that
+ * a missing `return` lets nothing pass. An allowance is replaced.
+ *
  * What Envoy understands of an answer is the host's affair: an action is settled against the
  * request's headers, query parameters are encoded, and `status` agrees with the answer. What
  * it does not let through it counts as a fault (illegal_header): see callout_on_check.
@@ -146,6 +149,16 @@ static inline callout_bytes_t callout_check_address(const callout_call_t* call, 
 /* By the peer's certificate: a URI SAN, else a DNS SAN, else the subject; else empty. */
 static inline callout_bytes_t callout_check_principal(const callout_call_t* call, uint32_t side) {
   return callout_check_field(callout_check_field(call->message, side), 4);
+}
+/* The peer's certificate as PEM, percent-encoded, where Envoy is told to send it
+ * (include_peer_certificate); else empty. Peer: certificate 5. */
+static inline callout_bytes_t callout_check_certificate(const callout_call_t* call, uint32_t side) {
+  return callout_check_field(callout_check_field(call->message, side), 5);
+}
+/* The server's name that the client has asked for by SNI, where Envoy is told to send it
+ * (include_tls_session); else empty. AttributeContext: tls_session 12 (sni 1). */
+static inline callout_bytes_t callout_check_sni(const callout_call_t* call) {
+  return callout_check_field(callout_check_field(call->message, 12), 1);
 }
 
 /* 1 if the route's configuration says something under `key` (context_extensions 10). */
@@ -296,6 +309,8 @@ static inline callout_status_t callout_check_respond(callout_check_answer_t* ans
   }
   if (status != CALLOUT_OK) {
     call->host->set_error(call, callout_text(answer->reason));
+    /* A denial that cannot be made is one, whatever the hook then returns. */
+    if (answer->field != CALLOUT_CHECK_OK) call->host->respond(call, answer->field, NULL, 0);
   } else {
     bytes = callout_writer_bytes(&answer->writer);
     status = call->host->respond(call, answer->field, &bytes, 1);

@@ -10,7 +10,7 @@
 //     }
 //
 // Only allow() lets a request pass: a hook that says nothing refuses it. A denial stands,
-// whatever comes after it. What Envoy would pass on unchecked (CR and LF in a header, a status
+// whatever comes after it, and the host's log says what that was. What Envoy would pass on unchecked (CR and LF in a header, a status
 // that is none, content-length) makes the call a fault: see callout_on_check.
 #ifndef CALLOUT_CHECK_HPP_
 #define CALLOUT_CHECK_HPP_
@@ -18,7 +18,6 @@
 #include <callout/check.h>
 
 #include <callout/call.hpp>
-#include <cstdio>
 #include <initializer_list>
 #include <optional>
 #include <string>
@@ -38,20 +37,18 @@ class CheckState : public HookState {
   CheckState(CheckState&& other) noexcept
       : HookState(std::move(other)),
         answer(other.answer),
-        decided(other.decided),
-        late_step(other.late_step) {
+        decided(other.decided) {
     callout_check_begin(&other.answer, CALLOUT_CHECK_OK);
   }
   ~CheckState() { callout_check_free(&answer); }
   CheckState& operator=(CheckState&&) = delete;
 
   bool denied() const { return decided && answer.field != CALLOUT_CHECK_OK; }
+  // True if a step may still be made: the request is not refused.
+  bool may_go_on(const char* step) { return may_go_on_unless(denied(), step); }
   // False after a denial, which stands.
   bool begin(callout_field_t field, uint32_t http_status, const char* step) {
-    if (denied()) {
-      if (late_step == nullptr) late_step = step;
-      return false;
-    }
+    if (!may_go_on(step)) return false;
     callout_check_free(&answer);
     if (field == CALLOUT_CHECK_OK) {
       callout_check_allow(&answer);
@@ -65,23 +62,14 @@ class CheckState : public HookState {
   // Hands the answer to the host; what the hook is to return.
   callout_status_t settle() noexcept {
     if (call == nullptr) return CALLOUT_DEFERRED;
-    if (late_step != nullptr) report_late_step();
+    report_late_step("a denial", "the hook after it");
+    if (denied()) return settle_refusal(callout_check_respond(&answer, call));
     if (outcome != CALLOUT_OK) return settle_outcome();
     return decided ? callout_check_respond(&answer, call) : CALLOUT_OK;
   }
 
   callout_check_answer_t answer;
   bool decided = false;
-  const char* late_step = nullptr;  // the first one after a denial
-
- private:
-  void report_late_step() noexcept {
-    char text[128];
-    const int size =
-        std::snprintf(text, sizeof(text),
-                      "%s() after a denial does nothing: return from the hook after it", late_step);
-    host->log(host, CALLOUT_LOG_ERROR, callout_make_bytes(text, static_cast<size_t>(size)));
-  }
 };
 
 struct CheckHeaderCursor {
@@ -124,6 +112,8 @@ struct Peer {
   std::string_view address;  // "10.0.0.7"; empty for what is no socket
   uint32_t port = 0;
   std::string_view principal;  // by its certificate; empty without one
+  // PEM, percent-encoded; where Envoy is told to send it (include_peer_certificate).
+  std::string_view certificate;
 };
 
 // What goes with the permission. Each step gives it back.
@@ -134,7 +124,7 @@ class Allowance {
   // Of the request that goes on. An action is settled against its headers.
   const Allowance& set_header(std::string_view key, std::string_view value,
                               AppendAction action = AppendAction::kOverwriteIfExistsOrAdd) const {
-    if (state_ != nullptr) {
+    if (may_go_on("set_header")) {
       callout_check_set_header(&state_->answer, to_bytes(key), to_bytes(value),
                                static_cast<callout_append_action_t>(action));
     }
@@ -144,23 +134,25 @@ class Allowance {
     return set_header(key, value, AppendAction::kAppendIfExistsOrAdd);
   }
   const Allowance& remove_header(std::string_view key) const {
-    if (state_ != nullptr) callout_check_remove_header(&state_->answer, to_bytes(key));
+    if (may_go_on("remove_header")) callout_check_remove_header(&state_->answer, to_bytes(key));
     return *this;
   }
   // Plain text; the host encodes it.
   const Allowance& set_query(std::string_view key, std::string_view value) const {
-    if (state_ != nullptr) callout_check_set_query(&state_->answer, to_bytes(key), to_bytes(value));
+    if (may_go_on("set_query")) {
+      callout_check_set_query(&state_->answer, to_bytes(key), to_bytes(value));
+    }
     return *this;
   }
   const Allowance& remove_query(std::string_view key) const {
-    if (state_ != nullptr) callout_check_remove_query(&state_->answer, to_bytes(key));
+    if (may_go_on("remove_query")) callout_check_remove_query(&state_->answer, to_bytes(key));
     return *this;
   }
   // Of the response that the request will get.
   const Allowance& set_response_header(
       std::string_view key, std::string_view value,
       AppendAction action = AppendAction::kOverwriteIfExistsOrAdd) const {
-    if (state_ != nullptr) {
+    if (may_go_on("set_response_header")) {
       callout_check_set_response_header(&state_->answer, to_bytes(key), to_bytes(value),
                                         static_cast<callout_append_action_t>(action));
     }
@@ -171,7 +163,10 @@ class Allowance {
   }
 
  private:
-  internal::CheckState* state_;  // null: the request is refused already
+  // Not once the request is refused, be it later.
+  bool may_go_on(const char* step) const { return state_ != nullptr && state_->may_go_on(step); }
+
+  internal::CheckState* state_;  // null: the request was refused before
 };
 
 // What goes with a refusal.
@@ -226,6 +221,9 @@ class CheckCall : public internal::CallFacts<CheckCall> {
   Peer destination() const { return peer_of(CALLOUT_CHECK_DESTINATION); }
   // Of the client, by its certificate.
   std::string_view principal() const { return source().principal; }
+  // The name that the client has asked for by SNI, where Envoy is told to send it
+  // (include_tls_session).
+  std::string_view sni() const { return to_view(callout_check_sni(raw())); }
   // What the route's configuration says (context_extensions).
   std::optional<std::string_view> extension(std::string_view key) const {
     callout_bytes_t value;
@@ -278,6 +276,7 @@ class CheckCall : public internal::CallFacts<CheckCall> {
     Peer peer;
     peer.address = to_view(callout_check_address(raw(), side, &peer.port));
     peer.principal = to_view(callout_check_principal(raw(), side));
+    peer.certificate = to_view(callout_check_certificate(raw(), side));
     return peer;
   }
 

@@ -12,8 +12,9 @@
  *       return CALLOUT_OK;  // nothing set: the bytes go on as they came
  *     }
  *
- * What a plugin says here takes the place of what it said before in the same call. The end of a
- * direction stays where it is, whatever a plugin answers: the host passes it on.
+ * What a plugin says here takes the place of what it said before in the same call; but after it has
+ * ended the connection, that is refused (FAILED_PRECONDITION). The end of a direction stays where it
+ * is, whatever a plugin answers: the host passes it on.
  *
  * Views live as long as the call's message. Thread: [call].
  */

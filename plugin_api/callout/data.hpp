@@ -9,7 +9,7 @@
 //     }
 //
 // A hook that says nothing passes the bytes on as they came. What is said last counts, but after
-// close() and reset() nothing does.
+// close() and reset() nothing does, and the host's log says what that was.
 #ifndef CALLOUT_DATA_HPP_
 #define CALLOUT_DATA_HPP_
 
@@ -18,7 +18,6 @@
 #include <callout/call.hpp>
 #include <string>
 #include <string_view>
-#include <utility>
 
 namespace callout {
 
@@ -29,20 +28,23 @@ class DataState : public HookState {
  public:
   using HookState::HookState;
 
-  void end(uint32_t how) {
-    if (std::exchange(is_ended, true)) return;
+  void end(uint32_t how, const char* step) {
+    if (!may_go_on_unless(is_ended, step)) return;
+    is_ended = true;
     const callout_status_t status = callout_end_connection(call, how);
     if (status < 0) fail(status, "the host refused to end the connection");
   }
-  void replace(std::string_view bytes) {
-    if (is_ended) return;
+  void replace(std::string_view bytes, const char* step) {
+    if (!may_go_on_unless(is_ended, step)) return;
     const callout_status_t status = callout_replace_data(call, to_bytes(bytes));
     if (status < 0) fail(status, "the host refused the data");
   }
 
   // What the hook is to return.
   callout_status_t settle() noexcept {
-    return call == nullptr ? callout_status_t{CALLOUT_DEFERRED} : settle_outcome();
+    if (call == nullptr) return CALLOUT_DEFERRED;
+    report_late_step("close() or reset()", "the hook after them");
+    return is_ended ? settle_refusal(CALLOUT_OK) : settle_outcome();
   }
 
   bool is_ended = false;
@@ -65,9 +67,9 @@ class OfConnection : public CallFacts<Derived> {
   }
 
   // Closes the connection as one that is over (FIN), without the bytes of this call.
-  void close() const { state_->end(1); }
+  void close() const { state_->end(1, "close"); }
   // Resets it (RST): no peer takes what it has got for all there was.
-  void reset() const { state_->end(2); }
+  void reset() const { state_->end(2, "reset"); }
   // Ends the call as an error of the plugin: the operator's policy decides.
   void fail(std::string_view text, callout_status_t status = CALLOUT_INTERNAL) const {
     state_->fail(status, text);
@@ -117,11 +119,9 @@ class DataCall : public internal::OfConnection<DataCall> {
   uint64_t offset() const { return raw()->body_offset; }
 
   // The bytes go on as they came: so they do if nothing is said.
-  void pass() const {
-    if (!state()->is_ended) state()->replace(data());
-  }
+  void pass() const { state()->replace(data(), "pass"); }
   // These go on in their place; none if it is empty.
-  void replace(std::string_view bytes) const { state()->replace(bytes); }
+  void replace(std::string_view bytes) const { state()->replace(bytes, "replace"); }
 
  private:
   friend class internal::OfConnection<DataCall>;

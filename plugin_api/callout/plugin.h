@@ -424,12 +424,17 @@ struct callout_host {
    * `field` of the service's response. Called again, the last one counts, with what
    * a CALLOUT_WHOLE_RESPONSE has beside its answer. A body is passed on as one part
    * between two small ones without a copy of the plugin's own.
+   * A refusal stands: an immediate response, CALLOUT_CHECK_DENIED and _ERROR,
+   * OVER_LIMIT, the end of a connection. After it respond() and send() of this call
+   * return FAILED_PRECONDITION and change nothing. It goes out also where the hook
+   * returns NO_RESPONSE, PERMISSION_DENIED or UNAUTHENTICATED; any other negative
+   * status is a fault that not even the policy `continue` lets pass.
    * INVALID_ARGUMENT: `field` is no answer, and nothing changes; or the bytes of a
    * CALLOUT_WHOLE_RESPONSE are no ProcessingResponse. FAILED_PRECONDITION: the
    * stream is being opened (the open then counts as failed), cancelled or closed.
    * RESOURCE_EXHAUSTED: over --max_message_bytes. After malformed bytes or too many
    * of them the answer set before is dropped, and the call is a fault unless a later
-   * respond() succeeds. [call] */
+   * respond() succeeds. A refusal of too many bytes stands as well. [call] */
   callout_status_t (*respond)(callout_call_t *call, callout_field_t field,
                               const callout_bytes_t *parts, size_t part_count);
 

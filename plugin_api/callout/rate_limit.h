@@ -19,7 +19,8 @@
  *     }
  *
  * A request is within its limits if it is within that of each descriptor. A hook that says nothing
- * lets it pass. What the host does not let through it counts as a fault (illegal_header): see
+ * lets it pass. A request that is over its limit stays so: a later answer to the same call is
+ * refused (FAILED_PRECONDITION). What the host does not let through it counts as a fault (illegal_header): see
  * callout_on_rate_limit.
  *
  * Views live as long as the call's message. Thread: [call].
@@ -275,12 +276,15 @@ static inline void callout_rate_limit_set_body(callout_rate_limit_answer_t* answ
 /* Gives the answer to the host and frees it. What comes back can be returned by the hook. */
 static inline callout_status_t callout_rate_limit_respond(callout_rate_limit_answer_t* answer,
                                                           callout_call_t* call) {
+  const callout_bytes_t only_over = callout_make_bytes("\x08\x02", 2); /* overall_code 1: 2 */
   callout_status_t status;
   callout_bytes_t bytes;
   callout_write_number(&answer->writer, 1, answer->over_limit ? 2 : 1);
   status = callout_writer_status(&answer->writer);
   if (status != CALLOUT_OK) {
     call->host->set_error(call, callout_text("no memory for the answer about a rate limit"));
+    /* The request is over its limit, whatever the hook then returns. */
+    if (answer->over_limit) call->host->respond(call, CALLOUT_WHOLE_RESPONSE, &only_over, 1);
   } else {
     bytes = callout_writer_bytes(&answer->writer);
     status = call->host->respond(call, CALLOUT_WHOLE_RESPONSE, &bytes, 1);

@@ -45,12 +45,9 @@ class RateLimitState : public HookState {
   // said to be over its limit is, whatever fails then: the host is told before.
   callout_status_t settle() noexcept {
     if (call == nullptr) return CALLOUT_DEFERRED;
-    if (outcome != CALLOUT_OK) {
-      if (answer.over_limit) callout_rate_limit_respond(&answer, call);
-      return settle_outcome();
-    }
-    const bool says_nothing = !answer.over_limit &&
-                              callout_writer_status(&answer.writer) == CALLOUT_OK &&
+    if (answer.over_limit) return settle_refusal(callout_rate_limit_respond(&answer, call));
+    if (outcome != CALLOUT_OK) return settle_outcome();
+    const bool says_nothing = callout_writer_status(&answer.writer) == CALLOUT_OK &&
                               callout_writer_bytes(&answer.writer).size == 0;
     return says_nothing ? callout_status_t{CALLOUT_OK} : callout_rate_limit_respond(&answer, call);
   }

@@ -400,6 +400,7 @@ class Stream {
   void take_annotation(callout_field_t field, std::string_view bytes);
 
   static bool is_answer_to(callout_phase_t phase, callout_field_t field);
+  bool refuses(callout_phase_t phase) const;
   callout_status_t take_whole(callout_phase_t phase, callout_field_t field,
                               const callout_bytes_t* parts, size_t count);
   static callout_status_t respond(callout_call_t* call, callout_field_t field,

@@ -30,6 +30,8 @@ struct CheckQuestion {
   std::string source_ip = "192.0.2.1";
   uint32_t source_port = 4711;
   std::string principal;
+  std::string certificate;  // PEM, percent-encoded
+  std::string sni;
   HeaderList extensions;       // context_extensions
   bool is_connection = false;  // as the network filter sends it: without a request
 
@@ -100,7 +102,7 @@ struct CheckAnswer {
   void look_at(const std::vector<Set>& of, bool of_request);
 };
 
-// AttributeContext: source 1, request 4 (http 2), context_extensions 10.
+// AttributeContext: source 1, request 4 (http 2), context_extensions 10, tls_session 12.
 inline std::string CheckQuestion::write() const {
   callout_writer_t writer;
   callout_writer_init(&writer, nullptr, 0);
@@ -113,7 +115,7 @@ inline std::string CheckQuestion::write() const {
     callout_write_bytes(&writer, value_field, to_bytes(entry.second));
     callout_write_close(&writer);
   };
-  callout_write_open(&writer, 1);  // Peer: address 1, principal 4
+  callout_write_open(&writer, 1);  // Peer: address 1, principal 4, certificate 5
   callout_write_open(&writer, 1);
   callout_write_open(&writer, 1);
   text(2, source_ip);
@@ -121,6 +123,7 @@ inline std::string CheckQuestion::write() const {
   callout_write_close(&writer);
   callout_write_close(&writer);
   text(4, principal);
+  text(5, certificate);
   callout_write_close(&writer);
   if (!is_connection) {
     callout_write_open(&writer, 4);
@@ -138,6 +141,11 @@ inline std::string CheckQuestion::write() const {
     callout_write_close(&writer);
   }
   for (const auto& entry : extensions) pair(10, 2, entry);
+  if (!sni.empty()) {
+    callout_write_open(&writer, 12);
+    text(1, sni);
+    callout_write_close(&writer);
+  }
   std::string bytes(to_view(callout_writer_bytes(&writer)));
   callout_writer_free(&writer);
   return bytes;

@@ -683,6 +683,30 @@ inline bool Stream::is_answer_to(callout_phase_t phase, callout_field_t field) {
                                     field == CALLOUT_CHECK_ERROR);
 }
 
+// Whether what was set refuses: then it stands.
+inline bool Stream::refuses(callout_phase_t phase) const {
+  const callout_field_t field = answer_.field;
+  if (phase < CALLOUT_CHECK) {
+    return answer_.is_immediate() || field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE;
+  }
+  if (field == CALLOUT_WHOLE_RESPONSE && answer_.message.empty()) return false;
+  const callout_bytes_t message = to_bytes(answer_.message);
+  if (phase == CALLOUT_CHECK) {
+    CheckAnswer taken;
+    return !taken.read(field, message) || taken.kind == CheckAnswer::Kind::kDenied ||
+           taken.kind == CheckAnswer::Kind::kError;
+  }
+  if (phase == CALLOUT_RATE_LIMIT) {
+    RateLimitAnswer taken;
+    if (!taken.read(message) || taken.code == 2) return true;
+    return std::any_of(taken.statuses.begin(), taken.statuses.end(),
+                       [](const RateLimitAnswer::Status& status) { return status.code == 2; });
+  }
+  DataAnswer taken;
+  return !taken.read(phase, field, message) ||
+         taken.connection != DataAnswer::Connection::kGoesOn;
+}
+
 // What is in it check() and its like find out.
 inline callout_status_t Stream::take_whole(callout_phase_t phase, callout_field_t field,
                                            const callout_bytes_t* parts, size_t count) {
@@ -696,13 +720,13 @@ inline callout_status_t Stream::take_whole(callout_phase_t phase, callout_field_
 inline callout_status_t Stream::respond(callout_call_t* call, callout_field_t field,
                                         const callout_bytes_t* parts, size_t count) {
   Stream* stream = answerable(call);
-  if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  if (stream == nullptr || stream->refuses(call->phase)) return CALLOUT_FAILED_PRECONDITION;
   std::string bytes;
   if (from(call)->is_other_service()) return stream->take_whole(call->phase, field, parts, count);
   const callout_status_t status = check_answer(field, parts, count, &bytes);
   // An answer that cannot be used drops the one before it.
   if (status == CALLOUT_INVALID_ARGUMENT && field != CALLOUT_WHOLE_RESPONSE) return status;
-  // The last one counts, but for what was said beside it.
+  // The last one counts, up to one that refuses; what was said beside it stays.
   Answer answer;
   std::swap(answer, stream->answer_);
   stream->answer_.error = std::move(answer.error);
@@ -716,6 +740,10 @@ inline callout_status_t Stream::respond(callout_call_t* call, callout_field_t fi
     stream->answer_.problem = status == CALLOUT_RESOURCE_EXHAUSTED
                                   ? "the answer is over --max_message_bytes"
                                   : "the answer is malformed";
+    // One that cannot be taken refuses all the same.
+    const bool is_refusal =
+        field == CALLOUT_IMMEDIATE_RESPONSE || field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE;
+    if (is_refusal) stream->answer_.field = field;
   }
   return status;
 }
@@ -724,7 +752,7 @@ inline callout_status_t Stream::send(callout_call_t* call, callout_field_t field
                                      const callout_bytes_t* parts, size_t count) {
   if (is_cancelled(call)) return CALLOUT_CANCELLED;
   Stream* stream = answerable(call);
-  if (stream == nullptr) return CALLOUT_FAILED_PRECONDITION;
+  if (stream == nullptr || stream->refuses(call->phase)) return CALLOUT_FAILED_PRECONDITION;
   std::string bytes;
   const callout_status_t status = check_answer(field, parts, count, &bytes);
   if (status != CALLOUT_OK) return status;

@@ -8,7 +8,8 @@
  *
  * Every tool that answers returns what the hook should return: CALLOUT_OK, or a
  * negative status with the reason set as the call's error. An answer replaces the
- * one set before; what needs several steps is built with <callout/answer.h>.
+ * one set before, but an immediate response stands: after callout_deny every other
+ * answer is refused. What needs several steps is built with <callout/answer.h>.
  * Whatever is passed in is copied before the tool returns. Thread: [call].
  */
 #ifndef CALLOUT_TOOLS_H_

@@ -24,7 +24,9 @@ inline void add_header_mutation(
     AppendAction append_action = AppendAction::kOverwriteIfExistsOrAdd) {
   for (std::string_view key : remove) call.remove_header(key);
   for (const Header& header : add) call.set_header(header.key, header.value, append_action);
-  if (clear_route_cache) callout_answer_clear_route_cache(&call.state()->answer);
+  if (clear_route_cache && call.state()->may_go_on("clear_route_cache")) {
+    callout_answer_clear_route_cache(&call.state()->answer);
+  }
 }
 
 // Replaces the body; an empty one is a real, empty body.

@@ -88,7 +88,8 @@ inline bool parse(const TrailersCall& call, ext_proc::HttpTrailers* message) {
   return internal::parse_message(call, message);
 }
 
-// Answers the call; an empty message answers nothing. The last answer counts.
+// Answers the call; an empty message answers nothing. The last answer counts, but an immediate
+// response stands.
 inline void answer(const HeadersCall& call, const ext_proc::HeadersResponse& response) {
   internal::answer_message(call, call.phase() - 1, response);
 }

@@ -76,6 +76,68 @@ static inline uint64_t callout_go_send_room(callout_call_t* call) {
   return call->host->send_room(call);
 }
 
+static inline callout_status_t callout_go_metadata_at(callout_call_t* call, uint32_t index,
+                                                      callout_bytes_t* key,
+                                                      callout_bytes_t* value) {
+  const callout_rpc_metadata_t* metadata =
+      (const callout_rpc_metadata_t*)call->host->get_extension(call->host, CALLOUT_RPC_METADATA);
+  return metadata == NULL ? CALLOUT_NOT_FOUND : metadata->at(call, index, key, value);
+}
+
+static inline const callout_trace_t* callout_go_trace(const callout_call_t* call) {
+  return (const callout_trace_t*)call->host->get_extension(call->host, CALLOUT_TRACE);
+}
+static inline int callout_go_is_recording(const callout_call_t* call) {
+  const callout_trace_t* trace = callout_go_trace(call);
+  return trace != NULL && trace->is_recording(call) == 1;
+}
+static inline callout_trace_attribute_t callout_go_attribute(const char* key, size_t key_size,
+                                                             uint32_t type, const char* text,
+                                                             size_t text_size, int64_t integer,
+                                                             double real) {
+  callout_trace_attribute_t attribute = {0};
+  attribute.key = callout_go_bytes(key, key_size);
+  attribute.text = callout_go_bytes(text, text_size);
+  attribute.integer = integer;
+  attribute.real = real;
+  attribute.type = type;
+  return attribute;
+}
+static inline callout_status_t callout_go_set_attribute(callout_call_t* call, const char* key,
+                                                        size_t key_size, uint32_t type,
+                                                        const char* text, size_t text_size,
+                                                        int64_t integer, double real) {
+  const callout_trace_attribute_t attribute =
+      callout_go_attribute(key, key_size, type, text, text_size, integer, real);
+  return callout_go_trace(call)->set_attribute(call, &attribute);
+}
+/* `texts` has keys and texts in turn, one after the other, and `sizes` the size of each. */
+static inline callout_status_t callout_go_add_event(callout_call_t* call, const char* name,
+                                                    size_t name_size, const char* texts,
+                                                    const size_t* sizes, const uint32_t* types,
+                                                    const int64_t* integers, const double* reals,
+                                                    size_t count) {
+  callout_status_t status;
+  size_t i;
+  callout_trace_attribute_t* attributes =
+      (callout_trace_attribute_t*)calloc(count + 1, sizeof(*attributes));
+  if (attributes == NULL) return CALLOUT_RESOURCE_EXHAUSTED;
+  for (i = 0; i < count; ++i) {
+    attributes[i] = callout_go_attribute(texts, sizes[2 * i], types[i], texts + sizes[2 * i],
+                                         sizes[2 * i + 1], integers[i], reals[i]);
+    texts += sizes[2 * i] + sizes[2 * i + 1];
+  }
+  status = callout_go_trace(call)->add_event(call, callout_go_bytes(name, name_size), attributes,
+                                             count);
+  free(attributes);
+  return status;
+}
+static inline callout_status_t callout_go_get_context(callout_call_t* call, char* traceparent,
+                                                      callout_bytes_t* tracestate) {
+  const callout_trace_t* trace = callout_go_trace(call);
+  return trace == NULL ? CALLOUT_NOT_FOUND : trace->get_context(call, traceparent, tracestate);
+}
+
 static inline int callout_go_log_enabled(const callout_host_t* host, callout_log_level_t level) {
   return host->log_enabled(host, level);
 }

@@ -27,7 +27,10 @@ const (
 
 // answer is what a hook has set. Steps work in the order in which they are called, although Envoy
 // removes before it sets. As callout/answer.h, check.h, rate_limit.h, data.h.
+//
+// A refusal stands: what comes after it does nothing, and the log says what that was.
 type answer struct {
+	lateStep         string // the first one after a refusal
 	failure          error  // the first step that failed
 	records          []byte // of a HeaderMutation or, for a Check or a rate limit, of the response
 	hasMutation      bool
@@ -113,6 +116,51 @@ func putCheckHeader(to []byte, field uint32, name, value string, action appendAc
 
 func putPair(to []byte, field uint32, name, value string) []byte {
 	return putMessage(to, field, func(to []byte) []byte { return putBytes(putBytes(to, 1, name), 2, value) })
+}
+
+// isDecided says that what the hook has said is final.
+func (a *answer) isDecided() bool {
+	return a.immediate != nil || a.check == abi.CheckDenied || a.connection != 0
+}
+
+// refuses says that the request, or the connection, does not go on.
+func (a *answer) refuses() bool { return a.isDecided() || a.overLimit }
+
+// mayGoOn says whether a step may still be made. If not it has to do nothing.
+func (a *answer) mayGoOn(step string) bool {
+	if !a.isDecided() {
+		return true
+	}
+	if a.lateStep == "" {
+		a.lateStep = step
+	}
+	return false
+}
+
+// lateStepText is what the log says of a step after a refusal.
+func (a *answer) lateStepText(phase uint32) string {
+	after, remedy := "Deny() or Reply()", "them, or add to the Reply"
+	switch phase {
+	case abi.Check:
+		after, remedy = "a denial", "it"
+	case abi.ReadData, abi.WriteData, abi.Connection:
+		after, remedy = "Close() or Reset()", "them"
+	}
+	return a.lateStep + "() after " + after + " does nothing: return from the hook after " + remedy
+}
+
+// end ends the connection, if nothing has before.
+func (a *answer) end(step string, how uint64) {
+	if a.mayGoOn(step) {
+		a.connection = how
+	}
+}
+
+// setBody replaces the body, or removes it.
+func (a *answer) setBody(step string, kind bodyKind, body []byte) {
+	if a.mayGoOn(step) {
+		a.bodyKind, a.body = kind, body
+	}
 }
 
 func (a *answer) fail(text string) {

@@ -180,6 +180,52 @@ func (real realCall) GRPCMetadata(key string, index uint32) (string, bool) {
 	return copied(value), true
 }
 
+func (real realCall) GRPCMetadataAt(index uint32) (string, string, bool) {
+	var key, value C.callout_bytes_t
+	if C.callout_go_metadata_at(real.call, C.uint32_t(index), &key, &value) != abi.Ok {
+		return "", "", false
+	}
+	return copied(key), copied(value), true
+}
+
+func (real realCall) IsRecording() bool { return C.callout_go_is_recording(real.call) == 1 }
+
+func (real realCall) SetSpanAttribute(attribute bridge.SpanAttribute) int32 {
+	key, keySize := lentText(attribute.Key)
+	text, textSize := lentText(attribute.Text)
+	return int32(C.callout_go_set_attribute(real.call, key, keySize, C.uint32_t(attribute.Type), text, textSize,
+		C.int64_t(attribute.Integer), C.double(attribute.Real)))
+}
+
+func (real realCall) AddSpanEvent(name string, attributes []bridge.SpanAttribute) int32 {
+	var texts []byte
+	var sizes []C.size_t
+	var types []C.uint32_t
+	var integers []C.int64_t
+	var reals []C.double
+	for _, attribute := range attributes {
+		texts = append(append(texts, attribute.Key...), attribute.Text...)
+		sizes = append(sizes, C.size_t(len(attribute.Key)), C.size_t(len(attribute.Text)))
+		types = append(types, C.uint32_t(attribute.Type))
+		integers = append(integers, C.int64_t(attribute.Integer))
+		reals = append(reals, C.double(attribute.Real))
+	}
+	nameData, nameSize := lentText(name)
+	textData, _ := lent(texts)
+	return int32(C.callout_go_add_event(real.call, nameData, nameSize, textData, unsafe.SliceData(sizes),
+		unsafe.SliceData(types), unsafe.SliceData(integers), unsafe.SliceData(reals), C.size_t(len(attributes))))
+}
+
+func (real realCall) TraceContext() (string, string, bool) {
+	parent := make([]byte, abi.TraceparentBytes)
+	var state C.callout_bytes_t
+	to, _ := lent(parent)
+	if C.callout_go_get_context(real.call, to, &state) != abi.Ok {
+		return "", "", false
+	}
+	return string(parent), copied(state), true
+}
+
 func (real realCall) Property(property uint32) (string, bool) {
 	var value C.callout_bytes_t
 	if C.callout_go_get_property(real.call, C.callout_property_t(property), &value) != abi.Ok {

@@ -16,6 +16,10 @@ import (
 // to the deferred function. What it returns are copies, and stay valid.
 //
 // Nothing set: the message passes unchanged; but a Check is refused.
+//
+// A refusal stands: after Deny, Reply, Refuse, Close or Reset every other step does nothing, and the host's log says
+// which one it was, so that a missing return lets nothing pass. If the hook then ends with an error or panics, that
+// is a fault which no policy lets pass.
 type Call struct {
 	services bridge.Call
 	facts    bridge.Facts
@@ -113,6 +117,18 @@ func (call *Call) Metadata(namespace, key string) any {
 // GRPCMetadata is the first value of a key (in lower case) in the metadata of the gRPC request.
 func (call *Call) GRPCMetadata(key string) (string, bool) { return call.services.GRPCMetadata(key, 0) }
 
+// GRPCMetadataEntries is all of the metadata of the gRPC request, in its order; names are in lower case. It is the
+// extension callout.rpc_metadata/1: empty on a host that is older.
+func (call *Call) GRPCMetadataEntries() (entries []Header) {
+	for index := uint32(0); ; index++ {
+		name, value, found := call.services.GRPCMetadataAt(index)
+		if !found {
+			return entries
+		}
+		entries = append(entries, Header{name, value})
+	}
+}
+
 func (call *Call) property(which uint32) string {
 	value, _ := call.services.Property(which)
 	return value
@@ -163,10 +179,20 @@ func (call *Call) annotate(field uint32, message []byte) error {
 
 // settle gives the host what was set, and returns the status of the hook.
 func (call *Call) settle(err error) int32 {
+	if call.answer.lateStep != "" {
+		call.instance.host.Errorf("%s", call.answer.lateStepText(call.facts.Phase))
+	}
 	if err == nil {
 		err = call.answer.failure
 	}
 	switch {
+	case err != nil && call.answer.refuses():
+		// A refusal is told before the fault, which then passes under no policy.
+		told := call.respond()
+		if known, is := err.(*Error); is && (known.Status == PermissionDenied || known.Status == Unauthenticated) {
+			return told
+		}
+		return call.fail(err)
 	case err != nil:
 		return call.fail(err)
 	case call.answer.held && call.answer.isEmpty():
@@ -174,6 +200,10 @@ func (call *Call) settle(err error) int32 {
 	case call.answer.isEmpty():
 		return abi.Ok
 	}
+	return call.respond()
+}
+
+func (call *Call) respond() int32 {
 	field, head, tail := call.answer.message(call.facts.Phase)
 	return call.services.Respond(field, head, call.answer.body, tail)
 }
@@ -193,26 +223,42 @@ type Mutation struct{ *Call }
 
 // SetHeader sets a header, in the place of all that have this name.
 func (call Mutation) SetHeader(name, value string) {
-	call.answer.setHeader(name, value, overwriteOrAdd)
+	call.changeHeader("SetHeader", name, value, overwriteOrAdd)
+}
+
+func (call Mutation) changeHeader(step, name, value string, action appendAction) {
+	if call.answer.mayGoOn(step) {
+		call.answer.setHeader(name, value, action)
+	}
 }
 
 // AppendHeader adds a header; values that are there stay.
 func (call Mutation) AppendHeader(name, value string) {
-	call.answer.setHeader(name, value, appendIfExistsOrAdd)
+	call.changeHeader("AppendHeader", name, value, appendIfExistsOrAdd)
 }
 
 // RemoveHeader removes all values of a header, also what this call has set.
-func (call Mutation) RemoveHeader(name string) { call.answer.removeHeader(name) }
+func (call Mutation) RemoveHeader(name string) {
+	if call.answer.mayGoOn("RemoveHeader") {
+		call.answer.removeHeader(name)
+	}
+}
 
 // Deny refuses the request: Envoy answers the client with this status (200 to 599) and body. Return what
-// it returns.
+// it returns. The first refusal of a call stands.
 func (call Mutation) Deny(httpStatus int, body string) error {
-	call.Reply(httpStatus).Body(body)
+	call.reply("Deny", httpStatus).Body(body)
 	return call.answer.failure
 }
 
-// Reply does the same with headers and more. What the call has set before is dropped.
-func (call Mutation) Reply(httpStatus int) Reply {
+// Reply does the same with headers and more. What the call has set before is dropped; after another refusal it does
+// nothing.
+func (call Mutation) Reply(httpStatus int) Reply { return call.reply("Reply", httpStatus) }
+
+func (call Mutation) reply(step string, httpStatus int) Reply {
+	if !call.answer.mayGoOn(step) {
+		return Reply{&answer{immediate: &immediate{}}} // of nobody
+	}
 	failure := call.answer.failure
 	call.answer = answer{failure: failure, immediate: &immediate{httpStatus: uint64(httpStatus)}}
 	if httpStatus < 200 || httpStatus > 599 {
@@ -299,27 +345,39 @@ func (call Mutation) wouldExist(name string) bool {
 // SetHeaderIfAbsent sets a header that would not be there otherwise.
 func (call *HeadersCall) SetHeaderIfAbsent(name, value string) {
 	if !call.wouldExist(name) {
-		call.answer.setHeader(name, value, addIfAbsent)
+		call.changeHeader("SetHeaderIfAbsent", name, value, addIfAbsent)
 	}
 }
 
 // SetHeaderIfPresent sets a header that is there already.
 func (call *HeadersCall) SetHeaderIfPresent(name, value string) {
 	if call.wouldExist(name) {
-		call.answer.setHeader(name, value, overwriteIfExists)
+		call.changeHeader("SetHeaderIfPresent", name, value, overwriteIfExists)
 	}
 }
 
 // ClearRouteCache lets Envoy choose the route again, by the headers as this call leaves them. For requests.
-func (call *HeadersCall) ClearRouteCache() { call.answer.clearsRouteCache = true }
+func (call *HeadersCall) ClearRouteCache() { call.clearRouteCache() }
+
+func (call Mutation) clearRouteCache() {
+	if call.answer.mayGoOn("ClearRouteCache") {
+		call.answer.clearsRouteCache = true
+	}
+}
 
 // ReplaceBody puts body in the place of the one that would follow.
 func (call *HeadersCall) ReplaceBody(body []byte) {
-	call.answer.bodyKind, call.answer.body = bodyReplaced, body
+	call.answer.setBody("ReplaceBody", bodyReplaced, body)
 }
 
 // Hold holds the headers until a later call of the direction settles them. FULL_DUPLEX_STREAMED only.
-func (call *HeadersCall) Hold() { call.answer.held = true }
+func (call *HeadersCall) Hold() { call.hold() }
+
+func (call Mutation) hold() {
+	if call.answer.mayGoOn("Hold") {
+		call.answer.held = true
+	}
+}
 
 // BodyCall is for OnRequestBody and OnResponseBody.
 type BodyCall struct{ Mutation }
@@ -334,18 +392,19 @@ func (call *BodyCall) IsWhole() bool { return call.has(abi.CallWholeBody) }
 func (call *BodyCall) Offset() uint64 { return call.facts.BodyOffset }
 
 // SetBody replaces the body or this piece of it, in whatever mode Envoy sends it.
-func (call *BodyCall) SetBody(body []byte) {
-	call.answer.bodyKind, call.answer.body = bodyReplaced, body
-}
+func (call *BodyCall) SetBody(body []byte) { call.answer.setBody("SetBody", bodyReplaced, body) }
 
 // ClearBody removes the body or this piece.
-func (call *BodyCall) ClearBody() { call.answer.bodyKind, call.answer.body = bodyCleared, nil }
+func (call *BodyCall) ClearBody() { call.answer.setBody("ClearBody", bodyCleared, nil) }
 
 // ClearRouteCache lets Envoy choose the route again. For requests, in BUFFERED.
-func (call *BodyCall) ClearRouteCache() { call.answer.clearsRouteCache = true }
+func (call *BodyCall) ClearRouteCache() { call.clearRouteCache() }
 
 // Send sends a piece ahead of the answer. FULL_DUPLEX_STREAMED only.
 func (call *BodyCall) Send(piece []byte) error {
+	if !call.answer.mayGoOn("Send") {
+		return nil
+	}
 	// BodyResponse.response 1 .body_mutation 3 .streamed_response 3 .body 1
 	streamed := recordSize(1, len(piece))
 	mutation := recordSize(3, streamed)
@@ -358,7 +417,7 @@ func (call *BodyCall) Send(piece []byte) error {
 func (call *BodyCall) SendRoom() uint64 { return call.services.SendRoom() }
 
 // Hold keeps this piece back, or drops it. FULL_DUPLEX_STREAMED only.
-func (call *BodyCall) Hold() { call.answer.held = true }
+func (call *BodyCall) Hold() { call.hold() }
 
 // TrailersCall is for OnRequestTrailers and OnResponseTrailers.
 type TrailersCall struct{ Mutation }
@@ -408,23 +467,31 @@ func (call *CheckCall) Source() (address string, port int) {
 	return lastBytes(socket, 2), int(lastNumber(socket, 3))
 }
 
-func (call *CheckCall) begin(field uint32) *answer {
+// begin gives an answer of nobody if a refusal stands.
+func (call *CheckCall) begin(step string, field uint32) *answer {
+	if !call.answer.mayGoOn(step) {
+		return &answer{}
+	}
 	call.answer = answer{failure: call.answer.failure, check: field}
 	return &call.answer
 }
 
-// Allow lets the request pass, with what is then set on it. What was said before is dropped.
-func (call *CheckCall) Allow() Allow { return Allow{call.begin(abi.CheckOk)} }
+// Allow lets the request pass, with what is then set on it. An Allow before it is dropped; after a refusal it does
+// nothing.
+func (call *CheckCall) Allow() Allow { return Allow{call.begin("Allow", abi.CheckOk)} }
 
-// Deny refuses it with an HTTP status of 200 to 599 and a body of UTF-8. Return what it returns.
+// Deny refuses it with an HTTP status of 200 to 599 and a body of UTF-8. Return what it returns. The first refusal of
+// a call stands.
 func (call *CheckCall) Deny(httpStatus int, body string) error {
-	call.Refuse(httpStatus).Body(body)
+	call.refuse("Deny", httpStatus).Body(body)
 	return call.answer.failure
 }
 
 // Refuse does the same, with headers.
-func (call *CheckCall) Refuse(httpStatus int) Refuse {
-	answer := call.begin(abi.CheckDenied)
+func (call *CheckCall) Refuse(httpStatus int) Refuse { return call.refuse("Refuse", httpStatus) }
+
+func (call *CheckCall) refuse(step string, httpStatus int) Refuse {
+	answer := call.begin(step, abi.CheckDenied)
 	if httpStatus < 200 || httpStatus > 599 {
 		answer.fail("a denial needs an HTTP status of 200 to 599")
 	}
@@ -435,34 +502,37 @@ func (call *CheckCall) Refuse(httpStatus int) Refuse {
 // Allow is what happens to a request that may pass.
 type Allow struct{ answer *answer }
 
+// put does nothing if the request has been refused since.
+func (allow Allow) put(step string, put func(to []byte) []byte) Allow {
+	if allow.answer.mayGoOn(step) {
+		allow.answer.records = put(allow.answer.records)
+	}
+	return allow
+}
+
 // Header sets a header of the request.
 func (allow Allow) Header(name, value string) Allow {
-	allow.answer.records = putCheckHeader(allow.answer.records, 2, name, value, overwriteOrAdd)
-	return allow
+	return allow.put("Header", func(to []byte) []byte { return putCheckHeader(to, 2, name, value, overwriteOrAdd) })
 }
 
 // RemoveHeader removes a header of the request.
 func (allow Allow) RemoveHeader(name string) Allow {
-	allow.answer.records = putBytes(allow.answer.records, 5, name)
-	return allow
+	return allow.put("RemoveHeader", func(to []byte) []byte { return putBytes(to, 5, name) })
 }
 
 // ResponseHeader sets a header of the response that the request will get.
 func (allow Allow) ResponseHeader(name, value string) Allow {
-	allow.answer.records = putCheckHeader(allow.answer.records, 6, name, value, overwriteOrAdd)
-	return allow
+	return allow.put("ResponseHeader", func(to []byte) []byte { return putCheckHeader(to, 6, name, value, overwriteOrAdd) })
 }
 
 // Query sets a parameter of the query, in plain text: the host encodes it.
 func (allow Allow) Query(name, value string) Allow {
-	allow.answer.records = putPair(allow.answer.records, 7, name, value)
-	return allow
+	return allow.put("Query", func(to []byte) []byte { return putPair(to, 7, name, value) })
 }
 
 // RemoveQuery removes a parameter of the query.
 func (allow Allow) RemoveQuery(name string) Allow {
-	allow.answer.records = putBytes(allow.answer.records, 8, name)
-	return allow
+	return allow.put("RemoveQuery", func(to []byte) []byte { return putBytes(to, 8, name) })
 }
 
 // Refuse is what a client gets whose request is refused.
@@ -530,7 +600,7 @@ func (call *RateLimitCall) Descriptors() (descriptors []Descriptor) {
 	return descriptors
 }
 
-// OverLimit says that the request is over its limits: Envoy answers 429.
+// OverLimit says that the request is over its limits: Envoy answers 429. It stays so, whatever comes after it.
 func (call *RateLimitCall) OverLimit() { call.answer.hasLimit, call.answer.overLimit = true, true }
 
 // AddResponseHeader adds a header to the response, whether the request passes or not.
@@ -556,11 +626,11 @@ func (call *RateLimitCall) SetBody(body []byte) {
 // ConnectionCall is for OnConnection.
 type ConnectionCall struct{ *Call }
 
-// Close closes the connection as one that is over.
-func (call *ConnectionCall) Close() { call.answer.connection = 1 }
+// Close closes the connection as one that is over. After Close and Reset nothing else counts.
+func (call *ConnectionCall) Close() { call.answer.end("Close", 1) }
 
 // Reset resets it.
-func (call *ConnectionCall) Reset() { call.answer.connection = 2 }
+func (call *ConnectionCall) Reset() { call.answer.end("Reset", 2) }
 
 // DataCall is for OnReadData and OnWriteData.
 type DataCall struct{ *Call }
@@ -572,15 +642,14 @@ func (call *DataCall) Data() []byte { return []byte(lastBytes(call.facts.Message
 func (call *DataCall) Offset() uint64 { return call.facts.BodyOffset }
 
 // SetData puts these bytes in the place of those that came; none, if it is empty.
-func (call *DataCall) SetData(data []byte) {
-	call.answer.bodyKind, call.answer.body = bodyReplaced, data
-}
+func (call *DataCall) SetData(data []byte) { call.answer.setBody("SetData", bodyReplaced, data) }
 
-// Close closes the connection as one that is over, without the bytes of this call.
-func (call *DataCall) Close() { call.answer.connection = 1 }
+// Close closes the connection as one that is over, without the bytes of this call. After Close and Reset nothing else
+// counts.
+func (call *DataCall) Close() { call.answer.end("Close", 1) }
 
 // Reset resets it.
-func (call *DataCall) Reset() { call.answer.connection = 2 }
+func (call *DataCall) Reset() { call.answer.end("Reset", 2) }
 
 // --- Streams ---
 

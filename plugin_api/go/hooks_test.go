@@ -356,7 +356,7 @@ func TestChangesAndEndsConnectionsAndCountsInSharedData(t *testing.T) {
 	data, _ = stream.ReadData("d", false).Data()
 	want(t, data, "d!1")
 	want(t, stream.ReadData("DROP TABLE", false).EndsConnection(), true)
-	want(t, stream.WriteData("", true).EndsConnection(), true)
+	want(t, stream.WriteData("", true).ResetsConnection(), true)
 }
 
 func TestKeepsAStateForEachStreamAndTellsItsEnd(t *testing.T) {

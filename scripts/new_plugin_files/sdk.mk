@@ -3,8 +3,8 @@
 # for the tools of the language.
 CALLOUT ?= @plugin_api@
 
-ifneq ($(wildcard $(CALLOUT)/callout/plugin.h),)
-callout_sdk := $(abspath $(CALLOUT))
+ifeq ($(shell test -f '$(CALLOUT)/callout/plugin.h' && echo found),found)
+callout_sdk := $(shell cd '$(CALLOUT)' && pwd)
 else ifeq ($(shell pkg-config --exists callout-plugin && echo found),found)
 callout_sdk := $(shell pkg-config --variable=sdkdir callout-plugin)
 else

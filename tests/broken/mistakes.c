@@ -98,6 +98,11 @@ callout_status_t callout_on_request_headers(callout_call_t* call) {
   return call->host->respond(call, CALLOUT_WHOLE_RESPONSE, &text, 1);
 #elif defined(field_unknown)
   return call->host->respond(call, 12, &text, 1);
+#elif defined(respond_after_deny)
+  const callout_header_t token = CALLOUT_HEADER("x-internal-token", "s3cret");
+  callout_deny(call, 403, "no");
+  return callout_add_header_mutation(call, &token, 1, NULL, 0, 0,
+                                     CALLOUT_OVERWRITE_IF_EXISTS_OR_ADD);
 #elif defined(copied_call)
   callout_call_t* copy = malloc(sizeof(*copy));
   callout_status_t status;

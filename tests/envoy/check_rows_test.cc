@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "../integration/certificates.h"
+#include "../integration/tls_probe.h"
 #include "absl/strings/str_cat.h"
 #include "check_fixture.h"
 
@@ -182,6 +184,7 @@ TEST_F(EnvoyCheckTest, APluginIsShownWhatEnvoySends) {
     EXPECT_THAT(shown(listener, ""),
                 AllOf(HasSubstr("method=GET\npath=/p?q=1\nauthority=client.example\nscheme=http\n"
                                 "protocol=HTTP/1.1\nbody=\nsource=127.0.0.1\nprincipal=\n"
+                                "certificate=\nsni=\n"
                                 "route=private\n"),
                       HasSubstr(":path=/p?q=1\n"), Not(HasSubstr("partial-body"))));
   }
@@ -195,6 +198,59 @@ TEST_F(EnvoyCheckTest, APluginIsShownWhatEnvoySends) {
                 AllOf(HasSubstr("body=hello, w"), HasSubstr("x-envoy-auth-partial-body=true\n")));
   }
   EXPECT_FALSE(Reached());
+}
+
+// A listener with TLS that asks for a certificate, and a filter that is told to send it.
+class EnvoyCheckTlsTest : public EnvoyServiceTest {
+ protected:
+  void SetUp() override {
+    EnvoyFixture::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    const PemPair server = ca_.Issue("envoy.example");
+    const auto text = [](const std::string& pem) { return nlohmann::json{{"inline_string", pem}}; };
+    EnvoyConfig config;
+    config.backend_port = backend_.port();
+    AddHost("host", {"--plugin=" + BuiltFile("tests/envoy/plugins/checking.so")}, &config);
+    const nlohmann::json certificates = nlohmann::json::array(
+        {{{"certificate_chain", text(server.cert_pem)}, {"private_key", text(server.key_pem)}}});
+    const nlohmann::json tls = {{"common_tls_context",
+                                 {{"tls_certificates", certificates},
+                                  {"validation_context", {{"trusted_ca", text(ca_.pem())}}}}}};
+    config.listeners.push_back(
+        {.name = "told",
+         .filters = {ExtAuthz({{"include_peer_certificate", true}, {"include_tls_session", true}})},
+         .tls = tls});
+    config.listeners.push_back(
+        {.name = "silent", .filters = {ExtAuthz(nlohmann::json::object())}, .tls = tls});
+    envoy_.emplace(MakeBootstrap(config));
+  }
+  // The response to a client with this certificate.
+  std::string Ask(const std::string& listener, const PemPair& client) {
+    return ProbeTls(absl::StrCat("127.0.0.1:", envoy_->port(listener)),
+                    {.alpn = "http/1.1",
+                     .server_name = "asked.example",
+                     .cert_pem = client.cert_pem,
+                     .key_pem = client.key_pem,
+                     .request = "GET /p HTTP/1.1\r\nhost: a.example\r\nx-check: show\r\n"
+                                "connection: close\r\n\r\n"})
+        .answer;
+  }
+
+  const TestCa ca_{"test"};
+};
+
+TEST_F(EnvoyCheckTlsTest, APluginIsShownWhoTheClientIs) {
+  const PemPair by_uri = ca_.Issue(
+      {.name = "subject", .alt_names = "DNS:client.example,URI:spiffe://a.example/client"});
+  EXPECT_THAT(Ask("told", by_uri), AllOf(HasSubstr("principal=spiffe://a.example/client\n"),
+                                         HasSubstr("certificate=-----BEGIN%20CERTIFICATE-----%0A"),
+                                         HasSubstr("sni=asked.example\n")));
+  EXPECT_THAT(Ask("silent", by_uri), HasSubstr("principal=spiffe://a.example/client\n"
+                                               "certificate=\nsni=\n"));
+  const PemPair by_dns = ca_.Issue({.name = "subject", .alt_names = "DNS:client.example"});
+  EXPECT_THAT(Ask("told", by_dns), HasSubstr("principal=client.example\n"));
+  EXPECT_THAT(Ask("told", ca_.Issue("subject")), HasSubstr("principal=CN=subject\n"));
+  EXPECT_THAT(Ask("told", {}), HasSubstr("principal=\ncertificate=\nsni=asked.example\n"));
 }
 
 // --- What a plugin that means harm cannot do ------------------------------------------

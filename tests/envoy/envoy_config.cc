@@ -84,10 +84,16 @@ json Listener(const EnvoyListener& listener) {
                "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
                manager));
   }
+  json chain = {{"filters", filters}};
+  if (!listener.tls.is_null()) {
+    chain["transport_socket"] =
+        Filter("envoy.transport_sockets.tls",
+               "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext", listener.tls);
+  }
   json result = {
       {"name", listener.name},
       {"address", SocketAddress(0)},
-      {"filter_chains", json::array({{{"filters", filters}}})},
+      {"filter_chains", json::array({chain})},
   };
   if (listener.buffer_bytes_max > 0) {
     result["per_connection_buffer_limit_bytes"] = listener.buffer_bytes_max;
@@ -163,6 +169,13 @@ json RateLimitedRoute(const std::vector<std::string>& headers) {
   }
   return {{"match", {{"prefix", "/"}}},
           {"route", {{"cluster", kBackend}, {"timeout", "60s"}, {"rate_limits", limits}}}};
+}
+
+json SetMetadata(const std::string& name, const json& value) {
+  const json entry = {{"metadata_namespace", name}, {"value", value}};
+  return Filter("envoy.filters.http.set_metadata",
+                "envoy.extensions.filters.http.set_metadata.v3.Config",
+                {{"metadata", json::array({entry})}});
 }
 
 json DirectResponse(const std::string& prefix, int status, const std::string& body) {

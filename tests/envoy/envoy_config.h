@@ -35,6 +35,8 @@ struct EnvoyListener {
   nlohmann::json proxy = nlohmann::json::object();
   // Further fields of the route that matches everything.
   nlohmann::json route = nlohmann::json::object();
+  // Fields of DownstreamTlsContext; null: without TLS.
+  nlohmann::json tls = nullptr;
   uint32_t buffer_bytes_max = 0;  // 0: Envoy's own 1 MiB
   // Routes (config.route.v3.Route) ahead of the one that matches everything.
   nlohmann::json routes = nlohmann::json::array();
@@ -76,6 +78,9 @@ nlohmann::json RateLimit(const nlohmann::json& settings, const std::string& host
 // A route to the backend, with a descriptor for each of these request headers: its name is the
 // entry's key. A header that a request does not have makes no descriptor.
 nlohmann::json RateLimitedRoute(const std::vector<std::string>& headers);
+
+// A filter that gives each request the metadata `value` of `name`, for EnvoyListener::filters.
+nlohmann::json SetMetadata(const std::string& name, const nlohmann::json& value);
 
 // A route (config.route.v3.Route) of paths with `prefix` to a local answer.
 nlohmann::json DirectResponse(const std::string& prefix, int status, const std::string& body);

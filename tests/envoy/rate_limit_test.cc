@@ -74,6 +74,20 @@ class EnvoyRateLimitTest : public EnvoyServiceTest {
     add("filters", {RateLimit(json::object(), "first"),
                     RateLimit(json::object(), "second", "envoy.filters.http.ratelimit2")});
     add("local", {RateLimit(closed, "local")});
+    const auto add_changed = [&](const std::string& name, const json& change, json before) {
+      EnvoyListener listener = {.name = name, .route = RateLimitedRoute({"x-limit"})};
+      listener.route["route"]["rate_limits"][0].update(change);
+      if (!before.is_null()) listener.filters.push_back(std::move(before));
+      listener.filters.push_back(RateLimit(closed));
+      config.listeners.push_back(listener);
+    };
+    add_changed("five", {{"hits_addend", {{"number", 5}}}}, nullptr);
+    add_changed(
+        "limited",
+        {{"limit",
+          {{"dynamic_metadata",
+            {{"metadata_key", {{"key", "limits"}, {"path", json::array({{{"key", "user"}}})}}}}}}}},
+        SetMetadata("limits", {{"user", {{"requests_per_unit", 42}, {"unit", "HOUR"}}}}));
     envoy_.emplace(MakeBootstrap(config));
     backend_.Answer({.headers = {{"from", "backend"}}, .body = {.pieces = {"original"}}});
   }
@@ -230,6 +244,14 @@ TEST_F(EnvoyRateLimitTest, APluginIsShownWhatEnvoySends) {
   EXPECT_EQ(Ask("closed", "show").body, "test: x-limit=show, 1 hits\n");
   EXPECT_EQ(Ask("closed", "show", {.headers = {{"x-limit-a", "2"}}}).body,
             "test: x-limit=show, 1 hits\ntest: x-limit-a=2, 1 hits\n");
+}
+
+// By the route's configuration, and by what a filter before has left as metadata.
+TEST_F(EnvoyRateLimitTest, APluginIsShownHitsAndLimitsOfTheRoute) {
+  EXPECT_EQ(Ask("five", "show").body, "test: x-limit=show, 5 hits\n");
+  EXPECT_EQ(Ask("limited", "show").body,
+            absl::StrCat("test: x-limit=show, 1 hits, 42 per 1x",
+                         static_cast<int>(RateLimitResponse::RateLimit::HOUR), "\n"));
 }
 
 TEST_F(EnvoyRateLimitTest, LocalRateLimitCountsByDescriptor) {

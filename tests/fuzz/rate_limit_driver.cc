@@ -5,6 +5,7 @@
 #include "envoy/service/ratelimit/v3/rls.pb.h"
 #include "host/base/ascii.h"
 #include "host/unary/rate_limit_service.h"
+#include "host/wire/refusal.h"
 
 namespace callout::host {
 namespace {
@@ -57,7 +58,7 @@ std::string RunRateLimit(std::string_view request, std::string_view said) {
   for (int i = 0; i < 2 && !refused; ++i) {
     CallState state;
     if (!SplitRateLimitResponse(said, &state.response, &state.annotations)) return "";
-    const bool refuses = service.Refuses(state, CALLOUT_RATE_LIMIT);
+    const bool refuses = IsRefusal(CALLOUT_RATE_LIMIT, state.response, state.annotations);
     const Finding found = service.Take(state, CALLOUT_RATE_LIMIT);
     if (found.ok() && refuses != service.decided()) return "a refusal became a pass";
     refused = !found.ok() || service.decided();

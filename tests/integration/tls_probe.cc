@@ -2,6 +2,9 @@
 
 #include "tls_probe.h"
 
+#include <openssl/bio.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <openssl/x509.h>
 
 #include <memory>
@@ -15,6 +18,8 @@ struct Free {
   void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
   void operator()(SSL* ssl) const { SSL_free(ssl); }
   void operator()(X509* certificate) const { X509_free(certificate); }
+  void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
+  void operator()(BIO* bio) const { BIO_free(bio); }
 };
 
 std::string CommonName(SSL* ssl) {
@@ -25,6 +30,18 @@ std::string CommonName(SSL* ssl) {
                               sizeof(name));
   }
   return name;
+}
+
+void UseCertificate(const TlsProbeOptions& options, SSL_CTX* context) {
+  const auto bio = [](const std::string& text) {
+    return std::unique_ptr<BIO, Free>(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
+  };
+  const std::unique_ptr<X509, Free> certificate(
+      PEM_read_bio_X509(bio(options.cert_pem).get(), nullptr, nullptr, nullptr));
+  const std::unique_ptr<EVP_PKEY, Free> key(
+      PEM_read_bio_PrivateKey(bio(options.key_pem).get(), nullptr, nullptr, nullptr));
+  SSL_CTX_use_certificate(context, certificate.get());
+  SSL_CTX_use_PrivateKey(context, key.get());
 }
 
 std::string ReadAll(SSL* ssl) {
@@ -44,7 +61,11 @@ TlsProbe ProbeTls(const std::string& address, const TlsProbeOptions& options) {
   SSL_CTX_set_security_level(context.get(), 0);
   SSL_CTX_set_min_proto_version(context.get(), TLS1_VERSION);
   SSL_CTX_set_max_proto_version(context.get(), options.version_max);
+  if (!options.cert_pem.empty()) UseCertificate(options, context.get());
   const std::unique_ptr<SSL, Free> ssl(SSL_new(context.get()));
+  if (!options.server_name.empty()) {
+    SSL_set_tlsext_host_name(ssl.get(), options.server_name.c_str());
+  }
   const std::string alpn = static_cast<char>(options.alpn.size()) + options.alpn;
   SSL_set_alpn_protos(ssl.get(), reinterpret_cast<const unsigned char*>(alpn.data()),
                       static_cast<unsigned>(alpn.size()));

@@ -21,7 +21,9 @@ struct TlsProbe {
 struct TlsProbeOptions {
   int version_max = 0;  // TLS1_1_VERSION, …; 0: the newest
   std::string alpn = "h2";
-  std::string request = "";  // none, and closes at once
+  std::string server_name = "";             // for SNI
+  std::string cert_pem = "", key_pem = "";  // of the client; none
+  std::string request = "";                 // none, and closes at once
 };
 
 // Trusts every certificate.

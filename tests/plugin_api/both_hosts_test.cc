@@ -130,6 +130,14 @@ TEST(BothHosts, ShowAPluginTheSameOfBodiesThatAreWhole) {
   });
 }
 
+TEST(BothHosts, TakeNothingAfterARefusal) {
+  ExpectTheSame("refuse", {CALLOUT_BODY_NONE, CALLOUT_BODY_NONE}, [](Host* host) {
+    host->Headers(CALLOUT_REQUEST_HEADERS, {{":path", "/"}}, true);
+  });
+  EXPECT_NE(std::string(witness_transcript()).find("header: 0, deny: 0, header: -9, deny: -9, "),
+            std::string::npos);
+}
+
 TEST(BothHosts, ShowAPluginNoPhaseWhoseBitIsCleared) {
   ExpectTheSame("less", {CALLOUT_BODY_STREAMED, CALLOUT_BODY_STREAMED}, [](Host* host) {
     host->Headers(CALLOUT_REQUEST_HEADERS, {{":path", "/"}}, true);

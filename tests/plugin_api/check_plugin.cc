@@ -32,6 +32,16 @@ class Checker {
       call.allow().set_header("x-user", "ada");
       call.deny(403, "no");
       call.allow();
+    } else if (deed == "deny and fail") {
+      call.deny(403, "no");
+      call.fail("later");
+    } else if (deed == "deny and throw") {
+      call.deny(403, "no");
+      throw std::runtime_error("later");
+    } else if (deed == "allow and deny") {
+      const callout::Allowance allowance = call.allow().set_header("x-user", "ada");
+      call.deny(403, "no");
+      allowance.set_header("x-internal-token", "s3cret").set_response_header("x-r", "1");
     } else if (deed == "error") {
       call.error();
     } else if (deed == "status") {
@@ -57,7 +67,8 @@ class Checker {
                                 std::string(call.authority()) + " " + std::string(source.address) +
                                 ":" + std::to_string(source.port) + " " +
                                 std::string(call.principal()) + " " + std::string(call.body()) +
-                                " " + std::string(call.extension("route").value_or("none"));
+                                " " + std::string(call.extension("route").value_or("none")) + " " +
+                                std::string(source.certificate) + " " + std::string(call.sni());
       call.refuse().body(facts);
     } else if (call.is_connection()) {
       call.allow();

@@ -71,6 +71,20 @@ TEST_F(CheckHookTest, ARefusalStands) {
   EXPECT_TRUE(HasLog("allow() after a denial does nothing"));
 }
 
+TEST_F(CheckHookTest, ARefusalIsToldBeforeAFault) {
+  for (const char* deed : {"deny and fail", "deny and throw"}) {
+    const CheckAnswer answer = Do(deed);
+    EXPECT_EQ(answer.status, CALLOUT_INTERNAL) << deed;
+    EXPECT_EQ(answer.error, "later") << deed;
+    EXPECT_EQ(answer.kind, CheckAnswer::Kind::kDenied) << deed;
+  }
+  const CheckAnswer answer = Do("allow and deny");
+  EXPECT_EQ(answer.kind, CheckAnswer::Kind::kDenied);
+  EXPECT_TRUE(answer.sets.empty()) << "an Allowance of before adds nothing to the denial";
+  EXPECT_TRUE(HasLog("set_header() after a denial does nothing"));
+  EXPECT_EQ(Do("status").kind, CheckAnswer::Kind::kDenied) << "with the status 99";
+}
+
 TEST_F(CheckHookTest, WhatCannotBeDoneEndsTheCallAsAnError) {
   EXPECT_EQ(Do("status").status, CALLOUT_INVALID_ARGUMENT);
   EXPECT_EQ(Do("status").error, "a denial needs an HTTP status of 200 to 599");
@@ -107,8 +121,11 @@ TEST_F(CheckHookTest, TheCallTellsWhoAsks) {
   question.headers = {{":method", "POST"}, {":path", "/a?b"}, {":authority", "h"}};
   question.body = "text";
   question.principal = "spiffe://a";
+  question.certificate = "-----BEGIN%20";
+  question.sni = "a.example";
   question.extensions = {{"route", "private"}};
-  EXPECT_EQ(Do("facts", question).body, "POST /a?b h 192.0.2.1:4711 spiffe://a text private");
+  EXPECT_EQ(Do("facts", question).body,
+            "POST /a?b h 192.0.2.1:4711 spiffe://a text private -----BEGIN%20 a.example");
 }
 
 TEST_F(CheckHookTest, AConnectionHasNoRequest) {

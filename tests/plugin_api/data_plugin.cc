@@ -36,6 +36,12 @@ class DataPlugin {
       call.close();
       call.reset();
       call.replace("x");
+    } else if (deed == "close and throw") {
+      call.close();
+      throw std::runtime_error("thrown");
+    } else if (deed == "replace and close") {
+      call.replace("x");
+      call.close();
     } else if (deed == "throw") {
       throw std::runtime_error("thrown");
     } else if (deed == "metadata") {

@@ -58,6 +58,16 @@ TEST_F(DataHookTest, AfterAnEndNothingCounts) {
   const DataAnswer answer = Read("close");
   EXPECT_EQ(answer.connection, DataAnswer::Connection::kCloses);
   EXPECT_FALSE(answer.is_replaced);
+  ASSERT_EQ(plugin_.logs().size(), 1u);
+  EXPECT_EQ(plugin_.logs()[0].text,
+            "reset() after close() or reset() does nothing: return from the hook after them");
+}
+
+TEST_F(DataHookTest, AnEndWinsAndIsToldBeforeAFault) {
+  const DataAnswer thrown = Read("close and throw");
+  EXPECT_EQ(thrown.status, CALLOUT_INTERNAL);
+  EXPECT_EQ(thrown.connection, DataAnswer::Connection::kCloses);
+  EXPECT_EQ(Read("replace and close").connection, DataAnswer::Connection::kCloses);
 }
 
 TEST_F(DataHookTest, WhatIsThrownEndsTheCallAsAnError) {

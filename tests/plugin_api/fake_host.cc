@@ -22,7 +22,14 @@ class FakeHost final : public Host {
     stream_.set_property(CALLOUT_LISTENER, "plaintext");
   }
   void Headers(callout_phase_t phase, const Pairs& headers, bool end_of_stream) override {
-    if (phase == CALLOUT_REQUEST_HEADERS) stream_.request_headers(headers, end_of_stream);
+    if (phase == CALLOUT_REQUEST_HEADERS) {
+      const testing::Answer answer = stream_.request_headers(headers, end_of_stream);
+      // How the real host ends it is for the test to say.
+      if (answer.is_immediate()) {
+        stream_.end.outcome = CALLOUT_END_IMMEDIATE;
+        stream_.end.http_status = answer.http_status;
+      }
+    }
     if (phase == CALLOUT_RESPONSE_HEADERS) stream_.response_headers(headers, end_of_stream);
   }
   void Body(callout_phase_t phase, const std::string& body, bool end_of_stream) override {

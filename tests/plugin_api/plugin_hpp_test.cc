@@ -10,7 +10,9 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "tests/plugin_api/call_fixture.h"
 
@@ -104,6 +106,122 @@ TEST_F(HookEdge, ReadsWhatTheCallBrings) {
   EXPECT_EQ(stream.response_body("chunk", true).status, CALLOUT_OK);
   ASSERT_EQ(plugin_.logs().size(), 1u);
   EXPECT_EQ(plugin_.logs()[0].text, "saw 5 true 0.5 -3");
+}
+
+// --- Decisions ---
+
+class Decisions : public CallTest {
+ protected:
+  // Denied with 403 in `phase`'s hook, with none of what `then` says, and the log says which step
+  // of it was late.
+  template <class PhaseCall, class Function>
+  testing::Answer ExpectDenied(const std::string& late, Function then) {
+    const Hook hook = AtEdge<PhaseCall>([then](PhaseCall& call) {
+      call.deny(403, "no");
+      then(call);
+    });
+    const size_t lines = plugin_.logs().size();
+    const testing::Answer answer = std::is_same_v<PhaseCall, BodyCall>
+                                       ? Body(hook, "x", CALLOUT_BODY_FULL_DUPLEX_STREAMED)
+                                       : Headers(hook);
+    EXPECT_EQ(answer.http_status, 403u) << late;
+    EXPECT_EQ(answer.body, "no") << late;
+    EXPECT_TRUE(answer.sets.empty() && answer.sent.empty()) << late;
+    const auto logs = plugin_.logs();
+    EXPECT_EQ(logs.size(), lines + 1) << late;
+    if (logs.size() == lines + 1) {
+      EXPECT_EQ(logs.back().text, late +
+                                      "() after deny() or reply() does nothing: return from the "
+                                      "hook after them, or add to the Reply");
+    }
+    return answer;
+  }
+};
+
+TEST_F(Decisions, StandBeforeEveryOtherStep) {
+  using Call = HeadersCall;
+  const auto ok = [](const testing::Answer& answer) { EXPECT_EQ(answer.status, CALLOUT_OK); };
+  ok(ExpectDenied<Call>("set_header", [](Call& call) { call.set_header("a", "b"); }));
+  ok(ExpectDenied<Call>("append_header", [](Call& call) { call.append_header("a", "b"); }));
+  ok(ExpectDenied<Call>("remove_header", [](Call& call) { call.remove_header("a"); }));
+  ok(ExpectDenied<Call>("reply", [](Call& call) { call.reply(200).body("welcome"); }));
+  ok(ExpectDenied<Call>("clear_route_cache", [](Call& call) { call.clear_route_cache(); }));
+  ok(ExpectDenied<Call>("clear_route_cache",
+                        [](Call& call) { add_header_mutation(call, {}, {}, true); }));
+  ok(ExpectDenied<Call>("replace_body", [](Call& call) { call.replace_body("x"); }));
+  ok(ExpectDenied<Call>("stream_reply", [](Call& call) {
+    StreamedReply reply = call.stream_reply({{":status", "200"}});
+    reply.send("welcome").end("back");
+  }));
+  ok(ExpectDenied<Call>("deny_callout", [](Call& call) { call.deny_callout(); }));
+  ok(ExpectDenied<BodyCall>("set_body", [](BodyCall& call) { call.set_body("x"); }));
+  ok(ExpectDenied<BodyCall>("clear_body", [](BodyCall& call) { call.clear_body(); }));
+  ok(ExpectDenied<BodyCall>("send", [](BodyCall& call) { call.send("x"); }));
+  ok(ExpectDenied<BodyCall>("hold", [](BodyCall& call) { call.hold(); }));
+  ok(ExpectDenied<ProcessCall>("next", [](ProcessCall& call) { call.next(); }));
+}
+
+TEST_F(Decisions, WinOverWhatWasSaidBefore) {
+  testing::Answer answer = Headers(AtEdge<HeadersCall>([](HeadersCall& call) {
+    call.set_header("dropped", "1");
+    call.deny(403, "no");
+  }));
+  EXPECT_EQ(answer.http_status, 403u);
+  EXPECT_TRUE(answer.sets.empty());
+  const auto hold = AtEdge<BodyCall>([](BodyCall& call) {
+    call.hold();
+    call.deny(403);
+  });
+  answer = Body(hold, "x", CALLOUT_BODY_FULL_DUPLEX_STREAMED);
+  EXPECT_EQ(answer.status, CALLOUT_OK);
+  EXPECT_EQ(answer.http_status, 403u);
+  answer = Headers(AtEdge<HeadersCall>([](HeadersCall& call) {
+    call.deny_callout("ended");
+    call.deny(403);
+  }));
+  EXPECT_EQ(answer.status, CALLOUT_OK) << "the decision that an Envoy which fails open obeys, too";
+  EXPECT_EQ(answer.http_status, 403u);
+}
+
+// The host knows of the denial, and so no policy lets the fault pass.
+TEST_F(Decisions, AreToldBeforeAFault) {
+  const std::vector<Hook> hooks = {
+      AtEdge<HeadersCall>([](HeadersCall& call) {
+        call.deny(403);
+        call.fail("later");
+      }),
+      AtEdge<HeadersCall>([](HeadersCall& call) {
+        call.fail("later");
+        call.deny(403);
+      }),
+      AtEdge<HeadersCall>([](HeadersCall& call) {
+        call.deny(403);
+        throw std::runtime_error("later");
+      })};
+  for (const Hook& hook : hooks) {
+    const testing::Answer answer = Headers(hook);
+    EXPECT_EQ(answer.status, CALLOUT_INTERNAL);
+    EXPECT_EQ(answer.error, "later");
+    EXPECT_EQ(answer.http_status, 403u);
+  }
+  const testing::Answer answer =
+      Headers(AtEdge<HeadersCall>([](HeadersCall& call) { call.deny(99); }));
+  EXPECT_EQ(answer.status, CALLOUT_INVALID_ARGUMENT);
+  EXPECT_TRUE(answer.is_immediate());
+}
+
+TEST_F(Decisions, OfAReplyInPiecesStand) {
+  CurrentHook() = AtEdge<HeadersCall>([](HeadersCall& call) {
+    StreamedReply reply = call.stream_reply({{":status", "200"}});
+    reply.end("all of it");
+    call.set_header("late", "1");
+  });
+  testing::Stream stream(plugin_);
+  const testing::Answer answer = stream.request_headers({});
+  EXPECT_EQ(answer.status, CALLOUT_OK);
+  EXPECT_EQ(answer.field, uint32_t{CALLOUT_STREAMED_IMMEDIATE_RESPONSE});
+  ASSERT_EQ(plugin_.logs().size(), 1u);
+  EXPECT_EQ(plugin_.logs()[0].text.find("set_header() after deny()"), 0u);
 }
 
 // --- Deferral ---

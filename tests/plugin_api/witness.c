@@ -22,6 +22,7 @@ static char transcript[65536];
 static size_t transcript_size;
 static callout_call_t* over; /* a call that has returned */
 static int stream_mark;
+static int refuses; /* by the configuration */
 
 void witness_begin(void) { transcript_size = 0; }
 const char* witness_transcript(void) {
@@ -342,6 +343,7 @@ callout_status_t callout_plugin_create(callout_create_args_t* args) {
   note_shared_data(host);
   note_calls(host);
   args->wants = CALLOUT_WANT_REQUEST_HEADERS;
+  refuses = callout_bytes_equal(args->config, callout_text("refuse"));
   if (args->config.size > 0) args->phases &= ~CALLOUT_PHASE_BIT(CALLOUT_RESPONSE_BODY);
   return CALLOUT_OK;
 }
@@ -384,8 +386,27 @@ callout_status_t callout_on_request_headers(callout_call_t* call) {
   note("metric after create: %d\n",
        host->metric_define(host, CALLOUT_METRIC_COUNTER, callout_text("late"), callout_text("h"),
                            &id));
+  if (refuses) note_refusal(call);
   over = call;
   return CALLOUT_OK;
+}
+
+/* A refusal, and what comes after it. */
+static void note_refusal(callout_call_t* call) {
+  const callout_header_t header = CALLOUT_HEADER("x-a", "1");
+  const callout_bytes_t whole = callout_make_bytes("\x0a\x00", 2);
+  const callout_bytes_t nothing = callout_text("");
+  note("header: %d", callout_add_header_mutation(call, &header, 1, NULL, 0, 0,
+                                                 CALLOUT_OVERWRITE_IF_EXISTS_OR_ADD));
+  note(", deny: %d", callout_deny(call, 403, "no"));
+  note(", header: %d", callout_add_header_mutation(call, &header, 1, NULL, 0, 0,
+                                                   CALLOUT_OVERWRITE_IF_EXISTS_OR_ADD));
+  note(", deny: %d", callout_deny(call, 200, "welcome"));
+  note(", whole: %d", call->host->respond(call, CALLOUT_WHOLE_RESPONSE, &whole, 1));
+  note(", send: %d",
+       call->host->send(call, CALLOUT_STREAMED_IMMEDIATE_RESPONSE, &nothing, 1));
+  note(", annotate: %d\n",
+       call->host->annotate(call, CALLOUT_DYNAMIC_METADATA, nothing));
 }
 
 static void* finish_later(void* argument) {

@@ -66,7 +66,7 @@ class ComparisonTest : public StreamTest {
   RecordingHeader header_;
 };
 
-TEST_F(ComparisonTest, FindsWhatAHeaderIsOtherwise) {
+TEST_F(ComparisonTest, FindsAHeaderWithAnotherValue) {
   ExchangeBuilder recorded;
   recorded.Add(First()).Add(SetsInRequest("x-v", "1"));
   EXPECT_THAT(Compare(recorded.exchange(), Says({SetsInRequest("x-v", "1")})), IsEmpty());

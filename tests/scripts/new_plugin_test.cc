@@ -147,7 +147,7 @@ TEST_F(NewPlugin, IsCppAndInTheCurrentFolderUnlessToldOtherwise) {
   fs::create_directory(dir_.Path("else where"));
   ASSERT_EQ(Make("stamp '--dir=else where' --lang=c"), 0) << output_;
   EXPECT_TRUE(fs::exists(dir_.Path("else where/stamp/stamp.c")));
-  EXPECT_THAT(output_, HasSubstr("make -C else where/stamp test"));
+  EXPECT_THAT(output_, HasSubstr("make -C else\\ where/stamp test"));
 }
 
 TEST_F(NewPlugin, NeverTouchesWhatIsThere) {
@@ -196,9 +196,10 @@ TEST_F(NewPlugin, TellsHowItIsUsed) {
   EXPECT_THAT(output_, Not(HasSubstr("#")));
 }
 
-// The lines that it ends with are commands that work.
+// The lines that it ends with are commands that work, whatever is in the paths.
 TEST_F(NewPlugin, TellsHowToBuildTestAndCheckWhatItMade) {
-  ASSERT_EQ(Make("stamp --lang=c"), 0) << output_;
+  fs::create_directory(dir_.Path("it's \"here\" & $there"));
+  ASSERT_EQ(Make(R"('--dir=it'\''s "here" & $there' stamp --lang=c)"), 0) << output_;
   std::istringstream lines(output_);
   std::string line, commands;
   while (std::getline(lines, line)) {
@@ -208,6 +209,30 @@ TEST_F(NewPlugin, TellsHowToBuildTestAndCheckWhatItMade) {
   }
   EXPECT_EQ(Run("PATH=" + BuiltFile("host") + ":$PATH\n" + commands), 0) << output_;
   EXPECT_THAT(output_, HasSubstr("the configuration is good"));
+}
+
+// A checkout of its own with a blank in its path, in which nothing is built.
+TEST_F(NewPlugin, WorksInACheckoutWithABlankInItsPath) {
+  ASSERT_EQ(Run("mkdir -p 'a checkout/scripts' && cp -r '" CALLOUT_SOURCE_ROOT
+                "/scripts/lib.sh' '" CALLOUT_SOURCE_ROOT "/scripts/new-plugin' '" CALLOUT_SOURCE_ROOT
+                "/scripts/new_plugin_files' 'a checkout/scripts' && cp -r '" CALLOUT_SOURCE_ROOT
+                "/plugin_api' 'a checkout'"),
+            0)
+      << output_;
+  const std::string make = "PATH=/usr/bin:/bin 'a checkout/scripts/new-plugin' ";
+  ASSERT_EQ(Run(make + "stamp --lang=c"), 0) << output_;
+  EXPECT_THAT(output_, HasSubstr("the host is not built yet, and not installed; build it first:  (cd "));
+  EXPECT_THAT(output_, HasSubstr("a\\ checkout/build/host/callout-host --check"));
+  EXPECT_EQ(Run("make -C stamp test"), 0) << output_;
+  // As soon as the checkout is built, its callout-test is the one that runs.
+  EXPECT_EQ(Run("mkdir -p 'a checkout/build/host' && cd 'a checkout/build/host' && printf "
+                "'#!/bin/sh\\necho \"ran $0 $*\"\\n' >callout-test && chmod +x callout-test"),
+            0);
+  EXPECT_EQ(Run("make -C stamp cases"), 0) << output_;
+  EXPECT_THAT(output_, HasSubstr("a checkout/build/host/callout-test cases"));
+  ASSERT_EQ(Run(make + "go_stamp --lang=go"), 0) << output_;
+  EXPECT_THAT(output_, Not(HasSubstr("not built yet")));
+  EXPECT_EQ(Run("make -C go_stamp -n && test -f go_stamp/sdk/go/go.mod"), 0) << output_;
 }
 
 TEST_F(NewPlugin, SaysWhatToDoWithoutHeaders) {

@@ -66,11 +66,11 @@ class OnTheHost:
         return run(BUILD / 'host' / 'callout-test', ROOT / 'tests' / 'sdk' / 'cases', f'--plugins_dir={self.work}', *options)
 
     def test_cases_in_process(self):
-        self.assertIn('10 passed, 0 failed', self.cases())
+        self.assertIn('12 passed, 0 failed', self.cases())
 
     def test_cases_behind_envoy(self):
         need(find_envoy(), 'Envoy')
-        self.assertIn('10 passed, 0 failed', self.cases('--envoy', f'--envoy_path={find_envoy()}'))
+        self.assertIn('12 passed, 0 failed', self.cases('--envoy', f'--envoy_path={find_envoy()}'))
 
     def test_the_host_takes_it_with_these_exports(self):
         exported = run('nm', '-D', '--defined-only', self.plugin).split()[2::3]
@@ -93,6 +93,36 @@ class OnTheHost:
             self.await_text(host_log, r'INFO plugin sdk_acts: waiting')
             client.close()
             self.await_text(host_log, r'WARNING plugin sdk_acts: the client has left')
+
+    def test_what_it_adds_to_its_span_gets_to_a_collector(self):
+        bodies = []
+
+        class Collector(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                bodies.append(self.rfile.read(int(self.headers['content-length'])))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+        server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Collector)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        variables = {'OTEL_EXPORTER_OTLP_ENDPOINT': f'http://127.0.0.1:{server.server_port}', 'OTEL_BSP_SCHEDULE_DELAY': '50'}
+        with self.behind_envoy(variables=variables) as (port, _):
+            with urllib.request.urlopen(f'http://127.0.0.1:{port}/traced', timeout=30) as response:
+                seen = response.read().decode()  # what the backend got
+            end = time.monotonic() + SECONDS
+            while not any(b'sdk.attribute' in body for body in bodies) and time.monotonic() < end:
+                time.sleep(0.02)
+        sent = next(body for body in bodies if b'sdk.attribute' in body)
+        for text in (b'of the span', b'sdk.event', b'sdk.number'):
+            self.assertIn(text, sent)
+        trace, span = re.search(r'x-context: 00-([0-9a-f]{32})-([0-9a-f]{16})-01\n', seen).groups()
+        self.assertIn(bytes.fromhex(trace), sent)
+        self.assertIn(bytes.fromhex(span), sent)
+        self.assertRegex(seen, r'x-keys: [01]\n')
 
     def test_another_service_is_asked(self):
         class Service(http.server.BaseHTTPRequestHandler):
@@ -124,7 +154,7 @@ class OnTheHost:
             failed.exception.close()
 
     @contextlib.contextmanager
-    def behind_envoy(self, *options):
+    def behind_envoy(self, *options, variables=None):
         """The port of an Envoy before the host with the plugin, by scripts/dev, and its folder."""
         need(find_envoy(), 'Envoy')
         with tempfile.TemporaryDirectory() as directory:
@@ -135,7 +165,8 @@ class OnTheHost:
             log = work / 'dev.log'
             with open(log, 'w') as output:
                 dev = subprocess.Popen([ROOT / 'scripts' / 'dev', folder, f'--host={BUILD}/host/callout-host', '--',
-                                        '--log_level=info', *options], stdout=output, env=dict(os.environ, TMPDIR=directory))
+                                        '--log_level=info', *options], stdout=output,
+                                       env=dict(os.environ, TMPDIR=directory, **(variables or {})))
             try:
                 yield int(self.await_text(log, r'send requests to http://127\.0\.0\.1:(\d+)/')[1]), work
             finally:

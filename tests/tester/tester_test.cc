@@ -343,6 +343,22 @@ cases: [{name: x, request: {}, expect: {forwarded: true}}]
   EXPECT_EQ(nlohmann::json::parse(Read("report.json"))["passed"], 1);
 }
 
+std::string Repeated(const std::string& text, int count) {
+  std::string all = text;
+  for (int i = 1; i < count; ++i) all += ", " + text;
+  return all;
+}
+
+// Nine lines that mean ten to the power of nine values.
+std::string Laughs() {
+  std::string text = "l0: &l0 [" + Repeated("lol", 10) + "]";
+  for (char i = '1'; i <= '9'; ++i) {
+    const std::string last(1, static_cast<char>(i - 1));
+    text += std::string(",\n l") + i + ": &l" + i + " [" + Repeated("*l" + last, 10) + "]";
+  }
+  return text;
+}
+
 TEST_F(TesterTest, SaysWhatIsWrongWithAFileAndWhere) {
   const std::string chain = "chain: [{plugin: add_header.so}]\ncases:\n";
   const std::vector<std::pair<std::string, std::string>> files = {
@@ -376,6 +392,14 @@ TEST_F(TesterTest, SaysWhatIsWrongWithAFileAndWhere) {
        ":3: status is to be a number from 200 to 599"},
       {chain + "- {name: x, request: {}, expect: {}}\n---\ncases: []\n",
        ":5: the file has a second document"},
+      {chain + "- {name: x, request: {}, attributes: {" + Laughs() + "}, expect: {}}\n",
+       ":8: more than 1000000 values, the limit, counting what aliases (*NAME) repeat; split the "
+       "file, or repeat less"},
+      {chain + "- name: x\n  request: {headers: {a: &a '" + std::string(1 << 20, 'x') + "', b: [" +
+           Repeated("*a", 64) + "]}}\n  expect: {}\n",
+       ":4: more than 67108864 bytes, the limit"},
+      {chain + "- name: x\n  request: {}\n  attributes: &a {b: *a}\n  expect: {}\n",
+       ":5: an alias (*NAME) stands within what it repeats"},
       {"# a comment\nchain: [{plugin: add_header.so, config: {a: \"\xff\"}}]\n",
        ":2: the text is not UTF-8"},
   };

@@ -22,6 +22,7 @@ type Answer struct {
 	message     string
 	sent        []string
 	annotations []annotation
+	span        span
 	deferred    bool
 }
 
@@ -57,9 +58,16 @@ func (answer *Answer) isCheck(field uint32) bool {
 	return answer.responded && answer.phase == abi.Check && answer.field == field
 }
 
-// HTTPStatus is that of an immediate response, or of a Check that the plugin refuses; else 0.
+// Refuses says that the request or the connection does not go on: the plugin refuses it, whatever error it then ended
+// with.
+func (answer *Answer) Refuses() bool {
+	return answer.isImmediate() || answer.isCheck(abi.CheckDenied) || answer.IsOverLimit() || answer.EndsConnection()
+}
+
+// HTTPStatus is that of an immediate response, or of a Check that the plugin refuses; else 0. It is 0 as well if the
+// call is a fault: the operator's policy has another one, which refuses too.
 func (answer *Answer) HTTPStatus() int {
-	if !answer.isImmediate() && !answer.isCheck(abi.CheckDenied) {
+	if answer.status < 0 || !answer.isImmediate() && !answer.isCheck(abi.CheckDenied) {
 		return 0
 	}
 	return int(number(last(answer.message, 1), 1))
@@ -146,7 +154,12 @@ func (answer *Answer) Data() (string, bool) {
 
 // EndsConnection says that the plugin ends the TCP connection.
 func (answer *Answer) EndsConnection() bool {
-	return answer.responded && answer.phase > abi.Check && answer.field == abi.WholeResponse && number(answer.message, 4) != 0
+	return answer.responded && answer.phase > abi.Check && answer.phase != abi.RateLimit && answer.field == abi.WholeResponse && number(answer.message, 4) != 0
+}
+
+// ResetsConnection says that it does so by Reset, not by Close.
+func (answer *Answer) ResetsConnection() bool {
+	return answer.EndsConnection() && number(answer.message, 4) == 2
 }
 
 // ClearsRouteCache says that Envoy chooses the route again.

@@ -211,7 +211,10 @@ type Stream struct {
 	closed         bool
 	attributes     []byte
 	metadata       []byte
-	grpcMetadata   map[string][]string
+	grpcMetadata   []callout.Header
+	unrecorded     bool
+	spanBytes      int // of what the plugin adds to the exchange's spans; guarded by the plugin's mutex
+	calls          int
 	requestHeaders string
 	mode           callout.BodyMode
 	seen           map[uint32]bool
@@ -222,7 +225,7 @@ type Stream struct {
 // Stream begins a stream, which ends with the test if Close does not end it before.
 func (plugin *Plugin) Stream() *Stream {
 	stream := &Stream{
-		plugin: plugin, mode: callout.BodyBuffered, seen: map[uint32]bool{}, grpcMetadata: map[string][]string{},
+		plugin: plugin, mode: callout.BodyBuffered, seen: map[uint32]bool{},
 	}
 	plugin.t.Cleanup(stream.Close)
 	return stream
@@ -247,7 +250,14 @@ func (stream *Stream) SetMetadata(metadata map[string]map[string]any) *Stream {
 
 // AddGRPCMetadata adds a value to the metadata of the gRPC request.
 func (stream *Stream) AddGRPCMetadata(key, value string) *Stream {
-	stream.grpcMetadata[key] = append(stream.grpcMetadata[key], value)
+	stream.grpcMetadata = append(stream.grpcMetadata, callout.Header{Name: key, Value: value})
+	return stream
+}
+
+// SetRecorded says whether the exchange is sampled, so that what is added to its spans is kept; it is, if this is not
+// set.
+func (stream *Stream) SetRecorded(recorded bool) *Stream {
+	stream.unrecorded = !recorded
 	return stream
 }
 
@@ -393,7 +403,10 @@ func (stream *Stream) message(phase uint32, message string, isLast bool) *Answer
 		facts.Flags |= abi.CallLast
 	}
 	stream.seen[phase] = true
-	call := &fakeCall{stream: stream, answer: &Answer{phase: phase}, finished: make(chan int32, 1)}
+	stream.calls++
+	call := &fakeCall{
+		stream: stream, answer: &Answer{phase: phase}, finished: make(chan int32, 1), number: stream.calls,
+	}
 	if plugin.instance.Phases>>phase&1 == 0 {
 		return call.answer
 	}
@@ -431,6 +444,7 @@ type fakeCall struct {
 	stream   *Stream
 	answer   *Answer
 	finished chan int32
+	number   int // of the call in its stream
 }
 
 func (call *fakeCall) answered(status int32) *Answer {
@@ -465,11 +479,23 @@ func (call *fakeCall) Stream() any                   { return call.stream.state 
 func (call *fakeCall) SetStream(state any)           { call.stream.state = state }
 func (call *fakeCall) Until(ns uint64) time.Duration { return time.Duration(ns) }
 func (call *fakeCall) GRPCMetadata(key string, index uint32) (string, bool) {
-	values := call.stream.grpcMetadata[key]
-	if int(index) >= len(values) {
-		return "", false
+	for _, entry := range call.stream.grpcMetadata {
+		if entry.Name != key {
+			continue
+		}
+		if index == 0 {
+			return entry.Value, true
+		}
+		index--
 	}
-	return values[index], true
+	return "", false
+}
+func (call *fakeCall) GRPCMetadataAt(index uint32) (string, string, bool) {
+	if int(index) >= len(call.stream.grpcMetadata) {
+		return "", "", false
+	}
+	entry := call.stream.grpcMetadata[index]
+	return entry.Name, entry.Value, true
 }
 func (call *fakeCall) Property(property uint32) (string, bool) {
 	value, found := map[uint32]string{0: "ipv4:127.0.0.1:1", 1: "plaintext", 3: "1"}[property]

@@ -2,9 +2,9 @@
 # installation of callout-host. `make CALLOUT=DIR` selects the plugin_api of another checkout.
 CALLOUT ?= @plugin_api@
 
-ifneq ($(wildcard $(CALLOUT)/callout/plugin.h),)
-callout_cflags := -I$(CALLOUT)
-callout_libs := -Wl,--version-script=$(CALLOUT)/callout/callout.map
+ifeq ($(shell test -f '$(CALLOUT)/callout/plugin.h' && echo found),found)
+callout_cflags := -I'$(CALLOUT)'
+callout_libs := -Wl,--version-script='$(CALLOUT)/callout/callout.map'
 else ifeq ($(shell pkg-config --exists callout-plugin && echo found),found)
 callout_cflags := $(shell pkg-config --cflags callout-plugin)
 callout_libs := $(shell pkg-config --libs callout-plugin)

@@ -108,6 +108,8 @@ class Checking {
     add("body", call.body());
     add("source", call.source().address);
     add("principal", call.principal());
+    add("certificate", call.source().certificate);
+    add("sni", call.sni());
     add("route", call.extension("route").value_or("(none)"));
     for (const callout::Header& header : call.headers()) add(header.key, header.value);
     return text;

@@ -76,7 +76,8 @@ class Limiting {
   }
 
  private:
-  // "DOMAIN: KEY=VALUE KEY=VALUE, HITS hits", with a line for each descriptor.
+  // "DOMAIN: KEY=VALUE KEY=VALUE, HITS hits", with a line for each descriptor, and
+  // ", COUNT per UNITSxUNIT" where the route gives a limit.
   static std::string Shown(const callout::RateLimitCall& call) {
     std::string text;
     for (const callout::Descriptor& descriptor : call.descriptors()) {
@@ -84,7 +85,12 @@ class Limiting {
       for (const callout::Header& entry : descriptor.entries()) {
         text.append(" ").append(entry.key).append("=").append(entry.value);
       }
-      text.append(", ").append(std::to_string(descriptor.hits())).append(" hits\n");
+      text.append(", ").append(std::to_string(descriptor.hits())).append(" hits");
+      if (const auto limit = descriptor.limit()) {
+        text.append(", ").append(std::to_string(limit->count)).append(" per ");
+        text.append(std::to_string(limit->units)).append("x").append(std::to_string(limit->unit));
+      }
+      text.append("\n");
     }
     return text;
   }

@@ -106,8 +106,14 @@ TEST(ConfigDocument, AliasesThatMultiplyAreRefused) {
   EXPECT_THAT(Refused(text), HasSubstr("more than 2000000 values"));
 }
 
+TEST(ConfigDocument, LongTextsThatAreRepeatedAreRefused) {
+  std::string text = "a: &a " + std::string(1 << 20, 'x') + "\nb: [*a";
+  for (int i = 0; i < 100; ++i) text += ", *a";
+  EXPECT_THAT(Refused(text + "]\n"), HasSubstr("line 2: more than 67108864 bytes"));
+}
+
 TEST(ConfigDocument, AnAliasThatContainsItselfIsRefused) {
-  EXPECT_FALSE(ParseDocuments("a: &a [*a]\n").ok());
+  EXPECT_THAT(Refused("a: &a [*a]\n"), HasSubstr("line 1: an alias (*NAME) stands within"));
 }
 
 }  // namespace

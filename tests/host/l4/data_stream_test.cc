@@ -2,6 +2,7 @@
 
 #include "host/l4/data_stream.h"
 
+#include <callout/data.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -360,6 +361,31 @@ TEST_F(DataStreamTest, AnEndIsOneWhateverComesAfterIt) {
     AddPlugin(ErrorPolicy::Action::kContinue)->phases[CALLOUT_READ_DATA] = hook;
     Read("r");
     EXPECT_THAT(Told(), ElementsAre("reset")) << name;
+    StartAgain();
+  }
+  const std::map<std::string, FakePlugin::Hook> closed = {
+      {"closed, and then replaced",
+       [](callout_call_t* call) {
+         EXPECT_EQ(callout_close_connection(call), CALLOUT_OK);
+         EXPECT_EQ(Replace(call, "x"), CALLOUT_FAILED_PRECONDITION);
+         EXPECT_EQ(callout_reset_connection(call), CALLOUT_FAILED_PRECONDITION);
+         return callout_status_t{CALLOUT_OK};
+       }},
+      {"replaced, and then closed",
+       [](callout_call_t* call) {
+         EXPECT_EQ(Replace(call, "x"), CALLOUT_OK);
+         return callout_close_connection(call);
+       }},
+      {"closed, and then denied by status",
+       [](callout_call_t* call) {
+         EXPECT_EQ(callout_close_connection(call), CALLOUT_OK);
+         return callout_status_t{CALLOUT_PERMISSION_DENIED};
+       }},
+  };
+  for (const auto& [name, hook] : closed) {
+    AddPlugin(ErrorPolicy::Action::kContinue)->phases[CALLOUT_READ_DATA] = hook;
+    Read("r");
+    EXPECT_THAT(Told(), ElementsAre("close")) << name;
     StartAgain();
   }
 }

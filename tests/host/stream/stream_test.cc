@@ -377,7 +377,7 @@ TEST_F(StreamTest, AnswersMayBeAsLargeAsTheLimitAndNoLarger) {
 TEST_F(StreamTest, LastAnswerOfAHookCounts) {
   FakePlugin* plugin = AddPlugin();
   plugin->phases[CALLOUT_REQUEST_HEADERS] = [](callout_call_t* call) {
-    Respond(call, CALLOUT_IMMEDIATE_RESPONSE, ext_proc::ImmediateResponse());
+    SetsHeader("x-first", "1")(call);
     ext_proc::HeadersResponse answer;
     answer.mutable_response()->set_clear_route_cache(true);
     return Respond(call, CALLOUT_REQUEST_HEADERS_RESPONSE, answer);

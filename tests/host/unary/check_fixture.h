@@ -6,6 +6,7 @@
 #define CALLOUT_TESTS_HOST_UNARY_CHECK_FIXTURE_H_
 
 #include <callout/answer.h>
+#include <callout/check.h>
 
 #include <functional>
 #include <memory>

@@ -376,10 +376,10 @@ TEST_F(CheckTest, ARefusalThatIsSpoiltDoesNotPass) {
          denies(call);
          return callout_status_t{17};
        }},
-      {"a permission sent beside it",
+      {"a permission sent before it",
        [&](callout_call_t* call) {
-         denies(call);
          EXPECT_EQ(call->host->send(call, CALLOUT_CHECK_OK, nullptr, 0), CALLOUT_OK);
+         denies(call);
          return CALLOUT_OK;
        }},
       {"metadata that is none beside it",
@@ -416,6 +416,69 @@ TEST_F(CheckTest, ARefusalThatIsSpoiltDoesNotPass) {
       EXPECT_EQ(StatusTold(Request()), 500) << name;
       Finish();
     }
+  }
+}
+
+// A missing `return`: the first refusal is the one that goes out, and an allowance is none yet.
+TEST_F(CheckTest, ARefusalStands) {
+  const auto denies = [](callout_call_t* call) {
+    EXPECT_EQ(callout_deny_request(call, 401, callout_text("who are you?")), CALLOUT_OK);
+  };
+  const std::vector<std::pair<std::string, FakePlugin::Hook>> hooks = {
+      {"an allowance after it",
+       [&](callout_call_t* call) {
+         denies(call);
+         EXPECT_EQ(callout_allow_request(call, nullptr, 0), CALLOUT_FAILED_PRECONDITION);
+         return CALLOUT_OK;
+       }},
+      {"a permission sent after it",
+       [&](callout_call_t* call) {
+         denies(call);
+         EXPECT_EQ(call->host->send(call, CALLOUT_CHECK_OK, nullptr, 0),
+                   CALLOUT_FAILED_PRECONDITION);
+         return CALLOUT_OK;
+       }},
+      {"another denial after it",
+       [&](callout_call_t* call) {
+         denies(call);
+         EXPECT_EQ(callout_deny_request(call, 200, callout_text("welcome")),
+                   CALLOUT_FAILED_PRECONDITION);
+         return CALLOUT_OK;
+       }},
+      {"a decision by status after it",
+       [&](callout_call_t* call) {
+         denies(call);
+         return CALLOUT_PERMISSION_DENIED;
+       }},
+      {"an allowance before it",
+       [&](callout_call_t* call) {
+         EXPECT_EQ(callout_allow_request(call, nullptr, 0), CALLOUT_OK);
+         denies(call);
+         return CALLOUT_OK;
+       }},
+  };
+  for (const ErrorPolicy::Action action :
+       {ErrorPolicy::Action::kFail, ErrorPolicy::Action::kContinue}) {
+    for (const auto& [name, hook] : hooks) {
+      Reset();
+      AddPlugin(action)->phases[CALLOUT_CHECK] = hook;
+      EXPECT_EQ(StatusTold(Request()), 401) << name;
+      Finish();
+    }
+    // What the C layer cannot make is a fault, and no pass.
+    Reset();
+    AddPlugin(action)->phases[CALLOUT_CHECK] = [](callout_call_t* call) {
+      return callout_deny_request(call, 99, callout_text("no"));
+    };
+    EXPECT_EQ(StatusTold(Request()), 500);
+    Finish();
+    Reset();
+    AddPlugin(action)->phases[CALLOUT_CHECK] = [](callout_call_t* call) {
+      callout_deny_request(call, 99, callout_text("no"));
+      return callout_allow_request(call, nullptr, 0);
+    };
+    EXPECT_EQ(StatusTold(Request()), 500);
+    Finish();
   }
 }
 

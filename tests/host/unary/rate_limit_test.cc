@@ -296,6 +296,22 @@ TEST_F(RateLimitTest, ARefusalIsOneWhateverComesAfterIt) {
          SaysCode(kOverLimit)(call);
          return callout_status_t{CALLOUT_INTERNAL};
        }},
+      {"refused, and then let pass",
+       [](callout_call_t* call) {
+         EXPECT_EQ(SaysCode(kOverLimit)(call), CALLOUT_OK);
+         EXPECT_EQ(SaysCode(kOk)(call), CALLOUT_FAILED_PRECONDITION);
+         return callout_status_t{CALLOUT_OK};
+       }},
+      {"refused, and let pass by the status of that",
+       [](callout_call_t* call) {
+         SaysCode(kOverLimit)(call);
+         return SaysCode(kOk)(call);
+       }},
+      {"let pass, and then refused",
+       [](callout_call_t* call) {
+         EXPECT_EQ(SaysCode(kOk)(call), CALLOUT_OK);
+         return SaysCode(kOverLimit)(call);
+       }},
       {"refused, with a header that is none", Says([](RateLimitResponse* response) {
          response->set_overall_code(kOverLimit);
          AddTo(response->mutable_response_headers_to_add(), "x", "a\nb");

@@ -47,7 +47,7 @@ func (plugin *acts) OnRequestHeaders(call *callout.HeadersCall) error {
 		return errors.New("no luck")
 	case "/unavailable":
 		return callout.Errorf(callout.Unavailable, "later")
-	case "/yield", "/sleep", "/sleep-panic", "/sleep-deny", "/wait", "/ticks", "/ask", "/ask-down":
+	case "/yield", "/sleep", "/sleep-panic", "/sleep-deny", "/wait", "/ticks", "/ask", "/ask-down", "/forgets", "/forgets-panic", "/traced":
 		return call.Defer(func(ctx context.Context) error { return plugin.later(ctx, call, path) })
 	}
 	return plugin.done(call, path)
@@ -60,6 +60,27 @@ func (plugin *acts) later(ctx context.Context, call *callout.HeadersCall, path s
 		panic("after waiting")
 	case "/sleep-deny":
 		return call.Deny(403, "after waiting")
+	case "/forgets", "/forgets-panic": // a return is missing
+		_ = call.Deny(403, "no")
+		call.SetHeader("x-internal-token", "s3cret")
+		if path == "/forgets-panic" {
+			panic("after a denial")
+		}
+	case "/traced":
+		span := call.Span()
+		if !span.IsRecorded() || !span.Set("sdk.attribute", "of the span") ||
+			!span.Event("sdk.event", map[string]any{"sdk.number": 7}) {
+			return errors.New("nothing is recorded")
+		}
+		context, _ := call.TraceContext()
+		call.SetHeader("x-context", context.Traceparent)
+		keys := 0
+		for _, entry := range call.GRPCMetadataEntries() {
+			if entry.Name == "traceparent" {
+				keys++
+			}
+		}
+		call.SetHeader("x-keys", fmt.Sprint(keys))
 	case "/wait":
 		call.Host().Infof("waiting")
 		<-ctx.Done()

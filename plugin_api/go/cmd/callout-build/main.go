@@ -81,7 +81,7 @@ func buildPlugin(directory, output string) error {
 	// The linker writes a new file: what a host has loaded stays as it is.
 	draft := path + ".new"
 	command := exec.Command("go", "build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-o", draft,
-		"-ldflags=-extldflags=-Wl,--version-script="+script.Name(), ".")
+		`-ldflags="-extldflags='-Wl,--version-script=`+script.Name()+`'"`, ".") // go splits at blanks that are not quoted
 	command.Dir, command.Stdout, command.Stderr = directory, os.Stdout, os.Stderr
 	if err := command.Run(); err != nil {
 		return fmt.Errorf("go build: %w", err)

@@ -114,4 +114,10 @@ const (
 	OutgoingGrpc              = 1
 	OutgoingIdempotent        = 2
 	UpstreamGrpc              = 1
+	TraceKeyBytesMax          = 256
+	TraceparentBytes          = 55
+	TraceText                 = 1
+	TraceInteger              = 2
+	TraceReal                 = 3
+	TraceFlag                 = 4
 )

@@ -42,6 +42,16 @@ type Incoming struct {
 	Body, Message     string
 }
 
+// SpanAttribute is an attribute of a span: Type, one of TRACE_..., says which member has the value. A flag is in
+// Integer.
+type SpanAttribute struct {
+	Key     string
+	Type    uint32
+	Text    string
+	Integer int64
+	Real    float64
+}
+
 // Call has the services of the host for one call. All statuses are those of the ABI.
 type Call interface {
 	// Respond takes the message in parts, of which any may be empty.
@@ -52,6 +62,13 @@ type Call interface {
 	Finish(status int32)
 	IsCancelled() bool
 	GRPCMetadata(key string, index uint32) (string, bool)
+	// GRPCMetadataAt finds nothing on a host without the extension.
+	GRPCMetadataAt(index uint32) (key, value string, found bool)
+	// A host without the extension for traces records nothing and has no context.
+	IsRecording() bool
+	SetSpanAttribute(attribute SpanAttribute) int32
+	AddSpanEvent(name string, attributes []SpanAttribute) int32
+	TraceContext() (traceparent, tracestate string, found bool)
 	Property(property uint32) (string, bool)
 	SendRoom() uint64
 	// Until is the time from now to a time of CLOCK_MONOTONIC.

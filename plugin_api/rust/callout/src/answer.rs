@@ -31,8 +31,12 @@ pub(crate) struct Immediate {
 }
 
 /// Steps work in the order in which they are called, although Envoy removes before it sets.
+///
+/// A refusal stands: what comes after it does nothing, and the log says what that was.
 #[derive(Default)]
 pub(crate) struct Answer {
+    /// The first step after a refusal.
+    pub late_step: Option<&'static str>,
     /// The first step that failed.
     pub failure: Option<Error>,
     /// The records of a HeaderMutation or, for a Check or a rate limit, of the response.
@@ -58,6 +62,40 @@ pub(crate) struct Message {
 }
 
 impl Answer {
+    /// What the hook has said is final.
+    fn is_decided(&self) -> bool {
+        self.immediate.is_some()
+            || self.check == Some(raw::CHECK_DENIED)
+            || self.connection_status.is_some()
+    }
+
+    /// The request, or the connection, does not go on.
+    pub fn refuses(&self) -> bool {
+        self.is_decided() || self.over_limit == Some(true)
+    }
+
+    /// Whether `step` may still be made. If not it has to do nothing.
+    pub fn may_go_on(&mut self, step: &'static str) -> bool {
+        let is_decided = self.is_decided();
+        if is_decided {
+            self.late_step.get_or_insert(step);
+        }
+        !is_decided
+    }
+
+    /// What the log says of a step after a refusal.
+    pub fn late_step_text(&self, phase: raw::Phase) -> Option<String> {
+        let step = self.late_step?;
+        let (after, remedy) = match phase {
+            raw::CHECK => ("a denial", "it"),
+            raw::READ_DATA | raw::WRITE_DATA | raw::CONNECTION => ("close() or reset()", "them"),
+            _ => ("deny() or reply()", "them, or add to the Reply"),
+        };
+        Some(format!(
+            "{step}() after {after} does nothing: return from the hook after {remedy}"
+        ))
+    }
+
     pub fn fail(&mut self, text: &str) {
         if self.failure.is_none() {
             self.failure = Some(Error::with_status(Status::InvalidArgument, text));
@@ -114,10 +152,13 @@ impl Answer {
         put_bytes(&mut self.records, 2, name);
     }
 
-    pub fn begin_immediate(&mut self, http_status: u16) {
+    /// `false`: a refusal stands.
+    pub fn begin_immediate(&mut self, step: &'static str, http_status: u16) -> bool {
+        if !self.may_go_on(step) {
+            return false;
+        }
         if !(200..=599).contains(&http_status) {
             self.fail("an immediate response needs an HTTP status of 200 to 599");
-            return;
         }
         let failure = self.failure.take();
         let immediate = Immediate {
@@ -129,6 +170,7 @@ impl Answer {
             immediate: Some(immediate),
             ..Default::default()
         };
+        true
     }
 
     // --- What it becomes ---

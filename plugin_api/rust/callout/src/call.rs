@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use crate::answer::{put_check_header, put_pair, Answer, Append, Body};
+use crate::answer::{put_check_header, put_pair, Answer, Append, Body, Immediate};
 use crate::error::{Error, Result, Status};
 use crate::headers::Headers;
-use crate::host::{bytes, view, Host};
+use crate::host::{bytes, view, Extension, Host};
 use crate::plugin::Plugin;
 use crate::wire::{put_bytes, put_head, put_message, put_number, record_size, Records};
 use crate::{json, raw};
@@ -71,6 +71,10 @@ pub type OpenCall<'a, P> = Call<'a, kind::Open, P>;
 ///
 /// What it lends (`'a`) lives as long as the hook runs, in an async hook also across `.await`.
 /// Nothing set: the message passes unchanged; but a Check is refused.
+///
+/// A refusal stands: after `deny`, `reply`, `refuse`, `close` or `reset` every other step does nothing,
+/// and the host's log says which one it was, so that a missing `return` lets nothing pass. If the hook
+/// then ends with an error or panics, that is a fault which no policy lets pass.
 pub struct Call<'a, K, P: Plugin> {
     /// The plugin's own state of this stream: the same one in every call of it.
     pub stream: &'a mut P::Stream,
@@ -104,16 +108,32 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
 
     /// Gives the host what was set. Returns what the hook has to return.
     pub(crate) fn settle(mut self, result: Result) -> raw::Status {
-        if let Err(error) = result.and(self.answer.failure.take().map_or(Ok(()), Err)) {
-            self.set_error(error.text());
-            return error.status().to_raw();
+        if let Some(text) = self.answer.late_step_text(self.raw().phase) {
+            self.host.error(text);
         }
-        if self.answer.held && self.answer.is_empty() {
-            return raw::NO_RESPONSE;
+        let failure = self.answer.failure.take();
+        let Err(error) = result.and(failure.map_or(Ok(()), Err)) else {
+            return match (self.answer.is_empty(), self.answer.held) {
+                (true, true) => raw::NO_RESPONSE,
+                (true, false) => raw::OK,
+                _ => self.respond(),
+            };
+        };
+        // A refusal is told before the fault, which then passes under no policy.
+        if self.answer.refuses() {
+            let told = self.respond();
+            if matches!(
+                error.status(),
+                Status::PermissionDenied | Status::Unauthenticated
+            ) {
+                return told;
+            }
         }
-        if self.answer.is_empty() {
-            return raw::OK;
-        }
+        self.set_error(error.text());
+        error.status().to_raw()
+    }
+
+    fn respond(&mut self) -> raw::Status {
         let call = self.call.0;
         let phase = self.raw().phase;
         let message = self.answer.message(phase);
@@ -122,9 +142,20 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
         unsafe { ((*(*call).host).respond)(call, message.field, parts.as_ptr(), parts.len()) }
     }
 
+    /// Makes a step of the answer, unless a refusal stands.
+    fn set(&mut self, step: &'static str, change: impl FnOnce(&mut Answer)) {
+        if self.answer.may_go_on(step) {
+            change(&mut self.answer);
+        }
+    }
+
     fn set_error(&self, text: &str) {
         // SAFETY: the call is open; the text is copied.
         unsafe { ((*self.raw().host).set_error)(self.call.0, bytes(text.as_bytes())) }
+    }
+
+    pub(crate) fn raw_call(&self) -> RawCall {
+        self.call
     }
 
     fn raw(&self) -> &'a raw::Call {
@@ -189,6 +220,30 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
             ((*self.raw().host).get_metadata)(self.call.0, bytes(key.as_bytes()), 0, &mut value)
         };
         (status == raw::OK).then(|| self.view(value))
+    }
+
+    /// All of the metadata of the gRPC request, in its order; keys are in lower case. It is the extension
+    /// `callout.rpc_metadata/1`: empty on a host that is older.
+    pub fn grpc_metadata_entries(&self) -> Vec<(&'a str, &'a [u8])> {
+        // SAFETY: the id is that of the table.
+        let found = unsafe { Extension::<raw::RpcMetadata>::new(self.host, raw::RPC_METADATA, "") };
+        let Ok(metadata) = found else {
+            return Vec::new();
+        };
+        let mut entries = Vec::new();
+        for index in 0.. {
+            let (mut key, mut value) = (bytes(&[]), bytes(&[]));
+            // SAFETY: the call is open, and the views live as long as the stream.
+            let status = metadata.call(|table, _| unsafe {
+                ((*table).at)(self.call.0, index, &mut key, &mut value)
+            });
+            if status != raw::OK {
+                break;
+            }
+            let key = std::str::from_utf8(self.view(key)).unwrap_or("");
+            entries.push((key, self.view(value)));
+        }
+        entries
     }
 
     fn property(&self, property: raw::Property) -> Option<&'a str> {
@@ -292,30 +347,42 @@ pub struct Modes {
 impl<'a, K: kind::ExtProc, P: Plugin> Call<'a, K, P> {
     /// Sets a header, in the place of all that have this name.
     pub fn set_header(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        self.answer
-            .set_header(name.as_ref(), value.as_ref(), Append::OverwriteOrAdd);
+        if self.answer.may_go_on("set_header") {
+            self.answer
+                .set_header(name.as_ref(), value.as_ref(), Append::OverwriteOrAdd);
+        }
     }
     /// Adds a header; values that are there stay.
     pub fn append_header(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        self.answer
-            .set_header(name.as_ref(), value.as_ref(), Append::IfExistsOrAdd);
+        if self.answer.may_go_on("append_header") {
+            self.answer
+                .set_header(name.as_ref(), value.as_ref(), Append::IfExistsOrAdd);
+        }
     }
     /// Removes all values of a header, also what this call has set.
     pub fn remove_header(&mut self, name: impl AsRef<[u8]>) {
-        self.answer.remove_header(name.as_ref());
+        if self.answer.may_go_on("remove_header") {
+            self.answer.remove_header(name.as_ref());
+        }
     }
 
-    /// Refuses the request: Envoy answers the client with this status (200 to 599) and body.
+    /// Refuses the request: Envoy answers the client with this status (200 to 599) and body. The first
+    /// refusal of a call stands.
     pub fn deny(&mut self, http_status: u16, body: impl Into<Vec<u8>>) -> Result {
-        self.reply(http_status).body(body);
+        self.begin_reply("deny", http_status).body(body);
         self.answer.result()
     }
 
-    /// The same with headers and more. What the call has set before is dropped.
+    /// The same with headers and more. What the call has set before is dropped; after another refusal it
+    /// does nothing.
     pub fn reply(&mut self, http_status: u16) -> Reply<'_> {
-        self.answer.begin_immediate(http_status);
+        self.begin_reply("reply", http_status)
+    }
+
+    fn begin_reply(&mut self, step: &'static str, http_status: u16) -> Reply<'_> {
+        let begins = self.answer.begin_immediate(step, http_status);
         Reply {
-            answer: &mut self.answer,
+            answer: begins.then_some(&mut self.answer),
         }
     }
 
@@ -379,34 +446,39 @@ impl<'a, K: kind::ExtProc, P: Plugin> Call<'a, K, P> {
 
 /// What a client gets in the place of the backend's response.
 pub struct Reply<'c> {
-    answer: &'c mut Answer,
+    /// `None`: another refusal stands.
+    answer: Option<&'c mut Answer>,
 }
 
 impl Reply<'_> {
+    fn with(mut self, step: impl FnOnce(&mut Answer)) -> Self {
+        if let Some(answer) = &mut self.answer {
+            step(answer);
+        }
+        self
+    }
+    fn with_immediate(self, step: impl FnOnce(&mut Immediate)) -> Self {
+        self.with(|answer| {
+            if let Some(immediate) = &mut answer.immediate {
+                step(immediate);
+            }
+        })
+    }
     /// Sets a header of the response.
     pub fn header(self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
-        self.answer
-            .set_header(name.as_ref(), value.as_ref(), Append::OverwriteOrAdd);
-        self
+        self.with(|answer| answer.set_header(name.as_ref(), value.as_ref(), Append::OverwriteOrAdd))
     }
     /// Its body. Envoy's default content-type is text/plain.
     pub fn body(self, body: impl Into<Vec<u8>>) -> Self {
-        self.answer.body = Body::Replaced(body.into());
-        self
+        self.with(|answer| answer.body = Body::Replaced(body.into()))
     }
     /// For Envoy's access log (`%RESPONSE_CODE_DETAILS%`); the client does not see it.
     pub fn details(self, text: impl Into<String>) -> Self {
-        if let Some(immediate) = &mut self.answer.immediate {
-            immediate.details = text.into();
-        }
-        self
+        self.with_immediate(|immediate| immediate.details = text.into())
     }
     /// For gRPC clients; without it Envoy derives one from the HTTP status.
     pub fn grpc_status(self, status: u32) -> Self {
-        if let Some(immediate) = &mut self.answer.immediate {
-            immediate.grpc_status = Some(status);
-        }
-        self
+        self.with_immediate(|immediate| immediate.grpc_status = Some(status))
     }
 }
 
@@ -418,14 +490,14 @@ impl<'a, K: kind::Fields, P: Plugin> Call<'a, K, P> {
     }
     /// Sets a header that would not be there otherwise.
     pub fn set_header_if_absent(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        if !self.would_exist(name.as_ref()) {
+        if self.answer.may_go_on("set_header_if_absent") && !self.would_exist(name.as_ref()) {
             self.answer
                 .set_header(name.as_ref(), value.as_ref(), Append::IfAbsent);
         }
     }
     /// Sets a header that is there already.
     pub fn set_header_if_present(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        if self.would_exist(name.as_ref()) {
+        if self.answer.may_go_on("set_header_if_present") && self.would_exist(name.as_ref()) {
             self.answer
                 .set_header(name.as_ref(), value.as_ref(), Append::OverwriteIfExists);
         }
@@ -443,15 +515,19 @@ impl<'a, P: Plugin> Call<'a, kind::Headers, P> {
     }
     /// Lets Envoy choose the route again, by the headers as this call leaves them. For requests.
     pub fn clear_route_cache(&mut self) {
-        self.answer.clear_route_cache = true;
+        self.set("clear_route_cache", |answer| {
+            answer.clear_route_cache = true;
+        });
     }
     /// Puts `body` in the place of the one that would follow.
     pub fn replace_body(&mut self, body: impl Into<Vec<u8>>) {
-        self.answer.body = Body::Replaced(body.into());
+        self.set("replace_body", |answer| {
+            answer.body = Body::Replaced(body.into());
+        });
     }
     /// FULL_DUPLEX_STREAMED only: holds the headers until a later call of the direction settles them.
     pub fn hold(&mut self) {
-        self.answer.held = true;
+        self.set("hold", |answer| answer.held = true);
     }
 }
 
@@ -474,18 +550,25 @@ impl<'a, P: Plugin> Call<'a, kind::Body, P> {
     }
     /// Replaces the body or this piece of it, in whatever mode Envoy sends it.
     pub fn set_body(&mut self, body: impl Into<Vec<u8>>) {
-        self.answer.body = Body::Replaced(body.into());
+        self.set("set_body", |answer| {
+            answer.body = Body::Replaced(body.into());
+        });
     }
     /// Removes the body or this piece.
     pub fn clear_body(&mut self) {
-        self.answer.body = Body::Cleared;
+        self.set("clear_body", |answer| answer.body = Body::Cleared);
     }
     /// Lets Envoy choose the route again. For requests, in BUFFERED.
     pub fn clear_route_cache(&mut self) {
-        self.answer.clear_route_cache = true;
+        self.set("clear_route_cache", |answer| {
+            answer.clear_route_cache = true;
+        });
     }
     /// FULL_DUPLEX_STREAMED only: sends a piece ahead of the answer.
     pub fn send(&mut self, piece: &[u8]) -> Result {
+        if !self.answer.may_go_on("send") {
+            return Ok(());
+        }
         // BodyResponse.response 1 .body_mutation 3 .streamed_response 3 .body 1
         let streamed = record_size(1, piece.len());
         let mutation = record_size(3, streamed);
@@ -509,7 +592,7 @@ impl<'a, P: Plugin> Call<'a, kind::Body, P> {
     }
     /// FULL_DUPLEX_STREAMED only: keeps this piece back, or drops it.
     pub fn hold(&mut self) {
-        self.answer.held = true;
+        self.set("hold", |answer| answer.held = true);
     }
 }
 
@@ -576,29 +659,42 @@ impl<'a, P: Plugin> Call<'a, kind::Check, P> {
         Some((address, port))
     }
 
-    fn begin(&mut self, field: raw::Field) {
+    /// `false`: a refusal stands.
+    fn begin(&mut self, step: &'static str, field: raw::Field) -> bool {
+        if !self.answer.may_go_on(step) {
+            return false;
+        }
         let failure = self.answer.failure.take();
         self.answer = Answer {
             failure,
             check: Some(field),
             ..Default::default()
         };
+        true
     }
-    /// Lets the request pass, with what is then set on it. What was said before is dropped.
+    /// Lets the request pass, with what is then set on it. An `allow` before it is dropped; after a
+    /// refusal it does nothing.
     pub fn allow(&mut self) -> Allow<'_> {
-        self.begin(raw::CHECK_OK);
+        let begins = self.begin("allow", raw::CHECK_OK);
         Allow {
-            answer: &mut self.answer,
+            answer: begins.then_some(&mut self.answer),
         }
     }
-    /// Refuses it with an HTTP status of 200 to 599 and a body of UTF-8.
+    /// Refuses it with an HTTP status of 200 to 599 and a body of UTF-8. The first refusal of a call
+    /// stands.
     pub fn deny(&mut self, http_status: u16, body: &str) -> Result {
-        self.refuse(http_status)?.body(body);
+        self.begin_refusal("deny", http_status)?.body(body);
         Ok(())
     }
     /// The same, with headers.
     pub fn refuse(&mut self, http_status: u16) -> Result<Refuse<'_>> {
-        self.begin(raw::CHECK_DENIED);
+        self.begin_refusal("refuse", http_status)
+    }
+
+    fn begin_refusal(&mut self, step: &'static str, http_status: u16) -> Result<Refuse<'_>> {
+        if !self.begin(step, raw::CHECK_DENIED) {
+            return Ok(Refuse { answer: None });
+        }
         if !(200..=599).contains(&http_status) {
             self.answer
                 .fail("a denial needs an HTTP status of 200 to 599");
@@ -608,77 +704,66 @@ impl<'a, P: Plugin> Call<'a, kind::Check, P> {
             put_number(to, 1, http_status.into())
         });
         Ok(Refuse {
-            answer: &mut self.answer,
+            answer: Some(&mut self.answer),
         })
     }
 }
 
 /// What happens to a request that may pass.
 pub struct Allow<'c> {
-    answer: &'c mut Answer,
+    /// `None`: the request is refused already.
+    answer: Option<&'c mut Answer>,
 }
 
 impl Allow<'_> {
+    fn with(mut self, step: impl FnOnce(&mut Vec<u8>)) -> Self {
+        if let Some(answer) = &mut self.answer {
+            step(&mut answer.records);
+        }
+        self
+    }
     /// Sets a header of the request.
     pub fn header(self, name: &str, value: &str) -> Self {
-        put_check_header(
-            &mut self.answer.records,
-            2,
-            name,
-            value,
-            Append::OverwriteOrAdd,
-        );
-        self
+        self.with(|to| put_check_header(to, 2, name, value, Append::OverwriteOrAdd))
     }
     /// Removes a header of the request.
     pub fn remove_header(self, name: &str) -> Self {
-        put_bytes(&mut self.answer.records, 5, name.as_bytes());
-        self
+        self.with(|to| put_bytes(to, 5, name.as_bytes()))
     }
     /// Sets a header of the response that the request will get.
     pub fn response_header(self, name: &str, value: &str) -> Self {
-        put_check_header(
-            &mut self.answer.records,
-            6,
-            name,
-            value,
-            Append::OverwriteOrAdd,
-        );
-        self
+        self.with(|to| put_check_header(to, 6, name, value, Append::OverwriteOrAdd))
     }
     /// Sets a parameter of the query, in plain text: the host encodes it.
     pub fn query(self, name: &str, value: &str) -> Self {
-        put_pair(&mut self.answer.records, 7, name, value);
-        self
+        self.with(|to| put_pair(to, 7, name, value))
     }
     /// Removes a parameter of the query.
     pub fn remove_query(self, name: &str) -> Self {
-        put_bytes(&mut self.answer.records, 8, name.as_bytes());
-        self
+        self.with(|to| put_bytes(to, 8, name.as_bytes()))
     }
 }
 
 /// What a client gets whose request is refused.
 pub struct Refuse<'c> {
-    answer: &'c mut Answer,
+    /// `None`: an earlier refusal stands.
+    answer: Option<&'c mut Answer>,
 }
 
 impl Refuse<'_> {
+    fn with(mut self, step: impl FnOnce(&mut Vec<u8>)) -> Self {
+        if let Some(answer) = &mut self.answer {
+            step(&mut answer.records);
+        }
+        self
+    }
     /// Adds a header to the response.
     pub fn header(self, name: &str, value: &str) -> Self {
-        put_check_header(
-            &mut self.answer.records,
-            2,
-            name,
-            value,
-            Append::IfExistsOrAdd,
-        );
-        self
+        self.with(|to| put_check_header(to, 2, name, value, Append::IfExistsOrAdd))
     }
     /// The response's body.
     pub fn body(self, body: &str) -> Self {
-        put_bytes(&mut self.answer.records, 3, body.as_bytes());
-        self
+        self.with(|to| put_bytes(to, 3, body.as_bytes()))
     }
 }
 
@@ -735,7 +820,7 @@ impl<'a, P: Plugin> Call<'a, kind::RateLimit, P> {
             }
         })
     }
-    /// The request is over its limits: Envoy answers 429.
+    /// The request is over its limits: Envoy answers 429. It stays so, whatever comes after it.
     pub fn over_limit(&mut self) {
         self.answer.over_limit = Some(true);
     }
@@ -760,13 +845,14 @@ impl<'a, P: Plugin> Call<'a, kind::RateLimit, P> {
 // --- Network ext_proc ---
 
 impl<'a, K: kind::Tcp, P: Plugin> Call<'a, K, P> {
-    /// Closes the connection as one that is over, without the bytes of this call.
+    /// Closes the connection as one that is over, without the bytes of this call. After `close` and
+    /// `reset` nothing else counts.
     pub fn close(&mut self) {
-        self.answer.connection_status = Some(1);
+        self.set("close", |answer| answer.connection_status = Some(1));
     }
     /// Resets the connection.
     pub fn reset(&mut self) {
-        self.answer.connection_status = Some(2);
+        self.set("reset", |answer| answer.connection_status = Some(2));
     }
 }
 
@@ -785,7 +871,9 @@ impl<'a, P: Plugin> Call<'a, kind::Data, P> {
     }
     /// These bytes go on in the place of those that came; none, if it is empty.
     pub fn set_data(&mut self, data: impl Into<Vec<u8>>) {
-        self.answer.body = Body::Replaced(data.into());
+        self.set("set_data", |answer| {
+            answer.body = Body::Replaced(data.into());
+        });
     }
 }
 

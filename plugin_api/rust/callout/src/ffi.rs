@@ -9,9 +9,10 @@ use std::ffi::{c_char, c_void, CStr};
 use std::future::Future;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
 use crate::call::{kind, Call, RawCall, StreamEnd};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::{bytes, view, Host};
 use crate::plugin::{read_config, AsyncPlugin, Plugin, Setup};
 use crate::raw;
@@ -134,6 +135,22 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("panic: {}", text.unwrap_or("not a text"))
+}
+
+/// A panic as the error of a hook, so that what the hook has refused before stays refused.
+fn caught<T>(function: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(function))
+        .unwrap_or_else(|panic| Err(Error::new(panic_text(panic.as_ref()))))
+}
+
+/// The same for an async hook.
+async fn caught_async(hook: impl Future<Output = Result>) -> Result {
+    let mut hook = std::pin::pin!(hook);
+    std::future::poll_fn(|context| match caught(|| Ok(hook.as_mut().poll(context))) {
+        Ok(polled) => polled,
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
 }
 
 /// Runs `function`; a panic ends the call as a fault.
@@ -330,7 +347,7 @@ unsafe fn run<'a, K, P: Exported>(
         at_border(call, || {
             let instance = instance_of::<P>(call);
             let mut typed = Call::new(RawCall(call), &instance.host, own_state::<P>(call));
-            let result = hook(&instance.plugin, &mut typed);
+            let result = caught(|| hook(&instance.plugin, &mut typed));
             typed.settle(result)
         })
     }
@@ -376,7 +393,7 @@ macro_rules! message_hooks {
             unsafe {
                 run_async::<P, _>(call, |plugin, raw_call, host| async move {
                     let mut call = Call::<kind::$kind, P>::new(raw_call, host, own_state::<P>(raw_call.0));
-                    let result = AsyncPlugin::$hook(plugin, &mut call).await;
+                    let result = caught_async(AsyncPlugin::$hook(plugin, &mut call)).await;
                     call.settle(result)
                 })
             }

@@ -26,6 +26,7 @@ pub mod shared_data;
 mod task;
 pub mod testing;
 pub mod timers;
+pub mod trace;
 mod wire;
 
 pub use call::{

@@ -3,7 +3,7 @@
 //! The C headers in Rust, by scripts/sdk-bindings. Do not change it by hand: change the headers,
 //! which say what each thing means, and run the script.
 //!
-//! `callout/plugin.h` `callout/rpc_metadata.h` `callout/timers.h` `callout/shared_data.h` `callout/calls.h`
+//! `callout/plugin.h` `callout/rpc_metadata.h` `callout/timers.h` `callout/shared_data.h` `callout/calls.h` `callout/trace.h`
 
 #![allow(missing_docs)]
 
@@ -121,6 +121,13 @@ pub const UPSTREAM_NAME_BYTES_MAX: u32 = 64;
 pub const OUTGOING_GRPC: u32 = 1;
 pub const OUTGOING_IDEMPOTENT: u32 = 2;
 pub const UPSTREAM_GRPC: u32 = 1;
+pub const TRACE: &std::ffi::CStr = c"callout.trace/1";
+pub const TRACE_KEY_BYTES_MAX: u32 = 256;
+pub const TRACEPARENT_BYTES: u32 = 55;
+pub const TRACE_TEXT: u32 = 1;
+pub const TRACE_INTEGER: u32 = 2;
+pub const TRACE_REAL: u32 = 3;
+pub const TRACE_FLAG: u32 = 4;
 
 pub type Status = i32;
 pub type Phase = u32;
@@ -408,6 +415,30 @@ pub struct Calls {
     pub cancel: unsafe extern "C" fn(*const Host, u64) -> Status,
 }
 
+/// `callout_trace_attribute_t`
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TraceAttribute {
+    pub key: Bytes,
+    pub text: Bytes,
+    pub integer: i64,
+    pub real: f64,
+    pub type_: u32,
+    pub reserved: u32,
+}
+
+/// `callout_trace_t`
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Trace {
+    pub struct_size: u32,
+    pub reserved: u32,
+    pub is_recording: unsafe extern "C" fn(*const Call) -> i32,
+    pub set_attribute: unsafe extern "C" fn(*mut Call, *const TraceAttribute) -> Status,
+    pub add_event: unsafe extern "C" fn(*mut Call, Bytes, *const TraceAttribute, usize) -> Status,
+    pub get_context: unsafe extern "C" fn(*const Call, *mut c_char, *mut Bytes) -> Status,
+}
+
 /// The functions that a plugin may export.
 pub const EXPORTS: &[&str] = &[
     "callout_plugin_create",
@@ -594,4 +625,18 @@ const _: () = {
     assert!(offset_of!(Calls, find) == 8);
     assert!(offset_of!(Calls, start) == 16);
     assert!(offset_of!(Calls, cancel) == 24);
+    assert!(size_of::<TraceAttribute>() == 56);
+    assert!(offset_of!(TraceAttribute, key) == 0);
+    assert!(offset_of!(TraceAttribute, text) == 16);
+    assert!(offset_of!(TraceAttribute, integer) == 32);
+    assert!(offset_of!(TraceAttribute, real) == 40);
+    assert!(offset_of!(TraceAttribute, type_) == 48);
+    assert!(offset_of!(TraceAttribute, reserved) == 52);
+    assert!(size_of::<Trace>() == 40);
+    assert!(offset_of!(Trace, struct_size) == 0);
+    assert!(offset_of!(Trace, reserved) == 4);
+    assert!(offset_of!(Trace, is_recording) == 8);
+    assert!(offset_of!(Trace, set_attribute) == 16);
+    assert!(offset_of!(Trace, add_event) == 24);
+    assert!(offset_of!(Trace, get_context) == 32);
 };

@@ -26,6 +26,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{c_char, c_void, CStr, CString};
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -173,6 +174,9 @@ impl<P: Exported> Instance<P> {
             body_mode: raw::BODY_BUFFERED,
             seen: [0; 64],
             offsets: [0; 2],
+            is_recorded: true,
+            span_bytes: Default::default(),
+            opened: Added::default(),
             end: Default::default(),
         }
     }
@@ -340,6 +344,11 @@ pub struct Stream<'i, P: Exported> {
     body_mode: raw::BodyMode,
     seen: [u32; 64],
     offsets: [u64; 2],
+    is_recorded: bool,
+    /// Of what plugins add to the exchange's spans.
+    span_bytes: Arc<AtomicUsize>,
+    /// What stream_open has added to that of the call that follows.
+    opened: Added,
     end: End,
 }
 
@@ -360,7 +369,15 @@ pub struct Answer {
     message: Vec<u8>,
     sent: Vec<Vec<u8>>,
     annotations: Vec<(raw::Field, Vec<u8>)>,
+    span: Added,
     was_deferred: bool,
+}
+
+/// What was added to the span of a call.
+#[derive(Default)]
+struct Added {
+    attributes: Map<String, Json>,
+    events: Vec<(String, Map<String, Json>)>,
 }
 
 #[repr(C)]
@@ -368,6 +385,9 @@ struct FakeCall {
     /// First, so that the plugin's pointer is one to all of it.
     call: raw::Call,
     grpc_metadata: Vec<(String, Vec<u8>)>,
+    /// The span's number in the exchange; 0: there is none.
+    span: u64,
+    span_bytes: Arc<AtomicUsize>,
     outcome: Mutex<CallOutcome>,
     finished: Condvar,
 }
@@ -405,6 +425,12 @@ impl<P: Exported> Stream<'_, P> {
     pub fn add_grpc_metadata(&mut self, key: &str, value: &str) -> &mut Self {
         self.grpc_metadata
             .push((key.to_string(), value.as_bytes().to_vec()));
+        self
+    }
+    /// Whether the exchange is sampled, so that what is added to its spans is kept; it is, if this is not
+    /// set.
+    pub fn set_recorded(&mut self, is_recorded: bool) -> &mut Self {
+        self.is_recorded = is_recorded;
         self
     }
     /// How Envoy sends bodies; BUFFERED if it is not set.
@@ -542,6 +568,12 @@ impl<P: Exported> Stream<'_, P> {
                 self_: std::ptr::null(),
             },
             grpc_metadata: self.grpc_metadata.clone(),
+            span: if self.is_recorded {
+                u64::from(self.seen.iter().sum::<u32>().max(1))
+            } else {
+                0
+            },
+            span_bytes: self.span_bytes.clone(),
             outcome: Mutex::default(),
             finished: Condvar::new(),
         })
@@ -555,11 +587,12 @@ impl<P: Exported> Stream<'_, P> {
             .stream_open
             .map_or(raw::OK, |open| unsafe { open(call) });
         self.state = unsafe { (*call).stream };
+        let mut answer = std::mem::take(&mut lock(&fake.outcome).answer);
         if status == raw::OK {
             self.is_open = true;
+            self.opened = answer.span;
             return None;
         }
-        let mut answer = std::mem::take(&mut lock(&fake.outcome).answer);
         answer.status = status;
         Some(answer)
     }
@@ -576,9 +609,10 @@ impl<P: Exported> Stream<'_, P> {
                 return refused;
             }
         }
-        let mut fake = self.fake(phase, &message);
         let is_first = self.seen[phase as usize] == 0;
         self.seen[phase as usize] += 1;
+        let mut fake = self.fake(phase, &message);
+        lock(&fake.outcome).answer.span = std::mem::take(&mut self.opened);
         let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
         let is_body = phase == raw::REQUEST_BODY || phase == raw::RESPONSE_BODY;
         fake.call.flags = flag(is_first, raw::CALL_FIRST)
@@ -651,6 +685,7 @@ impl<P: Exported> Drop for Stream<'_, P> {
         };
         let mut fake = self.fake(0, &[]);
         fake.call.end = &end;
+        fake.span = 0;
         if let Some(close) = P::HOOKS.stream_close {
             // SAFETY: as the real host calls it, once.
             unsafe { close((&raw mut *fake).cast()) };
@@ -675,15 +710,28 @@ impl Answer {
     pub fn is_held(&self) -> bool {
         self.status == raw::NO_RESPONSE
     }
-    /// The HTTP status of an immediate response, or of a Check that the plugin refuses.
+    /// The HTTP status of an immediate response, or of a Check that the plugin refuses. `None` as well if
+    /// the call is a fault: the operator's policy has another one, which refuses too.
     pub fn http_status(&self) -> Option<u16> {
-        match self.field {
-            Some(raw::CHECK_DENIED) if self.phase == raw::CHECK => {}
-            Some(raw::IMMEDIATE_RESPONSE) => {}
-            _ => return None,
+        if self.status < 0 {
+            return None;
+        }
+        if !self.is_check_denied() && self.field != Some(raw::IMMEDIATE_RESPONSE) {
+            return None;
         }
         Records::number(Records::last(&self.message, 1), 1)
             .and_then(|status| status.try_into().ok())
+    }
+    fn is_check_denied(&self) -> bool {
+        self.phase == raw::CHECK && self.field == Some(raw::CHECK_DENIED)
+    }
+    /// The request or the connection does not go on: the plugin refuses it, whatever error it then ended
+    /// with.
+    pub fn refuses(&self) -> bool {
+        let is_immediate = self.phase < raw::CHECK && self.field == Some(raw::IMMEDIATE_RESPONSE);
+        let is_over = self.phase == raw::RATE_LIMIT && self.is_over_limit();
+        let ends = self.phase > raw::CHECK && self.phase != raw::RATE_LIMIT;
+        is_immediate || self.is_check_denied() || is_over || (ends && self.ends_connection())
     }
     fn is_check_ok(&self) -> bool {
         self.phase == raw::CHECK && self.field == Some(raw::CHECK_OK)
@@ -740,7 +788,7 @@ impl Answer {
     pub fn body(&self) -> Option<Vec<u8>> {
         let body = match self.field? {
             raw::IMMEDIATE_RESPONSE => Records::all(&self.message, 3).last()?,
-            _ if self.http_status().is_some() => Records::all(&self.message, 3).last()?,
+            _ if self.is_check_denied() => Records::all(&self.message, 3).last()?,
             _ => {
                 let mutation = Records::all(Records::last(&self.message, 1), 3).last()?;
                 Records::last(mutation, 1)
@@ -756,6 +804,10 @@ impl Answer {
     pub fn ends_connection(&self) -> bool {
         self.field == Some(raw::WHOLE_RESPONSE) && Records::number(&self.message, 4).is_some()
     }
+    /// By `reset`, not by `close`.
+    pub fn resets_connection(&self) -> bool {
+        self.ends_connection() && Records::number(&self.message, 4) == Some(2)
+    }
     /// Envoy chooses the route again.
     pub fn clears_route_cache(&self) -> bool {
         Records::number(Records::last(&self.message, 1), 5) == Some(1)
@@ -767,6 +819,14 @@ impl Answer {
             Records::last(streamed, 1).to_vec()
         };
         self.sent.iter().map(piece).collect()
+    }
+    /// The attributes that the plugin has added to the span of the call.
+    pub fn span_attributes(&self) -> &Map<String, Json> {
+        &self.span.attributes
+    }
+    /// The events that it has added, with their attributes.
+    pub fn span_events(&self) -> &[(String, Map<String, Json>)] {
+        &self.span.events
     }
     /// Dynamic metadata: an object of namespaces.
     pub fn metadata(&self) -> Json {
@@ -1049,7 +1109,26 @@ unsafe extern "C" fn get_extension(_: *const raw::Host, id: *const c_char) -> *c
         start: start_call,
         cancel: cancel_call,
     };
+    static RPC_METADATA: raw::RpcMetadata = raw::RpcMetadata {
+        struct_size: size_of::<raw::RpcMetadata>() as u32,
+        reserved: 0,
+        at: metadata_at,
+    };
+    static TRACE: raw::Trace = raw::Trace {
+        struct_size: size_of::<raw::Trace>() as u32,
+        reserved: 0,
+        is_recording,
+        set_attribute,
+        add_event,
+        get_context,
+    };
     let id = unsafe { CStr::from_ptr(id) };
+    if id == raw::RPC_METADATA {
+        return (&raw const RPC_METADATA).cast();
+    }
+    if id == raw::TRACE {
+        return (&raw const TRACE).cast();
+    }
     if id == raw::CALLS {
         return (&raw const CALLS).cast();
     }
@@ -1100,6 +1179,162 @@ unsafe extern "C" fn cancel_timer(host: *const raw::Host, id: u64) -> raw::Statu
     let timer = state.timers.remove(index);
     drop(state);
     release(&timer.timer);
+    raw::OK
+}
+
+unsafe extern "C" fn metadata_at(
+    call: *const raw::Call,
+    index: u32,
+    key: *mut raw::Bytes,
+    value: *mut raw::Bytes,
+) -> raw::Status {
+    let fake = unsafe { fake_call(call) };
+    let Some((name, found)) = fake.grpc_metadata.get(index as usize) else {
+        return raw::NOT_FOUND;
+    };
+    unsafe {
+        *key = bytes(name.as_bytes());
+        *value = bytes(found);
+    }
+    raw::OK
+}
+
+// --- Traces, within the host's default limits ---
+
+const SPAN_COUNT_MAX: usize = 128;
+const SPAN_TEXT_BYTES_MAX: usize = 1024;
+const SPANS_BYTES_MAX: usize = 65536;
+/// What an attribute and an event take beside their texts, as the host counts.
+const SPAN_ENTRY_BYTES: usize = 96;
+
+/// As many bytes of the text as the host keeps.
+fn cut(text: &str) -> &str {
+    let mut size = text.len().min(SPAN_TEXT_BYTES_MAX);
+    while !text.is_char_boundary(size) {
+        size -= 1;
+    }
+    &text[..size]
+}
+
+unsafe fn span_name<'a>(name: raw::Bytes) -> Option<&'a str> {
+    let sizes = 1..=raw::TRACE_KEY_BYTES_MAX as usize;
+    std::str::from_utf8(unsafe { view(name) })
+        .ok()
+        .filter(|name| sizes.contains(&name.len()))
+}
+
+/// `None`: the host refuses it. Else key, value, and how many bytes it takes.
+unsafe fn span_attribute(attribute: &raw::TraceAttribute) -> Option<(String, Json, usize)> {
+    let key = unsafe { span_name(attribute.key) }?;
+    if key == "http.response.status_code" || key.starts_with("callout.") {
+        return None;
+    }
+    let mut size = SPAN_ENTRY_BYTES + key.len();
+    let value = match attribute.type_ {
+        raw::TRACE_TEXT => {
+            let text = cut(std::str::from_utf8(unsafe { view(attribute.text) }).ok()?);
+            size += text.len();
+            text.into()
+        }
+        raw::TRACE_INTEGER => attribute.integer.into(),
+        raw::TRACE_REAL => attribute.real.into(),
+        raw::TRACE_FLAG => (attribute.integer != 0).into(),
+        _ => return None,
+    };
+    Some((key.to_string(), value, size))
+}
+
+/// Whether so many bytes more fit into the exchange.
+fn takes(fake: &FakeCall, size: usize) -> bool {
+    let add = |taken: usize| Some(taken + size).filter(|sum| *sum <= SPANS_BYTES_MAX);
+    let order = Ordering::SeqCst;
+    fake.span_bytes.fetch_update(order, order, add).is_ok()
+}
+
+unsafe extern "C" fn is_recording(call: *const raw::Call) -> i32 {
+    i32::from(unsafe { fake_call(call) }.span != 0)
+}
+unsafe extern "C" fn set_attribute(
+    call: *mut raw::Call,
+    attribute: *const raw::TraceAttribute,
+) -> raw::Status {
+    let fake = unsafe { fake_call(call) };
+    if fake.span == 0 {
+        return raw::OK;
+    }
+    let Some((key, value, size)) = (unsafe { span_attribute(&*attribute) }) else {
+        return raw::INVALID_ARGUMENT;
+    };
+    let mut outcome = lock(&fake.outcome);
+    let attributes = &mut outcome.answer.span.attributes;
+    let is_full = attributes.len() >= SPAN_COUNT_MAX && !attributes.contains_key(&key);
+    if is_full || !takes(fake, size) {
+        return raw::RESOURCE_EXHAUSTED;
+    }
+    attributes.insert(key, value);
+    raw::OK
+}
+unsafe extern "C" fn add_event(
+    call: *mut raw::Call,
+    name: raw::Bytes,
+    attributes: *const raw::TraceAttribute,
+    count: usize,
+) -> raw::Status {
+    let fake = unsafe { fake_call(call) };
+    if fake.span == 0 {
+        return raw::OK;
+    }
+    let Some(name) = (unsafe { span_name(name) }) else {
+        return raw::INVALID_ARGUMENT;
+    };
+    let mut size = SPAN_ENTRY_BYTES + name.len();
+    let mut fields = Map::new();
+    for i in 0..count {
+        let Some((key, value, bytes)) = (unsafe { span_attribute(&*attributes.add(i)) }) else {
+            return raw::INVALID_ARGUMENT;
+        };
+        if i < SPAN_COUNT_MAX {
+            size += bytes;
+            fields.insert(key, value);
+        }
+    }
+    let mut outcome = lock(&fake.outcome);
+    let events = &mut outcome.answer.span.events;
+    if events.len() >= SPAN_COUNT_MAX || !takes(fake, size) {
+        return raw::RESOURCE_EXHAUSTED;
+    }
+    events.push((name.to_string(), fields));
+    raw::OK
+}
+/// The trace is that of the gRPC metadata, if the test has set one; the span has the number of the call.
+unsafe extern "C" fn get_context(
+    call: *const raw::Call,
+    traceparent: *mut c_char,
+    tracestate: *mut raw::Bytes,
+) -> raw::Status {
+    let fake = unsafe { fake_call(call) };
+    let named = |name: &str| {
+        let found = fake.grpc_metadata.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_slice())
+    };
+    let size = raw::TRACEPARENT_BYTES as usize;
+    let came = named("traceparent").filter(|parent| parent.len() == size);
+    let mut parent = match (came, fake.span) {
+        (Some(parent), _) => parent.to_vec(),
+        (None, 0) => return raw::NOT_FOUND,
+        (None, _) => b"00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01".to_vec(),
+    };
+    if fake.span != 0 {
+        parent[36..52].copy_from_slice(format!("{:016x}", fake.span).as_bytes());
+        parent[53..].copy_from_slice(b"01");
+    }
+    let state = came.and(named("tracestate")).unwrap_or_default();
+    unsafe {
+        std::ptr::copy_nonoverlapping(parent.as_ptr(), traceparent.cast(), size);
+        if !tracestate.is_null() {
+            *tracestate = bytes(state);
+        }
+    }
     raw::OK
 }
 

@@ -407,7 +407,7 @@ fn changes_and_ends_connections() {
         Some(b"abc!".to_vec())
     );
     assert!(stream.read_data(b"DROP TABLE", false).ends_connection());
-    assert!(stream.write_data(b"", true).ends_connection());
+    assert!(stream.write_data(b"", true).resets_connection());
 }
 
 #[test]

@@ -110,6 +110,25 @@ impl Plugin for Acts {
                 );
                 call.set_header("x-service", response.header("x-service").unwrap_or(b"none"));
             }
+            // A `return` is missing.
+            "/forgets" | "/forgets-panic" => {
+                let _ = call.deny(403, "no");
+                sleep(call.host(), Duration::from_millis(1)).await?;
+                call.set_header("x-internal-token", "s3cret");
+                if path == "/forgets-panic" {
+                    panic!("after a denial");
+                }
+            }
+            "/traced" => {
+                let span = call.span();
+                assert!(span.is_recorded() && span.set("sdk.attribute", "of the span"));
+                assert!(span.event("sdk.event", &[("sdk.number", 7.into())]));
+                let context = call.trace_context().unwrap_or_default();
+                call.set_header("x-context", context.traceparent);
+                let keys = call.grpc_metadata_entries();
+                let keys = keys.iter().filter(|(key, _)| *key == "traceparent");
+                call.set_header("x-keys", keys.count().to_string());
+            }
             "/unavailable" => Err(Error::with_status(Status::Unavailable, "later"))?,
             _ => {}
         }
