@@ -187,7 +187,7 @@ TEST_F(Setup, RefusesOptionsItDoesNotKnow) {
   EXPECT_EQ(Run("scripts/setup --all"), 1);
   EXPECT_EQ(output_, "setup: unknown option '--all'; the only option is --dev\n");
   EXPECT_EQ(Run("scripts/check --all"), 1);
-  EXPECT_EQ(output_, "check: unknown option '--all'; the only option is --full\n");
+  EXPECT_EQ(output_, "check: unknown option '--all'; the options are --quick and --full\n");
 }
 
 class Bench : public Setup {
