@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// How much a YAML text is once its aliases are written out. An alias (*NAME) repeats what its anchor
+// How much a YAML text is once its aliases are written out. An alias (*NAME) repeats what its
+// anchor
 // (&NAME) stands at, so a text of ten lines can mean more values than any memory holds. Readers
 // that walk through the tree ask this first.
 //
@@ -25,7 +26,7 @@ namespace callout::host {
 
 // Of all documents of a text, with what aliases repeat.
 struct YamlLimits {
-  size_t values_max = 2'000'000;          // scalars, lists and maps; keys are scalars
+  size_t values_max = 2'000'000;        // scalars, lists and maps; keys are scalars
   size_t bytes_max = size_t{64} << 20;  // of scalars
 };
 
@@ -34,7 +35,8 @@ struct YamlFinding {
   std::string what;
 };
 
-// Where the text goes over a limit, or has an alias within what it repeats, which would have no end.
+// Where the text goes over a limit, or has an alias within what it repeats, which would have no
+// end.
 std::optional<YamlFinding> FindYamlOverLimit(const std::string& text, const YamlLimits& limits);
 
 }  // namespace callout::host

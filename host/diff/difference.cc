@@ -116,7 +116,8 @@ void CompareMetadata(std::string_view before, std::string_view after,
     const bool has = new_one != new_ones.end();
     if (had && has && old_one->second == new_one->second) continue;
     found->push_back({DifferenceKind::kMetadata, Shown(name.substr(0, kWhatBytesMax)),
-                      had ? "set" : "absent", has ? (had ? "set to another value" : "set") : "absent"});
+                      had ? "set" : "absent",
+                      has ? (had ? "set to another value" : "set") : "absent"});
   }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Plays all exchanges of a recording through a chain of plugins on several threads, and counts where
-// the outcomes differ from the recording, or from those of another chain.
+// Plays all exchanges of a recording through a chain of plugins on several threads, and counts
+// where the outcomes differ from the recording, or from those of another chain.
 //
 //   Replayer replayer({.chain = &chain, .against = nullptr, .expected = &expected, .jobs = 2});
 //   ReplayResult result;

@@ -214,7 +214,7 @@ class CallState : public HookState {
         answer(other.answer),
         body(std::move(other.body)),
         details(std::move(other.details)),
-        replies_in_pieces(other.replies_in_pieces) {
+        has_replied(other.has_replied) {
     if (answer.mutation.on_heap) {
       callout_writer_init(&other.answer.mutation, nullptr, 0);
     } else {
@@ -228,14 +228,14 @@ class CallState : public HookState {
 
   // True if a step of the answer may still be made: no decision has been taken.
   bool may_go_on(const char* step) {
-    return may_go_on_unless(answer.is_immediate != 0 || replies_in_pieces, step);
+    return may_go_on_unless(answer.is_immediate != 0 || has_replied, step);
   }
 
   // Hands the answer to the host; what the hook is to return.
   callout_status_t settle() noexcept {
     if (call == nullptr) return CALLOUT_DEFERRED;
     report_late_step("deny() or reply()", "the hook after them, or add to the Reply");
-    if (replies_in_pieces) return settle_refusal(CALLOUT_OK);
+    if (has_replied) return settle_refusal(CALLOUT_OK);
     if (outcome != CALLOUT_OK && answer.is_immediate == 0) return settle_outcome();
     if (callout_answer_is_empty(&answer)) return CALLOUT_OK;
     if (answer.body_kind == CALLOUT_BODY_REPLACED) answer.body = to_bytes(body);
@@ -248,7 +248,7 @@ class CallState : public HookState {
   callout_answer_t answer;
   std::string body;
   std::string details;
-  bool replies_in_pieces = false;  // a StreamedReply has begun
+  bool has_replied = false;  // the host has an immediate response, or the beginning of one
 
  private:
   char buffer_[CALLOUT_TOOL_BUFFER_BYTES];

@@ -209,7 +209,7 @@ class StreamedReply {
  public:
   // One that comes after a decision does nothing: then `state` is null.
   StreamedReply(internal::CallState* state, std::initializer_list<Header> headers) : state_(state) {
-    if (state_ != nullptr) state_->replies_in_pieces = true;
+    if (state_ != nullptr) state_->has_replied = true;
     write([&](callout_writer_t* writer) {
       callout_write_open(writer, 1);
       write_map(writer, 1, headers);

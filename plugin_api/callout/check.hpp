@@ -10,8 +10,9 @@
 //     }
 //
 // Only allow() lets a request pass: a hook that says nothing refuses it. A denial stands,
-// whatever comes after it, and the host's log says what that was. What Envoy would pass on unchecked (CR and LF in a header, a status
-// that is none, content-length) makes the call a fault: see callout_on_check.
+// whatever comes after it, and the host's log says what that was. What Envoy would pass on
+// unchecked (CR and LF in a header, a status that is none, content-length) makes the call a fault:
+// see callout_on_check.
 #ifndef CALLOUT_CHECK_HPP_
 #define CALLOUT_CHECK_HPP_
 
@@ -35,9 +36,7 @@ class CheckState : public HookState {
     callout_check_begin(&answer, CALLOUT_CHECK_OK);
   }
   CheckState(CheckState&& other) noexcept
-      : HookState(std::move(other)),
-        answer(other.answer),
-        decided(other.decided) {
+      : HookState(std::move(other)), answer(other.answer), decided(other.decided) {
     callout_check_begin(&other.answer, CALLOUT_CHECK_OK);
   }
   ~CheckState() { callout_check_free(&answer); }

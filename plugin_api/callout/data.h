@@ -13,8 +13,8 @@
  *     }
  *
  * What a plugin says here takes the place of what it said before in the same call; but after it has
- * ended the connection, that is refused (FAILED_PRECONDITION). The end of a direction stays where it
- * is, whatever a plugin answers: the host passes it on.
+ * ended the connection, that is refused (FAILED_PRECONDITION). The end of a direction stays where
+ * it is, whatever a plugin answers: the host passes it on.
  *
  * Views live as long as the call's message. Thread: [call].
  */
@@ -54,10 +54,10 @@ static inline callout_status_t callout_replace_data(callout_call_t* call, callou
   const char* end = callout_put_head(head, 1, bytes.size);
   parts[0] = callout_make_bytes(head, CALLOUT_CAST(size_t, end - head));
   parts[1] = bytes;
-  return call->host->respond(call,
-                             call->phase == CALLOUT_READ_DATA ? CALLOUT_READ_DATA_RESPONSE
-                                                              : CALLOUT_WRITE_DATA_RESPONSE,
-                             parts, 2);
+  return call->host->respond(
+      call,
+      call->phase == CALLOUT_READ_DATA ? CALLOUT_READ_DATA_RESPONSE : CALLOUT_WRITE_DATA_RESPONSE,
+      parts, 2);
 }
 
 /* ProcessingResponse.connection_status: 4. */

@@ -20,8 +20,8 @@
  *
  * A request is within its limits if it is within that of each descriptor. A hook that says nothing
  * lets it pass. A request that is over its limit stays so: a later answer to the same call is
- * refused (FAILED_PRECONDITION). What the host does not let through it counts as a fault (illegal_header): see
- * callout_on_rate_limit.
+ * refused (FAILED_PRECONDITION). What the host does not let through it counts as a fault
+ * (illegal_header): see callout_on_rate_limit.
  *
  * Views live as long as the call's message. Thread: [call].
  */

@@ -703,8 +703,7 @@ inline bool Stream::refuses(callout_phase_t phase) const {
                        [](const RateLimitAnswer::Status& status) { return status.code == 2; });
   }
   DataAnswer taken;
-  return !taken.read(phase, field, message) ||
-         taken.connection != DataAnswer::Connection::kGoesOn;
+  return !taken.read(phase, field, message) || taken.connection != DataAnswer::Connection::kGoesOn;
 }
 
 // What is in it check() and its like find out.

@@ -66,13 +66,14 @@ bool parse_message(const Call& call, Message* message) {
 template <class Message>
 void answer_message(const Call& call, callout_field_t field, const Message& message) {
   std::string text;
-  if (message.ByteSizeLong() == 0) return;
+  if (message.ByteSizeLong() == 0 || !call.state()->may_go_on("answer")) return;
   if (!message.SerializeToString(&text)) {
     return call.fail("the answer cannot be written", CALLOUT_RESOURCE_EXHAUSTED);
   }
   const callout_bytes_t part = to_bytes(text);
   const callout_status_t status = call.raw()->host->respond(call.raw(), field, &part, 1);
   if (status < 0) call.fail("the host refused the answer", status);
+  if (field == CALLOUT_IMMEDIATE_RESPONSE) call.state()->has_replied = true;
 }
 
 }  // namespace internal
@@ -89,7 +90,7 @@ inline bool parse(const TrailersCall& call, ext_proc::HttpTrailers* message) {
 }
 
 // Answers the call; an empty message answers nothing. The last answer counts, but an immediate
-// response stands.
+// response stands, be it one of these or of the call itself (deny, reply).
 inline void answer(const HeadersCall& call, const ext_proc::HeadersResponse& response) {
   internal::answer_message(call, call.phase() - 1, response);
 }

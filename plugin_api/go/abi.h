@@ -127,8 +127,8 @@ static inline callout_status_t callout_go_add_event(callout_call_t* call, const 
                                          sizes[2 * i + 1], integers[i], reals[i]);
     texts += sizes[2 * i] + sizes[2 * i + 1];
   }
-  status = callout_go_trace(call)->add_event(call, callout_go_bytes(name, name_size), attributes,
-                                             count);
+  status =
+      callout_go_trace(call)->add_event(call, callout_go_bytes(name, name_size), attributes, count);
   free(attributes);
   return status;
 }

@@ -265,8 +265,29 @@ func newInstance(setup *Setup, plugin any, phases uint64) (*bridge.Instance, err
 		}
 		result.Phases |= 1 << phase
 	}
+	if err := checkExports(plugin, phases, result.Phases); err != nil {
+		return nil, err
+	}
 	result.Phases &^= setup.unwanted
 	return result, nil
+}
+
+// checkExports refuses a plugin without a hook that the shared object exports: callout-build has found a method of
+// this name, so a hook was meant. A file that go has built by itself exports all of them, and says nothing.
+func checkExports(plugin any, exported, has uint64) error {
+	all := uint64(0)
+	for phase := range phaseNames {
+		all |= 1 << phase
+	}
+	if exported&all == all {
+		return nil
+	}
+	for phase, name := range phaseNames {
+		if exported&^has>>phase&1 == 1 {
+			return Errorf(FailedPrecondition, "the package has a method %s that %T does not have: give callout.Register a function that returns a pointer, if the method's receiver is one", name, plugin)
+		}
+	}
+	return nil
 }
 
 func hooksOf(plugin any) map[uint32]func(*Call) error {

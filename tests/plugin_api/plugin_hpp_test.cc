@@ -185,19 +185,18 @@ TEST_F(Decisions, WinOverWhatWasSaidBefore) {
 
 // The host knows of the denial, and so no policy lets the fault pass.
 TEST_F(Decisions, AreToldBeforeAFault) {
-  const std::vector<Hook> hooks = {
-      AtEdge<HeadersCall>([](HeadersCall& call) {
-        call.deny(403);
-        call.fail("later");
-      }),
-      AtEdge<HeadersCall>([](HeadersCall& call) {
-        call.fail("later");
-        call.deny(403);
-      }),
-      AtEdge<HeadersCall>([](HeadersCall& call) {
-        call.deny(403);
-        throw std::runtime_error("later");
-      })};
+  const std::vector<Hook> hooks = {AtEdge<HeadersCall>([](HeadersCall& call) {
+                                     call.deny(403);
+                                     call.fail("later");
+                                   }),
+                                   AtEdge<HeadersCall>([](HeadersCall& call) {
+                                     call.fail("later");
+                                     call.deny(403);
+                                   }),
+                                   AtEdge<HeadersCall>([](HeadersCall& call) {
+                                     call.deny(403);
+                                     throw std::runtime_error("later");
+                                   })};
   for (const Hook& hook : hooks) {
     const testing::Answer answer = Headers(hook);
     EXPECT_EQ(answer.status, CALLOUT_INTERNAL);

@@ -403,10 +403,8 @@ static void note_refusal(callout_call_t* call) {
                                                    CALLOUT_OVERWRITE_IF_EXISTS_OR_ADD));
   note(", deny: %d", callout_deny(call, 200, "welcome"));
   note(", whole: %d", call->host->respond(call, CALLOUT_WHOLE_RESPONSE, &whole, 1));
-  note(", send: %d",
-       call->host->send(call, CALLOUT_STREAMED_IMMEDIATE_RESPONSE, &nothing, 1));
-  note(", annotate: %d\n",
-       call->host->annotate(call, CALLOUT_DYNAMIC_METADATA, nothing));
+  note(", send: %d", call->host->send(call, CALLOUT_STREAMED_IMMEDIATE_RESPONSE, &nothing, 1));
+  note(", annotate: %d\n", call->host->annotate(call, CALLOUT_DYNAMIC_METADATA, nothing));
 }
 
 static void* finish_later(void* argument) {

@@ -213,15 +213,17 @@ TEST_F(NewPlugin, TellsHowToBuildTestAndCheckWhatItMade) {
 
 // A checkout of its own with a blank in its path, in which nothing is built.
 TEST_F(NewPlugin, WorksInACheckoutWithABlankInItsPath) {
-  ASSERT_EQ(Run("mkdir -p 'a checkout/scripts' && cp -r '" CALLOUT_SOURCE_ROOT
-                "/scripts/lib.sh' '" CALLOUT_SOURCE_ROOT "/scripts/new-plugin' '" CALLOUT_SOURCE_ROOT
-                "/scripts/new_plugin_files' 'a checkout/scripts' && cp -r '" CALLOUT_SOURCE_ROOT
-                "/plugin_api' 'a checkout'"),
-            0)
+  ASSERT_EQ(
+      Run("mkdir -p 'a checkout/scripts' && cp -r '" CALLOUT_SOURCE_ROOT
+          "/scripts/lib.sh' '" CALLOUT_SOURCE_ROOT "/scripts/new-plugin' '" CALLOUT_SOURCE_ROOT
+          "/scripts/new_plugin_files' 'a checkout/scripts' && cp -r '" CALLOUT_SOURCE_ROOT
+          "/plugin_api' 'a checkout'"),
+      0)
       << output_;
   const std::string make = "PATH=/usr/bin:/bin 'a checkout/scripts/new-plugin' ";
   ASSERT_EQ(Run(make + "stamp --lang=c"), 0) << output_;
-  EXPECT_THAT(output_, HasSubstr("the host is not built yet, and not installed; build it first:  (cd "));
+  EXPECT_THAT(output_,
+              HasSubstr("the host is not built yet, and not installed; build it first:  (cd "));
   EXPECT_THAT(output_, HasSubstr("a\\ checkout/build/host/callout-host --check"));
   EXPECT_EQ(Run("make -C stamp test"), 0) << output_;
   // As soon as the checkout is built, its callout-test is the one that runs.

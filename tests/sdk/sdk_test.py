@@ -258,6 +258,32 @@ class GoTest(OnTheHost, unittest.TestCase):
         refused = run(BUILD / 'host' / 'callout-host', '--check', f'--plugin={few}', expect=2)
         self.assertRegex(refused, r'\*main\.acts has On\w+, which the shared object does not export: build it by callout-build')
 
+    def test_a_method_that_the_registered_value_does_not_have_is_told(self):
+        """The receiver is a pointer, and the function gives a value."""
+        with tempfile.TemporaryDirectory(prefix='a b') as directory:
+            folder = pathlib.Path(directory)
+            (folder / 'go.mod').write_text(f'module example.com/a\n\ngo 1.23\n\nrequire callout.test/callout v0.1.0\n\n'
+                                           f'replace callout.test/callout => {GO}\n')
+            (folder / 'a.go').write_text("""package main
+
+import "callout.test/callout"
+
+type a struct{}
+
+func (a) OnResponseHeaders(*callout.HeadersCall) error    { return nil }
+func (*a) OnRequestHeaders(call *callout.HeadersCall) error { return call.Deny(403, "") }
+
+func init() {
+	callout.Register(func(*callout.Setup, struct{}) (a, error) { return a{}, nil })
+}
+
+func main() {}
+""")
+            # A temporary directory with a blank, too.
+            run('go', 'run', 'callout.test/callout/cmd/callout-build', '-o', 'a.so', '.', cwd=folder, env=dict(os.environ, TMPDIR=directory))
+            refused = run(BUILD / 'host' / 'callout-host', '--check', f'--plugin={folder}/a.so', expect=2)
+        self.assertIn('the package has a method OnRequestHeaders that main.a does not have: give callout.Register a function', refused)
+
     def test_it_comes_from_a_proxy(self):
         """As a module of a version, over a GOPROXY of files."""
         module = 'callout.test/callout'

@@ -17,7 +17,8 @@ std::string Found(const std::string& text, const YamlLimits& limits = {}) {
 
 std::string Over(int line, const std::string& limit) {
   return fmt::format(
-      "{}: more than {}, the limit, counting what aliases (*NAME) repeat; split the file, or repeat "
+      "{}: more than {}, the limit, counting what aliases (*NAME) repeat; split the file, or "
+      "repeat "
       "less",
       line, limit);
 }
@@ -26,8 +27,8 @@ std::string Over(int line, const std::string& limit) {
 std::string Laughs() {
   std::string text = "l0: &l0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n";
   for (int i = 1; i <= 9; ++i) {
-    text += fmt::format("l{0}: &l{0} [*l{1}, *l{1}, *l{1}, *l{1}, *l{1}, *l{1}, *l{1}, *l{1}, *l{1}]\n",
-                        i, i - 1);
+    text += fmt::format(
+        "l{0}: &l{0} [*l{1}, *l{1}, *l{1}, *l{1}, *l{1}, *l{1}, *l{1}, *l{1}, *l{1}]\n", i, i - 1);
   }
   return text;
 }

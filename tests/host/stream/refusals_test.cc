@@ -72,19 +72,22 @@ std::vector<Case> Cases() {
          return callout_status_t{CALLOUT_OK};
        }),
        500},
-      {"a denial before, by a header first", [](callout_call_t* call) {
+      {"a denial before, by a header first",
+       [](callout_call_t* call) {
          EXPECT_EQ(AddHeader(call), CALLOUT_OK);
          return callout_deny(call, 403, "no");
        },
        403},
       {"a denial with a status that is none",
        [](callout_call_t* call) { return callout_deny(call, 99, "no"); }, 500},
-      {"a denial with a status that is none, which is ignored", [](callout_call_t* call) {
+      {"a denial with a status that is none, which is ignored",
+       [](callout_call_t* call) {
          EXPECT_EQ(callout_deny(call, 99, "no"), CALLOUT_INVALID_ARGUMENT);
          return callout_status_t{CALLOUT_OK};
        },
        500},
-      {"a denial after a step that failed", [](callout_call_t* call) {
+      {"a denial after a step that failed",
+       [](callout_call_t* call) {
          callout_answer_t answer;
          callout_answer_init(&answer, call, nullptr, 0);
          callout_answer_set_header(&answer, callout_text("a"), callout_text("b"), 77);
@@ -94,7 +97,8 @@ std::vector<Case> Cases() {
        500},
       {"a denial over the limit",
        [huge](callout_call_t* call) { return callout_deny(call, 403, huge.c_str()); }, 500},
-      {"a denial over the limit, and then a header", [huge](callout_call_t* call) {
+      {"a denial over the limit, and then a header",
+       [huge](callout_call_t* call) {
          EXPECT_EQ(callout_deny(call, 403, huge.c_str()), CALLOUT_RESOURCE_EXHAUSTED);
          EXPECT_EQ(AddHeader(call), CALLOUT_FAILED_PRECONDITION);
          return callout_status_t{CALLOUT_OK};

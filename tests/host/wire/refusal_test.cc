@@ -37,8 +37,8 @@ TEST(Refusal, IsADenialAnErrorOrAStatusOfACheck) {
   // CheckResponse.status 1 { code 1: 7 }, beside ok_response 3.
   Response response;
   std::string annotations;
-  ASSERT_TRUE(SplitCheckResponse(std::string("\x0a\x02\x08\x07\x1a\x00", 6), &response,
-                                 &annotations));
+  ASSERT_TRUE(
+      SplitCheckResponse(std::string("\x0a\x02\x08\x07\x1a\x00", 6), &response, &annotations));
   EXPECT_TRUE(IsRefusal(CALLOUT_CHECK, response, annotations));
 }
 
@@ -57,8 +57,7 @@ TEST(Refusal, IsARateLimitThatIsOver) {
 }
 
 TEST(Refusal, IsTheEndOfAConnection) {
-  for (const callout_phase_t phase :
-       {CALLOUT_CONNECTION, CALLOUT_READ_DATA, CALLOUT_WRITE_DATA}) {
+  for (const callout_phase_t phase : {CALLOUT_CONNECTION, CALLOUT_READ_DATA, CALLOUT_WRITE_DATA}) {
     Response response;
     std::string annotations;
     EXPECT_FALSE(IsRefusal(phase, {}, {}));

@@ -81,13 +81,63 @@ func buildPlugin(directory, output string) error {
 	// The linker writes a new file: what a host has loaded stays as it is.
 	draft := path + ".new"
 	command := exec.Command("go", "build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-o", draft,
-		`-ldflags="-extldflags='-Wl,--version-script=`+script.Name()+`'"`, ".") // go splits at blanks that are not quoted
+		`-ldflags=all="-extldflags='-Wl,--version-script=`+script.Name()+`'"`, ".") // go and its linker split at blanks
 	command.Dir, command.Stdout, command.Stderr = directory, os.Stdout, os.Stderr
 	if err := command.Run(); err != nil {
 		return fmt.Errorf("go build: %w", err)
 	}
 	os.Remove(strings.TrimSuffix(draft, filepath.Ext(draft)) + ".h") // what cgo leaves beside it
 	return os.Rename(draft, path)
+}
+
+// What each hook gets.
+var takes = map[string]string{
+	"OnRequestHeaders": "HeadersCall", "OnResponseHeaders": "HeadersCall",
+	"OnRequestBody": "BodyCall", "OnResponseBody": "BodyCall",
+	"OnRequestTrailers": "TrailersCall", "OnResponseTrailers": "TrailersCall",
+	"OnCheck": "CheckCall", "OnRateLimit": "RateLimitCall",
+	"OnConnection": "ConnectionCall", "OnReadData": "DataCall", "OnWriteData": "DataCall",
+	"OnStreamOpen": "OpenCall",
+}
+
+// checkMethod refuses what was meant to be a hook and would never be called.
+func checkMethod(method *ast.FuncDecl) error {
+	name, call := method.Name.Name, callOf(method.Type)
+	wanted, isHook := takes[name]
+	switch {
+	case isHook && (call != "" && call != wanted || method.Type.Params.NumFields() != 1 || method.Type.Results.NumFields() != 1):
+		return fmt.Errorf("%s has another signature than the hook; expected %s(*callout.%s) error", name, name, wanted)
+	case isHook || !strings.HasPrefix(name, "On") || call == "":
+		return nil
+	}
+	var similar []string
+	for hook, taken := range takes {
+		if taken == call {
+			similar = append(similar, hook)
+		}
+	}
+	sort.Strings(similar)
+	return fmt.Errorf("%s is no hook, and would never be called; hooks that get a *callout.%s: %s", name, call,
+		strings.Join(similar, ", "))
+}
+
+// callOf is the X of a method's one parameter *callout.XCall; "" if it has another.
+func callOf(signature *ast.FuncType) string {
+	if signature.Params.NumFields() != 1 {
+		return ""
+	}
+	pointer, _ := signature.Params.List[0].Type.(*ast.StarExpr)
+	if pointer == nil {
+		return ""
+	}
+	selector, _ := pointer.X.(*ast.SelectorExpr)
+	if selector == nil || !strings.HasSuffix(selector.Sel.Name, "Call") {
+		return ""
+	}
+	if of, _ := selector.X.(*ast.Ident); of == nil || of.Name != "callout" {
+		return ""
+	}
+	return selector.Sel.Name
 }
 
 // findHooks reads the sources that go build would take, without tests.
@@ -107,7 +157,13 @@ func findHooks(directory string) ([]string, error) {
 		}
 		for _, declaration := range file.Decls {
 			method, is := declaration.(*ast.FuncDecl)
-			if is && method.Recv != nil && hooks[method.Name.Name] != "" {
+			if !is || method.Recv == nil {
+				continue
+			}
+			if err := checkMethod(method); err != nil {
+				return nil, fmt.Errorf("%s: %w", filepath.Join(directory, name), err)
+			}
+			if hooks[method.Name.Name] != "" {
 				found = append(found, hooks[method.Name.Name])
 			}
 		}
