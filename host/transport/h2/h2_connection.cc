@@ -175,6 +175,7 @@ void H2Connection::OnBytes(std::string_view bytes) {
   const ssize_t taken =
       nghttp2_session_mem_recv(session_, reinterpret_cast<const uint8_t*>(bytes.data()), passed);
   if (taken < 0) {
+    NoteResult(static_cast<int>(taken));
     Terminate(H2Reason::kProtocol);
   } else if (guard_.reason() != H2Reason::kNone) {
     Terminate(guard_.reason());
@@ -292,6 +293,7 @@ bool H2Connection::Fill(std::string* out, size_t bytes_max) {
     while (out->size() < bytes_max) {
       const uint8_t* data = nullptr;
       const ssize_t size = nghttp2_session_mem_send(session_, &data);
+      if (size < 0) NoteResult(static_cast<int>(size));
       if (size <= 0) break;
       out->append(reinterpret_cast<const char*>(data), static_cast<size_t>(size));
     }
@@ -337,26 +339,34 @@ void H2Connection::SubmitHeaders(H2Call* call, const nghttp2_nv* headers, size_t
   nghttp2_data_provider provider;
   provider.source.ptr = call;
   provider.read_callback = Callbacks::ReadData;
-  nghttp2_submit_response(session_, call->stream_id(), headers, count,
-                          with_data ? &provider : nullptr);
+  NoteResult(nghttp2_submit_response(session_, call->stream_id(), headers, count,
+                                     with_data ? &provider : nullptr));
   owner_->OnOutput();
 }
 
 void H2Connection::SubmitTrailers(H2Call* call, const nghttp2_nv* headers, size_t count) {
-  nghttp2_submit_trailer(session_, call->stream_id(), headers, count);
+  NoteResult(nghttp2_submit_trailer(session_, call->stream_id(), headers, count));
 }
 
 void H2Connection::SubmitData(H2Call* call) {
   nghttp2_data_provider provider;
   provider.source.ptr = call;
   provider.read_callback = Callbacks::ReadData;
-  nghttp2_submit_data(session_, NGHTTP2_FLAG_NONE, call->stream_id(), &provider);
+  NoteResult(nghttp2_submit_data(session_, NGHTTP2_FLAG_NONE, call->stream_id(), &provider));
   owner_->OnOutput();
 }
 
 void H2Connection::Reset(H2Call* call) {
-  nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, call->stream_id(), NGHTTP2_CANCEL);
+  NoteResult(
+      nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, call->stream_id(), NGHTTP2_CANCEL));
   owner_->OnOutput();
+}
+
+// A response or a reset that nghttp2 has no memory for would never come, and neither would GOAWAY:
+// the client learns of it by the end of the connection.
+void H2Connection::NoteResult(int result) {
+  if (result != NGHTTP2_ERR_NOMEM || std::exchange(broken_, true)) return;
+  context_->CountLimit(H2StreamLimit::kMemory);
 }
 
 // --- Memory -----------------------------------------------------------------

@@ -126,6 +126,8 @@ class H2Connection {
   void AdmitWaiting();
   void OnUnansweredReset();
 
+  void NoteResult(int result);
+
   H2Context* const context_;
   const std::shared_ptr<const H2Peer> peer_;
   Owner* const owner_;
