@@ -372,6 +372,22 @@ callout_status_t callout_on_process(callout_call_t* call) {
   return CALLOUT_NEXT;
 }
 
+/* A refusal, and what comes after it. */
+static void note_refusal(callout_call_t* call) {
+  const callout_header_t header = CALLOUT_HEADER("x-a", "1");
+  const callout_bytes_t whole = callout_make_bytes("\x0a\x00", 2);
+  const callout_bytes_t nothing = callout_text("");
+  note("header: %d", callout_add_header_mutation(call, &header, 1, NULL, 0, 0,
+                                                 CALLOUT_OVERWRITE_IF_EXISTS_OR_ADD));
+  note(", deny: %d", callout_deny(call, 403, "no"));
+  note(", header: %d", callout_add_header_mutation(call, &header, 1, NULL, 0, 0,
+                                                   CALLOUT_OVERWRITE_IF_EXISTS_OR_ADD));
+  note(", deny: %d", callout_deny(call, 200, "welcome"));
+  note(", whole: %d", call->host->respond(call, CALLOUT_WHOLE_RESPONSE, &whole, 1));
+  note(", send: %d", call->host->send(call, CALLOUT_STREAMED_IMMEDIATE_RESPONSE, &nothing, 1));
+  note(", annotate: %d\n", call->host->annotate(call, CALLOUT_DYNAMIC_METADATA, nothing));
+}
+
 callout_status_t callout_on_request_headers(callout_call_t* call) {
   const callout_host_t* host = call->host;
   callout_call_t copy;
@@ -389,22 +405,6 @@ callout_status_t callout_on_request_headers(callout_call_t* call) {
   if (refuses) note_refusal(call);
   over = call;
   return CALLOUT_OK;
-}
-
-/* A refusal, and what comes after it. */
-static void note_refusal(callout_call_t* call) {
-  const callout_header_t header = CALLOUT_HEADER("x-a", "1");
-  const callout_bytes_t whole = callout_make_bytes("\x0a\x00", 2);
-  const callout_bytes_t nothing = callout_text("");
-  note("header: %d", callout_add_header_mutation(call, &header, 1, NULL, 0, 0,
-                                                 CALLOUT_OVERWRITE_IF_EXISTS_OR_ADD));
-  note(", deny: %d", callout_deny(call, 403, "no"));
-  note(", header: %d", callout_add_header_mutation(call, &header, 1, NULL, 0, 0,
-                                                   CALLOUT_OVERWRITE_IF_EXISTS_OR_ADD));
-  note(", deny: %d", callout_deny(call, 200, "welcome"));
-  note(", whole: %d", call->host->respond(call, CALLOUT_WHOLE_RESPONSE, &whole, 1));
-  note(", send: %d", call->host->send(call, CALLOUT_STREAMED_IMMEDIATE_RESPONSE, &nothing, 1));
-  note(", annotate: %d\n", call->host->annotate(call, CALLOUT_DYNAMIC_METADATA, nothing));
 }
 
 static void* finish_later(void* argument) {
