@@ -263,8 +263,8 @@ void AddCallOptions(Config* config, OptionSet* options) {
     options->Add(NumberOption(name, kCalls, value, min, max, target, help));
   };
   add("hook_deadline_ms", "MS", 1, kMsMax, &limits->hook_deadline_ms,
-      "Time limit of a hook, until it returns or finishes its deferred call. Then the plugin's "
-      "error policy answers");
+      "Time limit of a deferred call and of a hook on the blocking pool. Then the plugin's error "
+      "policy answers. A hook that holds a serving thread is not interrupted: --watchdog_ms");
   add("defer_budget_ms", "MS", 0, kMsMax, &limits->defer_budget_ms,
       "Time to request from Envoy (override_message_timeout) when a call is deferred. Envoy "
       "ignores it unless its max_message_timeout is at least as long. 0: none");

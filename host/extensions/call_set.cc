@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
 #include "host/base/log.h"
 #include "host/base/nearest_name.h"
 #include "host/base/status_text.h"
@@ -192,6 +193,17 @@ class CallSet::Table {
   std::function<void()> on_idle_;
 };
 
+// `why` without what may differ from call to call: numbers, and the name of a header, which stands
+// in "(…)". So a client's text makes no new cause.
+static std::string CauseOf(std::string_view why) {
+  const size_t open = why.find('(');
+  const size_t close = why.rfind(')');
+  std::string cause(why);
+  if (open != why.npos && close != why.npos && close > open) cause.erase(open, close + 1 - open);
+  std::erase_if(cause, [](char c) { return absl::ascii_isdigit(static_cast<unsigned char>(c)); });
+  return cause;
+}
+
 CallSet::CallSet(UpstreamPool* pool, Metrics* metrics, Options options)
     : pool_(pool),
       metrics_(metrics),
@@ -218,9 +230,15 @@ void CallSet::CloseAndWait() {
 callout_status_t CallSet::Refuse(callout_status_t status, std::string_view upstream,
                                  std::string_view why) const {
   metrics_->Add(refused_);
-  LogLimited(LogLevel::kWarning, fmt::format("{}/calls/refused/{}", options_.name, status),
-             "plugin {}: a call to upstream {} was not started: {}", options_.name,
-             upstream.substr(0, CALLOUT_UPSTREAM_NAME_BYTES_MAX), why);
+  const std::string line =
+      fmt::format("plugin {}: a call to upstream {} was not started: {}", options_.name,
+                  upstream.substr(0, CALLOUT_UPSTREAM_NAME_BYTES_MAX), why);
+  if (options_.strict) {
+    Log(LogLevel::kWarning, "{}", line);
+  } else {
+    LogLimited(LogLevel::kWarning, fmt::format("{}/calls/refused/{}", options_.name, CauseOf(why)),
+               "{}", line);
+  }
   return status;
 }
 

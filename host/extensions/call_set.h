@@ -33,6 +33,7 @@ class CallSet {
   struct Options {
     std::string name;  // of the instance, for metrics and log lines
     size_t calls_max = 10000;
+    bool strict = false;  // logs every refused call, not one a minute for each cause
     // Calls a function of the plugin's, on whatever thread.
     std::function<void(const std::function<void()>& function)> call;
   };

@@ -169,7 +169,8 @@ absl::Status CheckVersion(const ElfImage& image, PreflightResult* result) {
   if (!version->has_value()) {
     return Refuse(
         "it exports no {}, so it is no callout plugin or hides its symbols; add "
-        "CALLOUT_PLUGIN(); to one source file",
+        "CALLOUT_PLUGIN(); (C), CALLOUT_PLUGIN_CLASS (C++) or #[callout::plugin] (Rust) to one "
+        "source file, or build it with callout-build (Go)",
         kVersionSymbol);
   }
   result->abi_version = **version;

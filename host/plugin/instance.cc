@@ -85,7 +85,7 @@ Instance::Instance(std::shared_ptr<const Plugin> plugin, std::string name,
       services_(std::make_unique<ServiceTable>(
           this, name_,
           ServiceTable::Options{context.metrics, context.strict, context.abi.host_bytes})),
-      extensions_(context.extensions, context.metrics, name_, marker_) {}
+      extensions_(context.extensions, context.metrics, name_, marker_, context.strict) {}
 
 absl::StatusOr<std::shared_ptr<Instance>> Instance::Create(std::shared_ptr<const Plugin> plugin,
                                                            std::string name,

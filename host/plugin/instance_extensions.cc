@@ -168,8 +168,12 @@ constexpr std::array kKnown = {
 }  // namespace
 
 InstanceExtensions::InstanceExtensions(Extensions* extensions, Metrics* metrics, std::string name,
-                                       uint32_t marker)
-    : extensions_(extensions), metrics_(metrics), name_(std::move(name)), marker_(marker) {}
+                                       uint32_t marker, bool strict)
+    : extensions_(extensions),
+      metrics_(metrics),
+      name_(std::move(name)),
+      marker_(marker),
+      strict_(strict) {}
 
 const void* InstanceExtensions::Find(std::string_view id) {
   const void* table = nullptr;
@@ -232,6 +236,7 @@ CallSet* InstanceExtensions::calls() {
       &extensions_->upstreams, metrics_,
       CallSet::Options{.name = name_,
                        .calls_max = extensions_->options.calls_max,
+                       .strict = strict_,
                        .call = [marker = marker_](const std::function<void()>& function) {
                          const HookScope scope({marker, Hook::kCallDone, false}, MonotonicNs());
                          function();

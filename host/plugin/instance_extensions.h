@@ -35,8 +35,9 @@ namespace callout::host {
 class InstanceExtensions {
  public:
   // `extensions` may be null: then there are none. It and `metrics` outlive this. `marker` is the
-  // instance's in the table of running hooks.
-  InstanceExtensions(Extensions* extensions, Metrics* metrics, std::string name, uint32_t marker);
+  // instance's in the table of running hooks. `strict`: every call that is refused is logged.
+  InstanceExtensions(Extensions* extensions, Metrics* metrics, std::string name, uint32_t marker,
+                     bool strict = false);
 
   // The table of an extension; null if this host has none of the id.
   const void* Find(std::string_view id);
@@ -70,6 +71,7 @@ class InstanceExtensions {
   Metrics* const metrics_;
   const std::string name_;
   const uint32_t marker_;
+  const bool strict_;
 
   std::atomic<State> state_{State::kCreating};  // changed with mutex_
   mutable std::mutex mutex_;                    // guards the following

@@ -68,7 +68,8 @@ TEST(Broken, BuiltPluginsAreRefusedWithReasonAndRemedy) {
   const std::vector<Built> kTable = {
       {"no_version.so",
        "it exports no callout_abi_version, so it is no callout plugin or hides its symbols; add "
-       "CALLOUT_PLUGIN(); to one source file"},
+       "CALLOUT_PLUGIN(); (C), CALLOUT_PLUGIN_CLASS (C++) or #[callout::plugin] (Rust) to one "
+       "source file, or build it with callout-build (Go)"},
       {"other_version.so",
        "it was built for ABI version 7 and this host has version 1; build it with the "
        "<callout/plugin.h> of this host"},

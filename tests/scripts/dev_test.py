@@ -176,6 +176,26 @@ class DevTest(unittest.TestCase):
         self.assertEqual(dev.stop(), 0)
         self.expect_nothing_left()
 
+    def test_an_edit_during_a_build_is_built_and_what_a_build_writes_is_no_change(self):
+        folder = self.plugin('c')
+        compiler = f'cc -shared -fPIC -fvisibility=hidden -I {ROOT}/plugin_api stamp.c'
+        # The first build is edited under way: the source is older than the file that was made of what it was.
+        (folder / 'Makefile').write_text(
+            'stamp.so: stamp.c\n'
+            f'\t{compiler} -o $@.new\n'
+            '\ttest -f product.lock || sed -i s/x-seen-by/x-edited-by/ stamp.c\n'
+            '\techo made >product.lock; cp /bin/true built_test\n'
+            '\tcp $@.new $@\n')
+        shutil.rmtree(folder / 'cases')
+        dev = self.dev(folder)
+        dev.expect('watching')
+        dev.expect(r'changed: stamp\.c$')
+        dev.expect(r'the host has reloaded: generation \d+ serves')
+        dev.expect('done after')
+        self.assertEqual(len([line for line in dev.lines if line and 'changed: ' in line]), 1)
+        self.assertEqual(dev.stop(), 0)
+        self.expect_nothing_left()
+
     def test_a_configuration_that_is_refused_is_told(self):
         folder = self.plugin('cpp')
         self.edit(folder / 'stamp.cc', 'stamped")) {}', 'stamped")) { setup.fail("never good"); }')

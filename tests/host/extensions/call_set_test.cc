@@ -67,11 +67,12 @@ class CallSetTest : public UpstreamFixture {
     MakeSet(100);
     set_->Open();
   }
-  void MakeSet(size_t calls_max) {
+  void MakeSet(size_t calls_max, bool strict = false) {
     set_ = std::make_unique<CallSet>(
         pool_.get(), &metrics_,
         CallSet::Options{.name = "p",
                          .calls_max = calls_max,
+                         .strict = strict,
                          .call = [](const std::function<void()>& function) { function(); }});
   }
   callout_status_t Start(const callout_outgoing_t& outgoing, uint64_t* id = nullptr) {
@@ -175,6 +176,44 @@ TEST_F(CallSetTest, TheDestructorWaitsForAFunctionThatRuns) {
   set_.reset();
   EXPECT_TRUE(ended);
   EXPECT_EQ(runs.released, 1);
+}
+
+// How often `text` is in the log of `function`.
+size_t CountInLog(std::string_view text, const std::function<void()>& function) {
+  testing::internal::CaptureStderr();
+  function();
+  const std::string log = testing::internal::GetCapturedStderr();
+  size_t count = 0;
+  for (size_t at = log.find(text); at != log.npos; at = log.find(text, at + 1)) ++count;
+  return count;
+}
+
+TEST_F(CallSetTest, LogsEachCauseOfARefusalOnceAMinuteAndWhenStrictEveryRefusal) {
+  Pending call;
+  const std::string large((1 << 20) + 9, 'x');
+  const auto refuse_twice = [&] {
+    for (int i = 0; i < 2; ++i) {
+      callout_outgoing_t ask = call.Ask();
+      ask.method = Bytes("get");
+      EXPECT_EQ(Start(ask), CALLOUT_INVALID_ARGUMENT);
+      EXPECT_EQ(Start(call.Ask("no path")), CALLOUT_INVALID_ARGUMENT);
+      // What a client chooses is no new cause: the name of a header, and sizes.
+      const std::string name = i == 0 ? "not a name" : "a) b (c";
+      const callout_header_field_t field = {Bytes(name), Bytes("value")};
+      ask = call.Ask();
+      ask.headers = &field;
+      ask.header_count = 1;
+      EXPECT_EQ(Start(ask), CALLOUT_INVALID_ARGUMENT);
+      ask = call.Ask();
+      ask.body = Bytes(std::string_view(large).substr(static_cast<size_t>(i)));
+      EXPECT_EQ(Start(ask), CALLOUT_RESOURCE_EXHAUSTED);
+    }
+  };
+  set_->Open();
+  EXPECT_EQ(CountInLog("was not started", refuse_twice), 4u);
+  MakeSet(100, true);
+  set_->Open();
+  EXPECT_EQ(CountInLog("was not started", refuse_twice), 8u);
 }
 
 TEST_F(CallSetTest, RefusesWhatIsWrongOrOverItsLimits) {

@@ -21,10 +21,14 @@ const MESSAGE_HOOKS: &[&str] = &[
     "write_data",
 ];
 
+/// What else a plugin may have.
+const OTHER_FUNCTIONS: &[&str] = &["create", "stream_open", "stream_end"];
+
 /// The plugin of this file: put it on `impl Plugin for TheType`.
 ///
-/// It exports each hook that the block has, and no other, so that the host calls nothing in vain.
-/// A hook may be an `async fn`. `type Config` and `type Stream` may be left out: they are `()`.
+/// It exports the hooks that the block has, so that the host calls nothing in vain. For async hooks and
+/// the state of streams it also exports `stream_open`, `stream_cancel` and `stream_close`, which the crate
+/// has. A hook may be an `async fn`. `type Config` and `type Stream` may be left out: they are `()`.
 ///
 /// `#[callout::plugin(no_export)]` exports nothing: for a second plugin in one crate, and for tests.
 #[proc_macro_attribute]
@@ -63,8 +67,7 @@ fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Fail
         if let ItemKind::Function { name, is_async } = kind {
             let is_hook = MESSAGE_HOOKS.contains(&name.as_str());
             if is_async && !is_hook {
-                let text = format!("`{name}` cannot be async: only hooks that get a message can");
-                return Err((span_of(&item), text));
+                return Err((span_of(&item), not_async(&name)));
             }
             if is_hook {
                 let prefix = if is_async { "async_" } else { "" };
@@ -117,6 +120,41 @@ fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Fail
         out.extend(parse(&exported(&name, &hooks)));
     }
     Ok(out)
+}
+
+/// Why a function of this name cannot be an `async fn`.
+fn not_async(name: &str) -> String {
+    if OTHER_FUNCTIONS.contains(&name) {
+        return format!("`{name}` cannot be async: only hooks that get a message can");
+    }
+    let bare = name.strip_prefix("on_").unwrap_or(name);
+    let nearest = MESSAGE_HOOKS
+        .iter()
+        .map(|hook| (distance(bare, hook), hook))
+        .min();
+    match nearest {
+        Some((edits, hook)) if edits <= 3 => {
+            format!("there is no hook `{name}`; did you mean `{hook}`?")
+        }
+        _ => format!(
+            "there is no hook `{name}`; there is: {}",
+            MESSAGE_HOOKS.join(", ")
+        ),
+    }
+}
+
+/// How many letters have to be put in, left out or changed to make one of the other.
+fn distance(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in to.bytes().enumerate() {
+            let changed = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
 }
 
 /// The hooks as a table, for the exports and for `callout::testing`.
@@ -292,4 +330,24 @@ fn error(span: Span, text: &str) -> TokenStream {
     // The identifier has to be at the place as well, to be underlined there.
     tokens[0] = TokenTree::Ident(Ident::new("compile_error", span));
     tokens.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_async_function_that_is_no_hook_gets_the_nearest_hook() {
+        for (name, hook) in [
+            ("on_request_headers", "request_headers"),
+            ("request_header", "request_headers"),
+            ("respones_body", "response_body"),
+            ("chek", "check"),
+        ] {
+            let text = format!("there is no hook `{name}`; did you mean `{hook}`?");
+            assert_eq!(not_async(name), text);
+        }
+        assert!(not_async("refresh_the_list").contains("there is: request_headers, "));
+        assert!(not_async("create").starts_with("`create` cannot be async"));
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use crate::answer::{put_check_header, put_pair, Answer, Append, Body, Immediate};
 use crate::error::{Error, Result, Status};
 use crate::headers::Headers;
-use crate::host::{bytes, view, Extension, Host};
+use crate::host::{bytes, monotonic_ns, view, Extension, Host};
 use crate::plugin::Plugin;
 use crate::wire::{put_bytes, put_head, put_message, put_number, record_size, Records};
 use crate::{json, raw};
@@ -200,6 +200,15 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
     /// When the host answers in the plugin's place, as nanoseconds of CLOCK_MONOTONIC.
     pub fn deadline_ns(&self) -> Option<u64> {
         Some(self.raw().deadline_ns).filter(|deadline| *deadline != 0)
+    }
+
+    /// How long the hook may still take, until the host answers in its place; `None`: it has no deadline.
+    /// Zero: the time is over. `Upstream::call` keeps to it by itself.
+    pub fn time_left(&self) -> Option<Duration> {
+        let deadline = self.deadline_ns()?;
+        Some(Duration::from_nanos(
+            deadline.saturating_sub(monotonic_ns()),
+        ))
     }
 
     /// An attribute that Envoy was told to send: `request.path`, `source.address`, …

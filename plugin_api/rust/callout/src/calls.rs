@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Make the [`Upstream`] in `create`, so that a wrong name refuses the configuration. Calls can be made in
-//! async hooks, and elsewhere once `create` has returned. Dropping the future cancels the call, so a call
+//! async hooks, and in [`Timers::every_async`](crate::timers::Timers::every_async). Dropping the future cancels the call, so a call
 //! ends with the client that it is made for. The host pools connections, limits, retries and breaks
 //! circuits; docs/upstreams.md has the options.
 
@@ -30,7 +30,7 @@ use crate::error::{Error, Result, Status};
 use crate::host::{bytes, view, Extension, Host};
 use crate::plugin::nanoseconds;
 use crate::raw;
-use crate::task::lock;
+use crate::task::{lock, time_to_wait};
 
 /// A service that the operator has configured.
 #[derive(Clone)]
@@ -53,7 +53,8 @@ pub struct Request {
     /// It may reach the service twice, and so may be sent again if the connection breaks. GET and its
     /// like may always.
     pub idempotent: bool,
-    /// For all of it, retries included; `None`: the upstream's. It can only shorten that.
+    /// For all of it, retries included; `None`: the upstream's. It can only shorten that, and in an async
+    /// hook what [`Upstream::call`] says.
     pub timeout: Option<Duration>,
     is_grpc: bool,
 }
@@ -132,6 +133,17 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Failure {
+    /// One that is not the service's own word, such as tests give.
+    pub fn new(status: Status, message: impl Into<String>) -> Failure {
+        Failure {
+            status,
+            from_service: false,
+            message: message.into(),
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {}", self.status, self.message)
@@ -162,7 +174,21 @@ impl Upstream {
         })
     }
 
-    /// Makes a call, once the future is polled.
+    /// Makes a call, once the future is awaited.
+    ///
+    /// In an async hook the call takes at most the time that the hook has left, less an eighth of it (at most
+    /// 50 ms): so a hook whose service is slow gets a [`Failure`] with `DeadlineExceeded`, and can still
+    /// refuse the request in time.
+    ///
+    /// What is not awaited is not made, and the compiler warns:
+    ///
+    /// ```compile_fail
+    /// #![deny(unused_must_use)]
+    /// # use callout::calls::{Request, Upstream};
+    /// # async fn example(users: &Upstream) {
+    /// users.call(Request::get("/users/ada"));
+    /// # }
+    /// ```
     pub fn call(&self, request: Request) -> Call {
         Call {
             upstream: self.clone(),
@@ -173,6 +199,7 @@ impl Upstream {
 }
 
 /// See [`Upstream::call`].
+#[must_use = "a call is not made before it is awaited: add .await"]
 pub struct Call {
     upstream: Upstream,
     request: Option<Request>,
@@ -249,8 +276,10 @@ impl Upstream {
             headers: headers.as_ptr(),
             header_count: headers.len(),
             body: bytes(&request.body),
-            timeout_ns: request
-                .timeout
+            timeout_ns: [request.timeout, time_to_wait()]
+                .into_iter()
+                .flatten()
+                .min()
                 .map_or(0, |timeout| nanoseconds(timeout).max(1)),
             done: Some(done),
             release: Some(release),
@@ -266,7 +295,10 @@ impl Upstream {
             other => {
                 // SAFETY: after an error the host calls neither function.
                 unsafe { release(data) };
-                let message = format!("the call to upstream {:?} was not started", self.name);
+                let message = format!(
+                    "the call to upstream {:?} was not started; the host's log says why",
+                    self.name
+                );
                 Err(Failure {
                     status: Status::from_raw(other),
                     from_service: false,

@@ -116,7 +116,6 @@ impl Info {
 struct Instance<P> {
     plugin: P,
     host: Host,
-    executor: Arc<Executor>,
 }
 
 /// Behind `call->stream`.
@@ -169,7 +168,10 @@ unsafe fn at_border(call: *mut raw::Call, function: impl FnOnce() -> raw::Status
 /// The host calls it as plugin.h says; so for all of these.
 pub unsafe fn create<P: Exported>(args: *mut raw::CreateArgs) -> raw::Status {
     // SAFETY: the table lives until destroy returns, and destroy ends it.
-    let host = unsafe { Host::new((*args).host) };
+    let host = unsafe {
+        let name = CStr::from_ptr((*args).instance).to_string_lossy();
+        Host::new((*args).host, &name)
+    };
     let made = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: both live during create.
         let (text, name) = unsafe { (view((*args).config), CStr::from_ptr((*args).instance)) };
@@ -190,11 +192,9 @@ pub unsafe fn create<P: Exported>(args: *mut raw::CreateArgs) -> raw::Status {
     }));
     let (status, text) = match made {
         Ok(Ok((plugin, setup))) => {
-            let executor = Executor::new(&setup.name);
             let instance = Box::new(Instance {
                 plugin,
                 host: host.clone(),
-                executor,
             });
             // SAFETY: args is the host's, for this call.
             unsafe {
@@ -223,7 +223,7 @@ pub unsafe fn destroy<P: Exported>(plugin: *mut c_void) {
     // SAFETY: create has made it, and nobody else has it any more.
     let instance = unsafe { Box::from_raw(plugin.cast::<Instance<P>>()) };
     let host = instance.host.clone();
-    instance.executor.stop();
+    host.executor().stop();
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(instance))) {
         host.error(format!(
             "dropping the plugin: {}",
@@ -237,6 +237,17 @@ pub unsafe fn destroy<P: Exported>(plugin: *mut c_void) {
 /// The instance lives for 'a: until the host destroys it, which it does not while a call is open.
 unsafe fn instance_of<'a, P>(call: *mut raw::Call) -> &'a Instance<P> {
     unsafe { &*(*call).plugin.cast() }
+}
+
+/// For `callout::testing`.
+///
+/// # Safety
+/// `create` of this type has made it, and nobody destroys it before the result is dropped.
+pub(crate) unsafe fn executor_of<P: Exported>(plugin: *mut c_void) -> Arc<Executor> {
+    unsafe { &*plugin.cast::<Instance<P>>() }
+        .host
+        .executor()
+        .clone()
 }
 
 // --- Streams ---
@@ -368,7 +379,7 @@ where
             let instance = instance_of::<'static, P>(call);
             let state = stream_of::<P>(call);
             let future = Box::pin(start(&instance.plugin, RawCall(call), &instance.host));
-            let task = Task::new(instance.executor.clone(), RawCall(call), future);
+            let task = Task::new(instance.host.executor().clone(), RawCall(call), future);
             // For a cancel, which may come from now on.
             *lock(&(*state).task) = Some(task.clone());
             // One that came before, on the blocking pool.

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-use std::ffi::CStr;
+use std::ffi::{c_int, c_long, CStr};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use crate::error::{Error, Result, Status};
 use crate::raw;
+use crate::task::Executor;
 
 /// The host as an instance sees it: its log and its extensions. Any thread may have a clone; when the
 /// instance has been destroyed a clone does nothing any more.
@@ -20,6 +21,8 @@ struct Shared {
     table: *const raw::Host,
     /// How many threads use the table now, and `OVER`.
     users: AtomicUsize,
+    /// Of the instance's async hooks and timers.
+    executor: Arc<Executor>,
 }
 
 const OVER: usize = 1 << (usize::BITS - 1);
@@ -53,11 +56,18 @@ impl Level {
 impl Host {
     /// # Safety
     /// `table` lives until `end` has returned.
-    pub(crate) unsafe fn new(table: *const raw::Host) -> Host {
-        let users = AtomicUsize::new(0);
+    pub(crate) unsafe fn new(table: *const raw::Host, instance: &str) -> Host {
         Host {
-            shared: Arc::new(Shared { table, users }),
+            shared: Arc::new(Shared {
+                table,
+                users: AtomicUsize::new(0),
+                executor: Executor::new(instance),
+            }),
         }
+    }
+
+    pub(crate) fn executor(&self) -> &Arc<Executor> {
+        &self.shared.executor
     }
 
     /// Returns when nobody uses the table any more, nor will.
@@ -183,4 +193,25 @@ pub(crate) unsafe fn view<'a>(bytes: raw::Bytes) -> &'a [u8] {
         return &[];
     }
     unsafe { std::slice::from_raw_parts(bytes.data.cast(), bytes.size) }
+}
+
+/// Now, as nanoseconds of CLOCK_MONOTONIC: the clock of the host's deadlines, which `Instant` does not show.
+pub(crate) fn monotonic_ns() -> u64 {
+    #[repr(C)]
+    struct Timespec {
+        seconds: i64,
+        nanoseconds: c_long,
+    }
+    extern "C" {
+        // Of the libc that std is linked with.
+        fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int;
+    }
+    const CLOCK_MONOTONIC: c_int = 1;
+    let mut now = Timespec {
+        seconds: 0,
+        nanoseconds: 0,
+    };
+    // SAFETY: it writes to `now`, which has the layout of a 64-bit Linux, the only one that the host runs on.
+    unsafe { clock_gettime(CLOCK_MONOTONIC, &mut now) };
+    now.seconds as u64 * 1_000_000_000 + now.nanoseconds as u64
 }

@@ -36,7 +36,7 @@ use serde_json::{Map, Value as Json};
 use crate::calls::{Failure, Request, Response};
 use crate::error::{Error, Status};
 use crate::ffi::{self, Exported};
-use crate::host::{bytes, view};
+use crate::host::{bytes, monotonic_ns, view};
 use crate::plugin::Phase;
 use crate::task::lock;
 use crate::wire::{put_bytes, put_message, put_number, Records};
@@ -65,7 +65,7 @@ struct HostState {
     now_ns: u64,
     timers: Vec<FakeTimer>,
     last_id: u64,
-    values: BTreeMap<(Vec<u8>, Vec<u8>), FakeValue>,
+    store: Store,
     upstreams: Vec<(String, Service)>,
     /// Calls that have not been answered, by id.
     outgoing: Vec<(u64, raw::Outgoing)>,
@@ -96,6 +96,92 @@ struct FakeValue {
     expires_ns: u64,
 }
 
+/// The shared data of a fake host, for tests in which an instance finds what another has left: the next
+/// version of a plugin, or one that uses the same space. A clone is the same store.
+///
+/// ```
+/// # struct Counts;
+/// # #[callout::plugin(no_export)]
+/// # impl callout::Plugin for Counts {
+/// #     fn create(_: (), setup: &mut callout::Setup) -> callout::Result<Self> {
+/// #         callout::shared_data::SharedData::new(setup.host())?.add("starts", 1, None)?;
+/// #         Ok(Counts)
+/// #     }
+/// #     fn request_headers(&self, _: &mut callout::HeadersCall<'_, Self>) -> callout::Result { Ok(()) }
+/// # }
+/// use callout::testing::{Instance, Store};
+///
+/// let store = Store::default();
+/// drop(Instance::<Counts>::with_store("", [], &store).unwrap());
+/// drop(Instance::<Counts>::with_store("", [], &store).unwrap());
+/// assert_eq!(store.value("", "starts"), Some(2i64.to_ne_bytes().to_vec()));
+/// ```
+#[derive(Clone, Default)]
+pub struct Store(Arc<Mutex<StoreState>>);
+
+struct StoreState {
+    values: BTreeMap<(Vec<u8>, Vec<u8>), FakeValue>,
+    last_version: u64,
+    /// That of the instance whose time is the latest: the next one begins there.
+    now_ns: u64,
+}
+
+impl Default for StoreState {
+    fn default() -> StoreState {
+        StoreState {
+            values: BTreeMap::new(),
+            last_version: 0,
+            now_ns: 1,
+        }
+    }
+}
+
+impl StoreState {
+    fn value(&mut self, space: &[u8], key: &[u8], now_ns: u64) -> Option<FakeValue> {
+        self.values
+            .retain(|_, value| value.expires_ns == 0 || value.expires_ns > now_ns);
+        self.values.get(&(space.to_vec(), key.to_vec())).cloned()
+    }
+    fn put(&mut self, space: &[u8], key: &[u8], value: Vec<u8>, expires_ns: u64) -> u64 {
+        self.last_version += 1;
+        let version = self.last_version;
+        let value = FakeValue {
+            value,
+            version,
+            expires_ns,
+        };
+        self.values.insert((space.to_vec(), key.to_vec()), value);
+        version
+    }
+}
+
+impl Store {
+    /// A value; `space` is empty for the instance's own.
+    pub fn value(&self, space: &str, key: &str) -> Option<Vec<u8>> {
+        let mut state = lock(&self.0);
+        let now_ns = state.now_ns;
+        state
+            .value(space.as_bytes(), key.as_bytes(), now_ns)
+            .map(|value| value.value)
+    }
+    /// Sets a value for ever, as an instance before this test may have done.
+    pub fn put(&self, space: &str, key: &str, value: &[u8]) {
+        lock(&self.0).put(space.as_bytes(), key.as_bytes(), value.to_vec(), 0);
+    }
+}
+
+/// A service that takes `time` to respond. A call that may not take so long ends at once with
+/// `DeadlineExceeded`; no test waits.
+pub fn slow(time: Duration, service: Service) -> Service {
+    Arc::new(move |request| match request.timeout {
+        Some(timeout) if timeout < time => Err(Failure::new(
+            Status::DeadlineExceeded,
+            format!("no response in {timeout:?}"),
+        )),
+        _ => service(request),
+    })
+}
+
 /// An instance of a plugin on a fake host.
 pub struct Instance<P: Exported> {
     host: Box<FakeHost>,
@@ -113,18 +199,40 @@ impl<P: Exported> Instance<P> {
 
     /// The same on a host with upstreams: what each says to a request.
     ///
-    /// ```ignore
-    /// let users = |request: &Request| Ok(Response { http_status: 200, ..Response::default() });
-    /// Instance::<Lookup>::with_upstreams("", [("users", Arc::new(users) as Service)])
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use callout::{calls::{Failure, Request, Response, Upstream}, testing::{Instance, Service}, Status};
+    /// # struct Lookup(#[allow(dead_code)] Upstream);
+    /// # #[callout::plugin(no_export)]
+    /// # impl callout::Plugin for Lookup {
+    /// #     fn create(_: (), setup: &mut callout::Setup) -> callout::Result<Self> {
+    /// #         Ok(Lookup(Upstream::new(setup.host(), "users")?))
+    /// #     }
+    /// #     fn request_headers(&self, _: &mut callout::HeadersCall<'_, Self>) -> callout::Result { Ok(()) }
+    /// # }
+    /// let users: Service = Arc::new(|request: &Request| match request.path.as_str() {
+    ///     "/down" => Err(Failure::new(Status::Unavailable, "no connection")),
+    ///     _ => Ok(Response { http_status: 200, ..Response::default() }),
+    /// });
+    /// let lookup = Instance::<Lookup>::with_upstreams("", [("users", users)]).unwrap();
     /// ```
     pub fn with_upstreams<'n>(
         config: &str,
         upstreams: impl IntoIterator<Item = (&'n str, Service)>,
     ) -> Result<Self, Error> {
+        Self::with_store(config, upstreams, &Store::default())
+    }
+
+    /// The same on a host whose shared data is in `store`.
+    pub fn with_store<'n>(
+        config: &str,
+        upstreams: impl IntoIterator<Item = (&'n str, Service)>,
+        store: &Store,
+    ) -> Result<Self, Error> {
         let name = CString::new("test").unwrap_or_default();
         let host = Box::new(FakeHost {
             table: table(),
-            state: Mutex::new(HostState::new()),
+            state: Mutex::new(HostState::new(store.clone())),
         });
         lock(&host.state).upstreams = upstreams
             .into_iter()
@@ -178,6 +286,7 @@ impl<P: Exported> Instance<P> {
             span_bytes: Default::default(),
             opened: Added::default(),
             end: Default::default(),
+            deadline: WAIT_MAX,
         }
     }
 
@@ -203,11 +312,38 @@ impl<P: Exported> Instance<P> {
             .value(space.as_bytes(), key.as_bytes())
             .map(|value| value.value)
     }
-    /// Moves the time of timers and shared data on, and runs the timers that are then due.
+    /// Moves the time of timers and shared data on, and runs the timers that are then due: with
+    /// `Duration::ZERO` the first run of each. It waits for async ones, until they end or wait for time.
     pub fn advance(&self, time: Duration) {
         let to_ns = lock(&self.host.state).now_ns + time.as_nanos() as u64;
-        while self.host.run_timer(to_ns) {}
-        lock(&self.host.state).now_ns = to_ns;
+        while self.host.run_timer(to_ns) {
+            self.settle();
+        }
+        let mut state = lock(&self.host.state);
+        state.now_ns = to_ns;
+        let mut store = lock(&state.store.0);
+        store.now_ns = store.now_ns.max(to_ns);
+    }
+
+    /// Waits until the services have responded, and the executor has nothing to do.
+    fn settle(&self) {
+        // SAFETY: the instance is destroyed later, by drop.
+        let executor = unsafe { ffi::executor_of::<P>(self.plugin) };
+        let begin = Instant::now();
+        loop {
+            let is_idle = executor.is_idle();
+            let mut state = lock(&self.host.state);
+            state.answering.retain(|thread| !thread.is_finished());
+            if is_idle && state.answering.is_empty() && executor.is_idle() {
+                return;
+            }
+            drop(state);
+            assert!(
+                begin.elapsed() < WAIT_MAX,
+                "an async timer waits for a service that has not responded in {WAIT_MAX:?}"
+            );
+            std::thread::yield_now();
+        }
     }
     /// Whether the host would run the hook on its blocking pool.
     pub fn runs_blocking(&self, phase: Phase) -> bool {
@@ -232,7 +368,8 @@ impl<P: Exported> Drop for Instance<P> {
 }
 
 impl HostState {
-    fn new() -> HostState {
+    fn new(store: Store) -> HostState {
+        let now_ns = lock(&store.0).now_ns;
         HostState {
             logs: Vec::new(),
             last_error: None,
@@ -240,10 +377,10 @@ impl HostState {
             followed_files: Vec::new(),
             created: false,
             closed: false,
-            now_ns: 1,
+            now_ns,
             timers: Vec::new(),
             last_id: 0,
-            values: BTreeMap::new(),
+            store,
             upstreams: Vec::new(),
             outgoing: Vec::new(),
             answering: Vec::new(),
@@ -254,22 +391,10 @@ impl HostState {
         self.last_id
     }
     fn value(&mut self, space: &[u8], key: &[u8]) -> Option<FakeValue> {
-        let now_ns = self.now_ns;
-        self.values
-            .retain(|_, value| value.expires_ns == 0 || value.expires_ns > now_ns);
-        self.values.get(&(space.to_vec(), key.to_vec())).cloned()
+        lock(&self.store.0).value(space, key, self.now_ns)
     }
     fn put(&mut self, space: &[u8], key: &[u8], value: Vec<u8>, expires_ns: u64) -> u64 {
-        let version = self.next_id();
-        self.values.insert(
-            (space.to_vec(), key.to_vec()),
-            FakeValue {
-                value,
-                version,
-                expires_ns,
-            },
-        );
-        version
+        lock(&self.store.0).put(space, key, value, expires_ns)
     }
 }
 
@@ -350,6 +475,7 @@ pub struct Stream<'i, P: Exported> {
     /// What stream_open has added to that of the call that follows.
     opened: Added,
     end: End,
+    deadline: Duration,
 }
 
 #[derive(Default)]
@@ -399,6 +525,12 @@ struct CallOutcome {
 }
 
 impl<P: Exported> Stream<'_, P> {
+    /// How much time each hook has (`--hook_deadline_ms`); 10 s if it is not set. It is what
+    /// `call.time_left()` and calls to services go by.
+    pub fn set_deadline(&mut self, time: Duration) -> &mut Self {
+        self.deadline = time;
+        self
+    }
     /// Attributes that Envoy sends: an object of names.
     pub fn set_attributes(&mut self, attributes: Json) -> &mut Self {
         let fields = json::write_struct(&object(attributes)).unwrap_or_default();
@@ -547,7 +679,7 @@ impl<P: Exported> Stream<'_, P> {
 
     fn fake(&self, phase: raw::Phase, message: &[u8]) -> Box<FakeCall> {
         let host: *const FakeHost = &raw const *self.instance.host;
-        let deadline = Duration::from_secs(10).as_nanos() as u64;
+        let deadline = monotonic_ns() + self.deadline.as_nanos() as u64;
         Box::new(FakeCall {
             call: raw::Call {
                 struct_size: size_of::<raw::Call>() as u32,
@@ -1564,7 +1696,9 @@ unsafe extern "C" fn remove_value(
     if expected != raw::SHARED_ANY && expected != known.version {
         return raw::ABORTED;
     }
-    state.values.remove(&(space.to_vec(), key.to_vec()));
+    lock(&state.store.0)
+        .values
+        .remove(&(space.to_vec(), key.to_vec()));
     raw::OK
 }
 unsafe extern "C" fn add_value(

@@ -31,7 +31,7 @@ use crate::ffi::panic_text;
 use crate::host::{Extension, Host};
 use crate::plugin::nanoseconds;
 use crate::raw;
-use crate::task::lock;
+use crate::task::{lock, Background};
 
 /// Starts timers of one instance.
 #[derive(Clone)]
@@ -90,6 +90,49 @@ impl Timers {
         function: impl FnMut() + Send + 'static,
     ) -> Result<Timer> {
         self.start(Duration::ZERO, Some(period), Box::new(function))
+    }
+
+    /// The same with an async function, which may wait for [calls to services](crate::calls) and [`sleep`]
+    /// without a thread of the host's. It runs on the thread of the instance's async hooks. A run that has
+    /// not ended when the next one is due makes the timer leave that one out; one that has not ended when the
+    /// instance is destroyed is dropped.
+    ///
+    /// ```
+    /// # use std::{sync::{Arc, RwLock}, time::Duration};
+    /// # use callout::{calls::{Request, Upstream}, timers::Timers, Result, Setup};
+    /// # fn create(setup: &mut Setup) -> Result {
+    /// let users = Upstream::new(setup.host(), "users")?;
+    /// let list = Arc::new(RwLock::new(Vec::new()));
+    /// Timers::new(setup.host())?.every_async(Duration::from_secs(30), move || {
+    ///     let (users, list) = (users.clone(), list.clone());
+    ///     async move {
+    ///         if let Ok(response) = users.call(Request::get("/list")).await {
+    ///             *list.write().unwrap() = response.body;
+    ///         }
+    ///     }
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn every_async<W>(
+        &self,
+        period: Duration,
+        mut function: impl FnMut() -> W + Send + 'static,
+    ) -> Result<Timer>
+    where
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let host = self.host.clone();
+        let mut last: Option<Arc<Background>> = None;
+        self.every(period, move || {
+            if last.as_ref().is_some_and(|run| !run.is_over()) {
+                return;
+            }
+            last = host.executor().spawn(host.clone(), Box::pin(function()));
+            if last.is_none() {
+                host.error("timer: no thread could be started for async functions");
+            }
+        })
     }
 
     fn start(
@@ -174,6 +217,7 @@ pub fn sleep(host: &Host, time: Duration) -> Sleep {
 }
 
 /// See [`sleep`].
+#[must_use = "nothing sleeps before it is awaited: add .await"]
 pub struct Sleep {
     host: Host,
     time: Duration,
