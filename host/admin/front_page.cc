@@ -421,18 +421,26 @@ std::string Shadow(const ShadowReport& report) {
       Count(static_cast<double>(summary.differing)), Count(static_cast<double>(summary.exchanges)),
       time(summary.after), time(summary.before));
   if (summary.entries.empty()) return html;
-  html += BeginTable({"#exchanges", "difference", "without it", "with it", "example"});
+  html += "<p>By kind: ";
+  for (size_t kind = 0; kind < kDifferenceKinds; ++kind) {
+    html += fmt::format("{}{} {}", kind == 0 ? "" : ", ",
+                        DifferenceKindName(static_cast<DifferenceKind>(kind)),
+                        Count(static_cast<double>(summary.by_kind[kind])));
+  }
+  html += ".</p>" + BeginTable({"#exchanges", "difference", "without it", "with it", "example"});
   for (const auto& [what, entry] : Commonest(summary)) {
+    const std::string example = ExampleText(entry);
     html += "<tr>" + Cell(Count(static_cast<double>(entry.exchanges)), "n") +
             Cell(EscapeHtml(what)) + Cell(EscapeHtml(entry.before), "t") +
             Cell(EscapeHtml(entry.after), "t") +
-            Cell(entry.request_id.empty()
-                     ? "–"
-                     : fmt::format("x-request-id {}", EscapeHtml(entry.request_id)),
-                 "t") +
-            "</tr>";
+            Cell(example.empty() ? "–" : EscapeHtml(example), "t") + "</tr>";
   }
-  return html += kEndTable;
+  html += kEndTable;
+  if (summary.unlisted > 0) {
+    html += fmt::format("<p>{} more differences are not listed.</p>",
+                        Count(static_cast<double>(summary.unlisted)));
+  }
+  return html;
 }
 
 std::string Shadows(const FrontPageData& data) {

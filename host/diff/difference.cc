@@ -10,8 +10,10 @@
 
 #include "host/base/ascii.h"
 #include "host/base/log.h"
+#include "host/base/redaction.h"
 #include "host/plugin/call_log.h"
 #include "host/plugin/request_ids.h"
+#include "host/plugin/shown_redaction.h"
 #include "host/wire/field_numbers.h"
 #include "host/wire/response.h"
 #include "host/wire/wire.h"
@@ -44,21 +46,30 @@ Headers ReadHeaders(std::string_view message) {
   return headers;
 }
 
+// Of a header; a plugin may have copied the value of a hidden one there.
+std::string ShownValue(const std::string& name, const std::string& value,
+                       const MessageRedactor& secrets) {
+  if (!secrets.complete()) return std::string(kRedacted);
+  return secrets.RewriteText(ShownHeaderValue(name, value));
+}
+
 // "absent", or the values that may be shown.
-std::string ShownValues(const Headers& headers, const std::string& name) {
+std::string ShownValues(const Headers& headers, const std::string& name,
+                        const MessageRedactor& secrets) {
   const auto found = headers.find(name);
   if (found == headers.end()) return "absent";
   std::string shown;
   for (const std::string& value : found->second) {
     if (!shown.empty()) shown += ", ";
-    shown += ShownHeaderValue(name, value);
+    shown += ShownValue(name, value, secrets);
     if (shown.size() > kDifferenceTextBytesMax) break;
   }
   return Shown(shown);
 }
 
 void CompareHeaders(DifferenceKind kind, std::string_view side, std::string_view before,
-                    std::string_view after, std::vector<Difference>* found) {
+                    std::string_view after, const MessageRedactor& secrets,
+                    std::vector<Difference>* found) {
   if (before == after) return;
   const Headers old_list = ReadHeaders(before);
   const Headers new_list = ReadHeaders(after);
@@ -73,7 +84,7 @@ void CompareHeaders(DifferenceKind kind, std::string_view side, std::string_view
     const bool status = kind == DifferenceKind::kHeader && name == ":status";
     found->push_back({status ? DifferenceKind::kStatus : kind,
                       fmt::format("{} {}", side, Shown(name.substr(0, kWhatBytesMax))),
-                      ShownValues(old_list, name), ShownValues(new_list, name)});
+                      ShownValues(old_list, name, secrets), ShownValues(new_list, name, secrets)});
   }
 }
 
@@ -139,18 +150,16 @@ Json TimeJson(const DifferenceSummary::Times& times) {
 }
 
 std::string TimeText(const DifferenceSummary::Times& times) {
-  return times.calls == 0 ? "not called" : fmt::format("{:.1f} us", MicrosecondsPerCall(times));
+  return times.calls == 0 ? "not measured" : fmt::format("{:.1f} us", MicrosecondsPerCall(times));
 }
 
-}  // namespace
-
-std::string_view DifferenceKindName(DifferenceKind kind) {
-  constexpr std::array<std::string_view, kDifferenceKinds> kNames = {
-      "header", "body", "status", "metadata", "mode", "trailers", "error"};
-  return kNames[static_cast<size_t>(kind)];
+DifferenceSummary::Entry NewEntry(const Difference& difference, const DifferenceExample& example) {
+  return {0, difference.before, difference.after,
+          EscapeControls(example.request_id.substr(0, kRequestIdBytesMax)), Shown(example.text)};
 }
 
-std::vector<Difference> Compare(const ExchangeOutcome& before, const ExchangeOutcome& after) {
+std::vector<Difference> Find(const ExchangeOutcome& before, const ExchangeOutcome& after,
+                             const MessageRedactor& secrets) {
   std::vector<Difference> found;
   if (before.error != after.error) {
     found.push_back({DifferenceKind::kError, "rpc",
@@ -174,15 +183,46 @@ std::vector<Difference> Compare(const ExchangeOutcome& before, const ExchangeOut
     const ExchangeOutcome::Side& old_side = before.sides[side];
     const ExchangeOutcome::Side& new_side = after.sides[side];
     CompareHeaders(DifferenceKind::kHeader, kSides[side], old_side.headers, new_side.headers,
-                   &found);
+                   secrets, &found);
     CompareBodies(kSides[side], old_side.body, new_side.body, &found);
     CompareHeaders(DifferenceKind::kTrailers, kSides[side], old_side.trailers, new_side.trailers,
-                   &found);
+                   secrets, &found);
   }
   return found;
 }
 
-void AddExchange(const std::vector<Difference>& differences, std::string_view request_id,
+}  // namespace
+
+std::string_view DifferenceKindName(DifferenceKind kind) {
+  constexpr std::array<std::string_view, kDifferenceKinds> kNames = {
+      "header", "body", "status", "metadata", "mode", "trailers", "error"};
+  return kNames[static_cast<size_t>(kind)];
+}
+
+std::vector<Difference> Compare(const ExchangeOutcome& before, const ExchangeOutcome& after,
+                                const LearnMessages& learn) {
+  MessageRedactor secrets(ShownRedaction());
+  std::vector<Difference> found = Find(before, after, secrets);
+  if (found.empty()) return found;
+  for (const ExchangeOutcome* outcome : {&before, &after}) {
+    for (const ExchangeOutcome::Side& side : outcome->sides) {
+      secrets.LearnHeaders(side.headers);
+      secrets.LearnHeaders(side.trailers);
+    }
+  }
+  if (learn != nullptr) learn(&secrets);
+  return Find(before, after, secrets);
+}
+
+std::string DescribeRequest(std::string_view headers) {
+  constexpr size_t kPathBytesMax = 60;
+  const std::string_view method = FindHeader(headers, ":method");
+  const std::string path = ShownHeaderValue(":path", FindHeader(headers, ":path"));
+  if (method.empty() && path.empty()) return "";
+  return Shown(fmt::format("{} {}", method, path.substr(0, kPathBytesMax)));
+}
+
+void AddExchange(const std::vector<Difference>& differences, const DifferenceExample& example,
                  DifferenceSummary* summary) {
   ++summary->exchanges;
   if (differences.empty()) return;
@@ -198,11 +238,7 @@ void AddExchange(const std::vector<Difference>& differences, std::string_view re
         ++summary->unlisted;
         continue;
       }
-      entry = summary->entries
-                  .emplace(key, DifferenceSummary::Entry{0, difference.before, difference.after,
-                                                         EscapeControls(request_id.substr(
-                                                             0, kRequestIdBytesMax))})
-                  .first;
+      entry = summary->entries.emplace(key, NewEntry(difference, example)).first;
     }
     ++entry->second.exchanges;
   }
@@ -255,12 +291,19 @@ Json ReportJson(const DifferenceSummary& summary) {
                                  {"exchanges", entry.exchanges},
                                  {"before", entry.before},
                                  {"after", entry.after},
+                                 {"example", entry.example},
                                  {"request_id", entry.request_id}});
   }
   json["unlisted"] = summary.unlisted;
   json["time_per_call_us"] = {{"before", TimeJson(summary.before)},
                               {"after", TimeJson(summary.after)}};
   return json;
+}
+
+std::string ExampleText(const DifferenceSummary::Entry& entry) {
+  if (entry.request_id.empty()) return entry.example;
+  return fmt::format("{}{}x-request-id {}", entry.example, entry.example.empty() ? "" : ", ",
+                     entry.request_id);
 }
 
 std::string ReportText(const DifferenceSummary& summary) {
@@ -272,12 +315,12 @@ std::string ReportText(const DifferenceSummary& summary) {
                         summary.by_kind[kind]);
   }
   for (const auto& [key, entry] : Commonest(summary)) {
-    text += fmt::format(
-        "{} x {}: {} -> {}{}\n", entry.exchanges, key, entry.before, entry.after,
-        entry.request_id.empty() ? "" : fmt::format(" (x-request-id {})", entry.request_id));
+    const std::string example = ExampleText(entry);
+    text += fmt::format("{} x {}: {} -> {}{}\n", entry.exchanges, key, entry.before, entry.after,
+                        example.empty() ? "" : fmt::format(" ({})", example));
   }
   if (summary.unlisted > 0) {
-    text += fmt::format("and {} differences that are not listed\n", summary.unlisted);
+    text += fmt::format("{} more differences are not listed\n", summary.unlisted);
   }
   return text + fmt::format("time per call: before {}, after {}\n", TimeText(summary.before),
                             TimeText(summary.after));

@@ -4,13 +4,14 @@
 // over many exchanges.
 //
 //   DifferenceSummary summary;
-//   AddExchange(Compare(before, after), request_id, &summary);
+//   AddExchange(Compare(before, after), {DescribeRequest(headers), request_id}, &summary);
 //   std::string json = ReportJson(summary).dump();
 //
 // What is shown of a difference has no secrets: values of headers as in the log
-// (--log_redacted_headers), of bodies the size, of metadata and modes that they differ. Where the
-// exchange fails or is answered on one side only, that is the difference, and nothing else of it is
-// compared. content-length is not compared, since it follows the body.
+// (--log_redacted_headers), also where a plugin has copied them to another header; of bodies the
+// size, of metadata and modes that they differ. Where the exchange fails or is answered on one side
+// only, that is the difference, and nothing else of it is compared. content-length is not compared,
+// since it follows the body.
 //
 // Plain values and functions; any thread.
 //
@@ -21,6 +22,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -29,6 +31,7 @@
 #include <vector>
 
 #include "host/diff/outcome.h"
+#include "host/wire/message_redaction.h"
 
 namespace callout::host {
 
@@ -56,16 +59,30 @@ struct Difference {
   std::string before, after;
 };
 
-// How `after` differs from `before`; empty: in nothing.
-std::vector<Difference> Compare(const ExchangeOutcome& before, const ExchangeOutcome& after);
+// Teaches the redactor the messages of an exchange, whose hidden values are not to be shown.
+using LearnMessages = std::function<void(MessageRedactor*)>;
+
+// How `after` differs from `before`; empty: in nothing. Values of hidden headers in either outcome,
+// and in what `learn` teaches, are left out wherever they stand. `learn` is only called if
+// something differs, and may be null.
+std::vector<Difference> Compare(const ExchangeOutcome& before, const ExchangeOutcome& after,
+                                const LearnMessages& learn = nullptr);
+
+// What tells an exchange from others. Both may be "".
+struct DifferenceExample {
+  std::string_view request_id = {};  // x-request-id
+  std::string text = {};             // "GET /a", "exchange 17: GET /a"
+};
+// "GET /a" of HttpHeaders of a request, without query; "": it has neither.
+std::string DescribeRequest(std::string_view headers);
 
 // Of many exchanges. May be sent to another process.
 struct DifferenceSummary {
   struct Entry {
     uint64_t exchanges = 0;
-    // The first example.
+    // The first example; printable.
     std::string before, after;
-    std::string request_id;  // x-request-id; "": it has none
+    std::string request_id, example;
   };
   // Time of calls.
   struct Times {
@@ -89,8 +106,8 @@ inline constexpr size_t kDifferenceEntriesMax = 256;
 // Entries that are shown.
 inline constexpr size_t kDifferencesShown = 10;
 
-// Counts an exchange. `request_id` is cut.
-void AddExchange(const std::vector<Difference>& differences, std::string_view request_id,
+// Counts an exchange. `example` is cut, and only looked at if there are differences.
+void AddExchange(const std::vector<Difference>& differences, const DifferenceExample& example,
                  DifferenceSummary* summary);
 
 // The commonest entries, at most `max`, the most frequent first.
@@ -98,16 +115,18 @@ std::vector<std::pair<std::string, DifferenceSummary::Entry>> Commonest(
     const DifferenceSummary& summary, size_t max = kDifferencesShown);
 
 // {"exchanges": 1000, "differing": 7, "by_kind": {"header": 7, …}, "commonest": [{"kind": "header",
-// "what": "request x-user", "exchanges": 7, "before": "…", "after": "…", "request_id": "…"}, …],
-// "unlisted": 0, "time_per_call_us": {"before": 12.5, "after": 13.0}}. A side without calls has
-// null.
+// "what": "request x-user", "exchanges": 7, "before": "…", "after": "…", "example": "…",
+// "request_id": "…"}, …], "unlisted": 0, "time_per_call_us": {"before": 12.5, "after": 13.0}}. A
+// side without calls has null.
 nlohmann::ordered_json ReportJson(const DifferenceSummary& summary);
 // The same for people, in lines.
 std::string ReportText(const DifferenceSummary& summary);
+// "GET /a, x-request-id 4711"; "": nothing tells the exchange.
+std::string ExampleText(const DifferenceSummary::Entry& entry);
 
 template <class Archive>
 void VisitFields(Archive& archive, DifferenceSummary::Entry& entry) {
-  archive(entry.exchanges, entry.before, entry.after, entry.request_id);
+  archive(entry.exchanges, entry.before, entry.after, entry.request_id, entry.example);
 }
 
 template <class Archive>

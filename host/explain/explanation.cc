@@ -8,11 +8,13 @@
 #include <utility>
 
 #include "host/base/clock.h"
+#include "host/base/redaction.h"
 #include "host/base/status_text.h"
 #include "host/plugin/call.h"
 #include "host/plugin/call_log.h"
 #include "host/plugin/instance.h"
 #include "host/plugin/request_ids.h"
+#include "host/plugin/shown_redaction.h"
 #include "host/wire/annotations.h"
 #include "host/wire/response.h"
 
@@ -25,11 +27,16 @@ std::string Dump(const Json& json) {
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
+std::string ShowText(std::string_view text, const MessageRedactor& secrets) {
+  return secrets.complete() ? secrets.RewriteText(text) : std::string(kRedacted);
+}
+
 // [["x-a", "1"], …]
-Json ShowHeaders(const HeaderMutationView& headers) {
+Json ShowHeaders(const HeaderMutationView& headers, const MessageRedactor& secrets) {
   Json list = Json::array();
   for (const HeaderSet& header : headers.set) {
-    Json entry = {std::string(header.key), ShownHeaderValue(header.key, header.value)};
+    Json entry = {std::string(header.key),
+                  ShowText(ShownHeaderValue(header.key, header.value), secrets)};
     if (header.append) entry.push_back("append");
     list.push_back(std::move(entry));
   }
@@ -37,7 +44,7 @@ Json ShowHeaders(const HeaderMutationView& headers) {
 }
 
 // HttpHeaders, HttpTrailers or HttpBody.
-Json ShowMessage(callout_phase_t phase, std::string_view message) {
+Json ShowMessage(callout_phase_t phase, std::string_view message, const MessageRedactor& secrets) {
   Json shown = Json::object();
   if (IsBodyPhase(phase)) {
     std::string_view body;
@@ -49,7 +56,7 @@ Json ShowMessage(callout_phase_t phase, std::string_view message) {
   }
   ResponseView view;
   if (!ReadHttpHeaders(message, &view)) return shown;
-  shown["headers"] = ShowHeaders(view.headers);
+  shown["headers"] = ShowHeaders(view.headers, secrets);
   if (IsHeadersPhase(phase) || phase == CALLOUT_CHECK) shown["end_of_stream"] = view.end_of_stream;
   return shown;
 }
@@ -81,7 +88,7 @@ void ShowBody(const ResponseView& view, Json* shown) {
 }
 
 // A member of ProcessingResponse's oneof.
-Json ShowResponse(callout_field_t field, std::string_view payload) {
+Json ShowResponse(callout_field_t field, std::string_view payload, const MessageRedactor& secrets) {
   Json shown = {{"response", std::string(FieldName(field))}};
   ResponseView view;
   if (!ReadResponse(field, payload, &view)) {
@@ -92,7 +99,7 @@ Json ShowResponse(callout_field_t field, std::string_view payload) {
     const uint32_t status = ReadImmediateStatus(field, payload);
     if (status != 0) shown["http_status"] = status;
   }
-  if (!view.headers.set.empty()) shown["set"] = ShowHeaders(view.headers);
+  if (!view.headers.set.empty()) shown["set"] = ShowHeaders(view.headers, secrets);
   if (!view.headers.remove.empty()) {
     for (std::string_view name : view.headers.remove) shown["remove"].push_back(std::string(name));
   }
@@ -103,10 +110,10 @@ Json ShowResponse(callout_field_t field, std::string_view payload) {
 }
 
 // What a hook has left in its call.
-Json ShowSaid(const CallState& state, callout_phase_t phase) {
+Json ShowSaid(const CallState& state, callout_phase_t phase, const MessageRedactor& secrets) {
   Json said = Json::object();
   if (state.response.field != 0 && !IsOtherService(phase)) {
-    said = ShowResponse(state.response.field, state.response.payload());
+    said = ShowResponse(state.response.field, state.response.payload(), secrets);
   } else if (state.response.field != 0) {
     said["response_bytes"] = state.response.payload().size();
   }
@@ -115,7 +122,7 @@ Json ShowSaid(const CallState& state, callout_phase_t phase) {
     if (beside.has_dynamic_metadata) said["dynamic_metadata"] = true;
     if (beside.mode_override.present) said["mode_override"] = true;
   }
-  if (!state.error.empty()) said["error"] = state.error;
+  if (!state.error.empty()) said["error"] = ShowText(state.error, secrets);
   return said;
 }
 
@@ -151,7 +158,10 @@ std::string_view EndName(callout_outcome_t outcome) {
 }  // namespace
 
 Explanation::Explanation(const RpcStart& start, std::string_view marked_by, Done done)
-    : began_ns_(start.at_ns), done_(std::move(done)) {
+    : began_ns_(start.at_ns),
+      is_ext_proc_(start.service == RpcService::kExtProc),
+      done_(std::move(done)),
+      secrets_(ShownRedaction()) {
   request_id_ = FindHeader(start.headers, "x-request-id").substr(0, kRequestIdBytesMax);
   Json head = {{"stream", start.stream_id},
                {"service", std::string(InfoOf(start.service).name)},
@@ -179,17 +189,28 @@ void Explanation::AddStep(const Json& step) {
   steps_ += text;
 }
 
+void Explanation::Learn(const MessageView& message) {
+  if (is_ext_proc_) {
+    secrets_.Learn(MessageKind::kRequest, message.request);
+  } else if (!IsBodyPhase(message.phase)) {
+    secrets_.LearnHeaders(message.message);
+  }
+}
+
 void Explanation::OnMessage(const MessageView& message) {
+  Learn(message);
   TellFaults();
   Json step = {{"at_us", SinceStartUs(message.at_ns)},
                {"message", std::string(PhaseName(message.phase))}};
-  step.update(ShowMessage(message.phase, message.message));
+  step.update(ShowMessage(message.phase, message.message, secrets_));
   AddStep(step);
 }
 
 void Explanation::OnSaid(const SaidView& said) {
-  saw_ = Dump(ShowMessage(said.phase, said.message));
-  said_ = Dump(ShowSaid(said.state, said.phase));
+  // A plugin may set a secret, and show it elsewhere.
+  if (is_ext_proc_) secrets_.Learn(MessageKind::kResponse, said.state.response.record);
+  saw_ = Dump(ShowMessage(said.phase, said.message, secrets_));
+  said_ = Dump(ShowSaid(said.state, said.phase, secrets_));
 }
 
 void Explanation::OnFault(const FaultView& fault) {
@@ -209,7 +230,7 @@ void Explanation::OnCall(const CallRecord& call) {
   step["outcome"] = std::string(CallOutcomeName(result.outcome));
   if (result.outcome == CallOutcome::kFault) {
     step["fault"] = std::string(ViolationName(result.violation));
-    for (const Fault& fault : faults_) step["why"].push_back(fault.what);
+    for (const Fault& fault : faults_) step["why"].push_back(ShowText(fault.what, secrets_));
     faults_.clear();
     step["policy"] = std::string(ActionName(result.action));
   }
@@ -236,7 +257,7 @@ void Explanation::TellFaults() {
     AddStep({{"plugin", fault.instance->name()},
              {"phase", std::string(PhaseName(fault.phase))},
              {"fault", std::string(ViolationName(fault.violation))},
-             {"why", fault.what}});
+             {"why", ShowText(fault.what, secrets_)}});
   }
 }
 
@@ -245,7 +266,7 @@ void Explanation::OnResponse(callout_field_t field, std::string_view payload) {
   if (field == 0) {
     step["response_bytes"] = payload.size();
   } else {
-    step.update(ShowResponse(field, payload));
+    step.update(ShowResponse(field, payload, secrets_));
   }
   AddStep(step);
 }
@@ -254,7 +275,7 @@ void Explanation::OnEnd(const RpcEnd& end) {
   TellFaults();
   Finish(end.status.ok() ? "OK"
                          : fmt::format("{}: {}", absl::StatusCodeToString(end.status.code()),
-                                       MessageOf(end.status)),
+                                       ShowText(MessageOf(end.status), secrets_)),
          EndName(end.outcome), end.at_ns);
 }
 

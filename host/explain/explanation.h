@@ -4,7 +4,8 @@
 // JSON document. docs/operations.md describes it.
 //
 // Values of headers that carry secrets are left out by the rule of the log
-// (--log_redacted_headers), bodies are told by their size, and metadata by its presence. A document
+// (--log_redacted_headers), also where a plugin copies them to another header or into an error;
+// bodies are told by their size, and metadata by its presence. A document
 // has at most kExplanationBytesMax bytes of steps; what comes after that is counted.
 //
 // One RPC's thread, as observers are.
@@ -22,6 +23,7 @@
 #include <vector>
 
 #include "host/plugin/call_observer.h"
+#include "host/wire/message_redaction.h"
 
 namespace callout::host {
 
@@ -53,13 +55,16 @@ class Explanation final : public RpcObserver {
     std::string what;
   };
 
+  void Learn(const MessageView& message);
   void AddStep(const nlohmann::ordered_json& step);
   uint64_t SinceStartUs(uint64_t at_ns) const;
   void TellFaults();
   void Finish(std::string_view end, std::string_view outcome, uint64_t at_ns);
 
   const uint64_t began_ns_;
+  const bool is_ext_proc_;
   const Done done_;
+  MessageRedactor secrets_;
   std::string head_;   // members before the steps, each with a comma behind it
   std::string steps_;  // with commas between them
   size_t left_out_ = 0;

@@ -8,9 +8,9 @@
 
 #include "host/base/ascii.h"
 #include "host/base/log.h"
-#include "host/base/redaction.h"
 #include "host/plugin/instance.h"
 #include "host/plugin/services.h"
+#include "host/plugin/shown_redaction.h"
 #include "host/wire/phase.h"
 #include "host/wire/response.h"
 
@@ -62,6 +62,8 @@ const std::vector<std::string>& RedactedHeadersDefault() { return Redaction::Def
 std::string ShownHeaderValue(std::string_view name, std::string_view value) {
   return Redacted().Shown(name, value);
 }
+
+const Redaction& ShownRedaction() { return Redacted(); }
 
 void SetRedactedHeaders(std::vector<std::string> names) {
   Redacted() = Redaction(std::move(names));

@@ -17,9 +17,14 @@
 //     {"plugin": "auth", "sha256": "…", "inputs_sha256": "…", "generation": 2,
 //      "why": "…", "since": 1764426517000}]}
 //
-// If it cannot be read, or has something else in it, the host serves without it: refusing to start
-// would turn a damaged file into an outage of everything. The file is then renamed to
-// withdrawn.json.unreadable, and `problem` says so.
+// If it cannot be read, is of another format, or has something else in it, the host serves without
+// it: refusing to start would turn a damaged file into an outage of everything. The file is then
+// renamed to withdrawn.json.unreadable, and `problem` says so. Entries of it that are complete
+// hold nevertheless, and are written to a new file.
+//
+// Several hosts may have the same directory, though each should have its own: a Save changes only
+// the plugins that this host has changed, and leaves what others have written meanwhile. A lock of
+// the directory (flock) keeps them from writing at the same time.
 //
 // One thread at a time.
 //
@@ -30,6 +35,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -53,6 +59,7 @@ class WithdrawnVersions {
   static constexpr size_t kPluginsMax = 1000;
   static constexpr size_t kFileBytesMax = 4194304;
   static constexpr size_t kWhyBytesMax = 1024;
+  static constexpr int kLockWaitMs = 5000;
 
   struct Entry {
     std::string plugin;
@@ -61,6 +68,16 @@ class WithdrawnVersions {
     std::string why;
     int64_t since_ms = 0;  // since 1970
   };
+  using Entries = std::map<std::string, Entry, std::less<>>;  // by plugin
+
+  // What a file says. `problem` is "" if all of it was understood; else one line, and `entries` has
+  // those that were.
+  struct Contents {
+    Entries entries;
+    std::string problem;
+  };
+  static Contents Parse(std::string_view text);
+  static std::string Format(const Entries& entries);
 
   // OK if a file can be written in the directory; none is left there. Also beside a host that uses
   // it.
@@ -74,21 +91,25 @@ class WithdrawnVersions {
   void Set(Entry entry);
   void Remove(std::string_view plugin);
 
-  // OK if nothing has changed since the last time that it was. An error is one line.
+  // OK if nothing has changed since the last time that it was. An error is one line. Waits for
+  // another host that writes, at most kLockWaitMs.
   absl::Status Save();
 
   // One line about the file that was found; "": there is nothing to say.
   const std::string& problem() const { return problem_; }
 
  private:
-  explicit WithdrawnVersions(std::string path) : path_(std::move(path)) {}
+  explicit WithdrawnVersions(const std::string& directory);
 
-  void Read();
-  void PutAside(std::string_view why);
+  // What is in the file now; puts it aside if that is not understood. Nothing: there is none.
+  std::optional<Contents> Read() const;
+  void PutAside(Contents* contents) const;
+  Entries Merged() const;
 
-  std::string path_;                                   // "": nothing is remembered
-  std::map<std::string, Entry, std::less<>> entries_;  // by plugin
-  bool changed_ = false;
+  std::string directory_, path_;  // "": nothing is remembered
+  Entries entries_;
+  // Of plugins, since the last Save that was OK; nothing: the entry was removed.
+  std::map<std::string, std::optional<Entry>, std::less<>> changes_;
   std::string problem_;
 };
 

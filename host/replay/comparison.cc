@@ -192,7 +192,10 @@ Comparison::Result Comparison::Compare(const RecordedExchange& exchange, const R
   const std::optional<ExchangeOutcome> new_outcome =
       Side(messages, &redactor, sizes_only).Outcome(new_said, after.end, true);
   if (!old_outcome.has_value() || !new_outcome.has_value()) return Result::kUnknown;
-  *found = host::Compare(*old_outcome, *new_outcome);
+  // A recording without redaction has secrets, which a report is not to show.
+  *found = host::Compare(*old_outcome, *new_outcome, [&](MessageRedactor* secrets) {
+    for (size_t i = 0; i < requests.size(); ++i) secrets->Learn(MessageKind::kRequest, requests[i]);
+  });
   return Result::kCompared;
 }
 

@@ -82,26 +82,16 @@ std::vector<CallTime> CallTimes(const Metrics& metrics) {
 
 std::string ReplayText(const ReplayReport& report) {
   const ReplayResult& result = report.result;
-  const DifferenceSummary summary = SummaryOf(report);
   std::string text = fmt::format(
       "{} exchanges with {} messages in {:.3f} s on {} thread{}: {:.0f} a second, {:.0f} a second "
-      "of CPU\n{} of {} exchanges differ\n",
+      "of CPU\n",
       result.exchanges, result.messages, report.seconds, report.threads,
       report.threads == 1 ? "" : "s", Rate(result.exchanges, report.seconds),
-      Rate(result.exchanges, report.cpu_seconds), summary.differing, summary.exchanges);
-  for (size_t kind = 0; kind < kDifferenceKinds; ++kind) {
-    if (summary.by_kind[kind] == 0) continue;
-    text += fmt::format("  {}: {}\n", DifferenceKindName(static_cast<DifferenceKind>(kind)),
-                        summary.by_kind[kind]);
-  }
-  for (const auto& [key, entry] : Commonest(summary)) {
-    text += fmt::format("{} x {}: {} -> {} ({})\n", entry.exchanges, key, entry.before, entry.after,
-                        entry.request_id);
-  }
+      Rate(result.exchanges, report.cpu_seconds));
+  text += ReportText(SummaryOf(report));
   const auto note = [&text](uint64_t count, std::string_view what) {
     if (count > 0) text += fmt::format("{} {}\n", count, what);
   };
-  note(summary.unlisted, "differences more are not listed");
   note(result.allowed, "exchanges differ only as --expect allows");
   note(result.without_bytes,
        "exchanges were recorded without the bytes of their bodies: differences of bodies are "
@@ -116,11 +106,6 @@ std::string ReplayText(const ReplayReport& report) {
 
 std::string ReplayJson(const ReplayReport& report) {
   const ReplayResult& result = report.result;
-  Json differences = ReportJson(SummaryOf(report));
-  for (Json& entry : differences["commonest"]) {
-    entry["example"] = std::move(entry["request_id"]);
-    entry.erase("request_id");
-  }
   Json json = {{"files", report.files},
                {"exchanges", result.exchanges},
                {"messages", result.messages},
@@ -128,7 +113,7 @@ std::string ReplayJson(const ReplayReport& report) {
                {"threads", report.threads},
                {"exchanges_per_second", Rate(result.exchanges, report.seconds)},
                {"exchanges_per_cpu_second", Rate(result.exchanges, report.cpu_seconds)},
-               {"compared", std::move(differences)},
+               {"compared", ReportJson(SummaryOf(report))},
                {"allowed", result.allowed},
                {"bodies_unknown", result.without_bytes},
                {"unknown", result.unknown},

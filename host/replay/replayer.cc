@@ -70,15 +70,16 @@ class BatchQueue {
   bool closed_ = false;
 };
 
-// "exchange 17: GET /a"
-std::string Describe(uint64_t number, const Requests& requests) {
-  std::string text = fmt::format("exchange {}", number);
-  if (requests.size() == 0) return text;
+// With a view into the requests.
+DifferenceExample ExampleOf(uint64_t number, const Requests& requests) {
+  DifferenceExample example{"", fmt::format("exchange {}", number)};
+  if (requests.size() == 0) return example;
   const absl::StatusOr<RequestView> view = ParseRequest(requests[0]);
-  if (!view.ok() || view->phase != CALLOUT_REQUEST_HEADERS) return text;
-  constexpr size_t kPathBytesMax = 60;
-  return fmt::format("{}: {} {}", text, FindHeader(view->message, ":method"),
-                     FindHeader(view->message, ":path").substr(0, kPathBytesMax));
+  if (!view.ok() || view->phase != CALLOUT_REQUEST_HEADERS) return example;
+  example.request_id = FindHeader(view->message, "x-request-id");
+  const std::string request = DescribeRequest(view->message);
+  if (!request.empty()) example.text += ": " + request;
+  return example;
 }
 
 // What one thread does.
@@ -112,7 +113,7 @@ class Worker {
     const size_t all = found.size();
     std::erase_if(found, [this](const Difference& one) { return options_.expected->Allow(one); });
     if (all > 0 && found.empty()) ++result_.allowed;
-    AddExchange(found, found.empty() ? std::string() : Describe(number, requests),
+    AddExchange(found, found.empty() ? DifferenceExample() : ExampleOf(number, requests),
                 &result_.summary);
   }
 

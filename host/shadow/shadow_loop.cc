@@ -238,7 +238,7 @@ void ShadowLoop::Run() {
       run->OnDeadline(now_ns);
       run->Advance();
     }
-    if (exchange != nullptr) {
+    if (exchange != nullptr && runner_->MayRun(*exchange)) {
       runs_.push_back(std::make_unique<ShadowRun>(this, environment_, std::move(exchange)));
       runs_.back()->Advance();
     }

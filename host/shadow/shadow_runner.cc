@@ -8,12 +8,21 @@
 #include "host/base/clock.h"
 #include "host/plugin/instance.h"
 #include "host/shadow/shadow_loop.h"
+#include "host/wire/envelope.h"
 
 namespace callout::host {
 namespace {
 
 constexpr std::array<const char*, ShadowRunner::kDrops> kDropNames = {"queue_full", "memory",
-                                                                      "too_large"};
+                                                                      "too_large", "removed"};
+
+// With a view into the exchange, whose first message has the request's headers.
+DifferenceExample ExampleOf(const ShadowExchange& exchange) {
+  const ShadowExchange::Message& first = exchange.messages.front();
+  return {exchange.request_id, first.phase == CALLOUT_REQUEST_HEADERS
+                                   ? DescribeRequest(MessageOf(first.request, first.phase))
+                                   : std::string()};
+}
 
 }  // namespace
 
@@ -149,6 +158,25 @@ void ShadowRunner::Submit(std::unique_ptr<ShadowExchange> exchange) {
   loops_[loop]->Add(std::move(exchange));
 }
 
+void ShadowRunner::SetShadows(const Chain& chain) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  shadows_.emplace();
+  for (const ShadowPlace& place : chain.shadows) shadows_->push_back(place.instance.get());
+}
+
+bool ShadowRunner::MayRun(const ShadowExchange& exchange) {
+  const Instance* const instance = &exchange.instance();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!shadows_.has_value()) return true;
+    if (std::find(shadows_->begin(), shadows_->end(), instance) != shadows_->end()) return true;
+  }
+  CountDrop(instance->name(), Drop::kRemoved);
+  exchanges_.fetch_sub(1, std::memory_order_relaxed);
+  ReturnBytes(exchange.bytes);
+  return false;
+}
+
 void ShadowRunner::Finish(const ShadowExchange& exchange, const ExchangeOutcome& after,
                           const DifferenceSummary::Times& calls) {
   Count(exchange, after, calls);
@@ -162,7 +190,12 @@ void ShadowRunner::Count(const ShadowExchange& exchange, const ExchangeOutcome& 
   const bool replaces = !instance.settings().instead_of.empty();
   // Its `match` leaves the exchange to others, or nothing came that it is for.
   if (calls.calls == 0 && (!replaces || exchange.before_times.calls == 0)) return;
-  const std::vector<Difference> differences = Compare(exchange.before, after);
+  const std::vector<Difference> differences =
+      Compare(exchange.before, after, [&exchange](MessageRedactor* secrets) {
+        for (const auto& message : exchange.messages) {
+          secrets->Learn(MessageKind::kRequest, message.request);
+        }
+      });
   const std::lock_guard<std::mutex> lock(mutex_);
   const PluginMetrics& metrics = MetricsOf(instance.name());
   metrics_->Add(metrics.exchanges);
@@ -181,7 +214,8 @@ void ShadowRunner::Count(const ShadowExchange& exchange, const ExchangeOutcome& 
   report.summary.before.ns += exchange.before_times.ns;
   report.summary.after.calls += calls.calls;
   report.summary.after.ns += calls.ns;
-  AddExchange(differences, exchange.request_id, &report.summary);
+  AddExchange(differences, differences.empty() ? DifferenceExample() : ExampleOf(exchange),
+              &report.summary);
 }
 
 std::vector<ShadowReport> ShadowRunner::Collect() const {

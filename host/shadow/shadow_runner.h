@@ -37,6 +37,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -57,8 +58,9 @@ class ShadowRunner {
     kQueueFull,  // queue_full: --max_shadow_exchanges
     kMemory,     // memory: --max_shadow_bytes
     kTooLarge,   // too_large: --max_shadow_exchange_bytes
+    kRemoved,    // removed: its shadow was replaced or removed before it ran
   };
-  static constexpr size_t kDrops = 3;
+  static constexpr size_t kDrops = 4;
 
   // `metrics` outlives it.
   static absl::StatusOr<std::unique_ptr<ShadowRunner>> Create(const ShadowLimits& limits,
@@ -84,6 +86,9 @@ class ShadowRunner {
   void ReturnBytes(size_t bytes);
   // Runs it, or drops it and counts that.
   void Submit(std::unique_ptr<ShadowExchange> exchange);
+  // The chain's shadows are those that there are. What waits for others is dropped, so that nobody
+  // waits behind a version that is gone. All count as there before the first call.
+  void SetShadows(const Chain& chain);
 
   // Of each shadow that has run.
   std::vector<ShadowReport> Collect() const;
@@ -105,6 +110,8 @@ class ShadowRunner {
   void UpdateGauges();
   void Count(const ShadowExchange& exchange, const ExchangeOutcome& after,
              const DifferenceSummary::Times& calls);
+  // By a loop, before an exchange runs. False: its shadow is gone, and it is dropped.
+  bool MayRun(const ShadowExchange& exchange);
   // By a loop, when an exchange has run; `calls` of the shadow.
   void Finish(const ShadowExchange& exchange, const ExchangeOutcome& after,
               const DifferenceSummary::Times& calls);
@@ -124,7 +131,9 @@ class ShadowRunner {
   mutable std::mutex mutex_;  // guards the following
   std::map<std::string, PluginMetrics> plugin_metrics_;
   std::map<std::string, ShadowReport> reports_;  // by plugin
-  std::atomic<bool> running_{false};             // loops_ is set, and stays
+  // Nothing: all are there. Not followed.
+  std::optional<std::vector<const Instance*>> shadows_;
+  std::atomic<bool> running_{false};  // loops_ is set, and stays
   std::vector<std::unique_ptr<ShadowLoop>> loops_;
 };
 

@@ -170,6 +170,7 @@ void ShadowWatcher::Detach() {
 }
 
 void ShadowWatcher::OnChain(const Chain& chain) {
+  runner_->SetShadows(chain);
   bool active = !chain.shadows.empty();
   if (active) {
     if (absl::Status status = runner_->Start(); !status.ok()) {

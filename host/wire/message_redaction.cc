@@ -546,7 +546,18 @@ uint64_t BodyBytes(MessageKind kind, std::string_view message) {
 
 void MessageRedactor::Learn(MessageKind kind, std::string_view message) {
   Walk(redaction_, &secrets_).Message(LayoutOf(kind), message, nullptr);
-  // A secret that is part of another one must not leave the rest of it.
+  SortSecrets();
+}
+
+// HttpTrailers has its list in the same field.
+static_assert(field::HttpHeaders::kHeaders == field::HttpTrailers::kTrailers);
+void MessageRedactor::LearnHeaders(std::string_view headers) {
+  Walk(redaction_, &secrets_).Message(kHttpHeaders, headers, nullptr);
+  SortSecrets();
+}
+
+// A secret that is part of another one must not leave the rest of it.
+void MessageRedactor::SortSecrets() {
   std::stable_sort(secrets_.begin(), secrets_.end(),
                    [](const auto& a, const auto& b) { return a.size() > b.size(); });
 }

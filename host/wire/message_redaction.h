@@ -75,6 +75,8 @@ class MessageRedactor {
 
   // Collects the values of the message that will go.
   void Learn(MessageKind kind, std::string_view message);
+  // Of HttpHeaders or HttpTrailers alone.
+  void LearnHeaders(std::string_view headers);
   // False: there were more than kSecretsMax values; nothing of the exchange may be kept then.
   bool complete() const { return secrets_.size() <= kSecretsMax; }
   // Takes values out of the bodies of an exchange, which are the messages of one kind and phase in
@@ -87,6 +89,8 @@ class MessageRedactor {
   std::string RewriteText(std::string_view text) const;
 
  private:
+  void SortSecrets();
+
   const Redaction& redaction_;
   std::vector<std::string> secrets_;
 };

@@ -109,6 +109,7 @@ void BoundReports(std::vector<ShadowReport>* reports) {
       cut(&entry.before);
       cut(&entry.after);
       cut(&entry.request_id);
+      cut(&entry.example);
     }
   }
 }

@@ -14,6 +14,7 @@ class Cell:
     ending: str = "graceful"
     tls: bool = False
     rate: int = 0
+    recordings: tuple = ()  # files; their exchanges are what streams say, and `scenario` is "recorded"
 
     @property
     def name(self):
@@ -24,7 +25,7 @@ class Cell:
     @property
     def messages(self):
         return {"headers": "1 message", "both": "2 messages", "check": "1 Check",
-                "bodies": "6 messages with 16 KiB bodies"}[self.scenario]
+                "bodies": "6 messages with 16 KiB bodies", "recorded": "recorded exchanges"}[self.scenario]
 
     @property
     def title(self):
@@ -42,8 +43,9 @@ class Cell:
 
     @property
     def arguments(self):
+        says = [f"--recording={path}" for path in self.recordings] or [f"--scenario={self.scenario}"]
         return [
-            f"--scenario={self.scenario}", f"--connections={self.connections}",
+            *says, f"--connections={self.connections}",
             f"--concurrency={self.concurrency}", f"--ending={self.ending}",
             *(["--tls"] if self.tls else []), *([f"--rate={self.rate}"] if self.rate else []),
         ]
@@ -58,6 +60,14 @@ QUICK = [GRACEFUL, RESET, BODIES]
 # All servers are measured in these.
 RATES = [Cell("headers", 8, rate=RATE), Cell("headers", 8, ending="envoy", rate=RATE)]
 MAIN = [*QUICK, *RATES]
+
+
+
+def recorded(paths):
+    """The cells of MAIN that are of one message, with what recordings have in its place."""
+    return [dataclasses.replace(cell, scenario="recorded", recordings=tuple(paths))
+            for cell in (GRACEFUL, RESET, *RATES)]
+
 
 # Some servers are measured in these: every number of messages, of streams and of connections, with TLS
 # and without, in both endings, though not each with each.

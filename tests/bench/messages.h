@@ -5,6 +5,7 @@
 #ifndef CALLOUT_TESTS_BENCH_MESSAGES_H_
 #define CALLOUT_TESTS_BENCH_MESSAGES_H_
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,11 +14,17 @@ namespace callout::bench {
 
 struct Scenario {
   const char* path = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
-  // ProcessingRequests in order. The next one is sent after the response to the last.
+  // ProcessingRequests in order.
   std::vector<std::string> requests;
-  // The first byte of each response, which names its phase; 0: any.
+  // So many responses must have come before each is sent; empty: each waits for the response to the
+  // last.
+  std::vector<size_t> awaited;
+  size_t answers = 0;  // that end it, once all requests are sent
+  // The first byte of each response, which names its phase; 0: any. Empty: all any.
   std::vector<char> answer_tags;
   bool is_check = false;
+  // The server may end the RPC with OK, or respond to the client itself, before all are sent.
+  bool may_end_early = false;
 };
 
 // `name` is one of

@@ -33,6 +33,9 @@ def parse(arguments):
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured: %(default)s")
     parser.add_argument("--seconds", type=float, default=1, help="of each measurement: %(default)s")
     parser.add_argument("--scenarios", help="only cells whose names begin so: headers-8x100,bodies")
+    parser.add_argument("--recording", action="append", default=[], metavar="FILE", type=os.path.abspath,
+                        help="streams say what the exchanges of this recording did; repeatable; "
+                             "measures the part peers only")
     parser.add_argument("--servers", help="only servers whose names begin so: host,grpc-generic,go")
     parser.add_argument("--parts", help=f"of: {','.join(PARTS)}")
     parser.add_argument("--write-docs", action="store_true", help="renew docs/performance.md")
@@ -41,6 +44,10 @@ def parse(arguments):
     options.parts = options.parts.split(",") if options.parts else PARTS[:]
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(unknown)}")
+    if options.recording:
+        if options.write_docs:
+            parser.error("--write-docs is for the built-in messages")
+        options.parts = ["peers"]
     if options.quick and "loads" in options.parts:
         options.parts.remove("loads")
     return options
@@ -72,7 +79,9 @@ class Run:
         self.options = options
         self.server_cores, self.load_cores, self.all_cores = split_cores()
         self.servers = wanted_servers(options)
-        self.cells = chosen(cells.QUICK if options.quick else cells.MAIN, options.scenarios)
+        main_cells = cells.QUICK if options.quick else cells.MAIN
+        self.cells = chosen(cells.recorded(options.recording) if options.recording else main_cells,
+                            options.scenarios)
         self.other_cells = chosen(cells.OTHER, options.scenarios)
         self.some_servers = [s for s in self.servers if s.name in servers.SOME]
         self.own_servers = servers.bare_servers() + servers.host_servers()
@@ -166,7 +175,7 @@ class Run:
             raise Missing(missing)
         with started(self.servers, {False}, self.server_cores) as running:
             by_name = {name: process for (name, _), process in running.items()}
-            warm_up(running, ["headers"], self.load_cores)
+            warm_up(running, [cells.GRACEFUL], self.load_cores)
             samples = envoy.compare(by_name, self.options, split_cores())
         self.results["envoy"] = samples
         self.add("Behind a real Envoy",

@@ -44,6 +44,16 @@ class Report(unittest.TestCase):
         self.assertIn("\nbehind: ", table)
 
 
+class Recorded(unittest.TestCase):
+    def test_its_cells_load_with_the_recordings_in_the_place_of_a_scenario(self):
+        for cell in cells.recorded(["a.rec", "b.rec"]):
+            with self.subTest(cell.name):
+                self.assertEqual(cell.arguments[:2], ["--recording=a.rec", "--recording=b.rec"])
+                self.assertFalse([a for a in cell.arguments if a.startswith("--scenario")])
+                self.assertTrue(cell.name.startswith("recorded-"))
+                self.assertIn("recorded exchanges", cell.title)
+
+
 class Aims(unittest.TestCase):
     def test_an_aim_holds_by_what_is_printed(self):
         for cpu, shown in ((4.996, ["5.00", "yes"]), (4.99, ["4.99", "**no**"])):

@@ -92,6 +92,7 @@ TEST_F(ReplayTest, FindsNoDifferencesOfTheVersionThatWasRecorded) {
     EXPECT_THAT(ran.output, StartsWith("3 exchanges with 9 messages in "));
     EXPECT_THAT(ran.output, HasSubstr("\n0 of 3 exchanges differ\n"));
     EXPECT_THAT(ran.output, HasSubstr("stamp1 request_headers: 3 calls"));
+    EXPECT_THAT(ran.output, HasSubstr("\ntime per call: before not measured, after "));
   }
 }
 
@@ -113,6 +114,7 @@ TEST_F(ReplayTest, FindsExactlyTheDifferencesOfAnotherVersion) {
     texts.push_back(one["kind"].get<std::string>() + " " + one["what"].get<std::string>() + ": " +
                     one["before"].get<std::string>() + " -> " + one["after"].get<std::string>());
     EXPECT_THAT(one["example"].get<std::string>(), HasSubstr("POST /a"));
+    EXPECT_EQ(one["request_id"], "");
   }
   EXPECT_THAT(texts, testing::UnorderedElementsAre("header request x-version: 1 -> 2",
                                                    "body request: 10 bytes -> 11 bytes",
@@ -140,6 +142,7 @@ TEST_F(ReplayTest, ComparesTwoVersions) {
   const Ran ran = Run({"--against=" + Stamp(1), Stamp(2), Recording()});
   EXPECT_EQ(ran.exit_status, 1) << ran.output;
   EXPECT_THAT(ran.output, AllOf(HasSubstr("3 of 3 exchanges differ"),
+                                HasSubstr("\ntime per call: before "),
                                 HasSubstr("before: stamp1 request_headers: 3 calls"),
                                 HasSubstr("after: stamp2 request_headers: 3 calls")));
   EXPECT_EQ(Run({"--against=" + Stamp(2), Stamp(2), Recording()}).exit_status, 0);

@@ -6,16 +6,47 @@
 #include <cstring>
 #include <iterator>
 
+#include "envoy/service/ext_proc/v3/external_processor.pb.h"
 #include "tests/host/transport/h2_session.h"
 
 namespace callout::bench {
 namespace {
 
+using Response = envoy::service::ext_proc::v3::ProcessingResponse;
+
 constexpr size_t kPrefixBytes = 5;
 constexpr size_t kOutputBytes = 65536;  // written at once
 constexpr int32_t kWindowBytes = 1 << 24;
 
+// Whether the answer, a ProcessingResponse, has a field first.
+bool BeginsWith(std::string_view answer, int field) {
+  return !answer.empty() && static_cast<uint8_t>(answer.front()) == (field << 3 | 2);
+}
+// Whether the server responds to the client itself. Envoy sends nothing more then.
+bool IsReply(std::string_view answer) {
+  return BeginsWith(answer, Response::kImmediateResponseFieldNumber) ||
+         BeginsWith(answer, Response::kStreamedImmediateResponseFieldNumber);
+}
+// Nothing else is in such a message.
+bool IsTimeRequest(std::string_view answer) {
+  return BeginsWith(answer, Response::kOverrideMessageTimeoutFieldNumber);
+}
+
 }  // namespace
+
+Script::Script(Scenario from) : scenario(std::move(from)) {
+  for (const std::string& request : scenario.requests) {
+    std::string prefix = {'\0'};
+    for (int shift = 24; shift >= 0; shift -= 8) {
+      prefix.push_back(static_cast<char>(request.size() >> shift));
+    }
+    framed.push_back(prefix + request);
+  }
+  if (scenario.awaited.empty()) {
+    for (size_t i = 0; i < framed.size(); ++i) scenario.awaited.push_back(i);
+  }
+  scenario.requests.clear();
+}
 
 Connection::Connection(uint16_t port, const TlsContext* tls, const Scenario& scenario,
                        Ending ending, CallListener* listener)
@@ -29,13 +60,6 @@ Connection::Connection(uint16_t port, const TlsContext* tls, const Scenario& sce
                tests::H2ConstantHeader(":authority", "callout"),
                tests::H2ConstantHeader("te", "trailers"),
                tests::H2ConstantHeader("content-type", "application/grpc")} {
-  for (const std::string& request : scenario.requests) {
-    std::string framed = {'\0'};
-    for (int shift = 24; shift >= 0; shift -= 8) {
-      framed.push_back(static_cast<char>(request.size() >> shift));
-    }
-    framed_.push_back(framed + request);
-  }
   MakeSession();
 }
 
@@ -68,10 +92,10 @@ Connection::Call* Connection::NewCall() {
   return call;
 }
 
-void Connection::Begin(uint64_t start_ns) {
+void Connection::Begin(const Script& script, uint64_t start_ns) {
   Call* call = NewCall();
+  call->script = &script;
   call->start_ns = start_ns;
-  call->out = framed_.front();
   nghttp2_data_provider provider = {};
   provider.source.ptr = call;
   provider.read_callback = &OnWantData;
@@ -80,16 +104,39 @@ void Connection::Begin(uint64_t start_ns) {
   if (id < 0) Fail(std::string("beginning an RPC: ") + nghttp2_strerror(id));
 }
 
+void Connection::TakeRequest(Call* call) {
+  const Script& script = *call->script;
+  if (call->out.empty() && call->begun < script.framed.size() && !call->all_answered &&
+      script.scenario.awaited[call->begun] <= call->answers) {
+    call->out = script.framed[call->begun++];
+  }
+}
+
+void Connection::EndIfDone(Call* call) {
+  const Script& script = *call->script;
+  if (!call->all_answered && call->out.empty() && call->begun == script.framed.size() &&
+      call->answers >= script.scenario.answers) {
+    End(call);
+  }
+}
+
+void Connection::End(Call* call) {
+  call->all_answered = true;
+  listener_->OnLastAnswer(call->start_ns);
+}
+
 ssize_t Connection::OnWantData(nghttp2_session*, int32_t, uint8_t* data, size_t size,
                                uint32_t* flags, nghttp2_data_source* source, void* user) {
   Call* call = static_cast<Call*>(source->ptr);
+  TakeRequest(call);
   if (call->out.empty() && !call->all_answered) return NGHTTP2_ERR_DEFERRED;
   const size_t bytes = std::min(size, call->out.size());
   memcpy(data, call->out.data(), bytes);
   call->out.remove_prefix(bytes);
+  static_cast<Connection*>(user)->EndIfDone(call);  // the last one may wait for nothing
   // A server may wait for the end of a unary RPC's request.
   const bool is_last = static_cast<Connection*>(user)->is_unary_ && call->out.empty();
-  if (call->all_answered || is_last) *flags |= NGHTTP2_DATA_FLAG_EOF;
+  if ((call->all_answered && call->out.empty()) || is_last) *flags |= NGHTTP2_DATA_FLAG_EOF;
   return static_cast<ssize_t>(bytes);
 }
 
@@ -119,13 +166,20 @@ void Connection::OnBytes(int32_t id, Call* call, std::string_view bytes) {
 }
 
 void Connection::OnAnswer(int32_t id, Call* call, std::string_view answer) {
-  if (call->all_answered || !listener_->OnAnswer(call->index, answer)) call->ok = false;
-  if (call->all_answered) return;
-  if (++call->index < framed_.size()) {
-    call->out = framed_[call->index];
+  const Scenario& scenario = call->script->scenario;
+  // It only asks for more time, as a server may at any time.
+  if (scenario.may_end_early && IsTimeRequest(answer)) return;
+  if (call->all_answered) {
+    // Another version of a plugin may respond more often than the recording has it.
+    call->ok &= scenario.may_end_early;
+    return;
+  }
+  if (!listener_->OnAnswer(scenario, call->answers, answer)) call->ok = false;
+  ++call->answers;
+  if (scenario.may_end_early && IsReply(answer)) {
+    End(call);
   } else {
-    call->all_answered = true;
-    listener_->OnLastAnswer(call->start_ns);
+    EndIfDone(call);
   }
   nghttp2_session_resume_data(session_, id);
 }
@@ -140,8 +194,18 @@ int Connection::OnHeader(nghttp2_session* session, const nghttp2_frame* frame, c
   return 0;
 }
 
-int Connection::OnFrame(nghttp2_session*, const nghttp2_frame* frame, void*) {
+int Connection::OnFrame(nghttp2_session* session, const nghttp2_frame* frame, void* user) {
   if (frame->hd.type == NGHTTP2_GOAWAY) Fail("the server wants no more streams (GOAWAY)");
+  if (frame->hd.type != NGHTTP2_HEADERS || (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) {
+    return 0;
+  }
+  const int32_t id = frame->hd.stream_id;
+  auto* call = static_cast<Call*>(nghttp2_session_get_stream_user_data(session, id));
+  if (call != nullptr && call->script->scenario.may_end_early && call->status_ok &&
+      !call->all_answered) {
+    static_cast<Connection*>(user)->End(call);
+    nghttp2_session_resume_data(session, id);
+  }
   return 0;
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// One HTTP/2 connection of the load generator, and the scenario's RPCs on it. Each
-// sends the scenario's requests one by one, each after the answer to the last.
+// One HTTP/2 connection of the load generator, and the RPCs on it. Each sends the requests of a
+// scenario one by one, each after the answers that it waits for.
 //
-//   Connection connection(port, tls, scenario, ending, listener);
-//   connection.Begin(now_ns);  connection.Flush();
+//   const Script script(MakeScenario("headers"));
+//   Connection connection(port, tls, script.scenario, ending, listener);
+//   connection.Begin(script, now_ns);  connection.Flush();
 //   …when readable: connection.Receive(); connection.Flush();
 //
 // One thread. The listener is called from Receive() and Flush().
@@ -31,26 +32,34 @@ enum class Ending : uint8_t {
   kEnvoy,     // half-close, and reset at once
 };
 
+// A scenario in the bytes that are sent.
+struct Script {
+  explicit Script(Scenario from);
+
+  Scenario scenario;                // without its requests
+  std::vector<std::string> framed;  // each with gRPC's prefix
+};
+
 class CallListener {
  public:
   virtual ~CallListener() = default;
   // False if the answer is wrong.
-  virtual bool OnAnswer(size_t index, std::string_view answer) = 0;
+  virtual bool OnAnswer(const Scenario& scenario, size_t index, std::string_view answer) = 0;
   virtual void OnLastAnswer(uint64_t start_ns) = 0;
   virtual void OnCallEnd(bool ok) = 0;
 };
 
 class Connection {
  public:
-  // All outlive it but the scenario.
+  // All its RPCs are of the method of `scenario`. All outlive it but that.
   Connection(uint16_t port, const TlsContext* tls, const Scenario& scenario, Ending ending,
              CallListener* listener);
   ~Connection();
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
-  // Begins an RPC; `start_ns` comes back with its last answer.
-  void Begin(uint64_t start_ns);
+  // Begins an RPC; `start_ns` comes back with its last answer. `script` outlives it.
+  void Begin(const Script& script, uint64_t start_ns);
   // Reads what is there. Exits with a message if the server has hung up.
   void Receive();
   // Writes what is to be sent, as far as that goes without waiting.
@@ -61,9 +70,11 @@ class Connection {
 
  private:
   struct Call {
+    const Script* script = nullptr;
     uint64_t start_ns = 0;
-    size_t index = 0;      // of the request under way
-    std::string_view out;  // what of it is unsent
+    size_t begun = 0;      // requests
+    size_t answers = 0;    // that have come
+    std::string_view out;  // what of the last request is unsent
     std::string in;        // bytes of an answer
     bool all_answered = false;
     bool ok = true;
@@ -83,6 +94,10 @@ class Connection {
   void MakeSession();
   void OnBytes(int32_t id, Call* call, std::string_view bytes);
   void OnAnswer(int32_t id, Call* call, std::string_view answer);
+  // Takes the next request, if its answers are there. Then some of it is sent at once.
+  static void TakeRequest(Call* call);
+  void EndIfDone(Call* call);
+  void End(Call* call);
   Call* NewCall();
 
   Socket socket_;
@@ -90,7 +105,6 @@ class Connection {
   const bool is_unary_;  // ends gracefully, whatever `ending_` says
   CallListener* const listener_;
   const std::array<nghttp2_nv, 6> headers_;
-  std::vector<std::string> framed_;  // the requests, each with gRPC's prefix
   nghttp2_session* session_ = nullptr;
   std::vector<std::unique_ptr<Call>> calls_;
   std::vector<Call*> free_calls_;

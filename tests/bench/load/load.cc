@@ -8,6 +8,9 @@
 
 #include <algorithm>
 #include <ctime>
+#include <utility>
+
+#include "recorded.h"
 
 namespace callout::bench {
 namespace {
@@ -28,18 +31,30 @@ uint64_t NowNs(clockid_t clock = CLOCK_MONOTONIC) {
 
 uint64_t ToNs(double seconds) { return static_cast<uint64_t>(seconds * 1e9); }
 
+std::vector<Script> ScriptsOf(const LoadOptions& options) {
+  std::vector<Script> scripts;
+  if (options.recordings.empty()) {
+    scripts.emplace_back(MakeScenario(options.scenario));
+    return scripts;
+  }
+  for (Scenario& scenario : ReadScenarios(options.recordings)) {
+    scripts.emplace_back(std::move(scenario));
+  }
+  return scripts;
+}
+
 }  // namespace
 
 Load::Load(const LoadOptions& options)
     : options_(options),
-      scenario_(MakeScenario(options.scenario)),
+      scripts_(ScriptsOf(options)),
       tls_(options.tls ? std::optional<TlsContext>(std::in_place) : std::nullopt),
       epoll_(epoll_create1(EPOLL_CLOEXEC)) {
   // Calls that are due at a time are to begin then, not with the kernel's usual slack of 50 us.
   prctl(PR_SET_TIMERSLACK, 1);
   for (int i = 0; i < options.connections; ++i) {
-    connections_.push_back(std::make_unique<Connection>(options.port, tls_ ? &*tls_ : nullptr,
-                                                        scenario_, options.ending, this));
+    connections_.push_back(std::make_unique<Connection>(
+        options.port, tls_ ? &*tls_ : nullptr, scripts_.front().scenario, options.ending, this));
     watched_for_write_.push_back(false);
     Watch(connections_.back().get(), EPOLL_CTL_ADD, false);
   }
@@ -52,10 +67,10 @@ void Load::Watch(Connection* connection, int operation, bool write) {
   epoll_ctl(epoll_, operation, connection->fd(), &event);
 }
 
-bool Load::OnAnswer(size_t index, std::string_view answer) {
-  const char tag = scenario_.answer_tags[index];
+bool Load::OnAnswer(const Scenario& scenario, size_t index, std::string_view answer) {
+  const char tag = scenario.answer_tags.empty() ? '\0' : scenario.answer_tags[index];
   if (!verifying_) return !answer.empty() && (tag == 0 || answer.front() == tag);
-  const std::string wrong = WrongWith(scenario_, index, answer, options_.header);
+  const std::string wrong = WrongWith(scenario, index, answer, options_.header);
   if (!wrong.empty()) Fail(fmt::format("the answer to message {} is wrong: {}", index + 1, wrong));
   return true;
 }
@@ -74,8 +89,9 @@ void Load::OnCallEnd(bool ok) {
 
 void Load::Begin(uint64_t start_ns) {
   ++live_;
-  connections_[turn_]->Begin(start_ns);
+  connections_[turn_]->Begin(scripts_[script_], start_ns);
   turn_ = (turn_ + 1) % connections_.size();
+  script_ = (script_ + 1) % scripts_.size();
 }
 
 // One call on each connection, each answer read with the generated classes.

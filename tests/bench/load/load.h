@@ -28,6 +28,7 @@ struct LoadOptions {
   uint16_t port = 0;
   bool tls = false;
   std::string scenario = "headers";
+  std::vector<std::string> recordings;  // files, whose exchanges take the place of `scenario`
   Ending ending = Ending::kGraceful;
   int connections = 1;
   int concurrency = 1;  // calls at once, on all connections together
@@ -61,7 +62,7 @@ class Load final : public CallListener {
   Result Run();
 
  private:
-  bool OnAnswer(size_t index, std::string_view answer) override;
+  bool OnAnswer(const Scenario& scenario, size_t index, std::string_view answer) override;
   void OnLastAnswer(uint64_t start_ns) override;
   void OnCallEnd(bool ok) override;
 
@@ -74,12 +75,13 @@ class Load final : public CallListener {
   void Watch(Connection* connection, int operation, bool write);
 
   const LoadOptions options_;
-  const Scenario scenario_;
+  const std::vector<Script> scripts_;  // in turn
   const std::optional<TlsContext> tls_;
   int epoll_ = -1;
   std::vector<std::unique_ptr<Connection>> connections_;
   std::vector<bool> watched_for_write_;
-  size_t turn_ = 0;  // the connection that the next call begins on
+  size_t turn_ = 0;    // the connection that the next call begins on
+  size_t script_ = 0;  // that it has
   int live_ = 0;
   bool beginning_ = false;  // calls that end are followed by others
   bool measuring_ = false;

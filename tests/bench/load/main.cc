@@ -51,6 +51,10 @@ LoadOptions ParseOptions(int argc, char** argv) {
   app.add_option("--scenario", options.scenario, "What each stream says")
       ->check(CLI::IsMember({"headers", "both", "bodies", "check"}))
       ->capture_default_str();
+  app.add_option("--recording", options.recordings,
+                 "A recording, repeatable: the streams say what its exchanges did, in turn")
+      ->allow_extra_args(false)
+      ->excludes("--scenario");
   app.add_option("--ending", options.ending, "After the last answer: graceful, or reset as Envoy")
       ->transform(CLI::CheckedTransformer(std::map<std::string, Ending>{
           {"graceful", Ending::kGraceful}, {"envoy", Ending::kEnvoy}}));

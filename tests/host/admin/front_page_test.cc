@@ -78,7 +78,7 @@ TEST_F(FrontPageTest, NoTextBecomesMarkup) {
   data_.faults = {{kHostile, kHostile, kHostile, kHostile, kHostile, kHostile, 1, 1, 1}};
   data_.limits = {{kHostile, 1, 2, kHostile}};
   data_.shadows = {{kHostile, 1, kHostile, {}}};
-  data_.shadows[0].summary.entries[kHostile] = {1, kHostile, kHostile, kHostile};
+  data_.shadows[0].summary.entries[kHostile] = {1, kHostile, kHostile, kHostile, kHostile};
   data_.certificates = {{kHostile, kHostile, kHostile, 1, kHostile, kHostile}};
   data_.certificate_warnings = {kHostile};
   data_.settings = {{kHostile, kHostile, kHostile, kHostile},
@@ -169,10 +169,15 @@ TEST_F(FrontPageTest, ShowsTheCommonestDifferencesOfAShadow) {
   DifferenceSummary& summary = data_.shadows[0].summary;
   summary.exchanges = 1000;
   summary.differing = 7;
-  summary.entries["header request x-user"] = {7, "ann", "Ann", "4711"};
+  summary.by_kind[static_cast<size_t>(DifferenceKind::kHeader)] = 6;
+  summary.by_kind[static_cast<size_t>(DifferenceKind::kStatus)] = 1;
+  summary.unlisted = 3;
+  summary.entries["header request x-user"] = {7, "ann", "Ann", "4711", "GET /a"};
   EXPECT_THAT(Render(), AllOf(HasSubstr("in shadow"), HasSubstr("instead of auth"),
                               HasSubstr("7 of 1000 exchanges"), HasSubstr("header request x-user"),
-                              HasSubstr("x-request-id 4711")));
+                              HasSubstr("By kind: header 6, body 0, status 1, metadata 0"),
+                              HasSubstr("3 more differences are not listed"),
+                              HasSubstr("GET /a, x-request-id 4711")));
 }
 
 TEST_F(FrontPageTest, SaysWhereEachValueComesFrom) {

@@ -72,6 +72,36 @@ TEST(Difference, ShowsNoSecrets) {
                                "body request: 6 bytes -> 8 bytes"));
 }
 
+TEST(Difference, ShowsNoSecretThatAPluginHasCopied) {
+  EXPECT_THAT(Differences(With({}), With({SetsRequestHeader("x-copy", "<secret-2>")})),
+              ElementsAre("header request x-copy: absent -> <[redacted]>"));
+  // A part of it that the cut leaves is none.
+  const std::string long_one(kDifferenceTextBytesMax - 4, 'x');
+  for (const std::string& text :
+       Differences(With({}), With({SetsRequestHeader("x-copy", long_one + "secret-2")}))) {
+    EXPECT_THAT(text, Not(HasSubstr("sec")));
+  }
+  // It is not in the outcome any more.
+  const ExchangeOutcome before = With({SetsRequestHeader("authorization", "none")});
+  const ExchangeOutcome after =
+      With({SetsRequestHeader("authorization", "none"), SetsRequestHeader("x-copy", "secret-2")});
+  const auto shown = [&](const LearnMessages& learn) {
+    return Describe(Compare(before, after, learn).at(0));
+  };
+  EXPECT_EQ(shown(nullptr), "header request x-copy: absent -> secret-2");
+  EXPECT_EQ(shown([](MessageRedactor* secrets) {
+              secrets->LearnHeaders(HeadersMessage({{"authorization", "secret-2"}}));
+            }),
+            "header request x-copy: absent -> [redacted]");
+  // A client may send more than are looked for.
+  std::string cookie;
+  for (size_t i = 0; i <= MessageRedactor::kSecretsMax; ++i) cookie += fmt::format("{:08} ", i);
+  EXPECT_EQ(shown([&](MessageRedactor* secrets) {
+              secrets->LearnHeaders(HeadersMessage({{"cookie", cookie}}));
+            }),
+            "header request x-copy: absent -> [redacted]");
+}
+
 TEST(Difference, OfAnExchangeThatIsAnsweredIsItsStatusAlone) {
   EXPECT_THAT(Differences(With({SetsRequestHeader("x-a", "1")}), With({Immediate(403)})),
               ElementsAre("status response: the upstream's -> 403"));
@@ -129,8 +159,8 @@ TEST(DifferenceSummary, CountsAnExchangeOnceForEachKind) {
   DifferenceSummary summary;
   const auto two_headers =
       Compare(With({}), With({SetsRequestHeader("x-a", "1"), SetsRequestHeader("x-b", "1")}));
-  AddExchange(two_headers, "4711", &summary);
-  AddExchange({}, "4712", &summary);
+  AddExchange(two_headers, {"4711"}, &summary);
+  AddExchange({}, {"4712"}, &summary);
   EXPECT_EQ(summary.exchanges, 2u);
   EXPECT_EQ(summary.differing, 1u);
   EXPECT_EQ(summary.by_kind[static_cast<size_t>(DifferenceKind::kHeader)], 1u);
@@ -139,9 +169,9 @@ TEST(DifferenceSummary, CountsAnExchangeOnceForEachKind) {
 
 TEST(DifferenceSummary, ShowsTheCommonestFirstWithTheFirstExample) {
   DifferenceSummary summary;
-  AddExchange(Compare(With({}), With({Immediate(403)})), "first", &summary);
+  AddExchange(Compare(With({}), With({Immediate(403)})), {"first", "GET /a"}, &summary);
   for (const char* value : {"bob", "eve"}) {
-    AddExchange(Compare(With({}), With({SetsRequestHeader("x-user", value)})), value, &summary);
+    AddExchange(Compare(With({}), With({SetsRequestHeader("x-user", value)})), {value}, &summary);
   }
   summary.after = {2, 3000};
   const nlohmann::json report = nlohmann::json::parse(ReportJson(summary).dump());
@@ -152,17 +182,34 @@ TEST(DifferenceSummary, ShowsTheCommonestFirstWithTheFirstExample) {
   EXPECT_EQ(first["exchanges"], 2);
   EXPECT_EQ(first["after"], "bob");
   EXPECT_EQ(first["request_id"], "bob");
+  EXPECT_EQ(report["commonest"][1]["example"], "GET /a");
   EXPECT_EQ(report["by_kind"]["status"], 1);
   EXPECT_EQ(report["time_per_call_us"]["after"], 1.5);
   EXPECT_TRUE(report["time_per_call_us"]["before"].is_null());
-  EXPECT_THAT(ReportText(summary), HasSubstr("2 x header request x-user: ann -> bob"));
+  EXPECT_EQ(ReportText(summary),
+            "3 of 3 exchanges differ\n"
+            "  header: 2\n"
+            "  status: 1\n"
+            "2 x header request x-user: ann -> bob (x-request-id bob)\n"
+            "1 x status response: the upstream's -> 403 (GET /a, x-request-id first)\n"
+            "time per call: before not measured, after 1.5 us\n");
+}
+
+TEST(DifferenceSummary, DescribesARequestWithoutItsQuery) {
+  EXPECT_EQ(DescribeRequest(HeadersMessage({{":method", "GET"}, {":path", "/a?q=secret"}})),
+            "GET /a?[redacted]");
+  EXPECT_EQ(DescribeRequest(HeadersMessage({{"x-user", "ann"}})), "");
+  const std::string described = DescribeRequest(
+      HeadersMessage({{":method", "GET"}, {":path", "/\n" + std::string(99, 'a')}}));
+  EXPECT_THAT(described, Not(HasSubstr("\n")));
+  EXPECT_LT(described.size(), 70u);
 }
 
 TEST(DifferenceSummary, HasSoManyEntriesAndCountsTheRest) {
   DifferenceSummary summary;
   for (size_t i = 0; i < kDifferenceEntriesMax + 3; ++i) {
     const std::string name = fmt::format("x-{}", i);
-    AddExchange(Compare(With({}), With({SetsRequestHeader(name, "1")})), "", &summary);
+    AddExchange(Compare(With({}), With({SetsRequestHeader(name, "1")})), {""}, &summary);
   }
   EXPECT_EQ(summary.entries.size(), kDifferenceEntriesMax);
   EXPECT_EQ(summary.unlisted, 3u);
@@ -171,9 +218,9 @@ TEST(DifferenceSummary, HasSoManyEntriesAndCountsTheRest) {
 
 TEST(DifferenceSummary, AddsUpOverProcesses) {
   DifferenceSummary one, other;
-  AddExchange(Compare(With({}), With({Immediate(403)})), "1", &one);
-  AddExchange(Compare(With({}), With({Immediate(403)})), "2", &other);
-  AddExchange(Compare(With({}), With({SetsRequestHeader("x-a", "1")})), "3", &other);
+  AddExchange(Compare(With({}), With({Immediate(403)})), {"1"}, &one);
+  AddExchange(Compare(With({}), With({Immediate(403)})), {"2"}, &other);
+  AddExchange(Compare(With({}), With({SetsRequestHeader("x-a", "1")})), {"3"}, &other);
   const auto sent = Decode<DifferenceSummary>(Encode(other));
   ASSERT_TRUE(sent.has_value());
   one.Add(*sent);

@@ -96,6 +96,31 @@ TEST_F(ExplainerTest, SaysWhatAPluginSawSaidAndChanged) {
   EXPECT_THAT(all.dump(), Not(HasSubstr(kKey)));
 }
 
+TEST_F(ExplainerTest, ShowsNoSecretThatAPluginHasCopied) {
+  AddPlugin(ErrorPolicy::Action::kContinue)->phases[CALLOUT_REQUEST_HEADERS] =
+      [](callout_call_t* call) {
+        call->host->set_error(call, ToBytes("cannot take secret-token"));
+        return callout_status_t{CALLOUT_INTERNAL};
+      };
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = [](callout_call_t* call) {
+    CommonResponse common;
+    AddSet(&common, "set-cookie", "secret-of-the-plugin");
+    AddSet(&common, "x-copy", "<secret-token> <secret-of-the-plugin>");
+    return RespondCommon(call, common);
+  };
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);  // it sees the copies
+  BeginExplained({.explain_key = kKey});
+  RunStream({{":path", "/a"},
+             {"authorization", "Bearer secret-token"},
+             {"x-shown", "as it is"},
+             {"x-callout-debug", kKey}});
+  const std::string all = Explanations().dump();
+  EXPECT_THAT(all, Not(HasSubstr("secret-")));
+  EXPECT_THAT(all, HasSubstr("<[redacted]> <[redacted]>"));
+  EXPECT_THAT(all, HasSubstr("cannot take [redacted]"));
+  EXPECT_THAT(all, HasSubstr("as it is"));
+}
+
 TEST_F(ExplainerTest, SaysWhyAResponseWasNotUsed) {
   AddPlugin(ErrorPolicy::Action::kDeny, 503)->phases[CALLOUT_REQUEST_HEADERS] =
       SetsHeader("x-a", "a\nb");

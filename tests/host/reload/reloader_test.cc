@@ -707,6 +707,20 @@ TEST_F(StateReloaderTest, WithADamagedFileEverythingServes) {
   EXPECT_THAT(target_.chain, ElementsAre("a=2"));
 }
 
+TEST_F(StateReloaderTest, WhatTheFileOfANewerHostSaysHolds) {
+  Withdraw();
+  std::ifstream file(directory_.Path("withdrawn.json"));
+  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const size_t at = text.find("\"format\": 1");
+  ASSERT_NE(at, text.npos) << text;
+  text.replace(at, 11, "\"format\": 2");
+  std::ofstream(directory_.Path("withdrawn.json")) << text;
+  for (int starts = 0; starts < 2; ++starts) {
+    ASSERT_TRUE(Restart().ok());
+    EXPECT_THAT(target_.chain, ElementsAre("a=stand-in"));
+  }
+}
+
 TEST_F(StateReloaderTest, ADirectoryThatDoesNotExistIsAnError) {
   Write("a.so", "1");
   Reloader::Options options;
@@ -1290,6 +1304,55 @@ TEST_F(HangingCreate, AreLimited) {
   EXPECT_EQ(Preparation::running(), Reloader::kCreatesMax);
   EXPECT_THAT(StatusOf("a").last_error, HasSubstr("creates of plugins have not returned"));
   EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+}
+
+class HangingCanary : public HangingCreate {
+ protected:
+  // Version 2 serves beside version 1, and a version that hangs is being created.
+  void StartCanary() {
+    Write("a.settings", R"({"canary": {"min_calls": 10}})");
+    StartWith({"a"});
+    Replace("a.so", "2");
+    RescanUntilSettled();
+    canary_ = *target_.live.rbegin();
+    Replace("a.so", "hangs");
+    RescanUntilSettled();
+    ASSERT_THAT(target_.chain, ElementsAre("a=1", "a=2"));
+    ASSERT_EQ(Preparation::running(), 1u);
+  }
+
+  GenerationId canary_ = 0;
+};
+
+TEST_F(HangingCanary, ComesBesideTheVersionThatWasPromotedMeanwhile) {
+  StartCanary();
+  ASSERT_TRUE(reloader_->Promote("a").ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+  RescanUntilReturned();
+  EXPECT_THAT(target_.chain, ElementsAre("a=2", "a=hangs"));
+  EXPECT_TRUE(StatusOf("a").has_canary);
+  ASSERT_TRUE(reloader_->GoBack("a").ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+}
+
+TEST_F(HangingCanary, ComesBesideTheVersionBeforeIfTheLastOneWasRolledBackMeanwhile) {
+  StartCanary();
+  target_.calls[canary_] = {10, 10, 10 * kMs, {10}};
+  reloader_->CheckCanaries(now_ns_);
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_TRUE(StatusOf("a").withdrawn);
+  RescanUntilReturned();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "a=hangs"));
+  EXPECT_FALSE(StatusOf("a").withdrawn) << "of another version";
+}
+
+TEST_F(HangingCanary, NeverServesIfTheOperatorHasGoneBackMeanwhile) {
+  StartCanary();
+  ASSERT_TRUE(reloader_->GoBack("a").ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  RescanUntilReturned();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_EQ(target_.discarded.size(), 1u);
 }
 
 // --- A seeded storm: whatever happens, the chain is that of the files once they rest ---

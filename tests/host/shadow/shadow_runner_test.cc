@@ -115,6 +115,40 @@ TEST_F(ShadowRunnerTest, TheMemoryOfAllExchangesHasALimit) {
   EXPECT_EQ(Summary("fake1").exchanges, 2u);
 }
 
+TEST_F(ShadowRunnerTest, ExchangesThatWaitForAShadowThatIsRemovedDoNotRun) {
+  Gate gate;
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  AddShadow()->phases[CALLOUT_REQUEST_HEADERS] = gate.Blocks();
+  BeginShadowed();
+  for (int i = 0; i < 4; ++i) RunStream();
+  gate.AwaitOne();
+  NextStream();
+  Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS, true), kNone, kNone));
+  chains_->Switch(std::make_shared<const Chain>());
+  EndStream();  // that had begun with it
+  EXPECT_EQ(Metric("callout_shadow_exchanges"), 5);
+  EXPECT_EQ(plugins_[1]->destroyed, 0) << "a call of it is at work";
+  gate.Open();
+  AwaitShadows();
+  EXPECT_EQ(Metric("callout_shadow_exchanges_total{plugin=\"fake1\"}"), 1);
+  EXPECT_EQ(Metric("callout_shadow_dropped_total{plugin=\"fake1\",why=\"removed\"}"), 4);
+  EXPECT_EQ(Metric("callout_shadow_bytes"), 0);
+  ASSERT_TRUE(runner_->Stop(kGiveUpMs));
+  EXPECT_EQ(plugins_[1]->destroyed, 1);
+}
+
+TEST_F(ShadowRunnerTest, AnotherChainWithTheSameShadowKeepsItsExchanges) {
+  Gate gate;
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  AddShadow()->phases[CALLOUT_REQUEST_HEADERS] = gate.Blocks();
+  BeginShadowed();
+  for (int i = 0; i < 3; ++i) RunStream();
+  gate.AwaitOne();
+  chains_->Switch(std::make_shared<const Chain>(*chains_->current()));
+  gate.Open();
+  EXPECT_EQ(Summary("fake1").exchanges, 3u);
+}
+
 TEST_F(ShadowRunnerTest, ItsFaultsFailNoExchangeAndCountApart) {
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = SetsHeader("x-live", "1");
   AddShadow()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_INTERNAL);

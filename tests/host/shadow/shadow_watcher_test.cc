@@ -245,5 +245,19 @@ TEST_F(ShadowWatcherTest, NothingThatIsRedactedIsInAReport) {
   EXPECT_THAT(json, Not(HasSubstr("secret-")));
 }
 
+TEST_F(ShadowWatcherTest, ShowsNoSecretThatAShadowCopies) {
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = RemovesHeader("authorization");
+  AddShadow("fake0")->phases[CALLOUT_REQUEST_HEADERS] = [](callout_call_t* call) {
+    CommonResponse common;
+    common.mutable_header_mutation()->add_remove_headers("authorization");
+    AddSet(&common, "x-copy", "<secret-token>");
+    return RespondCommon(call, common);
+  };
+  BeginShadowed();
+  RunStream({{":method", "GET"}, {":path", "/a?q=1"}, {"authorization", "Bearer secret-token"}});
+  EXPECT_THAT(Differences("fake1"), ElementsAre("header request x-copy: absent -> <[redacted]>"));
+  EXPECT_EQ(Summary("fake1").entries.begin()->second.example, "GET /a?[redacted]");
+}
+
 }  // namespace
 }  // namespace callout::host

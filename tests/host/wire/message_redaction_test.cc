@@ -3,7 +3,6 @@
 #include "host/wire/message_redaction.h"
 
 #include <gmock/gmock.h>
-#include <google/protobuf/descriptor.h>
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
 
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
+#include "tests/host/marker_planter.h"
 
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
@@ -21,57 +21,14 @@ namespace {
 
 using envoy::service::ext_proc::v3::ProcessingRequest;
 using envoy::service::ext_proc::v3::ProcessingResponse;
-using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::util::MessageDifferencer;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-// Puts a marker of its own into every text of a message, and calls itself for what is in it. Of a
-// oneof the member `choice` is set, so that several rounds see all of them.
-class Planter {
- public:
-  explicit Planter(int choice) : choice_(choice) {}
-
-  void Fill(Message* message, const std::string& path, int depth = 0) {
-    const auto* descriptor = message->GetDescriptor();
-    for (int i = 0; i < descriptor->field_count(); ++i) {
-      const FieldDescriptor* field = descriptor->field(i);
-      const auto* oneof = field->real_containing_oneof();
-      if (oneof != nullptr && field != oneof->field(choice_ % oneof->field_count())) continue;
-      FillField(message, field, path + "." + field->name(), depth);
-    }
-  }
-  // The path of each marker.
-  const std::map<std::string, std::string>& markers() const { return markers_; }
-
- private:
-  std::string Plant(const std::string& path) {
-    const std::string marker = "marker" + std::to_string(1000000 + markers_.size()) + "end";
-    markers_[marker] = path;
-    return marker;
-  }
-
-  void FillField(Message* message, const FieldDescriptor* field, const std::string& path,
-                 int depth) {
-    const auto* reflection = message->GetReflection();
-    if (field->cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
-      field->is_repeated() ? reflection->AddString(message, field, Plant(path))
-                           : reflection->SetString(message, field, Plant(path));
-    } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && depth < 12) {
-      Message* inner = field->is_repeated() ? reflection->AddMessage(message, field)
-                                            : reflection->MutableMessage(message, field);
-      Fill(inner, path, depth + 1);
-    }
-  }
-
-  const int choice_;
-  std::map<std::string, std::string> markers_;
-};
-
 // What is left of a message that hides every name.
 std::vector<std::string> Survivors(MessageKind kind, Message* message, int choice) {
-  Planter planter(choice);
+  MarkerPlanter planter(choice);
   planter.Fill(message, "");
   EXPECT_FALSE(planter.markers().empty());
   const Redaction all({"*"});
@@ -82,11 +39,7 @@ std::vector<std::string> Survivors(MessageKind kind, Message* message, int choic
   EXPECT_TRUE(StripBody(kind, bytes, &stripped, &body_bytes));
   redactor.Learn(kind, stripped);
   EXPECT_TRUE(redactor.Rewrite(kind, stripped, &kept));
-  std::vector<std::string> survivors;
-  for (const auto& [marker, path] : planter.markers()) {
-    if (kept.find(marker) != kept.npos) survivors.push_back(path);
-  }
-  return survivors;
+  return planter.FoundIn(kept);
 }
 
 // Names may stay; so may the code that a plugin writes into Envoy's log.

@@ -242,7 +242,7 @@ TEST(WorkerMessages, ReportsOfShadowsArriveAsTheyWereSent) {
   report.instead_of = "auth";
   report.summary.exchanges = 10;
   report.summary.by_kind[2] = 4;
-  report.summary.entries["status response"] = {4, "200", "403", "4711"};
+  report.summary.entries["status response"] = {4, "200", "403", "4711", "GET /a"};
   report.summary.after = {10, 1000};
   const auto sent = Decode<std::vector<ShadowReport>>(Encode(std::vector<ShadowReport>{report}));
   ASSERT_TRUE(sent.has_value());
@@ -253,10 +253,10 @@ TEST(WorkerMessages, ReportsOfShadowsAreCutToTheirLimits) {
   ShadowReport report;
   report.plugin = std::string(1 << 20, 'x');
   const std::string text(1 << 20, '\n');
-  report.summary.entries["nothing"] = {1, "", "", ""};  // no kind
-  report.summary.entries[std::string(1 << 20, 'y') + " z"] = {1, "", "", ""};
+  report.summary.entries["nothing"] = {1, "", "", "", ""};  // no kind
+  report.summary.entries[std::string(1 << 20, 'y') + " z"] = {1, "", "", "", ""};
   for (size_t i = 0; i < 2 * kDifferenceEntriesMax; ++i) {
-    report.summary.entries["header request x-" + std::to_string(i)] = {1, text, text, text};
+    report.summary.entries["header request x-" + std::to_string(i)] = {1, text, text, text, text};
   }
   std::vector<ShadowReport> reports = {report};
   BoundReports(&reports);
@@ -264,8 +264,10 @@ TEST(WorkerMessages, ReportsOfShadowsAreCutToTheirLimits) {
   EXPECT_EQ(reports[0].summary.entries.size(), kDifferenceEntriesMax);
   for (const auto& [key, entry] : reports[0].summary.entries) {
     EXPECT_TRUE(key.starts_with("header ")) << key;
-    EXPECT_EQ(entry.before.find('\n'), std::string::npos);
-    EXPECT_LE(entry.before.size(), 4 * kDifferenceTextBytesMax);
+    for (const std::string& shown : {entry.before, entry.after, entry.request_id, entry.example}) {
+      EXPECT_EQ(shown.find('\n'), std::string::npos);
+      EXPECT_LE(shown.size(), 4 * kDifferenceTextBytesMax);
+    }
   }
 }
 
