@@ -16,6 +16,7 @@
 #include "host/base/status_text.h"
 #include "host/metrics/open_metrics.h"
 #include "host/plugin/services.h"
+#include "host/reload/withdrawn_versions.h"
 #include "host/unary/check_service.h"
 #include "host/wire/rpc_service.h"
 
@@ -130,11 +131,15 @@ absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
     if (!certificates.ok()) return certificates.status();
     for (const std::string& warning : (*certificates)->current()->warnings) warn(warning);
   }
+  if (!config.reload.state_dir.empty()) {
+    const absl::Status writable = WithdrawnVersions::CheckDirectory(config.reload.state_dir);
+    if (!writable.ok()) return writable;
+  }
   Metrics metrics;
   Config strict = config;
   strict.reload.require_plugins = RequirePlugins::kAll;
   strict.reload.extensions.run_timers = false;
-  strict.reload.state_dir.clear();  // a host may be using it
+  strict.reload.state_dir.clear();  // a host may be using what is in it
   PluginSet set(PluginSetOptions(strict.reload, strict.limits.message_bytes_max, &metrics), [] {});
   absl::StatusOr<std::unique_ptr<PluginManager>> plugins = PluginManager::Load(
       {strict.plugins, strict.reload}, &metrics, &set, std::make_shared<Wake>());

@@ -17,7 +17,10 @@
 namespace callout::host {
 namespace {
 
-absl::Status ErrorOf(int error) { return absl::ErrnoToStatus(error, strerror(error)); }
+// absl::ErrnoToStatus would put the reason behind the message, which is the reason.
+absl::Status ErrorOf(int error) {
+  return absl::Status(absl::ErrnoToStatusCode(error), strerror(error));
+}
 
 // So that the new name outlives a power failure.
 absl::Status SyncDirectory(const std::string& path) {

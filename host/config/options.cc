@@ -70,12 +70,31 @@ std::string NameOf(const OptionSet::Option& option) {
   return option.positional ? option.name : "--" + option.name;
 }
 
+// One line for each option, "  --name VALUE=DEFAULT  help", as the pages, the manual pages and the
+// tests read it. CLI11's own lines are not the same in each of its releases.
+class HelpLines : public CLI::Formatter {
+ public:
+  std::string make_option(const CLI::Option* option, bool is_positional) const override {
+    std::string line = "  " + make_option_name(option, is_positional);
+    if (option->get_type_size() != 0) {  // else a flag
+      line += " " + option->get_type_name();
+      if (!option->get_default_str().empty()) line += "=" + option->get_default_str();
+    }
+    const size_t width = get_column_width();
+    if (line.size() >= width) line += "\n" + std::string(width, ' ');
+    line.resize(std::max(line.size(), width), ' ');
+    return line + option->get_description() + "\n";
+  }
+};
+
 // All options for CLI11; values stay texts.
 std::unique_ptr<CLI::App> MakeApp(const std::string& program, const std::string& description,
                                   const std::vector<OptionSet::Option>& options) {
   auto app = std::make_unique<CLI::App>(description, program);
   app->set_help_flag();
-  app->get_formatter()->column_width(44);
+  const auto lines = std::make_shared<HelpLines>();
+  lines->column_width(44);
+  app->formatter(lines);
   for (const OptionSet::Option& option : options) {
     const std::string name = NameOf(option);
     if (option.value.empty()) {

@@ -13,6 +13,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "host/base/json_text.h"
+#include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/base/yaml_size.h"
 
@@ -64,7 +65,8 @@ class Converter {
   }
 
   json Fail(const YAML::Node& node, const std::string& what) {
-    error_ = absl::InvalidArgumentError(fmt::format("line {}: {}", node.Mark().line + 1, what));
+    error_ = absl::InvalidArgumentError(
+        fmt::format("line {}: {}", node.Mark().line + 1, EscapeControls(what)));
     return {};
   }
 
@@ -86,7 +88,8 @@ absl::StatusOr<std::vector<json>> ParseYaml(const std::string& text) {
     }
     return documents;
   } catch (const YAML::Exception& error) {
-    return absl::InvalidArgumentError(fmt::format("line {}: {}", error.mark.line + 1, error.msg));
+    return absl::InvalidArgumentError(
+        fmt::format("line {}: {}", error.mark.line + 1, EscapeControls(error.msg)));
   }
 }
 

@@ -12,9 +12,23 @@
 
 namespace callout::host {
 
-WatchSettings WatchControl::settings() const {
+WatchSettings WatchControl::settings() {
   const std::lock_guard<std::mutex> lock(mutex_);
+  DropExpired();
   return settings_;
+}
+
+// Under mutex_. The processes know by themselves when a rule's time is over.
+void WatchControl::DropExpired() {
+  const uint64_t now_ns = now_ns_();
+  for (size_t i = settings_.rules.size(); i > 0; --i) {
+    if (rules_until_ns_[i - 1] <= now_ns) EraseRule(i - 1);
+  }
+}
+
+void WatchControl::EraseRule(size_t index) {
+  settings_.rules.erase(settings_.rules.begin() + static_cast<ptrdiff_t>(index));
+  rules_until_ns_.erase(rules_until_ns_.begin() + static_cast<ptrdiff_t>(index));
 }
 
 absl::Status WatchControl::SetLogLevel(const std::string& plugin, std::string_view level) {
@@ -49,16 +63,18 @@ absl::Status WatchControl::AddRule(const std::string& form) {
   const absl::StatusOr<ExchangeRule> rule = ParseExchangeRule(form);
   if (!rule.ok()) return rule.status();
   const std::lock_guard<std::mutex> lock(mutex_);
+  DropExpired();
   const auto known = std::find(settings_.rules.begin(), settings_.rules.end(), form);
   if (known != settings_.rules.end()) {
     // Without it for a moment, so that it begins anew.
-    settings_.rules.erase(known);
+    EraseRule(static_cast<size_t>(known - settings_.rules.begin()));
     apply_(settings_);
   } else if (settings_.rules.size() >= kExchangeRulesMax) {
     return absl::ResourceExhaustedError(fmt::format(
         "there are {} rules, and more are not kept; clear them first", settings_.rules.size()));
   }
   settings_.rules.push_back(form);
+  rules_until_ns_.push_back(now_ns_() + uint64_t{rule->seconds} * 1'000'000'000);
   apply_(settings_);
   return absl::OkStatus();
 }
@@ -66,6 +82,7 @@ absl::Status WatchControl::AddRule(const std::string& form) {
 void WatchControl::ClearRules() {
   const std::lock_guard<std::mutex> lock(mutex_);
   settings_.rules.clear();
+  rules_until_ns_.clear();
   apply_(settings_);
 }
 

@@ -13,13 +13,17 @@
 #ifndef CALLOUT_HOST_EXPLAIN_WATCH_CONTROL_H_
 #define CALLOUT_HOST_EXPLAIN_WATCH_CONTROL_H_
 
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "host/base/clock.h"
 #include "host/explain/explainer.h"
 
 namespace callout::host {
@@ -28,20 +32,23 @@ class WatchControl {
  public:
   // `apply` is called with every change, with a lock held, and at once.
   using Apply = std::function<void(const WatchSettings&)>;
-  WatchControl(WatchSettings settings, Apply apply)
-      : apply_(std::move(apply)), settings_(std::move(settings)) {
+  // `now_ns` is MonotonicNs, but for tests. `settings` has no rules yet.
+  WatchControl(WatchSettings settings, Apply apply, std::function<uint64_t()> now_ns = MonotonicNs)
+      : apply_(std::move(apply)), now_ns_(std::move(now_ns)), settings_(std::move(settings)) {
     apply_(settings_);
   }
 
-  WatchSettings settings() const;
+  // Without rules whose time is over.
+  WatchSettings settings();
 
   // The level of lines about `plugin` and of its own; "": of all lines but those of plugins with a
   // level of their own. `level` "default" takes a plugin's own level away. INVALID_ARGUMENT if it
   // is none, RESOURCE_EXHAUSTED if too many plugins have one.
   absl::Status SetLogLevel(const std::string& plugin, std::string_view level);
 
-  // Errors of ParseExchangeRule; RESOURCE_EXHAUSTED if there are kExchangeRulesMax. A rule that is
-  // there already begins anew.
+  // Errors of ParseExchangeRule; RESOURCE_EXHAUSTED if there are kExchangeRulesMax whose time is
+  // not over. A rule keeps its place for its `seconds`, also if its `count` is used up before. One
+  // that is there already begins anew.
   absl::Status AddRule(const std::string& form);
   void ClearRules();
 
@@ -51,9 +58,14 @@ class WatchControl {
   bool StopTap();
 
  private:
+  void DropExpired();
+  void EraseRule(size_t index);
+
   const Apply apply_;
-  mutable std::mutex mutex_;  // guards the following
+  const std::function<uint64_t()> now_ns_;
+  std::mutex mutex_;  // guards the following
   WatchSettings settings_;
+  std::vector<uint64_t> rules_until_ns_;  // of settings_.rules
   uint64_t last_tap_ = 0;
 };
 

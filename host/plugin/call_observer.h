@@ -103,6 +103,7 @@ std::string_view OverruledName(Overruled overruled);
 struct CallResult {
   CallOutcome outcome = CallOutcome::kUnchanged;
   Violation violation = Violation::kNone;                       // of kFault
+  bool by_peer = false;                                         // of kFault: of the Finding
   ErrorPolicy::Action action = ErrorPolicy::Action::kContinue;  // of kFault
   Overruled overruled = Overruled::kNot;                        // of kOverruled
   // HTTP status with which the client is refused: by the plugin (kImmediate), or by the policy

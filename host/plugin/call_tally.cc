@@ -12,11 +12,6 @@ namespace {
 constexpr double kNsPerMs = 1e6;
 constexpr uint64_t kSteps = 4;  // of a doubling
 
-bool IsOfVersion(Violation violation) {
-  return violation != Violation::kBodyTooLarge && violation != Violation::kDeferLimit &&
-         violation != Violation::kOverload;
-}
-
 }  // namespace
 
 double CallCounts::FaultPercent() const {
@@ -66,7 +61,8 @@ uint64_t CallTally::UpperNs(size_t bucket) {
 
 void CallTally::Add(const CallRecord& call) {
   if (!call.begun) return;
-  if (call.result.outcome == CallOutcome::kFault && IsOfVersion(call.result.violation)) {
+  const CallResult& result = call.result;
+  if (result.outcome == CallOutcome::kFault && MayBeOfCode(result.violation, result.by_peer)) {
     faults_.fetch_add(1, std::memory_order_relaxed);
   }
   ns_.fetch_add(call.taken_ns(), std::memory_order_relaxed);

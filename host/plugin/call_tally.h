@@ -7,8 +7,8 @@
 //   instance->BeginTally(tally);             // from now on its calls count
 //   CallCounts counts = tally->Get();        // counts.Add(those of another process)
 //
-// A body that is too large, and a call that the host had no room for, are no faults here, as in a
-// Trial: they say nothing of the version.
+// What cannot be of the plugin's code (MayBeOfCode) is no fault here, as in a Trial: it says
+// nothing of the version.
 //
 // Any thread.
 //

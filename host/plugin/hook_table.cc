@@ -177,12 +177,13 @@ std::vector<HookTable::Running> HookTable::ListRunning() const {
   for (const Slot& slot : slots_) {
     const uint64_t packed = slot.place.load(std::memory_order_acquire);
     const uint64_t since_ns = slot.since_ns.load(std::memory_order_relaxed);
+    const uint64_t stream_id = slot.stream_id.load(std::memory_order_relaxed);
     const int32_t thread = slot.thread.load(std::memory_order_acquire);
     const HookPlace place = Unpack(packed);
-    // If the thread has gone on meanwhile, `since_ns` may be that of another hook.
+    // If the thread has gone on meanwhile, `since_ns` and `stream_id` may be those of another hook.
     if (thread == 0 || place.plugin == 0) continue;
     if (slot.place.load(std::memory_order_acquire) != packed) continue;
-    running.push_back({place, since_ns, thread});
+    running.push_back({place, since_ns, thread, stream_id});
   }
   return running;
 }
@@ -205,6 +206,7 @@ void HookTable::Clear() {
   for (Slot& slot : slots_) {
     slot.place.store(0, std::memory_order_relaxed);
     slot.since_ns.store(0, std::memory_order_relaxed);
+    slot.stream_id.store(0, std::memory_order_relaxed);
     slot.thread.store(0, std::memory_order_relaxed);
   }
   crash_.store(0, std::memory_order_relaxed);

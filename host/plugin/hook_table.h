@@ -6,7 +6,7 @@
 //   HookTable* table = HookTable::Share(fd);            // or the process's own, by default
 //   HookTable::Use(table);
 //   const uint32_t plugin = HookTable::InUse()->FindOrAddPlugin("10-auth");
-//   { const HookScope scope({plugin, Hook::kClose}, now_ns); … call the hook … }
+//   { const HookScope scope({plugin, Hook::kClose}, now_ns, stream_id); … call the hook … }
 //
 // A call costs a few plain stores to memory that only its thread writes. There are kThreadsMax
 // slots; further threads are not recorded.
@@ -80,13 +80,15 @@ class HookTable {
   struct Running {
     HookPlace place;
     uint64_t since_ns = 0;
-    int32_t thread = 0;  // the kernel's thread id
+    int32_t thread = 0;      // the kernel's thread id
+    uint64_t stream_id = 0;  // of the process; 0: the hook is of no stream
   };
 
   // Its thread writes a slot; others read it.
   struct alignas(64) Slot {
     std::atomic<uint64_t> place{0};  // a packed HookPlace; written last
     std::atomic<uint64_t> since_ns{0};
+    std::atomic<uint64_t> stream_id{0};
     std::atomic<int32_t> thread{0};  // 0: free
   };
 
@@ -147,17 +149,21 @@ class HookTable {
 // While it lives, the table says that the thread is in the hook. Scopes can nest.
 class HookScope {
  public:
-  HookScope(const HookPlace& place, uint64_t now_ns) : slot_(HookTable::ThisThread()) {
+  HookScope(const HookPlace& place, uint64_t now_ns, uint64_t stream_id = 0)
+      : slot_(HookTable::ThisThread()) {
     if (slot_ == nullptr) return;
     outer_ = slot_->place.load(std::memory_order_relaxed);
     outer_since_ns_ = slot_->since_ns.load(std::memory_order_relaxed);
+    outer_stream_id_ = slot_->stream_id.load(std::memory_order_relaxed);
     slot_->since_ns.store(now_ns, std::memory_order_relaxed);
+    slot_->stream_id.store(stream_id, std::memory_order_relaxed);
     slot_->place.store(HookTable::Pack(place), std::memory_order_release);
   }
   ~HookScope() {
     if (slot_ == nullptr) return;
     slot_->place.store(outer_, std::memory_order_release);
     slot_->since_ns.store(outer_since_ns_, std::memory_order_relaxed);
+    slot_->stream_id.store(outer_stream_id_, std::memory_order_relaxed);
   }
   HookScope(const HookScope&) = delete;
   HookScope& operator=(const HookScope&) = delete;
@@ -171,6 +177,7 @@ class HookScope {
   HookTable::Slot* const slot_;
   uint64_t outer_ = 0;
   uint64_t outer_since_ns_ = 0;
+  uint64_t outer_stream_id_ = 0;
 };
 
 }  // namespace callout::host

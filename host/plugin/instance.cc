@@ -233,7 +233,7 @@ callout_status_t Instance::OpenStream(callout_call_t* call, CallState* state, ui
   state->misuse = nullptr;
   callout_status_t status = CALLOUT_OK;
   {
-    const HookScope scope(PlaceOf(Hook::kOpen), now_ns);
+    const HookScope scope(PlaceOf(Hook::kOpen), now_ns, state->stream_id);
     status = plugin_->hooks().stream_open(call);
   }
   state->hook_end_ns = MonotonicNs();
@@ -264,14 +264,14 @@ void Instance::CloseStream(callout_call_t* call, callout_stream_end_t end) {
   end.struct_size = sizeof(end);
   call->end = &end;
   {
-    const HookScope scope(PlaceOf(Hook::kClose), MonotonicNs());
+    const HookScope scope(PlaceOf(Hook::kClose), MonotonicNs(), CallSlot::From(call)->stream_id);
     close(call);
   }
   call->end = nullptr;
 }
 
 void Instance::CancelStream(callout_call_t* call) {
-  const HookScope scope(PlaceOf(Hook::kCancel), MonotonicNs());
+  const HookScope scope(PlaceOf(Hook::kCancel), MonotonicNs(), CallSlot::From(call)->stream_id);
   plugin_->hooks().stream_cancel(call);
 }
 
@@ -304,7 +304,7 @@ callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
   callout_call_t* const call = &state->slot->call;
   const callout_phase_t phase = call->phase;
   const HookPlace place = PlaceOf(HookOf(phase));
-  HookScope scope(calls_process_ ? PlaceOf(Hook::kProcess) : place, now_ns);
+  HookScope scope(calls_process_ ? PlaceOf(Hook::kProcess) : place, now_ns, state->stream_id);
   if (calls_process_) {
     const callout_status_t status = hooks.on_process(call);
     if (status != CALLOUT_NEXT) return status;
@@ -313,24 +313,6 @@ callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
   const auto hook = hooks.Of(phase);
   return hook == nullptr ? CALLOUT_OK : hook(call);
 }
-
-namespace {
-
-// Else it is the doing of a body, or of a full host.
-bool MayBeOfCode(Violation violation) {
-  switch (violation) {
-    case Violation::kBodyTooLarge:
-    case Violation::kBodyLost:
-    case Violation::kEndlessBody:
-    case Violation::kDeferLimit:
-    case Violation::kOverload:
-      return false;
-    default:
-      return true;
-  }
-}
-
-}  // namespace
 
 void Instance::CountViolation(Violation violation, callout_phase_t phase, std::string_view why,
                               const FaultSite& site) {
@@ -345,7 +327,7 @@ void Instance::CountViolation(Violation violation, callout_phase_t phase, std::s
                                   .stream_id = site.stream_id,
                                   .time_ns = MonotonicNs()});
   Trial* const trial = running_trial_.load(std::memory_order_acquire);
-  if (trial != nullptr && MayBeOfCode(violation)) trial->CountFault();
+  if (trial != nullptr && MayBeOfCode(violation, site.by_peer)) trial->CountFault();
   const LogLevel level = violation == Violation::kBodyLost ? LogLevel::kError : LogLevel::kWarning;
   uint64_t left_out = 0;
   if (!LogEnabled(level, name_) || !LogIsDue(fmt::format("{}/{}", name_, ViolationName(violation)),

@@ -155,10 +155,12 @@ class Instance {
     const RpcContext* rpc = nullptr;   // for its trace; null: not known
     std::string_view request_id = {};  // "": look into `headers`
     const SpanWriter* span = nullptr;  // of a trace that the host records; it may have begun it
+    bool by_peer = false;              // of the Finding
   };
 
   // Counts the fault, and logs it, with `why` if there is more to say, at most once a
-  // minute for each kind, and then with how many were left out meanwhile.
+  // minute for each kind, and then with how many were left out meanwhile. A trial counts only what
+  // may be of the plugin's code.
   void CountViolation(Violation violation, callout_phase_t phase, std::string_view why,
                       const FaultSite& site);
 

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "host/base/ascii.h"
+#include "host/base/field_text.h"
 #include "host/base/json_text.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
@@ -23,6 +24,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr char kWholeBodyKey[] = "max_whole_body_bytes";
+constexpr double kLeastSharePercent = 0.01;                  // the resolution of StreamShare
 constexpr char kWholeBodyOldKey[] = "whole_body_bytes_max";  // until 0.1.0
 
 std::string_view KindOf(const Json& value) {
@@ -104,6 +106,23 @@ absl::Status ReadTexts(std::string_view key, const Json& value, bool lower_case,
   return absl::OkStatus();
 }
 
+// A name that no header can have would silently match nothing.
+absl::Status CheckHeaderName(std::string_view key, std::string_view name) {
+  const bool pseudo = name.starts_with(':');
+  if (IsToken(name.substr(pseudo ? 1 : 0))) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("key \"{}\" has {}; expected the name of a header, such as \"x-user\"", key,
+                  name.empty() ? "an empty string"
+                               : "a string with a blank or another byte that no header name has"));
+}
+
+absl::Status ReadHeaderNames(std::string_view key, const Json& value,
+                             std::vector<std::string>* out) {
+  absl::Status status = ReadTexts(key, value, true, out);
+  for (size_t i = 0; status.ok() && i < out->size(); ++i) status = CheckHeaderName(key, (*out)[i]);
+  return status;
+}
+
 absl::Status ReadAttributes(const Json& value, std::map<std::string, std::string>* out) {
   if (!value.is_object()) return Wrong("match.attributes", value, "an object of strings");
   for (const auto& [name, text] : value.items()) {
@@ -124,7 +143,7 @@ absl::Status ReadMatch(const Json& value, StreamMatch* match) {
     } else if (key == "methods") {
       status = ReadTexts("match.methods", item, false, &match->methods);
     } else if (key == "headers") {
-      status = ReadTexts("match.headers", item, true, &match->headers);
+      status = ReadHeaderNames("match.headers", item, &match->headers);
     } else if (key == "attributes") {
       status = ReadAttributes(item, &match->attributes);
     } else {
@@ -182,7 +201,7 @@ absl::Status ReadLeaveResponses(const Json& value, ResponseMatch* match) {
         }
       }
     } else if (key == "headers") {
-      status = ReadTexts("leave_responses.headers", item, true, &match->headers);
+      status = ReadHeaderNames("leave_responses.headers", item, &match->headers);
     } else {
       status = absl::InvalidArgumentError(
           fmt::format("key \"leave_responses.{}\" is not known; expected content_types, statuses "
@@ -216,19 +235,31 @@ absl::Status ReadWhole(std::string_view key, const Json& value, uint32_t least, 
 }
 
 absl::Status ReadHeaderName(std::string_view key, const Json& value, std::string* out) {
-  if (!value.is_string() || value.get<std::string>().empty()) {
-    return Wrong(key, value, "the name of a request header");
-  }
+  if (!value.is_string()) return Wrong(key, value, "the name of a request header");
   *out = ToLowerAscii(value.get<std::string>());
-  return absl::OkStatus();
+  return CheckHeaderName(key, *out);
+}
+
+// A share of streams: 0 to 100, in hundredths. What would be rounded to none or to all is refused.
+absl::Status ReadShare(std::string_view key, const Json& value, double* out) {
+  if (absl::Status status = ReadNumber(key, value, 0, 100, out); !status.ok()) return status;
+  constexpr double kMost = 99.99;
+  const bool rounds = (*out > 0 && *out < kLeastSharePercent) || (*out > kMost && *out < 100);
+  if (!rounds) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format(
+      "key \"{}\" is {}; expected 0, {} to {:.2f}, or 100: a share counts in hundredths "
+      "of a percent",
+      key, *out, kLeastSharePercent, kMost));
 }
 
 absl::Status ReadCanaryKey(const std::string& key, const Json& value, CanarySettings* canary) {
-  constexpr double kLeastPercent = 0.01;
   constexpr double kTimeMax = 1e6;
   constexpr uint32_t kCountMax = 1'000'000'000;
   const std::string name = "canary." + key;
-  if (key == "percent") return ReadNumber(name, value, kLeastPercent, 100, &canary->percent);
+  if (key == "percent") {
+    absl::Status status = ReadNumber(name, value, kLeastSharePercent, 100, &canary->percent);
+    return status.ok() ? ReadShare(name, value, &canary->percent) : status;
+  }
   if (key == "by_header") return ReadHeaderName(name, value, &canary->by_header);
   if (key == "max_fault_percent") {
     return ReadNumber(name, value, 0, 100, &canary->max_fault_percent);
@@ -306,7 +337,7 @@ absl::Status ReadKey(const std::string& key, const Json& value, InstanceSettings
     settings->instead_of = value.get<std::string>();
     return absl::OkStatus();
   }
-  if (key == "percent") return ReadNumber(key, value, 0, 100, &settings->percent);
+  if (key == "percent") return ReadShare(key, value, &settings->percent);
   if (key == "by_header") return ReadHeaderName(key, value, &settings->by_header);
   if (key == "canary") return ReadCanary(value, &settings->canary.emplace());
   if (key == "disabled") return ReadBool(key, value, &settings->disabled);

@@ -25,7 +25,7 @@
 //                                         of one creates the plugin anew
 //     "mode": "live" | "shadow",
 //     "instead_of": "auth",               shadow: the instance that it is compared with
-//     "percent": 5,                       of the streams; 0 to 100
+//     "percent": 5,                       of the streams; 0, 0.01 to 99.99, or 100
 //     "by_header": "x-user",              by this request header, not at random
 //     "canary": {"percent": 5, "by_header": "x-user", "max_fault_percent": 1,
 //                "max_latency_ratio": 2, "max_p99_ms": 50, "min_calls": 100,
@@ -34,6 +34,8 @@
 //   }
 //
 // docs/shadow_and_canary.md describes those from `mode` to `canary`.
+//
+// Names of headers are tokens (RFC 9110), or pseudo-headers such as ":authority".
 //
 // The key max_whole_body_bytes is also read by its old name, whole_body_bytes_max.
 //

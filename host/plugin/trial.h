@@ -3,8 +3,8 @@
 // Counts the first calls of a new version of a plugin. If too many of them are faults, the version
 // is rolled back.
 //
-// An instance on trial counts into it; after the trial, calls cost nothing. Any thread may call all
-// functions.
+// An instance on trial counts into it; after the trial, calls cost nothing. Faults that cannot be
+// of the plugin's code (MayBeOfCode) are not counted. Any thread may call all functions.
 #ifndef CALLOUT_HOST_PLUGIN_TRIAL_H_
 #define CALLOUT_HOST_PLUGIN_TRIAL_H_
 

@@ -6,6 +6,19 @@
 
 namespace callout::host {
 
+bool MayBeOfCode(Violation violation, bool by_peer) {
+  switch (violation) {
+    case Violation::kBodyTooLarge:
+    case Violation::kBodyLost:
+    case Violation::kEndlessBody:
+    case Violation::kDeferLimit:
+    case Violation::kOverload:
+      return false;
+    default:
+      return !by_peer;
+  }
+}
+
 bool IsInvalidResponse(Violation violation) {
   switch (violation) {
     case Violation::kNone:

@@ -49,9 +49,23 @@ struct Finding {
   // The client's message decides whether the fault happens, or the plugin has refused the exchange.
   // So no policy lets the message pass without the plugin's change.
   bool never_passes = false;
+  // What came from the other side, or did not come, is the cause, whatever the plugin's code is: a
+  // body that does not end in time, a message that is mostly at a limit already.
+  bool by_peer = false;
 
   bool ok() const { return violation == Violation::kNone; }
 };
+
+// Whether the fault may be the doing of the plugin's code, so that it counts against a new version
+// (--reload_guard, canary). Else what was sent, or a full host, is the cause with every version: no
+// client is to have a version rolled back.
+bool MayBeOfCode(Violation violation, bool by_peer);
+
+// Finding::by_peer of what is over `limit`: the message had more than half of it before the plugin
+// added anything.
+constexpr bool IsMostlyOfMessage(uint64_t in_message, uint64_t limit) {
+  return in_message > limit / 2;
+}
 
 // True if the fault is in a response that the plugin gave.
 bool IsInvalidResponse(Violation violation);

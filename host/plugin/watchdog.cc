@@ -23,8 +23,9 @@ std::vector<HookTable::Running> FindHung(const std::vector<HookTable::Running>& 
 }
 
 std::string DescribeHung(const HookTable& table, const HookTable::Running& hung, uint64_t now_ns) {
-  return fmt::format("plugin {} has been in {} for {} ms", table.PluginName(hung.place.plugin),
-                     HookName(hung.place.hook), (now_ns - hung.since_ns) / 1'000'000);
+  return fmt::format("plugin {} has been in {} for {} ms{}", table.PluginName(hung.place.plugin),
+                     HookName(hung.place.hook), (now_ns - hung.since_ns) / 1'000'000,
+                     hung.stream_id == 0 ? "" : fmt::format("; stream {}", hung.stream_id));
 }
 
 absl::StatusOr<std::unique_ptr<Watchdog>> Watchdog::Start(uint64_t limit_ms, const HookTable* table,

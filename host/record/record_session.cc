@@ -6,6 +6,7 @@
 
 #include <array>
 #include <chrono>
+#include <thread>
 #include <utility>
 
 #include "host/base/clock.h"
@@ -28,8 +29,8 @@ std::string_view RecordDropName(RecordDrop reason) {
 
 RecordSession::RecordSession(Options options, Metrics* metrics, const RecordMetricIds& ids)
     : options_(std::move(options)),
-      metrics_(metrics),
       ids_(ids),
+      metrics_(metrics),
       file_({.path = options_.path,
              .bytes_max = options_.file_bytes_max,
              .files = options_.files,
@@ -44,17 +45,51 @@ absl::StatusOr<std::shared_ptr<RecordSession>> RecordSession::Start(Options opti
   if (absl::Status status = session->file_.Append({}); !status.ok()) {
     session->Complain(MessageOf(status));
   }
-  absl::StatusOr<std::thread> thread =
-      StartThread("a recording", [raw = session.get()] { raw->Run(); });
-  if (!thread.ok()) return thread.status();
-  session->thread_ = *std::move(thread);
+  // Before the thread, which sets it to 0.
   metrics->Set(ids.active, 1);
-  return session;
+  absl::StatusOr<std::thread> thread = StartThread("a recording", [session] { session->Run(); });
+  if (!thread.ok()) {
+    metrics->Set(ids.active, 0);
+    return thread.status();
+  }
+  // Nobody can join a thread that a file system keeps. It owns the session, too.
+  thread->detach();
+  RecordSession* const raw = session.get();
+  return std::shared_ptr<RecordSession>(
+      raw, [session = std::move(session)](RecordSession*) { session->End(); });
 }
 
-RecordSession::~RecordSession() {
+// The last pointer outside of the thread goes.
+void RecordSession::End() {
   Finish();
-  if (thread_.joinable()) thread_.join();
+  if (Join(kEndMs)) return;
+  const uint64_t lost = waiting_.load(std::memory_order_relaxed);
+  Count(ids_.dropped[static_cast<size_t>(RecordDrop::kWriteFailed)], static_cast<double>(lost));
+  Tell(ids_.active, 0);
+  Log(LogLevel::kWarning,
+      "recording {}: its file system has taken nothing for {} ms; {} exchanges are lost, and the "
+      "thread that writes is left to itself",
+      options_.path, kEndMs, lost);
+  const std::lock_guard<std::mutex> lock(metrics_mutex_);
+  metrics_ = nullptr;
+}
+
+// False: nobody is there to be told.
+bool RecordSession::Count(Metrics::Id counter, double count) {
+  const std::lock_guard<std::mutex> lock(metrics_mutex_);
+  if (metrics_ != nullptr) metrics_->Add(counter, count);
+  return metrics_ != nullptr;
+}
+
+bool RecordSession::Tell(Metrics::Id gauge, double value) {
+  const std::lock_guard<std::mutex> lock(metrics_mutex_);
+  if (metrics_ != nullptr) metrics_->Set(gauge, value);
+  return metrics_ != nullptr;
+}
+
+bool RecordSession::left_alone() const {
+  const std::lock_guard<std::mutex> lock(metrics_mutex_);
+  return metrics_ == nullptr;
 }
 
 std::string RecordSession::FileBegin() const {
@@ -82,7 +117,7 @@ void RecordSession::Release(size_t bytes) { charged_.fetch_sub(bytes, std::memor
 
 void RecordSession::Drop(RecordDrop reason, uint64_t exchanges) {
   dropped_.fetch_add(exchanges, std::memory_order_relaxed);
-  metrics_->Add(ids_.dropped[static_cast<size_t>(reason)], static_cast<double>(exchanges));
+  Count(ids_.dropped[static_cast<size_t>(reason)], static_cast<double>(exchanges));
   if (reason == RecordDrop::kQueueFull) {
     Complain(
         fmt::format("the queue is full, --max_record_queue_bytes={}", options_.queue_bytes_max));
@@ -96,6 +131,7 @@ void RecordSession::Push(std::unique_ptr<CapturedExchange> exchange) {
     if (!finishing_) {
       wakes = queue_.empty();
       queue_.push_back(std::move(exchange));
+      waiting_.fetch_add(1, std::memory_order_relaxed);
     }
   }
   if (wakes) changed_.notify_all();
@@ -105,6 +141,7 @@ void RecordSession::Push(std::unique_ptr<CapturedExchange> exchange) {
 }
 
 void RecordSession::Complain(std::string_view why) const {
+  if (left_alone()) return;
   LogLimited(LogLevel::kWarning, fmt::format("recording {}", options_.path),
              "recording {}: exchanges are dropped: {}; see callout_record_dropped_total",
              options_.path, why);
@@ -148,21 +185,23 @@ void RecordSession::Run() {
   Queue work;
   while (AwaitWork(&work)) {
     WriteAll(work);
+    waiting_.fetch_sub(work.size(), std::memory_order_relaxed);
     work.clear();
     TellQueue();
     if (!open()) Finish();
   }
-  metrics_->Set(ids_.active, 0);
   TellQueue();
-  Log(LogLevel::kInfo, "recording {} has ended: {} exchanges, {} bytes; {} were dropped",
-      options_.path, written_, written_bytes_, dropped_.load(std::memory_order_relaxed));
+  if (Tell(ids_.active, 0)) {
+    Log(LogLevel::kInfo, "recording {} has ended: {} exchanges, {} bytes; {} were dropped",
+        options_.path, written_, written_bytes_, dropped_.load(std::memory_order_relaxed));
+  }
   const std::lock_guard<std::mutex> lock(mutex_);
   ended_ = true;
   changed_.notify_all();
 }
 
-void RecordSession::TellQueue() const {
-  metrics_->Set(ids_.queue_bytes, static_cast<double>(charged_.load(std::memory_order_relaxed)));
+void RecordSession::TellQueue() {
+  Tell(ids_.queue_bytes, static_cast<double>(charged_.load(std::memory_order_relaxed)));
 }
 
 void RecordSession::WriteAll(const Queue& work) {
@@ -172,7 +211,7 @@ void RecordSession::WriteAll(const Queue& work) {
       Drop(RecordDrop::kStopped);
     } else {
       ++taken_;
-      Encode(*exchange);
+      Encode(exchange.get());
       if (taken_ == options_.count_max) open_.store(false, std::memory_order_relaxed);
     }
     Release(exchange->charged);
@@ -180,8 +219,9 @@ void RecordSession::WriteAll(const Queue& work) {
   Flush();
 }
 
-// Adds its frame to frames_.
-void RecordSession::Encode(const CapturedExchange& exchange) {
+// Adds its frame to frames_. Bodies lose what is secret where they lie.
+void RecordSession::Encode(CapturedExchange* captured) {
+  CapturedExchange& exchange = *captured;
   const std::string_view bytes = exchange.bytes;
   MessageRedactor redactor(options_.redaction);
   for (const CapturedExchange::Message& message : exchange.messages) {
@@ -191,6 +231,14 @@ void RecordSession::Encode(const CapturedExchange& exchange) {
     Complain(fmt::format("an exchange has more than {} values to leave out",
                          MessageRedactor::kSecretsMax));
     return Drop(RecordDrop::kTooLarge);
+  }
+  if (options_.bodies) {
+    std::vector<MessagePiece> pieces;
+    for (const CapturedExchange::Message& message : exchange.messages) {
+      pieces.push_back({message.recorded.kind, exchange.bytes.data() + message.begin, message.size,
+                        message.recorded.body_left_out});
+    }
+    redactor.RewriteBodies(pieces, exchange.recorded.messages_left_out > 0);
   }
   RecordedExchange recorded = exchange.recorded;
   std::vector<std::string> rewritten(exchange.messages.size());
@@ -227,8 +275,8 @@ void RecordSession::Flush() {
   if (status.ok()) {
     written_ += exchanges;
     written_bytes_ += frames_.size();
-    metrics_->Add(ids_.exchanges, static_cast<double>(exchanges));
-    metrics_->Add(ids_.bytes, static_cast<double>(frames_.size()));
+    Count(ids_.exchanges, static_cast<double>(exchanges));
+    Count(ids_.bytes, static_cast<double>(frames_.size()));
   } else {
     const bool too_large = absl::IsResourceExhausted(status);
     Drop(too_large ? RecordDrop::kTooLarge : RecordDrop::kWriteFailed, exchanges);

@@ -8,11 +8,16 @@
 //   session->Push(std::move(exchange));            // charged
 //   session->Finish();                             // no more; writes what waits
 //   session->Join(1000);
+//   session.reset();                               // the last one waits kEndMs
 //
 // Nothing of it reaches streams: exchanges in progress and those that wait share
-// `queue_bytes_max`, and one that finds it full is dropped and counted. So is one that cannot be
-// written; the log says so once a minute. It ends by itself at `until_ns`, after `count_max`
-// exchanges, and, without rotation, when the file is full.
+// `queue_bytes_max`, each with what it takes by itself, and one that finds it full is dropped and
+// counted. So is one that cannot be written; the log says so once a minute. It ends by itself at
+// `until_ns`, after `count_max` exchanges, and, without rotation, when the file is full.
+//
+// A file system that hangs holds up nobody but the thread: whoever lets go of the session last
+// waits at most kEndMs, logs how many exchanges are lost, counts them (write_failed), and leaves
+// the thread to itself. It then touches nothing but the file.
 //
 // Charge, Release, Push, Drop, Finish and open: any thread. Start and Join: one.
 //
@@ -29,7 +34,6 @@
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -89,10 +93,12 @@ class RecordSession {
     std::string host_version;
   };
 
-  // Creates the file and starts the thread. `metrics` outlives the session.
+  // For what is not written when the last pointer to a session goes.
+  static constexpr uint64_t kEndMs = 1000;
+
+  // Creates the file and starts the thread. `metrics` outlives the pointers.
   static absl::StatusOr<std::shared_ptr<RecordSession>> Start(Options options, Metrics* metrics,
                                                               const RecordMetricIds& ids);
-  ~RecordSession();
   RecordSession(const RecordSession&) = delete;
   RecordSession& operator=(const RecordSession&) = delete;
 
@@ -115,21 +121,29 @@ class RecordSession {
 
   RecordSession(Options options, Metrics* metrics, const RecordMetricIds& ids);
 
+  void End();
+  bool Count(Metrics::Id counter, double count);
+  bool Tell(Metrics::Id gauge, double value);
+  bool left_alone() const;
+
   std::string FileBegin() const;
   void Run();
   bool AwaitWork(Queue* work);
   void WriteAll(const Queue& work);
-  void Encode(const CapturedExchange& exchange);
+  void Encode(CapturedExchange* exchange);
   void Flush();
   void Complain(std::string_view why) const;
-  void TellQueue() const;
+  void TellQueue();
 
   const Options options_;
-  Metrics* const metrics_;
   const RecordMetricIds ids_;
   std::atomic<bool> open_{true};
   std::atomic<size_t> charged_{0};
   std::atomic<uint64_t> dropped_{0};
+  std::atomic<uint64_t> waiting_{0};  // exchanges that were pushed, and are not done with
+
+  mutable std::mutex metrics_mutex_;
+  Metrics* metrics_;  // null: the thread was left to itself
 
   // Of the thread.
   RecordFile file_;
@@ -143,8 +157,6 @@ class RecordSession {
   Queue queue_;
   bool finishing_ = false;
   bool ended_ = false;
-
-  std::thread thread_;
 };
 
 }  // namespace callout::host

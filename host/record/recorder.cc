@@ -16,11 +16,14 @@
 namespace callout::host {
 namespace {
 
-// A message's own memory beside its bytes.
+// A message's own memory beside its bytes, and an exchange's beside its messages: so that there are
+// only so many of them, too, if they are empty.
 constexpr size_t kMessageBytes = sizeof(CapturedExchange::Message);
+constexpr size_t kExchangeBytes = sizeof(CapturedExchange);
 
 class RecordObserver final : public RpcObserver {
  public:
+  // The session has been charged kExchangeBytes.
   RecordObserver(std::shared_ptr<RecordSession> session, const RpcStart& start)
       : session_(std::move(session)),
         began_ns_(start.at_ns),
@@ -28,6 +31,7 @@ class RecordObserver final : public RpcObserver {
     exchange_->recorded.stream_id = start.stream_id;
     exchange_->recorded.service = InfoOf(start.service).name;  // static text
     exchange_->recorded.began_unix_ns = UnixNs();
+    exchange_->charged = kExchangeBytes;
     set_wants_real_end();
   }
   // An RPC whose end nobody has told.
@@ -47,6 +51,7 @@ class RecordObserver final : public RpcObserver {
     recorded.duration_ns = SinceBegin(end.at_ns);
     recorded.end_code = static_cast<uint32_t>(end.status.code());
     recorded.outcome = end.outcome;
+    if (!Charge(end.status.message().size())) return;
     exchange_->end_message = MessageOf(end.status);
     session_->Push(std::move(exchange_));
   }
@@ -58,6 +63,16 @@ class RecordObserver final : public RpcObserver {
     session_->Release(exchange_->charged);
     session_->Drop(reason);
     exchange_ = nullptr;
+  }
+
+  // False: the exchange was given up.
+  bool Charge(size_t bytes) {
+    if (!session_->Charge(bytes)) {
+      GiveUp(RecordDrop::kQueueFull);
+      return false;
+    }
+    exchange_->charged += bytes;
+    return true;
   }
 
   void Add(MessageKind kind, std::string_view bytes, uint64_t at_ns) {
@@ -87,9 +102,7 @@ class RecordObserver final : public RpcObserver {
       ++exchange_->recorded.messages_left_out;
       return;
     }
-    const size_t charge = bytes.size() + kMessageBytes;
-    if (!session_->Charge(charge)) return GiveUp(RecordDrop::kQueueFull);
-    exchange_->charged += charge;
+    if (!Charge(bytes.size() + kMessageBytes)) return;
     message.begin = exchange_->bytes.size();
     message.size = bytes.size();
     exchange_->bytes += bytes;
@@ -97,7 +110,8 @@ class RecordObserver final : public RpcObserver {
   }
 
   bool HasRoom(size_t bytes) const {
-    return exchange_->charged + bytes + kMessageBytes <= session_->options().exchange_bytes_max;
+    return exchange_->charged - kExchangeBytes + bytes + kMessageBytes <=
+           session_->options().exchange_bytes_max;
   }
 
   const std::shared_ptr<RecordSession> session_;
@@ -203,6 +217,10 @@ std::unique_ptr<RpcObserver> Recorder::Watch(const RpcStart& start) {
   if (session == nullptr || !session->open()) return nullptr;
   const RecordRule& rule = session->options().rule;
   if (!rule.Samples(start.stream_id) || !rule.Matches(start.headers)) return nullptr;
+  if (!session->Charge(kExchangeBytes)) {
+    session->Drop(RecordDrop::kQueueFull);
+    return nullptr;
+  }
   return std::make_unique<RecordObserver>(std::move(session), start);
 }
 

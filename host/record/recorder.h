@@ -61,7 +61,7 @@ class Recorder final : public RpcWatcher {
  public:
   // `by`: value of the label.
   Recorder(Metrics* metrics, const std::string& by);
-  // Ends what is recorded, and waits for it.
+  // Ends what is recorded, and waits for it: at most RecordSession::kEndMs for each.
   ~Recorder() override;
 
   // Once: is added to `watchers`.

@@ -3,6 +3,7 @@
 #include "host/reload/withdrawn_versions.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -23,7 +24,6 @@ using Json = nlohmann::json;
 
 constexpr int kFormat = 1;
 constexpr char kFileName[] = "/withdrawn.json";
-constexpr char kProbeName[] = "/.writable";
 
 template <class T>
 bool Get(const Json& object, const char* key, T* out) {
@@ -58,10 +58,9 @@ VersionDigest DigestOf(const GenerationSource& source) {
           Sha256(Sha256(source.config) + Sha256(source.settings_text) + source.watched_sha256)};
 }
 
-absl::StatusOr<WithdrawnVersions> WithdrawnVersions::Open(const std::string& directory) {
-  if (directory.empty()) return WithdrawnVersions("");
-  // Better now than when a version has to be remembered.
-  const std::string probe = directory + kProbeName;
+absl::Status WithdrawnVersions::CheckDirectory(const std::string& directory) {
+  // Of this process, so that nobody removes it who looks at the same time.
+  const std::string probe = fmt::format("{}/.writable.{}", directory, getpid());
   if (absl::Status status = WriteAtomically(probe, ""); !status.ok()) {
     return absl::Status(status.code(),
                         fmt::format("cannot write to --state_dir={}: {}; create the directory, and "
@@ -69,6 +68,13 @@ absl::StatusOr<WithdrawnVersions> WithdrawnVersions::Open(const std::string& dir
                                     directory, MessageOf(status)));
   }
   std::remove(probe.c_str());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<WithdrawnVersions> WithdrawnVersions::Open(const std::string& directory) {
+  if (directory.empty()) return WithdrawnVersions("");
+  // Better now than when a version has to be remembered.
+  if (absl::Status status = CheckDirectory(directory); !status.ok()) return status;
   WithdrawnVersions versions(directory + kFileName);
   versions.Read();
   return versions;

@@ -62,7 +62,10 @@ class WithdrawnVersions {
     int64_t since_ms = 0;  // since 1970
   };
 
-  // "" remembers nothing. An error if the directory does not exist or cannot be written.
+  // OK if a file can be written in the directory; none is left there. Also beside a host that uses
+  // it.
+  static absl::Status CheckDirectory(const std::string& directory);
+  // "" remembers nothing. Errors of CheckDirectory.
   static absl::StatusOr<WithdrawnVersions> Open(const std::string& directory);
 
   // Null: no version of the plugin, or another one.

@@ -31,6 +31,7 @@
 #include "host/replay/replay_report.h"
 #include "host/replay/replayer.h"
 #include "host/tester/in_process.h"
+#include "host/upstream/upstream_config.h"
 
 namespace callout::host {
 namespace {
@@ -54,6 +55,7 @@ struct ReplayOptions {
   uint64_t cases_max = 100;
   size_t jobs = 0;
   StreamLimits limits;
+  std::vector<UpstreamConfig> upstreams;  // that plugins may call
   bool json = false, help = false, version = false;
 };
 
@@ -131,6 +133,16 @@ void AddOptions(ReplayOptions* options, OptionSet* set) {
                         "Threads. 0: as many as there are cores"));
   set->Add(NumberOption("hook_deadline_ms", "Running", "MS", 1, INT_MAX,
                         &options->limits.hook_deadline_ms, "Time limit of a hook, as the host's"));
+  set->Add({.name = "upstreams",
+            .group = "Running",
+            .value = "FILE",
+            .default_text = "",
+            .help = "The services that plugins may call, as the host's option of this name",
+            .set = [options](const std::string& path) {
+              absl::StatusOr<std::vector<UpstreamConfig>> upstreams = ReadUpstreams(path);
+              if (upstreams.ok()) options->upstreams = *std::move(upstreams);
+              return upstreams.status();
+            }});
   set->Add(ChoiceOption(
       "envoy_mode_override", "Running", "WHAT", {"unknown", "allowed", "ignored"}, 0,
       [options](size_t choice) {
@@ -222,8 +234,8 @@ absl::StatusOr<ExitCode> Replay(const ReplayOptions& options,
   absl::StatusOr<std::vector<PluginConfig>> against = options.against.Finish();
   if (!against.ok()) return against.status();
   TakeConfigs(plugins, &*against);
-  auto chain = std::make_unique<InProcessChain>();
-  auto other = against->empty() ? nullptr : std::make_unique<InProcessChain>();
+  auto chain = std::make_unique<InProcessChain>(options.upstreams);
+  auto other = against->empty() ? nullptr : std::make_unique<InProcessChain>(options.upstreams);
   if (absl::Status status = Load(plugins, options.limits, chain.get()); !status.ok()) {
     return status;
   }

@@ -11,7 +11,7 @@ void ChainMessage::Reset() {
   phase = response_phase = 0;
   body_mode = CALLOUT_BODY_NONE;
   state = MessageState::kMoving;
-  request = message = body = {};
+  request = message = body = original = {};
   end_of_stream = whole_body = mode_open = hidden = dropped = alone = asked_for_time = false;
   at_transport = stalls_envoy = of_envoy = false;
   since_ns = called_ns = 0;

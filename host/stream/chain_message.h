@@ -61,6 +61,8 @@ struct ChainMessage {
   std::string_view request;  // ProcessingRequest around `message`
   std::string_view message;  // HttpHeaders, HttpBody or HttpTrailers
   std::string_view body;     // of a body phase
+  // `message` as it began, whatever instances have changed; good as long as the message.
+  std::string_view original;
   bool end_of_stream = false;
   bool whole_body = false;
   // An override was asked for, and only the next message can show whether Envoy
@@ -103,7 +105,7 @@ struct ChainMessage {
              std::string_view new_message) {
     phase = response_phase = new_phase;
     request = new_request;
-    message = new_message;
+    message = original = new_message;
   }
   // As it was made, but for memory that it keeps.
   void Reset();

@@ -95,6 +95,13 @@ bool ChainResponse::MentionsHeader(std::string_view name) const {
   return single_ != nullptr && Mentions(ViewOf(*single_).headers, name);
 }
 
+std::string ChainResponse::HeaderMutation() const {
+  if (merged_ != nullptr) return merged_->headers.Write();
+  MergedHeaders headers;
+  if (single_ != nullptr) headers.Add(ViewOf(*single_).headers);
+  return headers.Write();
+}
+
 bool ChainResponse::Add(Response* response, const ResponseView& view) {
   if (empty()) {
     single_ = response;

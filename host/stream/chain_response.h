@@ -52,6 +52,8 @@ class ChainResponse {
   std::string_view body() const;
   // True if the answer sets or removes a header of this name.
   bool MentionsHeader(std::string_view name) const;
+  // The header mutation that goes out so far, as a HeaderMutation payload.
+  std::string HeaderMutation() const;
   // It is that of a single instance, unchanged: a streamed body that ends, or does
   // not, as `end_of_stream` says.
   bool IsStreamedBody(bool end_of_stream) const;

@@ -260,9 +260,10 @@ bool ChainRpc::CountFault(Part* part, callout_phase_t phase, const Finding& find
   CallResult& result = part->call.result;
   result.outcome = CallOutcome::kFault;
   result.violation = finding.violation;
+  result.by_peer = finding.by_peer;
   const SpanWriter* const span = observers_ == nullptr ? nullptr : observers_->span_writer();
   instance.CountViolation(finding.violation, phase, finding.what,
-                          {id_, headers_for_log, rpc_, {}, span});
+                          {id_, headers_for_log, rpc_, {}, span, finding.by_peer});
   const FaultView fault{&instance, phase, finding.violation, finding.what};
   TellObservers([&](RpcObserver* observer) { observer->OnFault(fault); });
   const ErrorPolicy policy =

@@ -174,13 +174,13 @@ Finding CheckHeaderLimits(std::string_view message, const HeaderMutationView& mu
   if (after.count > header_count_max && before.count <= header_count_max) {
     return {Violation::kIllegalHeader,
             fmt::format("{} headers, limit --max_header_count={}", after.count, header_count_max),
-            kHeaderFieldsTooLarge, true};
+            kHeaderFieldsTooLarge, true, IsMostlyOfMessage(before.count, header_count_max)};
   }
   if (after.bytes > header_bytes_max && before.bytes <= header_bytes_max) {
     return {Violation::kIllegalHeader,
             fmt::format("{} bytes of headers, limit --max_header_bytes={}", after.bytes,
                         header_bytes_max),
-            kHeaderFieldsTooLarge, true};
+            kHeaderFieldsTooLarge, true, IsMostlyOfMessage(before.bytes, header_bytes_max)};
   }
   return {};
 }

@@ -45,7 +45,8 @@ Finding CheckMutation(const HeaderMutationView& mutation);
 
 // Whether `message` (HttpHeaders or HttpTrailers) stays within Envoy's limits on
 // headers once `mutation` has been applied. A message that came in over a limit
-// proves that Envoy's own is higher, so that limit is not held against it.
+// proves that Envoy's own is higher, so that limit is not held against it. The fault is by_peer if
+// the message alone has more than half of the limit.
 Finding CheckHeaderLimits(std::string_view message, const HeaderMutationView& mutation,
                           size_t header_count_max, size_t header_bytes_max);
 

@@ -173,6 +173,14 @@ class Stream {
     CallRecord record;
   };
 
+  // Headers that Envoy holds until their body is answered (BUFFERED): body hooks may still change
+  // them.
+  struct HeadersAtEnvoy {
+    std::string headers;  // HttpHeaders, as Envoy has sent them
+    Response response;    // what went out for them; none: nothing is changed
+    size_t bytes() const { return headers.size() + response.record.size(); }
+  };
+
   // How far a message got.
   enum class Progress : uint8_t {
     kDone,     // through the chain
@@ -267,6 +275,7 @@ class Stream {
   void TakeResponse(ChainMessage* message, Part* part);
   void JoinResponse(ChainMessage* message, Part* part, Response* response,
                     const ResponseView& view);
+  Finding CheckHeadersOfBody(const ChainMessage& message, const Stage& stage) const;
   void NoteModes(const ChainMessage& message, Part* part);
   void NoteEncoding(const ChainMessage& message, const ResponseView& view);
   void KeepHeaderOrder(ChainMessage* message, Part* part, const ResponseView& view);
@@ -290,9 +299,9 @@ class Stream {
   bool CanReplyAtOnce() const;
   // Counts it for the instance, and says where it was.
   void CountFault(const ChainMessage& message, Part* part, Violation violation,
-                  std::string_view why = {});
+                  std::string_view why = {}, bool by_peer = false);
   void CountFault(Instance* instance, callout_phase_t phase, Violation violation,
-                  std::string_view why, std::string_view headers);
+                  std::string_view why, std::string_view headers, bool by_peer = false);
   // A part of the response is not used.
   void Overrule(const ChainMessage& message, Part* part, Overruled overruled);
   static void AddDetails(const Part& part, Response* response);
@@ -315,6 +324,8 @@ class Stream {
   // --- stream_emit.cc ---
   void EmitResponse(ChainMessage* message);
   void ObserveResponse(const ChainMessage& message);
+  void KeepHeadersAtEnvoy(const ChainMessage& message, const Response& response);
+  void ForgetHeadersAtEnvoy(size_t direction);
   bool BeginStalled(const ChainMessage& message);
   void EmitBodyResponse(ChainMessage* message);
   void EmitDuplexBody(ChainMessage* message);
@@ -358,7 +369,8 @@ class Stream {
   size_t attribute_records_ = 0;
   unsigned unknown_messages_ = 0;
   SharedBytes metadata_context_;
-  RequestId request_id_;             // for faults in later phases than request headers
+  RequestId request_id_;  // for faults in later phases than request headers
+  std::array<std::unique_ptr<HeadersAtEnvoy>, 2> at_envoy_;  // by direction; null: none
   std::string request_headers_;      // of Envoy, where an instance wants them in response phases
   callout_stream_end_t told_end_{};  // to the instances, as far as it is known
   uint64_t began_ns_ = 0;            // where an instance is told of the end; else 0

@@ -408,6 +408,7 @@ void Stream::OnOverdue(ChainMessage* message) {
   const Instance& instance = *part->instance;
   const CallHandshake* handshake = nullptr;
   bool begun = true;
+  bool by_peer = false;
   const uint64_t deadline_ms = environment_->limits().hook_deadline_ms;
   std::string what = DeadlineText(environment_->limits());
   switch (message->state) {
@@ -441,13 +442,15 @@ void Stream::OnOverdue(ChainMessage* message) {
                        "nothing has shown within --hook_deadline_ms={} whether Envoy obeys "
                        "the mode override; say so by --envoy_mode_override",
                        deadline_ms);
+      // It waits for what Envoy is to send next.
+      by_peer = true;
       // Nothing can be given back that would be right.
       StageOf(*message, part).altered = true;
       LetGo(&StageOf(*message, part));
       --message->position;
       break;
   }
-  Fault(message, part, {Violation::kDeadline, what},
+  Fault(message, part, {.violation = Violation::kDeadline, .what = what, .by_peer = by_peer},
         absl::DeadlineExceededError(
             fmt::format("plugin {}: {}: {}", instance.name(), PhaseName(message->phase), what)));
   TellCall();
@@ -465,7 +468,8 @@ void Stream::CheckBodyWaits(uint64_t now_ns) {
       const std::string what =
           fmt::format("a body that is gathered did not end within --body_wait_ms={}",
                       environment_->limits().body_wait_ms);
-      CountFault(chain_->instances[i].get(), phase, Violation::kDeadline, what, {});
+      CountFault(chain_->instances[i].get(), phase, Violation::kDeadline, what, {},
+                 /*by_peer=*/true);
       constexpr int kRequestTimeout = 408;
       Refuse(chain_->instances[i].get(), way == 0 ? kRequestTimeout : kDenyStatusDefault,
              Violation::kDeadline,

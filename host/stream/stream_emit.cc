@@ -36,6 +36,7 @@ void Stream::EmitResponse(ChainMessage* message) {
   if (!is_headers && !message->dropped &&
       (message->end_of_stream || only_one || message->stalls_envoy)) {
     way.answered_to_end = true;
+    ForgetHeadersAtEnvoy(message->response_phase % 2);
   }
   if (exchange_.observability() || message->dropped) return;
   ObserveResponse(*message);
@@ -52,7 +53,25 @@ void Stream::EmitResponse(ChainMessage* message) {
     AskForTrailers(message);
   }
   const std::string annotations = MakeAnnotations(message);
-  Emit(message->response.Take(ResponseField(message->response_phase)), annotations);
+  Response response = message->response.Take(ResponseField(message->response_phase));
+  if (is_headers) KeepHeadersAtEnvoy(*message, response);
+  Emit(std::move(response), annotations);
+}
+
+void Stream::KeepHeadersAtEnvoy(const ChainMessage& message, const Response& response) {
+  const Direction& way = exchange_.direction(message.response_phase);
+  const bool holds = way.MayBe(CALLOUT_BODY_BUFFERED) || way.MayBe(CALLOUT_BODY_BUFFERED_PARTIAL);
+  if (!holds || way.ended || way.replaced || !Wanted(message.response_phase + 2)) return;
+  auto kept = std::make_unique<HeadersAtEnvoy>();
+  kept->headers = message.original;
+  if (!response.payload().empty()) kept->response = response;
+  kept_bytes_ += kept->bytes();
+  at_envoy_[message.response_phase % 2] = std::move(kept);
+}
+
+void Stream::ForgetHeadersAtEnvoy(size_t direction) {
+  const std::unique_ptr<HeadersAtEnvoy> kept = std::move(at_envoy_[direction]);
+  if (kept != nullptr) kept_bytes_ -= kept->bytes();
 }
 
 // One that did not have to wait is answered when its last call is over.

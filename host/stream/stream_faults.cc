@@ -19,11 +19,12 @@ namespace callout::host {
 void Stream::Fault(ChainMessage* message, Part* part, Finding finding, absl::Status status) {
   Instance& instance = *part->instance;
   const std::string what = finding.what.empty() ? std::string(MessageOf(status)) : finding.what;
-  CountFault(*message, part, finding.violation, what);
+  CountFault(*message, part, finding.violation, what, finding.by_peer);
   CallResult ignored;
   CallResult& result = settling_.state == nullptr ? ignored : settling_.state->result;
   result.outcome = CallOutcome::kFault;
   result.violation = finding.violation;
+  result.by_peer = finding.by_peer;
   if (exchange_.observability()) return;
   if (status.ok()) {
     status = absl::InternalError(
@@ -74,15 +75,16 @@ bool Stream::CanReplyAtOnce() const {
 }
 
 void Stream::CountFault(const ChainMessage& message, Part* part, Violation violation,
-                        std::string_view why) {
+                        std::string_view why, bool by_peer) {
   CountFault(part->instance, message.phase, violation, why,
-             IsHeadersPhase(message.phase) ? message.message : "");
+             IsHeadersPhase(message.phase) ? message.message : "", by_peer);
 }
 
 void Stream::CountFault(Instance* instance, callout_phase_t phase, Violation violation,
-                        std::string_view why, std::string_view headers) {
+                        std::string_view why, std::string_view headers, bool by_peer) {
   const SpanWriter* const span = observers_ == nullptr ? nullptr : observers_->span_writer();
-  instance->CountViolation(violation, phase, why, {id_, headers, rpc_, request_id_.view(), span});
+  instance->CountViolation(violation, phase, why,
+                           {id_, headers, rpc_, request_id_.view(), span, by_peer});
   if (observers_ == nullptr) return;
   const FaultView fault{instance, phase, violation, why};
   observers_->Each([&](RpcObserver* observer) { observer->OnFault(fault); });

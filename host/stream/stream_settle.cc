@@ -19,6 +19,7 @@
 #include "host/stream/guard.h"
 #include "host/stream/stream.h"
 #include "host/wire/annotations.h"
+#include "host/wire/mutation.h"
 #include "host/wire/refusal.h"
 #include "host/wire/response.h"
 
@@ -99,10 +100,13 @@ Finding CheckBeside(const CallState& state, const StreamLimits& limits) {
 }
 
 // What is wrong with a call, before its response is looked at.
-Finding FindFault(const CallState& state, callout_status_t status, const StreamLimits& limits) {
+Finding FindFault(const CallState& state, callout_status_t status, size_t message_bytes,
+                  const StreamLimits& limits) {
   if (state.fault == ResponseFault::kTooLarge) {
-    return {Violation::kTooLarge,
-            fmt::format("over --max_message_bytes={}", state.instance->message_bytes_max())};
+    const size_t bytes_max = state.instance->message_bytes_max();
+    return {.violation = Violation::kTooLarge,
+            .what = fmt::format("over --max_message_bytes={}", bytes_max),
+            .by_peer = IsMostlyOfMessage(message_bytes, bytes_max)};
   }
   if (state.fault == ResponseFault::kMalformed) {
     return {Violation::kMalformed, "the whole response is malformed protobuf"};
@@ -159,7 +163,8 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
     End(std::move(error));
     return;
   }
-  if (Finding found = FindFault(state, status, environment_->limits()); !found.ok()) {
+  if (Finding found = FindFault(state, status, message->message.size(), environment_->limits());
+      !found.ok()) {
     if (refuses) NeverPasses(&found);
     Fault(message, part, std::move(found));
   } else {
@@ -200,12 +205,7 @@ Finding Stream::CheckBodyResponse(const ChainMessage& message, const Part& part,
                         message.body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
   const bool headers_held = (buffered && !message.mode_open) ||
                             (stage.held != nullptr && IsHeadersPhase(stage.held->phase));
-  if (headers_held) {
-    if (stage.held == nullptr) return {};
-    const StreamLimits& limits = environment_->limits();
-    return CheckHeaderLimits(stage.held->message, view.headers, limits.header_count_max,
-                             limits.header_bytes_max);
-  }
+  if (headers_held) return {};
   if (!OnlyDescribesBody(view.headers)) {
     return {Violation::kLateHeader,
             message.mode_open
@@ -306,6 +306,11 @@ void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
     message->response.DropHeaders();
   }
   if (parts_.size() > 1 && !view.headers.empty()) KeepHeaderOrder(message, part, view);
+  if (is_body && !view.headers.set.empty()) {
+    if (Finding found = CheckHeadersOfBody(*message, stage); !found.ok()) {
+      return Fault(message, part, std::move(found));
+    }
+  }
   if (HasLaterReader(*message)) ShowToLater(message, view);
 }
 
@@ -322,6 +327,33 @@ void Stream::NoteModes(const ChainMessage& message, Part* part) {
     const bool may_change = !exchange_.direction(static_cast<callout_phase_t>(way)).body_seen;
     if (modes[way] == CALLOUT_BODY_NONE && may_change) part->stages[way].body_passes = true;
   }
+}
+
+// What a body hook has set goes to headers that have passed before: of a direction in BUFFERED,
+// where Envoy holds them; of one whose headers the host holds; or of a headers response that brings
+// the body itself. All that goes out counts together, since no single hook may be over the limit.
+Finding Stream::CheckHeadersOfBody(const ChainMessage& message, const Stage& stage) const {
+  const bool held = stage.held != nullptr && IsHeadersPhase(stage.held->phase);
+  const ChainMessage& carrier = held ? *stage.held : message;
+  const HeadersAtEnvoy* const at_envoy = at_envoy_[DirectionOf(message)].get();
+  std::string_view headers = carrier.original;
+  MergedHeaders changes;
+  if (IsBodyPhase(carrier.response_phase)) {
+    if (at_envoy == nullptr) return {};  // the host has not seen them, or they have gone
+    headers = at_envoy->headers;
+    ResponseView answered;
+    ReadResponse(at_envoy->response.field, at_envoy->response.payload(), &answered);
+    changes.Add(answered.headers);
+  }
+  const std::string of_body = carrier.response.HeaderMutation();
+  HeaderMutationView mutation;
+  ReadHeaderMutation(of_body, &mutation);
+  changes.Add(mutation);
+  const std::string all = changes.Write();
+  HeaderMutationView whole;
+  ReadHeaderMutation(all, &whole);
+  const StreamLimits& limits = environment_->limits();
+  return CheckHeaderLimits(headers, whole, limits.header_count_max, limits.header_bytes_max);
 }
 
 void Stream::NoteEncoding(const ChainMessage& message, const ResponseView& view) {

@@ -14,6 +14,7 @@
 #include "absl/strings/str_split.h"
 #include "host/base/ascii.h"
 #include "host/base/field_text.h"
+#include "host/base/log.h"
 #include "host/base/percent.h"
 #include "host/base/status_text.h"
 #include "host/base/utf8.h"
@@ -102,7 +103,7 @@ class Reader {
  private:
   template <class... Args>
   void Warn(fmt::format_string<Args...> format, Args&&... args) {
-    config_.warnings.push_back(fmt::format(format, std::forward<Args>(args)...));
+    config_.warnings.push_back(EscapeControls(fmt::format(format, std::forward<Args>(args)...)));
   }
 
   bool IsWanted() {

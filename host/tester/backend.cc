@@ -12,10 +12,10 @@
 
 namespace callout::host {
 
-absl::StatusOr<std::unique_ptr<Backend>> Backend::Start(const std::string& path) {
+absl::StatusOr<std::unique_ptr<Backend>> Backend::Start(const std::string& path, Respond respond) {
   absl::StatusOr<OwnedFd> listener = ListenUnix(path);
   if (!listener.ok()) return listener.status();
-  std::unique_ptr<Backend> backend(new Backend(*std::move(listener)));
+  std::unique_ptr<Backend> backend(new Backend(*std::move(listener), std::move(respond)));
   absl::StatusOr<std::thread> thread =
       StartThread("the backend", [backend = backend.get()] { backend->Accept(); });
   if (!thread.ok()) return thread.status();
@@ -67,11 +67,12 @@ void Backend::Serve(int fd) {
   for (;;) {
     absl::StatusOr<HttpMessage> request = connection.ReadRequest();
     HttpMessage response;
+    if (respond_ != nullptr && request.ok()) response = respond_(*request);
     {
       const std::lock_guard lock(mutex_);
       if (!request.ok() || stopping_) break;
       request_ = *std::move(request);
-      response = response_;
+      if (respond_ == nullptr) response = response_;
     }
     if (!connection.Write(response).ok()) break;
   }

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The server behind Envoy for --envoy: it keeps the request that it gets, and answers as the case
-// says.
+// An HTTP/1.1 server on a Unix socket: behind Envoy for --envoy, where it keeps the request that it
+// gets and responds as the case says, and for the services that plugins call.
 //
 //   absl::StatusOr<std::unique_ptr<Backend>> backend = Backend::Start(path);
 //   (*backend)->SetResponse(response);
 //   …  std::optional<HttpMessage> request = (*backend)->TakeRequest();
 //
-// Any thread; one exchange at a time.
+// Any thread; SetResponse and TakeRequest are for one exchange at a time.
 //
 // Tested by tests/tester/tester_test.cc.
 #ifndef CALLOUT_HOST_TESTER_BACKEND_H_
 #define CALLOUT_HOST_TESTER_BACKEND_H_
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -28,7 +29,12 @@ namespace callout::host {
 
 class Backend {
  public:
-  static absl::StatusOr<std::unique_ptr<Backend>> Start(const std::string& path);
+  // Called on the connection's thread.
+  using Respond = std::function<HttpMessage(const HttpMessage& request)>;
+
+  // With `respond` its responses are sent, and not that of SetResponse.
+  static absl::StatusOr<std::unique_ptr<Backend>> Start(const std::string& path,
+                                                        Respond respond = nullptr);
   ~Backend();
   Backend(const Backend&) = delete;
   Backend& operator=(const Backend&) = delete;
@@ -38,12 +44,14 @@ class Backend {
   std::optional<HttpMessage> TakeRequest();
 
  private:
-  explicit Backend(OwnedFd listener) : listener_(std::move(listener)) {}
+  Backend(OwnedFd listener, Respond respond)
+      : listener_(std::move(listener)), respond_(std::move(respond)) {}
 
   void Accept();
   void Serve(int fd);
 
   const OwnedFd listener_;
+  const Respond respond_;
   std::mutex mutex_;  // guards the following
   HttpMessage response_;
   std::optional<HttpMessage> request_;

@@ -472,6 +472,38 @@ ChainPlugin ReadPlugin(const YAML::Node& node, const std::filesystem::path& fold
   return plugin;
 }
 
+// A map of paths, each with a response; or "down".
+CaseUpstream ReadUpstream(const std::string& name, const YAML::Node& node) {
+  CaseUpstream upstream;
+  upstream.name = name;
+  if (node.IsScalar() && node.as<std::string>() == "down") {
+    upstream.is_down = true;
+    return upstream;
+  }
+  if (!node.IsMap()) {
+    Refuse(LineOf(node), fmt::format("upstream {} is to be a map of paths, or down", name));
+  }
+  for (const auto& entry : node) {
+    const std::string path = KeyOf(entry.first);
+    if (!path.starts_with('/')) {
+      Refuse(LineOf(entry.first),
+             fmt::format("{} of upstream {} is no path: it is to begin with /", path, name));
+    }
+    upstream.responses.emplace_back(path, ReadResponse(entry.second));
+  }
+  return upstream;
+}
+
+std::vector<CaseUpstream> ReadUpstreams(const YAML::Node& node) {
+  std::vector<CaseUpstream> upstreams;
+  if (!node.IsDefined()) return upstreams;
+  if (!node.IsMap()) Refuse(LineOf(node), "upstreams is to be a map of names");
+  for (const auto& entry : node) {
+    upstreams.push_back(ReadUpstream(KeyOf(entry.first), entry.second));
+  }
+  return upstreams;
+}
+
 std::string ReadText(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw YAML::BadFile(path);
@@ -504,7 +536,7 @@ YAML::Node ReadDocument(const std::string& path) {
 
 CaseFile ReadFile(const std::string& path, const std::string& plugins_dir) {
   const YAML::Node root = ReadDocument(path);
-  const Map map(root, "the file", {"chain", "cases"});
+  const Map map(root, "the file", {"chain", "upstreams", "cases"});
   CaseFile file;
   file.path = path;
   for (const char* key : {"chain", "cases"}) {
@@ -516,6 +548,7 @@ CaseFile ReadFile(const std::string& path, const std::string& plugins_dir) {
   for (const YAML::Node& node : map["chain"]) {
     file.chain.push_back(ReadPlugin(node, folder, plugins_dir));
   }
+  file.upstreams = ReadUpstreams(map["upstreams"]);
   std::map<std::string, int> lines;
   for (const YAML::Node& node : map["cases"]) {
     file.cases.push_back(ReadCase(node));

@@ -81,9 +81,17 @@ struct ChainPlugin {
   int line = 0;
 };
 
+// A service that the plugins may call.
+struct CaseUpstream {
+  std::string name;
+  bool is_down = false;                                        // nobody listens
+  std::vector<std::pair<std::string, HttpMessage>> responses;  // by path, with the query
+};
+
 struct CaseFile {
   std::string path;
   std::vector<ChainPlugin> chain;
+  std::vector<CaseUpstream> upstreams;
   std::vector<Case> cases;
 };
 

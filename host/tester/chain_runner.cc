@@ -106,7 +106,7 @@ absl::Status At(const CaseFile& file, const ChainPlugin& plugin, const absl::Sta
 
 absl::StatusOr<std::unique_ptr<ChainRunner>> ChainRunner::Create(const CaseFile& file,
                                                                  const Options& options) {
-  std::unique_ptr<ChainRunner> runner(new ChainRunner);
+  std::unique_ptr<ChainRunner> runner(new ChainRunner(options.upstreams));
   for (const ChainPlugin& from : file.chain) {
     absl::StatusOr<InstanceSettings> settings = InstanceSettings();
     if (!from.settings.empty()) settings = ParseInstanceSettings(from.settings);

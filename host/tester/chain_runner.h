@@ -27,6 +27,7 @@ class ChainRunner {
  public:
   struct Options {
     uint64_t hook_deadline_ms = 2000;
+    std::vector<UpstreamConfig> upstreams = {};  // that plugins may call
   };
 
   // Loads the plugins and creates their instances. Errors begin with "FILE:LINE: ".
@@ -41,7 +42,7 @@ class ChainRunner {
   bool has_unfinished_calls() const { return has_unfinished_calls_; }
 
  private:
-  ChainRunner() = default;
+  explicit ChainRunner(std::vector<UpstreamConfig> upstreams) : chain_(std::move(upstreams)) {}
 
   InProcessChain chain_;
   uint64_t unfinished_ms_ = 0;  // time for what a plugin has at work when its case is over

@@ -122,6 +122,11 @@ absl::Status EnvoyRunner::StartHost(const CaseFile& file) {
       "--plugin_permissions=warn",
       "--drain_delay_ms=0",
       fmt::format("--hook_deadline_ms={}", options_.hook_deadline_ms)};
+  if (!options_.upstreams.empty()) {
+    command.push_back("--upstreams=" + Path("upstreams.json"));
+    absl::Status status = WriteFile("upstreams.json", options_.upstreams);
+    if (!status.ok()) return status;
+  }
   for (const ChainPlugin& plugin : file.chain) {
     command.push_back(fmt::format("--plugin={}={}", plugin.name, plugin.path));
     const auto add = [&](const char* option, const std::string& text) {

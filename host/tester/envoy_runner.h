@@ -34,6 +34,7 @@ class EnvoyRunner {
     std::string envoy = "envoy";  // a path, or a name to be found in PATH
     std::string host;             // callout-host
     uint64_t hook_deadline_ms = 2000;
+    std::string upstreams = {};  // the text of a file for --upstreams; empty: none
     // Of dynamic metadata: Envoy takes none of others, and shows these.
     std::set<std::string> namespaces;
   };

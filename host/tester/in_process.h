@@ -35,6 +35,7 @@
 #include "host/plugin/settings.h"
 #include "host/stream/stream.h"
 #include "host/stream/stream_environment.h"
+#include "host/upstream/upstream_config.h"
 
 namespace callout::host {
 
@@ -68,7 +69,9 @@ class InProcessChain {
     InstanceSettings settings = {};
   };
 
-  InProcessChain() = default;
+  // `upstreams` are the services that its plugins may call.
+  explicit InProcessChain(std::vector<UpstreamConfig> upstreams = {})
+      : extensions_(OptionsWith(std::move(upstreams)), &metrics_) {}
   InProcessChain(const InProcessChain&) = delete;
   InProcessChain& operator=(const InProcessChain&) = delete;
 
@@ -80,8 +83,14 @@ class InProcessChain {
   const Metrics& metrics() const { return metrics_; }
 
  private:
+  static ExtensionOptions OptionsWith(std::vector<UpstreamConfig> upstreams) {
+    ExtensionOptions options;
+    options.upstreams = std::move(upstreams);
+    return options;
+  }
+
   Metrics metrics_;
-  Extensions extensions_{{}, &metrics_};
+  Extensions extensions_;
   std::vector<std::shared_ptr<Instance>> instances_;  // until Begin
   std::unique_ptr<ChainSource> chains_;
   std::unique_ptr<StreamEnvironment> environment_;

@@ -42,6 +42,7 @@
 #include "host/tester/envoy_runner.h"
 #include "host/tester/in_process.h"
 #include "host/tester/report.h"
+#include "host/tester/services.h"
 
 namespace callout::host {
 namespace {
@@ -61,7 +62,7 @@ enum ExitCode { kPassed = 0, kFailed = 1, kBadUsage = 2 };
 struct TestOptions {
   std::vector<std::string> places;  // directories and files
   std::vector<std::string> tags;
-  std::string plugins_dir, junit, json, envoy_path, host_path;
+  std::string plugins_dir, upstreams, junit, json, envoy_path, host_path;
   size_t jobs = 0;
   bool update = false, list = false, envoy = false, help = false, version = false;
   ChainRunner::Options runner;
@@ -94,6 +95,9 @@ void AddOptions(TestOptions* options, OptionSet* set) {
       ListOption("tag", "TAG", &options->tags, "Only cases with this tag, or with one of them"));
   set->Add(TextOption("plugins_dir", "Cases", "DIR", &options->plugins_dir,
                       "Where plugins are whose name has no slash; default: beside the file"));
+  set->Add(TextOption("upstreams", "Cases", "FILE", &options->upstreams,
+                      "The services that plugins may call, as the host's option of this name. "
+                      "Those of a case file come in addition"));
   set->Add(NumberOption("hook_deadline_ms", "Cases", "MS", 1, INT_MAX,
                         &options->runner.hook_deadline_ms, "Time limit of a hook, as the host's"));
   set->Add(NumberOption("jobs", "Cases", "N", 0, 1000, &options->jobs,
@@ -230,10 +234,12 @@ absl::StatusOr<std::vector<CaseResult>> RunInProcess(const CaseFile& file, const
 // One after the other. `in_process` tells which metadata Envoy is to be asked for.
 absl::StatusOr<std::vector<CaseResult>> RunThroughEnvoy(const CaseFile& file, const Chosen& chosen,
                                                         ChainRunner* in_process,
+                                                        const Services& services,
                                                         const TestOptions& options) {
   EnvoyRunner::Options envoy = {.envoy = EnvoyPath(options),
                                 .host = HostPath(options),
                                 .hook_deadline_ms = options.runner.hook_deadline_ms,
+                                .upstreams = services.text(),
                                 .namespaces = {}};
   for (const Case* tested : chosen) {
     if (!tested->only_in_process.empty()) continue;
@@ -271,11 +277,18 @@ absl::StatusOr<std::vector<CaseResult>> RunFile(const CaseFile& file, const Test
     if (IsChosen(tested, options.tags)) chosen.push_back(&tested);
   }
   if (chosen.empty()) return std::vector<CaseResult>();
-  auto runner = ChainRunner::Create(file, options.runner);
+  auto services = Services::Start(file, options.upstreams);
+  if (!services.ok()) return services.status();
+  ChainRunner::Options with = options.runner;
+  with.upstreams = (*services)->upstreams();
+  auto runner = ChainRunner::Create(file, with);
   if (!runner.ok()) return runner.status();
-  auto results = options.envoy ? RunThroughEnvoy(file, chosen, runner->get(), options)
+  auto results = options.envoy ? RunThroughEnvoy(file, chosen, runner->get(), **services, options)
                                : RunInProcess(file, chosen, runner->get(), options);
-  if ((*runner)->has_unfinished_calls()) KeepForEver(*std::move(runner));
+  if ((*runner)->has_unfinished_calls()) {
+    KeepForEver(*std::move(services));
+    KeepForEver(*std::move(runner));
+  }
   return results;
 }
 

@@ -168,13 +168,14 @@ Finding CheckRequestLimits(const CheckRequestView& before, const CheckHeaders& a
   if (after.size() > header_count_max && before.headers.size() <= header_count_max) {
     return {Violation::kIllegalHeader,
             fmt::format("{} headers, limit --max_header_count={}", after.size(), header_count_max),
-            kHeaderFieldsTooLarge, true};
+            kHeaderFieldsTooLarge, true,
+            IsMostlyOfMessage(before.headers.size(), header_count_max)};
   }
   if (bytes > header_bytes_max && bytes_before <= header_bytes_max) {
     return {
         Violation::kIllegalHeader,
         fmt::format("{} bytes of headers, limit --max_header_bytes={}", bytes, header_bytes_max),
-        kHeaderFieldsTooLarge, true};
+        kHeaderFieldsTooLarge, true, IsMostlyOfMessage(bytes_before, header_bytes_max)};
   }
   return {};
 }

@@ -58,12 +58,24 @@ std::vector<std::string> PhaseNames(uint64_t phases) {
   return names;
 }
 
-// Whether a request with these headers has a body, as far as they tell.
-bool TellsOfBody(const CheckHeaders& headers) {
-  return std::any_of(headers.begin(), headers.end(), [](const CheckHeader& header) {
-    return EqualsIgnoreCase(header.name, "transfer-encoding") ||
-           (EqualsIgnoreCase(header.name, "content-length") && header.value != "0");
-  });
+// Whether it is certain that the request ends with its headers. A Check does not say. In HTTP/1 the
+// headers do: without content-length and transfer-encoding there is no body (RFC 9112, section 6).
+// In HTTP/2 and HTTP/3 only a content-length of 0 does: any other request, of any method, may have
+// a body.
+bool EndsWithHeaders(const CheckRequestView& request) {
+  if (request.has_body) return false;
+  bool ends = request.protocol.starts_with("HTTP/1");
+  for (const CheckHeader& header : request.headers) {
+    if (EqualsIgnoreCase(header.name, "content-length")) {
+      ends = header.value == "0";
+      if (!ends) return false;
+    }
+    const bool goes_on = EqualsIgnoreCase(header.name, "transfer-encoding") ||
+                         IsUpgrade(header.name) ||
+                         (header.name == ":method" && header.value == "CONNECT");
+    if (goes_on) return false;
+  }
+  return ends;
 }
 
 // ext_proc's mutation, which removes first and then does one after the other, as ext_authz
@@ -197,8 +209,8 @@ void CheckService::Show() {
 void CheckService::ShowHttpHeaders() {
   Show();
   if (!shown_headers_.empty()) return;
-  const bool ends = !request_.has_body && !TellsOfBody(effect_->headers());
-  kept_.push_back(std::make_unique<std::string>(WriteHttpHeaders(effect_->headers(), ends)));
+  kept_.push_back(std::make_unique<std::string>(
+      WriteHttpHeaders(effect_->headers(), EndsWithHeaders(request_))));
   shown_headers_ = *kept_.back();
   if (attribute_record_.empty()) {
     kept_.push_back(std::make_unique<std::string>(WriteCheckAttributes(request_)));
@@ -222,7 +234,7 @@ void CheckService::FillCall(const Instance& instance, callout_call_t* call) {
   call->message = ToBytes(shown_headers_);
   call->request = ToBytes(shown_processing_request_);
   call->attributes = ToBytes(attribute_record_);
-  if (request_.has_body || TellsOfBody(effect_->headers())) call->flags = CALLOUT_CALL_FIRST;
+  if (!EndsWithHeaders(request_)) call->flags = CALLOUT_CALL_FIRST;
 }
 
 std::string_view CheckService::headers_for_log() {

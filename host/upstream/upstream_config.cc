@@ -15,6 +15,7 @@
 #include "host/base/field_text.h"
 #include "host/base/file.h"
 #include "host/base/json_text.h"
+#include "host/base/log.h"
 #include "host/base/nearest_name.h"
 #include "host/base/status_text.h"
 #include "host/net/address.h"
@@ -225,7 +226,9 @@ absl::StatusOr<UpstreamConfig> ParseOne(const std::string& name, const json& obj
 }
 
 absl::Status About(const std::string& name, const absl::Status& status) {
-  return absl::Status(status.code(), fmt::format("upstream {}: {}", name, MessageOf(status)));
+  // Names and keys are texts of the file, whatever is in them.
+  return absl::Status(status.code(),
+                      EscapeControls(fmt::format("upstream {}: {}", name, MessageOf(status))));
 }
 
 }  // namespace

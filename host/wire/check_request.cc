@@ -118,8 +118,12 @@ bool ReadHttp(size_t fields_max, CheckRequestView* view) {
       view->has_raw_headers = true;
     } else if (reader.Is(field::HttpRequest::kBody) || reader.Is(field::HttpRequest::kRawBody)) {
       view->has_body = view->has_body || !reader.bytes().empty();
+    } else if (reader.IsVarint(field::HttpRequest::kSize)) {
+      view->has_body = view->has_body || reader.varint() != 0;
     } else if (reader.Is(field::HttpRequest::kPath)) {
       view->path = reader.bytes();
+    } else if (reader.Is(field::HttpRequest::kProtocol)) {
+      view->protocol = reader.bytes();
     }
   }
   if (!reader.ok()) return false;

@@ -32,7 +32,8 @@ struct CheckRequestView {
   bool has_http = false;        // false: the network filter asks, about a connection
   std::string_view metadata_context;
   bool has_raw_headers = false;  // header_map is filled, and not headers
-  bool has_body = false;
+  bool has_body = false;         // bytes of a body have come to Envoy
+  std::string_view protocol;     // "HTTP/1.1", "HTTP/2"
   // Of a name that stands in the map twice the last value, as in every protobuf map.
   CheckHeaders headers;
 };

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <map>
 #include <utility>
 
 #include "host/wire/field_numbers.h"
@@ -458,6 +459,64 @@ class Walk {
   Learner learner_;
 };
 
+// --- Bodies in pieces ------------------------------------------------------------------
+
+// Pieces of one body that follow each other.
+struct BodyRun {
+  struct Part {
+    char* bytes;
+    size_t size;
+  };
+  std::vector<Part> parts;
+  bool after_gap = false;  // a piece before it was left out
+  bool before_gap = false;
+};
+
+// The bytes at the end of `text` that begin `word`, but not all of it: by the failure function of
+// Knuth, Morris and Pratt, since a client chooses both.
+size_t BeginsAtEnd(std::string_view text, std::string_view word) {
+  std::vector<size_t> shorter(word.size(), 0);
+  const auto longer = [&](size_t matched, char next) {
+    while (matched > 0 && word[matched] != next) matched = shorter[matched - 1];
+    return word[matched] == next ? matched + 1 : 0;
+  };
+  for (size_t i = 1; i < word.size(); ++i) shorter[i] = longer(shorter[i - 1], word[i]);
+  size_t matched = 0;
+  text.remove_prefix(text.size() - std::min(text.size(), word.size() - 1));
+  for (const char next : text) matched = longer(matched, next);
+  return matched;
+}
+
+std::string Reversed(std::string_view text) { return {text.rbegin(), text.rend()}; }
+
+// Puts asterisks over what a gap has cut off.
+void MaskEdges(const BodyRun& run, const std::vector<std::string>& secrets, std::string_view text,
+               std::string* masked) {
+  const std::string reversed = run.after_gap ? Reversed(text) : std::string();
+  size_t head = 0;
+  size_t tail = 0;
+  for (const std::string& secret : secrets) {
+    if (run.before_gap) tail = std::max(tail, BeginsAtEnd(text, secret));
+    if (run.after_gap) head = std::max(head, BeginsAtEnd(reversed, Reversed(secret)));
+  }
+  if (head >= MessageRedactor::kSecretBytesMin) masked->replace(0, head, head, '*');
+  if (tail >= MessageRedactor::kSecretBytesMin) {
+    masked->replace(masked->size() - tail, tail, tail, '*');
+  }
+}
+
+void Mask(const BodyRun& run, const std::vector<std::string>& secrets) {
+  std::string text;
+  for (const BodyRun::Part& part : run.parts) text.append(part.bytes, part.size);
+  std::string masked = Without(secrets, text, true);
+  MaskEdges(run, secrets, text, &masked);
+  size_t at = 0;
+  for (const BodyRun::Part& part : run.parts) {
+    masked.copy(part.bytes, part.size, at);
+    at += part.size;
+  }
+}
+
 }  // namespace
 
 bool StripBody(MessageKind kind, std::string_view message, std::string* out, uint64_t* body_bytes) {
@@ -490,6 +549,37 @@ void MessageRedactor::Learn(MessageKind kind, std::string_view message) {
   // A secret that is part of another one must not leave the rest of it.
   std::stable_sort(secrets_.begin(), secrets_.end(),
                    [](const auto& a, const auto& b) { return a.size() > b.size(); });
+}
+
+void MessageRedactor::RewriteBodies(const std::vector<MessagePiece>& messages,
+                                    bool more_left_out) const {
+  if (secrets_.empty()) return;
+  std::map<std::pair<MessageKind, uint32_t>, std::vector<BodyRun>> bodies;
+  for (const MessagePiece& message : messages) {
+    const std::string_view bytes(message.bytes, message.size);
+    WireReader reader(bytes);
+    while (reader.Next()) {
+      const Field* const known =
+          reader.Is(reader.number()) ? Find(LayoutOf(message.kind), reader.number()) : nullptr;
+      if (known == nullptr || known->what != What::kMessage) continue;
+      auto collect = [&](std::string_view body) {
+        std::vector<BodyRun>& runs = bodies[{message.kind, known->number}];
+        if (runs.empty()) runs.emplace_back();
+        if (message.body_left_out) {
+          runs.back().before_gap = true;
+          runs.emplace_back().after_gap = true;
+        } else {
+          runs.back().parts.push_back({message.bytes + (body.data() - message.bytes), body.size()});
+        }
+        return std::string();
+      };
+      WalkBodies(*known->layout, reader.bytes(), nullptr, collect);
+    }
+  }
+  for (auto& [key, runs] : bodies) {
+    if (more_left_out) runs.back().before_gap = true;
+    for (const BodyRun& run : runs) Mask(run, secrets_);
+  }
 }
 
 bool MessageRedactor::Rewrite(MessageKind kind, std::string_view message, std::string* out) {

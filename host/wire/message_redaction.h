@@ -8,6 +8,7 @@
 //
 //   MessageRedactor redactor(redaction);
 //   for (const auto& message : exchange) redactor.Learn(message.kind, message.bytes);
+//   redactor.RewriteBodies(pieces, false);
 //   for (const auto& message : exchange) redactor.Rewrite(message.kind, message.bytes, &kept);
 //
 // What goes, by the names of `redaction`: values of headers and trailers, whoever sets them; of
@@ -15,7 +16,10 @@
 // queries. Wherever else in the exchange such a value stands, or a word of it of at least
 // kSecretBytesMin bytes (the token of "Bearer TOKEN", a cookie's value), it goes, too: so a plugin
 // that copies a credential to another header, into a body or into metadata does not bring it into
-// the recording. In bodies, asterisks of the same number take its place.
+// the recording. In bodies, asterisks of the same number take its place; RewriteBodies finds one
+// that is cut over several messages of one body. Where a piece of a body was left out, it also
+// takes what begins a value before the piece, or ends one after it, if that has kSecretBytesMin
+// bytes.
 //
 // What nobody can look into goes as a whole: the bytes of typed metadata (Any), and fields that
 // this host does not know, but for numbers. A Redaction without patterns keeps all of it, except
@@ -51,6 +55,14 @@ bool FillBody(MessageKind kind, std::string_view message, uint64_t body_bytes, s
 // The size of the message's body, or new body.
 uint64_t BodyBytes(MessageKind kind, std::string_view message);
 
+// A message of an exchange, to be changed where it lies.
+struct MessagePiece {
+  MessageKind kind = MessageKind::kRequest;
+  char* bytes = nullptr;
+  size_t size = 0;
+  bool body_left_out = false;  // by StripBody
+};
+
 class MessageRedactor {
  public:
   static constexpr size_t kSecretBytesMin = 8;
@@ -65,6 +77,9 @@ class MessageRedactor {
   void Learn(MessageKind kind, std::string_view message);
   // False: there were more than kSecretsMax values; nothing of the exchange may be kept then.
   bool complete() const { return secrets_.size() <= kSecretsMax; }
+  // Takes values out of the bodies of an exchange, which are the messages of one kind and phase in
+  // their order. All sizes stay. Before Rewrite; `more_left_out`: messages after these were.
+  void RewriteBodies(const std::vector<MessagePiece>& messages, bool more_left_out) const;
   // Appends the message without secrets. False if it is malformed or nested too deep; nothing of it
   // may be kept then.
   bool Rewrite(MessageKind kind, std::string_view message, std::string* out);

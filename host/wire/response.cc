@@ -100,6 +100,8 @@ bool ReadHeaderSet(std::string_view bytes, HeaderSet* header) {
   return reader.ok();
 }
 
+}  // namespace
+
 bool ReadHeaderMutation(std::string_view bytes, HeaderMutationView* mutation) {
   mutation->present = true;
   WireReader reader(bytes);
@@ -113,6 +115,8 @@ bool ReadHeaderMutation(std::string_view bytes, HeaderMutationView* mutation) {
   }
   return reader.ok();
 }
+
+namespace {
 
 bool ReadStreamedBody(std::string_view bytes, ResponseView* view) {
   WireReader reader(bytes);

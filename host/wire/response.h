@@ -67,6 +67,9 @@ struct ResponseView {
 // names.) Unknown fields are well formed.
 bool ReadResponse(callout_field_t field, std::string_view payload, ResponseView* view);
 
+// The same for a HeaderMutation.
+bool ReadHeaderMutation(std::string_view payload, HeaderMutationView* mutation);
+
 // What the host needs to know of HttpHeaders. The header list is read only on request.
 struct HeadersMessageView {
   bool end_of_stream = false;

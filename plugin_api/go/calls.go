@@ -25,7 +25,7 @@ type Request struct {
 	Header     []Header
 	Body       []byte
 	Idempotent bool          // it may be sent again if the connection breaks; GET and its like may always
-	Timeout    time.Duration // for all of it, retries included; 0: the upstream's, which it can only shorten
+	Timeout    time.Duration // for all of it, retries included; 0: the upstream's. It only shortens: see Upstream.Do
 }
 
 // Response is what an upstream said.
@@ -57,7 +57,12 @@ type CallError struct {
 }
 
 func (failure *CallError) Error() string {
-	return fmt.Sprintf("status %d: %s", failure.Status, failure.Text)
+	return fmt.Sprintf("%s: %s", failure.Status, failure.Text)
+}
+
+// Is makes a call whose time is over an errors.Is(err, context.DeadlineExceeded), whoever ended it.
+func (failure *CallError) Is(target error) bool {
+	return target == context.DeadlineExceeded && failure.Status == DeadlineExceeded && !failure.FromService
 }
 
 // Upstream gives the upstream of a name. Ask in the create function, so that a wrong name refuses the
@@ -79,6 +84,9 @@ func (host *Host) Upstream(name string) (*Upstream, error) {
 // Do makes an HTTP request and waits for the response, of any status. It ends with ctx: the one that Call.Defer
 // gives ends with the client. It waits, so it is for deferred functions, blocking hooks, timers and goroutines;
 // not for the create function. Errors are a *CallError or that of ctx.
+//
+// A call waits at most for the time that ctx has left, less an eighth of it (at most 50 ms): so a deferred function
+// whose service is slow gets a *CallError with DeadlineExceeded, and can still refuse the request in time.
 func (upstream *Upstream) Do(ctx context.Context, request Request) (*Response, error) {
 	return upstream.do(ctx, request, 0)
 }
@@ -99,7 +107,7 @@ func (upstream *Upstream) do(ctx context.Context, request Request, flags uint32)
 	}
 	outgoing := bridge.Outgoing{
 		Flags: flags, Upstream: upstream.name, Method: request.Method, Path: request.Path, Body: request.Body,
-		TimeoutNs: uint64(max(request.Timeout, 0)),
+		TimeoutNs: uint64(timeFor(ctx, max(request.Timeout, 0))),
 	}
 	if request.Idempotent {
 		outgoing.Flags |= abi.OutgoingIdempotent
@@ -110,7 +118,7 @@ func (upstream *Upstream) do(ctx context.Context, request Request, flags uint32)
 	incoming := make(chan *bridge.Incoming, 1)
 	id, status := upstream.start(&outgoing, incoming)
 	if status != abi.Ok {
-		return nil, &CallError{Status(-status), false, fmt.Sprintf("the call to upstream %q was not started", upstream.name)}
+		return nil, &CallError{Status(-status), false, fmt.Sprintf("the call to upstream %q was not started; the host's log says why", upstream.name)}
 	}
 	select {
 	case came := <-incoming:
@@ -119,6 +127,23 @@ func (upstream *Upstream) do(ctx context.Context, request Request, flags uint32)
 		upstream.cancel(id)
 		return nil, ctx.Err()
 	}
+}
+
+// reserveMax bounds what timeFor keeps back.
+const reserveMax = 50 * time.Millisecond
+
+// timeFor shortens a timeout (0: none), so that what waits for the call can still answer before ctx ends.
+func timeFor(ctx context.Context, timeout time.Duration) time.Duration {
+	deadline, has := ctx.Deadline()
+	if !has {
+		return timeout
+	}
+	left := time.Until(deadline)
+	left = max(left-min(left/8, reserveMax), 1)
+	if timeout == 0 {
+		return left
+	}
+	return min(timeout, left)
 }
 
 func (upstream *Upstream) start(outgoing *bridge.Outgoing, incoming chan<- *bridge.Incoming) (uint64, int32) {

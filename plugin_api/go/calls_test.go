@@ -26,14 +26,15 @@ func (plugin *lookup) OnRequestHeaders(call *callout.HeadersCall) error {
 	user := call.Headers().Get("x-user")
 	return call.Defer(func(ctx context.Context) error {
 		if user == "slow" {
-			short, cancel := context.WithTimeout(ctx, time.Millisecond)
-			defer cancel()
-			_, err := plugin.users.Do(short, callout.Request{Path: "/slow"})
+			_, err := plugin.users.Do(ctx, callout.Request{Path: "/slow", Timeout: time.Millisecond})
+			if errors.Is(err, context.DeadlineExceeded) {
+				return call.Deny(503, err.Error())
+			}
 			return err
 		}
 		response, err := plugin.users.Do(ctx, callout.Request{
 			Method: "POST", Path: "/users/" + user, Body: []byte("who?"), Header: []callout.Header{{Name: "x-a", Value: "b"}},
-			Timeout: 5 * time.Millisecond,
+			Timeout: 5 * time.Second,
 		})
 		if err != nil {
 			return err
@@ -67,7 +68,7 @@ func TestCallsOtherServices(t *testing.T) {
 		if request.Method == "POST" {
 			want(t, string(request.Body), "who?")
 			want(t, request.Header, []callout.Header{{Name: "x-a", Value: "b"}})
-			want(t, request.Timeout, 5*time.Millisecond)
+			want(t, request.Timeout, 5*time.Second)
 		}
 		return callout.Response{
 			HTTPStatus: 200, Header: []callout.Header{{Name: "team", Value: "one"}}, Body: []byte(request.Path),
@@ -80,14 +81,48 @@ func TestCallsOtherServices(t *testing.T) {
 	want(t, answer.Header("x-body"), "/users/ada")
 
 	internal := func(text string) error { return &callout.Error{Status: callout.Internal, Text: text} }
-	want(t, plugin.Stream().RequestHeaders("x-user", "down").Err(), internal("status 14: no connection"))
-	want(t, plugin.Stream().RequestHeaders("x-user", "slow").Err(), internal("context deadline exceeded"))
+	want(t, plugin.Stream().RequestHeaders("x-user", "down").Err(), internal("UNAVAILABLE: no connection"))
+	answer = plugin.Stream().RequestHeaders("x-user", "slow")
+	want(t, answer.HTTPStatus(), 503)
+	text, _ := answer.Body()
+	want(t, text, "DEADLINE_EXCEEDED: no response in 1ms")
 	// What a service says is no decision of the plugin.
-	want(t, plugin.Stream().ResponseHeaders(":status", "200").Err(), internal("status 7: not for you"))
+	want(t, plugin.Stream().ResponseHeaders(":status", "200").Err(), internal("PERMISSION_DENIED: not for you"))
 }
 
 func TestAWrongUpstreamRefusesTheConfiguration(t *testing.T) {
 	if text := callouttest.Refusal(t, newLookup, ""); !strings.Contains(text, `there is no upstream "users"`) {
 		t.Error(text)
+	}
+}
+
+type patient struct {
+	users *callout.Upstream
+}
+
+func newPatient(setup *callout.Setup, _ struct{}) (*patient, error) {
+	users, err := setup.Host().Upstream("users")
+	return &patient{users}, err
+}
+
+func (plugin *patient) OnRequestHeaders(call *callout.HeadersCall) error {
+	return call.Defer(func(ctx context.Context) error {
+		_, err := plugin.users.Do(ctx, callout.Request{Path: "/", Timeout: time.Hour})
+		return err
+	})
+}
+
+func TestACallEndsBeforeTheHookThatWaitsForIt(t *testing.T) {
+	var timeout time.Duration
+	users := func(request callout.Request) (callout.Response, error) {
+		timeout = request.Timeout
+		return callout.Response{}, nil
+	}
+	plugin := callouttest.NewWith(t, newPatient, "", map[string]callouttest.Service{"users": users})
+	for _, deadline := range []time.Duration{10 * time.Second, 100 * time.Second} {
+		want(t, plugin.Stream().SetDeadline(deadline).RequestHeaders().Err(), nil)
+		if timeout <= 0 || timeout > deadline-50*time.Millisecond {
+			t.Errorf("of %v: %v", deadline, timeout)
+		}
 	}
 }

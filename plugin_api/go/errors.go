@@ -31,6 +31,20 @@ const (
 	Unauthenticated    Status = -abi.Unauthenticated
 )
 
+var statusNames = [...]string{
+	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
+	"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE",
+	"DATA_LOSS", "UNAUTHENTICATED",
+}
+
+// String is the name that gRPC gives the status, such as UNAVAILABLE.
+func (status Status) String() string {
+	if status >= 0 && int(status) < len(statusNames) {
+		return statusNames[status]
+	}
+	return fmt.Sprintf("status %d", int32(status))
+}
+
 // Error is an error of a hook with a status; any other error has Internal.
 //
 // With PermissionDenied and Unauthenticated it is a decision of the plugin, and ends the RPC: Envoy takes

@@ -2,6 +2,8 @@
 
 // What stands beside a response: any records, held against the generated classes; and two
 // Structs, merged by the host and by a model on the generated classes.
+//
+// Readers: host/wire/annotations.cc
 #include <google/protobuf/util/message_differencer.h>
 
 #include <string>

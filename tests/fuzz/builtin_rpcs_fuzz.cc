@@ -2,6 +2,8 @@
 
 // What clients ask of health and reflection: any messages to any of their methods. Every
 // message gets one response, or ends the RPC.
+//
+// Readers: host/transport/builtin_rpcs.cc host/transport/reflection.cc
 #include <atomic>
 #include <memory>
 #include <string>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Certificates, keys and CAs as files: any bytes. What is taken serves TLS.
+//
+// Readers: host/net/certificate.cc
 #include <string>
 
 #include "host/net/certificate.h"

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // A CheckRequest and what a plugin says to it.
+//
+// Readers: host/wire/check_request.cc host/wire/check_response.cc host/wire/check_effect.cc
+// host/unary/check_guard.cc
 #include "tests/fuzz/check_driver.h"
 #include "tests/fuzz/target.h"
 

@@ -3,6 +3,9 @@
 // Drives one HTTP/2 connection by the decisions that the input stands for: frames,
 // legal and not, in any pieces, calls that plugins defer, the end of either side at any
 // moment.
+//
+// Readers: host/transport/h2/h2_connection.cc host/transport/h2/h2_guard.cc
+// host/transport/h2/h2_call.cc
 #include <algorithm>
 #include <atomic>
 #include <memory>

@@ -2,6 +2,8 @@
 
 // A plugin's file, before any of its code runs: its dynamic part, the preflight, and the
 // private copy that is made of it.
+//
+// Readers: host/plugin/elf_image.cc host/plugin/elf_preflight.cc host/plugin/elf_patch.cc
 #include <string>
 #include <string_view>
 

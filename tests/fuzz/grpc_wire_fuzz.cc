@@ -2,6 +2,8 @@
 
 // gRPC over HTTP/2, as nghttp2's transport reads it: messages in any pieces, the headers of
 // an RPC, and the values in them.
+//
+// Readers: host/transport/h2/grpc_wire.cc
 #include <algorithm>
 #include <string>
 #include <utility>

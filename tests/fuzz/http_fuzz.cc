@@ -2,6 +2,8 @@
 
 // Any bytes to the HTTP server of health and admin, in two pieces: what comes back is
 // HTTP/1.1 responses and the end of the connection, and the next client is served.
+//
+// Readers: host/ops/http_server.cc
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/time.h>

@@ -2,6 +2,9 @@
 
 // What jwt_auth reads of strangers, and of its operator: tokens, their JSON, key sets. A
 // token that passes was signed with the key.
+//
+// Readers: plugins/jwt_auth/token.cc plugins/jwt_auth/json.cc plugins/jwt_auth/base64url.cc
+// plugins/jwt_auth/keys.cc
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>

@@ -2,6 +2,8 @@
 
 // A signature of a plugin and the keys that are trusted: nothing but the untouched file of a signer
 // verifies.
+//
+// Readers: host/base/minisign.cc
 #include <algorithm>
 #include <string>
 

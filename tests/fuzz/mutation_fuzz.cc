@@ -2,6 +2,8 @@
 
 // Header mutations of several plugins in a row: merged into one, applied one after the
 // other, and applied by a model of Envoy.
+//
+// Readers: host/wire/mutation.cc
 #include <algorithm>
 #include <cctype>
 #include <string>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // A message of network ext_proc and what a plugin says to it.
+//
+// Readers: host/wire/network_message.cc
 #include "tests/fuzz/network_driver.h"
 #include "tests/fuzz/target.h"
 

@@ -2,6 +2,8 @@
 
 // The command line and the environment: any words. What they come to gives the same again
 // when it is passed on to a worker. Files that options name are read, if they are there.
+//
+// Readers: host/config/config.cc host/config/options.cc host/config/option_kinds.cc
 #include <string>
 #include <vector>
 

@@ -2,6 +2,8 @@
 
 // What clients, collectors and browsers write, as traces and the admin page read it: traceparent,
 // a collector's reply, an endpoint, a form; and what they show of it.
+//
+// Readers: host/trace/trace_context.cc host/telemetry/otlp_encoding.cc host/admin/html.cc
 #include <memory>
 #include <string>
 #include <vector>

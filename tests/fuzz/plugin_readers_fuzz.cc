@@ -2,6 +2,9 @@
 
 // What plugins are given to read messages with: wire.h, headers.h and struct.h against the
 // generated classes, and the configuration helper against the JSON library.
+//
+// Readers: plugin_api/callout/wire.h plugin_api/callout/headers.h plugin_api/callout/message.h
+// plugin_api/callout/struct.h plugin_api/callout/json_config.hpp
 #include <callout/message.h>
 #include <callout/struct.h>
 

@@ -5,14 +5,17 @@
 //
 //   CALLOUT_TEST_SEED=N     the same data again
 //   CALLOUT_TEST_ROUNDS=N   more of it, or less
+//   CALLOUT_TEST_SECONDS=N  as much as comes in so many seconds (scripts/fuzz --volume)
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -91,6 +94,25 @@ class Inputs {
   const size_t bytes_;
 };
 
+// How long random data goes on.
+class Length {
+ public:
+  explicit Length(int rounds) {
+    const char* const given_rounds = getenv("CALLOUT_TEST_ROUNDS");
+    const char* const seconds = getenv("CALLOUT_TEST_SECONDS");
+    rounds_ = static_cast<size_t>(given_rounds != nullptr ? atoi(given_rounds) : rounds);
+    if (seconds != nullptr) end_ = Clock::now() + std::chrono::seconds(atoi(seconds));
+  }
+  bool Allows(size_t round) const {
+    return end_.has_value() ? Clock::now() < *end_ : round < rounds_;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  size_t rounds_;
+  std::optional<Clock::time_point> end_;
+};
+
 class FuzzTargetTest : public testing::TestWithParam<FuzzTarget> {
  protected:
   void SetUp() override { SetLogLevel(LogLevel::kError); }
@@ -107,14 +129,14 @@ TEST_P(FuzzTargetTest, HoldsForItsCorpus) {
 TEST_P(FuzzTargetTest, HoldsForRandomData) {
   const char* given = getenv("CALLOUT_TEST_SEED");
   const uint64_t seed = given != nullptr ? strtoull(given, nullptr, 10) : std::random_device()();
-  const char* rounds = getenv("CALLOUT_TEST_ROUNDS");
-  const int rounds_left = rounds != nullptr ? atoi(rounds) : GetParam().length.rounds;
   printf("CALLOUT_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
   Inputs inputs(seed, Corpus(GetParam().name), GetParam().length.bytes);
-  for (int round = 0; round < rounds_left; ++round) {
+  size_t round = 0;
+  for (const Length length(GetParam().length.rounds); length.Allows(round); ++round) {
     const std::string input = inputs.Next();
     ASSERT_EQ(Run(input), "") << "round " << round << " of seed " << seed << ": " << Hex(input);
   }
+  printf("%s: %zu inputs\n", GetParam().name, round);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, FuzzTargetTest, testing::ValuesIn(FuzzTargets()),

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // A RateLimitRequest and what a plugin says to it.
+//
+// Readers: host/wire/rate_limit.cc host/unary/rate_limit_guard.cc
 #include "tests/fuzz/rate_limit_driver.h"
 #include "tests/fuzz/target.h"
 

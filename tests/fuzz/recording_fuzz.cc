@@ -99,6 +99,10 @@ FUZZ_TARGET(message_redaction, .rounds = 20000, .bytes = 40) {
   if (good && !FillBody(kind, stripped, 3, &filled)) return "what was stripped cannot be filled";
   MessageRedactor redactor(redaction);
   redactor.Learn(kind, message);
+  std::string pieces = message + message;
+  redactor.RewriteBodies({{kind, pieces.data(), message.size(), choices.OneIn(4)},
+                          {kind, pieces.data() + message.size(), message.size(), false}},
+                         choices.OneIn(4));
   if (!redactor.Rewrite(kind, message, &kept)) return "";
   if (!any && kind == MessageKind::kRequest && kept.find(kSecret) != kept.npos) {
     return "the secret is kept";

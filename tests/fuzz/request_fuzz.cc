@@ -2,6 +2,8 @@
 
 // What Envoy sends: any bytes as a ProcessingRequest, read by the host and by the
 // generated classes, which have to agree.
+//
+// Readers: host/wire/envelope.cc host/wire/header_facts.cc host/plugin/match.cc
 #include <string>
 
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"

@@ -3,6 +3,8 @@
 // What plugins give back, through reader and guard: what passes is what Envoy can parse
 // and takes, and the host has read it as Envoy will. Envoy's rules are written here once
 // more, with the generated classes.
+//
+// Readers: host/wire/response.cc host/stream/guard.cc
 #include <string>
 
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"

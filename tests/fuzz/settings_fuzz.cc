@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // What operators write as JSON or short texts: settings, policies, addresses.
+//
+// Readers: host/plugin/settings.cc host/net/address.cc host/base/json_text.cc
 #include <nlohmann/json.hpp>
 #include <string>
 

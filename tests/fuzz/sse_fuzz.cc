@@ -2,6 +2,8 @@
 
 // What ai_gateway reads of clients and providers: server-sent events in any pieces, which
 // come to the same as all at once, and requests.
+//
+// Readers: plugins/ai_gateway/sse.cc plugins/ai_gateway/openai.cc
 #include <string>
 #include <vector>
 

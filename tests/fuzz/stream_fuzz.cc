@@ -4,8 +4,10 @@
 // plugins with settings and behaviours, a legal or illegal run of messages, calls
 // finished late or never; and holds everything that comes out to EnvoyModel. What goes
 // wrong is told with the messages that led to it.
+//
+// Readers: host/stream/stream.cc host/stream/stream_pipeline.cc host/stream/stream_emit.cc
+// host/stream/stream_bodies.cc host/stream/stream_settle.cc host/stream/exchange.cc
 #include <algorithm>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -16,6 +18,7 @@
 #include "host/stream/stream.h"
 #include "tests/fuzz/choices.h"
 #include "tests/fuzz/envoy_model.h"
+#include "tests/fuzz/fuzz_rpc_context.h"
 #include "tests/fuzz/target.h"
 
 namespace callout::host {
@@ -26,19 +29,6 @@ namespace ext_proc = envoy::service::ext_proc::v3;
 using Request = ext_proc::ProcessingRequest;
 using Response = ext_proc::ProcessingResponse;
 using Mode = EnvoyModel::Mode;
-
-class FakeRpcContext final : public RpcContext {
- public:
-  void Post(CallState* call, Event event) override { posted.emplace_back(call, event); }
-  std::shared_ptr<const void> KeepMessage() override { return std::move(message); }
-  std::string_view peer() const override { return "ipv4:192.0.2.1:1"; }
-  std::string_view listener() const override { return "plaintext"; }
-  std::string_view peer_identity() const override { return ""; }
-  bool GetMetadata(std::string_view, uint32_t, std::string_view*) const override { return false; }
-
-  std::deque<std::pair<CallState*, Event>> posted;
-  std::shared_ptr<std::string> message;  // that the stream was given
-};
 
 // What all hooks of the run share: one run at a time.
 struct Run {
@@ -443,12 +433,7 @@ class Driver {
   }
 
   void Deliver() {
-    while (!rpc_.posted.empty()) {
-      auto [call, event] = rpc_.posted.front();
-      rpc_.posted.pop_front();
-      stream_->OnPosted(call, event);
-      Rescan();
-    }
+    rpc_.Deliver(stream_.get(), [this] { Rescan(); });
   }
 
   void Rescan() {
@@ -505,7 +490,7 @@ class Driver {
   StreamLimits limits_;
   std::unique_ptr<ChainSource> chains_;
   std::unique_ptr<StreamEnvironment> environment_;
-  FakeRpcContext rpc_;
+  FuzzRpcContext rpc_;
   Sender request_{false};
   Sender response_{true};
   bool first_ = true;

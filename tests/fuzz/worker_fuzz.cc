@@ -2,6 +2,8 @@
 
 // What a worker tells its supervisor: a plugin that has run wild may have written all of
 // it. Messages of the channel, in any pieces; what is in them; the shared table of hooks.
+//
+// Readers: host/workers/worker_channel.cc host/workers/worker_messages.cc host/plugin/hook_table.cc
 #include <sys/socket.h>
 
 #include <algorithm>

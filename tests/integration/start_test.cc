@@ -9,7 +9,9 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "certificates.h"
@@ -211,6 +213,26 @@ TEST(Check, RefusesWhatAStartRefuses) {
                 "cannot load plugin /nonexistent/p.so: ");
   ExpectRefused({"--check", "--cert_chain_path=/nonexistent", "--private_key_path=/nonexistent"},
                 "cannot read the certificate chain /nonexistent");
+}
+
+TEST(Check, RefusesAStateDirectoryThatAStartRefuses) {
+  const host::TempDir dir;
+  const std::string file = dir.Path("file");
+  std::ofstream(file) << "no directory";
+  for (const auto& [path, why] : {std::pair(dir.Path("none"), "No such file or directory"),
+                                  std::pair(file, "Not a directory")}) {
+    const std::string message = "cannot write to --state_dir=" + path + ": " + why +
+                                "; create the directory, and let this user write to it\n";
+    ExpectRefused({"--state_dir=" + path}, message);
+    ExpectRefused({"--check", "--state_dir=" + path}, message);
+  }
+}
+
+TEST(Check, LeavesNothingInTheStateDirectory) {
+  const host::TempDir dir;
+  const Finished finished = RunHost({"--check", "--state_dir=" + dir.Path("")});
+  EXPECT_EQ(finished.exit_status, 0) << finished.output;
+  EXPECT_TRUE(std::filesystem::is_empty(dir.Path("")));
 }
 
 TEST(Print, VersionAndHelp) {

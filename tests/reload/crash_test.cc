@@ -49,7 +49,7 @@ TEST(Hang, IsLoggedWithPluginAndHook) {
   LiveStream stream(PlaintextChannel(host.address("plaintext")));
   stream.Send(RequestHeaders({{"x-do", "hang"}}));
   EXPECT_THAT(host.AwaitLog("plugin p has been in callout_on_request_headers for "),
-              HasSubstr(" ms; "));
+              HasSubstr(" ms; stream 1; "));
   stream.Cancel();
 }
 

@@ -74,6 +74,19 @@ TEST_F(Faults, AHookThatSpinsEndsItsWorkerAsOneThatSleepsDoes) {
   ExpectAllIsWell();
 }
 
+// The limit holds for every process, and the plugin takes all of it in one.
+TEST_F(Faults, AWorkerWithoutMemoryIsReplacedOrServesOn) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers need more addresses than any limit leaves";
+#endif
+  plugins_.Put("p.so", ReadFile(ReloadPlugin("deadly")));
+  host_.emplace(std::vector<std::string>{"--workers=2", "--quarantine=0/60",
+                                         "--plugins_dir=" + plugins_.path()},
+                std::vector<std::string>{"prlimit", "--as=" + std::to_string(size_t{8} << 30)});
+  Do("leak");
+  ExpectAllIsWell();
+}
+
 TEST_F(Faults, NoProgramThatAWorkerStartsGainsPrivileges) {
   Start("deadly");
   for (const auto& [number, process] : Processes()) {

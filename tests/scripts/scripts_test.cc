@@ -187,7 +187,7 @@ TEST_F(Setup, RefusesOptionsItDoesNotKnow) {
   EXPECT_EQ(Run("scripts/setup --all"), 1);
   EXPECT_EQ(output_, "setup: unknown option '--all'; the only option is --dev\n");
   EXPECT_EQ(Run("scripts/check --all"), 1);
-  EXPECT_EQ(output_, "check: unknown option '--all'; the only option is --full\n");
+  EXPECT_EQ(output_, "check: unknown option '--all'; the options are --quick and --full\n");
 }
 
 class Bench : public Setup {
@@ -223,6 +223,54 @@ TEST_F(Interop, BuildsTheHostAndWhatItsClientsNeed) {
 TEST_F(Interop, HelpsWithoutBuildingAnything) {
   EXPECT_EQ(Run("scripts/interop --help"), 0) << output_;
   EXPECT_EQ(Calls(), "python3 tests/interop/run.py --help\n");
+}
+
+class OtherSystems : public Scripts {
+ protected:
+  void SetUp() override {
+    Scripts::SetUp();
+    StandIn("id", "echo 0");
+    StandIn("realpath", "echo '" + top_.Path("system") + "'");
+    for (const char* program : {"cp", "debootstrap", "git", "touch", "unshare"}) {
+      StandIn(program, "");
+    }
+  }
+};
+
+TEST_F(OtherSystems, InstallsAReleaseAndRunsTheTestsInIt) {
+  EXPECT_EQ(Run("scripts/other-systems trixie -Dgo=disabled --tests=host,abi"), 0) << output_;
+  EXPECT_THAT(
+      Calls(),
+      AllOf(HasSubstr("unshare --mount --pid --fork --kill-child debootstrap --variant=minbase "
+                      "--include=git,ca-certificates,ccache trixie " +
+                      top_.Path("system") + "\n"),
+            HasSubstr("git clone --quiet --no-checkout . " + top_.Path("system/src") + "\n"),
+            EndsWith("bash 1 -Dgo=disabled host abi\n")));
+}
+
+TEST_F(OtherSystems, GoesOnInWhatIsThere) {
+  fs::create_directories(top_.Path("system/src/.git"));
+  std::ofstream(top_.Path("system/installed")) << "";
+  EXPECT_EQ(Run("scripts/other-systems trixie"), 0) << output_;
+  EXPECT_THAT(Calls(), AllOf(Not(HasSubstr("debootstrap")), Not(HasSubstr("git clone")),
+                             HasSubstr("git -C " + top_.Path("system/src") + " fetch"),
+                             EndsWith("bash 0\n")));
+}
+
+TEST_F(OtherSystems, SaysWhatItNeeds) {
+  EXPECT_EQ(Run("scripts/other-systems"), 1);
+  EXPECT_THAT(output_, HasSubstr("no SUITE"));
+  EXPECT_EQ(Run("scripts/other-systems trixie sid"), 1);
+  EXPECT_THAT(output_, HasSubstr("unexpected argument 'sid'"));
+  EXPECT_EQ(Run("scripts/other-systems trixie --suites=host"), 1);
+  EXPECT_THAT(output_, HasSubstr("unknown option '--suites=host'"));
+  fs::remove(top_.Path("bin/debootstrap"));
+  EXPECT_EQ(Run("scripts/other-systems trixie"), 1);
+  EXPECT_THAT(output_, HasSubstr("apt-get install debootstrap"));
+  StandIn("id", "echo 1000");
+  EXPECT_EQ(Run("scripts/other-systems trixie"), 1);
+  EXPECT_THAT(output_, HasSubstr("root is needed"));
+  EXPECT_THAT(Calls(), Not(HasSubstr("unshare")));
 }
 
 class Summary : public Scripts {

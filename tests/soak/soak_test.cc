@@ -6,9 +6,12 @@
 // what counts is their slope after a warm-up, not their end.
 //
 //   CALLOUT_SOAK_SECONDS=N    for how long; by default 30
+//   CALLOUT_SOAK_RATE=N       so many requests a second of all clients; by default as many as they
+//   can
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -39,6 +42,8 @@ constexpr std::array<const char*, 5> kModes = {"NONE", "STREAMED", "BUFFERED", "
 constexpr int kClients = 4;
 constexpr auto kReplaceEvery = std::chrono::milliseconds(2000);
 constexpr auto kSampleEvery = std::chrono::milliseconds(500);
+// A line of what was measured, so that a long run that is ended early has said something.
+constexpr auto kReportEvery = std::chrono::minutes(1);
 // How much may be gained over the whole of a run by the slope: less is what allocators and
 // the moment of a sample make of it.
 #ifdef __SANITIZE_ADDRESS__
@@ -53,6 +58,26 @@ int SoakSeconds() {
   const char* given = getenv("CALLOUT_SOAK_SECONDS");
   return given != nullptr ? atoi(given) : 30;
 }
+
+// Keeps one of the clients at its part of CALLOUT_SOAK_RATE. Time that was lost is not made up for,
+// since that would be a burst.
+class Pace {
+ public:
+  Pace() {
+    const char* const given = getenv("CALLOUT_SOAK_RATE");
+    const int rate = given != nullptr ? atoi(given) : 0;
+    if (rate > 0) every_ = std::chrono::microseconds(1'000'000LL * kClients / rate);
+  }
+  void Wait() {
+    if (every_.count() == 0) return;
+    next_ = std::max(next_ + every_, Clock::now());
+    std::this_thread::sleep_until(next_);
+  }
+
+ private:
+  std::chrono::microseconds every_{0};
+  Clock::time_point next_ = Clock::now();
+};
 
 // --- What is measured ---
 
@@ -176,7 +201,7 @@ class Soak : public EnvoyFixture {
       clients_.emplace_back([this, i, seed] {
         Client client(ports_, seed + static_cast<uint64_t>(i));
         Counts counts;
-        while (!stop_) client.Exchange(&counts);
+        for (Pace pace; !stop_; pace.Wait()) client.Exchange(&counts);
         std::lock_guard<std::mutex> lock(mutex_);
         Add(counts);
       });
@@ -193,10 +218,14 @@ class Soak : public EnvoyFixture {
   std::vector<Sample> Run(std::chrono::seconds duration) {
     std::vector<Sample> samples;
     const Clock::time_point begin = Clock::now();
-    Clock::time_point replace = begin + kReplaceEvery;
+    Clock::time_point replace = begin + kReplaceEvery, report = begin + kReportEvery;
     for (auto now = begin; now < begin + duration; now = Clock::now()) {
       const std::chrono::duration<double> seconds = now - begin;
       samples.push_back(Measure(host_->pid(), seconds.count()));
+      if (now >= report) {
+        Report(samples.back());
+        report = now + kReportEvery;
+      }
       if (now >= replace) {
         plugins_.Put("p.so", replacements_++ % 2 == 0 ? two_ : one_);
         replace = now + kReplaceEvery;
@@ -204,6 +233,12 @@ class Soak : public EnvoyFixture {
       std::this_thread::sleep_for(kSampleEvery);
     }
     return samples;
+  }
+
+  static void Report(const Sample& sample) {
+    std::cout << fmt::format("{:.0f} s: memory {:.0f} KiB, {:.0f} descriptors, {:.0f} threads\n",
+                             sample.seconds, sample.memory_kib, sample.descriptors, sample.threads)
+              << std::flush;
   }
 
   void Add(const Counts& counts) {

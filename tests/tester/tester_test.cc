@@ -139,6 +139,60 @@ TEST_F(TesterTest, AHookThatEndsTheProcessIsNoSuccess) {
               HasSubstr("SIGABRT while plugin misbehaves ran callout_on_request_headers"));
 }
 
+// --- Services that plugins call -------------------------------------------------
+
+class TesterServicesTest : public TesterTest {
+ protected:
+  // Asks about a token; `upstreams` is what the file says of them.
+  Ran Introspect(const std::string& upstreams, const std::string& expected,
+                 const std::vector<std::string>& options = {}) const {
+    Write("cases.yaml", "chain:\n- {plugin: oauth2_introspect.so, config: {upstream: tokens}}\n" +
+                            upstreams +
+                            "cases:\n- name: x\n"
+                            "  request: {headers: {authorization: Bearer abc}}\n  expect: " +
+                            expected + "\n");
+    return Run(options);
+  }
+
+  static constexpr char kKnown[] =
+      "upstreams:\n  tokens:\n    /introspect: {body: '{\"active\": true, \"sub\": \"ada\"}'}\n";
+  static constexpr char kPasses[] = "{request: {headers: {x-auth-subject: ada}}}";
+  static constexpr char kRefused[] = "{forwarded: false, response: {status: 503}}";
+};
+
+TEST_F(TesterServicesTest, GiveTheResponsesOfTheFile) {
+  EXPECT_THAT(Introspect(kKnown, kPasses).output, HasSubstr("1 passed, 0 failed"));
+  EXPECT_THAT(Introspect("upstreams: {tokens: {/other: {}}}\n", kRefused).output,
+              HasSubstr("1 passed, 0 failed"))
+      << "a path that the file does not have is 404";
+  EXPECT_THAT(Introspect("upstreams: {tokens: down}\n", kRefused).output,
+              HasSubstr("1 passed, 0 failed"));
+}
+
+TEST_F(TesterServicesTest, GiveThemThroughEnvoyAsWell) {
+  if (!EnvoyProcess::Available()) GTEST_SKIP() << EnvoyProcess::WhyNot();
+  const std::vector<std::string> envoy = {"--envoy", "--envoy_path=" + EnvoyProcess::Binary()};
+  EXPECT_THAT(Introspect(kKnown, kPasses, envoy).output, HasSubstr("1 passed, 0 failed"));
+  EXPECT_THAT(Introspect("upstreams: {tokens: down}\n", kRefused, envoy).output,
+              HasSubstr("1 passed, 0 failed"));
+}
+
+TEST_F(TesterServicesTest, ComeBeforeThoseOfTheOption) {
+  const std::string nobody = directory_.Path("nobody.sock");
+  const std::string file =
+      Write("upstreams.json", R"({"tokens": {"url": "unix:)" + nobody + "\"}}");
+  const std::vector<std::string> option = {"--upstreams=" + file};
+  EXPECT_THAT(Introspect("", kRefused, option).output, HasSubstr("1 passed, 0 failed"));
+  EXPECT_THAT(Introspect(kKnown, kPasses, option).output, HasSubstr("1 passed, 0 failed"));
+}
+
+TEST_F(TesterServicesTest, AFileOfUpstreamsThatIsWrongIsNamed) {
+  const std::string file = Write("upstreams.json", R"({"tokens": {"ulr": "unix:/x"}})");
+  const Ran ran = Introspect("", kRefused, {"--upstreams=" + file});
+  EXPECT_EQ(ran.exit_status, 2);
+  EXPECT_THAT(ran.output, AllOf(HasSubstr("--upstreams=" + file + ": "), HasSubstr("\"ulr\"")));
+}
+
 TEST_F(TesterTest, AHookThatHangsIsNamed) {
   const Ran ran = RunMisbehaves("hang");
   EXPECT_EQ(ran.exit_status, 1);
@@ -400,6 +454,16 @@ TEST_F(TesterTest, SaysWhatIsWrongWithAFileAndWhere) {
        ":4: more than 67108864 bytes, the limit"},
       {chain + "- name: x\n  request: {}\n  attributes: &a {b: *a}\n  expect: {}\n",
        ":5: an alias (*NAME) stands within what it repeats"},
+      {"upstreams: [a]\n" + chain + "- {name: x, request: {}, expect: {}}\n",
+       ":1: upstreams is to be a map of names"},
+      {"upstreams: {a: dwon}\n" + chain + "- {name: x, request: {}, expect: {}}\n",
+       ":1: upstream a is to be a map of paths, or down"},
+      {"upstreams: {a: {path: {}}}\n" + chain + "- {name: x, request: {}, expect: {}}\n",
+       ":1: path of upstream a is no path: it is to begin with /"},
+      {"upstreams: {a: {/: {state: 1}}}\n" + chain + "- {name: x, request: {}, expect: {}}\n",
+       ":1: response has no key state; did you mean status?"},
+      {"upstreams: {a b: down}\n" + chain + "- {name: x, request: {}, expect: {}}\n",
+       ": upstreams: "},
       {"# a comment\nchain: [{plugin: add_header.so, config: {a: \"\xff\"}}]\n",
        ":2: the text is not UTF-8"},
   };

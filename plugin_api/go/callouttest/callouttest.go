@@ -50,7 +50,7 @@ type Plugin struct {
 }
 
 // Service is what a fake upstream says to a request: a response, or an error, of which a *callout.CallError is
-// given as it is.
+// given as it is. It may wait: a call ends with DeadlineExceeded when its Timeout is over.
 type Service func(callout.Request) (callout.Response, error)
 
 type metric struct {
@@ -220,12 +220,13 @@ type Stream struct {
 	seen           map[uint32]bool
 	offsets        [2]uint64
 	httpStatus     uint32
+	deadline       time.Duration
 }
 
 // Stream begins a stream, which ends with the test if Close does not end it before.
 func (plugin *Plugin) Stream() *Stream {
 	stream := &Stream{
-		plugin: plugin, mode: callout.BodyBuffered, seen: map[uint32]bool{},
+		plugin: plugin, mode: callout.BodyBuffered, seen: map[uint32]bool{}, deadline: waitMax,
 	}
 	plugin.t.Cleanup(stream.Close)
 	return stream
@@ -258,6 +259,13 @@ func (stream *Stream) AddGRPCMetadata(key, value string) *Stream {
 // set.
 func (stream *Stream) SetRecorded(recorded bool) *Stream {
 	stream.unrecorded = !recorded
+	return stream
+}
+
+// SetDeadline sets how much time each call has (--hook_deadline_ms); 10 s if it is not set. It is what Call.Deadline
+// and the context of deferred functions say.
+func (stream *Stream) SetDeadline(time time.Duration) *Stream {
+	stream.deadline = time
 	return stream
 }
 
@@ -387,7 +395,7 @@ func (stream *Stream) message(phase uint32, message string, isLast bool) *Answer
 	facts := bridge.Facts{
 		Phase: phase, Message: message, Attributes: string(stream.attributes), Metadata: string(stream.metadata),
 		BodyMode: uint32(stream.mode), BodyOffset: stream.offsets[phase%2], HasDeadline: true,
-		DeadlineNs: uint64(waitMax),
+		DeadlineNs: uint64(stream.deadline),
 	}
 	if phase%2 == 1 && plugin.instance.Wants&abi.WantRequestHeaders != 0 {
 		facts.RequestHeaders = stream.requestHeaders
@@ -687,8 +695,7 @@ func (host *fakeHost) StartCall(outgoing *bridge.Outgoing, done func(*bridge.Inc
 	for _, pair := range outgoing.Headers {
 		request.Header = append(request.Header, callout.Header{Name: pair[0], Value: pair[1]})
 	}
-	go func() {
-		came := incomingOf(service(request))
+	end := func(came *bridge.Incoming) {
 		host.mutex.Lock()
 		done := host.outgoing[id]
 		delete(host.outgoing, id)
@@ -696,7 +703,12 @@ func (host *fakeHost) StartCall(outgoing *bridge.Outgoing, done func(*bridge.Inc
 		if done != nil {
 			done(came)
 		}
-	}()
+	}
+	if request.Timeout > 0 {
+		late := &bridge.Incoming{Status: abi.DeadlineExceeded, Message: fmt.Sprintf("no response in %v", request.Timeout)}
+		time.AfterFunc(request.Timeout, func() { end(late) })
+	}
+	go func() { end(incomingOf(service(request))) }()
 	return id, abi.Ok
 }
 

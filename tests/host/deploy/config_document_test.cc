@@ -44,6 +44,11 @@ TEST(ConfigDocument, ReadsEveryDocumentOfAFileThatHasContent) {
   EXPECT_EQ(documents->size(), 2u);
 }
 
+TEST(ConfigDocument, AnErrorIsOneLineWhateverTheFileHas) {
+  const std::string error = Refused("\"a\\nb\": 1\n\"a\\nb\": 2\n");
+  EXPECT_THAT(error, HasSubstr("the key 'a\\x0ab' twice"));
+}
+
 TEST(ConfigDocument, AFieldIsFoundBySnakeAndCamelCase) {
   const nlohmann::json document = Parsed("messageTimeout: 1s\nfail_open: false\n");
   const Place root = Place::Root(document);

@@ -226,10 +226,13 @@ class WatchControlTest : public testing::Test {
  protected:
   WatchSettings applied_;
   int changes_ = 0;
-  WatchControl control_{WatchSettings(), [this](const WatchSettings& settings) {
+  uint64_t now_ns_ = 1;
+  WatchControl control_{WatchSettings(),
+                        [this](const WatchSettings& settings) {
                           applied_ = settings;
                           ++changes_;
-                        }};
+                        },
+                        [this] { return now_ns_; }};
 };
 
 TEST_F(WatchControlTest, AppliesEachChange) {
@@ -244,6 +247,31 @@ TEST_F(WatchControlTest, AppliesEachChange) {
   EXPECT_EQ(applied_.rules, std::vector<std::string>{"path_prefix=/a"});
   control_.ClearRules();
   EXPECT_TRUE(applied_.rules.empty());
+}
+
+TEST_F(WatchControlTest, ARuleWhoseTimeIsOverTakesNoPlace) {
+  constexpr uint64_t kSecond = 1'000'000'000;
+  for (size_t i = 0; i < kExchangeRulesMax; ++i) {
+    const std::string seconds = i % 2 == 0 ? "5" : "7";
+    EXPECT_EQ(control_.AddRule("path_prefix=/" + std::to_string(i) + "&seconds=" + seconds),
+              absl::OkStatus());
+  }
+  now_ns_ += 5 * kSecond - 1;
+  EXPECT_FALSE(control_.AddRule("path_prefix=/more").ok());
+  EXPECT_EQ(control_.settings().rules.size(), kExchangeRulesMax);
+  now_ns_ += 1;
+  EXPECT_EQ(control_.settings().rules.size(), kExchangeRulesMax / 2);
+  for (size_t i = 0; i < kExchangeRulesMax / 2; ++i) {
+    EXPECT_EQ(control_.AddRule("path_prefix=/more" + std::to_string(i)), absl::OkStatus());
+  }
+  EXPECT_FALSE(control_.AddRule("path_prefix=/more").ok());
+  EXPECT_EQ(applied_.rules.size(), kExchangeRulesMax);
+  EXPECT_EQ(applied_.rules.front(), "path_prefix=/1&seconds=7");
+  // One that begins anew has all its time.
+  now_ns_ += kSecond;
+  EXPECT_EQ(control_.AddRule("path_prefix=/1&seconds=7"), absl::OkStatus());
+  now_ns_ += kSecond;
+  EXPECT_EQ(control_.settings().rules.size(), kExchangeRulesMax / 2 + 1);
 }
 
 TEST_F(WatchControlTest, RefusesWhatIsNoneAndWhatIsTooMuch) {

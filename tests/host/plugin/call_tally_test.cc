@@ -36,9 +36,13 @@ TEST(CallTally, CountsCallsFaultsAndTimes) {
 TEST(CallTally, WhatSaysNothingOfTheVersionIsNoFault) {
   CallTally tally;
   for (const Violation violation :
-       {Violation::kBodyTooLarge, Violation::kDeferLimit, Violation::kOverload}) {
+       {Violation::kBodyTooLarge, Violation::kBodyLost, Violation::kEndlessBody,
+        Violation::kDeferLimit, Violation::kOverload}) {
     tally.Add(Taking(1000, violation));
   }
+  CallRecord by_peer = Taking(1000, Violation::kDeadline);
+  by_peer.result.by_peer = true;
+  tally.Add(by_peer);
   EXPECT_EQ(tally.Get().faults, 0u);
 }
 

@@ -28,20 +28,22 @@ class HookTableTest : public ::testing::Test {
 TEST_F(HookTableTest, ShowsAHookWhileItRuns) {
   EXPECT_TRUE(table_->ListRunning().empty());
   {
-    const HookScope scope({plugin_, Hook::kClose}, 17);
+    const HookScope scope({plugin_, Hook::kClose}, 17, 4711);
     const auto running = table_->ListRunning();
     ASSERT_EQ(running.size(), 1u);
     EXPECT_EQ(table_->PluginName(running[0].place.plugin), "p");
     EXPECT_STREQ(HookName(running[0].place.hook), "callout_on_stream_close");
     EXPECT_EQ(running[0].since_ns, 17u);
+    EXPECT_EQ(running[0].stream_id, 4711u);
     EXPECT_EQ(running[0].thread, gettid());
   }
   EXPECT_TRUE(table_->ListRunning().empty());
 }
 
 TEST_F(HookTableTest, AnInnerHookGivesWayToTheOuterOne) {
-  const HookScope outer({plugin_, Hook::kProcess}, 1);
+  const HookScope outer({plugin_, Hook::kProcess}, 1, 12);
   { const HookScope inner({plugin_, Hook::kClose}, 2); }
+  EXPECT_EQ(table_->ListRunning().at(0).stream_id, 12u);
   EXPECT_EQ(table_->ListRunning().at(0).place.hook, Hook::kProcess);
   EXPECT_EQ(table_->ListRunning().at(0).since_ns, 1u);
 }
@@ -131,12 +133,22 @@ TEST_F(HookTableTest, KnowsNoHookByANumberBeyond) {
 }
 
 TEST(Watchdog, FindsOnlyHooksThatHoldAServingThreadTooLong) {
-  const HookTable::Running young{{1, Hook::kClose, false}, 900'000'000, 1};
-  const HookTable::Running old{{2, Hook::kClose, false}, 100'000'000, 2};
-  const HookTable::Running waits{{3, Hook::kClose, true}, 100'000'000, 3};
+  const HookTable::Running young{{1, Hook::kClose, false}, 900'000'000, 1, 0};
+  const HookTable::Running old{{2, Hook::kClose, false}, 100'000'000, 2, 0};
+  const HookTable::Running waits{{3, Hook::kClose, true}, 100'000'000, 3, 0};
   const auto hung = FindHung({young, old, waits}, 500, 1'000'000'000);
   ASSERT_EQ(hung.size(), 1u);
   EXPECT_EQ(hung[0].place.plugin, 2u);
+}
+
+TEST(Watchdog, NamesPluginHookTimeAndStream) {
+  HookTable* const table = HookTable::InUse();
+  const HookPlace place{table->FindOrAddPlugin("10-auth"), Hook::kRequestHeaders};
+  EXPECT_EQ(DescribeHung(*table, {place, 1'000'000, 1, 12}, 5'013'000'000),
+            "plugin 10-auth has been in callout_on_request_headers for 5012 ms; stream 12");
+  EXPECT_EQ(DescribeHung(*table, {place, 1'000'000, 1, 0}, 5'013'000'000),
+            "plugin 10-auth has been in callout_on_request_headers for 5012 ms")
+      << "a hook of no stream";
 }
 
 TEST(Watchdog, WithoutAThreadItIsAnError) {

@@ -3,10 +3,12 @@
 #include "host/plugin/settings.h"
 
 #include <callout/plugin.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "host/base/json_text.h"
 
@@ -202,6 +204,38 @@ TEST(Settings, AShareIsAPercentageAndAHeader) {
   for (const char* text : {R"({"percent": 100.01})", R"({"percent": -1})", R"({"percent": "5"})",
                            R"({"by_header": ""})", R"({"by_header": 5})"}) {
     EXPECT_FALSE(ParseInstanceSettings(text).ok()) << text;
+  }
+}
+
+TEST(Settings, AShareThatWouldBeNoneOrAllIsRefused) {
+  for (const char* percent : {"0.01", "99.99", "33.333"}) {
+    EXPECT_TRUE(ParseInstanceSettings(fmt::format(R"({{"percent": {}}})", percent)).ok());
+    EXPECT_TRUE(
+        ParseInstanceSettings(fmt::format(R"({{"canary": {{"percent": {}}}}})", percent)).ok());
+  }
+  for (const char* percent : {"0.001", "0.0099", "1e-9", "99.991", "99.9999"}) {
+    EXPECT_THAT(Refusal(fmt::format(R"({{"percent": {}}})", percent)),
+                testing::HasSubstr("expected 0, 0.01 to 99.99, or 100"))
+        << percent;
+    EXPECT_THAT(Refusal(fmt::format(R"({{"canary": {{"percent": {}}}}})", percent)),
+                testing::HasSubstr("key \"canary.percent\" is "))
+        << percent;
+  }
+}
+
+TEST(Settings, AHeaderNameIsOneThatAHeaderCanHave) {
+  EXPECT_EQ(Parsed(R"({"by_header": ":authority"})").by_header, ":authority");
+  const std::vector<std::string> places = {R"({{"by_header": "{}"}})",
+                                           R"({{"canary": {{"by_header": "{}"}}}})",
+                                           R"({{"match": {{"headers": ["x-a", "{}"]}}}})",
+                                           R"({{"leave_responses": {{"headers": ["{}"]}}}})"};
+  for (const std::string& place : places) {
+    for (const char* name : {"", " ", "x user", " x-user", "x-user ", "x:user", ":", "::path",
+                             "x\\nuser", "x-\u00fcser", "x-user:"}) {
+      EXPECT_THAT(Refusal(fmt::format(fmt::runtime(place), name)),
+                  testing::HasSubstr("expected the name of a header"))
+          << place << name;
+    }
   }
 }
 

@@ -2,15 +2,23 @@
 
 #include "host/record/recorder.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "callout/recording/v1/recording.pb.h"
 #include "host/base/clock.h"
 #include "host/base/file.h"
+#include "host/base/owned_fd.h"
 #include "host/record/recording_reader.h"
 #include "host/stream/stream.h"
 #include "tests/host/sockets.h"
@@ -82,14 +90,16 @@ class RecorderTest : public StreamTest {
     EXPECT_EQ((*reader)->status(), absl::OkStatus());
     return all;
   }
-  // By reason.
-  double Dropped(const std::string& reason) {
+  // By reason, and the recorder's own label.
+  double Dropped(const std::string& reason, const std::string& by = "option") {
     for (const auto& family : metrics_.Collect()) {
       if (family.name != "callout_record_dropped_total") continue;
       for (const auto& metric : family.metric) {
-        for (const auto& label : metric.label) {
-          if (label.value == reason) return metric.counter.value;
-        }
+        const auto has = [&](const std::string& value) {
+          return std::any_of(metric.label.begin(), metric.label.end(),
+                             [&](const auto& label) { return label.value == value; });
+        };
+        if (has(reason) && has(by)) return metric.counter.value;
       }
     }
     return -1;
@@ -237,6 +247,28 @@ TEST_F(RecorderTest, WritesNoMarkerOfARedactedPlace) {
   EXPECT_THAT(file, HasSubstr("/public?[redacted]"));
 }
 
+TEST_F(RecorderTest, LeavesOutACredentialThatIsCutOverTwoChunks) {
+  RecordSession::Options options = Options();
+  options.bodies = true;
+  BeginRecorded(options);
+  NextStream();
+  Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS, false,
+                             {{":path", "/"}, {"authorization", "Bearer tok-0123456789"}}),
+                     kStreamed, kNone));
+  Exchange(Body(CALLOUT_REQUEST_BODY, "a tok-01234", false));
+  Exchange(Body(CALLOUT_REQUEST_BODY, "56789 b", true));
+  stream_->OnCancel();
+  const auto all = Recorded();
+  ASSERT_EQ(all.size(), 1u);
+  std::string body;
+  for (const int i : {2, 4}) {
+    ProcessingRequest request;
+    ASSERT_TRUE(request.ParseFromString(all[0].messages(i).request()));
+    body += request.request_body().body() + "|";
+  }
+  EXPECT_EQ(body, "a *********|***** b|");
+}
+
 TEST_F(RecorderTest, RecordsOnlyWhatMatchesAndItsShare) {
   RecordSession::Options options = Options();
   options.rule = *MakeRecordRule(100, "path_prefix=/api");
@@ -255,6 +287,71 @@ TEST_F(RecorderTest, DropsAndCountsWhatFindsTheQueueFull) {
   EXPECT_EQ(Dropped("queue_full"), 1);
   RunExchange();  // there is room again
   EXPECT_EQ(Recorded().size(), 1u);
+}
+
+TEST_F(RecorderTest, CountsExchangesWithoutMessagesInTheQueue) {
+  RecordSession::Options options = Options();
+  options.queue_bytes_max = 5 * sizeof(CapturedExchange) - 1;  // how they end takes room, too
+  options.exchange_bytes_max = 1;                              // no message fits
+  BeginRecorded(options);
+  std::vector<std::unique_ptr<Stream>> streams;  // that go on
+  for (int i = 0; i < 10; ++i) {
+    NextStream();
+    Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kStreamed, kStreamed));
+    streams.push_back(std::move(stream_));
+  }
+  EXPECT_EQ(Dropped("queue_full"), 6);
+  for (const auto& stream : streams) {
+    if (!stream->closed()) stream->OnCancel();
+  }
+  EXPECT_EQ(Recorded().size(), 4u);
+  streams.clear();
+}
+
+// Where the file is a pipe, and this the description that the recording writes to.
+int DescriptorOf(const std::string& path) {
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code error;
+    if (std::filesystem::read_symlink(entry.path(), error) != path) continue;
+    const int fd = std::stoi(entry.path().filename());
+    if ((fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY) return fd;
+  }
+  return -1;
+}
+
+// As a file system that hangs: a pipe that is full, and that the recording waits for.
+TEST_F(RecorderTest, AFileSystemThatHangsHoldsNobodyUp) {
+  RecordSession::Options options = Options();
+  options.path = directory_.Path("pipe");
+  options.bodies = true;
+  ASSERT_EQ(mkfifo(options.path.c_str(), 0600), 0);
+  const OwnedFd reader(open(options.path.c_str(), O_RDONLY | O_NONBLOCK));
+  ASSERT_GE(reader.get(), 0);
+  std::string written(1 << 20, '\0');
+  {
+    Recorder recorder(&metrics_, "tap");
+    Begin();
+    recorder.Attach(&environment_->watchers());
+    ASSERT_EQ(recorder.Start(options), absl::OkStatus());
+    const int fd = DescriptorOf(options.path);
+    ASSERT_GE(fd, 0);
+    ASSERT_EQ(fcntl(fd, F_SETFL, 0), 0);  // it waits
+    for (int i = 0; i < 10; ++i) RunExchange({{":path", "/"}}, std::string(20000, 'x'));
+    stream_.reset();
+    testing::internal::CaptureStderr();
+    recorder.Stop();
+    EXPECT_FALSE(recorder.Join(0));
+  }  // the recorder's end does not wait for it
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr("pipe: its file system has taken nothing for 1000 ms"));
+  const double dropped = Dropped("write_failed", "tap");
+  EXPECT_GT(dropped, 0);
+  EXPECT_LE(dropped, 10);
+  // When it is taken after all, the thread goes on, and ends: the last writer closes the pipe.
+  ASSERT_EQ(fcntl(reader.get(), F_SETFL, 0), 0);
+  while (read(reader.get(), written.data(), written.size()) > 0) {
+  }
+  EXPECT_EQ(Dropped("write_failed", "tap"), dropped);
 }
 
 TEST_F(RecorderTest, LeavesOutBodiesAndThenMessagesOfAnExchangeThatIsTooLarge) {

@@ -970,17 +970,22 @@ TEST_F(ReloaderTest, EveryKindOfFailureAtTheStartHasAStandIn) {
   Write("config.so", "1");
   fs::create_symlink("nowhere", plugins_ + "/config.config");
   fs::create_symlink("nowhere", plugins_ + "/dangling.so");
+  fs::create_symlink("/dev/zero", plugins_ + "/device.so");
   fs::create_directory(plugins_ + "/directory.so");
   ASSERT_EQ(mkfifo((plugins_ + "/fifo.so").c_str(), 0600), 0);
+  Write("huge.so", "");
+  fs::resize_file(plugins_ + "/huge.so", uint64_t{2} << 30);
+  fs::create_symlink("loop.so", plugins_ + "/loop.so");
   Write("settings.so", "1");
   Write("settings.settings", "{");
   Write("writable.so", "1");
   ASSERT_EQ(chmod((plugins_ + "/writable.so").c_str(), 0666), 0);
   ASSERT_TRUE(Start().ok());
-  EXPECT_THAT(target_.chain, ElementsAre("0_bad_name_2=stand-in", "config=stand-in",
-                                         "dangling=stand-in", "directory=stand-in", "fifo=stand-in",
-                                         "settings=stand-in", "writable=stand-in"));
-  EXPECT_EQ(reloader_->Status().problems.size(), 7u);
+  EXPECT_THAT(target_.chain,
+              ElementsAre("0_bad_name_2=stand-in", "config=stand-in", "dangling=stand-in",
+                          "device=stand-in", "directory=stand-in", "fifo=stand-in", "huge=stand-in",
+                          "loop=stand-in", "settings=stand-in", "writable=stand-in"));
+  EXPECT_EQ(reloader_->Status().problems.size(), 10u);
 }
 
 // --- Files that are there and cannot be read ---

@@ -71,6 +71,9 @@ TEST_F(WithdrawnVersionsTest, RefusesADirectoryThatItCannotWriteTo) {
   const auto versions = WithdrawnVersions::Open(directory_.Path("none"));
   ASSERT_FALSE(versions.ok());
   EXPECT_THAT(std::string(versions.status().message()), HasSubstr("--state_dir="));
+  EXPECT_EQ(WithdrawnVersions::CheckDirectory(directory_.Path("none")), versions.status());
+  EXPECT_EQ(WithdrawnVersions::CheckDirectory(directory_.Path("")), absl::OkStatus());
+  EXPECT_TRUE(std::filesystem::is_empty(directory_.Path("")));
 }
 
 TEST_F(WithdrawnVersionsTest, StartsWithoutAFileThatIsNoneAndKeepsIt) {

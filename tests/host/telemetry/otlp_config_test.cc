@@ -97,6 +97,12 @@ TEST(OtlpConfig, WhatItCannotObeyIsAWarning) {
   EXPECT_EQ(others.schedule_delay_ms, 5000u);
 }
 
+TEST(OtlpConfig, AWarningIsOneLineWhateverTheVariableHas) {
+  const OtlpConfig config =
+      Read({"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_PROTOCOL=http\nERROR forged"});
+  EXPECT_THAT(config.warnings, ElementsAre(HasSubstr("=http\\x0aERROR forged: ")));
+}
+
 TEST(OtlpConfig, CompressesByGzipOrNotAtAll) {
   EXPECT_FALSE(Read({"OTEL_TRACES_EXPORTER=otlp"}).gzip);
   EXPECT_FALSE(Read({"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_COMPRESSION=none"}).gzip);

@@ -834,6 +834,55 @@ TEST_F(BridgeTest, AHeadersHookSeesWhatExtProcWouldShow) {
   EXPECT_TRUE(Check(request).has_ok_response());
 }
 
+// A Check does not say whether a body follows, and no client is to be believed that it has none.
+TEST_F(BridgeTest, TheEndIsToldOnlyWhereNoBodyCanFollow) {
+  struct Case {
+    std::string protocol;
+    Pairs headers;
+    bool ends;
+    int64_t size = 0;
+    std::string body = "";
+  };
+  const std::vector<Case> cases = {
+      {"HTTP/1.1", {}, true},
+      {"HTTP/1.0", {}, true},
+      {"HTTP/1.1", {{"content-length", "0"}}, true},
+      {"HTTP/1.1", {{"content-length", "3"}}, false},
+      {"HTTP/1.1", {{"transfer-encoding", "chunked"}}, false},
+      {"HTTP/1.1", {{"upgrade", "websocket"}}, false},
+      {"HTTP/1.1", {{":method", "CONNECT"}}, false},
+      {"HTTP/1.1", {}, false, 3},
+      {"HTTP/1.1", {}, false, 0, "abc"},
+      {"HTTP/2", {}, false},
+      {"HTTP/2", {{":method", "POST"}}, false},
+      {"HTTP/2", {{"content-length", "0"}}, true},
+      {"HTTP/2", {{":method", "POST"}, {"content-length", "0"}}, true},
+      {"HTTP/2", {{"content-length", "3"}}, false},
+      {"HTTP/2", {{"content-length", "0"}}, false, 3},
+      {"HTTP/3", {{":method", "POST"}}, false},
+      {"", {}, false},
+  };
+  bool ends = false;
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = [&ends](callout_call_t* call) {
+    ProcessingRequest request;
+    EXPECT_TRUE(request.ParseFromString(std::string(ToView(call->request))));
+    ends = request.request_headers().end_of_stream();
+    EXPECT_EQ((call->flags & CALLOUT_CALL_LAST) != 0, ends);
+    EXPECT_NE(call->flags & CALLOUT_CALL_FIRST, 0u);
+    return CALLOUT_OK;
+  };
+  for (const Case& c : cases) {
+    CheckRequest request = Request(c.headers);
+    auto* http = request.mutable_attributes()->mutable_request()->mutable_http();
+    http->set_protocol(c.protocol);
+    http->set_size(c.size);
+    http->set_body(c.body);
+    EXPECT_TRUE(Check(request).has_ok_response());
+    EXPECT_EQ(ends, c.ends) << c.protocol << " " << testing::PrintToString(c.headers) << " "
+                            << c.size << c.body;
+  }
+}
+
 TEST_F(BridgeTest, ItsMutationGoesWithThePermission) {
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Answers([](CommonResponse* common) {
     AddSet(common, "x-set", "1");

@@ -90,6 +90,7 @@ TEST(UpstreamConfig, AnErrorNamesUpstreamAndKey) {
   EXPECT_THAT(ErrorOf("{"), HasSubstr("line 1"));
   EXPECT_THAT(ErrorOf(R"({"a b": {}})"), HasSubstr("upstream a b: expected a name"));
   EXPECT_EQ(ErrorOf(R"({"a": {}})"), "upstream a: \"url\": it is missing");
+  EXPECT_THAT(ErrorOf(R"({"a\nb": {}})"), HasSubstr("upstream a\\x0ab: "));
   EXPECT_THAT(error(R"(, "time_out_ms": 1)"),
               HasSubstr("upstream a: \"time_out_ms\": unknown key; did you mean \"timeout_ms\"?"));
   EXPECT_THAT(error(R"(, "timeout_ms": 0)"),

@@ -8,6 +8,9 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
 
@@ -212,6 +215,93 @@ TEST(MessageRedaction, IsTheSameAppliedTwice) {
   ProcessingRequest again;
   ASSERT_TRUE(again.ParseFromString(once));
   EXPECT_EQ(Redact(redaction, again, ProcessingResponse()), once);
+}
+
+// The bodies of an exchange, in pieces of these sizes, as RewriteBodies leaves them; "~": a piece
+// that was left out.
+std::string PiecesKept(const std::string& body, const std::vector<size_t>& sizes,
+                       size_t left_out = SIZE_MAX, bool more_left_out = false) {
+  const Redaction redaction(Redaction::DefaultPatterns());
+  MessageRedactor redactor(redaction);
+  redactor.Learn(MessageKind::kRequest,
+                 RequestWith("x-token", "0123456789abcdef").SerializeAsString());
+  std::vector<std::string> messages;
+  std::vector<MessagePiece> pieces;
+  size_t at = 0;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    ProcessingRequest request;
+    request.mutable_request_body()->set_body(
+        body.substr(at, i + 1 == sizes.size() ? body.npos : sizes[i]));
+    at += sizes[i];
+    messages.push_back(request.SerializeAsString());
+    if (i == left_out) {
+      std::string stripped;
+      uint64_t bytes = 0;
+      EXPECT_TRUE(StripBody(MessageKind::kRequest, messages.back(), &stripped, &bytes));
+      messages.back() = stripped;
+    }
+    // One of another body lies between, and one that is not a body.
+    ProcessingResponse response;
+    response.mutable_request_body()->mutable_response()->mutable_body_mutation()->set_body("-");
+    messages.push_back(response.SerializeAsString());
+    messages.push_back(RequestWith("x-other", "1").SerializeAsString());
+  }
+  for (size_t i = 0; i < messages.size(); ++i) {
+    pieces.push_back({i % 3 == 1 ? MessageKind::kResponse : MessageKind::kRequest,
+                      messages[i].data(), messages[i].size(), i == 3 * left_out});
+  }
+  redactor.RewriteBodies(pieces, more_left_out);
+  std::string kept;
+  for (size_t i = 0; i < messages.size(); i += 3) {
+    ProcessingRequest request;
+    EXPECT_TRUE(request.ParseFromString(messages[i]));
+    kept += i == 3 * left_out ? "~" : request.request_body().body();
+    ProcessingResponse response;
+    EXPECT_TRUE(response.ParseFromString(messages[i + 1]));
+    EXPECT_EQ(response.request_body().response().body_mutation().body(), "-");
+  }
+  return kept;
+}
+
+TEST(MessageRedaction, TakesOutAValueThatIsCutOverSeveralPiecesOfABody) {
+  const std::string body = "a 0123456789abcdef b";
+  const std::string without = "a **************** b";
+  for (size_t cut = 0; cut <= body.size(); ++cut) {
+    EXPECT_EQ(PiecesKept(body, {cut, 0}), without) << cut;
+    if (cut + 3 <= body.size()) {
+      EXPECT_EQ(PiecesKept(body, {cut, 1, 2, 0}), without) << cut;
+    }
+  }
+  EXPECT_EQ(PiecesKept(body, std::vector<size_t>(body.size(), 1)), without);
+  EXPECT_EQ(PiecesKept("a 0123456789abcdeX b", {5, 0}), "a 0123456789abcdeX b");
+}
+
+// What is left of a value at the border of a piece that nobody has kept.
+TEST(MessageRedaction, TakesOutTheBeginningOfAValueWhoseRestWasLeftOut) {
+  EXPECT_EQ(PiecesKept("a 0123456789?????", {12, 5, 0}, 1), "a **********~");
+  EXPECT_EQ(PiecesKept("a 0123456?????", {9, 5, 0}, 1), "a 0123456~") << "7 bytes";
+  EXPECT_EQ(PiecesKept("12345", {5, 0}, 0), "~");
+  EXPECT_EQ(PiecesKept("?????3456789abcdef b", {5, 0}, 0), "~************* b");
+  EXPECT_EQ(PiecesKept("?????9abcdef b", {5, 0}, 0), "~9abcdef b") << "7 bytes";
+  EXPECT_EQ(PiecesKept("a 0123456789", {5, 0}, SIZE_MAX, true), "a **********");
+  EXPECT_EQ(PiecesKept("a 0123456789", {5, 0}), "a 0123456789") << "it has ended so";
+}
+
+TEST(MessageRedaction, FindsTheLongestBeginningOfAValueThatRepeatsItself) {
+  const Redaction redaction(Redaction::DefaultPatterns());
+  MessageRedactor redactor(redaction);
+  redactor.Learn(MessageKind::kRequest,
+                 RequestWith("x-token", "aaaaaaaabaaaaaaaac").SerializeAsString());
+  for (const auto& [text, kept] :
+       {std::pair("xaaaaaaaabaaaaaaaa", "x*****************"),
+        std::pair("aaaaaaaaaa", "aa********"), std::pair("aaaaaaaabaaaab", "aaaaaaaabaaaab")}) {
+    ProcessingRequest request;
+    request.mutable_response_body()->set_body(text);
+    std::string bytes = request.SerializeAsString();
+    redactor.RewriteBodies({{MessageKind::kRequest, bytes.data(), bytes.size(), false}}, true);
+    EXPECT_TRUE(request.ParseFromString(bytes));
+    EXPECT_EQ(request.response_body().body(), kept);
+  }
 }
 
 // Short words do not count among those of a value that are looked for.

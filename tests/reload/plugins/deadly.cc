@@ -54,6 +54,15 @@ void Scribble() {
   std::abort();
 }
 
+// Takes all memory that the process may have, and keeps it.
+void Leak() {
+  for (size_t bytes = size_t{1} << 26; bytes >= 64;) {
+    static void* volatile leaked;
+    leaked = std::malloc(bytes);
+    if (leaked == nullptr) bytes /= 2;
+  }
+}
+
 void Do(std::string_view what) {
   if (what == "segfault") *static_cast<volatile int*>(nullptr) = 1;
   if (what == "abort") std::abort();
@@ -75,6 +84,7 @@ void Do(std::string_view what) {
   if (what == "take_signals") TakeSignals();
   if (what == "close_descriptors") CloseDescriptors();
   if (what == "scribble") Scribble();
+  if (what == "leak") Leak();
 }
 
 }  // namespace
