@@ -171,22 +171,37 @@ class HookState {
   const callout_host_t* host;
   callout_status_t outcome = CALLOUT_OK;
   std::string error;
-  const char* late_step = nullptr;  // the first one after a decision
+  const char* late_step = nullptr;  // the first one after a decision, or after defer()
 
  protected:
-  // True if no decision has been taken; else `step` is late.
+  // True if no decision has been taken, and the call is still here; else `step` is late.
   bool may_go_on_unless(bool decided, const char* step) {
-    if (decided && late_step == nullptr) late_step = step;
-    return !decided;
+    const bool late = decided || call == nullptr;
+    if (late && late_step == nullptr) late_step = step;
+    return !late;
+  }
+  // Of a call that defer() has moved elsewhere: it may be over, and only the log is left.
+  callout_status_t settle_deferred() noexcept {
+    LateText text;
+    if (late_step != nullptr) log_late_step(&text, "defer()", "the hook after it");
+    return CALLOUT_DEFERRED;
+  }
+  struct LateText {
+    callout_bytes_t bytes() const { return callout_make_bytes(text, size); }
+    char text[160];
+    size_t size = 0;
+  };
+  void log_late_step(LateText* to, const char* after, const char* remedy) noexcept {
+    to->size = static_cast<size_t>(std::snprintf(to->text, sizeof(to->text),
+                                                 "%s() after %s does nothing: return from %s",
+                                                 late_step, after, remedy));
+    host->log(host, CALLOUT_LOG_ERROR, to->bytes());
   }
   void report_late_step(const char* after, const char* remedy) noexcept {
     if (late_step == nullptr) return;
-    char text[160];
-    const int size = std::snprintf(text, sizeof(text), "%s() after %s does nothing: return from %s",
-                                   late_step, after, remedy);
-    const callout_bytes_t bytes = callout_make_bytes(text, static_cast<size_t>(size));
-    host->log(host, CALLOUT_LOG_ERROR, bytes);
-    host->set_error(call, bytes);
+    LateText text;
+    log_late_step(&text, after, remedy);
+    host->set_error(call, text.bytes());
   }
   // What the hook is to return once the host knows of a refusal, which came to `told`: a fault
   // remains one, and the host lets none pass.
@@ -233,7 +248,7 @@ class CallState : public HookState {
 
   // Hands the answer to the host; what the hook is to return.
   callout_status_t settle() noexcept {
-    if (call == nullptr) return CALLOUT_DEFERRED;
+    if (call == nullptr) return settle_deferred();
     report_late_step("deny() or reply()", "the hook after them, or add to the Reply");
     if (has_replied) return settle_refusal(CALLOUT_OK);
     if (outcome != CALLOUT_OK && answer.is_immediate == 0) return settle_outcome();

@@ -60,7 +60,7 @@ class CheckState : public HookState {
 
   // Hands the answer to the host; what the hook is to return.
   callout_status_t settle() noexcept {
-    if (call == nullptr) return CALLOUT_DEFERRED;
+    if (call == nullptr) return settle_deferred();
     report_late_step("a denial", "the hook after it");
     if (denied()) return settle_refusal(callout_check_respond(&answer, call));
     if (outcome != CALLOUT_OK) return settle_outcome();

@@ -42,7 +42,7 @@ class DataState : public HookState {
 
   // What the hook is to return.
   callout_status_t settle() noexcept {
-    if (call == nullptr) return CALLOUT_DEFERRED;
+    if (call == nullptr) return settle_deferred();
     report_late_step("close() or reset()", "the hook after them");
     return is_ended ? settle_refusal(CALLOUT_OK) : settle_outcome();
   }

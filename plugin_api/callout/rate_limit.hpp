@@ -44,7 +44,7 @@ class RateLimitState : public HookState {
   // Hands the answer to the host, if there is one; what the hook is to return. A request that was
   // said to be over its limit is, whatever fails then: the host is told before.
   callout_status_t settle() noexcept {
-    if (call == nullptr) return CALLOUT_DEFERRED;
+    if (call == nullptr) return settle_deferred();
     if (answer.over_limit) return settle_refusal(callout_rate_limit_respond(&answer, call));
     if (outcome != CALLOUT_OK) return settle_outcome();
     const bool says_nothing = callout_writer_status(&answer.writer) == CALLOUT_OK &&
