@@ -143,7 +143,7 @@ class HookState {
         host(other.host),
         outcome(other.outcome),
         error(std::move(other.error)),
-        late_step(other.late_step) {}
+        late_step(std::exchange(other.late_step, nullptr)) {}
   HookState& operator=(HookState&&) = delete;
 
   // The first failure counts.

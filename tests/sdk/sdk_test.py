@@ -280,7 +280,9 @@ func init() {
 func main() {}
 """)
             # A temporary directory with a blank, too.
-            run('go', 'run', 'callout.test/callout/cmd/callout-build', '-o', 'a.so', '.', cwd=folder, env=dict(os.environ, TMPDIR=directory))
+            (folder / 'tmp').mkdir()
+            run('go', 'run', 'callout.test/callout/cmd/callout-build', '-o', 'a.so', '.', cwd=folder,
+                env=dict(os.environ, TMPDIR=str(folder / 'tmp')))
             refused = run(BUILD / 'host' / 'callout-host', '--check', f'--plugin={folder}/a.so', expect=2)
         self.assertIn('the package has a method OnRequestHeaders that main.a does not have: give callout.Register a function', refused)
 
