@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What somebody posts to the admin page to have requests explained, and what clients say of their
-// trace.
+// What somebody posts to the admin page to have requests explained.
 #include <string>
 
 #include "host/explain/exchange_rule.h"
-#include "host/plugin/request_ids.h"
 #include "tests/fuzz/target.h"
 
 namespace callout::host {
@@ -27,15 +25,6 @@ FUZZ_TARGET(exchange_rule, .rounds = 20000, .bytes = 64) {
   if (rule->count == 0 || rule->seconds == 0) return "a rule without a limit";
   Matches(*rule, headers);
   return "";
-}
-
-FUZZ_TARGET(traceparent, .rounds = 20000, .bytes = 60) {
-  const std::string text = choices.Rest();
-  const TraceRef trace = ReadTraceparent(text);
-  if (trace.id.empty()) return "";
-  const bool is_id = trace.id.size() == 32 &&
-                     trace.id.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-  return is_id ? "" : "a trace id that is none: " + text;
 }
 
 }  // namespace

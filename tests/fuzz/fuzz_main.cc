@@ -9,8 +9,13 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace callout::host;
-  static const bool quiet = (SetLogLevel(LogLevel::kError), true);
-  (void)quiet;
+  static const bool begun = [] {
+    SetLogLevel(LogLevel::kError);
+    // Another one in the same file would never run.
+    if (FuzzTargets().size() != 1) abort();
+    return true;
+  }();
+  (void)begun;
   Choices choices(data, size);
   const std::string error = FuzzTargets().front().run(choices);
   if (!error.empty()) {

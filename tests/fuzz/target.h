@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // What every fuzz target is: a function that any bytes can be given to, and that says
-// what went wrong, or "". Each lives in a file NAME_fuzz.cc of its own:
+// what went wrong, or "". Each lives in a file NAME_fuzz.cc of its own, one in a file:
 //
 //   FUZZ_TARGET(settings, .rounds = 20000, .bytes = 64) {
 //     const std::string text = choices.Rest();
