@@ -128,12 +128,10 @@ FUZZ_TARGET(recording, .rounds = 20000, .bytes = 60) {
   uint64_t last = 0;
   while ((*reader)->Next()) {
     const RecordedExchange& exchange = (*reader)->exchange();
+    const std::string written = WriteExchange(exchange);  // `again` has views into it
     RecordedExchange again;
-    if (!ReadExchange(WriteExchange(exchange), &again)) return "what was read cannot be written";
-    // Records that no host writes may come to another form.
-    if (kind != 3 && WriteExchange(again) != WriteExchange(exchange)) {
-      return "it changes when it is written";
-    }
+    if (!ReadExchange(written, &again)) return "what was read cannot be written";
+    if (WriteExchange(again) != written) return "it changes when it is written";
     if (kind == 2 && exchange.stream_id <= last) return "an exchange is given twice";
     last = exchange.stream_id;
     Replay((*reader)->header(), exchange);
