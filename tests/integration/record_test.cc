@@ -95,6 +95,23 @@ TEST_P(Record, TapsForAWhile) {
   EXPECT_EQ(Exchanges(), 5u);
 }
 
+TEST_P(Record, ATapThatEndsWhileTheHostDrainsLeavesAWholeFile) {
+  TestHost host(Options({"--record_dir=" + directory_.Path(""), "--admin_writes=on"}));
+  EXPECT_THAT(HttpPost(host.address("admin"), "/tap", "percent=100&count=1&seconds=600"),
+              StartsWith("HTTP/1.1 200 "));
+  const ChannelPtr channel = PlaintextChannel(host.address("plaintext"));  // to one worker
+  LiveStream first(channel), second(channel);
+  for (LiveStream* stream : {&first, &second}) {
+    EXPECT_TRUE(stream->Exchange(RequestHeaders({{":path", "/"}, {":method", "GET"}})));
+  }
+  host.Signal(SIGTERM);
+  host.AwaitLog("draining");
+  EXPECT_TRUE(first.Finish().ok());
+  EXPECT_TRUE(second.Finish().ok());
+  EXPECT_EQ(host.AwaitEnd(), 0);
+  EXPECT_EQ(Exchanges(), 1u);
+}
+
 TEST_P(Record, TapsNothingThatIsNotAllowed) {
   TestHost host(Options({"--admin_writes=on"}));
   const std::string admin = host.address("admin");

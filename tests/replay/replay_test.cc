@@ -141,10 +141,10 @@ TEST_F(ReplayTest, AllowsWhatIsExpected) {
 TEST_F(ReplayTest, ComparesTwoVersions) {
   const Ran ran = Run({"--against=" + Stamp(1), Stamp(2), Recording()});
   EXPECT_EQ(ran.exit_status, 1) << ran.output;
-  EXPECT_THAT(ran.output, AllOf(HasSubstr("3 of 3 exchanges differ"),
-                                HasSubstr("\ntime per call: before "),
-                                HasSubstr("before: stamp1 request_headers: 3 calls"),
-                                HasSubstr("after: stamp2 request_headers: 3 calls")));
+  EXPECT_THAT(ran.output,
+              AllOf(HasSubstr("3 of 3 exchanges differ"), HasSubstr("\ntime per call: before "),
+                    HasSubstr("before: stamp1 request_headers: 3 calls"),
+                    HasSubstr("after: stamp2 request_headers: 3 calls")));
   EXPECT_EQ(Run({"--against=" + Stamp(2), Stamp(2), Recording()}).exit_status, 0);
 }
 
