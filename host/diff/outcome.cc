@@ -9,17 +9,10 @@
 #include "host/wire/phase.h"
 
 namespace callout::host {
-namespace {
-
-constexpr uint64_t kFnvPrime = 0x100000001b3;
-
-}  // namespace
 
 void BodySum::Add(std::string_view piece) {
   bytes += piece.size();
-  for (const char byte : piece) {
-    sum = (sum ^ static_cast<unsigned char>(byte)) * kFnvPrime;
-  }
+  sum = Fnv1a(piece, sum);
 }
 
 void OutcomeBuilder::OnMessage(callout_phase_t phase, std::string_view message) {

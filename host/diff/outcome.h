@@ -6,8 +6,8 @@
 //
 //   OutcomeBuilder builder;
 //   builder.OnMessage(CALLOUT_REQUEST_HEADERS, http_headers);  // as they came, in their order
-//   builder.OnResponse(processing_response);                   // as they were given, in their
-//   order builder.OnEnd(status);                                     // of the RPC, if it has one
+//   builder.OnResponse(processing_response);                   // as they were given, in order
+//   builder.OnEnd(status);                                     // of the RPC, if it has one
 //   ExchangeOutcome outcome = builder.Finish();
 //
 // Responses are applied as Envoy does. A message without a response passes unchanged, as does what
@@ -30,6 +30,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "host/base/fnv.h"
 #include "host/wire/envelope.h"
 #include "host/wire/response.h"
 
@@ -39,7 +40,7 @@ namespace callout::host {
 // somebody makes to collide (FNV-1a): it only decides what a report says.
 struct BodySum {
   uint64_t bytes = 0;
-  uint64_t sum = 0xcbf29ce484222325;
+  uint64_t sum = kFnv1aOfNothing;
 
   void Add(std::string_view piece);
   bool operator==(const BodySum&) const = default;

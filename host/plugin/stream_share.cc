@@ -5,15 +5,10 @@
 #include <cmath>
 #include <utility>
 
+#include "host/base/fnv.h"
+
 namespace callout::host {
 namespace {
-
-// FNV-1a: the same everywhere, unlike std::hash.
-uint64_t HashOf(std::string_view text, uint64_t hash) {
-  constexpr uint64_t kPrime = 0x100000001b3;
-  for (const char byte : text) hash = (hash ^ static_cast<unsigned char>(byte)) * kPrime;
-  return hash;
-}
 
 // SplitMix64's last step: every bit of the result depends on every bit of the number.
 uint64_t Mix(uint64_t number) {
@@ -22,18 +17,16 @@ uint64_t Mix(uint64_t number) {
   return number ^ (number >> 31);
 }
 
-constexpr uint64_t kFnvStart = 0xcbf29ce484222325;
-
 }  // namespace
 
 StreamShare::StreamShare(double percent, std::string by_header, std::string_view name)
     : hundredths_(static_cast<uint32_t>(std::lround(percent * 100))),
-      salt_(HashOf(name, kFnvStart)),
+      salt_(Fnv1a(name)),
       by_header_(std::move(by_header)) {}
 
 bool StreamShare::Takes(std::string_view value, uint64_t stream_id) const {
   const uint64_t drawn =
-      value.empty() ? Mix(salt_ + stream_id * 0x9e3779b97f4a7c15) : Mix(HashOf(value, salt_));
+      value.empty() ? Mix(salt_ + stream_id * 0x9e3779b97f4a7c15) : Mix(Fnv1a(value, salt_));
   return (drawn % kAll < hundredths_) != rest_;
 }
 

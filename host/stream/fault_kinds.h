@@ -38,7 +38,10 @@ inline constexpr std::array<FaultKind, kViolationCount - 1> kFaultKinds = {{
     {Violation::kBadStatus, 0, false, "A positive status that this hook may not return"},
     {Violation::kErrorStatus, 0, true,
      "A negative status or an exception; the stream ends with that status"},
-    {Violation::kDeadline, 0, true, "No response within `--hook_deadline_ms` or `--body_wait_ms`"},
+    {Violation::kDeadline, 0, true,
+     "A deferred call or a hook on the blocking pool has no response within `--hook_deadline_ms`, "
+     "or a body none within `--body_wait_ms`. A hook that holds a serving thread is no fault; its "
+     "response counts, and the watchdog logs it (`--watchdog_ms`)"},
     {Violation::kBodyTooLarge, 413, true,
      "The body is larger than the plugin takes whole, or than `--max_stream_memory_bytes`; the "
      "setting `too_large` decides, by default deny:413"},

@@ -108,9 +108,15 @@ class Http1Connection final : public Connection {
   void Parse() {
     while (!inbox_.empty()) {
       error_code error;
-      const size_t taken = parser_->put(boost::asio::buffer(inbox_), error);
+      // Beast holds a line or a header to the limit only if it comes in pieces.
+      const size_t given = parser_->is_header_done()
+                               ? inbox_.size()
+                               : std::min(inbox_.size(), config_->max_response_header_bytes);
+      const bool was_all = given == inbox_.size();
+      const size_t taken = parser_->put(boost::asio::buffer(inbox_.data(), given), error);
       inbox_.erase(0, taken);
       if (error == http::error::need_more) {
+        if (taken > 0 && !was_all) continue;
         // The parser keeps what it takes. What is left is the beginning of a header, or of the line
         // of a chunk or the trailers, for which Beast 1.74 has no limit.
         if (inbox_.size() > config_->max_response_header_bytes) Fail(http::error::header_limit);

@@ -106,7 +106,10 @@ std::string Http1(Choices& choices) {
   if (!at_once.has_value() || !in_pieces.has_value()) return "a connection that is over goes on";
   if (std::string error = LookAt(*at_once, false); !error.empty()) return error;
   const bool is_response = at_once->outcome == UpstreamOutcome::kResponse;
-  if (is_response != (in_pieces->outcome == UpstreamOutcome::kResponse)) {
+  // Beast holds the status line and the fields to the limit together only if they come in pieces.
+  const bool is_near_limit = at_once->outcome == UpstreamOutcome::kTooLarge ||
+                             in_pieces->outcome == UpstreamOutcome::kTooLarge;
+  if (!is_near_limit && is_response != (in_pieces->outcome == UpstreamOutcome::kResponse)) {
     return "bytes are a response, or not, by how they were cut";
   }
   const UpstreamResponse &one = at_once->response, &other = in_pieces->response;
