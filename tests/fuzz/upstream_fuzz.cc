@@ -107,9 +107,8 @@ std::string Http1(Choices& choices) {
   if (std::string error = LookAt(*at_once, false); !error.empty()) return error;
   const bool is_response = at_once->outcome == UpstreamOutcome::kResponse;
   // Beast holds the status line and the fields to the limit together only if they come in pieces.
-  const bool is_near_limit = at_once->outcome == UpstreamOutcome::kTooLarge ||
-                             in_pieces->outcome == UpstreamOutcome::kTooLarge;
-  if (!is_near_limit && is_response != (in_pieces->outcome == UpstreamOutcome::kResponse)) {
+  if (in_pieces->outcome == UpstreamOutcome::kTooLarge) return "";
+  if (is_response != (in_pieces->outcome == UpstreamOutcome::kResponse)) {
     return "bytes are a response, or not, by how they were cut";
   }
   const UpstreamResponse &one = at_once->response, &other = in_pieces->response;
