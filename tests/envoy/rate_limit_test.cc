@@ -74,20 +74,19 @@ class EnvoyRateLimitTest : public EnvoyServiceTest {
     add("filters", {RateLimit(json::object(), "first"),
                     RateLimit(json::object(), "second", "envoy.filters.http.ratelimit2")});
     add("local", {RateLimit(closed, "local")});
-    const auto add_changed = [&](const std::string& name, const json& change, json before) {
-      EnvoyListener listener = {.name = name, .route = RateLimitedRoute({"x-limit"})};
-      listener.route["route"]["rate_limits"][0].update(change);
-      if (!before.is_null()) listener.filters.push_back(std::move(before));
-      listener.filters.push_back(RateLimit(closed));
-      config.listeners.push_back(listener);
-    };
-    add_changed("five", {{"hits_addend", {{"number", 5}}}}, nullptr);
-    add_changed(
-        "limited",
-        {{"limit",
-          {{"dynamic_metadata",
-            {{"metadata_key", {{"key", "limits"}, {"path", json::array({{{"key", "user"}}})}}}}}}}},
-        SetMetadata("limits", {{"user", {{"requests_per_unit", 42}, {"unit", "HOUR"}}}}));
+    // Envoy reads `hits_addend` from the limits of the filter, and not from those of a route.
+    json for_five = RateLimitedRoute({"x-limit"})["route"]["rate_limits"][0];
+    for_five["hits_addend"]["number"] = 5;
+    json five = closed;
+    five["rate_limits"] = json::array({for_five});
+    config.listeners.push_back({.name = "five", .filters = {RateLimit(five)}});
+    EnvoyListener limited = {.name = "limited", .route = RateLimitedRoute({"x-limit"})};
+    const json key = {{"key", "limits"}, {"path", json::array({{{"key", "user"}}})}};
+    limited.route["route"]["rate_limits"][0]["limit"]["dynamic_metadata"]["metadata_key"] = key;
+    limited.filters = {
+        SetMetadata("limits", {{"user", {{"requests_per_unit", 42}, {"unit", "HOUR"}}}}),
+        RateLimit(closed)};
+    config.listeners.push_back(limited);
     envoy_.emplace(MakeBootstrap(config));
     backend_.Answer({.headers = {{"from", "backend"}}, .body = {.pieces = {"original"}}});
   }
