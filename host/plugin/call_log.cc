@@ -25,7 +25,8 @@ Redaction& Redacted() {
   return *redaction;
 }
 
-std::string_view AnswerName(callout_field_t field) {
+std::string_view AnswerName(callout_phase_t phase, callout_field_t field) {
+  if (field != 0 && IsOtherService(phase)) return "a response";
   switch (field) {
     case 0:
       return "nothing";
@@ -94,8 +95,9 @@ void LogCall(const CallState& state, std::string_view plugin_name, callout_statu
                                  PhaseName(call.phase), nanoseconds / 1000, StatusName(status));
   if (status != CALLOUT_DEFERRED) {
     // The call is over for the plugin, but its bytes are still valid.
-    text += fmt::format(", answered {}", AnswerName(state.response.field));
-    if (IsBodyPhase(call.phase)) {
+    text += fmt::format(", answered {}", AnswerName(call.phase, state.response.field));
+    // The messages of other services hold more than headers, and headers in another form.
+    if (IsBodyPhase(call.phase) || IsOtherService(call.phase)) {
       text += fmt::format("; {} bytes", call.message.size);
     } else {
       text += "; " + HeaderText(ToView(call.message));

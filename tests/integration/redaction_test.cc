@@ -91,8 +91,9 @@ class Redaction : public testing::TestWithParam<const char*> {
   void SendCheck(host::MarkerPlanter* planter) {
     envoy::service::auth::v3::CheckRequest request;
     planter->Fill(&request, "CheckRequest");
-    auto& headers =
-        *request.mutable_attributes()->mutable_request()->mutable_http()->mutable_headers();
+    auto* http = request.mutable_attributes()->mutable_request()->mutable_http();
+    http->clear_header_map();  // Envoy sends one of the two forms
+    auto& headers = *http->mutable_headers();
     headers[":path"] = "/" + planter->Plant("check path");
     headers["authorization"] = planter->Plant("check authorization");
     headers["x-callout-debug"] = kKey;
