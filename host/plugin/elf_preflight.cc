@@ -427,12 +427,12 @@ void Warn(const ElfImage& image, const HostAbi& abi, PreflightResult* result) {
     if (!strange.empty()) result->warnings.push_back(std::move(strange));
   }
   WarnOfUniqueSymbols(image, result);
-  if (const uint64_t bytes = image.static_tls_bytes(); bytes > 0) {
+  // A process loads one Go plugin, once.
+  if (const uint64_t bytes = image.static_tls_bytes(); bytes > 0 && !HasGoRuntime(image)) {
     result->warnings.push_back(fmt::format(
         "it needs {} bytes of static TLS (its thread-locals use the initial-exec model), which a "
         "process has few of and gives to each version it loads; after some reloads restart the "
-        "host "
-        "by draining it, or compile the plugin with -ftls-model=global-dynamic",
+        "host by draining it, or compile the plugin with -ftls-model=global-dynamic",
         bytes));
   }
   if (image.has_text_relocations()) {
