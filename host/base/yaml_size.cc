@@ -26,7 +26,13 @@ class Counter final : public YAML::EventHandler {
   explicit Counter(const YamlLimits& limits) : limits_(limits) {}
   const std::optional<YamlFinding>& finding() const { return finding_; }
 
-  void OnDocumentStart(const YAML::Mark&) override { sizes_.clear(); }
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    sizes_.clear();
+    if (++documents_ <= limits_.documents_max) return;
+    Find(mark,
+         fmt::format("more than {} documents, the limit; is there a ] or }} that nothing opens?",
+                     limits_.documents_max));
+  }
   void OnDocumentEnd() override {}
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     AddScalar(mark, anchor, 0);
@@ -97,6 +103,7 @@ class Counter final : public YAML::EventHandler {
   std::map<YAML::anchor_t, Size> sizes_;  // of what each anchor of the document stands at
   std::vector<Open> open_;                // lists and maps around the place
   Size total_;
+  size_t documents_ = 0;
   std::optional<YamlFinding> finding_;
 };
 
@@ -107,7 +114,7 @@ std::optional<YamlFinding> FindYamlOverLimit(const std::string& text, const Yaml
   try {
     std::istringstream input(text);
     YAML::Parser parser(input);
-    while (parser.HandleNextDocument(counter)) {
+    while (!counter.finding().has_value() && parser.HandleNextDocument(counter)) {
     }
   } catch (const YAML::Exception&) {
     // What came before it may be over a limit.

@@ -28,6 +28,8 @@ namespace callout::host {
 struct YamlLimits {
   size_t values_max = 2'000'000;        // scalars, lists and maps; keys are scalars
   size_t bytes_max = size_t{64} << 20;  // of scalars
+  // yaml-cpp 0.7 finds empty documents for ever in some texts that are not YAML.
+  size_t documents_max = 10'000;
 };
 
 struct YamlFinding {
