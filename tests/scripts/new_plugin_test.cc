@@ -60,7 +60,8 @@ class NewPlugin : public ::testing::Test {
     EXPECT_EQ(output_, "") << "left to be filled in";
 
     const std::string plugin = dir_.Path("my_stamp/my_stamp.so");
-    ASSERT_EQ(Run(BuiltFile("host/callout-host") + " --check --strict --plugin=" + plugin), 0) << output_;
+    ASSERT_EQ(Run(BuiltFile("host/callout-host") + " --check --strict --plugin=" + plugin), 0)
+        << output_;
     HostProcess host({"--plugin=" + plugin});
     ASSERT_EQ(Run(BuiltFile("host/callout-client") +
                   " --plaintext 127.0.0.1:" + std::to_string(host.port("plaintext"))),
