@@ -70,10 +70,10 @@ absl::StatusOr<std::unique_ptr<Services>> Services::Start(const CaseFile& file,
   if (!file.upstreams.empty()) {
     if (absl::Status status = services->MakeDirectory(); !status.ok()) return status;
   }
+  size_t number = 0;
   for (const CaseUpstream& upstream : file.upstreams) {
     // By number: a name may be longer than a socket's path. Nobody listens for one that is down.
-    const std::string path =
-        fmt::format("{}/{}", services->directory_, services->servers_.size() + all->size());
+    const std::string path = fmt::format("{}/{}", services->directory_, number++);
     // No case depends on how many before it have failed.
     (*all)[upstream.name] = {{"url", "unix:" + path}, {"circuit_failures", 0}};
     if (upstream.is_down) continue;

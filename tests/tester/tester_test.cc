@@ -186,6 +186,16 @@ TEST_F(TesterServicesTest, ComeBeforeThoseOfTheOption) {
   EXPECT_THAT(Introspect(kKnown, kPasses, option).output, HasSubstr("1 passed, 0 failed"));
 }
 
+TEST_F(TesterServicesTest, OneThatIsDownIsNotReachedAtTheSocketOfAnother) {
+  const std::string file =
+      Write("upstreams.json", R"({"tokens": {"url": "unix:/x"}, "others": {"url": "unix:/y"}})");
+  const std::string upstreams =
+      "upstreams:\n  tokens: down\n  others:\n    /introspect: {body: '{\"active\": true, \"sub\": "
+      "\"ada\"}'}\n";
+  EXPECT_THAT(Introspect(upstreams, kRefused, {"--upstreams=" + file}).output,
+              HasSubstr("1 passed, 0 failed"));
+}
+
 TEST_F(TesterServicesTest, AFileOfUpstreamsThatIsWrongIsNamed) {
   const std::string file = Write("upstreams.json", R"({"tokens": {"ulr": "unix:/x"}})");
   const Ran ran = Introspect("", kRefused, {"--upstreams=" + file});
