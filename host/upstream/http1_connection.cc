@@ -123,11 +123,15 @@ class Http1Connection final : public Connection {
         return;
       }
       if (error) return Fail(error);
+      const unsigned status = parser_->get().result_int();
+      if (parser_->is_header_done() && status < 100) {
+        return FailWith({UpstreamOutcome::kInvalidResponse,
+                         fmt::format("not HTTP/1.1: a status of {}, under 100", status)});
+      }
       if (!parser_->is_done()) {
         if (taken == 0) return;
         continue;
       }
-      const unsigned status = parser_->get().result_int();
       if (status == 101)
         return FailWith({UpstreamOutcome::kInvalidResponse, "it has switched protocols unasked"});
       if (status >= 200) return Finish({UpstreamOutcome::kResponse, "", TakeResponse()});

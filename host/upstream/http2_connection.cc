@@ -281,8 +281,14 @@ int Http2Connection::OnFrame(nghttp2_session*, const nghttp2_frame* frame, void*
   if (stream == nullptr) return 0;
   if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) stream->ended = true;
   if (frame->hd.type == NGHTTP2_DATA || stream->has_headers) return 0;
+  const uint32_t status = stream->response.status;
+  if (status < 100) {
+    connection->ResetStream(stream, frame->hd.stream_id, UpstreamOutcome::kInvalidResponse,
+                            fmt::format("not HTTP/2: a status of {}, under 100", status));
+    return 0;
+  }
   // Those with a status of 1xx go before the response.
-  stream->has_headers = stream->response.status >= 200;
+  stream->has_headers = status >= 200;
   if (!stream->has_headers) stream->response.headers.clear();
   return 0;
 }

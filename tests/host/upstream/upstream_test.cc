@@ -381,6 +381,11 @@ TEST_F(Http1Test, ReadsEveryFormOfABody) {
   EXPECT_THAT(body_of("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nabc"),
               HasSubstr("not HTTP/1.1"));
   EXPECT_THAT(body_of("HTTP/1.1 200 OK\r\nx y: 1\r\n\r\n"), HasSubstr("not HTTP/1.1"));
+  // The first has a length; the body of the second would end with the connection.
+  for (const std::string length : {"content-length: 2\r\n", ""}) {
+    EXPECT_THAT(body_of("HTTP/1.1 000 Continue\r\n" + length + "\r\nok"),
+                HasSubstr("not HTTP/1.1: a status of 0, under 100"));
+  }
 }
 
 // Neither has an end: without a limit, they would fill the memory until the timeout.
@@ -458,11 +463,12 @@ TEST_F(Http1Test, RunsNothingWherePluginsAreOnlyChecked) {
 // --- HTTP/2 alone ---
 
 // A service's end of a connection, frame by frame.
-class Http2FloodTest : public ::testing::Test {
+class Http2ConnectionTest : public ::testing::Test {
  protected:
-  static std::string Frame(unsigned char type, const std::string& payload = "") {
-    const std::string head = {0, 0, static_cast<char>(payload.size()), static_cast<char>(type)};
-    return head + std::string(5, '\0') + payload;  // no flags, stream 0
+  static std::string Frame(char type, const std::string& payload = "", char flags = 0,
+                           char stream = 0) {
+    return std::string({0, 0, static_cast<char>(payload.size()), type, flags, 0, 0, 0, stream}) +
+           payload;
   }
   void SetUp() override {
     connection_->OnBytes(Frame(4));  // SETTINGS
@@ -481,7 +487,7 @@ class Http2FloodTest : public ::testing::Test {
   std::vector<AttemptResult> results_;
 };
 
-TEST_F(Http2FloodTest, TakesNoFurtherCallAfterTenThousandFramesToAcknowledge) {
+TEST_F(Http2ConnectionTest, TakesNoFurtherCallAfterTenThousandFramesToAcknowledge) {
   Ping(9998);  // and the SETTINGS
   EXPECT_GT(connection_->Room(), 0u);
   Ping(1);
@@ -490,7 +496,7 @@ TEST_F(Http2FloodTest, TakesNoFurtherCallAfterTenThousandFramesToAcknowledge) {
   EXPECT_TRUE(results_.empty());
 }
 
-TEST_F(Http2FloodTest, EndsAfterTwiceAsMany) {
+TEST_F(Http2ConnectionTest, EndsAfterTwiceAsMany) {
   Ping(19998);
   EXPECT_FALSE(connection_->IsOver());
   EXPECT_TRUE(results_.empty());
@@ -499,6 +505,14 @@ TEST_F(Http2FloodTest, EndsAfterTwiceAsMany) {
   ASSERT_EQ(results_.size(), 1u);
   EXPECT_EQ(results_[0].outcome, UpstreamOutcome::kInvalidResponse);
   EXPECT_EQ(results_[0].why, "not HTTP/2: a flood of PING or SETTINGS frames");
+}
+
+TEST_F(Http2ConnectionTest, TakesNoResponseWithAStatusUnder100) {
+  const std::string status = std::string("\0\7:status\3", 10) + "099";
+  connection_->OnBytes(Frame(1, status, 4, 1));  // HEADERS, END_HEADERS
+  ASSERT_EQ(results_.size(), 1u);
+  EXPECT_EQ(results_[0].outcome, UpstreamOutcome::kInvalidResponse);
+  EXPECT_EQ(results_[0].why, "not HTTP/2: a status of 99, under 100");
 }
 
 // --- gRPC ---
