@@ -5,6 +5,10 @@
 #include <mimalloc.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <iterator>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "host/base/cgroup.h"
@@ -15,6 +19,13 @@
 
 namespace callout::host {
 namespace {
+
+// How long mimalloc keeps memory that is free, in ms.
+#if MI_MALLOC_VERSION >= 210
+constexpr mi_option_t kDelays[] = {mi_option_purge_delay};
+#else
+constexpr mi_option_t kDelays[] = {mi_option_decommit_delay, mi_option_segment_decommit_delay};
+#endif
 
 // The machine's memory in bytes.
 uint64_t MachineBytes() {
@@ -33,10 +44,12 @@ const char* MemoryBudget::UseName(Use use) {
 // per second that would be more than the budget.
 void MemoryBudget::ReturnMemoryAtOnce(bool at_once) {
   if (mi_option_get == nullptr || mi_option_set == nullptr) return;
-  static const long page_delay_ms = mi_option_get(mi_option_decommit_delay);
-  static const long segment_delay_ms = mi_option_get(mi_option_segment_decommit_delay);
-  mi_option_set(mi_option_decommit_delay, at_once ? 0 : page_delay_ms);
-  mi_option_set(mi_option_segment_decommit_delay, at_once ? 0 : segment_delay_ms);
+  static const auto usual = [] {
+    std::array<long, std::size(kDelays)> delays;
+    std::transform(std::begin(kDelays), std::end(kDelays), delays.begin(), mi_option_get);
+    return delays;
+  }();
+  for (size_t i = 0; i < usual.size(); ++i) mi_option_set(kDelays[i], at_once ? 0 : usual[i]);
 }
 
 std::optional<uint64_t> BytesOfMemoryLimit(std::string_view text) {
