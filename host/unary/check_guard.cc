@@ -51,11 +51,13 @@ Finding CheckPseudoValue(const CheckHeaderOption& option) {
 
 Finding CheckHeaderList(const std::vector<CheckHeaderOption>& headers, bool of_request,
                         std::string_view list) {
+  if (headers.empty()) return {};
   if (headers.size() > kHeaderMutationEntriesMax) {
     return Illegal(fmt::format("{} entries in {}, the limit is {}", headers.size(), list,
                                kHeaderMutationEntriesMax));
   }
   HeaderMutationView mutation;
+  mutation.set.reserve(headers.size());
   for (const CheckHeaderOption& option : headers) {
     mutation.set.push_back({option.name, option.value});
   }
@@ -88,6 +90,7 @@ Finding CheckHeaderList(const std::vector<CheckHeaderOption>& headers, bool of_r
 }
 
 Finding CheckNames(const std::vector<std::string_view>& names, std::string_view list) {
+  if (names.empty()) return {};
   HeaderMutationView mutation;
   for (std::string_view name : names) mutation.remove.push_back(name);
   if (names.size() > kHeaderMutationEntriesMax) {

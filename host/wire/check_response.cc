@@ -6,6 +6,7 @@
 #include "host/wire/annotations.h"
 #include "host/wire/field_numbers.h"
 #include "host/wire/wire.h"
+#include "host/wire/wire_put.h"
 
 namespace callout::host {
 
@@ -199,22 +200,26 @@ void AppendCheckHeader(uint32_t number, std::string_view name, std::string_view 
   const size_t header_size = BytesSize(field::HeaderValue::kKey, name.size()) +
                              BytesSize(field::HeaderValue::kValue, value.size()) +
                              BytesSize(field::HeaderValue::kRawValue, value.size());
-  constexpr size_t kRest = 32;
-  std::string option;
-  option.reserve(header_size + kRest);
-  AppendBytesHead(field::HeaderValueOption::kHeader, header_size, &option);
-  AppendBytes(field::HeaderValue::kKey, name, &option);
-  AppendBytes(field::HeaderValue::kValue, value, &option);
-  AppendBytes(field::HeaderValue::kRawValue, value, &option);
-  std::string append;
-  if (action == HeaderAction::kAppend) AppendVarint(field::BoolValue::kValue, 1, &append);
   // `append` would win over the other two actions.
-  if (action == HeaderAction::kAppend || action == HeaderAction::kSet) {
-    AppendBytes(field::HeaderValueOption::kAppend, append, &option);
-  }
-  AppendVarint(field::HeaderValueOption::kAppendAction, static_cast<uint64_t>(action), &option);
-  if (value.empty()) AppendVarint(field::HeaderValueOption::kKeepEmptyValue, 1, &option);
-  AppendBytes(number, option, out);
+  const bool says_append = action == HeaderAction::kAppend || action == HeaderAction::kSet;
+  std::string_view append;  // a BoolValue
+  if (action == HeaderAction::kAppend) append = std::string_view("\x08\x01", 2);
+  const auto action_number = static_cast<uint64_t>(action);
+  size_t size = BytesSize(field::HeaderValueOption::kHeader, header_size) +
+                VarintFieldSize(field::HeaderValueOption::kAppendAction, action_number);
+  if (says_append) size += BytesSize(field::HeaderValueOption::kAppend, append.size());
+  if (value.empty()) size += VarintFieldSize(field::HeaderValueOption::kKeepEmptyValue, 1);
+
+  const size_t before = out->size();
+  out->resize(before + BytesSize(number, size));
+  char* to = PutBytesHead(number, size, out->data() + before);
+  to = PutBytesHead(field::HeaderValueOption::kHeader, header_size, to);
+  to = PutBytes(field::HeaderValue::kKey, name, to);
+  to = PutBytes(field::HeaderValue::kValue, value, to);
+  to = PutBytes(field::HeaderValue::kRawValue, value, to);
+  if (says_append) to = PutBytes(field::HeaderValueOption::kAppend, append, to);
+  to = PutVarint(field::HeaderValueOption::kAppendAction, action_number, to);
+  if (value.empty()) PutVarint(field::HeaderValueOption::kKeepEmptyValue, 1, to);
 }
 
 std::string PercentEncode(std::string_view text) {

@@ -177,6 +177,11 @@ inline size_t BytesSize(uint32_t number, size_t size) {
   return VarintSize(uint64_t{number} << 3) + VarintSize(size) + size;
 }
 
+// The size of a record with a varint.
+inline size_t VarintFieldSize(uint32_t number, uint64_t value) {
+  return VarintSize(uint64_t{number} << 3) + VarintSize(value);
+}
+
 // Up to two varints, which are appended together: a string checks its room each time.
 class VarintBuffer {
  public:

@@ -26,6 +26,10 @@ inline char* PutRawVarint(uint64_t value, char* to) {
   return to;
 }
 
+inline char* PutVarint(uint32_t number, uint64_t value, char* to) {
+  return PutRawVarint(value, PutRawVarint(uint64_t{number} << 3, to));
+}
+
 // Tag and length of a record whose `size` bytes of payload follow.
 inline char* PutBytesHead(uint32_t number, size_t size, char* to) {
   return PutRawVarint(size, PutRawVarint(uint64_t{number} << 3 | 2, to));

@@ -25,6 +25,8 @@
 #include <thread>
 #include <vector>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "backend.h"
 #include "client.h"
 #include "envoy_config.h"
@@ -108,7 +110,7 @@ double Slope(const std::vector<Sample>& samples, double Sample::*value) {
 
 struct Counts {
   uint64_t requests = 0, aborted = 0, denied = 0, deferred = 0, replaced = 0, unexpected = 0;
-  std::string first_unexpected;
+  std::string first_unexpected;  // of each client
 };
 
 class Client {
@@ -126,7 +128,9 @@ class Client {
     ClientRequest request{.method = "POST", .headers = {{"x-mix", mix}}};
     request.body.pieces.emplace_back(Below(4) == 0 ? Below(60000) : Below(500), 'a');
     request.body.chunked = Below(2) == 0;
+    const Clock::time_point begin = Clock::now();
     const HttpMessage response = tests::Exchange(port, request);
+    const std::chrono::duration<double> took = Clock::now() - begin;
     const int wanted = mix == "deny" ? 403 : 200;
     counts->denied += mix == "deny";
     counts->deferred += mix == "defer";
@@ -136,8 +140,9 @@ class Client {
     }
     if (counts->unexpected++ == 0) {
       counts->first_unexpected =
-          fmt::format("{} '{}': status {}, {} bytes, {}complete", mode, mix, response.status,
-                      response.body.size(), response.complete ? "" : "in");
+          fmt::format("{} '{}': status {}, {} bytes, {}complete, after {:.3f} s, at {}", mode, mix,
+                      response.status, response.body.size(), response.complete ? "" : "in",
+                      took.count(), absl::FormatTime(absl::Now(), absl::UTCTimeZone()));
     }
   }
 
@@ -248,7 +253,8 @@ class Soak : public EnvoyFixture {
     total_.deferred += counts.deferred;
     total_.replaced += counts.replaced;
     total_.unexpected += counts.unexpected;
-    if (total_.first_unexpected.empty()) total_.first_unexpected = counts.first_unexpected;
+    if (!counts.first_unexpected.empty())
+      total_.first_unexpected += "\n  " + counts.first_unexpected;
   }
 
   host::TempDir directory_;
@@ -284,7 +290,7 @@ TEST_F(Soak, NothingFailsAndNothingGrows) {
       "threads {:.0f} -> {:.0f}, {:+.1f}\n",
       seconds, counts.requests, counts.aborted, counts.denied, counts.deferred, counts.replaced,
       replacements_, counts.unexpected,
-      counts.unexpected > 0 ? ", the first: " + counts.first_unexpected : "",
+      counts.unexpected > 0 ? ", the first of each client:" + counts.first_unexpected : "",
       samples.front().memory_kib, samples.back().memory_kib, gain(&Sample::memory_kib),
       samples.front().descriptors, samples.back().descriptors, gain(&Sample::descriptors),
       samples.front().threads, samples.back().threads, gain(&Sample::threads));
