@@ -624,6 +624,21 @@ TEST_F(CheckTest, MoreHeadersThanEnvoyTakesAreRefusedAsTheClientsDoing) {
   }
 }
 
+// A client that is over the limit itself proves that Envoy's is higher. So only the limits between
+// its request and the one that comes of it refuse: as many as bytes are added.
+TEST_F(CheckTest, EachByteOverTheLimitIsRefused) {
+  int refused = 0;
+  for (size_t limit = 1; limit < 300; ++limit) {
+    Reset();
+    limits_.header_bytes_max = limit;
+    AddPlugin()->phases[CALLOUT_CHECK] =
+        Allows([](OkHttpResponse* ok) { AddOption(ok->mutable_headers(), "x-a", "1"); });
+    refused += Check(Request({{"x-b", "1"}})).denied_response().status().code() == 431 ? 1 : 0;
+    Finish();
+  }
+  EXPECT_EQ(refused, 4);
+}
+
 // --- The form that Envoy reads ------------------------------------------------------
 
 TEST_F(CheckTest, HeadersAreSettledAgainstTheRequests) {
