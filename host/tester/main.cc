@@ -28,6 +28,7 @@
 #include "absl/status/statusor.h"
 #include "host/base/clock.h"
 #include "host/base/cores.h"
+#include "host/base/file.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/base/thread.h"
@@ -62,7 +63,8 @@ enum ExitCode { kPassed = 0, kFailed = 1, kBadUsage = 2 };
 struct TestOptions {
   std::vector<std::string> places;  // directories and files
   std::vector<std::string> tags;
-  std::string plugins_dir, upstreams, junit, json, envoy_path, host_path;
+  std::string plugins_dir, junit, json, envoy_path, host_path;
+  std::string upstreams;  // what the file of --upstreams holds; empty: none is given
   size_t jobs = 0;
   bool update = false, list = false, envoy = false, help = false, version = false;
   ChainRunner::Options runner;
@@ -86,6 +88,16 @@ OptionSet::Option ListOption(const char* name, const char* value, std::vector<st
           }};
 }
 
+// Once, whatever the number of case files is; `text` is valid if the result is OK.
+absl::Status ReadGivenUpstreams(const std::string& path, std::string* text) {
+  constexpr size_t kFileBytesMax = size_t{1} << 20;  // as the host's
+  if (absl::Status status = ReadUpstreams(path).status(); !status.ok()) return status;
+  absl::StatusOr<std::string> read = ReadFile(path, kFileBytesMax);
+  if (!read.ok()) return read.status();
+  *text = *std::move(read);
+  return ParseUpstreams(*text).status();
+}
+
 void AddOptions(TestOptions* options, OptionSet* set) {
   OptionSet::Option places =
       ListOption("dir", "DIR", &options->places, "A directory with *.yaml files, or such a file");
@@ -95,9 +107,15 @@ void AddOptions(TestOptions* options, OptionSet* set) {
       ListOption("tag", "TAG", &options->tags, "Only cases with this tag, or with one of them"));
   set->Add(TextOption("plugins_dir", "Cases", "DIR", &options->plugins_dir,
                       "Where plugins are whose name has no slash; default: beside the file"));
-  set->Add(TextOption("upstreams", "Cases", "FILE", &options->upstreams,
-                      "The services that plugins may call, as the host's option of this name. "
-                      "Those of a case file come in addition"));
+  set->Add({.name = "upstreams",
+            .group = "Cases",
+            .value = "FILE",
+            .default_text = "",
+            .help = "The services that plugins may call, as the host's option of this name. "
+                    "Those of a case file come in addition",
+            .set = [options](const std::string& path) {
+              return ReadGivenUpstreams(path, &options->upstreams);
+            }});
   set->Add(NumberOption("hook_deadline_ms", "Cases", "MS", 1, INT_MAX,
                         &options->runner.hook_deadline_ms, "Time limit of a hook, as the host's"));
   set->Add(NumberOption("jobs", "Cases", "N", 0, 1000, &options->jobs,

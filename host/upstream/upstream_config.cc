@@ -252,7 +252,12 @@ absl::StatusOr<std::vector<UpstreamConfig>> ParseUpstreams(std::string_view text
 
 absl::StatusOr<std::vector<UpstreamConfig>> ReadUpstreams(const std::string& path) {
   absl::StatusOr<std::string> text = ReadFile(path, kFileBytesMax);
-  if (!text.ok()) return absl::InvalidArgumentError(text.status().message());
+  if (!text.ok()) {
+    // Other options take @FILE.
+    return absl::InvalidArgumentError(
+        fmt::format("{}{}", MessageOf(text.status()),
+                    path.starts_with('@') ? "; give the path of the file, without @" : ""));
+  }
   absl::StatusOr<std::vector<UpstreamConfig>> upstreams = ParseUpstreams(*text);
   if (!upstreams.ok()) return upstreams.status();
   for (const UpstreamConfig& config : *upstreams) {
