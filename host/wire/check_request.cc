@@ -45,8 +45,8 @@ bool ReadShortEntry(std::string_view bytes, MapEntry* entry) {
   if (bytes.size() < kHeads + key || at[key + 2] != kValueTag) return false;
   const size_t value = at[key + 3];
   if (value >= 0x80 || bytes.size() != kHeads + key + value) return false;
-  entry->key = bytes.substr(2, key);
-  entry->value = bytes.substr(kHeads + key);
+  entry->key = {bytes.data() + 2, key};
+  entry->value = {bytes.data() + kHeads + key, value};
   return true;
 }
 

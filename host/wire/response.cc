@@ -83,7 +83,34 @@ bool ReadBoolValue(std::string_view bytes, bool* value) {
   return reader.ok();
 }
 
+bool IsOtherAction(uint64_t action) {
+  constexpr uint64_t kAddIfAbsent = 1;
+  constexpr uint64_t kOverwriteIfExists = 3;
+  return action == kAddIfAbsent || action == kOverwriteIfExists;
+}
+
+// A plain header and at most what to do where there is one already, in this order, which is what
+// plugins write by the helper library; false, with nothing read, for any other.
+bool ReadPlainSet(std::string_view bytes, HeaderSet* header) {
+  constexpr unsigned char kHeaderTag = field::HeaderValueOption::kHeader << 3 | 2;
+  constexpr unsigned char kActionTag = field::HeaderValueOption::kAppendAction << 3;
+  constexpr size_t kHeadBytes = 2;
+  constexpr size_t kActionBytes = 2;
+  if (bytes.size() < kHeadBytes) return false;
+  const auto* const at = reinterpret_cast<const unsigned char*>(bytes.data());
+  const size_t size = at[1];
+  const size_t end = kHeadBytes + size;
+  if (at[0] != kHeaderTag || size >= 0x80 || end > bytes.size()) return false;
+  const bool has_action = bytes.size() == end + kActionBytes && at[end] == kActionTag;
+  const unsigned action = has_action ? at[end + 1] : 0;
+  if ((!has_action && bytes.size() != end) || action >= 0x80) return false;
+  if (!ReadPlainHeader(bytes.substr(kHeadBytes, size), header)) return false;
+  header->other_action = IsOtherAction(action);
+  return true;
+}
+
 bool ReadHeaderSet(std::string_view bytes, HeaderSet* header) {
+  if (ReadPlainSet(bytes, header)) return true;
   WireReader reader(bytes);
   while (reader.Next()) {
     if (reader.Is(field::HeaderValueOption::kHeader)) {
@@ -91,10 +118,7 @@ bool ReadHeaderSet(std::string_view bytes, HeaderSet* header) {
     } else if (reader.Is(field::HeaderValueOption::kAppend)) {
       if (!ReadBoolValue(reader.bytes(), &header->append)) return false;
     } else if (reader.IsVarint(field::HeaderValueOption::kAppendAction)) {
-      constexpr uint64_t kAddIfAbsent = 1;
-      constexpr uint64_t kOverwriteIfExists = 3;
-      header->other_action =
-          reader.varint() == kAddIfAbsent || reader.varint() == kOverwriteIfExists;
+      header->other_action = IsOtherAction(reader.varint());
     }
   }
   return reader.ok();
