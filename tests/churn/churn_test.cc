@@ -70,7 +70,10 @@ class Churn : public ::testing::Test {
         free_({}, [](const auto& request) { return Free(request); }) {
     std::cout << fmt::format("CALLOUT_CHURN_SEED={}\n", seed_);
   }
-  ~Churn() override { gate_.Set(true); }  // the services' threads wait there
+  ~Churn() override {
+    gate_.Set(true);  // the services' threads wait there
+    if (HasFailure() && host_.has_value()) std::cout << host_->Log();
+  }
 
   void Start(std::vector<std::string> options) {
     const auto upstream = [](const TestService& service, const char* more) {

@@ -56,7 +56,7 @@ class Crowd {
   // Closes a connection with all its streams, and opens another.
   void Cut();
   // Exchanges bytes until `done`, which is asked again and again. False if the time is up, which
-  // only a failing test reaches.
+  // only a failing test reaches, or if the host has closed a connection.
   [[nodiscard]] bool RunUntil(const std::function<bool()>& done);
 
   size_t live() const;
@@ -89,6 +89,7 @@ class Crowd {
   std::mt19937_64* const random_;
   std::vector<std::unique_ptr<Connection>> connections_;
   double leave_share_ = 0;
+  bool is_cut_off_ = false;
   Counts counts_;
   std::string last_report_;
 };

@@ -28,6 +28,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include <callout/calls.hpp>
@@ -341,6 +342,8 @@ class Waiting {
           const Alone alone(&in_timer_);
           common_.add("background", 1, milliseconds(100));
         });
+    // It takes a while, so that an instance is likely to end in the middle of it.
+    std::this_thread::sleep_for(milliseconds(3));
     if (number % 8 == 0) waits_[number % waits_.size()].detach();
     if (number % 16 == 0) calls_[number % calls_.size()].detach();
   }
