@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the manual pages of the programs: the options from --help, and what stands below.
 
-    scripts/man_pages.py BUILD OUT         BUILD/host/callout-host to OUT/callout-host.1, and so on
+    scripts/man_pages.py VERSION OUT HELP...     what callout-host --help prints, in callout-host.help, becomes
+                                                 OUT/callout-host.1, and so on
 
 A step of the build.
 """
 
 import pathlib
 import re
-import subprocess
 import sys
 
 OPTION = re.compile(r"  --(\w+)(?: (\[NAME=\]PATH|NAME=\S+|[^\s=]+)(?:=(\d+ % .+?(?=  |$)|\S+))?)?(?: +(\S.*))?")
@@ -187,7 +187,6 @@ callout-test cases \-\-tag=security \-\-junit=report.xml
     "callout-dev": {
         "name": "builds, serves and tests a plugin of callout-host whenever a source changes",
         "synopsis": [r"\fIPLUGIN_DIR\fR", r"[\fIOPTION\fR...]", r"[\-\- \fIHOST_OPTION\fR...]"],
-        "script": "dev",
         "before": "",
         "after": r"""
 .SH EXIT STATUS
@@ -236,8 +235,7 @@ def option(name, value, default, text):
     yield roff(f"{text}{end}{limits}" + (f" Default: {default}." if default else ""))
 
 
-def page(program, host, shown):
-    version = subprocess.run([host, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+def page(program, version, shown):
     facts = PAGES[program]
     yield r'.\" SPDX-License-Identifier: Apache-2.0'
     yield r'.\" Written by scripts/man_pages.py.'
@@ -249,7 +247,7 @@ def page(program, host, shown):
     yield f".B {program}"
     yield from facts["synopsis"]
     yield ".SH DESCRIPTION"
-    if "script" in facts:
+    if program == "callout-dev":
         yield from script_help(shown)
         yield from facts["after"].strip().splitlines()
         return
@@ -282,15 +280,10 @@ def script_help(shown):
 
 
 def main():
-    build, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-    for program in PAGES:
-        path = build / "host" / program
-        if "script" in PAGES[program]:
-            path = pathlib.Path(__file__).resolve().parent / PAGES[program]["script"]
-        if not path.exists():
-            continue  # a build without gRPC has no client
-        shown = subprocess.run([path, "--help"], capture_output=True, text=True, check=True).stdout
-        (out / f"{program}.1").write_text("\n".join(page(program, build / "host" / "callout-host", shown)) + "\n")
+    version, out = sys.argv[1], pathlib.Path(sys.argv[2])
+    for text in map(pathlib.Path, sys.argv[3:]):
+        written = "\n".join(page(text.stem, version, text.read_text())) + "\n"
+        (out / f"{text.stem}.1").write_text(written)
 
 
 if __name__ == "__main__":

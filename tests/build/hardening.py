@@ -13,6 +13,7 @@ import subprocess
 import sys
 
 ENDBR64 = b'\xf3\x0f\x1e\xfa'
+PACIASP = b'\x3f\x23\x03\xd5'  # signs the return address, and is a mark for indirect branches
 PROBE = b'\x48\x83\x0c\x24\x00'  # orq $0, (%rsp): touches each page of a large frame
 
 
@@ -61,6 +62,8 @@ def faults_of(path, exports, large_frames):
             yield f'has {functions} marks for indirect branches'
         if large_frames and code.count(PROBE) < 4:
             yield f'touches pages of large frames {code.count(PROBE)} times'
+    if 'AArch64' in header and (functions := text_of(path).count(PACIASP)) < 4:
+        yield f'has {functions} functions that sign where they return to'
     if exports == 'none':
         rows = [line.split() for line in symbols if re.match(r'\s*\d+: (?!0+ )', line)]
         # What a library's variable is copied to has to be found by the library.

@@ -81,16 +81,22 @@ class PrintAndDoctor(Directory):
 class ManualPages(Directory):
     def setUp(self):
         super().setUp()
-        self.build = pathlib.Path(HOST).resolve().parents[1]
-        subprocess.run([TOP / 'scripts/man_pages.py', self.build, self.directory], check=True, timeout=GIVE_UP_S)
-        self.pages = {path.stem: path for path in self.directory.iterdir()}
+        programs = [path for path in pathlib.Path(HOST).resolve().parent.glob('callout-*')
+                    if path.is_file() and not path.suffix]
+        self.shown = {}
+        for name, program in [*((path.name, path) for path in programs), ('callout-dev', TOP / 'scripts/dev')]:
+            self.shown[name] = subprocess.run([program, '--help'], capture_output=True, text=True, check=True,
+                                              timeout=GIVE_UP_S).stdout
+            self.file(f'{name}.help', self.shown[name])
+        texts = sorted(self.directory.glob('*.help'))
+        subprocess.run([TOP / 'scripts/man_pages.py', '1.2.3', self.directory, *texts], check=True, timeout=GIVE_UP_S)
+        self.pages = {path.stem: path for path in self.directory.glob('*.1')}
 
     def test_have_every_option(self):
-        self.assertIn('callout-host', self.pages)
+        self.assertEqual(self.pages.keys(), self.shown.keys())
+        self.assertIn('"callout-host 1.2.3"', self.pages['callout-host'].read_text())
         for program, page in self.pages.items():
-            path = TOP / 'scripts/dev' if program == 'callout-dev' else self.build / 'host' / program
-            shown = subprocess.run([path, '--help'], capture_output=True, text=True, check=True, timeout=GIVE_UP_S).stdout
-            options = re.findall(r'^  --(\w+)', shown, re.MULTILINE)
+            options = re.findall(r'^  --(\w+)', self.shown[program], re.MULTILINE)
             self.assertGreater(len(options), 2)
             listed = re.findall(r'^\.TP\n\\fB\\-\\-(\w+)', page.read_text(), re.MULTILINE)
             self.assertEqual(listed, options)
