@@ -271,14 +271,14 @@ callout_status_t Respond(callout_call_t* call, callout_field_t field, const call
 
 // --- send() ---
 
-// What send() did not take is tried again, in smaller pieces or later; but not a refusal. `fault`
-// kNone: something else is wrong, such as the field.
+// What send() did not take is tried again, in smaller pieces or later; but not a refusal. In
+// ext_proc a whole response is none: send() is for bodies, and the bytes are the plugin's to mend.
+// `fault` kNone: something else is wrong, such as the field.
 void NoteNotSent(callout_phase_t phase, callout_field_t field, ResponseFault fault,
                  CallState* state) {
   if (fault == ResponseFault::kNone || state->refuses()) return;
-  const bool is_pointless = fault == ResponseFault::kMalformed || IsOtherService(phase);
   const bool may_refuse =
-      IsRefusalField(phase, field) || (field == CALLOUT_WHOLE_RESPONSE && is_pointless);
+      IsRefusalField(phase, field) || (field == CALLOUT_WHOLE_RESPONSE && IsOtherService(phase));
   if (!may_refuse) return;
   if (state->fault == ResponseFault::kNone) state->fault = fault;
   NoteNotTaken(phase, field, state);
