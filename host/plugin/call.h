@@ -69,7 +69,6 @@ struct CallState {
   Response response;                           // [plugin]
   ResponseFault fault = ResponseFault::kNone;  // [plugin]
   bool fault_is_of_respond = false;            // [plugin] the next respond() clears it
-  bool fault_may_refuse = false;               // [plugin] nobody knows what was to be said
   // [plugin] The stream reads it at the deadline, when the plugin still has the call.
   std::atomic<Refusal> refusal{Refusal::kNone};
   std::string annotations;                 // [plugin] records beside the response
@@ -100,7 +99,7 @@ struct CallState {
     response.Clear();
     misuse = nullptr;
     fault = ResponseFault::kNone;
-    fault_is_of_respond = fault_may_refuse = false;
+    fault_is_of_respond = false;
     refusal.store(Refusal::kNone, std::memory_order_relaxed);
     annotations.clear();
     whole_begin = whole_size = 0;

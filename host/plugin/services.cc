@@ -212,16 +212,13 @@ void TakeBack(CallState* state) {
   state->response.Clear();
   state->annotations.erase(state->whole_begin, state->whole_size);
   state->whole_begin = state->whole_size = 0;
-  if (state->fault_is_of_respond) {
-    state->fault = ResponseFault::kNone;
-    state->fault_may_refuse = false;
-  }
+  if (state->fault_is_of_respond) state->fault = ResponseFault::kNone;
   state->fault_is_of_respond = false;
 }
 
-// Nobody knows whether what was not taken refuses: of a field that does, it does.
+// One that cannot be taken refuses all the same. The field of a whole response of ext_proc does not
+// say whether it does: it falls under the instance's policy.
 void NoteNotTaken(callout_phase_t phase, callout_field_t field, CallState* state) {
-  state->fault_may_refuse = state->fault_may_refuse || field == CALLOUT_WHOLE_RESPONSE;
   if (!IsRefusalField(phase, field)) return;
   BuildRecord(field, {}, &state->response);
   NoteRefusal(phase, state);

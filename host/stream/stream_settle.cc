@@ -159,8 +159,7 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
     const SaidView said{state, message->phase, message->message};
     observers_->Each([&](RpcObserver* observer) { observer->OnSaid(said); });
   }
-  const bool is_there = IsRefusalField(message->phase, state.response.field) ||
-                        (state.fault != ResponseFault::kNone && state.fault_may_refuse);
+  const bool is_there = IsRefusalField(message->phase, state.response.field);
   if (is_there && AddsNothing(status)) status = CALLOUT_OK;
   const bool refuses = is_there || state.refusal == Refusal::kStands;
   if (status < 0) {

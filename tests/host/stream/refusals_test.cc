@@ -155,22 +155,6 @@ std::vector<Case> Cases() {
          return callout_status_t{CALLOUT_OK};
        },
        500},
-      {"a whole response that is cut off",
-       [](callout_call_t* call) {
-         const callout_bytes_t part = callout_make_bytes("\x3a\x05\x0a\x03\x08", 5);
-         EXPECT_EQ(call->host->respond(call, CALLOUT_WHOLE_RESPONSE, &part, 1),
-                   CALLOUT_INVALID_ARGUMENT);
-         return callout_status_t{CALLOUT_OK};
-       },
-       500},
-      {"a whole response over the limit",
-       [huge](callout_call_t* call) {
-         const callout_bytes_t part = ToBytes(huge);
-         EXPECT_EQ(call->host->respond(call, CALLOUT_WHOLE_RESPONSE, &part, 1),
-                   CALLOUT_RESOURCE_EXHAUSTED);
-         return callout_status_t{CALLOUT_INTERNAL};
-       },
-       500},
   };
 }
 
