@@ -52,7 +52,6 @@ std::string Text(const YAML::Node& node, std::string_view what) {
 
 std::string KeyOf(const YAML::Node& node) { return Text(node, "a key"); }
 
-// A map whose keys all have to be known.
 // The text of a key that is not in `seen` yet; refuses one that is.
 std::string NewKeyOf(const YAML::Node& key, std::set<std::string>* seen) {
   std::string text = KeyOf(key);
@@ -62,6 +61,7 @@ std::string NewKeyOf(const YAML::Node& key, std::set<std::string>* seen) {
   return text;
 }
 
+// A map whose keys all have to be known.
 class Map {
  public:
   Map(const YAML::Node& node, std::string_view what, std::initializer_list<std::string_view> keys)

@@ -28,7 +28,6 @@
 #include "absl/status/statusor.h"
 #include "host/base/clock.h"
 #include "host/base/cores.h"
-#include "host/base/file.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/base/thread.h"
@@ -88,16 +87,6 @@ OptionSet::Option ListOption(const char* name, const char* value, std::vector<st
           }};
 }
 
-// Once, whatever the number of case files is; `text` is valid if the result is OK.
-absl::Status ReadGivenUpstreams(const std::string& path, std::string* text) {
-  constexpr size_t kFileBytesMax = size_t{1} << 20;  // as the host's
-  if (absl::Status status = ReadUpstreams(path).status(); !status.ok()) return status;
-  absl::StatusOr<std::string> read = ReadFile(path, kFileBytesMax);
-  if (!read.ok()) return read.status();
-  *text = *std::move(read);
-  return ParseUpstreams(*text).status();
-}
-
 void AddOptions(TestOptions* options, OptionSet* set) {
   OptionSet::Option places =
       ListOption("dir", "DIR", &options->places, "A directory with *.yaml files, or such a file");
@@ -114,7 +103,8 @@ void AddOptions(TestOptions* options, OptionSet* set) {
             .help = "The services that plugins may call, as the host's option of this name. "
                     "Those of a case file come in addition",
             .set = [options](const std::string& path) {
-              return ReadGivenUpstreams(path, &options->upstreams);
+              // Once, whatever the number of case files is.
+              return ReadUpstreams(path, &options->upstreams).status();
             }});
   set->Add(NumberOption("hook_deadline_ms", "Cases", "MS", 1, INT_MAX,
                         &options->runner.hook_deadline_ms, "Time limit of a hook, as the host's"));
