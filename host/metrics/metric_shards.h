@@ -72,9 +72,9 @@ class MetricShard {
 
   // Only for the writing thread: a load and a store instead of a locked add.
   [[gnu::always_inline]] inline void Add(size_t cell, double delta) {
-    Cell* known = cells_.Find(cell);
-    Cell& value = known != nullptr ? *known : Take(cell);
-    value.store(value.load(std::memory_order_relaxed) + delta, std::memory_order_relaxed);
+    Cell* const known = cells_.Find(cell);
+    if (known == nullptr) return AddToNew(cell, delta);
+    Raise(known, delta);
   }
 
   double Read(size_t cell) const {
@@ -89,12 +89,17 @@ class MetricShard {
  private:
   static_assert(MetricMemory::kBlockCells == BlockArray<Cell>::kBlockSize);
 
-  [[gnu::noinline]] Cell& Take(size_t cell) {
+  static void Raise(Cell* value, double delta) {
+    value->store(value->load(std::memory_order_relaxed) + delta, std::memory_order_relaxed);
+  }
+
+  // Not inline, and the last that Add does: so Add has no registers to save.
+  [[gnu::noinline]] void AddToNew(size_t cell, double delta) {
     if (memory_ != nullptr) {
       const size_t first = cell - cell % MetricMemory::kBlockCells;
       if (Cell* block = memory_->TakeBlock(first); block != nullptr) cells_.Put(cell, block);
     }
-    return cells_.Get(cell);
+    Raise(&cells_.Get(cell), delta);
   }
 
   BlockArray<Cell> cells_;

@@ -110,9 +110,10 @@ struct H2Connection::Callbacks {
   }
 
   static ssize_t ReadData(nghttp2_session*, int32_t, uint8_t* buffer, size_t size,
-                          uint32_t* data_flags, nghttp2_data_source* source, void*) {
-    return static_cast<H2Call*>(source->ptr)
-        ->OnWantsData(reinterpret_cast<char*>(buffer), size, data_flags);
+                          uint32_t* data_flags, nghttp2_data_source* source, void* connection) {
+    auto* const call = static_cast<H2Call*>(source->ptr);
+    static_cast<H2Connection*>(connection)->found_ = call;  // FrameSent comes next
+    return call->OnWantsData(reinterpret_cast<char*>(buffer), size, data_flags);
   }
 
   static nghttp2_session_callbacks* Make() {

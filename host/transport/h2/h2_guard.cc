@@ -4,6 +4,7 @@
 
 #include <nghttp2/nghttp2.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace callout::host {
@@ -112,9 +113,10 @@ bool H2Guard::HasEnded(uint32_t stream) const {
 // False if the peer has ended the stream before.
 bool H2Guard::TakeStreamFrame(uint8_t type, uint8_t flags, uint32_t stream) {
   const bool resets = type == NGHTTP2_RST_STREAM;
-  if (!resets && stream != 0 && HasEnded(stream)) return false;
+  if (!resets && stream != 0 && stream <= newest_ended_ && HasEnded(stream)) return false;
   if (resets || (flags & NGHTTP2_FLAG_END_STREAM) != 0) {
     ended_[ended_count_++ % ended_.size()] = stream;
+    newest_ended_ = std::max(newest_ended_, stream);
   }
   return true;
 }

@@ -128,6 +128,7 @@ class H2Guard {
   int continuations_ = 0;
   std::array<uint32_t, kEndedMax> ended_{};  // 0: none yet
   size_t ended_count_ = 0;
+  uint32_t newest_ended_ = 0;  // most frames are of a newer stream
   bool settled_ = false;
   H2Reason reason_ = H2Reason::kNone;
 };

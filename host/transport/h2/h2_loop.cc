@@ -213,12 +213,12 @@ void H2Loop::Remove(H2Socket* socket) { removed_.push_back(socket); }
 // A flush may bring about more: answers that were waiting for room.
 void H2Loop::FlushDirty() {
   while (!dirty_.empty()) {
-    std::vector<H2Socket*> dirty;
-    dirty.swap(dirty_);
-    for (H2Socket* socket : dirty) {
+    flushing_.swap(dirty_);
+    for (H2Socket* socket : flushing_) {
       socket->dirty = false;
       socket->Flush();
     }
+    flushing_.clear();
   }
 }
 

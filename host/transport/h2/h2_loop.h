@@ -108,6 +108,7 @@ class H2Loop {
   std::string write_buffer_;
   std::vector<std::unique_ptr<H2Socket>> sockets_;
   std::vector<H2Socket*> dirty_;
+  std::vector<H2Socket*> flushing_;  // which were dirty
   std::vector<H2Socket*> again_;
   std::deque<H2Socket*> handshakes_;
   std::vector<H2Socket*> removed_;

@@ -123,7 +123,10 @@ void H2Socket::OnFirstBytes(std::string_view bytes) {
   OnOutput();
 }
 
-void H2Socket::OnOutput() { loop_->MarkDirty(this); }
+// What a flush brings about is part of it.
+void H2Socket::OnOutput() {
+  if (!flushing_) loop_->MarkDirty(this);
+}
 
 // --- TLS --------------------------------------------------------------------
 
@@ -205,6 +208,21 @@ void H2Socket::Read() {
 
 void H2Socket::Flush() {
   if (state_ != State::kOpen) return;
+  flushing_ = true;
+  const bool all_written = WriteOutput();
+  flushing_ = false;
+  if (!all_written) return;
+  if (connection_->broken()) return Close();
+  if (connection_->has_work()) {
+    context_->CountCut(H2TurnLimit::kMessages);
+    loop_->ReadAgain(this);
+  }
+  // The connection may have asked its client to leave by itself.
+  if (shutdown_ns_ == 0 && connection_->shutdown_begun()) BeginShutdown();
+  if (connection_->done()) Linger();
+}
+
+bool H2Socket::WriteOutput() {
   for (;;) {
     const bool was_unsent = !unsent_.empty();
     std::string& out = was_unsent ? unsent_ : loop_->write_buffer();
@@ -212,15 +230,19 @@ void H2Socket::Flush() {
       if (turn_bytes_ >= context_->TurnPart(kTurnBytes, kTurnBytesMin)) {
         context_->CountCut(H2TurnLimit::kBytes);
         turn_cut_ = true;
-        return loop_->ReadAgain(this);
+        loop_->ReadAgain(this);
+        return false;
       }
       out.clear();
-      if (!connection_->Fill(&out, kWriteBytes)) break;
+      if (!connection_->Fill(&out, kWriteBytes)) return true;
     }
     size_t sent = 0;
     while (sent < out.size()) {
       const ptrdiff_t size = WriteSome(std::string_view(out).substr(sent));
-      if (size < 0) return Close();
+      if (size < 0) {
+        Close();
+        return false;
+      }
       if (size == 0) break;
       sent += static_cast<size_t>(size);
     }
@@ -232,10 +254,8 @@ void H2Socket::Flush() {
         unsent_.assign(out, sent);
       }
       if (sent > 0 || !was_unsent) blocked_ns_ = context_->now_ns();
-      SetWait(Wait::kWrite);
-      if (connection_->broken()) return Close();
-      Recount();
-      return Reschedule();
+      OnBlocked();
+      return false;
     }
     if (was_unsent) {
       std::string().swap(unsent_);  // assigning would keep its memory
@@ -243,16 +263,18 @@ void H2Socket::Flush() {
       Recount();
       SetWait(Wait::kRead);
       if (ssl_ != nullptr) loop_->ReadAgain(this);
+    } else if (out.size() < kWriteBytes) {
+      return true;  // it had room for more, and there was none
     }
   }
+}
+
+// The rest waits for the peer.
+void H2Socket::OnBlocked() {
+  SetWait(Wait::kWrite);
   if (connection_->broken()) return Close();
-  if (connection_->has_work()) {
-    context_->CountCut(H2TurnLimit::kMessages);
-    loop_->ReadAgain(this);
-  }
-  // The connection may have asked its client to leave by itself.
-  if (shutdown_ns_ == 0 && connection_->shutdown_begun()) BeginShutdown();
-  if (connection_->done()) Linger();
+  Recount();
+  Reschedule();
 }
 
 void H2Socket::SetWait(Wait wait) {

@@ -66,6 +66,10 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   void OpenConnection();
   void Read();
   void Discard();
+  // Whether all has gone out. Else the rest waits for the peer or for the next turn, or the socket
+  // is closed.
+  bool WriteOutput();
+  void OnBlocked();
   void Linger();
   // Bytes moved; 0: the socket would block; -1: closed or broken.
   ptrdiff_t ReadSome(char* buffer, size_t size);
@@ -87,6 +91,7 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   std::string unsent_;      // what the socket would not take
   size_t turn_bytes_ = 0;   // sent in this turn
   bool turn_cut_ = false;   // with more to send
+  bool flushing_ = false;   // WriteOutput is at work
   size_t drawn_bytes_ = 0;  // of the process's memory
 
   uint64_t deadline_ns_ = 0;  // as the context has it
