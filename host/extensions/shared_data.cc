@@ -11,6 +11,8 @@ namespace {
 
 // How many expired values a write removes, so that they do not pile up while there is room.
 constexpr size_t kDroppedByWrite = 8;
+// Another thread may take the room that was made for a value. Not so often in a row.
+constexpr int kTries = 8;
 
 Metrics::Id DefineOr0(Metrics* metrics, Metrics::Kind kind, const char* name, const char* help) {
   return metrics->Define(kind, name, help).value_or(0);
@@ -19,6 +21,16 @@ Metrics::Id DefineOr0(Metrics* metrics, Metrics::Kind kind, const char* name, co
 bool AsCount(std::string_view bytes, int64_t* count) {
   if (bytes.size() != sizeof(*count)) return false;
   std::memcpy(count, bytes.data(), sizeof(*count));
+  return true;
+}
+
+// False if it would be over the limit; then nothing has changed, not even for a moment: another
+// thread would take that for a full store.
+bool AddUpTo(std::atomic<size_t>* count, size_t amount, size_t max) {
+  size_t now = count->load();
+  do {
+    if (now + amount > max) return false;
+  } while (!count->compare_exchange_weak(now, now + amount));
   return true;
 }
 
@@ -86,16 +98,14 @@ bool SharedData::HasRoom(size_t bytes, size_t keys) const {
 }
 
 bool SharedData::Reserve(size_t bytes, size_t keys) {
-  const size_t bytes_now = bytes_.fetch_add(bytes) + bytes;
-  const size_t keys_now = keys_.fetch_add(keys) + keys;
-  if (bytes_now <= limits_.bytes_max && keys_now <= limits_.keys_max) {
-    metrics_->Add(bytes_gauge_, static_cast<double>(bytes));
-    metrics_->Add(keys_gauge_, static_cast<double>(keys));
-    return true;
+  if (!AddUpTo(&bytes_, bytes, limits_.bytes_max)) return false;
+  if (!AddUpTo(&keys_, keys, limits_.keys_max)) {
+    bytes_.fetch_sub(bytes);
+    return false;
   }
-  bytes_.fetch_sub(bytes);
-  keys_.fetch_sub(keys);
-  return false;
+  metrics_->Add(bytes_gauge_, static_cast<double>(bytes));
+  metrics_->Add(keys_gauge_, static_cast<double>(keys));
+  return true;
 }
 
 void SharedData::Release(size_t bytes, size_t keys) {
@@ -165,7 +175,7 @@ SharedData::Written SharedData::Put(const std::string& key, std::string_view byt
   const size_t size = SizeOf(key, bytes);
   const bool may_fit = bytes.size() <= limits_.value_bytes_max && size <= limits_.bytes_max;
   uint64_t version = 0;
-  for (int tries = 0; tries < 2; ++tries) {
+  for (int tries = 0; tries < kTries; ++tries) {
     {
       const std::lock_guard lock(shard->mutex);
       DropExpired(shard, now_ns, kDroppedByWrite);
@@ -197,7 +207,7 @@ callout_status_t SharedData::Remove(const std::string& key, uint64_t expected, u
 callout_status_t SharedData::Add(const std::string& key, int64_t amount, uint64_t ttl_ns,
                                  int64_t* sum, uint64_t now_ns) {
   Shard* const shard = ShardOf(key);
-  for (int tries = 0; tries < 2; ++tries) {
+  for (int tries = 0; tries < kTries; ++tries) {
     {
       const std::lock_guard lock(shard->mutex);
       DropExpired(shard, now_ns, kDroppedByWrite);

@@ -200,19 +200,27 @@ callout_status_t TimerSet::Refuse(callout_status_t status, std::string_view why)
   return status;
 }
 
-callout_status_t TimerSet::Check(const callout_timer_t& timer) const {
-  const bool is_in_limits =
-      timer.delay_ns <= CALLOUT_TIMER_NS_MAX && timer.period_ns <= CALLOUT_TIMER_NS_MAX &&
-      (timer.period_ns == 0 || timer.period_ns >= CALLOUT_TIMER_PERIOD_MIN_NS);
-  const bool is_whole = CALLOUT_HAS(&timer, callout_timer_t, period_ns);
-  return is_whole && is_in_limits && timer.run != nullptr ? CALLOUT_OK : CALLOUT_INVALID_ARGUMENT;
+std::string TimerSet::WhyInvalid(const callout_timer_t& timer) {
+  if (!CALLOUT_HAS(&timer, callout_timer_t, period_ns)) {
+    return fmt::format("its struct_size is {}; set it to sizeof(callout_timer_t), which is {}",
+                       timer.struct_size, sizeof(timer));
+  }
+  if (timer.run == nullptr) return "it has no function to run";
+  if (timer.delay_ns > CALLOUT_TIMER_NS_MAX) {
+    return fmt::format("its delay is {} ns, the limit is {}", timer.delay_ns, CALLOUT_TIMER_NS_MAX);
+  }
+  const bool repeats = timer.period_ns != 0;
+  if (repeats &&
+      (timer.period_ns < CALLOUT_TIMER_PERIOD_MIN_NS || timer.period_ns > CALLOUT_TIMER_NS_MAX)) {
+    return fmt::format("its period is {} ns, expected 0 or {} to {}", timer.period_ns,
+                       CALLOUT_TIMER_PERIOD_MIN_NS, CALLOUT_TIMER_NS_MAX);
+  }
+  return "";
 }
 
 callout_status_t TimerSet::Start(const callout_timer_t& timer, uint64_t* id) {
-  if (Check(timer) != CALLOUT_OK) {
-    return Refuse(CALLOUT_INVALID_ARGUMENT,
-                  "it has no function, an incomplete callout_timer_t, or a time out of the limits "
-                  "in <callout/timers.h>");
+  if (const std::string why = WhyInvalid(timer); !why.empty()) {
+    return Refuse(CALLOUT_INVALID_ARGUMENT, why);
   }
   {
     const std::lock_guard lock(pool_->mutex_);

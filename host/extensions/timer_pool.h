@@ -118,7 +118,8 @@ class TimerSet {
 
   void Release(const callout_timer_t& timer);
   callout_status_t Refuse(callout_status_t status, std::string_view why);
-  callout_status_t Check(const callout_timer_t& timer) const;
+  // What is wrong with it; "": nothing.
+  static std::string WhyInvalid(const callout_timer_t& timer);
   bool IsReady() const { return state_ == State::kOpen && running_ == Running::kNone; }
   size_t Count() const { return waiting_.size() + (running_ == Running::kNone ? 0 : 1); }
 

@@ -145,10 +145,6 @@ inline MetricShard* LastShardOf(uint64_t metrics_number) {
   return t_last.metrics_number == metrics_number ? t_last.shard : nullptr;
 }
 
-[[gnu::noinline]] void AddToGauge(std::atomic<double>* gauge, double delta) {
-  gauge->fetch_add(delta, std::memory_order_relaxed);
-}
-
 // All shards that this thread has borrowed. It returns them when it ends.
 class ThreadShards {
  public:
@@ -371,13 +367,17 @@ template <class Function>
 }
 
 void Metrics::Add(Id id, double delta) {
-  if (!std::isfinite(delta)) return;
-  if (KindOf(id) == Kind::kGauge) return AddToGauge(gauges_->Find(IndexOf(id)), delta);
-  if (KindOf(id) != Kind::kCounter || delta < 0) return;
+  if (KindOf(id) != Kind::kCounter) return AddToGauge(id, delta);
+  if (!(delta >= 0 && delta <= std::numeric_limits<double>::max())) return;  // NaN is neither
   if (MetricShard* shard = LastShardOf(number_); shard != nullptr) {
     return shard->Add(IndexOf(id), delta);
   }
   WithShard([id, delta](MetricShard& shard) { shard.Add(IndexOf(id), delta); });
+}
+
+[[gnu::noinline]] void Metrics::AddToGauge(Id id, double delta) {
+  if (KindOf(id) != Kind::kGauge || !std::isfinite(delta)) return;
+  gauges_->Find(IndexOf(id))->fetch_add(delta, std::memory_order_relaxed);
 }
 
 void Metrics::Set(Id id, double value) {

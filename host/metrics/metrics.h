@@ -138,6 +138,7 @@ class Metrics final : public prometheus::Collectable {
 
   absl::Status CheckFits(const std::string& name, const Family& wanted) const;
   Id AddSeries(const Family& family);
+  void AddToGauge(Id id, double delta);
   std::atomic<uint64_t>* ObserveAndFindDue(Id id, double value);
   void PutExemplar(Id id, double value, std::string_view trace_id);
   void Share(const std::string& name, const Family& family, const std::vector<std::string>& values,

@@ -37,6 +37,13 @@ class RpcContext;
 // names are also those of the metric.
 enum class ResponseFault : uint8_t { kNone, kSecondResponse, kMalformed, kTooLarge };
 
+// Whether what a call has said refuses the request (host/wire/refusal.h).
+enum class Refusal : uint8_t {
+  kNone,
+  kBegun,   // by a reply in pieces, which may go on
+  kStands,  // taken or not: nothing that comes after it counts
+};
+
 struct CallState {
   CallSlot* slot = nullptr;  // of the call in progress; null: none is
   Instance* instance = nullptr;
@@ -62,9 +69,11 @@ struct CallState {
   Response response;                           // [plugin]
   ResponseFault fault = ResponseFault::kNone;  // [plugin]
   bool fault_is_of_respond = false;            // [plugin] the next respond() clears it
-  std::string annotations;                     // [plugin] records beside the response
-  size_t whole_begin = 0, whole_size = 0;      // [plugin] those of them from respond()
-  std::string error;                           // [plugin] set_error's text
+  // [plugin] The stream reads it at the deadline, when the plugin still has the call.
+  std::atomic<Refusal> refusal{Refusal::kNone};
+  std::string annotations;                 // [plugin] records beside the response
+  size_t whole_begin = 0, whole_size = 0;  // [plugin] those of them from respond()
+  std::string error;                       // [plugin] set_error's text
   // [plugin] from override_message_timeout; used when the call is deferred.
   std::atomic<uint64_t> timeout_ms{0};
   // Bytes that send() may queue before the client takes them.
@@ -79,6 +88,7 @@ struct CallState {
   std::vector<std::shared_ptr<const void>> retained;
 
   CallHandshake& handshake() const { return slot->handshake; }
+  bool refuses() const { return refusal.load(std::memory_order_relaxed) != Refusal::kNone; }
 
   void Begin(uint64_t now_ns) {
     status = CALLOUT_OK;
@@ -90,6 +100,7 @@ struct CallState {
     misuse = nullptr;
     fault = ResponseFault::kNone;
     fault_is_of_respond = false;
+    refusal.store(Refusal::kNone, std::memory_order_relaxed);
     annotations.clear();
     whole_begin = whole_size = 0;
     error.clear();

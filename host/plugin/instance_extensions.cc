@@ -213,20 +213,26 @@ void InstanceExtensions::Open() {
 }
 
 bool InstanceExtensions::End(const std::function<void()>& on_idle) {
+  TimerSet* timers = nullptr;
+  CallSet* calls = nullptr;
   {
+    // A function that still runs may be asking for its first timer or call at this moment.
     const std::lock_guard lock(mutex_);
     state_ = State::kEnded;
+    timers = timers_.get();
+    calls = calls_.get();
   }
   // From now on neither is made anew in another state than closed.
-  const bool timers_idle = timers_ == nullptr || timers_->Close(on_idle);
-  const bool calls_idle = calls_ == nullptr || calls_->Close(on_idle);
+  const bool timers_idle = timers == nullptr || timers->Close(on_idle);
+  const bool calls_idle = calls == nullptr || calls->Close(on_idle);
   return timers_idle && calls_idle;
 }
 
 void InstanceExtensions::EndAndWait() {
   if (End(nullptr)) return;
-  if (timers_ != nullptr) timers_->CloseAndWait();
-  if (calls_ != nullptr) calls_->CloseAndWait();
+  // What was not there is made closed.
+  timers()->CloseAndWait();
+  calls()->CloseAndWait();
 }
 
 CallSet* InstanceExtensions::calls() {

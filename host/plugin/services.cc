@@ -86,10 +86,15 @@ constexpr RefusalText kStands =
 
 // FAILED_PRECONDITION in hooks that may not respond. At open that is a fault: if a plugin denies
 // there and ignores the error, the stream must not pass.
-callout_status_t CheckMayRespond(const callout_call_t* call, CallState* state,
-                                 const char* service) {
+callout_status_t CheckMayRespond(const callout_call_t* call, CallState* state, const char* service,
+                                 callout_field_t field) {
   if (CallSlot::From(call)->may_respond) return CALLOUT_OK;
   if (state->misuse == nullptr) state->misuse = service;
+  // The slot is that of the first call, which the open comes before.
+  const bool may_refuse =
+      state->slot != nullptr &&
+      (field == CALLOUT_WHOLE_RESPONSE || IsRefusalField(state->slot->call.phase, field));
+  if (may_refuse) state->refusal.store(Refusal::kStands, std::memory_order_relaxed);
   return Refuse(*call, service, CALLOUT_FAILED_PRECONDITION, kNotNow);
 }
 
@@ -109,9 +114,13 @@ bool IsAnswer(callout_phase_t phase, callout_field_t field) {
 }
 
 // Nothing that comes after it may let the request pass.
-bool RefusalStands(const callout_call_t& call, const CallState& state) {
-  if (state.response.field == 0 && state.annotations.empty()) return false;
-  return IsRefusal(call.phase, state.response, state.annotations);
+bool RefusalStands(const CallState& state) {
+  return state.refusal.load(std::memory_order_relaxed) == Refusal::kStands;
+}
+
+void NoteRefusal(callout_phase_t phase, CallState* state) {
+  if (!IsRefusal(phase, state->response, state->annotations)) return;
+  state->refusal.store(Refusal::kStands, std::memory_order_relaxed);
 }
 
 bool IsAnnotation(callout_phase_t phase, callout_field_t field) {
@@ -151,10 +160,11 @@ RefusalText NoAnswer(callout_phase_t phase) {
 callout_status_t BuildAnswer(const callout_call_t* call, CallState* state, const char* service,
                              callout_field_t field, const callout_bytes_t* parts, size_t part_count,
                              Response* response, std::string* annotations, ResponseFault* fault) {
-  if (const callout_status_t status = CheckMayRespond(call, state, service); status != CALLOUT_OK) {
+  if (const callout_status_t status = CheckMayRespond(call, state, service, field);
+      status != CALLOUT_OK) {
     return status;
   }
-  if (RefusalStands(*call, *state)) {
+  if (RefusalStands(*state)) {
     return Refuse(*call, service, CALLOUT_FAILED_PRECONDITION, kStands);
   }
   if (field != CALLOUT_WHOLE_RESPONSE && !IsAnswer(call->phase, field)) {
@@ -206,6 +216,14 @@ void TakeBack(CallState* state) {
   state->fault_is_of_respond = false;
 }
 
+// One that cannot be taken refuses all the same. The field of a whole response of ext_proc does not
+// say whether it does: it falls under the instance's policy.
+void NoteNotTaken(callout_phase_t phase, callout_field_t field, CallState* state) {
+  if (!IsRefusalField(phase, field)) return;
+  BuildRecord(field, {}, &state->response);
+  NoteRefusal(phase, state);
+}
+
 callout_status_t Respond(callout_call_t* call, callout_field_t field, const callout_bytes_t* parts,
                          size_t part_count) {
   CallState* state = FindState(call, "respond");
@@ -215,7 +233,10 @@ callout_status_t Respond(callout_call_t* call, callout_field_t field, const call
     // The common case: into the response's own memory.
     const callout_status_t status = BuildAnswer(call, state, "respond", field, parts, part_count,
                                                 &state->response, nullptr, &fault);
-    if (fault == ResponseFault::kNone) return status;
+    if (fault == ResponseFault::kNone) {
+      NoteRefusal(call->phase, state);
+      return status;
+    }
   }
   Response response;
   std::string annotations;
@@ -233,8 +254,7 @@ callout_status_t Respond(callout_call_t* call, callout_field_t field, const call
   if (fault != ResponseFault::kNone) {
     state->fault_is_of_respond = state->fault == ResponseFault::kNone;
     state->fault = fault;
-    // One that cannot be taken refuses all the same.
-    if (IsRefusalField(call->phase, field)) BuildRecord(field, {}, &state->response);
+    NoteNotTaken(call->phase, field, state);
     return status;
   }
   state->response = std::move(response);
@@ -242,7 +262,33 @@ callout_status_t Respond(callout_call_t* call, callout_field_t field, const call
   state->whole_size = annotations.size();
   state->annotations.append(annotations);
   NoteTimeout(state, annotations);
+  NoteRefusal(call->phase, state);
   return CALLOUT_OK;
+}
+
+// --- send() ---
+
+// What send() did not take is tried again, in smaller pieces or later; but not a refusal. In
+// ext_proc a whole response is none: send() is for bodies, and the bytes are the plugin's to mend.
+// `fault` kNone: something else is wrong, such as the field.
+void NoteNotSent(callout_phase_t phase, callout_field_t field, ResponseFault fault,
+                 CallState* state) {
+  if (fault == ResponseFault::kNone || state->refuses()) return;
+  const bool may_refuse =
+      IsRefusalField(phase, field) || (field == CALLOUT_WHOLE_RESPONSE && IsOtherService(phase));
+  if (!may_refuse) return;
+  if (state->fault == ResponseFault::kNone) state->fault = fault;
+  NoteNotTaken(phase, field, state);
+}
+
+// A reply in pieces is the only refusal that goes on.
+void NoteSent(callout_phase_t phase, const Response& response, std::string_view annotations,
+              CallState* state) {
+  if (response.field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE && !IsOtherService(phase)) {
+    state->refusal.store(Refusal::kBegun, std::memory_order_relaxed);
+  } else if (IsRefusal(phase, response, annotations)) {
+    state->refusal.store(Refusal::kStands, std::memory_order_relaxed);
+  }
 }
 
 // With sent_mutex held.
@@ -265,7 +311,10 @@ callout_status_t Send(callout_call_t* call, callout_field_t field, const callout
   ResponseFault fault = ResponseFault::kNone;
   const callout_status_t status =
       BuildAnswer(call, state, "send", field, parts, part_count, &response, &annotations, &fault);
-  if (status != CALLOUT_OK) return status;
+  if (status != CALLOUT_OK) {
+    NoteNotSent(call->phase, field, fault, state);
+    return status;
+  }
   if (!FitsBeside(*state, annotations.size())) {
     return Refuse(*call, "send", CALLOUT_RESOURCE_EXHAUSTED, kTooLarge);
   }
@@ -275,6 +324,7 @@ callout_status_t Send(callout_call_t* call, callout_field_t field, const callout
     // The first one may have any size up to --max_message_bytes.
     has_room = WaitingToSend(*state) == 0 || response.record.size() <= RoomToSend(*state);
     if (has_room) {
+      NoteSent(call->phase, response, annotations, state);
       state->sent_bytes += response.record.size();
       state->sent.push_back(std::move(response));
       state->has_sent.store(true, std::memory_order_release);
@@ -310,7 +360,14 @@ callout_status_t AnnotateWhole(const callout_call_t* call, CallState* state,
                   "the bytes are not a message of fields beside a response; pass the response to "
                   "respond()");
   }
+  const size_t size_before = state->annotations.size();
   state->annotations.append(annotations);
+  // The status of a Check refuses, and the last one counts.
+  if (RefusalStands(*state) && !IsRefusal(call->phase, state->response, state->annotations)) {
+    state->annotations.resize(size_before);
+    return Refuse(*call, "annotate", CALLOUT_FAILED_PRECONDITION, kStands);
+  }
+  NoteRefusal(call->phase, state);
   NoteTimeout(state, annotations);
   return CALLOUT_OK;
 }
@@ -318,7 +375,7 @@ callout_status_t AnnotateWhole(const callout_call_t* call, CallState* state,
 callout_status_t Annotate(callout_call_t* call, callout_field_t field, callout_bytes_t message) {
   CallState* state = FindState(call, "annotate");
   if (state == nullptr) return CALLOUT_FAILED_PRECONDITION;
-  if (const callout_status_t status = CheckMayRespond(call, state, "annotate");
+  if (const callout_status_t status = CheckMayRespond(call, state, "annotate", /*field=*/0);
       status != CALLOUT_OK) {
     return status;
   }

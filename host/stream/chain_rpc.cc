@@ -161,7 +161,9 @@ bool ChainRpc::Wait(Part* part) {
     ++calls_at_work_;
     state.at_work = state.late = true;
   }
-  Fault(part, {Violation::kDeferLimit, what});
+  Finding finding{Violation::kDeferLimit, what};
+  finding.never_passes = state.refuses();
+  Fault(part, std::move(finding));
   TellCall(record, part);
   return false;
 }
@@ -212,7 +214,9 @@ bool ChainRpc::Expire(Part* part) {
   if (handshake.unbegun()) {
     Overload(part);
   } else {
-    Fault(part, {Violation::kDeadline, DeadlineText(environment_->limits())});
+    Finding finding{Violation::kDeadline, DeadlineText(environment_->limits())};
+    finding.never_passes = part->call.refuses();
+    Fault(part, std::move(finding));
   }
   TellCall(record, part);
   return true;
@@ -226,9 +230,11 @@ void ChainRpc::Settle(Part* part, callout_status_t status) {
   TellObservers([&](RpcObserver* observer) {
     observer->OnSaid({state, part->phase, SeenWith(*part)});
   });
-  const bool refuses = IsRefusal(part->phase, state.response, state.annotations);
+  const bool is_there = IsRefusal(part->phase, state.response, state.annotations);
   // Of two decisions that refuse, the one that says more.
-  if (refuses && IsDecision(status)) status = CALLOUT_OK;
+  if (is_there && IsDecision(status)) status = CALLOUT_OK;
+  // One that was sent, too, or came too early.
+  const bool refuses = is_there || state.refuses();
   const std::string text = status < 0 ? ErrorText(state, part->phase, status) : std::string();
   if (IsDecision(status)) {
     state.result.outcome = CallOutcome::kDenied;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cstring>
 
 #include "host/base/ascii.h"
 #include "host/base/log.h"
@@ -40,6 +41,28 @@ bool AllIn(const CharacterSet& set, std::string_view text) {
   bool all = true;
   for (const char c : text) all &= set[static_cast<unsigned char>(c)];
   return all;
+}
+
+// Whether each of 8 bytes is 0x20 to 0x7e, as nearly all of values are.
+bool ArePrintable(uint64_t bytes) {
+  constexpr uint64_t kOnes = 0x0101010101010101;
+  constexpr uint64_t kHigh = 0x80 * kOnes;
+  // 0x20 to 0x7f and below 0x7f, byte by byte: no sum or difference reaches into the next one.
+  const uint64_t low = bytes & ~kHigh;
+  const bool ascii = (bytes & kHigh) == 0;
+  const bool no_control = ((low + 0x60 * kOnes) & kHigh) == kHigh;
+  const bool no_delete = ((low + kOnes) & kHigh) == 0;
+  return ascii && no_control && no_delete;
+}
+
+bool IsLegalValue(std::string_view value) {
+  uint64_t bytes;
+  while (value.size() >= sizeof(bytes)) {
+    std::memcpy(&bytes, value.data(), sizeof(bytes));
+    if (!ArePrintable(bytes)) break;
+    value.remove_prefix(sizeof(bytes));
+  }
+  return AllIn(kValueCharacters, value);
 }
 
 bool IsLegalName(std::string_view name) {
@@ -112,7 +135,7 @@ Finding CheckMutation(const HeaderMutationView& mutation) {
   }
   for (const HeaderSet& header : mutation.set) {
     if (!IsLegalName(header.key)) return IllegalName(header.key);
-    if (!AllIn(kValueCharacters, header.value)) {
+    if (!IsLegalValue(header.value)) {
       return {Violation::kIllegalHeader,
               fmt::format("the byte {} in the value of header '{}'",
                           FirstIllegal(kValueCharacters, header.value), Quoted(header.key))};

@@ -275,7 +275,9 @@ bool Stream::Wait(ChainMessage* message, Part* part) {
       EndPartCall(part, &state);
       BeginSettling(message, part, state.begin_ns, {.blocking = true, .begun = false});
     }
-    Fault(message, part, {Violation::kDeferLimit, DeferLimitText(*environment_)},
+    Finding finding{Violation::kDeferLimit, DeferLimitText(*environment_)};
+    finding.never_passes = state.refuses();
+    Fault(message, part, std::move(finding),
           absl::ResourceExhaustedError(fmt::format(
               "plugin {} could not defer {}: as many calls as --max_deferred={} allows are "
               "deferred",
@@ -408,7 +410,7 @@ void Stream::OnOverdue(ChainMessage* message) {
   const Instance& instance = *part->instance;
   const CallHandshake* handshake = nullptr;
   bool begun = true;
-  bool by_peer = false;
+  Finding finding{Violation::kDeadline, {}};
   const uint64_t deadline_ms = environment_->limits().hook_deadline_ms;
   std::string what = DeadlineText(environment_->limits());
   switch (message->state) {
@@ -420,6 +422,8 @@ void Stream::OnOverdue(ChainMessage* message) {
       handshake = &CallOf(*message, part).handshake();
       if (handshake->finished()) return;
       GiveUpOn(message, part);
+      // Denied, and then not finished: the denial has not gone out, but nothing passes.
+      finding.never_passes = CallOf(*message, part).refuses();
       begun = !handshake->unbegun();
       BeginGivingUp(message, part, begun);
       if (!begun) {
@@ -443,14 +447,15 @@ void Stream::OnOverdue(ChainMessage* message) {
                        "the mode override; say so by --envoy_mode_override",
                        deadline_ms);
       // It waits for what Envoy is to send next.
-      by_peer = true;
+      finding.by_peer = true;
       // Nothing can be given back that would be right.
       StageOf(*message, part).altered = true;
       LetGo(&StageOf(*message, part));
       --message->position;
       break;
   }
-  Fault(message, part, {.violation = Violation::kDeadline, .what = what, .by_peer = by_peer},
+  finding.what = what;
+  Fault(message, part, std::move(finding),
         absl::DeadlineExceededError(
             fmt::format("plugin {}: {}: {}", instance.name(), PhaseName(message->phase), what)));
   TellCall();

@@ -49,8 +49,10 @@ void Stream::Fault(ChainMessage* message, Part* part, Finding finding, absl::Sta
     case ErrorPolicy::Action::kDeny:
       return Deny(&instance, policy.http_status, finding.violation);
     case ErrorPolicy::Action::kFail: {
-      const int http_status =
+      int http_status =
           finding.http_status != 0 ? finding.http_status : KindOf(finding.violation).http_status;
+      // Not an error, with which Envoy may let the request pass.
+      if (http_status == 0 && finding.never_passes) http_status = kDenyStatusDefault;
       return Refuse(&instance, http_status, finding.violation, std::move(status));
     }
   }

@@ -129,6 +129,19 @@ bool AddsNothing(callout_status_t status) {
   return status == CALLOUT_NO_RESPONSE || IsDecision(status);
 }
 
+// What is wrong with a response that send() was given, before its bytes are looked at.
+Finding CheckSent(callout_field_t field, bool duplex) {
+  if (field == CALLOUT_IMMEDIATE_RESPONSE) {
+    return {Violation::kSecondResponse,
+            "send() of an immediate response, which is the last one: give it to respond()"};
+  }
+  if (!duplex && field != CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
+    return {Violation::kSecondResponse,
+            "send() belongs to bodies in FULL_DUPLEX_STREAMED and to streamed immediate responses"};
+  }
+  return {};
+}
+
 void NotUsed(CallResult* result, Overruled why) {
   if (result->outcome == CallOutcome::kFault) return;
   result->outcome = CallOutcome::kOverruled;
@@ -146,8 +159,9 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
     const SaidView said{state, message->phase, message->message};
     observers_->Each([&](RpcObserver* observer) { observer->OnSaid(said); });
   }
-  const bool refuses = IsRefusalField(message->phase, state.response.field);
-  if (refuses && AddsNothing(status)) status = CALLOUT_OK;
+  const bool is_there = IsRefusalField(message->phase, state.response.field);
+  if (is_there && AddsNothing(status)) status = CALLOUT_OK;
+  const bool refuses = is_there || state.refusal == Refusal::kStands;
   if (status < 0) {
     absl::Status error(ToStatusCode(status), ErrorText(state, message->phase, status));
     if (!IsDecision(status)) {
@@ -515,17 +529,13 @@ void Stream::TakeSent(ChainMessage* message, Part* part) {
       continue;
     }
     ResponseView view;
-    Finding found;
-    if (!ReadResponse(response.field, response.payload(), &view)) {
+    Finding found = CheckSent(response.field, duplex);
+    if (found.ok() && !ReadResponse(response.field, response.payload(), &view)) {
       found = {Violation::kMalformed, "bytes given to send() that are no such message"};
-    } else if (!duplex && response.field != CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
-      found = {Violation::kSecondResponse,
-               "send() belongs to bodies in FULL_DUPLEX_STREAMED and to streamed immediate "
-               "responses"};
-    } else {
-      found = Check(*message, response.field, view);
     }
+    if (found.ok()) found = Check(*message, response.field, view);
     if (!found.ok()) {
+      if (IsRefusalField(message->phase, response.field)) NeverPasses(&found);
       Fault(message, part, std::move(found));
     } else if (exchange_.observability()) {
       continue;
@@ -578,8 +588,9 @@ void Stream::TakeReply(ChainMessage* message, Part* part, Response response,
                       "a piece of a streamed reply out of order");
   }
   if (!in_order) {
-    return Fault(message, part,
-                 {Violation::kWrongType, "a streamed reply that does not begin with headers"});
+    Finding found{Violation::kWrongType, "a streamed reply that does not begin with headers"};
+    NeverPasses(&found);
+    return Fault(message, part, std::move(found));
   }
   if (begins) {
     NoteImmediate(response, &CallOf(*message, part).result);

@@ -52,6 +52,15 @@ std::string Text(const YAML::Node& node, std::string_view what) {
 
 std::string KeyOf(const YAML::Node& node) { return Text(node, "a key"); }
 
+// The text of a key that is not in `seen` yet; refuses one that is.
+std::string NewKeyOf(const YAML::Node& key, std::set<std::string>* seen) {
+  std::string text = KeyOf(key);
+  if (!seen->insert(text).second) {
+    Refuse(LineOf(key), fmt::format("the key {} is there twice", text));
+  }
+  return text;
+}
+
 // A map whose keys all have to be known.
 class Map {
  public:
@@ -60,9 +69,7 @@ class Map {
     if (!node.IsMap()) Refuse(LineOf(node), fmt::format("{} is to be a map", what));
     std::set<std::string> seen;
     for (const auto& entry : node) {
-      const std::string key = KeyOf(entry.first);
-      if (!seen.insert(key).second)
-        Refuse(LineOf(entry.first), "the key " + key + " is there twice");
+      const std::string key = NewKeyOf(entry.first, &seen);
       if (std::find(keys.begin(), keys.end(), key) != keys.end()) continue;
       const std::string_view nearest = NearestName(key, {keys.begin(), keys.end()}, 3);
       Refuse(LineOf(entry.first),
@@ -483,8 +490,9 @@ CaseUpstream ReadUpstream(const std::string& name, const YAML::Node& node) {
   if (!node.IsMap()) {
     Refuse(LineOf(node), fmt::format("upstream {} is to be a map of paths, or down", name));
   }
+  std::set<std::string> seen;
   for (const auto& entry : node) {
-    const std::string path = KeyOf(entry.first);
+    const std::string path = NewKeyOf(entry.first, &seen);
     if (!path.starts_with('/')) {
       Refuse(LineOf(entry.first),
              fmt::format("{} of upstream {} is no path: it is to begin with /", path, name));
@@ -498,8 +506,9 @@ std::vector<CaseUpstream> ReadUpstreams(const YAML::Node& node) {
   std::vector<CaseUpstream> upstreams;
   if (!node.IsDefined()) return upstreams;
   if (!node.IsMap()) Refuse(LineOf(node), "upstreams is to be a map of names");
+  std::set<std::string> seen;
   for (const auto& entry : node) {
-    upstreams.push_back(ReadUpstream(KeyOf(entry.first), entry.second));
+    upstreams.push_back(ReadUpstream(NewKeyOf(entry.first, &seen), entry.second));
   }
   return upstreams;
 }

@@ -62,7 +62,8 @@ enum ExitCode { kPassed = 0, kFailed = 1, kBadUsage = 2 };
 struct TestOptions {
   std::vector<std::string> places;  // directories and files
   std::vector<std::string> tags;
-  std::string plugins_dir, upstreams, junit, json, envoy_path, host_path;
+  std::string plugins_dir, junit, json, envoy_path, host_path;
+  std::string upstreams;  // what the file of --upstreams holds; empty: none is given
   size_t jobs = 0;
   bool update = false, list = false, envoy = false, help = false, version = false;
   ChainRunner::Options runner;
@@ -95,9 +96,16 @@ void AddOptions(TestOptions* options, OptionSet* set) {
       ListOption("tag", "TAG", &options->tags, "Only cases with this tag, or with one of them"));
   set->Add(TextOption("plugins_dir", "Cases", "DIR", &options->plugins_dir,
                       "Where plugins are whose name has no slash; default: beside the file"));
-  set->Add(TextOption("upstreams", "Cases", "FILE", &options->upstreams,
-                      "The services that plugins may call, as the host's option of this name. "
-                      "Those of a case file come in addition"));
+  set->Add({.name = "upstreams",
+            .group = "Cases",
+            .value = "FILE",
+            .default_text = "",
+            .help = "The services that plugins may call, as the host's option of this name. "
+                    "Those of a case file come in addition",
+            .set = [options](const std::string& path) {
+              // Once, whatever the number of case files is.
+              return ReadUpstreams(path, &options->upstreams).status();
+            }});
   set->Add(NumberOption("hook_deadline_ms", "Cases", "MS", 1, INT_MAX,
                         &options->runner.hook_deadline_ms, "Time limit of a hook, as the host's"));
   set->Add(NumberOption("jobs", "Cases", "N", 0, 1000, &options->jobs,

@@ -13,8 +13,6 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "host/base/file.h"
-#include "host/base/json_text.h"
 #include "host/base/status_text.h"
 
 namespace callout::host {
@@ -22,8 +20,8 @@ namespace {
 
 using nlohmann::json;
 
-// The file is the operator's; the host's own limit.
-constexpr size_t kFileBytesMax = size_t{1} << 20;
+// A socket's path has at most 107 bytes, with a slash and a number of three digits.
+constexpr size_t kDirectoryBytesMax = 103;
 
 HttpMessage NotFound() { return {{{":status", "404"}, {"content-length", "0"}}, "", {}}; }
 
@@ -35,58 +33,63 @@ HttpMessage ResponseOf(const CaseUpstream& upstream, const HttpMessage& request)
   return NotFound();
 }
 
-// `{}` without a file.
-absl::StatusOr<json> ReadGiven(const std::string& path) {
-  if (path.empty()) return json::object();
-  absl::StatusOr<std::string> text = ReadFile(path, kFileBytesMax);
-  if (!text.ok()) return text.status();
-  // Says what is wrong with it better than a parser would.
-  if (auto checked = ReadUpstreams(path); !checked.ok()) return checked.status();
-  return json::parse(*text, nullptr, false);
-}
-
 }  // namespace
 
 absl::Status Services::MakeDirectory() {
   std::error_code error;
-  std::string path = (std::filesystem::temp_directory_path(error) / "callout-test-XXXXXX").string();
-  if (error || mkdtemp(path.data()) == nullptr) {
+  const std::filesystem::path parent = std::filesystem::temp_directory_path(error);
+  if (error) {
+    const char* const given = getenv("TMPDIR");
     return absl::UnavailableError(
-        fmt::format("cannot create a directory for the sockets of upstreams, such as {}: {}", path,
-                    error ? error.message() : strerror(errno)));
+        fmt::format("cannot create a directory for the sockets of upstreams in TMPDIR={}: {}",
+                    given == nullptr ? "" : given, error.message()));
+  }
+  std::string path = (parent / "callout-test-XXXXXX").string();
+  if (path.size() > kDirectoryBytesMax) {
+    return absl::InvalidArgumentError(
+        fmt::format("the sockets of upstreams would be in {}, whose path has {} bytes, the limit "
+                    "is {}; set TMPDIR to a shorter path",
+                    path, path.size(), kDirectoryBytesMax));
+  }
+  if (mkdtemp(path.data()) == nullptr) {
+    return absl::UnavailableError(
+        fmt::format("cannot create a directory for the sockets of upstreams, such as {}: {}; set "
+                    "TMPDIR to one that can be written to",
+                    path, strerror(errno)));
   }
   directory_ = path;
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<Services>> Services::Start(const CaseFile& file,
-                                                          const std::string& upstreams_path) {
-  absl::StatusOr<json> all = ReadGiven(upstreams_path);
-  if (!all.ok()) {
-    return absl::InvalidArgumentError(
-        fmt::format("--upstreams={}: {}", upstreams_path, MessageOf(all.status())));
-  }
+                                                          const std::string& given) {
+  json all = given.empty() ? json::object() : json::parse(given, nullptr, false);
   std::unique_ptr<Services> services(new Services);
   if (!file.upstreams.empty()) {
     if (absl::Status status = services->MakeDirectory(); !status.ok()) return status;
   }
-  size_t number = 0;
-  for (const CaseUpstream& upstream : file.upstreams) {
-    // By number: a name may be longer than a socket's path. Nobody listens for one that is down.
-    const std::string path = fmt::format("{}/{}", services->directory_, number++);
+  // By number: a name may be longer than a socket's path.
+  const auto path_of = [&services](size_t number) {
+    return fmt::format("{}/{}", services->directory_, number);
+  };
+  for (size_t i = 0; i < file.upstreams.size(); ++i) {
     // No case depends on how many before it have failed.
-    (*all)[upstream.name] = {{"url", "unix:" + path}, {"circuit_failures", 0}};
-    if (upstream.is_down) continue;
-    auto server = Backend::Start(
-        path, [upstream](const HttpMessage& request) { return ResponseOf(upstream, request); });
-    if (!server.ok()) return server.status();
-    services->servers_.push_back(*std::move(server));
+    all[file.upstreams[i].name] = {{"url", "unix:" + path_of(i)}, {"circuit_failures", 0}};
   }
-  services->text_ = all->dump();
+  services->text_ = all.dump();
   absl::StatusOr<std::vector<UpstreamConfig>> upstreams = ParseUpstreams(services->text_);
   if (!upstreams.ok()) {
     return absl::InvalidArgumentError(
         fmt::format("{}: upstreams: {}", file.path, MessageOf(upstreams.status())));
+  }
+  for (size_t i = 0; i < file.upstreams.size(); ++i) {
+    const CaseUpstream& upstream = file.upstreams[i];
+    if (upstream.is_down) continue;  // nobody listens
+    auto server = Backend::Start(path_of(i), [upstream](const HttpMessage& request) {
+      return ResponseOf(upstream, request);
+    });
+    if (!server.ok()) return server.status();
+    services->servers_.push_back(*std::move(server));
   }
   services->upstreams_ = *std::move(upstreams);
   return services;

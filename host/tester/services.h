@@ -4,7 +4,7 @@
 // in this process, on Unix sockets in a directory of their own, which give the responses that the
 // file says.
 //
-//   absl::StatusOr<std::unique_ptr<Services>> services = Services::Start(file, "/etc/u.json");
+//   absl::StatusOr<std::unique_ptr<Services>> services = Services::Start(file, text_of_upstreams);
 //   ChainRunner::Create(file, {.upstreams = (*services)->upstreams()});
 //   … or callout-host with --upstreams, and (*services)->text() in the file …
 //
@@ -27,10 +27,10 @@ namespace callout::host {
 
 class Services {
  public:
-  // `upstreams_path` is a file as for --upstreams, or empty: the upstreams of the case file come in
-  // addition, or in the place of those of the same name.
+  // `given` is the valid text of a file of --upstreams, or empty: the upstreams of the case file
+  // come in addition, or in the place of those of the same name.
   static absl::StatusOr<std::unique_ptr<Services>> Start(const CaseFile& file,
-                                                         const std::string& upstreams_path);
+                                                         const std::string& given);
   ~Services();
   Services(const Services&) = delete;
   Services& operator=(const Services&) = delete;

@@ -160,6 +160,20 @@ Finding CheckAddedHeaders(const std::vector<CheckHeaderOption>& headers, std::st
   return CheckHeaderList(headers, false, list);
 }
 
+bool FitsWithAll(const CheckHeaders& headers, const CheckResponseView& ok, size_t header_count_max,
+                 size_t header_bytes_max) {
+  constexpr size_t kGrowthMax =
+      12;  // by ", " between two values, or ":authority" in place of "host"
+  if (!ok.query_set.empty() || !ok.query_remove.empty()) return false;
+  if (headers.size() + ok.headers.size() > header_count_max) return false;
+  size_t bytes = 0;
+  for (const CheckHeader& header : headers) bytes += header.name.size() + header.value.size();
+  for (const CheckHeaderOption& option : ok.headers) {
+    bytes += option.name.size() + option.value.size() + kGrowthMax;
+  }
+  return bytes <= header_bytes_max;
+}
+
 Finding CheckRequestLimits(const CheckRequestView& before, const CheckHeaders& after,
                            size_t header_count_max, size_t header_bytes_max) {
   constexpr int kHeaderFieldsTooLarge = 431;

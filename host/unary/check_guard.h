@@ -39,6 +39,11 @@ Finding CheckMethod(const std::vector<CheckHeaderOption>& headers, const CheckRe
 // is what the log calls them.
 Finding CheckAddedHeaders(const std::vector<CheckHeaderOption>& headers, std::string_view list);
 
+// Whether a request with these headers stays within Envoy's limits whatever `ok` does to them: true
+// of nearly all, and told without doing it.
+bool FitsWithAll(const CheckHeaders& headers, const CheckResponseView& ok, size_t header_count_max,
+                 size_t header_bytes_max);
+
 // Whether a request with these headers, which came with `before` of them, stays within
 // Envoy's limits. What came in over a limit proves that Envoy's own is higher.
 Finding CheckRequestLimits(const CheckRequestView& before, const CheckHeaders& after,

@@ -357,15 +357,23 @@ Finding CheckService::Allow(const CheckResponseView& ok, std::string_view metada
       if (Finding found = CheckMetadataStruct(metadata); !found.ok()) return found;
     }
   }
-  CheckEffect effect = *effect_;
-  if (std::optional<std::string> why = effect.Allow(ok)) {
+  // A copy to go back to is rarely needed.
+  const bool fits =
+      FitsWithAll(effect_->headers(), ok, limits_->header_count_max, limits_->header_bytes_max);
+  std::optional<CheckEffect> before;
+  if (!fits) before = *effect_;
+  if (std::optional<std::string> why = effect_->Allow(ok)) {
     return {Violation::kNotCarried, *std::move(why)};
   }
-  Finding found = CheckRequestLimits(request_, effect.headers(), limits_->header_count_max,
-                                     limits_->header_bytes_max);
-  if (!found.ok()) return found;
-  effect.AddMetadata(metadata_records);
-  *effect_ = std::move(effect);
+  if (!fits) {
+    Finding found = CheckRequestLimits(request_, effect_->headers(), limits_->header_count_max,
+                                       limits_->header_bytes_max);
+    if (!found.ok()) {
+      effect_ = std::move(before);
+      return found;
+    }
+  }
+  effect_->AddMetadata(metadata_records);
   last_effect_ = {ChangesAnything(ok) || !metadata_records.empty(), 0, BytesSet(ok)};
   if (effect_->changes_request()) is_shown_ = false;
   has_say_ = true;

@@ -250,16 +250,23 @@ absl::StatusOr<std::vector<UpstreamConfig>> ParseUpstreams(std::string_view text
   return upstreams;
 }
 
-absl::StatusOr<std::vector<UpstreamConfig>> ReadUpstreams(const std::string& path) {
-  absl::StatusOr<std::string> text = ReadFile(path, kFileBytesMax);
-  if (!text.ok()) return absl::InvalidArgumentError(text.status().message());
-  absl::StatusOr<std::vector<UpstreamConfig>> upstreams = ParseUpstreams(*text);
+absl::StatusOr<std::vector<UpstreamConfig>> ReadUpstreams(const std::string& path,
+                                                          std::string* text) {
+  absl::StatusOr<std::string> read = ReadFile(path, kFileBytesMax);
+  if (!read.ok()) {
+    // Other options take @FILE.
+    return absl::InvalidArgumentError(
+        fmt::format("{}{}", MessageOf(read.status()),
+                    path.starts_with('@') ? "; give the path of the file, without @" : ""));
+  }
+  absl::StatusOr<std::vector<UpstreamConfig>> upstreams = ParseUpstreams(*read);
   if (!upstreams.ok()) return upstreams.status();
   for (const UpstreamConfig& config : *upstreams) {
     if (!config.tls) continue;
     const absl::StatusOr<TlsContext> tls = MakeUpstreamTls(config);
     if (!tls.ok()) return About(config.name, tls.status());
   }
+  if (text != nullptr) *text = *std::move(read);
   return upstreams;
 }
 

@@ -69,8 +69,9 @@ struct UpstreamConfig {
 };
 
 // Reads and checks the file, certificates and keys included. INVALID_ARGUMENT names upstream and
-// key; the caller puts the file before it.
-absl::StatusOr<std::vector<UpstreamConfig>> ReadUpstreams(const std::string& path);
+// key; the caller puts the file before it. `text`: where what the file holds goes, if all is well.
+absl::StatusOr<std::vector<UpstreamConfig>> ReadUpstreams(const std::string& path,
+                                                          std::string* text = nullptr);
 
 // The same for its text; certificates are not read.
 absl::StatusOr<std::vector<UpstreamConfig>> ParseUpstreams(std::string_view text);

@@ -92,8 +92,11 @@ std::string JoinHeaderValues(std::string_view name, std::string_view before,
   return fmt::format("{}{}{}", before, EqualsIgnoreCase(name, "cookie") ? "; " : ",", after);
 }
 
-CheckEffect::CheckEffect(const CheckRequestView* request)
-    : path_(request->path), headers_(request->headers) {}
+CheckEffect::CheckEffect(const CheckRequestView* request) : path_(request->path) {
+  constexpr size_t kUsuallyAdded = 8;
+  headers_.reserve(request->headers.size() + kUsuallyAdded);
+  headers_.assign(request->headers.begin(), request->headers.end());
+}
 
 std::string_view CheckEffect::Keep(std::string text) {
   if (texts_ == nullptr) texts_ = std::make_shared<std::forward_list<std::string>>();

@@ -11,6 +11,7 @@
 #include "host/base/ascii.h"
 #include "host/wire/attribute_record.h"
 #include "host/wire/field_numbers.h"
+#include "host/wire/short_pair.h"
 #include "host/wire/wire.h"
 #include "host/wire/wire_put.h"
 
@@ -33,25 +34,11 @@ struct MapEntry {
   std::string_view value;
 };
 
-// Reads an entry as encoders write it, a key of less than 128 bytes before such a value, in a sixth
-// of the instructions; false if it is another.
-bool ReadShortEntry(std::string_view bytes, MapEntry* entry) {
-  constexpr size_t kHeads = 4;
-  constexpr unsigned kKeyTag = field::HeadersEntry::kKey << 3 | 2;
-  constexpr unsigned kValueTag = field::HeadersEntry::kValue << 3 | 2;
-  const auto* const at = reinterpret_cast<const unsigned char*>(bytes.data());
-  if (bytes.size() < kHeads || at[0] != kKeyTag || at[1] >= 0x80) return false;
-  const size_t key = at[1];
-  if (bytes.size() < kHeads + key || at[key + 2] != kValueTag) return false;
-  const size_t value = at[key + 3];
-  if (value >= 0x80 || bytes.size() != kHeads + key + value) return false;
-  entry->key = bytes.substr(2, key);
-  entry->value = bytes.substr(kHeads + key);
-  return true;
-}
-
 bool ReadMapEntry(std::string_view bytes, MapEntry* entry) {
-  if (ReadShortEntry(bytes, entry)) return true;
+  if (ReadShortPair<field::HeadersEntry::kKey, field::HeadersEntry::kValue>(bytes, &entry->key,
+                                                                            &entry->value)) {
+    return true;
+  }
   WireReader reader(bytes);
   while (reader.Next()) {
     if (reader.Is(field::HeadersEntry::kKey)) entry->key = reader.bytes();

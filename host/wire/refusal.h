@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // What refuses a request or a connection. A refusal stands: whatever a plugin says after it, and
-// whatever status its call ends with, the request does not pass.
+// however its call ends, if it ends at all, the request does not pass.
 //
 // Tested by tests/host/wire/refusal_test.cc.
 #ifndef CALLOUT_HOST_WIRE_REFUSAL_H_

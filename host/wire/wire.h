@@ -88,6 +88,12 @@ class WireReader {
         return Skip(8);
       case 2: {
         uint64_t size;
+        // Two bytes of length, as a message with the usual headers has.
+        const auto* const at = reinterpret_cast<const unsigned char*>(cursor_);
+        if (end_ - cursor_ > 1 && at[0] >= 0x80 && at[1] < 0x80) {
+          cursor_ += 2;
+          return Skip((at[0] & 0x7fu) | static_cast<uint64_t>(at[1]) << 7);
+        }
         return (ReadVarint(&size, kShortBytes) && Skip(size)) || Fail();
       }
       case 5:

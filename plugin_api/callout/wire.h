@@ -163,10 +163,34 @@ static inline int callout_reader_fixed(callout_reader_t* reader, unsigned size) 
   return 1;
 }
 
+/* As callout_reader_next, for the usual record: a field below 16 with less than 128
+ * bytes or a number below 128. 0, with nothing read, for any other. */
+static inline int callout_reader_next_short(callout_reader_t* reader) {
+  unsigned char tag;
+  unsigned char value;
+  if (reader->end - reader->next < 2) return 0;
+  tag = CALLOUT_CAST(unsigned char, reader->next[0]);
+  value = CALLOUT_CAST(unsigned char, reader->next[1]);
+  /* (tag & 5) == 0: a varint or bytes. */
+  if (tag >= 0x80 || tag < 8 || (tag & 5) != 0 || value >= 0x80) return 0;
+  if ((tag & 7) == CALLOUT_WIRE_BYTES) {
+    if (value > reader->end - reader->next - 2) return 0;
+    reader->bytes = callout_make_bytes(reader->next + 2, value);
+    reader->next += value;
+  } else {
+    reader->number = value;
+  }
+  reader->next += 2;
+  reader->field = CALLOUT_CAST(uint32_t, tag >> 3);
+  reader->type = CALLOUT_CAST(uint32_t, tag & 7);
+  return 1;
+}
+
 /* 1: the fields of `reader` tell of the next record. 0: the end, or malformed. */
 static inline int callout_reader_next(callout_reader_t* reader) {
   uint64_t tag;
   uint64_t size;
+  if (callout_reader_next_short(reader)) return 1;
   if (reader->next == reader->end) return 0;
   if (!callout_reader_varint(reader, &tag)) return 0;
   if (tag > UINT32_MAX || tag >> 3 == 0) return callout_reader_fail(reader);

@@ -104,7 +104,7 @@ class EnvoyL4Test : public EnvoyFixture {
     EnvoyConfig config;
     config.backend_port = server_.port();
     const auto add = [&](const std::string& name, std::vector<std::string> options) {
-      options.push_back("--hook_deadline_ms=300");
+      options.push_back("--hook_deadline_ms=1000");
       hosts_.push_back(std::make_unique<HostProcess>(options));
       config.hosts[name] = {.port = hosts_.back()->port("plaintext")};
       config.listeners.push_back({.name = name,

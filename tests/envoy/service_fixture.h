@@ -31,7 +31,7 @@ class EnvoyServiceTest : public EnvoyFixture {
  protected:
   // A host that filters reach by `name`.
   void AddHost(const std::string& name, std::vector<std::string> options, EnvoyConfig* config) {
-    options.push_back("--hook_deadline_ms=300");
+    options.push_back("--hook_deadline_ms=1000");
     hosts_.push_back(std::make_unique<HostProcess>(options));
     config->hosts[name] = {.port = hosts_.back()->port("plaintext")};
   }

@@ -17,6 +17,7 @@
 #include "envoy/service/network_ext_proc/v3/network_external_processor.pb.h"
 #include "host/l4/data_stream.h"
 #include "host/plugin/services.h"
+#include "tests/fuzz/fuzz_instance.h"
 #include "tests/fuzz/fuzz_rpc_context.h"
 #include "tests/fuzz/target.h"
 
@@ -99,8 +100,6 @@ callout_status_t Hook(callout_call_t* call) {
   return status;
 }
 
-callout_status_t Create(callout_create_args_t*) { return CALLOUT_OK; }
-
 class Driver {
  public:
   explicit Driver(Run* run) : run_(run), choices_(&run->choices) {
@@ -108,7 +107,7 @@ class Driver {
     for (unsigned i = choices_->Next(4); i > 0; --i) instances.push_back(MakeInstance(i));
     chains_ = std::make_unique<ChainSource>(std::make_shared<Chain>(std::move(instances)));
     limits_.queued_messages_max = 1 + choices_->Next(6);
-    environment_ = *StreamEnvironment::Create(limits_, chains_.get(), &TheMetrics());
+    environment_ = *StreamEnvironment::Create(limits_, chains_.get(), &FuzzMetrics());
     connection_.emplace(environment_.get(), &context_);
   }
 
@@ -133,28 +132,13 @@ class Driver {
     bool end_of_stream;
   };
 
-  // One for all runs: defining metrics is dear.
-  static Metrics& TheMetrics() {
-    static auto* const metrics = new Metrics;
-    return *metrics;
-  }
-
   std::shared_ptr<Instance> MakeInstance(unsigned number) {
-    Plugin::Fields fields;
-    fields.path = fields.name = "fuzz";
+    Hooks hooks;
     for (const callout_phase_t phase :
          {CALLOUT_READ_DATA, CALLOUT_WRITE_DATA, CALLOUT_CONNECTION}) {
-      if (choices_->Next(3) != 0) fields.hooks.phases[PhaseSlot(phase)] = Hook;
+      if (choices_->Next(3) != 0) hooks.phases[PhaseSlot(phase)] = Hook;
     }
-    fields.hooks.plugin_create = Create;
-    InstanceSettings settings;
-    const ErrorPolicy policies[] = {{ErrorPolicy::Action::kContinue, 0},
-                                    {ErrorPolicy::Action::kDeny, 503},
-                                    {ErrorPolicy::Action::kFail, 0}};
-    if (const unsigned policy = choices_->Next(4); policy < 3) settings.policy = policies[policy];
-    return *Instance::Create(std::make_shared<const Plugin>(std::move(fields)),
-                             "fuzz" + std::to_string(number), "", settings,
-                             {.metrics = &TheMetrics(), .message_bytes_max = 4096});
+    return MakeFuzzInstance(hooks, number, choices_);
   }
 
   bool is_open() const { return !connection_->end().has_value(); }

@@ -19,6 +19,7 @@
 #include "host/unary/check_service.h"
 #include "host/unary/rate_limit_service.h"
 #include "host/unary/unary_rpc.h"
+#include "tests/fuzz/fuzz_instance.h"
 #include "tests/fuzz/fuzz_rpc_context.h"
 #include "tests/fuzz/target.h"
 
@@ -173,14 +174,14 @@ callout_status_t Hook(callout_call_t* call) {
   Said said;
   Say(call, choices, &said);
   if (choices->OneIn(4)) {
+    // Whether it is finished in time or not.
+    if (said.sure && said.refuses) g_run->refused = true;
     g_run->deferred.push_back({call, said});
     return CALLOUT_DEFERRED;
   }
   callout_status_t status = Settle(call, choices, said);
   return status == CALLOUT_DEFERRED ? CALLOUT_INTERNAL : status;
 }
-
-callout_status_t Create(callout_create_args_t*) { return CALLOUT_OK; }
 
 // --- The RPC ---
 
@@ -191,7 +192,7 @@ class Driver {
     for (unsigned i = choices_->Next(4); i > 0; --i) instances.push_back(MakeInstance(i));
     chains_ = std::make_unique<ChainSource>(std::make_shared<Chain>(std::move(instances)));
     limits_.message_fields_max = 20;
-    environment_ = *StreamEnvironment::Create(limits_, chains_.get(), &TheMetrics());
+    environment_ = *StreamEnvironment::Create(limits_, chains_.get(), &FuzzMetrics());
     std::unique_ptr<UnaryService> service;
     if (is_check_) {
       service = std::make_unique<CheckService>(&environment_->limits());
@@ -213,25 +214,10 @@ class Driver {
   }
 
  private:
-  // One for all runs: defining metrics is dear.
-  static Metrics& TheMetrics() {
-    static auto* const metrics = new Metrics;
-    return *metrics;
-  }
-
   std::shared_ptr<Instance> MakeInstance(unsigned number) {
-    Plugin::Fields fields;
-    fields.path = fields.name = "fuzz";
-    fields.hooks.phases[PhaseSlot(is_check_ ? CALLOUT_CHECK : CALLOUT_RATE_LIMIT)] = Hook;
-    fields.hooks.plugin_create = Create;
-    InstanceSettings settings;
-    constexpr ErrorPolicy kPolicies[] = {{ErrorPolicy::Action::kContinue, 0},
-                                         {ErrorPolicy::Action::kDeny, 503},
-                                         {ErrorPolicy::Action::kFail, 0}};
-    if (const unsigned policy = choices_->Next(4); policy < 3) settings.policy = kPolicies[policy];
-    return *Instance::Create(std::make_shared<const Plugin>(std::move(fields)),
-                             "fuzz" + std::to_string(number), "", settings,
-                             {.metrics = &TheMetrics(), .message_bytes_max = 4096});
+    Hooks hooks;
+    hooks.phases[PhaseSlot(is_check_ ? CALLOUT_CHECK : CALLOUT_RATE_LIMIT)] = Hook;
+    return MakeFuzzInstance(hooks, number, choices_);
   }
 
   std::string AnyRequest() {

@@ -146,7 +146,7 @@ TEST(ExplainKey, MustBeAFileWithALongKey) {
 class Exemplars : public testing::TestWithParam<const char*> {};
 
 TEST_P(Exemplars, LeadToTheTraceOfASlowCall) {
-  TestHost host({Moody(), GetParam()});
+  TestHost host({Moody(), GetParam(), "--hook_deadline_ms=20000"});
   LiveStream stream(PlaintextChannel(host.address("plaintext")), kTraced);
   stream.Exchange(RequestHeaders({{"x-do", "defer"}}));
   stream.Finish();

@@ -254,7 +254,8 @@ TEST(Metrics, PromtoolAcceptsTheRulesAndTheirTestsAndThePage) {
 }
 
 TEST(Metrics, HaveTheTimeOfDeferredCalls) {
-  TestHost host({"--plugin=moody=" + BuiltFile("tests/integration/moody.so")});
+  TestHost host(
+      {"--plugin=moody=" + BuiltFile("tests/integration/moody.so"), "--hook_deadline_ms=20000"});
   constexpr int kCalls = 3;
   for (int i = 0; i < kCalls; ++i) Ask(&host, "defer");
   const std::string admin = host.address("admin");

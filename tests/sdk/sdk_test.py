@@ -165,7 +165,7 @@ class OnTheHost:
             log = work / 'dev.log'
             with open(log, 'w') as output:
                 dev = subprocess.Popen([ROOT / 'scripts' / 'dev', folder, f'--host={BUILD}/host/callout-host', '--',
-                                        '--log_level=info', *options], stdout=output,
+                                        '--log_level=info', '--hook_deadline_ms=20000', *options], stdout=output,
                                        env=dict(os.environ, TMPDIR=directory, **(variables or {})))
             try:
                 yield int(self.await_text(log, r'send requests to http://127\.0\.0\.1:(\d+)/')[1]), work

@@ -178,7 +178,8 @@ class Soak : public EnvoyFixture {
     EnvoyFixture::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
     plugins_.Put("p.so", one_);
-    host_.emplace(std::vector<std::string>{"--plugins_dir=" + plugins_.path()});
+    host_.emplace(
+        std::vector<std::string>{"--plugins_dir=" + plugins_.path(), "--hook_deadline_ms=20000"});
     backend_.AnswerBy([](const HttpMessage& request) {
       return BackendAnswer{.body = {.pieces = {request.body}}};
     });

@@ -201,6 +201,20 @@ TEST_F(TesterServicesTest, AFileOfUpstreamsThatIsWrongIsNamed) {
   const Ran ran = Introspect("", kRefused, {"--upstreams=" + file});
   EXPECT_EQ(ran.exit_status, 2);
   EXPECT_THAT(ran.output, AllOf(HasSubstr("--upstreams=" + file + ": "), HasSubstr("\"ulr\"")));
+  EXPECT_THAT(Introspect("", kRefused, {"--upstreams=@" + file}).output,
+              HasSubstr("; give the path of the file, without @"));
+}
+
+TEST_F(TesterServicesTest, ADirectoryWhosePathIsTooLongForASocketIsNamed) {
+  const std::string deep = directory_.Path(std::string(100, 'd'));
+  std::filesystem::create_directories(deep);
+  const char* const before = std::getenv("TMPDIR");
+  const std::string kept = before == nullptr ? "" : before;
+  setenv("TMPDIR", deep.c_str(), 1);
+  const Ran ran = Introspect(kKnown, kPasses);
+  before == nullptr ? unsetenv("TMPDIR") : setenv("TMPDIR", kept.c_str(), 1);
+  EXPECT_EQ(ran.exit_status, 2);
+  EXPECT_THAT(ran.output, AllOf(HasSubstr(deep), HasSubstr("set TMPDIR to a shorter path")));
 }
 
 TEST_F(TesterTest, AHookThatHangsIsNamed) {
@@ -474,6 +488,10 @@ TEST_F(TesterTest, SaysWhatIsWrongWithAFileAndWhere) {
        ":1: response has no key state; did you mean status?"},
       {"upstreams: {a b: down}\n" + chain + "- {name: x, request: {}, expect: {}}\n",
        ": upstreams: "},
+      {"upstreams: {a: down, a: {}}\n" + chain + "- {name: x, request: {}, expect: {}}\n",
+       ":1: the key a is there twice"},
+      {"upstreams: {a: {/: {}, /: {}}}\n" + chain + "- {name: x, request: {}, expect: {}}\n",
+       ":1: the key / is there twice"},
       {"# a comment\nchain: [{plugin: add_header.so, config: {a: \"\xff\"}}]\n",
        ":2: the text is not UTF-8"},
   };

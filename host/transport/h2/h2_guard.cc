@@ -102,12 +102,17 @@ H2Reason H2Guard::TakeFrame(uint64_t now_ns) {
   }
 }
 
+// All are compared, which the compiler does four at a time: half of std::find's instructions.
+bool H2Guard::HasEnded(uint32_t stream) const {
+  uint32_t found = 0;  // as wide as what is compared
+  for (const uint32_t ended : ended_) found |= ended == stream ? 1u : 0u;
+  return found != 0;
+}
+
 // False if the peer has ended the stream before.
 bool H2Guard::TakeStreamFrame(uint8_t type, uint8_t flags, uint32_t stream) {
   const bool resets = type == NGHTTP2_RST_STREAM;
-  if (!resets && stream != 0 && std::find(ended_.begin(), ended_.end(), stream) != ended_.end()) {
-    return false;
-  }
+  if (!resets && stream != 0 && HasEnded(stream)) return false;
   if (resets || (flags & NGHTTP2_FLAG_END_STREAM) != 0) {
     ended_[ended_count_++ % ended_.size()] = stream;
   }

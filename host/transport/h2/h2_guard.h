@@ -106,6 +106,7 @@ class H2Guard {
 
  private:
   H2Reason TakeFrame(uint64_t now_ns);
+  bool HasEnded(uint32_t stream) const;
   bool TakeStreamFrame(uint8_t type, uint8_t flags, uint32_t stream);
   H2Reason TakeHeaderBlock(bool continuation, size_t size, bool end);
   H2Reason Count(H2Reason reason, uint64_t now_ns) {

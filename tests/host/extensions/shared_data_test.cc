@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <malloc.h>
 
+#include <atomic>
 #include <limits>
 #include <memory>
 #include <string>
@@ -189,6 +190,32 @@ TEST_F(SharedDataTest, KeepsSpacesApart) {
   EXPECT_NE(SharedKey("p", "", "k"), SharedKey("x", "p", "k"));
   EXPECT_EQ(SharedKey("p", "s", "k"), SharedKey("q", "s", "k"));
   EXPECT_NE(SharedKey("p", "sk", "k"), SharedKey("p", "s", "kk"));
+}
+
+// Room that one thread has made, another may take at once. And a value that has no room must not
+// stand in the way of one that has.
+TEST_F(SharedDataTest, RefusesNothingWhileThereAreValuesThatMayBeDropped) {
+  constexpr int kThreads = 4, kRounds = 5000;
+  Make({.bytes_max = 10 * SharedData::kEntryBytes, .keys_max = 8});
+  std::atomic<int> refused{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < kRounds; ++i) {
+        const std::string cached = "cached " + std::to_string(t) + "-" + std::to_string(i);
+        const std::string bytes(static_cast<size_t>(i) % 400, 'x');
+        if (data_->Put(cached, bytes, {.may_evict = true}, now_ns_).status != CALLOUT_OK) ++refused;
+        const std::string count = "count " + std::to_string(t);
+        int64_t sum = 0;
+        if (data_->Add(count, 1, 0, &sum, now_ns_) != CALLOUT_OK) ++refused;
+        if (i % 3 == 0) data_->Remove(count, CALLOUT_SHARED_ANY, now_ns_);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(refused, 0);
+  EXPECT_LE(data_->keys(), 8u);
+  EXPECT_LE(data_->bytes(), 10 * SharedData::kEntryBytes);
 }
 
 // For ThreadSanitizer, and for what is lost between compare and swap.

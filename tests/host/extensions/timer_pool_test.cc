@@ -257,6 +257,27 @@ TEST_F(TimerPoolTest, RefusesWhatIsOverItsLimits) {
   EXPECT_EQ(work.releases, 0) << "what was not started is not released";
 }
 
+TEST_F(TimerPoolTest, NamesWhatIsWrongWithATimer) {
+  Work work;
+  const std::vector<std::pair<callout_timer_t, std::string>> cases = {
+      {work.Timer(CALLOUT_TIMER_NS_MAX + 1), "its delay is 31536000000000001 ns, the limit is"},
+      {work.Timer(0, CALLOUT_TIMER_PERIOD_MIN_NS - 1), "its period is 999999 ns, expected 0 or "},
+      {work.Timer(0, CALLOUT_TIMER_NS_MAX + 1), "its period is 31536000000000001 ns, expected 0"},
+      {callout_timer_t{sizeof(callout_timer_t), 0, nullptr, nullptr, nullptr, 0, 0},
+       "it has no function to run"},
+      {callout_timer_t{8, 0, Work::Run, nullptr, &work, 0, 0},
+       "its struct_size is 8; set it to sizeof(callout_timer_t)"},
+  };
+  for (size_t i = 0; i < cases.size(); ++i) {
+    // The log has such a line once a minute for each plugin.
+    const auto set = MakeSet("wrong" + std::to_string(i));
+    uint64_t id = 0;
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(set->Start(cases[i].first, &id), CALLOUT_INVALID_ARGUMENT);
+    EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr(cases[i].second));
+  }
+}
+
 TEST_F(TimerPoolTest, SaysSoIfNoThreadCanBeStarted) {
   const auto set = MakeSet("p");
   Work work;

@@ -356,6 +356,12 @@ TEST_F(DataStreamTest, AnEndIsOneWhateverComesAfterIt) {
          Answer(call, CALLOUT_WHOLE_RESPONSE, "\x20\x01\xff");
          return callout_status_t{CALLOUT_OK};
        }},
+      {"an end that is sent, where one response is all",
+       [](callout_call_t* call) {
+         const callout_bytes_t part = ToBytes("\x20\x01");
+         call->host->send(call, CALLOUT_WHOLE_RESPONSE, &part, 1);
+         return callout_status_t{CALLOUT_OK};
+       }},
   };
   for (const auto& [name, hook] : cases) {
     AddPlugin(ErrorPolicy::Action::kContinue)->phases[CALLOUT_READ_DATA] = hook;
@@ -542,6 +548,24 @@ TEST_F(DataStreamTest, AfterTheDeadlineThePolicyAnswers) {
     EXPECT_TRUE(connection_->closed());
     EXPECT_EQ(plugin->closed, 1);
     EXPECT_EQ(environment_->deferred(), 0u);
+    StartAgain();
+  }
+}
+
+TEST_F(DataStreamTest, AnEndStandsWhereTheCallIsNotFinished) {
+  for (const callout_phase_t phase : {CALLOUT_CONNECTION, CALLOUT_READ_DATA}) {
+    FakePlugin* plugin = AddPlugin(ErrorPolicy::Action::kContinue);
+    callout_call_t* forgotten = nullptr;
+    plugin->phases[phase] = [&](callout_call_t* call) {
+      forgotten = call;
+      EXPECT_EQ(callout_close_connection(call), CALLOUT_OK);
+      return CALLOUT_DEFERRED;
+    };
+    Read("r");
+    connection_->OnDeadline(connection_->deadline_ns());
+    EXPECT_THAT(Told(), ElementsAre("reset"));
+    forgotten->host->finish(forgotten, CALLOUT_OK);
+    Deliver();
     StartAgain();
   }
 }

@@ -243,6 +243,36 @@ TEST_F(InstanceExtensionsTest, NoCallEndsDuringDestroyOrAfterIt) {
   EXPECT_EQ(calls->find(host, ToBytes("service"), nullptr), CALLOUT_NOT_FOUND);
 }
 
+// For ThreadSanitizer: what makes the timers of an instance and what closes them must not race.
+TEST_F(InstanceExtensionsTest, TheFirstTimerMayBeStartedWhileTheInstanceEnds) {
+  MakeWithUpstream("http://127.0.0.1:1");
+  for (int round = 0; round < 100; ++round) {
+    FakePlugin plugin;
+    const callout_host_t* host = nullptr;
+    plugin.create = [&](callout_create_args_t* args) { host = args->host; };
+    auto instance = Create(&plugin, "p");
+    const callout_timers_t* const timers = TimersOf(host);
+    Notification begun;
+    Task task;
+    task.run = [] {};
+    callout_status_t started = CALLOUT_UNKNOWN;
+    Asking asking;
+    asking.on_done = [&] {
+      const callout_timer_t timer = task.Timer(CALLOUT_TIMER_NS_MAX);
+      uint64_t id = 0;
+      begun.Notify();
+      started = timers->start(host, &timer, &id);
+    };
+    uint64_t id = 0;
+    const callout_outgoing_t outgoing = asking.Ask();
+    ASSERT_EQ(CallsOf(host)->start(host, &outgoing, &id), CALLOUT_OK);
+    begun.WaitForNotification();
+    instance.reset();
+    EXPECT_TRUE(started == CALLOUT_OK || started == CALLOUT_FAILED_PRECONDITION) << started;
+    EXPECT_EQ(task.released, started == CALLOUT_OK ? 1 : 0);
+  }
+}
+
 TEST_F(InstanceExtensionsTest, ATimerIsARunningHookOfItsPlugin) {
   FakePlugin plugin;
   const callout_host_t* host = nullptr;

@@ -100,5 +100,20 @@ TEST(Guard, SaysWhatIsIllegalInAHeader) {
   }
 }
 
+// Values are looked at eight bytes at a time.
+TEST(Guard, FindsAnIllegalByteWhereverItStandsInAValue) {
+  for (int byte = 0; byte < 256; ++byte) {
+    const bool legal = byte == '\t' || (byte >= 0x20 && byte != 0x7f);
+    for (size_t size = 1; size <= 17; ++size) {
+      for (size_t at = 0; at < size; ++at) {
+        std::string value(size, at % 2 == 0 ? '~' : ' ');
+        value[at] = static_cast<char>(byte);
+        EXPECT_EQ(CheckMutation(Sets({{"x", value}})).ok(), legal)
+            << "byte " << byte << " at " << at << " of " << size;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace callout::host

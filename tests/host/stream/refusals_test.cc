@@ -6,7 +6,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <future>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/host/stream_fixture.h"
@@ -18,6 +20,17 @@ callout_status_t AddHeader(callout_call_t* call) {
   const callout_header_t header = {callout_text("x-internal-token"), callout_text("s3cret")};
   return callout_add_header_mutation(call, &header, 1, nullptr, 0, 0,
                                      CALLOUT_OVERWRITE_IF_EXISTS_OR_ADD);
+}
+
+callout_status_t SendsAll(callout_call_t* call, callout_field_t field, const std::string& bytes) {
+  const callout_bytes_t part = ToBytes(bytes);
+  return call->host->send(call, field, &part, 1);
+}
+
+// ImmediateResponse: status 1 (HttpStatus: code 1: 403).
+const std::string& Denial() {
+  static const std::string denial("\x0a\x03\x08\x93\x03");
+  return denial;
 }
 
 // A denial, and what the hook does and returns after it.
@@ -104,6 +117,44 @@ std::vector<Case> Cases() {
          return callout_status_t{CALLOUT_OK};
        },
        500},
+      {"a denial by send()",
+       [](callout_call_t* call) {
+         SendsAll(call, CALLOUT_IMMEDIATE_RESPONSE, Denial());
+         return callout_status_t{CALLOUT_OK};
+       },
+       500},
+      {"a denial by send(), and then a header",
+       [](callout_call_t* call) {
+         SendsAll(call, CALLOUT_IMMEDIATE_RESPONSE, Denial());
+         EXPECT_EQ(AddHeader(call), CALLOUT_FAILED_PRECONDITION);
+         return callout_status_t{CALLOUT_OK};
+       },
+       500},
+      {"a denial by send() that is over the limit",
+       [huge](callout_call_t* call) {
+         EXPECT_EQ(SendsAll(call, CALLOUT_IMMEDIATE_RESPONSE, huge), CALLOUT_RESOURCE_EXHAUSTED);
+         return callout_status_t{CALLOUT_OK};
+       },
+       500},
+      {"a reply in pieces whose first is over the limit",
+       [huge](callout_call_t* call) {
+         EXPECT_EQ(SendsAll(call, CALLOUT_STREAMED_IMMEDIATE_RESPONSE, huge),
+                   CALLOUT_RESOURCE_EXHAUSTED);
+         return callout_status_t{CALLOUT_OK};
+       },
+       500},
+      {"a reply in pieces whose first is no message",
+       [](callout_call_t* call) {
+         SendsAll(call, CALLOUT_STREAMED_IMMEDIATE_RESPONSE, "\x0a\x7f");
+         return callout_status_t{CALLOUT_OK};
+       },
+       500},
+      {"a reply in pieces without headers",
+       [](callout_call_t* call) {
+         SendsAll(call, CALLOUT_STREAMED_IMMEDIATE_RESPONSE, std::string("\x12\x00", 2));
+         return callout_status_t{CALLOUT_OK};
+       },
+       500},
   };
 }
 
@@ -141,6 +192,96 @@ TEST_F(RefusalsTest, StandInABodyThatRuns) {
   const std::vector<ProcessingResponse> told = Take();
   ASSERT_EQ(told.size(), 1u);
   EXPECT_EQ(told[0].immediate_response().status().code(), 403);
+}
+
+TEST_F(RefusalsTest, AreNoPieceOfABodyThatRuns) {
+  AddPlugin(ErrorPolicy::Action::kContinue)->phases[CALLOUT_REQUEST_BODY] =
+      [](callout_call_t* call) {
+        SendsAll(call, CALLOUT_IMMEDIATE_RESPONSE, Denial());
+        return callout_status_t{CALLOUT_NO_RESPONSE};
+      };
+  Begin();
+  Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kDuplex, kNone));
+  Take();
+  Feed(Body(CALLOUT_REQUEST_BODY, "abc", false));
+  EXPECT_TRUE(Take().empty());
+  ASSERT_TRUE(stream_->end().has_value());
+  EXPECT_FALSE(stream_->end()->ok());
+}
+
+TEST_F(RefusalsTest, StandWhereThePluginForgetsToFinishTheCall) {
+  for (const auto action : {ErrorPolicy::Action::kFail, ErrorPolicy::Action::kContinue}) {
+    for (const bool in_hook : {true, false}) {
+      Reset();
+      callout_call_t* forgotten = nullptr;
+      AddPlugin(action)->phases[CALLOUT_REQUEST_HEADERS] = [&](callout_call_t* call) {
+        forgotten = call;
+        if (in_hook) {
+          EXPECT_EQ(callout_deny(call, 403, "no"), CALLOUT_OK);
+        }
+        return callout_status_t{CALLOUT_DEFERRED};
+      };
+      Begin();
+      Feed(Headers(CALLOUT_REQUEST_HEADERS));
+      if (!in_hook) {
+        std::thread([&] { EXPECT_EQ(callout_deny(forgotten, 403, "no"), CALLOUT_OK); }).join();
+      }
+      PassDeadline();
+      const std::vector<ProcessingResponse> told = Take();
+      ASSERT_EQ(told.size(), 1u);
+      EXPECT_EQ(told[0].immediate_response().status().code(), 500) << told[0].DebugString();
+      EXPECT_EQ(told[0].immediate_response().details(), "callout_deadline");
+      forgotten->host->finish(forgotten, CALLOUT_OK);
+      Deliver();
+    }
+  }
+}
+
+TEST_F(RefusalsTest, StandWhereABlockingHookDoesNotReturn) {
+  std::promise<void> denied, go_on;
+  InstanceSettings settings;
+  settings.policy = ErrorPolicy{ErrorPolicy::Action::kContinue, 0};
+  AddBlocking(settings)->phases[CALLOUT_REQUEST_HEADERS] = [&](callout_call_t* call) {
+    EXPECT_EQ(callout_deny(call, 403, "no"), CALLOUT_OK);
+    denied.set_value();
+    go_on.get_future().wait();  // writes to an audit log that hangs
+    return callout_status_t{CALLOUT_OK};
+  };
+  Begin();
+  Feed(Headers(CALLOUT_REQUEST_HEADERS));
+  denied.get_future().wait();
+  PassDeadline();
+  const std::vector<ProcessingResponse> told = Take();
+  go_on.set_value();
+  WaitAndDeliver();
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told[0].immediate_response().status().code(), 500) << told[0].DebugString();
+}
+
+TEST_F(RefusalsTest, StandWhereTooManyCallsAreDeferred) {
+  limits_.deferred_max = 0;
+  callout_call_t* deferred = nullptr;
+  AddPlugin(ErrorPolicy::Action::kContinue)->phases[CALLOUT_REQUEST_HEADERS] =
+      [&](callout_call_t* call) {
+        deferred = call;
+        EXPECT_EQ(callout_deny(call, 403, "no"), CALLOUT_OK);
+        return callout_status_t{CALLOUT_DEFERRED};
+      };
+  Begin();
+  EXPECT_EQ(Exchange(Headers(CALLOUT_REQUEST_HEADERS)).immediate_response().status().code(), 503);
+  deferred->host->finish(deferred, CALLOUT_OK);
+  Deliver();
+}
+
+TEST_F(RefusalsTest, StandWhereTheyComeTooEarly) {
+  FakePlugin* plugin = AddPlugin(ErrorPolicy::Action::kContinue);
+  plugin->open = [](callout_call_t* call) {
+    EXPECT_EQ(callout_deny(call, 403, "no"), CALLOUT_FAILED_PRECONDITION);
+    return callout_status_t{CALLOUT_OK};
+  };
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  Begin();
+  EXPECT_EQ(Exchange(Headers(CALLOUT_REQUEST_HEADERS)).immediate_response().status().code(), 500);
 }
 
 TEST_F(RefusalsTest, OfOnProcessStandBeforeTheHookOfThePhase) {

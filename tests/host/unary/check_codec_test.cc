@@ -102,6 +102,72 @@ TEST_F(CheckCodecTest, OfANameThatStandsThereTwiceTheLastValueCounts) {
   }
 }
 
+// A CheckRequest whose map of headers has these entries.
+std::string WithEntries(const std::vector<std::string>& entries) {
+  std::string http, request, attributes, bytes;
+  for (const std::string& entry : entries) AppendBytes(field::HttpRequest::kHeaders, entry, &http);
+  AppendBytes(field::Request::kHttp, http, &request);
+  AppendBytes(field::AttributeContext::kRequest, request, &attributes);
+  AppendBytes(field::CheckRequest::kAttributes, attributes, &bytes);
+  return bytes;
+}
+
+// Whether the codec reads of `bytes` what protobuf reads.
+void ExpectReadAsProtobufDoes(const std::string& bytes) {
+  CheckRequest message;
+  const bool is_message = message.ParseFromString(bytes);
+  const auto view = ParseCheckRequest(bytes, 1000);
+  ASSERT_EQ(view.ok(), is_message);
+  if (!is_message) return;
+  std::multimap<std::string, std::string> headers;
+  for (const auto& header : view->headers) headers.emplace(header.name, header.value);
+  EXPECT_EQ(headers, HeadersOf(message));
+}
+
+// Short entries are read in one go, where they are as encoders write them.
+TEST_F(CheckCodecTest, AnEntryOfTheMapIsReadInEveryForm) {
+  const auto record = [](uint32_t number, const std::string& text) {
+    std::string bytes;
+    AppendBytes(number, text, &bytes);
+    return bytes;
+  };
+  const std::string long_length("\x0a\x81\x00k", 4);  // of one byte, in two
+  const std::string other_type("\x08\x05", 2);
+  std::vector<std::string> texts = {"", "v", std::string(127, 'a'), std::string(128, 'b')};
+  for (const std::string& name : texts) {
+    for (const std::string& text : texts) {
+      const std::string key = record(1, name), value = record(2, text), unknown = record(3, text);
+      for (const std::string& entry :
+           {key + value, value + key, key, value, std::string(), key + key, key + value + value,
+            key + value + key, record(1, "other") + key + value, key + unknown + value,
+            unknown + key + value, key + value + unknown, key + value + other_type,
+            other_type + value, long_length + value, key + long_length + value,
+            record(17, name) + key + value}) {
+        for (size_t size = 0; size <= entry.size(); ++size) {
+          SCOPED_TRACE(testing::PrintToString(entry.substr(0, size)));
+          ExpectReadAsProtobufDoes(WithEntries({entry.substr(0, size)}));
+          if (HasFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CheckCodecTest, NamesThatAreAlikeAreToldApart) {
+  SCOPED_TRACE("seed " + std::to_string(seed_));
+  for (int round = 0; round < kRounds && !HasFailure(); ++round) {
+    std::vector<std::string> entries;
+    for (unsigned i = Below(40); i > 0; --i) {
+      std::string name, entry;
+      for (unsigned j = Below(6); j > 0; --j) name += "aAb-"[Below(4)];
+      AppendBytes(1, name, &entry);
+      AppendBytes(2, std::to_string(i), &entry);
+      entries.push_back(std::move(entry));
+    }
+    ExpectReadAsProtobufDoes(WithEntries(entries));
+  }
+}
+
 TEST_F(CheckCodecTest, ARequestIsReadAndWrittenAsProtobufDoes) {
   SCOPED_TRACE("seed " + std::to_string(seed_));
   for (int round = 0; round < kRounds && !HasFailure(); ++round) {

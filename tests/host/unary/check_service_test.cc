@@ -407,6 +407,46 @@ TEST_F(CheckTest, ARefusalThatIsSpoiltDoesNotPass) {
          RespondWith(call, CALLOUT_WHOLE_RESPONSE, std::string("\x12\x7f", 2));
          return CALLOUT_OK;
        }},
+      {"a denial that is sent",
+       [](callout_call_t* call) {
+         call->host->send(call, CALLOUT_CHECK_DENIED, nullptr, 0);
+         return CALLOUT_OK;
+       }},
+      {"a denial that is sent, and then an allowance",
+       [](callout_call_t* call) {
+         call->host->send(call, CALLOUT_CHECK_DENIED, nullptr, 0);
+         RespondWith(call, CALLOUT_CHECK_OK, "");
+         return CALLOUT_OK;
+       }},
+      {"a denial that is sent and over the limit, and then an allowance",
+       [&](callout_call_t* call) {
+         const callout_bytes_t part = ToBytes(long_text);
+         EXPECT_EQ(call->host->send(call, CALLOUT_CHECK_DENIED, &part, 1),
+                   CALLOUT_RESOURCE_EXHAUSTED);
+         RespondWith(call, CALLOUT_CHECK_OK, "");
+         return CALLOUT_OK;
+       }},
+      {"a status that is cut off beside an allowance",
+       [](callout_call_t* call) {
+         RespondWith(call, CALLOUT_CHECK_OK, "");
+         call->host->annotate(call, CALLOUT_WHOLE_RESPONSE, ToBytes("\x0a\x01\x08"));
+         return CALLOUT_OK;
+       }},
+      {"a status that refuses beside an allowance",
+       [](callout_call_t* call) {
+         RespondWith(call, CALLOUT_CHECK_OK, "");
+         call->host->annotate(call, CALLOUT_WHOLE_RESPONSE, ToBytes("\x0a\x02\x08\x07"));
+         return CALLOUT_OK;
+       }},
+      {"a status that refuses beside an allowance, and one that does not",
+       [](callout_call_t* call) {
+         RespondWith(call, CALLOUT_CHECK_OK, "");
+         call->host->annotate(call, CALLOUT_WHOLE_RESPONSE, ToBytes("\x0a\x02\x08\x07"));
+         EXPECT_EQ(call->host->annotate(call, CALLOUT_WHOLE_RESPONSE,
+                                        callout_make_bytes("\x0a\x02\x08\x00", 4)),
+                   CALLOUT_FAILED_PRECONDITION);
+         return CALLOUT_OK;
+       }},
   };
   for (const ErrorPolicy::Action action :
        {ErrorPolicy::Action::kFail, ErrorPolicy::Action::kContinue}) {
@@ -482,6 +522,38 @@ TEST_F(CheckTest, ARefusalStands) {
   }
 }
 
+TEST_F(CheckTest, ARefusalStandsWhereItComesTooEarly) {
+  FakePlugin* plugin = AddPlugin(ErrorPolicy::Action::kContinue);
+  plugin->open = [](callout_call_t* call) {
+    EXPECT_EQ(RespondWith(call, CALLOUT_CHECK_DENIED, ""), CALLOUT_FAILED_PRECONDITION);
+    return CALLOUT_OK;
+  };
+  plugin->phases[CALLOUT_CHECK] = Allows();
+  EXPECT_EQ(StatusTold(Request()), 500);
+}
+
+TEST_F(CheckTest, ARefusalStandsWhereTheCallIsNotFinished) {
+  for (const ErrorPolicy::Action action :
+       {ErrorPolicy::Action::kFail, ErrorPolicy::Action::kContinue}) {
+    for (const size_t deferred_max : {size_t{0}, size_t{10}}) {
+      Reset();
+      limits_.deferred_max = deferred_max;
+      callout_call_t* forgotten = nullptr;
+      AddPlugin(action)->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+        forgotten = call;
+        EXPECT_EQ(callout_deny_request(call, 401, callout_text("who are you?")), CALLOUT_OK);
+        return CALLOUT_DEFERRED;
+      };
+      Ask(Request());
+      if (deferred_max != 0) rpc_call_->OnDeadline(rpc_call_->deadline_ns());
+      EXPECT_EQ(Told().denied_response().status().code(), deferred_max == 0 ? 503 : 500);
+      forgotten->host->finish(forgotten, CALLOUT_OK);
+      rpc_.Deliver(rpc_call_.get());
+      Finish();
+    }
+  }
+}
+
 // Two answers in one message: as protobuf has it, the last one counts, for Envoy, too.
 TEST_F(CheckTest, OfTwoAnswersInOneMessageTheLastCounts) {
   const std::string allowed = std::string("\x1a\x00", 2);
@@ -550,6 +622,21 @@ TEST_F(CheckTest, MoreHeadersThanEnvoyTakesAreRefusedAsTheClientsDoing) {
     EXPECT_EQ(StatusTold(Request({{"x-b", "1"}, {"x-c", "1"}})), 431);
     Finish();
   }
+}
+
+// A client that is over the limit itself proves that Envoy's is higher. So only the limits between
+// its request and the one that comes of it refuse: as many as bytes are added.
+TEST_F(CheckTest, EachByteOverTheLimitIsRefused) {
+  int refused = 0;
+  for (size_t limit = 1; limit < 300; ++limit) {
+    Reset();
+    limits_.header_bytes_max = limit;
+    AddPlugin()->phases[CALLOUT_CHECK] =
+        Allows([](OkHttpResponse* ok) { AddOption(ok->mutable_headers(), "x-a", "1"); });
+    refused += Check(Request({{"x-b", "1"}})).denied_response().status().code() == 431 ? 1 : 0;
+    Finish();
+  }
+  EXPECT_EQ(refused, 4);
 }
 
 // --- The form that Envoy reads ------------------------------------------------------

@@ -321,6 +321,19 @@ TEST_F(RateLimitTest, ARefusalIsOneWhateverComesAfterIt) {
          RespondWith(call, CALLOUT_WHOLE_RESPONSE, "\x08\x02\xff");
          return callout_status_t{CALLOUT_OK};
        }},
+      {"sent, where one response is all",
+       [](callout_call_t* call) {
+         const callout_bytes_t part = ToBytes("\x08\x02");
+         call->host->send(call, CALLOUT_WHOLE_RESPONSE, &part, 1);
+         return callout_status_t{CALLOUT_OK};
+       }},
+      {"sent, and then let pass",
+       [](callout_call_t* call) {
+         const callout_bytes_t part = ToBytes("\x08\x02");
+         call->host->send(call, CALLOUT_WHOLE_RESPONSE, &part, 1);
+         SaysCode(kOk)(call);
+         return callout_status_t{CALLOUT_OK};
+       }},
   };
   for (const auto& [name, hook] : cases) {
     AddPlugin(ErrorPolicy::Action::kContinue)->phases[CALLOUT_RATE_LIMIT] = hook;

@@ -126,6 +126,8 @@ TEST(UpstreamConfig, RefusesAUrlThatLeavesSomethingOpen) {
 TEST(UpstreamConfig, SaysWhyAFileCannotBeRead) {
   EXPECT_EQ(ReadUpstreams("/nowhere/upstreams.json").status().message(),
             "No such file or directory");
+  EXPECT_EQ(ReadUpstreams("@/nowhere/upstreams.json").status().message(),
+            "No such file or directory; give the path of the file, without @");
 }
 
 }  // namespace

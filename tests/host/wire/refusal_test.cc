@@ -40,6 +40,8 @@ TEST(Refusal, IsADenialAnErrorOrAStatusOfACheck) {
   ASSERT_TRUE(
       SplitCheckResponse(std::string("\x0a\x02\x08\x07\x1a\x00", 6), &response, &annotations));
   EXPECT_TRUE(IsRefusal(CALLOUT_CHECK, response, annotations));
+  EXPECT_TRUE(IsRefusal(CALLOUT_CHECK, response, "\x0a\x01\x08")) << "a status that is cut off";
+  EXPECT_FALSE(IsRefusal(CALLOUT_CHECK, response, std::string("\x0a\x02\x08\x00", 4)));
 }
 
 TEST(Refusal, IsARateLimitThatIsOver) {
