@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes an OCI image of the host and its libraries, and nothing else, or of plugins; no daemon is needed.
 
-    oci.py --host=FILE --version=V --arch=A --out=IMAGE.oci.tar --bom=FILE.cdx.json
+    oci.py --host=FILE --version=V --arch=A --out=IMAGE.oci.tar --bom=FILE.cdx.json [--packages=DIR --run=COMMAND]
     oci.py --files --arch=A --out=IMAGE.oci.tar FILE...     these files, in the top directory
 
 The image is an OCI layout in a tar file (`umoci`, `skopeo copy oci-archive:…`, `podman load`). All times in it
 are $SOURCE_DATE_EPOCH, so that it is the same whenever it is made. --bom lists the Debian packages whose files
 are in it, in CycloneDX 1.5.
+
+For another machine, COMMAND runs its programs, and its libraries are below DIR, with dpkg's database of them, as
+scripts/cross unpacks them.
 """
 import argparse
 import gzip
@@ -17,6 +20,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import tarfile
 import uuid
@@ -27,10 +31,15 @@ CREATED = datetime.fromtimestamp(EPOCH, timezone.utc).strftime('%Y-%m-%dT%H:%M:%
 USER = 65532  # "nonroot", as in distroless images
 
 
-def libraries(host):
-    """The paths that the loader names, and the loader itself."""
-    shown = subprocess.run(['ldd', host], capture_output=True, text=True, check=True).stdout
-    return sorted(set(re.findall(r'(/\S+) \(0x', shown)))
+def libraries(arguments):
+    """The libraries that the loader names, and the loader itself: where each is for the host, and where it is here."""
+    command = ['ldd', arguments.host]
+    if arguments.run:  # the same, by the other machine's loader
+        loader = next(pathlib.Path(arguments.packages, 'lib').glob('ld-linux-*'))
+        command = [*shlex.split(arguments.run), loader, '--list', arguments.host]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = {name.removeprefix(arguments.packages) for name in re.findall(r'(/\S+) \(0x', shown)}
+    return {name: arguments.packages + name for name in sorted(found)}
 
 
 def layer(host, files):
@@ -44,10 +53,10 @@ def layer(host, files):
             tar.addfile(info, io.BytesIO(data or b''))
 
         entries = {'/usr/bin/callout-host': pathlib.Path(host).read_bytes()}
-        for file in files:
+        for file, here in files.items():
             # Debian's /lib is a symlink to usr/lib.
             name = re.sub(r'^/(lib\w*)/', r'/usr/\1/', file)
-            entries[name] = pathlib.Path(file).read_bytes()
+            entries[name] = pathlib.Path(here).read_bytes()
         directories = {'/etc', '/usr', '/plugins', '/run'}
         for name in entries:
             directories.update(str(parent) for parent in pathlib.PurePath(name).parents if str(parent) != '/')
@@ -134,11 +143,11 @@ def config_of_host(version):
     }
 
 
-def packages_of(files):
+def packages_of(files, dpkg_query):
     """The Debian packages of files, as (name, version, source), sorted."""
     # A file may be registered below /lib or /usr/lib, and by the name that a symlink leads to.
     names = {file: {file, re.sub(r'^/usr', '', file), os.path.realpath(file)} for file in files}
-    shown = subprocess.run(['dpkg-query', '--search', *sorted(set().union(*names.values()))], capture_output=True,
+    shown = subprocess.run([*dpkg_query, '--search', *sorted(set().union(*names.values()))], capture_output=True,
                            text=True, check=False).stdout
     owners = {line.split(': ', 1)[1]: line.split(': ', 1)[0] for line in shown.splitlines() if ': /' in line}
     packages = set()
@@ -147,13 +156,14 @@ def packages_of(files):
         if not found:
             raise SystemExit(f'oci.py: no Debian package has {file}, so the list of packages would be incomplete')
         packages.add(found[0])
-    shown = subprocess.run(['dpkg-query', '--show', '--showformat=${Package}\t${Version}\t${source:Package}\n',
+    shown = subprocess.run([*dpkg_query, '--show', '--showformat=${Package}\t${Version}\t${source:Package}\n',
                             *sorted(packages)], capture_output=True, text=True, check=True).stdout
     return sorted({tuple(line.split('\t')) for line in shown.splitlines()})
 
 
 def write_bom(arguments, files):
-    packages = packages_of(files)
+    dpkg_query = ['dpkg-query', *([f'--admindir={arguments.packages}/var/lib/dpkg'] if arguments.packages else [])]
+    packages = packages_of(files.values(), dpkg_query)
     host = hashlib.sha256(pathlib.Path(arguments.host).read_bytes()).hexdigest()
     pathlib.Path(arguments.bom).write_text(json.dumps({
         'bomFormat': 'CycloneDX',
@@ -181,6 +191,8 @@ def main():
     parser.add_argument('--host')
     parser.add_argument('--version', default='latest')
     parser.add_argument('--bom')
+    parser.add_argument('--packages', default='')
+    parser.add_argument('--run', default='')
     parser.add_argument('--arch', required=True)
     parser.add_argument('--out', required=True)
     parser.add_argument('plugins', nargs='*', metavar='FILE')
@@ -188,7 +200,7 @@ def main():
     if arguments.files:
         write_image(arguments, layer_of(arguments.plugins), {}, 'scripts/package-plugin')
         return
-    files = libraries(arguments.host)
+    files = libraries(arguments)
     write_image(arguments, layer(arguments.host, files), config_of_host(arguments.version), 'scripts/package')
     write_bom(arguments, files)
 

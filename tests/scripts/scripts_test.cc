@@ -185,9 +185,16 @@ TEST_F(Setup, LooksForDevelopersToolsOnlyWhenAsked) {
 
 TEST_F(Setup, RefusesOptionsItDoesNotKnow) {
   EXPECT_EQ(Run("scripts/setup --all"), 1);
-  EXPECT_EQ(output_, "setup: unknown option '--all'; the only option is --dev\n");
+  EXPECT_EQ(output_,
+            "setup: unknown option '--all'; the options are --dev and --print-libraries\n");
   EXPECT_EQ(Run("scripts/check --all"), 1);
   EXPECT_EQ(output_, "check: unknown option '--all'; the options are --quick and --full\n");
+}
+
+TEST_F(Setup, SaysWhichPackagesHaveTheLibraries) {
+  EXPECT_EQ(Run("scripts/setup --print-libraries"), 0) << output_;
+  EXPECT_THAT(output_, AllOf(HasSubstr("libfmt-dev\n"), Not(HasSubstr("ninja-build"))));
+  EXPECT_THAT(Calls(), Not(HasSubstr("dpkg-query")));
 }
 
 class Bench : public Setup {
@@ -271,6 +278,72 @@ TEST_F(OtherSystems, SaysWhatItNeeds) {
   EXPECT_EQ(Run("scripts/other-systems trixie"), 1);
   EXPECT_THAT(output_, HasSubstr("root is needed"));
   EXPECT_THAT(Calls(), Not(HasSubstr("unshare")));
+}
+
+// With the other machine's packages unpacked in packages/.
+class Cross : public Scripts {
+ protected:
+  void SetUp() override {
+    Scripts::SetUp();
+    for (const char* program : {"cat", "mkdir", "sed"}) {
+      fs::create_symlink(std::string("/usr/bin/") + program,
+                         top_.Path(std::string("bin/") + program));
+    }
+    fs::create_directories(top_.Path("packages"));
+    StandIn("realpath", "echo '" + top_.Path("packages") + "'");
+    StandIn("ninja", "echo 'host/callout-host: cpp'; echo 'plugins/basic.so: cpp'");
+    for (const char* program : {"apt-get", "aarch64-linux-gnu-g++", "meson", "qemu-aarch64"}) {
+      StandIn(program, "");
+    }
+  }
+
+  std::string MachineFile() {
+    std::ostringstream text;
+    text << std::ifstream(top_.Path("build-arm64/cross.ini")).rdbuf();
+    return text.str();
+  }
+};
+
+TEST_F(Cross, BuildsForAnotherMachineWithItsPackages) {
+  EXPECT_EQ(Run("scripts/cross arm64 --no-tests -Db_lto=true"), 0) << output_;
+  EXPECT_THAT(
+      Calls(),
+      AllOf(HasSubstr("meson setup build-arm64 --cross-file=build-arm64/cross.ini -Drust=disabled "
+                      "-Dgo=disabled -Dpython=disabled -Db_lto=true\n"),
+            EndsWith("ninja -C build-arm64 host/callout-host plugins/basic.so "
+                     "host/callout-host.1\n"),
+            Not(HasSubstr("apt-get"))));
+  EXPECT_THAT(
+      MachineFile(),
+      AllOf(HasSubstr("cpp = ['aarch64-linux-gnu-g++', '--sysroot=" + top_.Path("packages") + "']"),
+            HasSubstr("exe_wrapper = ['qemu-aarch64', '-L', '" + top_.Path("packages") + "']")));
+}
+
+TEST_F(Cross, UsesCcacheWhereItIs) {
+  StandIn("ccache", "");
+  EXPECT_EQ(Run("scripts/cross arm64 --no-tests"), 0) << output_;
+  EXPECT_THAT(MachineFile(), HasSubstr("cpp = ['ccache', 'aarch64-linux-gnu-g++', '--sysroot="));
+}
+
+TEST_F(Cross, IsLeftOutWithoutItsTools) {
+  for (const char* program : {"qemu-aarch64", "aarch64-linux-gnu-g++"}) {
+    fs::remove(top_.Path(std::string("bin/") + program));
+    EXPECT_EQ(Run("scripts/cross arm64"), 77);
+    EXPECT_EQ(output_, std::string("== left out: no ") + program +
+                           "; run: apt-get install g++-aarch64-linux-gnu qemu-user\n");
+  }
+}
+
+TEST_F(Cross, SaysWhatIsWrong) {
+  EXPECT_EQ(Run("scripts/cross"), 1);
+  EXPECT_THAT(output_, HasSubstr("no ARCH"));
+  EXPECT_EQ(Run("scripts/cross mips"), 1);
+  EXPECT_THAT(output_, HasSubstr("unknown architecture 'mips'; the only one is arm64"));
+  EXPECT_EQ(Run("scripts/cross arm64 arm64"), 1);
+  EXPECT_THAT(output_, HasSubstr("unexpected argument 'arm64'"));
+  EXPECT_EQ(Run("scripts/cross arm64 --tests=host"), 1);
+  EXPECT_THAT(output_, HasSubstr("unknown option '--tests=host'"));
+  EXPECT_EQ(Calls(), "");
 }
 
 class Summary : public Scripts {
