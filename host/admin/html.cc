@@ -35,7 +35,7 @@ std::string EscapeHtml(std::string_view text) {
 }
 
 std::string CspHash(std::string_view inline_text) {
-  return "sha256-" + absl::Base64Escape(absl::HexStringToBytes(Sha256(inline_text)));
+  return "sha256-" + absl::Base64Escape(Sha256Bytes(inline_text));
 }
 
 }  // namespace callout::host

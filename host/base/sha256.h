@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// SHA-256, in hexadecimal. A plain function; any thread.
+// SHA-256. Plain functions; any thread. Both return "" if OpenSSL does not provide it.
 #ifndef CALLOUT_HOST_BASE_SHA256_H_
 #define CALLOUT_HOST_BASE_SHA256_H_
 
@@ -9,7 +9,8 @@
 
 namespace callout::host {
 
-std::string Sha256(std::string_view bytes);
+std::string Sha256(std::string_view bytes);  // in hexadecimal
+std::string Sha256Bytes(std::string_view bytes);
 
 }  // namespace callout::host
 
