@@ -12,11 +12,14 @@ namespace {
 
 using envoy::service::ratelimit::v3::RateLimitResponse;
 
+// In a header. Not in the template below: there GCC 14 does not compile it.
+constexpr std::string_view kForbidden("\r\n\0", 3);
+
 template <class Headers>
 std::string LookAtHeaders(const Headers& headers) {
   for (const auto& header : headers) {
     for (const std::string* text : {&header.key(), &header.value()}) {
-      if (text->find_first_of(std::string_view("\r\n\0", 3)) != text->npos) {
+      if (text->find_first_of(kForbidden) != text->npos) {
         return "CR, LF or NUL in a header";
       }
     }
