@@ -25,7 +25,7 @@ Rules ReadRules(JsonConfig* config, const std::string& direction) {
     rules.push_back({item.text("from"), item.text("to"), false});
     item.done();
   }
-  for (const std::string& text : config->texts("close_" + direction, {{}})) {
+  for (const std::string& text : config->texts("close_" + direction, std::vector<std::string>())) {
     rules.push_back({text, "", true});
   }
   for (const auto& rule : rules) {
