@@ -96,7 +96,7 @@ class OAuth2Introspect {
     const std::string secret = config.text("client_secret", "");
     if (!id.empty()) authorization_ = BasicAuthorization(id, secret);
     if (id.empty() && !secret.empty()) config.refuse("client_secret", "needs \"client_id\"");
-    scopes_ = config.texts("scopes", {{}});
+    scopes_ = config.texts("scopes", std::vector<std::string>());
     wanted_ = {config.text("issuer", ""), config.text("audience", "")};
     realm_ = config.text("realm", "callout");
     prefix_ = config.text("header_prefix", "x-auth-");
