@@ -69,7 +69,10 @@ TrafficServer::TrafficServer(const Config& config, CertificateStore* certificate
 
 TrafficServer::~TrafficServer() {
   accept_loop_.Stop();
+  // The environment, whose watchers they are, ends before them.
   if (shadow_watcher_.has_value()) shadow_watcher_->Detach();
+  recorder_.Detach();
+  tap_recorder_.Detach();
 }
 
 absl::Status TrafficServer::StartEnvironment() {

@@ -162,6 +162,12 @@ void Recorder::Attach(RpcWatchers* watchers) {
   watchers_->SetActive(this, session_ != nullptr);
 }
 
+void Recorder::Detach() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  StopLocked();
+  watchers_ = nullptr;
+}
+
 absl::Status Recorder::Start(RecordSession::Options options) {
   const std::lock_guard<std::mutex> lock(mutex_);
   StopLocked();

@@ -64,8 +64,10 @@ class Recorder final : public RpcWatcher {
   // Ends what is recorded, and waits for it: at most RecordSession::kEndMs for each.
   ~Recorder() override;
 
-  // Once: is added to `watchers`.
+  // Once: is added to `watchers`, which outlive it, or the Detach.
   void Attach(RpcWatchers* watchers);
+  // Ends what is recorded. What is started after that records nothing.
+  void Detach();
 
   // Errors of RecordSession::Start. One recording at a time: another one is stopped.
   absl::Status Start(RecordSession::Options options);

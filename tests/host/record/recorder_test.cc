@@ -319,6 +319,20 @@ int DescriptorOf(const std::string& path) {
   return -1;
 }
 
+TEST_F(RecorderTest, ADetachedOneRecordsNothingAndNeedsNoWatchers) {
+  Recorder recorder(&metrics_, "tap");
+  auto watchers = std::make_unique<RpcWatchers>();
+  recorder.Attach(watchers.get());
+  ASSERT_EQ(recorder.Start(Options()), absl::OkStatus());
+  EXPECT_TRUE(watchers->active());
+  recorder.Detach();
+  EXPECT_FALSE(watchers->active());
+  ASSERT_EQ(recorder.Start(Options()), absl::OkStatus());
+  EXPECT_FALSE(watchers->active());
+  watchers.reset();
+  recorder.Stop();
+}
+
 // As a file system that hangs: a pipe that is full, and that the recording waits for.
 TEST_F(RecorderTest, AFileSystemThatHangsHoldsNobodyUp) {
   RecordSession::Options options = Options();
