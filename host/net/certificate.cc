@@ -197,10 +197,17 @@ absl::Status CheckUsable(const std::string& chain_path, const std::vector<Certif
   const ContextPtr context(SSL_CTX_new(TLS_server_method()));
   if (context == nullptr) return absl::InternalError("cannot set up TLS: " + OpensslReason());
   ERR_clear_error();
-  // With an extension that it cannot read it succeeds and leaves an error, for which a server
-  // refuses the certificate later.
+  // With an extension that it cannot read it succeeds, and OpenSSL 3.0 leaves an error, for which a
+  // server refuses the certificate later. OpenSSL 3.5 leaves none.
   bool ok =
       SSL_CTX_use_certificate(context.get(), chain.front().get()) == 1 && ERR_peek_error() == 0;
+  for (size_t i = 0; ok && i < chain.size(); ++i) {
+    if ((X509_get_extension_flags(chain[i].get()) & EXFLAG_INVALID) == 0) continue;
+    return BadFile("certificate chain", chain_path,
+                   fmt::format("is invalid according to OpenSSL: certificate {} has an extension "
+                               "that cannot be read",
+                               i + 1));
+  }
   for (size_t i = 1; ok && i < chain.size(); ++i) {
     ok = SSL_CTX_add1_chain_cert(context.get(), chain[i].get()) == 1;
   }

@@ -27,6 +27,7 @@ class Types:
     def __init__(self, library):
         text = subprocess.run(["abidw", library], check=True, capture_output=True, text=True).stdout
         root = xml.fromstring(text)
+        self.pointer_bits = int(next(root.iter("abi-instr")).get("address-size"))
         self.by_id = {node.get("id"): node for node in root.iter() if node.get("id")}
         self.ends = {}  # of the last member
         self.structs = {
@@ -46,6 +47,8 @@ class Types:
 
     def bits(self, type_id):
         node = self.by_id[type_id]
+        if node.tag == "pointer-type-def":  # newer ones are written without their size
+            return self.pointer_bits
         return int(node.get("size-in-bits") or self.bits(node.get("type-id")))
 
     def spell(self, type_id):
