@@ -149,7 +149,9 @@ def packages_of(files, dpkg_query):
     names = {file: {file, re.sub(r'^/usr', '', file), os.path.realpath(file)} for file in files}
     shown = subprocess.run([*dpkg_query, '--search', *sorted(set().union(*names.values()))], capture_output=True,
                            text=True, check=False).stdout
-    owners = {line.split(': ', 1)[1]: line.split(': ', 1)[0] for line in shown.splitlines() if ': /' in line}
+    # Lines that begin so say which package has moved a file, and not which one has it.
+    owners = {line.split(': ', 1)[1]: line.split(': ', 1)[0] for line in shown.splitlines()
+              if ': /' in line and not line.startswith('diversion by ')}
     packages = set()
     for file in files:
         found = [owners[name] for name in names[file] if name in owners]
