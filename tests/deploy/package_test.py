@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import pathlib
+import platform
 import re
 import shlex
 import shutil
@@ -24,7 +25,8 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 VENV = TOP / '.venv'  # with protobuf, where Debian's python3-protobuf is missing
 PYTHON = BUILD / 'plugins/python.so'
 WRAPPER = shlex.split(os.environ.get('MESON_EXE_WRAPPER', ''))
-IMAGE_BYTES_MAX = 30 << 20  # unpacked
+# Unpacked, with the libraries of Debian 12. Debian 13's take 4 MiB more.
+IMAGE_BYTES_MAX = (30 if platform.freedesktop_os_release().get('VERSION_ID') == '12' else 40) << 20
 
 
 def output(*command, **more):
@@ -131,7 +133,7 @@ class Package(unittest.TestCase):
     def test_the_package_names_the_libraries_that_the_program_needs(self):
         deb = str(self.host_package())
         depends = output('dpkg-deb', '--field', deb, 'Depends')
-        for library in ('libc6', 'libyaml-cpp0.7', 'libnghttp2-14', 'libssl3'):
+        for library in ('libc6', 'libyaml-cpp0', 'libnghttp2-14', 'libssl3'):  # as their names begin
             self.assertIn(library, depends)
         self.assertEqual(output('dpkg-deb', '--field', deb, 'Version'), output(
             *WRAPPER, str(BUILD / 'host/callout-host'), '--version').split()[1] + '\n')
@@ -191,7 +193,8 @@ class Package(unittest.TestCase):
         bom = json.loads(self.file('.cdx.json').read_text())
         self.assertEqual((bom['bomFormat'], bom['specVersion']), ('CycloneDX', '1.5'))
         names = {component['name'] for component in bom['components']}
-        self.assertLessEqual({'libc6', 'libssl3', 'libyaml-cpp0.7'}, names)
+        for library in ('libc6', 'libssl3', 'libyaml-cpp0'):  # as their names begin
+            self.assertTrue(any(name.startswith(library) for name in names), f'{library} in {sorted(names)}')
         self.assertTrue(all(component['purl'].startswith('pkg:deb/debian/') for component in bom['components']))
 
     def test_all_of_it_says_which_machine_it_is_for(self):
