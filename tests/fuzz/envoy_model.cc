@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "tests/fuzz/header_text.h"
+
 namespace callout::host {
 
 namespace {
@@ -25,7 +27,7 @@ std::string CheckMutation(const ext_proc::HeaderMutation& mutation) {
     const std::string& value = option.header().raw_value();
     if (option.header().key().empty()) return "a header without a name";
     if (option.header().key().find_first_of(" \r\n") != std::string::npos ||
-        value.find_first_of(std::string("\r\n\0", 3)) != std::string::npos) {
+        HasForbiddenByte(value)) {
       return "a header with an illegal character";
     }
   }

@@ -73,6 +73,11 @@ class Scripts : public ::testing::Test {
     return status;
   }
 
+  void ExpectRefusal(const std::string& command, const std::string& why) {
+    EXPECT_EQ(Run(command), 1) << command;
+    EXPECT_THAT(output_, HasSubstr(why));
+  }
+
   std::string Calls() {
     std::ostringstream text;
     text << std::ifstream(top_.Path("calls.txt")).rdbuf();
@@ -265,18 +270,13 @@ TEST_F(OtherSystems, GoesOnInWhatIsThere) {
 }
 
 TEST_F(OtherSystems, SaysWhatItNeeds) {
-  EXPECT_EQ(Run("scripts/other-systems"), 1);
-  EXPECT_THAT(output_, HasSubstr("no SUITE"));
-  EXPECT_EQ(Run("scripts/other-systems trixie sid"), 1);
-  EXPECT_THAT(output_, HasSubstr("unexpected argument 'sid'"));
-  EXPECT_EQ(Run("scripts/other-systems trixie --suites=host"), 1);
-  EXPECT_THAT(output_, HasSubstr("unknown option '--suites=host'"));
+  ExpectRefusal("scripts/other-systems", "no SUITE");
+  ExpectRefusal("scripts/other-systems trixie sid", "unexpected argument 'sid'");
+  ExpectRefusal("scripts/other-systems trixie --suites=host", "unknown option '--suites=host'");
   fs::remove(top_.Path("bin/debootstrap"));
-  EXPECT_EQ(Run("scripts/other-systems trixie"), 1);
-  EXPECT_THAT(output_, HasSubstr("apt-get install debootstrap"));
+  ExpectRefusal("scripts/other-systems trixie", "apt-get install debootstrap");
   StandIn("id", "echo 1000");
-  EXPECT_EQ(Run("scripts/other-systems trixie"), 1);
-  EXPECT_THAT(output_, HasSubstr("root is needed"));
+  ExpectRefusal("scripts/other-systems trixie", "root is needed");
   EXPECT_THAT(Calls(), Not(HasSubstr("unshare")));
 }
 
@@ -335,14 +335,10 @@ TEST_F(Cross, IsLeftOutWithoutItsTools) {
 }
 
 TEST_F(Cross, SaysWhatIsWrong) {
-  EXPECT_EQ(Run("scripts/cross"), 1);
-  EXPECT_THAT(output_, HasSubstr("no ARCH"));
-  EXPECT_EQ(Run("scripts/cross mips"), 1);
-  EXPECT_THAT(output_, HasSubstr("unknown architecture 'mips'; the only one is arm64"));
-  EXPECT_EQ(Run("scripts/cross arm64 arm64"), 1);
-  EXPECT_THAT(output_, HasSubstr("unexpected argument 'arm64'"));
-  EXPECT_EQ(Run("scripts/cross arm64 --tests=host"), 1);
-  EXPECT_THAT(output_, HasSubstr("unknown option '--tests=host'"));
+  ExpectRefusal("scripts/cross", "no ARCH");
+  ExpectRefusal("scripts/cross mips", "unknown architecture 'mips'; the only one is arm64");
+  ExpectRefusal("scripts/cross arm64 arm64", "unexpected argument 'arm64'");
+  ExpectRefusal("scripts/cross arm64 --tests=host", "unknown option '--tests=host'");
   EXPECT_EQ(Calls(), "");
 }
 
