@@ -123,7 +123,7 @@ void H2Socket::OnFirstBytes(std::string_view bytes) {
   OnOutput();
 }
 
-// What a flush brings about is part of it.
+// A flush also sends the output that it causes.
 void H2Socket::OnOutput() {
   if (!flushing_) loop_->MarkDirty(this);
 }
