@@ -53,8 +53,6 @@ constexpr int kExitStartError = 2;
 
 // For each step of --probe.
 constexpr uint64_t kProbeTimeoutMs = 2000;
-// Time that the end of the process waits for the log's reader.
-constexpr uint64_t kLastLinesMs = 1000;
 
 // --- Signals reach the main thread as flags and a byte in a pipe that wakes it:
 // plugins have threads of their own, so that masks could not keep the signals from

@@ -45,8 +45,6 @@ namespace callout::host {
 namespace {
 
 constexpr int kExitError = 2;
-// Time that the end of the process waits for the log's reader.
-constexpr uint64_t kLastLinesMs = 1000;
 // Time for plugins' timers to return after live streams have ended.
 constexpr uint64_t kTimersEndMs = 500;
 

@@ -89,6 +89,8 @@ absl::Status StartAsyncLog(size_t queue_bytes_max);
 // Waits until all lines so far are written, at most `timeout_ms`; for the end of the process. False
 // if the time was too short. Safe in a signal handler.
 bool FlushLog(uint64_t timeout_ms);
+// How long the end of a process waits so.
+inline constexpr uint64_t kLastLinesMs = 1000;
 
 // Lines since the start that found the queue full or could not be written.
 uint64_t LogLinesDropped();

@@ -29,6 +29,11 @@ enum class DeployTarget : uint8_t {
   kGcloud,
 };
 
+// Google's load balancers have rules of their own.
+inline bool IsGoogle(DeployTarget target) {
+  return target == DeployTarget::kGke || target == DeployTarget::kGcloud;
+}
+
 struct DeployConfig {
   std::optional<DeployTarget> print;  // --print_config
   std::string doctor_file;            // --doctor; "": not given

@@ -23,10 +23,6 @@ namespace {
 
 enum class Part : uint8_t { kHeaders, kBody, kTrailers };
 
-bool IsGoogle(DeployTarget kind) {
-  return kind == DeployTarget::kGke || kind == DeployTarget::kGcloud;
-}
-
 // "requestBodyMode: " or "request_body_mode: ".
 std::string ModeKey(DeployTarget kind, std::string_view direction, Part part) {
   const bool snake = kind == DeployTarget::kEnvoy || kind == DeployTarget::kIstio;

@@ -20,10 +20,6 @@ constexpr uint64_t kMaxMessageTimeoutMs = 10000;
 constexpr uint64_t kGoogleTimeoutMsMax = 10000;
 constexpr char kHostService[] = "outbound|{}||callout-host.callout.svc.cluster.local";
 
-bool IsGoogle(DeployTarget target) {
-  return target == DeployTarget::kGke || target == DeployTarget::kGcloud;
-}
-
 // Google's load balancers want TLS; others take it only where there is nothing else.
 bool UsesTls(DeployTarget target, const EnvoyNeeds& needs) {
   return needs.secure.has_value() && (IsGoogle(target) || !needs.plaintext.has_value());

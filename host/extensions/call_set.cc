@@ -23,7 +23,7 @@ namespace callout::host {
 namespace {
 
 // How long the end of an instance waits for a `done` before the log says so.
-constexpr std::chrono::seconds kPatience{5};
+constexpr std::chrono::seconds kCallPatience{5};
 
 std::string_view View(callout_bytes_t bytes) {
   return bytes.size == 0 ? std::string_view() : std::string_view(bytes.data, bytes.size);
@@ -147,7 +147,7 @@ class CallSet::Table {
 
   void AwaitIdle() {
     std::unique_lock lock(mutex_);
-    while (!returned_.wait_for(lock, kPatience, [this] { return running_ == 0; })) {
+    while (!returned_.wait_for(lock, kCallPatience, [this] { return running_ == 0; })) {
       LogLimited(LogLevel::kWarning, options_.name + "/calls",
                  "plugin {}: the end of a call to an upstream has not returned, and the end of the "
                  "instance waits for it",

@@ -18,7 +18,7 @@ namespace {
 constexpr uint64_t kThreadRetryNs = 1'000'000'000;
 constexpr uint64_t kNotQueued = UINT64_MAX;
 // How long the end of an instance waits for its timer before the log says so.
-constexpr std::chrono::seconds kPatience{5};
+constexpr std::chrono::seconds kTimerPatience{5};
 
 Metrics::Id DefineOr0(Metrics* metrics, Metrics::Kind kind, const char* name, const char* help,
                       const std::string& plugin) {
@@ -181,7 +181,7 @@ void TimerSet::CloseAndWait() {
   if (Close(nullptr)) return;
   std::unique_lock lock(pool_->mutex_);
   const auto returned = [this] { return running_ == Running::kNone; };
-  while (!pool_->returned_.wait_for(lock, kPatience, returned)) {
+  while (!pool_->returned_.wait_for(lock, kTimerPatience, returned)) {
     LogLimited(LogLevel::kWarning, options_.name + "/timer",
                "plugin {}: a timer has not returned, and the end of the instance waits for it",
                options_.name);

@@ -17,9 +17,9 @@ namespace callout::host {
 namespace {
 
 // Keys stay in the order in which they are set.
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
-absl::StatusOr<Json> ManifestOf(const std::string& path) {
+absl::StatusOr<OrderedJson> ManifestOf(const std::string& path) {
   const absl::StatusOr<std::string> code = ReadFile(path, kPluginBytesMax);
   if (!code.ok()) {
     return absl::Status(code.status().code(),
@@ -28,7 +28,7 @@ absl::StatusOr<Json> ManifestOf(const std::string& path) {
   const absl::StatusOr<std::shared_ptr<const Plugin>> plugin = LoadPlugin(path);
   if (!plugin.ok()) return plugin.status();
   const PluginInfo& info = (*plugin)->info();
-  Json json;
+  OrderedJson json;
   json["format"] = 1;
   json["name"] = info.name.empty() ? (*plugin)->name() : info.name;
   json["version"] = info.version;
@@ -40,7 +40,7 @@ absl::StatusOr<Json> ManifestOf(const std::string& path) {
   json["hooks"] = (*plugin)->hook_names();
   // What is no JSON is no schema.
   json["config_schema"] =
-      Json::parse((*plugin)->config_schema(), nullptr, /*allow_exceptions=*/false);
+      OrderedJson::parse((*plugin)->config_schema(), nullptr, /*allow_exceptions=*/false);
   if (json["config_schema"].is_discarded()) json["config_schema"] = nullptr;
   return json;
 }
@@ -48,14 +48,14 @@ absl::StatusOr<Json> ManifestOf(const std::string& path) {
 }  // namespace
 
 absl::StatusOr<std::string> ManifestsJson(const std::vector<std::string>& paths) {
-  Json manifests = Json::array();
+  OrderedJson manifests = OrderedJson::array();
   for (const std::string& path : paths) {
-    absl::StatusOr<Json> manifest = ManifestOf(path);
+    absl::StatusOr<OrderedJson> manifest = ManifestOf(path);
     if (!manifest.ok()) return manifest.status();
     manifests.push_back(*std::move(manifest));
   }
   // A file's name may not be UTF-8.
-  return manifests.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return manifests.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
 }
 
 }  // namespace callout::host

@@ -502,7 +502,7 @@ CaseUpstream ReadUpstream(const std::string& name, const YAML::Node& node) {
   return upstream;
 }
 
-std::vector<CaseUpstream> ReadUpstreams(const YAML::Node& node) {
+std::vector<CaseUpstream> ReadCaseUpstreams(const YAML::Node& node) {
   std::vector<CaseUpstream> upstreams;
   if (!node.IsDefined()) return upstreams;
   if (!node.IsMap()) Refuse(LineOf(node), "upstreams is to be a map of names");
@@ -557,7 +557,7 @@ CaseFile ReadFile(const std::string& path, const std::string& plugins_dir) {
   for (const YAML::Node& node : map["chain"]) {
     file.chain.push_back(ReadPlugin(node, folder, plugins_dir));
   }
-  file.upstreams = ReadUpstreams(map["upstreams"]);
+  file.upstreams = ReadCaseUpstreams(map["upstreams"]);
   std::map<std::string, int> lines;
   for (const YAML::Node& node : map["cases"]) {
     file.cases.push_back(ReadCase(node));

@@ -22,7 +22,7 @@ const std::string* Find(const HeaderFields& fields, std::string_view name) {
   return nullptr;
 }
 
-GrpcReply Invalid(std::string why) {
+GrpcReply InvalidReply(std::string why) {
   GrpcReply reply;
   reply.why = std::move(why);
   return reply;
@@ -55,16 +55,17 @@ std::string GrpcTimeout(uint64_t timeout_ns) {
 }
 
 GrpcReply ReadGrpcReply(const UpstreamResponse& response) {
-  if (response.status != 200) return Invalid(fmt::format("HTTP status {}", response.status));
+  if (response.status != 200) return InvalidReply(fmt::format("HTTP status {}", response.status));
   const std::string* type = Find(response.headers, "content-type");
   if (type == nullptr || !type->starts_with("application/grpc")) {
-    return Invalid("its content-type is not application/grpc");
+    return InvalidReply("its content-type is not application/grpc");
   }
   // A response without a message has its trailers in the headers.
   const HeaderFields& last = response.trailers.empty() ? response.headers : response.trailers;
   const std::string* code = Find(last, "grpc-status");
   uint32_t number = 0;
-  if (code == nullptr || !absl::SimpleAtoi(*code, &number)) return Invalid("it has no grpc-status");
+  if (code == nullptr || !absl::SimpleAtoi(*code, &number))
+    return InvalidReply("it has no grpc-status");
   GrpcReply reply;
   if (const std::string* message = Find(last, "grpc-message"); message != nullptr) {
     reply.message = PercentDecoded(*message).value_or(*message);
@@ -72,10 +73,10 @@ GrpcReply ReadGrpcReply(const UpstreamResponse& response) {
   reply.status = -static_cast<callout_status_t>(number > kStatusMax ? 2 : number);
   if (reply.status == CALLOUT_OK) {
     const std::string_view body = response.body;
-    if (body.size() < kGrpcFrameBytes) return Invalid("it has no message");
-    if (body[0] != 0) return Invalid("its message is compressed, which was not offered");
+    if (body.size() < kGrpcFrameBytes) return InvalidReply("it has no message");
+    if (body[0] != 0) return InvalidReply("its message is compressed, which was not offered");
     if (FrameSize(body) != body.size() - kGrpcFrameBytes) {
-      return Invalid("its message is cut, or there are several");
+      return InvalidReply("its message is cut, or there are several");
     }
     reply.body = body.substr(kGrpcFrameBytes);
   }

@@ -14,7 +14,7 @@ namespace callout::host {
 
 namespace {
 
-constexpr int kDepthMax = 64;
+constexpr int kStructDepthMax = 64;
 
 // Entries of a Struct in the order of their first appearance. The last entry of a key counts, as in
 // any protobuf map.
@@ -69,7 +69,7 @@ void AppendEntry(std::string_view key, std::string_view value, std::string* out)
 }
 
 bool Merge(std::string_view earlier, std::string_view later, int depth, std::string* merged) {
-  if (depth > kDepthMax) return false;
+  if (depth > kStructDepthMax) return false;
   std::vector<StructEntry> entries;
   std::vector<StructEntry> over;
   if (!ReadEntries(earlier, &entries) || !ReadEntries(later, &over)) return false;

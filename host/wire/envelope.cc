@@ -40,8 +40,8 @@ void CountUpTo(size_t fields_max, std::string_view message, size_t* count) {
 }
 
 // HttpHeaders and HttpTrailers have their HeaderMap in the same field.
-constexpr uint32_t kHeaderMap = field::HttpHeaders::kHeaders;
-static_assert(kHeaderMap == field::HttpTrailers::kTrailers);
+constexpr uint32_t kHeaderMapField = field::HttpHeaders::kHeaders;
+static_assert(kHeaderMapField == field::HttpTrailers::kTrailers);
 
 // Counts the records of HttpHeaders or HttpTrailers, and those of their HeaderMaps.
 bool HasMoreHeadersThan(size_t fields_max, std::string_view message) {
@@ -50,7 +50,7 @@ bool HasMoreHeadersThan(size_t fields_max, std::string_view message) {
   WireReader reader(message);
   while (count <= fields_max && reader.Next()) {
     ++count;
-    if (reader.Is(kHeaderMap)) CountUpTo(fields_max, reader.bytes(), &count);
+    if (reader.Is(kHeaderMapField)) CountUpTo(fields_max, reader.bytes(), &count);
   }
   return count > fields_max;
 }

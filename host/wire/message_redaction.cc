@@ -168,7 +168,7 @@ const Field* Find(const Layout& layout, uint32_t number) {
 }
 
 // The parts of the messages on the way to a body nest less deep.
-constexpr int kDepthMax = 64;
+constexpr int kMessageDepthMax = 64;
 
 // --- Bodies ------------------------------------------------------------------------
 
@@ -377,7 +377,7 @@ class Walk {
 
   // `hidden`, here and below: all texts in it are secrets. Only while it learns.
   bool Struct(std::string_view bytes, std::string* out, int depth, bool hidden = false) {
-    if (depth > kDepthMax) return false;
+    if (depth > kMessageDepthMax) return false;
     WireReader reader(bytes);
     while (reader.Next()) {
       if (!reader.Is(field::Struct::kFields)) continue;
@@ -404,7 +404,7 @@ class Walk {
 
   bool Value(std::string_view name, std::string_view bytes, std::string* out, int depth,
              bool hidden = false) {
-    if (depth > kDepthMax) return false;
+    if (depth > kMessageDepthMax) return false;
     WireReader reader(bytes);
     while (reader.Next()) {
       std::string inner;

@@ -14,15 +14,12 @@
 #include <memory>
 #include <string>
 
+#include "tests/host/openssl_free.h"
+
 namespace callout::host {
 
 inline constexpr long kDay = 24 * 60 * 60;
 
-struct OpensslFree {
-  void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
-  void operator()(X509* certificate) const { X509_free(certificate); }
-  void operator()(BIO* bio) const { BIO_free(bio); }
-};
 using TestKey = std::unique_ptr<EVP_PKEY, OpensslFree>;
 using TestCertificate = std::unique_ptr<X509, OpensslFree>;
 

@@ -17,7 +17,7 @@
 namespace callout::tests {
 namespace {
 
-std::string GetPage(const std::string& address, const std::string& path) {
+std::string GetAdminPage(const std::string& address, const std::string& path) {
   const std::string answer = HttpGet(address, "GET", path);
   const size_t end = answer.find("\r\n\r\n");
   EXPECT_NE(end, answer.npos) << answer;
@@ -27,7 +27,7 @@ std::string GetPage(const std::string& address, const std::string& path) {
 }  // namespace
 
 nlohmann::json GetPlugins(const std::string& admin_address) {
-  const std::string page = GetPage(admin_address, "/plugins");
+  const std::string page = GetAdminPage(admin_address, "/plugins");
   nlohmann::json json = nlohmann::json::parse(page, nullptr, /*allow_exceptions=*/false);
   EXPECT_FALSE(json.is_discarded()) << page;
   return json;
@@ -42,7 +42,7 @@ nlohmann::json GetPlugin(const std::string& admin_address, const std::string& na
 }
 
 double GetMetric(const std::string& admin_address, const std::string& prefix) {
-  std::istringstream page(GetPage(admin_address, "/metrics"));
+  std::istringstream page(GetAdminPage(admin_address, "/metrics"));
   for (std::string line; std::getline(page, line);) {
     if (line.starts_with(prefix)) return std::stod(line.substr(line.rfind(' ') + 1));
   }

@@ -6,17 +6,15 @@
 #include <poll.h>
 
 #include <filesystem>
-#include <fstream>
 #include <string>
 
 #include "sockets.h"
+#include "write_text.h"
 
 namespace callout::host {
 namespace {
 
 namespace fs = std::filesystem;
-
-void Write(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
 
 class DirectoryWatchTest : public ::testing::Test {
  protected:
@@ -31,12 +29,12 @@ class DirectoryWatchTest : public ::testing::Test {
 TEST_F(DirectoryWatchTest, TellsOfFilesThatComeChangeAndGo) {
   EXPECT_TRUE(watch_->Watch({directory_.Path("")}));
   EXPECT_FALSE(Told());
-  Write(directory_.Path("a.so"), "1");
+  WriteText(directory_.Path("a.so"), "1");
   EXPECT_TRUE(Told());
   EXPECT_FALSE(Told());
-  Write(directory_.Path("a.so"), "2");
+  WriteText(directory_.Path("a.so"), "2");
   EXPECT_TRUE(Told());
-  Write(directory_.Path(".a.tmp"), "3");
+  WriteText(directory_.Path(".a.tmp"), "3");
   (void)Told();
   fs::rename(directory_.Path(".a.tmp"), directory_.Path("a.so"));
   EXPECT_TRUE(Told());
@@ -48,7 +46,7 @@ TEST_F(DirectoryWatchTest, IsReadableWhenThereIsSomethingToTell) {
   watch_->Watch({directory_.Path("")});
   pollfd readable = {watch_->fd(), POLLIN, 0};
   EXPECT_EQ(poll(&readable, 1, 0), 0);
-  Write(directory_.Path("a.so"), "1");
+  WriteText(directory_.Path("a.so"), "1");
   EXPECT_EQ(poll(&readable, 1, 0), 1);
   EXPECT_TRUE(Told());
   EXPECT_EQ(poll(&readable, 1, 0), 0);
@@ -65,7 +63,7 @@ TEST_F(DirectoryWatchTest, WaitsForADirectoryThatIsMissing) {
   fs::create_directory(missing);
   EXPECT_TRUE(Told());
   EXPECT_TRUE(watch_->Watch({missing}));
-  Write(missing + "/a.so", "1");
+  WriteText(missing + "/a.so", "1");
   EXPECT_TRUE(Told());
 }
 
@@ -80,9 +78,9 @@ TEST_F(DirectoryWatchTest, TellsWhenADirectoryOnTheWayIsSwitchedBySymlink) {
   EXPECT_TRUE(Told());
   EXPECT_TRUE(watch_->Watch({directory_.Path("current")}));
   (void)Told();
-  Write(directory_.Path("releases/2/a.so"), "1");
+  WriteText(directory_.Path("releases/2/a.so"), "1");
   EXPECT_TRUE(Told());
-  Write(directory_.Path("releases/1/a.so"), "1");
+  WriteText(directory_.Path("releases/1/a.so"), "1");
   EXPECT_FALSE(Told()) << "nothing leads there any more";
 }
 
@@ -90,13 +88,13 @@ TEST_F(DirectoryWatchTest, TellsWhenADirectoryOnTheWayIsSwitchedBySymlink) {
 // which is a symlink to a directory of the version.
 TEST_F(DirectoryWatchTest, TellsWhenAConfigMapIsUpdated) {
   fs::create_directory(directory_.Path("..1"));
-  Write(directory_.Path("..1/a.so"), "1");
+  WriteText(directory_.Path("..1/a.so"), "1");
   fs::create_symlink("..1", directory_.Path("..data"));
   fs::create_symlink("..data/a.so", directory_.Path("a.so"));
   watch_->Watch({directory_.Path(""), directory_.Path("a.so")});
   (void)Told();
   fs::create_directory(directory_.Path("..2"));
-  Write(directory_.Path("..2/a.so"), "2");
+  WriteText(directory_.Path("..2/a.so"), "2");
   fs::create_symlink("..2", directory_.Path("..data_tmp"));
   (void)Told();
   fs::rename(directory_.Path("..data_tmp"), directory_.Path("..data"));
@@ -106,12 +104,12 @@ TEST_F(DirectoryWatchTest, TellsWhenAConfigMapIsUpdated) {
 TEST_F(DirectoryWatchTest, FollowsAFileThroughItsSymlinkIntoAnotherDirectory) {
   fs::create_directory(directory_.Path("build"));
   fs::create_directory(directory_.Path("plugins"));
-  Write(directory_.Path("build/a.so"), "1");
+  WriteText(directory_.Path("build/a.so"), "1");
   fs::create_symlink("../build/a.so", directory_.Path("plugins/a.so"));
   watch_->Watch({directory_.Path("plugins"), directory_.Path("plugins/a.so")});
-  Write(directory_.Path("build/b.o"), "1");
+  WriteText(directory_.Path("build/b.o"), "1");
   EXPECT_FALSE(Told());
-  Write(directory_.Path("build/a.so"), "2");
+  WriteText(directory_.Path("build/a.so"), "2");
   EXPECT_TRUE(Told());
 }
 
@@ -124,13 +122,13 @@ TEST_F(DirectoryWatchTest, TellsWhenTheDirectoryItselfIsReplaced) {
   fs::create_directory(plugins);
   EXPECT_TRUE(watch_->Watch({plugins}));
   (void)Told();
-  Write(plugins + "/a.so", "1");
+  WriteText(plugins + "/a.so", "1");
   EXPECT_TRUE(Told());
   fs::remove_all(plugins);
   EXPECT_TRUE(Told());
   fs::create_directory(plugins);
   EXPECT_TRUE(watch_->Watch({plugins})) << "a new directory, if of the same name";
-  Write(plugins + "/a.so", "1");
+  WriteText(plugins + "/a.so", "1");
   EXPECT_TRUE(Told());
 }
 

@@ -25,7 +25,7 @@ struct Target {
   DeployTarget target;
   const char* name;
 };
-constexpr Target kTargets[] = {
+constexpr Target kNamedTargets[] = {
     {DeployTarget::kEnvoy, "envoy"},
     {DeployTarget::kEnvoyGateway, "envoy_gateway"},
     {DeployTarget::kIstio, "istio"},
@@ -35,7 +35,7 @@ constexpr Target kTargets[] = {
     {DeployTarget::kGcloud, "gcloud"},
 };
 
-Config Listening() {
+Config ListeningEverywhere() {
   Config config;
   config.plaintext_address = *ParseAddress("0.0.0.0:8080");
   config.secure_address = *ParseAddress("0.0.0.0:8443");
@@ -44,12 +44,13 @@ Config Listening() {
 }
 
 EnvoyNeeds Headers() {
-  return NeedsOf(Listening(), MadeChain({MadeInstance("stamp", {CALLOUT_REQUEST_HEADERS})}));
+  return NeedsOf(ListeningEverywhere(),
+                 MadeChain({MadeInstance("stamp", {CALLOUT_REQUEST_HEADERS})}));
 }
 
 // All that makes lines appear.
 EnvoyNeeds Everything() {
-  Config config = Listening();
+  Config config = ListeningEverywhere();
   config.stream_limits.header_bytes_max = 98304;
   config.stream_limits.header_count_max = 200;
   return NeedsOf(config,
@@ -75,15 +76,16 @@ void ExpectGolden(const std::string& name, const std::string& text) {
 }
 
 TEST(PrintConfig, IsWhatItWasForEveryTarget) {
-  for (const auto& [target, name] : kTargets) {
+  for (const auto& [target, name] : kNamedTargets) {
     ExpectGolden(std::string(name) + "_headers", PrintConfig(target, Headers()));
     ExpectGolden(std::string(name) + "_everything", PrintConfig(target, Everything()));
   }
 }
 
 TEST(PrintConfig, LeavesNoMarkerAndNoEmptyLine) {
-  for (const auto& [target, name] : kTargets) {
-    for (const EnvoyNeeds& needs : {Headers(), Everything(), NeedsOf(Listening(), Chain())}) {
+  for (const auto& [target, name] : kNamedTargets) {
+    for (const EnvoyNeeds& needs :
+         {Headers(), Everything(), NeedsOf(ListeningEverywhere(), Chain())}) {
       const std::string text = PrintConfig(target, needs);
       EXPECT_THAT(text, Not(HasSubstr("{{"))) << name;
       EXPECT_THAT(text, Not(HasSubstr("\n\n"))) << name;
@@ -113,7 +115,7 @@ TEST(PrintConfig, SpeaksTlsWhereTheHostHasNothingElse) {
 }
 
 TEST(PrintConfig, SaysWhereATargetCannotWaitAsLongAsTheHostMayTake) {
-  Config config = Listening();
+  Config config = ListeningEverywhere();
   config.stream_limits.hook_deadline_ms = 20000;
   const EnvoyNeeds needs =
       NeedsOf(config, MadeChain({MadeInstance("slow", {CALLOUT_REQUEST_HEADERS})}));
@@ -125,7 +127,7 @@ TEST(PrintConfig, SaysWhereATargetCannotWaitAsLongAsTheHostMayTake) {
 TEST(PrintConfig, AnOverrideThatTheHostDoesNotCountOnIsNotAllowed) {
   EnvoyNeeds needs = Headers();
   needs.mode_override = EnvoyModeOverride::kIgnored;
-  for (const auto& [target, name] : kTargets) {
+  for (const auto& [target, name] : kNamedTargets) {
     const std::string text = PrintConfig(target, needs);
     EXPECT_THAT(text, Not(HasSubstr("verride:"))) << name;
     EXPECT_THAT(text, Not(HasSubstr("# A plugin may change these modes"))) << name;

@@ -15,6 +15,7 @@
 
 #include "host/base/thread.h"
 #include "tests/host/notification.h"
+#include "tests/host/plugin_bytes.h"
 #include "tests/host/upstream/upstream_fixture.h"
 
 namespace callout::host {
@@ -26,7 +27,6 @@ using Reply = TestService::Reply;
 using Request = TestService::Request;
 
 std::string_view View(callout_bytes_t bytes) { return {bytes.data, bytes.size}; }
-callout_bytes_t Bytes(std::string_view text) { return {text.data(), text.size()}; }
 
 // What a plugin knows of a call.
 struct Pending {

@@ -29,9 +29,9 @@ Metrics::Id Defined(Metrics& metrics, Kind kind, const std::string& name,
   return id.ok() ? *id : 0;
 }
 
-absl::Status Refusal(Metrics& metrics, Kind kind, const std::string& name,
-                     Metrics::Labels labels = {}, std::vector<double> buckets = {},
-                     const std::string& help = "Help.") {
+absl::Status RefusalOf(Metrics& metrics, Kind kind, const std::string& name,
+                       Metrics::Labels labels = {}, std::vector<double> buckets = {},
+                       const std::string& help = "Help.") {
   return metrics.Define(kind, name, help, std::move(labels), std::move(buckets)).status();
 }
 
@@ -82,13 +82,13 @@ TEST(Metrics, RefusesANameInUseForSomethingElse) {
   Defined(metrics, Kind::kCounter, "a_total", {{"x", "1"}});
   Defined(metrics, Kind::kHistogram, "h", {}, {1, 2});
   for (const absl::Status& status :
-       {Refusal(metrics, Kind::kGauge, "a_total", {{"x", "1"}}),
-        Refusal(metrics, Kind::kCounter, "a_total", {{"y", "1"}}),
-        Refusal(metrics, Kind::kCounter, "a_total"), Refusal(metrics, Kind::kHistogram, "h"),
-        Refusal(metrics, Kind::kCounter, "h_count")}) {
+       {RefusalOf(metrics, Kind::kGauge, "a_total", {{"x", "1"}}),
+        RefusalOf(metrics, Kind::kCounter, "a_total", {{"y", "1"}}),
+        RefusalOf(metrics, Kind::kCounter, "a_total"), RefusalOf(metrics, Kind::kHistogram, "h"),
+        RefusalOf(metrics, Kind::kCounter, "h_count")}) {
     EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists) << status;
   }
-  EXPECT_EQ(MessageOf(Refusal(metrics, Kind::kCounter, "h_sum")),
+  EXPECT_EQ(MessageOf(RefusalOf(metrics, Kind::kCounter, "h_sum")),
             "metric h_sum would produce lines named h_sum, as metric h does");
 }
 
@@ -96,17 +96,17 @@ TEST(Metrics, RefusesNamesOutsideTheGrammar) {
   Metrics metrics;
   Defined(metrics, Kind::kCounter, "_:aZ9");
   for (const char* name : {"", "9a", "a-b", "a b", "a.b", "\xc3\xa4"}) {
-    EXPECT_EQ(Refusal(metrics, Kind::kCounter, name).code(), absl::StatusCode::kInvalidArgument)
+    EXPECT_EQ(RefusalOf(metrics, Kind::kCounter, name).code(), absl::StatusCode::kInvalidArgument)
         << name;
   }
   for (const char* label : {"", "9a", "a:b", "a-b", "__a"}) {
-    EXPECT_EQ(Refusal(metrics, Kind::kCounter, "a", {{label, "v"}}).code(),
+    EXPECT_EQ(RefusalOf(metrics, Kind::kCounter, "a", {{label, "v"}}).code(),
               absl::StatusCode::kInvalidArgument)
         << label;
   }
-  EXPECT_THAT(MessageOf(Refusal(metrics, Kind::kCounter, "a", {{"x", "1"}, {"x", "2"}})),
+  EXPECT_THAT(MessageOf(RefusalOf(metrics, Kind::kCounter, "a", {{"x", "1"}, {"x", "2"}})),
               HasSubstr("label x is given twice"));
-  EXPECT_FALSE(Refusal(metrics, Kind::kHistogram, "a", {{"le", "1"}}).ok());
+  EXPECT_FALSE(RefusalOf(metrics, Kind::kHistogram, "a", {{"le", "1"}}).ok());
   Defined(metrics, Kind::kCounter, "b_total", {{"le", "1"}});
 }
 
@@ -115,19 +115,19 @@ TEST(Metrics, NamesAndTextsHaveALongestLength) {
   const std::string longest_name(Metrics::kNameBytesMax, 'a');
   const std::string longest_text(Metrics::kLabelValueBytesMax, 'v');
   Defined(metrics, Kind::kCounter, longest_name, {{longest_name, longest_text}});
-  EXPECT_FALSE(Refusal(metrics, Kind::kCounter, longest_name + "a").ok());
-  EXPECT_FALSE(Refusal(metrics, Kind::kCounter, "b", {{longest_name + "a", ""}}).ok());
-  EXPECT_FALSE(Refusal(metrics, Kind::kCounter, "b", {{"x", longest_text + "v"}}).ok());
-  EXPECT_FALSE(Refusal(metrics, Kind::kCounter, "b", {}, {}, longest_text + "v").ok());
+  EXPECT_FALSE(RefusalOf(metrics, Kind::kCounter, longest_name + "a").ok());
+  EXPECT_FALSE(RefusalOf(metrics, Kind::kCounter, "b", {{longest_name + "a", ""}}).ok());
+  EXPECT_FALSE(RefusalOf(metrics, Kind::kCounter, "b", {{"x", longest_text + "v"}}).ok());
+  EXPECT_FALSE(RefusalOf(metrics, Kind::kCounter, "b", {}, {}, longest_text + "v").ok());
 }
 
 TEST(Metrics, RefusesTextThatIsNotUtf8) {
   Metrics metrics;
   for (const char* text : {"\x80", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf0\x80\x80\x80",
                            "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "a\xe2\x82", "\xff"}) {
-    EXPECT_EQ(Refusal(metrics, Kind::kCounter, "a", {{"x", text}}).code(),
+    EXPECT_EQ(RefusalOf(metrics, Kind::kCounter, "a", {{"x", text}}).code(),
               absl::StatusCode::kInvalidArgument);
-    EXPECT_FALSE(Refusal(metrics, Kind::kCounter, "a", {}, {}, text).ok());
+    EXPECT_FALSE(RefusalOf(metrics, Kind::kCounter, "a", {}, {}, text).ok());
   }
   Defined(metrics, Kind::kCounter, "a",
           {{"x", "z\xc3\xa4\xe2\x82\xac\xed\x9f\xbf\xf0\x9f\x99\x82"}});
@@ -138,14 +138,14 @@ TEST(Metrics, RefusesBucketsThatDoNotRise) {
   const double inf = std::numeric_limits<double>::infinity();
   for (const std::vector<double>& buckets :
        {std::vector<double>{1, 1}, {2, 1}, {1, inf}, {std::nan("")}, {-inf, 0}}) {
-    EXPECT_FALSE(Refusal(metrics, Kind::kHistogram, "h", {}, buckets).ok());
+    EXPECT_FALSE(RefusalOf(metrics, Kind::kHistogram, "h", {}, buckets).ok());
   }
-  EXPECT_FALSE(Refusal(metrics, Kind::kCounter, "c", {}, {1}).ok());
+  EXPECT_FALSE(RefusalOf(metrics, Kind::kCounter, "c", {}, {1}).ok());
   std::vector<double> most(Metrics::kBucketsMax);
   for (size_t i = 0; i < most.size(); ++i) most[i] = static_cast<double>(i);
   Defined(metrics, Kind::kHistogram, "h", {}, most);
   most.push_back(1e6);
-  EXPECT_FALSE(Refusal(metrics, Kind::kHistogram, "h2", {}, most).ok());
+  EXPECT_FALSE(RefusalOf(metrics, Kind::kHistogram, "h2", {}, most).ok());
 }
 
 TEST(Metrics, BucketBoundsAreInclusive) {
@@ -209,12 +209,12 @@ TEST(Metrics, SeriesStopAtTheLimit) {
   for (size_t i = 0; i < Metrics::kSeriesMax; ++i) {
     ASSERT_TRUE(metrics.Define(Kind::kCounter, "c", "", {{"i", std::to_string(i)}}).ok()) << i;
   }
-  const absl::Status status = Refusal(metrics, Kind::kCounter, "c", {{"i", "more"}});
+  const absl::Status status = RefusalOf(metrics, Kind::kCounter, "c", {{"i", "more"}});
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(MessageOf(status),
             "metric c: 100000 series in use, 1 more would exceed the limit of 100000; use labels "
             "with fewer values");
-  EXPECT_FALSE(Refusal(metrics, Kind::kGauge, "g").ok());
+  EXPECT_FALSE(RefusalOf(metrics, Kind::kGauge, "g").ok());
   const auto last = Defined(metrics, Kind::kCounter, "c", {{"i", "99999"}});
   metrics.Add(last, 7);
   EXPECT_THAT(metrics.Text(), HasSubstr("\nc{i=\"99999\"} 7\n"));
@@ -224,13 +224,13 @@ TEST(Metrics, AHistogramCountsAsTheLinesItMakes) {
   Metrics metrics(/*series_max=*/10);
   Defined(metrics, Kind::kHistogram, "h", {}, {1, 2});
   Defined(metrics, Kind::kHistogram, "h2", {}, {1, 2});
-  EXPECT_EQ(Refusal(metrics, Kind::kGauge, "g").code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(RefusalOf(metrics, Kind::kGauge, "g").code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(metrics.Text(), Not(HasSubstr("# TYPE g")));
 }
 
 TEST(Metrics, ARefusedDefinitionLeavesNothingBehind) {
   Metrics metrics(/*series_max=*/4);
-  EXPECT_FALSE(Refusal(metrics, Kind::kHistogram, "x", {}, {1, 2}).ok());
+  EXPECT_FALSE(RefusalOf(metrics, Kind::kHistogram, "x", {}, {1, 2}).ok());
   EXPECT_EQ(metrics.Text(), "");
   Defined(metrics, Kind::kCounter, "x");
 }

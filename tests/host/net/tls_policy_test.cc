@@ -10,18 +10,14 @@
 #include <string>
 
 #include "host/net/tls_context.h"
+#include "tests/host/openssl_free.h"
 #include "tests/host/pki.h"
 
 namespace callout::host {
 namespace {
 
-struct SslFree {
-  void operator()(SSL* ssl) const { SSL_free(ssl); }
-  void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
-  void operator()(SSL_SESSION* session) const { SSL_SESSION_free(session); }
-};
-using Ssl = std::unique_ptr<SSL, SslFree>;
-using SslContext = std::unique_ptr<SSL_CTX, SslFree>;
+using Ssl = std::unique_ptr<SSL, OpensslFree>;
+using SslContext = std::unique_ptr<SSL_CTX, OpensslFree>;
 
 // Both ends of a connection in memory.
 class TlsPolicyTest : public testing::Test {
@@ -78,7 +74,7 @@ TEST_F(TlsPolicyTest, TakesOnlyItsSuitesOfTls12) {
 TEST_F(TlsPolicyTest, LeavesAClientNothingToResume) {
   for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
     ASSERT_TRUE(Connect(version));
-    const std::unique_ptr<SSL_SESSION, SslFree> session(SSL_get1_session(client_.get()));
+    const std::unique_ptr<SSL_SESSION, OpensslFree> session(SSL_get1_session(client_.get()));
     EXPECT_EQ(SSL_SESSION_has_ticket(session.get()), 0);
   }
 }

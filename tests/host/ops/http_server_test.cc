@@ -19,6 +19,7 @@
 #include "host/net/accept_loop.h"
 #include "host/net/certificate.h"
 #include "host/net/listener.h"
+#include "tests/host/openssl_free.h"
 #include "tests/host/sockets.h"
 
 namespace callout::host {
@@ -380,11 +381,6 @@ TEST_F(HttpServerTest, ServesUnixSockets) {
 
 // ---- TLS ----
 
-struct SslFree {
-  void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
-  void operator()(SSL* ssl) const { SSL_free(ssl); }
-};
-
 // A blocking TLS client that trusts nobody and takes whatever certificate.
 class TlsClient {
  public:
@@ -421,8 +417,8 @@ class TlsClient {
   }
 
  private:
-  std::unique_ptr<SSL_CTX, SslFree> context_;
-  std::unique_ptr<SSL, SslFree> ssl_;
+  std::unique_ptr<SSL_CTX, OpensslFree> context_;
+  std::unique_ptr<SSL, OpensslFree> ssl_;
   bool connected_ = false;
   bool clean_end_ = false;
 };

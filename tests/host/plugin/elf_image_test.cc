@@ -30,7 +30,7 @@ ElfImage Parsed(const std::string& bytes) {
   return *std::move(image);
 }
 
-std::string Refusal(const std::string& bytes) {
+std::string RefusalOf(const std::string& bytes) {
   const absl::StatusOr<ElfImage> image = ElfImage::Parse(bytes);
   EXPECT_EQ(image.status().code(), absl::StatusCode::kInvalidArgument);
   return std::string(image.status().message());
@@ -158,20 +158,20 @@ TEST(ElfImage, ReferencesOutOfTheFileAreCorrupt) {
   const auto with = [](int64_t tag, uint64_t value) {
     return ElfBuilder::Plugin().Entry(tag, value).Bytes();
   };
-  EXPECT_THAT(Refusal(with(DT_STRTAB, uint64_t{1} << 40)), HasSubstr("its dynamic string table"));
-  EXPECT_THAT(Refusal(with(DT_STRSZ, UINT64_MAX)), HasSubstr("its dynamic string table"));
-  EXPECT_THAT(Refusal(with(DT_SYMTAB, UINT64_MAX - 4)), HasSubstr("its dynamic symbol table"));
-  EXPECT_THAT(Refusal(with(DT_HASH, UINT64_MAX - 4)), HasSubstr("its symbol hash table"));
-  EXPECT_THAT(Refusal(with(DT_GNU_HASH, uint64_t{1} << 40)), HasSubstr("its symbol hash table"));
-  EXPECT_THAT(Refusal(with(DT_NEEDED, uint64_t{1} << 40)),
+  EXPECT_THAT(RefusalOf(with(DT_STRTAB, uint64_t{1} << 40)), HasSubstr("its dynamic string table"));
+  EXPECT_THAT(RefusalOf(with(DT_STRSZ, UINT64_MAX)), HasSubstr("its dynamic string table"));
+  EXPECT_THAT(RefusalOf(with(DT_SYMTAB, UINT64_MAX - 4)), HasSubstr("its dynamic symbol table"));
+  EXPECT_THAT(RefusalOf(with(DT_HASH, UINT64_MAX - 4)), HasSubstr("its symbol hash table"));
+  EXPECT_THAT(RefusalOf(with(DT_GNU_HASH, uint64_t{1} << 40)), HasSubstr("its symbol hash table"));
+  EXPECT_THAT(RefusalOf(with(DT_NEEDED, uint64_t{1} << 40)),
               HasSubstr("its list of needed libraries"));
-  EXPECT_THAT(Refusal(with(DT_RUNPATH, uint64_t{1} << 40)), HasSubstr("its run path"));
+  EXPECT_THAT(RefusalOf(with(DT_RUNPATH, uint64_t{1} << 40)), HasSubstr("its run path"));
 }
 
 TEST(ElfImage, ProgramHeadersOfAnotherSizeAreCorrupt) {
   std::string bytes = ElfBuilder::Plugin().Bytes();
   bytes[offsetof(Elf64_Ehdr, e_phentsize)] = 32;
-  EXPECT_EQ(Refusal(bytes),
+  EXPECT_EQ(RefusalOf(bytes),
             "is corrupt: its program headers have 32 bytes each, not 56; build or copy it again");
 }
 
@@ -179,7 +179,7 @@ TEST(ElfImage, AnObjectWithoutADynamicPartIsRefused) {
   std::string bytes = ElfBuilder::Plugin().Bytes();
   const size_t dynamic = sizeof(Elf64_Ehdr) + sizeof(Elf64_Phdr);
   bytes[dynamic] = PT_NULL;
-  EXPECT_EQ(Refusal(bytes), "has no dynamic section; link it with -shared -fPIC");
+  EXPECT_EQ(RefusalOf(bytes), "has no dynamic section; link it with -shared -fPIC");
 }
 
 // ---- Hostile bytes ----

@@ -27,7 +27,7 @@ absl::StatusOr<PreflightResult> Check(const ElfBuilder& builder, const AlreadyLo
   return Preflight(*image, loaded);
 }
 
-std::string Refusal(const ElfBuilder& builder, const AlreadyLoaded& loaded = {}) {
+std::string RefusalOf(const ElfBuilder& builder, const AlreadyLoaded& loaded = {}) {
   const auto result = Check(builder, loaded);
   EXPECT_EQ(result.status().code(), absl::StatusCode::kInvalidArgument);
   return std::string(result.status().message());
@@ -56,7 +56,7 @@ TEST(ElfPreflight, EachMessageHookIsEnough) {
   }
   for (const char* hook :
        {"callout_on_stream_open", "callout_on_stream_close", "callout_on_stream_cancel"}) {
-    EXPECT_THAT(Refusal(ElfBuilder().Data("callout_abi_version", 1).Function(hook)),
+    EXPECT_THAT(RefusalOf(ElfBuilder().Data("callout_abi_version", 1).Function(hook)),
                 HasSubstr(std::string(hook) + " but no hook that gets a message"));
   }
 }
@@ -70,29 +70,29 @@ TEST(ElfPreflight, SymbolsOfAnUnknownTypeAreTakenAtTheirWord) {
 }
 
 TEST(ElfPreflight, ImportsAndLocalsAreNoExports) {
-  EXPECT_THAT(Refusal(ElfBuilder().Import("callout_abi_version").Function("callout_on_process")),
+  EXPECT_THAT(RefusalOf(ElfBuilder().Import("callout_abi_version").Function("callout_on_process")),
               StartsWith("it exports no callout_abi_version"));
-  EXPECT_THAT(Refusal(ElfBuilder().Data("callout_abi_version", 1).Import("callout_on_process")),
+  EXPECT_THAT(RefusalOf(ElfBuilder().Data("callout_abi_version", 1).Import("callout_on_process")),
               StartsWith("it exports no callout_on_* hook"));
   EXPECT_THAT(
-      Refusal(
+      RefusalOf(
           ElfBuilder().Data("callout_abi_version", 1).Function("callout_on_process", STB_LOCAL)),
       StartsWith("it exports no callout_on_* hook"));
 }
 
 TEST(ElfPreflight, TheVersionMustBeReadable) {
-  EXPECT_THAT(Refusal(ElfBuilder()
-                          .Symbol("callout_abi_version", STT_OBJECT, STB_GLOBAL, 2, 1 << 30)
-                          .Function("callout_on_process")),
+  EXPECT_THAT(RefusalOf(ElfBuilder()
+                            .Symbol("callout_abi_version", STT_OBJECT, STB_GLOBAL, 2, 1 << 30)
+                            .Function("callout_on_process")),
               HasSubstr("lies outside the file's segments"));
-  EXPECT_THAT(Refusal(ElfBuilder()
-                          .Symbol("callout_abi_version", STT_TLS, STB_GLOBAL, 2, 0)
-                          .Function("callout_on_process")),
+  EXPECT_THAT(RefusalOf(ElfBuilder()
+                            .Symbol("callout_abi_version", STT_TLS, STB_GLOBAL, 2, 0)
+                            .Function("callout_on_process")),
               HasSubstr("is not plain data"));
 }
 
 TEST(ElfPreflight, TheInfoMustBeData) {
-  EXPECT_THAT(Refusal(ElfBuilder::Plugin().Function("callout_plugin_info")),
+  EXPECT_THAT(RefusalOf(ElfBuilder::Plugin().Function("callout_plugin_info")),
               HasSubstr("its callout_plugin_info is not plain data"));
 }
 
@@ -160,7 +160,7 @@ TEST(ElfPreflight, RefusesWhateverBelongsToAProtobufClass) {
            "_ZZN5envoy4type2v310HttpStatusC4EvE3foo",  // local static
            "_ZN6google8protobuf5Arena18CreateMaybeMessageIN5envoy4type2v310HttpStatusEEEPT_PS1_",
        }) {
-    EXPECT_THAT(Refusal(ElfBuilder::Plugin().Function(name, STB_WEAK)),
+    EXPECT_THAT(RefusalOf(ElfBuilder::Plugin().Function(name, STB_WEAK)),
                 StartsWith(std::string("it exports protobuf classes (") + name + ")"));
     EXPECT_TRUE(Check(ElfBuilder::Plugin().Import(name)).ok()) << "libprotobuf's own";
   }
@@ -177,9 +177,10 @@ TEST(ElfPreflight, OneVersionOfProtobufInAProcess) {
   EXPECT_TRUE(Check(needs("libprotobuf-lite.so.32"), full).ok());
   EXPECT_TRUE(Check(needs("libprotobuf-c.so.1"), full).ok()) << "another library altogether";
   EXPECT_TRUE(Check(needs("libprotobuf.so.17")).ok()) << "with none loaded";
-  EXPECT_THAT(Refusal(needs("libprotobuf.so.17"), full),
+  EXPECT_THAT(RefusalOf(needs("libprotobuf.so.17"), full),
               StartsWith("it needs libprotobuf.so.17 and the process runs on libprotobuf.so.32"));
-  EXPECT_THAT(Refusal(needs("libprotobuf-lite.so.23"), full), HasSubstr("libprotobuf-lite.so.23"));
+  EXPECT_THAT(RefusalOf(needs("libprotobuf-lite.so.23"), full),
+              HasSubstr("libprotobuf-lite.so.23"));
 }
 
 // ---- Runtimes ----
@@ -191,7 +192,7 @@ TEST(ElfPreflight, KnowsAGoRuntimeByItsNoteOrItsSymbols) {
     const auto first = Check(go);
     ASSERT_TRUE(first.ok()) << first.status();
     EXPECT_TRUE(first->has_go_runtime);
-    EXPECT_EQ(Refusal(go, {.libraries = {}, .go_plugin = "/x/first.so"}),
+    EXPECT_EQ(RefusalOf(go, {.libraries = {}, .go_plugin = "/x/first.so"}),
               "it brings a second Go runtime into the process, which has that of /x/first.so "
               "and can have only one; run it in a host of its own or, to replace that plugin, "
               "restart the host by draining it");
@@ -201,7 +202,7 @@ TEST(ElfPreflight, KnowsAGoRuntimeByItsNoteOrItsSymbols) {
 
 TEST(ElfPreflight, ASanitizersRuntimeMustBeThereFromTheStart) {
   const ElfBuilder sanitized = ElfBuilder::Plugin().Needs("libasan.so.8");
-  EXPECT_THAT(Refusal(sanitized), StartsWith("it needs libasan.so.8, which ends a process"));
+  EXPECT_THAT(RefusalOf(sanitized), StartsWith("it needs libasan.so.8, which ends a process"));
   EXPECT_TRUE(Check(sanitized, {.libraries = {"libasan.so.8"}, .go_plugin = ""}).ok());
   EXPECT_TRUE(Check(ElfBuilder::Plugin().Needs("libubsan.so.1")).ok());
 }
@@ -222,15 +223,17 @@ TEST(ElfPreflight, APluginWithoutARevisionIsOfTheFirst) {
 
 TEST(ElfPreflight, AnUnknownHookBesideAGoodOneIsRefusedOfAPluginThatIsNotNewer) {
   for (const char* name : {"callout_on_responce_body", "callout_on_", "callout_plugin_reload"}) {
-    EXPECT_THAT(Refusal(ElfBuilder::Plugin().Function(name)),
+    EXPECT_THAT(RefusalOf(ElfBuilder::Plugin().Function(name)),
                 StartsWith(std::string("it exports ") + name + ", which this host does not know"));
-    EXPECT_THAT(Refusal(ElfBuilder::Plugin().Data("callout_abi_revision", 1).Function(name)),
+    EXPECT_THAT(RefusalOf(ElfBuilder::Plugin().Data("callout_abi_revision", 1).Function(name)),
                 StartsWith(std::string("it exports ") + name + ", which this host does not know"));
   }
-  EXPECT_THAT(Refusal(ElfBuilder::Plugin().Function("_Z24callout_on_request_bodyxP12callout_call")),
-              StartsWith("it exports callout_on_request_bodyx as a C++ function"));
-  EXPECT_THAT(Refusal(ElfBuilder::Plugin().Function("_Z23callout_on_request_bodyP12callout_call")),
-              StartsWith("it exports callout_on_request_body as a C++ function"));
+  EXPECT_THAT(
+      RefusalOf(ElfBuilder::Plugin().Function("_Z24callout_on_request_bodyxP12callout_call")),
+      StartsWith("it exports callout_on_request_bodyx as a C++ function"));
+  EXPECT_THAT(
+      RefusalOf(ElfBuilder::Plugin().Function("_Z23callout_on_request_bodyP12callout_call")),
+      StartsWith("it exports callout_on_request_body as a C++ function"));
 }
 
 TEST(ElfPreflight, ANewerPluginsHookIsRefusedUnlessItCanDoWithout) {
@@ -238,9 +241,9 @@ TEST(ElfPreflight, ANewerPluginsHookIsRefusedUnlessItCanDoWithout) {
   const auto newer = [] {
     return ElfBuilder::Plugin().Data("callout_abi_revision", kOwn + 1).Function("callout_on_timer");
   };
-  EXPECT_THAT(Refusal(newer()), HasSubstr(fmt::format("add CALLOUT_PLUGIN_NEEDS({});", kOwn)));
+  EXPECT_THAT(RefusalOf(newer()), HasSubstr(fmt::format("add CALLOUT_PLUGIN_NEEDS({});", kOwn)));
   EXPECT_THAT(
-      Refusal(newer().Data("callout_abi_revision_min", kOwn + 1)),
+      RefusalOf(newer().Data("callout_abi_revision_min", kOwn + 1)),
       StartsWith(fmt::format("it needs revision {} of ABI version 1 and this host has revision {}",
                              kOwn + 1, kOwn)));
   EXPECT_THAT(Warnings(newer().Data("callout_abi_revision_min", 1)),
@@ -254,14 +257,14 @@ TEST(ElfPreflight, AHookOfAService) {
                         .Data("callout_abi_revision", 2)
                         .Function("callout_on_check"))
                   .ok());
-  EXPECT_THAT(Refusal(ElfBuilder().Data("callout_abi_version", 1).Function("callout_on_check")),
+  EXPECT_THAT(RefusalOf(ElfBuilder().Data("callout_abi_version", 1).Function("callout_on_check")),
               StartsWith("it exports callout_on_check of revision 2 and says that it was built for "
                          "revision 1"));
   EXPECT_THAT(
-      Refusal(ElfBuilder()
-                  .Data("callout_abi_version", 1)
-                  .Data("callout_abi_revision", 2)
-                  .Function("callout_on_rate_limit")),
+      RefusalOf(ElfBuilder()
+                    .Data("callout_abi_version", 1)
+                    .Data("callout_abi_revision", 2)
+                    .Function("callout_on_rate_limit")),
       StartsWith("it exports callout_on_rate_limit of revision 3 and says that it was built "
                  "for revision 2"));
 }

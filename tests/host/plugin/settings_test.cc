@@ -25,7 +25,7 @@ InstanceSettings Parsed(const std::string& json) {
   return settings.ok() ? *settings : InstanceSettings();
 }
 
-std::string Refusal(const std::string& json) {
+std::string RefusalOf(const std::string& json) {
   const auto settings = ParseInstanceSettings(json);
   EXPECT_EQ(settings.status().code(), absl::StatusCode::kInvalidArgument) << json;
   return std::string(settings.status().message());
@@ -98,9 +98,9 @@ TEST(Settings, NumbersAndFlagsAreRead) {
 TEST(Settings, TheOldNameOfAKeyIsRead) {
   EXPECT_EQ(Parsed(R"({"whole_body_bytes_max": 7})").whole_body_bytes_max, 7U);
   EXPECT_EQ(
-      Refusal(R"({"whole_body_bytes_max": -1})"),
+      RefusalOf(R"({"whole_body_bytes_max": -1})"),
       "key \"whole_body_bytes_max\" is a negative number; expected a number of bytes, 0 or more");
-  EXPECT_EQ(Refusal(R"({"whole_body_bytes_max": 1, "max_whole_body_bytes": 2})"),
+  EXPECT_EQ(RefusalOf(R"({"whole_body_bytes_max": 1, "max_whole_body_bytes": 2})"),
             "keys \"max_whole_body_bytes\" and \"whole_body_bytes_max\" are two names "
             "of one setting; remove the old one");
 }
@@ -160,7 +160,7 @@ TEST(Settings, EachErrorNamesKeyFindingAndExpectation) {
        "response_trailers, check, read_data, write_data, connection, rate_limit)"},
       {R"({"disabled": "yes"})", "key \"disabled\" is a string; expected true or false"},
   };
-  for (const auto& row : kTable) EXPECT_EQ(Refusal(row.json), row.message) << row.json;
+  for (const auto& row : kTable) EXPECT_EQ(RefusalOf(row.json), row.message) << row.json;
 }
 
 // What was put into the wrong file, or is cut off, may be a secret.
@@ -168,18 +168,18 @@ TEST(Settings, ErrorsQuoteNoValue) {
   for (const char* json : {R"({"policy": s3cr3t})", R"({"policy": "s3cr3t)",
                            R"({"policy": "s3cr3t"})", R"({"match": {"hosts": "s3cr3t"}})",
                            R"({"watch": ["s3cr3t"]})", R"({"policy" "s3cr3t"})", R"("s3cr3t")"}) {
-    EXPECT_EQ(Refusal(json).find("s3cr3t"), std::string::npos) << Refusal(json);
-    EXPECT_NE(Refusal(json), "");
+    EXPECT_EQ(RefusalOf(json).find("s3cr3t"), std::string::npos) << RefusalOf(json);
+    EXPECT_NE(RefusalOf(json), "");
   }
 }
 
 TEST(Settings, WatchedFilesAreAbsoluteAndLimited) {
   EXPECT_EQ(ParseInstanceSettings(R"({"watch": ["/a", "/b"]})")->watch.size(), 2u);
-  EXPECT_EQ(Refusal(R"({"watch": ["a"]})"), "key \"watch\" has a path that is not absolute");
+  EXPECT_EQ(RefusalOf(R"({"watch": ["a"]})"), "key \"watch\" has a path that is not absolute");
   std::string many = "\"/a\"";
   for (size_t i = 1; i < kWatchedFilesMax; ++i) many += ", \"/a\"";
   EXPECT_TRUE(ParseInstanceSettings("{\"watch\": [" + many + "]}").ok());
-  EXPECT_EQ(Refusal("{\"watch\": [" + many + ", \"/a\"]}"),
+  EXPECT_EQ(RefusalOf("{\"watch\": [" + many + ", \"/a\"]}"),
             "key \"watch\" has 65 files; expected at most 64");
 }
 
@@ -214,10 +214,10 @@ TEST(Settings, AShareThatWouldBeNoneOrAllIsRefused) {
         ParseInstanceSettings(fmt::format(R"({{"canary": {{"percent": {}}}}})", percent)).ok());
   }
   for (const char* percent : {"0.001", "0.0099", "1e-9", "99.991", "99.9999"}) {
-    EXPECT_THAT(Refusal(fmt::format(R"({{"percent": {}}})", percent)),
+    EXPECT_THAT(RefusalOf(fmt::format(R"({{"percent": {}}})", percent)),
                 testing::HasSubstr("expected 0, 0.01 to 99.99, or 100"))
         << percent;
-    EXPECT_THAT(Refusal(fmt::format(R"({{"canary": {{"percent": {}}}}})", percent)),
+    EXPECT_THAT(RefusalOf(fmt::format(R"({{"canary": {{"percent": {}}}}})", percent)),
                 testing::HasSubstr("key \"canary.percent\" is "))
         << percent;
   }
@@ -232,7 +232,7 @@ TEST(Settings, AHeaderNameIsOneThatAHeaderCanHave) {
   for (const std::string& place : places) {
     for (const char* name : {"", " ", "x user", " x-user", "x-user ", "x:user", ":", "::path",
                              "x\\nuser", "x-\u00fcser", "x-user:"}) {
-      EXPECT_THAT(Refusal(fmt::format(fmt::runtime(place), name)),
+      EXPECT_THAT(RefusalOf(fmt::format(fmt::runtime(place), name)),
                   testing::HasSubstr("expected the name of a header"))
           << place << name;
     }
@@ -262,9 +262,9 @@ TEST(Settings, ACanaryHasItsLimits) {
 TEST(Settings, SaysWhereTheTextIsNoJson) {
   const std::string beginning = "the settings are not valid JSON: ";
   for (const char* json : {"", "{", "{\"a\": 1e999}", "{\"a\": \"\xff\"}"}) {
-    EXPECT_TRUE(Refusal(json).starts_with(beginning)) << Refusal(json);
+    EXPECT_TRUE(RefusalOf(json).starts_with(beginning)) << RefusalOf(json);
   }
-  const std::string refusal = Refusal("{\n  \"policy\": \"fail\",\n}");
+  const std::string refusal = RefusalOf("{\n  \"policy\": \"fail\",\n}");
   EXPECT_TRUE(refusal.starts_with(beginning + "parse error at line 3, column 1: ")) << refusal;
 }
 
@@ -272,9 +272,9 @@ TEST(Settings, HostileTextIsRefusedInOneLine) {
   const auto nested = [](size_t depth) {
     return R"({"policy": )" + std::string(depth, '[') + std::string(depth, ']') + "}";
   };
-  EXPECT_LT(Refusal(nested(kJsonDepthMax - 1)).size(), 300U);
+  EXPECT_LT(RefusalOf(nested(kJsonDepthMax - 1)).size(), 300U);
   for (size_t depth : {kJsonDepthMax, 1000000}) {  // in one object
-    EXPECT_EQ(Refusal(nested(depth)),
+    EXPECT_EQ(RefusalOf(nested(depth)),
               "the settings are not valid JSON: lists and objects are nested more than 100 deep");
   }
   EXPECT_FALSE(ParseInstanceSettings(std::string(100000, '[')).ok());

@@ -99,7 +99,7 @@ callout_status_t RespondBytes(callout_call_t* call, callout_field_t field, std::
   return call->host->respond(call, field, &part, 1);
 }
 
-struct Row {
+struct LogRow {
   Violation kind;
   callout_phase_t phase;
   std::function<void(FaultLogTest*)> provoke;
@@ -107,7 +107,7 @@ struct Row {
   bool error = false;
 };
 
-std::vector<Row> Rows() {
+std::vector<LogRow> Rows() {
   using T = FaultLogTest*;
   constexpr callout_phase_t kHeaders = CALLOUT_REQUEST_HEADERS;
   constexpr callout_phase_t kBody = CALLOUT_REQUEST_BODY;
@@ -237,7 +237,7 @@ TEST_F(FaultLogTest, ALineHasTheRequestAsMembersOfJson) {
 
 // In whatever phase, and also where no call is at fault.
 TEST_F(FaultLogTest, ALineNamesTheRequest) {
-  for (const Row& row : Rows()) {
+  for (const LogRow& row : Rows()) {
     if (row.kind == Violation::kStaleFinish) continue;  // the request may be over
     SCOPED_TRACE(ViolationName(row.kind));
     const std::string log = LineOf([&] { row.provoke(this); });
@@ -247,7 +247,7 @@ TEST_F(FaultLogTest, ALineNamesTheRequest) {
 
 TEST_F(FaultLogTest, ALineNamesPluginPhaseFindingLimitAndOption) {
   std::set<Violation> seen;
-  for (const Row& row : Rows()) {
+  for (const LogRow& row : Rows()) {
     const std::string_view kind = ViolationName(row.kind);
     SCOPED_TRACE(kind);
     seen.insert(row.kind);

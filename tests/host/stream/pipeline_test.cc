@@ -26,10 +26,10 @@ class PipelineTest : public StreamTest {
   }
 };
 
-using Case = ProcessingResponse::ResponseCase;
+using ResponseKind = ProcessingResponse::ResponseCase;
 
-std::vector<Case> Kinds(const std::vector<ProcessingResponse>& responses) {
-  std::vector<Case> kinds;
+std::vector<ResponseKind> Kinds(const std::vector<ProcessingResponse>& responses) {
+  std::vector<ResponseKind> kinds;
   for (const auto& response : responses) kinds.push_back(response.response_case());
   return kinds;
 }
@@ -49,7 +49,8 @@ TEST_F(PipelineTest, HeadersWaitForTheWholeBodyAndGoOutFirstWithWhatItsHookDoes)
   EXPECT_TRUE(Take().empty());
   Feed(Body(CALLOUT_REQUEST_BODY, "ma", true));
   const auto responses = Take();
-  ASSERT_EQ(Kinds(responses), (std::vector<Case>{Case::kRequestHeaders, Case::kRequestBody}));
+  ASSERT_EQ(Kinds(responses),
+            (std::vector<ResponseKind>{ResponseKind::kRequestHeaders, ResponseKind::kRequestBody}));
   const auto& common = responses[0].request_headers().response();
   EXPECT_EQ(Mutations(common.header_mutation()),
             (std::vector<std::string>{"set x-first=1", "set x-model=llama."}));
@@ -62,7 +63,8 @@ TEST_F(PipelineTest, HeldHeadersGoOnWhenTrailersEndAnEmptyBody) {
   AddGatherer(100)->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
   BeginDuplex();
   Feed(Trailers(CALLOUT_REQUEST_TRAILERS));
-  EXPECT_EQ(Kinds(Take()), (std::vector<Case>{Case::kRequestHeaders, Case::kRequestTrailers}));
+  EXPECT_EQ(Kinds(Take()), (std::vector<ResponseKind>{ResponseKind::kRequestHeaders,
+                                                      ResponseKind::kRequestTrailers}));
 }
 
 TEST_F(PipelineTest, HeldHeadersPassLaterInstancesAsTheBodyHookLeavesThem) {
@@ -96,7 +98,8 @@ TEST_F(PipelineTest, ChunkwiseInstancesMayHoldTheHeadersThemselves) {
   EXPECT_TRUE(Take().empty());
   Feed(Body(CALLOUT_REQUEST_BODY, "cd", false));
   const auto responses = Take();
-  ASSERT_EQ(Kinds(responses), (std::vector<Case>{Case::kRequestHeaders, Case::kRequestBody}));
+  ASSERT_EQ(Kinds(responses),
+            (std::vector<ResponseKind>{ResponseKind::kRequestHeaders, ResponseKind::kRequestBody}));
   EXPECT_EQ(Mutations(responses[0].request_headers().response().header_mutation()),
             (std::vector<std::string>{"set x-first-bytes=abcd"}));
   EXPECT_EQ(BodyTold({responses[1]}), "abcd|");
@@ -124,7 +127,8 @@ TEST_F(PipelineTest, HeldHeadersAreSettledByTheirOwnFieldInABodyCall) {
     BeginDuplex();
     Feed(Body(CALLOUT_REQUEST_BODY, "ab", true));
     const auto responses = Take();
-    ASSERT_EQ(Kinds(responses), (std::vector<Case>{Case::kRequestHeaders, Case::kRequestBody}));
+    ASSERT_EQ(Kinds(responses), (std::vector<ResponseKind>{ResponseKind::kRequestHeaders,
+                                                           ResponseKind::kRequestBody}));
     EXPECT_EQ(Mutations(responses[0].request_headers().response().header_mutation()),
               (std::vector<std::string>{"set x-a=1"}));
     EXPECT_EQ(BodyTold({responses[1]}), "ab.");
@@ -144,7 +148,7 @@ TEST_F(PipelineTest, HeldHeadersMayGoWhileTheChunkIsKept) {
   };
   BeginDuplex();
   Feed(Body(CALLOUT_REQUEST_BODY, "ab", false));
-  EXPECT_EQ(Kinds(Take()), (std::vector<Case>{Case::kRequestHeaders}));
+  EXPECT_EQ(Kinds(Take()), (std::vector<ResponseKind>{ResponseKind::kRequestHeaders}));
   Feed(Body(CALLOUT_REQUEST_BODY, "cd", true));
   EXPECT_EQ(BodyTold(Take()), "abcd.");
 }
@@ -161,7 +165,8 @@ TEST_F(PipelineTest, HeldHeadersAreSettledByATrailersCall) {
   BeginDuplex();
   Feed(Trailers(CALLOUT_REQUEST_TRAILERS));
   const auto responses = Take();
-  ASSERT_EQ(Kinds(responses), (std::vector<Case>{Case::kRequestHeaders, Case::kRequestTrailers}));
+  ASSERT_EQ(Kinds(responses), (std::vector<ResponseKind>{ResponseKind::kRequestHeaders,
+                                                         ResponseKind::kRequestTrailers}));
   EXPECT_EQ(Mutations(responses[0].request_headers().response().header_mutation()),
             (std::vector<std::string>{"set x-a=1"}));
 }
@@ -265,7 +270,8 @@ TEST_F(PipelineTest, TooLargeContinueLetsTheHeldHeadersGoBeforeTheBody) {
   Feed(Body(CALLOUT_REQUEST_BODY, "abc", false));
   Feed(Body(CALLOUT_REQUEST_BODY, "de", true));
   const auto responses = Take();
-  ASSERT_EQ(Kinds(responses), (std::vector<Case>{Case::kRequestHeaders, Case::kRequestBody}));
+  ASSERT_EQ(Kinds(responses),
+            (std::vector<ResponseKind>{ResponseKind::kRequestHeaders, ResponseKind::kRequestBody}));
   EXPECT_EQ(BodyTold({responses[1]}), "abcde.");
 }
 
@@ -314,7 +320,8 @@ TEST_F(PipelineTest, HooksOfOneInstanceTakeTurns) {
   EXPECT_TRUE(Take().empty());
   Finish(deferred);
   EXPECT_EQ(calls, 1);
-  EXPECT_EQ(Kinds(Take()), (std::vector<Case>{Case::kRequestBody, Case::kResponseHeaders}));
+  EXPECT_EQ(Kinds(Take()), (std::vector<ResponseKind>{ResponseKind::kRequestBody,
+                                                      ResponseKind::kResponseHeaders}));
 }
 
 TEST_F(PipelineTest, MessagesOfADirectionKeepTheirOrder) {
@@ -330,7 +337,8 @@ TEST_F(PipelineTest, MessagesOfADirectionKeepTheirOrder) {
   EXPECT_GT(stream_->kept_bytes(), 0u);
   Finish(deferred);
   EXPECT_EQ(Kinds(Take()),
-            (std::vector<Case>{Case::kRequestHeaders, Case::kRequestBody, Case::kRequestBody}));
+            (std::vector<ResponseKind>{ResponseKind::kRequestHeaders, ResponseKind::kRequestBody,
+                                       ResponseKind::kRequestBody}));
   EXPECT_EQ(stream_->kept_bytes(), 0u);
 }
 
@@ -399,7 +407,7 @@ TEST_F(PipelineTest, HeadersThatWaitOutliveAChunkBehindThemThatIsKept) {
   EXPECT_TRUE(Take().empty());
   Finish(last);
   const auto responses = Take();
-  ASSERT_EQ(Kinds(responses), (std::vector<Case>{Case::kRequestHeaders}));
+  ASSERT_EQ(Kinds(responses), (std::vector<ResponseKind>{ResponseKind::kRequestHeaders}));
   EXPECT_EQ(responses[0].request_headers().response().body_mutation().body(), "instead");
 }
 

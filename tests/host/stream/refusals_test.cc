@@ -34,7 +34,7 @@ const std::string& Denial() {
 }
 
 // A denial, and what the hook does and returns after it.
-struct Case {
+struct DenialCase {
   std::string what;
   FakePlugin::Hook hook;
   int http_status;  // with which the client is answered
@@ -47,7 +47,7 @@ FakePlugin::Hook DeniesAndThen(FakePlugin::Hook rest) {
   };
 }
 
-std::vector<Case> Cases() {
+std::vector<DenialCase> Cases() {
   const std::string huge(5000, 'x');
   return {
       {"nothing", DeniesAndThen(Returns(CALLOUT_OK)), 403},
@@ -165,7 +165,7 @@ class RefusalsTest : public StreamTest {
 
 TEST_F(RefusalsTest, StandWhateverTheHookSaysAndReturnsAfterThem) {
   for (const auto action : {ErrorPolicy::Action::kFail, ErrorPolicy::Action::kContinue}) {
-    for (const Case& c : Cases()) {
+    for (const DenialCase& c : Cases()) {
       SCOPED_TRACE(c.what);
       Reset();
       AddPlugin(action)->phases[CALLOUT_REQUEST_HEADERS] = c.hook;

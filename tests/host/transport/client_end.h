@@ -17,16 +17,13 @@
 #include <utility>
 
 #include "h2_client.h"
+#include "tests/host/openssl_free.h"
 #include "tests/host/sockets.h"
 
 namespace callout::host {
 
-struct ClientSslFree {
-  void operator()(SSL* ssl) const { SSL_free(ssl); }
-  void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
-};
-using ClientSsl = std::unique_ptr<SSL, ClientSslFree>;
-using ClientSslContext = std::unique_ptr<SSL_CTX, ClientSslFree>;
+using ClientSsl = std::unique_ptr<SSL, OpensslFree>;
+using ClientSslContext = std::unique_ptr<SSL_CTX, OpensslFree>;
 
 // The client's end of a connection, in cleartext or in TLS.
 class ClientEnd {

@@ -63,7 +63,7 @@ std::vector<std::string> HeadersTold(const Headers& headers) {
 }
 
 // One descriptor for each text.
-RateLimitRequest Request(const std::vector<std::string>& users = {"ada"}) {
+RateLimitRequest LimitRequest(const std::vector<std::string>& users = {"ada"}) {
   RateLimitRequest request;
   request.set_domain("edge");
   for (const std::string& user : users) {
@@ -85,7 +85,7 @@ class RateLimitTest : public UnaryTest {
     EXPECT_NE(response.overall_code(), RateLimitResponse::UNKNOWN);
     return response;
   }
-  RateLimitResponse Limit(const RateLimitRequest& request = Request()) {
+  RateLimitResponse Limit(const RateLimitRequest& request = LimitRequest()) {
     Ask(request);
     return Told();
   }
@@ -181,7 +181,7 @@ TEST_F(RateLimitTest, OfEachDescriptorTheStricterStatusStays) {
   };
   AddPlugin()->phases[CALLOUT_RATE_LIMIT] = says({{1, 5}, {1, -1}, {1, 2}, {1, 0}});
   AddPlugin()->phases[CALLOUT_RATE_LIMIT] = says({{1, 3}, {1, 9}, {1, -1}, {2, 4}});
-  const RateLimitResponse told = Limit(Request({"a", "b", "c", "d"}));
+  const RateLimitResponse told = Limit(LimitRequest({"a", "b", "c", "d"}));
   std::vector<std::pair<int, int>> kept;
   for (const auto& status : told.statuses()) {
     kept.emplace_back(status.code(), static_cast<int>(status.limit_remaining()));
@@ -197,7 +197,7 @@ TEST_F(RateLimitTest, MatchFindsDomainAndDescriptors) {
     AddPlugin()->phases[CALLOUT_RATE_LIMIT] = SaysCode(kOk);
     settings_[0].match.attributes = {{"domain", "edge"}, {"user", fits ? "ada" : "bob"}};
     // Of a key that stands there twice the first counts.
-    EXPECT_EQ(Limit(Request({"ada", "bob"})).overall_code(), fits ? kOverLimit : kOk);
+    EXPECT_EQ(Limit(LimitRequest({"ada", "bob"})).overall_code(), fits ? kOverLimit : kOk);
     StartAgain();
   }
 }
@@ -359,8 +359,8 @@ TEST_F(RateLimitTest, OnlyAWholeResponseIsAnAnswer) {
 TEST_F(RateLimitTest, TooManyDescriptorsAreOverTheLimit) {
   limits_.message_fields_max = 3;
   AddPlugin()->phases[CALLOUT_RATE_LIMIT] = SaysCode(kOk);
-  EXPECT_EQ(Limit(Request({"a", "b", "c"})).overall_code(), kOk);
-  EXPECT_EQ(Limit(Request({"a", "b", "c", "d"})).overall_code(), kOverLimit);
+  EXPECT_EQ(Limit(LimitRequest({"a", "b", "c"})).overall_code(), kOk);
+  EXPECT_EQ(Limit(LimitRequest({"a", "b", "c", "d"})).overall_code(), kOverLimit);
 }
 
 TEST_F(RateLimitTest, WhatIsNoRequestIsRefused) {
@@ -457,7 +457,7 @@ TEST_F(RateLimitTest, GeneratedProtobufAgreesOnRandomMessages) {
 }
 
 TEST_F(RateLimitTest, ItsAttributesAreDomainAndEntries) {
-  const std::string bytes = Request({"ada", "bob"}).SerializeAsString();
+  const std::string bytes = LimitRequest({"ada", "bob"}).SerializeAsString();
   const auto view = ParseRateLimitRequest(bytes, 10);
   ASSERT_TRUE(view.ok());
   ProcessingRequest request;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "host/upstream/grpc_message.h"
+#include "tests/host/plugin_bytes.h"
 
 namespace callout::host {
 namespace {
@@ -16,8 +17,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Pair;
-
-callout_bytes_t Bytes(std::string_view text) { return {text.data(), text.size()}; }
 
 struct Outgoing {
   explicit Outgoing(std::string_view path) {

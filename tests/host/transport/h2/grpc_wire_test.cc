@@ -13,16 +13,12 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/host/transport/h2_client.h"
+
 namespace callout::host {
 namespace {
 
 using Result = MessageReader::Result;
-
-std::string Framed(std::string_view message) {
-  char head[kMessageHeadBytes];
-  WriteMessageHead(static_cast<uint32_t>(message.size()), head);
-  return std::string(head, sizeof(head)) + std::string(message);
-}
 
 // Feeds `bytes` in pieces of the given sizes (the last one repeats).
 std::vector<std::string> ReadAll(std::string_view bytes, const std::vector<size_t>& pieces,

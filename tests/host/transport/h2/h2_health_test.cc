@@ -20,7 +20,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr char kCheck[] = "/grpc.health.v1.Health/Check";
+constexpr char kHealthCheck[] = "/grpc.health.v1.Health/Check";
 
 // Behind the HTTP server, as in the host.
 class H2HealthTest : public testing::Test {
@@ -69,7 +69,7 @@ class H2HealthTest : public testing::Test {
 TEST_F(H2HealthTest, SaysWhetherTheHostIsReady) {
   for (const bool ready : {true, false, true}) {
     ready_ = ready;
-    const H2Client::Rpc rpc = Call(kCheck);
+    const H2Client::Rpc rpc = Call(kHealthCheck);
     EXPECT_EQ(rpc.status(), "0");
     ASSERT_EQ(rpc.Messages().size(), 1u);
     EXPECT_EQ(rpc.Messages()[0], ready ? "\x08\x01" : "\x08\x02");
@@ -114,7 +114,7 @@ TEST_F(H2HealthTest, ServesNothingElse) {
 TEST_F(H2HealthTest, ThePrefaceMayComeInPieces) {
   const Descriptor fd = Connect();
   H2Client client;
-  const int32_t id = client.Begin(kCheck);
+  const int32_t id = client.Begin(kHealthCheck);
   client.Send(id, Framed(""), true);
   const std::string bytes = client.TakeBytes();
   for (const char byte : bytes.substr(0, 30)) ASSERT_TRUE(Write(fd.get(), std::string(1, byte)));
@@ -146,7 +146,7 @@ TEST_F(H2HealthTest, RefusesConnectionsOverTheLimit) {
   const auto check = [&] {
     clients.push_back(std::make_unique<ClientEnd>(Connect()));
     H2Client& client = clients.back()->h2();
-    const int32_t id = client.Begin(kCheck);
+    const int32_t id = client.Begin(kHealthCheck);
     client.Send(id, Framed(""), true);
     return clients.back()->RunUntil([&] { return client.rpc(id).closed; });
   };
