@@ -95,6 +95,12 @@ def memory_rows(samples):
     ]
 
 
+def floor_rows(peers):
+    """OURS beside the least that libnghttp2 takes."""
+    return [cpu(peers, cells.GRACEFUL, OURS, "h2-floor", 1.35), cpu(peers, cells.RESET, OURS, "h2-floor", 1.35),
+            cpu(peers, cells.BODIES, OURS, "h2-floor", 1.15), cpu(peers, cells.BODIES, OURS, "h2-bare", 1.1)]
+
+
 def own_share_rows(peers):
     return [cpu(peers, cell, ours, "grpc-generic-scan", 1.05)
             for ours in ("host-grpc+minimal_c", "host-grpc+basic") for cell in cells.QUICK]
@@ -103,6 +109,6 @@ def own_share_rows(peers):
 def table(results):
     """`results` as a run collects them; a part that was not run leaves rows that say so."""
     peers = results.get("peers", {})
-    rows = [*speed_rows(peers), *latency_rows(peers), envoy_row(results.get("envoy", {})),
+    rows = [*speed_rows(peers), *floor_rows(peers), *latency_rows(peers), envoy_row(results.get("envoy", {})),
             *memory_rows(results.get("idle", {})), *own_share_rows(peers)]
     return report.markdown(["what", "load", "aim", "measured", "holds"], rows)

@@ -50,6 +50,8 @@ def measure(running, cell, cores, seconds):
                f"--warmup={WARMUP_S}", f"--seconds={seconds}"]
     if running.server.header:
         command.append(f"--header={running.server.header}")
+    if running.server.any_phase:
+        command.append("--any_phase")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 20,
                               preexec_fn=lambda: os.sched_setaffinity(0, cores))

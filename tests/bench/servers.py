@@ -36,6 +36,7 @@ class Server:
     command: tuple  # without port and TLS
     header: str = "x-callout"  # that its answer to request headers sets; "": none
     is_host: bool = False
+    any_phase: bool = False  # its answers are of one phase, whatever the request's
     warmup: float = 0.5  # seconds of load before it is as fast as it gets
 
     def arguments(self, tls, certificate):
@@ -131,6 +132,7 @@ def bare_servers():
         return os.path.join(BUILD, "tests", "bench", name)
 
     return [
+        Server("h2-floor", (program("bench-h2-floor"),), any_phase=True),
         Server("h2-bare", (program("bench-h2-bare"),)),
         Server("grpc-generic", (program("bench-grpc-generic"),)),
         Server("grpc-generic-scan", (program("bench-grpc-generic"), "--scan")),

@@ -15,10 +15,15 @@ def sample(cpu=1.0, rate=0, streams_per_second=1000.0, latency=100.0, errors=0):
             "resident_mib": 1.0}
 
 
+def lines(table, begin):
+    """The cells of each line that begins so."""
+    return [[cell.strip() for cell in l.strip("|").split("|")]
+            for l in table.split("\n") if l.startswith(f"| {begin}")]
+
+
 def line(table, begin):
     """The cells of the first line that begins so."""
-    found = next(l for l in table.split("\n") if l.startswith(f"| {begin}"))
-    return [cell.strip() for cell in found.strip("|").split("|")]
+    return lines(table, begin)[0]
 
 
 class Report(unittest.TestCase):
@@ -62,6 +67,15 @@ class Aims(unittest.TestCase):
                                                "grpc-generic-scan": [sample(cpu)]}}
                 table = aims.table({"peers": peers})
                 self.assertEqual(line(table, f"{aims.OURS}: streams")[3:], shown)
+
+    def test_the_floor_has_a_limit_for_each_load(self):
+        peers = {cell.name: {aims.OURS: [sample(1.2)], "h2-floor": [sample(1.0)], "h2-bare": [sample(1.1)]}
+                 for cell in (cells.GRACEFUL, cells.RESET, cells.BODIES)}
+        rows = lines(aims.table({"peers": peers}), f"{aims.OURS}: CPU time, × h2-floor")
+        self.assertEqual([row[1:] for row in rows], [
+            ["1 message", "at most 1.35", "1.20", "yes"],
+            ["1 message, reset", "at most 1.35", "1.20", "yes"],
+            ["6 messages", "at most 1.15", "1.20", "**no**"]])
 
     def test_the_peer_that_makes_it_hardest_is_named(self):
         by_name = {aims.OURS: [sample(latency=50)], "go": [sample(latency=100)],

@@ -35,8 +35,9 @@ struct LoadOptions {
   double rate = 0;      // calls begun in a second; 0: each as soon as another has ended
   double warmup_seconds = 0.5;
   double seconds = 2;
-  std::string header;  // that the answer to request headers sets; "": none
-  pid_t server = 0;    // the process whose CPU time is read; 0: none
+  bool any_phase = false;  // an answer may be of another phase than its request
+  std::string header;      // that the answer to request headers sets; "": none
+  pid_t server = 0;        // the process whose CPU time is read; 0: none
 };
 
 class Load final : public CallListener {

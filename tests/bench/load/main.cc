@@ -68,6 +68,8 @@ LoadOptions ParseOptions(int argc, char** argv) {
   app.add_option("--warmup", options.warmup_seconds, "Seconds before")->capture_default_str();
   app.add_option("--seconds", options.seconds, "Seconds measured")->capture_default_str();
   app.add_option("--header", options.header, "That the answer to request headers is to set");
+  app.add_flag("--any_phase", options.any_phase,
+               "Take any message as the answer to any: for a server that always gives the same");
   app.add_option("--server_pid", options.server, "The process to read the use of CPU from");
   try {
     app.parse(argc, argv);

@@ -76,8 +76,7 @@ void Run(const ServerOptions& options) {
   Service service;
   grpc::ServerBuilder builder;
   int port = 0;
-  builder.AddListeningPort("127.0.0.1:" + std::to_string(options.port), MakeCredentials(options),
-                           &port);
+  builder.AddListeningPort(AddressOf(options), MakeCredentials(options), &port);
   builder.RegisterService(&service);
   const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || port == 0) Fail("gRPC cannot listen");

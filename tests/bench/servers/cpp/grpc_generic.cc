@@ -93,8 +93,7 @@ void Run(const ServerOptions& options) {
   grpc::AsyncGenericService service;
   grpc::ServerBuilder builder;
   int port = 0;
-  builder.AddListeningPort("127.0.0.1:" + std::to_string(options.port), MakeCredentials(options),
-                           &port);
+  builder.AddListeningPort(AddressOf(options), MakeCredentials(options), &port);
   builder.RegisterAsyncGenericService(&service);
   std::vector<Queue> queues;
   // For each core that it may run on, as the host has it.

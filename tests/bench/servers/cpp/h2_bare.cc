@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The physical floor: libnghttp2 and epoll in one thread, as much of gRPC as the
-// benchmark's calls need, a constant answer to each message. No server to use: it
-// trusts its client, and drains nothing.
+// libnghttp2 and epoll in one thread, as much of gRPC as the benchmark's calls need, a constant
+// answer to each message by its phase. No server to use: it trusts its client, and drains nothing.
+// h2_floor.cc does still less.
 #include <arpa/inet.h>
-#include <netinet/in.h>
 #include <nghttp2/nghttp2.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -16,6 +14,7 @@
 #include <optional>
 #include <string>
 
+#include "listener.h"
 #include "server_options.h"
 #include "tests/bench/answers.h"
 #include "tests/host/transport/h2_session.h"
@@ -190,33 +189,14 @@ bool Connection::Flush() {
   }
 }
 
-int Listen(int port, int* bound_port) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const int on = 1;
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(address);
-  if (bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(fd, 1024) != 0) {
-    Fail(std::string("listening: ") + strerror(errno));
-  }
-  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-  *bound_port = ntohs(address.sin_port);
-  return fd;
-}
-
 void Run(const ServerOptions& options) {
   std::optional<TlsContext> tls;
   if (options.tls) tls.emplace(options.certificate_path, options.key_path);
-  int port = 0;
-  const int listener = Listen(options.port, &port);
+  const int listener = Listen(options);
   const int epoll = epoll_create1(EPOLL_CLOEXEC);
   epoll_event event = {};
   event.events = EPOLLIN;
   epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event);
-  SayListening(port);
   for (;;) {
     epoll_event events[64];
     const int count = epoll_wait(epoll, events, 64, -1);
