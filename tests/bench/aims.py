@@ -3,6 +3,7 @@
 
 import cells
 import idle
+import latency
 import report
 
 OURS = "host-nghttp2+basic"
@@ -68,6 +69,24 @@ def latency_rows(peers):
             for cell in cells.RATES for name, key in (("p50", "p50_us"), ("p99", "p99_us"))]
 
 
+def one_stream_rows(samples):
+    """OURS beside h2-bare and the peers with a stream at a time."""
+    rows = []
+    for socket, is_unix in (("TCP", False), ("unix socket", True)):
+        taken = {cell: latency.by_server(samples.get(cell.name, {}), is_unix)
+                 for cell in (latency.AT_A_TIME, latency.MANY)}
+        alone = f"1 stream at a time, {socket}"
+        ratio = times(taken[latency.AT_A_TIME].get(OURS, []), taken[latency.AT_A_TIME].get("h2-bare", []),
+                      "p50_us")
+        head = [f"{OURS}: p50, × h2-bare", alone, "at most 1.05"]
+        rows.append(row(*head) if ratio is None else row(*head, f"{ratio:.2f}", ratio <= 1.05))
+        rows += [beside_peers([f"{OURS}: p99.9, × that of each peer", load, "below 1"], taken[cell], "p999_us",
+                              max, lambda ratio: ratio < 1)
+                 for cell, load in ((latency.AT_A_TIME, alone),
+                                    (latency.MANY, f"1 connection, {cells.RATE}/s, {socket}"))]
+    return rows
+
+
 def envoy_row(behind_envoy):
     return beside_peers([f"{OURS}: requests/s, × those of each peer", "behind Envoy", "above 1"],
                         behind_envoy, "requests_per_second", min, lambda ratio: ratio > 1)
@@ -109,6 +128,7 @@ def own_share_rows(peers):
 def table(results):
     """`results` as a run collects them; a part that was not run leaves rows that say so."""
     peers = results.get("peers", {})
-    rows = [*speed_rows(peers), *floor_rows(peers), *latency_rows(peers), envoy_row(results.get("envoy", {})),
+    rows = [*speed_rows(peers), *floor_rows(peers), *latency_rows(peers),
+            *one_stream_rows(results.get("latency", {})), envoy_row(results.get("envoy", {})),
             *memory_rows(results.get("idle", {})), *own_share_rows(peers)]
     return report.markdown(["what", "load", "aim", "measured", "holds"], rows)

@@ -14,6 +14,7 @@ class Cell:
     ending: str = "graceful"
     tls: bool = False
     rate: int = 0
+    lasts: float = 1  # times as long as the run's measurements
     recordings: tuple = ()  # files; their exchanges are what streams say, and `scenario` is "recorded"
 
     @property

@@ -46,7 +46,8 @@ def settle(pid):
 def measure(running, cell, cores, seconds):
     """One sample; None, with the reason printed, if it failed."""
     load = os.path.join(servers.BUILD, "tests", "bench", "bench-load")
-    command = [load, *cell.arguments, f"--port={running.port}", f"--server_pid={running.pid}",
+    address = f"--unix={running.unix_path}" if running.unix_path else f"--port={running.port}"
+    command = [load, *cell.arguments, address, f"--server_pid={running.pid}",
                f"--warmup={WARMUP_S}", f"--seconds={seconds}"]
     if running.server.header:
         command.append(f"--header={running.server.header}")
@@ -106,6 +107,6 @@ def compare(all_servers, all_cells, options, server_cores):
                 for server in random.sample(all_servers, len(all_servers)):
                     process = running.get((server.name, cell.tls))
                     samples[cell.name][server.name].append(
-                        process and measure(process, cell, load_cores, options.seconds))
+                        process and measure(process, cell, load_cores, options.seconds * cell.lasts))
             print(f"round {turn + 1} of {options.rounds} is done", flush=True)
     return samples

@@ -20,8 +20,8 @@ def starting(all_servers, tls_kinds, scenarios):
 def comparing(all_servers, all_cells, options):
     kinds = len({cell.tls for cell in all_cells})
     scenarios = len({cell.scenario for cell in all_cells})
-    measurements = options.rounds * len(all_cells) * len(all_servers)
-    return starting(all_servers, kinds, scenarios) + measurements * (options.seconds + EACH_S)
+    one_round = sum(options.seconds * cell.lasts + EACH_S for cell in all_cells) * len(all_servers)
+    return starting(all_servers, kinds, scenarios) + options.rounds * one_round
 
 
 def behind_envoy(all_servers, options):

@@ -17,6 +17,7 @@ import early_end
 import envoy
 import ghz
 import idle
+import latency
 import machine
 import micro
 import plan
@@ -24,7 +25,7 @@ import report
 import servers
 from compare import compare, split_cores, started, warm_up
 
-PARTS = ["peers", "check", "envoy", "early_end", "idle", "chains", "scaling", "micro", "ghz", "loads"]
+PARTS = ["peers", "check", "latency", "envoy", "early_end", "idle", "chains", "scaling", "micro", "ghz", "loads"]
 
 
 def parse(arguments):
@@ -87,6 +88,7 @@ class Run:
         self.own_servers = servers.bare_servers() + servers.host_servers()
         self.check_servers = [*chosen(servers.check_servers(), options.servers),
                               *(s for s in self.servers if s.name in servers.CHECKING)]
+        self.latency_servers = latency.wanted_servers(self.servers)
         self.micro_rounds = 3 if options.quick else 9
         self.sections = []
         self.missing = []
@@ -99,6 +101,7 @@ class Run:
         seconds = {
             "peers": plan.comparing(self.servers, self.cells, self.options),
             "check": plan.comparing(self.check_servers, [cells.CHECK], self.options),
+            "latency": plan.comparing(self.latency_servers, latency.CELLS, self.options),
             "envoy": plan.behind_envoy(self.servers, self.options),
             "early_end": plan.behind_envoy(early_end.wanted_servers() * 3, self.options) + plan.WAITING_S,
             "idle": (plan.START_S + plan.IDLE_S) * len(self.servers),
@@ -145,6 +148,13 @@ class Run:
         names = [s.name for s in self.check_servers]
         base = "grpc-generic" if "grpc-generic" in names else names[0]
         self.add("Authorization (ext_authz)", [(cell.title, report.cell_table(samples, base))])
+
+    def latency(self):
+        samples = self.compare("latency", self.latency_servers, latency.CELLS, self.server_cores)
+        self.add("Latency of one stream",
+                 [(f"1 message on 1 connection over {socket}, ended gracefully",
+                   latency.table(samples, is_unix))
+                  for socket, is_unix in (("TCP", False), ("a unix socket", True))])
 
     def loads(self):
         samples = self.compare("loads", self.some_servers, self.other_cells, self.server_cores)

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -37,21 +38,24 @@ class Server:
     header: str = "x-callout"  # that its answer to request headers sets; "": none
     is_host: bool = False
     any_phase: bool = False  # its answers are of one phase, whatever the request's
+    unix: bool = False  # listens on a unix socket, not on a port
     warmup: float = 0.5  # seconds of load before it is as fast as it gets
 
-    def arguments(self, tls, certificate):
+    def arguments(self, tls, certificate, unix_path):
         chain, key = certificate
         if self.is_host:
+            plaintext = f"unix:{unix_path}" if unix_path else "127.0.0.1:0"
             return [
                 *self.command,
-                "--plaintext_address=127.0.0.1:0",
+                f"--plaintext_address={plaintext}",
                 "--secure_address=127.0.0.1:0",
                 "--combined_health_check",
                 "--admin_address=off",
                 f"--cert_chain_path={chain}",
                 f"--private_key_path={key}",
             ]
-        return [*self.command[:1], "0", *self.command[1:], *(["--tls", chain, key] if tls else [])]
+        address = f"unix:{unix_path}" if unix_path else "0"
+        return [*self.command[:1], address, *self.command[1:], *(["--tls", chain, key] if tls else [])]
 
 
 def host_server(name, plugins, *options, header="x-callout", folder="plugins"):
@@ -168,16 +172,18 @@ class Running:
     def __init__(self, server, tls, certificate, cores):
         self.server = server
         self.tls = tls
+        self._folder = tempfile.TemporaryDirectory(prefix="bench-")  # a socket's path must be short
+        self.unix_path = os.path.join(self._folder.name, "socket") if server.unix else None
         self._log_path = os.path.join(
             RESULTS, f"server-{re.sub('[^a-z0-9_-]+', '_', server.name)}{'-tls' if tls else ''}.log"
         )
         with open(self._log_path, "w") as log:
             self._process = subprocess.Popen(
-                server.arguments(tls, certificate), stdout=log, stderr=log,
+                server.arguments(tls, certificate, self.unix_path), stdout=log, stderr=log,
                 start_new_session=True, preexec_fn=lambda: os.sched_setaffinity(0, cores),
             )
         self.pid = self._process.pid
-        self.port = self._await_port()
+        self.port = self._await_port()  # None on a unix socket
 
     def __enter__(self):
         return self
@@ -186,7 +192,7 @@ class Running:
         self.stop()
 
     def _await_port(self):
-        says = "listening (secure |plaintext )?(.*:)?([0-9]+)$"
+        says = "listening (secure |plaintext )?(.*:)?([0-9]+|/.*)$"
         kind = ("secure " if self.tls else "plaintext ") if self.server.is_host else None
         give_up = time.monotonic() + 60
         while time.monotonic() < give_up and self._process.poll() is None:
@@ -194,12 +200,16 @@ class Running:
                 for line in log.read().split("\n")[:-1]:
                     found = re.search(says, line)
                     if found and found[1] == kind:
-                        return int(found[3])
+                        return None if self.unix_path else int(found[3])
             time.sleep(0.02)
         self.stop()
         raise RuntimeError(f"{self.server.name} does not listen, see {self._log_path}")
 
     def stop(self):
+        self._stop_process()
+        self._folder.cleanup()
+
+    def _stop_process(self):
         # The server's own group, for some are started by a script.
         for number, seconds in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
             try:

@@ -8,6 +8,7 @@
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -28,16 +29,26 @@ int TakeH2(SSL*, const unsigned char** out, unsigned char* out_size, const unsig
   return result == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-int Connect(uint16_t port) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
-    Fail("connecting to port " + std::to_string(port) + ": " + strerror(errno));
-  }
+int ConnectTo(const sockaddr* address, socklen_t size, const std::string& name) {
+  const int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (connect(fd, address, size) != 0) Fail("connecting to " + name + ": " + strerror(errno));
   return fd;
+}
+
+int Connect(const Address& to) {
+  if (to.unix_path.empty()) {
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(to.port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return ConnectTo(reinterpret_cast<sockaddr*>(&address), sizeof(address),
+                     "port " + std::to_string(to.port));
+  }
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (to.unix_path.size() >= sizeof(address.sun_path)) Fail(to.unix_path + " is too long a path");
+  memcpy(address.sun_path, to.unix_path.data(), to.unix_path.size());
+  return ConnectTo(reinterpret_cast<sockaddr*>(&address), sizeof(address), to.unix_path);
 }
 
 // OpenSSL writes without MSG_NOSIGNAL.
@@ -45,7 +56,7 @@ void IgnoreBrokenPipes() { signal(SIGPIPE, SIG_IGN); }
 
 void SetOptions(int fd) {
   const int on = 1;
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));  // a unix socket has none
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 
@@ -74,7 +85,7 @@ TlsContext::TlsContext(const std::string& chain_path, const std::string& key_pat
                    SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 }
 
-Socket::Socket(uint16_t port, const TlsContext* tls) : fd_(Connect(port)) {
+Socket::Socket(const Address& address, const TlsContext* tls) : fd_(Connect(address)) {
   if (tls != nullptr) {
     ssl_.reset(SSL_new(tls->get()));
     SSL_set_fd(ssl_.get(), fd_);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A TCP connection, with TLS or without, that never blocks once it is open. Both the load generator
-// and the server on bare HTTP/2 use it, so they have the same costs.
+// A connection over TCP or a unix socket, with TLS or without, that never blocks once it is open.
+// Both the load generator and the server on bare HTTP/2 use it, so they have the same costs.
 #ifndef CALLOUT_TESTS_BENCH_SOCKET_H_
 #define CALLOUT_TESTS_BENCH_SOCKET_H_
 
@@ -20,6 +20,11 @@ struct SslFree {
   void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
 };
 
+struct Address {
+  uint16_t port = 0;      // on 127.0.0.1
+  std::string unix_path;  // in its place; "": none
+};
+
 class TlsContext {
  public:
   // A client that trusts any certificate, and offers h2.
@@ -34,9 +39,9 @@ class TlsContext {
 
 class Socket {
  public:
-  // Connects to 127.0.0.1 and shakes hands; `tls` may be null. Exits with a
+  // Connects and shakes hands; `tls` may be null. Exits with a
   // message if nobody listens, or if the server will not speak h2.
-  Socket(uint16_t port, const TlsContext* tls);
+  Socket(const Address& address, const TlsContext* tls);
   // Takes over an accepted connection.
   Socket(int fd, const TlsContext* tls);
   ~Socket();

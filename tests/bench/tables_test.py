@@ -5,13 +5,14 @@ import unittest
 
 import aims
 import cells
+import latency
 import report
 
 
 def sample(cpu=1.0, rate=0, streams_per_second=1000.0, latency=100.0, errors=0):
     return {"cpu_us_per_stream": cpu, "rate": rate, "errors": errors,
             "streams_per_second": streams_per_second, "p50_us": latency,
-            "p99_us": latency, "context_switches_per_stream": 0.0,
+            "p99_us": latency, "p999_us": latency, "context_switches_per_stream": 0.0,
             "resident_mib": 1.0}
 
 
@@ -57,6 +58,45 @@ class Recorded(unittest.TestCase):
                 self.assertFalse([a for a in cell.arguments if a.startswith("--scenario")])
                 self.assertTrue(cell.name.startswith("recorded-"))
                 self.assertIn("recorded exchanges", cell.title)
+
+
+class Latency(unittest.TestCase):
+    def taken(self, of_tcp, of_unix):
+        return {cell.name: {aims.OURS: [sample(latency=of_tcp)], "h2-bare": [sample(latency=100)],
+                            "rust": [sample(latency=110)],
+                            f"{aims.OURS}, unix": [sample(latency=of_unix)],
+                            "h2-bare, unix": [sample(latency=50)], "rust, unix": [sample(latency=60)]}
+                for cell in latency.CELLS}
+
+    def test_each_socket_has_its_own_table_and_base(self):
+        for is_unix, shown in ((False, ["104", "1.04"]), (True, ["60", "1.20"])):
+            with self.subTest(is_unix):
+                table = latency.table(self.taken(104, 60), is_unix)
+                self.assertEqual([line(table, aims.OURS)[1], line(table, aims.OURS)[-1]], shown)
+                self.assertEqual(len(lines(table, aims.OURS)), 1)
+
+    def test_a_server_is_behind_only_where_a_rate_can_be_missed(self):
+        taken = self.taken(104, 60)
+        for cell in latency.CELLS:
+            taken[cell.name]["rust"] = [sample(rate=cell.rate, streams_per_second=0.9 * cell.rate)]
+        row = line(latency.table(taken, False), "rust")
+        self.assertEqual(row[1:], ["100"] * 4 + ["behind"] * 5 + ["1.00"])
+
+    def test_a_server_without_a_unix_socket_is_measured_on_a_port_alone(self):
+        java, rust = latency.servers.Server("java", ("j",)), latency.servers.Server("rust", ("r",))
+        wanted = latency.wanted_servers([java, rust])
+        self.assertEqual([(s.name, s.unix) for s in wanted],
+                         [("java", False), ("rust", False), ("rust, unix", True)])
+        self.assertEqual(rust.arguments(False, ("c", "k"), "/s"), ["r", "unix:/s"])
+        self.assertEqual(rust.arguments(False, ("c", "k"), None), ["r", "0"])
+
+    def test_the_aims_are_held_against_each_socket(self):
+        table = aims.table({"latency": self.taken(104, 60)})
+        self.assertEqual([row[1:] for row in lines(table, f"{aims.OURS}: p50, × h2-bare")],
+                         [["1 stream at a time, TCP", "at most 1.05", "1.04", "yes"],
+                          ["1 stream at a time, unix socket", "at most 1.05", "1.20", "**no**"]])
+        self.assertEqual([row[3:] for row in lines(table, f"{aims.OURS}: p99.9")],
+                         [["0.95 × rust", "yes"]] * 2 + [["1.00 × rust", "**no**"]] * 2)
 
 
 class Aims(unittest.TestCase):

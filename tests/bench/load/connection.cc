@@ -48,9 +48,9 @@ Script::Script(Scenario from) : scenario(std::move(from)) {
   scenario.requests.clear();
 }
 
-Connection::Connection(uint16_t port, const TlsContext* tls, const Scenario& scenario,
+Connection::Connection(const Address& address, const TlsContext* tls, const Scenario& scenario,
                        Ending ending, CallListener* listener)
-    : socket_(port, tls),
+    : socket_(address, tls),
       ending_(ending),
       is_unary_(scenario.is_check),
       listener_(listener),

@@ -4,7 +4,7 @@
 // scenario one by one, each after the answers that it waits for.
 //
 //   const Script script(MakeScenario("headers"));
-//   Connection connection(port, tls, script.scenario, ending, listener);
+//   Connection connection(address, tls, script.scenario, ending, listener);
 //   connection.Begin(script, now_ns);  connection.Flush();
 //   …when readable: connection.Receive(); connection.Flush();
 //
@@ -52,7 +52,7 @@ class CallListener {
 class Connection {
  public:
   // All its RPCs are of the method of `scenario`. All outlive it but that.
-  Connection(uint16_t port, const TlsContext* tls, const Scenario& scenario, Ending ending,
+  Connection(const Address& address, const TlsContext* tls, const Scenario& scenario, Ending ending,
              CallListener* listener);
   ~Connection();
   Connection(const Connection&) = delete;

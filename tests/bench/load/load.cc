@@ -56,7 +56,7 @@ Load::Load(const LoadOptions& options)
   prctl(PR_SET_TIMERSLACK, 1);
   for (int i = 0; i < options.connections; ++i) {
     connections_.push_back(std::make_unique<Connection>(
-        options.port, tls_ ? &*tls_ : nullptr, scripts_.front().scenario, options.ending, this));
+        options.address, tls_ ? &*tls_ : nullptr, scripts_.front().scenario, options.ending, this));
     watched_for_write_.push_back(false);
     Watch(connections_.back().get(), EPOLL_CTL_ADD, false);
   }

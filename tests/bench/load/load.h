@@ -25,7 +25,7 @@
 namespace callout::bench {
 
 struct LoadOptions {
-  uint16_t port = 0;
+  Address address;  // of the server
   bool tls = false;
   std::string scenario = "headers";
   std::vector<std::string> recordings;  // files, whose exchanges take the place of `scenario`

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The benchmark's server on grpc-go: `server PORT [--tls CERTIFICATE KEY]`. Answers
-// as plugins/minimal_c does, with the generated classes; a Check alike. Prints `listening PORT`.
+// The benchmark's server on grpc-go: `server PORT|unix:PATH [--tls CERTIFICATE KEY]`.
+// Answers as plugins/minimal_c does, with the generated classes; a Check alike. Prints `listening
+// PORT`, 0 on a unix socket.
 package main
 
 import (
@@ -11,6 +12,7 @@ import (
 	"log"
 	"net"
 	"os"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -76,11 +78,26 @@ func (authorization) Check(context.Context, *auth.CheckRequest) (*auth.CheckResp
 	}}, nil
 }
 
-func main() {
-	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
+func listen(address string) (net.Listener, int) {
+	network := "tcp"
+	path, isUnix := strings.CutPrefix(address, "unix:")
+	if isUnix {
+		network, address = "unix", path
+	} else {
+		address = "127.0.0.1:" + address
+	}
+	listener, err := net.Listen(network, address)
 	if err != nil {
 		log.Fatal(err)
 	}
+	if isUnix {
+		return listener, 0
+	}
+	return listener, listener.Addr().(*net.TCPAddr).Port
+}
+
+func main() {
+	listener, port := listen(os.Args[1])
 	var options []grpc.ServerOption
 	if len(os.Args) == 5 && os.Args[2] == "--tls" {
 		tls, err := credentials.NewServerTLSFromFile(os.Args[3], os.Args[4])
@@ -92,6 +109,6 @@ func main() {
 	s := grpc.NewServer(options...)
 	extproc.RegisterExternalProcessorServer(s, server{})
 	auth.RegisterAuthorizationServer(s, authorization{})
-	fmt.Printf("listening %d\n", listener.Addr().(*net.TCPAddr).Port)
+	fmt.Printf("listening %d\n", port)
 	log.Fatal(s.Serve(listener))
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark's server on grpcio: `server.py PORT [--tls CERTIFICATE KEY]`. Answers as
-plugins/minimal_c does, with the generated classes. Prints `listening PORT`."""
+"""The benchmark's server on grpcio: `server.py PORT|unix:PATH [--tls CERTIFICATE KEY]`.
+Answers as plugins/minimal_c does, with the generated classes. Prints `listening PORT`; on a unix
+socket the number says nothing."""
 
 import asyncio
 import sys
@@ -40,7 +41,7 @@ class Processor(external_processor_pb2_grpc.ExternalProcessorServicer):
 # With asyncio, as gRPC's guide to performance advises for streams: in the other interface each stream
 # holds a thread while it lasts.
 async def main():
-    address = f"127.0.0.1:{sys.argv[1]}"
+    address = sys.argv[1] if sys.argv[1].startswith("unix:") else f"127.0.0.1:{sys.argv[1]}"
     server = grpc.aio.server()
     external_processor_pb2_grpc.add_ExternalProcessorServicer_to_server(Processor(), server)
     if len(sys.argv) == 5 and sys.argv[2] == "--tls":

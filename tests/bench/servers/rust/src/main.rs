@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The benchmark's server on tonic: `server PORT [--tls CERTIFICATE KEY]`. Answers
-//! as plugins/minimal_c does, with the generated classes. Prints `listening PORT`.
+//! The benchmark's server on tonic: `server PORT|unix:PATH [--tls CERTIFICATE KEY]`.
+//! Answers as plugins/minimal_c does, with the generated classes. Prints `listening PORT`, 0 on a
+//! unix socket.
 use std::pin::Pin;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::UnixListenerStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
@@ -153,21 +155,27 @@ impl Authorization for Authorizer {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
-    let listener = TcpListener::bind(format!("127.0.0.1:{}", arguments[1])).await?;
-    println!("listening {}", listener.local_addr()?.port());
     let mut server = Server::builder();
     if arguments.len() == 5 && arguments[2] == "--tls" {
         let identity =
             Identity::from_pem(std::fs::read(&arguments[3])?, std::fs::read(&arguments[4])?);
         server = server.tls_config(ServerTlsConfig::new().identity(identity))?;
     }
-    let service = ExternalProcessorServer::new(Processor);
+    let router = server
+        .add_service(ExternalProcessorServer::new(Processor))
+        .add_service(AuthorizationServer::new(Authorizer));
+    if let Some(path) = arguments[1].strip_prefix("unix:") {
+        let listener = UnixListener::bind(path)?;
+        println!("listening 0");
+        router
+            .serve_with_incoming(UnixListenerStream::new(listener))
+            .await?;
+        return Ok(());
+    }
+    let listener = TcpListener::bind(format!("127.0.0.1:{}", arguments[1])).await?;
+    println!("listening {}", listener.local_addr()?.port());
     // The builder's own nodelay is for listeners that it opens itself.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    server
-        .add_service(service)
-        .add_service(AuthorizationServer::new(Authorizer))
-        .serve_with_incoming(incoming)
-        .await?;
+    router.serve_with_incoming(incoming).await?;
     Ok(())
 }
