@@ -4,6 +4,7 @@
 import dataclasses
 
 RATE = 5000  # streams begun in a second, where the rate is fixed
+BODY_MODES = {"buffered": "BUFFERED", "streamed": "STREAMED", "duplex": "FULL_DUPLEX_STREAMED"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,16 +16,20 @@ class Cell:
     tls: bool = False
     rate: int = 0
     lasts: float = 1  # times as long as the run's measurements
+    body_mib: int = 0  # for a scenario of BODY_MODES
     recordings: tuple = ()  # files; their exchanges are what streams say, and `scenario` is "recorded"
 
     @property
     def name(self):
         load = f"{self.rate}/s" if self.rate else f"{self.connections}x{self.concurrency}"
         marks = (["reset"] if self.ending == "envoy" else []) + (["tls"] if self.tls else [])
-        return "-".join([self.scenario, load, *marks])
+        body = [f"{self.body_mib}MiB"] if self.body_mib else []
+        return "-".join([self.scenario, *body, load, *marks])
 
     @property
     def messages(self):
+        if self.body_mib:
+            return f"a body of {self.body_mib} MiB, {BODY_MODES[self.scenario]}"
         return {"headers": "1 message", "both": "2 messages", "check": "1 Check",
                 "bodies": "6 messages with 16 KiB bodies", "recorded": "recorded exchanges"}[self.scenario]
 
@@ -45,8 +50,9 @@ class Cell:
     @property
     def arguments(self):
         says = [f"--recording={path}" for path in self.recordings] or [f"--scenario={self.scenario}"]
+        body = [f"--body_bytes={self.body_mib << 20}"] if self.body_mib else []
         return [
-            *says, f"--connections={self.connections}",
+            *says, *body, f"--connections={self.connections}",
             f"--concurrency={self.concurrency}", f"--ending={self.ending}",
             *(["--tls"] if self.tls else []), *([f"--rate={self.rate}"] if self.rate else []),
         ]

@@ -94,9 +94,9 @@ class Held:
             raise ConnectionError(f"the server ends stream {stream} with a frame of kind {kind}")
 
 
-def resident_kib(pid):
+def resident_kib(pid, which="VmRSS"):
     with open(os.path.join("/proc", str(pid), "status")) as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
+        return next(int(line.split()[1]) for line in status if line.startswith(f"{which}:"))
 
 
 def measure(process):

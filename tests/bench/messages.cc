@@ -2,6 +2,7 @@
 
 #include "messages.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "envoy/service/auth/v3/external_auth.pb.h"
@@ -19,6 +20,7 @@ using envoy::service::ext_proc::v3::ProcessingResponse;
 using Mode = envoy::extensions::filters::http::ext_proc::v3::ProcessingMode;
 
 constexpr size_t kChunkBytes = 16384;
+constexpr size_t kStreamedBytes = 65536;  // a chunk of "streamed" and "duplex"
 
 constexpr std::pair<const char*, const char*> kRequestHeaders[] = {
     {":authority", "shop.example.com"},
@@ -55,8 +57,8 @@ void Fill(const std::pair<const char*, const char*> (&pairs)[count], bool end_of
   message->set_end_of_stream(end_of_stream);
 }
 
-void Fill(bool end_of_stream, HttpBody* message) {
-  message->set_body(std::string(kChunkBytes, 'b'));
+void Fill(size_t bytes, bool end_of_stream, HttpBody* message) {
+  message->set_body(std::string(bytes, 'b'));
   message->set_end_of_stream(end_of_stream);
 }
 
@@ -68,15 +70,28 @@ void Add(const ProcessingRequest& request, Scenario* scenario) {
       static_cast<char>((static_cast<int>(request.request_case()) - 1) << 3 | 2));
 }
 
-void AddHeaders(bool bodies, Scenario* scenario) {
+// With `body_mode`, that of both directions, a body follows.
+void AddHeaders(Mode::BodySendMode body_mode, Scenario* scenario) {
   ProcessingRequest request;
-  Fill(kRequestHeaders, !bodies, request.mutable_request_headers());
-  request.mutable_protocol_config();
-  if (bodies) {
-    request.mutable_protocol_config()->set_request_body_mode(Mode::STREAMED);
-    request.mutable_protocol_config()->set_response_body_mode(Mode::STREAMED);
-  }
+  Fill(kRequestHeaders, body_mode == Mode::NONE, request.mutable_request_headers());
+  request.mutable_protocol_config()->set_request_body_mode(body_mode);
+  request.mutable_protocol_config()->set_response_body_mode(body_mode);
   Add(request, scenario);
+}
+
+void AddBody(Mode::BodySendMode mode, size_t bytes, Scenario* scenario) {
+  AddHeaders(mode, scenario);
+  scenario->awaited.push_back(0);
+  scenario->echoed.push_back(0);
+  const size_t chunk = mode == Mode::BUFFERED ? bytes : kStreamedBytes;
+  for (size_t sent = 0; sent < bytes; sent += chunk) {
+    ProcessingRequest request;
+    const size_t size = std::min(chunk, bytes - sent);
+    Fill(size, sent + size == bytes, request.mutable_request_body());
+    Add(request, scenario);
+    scenario->awaited.push_back(1);  // the response to the headers
+    scenario->echoed.push_back(mode == Mode::FULL_DUPLEX_STREAMED ? size : 0);
+  }
 }
 
 void AddResponseHeaders(bool bodies, Scenario* scenario) {
@@ -122,27 +137,33 @@ std::string WrongWithCheck(std::string_view answer, std::string_view header) {
 
 }  // namespace
 
-Scenario MakeScenario(std::string_view name) {
+Scenario MakeScenario(std::string_view name, size_t body_bytes) {
   Scenario scenario;
   if (name == "headers") {
-    AddHeaders(false, &scenario);
+    AddHeaders(Mode::NONE, &scenario);
   } else if (name == "both") {
-    AddHeaders(false, &scenario);
+    AddHeaders(Mode::NONE, &scenario);
     AddResponseHeaders(false, &scenario);
   } else if (name == "check") {
     AddCheck(&scenario);
   } else if (name == "bodies") {
     ProcessingRequest request;
-    AddHeaders(true, &scenario);
+    AddHeaders(Mode::STREAMED, &scenario);
     for (const bool end : {false, true}) {
-      Fill(end, request.mutable_request_body());
+      Fill(kChunkBytes, end, request.mutable_request_body());
       Add(request, &scenario);
     }
     AddResponseHeaders(true, &scenario);
     for (const bool end : {false, true}) {
-      Fill(end, request.mutable_response_body());
+      Fill(kChunkBytes, end, request.mutable_response_body());
       Add(request, &scenario);
     }
+  } else if (name == "buffered") {
+    AddBody(Mode::BUFFERED, body_bytes, &scenario);
+  } else if (name == "streamed") {
+    AddBody(Mode::STREAMED, body_bytes, &scenario);
+  } else if (name == "duplex") {
+    AddBody(Mode::FULL_DUPLEX_STREAMED, body_bytes, &scenario);
   }
   return scenario;
 }
@@ -157,6 +178,12 @@ std::string WrongWith(const Scenario& scenario, size_t index, std::string_view a
   if (!scenario.answer_tags.empty() &&
       static_cast<int>(response.response_case()) << 3 != (scenario.answer_tags[index] & ~7)) {
     return "it is of another phase: " + response.ShortDebugString();
+  }
+  const size_t echoed =
+      response.request_body().response().body_mutation().streamed_response().body().size();
+  if (!scenario.echoed.empty() && echoed != scenario.echoed[index]) {
+    return "it repeats " + std::to_string(echoed) + " bytes of the body instead of " +
+           std::to_string(scenario.echoed[index]);
   }
   if (header.empty() || !response.has_request_headers()) return "";
   for (const auto& option : response.request_headers().response().header_mutation().set_headers()) {

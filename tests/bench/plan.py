@@ -24,6 +24,11 @@ def comparing(all_servers, all_cells, options):
     return starting(all_servers, kinds, scenarios) + options.rounds * one_round
 
 
+def memory(all_servers, all_cells, options):
+    """Each server is started anew for each cell, and loaded twice."""
+    return len(all_cells) * len(all_servers) * (START_S + 2 * (options.seconds + EACH_S))
+
+
 def behind_envoy(all_servers, options):
     return (starting(all_servers, 1, 1)
             + options.rounds * (len(all_servers) + 1) * (options.seconds + ENVOY_S))

@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 
+import bodies
 import cells
 import docs
 import early_end
@@ -25,7 +26,7 @@ import report
 import servers
 from compare import compare, split_cores, started, warm_up
 
-PARTS = ["peers", "check", "latency", "envoy", "early_end", "idle", "chains", "scaling", "micro", "ghz", "loads"]
+PARTS = ["peers", "check", "latency", "bodies", "envoy", "early_end", "idle", "chains", "scaling", "micro", "ghz", "loads"]
 
 
 def parse(arguments):
@@ -89,6 +90,8 @@ class Run:
         self.check_servers = [*chosen(servers.check_servers(), options.servers),
                               *(s for s in self.servers if s.name in servers.CHECKING)]
         self.latency_servers = latency.wanted_servers(self.servers)
+        self.body_servers = [*(s for s in self.servers if s.name in bodies.MEASURED),
+                             *chosen(bodies.host_servers(), options.servers)]
         self.micro_rounds = 3 if options.quick else 9
         self.sections = []
         self.missing = []
@@ -102,6 +105,9 @@ class Run:
             "peers": plan.comparing(self.servers, self.cells, self.options),
             "check": plan.comparing(self.check_servers, [cells.CHECK], self.options),
             "latency": plan.comparing(self.latency_servers, latency.CELLS, self.options),
+            "bodies": sum(plan.comparing(some, bodies.cells_of(mode), self.options)
+                          + plan.memory(some, bodies.cells_of(mode), self.options)
+                          for mode, some in self.body_servers_by_mode().items()),
             "envoy": plan.behind_envoy(self.servers, self.options),
             "early_end": plan.behind_envoy(early_end.wanted_servers() * 3, self.options) + plan.WAITING_S,
             "idle": (plan.START_S + plan.IDLE_S) * len(self.servers),
@@ -155,6 +161,25 @@ class Run:
                  [(f"1 message on 1 connection over {socket}, ended gracefully",
                    latency.table(samples, is_unix))
                   for socket, is_unix in (("TCP", False), ("a unix socket", True))])
+
+    def body_servers_by_mode(self):
+        return {mode: able for mode in cells.BODY_MODES
+                if (able := [s for s in self.body_servers if bodies.can(s, mode)])}
+
+    def bodies(self):
+        if not self.body_servers:
+            raise Missing("no server has such a name")
+        samples, memory, tables = {}, {}, []
+        for mode, some in self.body_servers_by_mode().items():
+            of_mode = bodies.cells_of(mode)
+            samples.update(self.compare("bodies", some, of_mode, self.server_cores))
+            for cell in of_mode:
+                memory[cell.name] = {s.name: bodies.memory_kib(s, cell, split_cores(), self.options.seconds)
+                                     for s in some}
+            tables.append((f"{cells.BODY_MODES[mode]}, 4 streams at once on 4 connections, ended gracefully",
+                           bodies.table(mode, samples, memory)))
+        self.results["bodies"] = {"samples": samples, "memory_kib": memory}
+        self.add("Large bodies", tables)
 
     def loads(self):
         samples = self.compare("loads", self.some_servers, self.other_cells, self.server_cores)

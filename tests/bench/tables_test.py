@@ -4,6 +4,7 @@
 import unittest
 
 import aims
+import bodies
 import cells
 import latency
 import report
@@ -97,6 +98,27 @@ class Latency(unittest.TestCase):
                           ["1 stream at a time, unix socket", "at most 1.05", "1.20", "**no**"]])
         self.assertEqual([row[3:] for row in lines(table, f"{aims.OURS}: p99.9")],
                          [["0.95 × rust", "yes"]] * 2 + [["1.00 × rust", "**no**"]] * 2)
+
+
+class Bodies(unittest.TestCase):
+    def test_speed_is_bytes_of_body_for_the_servers_own_time(self):
+        small, large = bodies.cells_of("streamed")
+        taken = {small.name: {"go": [sample(cpu=1000), sample(cpu=500), None]}, large.name: {"go": [None]}}
+        memory = {small.name: {"go": 2048.4}, large.name: {"go": None}}
+        self.assertEqual(line(bodies.table("streamed", taken, memory), "go")[1:],
+                         ["1.40", "2048", "failed", "failed"])
+
+    def test_servers_of_constant_answers_are_left_out_where_the_body_is_to_be_repeated(self):
+        bare, go = latency.servers.Server("h2-bare", ()), latency.servers.Server("go", ())
+        self.assertEqual([bodies.can(bare, mode) for mode in ("buffered", "streamed", "duplex")],
+                         [True, True, False])
+        self.assertTrue(bodies.can(go, "duplex"))
+
+    def test_its_cells_say_how_large_a_body_is(self):
+        for cell in bodies.CELLS:
+            with self.subTest(cell.name):
+                self.assertIn(f"--body_bytes={cell.body_mib * 1048576}", cell.arguments)
+                self.assertIn(f"{cell.body_mib} MiB", cell.title)
 
 
 class Aims(unittest.TestCase):

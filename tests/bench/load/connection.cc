@@ -158,10 +158,10 @@ void Connection::OnBytes(int32_t id, Call* call, std::string_view bytes) {
     OnAnswer(id, call, bytes.substr(kPrefixBytes, size));
     bytes.remove_prefix(kPrefixBytes + size);
   }
-  if (bytes.empty()) {
-    call->in.clear();
+  if (call->in.empty()) {
+    call->in = bytes;
   } else {
-    call->in = std::string(bytes);
+    call->in.erase(0, call->in.size() - bytes.size());
   }
 }
 

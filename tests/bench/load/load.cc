@@ -34,7 +34,7 @@ uint64_t ToNs(double seconds) { return static_cast<uint64_t>(seconds * 1e9); }
 std::vector<Script> ScriptsOf(const LoadOptions& options) {
   std::vector<Script> scripts;
   if (options.recordings.empty()) {
-    Scenario scenario = MakeScenario(options.scenario);
+    Scenario scenario = MakeScenario(options.scenario, options.body_bytes);
     if (options.any_phase) scenario.answer_tags.clear();
     scripts.emplace_back(std::move(scenario));
     return scripts;

@@ -28,6 +28,7 @@ struct LoadOptions {
   Address address;  // of the server
   bool tls = false;
   std::string scenario = "headers";
+  size_t body_bytes = size_t{1} << 20;  // of a scenario with a body of any size
   std::vector<std::string> recordings;  // files, whose exchanges take the place of `scenario`
   Ending ending = Ending::kGraceful;
   int connections = 1;

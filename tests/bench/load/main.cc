@@ -52,7 +52,11 @@ LoadOptions ParseOptions(int argc, char** argv) {
   address->add_option("--unix", options.address.unix_path, "The path of a unix socket");
   app.add_flag("--tls", options.tls, "Speak TLS, whatever the certificate");
   app.add_option("--scenario", options.scenario, "What each stream says")
-      ->check(CLI::IsMember({"headers", "both", "bodies", "check"}))
+      ->check(
+          CLI::IsMember({"headers", "both", "bodies", "check", "buffered", "streamed", "duplex"}))
+      ->capture_default_str();
+  app.add_option("--body_bytes", options.body_bytes, "Of a body: buffered, streamed or duplex")
+      ->check(CLI::Range(1, 1 << 30))
       ->capture_default_str();
   app.add_option("--recording", options.recordings,
                  "A recording, repeatable: the streams say what its exchanges did, in turn")

@@ -17,6 +17,7 @@ namespace {
 using envoy::service::ext_proc::v3::ExternalProcessor;
 using envoy::service::ext_proc::v3::ProcessingRequest;
 using envoy::service::ext_proc::v3::ProcessingResponse;
+using Mode = envoy::extensions::filters::http::ext_proc::v3::ProcessingMode;
 
 void SetHeader(ProcessingResponse* response) {
   auto* option = response->mutable_request_headers()
@@ -26,6 +27,16 @@ void SetHeader(ProcessingResponse* response) {
   option->mutable_header()->set_key("x-callout");
   option->mutable_header()->set_raw_value("minimal-c");
   option->set_append_action(envoy::config::core::v3::HeaderValueOption::OVERWRITE_IF_EXISTS_OR_ADD);
+}
+
+// In FULL_DUPLEX_STREAMED a chunk goes on only if the response repeats it.
+void Repeat(const envoy::service::ext_proc::v3::HttpBody& chunk, ProcessingResponse* response) {
+  auto* streamed = response->mutable_request_body()
+                       ->mutable_response()
+                       ->mutable_body_mutation()
+                       ->mutable_streamed_response();
+  streamed->set_body(chunk.body());
+  streamed->set_end_of_stream(chunk.end_of_stream());
 }
 
 void Answer(const ProcessingRequest& request, ProcessingResponse* response) {
@@ -52,7 +63,11 @@ class Reactor final : public grpc::ServerBidiReactor<ProcessingRequest, Processi
 
   void OnReadDone(bool ok) override {
     if (!ok) return Finish(grpc::Status::OK);
+    if (request_.has_protocol_config()) {
+      is_duplex_ = request_.protocol_config().request_body_mode() == Mode::FULL_DUPLEX_STREAMED;
+    }
     Answer(request_, &response_);
+    if (is_duplex_ && request_.has_request_body()) Repeat(request_.request_body(), &response_);
     StartWrite(&response_);
   }
   void OnWriteDone(bool ok) override { ok ? StartRead(&request_) : Finish(grpc::Status::OK); }
@@ -61,6 +76,7 @@ class Reactor final : public grpc::ServerBidiReactor<ProcessingRequest, Processi
  private:
   ProcessingRequest request_;
   ProcessingResponse response_;
+  bool is_duplex_ = false;
 };
 
 class Service final : public ExternalProcessor::CallbackService {
@@ -75,6 +91,7 @@ void Run(const ServerOptions& options) {
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   Service service;
   grpc::ServerBuilder builder;
+  builder.SetMaxReceiveMessageSize(-1);  // no limit; the default is 4 MiB
   int port = 0;
   builder.AddListeningPort(AddressOf(options), MakeCredentials(options), &port);
   builder.RegisterService(&service);

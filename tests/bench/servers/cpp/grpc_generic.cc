@@ -92,6 +92,7 @@ void Run(const ServerOptions& options) {
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   grpc::AsyncGenericService service;
   grpc::ServerBuilder builder;
+  builder.SetMaxReceiveMessageSize(-1);  // no limit; the default is 4 MiB
   int port = 0;
   builder.AddListeningPort(AddressOf(options), MakeCredentials(options), &port);
   builder.RegisterAsyncGenericService(&service);

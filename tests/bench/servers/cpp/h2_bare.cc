@@ -105,10 +105,10 @@ int Connection::OnData(nghttp2_session* session, uint8_t, int32_t id, const uint
     call->out.append(reinterpret_cast<const char*>(&answer_size), sizeof(answer_size));
     call->out.append(answer);
   }
-  if (bytes.empty()) {
-    call->in.clear();
-  } else {
-    call->in = std::string(bytes);
+  if (call->in.empty()) {
+    call->in = bytes;
+  } else {  // a large message comes in many pieces, so what is there is not copied
+    call->in.erase(0, call->in.size() - bytes.size());
   }
   if (!call->out.empty()) self->Resume(id, call);
   return 0;

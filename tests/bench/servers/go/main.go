@@ -18,15 +18,20 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	core "bench/gen/envoy/config/core/v3"
+	filter "bench/gen/envoy/extensions/filters/http/ext_proc/v3"
 	auth "bench/gen/envoy/service/auth/v3"
 	extproc "bench/gen/envoy/service/ext_proc/v3"
 )
+
+// grpc-go's default is 4 MiB.
+const maxMessageBytes = 64 << 20
 
 type server struct {
 	extproc.UnimplementedExternalProcessorServer
 }
 
 func (server) Process(stream extproc.ExternalProcessor_ProcessServer) error {
+	isDuplex := false
 	for {
 		request, err := stream.Recv()
 		if err == io.EOF {
@@ -35,7 +40,14 @@ func (server) Process(stream extproc.ExternalProcessor_ProcessServer) error {
 		if err != nil {
 			return err
 		}
-		if err := stream.Send(answerTo(request)); err != nil {
+		if config := request.GetProtocolConfig(); config != nil {
+			isDuplex = config.RequestBodyMode == filter.ProcessingMode_FULL_DUPLEX_STREAMED
+		}
+		answer := answerTo(request)
+		if chunk := request.GetRequestBody(); chunk != nil && isDuplex {
+			answer = repeat(chunk)
+		}
+		if err := stream.Send(answer); err != nil {
 			return err
 		}
 	}
@@ -54,6 +66,17 @@ func answerTo(request *extproc.ProcessingRequest) *extproc.ProcessingResponse {
 		answer.Response = &extproc.ProcessingResponse_ResponseBody{ResponseBody: &extproc.BodyResponse{}}
 	}
 	return answer
+}
+
+// In FULL_DUPLEX_STREAMED a chunk goes on only if the response repeats it.
+func repeat(chunk *extproc.HttpBody) *extproc.ProcessingResponse {
+	return &extproc.ProcessingResponse{Response: &extproc.ProcessingResponse_RequestBody{
+		RequestBody: &extproc.BodyResponse{Response: &extproc.CommonResponse{
+			BodyMutation: &extproc.BodyMutation{Mutation: &extproc.BodyMutation_StreamedResponse{
+				StreamedResponse: &extproc.StreamedBodyResponse{Body: chunk.Body, EndOfStream: chunk.EndOfStream},
+			}},
+		}},
+	}}
 }
 
 func stamp() *extproc.HeadersResponse {
@@ -98,7 +121,7 @@ func listen(address string) (net.Listener, int) {
 
 func main() {
 	listener, port := listen(os.Args[1])
-	var options []grpc.ServerOption
+	options := []grpc.ServerOption{grpc.MaxRecvMsgSize(maxMessageBytes)}
 	if len(os.Args) == 5 && os.Args[2] == "--tls" {
 		tls, err := credentials.NewServerTLSFromFile(os.Args[3], os.Args[4])
 		if err != nil {

@@ -9,6 +9,7 @@ import sys
 import grpc
 
 from envoy.config.core.v3 import base_pb2
+from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
 from envoy.service.ext_proc.v3 import external_processor_pb2 as ext_proc
 from envoy.service.ext_proc.v3 import external_processor_pb2_grpc
 
@@ -32,17 +33,33 @@ def answer_to(request):
     return answer
 
 
+def repeat(chunk):
+    """In FULL_DUPLEX_STREAMED a chunk goes on only if the response repeats it."""
+    answer = ext_proc.ProcessingResponse()
+    streamed = answer.request_body.response.body_mutation.streamed_response
+    streamed.body = chunk.body
+    streamed.end_of_stream = chunk.end_of_stream
+    return answer
+
+
 class Processor(external_processor_pb2_grpc.ExternalProcessorServicer):
     async def Process(self, requests, context):
+        is_duplex = False
         async for request in requests:
-            yield answer_to(request)
+            if request.HasField("protocol_config"):
+                is_duplex = request.protocol_config.request_body_mode == ProcessingMode.FULL_DUPLEX_STREAMED
+            if is_duplex and request.HasField("request_body"):
+                yield repeat(request.request_body)
+            else:
+                yield answer_to(request)
 
 
 # With asyncio, as gRPC's guide to performance advises for streams: in the other interface each stream
 # holds a thread while it lasts.
 async def main():
     address = sys.argv[1] if sys.argv[1].startswith("unix:") else f"127.0.0.1:{sys.argv[1]}"
-    server = grpc.aio.server()
+    # By default 4 MiB; this is without a limit.
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
     external_processor_pb2_grpc.add_ExternalProcessorServicer_to_server(Processor(), server)
     if len(sys.argv) == 5 and sys.argv[2] == "--tls":
         with open(sys.argv[3], "rb") as chain, open(sys.argv[4], "rb") as key:

@@ -59,18 +59,23 @@ mod google {
 
 use envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
 use envoy::service::auth::v3::authorization_server::{Authorization, AuthorizationServer};
 use envoy::service::auth::v3::check_response::HttpResponse;
 use envoy::service::auth::v3::{CheckRequest, CheckResponse, OkHttpResponse};
+use envoy::service::ext_proc::v3::body_mutation::Mutation;
 use envoy::service::ext_proc::v3::external_processor_server::{
     ExternalProcessor, ExternalProcessorServer,
 };
 use envoy::service::ext_proc::v3::processing_request::Request as Part;
 use envoy::service::ext_proc::v3::processing_response::Response as Answer;
 use envoy::service::ext_proc::v3::{
-    BodyResponse, CommonResponse, HeaderMutation, HeadersResponse, ProcessingRequest,
-    ProcessingResponse, TrailersResponse,
+    BodyMutation, BodyResponse, CommonResponse, HeaderMutation, HeadersResponse, HttpBody,
+    ProcessingRequest, ProcessingResponse, StreamedBodyResponse, TrailersResponse,
 };
+
+// tonic's default is 4 MiB.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
 struct Processor;
 
@@ -83,15 +88,23 @@ impl ExternalProcessor for Processor {
         &self,
         request: Request<Streaming<ProcessingRequest>>,
     ) -> Result<Response<Self::ProcessStream>, Status> {
-        let answers = request.into_inner().map(|message| message.map(answer_to));
+        let mut is_duplex = false;
+        let answers = request
+            .into_inner()
+            .map(move |message| message.map(|request| answer_to(request, &mut is_duplex)));
         Ok(Response::new(Box::pin(answers)))
     }
 }
 
-fn answer_to(request: ProcessingRequest) -> ProcessingResponse {
+// `is_duplex` lasts for the stream.
+fn answer_to(request: ProcessingRequest, is_duplex: &mut bool) -> ProcessingResponse {
+    if let Some(config) = &request.protocol_config {
+        *is_duplex = config.request_body_mode == BodySendMode::FullDuplexStreamed as i32;
+    }
     let answer = request.request.map(|part| match part {
         Part::RequestHeaders(_) => Answer::RequestHeaders(stamp()),
         Part::ResponseHeaders(_) => Answer::ResponseHeaders(HeadersResponse::default()),
+        Part::RequestBody(chunk) if *is_duplex => Answer::RequestBody(repeat(chunk)),
         Part::RequestBody(_) => Answer::RequestBody(BodyResponse::default()),
         Part::ResponseBody(_) => Answer::ResponseBody(BodyResponse::default()),
         Part::RequestTrailers(_) => Answer::RequestTrailers(TrailersResponse::default()),
@@ -100,6 +113,23 @@ fn answer_to(request: ProcessingRequest) -> ProcessingResponse {
     ProcessingResponse {
         response: answer,
         ..Default::default()
+    }
+}
+
+// In FULL_DUPLEX_STREAMED a chunk goes on only if the response repeats it.
+fn repeat(chunk: HttpBody) -> BodyResponse {
+    let streamed = StreamedBodyResponse {
+        body: chunk.body,
+        end_of_stream: chunk.end_of_stream,
+        ..Default::default()
+    };
+    BodyResponse {
+        response: Some(CommonResponse {
+            body_mutation: Some(BodyMutation {
+                mutation: Some(Mutation::StreamedResponse(streamed)),
+            }),
+            ..Default::default()
+        }),
     }
 }
 
@@ -162,7 +192,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         server = server.tls_config(ServerTlsConfig::new().identity(identity))?;
     }
     let router = server
-        .add_service(ExternalProcessorServer::new(Processor))
+        .add_service(
+            ExternalProcessorServer::new(Processor).max_decoding_message_size(MAX_MESSAGE_BYTES),
+        )
         .add_service(AuthorizationServer::new(Authorizer));
     if let Some(path) = arguments[1].strip_prefix("unix:") {
         let listener = UnixListener::bind(path)?;

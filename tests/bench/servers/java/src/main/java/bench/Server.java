@@ -3,10 +3,12 @@ package bench;
 // Our files name no Java package, so that of each is that of its messages.
 import envoy.config.core.v3.Base.HeaderValue;
 import envoy.config.core.v3.Base.HeaderValueOption;
+import envoy.extensions.filters.http.ext_proc.v3.ProcessingModeOuterClass.ProcessingMode.BodySendMode;
 import envoy.service.ext_proc.v3.ExternalProcessorOuterClass.BodyResponse;
 import envoy.service.ext_proc.v3.ExternalProcessorOuterClass.CommonResponse;
 import envoy.service.ext_proc.v3.ExternalProcessorOuterClass.HeaderMutation;
 import envoy.service.ext_proc.v3.ExternalProcessorOuterClass.HeadersResponse;
+import envoy.service.ext_proc.v3.ExternalProcessorOuterClass.HttpBody;
 import envoy.service.ext_proc.v3.ExternalProcessorOuterClass.ProcessingRequest;
 import envoy.service.ext_proc.v3.ExternalProcessorOuterClass.ProcessingResponse;
 import envoy.service.ext_proc.v3.ExternalProcessorOuterClass.TrailersResponse;
@@ -29,6 +31,7 @@ import java.net.InetSocketAddress;
  * plugins/minimal_c does, with the generated classes. Prints `listening PORT`.
  */
 public final class Server {
+  private static final int MAX_MESSAGE_BYTES = 64 << 20; // the default is 4 MiB
   private static final String SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor";
 
   // As protoc's plugin for gRPC would write it: one program less to install.
@@ -48,9 +51,18 @@ public final class Server {
   private static StreamObserver<ProcessingRequest> process(
       StreamObserver<ProcessingResponse> answers) {
     return new StreamObserver<>() {
+      private boolean isDuplex;
+
       @Override
       public void onNext(ProcessingRequest request) {
-        answers.onNext(answerTo(request));
+        if (request.hasProtocolConfig()) {
+          isDuplex =
+              request.getProtocolConfig().getRequestBodyMode() == BodySendMode.FULL_DUPLEX_STREAMED;
+        }
+        answers.onNext(
+            isDuplex && request.hasRequestBody()
+                ? repeat(request.getRequestBody())
+                : answerTo(request));
       }
 
       @Override
@@ -74,6 +86,19 @@ public final class Server {
       case RESPONSE_TRAILERS -> answer.setResponseTrailers(TrailersResponse.getDefaultInstance());
       default -> {}
     }
+    return answer.build();
+  }
+
+  // In FULL_DUPLEX_STREAMED a chunk goes on only if the response repeats it.
+  private static ProcessingResponse repeat(HttpBody chunk) {
+    ProcessingResponse.Builder answer = ProcessingResponse.newBuilder();
+    answer
+        .getRequestBodyBuilder()
+        .getResponseBuilder()
+        .getBodyMutationBuilder()
+        .getStreamedResponseBuilder()
+        .setBody(chunk.getBody())
+        .setEndOfStream(chunk.getEndOfStream());
     return answer.build();
   }
 
@@ -104,6 +129,7 @@ public final class Server {
     io.grpc.Server server =
         NettyServerBuilder.forAddress(address, credentials)
             .directExecutor()
+            .maxInboundMessageSize(MAX_MESSAGE_BYTES)
             .addService(service())
             .build()
             .start();

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Stamps requests as plugins/minimal_c does, and lets each message of their bodies pass. */
+#include <callout/message.h>
+
+CALLOUT_PLUGIN();
+
+callout_status_t callout_on_request_headers(callout_call_t* call) {
+  static const callout_header_t kStamp[] = {CALLOUT_HEADER("x-callout", "minimal-c")};
+  return callout_add_header_mutation(call, kStamp, 1, NULL, 0, 0,
+                                     CALLOUT_OVERWRITE_IF_EXISTS_OR_ADD);
+}
+
+callout_status_t callout_on_request_body(callout_call_t* call) {
+  (void)call;
+  return CALLOUT_OK;
+}
