@@ -72,9 +72,14 @@ def waiting_kib(running_envoy, name, pid):
         return (idle.resident_kib(pid) - before) / WAITING
 
 
-def measure(running_envoy, name, pid, cores, requests, clients):
+def requests_of(seconds, clients):
+    # A client that waits for each response makes a quarter of the requests.
+    return max(100, int(envoy.REQUESTS * seconds / (4 if clients == 1 else 1)))
+
+
+def measure(running_envoy, name, pid, cores, requests, clients, body_path=None):
     sent = counter(running_envoy, name, "stream_msgs_sent")
-    sample = envoy.measure(running_envoy, name, pid, cores, requests, clients)
+    sample = envoy.measure(running_envoy, name, pid, cores, requests, clients, body_path)
     if sample:
         sample["messages"] = (counter(running_envoy, name, "stream_msgs_sent") - sent) / requests
         sample["both_us"] = sample["envoy_us"] + sample["server_us"]
@@ -95,8 +100,7 @@ def compare(running, options, cores):
     samples = {(name, clients): [] for name in pids for clients in CLIENTS}
 
     def measured(name, clients, share=1):
-        # A client that waits for each response makes a quarter of the requests.
-        requests = max(100, int(envoy.REQUESTS * options.seconds * share / (4 if clients == 1 else 1)))
+        requests = requests_of(options.seconds * share, clients)
         return measure(running_envoy, name, pids[name], server_cores, requests, clients)
 
     with Upstream() as upstream:

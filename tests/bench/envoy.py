@@ -68,17 +68,17 @@ def upstream_cluster(port):
                                 "endpoints": [{"lb_endpoints": [endpoint]}]}}
 
 
-def listener(name, asks, has_upstream=False, cluster_name=None):
+def listener(name, asks, has_upstream=False, cluster_name=None, more=None):
     """Asks the server of this name, if it `asks` one, about each request: of both header phases if
     there is an upstream, else of the request's, and Envoy responds itself. With `cluster_name` it
-    asks that server instead, of the request's headers only."""
+    asks that server instead, of the request's headers only. `more` is of the filter's configuration."""
     filters = []
     if asks:
         modes = {} if has_upstream and not cluster_name else {"response_header_mode": "SKIP"}
         config = typed("filters.http.ext_proc.v3.ExternalProcessor",
                        grpc_service={"envoy_grpc": {"cluster_name": cluster_name or name}},
                        message_timeout="20s",
-                       processing_mode=modes)
+                       **{"processing_mode": modes, **(more or {})})
         filters.append({"name": "ext_proc", "typed_config": config})
     filters.append({"name": "router", "typed_config": typed("filters.http.router.v3.Router")})
     action = ({"route": {"cluster": "upstream", "timeout": "600s"}} if has_upstream
@@ -95,9 +95,9 @@ def listener(name, asks, has_upstream=False, cluster_name=None):
 class Envoy:
     """With a listener for each of `ports` ({server: port}), and one called "no filter"; in front of the
     HTTP/1.1 server on `upstream_port`, or of nothing. And with one for each of `half` ({name: server}),
-    which asks that server about the request's headers only."""
+    which asks that server about the request's headers only. `more` is of the filters' configuration."""
 
-    def __init__(self, ports, cores, upstream_port=None, half=None):
+    def __init__(self, ports, cores, upstream_port=None, half=None, more=None):
         half = half or {}
         config_path = os.path.join(servers.RESULTS, "envoy.json")
         admin_path = os.path.join(servers.RESULTS, "envoy-admin")
@@ -108,7 +108,7 @@ class Envoy:
                     "clusters": [cluster(name, port) for name, port in ports.items()]
                     + ([upstream_cluster(upstream_port)] if upstream_port else []),
                     "listeners": [listener("no filter", False, upstream_port is not None)]
-                    + [listener(n, True, upstream_port is not None) for n in ports]
+                    + [listener(n, True, upstream_port is not None, more=more) for n in ports]
                     + [listener(n, True, True, server) for n, server in half.items()],
                 },
             }, file)
@@ -148,13 +148,26 @@ class Envoy:
         raise RuntimeError(f"Envoy does not start, see {servers.RESULTS}/envoy.log")
 
 
-def measure(envoy, name, server_pid, cores, requests, clients=CLIENTS):
-    """One sample, or None if a request failed."""
+def quantiles(log_path):
+    """Microseconds of the requests in h2load's log: begin, status and duration of each."""
+    with open(log_path) as file:
+        taken = sorted(int(line.split()[2]) for line in file)
+    return {f"{name}_us": taken[int(len(taken) * share)] for name, share in (("p50", 0.5), ("p99", 0.99))}
+
+
+def measure(envoy, name, server_pid, cores, requests, clients=CLIENTS, body_path=None):
+    """One sample, or None if a request failed. With `body_path` requests have that file as their body, and
+    the sample has their latency, too."""
+    log_path = os.path.join(servers.RESULTS, "h2load.log")
+    if os.path.exists(log_path):
+        os.remove(log_path)  # h2load appends
+    more = [f"--data={body_path}", f"--log-file={log_path}"] if body_path else []
     pids = [envoy.pid, *([server_pid] if server_pid else [])]
     before = [cpu_ns(pid) for pid in pids]
     try:
         done = subprocess.run(
-            [*LOAD, f"--clients={clients}", f"--requests={requests}", f"http://127.0.0.1:{envoy.ports[name]}/"],
+            [*LOAD, f"--clients={clients}", f"--requests={requests}", *more,
+             f"http://127.0.0.1:{envoy.ports[name]}/"],
             capture_output=True, text=True, timeout=20 + requests / 500,
             preexec_fn=lambda: os.sched_setaffinity(0, cores))
     except subprocess.TimeoutExpired:
@@ -166,7 +179,8 @@ def measure(envoy, name, server_pid, cores, requests, clients=CLIENTS):
         print(f"{name} behind Envoy: not every request was answered with 200\n{done.stdout}")
         return None
     return {"requests_per_second": float(rate[1]), "envoy_us": used[0],
-            "server_us": used[1] if server_pid else 0.0}
+            "server_us": used[1] if server_pid else 0.0,
+            **(quantiles(log_path) if body_path else {})}
 
 
 def compare(running, options, cores):

@@ -22,6 +22,7 @@ import latency
 import machine
 import micro
 import plan
+import pruning
 import report
 import servers
 from compare import compare, split_cores, started, warm_up
@@ -109,7 +110,8 @@ class Run:
                           + plan.memory(some, bodies.cells_of(mode), self.options)
                           for mode, some in self.body_servers_by_mode().items()),
             "envoy": plan.behind_envoy(self.servers, self.options),
-            "early_end": plan.behind_envoy(early_end.wanted_servers() * 3, self.options) + plan.WAITING_S,
+            "early_end": (plan.behind_envoy(early_end.wanted_servers() * 3, self.options) + plan.WAITING_S
+                          + plan.behind_envoy(pruning.wanted_servers() * len(pruning.CLIENTS), self.options)),
             "idle": (plan.START_S + plan.IDLE_S) * len(self.servers),
             "chains": plan.comparing(servers.chain_servers(), one_cell, self.options),
             "scaling": plan.comparing(servers.scaling_servers(), one_cell, self.options),
@@ -231,6 +233,19 @@ class Run:
                    f"memory with {early_end.WAITING} responses pending",
                    early_end.table(samples, waiting)),
                   ("Within the same round", early_end.ratio_table(samples))])
+        if servers.host_has("phase_pruning"):
+            self.pruning()
+
+    def pruning(self):
+        with started(pruning.wanted_servers(), {False}, self.server_cores) as running:
+            samples = pruning.compare({name: process for (name, _), process in running.items()},
+                                      self.options, split_cores())
+        self.results["pruning"] = {f"{name}, {clients} clients": taken
+                                   for (name, clients), taken in samples.items()}
+        self.add("Phase pruning behind a real Envoy",
+                 [("POST of 1 KiB, Envoy sends headers and bodies (STREAMED), a plugin for both headers",
+                   pruning.table(samples)),
+                  ("Against neither, within the same round", pruning.ratio_table(samples))])
 
     def idle(self):
         samples = {}

@@ -7,6 +7,7 @@ import aims
 import bodies
 import cells
 import latency
+import pruning
 import report
 
 
@@ -119,6 +120,25 @@ class Bodies(unittest.TestCase):
             with self.subTest(cell.name):
                 self.assertIn(f"--body_bytes={cell.body_mib * 1048576}", cell.arguments)
                 self.assertIn(f"{cell.body_mib} MiB", cell.title)
+
+
+class Pruning(unittest.TestCase):
+    def taken(self, messages, rate):
+        return {"messages": messages, "requests_per_second": rate, "envoy_us": 10.0, "server_us": 5.0,
+                "both_us": 15.0, "p50_us": 100, "p99_us": 200}
+
+    def test_each_way_stands_beside_neither_of_the_same_transport_and_clients(self):
+        samples = {}
+        for transport, base in (("host-grpc", 1000), ("host-nghttp2", 2000)):
+            for i, (end, way) in enumerate(pruning.WAYS):
+                name = pruning.name_of(transport, end, way)
+                samples[name, 1] = [self.taken(4 - i / 2, base * (1 + i / 10)), None]
+        self.assertEqual(line(pruning.table(samples), "host-grpc    | off")[:6],
+                         ["host-grpc", "off", "off", "1", "4.00", "1000"])
+        ratios = lines(pruning.ratio_table(samples), "host-nghttp2")
+        self.assertEqual([row[1:5] + row[8:9] for row in ratios],
+                         [["off", "on", "1", "0.88", "1.10"], ["on", "off", "1", "0.75", "1.20"],
+                          ["on", "on", "1", "0.62", "1.30"]])
 
 
 class Aims(unittest.TestCase):

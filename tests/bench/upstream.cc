@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The server behind Envoy in the cells of early ends: HTTP/1.1 without bodies, as cheap as
-// it gets, so that what is measured is Envoy and the host. Requests for /hold get no
-// response.
+// The server behind Envoy in the cells of early ends: HTTP/1.1, as cheap as it gets, so that what
+// is measured is Envoy and the host. Requests for /hold get no response. It reads what Envoy
+// writes: names in lower case, and bodies without an empty line.
 //
 //   bench-upstream      prints "listening PORT", and serves until it is killed
 #include <netinet/in.h>
@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <string>
 #include <string_view>
@@ -41,11 +42,29 @@ int Listen() {
   return fd;
 }
 
+// Of the first request in `bytes`, with its body; npos: it has not come as a whole.
+size_t RequestSize(const std::string& bytes) {
+  const size_t head = bytes.find(kEnd);
+  if (head == std::string::npos) return head;
+  const size_t body = head + kEnd.size();
+  const auto value = [&](std::string_view name) {
+    const size_t found = std::string_view(bytes).substr(0, head).find(name);
+    return found == std::string::npos ? nullptr : bytes.data() + found + name.size();
+  };
+  if (value("\r\ntransfer-encoding: chunked") != nullptr) {
+    const size_t last = bytes.find(kEnd, body);  // after the 0 of the last chunk
+    return last == std::string::npos ? last : last + kEnd.size();
+  }
+  const char* const length = value("\r\ncontent-length: ");
+  const size_t size = body + (length == nullptr ? 0 : strtoul(length, nullptr, 10));
+  return size <= bytes.size() ? size : std::string::npos;
+}
+
 // Answers what is whole in `bytes`; false if the connection is gone.
 bool Answer(int fd, std::string* bytes) {
-  for (size_t end; (end = bytes->find(kEnd)) != std::string::npos;) {
+  for (size_t size; (size = RequestSize(*bytes)) != std::string::npos;) {
     const bool holds = bytes->starts_with(kHold);
-    bytes->erase(0, end + kEnd.size());
+    bytes->erase(0, size);
     if (!holds && send(fd, kResponse.data(), kResponse.size(), MSG_NOSIGNAL) < 0) return false;
   }
   return true;
