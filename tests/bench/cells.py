@@ -34,12 +34,15 @@ class Cell:
                 "bodies": "6 messages with 16 KiB bodies", "recorded": "recorded exchanges"}[self.scenario]
 
     @property
+    def on(self):
+        return f"{self.connections} connection{'s' if self.connections > 1 else ''}"
+
+    @property
     def title(self):
         load = (f"{self.rate} streams begun in a second" if self.rate
                 else f"{self.concurrency} streams at once")
-        on = f"{self.connections} connection{'s' if self.connections > 1 else ''}"
         end = "reset as Envoy does" if self.ending == "envoy" else "ended gracefully"
-        return f"{self.messages}, {load} on {on}{' with TLS' if self.tls else ''}, {end}"
+        return f"{self.messages}, {load} on {self.on}{' with TLS' if self.tls else ''}, {end}"
 
     @property
     def columns(self):
@@ -63,6 +66,9 @@ RESET = Cell("headers", 8, 100, "envoy")
 BODIES = Cell("bodies", 8, 10)
 CHECK = Cell("check", 8, 100)
 QUICK = [GRACEFUL, RESET, BODIES]
+
+# With fewer connections than threads some threads may have nothing to do.
+SCALING = [Cell("headers", connections, 100) for connections in (1, 2, 8)]
 
 # All servers are measured in these.
 RATES = [Cell("headers", 8, rate=RATE), Cell("headers", 8, ending="envoy", rate=RATE)]

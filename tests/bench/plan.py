@@ -10,6 +10,7 @@ IDLE_S = 7  # to open the idle streams on a server
 ENVOY_S = 0.3  # to start h2load, and for servers that are slower than the others
 WAITING_S = 30  # to measure what waiting streams take
 GHZ_S = 4  # to build and run ghz
+COUNT_S = 3  # to count the instructions of a server in a cell
 MICRO_S = 1.6  # a round
 
 

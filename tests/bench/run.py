@@ -18,6 +18,7 @@ import early_end
 import envoy
 import ghz
 import idle
+import instructions
 import latency
 import machine
 import micro
@@ -27,7 +28,7 @@ import report
 import servers
 from compare import compare, split_cores, started, warm_up
 
-PARTS = ["peers", "check", "latency", "bodies", "envoy", "early_end", "idle", "chains", "scaling", "micro", "ghz", "loads"]
+PARTS = ["peers", "check", "latency", "bodies", "envoy", "early_end", "idle", "chains", "scaling", "instructions", "micro", "ghz", "loads"]
 
 
 def parse(arguments):
@@ -114,7 +115,8 @@ class Run:
                           + plan.behind_envoy(pruning.wanted_servers() * len(pruning.CLIENTS), self.options)),
             "idle": (plan.START_S + plan.IDLE_S) * len(self.servers),
             "chains": plan.comparing(servers.chain_servers(), one_cell, self.options),
-            "scaling": plan.comparing(servers.scaling_servers(), one_cell, self.options),
+            "scaling": plan.comparing(servers.scaling_servers(), cells.SCALING, self.options),
+            "instructions": plan.COUNT_S * len(instructions.wanted_servers()) * len(cells.SCALING),
             "micro": plan.MICRO_S * self.micro_rounds,
             "ghz": plan.GHZ_S * self.options.seconds * len(self.own_servers),
             "loads": plan.comparing(self.some_servers, self.other_cells, self.options),
@@ -198,10 +200,19 @@ class Run:
                  [(cell.title, report.cell_table(samples, all_servers[0].name))])
 
     def scaling(self):
-        cell = cells.GRACEFUL
-        samples = self.compare("scaling", servers.scaling_servers(), [cell], self.all_cores)[cell.name]
+        samples = self.compare("scaling", servers.scaling_servers(), cells.SCALING, self.all_cores)
         self.add(f"On {len(self.all_cores)} cores, shared with the generator",
-                 [(cell.title, report.scaling_table(samples))])
+                 [(cell.title, report.scaling_table(samples[cell.name])) for cell in cells.SCALING])
+
+    def instructions(self):
+        if (missing := instructions.missing()) is not None:
+            raise Missing(missing)
+        counted = {s.name: instructions.for_each_stream(s, cells.SCALING, self.all_cores)
+                   for s in instructions.wanted_servers()}
+        self.results["instructions"] = counted
+        self.add("Instructions for a stream",
+                 [("1 message, 100 streams at once, ended gracefully; in user space, counted by callgrind",
+                   instructions.table(counted, cells.SCALING))])
 
     def micro(self):
         self.add("The host's parts alone",

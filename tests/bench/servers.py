@@ -38,6 +38,7 @@ class Server:
     header: str = "x-callout"  # that its answer to request headers sets; "": none
     is_host: bool = False
     any_phase: bool = False  # its answers are of one phase, whatever the request's
+    under: tuple = ()  # a program that runs it, with options
     unix: bool = False  # listens on a unix socket, not on a port
     warmup: float = 0.5  # seconds of load before it is as fast as it gets
 
@@ -46,6 +47,7 @@ class Server:
         if self.is_host:
             plaintext = f"unix:{unix_path}" if unix_path else "127.0.0.1:0"
             return [
+                *self.under,
                 *self.command,
                 f"--plaintext_address={plaintext}",
                 "--secure_address=127.0.0.1:0",
@@ -55,7 +57,7 @@ class Server:
                 f"--private_key_path={key}",
             ]
         address = f"unix:{unix_path}" if unix_path else "0"
-        return [*self.command[:1], address, *self.command[1:], *(["--tls", chain, key] if tls else [])]
+        return [*self.under, *self.command[:1], address, *self.command[1:], *(["--tls", chain, key] if tls else [])]
 
 
 def host_server(name, plugins, *options, header="x-callout", folder="plugins"):

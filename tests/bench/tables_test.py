@@ -4,8 +4,12 @@
 import unittest
 
 import aims
+import os
+import tempfile
+
 import bodies
 import cells
+import instructions
 import latency
 import pruning
 import report
@@ -139,6 +143,27 @@ class Pruning(unittest.TestCase):
         self.assertEqual([row[1:5] + row[8:9] for row in ratios],
                          [["off", "on", "1", "0.88", "1.10"], ["on", "off", "1", "0.75", "1.20"],
                           ["on", "on", "1", "0.62", "1.30"]])
+
+
+class Instructions(unittest.TestCase):
+    def test_a_total_is_read_from_what_callgrind_writes(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "callgrind.out")
+            with open(path, "w") as file:
+                file.write("# callgrind format\nevents: Ir\nfn=(1) totals: 7\n1 5\n\ntotals: 123456\n")
+            self.assertEqual(instructions.total(path), 123456)
+
+    def test_the_server_runs_under_the_tool_with_its_own_arguments(self):
+        bare = latency.servers.Server("h2-bare", ("h2", "--x"), under=("valgrind", "--y"))
+        self.assertEqual(bare.arguments(False, ("c", "k"), None), ["valgrind", "--y", "h2", "0", "--x"])
+
+    def test_each_number_of_connections_has_a_column(self):
+        counted = {"host": {cell.name: 100.6 * cell.connections for cell in cells.SCALING},
+                   "bare": {cell.name: None for cell in cells.SCALING}}
+        table = instructions.table(counted, cells.SCALING)
+        self.assertEqual(line(table, "server")[1:], ["1 connection", "2 connections", "8 connections"])
+        self.assertEqual(line(table, "host")[1:], ["101", "201", "805"])
+        self.assertEqual(line(table, "bare")[1:], ["failed"] * 3)
 
 
 class Aims(unittest.TestCase):

@@ -22,6 +22,7 @@ constexpr int kLiveMax = 20000;
 // With a rate: how long calls may be answered after the measured time.
 constexpr uint64_t kLateNs = kSecondNs;
 constexpr uint64_t kVerifyNs = 10 * kSecondNs;
+constexpr uint64_t kStreamsNs = 600 * kSecondNs;
 
 uint64_t NowNs(clockid_t clock = CLOCK_MONOTONIC) {
   timespec time = {};
@@ -86,7 +87,12 @@ void Load::OnCallEnd(bool ok) {
   --live_;
   if (measuring_) ++(ok ? result_.calls : result_.errors);
   if (verifying_ && !ok) Fail("a call did not end as it should");
-  if (beginning_ && options_.rate == 0) Begin(NowNs());
+  if (left_ > 0) {
+    --left_;
+    Begin(NowNs());
+  } else if (beginning_ && options_.rate == 0) {
+    Begin(NowNs());
+  }
 }
 
 void Load::Begin(uint64_t start_ns) {
@@ -125,6 +131,20 @@ Load::Result Load::Run() {
   measuring_ = false;
   if (options_.rate != 0) AwaitDue();
   beginning_ = false;
+  std::sort(result_.latencies_ns.begin(), result_.latencies_ns.end());
+  return std::move(result_);
+}
+
+Load::Result Load::RunStreams() {
+  measuring_ = true;
+  const auto at_once =
+      std::min<uint64_t>(static_cast<uint64_t>(options_.concurrency), options_.streams);
+  left_ = options_.streams - at_once;
+  const uint64_t begin_ns = NowNs();
+  for (uint64_t i = 0; i < at_once; ++i) Begin(begin_ns);
+  Loop(begin_ns + kStreamsNs);
+  if (live_ > 0) Fail(fmt::format("{} calls have not ended within 10 minutes", live_));
+  result_.seconds = static_cast<double>(NowNs() - begin_ns) * 1e-9;
   std::sort(result_.latencies_ns.begin(), result_.latencies_ns.end());
   return std::move(result_);
 }

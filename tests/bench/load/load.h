@@ -32,8 +32,9 @@ struct LoadOptions {
   std::vector<std::string> recordings;  // files, whose exchanges take the place of `scenario`
   Ending ending = Ending::kGraceful;
   int connections = 1;
-  int concurrency = 1;  // calls at once, on all connections together
-  double rate = 0;      // calls begun in a second; 0: each as soon as another has ended
+  int concurrency = 1;   // calls at once, on all connections together
+  uint64_t streams = 0;  // for RunStreams()
+  double rate = 0;       // calls begun in a second; 0: each as soon as another has ended
   double warmup_seconds = 0.5;
   double seconds = 2;
   bool any_phase = false;  // an answer may be of another phase than its request
@@ -62,6 +63,9 @@ class Load final : public CallListener {
 
   void Verify();
   Result Run();
+  // Makes options.streams calls, without a warm-up, and does not read what the server uses. Exits
+  // with a message if they take more than ten minutes.
+  Result RunStreams();
 
  private:
   bool OnAnswer(const Scenario& scenario, size_t index, std::string_view answer) override;
@@ -85,6 +89,7 @@ class Load final : public CallListener {
   size_t turn_ = 0;    // the connection that the next call begins on
   size_t script_ = 0;  // that it has
   int live_ = 0;
+  uint64_t left_ = 0;       // that RunStreams() is to begin
   bool beginning_ = false;  // calls that end are followed by others
   bool measuring_ = false;
   bool verifying_ = false;

@@ -74,6 +74,9 @@ LoadOptions ParseOptions(int argc, char** argv) {
   app.add_option("--rate", options.rate, "Streams begun in a second, instead of --concurrency");
   app.add_option("--warmup", options.warmup_seconds, "Seconds before")->capture_default_str();
   app.add_option("--seconds", options.seconds, "Seconds measured")->capture_default_str();
+  app.add_option("--streams", options.streams,
+                 "So many streams, however long they take, instead of a time")
+      ->excludes("--rate");
   app.add_option("--header", options.header, "That the answer to request headers is to set");
   app.add_flag("--any_phase", options.any_phase,
                "Take any message as the answer to any: for a server that always gives the same");
@@ -93,5 +96,7 @@ int main(int argc, char** argv) {
   const callout::bench::LoadOptions options = callout::bench::ParseOptions(argc, argv);
   callout::bench::Load load(options);
   load.Verify();
-  printf("%s\n", callout::bench::ToJson(options, load.Run()).dump().c_str());
+  const auto result = options.streams == 0 ? load.Run() : load.RunStreams();
+  printf("%s\n", callout::bench::ToJson(options, result).dump().c_str());
+  return result.errors > 0 && options.streams > 0 ? 1 : 0;
 }
