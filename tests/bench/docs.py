@@ -20,7 +20,7 @@ def write(run):
     if run.plots:
         text += "![CPU time of each server](performance.svg)\n\n"
     table = ("Loads are those of the tables below, on 8 connections: 100 streams at once with 1 message, 10 "
-             "with 6 messages", aims.table(run.results))
+             "with 6 messages, unless they say otherwise", aims.table(run.results))
     text += "\n".join(report.section(*section) for section in [("Aims", [table]), *run.sections])
     if run.missing:
         text += "\nNot measured: " + "; ".join(run.missing) + ".\n"

@@ -29,11 +29,12 @@ import servers
 from compare import compare, split_cores, started, warm_up
 
 PARTS = ["peers", "check", "latency", "bodies", "envoy", "early_end", "idle", "chains", "scaling", "instructions", "micro", "ghz", "loads"]
+LONG = ["latency", "bodies", "instructions", "loads"]  # not for --quick
 
 
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="three kinds of load only, and less of the rest")
+    parser.add_argument("--quick", action="store_true", help=f"three kinds of load only, and less of the rest; without {', '.join(LONG)}")
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured: %(default)s")
     parser.add_argument("--seconds", type=float, default=1, help="of each measurement: %(default)s")
     parser.add_argument("--scenarios", help="only cells whose names begin so: headers-8x100,bodies")
@@ -52,8 +53,8 @@ def parse(arguments):
         if options.write_docs:
             parser.error("--write-docs is for the built-in messages")
         options.parts = ["peers"]
-    if options.quick and "loads" in options.parts:
-        options.parts.remove("loads")
+    if options.quick:
+        options.parts = [part for part in options.parts if part not in LONG]
     return options
 
 
