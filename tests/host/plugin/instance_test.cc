@@ -114,9 +114,7 @@ TEST_F(InstanceTest, APositiveStatusOfOpenIsAFaultThatOpensNothing) {
     ASSERT_TRUE(stream_->end().has_value()) << status;
     EXPECT_THAT(std::string(stream_->end()->message()),
                 HasSubstr("it may return CALLOUT_OK or a negative status"));
-    stream_.reset();
-    plugins_.clear();
-    settings_.clear();
+    Reset();
   }
 }
 

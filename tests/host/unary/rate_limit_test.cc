@@ -89,10 +89,6 @@ class RateLimitTest : public UnaryTest {
     Ask(request);
     return Told();
   }
-  void StartAgain() {
-    Finish();
-    Reset();
-  }
 };
 
 TEST_F(RateLimitTest, AnInstanceIsAskedAndSeesTheRequest) {
@@ -198,7 +194,7 @@ TEST_F(RateLimitTest, MatchFindsDomainAndDescriptors) {
     settings_[0].match.attributes = {{"domain", "edge"}, {"user", fits ? "ada" : "bob"}};
     // Of a key that stands there twice the first counts.
     EXPECT_EQ(Limit(LimitRequest({"ada", "bob"})).overall_code(), fits ? kOverLimit : kOk);
-    StartAgain();
+    Reset();
   }
 }
 
@@ -259,7 +255,7 @@ TEST_F(RateLimitTest, WhatEnvoyWouldPassOnUncheckedIsAFault) {
       EXPECT_THAT(HeadersTold(told.request_headers_to_add()), IsEmpty()) << name;
       EXPECT_EQ(told.statuses_size(), 0) << name;
       EXPECT_FALSE(told.has_dynamic_metadata()) << name;
-      StartAgain();
+      Reset();
     }
   }
 }
@@ -274,7 +270,7 @@ TEST_F(RateLimitTest, TextThatIsNotUtf8IsAFault) {
     RateLimitResponse refused;
     EXPECT_FALSE(refused.ParseFromString(bytes)) << "as Envoy would";
     EXPECT_EQ(Limit().overall_code(), kOverLimit);
-    StartAgain();
+    Reset();
   }
 }
 
@@ -283,7 +279,7 @@ TEST_F(RateLimitTest, ThePolicyDecidesAboutAFault) {
        {ErrorPolicy::Action::kFail, ErrorPolicy::Action::kDeny, ErrorPolicy::Action::kContinue}) {
     AddPlugin(action, 503)->phases[CALLOUT_RATE_LIMIT] = Returns(CALLOUT_INTERNAL);
     EXPECT_EQ(Limit().overall_code(), action == ErrorPolicy::Action::kContinue ? kOk : kOverLimit);
-    StartAgain();
+    Reset();
   }
 }
 
@@ -338,7 +334,7 @@ TEST_F(RateLimitTest, ARefusalIsOneWhateverComesAfterIt) {
   for (const auto& [name, hook] : cases) {
     AddPlugin(ErrorPolicy::Action::kContinue)->phases[CALLOUT_RATE_LIMIT] = hook;
     EXPECT_EQ(Limit().overall_code(), kOverLimit) << name;
-    StartAgain();
+    Reset();
   }
 }
 

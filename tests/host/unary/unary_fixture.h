@@ -49,6 +49,11 @@ class UnaryTest : public StreamTest {
     return response;
   }
 
+  void Reset() {
+    Finish();  // it holds instances of the plugins
+    StreamTest::Reset();
+  }
+
   void Finish() {
     if (rpc_call_ == nullptr) return;
     if (!rpc_call_->closed()) {
