@@ -33,7 +33,11 @@ namespace proto = callout::recording::v1;
 
 class RecorderTest : public StreamTest {
  protected:
-  ~RecorderTest() override { Reset(); }  // before the recorder
+  ~RecorderTest() override {
+    stream_.reset();     // what the recorder has of it ends
+    recorder_.Detach();  // as in the host, before the watchers are gone
+    Reset();
+  }
 
   RecordSession::Options Options() {
     return {.path = Path(),
