@@ -22,6 +22,10 @@ namespace {
 // A limit for hostile files; beyond it nothing is changed.
 constexpr size_t kTextBytesMax = 4096;
 constexpr size_t kRewritesMax = 256;
+// Of a segment: the smallest page and the largest that Linux has. The file grows up to it, so that
+// one which asks for more would take the memory.
+constexpr uint64_t kAlignmentMin = 4096;
+constexpr uint64_t kAlignmentMax = 65536;
 
 template <class T>
 T Get(std::string_view bytes, uint64_t offset) {
@@ -100,7 +104,7 @@ bool AppendStrings(std::string_view strings, const Table& dynamic, std::string* 
   auto header = Get<Elf64_Ehdr>(*bytes, 0);
   if (header.e_phnum >= PN_XNUM - 1) return false;
   std::vector<Elf64_Phdr> segments;
-  uint64_t alignment = 4096;
+  uint64_t alignment = kAlignmentMin;
   uint64_t end = 0;
   size_t after_loads = 0;
   for (uint64_t i = 0; i < header.e_phnum; ++i) {
@@ -111,8 +115,9 @@ bool AppendStrings(std::string_view strings, const Table& dynamic, std::string* 
     end = std::max(end, segment.p_vaddr + segment.p_memsz);
     after_loads = segments.size();
   }
+  alignment = std::min(alignment, kAlignmentMax);
   // The dynamic linker would refuse this, too.
-  if (alignment > (uint64_t{1} << 30) || end > (uint64_t{1} << 46)) return false;
+  if (end > (uint64_t{1} << 46)) return false;
   const uint64_t offset = AlignUp(bytes->size(), alignment);
   const uint64_t address = AlignUp(end, alignment);
   const uint64_t headers_bytes = (segments.size() + 1) * sizeof(Elf64_Phdr);

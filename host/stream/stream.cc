@@ -12,6 +12,7 @@
 #include "host/plugin/match.h"
 #include "host/plugin/services.h"
 #include "host/stream/call_steps.h"
+#include "host/wire/field_numbers.h"
 #include "host/wire/header_facts.h"
 #include "host/wire/response.h"
 #include "host/wire/wire.h"
@@ -27,6 +28,17 @@ constexpr size_t kAttributeRecordsMax = 256;
 constexpr unsigned kUnknownMessagesMax = 8;
 // Request Header Fields Too Large: attributes and metadata are made of what a client sends.
 constexpr int kHeadersTooLarge = 431;
+
+// Of a message that is refused before it is read.
+bool SaysObservability(std::string_view request) {
+  WireReader reader(request);
+  while (reader.Next()) {
+    if (reader.IsVarint(field::ProcessingRequest::kObservabilityMode) && reader.varint() != 0) {
+      return true;
+    }
+  }
+  return false;
+}
 
 bool HasRecord(std::string_view records, std::string_view record) {
   WireReader reader(records);
@@ -68,7 +80,7 @@ void Stream::OnMessage(std::string_view bytes) {
   metrics.Add(environment_->ids().request_bytes, static_cast<double>(bytes.size()));
   absl::StatusOr<RequestView> view = ParseRequest(bytes, environment_->limits().message_fields_max);
   if (!view.ok()) {
-    if (absl::IsResourceExhausted(view.status())) {
+    if (absl::IsResourceExhausted(view.status()) && !SaysObservability(bytes)) {
       return RefuseMessage(kHeadersTooLarge, "callout_too_many_headers", view.status());
     }
     return End(view.status());

@@ -281,7 +281,7 @@ CheckEffect::ResponseChanges CheckEffect::FoldResponse() const {
   for (auto added = response_headers_.rbegin(); added != response_headers_.rend(); ++added) {
     for (const auto& [header, action] : *added) {
       auto change = std::find_if(changes.begin(), changes.end(),
-                                 [&](const ResponseChange& c) { return c.name == header.name; });
+                                 [name = header.name](const auto& c) { return c.name == name; });
       if (change == changes.end()) {
         changes.push_back({std::string(header.name), true, {}, {}});
         change = changes.end() - 1;

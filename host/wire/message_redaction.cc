@@ -17,7 +17,6 @@ namespace {
 // --- The layout of the messages: what each field is -------------------------------
 
 enum class What : uint8_t {
-  kPlain,      // nothing secret can be in it
   kText,       // may repeat a secret
   kBody,       // bytes of a body
   kHeader,     // HeaderValue
@@ -42,6 +41,9 @@ template <size_t count>
 constexpr Layout Of(const std::array<Field, count>& fields) {
   return {fields.data(), count};
 }
+
+// Messages of numbers, which are kept; a later version may have added something else.
+constexpr Layout kNumbers = {nullptr, 0};
 
 constexpr std::array kHeaderMapFields = {Field{field::HeaderMap::kHeaders, What::kHeader}};
 constexpr Layout kHeaderMap = Of(kHeaderMapFields);
@@ -74,15 +76,15 @@ constexpr std::array kRequestFields = {
     Field{field::ProcessingRequest::kResponseTrailers, What::kMessage, &kHttpTrailers},
     Field{field::ProcessingRequest::kMetadataContext, What::kMessage, &kMetadata},
     Field{field::ProcessingRequest::kAttributes, What::kStructMap},
-    Field{field::ProcessingRequest::kProtocolConfig, What::kPlain},
-    Field{field::ProcessingRequest::kFlowControlInit, What::kPlain},
-    Field{field::ProcessingRequest::kClientWindowUpdate, What::kPlain},
+    Field{field::ProcessingRequest::kProtocolConfig, What::kMessage, &kNumbers},
+    Field{field::ProcessingRequest::kFlowControlInit, What::kMessage, &kNumbers},
+    Field{field::ProcessingRequest::kClientWindowUpdate, What::kMessage, &kNumbers},
 };
 constexpr Layout kRequest = Of(kRequestFields);
 
 constexpr std::array kHeaderValueOptionFields = {
     Field{field::HeaderValueOption::kHeader, What::kHeader},
-    Field{field::HeaderValueOption::kAppend, What::kPlain},
+    Field{field::HeaderValueOption::kAppend, What::kMessage, &kNumbers},
 };
 constexpr Layout kHeaderValueOption = Of(kHeaderValueOptionFields);
 
@@ -119,10 +121,10 @@ constexpr std::array kTrailersResponseFields = {
 constexpr Layout kTrailersResponse = Of(kTrailersResponseFields);
 
 constexpr std::array kImmediateFields = {
-    Field{field::ImmediateResponse::kStatus, What::kPlain},
+    Field{field::ImmediateResponse::kStatus, What::kMessage, &kNumbers},
     Field{field::ImmediateResponse::kHeaders, What::kMessage, &kHeaderMutation},
     Field{field::ImmediateResponse::kBody, What::kBody},
-    Field{field::ImmediateResponse::kGrpcStatus, What::kPlain},
+    Field{field::ImmediateResponse::kGrpcStatus, What::kMessage, &kNumbers},
     Field{field::ImmediateResponse::kDetails, What::kText},
 };
 constexpr Layout kImmediate = Of(kImmediateFields);
@@ -146,9 +148,9 @@ constexpr std::array kResponseFields = {
           &kStreamedImmediate},
     Field{field::ProcessingResponse::kDynamicMetadata, What::kStruct},
     Field{field::ProcessingResponse::kTypedDynamicMetadata, What::kAnyMap},
-    Field{field::ProcessingResponse::kModeOverride, What::kPlain},
-    Field{field::ProcessingResponse::kOverrideMessageTimeout, What::kPlain},
-    Field{field::ProcessingResponse::kServerWindowUpdate, What::kPlain},
+    Field{field::ProcessingResponse::kModeOverride, What::kMessage, &kNumbers},
+    Field{field::ProcessingResponse::kOverrideMessageTimeout, What::kMessage, &kNumbers},
+    Field{field::ProcessingResponse::kServerWindowUpdate, What::kMessage, &kNumbers},
 };
 constexpr Layout kResponse = Of(kResponseFields);
 
@@ -282,9 +284,8 @@ class Walk {
         continue;
       }
       const Field* const known = Find(layout, reader.number());
-      if (known == nullptr && !redaction_.empty()) continue;
-      if (known == nullptr || known->what == What::kPlain) {
-        if (out != nullptr) out->append(reader.record());
+      if (known == nullptr) {
+        if (out != nullptr && redaction_.empty()) out->append(reader.record());
         continue;
       }
       std::string inner;
@@ -312,7 +313,6 @@ class Walk {
         if (out != nullptr) *out = Without(secrets_, bytes, true);
         return true;
       case What::kText:
-      case What::kPlain:
         if (out != nullptr) *out = Text(bytes);
         return true;
     }

@@ -22,8 +22,8 @@
 // bytes.
 //
 // What nobody can look into goes as a whole: the bytes of typed metadata (Any), and fields that
-// this host does not know, but for numbers. A Redaction without patterns keeps all of it, except
-// for the key of explanations.
+// this host does not know, but for numbers (whose bytes may spell anything). A Redaction without
+// patterns keeps all of it, except for the key of explanations.
 //
 // A value with fewer than kSecretBytesMin bytes goes where its name says so, and nowhere else.
 //

@@ -126,7 +126,7 @@ bool HasHeader(std::string_view message, std::string_view name) {
 }
 
 HeaderChanges ChangesOf(std::string_view message, const HeaderMutationView& mutation) {
-  constexpr std::string_view kAuthority = ":authority";
+  static constexpr std::string_view kAuthority = ":authority";
   HeaderChanges changes;
   for (const std::string_view name : mutation.remove) {
     if (IsRemovable(name)) changes.gone.push_back(name);

@@ -365,7 +365,7 @@ uint32_t ReadStatus(std::string_view message) {
 }
 
 uint32_t ReadImmediateStatus(callout_field_t field, std::string_view payload) {
-  constexpr uint32_t kEnvoyDefault = 200;  // where it is not set, or below 200
+  constexpr int32_t kEnvoyDefault = 200;  // where it is not set, or below 200
   WireReader reader(payload);
   if (field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
     while (reader.Next()) {
@@ -375,15 +375,15 @@ uint32_t ReadImmediateStatus(callout_field_t field, std::string_view payload) {
     }
     return 0;
   }
-  uint64_t code = 0;
+  int32_t code = 0;  // protobuf keeps 32 bits of an enum
   while (reader.Next()) {
     if (!reader.Is(field::ImmediateResponse::kStatus)) continue;
     WireReader status(reader.bytes());
     while (status.Next()) {
-      if (status.IsVarint(field::HttpStatus::kCode)) code = status.varint();
+      if (status.IsVarint(field::HttpStatus::kCode)) code = static_cast<int32_t>(status.varint());
     }
   }
-  return code < kEnvoyDefault ? kEnvoyDefault : static_cast<uint32_t>(code);
+  return static_cast<uint32_t>(std::max(code, kEnvoyDefault));
 }
 
 bool ReadBodyMessage(std::string_view message, std::string_view* body, bool* end_of_stream) {

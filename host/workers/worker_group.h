@@ -158,7 +158,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   bool AwaitProcess();
   absl::StatusOr<GenerationFacts> PrepareInAll(const GenerationSource& source);
   absl::StatusOr<GenerationFacts> PrepareIn(size_t workers_max, const GenerationSource& source);
-  void Discard(GenerationId id);
+  void Discard(GenerationId id) override;
   void TryQuarantined();
   Worker* FindQuietest();
 

@@ -6,6 +6,7 @@
 // Readers: host/wire/annotations.cc
 #include <google/protobuf/util/message_differencer.h>
 
+#include <algorithm>
 #include <string>
 
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
@@ -30,7 +31,7 @@ void FillValue(Choices& choices, int depth, Value* value) {
       value->set_number_value(choices.Next(4));
       break;
     case 1:
-      value->set_string_value(std::string(choices.Next(3), 's'));
+      value->set_string_value(choices.OneIn(4) ? "s\n" : "s");
       break;
     case 2:
       value->set_bool_value(true);
@@ -48,6 +49,22 @@ void FillStruct(Choices& choices, int depth, Struct* into) {
     const std::string key(1, static_cast<char>('a' + choices.Next(3)));
     FillValue(choices, depth, &(*into->mutable_fields())[key]);
   }
+}
+
+bool HasControls(const Struct& checked);
+
+bool HasControls(const Value& value) {
+  if (value.has_struct_value()) return HasControls(value.struct_value());
+  const auto& items = value.list_value().values();
+  return value.string_value() == "s\n" ||
+         std::any_of(items.begin(), items.end(),
+                     [](const Value& item) { return HasControls(item); });
+}
+
+bool HasControls(const Struct& checked) {
+  const auto& fields = checked.fields();
+  return std::any_of(fields.begin(), fields.end(),
+                     [](const auto& field) { return HasControls(field.second); });
 }
 
 void MergeModel(const Struct& later, Struct* into) {
@@ -73,6 +90,7 @@ std::string MergeTwo(Choices& choices) {
   Struct read;
   if (!ParsesAs(merged, &read)) return "what was merged is no Struct";
   MergeModel(later, &earlier);
+  if (StructHasControls(merged) != HasControls(earlier)) return "controls are seen, or are not";
   return google::protobuf::util::MessageDifferencer::Equals(read, earlier)
              ? ""
              : "merged " + read.ShortDebugString() + "\n  not " + earlier.ShortDebugString();
@@ -91,7 +109,8 @@ std::string ReadRecords(const std::string& records) {
   Annotations read = ReadAnnotations(annotations);
   std::string out = read.rest;
   if (read.has_dynamic_metadata) AppendBytes(CALLOUT_DYNAMIC_METADATA, read.dynamic_metadata, &out);
-  read.mode_override.Keep(~uint64_t{0}, CALLOUT_BODY_STREAMED, CALLOUT_BODY_BUFFERED);
+  const auto mode = static_cast<callout_body_mode_t>(records.size() % 5);
+  read.mode_override.Keep(~uint64_t{0}, mode, CALLOUT_BODY_BUFFERED);
   read.mode_override.Complete(CALLOUT_BODY_NONE, CALLOUT_BODY_NONE);
   AppendBytes(CALLOUT_MODE_OVERRIDE, read.mode_override.Write(), &out);
   ext_proc::ProcessingResponse written;

@@ -26,6 +26,8 @@ namespace callout::host {
 namespace {
 
 constexpr uint32_t kStreamsMax = 6;
+// Fewer, so that some are refused.
+constexpr size_t kLiveMax = 5;
 constexpr size_t kMemoryMax = 20000;
 constexpr size_t kMessageMax = 10000;
 // Little, so that it is often gone.
@@ -56,21 +58,26 @@ callout_status_t OnCreate(callout_create_args_t*) { return CALLOUT_OK; }
 struct World {
   World() {
     SetUp();
-    auto made = StreamEnvironment::Create(StreamLimits(), &*chains, &metrics);
+    StreamLimits limits;
+    limits.live_max = kLiveMax;
+    auto made = StreamEnvironment::Create(limits, &*chains, &metrics);
     environment = *std::move(made);
     h2_metrics = *H2Metrics::Define(&metrics);
     options.concurrent_streams_max = kStreamsMax;
     options.message_bytes_max = kMessageMax;
     options.metadata_bytes_max = 1024;
     options.connection_memory_bytes_max = kMemoryMax;
-    options.guard = {.header_block_bytes_max = 4096, .control_frames_max = 50};
-    options.unanswered_resets_max = 20;
+    options.guard = {.header_block_bytes_max = 1024, .control_frames_max = 20};
+    options.unanswered_resets_max = 4;
     options.turn_messages_max = 3;
+    health_options = options;
+    health_options.services = ServiceSet::kHealth;
   }
   void SetUp() {
     Plugin::Fields fields;
     fields.path = fields.name = "fuzzed";
     fields.hooks.on_process = OnProcess;
+    fields.hooks.phases[PhaseSlot(CALLOUT_CHECK)] = OnProcess;
     fields.hooks.plugin_create = OnCreate;
     auto instance = Instance::Create(std::make_shared<Plugin>(std::move(fields)), "fuzzed", "", {},
                                      {.metrics = &metrics, .message_bytes_max = kMessageMax});
@@ -82,7 +89,7 @@ struct World {
   std::optional<ChainSource> chains;
   std::unique_ptr<StreamEnvironment> environment;
   H2Metrics h2_metrics;
-  H2Options options;
+  H2Options options, health_options;
   MemoryBudget memory{kBudgetBytes};
   H2Shared shared{&memory};
   std::atomic<bool> serving{true};
@@ -93,14 +100,19 @@ class Driver final : public H2Connection::Owner {
   Driver(World* world, Run* run)
       : choices_(run->choices),
         run_(run),
-        context_(world->options, world->environment.get(), world->h2_metrics, &world->shared,
-                 &world->serving, [] {}),
+        context_(choices_.OneIn(8) ? world->health_options : world->options,
+                 world->environment.get(), world->h2_metrics, &world->shared, &world->serving,
+                 [] {}),
         now_ns_(context_.now_ns()) {
     connection_.emplace(&context_, std::make_shared<H2Peer>(), this);
   }
 
   std::string Drive() {
-    if (choices_.Next(16) != 15) Send(std::string(kPreface) + Frame(NGHTTP2_SETTINGS, 0, 0, ""));
+    if (choices_.Next(16) != 15) {
+      // At times a window that a response does not fit into.
+      const std::string_view settings("\0\x4\0\0\0\x10", choices_.OneIn(4) ? 6 : 0);
+      Send(std::string(kPreface) + Frame(NGHTTP2_SETTINGS, 0, 0, settings));
+    }
     while (!choices_.empty() && connection_.has_value()) {
       if (std::string error = Step(); !error.empty()) return error;
     }
@@ -131,6 +143,8 @@ class Driver final : public H2Connection::Owner {
         if (choices_.Next(8) == 0) connection_->BeginShutdown();
         if (choices_.Next(8) == 0) connection_->FinishShutdown();
         if (choices_.Next(8) == 0) connection_->OnServingChanged();
+        if (choices_.Next(8) == 0) connection_->EndStreams();
+        if (choices_.Next(8) == 0) connection_->Ping();
         break;
       default:
         Send(RandomFrame());
@@ -177,7 +191,10 @@ class Driver final : public H2Connection::Owner {
         flags |= choices_.Next(64) == 63 ? 0 : NGHTTP2_FLAG_END_HEADERS;
         return Frame(NGHTTP2_HEADERS, flags, next_stream_ += 2, Block());
       case 4:
-        return Frame(NGHTTP2_PING, 0, 0, "12345678");
+        if (choices_.OneIn(4)) return Frame(NGHTTP2_PRIORITY, 0, stream, std::string(5, '\0'));
+        // The acknowledgement ends a shutdown.
+        return choices_.OneIn(4) ? Frame(NGHTTP2_PING, NGHTTP2_FLAG_ACK, 0, "shutdown")
+                                 : Frame(NGHTTP2_PING, 0, 0, "12345678");
       case 5:
         return Frame(NGHTTP2_DATA, flags, stream, choices_.Bytes(255));
       case 6:
@@ -197,12 +214,22 @@ class Driver final : public H2Connection::Owner {
 
   // Request headers in HPACK's literals, at times with something wrong.
   std::string Block() {
-    const char* const paths[] = {kProcessPath, "/grpc.health.v1.Health/Check",
-                                 "/grpc.health.v1.Health/Watch", "/no.such/Method"};
-    H2Client::Headers headers = H2Client::GrpcHeaders(paths[choices_.Next(8) % 4]);
+    const char* const paths[] = {
+        kProcessPath,
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/no.such/Method",
+        kProcessPath,
+        "/envoy.service.auth.v3.Authorization/Check",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        kProcessPath,
+    };
+    H2Client::Headers headers = H2Client::GrpcHeaders(paths[choices_.Next(8)]);
     if (choices_.Next(8) == 7) headers.erase(headers.begin() + choices_.Next(6));
     if (choices_.Next(8) == 7) headers.push_back({"grpc-timeout", "1m"});
     if (choices_.Next(8) == 7) headers.push_back({"x-bin", choices_.Bytes(20)});
+    if (choices_.Next(8) == 7) headers.push_back({"grpc-encoding", "gzip"});
+    if (choices_.Next(8) == 7) headers.push_back({"x-long", std::string(120, 'l')});
     std::string block;
     for (const auto& [name, value] : headers) {
       block += '\0';
@@ -210,6 +237,12 @@ class Driver final : public H2Connection::Owner {
       block += name;
       block += static_cast<char>(value.size());
       block += value;
+    }
+    // One that the table keeps, as often as some bytes say: a block is small, and its headers are
+    // not.
+    if (choices_.OneIn(16)) {
+      block += std::string("\x40\x01y\x7f\0", 5) + std::string(127, 'y');
+      block.append(4 * choices_.Next(200), '\xbe');
     }
     return block;
   }

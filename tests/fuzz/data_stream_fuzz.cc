@@ -61,10 +61,13 @@ bool Say(callout_call_t* call, Choices* choices) {
               data.SerializeAsString());
       return false;
     }
-    case 3:
-      response.set_connection_status(choices->Next(2) == 0 ? Response::CLOSE : Response::CLOSE_RST);
+    case 3: {
+      // The last one does not exist, which is a fault.
+      const unsigned status = 1 + choices->Next(3);
+      response.set_connection_status(static_cast<Response::ConnectionStatus>(status));
       Respond(call, CALLOUT_WHOLE_RESPONSE, response.SerializeAsString());
-      return true;
+      return status <= 2;
+    }
     case 4: {
       auto& fields = *response.mutable_dynamic_metadata()->mutable_fields();
       fields["ns"].set_string_value(choices->Next(2) == 0 ? "v" : "a\r\nb");
@@ -149,8 +152,12 @@ class Driver {
       return FinishOne();
     }
     switch (choices_->Next(16)) {
+      case 10:
+        if (choices_->OneIn(4)) connection_->OnCancel();
+        break;
       case 11:
-        connection_->OnDeadline(connection_->deadline_ns());
+        // That of one direction, or of both.
+        connection_->OnDeadline(choices_->Next(2) == 0 ? connection_->deadline_ns() : UINT64_MAX);
         break;
       case 12:
         if (choices_->OneIn(4)) connection_->OnDrainDeadline();
@@ -178,6 +185,10 @@ class Driver {
         line == 0 ? request.mutable_read_data() : request.mutable_write_data();
     data->set_data(sent.data);
     data->set_end_of_stream(sent.end_of_stream);
+    if (choices_->OneIn(8)) {
+      (*request.mutable_attributes())["a"].mutable_fields()->insert({"source.port", {}});
+      (*request.mutable_metadata()->mutable_filter_metadata())["m"] = {};
+    }
     sent_[line].push_back(sent);
     context_.message = nullptr;
     const auto bytes = std::make_unique<std::string>(request.SerializeAsString());
@@ -202,6 +213,9 @@ class Driver {
   }
 
   void Look() {
+    LiveRpc described;
+    connection_->Describe(&described);
+    if (described.state.empty()) return Complain("its state has no name");
     for (const std::string& bytes : connection_->TakeOutput()) {
       Response response;
       if (!response.ParseFromString(bytes)) return Complain("a response cannot be parsed");

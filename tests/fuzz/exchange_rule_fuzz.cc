@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // What somebody posts to the admin page to have requests explained.
+//
+// Readers: host/explain/exchange_rule.cc
 #include <string>
 
 #include "host/explain/exchange_rule.h"

@@ -20,13 +20,14 @@ inline Metrics& FuzzMetrics() {
 }
 
 // "fuzz" and its number, with `hooks` and a policy of the input's choice, or none.
+// `settings` are the others.
 inline std::shared_ptr<Instance> MakeFuzzInstance(const Hooks& hooks, unsigned number,
-                                                  Choices* choices) {
+                                                  Choices* choices,
+                                                  InstanceSettings settings = {}) {
   Plugin::Fields fields;
   fields.path = fields.name = "fuzz";
   fields.hooks = hooks;
   fields.hooks.plugin_create = [](callout_create_args_t*) { return callout_status_t{CALLOUT_OK}; };
-  InstanceSettings settings;
   constexpr ErrorPolicy kPolicies[] = {{ErrorPolicy::Action::kContinue, 0},
                                        {ErrorPolicy::Action::kDeny, 503},
                                        {ErrorPolicy::Action::kFail, 0}};

@@ -3,11 +3,13 @@
 // A transport without bytes, for targets that drive an RPC: it keeps what plugins post until the
 // target delivers it.
 //
-// One thread.
+// One thread at a time.
 #ifndef CALLOUT_TESTS_FUZZ_FUZZ_RPC_CONTEXT_H_
 #define CALLOUT_TESTS_FUZZ_FUZZ_RPC_CONTEXT_H_
 
 #include <deque>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -24,20 +26,28 @@ class FuzzRpcContext final : public RpcContext {
   std::string_view peer() const override { return "ipv4:192.0.2.1:1"; }
   std::string_view listener() const override { return "plaintext"; }
   std::string_view peer_identity() const override { return ""; }
-  bool GetMetadata(std::string_view, uint32_t, std::string_view*) const override { return false; }
+  bool GetMetadata(std::string_view key, uint32_t index, std::string_view* value) const override {
+    const auto found = metadata.find(key);
+    if (found == metadata.end() || index != 0) return false;
+    *value = found->second;
+    return true;
+  }
 
-  // Gives the RPC what is posted, and calls `seen` after each.
+  // Gives the RPC what is posted, and calls `seen` after each. False: there was nothing.
   template <class Rpc, class Seen>
-  void Deliver(Rpc* rpc, Seen seen) {
+  bool Deliver(Rpc* rpc, Seen seen) {
+    const bool delivers = !posted_.empty();
     while (!posted_.empty()) {
       const auto [call, event] = posted_.front();
       posted_.pop_front();
       rpc->OnPosted(call, event);
       seen();
     }
+    return delivers;
   }
 
-  std::shared_ptr<std::string> message;  // that the RPC was given
+  std::shared_ptr<std::string> message;                      // that the RPC was given
+  std::map<std::string, std::string, std::less<>> metadata;  // of the request
 
  private:
   std::deque<std::pair<CallState*, Event>> posted_;

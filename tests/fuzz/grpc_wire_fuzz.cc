@@ -45,6 +45,7 @@ Expected ReadAtOnce(const std::string& bytes) {
 }
 
 std::string ReadMessages(Choices& choices) {
+  const bool reuses = choices.Next(2) == 0;
   const size_t piece = 1 + choices.Next(64);
   const std::string bytes = choices.Rest();
   const Expected expected = ReadAtOnce(bytes);
@@ -61,6 +62,11 @@ std::string ReadMessages(Choices& choices) {
       if (reader.capacity() > std::max(before, growth)) return "a message grows unannounced";
       if (reader.capacity() > kMessageMax) return "a message takes more than its limit";
       if (result == Result::kMessage) messages.emplace_back(reader.message());
+      if (result == Result::kHead && reuses) {
+        std::vector<char> memory;
+        memory.reserve(reader.size());
+        reader.UseMemory(std::move(memory));
+      }
       if (result == Result::kHead || result == Result::kMessage) continue;
       end = result;
       break;
@@ -68,6 +74,15 @@ std::string ReadMessages(Choices& choices) {
     if (end == Result::kNeedsBytes && !data.empty()) return "bytes are left over";
   }
   if (end != expected.end) return "the end differs";
+  reader.Reset();
+  if (reader.capacity() != 0) return "something is left after a reset";
+  for (const std::string& message : expected.messages) {
+    char head[kMessageHeadBytes];
+    WriteMessageHead(static_cast<uint32_t>(message.size()), head);
+    const Expected again = ReadAtOnce(std::string(head, sizeof(head)) + message);
+    if (again.messages != std::vector<std::string>{message})
+      return "a message is framed another way";
+  }
   return messages == expected.messages ? "" : "the messages differ";
 }
 
@@ -94,6 +109,10 @@ std::string ReadHead(Choices& choices) {
   for (uint32_t i = 0; head.GetMetadata("x-bin", i, &value); ++i) {
   }
   for (uint32_t i = 0; head.GetMetadata("x", i, &value); ++i) {
+  }
+  std::string_view key;
+  for (uint32_t i = 0; head.GetMetadataAt(i, &key, &value); ++i) {
+    if (key.starts_with(':')) return "a pseudo-header is metadata";
   }
   head.Reset();
   return head.path().empty() && head.bytes() == 0 ? "" : "something is left after a reset";

@@ -53,6 +53,21 @@ std::string ReadToken(Choices& choices) {
              : "a token that nobody has signed is taken";
 }
 
+// What a signer writes, which is trusted and still may be wrong.
+std::string ReadClaims(Choices& choices) {
+  const World& world = TheWorld();
+  const jwt_auth::Rules rules = {.issuer = choices.Next(2) == 0 ? std::nullopt : std::optional("i"),
+                                 .audience = std::nullopt,
+                                 .leeway_s = 10};
+  const std::string claims = choices.Rest();
+  const jwt_auth::Verdict verdict =
+      jwt_auth::CheckToken(world.signer.Token(claims), world.keys, rules, 1.9e9);
+  if (verdict.refused == nullptr && !jwt_auth::ParseJson(claims).has_value()) {
+    return "claims are taken that are no JSON";
+  }
+  return "";
+}
+
 std::string ReadJson(const std::string& text) {
   const std::optional<jwt_auth::Json> json = jwt_auth::ParseJson(text);
   if (!json.has_value()) return "";
@@ -73,7 +88,10 @@ std::string ReadKeys(const std::string& text) {
   const TextFile file(text);
   for (const auto read : {jwt_auth::Keys::FromJwks, jwt_auth::Keys::FromPem}) {
     try {
-      (void)read(file.path()).Verify(std::nullopt, "text", "signature");
+      const jwt_auth::Keys keys = read(file.path());
+      for (const std::optional<std::string>& kid : {std::optional<std::string>(), {"k"}}) {
+        if (keys.Verify(kid, "text", "signature")) return "no signature is taken for one";
+      }
     } catch (const std::invalid_argument&) {
     }
   }
@@ -81,7 +99,9 @@ std::string ReadKeys(const std::string& text) {
 }
 
 FUZZ_TARGET(jwt, .rounds = 2000, .bytes = 40) {
-  switch (choices.Next(4)) {
+  switch (choices.Next(5)) {
+    case 4:
+      return ReadClaims(choices);
     case 0:
       return ReadToken(choices);
     case 1:

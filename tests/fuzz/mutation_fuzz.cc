@@ -84,7 +84,66 @@ std::string AnyMessage(Choices& choices) {
   return message.SerializeAsString();
 }
 
+// Filters run headers and body one after the other; in a chain all headers come first.
+std::string MergeUnder(Choices& choices) {
+  const std::string before = AnyMessage(choices);
+  ModelMutation first = AnyMutation(choices), body = AnyMutation(choices),
+                later = AnyMutation(choices);
+  // Two that append to one name keep the order in which they were said.
+  for (ModelSet& set : body.set) set.append = false;
+  ModelHeaders expected, actual;
+  if (!Read(before, &expected) || !Read(before, &actual)) return "a message cannot be read";
+  for (const ModelMutation* mutation : {&first, &body, &later}) ApplyModel(*mutation, &expected);
+
+  MergedHeaders of_later, merged;
+  of_later.Add(ViewOf(later));
+  merged.Add(ViewOf(body));
+  merged.AddUnder(ViewOf(body), of_later);
+  for (const ModelMutation* mutation : {&first, &later}) ApplyModel(*mutation, &actual);
+  ModelMutation written;
+  if (!Read(merged.Write(), &written)) return "what was merged under another cannot be parsed";
+  ApplyModel(written, &actual);
+  if (actual != expected) return "merged under another, the headers are others than Envoy's";
+  for (const ModelSet& set : body.set) {
+    if (!merged.Mentions(set.name)) return "a header that is set is not mentioned";
+  }
+  return "";
+}
+
+// Messages that the host makes of others: read again they are what was to be written.
+std::string Rewrite(Choices& choices) {
+  ext_proc::HttpHeaders headers;
+  const std::string open = WithoutEndOfStream(AnyMessage(choices));
+  if (!ParsesAs(open, &headers) || headers.end_of_stream()) return "headers end a message still";
+  ext_proc::ProcessingRequest request;
+  request.mutable_request_body()->set_body(choices.Bytes(8));
+  request.mutable_request_body()->set_end_of_stream(choices.Next(2) == 0);
+  request.set_observability_mode(choices.Next(2) == 0);
+  (*request.mutable_attributes())["a"];
+  const std::string text = choices.Bytes(8);
+  const bool ends = choices.Next(2) == 0;
+  const std::string body = WriteBodyMessage(request.request_body().SerializeAsString(), text, ends);
+  size_t message_at = 0;
+  const std::string bytes =
+      ReplaceMessage(request.SerializeAsString(), CALLOUT_REQUEST_BODY, body, &message_at);
+  if (bytes.compare(message_at, body.size(), body) != 0) return "a message is not where it is said";
+  request.mutable_request_body()->set_body(text);
+  request.mutable_request_body()->set_end_of_stream(ends);
+  ext_proc::ProcessingRequest read;
+  if (!ParsesAs(bytes, &read)) return "a message that was replaced cannot be parsed";
+  return read.SerializeAsString() == request.SerializeAsString() ? ""
+                                                                 : "another message is replaced";
+}
+
 FUZZ_TARGET(mutation, .rounds = 20000, .bytes = 40) {
+  switch (choices.Next(8)) {
+    case 6:
+      return Rewrite(choices);
+    case 7:
+      return MergeUnder(choices);
+    default:
+      break;
+  }
   const std::string before = AnyMessage(choices);
   ModelHeaders expected;
   if (!Read(before, &expected)) return "a message cannot be read";

@@ -4,6 +4,7 @@
 
 #include "envoy/service/network_ext_proc/v3/network_external_processor.pb.h"
 #include "host/wire/network_message.h"
+#include "tests/fuzz/proto_oracle.h"
 
 namespace callout::host {
 namespace {
@@ -45,7 +46,7 @@ std::string CompareAnswer(std::string_view said, const NetworkResponseView& view
 }  // namespace
 
 std::string RunNetwork(std::string_view request, std::string_view said) {
-  const absl::StatusOr<NetworkRequestView> view = ParseNetworkRequest(request, 100);
+  const absl::StatusOr<NetworkRequestView> view = ParseNetworkRequest(request, 8);
   if (!view.ok()) return "";
   if (std::string found = CompareRequest(request, *view); !found.empty()) return found;
   WriteNetworkAttributes(*view);
@@ -53,7 +54,11 @@ std::string RunNetwork(std::string_view request, std::string_view said) {
   Response response;
   std::string beside;
   NetworkResponseView answer;
+  network::ProcessingResponse told_beside;
   if (!SplitNetworkResponse(said, &response, &beside)) return "";
+  if (NetworkAnnotationsAreWellFormed(beside) && !ParsesAs(beside, &told_beside)) {
+    return "what protobuf refuses is called well formed";
+  }
   const bool is_readable = ReadNetworkResponse(response, &answer);
   if (is_readable) {
     if (std::string found = CompareAnswer(said, answer); !found.empty()) return found;
@@ -76,6 +81,18 @@ std::string RunNetwork(std::string_view request, std::string_view said) {
   if (view->kind != NetworkKind::kOther && sent.data() != data) return "the data that goes out";
   if (view->kind == NetworkKind::kOther) return "";
   if (sent.end_of_stream() != view->end_of_stream) return "the end that goes out";
+
+  // An answer that closes the connection and says why.
+  const std::string metadata = told_beside.dynamic_metadata().SerializeAsString();
+  network::ProcessingResponse closes;
+  if (!closes.ParseFromString(WriteNetworkResponse({.kind = view->kind,
+                                                    .connection_status = ConnectionStatus::kReset,
+                                                    .has_metadata = true,
+                                                    .metadata = metadata})) ||
+      closes.connection_status() != network::ProcessingResponse::CLOSE_RST ||
+      closes.dynamic_metadata().fields_size() != told_beside.dynamic_metadata().fields_size()) {
+    return "an end that goes out is another";
+  }
 
   // What the next instance would be shown.
   const std::string message = WriteNetworkData(data, view->end_of_stream);

@@ -19,6 +19,7 @@
 #include "host/trace/sampler.h"
 #include "host/upstream/upstream_config.h"
 #include "tests/fuzz/target.h"
+#include "tests/fuzz/text_file.h"
 
 namespace callout::host {
 namespace {
@@ -32,6 +33,12 @@ bool IsLine(std::string_view text) {
 
 std::string ReadUpstreamsText(const std::string& text) {
   const absl::StatusOr<std::vector<UpstreamConfig>> upstreams = ParseUpstreams(text);
+  const TextFile file(text);
+  std::string kept;
+  const auto read = ReadUpstreams(file.path(), &kept);
+  if (read.ok() && (!upstreams.ok() || kept != text)) return "a file is read as another text";
+  if (!read.ok() && !IsLine(MessageOf(read.status()))) return "an error of a file is not one line";
+  if (ReadUpstreams("@" + file.path()).ok()) return "a file is read that is not there";
   if (!upstreams.ok()) {
     return IsLine(MessageOf(upstreams.status())) ? "" : "an error is not one line";
   }
@@ -67,7 +74,8 @@ std::string ReadEnvironment(Choices& choices) {
                                        "OTEL_BSP_SCHEDULE_DELAY",
                                        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
                                        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"};
-  std::vector<std::string> variables = {"OTEL_TRACES_EXPORTER=otlp"};
+  std::vector<std::string> variables;
+  if (!choices.OneIn(4)) variables.emplace_back("OTEL_TRACES_EXPORTER=otlp");
   for (unsigned i = choices.Next(5); i > 0; --i) {
     variables.push_back(std::string(kNames[choices.Next(18)]) + "=" + choices.Bytes(60));
   }
@@ -95,10 +103,20 @@ std::string ReadRule(Choices& choices) {
   if (choices.Next(2) == 0) {
     const double percent = 1 + choices.Next(100);
     const absl::StatusOr<RecordRule> rule = MakeRecordRule(percent, choices.Rest());
-    if (rule.ok()) (void)rule->Samples(7);
+    if (rule.ok()) {
+      (void)rule->Samples(7);
+      if (rule->match.has_value() && rule->Matches("")) return "a rule matches without headers";
+      // A header with a path and a method.
+      const std::string_view message(
+          "\x0a\x1a\x0a\x0a\x0a\x05:path\x1a\x01/\x0a\x0c\x0a\x07:method\x1a\x01G");
+      if (!rule->match.has_value() && !rule->Matches(message))
+        return "a rule without a match is one";
+    }
     return rule.ok() || IsLine(MessageOf(rule.status())) ? "" : "an error is not one line";
   }
-  const absl::StatusOr<TapForm> form = ParseTapForm(choices.Rest(), kBytesMax);
+  const bool is_long = choices.OneIn(16);
+  const std::string text = choices.Rest() + std::string(is_long ? 5000 : 0, 'x');
+  const absl::StatusOr<TapForm> form = ParseTapForm(text, kBytesMax);
   if (!form.ok()) return IsLine(MessageOf(form.status())) ? "" : "an error is not one line";
   if (form->stop) return "";
   if (form->seconds < 1 || form->seconds > 3600) return "a tap without an end";
@@ -119,6 +137,8 @@ std::string ReadNumbers(const std::string& text) {
 std::string ReadForm(const std::string& text) {
   const std::optional<std::string> decoded = PercentDecoded(text);
   if (decoded.has_value() && decoded->size() > text.size()) return "decoded, a text is longer";
+  if (decoded.has_value() && LenientlyDecoded(text) != *decoded)
+    return "decoded leniently, it differs";
   size_t bytes = 0;
   for (const FormPair& pair : FormPairs(text)) {
     if (pair.key.has_value()) bytes += pair.key->size();

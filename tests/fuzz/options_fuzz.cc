@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The command line and the environment: any words. What they come to gives the same again
-// when it is passed on to a worker. Files that options name are read, if they are there.
+// The command line, the environment, the file of --config and that of --explain_key: any words.
+// What they come to gives the same again when it is passed on to a worker. Files that options name
+// are read, if they are there.
 //
 // Readers: host/config/config.cc host/config/options.cc host/config/option_kinds.cc
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "host/config/config.h"
 #include "tests/fuzz/target.h"
+#include "tests/fuzz/text_file.h"
 
 namespace callout::host {
 namespace {
@@ -41,9 +43,15 @@ absl::StatusOr<Config> Parse(std::vector<std::string> arguments,
 }
 
 FUZZ_TARGET(options, .rounds = 500, .bytes = 40) {
-  const bool has_environment = choices.OneIn(4);
-  const std::vector<std::string> words = Words(choices.Rest());
-  const absl::StatusOr<Config> config = has_environment ? Parse({}, words) : Parse(words, {});
+  const unsigned kind = choices.Next(8);
+  const std::string text = choices.Rest();
+  const TextFile file(text);
+  const auto parse = [&] {
+    if (kind == 5) return Parse({"--explain_key=@" + file.path()}, {});
+    if (kind == 6) return Parse({"--config=" + file.path()}, {});
+    return kind % 4 == 3 ? Parse({}, Words(text)) : Parse(Words(text), {});
+  };
+  const absl::StatusOr<Config> config = parse();
   if (!config.ok()) {
     const bool line = config.status().message().find('\n') == std::string_view::npos;
     return line ? "" : "an error has more than a line";

@@ -69,6 +69,9 @@ std::string Send(Choices& choices) {
     std::string name = choices.Next(2) == 0 ? names[choices.Next(4)] : choices.Bytes(6);
     texts.emplace_back(std::move(name), choices.Bytes(20));
   }
+  // At times more than a request may have, or larger ones.
+  if (!texts.empty() && choices.OneIn(16)) texts.resize(choices.Next(200), texts.front());
+  if (!texts.empty() && choices.OneIn(16)) texts.back().second.assign(70'000, 'v');
   std::vector<callout_header_field_t> headers;
   for (const auto& [name, value] : texts) headers.push_back({BytesOf(name), BytesOf(value)});
   callout_outgoing_t outgoing = {};

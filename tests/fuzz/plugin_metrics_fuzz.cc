@@ -4,10 +4,15 @@
 // whatever they are, the page for Prometheus has lines of its format only.
 //
 // Readers: host/metrics/metrics.cc host/metrics/open_metrics.cc
+// Not counted: Metrics::Share (writes to memory that workers share)
+// Not counted: Metrics::shard_count (is for tests)
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "host/base/utf8.h"
 #include "host/metrics/metrics.h"
@@ -58,7 +63,8 @@ bool IsSample(std::string_view line) {
     }
   }
   if (!Take(&line, ' ')) return false;
-  const std::string number(line);
+  // An exemplar stands behind the number, and is the host's own.
+  const std::string number(line.substr(0, line.find(" # {trace_id=\"")));
   char* end = nullptr;
   (void)std::strtod(number.c_str(), &end);
   return end != number.c_str() && *end == '\0';
@@ -94,13 +100,45 @@ FUZZ_TARGET(plugin_metrics, .rounds = 2000, .bytes = 60) {
       std::string label_name = AnyName(choices);
       labels.emplace_back(std::move(label_name), choices.Bytes(12));
     }
-    const auto id = metrics.Define(kind, std::move(name), std::move(help), std::move(labels));
-    if (!id.ok()) continue;
-    kind == Metrics::Kind::kHistogram ? metrics.Observe(*id, 0.1) : metrics.Add(*id, 2);
+    std::vector<double> buckets;
+    if (choices.OneIn(8)) help.append(1020, 'h');
+    for (unsigned bucket = choices.OneIn(4) ? choices.Next(120) : 0; bucket > 0; --bucket) {
+      buckets.push_back(i + buckets.size());
+    }
+    if (!buckets.empty() && choices.OneIn(4)) buckets.back() = choices.Next(2) == 0 ? 0 : HUGE_VAL;
+    const auto id = metrics.Define(kind, name, help, labels, buckets);
+    if (!id.ok()) {
+      const std::string why(id.status().message());
+      if (why.empty()) return "a metric is refused without a word";
+      continue;
+    }
+    if (metrics.Define(kind, name, help, labels, buckets).value_or(0) != *id) {
+      return "a metric that is there is not found";
+    }
+    const double value = choices.Next(256) / 16.0;
+    switch (kind) {
+      case Metrics::Kind::kHistogram:
+        if (choices.Next(2) == 0) metrics.KeepExemplars(*id);
+        metrics.Observe(*id, value);
+        metrics.Observe(*id, value, 1, [&] { return std::string(choices.Next(2) * 32, 'a'); });
+        break;
+      case Metrics::Kind::kGauge:
+        metrics.Set(*id, value);
+        [[fallthrough]];
+      default:
+        metrics.Add(*id, 2);
+    }
   }
-  (void)WantsOpenMetrics(choices.Bytes(30));  // of whoever asks for the page
+  (void)WantsOpenMetrics(choices.Bytes(80));  // of whoever asks for the page
   std::string error = Check(metrics.Text());
-  return error.empty() ? Check(OpenMetricsText(metrics.Collect(), {})) : error;
+  if (!error.empty()) return error;
+  error = Check(OpenMetricsText(metrics.Collect(), metrics.CollectExemplars()));
+  if (!error.empty()) return error;
+  const std::vector<Exemplar> exemplars = metrics.CollectExemplars();
+  return std::all_of(exemplars.begin(), exemplars.end(),
+                     [](const Exemplar& exemplar) { return exemplar.trace_id.size() == 32; })
+             ? ""
+             : "an exemplar without a trace";
 }
 
 }  // namespace

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What plugins are given to read messages with: wire.h, headers.h and struct.h against the
-// generated classes, and the configuration helper against the JSON library.
+// What plugins are given to read and write messages with: wire.h, headers.h and struct.h against
+// the generated classes, and the configuration helper against the JSON library.
 //
-// Readers: plugin_api/callout/wire.h plugin_api/callout/headers.h plugin_api/callout/message.h
+// Readers: plugin_api/callout/wire.h plugin_api/callout/headers.h
 // plugin_api/callout/struct.h plugin_api/callout/json_config.hpp
 #include <callout/message.h>
 #include <callout/struct.h>
@@ -33,11 +33,18 @@ std::string ReadHeaders(const std::string& bytes) {
   while (callout_headers_next(&headers, &header)) {
     found.emplace_back(ToView(header.key), ToView(header.value));
   }
-  callout_bytes_t value;
+  callout_bytes_t value = {};
   const bool first = callout_headers_first(ToBytes(bytes), callout_text("x"), &value) != 0;
   const size_t all = callout_headers_all(ToBytes(bytes), callout_text("x"), nullptr, 0);
   if (first != (all > 0)) return "the first of a header's values differs from all";
+  if (first != (callout_headers_contain(ToBytes(bytes), callout_text("x"), nullptr) != 0) ||
+      (first && !callout_headers_contain(ToBytes(bytes), callout_text("X"), &value))) {
+    return "a header that is there is not contained";
+  }
 
+  callout_headers_t map = callout_read_header_map(ToBytes(bytes));
+  while (callout_headers_next(&map, &header)) {
+  }
   ext_proc::HttpHeaders expected;
   if (!ParsesAs(bytes, &expected) || HasGroup(bytes, expected) || MayHaveWideTag(bytes)) return "";
   if (headers.malformed) return "headers that protobuf reads are called malformed";
@@ -58,10 +65,12 @@ std::string ReadHeaders(const std::string& bytes) {
 std::string ReadBody(const std::string& bytes) {
   callout_body_t body;
   const bool reads = callout_read_body(ToBytes(bytes), &body) != 0;
-  (void)callout_body_contains(ToBytes(bytes), callout_text("ab"));
+  const bool contains = callout_body_contains(ToBytes(bytes), callout_text("ab")) != 0;
   ext_proc::HttpBody expected;
   if (!ParsesAs(bytes, &expected) || HasGroup(bytes, expected) || MayHaveWideTag(bytes)) return "";
   if (!reads) return "a body that protobuf reads is called malformed";
+  if (contains != (expected.body().find("ab") != std::string::npos))
+    return "a text is found, or not";
   const bool same = ToView(body.bytes) == expected.body() &&
                     (body.end_of_stream != 0) == expected.end_of_stream();
   return same ? "" : "a body differs";
@@ -123,8 +132,11 @@ std::string ReadStruct(const std::string& bytes) {
   callout_value_t value;
   (void)callout_find_attribute(ToBytes(bytes), callout_text("a"), &value);
   (void)callout_find_metadata(ToBytes(bytes), callout_text("a"), callout_text("b"), &value);
-  callout_map_t fields = callout_read_struct(ToBytes(bytes));
+  callout_map_t metadata = callout_read_metadata(ToBytes(bytes));
   callout_bytes_t key;
+  while (callout_map_next(&metadata, &key, &value.bytes)) {
+  }
+  callout_map_t fields = callout_read_struct(ToBytes(bytes));
   while (callout_struct_next(&fields, &key, &value)) {
     callout_reader_t list = callout_read_list(value.bytes);
     callout_value_t item;
@@ -134,6 +146,99 @@ std::string ReadStruct(const std::string& bytes) {
   if (!parses) return "";
   const std::string written = expected.SerializeAsString();
   return CompareStruct(ToBytes(written), expected, 0);
+}
+
+// Writes values and makes the same of the generated classes.
+class StructWriter {
+ public:
+  StructWriter(Choices& choices, callout_writer_t* writer) : choices_(choices), writer_(writer) {}
+
+  void Fields(Struct* into, int depth) {
+    for (unsigned i = choices_.Next(4); i > 0; --i) {
+      const std::string key(1, static_cast<char>('a' + choices_.Next(3)));
+      Value& value = (*into->mutable_fields())[key];
+      value.Clear();
+      Write(ToBytes(key), &value, depth);
+    }
+  }
+  // A key in a list, or none in a struct; an end of nothing.
+  bool misused() const { return misused_; }
+
+ private:
+  void Items(google::protobuf::ListValue* into, int depth) {
+    for (unsigned i = choices_.Next(4); i > 0; --i) {
+      Write(CALLOUT_ITEM, into->add_values(), depth);
+    }
+  }
+  void Write(callout_bytes_t key, Value* value, int depth) {
+    switch (choices_.Next(depth > 0 ? 8 : 4)) {
+      case 0:
+        value->set_null_value(google::protobuf::NULL_VALUE);
+        return callout_write_null(writer_, key);
+      case 1:
+        value->set_number_value(choices_.Next(256) / 8.0);
+        return callout_write_real(writer_, key, value->number_value());
+      case 2:
+        // At times longer than one byte says.
+        value->set_string_value(std::string(choices_.Next(200), 's'));
+        return callout_write_string(writer_, key, ToBytes(value->string_value()));
+      case 3:
+        value->set_bool_value(choices_.Next(2) == 0);
+        return callout_write_bool(writer_, key, value->bool_value());
+      case 4:
+      case 5:
+        callout_write_struct(writer_, key);
+        Fields(value->mutable_struct_value(), depth - 1);
+        return callout_write_close(writer_);
+      case 6:
+        callout_write_list(writer_, key);
+        Items(value->mutable_list_value(), depth - 1);
+        return callout_write_close(writer_);
+      default:
+        misused_ = true;
+        if (choices_.Next(2) == 0) {
+          while (writer_->depth > 0 && writer_->status == CALLOUT_OK) callout_write_close(writer_);
+          return callout_write_close(writer_);
+        }
+        return callout_write_null(writer_, key.size == SIZE_MAX ? ToBytes("k") : CALLOUT_ITEM);
+    }
+  }
+
+  Choices& choices_;
+  callout_writer_t* const writer_;
+  bool misused_ = false;
+};
+
+std::string WriteStruct(Choices& choices) {
+  char buffer[64];
+  callout_writer_t writer;
+  const bool has_buffer = choices.Next(2) == 0;
+  const int depth = choices.OneIn(4) ? 3 * CALLOUT_WRITER_DEPTH_MAX : 4;
+  callout_writer_init(&writer, has_buffer ? buffer : nullptr, has_buffer ? sizeof(buffer) : 0);
+  std::string error;
+  // The second time over what the first has written.
+  for (int i = 0; i < 2 && error.empty(); ++i) {
+    Struct expected, read;
+    StructWriter values(choices, &writer);
+    values.Fields(&expected, depth);
+    const callout_status_t status = callout_writer_status(&writer);
+    const callout_bytes_t bytes = callout_writer_bytes(&writer);
+    if (values.misused()) {
+      if (status == CALLOUT_OK) error = "what is misused reports no error";
+    } else if (status == CALLOUT_OK) {
+      if (!ParsesAs(ToView(bytes), &read)) error = "what was written cannot be parsed";
+      if (error.empty() && read.SerializeAsString().size() != expected.ByteSizeLong()) {
+        error = "what was written is something else";
+      }
+      if (error.empty()) error = CompareStruct(bytes, expected, 0);
+    } else if (depth < CALLOUT_WRITER_DEPTH_MAX) {
+      error = "what is not deep cannot be written";
+    }
+    if (status != CALLOUT_OK && bytes.size != 0) error = "an error leaves bytes";
+    callout_writer_clear(&writer);
+  }
+  callout_writer_free(&writer);
+  return error;
 }
 
 std::string ReadRecords(const std::string& bytes) {
@@ -157,6 +262,7 @@ std::string ReadConfig(const std::string& text) {
     callout::JsonConfig config(text);
     if (!text.empty() && !nlohmann::json::accept(text)) return "what is no JSON is taken";
     (void)config.text("text", "");
+    (void)config.optional_text("maybe");
     const int64_t number = config.integer("n", {.fallback = 1, .min = 0, .max = 9});
     if (number < 0 || number > 9) return "a number is out of its range";
     (void)config.boolean("flag", false);
@@ -172,7 +278,8 @@ std::string ReadConfig(const std::string& text) {
 }
 
 FUZZ_TARGET(plugin_readers, .rounds = 20000, .bytes = 24) {
-  const unsigned kind = choices.Next(5);
+  const unsigned kind = choices.Next(6);
+  if (kind == 5) return WriteStruct(choices);
   const std::string bytes = choices.Rest();
   switch (kind) {
     case 0:

@@ -18,8 +18,10 @@ namespace callout::host {
 // Protobuf says on standard error what it cannot parse; here that is no news.
 template <class Message>
 bool ParsesAs(std::string_view bytes, Message* message) {
-  static const google::protobuf::LogHandler* const silenced =
-      reinterpret_cast<google::protobuf::LogHandler*>(google::protobuf::SetLogHandler(nullptr));
+  static const bool silenced = [] {
+    google::protobuf::SetLogHandler(nullptr);
+    return true;
+  }();
   (void)silenced;
   return message->ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
 }

@@ -40,6 +40,32 @@ EnvoyNeeds Needs(DeployTarget target) {
   return needs;
 }
 
+// A host that wants something else than the proxy was configured for.
+EnvoyNeeds OtherNeeds(EnvoyNeeds needs, Choices& choices) {
+  DirectionNeeds& way = choices.Next(2) == 0 ? needs.request : needs.response;
+  switch (choices.Next(3)) {
+    case 0:
+      way = {};
+      break;
+    case 1:
+      way.whole_body_for = "whole";
+      needs.whole_body_bytes_max = 1 << choices.Next(25);
+      break;
+    default:
+      way.trailers_for = "trailers";
+  }
+  needs.mode_override = static_cast<EnvoyModeOverride>(choices.Next(3));
+  if (choices.OneIn(4)) needs.attributes = {"request.id"};
+  if (choices.OneIn(4)) needs.extra_ms = 500;
+  if (choices.OneIn(4)) needs.early_end = !needs.early_end;
+  if (choices.OneIn(4)) needs.header_bytes_max = needs.header_count_max = 7;
+  if (choices.OneIn(4)) needs.message_bytes_max = 1024;
+  if (choices.OneIn(4)) needs.drain_delay_ms = 1;
+  if (choices.OneIn(4)) needs.answer_ms_max = 60'000;
+  if (choices.OneIn(8)) needs.plugins = {};
+  return needs;
+}
+
 // A line's value in the place of another's, and bytes anywhere.
 std::string Changed(std::string text, Choices& choices) {
   for (unsigned changes = 1 + choices.Next(4); changes > 0 && !text.empty(); --changes) {
@@ -72,27 +98,39 @@ std::string Changed(std::string text, Choices& choices) {
   return text;
 }
 
-FUZZ_TARGET(proxy_config, .rounds = 500, .bytes = 24) {
-  const DeployTarget target = kTargets[choices.Next(7)];
-  const EnvoyNeeds needs = Needs(target);
-  const unsigned kind = choices.Next(4);
-  const std::string printed = PrintConfig(target, needs);
-  std::string text = printed;
-  if (kind == 0) text = choices.Rest();
-  if (kind > 1) text = Changed(printed, choices);
-  const absl::StatusOr<Diagnosis> diagnosis = Examine("f.yaml", text, needs);
+std::string LookAt(const absl::StatusOr<Diagnosis>& diagnosis) {
   if (!diagnosis.ok()) {
-    if (text == printed) return "what was printed cannot be read";
     const std::string why(diagnosis.status().message());
     return !why.empty() && why.find('\n') == why.npos ? "" : "an error is not one line: " + why;
-  }
-  if (text == printed && !diagnosis->findings.empty()) {
-    return "something is found in what was printed: " + diagnosis->findings.front().why;
   }
   for (const char c : diagnosis->Text("f.yaml")) {
     if (static_cast<unsigned char>(c) < 0x20 && c != '\n') return "a control character is printed";
   }
   return "";
+}
+
+FUZZ_TARGET(proxy_config, .rounds = 500, .bytes = 24) {
+  const DeployTarget target = kTargets[choices.Next(7)];
+  const EnvoyNeeds needs = Needs(target);
+  const unsigned kind = choices.Next(8);
+  const std::string printed = PrintConfig(target, needs);
+  if (kind > 4) {
+    const EnvoyNeeds others = OtherNeeds(needs, choices);
+    const std::string text = kind == 5   ? printed
+                             : kind == 6 ? PrintConfig(target, others)
+                                         : choices.Rest();
+    return LookAt(Examine("f.yaml", text, others));
+  }
+  std::string text = printed;
+  if (kind == 0) text = choices.Rest();
+  if (kind > 1) text = Changed(printed, choices);
+  const absl::StatusOr<Diagnosis> diagnosis = Examine("f.yaml", text, needs);
+  if (!diagnosis.ok() && text == printed) return "what was printed cannot be read";
+  if (!diagnosis.ok()) return LookAt(diagnosis);
+  if (text == printed && !diagnosis->findings.empty()) {
+    return "something is found in what was printed: " + diagnosis->findings.front().why;
+  }
+  return LookAt(diagnosis);
 }
 
 }  // namespace

@@ -4,8 +4,12 @@
 // frames with any records. What is read comes from whole frames only, and callout-replay can do
 // with it what it does with every exchange. corpus/recording has files as they are in its first two
 // kinds.
+//
+// Readers: host/record/recording_reader.cc host/record/recording.cc
+// Not counted: UnixNs (reads the clock)
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,9 +17,12 @@
 #include "host/replay/comparison.h"
 #include "host/replay/player.h"
 #include "tests/fuzz/target.h"
+#include "tests/fuzz/text_file.h"
 
 namespace callout::host {
 namespace {
+
+constexpr size_t kAtATimeMax = 64;
 
 // A ProcessingRequest with the request header x-user, and a response that changes nothing.
 constexpr std::string_view kRequest(
@@ -112,17 +119,28 @@ void Replay(const RecordingHeader& header, const RecordedExchange& exchange) {
   comparison.Compare(exchange, requests, &other, nothing, &found);
 }
 
-FUZZ_TARGET(recording, .rounds = 20000, .bytes = 60) {
-  const unsigned kind = choices.Next(4);
-  const size_t at_a_time = 1 + choices.Next(64);
-  const std::string bytes = Input(kind, choices);
-  size_t at = 0;
-  auto reader = RecordingReader::Read("f", [&](char* to, size_t size) -> absl::StatusOr<size_t> {
-    const size_t got = std::min({size, at_a_time, bytes.size() - at});
-    std::memcpy(to, bytes.data() + at, got);
-    at += got;
+using Opened = absl::StatusOr<std::unique_ptr<RecordingReader>>;
+
+// From a file, or a few bytes at a time from what may fail in the end.
+Opened Open(const std::string& bytes, size_t at_a_time, bool fails) {
+  if (at_a_time == kAtATimeMax) return RecordingReader::Open(TextFile(bytes).path());
+  auto at = std::make_shared<size_t>(0);
+  return RecordingReader::Read("f", [=](char* to, size_t size) -> absl::StatusOr<size_t> {
+    const size_t got = std::min({size, at_a_time, bytes.size() - *at});
+    if (got == 0 && fails) return absl::UnavailableError("no more");
+    std::memcpy(to, bytes.data() + *at, got);
+    *at += got;
     return got;
   });
+}
+
+FUZZ_TARGET(recording, .rounds = 20000, .bytes = 60) {
+  const unsigned kind = choices.Next(4);
+  const size_t at_a_time = 1 + choices.Next(kAtATimeMax);
+  const std::string bytes = Input(kind, choices);
+  const bool fails = at_a_time == kAtATimeMax / 2;
+  const Opened reader = Open(bytes, at_a_time, fails);
+  if (RecordingReader::Open("/missing").ok()) return "a file is read that is not there";
   const absl::Status opened = reader.status();
   if (!opened.ok()) return opened.message().empty() ? "an error says nothing" : "";
   uint64_t last = 0;
@@ -137,6 +155,7 @@ FUZZ_TARGET(recording, .rounds = 20000, .bytes = 60) {
     Replay((*reader)->header(), exchange);
   }
   const absl::Status status = (*reader)->status();
+  if (fails) return status.ok() ? "an error of the file is lost" : "";
   if (!status.ok() &&
       status.message().find(" exchanges before it are whole") == absl::string_view::npos) {
     return "the error does not say how much is whole: " + std::string(status.message());

@@ -57,6 +57,20 @@ std::string CompareHeaders(std::string_view message, const ext_proc::HttpHeaders
   if (facts.has_content_encoding != more.HasHeader("content-encoding")) {
     return "content-encoding differs";
   }
+  if (more.HasContentType("text/plain") && !more.HasContentType("text/*")) {
+    return "a type is none of its kind";
+  }
+  ResponseView open;
+  if (!ReadHttpHeaders(WithoutEndOfStream(message), &open) || open.end_of_stream ||
+      open.headers.set.size() != view.headers.set.size()) {
+    return "headers before a body are others";
+  }
+  // A search finds what protobuf has written.
+  const std::string written = expected.SerializeAsString();
+  (void)SearchHeader(message, "x");
+  if (!FindHeader(written, "x").empty() && SearchHeader(written, "x").empty()) {
+    return "a search finds nothing";
+  }
   return "";
 }
 
@@ -65,7 +79,13 @@ std::string CompareBody(std::string_view message, const ext_proc::HttpBody& expe
   bool end_of_stream = false;
   if (!ReadBodyMessage(message, &body, &end_of_stream)) return "a body is refused";
   const bool same = body == expected.body() && end_of_stream == expected.end_of_stream();
-  return same ? "" : "a body differs";
+  if (!same) return "a body differs";
+  const std::string again = WriteBodyMessage(message, "b", !end_of_stream);
+  bool again_ends = false;
+  if (!ReadBodyMessage(again, &body, &again_ends) || body != "b" || again_ends == end_of_stream) {
+    return "a body that is replaced differs";
+  }
+  return "";
 }
 
 // Both have read it.
@@ -84,6 +104,7 @@ std::string Compare(std::string_view bytes, const RequestView& view,
     return "a field of protocol_config differs";
   }
   if (view.phase == 0) return "";
+  if (host::MessageOf(bytes, view.phase) != view.message) return "the message is another one";
   ext_proc::ProcessingRequest again;
   if (!ParsesAs(ReplaceMessage(bytes, view.phase, view.message), &again) ||
       MessageOf(again).SerializeAsString() != MessageOf(expected).SerializeAsString()) {
@@ -100,6 +121,27 @@ std::string Compare(std::string_view bytes, const RequestView& view,
   return "";
 }
 
+// A ProcessingResponse, taken apart and put together.
+std::string Split(const std::string& bytes) {
+  Response response;
+  std::string beside;
+  ext_proc::ProcessingResponse expected, read;
+  const bool parses = ParsesAs(bytes, &expected) && !MayHaveWideTag(bytes);
+  if (!SplitResponse(bytes, &response, &beside)) {
+    return parses && !HasGroup(bytes, expected) ? "a response that protobuf reads is refused" : "";
+  }
+  if (!parses || HasGroup(bytes, expected)) return "";
+  const int field = static_cast<int>(response.field);
+  if (expected.response_case() != 0 && field != expected.response_case()) {
+    return "the part of a response differs";
+  }
+  std::string whole = beside;
+  if (field != 0) AppendRecord(response.field, response.payload(), &whole);
+  // Views cannot join two records of one message, as protobuf does.
+  if (!ParsesAs(whole, &read)) return "what was taken apart cannot be parsed";
+  return read.response_case() == expected.response_case() ? "" : "a part of a response is lost";
+}
+
 // Reasons of the host's own, which protobuf does not have.
 bool IsStricter(const absl::Status& status) {
   const std::string text(status.message());
@@ -108,8 +150,10 @@ bool IsStricter(const absl::Status& status) {
 }
 
 FUZZ_TARGET(request, .rounds = 30000, .bytes = 24) {
-  const size_t fields_max = 1 + choices.Next(200);
+  const unsigned first = choices.Next(256);
+  const size_t fields_max = 1 + first % 200;
   const std::string bytes = choices.Rest();
+  if (first >= 240) return Split(bytes);
   const absl::StatusOr<RequestView> view = ParseRequest(bytes, fields_max);
   ext_proc::ProcessingRequest expected;
   const bool parses = ParsesAs(bytes, &expected) && !MayHaveWideTag(bytes);
@@ -117,12 +161,18 @@ FUZZ_TARGET(request, .rounds = 30000, .bytes = 24) {
     const bool agrees = !parses || IsStricter(view.status()) || HasGroup(bytes, expected);
     return agrees ? "" : "protobuf reads it, the host does not: " + view.status().ToString();
   }
-  static const StreamMatch match = {.path_prefixes = {"/"},
-                                    .hosts = {"a"},
-                                    .methods = {"GET"},
-                                    .headers = {"x"},
-                                    .attributes = {{"request.id", "7"}}};
-  (void)StreamFacts(*view).Match(match);
+  static const StreamMatch all = {.path_prefixes = {"/"},
+                                  .hosts = {"a"},
+                                  .methods = {"GET"},
+                                  .headers = {"x"},
+                                  .attributes = {{"request.id", "7"}}};
+  StreamMatch inner, outer, named;
+  inner.path_prefixes = {"/api/"};
+  outer.path_prefixes = {"/api"};
+  named.attributes = {{"request.id", "7"}};
+  const StreamFacts stream(*view);
+  if (stream.Match(inner) && !stream.Match(outer)) return "a path is within another, and is not";
+  if (stream.Match(all) && !stream.Match(named)) return "an attribute is there, and is not";
   // The host reads no further than it needs: what it does not look into may be malformed.
   return parses && !HasGroup(bytes, expected) ? Compare(bytes, *view, expected) : "";
 }

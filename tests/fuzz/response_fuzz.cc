@@ -5,12 +5,14 @@
 // more, with the generated classes.
 //
 // Readers: host/wire/response.cc host/stream/guard.cc
+#include <algorithm>
 #include <string>
 
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
 #include "host/stream/guard.h"
 #include "host/wire/annotations.h"
 #include "host/wire/envelope.h"
+#include "host/wire/mutation.h"
 #include "host/wire/response.h"
 #include "tests/fuzz/proto_oracle.h"
 #include "tests/fuzz/target.h"
@@ -190,9 +192,122 @@ bool HasAttributes(const std::string& response) {
   });
 }
 
+// What the host reads of it beside the view, against the classes.
+std::string CompareStatus(callout_field_t field, const std::string& payload,
+                          const Expected& expected) {
+  const uint32_t status = ReadImmediateStatus(field, payload);
+  if (field != CALLOUT_IMMEDIATE_RESPONSE) return "";
+  const int code = expected.immediate_response().status().code();
+  return status == static_cast<uint32_t>(std::max(code, 200)) ? "" : "a status differs";
+}
+
+// Headers of a message, with what a response does to them.
+std::string CheckLimits(Choices& choices, const HeaderMutationView& mutation) {
+  ext_proc::HttpHeaders message;
+  for (unsigned i = choices.Next(4); i > 0; --i) {
+    auto* const header = message.mutable_headers()->add_headers();
+    header->set_key("x-" + std::to_string(i));
+    header->set_raw_value("value");
+  }
+  const size_t count_max = 1 + choices.Next(4), bytes_max = 8 + choices.Next(64);
+  const std::string bytes = message.SerializeAsString();
+  const HeaderSize before = MeasureHeaders(bytes);
+  const HeaderSize after = MeasureHeaders(ApplyHeaderMutation(bytes, mutation));
+  const bool is_over = (after.count > count_max && before.count <= count_max) ||
+                       (after.bytes > bytes_max && before.bytes <= bytes_max);
+  const Finding found = CheckHeaderLimits(bytes, mutation, count_max, bytes_max);
+  return found.ok() != (is_over && !mutation.set.empty()) ? "" : "a limit of headers is not held";
+}
+
+// What the host writes itself, read as the payload of `field`, which `view` looks into.
+std::string ReadOwn(callout_field_t field, const std::string& payload, ResponseView* view) {
+  Expected expected;
+  Response record;
+  BuildRecord(field, payload, &record);
+  if (!ParsesAs(record.record, &expected)) return "what the host writes cannot be parsed";
+  return ReadResponse(field, payload, view) ? "" : "what the host writes cannot be read";
+}
+
+std::string Write(Choices& choices) {
+  const bool end_of_stream = choices.Next(2) == 0;
+  const int status = 200 + static_cast<int>(choices.Next(250));
+  const std::string text(choices.Next(4), static_cast<char>('a' + choices.Next(26)));
+  ResponseView body;
+  const std::string streamed = WriteStreamedBody(text, end_of_stream);
+  if (auto e = ReadOwn(CALLOUT_REQUEST_BODY_RESPONSE, streamed, &body); !e.empty()) return e;
+  if (body.body_mutation != Body::kStreamed || body.body != text ||
+      body.end_of_stream != end_of_stream) {
+    return "a streamed body is read as another";
+  }
+  ResponseView immediate;
+  const std::string details = end_of_stream ? text : "";
+  std::string denial = WriteImmediateResponse(status, details);
+  if (details.empty()) denial += WriteImmediateDetails(text);
+  if (auto e = ReadOwn(CALLOUT_IMMEDIATE_RESPONSE, denial, &immediate); !e.empty()) return e;
+  if (immediate.has_details != !text.empty() ||
+      ReadImmediateStatus(CALLOUT_IMMEDIATE_RESPONSE, denial) != static_cast<uint32_t>(status)) {
+    return "a denial is read as another";
+  }
+  ResponseView end;
+  const std::string last = WriteStreamedImmediateEnd();
+  if (auto e = ReadOwn(CALLOUT_STREAMED_IMMEDIATE_RESPONSE, last, &end); !e.empty()) return e;
+  if (!end.end_of_stream) return "the end of a streamed reply is none";
+  ResponseView headers;
+  const std::string both = WriteBodyHeaderSet("x-a", text) + WriteBodyHeaderRemoval("x-b");
+  if (auto e = ReadOwn(CALLOUT_RESPONSE_BODY_RESPONSE, both, &headers); !e.empty()) return e;
+  const bool same = headers.headers.set.size() == 1 && headers.headers.set[0].value == text &&
+                    headers.headers.remove.size() == 1 && headers.headers.remove[0] == "x-b";
+  return same ? "" : "headers of a body are read as others";
+}
+
+// What hooks look for in the message before them.
+std::string ReadMessage(const std::string& bytes) {
+  HeadersMessageView view;
+  const bool reads = ReadHeadersMessage(bytes, true, &view);
+  std::string_view body;
+  bool ends = false;
+  (void)ReadBodyMessage(bytes, &body, &ends);
+  ext_proc::HttpHeaders expected;
+  if (!ParsesAs(bytes, &expected) || MayHaveWideTag(bytes)) return "";
+  if (HasRecord(bytes, *ext_proc::HttpHeaders::descriptor(), [](const auto*, auto wire_type) {
+        return wire_type == google::protobuf::internal::WireFormatLite::WIRETYPE_START_GROUP;
+      })) {
+    return "";
+  }
+  if (!reads) return "headers that protobuf reads are refused";
+  if (view.end_of_stream != expected.end_of_stream()) return "the end of headers differs";
+  const auto& headers = expected.headers().headers();
+  const auto first = std::find_if(headers.begin(), headers.end(), [](const auto& header) {
+    return header.key() == "x" && !header.raw_value().empty();
+  });
+  const std::string_view found = FindHeader(bytes, "x");
+  if (first != headers.end() && found.empty()) return "a header is not found";
+  return view.content_length.has_value() && !view.has_content_length ? "a length from nowhere" : "";
+}
+
+// Dynamic metadata: what passes has no control character that ends a header.
+std::string ReadMetadata(const std::string& payload) {
+  google::protobuf::Struct expected;
+  std::string records;
+  AppendRecord(CALLOUT_DYNAMIC_METADATA, payload, &records);
+  const Finding found = CheckMetadata(records, CALLOUT_DYNAMIC_METADATA);
+  if (found.ok() != CheckMetadataStruct(payload).ok()) return "metadata differ by where they stand";
+  if (!found.ok() || !ParsesAs(payload, &expected)) return "";
+  for (const auto& [key, value] : expected.fields()) {
+    const std::string& text = value.string_value();
+    if (text.find_first_of(std::string("\r\n\0", 3)) != text.npos) return "metadata with CR or LF";
+  }
+  return "";
+}
+
 FUZZ_TARGET(response, .rounds = 30000, .bytes = 24) {
   const Situation situation = {CALLOUT_REQUEST_HEADERS + choices.Next(6), choices.Next(5)};
-  const callout_field_t field = 1 + choices.Next(12);
+  // Beyond the fields of a response: what the host writes itself, and metadata.
+  const unsigned kind = choices.Next(15);
+  if (kind == 14) return ReadMessage(choices.Rest());
+  if (kind == 12) return Write(choices);
+  if (kind == 13) return ReadMetadata(choices.Rest());
+  const callout_field_t field = 1 + kind;
   const std::string payload = choices.Rest();
   ResponseView view;
   const bool reads = ReadResponse(field, payload, &view);
@@ -210,6 +325,10 @@ FUZZ_TARGET(response, .rounds = 30000, .bytes = 24) {
   }
   if (!CheckResponse(situation, field, view).ok()) return "";
   if (!parses) return "what protobuf refuses passes the guard";
+  (void)FindIgnored(situation.phase, view);
+  Choices more(reinterpret_cast<const uint8_t*>(payload.data()), payload.size());
+  if (std::string error = CheckLimits(more, view.headers); !error.empty()) return error;
+  if (std::string error = CompareStatus(field, payload, expected); !error.empty()) return error;
   return Compare(view, expected, situation);
 }
 

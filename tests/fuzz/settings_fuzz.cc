@@ -3,6 +3,7 @@
 // What operators write as JSON or short texts: settings, policies, addresses.
 //
 // Readers: host/plugin/settings.cc host/net/address.cc host/base/json_text.cc
+// Not counted: PeerText MappedIpv4 (ask the kernel for an address, and read no text)
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -44,6 +45,9 @@ std::string ReadSettings(const std::string& text) {
 std::string ReadAddress(const std::string& text) {
   const absl::StatusOr<Address> address = ParseAddress(text);
   if (!address.ok()) return "";
+  if (address->unix_path().empty() == text.starts_with("unix:")) return "a socket without a path";
+  if (address->port() != 0 && text.starts_with("unix:")) return "a path with a port";
+  if (text.starts_with("127.") && !address->IsLoopback()) return "loopback is none";
   const absl::StatusOr<Address> again = ParseAddress(address->ToString());
   if (!again.ok()) return "an address cannot be read again: " + address->ToString();
   return again->ToString() == address->ToString() ? "" : "an address is another when read again";

@@ -46,6 +46,23 @@ std::string ReadEvents(Choices& choices) {
   return at_once.raw == bytes && in_pieces.raw == bytes ? "" : "bytes got lost";
 }
 
+// What the client is told by the plugin itself.
+std::string Tell(Choices& choices) {
+  const ai_gateway::Usage usage = {.prompt_tokens = choices.Next(256),
+                                   .completion_tokens = choices.Next(256)};
+  const auto read = ai_gateway::ReadUsage(ai_gateway::UsageJson(usage));
+  if (!read.has_value() || read->prompt_tokens != usage.prompt_tokens ||
+      read->completion_tokens != usage.completion_tokens) {
+    return "a usage is read as another";
+  }
+  const std::string message = choices.Rest();
+  const std::string body = ai_gateway::ErrorBody({.message = message, .param = "model"});
+  const auto error = ai_gateway::ParseRequest(body);
+  if (!error.has_value()) return "an error is no JSON: " + body;
+  const ai_gateway::Json& told = ai_gateway::Member(*error, "error");
+  return ai_gateway::Member(told, "param") == "model" ? "" : "an error says something else";
+}
+
 std::string ReadRequest(const std::string& text) {
   const std::optional<ai_gateway::Json> request = ai_gateway::ParseRequest(text);
   (void)ai_gateway::ParseBody(text);
@@ -60,7 +77,17 @@ std::string ReadRequest(const std::string& text) {
 }
 
 FUZZ_TARGET(sse, .rounds = 20000, .bytes = 40) {
-  return choices.Next(2) == 0 ? ReadEvents(choices) : ReadRequest(choices.Rest());
+  switch (choices.Next(8)) {
+    case 0:
+    case 2:
+    case 4:
+    case 6:
+      return ReadEvents(choices);
+    case 7:
+      return Tell(choices);
+    default:
+      return ReadRequest(choices.Rest());
+  }
 }
 
 }  // namespace

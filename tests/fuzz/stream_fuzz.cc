@@ -2,8 +2,9 @@
 
 // Drives one host Stream by the decisions that the input stands for: a chain of
 // plugins with settings and behaviours, a legal or illegal run of messages, calls
-// finished late or never; and holds everything that comes out to EnvoyModel. What goes
-// wrong is told with the messages that led to it.
+// finished late or never, a client that leaves, somebody who watches; and holds everything
+// that comes out to EnvoyModel. What goes wrong is told with the messages that led to it.
+// Hooks that block run on a thread while this one waits.
 //
 // Readers: host/stream/stream.cc host/stream/stream_pipeline.cc host/stream/stream_emit.cc
 // host/stream/stream_bodies.cc host/stream/stream_settle.cc host/stream/exchange.cc
@@ -18,6 +19,7 @@
 #include "host/stream/stream.h"
 #include "tests/fuzz/choices.h"
 #include "tests/fuzz/envoy_model.h"
+#include "tests/fuzz/fuzz_environment.h"
 #include "tests/fuzz/fuzz_rpc_context.h"
 #include "tests/fuzz/target.h"
 
@@ -207,9 +209,15 @@ void FinishOne() {
 }
 
 uint64_t g_whole_body_bytes = 0;
+uint64_t g_wants = 0;
 callout_status_t Create(callout_create_args_t* args) {
   args->whole_body_bytes_max = g_whole_body_bytes;
+  args->wants = g_wants;
   return CALLOUT_OK;
+}
+
+callout_status_t OnOpen(callout_call_t*) {
+  return g_run->choices.OneIn(8) ? CALLOUT_INTERNAL : CALLOUT_OK;
 }
 
 std::optional<ErrorPolicy> AnyPolicy(Choices* choices) {
@@ -225,7 +233,9 @@ std::optional<ErrorPolicy> AnyPolicy(Choices* choices) {
   }
 }
 
-std::shared_ptr<Instance> MakeInstance(Metrics* metrics, Choices* choices, int number) {
+// Either all hooks of a run block or none, so that two never run at the same time.
+std::shared_ptr<Instance> MakeInstance(Metrics* metrics, Choices* choices, int number,
+                                       bool blocks) {
   Plugin::Fields fields;
   fields.path = fields.name = "fuzz";
   for (callout_phase_t phase = CALLOUT_REQUEST_HEADERS; phase <= CALLOUT_RESPONSE_TRAILERS;
@@ -234,6 +244,17 @@ std::shared_ptr<Instance> MakeInstance(Metrics* metrics, Choices* choices, int n
   }
   fields.hooks.plugin_create = Create;
   InstanceSettings settings;
+  if (choices->OneIn(4)) {
+    fields.hooks.stream_open = OnOpen;
+    fields.hooks.stream_close = fields.hooks.stream_cancel = [](callout_call_t*) {};
+  }
+  if (choices->OneIn(4)) {
+    settings.leave_responses = {
+        .content_types = {"text/*"}, .statuses = {"404", "5xx"}, .headers = {"x-leave"}};
+  }
+  if (blocks) settings.blocking = ~uint64_t{0};
+  if (choices->OneIn(8)) settings.match.headers = {"content-type"};
+  g_wants = choices->OneIn(4) ? choices->Next(8) : 0;
   settings.policy = AnyPolicy(choices);
   settings.drain_passes = choices->OneIn(2);
   settings.endless_body = static_cast<EndlessBody>(choices->Next(3));
@@ -253,6 +274,7 @@ class Sender {
   explicit Sender(bool response) : response_(response) {}
 
   bool finished() const { return ended_; }
+  bool begun() const { return headers_sent_; }
 
   std::optional<Request> Next(Choices* choices, const EnvoyModel::Direction& way) {
     Request request;
@@ -266,6 +288,22 @@ class Sender {
         auto* header = headers->mutable_headers()->add_headers();
         header->set_key("content-length");
         header->set_raw_value(std::to_string(choices->Next(8)));
+      }
+      for (unsigned i = choices->OneIn(3) ? choices->Next(4) : 0; i > 0; --i) {
+        constexpr const char* kHeaders[][2] = {{"content-type", "text/event-stream"},
+                                               {"content-type", "text/html; q=1"},
+                                               {"content-encoding", "gzip"},
+                                               {":status", "404"},
+                                               {":status", "503"},
+                                               {"upgrade", "websocket"},
+                                               {"trailer", "x"},
+                                               {":method", "CONNECT"},
+                                               {"x-leave", "1"},
+                                               {"content-type", "application/grpc"}};
+        const auto& [name, value] = kHeaders[choices->Next(10)];
+        auto* header = headers->mutable_headers()->add_headers();
+        header->set_key(name);
+        header->set_raw_value(value);
       }
       return request;
     }
@@ -337,12 +375,20 @@ class Driver {
     limits_.queued_messages_max = 1 + choices_->Next(4);
     limits_.defer_budget_ms = choices_->OneIn(3) ? 100 : 0;
     limits_.phase_pruning = choices_->Next(2) == 0;
+    LimitForFuzzing(&limits_);
+    if (choices_->OneIn(8)) limits_.deferred_max = choices_->Next(2);
+    if (choices_->OneIn(8)) limits_.message_fields_max = 2 + choices_->Next(4);
+    if (choices_->OneIn(8)) limits_.stream_memory_bytes_max = 1 + choices_->Next(100);
+    if (choices_->OneIn(8)) limits_.header_count_max = 1 + choices_->Next(4);
+    if (choices_->OneIn(8)) limits_.header_bytes_max = 1 + choices_->Next(60);
+    blocks_ = choices_->OneIn(8);
     std::vector<std::shared_ptr<Instance>> instances;
     for (unsigned i = choices_->Next(4); i > 0; --i) {
-      instances.push_back(MakeInstance(&Metrics_(), choices_, static_cast<int>(i)));
+      instances.push_back(MakeInstance(&Metrics_(), choices_, static_cast<int>(i), blocks_));
     }
     chains_ = std::make_unique<ChainSource>(std::make_shared<Chain>(std::move(instances)));
     environment_ = *StreamEnvironment::Create(limits_, chains_.get(), &Metrics_());
+    if (choices_->OneIn(4)) watcher_.WatchIn(environment_.get());
     stream_ = std::make_unique<Stream>(environment_.get(), &rpc_);
   }
 
@@ -353,9 +399,13 @@ class Driver {
       HalfClose();
     }
     // Whatever is still deferred has to be finished before the stream can close.
-    while (!run_->deferred.empty()) FinishOne();
     Deliver();
+    while (!run_->deferred.empty()) {
+      FinishOne();
+      Deliver();
+    }
     if (error_.empty() && !stream_->closed()) error_ = "the stream never closes";
+    if (error_.empty() && watcher_.ends != watcher_.rpcs) error_ = "its end is not told once";
     if (error_.empty()) CheckBodies();
     return error_.empty() ? "" : error_ + "\n" + run_->log;
   }
@@ -372,6 +422,9 @@ class Driver {
     if (!stream_->idle() && choices_->Next(2) == 0) return SettleCalls();
     if (choices_->OneIn(40)) return SendGarbage();
     if (choices_->OneIn(60)) return Drain();
+    if (choices_->OneIn(60)) return Cancel();
+    if (choices_->OneIn(60)) return SendUnknown();
+    if (choices_->OneIn(60)) return SendMisplaced();
     const bool response = choices_->OneIn(3);
     Sender& sender = response ? response_ : request_;
     if (sender.finished()) {
@@ -388,6 +441,11 @@ class Driver {
       request.mutable_protocol_config()->set_response_body_mode(response_mode_);
     }
     request.set_observability_mode(observability_);
+    if (choices_->OneIn(8)) {
+      const std::string space(1, static_cast<char>('a' + choices_->Next(26)));
+      (*request.mutable_attributes())[space].mutable_fields()->insert({"request.id", {}});
+      (*request.mutable_metadata_context()->mutable_filter_metadata())[space] = {};
+    }
     run_->log += "> " + request.ShortDebugString() + "\n";
     envoy_.Send(request);
     Feed(request.SerializeAsString());
@@ -403,6 +461,47 @@ class Driver {
     run_->log += "  drain\n";
     stream_->OnDrainDeadline();
     Rescan();
+  }
+
+  void Cancel() {
+    run_->log += "  cancel\n";
+    stream_->OnCancel();
+    Rescan();
+  }
+
+  // Messages of a kind that is yet to be invented.
+  void SendUnknown() {
+    Request request;
+    request.set_observability_mode(observability_);
+    const std::string bytes = request.SerializeAsString() + std::string("\xfa\x7f\0", 3);
+    for (unsigned i = choices_->Next(12); i > 0 && !stream_->end().has_value(); --i) Feed(bytes);
+  }
+
+  // What no Envoy sends at this point. All of it ends the RPC, but for what comes after a reply.
+  void SendMisplaced() {
+    Request request;
+    request.set_observability_mode(observability_);
+    const EnvoyModel::Direction& way = envoy_.direction(false);
+    switch (choices_->Next(5)) {
+      case 0:
+        if (!request_.begun()) return;
+        request.mutable_request_headers();
+        break;
+      case 1:
+        if (!way.headers_ended && !way.body_ended) return;
+        request.mutable_request_body()->set_body("late");
+        break;
+      case 2:
+        return Feed(request.SerializeAsString() + std::string("\x12\x01\xff", 3));
+      case 3:
+        return Feed(request.SerializeAsString() + std::string("\x22\x01\xff", 3));
+      default:
+        // No message at all, or with more of attributes than a stream has.
+        for (unsigned i = choices_->Next(2) * 300; i > 0; --i) {
+          (*request.mutable_attributes())[std::to_string(i)];
+        }
+    }
+    Feed(request.SerializeAsString());
   }
 
   void SendGarbage() {
@@ -433,10 +532,20 @@ class Driver {
   }
 
   void Deliver() {
-    rpc_.Deliver(stream_.get(), [this] { Rescan(); });
+    do {
+      Rescan();
+    } while (rpc_.Deliver(stream_.get(), [this] { Rescan(); }));
   }
 
   void Rescan() {
+    if (blocks_) AwaitBlockingHooks(environment_.get());
+    LiveRpc described;
+    stream_->Describe(&described);
+    if (error_.empty() && described.state.empty()) error_ = "its state has no name";
+    const bool may_speak = stream_->may_speak_unasked();
+    if (!stream_->idle() && !may_speak && error_.empty()) {
+      error_ = "a message waits, and it will say nothing";
+    }
     for (const std::string& bytes : stream_->TakeOutput()) {
       Response response;
       response.ParseFromString(bytes);
@@ -493,6 +602,8 @@ class Driver {
   FuzzRpcContext rpc_;
   Sender request_{false};
   Sender response_{true};
+  FuzzWatcher watcher_;
+  bool blocks_ = false;
   bool first_ = true;
   bool end_seen_ = false;
   bool half_closed_ = false;

@@ -25,7 +25,7 @@ namespace callout::host {
 namespace {
 
 constexpr size_t kBodyMax = 300;
-constexpr size_t kHeaderMax = 1024;
+constexpr size_t kHeaderMax = 400;
 
 const UpstreamConfig& TheConfig() {
   static const UpstreamConfig* const config = [] {
@@ -47,6 +47,7 @@ UpstreamRequest RequestOf(Choices& choices, bool grpc) {
   request.method = grpc ? "POST" : methods[choices.Next(4)];
   request.path = "/p.S/M";
   if (choices.Next(2) == 0) request.headers.emplace_back("host", "other");
+  if (choices.OneIn(4)) request.headers.emplace_back("x-a", "b");
   request.body = grpc ? FrameGrpcMessage("ask") : std::string(choices.Next(4), 'b');
   return request;
 }
@@ -93,6 +94,28 @@ std::optional<AttemptResult> AskHttp1(const UpstreamRequest& request, std::strin
   }
   connection->OnClosed("the service has left", clean);
   return connection->IsOver() ? std::move(result) : std::nullopt;
+}
+
+// A connection whose request is given up, or that nobody has asked anything.
+std::string LeaveHttp1(Choices& choices) {
+  const UpstreamRequest request = RequestOf(choices, false);
+  auto connection = MakeHttp1Connection(&TheConfig(), [](const std::string&) {});
+  if (connection->Room() != 1 || connection->IsHttp2()) return "a new connection has no room";
+  size_t results = 0;
+  const bool asks = choices.Next(2) == 0, retires = choices.Next(2) == 0;
+  const bool abandons = asks && choices.Next(2) == 0;
+  if (asks) {
+    connection->Send(request, 1, 1'000'000, [&](const AttemptResult&) { ++results; });
+    if (connection->Room() != 0) return "a connection that is busy has room";
+  }
+  if (retires) connection->Retire();
+  if (abandons) connection->Abandon(1);
+  if ((abandons || (retires && !asks)) && !connection->IsOver()) return "it is not over";
+  connection->OnBytes(choices.Rest());
+  if (!asks && !connection->IsOver()) return "bytes that nobody asked for are taken";
+  connection->OnClosed("the service has left", true);
+  if (!connection->IsOver()) return "a connection that is over goes on";
+  return results == (asks && !abandons ? 1 : 0) ? "" : "a request has not one result";
 }
 
 std::string Http1(Choices& choices) {
@@ -159,14 +182,26 @@ class Http2Driver {
         if (choices_.OneIn(4)) Abandon();
         break;
       case 4:
-        if (choices_.OneIn(32)) connection_->Retire();
+        if (choices_.OneIn(8)) connection_->Retire();
+        if (choices_.OneIn(32)) Flood();
         break;
       default:
         Give(AnyFrame());
     }
   }
 
+  void Flood() {
+    std::string pings;
+    for (unsigned i = choices_.Next(256) * 100; i > 0; --i) {
+      pings += Frame(NGHTTP2_PING, 0, 0, "12345678");
+    }
+    connection_->OnBytes(pings);
+  }
+
   void Ask() {
+    if (!connection_->IsHttp2() || connection_->Active() > TheConfig().max_streams) {
+      error_ = "more requests than allowed";
+    }
     if (connection_->Room() == 0) return;
     const size_t index = requests_.size();
     const bool grpc = choices_.Next(2) == 0;
@@ -259,7 +294,14 @@ class Http2Driver {
 };
 
 FUZZ_TARGET(upstream, .rounds = 10000, .bytes = 80) {
-  return choices.Next(2) == 0 ? Http1(choices) : Http2Driver(choices).Drive();
+  switch (choices.Next(4)) {
+    case 0:
+      return Http1(choices);
+    case 2:
+      return LeaveHttp1(choices);
+    default:
+      return Http2Driver(choices).Drive();
+  }
 }
 
 }  // namespace

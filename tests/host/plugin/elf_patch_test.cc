@@ -63,6 +63,19 @@ TEST(ElfPatch, OriginIsWhereTheOperatorPutTheFile) {
   EXPECT_EQ(PatchForPrivateCopy(patched, "/elsewhere"), patched) << "once is enough";
 }
 
+// The new segment is aligned to pages, and not to all that the others ask for.
+TEST(ElfPatch, AnAlignmentOfAGigabyteTakesNoGigabyte) {
+  std::string bytes = ElfBuilder::Plugin().RunPath("$ORIGIN/lib").Bytes();
+  const uint64_t alignment = uint64_t{1} << 30;
+  bytes.replace(sizeof(Elf64_Ehdr) + offsetof(Elf64_Phdr, p_align), sizeof(alignment),
+                reinterpret_cast<const char*>(&alignment), sizeof(alignment));
+  const std::string patched = PatchForPrivateCopy(bytes, "/srv");
+  EXPECT_LT(patched.size(), 1u << 20);
+  const auto image = ElfImage::Parse(patched);
+  ASSERT_TRUE(image.ok()) << image.status();
+  EXPECT_THAT(image->run_paths(), ElementsAre("/srv/lib"));
+}
+
 // Real ones, as a compiler makes them and the dynamic linker takes them.
 TEST(ElfPatch, ThePatchedFileIsLoaded) {
   const TempDir directory;

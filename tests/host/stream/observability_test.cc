@@ -117,6 +117,19 @@ TEST_F(ObservabilityTest, ABodyTooLargeForAGathererIsSimplyNotShownToIt) {
   EXPECT_FALSE(stream_->end().has_value());
 }
 
+TEST_F(ObservabilityTest, ABodyThatDoesNotEndInTimeIsNotShownToAGatherer) {
+  AddGatherer(9)->phases[CALLOUT_REQUEST_BODY] = Notes();
+  Begin();
+  Feed(Observed(Body(CALLOUT_REQUEST_BODY, "a", false)));
+  PassDeadline();
+  EXPECT_TRUE(Take().empty());
+  ASSERT_FALSE(stream_->end().has_value()) << *stream_->end();
+  Feed(Observed(Body(CALLOUT_REQUEST_BODY, "b", true)));
+  EXPECT_TRUE(seen_.empty());
+  EXPECT_TRUE(Take().empty());
+  EXPECT_EQ(FaultCount("deadline"), 1);
+}
+
 TEST_F(ObservabilityTest, DeferredCallsAskForNoTimeAndHoldTheOrder) {
   limits_.defer_budget_ms = 500;
   callout_call_t* deferred = nullptr;

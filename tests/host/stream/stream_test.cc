@@ -86,6 +86,20 @@ TEST_F(StreamTest, DeniesAMessageOfTooManyHeaders) {
   EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kResourceExhausted);
 }
 
+// Envoy does not wait for a response, and ignores one.
+TEST_F(StreamTest, DoesNotDenyAMessageOfTooManyHeadersInObservabilityMode) {
+  limits_.message_fields_max = 10;
+  Begin();
+  ProcessingRequest request;
+  request.set_observability_mode(true);
+  auto* const headers = request.mutable_request_headers()->mutable_headers();
+  for (int i = 0; i < 11; ++i) headers->add_headers()->set_key("x-header");
+  Feed(request);
+  EXPECT_TRUE(Take().empty());
+  ASSERT_TRUE(stream_->end().has_value());
+  EXPECT_EQ(stream_->end()->code(), absl::StatusCode::kResourceExhausted);
+}
+
 TEST_F(StreamTest, EndsWithInvalidArgumentOnMessageWithoutPhase) {
   Begin();
   stream_->OnMessage("");

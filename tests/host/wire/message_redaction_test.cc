@@ -160,6 +160,19 @@ TEST(MessageRedaction, LeavesOutWhatItCannotLookInto) {
   }
 }
 
+// As a later Envoy may send it.
+TEST(MessageRedaction, LeavesOutWhatItDoesNotKnowBesideNumbers) {
+  ProcessingRequest request = RequestWith("x-text", "a value");
+  auto* const config = request.mutable_protocol_config();
+  config->set_send_body_without_waiting_for_header_response(true);
+  auto* const unknown = config->GetReflection()->MutableUnknownFields(config);
+  *unknown->AddLengthDelimited(15) = "unknown-secret";
+  unknown->AddVarint(14, 7);
+  const std::string kept = Redact(Redaction(), request, ProcessingResponse());
+  EXPECT_THAT(kept, Not(HasSubstr("unknown-secret")));
+  EXPECT_THAT(kept, HasSubstr("\x18\x01\x70\x07"));
+}
+
 TEST(MessageRedaction, IsTheSameAppliedTwice) {
   const Redaction redaction;
   ProcessingRequest request = RequestWith("authorization", "Bearer 0123456789abcdef");

@@ -150,6 +150,20 @@ TEST(Response, AnEnumHas32Bits) {
   EXPECT_TRUE(view.continue_and_replace);
 }
 
+TEST(Response, AStatusHas32BitsAsWell) {
+  const auto status_of = [](uint64_t code) {
+    std::string status, payload;
+    AppendVarint(field::HttpStatus::kCode, code, &status);
+    AppendBytes(field::ImmediateResponse::kStatus, status, &payload);
+    return ReadImmediateStatus(CALLOUT_IMMEDIATE_RESPONSE, payload);
+  };
+  constexpr uint64_t kOver = uint64_t{1} << 32;
+  EXPECT_EQ(status_of(kOver + 404), 404u);
+  // Envoy answers with 200 where the status is below.
+  EXPECT_EQ(status_of(kOver + 5), 200u);
+  EXPECT_EQ(status_of(static_cast<uint64_t>(-1)), 200u);
+}
+
 TEST(Response, TheLastMemberOfAOneofTakesThePlaceOfThoseBefore) {
   const std::string streamed = WithRecord(3, WithRecord(1, "a") + std::string("\x10\x01", 2));
   const std::string cleared("\x10\x01", 2);
