@@ -42,7 +42,8 @@ absl::Status Malformed(std::string_view text, const std::string& found) {
 
 absl::StatusOr<Address> ParseUnix(std::string_view text) {
   std::string_view path = text.substr(kUnixPrefix.size());
-  if (path.starts_with("///")) path.remove_prefix(2);  // unix:///path, as in gRPC's names
+  // unix:///path, as in gRPC's names. More slashes lead to the same file.
+  while (path.starts_with("//")) path.remove_prefix(1);
   if (path.empty()) return Malformed(text, "no path after unix:");
   if (path.size() > kUnixPathBytesMax) {
     return Malformed(text,

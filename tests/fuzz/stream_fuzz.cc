@@ -142,9 +142,13 @@ void RandomResponse(callout_call_t* call, Choices* choices) {
         Respond(call, own, CommonResponse(call, choices));
       }
       return;
-    case 4:
-      Respond(call, choices->Next(14), CommonResponse(call, choices));
+    case 4: {
+      // The last stands for the headers that a plugin holds until it has the body.
+      const callout_field_t field = choices->Next(14);
+      Respond(call, field == 13 && IsBodyPhase(call->phase) ? own - 2 : field,
+              CommonResponse(call, choices));
       return;
+    }
     case 5:
       Respond(call, own, std::string(1 + choices->Next(6), static_cast<char>(choices->Next(255))));
       return;

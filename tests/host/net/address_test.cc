@@ -31,6 +31,7 @@ TEST(Address, ReadsEveryFormAndWritesItBack) {
       {"localhost:9902", "127.0.0.1:9902", AF_INET, 9902},
       {"unix:/run/callout.sock", "unix:/run/callout.sock", AF_UNIX, 0},
       {"unix:///run/callout.sock", "unix:/run/callout.sock", AF_UNIX, 0},
+      {"unix://///run/callout.sock", "unix:/run/callout.sock", AF_UNIX, 0},
       {"unix:callout:1.sock", "unix:callout:1.sock", AF_UNIX, 0},
   };
   for (const auto& c : kCases) {
