@@ -28,6 +28,7 @@
 #include "host/base/log.h"
 #include "host/base/owned_fd.h"
 #include "host/base/thread.h"
+#include "host/net/chunk_guard.h"
 
 namespace callout::host {
 namespace {
@@ -153,7 +154,8 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
   void Parse() {
     if (fresh_ && BeginsAsHttp2()) return;
     error_code error;
-    while (!error && buffer_.size() > 0 && !parser_->is_done()) {
+    while (!error && buffer_.size() > 0 && !parser_->is_done() &&
+           !IsTooLittleForBeast(*parser_, buffer_.size())) {
       const bool in_header = !parser_->is_header_done();
       const size_t size = parser_->put(buffer_.data(), error);
       buffer_.consume(size);

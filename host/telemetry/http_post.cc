@@ -22,6 +22,7 @@
 #include <type_traits>
 
 #include "absl/strings/numbers.h"
+#include "host/net/chunk_guard.h"
 
 namespace callout::host {
 namespace {
@@ -54,6 +55,8 @@ uint64_t RetryAfterMs(std::string_view text) {
   if (!absl::SimpleAtoi(std::string(text), &seconds)) return 0;
   return uint64_t{1000} * std::min(seconds, kSecondsMax);
 }
+
+constexpr size_t kReplyPieceBytes = 4096;
 
 using Outcome = absl::StatusOr<HttpPost::Reply>;
 
@@ -139,10 +142,31 @@ class ExchangeOn final : public Exchange, public std::enable_shared_from_this<Ex
                       });
   }
 
+  // Not http::async_read, which would give the parser what it cannot take (chunk_guard.h).
   void Read() {
-    http::async_read(
-        stream_, buffer_, parser_,
-        [self = this->shared_from_this()](error_code error, size_t) { self->Take(error); });
+    const size_t room = buffer_.max_size() - buffer_.size();
+    if (room == 0) return Take(http::error::buffer_overflow);
+    stream_.async_read_some(buffer_.prepare(std::min(room, kReplyPieceBytes)),
+                            [self = this->shared_from_this()](error_code error, size_t size) {
+                              self->buffer_.commit(size);
+                              self->Parse(error);
+                            });
+  }
+
+  // `read`: how reading has ended.
+  void Parse(const error_code& read) {
+    error_code error;
+    while (!error && buffer_.size() > 0 && !parser_.is_done() &&
+           !IsTooLittleForBeast(parser_, buffer_.size())) {
+      buffer_.consume(parser_.put(buffer_.data(), error));
+    }
+    if (error == http::error::need_more) error = {};
+    if (error || parser_.is_done()) return Take(error);
+    if (!read) return Read();
+    if (read != asio::error::eof) return Take(read);
+    if (!parser_.got_some()) return Take(http::error::end_of_stream);
+    parser_.put_eof(error);  // which may be how a body ends
+    Take(error);
   }
 
   void Take(const error_code& error) {

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "host/base/ascii.h"
+#include "host/net/chunk_guard.h"
 #include "host/upstream/connection.h"
 
 namespace callout::host {
@@ -106,7 +107,7 @@ class Http1Connection final : public Connection {
   }
 
   void Parse() {
-    while (!inbox_.empty()) {
+    while (!inbox_.empty() && !IsTooLittleForBeast(*parser_, inbox_.size())) {
       error_code error;
       // Beast holds a line or a header to the limit only if it comes in pieces.
       const size_t given = parser_->is_header_done()

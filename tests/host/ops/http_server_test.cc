@@ -226,6 +226,18 @@ TEST_F(HttpServerTest, BodiesEndAtTheLimit) {
   EXPECT_THAT(chunk(limits.body_bytes_max + 1), StartsWith("HTTP/1.1 413 "));
 }
 
+// Beast's parser ends the process where nothing keeps it from that (chunk_guard.h).
+TEST_F(HttpServerTest, TheEndOfABodyInChunksMayComeByteByByte) {
+  Start({});
+  for (const std::string_view end : {"0\r\n\r\n", "1\r\nb\r\n0\r\n\r\n", "0\r\na: b\r\n\r\n"}) {
+    const Descriptor client = Connected();
+    Write(client.get(),
+          "POST / HTTP/1.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for (const char byte : end) Write(client.get(), std::string(1, byte));
+    EXPECT_THAT(ReadToEnd(client.get()), EndsWith("POST /"));
+  }
+}
+
 TEST_F(HttpServerTest, CutsOffASlowClient) {
   Start({.timeout_ms = 50});
   const Descriptor client = Connected();

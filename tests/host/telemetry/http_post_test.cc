@@ -128,6 +128,19 @@ TEST(HttpPost, GarbageIsNoResponse) {
             absl::StatusCode::kDataLoss);
 }
 
+// Beast's parser ends the process where nothing keeps it from that (chunk_guard.h).
+TEST(HttpPost, TheEndOfABodyInChunksMayComeByteByByte) {
+  RawServer server;
+  std::thread thread([&] {
+    const Descriptor client = server.Accept();
+    ReadUntil(client.get(), [](const std::string& text) { return text.ends_with("hello"); });
+    Write(client.get(), "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for (const char byte : {'0', '\r', '\n', '\r', '\n'}) Write(client.get(), std::string(1, byte));
+  });
+  EXPECT_EQ(Post(server.url())->Send({}, "hello", kLongMs).status(), absl::OkStatus());
+  thread.join();
+}
+
 TEST(HttpPost, AnEndAmidTheResponseIsUnavailable) {
   EXPECT_EQ(StatusFor("").code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(StatusFor("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc").code(),

@@ -29,7 +29,7 @@ HttpResponse Plain(unsigned status, std::string body = "") {
 }
 
 // A trace of `calls` + 1 spans.
-std::unique_ptr<ExchangeTrace> Trace(size_t calls = 0) {
+std::unique_ptr<ExchangeTrace> AnyTrace(size_t calls = 0) {
   SpanContext context;
   context.trace_id = NewTraceId();
   context.span_id = NewSpanId();
@@ -83,7 +83,7 @@ class OtlpExporterTest : public ::testing::Test {
 TEST_F(OtlpExporterTest, SendsWhatItTakes) {
   Collector collector([](int) { return Plain(200); });
   Start(collector.url());
-  exporter_->Take(Trace(2));
+  exporter_->Take(AnyTrace(2));
   AwaitSpans("sent", 3);
   EXPECT_EQ(Exports("ok"), 1);
   ASSERT_EQ(collector.requests().size(), 1u);
@@ -96,7 +96,7 @@ TEST_F(OtlpExporterTest, CompressesByGzip) {
   config_.gzip = true;
   Collector collector([](int) { return Plain(200); });
   Start(collector.url());
-  exporter_->Take(Trace(100));
+  exporter_->Take(AnyTrace(100));
   AwaitSpans("sent", 101);
   const std::string body = Gunzip(collector.requests().at(0).body);
   EXPECT_TRUE(IsWellFormed(body));
@@ -108,7 +108,7 @@ TEST_F(OtlpExporterTest, SendsAFullBatchAtOnce) {
   config_.batch_spans_max = 4;
   Collector collector([](int) { return Plain(200); });
   Start(collector.url());
-  exporter_->Take(Trace(3));
+  exporter_->Take(AnyTrace(3));
   AwaitSpans("sent", 4);
 }
 
@@ -116,10 +116,10 @@ TEST_F(OtlpExporterTest, TheStopSendsWhatWaits) {
   config_.schedule_delay_ms = 86'400'000;
   Collector collector([](int) { return Plain(200); });
   Start(collector.url());
-  for (int i = 0; i < 3; ++i) exporter_->Take(Trace());
+  for (int i = 0; i < 3; ++i) exporter_->Take(AnyTrace());
   exporter_->Stop(kLongMs);
   EXPECT_EQ(Spans("sent"), 3);
-  exporter_->Take(Trace());
+  exporter_->Take(AnyTrace());
   EXPECT_EQ(Spans("queue_full"), 1);
 }
 
@@ -128,9 +128,9 @@ TEST_F(OtlpExporterTest, DropsWhatComesWhileTheQueueIsFull) {
   config_.queue_spans_max = 5;
   Collector collector([](int) { return Plain(200); });
   Start(collector.url());
-  exporter_->Take(Trace(2));
-  exporter_->Take(Trace(2));  // does not fit
-  exporter_->Take(Trace(1));
+  exporter_->Take(AnyTrace(2));
+  exporter_->Take(AnyTrace(2));  // does not fit
+  exporter_->Take(AnyTrace(1));
   EXPECT_EQ(Spans("queue_full"), 3);
   exporter_->Stop(kLongMs);
   EXPECT_EQ(Spans("sent"), 5);
@@ -142,7 +142,7 @@ TEST_F(OtlpExporterTest, TriesAgainOnWhatIsTemporary) {
     return response;
   });
   Start(collector.url());
-  exporter_->Take(Trace());
+  exporter_->Take(AnyTrace());
   collector.Await(2);
   AwaitSpans("sent", 1);
   EXPECT_EQ(Exports("retry"), 1);
@@ -152,7 +152,7 @@ TEST_F(OtlpExporterTest, TriesAgainOnWhatIsTemporary) {
 TEST_F(OtlpExporterTest, DoesNotTryAgainOnWhatIsFinal) {
   Collector collector([](int) { return Plain(400, "no such tenant"); });
   Start(collector.url());
-  exporter_->Take(Trace(1));
+  exporter_->Take(AnyTrace(1));
   AwaitSpans("rejected", 2);
   EXPECT_EQ(Exports("refused"), 1);
   exporter_->Stop(kLongMs);
@@ -167,10 +167,10 @@ TEST_F(OtlpExporterTest, GivesUpWithTheExportTimeout) {
     return response;
   });
   Start(collector.url());
-  exporter_->Take(Trace(1));
+  exporter_->Take(AnyTrace(1));
   AwaitSpans("failed", 2);
   // The collector has asked not to be asked for an hour.
-  exporter_->Take(Trace());
+  exporter_->Take(AnyTrace());
   exporter_->Stop(0);
   EXPECT_EQ(collector.requests().size(), 1u);
 }
@@ -181,7 +181,7 @@ TEST_F(OtlpExporterTest, CountsWhatTheCollectorRejects) {
   AppendBytes(1, partial, &reply);
   Collector collector([reply](int) { return Plain(200, reply); });
   Start(collector.url());
-  exporter_->Take(Trace(4));
+  exporter_->Take(AnyTrace(4));
   AwaitSpans("sent", 3);
   EXPECT_EQ(Spans("rejected"), 2);
 }
@@ -193,7 +193,7 @@ TEST_F(OtlpExporterTest, RejectsNoMoreThanItHasSent) {
   AppendBytes(1, partial, &reply);
   Collector collector([reply](int) { return Plain(200, reply); });
   Start(collector.url());
-  exporter_->Take(Trace(4));
+  exporter_->Take(AnyTrace(4));
   AwaitSpans("rejected", 5);
   EXPECT_EQ(Spans("sent"), 0);
 }
@@ -201,7 +201,7 @@ TEST_F(OtlpExporterTest, RejectsNoMoreThanItHasSent) {
 TEST_F(OtlpExporterTest, CountsAReplyThatIsNoneOfOtlp) {
   Collector collector([](int) { return Plain(200, "<html>welcome</html>"); });
   Start(collector.url());
-  exporter_->Take(Trace());
+  exporter_->Take(AnyTrace());
   AwaitSpans("sent", 1);
   EXPECT_EQ(Exports("invalid_response"), 1);
   EXPECT_EQ(Exports("ok"), 0);
@@ -216,7 +216,7 @@ TEST_F(OtlpExporterTest, ACollectorThatIsDownCostsTheSpansOnly) {
     url = gone.url();
   }
   Start(url);
-  for (int i = 0; i < 1000; ++i) exporter_->Take(Trace());
+  for (int i = 0; i < 1000; ++i) exporter_->Take(AnyTrace());
   exporter_->Stop(0);
   EXPECT_EQ(Spans("sent"), 0);
   EXPECT_EQ(Spans("queue_full") + Spans("failed"), 1000);
@@ -227,7 +227,7 @@ TEST_F(OtlpExporterTest, ASilentCollectorDoesNotHoldTheStop) {
   const ListenSocket silent = *ListenSocket::Open(ParsedAddress("127.0.0.1:0"));
   config_.request_timeout_ms = config_.export_timeout_ms = 86'400'000;
   Start("http://127.0.0.1:" + std::to_string(silent.bound().port()) + "/");
-  exporter_->Take(Trace());
+  exporter_->Take(AnyTrace());
   ASSERT_TRUE(WaitReadable(silent.fd()));
   exporter_->Stop(10);
   EXPECT_EQ(Spans("failed"), 1);

@@ -388,6 +388,21 @@ TEST_F(Http1Test, ReadsEveryFormOfABody) {
   }
 }
 
+// Beast's parser ends the process where nothing keeps it from that (chunk_guard.h).
+TEST_F(Http1Test, TheEndOfABodyInChunksMayComeByteByByte) {
+  UpstreamConfig config;
+  config.authority = "service";
+  for (const std::string_view end : {"0\r\n\r\n", "1\r\nb\r\n0\r\n\r\n", "0\r\na: b\r\n\r\n"}) {
+    std::optional<AttemptResult> result;
+    const auto connection = MakeHttp1Connection(&config, [](const std::string&) {});
+    connection->Send(Get(), 1, 1'000'000, [&](AttemptResult found) { result = std::move(found); });
+    connection->OnBytes("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+    for (size_t i = 0; i < end.size(); ++i) connection->OnBytes(end.substr(i, 1));
+    ASSERT_TRUE(result.has_value()) << end;
+    EXPECT_EQ(result->outcome, UpstreamOutcome::kResponse) << result->why;
+  }
+}
+
 // Neither has an end: without a limit, they would fill the memory until the timeout.
 TEST_F(Http1Test, LimitsTrailersAndTheLinesOfChunks) {
   const std::string head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
