@@ -125,11 +125,13 @@ absl::StatusOr<RequestView> ParseRequest(std::string_view bytes, size_t fields_m
 }
 
 std::string_view MessageOf(std::string_view request, callout_phase_t phase) {
+  std::string_view message;
   WireReader reader(request);
   while (reader.Next()) {
-    if (reader.Is(phase)) return reader.bytes();
+    // The last one counts, as of any oneof.
+    if (reader.Is(phase)) message = reader.bytes();
   }
-  return {};
+  return message;
 }
 
 void BuildRecord(callout_field_t field, const callout_bytes_t* parts, size_t part_count,

@@ -50,6 +50,15 @@ TEST(Envelope, RefusesTheSameMessageTwice) {
   EXPECT_EQ(ParseRequest(once + once).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(Envelope, OfTwoMessagesTheLastOneCounts) {
+  const std::string first("\x12\x00", 2), other("\x3a\x00", 2), last("\x12\x02\x20\x01", 4);
+  const std::string bytes = first + other + last;
+  const auto view = ParseRequest(bytes);
+  ASSERT_TRUE(view.ok()) << view.status();
+  EXPECT_EQ(view->message, last.substr(2));
+  EXPECT_EQ(MessageOf(bytes, CALLOUT_REQUEST_HEADERS), last.substr(2));
+}
+
 TEST(Envelope, TakesAResponseApart) {
   ext_proc::ProcessingResponse message;
   message.mutable_immediate_response()->set_body("no");
