@@ -193,7 +193,8 @@ TEST_F(Setup, RefusesOptionsItDoesNotKnow) {
   EXPECT_EQ(output_,
             "setup: unknown option '--all'; the options are --dev and --print-libraries\n");
   EXPECT_EQ(Run("scripts/check --all"), 1);
-  EXPECT_EQ(output_, "check: unknown option '--all'; the options are --quick and --full\n");
+  EXPECT_EQ(output_,
+            "check: unknown option '--all'; the options are --quick, --units and --full\n");
 }
 
 TEST_F(Setup, SaysWhichPackagesHaveTheLibraries) {
