@@ -292,7 +292,7 @@ std::string ReadMetadata(const std::string& payload) {
   AppendRecord(CALLOUT_DYNAMIC_METADATA, payload, &records);
   const Finding found = CheckMetadata(records, CALLOUT_DYNAMIC_METADATA);
   if (found.ok() != CheckMetadataStruct(payload).ok()) return "metadata differ by where they stand";
-  if (!found.ok() || !ParsesAs(payload, &expected)) return "";
+  if (!found.ok() || MayHaveWideTag(payload) || !ParsesAs(payload, &expected)) return "";
   for (const auto& [key, value] : expected.fields()) {
     const std::string& text = value.string_value();
     if (text.find_first_of(std::string("\r\n\0", 3)) != text.npos) return "metadata with CR or LF";
