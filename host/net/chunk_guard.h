@@ -4,23 +4,29 @@
 // five bytes, once it has read "0\r\n" as the first chunk of a body and waits for the trailers. A
 // peer that sends one more byte by itself breaks that (basic_parser.ipp, parse_chunk_header). No
 // body in chunks ends with less than these five bytes, "0\r\n\r\n", so waiting for them delays
-// nothing.
-//
-//   while (… && !IsTooLittleForBeast(parser, buffer.size())) parser.put(buffer, error);
+// nothing. So readers call PutHttp in the place of put().
 #ifndef CALLOUT_HOST_NET_CHUNK_GUARD_H_
 #define CALLOUT_HOST_NET_CHUNK_GUARD_H_
 
+#include <boost/asio/buffer.hpp>
 #include <boost/beast/http/basic_parser.hpp>
+#include <boost/beast/http/error.hpp>
+#include <boost/system/error_code.hpp>
 #include <cstddef>
 
 namespace callout::host {
 
-// Whether put() has to wait for more than the `bytes` that are there.
+// As put(): returns how many bytes it took, with need_more if these are too few. `parser` is not
+// done.
 template <bool is_request>
-bool IsTooLittleForBeast(const boost::beast::http::basic_parser<is_request>& parser, size_t bytes) {
+size_t PutHttp(boost::beast::http::basic_parser<is_request>* parser,
+               boost::asio::const_buffer bytes, boost::system::error_code* error) {
   constexpr size_t kLastChunkBytes = 5;
-  return parser.is_header_done() && !parser.is_done() && parser.chunked() &&
-         bytes < kLastChunkBytes;
+  if (parser->is_header_done() && parser->chunked() && bytes.size() < kLastChunkBytes) {
+    *error = boost::beast::http::error::need_more;
+    return 0;
+  }
+  return parser->put(bytes, *error);
 }
 
 }  // namespace callout::host

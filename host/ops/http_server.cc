@@ -154,10 +154,9 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
   void Parse() {
     if (fresh_ && BeginsAsHttp2()) return;
     error_code error;
-    while (!error && buffer_.size() > 0 && !parser_->is_done() &&
-           !IsTooLittleForBeast(*parser_, buffer_.size())) {
+    while (!error && buffer_.size() > 0 && !parser_->is_done()) {
       const bool in_header = !parser_->is_header_done();
-      const size_t size = parser_->put(buffer_.data(), error);
+      const size_t size = PutHttp(&*parser_, buffer_.data(), &error);
       buffer_.consume(size);
       if (!in_header) continue;
       header_bytes_ += size;

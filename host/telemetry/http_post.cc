@@ -156,9 +156,8 @@ class ExchangeOn final : public Exchange, public std::enable_shared_from_this<Ex
   // `read`: how reading has ended.
   void Parse(const error_code& read) {
     error_code error;
-    while (!error && buffer_.size() > 0 && !parser_.is_done() &&
-           !IsTooLittleForBeast(parser_, buffer_.size())) {
-      buffer_.consume(parser_.put(buffer_.data(), error));
+    while (!error && buffer_.size() > 0 && !parser_.is_done()) {
+      buffer_.consume(PutHttp(&parser_, buffer_.data(), &error));
     }
     if (error == http::error::need_more) error = {};
     if (error || parser_.is_done()) return Take(error);

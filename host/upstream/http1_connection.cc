@@ -107,14 +107,14 @@ class Http1Connection final : public Connection {
   }
 
   void Parse() {
-    while (!inbox_.empty() && !IsTooLittleForBeast(*parser_, inbox_.size())) {
+    while (!inbox_.empty()) {
       error_code error;
       // Beast holds a line or a header to the limit only if it comes in pieces.
       const size_t given = parser_->is_header_done()
                                ? inbox_.size()
                                : std::min(inbox_.size(), config_->max_response_header_bytes);
       const bool was_all = given == inbox_.size();
-      const size_t taken = parser_->put(boost::asio::buffer(inbox_.data(), given), error);
+      const size_t taken = PutHttp(&*parser_, boost::asio::buffer(inbox_.data(), given), &error);
       inbox_.erase(0, taken);
       if (error == http::error::need_more) {
         if (taken > 0 && !was_all) continue;

@@ -6,6 +6,7 @@
 
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <google/protobuf/message.h>
 #include <google/protobuf/wire_format_lite.h>
 
@@ -24,6 +25,17 @@ bool ParsesAs(std::string_view bytes, Message* message) {
   }();
   (void)silenced;
   return message->ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+}
+
+// As bytes, with the entries of maps in one order: SerializeAsString may write them in any.
+inline std::string InOrder(const google::protobuf::Message& message) {
+  std::string bytes;
+  google::protobuf::io::StringOutputStream stream(&bytes);
+  google::protobuf::io::CodedOutputStream out(&stream);
+  out.SetSerializationDeterministic(true);
+  message.SerializeToCodedStream(&out);
+  out.Trim();
+  return bytes;
 }
 
 // Whether `is_wanted(field, wire_type)` holds for a record at any depth of a message of this type,

@@ -4,9 +4,6 @@
 // generated classes, which have to agree.
 //
 // Readers: host/wire/envelope.cc host/wire/header_facts.cc host/plugin/match.cc
-#include <google/protobuf/io/coded_stream.h>
-#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
-
 #include <string>
 
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
@@ -39,17 +36,6 @@ const google::protobuf::Message& MessageOf(const ext_proc::ProcessingRequest& re
     default:
       return request.response_trailers();
   }
-}
-
-// As bytes, with the entries of maps in one order.
-std::string InOrder(const google::protobuf::Message& message) {
-  std::string bytes;
-  google::protobuf::io::StringOutputStream stream(&bytes);
-  google::protobuf::io::CodedOutputStream out(&stream);
-  out.SetSerializationDeterministic(true);
-  message.SerializeToCodedStream(&out);
-  out.Trim();
-  return bytes;
 }
 
 std::string CompareHeaders(std::string_view message, const ext_proc::HttpHeaders& expected) {

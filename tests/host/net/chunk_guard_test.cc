@@ -19,9 +19,8 @@ namespace http = boost::beast::http;
 template <bool is_request>
 void Put(http::parser<is_request, http::string_body>* parser, std::string* bytes) {
   boost::system::error_code error;
-  while (!error && !bytes->empty() && !parser->is_done() &&
-         !IsTooLittleForBeast(*parser, bytes->size())) {
-    bytes->erase(0, parser->put(boost::asio::buffer(*bytes), error));
+  while (!error && !bytes->empty() && !parser->is_done()) {
+    bytes->erase(0, PutHttp(parser, boost::asio::buffer(*bytes), &error));
   }
   EXPECT_TRUE(!error || error == http::error::need_more) << error.message();
 }
