@@ -24,6 +24,7 @@
 #include "host/plugin/instance.h"
 #include "host/plugin/loader.h"
 #include "tests/host/sockets.h"
+#include "tests/host/write_file.h"
 
 namespace callout::host {
 namespace {
@@ -47,10 +48,6 @@ std::string ReadFile(const std::string& path) {
   bytes << file.rdbuf();
   EXPECT_TRUE(file.good()) << path;
   return bytes.str();
-}
-
-void WriteFile(const std::string& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary) << bytes;
 }
 
 std::string Refusal(const std::string& path) {

@@ -5,18 +5,16 @@
 #define CALLOUT_TESTS_INTEGRATION_CERTIFICATES_H_
 
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "tests/host/pki.h"
 #include "tests/host/sockets.h"
+#include "tests/host/write_file.h"
 
 namespace callout::tests {
 
-inline void WriteFile(const std::string& path, const std::string& text) {
-  std::ofstream(path, std::ios::binary) << text;
-}
+using host::WriteFile;
 
 // Replaces a file atomically, by renaming.
 inline void ReplaceFile(const std::string& path, const std::string& text) {

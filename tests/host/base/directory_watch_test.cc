@@ -9,7 +9,7 @@
 #include <string>
 
 #include "sockets.h"
-#include "write_text.h"
+#include "write_file.h"
 
 namespace callout::host {
 namespace {
@@ -29,12 +29,12 @@ class DirectoryWatchTest : public ::testing::Test {
 TEST_F(DirectoryWatchTest, TellsOfFilesThatComeChangeAndGo) {
   EXPECT_TRUE(watch_->Watch({directory_.Path("")}));
   EXPECT_FALSE(Told());
-  WriteText(directory_.Path("a.so"), "1");
+  WriteFile(directory_.Path("a.so"), "1");
   EXPECT_TRUE(Told());
   EXPECT_FALSE(Told());
-  WriteText(directory_.Path("a.so"), "2");
+  WriteFile(directory_.Path("a.so"), "2");
   EXPECT_TRUE(Told());
-  WriteText(directory_.Path(".a.tmp"), "3");
+  WriteFile(directory_.Path(".a.tmp"), "3");
   (void)Told();
   fs::rename(directory_.Path(".a.tmp"), directory_.Path("a.so"));
   EXPECT_TRUE(Told());
@@ -46,7 +46,7 @@ TEST_F(DirectoryWatchTest, IsReadableWhenThereIsSomethingToTell) {
   watch_->Watch({directory_.Path("")});
   pollfd readable = {watch_->fd(), POLLIN, 0};
   EXPECT_EQ(poll(&readable, 1, 0), 0);
-  WriteText(directory_.Path("a.so"), "1");
+  WriteFile(directory_.Path("a.so"), "1");
   EXPECT_EQ(poll(&readable, 1, 0), 1);
   EXPECT_TRUE(Told());
   EXPECT_EQ(poll(&readable, 1, 0), 0);
@@ -63,7 +63,7 @@ TEST_F(DirectoryWatchTest, WaitsForADirectoryThatIsMissing) {
   fs::create_directory(missing);
   EXPECT_TRUE(Told());
   EXPECT_TRUE(watch_->Watch({missing}));
-  WriteText(missing + "/a.so", "1");
+  WriteFile(missing + "/a.so", "1");
   EXPECT_TRUE(Told());
 }
 
@@ -78,9 +78,9 @@ TEST_F(DirectoryWatchTest, TellsWhenADirectoryOnTheWayIsSwitchedBySymlink) {
   EXPECT_TRUE(Told());
   EXPECT_TRUE(watch_->Watch({directory_.Path("current")}));
   (void)Told();
-  WriteText(directory_.Path("releases/2/a.so"), "1");
+  WriteFile(directory_.Path("releases/2/a.so"), "1");
   EXPECT_TRUE(Told());
-  WriteText(directory_.Path("releases/1/a.so"), "1");
+  WriteFile(directory_.Path("releases/1/a.so"), "1");
   EXPECT_FALSE(Told()) << "nothing leads there any more";
 }
 
@@ -88,13 +88,13 @@ TEST_F(DirectoryWatchTest, TellsWhenADirectoryOnTheWayIsSwitchedBySymlink) {
 // which is a symlink to a directory of the version.
 TEST_F(DirectoryWatchTest, TellsWhenAConfigMapIsUpdated) {
   fs::create_directory(directory_.Path("..1"));
-  WriteText(directory_.Path("..1/a.so"), "1");
+  WriteFile(directory_.Path("..1/a.so"), "1");
   fs::create_symlink("..1", directory_.Path("..data"));
   fs::create_symlink("..data/a.so", directory_.Path("a.so"));
   watch_->Watch({directory_.Path(""), directory_.Path("a.so")});
   (void)Told();
   fs::create_directory(directory_.Path("..2"));
-  WriteText(directory_.Path("..2/a.so"), "2");
+  WriteFile(directory_.Path("..2/a.so"), "2");
   fs::create_symlink("..2", directory_.Path("..data_tmp"));
   (void)Told();
   fs::rename(directory_.Path("..data_tmp"), directory_.Path("..data"));
@@ -104,12 +104,12 @@ TEST_F(DirectoryWatchTest, TellsWhenAConfigMapIsUpdated) {
 TEST_F(DirectoryWatchTest, FollowsAFileThroughItsSymlinkIntoAnotherDirectory) {
   fs::create_directory(directory_.Path("build"));
   fs::create_directory(directory_.Path("plugins"));
-  WriteText(directory_.Path("build/a.so"), "1");
+  WriteFile(directory_.Path("build/a.so"), "1");
   fs::create_symlink("../build/a.so", directory_.Path("plugins/a.so"));
   watch_->Watch({directory_.Path("plugins"), directory_.Path("plugins/a.so")});
-  WriteText(directory_.Path("build/b.o"), "1");
+  WriteFile(directory_.Path("build/b.o"), "1");
   EXPECT_FALSE(Told());
-  WriteText(directory_.Path("build/a.so"), "2");
+  WriteFile(directory_.Path("build/a.so"), "2");
   EXPECT_TRUE(Told());
 }
 
@@ -122,13 +122,13 @@ TEST_F(DirectoryWatchTest, TellsWhenTheDirectoryItselfIsReplaced) {
   fs::create_directory(plugins);
   EXPECT_TRUE(watch_->Watch({plugins}));
   (void)Told();
-  WriteText(plugins + "/a.so", "1");
+  WriteFile(plugins + "/a.so", "1");
   EXPECT_TRUE(Told());
   fs::remove_all(plugins);
   EXPECT_TRUE(Told());
   fs::create_directory(plugins);
   EXPECT_TRUE(watch_->Watch({plugins})) << "a new directory, if of the same name";
-  WriteText(plugins + "/a.so", "1");
+  WriteFile(plugins + "/a.so", "1");
   EXPECT_TRUE(Told());
 }
 

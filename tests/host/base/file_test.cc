@@ -14,7 +14,7 @@
 #include "absl/status/status.h"
 #include "host/base/owned_fd.h"
 #include "sockets.h"
-#include "write_text.h"
+#include "write_file.h"
 
 namespace callout::host {
 namespace {
@@ -27,11 +27,11 @@ class FileTest : public ::testing::Test {
 
 TEST_F(FileTest, TellsVersionsOfAFileApart) {
   EXPECT_FALSE(StampOf(path_).regular());
-  WriteText(path_, "1");
+  WriteFile(path_, "1");
   const FileStamp first = StampOf(path_);
   EXPECT_TRUE(first.regular());
   EXPECT_EQ(StampOf(path_), first);
-  WriteText(directory_.Path("other"), "2");
+  WriteFile(directory_.Path("other"), "2");
   std::filesystem::rename(directory_.Path("other"), path_);
   EXPECT_NE(StampOf(path_), first);
 }
@@ -45,7 +45,7 @@ TEST_F(FileTest, WhatIsThereAndCannotBeReachedIsNotAbsent) {
   std::filesystem::remove(path_);
   std::filesystem::create_symlink("file", path_);
   EXPECT_EQ(CheckRegular(StampOf(path_)).message(), "Too many levels of symbolic links");
-  WriteText(directory_.Path("plain"), "");
+  WriteFile(directory_.Path("plain"), "");
   EXPECT_EQ(CheckRegular(StampOf(directory_.Path("plain/file"))).message(), "Not a directory");
 }
 
@@ -79,7 +79,7 @@ TEST_F(FileTest, ReadsNothingButRegularFilesAndNeverBlocks) {
 }
 
 TEST_F(FileTest, ReadsUpToItsLimit) {
-  WriteText(path_, "text");
+  WriteFile(path_, "text");
   EXPECT_EQ(*ReadFile(path_, 4), "text");
   EXPECT_EQ(ReadFile(path_, 3).status().message(), "it has more than 3 bytes");
   EXPECT_EQ(ReadStart(path_, 3)->bytes, "tex");
@@ -97,7 +97,7 @@ TEST_F(FileTest, ReadsWhatIsThereWhateverTheSizeSays) {
 // A sparse file of any size costs no memory before it is known to be too large.
 TEST_F(FileTest, ReadsMoreThanOneStep) {
   const std::string text(3'000'001, 'x');
-  WriteText(path_, text);
+  WriteFile(path_, text);
   EXPECT_EQ(*ReadFile(path_, text.size()), text);
   EXPECT_EQ(*ReadUnchanged(path_, StampOf(path_), text.size()), text);
   std::filesystem::resize_file(path_, uint64_t{1} << 40);
@@ -115,23 +115,23 @@ TEST_F(FileTest, ToolsMayReadAPipe) {
 }
 
 TEST_F(FileTest, ReadsWhatIsUnchanged) {
-  WriteText(path_, "text");
+  WriteFile(path_, "text");
   const auto text = ReadUnchanged(path_, StampOf(path_), 100);
   ASSERT_TRUE(text.ok()) << text.status();
   EXPECT_EQ(*text, "text");
 }
 
 TEST_F(FileTest, ReadsNothingThatHasChanged) {
-  WriteText(path_, "text");
+  WriteFile(path_, "text");
   const FileStamp stamp = StampOf(path_);
-  WriteText(path_, "other text");
+  WriteFile(path_, "other text");
   EXPECT_TRUE(absl::IsAborted(ReadUnchanged(path_, stamp, 100).status()));
   std::filesystem::remove(path_);
   EXPECT_TRUE(absl::IsAborted(ReadUnchanged(path_, stamp, 100).status()));
 }
 
 TEST_F(FileTest, ReadsNothingAboveTheLimit) {
-  WriteText(path_, "text");
+  WriteFile(path_, "text");
   const auto text = ReadUnchanged(path_, StampOf(path_), 3);
   EXPECT_TRUE(absl::IsInvalidArgument(text.status()));
 }
