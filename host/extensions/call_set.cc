@@ -73,7 +73,7 @@ class CallSet::Table {
   callout_status_t Add(uint64_t id, const Record& record) {
     const std::lock_guard lock(mutex_);
     if (state_ != State::kOpen) return CALLOUT_FAILED_PRECONDITION;
-    if (records_.size() + (running_ == 0 ? 0 : 1) >= options_.calls_max) {
+    if (records_.size() + (running_ ? 1 : 0) >= options_.calls_max) {
       return CALLOUT_RESOURCE_EXHAUSTED;
     }
     records_.emplace(id, record);
@@ -97,14 +97,19 @@ class CallSet::Table {
       if (found == records_.end()) return;
       record = found->second;
       records_.erase(found);
-      running_ = id;
+      running_ = true;
+      telling_ = id;
     }
     options_.call([&] { Tell(record, result); });
+    {
+      const std::lock_guard lock(mutex_);
+      telling_ = 0;  // a cancel finds that it is over
+    }
     Release(record);
     std::function<void()> on_idle;
     {
       const std::lock_guard lock(mutex_);
-      running_ = 0;
+      running_ = false;
       if (state_ == State::kClosed) on_idle.swap(on_idle_);
       returned_.notify_all();
     }
@@ -116,7 +121,7 @@ class CallSet::Table {
     Record record;
     {
       const std::lock_guard lock(mutex_);
-      if (id != 0 && id == running_) return CALLOUT_ABORTED;
+      if (id != 0 && id == telling_) return CALLOUT_ABORTED;
       const auto found = records_.find(id);
       if (found == records_.end()) return CALLOUT_NOT_FOUND;
       record = found->second;
@@ -140,14 +145,14 @@ class CallSet::Table {
       Release(record);
     }
     const std::lock_guard lock(mutex_);
-    if (running_ == 0) return true;
+    if (!running_) return true;
     on_idle_ = std::move(on_idle);
     return false;
   }
 
   void AwaitIdle() {
     std::unique_lock lock(mutex_);
-    while (!returned_.wait_for(lock, kCallPatience, [this] { return running_ == 0; })) {
+    while (!returned_.wait_for(lock, kCallPatience, [this] { return !running_; })) {
       LogLimited(LogLevel::kWarning, options_.name + "/calls",
                  "plugin {}: the end of a call to an upstream has not returned, and the end of the "
                  "instance waits for it",
@@ -189,7 +194,8 @@ class CallSet::Table {
   std::condition_variable returned_;
   State state_ = State::kNew;
   std::map<uint64_t, Record> records_;
-  uint64_t running_ = 0;  // whose `done` is running; 0: none
+  bool running_ = false;  // a `done`, or the `release` after it
+  uint64_t telling_ = 0;  // whose `done` is running; 0: none
   std::function<void()> on_idle_;
 };
 

@@ -104,6 +104,23 @@ TEST_F(CallSetTest, TellsThePluginOnceHowACallCameOut) {
   EXPECT_EQ(set_->Cancel(id), CALLOUT_NOT_FOUND);
 }
 
+TEST_F(CallSetTest, ACallIsOverBeforeItIsReleased) {
+  Notification released;
+  uint64_t id = 0;
+  callout_status_t within = CALLOUT_OK;
+  std::function<void()> on_release = [&] {
+    within = set_->Cancel(id);
+    released.Notify();
+  };
+  callout_outgoing_t ask = Pending().Ask();
+  ask.done = [](void*, const callout_incoming_t*) {};
+  ask.release = [](void* data) { (*static_cast<std::function<void()>*>(data))(); };
+  ask.data = &on_release;
+  ASSERT_EQ(Start(ask, &id), CALLOUT_OK);
+  released.WaitForNotification();
+  EXPECT_EQ(within, CALLOUT_NOT_FOUND);
+}
+
 TEST_F(CallSetTest, ACancelledCallIsReleasedAndTellsNothing) {
   Pending call;
   uint64_t id = 0;
