@@ -64,6 +64,7 @@ class Place {
  public:
   virtual ~Place() = default;
   virtual void Close() = 0;
+  virtual bool responds() const = 0;  // to a request that it has read
   virtual const Listener& listener() const = 0;
 };
 
@@ -73,6 +74,7 @@ struct Shared {
   HttpLimits limits;
   Metrics::Id open_gauge = 0;
   std::list<Place*> open = {};  // the one without a whole request for longest first
+  bool stops = false;
   // Runs a slow page, and hands on what it returned on the server's thread.
   std::function<void(std::function<HttpResponse()>, std::function<void(HttpResponse)>)> run_later =
       nullptr;
@@ -107,6 +109,7 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
     Leave();
     beast::get_lowest_layer(stream_).close();
   }
+  bool responds() const override { return responds_; }
   const Listener& listener() const override { return *listener_; }
 
   void Start() {
@@ -228,6 +231,7 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
   }
 
   void Response() {
+    responds_ = true;
     const auto& request = parser_->get();
     const bool is_head = request.method() == http::verb::head;
     const std::string_view method(request.method_string().data(), request.method_string().size());
@@ -274,8 +278,9 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
                           self->Count(self->listener_->timeouts);
                         }
                         if (error) return;
-                        if (keep_alive) return self->Read();
-                        self->Finish();
+                        self->responds_ = false;
+                        if (!keep_alive) return self->Finish();
+                        self->shared_->stops ? self->Close() : self->Read();
                       });
   }
 
@@ -304,6 +309,7 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
   const Listener* const listener_;
   std::list<Place*>::iterator place_;
   bool left_ = false;
+  bool responds_ = false;
   Stream stream_;
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
@@ -339,8 +345,11 @@ class HttpServer::Core {
         });
       });
     };
-    absl::Status status = Run(io_.get(), &thread_);
-    return status.ok() ? Run(pages_io_.get(), &pages_thread_) : status;
+    absl::Status status = Run(
+        io_.get(), [this] { Farewell(); }, &thread_);
+    return status.ok() ? Run(
+                             pages_io_.get(), [] {}, &pages_thread_)
+                       : status;
   }
 
   absl::StatusOr<const Listener*> AddListener(const std::string& name, HttpHandler handler,
@@ -382,9 +391,10 @@ class HttpServer::Core {
     });
   }
 
+  // The slow page first: its response is written, too.
   void Stop() {
     for (const auto& [io, thread] :
-         {std::pair(&io_, &thread_), std::pair(&pages_io_, &pages_thread_)}) {
+         {std::pair(&pages_io_, &pages_thread_), std::pair(&io_, &thread_)}) {
       if (!thread->joinable()) continue;
       (*io)->stop();
       thread->join();
@@ -395,17 +405,33 @@ class HttpServer::Core {
   }
 
  private:
-  static absl::Status Run(asio::io_context* io, std::thread* thread) {
-    absl::StatusOr<std::thread> started = StartThread("health and admin pages", [io] {
-      const auto work = asio::make_work_guard(*io);
-      io->run();
-    });
+  // `at_end` is called on the thread once `io` is stopped.
+  static absl::Status Run(asio::io_context* io, std::function<void()> at_end, std::thread* thread) {
+    absl::StatusOr<std::thread> started =
+        StartThread("health and admin pages", [io, at_end = std::move(at_end)] {
+          {
+            const auto work = asio::make_work_guard(*io);
+            io->run();
+          }
+          at_end();
+        });
     if (!started.ok()) return started.status();
     *thread = *std::move(started);
     return absl::OkStatus();
   }
 
   void Serve(const Listener* listener, OwnedFd fd);
+
+  // Whoever asked the host to drain, for example, gets the response.
+  void Farewell() {
+    shared_.stops = true;
+    for (auto next = shared_.open.begin(); next != shared_.open.end();) {
+      Place* const place = *next++;
+      if (!place->responds()) place->Close();
+    }
+    io_->restart();
+    io_->run_for(std::chrono::milliseconds(shared_.limits.farewell_ms));
+  }
 
   Shared shared_;
   std::mutex mutex_;
@@ -416,6 +442,7 @@ class HttpServer::Core {
 };
 
 void HttpServer::Core::Serve(const Listener* listener, OwnedFd fd) {
+  if (shared_.stops) return;
   if (shared_.open.size() >= shared_.limits.connections_max) {
     Place* const oldest = shared_.open.front();
     shared_.metrics->Add(oldest->listener().over_connections);

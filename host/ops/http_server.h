@@ -79,6 +79,7 @@ struct HttpLimits {
   uint32_t timeout_ms = 5000;  // for the TLS handshake, for each request from the end of the one
                                // before it to its last byte, for writing each answer
   uint32_t connections_max = 256;  // of all listeners together
+  uint32_t farewell_ms = 1000;     // for the responses that are being written when it stops
 };
 
 class HttpServer {
@@ -100,8 +101,9 @@ class HttpServer {
                                                           std::function<TlsContext()> tls = nullptr,
                                                           Http2Taker on_http2 = nullptr);
 
-  // Closes every connection and ends the threads, after the current slow page. No handler runs
-  // afterwards. Harmless if called twice.
+  // Closes every connection and ends the threads, after the current slow page. Responses to
+  // requests that were read are written first, for at most a second. No handler runs afterwards.
+  // Harmless if called twice.
   void Stop();
 
  private:

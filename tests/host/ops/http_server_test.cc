@@ -82,6 +82,14 @@ class HttpServerTest : public ::testing::Test {
 
 constexpr char kClose[] = "Connection: close\r\n\r\n";
 
+// Of a new pair of sockets, the other of which is served.
+Descriptor UnixClient(const std::function<void(int)>& serve) {
+  int pair[2] = {-1, -1};
+  EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+  serve(pair[0]);
+  return Descriptor(pair[1]);
+}
+
 TEST_F(HttpServerTest, AnswersGet) {
   Start();
   EXPECT_EQ(Exchange(std::string("GET /a?b=c HTTP/1.1\r\nHost: x\r\n") + kClose),
@@ -378,14 +386,47 @@ TEST_F(HttpServerTest, StopClosesEveryConnection) {
   server_->Stop();
 }
 
+// The client of a response that has begun and does not fit into the buffers of a socket.
+constexpr size_t kLargeBody = 1 << 20;
+Descriptor BeginLargeResponse(const std::function<void(int)>& serve, std::string_view end) {
+  Descriptor client = UnixClient(serve);
+  Write(client.get(), "GET / HTTP/1.1\r\n" + std::string(end));
+  EXPECT_TRUE(WaitReadable(client.get()));
+  return client;
+}
+
+TEST_F(HttpServerTest, StopWritesTheResponsesThatAreUnderWay) {
+  Start({.farewell_ms = 30'000});
+  auto serve = server_->AddListener("unix", [](const HttpRequestView&) {
+    return HttpResponse{.body = std::string(kLargeBody, 'x')};
+  });
+  ASSERT_TRUE(serve.ok()) << serve.status();
+  const Descriptor closes = BeginLargeResponse(*serve, kClose);
+  const Descriptor stays = BeginLargeResponse(*serve, "\r\n");
+  std::thread stop([this] { server_->Stop(); });
+  for (const int client : {closes.get(), stays.get()}) {
+    EXPECT_THAT(ReadToEnd(client), EndsWith("\r\n\r\n" + std::string(kLargeBody, 'x')));
+    shutdown(client, SHUT_WR);
+  }
+  stop.join();
+}
+
+TEST_F(HttpServerTest, StopDoesNotWaitForAClientThatDoesNotRead) {
+  Start({.farewell_ms = 1});
+  auto serve = server_->AddListener("unix", [](const HttpRequestView&) {
+    return HttpResponse{.body = std::string(kLargeBody, 'x')};
+  });
+  ASSERT_TRUE(serve.ok()) << serve.status();
+  const Descriptor client = BeginLargeResponse(*serve, kClose);
+  server_->Stop();
+  EXPECT_LT(ReadToEnd(client.get()).size(), kLargeBody);
+}
+
 TEST_F(HttpServerTest, ServesUnixSockets) {
   Start();
-  int pair[2];
-  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
   auto serve = server_->AddListener("unix", [](const HttpRequestView&) { return HttpResponse(); });
   ASSERT_TRUE(serve.ok()) << serve.status();
-  (*serve)(pair[0]);
-  const Descriptor client(pair[1]);
+  const Descriptor client = UnixClient(*serve);
   Write(client.get(), std::string("GET / HTTP/1.1\r\n") + kClose);
   EXPECT_THAT(ReadToEnd(client.get()),
               AllOf(StartsWith("HTTP/1.1 200 OK\r\n"), Not(HasSubstr("Content-Type"))));
