@@ -7,6 +7,18 @@
 
 namespace callout::host {
 
+namespace {
+
+// The old request last, for the new one is made from it.
+void Keep(std::string request, size_t message_at, size_t message_size, ChainMessage* message) {
+  auto owner = std::make_shared<const std::string>(std::move(request));
+  message->request = *owner;
+  message->message = message->request.substr(message_at, message_size);
+  message->request_owner = std::move(owner);
+}
+
+}  // namespace
+
 void ChainMessage::Reset() {
   phase = response_phase = 0;
   body_mode = CALLOUT_BODY_NONE;
@@ -33,12 +45,16 @@ bool ChainMessage::Become(MessageState next, uint64_t until_ns) {
 
 void ChainMessage::Rebuild(std::string_view new_message) {
   size_t message_at = 0;
-  auto around =
-      std::make_shared<const std::string>(ReplaceMessage(request, phase, new_message, &message_at));
-  request = *around;
-  message = request.substr(message_at, new_message.size());
-  // The old one last, for the new one is made from it.
-  request_owner = std::move(around);
+  std::string rebuilt = ReplaceMessage(request, phase, new_message, &message_at);
+  Keep(std::move(rebuilt), message_at, new_message.size(), this);
+}
+
+void ChainMessage::RebuildHeaders(const HeaderMutationView& mutation) {
+  size_t message_at = 0;
+  size_t message_size = 0;
+  std::string rebuilt =
+      ReplaceHeaders(request, phase, message, mutation, &message_at, &message_size);
+  Keep(std::move(rebuilt), message_at, message_size, this);
 }
 
 void ChainMessage::RebuildAroundBody(std::string_view new_body) {

@@ -115,6 +115,8 @@ struct ChainMessage {
   // What later instances are to see in place of `message`, with `request` built
   // around it anew.
   void Rebuild(std::string_view new_message);
+  // The same for headers or trailers, with a change of them applied.
+  void RebuildHeaders(const HeaderMutationView& mutation);
   // A body phase: `message` and `request` around another body.
   void RebuildAroundBody(std::string_view new_body);
 };

@@ -403,9 +403,7 @@ void Stream::KeepHeaderOrder(ChainMessage* message, Part* part, const ResponseVi
 // Makes the message what it would be after Envoy has applied the answer.
 void Stream::ShowToLater(ChainMessage* message, const ResponseView& view) {
   if (!IsBodyPhase(message->phase)) {
-    if (!view.headers.empty()) {
-      message->Rebuild(ApplyHeaderMutation(message->message, view.headers));
-    }
+    if (!view.headers.empty()) message->RebuildHeaders(view.headers);
     if (view.continue_and_replace && view.body_mutation != ResponseView::Body::kUnchanged &&
         std::exchange(message->end_of_stream, false)) {
       message->Rebuild(WithoutEndOfStream(message->message));

@@ -48,13 +48,18 @@ std::string_view IndexName(std::string_view name) {
   return EqualsIgnoreCase(name, "host") ? ":authority" : name;
 }
 
-// Of a HeaderValue; Envoy writes the key first, and once.
-std::string_view NameOf(std::string_view header) {
+[[gnu::noinline]] std::string_view FindName(std::string_view header) {
   WireReader fields(header);
   while (fields.Next()) {
     if (fields.Is(field::HeaderValue::kKey)) return fields.bytes();
   }
   return {};
+}
+
+// Of a HeaderValue; Envoy writes the key first, and once.
+[[gnu::always_inline]] inline std::string_view NameOf(std::string_view header) {
+  const std::string_view key = ShortText(header, field::HeaderValue::kKey);
+  return key.empty() ? FindName(header) : key;
 }
 
 // Bytes of a message that stay as they are, in as few pieces as possible.
@@ -90,19 +95,26 @@ struct HeaderChanges {
     }
   };
   absl::InlinedVector<std::string_view, 8> gone;  // names whose headers in the message go
+  uint64_t gone_sizes = 0;                        // a bit for each size of theirs, modulo 64
   absl::InlinedVector<Added, 8> added;
 
+  static uint64_t SizeBit(std::string_view name) { return uint64_t{1} << (name.size() % 64); }
   // `header`: a HeaderValue. Lengths tell most names apart.
   bool Keeps(std::string_view header) const {
     const std::string_view name = NameOf(header);
+    if ((gone_sizes & SizeBit(name)) == 0) return true;
     for (const std::string_view other : gone) {
       if (other.size() == name.size() && EqualsIgnoreCase(other, name)) return false;
     }
     return true;
   }
+  void Drop(std::string_view name) {
+    gone.push_back(name);
+    gone_sizes |= SizeBit(name);
+  }
   void Set(std::string_view name, const HeaderSet& set) {
     if (!set.append) {
-      gone.push_back(name);
+      Drop(name);
       added.erase(std::remove_if(added.begin(), added.end(),
                                  [name](const Added& earlier) {
                                    return EqualsIgnoreCase(earlier.name, name);
@@ -129,7 +141,7 @@ HeaderChanges ChangesOf(std::string_view message, const HeaderMutationView& muta
   static constexpr std::string_view kAuthority = ":authority";
   HeaderChanges changes;
   for (const std::string_view name : mutation.remove) {
-    if (IsRemovable(name)) changes.gone.push_back(name);
+    if (IsRemovable(name)) changes.Drop(name);
   }
   for (const HeaderSet& set : mutation.set) {
     const auto is_authority = [](const HeaderChanges::Added& added) {
@@ -147,12 +159,21 @@ HeaderChanges ChangesOf(std::string_view message, const HeaderMutationView& muta
 // Runs of headers that stay are one piece each.
 void AddKept(std::string_view map, const HeaderChanges& changes, Pieces* kept) {
   const char* run = map.data();
-  WireReader reader(map);
-  while (reader.Next()) {
+  std::string_view left = map;
+  while (true) {
+    // The common case: a short header.
+    for (std::string_view header = ShortText(left, field::HeaderMap::kHeaders);
+         !header.empty() && changes.Keeps(header);
+         header = ShortText(left, field::HeaderMap::kHeaders)) {
+      left.remove_prefix(2 + header.size());
+    }
+    WireReader reader(left);
+    if (!reader.Next()) break;
+    const std::string_view record = reader.record();
+    left.remove_prefix(record.size());
     if (reader.Is(field::HeaderMap::kHeaders) && changes.Keeps(reader.bytes())) continue;
-    const std::string_view gone = reader.record();
-    kept->Add({run, static_cast<size_t>(gone.data() - run)});
-    run = gone.data() + gone.size();
+    kept->Add({run, static_cast<size_t>(record.data() - run)});
+    run = left.data();
   }
   kept->Add({run, static_cast<size_t>(map.data() + map.size() - run)});
 }
@@ -165,6 +186,71 @@ void AppendHeader(const HeaderChanges::Added& header, std::string* out) {
   out->append(header.name);
   for (size_t i = name_at; i < out->size(); ++i) (*out)[i] = ToLowerAscii((*out)[i]);
   AppendBytes(field::HeaderValue::kRawValue, header.value, out);
+}
+
+// A message (HttpHeaders or HttpTrailers) as a mutation leaves it. Chains write one for each
+// instance that changes headers, so what stays is copied, not written anew. Both have to outlive
+// it.
+class HeaderRewrite {
+ public:
+  HeaderRewrite(std::string_view message, const HeaderMutationView& mutation)
+      : changes_(ChangesOf(message, mutation)) {
+    WireReader reader(message);
+    while (reader.Next()) {
+      if (reader.Is(kHeaderList)) {
+        AddKept(reader.bytes(), changes_, &headers_);
+      } else {
+        rest_.Add(reader.record());
+      }
+    }
+    map_size_ = headers_.size();
+    for (const HeaderChanges::Added& header : changes_.added) {
+      map_size_ += BytesSize(field::HeaderMap::kHeaders, header.size());
+    }
+  }
+
+  size_t size() const { return BytesSize(kHeaderList, map_size_) + rest_.size(); }
+  void AppendTo(std::string* out) const {
+    AppendBytesHead(kHeaderList, map_size_, out);
+    headers_.AppendTo(out);
+    for (const HeaderChanges::Added& header : changes_.added) AppendHeader(header, out);
+    rest_.AppendTo(out);
+  }
+
+ private:
+  const HeaderChanges changes_;
+  Pieces headers_;  // those that stay
+  Pieces rest_;
+  size_t map_size_ = 0;
+};
+
+class Verbatim {
+ public:
+  explicit Verbatim(std::string_view message) : message_(message) {}
+  size_t size() const { return message_.size(); }
+  void AppendTo(std::string* out) const { out->append(message_); }
+
+ private:
+  const std::string_view message_;
+};
+
+template <typename Message>
+std::string PutIntoRequest(std::string_view request, callout_phase_t phase, const Message& message,
+                           size_t* message_at) {
+  Pieces others;
+  WireReader reader(request);
+  while (reader.Next()) {
+    const bool is_oneof_member =
+        reader.number() >= CALLOUT_REQUEST_HEADERS && reader.number() <= CALLOUT_RESPONSE_TRAILERS;
+    if (!is_oneof_member) others.Add(reader.record());
+  }
+  std::string out;
+  out.reserve(BytesSize(phase, message.size()) + others.size());
+  AppendBytesHead(phase, message.size(), &out);
+  if (message_at != nullptr) *message_at = out.size();
+  message.AppendTo(&out);
+  others.AppendTo(&out);
+  return out;
 }
 
 }  // namespace
@@ -241,29 +327,11 @@ std::string MergedHeaders::Write() const {
   return mutation;
 }
 
-// Chains do this for each instance that changes headers, so what stays is copied, not written anew.
 std::string ApplyHeaderMutation(std::string_view message, const HeaderMutationView& mutation) {
-  const HeaderChanges changes = ChangesOf(message, mutation);
-  Pieces headers;
-  Pieces rest;
-  WireReader reader(message);
-  while (reader.Next()) {
-    if (!reader.Is(kHeaderList)) {
-      rest.Add(reader.record());
-      continue;
-    }
-    AddKept(reader.bytes(), changes, &headers);
-  }
-  size_t map_size = headers.size();
-  for (const HeaderChanges::Added& header : changes.added) {
-    map_size += BytesSize(field::HeaderMap::kHeaders, header.size());
-  }
+  const HeaderRewrite rewrite(message, mutation);
   std::string out;
-  out.reserve(BytesSize(kHeaderList, map_size) + rest.size());
-  AppendBytesHead(kHeaderList, map_size, &out);
-  headers.AppendTo(&out);
-  for (const HeaderChanges::Added& header : changes.added) AppendHeader(header, &out);
-  rest.AppendTo(&out);
+  out.reserve(rewrite.size());
+  rewrite.AppendTo(&out);
   return out;
 }
 
@@ -315,20 +383,15 @@ std::string WriteBodyMessage(std::string_view message, std::string_view body, bo
 
 std::string ReplaceMessage(std::string_view request, callout_phase_t phase,
                            std::string_view message, size_t* message_at) {
-  Pieces others;
-  WireReader reader(request);
-  while (reader.Next()) {
-    const bool is_oneof_member =
-        reader.number() >= CALLOUT_REQUEST_HEADERS && reader.number() <= CALLOUT_RESPONSE_TRAILERS;
-    if (!is_oneof_member) others.Add(reader.record());
-  }
-  std::string out;
-  out.reserve(BytesSize(phase, message.size()) + others.size());
-  AppendBytesHead(phase, message.size(), &out);
-  if (message_at != nullptr) *message_at = out.size();
-  out.append(message);
-  others.AppendTo(&out);
-  return out;
+  return PutIntoRequest(request, phase, Verbatim(message), message_at);
+}
+
+std::string ReplaceHeaders(std::string_view request, callout_phase_t phase,
+                           std::string_view message, const HeaderMutationView& mutation,
+                           size_t* message_at, size_t* message_size) {
+  const HeaderRewrite rewrite(message, mutation);
+  *message_size = rewrite.size();
+  return PutIntoRequest(request, phase, rewrite, message_at);
 }
 
 }  // namespace callout::host

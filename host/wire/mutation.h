@@ -77,6 +77,10 @@ std::string WriteBodyMessage(std::string_view message, std::string_view body, bo
 // where it begins, unless null.
 std::string ReplaceMessage(std::string_view request, callout_phase_t phase,
                            std::string_view message, size_t* message_at = nullptr);
+// The same with `message` as ApplyHeaderMutation leaves it, which is written once.
+std::string ReplaceHeaders(std::string_view request, callout_phase_t phase,
+                           std::string_view message, const HeaderMutationView& mutation,
+                           size_t* message_at, size_t* message_size);
 
 }  // namespace callout::host
 

@@ -144,6 +144,16 @@ class WireReader {
   bool ok_ = true;
 };
 
+// The text of the first record of `message` if that is field `number`, below 16, with a text of 1
+// to 127 bytes; else nothing. What WireReader would find, for loops over many short records.
+inline std::string_view ShortText(std::string_view message, uint32_t number) {
+  if (message.size() < 2) return {};
+  const auto tag = static_cast<unsigned char>(message[0]);
+  const auto size = static_cast<unsigned char>(message[1]);
+  if (tag != (number << 3 | 2) || size >= 0x80 || size > message.size() - 2) return {};
+  return {message.data() + 2, size};
+}
+
 // Whether all of `message` is well-formed records.
 inline bool IsWellFormed(std::string_view message) {
   WireReader reader(message);
