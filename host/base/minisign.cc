@@ -44,7 +44,7 @@ std::vector<std::string_view> Lines(std::string_view text) {
   return lines;
 }
 
-absl::Status Denied(std::string text) { return absl::PermissionDeniedError(std::move(text)); }
+absl::Status Denied(const std::string& text) { return absl::PermissionDeniedError(text); }
 
 bool IsSignedBy(const MinisignKey& key, std::string_view message, std::string_view signature) {
   const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> ed25519(

@@ -32,8 +32,9 @@ void AddExtensionOptions(ExtensionOptions* config, OptionSet* options) {
                         "docs/upstreams.md has the keys. Read once, at the start",
                 .set = [config](const std::string& path) {
                   absl::StatusOr<std::vector<UpstreamConfig>> upstreams = ReadUpstreams(path);
-                  if (upstreams.ok()) config->upstreams = *std::move(upstreams);
-                  return upstreams.status();
+                  if (!upstreams.ok()) return upstreams.status();
+                  config->upstreams = *std::move(upstreams);
+                  return absl::OkStatus();
                 }});
   options->Add(NumberOption("max_calls", kGroup, "CALLS", 0, INT_MAX, &config->calls_max,
                             "Calls to upstreams that one instance of a plugin may have under way"));

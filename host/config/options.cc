@@ -143,7 +143,7 @@ const OptionSet::Option* OptionSet::Find(std::string_view name) const {
 
 // "--secure-address=a-b" to "--secure_address=a-b", and an alias to the option's name.
 std::string OptionSet::WithNames(const std::string& argument) const {
-  const std::string result = WithUnderscores(argument);
+  std::string result = WithUnderscores(argument);
   const std::string_view name = NameIn(result);
   const Option* option = name.empty() ? nullptr : Find(name);
   if (option == nullptr || option->name == name) return result;

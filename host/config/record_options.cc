@@ -26,11 +26,10 @@ constexpr uint64_t kBytesMax = uint64_t{1} << 40;
 absl::Status CheckDirectory(const std::string& option, const std::string& directory) {
   struct stat there = {};
   const char* why = nullptr;
-  if (stat(directory.c_str(), &there) != 0) {
-    why = strerror(errno);
-  } else if (!S_ISDIR(there.st_mode)) {
+  const bool exists = stat(directory.c_str(), &there) == 0;
+  if (exists && !S_ISDIR(there.st_mode)) {
     why = "it is no directory";
-  } else if (access(directory.c_str(), W_OK | X_OK) != 0) {
+  } else if (!exists || access(directory.c_str(), W_OK | X_OK) != 0) {
     why = strerror(errno);
   }
   if (why == nullptr) return absl::OkStatus();

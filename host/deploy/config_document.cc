@@ -163,9 +163,9 @@ Place Place::At(const std::string& name) const {
 }
 
 Place Place::Get(std::string_view snake_name) const {
-  const Place snake = At(std::string(snake_name));
+  Place snake = At(std::string(snake_name));
   if (snake.value_ != nullptr) return snake;
-  const Place camel = At(CamelCase(snake_name));
+  Place camel = At(CamelCase(snake_name));
   return camel.value_ != nullptr ? camel : snake;
 }
 

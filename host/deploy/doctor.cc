@@ -47,8 +47,7 @@ std::string GoogleEvent(DeployTarget kind, const std::string& direction, Part pa
 // What brings a part of a direction to the host.
 std::string WriteMode(DeployTarget kind, const std::string& direction, Part part, BodyMode body) {
   if (IsGoogle(kind)) {
-    const std::string event =
-        fmt::format("supportedEvents: [{}, …]", GoogleEvent(kind, direction, part));
+    std::string event = fmt::format("supportedEvents: [{}, …]", GoogleEvent(kind, direction, part));
     if (part != Part::kBody || body != BodyMode::kFullDuplex) return event;
     const bool camel = kind == DeployTarget::kGke;
     return fmt::format("{}, {}BodySendMode: {}{}, and the event {}", event, direction,

@@ -13,7 +13,6 @@ namespace {
 
 using prometheus::ClientMetric;
 using prometheus::MetricFamily;
-using prometheus::MetricType;
 
 void AddHistogram(const ClientMetric::Histogram& from, ClientMetric::Histogram* to) {
   const bool fits =

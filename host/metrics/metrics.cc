@@ -249,7 +249,7 @@ Metrics::Metrics(size_t series_max, MetricMemory* memory)
 
 Metrics::~Metrics() = default;
 
-absl::StatusOr<Metrics::Id> Metrics::Define(Kind kind, std::string name, std::string help,
+absl::StatusOr<Metrics::Id> Metrics::Define(Kind kind, std::string name, const std::string& help,
                                             Labels labels, std::vector<double> buckets) {
   std::sort(labels.begin(), labels.end());
   if (absl::Status status = CheckMetric(kind, name, help, labels, buckets); !status.ok()) {

@@ -88,8 +88,8 @@ class Metrics final : public prometheus::Collectable {
   // UTF-8 (it would spoil the whole page for the scraper), and for bad buckets;
   // ALREADY_EXISTS if the name is taken by another kind, other label names or
   // other buckets; RESOURCE_EXHAUSTED if `series_max` would be passed.
-  absl::StatusOr<Id> Define(Kind kind, std::string name, std::string help, Labels labels = {},
-                            std::vector<double> buckets = {});
+  absl::StatusOr<Id> Define(Kind kind, std::string name, const std::string& help,
+                            Labels labels = {}, std::vector<double> buckets = {});
 
   // Adds to a counter (`delta` negative or not finite: ignored) or to a gauge.
   void Add(Id id, double delta = 1);

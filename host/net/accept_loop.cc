@@ -70,7 +70,7 @@ AcceptLoop::AcceptLoop(Metrics* metrics, Report report, std::function<size_t()> 
 AcceptLoop::Share AcceptLoop::ShareOf(size_t connections) {
   constexpr int kMicrosPerDoubling = 250;
   constexpr int kDoublingsMax = 12;
-  const int doublings = std::min<int>(std::bit_width(connections), kDoublingsMax);
+  const int doublings = std::min(static_cast<int>(std::bit_width(connections)), kDoublingsMax);
   return {std::chrono::microseconds(kMicrosPerDoubling * doublings),
           1 + static_cast<int>(std::min<size_t>(connections / 8, kConnectionsPerTurn - 1))};
 }

@@ -227,7 +227,7 @@ absl::Status CheckHookNames(const ElfImage& image, const HostAbi& abi,
           "use a newer host or, if it can do without, add CALLOUT_PLUGIN_NEEDS({});",
           Printable(symbol.name), result->abi_revision, abi.revision, abi.revision);
     } else {
-      return absl::InvalidArgumentError(std::move(strange));
+      return absl::InvalidArgumentError(strange);
     }
   }
   return absl::OkStatus();

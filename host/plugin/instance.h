@@ -99,7 +99,7 @@ class Instance {
   std::vector<std::string> asked_extensions() const { return extensions_.asked(); }
   // Ends its timers and calls to upstreams. False if a function of one is running: `on_idle` is
   // called, once or twice, when it has returned. Otherwise the destructor waits for it.
-  bool EndTimers(std::function<void()> on_idle) { return extensions_.End(std::move(on_idle)); }
+  bool EndTimers(const std::function<void()>& on_idle) { return extensions_.End(on_idle); }
 
   // True if a message of `phase` is for this instance.
   bool Wants(callout_phase_t phase) const { return (phases_ & CALLOUT_PHASE_BIT(phase)) != 0; }

@@ -125,6 +125,8 @@ void RecordSession::Drop(RecordDrop reason, uint64_t exchanges) {
 }
 
 void RecordSession::Push(std::unique_ptr<CapturedExchange> exchange) {
+  const size_t charged = exchange->charged;
+  bool taken = false;
   bool wakes = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -132,11 +134,12 @@ void RecordSession::Push(std::unique_ptr<CapturedExchange> exchange) {
       wakes = queue_.empty();
       queue_.push_back(std::move(exchange));
       waiting_.fetch_add(1, std::memory_order_relaxed);
+      taken = true;
     }
   }
   if (wakes) changed_.notify_all();
-  if (exchange == nullptr) return;
-  Release(exchange->charged);
+  if (taken) return;
+  Release(charged);
   Drop(RecordDrop::kStopped);
 }
 

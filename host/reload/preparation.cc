@@ -46,7 +46,7 @@ absl::StatusOr<std::shared_ptr<Preparation>> Preparation::Start(GenerationTarget
     return absl::UnavailableError(
         fmt::format("no thread to create it on: {}; raise the limit on tasks", strerror(error)));
   }
-  order.release();
+  static_cast<void>(order.release());  // the thread's now
   pthread_detach(thread);
   return preparation;
 }

@@ -398,8 +398,9 @@ absl::Status Reloader::Adopt(Slot* slot, PluginContents contents,
 absl::Status Reloader::Prepare(Slot* slot, GenerationSource source) {
   if (quiet_ || !options_.target->MayPrepareAside()) {
     absl::StatusOr<GenerationFacts> facts = options_.target->Prepare(source);
-    if (facts.ok()) Serve(slot, std::move(source), *std::move(facts));
-    return facts.status();
+    if (!facts.ok()) return facts.status();
+    Serve(slot, std::move(source), *std::move(facts));
+    return absl::OkStatus();
   }
   if (Preparation::running() >= kCreatesMax) {
     return absl::ResourceExhaustedError(fmt::format(
@@ -704,7 +705,7 @@ uint64_t Reloader::CheckCanaries(uint64_t now_ns) {
 }
 
 // `reason` is what was found, with the limit.
-void Reloader::RollBack(Slot* slot, absl::Status reason) {
+void Reloader::RollBack(Slot* slot, const absl::Status& reason) {
   const GenerationSource failed = slot->canary->source;
   slot->canary.reset();
   slot->refusal = absl::AbortedError(

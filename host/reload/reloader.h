@@ -252,7 +252,7 @@ class Reloader {
   void Serve(Slot* slot, GenerationSource source, GenerationFacts facts);
   void ServeBeside(Slot* slot, GenerationSource source);
   void Withdraw(Slot* slot);
-  void RollBack(Slot* slot, absl::Status reason);
+  void RollBack(Slot* slot, const absl::Status& reason);
   void PromoteCanary(Slot* slot, std::string_view by);
   absl::Status ReturnToPrevious(Slot* slot, absl::Status reason);
   void Commit();

@@ -140,8 +140,9 @@ void AddOptions(ReplayOptions* options, OptionSet* set) {
             .help = "The services that plugins may call, as the host's option of this name",
             .set = [options](const std::string& path) {
               absl::StatusOr<std::vector<UpstreamConfig>> upstreams = ReadUpstreams(path);
-              if (upstreams.ok()) options->upstreams = *std::move(upstreams);
-              return upstreams.status();
+              if (!upstreams.ok()) return upstreams.status();
+              options->upstreams = *std::move(upstreams);
+              return absl::OkStatus();
             }});
   set->Add(ChoiceOption(
       "envoy_mode_override", "Running", "WHAT", {"unknown", "allowed", "ignored"}, 0,

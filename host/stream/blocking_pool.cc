@@ -41,7 +41,7 @@ BlockingPool::~BlockingPool() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void BlockingPool::Submit(std::function<void()> job) {
+void BlockingPool::Submit(const std::function<void()>& job) {
   const bool added = Add({.run = [job](bool) { job(); }, .queued_ns = MonotonicNs()});
   if (!added) job();
 }

@@ -51,7 +51,7 @@ class BlockingPool {
 
   // Queues what has to be done at any time. Where no thread can be made at all it is
   // done before this returns.
-  void Submit(std::function<void()> job);
+  void Submit(const std::function<void()>& job);
 
   // Queues a call that has to be done by `deadline_ns` (MonotonicNs), and usually takes
   // what `usual` says, which outlives the job. `job` runs once, with false if the time

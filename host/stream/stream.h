@@ -292,7 +292,7 @@ class Stream {
   void FinishReply();
 
   // --- stream_faults.cc ---
-  void Fault(ChainMessage* message, Part* part, Finding finding,
+  void Fault(ChainMessage* message, Part* part, const Finding& finding,
              absl::Status status = absl::OkStatus());
   void Refuse(Instance* by, int http_status, Violation violation, absl::Status status);
   void Deny(Instance* by, int http_status, Violation violation);

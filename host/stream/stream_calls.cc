@@ -277,7 +277,7 @@ bool Stream::Wait(ChainMessage* message, Part* part) {
     }
     Finding finding{Violation::kDeferLimit, DeferLimitText(*environment_)};
     finding.never_passes = state.refuses();
-    Fault(message, part, std::move(finding),
+    Fault(message, part, finding,
           absl::ResourceExhaustedError(fmt::format(
               "plugin {} could not defer {}: as many calls as --max_deferred={} allows are "
               "deferred",
@@ -455,7 +455,7 @@ void Stream::OnOverdue(ChainMessage* message) {
       break;
   }
   finding.what = what;
-  Fault(message, part, std::move(finding),
+  Fault(message, part, finding,
         absl::DeadlineExceededError(
             fmt::format("plugin {}: {}: {}", instance.name(), PhaseName(message->phase), what)));
   TellCall();

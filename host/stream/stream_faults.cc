@@ -16,7 +16,7 @@ namespace callout::host {
 
 // Applies the instance's policy, by default to fail. `status` is how the stream then
 // ends, unless an immediate response refuses the exchange; OK: made of `finding`.
-void Stream::Fault(ChainMessage* message, Part* part, Finding finding, absl::Status status) {
+void Stream::Fault(ChainMessage* message, Part* part, const Finding& finding, absl::Status status) {
   Instance& instance = *part->instance;
   const std::string what = finding.what.empty() ? std::string(MessageOf(status)) : finding.what;
   CountFault(*message, part, finding.violation, what, finding.by_peer);

@@ -41,9 +41,9 @@ class Variables {
   }
 
   bool Has(const std::string& name) const { return values_.count(name) > 0; }
-  std::string Get(const std::string& name, std::string otherwise = "") const {
+  std::string Get(const std::string& name, const std::string& otherwise = "") const {
     const auto found = values_.find(name);
-    return found == values_.end() ? std::move(otherwise) : found->second;
+    return found == values_.end() ? otherwise : found->second;
   }
   // OTEL_EXPORTER_OTLP_TRACES_X before OTEL_EXPORTER_OTLP_X.
   std::string NameOfExporter(const std::string& suffix) const {

@@ -212,7 +212,7 @@ HttpMessage ReadRequest(const YAML::Node& node) {
 }
 
 std::string ReadStatus(const YAML::Node& node) {
-  const std::string text = TextOr(node, "status", "200");
+  std::string text = TextOr(node, "status", "200");
   int status = 0;
   if (text.size() != 3 || !absl::SimpleAtoi(text, &status) || status < 200 || status > 599) {
     Refuse(LineOf(node), "status is to be a number from 200 to 599");

@@ -77,7 +77,7 @@ class Checker {
   void CheckHeaders(const std::string& what, const NamedMatchers& matchers,
                     const HeaderList& headers) {
     for (const auto& [name, matcher] : matchers) {
-      CheckValue(what + " " + name, matcher, ValuesOf(headers, name));
+      CheckValue(fmt::format("{} {}", what, name), matcher, ValuesOf(headers, name));
     }
   }
   // An absent body is an empty one.

@@ -47,7 +47,8 @@ std::unique_ptr<ExchangeTrace> Tracer::Begin(std::string_view method,
                                              uint64_t now_ns) const {
   if (!parent.has_value()) {
     uint64_t trace_id_end = 0;
-    return SamplesNew(&trace_id_end) ? BeginNew(method, trace_id_end, now_ns) : nullptr;
+    if (!SamplesNew(&trace_id_end)) return nullptr;
+    return BeginNew(method, trace_id_end, now_ns);
   }
   if (!sampler_.Samples(&*parent, parent->trace_id)) return nullptr;
   SpanContext context;

@@ -19,11 +19,11 @@ constexpr size_t kVersion00Bytes = 55;
 
 // -1 for anything but a lower-case digit, which is all that the specification allows. A table,
 // since an exchange that is not sampled pays for this.
-constexpr std::array<int8_t, 256> kHexDigits = [] {
-  std::array<int8_t, 256> digits{};
+constexpr std::array<int16_t, 256> kHexDigits = [] {
+  std::array<int16_t, 256> digits{};
   digits.fill(-1);
-  for (int8_t i = 0; i < 10; ++i) digits[static_cast<size_t>('0' + i)] = i;
-  for (int8_t i = 10; i < 16; ++i) digits[static_cast<size_t>('a' + i - 10)] = i;
+  for (int16_t i = 0; i < 10; ++i) digits[static_cast<size_t>('0' + i)] = i;
+  for (int16_t i = 10; i < 16; ++i) digits[static_cast<size_t>('a' + i - 10)] = i;
   return digits;
 }();
 

@@ -54,7 +54,7 @@ class StreamOn final : public ByteStream, public std::enable_shared_from_this<St
 
   void Write(std::string bytes) override {
     if (closed_ || bytes.empty()) return;
-    waiting_ += std::move(bytes);
+    waiting_ += bytes;
     if (sending_.empty()) Send();
   }
 

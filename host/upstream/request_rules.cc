@@ -30,7 +30,7 @@ string_view View(callout_bytes_t bytes) {
   return bytes.size == 0 ? string_view() : string_view(bytes.data, bytes.size);
 }
 
-absl::Status Invalid(std::string why) { return absl::InvalidArgumentError(std::move(why)); }
+absl::Status Invalid(const std::string& why) { return absl::InvalidArgumentError(why); }
 
 bool IsPath(string_view path) {
   return !path.empty() && path.front() == '/' && path.size() <= CALLOUT_OUTGOING_PATH_BYTES_MAX &&

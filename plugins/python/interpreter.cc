@@ -96,7 +96,8 @@ void BeginOnItsOwnThread() {
       result->done = true;
     }
     result->changed.notify_all();
-    while (stays) pause();
+    if (!stays) return;
+    while (true) pause();
   });
   pthread_setname_np(main.native_handle(), "python-main");
   main.detach();
@@ -133,7 +134,7 @@ std::string FindPackages() {
     throw std::runtime_error("the plugin's own run path cannot be read");
   }
   for (unsigned i = 0; i < paths->dls_cnt; ++i) {
-    const std::string folder = paths->dls_serpath[i].dls_name;
+    std::string folder = paths->dls_serpath[i].dls_name;
     if (!folder.ends_with("/python/packages")) continue;
     if (access((folder + "/callout_python/__init__.py").c_str(), R_OK) == 0) return folder;
   }

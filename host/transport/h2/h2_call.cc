@@ -29,7 +29,7 @@ constexpr size_t kKeptBytesMax = 4096;
 constexpr size_t kStreamBytes = 1536;
 
 // What an answer that waits keeps.
-size_t CostOf(const std::string& response) { return sizeof(response) + response.capacity(); }
+size_t CostOf(const std::string& response) { return sizeof(std::string) + response.capacity(); }
 
 // A header of text that outlives the frame.
 nghttp2_nv Static(std::string_view name, std::string_view value) {
