@@ -526,6 +526,7 @@ class Driver {
     if (choices_->OneIn(4) && stream_->deadline_ns() != 0) {
       run_->log += "  deadline\n";
       stream_->OnDeadline(stream_->deadline_ns());
+      if (blocks_) AwaitBlockingHooks(environment_.get());
       for (bool& touched : run_->touched) touched = true;
     } else if (!run_->deferred.empty()) {
       run_->log += "  finish\n";

@@ -252,7 +252,7 @@ TEST(WorkerMessages, ReportsOfShadowsArriveAsTheyWereSent) {
 TEST(WorkerMessages, ReportsOfShadowsAreCutToTheirLimits) {
   ShadowReport report;
   report.plugin = std::string(1 << 20, 'x');
-  const std::string text(1 << 20, '\n');
+  const std::string text(kDifferenceTextBytesMax + 1, '\n');
   report.summary.entries["nothing"] = {1, "", "", "", ""};  // no kind
   report.summary.entries[std::string(1 << 20, 'y') + " z"] = {1, "", "", "", ""};
   for (size_t i = 0; i < 2 * kDifferenceEntriesMax; ++i) {
