@@ -96,19 +96,21 @@ class ExchangeOn final : public Exchange, public std::enable_shared_from_this<Ex
                             [self = this->shared_from_this(), lookups](
                                 error_code error, tcp::resolver::results_type found) {
                               --*lookups;
-                              if (error == asio::error::operation_aborted) return;
                               if (self->Failed("looking the name up", error)) return;
                               self->Connect(found);
                             });
   }
 
   void Abandon() override {
+    abandoned_ = true;
     resolver_.cancel();
     beast::get_lowest_layer(stream_).close();
   }
 
  private:
+  // True: there is no next step. What has come to pass before Abandon may still be told after it.
   bool Failed(std::string_view what, const error_code& error) {
+    if (abandoned_) return true;
     if (!error) return false;
     outcome_ = absl::UnavailableError(fmt::format("{}: {}", what, error.message()));
     return true;
@@ -148,6 +150,7 @@ class ExchangeOn final : public Exchange, public std::enable_shared_from_this<Ex
     if (room == 0) return Take(http::error::buffer_overflow);
     stream_.async_read_some(buffer_.prepare(std::min(room, kReplyPieceBytes)),
                             [self = this->shared_from_this()](error_code error, size_t size) {
+                              if (self->abandoned_) return;
                               self->buffer_.commit(size);
                               self->Parse(error);
                             });
@@ -192,6 +195,7 @@ class ExchangeOn final : public Exchange, public std::enable_shared_from_this<Ex
   http::request<http::string_body> request_;
   beast::flat_buffer buffer_{HttpPost::kReplyHeaderBytesMax + HttpPost::kReplyBodyBytesMax};
   http::response_parser<http::string_body> parser_;
+  bool abandoned_ = false;
 };
 
 }  // namespace
