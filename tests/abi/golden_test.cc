@@ -183,7 +183,7 @@ TEST_F(LaterTest, AWriteToALaterFieldWithoutAskingHarmsNobodyAndIsLogged) {
 
 // The slots behind the table are NULL: the crash is where the mistake is.
 TEST_F(LaterTest, ACallOfALaterServiceWithoutAskingIsACallOfNull) {
-  const auto serve = [] {
+  const auto serve = [this] {
     std::signal(SIGSEGV, SIG_DFL);  // AddressSanitizer has a handler
     Serve(LaterPath("later_unasked_call"), "", {}).IgnoreError();
   };
