@@ -16,6 +16,7 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -107,9 +108,10 @@ class Collector {
   }
 
   absl::StatusOr<HttpPost::Reply> Ask(std::string first, std::string second, bool silent) {
-    first_ = std::move(first);
-    second_ = std::move(second);
-    silent_ = silent;
+    {
+      const std::lock_guard lock(mutex_);
+      says_ = {std::move(first), std::move(second), silent};
+    }
     return post_->Send({{"content-type", "application/x-protobuf"}}, kBody,
                        silent ? kLittlePatienceMs : kPatienceMs);
   }
@@ -119,10 +121,13 @@ class Collector {
     void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
     void operator()(SSL* ssl) const { SSL_free(ssl); }
   };
+  struct Says {
+    std::string first, second;
+    bool silent = false;
+  };
   using Read = std::function<ssize_t(char* to, size_t size)>;
   using Write = std::function<void(const std::string& bytes)>;
 
-  // The client's connection orders its thread and this one.
   void Serve() {
     for (;;) {
       const OwnedFd client(accept4(port_.fd(), nullptr, nullptr, SOCK_CLOEXEC));
@@ -145,16 +150,21 @@ class Collector {
     }
   }
 
-  void Talk(const Read& read, const Write& write) const {
+  void Talk(const Read& read, const Write& write) {
+    Says says;
+    {
+      const std::lock_guard lock(mutex_);
+      says = says_;
+    }
     std::string request;
     std::array<char, 4096> buffer;
     // Who is silent waits for the client to leave.
-    while (silent_ || !request.ends_with(std::string("\r\n\r\n") + kBody)) {
+    while (says.silent || !request.ends_with(std::string("\r\n\r\n") + kBody)) {
       const ssize_t got = read(buffer.data(), buffer.size());
       if (got <= 0) return;
       request.append(buffer.data(), static_cast<size_t>(got));
     }
-    for (const std::string* piece : {&first_, &second_}) {
+    for (const std::string* piece : {&says.first, &says.second}) {
       if (!piece->empty()) write(*piece);
     }
   }
@@ -162,8 +172,8 @@ class Collector {
   const Port port_{true};
   std::unique_ptr<SSL_CTX, Free> context_;
   std::unique_ptr<HttpPost> post_;
-  std::string first_, second_;
-  bool silent_ = false;
+  std::mutex mutex_;  // of what it says to the next client
+  Says says_;
 };
 
 std::string LookAtError(const absl::Status& status) {

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <utility>
@@ -275,9 +276,11 @@ TYPED_TEST_P(EveryServer, ConnectionsOnWhichHttp2NeverBeginsAreClosed) {
 // --- TLS -----------------------------------------------------------------------------
 
 TYPED_TEST_P(EveryServer, TlsTellsWhoTheClientIs) {
+  std::mutex mutex;  // ThreadSanitizer does not see what gRPC's threads hand to each other
   std::string identity;
   std::string listener;
   this->AddPlugin()->process = [&](callout_call_t* call) {
+    const std::lock_guard lock(mutex);
     identity = this->Property(call, CALLOUT_PEER_IDENTITY);
     listener = this->Property(call, CALLOUT_LISTENER);
     return CALLOUT_OK;
@@ -297,6 +300,7 @@ TYPED_TEST_P(EveryServer, TlsTellsWhoTheClientIs) {
     const int32_t id = client.h2().Begin(kProcessPath);
     client.h2().Send(id, this->HeadersMessage(), true);
     ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
+    const std::lock_guard lock(mutex);
     EXPECT_EQ(identity, expected);
     EXPECT_EQ(listener, "secure");
   }
