@@ -170,7 +170,7 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
       // to let it pass.
       if (part->instance->plugin().stands_in()) found.http_status = kServiceUnavailable;
       if (refuses) NeverPasses(&found);
-      return Fault(message, part, std::move(found), std::move(error));
+      return Fault(message, part, found, std::move(error));
     }
     if (exchange_.observability()) return NotUsed(&state.result, Overruled::kObservability);
     state.result.outcome = CallOutcome::kDenied;
@@ -180,7 +180,7 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
   if (Finding found = FindFault(state, status, message->message.size(), environment_->limits());
       !found.ok()) {
     if (refuses) NeverPasses(&found);
-    Fault(message, part, std::move(found));
+    Fault(message, part, found);
   } else {
     if (SettlesHeldHeaders(*message, part, state.response.field)) {
       SettleHeldHeaders(message, part, std::exchange(state.response, {}));
@@ -264,7 +264,7 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
     }
     if (!found.ok()) {
       if (IsRefusalField(message->phase, response.field)) NeverPasses(&found);
-      return Fault(message, part, std::move(found));
+      return Fault(message, part, found);
     }
     if (exchange_.observability()) return NotUsed(&state.result, Overruled::kObservability);
     if (response.field == CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
@@ -277,7 +277,7 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
       return EmitImmediate(std::move(response), MakeAnnotations(message));
     }
     found = CheckBodyResponse(*message, *part, view);
-    if (!found.ok()) return Fault(message, part, std::move(found));
+    if (!found.ok()) return Fault(message, part, found);
     JoinResponse(message, part, &response, view);
     if (!live()) return;
     NoteChange(view, &state.result);
@@ -322,7 +322,7 @@ void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
   if (parts_.size() > 1 && !view.headers.empty()) KeepHeaderOrder(message, part, view);
   if (is_body && !view.headers.set.empty()) {
     if (Finding found = CheckHeadersOfBody(*message, stage); !found.ok()) {
-      return Fault(message, part, std::move(found));
+      return Fault(message, part, found);
     }
   }
   if (HasLaterReader(*message)) ShowToLater(message, view);
@@ -487,7 +487,7 @@ void Stream::SettleHeldHeaders(ChainMessage* message, Part* part, Response respo
   } else {
     found = Check(*held, response.field, view);
   }
-  if (!found.ok()) return Fault(message, part, std::move(found));
+  if (!found.ok()) return Fault(message, part, found);
   JoinResponse(held, part, &response, view);
   NoteChange(view, &CallOf(*message, part).result);
   held->response.Own();
@@ -534,7 +534,7 @@ void Stream::TakeSent(ChainMessage* message, Part* part) {
     if (found.ok()) found = Check(*message, response.field, view);
     if (!found.ok()) {
       if (IsRefusalField(message->phase, response.field)) NeverPasses(&found);
-      Fault(message, part, std::move(found));
+      Fault(message, part, found);
     } else if (exchange_.observability()) {
       continue;
     } else if (duplex) {
@@ -588,7 +588,7 @@ void Stream::TakeReply(ChainMessage* message, Part* part, Response response,
   if (!in_order) {
     Finding found{Violation::kWrongType, "a streamed reply that does not begin with headers"};
     NeverPasses(&found);
-    return Fault(message, part, std::move(found));
+    return Fault(message, part, found);
   }
   if (begins) {
     NoteImmediate(response, &CallOf(*message, part).result);
