@@ -14,6 +14,21 @@
 
 namespace callout::host {
 
+OptionSet::Option UpstreamsOption(std::string group, std::string help,
+                                  std::vector<UpstreamConfig>* upstreams) {
+  return {.name = "upstreams",
+          .group = std::move(group),
+          .value = "FILE",
+          .default_text = "",
+          .help = std::move(help),
+          .set = [upstreams](const std::string& path) {
+            absl::StatusOr<std::vector<UpstreamConfig>> read = ReadUpstreams(path);
+            if (!read.ok()) return read.status();
+            *upstreams = *std::move(read);
+            return absl::OkStatus();
+          }};
+}
+
 void AddExtensionOptions(ExtensionOptions* config, OptionSet* options) {
   constexpr char kGroup[] = "Extensions";
   constexpr uint64_t kBytesMax = uint64_t{1} << 40;
@@ -24,18 +39,11 @@ void AddExtensionOptions(ExtensionOptions* config, OptionSet* options) {
                             "one after the other"));
   options->Add(NumberOption("max_timers", kGroup, "TIMERS", 0, INT_MAX, &config->timers_max,
                             "Timers that one instance of a plugin may have at a time"));
-  options->Add({.name = "upstreams",
-                .group = kGroup,
-                .value = "FILE",
-                .default_text = "",
-                .help = "The services that plugins may call, as JSON: {\"NAME\": {\"url\": URL}}. "
-                        "docs/upstreams.md has the keys. Read once, at the start",
-                .set = [config](const std::string& path) {
-                  absl::StatusOr<std::vector<UpstreamConfig>> upstreams = ReadUpstreams(path);
-                  if (!upstreams.ok()) return upstreams.status();
-                  config->upstreams = *std::move(upstreams);
-                  return absl::OkStatus();
-                }});
+  options->Add(
+      UpstreamsOption(kGroup,
+                      "The services that plugins may call, as JSON: {\"NAME\": {\"url\": URL}}. "
+                      "docs/upstreams.md has the keys. Read once, at the start",
+                      &config->upstreams));
   options->Add(NumberOption("max_calls", kGroup, "CALLS", 0, INT_MAX, &config->calls_max,
                             "Calls to upstreams that one instance of a plugin may have under way"));
   options->Add(NumberOption("max_shared_data_bytes", kGroup, "BYTES", 0, kBytesMax,

@@ -22,6 +22,7 @@
 #include "host/base/cores.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
+#include "host/config/extension_options.h"
 #include "host/config/option_kinds.h"
 #include "host/config/options.h"
 #include "host/config/plugin_options.h"
@@ -133,17 +134,9 @@ void AddOptions(ReplayOptions* options, OptionSet* set) {
                         "Threads. 0: as many as there are cores"));
   set->Add(NumberOption("hook_deadline_ms", "Running", "MS", 1, INT_MAX,
                         &options->limits.hook_deadline_ms, "Time limit of a hook, as the host's"));
-  set->Add({.name = "upstreams",
-            .group = "Running",
-            .value = "FILE",
-            .default_text = "",
-            .help = "The services that plugins may call, as the host's option of this name",
-            .set = [options](const std::string& path) {
-              absl::StatusOr<std::vector<UpstreamConfig>> upstreams = ReadUpstreams(path);
-              if (!upstreams.ok()) return upstreams.status();
-              options->upstreams = *std::move(upstreams);
-              return absl::OkStatus();
-            }});
+  set->Add(UpstreamsOption("Running",
+                           "The services that plugins may call, as the host's option of this name",
+                           &options->upstreams));
   set->Add(ChoiceOption(
       "envoy_mode_override", "Running", "WHAT", {"unknown", "allowed", "ignored"}, 0,
       [options](size_t choice) {

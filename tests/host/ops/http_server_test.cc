@@ -388,8 +388,13 @@ TEST_F(HttpServerTest, StopClosesEveryConnection) {
 
 // The client of a response that has begun and does not fit into the buffers of a socket.
 constexpr size_t kLargeBody = 1 << 20;
-Descriptor BeginLargeResponse(const std::function<void(int)>& serve, std::string_view end) {
-  Descriptor client = UnixClient(serve);
+Descriptor BeginLargeResponse(HttpServer* server, const std::string& listener,
+                              std::string_view end) {
+  auto serve = server->AddListener(listener, [](const HttpRequestView&) {
+    return HttpResponse{.body = std::string(kLargeBody, 'x')};
+  });
+  EXPECT_TRUE(serve.ok()) << serve.status();
+  Descriptor client = UnixClient(*serve);
   Write(client.get(), "GET / HTTP/1.1\r\n" + std::string(end));
   EXPECT_TRUE(WaitReadable(client.get()));
   return client;
@@ -397,12 +402,8 @@ Descriptor BeginLargeResponse(const std::function<void(int)>& serve, std::string
 
 TEST_F(HttpServerTest, StopWritesTheResponsesThatAreUnderWay) {
   Start({.farewell_ms = 30'000});
-  auto serve = server_->AddListener("unix", [](const HttpRequestView&) {
-    return HttpResponse{.body = std::string(kLargeBody, 'x')};
-  });
-  ASSERT_TRUE(serve.ok()) << serve.status();
-  const Descriptor closes = BeginLargeResponse(*serve, kClose);
-  const Descriptor stays = BeginLargeResponse(*serve, "\r\n");
+  const Descriptor closes = BeginLargeResponse(server_.get(), "closes", kClose);
+  const Descriptor stays = BeginLargeResponse(server_.get(), "stays", "\r\n");
   std::thread stop([this] { server_->Stop(); });
   for (const int client : {closes.get(), stays.get()}) {
     EXPECT_THAT(ReadToEnd(client), EndsWith("\r\n\r\n" + std::string(kLargeBody, 'x')));
@@ -413,11 +414,7 @@ TEST_F(HttpServerTest, StopWritesTheResponsesThatAreUnderWay) {
 
 TEST_F(HttpServerTest, StopDoesNotWaitForAClientThatDoesNotRead) {
   Start({.farewell_ms = 1});
-  auto serve = server_->AddListener("unix", [](const HttpRequestView&) {
-    return HttpResponse{.body = std::string(kLargeBody, 'x')};
-  });
-  ASSERT_TRUE(serve.ok()) << serve.status();
-  const Descriptor client = BeginLargeResponse(*serve, kClose);
+  const Descriptor client = BeginLargeResponse(server_.get(), "unix", kClose);
   server_->Stop();
   EXPECT_LT(ReadToEnd(client.get()).size(), kLargeBody);
 }
