@@ -190,6 +190,9 @@ absl::Status WorkerGroup::Serve(const std::vector<TrafficSocket>&) {
     std::lock_guard<std::mutex> lock(mutex_);
     serve_ = true;
   }
+  // When the host says that it serves, a worker does. Without plugins nobody has waited for one
+  // yet.
+  AwaitProcess();
   for (std::future<Reply>& reply : AskAll(WorkerMessageKind::kServe)) {
     // A worker that has ended meanwhile is replaced; that is no reason not to start.
     absl::Status status = reply.get().status();

@@ -4,8 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "ext_proc_client.h"
 #include "http_get.h"
@@ -34,6 +37,24 @@ TEST(Health, IsThereOverGrpc) {
   EXPECT_EQ(GrpcHealth(channel, ext_proc::ExternalProcessor::service_full_name()), "SERVING");
   EXPECT_EQ(GrpcHealth(channel, "no.such.Service"), "service name unknown");
   EXPECT_THAT(host.Log(), ::testing::Not(HasSubstr("listening health")));
+}
+
+// Without plugins nothing else waits for a worker, and on a busy machine one takes its time.
+TEST(Health, IsWhatTheHostSaysOfItselfFromItsFirstMoment) {
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> others;
+  for (unsigned i = 0; i < 2 * std::thread::hardware_concurrency(); ++i) {
+    others.emplace_back([&stop] {
+      while (!stop.load(std::memory_order_relaxed)) {
+      }
+    });
+  }
+  for (int i = 0; i < 10; ++i) {
+    TestHost host({"--workers=1"});
+    EXPECT_EQ(GrpcHealth(PlaintextChannel(host.address("plaintext")), ""), "SERVING");
+  }
+  stop = true;
+  for (std::thread& other : others) other.join();
 }
 
 TEST(Drain, LetsALiveStreamFinish) {
