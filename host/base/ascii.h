@@ -15,8 +15,10 @@
 
 namespace callout::host {
 
+// Names are nearly always in lower case already.
 inline bool EqualsIgnoreCase(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && absl::EqualsIgnoreCase({a.data(), a.size()}, {b.data(), b.size()});
+  return a.size() == b.size() &&
+         (a == b || absl::EqualsIgnoreCase({a.data(), a.size()}, {b.data(), b.size()}));
 }
 
 inline char ToLowerAscii(char c) { return absl::ascii_tolower(static_cast<unsigned char>(c)); }

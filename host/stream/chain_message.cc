@@ -2,22 +2,9 @@
 
 #include "host/stream/chain_message.h"
 
-#include "host/wire/mutation.h"
 #include "host/wire/response.h"
 
 namespace callout::host {
-
-namespace {
-
-// The old request last, for the new one is made from it.
-void Keep(std::string request, size_t message_at, size_t message_size, ChainMessage* message) {
-  auto owner = std::make_shared<const std::string>(std::move(request));
-  message->request = *owner;
-  message->message = message->request.substr(message_at, message_size);
-  message->request_owner = std::move(owner);
-}
-
-}  // namespace
 
 void ChainMessage::Reset() {
   phase = response_phase = 0;
@@ -30,9 +17,11 @@ void ChainMessage::Reset() {
   position = told_until = replace_position = 0;
   gathered_position = SIZE_MAX;
   deadline_ns = queued_bytes = 0;
+  header_count = SIZE_MAX;
   response.Clear();
   annotations.clear();
   request_owner = nullptr;
+  changed_headers = nullptr;
   bytes_owner = nullptr;
 }
 
@@ -44,17 +33,34 @@ bool ChainMessage::Become(MessageState next, uint64_t until_ns) {
 }
 
 void ChainMessage::Rebuild(std::string_view new_message) {
-  size_t message_at = 0;
-  std::string rebuilt = ReplaceMessage(request, phase, new_message, &message_at);
-  Keep(std::move(rebuilt), message_at, new_message.size(), this);
+  auto owner = std::make_shared<const std::string>(ReplaceMessage(request, phase, new_message));
+  request = *owner;
+  message = request.substr(request.size() - new_message.size());
+  request_owner = std::move(owner);
+  changed_headers = nullptr;
+}
+
+HeaderSize ChainMessage::LargestHeaders(const HeaderMutationView& mutation) {
+  if (header_count == SIZE_MAX) header_count = CountHeaders(message);
+  return LargestHeaderSize(message, header_count, mutation);
 }
 
 void ChainMessage::RebuildHeaders(const HeaderMutationView& mutation) {
-  size_t message_at = 0;
-  size_t message_size = 0;
-  std::string rebuilt =
-      ReplaceHeaders(request, phase, message, mutation, &message_at, &message_size);
-  Keep(std::move(rebuilt), message_at, message_size, this);
+  if (header_count != SIZE_MAX) header_count += mutation.set.size();
+  if (changed_headers != nullptr) {
+    changed_headers->Apply(mutation);
+  } else {
+    auto owner = std::make_shared<ChangedHeaders>(request, phase, message, mutation);
+    changed_headers = owner.get();
+    request_owner = std::move(owner);
+  }
+  request = changed_headers->request();
+  message = changed_headers->message();
+}
+
+std::shared_ptr<const void> ChainMessage::ShareRequest() {
+  changed_headers = nullptr;
+  return request_owner;
 }
 
 void ChainMessage::RebuildAroundBody(std::string_view new_body) {

@@ -4,9 +4,9 @@
 // have made of it.
 //
 // The bytes of a message that nobody has changed are the transport's, or kept by
-// `bytes_owner` once it waits; what is rebuilt for later instances is owned here,
-// shared so that a call which has missed its deadline can keep what its plugin may
-// still read.
+// `bytes_owner` once it waits; what is rebuilt for later instances is owned here.
+// A call which has missed its deadline shares what its plugin may still read, and
+// nothing of that is changed any more.
 //
 // Not thread-safe; a part of Stream.
 //
@@ -25,10 +25,9 @@
 #include <utility>
 
 #include "host/stream/chain_response.h"
+#include "host/wire/mutation.h"
 
 namespace callout::host {
-
-using SharedBytes = std::shared_ptr<const std::string>;
 
 // Where a message stands with the instance at its position.
 enum class MessageState : uint8_t {
@@ -85,6 +84,8 @@ struct ChainMessage {
   uint64_t since_ns = 0;
   uint64_t called_ns = 0;  // when its last call was over
 
+  // Of headers or trailers: `message` has so many or fewer. SIZE_MAX: not counted yet.
+  size_t header_count = SIZE_MAX;
   size_t position = 0;    // of the instance that is next, in this phase's order
   size_t told_until = 0;  // observers were told of the places before this one
   // Of the instance whose CONTINUE_AND_REPLACE counts; it and those before it do
@@ -97,7 +98,10 @@ struct ChainMessage {
   ChainResponse response;
   std::string annotations;  // records beside the answer
 
-  SharedBytes request_owner;  // of `request` with `message` in it, once they were rebuilt
+  // Of `request` with `message` in it, once they were rebuilt.
+  std::shared_ptr<const void> request_owner;
+  // The same, if it is headers or trailers that may be changed in place; else null.
+  ChangedHeaders* changed_headers = nullptr;
   std::shared_ptr<const void> bytes_owner;
 
   // Takes a message as Envoy sent it. Only as it is made, or after Reset().
@@ -115,8 +119,13 @@ struct ChainMessage {
   // What later instances are to see in place of `message`, with `request` built
   // around it anew.
   void Rebuild(std::string_view new_message);
-  // The same for headers or trailers, with a change of them applied.
+  // The same for headers or trailers, with a change of them applied. Views of the
+  // message are invalid afterwards.
   void RebuildHeaders(const HeaderMutationView& mutation);
+  // At least the headers that the message has with `mutation` applied.
+  HeaderSize LargestHeaders(const HeaderMutationView& mutation);
+  // Of a rebuilt request, for who reads it from now on; it is not changed any more.
+  std::shared_ptr<const void> ShareRequest();
   // A body phase: `message` and `request` around another body.
   void RebuildAroundBody(std::string_view new_body);
 };

@@ -189,9 +189,6 @@ Finding CheckHeaderLimits(std::string_view message, const HeaderMutationView& mu
                           size_t header_count_max, size_t header_bytes_max) {
   constexpr int kHeaderFieldsTooLarge = 431;
   if (mutation.set.empty()) return {};
-  // First as if nothing were replaced or removed, which nearly always settles it.
-  const HeaderSize most = LargestHeaderSize(message, mutation);
-  if (most.count <= header_count_max && most.bytes <= header_bytes_max) return {};
   const HeaderSize before = MeasureHeaders(message);
   const HeaderSize after = MeasureHeaders(ApplyHeaderMutation(message, mutation));
   if (after.count > header_count_max && before.count <= header_count_max) {

@@ -269,7 +269,7 @@ class Stream {
 
   // --- stream_settle.cc ---
   void Settle(ChainMessage* message, Part* part, callout_status_t status);
-  Finding Check(const ChainMessage& message, callout_field_t field, const ResponseView& view) const;
+  Finding Check(ChainMessage* message, callout_field_t field, const ResponseView& view) const;
   Finding CheckBodyResponse(const ChainMessage& message, const Part& part,
                             const ResponseView& view) const;
   void TakeResponse(ChainMessage* message, Part* part);
@@ -363,12 +363,12 @@ class Stream {
   size_t queued_bytes_ = 0;  // of messages in lines whose bytes the stream owns
   size_t queued_messages_ = 0;
   size_t kept_bytes_ = 0;
-  size_t calls_at_work_ = 0;  // late ones, too
-  SharedBytes attributes_;    // records, oldest first; null: none
+  size_t calls_at_work_ = 0;                       // late ones, too
+  std::shared_ptr<const std::string> attributes_;  // records, oldest first; null: none
   unsigned attribute_messages_ = 0;
   size_t attribute_records_ = 0;
   unsigned unknown_messages_ = 0;
-  SharedBytes metadata_context_;
+  std::shared_ptr<const std::string> metadata_context_;
   RequestId request_id_;  // for faults in later phases than request headers
   std::array<std::unique_ptr<HeadersAtEnvoy>, 2> at_envoy_;  // by direction; null: none
   std::string request_headers_;      // of Envoy, where an instance wants them in response phases

@@ -385,7 +385,7 @@ void Stream::GiveUpOn(ChainMessage* message, Part* part) {
   if (message->state == MessageState::kCalled) message->Become(MessageState::kMoving);
   OwnBytes(message);
   for (const std::shared_ptr<const void>& bytes : std::array<std::shared_ptr<const void>, 4>{
-           message->request_owner, message->bytes_owner, attributes_, metadata_context_}) {
+           message->ShareRequest(), message->bytes_owner, attributes_, metadata_context_}) {
     if (bytes != nullptr) state.retained.push_back(bytes);
   }
 }

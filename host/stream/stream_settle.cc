@@ -191,22 +191,24 @@ void Stream::Settle(ChainMessage* message, Part* part, callout_status_t status) 
   if (reply_part_ == part && live()) FinishReply();
 }
 
-Finding Stream::Check(const ChainMessage& message, callout_field_t field,
+Finding Stream::Check(ChainMessage* message, callout_field_t field,
                       const ResponseView& view) const {
-  Situation situation{message.phase, message.body_mode};
-  if (message.phase != message.response_phase) situation.body_mode = CALLOUT_BODY_BUFFERED;
-  const Direction& way = exchange_.direction(message.phase);
-  if (IsHeadersPhase(message.phase)) {
+  const callout_phase_t phase = message->phase;
+  Situation situation{phase, message->body_mode};
+  if (phase != message->response_phase) situation.body_mode = CALLOUT_BODY_BUFFERED;
+  const Direction& way = exchange_.direction(phase);
+  if (IsHeadersPhase(phase)) {
     // As it is now, or may be: the other direction's answer may have changed it.
     const bool may_be_asked = way.mode_open && way.body_mode == CALLOUT_BODY_NONE;
     situation.body_mode = may_be_asked ? way.asked_mode : way.body_mode;
   }
   Finding found = CheckResponse(situation, field, view);
-  if (!found.ok() || IsBodyPhase(message.phase) || field != ResponseField(message.phase)) {
-    return found;
-  }
+  if (!found.ok() || IsBodyPhase(phase) || field != ResponseField(phase)) return found;
   const StreamLimits& limits = environment_->limits();
-  return CheckHeaderLimits(message.message, view.headers, limits.header_count_max,
+  // First as if nothing were replaced or removed, which nearly always settles it.
+  const HeaderSize most = message->LargestHeaders(view.headers);
+  if (most.count <= limits.header_count_max && most.bytes <= limits.header_bytes_max) return {};
+  return CheckHeaderLimits(message->message, view.headers, limits.header_count_max,
                            limits.header_bytes_max);
 }
 
@@ -256,7 +258,7 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
     ResponseView view;
     Finding found;
     if (ReadResponse(response.field, response.payload(), &view)) {
-      found = Check(*message, response.field, view);
+      found = Check(message, response.field, view);
     } else {
       found = {Violation::kMalformed,
                fmt::format("{} bytes that are no {} message, or a string that is not UTF-8",
@@ -485,7 +487,7 @@ void Stream::SettleHeldHeaders(ChainMessage* message, Part* part, Response respo
     found = {Violation::kIllegalBody,
              "CONTINUE_AND_REPLACE for headers that were held, when their body has begun"};
   } else {
-    found = Check(*held, response.field, view);
+    found = Check(held, response.field, view);
   }
   if (!found.ok()) return Fault(message, part, found);
   JoinResponse(held, part, &response, view);
@@ -531,7 +533,7 @@ void Stream::TakeSent(ChainMessage* message, Part* part) {
     if (found.ok() && !ReadResponse(response.field, response.payload(), &view)) {
       found = {Violation::kMalformed, "bytes given to send() that are no such message"};
     }
-    if (found.ok()) found = Check(*message, response.field, view);
+    if (found.ok()) found = Check(message, response.field, view);
     if (!found.ok()) {
       if (IsRefusalField(message->phase, response.field)) NeverPasses(&found);
       Fault(message, part, found);

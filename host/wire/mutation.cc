@@ -3,6 +3,7 @@
 #include "host/wire/mutation.h"
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 #include <utility>
 
@@ -84,6 +85,8 @@ class Pieces {
   size_t size_ = 0;
 };
 
+}  // namespace
+
 // A mutation as it is to be applied to one message.
 struct HeaderChanges {
   struct Added {
@@ -95,14 +98,11 @@ struct HeaderChanges {
     }
   };
   absl::InlinedVector<std::string_view, 8> gone;  // names whose headers in the message go
-  uint64_t gone_sizes = 0;                        // a bit for each size of theirs, modulo 64
+  NameSet gone_names;
   absl::InlinedVector<Added, 8> added;
 
-  static uint64_t SizeBit(std::string_view name) { return uint64_t{1} << (name.size() % 64); }
-  // `header`: a HeaderValue. Lengths tell most names apart.
-  bool Keeps(std::string_view header) const {
-    const std::string_view name = NameOf(header);
-    if ((gone_sizes & SizeBit(name)) == 0) return true;
+  bool Keeps(std::string_view name) const {
+    if (!gone_names.MayHave(name)) return true;
     for (const std::string_view other : gone) {
       if (other.size() == name.size() && EqualsIgnoreCase(other, name)) return false;
     }
@@ -110,7 +110,7 @@ struct HeaderChanges {
   }
   void Drop(std::string_view name) {
     gone.push_back(name);
-    gone_sizes |= SizeBit(name);
+    gone_names.Add(name);
   }
   void Set(std::string_view name, const HeaderSet& set) {
     if (!set.append) {
@@ -124,6 +124,8 @@ struct HeaderChanges {
     added.push_back({name, set.value});
   }
 };
+
+namespace {
 
 bool HasHeader(std::string_view message, std::string_view name) {
   WireReader reader(message);
@@ -156,41 +158,53 @@ HeaderChanges ChangesOf(std::string_view message, const HeaderMutationView& muta
   return changes;
 }
 
-// Runs of headers that stay are one piece each.
-void AddKept(std::string_view map, const HeaderChanges& changes, Pieces* kept) {
+// Calls `keep` with each run of headers that stay, and of whatever else is in the map. Returns the
+// names of those that stay.
+template <typename Keep>
+NameSet EachKept(std::string_view map, const HeaderChanges& changes, const Keep& keep) {
+  NameSet names;
+  const auto keeps = [&](std::string_view header) {
+    const std::string_view name = NameOf(header);
+    if (!changes.Keeps(name)) return false;
+    names.Add(name);
+    return true;
+  };
   const char* run = map.data();
   std::string_view left = map;
   while (true) {
     // The common case: a short header.
     for (std::string_view header = ShortText(left, field::HeaderMap::kHeaders);
-         !header.empty() && changes.Keeps(header);
-         header = ShortText(left, field::HeaderMap::kHeaders)) {
+         !header.empty() && keeps(header); header = ShortText(left, field::HeaderMap::kHeaders)) {
       left.remove_prefix(2 + header.size());
     }
     WireReader reader(left);
     if (!reader.Next()) break;
     const std::string_view record = reader.record();
     left.remove_prefix(record.size());
-    if (reader.Is(field::HeaderMap::kHeaders) && changes.Keeps(reader.bytes())) continue;
-    kept->Add({run, static_cast<size_t>(record.data() - run)});
+    if (reader.Is(field::HeaderMap::kHeaders) && keeps(reader.bytes())) continue;
+    keep(std::string_view(run, static_cast<size_t>(record.data() - run)));
     run = left.data();
   }
-  kept->Add({run, static_cast<size_t>(map.data() + map.size() - run)});
+  keep(std::string_view(run, static_cast<size_t>(map.data() + map.size() - run)));
+  return names;
 }
 
 // Envoy lower-cases the name of a header that is set.
 void AppendHeader(const HeaderChanges::Added& header, std::string* out) {
-  AppendBytesHead(field::HeaderMap::kHeaders, header.size(), out);
-  AppendBytesHead(field::HeaderValue::kKey, header.name.size(), out);
-  const size_t name_at = out->size();
-  out->append(header.name);
-  for (size_t i = name_at; i < out->size(); ++i) (*out)[i] = ToLowerAscii((*out)[i]);
-  AppendBytes(field::HeaderValue::kRawValue, header.value, out);
+  const size_t begin = out->size();
+  out->resize(begin + BytesSize(field::HeaderMap::kHeaders, header.size()));
+  WireWriter writer(out->data() + begin);
+  writer.Head(field::HeaderMap::kHeaders, header.size());
+  writer.Head(field::HeaderValue::kKey, header.name.size());
+  char* const name = writer.to();
+  writer.Bytes(header.name);
+  for (char* c = name; c != writer.to(); ++c) *c = ToLowerAscii(*c);
+  writer.Head(field::HeaderValue::kRawValue, header.value.size());
+  writer.Bytes(header.value);
 }
 
-// A message (HttpHeaders or HttpTrailers) as a mutation leaves it. Chains write one for each
-// instance that changes headers, so what stays is copied, not written anew. Both have to outlive
-// it.
+// A message (HttpHeaders or HttpTrailers) as a mutation leaves it, with its headers at its end.
+// What stays is copied, not written anew. Both have to outlive it.
 class HeaderRewrite {
  public:
   HeaderRewrite(std::string_view message, const HeaderMutationView& mutation)
@@ -198,7 +212,8 @@ class HeaderRewrite {
     WireReader reader(message);
     while (reader.Next()) {
       if (reader.Is(kHeaderList)) {
-        AddKept(reader.bytes(), changes_, &headers_);
+        kept_names_.Add(EachKept(reader.bytes(), changes_,
+                                 [this](std::string_view run) { headers_.Add(run); }));
       } else {
         rest_.Add(reader.record());
       }
@@ -209,34 +224,28 @@ class HeaderRewrite {
     }
   }
 
-  size_t size() const { return BytesSize(kHeaderList, map_size_) + rest_.size(); }
+  size_t map_size() const { return map_size_; }
+  size_t kept_size() const { return headers_.size(); }
+  NameSet kept_names() const { return kept_names_; }
+  const absl::InlinedVector<HeaderChanges::Added, 8>& added() const { return changes_.added; }
+  size_t size() const { return rest_.size() + BytesSize(kHeaderList, map_size_); }
   void AppendTo(std::string* out) const {
+    rest_.AppendTo(out);
     AppendBytesHead(kHeaderList, map_size_, out);
     headers_.AppendTo(out);
     for (const HeaderChanges::Added& header : changes_.added) AppendHeader(header, out);
-    rest_.AppendTo(out);
   }
 
  private:
   const HeaderChanges changes_;
   Pieces headers_;  // those that stay
+  NameSet kept_names_;
   Pieces rest_;
   size_t map_size_ = 0;
 };
 
-class Verbatim {
- public:
-  explicit Verbatim(std::string_view message) : message_(message) {}
-  size_t size() const { return message_.size(); }
-  void AppendTo(std::string* out) const { out->append(message_); }
-
- private:
-  const std::string_view message_;
-};
-
-template <typename Message>
-std::string PutIntoRequest(std::string_view request, callout_phase_t phase, const Message& message,
-                           size_t* message_at) {
+// What is in a request beside its message.
+Pieces OthersOf(std::string_view request) {
   Pieces others;
   WireReader reader(request);
   while (reader.Next()) {
@@ -244,13 +253,7 @@ std::string PutIntoRequest(std::string_view request, callout_phase_t phase, cons
         reader.number() >= CALLOUT_REQUEST_HEADERS && reader.number() <= CALLOUT_RESPONSE_TRAILERS;
     if (!is_oneof_member) others.Add(reader.record());
   }
-  std::string out;
-  out.reserve(BytesSize(phase, message.size()) + others.size());
-  AppendBytesHead(phase, message.size(), &out);
-  if (message_at != nullptr) *message_at = out.size();
-  message.AppendTo(&out);
-  others.AppendTo(&out);
-  return out;
+  return others;
 }
 
 }  // namespace
@@ -355,14 +358,20 @@ HeaderSize MeasureHeaders(std::string_view message) {
   return size;
 }
 
-HeaderSize LargestHeaderSize(std::string_view message, const HeaderMutationView& mutation) {
-  HeaderSize size = {mutation.set.size(), message.size()};
-  for (const HeaderSet& header : mutation.set) {
-    size.bytes += IndexName(header.key).size() + header.value.size();
-  }
+size_t CountHeaders(std::string_view message) {
+  size_t count = 0;
   WireReader reader(message);
   while (reader.Next()) {
-    if (reader.Is(kHeaderList)) size.count += CountRecords(reader.bytes());
+    if (reader.Is(kHeaderList)) count += CountRecords(reader.bytes());
+  }
+  return count;
+}
+
+HeaderSize LargestHeaderSize(std::string_view message, size_t count,
+                             const HeaderMutationView& mutation) {
+  HeaderSize size = {count + mutation.set.size(), message.size()};
+  for (const HeaderSet& header : mutation.set) {
+    size.bytes += IndexName(header.key).size() + header.value.size();
   }
   return size;
 }
@@ -382,16 +391,76 @@ std::string WriteBodyMessage(std::string_view message, std::string_view body, bo
 }
 
 std::string ReplaceMessage(std::string_view request, callout_phase_t phase,
-                           std::string_view message, size_t* message_at) {
-  return PutIntoRequest(request, phase, Verbatim(message), message_at);
+                           std::string_view message) {
+  const Pieces others = OthersOf(request);
+  std::string out;
+  out.reserve(others.size() + BytesSize(phase, message.size()));
+  others.AppendTo(&out);
+  AppendBytes(phase, message, &out);
+  return out;
 }
 
-std::string ReplaceHeaders(std::string_view request, callout_phase_t phase,
-                           std::string_view message, const HeaderMutationView& mutation,
-                           size_t* message_at, size_t* message_size) {
+ChangedHeaders::ChangedHeaders(std::string_view request, callout_phase_t phase,
+                               std::string_view message, const HeaderMutationView& mutation) {
+  // For what later instances add.
+  constexpr size_t kRoom = 256;
+  const Pieces others = OthersOf(request);
   const HeaderRewrite rewrite(message, mutation);
-  *message_size = rewrite.size();
-  return PutIntoRequest(request, phase, rewrite, message_at);
+  bytes_.reserve(others.size() + BytesSize(phase, rewrite.size()) + kRoom);
+  others.AppendTo(&bytes_);
+  AppendBytesHead(phase, rewrite.size(), &bytes_);
+  message_at_ = bytes_.size();
+  rewrite.AppendTo(&bytes_);
+  map_at_ = bytes_.size() - rewrite.map_size();
+  added_at_ = map_at_ + rewrite.kept_size();
+  names_ = rewrite.kept_names();
+  for (const HeaderChanges::Added& header : rewrite.added()) added_names_.Add(header.name);
+}
+
+void ChangedHeaders::Apply(const HeaderMutationView& mutation) {
+  const size_t old_message_size = bytes_.size() - message_at_;
+  const size_t old_map_size = bytes_.size() - map_at_;
+  const HeaderChanges changes = ChangesOf(message(), mutation);
+  if (!changes.gone.empty()) {
+    const bool all = std::any_of(changes.gone.begin(), changes.gone.end(),
+                                 [this](std::string_view name) { return names_.MayHave(name); });
+    const NameSet left = Remove(changes, all ? map_at_ : added_at_);
+    if (all) {
+      names_ = left;
+      added_at_ = bytes_.size();
+    }
+    added_names_ = all ? NameSet() : left;
+  }
+  for (const HeaderChanges::Added& header : changes.added) {
+    AppendHeader(header, &bytes_);
+    added_names_.Add(header.name);
+  }
+  // A length that takes more bytes or fewer moves all that is behind it.
+  added_at_ += MendLength(old_map_size, &map_at_);
+  const ptrdiff_t moved = MendLength(old_message_size, &message_at_);
+  map_at_ += moved;
+  added_at_ += moved;
+}
+
+NameSet ChangedHeaders::Remove(const HeaderChanges& changes, size_t from) {
+  char* to = bytes_.data() + from;
+  const NameSet left = EachKept({to, bytes_.size() - from}, changes, [&to](std::string_view run) {
+    if (run.data() != to) std::memmove(to, run.data(), run.size());
+    to += run.size();
+  });
+  bytes_.resize(static_cast<size_t>(to - bytes_.data()));
+  return left;
+}
+
+ptrdiff_t ChangedHeaders::MendLength(size_t old_size, size_t* at) {
+  const size_t size = bytes_.size() - *at;
+  const size_t old_width = VarintSize(old_size);
+  const size_t width = VarintSize(size);
+  // Nearly always the same.
+  if (width != old_width) bytes_.replace(*at - old_width, old_width, width, '\0');
+  *at = *at - old_width + width;
+  WireWriter(bytes_.data() + *at - width).Varint(size);
+  return static_cast<ptrdiff_t>(width) - static_cast<ptrdiff_t>(old_width);
 }
 
 }  // namespace callout::host

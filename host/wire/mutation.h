@@ -14,6 +14,7 @@
 #include <callout/plugin.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,24 @@
 #include "host/wire/response.h"
 
 namespace callout::host {
+
+struct HeaderChanges;
+
+// A set of header names that may say it has a name which it does not have.
+class NameSet {
+ public:
+  void Add(std::string_view name) { bits_ |= Bit(name); }
+  void Add(NameSet other) { bits_ |= other.bits_; }
+  bool MayHave(std::string_view name) const { return (bits_ & Bit(name)) != 0; }
+
+ private:
+  // The same for upper and lower case.
+  static uint64_t Bit(std::string_view name) {
+    const size_t last = name.empty() ? 0 : static_cast<unsigned char>(name.back()) | 0x20u;
+    return uint64_t{1} << ((name.size() + 7 * last) % 64);
+  }
+  uint64_t bits_ = 0;
+};
 
 // The net effect of several HeaderMutations in a row: for each name, either values that are
 // appended to the existing ones, or values that replace them.
@@ -67,20 +86,49 @@ struct HeaderSize {
 };
 // Of `message` (HttpHeaders or HttpTrailers).
 HeaderSize MeasureHeaders(std::string_view message);
-// At least those of `message` with `mutation` applied, found without applying it.
-HeaderSize LargestHeaderSize(std::string_view message, const HeaderMutationView& mutation);
+// The number alone.
+size_t CountHeaders(std::string_view message);
+// At least those of `message`, of `count` headers or fewer, with `mutation` applied; found without
+// applying it.
+HeaderSize LargestHeaderSize(std::string_view message, size_t count,
+                             const HeaderMutationView& mutation);
 
 // `message` (HttpBody) with another body and end_of_stream. Other fields stay.
 std::string WriteBodyMessage(std::string_view message, std::string_view body, bool end_of_stream);
 
-// `request` (ProcessingRequest) with another message of the same phase in it; sets `*message_at` to
-// where it begins, unless null.
+// `request` (ProcessingRequest) with another message of the same phase in it, at its end.
 std::string ReplaceMessage(std::string_view request, callout_phase_t phase,
-                           std::string_view message, size_t* message_at = nullptr);
-// The same with `message` as ApplyHeaderMutation leaves it, which is written once.
-std::string ReplaceHeaders(std::string_view request, callout_phase_t phase,
-                           std::string_view message, const HeaderMutationView& mutation,
-                           size_t* message_at, size_t* message_size);
+                           std::string_view message);
+
+// A ProcessingRequest whose headers or trailers the instances of a chain change in turn. They are
+// at its end, so each change is made in place: the rest is neither copied nor read again.
+class ChangedHeaders {
+ public:
+  // `request` with `message` (HttpHeaders or HttpTrailers) in it, as ApplyHeaderMutation leaves it.
+  ChangedHeaders(std::string_view request, callout_phase_t phase, std::string_view message,
+                 const HeaderMutationView& mutation);
+
+  // Applies another mutation, which must not lie in it. Views of it are invalid afterwards.
+  void Apply(const HeaderMutationView& mutation);
+
+  std::string_view request() const { return bytes_; }
+  std::string_view message() const { return std::string_view(bytes_).substr(message_at_); }
+
+ private:
+  // Removes headers of those that begin at `from`. Returns the names that are left there.
+  NameSet Remove(const HeaderChanges& changes, size_t from);
+  // What begins at `*at` and reaches to the end had `old_size` bytes: mends the length before it.
+  // Returns by how many bytes it has moved.
+  ptrdiff_t MendLength(size_t old_size, size_t* at);
+
+  std::string bytes_;
+  size_t message_at_ = 0;  // where the message begins, which reaches to the end
+  size_t map_at_ = 0;      // where its headers begin, which reach to the end, too
+  // Where those begin that were added by the last changes: names that only these have are looked
+  // for here only. Before it there are no names but of `names_`.
+  size_t added_at_ = 0;
+  NameSet names_, added_names_;
+};
 
 }  // namespace callout::host
 

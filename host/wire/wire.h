@@ -198,6 +198,29 @@ inline size_t VarintFieldSize(uint32_t number, uint64_t value) {
   return VarintSize(uint64_t{number} << 3) + VarintSize(value);
 }
 
+// Writes records to where there is room for them.
+class WireWriter {
+ public:
+  explicit WireWriter(char* to) : to_(to) {}
+  void Varint(uint64_t value) {
+    for (; value >= 0x80; value >>= 7) *to_++ = static_cast<char>(value | 0x80);
+    *to_++ = static_cast<char>(value);
+  }
+  // Tag and length of a record whose `size` bytes of payload follow.
+  void Head(uint32_t number, size_t size) {
+    Varint(uint64_t{number} << 3 | 2);
+    Varint(size);
+  }
+  void Bytes(std::string_view bytes) {
+    if (!bytes.empty()) std::memcpy(to_, bytes.data(), bytes.size());
+    to_ += bytes.size();
+  }
+  char* to() const { return to_; }
+
+ private:
+  char* to_;
+};
+
 // Up to two varints, which are appended together: a string checks its room each time.
 class VarintBuffer {
  public:

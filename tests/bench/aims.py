@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the project aims at beside what a run has measured, as a table."""
 
+import statistics
+
 import cells
 import idle
 import latency
@@ -125,10 +127,26 @@ def own_share_rows(peers):
             for ours in ("host-grpc+minimal_c", "host-grpc+basic") for cell in cells.QUICK]
 
 
+def chain_row(chains):
+    """What eight instances that each set a header take."""
+    in_cell = chains.get(cells.GRACEFUL.name, {})
+    key = "cpu_us_per_stream"
+    gaps = [mine[key] - none[key]
+            for mine, none in zip(in_cell.get("host-nghttp2, chain of 8", []),
+                                  in_cell.get("host-nghttp2, no plugin", []))
+            if mine and none]
+    head = ["host-nghttp2, chain of 8: CPU µs more than with no plugin", LOADS[cells.GRACEFUL], "below 3"]
+    if not gaps:
+        return row(*head)
+    gap = round(statistics.median(gaps), 2)
+    return row(*head, f"{gap:.2f}", gap < 3)
+
+
 def table(results):
     """`results` as a run collects them; a part that was not run leaves rows that say so."""
     peers = results.get("peers", {})
     rows = [*speed_rows(peers), *floor_rows(peers), *latency_rows(peers),
             *one_stream_rows(results.get("latency", {})), envoy_row(results.get("envoy", {})),
-            *memory_rows(results.get("idle", {})), *own_share_rows(peers)]
+            *memory_rows(results.get("idle", {})), chain_row(results.get("chains", {})),
+            *own_share_rows(peers)]
     return report.markdown(["what", "load", "aim", "measured", "holds"], rows)

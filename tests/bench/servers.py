@@ -99,11 +99,12 @@ def host_servers():
 
 
 def chain_servers():
-    return [
-        host_server(f"{name}, chain of {n}", ["minimal_c"] * n, *options)
-        for name, options in transports()
-        for n in (1, 2, 4, 8)
-    ]
+    servers = []
+    for name, options in transports():
+        servers.append(host_server(f"{name}, no plugin", [], *options, header=""))
+        servers += [host_server(f"{name}, chain of {n}", ["minimal_c"] * n, *options)
+                    for n in (1, 2, 4, 8)]
+    return servers
 
 
 def scaling_servers():

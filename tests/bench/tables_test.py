@@ -190,6 +190,13 @@ class Aims(unittest.TestCase):
         table = aims.table({"peers": {cells.RATES[0].name: by_name}})
         self.assertEqual(line(table, f"{aims.OURS}: p99")[3:], ["1.25 × rust", "**no**"])
 
+    def test_a_chain_takes_what_it_takes_beyond_no_plugin_in_the_same_round(self):
+        chains = {cells.GRACEFUL.name: {
+            "host-nghttp2, no plugin": [sample(3), None, sample(4), sample(9)],
+            "host-nghttp2, chain of 8": [sample(6), sample(1), sample(6.5), sample(11)]}}
+        table = aims.table({"chains": chains})
+        self.assertEqual(line(table, "host-nghttp2, chain of 8")[3:], ["2.50", "yes"])
+
     def test_what_was_not_measured_is_no_aim_that_failed(self):
         table = aims.table({})
         self.assertNotIn("no**", table)

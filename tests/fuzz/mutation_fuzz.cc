@@ -6,10 +6,12 @@
 // Readers: host/wire/mutation.cc
 #include <algorithm>
 #include <cctype>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
 #include "host/wire/mutation.h"
 #include "tests/fuzz/proto_oracle.h"
@@ -123,16 +125,45 @@ std::string Rewrite(Choices& choices) {
   const std::string text = choices.Bytes(8);
   const bool ends = choices.Next(2) == 0;
   const std::string body = WriteBodyMessage(request.request_body().SerializeAsString(), text, ends);
-  size_t message_at = 0;
-  const std::string bytes =
-      ReplaceMessage(request.SerializeAsString(), CALLOUT_REQUEST_BODY, body, &message_at);
-  if (bytes.compare(message_at, body.size(), body) != 0) return "a message is not where it is said";
+  const std::string bytes = ReplaceMessage(request.SerializeAsString(), CALLOUT_REQUEST_BODY, body);
+  if (!absl::EndsWith(bytes, body)) return "a message is not at the end";
   request.mutable_request_body()->set_body(text);
   request.mutable_request_body()->set_end_of_stream(ends);
   ext_proc::ProcessingRequest read;
   if (!ParsesAs(bytes, &read)) return "a message that was replaced cannot be parsed";
   return InOrder(read) == InOrder(request) ? "" : "another message is replaced";
 }
+
+// A request that is changed in place, beside its message that is made anew.
+class Changed {
+ public:
+  explicit Changed(const std::string& message) {
+    request_.mutable_request_headers()->ParseFromString(message);
+    request_.set_observability_mode(true);
+    (*request_.mutable_attributes())["a"];
+    bytes_ = request_.SerializeAsString();
+    message_ = message;
+  }
+
+  std::string Apply(const HeaderMutationView& mutation, const std::string& expected) {
+    if (changed_.has_value()) {
+      changed_->Apply(mutation);
+    } else {
+      changed_.emplace(bytes_, CALLOUT_REQUEST_HEADERS, message_, mutation);
+    }
+    if (changed_->message() != expected) return "changed in place, the message is another";
+    ext_proc::ProcessingRequest read;
+    if (!ParsesAs(std::string(changed_->request()), &read))
+      return "a changed request is no request";
+    request_.mutable_request_headers()->ParseFromString(expected);
+    return InOrder(read) == InOrder(request_) ? "" : "changed in place, the request is another";
+  }
+
+ private:
+  ext_proc::ProcessingRequest request_;
+  std::string bytes_, message_;
+  std::optional<ChangedHeaders> changed_;
+};
 
 FUZZ_TARGET(mutation, .rounds = 20000, .bytes = 40) {
   switch (choices.Next(8)) {
@@ -147,14 +178,18 @@ FUZZ_TARGET(mutation, .rounds = 20000, .bytes = 40) {
   ModelHeaders expected;
   if (!Read(before, &expected)) return "a message cannot be read";
   std::string message = before;
+  Changed changed(message);
+  size_t count = CountHeaders(message);
   MergedHeaders merged;
   for (unsigned plugins = 1 + choices.Next(4); plugins > 0; --plugins) {
     const ModelMutation mutation = AnyMutation(choices);
     const HeaderMutationView view = ViewOf(mutation);
-    const HeaderSize most = LargestHeaderSize(message, view);
+    const HeaderSize most = LargestHeaderSize(message, count, view);
+    count = most.count;
     ApplyModel(mutation, &expected);
     merged.Add(view);
     message = ApplyHeaderMutation(message, view);
+    if (const std::string wrong = changed.Apply(view, message); !wrong.empty()) return wrong;
     const HeaderSize size = MeasureHeaders(message);
     if (size.count > most.count || size.bytes > most.bytes) return "headers are larger than said";
   }

@@ -2,9 +2,11 @@
 
 #include "host/wire/mutation.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -87,19 +89,85 @@ TEST(Mutation, MergingEqualsApplyingEachInTurn) {
   }
 }
 
+// A request of these headers, with more around them and beside them.
+ext_proc::ProcessingRequest RequestOf(const std::string& headers) {
+  ext_proc::ProcessingRequest request;
+  EXPECT_TRUE(request.mutable_request_headers()->ParseFromString(headers));
+  request.mutable_request_headers()->set_end_of_stream(true);
+  (*request.mutable_attributes())["a"];
+  request.set_observability_mode(true);
+  return request;
+}
+
+ChangedHeaders Changed(const ext_proc::ProcessingRequest& request, const ModelMutation& mutation) {
+  return ChangedHeaders(request.SerializeAsString(), CALLOUT_REQUEST_HEADERS,
+                        request.request_headers().SerializeAsString(), ViewOf(mutation));
+}
+
+// That only the headers of `request` were changed, to `expected`, in both views of them.
+void ExpectChanged(const ChangedHeaders& changed, ext_proc::ProcessingRequest request,
+                   const ModelHeaders& expected, const std::string& trace) {
+  const std::string message(changed.message());
+  ASSERT_EQ(ModelOf(message), expected) << trace;
+  ext_proc::ProcessingRequest actual;
+  ASSERT_TRUE(actual.ParseFromString(std::string(changed.request()))) << trace;
+  ext_proc::HttpHeaders headers;
+  ASSERT_TRUE(headers.ParseFromString(message)) << trace;
+  ASSERT_EQ(actual.request_headers().SerializeAsString(), headers.SerializeAsString()) << trace;
+  request.mutable_request_headers()->mutable_headers()->clear_headers();
+  actual.mutable_request_headers()->mutable_headers()->clear_headers();
+  ASSERT_EQ(actual.SerializeAsString(), request.SerializeAsString()) << trace;
+}
+
 TEST(Mutation, LaterInstancesSeeWhatEnvoyWouldMakeOfIt) {
   const uint64_t seed = Seed();
   MutationMaker make(seed);
   for (int round = 0; round < 20000; ++round) {
     std::string message = HeadersMessage(make.Headers());
+    const ext_proc::ProcessingRequest request = RequestOf(message);
     ModelHeaders expected = ModelOf(message);
+    std::optional<ChangedHeaders> changed;
+    const std::string trace = fmt::format("round {} of seed {}", round, seed);
     for (size_t plugins = 1 + make.Pick(4); plugins > 0; --plugins) {
       const ModelMutation mutation = make.Mutation();
       ApplyModel(mutation, &expected);
       message = ApplyHeaderMutation(message, ViewOf(mutation));
+      changed.has_value() ? changed->Apply(ViewOf(mutation))
+                          : void(changed.emplace(Changed(request, mutation)));
+      ExpectChanged(*changed, request, expected, trace);
     }
-    ASSERT_EQ(ModelOf(message), expected) << "round " << round << " of seed " << seed;
+    ASSERT_EQ(ModelOf(message), expected) << trace;
   }
+}
+
+// A length takes one byte more from 128 on, and from 16,384 on.
+TEST(Mutation, HeadersGrowAndShrinkInPlaceOverEverySizeOfALength) {
+  const ext_proc::ProcessingRequest request = RequestOf(HeadersMessage({{"x-a", "1"}, {"x", ""}}));
+  ModelHeaders expected = {{"x-a", {"1"}}, {"x", {""}}};
+  ChangedHeaders changed = Changed(request, {});
+  const auto change_to = [&](size_t size) {
+    ModelMutation mutation;
+    mutation.set.push_back({"x-a", std::string(size, 'v'), false});
+    ApplyModel(mutation, &expected);
+    changed.Apply(ViewOf(mutation));
+    ExpectChanged(changed, request, expected, fmt::format("{} bytes", size));
+  };
+  for (size_t size = 0; size < 300; ++size) change_to(size);
+  for (size_t size = 16000; size < 16500; ++size) change_to(size);
+  for (size_t size : {2100000, 16384, 0, 2100000, 1}) change_to(size);
+}
+
+TEST(Mutation, HeadersMayAllBeRemovedInPlace) {
+  const ext_proc::ProcessingRequest request = RequestOf(HeadersMessage({{"x-a", "1"}, {"x", ""}}));
+  ChangedHeaders changed = Changed(request, {});
+  ModelMutation mutation;
+  mutation.remove = {"X-A", "x"};
+  changed.Apply(ViewOf(mutation));
+  ExpectChanged(changed, request, {}, "");
+  mutation = {};
+  mutation.set.push_back({"X-B", "2", true});
+  changed.Apply(ViewOf(mutation));
+  ExpectChanged(changed, request, {{"x-b", {"2"}}}, "");
 }
 
 // In BUFFERED modes filters run headers and body one filter after the other; in a
@@ -159,8 +227,9 @@ TEST(Mutation, HeadersAreMeasuredAsEnvoyCountsThem) {
   EXPECT_EQ(MeasureHeaders(message).bytes, 5u);
   ModelMutation mutation;
   mutation.set.push_back({"ab", "efg", false});
-  EXPECT_EQ(LargestHeaderSize(message, ViewOf(mutation)).count, 3u);
-  EXPECT_GE(LargestHeaderSize(message, ViewOf(mutation)).bytes, 10u);
+  EXPECT_EQ(CountHeaders(message), 2u);
+  EXPECT_EQ(LargestHeaderSize(message, 2, ViewOf(mutation)).count, 3u);
+  EXPECT_GE(LargestHeaderSize(message, 2, ViewOf(mutation)).bytes, 10u);
   EXPECT_EQ(MeasureHeaders("\x0a\x7f").count, 0u);
 }
 
@@ -170,7 +239,7 @@ TEST(Mutation, ALimitOnHeadersIsNotPassedByTheNameOfTheHost) {
   ModelMutation mutation;
   for (int i = 0; i < 3; ++i) mutation.set.push_back({"host", "b", true});
   const HeaderMutationView view = ViewOf(mutation);
-  EXPECT_GE(LargestHeaderSize(message, view).bytes,
+  EXPECT_GE(LargestHeaderSize(message, 1, view).bytes,
             MeasureHeaders(ApplyHeaderMutation(message, view)).bytes);
 }
 
