@@ -103,11 +103,23 @@ struct Asked {
   bool ended = false;
 };
 
+// Again while a signal interrupts it. libFuzzer has a timer, and the kernel does not go on by
+// itself with a socket that has a limit of time.
+template <typename Call>
+auto Uninterrupted(const Call& call) {
+  while (true) {
+    errno = 0;
+    const auto result = call();
+    if (result > 0 || errno != EINTR) return result;
+  }
+}
+
 Asked ReadToEnd(const OwnedFd& client) {
   Asked asked;
   std::array<char, 4096> buffer;
   ssize_t size = 0;
-  while ((size = recv(client.get(), buffer.data(), buffer.size(), 0)) > 0) {
+  while ((size = Uninterrupted(
+              [&] { return recv(client.get(), buffer.data(), buffer.size(), 0); })) > 0) {
     asked.received.append(buffer.data(), static_cast<size_t>(size));
   }
   asked.ended = size == 0 || errno == ECONNRESET;
@@ -119,7 +131,8 @@ Asked Ask(const std::function<void(int)>& serve, const std::string& first,
           const std::string& second, bool ends) {
   const OwnedFd client = Connect(serve);
   for (const std::string* piece : {&first, &second}) {
-    if (!piece->empty()) (void)!send(client.get(), piece->data(), piece->size(), MSG_NOSIGNAL);
+    if (piece->empty()) continue;
+    Uninterrupted([&] { return send(client.get(), piece->data(), piece->size(), MSG_NOSIGNAL); });
   }
   if (ends) shutdown(client.get(), SHUT_WR);
   return ReadToEnd(client);
@@ -135,16 +148,19 @@ Asked AskByTls(const std::string& first, const std::string& second) {
   const OwnedFd client = Connect(Patient().serve_tls);
   const std::unique_ptr<SSL, Free> ssl(SSL_new(context));
   SSL_set_fd(ssl.get(), client.get());
-  if (SSL_connect(ssl.get()) != 1) return {};
+  if (Uninterrupted([&] { return SSL_connect(ssl.get()); }) != 1) return {};
   for (const std::string* piece : {&first, &second}) {
-    if (!piece->empty()) (void)SSL_write(ssl.get(), piece->data(), static_cast<int>(piece->size()));
+    if (piece->empty()) continue;
+    Uninterrupted(
+        [&] { return SSL_write(ssl.get(), piece->data(), static_cast<int>(piece->size())); });
   }
   (void)SSL_shutdown(ssl.get());
   shutdown(client.get(), SHUT_WR);
   Asked asked;
   std::array<char, 4096> buffer;
   int size = 0;
-  while ((size = SSL_read(ssl.get(), buffer.data(), buffer.size())) > 0) {
+  while ((size = Uninterrupted([&] { return SSL_read(ssl.get(), buffer.data(), buffer.size()); })) >
+         0) {
     asked.received.append(buffer.data(), static_cast<size_t>(size));
   }
   ERR_clear_error();
