@@ -53,16 +53,22 @@ TEST(Start, RefusesATakenPort) {
 }
 
 TEST(Start, GoesOnWithoutAdminPagesIfTheirDefaultPortIsTaken) {
-  // Taken by this or by whatever else has it.
-  const auto taken = host::ListenSocket::Open(host::ParsedAddress("127.0.0.1:9902"));
-  ChildProcess process(HostCommand(
-      {"--disable_tls", "--plaintext_address=127.0.0.1:0", "--health_check_address=127.0.0.1:0"}));
-  process.AwaitLine("serving with ");
-  EXPECT_THAT(process.Output(),
-              HasSubstr("WARNING admin listener: cannot listen on 127.0.0.1:9902: address already "
-                        "in use; is another callout-host running?; running without the admin "
-                        "pages; set --admin_address"));
-  EXPECT_EQ(process.Terminate(), 0);
+  constexpr char kWarning[] =
+      "WARNING admin listener: cannot listen on 127.0.0.1:9902: address already in use; is another "
+      "callout-host running?; running without the admin pages; set --admin_address";
+  // Taken by this or by whatever else has it, which may let it go meanwhile: then once more.
+  bool is_ours = false;
+  bool warned = false;
+  while (!is_ours && !warned) {
+    const auto taken = host::ListenSocket::Open(host::ParsedAddress("127.0.0.1:9902"));
+    is_ours = taken.ok();
+    ChildProcess process(HostCommand({"--disable_tls", "--plaintext_address=127.0.0.1:0",
+                                      "--health_check_address=127.0.0.1:0"}));
+    process.AwaitLine("serving with ");
+    warned = process.Output().find(kWarning) != std::string::npos;
+    EXPECT_TRUE(warned || !is_ours) << process.Output();
+    EXPECT_EQ(process.Terminate(), 0);
+  }
 }
 
 TEST(Start, RefusesASecondHostOnTheSameUnixSocket) {
