@@ -104,7 +104,7 @@ struct HeaderChanges {
   bool Keeps(std::string_view name) const {
     if (!gone_names.MayHave(name)) return true;
     for (const std::string_view other : gone) {
-      if (other.size() == name.size() && EqualsIgnoreCase(other, name)) return false;
+      if (EqualsIgnoreCase(other, name)) return false;
     }
     return true;
   }
@@ -424,12 +424,13 @@ void ChangedHeaders::Apply(const HeaderMutationView& mutation) {
   if (!changes.gone.empty()) {
     const bool all = std::any_of(changes.gone.begin(), changes.gone.end(),
                                  [this](std::string_view name) { return names_.MayHave(name); });
-    const NameSet left = Remove(changes, all ? map_at_ : added_at_);
     if (all) {
-      names_ = left;
+      names_ = Remove(changes, map_at_);
+      added_names_ = {};
       added_at_ = bytes_.size();
+    } else {
+      added_names_ = Remove(changes, added_at_);
     }
-    added_names_ = all ? NameSet() : left;
   }
   for (const HeaderChanges::Added& header : changes.added) {
     AppendHeader(header, &bytes_);
