@@ -292,7 +292,7 @@ void AddCallOptions(Config* config, OptionSet* options) {
       "max_request_headers_kb, which is 60 by default");
   add("body_wait_ms", "MS", 1, kMsMax, &limits->body_wait_ms,
       "Time that a stream waits for Envoy to send the rest of a body that a plugin takes whole. "
-      "Then the call is a fault (deadline)");
+      "Then it is refused: 408 for a request, 500 for a response, and a fault (deadline)");
   add("max_queued_bytes", "BYTES", 1, uint64_t{1} << 40, &limits->queued_bytes_max,
       "Bytes of messages that may wait in one stream behind a call that is not finished. At the "
       "limit the host stops reading the stream");
@@ -463,7 +463,8 @@ void AddProcessOptions(Draft* draft, OptionSet* options) {
                 .set = [](const std::string&) { return absl::OkStatus(); }});
   options->Add(CommandSwitch(
       "check", &draft->check,
-      "Load and check everything, print the result and exit: 0, or 2 if something is wrong"));
+      "Load and check everything, print the result and exit: 0, or 2 if something is wrong. "
+      "Requires every plugin, whatever --require_plugins says"));
   options->Add(CommandSwitch("strict", &draft->config.strict_check,
                              "With --check: exit with 2 on a warning, too"));
   options->Add(CommandSwitch("list_plugins", &draft->check, "Alias of --check"));

@@ -22,7 +22,7 @@ def describe():
         "processor": model[1] if model else platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": memory,
-        "kernel": platform.release(),
+        "kernel": ".".join(platform.release().split(".")[:2]),
         "commit": commit,
         "load_before": round(os.getloadavg()[0], 1),
     }

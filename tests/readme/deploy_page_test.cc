@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// docs/deploy.md: its commands are run, and its links lead somewhere.
+// docs/deploy.md: its commands are run.
 #include <gtest/gtest.h>
 
 #include "page.h"
@@ -17,8 +17,6 @@ TEST_F(Deploy, EveryCommandWorksAsPrinted) {
   ASSERT_GE(Commands().size(), 3u) << "the page's commands were not found";
   RunAll();
 }
-
-TEST_F(Deploy, EveryLinkLeadsSomewhere) { EXPECT_GT(ExpectLinksLead(), 8u); }
 
 }  // namespace
 }  // namespace callout::tests

@@ -37,8 +37,6 @@ class ComingFromTheSamples : public Page {
   }
 };
 
-TEST_F(ComingFromTheSamples, EveryLinkLeadsSomewhere) { EXPECT_GT(ExpectLinksLead(), 1u); }
-
 TEST_F(ComingFromTheSamples, TheScriptRunsAsItStands) {
   if (!std::filesystem::exists(BuiltPlugin("python"))) {
     GTEST_SKIP() << "plugins/python is not built: libpython3-dev is missing";

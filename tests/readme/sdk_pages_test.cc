@@ -57,8 +57,6 @@ TEST_F(RustPage, EveryCommandWorksAsPrinted) {
   RunAll();
 }
 
-TEST_F(RustPage, EveryLinkLeadsSomewhere) { EXPECT_GT(ExpectLinksLead(), 10u); }
-
 class GoPage : public SdkPage {
  protected:
   GoPage() : SdkPage("docs/writing-plugins-in-go.md", "go") {}
@@ -68,8 +66,6 @@ TEST_F(GoPage, EveryCommandWorksAsPrinted) {
   ASSERT_GE(Commands().size(), 6u) << "the page's commands were not found";
   RunAll();
 }
-
-TEST_F(GoPage, EveryLinkLeadsSomewhere) { EXPECT_GT(ExpectLinksLead(), 10u); }
 
 }  // namespace
 }  // namespace callout::tests
