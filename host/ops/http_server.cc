@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
@@ -57,6 +58,7 @@ struct Listener {
   Metrics::Id timeouts = 0;
   Metrics::Id tls_failures = 0;
   Metrics::Id bad_requests = 0;
+  Metrics::Id over_pages = 0;
 };
 
 // A connection as the others see it.
@@ -75,9 +77,12 @@ struct Shared {
   Metrics::Id open_gauge = 0;
   std::list<Place*> open = {};  // the one without a whole request for longest first
   bool stops = false;
-  // Runs a slow page, and hands on what it returned on the server's thread.
-  std::function<void(std::function<HttpResponse()>, std::function<void(HttpResponse)>)> run_later =
-      nullptr;
+  size_t pages = 0;  // slow ones that are made, or wait for it
+  // Runs a slow page, unless `gone` says that nobody waits for it any more, and hands on what it
+  // returned on the server's thread.
+  std::function<void(std::function<HttpResponse()>, std::shared_ptr<const std::atomic<bool>> gone,
+                     std::function<void(HttpResponse)>)>
+      run_later = nullptr;
 };
 
 // The status for an error of the parser; 0 if the client has gone.
@@ -130,6 +135,7 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
   // Gives its place to another.
   void Leave() {
     if (std::exchange(left_, true)) return;
+    if (gone_ != nullptr) gone_->store(true, std::memory_order_relaxed);
     shared_->open.erase(place_);
     shared_->metrics->Add(shared_->open_gauge, -1);
   }
@@ -257,7 +263,17 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
       self->Write(std::move(from), version, keep_alive, is_head);
     };
     if (response.later == nullptr) return write(std::move(response));
-    shared_->run_later(std::move(response.later), write);
+    if (shared_->pages >= shared_->limits.pages_max) {
+      Count(listener_->over_pages);
+      return write({.status = 503, .body = "Too many pages are being made. Ask again.\n"});
+    }
+    ++shared_->pages;
+    gone_ = std::make_shared<std::atomic<bool>>(left_);
+    shared_->run_later(std::move(response.later), gone_,
+                       [shared = shared_, write](HttpResponse from) {
+                         --shared->pages;
+                         write(std::move(from));
+                       });
   }
 
   void Write(HttpResponse from, unsigned version, bool keep_alive, bool is_head) {
@@ -309,6 +325,7 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
   const Listener* const listener_;
   std::list<Place*>::iterator place_;
   bool left_ = false;
+  std::shared_ptr<std::atomic<bool>> gone_;  // of the last slow page: left_, for its thread
   bool responds_ = false;
   Stream stream_;
   beast::flat_buffer buffer_;
@@ -338,9 +355,13 @@ class HttpServer::Core {
       return absl::UnavailableError(
           fmt::format("cannot start the server for health and admin: {}", error.what()));
     }
-    shared_.run_later = [io = io_.get(), pages_io = pages_io_.get()](auto page, auto then) {
-      asio::post(*pages_io, [io, page = std::move(page), then = std::move(then)]() mutable {
-        asio::post(*io, [then = std::move(then), response = page()]() mutable {
+    shared_.run_later = [io = io_.get(), pages_io = pages_io_.get()](auto page, auto gone,
+                                                                     auto then) {
+      asio::post(*pages_io, [io, page = std::move(page), gone = std::move(gone),
+                             then = std::move(then)]() mutable {
+        HttpResponse response;
+        if (!gone->load(std::memory_order_relaxed)) response = page();
+        asio::post(*io, [then = std::move(then), response = std::move(response)]() mutable {
           then(std::move(response));
         });
       });
@@ -369,7 +390,8 @@ class HttpServer::Core {
         {"connections", &listener.over_connections},
         {"timeout", &listener.timeouts},
         {"tls", &listener.tls_failures},
-        {"request", &listener.bad_requests}};
+        {"request", &listener.bad_requests},
+        {"pages", &listener.over_pages}};
     for (const auto& [reason, id] : reasons) {
       auto rejected =
           shared_.metrics->Define(Metrics::Kind::kCounter, "callout_http_rejected_total",

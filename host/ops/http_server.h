@@ -10,8 +10,10 @@
 //
 // Handlers run on the server's thread, one at a time, and must be quick. A slow handler, such as
 // one that asks other processes, returns HttpResponse::later, which runs on a second thread, one at
-// a time. Keep-alive and pipelining work. A body of up to body_bytes_max is read before the handler
-// is called. A handler gets HEAD as GET, and the response goes out without the body.
+// a time, unless its client has gone meanwhile. With pages_max of them under way a request for a
+// further one gets 503. Keep-alive and pipelining work. A body of up to body_bytes_max is read
+// before the handler is called. A handler gets HEAD as GET, and the response goes out without the
+// body.
 //
 // The server itself responds with 400 to anything that is not HTTP/1.x, with 431 to a header over
 // the limit and with 413 to a body over the limit, and then closes the connection. It never refuses
@@ -22,7 +24,7 @@
 //
 // Metrics: callout_http_requests_total{listener}, callout_http_connections,
 // callout_http_rejected_total{listener,reason}; reason is one of connections,
-// timeout, tls, request.
+// timeout, tls, request, pages.
 #ifndef CALLOUT_HOST_OPS_HTTP_SERVER_H_
 #define CALLOUT_HOST_OPS_HTTP_SERVER_H_
 
@@ -79,6 +81,7 @@ struct HttpLimits {
   uint32_t timeout_ms = 5000;  // for the TLS handshake, for each request from the end of the one
                                // before it to its last byte, for writing each answer
   uint32_t connections_max = 256;  // of all listeners together
+  uint32_t pages_max = 32;         // HttpResponse::later, running and waiting
   uint32_t farewell_ms = 1000;     // for the responses that are being written when it stops
 };
 

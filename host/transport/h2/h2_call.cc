@@ -264,6 +264,8 @@ void H2Call::FailOverLimit(H2StreamLimit limit, absl::Status status) {
 void H2Call::FreeAfterFailure() {
   // Unless a plugin works on it still.
   if (handler_ && (!handler_.closed() || posted_.load() != 0)) return;
+  // It had ended before there was no memory: that is what the client is told.
+  if (handler_ && !failure_.has_value()) failure_ = handler_.end();
   handler_.Reset();
   DropMessage();
   reader_.Reset();

@@ -13,13 +13,16 @@ namespace callout::host {
 namespace {
 
 constexpr int32_t kConnectionWindowBytes = 1 << 20;
-// The decoded size of a header block, in times of its size on the wire: HPACK can
-// make much of little.
-constexpr size_t kInflationMax = 16;
+// HPACK can make much of little, and nghttp2 looks at each byte of it. So a header block, decoded,
+// has at most so many times --max_metadata_bytes, and of its first frame on the wire.
+constexpr size_t kMetadataTimesMax = 2;
+constexpr size_t kWireTimesMax = 8;
 // A message costs one of a turn's, and one more for so many bytes.
 constexpr size_t kTurnBytesOfMessage = 4096;
 // So many frames cost as much as a message.
 constexpr uint64_t kTurnFrames = 8;
+// And so many bytes of headers, decoded.
+constexpr size_t kTurnHeaderBytes = 16384;
 constexpr uint8_t kPingOfShutdown[8] = {'s', 'h', 'u', 't', 'd', 'o', 'w', 'n'};
 
 struct OptionDeleter {
@@ -52,26 +55,31 @@ struct H2Connection::Callbacks {
   static H2Connection* Self(void* user) { return static_cast<H2Connection*>(user); }
 
   static int BeginHeaders(nghttp2_session*, const nghttp2_frame* frame, void* user) {
-    if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) Self(user)->OnBeginHeaders(frame->hd.stream_id);
+    H2Connection* self = Self(user);
+    self->block_bytes_ = 0;
+    self->block_bytes_max_ = kMetadataTimesMax * self->context_->options().metadata_bytes_max +
+                             kWireTimesMax * frame->hd.length;
+    if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) self->OnBeginHeaders(frame->hd.stream_id);
     return 0;
   }
 
   static int Header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name,
                     size_t name_size, const uint8_t* value, size_t value_size, uint8_t,
                     void* user) {
-    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;  // trailers say nothing in gRPC
     H2Connection* self = Self(user);
+    self->turn_header_bytes_ += name_size + value_size;
+    self->block_bytes_ += name_size + value_size;
+    if (self->block_bytes_ > self->block_bytes_max_) {
+      self->Terminate(H2Reason::kHeaderBlock);
+      return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;  // nghttp2 only decodes the rest of it
+    }
+    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;  // trailers say nothing in gRPC
     H2Call* call = self->Find(frame->hd.stream_id);
     if (call == nullptr) return 0;
     try {
       call->head().Add(View(name, name_size), View(value, value_size));
     } catch (const std::bad_alloc&) {
       call->OnNoMemory();
-    }
-    if (call->head().bytes() >
-        kInflationMax * self->context_->options().guard.header_block_bytes_max) {
-      self->Terminate(H2Reason::kHeaderBlock);
-      return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
     return 0;
   }
@@ -181,7 +189,15 @@ void H2Connection::OnBytes(std::string_view bytes) {
   } else if (guard_.reason() != H2Reason::kNone) {
     Terminate(guard_.reason());
   }
-  turn_left_ -= std::min<uint64_t>(turn_left_, (guard_.frames() - frames) / kTurnFrames);
+  turn_left_ -= std::min<uint64_t>(
+      turn_left_, (guard_.frames() - frames) / kTurnFrames + turn_header_bytes_ / kTurnHeaderBytes);
+  turn_header_bytes_ %= kTurnHeaderBytes;
+}
+
+void H2Connection::OnKeyUpdates(uint64_t count) {
+  if (broken_) return;
+  guard_.TakeKeyUpdates(count, context_->now_ns());
+  if (guard_.reason() != H2Reason::kNone) Terminate(guard_.reason());
 }
 
 // What the turn has no room for stays, before what has come meanwhile.
@@ -230,6 +246,7 @@ void H2Connection::OnBeginHeaders(int32_t stream_id) {
     nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, stream_id, NGHTTP2_REFUSED_STREAM);
     return;
   }
+  last_call_ns_ = context_->now_ns();
   call->Begin(this, stream_id);
   call->previous = nullptr;
   call->next = calls_;

@@ -72,6 +72,9 @@ class H2Connection {
   // The peer has begun to speak HTTP/2.
   bool settled() const { return guard_.settled(); }
   bool has_calls() const { return call_count_ > 0; }
+  uint64_t last_call_ns() const { return last_call_ns_; }  // when it began; 0: none has
+  // TLS has taken so many.
+  void OnKeyUpdates(uint64_t count);
 
   // Asks the client to open no more streams, and closes after the last of those
   // that are open: GOAWAY, and when the client has seen that, or the owner says
@@ -143,6 +146,10 @@ class H2Connection {
   std::vector<H2Call*> ready_;    // null: gone meanwhile
   std::vector<H2Call*> working_;  // empty but during Work
   size_t turn_left_;
+  size_t block_bytes_ = 0;  // of the header block under way, decoded
+  size_t block_bytes_max_ = 0;
+  size_t turn_header_bytes_ = 0;  // decoded, and not yet counted
+  uint64_t last_call_ns_ = 0;
   bool broken_ = false;
   bool asked_to_leave_ = false;  // for its resets
   bool shutdown_begun_ = false;

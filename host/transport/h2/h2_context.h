@@ -45,6 +45,7 @@ struct H2Options : TransportLimits {
   size_t connection_memory_bytes_max = 67108864;
   H2Guard::Limits guard;
   uint64_t unanswered_resets_max = 1000;
+  size_t loop_connections_max = 0;      // over it, the least used one goes; 0: no limit
   size_t turn_messages_max = 256;       // of a connection, before others have their turn
   size_t turn_handshakes_max = 1;       // of a loop
   uint64_t handshake_percent_max = 25;  // of a loop's time

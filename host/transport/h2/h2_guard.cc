@@ -11,11 +11,10 @@ namespace callout::host {
 
 const char* H2ReasonName(H2Reason reason) {
   static constexpr const char* kNames[kH2ReasonCount] = {
-      "none",          "protocol",          "closed_stream",  "header_block",
-      "continuations", "settings",          "ping",           "priority",
-      "window_update", "empty_data",        "unknown_frames", "resets",
-      "handshake",     "handshake_timeout", "idle",           "age",
-      "keepalive",     "write_stall"};
+      "none",           "protocol",    "closed_stream", "header_block",  "continuations",
+      "settings",       "ping",        "priority",      "window_update", "empty_data",
+      "unknown_frames", "key_updates", "resets",        "handshake",     "handshake_timeout",
+      "idle",           "age",         "keepalive",     "write_stall",   "evicted"};
   return kNames[static_cast<size_t>(reason)];
 }
 

@@ -43,6 +43,7 @@ enum class H2Reason : uint8_t {
   kWindowUpdate,
   kEmptyData,
   kUnknownFrames,
+  kKeyUpdates,  // of TLS
   kResets,
   kHandshake,  // TLS, or a protocol other than HTTP/2
   kHandshakeTimeout,
@@ -50,8 +51,9 @@ enum class H2Reason : uint8_t {
   kAge,
   kKeepalive,
   kWriteStall,
+  kEvicted,  // for another one, at the limit of connections
 };
-inline constexpr size_t kH2ReasonCount = 18;
+inline constexpr size_t kH2ReasonCount = 20;
 const char* H2ReasonName(H2Reason reason);
 
 // At most `max` at once, and `max` more in ten seconds. 0: no limit.
@@ -88,6 +90,14 @@ class H2Guard {
   // frame is one too many, and then reason() says of what, and no more follow.
   size_t Scan(std::string_view bytes, uint64_t now_ns);
   H2Reason reason() const { return reason_; }
+
+  // TLS has taken so many KeyUpdates, which count as frames that carry no request: each makes TLS
+  // derive keys and answer.
+  void TakeKeyUpdates(uint64_t count, uint64_t now_ns) {
+    for (; count > 0 && reason_ == H2Reason::kNone; --count) {
+      reason_ = Count(H2Reason::kKeyUpdates, now_ns);
+    }
+  }
 
   // From now on at most `count` streams more may begin; the one after them is one too
   // many.

@@ -15,6 +15,7 @@ H2Options MakeOptions() {
   H2Options options;
   options.services = ServiceSet::kHealth;
   options.thread_count = 1;
+  options.loop_connections_max = H2Health::kConnectionsMax;
   options.message_bytes_max = 1024;
   options.metadata_bytes_max = 8192;
   options.concurrent_streams_max = 16;
@@ -55,7 +56,8 @@ bool H2Health::Take(int fd, std::string bytes) {
       server_->SetServing(serving_);
     }
   }
-  if (server_ == nullptr || server_->connections() >= kConnectionsMax) return false;
+  // Twice as many: while the server has yet to close those that have to go.
+  if (server_ == nullptr || server_->connections() >= 2 * kConnectionsMax) return false;
   server_->HandleBegun(fd, std::move(bytes));
   return true;
 }

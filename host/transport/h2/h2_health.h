@@ -13,7 +13,9 @@
 // have the metrics of the nghttp2 transport.
 //
 // Limits: 256 connections, 16 streams on each, 16 MiB in all, 1 KiB for a message, 8 KiB of
-// metadata, and those of the nghttp2 transport for floods and silence.
+// metadata, and those of the nghttp2 transport for floods and silence. As with HTTP/1.1, a new
+// connection is never refused because of idle ones: at the limit it takes the place of the one
+// that has no RPC, or the oldest, and was used longest ago.
 #ifndef CALLOUT_HOST_TRANSPORT_H2_H2_HEALTH_H_
 #define CALLOUT_HOST_TRANSPORT_H2_H2_HEALTH_H_
 

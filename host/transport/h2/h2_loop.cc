@@ -170,6 +170,21 @@ uint64_t H2Loop::NextTurnNs(uint64_t now_ns) const {
   return deadline_ns == 0 ? handshake_ns : std::min(deadline_ns, handshake_ns);
 }
 
+// At the limit of connections the one goes that has been of no use for longest.
+void H2Loop::MakeRoom() {
+  const size_t max = context_->options().loop_connections_max;
+  if (max == 0 || sockets_.size() - removed_.size() < max) return;
+  H2Socket* least = nullptr;
+  const auto use = [](const H2Socket& socket) {
+    return std::pair(socket.has_calls(), socket.last_used_ns());
+  };
+  for (const auto& socket : sockets_) {
+    if (socket->closed()) continue;
+    if (least == nullptr || use(*socket) < use(*least)) least = socket.get();
+  }
+  if (least != nullptr) least->Evict();
+}
+
 // The socket is in the loop's lists as soon as it is made, so it ends as others do.
 void H2Loop::TakeConnection(int fd, bool secure, std::string_view first) {
   const bool refused = !context_->memory().budget()->may_open_connection();
@@ -179,6 +194,7 @@ void H2Loop::TakeConnection(int fd, bool secure, std::string_view first) {
     connections_.fetch_sub(1, std::memory_order_release);
     return;
   }
+  MakeRoom();
   sockets_.push_back(std::make_unique<H2Socket>(this, fd, secure ? &*tls_ : nullptr));
   H2Socket* const socket = sockets_.back().get();
   socket->index = sockets_.size() - 1;

@@ -92,6 +92,7 @@ class H2Loop {
   void TakeEvents(int count);
   void TakeHandshakes();
   void TakeConnection(int fd, bool secure, std::string_view first);
+  void MakeRoom();
   void FlushDirty();
   void DestroyRemoved();
 

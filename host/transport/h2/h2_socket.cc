@@ -139,7 +139,7 @@ ptrdiff_t H2Socket::SslResult(int result) {
 // OpenSSL's end of the connection costs as much as accepting it, so it waits for the first bytes
 // and for its turn.
 bool H2Socket::BeginTls() {
-  ssl_ = tls_->Accept(fd_);
+  ssl_ = tls_->Accept(fd_, &key_updates_);
   Recount();
   return ssl_ != nullptr;
 }
@@ -168,11 +168,27 @@ void H2Socket::FailHandshake() {
 ptrdiff_t H2Socket::ReadSome(char* buffer, size_t size) {
   if (ssl_ != nullptr) {
     ERR_clear_error();
-    return SslResult(SSL_read(ssl_.get(), buffer, static_cast<int>(size)));
+    const ptrdiff_t moved = SslResult(SSL_read(ssl_.get(), buffer, static_cast<int>(size)));
+    SetReadBlocked(moved == 0 && SSL_want_write(ssl_.get()));
+    return moved;
   }
   const ssize_t result = recv(fd_, buffer, size, 0);
   if (result > 0) return result;
   return result < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
+}
+
+// OpenSSL reads on once the socket has taken its own answer, to a KeyUpdate for example. A peer
+// that takes nothing gets no more time for that than for a response.
+void H2Socket::SetReadBlocked(bool blocked) {
+  if (!blocked && !read_blocked_) return;
+  read_blocked_ = blocked;
+  if (!blocked) {
+    blocked_ns_ = 0;
+  } else if (blocked_ns_ == 0) {
+    blocked_ns_ = context_->now_ns();
+  }
+  SetWait(blocked ? Wait::kWrite : Wait::kRead);
+  Reschedule();
 }
 
 ptrdiff_t H2Socket::WriteSome(std::string_view bytes) {
@@ -192,6 +208,7 @@ void H2Socket::Read() {
     if (state_ != State::kOpen || !unsent_.empty()) return;
     if (connection_->turn_is_over()) return loop_->ReadAgain(this);
     const ptrdiff_t size = ReadSome(loop_->read_buffer(), most);
+    if (key_updates_ > 0) connection_->OnKeyUpdates(std::exchange(key_updates_, 0));
     if (size < 0) return Close();
     if (size == 0) return;
     last_read_ns_ = context_->now_ns();
@@ -385,6 +402,11 @@ void H2Socket::Reschedule() {
 }
 
 // --- From the loop ----------------------------------------------------------
+
+void H2Socket::Evict() {
+  context_->CountClosed(H2Reason::kEvicted);
+  Close();
+}
 
 void H2Socket::BeginShutdown() {
   if (shutdown_ns_ != 0 || state_ != State::kOpen) {

@@ -7,6 +7,7 @@
 #ifndef CALLOUT_HOST_TRANSPORT_H2_H2_SOCKET_H_
 #define CALLOUT_HOST_TRANSPORT_H2_H2_SOCKET_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -42,6 +43,14 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   void OnServingChanged();
   // Ends it here and now. The loop destroys it after its turn.
   void Close();
+  // The same, to make room for another.
+  void Evict();
+  bool closed() const { return state_ == State::kClosed; }
+  bool has_calls() const { return connection_.has_value() && connection_->has_calls(); }
+  // When its last RPC began, or it was opened.
+  uint64_t last_used_ns() const {
+    return connection_.has_value() ? std::max(opened_ns_, connection_->last_call_ns()) : opened_ns_;
+  }
 
   size_t index = 0;     // in the loop's list
   bool dirty = false;   // in the loop's list of those to flush
@@ -75,6 +84,7 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   ptrdiff_t ReadSome(char* buffer, size_t size);
   ptrdiff_t WriteSome(std::string_view bytes);
   ptrdiff_t SslResult(int result);
+  void SetReadBlocked(bool blocked);
   void SetWait(Wait wait);
   void CheckTimes(uint64_t now_ns);
   uint64_t NextDeadline() const;
@@ -84,7 +94,9 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   H2Context* const context_;
   const int fd_;
   H2TlsContexts* const tls_;
-  SslPtr ssl_;  // from the first turn of the handshake on
+  SslPtr ssl_;                 // from the first turn of the handshake on
+  uint64_t key_updates_ = 0;   // by TLS, and not yet counted
+  bool read_blocked_ = false;  // TLS has to write before it reads on
   std::optional<H2Connection> connection_;
   State state_;
   Wait wait_ = Wait::kRead;
@@ -99,7 +111,7 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   const uint64_t age_ns_;  // when it is old; 0: never
   uint64_t last_read_ns_;
   uint64_t idle_since_ns_;
-  uint64_t blocked_ns_ = 0;   // since when unsent_ has bytes
+  uint64_t blocked_ns_ = 0;   // since when unsent_ has bytes, or read_blocked_
   uint64_t pinged_ns_ = 0;    // when the peer was asked for a sign of life
   uint64_t shutdown_ns_ = 0;  // when BeginShutdown was called
   bool shutdown_finished_ = false;

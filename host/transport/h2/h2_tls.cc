@@ -65,12 +65,23 @@ bool TrustClients(const std::string& ca_pem, SSL_CTX* context) {
   return true;
 }
 
+// `count`: as given to Accept.
+void CountKeyUpdates(int written, int, int type, const void* message, size_t size, SSL*,
+                     void* count) {
+  if (written != 0 || type != SSL3_RT_HANDSHAKE || size == 0 || count == nullptr) return;
+  const bool is_key_update = *static_cast<const unsigned char*>(message) == SSL3_MT_KEY_UPDATE;
+  if (is_key_update) ++*static_cast<uint64_t*>(count);
+}
+
 SslContextPtr MakeContext(const CertificateStore::Material& material, bool asks_clients) {
   SslContextPtr context(SSL_CTX_new(TLS_server_method()));
   if (context == nullptr || !ApplyTlsPolicy(context.get())) return nullptr;
   SSL_CTX_set_mode(context.get(), SSL_MODE_ENABLE_PARTIAL_WRITE |
                                       SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                       SSL_MODE_RELEASE_BUFFERS);
+  // SSL_read would go on from one KeyUpdate to the next for as long as they come.
+  SSL_CTX_clear_mode(context.get(), SSL_MODE_AUTO_RETRY);
+  SSL_CTX_set_msg_callback(context.get(), CountKeyUpdates);
   SSL_CTX_set_read_ahead(context.get(), 1);
   SSL_CTX_set_alpn_select_cb(context.get(), ChooseProtocol, nullptr);
   if (!UsePair(material.pair, context.get())) return nullptr;
@@ -104,7 +115,7 @@ std::string CommonName(const X509* certificate) {
 
 }  // namespace
 
-SslPtr H2TlsContexts::Accept(int fd) {
+SslPtr H2TlsContexts::Accept(int fd, uint64_t* key_updates) {
   const std::shared_ptr<const CertificateStore::Material> material = store_->current();
   if (material->version != version_) {
     if (SslContextPtr made = MakeContext(*material, store_->asks_clients())) {
@@ -115,6 +126,7 @@ SslPtr H2TlsContexts::Accept(int fd) {
   if (context_ == nullptr) return nullptr;
   SslPtr ssl(SSL_new(context_.get()));
   if (ssl == nullptr || SSL_set_fd(ssl.get(), fd) != 1) return nullptr;
+  SSL_set_msg_callback_arg(ssl.get(), key_updates);
   SSL_set_accept_state(ssl.get());
   return ssl;
 }

@@ -34,7 +34,8 @@ class H2TlsContexts {
   // The server's end of a new connection over `fd`, which stays the caller's.
   // Null if OpenSSL refuses, which its memory alone can be the reason for: the
   // store has checked what is in it.
-  SslPtr Accept(int fd);
+  // `key_updates` counts those that the peer sends; it has to live as long.
+  SslPtr Accept(int fd, uint64_t* key_updates);
 
  private:
   const CertificateStore* const store_;

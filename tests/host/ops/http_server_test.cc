@@ -338,6 +338,62 @@ TEST_F(HttpServerTest, ASlowPageKeepsNobodyElseWaiting) {
   EXPECT_THAT(ReadToEnd(client.get()), EndsWith("slow"));
 }
 
+class SlowPages : public HttpServerTest {
+ protected:
+  void StartSlow(const HttpLimits& limits) {
+    Start(limits);
+    auto slow = server_->AddListener("slow", [this](const HttpRequestView&) {
+      return HttpResponse{.later = [this] {
+        released_.wait();
+        ++made_;
+        return HttpResponse{.body = "slow"};
+      }};
+    });
+    ASSERT_TRUE(slow.ok()) << slow.status();
+    slow_ = *slow;
+  }
+  Descriptor Ask() {
+    int pair[2];
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    slow_(pair[0]);
+    Descriptor client(pair[1]);
+    Write(client.get(), std::string("GET / HTTP/1.1\r\n") + kClose);
+    AwaitMetric("callout_http_requests_total{listener=\"slow\"} " + std::to_string(++asked_));
+    return client;
+  }
+
+  std::function<void(int)> slow_;
+  std::promise<void> go_on_;
+  std::shared_future<void> released_ = go_on_.get_future().share();
+  std::atomic<int> made_{0};
+  int asked_ = 0;
+};
+
+TEST_F(SlowPages, OverTheLimitAreRefused) {
+  HttpLimits limits;
+  limits.pages_max = 2;
+  StartSlow(limits);
+  const Descriptor first = Ask(), second = Ask(), third = Ask();
+  EXPECT_THAT(ReadToEnd(third.get()), StartsWith("HTTP/1.1 503"));
+  go_on_.set_value();
+  EXPECT_THAT(ReadToEnd(first.get()), EndsWith("slow"));
+  EXPECT_THAT(ReadToEnd(second.get()), EndsWith("slow"));
+  EXPECT_THAT(ReadToEnd(Ask().get()), EndsWith("slow"));
+  AwaitMetric("callout_http_rejected_total{listener=\"slow\",reason=\"pages\"} 1");
+}
+
+TEST_F(SlowPages, ThatNobodyWaitsForAreNotMade) {
+  HttpLimits limits;
+  limits.connections_max = 2;
+  StartSlow(limits);
+  const Descriptor first = Ask(), second = Ask();
+  const Descriptor third = Ask(), last = Ask();  // in the places of those two
+  go_on_.set_value();
+  EXPECT_THAT(ReadToEnd(third.get()), EndsWith("slow"));
+  EXPECT_THAT(ReadToEnd(last.get()), EndsWith("slow"));
+  EXPECT_LE(made_.load(), 3) << "the first may have been under way";
+}
+
 TEST_F(HttpServerTest, WithoutAThreadItDoesNotStart) {
   const FailThreadsForTest fail;
   EXPECT_EQ(HttpServer::Create(&metrics_, {}).status().code(), absl::StatusCode::kUnavailable);

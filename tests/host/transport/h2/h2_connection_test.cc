@@ -489,6 +489,28 @@ TEST_F(H2Test, JoinedBinaryMetadataCountsAsWhatItBecomes) {
   EXPECT_EQ(Metric("callout_h2_stream_limits_total{limit=\"metadata_bytes\"}"), "1");
 }
 
+// It had ended with its message; only the answer needed more than there was.
+TEST_F(H2Test, AnRpcThatWasOverBeforeMemoryRanOutKeepsItsStatus) {
+  memory_bytes_ = 1000000;
+  limits_.early_end = true;
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = SetsHeader("a", std::string(3000, 'v'));
+  Connect();
+  Run();
+  const int32_t id = client_->Begin(kProcessPath);
+  Run();
+  memory_->Take(1000000);
+  const ProcessingRequest request = WithModes(Headers(CALLOUT_REQUEST_HEADERS), kNone, kNone);
+  client_->Send(id, Framed(request.SerializeAsString()));
+  Run();
+  EXPECT_EQ(client_->rpc(id).status(), "0");
+  EXPECT_THAT(client_->rpc(id).Messages(), SizeIs(1));
+  client_->Send(id, Framed(request.SerializeAsString()));
+  Run();
+  EXPECT_EQ(Metric("callout_streams_started_total"), "2") << "the fixture's, and this one";
+  EXPECT_EQ(memory_->refusals(MemoryBudget::Use::kGrowth), 1U);
+  memory_->Give(1000000);
+}
+
 TEST_F(H2Test, ThoseThatWaitForMemoryAreAdmittedInTheirOrder) {
   options_.connection_memory_bytes_max = 150000;
   Connect();
@@ -920,6 +942,78 @@ TEST_F(H2Test, FloodsEndTheConnectionAndSayWhy) {
     while (!connection_->done() && ++frames < 2000) SendRaw(c.frame);
     EXPECT_LT(frames, 1010);
     EXPECT_EQ(ClosedFor(c.reason), "1") << metrics_.Text();
+  }
+}
+
+// Adds a header of four thousand bytes to HPACK's table, which kReference then stands for.
+constexpr char kReference = '\xbe';
+constexpr size_t kEntryBytes = 4001;
+
+std::string HeadThatAddsAnEntry() {
+  const auto literal = [](const std::string& name, const std::string& value) {
+    const auto text = [](const std::string& bytes) {
+      return std::string(1, static_cast<char>(bytes.size())) + bytes;
+    };
+    return std::string(1, '\0') + text(name) + text(value);
+  };
+  return "\x83\x86" + literal(":path", kProcessPath) + literal(":authority", "x") +
+         literal("content-type", "application/grpc") + literal("te", "trailers") + "\x40\x01" +
+         "a" + "\x7f\xa1\x1e" + std::string(kEntryBytes - 1, 'v');
+}
+
+// A request of which only the references are many.
+std::string HeadOfReferences(size_t count) {
+  return "\x83\x86\x84\x01\x01" + std::string("x") + std::string(count, kReference);
+}
+
+constexpr uint8_t kWhole = NGHTTP2_FLAG_END_HEADERS;
+
+TEST_F(H2Test, AHeaderBlockThatDecodesToFarMoreThanItIsEndsTheConnection) {
+  const size_t fits = 2 * options_.metadata_bytes_max / kEntryBytes;
+  const struct {
+    std::string frame;
+    bool closed;
+  } table[] = {
+      {Frame(NGHTTP2_HEADERS, kWhole, 3, HeadOfReferences(fits - 1)), false},
+      {Frame(NGHTTP2_HEADERS, kWhole, 3, HeadOfReferences(fits + 1)), true},
+      {Frame(NGHTTP2_HEADERS, kWhole | NGHTTP2_FLAG_END_STREAM, 1,
+             std::string(fits + 1, kReference)),
+       true},
+      {Frame(NGHTTP2_HEADERS, 0, 3, HeadOfReferences(0)) +
+           Frame(NGHTTP2_CONTINUATION, kWhole, 3, std::string(fits + 1, kReference)),
+       true},
+  };
+  int closed = 0;  // the metrics go on
+  for (const auto& c : table) {
+    connection_.reset();
+    context_.reset();
+    Reset();
+    Connect();
+    SendPreface();
+    SendRaw(Frame(NGHTTP2_HEADERS, kWhole, 1, HeadThatAddsAnEntry()));
+    ASSERT_FALSE(connection_->done());
+    SendRaw(c.frame);
+    closed += c.closed;
+    EXPECT_EQ(ClosedFor("header_block"), std::to_string(closed)) << &c - table;
+    EXPECT_EQ(connection_->done(), c.closed) << &c - table;
+  }
+}
+
+TEST_F(H2Test, HeadersByReferenceTakeMoreOfATurn) {
+  for (const size_t references : {size_t{1}, size_t{6}}) {
+    connection_.reset();
+    context_.reset();
+    Reset();
+    Connect();
+    SendPreface();
+    SendRaw(Frame(NGHTTP2_HEADERS, kWhole, 1, HeadThatAddsAnEntry()));
+    std::string requests;
+    for (int32_t id = 3; id < 603; id += 2) {
+      requests += Frame(NGHTTP2_HEADERS, kWhole, id, HeadOfReferences(references));
+    }
+    connection_->BeginTurn();
+    connection_->OnBytes(requests);
+    EXPECT_EQ(connection_->turn_is_over(), references == 6);
   }
 }
 

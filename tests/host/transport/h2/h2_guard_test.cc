@@ -140,5 +140,14 @@ TEST(H2Guard, WhatIsSentEarnsAcknowledgements) {
   }
 }
 
+TEST(H2Guard, KeyUpdatesOfTlsShareTheBudget) {
+  H2Guard guard({.header_block_bytes_max = 200, .control_frames_max = 3}, 0);
+  guard.TakeKeyUpdates(3, 0);
+  EXPECT_EQ(guard.reason(), H2Reason::kNone);
+  guard.TakeKeyUpdates(1, 0);
+  EXPECT_EQ(guard.reason(), H2Reason::kKeyUpdates);
+  EXPECT_STREQ(H2ReasonName(guard.reason()), "key_updates");
+}
+
 }  // namespace
 }  // namespace callout::host

@@ -141,19 +141,33 @@ TEST_F(H2HealthTest, Http1IsAnsweredAsBefore) {
   EXPECT_THAT(ReadToEnd(fd.get()), HasSubstr("400"));
 }
 
-TEST_F(H2HealthTest, RefusesConnectionsOverTheLimit) {
+// Idle connections, and those that watch, keep no load balancer out.
+TEST_F(H2HealthTest, AtTheLimitTheLeastUsedConnectionMakesRoom) {
   std::vector<std::unique_ptr<ClientEnd>> clients;
-  const auto check = [&] {
-    clients.push_back(std::make_unique<ClientEnd>(Connect()));
-    H2Client& client = clients.back()->h2();
-    const int32_t id = client.Begin(kHealthCheck);
-    client.Send(id, Framed(""), true);
-    return clients.back()->RunUntil([&] { return client.rpc(id).closed; });
+  const auto check = [](ClientEnd* end) {
+    const int32_t id = end->h2().Begin(kHealthCheck);
+    end->h2().Send(id, Framed(""), true);
+    return end->RunUntil([&] { return end->h2().rpc(id).closed; });
   };
-  for (size_t i = 0; i < H2Health::kConnectionsMax; ++i) ASSERT_TRUE(check()) << i;
-  EXPECT_FALSE(check());
+  for (size_t i = 0; i < H2Health::kConnectionsMax; ++i) {
+    clients.push_back(std::make_unique<ClientEnd>(Connect()));
+    if (i == 1) {
+      const int32_t id = clients[1]->h2().Begin("/grpc.health.v1.Health/Watch");
+      clients[1]->h2().Send(id, Framed(""), true);
+      ASSERT_TRUE(clients[1]->RunUntil([&] { return !clients[1]->h2().rpc(id).data.empty(); }));
+    } else {
+      ASSERT_TRUE(check(clients[i].get())) << i;
+    }
+  }
+  ASSERT_TRUE(check(clients[0].get())) << "so it is used last";
+  for (int i = 0; i < 3; ++i) {
+    ClientEnd further(Connect());
+    EXPECT_TRUE(check(&further));
+  }
+  EXPECT_TRUE(check(clients[0].get()));
+  EXPECT_TRUE(clients[2]->RunUntilClosed());
   EXPECT_THAT(metrics_.Text(),
-              HasSubstr("rejected_total{listener=\"health\",reason=\"connections\"} 1"));
+              HasSubstr("callout_h2_connections_closed_total{reason=\"evicted\"} "));
 }
 
 }  // namespace

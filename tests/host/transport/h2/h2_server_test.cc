@@ -7,8 +7,10 @@
 #include <gtest/gtest.h>
 #include <openssl/ssl.h>
 
+#include <chrono>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "client_end.h"
@@ -126,6 +128,55 @@ TEST_F(H2ServerTest, TlsWithoutHttp2IsNotServed) {
   ClientSsl ssl = Handshake(none.get(), "", "");
   ClientEnd client(std::move(none), std::move(ssl));
   EXPECT_TRUE(client.RunUntilClosed());
+}
+
+// Records with nothing but KeyUpdates, which the peer need not wait to send.
+std::string KeyUpdates(SSL* ssl, int count, int kind) {
+  SSL_set0_wbio(ssl, BIO_new(BIO_s_mem()));
+  for (int i = 0; i < count; ++i) {
+    EXPECT_EQ(SSL_key_update(ssl, kind), 1);
+    EXPECT_EQ(SSL_do_handshake(ssl), 1);
+  }
+  char* bytes = nullptr;
+  const long size = BIO_get_mem_data(SSL_get_wbio(ssl), &bytes);
+  return {bytes, static_cast<size_t>(size)};
+}
+
+TEST_F(H2ServerTest, AFloodOfKeyUpdatesEndsTheConnection) {
+  OpenStore();
+  options_.guard.control_frames_max = 50;
+  StartServer();
+  for (const bool flood : {false, true}) {
+    const Descriptor fd = Pair(true);
+    const ClientSsl ssl = Handshake(fd.get(), "", "h2");
+    ASSERT_NE(ssl, nullptr);
+    char settings[64];
+    ASSERT_GT(SSL_read(ssl.get(), settings, sizeof(settings)), 0) << "the handshake is over";
+    ASSERT_TRUE(
+        Write(fd.get(), KeyUpdates(ssl.get(), flood ? 100 : 10, SSL_KEY_UPDATE_NOT_REQUESTED)));
+    shutdown(fd.get(), SHUT_WR);
+    ReadToEnd(fd.get());
+    EXPECT_EQ(ClosedFor("key_updates"), flood ? "1" : "0");
+  }
+}
+
+// The server's answers fill the socket, and nobody reads them.
+TEST_F(H2ServerTest, APeerThatTakesNoKeyUpdatesIsCutOff) {
+  OpenStore();
+  options_.guard.control_frames_max = 0;
+  options_.keepalive_timeout_ms = 50;
+  StartServer();
+  const Descriptor fd = Pair(true);
+  const ClientSsl ssl = Handshake(fd.get(), "", "h2");
+  ASSERT_NE(ssl, nullptr);
+  const std::string preface = std::string(kPreface) + Frame(NGHTTP2_SETTINGS, 0, 0, "");
+  ASSERT_GT(SSL_write(ssl.get(), preface.data(), static_cast<int>(preface.size())), 0);
+  (void)Write(fd.get(), KeyUpdates(ssl.get(), 3000, SSL_KEY_UPDATE_REQUESTED));
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (ClosedFor("write_stall") != "1") {
+    ASSERT_LT(std::chrono::steady_clock::now(), give_up) << metrics_.Text();
+    std::this_thread::yield();
+  }
 }
 
 TEST_F(H2ServerTest, SilentAndIdleConnectionsAreClosed) {
