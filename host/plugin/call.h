@@ -84,7 +84,7 @@ struct CallState {
   size_t sent_bytes = 0;       // of `sent`
   // False while `sent` is empty, so that most calls take no lock.
   std::atomic<bool> has_sent{false};
-  // Of a late call: keeps what its plugin may still read.
+  // Of a call at work: keeps what its plugin may still read, whatever the stream does meanwhile.
   std::vector<std::shared_ptr<const void>> retained;
 
   CallHandshake& handshake() const { return slot->handshake; }

@@ -57,6 +57,9 @@ class CallHandshake {
   // True: it has been finished already, so the caller settles it, or posts that it is.
   bool OnReturn() { return (Set(kReturned) & kFinished) != 0; }
 
+  // The hook of a detached call has returned something else than DEFERRED: the caller posts.
+  void OnDone() { bits_.fetch_or(kFinished | kDone, std::memory_order_acq_rel); }
+
   // `expired`: the stream has responded for the plugin meanwhile.
   Finish OnFinish(bool* expired) {
     const uint32_t before = Set(kFinished);
@@ -66,13 +69,15 @@ class CallHandshake {
   }
 
   // True: the caller responds for the plugin, and a later response is ignored. False: the call was
-  // finished in time, and the event has been posted.
-  bool OnDeadline() { return (Set(kExpired) & kFinished) == 0; }
+  // over in time, and the event has been posted.
+  bool OnDeadline() { return !IsOver(Set(kExpired)); }
 
   // The call is over.
   void End() { bits_.store(kClaimed | kFinished, std::memory_order_release); }
 
   bool finished() const { return (Bits() & kFinished) != 0; }
+  // Finished, and no hook holds it up: one of the pool may still run, or hang, after finish().
+  bool over() const { return IsOver(Bits()); }
   bool expired() const { return (Bits() & kExpired) != 0; }
   bool detached() const { return (Bits() & kDetached) != 0; }
   // A detached call whose hook was not called because it was too late.
@@ -94,7 +99,13 @@ class CallHandshake {
     kHook = 64,
     kLeft = 128,
     kClaimed = 256,
+    kDone = 512,
   };
+
+  static bool IsOver(uint32_t bits) {
+    return (bits & kFinished) != 0 &&
+           ((bits & kDetached) == 0 || (bits & (kReturned | kDone)) != 0);
+  }
 
   uint32_t Set(Bit bit) { return bits_.fetch_or(bit, std::memory_order_acq_rel); }
   uint32_t Bits() const { return bits_.load(std::memory_order_acquire); }

@@ -40,7 +40,7 @@ CallRecord RecordOf(const CallState& state, uint64_t end_ns) {
   record.blocking = handshake.detached();
   record.begun = !handshake.dropped() && !handshake.unbegun();
   // A hook that has not returned holds its thread, which may write its state.
-  const bool running = record.blocking && !handshake.returned() && !handshake.finished();
+  const bool running = record.blocking && !handshake.returned() && !handshake.over();
   record.hook_ns = !running ? state.hook_ns : record.begun ? record.taken_ns() : 0;
   record.message_bytes = state.slot->call.message.size;
   return record;

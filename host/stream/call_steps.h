@@ -78,8 +78,7 @@ inline void ReportDispatched(CallState* state, callout_status_t status) {
   } else {
     WarnOfFinish(*state, status);
     state->status = status;
-    bool ignored = false;
-    state->handshake().OnFinish(&ignored);
+    state->handshake().OnDone();
   }
   rpc->Post(state, RpcContext::Event::kFinished);
 }

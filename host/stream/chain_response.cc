@@ -109,6 +109,7 @@ bool ChainResponse::Add(Response* response, const ResponseView& view) {
     end_of_stream_ = view.end_of_stream;
     body_mutation_ = view.body_mutation;
     body_ = view.body;
+    entries_ = {view.headers.set.size(), view.headers.remove.size()};
     return true;
   }
   Expand();
@@ -119,11 +120,11 @@ bool ChainResponse::Add(Response* response, const ResponseView& view) {
 
 bool ChainResponse::HasRoomFor(const HeaderMutationView& mutation) const {
   const size_t added = mutation.set.size() + mutation.remove.size();
-  if (merged_->headers.entries() + added <= kHeaderMutationEntriesMax) return true;
+  if (merged_->headers.entries().longer() + added <= kHeaderMutationEntriesMax) return true;
   // Some may replace others.
   MergedHeaders headers = merged_->headers;
   headers.Add(mutation);
-  return headers.entries() <= kHeaderMutationEntriesMax;
+  return headers.entries().longer() <= kHeaderMutationEntriesMax;
 }
 
 void ChainResponse::PutUnder(const HeaderMutationView& mutation, const MergedHeaders& later) {
@@ -131,18 +132,22 @@ void ChainResponse::PutUnder(const HeaderMutationView& mutation, const MergedHea
   merged_->headers.AddUnder(mutation, later);
 }
 
-void ChainResponse::AddHeaders(const HeaderMutationView& mutation, bool clear_route_cache) {
+bool ChainResponse::AddHeaders(const HeaderMutationView& mutation, bool clear_route_cache) {
   Expand();
+  if (!HasRoomFor(mutation)) return false;
   merged_->has_headers = merged_->has_headers || mutation.present;
   merged_->headers.Add(mutation);
   merged_->clear_route_cache = merged_->clear_route_cache || clear_route_cache;
+  return true;
 }
 
 void ChainResponse::RemoveHeader(std::string_view name) {
   HeaderMutationView mutation;
   mutation.present = true;
   mutation.remove.push_back(name);
-  AddHeaders(mutation, false);
+  Expand();
+  merged_->has_headers = true;
+  merged_->headers.Add(mutation);
 }
 
 void ChainResponse::DropHeaders() {

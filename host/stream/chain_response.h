@@ -54,6 +54,11 @@ class ChainResponse {
   bool MentionsHeader(std::string_view name) const;
   // The header mutation that goes out so far, as a HeaderMutation payload.
   std::string HeaderMutation() const;
+  // Of that mutation.
+  HeaderEntries entries() const {
+    if (merged_ != nullptr) return merged_->headers.entries();
+    return single_ == nullptr ? HeaderEntries() : entries_;
+  }
   // It is that of a single instance, unchanged: a streamed body that ends, or does
   // not, as `end_of_stream` says.
   bool IsStreamedBody(bool end_of_stream) const;
@@ -66,8 +71,8 @@ class ChainResponse {
   // later instances, in a body answer that Envoy applies to headers it still holds.
   void PutUnder(const HeaderMutationView& mutation, const MergedHeaders& later);
   // Adds a header mutation of an instance's body call to a header answer that is held
-  // for it, whatever else that call says.
-  void AddHeaders(const HeaderMutationView& mutation, bool clear_route_cache);
+  // for it, whatever else that call says. False, with nothing added: as for Add.
+  bool AddHeaders(const HeaderMutationView& mutation, bool clear_route_cache);
   // Removes a header, over what the instances did.
   void RemoveHeader(std::string_view name);
   // Leaves every header mutation out.
@@ -97,6 +102,7 @@ class ChainResponse {
   bool end_of_stream_ = false;
   ResponseView::Body body_mutation_ = ResponseView::Body::kUnchanged;
   std::string_view body_;
+  HeaderEntries entries_;
   std::unique_ptr<MergedResponse> merged_;  // in place of single_
 };
 

@@ -208,7 +208,7 @@ void ChainRpc::OnFinished(Part* part) {
 
 bool ChainRpc::Expire(Part* part) {
   CallHandshake& handshake = part->call.handshake();
-  if (handshake.finished() || !handshake.OnDeadline()) return false;
+  if (handshake.over() || !handshake.OnDeadline()) return false;
   part->call.late = true;
   const CallRecord record = RecordOf(part->call, MonotonicNs());
   if (handshake.unbegun()) {

@@ -508,6 +508,10 @@ void Stream::NoteEnd(callout_outcome_t outcome, const absl::Status& status) {
 
 // Every call that is not over is given up with it.
 void Stream::TellEnd(callout_outcome_t outcome, const absl::Status& status) {
+  // Something that a call has sent ahead may have ended the stream; the call goes on.
+  const bool goes_on =
+      settling_.state != nullptr && settling_.state->at_work && !settling_.state->late;
+  if (goes_on) settling_.state = nullptr;
   TellCall();
   for (const Line& line : lines_) {
     for (ChainMessage* message : line) {

@@ -229,6 +229,7 @@ class Stream {
   void FreeMessage(ChainMessage* message);
   void PutBefore(const ChainMessage& of, ChainMessage* message);
   void DropLine(Line* line);
+  bool ReplacesUndecided(const Line& line, const ChainMessage& headers) const;
   void DropLines();
   void Run();
   bool RunLine(Line* line);
@@ -276,6 +277,7 @@ class Stream {
   void JoinResponse(ChainMessage* message, Part* part, Response* response,
                     const ResponseView& view);
   Finding CheckHeadersOfBody(const ChainMessage& message, const Stage& stage) const;
+  Finding CheckEntries(const ChainMessage& message) const;
   void NoteModes(const ChainMessage& message, Part* part);
   void NoteEncoding(const ChainMessage& message, const ResponseView& view);
   void KeepHeaderOrder(ChainMessage* message, Part* part, const ResponseView& view);
@@ -287,6 +289,7 @@ class Stream {
   void CheckHeldHeaders(ChainMessage* message, Part* part);
   void TakeSent(ChainMessage* message, Part* part);
   void TakeSentMeanwhile(ChainMessage* message, Part* part);
+  void NoteUnsent(const ChainMessage& message, CallState* state);
   void TakeSentChunk(ChainMessage* message, Part* part, const ResponseView& view);
   void TakeReply(ChainMessage* message, Part* part, Response response, const ResponseView& view);
   void FinishReply();
@@ -329,7 +332,9 @@ class Stream {
   bool BeginStalled(const ChainMessage& message);
   void EmitBodyResponse(ChainMessage* message);
   void EmitDuplexBody(ChainMessage* message);
+  bool RemovesEncoding(const ChainMessage& message) const;
   bool SetsContentLength(const ChainMessage& message) const;
+  bool KnowsLength(const ChainMessage& message) const;
   void AppendContentLength(const ChainMessage& message, size_t body_bytes,
                            Response* response) const;
   std::string MakeAnnotations(ChainMessage* message);

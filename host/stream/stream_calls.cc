@@ -31,7 +31,11 @@ void Stream::InitializeState(size_t part, CallState* state) {
 }
 
 // The plugin has no more to do with the call.
-void Stream::EndPartCall(Part* part, CallState* state) { KeepStreamPointer(part, EndCall(state)); }
+void Stream::EndPartCall(Part* part, CallState* state) {
+  state->opens = false;
+  state->retained.clear();
+  KeepStreamPointer(part, EndCall(state));
+}
 
 // Calls of two directions at once would overwrite each other's: there the first to set
 // it does so for the whole stream.
@@ -58,6 +62,8 @@ Stream::Step Stream::Invoke(ChainMessage* message, Part* part) {
   state.Begin(now_ns);
   state.slot = TakeSlot(part->stream, &state);
   FillCall(*message, part, now_ns);
+  // The client may have taken what an earlier call sent.
+  if (state.unsent_bytes.load(std::memory_order_relaxed) != 0) NoteUnsent(*message, &state);
   if (NeedsThread(*message, *part)) return Dispatch(message, part);
   OpenPart(part, &state, &now_ns);
   if (part->openness == Part::Openness::kRefused) {
@@ -137,7 +143,7 @@ void Stream::BeginGivingUp(ChainMessage* message, Part* part, bool begun) {
   if (state.told) return;
   const CallHandshake& handshake = state.handshake();
   const bool blocking = handshake.detached();
-  const bool running = blocking && !handshake.returned() && !handshake.finished();
+  const bool running = blocking && !handshake.returned() && !handshake.over();
   BeginSettling(message, part, MonotonicNs(), {handshake.returned(), blocking, begun, running});
 }
 
@@ -261,6 +267,10 @@ void Stream::RunDispatched(Part* part, CallState* state, bool in_time) {
 // begun that would have to be finished if the hook is yet to run.
 bool Stream::Wait(ChainMessage* message, Part* part) {
   CallState& state = CallOf(*message, part);
+  // Envoy may say more meanwhile, and the stream then has others.
+  for (const std::shared_ptr<const std::string>& bytes : {attributes_, metadata_context_}) {
+    if (bytes != nullptr) state.retained.push_back(bytes);
+  }
   if (!environment_->AddDeferred()) {
     const bool begun = !state.handshake().detached();
     if (begun) {
@@ -346,8 +356,6 @@ void Stream::OnFinished(CallState* state) {
                          .begun = !dropped};
   EndPartCall(part, state);
   state->at_work = false;
-  state->opens = false;
-  state->retained.clear();
   ChainMessage* message = std::exchange(state->message, nullptr);
   if (std::exchange(state->late, false)) message = nullptr;
   if (message != nullptr) message->Become(MessageState::kMoving);
@@ -384,8 +392,7 @@ void Stream::GiveUpOn(ChainMessage* message, Part* part) {
   state.message = nullptr;
   if (message->state == MessageState::kCalled) message->Become(MessageState::kMoving);
   OwnBytes(message);
-  for (const std::shared_ptr<const void>& bytes : std::array<std::shared_ptr<const void>, 4>{
-           message->ShareRequest(), message->bytes_owner, attributes_, metadata_context_}) {
+  for (const std::shared_ptr<const void>& bytes : {message->ShareRequest(), message->bytes_owner}) {
     if (bytes != nullptr) state.retained.push_back(bytes);
   }
 }
@@ -417,10 +424,10 @@ void Stream::OnOverdue(ChainMessage* message) {
     case MessageState::kMoving:
       return;
     case MessageState::kCalled:
-      // It was finished in time after all: the event is on its way.
+      // It was over in time after all: the event is on its way.
       message->deadline_ns = 0;
       handshake = &CallOf(*message, part).handshake();
-      if (handshake->finished()) return;
+      if (handshake->over()) return;
       GiveUpOn(message, part);
       // Denied, and then not finished: the denial has not gone out, but nothing passes.
       finding.never_passes = CallOf(*message, part).refuses();

@@ -29,6 +29,8 @@ void Stream::EmitResponse(ChainMessage* message) {
   Direction& way = exchange_.direction(message->response_phase);
   const bool is_headers = IsHeadersPhase(message->response_phase);
   if (is_headers) way.headers_answered = true;
+  // The body is in the response, and Envoy sends none of its own.
+  if (is_headers && way.replaced) way.answered_to_end = true;
   // Outside of the streamed modes one answer is all there is.
   const bool chunked = message->body_mode == CALLOUT_BODY_STREAMED ||
                        message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED;
@@ -43,12 +45,7 @@ void Stream::EmitResponse(ChainMessage* message) {
   if (message->stalls_envoy && !BeginStalled(*message)) return;
   if (IsBodyPhase(message->response_phase)) return EmitBodyResponse(message);
   if (is_headers) {
-    const ResponseView::Body mutation = message->response.body_mutation();
-    if (way.encoded && message->response.continue_and_replace() &&
-        mutation != ResponseView::Body::kUnchanged &&
-        !message->response.MentionsHeader("content-encoding")) {
-      message->response.RemoveHeader("content-encoding");
-    }
+    if (RemovesEncoding(*message)) message->response.RemoveHeader("content-encoding");
     PrunePhases(message);
     AskForTrailers(message);
   }
@@ -152,11 +149,7 @@ void Stream::EmitBodyResponse(ChainMessage* message) {
   const callout_field_t field = ResponseField(message->response_phase);
   const ResponseView::Body mutation = merged.body_mutation();
   const bool sets_length = SetsContentLength(*message);
-  const Direction& way = exchange_.direction(message->response_phase);
-  // A coding goes with the body that had it.
-  const bool removes_encoding =
-      way.encoded && way.keeps_content_length() && !way.encoding_settled && !message->hidden &&
-      mutation != ResponseView::Body::kUnchanged && !merged.MentionsHeader("content-encoding");
+  const bool removes_encoding = RemovesEncoding(*message);
   const size_t body_bytes = mutation == ResponseView::Body::kReplaced ? merged.body().size() : 0;
   Response response = merged.Take(field);
   if (sets_length) AppendContentLength(*message, body_bytes, &response);
@@ -189,6 +182,19 @@ void Stream::EmitDuplexBody(ChainMessage* message) {
   merged.Clear();
 }
 
+// A coding goes with the body that had it.
+bool Stream::RemovesEncoding(const ChainMessage& message) const {
+  const Direction& way = exchange_.direction(message.response_phase);
+  const ChainResponse& response = message.response;
+  if (!way.encoded || response.body_mutation() == ResponseView::Body::kUnchanged ||
+      response.MentionsHeader("content-encoding")) {
+    return false;
+  }
+  if (IsHeadersPhase(message.response_phase)) return response.continue_and_replace();
+  return IsBodyPhase(message.response_phase) && way.keeps_content_length() &&
+         !way.encoding_settled && !message.hidden;
+}
+
 // Envoy answers 500 if a buffered body and content-length disagree.
 bool Stream::SetsContentLength(const ChainMessage& message) const {
   const Direction& way = exchange_.direction(message.phase);
@@ -200,16 +206,20 @@ bool Stream::SetsContentLength(const ChainMessage& message) const {
          !message.response.MentionsHeader("content-length");
 }
 
-void Stream::AppendContentLength(const ChainMessage& message, size_t body_bytes,
-                                 Response* response) const {
+// Part of a body has no length that could be right.
+bool Stream::KnowsLength(const ChainMessage& message) const {
   const Direction& way = exchange_.direction(message.phase);
   const bool partial = message.body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
-  // Part of a body has no length that could be right.
-  const bool known = message.end_of_stream || message.stalls_envoy ||
-                     (!partial && way.content_length == Direction::Presence::kPresent);
+  return message.end_of_stream || message.stalls_envoy ||
+         (!partial && way.content_length == Direction::Presence::kPresent);
+}
+
+void Stream::AppendContentLength(const ChainMessage& message, size_t body_bytes,
+                                 Response* response) const {
   std::string payload(response->payload());
-  payload += known ? WriteBodyHeaderSet("content-length", fmt::format_int(body_bytes).str())
-                   : WriteBodyHeaderRemoval("content-length");
+  payload += KnowsLength(message)
+                 ? WriteBodyHeaderSet("content-length", fmt::format_int(body_bytes).str())
+                 : WriteBodyHeaderRemoval("content-length");
   BuildRecord(response->field, payload, response);
 }
 

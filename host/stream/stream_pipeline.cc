@@ -67,10 +67,25 @@ void Stream::DropLine(Line* line) {
   line->clear();
   const size_t way = line == &lines_[0] ? 0 : 1;
   for (size_t i = 0; i < parts_.size(); ++i) {
-    parts_[i].stages[way].held = nullptr;
-    parts_[i].stages[way].plugin_holds = false;
-    parts_[i].stages[way].body_until_ns = 0;
+    Stage& stage = parts_[i].stages[way];
+    stage.held = nullptr;
+    stage.plugin_holds = false;
+    stage.body_until_ns = 0;
+    // A body that others take the place of is not lost.
+    if (live()) TakeGathered(&stage);
   }
+}
+
+// Headers that bring another body leave no place for the rest of the direction. Not before an
+// instance that has some of that rest has decided about it: it may refuse the exchange.
+bool Stream::ReplacesUndecided(const Line& line, const ChainMessage& headers) const {
+  if (!IsHeadersPhase(headers.response_phase) ||
+      !exchange_.direction(headers.response_phase).replaced) {
+    return false;
+  }
+  return std::any_of(line.begin(), line.end(), [](const ChainMessage* message) {
+    return message->state == MessageState::kCalled;
+  });
 }
 
 // Nothing more is answered.
@@ -105,7 +120,9 @@ bool Stream::RunLine(Line* line) {
       i = 0;
       continue;
     }
-    if (progress == Progress::kDone && (i == 0 || message->dropped)) {
+    const bool goes_out = progress == Progress::kDone && (i == 0 || message->dropped) &&
+                          !ReplacesUndecided(*line, *message);
+    if (goes_out) {
       EmitResponse(message);
       line->erase(line->begin() + static_cast<ptrdiff_t>(i));
       // Only once the headers that replace it are out: they may still wait, while a chunk
@@ -256,6 +273,7 @@ Stream::Step Stream::Visit(ChainMessage* message, Part* part) {
   }
   const bool is_body = IsBodyPhase(message->phase);
   if (!part->usable || (is_body && stage.body_passes)) {
+    message->Become(MessageState::kMoving);  // it may have waited for its turn
     if (is_body) GiveBack(message, part);
     return Step::kPassed;
   }

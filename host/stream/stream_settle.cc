@@ -142,6 +142,13 @@ Finding CheckSent(callout_field_t field, bool duplex) {
   return {};
 }
 
+Finding TooManyEntries() {
+  return {Violation::kIllegalHeader,
+          fmt::format("the mutation, with those of the rest of the chain and what the host adds to "
+                      "it, has more than {} entries, Envoy's limit",
+                      kHeaderMutationEntriesMax)};
+}
+
 void NotUsed(CallResult* result, Overruled why) {
   if (result->outcome == CallOutcome::kFault) return;
   result->outcome = CallOutcome::kOverruled;
@@ -293,12 +300,7 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
 void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
                           const ResponseView& view) {
   Stage& stage = StageOf(*message, part);
-  if (!message->response.Add(response, view)) {
-    return Fault(message, part,
-                 {Violation::kIllegalHeader,
-                  fmt::format("the chain's mutation has more than {} entries, Envoy's limit",
-                              kHeaderMutationEntriesMax)});
-  }
+  if (!message->response.Add(response, view)) return Fault(message, part, TooManyEntries());
   NoteEncoding(*message, view);
   for (uint32_t ignored = FindIgnored(message->phase, view); ignored != 0; ignored &= ignored - 1) {
     Overrule(*message, part, static_cast<Overruled>(std::countr_zero(ignored)));
@@ -310,7 +312,9 @@ void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
   if (is_body && view.body_mutation != ResponseView::Body::kUnchanged) stage.altered = true;
   if (is_body && stage.held != nullptr && IsHeadersPhase(stage.held->phase)) {
     // The headers go out first, with what the body hook does to them.
-    stage.held->response.AddHeaders(view.headers, view.clear_route_cache);
+    if (!stage.held->response.AddHeaders(view.headers, view.clear_route_cache)) {
+      return Fault(message, part, TooManyEntries());
+    }
     if (HasLaterReader(*stage.held)) ShowToLater(stage.held, view);
     message->response.DropHeaders();
   } else if (is_body && message->phase == message->response_phase && !view.headers.empty() &&
@@ -327,6 +331,7 @@ void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
       return Fault(message, part, found);
     }
   }
+  if (Finding found = CheckEntries(*message); !found.ok()) return Fault(message, part, found);
   if (HasLaterReader(*message)) ShowToLater(message, view);
 }
 
@@ -343,6 +348,21 @@ void Stream::NoteModes(const ChainMessage& message, Part* part) {
     const bool may_change = !exchange_.direction(static_cast<callout_phase_t>(way)).body_seen;
     if (modes[way] == CALLOUT_BODY_NONE && may_change) part->stages[way].body_passes = true;
   }
+}
+
+// With a new body the host mends the headers that describe it.
+Finding Stream::CheckEntries(const ChainMessage& message) const {
+  HeaderEntries entries = message.response.entries();
+  if (entries.longer() < kHeaderMutationEntriesMax) return {};
+  if (RemovesEncoding(message)) ++entries.removed;
+  if (IsBodyPhase(message.response_phase) && SetsContentLength(message)) {
+    ++(KnowsLength(message) ? entries.set : entries.removed);
+  }
+  if (entries.longer() <= kHeaderMutationEntriesMax) return {};
+  Finding found = TooManyEntries();
+  // Whether the host has something to mend is up to the headers of the client.
+  found.never_passes = true;
+  return found;
 }
 
 // What a body hook has set goes to headers that have passed before: of a direction in BUFFERED,
@@ -545,10 +565,18 @@ void Stream::TakeSent(ChainMessage* message, Part* part) {
       TakeReply(message, part, std::move(response), view);
     }
   }
+  NoteUnsent(*message, &state);
+}
+
+// What send() counts against --max_sent_bytes.
+void Stream::NoteUnsent(const ChainMessage& message, CallState* state) {
   size_t unsent = rpc_->unsent_bytes();
   for (const std::string& response : output_) unsent += response.size();
-  for (const ChainMessage* waiting : LineOf(*message)) unsent += waiting->body.size();
-  state.unsent_bytes.store(unsent, std::memory_order_relaxed);
+  for (const ChainMessage* ahead : LineOf(message)) {
+    if (ahead == &message) break;
+    unsent += ahead->body.size();
+  }
+  state->unsent_bytes.store(unsent, std::memory_order_relaxed);
 }
 
 // The same while the call goes on: what comes of it is part of the call's result.

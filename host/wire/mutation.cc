@@ -308,14 +308,13 @@ void MergedHeaders::AddUnder(const HeaderMutationView& mutation, const MergedHea
   }
 }
 
-size_t MergedHeaders::entries() const {
-  size_t set = 0;
-  size_t removed = 0;
+HeaderEntries MergedHeaders::entries() const {
+  HeaderEntries entries;
   for (const Effect& effect : effects_) {
-    set += effect.values.size();
-    if (effect.values.empty()) ++removed;
+    entries.set += effect.values.size();
+    if (effect.values.empty()) ++entries.removed;
   }
-  return std::max(set, removed);
+  return entries;
 }
 
 std::string MergedHeaders::Write() const {

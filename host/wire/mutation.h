@@ -13,6 +13,7 @@
 
 #include <callout/plugin.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -41,6 +42,13 @@ class NameSet {
   uint64_t bits_ = 0;
 };
 
+// How many entries the two lists of a HeaderMutation have.
+struct HeaderEntries {
+  size_t set = 0;
+  size_t removed = 0;
+  size_t longer() const { return std::max(set, removed); }
+};
+
 // The net effect of several HeaderMutations in a row: for each name, either values that are
 // appended to the existing ones, or values that replace them.
 class MergedHeaders {
@@ -51,8 +59,7 @@ class MergedHeaders {
   // headers.
   void AddUnder(const HeaderMutationView& mutation, const MergedHeaders& later);
   bool empty() const { return effects_.empty(); }
-  // The number of entries in the longer list of the mutation.
-  size_t entries() const;
+  HeaderEntries entries() const;
   // True if a header of this name is set or removed.
   bool Mentions(std::string_view name) const { return Find(name) != nullptr; }
   // A HeaderMutation payload.

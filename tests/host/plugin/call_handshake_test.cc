@@ -42,6 +42,27 @@ TEST(CallHandshake, AfterTheDeadlineTheStreamAnswersAndIsStillToldOfTheEnd) {
   EXPECT_TRUE(expired);
 }
 
+// Another thread finishes what a hook of the pool still holds up.
+TEST(CallHandshake, AHookOfThePoolHasToReturnForTheCallToBeOver) {
+  for (const bool defers : {true, false}) {
+    CallHandshake handshake;
+    handshake.Begin(true);
+    handshake.OnBegin(true);
+    bool expired = false;
+    EXPECT_EQ(handshake.OnFinish(&expired), Finish::kReturned);
+    EXPECT_TRUE(handshake.finished());
+    EXPECT_FALSE(handshake.over());
+    EXPECT_TRUE(handshake.OnDeadline());
+    if (defers) {
+      EXPECT_TRUE(handshake.OnReturn());
+    } else {
+      handshake.OnDone();
+    }
+    EXPECT_TRUE(handshake.over());
+    EXPECT_FALSE(handshake.OnDeadline());
+  }
+}
+
 TEST(CallHandshake, OnlyTheFirstClaimCounts) {
   CallHandshake handshake;
   handshake.Begin();

@@ -51,6 +51,54 @@ class BlockingTest : public StreamTest {
   };
 };
 
+// It has handed the call to another thread, which is done, and does not come back itself.
+TEST_F(BlockingTest, AHookThatHangsAfterFinishIsLate) {
+  Notification finished, go_on;
+  AddBlocking()->phases[CALLOUT_REQUEST_HEADERS] = [&](callout_call_t* call) {
+    EXPECT_EQ(call->host->finish(call, CALLOUT_OK), CALLOUT_OK);
+    finished.Notify();
+    go_on.WaitForNotification();
+    return callout_status_t{CALLOUT_DEFERRED};
+  };
+  Begin();
+  Feed(Headers(CALLOUT_REQUEST_HEADERS));
+  finished.WaitForNotification();
+  PassDeadline();
+  EXPECT_TRUE(stream_->end().has_value());
+  EXPECT_EQ(FaultCount("deadline"), 1);
+  go_on.Notify();
+  WaitForClose();
+}
+
+// The instance before it is out of the stream when its turn comes.
+TEST_F(BlockingTest, AMessageThatHadToWaitForItsTurnGoesOnWithoutThatDeadline) {
+  Notification go_on;
+  callout_call_t* deferred = nullptr;
+  AddPlugin(Continue())->phases[CALLOUT_RESPONSE_HEADERS] = [&](callout_call_t* call) {
+    deferred = call;
+    return callout_status_t{CALLOUT_DEFERRED};
+  };
+  FakePlugin* blocking = AddBlocking(Continue());
+  blocking->open = [&](callout_call_t*) {
+    go_on.WaitForNotification();
+    return callout_status_t{CALLOUT_INTERNAL};
+  };
+  blocking->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+  blocking->phases[CALLOUT_RESPONSE_BODY] = Returns(CALLOUT_OK);
+  Begin();
+  Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kStreamed, kStreamed));
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+  Feed(Body(CALLOUT_RESPONSE_BODY, "b", false));
+  go_on.Notify();
+  WaitAndDeliver();
+  stream_->OnDeadline(UINT64_MAX);
+  EXPECT_EQ(FaultCount("deadline"), 1) << "only the deferred call is late";
+  EXPECT_EQ(Take().size(), 4u);
+  deferred->host->finish(deferred, CALLOUT_OK);
+  Deliver();
+}
+
 TEST_F(BlockingTest, EveryHookRunsOnThePoolInTheOrderOfTheStream) {
   const std::thread::id own = std::this_thread::get_id();
   std::string order;  // written by one call after the other

@@ -158,6 +158,22 @@ TEST_F(CallObserverTest, ACallThatSaysNothingIsUnchanged) {
   EXPECT_THAT(watcher_.calls, ElementsAre("fake0 request_headers unchanged"));
 }
 
+// The call goes on, and is given up with the stream.
+TEST_F(CallObserverTest, ACallThatSendsWhatEndsTheStreamIsToldOnceAndAsItself) {
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  Request([this](callout_call_t* call) {
+    const callout_bytes_t part = ToBytes("no message");
+    EXPECT_EQ(call->host->send(call, CALLOUT_REQUEST_HEADERS_RESPONSE, &part, 1), CALLOUT_OK);
+    deferred_ = call;
+    return callout_status_t{CALLOUT_DEFERRED};
+  });
+  EXPECT_TRUE(stream_->end().has_value());
+  EXPECT_THAT(watcher_.calls, ElementsAre("fake0 request_headers unchanged",
+                                          "fake1 request_headers fault second_answer, deferred"));
+  FinishDeferred();
+  EXPECT_EQ(watcher_.calls.size(), 2u);
+}
+
 TEST_F(CallObserverTest, ADenialHasItsStatusAndItsMetric) {
   Request(RepliesAtOnce(403));
   EXPECT_THAT(watcher_.calls, ElementsAre("fake0 request_headers immediate 403"));

@@ -273,6 +273,38 @@ TEST_F(DeferralTest, ALateCallKeepsItsMemory) {
   Deliver();
 }
 
+// What Envoy says once for each direction may come while a call of the other one is at work.
+TEST_F(DeferralTest, ACallAtWorkKeepsWhatItWasGiven) {
+  const auto say = [](ProcessingRequest* request, char value) {
+    const std::string text(200, value);
+    (*(*request->mutable_attributes())["ns"].mutable_fields())["k"].set_string_value(text);
+    (*request->mutable_metadata_context()->mutable_filter_metadata())[text];
+  };
+  for (const bool late : {false, true}) {
+    Reset();
+    callout_call_t* call = nullptr;
+    AddPlugin(Continue())->phases[CALLOUT_REQUEST_BODY] = Defers(&call);
+    Begin();
+    ProcessingRequest request = WithModes(Headers(CALLOUT_REQUEST_HEADERS), kDuplex, kNone);
+    say(&request, 'a');
+    Feed(request);
+    Feed(Body(CALLOUT_REQUEST_BODY, "chunk", false));
+    ASSERT_NE(call, nullptr);
+    const std::string attributes(ToView(call->attributes));
+    const std::string metadata(ToView(call->metadata_context));
+    ASSERT_GT(metadata.size(), 200u);
+    request = Headers(CALLOUT_RESPONSE_HEADERS);
+    say(&request, 'b');
+    Feed(request);
+    if (late) PassDeadline();
+    EXPECT_EQ(ToView(call->attributes), attributes);
+    EXPECT_EQ(ToView(call->metadata_context), metadata);
+    EXPECT_EQ(Finish(call), late ? CALLOUT_DEADLINE_EXCEEDED : CALLOUT_OK);
+    Deliver();
+    Take();
+  }
+}
+
 TEST_F(DeferralTest, ALateCallKeepsTheTransportsBytes) {
   callout_call_t* late = nullptr;
   FakePlugin* plugin = AddPlugin(Continue());

@@ -36,6 +36,56 @@ TEST_F(EndingsTest, AStreamEndsWithTheLastAnswerThatAnyoneWants) {
   EXPECT_EQ(plugins_[0]->closed, 1);
 }
 
+// CONTINUE_AND_REPLACE: the direction is over with its headers.
+TEST_F(EndingsTest, HeadersThatBringAnotherBodyOweNothing) {
+  enum class How { kEarly, kHalfClose, kDrain };
+  for (const How how : {How::kEarly, How::kHalfClose, How::kDrain}) {
+    Reset();
+    limits_.early_end = how == How::kEarly;
+    AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Answers([](CommonResponse* common) {
+      common->set_status(CommonResponse::CONTINUE_AND_REPLACE);
+      common->mutable_body_mutation()->set_body("instead");
+    });
+    AddPlugin()->phases[CALLOUT_REQUEST_BODY] = ReplacesBody("another");
+    FeedRequestHeaders(kBuffered, kNone);
+    const auto responses = Take();
+    ASSERT_EQ(responses.size(), 1u);
+    EXPECT_EQ(responses[0].request_headers().response().body_mutation().body(), "another");
+    if (how == How::kHalfClose) stream_->OnHalfClose();
+    if (how == How::kDrain) stream_->OnDrainDeadline();
+    EXPECT_TRUE(EndedOk()) << static_cast<int>(how);
+    EXPECT_TRUE(Take().empty());
+  }
+}
+
+// A chunk has come before them, and another instance has kept it.
+TEST_F(EndingsTest, AfterHeadersThatBringAnotherBodyTheRequestCanStillBeRefused) {
+  limits_.header_count_max = 2;
+  callout_call_t* headers = nullptr;
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_NO_RESPONSE);
+  plugin->phases[CALLOUT_RESPONSE_HEADERS] = SetsHeader("x-new", "1");
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = [&headers](callout_call_t* call) {
+    CommonResponse common;
+    common.set_status(CommonResponse::CONTINUE_AND_REPLACE);
+    common.mutable_body_mutation()->set_body("instead");
+    EXPECT_EQ(RespondCommon(call, common), CALLOUT_OK);
+    headers = call;
+    return callout_status_t{CALLOUT_DEFERRED};
+  };
+  Begin();
+  Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kDuplex, kNone));
+  Feed(Body(CALLOUT_REQUEST_BODY, "chunk", false));
+  ASSERT_NE(headers, nullptr);
+  headers->host->finish(headers, CALLOUT_OK);
+  Deliver();
+  EXPECT_EQ(Take().size(), 1u);
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS, false, {{":status", "200"}, {"a", "b"}}));
+  const auto responses = Take();
+  ASSERT_EQ(responses.size(), 1u);
+  EXPECT_EQ(responses[0].immediate_response().status().code(), 431) << responses[0].DebugString();
+}
+
 TEST_F(EndingsTest, NotBeforeAPhaseThatIsWanted) {
   limits_.early_end = true;
   for (const callout_phase_t wanted : {CALLOUT_RESPONSE_HEADERS, CALLOUT_RESPONSE_TRAILERS}) {

@@ -74,6 +74,59 @@ TEST_F(HeaderLimitsTest, HoldForTheBytesToo) {
   }
 }
 
+// Envoy takes a hundred entries of each kind, whoever has made them.
+FakePlugin::Hook ChangesHeaders(int set, int removed, const std::string& prefix,
+                                const std::string& body) {
+  return Answers([=](CommonResponse* common) {
+    for (int i = 0; i < set; ++i) AddSet(common, prefix + std::to_string(i), "v");
+    for (int i = 0; i < removed; ++i) {
+      common->mutable_header_mutation()->add_remove_headers(prefix + std::to_string(i));
+    }
+    if (!body.empty()) common->mutable_body_mutation()->set_body(body);
+  });
+}
+
+TEST_F(HeaderLimitsTest, EntriesOfHeldHeadersAndTheirBodyCountTogether) {
+  limits_.header_count_max = 1000;
+  for (const int more : {40, 41}) {
+    Reset();
+    FakePlugin* plugin = AddGatherer(100);
+    plugin->phases[CALLOUT_REQUEST_HEADERS] = ChangesHeaders(0, 60, "h", "");
+    plugin->phases[CALLOUT_REQUEST_BODY] = ChangesHeaders(0, more, "b", "");
+    const auto responses = Run(CALLOUT_REQUEST_HEADERS, kDuplex, 1);
+    EXPECT_EQ(responses.at(0).has_immediate_response(), more == 41) << more;
+  }
+}
+
+TEST_F(HeaderLimitsTest, EntriesThatTheHostMakesCountToo) {
+  limits_.header_count_max = 1000;
+  struct {
+    const char* header;
+    int set, removed;
+    bool refused;
+  } constexpr kCases[] = {
+      {"content-length", 99, 0, false},   {"content-length", 100, 0, true},
+      {"content-length", 0, 100, false},  {"content-encoding", 0, 99, false},
+      {"content-encoding", 0, 100, true}, {"x-other", 100, 0, false},
+  };
+  for (const auto& c : kCases) {
+    for (const auto action : {ErrorPolicy::Action::kFail, ErrorPolicy::Action::kContinue}) {
+      Reset();
+      AddPlugin(action)->phases[CALLOUT_REQUEST_BODY] =
+          ChangesHeaders(c.set, c.removed, "h", "another");
+      Begin();
+      Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS, false, {{":path", "/"}, {c.header, "4"}}),
+                         kBuffered, kNone));
+      const auto response = Exchange(Body(CALLOUT_REQUEST_BODY, "body", true));
+      EXPECT_EQ(response.has_immediate_response(), c.refused)
+          << c.header << " " << c.set << " " << c.removed;
+      const auto& mutation = response.request_body().response().header_mutation();
+      EXPECT_LE(mutation.set_headers_size(), 100);
+      EXPECT_LE(mutation.remove_headers_size(), 100);
+    }
+  }
+}
+
 TEST_F(HeaderLimitsTest, AHeaderThatIsReplacedOrRemovedMakesRoom) {
   for (const Case& c : WaysToHold()) {
     Reset();

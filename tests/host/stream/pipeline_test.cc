@@ -411,6 +411,48 @@ TEST_F(PipelineTest, HeadersThatWaitOutliveAChunkBehindThemThatIsKept) {
   EXPECT_EQ(responses[0].request_headers().response().body_mutation().body(), "instead");
 }
 
+// What an instance says about a chunk counts, whoever brings another body meanwhile.
+TEST_F(PipelineTest, HeadersThatBringAnotherBodyWaitForADecisionAboutTheOldOne) {
+  enum class Decision { kDenies, kDeniesLate, kAllows };
+  for (const Decision decision : {Decision::kDenies, Decision::kDeniesLate, Decision::kAllows}) {
+    Reset();
+    callout_call_t* chunk = nullptr;
+    callout_call_t* headers = nullptr;
+    FakePlugin* guard = AddPlugin(ErrorPolicy::Action::kContinue);
+    guard->phases[CALLOUT_REQUEST_BODY] = Defers(&chunk);
+    AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = [&headers](callout_call_t* call) {
+      CommonResponse common;
+      common.set_status(CommonResponse::CONTINUE_AND_REPLACE);
+      common.mutable_body_mutation()->set_body("instead");
+      EXPECT_EQ(RespondCommon(call, common), CALLOUT_OK);
+      headers = call;
+      return callout_status_t{CALLOUT_DEFERRED};
+    };
+    BeginDuplex();
+    Feed(Body(CALLOUT_REQUEST_BODY, "bad", false));
+    ASSERT_NE(chunk, nullptr);
+    if (decision != Decision::kAllows) {
+      EXPECT_EQ(RepliesAtOnce(403)(chunk), CALLOUT_OK);
+    }
+    Finish(headers);
+    EXPECT_TRUE(Take().empty());
+    if (decision == Decision::kDeniesLate) {
+      PassDeadline();
+    } else {
+      Finish(chunk);
+    }
+    const auto responses = Take();
+    ASSERT_EQ(responses.size(), 1u);
+    if (decision == Decision::kAllows) {
+      EXPECT_EQ(responses[0].request_headers().response().body_mutation().body(), "instead");
+    } else {
+      EXPECT_EQ(responses[0].immediate_response().status().code(),
+                decision == Decision::kDenies ? 403 : 500);
+    }
+    if (decision == Decision::kDeniesLate) Finish(chunk);
+  }
+}
+
 TEST_F(PipelineTest, AMissedDeadlineUnderContinueLosesThatCallOnly) {
   callout_call_t* late = nullptr;
   FakePlugin* plugin = AddPlugin(ErrorPolicy::Action::kContinue);
@@ -474,6 +516,26 @@ TEST_F(PipelineTest, SendTakesNothingBeyondItsLimit) {
   EXPECT_EQ(taken, 3);
   EXPECT_EQ(Take().size(), 3u);
   EXPECT_FALSE(stream_->end().has_value());
+}
+
+TEST_F(PipelineTest, ALaterCallMaySendAsMuchOnceTheClientHasTakenIt) {
+  limits_.sent_bytes_max = 2000;
+  int taken = 0;
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = [&](callout_call_t* call) {
+    taken = 0;
+    while (SendChunk(call, std::string(600, 'x')) == CALLOUT_OK) ++taken;
+    return CALLOUT_NO_RESPONSE;
+  };
+  BeginDuplex();
+  Take();
+  for (int i = 0; i < 2; ++i) {
+    Feed(Body(CALLOUT_REQUEST_BODY, std::string(1000, 'a'), false));
+    EXPECT_EQ(taken, 3);
+    EXPECT_EQ(Take().size(), 3u);
+  }
+  rpc_.unsent = 1500;  // the client is slow
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+  EXPECT_EQ(taken, 0);
 }
 
 TEST(MessageState, AllowsNoWayThatTheTableDoesNotHave) {
