@@ -190,6 +190,20 @@ absl::Status CheckKeyMatches(const std::string& chain_path,
                              SubjectOf(chain.front().get()), chain_path));
 }
 
+// An error if other readers take something else for the first certificate: those that also take a
+// TRUSTED CERTIFICATE, which has more behind the certificate (gRPC C++, Boost.Asio).
+absl::Status CheckFirst(const std::string& path, const std::string& pem, X509* first) {
+  ERR_clear_error();
+  const CertificatePtr other(
+      PEM_read_bio_X509_AUX(ReadingBio(pem).get(), nullptr, nullptr, nullptr));
+  ERR_clear_error();
+  if (other != nullptr && X509_cmp(other.get(), first) == 0) return absl::OkStatus();
+  return BadFile("certificate chain", path,
+                 other == nullptr
+                     ? "has bytes behind its first certificate, within its lines of base64"
+                     : "begins with a TRUSTED CERTIFICATE; write it as CERTIFICATE (openssl x509)");
+}
+
 // An error if OpenSSL refuses the pair as a server would use it, such as a key that is too short
 // for this system's security level.
 absl::Status CheckUsable(const std::string& chain_path, const std::vector<CertificatePtr>& chain,
@@ -286,6 +300,7 @@ absl::StatusOr<KeyPair> LoadKeyPair(const std::string& chain_path, const std::st
   const auto key = ParseKey(key_path, *key_pem);
   if (!key.ok()) return key.status();
   absl::Status status = CheckKeyMatches(chain_path, *chain, key_path, key->get());
+  if (status.ok()) status = CheckFirst(chain_path, *chain_pem, chain->front().get());
   if (status.ok()) status = CheckUsable(chain_path, *chain, key_path, key->get());
   if (!status.ok()) return status;
 

@@ -90,6 +90,7 @@ const std::map<std::string, std::string>& FilesOfTheReader() {
   static const std::map<std::string, std::string> kFiles = {
       {"plugins/ai_gateway/README.md",
        "umask 077; echo key >openai.key; echo key >anthropic.key\n"},
+      {"plugins/oauth2_introspect/README.md", "chmod 600 introspect.json\n"},
       {"plugins/jwt_auth/README.md",
        "openssl genrsa 2048 2>/dev/null | openssl rsa -pubout -out key.pem 2>/dev/null\n"},
   };
@@ -97,10 +98,12 @@ const std::map<std::string, std::string>& FilesOfTheReader() {
 }
 
 TEST_P(PluginPage, HasACommandThatTheHostTakes) {
-  const std::string command = HostCommand();
+  std::string command = HostCommand();
   ASSERT_NE(command, "") << GetParam() << " does not say how to run the plugin";
-  if (command.find("/etc/callout-host/") != std::string::npos) {
-    GTEST_SKIP() << "names the operator's files, which are not here";
+  // The operator's files are the page's.
+  const std::string operators = "/etc/callout-host/";
+  for (size_t at = 0; (at = command.find(operators, at)) != std::string::npos;) {
+    command.replace(at, operators.size(), "");
   }
   const size_t plugin = command.find("build/plugins/");
   ASSERT_NE(plugin, std::string::npos) << command;

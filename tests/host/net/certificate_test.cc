@@ -189,6 +189,34 @@ TEST_F(CertificateTest, ACertificateWithADamagedExtensionIsNamed) {
       HasSubstr("the certificate chain " + dir_.Path("c") + " is invalid according to OpenSSL: "));
 }
 
+// Readers of certificates differ in these: all are to serve the same one, or none.
+TEST_F(CertificateTest, WhatOtherReadersTakeForAnotherCertificateIsRefused) {
+  unsigned char* der = nullptr;
+  const int size = i2d_X509(certificate_.get(), &der);
+  const std::string bytes(reinterpret_cast<char*>(der), static_cast<size_t>(size));
+  OPENSSL_free(der);
+  const auto pem = [](const char* name, const std::string& content) {
+    const std::unique_ptr<BIO, decltype(&BIO_free)> bio(BIO_new(BIO_s_mem()), BIO_free);
+    PEM_write_bio(bio.get(), name, "", reinterpret_cast<const unsigned char*>(content.data()),
+                  static_cast<long>(content.size()));
+    char* text = nullptr;
+    const long length = BIO_get_mem_data(bio.get(), &text);
+    return std::string(text, static_cast<size_t>(length));
+  };
+  EXPECT_TRUE(LoadKeyPair(Write("c", pem("CERTIFICATE", bytes)), key_path_).ok());
+  EXPECT_THAT(RefusalOfPair(Write("c", pem("CERTIFICATE", bytes + "x")), key_path_),
+              HasSubstr("has bytes behind its first certificate"));
+  const TestCertificate another = MakeCertificate({}, key_.get(), nullptr, nullptr);
+  const std::unique_ptr<BIO, decltype(&BIO_free)> trusted(BIO_new(BIO_s_mem()), BIO_free);
+  PEM_write_bio_X509_AUX(trusted.get(), another.get());
+  char* text = nullptr;
+  const long length = BIO_get_mem_data(trusted.get(), &text);
+  EXPECT_THAT(RefusalOfPair(Write("c", std::string(text, static_cast<size_t>(length)) +
+                                           pem("CERTIFICATE", bytes)),
+                            key_path_),
+              HasSubstr("begins with a TRUSTED CERTIFICATE"));
+}
+
 TEST_F(CertificateTest, FilesHaveALargestSize) {
   std::string pem = PemOf(certificate_.get());
   pem.append(kPemBytesMax - pem.size(), '\n');
