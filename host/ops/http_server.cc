@@ -77,7 +77,8 @@ struct Shared {
   Metrics::Id open_gauge = 0;
   std::list<Place*> open = {};  // the one without a whole request for longest first
   bool stops = false;
-  size_t pages = 0;  // slow ones that are made, or wait for it
+  size_t pages = 0;    // slow ones that are made, or wait for it
+  size_t actions = 0;  // the same of what is not GET
   // Runs a slow page, unless `gone` says that nobody waits for it any more, and hands on what it
   // returned on the server's thread.
   std::function<void(std::function<HttpResponse()>, std::shared_ptr<const std::atomic<bool>> gone,
@@ -263,15 +264,18 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
       self->Write(std::move(from), version, keep_alive, is_head);
     };
     if (response.later == nullptr) return write(std::move(response));
-    if (shared_->pages >= shared_->limits.pages_max) {
+    const bool is_page = is_head || request.method() == http::verb::get;
+    size_t* const under_way = is_page ? &shared_->pages : &shared_->actions;
+    if (*under_way >= shared_->limits.pages_max) {
       Count(listener_->over_pages);
-      return write({.status = 503, .body = "Too many pages are being made. Ask again.\n"});
+      return write({.status = 503, .body = "Too many such requests are under way. Ask again.\n"});
     }
-    ++shared_->pages;
-    gone_ = std::make_shared<std::atomic<bool>>(left_);
-    shared_->run_later(std::move(response.later), gone_,
-                       [shared = shared_, write](HttpResponse from) {
-                         --shared->pages;
+    ++*under_way;
+    auto gone = std::make_shared<std::atomic<bool>>(is_page && left_);
+    if (is_page) gone_ = gone;  // what was asked for is done, whoever waits for the response
+    shared_->run_later(std::move(response.later), std::move(gone),
+                       [under_way, write](HttpResponse from) {
+                         --*under_way;
                          write(std::move(from));
                        });
   }

@@ -10,8 +10,8 @@
 //
 // Handlers run on the server's thread, one at a time, and must be quick. A slow handler, such as
 // one that asks other processes, returns HttpResponse::later, which runs on a second thread, one at
-// a time, unless its client has gone meanwhile. With pages_max of them under way a request for a
-// further one gets 503. Keep-alive and pipelining work. A body of up to body_bytes_max is read
+// a time. One for a GET does not if its connection has been closed meanwhile. With pages_max of
+// these under way a further request gets 503; those for other methods count apart. Keep-alive and pipelining work. A body of up to body_bytes_max is read
 // before the handler is called. A handler gets HEAD as GET, and the response goes out without the
 // body.
 //
@@ -81,7 +81,7 @@ struct HttpLimits {
   uint32_t timeout_ms = 5000;  // for the TLS handshake, for each request from the end of the one
                                // before it to its last byte, for writing each answer
   uint32_t connections_max = 256;  // of all listeners together
-  uint32_t pages_max = 32;         // HttpResponse::later, running and waiting
+  uint32_t pages_max = 32;         // HttpResponse::later, running and waiting: for GET, for others
   uint32_t farewell_ms = 1000;     // for the responses that are being written when it stops
 };
 

@@ -65,12 +65,14 @@ bool TrustClients(const std::string& ca_pem, SSL_CTX* context) {
   return true;
 }
 
-// `count`: as given to Accept.
-void CountKeyUpdates(int written, int, int type, const void* message, size_t size, SSL*,
+// `count`: as given to Accept. What has been read ahead ends the call of SSL_read, unless that goes
+// on to read ahead: KeyUpdates of the right size would leave it part of a record each time.
+void CountKeyUpdates(int written, int, int type, const void* message, size_t size, SSL* ssl,
                      void* count) {
   if (written != 0 || type != SSL3_RT_HANDSHAKE || size == 0 || count == nullptr) return;
-  const bool is_key_update = *static_cast<const unsigned char*>(message) == SSL3_MT_KEY_UPDATE;
-  if (is_key_update) ++*static_cast<uint64_t*>(count);
+  if (*static_cast<const unsigned char*>(message) != SSL3_MT_KEY_UPDATE) return;
+  ++*static_cast<uint64_t*>(count);
+  SSL_set_read_ahead(ssl, 0);
 }
 
 SslContextPtr MakeContext(const CertificateStore::Material& material, bool asks_clients) {

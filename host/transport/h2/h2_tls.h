@@ -34,7 +34,8 @@ class H2TlsContexts {
   // The server's end of a new connection over `fd`, which stays the caller's.
   // Null if OpenSSL refuses, which its memory alone can be the reason for: the
   // store has checked what is in it.
-  // `key_updates` counts those that the peer sends; it has to live as long.
+  // `key_updates` counts those that the peer sends; it has to live as long. One call of SSL_read
+  // takes at most those that OpenSSL had read ahead. After one, reading ahead is off.
   SslPtr Accept(int fd, uint64_t* key_updates);
 
  private:

@@ -352,12 +352,12 @@ class SlowPages : public HttpServerTest {
     ASSERT_TRUE(slow.ok()) << slow.status();
     slow_ = *slow;
   }
-  Descriptor Ask() {
+  Descriptor Ask(const std::string& method = "GET") {
     int pair[2];
     EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
     slow_(pair[0]);
     Descriptor client(pair[1]);
-    Write(client.get(), std::string("GET / HTTP/1.1\r\n") + kClose);
+    Write(client.get(), method + " / HTTP/1.1\r\n" + kClose);
     AwaitMetric("callout_http_requests_total{listener=\"slow\"} " + std::to_string(++asked_));
     return client;
   }
@@ -392,6 +392,24 @@ TEST_F(SlowPages, ThatNobodyWaitsForAreNotMade) {
   EXPECT_THAT(ReadToEnd(third.get()), EndsWith("slow"));
   EXPECT_THAT(ReadToEnd(last.get()), EndsWith("slow"));
   EXPECT_LE(made_.load(), 3) << "the first may have been under way";
+}
+
+// What changes something is done, however many pages there are and whoever waits for the response.
+TEST_F(SlowPages, ActionsAreNeitherRefusedNorSkippedForThem) {
+  HttpLimits limits;
+  limits.pages_max = 1;
+  limits.connections_max = 2;
+  StartSlow(limits);
+  const Descriptor page = Ask(), action = Ask("POST");
+  const Descriptor second = Ask("POST");
+  EXPECT_THAT(ReadToEnd(second.get()), StartsWith("HTTP/1.1 503"));
+  const Descriptor third = Ask(), last = Ask();  // in the places of those before them
+  go_on_.set_value();
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::milliseconds(kGiveUpMs);
+  while (made_.load() < 2) {
+    ASSERT_LT(std::chrono::steady_clock::now(), give_up) << "the page, or the action, is not made";
+    std::this_thread::yield();
+  }
 }
 
 TEST_F(HttpServerTest, WithoutAThreadItDoesNotStart) {

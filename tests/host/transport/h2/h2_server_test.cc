@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <openssl/ssl.h>
+#include <sys/socket.h>
 
 #include <chrono>
 #include <memory>
@@ -15,6 +16,7 @@
 
 #include "client_end.h"
 #include "host/transport/builtin_rpcs.h"
+#include "host/transport/h2/h2_tls.h"
 #include "server_suite.h"
 #include "tests/host/sockets.h"
 
@@ -158,6 +160,62 @@ TEST_F(H2ServerTest, AFloodOfKeyUpdatesEndsTheConnection) {
     ReadToEnd(fd.get());
     EXPECT_EQ(ClosedFor("key_updates"), flood ? "1" : "0");
   }
+}
+
+// However large they are: with records of 65 bytes OpenSSL always has part of the next one.
+TEST_F(H2ServerTest, OneReadTakesNoMoreKeyUpdatesThanWereReadAhead) {
+  OpenStore();
+  H2TlsContexts contexts(store_.get());
+  for (const size_t padding : {size_t{0}, size_t{38}}) {
+    int ends[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    const Descriptor fd(ends[0]), server_fd(ends[1]);
+    uint64_t key_updates = 0;
+    SslPtr server = contexts.Accept(server_fd.get(), &key_updates);
+    ASSERT_NE(server, nullptr);
+    std::thread accept([&server] { EXPECT_EQ(SSL_do_handshake(server.get()), 1); });
+    const ClientSsl ssl = Handshake(fd.get(), "", "h2");
+    accept.join();
+    ASSERT_NE(ssl, nullptr);
+    SSL_set_record_padding_callback_arg(ssl.get(), const_cast<size_t*>(&padding));
+    SSL_set_record_padding_callback(ssl.get(), [](SSL*, int, size_t, void* bytes) {
+      return *static_cast<const size_t*>(bytes);
+    });
+    constexpr int kCount = 2000;
+    const std::string bytes = KeyUpdates(ssl.get(), kCount, SSL_KEY_UPDATE_NOT_REQUESTED);
+    EXPECT_EQ(bytes.size(), kCount * (27 + padding));
+    ASSERT_TRUE(Write(fd.get(), bytes));
+    fcntl(server_fd.get(), F_SETFL, O_NONBLOCK);
+    char buffer[100];
+    EXPECT_LE(SSL_read(server.get(), buffer, sizeof(buffer)), 0);
+    EXPECT_GT(key_updates, 0U);
+    EXPECT_LE(key_updates * (27 + padding), 20000U) << "a buffer of OpenSSL's is 16709 bytes";
+  }
+}
+
+TEST_F(H2ServerTest, WhatComesWithAKeyUpdateIsServed) {
+  OpenStore();
+  StartServer();
+  Descriptor fd = Pair(true);
+  ClientSsl ssl = Handshake(fd.get(), "", "h2");
+  ASSERT_NE(ssl, nullptr);
+  H2Client client;
+  const int32_t id = client.Begin(kProcessPath);
+  client.Send(id, HeadersMessage(), true);
+  const std::string request = client.TakeBytes();
+  EXPECT_FALSE(KeyUpdates(ssl.get(), 1, SSL_KEY_UPDATE_NOT_REQUESTED).empty());
+  ASSERT_EQ(SSL_write(ssl.get(), request.data(), static_cast<int>(request.size())),
+            static_cast<int>(request.size()));
+  char* all = nullptr;
+  const long size = BIO_get_mem_data(SSL_get_wbio(ssl.get()), &all);
+  ASSERT_TRUE(Write(fd.get(), {all, static_cast<size_t>(size)}));
+  char buffer[16384];
+  while (!client.rpc(id).closed && WaitReadable(fd.get())) {
+    const int count = SSL_read(ssl.get(), buffer, sizeof(buffer));
+    ASSERT_GT(count, 0);
+    ASSERT_TRUE(client.Give({buffer, static_cast<size_t>(count)}));
+  }
+  EXPECT_EQ(client.rpc(id).status(), "0");
 }
 
 // The server's answers fill the socket, and nobody reads them.
