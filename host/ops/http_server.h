@@ -11,9 +11,9 @@
 // Handlers run on the server's thread, one at a time, and must be quick. A slow handler, such as
 // one that asks other processes, returns HttpResponse::later, which runs on a second thread, one at
 // a time. One for a GET does not if its connection has been closed meanwhile. With pages_max of
-// these under way a further request gets 503; those for other methods count apart. Keep-alive and pipelining work. A body of up to body_bytes_max is read
-// before the handler is called. A handler gets HEAD as GET, and the response goes out without the
-// body.
+// these under way a further request gets 503; those for other methods count apart. Keep-alive and
+// pipelining work. A body of up to body_bytes_max is read before the handler is called. A handler
+// gets HEAD as GET, and the response goes out without the body.
 //
 // The server itself responds with 400 to anything that is not HTTP/1.x, with 431 to a header over
 // the limit and with 413 to a body over the limit, and then closes the connection. It never refuses
