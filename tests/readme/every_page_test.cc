@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <map>
 #include <sstream>
@@ -65,7 +66,26 @@ class AnyPage : public Page, public testing::WithParamInterface<std::string> {
 
 class Links : public AnyPage {};
 
-TEST_P(Links, LeadSomewhere) { ExpectLinksLead(); }
+// So many links at the least: else they were not found.
+size_t LinksMin(const std::string& page) {
+  static const std::map<std::string, size_t> kMin = {
+      {"README.md", 6},
+      {"UPGRADING.md", 1},
+      {"docs/coming-from-the-samples.md", 2},
+      {"docs/deploy.md", 9},
+      {"docs/operations.md", 11},
+      {"docs/options.md", 6},
+      {"docs/recordings.md", 11},
+      {"docs/testing.md", 6},
+      {"docs/writing-plugins-in-go.md", 11},
+      {"docs/writing-plugins-in-rust.md", 11},
+      {"docs/writing-plugins.md", 11},
+  };
+  const auto found = kMin.find(page);
+  return found == kMin.end() ? 0 : found->second;
+}
+
+TEST_P(Links, LeadSomewhere) { EXPECT_GE(ExpectLinksLead(), LinksMin(GetParam())); }
 
 INSTANTIATE_TEST_SUITE_P(EveryPage, Links, testing::ValuesIn(EveryPage()), TestName);
 

@@ -968,7 +968,20 @@ std::string HeadOfReferences(size_t count) {
 
 constexpr uint8_t kWhole = NGHTTP2_FLAG_END_HEADERS;
 
-TEST_F(H2Test, AHeaderBlockThatDecodesToFarMoreThanItIsEndsTheConnection) {
+class HeaderReferences : public H2Test {
+ protected:
+  // A new connection, with a request on stream 1 after which kReference is good.
+  void ConnectWithAnEntry() {
+    connection_.reset();
+    context_.reset();
+    Reset();
+    Connect();
+    SendPreface();
+    SendRaw(Frame(NGHTTP2_HEADERS, kWhole, 1, HeadThatAddsAnEntry()));
+  }
+};
+
+TEST_F(HeaderReferences, ThatDecodeToFarMoreThanTheyAreEndTheConnection) {
   const size_t fits = 2 * options_.metadata_bytes_max / kEntryBytes;
   const struct {
     std::string frame;
@@ -985,12 +998,7 @@ TEST_F(H2Test, AHeaderBlockThatDecodesToFarMoreThanItIsEndsTheConnection) {
   };
   int closed = 0;  // the metrics go on
   for (const auto& c : table) {
-    connection_.reset();
-    context_.reset();
-    Reset();
-    Connect();
-    SendPreface();
-    SendRaw(Frame(NGHTTP2_HEADERS, kWhole, 1, HeadThatAddsAnEntry()));
+    ConnectWithAnEntry();
     ASSERT_FALSE(connection_->done());
     SendRaw(c.frame);
     closed += c.closed;
@@ -999,14 +1007,9 @@ TEST_F(H2Test, AHeaderBlockThatDecodesToFarMoreThanItIsEndsTheConnection) {
   }
 }
 
-TEST_F(H2Test, HeadersByReferenceTakeMoreOfATurn) {
+TEST_F(HeaderReferences, TakeMoreOfATurn) {
   for (const size_t references : {size_t{1}, size_t{6}}) {
-    connection_.reset();
-    context_.reset();
-    Reset();
-    Connect();
-    SendPreface();
-    SendRaw(Frame(NGHTTP2_HEADERS, kWhole, 1, HeadThatAddsAnEntry()));
+    ConnectWithAnEntry();
     std::string requests;
     for (int32_t id = 3; id < 603; id += 2) {
       requests += Frame(NGHTTP2_HEADERS, kWhole, id, HeadOfReferences(references));
