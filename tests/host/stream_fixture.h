@@ -208,6 +208,14 @@ inline FakePlugin::Hook ReplacesBody(const std::string& body) {
   return Answers([=](CommonResponse* common) { common->mutable_body_mutation()->set_body(body); });
 }
 
+// CONTINUE_AND_REPLACE: headers that bring another body.
+inline FakePlugin::Hook ReplacesMessage(const std::string& body) {
+  return Answers([=](CommonResponse* common) {
+    common->set_status(CommonResponse::CONTINUE_AND_REPLACE);
+    common->mutable_body_mutation()->set_body(body);
+  });
+}
+
 inline FakePlugin::Hook ClearsBody() {
   return Answers(
       [](CommonResponse* common) { common->mutable_body_mutation()->set_clear_body(true); });

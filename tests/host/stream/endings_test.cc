@@ -42,10 +42,7 @@ TEST_F(EndingsTest, HeadersThatBringAnotherBodyOweNothing) {
   for (const How how : {How::kEarly, How::kHalfClose, How::kDrain}) {
     Reset();
     limits_.early_end = how == How::kEarly;
-    AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Answers([](CommonResponse* common) {
-      common->set_status(CommonResponse::CONTINUE_AND_REPLACE);
-      common->mutable_body_mutation()->set_body("instead");
-    });
+    AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = ReplacesMessage("instead");
     AddPlugin()->phases[CALLOUT_REQUEST_BODY] = ReplacesBody("another");
     FeedRequestHeaders(kBuffered, kNone);
     const auto responses = Take();
@@ -66,10 +63,7 @@ TEST_F(EndingsTest, AfterHeadersThatBringAnotherBodyTheRequestCanStillBeRefused)
   plugin->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_NO_RESPONSE);
   plugin->phases[CALLOUT_RESPONSE_HEADERS] = SetsHeader("x-new", "1");
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = [&headers](callout_call_t* call) {
-    CommonResponse common;
-    common.set_status(CommonResponse::CONTINUE_AND_REPLACE);
-    common.mutable_body_mutation()->set_body("instead");
-    EXPECT_EQ(RespondCommon(call, common), CALLOUT_OK);
+    EXPECT_EQ(ReplacesMessage("instead")(call), CALLOUT_OK);
     headers = call;
     return callout_status_t{CALLOUT_DEFERRED};
   };

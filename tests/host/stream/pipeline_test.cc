@@ -392,12 +392,7 @@ TEST_F(PipelineTest, HeadersThatWaitOutliveAChunkBehindThemThatIsKept) {
   FakePlugin* plugin = AddPlugin();
   plugin->phases[CALLOUT_REQUEST_HEADERS] = Defers(&first);
   plugin->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_NO_RESPONSE);
-  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = [](callout_call_t* call) {
-    CommonResponse common;
-    common.set_status(CommonResponse::CONTINUE_AND_REPLACE);
-    common.mutable_body_mutation()->set_body("instead");
-    return RespondCommon(call, common);
-  };
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = ReplacesMessage("instead");
   AddPlugin()->phases[CALLOUT_REQUEST_BODY] = Defers(&last);
   BeginDuplex();
   Feed(Body(CALLOUT_REQUEST_BODY, "kept", false));
@@ -421,10 +416,7 @@ TEST_F(PipelineTest, HeadersThatBringAnotherBodyWaitForADecisionAboutTheOldOne) 
     FakePlugin* guard = AddPlugin(ErrorPolicy::Action::kContinue);
     guard->phases[CALLOUT_REQUEST_BODY] = Defers(&chunk);
     AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = [&headers](callout_call_t* call) {
-      CommonResponse common;
-      common.set_status(CommonResponse::CONTINUE_AND_REPLACE);
-      common.mutable_body_mutation()->set_body("instead");
-      EXPECT_EQ(RespondCommon(call, common), CALLOUT_OK);
+      EXPECT_EQ(ReplacesMessage("instead")(call), CALLOUT_OK);
       headers = call;
       return callout_status_t{CALLOUT_DEFERRED};
     };
