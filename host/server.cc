@@ -393,19 +393,22 @@ absl::Status Server::StartHttp() {
       return grpc_health->Take(fd, std::move(bytes));
     };
   }
-  absl::Status status = StartHttpSide(&health_side_, MakeHealthHandler(&health_), std::move(tls),
-                                      std::move(on_http2));
-  return status.ok() ? StartHttpSide(&admin_side_, admin_pages_.MakeHandler()) : status;
+  absl::Status status = StartHttpSide(&health_side_, {}, MakeHealthHandler(&health_),
+                                      std::move(tls), std::move(on_http2));
+  if (!status.ok()) return status;
+  HttpLimits limits;
+  limits.pages_max = config_.admin_pages_max;
+  return StartHttpSide(&admin_side_, limits, admin_pages_.MakeHandler());
 }
 
-absl::Status Server::StartHttpSide(HttpSide* side, HttpHandler handler,
+absl::Status Server::StartHttpSide(HttpSide* side, const HttpLimits& limits, HttpHandler handler,
                                    std::function<TlsContext()> tls, Http2Taker on_http2) {
   if (side->sockets.empty()) return absl::OkStatus();
   OpenSocket& open = side->sockets.front();
   if (absl::Status status = open.socket.Listen(); !status.ok()) {
     return OfListener(open.name, status);
   }
-  absl::StatusOr<std::unique_ptr<HttpServer>> server = HttpServer::Create(&metrics_);
+  absl::StatusOr<std::unique_ptr<HttpServer>> server = HttpServer::Create(&metrics_, limits);
   if (!server.ok()) return server.status();
   side->server = *std::move(server);
   absl::StatusOr<std::function<void(int)>> serve =

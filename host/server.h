@@ -109,7 +109,7 @@ class Server {
   absl::Status BindSocket(const std::string& name, const std::optional<Address>& address,
                           std::vector<OpenSocket>* sockets);
   absl::Status StartHttp();
-  absl::Status StartHttpSide(HttpSide* side, HttpHandler handler,
+  absl::Status StartHttpSide(HttpSide* side, const HttpLimits& limits, HttpHandler handler,
                              std::function<TlsContext()> tls = nullptr,
                              Http2Taker on_http2 = nullptr);
   absl::StatusOr<GenerationTarget*> MakeTarget();

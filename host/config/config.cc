@@ -214,6 +214,11 @@ void AddListenerOptions(Draft* draft, OptionSet* options) {
       [draft](size_t choice) { draft->config.admin_writes = choice == 1; },
       "Whether requests to the admin listener may change something: log level, drain, quarantine, "
       "version of a plugin. Anybody who reaches the listener may then do so"));
+  options->Add(NumberOption("max_admin_pages", kListeners, "COUNT", 1, 10000,
+                            &draft->config.admin_pages_max,
+                            "Admin pages that are being made or wait for it. Those that only read "
+                            "the host's memory do not count. Further ones get 503. As many actions "
+                            "may be under way beside them"));
   options->Add({.name = "unix_socket_mode",
                 .group = kListeners,
                 .value = "MODE",

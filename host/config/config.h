@@ -73,6 +73,7 @@ struct Config {
   bool admin_address_is_default = true;
   std::vector<std::string> admin_hosts;  // allowed in the Host header of requests for admin pages
   bool admin_writes = false;             // admin pages may change something
+  uint32_t admin_pages_max = 32;         // slow ones under way; actions count apart
   std::optional<unsigned> unix_socket_mode;  // unset: by the umask
 
   std::string cert_chain_path;  // "": a self-signed certificate

@@ -268,6 +268,11 @@ class Connection final : public Place, public std::enable_shared_from_this<Conne
     size_t* const under_way = is_page ? &shared_->pages : &shared_->actions;
     if (*under_way >= shared_->limits.pages_max) {
       Count(listener_->over_pages);
+      LogLimited(LogLevel::kWarning, "http_pages/" + listener_->name,
+                 "{} listener: refused {} {} with 503: {} such requests are under way; "
+                 "--max_admin_pages={} limits them",
+                 listener_->name, is_page ? "the page" : "the action",
+                 target.substr(0, target.find('?')), *under_way, shared_->limits.pages_max);
       return write({.status = 503, .body = "Too many such requests are under way. Ask again.\n"});
     }
     ++*under_way;

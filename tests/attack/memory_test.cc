@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Under a budget of 256 MiB the nghttp2 transport never takes more than 320 MiB, however
+// Under a budget of 256 MiB the nghttp2 transport never takes more than 300 MiB, however
 // clients make it keep bytes, and all of them at once; it counts whom it refuses, and
 // serves again as soon as they are gone.
 #include <fmt/format.h>
@@ -25,7 +25,7 @@ namespace {
 using envoy::service::ext_proc::v3::ProcessingRequest;
 
 constexpr double kBudgetMib = 256;
-constexpr double kResidentMaxMib = 320;
+constexpr double kResidentMaxMib = 300;
 
 double MemoryMib(pid_t pid, const std::string& field) {
   std::ifstream status(fmt::format("/proc/{}/status", pid));

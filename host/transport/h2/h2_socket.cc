@@ -191,13 +191,6 @@ void H2Socket::SetReadBlocked(bool blocked) {
   Reschedule();
 }
 
-bool H2Socket::TakeKeyUpdates() {
-  if (key_updates_ == 0) return false;
-  SSL_set_read_ahead(ssl_.get(), 1);
-  connection_->OnKeyUpdates(std::exchange(key_updates_, 0));
-  return true;
-}
-
 ptrdiff_t H2Socket::WriteSome(std::string_view bytes) {
   if (ssl_ != nullptr) {
     ERR_clear_error();
@@ -215,10 +208,11 @@ void H2Socket::Read() {
     if (state_ != State::kOpen || !unsent_.empty()) return;
     if (connection_->turn_is_over()) return loop_->ReadAgain(this);
     const ptrdiff_t size = ReadSome(loop_->read_buffer(), most);
-    const bool updated = TakeKeyUpdates();
+    const uint64_t updates = TakeKeyUpdates(ssl_.get(), &key_updates_);
+    if (updates > 0) connection_->OnKeyUpdates(updates);
     if (size < 0) return Close();
     // After a KeyUpdate OpenSSL may hold what epoll cannot see.
-    if (size == 0 && updated && !read_blocked_) loop_->ReadAgain(this);
+    if (size == 0 && updates > 0 && !read_blocked_) loop_->ReadAgain(this);
     if (size == 0) return;
     last_read_ns_ = context_->now_ns();
     const bool was_settled = connection_->settled();

@@ -85,7 +85,6 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   ptrdiff_t WriteSome(std::string_view bytes);
   ptrdiff_t SslResult(int result);
   void SetReadBlocked(bool blocked);
-  bool TakeKeyUpdates();  // whether there were any
   void SetWait(Wait wait);
   void CheckTimes(uint64_t now_ns);
   uint64_t NextDeadline() const;

@@ -6,6 +6,7 @@
 #include <openssl/x509v3.h>
 
 #include <string_view>
+#include <utility>
 
 #include "host/net/tls_policy.h"
 
@@ -116,6 +117,12 @@ std::string CommonName(const X509* certificate) {
 }
 
 }  // namespace
+
+uint64_t TakeKeyUpdates(SSL* ssl, uint64_t* key_updates) {
+  if (*key_updates == 0) return 0;
+  SSL_set_read_ahead(ssl, 1);
+  return std::exchange(*key_updates, 0);
+}
 
 SslPtr H2TlsContexts::Accept(int fd, uint64_t* key_updates) {
   const std::shared_ptr<const CertificateStore::Material> material = store_->current();

@@ -35,7 +35,8 @@ class H2TlsContexts {
   // Null if OpenSSL refuses, which its memory alone can be the reason for: the
   // store has checked what is in it.
   // `key_updates` counts those that the peer sends; it has to live as long. One call of SSL_read
-  // takes at most those that OpenSSL had read ahead. After one, reading ahead is off.
+  // takes at most those that OpenSSL had read ahead. After one, reading ahead is off until
+  // TakeKeyUpdates.
   SslPtr Accept(int fd, uint64_t* key_updates);
 
  private:
@@ -43,6 +44,9 @@ class H2TlsContexts {
   SslContextPtr context_;
   uint64_t version_ = 0;  // of the store's material that it is made of
 };
+
+// The KeyUpdates since the last call. `key_updates`: as given to Accept.
+uint64_t TakeKeyUpdates(SSL* ssl, uint64_t* key_updates);
 
 // The protocol that the client chose is HTTP/2.
 bool HasChosenH2(const SSL* ssl);
