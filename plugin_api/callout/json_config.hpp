@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -114,15 +115,27 @@ class JsonConfig {
   static nlohmann::json Parse(std::string_view text) {
     if (text.empty()) return nlohmann::json::object();
     bool too_deep = false;
+    std::vector<std::set<std::string>> names;  // of the objects that are open
+    std::string twice;
     // `depth`: how many are around it.
-    const auto keep = [&](int depth, nlohmann::json::parse_event_t event, const nlohmann::json&) {
+    const auto keep = [&](int depth, nlohmann::json::parse_event_t event,
+                          const nlohmann::json& value) {
       using Event = nlohmann::json::parse_event_t;
       const bool begins = event == Event::object_start || event == Event::array_start;
       too_deep = too_deep || (begins && depth >= kDepthMax);
+      if (event == Event::object_start) names.emplace_back();
+      if (event == Event::object_end) names.pop_back();
+      // The parser would keep the last one, without a word.
+      if (event == Event::key && !names.back().insert(value.get<std::string>()).second) {
+        if (twice.empty()) twice = value.get<std::string>();
+      }
       return !too_deep;
     };
     try {
       nlohmann::json value = nlohmann::json::parse(text, keep);
+      if (!twice.empty()) {
+        throw std::invalid_argument("configuration: \"" + twice + "\" is there twice");
+      }
       if (!too_deep && value.is_object()) return value;
     } catch (const nlohmann::json::parse_error& error) {
       // What was read last is left out: it may be a secret, and this ends up in logs and pages.

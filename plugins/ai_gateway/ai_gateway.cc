@@ -31,6 +31,9 @@ class Gateway {
   explicit Gateway(callout::Setup& setup) {
     callout::plugins::JsonConfig config(setup.config());
     path_ = config.text("path", "/v1/chat/completions");
+    if (path_.empty() || path_[0] != '/' || path_.find_first_of("?# ") != std::string::npos) {
+      config.refuse("path", "must begin with / and have no ?, # or blank");
+    }
     const auto bytes = [&](const char* key, int64_t fallback) {
       return static_cast<size_t>(
           config.integer(key, {.fallback = fallback, .min = 1, .max = int64_t{1} << 30}));
@@ -76,6 +79,11 @@ class Gateway {
     if (!body.has_value()) {
       return Refuse(call, {.message = "the body is not a JSON object, or names a member twice",
                            .code = "invalid_json"});
+    }
+    if (const char* wrong = FindAmbiguous(*body)) {
+      return Refuse(call, {.message = std::string("'") + wrong + "' must be there once, " +
+                                      "written like this, and 'stream' must be true or false",
+                           .param = wrong});
     }
     const Json& model = Member(*body, "model");
     if (!model.is_string()) {

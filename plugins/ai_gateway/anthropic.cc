@@ -43,6 +43,12 @@ std::optional<Problem> AddMessages(const Json& messages, Json* to) {
   std::string system;
   Json& rest = (*to)["messages"] = Json::array();
   for (const Json& message : messages) {
+    for (const auto& [name, value] : message.items()) {
+      const bool is_read = name == "role" || name == "content" || name == "tool_calls";
+      if (!is_read && !value.is_null()) {
+        return Unsupported("messages." + name);
+      }
+    }
     const Json& role = Member(message, "role");
     std::variant<std::string, Problem> text = TextOf(Member(message, "content"));
     if (Problem* problem = std::get_if<Problem>(&text)) return std::move(*problem);

@@ -2,6 +2,9 @@
 
 #include "openai.h"
 
+#include <algorithm>
+
+#include "support/header_name.hpp"
 #include "support/limited_json.hpp"
 
 namespace ai_gateway {
@@ -21,6 +24,21 @@ const Json& Member(const Json& object, const char* name) {
   static const Json kNone;
   const auto found = object.find(name);  // the end in what is no object
   return found == object.end() ? kNone : *found;
+}
+
+const char* FindAmbiguous(const Json& body) {
+  const Json& stream = Member(body, "stream");
+  if (!stream.is_null() && !stream.is_boolean()) return "stream";
+  for (const auto& [name, value] : body.items()) {
+    for (const char* known : {"model", "stream", "stream_options"}) {
+      const std::string_view wanted = known;
+      const bool same =
+          std::equal(name.begin(), name.end(), wanted.begin(), wanted.end(),
+                     [](char a, char b) { return callout::plugins::LowerAscii(a) == b; });
+      if (same && name != wanted) return known;
+    }
+  }
+  return nullptr;
 }
 
 std::string Dump(const Json& value) {

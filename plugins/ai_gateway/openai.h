@@ -21,6 +21,10 @@ std::optional<Json> ParseBody(std::string_view text);
 // nullopt also for what is no object, or names a member twice: the provider might take the
 // other `model`.
 std::optional<Json> ParseRequest(std::string_view text);
+// A member that a provider may read another way than this plugin, which chooses by "model" and
+// counts tokens by "stream": one in other letters, as a server in Go takes it, or a "stream" that
+// is neither true nor false. Null: there is none. An object.
+const char* FindAmbiguous(const Json& body);
 // The member, or null if `object` is no object or has none.
 const Json& Member(const Json& object, const char* name);
 std::string Dump(const Json& value);

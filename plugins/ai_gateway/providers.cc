@@ -44,7 +44,12 @@ std::string ReadCredential(const JsonConfig& config, const std::string& path) {
   std::string line(kCredentialBytesMax, '\0');
   file.read(line.data(), static_cast<std::streamsize>(line.size()));
   line.resize(static_cast<size_t>(file.gcount()));
-  line.resize(std::min(line.size(), line.find_first_of("\r\n")));
+  const size_t end = line.find_first_of("\r\n");
+  if (end == std::string::npos && line.size() == kCredentialBytesMax) {
+    config.refuse("credential_path", path + " begins with a line of more than " +
+                                         std::to_string(kCredentialBytesMax - 1) + " bytes");
+  }
+  line.resize(std::min(line.size(), end));
   if (!IsWord(line)) config.refuse("credential_path", path + " does not begin with a credential");
   return line;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Limits the requests of each client, by counts that all instances share. The list of clients
-// without a limit is read anew in the background. See README.md.
+// Limits the requests of each client, by counts that outlive a version of the plugin. The list of
+// clients without a limit is read anew in the background. See README.md.
 #include <chrono>
 #include <fstream>
 #include <memory>
@@ -16,6 +16,7 @@
 #include <callout/shared_data.hpp>
 #include <callout/timers.hpp>
 
+#include "support/header_name.hpp"
 #include "support/json_config.hpp"
 
 namespace {
@@ -29,6 +30,7 @@ Names ReadNames(const std::string& path) {
   std::ifstream file(path);
   Names names;
   for (std::string line; std::getline(file, line);) {
+    line.erase(line.find_last_not_of(" \t\r") + 1);  // npos + 1 is 0
     if (line.empty() || line[0] == '#') continue;
     if (names.size() == kNamesMax) throw std::invalid_argument("it has more than 100000 names");
     names.insert(std::move(line));
@@ -41,13 +43,16 @@ class ClientLimit {
  public:
   explicit ClientLimit(callout::Setup& setup)
       : host_(setup.host()),
-        counts_(setup, "client_limit"),
+        counts_(setup),
         timers_(setup),
         refused_(setup.counter("client_limit_refused_total", "Requests over the limit")),
         read_failures_(setup.counter("client_limit_read_failures_total",
                                      "Times that the file of exempt clients could not be read")) {
     callout::plugins::JsonConfig config(setup.config());
     header_ = config.text("header");
+    if (!callout::plugins::IsHeaderName(header_)) {
+      config.refuse("header", "must be the name of a header");
+    }
     limit_ = config.integer("limit", {.min = 0});
     window_ = std::chrono::seconds(
         config.integer("window_seconds", {.fallback = 60, .min = 1, .max = 86400}));

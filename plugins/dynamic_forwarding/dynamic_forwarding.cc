@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "support/header_name.hpp"
 #include "support/json_config.hpp"
 
 namespace {
@@ -20,6 +21,9 @@ class Forwarder {
     otherwise_ = config.text("otherwise", "10.1.10.4");
     port_ = static_cast<uint32_t>(config.integer("port", {.fallback = 80, .min = 1, .max = 65535}));
     config.done();
+    if (!callout::plugins::IsHeaderName(header_)) {
+      config.refuse("header", "must be the name of a header");
+    }
     for (const std::string& address : addresses_) Check(config, "addresses", address);
     Check(config, "otherwise", otherwise_);
   }

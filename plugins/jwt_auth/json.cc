@@ -6,9 +6,9 @@
 
 namespace jwt_auth {
 
-std::optional<Json> ParseJson(std::string_view text) {
+std::optional<Json> ParseJson(std::string_view text, size_t members_max) {
   return callout::plugins::ParseJson<Json>(
-      text, {.depth = kJsonDepthMax, .members = kJsonMembersMax, .keep_digits = true});
+      text, {.depth = kJsonDepthMax, .members = members_max, .keep_digits = true});
 }
 
 std::optional<std::string> DigitsOf(const Json& value) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -13,6 +14,7 @@
 
 #include "python_text.h"
 #include "support/followed_file.hpp"
+#include "support/header_name.hpp"
 #include "support/json_config.hpp"
 #include "token.h"
 
@@ -25,28 +27,18 @@ constexpr char kBadToken[] = "Authorization token is invalid.";
 // Envoy refuses answers that set, or remove, more.
 constexpr size_t kHeadersMax = 100;
 
-char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
+// Servers that read headers as CGI does take "decoded_sub" for it, too.
 bool IsClaimHeader(std::string_view name) {
-  if (name.size() < kPrefix.size()) return false;
-  for (size_t i = 0; i < kPrefix.size(); ++i) {
-    if (Lower(name[i]) != kPrefix[i]) return false;
-  }
-  return true;
+  return callout::plugins::IsSameHeader(name.substr(0, kPrefix.size()), kPrefix);
 }
 
-// RFC 9110: the characters of a token.
-bool IsLegalName(std::string_view name) {
-  for (char c : name) {
-    const char lower = Lower(c);
-    const bool is_plain = (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9');
-    if (!is_plain && std::string_view("!#$%&'*+-.^_`|~").find(c) == std::string_view::npos) {
-      return false;
-    }
-  }
-  return true;
-}
+// Who reads a header takes blanks at its ends away: "admin " would become another user.
 bool IsLegalValue(std::string_view value) {
+  constexpr std::string_view kBlanks = " \t";
+  if (value.find_first_of(kBlanks) == 0 ||
+      (!value.empty() && kBlanks.find(value.back()) != std::string_view::npos)) {
+    return false;
+  }
   for (char c : value) {
     const auto byte = static_cast<unsigned char>(c);
     if ((byte < 0x20 && c != '\t') || byte == 0x7f) return false;
@@ -54,12 +46,15 @@ bool IsLegalValue(std::string_view value) {
   return true;
 }
 
-// What follows the last space of the trimmed value.
+// What follows the last space of the trimmed value. None if what is before it may be a token as
+// well: whoever comes behind might take that one.
 std::string_view TokenOf(std::string_view value) {
   const size_t end = value.find_last_not_of(" \t");
   if (end == std::string_view::npos) return {};
   value = value.substr(0, end + 1);
-  return value.substr(value.find_last_of(" \t") + 1);  // npos + 1 is 0
+  const size_t begin = value.find_last_of(" \t") + 1;  // npos + 1 is 0
+  if (value.substr(0, begin).find_first_of(".,") != std::string_view::npos) return {};
+  return value.substr(begin);
 }
 
 double NowSeconds() {
@@ -95,6 +90,13 @@ class JwtAuth {
         followed_(key_file_.path),
         keys_(std::make_shared<const Keys>(key_file_.Read())),
         rules_(ReadRules(&config)) {
+    for (const std::string& claim : config.texts("claims", std::vector<std::string>())) {
+      if (!callout::plugins::IsHeaderName(claim)) {
+        config.refuse("claims", "must be names that can be part of a header's name");
+      }
+      always_.push_back(std::string(kPrefix) + claim);
+    }
+    if (always_.size() > kHeadersMax) config.refuse("claims", "has more than 100 names");
     const std::string deny_with = config.text("deny_with", "deny_callout");
     respond_ = deny_with == "immediate_response";
     if (!respond_ && deny_with != "deny_callout") {
@@ -149,23 +151,33 @@ class JwtAuth {
   }
 
   // Why the claims cannot be passed on; null if they are.
-  static const char* SetHeaders(const callout::HeadersCall& call, const Json& claims) {
-    size_t count = 0;
+  const char* SetHeaders(const callout::HeadersCall& call, const Json& claims) const {
+    size_t count = always_.size();
+    // Whether or not they are among the headers that Envoy forwards to plugins.
+    for (const std::string& header : always_) call.remove_header(header);
     // What the client says of itself must not be taken for what its token says.
     for (const callout::Header header : call.headers()) {
       if (!IsClaimHeader(header.key)) continue;
       if (++count > kHeadersMax) return "there are too many claims among the headers already";
       call.remove_header(header.key);
     }
-    count = 0;
+    std::set<std::string> names;
     for (const auto& [claim, value] : claims.items()) {
-      if (!IsLegalName(claim)) continue;  // no header can have it
+      const std::string header = std::string(kPrefix) + claim;
+      if (!callout::plugins::IsHeaderName(header)) continue;  // no header can have it
       const std::string text = PythonText(value);
-      if (!IsLegalValue(text)) return "a claim holds control characters";
-      if (++count > kHeadersMax) return "it has too many claims";
-      call.set_header(std::string(kPrefix) + claim, text);
+      if (!IsLegalValue(text)) return "a claim has control characters, or blanks at its ends";
+      if (names.size() == kHeadersMax) return "it has too many claims";
+      if (!names.insert(SameName(header)).second) return "two claims would be the same header";
+      call.set_header(header, text);
     }
     return nullptr;
+  }
+
+  // The same text for all names that are taken for the same header.
+  static std::string SameName(std::string name) {
+    for (char& c : name) c = c == '_' ? '-' : callout::plugins::LowerAscii(c);
+    return name;
   }
 
   void Refuse(const callout::HeadersCall& call, const char* text, const char* reason) const {
@@ -180,6 +192,7 @@ class JwtAuth {
   std::mutex keys_mutex_;  // guards the following
   std::shared_ptr<const Keys> keys_;
   Rules rules_;
+  std::vector<std::string> always_;  // headers that are removed unless the token has their claim
   bool respond_ = false;
   callout::Counter accepted_;
   callout::Counter refused_;

@@ -22,10 +22,10 @@ std::array<std::string_view, 3> Split(std::string_view token) {
           token.substr(second + 1)};
 }
 
-std::optional<Json> DecodeObject(std::string_view part) {
+std::optional<Json> DecodeObject(std::string_view part, size_t members_max) {
   const std::optional<std::string> text = DecodeBase64Url(part);
   if (!text.has_value()) return std::nullopt;
-  std::optional<Json> value = ParseJson(*text);
+  std::optional<Json> value = ParseJson(*text, members_max);
   if (value.has_value() && !value->is_object()) return std::nullopt;
   return value;
 }
@@ -98,7 +98,7 @@ const char* CheckIssuer(const Json* issuer, const std::optional<std::string>& wa
 
 Verdict CheckToken(std::string_view token, const Keys& keys, const Rules& rules, double now_s) {
   const auto [header_part, payload_part, signature_part] = Split(token);
-  const std::optional<Json> header = DecodeObject(header_part);
+  const std::optional<Json> header = DecodeObject(header_part, kHeaderMembersMax);
   const std::optional<std::string> signature = DecodeBase64Url(signature_part);
   if (!header.has_value() || !signature.has_value()) return {"it is malformed", {}};
   if (const char* refused = CheckHeader(*header)) return {refused, {}};
@@ -108,7 +108,7 @@ Verdict CheckToken(std::string_view token, const Keys& keys, const Rules& rules,
   const std::string_view text = token.substr(0, header_part.size() + 1 + payload_part.size());
   if (!keys.Verify(kid, text, *signature)) return {"its signature does not fit", {}};
 
-  std::optional<Json> claims = DecodeObject(payload_part);
+  std::optional<Json> claims = DecodeObject(payload_part, kJsonMembersMax);
   if (!claims.has_value()) return {"its claims are malformed", {}};
   const char* refused = CheckTimes(*claims, static_cast<double>(rules.leeway_s), now_s);
   if (refused == nullptr) refused = CheckIssuer(Find(*claims, "iss"), rules.issuer);

@@ -6,13 +6,14 @@
 //   Rewriter rewriter(&rules);
 //   Rewriter::Result result = rewriter.Take("hello wor", false);   // holds "wor" back for "world"
 //
-// At a place where several texts fit, the first of the rules counts. What was put in is not looked
-// at again. For one thread.
+// At a place where several texts fit, the first of the rules counts. What was put in is not
+// replaced again, but closes the connection if a text that does so arises from it. For one thread.
 //
 // Tested by tests/plugins/l4_rewrite_test.cc.
 #ifndef CALLOUT_PLUGINS_L4_REWRITE_REWRITER_H_
 #define CALLOUT_PLUGINS_L4_REWRITE_REWRITER_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -39,7 +40,8 @@ class Rewriter {
   };
 
   // `rules` outlive it.
-  explicit Rewriter(const Rules* rules) : rules_(rules) {}
+  explicit Rewriter(const Rules* rules)
+      : rules_(rules), closing_bytes_max_(ClosingBytesMax(*rules)) {}
 
   // `is_last`: nothing comes after `data`, so that nothing is held back.
   Result Take(std::string_view data, bool is_last) {
@@ -65,6 +67,7 @@ class Rewriter {
       }
     }
     held_.erase(0, at);
+    result.closes = MakesAClosingText(result.bytes);
     return result;
   }
 
@@ -83,8 +86,33 @@ class Rewriter {
     return nullptr;
   }
 
+  // Whether `bytes` end a text that closes, which what was put in is a part of: such a text that
+  // came as it is has been found.
+  bool MakesAClosingText(std::string_view bytes) {
+    if (closing_bytes_max_ == 0) return false;
+    went_out_.append(bytes);
+    for (const Rule& rule : *rules_) {
+      if (rule.closes && went_out_.find(rule.from) != std::string::npos) return true;
+    }
+    const size_t kept = std::min(went_out_.size(), closing_bytes_max_ - 1);
+    went_out_.erase(0, went_out_.size() - kept);
+    return false;
+  }
+  // The longest closing text; 0 if there is none, or nothing is replaced.
+  static size_t ClosingBytesMax(const Rules& rules) {
+    size_t most = 0;
+    bool replaces = false;
+    for (const Rule& rule : rules) {
+      replaces = replaces || !rule.closes;
+      if (rule.closes) most = std::max(most, rule.from.size());
+    }
+    return replaces ? most : 0;
+  }
+
   const Rules* const rules_;
+  const size_t closing_bytes_max_;
   std::string held_;
+  std::string went_out_;  // its end, in which a closing text may begin
 };
 
 }  // namespace callout::plugins

@@ -41,8 +41,10 @@ class LocalRateLimit {
       Take(&taking, now);
       over_limit = over_limit || taking.over_limit;
     }
-    // What is refused costs nothing.
-    if (over_limit) GiveBack(&takings, now);
+    // What is refused costs nothing, and earns nothing.
+    for (Taking& taking : takings) {
+      if (over_limit ? taking.taken : taking.gives_back) GiveBack(&taking, now);
+    }
     Answer(call, takings, over_limit);
   }
 
@@ -108,7 +110,7 @@ class LocalRateLimit {
   void Take(Taking* taking, TokenBuckets::Time now) const {
     if (!taking->is_limited) return;
     if (taking->gives_back) {
-      taking->tokens = buckets_.GiveBack(taking->bucket, taking->rate, taking->hits, now).tokens;
+      taking->tokens = buckets_.GiveBack(taking->bucket, taking->rate, 0, now).tokens;
       return;
     }
     const TokenBuckets::Outcome outcome =
@@ -119,11 +121,9 @@ class LocalRateLimit {
     if (outcome.kind == TokenBuckets::Kind::kFull) full_.add();
   }
 
-  void GiveBack(std::vector<Taking>* takings, TokenBuckets::Time now) const {
-    for (Taking& taking : *takings) {
-      if (!taking.taken) continue;
-      taking.tokens = buckets_.GiveBack(taking.bucket, taking.rate, taking.hits, now).tokens;
-    }
+  void GiveBack(Taking* taking, TokenBuckets::Time now) const {
+    if (!taking->is_limited) return;
+    taking->tokens = buckets_.GiveBack(taking->bucket, taking->rate, taking->hits, now).tokens;
   }
 
   void Answer(const RateLimitCall& call, const std::vector<Taking>& takings,

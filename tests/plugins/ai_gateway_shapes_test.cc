@@ -129,6 +129,7 @@ TEST(AnthropicTest, RefusesWhatHasNoCounterpart) {
       {with(R"({"content": "x"})"), "'messages.role'" + suffix},
       {with(R"({"role": "assistant", "content": "", "tool_calls": []})"),
        "'messages.role'" + suffix},
+      {with(R"({"role": "user", "content": "x", "name": "ada"})"), "'messages.name'" + suffix},
       {with(user, R"(, "tools": [])"), "'tools'" + suffix},
       {with(user, R"(, "n": 2)"), "'n'" + suffix},
   };

@@ -144,6 +144,16 @@ TEST(AiGatewayTest, AnswersRequestsThatCannotBeSentOn) {
   for (const std::string text :
        {"", "{", "[]", "\"x\"", "{} {}", R"({"model": "x", "model": "gpt-4"})"})
     EXPECT_EQ(answer(text), bad);
+  for (const auto& [text, member] : std::vector<std::pair<std::string, std::string>>{
+           {R"({"model": "gpt-4o", "Model": "o1"})", "model"},
+           {R"({"model": "gpt-4o", "STREAM": true})", "stream"},
+           {R"({"model": "gpt-4o", "stream": 1})", "stream"},
+           {R"({"model": "gpt-4o", "Stream_Options": {}})", "stream_options"}}) {
+    EXPECT_EQ(answer(text), Error(400,
+                                  "'" + member + "' must be there once, written like this, and " +
+                                      "'stream' must be true or false",
+                                  "null", "\"" + member + "\""));
+  }
   const Lines no_model = Error(400, "'model' must be a text", "null", R"("model")");
   for (const std::string text : {"{}", R"({"model": null})", R"({"model": ["gpt-4"]})"}) {
     EXPECT_EQ(answer(text), no_model);
@@ -374,6 +384,8 @@ TEST(AiGatewayTest, RefusesAConfigurationThatCannotWork) {
   const std::string first = "\"providers[0].";
   const std::vector<std::pair<std::string, std::string>> rows = {
       {"", R"("providers" must have at least one)"},
+      {R"({"path": "v1/chat"})", R"("path" must begin with / and have no ?, # or blank)"},
+      {R"({"path": "/v1?a"})", R"("path" must begin with / and have no ?, # or blank)"},
       {all(many), R"("providers" has more than 16)"},
       {all(R"({"host": "h", "models": ["m"]})"), first + R"(name" is missing)"},
       {all(with("", "A")), first + R"(name" must be like [a-z][a-z0-9_]*)"},

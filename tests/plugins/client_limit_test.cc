@@ -43,6 +43,15 @@ TEST(ClientLimitTest, RefusesTheRequestsOfAClientOverTheLimit) {
               HasSubstr("client_limit_refused_total{plugin=\"client_limit\"} 2\n"));
 }
 
+TEST(ClientLimitTest, InstancesCountApart) {
+  const std::string file = BuiltPlugin("client_limit");
+  SampleHost host(
+      "client_limit", R"({"header": "x-client", "limit": 2})",
+      {"--plugin=later=" + file, R"(--plugin_config=later={"header": "x-client", "limit": 3})"});
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(host.Ask({From("ada")}), kPasses) << i;
+  EXPECT_EQ(host.Ask({From("ada")}), kRefused) << "by the first, not by the second before it";
+}
+
 TEST(ClientLimitTest, ReadsTheListOfExemptClientsAnewInTheBackground) {
   const host::TempDir directory;
   const std::string path = directory.Path("exempt");
@@ -51,7 +60,7 @@ TEST(ClientLimitTest, ReadsTheListOfExemptClientsAnewInTheBackground) {
                                     "exempt_file": ")" +
                                       path + "\"}");
   EXPECT_EQ(host.Ask({From("ada")}), kRefused);
-  std::ofstream(path) << "ada\n";
+  std::ofstream(path) << "ada \r\n";
   while (host.Ask({From("ada")}) == kRefused) std::this_thread::yield();
   EXPECT_EQ(host.Ask({From("bob")}), kRefused);
 }
@@ -70,6 +79,11 @@ TEST(ClientLimitTest, FailsTheRequestIfThereIsNoRoomForACount) {
 
 TEST(ClientLimitTest, RefusesAConfigurationThatItCannotUse) {
   EXPECT_THAT(RefusalOf("client_limit", R"({"header": "x-client"})"), HasSubstr("\"limit\""));
+  for (const char* header : {"", "x client", "x-client:"}) {
+    EXPECT_THAT(
+        RefusalOf("client_limit", std::string(R"({"limit": 1, "header": ")") + header + "\"}"),
+        HasSubstr("\"header\" must be the name of a header"));
+  }
   EXPECT_THAT(
       RefusalOf("client_limit", R"({"header": "a", "limit": 1, "exempt_file": "/nowhere/exempt"})"),
       HasSubstr("\"exempt_file\": /nowhere/exempt: it cannot be read"));

@@ -37,6 +37,7 @@ TEST(DynamicForwardingTest, TakesAddressesPortAndHeaderFromItsConfiguration) {
 TEST(DynamicForwardingTest, RefusesAConfigurationThatCannotWork) {
   const std::vector<std::pair<std::string, std::string>> rows = {
       {R"({"prot": 80})", R"("prot" is not known; there is: header, addresses, otherwise, port)"},
+      {R"({"header": "a b"})", R"("header" must be the name of a header)"},
       {R"({"port": 0})", R"("port" must be an integer from 1 to 65535, not a number)"},
       {R"({"port": 65536})", R"("port" must be an integer from 1 to 65535, not a number)"},
       {R"({"addresses": "10.1.10.2"})", R"("addresses" must be a list of texts, not a text)"},

@@ -60,6 +60,17 @@ TEST(JsonConfigTest, LimitsHowDeepItIs) {
   }
 }
 
+TEST(JsonConfigTest, RefusesAKeyThatIsThereTwice) {
+  const std::string twice = R"(configuration: "a" is there twice)";
+  const auto nothing = [](JsonConfig&) {};
+  EXPECT_EQ(ErrorOf(R"({"a": 1, "b": 2, "a": 3})", nothing), twice);
+  EXPECT_EQ(ErrorOf(R"({"list": [{"b": 1}, {"a": {}, "a": {}}]})", nothing), twice);
+  const auto read = [](JsonConfig& config) {
+    for (JsonConfig& item : config.objects("list")) item.text("a");
+  };
+  EXPECT_EQ(ErrorOf(R"({"list": [{"a": "x"}, {"a": "y"}]})", read), "") << "in two objects";
+}
+
 TEST(JsonConfigTest, FallsBackWhereAKeyIsNotThere) {
   JsonConfig config("");
   EXPECT_EQ(config.text("t", "x"), "x");

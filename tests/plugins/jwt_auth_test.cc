@@ -75,6 +75,9 @@ TEST_F(JwtAuthTest, TakesTheLastPartOfTheHeader) {
       {"after two words", with("a b " + token), kGood},
       {"with blanks around", with("  Bearer   " + token + "  "), kGood},
       {"not last", with(token + " x"), kBadToken},
+      {"after another token", with("Bearer e30.e30.x " + token), kBadToken},
+      {"after half a token", with("Bearer e30.e30 " + token), kBadToken},
+      {"joined to another header", with("Bearer x,Bearer " + token), kBadToken},
       {"empty", with(""), kBadToken},
       {"blank", with("  "), kBadToken},
       {"no header", RequestHeaders({{":path", "/"}}), kNoToken},
@@ -108,6 +111,22 @@ TEST_F(JwtAuthTest, RefusesTokensOfAnotherAlgorithmOrKey) {
       {"no signature", Bearing(good.substr(0, good.rfind('.'))), kBadToken},
       {"an empty signature", Bearing(good.substr(0, good.rfind('.') + 1)), kBadToken},
       {"half a signature", Bearing(good.substr(0, good.size() - 100)), kBadToken},
+  });
+}
+
+// An object that says RS256, with so many members in all.
+std::string Members(int count) {
+  std::string object = R"({"alg": "RS256")";
+  for (int i = 1; i < count; ++i) object += ", \"m" + std::to_string(i) + "\": 1";
+  return object + "}";
+}
+
+TEST_F(JwtAuthTest, ReadsLittleOfATokenWhoseSignatureIsUnchecked) {
+  SampleHost host("jwt_auth", WithPem());
+  const std::string claims = R"({"sub": "ada"})";
+  host.Expect({
+      {"at the limit", Bearing(signer_.Token(claims, Members(32))), kGood},
+      {"over it", Bearing(signer_.Token(claims, Members(33))), kBadToken},
   });
 }
 
@@ -247,6 +266,11 @@ TEST_F(JwtAuthTest, SetsOnlyHeadersThatCanBe) {
        Claiming(R"("": 1)"),
        {"request_headers", "set decoded-: 1", "clear route cache"}},
       {"a line break", Claiming(R"("sub": "ada\r\nadmin: 1")"), kBadToken},
+      {"a blank before it", Claiming(R"("sub": " ada")"), kBadToken},
+      {"a blank behind it", Claiming(R"("sub": "ada ")"), kBadToken},
+      {"a tab behind it", Claiming(R"("sub": "ada\t")"), kBadToken},
+      {"two of one header but for case", Claiming(R"("sub": "ada", "Sub": "root")"), kBadToken},
+      {"two of one header to CGI", Claiming(R"("a-b": "1", "a_b": "2")"), kBadToken},
       {"a zero byte", Claiming(R"("sub": "a\u0000")"), kBadToken},
       {"a line break within a list",
        Claiming(R"("sub": ["a\n"])"),
@@ -271,8 +295,19 @@ TEST_F(JwtAuthTest, TakesAwayClaimsOfTheClientsOwn) {
                        {"decode", "x"}}),
        {"request_headers", "set decoded-sub: ada", "remove decoded-sub", "remove Decoded-Admin",
         "clear route cache"}},
+      {"in the writing of CGI",
+       RequestHeaders({{"authorization", token}, {"decoded_admin", "True"}}),
+       {"request_headers", "set decoded-sub: ada", "remove decoded_admin", "clear route cache"}},
       {"too many to remove", RequestHeaders(many), kBadToken},
   });
+}
+
+TEST_F(JwtAuthTest, TakesAwayThoseOfTheListUnseen) {
+  SampleHost host("jwt_auth", WithPem(R"(, "claims": ["sub", "admin"])"));
+  host.Expect({{"not among the headers that it sees",
+                Claiming(R"("sub": "ada")"),
+                {"request_headers", "set decoded-sub: ada", "remove decoded-sub",
+                 "remove decoded-admin", "clear route cache"}}});
 }
 
 TEST_F(JwtAuthTest, AnswersTheClientItselfIfTold) {
@@ -313,6 +348,8 @@ TEST_F(JwtAuthTest, RefusesAConfigurationThatCannotWork) {
        R"("leeway" must be an integer from 0 to 86400, not a number)"},
       {WithPem(R"(, "deny_with": "x")"),
        R"("deny_with" must be "deny_callout" or "immediate_response")"},
+      {WithPem(R"(, "claims": ["a b"])"), R"("claims" must be names that can be part of)"},
+      {WithPem(R"(, "issuer": "a", "issuer": "b")"), R"("issuer" is there twice)"},
       {WithPem(R"(, "algorithm": "HS256")"), R"("algorithm" is not known; there is: )"},
   };
   for (const auto& [config, reason] : rows) {

@@ -44,6 +44,16 @@ TEST(L4RewriteTest, ATextInPiecesIsFound) {
   EXPECT_FALSE(connection.write_data("ret").passes());
 }
 
+TEST(L4RewriteTest, ATextThatAReplacementMakesClosesTheConnection) {
+  callout::testing::Plugin plugin(BuiltPlugin("l4_rewrite"), kConfig);
+  callout::testing::Stream whole(plugin);
+  EXPECT_FALSE(whole.write_data("a secaret").passes());
+  callout::testing::Stream in_pieces(plugin);
+  EXPECT_EQ(in_pieces.write_data("saeca").data, "sec");
+  EXPECT_EQ(in_pieces.write_data("are").data, "re");
+  EXPECT_FALSE(in_pieces.write_data("t").passes());
+}
+
 TEST(L4RewriteTest, ConfigurationsThatCannotBeMeantAreRefused) {
   for (const char* config :
        {R"({"replace_read": [{"from": "", "to": "x"}]})", R"({"replace_read": [{"from": "x"}]})",

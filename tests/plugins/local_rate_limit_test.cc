@@ -144,6 +144,19 @@ TEST_F(LocalRateLimitTest, HitsAreAsManyAsAreSaid) {
   EXPECT_TRUE(Passes(plugin, question)) << "asking takes none";
 }
 
+TEST_F(LocalRateLimitTest, ARefusedRequestGivesNothingBack) {
+  callout::testing::Plugin plugin(file_, kOfUsers);
+  RateLimitQuestion both = Question({{{"user", "ada"}}, {{"user", "bob"}}});
+  both.descriptors[1].gives_back = true;
+  const RateLimitQuestion of_bob = Question({{{"user", "bob"}}});
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(Passes(plugin, both));
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(Passes(plugin, of_bob));
+  const RateLimitAnswer refused = Ask(plugin, both);
+  EXPECT_FALSE(refused.within_limit()) << "ada has none left";
+  EXPECT_EQ(refused.statuses.at(1).remaining, 0u);
+  EXPECT_FALSE(Passes(plugin, of_bob));
+}
+
 TEST_F(LocalRateLimitTest, ALimitOfTheRouteTakesThePlaceOfItsOwn) {
   callout::testing::Plugin plugin(file_, kOfUsers);
   RateLimitQuestion question = Question({{{"user", "ada"}}, {{"unknown", "x"}}});
