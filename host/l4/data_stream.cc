@@ -48,7 +48,12 @@ void DataStream::OnMessage(std::string_view bytes) {
   message->bytes.assign(bytes);
   absl::StatusOr<NetworkRequestView> view =
       ParseNetworkRequest(message->bytes, environment_->limits().message_fields_max);
-  if (!view.ok()) return End(view.status(), CALLOUT_END_ERROR);
+  if (!view.ok()) {
+    if (absl::IsResourceExhausted(view.status())) {
+      environment_->metrics().Add(environment_->ids().messages_refused);
+    }
+    return End(view.status(), CALLOUT_END_ERROR);
+  }
   message->view = *std::move(view);
   message->data = message->view.data;
   const MessageView seen{kDataPhases[message->line()], message->data, message->begun_ns};
@@ -119,7 +124,9 @@ void DataStream::OnDrainDeadline() {
 
 void DataStream::Run() {
   for (size_t line = 0; line < lines_.size(); ++line) RunLine(line);
-  if (live() && half_closed_ && idle()) return End(absl::OkStatus(), CALLOUT_END_COMPLETED);
+  // Also of a connection that was shut after the client's last message.
+  const bool over = !live() || idle();
+  if (half_closed_ && over) return End(absl::OkStatus(), CALLOUT_END_COMPLETED);
   UpdateDeadline();
 }
 
@@ -225,7 +232,7 @@ void DataStream::OnCallOver(Part* part, bool counts) {
     message->deadline_ns = 0;
     if (StepAfter(own) == Step::kPassed) ++message->position;
   }
-  if (live()) Run();
+  if (!end_.has_value()) Run();
 }
 
 void DataStream::OnDeadline(uint64_t now_ns) {
@@ -234,7 +241,7 @@ void DataStream::OnDeadline(uint64_t now_ns) {
     const MessagePointer message = lines_[line].front();
     if (message->deadline_ns != 0 && message->deadline_ns <= now_ns) OnOverdue(message.get());
   }
-  if (live()) Run();
+  if (!end_.has_value()) Run();
 }
 
 void DataStream::OnOverdue(Message* message) {

@@ -2,7 +2,8 @@
 
 // The stand-in for a plugin that has crashed too often or did not load. All its calls fail, so the
 // operator's error policy decides: `continue` passes the message, `deny` responds to the client,
-// and `fail`, the default, ends the stream with UNAVAILABLE. The instance's configuration is the
+// and `fail`, the default, responds with 503 or, where a stream takes no response, ends it with
+// UNAVAILABLE. The instance's configuration is the
 // text of the status.
 //
 // Any thread.

@@ -375,7 +375,7 @@ callout_status_t AnnotateWhole(const callout_call_t* call, CallState* state,
 callout_status_t Annotate(callout_call_t* call, callout_field_t field, callout_bytes_t message) {
   CallState* state = FindState(call, "annotate");
   if (state == nullptr) return CALLOUT_FAILED_PRECONDITION;
-  if (const callout_status_t status = CheckMayRespond(call, state, "annotate", /*field=*/0);
+  if (const callout_status_t status = CheckMayRespond(call, state, "annotate", field);
       status != CALLOUT_OK) {
     return status;
   }

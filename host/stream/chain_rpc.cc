@@ -201,6 +201,8 @@ void ChainRpc::OnFinished(Part* part) {
       Settle(part, state.status);
     }
     TellCall(record, part);
+  } else if (!state.told) {
+    TellOverruled(record, part);
   }
   OnCallOver(part, counts);
   if (end_.has_value()) Finish();
@@ -306,10 +308,13 @@ void ChainRpc::TellCall(const CallRecord& record, Part* part) {
 // The RPC is over before the call is, so that nothing of it will be used.
 void ChainRpc::TellGivenUp(Part* part) {
   CallState& state = part->call;
-  if (!state.at_work || state.told) return;
-  state.result.outcome = CallOutcome::kOverruled;
-  state.result.overruled = Overruled::kEnded;
-  TellCall(RecordOf(state, MonotonicNs()), part);
+  if (state.at_work && !state.told) TellOverruled(RecordOf(state, MonotonicNs()), part);
+}
+
+void ChainRpc::TellOverruled(const CallRecord& record, Part* part) {
+  part->call.result.outcome = CallOutcome::kOverruled;
+  part->call.result.overruled = Overruled::kEnded;
+  TellCall(record, part);
 }
 
 void ChainRpc::TellResponse() {

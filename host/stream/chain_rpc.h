@@ -143,6 +143,8 @@ class ChainRpc {
   void Notify(Part* part);
   void TellCall(const CallRecord& record, Part* part);
   void TellGivenUp(Part* part);
+  // Nothing of the call is used: the RPC is over, or refused, without it.
+  void TellOverruled(const CallRecord& record, Part* part);
   void TellEnd();
   void Finish();
   void ClosePart(Part* part);

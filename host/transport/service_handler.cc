@@ -20,6 +20,7 @@ class UnaryHandler final : public HandlerOf<UnaryRpc> {
       : HandlerOf(environment, rpc, std::move(service)) {}
 
   bool quiet() const override { return false; }
+  size_t kept_bytes() const override { return rpc_.kept_bytes(); }
   bool at_work() const override { return rpc_.at_work(); }
 };
 

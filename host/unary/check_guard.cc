@@ -131,6 +131,8 @@ Finding CheckDenied(const CheckResponseView& view) {
   return CheckHeaderList(view.headers, false, "the denial's headers");
 }
 
+constexpr int kHeaderFieldsTooLarge = 431;
+
 }  // namespace
 
 bool IsUpgrade(std::string_view name) { return EqualsIgnoreCase(name, "upgrade"); }
@@ -174,9 +176,16 @@ bool FitsWithAll(const CheckHeaders& headers, const CheckResponseView& ok, size_
   return bytes <= header_bytes_max;
 }
 
+Finding CheckPath(std::string_view path, size_t header_bytes_max) {
+  if (path.size() <= header_bytes_max) return {};
+  return {Violation::kIllegalHeader,
+          fmt::format("a change of the query of a path of {} bytes, limit --max_header_bytes={}",
+                      path.size(), header_bytes_max),
+          kHeaderFieldsTooLarge, true, true};
+}
+
 Finding CheckRequestLimits(const CheckRequestView& before, const CheckHeaders& after,
                            size_t header_count_max, size_t header_bytes_max) {
-  constexpr int kHeaderFieldsTooLarge = 431;
   size_t bytes_before = 0;
   for (const auto& header : before.headers)
     bytes_before += header.name.size() + header.value.size();

@@ -44,6 +44,9 @@ Finding CheckAddedHeaders(const std::vector<CheckHeaderOption>& headers, std::st
 bool FitsWithAll(const CheckHeaders& headers, const CheckResponseView& ok, size_t header_count_max,
                  size_t header_bytes_max);
 
+// The query of a longer path is not changed: that takes work and memory for each parameter.
+Finding CheckPath(std::string_view path, size_t header_bytes_max);
+
 // Whether a request with these headers, which came with `before` of them, stays within
 // Envoy's limits. What came in over a limit proves that Envoy's own is higher.
 Finding CheckRequestLimits(const CheckRequestView& before, const CheckHeaders& after,

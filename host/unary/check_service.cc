@@ -61,10 +61,14 @@ std::vector<std::string> PhaseNames(uint64_t phases) {
 // Whether it is certain that the request ends with its headers. A Check does not say. In HTTP/1 the
 // headers do: without content-length and transfer-encoding there is no body (RFC 9112, section 6).
 // In HTTP/2 and HTTP/3 only a content-length of 0 does: any other request, of any method, may have
-// a body.
+// a body. So it is in HTTP/1 if Envoy has left headers out (allowed_headers): ":method" is among
+// those of every request.
 bool EndsWithHeaders(const CheckRequestView& request) {
   if (request.has_body) return false;
-  bool ends = request.protocol.starts_with("HTTP/1");
+  const bool has_all =
+      std::any_of(request.headers.begin(), request.headers.end(),
+                  [](const CheckHeader& header) { return header.name == ":method"; });
+  bool ends = has_all && request.protocol.starts_with("HTTP/1");
   for (const CheckHeader& header : request.headers) {
     if (EqualsIgnoreCase(header.name, "content-length")) {
       ends = header.value == "0";
@@ -188,8 +192,19 @@ const StreamFacts& CheckService::Facts() {
     view.message = message;
     view.attribute_records.push_back(record);
     facts_.emplace(view);
+    facts_bytes_ = message.size() + record.size();
   }
   return *facts_;
+}
+
+std::string_view CheckService::Keep(std::string text) {
+  kept_.push_back(std::make_unique<std::string>(std::move(text)));
+  kept_bytes_ += kept_.back()->capacity();
+  return *kept_.back();
+}
+
+size_t CheckService::kept_bytes() const {
+  return kept_bytes_ + facts_bytes_ + (effect_.has_value() ? effect_->kept_bytes() : 0);
 }
 
 void CheckService::Show() {
@@ -200,8 +215,7 @@ void CheckService::Show() {
     shown_attributes_ = request_.attributes;
     return;
   }
-  kept_.push_back(std::make_unique<std::string>(WriteCheckRequest(request_, effect_->headers())));
-  shown_ = *kept_.back();
+  shown_ = Keep(WriteCheckRequest(request_, effect_->headers()));
   const absl::StatusOr<CheckRequestView> view = ParseCheckRequest(shown_, SIZE_MAX);
   shown_attributes_ = view.ok() ? view->attributes : std::string_view();
 }
@@ -209,16 +223,10 @@ void CheckService::Show() {
 void CheckService::ShowHttpHeaders() {
   Show();
   if (!shown_headers_.empty()) return;
-  kept_.push_back(std::make_unique<std::string>(
-      WriteHttpHeaders(effect_->headers(), EndsWithHeaders(request_))));
-  shown_headers_ = *kept_.back();
-  if (attribute_record_.empty()) {
-    kept_.push_back(std::make_unique<std::string>(WriteCheckAttributes(request_)));
-    attribute_record_ = *kept_.back();
-  }
-  kept_.push_back(std::make_unique<std::string>(
-      WriteProcessingRequest(request_, shown_headers_, attribute_record_)));
-  shown_processing_request_ = *kept_.back();
+  shown_headers_ = Keep(WriteHttpHeaders(effect_->headers(), EndsWithHeaders(request_)));
+  if (attribute_record_.empty()) attribute_record_ = Keep(WriteCheckAttributes(request_));
+  shown_processing_request_ =
+      Keep(WriteProcessingRequest(request_, shown_headers_, attribute_record_));
 }
 
 void CheckService::FillCall(const Instance& instance, callout_call_t* call) {
@@ -356,6 +364,11 @@ Finding CheckService::Allow(const CheckResponseView& ok, std::string_view metada
     for (std::string_view metadata : ok.metadata) {
       if (Finding found = CheckMetadataStruct(metadata); !found.ok()) return found;
     }
+  }
+  const bool changes_query = !ok.query_set.empty() || !ok.query_remove.empty();
+  if (changes_query) {
+    Finding found = CheckPath(effect_->path(), limits_->header_bytes_max);
+    if (!found.ok()) return found;
   }
   // A copy to go back to is rarely needed.
   const bool fits =

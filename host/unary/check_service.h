@@ -8,9 +8,9 @@
 // whose one hook is callout_on_request_headers is given the request's headers as ext_proc would
 // give them. Its immediate response is a denial, its header mutation and its metadata go with
 // the permission, and with nothing set it allows. What a Check has no place for is a fault. It is
-// told end_of_stream only where it is certain that no body follows: an HTTP/1 request whose headers
-// announce none, or a content-length of 0. (A Check does not say whether a request of HTTP/2 has a
-// body.)
+// told end_of_stream only where it is certain that no body follows: an HTTP/1 request whose
+// headers, of which none is left out, announce none, or a content-length of 0. (A Check does not
+// say whether a request of HTTP/2 has a body.)
 //
 // Nobody has decided: the request is refused.
 #ifndef CALLOUT_HOST_UNARY_CHECK_SERVICE_H_
@@ -50,12 +50,14 @@ class CheckService final : public UnaryService {
   void Pass() override { has_say_ = true; }
   void Refuse(int http_status, std::string_view why) override;
   Effect last_effect() const override { return last_effect_; }
+  size_t kept_bytes() const override;
   bool decided() const override { return refusal_.has_value(); }
   std::string Write() override;
   bool allowed() const override { return !refusal_.has_value(); }
 
  private:
   bool IsBridged(const Instance& instance) const;
+  std::string_view Keep(std::string text);
   void Show();
   void ShowHttpHeaders();
   Finding TakeCheck(const CallState& state);
@@ -70,6 +72,7 @@ class CheckService final : public UnaryService {
   CheckRequestView request_;
   std::optional<CheckEffect> effect_;
   std::optional<StreamFacts> facts_;
+  size_t facts_bytes_ = 0;
   bool has_say_ = false;  // somebody has let the request pass
   Effect last_effect_;
   std::optional<std::string> refusal_;  // the CheckResponse that refuses it
@@ -83,6 +86,7 @@ class CheckService final : public UnaryService {
   std::string_view shown_processing_request_;
   std::string_view attribute_record_;
   std::vector<std::unique_ptr<std::string>> kept_;
+  size_t kept_bytes_ = 0;
 };
 
 // Whether the bridge answers a Check by a plugin of these phases (bits) without callout_on_check.

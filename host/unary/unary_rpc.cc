@@ -147,14 +147,17 @@ void UnaryRpc::Fault(Part* part, Finding finding) {
                         IsInvalidResponse(finding.violation) ? "invalid response to " : "",
                         PhaseName(part->phase), ViolationName(finding.violation), finding.what);
   int http_status = finding.http_status;
+  // A client may have brought the plugin into quarantine, or it is still to come: as for streams.
+  constexpr int kServiceUnavailable = 503;
+  if (http_status == 0 && instance.plugin().stands_in()) http_status = kServiceUnavailable;
   if (http_status == 0) http_status = KindOf(finding.violation).http_status;
   if (http_status == 0) http_status = kDenyStatusDefault;
   if (result.action == ErrorPolicy::Action::kDeny) {
     http_status = instance.settings().policy->http_status;
   }
-  result.http_status = static_cast<uint16_t>(http_status);
-  instance.CountPolicyDenial(http_status);
   service_->Refuse(http_status, why);
+  result.http_status = service_->last_effect().http_status;
+  instance.CountPolicyDenial(result.http_status);
 }
 
 void UnaryRpc::Describe(LiveRpc* rpc) const {

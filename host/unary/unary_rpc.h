@@ -51,6 +51,7 @@ class UnaryRpc final : public ChainRpc {
   // --- What came of it, beside what ChainRpc says ---
   bool wants_message() const { return state_ == State::kWaits && !end_.has_value(); }
   bool at_work() const { return live(); }
+  size_t kept_bytes() const { return service_->kept_bytes(); }
   // What it is at, for people.
   void Describe(LiveRpc* rpc) const;
 

@@ -74,6 +74,9 @@ class UnaryService {
   };
   virtual Effect last_effect() const = 0;
 
+  // Bytes that it keeps of what it was given, beside the request's own.
+  virtual size_t kept_bytes() const { return 0; }
+
   // Nobody else is asked.
   virtual bool decided() const = 0;
   // The response, once it is decided or all have been asked.

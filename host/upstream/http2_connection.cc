@@ -3,6 +3,7 @@
 // A connection of HTTP/2, by nghttp2.
 //
 // Tested by tests/host/upstream/upstream_test.cc.
+#include <callout/calls.h>
 #include <fmt/format.h>
 #include <nghttp2/nghttp2.h>
 
@@ -26,6 +27,10 @@ constexpr size_t kWindowBytes = size_t{4} << 20;
 // as many it ends: a service that sends them and does not read would let the acknowledgements pile
 // up.
 constexpr uint64_t kAcknowledgedMax = 10'000;
+// Of the headers of a request. nghttp2 would refuse 64 KiB of them, with 12 bytes for each: less
+// than a plugin may send.
+constexpr size_t kSentHeaderBytesMax =
+    2 * (CALLOUT_OUTGOING_HEADER_BYTES_MAX + CALLOUT_OUTGOING_PATH_BYTES_MAX);
 // Bytes that are handed to the socket at once.
 constexpr size_t kWriteBytes = size_t{64} << 10;
 
@@ -123,7 +128,11 @@ nghttp2_session_callbacks* Http2Connection::Callbacks() {
 
 Http2Connection::Http2Connection(const UpstreamConfig* config, Write write)
     : config_(config), write_(std::move(write)) {
-  nghttp2_session_client_new(&session_, Callbacks(), this);
+  nghttp2_option* option = nullptr;
+  nghttp2_option_new(&option);
+  nghttp2_option_set_max_send_header_block_length(option, kSentHeaderBytesMax);
+  nghttp2_session_client_new2(&session_, Callbacks(), this, option);
+  nghttp2_option_del(option);
   const std::array<nghttp2_settings_entry, 3> settings = {
       nghttp2_settings_entry{NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
       nghttp2_settings_entry{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, kWindowBytes},

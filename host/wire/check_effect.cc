@@ -100,7 +100,9 @@ CheckEffect::CheckEffect(const CheckRequestView* request) : path_(request->path)
 
 std::string_view CheckEffect::Keep(std::string text) {
   if (texts_ == nullptr) texts_ = std::make_shared<std::forward_list<std::string>>();
-  return texts_->emplace_front(std::move(text));
+  const std::string& kept = texts_->emplace_front(std::move(text));
+  kept_bytes_ += kept.capacity();
+  return kept;
 }
 
 // --- The request's headers ----------------------------------------------------

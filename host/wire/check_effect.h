@@ -61,6 +61,11 @@ class CheckEffect {
   // The service has failed: error_response.
   std::string WriteError(const CheckResponseView& error, std::string_view why) const;
 
+  // The request's path with its query, as changed until now.
+  std::string_view path() const;
+  // Bytes of the texts that are not the request's.
+  size_t kept_bytes() const { return kept_bytes_; }
+
  private:
   // What is done to one header of the request.
   struct Change {
@@ -93,7 +98,6 @@ class CheckEffect {
   void Remove(std::string_view name);
   Change& ChangeOf(std::string_view name);
   void ChangeQuery(std::string_view key, std::optional<std::string> value);
-  std::string_view path() const;
   void RemoveOtherSpellings(const CheckResponseView& ok, std::vector<QueryChange>* changes);
   void ShowQuery(const std::vector<QueryChange>& changes);
   ResponseChanges FoldResponse() const;
@@ -102,6 +106,7 @@ class CheckEffect {
 
   std::string_view path_;  // of a request whose headers do not have it
   std::shared_ptr<std::forward_list<std::string>> texts_;  // those that are not the request's
+  size_t kept_bytes_ = 0;
   CheckHeaders headers_;
   bool changes_request_ = false;
   std::vector<Change> changes_;

@@ -65,7 +65,7 @@ void Quarantine::Disable(const GenerationSource& source, const std::string& text
 std::string Quarantine::RemedyFor(const Entry& entry) const {
   std::string text = fmt::format(
       "it is disabled until its file changes or is touched or SIGHUP comes; meanwhile its error "
-      "policy answers, by default 500");
+      "policy answers, by default 503");
   if (entry.retry_at_ns != 0) {
     text += fmt::format("; a trial in one worker begins after {} s (--quarantine_retry_ms)",
                         (entry.delay_ms + 999) / 1000);

@@ -158,6 +158,12 @@ class HookState {
     outcome = status;
     call->host->set_error(call, callout_text(text));
   }
+  // Of what a hook, or a function that answers for it, has thrown.
+  void fail_with_thrown(const char* text) noexcept {
+    if (call != nullptr) return fail_with(CALLOUT_INTERNAL, text);
+    Host(host).error("thrown after the call was handed on by defer(), which changes nothing: ",
+                     text);
+  }
   // Hands dynamic metadata to the host, as a record of `field`.
   void set_metadata(callout_field_t field, const StructWriter& metadata) {
     if (metadata.status() != CALLOUT_OK) {

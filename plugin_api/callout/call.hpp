@@ -29,12 +29,12 @@
 
 #if defined(__cpp_exceptions)
 #define CALLOUT_TRY try
-#define CALLOUT_CATCH_ALL(state)                           \
-  catch (const std::exception& error) {                    \
-    (state).fail_with(CALLOUT_INTERNAL, error.what());     \
-  }                                                        \
-  catch (...) {                                            \
-    (state).fail_with(CALLOUT_INTERNAL, "the hook threw"); \
+#define CALLOUT_CATCH_ALL(state)                \
+  catch (const std::exception& error) {         \
+    (state).fail_with_thrown(error.what());     \
+  }                                             \
+  catch (...) {                                 \
+    (state).fail_with_thrown("the hook threw"); \
   }
 #else
 #define CALLOUT_TRY
@@ -155,14 +155,15 @@ class Deferred {
   explicit operator bool() const { return held_ != nullptr; }
 
   // Sends the answer. CANCELLED: the client had left. DEADLINE_EXCEEDED: the host has
-  // answered already. The call is gone, whatever comes back.
+  // answered already. The call is gone, whatever comes back. OK also if it was handed on, by a
+  // defer() of its own: whoever holds it then finishes it.
   callout_status_t finish() {
     if (held_ == nullptr) return CALLOUT_FAILED_PRECONDITION;
     const std::unique_ptr<Held> held = std::move(held_);
     callout_call_t* call = held->state.call;
     const callout_host_t* host = held->state.host;
     const callout_status_t status = held->state.settle();
-    return host->finish(call, status);
+    return call == nullptr ? CALLOUT_OK : host->finish(call, status);
   }
 
   // Calls `answer(call)` and finishes. An exception ends the call as an error, as it does

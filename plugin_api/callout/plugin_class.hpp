@@ -110,6 +110,8 @@ template <class Class, class PhaseCall, class Method>
 callout_status_t run_method(callout_call_t* raw_call, Method method) noexcept {
   return run_hook<PhaseCall>(raw_call, [&](PhaseCall& call) {
     Class& instance = *static_cast<Class*>(raw_call->plugin);
+    // By the first call of the stream: later ones may run beside each other.
+    if constexpr (!std::is_same_v<StreamOf<Class>, NoStream>) stream_of<Class>(raw_call);
     using Takes = Parameters<Method>;
     if constexpr (Takes::kTakesStream && Takes::kByValue) {
       (instance.*method)(PhaseCall(call.state()), stream_of<Class>(raw_call));
@@ -123,8 +125,26 @@ callout_status_t run_method(callout_call_t* raw_call, Method method) noexcept {
   });
 }
 
+// What `function`, of that name, throws stops here.
+template <class Class, class Function>
+void at_edge(callout_call_t* raw_call, const char* name, Function&& function) noexcept {
+#if defined(__cpp_exceptions)
+  try {
+    function();
+  } catch (const std::exception& error) {
+    Host(raw_call->host).error(name, " threw: ", error.what());
+  } catch (...) {
+    Host(raw_call->host).error(name, " threw");
+  }
+#else
+  static_cast<void>(raw_call);
+  static_cast<void>(name);
+  function();
+#endif
+}
+
 template <class Class, class Method>
-void run_cancel(callout_call_t* raw_call, Method method) noexcept {
+void call_cancel(callout_call_t* raw_call, Method method) {
   Class& instance = *static_cast<Class*>(raw_call->plugin);
   auto* const stream = static_cast<StreamOf<Class>*>(raw_call->stream);
   [[maybe_unused]] CancelCall call(raw_call);
@@ -138,28 +158,16 @@ void run_cancel(callout_call_t* raw_call, Method method) noexcept {
     (instance.*method)();
   }
 }
+template <class Class, class Method>
+void run_cancel(callout_call_t* raw_call, Method method) noexcept {
+  at_edge<Class>(raw_call, "on_stream_cancel",
+                 [raw_call, method] { call_cancel<Class>(raw_call, method); });
+}
 
 template <class Class>
 void drop_stream(callout_call_t* raw_call) noexcept {
   delete static_cast<StreamOf<Class>*>(raw_call->stream);
   raw_call->stream = nullptr;
-}
-
-// What is thrown stops here.
-template <class Class, class Function>
-void at_edge(callout_call_t* raw_call, Function&& function) noexcept {
-#if defined(__cpp_exceptions)
-  try {
-    function();
-  } catch (const std::exception& error) {
-    Host(raw_call->host).error("on_stream_end threw: ", error.what());
-  } catch (...) {
-    Host(raw_call->host).error("on_stream_end threw");
-  }
-#else
-  static_cast<void>(raw_call);
-  function();
-#endif
 }
 
 // --- The instance ---
@@ -238,7 +246,7 @@ callout_status_t run_open(callout_call_t* raw_call, Method method) noexcept {
 template <class Class>
 void close_stream(callout_call_t* raw_call) noexcept {
   if constexpr (Has_stream_end<Class>::value) {
-    at_edge<Class>(raw_call, [raw_call] {
+    at_edge<Class>(raw_call, "on_stream_end", [raw_call] {
       Class& instance = *static_cast<Class*>(raw_call->plugin);
       const StreamEnd end(raw_call);
       if constexpr (std::is_invocable_v<decltype(&Class::on_stream_end), Class&, const StreamEnd&,

@@ -22,7 +22,9 @@
 // rules of the real one, and is stricter in two things: it does not mend an illegal answer
 // but says so in Answer::problem, and it overwrites a message once its call is over, so that
 // a plugin that keeps views into it is found out. It knows no chain, no policy and no body
-// buffering. What a plugin shares between streams is best tried by run_in_parallel().
+// buffering, so it cannot tell whether headers have gone (late_header), nor what the whole chain
+// makes of a request; callout-test can. What a plugin shares between streams is best tried by
+// run_in_parallel().
 //
 // Thread: a Stream belongs to one thread at a time; different streams of one Plugin may
 // run at once. A Plugin outlives its streams.
@@ -371,9 +373,9 @@ class Stream {
     std::string request;
     bool is_other_service() const { return abi.phase >= CALLOUT_CHECK; }
   };
-  // Null for a copy of a call.
+  // Null for a copy of a call, and for none.
   static FakeCall* from(const callout_call_t* call) {
-    if (call->self != call) return nullptr;
+    if (call == nullptr || call->self != call) return nullptr;
     return reinterpret_cast<FakeCall*>(const_cast<callout_call_t*>(call));
   }
   // The stream of a call that is not over; else null.

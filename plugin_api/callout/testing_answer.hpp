@@ -22,6 +22,27 @@ inline bool same_name(std::string_view a, std::string_view b) {
   return callout_names_equal(to_bytes(a), to_bytes(b)) != 0;
 }
 
+// What the host takes for names and values of headers.
+inline bool is_token(std::string_view text) {
+  for (const char c : text) {
+    const bool is_plain =
+        (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    if (!is_plain && std::string_view("!#$%&'*+-.^_`|~").find(c) == std::string_view::npos) {
+      return false;
+    }
+  }
+  return !text.empty();
+}
+inline bool is_header_name(std::string_view name) {
+  return is_token(!name.empty() && name[0] == ':' ? name.substr(1) : name);
+}
+inline bool is_header_value(std::string_view value) {
+  for (const char c : value) {
+    if ((static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f) return false;
+  }
+  return true;
+}
+
 // One answer. Members that its kind does not have keep their defaults.
 struct Answer {
   struct Set {
@@ -85,6 +106,22 @@ struct Answer {
       before.emplace_back(set.key, set.value);
     }
     return before;
+  }
+
+  // Why the host refuses its headers; empty: it takes them.
+  std::string header_problem() const {
+    constexpr size_t kEntriesMax = 100;
+    if (sets.size() > kEntriesMax || removes.size() > kEntriesMax) {
+      return "more than 100 headers are set, or removed";
+    }
+    for (const Set& set : sets) {
+      if (!is_header_name(set.key)) return "illegal name of a header: \"" + set.key + "\"";
+      if (!is_header_value(set.value)) return "illegal value of the header \"" + set.key + "\"";
+    }
+    for (const std::string& name : removes) {
+      if (!is_header_name(name)) return "illegal name of a header: \"" + name + "\"";
+    }
+    return "";
   }
 
   // Reads `payload` as what `field` of ProcessingResponse is.

@@ -22,6 +22,7 @@
 #include <callout/timers.h>
 
 #include <algorithm>
+#include <callout/testing_answer.hpp>
 #include <callout/view.hpp>
 #include <chrono>
 #include <cstdint>
@@ -166,19 +167,30 @@ class FakeCall {
 
 // Whether the host would send this header, by name in lower case.
 inline bool may_go_out(const std::string& name, const std::string& value, bool grpc) {
-  const auto is_control = [](char c) {
-    return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f;
-  };
   const auto is_space = [](char c) { return c == ' ' || c == '\t'; };
-  if (name.empty() || name.find_first_of(" ()<>@,;:\\\"/[]?={}\t\r\n") != name.npos) return false;
+  if (!is_token(name)) return false;
   for (const char* own :
        {"connection", "content-length", "expect", "host", "http2-settings", "keep-alive",
         "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}) {
     if (name == own) return false;
   }
   if (grpc && (name == "content-type" || name.compare(0, 5, "grpc-") == 0)) return false;
-  if (std::any_of(value.begin(), value.end(), is_control)) return false;
+  if (!is_header_value(value)) return false;
   return value.empty() || (!is_space(value.front()) && !is_space(value.back()));
+}
+
+// "/package.Service/Method"
+inline bool is_grpc_path(const std::string& path) {
+  const size_t slash = path.find('/', 1);
+  return slash != path.npos && slash > 1 && slash + 1 < path.size() &&
+         path.find('/', slash + 1) == path.npos && path.find('?') == path.npos;
+}
+
+inline bool is_method(const std::string& method) {
+  const auto is_lower = [](char c) { return c >= 'a' && c <= 'z'; };
+  return is_token(method) && method != "CONNECT" &&
+         method.size() <= CALLOUT_OUTGOING_METHOD_BYTES_MAX &&
+         std::none_of(method.begin(), method.end(), is_lower);
 }
 
 // The request that a plugin has made; false: the host would refuse it.
@@ -192,11 +204,16 @@ inline bool read_request(const callout_outgoing_t& outgoing, CallRequest* reques
   if (request->grpc && !request->method.empty()) return false;
   if (request->method.empty()) request->method = request->body.empty() ? "GET" : "POST";
   if (request->grpc) request->method = "POST";
+  if (!is_method(request->method)) return false;
   const auto is_no_path = [](char c) { return c <= ' ' || c >= 0x7f || c == '#'; };
   const std::string& path = request->path;
-  if (path.empty() || path[0] != '/' || std::any_of(path.begin(), path.end(), is_no_path)) {
+  if (path.empty() || path[0] != '/' || path.size() > CALLOUT_OUTGOING_PATH_BYTES_MAX ||
+      std::any_of(path.begin(), path.end(), is_no_path)) {
     return false;
   }
+  if (request->grpc && !is_grpc_path(path)) return false;
+  if (outgoing.header_count > CALLOUT_OUTGOING_HEADERS_MAX) return false;
+  size_t header_bytes = 0;
   for (size_t i = 0; i < outgoing.header_count; ++i) {
     std::string name(to_view(outgoing.headers[i].name));
     std::string value(to_view(outgoing.headers[i].value));
@@ -204,9 +221,10 @@ inline bool read_request(const callout_outgoing_t& outgoing, CallRequest* reques
       if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
     }
     if (!may_go_out(name, value, request->grpc)) return false;
+    header_bytes += name.size() + value.size();
     request->headers.emplace_back(std::move(name), std::move(value));
   }
-  return true;
+  return header_bytes <= CALLOUT_OUTGOING_HEADER_BYTES_MAX;
 }
 
 }  // namespace internal

@@ -610,6 +610,7 @@ inline void Stream::settle(callout_phase_t phase, callout_body_mode_t mode,
   if (answer_.body_kind == Answer::Body::kStreamed && !duplex) {
     answer_.problem = "streamed_response outside FULL_DUPLEX_STREAMED";
   }
+  if (answer_.problem.empty()) answer_.problem = answer_.header_problem();
   for (const Answer& sent : answer_.sent) {
     if (!duplex && sent.field != CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
       answer_.problem = "send() outside FULL_DUPLEX_STREAMED";

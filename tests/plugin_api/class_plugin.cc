@@ -62,7 +62,10 @@ class Limiter {
       call.next();
     }
   }
-  void on_stream_cancel(Stream& stream) { stream.cancelled = true; }
+  void on_stream_cancel(Stream& stream) {
+    stream.cancelled = true;
+    throw std::runtime_error("nobody is left");
+  }
 
  private:
   static constexpr double kWaiting = 77;  // plugin_class_test waits for it

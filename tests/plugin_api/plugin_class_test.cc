@@ -97,6 +97,8 @@ TEST(PluginClass, IsToldThatTheClientHasLeft) {
   Stream stream(plugin);
   stream.request_headers({});
   stream.cancel();
+  ASSERT_FALSE(plugin.logs().empty());
+  EXPECT_EQ(plugin.logs().back().text, "on_stream_cancel threw: nobody is left");
 }
 
 }  // namespace

@@ -281,6 +281,54 @@ TEST_F(Deferring, CatchesWhatTheFinisherThrows) {
   EXPECT_EQ(answer.error, "no luck");
 }
 
+// As an answer that asks a second service does.
+TEST_F(Deferring, HandsOnWhatAFinisherDefersAgain) {
+  std::optional<Deferred<HeadersCall>> later;
+  const testing::Answer answer = Headers(AtEdge<HeadersCall>([&](HeadersCall& call) {
+    auto deferred = call.defer();
+    EXPECT_EQ(deferred.finish_with([&](const HeadersCall& held) {
+      held.set_header("first", "1");
+      later.emplace(held.defer());
+    }),
+              CALLOUT_OK);
+    EXPECT_FALSE(deferred);
+    EXPECT_EQ(later->finish_with([](auto& held) { held.set_header("second", "2"); }), CALLOUT_OK);
+  }));
+  EXPECT_TRUE(answer.deferred);
+  EXPECT_EQ(answer.status, CALLOUT_OK);
+  EXPECT_EQ(answer.header("first"), "1");
+  EXPECT_EQ(answer.header("second"), "2");
+}
+
+TEST_F(Deferring, TellsWhatIsThrownAfterTheCallWasHandedOn) {
+  std::optional<Deferred<HeadersCall>> later;
+  const testing::Answer answer = Headers(AtEdge<HeadersCall>([&](HeadersCall& call) {
+    call.defer().finish_with([&](const HeadersCall& held) {
+      later.emplace(held.defer());
+      throw std::runtime_error("no luck");
+    });
+    later->finish();
+  }));
+  EXPECT_EQ(answer.status, CALLOUT_OK) << "the call has gone on";
+  ASSERT_FALSE(plugin_.logs().empty());
+  EXPECT_NE(plugin_.logs().back().text.find("no luck"), std::string::npos);
+}
+
+TEST_F(HookEdge, SaysWhichHeadersTheHostRefuses) {
+  const auto problem = [this](const std::string& name, const std::string& value) {
+    return Headers(AtEdge<HeadersCall>([&](HeadersCall& call) { call.set_header(name, value); }))
+        .problem;
+  };
+  EXPECT_EQ(problem("x-a", "1\t2 \xc3\xa9"), "");
+  EXPECT_EQ(problem(":path", "/"), "");
+  EXPECT_EQ(problem("x-a", "1\r\n2"), "illegal value of the header \"x-a\"");
+  EXPECT_EQ(problem("x a", "1"), "illegal name of a header: \"x a\"");
+  EXPECT_EQ(problem("", "1"), "illegal name of a header: \"\"");
+  EXPECT_EQ(
+      Headers(AtEdge<HeadersCall>([](HeadersCall& call) { call.remove_header("a:"); })).problem,
+      "illegal name of a header: \"a:\"");
+}
+
 TEST_F(Deferring, MovesWithItsAnswer) {
   std::optional<Deferred<TrailersCall>> kept;
   const testing::Answer answer = Trailers(AtEdge<TrailersCall>([&](TrailersCall& call) {

@@ -467,6 +467,32 @@ TEST_F(DataStreamTest, ADeferredCallDelaysItsDirectionOnly) {
   EXPECT_TRUE(connection_->idle());
 }
 
+// Envoy resets it; other clients wait for its end.
+TEST_F(DataStreamTest, AHalfCloseEndsAlsoWhatIsShutLater) {
+  for (const bool in_time : {true, false}) {
+    StartAgain();
+    callout_call_t* held = nullptr;
+    AddPlugin()->phases[CALLOUT_READ_DATA] = [&](callout_call_t* call) {
+      held = call;
+      return CALLOUT_DEFERRED;
+    };
+    Read("a");
+    connection_->OnHalfClose();
+    EXPECT_FALSE(connection_->end().has_value());
+    if (in_time) {
+      held->host->finish(held, CALLOUT_PERMISSION_DENIED);
+      Deliver();
+    } else {
+      connection_->OnDeadline(UINT64_MAX);
+    }
+    EXPECT_THAT(Told(), ElementsAre("reset"));
+    ASSERT_TRUE(connection_->end().has_value());
+    EXPECT_EQ(*connection_->end(), absl::OkStatus());
+    if (!in_time) held->host->finish(held, CALLOUT_OK);
+    Finish();
+  }
+}
+
 TEST_F(DataStreamTest, SaysWhatItIsAt) {
   AddPlugin();
   FakePlugin* slow = AddPlugin();
@@ -740,6 +766,28 @@ TEST_F(DataStreamTest, EachCallIsToldOnceWithWhatCameOfIt) {
   EXPECT_THAT(watcher.told,
               ElementsAre("connection unchanged", "read_data unchanged", "read_data changed",
                           "read_data fault", "read_data fault", "read_data immediate", "end"));
+  Finish();
+}
+
+TEST_F(DataStreamTest, ACallThatIsFinishedAfterTheConnectionWasShutIsToldToo) {
+  Watcher watcher;
+  FakePlugin* plugin = AddPlugin();
+  callout_call_t* held = nullptr;
+  plugin->phases[CALLOUT_READ_DATA] = [&](callout_call_t* call) {
+    held = call;
+    return CALLOUT_DEFERRED;
+  };
+  AddPlugin()->phases[CALLOUT_WRITE_DATA] = Ends(network::ProcessingResponse::CLOSE);
+  Begin();
+  environment_->watchers().Add(&watcher);
+  environment_->watchers().SetActive(&watcher, true);
+  Read("a");
+  Write("b");
+  EXPECT_THAT(Told(), ElementsAre("close"));
+  held->host->finish(held, CALLOUT_OK);
+  Deliver();
+  connection_->OnHalfClose();
+  EXPECT_THAT(watcher.told, ElementsAre("write_data immediate", "read_data overruled", "end"));
   Finish();
 }
 

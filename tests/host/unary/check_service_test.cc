@@ -639,6 +639,41 @@ TEST_F(CheckTest, EachByteOverTheLimitIsRefused) {
   EXPECT_EQ(refused, 4);
 }
 
+TEST_F(CheckTest, WhatIsKeptBesideTheRequestIsCounted) {
+  constexpr size_t kLarge = 100000;
+  callout_call_t* held = nullptr;
+  AddPlugin()->phases[CALLOUT_CHECK] =
+      Allows([](OkHttpResponse* ok) { AddOption(ok->mutable_headers(), "x-a", "1"); });
+  AddPlugin()->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+    held = call;
+    return CALLOUT_DEFERRED;
+  };
+  Ask(Request({{"x-b", std::string(kLarge, 'b')}}));
+  EXPECT_GE(rpc_call_->kept_bytes(), kLarge) << "the request as the first has left it";
+  EXPECT_LE(rpc_call_->kept_bytes(), 2 * kLarge);
+  held->host->finish(held, CALLOUT_OK);
+  rpc_.Deliver(rpc_call_.get());
+}
+
+TEST_F(CheckTest, TheQueryOfAPathOverTheLimitIsNotChanged) {
+  constexpr size_t kLimit = 1000;
+  for (const bool sets : {true, false}) {
+    Reset();
+    limits_.header_bytes_max = kLimit;
+    AddPlugin(ErrorPolicy::Action::kContinue)->phases[CALLOUT_CHECK] =
+        Allows([sets](OkHttpResponse* ok) {
+          if (sets) ok->add_query_parameters_to_set()->set_key("k");
+          if (!sets) ok->add_query_parameters_to_remove("k");
+        });
+    std::string path = "/?k=1";
+    while (path.size() < kLimit) path += "&a";
+    path.resize(kLimit);
+    EXPECT_TRUE(Check(Request({}, path)).has_ok_response()) << "at the limit";
+    EXPECT_EQ(StatusTold(Request({}, path + "a")), 431);
+    Finish();
+  }
+}
+
 // --- The form that Envoy reads ------------------------------------------------------
 
 TEST_F(CheckTest, HeadersAreSettledAgainstTheRequests) {
@@ -929,6 +964,7 @@ TEST_F(BridgeTest, TheEndIsToldOnlyWhereNoBodyCanFollow) {
     bool ends;
     int64_t size = 0;
     std::string body = "";
+    bool all_sent = true;  // else Envoy was told to send some headers only
   };
   const std::vector<Case> cases = {
       {"HTTP/1.1", {}, true},
@@ -939,6 +975,11 @@ TEST_F(BridgeTest, TheEndIsToldOnlyWhereNoBodyCanFollow) {
       {"HTTP/1.1", {{"upgrade", "websocket"}}, false},
       {"HTTP/1.1", {{":method", "CONNECT"}}, false},
       {"HTTP/1.1", {}, false, 3},
+      {.protocol = "HTTP/1.1", .headers = {{"x-a", "1"}}, .ends = false, .all_sent = false},
+      {.protocol = "HTTP/1.1",
+       .headers = {{"content-length", "0"}},
+       .ends = true,
+       .all_sent = false},
       {"HTTP/1.1", {}, false, 0, "abc"},
       {"HTTP/2", {}, false},
       {"HTTP/2", {{":method", "POST"}}, false},
@@ -964,6 +1005,11 @@ TEST_F(BridgeTest, TheEndIsToldOnlyWhereNoBodyCanFollow) {
     http->set_protocol(c.protocol);
     http->set_size(c.size);
     http->set_body(c.body);
+    if (!c.all_sent) {
+      for (const char* name : {":method", ":path", ":authority", ":scheme"}) {
+        http->mutable_headers()->erase(name);
+      }
+    }
     EXPECT_TRUE(Check(request).has_ok_response());
     EXPECT_EQ(ends, c.ends) << c.protocol << " " << testing::PrintToString(c.headers) << " "
                             << c.size << c.body;

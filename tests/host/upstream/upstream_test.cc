@@ -358,6 +358,30 @@ TEST_P(UpstreamTest, TheEndOfThePoolLeavesACallThatIsUnderWay) {
 // --- HTTP/1.1 alone ---
 
 using Http1Test = UpstreamFixture;
+using Http2Test = UpstreamFixture;
+
+// As a plugin may send them: calls.h.
+TEST_F(Http2Test, SendsHeadersUpToTheirLimit) {
+  Request seen;
+  TestService::Options options;
+  options.http2 = true;
+  TestService service(options, [&](const Request& request) {
+    seen = request;
+    return Reply{.status = 200};
+  });
+  Make(service.url(), kHttp2);
+  UpstreamRequest request = Get("/" + std::string(CALLOUT_OUTGOING_PATH_BYTES_MAX - 1, 'p'));
+  constexpr size_t kHeaders = CALLOUT_OUTGOING_HEADERS_MAX;
+  constexpr size_t kEach = CALLOUT_OUTGOING_HEADER_BYTES_MAX / kHeaders;
+  for (size_t i = 0; i < kHeaders; ++i) {
+    const std::string name = fmt::format("x-{:03}", i);
+    request.headers.emplace_back(name, std::string(kEach - name.size(), '~'));
+  }
+  const UpstreamResult result = Call(request);
+  EXPECT_EQ(result.status, CALLOUT_OK) << result.message;
+  EXPECT_EQ(seen.path, request.path);
+  EXPECT_EQ(seen.header("x-127").size(), kEach - 5);
+}
 
 TEST_F(Http1Test, ReadsEveryFormOfABody) {
   std::string raw;
