@@ -76,8 +76,8 @@ class InProcessChain {
   InProcessChain& operator=(const InProcessChain&) = delete;
 
   // Loads the plugin and creates its instance, but for one that its settings disable. A shadow is
-  // created as the host does it, and left out of the chain: it must not decide, and its copies are
-  // not made here.
+  // created, so that its errors show, and then left out of the chain: it must not decide, and no
+  // exchanges are copied here.
   absl::Status Add(const Plugin& plugin);
   // Of Add: plugins that do not run, one line each.
   const std::vector<std::string>& warnings() const { return warnings_; }

@@ -505,7 +505,8 @@ TEST_F(TesterTest, SaysWhatIsWrongWithAFileAndWhere) {
        ":1: the key a is there twice"},
       {"upstreams: {a: {/: {}, /: {}}}\n" + chain + "- {name: x, request: {}, expect: {}}\n",
        ":1: the key / is there twice"},
-      {"chain: [{plugin: add_header.so, config: {b: {a: 1, a: 2}}}]\n",
+      {"chain: [{plugin: add_header.so, config: {b: {a: 1, a: 2}}}]\ncases:\n"
+       "- {name: x, request: {}, expect: {}}\n",
        ":1: the key a is there twice"},
       {"# a comment\nchain: [{plugin: add_header.so, config: {a: \"\xff\"}}]\n",
        ":2: the text is not UTF-8"},
