@@ -209,29 +209,11 @@ ProxySettings ReadFilter(const Place& filter, const Surroundings& around) {
   return settings;
 }
 
-// A route may do without the filter, but nothing else says so.
-void CheckDisabled(const Place& route, const EnvoyNeeds& needs, ProxySettings* settings) {
-  const Place disabled = route.Get("disabled");
-  Known<bool> known;
-  ReadBool(disabled, &known, settings);
-  if (known.value != true || needs.plugins.empty()) return;
-  settings->findings.push_back(
-      {disabled.path(), disabled.Shown(),
-       "nothing, unless no plugin is to see this route's requests",
-       needs.denying.empty()
-           ? "the filter is off for this route, and no plugin sees its requests"
-           : fmt::format(
-                 "plugin {} refuses requests, and those of this route pass unchecked, since "
-                 "the filter is off for it",
-                 needs.denying)});
-}
-
 // A route's overrides of a filter that may stand anywhere: only what they say is judged.
-ProxySettings ReadPerRoute(const Place& route, const EnvoyNeeds& needs) {
+ProxySettings ReadPerRoute(const Place& route) {
   const Place overrides = route.Get("overrides");
   ProxySettings settings;
   settings.path = route.path();
-  CheckDisabled(route, needs, &settings);
   const Place modes = overrides.Get("processing_mode");
   if (modes.there()) ReadDirections(modes, &settings);
   const Place fail_open = overrides.Get("failure_mode_allow");

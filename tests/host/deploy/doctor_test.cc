@@ -308,30 +308,6 @@ TEST(Doctor, ARoutesOwnModes) {
   EXPECT_THAT(findings[0].path, EndsWith("overrides.processing_mode.response_trailer_mode"));
 }
 
-TEST(Doctor, ARouteThatSwitchesTheFilterOff) {
-  const EnvoyNeeds needs = Needs();
-  const std::string route =
-      "route: {cluster: backend}\n                typed_per_filter_config:\n"
-      "                  envoy.filters.http.ext_proc:\n"
-      "                    \"@type\": type.googleapis.com/envoy.extensions.filters.http.ext_proc."
-      "v3.ExtProcPerRoute\n"
-      "                    disabled: ";
-  const auto with = [&](const std::string& value) {
-    return Found(absl::StrReplaceAll(PrintConfig(DeployTarget::kEnvoy, needs),
-                                     {{"route: {cluster: backend}", route + value}}),
-                 needs);
-  };
-  for (const char* value : {"true", "Yes"}) {
-    const auto findings = with(value);
-    ASSERT_THAT(findings, SizeIs(1)) << value;
-    EXPECT_THAT(findings[0].path, EndsWith("typed_per_filter_config.envoy.filters.http.ext_proc."
-                                           "disabled"));
-    EXPECT_EQ(findings[0].found, value);
-    EXPECT_THAT(findings[0].why, HasSubstr("the filter is off for"));
-  }
-  EXPECT_THAT(with("false"), IsEmpty());
-}
-
 // Each stands for what the finding would be if it counted as the default.
 TEST(Doctor, EveryWayToWriteABooleanCounts) {
   for (const char* value : {"true", "True", "yes", "On", "ON"}) {
