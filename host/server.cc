@@ -17,6 +17,8 @@
 #include "host/metrics/open_metrics.h"
 #include "host/plugin/services.h"
 #include "host/reload/withdrawn_versions.h"
+#include "host/telemetry/http_post.h"
+#include "host/telemetry/otlp_config.h"
 #include "host/unary/check_service.h"
 #include "host/wire/rpc_service.h"
 
@@ -116,6 +118,13 @@ std::string DescribePlugin(const Reloader::PluginStatus& plugin) {
   return text;
 }
 
+// What the exporter would find wrong when it starts.
+absl::Status CheckTraces(const OtlpConfig& config) {
+  if (!config.enabled || !config.endpoint.tls) return absl::OkStatus();
+  return MakeClientTlsContext(config.ca_path, config.client_cert_path, config.client_key_path)
+      .status();
+}
+
 }  // namespace
 
 absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
@@ -130,6 +139,9 @@ absl::StatusOr<CheckReport> CheckConfig(const Config& config) {
     auto certificates = CertificateStore::Open(CertificatePaths(config));
     if (!certificates.ok()) return certificates.status();
     for (const std::string& warning : (*certificates)->current()->warnings) warn(warning);
+  }
+  if (absl::Status traces = CheckTraces(config.traces); !traces.ok()) {
+    warn(fmt::format("no traces are sent: {}", MessageOf(traces)));
   }
   if (!config.reload.state_dir.empty()) {
     const absl::Status writable = WithdrawnVersions::CheckDirectory(config.reload.state_dir);

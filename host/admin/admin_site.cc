@@ -16,6 +16,8 @@
 #include "host/base/percent.h"
 #include "host/base/status_text.h"
 #include "host/config/record_options.h"
+#include "host/explain/exchange_rule.h"
+#include "host/plugin/shown_redaction.h"
 #include "host/record/record_rule.h"
 #include "host/record/recorder.h"
 
@@ -153,7 +155,7 @@ absl::Status AdminSite::Explain(const Form& form, std::string* what) {
     if (entry.empty() || entry.ends_with('=')) continue;
     rule += (rule.empty() ? "" : "&") + entry;
   }
-  *what = fmt::format("explain {}", rule);
+  *what = fmt::format("explain {}", ShownRule(rule, ShownRedaction()));
   WatchControl* const watch = parts_.watch();
   if (watch == nullptr) return absl::UnavailableError("the host is starting");
   return watch->AddRule(rule);

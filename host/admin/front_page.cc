@@ -11,6 +11,8 @@
 
 #include "absl/strings/str_join.h"
 #include "host/admin/html.h"
+#include "host/explain/exchange_rule.h"
+#include "host/plugin/shown_redaction.h"
 
 namespace callout::host {
 namespace {
@@ -585,7 +587,7 @@ std::string Explanations(const FrontPageData& data) {
   if (data.explain_rules.empty()) return html + "</p>";
   html += ". Rules:</p><ul>";
   for (const std::string& rule : data.explain_rules) {
-    html += fmt::format("<li>{}</li>", EscapeHtml(rule));
+    html += fmt::format("<li>{}</li>", EscapeHtml(ShownRule(rule, ShownRedaction())));
   }
   return html + "</ul>";
 }

@@ -18,7 +18,7 @@ namespace callout::host {
 inline constexpr int kJsonDepthMax = 100;
 
 // INVALID_ARGUMENT says what is wrong and where. It does not quote the text, which may have
-// secrets.
+// secrets, but for a key that an object has twice, which is an error.
 absl::StatusOr<nlohmann::json> ParseJsonText(std::string_view text);
 
 }  // namespace callout::host

@@ -2,6 +2,7 @@
 
 #include "host/config/config.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,11 +18,13 @@
 #include "absl/strings/str_split.h"
 #include "host/base/file.h"
 #include "host/base/file_trust.h"
+#include "host/base/log.h"
 #include "host/config/extension_options.h"
 #include "host/config/option_kinds.h"
 #include "host/config/plugin_options.h"
 #include "host/config/record_options.h"
 #include "host/config/shadow_options.h"
+#include "host/net/address.h"
 
 namespace callout::host {
 namespace {
@@ -142,6 +145,46 @@ OptionSet::Option CommandSwitch(const char* name, bool* target, const char* help
   return option;
 }
 
+bool IsIpV6Address(std::string_view text) {
+  in6_addr address = {};
+  return inet_pton(AF_INET6, std::string(text).c_str(), &address) == 1;
+}
+
+// What a Host header may be: "admin.example", "10.0.0.1", "[::1]:9902".
+bool IsHost(std::string_view text) {
+  if (text.starts_with('[')) {
+    const size_t end = std::min(text.find(']'), text.size());
+    const std::string_view port = text.substr(std::min(end + 1, text.size()));
+    return IsIpV6Address(text.substr(1, end - 1)) && end < text.size() &&
+           (port.empty() || (port.front() == ':' && ParsePort(port.substr(1)).has_value()));
+  }
+  const size_t colon = text.find(':');
+  if (colon != text.npos && colon != text.rfind(':')) return IsIpV6Address(text);
+  if (colon != text.npos && !ParsePort(text.substr(colon + 1)).has_value()) return false;
+  const std::string_view name = text.substr(0, colon);
+  return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '.' || c == '_';
+  });
+}
+
+// An entry that no Host header can be is refused: it would let nobody in, and nobody would know
+// why.
+absl::Status SetAdminHosts(const std::string& text, std::vector<std::string>* hosts) {
+  hosts->clear();
+  if (absl::StripAsciiWhitespace(text).empty()) return absl::OkStatus();
+  for (const absl::string_view entry : absl::StrSplit(text, ',')) {
+    const std::string host(absl::StripAsciiWhitespace(entry));
+    if (!IsHost(host)) {
+      return absl::InvalidArgumentError(
+          fmt::format("'{}' is no host; expected names or IP addresses, separated by commas, "
+                      "without a scheme, a path or *",
+                      EscapeControls(host)));
+    }
+    hosts->push_back(host);
+  }
+  return absl::OkStatus();
+}
+
 void AddPluginOptions(Draft* draft, OptionSet* options) {
   PluginOptions* plugins = &draft->plugins;
   const auto add = [&](const char* name, const char* value, const char* help, auto method) {
@@ -206,8 +249,7 @@ void AddListenerOptions(Draft* draft, OptionSet* options) {
        .help = "Host names, separated by commas, that requests for admin pages may use in their "
                "Host header. IP addresses, localhost and this machine's name are always accepted",
        .set = [draft](const std::string& text) {
-         draft->config.admin_hosts = absl::StrSplit(text, ',');
-         return absl::OkStatus();
+         return SetAdminHosts(text, &draft->config.admin_hosts);
        }});
   options->Add(ChoiceOption(
       "admin_writes", kListeners, "on|off", {"off", "on"}, 0,

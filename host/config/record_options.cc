@@ -64,6 +64,8 @@ OptionSet::Option MatchOption(RecordConfig* config) {
           .help =
               "Only record exchanges that match: path_prefix, host, method and header, as in "
               "path_prefix=/api&header=x-tenant:7. Default: all",
+          // A header that it names may carry a credential.
+          .secret = true,
           .set = [config](const std::string& text) {
             config->match = text;
             return MakeRecordRule(100, text).status();

@@ -210,8 +210,14 @@ std::string Place::Shown() const {
 
 std::optional<bool> Place::Bool() const {
   const std::string text = Text();
-  if (text == "true") return true;
-  if (text == "false") return false;
+  const std::string small = absl::AsciiStrToLower(text);
+  std::string capital = small;
+  if (!capital.empty()) {
+    capital[0] = absl::ascii_toupper(static_cast<unsigned char>(capital[0]));
+  }
+  if (text != small && text != capital && text != absl::AsciiStrToUpper(text)) return std::nullopt;
+  if (small == "true" || small == "yes" || small == "on" || small == "y") return true;
+  if (small == "false" || small == "no" || small == "off" || small == "n") return false;
   return std::nullopt;
 }
 

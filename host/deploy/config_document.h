@@ -59,6 +59,8 @@ class Place {
   std::string Text() const;
   // What to show of it: "not set", a scalar, or the kind and size of what it is.
   std::string Shown() const;
+  // As YAML 1.1 writes it, which Envoy and Kubernetes read: true, yes, on, y, and their opposites,
+  // small, with a capital, or in capitals.
   std::optional<bool> Bool() const;
   std::optional<uint64_t> Number() const;
   // "0.5s", "500ms", "1m30s".

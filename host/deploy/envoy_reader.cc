@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -46,16 +47,23 @@ Typed TypedOf(const Place& place) {
   return {place.Get("type_url").Text(), place.Get("value")};
 }
 
-bool SendsHeaders(const Place& mode, bool by_default) {
+constexpr std::string_view kSendForm = "SEND, SKIP or DEFAULT";
+constexpr std::string_view kBodyForm =
+    "NONE, STREAMED, BUFFERED, BUFFERED_PARTIAL or FULL_DUPLEX_STREAMED";
+
+std::optional<bool> SendModeOf(const Place& mode, bool by_default) {
   const std::string text = mode.Text();
   if (text == "SEND" || text == "1") return true;
   if (text == "SKIP" || text == "2") return false;
-  return by_default;  // DEFAULT, or not set
+  if (text == "DEFAULT" || text == "0") return by_default;
+  return std::nullopt;
 }
 
-BodyMode BodyModeOf(const Place& mode) {
+std::optional<BodyMode> BodyModeOf(const Place& mode) {
   static const auto* const kModes =
-      new std::map<std::string, BodyMode>{{"STREAMED", BodyMode::kStreamed},
+      new std::map<std::string, BodyMode>{{"NONE", BodyMode::kNone},
+                                          {"0", BodyMode::kNone},
+                                          {"STREAMED", BodyMode::kStreamed},
                                           {"1", BodyMode::kStreamed},
                                           {"BUFFERED", BodyMode::kBuffered},
                                           {"2", BodyMode::kBuffered},
@@ -64,16 +72,37 @@ BodyMode BodyModeOf(const Place& mode) {
                                           {"FULL_DUPLEX_STREAMED", BodyMode::kFullDuplex},
                                           {"4", BodyMode::kFullDuplex}};
   const auto found = kModes->find(mode.Text());
-  return found == kModes->end() ? BodyMode::kNone : found->second;
+  if (found == kModes->end()) return std::nullopt;
+  return found->second;
 }
 
-void ReadDirection(const Place& modes, const std::string& direction, ProxyDirection* read) {
+void ReadDirection(const Place& modes, const std::string& direction, ProxyDirection* read,
+                   std::vector<ConfigFinding>* findings) {
   const Place headers = modes.Get(direction + "_header_mode");
   const Place body = modes.Get(direction + "_body_mode");
   const Place trailers = modes.Get(direction + "_trailer_mode");
-  read->headers.Set(SendsHeaders(headers, true), headers);
-  read->body.Set(BodyModeOf(body), body);
-  read->trailers.Set(SendsHeaders(trailers, false), trailers);
+  SetRead(headers, SendModeOf(headers, true), true, kSendForm, &read->headers, findings);
+  SetRead(body, BodyModeOf(body), BodyMode::kNone, kBodyForm, &read->body, findings);
+  SetRead(trailers, SendModeOf(trailers, false), false, kSendForm, &read->trailers, findings);
+}
+
+void ReadDirections(const Place& modes, ProxySettings* settings) {
+  ReadDirection(modes, "request", &settings->request, &settings->findings);
+  ReadDirection(modes, "response", &settings->response, &settings->findings);
+}
+
+void ReadBool(const Place& place, Known<bool>* known, ProxySettings* settings) {
+  SetRead(place, place.Bool(), false, kBoolForm, known, &settings->findings);
+}
+
+void ReadDuration(const Place& place, uint64_t by_default, Known<uint64_t>* known,
+                  ProxySettings* settings) {
+  SetRead(place, place.DurationMs(), by_default, kDurationForm, known, &settings->findings);
+}
+
+void ReadNumber(const Place& place, uint64_t by_default, Known<uint64_t>* known,
+                ProxySettings* settings) {
+  SetRead(place, place.Number(), by_default, kNumberForm, known, &settings->findings);
 }
 
 // --- The cluster ---
@@ -98,18 +127,22 @@ void CheckHttp2(const Place& cluster, ProxySettings* settings) {
 }
 
 void CheckHealth(const Place& check, const EnvoyNeeds& needs, ProxySettings* settings) {
-  const uint64_t interval_ms = check.Get("interval").DurationMs().value_or(0);
+  Known<uint64_t> interval, idle, timeout, failures;
+  ReadDuration(check.Get("interval"), 0, &interval, settings);
+  ReadDuration(check.Get("no_traffic_interval"), kNoTrafficMs, &idle, settings);
+  ReadDuration(check.Get("timeout"), 0, &timeout, settings);
+  ReadNumber(check.Get("unhealthy_threshold"), kHealthThreshold, &failures, settings);
+  const uint64_t interval_ms = interval.value.value_or(0);
   const Place no_traffic = check.Get("no_traffic_interval");
-  if (no_traffic.DurationMs().value_or(kNoTrafficMs) > interval_ms && interval_ms > 0) {
+  if (idle.value.value_or(0) > interval_ms && interval_ms > 0) {
     settings->findings.push_back(
         {no_traffic.path(), no_traffic.Shown(),
          fmt::format("no_traffic_interval: {}", check.Get("interval").Text()),
          "without it Envoy checks a cluster without traffic once a minute, and the first "
          "requests go to a replica that is gone"});
   }
-  const Place threshold = check.Get("unhealthy_threshold");
-  const uint64_t seen_ms = interval_ms * threshold.Number().value_or(kHealthThreshold) +
-                           check.Get("timeout").DurationMs().value_or(0);
+  const uint64_t seen_ms =
+      interval_ms * failures.value.value_or(kHealthThreshold) + timeout.value.value_or(0);
   if (needs.drain_delay_ms == 0 || seen_ms <= needs.drain_delay_ms) return;
   settings->findings.push_back(
       {check.Get("interval").path(), check.Get("interval").Shown(),
@@ -147,30 +180,25 @@ void CheckRetries(const Place& service, ProxySettings* settings) {
 void ReadLimits(const Surroundings& around, ProxySettings* settings) {
   if (around.listener.there()) {
     const Place buffer = around.listener.Get("per_connection_buffer_limit_bytes");
-    settings->buffer_bytes.Set(buffer.Number().value_or(kEnvoyBufferBytesDefault), buffer);
+    ReadNumber(buffer, kEnvoyBufferBytesDefault, &settings->buffer_bytes, settings);
   }
   if (!around.manager.there()) return;
   const Place kb = around.manager.Get("max_request_headers_kb");
-  settings->header_bytes.Set(kb.Number().value_or(kHeaderKb) * 1024, kb);
+  ReadNumber(kb, kHeaderKb, &settings->header_bytes, settings);
+  if (settings->header_bytes.value.has_value()) *settings->header_bytes.value *= 1024;
   const Place count = around.manager.Find("common_http_protocol_options.max_headers_count");
-  settings->header_count.Set(count.Number().value_or(kHeaderCount), count);
+  ReadNumber(count, kHeaderCount, &settings->header_count, settings);
 }
 
 ProxySettings ReadFilter(const Place& filter, const Surroundings& around) {
   ProxySettings settings;
   settings.path = filter.path();
-  ReadDirection(filter.Get("processing_mode"), "request", &settings.request);
-  ReadDirection(filter.Get("processing_mode"), "response", &settings.response);
-  const auto flag = [&](const char* name, Known<bool>* known) {
-    known->Set(filter.Get(name).Bool().value_or(false), filter.Get(name));
-  };
-  flag("failure_mode_allow", &settings.fail_open);
-  flag("observability_mode", &settings.observability);
-  flag("allow_mode_override", &settings.overrides);
-  const Place timeout = filter.Get("message_timeout");
-  settings.timeout_ms.Set(timeout.DurationMs().value_or(kMessageTimeoutMs), timeout);
-  const Place max_timeout = filter.Get("max_message_timeout");
-  settings.max_timeout_ms.Set(max_timeout.DurationMs().value_or(0), max_timeout);
+  ReadDirections(filter.Get("processing_mode"), &settings);
+  ReadBool(filter.Get("failure_mode_allow"), &settings.fail_open, &settings);
+  ReadBool(filter.Get("observability_mode"), &settings.observability, &settings);
+  ReadBool(filter.Get("allow_mode_override"), &settings.overrides, &settings);
+  ReadDuration(filter.Get("message_timeout"), kMessageTimeoutMs, &settings.timeout_ms, &settings);
+  ReadDuration(filter.Get("max_message_timeout"), 0, &settings.max_timeout_ms, &settings);
   // Rules that are there, and say nothing of routing, are somebody's decision.
   const Place rules = filter.Get("mutation_rules");
   settings.routing.Set(rules.there(), rules);
@@ -186,12 +214,10 @@ ProxySettings ReadPerRoute(const Place& route) {
   const Place overrides = route.Get("overrides");
   ProxySettings settings;
   settings.path = route.path();
-  if (overrides.Get("processing_mode").there()) {
-    ReadDirection(overrides.Get("processing_mode"), "request", &settings.request);
-    ReadDirection(overrides.Get("processing_mode"), "response", &settings.response);
-  }
+  const Place modes = overrides.Get("processing_mode");
+  if (modes.there()) ReadDirections(modes, &settings);
   const Place fail_open = overrides.Get("failure_mode_allow");
-  if (fail_open.there()) settings.fail_open.Set(fail_open.Bool().value_or(false), fail_open);
+  if (fail_open.there()) ReadBool(fail_open, &settings.fail_open, &settings);
   return settings;
 }
 
@@ -216,7 +242,7 @@ class Walk {
     if (place.Get("filter_chains").there()) around.listener = place;
     if (typed.type.ends_with(kManager)) around.manager = typed.message;
     if (typed.type.ends_with(kExtProcPerRoute)) {
-      found_->push_back(ReadPerRoute(typed.message));
+      found_->push_back(ReadPerRoute(typed.message, needs_));
     } else if (typed.type.ends_with(kExtProc)) {
       found_->push_back(ReadFilter(typed.message, around));
       const std::string name = typed.message.Find("grpc_service.envoy_grpc.cluster_name").Text();

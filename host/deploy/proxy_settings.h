@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -39,18 +41,33 @@ struct Known {
   }
 };
 
-struct ProxyDirection {
-  Known<bool> headers;
-  Known<BodyMode> body;
-  Known<bool> trailers;
-};
-
 // A finding that a reader can tell by itself.
 struct ConfigFinding {
   std::string path;
   std::string found;
   std::string write;  // what to write instead
   std::string why;
+};
+
+inline constexpr std::string_view kBoolForm = "true or false";
+inline constexpr std::string_view kDurationForm = "a duration, such as 0.5s";
+inline constexpr std::string_view kNumberForm = "a number";
+
+// Sets `known` to what `place` says, which is `read`, or to `by_default` if nothing is there. A
+// value that is there and cannot be read is a finding and not the default: nobody knows what the
+// proxy makes of it.
+template <class T>
+void SetRead(const Place& place, std::optional<T> read, std::type_identity_t<T> by_default,
+             std::string_view form, Known<T>* known, std::vector<ConfigFinding>* findings) {
+  if (read.has_value() || !place.there()) return known->Set(read.value_or(by_default), place);
+  findings->push_back({place.path(), place.Shown(), std::string(form),
+                       "this value cannot be read, so nobody knows what the proxy does"});
+}
+
+struct ProxyDirection {
+  Known<bool> headers;
+  Known<BodyMode> body;
+  Known<bool> trailers;
 };
 
 struct ProxySettings {

@@ -3,6 +3,7 @@
 #include "host/deploy/resource_reader.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -17,7 +18,11 @@ std::string Word(const Place& place) {
   return absl::AsciiStrToLower(absl::StrReplaceAll(place.Text(), {{"_", ""}}));
 }
 
-BodyMode BodyModeOf(const Place& mode, BodyMode by_default) {
+constexpr std::string_view kSendWords = "Send, Skip or Default";
+constexpr std::string_view kBodyWords =
+    "None, Streamed, Buffered, BufferedPartial or FullDuplexStreamed";
+
+std::optional<BodyMode> BodyWordOf(const Place& mode) {
   std::string word = Word(mode);
   constexpr std::string_view kGcloudPrefix = "bodysendmode";
   if (word.starts_with(kGcloudPrefix)) word.erase(0, kGcloudPrefix.size());
@@ -26,29 +31,39 @@ BodyMode BodyModeOf(const Place& mode, BodyMode by_default) {
   if (word == "buffered") return BodyMode::kBuffered;
   if (word == "bufferedpartial") return BodyMode::kBufferedPartial;
   if (word == "fullduplexstreamed") return BodyMode::kFullDuplex;
-  return by_default;
+  return std::nullopt;
 }
 
-bool SendOf(const Place& mode, bool by_default) {
+std::optional<bool> SendWordOf(const Place& mode, bool by_default) {
   const std::string word = Word(mode);
-  return word == "send" || (word != "skip" && by_default);
+  if (word == "send") return true;
+  if (word == "skip") return false;
+  if (word == "default") return by_default;
+  return std::nullopt;
 }
 
-void ReadFlag(const Place& place, bool by_default, Known<bool>* known) {
-  known->Set(place.Bool().value_or(by_default), place);
+using Findings = std::vector<ConfigFinding>;
+
+void ReadBody(const Place& mode, BodyMode by_default, ProxyDirection* read, Findings* findings) {
+  SetRead(mode, BodyWordOf(mode), by_default, kBodyWords, &read->body, findings);
 }
 
-void ReadTimeout(const Place& place, Known<uint64_t>* known) {
-  known->Set(place.DurationMs().value_or(kMessageTimeoutMs), place);
+void ReadFlag(const Place& place, bool by_default, Known<bool>* known, Findings* findings) {
+  SetRead(place, place.Bool(), by_default, kBoolForm, known, findings);
+}
+
+void ReadTimeout(const Place& place, uint64_t by_default, Known<uint64_t>* known,
+                 Findings* findings) {
+  SetRead(place, place.DurationMs(), by_default, kDurationForm, known, findings);
 }
 
 // --- Envoy Gateway ---
 
-void ReadGatewayDirection(const Place& direction, ProxyDirection* read) {
+void ReadGatewayDirection(const Place& direction, ProxyDirection* read, Findings* findings) {
   const Place body = direction.Get("body");
   // A direction that is there has its headers sent.
   read->headers.Set(direction.there(), direction);
-  read->body.Set(BodyModeOf(body, BodyMode::kNone), body);
+  ReadBody(body, BodyMode::kNone, read, findings);
   read->trailers.Set(read->body.value == BodyMode::kFullDuplex, body);
 }
 
@@ -72,16 +87,18 @@ void ReadEnvoyGateway(const Place& policy, const std::vector<Place>& documents,
     settings.kind = DeployTarget::kEnvoyGateway;
     settings.path = filter.path();
     const Place modes = filter.Get("processing_mode");
-    ReadGatewayDirection(modes.Get("request"), &settings.request);
-    ReadGatewayDirection(modes.Get("response"), &settings.response);
-    ReadFlag(modes.Get("allow_mode_override"), false, &settings.overrides);
-    ReadFlag(filter.Get("fail_open"), false, &settings.fail_open);
-    ReadFlag(filter.Get("shadow_mode"), false, &settings.observability);
-    ReadTimeout(filter.Get("message_timeout"), &settings.timeout_ms);
+    Findings* const findings = &settings.findings;
+    ReadGatewayDirection(modes.Get("request"), &settings.request, findings);
+    ReadGatewayDirection(modes.Get("response"), &settings.response, findings);
+    ReadFlag(modes.Get("allow_mode_override"), false, &settings.overrides, findings);
+    ReadFlag(filter.Get("fail_open"), false, &settings.fail_open, findings);
+    ReadFlag(filter.Get("shadow_mode"), false, &settings.observability, findings);
+    ReadTimeout(filter.Get("message_timeout"), kMessageTimeoutMs, &settings.timeout_ms, findings);
     const Place attributes = modes.Find("request.attributes");
     settings.attributes.Set(attributes.Texts(), attributes);
     if (buffer != nullptr) {
-      settings.buffer_bytes.Set(buffer->Quantity().value_or(kGatewayBufferBytes), *buffer);
+      SetRead(*buffer, buffer->Quantity(), kGatewayBufferBytes, "a quantity, such as 1Mi",
+              &settings.buffer_bytes, findings);
     }
     found->push_back(settings);
   }
@@ -95,13 +112,13 @@ struct ModeDefaults {
 };
 
 void ReadModes(const Place& modes, const std::string& direction, const ModeDefaults& defaults,
-               ProxyDirection* read) {
+               ProxyDirection* read, Findings* findings) {
   const Place headers = modes.Get(direction + "_header_mode");
-  const Place body = modes.Get(direction + "_body_mode");
   const Place trailers = modes.Get(direction + "_trailer_mode");
-  read->headers.Set(SendOf(headers, true), headers);
-  read->body.Set(BodyModeOf(body, defaults.body), body);
-  read->trailers.Set(SendOf(trailers, defaults.trailers), trailers);
+  SetRead(headers, SendWordOf(headers, true), true, kSendWords, &read->headers, findings);
+  ReadBody(modes.Get(direction + "_body_mode"), defaults.body, read, findings);
+  SetRead(trailers, SendWordOf(trailers, defaults.trailers), defaults.trailers, kSendWords,
+          &read->trailers, findings);
 }
 
 void ReadKgateway(const Place& extension, std::vector<ProxySettings>* found) {
@@ -110,14 +127,15 @@ void ReadKgateway(const Place& extension, std::vector<ProxySettings>* found) {
   ProxySettings settings;
   settings.kind = DeployTarget::kKgateway;
   settings.path = filter.path();
+  Findings* const findings = &settings.findings;
   const ModeDefaults defaults = {BodyMode::kNone, false};
-  ReadModes(filter.Get("processing_mode"), "request", defaults, &settings.request);
-  ReadModes(filter.Get("processing_mode"), "response", defaults, &settings.response);
-  ReadFlag(filter.Get("fail_open"), true, &settings.fail_open);
-  ReadFlag(filter.Get("allow_processing_mode_override"), false, &settings.overrides);
-  ReadTimeout(filter.Get("message_timeout"), &settings.timeout_ms);
-  const Place max_timeout = filter.Get("max_message_timeout");
-  settings.max_timeout_ms.Set(max_timeout.DurationMs().value_or(0), max_timeout);
+  const Place modes = filter.Get("processing_mode");
+  ReadModes(modes, "request", defaults, &settings.request, findings);
+  ReadModes(modes, "response", defaults, &settings.response, findings);
+  ReadFlag(filter.Get("fail_open"), true, &settings.fail_open, findings);
+  ReadFlag(filter.Get("allow_processing_mode_override"), false, &settings.overrides, findings);
+  ReadTimeout(filter.Get("message_timeout"), kMessageTimeoutMs, &settings.timeout_ms, findings);
+  ReadTimeout(filter.Get("max_message_timeout"), 0, &settings.max_timeout_ms, findings);
   found->push_back(settings);
 }
 
@@ -129,11 +147,15 @@ void ReadAgentgateway(const Place& policy, std::vector<ProxySettings>* found) {
   settings.path = filter.path();
   const Place modes = filter.Get("processing_options");
   const ModeDefaults defaults = {BodyMode::kFullDuplex, true};
-  ReadModes(modes, "request", defaults, &settings.request);
-  ReadModes(modes, "response", defaults, &settings.response);
-  ReadFlag(modes.Get("allow_mode_override"), false, &settings.overrides);
+  Findings* const findings = &settings.findings;
+  ReadModes(modes, "request", defaults, &settings.request, findings);
+  ReadModes(modes, "response", defaults, &settings.response, findings);
+  ReadFlag(modes.Get("allow_mode_override"), false, &settings.overrides, findings);
   const Place failure = filter.Get("failure_mode");
-  settings.fail_open.Set(failure.Text() == "FailOpen", failure);
+  std::optional<bool> fail_open;
+  if (Word(failure) == "failopen") fail_open = true;
+  if (Word(failure) == "failclosed") fail_open = false;
+  SetRead(failure, fail_open, false, "FailClosed or FailOpen", &settings.fail_open, findings);
   std::vector<std::string> names;
   const Place attributes = filter.Get("request_attributes");
   for (const Place& value : attributes.Children()) {
@@ -151,14 +173,14 @@ bool HasEvent(const Place& events, std::string_view name) {
                      [name](const Place& event) { return Word(event) == name; });
 }
 
-void ReadGoogleDirection(const Place& extension, const std::string& direction,
-                         ProxyDirection* read) {
+void ReadGoogleDirection(const Place& extension, const std::string& direction, ProxyDirection* read,
+                         Findings* findings) {
   const Place events = extension.Get("supported_events");
   const Place mode = extension.Get(direction + "_body_send_mode");
   read->headers.Set(HasEvent(events, direction + "headers"), events);
   read->trailers.Set(HasEvent(events, direction + "trailers"), events);
   if (HasEvent(events, direction + "body")) {
-    read->body.Set(BodyModeOf(mode, BodyMode::kStreamed), mode);
+    ReadBody(mode, BodyMode::kStreamed, read, findings);
   } else {
     read->body.Set(BodyMode::kNone, events);
   }
@@ -170,12 +192,13 @@ void ReadGoogle(const Place& chains, DeployTarget kind, std::vector<ProxySetting
       ProxySettings settings;
       settings.kind = kind;
       settings.path = extension.path();
-      ReadGoogleDirection(extension, "request", &settings.request);
-      ReadGoogleDirection(extension, "response", &settings.response);
-      ReadFlag(extension.Get("fail_open"), false, &settings.fail_open);
-      ReadFlag(extension.Get("observability_mode"), false, &settings.observability);
+      Findings* const findings = &settings.findings;
+      ReadGoogleDirection(extension, "request", &settings.request, findings);
+      ReadGoogleDirection(extension, "response", &settings.response, findings);
+      ReadFlag(extension.Get("fail_open"), false, &settings.fail_open, findings);
+      ReadFlag(extension.Get("observability_mode"), false, &settings.observability, findings);
       const Place timeout = extension.Get("timeout");
-      if (timeout.DurationMs().has_value()) settings.timeout_ms.Set(*timeout.DurationMs(), timeout);
+      if (timeout.there()) ReadTimeout(timeout, 0, &settings.timeout_ms, findings);
       const Place attributes = extension.Get("forward_attributes");
       settings.attributes.Set(attributes.Texts(), attributes);
       found->push_back(settings);

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 
 #include "absl/status/status.h"
@@ -16,8 +17,11 @@
 namespace callout::host {
 namespace {
 
+constexpr std::array<std::string_view, 8> kKeys = {"path_prefix", "host",    "method", "header",
+                                                   "log_level",   "explain", "count",  "seconds"};
+constexpr size_t kShownMax = 64;
+
 absl::Status Expected(std::string_view key, std::string_view value, std::string_view what) {
-  constexpr size_t kShownMax = 64;
   return absl::InvalidArgumentError(fmt::format("rule: {}={}: expected {}",
                                                 EscapeControls(key.substr(0, kShownMax)),
                                                 EscapeControls(value.substr(0, kShownMax)), what));
@@ -65,11 +69,34 @@ absl::Status Set(std::string_view key, const std::string& value, ExchangeRule* r
   } else if (key == "seconds") {
     return SetNumber(key, value, 86400, &rule->seconds);
   } else {
-    return Expected(key, value,
-                    "one of the keys path_prefix, host, method, header, log_level, explain, count, "
-                    "seconds");
+    // Its value may be a credential, under a misspelled key.
+    return absl::InvalidArgumentError(fmt::format("rule: {}: expected one of the keys {}",
+                                                  EscapeControls(key.substr(0, kShownMax)),
+                                                  fmt::join(kKeys, ", ")));
   }
   return absl::OkStatus();
+}
+
+std::string ShownPair(const FormPair& pair, const Redaction& redaction) {
+  if (!pair.has_equals || !pair.key.has_value() || !pair.value.has_value()) {
+    return std::string(kRedacted);
+  }
+  // Of a form that is refused; the key is misspelled, perhaps.
+  if (std::find(kKeys.begin(), kKeys.end(), *pair.key) == kKeys.end()) {
+    return fmt::format("{}={}", *pair.key, kRedacted);
+  }
+  const std::string& value = *pair.value;
+  if (*pair.key == "path_prefix") {
+    // A query is no part of what is matched, and may be a credential.
+    const std::string shown = redaction.Shown(":path", value);
+    return shown == value ? std::string(pair.text) : fmt::format("path_prefix={}", shown);
+  }
+  const size_t colon = value.find(':', 1);  // as SetHeader
+  if (*pair.key != "header" || colon == value.npos) return std::string(pair.text);
+  const std::string name = value.substr(0, colon);
+  const std::string text = value.substr(colon + 1);
+  const std::string shown = redaction.Shown(name, text);
+  return shown == text ? std::string(pair.text) : fmt::format("header={}:{}", name, shown);
 }
 
 }  // namespace
@@ -83,7 +110,9 @@ absl::StatusOr<ExchangeRule> ParseExchangeRule(std::string_view form) {
   rule.text = std::string(form);
   for (const FormPair& pair : FormPairs(form)) {
     if (!pair.has_equals || !pair.key.has_value() || !pair.value.has_value()) {
-      return Expected("rule", pair.text, "KEY=VALUE, encoded as a form");
+      // Its text may be a credential.
+      return absl::InvalidArgumentError(
+          "rule: a part of it is not encoded as a form; expected KEY=VALUE");
     }
     // A field of a page that nobody has filled in.
     if (pair.value->empty()) continue;
@@ -98,6 +127,15 @@ absl::StatusOr<ExchangeRule> ParseExchangeRule(std::string_view form) {
     return absl::InvalidArgumentError("rule: explain=off without log_level does nothing");
   }
   return rule;
+}
+
+std::string ShownRule(std::string_view form, const Redaction& redaction) {
+  std::string shown;
+  for (const FormPair& pair : FormPairs(form)) {
+    if (!shown.empty()) shown += "&";
+    shown += ShownPair(pair, redaction);
+  }
+  return shown;
 }
 
 bool Matches(const ExchangeRule& rule, std::string_view headers) {

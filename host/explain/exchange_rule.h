@@ -33,6 +33,7 @@
 
 #include "absl/status/statusor.h"
 #include "host/base/log.h"
+#include "host/base/redaction.h"
 #include "host/plugin/settings.h"
 
 namespace callout::host {
@@ -51,6 +52,10 @@ inline constexpr size_t kExchangeRuleBytesMax = 4096;
 
 // INVALID_ARGUMENT that names the key, what was found and what is expected.
 absl::StatusOr<ExchangeRule> ParseExchangeRule(std::string_view form);
+
+// The form for people: without values of headers that `redaction` hides, nor of keys that no rule
+// has, and without pairs that are not encoded as a form. The rest stays as it is.
+std::string ShownRule(std::string_view form, const Redaction& redaction);
 
 // Whether a request with these headers (HttpHeaders) is one of the rule's.
 bool Matches(const ExchangeRule& rule, std::string_view headers);

@@ -10,6 +10,7 @@
 
 #include "host/base/clock.h"
 #include "host/explain/explanation.h"
+#include "host/plugin/shown_redaction.h"
 #include "host/wire/header_facts.h"
 
 namespace callout::host {
@@ -59,6 +60,7 @@ absl::Status Explainer::Set(const WatchSettings& settings) {
     if (!rule.ok()) return rule.status();
     Rule& added = rules.emplace_back();
     added.rule = *std::move(rule);
+    added.shown = ShownRule(added.rule.text, ShownRedaction());
     added.until_ns = now_ns + uint64_t{added.rule.seconds} * 1'000'000'000;
     added.left = added.rule.count;
   }
@@ -119,7 +121,7 @@ std::unique_ptr<RpcObserver> Explainer::Watch(const RpcStart& start) {
         return nullptr;
       }
       if (--rule->left == 0) UpdateActive(start.at_ns);
-      marked_by = fmt::format("rule {}", rule->rule.text);
+      marked_by = fmt::format("rule {}", rule->shown);
       log_level = rule->rule.log_level;
       explain = rule->rule.explain;
     }
@@ -173,8 +175,10 @@ std::string ExplainedJson(std::vector<Explained> explained, const std::vector<st
     documents += fmt::format("{}\n{},\"ended_ms_ago\":{}}}", documents.empty() ? "" : ",",
                              one.document, ago_ms);
   }
+  std::vector<std::string> shown;
+  for (const std::string& rule : rules) shown.push_back(ShownRule(rule, ShownRedaction()));
   const std::string rule_list =
-      nlohmann::json(rules).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+      nlohmann::json(shown).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return fmt::format("{{\"rules\":{},\"explained\":[{}]}}\n", rule_list, documents);
 }
 

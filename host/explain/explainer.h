@@ -89,6 +89,7 @@ class Explainer final : public RpcWatcher {
  private:
   struct Rule {
     ExchangeRule rule;
+    std::string shown;  // in explanations
     uint64_t until_ns = 0;
     uint32_t left = 0;  // exchanges that it may still mark
   };
@@ -113,7 +114,7 @@ class Explainer final : public RpcWatcher {
 };
 
 // {"explained": [ … ], "rules": [ … ]}: of all processes, the latest first, at most `max`; of
-// these, if it is not empty, only those with this x-request-id.
+// these, if it is not empty, only those with this x-request-id. Rules are as ShownRule has them.
 std::string ExplainedJson(std::vector<Explained> explained, const std::vector<std::string>& rules,
                           size_t max, std::string_view request_id, uint64_t now_ns);
 

@@ -14,6 +14,7 @@
 #include "host/base/percent.h"
 #include "host/base/redaction.h"
 #include "host/base/status_text.h"
+#include "host/plugin/shown_redaction.h"
 
 namespace callout::host {
 namespace {
@@ -34,6 +35,13 @@ absl::Status Expected(std::string_view key, std::string_view value, std::string_
                                                 EscapeControls(value.substr(0, kShownMax)), what));
 }
 
+// Its value may be a credential, under a misspelled key.
+absl::Status UnknownKey(std::string_view key, std::string_view known) {
+  constexpr size_t kShownMax = 64;
+  return absl::InvalidArgumentError(fmt::format("{}: expected one of the keys {}",
+                                                EscapeControls(key.substr(0, kShownMax)), known));
+}
+
 absl::Status SetNumber(std::string_view key, std::string_view value, uint64_t min, uint64_t max,
                        uint64_t* number) {
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), *number);
@@ -51,8 +59,9 @@ absl::Status EachPair(std::string_view form, Take take) {
   }
   for (const FormPair& pair : FormPairs(form)) {
     if (!pair.has_equals || !pair.key.has_value() || !pair.value.has_value()) {
+      // Its text may be a credential.
       return absl::InvalidArgumentError(
-          fmt::format("'{}': expected KEY=VALUE, encoded as a form", EscapeControls(pair.text)));
+          "a part of it is not encoded as a form; expected KEY=VALUE");
     }
     if (pair.value->empty()) continue;
     if (absl::Status status = take(pair.text, *pair.key, *pair.value); !status.ok()) return status;
@@ -60,26 +69,11 @@ absl::Status EachPair(std::string_view form, Take take) {
   return absl::OkStatus();
 }
 
-// The form for people and for the recording's file: without the value of a header, which may be
-// somebody's credential.
+// The form for people and for the recording's file, which others may read than the log. So a header
+// is hidden there whatever the log shows.
 std::string ShownForm(std::string_view form) {
-  constexpr std::string_view kKey = "header=";
-  const Redaction redaction(Redaction::DefaultPatterns());
-  std::string shown;
-  while (!form.empty()) {
-    const std::string_view text = form.substr(0, form.find('&'));
-    form.remove_prefix(std::min(text.size() + 1, form.size()));
-    const std::optional<std::string> pair = FormDecoded(text);
-    if (!shown.empty()) shown += "&";
-    const size_t colon = pair.has_value() ? pair->find(':') : std::string::npos;
-    if (colon != std::string::npos && pair->starts_with(kKey) &&
-        redaction.Hides(std::string_view(*pair).substr(kKey.size(), colon - kKey.size()))) {
-      shown += fmt::format("{}:{}", pair->substr(0, colon), kRedacted);
-    } else {
-      shown += text;
-    }
-  }
-  return shown;
+  static const auto* const by_default = new Redaction();
+  return ShownRule(ShownRule(form, *by_default), ShownRedaction());
 }
 
 }  // namespace
@@ -109,9 +103,9 @@ absl::StatusOr<double> ParsePercent(std::string_view text) {
 }
 
 absl::StatusOr<RecordRule> MakeRecordRule(double percent, std::string_view match_form) {
-  const auto check = [](std::string_view, std::string_view key, std::string_view value) {
+  const auto check = [](std::string_view, std::string_view key, std::string_view) {
     if (IsMatchKey(key)) return absl::OkStatus();
-    return Expected(key, value, "one of the keys path_prefix, host, method, header");
+    return UnknownKey(key, "path_prefix, host, method, header");
   };
   const absl::Status keys = EachPair(match_form, check);
   if (!keys.ok()) return keys;
@@ -155,9 +149,8 @@ absl::StatusOr<TapForm> ParseTapForm(std::string_view form, uint64_t bytes_max) 
       tap.stop = value == "1";
       return tap.stop ? absl::OkStatus() : Expected(key, value, "1");
     }
-    return Expected(key, value,
-                    "one of the keys percent, path_prefix, host, method, header, seconds, count, "
-                    "bytes, stop");
+    return UnknownKey(key,
+                      "percent, path_prefix, host, method, header, seconds, count, bytes, stop");
   };
   const absl::Status read = EachPair(form, take);
   if (!read.ok()) return read;

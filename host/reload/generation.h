@@ -41,7 +41,7 @@ struct GenerationSource {
   std::string load_path;                    // the file that is loaded: the copy, or `path` itself
   std::shared_ptr<const PrivateCopy> copy;  // keeps the copy; may be null
   std::string config;
-  std::string settings_text;          // "": none
+  std::string settings_text;          // "": none; an empty file is an error
   std::string watched_sha256;         // of the files in the setting `watch`; "": none
   std::optional<ErrorPolicy> policy;  // overrides that of the settings
   std::vector<FileStamp> followed;    // files that the plugin follows, as of its creation

@@ -34,8 +34,7 @@ class Reader {
 
   absl::StatusOr<PluginContents> Read() {
     contents_.config = files_.config;
-    absl::Status status =
-        ReadText(files_.settings_path, stamps_.settings, &contents_.settings_text);
+    absl::Status status = ReadSettings();
     if (!status.ok()) return status;
     InstanceSettings settings;
     if (!contents_.settings_text.empty()) {
@@ -53,6 +52,19 @@ class Reader {
   }
 
  private:
+  // A file that was cut off must not count as absent: the plugin would serve with its defaults, a
+  // shadow would decide, and one that is disabled would run.
+  absl::Status ReadSettings() {
+    const std::string& path = files_.settings_path;
+    absl::Status status = ReadText(path, stamps_.settings, &contents_.settings_text);
+    const bool exists = !path.empty() && !stamps_.settings.absent();
+    if (!status.ok() || !exists || !contents_.settings_text.empty()) return status;
+    return absl::InvalidArgumentError(fmt::format(
+        "reading {}: the file is empty and not a JSON object; write the settings into it, or {{}} "
+        "if there are none",
+        path));
+  }
+
   absl::Status CheckTrust(const std::string& path) {
     if (rules_.permissions == PluginPermissions::kOff) return absl::OkStatus();
     FileTrust trust = CheckFileTrust(path);

@@ -35,7 +35,7 @@ struct PluginContents {
   std::string sha256;  // of the code
   std::string signer;  // the id of the key that has signed the code; "": no key is asked for
   std::string config;
-  std::string settings_text;
+  std::string settings_text;       // "": there is no such file
   std::vector<std::string> watch;  // files of the setting `watch`
   std::string watched_sha256;      // of the contents of these files; "": none
   std::vector<std::string> warnings;
@@ -45,8 +45,8 @@ PluginStamps StampsOf(const PluginFiles& files);
 
 // ABORTED if a file has changed since `stamps`. Configuration and settings beside a plugin in a
 // directory may be absent. If one exists and cannot be read, that is an error: a plugin must not
-// serve without its settings. PERMISSION_DENIED if others may change a file than `rules` allow, or
-// if none of their keys has signed the code.
+// serve without its settings. The same holds for settings that are empty. PERMISSION_DENIED if
+// others may change a file than `rules` allow, or if none of their keys has signed the code.
 absl::StatusOr<PluginContents> ReadContents(const PluginFiles& files, const PluginStamps& stamps,
                                             const PluginFileRules& rules);
 

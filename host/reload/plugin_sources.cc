@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "host/base/nearest_name.h"
 #include "host/base/status_text.h"
 #include "host/reload/plugin_config.h"
 
@@ -42,6 +43,14 @@ std::string MakeUpName(std::string_view name, const PathsByName& taken) {
   }
 }
 
+// For "did you mean": a short name is like too many others.
+constexpr size_t kWrongLettersMax = 2;
+
+// Whether a plugin of the same name has this file beside it.
+bool IsText(const std::string& file) {
+  return file.ends_with(".config") || file.ends_with(".settings");
+}
+
 PluginFiles FilesBeside(const std::string& directory, const std::string& name) {
   const std::string base = (fs::path(directory) / name).string();
   PluginFiles files;
@@ -55,21 +64,57 @@ PluginFiles FilesBeside(const std::string& directory, const std::string& name) {
 
 }  // namespace
 
-// What is wrong with the directory; "": nothing.
+// What is wrong with the directory; none: nothing. `texts` are the paths of configurations and
+// settings.
 std::optional<std::string> PluginSources::ReadDirectory(const std::string& directory,
-                                                        std::vector<PluginFiles>* plugins) const {
+                                                        std::vector<PluginFiles>* plugins,
+                                                        std::vector<std::string>* texts) const {
   std::error_code error;
   fs::directory_iterator entry(directory, error);
   for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
     const std::string file = entry->path().filename().string();
     // Editors and copying programs use temporary names that begin with a dot.
-    if (file.starts_with('.') || !file.ends_with(".so")) continue;
+    if (file.starts_with('.')) continue;
+    if (IsText(file)) texts->push_back((fs::path(directory) / file).string());
+    if (!file.ends_with(".so")) continue;
     plugins->push_back(FilesBeside(directory, file.substr(0, file.size() - 3)));
   }
   if (error) return error.message();
   std::sort(plugins->begin(), plugins->end(),
             [](const PluginFiles& a, const PluginFiles& b) { return a.path < b.path; });
+  std::sort(texts->begin(), texts->end());
   return std::nullopt;
+}
+
+// Whether --plugin or --plugin_settings name the file: a plugin elsewhere has it.
+bool PluginSources::IsOfCommandLine(const std::string& path) const {
+  return std::any_of(options_.plugins.begin(), options_.plugins.end(), [&](const auto& plugin) {
+    return path == plugin.config_path || path == plugin.settings_path;
+  });
+}
+
+void PluginSources::ListStrays(const std::vector<PluginFiles>& plugins,
+                               const std::vector<std::string>& texts,
+                               std::vector<Problem>* problems) const {
+  std::vector<std::string_view> names;
+  for (const PluginFiles& files : plugins) names.push_back(files.name);
+  for (const std::string& path : texts) {
+    const fs::path file = fs::path(path).filename();
+    const std::string name = file.stem().string();
+    const bool known = std::find(names.begin(), names.end(), name) != names.end();
+    if (known || IsOfCommandLine(path)) continue;
+    const std::string_view nearest =
+        NearestName(name, names, std::min(kWrongLettersMax, name.size() / 2));
+    const std::string meant =
+        nearest.empty() ? ""
+                        : fmt::format("; did you mean {}{}?", nearest, file.extension().string());
+    Problem problem = {name, path,
+                       fmt::format("{} is ignored: there is no {}.so beside it{}{} rename the "
+                                   "file, or put the plugin there",
+                                   path, name, meant, meant.empty() ? ";" : "")};
+    problem.stray = true;
+    problems->push_back(std::move(problem));
+  }
 }
 
 PluginSources::Listing PluginSources::List() {
@@ -100,7 +145,8 @@ PluginSources::Listing PluginSources::List() {
   for (const PluginConfig& plugin : options_.plugins) add(FilesOf(plugin, options_.watch_plugins));
   for (const std::string& directory : options_.directories) {
     std::vector<PluginFiles> plugins;
-    const std::optional<std::string> wrong = ReadDirectory(directory, &plugins);
+    std::vector<std::string> texts;
+    const std::optional<std::string> wrong = ReadDirectory(directory, &plugins, &texts);
     if (wrong.has_value()) {
       listing.problems.push_back(
           {"", directory,
@@ -109,6 +155,7 @@ PluginSources::Listing PluginSources::List() {
                directory, *wrong, last_[directory].size()),
            *wrong});
     } else {
+      ListStrays(plugins, texts, &listing.problems);
       last_[directory] = std::move(plugins);
     }
     for (PluginFiles files : last_[directory]) {

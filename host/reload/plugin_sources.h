@@ -53,6 +53,8 @@ class PluginSources {
     std::string path;
     std::string text;      // one line
     std::string why = "";  // of a directory: the reason alone
+    bool stray =
+        false;  // a configuration or settings of no plugin, which keeps nothing from serving
   };
 
   struct Listing {
@@ -64,7 +66,9 @@ class PluginSources {
 
   // A duplicate name is a problem of the later file. A file with an invalid name is listed with a
   // made-up name and the reason in `wrong`. A directory that cannot be read is a problem, and its
-  // plugins are listed as before: nobody has removed them.
+  // plugins are listed as before: nobody has removed them. A configuration or settings without a
+  // shared object of that name is a problem, too, since a misspelled file would else be ignored in
+  // silence.
   Listing List();
 
   // All paths on which List or the files' contents depend, for a DirectoryWatch.
@@ -72,7 +76,11 @@ class PluginSources {
 
  private:
   std::optional<std::string> ReadDirectory(const std::string& directory,
-                                           std::vector<PluginFiles>* plugins) const;
+                                           std::vector<PluginFiles>* plugins,
+                                           std::vector<std::string>* texts) const;
+  void ListStrays(const std::vector<PluginFiles>& plugins, const std::vector<std::string>& texts,
+                  std::vector<Problem>* problems) const;
+  bool IsOfCommandLine(const std::string& path) const;
 
   const Options options_;
   std::map<std::string, std::vector<PluginFiles>> last_;  // by directory

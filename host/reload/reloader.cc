@@ -54,6 +54,7 @@ absl::Status Reloader::LoadFirst(uint64_t now_ns) {
   uint64_t ignored = kNever;
   RescanEverything(now_ns, /*first=*/true, &ignored);
   for (const PluginSources::Problem& problem : problems_) {
+    if (problem.stray) continue;
     const bool of_directory = problem.name.empty();
     if (of_directory && options_.require_plugins != RequirePlugins::kNone) {
       return absl::NotFoundError(
@@ -202,8 +203,10 @@ void Reloader::UpdateSlots() {
 
 void Reloader::UpdateProblems(const std::vector<PluginSources::Problem>& problems) {
   for (const PluginSources::Problem& problem : problems) {
+    // What a stray file was meant to be changes with its neighbors: that is no news.
     const bool known = std::any_of(problems_.begin(), problems_.end(), [&](const auto& other) {
-      return other.path == problem.path && other.text == problem.text;
+      return other.path == problem.path &&
+             (other.text == problem.text || (other.stray && problem.stray));
     });
     if (!known && !IsRefusal(problem)) Say(LogLevel::kWarning, problem.text);
   }

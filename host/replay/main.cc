@@ -32,6 +32,7 @@
 #include "host/replay/replay_report.h"
 #include "host/replay/replayer.h"
 #include "host/tester/in_process.h"
+#include "host/tester/process_guard.h"
 #include "host/upstream/upstream_config.h"
 
 namespace callout::host {
@@ -43,9 +44,9 @@ constexpr char kDescription[] =
     "this process, and shows where they respond differently from the recording. Each FILE is a\n"
     "recording; a FILE that ends with .so is a plugin.\n"
     "\n"
-    "Exit code: 0 no differences, or only those that --expect allows; 1 others; 2 invalid "
-    "arguments,\n"
-    "recordings or plugins.";
+    "Exit code: 0 no differences, or only those that --expect allows; 1 others, or a plugin has "
+    "not\n"
+    "finished a call; 2 invalid arguments, recordings or plugins, or no exchange to compare.";
 
 enum ExitCode { kSame = 0, kDifferent = 1, kBadInput = 2 };
 
@@ -174,6 +175,7 @@ absl::Status Load(const std::vector<PluginConfig>& plugins, const StreamLimits& 
           fmt::format("plugin {}: {}", plugin.name, MessageOf(status)));
     }
   }
+  for (const std::string& warning : chain->warnings()) Say(warning);
   return chain->Begin(limits);
 }
 
@@ -215,6 +217,28 @@ absl::Status WriteCases(const ReplayOptions& options, const std::vector<PluginCo
   printf("%s: %zu cases; %zu exchanges cannot be cases\n", writer.path().c_str(), writer.cases(),
          writer.left_out());
   return damage;
+}
+
+// A run that has compared nothing must not look like one that found no difference.
+absl::StatusOr<ExitCode> Verdict(const ReplayResult& result) {
+  if (result.summary.differing > 0) return kDifferent;
+  if (result.abandoned > 0) {
+    Say(fmt::format("in {} exchanges a plugin has not finished its call", result.abandoned));
+    return kDifferent;
+  }
+  if (result.exchanges == 0) {
+    return absl::InvalidArgumentError(
+        "nothing was compared: the recordings have no exchange; see --record_match and "
+        "--record_percent of the host that has recorded them");
+  }
+  if (result.summary.exchanges == 0) {
+    return absl::InvalidArgumentError(fmt::format(
+        "nothing was compared: of {} exchanges {} are incomplete in the recording, and a body that "
+        "was not recorded decides {}; record with --record_bodies=on, or a higher "
+        "--max_record_exchange_bytes",
+        result.exchanges, result.incomplete, result.unknown));
+  }
+  return kSame;
 }
 
 absl::StatusOr<ExitCode> Replay(const ReplayOptions& options,
@@ -259,7 +283,7 @@ absl::StatusOr<ExitCode> Replay(const ReplayOptions& options,
     KeepForEver(std::move(other));
   }
   if (!damage.ok()) return damage;
-  return report.result.summary.differing == 0 ? kSame : kDifferent;
+  return Verdict(report.result);
 }
 
 absl::StatusOr<ExitCode> Run(const ReplayOptions& options) {
@@ -270,7 +294,11 @@ absl::StatusOr<ExitCode> Run(const ReplayOptions& options) {
   if (!plugins.ok()) return plugins.status();
   absl::StatusOr<Readers> readers = OpenAll(options.files);
   if (!readers.ok()) return readers.status();
-  if (options.cases.empty()) return Replay(options, *plugins, *readers);
+  if (options.cases.empty()) {
+    const auto watchdog = WatchHooks(options.limits.hook_deadline_ms);
+    if (!watchdog.ok()) return watchdog.status();
+    return Replay(options, *plugins, *readers);
+  }
   if (absl::Status status = WriteCases(options, *plugins, *readers); !status.ok()) return status;
   return kSame;
 }
@@ -297,4 +325,8 @@ ExitCode Main(int argc, const char* const* argv) {
 }  // namespace
 }  // namespace callout::host
 
-int main(int argc, char** argv) { return callout::host::Main(argc, argv); }
+int main(int argc, char** argv) {
+  callout::host::BeginProcessGuard(
+      {.program = "callout-replay", .exit_code = callout::host::kDifferent, .unit = "exchange"});
+  return callout::host::EndProcessGuard(callout::host::Main(argc, argv));
+}

@@ -103,8 +103,9 @@ nlohmann::json ToJson(const YAML::Node& node, int depth = 0) {
   if (depth > kDepthMax) Refuse(LineOf(node), "values are nested too deep");
   if (node.IsMap()) {
     nlohmann::json object = nlohmann::json::object();
+    std::set<std::string> seen;
     for (const auto& entry : node) {
-      object[KeyOf(entry.first)] = ToJson(entry.second, depth + 1);
+      object[NewKeyOf(entry.first, &seen)] = ToJson(entry.second, depth + 1);
     }
     return object;
   }
@@ -335,10 +336,11 @@ void FillFirstMessage(const Map& map, Case* read) {
   }
   if (const YAML::Node node = map["metadata"]; node.IsDefined()) {
     if (!node.IsMap()) Refuse(LineOf(node), "metadata is to be a map of namespaces");
+    std::set<std::string> seen;
     for (const auto& entry : node) {
       if (!entry.second.IsMap()) Refuse(LineOf(entry.second), "a namespace is to be a map");
       auto& namespaces = *first->mutable_metadata_context()->mutable_filter_metadata();
-      FillStruct(ToJson(entry.second), &namespaces[KeyOf(entry.first)]);
+      FillStruct(ToJson(entry.second), &namespaces[NewKeyOf(entry.first, &seen)]);
     }
     read->only_in_process = "metadata";
   }

@@ -36,6 +36,9 @@ class ChainRunner {
   ChainRunner(const ChainRunner&) = delete;
   ChainRunner& operator=(const ChainRunner&) = delete;
 
+  // About plugins that do not run, one line each.
+  const std::vector<std::string>& warnings() const { return chain_.warnings(); }
+
   // Any thread.
   Outcome Run(const Case& tested);
   // A plugin still has a call of a case that is over, and may use it: so nothing may be destroyed.

@@ -2,6 +2,8 @@
 
 #include "host/tester/in_process.h"
 
+#include <fmt/format.h>
+
 #include <chrono>
 
 #include "absl/status/statusor.h"
@@ -37,18 +39,29 @@ bool InProcessRpc::Deliver(Stream* stream, uint64_t deadline_ns) {
 }
 
 absl::Status InProcessChain::Add(const Plugin& plugin) {
+  if (plugin.settings.disabled) {
+    warnings_.push_back(
+        fmt::format("plugin {} does not run: its settings disable it", plugin.name));
+    return absl::OkStatus();
+  }
   absl::StatusOr<std::shared_ptr<const host::Plugin>> loaded = LoadPlugin(plugin.path);
   if (!loaded.ok()) return loaded.status();
   absl::StatusOr<std::shared_ptr<Instance>> instance =
       Instance::Create(*loaded, plugin.name, plugin.config, plugin.settings,
                        {.metrics = &metrics_, .extensions = &extensions_});
   if (!instance.ok()) return instance.status();
-  instances_.push_back(*std::move(instance));
+  places_.push_back({*std::move(instance)});
+  if (plugin.settings.mode == InstanceMode::kShadow) {
+    warnings_.push_back(fmt::format(
+        "plugin {} is not called: by its settings it is a shadow, which decides nothing; leave out "
+        "\"mode\" to run it",
+        plugin.name));
+  }
   return absl::OkStatus();
 }
 
 absl::Status InProcessChain::Begin(const StreamLimits& limits) {
-  chains_ = std::make_unique<ChainSource>(std::make_shared<const Chain>(std::move(instances_)));
+  chains_ = std::make_unique<ChainSource>(ArrangeChain(std::move(places_)));
   absl::StatusOr<std::unique_ptr<StreamEnvironment>> environment =
       StreamEnvironment::Create(limits, chains_.get(), &metrics_);
   if (!environment.ok()) return environment.status();

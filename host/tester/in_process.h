@@ -75,8 +75,12 @@ class InProcessChain {
   InProcessChain(const InProcessChain&) = delete;
   InProcessChain& operator=(const InProcessChain&) = delete;
 
-  // Loads the plugin and creates its instance.
+  // Loads the plugin and creates its instance, but for one that its settings disable. A shadow is
+  // created, so that its errors show, and then left out of the chain: it must not decide, and no
+  // exchanges are copied here.
   absl::Status Add(const Plugin& plugin);
+  // Of Add: plugins that do not run, one line each.
+  const std::vector<std::string>& warnings() const { return warnings_; }
   absl::Status Begin(const StreamLimits& limits);
 
   StreamEnvironment* environment() { return environment_.get(); }
@@ -91,7 +95,8 @@ class InProcessChain {
 
   Metrics metrics_;
   Extensions extensions_;
-  std::vector<std::shared_ptr<Instance>> instances_;  // until Begin
+  std::vector<ChainPlace> places_;  // until Begin
+  std::vector<std::string> warnings_;
   std::unique_ptr<ChainSource> chains_;
   std::unique_ptr<StreamEnvironment> environment_;
 };

@@ -5,7 +5,6 @@
 //
 // Tested by tests/tester/tester_test.cc.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -26,21 +25,18 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "host/base/clock.h"
 #include "host/base/cores.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/base/thread.h"
 #include "host/config/option_kinds.h"
 #include "host/config/options.h"
-#include "host/plugin/crash_report.h"
-#include "host/plugin/hook_table.h"
-#include "host/plugin/watchdog.h"
 #include "host/tester/case_file.h"
 #include "host/tester/chain_runner.h"
 #include "host/tester/check.h"
 #include "host/tester/envoy_runner.h"
 #include "host/tester/in_process.h"
+#include "host/tester/process_guard.h"
 #include "host/tester/report.h"
 #include "host/tester/services.h"
 
@@ -291,6 +287,9 @@ absl::StatusOr<std::vector<CaseResult>> RunFile(const CaseFile& file, const Test
   with.upstreams = (*services)->upstreams();
   auto runner = ChainRunner::Create(file, with);
   if (!runner.ok()) return runner.status();
+  for (const std::string& warning : (*runner)->warnings()) {
+    Say(fmt::format("{}: {}", file.path, warning));
+  }
   auto results = options.envoy ? RunThroughEnvoy(file, chosen, runner->get(), **services, options)
                                : RunInProcess(file, chosen, runner->get(), options);
   if ((*runner)->has_unfinished_calls()) {
@@ -316,31 +315,6 @@ absl::Status CheckGoldenNames(const std::vector<CaseFile>& files) {
     }
   }
   return absl::OkStatus();
-}
-
-// --- Plugins that take the process with them ----------------------------------------
-
-std::atomic<bool> done{false};
-
-// exit(0) in a hook would say that all cases had passed.
-void OnExit() {
-  if (done) return;
-  Say("a plugin has called exit() before the cases were done");
-  fflush(stdout);
-  _exit(kFailed);
-}
-
-// A hook that hangs cannot be ended, nor its case.
-absl::StatusOr<std::unique_ptr<Watchdog>> WatchHooks(uint64_t hook_deadline_ms) {
-  constexpr uint64_t kDeadlines = 5;
-  constexpr uint64_t kLeastMs = 1000;
-  return Watchdog::Start(
-      std::max(kLeastMs, kDeadlines * hook_deadline_ms), HookTable::InUse(),
-      [](const HookTable::Running& hung) {
-        Say(DescribeHung(*HookTable::InUse(), hung, MonotonicNs()) + "; its case cannot end");
-        fflush(stdout);
-        _exit(kFailed);
-      });
 }
 
 absl::Status WriteReport(const std::string& path, const std::string& text) {
@@ -426,9 +400,7 @@ ExitCode Main(int argc, const char* const* argv) {
 }  // namespace callout::host
 
 int main(int argc, char** argv) {
-  std::atexit(callout::host::OnExit);
-  callout::host::ReportCrashes();
-  const int code = callout::host::Main(argc, argv);
-  callout::host::done = true;
-  return code;
+  callout::host::BeginProcessGuard(
+      {.program = "callout-test", .exit_code = callout::host::kFailed, .unit = "case"});
+  return callout::host::EndProcessGuard(callout::host::Main(argc, argv));
 }

@@ -40,6 +40,17 @@ std::string HeadOf(const UpstreamRequest& request, const UpstreamConfig& config)
   return text.append("\r\n");
 }
 
+HeaderFields FieldsOf(const http::fields& message) {
+  HeaderFields fields;
+  for (const auto& field : message) {
+    const auto name = field.name_string();
+    const auto value = field.value();
+    fields.emplace_back(ToLowerAscii(std::string_view(name.data(), name.size())),
+                        std::string(value.data(), value.size()));
+  }
+  return fields;
+}
+
 class Http1Connection final : public Connection {
  public:
   Http1Connection(const UpstreamConfig* config, Write write)
@@ -95,8 +106,14 @@ class Http1Connection final : public Connection {
  private:
   enum class State : uint8_t { kIdle, kBusy, kOver };
 
+  struct Head {
+    HeaderFields fields;
+    bool keep_alive = false;
+  };
+
   void BeginResponse() {
     parser_.emplace();
+    head_.reset();
     // One part at a time: otherwise Beast 1.74 goes on to a body that is in the buffer already, and
     // forgets that its length is over the limit.
     parser_->eager(false);
@@ -116,6 +133,7 @@ class Http1Connection final : public Connection {
       const bool was_all = given == inbox_.size();
       const size_t taken = PutHttp(&*parser_, boost::asio::buffer(inbox_.data(), given), &error);
       inbox_.erase(0, taken);
+      if (parser_->is_header_done() && !head_.has_value()) TakeHead();
       if (error == http::error::need_more) {
         if (taken > 0 && !was_all) continue;
         // The parser keeps what it takes. What is left is the beginning of a header, or of the line
@@ -168,17 +186,21 @@ class Http1Connection final : public Connection {
     done(std::move(result));
   }
 
+  // Once the header is complete. Beast puts the fields of trailers among those of the header, where
+  // one could pass for a header that the service has not sent.
+  void TakeHead() {
+    auto& message = parser_->get();
+    head_ = Head{FieldsOf(message), message.keep_alive()};
+    message.clear();
+  }
+
   UpstreamResponse TakeResponse() {
     UpstreamResponse response;
     auto& message = parser_->get();
     response.status = message.result_int();
-    if (!message.keep_alive()) retires_ = true;
-    for (const auto& field : message) {
-      const auto name = field.name_string();
-      const auto value = field.value();
-      response.headers.emplace_back(ToLowerAscii(std::string_view(name.data(), name.size())),
-                                    std::string(value.data(), value.size()));
-    }
+    if (!head_->keep_alive) retires_ = true;
+    response.headers = std::move(head_->fields);
+    response.trailers = FieldsOf(message);
     response.body = std::move(message.body());
     return response;
   }
@@ -190,6 +212,7 @@ class Http1Connection final : public Connection {
   bool is_head_ = false;
   Done done_;
   std::optional<Parser> parser_;
+  std::optional<Head> head_;  // of the response that is being parsed, once it is complete
   std::string inbox_;
 };
 

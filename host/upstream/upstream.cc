@@ -53,10 +53,33 @@ callout_status_t StatusOf(UpstreamOutcome outcome) {
 
 // The service, or what stands before it, says that it cannot serve. A 500 is no such thing: the
 // content of one request may cause it, and must not open the circuit for all others.
+bool MeansUnavailable(uint32_t http_status) {
+  return http_status == 502 || http_status == 503 || http_status == 504;
+}
+
 bool SaysUnavailable(const UpstreamResult& result) {
   if (result.from_service) return result.status == CALLOUT_UNAVAILABLE;
-  const uint32_t status = result.response.status;
-  return status == 502 || status == 503 || status == 504;
+  return MeansUnavailable(result.response.status);
+}
+
+// Of a response that is neither a failure of the service nor gRPC: a proxy before it has refused
+// the request, as with 413 or 431, which says nothing of other requests.
+bool IsRefusal(uint32_t http_status) {
+  return http_status != 0 && http_status != 200 && !MeansUnavailable(http_status);
+}
+
+// Whether the call counts against the service. `http_status` is that of its response; 0: there was
+// none.
+bool HasFailed(UpstreamOutcome outcome, const UpstreamResult& result, uint32_t http_status) {
+  if (outcome == UpstreamOutcome::kResponse) return SaysUnavailable(result);
+  if (outcome == UpstreamOutcome::kInvalidResponse) return !IsRefusal(http_status);
+  return outcome != UpstreamOutcome::kTooLarge;
+}
+
+// What a response says that counts as a failure.
+std::string DescribeFailure(const UpstreamResult& result) {
+  if (!result.from_service) return fmt::format("HTTP status {}", result.response.status);
+  return fmt::format("gRPC status {} (UNAVAILABLE)", -CALLOUT_UNAVAILABLE);
 }
 
 bool IsErrorResponse(const UpstreamResult& result) {
@@ -300,6 +323,7 @@ void Upstream::FinishSoon(uint64_t id, UpstreamOutcome outcome, std::string why)
 
 void Upstream::Finish(Call* call, AttemptResult attempt) {
   const std::unique_ptr<Call> ended = Take(call);
+  const uint32_t http_status = attempt.response.status;
   UpstreamResult result;
   if (attempt.outcome == UpstreamOutcome::kResponse && ended->given.request.grpc) {
     attempt = TakeGrpc(std::move(attempt), &result);
@@ -312,7 +336,7 @@ void Upstream::Finish(Call* call, AttemptResult attempt) {
   result.attempts = ended->attempts;
   result.elapsed_ns = MonotonicNs() - ended->given.started_ns;
   Count(attempt.outcome, result);
-  TellCircuit(*ended, attempt.outcome, result);
+  TellCircuit(*ended, HasFailed(attempt.outcome, result, http_status), attempt.outcome);
   LogFailure(*ended, attempt.outcome, result);
   ended->given.done(std::move(result));
 }
@@ -347,13 +371,9 @@ void Upstream::Count(UpstreamOutcome outcome, const UpstreamResult& result) {
   metrics_->Observe(seconds_, static_cast<double>(result.elapsed_ns) * 1e-9);
 }
 
-void Upstream::TellCircuit(const Call& call, UpstreamOutcome outcome,
-                           const UpstreamResult& result) {
+void Upstream::TellCircuit(const Call& call, bool has_failed, UpstreamOutcome outcome) {
   if (outcome == UpstreamOutcome::kCircuitOpen) return;
   if (outcome == UpstreamOutcome::kPendingRejected) return circuit_.Abandoned(call.admission);
-  const bool has_failed = outcome == UpstreamOutcome::kResponse
-                              ? SaysUnavailable(result)
-                              : outcome != UpstreamOutcome::kTooLarge;
   if (!has_failed) {
     circuit_.Succeeded(call.admission);
     if (call.admission == CircuitBreaker::Admission::kTrial) metrics_->Set(circuit_open_, 0);
@@ -371,9 +391,8 @@ void Upstream::TellCircuit(const Call& call, UpstreamOutcome outcome,
 void Upstream::LogFailure(const Call& call, UpstreamOutcome outcome,
                           const UpstreamResult& result) const {
   if (outcome == UpstreamOutcome::kResponse && !SaysUnavailable(result)) return;
-  const std::string found = outcome == UpstreamOutcome::kResponse
-                                ? fmt::format("HTTP status {}", result.response.status)
-                                : result.message;
+  const std::string found =
+      outcome == UpstreamOutcome::kResponse ? DescribeFailure(result) : result.message;
   LogLimited(
       LogLevel::kWarning,
       fmt::format("{}/upstream/{}/{}", config_.name, call.given.owner, static_cast<int>(outcome)),

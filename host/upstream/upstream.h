@@ -128,7 +128,7 @@ class Upstream {
   void FinishSoon(uint64_t id, UpstreamOutcome outcome, std::string why);
   static Counted CountedAs(UpstreamOutcome outcome, const UpstreamResult& result);
   void Count(UpstreamOutcome outcome, const UpstreamResult& result);
-  void TellCircuit(const Call& call, UpstreamOutcome outcome, const UpstreamResult& result);
+  void TellCircuit(const Call& call, bool has_failed, UpstreamOutcome outcome);
   void LogFailure(const Call& call, UpstreamOutcome outcome, const UpstreamResult& result) const;
   std::unique_ptr<Call> Take(Call* call);
   Call* Find(uint64_t id);

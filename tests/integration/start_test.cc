@@ -203,6 +203,21 @@ TEST(Check, PrintsAndServesNothing) {
   EXPECT_EQ(RunHost({"--list-plugins"}).output, finished.output);
 }
 
+// The host would start and send no traces.
+TEST(Check, ReadsTheFilesOfTheCollectorsTls) {
+  const std::string endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT=https://127.0.0.1:1";
+  EXPECT_EQ(RunHost({"--check", "--strict"}, {endpoint}).exit_status, 0);
+  for (const char* variable :
+       {"OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"}) {
+    const std::vector<std::string> lost = {endpoint, std::string(variable) + "=/nonexistent.pem"};
+    const Finished finished = RunHost({"--check"}, lost);
+    EXPECT_EQ(finished.exit_status, 0);
+    EXPECT_THAT(finished.output,
+                AllOf(HasSubstr("warning: no traces are sent: "), HasSubstr("/nonexistent.pem")));
+    EXPECT_EQ(RunHost({"--check", "--strict"}, lost).exit_status, 2);
+  }
+}
+
 TEST(Check, StrictlyAWarningIsAFailure) {
   EXPECT_EQ(RunHost({"--check", "--strict"}).exit_status, 0);
   const std::vector<std::string> misspelt = {"CALLOUT_PLUGIN_DIR=/nowhere"};

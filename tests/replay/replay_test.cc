@@ -207,6 +207,63 @@ TEST_F(ReplayTest, RefusesBadInputWithOneLine) {
   }
 }
 
+TEST_F(ReplayTest, APluginThatTakesTheProcessWithItIsNoSuccess) {
+  const std::string plugin = tests::BuiltFile("tests/tester/misbehaves.so");
+  // What differs is allowed, so that nothing but the plugin's way to end makes the run fail.
+  const std::string all = Write("all.json", R"({"allow": [
+      {"kind": "header"}, {"kind": "body"}, {"kind": "status"}, {"kind": "metadata"},
+      {"kind": "mode"}, {"kind": "trailers"}, {"kind": "error"}]})");
+  const std::pair<std::string, std::string> kWays[] = {
+      {"exit", "a plugin has called exit() before the exchanges were done"},
+      {"hang", "plugin misbehaves has been in callout_on_request_headers for "},
+      {"forget", "in 1 exchanges a plugin has not finished its call"}};
+  for (const auto& [what, why] : kWays) {
+    ProcessingResponse response;
+    response.mutable_request_headers();
+    ExchangeBuilder builder;
+    builder.Add(Headers(CALLOUT_REQUEST_HEADERS, true, {{"x-do", what}}))
+        .Add(response)
+        .End(absl::StatusCode::kCancelled, CALLOUT_END_COMPLETED);
+    std::string frame;
+    AppendFrame(WriteExchange(builder.exchange()), &frame);
+    const std::string recording = Write(what + ".rec", Begin() + frame);
+    for (const char* jobs : {"--jobs=1", "--jobs=2"}) {
+      const Ran ran =
+          Run({recording, "--plugin=" + plugin, "--expect=" + all, "--hook_deadline_ms=100", jobs});
+      EXPECT_EQ(ran.exit_status, 1) << ran.output;
+      EXPECT_THAT(ran.output, HasSubstr(why));
+    }
+  }
+}
+
+TEST_F(ReplayTest, ARunThatHasComparedNothingIsNoSuccess) {
+  const Ran none = Run({Write("none.rec", Begin()), "--plugin=" + Stamp(1)});
+  EXPECT_EQ(none.exit_status, 2) << none.output;
+  EXPECT_THAT(none.output, HasSubstr("nothing was compared: the recordings have no exchange"));
+
+  ExchangeBuilder builder;
+  builder.Add(Headers(CALLOUT_REQUEST_HEADERS, true, {}))
+      .End(absl::StatusCode::kCancelled, CALLOUT_END_COMPLETED);
+  builder.exchange().messages_left_out = 3;
+  std::string frame;
+  AppendFrame(WriteExchange(builder.exchange()), &frame);
+  const Ran cut = Run({Write("cut_short.rec", Begin() + frame), "--plugin=" + Stamp(1)});
+  EXPECT_EQ(cut.exit_status, 2) << cut.output;
+  EXPECT_THAT(cut.output, HasSubstr("of 1 exchanges 1 are incomplete in the recording"));
+}
+
+TEST_F(ReplayTest, WhatSettingsDisableOrMakeAShadowDecidesNothing) {
+  const std::pair<const char*, const char*> kSettings[] = {
+      {R"({"disabled": true})", "plugin p does not run: its settings disable it"},
+      {R"({"mode": "shadow"})", "plugin p is not called: by its settings it is a shadow"}};
+  for (const auto& [settings, why] : kSettings) {
+    const Ran ran = Run({Recording(), "--plugin=p=" + Stamp(2), "--plugin=" + Stamp(1),
+                         "--plugin_settings=p=@" + Write("p.settings", settings)});
+    EXPECT_EQ(ran.exit_status, 0) << ran.output;
+    EXPECT_THAT(ran.output, HasSubstr(why));
+  }
+}
+
 TEST_F(ReplayTest, WritesCasesThatCalloutTestPasses) {
   const std::string cases = directory_.Path("cases");
   const Ran ran = Run({Recording(), "--plugin=" + Stamp(1), "--cases=" + cases});

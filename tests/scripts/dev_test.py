@@ -205,6 +205,16 @@ class DevTest(unittest.TestCase):
         self.assertEqual(dev.child.wait(timeout=SECONDS), 1)
         self.expect_nothing_left()
 
+    def test_cases_that_cannot_be_run_have_not_passed(self):
+        alone = self.folder / 'alone' / 'callout-host'
+        alone.parent.mkdir()
+        alone.write_text(f'#!/bin/sh\nexec {BUILD.resolve()}/host/callout-host "$@"\n')
+        alone.chmod(0o755)
+        dev = self.dev(self.plugin('c'), '--once', f'--host={alone}')
+        dev.expect(r'there is no \S+/alone/callout-test, so the cases in \S+/cases cannot be run')
+        self.assertEqual(dev.child.wait(timeout=SECONDS), 1)
+        self.expect_nothing_left()
+
     def test_it_dies_with_all_it_started(self):
         dev = self.dev(self.plugin('c'))
         dev.expect('watching')

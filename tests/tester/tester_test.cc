@@ -217,6 +217,19 @@ TEST_F(TesterServicesTest, ADirectoryWhosePathIsTooLongForASocketIsNamed) {
   EXPECT_THAT(ran.output, AllOf(HasSubstr(deep), HasSubstr("set TMPDIR to a shorter path")));
 }
 
+TEST_F(TesterTest, WhatSettingsDisableOrMakeAShadowDecidesNothing) {
+  const std::pair<const char*, const char*> kSettings[] = {
+      {"{disabled: true}", "plugin misbehaves does not run: its settings disable it"},
+      {"{mode: shadow}", "plugin misbehaves is not called: by its settings it is a shadow"}};
+  for (const auto& [settings, why] : kSettings) {
+    Write("cases.yaml", "chain:\n- {plugin: " + BuiltFile("tests/tester/misbehaves.so") +
+                            ", settings: " + settings + "}\ncases:" + Misbehaves("exit"));
+    const Ran ran = Run({});
+    EXPECT_EQ(ran.exit_status, 0);
+    EXPECT_THAT(ran.output, AllOf(HasSubstr(why), HasSubstr("2 passed, 0 failed")));
+  }
+}
+
 TEST_F(TesterTest, AHookThatHangsIsNamed) {
   const Ran ran = RunMisbehaves("hang");
   EXPECT_EQ(ran.exit_status, 1);
@@ -492,6 +505,9 @@ TEST_F(TesterTest, SaysWhatIsWrongWithAFileAndWhere) {
        ":1: the key a is there twice"},
       {"upstreams: {a: {/: {}, /: {}}}\n" + chain + "- {name: x, request: {}, expect: {}}\n",
        ":1: the key / is there twice"},
+      {"chain: [{plugin: add_header.so, config: {b: {a: 1, a: 2}}}]\ncases:\n"
+       "- {name: x, request: {}, expect: {}}\n",
+       ":1: the key a is there twice"},
       {"# a comment\nchain: [{plugin: add_header.so, config: {a: \"\xff\"}}]\n",
        ":2: the text is not UTF-8"},
   };

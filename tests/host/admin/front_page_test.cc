@@ -93,6 +93,13 @@ TEST_F(FrontPageTest, NoTextBecomesMarkup) {
   EXPECT_EQ(page.find("<style>"), page.rfind("<style>"));
 }
 
+TEST_F(FrontPageTest, ShowsRulesWithoutCredentials) {
+  data_.explain_rules = {"path_prefix=/api&count=5", "header=authorization:s3cr3t"};
+  EXPECT_THAT(Render(), AllOf(HasSubstr("<li>path_prefix=/api&amp;count=5</li>"),
+                              HasSubstr("<li>header=authorization:[redacted]</li>"),
+                              Not(HasSubstr("s3cr3t"))));
+}
+
 TEST_F(FrontPageTest, NamesTheGenerationThatServes) {
   Reloader::PluginStatus* const plugin = AddPlugin("waf");
   plugin->generations[0].number = 3;

@@ -620,6 +620,11 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
   const std::string guard =
       "expected RATE/CALLS with a rate from 0 to 1 and a whole number up to 1000000, such as "
       "0.5/100; /0 for no guard";
+  const auto host = [](const std::string& entry) {
+    return "'" + entry +
+           "' is no host; expected names or IP addresses, separated by commas, without a scheme, a "
+           "path or *";
+  };
   const std::string redacted =
       "expected header names separated by commas, such as authorization,cookie, or none";
   return {
@@ -702,14 +707,18 @@ std::vector<std::pair<std::string, std::string>> BadValues() {
       {"max_shadow_exchange_bytes=x", "expected a whole number from 0 to 1099511627776"},
       {"max_shared_data_value_bytes=7", "expected a whole number from 8 to 1099511627776"},
       {"record_percent=0", "expected a number above 0 and up to 100"},
-      {"record_match=path=/a",
-       "path=/a: expected one of the keys path_prefix, host, method, header"},
       {"record_bodies=perhaps", "expected off, on"},
       {"record_redact=a,,b", redacted},
       {"max_record_bytes=65535", "expected a whole number from 65536 to 1099511627776"},
       {"max_record_files=0", "expected a whole number from 1 to 1000"},
       {"max_record_queue_bytes=1", "expected a whole number from 65536 to 1099511627776"},
       {"max_record_exchange_bytes=1", "expected a whole number from 4096 to 33554432"},
+      {"admin_hosts=https://a.example", host("https://a.example")},
+      {"admin_hosts=a.example/x", host("a.example/x")},
+      {"admin_hosts=a,*.example", host("*.example")},
+      {"admin_hosts=a b", host("a b")},
+      {"admin_hosts=a,,b", host("")},
+      {"admin_hosts=a:b", host("a:b")},
       {"max_admin_pages=0", "expected a whole number from 1 to 10000"},
       {"max_explained=0", "expected a whole number from 1 to 10000"},
       {"max_handshake_percent=0", "expected a whole number from 1 to 100"},
@@ -783,6 +792,29 @@ TEST(Config, RefusesBadValuesSayingWhatIsExpected) {
   }
 }
 
+TEST(Config, HostsOfTheAdminListenerHaveNoBlanks) {
+  EXPECT_THAT(Good({"--admin_hosts= a.example , b_c:9902,10.0.0.1,::1,[::1]:9902 "}).admin_hosts,
+              ElementsAre("a.example", "b_c:9902", "10.0.0.1", "::1", "[::1]:9902"));
+  for (const char* entry : {"[::1", "[::1]x", "[a]", "[]", "::g", ":9902", "a:", "a:99999"}) {
+    EXPECT_THAT(Bad({std::string("--admin_hosts=") + entry}), ::testing::HasSubstr("is no host"))
+        << entry;
+  }
+}
+
+// A header that it names may carry somebody's credential. Workers get it all the same.
+TEST(Config, TheMatchOfRecordingsIsNotShown) {
+  const std::string match = "header=authorization:s3cr3t";
+  const Config config = Good({"--record_match=" + match});
+  EXPECT_EQ(config.record.match, match);
+  EXPECT_THAT(config.worker_options, ::testing::Contains("--record_match=" + match));
+  for (const OptionSet::Setting& setting : config.in_force) {
+    EXPECT_THAT(setting.value, ::testing::Not(::testing::HasSubstr("s3cr3t"))) << setting.name;
+  }
+  EXPECT_EQ(Bad({"--record_match=path=/a"}),
+            "--record_match=path=…: path: expected one of the keys path_prefix, host, method, "
+            "header");
+}
+
 TEST(Config, PrintsAConfigurationOrChecksOne) {
   const Config print = Good({"--print_config=envoy-gateway"});
   EXPECT_EQ(print.command, Config::Command::kPrintConfig);
@@ -812,7 +844,7 @@ TEST(Config, RefusesABadValueOfEveryOption) {
   std::set<std::string> known = {"cert_chain_path", "private_key_path", "client_ca_path",
                                  "plugins_dir",     "config",           "check",
                                  "list_plugins",    "version",          "help",
-                                 "plugin_config",   "admin_hosts",      "probe",
+                                 "plugin_config",   "record_match",     "probe",
                                  "strict",          "doctor",           "print_config",
                                  "print_manifest",  "explain_key",      "state_dir",
                                  "record",          "record_dir"};

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <string>
 
 namespace callout::host {
@@ -58,6 +59,21 @@ TEST(ConfigDocument, AFieldIsFoundBySnakeAndCamelCase) {
   EXPECT_FALSE(missing.there());
   EXPECT_EQ(missing.path(), "processing_mode.request");
   EXPECT_EQ(missing.Shown(), "not set");
+}
+
+TEST(ConfigDocument, BooleansAsYamlWritesThem) {
+  const nlohmann::json document = Parsed(
+      "[true, True, TRUE, yes, Yes, YES, on, On, ON, y, Y, false, False, FALSE, no, No, NO, "
+      "off, Off, OFF, n, N]");
+  int number = 0;
+  for (const Place& place : Place::Root(document).Children()) {
+    EXPECT_EQ(place.Bool(), number++ < 11) << place.Text();
+  }
+  EXPECT_EQ(number, 22);
+  const nlohmann::json others = Parsed("[tRUE, yES, 1, '', enabled, {true: true}, [true]]");
+  for (const Place& place : Place::Root(others).Children()) {
+    EXPECT_EQ(place.Bool(), std::nullopt) << place.Shown();
+  }
 }
 
 TEST(ConfigDocument, DurationsOfProtobufAndKubernetes) {

@@ -308,6 +308,48 @@ TEST(Doctor, ARoutesOwnModes) {
   EXPECT_THAT(findings[0].path, EndsWith("overrides.processing_mode.response_trailer_mode"));
 }
 
+// Each stands for what the finding would be if it counted as the default.
+TEST(Doctor, EveryWayToWriteABooleanCounts) {
+  for (const char* value : {"true", "True", "yes", "On", "ON"}) {
+    const ConfigFinding finding = Only(DeployTarget::kEnvoy, "failure_mode_allow: false",
+                                       std::string("failure_mode_allow: ") + value);
+    EXPECT_EQ(finding.found, value);
+    EXPECT_EQ(finding.write, "failure_mode_allow: false");
+  }
+  for (const char* value : {"False", "no", "OFF"}) {
+    EXPECT_EQ(Only(DeployTarget::kEnvoy, "allow_mode_override: true",
+                   std::string("allow_mode_override: ") + value)
+                  .found,
+              value);
+  }
+}
+
+struct Unread {
+  DeployTarget target;
+  std::string line;     // as printed
+  std::string changed;  // what nobody can read
+  std::string path;
+};
+
+TEST(Doctor, AValueThatCannotBeReadIsAFinding) {
+  const std::vector<Unread> kUnread = {
+      {DeployTarget::kEnvoy, "failure_mode_allow: false", "failure_mode_allow: maybe",
+       "failure_mode_allow"},
+      {DeployTarget::kEnvoy, "request_header_mode: SEND", "request_header_mode: SENT",
+       "request_header_mode"},
+      {DeployTarget::kEnvoy, "request_body_mode: BUFFERED", "request_body_mode: Buffered",
+       "request_body_mode"},
+      {DeployTarget::kEnvoyGateway, "failOpen: false", "failOpen: 0", "failOpen"},
+      {DeployTarget::kKgateway, "requestBodyMode: BUFFERED", "requestBodyMode: WHOLE",
+       "requestBodyMode"}};
+  for (const Unread& unread : kUnread) {
+    const ConfigFinding finding = Only(unread.target, unread.line, unread.changed);
+    EXPECT_THAT(finding.path, EndsWith(unread.path));
+    EXPECT_EQ(finding.found, unread.changed.substr(unread.changed.find(": ") + 2));
+    EXPECT_THAT(finding.why, HasSubstr("cannot be read"));
+  }
+}
+
 TEST(Doctor, AConfigDumpIsReadOnce) {
   // As the admin page writes it: the bootstrap, and what became of it.
   const std::string filter =

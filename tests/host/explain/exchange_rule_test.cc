@@ -53,7 +53,7 @@ TEST(ExchangeRule, IsRefusedWithWhatIsWrong) {
   const std::vector<std::pair<std::string, std::string>> rows = {
       {"", "it says nothing of the requests"},
       {"count=5", "it says nothing of the requests"},
-      {"paths=/", "paths=/: expected one of the keys path_prefix"},
+      {"paths=/", "paths: expected one of the keys path_prefix, host"},
       {"path_prefix=/&count=0", "count=0: expected a number from 1 to 10000"},
       {"path_prefix=/&count=10001", "a number from 1 to 10000"},
       {"path_prefix=/&count=5x", "a number from 1 to 10000"},
@@ -70,6 +70,34 @@ TEST(ExchangeRule, IsRefusedWithWhatIsWrong) {
     const auto rule = ParseExchangeRule(form);
     EXPECT_EQ(rule.status().code(), absl::StatusCode::kInvalidArgument) << form;
     EXPECT_THAT(std::string(rule.status().message()), HasSubstr(what));
+  }
+}
+
+TEST(ExchangeRule, IsShownWithoutCredentials) {
+  const Redaction redaction({"authorization", "x-tenant-pass", "?query"});
+  const std::vector<std::pair<std::string, std::string>> rows = {
+      {"path_prefix=/api&count=5", "path_prefix=/api&count=5"},
+      {"header=x-tenant:7&host=a", "header=x-tenant:7&host=a"},
+      {"header=authorization", "header=authorization"},
+      {"header=authorization:s3cr3t&count=5", "header=authorization:[redacted]&count=5"},
+      {"header=Authorization%3A+Bearer+s3cr3t", "header=Authorization:[redacted]"},
+      {"%68eader=x-tenant-pass:s3cr3t", "header=x-tenant-pass:[redacted]"},
+      {"header=x-callout-debug:s3cr3t", "header=x-callout-debug:[redacted]"},
+      {"header=:path:/a?s3cr3t&method=GET", "header=:path:/a?[redacted]&method=GET"},
+      {"path_prefix=/a%3Fs3cr3t", "path_prefix=/a?[redacted]"},
+      {"header=authorization:s3cr3t%2", "[redacted]"},
+      {"headers=authorization:s3cr3t&count=5", "headers=[redacted]&count=5"},
+      {"s3cr3t", "[redacted]"},
+  };
+  for (const auto& [form, shown] : rows) EXPECT_EQ(ShownRule(form, redaction), shown);
+}
+
+// What is not a form may be a credential all the same.
+TEST(ExchangeRule, AnErrorDoesNotQuoteIt) {
+  for (const char* form :
+       {"header=authorization:s3cr3t%2", "headers=authorization:s3cr3t", "s3cr3t"}) {
+    EXPECT_THAT(std::string(ParseExchangeRule(form).status().message()),
+                ::testing::Not(HasSubstr("s3cr3t")));
   }
 }
 

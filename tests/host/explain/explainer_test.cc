@@ -171,6 +171,18 @@ TEST_F(ExplainerTest, ARuleMarksAsManyAsItSays) {
   EXPECT_FALSE(environment_->watchers().active());
 }
 
+TEST_F(ExplainerTest, ARuleIsShownWithoutCredentials) {
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  const std::string rule = "header=authorization:s3cr3t&count=2";
+  BeginExplained({.rules = {rule}});
+  RunStream({{"authorization", "s3cr3t"}});
+  ASSERT_EQ(Explanations().size(), 1u);
+  EXPECT_EQ(Explanations()[0]["marked_by"], "rule header=authorization:[redacted]&count=2");
+  const std::string page = ExplainedJson(explainer_->Collect(), {rule}, 100, "", MonotonicNs());
+  EXPECT_EQ(nlohmann::json::parse(page)["rules"][0], "header=authorization:[redacted]&count=2");
+  EXPECT_THAT(page, Not(HasSubstr("s3cr3t")));
+}
+
 TEST_F(ExplainerTest, KeepsTheLatestOnly) {
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
   BeginExplained({.explain_key = kKey}, 3);

@@ -104,7 +104,7 @@ TEST(TapForm, NamesWhatIsWrong) {
       {"percent=5&count=0", "count=0: expected"},
       {"percent=5&bytes=4095", "bytes=4095: expected"},
       {"percent=5&bytes=1048577", "bytes=1048577: expected"},
-      {"percent=5&path=/tmp/x", "path=/tmp/x: expected one of the keys"},
+      {"percent=5&path=/tmp/x", "path: expected one of the keys percent, path_prefix"},
       {"stop=1&percent=5", "stop=1 takes no other key"},
       {"stop=yes", "stop=yes: expected 1"},
       {"percent=%zz", "encoded as a form"},

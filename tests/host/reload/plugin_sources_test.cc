@@ -87,6 +87,35 @@ TEST_F(PluginSourcesTest, ANameThatIsNoNameIsAProblem) {
   EXPECT_THAT(listing.problems[0].text, HasSubstr("rename the file"));
 }
 
+TEST_F(PluginSourcesTest, ConfigurationsAndSettingsOfNoPluginAreProblems) {
+  for (const char* name : {"auth.so", "auth.config", "auth.settings", "auht.settings", "x.config",
+                           ".auth2.settings", "notes.txt"}) {
+    Touch(name);
+  }
+  PluginSources sources({.plugins = {}, .directories = {directory_.Path("")}});
+  const auto listing = sources.List();
+  EXPECT_THAT(Names(listing), ElementsAre("auth"));
+  ASSERT_EQ(listing.problems.size(), 2u);
+  EXPECT_TRUE(listing.problems[0].stray);
+  EXPECT_EQ(listing.problems[0].name, "auht");
+  EXPECT_EQ(listing.problems[0].text,
+            directory_.Path("auht.settings") +
+                " is ignored: there is no auht.so beside it; did you mean auth.settings? rename "
+                "the file, or put the plugin there");
+  EXPECT_EQ(
+      listing.problems[1].text,
+      directory_.Path("x.config") +
+          " is ignored: there is no x.so beside it; rename the file, or put the plugin there");
+}
+
+TEST_F(PluginSourcesTest, WhatAPluginOfTheCommandLineHasInTheDirectoryIsItsOwn) {
+  Touch("a.settings");
+  PluginConfig plugin = Plugin("a");
+  plugin.settings_path = directory_.Path("a.settings");
+  PluginSources sources({.plugins = {plugin}, .directories = {directory_.Path("")}});
+  EXPECT_THAT(sources.List().problems, IsEmpty());
+}
+
 TEST_F(PluginSourcesTest, ADirectoryThatIsGoneKeepsThePluginsItHad) {
   fs::create_directory(directory_.Path("plugins"));
   Touch("plugins/a.so");

@@ -304,6 +304,55 @@ TEST_F(ReloaderTest, SettingsThatDoNotDoChangeNothing) {
   EXPECT_THAT(StatusOf("a").last_error, HasSubstr("reading " + plugins_ + "/a.settings: "));
 }
 
+// A file that was cut off is not one that is absent: its plugin must not serve with its defaults.
+TEST_F(ReloaderTest, EmptySettingsChangeNothing) {
+  Write("a.settings", R"({"mode": "shadow"})");
+  Write("b.settings", R"({"disabled": true})");
+  StartWith({"a", "b"});
+  for (const char* name : {"a.settings", "b.settings"}) Write(name, "");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_EQ(target_.sources.size(), 1u) << "the version with its settings stays";
+  for (const char* name : {"a", "b"}) {
+    EXPECT_THAT(StatusOf(name).last_error,
+                HasSubstr("reading " + plugins_ + "/" + name + ".settings: the file is empty"));
+  }
+  EXPECT_EQ(reloader_->Status().problems.size(), 2u);
+  Remove("b.settings");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1")) << "no settings are the defaults";
+}
+
+TEST_F(ReloaderTest, EmptySettingsAtTheStartHaveAStandIn) {
+  Write("a.so", "1");
+  Write("a.settings", "");
+  ASSERT_TRUE(Start().ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=stand-in"));
+}
+
+// Files are copied one after the other, the settings perhaps first.
+TEST_F(ReloaderTest, SettingsThatArriveBeforeTheirPluginAreAProblemUntilItIsThere) {
+  StartWith({"a"});
+  Write("b.settings", R"({"policy": "deny:503"})");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_TRUE(reloader_->complete());
+  EXPECT_THAT(reloader_->Status().problems, ElementsAre(HasSubstr("there is no b.so beside it")));
+  Write("b.so", "1");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
+  EXPECT_THAT(reloader_->Status().problems, IsEmpty());
+}
+
+// Nor do they stop a start that requires every plugin.
+TEST_F(ReloaderTest, SettingsOfNoPluginStopNoStart) {
+  Write("b.settings", "{}");
+  Reloader::Options options;
+  options.require_plugins = RequirePlugins::kAll;
+  ASSERT_TRUE(Start(std::move(options)).ok());
+  EXPECT_THAT(reloader_->Status().problems, ElementsAre(HasSubstr("there is no b.so beside it")));
+}
+
 TEST_F(ReloaderTest, SettingsDisableAPluginAndEnableItAgain) {
   StartWith({"a"});
   Write("a.settings", "{\"disabled\": true}");

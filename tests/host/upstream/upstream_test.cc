@@ -443,6 +443,23 @@ TEST_F(Http1Test, LimitsTrailersAndTheLinesOfChunks) {
   }
 }
 
+// As over HTTP/2. Among the headers they could pass for some that the service has not sent.
+TEST_F(Http1Test, KeepsTrailersApartFromHeaders) {
+  const std::string raw =
+      "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nx-user: ada\r\n\r\n"
+      "3\r\nall\r\n0\r\nX-User: eve\r\nx-sum: 7\r\n\r\n";
+  TestService service({}, [&](const Request&) { return Reply{.act = Act::kRaw, .raw = raw}; });
+  Make(service.url(), kPlain);
+  for (int i = 0; i < 2; ++i) {
+    const UpstreamResult result = Call(Get());
+    EXPECT_EQ(result.response.status, 200u) << result.message;
+    EXPECT_EQ(result.response.body, "all");
+    EXPECT_EQ(result.response.headers,
+              (HeaderFields{{"transfer-encoding", "chunked"}, {"x-user", "ada"}}));
+    EXPECT_EQ(result.response.trailers, (HeaderFields{{"x-user", "eve"}, {"x-sum", "7"}}));
+  }
+}
+
 TEST_F(Http1Test, EndsABodyWithoutALengthWithTheConnection) {
   TestService service({}, [](const Request&) {
     return Reply{.act = Act::kRawAndClose, .raw = "HTTP/1.0 200 OK\r\n\r\nall of it"};
@@ -631,6 +648,35 @@ TEST_F(GrpcTest, TellsOfWhatIsNotGrpc) {
     EXPECT_EQ(result.status, CALLOUT_DATA_LOSS) << one.why;
     EXPECT_FALSE(result.from_service);
     EXPECT_THAT(result.message, HasSubstr(one.why));
+  }
+}
+
+// What a proxy says about one request must not open the circuit for all others.
+TEST_F(GrpcTest, OnlyWhatMeansUnavailableOpensTheCircuit) {
+  const HeaderFields grpc = {{"content-type", "application/grpc"}};
+  struct Case {
+    Reply reply;
+    bool opens;
+  };
+  const Case cases[] = {
+      {{.status = 400}, false},
+      {{.status = 413}, false},
+      {{.status = 431}, false},
+      {{.status = 500}, false},
+      {{.headers = {{"content-type", "application/grpc"}, {"grpc-status", "3"}}}, false},
+      {{.status = 502}, true},
+      {{.status = 503}, true},
+      {{.status = 504}, true},
+      {{.headers = grpc}, true},
+      {{.headers = {{"content-type", "application/grpc"}, {"grpc-status", "14"}}}, true},
+  };
+  for (const Case& one : cases) {
+    TestService service({.http2 = true}, [&](const Request&) { return one.reply; });
+    Make(service.url(), R"("protocol": "http2", "max_retries": 0, "circuit_failures": 1)");
+    Call(Ask("who"));
+    const UpstreamResult second = Call(Ask("who"));
+    EXPECT_EQ(second.attempts == 0, one.opens) << one.reply.status << ' ' << second.message;
+    pool_ = nullptr;
   }
 }
 
