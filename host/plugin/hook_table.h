@@ -68,7 +68,7 @@ bool IsHook(Hook hook);
 struct HookPlace {
   uint32_t plugin = 0;
   Hook hook = Hook::kProcess;
-  bool may_wait = false;  // not on a thread that serves streams
+  bool may_wait = false;  // its thread is not one that serves streams
 };
 
 class HookTable {
@@ -125,6 +125,11 @@ class HookTable {
   // The same for signal handlers: null if the thread has never been in a hook.
   static const Slot* OfThisThread();
 
+  // Hooks on this thread may wait from now on: it serves no stream beside the one of the hook, as a
+  // thread of the blocking pool, or none that anybody waits for, as one of shadows.
+  static void LetThisThreadWait() { t_may_wait_ = true; }
+  static bool ThisThreadMayWait() { return t_may_wait_; }
+
   static uint64_t Pack(const HookPlace& place) {
     return uint64_t{place.plugin} << 16 | uint64_t{place.may_wait} << 8 |
            static_cast<uint8_t>(place.hook);
@@ -137,6 +142,8 @@ class HookTable {
  private:
   friend class ThreadSlot;
   static constexpr uint64_t kCrashed = uint64_t{1} << 63;
+  // Without a constructor, so that a read of it is one instruction.
+  static inline constinit thread_local bool t_may_wait_ = false;
   Slot* TakeSlot();
 
   std::array<Slot, kThreadsMax> slots_;

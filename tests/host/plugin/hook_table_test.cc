@@ -97,6 +97,18 @@ TEST_F(HookTableTest, NobodyChangesTheSizeOfTheFile) {
   EXPECT_NE(ftruncate(memory->get(), 1 << 30), 0);
 }
 
+TEST_F(HookTableTest, OnlyAThreadThatSaidSoMayWait) {
+  bool before = true, after = false;
+  std::thread([&] {
+    before = HookTable::ThisThreadMayWait();
+    HookTable::LetThisThreadWait();
+    after = HookTable::ThisThreadMayWait();
+  }).join();
+  EXPECT_FALSE(before);
+  EXPECT_TRUE(after);
+  EXPECT_FALSE(HookTable::ThisThreadMayWait());
+}
+
 // Whatever a plugin's wild write has left there.
 TEST_F(HookTableTest, ReadingEndsAndStaysInsideWhateverIsWritten) {
   const uint64_t seed = static_cast<uint64_t>(getpid());
