@@ -13,6 +13,7 @@
 #include "host/base/clock.h"
 #include "host/base/plain_codec.h"
 #include "host/base/status_text.h"
+#include "host/workers/backoff.h"
 #include "host/workers/worker_group.h"
 
 namespace callout::host {
@@ -126,16 +127,33 @@ void WorkerGroup::Commit(const std::vector<GenerationId>& chain) {
   }
 }
 
-// Lets workers try again what they could not create.
-void WorkerGroup::DoChores() {
+uint64_t WorkerGroup::DoChores() {
   std::lock_guard<std::mutex> lock(mutex_);
-  for (Worker& worker : workers_) {
-    if (worker.keeper->serving() || worker.process == nullptr) continue;
-    const bool done =
-        worker.brought_up.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
-    if (done && !worker.brought_up.get().ok()) BringUp(&worker, /*anew=*/true);
-  }
+  const uint64_t now_ns = MonotonicNs();
+  uint64_t due_ns = kNothingDue;
+  for (Worker& worker : workers_) due_ns = std::min(due_ns, RetryBringUp(&worker, now_ns));
   if (!draining_) TryQuarantined();
+  return due_ns;
+}
+
+// Under mutex_. Lets a worker try again what it could not create, after a pause. Returns when it is
+// to be called again at the latest; until the worker has failed, its message will wake the thread.
+uint64_t WorkerGroup::RetryBringUp(Worker* worker, uint64_t now_ns) {
+  if (worker->process == nullptr) return kNothingDue;
+  if (worker->keeper->serving()) {
+    worker->failures = 0;
+    return kNothingDue;
+  }
+  const std::shared_future<Reply>& reply = worker->brought_up;
+  const bool done = reply.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+  if (!done || reply.get().ok()) return kNothingDue;
+  if (worker->retry_at_ns == 0) {
+    const std::chrono::nanoseconds pause = PauseAfter(++worker->failures);
+    worker->retry_at_ns = now_ns + static_cast<uint64_t>(pause.count());
+  }
+  if (now_ns < worker->retry_at_ns) return worker->retry_at_ns;
+  BringUp(worker, /*anew=*/true);
+  return kNothingDue;
 }
 
 std::vector<GenerationId> WorkerGroup::TakeFailedTrials() {
@@ -187,6 +205,11 @@ WorkerGroup::Usage WorkerGroup::GetUsage() const {
 
 void WorkerGroup::EndQuarantine(GenerationId id) {
   std::lock_guard<std::mutex> lock(mutex_);
+  // Whoever asks for it has mended something, so nobody waits long for the next try.
+  for (Worker& worker : workers_) {
+    worker.failures = 0;
+    worker.retry_at_ns = 0;
+  }
   if (!quarantine_.Release(id, /*by_operator=*/true, MonotonicNs())) return;
   if (!quarantine_.trying()) trial_worker_ = nullptr;
   BringAllUp();

@@ -121,6 +121,7 @@ void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerE
     }
     worker->asked.clear();
     worker->brought_up = {};
+    worker->failures = 0;
     worker->metrics.clear();
     ended_metrics_.Add(counts);
     // Whether the generation that is being prepared ended it.
@@ -159,6 +160,7 @@ bool WorkerGroup::HasCanary(const std::string& plugin) const {
 // those it was asked for before, unless `anew`.
 void WorkerGroup::BringUp(Worker* worker, bool anew) {
   if (worker->process == nullptr) return;
+  worker->retry_at_ns = 0;
   if (anew && options_.certificates != nullptr) {
     worker->process->Ask(WorkerMessageKind::kCertificate,
                          Encode(options_.certificates->CurrentPem()));

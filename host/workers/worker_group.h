@@ -10,7 +10,8 @@
 // A generation is created in one worker first, so that a crash ends only that one, and then in the
 // others. It is refused if one of them cannot create it. A new worker gets all generations that the
 // others serve before it accepts connections. If it cannot create them, it does not serve, and
-// tries again.
+// tries again: after a pause that grows (host/workers/backoff.h), and soon after SIGHUP. What it
+// has created already is not created again.
 //
 // A stand-in (host/workers/quarantine.h) replaces a plugin that crashes too often, in all workers,
 // until there is a new generation, the operator touches its file, or a trial in one worker
@@ -100,7 +101,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   absl::StatusOr<GenerationFacts> Prepare(const GenerationSource& source) override;
   void Commit(const std::vector<GenerationId>& chain) override;
   void EndQuarantine(GenerationId id) override;
-  void DoChores() override;
+  uint64_t DoChores() override;
   std::vector<GenerationId> TakeFailedTrials() override;
   Usage GetUsage() const override;
 
@@ -122,9 +123,11 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   // One of the N workers, with its current process.
   struct Worker {
     std::unique_ptr<WorkerKeeper> keeper;
-    ProcessPtr process;                             // null while there is none
-    std::set<GenerationId> asked;                   // to prepare, and in every commit since
-    std::shared_future<Reply> brought_up;           // the last reply that it waits for
+    ProcessPtr process;                    // null while there is none
+    std::set<GenerationId> asked;          // to prepare, and in every commit since
+    std::shared_future<Reply> brought_up;  // the last reply that it waits for
+    int failures = 0;                      // to bring this process up, in a row
+    uint64_t retry_at_ns = 0;              // 0: the last try has not failed, as far as known
     std::vector<prometheus::MetricFamily> metrics;  // as collected last
     Question metrics_question;
     Question sight_question, explained_question, exemplars_question, shadows_question;
@@ -158,6 +161,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   bool AwaitProcess();
   absl::StatusOr<GenerationFacts> PrepareInAll(const GenerationSource& source);
   absl::StatusOr<GenerationFacts> PrepareIn(size_t workers_max, const GenerationSource& source);
+  uint64_t RetryBringUp(Worker* worker, uint64_t now_ns);
   void Discard(GenerationId id) override;
   void TryQuarantined();
   Worker* FindQuietest();

@@ -13,14 +13,12 @@
 #include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/base/thread.h"
+#include "host/workers/backoff.h"
 
 namespace callout::host {
 namespace {
 
 constexpr uint64_t kEarlyNs = 1'000'000'000;
-constexpr std::chrono::milliseconds kPauseMin(100);
-constexpr std::chrono::milliseconds kPauseMax(5000);
-constexpr int kDoublingsMax = 6;
 
 }  // namespace
 
@@ -178,9 +176,7 @@ void WorkerKeeper::OnHung(const HookTable::Running& hung) {
 bool WorkerKeeper::Pause() {
   std::unique_lock<std::mutex> lock(mutex_);
   if (failures_ > 0) {
-    const auto pause = kPauseMin * (1 << std::min(failures_ - 1, kDoublingsMax));
-    changed_.wait_for(lock, std::min<std::chrono::milliseconds>(pause, kPauseMax),
-                      [this] { return let_end_; });
+    changed_.wait_for(lock, PauseAfter(failures_), [this] { return let_end_; });
   }
   return !let_end_;
 }

@@ -7,7 +7,7 @@
 //   …  keeper.LetEnd();  …  keeper.Join(timeout);
 //
 // It restarts at once, with one exception: if a process ended before it served, or by itself within
-// a second and not because of a plugin, it waits first, from 0.1 s up to 5 s.
+// a second and not because of a plugin, it waits first (host/workers/backoff.h).
 //
 // Start, Join and the destructor belong to one thread; the rest to any. The callbacks run on the
 // keeper's thread.

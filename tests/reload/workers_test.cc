@@ -344,6 +344,36 @@ TEST_F(Workers, OneThatCannotMakeWhatTheOthersServeWaitsUntilItCan) {
   for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("a@"));
 }
 
+// Two plugins: what a worker has created already when the other fails must neither be created again
+// nor get lost.
+TEST_F(Workers, OneThatHadToTryAgainServesWithAllItsPlugins) {
+  const std::string made = directory_.Path("made"), tried = directory_.Path("tried");
+  plugins_.Put("o.config", "o " + tried + " fail 3 1000000");
+  plugins_.Put("o.so", ReadFile(ReloadPlugin("counting")));
+  Start("counting", "a " + made);
+  const std::map<int, pid_t> before = Processes();
+  const auto killed_at = std::chrono::steady_clock::now();
+  ASSERT_EQ(kill(before.at(1), SIGKILL), 0);
+  // One for each worker before, and five tries with pauses of 0.1, 0.2, 0.4 and 0.8 s.
+  Await([&] { return ReadFile(tried).size() >= 7; });
+  EXPECT_GE(std::chrono::steady_clock::now() - killed_at, std::chrono::milliseconds(1500))
+      << "the tries come with pauses";
+  const std::string log = host_->Log();
+  const std::string line = "plugin o: a worker cannot create the version that the others serve";
+  const size_t first = log.find(line);
+  EXPECT_NE(first, std::string::npos) << log;
+  EXPECT_EQ(log.find(line, first + 1), std::string::npos) << "not a line for each try: " << log;
+  std::filesystem::remove(tried);  // the next one is the first
+  AwaitAnotherThan(before);        // nobody has to ask for it
+  EXPECT_EQ(ReadFile(made), "...") << "once in each process";
+  for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("a@"));
+  // A later change of the other plugin leaves it in every worker's chain, too.
+  plugins_.Put("o.config", "n");
+  host_->AwaitLog("plugin o: generation 2 of ");
+  for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("a@"));
+  EXPECT_EQ(ReadFile(made), "...");
+}
+
 TEST_F(Workers, TheHostIsNotReadyWhileNoneServes) {
   const auto health = [&] { return HttpGet(host_->address("health")).substr(0, 13); };
   Start("counting", "a " + directory_.Path("count") + " fail 3 1000000");
