@@ -41,6 +41,7 @@ WorkerEnd DescribeWorkerEnd(int wait_status, const HookTable& table,
   if (hung.has_value()) {
     WorkerEnd end = In(word, table, hung->place);
     end.text = hung_text;
+    end.hung = true;
     return end;
   }
   // Not from a plugin, but from an operator, or from the kernel when memory ran out.

@@ -19,6 +19,7 @@ struct WorkerEnd {
   // The plugin at fault; "": none, or unknown.
   std::string plugin = {};
   Hook hook = Hook::kProcess;  // in which it was
+  bool hung = false;           // and too long, so it was killed
   bool from_outside = false;   // another process or the kernel ended it
 };
 

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "host/base/clock.h"
+#include "host/base/log.h"
 #include "host/base/plain_codec.h"
 #include "host/base/status_text.h"
 #include "host/workers/backoff.h"
@@ -43,6 +44,12 @@ absl::StatusOr<GenerationFacts> WorkerGroup::Prepare(const GenerationSource& sou
   std::lock_guard<std::mutex> lock(mutex_);
   preparing_.clear();
   if (!facts.ok()) Discard(source.id);
+  if (absl::IsDeadlineExceeded(facts.status())) {
+    return absl::DeadlineExceededError(fmt::format(
+        "creating {} has not returned for {} ms (--plugin_create_timeout_ms), and the worker that "
+        "tried it was killed: {}",
+        source.path, options_.create_timeout_ms, MessageOf(facts.status())));
+  }
   if (absl::IsAborted(facts.status())) {
     return absl::AbortedError(fmt::format("loading {} ended the worker that tried it: {}",
                                           source.path, MessageOf(facts.status())));
@@ -68,20 +75,21 @@ absl::StatusOr<GenerationFacts> WorkerGroup::PrepareInAll(const GenerationSource
 // the generation itself; UNAVAILABLE if all workers ended before they could create it.
 absl::StatusOr<GenerationFacts> WorkerGroup::PrepareIn(size_t workers_max,
                                                        const GenerationSource& source) {
-  std::vector<std::future<Reply>> replies;
+  std::vector<Preparing> preparing;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (draining_) return absl::CancelledError("the host is draining");
     const std::string order = Encode(PrepareOrder{source, false});
     for (Worker& worker : workers_) {
-      if (replies.size() == workers_max || worker.process == nullptr) continue;
+      if (preparing.size() == workers_max || worker.process == nullptr) continue;
       if (!worker.asked.insert(source.id).second) continue;
-      replies.push_back(worker.process->Ask(WorkerMessageKind::kPrepare, order));
+      preparing.push_back({worker.process, worker.process->Ask(WorkerMessageKind::kPrepare, order),
+                           PrepareDeadline(worker)});
     }
   }
   absl::StatusOr<GenerationFacts> result = absl::UnavailableError("there is no worker");
-  for (std::future<Reply>& future : replies) {
-    const Reply reply = future.get();
+  for (Preparing& one : preparing) {
+    const Reply reply = AwaitPrepared(&one);
     const auto facts = reply.ok() ? Decode<GenerationFacts>(*reply) : std::nullopt;
     if (!reply.ok() && !absl::IsUnavailable(reply.status())) {
       result = reply.status();
@@ -90,6 +98,26 @@ absl::StatusOr<GenerationFacts> WorkerGroup::PrepareIn(size_t workers_max,
     }
   }
   return result;
+}
+
+// Under mutex_. No worker takes longer that works: its keeper ends it sooner if it hangs while it
+// loads the file, or in create. One that does not serve yet may have all others to create first.
+Clock::time_point WorkerGroup::PrepareDeadline(const Worker& worker) const {
+  const size_t generations = worker.keeper->serving() ? 1 : chain_.size() + 1;
+  const std::chrono::milliseconds each(2 * options_.create_timeout_ms);
+  return Clock::now() + kOrderPatience + each * static_cast<int64_t>(generations);
+}
+
+// A worker that was stopped, or whose plugin has spoilt what the keeper reads, is ended here: the
+// reloading thread waits for nobody for ever.
+WorkerGroup::Reply WorkerGroup::AwaitPrepared(Preparing* preparing) {
+  if (preparing->reply.wait_until(preparing->deadline) != std::future_status::ready) {
+    preparing->process->Kill();
+    Log(LogLevel::kError, "the worker in process {} does not answer, and is killed",
+        preparing->process->pid());
+    return absl::DeadlineExceededError("it did not answer");
+  }
+  return preparing->reply.get();
 }
 
 // Under mutex_.

@@ -13,6 +13,9 @@
 // tries again: after a pause that grows (host/workers/backoff.h), and soon after SIGHUP. What it
 // has created already is not created again.
 //
+// A create that takes longer than --plugin_create_timeout_ms ends its worker, whose other orders
+// would have to wait for it, and the version is refused with DEADLINE_EXCEEDED.
+//
 // A stand-in (host/workers/quarantine.h) replaces a plugin that crashes too often, in all workers,
 // until there is a new generation, the operator touches its file, or a trial in one worker
 // succeeds. The trial is in the worker with the fewest streams, at best none, so that a crash ends
@@ -63,7 +66,8 @@ namespace callout::host {
 class WorkerGroup final : public Traffic, public GenerationTarget {
  public:
   struct Options {
-    ContainmentConfig containment;  // with `workers` above 0
+    ContainmentConfig containment;       // with `workers` above 0
+    uint64_t create_timeout_ms = 10000;  // above 0
     std::vector<std::string> worker_options;
     uint64_t drain_timeout_ms = 10000;
     std::vector<TrafficSocket> sockets;              // bound; the caller owns them
@@ -113,6 +117,13 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   static constexpr std::chrono::seconds kPagePatience{2};
   static constexpr std::chrono::seconds kOrderPatience{10};
 
+  // A worker that was asked to create a generation, and has until `deadline` to answer.
+  struct Preparing {
+    ProcessPtr process;
+    std::future<Reply> reply;
+    std::chrono::steady_clock::time_point deadline;
+  };
+
   // A question to a process for the pages. Until there is a reply, the process is not asked again:
   // the channel of a stopped process is full after some hundred questions.
   struct Question {
@@ -161,6 +172,8 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   bool AwaitProcess();
   absl::StatusOr<GenerationFacts> PrepareInAll(const GenerationSource& source);
   absl::StatusOr<GenerationFacts> PrepareIn(size_t workers_max, const GenerationSource& source);
+  std::chrono::steady_clock::time_point PrepareDeadline(const Worker& worker) const;
+  static Reply AwaitPrepared(Preparing* preparing);
   uint64_t RetryBringUp(Worker* worker, uint64_t now_ns);
   void Discard(GenerationId id) override;
   void TryQuarantined();

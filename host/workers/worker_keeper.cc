@@ -22,11 +22,11 @@ constexpr uint64_t kEarlyNs = 1'000'000'000;
 
 }  // namespace
 
-WorkerKeeper::WorkerKeeper(int number, WorkerProcess::Launch launch, uint64_t watchdog_ms,
+WorkerKeeper::WorkerKeeper(int number, WorkerProcess::Launch launch, const HangLimits& limits,
                            Callbacks callbacks)
     : number_(number),
       launch_(std::move(launch)),
-      watchdog_ms_(watchdog_ms),
+      limits_(limits),
       callbacks_(std::move(callbacks)) {}
 
 WorkerKeeper::~WorkerKeeper() {
@@ -44,10 +44,10 @@ absl::Status WorkerKeeper::Prepare() {
   table_ = *table;
   launch_.number = number_;
   launch_.hooks = hooks_.get();
-  if (watchdog_ms_ == 0) return absl::OkStatus();
+  if (!limits_.any()) return absl::OkStatus();
   // One for all processes to come: later there may be no thread to be had for it.
-  absl::StatusOr<std::unique_ptr<Watchdog>> watchdog = Watchdog::Start(
-      watchdog_ms_, table_, [this](const HookTable::Running& hung) { OnHung(hung); });
+  absl::StatusOr<std::unique_ptr<Watchdog>> watchdog =
+      Watchdog::Start(limits_, table_, [this](const HookTable::Running& hung) { OnHung(hung); });
   if (!watchdog.ok()) return watchdog.status();
   watchdog_ = *std::move(watchdog);
   return absl::OkStatus();
@@ -170,7 +170,8 @@ void WorkerKeeper::OnHung(const HookTable::Running& hung) {
     pid = process_->pid();
     hang_ = {hung, text};
   }
-  Log(LogLevel::kError, "worker {} (process {}): {}; it is killed", number_, pid, text);
+  Log(LogLevel::kError, "worker {} (process {}): {} ({}); it is killed", number_, pid, text,
+      IsAtLoad(hung.place.hook) ? "--plugin_create_timeout_ms" : "--watchdog_ms");
 }
 
 bool WorkerKeeper::Pause() {

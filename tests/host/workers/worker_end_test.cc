@@ -109,6 +109,7 @@ TEST_F(WorkerEndTest, AHangIsOfTheHookThatHung) {
   const WorkerEnd end =
       DescribeWorkerEnd(SIGKILL, *table_, hung, "plugin p has been in x for 1 ms");
   EXPECT_EQ(end.plugin, "p");
+  EXPECT_TRUE(end.hung);
   EXPECT_EQ(end.text, "plugin p has been in x for 1 ms");
 }
 
