@@ -50,7 +50,9 @@ constexpr int kExitError = 2;
 // Time for plugins' timers to return after live streams have ended.
 constexpr uint64_t kTimersEndMs = 500;
 
+// No plugin is to be blamed that happens to run.
 [[noreturn]] void EndAtOnce() {
+  HookTable::NoteOwnEnd();
   FlushLog(kLastLinesMs);
   _exit(kExitError);
 }

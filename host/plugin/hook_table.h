@@ -110,9 +110,14 @@ class HookTable {
   // Records that this thread ends the process, for CrashPlace. Only the first call counts. Safe in
   // a signal handler.
   static void NoteCrash();
-  // Where the thread was that ended the process; plugin 0: in no hook. Nothing if the process
-  // recorded no end.
+  // Records that the host itself ends the process, whatever plugins do meanwhile. Only the first
+  // call of the two counts.
+  static void NoteOwnEnd();
+  // Where the thread was that ended the process; plugin 0: in no hook, or by NoteOwnEnd. Nothing if
+  // the process recorded no end.
   std::optional<HookPlace> CrashPlace() const;
+  // Whether the process recorded its end by NoteOwnEnd.
+  bool ended_itself() const;
 
   // The hooks that run now, or ran when the process ended.
   std::vector<Running> ListRunning() const;
@@ -142,6 +147,7 @@ class HookTable {
  private:
   friend class ThreadSlot;
   static constexpr uint64_t kCrashed = uint64_t{1} << 63;
+  static constexpr uint64_t kOwnEnd = uint64_t{1} << 62;  // with kCrashed, and no place
   // Without a constructor, so that a read of it is one instruction.
   static inline constinit thread_local bool t_may_wait_ = false;
   Slot* TakeSlot();

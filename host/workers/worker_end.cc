@@ -48,6 +48,10 @@ WorkerEnd DescribeWorkerEnd(int wait_status, const HookTable& table,
   if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL) {
     return {.text = word + " from outside", .from_outside = true};
   }
+  if (WIFEXITED(wait_status) && table.ended_itself()) {
+    return {.text = word + ": the worker could not go on; its last log lines say why",
+            .by_itself = true};
+  }
   if (const std::optional<HookPlace> place = table.CrashPlace(); place.has_value()) {
     if (place->plugin != 0) return In(word, table, *place);
     return {.text = word + " outside of every hook: on a thread of a plugin's own, or in the host"};

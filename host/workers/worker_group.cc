@@ -133,7 +133,7 @@ void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerE
     worker->metrics.clear();
     ended_metrics_.Add(counts);
     // Whether the generation that is being prepared ended it.
-    is_refusal = !preparing_.empty() && !end.from_outside &&
+    is_refusal = !preparing_.empty() && !end.from_outside && !end.by_itself &&
                  (end.plugin.empty() || (end.plugin == preparing_ && IsAtLoad(end.hook)));
     if (!draining_) options_.metrics->Add(ends_);
     // The reloader takes a canary out of service after one crash.
