@@ -293,6 +293,7 @@ absl::StatusOr<GenerationTarget*> Server::MakeTarget() {
     return plugin_set_.get();
   }
   auto workers = WorkerGroup::Start({.containment = config_.containment,
+                                     .create_timeout_ms = config_.reload.create_timeout_ms,
                                      .worker_options = config_.worker_options,
                                      .drain_timeout_ms = config_.drain_timeout_ms,
                                      .sockets = TrafficSockets(),
@@ -464,7 +465,8 @@ absl::Status Server::StartTraffic() {
 absl::Status Server::WatchHooks() {
   const uint64_t limit_ms = config_.containment.watchdog_ms;
   if (limit_ms == 0 || workers_ != nullptr) return absl::OkStatus();
-  auto watchdog = Watchdog::Start(limit_ms, HookTable::InUse(), [](const HookTable::Running& hung) {
+  const HangLimits limits = {.serving_ms = limit_ms};
+  auto watchdog = Watchdog::Start(limits, HookTable::InUse(), [](const HookTable::Running& hung) {
     Log(LogLevel::kError, "{}; the streams of this thread wait; new ones go to other threads",
         DescribeHung(*HookTable::InUse(), hung, MonotonicNs()));
   });

@@ -3,6 +3,7 @@
 #include "host/worker.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -14,6 +15,7 @@
 #include <cstdio>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -48,7 +50,9 @@ constexpr int kExitError = 2;
 // Time for plugins' timers to return after live streams have ended.
 constexpr uint64_t kTimersEndMs = 500;
 
+// No plugin is to be blamed that happens to run.
 [[noreturn]] void EndAtOnce() {
+  HookTable::NoteOwnEnd();
   FlushLog(kLastLinesMs);
   _exit(kExitError);
 }
@@ -126,6 +130,7 @@ class Worker {
   absl::Status TakeCertificate(const std::string& body);
   Reply Prepare(const std::string& body);
   absl::Status Commit(const std::string& body);
+  absl::Status CommitAll(const std::vector<GenerationId>& chain);
   absl::Status Serve();
   void SetServing(bool serving);
   void SetWatch(WatchSettings settings);
@@ -147,8 +152,9 @@ class Worker {
   std::atomic<bool> drained_{false};
   Wake wake_;  // when it has
   std::unique_ptr<PluginSet> plugins_;
-  std::set<GenerationId> prepared_;  // and in every commit since
-  bool complete_ = false;            // the last commit succeeded
+  // Those prepared, and in every commit since.
+  std::map<GenerationId, GenerationFacts> prepared_;
+  bool complete_ = false;  // the last commit succeeded
   std::unique_ptr<TrafficServer> traffic_;
   std::atomic<TrafficServer*> published_traffic_{nullptr};  // for other threads than orders_'
   std::mutex serving_mutex_;                                // guards the following
@@ -228,7 +234,12 @@ void Worker::Response(uint64_t number, Reply reply) {
 
 void Worker::Obey(const WorkerMessage& order) {
   if (order.kind == WorkerMessageKind::kDrain) return Drain(order.number);
-  Response(order.number, Carry(order));
+  Reply reply = Carry(order);
+  const bool brings_up =
+      order.kind == WorkerMessageKind::kCommit || order.kind == WorkerMessageKind::kServe;
+  const bool cannot_serve = brings_up && traffic_ == nullptr && !reply.ok();
+  Response(order.number, std::move(reply));
+  if (cannot_serve) Say(WorkerMessageKind::kCannotServe);
 }
 
 Reply Worker::Carry(const WorkerMessage& order) {
@@ -274,32 +285,46 @@ absl::Status Worker::TakeCertificate(const std::string& body) {
 Reply Worker::Prepare(const std::string& body) {
   const std::optional<PrepareOrder> order = Decode<PrepareOrder>(body);
   if (!order.has_value()) return absl::InvalidArgumentError("no generation");
+  // A worker that lacked another generation is asked for all of them again.
+  const auto known = prepared_.find(order->source.id);
+  if (known != prepared_.end()) return Encode(known->second);
   absl::StatusOr<GenerationFacts> facts = plugins_->Prepare(order->source);
   if (facts.ok()) {
-    prepared_.insert(order->source.id);
+    prepared_.emplace(order->source.id, *facts);
     return Encode(*facts);
   }
   if (order->must) {
-    Log(LogLevel::kError,
-        "plugin {}: a worker cannot create the version that the others serve, and {}: {}",
-        order->source.name, traffic_ == nullptr ? "waits until it can" : "ends",
-        MessageOf(facts.status()));
+    const char* const then = traffic_ == nullptr ? "waits until it can" : "ends";
+    LogLimited(LogLevel::kError, fmt::format("cannot create {}, {}", order->source.name, then),
+               "plugin {}: a worker cannot create the version that the others serve, and {}: {}",
+               order->source.name, then, MessageOf(facts.status()));
   }
   return facts.status();
 }
 
 absl::Status Worker::Commit(const std::string& body) {
   const auto chain = Decode<std::vector<GenerationId>>(body);
-  complete_ =
-      chain.has_value() && std::all_of(chain->begin(), chain->end(),
-                                       [this](GenerationId id) { return prepared_.count(id) > 0; });
-  if (!complete_) {
-    // A worker must not serve without one of the plugins.
-    if (traffic_ != nullptr) EndAtOnce();
-    return absl::FailedPreconditionError("a generation of the chain was not created");
+  absl::Status status =
+      chain.has_value() ? CommitAll(*chain) : absl::InvalidArgumentError("no chain of generations");
+  complete_ = status.ok();
+  if (!complete_ && traffic_ != nullptr) {
+    Log(LogLevel::kError, "a worker ends, since it must not serve without one of the plugins: {}",
+        MessageOf(status));
+    EndAtOnce();
   }
-  plugins_->Commit(*chain);
-  prepared_ = std::set<GenerationId>(chain->begin(), chain->end());
+  return status;
+}
+
+absl::Status Worker::CommitAll(const std::vector<GenerationId>& chain) {
+  const bool all = std::all_of(chain.begin(), chain.end(),
+                               [this](GenerationId id) { return prepared_.contains(id); });
+  if (!all) return absl::FailedPreconditionError("a generation of the chain was not created");
+  if (absl::Status status = plugins_->CommitAll(chain); !status.ok()) {
+    prepared_.clear();  // so that each is created anew
+    return status;
+  }
+  const std::set<GenerationId> kept(chain.begin(), chain.end());
+  std::erase_if(prepared_, [&](const auto& entry) { return !kept.contains(entry.first); });
   return absl::OkStatus();
 }
 

@@ -146,7 +146,9 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
   options->Add(NumberOption("plugin_create_timeout_ms", kReloadGroup, "MS", 1, INT_MAX,
                             &config->create_timeout_ms,
                             "Time that the create hook of a new version may take before the host "
-                            "reports a problem. The old version serves until create returns"));
+                            "reports a problem. The old version serves until create returns. With "
+                            "workers, the worker in which it runs is killed, and the version is "
+                            "refused"));
   options->Add(NumberOption("max_generations", kReloadGroup, "FILES", 1, kGenerationsMax,
                             &config->generations_max,
                             "Plugin files that a process may load in its lifetime, since none can "

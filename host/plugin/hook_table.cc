@@ -195,10 +195,19 @@ void HookTable::NoteCrash() {
   InUse()->crash_.compare_exchange_strong(none, place | kCrashed, std::memory_order_release);
 }
 
+void HookTable::NoteOwnEnd() {
+  uint64_t none = 0;
+  InUse()->crash_.compare_exchange_strong(none, kCrashed | kOwnEnd, std::memory_order_release);
+}
+
+bool HookTable::ended_itself() const {
+  return crash_.load(std::memory_order_acquire) == (kCrashed | kOwnEnd);
+}
+
 std::optional<HookPlace> HookTable::CrashPlace() const {
   const uint64_t packed = crash_.load(std::memory_order_acquire);
   if (packed == 0) return std::nullopt;
-  return Unpack(packed & ~kCrashed);
+  return Unpack(packed & ~(kCrashed | kOwnEnd));
 }
 
 void HookTable::Clear() {

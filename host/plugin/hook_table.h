@@ -68,7 +68,7 @@ bool IsHook(Hook hook);
 struct HookPlace {
   uint32_t plugin = 0;
   Hook hook = Hook::kProcess;
-  bool may_wait = false;  // not on a thread that serves streams
+  bool may_wait = false;  // its thread is not one that serves streams
 };
 
 class HookTable {
@@ -110,9 +110,14 @@ class HookTable {
   // Records that this thread ends the process, for CrashPlace. Only the first call counts. Safe in
   // a signal handler.
   static void NoteCrash();
-  // Where the thread was that ended the process; plugin 0: in no hook. Nothing if the process
-  // recorded no end.
+  // Records that the host itself ends the process, whatever plugins do meanwhile. Only the first
+  // call of the two counts.
+  static void NoteOwnEnd();
+  // Where the thread was that ended the process; plugin 0: in no hook, or by NoteOwnEnd. Nothing if
+  // the process recorded no end.
   std::optional<HookPlace> CrashPlace() const;
+  // Whether the process recorded its end by NoteOwnEnd.
+  bool ended_itself() const;
 
   // The hooks that run now, or ran when the process ended.
   std::vector<Running> ListRunning() const;
@@ -124,6 +129,11 @@ class HookTable {
   static Slot* ThisThread();
   // The same for signal handlers: null if the thread has never been in a hook.
   static const Slot* OfThisThread();
+
+  // Hooks on this thread may wait from now on: it serves no stream beside the one of the hook, as a
+  // thread of the blocking pool, or none that anybody waits for, as one of shadows.
+  static void LetThisThreadWait() { t_may_wait_ = true; }
+  static bool ThisThreadMayWait() { return t_may_wait_; }
 
   static uint64_t Pack(const HookPlace& place) {
     return uint64_t{place.plugin} << 16 | uint64_t{place.may_wait} << 8 |
@@ -137,6 +147,9 @@ class HookTable {
  private:
   friend class ThreadSlot;
   static constexpr uint64_t kCrashed = uint64_t{1} << 63;
+  static constexpr uint64_t kOwnEnd = uint64_t{1} << 62;  // with kCrashed, and no place
+  // Without a constructor, so that a read of it is one instruction.
+  static inline constinit thread_local bool t_may_wait_ = false;
   Slot* TakeSlot();
 
   std::array<Slot, kThreadsMax> slots_;

@@ -303,11 +303,12 @@ callout_status_t Instance::CallHooks(CallState* state, uint64_t now_ns) {
   const Hooks& hooks = plugin_->hooks();
   callout_call_t* const call = &state->slot->call;
   const callout_phase_t phase = call->phase;
-  const HookPlace place = PlaceOf(HookOf(phase));
-  HookScope scope(calls_process_ ? PlaceOf(Hook::kProcess) : place, now_ns, state->stream_id);
+  HookPlace place = PlaceOf(calls_process_ ? Hook::kProcess : HookOf(phase));
+  HookScope scope(place, now_ns, state->stream_id);
   if (calls_process_) {
     const callout_status_t status = hooks.on_process(call);
     if (status != CALLOUT_NEXT) return status;
+    place.hook = HookOf(phase);
     scope.MoveTo(place);
   }
   const auto hook = hooks.Of(phase);

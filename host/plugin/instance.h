@@ -175,9 +175,9 @@ class Instance {
   Instance(std::shared_ptr<const Plugin> plugin, std::string name, const InstanceSettings& settings,
            const InstanceContext& context);
 
-  // A stream sends every call of an instance with a blocking phase to the pool.
-  // Shadows run on threads of their own, which no stream waits for.
-  HookPlace PlaceOf(Hook hook) const { return {marker_, hook, blocking() || is_shadow()}; }
+  // Only the thread says whether a hook may wait: of an instance with a blocking phase, the other
+  // phases run on the threads that serve streams.
+  HookPlace PlaceOf(Hook hook) const { return {marker_, hook, HookTable::ThisThreadMayWait()}; }
   uint64_t OfferedPhases() const;
   absl::Status CreatePlugin(const std::string& config);
   callout_status_t CountedCall(CallState* state, uint64_t now_ns);

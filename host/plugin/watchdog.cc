@@ -11,13 +11,29 @@
 #include "host/base/thread.h"
 
 namespace callout::host {
+namespace {
+
+uint64_t LimitOf(const HookPlace& place, const HangLimits& limits) {
+  if (IsAtLoad(place.hook)) return limits.create_ms;
+  return place.may_wait ? 0 : limits.serving_ms;
+}
+
+uint64_t LeastOf(const HangLimits& limits) {
+  if (limits.serving_ms == 0) return limits.create_ms;
+  return limits.create_ms == 0 ? limits.serving_ms : std::min(limits.serving_ms, limits.create_ms);
+}
+
+}  // namespace
+
+bool IsAtLoad(Hook hook) { return hook == Hook::kLoad || hook == Hook::kCreate; }
 
 std::vector<HookTable::Running> FindHung(const std::vector<HookTable::Running>& running,
-                                         uint64_t limit_ms, uint64_t now_ns) {
+                                         const HangLimits& limits, uint64_t now_ns) {
   std::vector<HookTable::Running> hung;
   for (const HookTable::Running& one : running) {
+    const uint64_t limit_ms = LimitOf(one.place, limits);
     const bool old = one.since_ns < now_ns && now_ns - one.since_ns >= limit_ms * 1'000'000;
-    if (old && !one.place.may_wait) hung.push_back(one);
+    if (old && limit_ms != 0) hung.push_back(one);
   }
   return hung;
 }
@@ -28,9 +44,9 @@ std::string DescribeHung(const HookTable& table, const HookTable::Running& hung,
                      hung.stream_id == 0 ? "" : fmt::format("; stream {}", hung.stream_id));
 }
 
-absl::StatusOr<std::unique_ptr<Watchdog>> Watchdog::Start(uint64_t limit_ms, const HookTable* table,
-                                                          OnHung on_hung) {
-  std::unique_ptr<Watchdog> watchdog(new Watchdog(limit_ms, table, std::move(on_hung)));
+absl::StatusOr<std::unique_ptr<Watchdog>> Watchdog::Start(const HangLimits& limits,
+                                                          const HookTable* table, OnHung on_hung) {
+  std::unique_ptr<Watchdog> watchdog(new Watchdog(limits, table, std::move(on_hung)));
   absl::StatusOr<std::thread> thread =
       StartThread("the watchdog", [watchdog = watchdog.get()] { watchdog->Run(); });
   if (!thread.ok()) return thread.status();
@@ -48,7 +64,7 @@ Watchdog::~Watchdog() {
 }
 
 void Watchdog::Run() {
-  const std::chrono::milliseconds pause(std::clamp<uint64_t>(limit_ms_ / 10, 1, 1000));
+  const std::chrono::milliseconds pause(std::clamp<uint64_t>(LeastOf(limits_) / 10, 1, 1000));
   std::unique_lock<std::mutex> lock(mutex_);
   while (!wake_.wait_for(lock, pause, [this] { return stop_; })) {
     lock.unlock();
@@ -59,7 +75,7 @@ void Watchdog::Run() {
 
 void Watchdog::Rescan() {
   std::set<std::pair<int32_t, uint64_t>> told;
-  for (const HookTable::Running& hung : FindHung(table_->ListRunning(), limit_ms_, MonotonicNs())) {
+  for (const HookTable::Running& hung : FindHung(table_->ListRunning(), limits_, MonotonicNs())) {
     const std::pair key(hung.thread, hung.since_ns);
     told.insert(key);
     if (told_.count(key) == 0) on_hung_(hung);

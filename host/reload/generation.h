@@ -99,8 +99,10 @@ class GenerationTarget {
   // enabled again.
   virtual void EndQuarantine(GenerationId) {}
 
-  // Does whatever the target has to do on the reloading thread.
-  virtual void DoChores() {}
+  // Does whatever the target has to do on the reloading thread. Returns when (MonotonicNs) it wants
+  // to be called again at the latest.
+  static constexpr uint64_t kNothingDue = UINT64_MAX;
+  virtual uint64_t DoChores() { return kNothingDue; }
 
   // The generations whose trial has failed since the last call.
   virtual std::vector<GenerationId> TakeFailedTrials() = 0;

@@ -179,7 +179,7 @@ void PluginManager::Run() {
   uint64_t rescanned_ns = 0;
   uint64_t due_ns = 0;  // at once: files may have changed before they were watched
   while (!stop_) {
-    target_->DoChores();
+    const uint64_t chores_due_ns = target_->DoChores();
     reloader_.WithdrawFailed();
     TakeOrder();
     if (std::exchange(rescan_now_, false)) due_ns = 0;
@@ -192,7 +192,7 @@ void PluginManager::Run() {
     }
     const uint64_t now_ns = MonotonicNs();
     if (now_ns < due_ns) {
-      Sleep(std::min(due_ns, canary_due_ns));
+      Sleep(std::min({due_ns, canary_due_ns, chores_due_ns}));
       continue;
     }
     rescanned_ns = now_ns;

@@ -95,11 +95,11 @@ class PluginSet::Retired {
     busy_.push_back(std::move(unused));
   }
 
-  // It is not kept any more.
-  void Drop(GenerationId id) {
+  // It is not kept any more. The caller still holds it.
+  void Drop(const Instance* instance) {
     std::lock_guard<std::mutex> lock(mutex_);
     for (std::vector<Unused>* list : {&unused_, &busy_}) {
-      std::erase_if(*list, [id](const Unused& unused) { return unused.id == id; });
+      std::erase_if(*list, [&](const Unused& unused) { return unused.instance.get() == instance; });
     }
   }
 
@@ -221,18 +221,34 @@ void PluginSet::BeginTrial(const GenerationSource& source, Instance* instance) {
   }));
 }
 
+// Under mutex_. Those of `ids`, in this order.
+absl::StatusOr<std::vector<PluginSet::Member>> PluginSet::FindAll(
+    const std::vector<GenerationId>& ids) {
+  std::vector<Member> members;
+  for (const GenerationId id : ids) {
+    const auto found = generations_.find(id);
+    std::shared_ptr<Instance> instance;
+    if (found != generations_.end()) instance = found->second.used.lock();
+    if (instance == nullptr) {
+      return absl::FailedPreconditionError(
+          fmt::format("putting {} plugins into service: the generation with id {} is not there; "
+                      "create it first",
+                      ids.size(), id));
+    }
+    members.push_back({&found->second, std::move(instance)});
+  }
+  return members;
+}
+
 // Under mutex_. Instances in their order, shadows beside them, and of a canary's pair each with its
 // share of the streams.
-std::shared_ptr<const Chain> PluginSet::MakeChain(const std::vector<GenerationId>& ids) {
+std::shared_ptr<const Chain> PluginSet::MakeChain(std::vector<Member> members) {
   std::vector<ChainPlace> places;
   Generation* before = nullptr;  // of the last place
   std::set<const Generation*> paired;
-  for (const GenerationId id : ids) {
-    const auto found = generations_.find(id);
-    if (found == generations_.end()) continue;
-    Generation& generation = found->second;
-    std::shared_ptr<Instance> instance = generation.used.lock();
-    if (instance == nullptr) continue;
+  for (Member& member : members) {
+    Generation& generation = *member.generation;
+    std::shared_ptr<Instance> instance = std::move(member.instance);
     const bool pair = generation.canary.has_value() && before != nullptr &&
                       places.back().instance->name() == instance->name();
     if (pair) {
@@ -258,11 +274,19 @@ std::shared_ptr<const Chain> PluginSet::MakeChain(const std::vector<GenerationId
 }
 
 void PluginSet::Commit(const std::vector<GenerationId>& chain) {
+  if (absl::Status status = CommitAll(chain); !status.ok()) {
+    Log(LogLevel::kError, "{}; new streams go on with the plugins before", MessageOf(status));
+  }
+}
+
+absl::Status PluginSet::CommitAll(const std::vector<GenerationId>& chain) {
   std::vector<std::shared_ptr<Instance>> released;  // released without the lock
   std::shared_ptr<const Chain> next;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    next = MakeChain(chain);
+    absl::StatusOr<std::vector<Member>> members = FindAll(chain);
+    if (!members.ok()) return members.status();
+    next = MakeChain(*std::move(members));
     for (auto& [id, generation] : generations_) {
       const bool wanted = std::find(chain.begin(), chain.end(), id) != chain.end();
       if (generation.prepared != nullptr && !(generation.aside && !wanted)) {
@@ -280,6 +304,7 @@ void PluginSet::Commit(const std::vector<GenerationId>& chain) {
   std::lock_guard<std::mutex> lock(mutex_);
   std::erase_if(live_chains_, [](const LiveChain& live) { return live.holders.Count() == 0; });
   live_chains_.push_back({std::move(holders), chain});
+  return absl::OkStatus();
 }
 
 void PluginSet::Discard(GenerationId id) {
@@ -325,10 +350,13 @@ void PluginSet::Reap() {
     const GenerationId id = unused.id;
     retired_->KeepBusy(std::move(unused));
     if (!instance->EndTimers([retired = retired_] { retired->TakeBackBusy(); })) continue;
-    retired_->Drop(id);
+    retired_->Drop(instance.get());
     instance.reset();  // callout_plugin_destroy
     std::lock_guard<std::mutex> lock(mutex_);
-    generations_.erase(id);
+    // The id may be that of a newer instance by now.
+    const auto generation = generations_.find(id);
+    const bool over = generation != generations_.end() && generation->second.used.expired();
+    if (over) generations_.erase(generation);
   }
 }
 

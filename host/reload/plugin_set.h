@@ -14,8 +14,11 @@
 // Code is never unloaded. A file whose bytes were loaded before under the same name is not loaded
 // again, so going back to an old version takes no memory.
 //
-// Commit, Discard, Reap and the destructor belong to one thread at a time; any thread may call the
-// rest. All streams must have ended before the destructor.
+// An id may be prepared again. The instance before it then ends with its last stream, and the id is
+// that of the new one.
+//
+// Commit, CommitAll, Discard, Reap and the destructor belong to one thread at a time; any thread
+// may call the rest. All streams must have ended before the destructor.
 #ifndef CALLOUT_HOST_RELOAD_PLUGIN_SET_H_
 #define CALLOUT_HOST_RELOAD_PLUGIN_SET_H_
 
@@ -29,6 +32,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "host/extensions/extensions.h"
 #include "host/plugin/chain.h"
 #include "host/plugin/instance.h"
@@ -58,7 +63,11 @@ class PluginSet final : public GenerationTarget {
   ChainSource& chains() { return chains_; }
 
   absl::StatusOr<GenerationFacts> Prepare(const GenerationSource& source) override;
+  // As CommitAll. An error is logged, and new streams go on with the chain before.
   void Commit(const std::vector<GenerationId>& chain) override;
+  // Commit, for a caller that can do something about an error. FAILED_PRECONDITION if a generation
+  // of `chain` is not here; then nothing changes, since no chain may go without one of its plugins.
+  absl::Status CommitAll(const std::vector<GenerationId>& chain);
   std::vector<GenerationId> TakeFailedTrials() override;
   Usage GetUsage() const override;
 
@@ -76,7 +85,10 @@ class PluginSet final : public GenerationTarget {
     const bool live = extensions_.Stop(timeout_ms);
     return shadow_extensions_.Stop(timeout_ms) && live;
   }
-  void DoChores() override { Reap(); }
+  uint64_t DoChores() override {
+    Reap();
+    return kNothingDue;
+  }
 
  private:
   // Unused instances that the reloading thread has to destroy.
@@ -93,6 +105,12 @@ class PluginSet final : public GenerationTarget {
     std::shared_ptr<CallTally> tally;
   };
 
+  // A generation of a chain, which holds its instance meanwhile.
+  struct Member {
+    Generation* generation;
+    std::shared_ptr<Instance> instance;
+  };
+
   struct LiveChain {
     ChainSource::Holders holders;
     std::vector<GenerationId> ids;
@@ -101,7 +119,8 @@ class PluginSet final : public GenerationTarget {
   absl::StatusOr<std::shared_ptr<const Plugin>> CodeOf(const GenerationSource& source);
   absl::StatusOr<std::shared_ptr<const Plugin>> FindOrLoad(const GenerationSource& source);
   void BeginTrial(const GenerationSource& source, Instance* instance);
-  std::shared_ptr<const Chain> MakeChain(const std::vector<GenerationId>& ids);
+  absl::StatusOr<std::vector<Member>> FindAll(const std::vector<GenerationId>& ids);
+  std::shared_ptr<const Chain> MakeChain(std::vector<Member> members);
 
   const Options options_;
   Extensions extensions_;  // outlives the instances

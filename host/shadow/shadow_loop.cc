@@ -11,6 +11,7 @@
 #include "host/base/clock.h"
 #include "host/base/thread.h"
 #include "host/diff/outcome.h"
+#include "host/plugin/hook_table.h"
 #include "host/shadow/shadow_runner.h"
 #include "host/stream/stream.h"
 #include "host/wire/envelope.h"
@@ -205,6 +206,7 @@ void ShadowLoop::DropFinished() {
 }
 
 void ShadowLoop::Run() {
+  HookTable::LetThisThreadWait();
   std::vector<Posted> posted;
   bool stopping = false;
   while (!stopping) {

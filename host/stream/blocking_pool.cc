@@ -9,6 +9,7 @@
 #include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/base/thread.h"
+#include "host/plugin/hook_table.h"
 
 namespace callout::host {
 namespace {
@@ -115,6 +116,7 @@ bool BlockingPool::MayBegin(const Job& job, uint64_t now_ns) {
 }
 
 void BlockingPool::Run(size_t number) {
+  HookTable::LetThisThreadWait();
   std::unique_lock lock(mutex_);
   for (;;) {
     wake_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });

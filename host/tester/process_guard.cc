@@ -49,8 +49,8 @@ int EndProcessGuard(int code) {
 absl::StatusOr<std::unique_ptr<Watchdog>> WatchHooks(uint64_t hook_deadline_ms) {
   constexpr uint64_t kDeadlines = 5;
   constexpr uint64_t kLeastMs = 1000;
-  return Watchdog::Start(std::max(kLeastMs, kDeadlines * hook_deadline_ms), HookTable::InUse(),
-                         [](const HookTable::Running& hung) {
+  return Watchdog::Start({.serving_ms = std::max(kLeastMs, kDeadlines * hook_deadline_ms)},
+                         HookTable::InUse(), [](const HookTable::Running& hung) {
                            EndRun(DescribeHung(*HookTable::InUse(), hung, MonotonicNs()) +
                                   "; its " + in_force.unit + " cannot end");
                          });

@@ -41,11 +41,16 @@ WorkerEnd DescribeWorkerEnd(int wait_status, const HookTable& table,
   if (hung.has_value()) {
     WorkerEnd end = In(word, table, hung->place);
     end.text = hung_text;
+    end.hung = true;
     return end;
   }
   // Not from a plugin, but from an operator, or from the kernel when memory ran out.
   if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL) {
     return {.text = word + " from outside", .from_outside = true};
+  }
+  if (WIFEXITED(wait_status) && table.ended_itself()) {
+    return {.text = word + ": the worker could not go on; its last log lines say why",
+            .by_itself = true};
   }
   if (const std::optional<HookPlace> place = table.CrashPlace(); place.has_value()) {
     if (place->plugin != 0) return In(word, table, *place);

@@ -19,7 +19,9 @@ struct WorkerEnd {
   // The plugin at fault; "": none, or unknown.
   std::string plugin = {};
   Hook hook = Hook::kProcess;  // in which it was
+  bool hung = false;           // and too long, so it was killed
   bool from_outside = false;   // another process or the kernel ended it
+  bool by_itself = false;      // the worker saw that it cannot go on; its log says why
 };
 
 // `wait_status` is that of waitpid. `hung` is the hook because of which the process was killed, and

@@ -11,8 +11,10 @@
 #include <utility>
 
 #include "host/base/clock.h"
+#include "host/base/log.h"
 #include "host/base/plain_codec.h"
 #include "host/base/status_text.h"
+#include "host/workers/backoff.h"
 #include "host/workers/worker_group.h"
 
 namespace callout::host {
@@ -42,6 +44,12 @@ absl::StatusOr<GenerationFacts> WorkerGroup::Prepare(const GenerationSource& sou
   std::lock_guard<std::mutex> lock(mutex_);
   preparing_.clear();
   if (!facts.ok()) Discard(source.id);
+  if (absl::IsDeadlineExceeded(facts.status())) {
+    return absl::DeadlineExceededError(fmt::format(
+        "creating {} has not returned for {} ms (--plugin_create_timeout_ms), and the worker that "
+        "tried it was killed: {}",
+        source.path, options_.create_timeout_ms, MessageOf(facts.status())));
+  }
   if (absl::IsAborted(facts.status())) {
     return absl::AbortedError(fmt::format("loading {} ended the worker that tried it: {}",
                                           source.path, MessageOf(facts.status())));
@@ -67,20 +75,21 @@ absl::StatusOr<GenerationFacts> WorkerGroup::PrepareInAll(const GenerationSource
 // the generation itself; UNAVAILABLE if all workers ended before they could create it.
 absl::StatusOr<GenerationFacts> WorkerGroup::PrepareIn(size_t workers_max,
                                                        const GenerationSource& source) {
-  std::vector<std::future<Reply>> replies;
+  std::vector<Preparing> preparing;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (draining_) return absl::CancelledError("the host is draining");
     const std::string order = Encode(PrepareOrder{source, false});
     for (Worker& worker : workers_) {
-      if (replies.size() == workers_max || worker.process == nullptr) continue;
+      if (preparing.size() == workers_max || worker.process == nullptr) continue;
       if (!worker.asked.insert(source.id).second) continue;
-      replies.push_back(worker.process->Ask(WorkerMessageKind::kPrepare, order));
+      preparing.push_back({worker.process, worker.process->Ask(WorkerMessageKind::kPrepare, order),
+                           PrepareDeadline(worker)});
     }
   }
   absl::StatusOr<GenerationFacts> result = absl::UnavailableError("there is no worker");
-  for (std::future<Reply>& future : replies) {
-    const Reply reply = future.get();
+  for (Preparing& one : preparing) {
+    const Reply reply = AwaitPrepared(&one);
     const auto facts = reply.ok() ? Decode<GenerationFacts>(*reply) : std::nullopt;
     if (!reply.ok() && !absl::IsUnavailable(reply.status())) {
       result = reply.status();
@@ -89,6 +98,26 @@ absl::StatusOr<GenerationFacts> WorkerGroup::PrepareIn(size_t workers_max,
     }
   }
   return result;
+}
+
+// Under mutex_. No worker takes longer that works: its keeper ends it sooner if it hangs while it
+// loads the file, or in create. One that does not serve yet may have all others to create first.
+Clock::time_point WorkerGroup::PrepareDeadline(const Worker& worker) const {
+  const size_t generations = worker.keeper->serving() ? 1 : chain_.size() + 1;
+  const std::chrono::milliseconds each(2 * options_.create_timeout_ms);
+  return Clock::now() + kOrderPatience + each * static_cast<int64_t>(generations);
+}
+
+// A worker that was stopped, or whose plugin has spoilt what the keeper reads, is ended here: the
+// reloading thread waits for nobody for ever.
+WorkerGroup::Reply WorkerGroup::AwaitPrepared(Preparing* preparing) {
+  if (preparing->reply.wait_until(preparing->deadline) != std::future_status::ready) {
+    preparing->process->Kill();
+    Log(LogLevel::kError, "the worker in process {} does not answer, and is killed",
+        preparing->process->pid());
+    return absl::DeadlineExceededError("it did not answer");
+  }
+  return preparing->reply.get();
 }
 
 // Under mutex_.
@@ -126,16 +155,33 @@ void WorkerGroup::Commit(const std::vector<GenerationId>& chain) {
   }
 }
 
-// Lets workers try again what they could not create.
-void WorkerGroup::DoChores() {
+uint64_t WorkerGroup::DoChores() {
   std::lock_guard<std::mutex> lock(mutex_);
-  for (Worker& worker : workers_) {
-    if (worker.keeper->serving() || worker.process == nullptr) continue;
-    const bool done =
-        worker.brought_up.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
-    if (done && !worker.brought_up.get().ok()) BringUp(&worker, /*anew=*/true);
-  }
+  const uint64_t now_ns = MonotonicNs();
+  uint64_t due_ns = kNothingDue;
+  for (Worker& worker : workers_) due_ns = std::min(due_ns, RetryBringUp(&worker, now_ns));
   if (!draining_) TryQuarantined();
+  return due_ns;
+}
+
+// Under mutex_. Lets a worker try again what it could not create, after a pause. Returns when it is
+// to be called again at the latest; until the worker has failed, its message will wake the thread.
+uint64_t WorkerGroup::RetryBringUp(Worker* worker, uint64_t now_ns) {
+  if (worker->process == nullptr) return kNothingDue;
+  if (worker->keeper->serving()) {
+    worker->failures = 0;
+    return kNothingDue;
+  }
+  const std::shared_future<Reply>& reply = worker->brought_up;
+  const bool done = reply.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+  if (!done || reply.get().ok()) return kNothingDue;
+  if (worker->retry_at_ns == 0) {
+    const std::chrono::nanoseconds pause = PauseAfter(++worker->failures);
+    worker->retry_at_ns = now_ns + static_cast<uint64_t>(pause.count());
+  }
+  if (now_ns < worker->retry_at_ns) return worker->retry_at_ns;
+  BringUp(worker, /*anew=*/true);
+  return kNothingDue;
 }
 
 std::vector<GenerationId> WorkerGroup::TakeFailedTrials() {
@@ -187,6 +233,11 @@ WorkerGroup::Usage WorkerGroup::GetUsage() const {
 
 void WorkerGroup::EndQuarantine(GenerationId id) {
   std::lock_guard<std::mutex> lock(mutex_);
+  // Whoever asks for it has mended something, so nobody waits long for the next try.
+  for (Worker& worker : workers_) {
+    worker.failures = 0;
+    worker.retry_at_ns = 0;
+  }
   if (!quarantine_.Release(id, /*by_operator=*/true, MonotonicNs())) return;
   if (!quarantine_.trying()) trial_worker_ = nullptr;
   BringAllUp();

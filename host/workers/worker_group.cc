@@ -24,6 +24,12 @@ constexpr std::chrono::milliseconds kHealthPatience(500);
 // More than can be between two rescans.
 constexpr size_t kFailedTrialsMax = 4096;
 
+// What those hear who wait for a worker that has ended.
+absl::Status ReasonOf(const WorkerEnd& end, bool is_refusal) {
+  if (!is_refusal) return absl::UnavailableError(end.text);
+  return end.hung ? absl::DeadlineExceededError(end.text) : absl::AbortedError(end.text);
+}
+
 }  // namespace
 
 WorkerGroup::WorkerGroup(Options options)
@@ -40,11 +46,13 @@ absl::StatusOr<std::unique_ptr<WorkerGroup>> WorkerGroup::Start(Options options)
   if (absl::Status status = group->DefineMetrics(); !status.ok()) return status;
   const WorkerProcess::Launch launch = {.options = group->options_.worker_options,
                                         .sockets = group->options_.sockets};
+  const HangLimits limits = {.serving_ms = group->options_.containment.watchdog_ms,
+                             .create_ms = group->options_.create_timeout_ms};
   group->workers_.resize(group->options_.containment.workers);
   int number = 0;
   for (Worker& worker : group->workers_) {
     worker.keeper = std::make_unique<WorkerKeeper>(
-        ++number, launch, group->options_.containment.watchdog_ms,
+        ++number, launch, limits,
         WorkerKeeper::Callbacks{
             .on_start = [group = group.get(),
                          &worker](const ProcessPtr& process) { group->OnStart(&worker, process); },
@@ -121,12 +129,12 @@ void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerE
     }
     worker->asked.clear();
     worker->brought_up = {};
+    worker->failures = 0;
     worker->metrics.clear();
     ended_metrics_.Add(counts);
     // Whether the generation that is being prepared ended it.
-    const bool at_load = end.hook == Hook::kLoad || end.hook == Hook::kCreate;
-    is_refusal = !preparing_.empty() && !end.from_outside &&
-                 (end.plugin.empty() || (end.plugin == preparing_ && at_load));
+    is_refusal = !preparing_.empty() && !end.from_outside && !end.by_itself &&
+                 (end.plugin.empty() || (end.plugin == preparing_ && IsAtLoad(end.hook)));
     if (!draining_) options_.metrics->Add(ends_);
     // The reloader takes a canary out of service after one crash.
     const bool of_a_canary = HasCanary(end.plugin);
@@ -135,7 +143,7 @@ void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerE
       Disable(end);
     }
   }
-  process->Close(is_refusal ? absl::AbortedError(end.text) : absl::UnavailableError(end.text));
+  process->Close(ReasonOf(end, is_refusal));
   options_.wake();
 }
 
@@ -159,6 +167,7 @@ bool WorkerGroup::HasCanary(const std::string& plugin) const {
 // those it was asked for before, unless `anew`.
 void WorkerGroup::BringUp(Worker* worker, bool anew) {
   if (worker->process == nullptr) return;
+  worker->retry_at_ns = 0;
   if (anew && options_.certificates != nullptr) {
     worker->process->Ask(WorkerMessageKind::kCertificate,
                          Encode(options_.certificates->CurrentPem()));

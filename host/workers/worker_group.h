@@ -10,7 +10,11 @@
 // A generation is created in one worker first, so that a crash ends only that one, and then in the
 // others. It is refused if one of them cannot create it. A new worker gets all generations that the
 // others serve before it accepts connections. If it cannot create them, it does not serve, and
-// tries again.
+// tries again: after a pause that grows (host/workers/backoff.h), and soon after SIGHUP. What it
+// has created already is not created again.
+//
+// A create that takes longer than --plugin_create_timeout_ms ends its worker, whose other orders
+// would have to wait for it, and the version is refused with DEADLINE_EXCEEDED.
 //
 // A stand-in (host/workers/quarantine.h) replaces a plugin that crashes too often, in all workers,
 // until there is a new generation, the operator touches its file, or a trial in one worker
@@ -62,7 +66,8 @@ namespace callout::host {
 class WorkerGroup final : public Traffic, public GenerationTarget {
  public:
   struct Options {
-    ContainmentConfig containment;  // with `workers` above 0
+    ContainmentConfig containment;       // with `workers` above 0
+    uint64_t create_timeout_ms = 10000;  // above 0
     std::vector<std::string> worker_options;
     uint64_t drain_timeout_ms = 10000;
     std::vector<TrafficSocket> sockets;              // bound; the caller owns them
@@ -100,7 +105,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   absl::StatusOr<GenerationFacts> Prepare(const GenerationSource& source) override;
   void Commit(const std::vector<GenerationId>& chain) override;
   void EndQuarantine(GenerationId id) override;
-  void DoChores() override;
+  uint64_t DoChores() override;
   std::vector<GenerationId> TakeFailedTrials() override;
   Usage GetUsage() const override;
 
@@ -112,6 +117,13 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   static constexpr std::chrono::seconds kPagePatience{2};
   static constexpr std::chrono::seconds kOrderPatience{10};
 
+  // A worker that was asked to create a generation, and has until `deadline` to answer.
+  struct Preparing {
+    ProcessPtr process;
+    std::future<Reply> reply;
+    std::chrono::steady_clock::time_point deadline;
+  };
+
   // A question to a process for the pages. Until there is a reply, the process is not asked again:
   // the channel of a stopped process is full after some hundred questions.
   struct Question {
@@ -122,9 +134,11 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   // One of the N workers, with its current process.
   struct Worker {
     std::unique_ptr<WorkerKeeper> keeper;
-    ProcessPtr process;                             // null while there is none
-    std::set<GenerationId> asked;                   // to prepare, and in every commit since
-    std::shared_future<Reply> brought_up;           // the last reply that it waits for
+    ProcessPtr process;                    // null while there is none
+    std::set<GenerationId> asked;          // to prepare, and in every commit since
+    std::shared_future<Reply> brought_up;  // the last reply that it waits for
+    int failures = 0;                      // to bring this process up, in a row
+    uint64_t retry_at_ns = 0;              // 0: the last try has not failed, as far as known
     std::vector<prometheus::MetricFamily> metrics;  // as collected last
     Question metrics_question;
     Question sight_question, explained_question, exemplars_question, shadows_question;
@@ -158,6 +172,9 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   bool AwaitProcess();
   absl::StatusOr<GenerationFacts> PrepareInAll(const GenerationSource& source);
   absl::StatusOr<GenerationFacts> PrepareIn(size_t workers_max, const GenerationSource& source);
+  std::chrono::steady_clock::time_point PrepareDeadline(const Worker& worker) const;
+  static Reply AwaitPrepared(Preparing* preparing);
+  uint64_t RetryBringUp(Worker* worker, uint64_t now_ns);
   void Discard(GenerationId id) override;
   void TryQuarantined();
   Worker* FindQuietest();

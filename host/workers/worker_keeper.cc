@@ -13,22 +13,20 @@
 #include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/base/thread.h"
+#include "host/workers/backoff.h"
 
 namespace callout::host {
 namespace {
 
 constexpr uint64_t kEarlyNs = 1'000'000'000;
-constexpr std::chrono::milliseconds kPauseMin(100);
-constexpr std::chrono::milliseconds kPauseMax(5000);
-constexpr int kDoublingsMax = 6;
 
 }  // namespace
 
-WorkerKeeper::WorkerKeeper(int number, WorkerProcess::Launch launch, uint64_t watchdog_ms,
+WorkerKeeper::WorkerKeeper(int number, WorkerProcess::Launch launch, const HangLimits& limits,
                            Callbacks callbacks)
     : number_(number),
       launch_(std::move(launch)),
-      watchdog_ms_(watchdog_ms),
+      limits_(limits),
       callbacks_(std::move(callbacks)) {}
 
 WorkerKeeper::~WorkerKeeper() {
@@ -46,10 +44,10 @@ absl::Status WorkerKeeper::Prepare() {
   table_ = *table;
   launch_.number = number_;
   launch_.hooks = hooks_.get();
-  if (watchdog_ms_ == 0) return absl::OkStatus();
+  if (!limits_.any()) return absl::OkStatus();
   // One for all processes to come: later there may be no thread to be had for it.
-  absl::StatusOr<std::unique_ptr<Watchdog>> watchdog = Watchdog::Start(
-      watchdog_ms_, table_, [this](const HookTable::Running& hung) { OnHung(hung); });
+  absl::StatusOr<std::unique_ptr<Watchdog>> watchdog =
+      Watchdog::Start(limits_, table_, [this](const HookTable::Running& hung) { OnHung(hung); });
   if (!watchdog.ok()) return watchdog.status();
   watchdog_ = *std::move(watchdog);
   return absl::OkStatus();
@@ -172,15 +170,14 @@ void WorkerKeeper::OnHung(const HookTable::Running& hung) {
     pid = process_->pid();
     hang_ = {hung, text};
   }
-  Log(LogLevel::kError, "worker {} (process {}): {}; it is killed", number_, pid, text);
+  Log(LogLevel::kError, "worker {} (process {}): {} ({}); it is killed", number_, pid, text,
+      IsAtLoad(hung.place.hook) ? "--plugin_create_timeout_ms" : "--watchdog_ms");
 }
 
 bool WorkerKeeper::Pause() {
   std::unique_lock<std::mutex> lock(mutex_);
   if (failures_ > 0) {
-    const auto pause = kPauseMin * (1 << std::min(failures_ - 1, kDoublingsMax));
-    changed_.wait_for(lock, std::min<std::chrono::milliseconds>(pause, kPauseMax),
-                      [this] { return let_end_; });
+    changed_.wait_for(lock, PauseAfter(failures_), [this] { return let_end_; });
   }
   return !let_end_;
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Keeps one worker running: starts it, restarts it when it ends, and reports why it ended.
+// Keeps one worker running: starts it, restarts it when it ends, and reports why it ended. It kills
+// a worker in which a hook or a create hangs.
 //
-//   WorkerKeeper keeper(1, launch, watchdog_ms, {.on_start = …, .on_message = …, .on_end = …});
+//   WorkerKeeper keeper(1, launch, limits, {.on_start = …, .on_message = …, .on_end = …});
 //   absl::Status status = keeper.Start();
 //   …  keeper.LetEnd();  …  keeper.Join(timeout);
 //
 // It restarts at once, with one exception: if a process ended before it served, or by itself within
-// a second and not because of a plugin, it waits first, from 0.1 s up to 5 s.
+// a second and not because of a plugin, it waits first (host/workers/backoff.h).
 //
 // Start, Join and the destructor belong to one thread; the rest to any. The callbacks run on the
 // keeper's thread.
@@ -51,8 +52,9 @@ class WorkerKeeper {
         on_end;
   };
 
-  // `number` is for the log; `launch` without its `hooks` and `metrics`. `watchdog_ms` 0: none.
-  WorkerKeeper(int number, WorkerProcess::Launch launch, uint64_t watchdog_ms, Callbacks callbacks);
+  // `number` is for the log; `launch` without its `hooks` and `metrics`.
+  WorkerKeeper(int number, WorkerProcess::Launch launch, const HangLimits& limits,
+               Callbacks callbacks);
   // Kills the process.
   ~WorkerKeeper();
   WorkerKeeper(const WorkerKeeper&) = delete;
@@ -86,7 +88,7 @@ class WorkerKeeper {
 
   const int number_;
   WorkerProcess::Launch launch_;
-  const uint64_t watchdog_ms_;
+  const HangLimits limits_;
   const Callbacks callbacks_;
   OwnedFd hooks_;
   HookTable* table_ = nullptr;

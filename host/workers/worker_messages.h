@@ -51,6 +51,7 @@ enum class WorkerMessageKind : uint8_t {
 
   // Sent unasked.
   kServing,           // it accepts
+  kCannotServe,       // kCommit or kServe has failed, and was answered; it does not accept
   kTrialsFailed,      // vector<GenerationId>
   kGenerationsEnded,  // the usage has changed
 };

@@ -9,6 +9,7 @@
 #define CALLOUT_TESTS_HOST_STREAM_FIXTURE_H_
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -24,6 +25,7 @@
 #include <vector>
 
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
+#include "host/plugin/hook_table.h"
 #include "host/plugin/services.h"
 #include "host/stream/guard.h"
 #include "host/stream/stream.h"
@@ -321,6 +323,15 @@ inline std::string BodyTold(const std::vector<ProcessingResponse>& responses) {
     }
   }
   return told;
+}
+
+// Whether the watchdog lets the hook wait that runs on this thread.
+inline bool ThisHookMayWait() {
+  for (const HookTable::Running& running : HookTable::InUse()->ListRunning()) {
+    if (running.thread == gettid()) return running.place.may_wait;
+  }
+  ADD_FAILURE() << "no hook runs on this thread";
+  return false;
 }
 
 class StreamTest : public testing::Test {

@@ -24,6 +24,7 @@
 namespace callout::tests {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -342,6 +343,87 @@ TEST_F(Workers, OneThatCannotMakeWhatTheOthersServeWaitsUntilItCan) {
   host_->Signal(SIGHUP);
   AwaitAnotherThan(before);
   for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("a@"));
+}
+
+// Two plugins: what a worker has created already when the other fails must neither be created again
+// nor get lost.
+TEST_F(Workers, OneThatHadToTryAgainServesWithAllItsPlugins) {
+  const std::string made = directory_.Path("made"), tried = directory_.Path("tried");
+  plugins_.Put("o.config", "o " + tried + " fail 3 1000000");
+  plugins_.Put("o.so", ReadFile(ReloadPlugin("counting")));
+  Start("counting", "a " + made);
+  const std::map<int, pid_t> before = Processes();
+  const auto killed_at = std::chrono::steady_clock::now();
+  ASSERT_EQ(kill(before.at(1), SIGKILL), 0);
+  // One for each worker before, and five tries with pauses of 0.1, 0.2, 0.4 and 0.8 s.
+  Await([&] { return ReadFile(tried).size() >= 7; });
+  EXPECT_GE(std::chrono::steady_clock::now() - killed_at, std::chrono::milliseconds(1500))
+      << "the tries come with pauses";
+  const std::string log = host_->Log();
+  const std::string line = "plugin o: a worker cannot create the version that the others serve";
+  const size_t first = log.find(line);
+  EXPECT_NE(first, std::string::npos) << log;
+  EXPECT_EQ(log.find(line, first + 1), std::string::npos) << "not a line for each try: " << log;
+  std::filesystem::remove(tried);  // the next one is the first
+  AwaitAnotherThan(before);        // nobody has to ask for it
+  EXPECT_EQ(ReadFile(made), "...") << "once in each process";
+  for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("a@"));
+  // A later change of the other plugin leaves it in every worker's chain, too.
+  plugins_.Put("o.config", "n");
+  host_->AwaitLog("plugin o: generation 2 of ");
+  for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("a@"));
+  EXPECT_EQ(ReadFile(made), "...");
+}
+
+TEST_F(Workers, AVersionWhoseCreateHangsIsRefusedAndTheNextOneServes) {
+  const std::string count = directory_.Path("count");
+  Start("counting", "a",
+        {"--plugin_create_timeout_ms=2000", "--watchdog_ms=0", "--quarantine=1/600"});
+  const std::map<int, pid_t> before = Processes();
+  plugins_.Put("p.config", "b " + count + " hang 1");
+  EXPECT_THAT(host_->AwaitLog("plugin p: creating "),
+              AllOf(HasSubstr("has not returned for 2000 ms (--plugin_create_timeout_ms)"),
+                    HasSubstr("the worker that tried it was killed: plugin p has been in "
+                              "callout_plugin_create for "),
+                    HasSubstr("generation 1 goes on serving")));
+  AwaitAnotherThan(before);
+  const nlohmann::json plugin = Plugin();
+  EXPECT_EQ(plugin["state"], "serving") << "the version in service does not hang";
+  EXPECT_EQ(plugin["generation"], 1);
+  EXPECT_THAT(plugin["last_error"].get<std::string>(), HasSubstr("--plugin_create_timeout_ms"));
+  EXPECT_EQ(GetMetric(Admin(), "callout_reloads_total{outcome=\"failed\",plugin=\"p\"}"), 1);
+  EXPECT_EQ(GetMetric(Admin(), "callout_worker_ends_total "), 1) << "only in one was it tried";
+  for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("a@"));
+  plugins_.Put("p.config", "c");
+  host_->AwaitLog("plugin p: generation 2 of ");
+  for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("c@"));
+}
+
+TEST_F(Workers, OneWhoseCreateHangsWhileItIsBroughtUpIsReplaced) {
+  Start("counting", "a " + directory_.Path("count") + " hang 3",
+        {"--plugin_create_timeout_ms=2000", "--watchdog_ms=0"});
+  const std::map<int, pid_t> before = Processes();
+  ASSERT_EQ(kill(before.at(1), SIGKILL), 0);
+  AwaitAnotherThan(before);
+  EXPECT_EQ(ReadFile(directory_.Path("count")), "....");
+  EXPECT_EQ(Plugin()["crashes"], 1);
+  EXPECT_THAT(Plugin()["last_crash"].get<std::string>(),
+              StartsWith("plugin p has been in callout_plugin_create for "));
+  for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("a@"));
+}
+
+TEST_F(Workers, AStoppedWorkerStopsReloadsForATimeOnly) {
+  Start("counting", "a", {"--plugin_create_timeout_ms=2000"});
+  const std::map<int, pid_t> before = Processes();
+  ASSERT_EQ(kill(before.at(1), SIGSTOP), 0);
+  plugins_.Put("p.config", "b");
+  EXPECT_THAT(host_->AwaitLog("plugin p: creating "),
+              HasSubstr("the worker that tried it was killed: it did not answer"));
+  AwaitAnotherThan(before);
+  EXPECT_EQ(Plugin()["crashes"], 0) << "it is no fault of the plugin's";
+  host_->Signal(SIGHUP);  // which tries the file again
+  host_->AwaitLog("plugin p: generation 2 of ");
+  for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("b@"));
 }
 
 TEST_F(Workers, TheHostIsNotReadyWhileNoneServes) {

@@ -97,6 +97,18 @@ TEST_F(HookTableTest, NobodyChangesTheSizeOfTheFile) {
   EXPECT_NE(ftruncate(memory->get(), 1 << 30), 0);
 }
 
+TEST_F(HookTableTest, OnlyAThreadThatSaidSoMayWait) {
+  bool before = true, after = false;
+  std::thread([&] {
+    before = HookTable::ThisThreadMayWait();
+    HookTable::LetThisThreadWait();
+    after = HookTable::ThisThreadMayWait();
+  }).join();
+  EXPECT_FALSE(before);
+  EXPECT_TRUE(after);
+  EXPECT_FALSE(HookTable::ThisThreadMayWait());
+}
+
 // Whatever a plugin's wild write has left there.
 TEST_F(HookTableTest, ReadingEndsAndStaysInsideWhateverIsWritten) {
   const uint64_t seed = static_cast<uint64_t>(getpid());
@@ -114,7 +126,8 @@ TEST_F(HookTableTest, ReadingEndsAndStaysInsideWhateverIsWritten) {
     }
     const std::vector<HookTable::Running> running = (*table)->ListRunning();
     EXPECT_LE(running.size(), HookTable::kThreadsMax);
-    for (const HookTable::Running& one : FindHung(running, 1, UINT64_MAX)) {
+    for (const HookTable::Running& one :
+         FindHung(running, {.serving_ms = 1, .create_ms = 1}, UINT64_MAX)) {
       EXPECT_LE((*table)->PluginName(one.place.plugin).size(), HookTable::kNameBytesMax);
       EXPECT_FALSE(DescribeHung(**table, one, UINT64_MAX).empty());
     }
@@ -136,9 +149,21 @@ TEST(Watchdog, FindsOnlyHooksThatHoldAServingThreadTooLong) {
   const HookTable::Running young{{1, Hook::kClose, false}, 900'000'000, 1, 0};
   const HookTable::Running old{{2, Hook::kClose, false}, 100'000'000, 2, 0};
   const HookTable::Running waits{{3, Hook::kClose, true}, 100'000'000, 3, 0};
-  const auto hung = FindHung({young, old, waits}, 500, 1'000'000'000);
+  const auto hung = FindHung({young, old, waits}, {.serving_ms = 500}, 1'000'000'000);
   ASSERT_EQ(hung.size(), 1u);
   EXPECT_EQ(hung[0].place.plugin, 2u);
+}
+
+TEST(Watchdog, FindsCreatesThatTakeTooLongOnlyIfTheyHaveALimit) {
+  const HookTable::Running creates{{1, Hook::kCreate, true}, 100'000'000, 1, 0};
+  const HookTable::Running loads{{2, Hook::kLoad, true}, 100'000'000, 2, 0};
+  const HookTable::Running young{{3, Hook::kCreate, true}, 900'000'000, 3, 0};
+  const HookTable::Running serves{{4, Hook::kClose, false}, 100'000'000, 4, 0};
+  const std::vector<HookTable::Running> running = {creates, loads, young, serves};
+  EXPECT_EQ(FindHung(running, {.create_ms = 500}, 1'000'000'000).size(), 2u);
+  const auto hung = FindHung(running, {.serving_ms = 500}, 1'000'000'000);
+  ASSERT_EQ(hung.size(), 1u);
+  EXPECT_EQ(hung[0].place.plugin, 4u);
 }
 
 TEST(Watchdog, NamesPluginHookTimeAndStream) {
@@ -153,17 +178,19 @@ TEST(Watchdog, NamesPluginHookTimeAndStream) {
 
 TEST(Watchdog, WithoutAThreadItIsAnError) {
   const FailThreadsForTest fail;
-  const auto watchdog = Watchdog::Start(10, HookTable::InUse(), [](const HookTable::Running&) {});
+  const auto watchdog =
+      Watchdog::Start({.serving_ms = 10}, HookTable::InUse(), [](const HookTable::Running&) {});
   EXPECT_EQ(watchdog.status().code(), absl::StatusCode::kUnavailable);
 }
 
 TEST(Watchdog, TellsOfAHangOnce) {
   HookTable* table = HookTable::InUse();
   Watched<int> told;
-  const auto watchdog = Watchdog::Start(10, table, [&](const HookTable::Running& hung) {
-    EXPECT_EQ(table->PluginName(hung.place.plugin), "hangs");
-    told.Update([](int& count) { ++count; });
-  });
+  const auto watchdog =
+      Watchdog::Start({.serving_ms = 10}, table, [&](const HookTable::Running& hung) {
+        EXPECT_EQ(table->PluginName(hung.place.plugin), "hangs");
+        told.Update([](int& count) { ++count; });
+      });
   ASSERT_TRUE(watchdog.ok()) << watchdog.status();
   const HookScope scope({table->FindOrAddPlugin("hangs"), Hook::kClose}, 1);
   EXPECT_TRUE(told.Await([](int count) { return count == 1; }));

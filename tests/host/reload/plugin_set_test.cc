@@ -9,6 +9,7 @@
 #include <callout/timers.h>
 
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "notification.h"
@@ -223,8 +224,54 @@ TEST_F(PluginSetTest, AGenerationIsDroppedWhenItIsNotWantedAfterAll) {
   set_->Discard(2);
   set_->Reap();
   EXPECT_EQ(plugins_["b"].destroyed, 1);
-  set_->Commit({1, 2, 3});
+  set_->Commit({1, 3});
   EXPECT_EQ(set_->chains().current()->instances.size(), 2u) << "the others stay";
+}
+
+TEST_F(PluginSetTest, NoChainGoesWithoutOneOfItsGenerations) {
+  Serve(1, "a");
+  ASSERT_TRUE(Prepare(2, "b").ok());
+  const absl::Status status = set_->CommitAll({1, 2, 3});
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("the generation with id 3 is not there"));
+  EXPECT_EQ(set_->chains().current()->instances.size(), 1u) << "nothing has changed";
+  EXPECT_TRUE(set_->CommitAll({1, 2}).ok()) << "what was prepared is still there";
+  EXPECT_EQ(set_->chains().current()->instances.size(), 2u);
+  set_->Commit({3});
+  EXPECT_EQ(set_->chains().current()->instances.size(), 2u);
+}
+
+TEST_F(PluginSetTest, OneThatIsOverIsNotThereThoughItWasNotReaped) {
+  Serve(1, "a");
+  ASSERT_TRUE(Prepare(2, "b").ok());
+  set_->Discard(2);
+  EXPECT_FALSE(set_->CommitAll({1, 2}).ok());
+}
+
+TEST_F(PluginSetTest, OneThatIsPreparedAgainOutlivesTheInstanceBefore) {
+  ASSERT_TRUE(Prepare(1, "a").ok());
+  ASSERT_TRUE(Prepare(1, "a").ok());
+  set_->Reap();
+  EXPECT_EQ(plugins_["a"].destroyed, 1);
+  EXPECT_TRUE(set_->CommitAll({1}).ok());
+  EXPECT_EQ(set_->chains().current()->instances.size(), 1u);
+  ASSERT_TRUE(Prepare(2, "b").ok());
+  EXPECT_TRUE(set_->CommitAll({1, 2}).ok()) << "nor does a later chain go without it";
+  set_->Reap();
+  EXPECT_EQ(plugins_["a"].destroyed, 1);
+  EXPECT_EQ(set_->chains().current()->instances.size(), 2u);
+}
+
+TEST_F(PluginSetTest, OneThatIsPreparedAgainWhileTheOneBeforeHasStreamsOutlivesIt) {
+  Serve(1, "a");
+  auto stream = set_->chains().current();
+  ASSERT_TRUE(Prepare(1, "a").ok());
+  set_->Commit({1});
+  stream.reset();
+  set_->Reap();
+  EXPECT_EQ(plugins_["a"].destroyed, 1);
+  EXPECT_TRUE(set_->CommitAll({1}).ok());
+  EXPECT_EQ(set_->GetUsage().streams, (std::map<GenerationId, size_t>{{1, 0}}));
 }
 
 TEST_F(PluginSetTest, BytesLoadedBeforeAreNotLoadedAgain) {
@@ -325,6 +372,42 @@ TEST_F(PluginSetTest, AnInstanceWhoseTimerRunsIsDestroyedLaterAndDelaysNobody) {
   set_->Reap();
   EXPECT_EQ(plugins_["a"].destroyed, 1);
   EXPECT_EQ(set_->GetUsage().streams, (std::map<GenerationId, size_t>{{3, 0}}));
+}
+
+// Both have the same id. The end of one must not be taken for that of the other.
+TEST_F(PluginSetTest, AnInstanceWhoseTimerRunsIsKeptThoughAnotherOfItsIdEnds) {
+  struct Gate {
+    Notification begun, let_go;
+    bool timed = false;
+  };
+  static Gate* gate;  // hooks have no closure
+  Gate here;
+  gate = &here;
+  plugins_["a"].create = [](callout_create_args_t* args) {
+    if (std::exchange(gate->timed, true)) return;
+    const auto* timers =
+        static_cast<const callout_timers_t*>(args->host->get_extension(args->host, CALLOUT_TIMERS));
+    callout_timer_t timer = {};
+    timer.struct_size = sizeof(timer);
+    timer.run = [](void*) {
+      gate->begun.Notify();
+      gate->let_go.WaitForNotification();
+    };
+    uint64_t id = 0;
+    EXPECT_EQ(timers->start(args->host, &timer, &id), CALLOUT_OK);
+  };
+  ASSERT_TRUE(Prepare(1, "a").ok());
+  here.begun.WaitForNotification();
+  ASSERT_TRUE(Prepare(1, "a").ok());
+  ASSERT_TRUE(Prepare(1, "a").ok());
+  set_->Reap();
+  EXPECT_EQ(plugins_["a"].destroyed, 1) << "the second";
+  const int wakes = wakes_;
+  here.let_go.Notify();
+  while (wakes_ == wakes) std::this_thread::yield();
+  set_->Reap();
+  EXPECT_EQ(plugins_["a"].destroyed, 2);
+  EXPECT_TRUE(set_->CommitAll({1}).ok()) << "the third serves";
 }
 
 TEST_F(PluginSetTest, TheEndOfTheSetWaitsForATimer) {

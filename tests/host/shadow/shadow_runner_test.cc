@@ -209,6 +209,20 @@ TEST_F(ShadowRunnerTest, ADeferredCallHasTheDeadlineOfLiveOnes) {
   EXPECT_THAT(Differences("fake1"), ElementsAre("error rpc: none -> deadline in request_headers"));
 }
 
+TEST_F(ShadowRunnerTest, AHookOfAShadowMayWaitSinceNoStreamWaitsForIt) {
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = [](callout_call_t*) {
+    EXPECT_FALSE(ThisHookMayWait());
+    return CALLOUT_OK;
+  };
+  AddShadow()->phases[CALLOUT_REQUEST_HEADERS] = [](callout_call_t*) {
+    EXPECT_TRUE(ThisHookMayWait());
+    return CALLOUT_OK;
+  };
+  BeginShadowed();
+  RunStream();
+  EXPECT_EQ(Summary("fake1").exchanges, 1u);
+}
+
 TEST_F(ShadowRunnerTest, StopDoesNotWaitForAHookThatHangs) {
   Gate gate;
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);

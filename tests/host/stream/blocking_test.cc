@@ -138,6 +138,30 @@ TEST_F(BlockingTest, EveryHookRunsOnThePoolInTheOrderOfTheStream) {
   EXPECT_EQ(environment_->deferred(), 0u);
 }
 
+// Of one instance, some phases block and others do not. The watchdog must see the others hang.
+TEST_F(BlockingTest, OnlyAHookOnThePoolMayWait) {
+  InstanceSettings settings;
+  settings.blocking = CALLOUT_PHASE_BIT(CALLOUT_REQUEST_HEADERS);
+  FakePlugin* plugin = AddPlugin(settings);
+  int calls = 0;
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = [&](callout_call_t*) {
+    EXPECT_TRUE(ThisHookMayWait());
+    ++calls;
+    return CALLOUT_OK;
+  };
+  plugin->phases[CALLOUT_RESPONSE_HEADERS] = [&](callout_call_t*) {
+    EXPECT_FALSE(ThisHookMayWait()) << "it holds the stream's thread";
+    ++calls;
+    return CALLOUT_OK;
+  };
+  Begin();
+  Feed(Headers(CALLOUT_REQUEST_HEADERS));
+  WaitForAnswer();
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+  EXPECT_EQ(Take().size(), 1u);
+  EXPECT_EQ(calls, 2);
+}
+
 TEST_F(BlockingTest, AnswersComeThroughLikeAnyOther) {
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = SetsHeader("a", "1");
   AddBlocking()->phases[CALLOUT_REQUEST_HEADERS] = [](callout_call_t* call) {
@@ -358,7 +382,10 @@ TEST_F(BlockingTest, AHookAtWorkIsToldThatTheClientHasLeft) {
     EXPECT_EQ(call->host->is_cancelled(call), 1);
     return CALLOUT_OK;
   };
-  plugin->cancel = [&](callout_call_t*) { told.Notify(); };
+  plugin->cancel = [&](callout_call_t*) {
+    EXPECT_FALSE(ThisHookMayWait()) << "it holds the stream's thread";
+    told.Notify();
+  };
   Begin();
   Feed(Headers(CALLOUT_REQUEST_HEADERS));
   WaitForAnswer();

@@ -207,6 +207,7 @@ TEST_F(UnaryRpcTest, ABlockingHookRunsElsewhere) {
   FakePlugin* plugin = AddBlocking();
   plugin->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
     EXPECT_NE(std::this_thread::get_id(), own);
+    EXPECT_TRUE(ThisHookMayWait());
     return RespondWith(call, CALLOUT_CHECK_OK, "");
   };
   Ask(Request());
@@ -216,6 +217,21 @@ TEST_F(UnaryRpcTest, ABlockingHookRunsElsewhere) {
   while (!rpc_call_->closed()) rpc_.WaitAndDeliver(rpc_call_.get());
   EXPECT_EQ(plugin->opened, 1);
   EXPECT_EQ(plugin->closed, 1);
+}
+
+TEST_F(UnaryRpcTest, OfAnInstanceThatBlocksElsewhereAHookMayNotWait) {
+  InstanceSettings settings;
+  settings.blocking = CALLOUT_PHASE_BIT(CALLOUT_REQUEST_HEADERS);
+  int calls = 0;
+  AddPlugin(settings)->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+    EXPECT_FALSE(ThisHookMayWait()) << "it holds the RPC's thread";
+    ++calls;
+    return RespondWith(call, CALLOUT_CHECK_OK, "");
+  };
+  Ask(Request());
+  EXPECT_EQ(calls, 1);
+  EXPECT_TRUE(Told().has_ok_response());
+  while (!rpc_call_->closed()) rpc_.WaitAndDeliver(rpc_call_.get());
 }
 
 TEST_F(UnaryRpcTest, MoreDeferredCallsThanAllowedAreRefused) {

@@ -95,6 +95,32 @@ TEST_F(WorkerEndTest, AnExitWhileSeveralRanIsNobodys) {
             "callout_on_stream_close");
 }
 
+TEST_F(WorkerEndTest, AWorkerThatCannotGoOnIsNoPluginsDoing) {
+  const WorkerEnd end = EndOf([this] {
+    const HookScope scope(In("p", Hook::kRequestHeaders), 1);
+    std::thread([] {
+      HookTable::NoteOwnEnd();
+      _exit(2);
+    }).join();
+  });
+  EXPECT_EQ(end.plugin, "");
+  EXPECT_TRUE(end.by_itself);
+  EXPECT_FALSE(end.from_outside);
+  EXPECT_EQ(end.text, "exit status 2: the worker could not go on; its last log lines say why");
+  EXPECT_EQ(table_->CrashPlace()->plugin, 0u);
+}
+
+TEST_F(WorkerEndTest, ACrashStaysThePluginsThoughTheWorkerWouldHaveEndedItself) {
+  const WorkerEnd end = EndOf([this] {
+    const HookScope scope(In("p", Hook::kRequestHeaders), 1);
+    HookTable::NoteCrash();
+    HookTable::NoteOwnEnd();
+    _exit(2);
+  });
+  EXPECT_EQ(end.plugin, "p");
+  EXPECT_FALSE(end.by_itself);
+}
+
 TEST_F(WorkerEndTest, AKillFromOutsideIsNoPluginsDoing) {
   const WorkerEnd end = EndOf([this] {
     const HookScope scope(In("p", Hook::kRequestHeaders), 1);
@@ -109,6 +135,7 @@ TEST_F(WorkerEndTest, AHangIsOfTheHookThatHung) {
   const WorkerEnd end =
       DescribeWorkerEnd(SIGKILL, *table_, hung, "plugin p has been in x for 1 ms");
   EXPECT_EQ(end.plugin, "p");
+  EXPECT_TRUE(end.hung);
   EXPECT_EQ(end.text, "plugin p has been in x for 1 ms");
 }
 

@@ -2,7 +2,7 @@
 
 // Stamps messages with its label and process, and counts how often it was made in any
 // process. Configuration: LABEL [FILE [ACTION FIRST [LAST]]]: FILE grows by a byte each
-// time, and creations from the FIRSTth to the LASTth do ACTION, fail or abort.
+// time, and creations from the FIRSTth to the LASTth do ACTION: fail, abort or hang.
 #include <callout/plugin.hpp>
 
 #include <cstdlib>
@@ -32,6 +32,7 @@ class Counting {
     if (number < first || number > last) return;
     if (action == "abort") std::abort();
     if (action == "fail") setup.fail("this is the one that fails");
+    while (action == "hang") pause();
   }
 
   void on_request_headers(callout::HeadersCall& call) { call.set_header("x-version", label_); }
