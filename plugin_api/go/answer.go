@@ -149,20 +149,6 @@ func (a *answer) lateStepText(phase uint32) string {
 	return a.lateStep + "() after " + after + " does nothing: return from the hook after " + remedy
 }
 
-// end ends the connection, if nothing has before.
-func (a *answer) end(step string, how uint64) {
-	if a.mayGoOn(step) {
-		a.connection = how
-	}
-}
-
-// setBody replaces the body, or removes it.
-func (a *answer) setBody(step string, kind bodyKind, body []byte) {
-	if a.mayGoOn(step) {
-		a.bodyKind, a.body = kind, body
-	}
-}
-
 func (a *answer) fail(text string) {
 	if a.failure == nil {
 		a.failure = &Error{InvalidArgument, text}

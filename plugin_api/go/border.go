@@ -83,9 +83,20 @@ func calloutGoCancel(call *C.callout_call_t) {
 
 //export calloutGoForget
 func calloutGoForget(handle C.uintptr_t) {
-	if handle != 0 {
-		cgo.Handle(handle).Delete()
+	if handle == 0 {
+		return
 	}
+	known := cgo.Handle(handle)
+	if call, is := known.Value().(outgoingCall); is {
+		call.ended()
+	}
+	known.Delete()
+}
+
+// outgoingCall is behind the data of a call to an upstream.
+type outgoingCall struct {
+	done  func(*bridge.Incoming)
+	ended func()
 }
 
 //export calloutGoRunTimer
@@ -93,7 +104,7 @@ func calloutGoRunTimer(handle C.uintptr_t) { cgo.Handle(handle).Value().(func())
 
 //export calloutGoCallDone
 func calloutGoCallDone(handle C.uintptr_t, raw *C.callout_incoming_t) {
-	cgo.Handle(handle).Value().(func(*bridge.Incoming))(&bridge.Incoming{
+	cgo.Handle(handle).Value().(outgoingCall).done(&bridge.Incoming{
 		Status: int32(raw.status), FromService: raw.from_service != 0, HTTPStatus: uint32(raw.http_status),
 		Headers: copiedFields(raw.headers, raw.header_count), Trailers: copiedFields(raw.trailers, raw.trailer_count),
 		Body: copied(raw.body), Message: copied(raw.message),
@@ -246,6 +257,9 @@ func (real realCall) SetStream(state any) {
 	C.callout_go_set_stream(real.call, C.uintptr_t(cgo.NewHandle(state)))
 }
 
+// UsedLate has nobody to tell: package callout writes it to the log.
+func (real realCall) UsedLate(string) {}
+
 // --- An instance's host ---
 
 type realHost struct{ table *C.callout_host_t }
@@ -355,7 +369,7 @@ func (host *realHost) FindUpstream(name string) int32 {
 	return int32(C.callout_go_find_upstream(host.table, calls, data, size))
 }
 
-func (host *realHost) StartCall(outgoing *bridge.Outgoing, done func(*bridge.Incoming)) (uint64, int32) {
+func (host *realHost) StartCall(outgoing *bridge.Outgoing, done func(*bridge.Incoming), ended func()) (uint64, int32) {
 	var id C.uint64_t
 	var headers []byte
 	var sizes []C.size_t
@@ -370,7 +384,7 @@ func (host *realHost) StartCall(outgoing *bridge.Outgoing, done func(*bridge.Inc
 	path, pathSize := lentText(outgoing.Path)
 	headerData, _ := lent(headers)
 	body, bodySize := lent(outgoing.Body)
-	handle := cgo.NewHandle(done)
+	handle := cgo.NewHandle(outgoingCall{done, ended})
 	status := C.callout_go_start_call(host.table, C.callout_go_calls(host.table), C.uint32_t(outgoing.Flags), upstream,
 		upstreamSize, method, methodSize, path, pathSize, headerData, unsafe.SliceData(sizes),
 		C.size_t(len(outgoing.Headers)), body, bodySize, C.uint64_t(outgoing.TimeoutNs), C.uintptr_t(handle), &id)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"iter"
+	"sync/atomic"
 	"time"
 
 	"callout.test/callout/internal/abi"
@@ -15,6 +16,9 @@ import (
 // Call is what the calls of all hooks have. A call belongs to the hook that was given it and, after Defer,
 // to the deferred function. What it returns are copies, and stay valid.
 //
+// When that function has returned the call is over. A goroutine that still uses it changes nothing: steps are
+// ignored, Context is cancelled, Stream is nil; the log has the first such use, and in a test it is a failure.
+//
 // Nothing set: the message passes unchanged; but a Check is refused.
 //
 // A refusal stands: after Deny, Reply, Refuse, Close or Reset every other step does nothing, and the host's log says
@@ -22,10 +26,58 @@ import (
 // is a fault which no policy lets pass.
 type Call struct {
 	services bridge.Call
+	gate     // of the services: the host's memory is gone once the call is over
+	toldLate atomic.Bool
 	facts    bridge.Facts
 	instance *instance
 	answer   answer
 	deferred func(context.Context) error
+}
+
+var errCallOver = Errorf(FailedPrecondition, "the call is over")
+
+// with runs use with the host's services. False: the call is over, and nothing was run.
+func (call *Call) with(step string, use func(bridge.Call)) bool {
+	if !call.enter() {
+		call.tellLate(step)
+		return false
+	}
+	defer call.leave()
+	use(call.services)
+	return true
+}
+
+// tellLate tells of the first use after the end of the call.
+func (call *Call) tellLate(step string) {
+	if call.toldLate.Swap(true) {
+		return
+	}
+	text := step + "() of a call that is over does nothing: use a call only until its hook, or the function that it gave to Defer, has returned"
+	call.instance.host.Errorf("%s", text)
+	call.services.UsedLate(text)
+}
+
+// mayGoOn says whether a step may still be made. If not it has to do nothing.
+func (call *Call) mayGoOn(step string) bool {
+	if call.isOver() {
+		call.tellLate(step)
+		return false
+	}
+	return call.answer.mayGoOn(step)
+}
+
+// result is what a step returns.
+func (call *Call) result() error {
+	if call.isOver() {
+		return errCallOver
+	}
+	return call.answer.failure
+}
+
+// wrong makes the call a fault, also where the plugin ignores the error.
+func (call *Call) wrong(text string) error {
+	call.answer.fail(text)
+	return call.answer.failure
 }
 
 // stream is what an instance keeps for a stream.
@@ -35,18 +87,31 @@ type stream struct {
 	own     any
 }
 
-func (call *Call) stream() *stream {
-	if known, is := call.services.Stream().(*stream); is {
-		return known
-	}
+func newStream() *stream {
 	made := &stream{}
 	made.context, made.cancel = context.WithCancel(context.Background())
-	call.services.SetStream(made)
-	// A cancel that came before there was anything to cancel.
-	if call.services.IsCancelled() {
-		made.cancel()
-	}
 	return made
+}
+
+// stream gives one that is cancelled, and that nobody keeps, once the call is over.
+func (call *Call) stream(step string) (known *stream) {
+	isOpen := call.with(step, func(services bridge.Call) {
+		known, _ = services.Stream().(*stream)
+		if known != nil {
+			return
+		}
+		known = newStream()
+		services.SetStream(known)
+		// A cancel that came before there was anything to cancel.
+		if services.IsCancelled() {
+			known.cancel()
+		}
+	})
+	if !isOpen {
+		known = newStream()
+		known.cancel()
+	}
+	return known
 }
 
 func (call *Call) has(flag uint32) bool { return call.facts.Flags&flag != 0 }
@@ -56,20 +121,34 @@ func (call *Call) Host() *Host { return call.instance.host }
 
 // Stream is what SetStream has kept in an earlier call of the same stream (one HTTP request, one TCP
 // connection); nil at first. Calls of a stream never overlap.
-func (call *Call) Stream() any { return call.stream().own }
+func (call *Call) Stream() any { return call.stream("Stream").own }
 
 // SetStream keeps a value for the later calls of the stream.
-func (call *Call) SetStream(own any) { call.stream().own = own }
+func (call *Call) SetStream(own any) { call.stream("SetStream").own = own }
 
 // Context is cancelled when the stream ends, and when the client leaves while a call is deferred or runs
 // on the host's blocking pool. What Defer passes to its function has the call's deadline as well.
-func (call *Call) Context() context.Context { return call.stream().context }
+func (call *Call) Context() context.Context { return call.stream("Context").context }
 
 // Defer lets the hook return while the work goes on: return what it returns. work runs in a goroutine of
 // its own, may wait, and answers the call by the same methods; the call ends with its error. A panic in
 // it is a fault. The context has the call's deadline, after which the host answers in the plugin's place,
 // and is cancelled when the client leaves.
+//
+// work may defer once in its turn, and so on: the call ends with the last function. A second Defer in one function,
+// and one in OnStreamOpen, is a fault.
 func (call *Call) Defer(work func(context.Context) error) error {
+	switch {
+	case call.isOver():
+		call.tellLate("Defer")
+		return errCallOver
+	case call.facts.Phase == 0:
+		return call.wrong("Defer() has no place in OnStreamOpen: defer in the hook of the first message")
+	case work == nil:
+		return call.wrong("Defer() was given no function")
+	case call.deferred != nil:
+		return call.wrong("Defer() was called twice in one function: give it one function that does all of the work")
+	}
 	call.deferred = work
 	return nil
 }
@@ -82,7 +161,11 @@ func (call *Call) IsFirst() bool { return call.has(abi.CallFirst) }
 func (call *Call) EndOfStream() bool { return call.has(abi.CallLast) }
 
 // IsCancelled says that the client or Envoy has left.
-func (call *Call) IsCancelled() bool { return call.services.IsCancelled() }
+func (call *Call) IsCancelled() bool {
+	isCancelled := true
+	call.with("IsCancelled", func(services bridge.Call) { isCancelled = services.IsCancelled() })
+	return isCancelled
+}
 
 // Deadline is when the host answers in the plugin's place.
 func (call *Call) Deadline() (time.Time, bool) {
@@ -115,40 +198,50 @@ func (call *Call) Metadata(namespace, key string) any {
 }
 
 // GRPCMetadata is the first value of a key (in lower case) in the metadata of the gRPC request.
-func (call *Call) GRPCMetadata(key string) (string, bool) { return call.services.GRPCMetadata(key, 0) }
+func (call *Call) GRPCMetadata(key string) (value string, found bool) {
+	call.with("GRPCMetadata", func(services bridge.Call) { value, found = services.GRPCMetadata(key, 0) })
+	return value, found
+}
 
 // GRPCMetadataEntries is all of the metadata of the gRPC request, in its order; names are in lower case. It is the
 // extension callout.rpc_metadata/1: empty on a host that is older.
 func (call *Call) GRPCMetadataEntries() (entries []Header) {
-	for index := uint32(0); ; index++ {
-		name, value, found := call.services.GRPCMetadataAt(index)
-		if !found {
-			return entries
+	call.with("GRPCMetadataEntries", func(services bridge.Call) {
+		for index := uint32(0); ; index++ {
+			name, value, found := services.GRPCMetadataAt(index)
+			if !found {
+				return
+			}
+			entries = append(entries, Header{name, value})
 		}
-		entries = append(entries, Header{name, value})
-	}
+	})
+	return entries
 }
 
-func (call *Call) property(which uint32) string {
-	value, _ := call.services.Property(which)
+func (call *Call) property(step string, which uint32) (value string) {
+	call.with(step, func(services bridge.Call) { value, _ = services.Property(which) })
 	return value
 }
 
 // Peer is Envoy's address: "ipv4:10.0.0.7:41312".
-func (call *Call) Peer() string { return call.property(abi.Peer) }
+func (call *Call) Peer() string { return call.property("Peer", abi.Peer) }
 
 // Listener is "secure" or "plaintext".
-func (call *Call) Listener() string { return call.property(abi.Listener) }
+func (call *Call) Listener() string { return call.property("Listener", abi.Listener) }
 
 // PeerIdentity is by Envoy's client certificate: its first URI SAN, else DNS SAN, else common name.
-func (call *Call) PeerIdentity() string { return call.property(abi.PeerIdentity) }
+func (call *Call) PeerIdentity() string { return call.property("PeerIdentity", abi.PeerIdentity) }
 
 // StreamID is unique in this process.
-func (call *Call) StreamID() string { return call.property(abi.StreamId) }
+func (call *Call) StreamID() string { return call.property("StreamID", abi.StreamId) }
 
 // SetMetadata gives dynamic metadata to later filters: namespace gets the fields of value, which has to
-// become a JSON object. Envoy drops namespaces that its receiving_namespaces does not list.
+// become a JSON object. Envoy drops namespaces that its receiving_namespaces does not list. In OnStreamOpen, where
+// there is no response that it could go beside, it is a fault.
 func (call *Call) SetMetadata(namespace string, value any) error {
+	if call.facts.Phase == 0 {
+		return call.wrong("SetMetadata() has no place in OnStreamOpen: set it in the hook of a message")
+	}
 	text, err := json.Marshal(value)
 	if err != nil {
 		return Errorf(InvalidArgument, "metadata for %s: %v", namespace, err)
@@ -170,26 +263,53 @@ func (call *Call) SetMetadata(namespace string, value any) error {
 	case abi.ReadData, abi.WriteData, abi.Connection:
 		field = abi.DataDynamicMetadata
 	}
-	return call.annotate(field, message)
+	return call.annotate("SetMetadata", field, message)
 }
 
-func (call *Call) annotate(field uint32, message []byte) error {
-	return refusal(call.services.Annotate(field, message), "the host refused what was to go beside the response")
+func (call *Call) annotate(step string, field uint32, message []byte) error {
+	status := int32(abi.FailedPrecondition)
+	if !call.with(step, func(services bridge.Call) { status = services.Annotate(field, message) }) {
+		return errCallOver
+	}
+	return refusal(status, "the host refused what was to go beside the response")
 }
 
-// settle gives the host what was set, and returns the status of the hook.
-func (call *Call) settle(err error) int32 {
+// endConnection ends the connection, if nothing has before.
+func (call *Call) endConnection(step string, how uint64) {
+	if call.mayGoOn(step) {
+		call.answer.connection = how
+	}
+}
+
+// setBody replaces the body, or removes it.
+func (call *Call) setBody(step string, kind bodyKind, body []byte) {
+	if call.mayGoOn(step) {
+		call.answer.bodyKind, call.answer.body = kind, body
+	}
+}
+
+// settle gives the host what was set, and returns the status of the hook. The call is over then.
+func (call *Call) settle(err error) (status int32) {
+	defer call.end()
+	defer func() {
+		if cause := recover(); cause != nil {
+			status = call.fail(Errorf(Internal, "panic: %s", textOf(cause)))
+		}
+	}()
 	if call.answer.lateStep != "" {
 		call.instance.host.Errorf("%s", call.answer.lateStepText(call.facts.Phase))
 	}
 	if err == nil {
 		err = call.answer.failure
 	}
+	if err == nil && call.answer.held && !call.answer.isEmpty() && !call.answer.refuses() {
+		err = Errorf(InvalidArgument, "Hold() beside another step of the same call, which would be lost: only hold, or only set")
+	}
 	switch {
 	case err != nil && call.answer.refuses():
 		// A refusal is told before the fault, which then passes under no policy.
 		told := call.respond()
-		if known, is := err.(*Error); is && (known.Status == PermissionDenied || known.Status == Unauthenticated) {
+		if known := read(err, Internal).Status; known == PermissionDenied || known == Unauthenticated {
 			return told
 		}
 		return call.fail(err)
@@ -209,11 +329,9 @@ func (call *Call) respond() int32 {
 }
 
 func (call *Call) fail(err error) int32 {
-	call.services.SetError(err.Error())
-	if known, is := err.(*Error); is && known.Status > 0 {
-		return -int32(known.Status)
-	}
-	return abi.Internal
+	failure := read(err, Internal)
+	call.services.SetError(failure.Text)
+	return -int32(failure.Status)
 }
 
 // --- ext_proc ---
@@ -227,7 +345,7 @@ func (call Mutation) SetHeader(name, value string) {
 }
 
 func (call Mutation) changeHeader(step, name, value string, action appendAction) {
-	if call.answer.mayGoOn(step) {
+	if call.mayGoOn(step) {
 		call.answer.setHeader(name, value, action)
 	}
 }
@@ -239,7 +357,7 @@ func (call Mutation) AppendHeader(name, value string) {
 
 // RemoveHeader removes all values of a header, also what this call has set.
 func (call Mutation) RemoveHeader(name string) {
-	if call.answer.mayGoOn("RemoveHeader") {
+	if call.mayGoOn("RemoveHeader") {
 		call.answer.removeHeader(name)
 	}
 }
@@ -248,7 +366,7 @@ func (call Mutation) RemoveHeader(name string) {
 // it returns. The first refusal of a call stands.
 func (call Mutation) Deny(httpStatus int, body string) error {
 	call.reply("Deny", httpStatus).Body(body)
-	return call.answer.failure
+	return call.result()
 }
 
 // Reply does the same with headers and more. What the call has set before is dropped; after another refusal it does
@@ -256,7 +374,7 @@ func (call Mutation) Deny(httpStatus int, body string) error {
 func (call Mutation) Reply(httpStatus int) Reply { return call.reply("Reply", httpStatus) }
 
 func (call Mutation) reply(step string, httpStatus int) Reply {
-	if !call.answer.mayGoOn(step) {
+	if !call.mayGoOn(step) {
 		return Reply{&answer{immediate: &immediate{}}} // of nobody
 	}
 	failure := call.answer.failure
@@ -298,7 +416,7 @@ func (reply Reply) GRPCStatus(status int) Reply {
 func (call Mutation) ExtendTimeout(timeout time.Duration) error {
 	message := putNumber(nil, 1, uint64(timeout/time.Second))
 	message = putNumber(message, 2, uint64(timeout%time.Second))
-	return call.annotate(abi.OverrideMessageTimeout, message)
+	return call.annotate("ExtendTimeout", abi.OverrideMessageTimeout, message)
 }
 
 // BodyMode is how Envoy sends a body.
@@ -321,7 +439,7 @@ func (call Mutation) BodyMode() BodyMode { return BodyMode(call.facts.BodyMode) 
 // told to (allow_mode_override).
 func (call Mutation) OverrideBodyModes(request, response BodyMode) error {
 	message := putNumber(nil, 3, uint64(request)) // ProcessingMode: request_body_mode 3
-	return call.annotate(abi.ModeOverride, putNumber(message, 4, uint64(response)))
+	return call.annotate("OverrideBodyModes", abi.ModeOverride, putNumber(message, 4, uint64(response)))
 }
 
 // RequestHeaders are, in response phases and after Setup.WantRequestHeaders, the request's headers as Envoy
@@ -342,39 +460,44 @@ func (call Mutation) wouldExist(name string) bool {
 	return call.answer.names(1, name) || known && !call.answer.names(2, name)
 }
 
-// SetHeaderIfAbsent sets a header that would not be there otherwise.
-func (call *HeadersCall) SetHeaderIfAbsent(name, value string) {
+func (call Mutation) setHeaderIfAbsent(name, value string) {
 	if !call.wouldExist(name) {
 		call.changeHeader("SetHeaderIfAbsent", name, value, addIfAbsent)
 	}
 }
 
-// SetHeaderIfPresent sets a header that is there already.
-func (call *HeadersCall) SetHeaderIfPresent(name, value string) {
+func (call Mutation) setHeaderIfPresent(name, value string) {
 	if call.wouldExist(name) {
 		call.changeHeader("SetHeaderIfPresent", name, value, overwriteIfExists)
 	}
 }
 
+// SetHeaderIfAbsent sets a header that would not be there otherwise.
+func (call *HeadersCall) SetHeaderIfAbsent(name, value string) { call.setHeaderIfAbsent(name, value) }
+
+// SetHeaderIfPresent sets a header that is there already.
+func (call *HeadersCall) SetHeaderIfPresent(name, value string) { call.setHeaderIfPresent(name, value) }
+
 // ClearRouteCache lets Envoy choose the route again, by the headers as this call leaves them. For requests.
 func (call *HeadersCall) ClearRouteCache() { call.clearRouteCache() }
 
 func (call Mutation) clearRouteCache() {
-	if call.answer.mayGoOn("ClearRouteCache") {
+	if call.mayGoOn("ClearRouteCache") {
 		call.answer.clearsRouteCache = true
 	}
 }
 
 // ReplaceBody puts body in the place of the one that would follow.
 func (call *HeadersCall) ReplaceBody(body []byte) {
-	call.answer.setBody("ReplaceBody", bodyReplaced, body)
+	call.setBody("ReplaceBody", bodyReplaced, body)
 }
 
-// Hold holds the headers until a later call of the direction settles them. FULL_DUPLEX_STREAMED only.
+// Hold holds the headers until a later call of the direction settles them. FULL_DUPLEX_STREAMED only. Beside another
+// step, which would be lost, it is a fault; a refusal stands.
 func (call *HeadersCall) Hold() { call.hold() }
 
 func (call Mutation) hold() {
-	if call.answer.mayGoOn("Hold") {
+	if call.mayGoOn("Hold") {
 		call.answer.held = true
 	}
 }
@@ -392,31 +515,37 @@ func (call *BodyCall) IsWhole() bool { return call.has(abi.CallWholeBody) }
 func (call *BodyCall) Offset() uint64 { return call.facts.BodyOffset }
 
 // SetBody replaces the body or this piece of it, in whatever mode Envoy sends it.
-func (call *BodyCall) SetBody(body []byte) { call.answer.setBody("SetBody", bodyReplaced, body) }
+func (call *BodyCall) SetBody(body []byte) { call.setBody("SetBody", bodyReplaced, body) }
 
 // ClearBody removes the body or this piece.
-func (call *BodyCall) ClearBody() { call.answer.setBody("ClearBody", bodyCleared, nil) }
+func (call *BodyCall) ClearBody() { call.setBody("ClearBody", bodyCleared, nil) }
 
 // ClearRouteCache lets Envoy choose the route again. For requests, in BUFFERED.
 func (call *BodyCall) ClearRouteCache() { call.clearRouteCache() }
 
 // Send sends a piece ahead of the answer. FULL_DUPLEX_STREAMED only.
 func (call *BodyCall) Send(piece []byte) error {
-	if !call.answer.mayGoOn("Send") {
-		return nil
+	if !call.mayGoOn("Send") {
+		return call.result()
 	}
 	// BodyResponse.response 1 .body_mutation 3 .streamed_response 3 .body 1
 	streamed := recordSize(1, len(piece))
 	mutation := recordSize(3, streamed)
 	head := putHead(putHead(nil, 1, recordSize(3, mutation)), 3, mutation)
 	head = putHead(putHead(head, 3, streamed), 1, len(piece))
-	return refusal(call.services.Send(call.facts.Phase-1, head, piece), "a piece of the body could not be sent")
+	status := int32(abi.FailedPrecondition)
+	call.with("Send", func(services bridge.Call) { status = services.Send(call.facts.Phase-1, head, piece) })
+	return refusal(status, "a piece of the body could not be sent")
 }
 
 // SendRoom is how many bytes Send takes now.
-func (call *BodyCall) SendRoom() uint64 { return call.services.SendRoom() }
+func (call *BodyCall) SendRoom() (bytes uint64) {
+	call.with("SendRoom", func(services bridge.Call) { bytes = services.SendRoom() })
+	return bytes
+}
 
-// Hold keeps this piece back, or drops it. FULL_DUPLEX_STREAMED only.
+// Hold keeps this piece back, or drops it. FULL_DUPLEX_STREAMED only. What is not Send or a refusal beside it is a
+// fault, since it would be lost.
 func (call *BodyCall) Hold() { call.hold() }
 
 // TrailersCall is for OnRequestTrailers and OnResponseTrailers.
@@ -424,6 +553,14 @@ type TrailersCall struct{ Mutation }
 
 // Trailers are as the plugins before left them.
 func (call *TrailersCall) Trailers() Headers { return Headers{message: call.facts.Message} }
+
+// SetHeaderIfAbsent sets a trailer that would not be there otherwise.
+func (call *TrailersCall) SetHeaderIfAbsent(name, value string) { call.setHeaderIfAbsent(name, value) }
+
+// SetHeaderIfPresent sets a trailer that is there already.
+func (call *TrailersCall) SetHeaderIfPresent(name, value string) {
+	call.setHeaderIfPresent(name, value)
+}
 
 // --- ext_authz ---
 
@@ -469,7 +606,7 @@ func (call *CheckCall) Source() (address string, port int) {
 
 // begin gives an answer of nobody if a refusal stands.
 func (call *CheckCall) begin(step string, field uint32) *answer {
-	if !call.answer.mayGoOn(step) {
+	if !call.mayGoOn(step) {
 		return &answer{}
 	}
 	call.answer = answer{failure: call.answer.failure, check: field}
@@ -484,7 +621,7 @@ func (call *CheckCall) Allow() Allow { return Allow{call.begin("Allow", abi.Chec
 // a call stands.
 func (call *CheckCall) Deny(httpStatus int, body string) error {
 	call.refuse("Deny", httpStatus).Body(body)
-	return call.answer.failure
+	return call.result()
 }
 
 // Refuse does the same, with headers.
@@ -601,24 +738,32 @@ func (call *RateLimitCall) Descriptors() (descriptors []Descriptor) {
 }
 
 // OverLimit says that the request is over its limits: Envoy answers 429. It stays so, whatever comes after it.
-func (call *RateLimitCall) OverLimit() { call.answer.hasLimit, call.answer.overLimit = true, true }
+func (call *RateLimitCall) OverLimit() {
+	if call.mayGoOn("OverLimit") {
+		call.answer.hasLimit, call.answer.overLimit = true, true
+	}
+}
+
+func (call *RateLimitCall) put(step string, put func(to []byte) []byte) {
+	if call.mayGoOn(step) {
+		call.answer.hasLimit = true
+		call.answer.records = put(call.answer.records)
+	}
+}
 
 // AddResponseHeader adds a header to the response, whether the request passes or not.
 func (call *RateLimitCall) AddResponseHeader(name, value string) {
-	call.answer.hasLimit = true
-	call.answer.records = putPair(call.answer.records, 3, name, value)
+	call.put("AddResponseHeader", func(to []byte) []byte { return putPair(to, 3, name, value) })
 }
 
 // AddRequestHeader adds a header to a request that passes.
 func (call *RateLimitCall) AddRequestHeader(name, value string) {
-	call.answer.hasLimit = true
-	call.answer.records = putPair(call.answer.records, 4, name, value)
+	call.put("AddRequestHeader", func(to []byte) []byte { return putPair(to, 4, name, value) })
 }
 
 // SetBody is the body of the response to a request over the limit.
 func (call *RateLimitCall) SetBody(body []byte) {
-	call.answer.hasLimit = true
-	call.answer.records = putBytes(call.answer.records, 5, string(body))
+	call.put("SetBody", func(to []byte) []byte { return putBytes(to, 5, string(body)) })
 }
 
 // --- Network ext_proc ---
@@ -627,10 +772,10 @@ func (call *RateLimitCall) SetBody(body []byte) {
 type ConnectionCall struct{ *Call }
 
 // Close closes the connection as one that is over. After Close and Reset nothing else counts.
-func (call *ConnectionCall) Close() { call.answer.end("Close", 1) }
+func (call *ConnectionCall) Close() { call.endConnection("Close", 1) }
 
 // Reset resets it.
-func (call *ConnectionCall) Reset() { call.answer.end("Reset", 2) }
+func (call *ConnectionCall) Reset() { call.endConnection("Reset", 2) }
 
 // DataCall is for OnReadData and OnWriteData.
 type DataCall struct{ *Call }
@@ -642,14 +787,14 @@ func (call *DataCall) Data() []byte { return []byte(lastBytes(call.facts.Message
 func (call *DataCall) Offset() uint64 { return call.facts.BodyOffset }
 
 // SetData puts these bytes in the place of those that came; none, if it is empty.
-func (call *DataCall) SetData(data []byte) { call.answer.setBody("SetData", bodyReplaced, data) }
+func (call *DataCall) SetData(data []byte) { call.setBody("SetData", bodyReplaced, data) }
 
 // Close closes the connection as one that is over, without the bytes of this call. After Close and Reset nothing else
 // counts.
-func (call *DataCall) Close() { call.answer.end("Close", 1) }
+func (call *DataCall) Close() { call.endConnection("Close", 1) }
 
 // Reset resets it.
-func (call *DataCall) Reset() { call.answer.end("Reset", 2) }
+func (call *DataCall) Reset() { call.endConnection("Reset", 2) }
 
 // --- Streams ---
 

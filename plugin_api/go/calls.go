@@ -50,7 +50,7 @@ func (response *Response) Get(name string) string {
 // a hook it is a fault: what a service says never becomes a decision of the plugin by itself.
 type CallError struct {
 	// Unavailable: no connection, a broken one, or the circuit is open. DeadlineExceeded. ResourceExhausted: over a
-	// limit. DataLoss: no valid HTTP or gRPC. Of gRPC any.
+	// limit. DataLoss: no valid HTTP or gRPC. Cancelled: the instance ends. Of gRPC any.
 	Status      Status
 	FromService bool // a gRPC service has said it
 	Text        string
@@ -83,7 +83,8 @@ func (host *Host) Upstream(name string) (*Upstream, error) {
 
 // Do makes an HTTP request and waits for the response, of any status. It ends with ctx: the one that Call.Defer
 // gives ends with the client. It waits, so it is for deferred functions, blocking hooks, timers and goroutines;
-// not for the create function. Errors are a *CallError or that of ctx.
+// not for the create function. Errors are a *CallError or that of ctx. When the instance ends, so does the call, with
+// Cancelled, whatever ctx says.
 //
 // A call waits at most for the time that ctx has left, less an eighth of it (at most 50 ms): so a deferred function
 // whose service is slow gets a *CallError with DeadlineExceeded, and can still refuse the request in time.
@@ -115,8 +116,8 @@ func (upstream *Upstream) do(ctx context.Context, request Request, flags uint32)
 	for _, header := range request.Header {
 		outgoing.Headers = append(outgoing.Headers, [2]string{header.Name, header.Value})
 	}
-	incoming := make(chan *bridge.Incoming, 1)
-	id, status := upstream.start(&outgoing, incoming)
+	incoming, ended := make(chan *bridge.Incoming, 1), make(chan struct{})
+	id, status := upstream.start(&outgoing, incoming, ended)
 	if status != abi.Ok {
 		return nil, &CallError{Status(-status), false, fmt.Sprintf("the call to upstream %q was not started; the host's log says why", upstream.name)}
 	}
@@ -126,6 +127,13 @@ func (upstream *Upstream) do(ctx context.Context, request Request, flags uint32)
 	case <-ctx.Done():
 		upstream.cancel(id)
 		return nil, ctx.Err()
+	case <-ended:
+	}
+	select {
+	case came := <-incoming: // and ended after it
+		return readResponse(came)
+	default:
+		return nil, &CallError{Cancelled, false, fmt.Sprintf("the instance ends, and with it its call to upstream %q", upstream.name)}
 	}
 }
 
@@ -146,12 +154,12 @@ func timeFor(ctx context.Context, timeout time.Duration) time.Duration {
 	return min(timeout, left)
 }
 
-func (upstream *Upstream) start(outgoing *bridge.Outgoing, incoming chan<- *bridge.Incoming) (uint64, int32) {
+func (upstream *Upstream) start(outgoing *bridge.Outgoing, incoming chan<- *bridge.Incoming, ended chan<- struct{}) (uint64, int32) {
 	if !upstream.host.enter() {
 		return 0, abi.FailedPrecondition
 	}
 	defer upstream.host.leave()
-	return upstream.host.services.StartCall(outgoing, func(came *bridge.Incoming) { incoming <- came })
+	return upstream.host.services.StartCall(outgoing, func(came *bridge.Incoming) { incoming <- came }, func() { close(ended) })
 }
 
 func (upstream *Upstream) cancel(id uint64) {

@@ -16,28 +16,35 @@ import (
 // the instance has been destroyed it does nothing any more.
 type Host struct {
 	services bridge.Host
-	users    atomic.Int64 // those who use the services now; isOver is added at the end
+	gate     // of the services
 }
 
-const isOver = int64(1) << 62
+// gate is before the services of an instance or a call, which goroutines of the plugin may outlive.
+type gate struct {
+	users atomic.Int64 // those who use the services now; over is added at the end
+}
+
+const over = int64(1) << 62
 
 var errOver = Errorf(FailedPrecondition, "the instance has been destroyed")
 
 // enter says whether the services are still there; then leave has to follow.
-func (host *Host) enter() bool {
-	if host.users.Add(1) < isOver {
+func (gate *gate) enter() bool {
+	if gate.users.Add(1) < over {
 		return true
 	}
-	host.users.Add(-1)
+	gate.users.Add(-1)
 	return false
 }
 
-func (host *Host) leave() { host.users.Add(-1) }
+func (gate *gate) leave() { gate.users.Add(-1) }
+
+func (gate *gate) isOver() bool { return gate.users.Load() >= over }
 
 // end returns when nobody uses the services any more, nor will.
-func (host *Host) end() {
-	host.users.Add(isOver)
-	for host.users.Load() != isOver {
+func (gate *gate) end() {
+	gate.users.Add(over)
+	for gate.users.Load() != over {
 		runtime.Gosched()
 	}
 }
@@ -77,7 +84,7 @@ func (host *Host) Go(function func()) {
 
 func (host *Host) recovered(where string) {
 	if cause := recover(); cause != nil {
-		host.Errorf("%s: panic: %v", where, cause)
+		host.Errorf("%s: panic: %s", where, textOf(cause))
 	}
 }
 

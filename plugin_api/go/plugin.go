@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"reflect"
 	"strings"
 	"time"
 
@@ -166,8 +167,9 @@ func Define[Config, Plugin any](create func(*Setup, Config) (Plugin, error)) Def
 var registered *Definition
 
 // Register says what the plugin of this program is: call it once, from init. create makes an instance.
-// Its configuration is JSON, read into Config, a struct; keys that the struct does not have are refused. No
-// configuration at all is {}. Plugin has the hooks. An error refuses the configuration.
+// Its configuration is JSON, read into Config, a struct. Refused are keys that the struct does not have, keys that
+// are there twice, and null for what is no pointer. No configuration at all is {}. Plugin has the hooks. An error
+// refuses the configuration.
 func Register[Config, Plugin any](create func(*Setup, Config) (Plugin, error)) {
 	if registered != nil {
 		panic("callout.Register was called twice: a shared object is one plugin")
@@ -194,6 +196,9 @@ func readConfig(text string, config any) error {
 	}
 	if _, err := decoder.Token(); err != io.EOF {
 		return Errorf(InvalidArgument, "configuration: something follows the object")
+	}
+	if problem := checkConfig(json.NewDecoder(strings.NewReader(text)), reflect.TypeOf(config).Elem(), ""); problem != "" {
+		return Errorf(InvalidArgument, "configuration: %s", problem)
 	}
 	return nil
 }
@@ -224,12 +229,10 @@ func createInstance(what any, services bridge.Host, name, config string, phases 
 			return result, abi.Ok
 		}
 	}
-	host.Errorf("%s", err)
+	failure := read(err, InvalidArgument)
+	host.Errorf("%s", failure.Text)
 	host.end()
-	if known, is := err.(*Error); is && known.Status > 0 {
-		return nil, -int32(known.Status)
-	}
-	return nil, abi.InvalidArgument
+	return nil, -int32(failure.Status)
 }
 
 func makePlugin(definition *Definition, setup *Setup, config string) (made any, err error) {
@@ -332,7 +335,7 @@ func hooksOf(plugin any) map[uint32]func(*Call) error {
 func atBorder(function func() error) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			err = Errorf(Internal, "panic: %v", cause)
+			err = Errorf(Internal, "panic: %s", textOf(cause))
 		}
 	}()
 	return function()
@@ -341,11 +344,11 @@ func atBorder(function func() error) (err error) {
 func (made *instance) open(services bridge.Call, facts bridge.Facts) int32 {
 	call := &Call{services: services, facts: facts, instance: made}
 	err := atBorder(func() error { return made.opens.OnStreamOpen(&OpenCall{call}) })
-	if err == nil {
-		return abi.Ok
+	status := call.settle(err)
+	if status != abi.Ok {
+		cancelStream(services.Stream()) // The host calls no close.
 	}
-	cancelStream(services.Stream()) // The host calls no close.
-	return call.fail(err)
+	return status
 }
 
 func (made *instance) message(services bridge.Call, facts bridge.Facts) int32 {
@@ -354,12 +357,22 @@ func (made *instance) message(services bridge.Call, facts bridge.Facts) int32 {
 	if hook == nil {
 		return abi.Ok
 	}
-	err := atBorder(func() error { return hook(call) })
-	if err != nil || call.deferred == nil {
+	work, err := call.run(func() error { return hook(call) })
+	if work == nil {
 		return call.settle(err)
 	}
-	go call.goOn(call.deferred)
+	go call.goOn(work)
 	return abi.Deferred
+}
+
+// run runs a hook or a deferred function, and gives what it has deferred, if nothing was wrong.
+func (call *Call) run(function func() error) (work func(context.Context) error, err error) {
+	call.deferred = nil
+	err = atBorder(function)
+	if err != nil || call.answer.failure != nil {
+		return nil, err
+	}
+	return call.deferred, nil
 }
 
 // goOn runs what was deferred, in its own goroutine, and finishes the call.
@@ -368,7 +381,11 @@ func (call *Call) goOn(work func(context.Context) error) {
 	if deadline, has := call.Deadline(); has {
 		ctx, cancel = context.WithDeadline(ctx, deadline)
 	}
-	err := atBorder(func() error { return work(ctx) })
+	var err error
+	for work != nil {
+		now := work
+		work, err = call.run(func() error { return now(ctx) })
+	}
 	cancel()
 	call.services.Finish(call.settle(err))
 }

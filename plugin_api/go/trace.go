@@ -24,7 +24,7 @@ import (
 // "http.response.status_code", are the host's. OpenTelemetry's variables and --max_trace_bytes limit what is kept;
 // docs/tracing.md has them.
 type Span struct {
-	services bridge.Call // nil: nothing is recorded
+	call *Call // nil: nothing is recorded
 }
 
 // TraceContext is for requests that the plugin sends on behalf of a call, by W3C Trace Context: two headers.
@@ -35,39 +35,50 @@ type TraceContext struct {
 
 // Span is the span of this call.
 func (call *Call) Span() Span {
-	if !call.services.IsRecording() {
+	isRecording := false
+	call.with("Span", func(services bridge.Call) { isRecording = services.IsRecording() })
+	if !isRecording {
 		return Span{}
 	}
-	return Span{call.services}
+	return Span{call}
 }
 
 // TraceContext is what to pass on. If the exchange is recorded, this call's span is the parent; else it is what came
 // with the gRPC request. False: there is none.
-func (call *Call) TraceContext() (TraceContext, bool) {
-	parent, state, found := call.services.TraceContext()
-	return TraceContext{parent, state}, found
+func (call *Call) TraceContext() (context TraceContext, found bool) {
+	call.with("TraceContext", func(services bridge.Call) {
+		context.Traceparent, context.Tracestate, found = services.TraceContext()
+	})
+	return context, found
 }
 
 // IsRecorded says whether what is added is kept.
-func (span Span) IsRecorded() bool { return span.services != nil }
+func (span Span) IsRecorded() bool { return span.call != nil }
 
 // Set sets an attribute, in the place of one of this key. An integer, a float and a bool stay what they are;
 // everything else becomes a text, by fmt.Sprint. False: the host has refused it, as the log or
 // callout_trace_dropped_total says.
 func (span Span) Set(key string, value any) bool {
-	return span.services == nil || span.services.SetSpanAttribute(spanAttribute(key, value)) == abi.Ok
+	if span.call == nil {
+		return true
+	}
+	attribute, status := spanAttribute(key, value), int32(abi.FailedPrecondition)
+	span.call.with("Span.Set", func(services bridge.Call) { status = services.SetSpanAttribute(attribute) })
+	return status == abi.Ok
 }
 
 // Event adds an event, which has the time of now, with attributes (or nil). False: the host has refused it.
 func (span Span) Event(name string, attributes map[string]any) bool {
-	if span.services == nil {
+	if span.call == nil {
 		return true
 	}
 	var list []bridge.SpanAttribute
 	for _, key := range slices.Sorted(maps.Keys(attributes)) {
 		list = append(list, spanAttribute(key, attributes[key]))
 	}
-	return span.services.AddSpanEvent(name, list) == abi.Ok
+	status := int32(abi.FailedPrecondition)
+	span.call.with("Span.Event", func(services bridge.Call) { status = services.AddSpanEvent(name, list) })
+	return status == abi.Ok
 }
 
 func spanAttribute(key string, value any) bridge.SpanAttribute {

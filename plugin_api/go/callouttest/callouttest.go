@@ -10,8 +10,9 @@
 //		}
 //	}
 //
-// Deferred calls are awaited. Time for timers and shared data is the test's: Plugin.Advance. What the real
-// host would refuse, such as an invalid header, this one does not find: callout-test runs the real one.
+// Deferred calls are awaited. A call that is used after its end fails the test. Time for timers and shared data is
+// the test's: Plugin.Advance. What the real host would refuse, such as an invalid header, this one does not find:
+// callout-test runs the real one.
 package callouttest
 
 import (
@@ -45,8 +46,14 @@ type Plugin struct {
 	lastID   uint64
 	values   map[[2]string]value
 	followed []string
-	outgoing map[uint64]func(*bridge.Incoming)
+	outgoing map[uint64]outgoing
 	services map[string]Service
+	isOver   bool // the test has no place for problems any more
+}
+
+type outgoing struct {
+	done  func(*bridge.Incoming)
+	ended func()
 }
 
 // Service is what a fake upstream says to a request: a response, or an error, of which a *callout.CallError is
@@ -84,13 +91,21 @@ func NewWith[C, P any](t testing.TB, create func(*callout.Setup, C) (P, error), 
 	if err != nil {
 		t.Fatalf("the plugin refuses its configuration: %v", err)
 	}
-	t.Cleanup(func() {
-		plugin.mutex.Lock()
-		plugin.timers = nil
-		plugin.mutex.Unlock()
-		plugin.instance.Destroy()
-	})
+	t.Cleanup(plugin.destroy)
 	return plugin
+}
+
+// destroy ends what the instance waits for, as the host does, and then the instance.
+func (plugin *Plugin) destroy() {
+	plugin.mutex.Lock()
+	plugin.timers = nil
+	calls := plugin.outgoing
+	plugin.outgoing, plugin.isOver = nil, true
+	plugin.mutex.Unlock()
+	for _, call := range calls {
+		call.ended()
+	}
+	plugin.instance.Destroy()
 }
 
 // Refusal is the text by which the plugin refuses a configuration, "" if it takes it.
@@ -99,13 +114,22 @@ func Refusal[C, P any](t testing.TB, create func(*callout.Setup, C) (P, error), 
 	if err != nil {
 		return err.Error()
 	}
-	plugin.instance.Destroy()
+	plugin.destroy()
 	return ""
+}
+
+// problem fails the test, if it is not over.
+func (plugin *Plugin) problem(text string) {
+	plugin.mutex.Lock()
+	defer plugin.mutex.Unlock()
+	if !plugin.isOver {
+		plugin.t.Errorf("%s", text)
+	}
 }
 
 func newPlugin[C, P any](t testing.TB, create func(*callout.Setup, C) (P, error), config string, upstreams map[string]Service) (*Plugin, error) {
 	plugin := &Plugin{
-		t: t, now: 1, values: map[[2]string]value{}, outgoing: map[uint64]func(*bridge.Incoming){}, services: upstreams,
+		t: t, now: 1, values: map[[2]string]value{}, outgoing: map[uint64]outgoing{}, services: upstreams,
 	}
 	definition := callout.Define(create)
 	instance, status := bridge.Create(&definition, (*fakeHost)(plugin), "test", config, 1<<64-1)
@@ -422,7 +446,10 @@ func (stream *Stream) message(phase uint32, message string, isLast bool) *Answer
 		opening := facts
 		opening.Phase, opening.Flags, opening.Message = 0, 0, ""
 		if plugin.instance.Opens {
-			if status := plugin.instance.Open(call, opening); status != abi.Ok {
+			open := &fakeCall{stream: stream, answer: &Answer{}, finished: call.finished, number: call.number}
+			status := plugin.instance.Open(open, opening)
+			call.answer.span, call.answer.text = open.answer.span, open.answer.text
+			if status != abi.Ok {
 				return call.answered(status)
 			}
 		}
@@ -476,6 +503,9 @@ func (call *fakeCall) Send(field uint32, head, body []byte) int32 {
 	return abi.Ok
 }
 func (call *fakeCall) Annotate(field uint32, message []byte) int32 {
+	if call.answer.phase == 0 {
+		return abi.FailedPrecondition // as the host: an opening has no response
+	}
 	call.answer.annotations = append(call.answer.annotations, annotation{field, string(message)})
 	return abi.Ok
 }
@@ -485,6 +515,7 @@ func (call *fakeCall) IsCancelled() bool             { return false }
 func (call *fakeCall) SendRoom() uint64              { return 1 << 20 }
 func (call *fakeCall) Stream() any                   { return call.stream.state }
 func (call *fakeCall) SetStream(state any)           { call.stream.state = state }
+func (call *fakeCall) UsedLate(text string)          { call.stream.plugin.problem(text) }
 func (call *fakeCall) Until(ns uint64) time.Duration { return time.Duration(ns) }
 func (call *fakeCall) GRPCMetadata(key string, index uint32) (string, bool) {
 	for _, entry := range call.stream.grpcMetadata {
@@ -673,35 +704,32 @@ func (host *fakeHost) FindUpstream(name string) int32 {
 	return abi.Ok
 }
 
-func (host *fakeHost) StartCall(outgoing *bridge.Outgoing, done func(*bridge.Incoming)) (uint64, int32) {
+func (host *fakeHost) StartCall(raw *bridge.Outgoing, done func(*bridge.Incoming), ended func()) (uint64, int32) {
 	host.mutex.Lock()
 	defer host.mutex.Unlock()
-	service := host.services[outgoing.Upstream]
+	service := host.services[raw.Upstream]
 	switch {
-	case !host.created:
+	case !host.created || host.isOver:
 		return 0, abi.FailedPrecondition
 	case service == nil:
 		return 0, abi.NotFound
-	case len(outgoing.Path) == 0 || outgoing.Path[0] != '/':
+	case len(raw.Path) == 0 || raw.Path[0] != '/':
 		return 0, abi.InvalidArgument
 	}
 	host.lastID++
 	id := host.lastID
-	host.outgoing[id] = done
+	host.outgoing[id] = outgoing{done, ended}
 	request := callout.Request{
-		Method: outgoing.Method, Path: outgoing.Path, Body: append([]byte(nil), outgoing.Body...),
-		Idempotent: outgoing.Flags&abi.OutgoingIdempotent != 0, Timeout: time.Duration(outgoing.TimeoutNs),
+		Method: raw.Method, Path: raw.Path, Body: append([]byte(nil), raw.Body...),
+		Idempotent: raw.Flags&abi.OutgoingIdempotent != 0, Timeout: time.Duration(raw.TimeoutNs),
 	}
-	for _, pair := range outgoing.Headers {
+	for _, pair := range raw.Headers {
 		request.Header = append(request.Header, callout.Header{Name: pair[0], Value: pair[1]})
 	}
 	end := func(came *bridge.Incoming) {
-		host.mutex.Lock()
-		done := host.outgoing[id]
-		delete(host.outgoing, id)
-		host.mutex.Unlock()
-		if done != nil {
-			done(came)
+		if call, found := (*Plugin)(host).takeCall(id); found {
+			call.done(came)
+			call.ended()
 		}
 	}
 	if request.Timeout > 0 {
@@ -731,9 +759,17 @@ func incomingOf(response callout.Response, err error) *bridge.Incoming {
 }
 
 func (host *fakeHost) CancelCall(id uint64) {
-	host.mutex.Lock()
-	defer host.mutex.Unlock()
-	delete(host.outgoing, id)
+	if call, found := (*Plugin)(host).takeCall(id); found {
+		call.ended()
+	}
+}
+
+func (plugin *Plugin) takeCall(id uint64) (call outgoing, found bool) {
+	plugin.mutex.Lock()
+	defer plugin.mutex.Unlock()
+	call, found = plugin.outgoing[id]
+	delete(plugin.outgoing, id)
+	return call, found
 }
 
 // --- Writing messages ---

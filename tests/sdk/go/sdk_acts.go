@@ -47,7 +47,11 @@ func (plugin *acts) OnRequestHeaders(call *callout.HeadersCall) error {
 		return errors.New("no luck")
 	case "/unavailable":
 		return callout.Errorf(callout.Unavailable, "later")
-	case "/yield", "/sleep", "/sleep-panic", "/sleep-deny", "/wait", "/ticks", "/ask", "/ask-down", "/forgets", "/forgets-panic", "/traced":
+	case "/yield": // the work goes on in a second function
+		return call.Defer(func(context.Context) error {
+			return call.Defer(func(ctx context.Context) error { return plugin.later(ctx, call, path) })
+		})
+	case "/sleep", "/sleep-panic", "/sleep-deny", "/wait", "/ticks", "/ask", "/ask-down", "/forgets", "/forgets-panic", "/traced":
 		return call.Defer(func(ctx context.Context) error { return plugin.later(ctx, call, path) })
 	}
 	return plugin.done(call, path)

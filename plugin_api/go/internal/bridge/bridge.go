@@ -76,6 +76,9 @@ type Call interface {
 	// What the plugin keeps for the stream; nil at first.
 	Stream() any
 	SetStream(state any)
+	// UsedLate tells of a use of the call after its end, when none of the others may be called any more. The host's
+	// memory of the call is gone.
+	UsedLate(text string)
 }
 
 // Host has the services of the host for one instance.
@@ -95,8 +98,9 @@ type Host interface {
 	RemoveShared(space, key string, expected uint64) int32
 	// FindUpstream is UNIMPLEMENTED on a host without the extension.
 	FindUpstream(name string) int32
-	// done is called once on another thread, where it must not wait; never, after CancelCall.
-	StartCall(outgoing *Outgoing, done func(*Incoming)) (uint64, int32)
+	// done is called once on another thread, where it must not wait; never, after CancelCall, nor where the host ends
+	// the calls of an instance. ended is called once after all of that, if a call was started; it must not wait either.
+	StartCall(outgoing *Outgoing, done func(*Incoming), ended func()) (uint64, int32)
 	CancelCall(id uint64)
 	AddShared(space, key string, amount int64, ttlNs uint64) (int64, int32)
 }

@@ -173,6 +173,11 @@ impl Answer {
         true
     }
 
+    /// `hold` beside a step: the host would take either the message or the step, and the other would be lost.
+    pub fn loses_a_step(&self) -> bool {
+        self.held && !self.is_empty() && !self.refuses()
+    }
+
     // --- What it becomes ---
 
     pub fn is_empty(&self) -> bool {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 use std::marker::PhantomData;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,6 +12,7 @@ use crate::error::{Error, Result, Status};
 use crate::headers::Headers;
 use crate::host::{bytes, monotonic_ns, view, Extension, Host};
 use crate::plugin::Plugin;
+use crate::task::lock;
 use crate::wire::{put_bytes, put_head, put_message, put_number, record_size, Records};
 use crate::{json, raw};
 
@@ -32,6 +34,16 @@ pub mod kind {
     pub struct Connection;
     /// The opening of a stream.
     pub struct Open;
+
+    /// A message, which is answered: all but the opening of a stream.
+    pub trait Message {}
+    impl Message for Headers {}
+    impl Message for Body {}
+    impl Message for Trailers {}
+    impl Message for Check {}
+    impl Message for RateLimit {}
+    impl Message for Data {}
+    impl Message for Connection {}
 
     /// A message of ext_proc.
     pub trait ExtProc {}
@@ -79,6 +91,9 @@ pub struct Call<'a, K, P: Plugin> {
     /// The plugin's own state of this stream: the same one in every call of it.
     pub stream: &'a mut P::Stream,
     call: RawCall,
+    /// Held while a service of the call is used: several threads may have `&Call`, and the host takes one.
+    turn: Mutex<()>,
+    texts: Texts,
     host: &'a Host,
     answer: Answer,
     kind: PhantomData<K>,
@@ -88,10 +103,31 @@ pub struct Call<'a, K, P: Plugin> {
 #[derive(Clone, Copy)]
 pub(crate) struct RawCall(pub *mut raw::Call);
 
-// SAFETY: one thread at a time has it, and everything it points to may be read and called from the
-// thread that has the call.
+// SAFETY: what it points to may be read from any thread, and is written to by nobody while the call is
+// open. Its services are called by one thread at a time: in `Call` by `Call::turn`, in a task by the lock of
+// its future.
 unsafe impl Send for RawCall {}
 unsafe impl Sync for RawCall {}
+
+/// Texts that were made of bytes which are not UTF-8, each once. What is lent of them does not move: so it is
+/// a list.
+#[derive(Default)]
+struct Texts(OnceLock<Box<(String, Texts)>>);
+
+impl Texts {
+    fn keep(&self, text: &str) -> &str {
+        let mut place = self;
+        loop {
+            let known = place
+                .0
+                .get_or_init(|| Box::new((text.to_string(), Texts::default())));
+            if known.0 == text {
+                return &known.0;
+            }
+            place = &known.1;
+        }
+    }
+}
 
 impl<'a, K, P: Plugin> Call<'a, K, P> {
     /// # Safety
@@ -100,6 +136,8 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
         Call {
             stream,
             call,
+            turn: Mutex::new(()),
+            texts: Texts::default(),
             host,
             answer: Answer::default(),
             kind: PhantomData,
@@ -110,6 +148,10 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
     pub(crate) fn settle(mut self, result: Result) -> raw::Status {
         if let Some(text) = self.answer.late_step_text(self.raw().phase) {
             self.host.error(text);
+        }
+        if self.answer.loses_a_step() {
+            self.answer
+                .fail("hold() beside another step of the same call, which would be lost: only hold, or only set");
         }
         let failure = self.answer.failure.take();
         let Err(error) = result.and(failure.map_or(Ok(()), Err)) else {
@@ -134,12 +176,12 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
     }
 
     fn respond(&mut self) -> raw::Status {
-        let call = self.call.0;
-        let phase = self.raw().phase;
-        let message = self.answer.message(phase);
+        let message = self.answer.message(self.raw().phase);
         let parts = self.answer.parts(&message);
         // SAFETY: the call is open; the host copies.
-        unsafe { ((*(*call).host).respond)(call, message.field, parts.as_ptr(), parts.len()) }
+        self.service(|call, host| unsafe {
+            (host.respond)(call, message.field, parts.as_ptr(), parts.len())
+        })
     }
 
     /// Makes a step of the answer, unless a refusal stands.
@@ -151,11 +193,11 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
 
     fn set_error(&self, text: &str) {
         // SAFETY: the call is open; the text is copied.
-        unsafe { ((*self.raw().host).set_error)(self.call.0, bytes(text.as_bytes())) }
+        self.service(|call, host| unsafe { (host.set_error)(call, bytes(text.as_bytes())) });
     }
 
-    pub(crate) fn raw_call(&self) -> RawCall {
-        self.call
+    pub(crate) fn raw_call(&self) -> (RawCall, &Mutex<()>) {
+        (self.call, &self.turn)
     }
 
     fn raw(&self) -> &'a raw::Call {
@@ -166,6 +208,23 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
     fn view(&self, bytes: raw::Bytes) -> &'a [u8] {
         // SAFETY: the views of a call live as long as it is open.
         unsafe { view(bytes) }
+    }
+
+    /// As `Headers::text`: what is not UTF-8 becomes U+FFFD, so that the rest still compares.
+    fn text(&self, bytes: &'a [u8]) -> &'a str {
+        std::str::from_utf8(bytes).unwrap_or_else(|_| {
+            let text = self.texts.keep(&String::from_utf8_lossy(bytes));
+            // SAFETY: the text lives as long as the call, whose hook is over before it is dropped; a hook is
+            // for every 'a, so what it is lent for 'a does not outlive it.
+            unsafe { &*std::ptr::from_ref(text) }
+        })
+    }
+
+    /// Calls a service of the host for this call.
+    fn service<T>(&self, service: impl FnOnce(*mut raw::Call, &raw::Host) -> T) -> T {
+        let _turn = lock(&self.turn);
+        // SAFETY: the call is open, and so the table lives.
+        service(self.call.0, unsafe { &*self.raw().host })
     }
 
     fn message(&self) -> &'a [u8] {
@@ -194,7 +253,7 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
     /// The client or Envoy has left, so that work can stop early.
     pub fn is_cancelled(&self) -> bool {
         // SAFETY: the call is open.
-        unsafe { ((*self.raw().host).is_cancelled)(self.call.0) != 0 }
+        self.service(|call, host| unsafe { (host.is_cancelled)(call) != 0 })
     }
 
     /// When the host answers in the plugin's place, as nanoseconds of CLOCK_MONOTONIC.
@@ -225,9 +284,9 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
     pub fn grpc_metadata(&self, key: &str) -> Option<&'a [u8]> {
         let mut value = bytes(&[]);
         // SAFETY: the call is open, and the view lives as long as the stream.
-        let status = unsafe {
-            ((*self.raw().host).get_metadata)(self.call.0, bytes(key.as_bytes()), 0, &mut value)
-        };
+        let status = self.service(|call, host| unsafe {
+            (host.get_metadata)(call, bytes(key.as_bytes()), 0, &mut value)
+        });
         (status == raw::OK).then(|| self.view(value))
     }
 
@@ -243,14 +302,14 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
         for index in 0.. {
             let (mut key, mut value) = (bytes(&[]), bytes(&[]));
             // SAFETY: the call is open, and the views live as long as the stream.
-            let status = metadata.call(|table, _| unsafe {
-                ((*table).at)(self.call.0, index, &mut key, &mut value)
+            let status = self.service(|call, _| {
+                metadata
+                    .call(|table, _| unsafe { ((*table).at)(call, index, &mut key, &mut value) })
             });
             if status != raw::OK {
                 break;
             }
-            let key = std::str::from_utf8(self.view(key)).unwrap_or("");
-            entries.push((key, self.view(value)));
+            entries.push((self.text(self.view(key)), self.view(value)));
         }
         entries
     }
@@ -259,8 +318,8 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
         let mut value = bytes(&[]);
         // SAFETY: as above.
         let status =
-            unsafe { ((*self.raw().host).get_property)(self.call.0, property, &mut value) };
-        (status == raw::OK).then(|| std::str::from_utf8(self.view(value)).unwrap_or(""))
+            self.service(|call, host| unsafe { (host.get_property)(call, property, &mut value) });
+        (status == raw::OK).then(|| self.text(self.view(value)))
     }
     /// Envoy's address: `ipv4:10.0.0.7:41312`.
     pub fn peer(&self) -> Option<&'a str> {
@@ -279,8 +338,34 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
         self.property(raw::STREAM_ID)
     }
 
+    fn annotate(&mut self, field: raw::Field, message: &[u8]) -> Result {
+        // SAFETY: the call is open; the message is copied.
+        let status =
+            self.service(|call, host| unsafe { (host.annotate)(call, field, bytes(message)) });
+        accepted(
+            status,
+            "the host refused what was to go beside the response",
+        )
+    }
+}
+
+impl<K: kind::Message, P: Plugin> Call<'_, K, P> {
     /// Dynamic metadata for later filters: `namespace` gets the fields of `value`, which has to
     /// become a JSON object. Envoy drops namespaces that its `receiving_namespaces` does not list.
+    ///
+    /// ```
+    /// fn request_headers<P: callout::Plugin>(call: &mut callout::HeadersCall<'_, P>) -> callout::Result {
+    ///     call.set_metadata("my.plugin", callout::json!({"user": "ada"}))
+    /// }
+    /// ```
+    ///
+    /// The opening of a stream has no response that it could go beside:
+    ///
+    /// ```compile_fail
+    /// fn stream_open<P: callout::Plugin>(call: &mut callout::OpenCall<'_, P>) -> callout::Result {
+    ///     call.set_metadata("my.plugin", callout::json!({"user": "ada"}))
+    /// }
+    /// ```
     pub fn set_metadata(&mut self, namespace: &str, value: impl Serialize) -> Result {
         let wrong = |text: String| Error::with_status(Status::InvalidArgument, text);
         let fields = match serde_json::to_value(value)? {
@@ -303,15 +388,6 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
             _ => raw::DYNAMIC_METADATA,
         };
         self.annotate(field, &message)
-    }
-
-    fn annotate(&mut self, field: raw::Field, message: &[u8]) -> Result {
-        // SAFETY: the call is open; the message is copied.
-        let status = unsafe { ((*self.raw().host).annotate)(self.call.0, field, bytes(message)) };
-        accepted(
-            status,
-            "the host refused what was to go beside the response",
-        )
     }
 }
 
@@ -534,7 +610,8 @@ impl<'a, P: Plugin> Call<'a, kind::Headers, P> {
             answer.body = Body::Replaced(body.into());
         });
     }
-    /// FULL_DUPLEX_STREAMED only: holds the headers until a later call of the direction settles them.
+    /// FULL_DUPLEX_STREAMED only: holds the headers until a later call of the direction settles them. Beside
+    /// another step, which would be lost, it is a fault; a refusal stands.
     pub fn hold(&mut self) {
         self.set("hold", |answer| answer.held = true);
     }
@@ -587,19 +664,19 @@ impl<'a, P: Plugin> Call<'a, kind::Body, P> {
         put_head(&mut head, 3, streamed);
         put_head(&mut head, 1, piece.len());
         let parts = [bytes(&head), bytes(piece)];
-        let call = self.raw();
+        let field = self.raw().phase - 1;
         // SAFETY: the call is open; the parts are copied.
-        let status = unsafe {
-            ((*call.host).send)(self.call.0, call.phase - 1, parts.as_ptr(), parts.len())
-        };
+        let status = self
+            .service(|call, host| unsafe { (host.send)(call, field, parts.as_ptr(), parts.len()) });
         accepted(status, "a piece of the body could not be sent")
     }
     /// How many bytes `send` takes now.
     pub fn send_room(&self) -> u64 {
         // SAFETY: the call is open.
-        unsafe { ((*self.raw().host).send_room)(self.call.0) }
+        self.service(|call, host| unsafe { (host.send_room)(call) })
     }
-    /// FULL_DUPLEX_STREAMED only: keeps this piece back, or drops it.
+    /// FULL_DUPLEX_STREAMED only: keeps this piece back, or drops it. What is not `send` or a refusal beside it
+    /// is a fault, since it would be lost.
     pub fn hold(&mut self) {
         self.set("hold", |answer| answer.held = true);
     }
@@ -614,13 +691,14 @@ impl<'a, P: Plugin> Call<'a, kind::Trailers, P> {
 
 // --- ext_authz ---
 
+/// Where a text has bytes that are not UTF-8, each becomes U+FFFD: a path still begins as it does.
 impl<'a, P: Plugin> Call<'a, kind::Check, P> {
     /// AttributeContext.request 4 .http 2
     fn http(&self) -> &'a [u8] {
         Records::last(Records::last(self.message(), 4), 2)
     }
     fn http_text(&self, field: u32) -> &'a str {
-        std::str::from_utf8(Records::last(self.http(), field)).unwrap_or("")
+        self.text(Records::last(self.http(), field))
     }
     /// The request's headers.
     pub fn headers(&self) -> Headers<'a> {
@@ -649,19 +727,16 @@ impl<'a, P: Plugin> Call<'a, kind::Check, P> {
     }
     /// What the route's configuration says under `key` (`context_extensions`).
     pub fn extension(&self, key: &str) -> Option<&'a str> {
-        json::find(self.message(), 10, key.as_bytes())
-            .and_then(|value| std::str::from_utf8(value).ok())
+        json::find(self.message(), 10, key.as_bytes()).map(|value| self.text(value))
     }
     /// By the peer's certificate: a URI SAN, else a DNS SAN, else the subject; else empty.
     pub fn principal(&self) -> &'a str {
-        std::str::from_utf8(Records::last(Records::last(self.message(), 1), 4)).unwrap_or("")
+        self.text(Records::last(Records::last(self.message(), 1), 4))
     }
     /// The client's IP address and port.
     pub fn source(&self) -> Option<(&'a str, u16)> {
         let socket = Records::last(Records::last(Records::last(self.message(), 1), 1), 1);
-        let address = std::str::from_utf8(Records::last(socket, 2))
-            .ok()
-            .filter(|text| !text.is_empty())?;
+        let address = Some(self.text(Records::last(socket, 2))).filter(|text| !text.is_empty())?;
         let port = Records::number(socket, 3)
             .and_then(|port| port.try_into().ok())
             .unwrap_or(0);
@@ -805,7 +880,7 @@ impl<'a> Descriptor<'a> {
 impl<'a, P: Plugin> Call<'a, kind::RateLimit, P> {
     /// Which set of limits: the `domain` of the filter's configuration.
     pub fn domain(&self) -> &'a str {
-        std::str::from_utf8(Records::last(self.message(), 1)).unwrap_or("")
+        self.text(Records::last(self.message(), 1))
     }
     /// How many hits the request counts for, at least 1.
     pub fn hits(&self) -> u32 {

@@ -10,6 +10,10 @@ compile_error!(
     "a plugin needs panic = \"unwind\": remove panic = \"abort\" from the profile in Cargo.toml"
 );
 
+// For the attribute, in tests of what no other crate can do.
+#[cfg(test)]
+extern crate self as callout;
+
 mod answer;
 mod call;
 pub mod calls;
@@ -19,6 +23,7 @@ pub mod ffi;
 mod headers;
 mod host;
 mod json;
+mod keys;
 mod plugin;
 #[doc(hidden)]
 pub mod raw;

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::call::*;
 use crate::error::{Error, Result, Status};
 use crate::host::{bytes, Host, Metric};
+use crate::keys::unknown_key;
 use crate::raw;
 
 /// A plugin: one value of it for each configured instance. Put [`macro@crate::plugin`] on the `impl`.
@@ -16,6 +17,11 @@ use crate::raw;
 /// Hooks of different streams run at once on different threads; those of one stream never do.
 pub trait Plugin: Sized + Send + Sync + 'static {
     /// The configuration, which is JSON. `()` for a plugin without one. No configuration at all is `{}`.
+    ///
+    /// A key that the type does not have is refused, so that a mistyped one is not passed over. serde hides
+    /// the keys of what it reads twice: fields with `flatten`, and what is in enums with `tag` or `untagged`.
+    /// Types there need `#[serde(deny_unknown_fields)]`, where serde allows it. A plugin that takes any key
+    /// has a map for them.
     type Config: DeserializeOwned + 'static;
     /// What the plugin keeps for each stream (one HTTP request, one TCP connection): `call.stream`.
     type Stream: Default + Send + 'static;
@@ -345,17 +351,38 @@ pub(crate) fn read_config<C: DeserializeOwned + 'static>(text: &[u8]) -> Result<
     })?;
     json.end()
         .map_err(|error| wrong(format!("configuration: {error}")))?;
+    if let Some(key) = unknown_key::<C>(text) {
+        return Err(wrong(format!("configuration: {key}: unknown field")));
+    }
     Ok(config)
 }
 
-/// serde prints the value that has the wrong type; it may be a secret.
+/// serde prints the value that has the wrong type, and the variant that does not exist; it may be a secret.
 fn without_value(reason: &str) -> String {
-    match (reason.find("string \""), reason.rfind("\", expected")) {
-        (Some(begin), Some(end)) if begin < end => {
-            format!("{}a text{}", &reason[..begin], &reason[end + 1..])
-        }
-        _ => reason.to_string(),
-    }
+    // What stands before the value, what is to stand in its place, and what ends the value.
+    const VALUES: [(&str, &str, &str); 6] = [
+        ("string \"", "a text", "\""),
+        ("integer `", "integer", "`"),
+        ("floating point `", "floating point", "`"),
+        ("boolean `", "boolean", "`"),
+        ("character `", "character", "`"),
+        ("unknown variant `", "unknown variant", "`"),
+    ];
+    let found = VALUES
+        .iter()
+        .filter_map(|value| Some((reason.find(value.0)?, value)))
+        .min_by_key(|(begin, _)| *begin);
+    let Some((begin, (before, instead, quote))) = found else {
+        return reason.to_string();
+    };
+    // The value may have quotes of its own: the last place at which the reason goes on as serde's do.
+    let rest = &reason[begin + before.len()..];
+    let end = [", expected ", ", there are no variants"]
+        .iter()
+        .find_map(|after| rest.rfind(&format!("{quote}{after}")))
+        .or_else(|| rest.rfind(quote));
+    let after = end.map_or("", |end| &rest[end + quote.len()..]);
+    format!("{}{instead}{after}", &reason[..begin])
 }
 
 /// A duration as the host's functions take it.
@@ -375,7 +402,18 @@ mod tests {
         limit: u32,
         #[serde(default)]
         rules: Vec<Rule>,
+        way: Option<Way>,
+        letter: Option<char>,
+        nothing: Option<Nothing>,
     }
+    #[derive(Deserialize, Debug)]
+    #[serde(rename_all = "lowercase")]
+    enum Way {
+        In,
+        Out,
+    }
+    #[derive(Deserialize, Debug)]
+    enum Nothing {}
     #[derive(Deserialize, Debug)]
     #[allow(dead_code)]
     struct Rule {
@@ -408,6 +446,57 @@ mod tests {
         assert!(
             text.contains("limit: invalid type: a text, expected u32"),
             "{text}"
+        );
+        for (config, expected) in [
+            (
+                r#"{"limit": "a `hunter2`\", expected 7"}"#,
+                "limit: invalid type: a text, expected u32",
+            ),
+            (
+                r#"{"limit": "integer `7`"}"#,
+                "limit: invalid type: a text, expected u32",
+            ),
+            (
+                r#"{"limit": 4294967296}"#,
+                "limit: invalid value: integer, expected u32",
+            ),
+            (
+                r#"{"limit": -7}"#,
+                "limit: invalid value: integer, expected u32",
+            ),
+            (
+                r#"{"limit": 7.5}"#,
+                "limit: invalid type: floating point, expected u32",
+            ),
+            (
+                r#"{"limit": true}"#,
+                "limit: invalid type: boolean, expected u32",
+            ),
+            (
+                r#"{"limit": 1, "way": "hunter2"}"#,
+                "way: unknown variant, expected `in` or `out`",
+            ),
+            (
+                r#"{"limit": 1, "way": "`, expected `7"}"#,
+                "way: unknown variant, expected `in` or `out`",
+            ),
+            (
+                r#"{"limit": 1, "letter": "hunter2"}"#,
+                "letter: invalid value: a text, expected a character",
+            ),
+            (
+                r#"{"limit": 1, "nothing": "hunter2"}"#,
+                "nothing: unknown variant, there are no variants",
+            ),
+        ] {
+            let text = refusal::<Config>(config);
+            assert!(text.contains(expected), "{config}: {text}");
+            let text = text.split(" at line ").next().unwrap_or_default();
+            assert!(!text.contains('7') && !text.contains("hunter2"), "{text}");
+        }
+        assert_eq!(
+            without_value("invalid type: character `7`, expected a map"),
+            "invalid type: character, expected a map"
         );
     }
 

@@ -1077,6 +1077,9 @@ unsafe extern "C" fn annotate(
     message: raw::Bytes,
 ) -> raw::Status {
     let (fake, message) = unsafe { (fake_call(call), view(message).to_vec()) };
+    if fake.call.phase == 0 {
+        return raw::FAILED_PRECONDITION; // as the host: an opening has no response
+    }
     lock(&fake.outcome)
         .answer
         .annotations
@@ -1730,4 +1733,82 @@ unsafe extern "C" fn add_value(
     state.put(space, key, now.to_ne_bytes().to_vec(), expires_ns);
     unsafe { *sum = now };
     raw::OK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CheckCall, Plugin, RateLimitCall, Result, Setup};
+
+    struct Guard;
+
+    #[crate::plugin(no_export)]
+    impl Plugin for Guard {
+        fn create(_: (), _: &mut Setup) -> Result<Self> {
+            Ok(Guard)
+        }
+        fn check(&self, call: &mut CheckCall<'_, Self>) -> Result {
+            let (path, again) = (call.path(), call.path());
+            assert!(std::ptr::eq(path, again), "made once");
+            assert_eq!(
+                (call.method(), call.host_name()),
+                ("GET", "a.example\u{FFFD}")
+            );
+            assert_eq!(call.extension("realm"), Some("in\u{FFFD}side"));
+            assert_eq!(call.principal(), "spiffe://a/\u{FFFD}");
+            if path.starts_with("/admin") {
+                return call.deny(403, path);
+            }
+            call.allow();
+            Ok(())
+        }
+        fn rate_limit(&self, call: &mut RateLimitCall<'_, Self>) -> Result {
+            if call.domain().starts_with("all") {
+                call.over_limit();
+            }
+            Ok(())
+        }
+    }
+
+    /// Bytes that are not UTF-8, as a client may send them.
+    fn check(guard: &Instance<Guard>, path: &[u8]) -> Answer {
+        let mut message = Vec::new();
+        put_message(&mut message, 1, |to| put_bytes(to, 4, b"spiffe://a/\xff"));
+        put_message(&mut message, 4, |to| {
+            put_message(to, 2, |to| {
+                put_bytes(to, 2, b"GET");
+                put_bytes(to, 4, path);
+                put_bytes(to, 5, b"a.example\xff");
+            })
+        });
+        put_message(&mut message, 10, |to| {
+            put_bytes(to, 1, b"realm");
+            put_bytes(to, 2, b"in\xffside");
+        });
+        guard.stream().message(raw::CHECK, message, true)
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_do_not_hide_the_rest_of_it() {
+        let guard = Instance::<Guard>::new("").unwrap();
+        let denied = check(&guard, b"/admin\xff");
+        assert_eq!(denied.http_status(), Some(403));
+        assert_eq!(denied.body(), Some("/admin\u{FFFD}".into()));
+        assert!(check(&guard, b"/\xff").is_allowed());
+        let mut message = Vec::new();
+        put_bytes(&mut message, 1, b"all\xff");
+        let limited = guard.stream().message(raw::RATE_LIMIT, message, true);
+        assert!(limited.is_over_limit());
+    }
+
+    #[test]
+    fn an_opening_takes_nothing_beside_a_response() {
+        let guard = Instance::<Guard>::new("").unwrap();
+        let stream = guard.stream();
+        let mut fake = stream.fake(0, &[]);
+        let call: *mut raw::Call = (&raw mut *fake).cast();
+        // SAFETY: as a plugin calls it.
+        let status = unsafe { annotate(call, raw::DYNAMIC_METADATA, bytes(&[])) };
+        assert_eq!(status, raw::FAILED_PRECONDITION);
+    }
 }

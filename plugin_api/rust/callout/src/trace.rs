@@ -28,12 +28,13 @@
 //! what is kept; docs/tracing.md has them.
 
 use std::ffi::c_char;
-use std::marker::PhantomData;
+use std::sync::Mutex;
 
 use crate::call::{Call, RawCall};
 use crate::host::{bytes, view, Extension};
 use crate::plugin::Plugin;
 use crate::raw;
+use crate::task::lock;
 
 /// The value of an attribute: `"a text".into()`, `3.into()`, `0.5.into()`, `true.into()`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,7 +89,8 @@ pub struct Span<'c> {
     /// `None`: nothing is recorded.
     trace: Option<Extension<raw::Trace>>,
     call: RawCall,
-    lent: PhantomData<&'c ()>,
+    /// That of the call.
+    turn: &'c Mutex<()>,
 }
 
 /// For requests that the plugin sends on behalf of a call, by W3C Trace Context.
@@ -110,15 +112,16 @@ fn find<K, P: Plugin>(call: &Call<'_, K, P>) -> Option<Extension<raw::Trace>> {
 impl<K, P: Plugin> Call<'_, K, P> {
     /// The span of this call, for attributes and events: see [`crate::trace`].
     pub fn span(&self) -> Span<'_> {
-        let call = self.raw_call();
+        let (call, turn) = self.raw_call();
         // SAFETY: the call is open.
         let is_recording = |trace: &Extension<raw::Trace>| {
+            let _turn = lock(turn);
             trace.call(|table, _| unsafe { ((*table).is_recording)(call.0) }) == 1
         };
         Span {
             trace: find(self).filter(is_recording),
             call,
-            lent: PhantomData,
+            turn,
         }
     }
 
@@ -127,9 +130,11 @@ impl<K, P: Plugin> Call<'_, K, P> {
     pub fn trace_context(&self) -> Option<Context> {
         let mut parent: [c_char; PARENT_BYTES] = [0; PARENT_BYTES];
         let mut state = bytes(&[]);
-        let call = self.raw_call();
+        let (call, turn) = self.raw_call();
+        let trace = find(self)?;
+        let _turn = lock(turn);
         // SAFETY: the call is open, and `parent` has room for a traceparent.
-        let status = find(self)?.call(|table, _| unsafe {
+        let status = trace.call(|table, _| unsafe {
             ((*table).get_context)(call.0, parent.as_mut_ptr(), &mut state)
         });
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -154,6 +159,7 @@ impl Span<'_> {
             return true;
         };
         let attribute = to_raw(key, &value.into());
+        let _turn = lock(self.turn);
         // SAFETY: the call is open; the attribute is copied.
         let status =
             trace.call(|table, _| unsafe { ((*table).set_attribute)(self.call.0, &attribute) });
@@ -169,6 +175,7 @@ impl Span<'_> {
             .iter()
             .map(|(key, value)| to_raw(key, value))
             .collect();
+        let _turn = lock(self.turn);
         // SAFETY: the call is open; all of it is copied.
         let status = trace.call(|table, _| unsafe {
             ((*table).add_event)(
