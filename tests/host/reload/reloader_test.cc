@@ -1164,10 +1164,20 @@ TEST_F(SignedPlugins, BringNoLibrariesOfTheirOwn) {
   WriteSigned("a", ElfBuilder::Plugin().RunPath("$ORIGIN/lib").Bytes());
   WriteSigned("b", ElfBuilder::Plugin().Needs("/x/liby.so").Bytes());
   WriteSigned("c", ElfBuilder::Plugin().Needs("libc.so.6").Bytes());
+  WriteSigned("d", ElfBuilder::Plugin().Filters(DT_AUXILIARY, "$ORIGIN/d.so").Bytes());
+  WriteSigned("e", ElfBuilder::Plugin().Filters(DT_FILTER, "libe.so").Bytes());
   ASSERT_TRUE(Start(Options({&ours_})).ok());
   EXPECT_THAT(WhyNot("a"), HasSubstr("must not load libraries from '$ORIGIN/lib'"));
   EXPECT_THAT(WhyNot("b"), HasSubstr("must not load libraries from '/x/liby.so'"));
   EXPECT_EQ(WhyNot("c"), "");
+  EXPECT_THAT(WhyNot("d"), HasSubstr("must not load the library '$ORIGIN/d.so' as a filter"));
+  EXPECT_THAT(WhyNot("e"), HasSubstr("must not load the library 'libe.so' as a filter"));
+}
+
+TEST_F(ReloaderTest, PluginsThatNeedNotBeSignedMayHaveFilters) {
+  Write("a.so", ElfBuilder::Plugin().Filters(DT_FILTER, "libe.so").Bytes());
+  ASSERT_TRUE(Start().ok());
+  EXPECT_EQ(StatusOf("a").last_error, "");
 }
 
 // The file could be another one by the time that the dynamic linker opens it.
