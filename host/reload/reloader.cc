@@ -69,6 +69,7 @@ absl::Status Reloader::LoadFirst(uint64_t now_ns) {
   for (const std::string& name : order_) {
     Slot& slot = slots_.at(name);
     if (slot.refusal.ok()) continue;
+    if (!slot.stand_in_error.ok()) return slot.stand_in_error;
     if (slot.withdrawn.has_value()) continue;  // a stand-in answers already
     if (IsRequired(slot)) return slot.refusal;
     if (IsShadow(slot)) continue;  // nothing depends on it
@@ -78,7 +79,7 @@ absl::Status Reloader::LoadFirst(uint64_t now_ns) {
           fmt::format("more than {} plugins of --plugins_dir do not load; one of them: {}",
                       kStandInsMax, MessageOf(slot.refusal)));
     }
-    StandIn(&slot);
+    if (absl::Status status = StandIn(&slot); !status.ok()) return status;
   }
   Commit();
   Publish();
@@ -129,6 +130,7 @@ uint64_t Reloader::Rescan(uint64_t now_ns) {
   uint64_t due_ns = kNever;
   ReapAbandoned();
   RescanEverything(now_ns, /*first=*/false, &due_ns);
+  RetryStandIns();
   for (const auto& [name, slot] : slots_) {
     if (retry_ && slot.current.has_value()) options_.target->EndQuarantine(slot.current->id);
   }
@@ -156,7 +158,7 @@ void Reloader::SettleLibraries() {
     const bool serves = slot.current.has_value() && slot.current->quarantine.empty();
     if (!serves && IsNeeded(slot)) {
       slot.current.reset();
-      slot.refusal = absl::OkStatus();
+      slot.refusal = slot.stand_in_error = absl::OkStatus();
       slot.state = State::kLibrary;
     } else if (slot.refusal.ok()) {
       Refuse(&slot, slot.not_a_plugin);
@@ -535,7 +537,7 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
   status.facts = std::move(facts);
   slot->generations.insert(slot->generations.begin(), std::move(status));
   slot->withdrawn.reset();
-  slot->refusal = absl::OkStatus();
+  slot->refusal = slot->stand_in_error = absl::OkStatus();
   slot->state = State::kServing;
   Count(*slot, Outcome::kLoaded);
   if (source.canary) return ServeBeside(slot, std::move(source));
@@ -579,11 +581,12 @@ void Reloader::Refuse(Slot* slot, absl::Status status) {
   Count(*slot, Outcome::kFailed);
   const bool stands_in = slot->current.has_value() && !slot->current->quarantine.empty();
   if (!slot->current.has_value() || stands_in) slot->state = State::kRefused;
-  if (stands_in) StandIn(slot);  // with the new reason, and settings that may have changed
+  // With the new reason, and settings that may have changed. Else the one before goes on.
+  if (stands_in) StandIn(slot).IgnoreError();
 }
 
 // Replaces the plugin by a stand-in, whose calls are all faults, so that its error policy decides.
-void Reloader::StandIn(Slot* slot) {
+absl::Status Reloader::StandIn(Slot* slot) {
   GenerationSource source;
   source.id = ++last_id_;
   source.name = slot->files.name;
@@ -594,12 +597,26 @@ void Reloader::StandIn(Slot* slot) {
   source.quarantine = fmt::format("no version of the plugin is active, as it {}; /plugins says why",
                                   slot->withdrawn.has_value() ? "is withdrawn" : "did not load");
   absl::StatusOr<GenerationFacts> facts = options_.target->Prepare(source);
-  if (!facts.ok()) {
-    Say(LogLevel::kError, fmt::format("plugin {}: cannot create a stand-in: {}", slot->files.name,
-                                      MessageOf(facts.status())));
-    return;
+  if (facts.ok()) {
+    slot->current = std::move(source);
+    slot->stand_in_error = absl::OkStatus();
+    return absl::OkStatus();
   }
-  slot->current = std::move(source);
+  absl::Status error(
+      facts.status().code(),
+      fmt::format("plugin {}: cannot create a stand-in, which would answer by its "
+                  "error policy: {}; it is needed because of: {}",
+                  slot->files.name, MessageOf(facts.status()), MessageOf(slot->refusal)));
+  if (error != slot->stand_in_error) Say(LogLevel::kError, std::string(MessageOf(error)));
+  if (!slot->current.has_value()) slot->stand_in_error = error;
+  return error;
+}
+
+// Whatever kept a stand-in from being created may be gone.
+void Reloader::RetryStandIns() {
+  for (auto& [name, slot] : slots_) {
+    if (slot.listed && !slot.stand_in_error.ok()) StandIn(&slot).IgnoreError();
+  }
 }
 
 // The file was removed, or its settings disable it: no new streams.
@@ -621,7 +638,7 @@ void Reloader::StopServing(Slot* slot, State state) {
   slot->current.reset();
   slot->previous.reset();
   slot->withdrawn.reset();
-  slot->refusal = absl::OkStatus();
+  slot->refusal = slot->stand_in_error = absl::OkStatus();
   slot->state = state;
   if (served) Count(*slot, Outcome::kRemoved);
 }
@@ -751,7 +768,8 @@ bool Reloader::Recall(Slot* slot, const GenerationSource& wanted) {
                                     DescribeServing(*slot)));
   if (slot->current.has_value()) return true;
   slot->state = State::kRefused;
-  if (!IsShadow(*slot)) StandIn(slot);
+  // An error stays in the slot: LoadFirst returns it, and later rescans try again.
+  if (!IsShadow(*slot)) StandIn(slot).IgnoreError();
   return true;
 }
 

@@ -135,7 +135,8 @@ class Reloader {
   // Loads every plugin, once, without debouncing, and logs nothing. An error if a plugin that
   // --require_plugins requires does not load, or if a directory cannot be read. By default a
   // stand-in replaces a plugin of a directory that does not load: all its calls are faults, so the
-  // plugin's error policy decides.
+  // plugin's error policy decides. If no stand-in can be created, that is an error: the plugin's
+  // requests would pass.
   absl::Status LoadFirst(uint64_t now_ns);
   // Logs each plugin and problem, once the start has succeeded.
   void LogFirst() const;
@@ -171,7 +172,8 @@ class Reloader {
 
   Snapshot Status() const;
 
-  // False while a stand-in answers for a plugin. Any thread.
+  // False while a stand-in answers for a plugin, or should and could not be created: then each
+  // rescan tries again. Any thread.
   bool complete() const { return complete_.load(std::memory_order_acquire); }
 
  private:
@@ -216,6 +218,7 @@ class Reloader {
     State state = State::kWaiting;
     absl::Status refusal;  // of the files that were handled last
     int64_t refused_at_ms = 0;
+    absl::Status stand_in_error;  // not OK: a stand-in should answer, and could not be created
     std::vector<GenerationStatus> generations;  // newest first
   };
 
@@ -235,7 +238,8 @@ class Reloader {
   void DropPending(Slot* slot);
   void ReapAbandoned();
   std::string DescribeServing(const Slot& slot) const;
-  void StandIn(Slot* slot);
+  absl::Status StandIn(Slot* slot);
+  void RetryStandIns();
   static std::vector<FileStamp> StampsOfFollowed(const Slot& slot);
   Taken Take(Slot* slot, bool at_once, uint64_t rested_ns);
   Taken Decide(Slot* slot, PluginContents contents, bool may_be_incomplete);

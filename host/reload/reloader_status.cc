@@ -134,6 +134,12 @@ void Reloader::PublishStatus() {
   for (const PluginSources::Problem& problem : problems_) {
     if (!IsRefusal(problem)) snapshot.problems.push_back(problem.text);
   }
+  bool lacks_stand_in = false;
+  for (const auto& [name, slot] : slots_) {
+    if (slot.stand_in_error.ok()) continue;
+    lacks_stand_in = true;
+    snapshot.problems.emplace_back(MessageOf(slot.stand_in_error));
+  }
   size_t stand_ins = 0;
   for (const PluginStatus& plugin : snapshot.plugins) {
     if (plugin.stand_in) ++stand_ins;
@@ -147,7 +153,7 @@ void Reloader::PublishStatus() {
            "Plugins that did not load at the start, for which a stand-in answers", stand_ins);
   SetGauge("callout_plugin_creates_running",
            "Creates of new versions of plugins that have not returned", Preparation::running());
-  complete_.store(stand_ins == 0, std::memory_order_release);
+  complete_.store(stand_ins == 0 && !lacks_stand_in, std::memory_order_release);
   std::lock_guard<std::mutex> lock(mutex_);
   snapshot_ = std::move(snapshot);
 }

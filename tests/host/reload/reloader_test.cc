@@ -34,6 +34,7 @@ class FakeTarget final : public GenerationTarget {
  public:
   absl::StatusOr<GenerationFacts> Prepare(const GenerationSource& source) override {
     if (!source.quarantine.empty()) {
+      if (no_stand_ins) return absl::ResourceExhaustedError("no memory for it");
       sources[source.id] = source;
       return GenerationFacts();
     }
@@ -91,6 +92,7 @@ class FakeTarget final : public GenerationTarget {
   std::condition_variable released;
   bool release = false;  // those whose code is "hangs"
   bool aside = false;
+  bool no_stand_ins = false;
   std::vector<GenerationId> discarded;
   std::set<std::string> broken, quarantined;  // names
   std::vector<std::string> followed_files;
@@ -621,6 +623,42 @@ TEST_F(StateReloaderTest, AWithdrawnVersionStaysSo) {
   }
 }
 
+// Without one the requests of the plugin would pass.
+TEST_F(StateReloaderTest, WithoutAStandInTheHostDoesNotStart) {
+  Withdraw();
+  target_.no_stand_ins = true;
+  for (const RequirePlugins require :
+       {RequirePlugins::kAuto, RequirePlugins::kAll, RequirePlugins::kNone}) {
+    const absl::Status status = Restart(require);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("plugin a: cannot create a stand-in"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("withdrawn before this start"));
+  }
+}
+
+TEST_F(StateReloaderTest, AStandInThatCannotBeCreatedLaterIsTriedAgain) {
+  Withdraw();
+  Remove("a.so");
+  Write("b.so", "1");
+  ASSERT_TRUE(Restart().ok());
+  EXPECT_TRUE(reloader_->complete());
+  target_.no_stand_ins = true;
+  Write("a.so", "2");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("b=1"));
+  EXPECT_FALSE(reloader_->complete()) << "its requests pass";
+  EXPECT_THAT(reloader_->Status().problems,
+              ::testing::Contains(HasSubstr("cannot create a stand-in")));
+  target_.no_stand_ins = false;
+  Rescan();
+  EXPECT_THAT(target_.chain, ElementsAre("a=stand-in", "b=1"));
+  EXPECT_FALSE(reloader_->complete());
+  Write("a.so", "3");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=3", "b=1"));
+  EXPECT_TRUE(reloader_->complete());
+  EXPECT_THAT(reloader_->Status().problems, IsEmpty());
+}
+
 TEST_F(StateReloaderTest, UntilTheFileChanges) {
   Withdraw();
   ASSERT_TRUE(Restart().ok());
@@ -945,6 +983,18 @@ TEST_F(ReloaderTest, AStandInAnswersUntilAVersionServes) {
   EXPECT_FALSE(target_.sources.at(*target_.live.rbegin()).on_trial) << "nothing to go back to";
   EXPECT_TRUE(reloader_->complete());
   EXPECT_THAT(reloader_->Status().problems, IsEmpty());
+}
+
+TEST_F(ReloaderTest, AStandInThatCannotBeCreatedAtTheStartIsAnError) {
+  Write("a.so", "broken");
+  Write("b.so", "1");
+  target_.no_stand_ins = true;
+  const absl::Status status = Start();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("plugin a: cannot create a stand-in, which would answer by its error "
+                        "policy: no memory for it; it is needed because of: cannot load plugin " +
+                        plugins_ + "/a.so: it is broken"));
 }
 
 TEST_F(ReloaderTest, TooManyStandInsAreAnError) {
