@@ -204,7 +204,6 @@ PluginStamps StampsOf(const PluginFiles& files) {
                          StampOf(files.config_path),
                          StampOf(files.settings_path),
                          StampOf(files.signature_path),
-                         {},
                          {}};
   for (const std::string& path : files.watch) stamps.watched.push_back(StampOf(path));
   return stamps;

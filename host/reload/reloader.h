@@ -20,6 +20,12 @@
 // service over a restart (host/reload/withdrawn_versions.h), until the file changes or the operator
 // says otherwise: by Release, or by touching the file and SIGHUP (Retry).
 //
+// A change of a file that a plugin follows (GenerationFacts) makes a new generation, as a change of
+// its own files does. The files of the version in service and of a canary are followed. If the
+// plugin's file has another version than the one in service (withdrawn, refused, or a canary), the
+// one in service is created again, so that it reads what has changed. A withdrawn version stays so:
+// what it follows does not make it another one.
+//
 // If a create takes longer than Options::create_patience_ns, the reloads of other plugins go on
 // meanwhile. Its generation serves once create has returned.
 //
@@ -33,7 +39,8 @@
 // callout_plugin_creates_running, creates of new versions that have not returned;
 // callout_canary_running{plugin}, 1 while a canary serves.
 //
-// Two files implement it: reloader.cc (decisions) and reloader_status.cc (log, metrics, status).
+// Three files implement it: reloader.cc (decisions), reloader_recreate.cc (versions that have
+// served are created again) and reloader_status.cc (log, metrics, status).
 //
 // All functions except Status and complete belong to one thread at a time.
 #ifndef CALLOUT_HOST_RELOAD_RELOADER_H_
@@ -45,6 +52,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -196,11 +204,17 @@ class Reloader {
   struct Slot {
     PluginFiles files;
     bool listed = false;
-    std::vector<std::string> followed;  // files that the plugin follows
-    PluginStamps seen;                  // at the last rescan
+    // At the last rescan: its own files, and those that the versions follow that serve.
+    PluginStamps seen;
+    FollowedFiles seen_followed;
     uint64_t seen_since_ns = 0;
-    std::optional<PluginStamps> taken;        // the files that were handled last
+    // The files that were handled last.
+    std::optional<PluginStamps> taken;
+    FollowedFiles taken_followed;
+    bool file_serves = false;                 // those files are the version in service
     std::optional<GenerationSource> current;  // the generation in service, or the stand-in
+    std::optional<Pending> renewal;           // of it, since files that it follows have changed
+    absl::Status stale_error;                 // not OK: that failed
     std::optional<Canary> canary;
     std::optional<Pending> pending;
     std::optional<GenerationSource> previous;   // to roll back to
@@ -234,13 +248,17 @@ class Reloader {
   void SettleLibraries();
   bool IsNeeded(const Slot& slot) const;
   uint64_t RescanStamps(Slot* slot, uint64_t now_ns, bool first);
-  uint64_t CheckPending(Slot* slot, uint64_t now_ns);
+  void CheckPending(Slot* slot, uint64_t now_ns);
   void DropPending(Slot* slot);
+  void Abandon(std::optional<Pending>* pending);
   void ReapAbandoned();
   std::string DescribeServing(const Slot& slot) const;
   absl::Status StandIn(Slot* slot);
   void RetryStandIns();
-  static std::vector<FileStamp> StampsOfFollowed(const Slot& slot);
+  static void NoteStamps(Slot* slot, uint64_t now_ns);
+  static std::set<std::string> FollowedPaths(const Slot& slot);
+  static bool HasChanged(const GenerationSource& source, const FollowedFiles& now);
+  static bool FollowedHaveChanged(const Slot& slot);
   Taken Take(Slot* slot, bool at_once, uint64_t rested_ns);
   Taken Decide(Slot* slot, PluginContents contents, bool may_be_incomplete);
   void NoteCode(Slot* slot, const std::string& code);
@@ -249,18 +267,27 @@ class Reloader {
   bool Recall(Slot* slot, const GenerationSource& wanted);
   bool IsShadow(const Slot& slot) const;
   absl::Status Prepare(Slot* slot, GenerationSource source);
+  absl::StatusOr<Pending> StartAside(GenerationSource source);
   absl::StatusOr<std::shared_ptr<const PrivateCopy>> CopyOf(const Slot& slot,
                                                             PluginContents* contents);
   void Refuse(Slot* slot, absl::Status status);
   void StopServing(Slot* slot, State state);
   void Serve(Slot* slot, GenerationSource source, GenerationFacts facts);
+  void AddGeneration(Slot* slot, GenerationSource* source, GenerationFacts facts);
+  void CurrentLeaves(Slot* slot);
   void ServeBeside(Slot* slot, GenerationSource source);
   void Withdraw(Slot* slot);
   void RollBack(Slot* slot, const absl::Status& reason);
   void PromoteCanary(Slot* slot, std::string_view by);
-  absl::Status ReturnToPrevious(Slot* slot, absl::Status reason);
   void Commit();
   bool IsRequired(const Slot& slot) const;
+
+  // --- reloader_recreate.cc ---
+  absl::Status ReturnToPrevious(Slot* slot, absl::Status reason);
+  void RenewCurrent(Slot* slot);
+  void CheckRenewal(Slot* slot, uint64_t now_ns);
+  void FinishRenewal(Slot* slot, GenerationSource source, absl::StatusOr<GenerationFacts> facts);
+  void NoteStale(Slot* slot, const absl::Status& why);
 
   // --- reloader_status.cc ---
   void Count(const Slot& slot, Outcome outcome);

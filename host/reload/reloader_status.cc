@@ -136,6 +136,9 @@ void Reloader::PublishStatus() {
   }
   bool lacks_stand_in = false;
   for (const auto& [name, slot] : slots_) {
+    if (!slot.stale_error.ok() && !slot.refusal.ok()) {  // the refusal is its last error
+      snapshot.problems.push_back(fmt::format("plugin {}: {}", name, MessageOf(slot.stale_error)));
+    }
     if (slot.stand_in_error.ok()) continue;
     lacks_stand_in = true;
     snapshot.problems.emplace_back(MessageOf(slot.stand_in_error));
@@ -166,6 +169,9 @@ Reloader::PluginStatus Reloader::StatusOf(const Slot& slot) const {
   status.stand_in = slot.current.has_value() && !slot.current->quarantine.empty();
   if (!slot.refusal.ok()) {
     status.last_error = std::string(slot.refusal.message());
+    status.last_error_at_ms = slot.refused_at_ms;
+  } else if (!slot.stale_error.ok()) {
+    status.last_error = std::string(slot.stale_error.message());
     status.last_error_at_ms = slot.refused_at_ms;
   }
   status.has_canary = slot.canary.has_value();

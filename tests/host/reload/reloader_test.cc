@@ -49,7 +49,9 @@ class FakeTarget final : public GenerationTarget {
     sources[source.id] = source;
     GenerationFacts facts;
     facts.version = Code(source);
-    facts.followed_files = followed_files;
+    const auto follows_others = follows.find(Code(source));
+    facts.followed_files =
+        follows_others == follows.end() ? followed_files : follows_others->second;
     return facts;
   }
   void Commit(const std::vector<GenerationId>& ids) override {
@@ -66,6 +68,10 @@ class FakeTarget final : public GenerationTarget {
   std::vector<GenerationId> TakeFailedTrials() override { return std::exchange(failed_trials, {}); }
   bool MayPrepareAside() const override { return aside; }
   void Discard(GenerationId id) override { discarded.push_back(id); }
+  void Hold() {
+    const std::lock_guard<std::mutex> lock(mutex);
+    release = false;
+  }
   void Release() {
     const std::lock_guard<std::mutex> lock(mutex);
     release = true;
@@ -96,6 +102,7 @@ class FakeTarget final : public GenerationTarget {
   std::vector<GenerationId> discarded;
   std::set<std::string> broken, quarantined;  // names
   std::vector<std::string> followed_files;
+  std::map<std::string, std::vector<std::string>> follows;  // by code; else followed_files
   std::map<GenerationId, GenerationSource> sources;
   std::vector<std::string> chain;
   std::set<GenerationId> live, draining;
@@ -417,6 +424,114 @@ TEST_F(ReloaderTest, AWithdrawnGenerationGivesWayToTheOneBeforeAndIsNotTakenAgai
   EXPECT_EQ(StatusOf("a").generations.front().number, 3u);
 }
 
+// Version 1 follows one file, version 2 another.
+class FollowedReloaderTest : public ReloaderTest {
+ protected:
+  FollowedReloaderTest() {
+    target_.follows = {{"1", {old_keys_}}, {"2", {new_keys_}}};
+    Change(old_keys_);
+    Change(new_keys_);
+  }
+  void Change(const std::string& path) {
+    std::ofstream(path + ".new") << ++changes_;
+    fs::rename(path + ".new", path);
+  }
+  void StartAndReplace() {
+    StartWith({"a"});
+    Replace("a.so", "2");
+    RescanUntilSettled();
+    ASSERT_THAT(target_.chain, ElementsAre("a=2"));
+    RescanUntilSettled();  // now with the files that it follows
+  }
+  // Of the version in service.
+  GenerationId Current() const { return *target_.live.begin(); }
+
+  const std::string old_keys_ = directory_.Path("old_keys"),
+                    new_keys_ = directory_.Path("new_keys");
+  int changes_ = 0;
+};
+
+TEST_F(FollowedReloaderTest, AVersionThatTheOperatorWentBackFromStaysOutOfService) {
+  StartAndReplace();
+  ASSERT_TRUE(reloader_->GoBack("a").ok());
+  const GenerationId back = Current();
+  for (int i = 0; i < 3; ++i) RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_EQ(Current(), back) << "nothing has changed";
+  EXPECT_TRUE(StatusOf("a").withdrawn);
+  // Nobody has touched the file.
+  reloader_->Retry();
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  // What only it follows does not concern the version in service.
+  Change(new_keys_);
+  RescanUntilSettled();
+  EXPECT_EQ(Current(), back);
+}
+
+TEST_F(FollowedReloaderTest, AVersionThatFailedItsTrialStaysOutOfService) {
+  StartAndReplace();
+  target_.failed_trials = {Current()};
+  reloader_->WithdrawFailed();
+  for (int i = 0; i < 3; ++i) RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_EQ(Reloads("a", "withdrawn"), 1);
+}
+
+TEST_F(FollowedReloaderTest, TheVersionThatServesAgainReadsWhatItFollows) {
+  StartAndReplace();
+  ASSERT_TRUE(reloader_->GoBack("a").ok());
+  for (int change = 0; change < 2; ++change) {
+    const GenerationId before = Current();
+    RescanUntilSettled();
+    EXPECT_THAT(reloader_->watched_paths(), ::testing::Contains(old_keys_));
+    ASSERT_EQ(Current(), before);
+    Change(old_keys_);
+    RescanUntilSettled();
+    EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+    EXPECT_GT(Current(), before);
+  }
+  // The withdrawn version is what it was.
+  EXPECT_TRUE(StatusOf("a").withdrawn);
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("by the operator"));
+  EXPECT_EQ(StatusOf("a").generations.front().number, 1u);
+  ASSERT_TRUE(reloader_->Release("a").ok());
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+}
+
+TEST_F(FollowedReloaderTest, TheVersionThatServesReadsWhatItFollowsWhereTheFileIsRefused) {
+  StartWith({"a"});
+  Replace("a.so", "broken");
+  RescanUntilSettled();
+  const GenerationId before = Current();
+  Change(old_keys_);
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_GT(Current(), before);
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("it is broken"));
+}
+
+TEST_F(FollowedReloaderTest, WhatCannotBeReadIsAnErrorUntilItCan) {
+  StartAndReplace();
+  ASSERT_TRUE(reloader_->GoBack("a").ok());
+  const GenerationId before = Current();
+  target_.broken = {"a"};
+  Change(old_keys_);
+  RescanUntilSettled();
+  EXPECT_EQ(Current(), before);
+  EXPECT_THAT(reloader_->Status().problems,
+              ::testing::Contains(HasSubstr("goes on serving without the change")));
+  EXPECT_EQ(Reloads("a", "failed"), 1);
+  RescanUntilSettled();
+  EXPECT_EQ(Reloads("a", "failed"), 1) << "once for each change";
+  target_.broken.clear();
+  reloader_->Retry();
+  Rescan();
+  EXPECT_GT(Current(), before);
+  EXPECT_EQ(reloader_->Status().problems.size(), 1u) << "that of the withdrawn version";
+}
+
 TEST_F(ReloaderTest, AWithdrawnVersionIsTakenAgainIfItsFileIsTouchedAndTheOperatorAsks) {
   for (const bool asks_first : {false, true}) {
     SCOPED_TRACE(asks_first);
@@ -525,6 +640,85 @@ TEST_F(CanaryReloaderTest, IsRolledBackByACrash) {
   Check();
   EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
   EXPECT_THAT(StatusOf("a").last_error, HasSubstr("ended a worker"));
+}
+
+// A canary that follows another file than the version beside it.
+class FollowedCanary : public CanaryReloaderTest {
+ protected:
+  FollowedCanary() {
+    target_.follows = {{"1", {old_keys_}}, {"2", {new_keys_}}};
+    std::ofstream(old_keys_) << "1";
+    std::ofstream(new_keys_) << "1";
+    StartCanary(R"({"canary": {"min_calls": 10}})");
+    RescanUntilSettled();
+  }
+  void Change(const std::string& path) {
+    std::ofstream(path + ".new") << "2";
+    fs::rename(path + ".new", path);
+    RescanUntilSettled();
+  }
+  // Of the plugin.
+  GenerationId IdOf(const std::string& code) const {
+    for (const GenerationId id : target_.live) {
+      const GenerationSource& source = target_.sources.at(id);
+      if (source.name == "a" && FakeTarget::Code(source) == code) return id;
+    }
+    return 0;
+  }
+
+  const std::string old_keys_ = directory_.Path("old_keys"),
+                    new_keys_ = directory_.Path("new_keys");
+};
+
+TEST_F(FollowedCanary, LetsTheVersionBesideItReadWhatThatFollows) {
+  const GenerationId before = IdOf("1"), canary = IdOf("2");
+  EXPECT_THAT(reloader_->watched_paths(), ::testing::IsSupersetOf({old_keys_, new_keys_}));
+  Change(old_keys_);
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "a=2", "b=1"));
+  EXPECT_GT(IdOf("1"), before);
+  EXPECT_EQ(IdOf("2"), canary);
+  EXPECT_TRUE(StatusOf("a").has_canary);
+}
+
+TEST_F(FollowedCanary, ReadsWhatItFollowsItself) {
+  const GenerationId before = IdOf("1"), canary = IdOf("2");
+  Change(new_keys_);
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "a=2", "b=1"));
+  EXPECT_EQ(IdOf("1"), before);
+  EXPECT_GT(IdOf("2"), canary);
+}
+
+TEST_F(FollowedCanary, OnceRolledBackStaysOutOfService) {
+  Count(IdOf("2"), 10, 10);
+  Check();
+  const GenerationId before = IdOf("1");
+  for (int i = 0; i < 3; ++i) RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
+  Change(new_keys_);
+  EXPECT_EQ(IdOf("1"), before);
+  Change(old_keys_);
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
+  EXPECT_GT(IdOf("1"), before);
+  EXPECT_TRUE(StatusOf("a").withdrawn);
+}
+
+// Its code is that of the version in service, but not what it has read.
+TEST_F(CanaryReloaderTest, OfAChangeOfAFollowedFileIsTriedAgainWithTheNextChange) {
+  const std::string keys = directory_.Path("keys");
+  std::ofstream(keys) << "1";
+  target_.followed_files = {keys};
+  Write("a.settings", R"({"canary": {"min_calls": 10}})");
+  StartWith({"a"});
+  for (const char* text : {"22", "333"}) {
+    std::ofstream(keys) << text;
+    RescanUntilSettled();
+    ASSERT_THAT(target_.chain, ElementsAre("a=1", "a=1"));
+    Count(New(), 10, 10);
+    Check();
+    RescanUntilSettled();
+    ASSERT_THAT(target_.chain, ElementsAre("a=1"));
+    ASSERT_TRUE(StatusOf("a").withdrawn);
+  }
 }
 
 TEST_F(CanaryReloaderTest, IsPromotedByTheOperator) {
@@ -1364,6 +1558,34 @@ TEST_F(HangingCreate, AreLimited) {
   EXPECT_EQ(Preparation::running(), Reloader::kCreatesMax);
   EXPECT_THAT(StatusOf("a").last_error, HasSubstr("creates of plugins have not returned"));
   EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+}
+
+// The version in service is created again, and hangs.
+TEST_F(HangingCreate, OfTheVersionInServiceHoldsUpNobodyElse) {
+  const std::string keys = directory_.Path("keys");
+  std::ofstream(keys) << "1";
+  target_.follows = {{"hangs", {keys}}};
+  target_.release = true;
+  Write("a.so", "hangs");
+  Write("b.so", "1");
+  ASSERT_TRUE(Start().ok());
+  Replace("a.so", "broken");
+  RescanUntilReturned();
+  ASSERT_THAT(target_.chain, ElementsAre("a=hangs", "b=1"));
+  const GenerationId before = *target_.live.begin();
+  target_.Hold();
+  std::ofstream(keys) << "22";
+  Replace("b.so", "2");
+  RescanUntilOneHangs();
+  EXPECT_THAT(target_.chain, ElementsAre("a=hangs", "b=2"));
+  Rescan(10'000 * kMs);
+  EXPECT_THAT(reloader_->Status().problems,
+              ::testing::Contains(HasSubstr("its create has not returned for 10000 ms")));
+  EXPECT_EQ(Preparation::running(), 1u);
+  EXPECT_EQ(*target_.live.begin(), before);
+  RescanUntilReturned();
+  EXPECT_THAT(target_.chain, ElementsAre("a=hangs", "b=2"));
+  EXPECT_FALSE(target_.live.contains(before));
 }
 
 class HangingCanary : public HangingCreate {
