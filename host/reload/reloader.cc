@@ -361,7 +361,7 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
                       slot->files.name, slot->canary->source.number, slot->current->number));
       slot->canary.reset();
     }
-    slot->refusal = absl::OkStatus();
+    if (!slot->returning.has_value()) slot->refusal = absl::OkStatus();
     slot->withdrawn.reset();
     DropPending(slot);
     // The operator has touched the files, even if the bytes are the same.
@@ -607,6 +607,10 @@ void Reloader::AddGeneration(Slot* slot, GenerationSource* source, GenerationFac
 void Reloader::CurrentLeaves(Slot* slot) {
   Abandon(&slot->renewal);
   slot->stale_error = absl::OkStatus();
+  if (!slot->returning.has_value()) return;
+  Abandon(&slot->returning->pending);
+  if (slot->returning->repeat) slot->refusal = absl::OkStatus();  // that it fails
+  slot->returning.reset();
 }
 
 // As a canary.
@@ -724,18 +728,15 @@ void Reloader::WithdrawFailed() {
 }
 
 void Reloader::Withdraw(Slot* slot) {
-  const GenerationSource& failed = *slot->current;
-  const uint64_t number = failed.number;
   absl::Status status = ReturnToPrevious(
       slot, absl::AbortedError(fmt::format(
                 "generation {} of {} was withdrawn: more of its first calls failed than "
                 "--reload_guard allows; replace the file",
-                number, failed.path)));
+                slot->current->number, slot->current->path)));
   if (status.ok()) return;
-  Say(LogLevel::kError,
-      fmt::format("plugin {}: generation {} fails more of its first calls than --reload_guard "
-                  "allows, and {}",
-                  slot->files.name, number, MessageOf(status)));
+  // The target tells of a failed trial once.
+  slot->returning->repeat = true;
+  NoteFailing(slot, status);
 }
 
 // --- Canaries -----------------------------------------------------------------
@@ -883,6 +884,8 @@ absl::Status Reloader::GoBack(const std::string& plugin) {
                 slot->current->number, slot->current->path)));
   if (!status.ok()) {
     status = absl::Status(status.code(), fmt::format("plugin {}: {}", plugin, MessageOf(status)));
+    const Return& returning = *slot->returning;
+    if (!returning.pending.has_value() && !returning.repeat) slot->returning.reset();
   }
   Commit();
   Publish();

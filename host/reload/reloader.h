@@ -11,7 +11,8 @@
 // written slowly, and one after the other. If a new version cannot be loaded or its create fails,
 // the generation in service stays, and the reason is in the log, in Status() and in
 // callout_reloads_total. A generation that fails its trial is rolled back to the one before
-// ("withdrawn"). Removing a file takes its plugin out of service; a missing directory does not.
+// ("withdrawn"); if that one cannot be created, this is tried again every kReturnRetryNs. Removing
+// a file takes its plugin out of service; a missing directory does not.
 //
 // With the setting `canary` a new version does not replace the one in service, but serves a share
 // of the streams beside it (host/reload/canary.h decides): it is promoted, or withdrawn.
@@ -80,6 +81,8 @@ class Reloader {
   static constexpr uint64_t kIncompleteRestNs = 2'000'000'000;
   // Creates that may run at the same time.
   static constexpr size_t kCreatesMax = 16;
+  // From a failed attempt to go back to the next.
+  static constexpr uint64_t kReturnRetryNs = 5'000'000'000;
   // If more plugins than this do not load, the host does not start.
   static constexpr size_t kStandInsMax = 64;
   static constexpr uint64_t kNever = UINT64_MAX;
@@ -158,6 +161,11 @@ class Reloader {
   // Rolls back generations whose trial has failed.
   void WithdrawFailed();
 
+  // Goes on with going back where WithdrawFailed and GoBack could not finish it: the create of the
+  // earlier generation had not returned, or had failed. To be called after them. Returns the time
+  // at which it is to be called again; kNever if there is nothing to finish.
+  uint64_t CheckReturns(uint64_t now_ns);
+
   // Rolls back or promotes canaries by their counts. Returns the time at which it is to be called
   // again; kNever if there is no canary.
   uint64_t CheckCanaries(uint64_t now_ns);
@@ -165,6 +173,8 @@ class Reloader {
   // Asked for by the operator. The generation before the one in service serves again, or of a
   // canary the one beside it, and the file of `plugin` is not loaded again until it changes.
   // NOT_FOUND if there is no such plugin, FAILED_PRECONDITION if it has no earlier generation.
+  // DEADLINE_EXCEEDED if its create takes longer than Options::create_patience_ns: it serves once
+  // that has returned.
   absl::Status GoBack(const std::string& plugin);
   // Puts the canary of `plugin` into service. FAILED_PRECONDITION if it has none.
   absl::Status Promote(const std::string& plugin);
@@ -201,6 +211,14 @@ class Reloader {
     uint64_t crashes = 0;  // of the plugin, before it
   };
 
+  // `previous` is to serve again, and does not yet.
+  struct Return {
+    absl::Status reason;             // why the generation in service leaves
+    bool repeat = false;             // until it has left, since nobody asks again
+    std::optional<Pending> pending;  // nothing: its last create has failed
+    uint64_t retry_ns = 0;           // then; 0: CheckReturns says when
+  };
+
   struct Slot {
     PluginFiles files;
     bool listed = false;
@@ -218,6 +236,7 @@ class Reloader {
     std::optional<Canary> canary;
     std::optional<Pending> pending;
     std::optional<GenerationSource> previous;   // to roll back to
+    std::optional<Return> returning;            // to it
     std::optional<GenerationSource> withdrawn;  // not to be loaded again
     bool touched = false;                       // since it was withdrawn
     bool forgiven = false;                      // the operator has: it is loaded again
@@ -284,6 +303,12 @@ class Reloader {
 
   // --- reloader_recreate.cc ---
   absl::Status ReturnToPrevious(Slot* slot, absl::Status reason);
+  absl::Status CheckReturn(Slot* slot);
+  absl::Status FinishReturn(Slot* slot, GenerationSource source,
+                            absl::StatusOr<GenerationFacts> facts);
+  uint64_t AdvanceReturn(Slot* slot, uint64_t now_ns);
+  uint64_t AwaitReturn(Slot* slot, uint64_t now_ns);
+  void NoteFailing(Slot* slot, const absl::Status& why);
   void RenewCurrent(Slot* slot);
   void CheckRenewal(Slot* slot, uint64_t now_ns);
   void FinishRenewal(Slot* slot, GenerationSource source, absl::StatusOr<GenerationFacts> facts);

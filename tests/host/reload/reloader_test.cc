@@ -550,6 +550,47 @@ TEST_F(ReloaderTest, AWithdrawnVersionIsTakenAgainIfItsFileIsTouchedAndTheOperat
   }
 }
 
+TEST_F(ReloaderTest, ARollbackThatFailsIsTriedAgain) {
+  StartWith({"a"});
+  Replace("a.so", "2");
+  RescanUntilSettled();
+  target_.broken = {"a"};
+  target_.failed_trials = {*target_.live.begin()};
+  reloader_->WithdrawFailed();
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("generation 1 cannot be created again"));
+  const uint64_t retry_ns = now_ns_ + Reloader::kReturnRetryNs;
+  EXPECT_EQ(reloader_->CheckReturns(now_ns_), retry_ns);
+  EXPECT_EQ(reloader_->CheckReturns(retry_ns), retry_ns + Reloader::kReturnRetryNs);
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+  // The same file, touched, does not hide it.
+  Replace("a.so", "2");
+  RescanUntilSettled();
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("generation 1 cannot be created again"));
+  target_.broken.clear();
+  EXPECT_EQ(reloader_->CheckReturns(retry_ns + Reloader::kReturnRetryNs), Reloader::kNever);
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("was withdrawn"));
+  EXPECT_EQ(Reloads("a", "withdrawn"), 1);
+  EXPECT_EQ(reloader_->CheckReturns(retry_ns * 2), Reloader::kNever);
+}
+
+TEST_F(ReloaderTest, ARollbackThatFailedEndsWithANewVersion) {
+  StartWith({"a"});
+  Replace("a.so", "2");
+  RescanUntilSettled();
+  target_.broken = {"a"};
+  target_.failed_trials = {*target_.live.begin()};
+  reloader_->WithdrawFailed();
+  target_.broken.clear();
+  Replace("a.so", "3");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=3"));
+  EXPECT_EQ(StatusOf("a").last_error, "");
+  EXPECT_EQ(reloader_->CheckReturns(now_ns_ + Reloader::kReturnRetryNs), Reloader::kNever);
+  EXPECT_THAT(target_.chain, ElementsAre("a=3"));
+}
+
 TEST_F(ReloaderTest, AWithdrawnVersionIsTakenAgainWhenItIsReleased) {
   StartWith({"a"});
   Replace("a.so", "2");
@@ -1027,6 +1068,7 @@ TEST_F(ReloaderTest, StaysWhereItIsIfTheGenerationBeforeCannotBeCreated) {
   EXPECT_FALSE(reloader_->GoBack("a").ok());
   EXPECT_THAT(target_.chain, ElementsAre("a=2"));
   EXPECT_TRUE(StatusOf("a").last_error.empty());
+  EXPECT_EQ(reloader_->CheckReturns(now_ns_), Reloader::kNever) << "whoever asked was told";
   target_.broken.clear();
   EXPECT_TRUE(reloader_->GoBack("a").ok());
 }
@@ -1586,6 +1628,79 @@ TEST_F(HangingCreate, OfTheVersionInServiceHoldsUpNobodyElse) {
   RescanUntilReturned();
   EXPECT_THAT(target_.chain, ElementsAre("a=hangs", "b=2"));
   EXPECT_FALSE(target_.live.contains(before));
+}
+
+// The version before is created again, and hangs.
+class HangingReturn : public HangingCreate {
+ protected:
+  void StartAndReplace() {
+    target_.release = true;
+    Write("a.so", "hangs");
+    Write("b.so", "1");
+    ASSERT_TRUE(Start().ok());
+    Replace("a.so", "2");
+    while (target_.chain.front() != "a=2") RescanUntilSettled();
+    target_.Hold();
+  }
+  // Another plugin gets a new version meanwhile.
+  void ReplaceTheOther() {
+    Replace("b.so", "2");
+    RescanUntilOneHangs();
+    EXPECT_THAT(target_.chain, ElementsAre("a=2", "b=2"));
+    EXPECT_EQ(Preparation::running(), 1u);
+  }
+  void FinishReturn() {
+    target_.Release();
+    while (Preparation::running() > 0) std::this_thread::yield();
+    EXPECT_EQ(reloader_->CheckReturns(now_ns_), Reloader::kNever);
+    EXPECT_THAT(target_.chain, ElementsAre("a=hangs", "b=2"));
+    EXPECT_TRUE(StatusOf("a").withdrawn);
+    EXPECT_EQ(Reloads("a", "withdrawn"), 1);
+    RescanUntilSettled();
+    EXPECT_THAT(target_.chain, ElementsAre("a=hangs", "b=2"));
+  }
+};
+
+TEST_F(HangingReturn, ThatTheOperatorAskedForHoldsUpNobodyElse) {
+  StartAndReplace();
+  for (int times = 0; times < 2; ++times) {
+    const absl::Status status = reloader_->GoBack("a");
+    EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("generation 1 is being created again"));
+    EXPECT_EQ(Preparation::running(), 1u) << "it was begun twice";
+  }
+  EXPECT_EQ(reloader_->CheckReturns(now_ns_), now_ns_ + Reloader::kDebounceNs);
+  ReplaceTheOther();
+  FinishReturn();
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("by the operator"));
+}
+
+TEST_F(HangingReturn, OfAFailedTrialHoldsUpNobodyElse) {
+  StartAndReplace();
+  target_.failed_trials = {*target_.live.rbegin()};
+  reloader_->WithdrawFailed();
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("generation 1 is being created again"));
+  reloader_->CheckReturns(now_ns_);
+  ReplaceTheOther();
+  reloader_->CheckReturns(now_ns_ + 10'000 * kMs);
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("has not returned for 10000 ms"));
+  EXPECT_EQ(Preparation::running(), 1u);
+  FinishReturn();
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("was withdrawn"));
+}
+
+TEST_F(HangingReturn, IsNotWantedOnceANewerVersionServes) {
+  StartAndReplace();
+  target_.failed_trials = {*target_.live.rbegin()};
+  reloader_->WithdrawFailed();
+  Replace("a.so", "3");
+  RescanUntilOneHangs();
+  EXPECT_THAT(target_.chain, ElementsAre("a=3", "b=1"));
+  EXPECT_EQ(StatusOf("a").last_error, "");
+  RescanUntilReturned();
+  EXPECT_EQ(reloader_->CheckReturns(now_ns_), Reloader::kNever);
+  EXPECT_THAT(target_.chain, ElementsAre("a=3", "b=1"));
+  EXPECT_EQ(target_.discarded.size(), 1u);
 }
 
 class HangingCanary : public HangingCreate {
