@@ -157,7 +157,7 @@ void Reloader::NoteFailing(Slot* slot, const absl::Status& why) {
   Say(LogLevel::kError, fmt::format("plugin {}: {}", slot->files.name, MessageOf(slot->refusal)));
 }
 
-// --- Files that the version in service follows -------------------------------------
+// --- Files that the version in service follows --------------------------------
 
 // The files have changed, and the plugin's own file has another version: withdrawn, refused, or a
 // canary. It is still the same version, so it keeps its number.
@@ -224,10 +224,12 @@ void Reloader::FinishRenewal(Slot* slot, GenerationSource source,
 
 // The generation in service goes on, without what has changed.
 void Reloader::NoteStale(Slot* slot, const absl::Status& why) {
+  const uint64_t number = slot->current->number;
   slot->stale_error = absl::Status(
-      why.code(), fmt::format("files that generation {} of {} follows have changed, and it cannot "
-                              "be created again: {}; it goes on serving without the change",
-                              slot->current->number, slot->current->path, MessageOf(why)));
+      why.code(),
+      fmt::format("files that generation {} of {} follows have changed, and it cannot be created "
+                  "again: {}; meanwhile generation {} goes on serving without the change",
+                  number, slot->current->path, MessageOf(why), number));
   slot->refused_at_ms = NowMs();
   Say(LogLevel::kError,
       fmt::format("plugin {}: {}", slot->files.name, MessageOf(slot->stale_error)));
