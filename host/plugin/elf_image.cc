@@ -212,6 +212,10 @@ void ElfImage::ParseEntry(const Elf64_Dyn& entry, DynamicTables* tables) {
     case DT_RUNPATH:
       tables->run_paths.push_back(value);
       return;
+    case DT_AUXILIARY:
+    case DT_FILTER:
+      tables->filters.push_back(value);
+      return;
     case DT_SONAME:
       tables->soname = value;
       return;
@@ -245,6 +249,11 @@ absl::Status ElfImage::ReadStrings(const DynamicTables& tables) {
     const std::optional<std::string_view> path = StringAt(offset);
     if (!path.has_value()) return Corrupt("run path");
     run_paths_.push_back(*path);
+  }
+  for (const uint64_t offset : tables.filters) {
+    const std::optional<std::string_view> name = StringAt(offset);
+    if (!name.has_value()) return Corrupt("list of filtered libraries");
+    filters_.push_back(*name);
   }
   if (tables.soname != 0) soname_ = StringAt(tables.soname).value_or("");
   return absl::OkStatus();

@@ -81,6 +81,8 @@ class ElfImage {
   const std::vector<ElfSymbol>& symbols() const { return symbols_; }       // DT_SYMTAB but index 0
   const std::vector<std::string_view>& needed() const { return needed_; }  // DT_NEEDED
   const std::vector<std::string_view>& run_paths() const { return run_paths_; }  // RPATH, RUNPATH
+  // DT_AUXILIARY, DT_FILTER: the dynamic linker loads these libraries as well.
+  const std::vector<std::string_view>& filters() const { return filters_; }
 
   std::string_view soname() const { return soname_; }  // DT_SONAME; "": none
 
@@ -111,6 +113,7 @@ class ElfImage {
     uint64_t gnu_hash = 0;
     std::vector<uint64_t> needed;
     std::vector<uint64_t> run_paths;
+    std::vector<uint64_t> filters;
     uint64_t soname = 0;
   };
 
@@ -136,6 +139,7 @@ class ElfImage {
   std::vector<ElfSymbol> symbols_;
   std::vector<std::string_view> needed_;
   std::vector<std::string_view> run_paths_;
+  std::vector<std::string_view> filters_;
   std::string_view symbol_table_, dynamic_table_;
   std::string_view soname_;
   uint64_t tls_bytes_ = 0;  // PT_TLS

@@ -30,6 +30,9 @@ namespace callout::host {
 // A host never uses an id twice. 0: none.
 using GenerationId = uint64_t;
 
+// Files that a plugin follows, by path: which version of each there is.
+using FollowedFiles = std::map<std::string, FileStamp>;
+
 // Everything that a generation is made of.
 struct GenerationSource {
   GenerationId id = 0;
@@ -44,7 +47,7 @@ struct GenerationSource {
   std::string settings_text;          // "": none; an empty file is an error
   std::string watched_sha256;         // of the files in the setting `watch`; "": none
   std::optional<ErrorPolicy> policy;  // overrides that of the settings
-  std::vector<FileStamp> followed;    // files that the plugin follows, as of its creation
+  FollowedFiles followed;             // as of its creation
   // Not empty: a stand-in with this name and these settings, without code. All its calls are faults
   // with this text.
   std::string quarantine;

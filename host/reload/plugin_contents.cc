@@ -139,7 +139,8 @@ class Reader {
   }
 
   // The dynamic linker would load libraries from a run path or by a path, and nobody has verified
-  // those. Files that are no ELF file are refused elsewhere.
+  // those. Filters replace symbols of the code that was verified, so they are refused under any
+  // name. Files that are no ELF file are refused elsewhere.
   absl::Status CheckSelfContained() {
     const absl::StatusOr<ElfImage> image = ElfImage::Parse(contents_.code);
     if (!image.ok()) return absl::OkStatus();
@@ -147,6 +148,14 @@ class Reader {
     for (const std::string_view path : image->run_paths()) found = path;
     for (const std::string_view name : image->needed()) {
       if (name.find('/') != name.npos) found = name;
+    }
+    if (!image->filters().empty()) {
+      return CannotLoad(
+          files_.path, absl::StatusCode::kPermissionDenied,
+          fmt::format("with --plugin_keys it must not load the library '{}' as a filter "
+                      "(DT_AUXILIARY or DT_FILTER), which no key has signed; link it without -f "
+                      "and -F",
+                      image->filters().front()));
     }
     if (found.empty()) return absl::OkStatus();
     return CannotLoad(
@@ -207,7 +216,6 @@ PluginStamps StampsOf(const PluginFiles& files) {
                          StampOf(files.config_path),
                          StampOf(files.settings_path),
                          StampOf(files.signature_path),
-                         {},
                          {}};
   for (const std::string& path : files.watch) stamps.watched.push_back(StampOf(path));
   return stamps;

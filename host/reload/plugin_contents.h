@@ -25,8 +25,7 @@ namespace callout::host {
 
 struct PluginStamps {
   FileStamp code, config, settings, signature;
-  std::vector<FileStamp> watched;   // by the settings
-  std::vector<FileStamp> followed;  // by the plugin; see GenerationFacts
+  std::vector<FileStamp> watched;  // by the settings
   bool operator==(const PluginStamps&) const = default;
 };
 

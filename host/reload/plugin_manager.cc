@@ -183,6 +183,7 @@ void PluginManager::Run() {
     reloader_.WithdrawFailed();
     TakeOrder();
     if (std::exchange(rescan_now_, false)) due_ns = 0;
+    const uint64_t return_due_ns = reloader_.CheckReturns(MonotonicNs());
     const uint64_t canary_due_ns = reloader_.CheckCanaries(MonotonicNs());
     reloader_.NoteEnded();
     if (watch_->TakeEvents()) due_ns = std::min(due_ns, rescanned_ns + kGapNs);
@@ -192,7 +193,7 @@ void PluginManager::Run() {
     }
     const uint64_t now_ns = MonotonicNs();
     if (now_ns < due_ns) {
-      Sleep(std::min({due_ns, canary_due_ns, chores_due_ns}));
+      Sleep(std::min({due_ns, canary_due_ns, return_due_ns, chores_due_ns}));
       continue;
     }
     rescanned_ns = now_ns;

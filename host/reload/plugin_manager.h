@@ -65,7 +65,8 @@ class PluginManager {
   void RescanAll();
   // Asked for by the operator: Reloader::GoBack, Promote and Release, on the manager's thread. They
   // wait for it: DEADLINE_EXCEEDED if it has not come to them within `timeout_ms`, and then never
-  // does.
+  // does. GoBack also returns it if the create of the earlier generation takes long, which then
+  // serves once that has returned.
   absl::Status GoBack(const std::string& plugin, uint64_t timeout_ms);
   absl::Status Promote(const std::string& plugin, uint64_t timeout_ms);
   absl::Status Release(const std::string& plugin, uint64_t timeout_ms);

@@ -22,10 +22,9 @@ constexpr size_t kShortSha = 12;
 constexpr uint64_t kCanaryNs = 250'000'000;
 constexpr uint64_t kSecondNs = 1'000'000'000;
 
-// Whether both sources give the same generation.
-bool IsSame(const GenerationSource& a, const GenerationSource& b) {
-  return a.sha256 == b.sha256 && a.config == b.config && a.settings_text == b.settings_text &&
-         a.watched_sha256 == b.watched_sha256 && a.followed == b.followed;
+// Whether both are the same version. Which files it follows, and how they are, makes no other one.
+bool IsSameVersion(const GenerationSource& a, const GenerationSource& b) {
+  return DigestOf(a) == DigestOf(b);
 }
 
 std::string Describe(const GenerationSource& source, const GenerationFacts& facts) {
@@ -70,6 +69,7 @@ absl::Status Reloader::LoadFirst(uint64_t now_ns) {
   for (const std::string& name : order_) {
     Slot& slot = slots_.at(name);
     if (slot.refusal.ok()) continue;
+    if (!slot.stand_in_error.ok()) return slot.stand_in_error;
     if (slot.withdrawn.has_value()) continue;  // a stand-in answers already
     if (IsRequired(slot)) return slot.refusal;
     if (IsShadow(slot)) continue;  // nothing depends on it
@@ -79,7 +79,7 @@ absl::Status Reloader::LoadFirst(uint64_t now_ns) {
           fmt::format("more than {} plugins of --plugins_dir do not load; one of them: {}",
                       kStandInsMax, MessageOf(slot.refusal)));
     }
-    StandIn(&slot);
+    if (absl::Status status = StandIn(&slot); !status.ok()) return status;
   }
   Commit();
   Publish();
@@ -130,6 +130,7 @@ uint64_t Reloader::Rescan(uint64_t now_ns) {
   uint64_t due_ns = kNever;
   ReapAbandoned();
   RescanEverything(now_ns, /*first=*/false, &due_ns);
+  RetryStandIns();
   for (const auto& [name, slot] : slots_) {
     if (retry_ && slot.current.has_value()) options_.target->EndQuarantine(slot.current->id);
   }
@@ -157,7 +158,7 @@ void Reloader::SettleLibraries() {
     const bool serves = slot.current.has_value() && slot.current->quarantine.empty();
     if (!serves && IsNeeded(slot)) {
       slot.current.reset();
-      slot.refusal = absl::OkStatus();
+      slot.refusal = slot.stand_in_error = absl::OkStatus();
       slot.state = State::kLibrary;
     } else if (slot.refusal.ok()) {
       Refuse(&slot, slot.not_a_plugin);
@@ -188,7 +189,8 @@ void Reloader::UpdateSlots() {
     slot.files = std::move(files);
     slot.files.watch = slot.watch;
     if (!slot.files.watched) continue;
-    watched_paths_.insert(watched_paths_.end(), slot.followed.begin(), slot.followed.end());
+    const std::set<std::string> followed = FollowedPaths(slot);
+    watched_paths_.insert(watched_paths_.end(), followed.begin(), followed.end());
   }
   UpdateProblems(listing.problems);
   // A plugin that is no longer listed keeps its place until it is out of service.
@@ -215,43 +217,39 @@ void Reloader::UpdateProblems(const std::vector<PluginSources::Problem>& problem
 
 // Returns the time of its next rescan.
 uint64_t Reloader::RescanFile(Slot* slot, uint64_t now_ns, bool first) {
-  if (slot->pending.has_value()) {
-    const uint64_t due_ns = CheckPending(slot, now_ns);
-    if (slot->pending.has_value()) {
-      return std::min(due_ns, RescanStamps(slot, now_ns, first));
-    }
-  }
-  return RescanStamps(slot, now_ns, first);
+  if (slot->pending.has_value()) CheckPending(slot, now_ns);
+  if (slot->renewal.has_value()) CheckRenewal(slot, now_ns);
+  const uint64_t due_ns = RescanStamps(slot, now_ns, first);
+  const bool creates = slot->pending.has_value() || slot->renewal.has_value();
+  return creates ? std::min(due_ns, now_ns + kDebounceNs) : due_ns;
 }
 
 uint64_t Reloader::RescanStamps(Slot* slot, uint64_t now_ns, bool first) {
   const bool fixed = !slot->files.watched && !slot->withdrawn.has_value();
   if (slot->taken.has_value() && fixed) return kNever;
   if (slot->listed && !slot->files.reachable) return kNever;
-  PluginStamps stamps;
-  if (slot->listed) stamps = StampsOf(slot->files);
-  if (slot->listed) stamps.followed = StampsOfFollowed(*slot);
-  if (stamps != slot->seen) {
-    slot->seen = stamps;
-    slot->seen_since_ns = now_ns;
-  }
-  const bool retry = retry_ && !slot->refusal.ok() && !slot->withdrawn.has_value();
-  const bool known = slot->taken == stamps;
+  NoteStamps(slot, now_ns);
+  const bool refused = !slot->refusal.ok() && !slot->withdrawn.has_value();
+  const bool retry = retry_ && (refused || !slot->stale_error.ok());
+  const bool known = slot->taken == slot->seen;
+  const bool unchanged = known && !FollowedHaveChanged(*slot);
   // SIGHUP alone comes for other reasons, too.
   if (retry_ && slot->withdrawn.has_value() && (slot->touched || !known)) slot->forgiven = true;
-  if (known && !retry && !slot->forgiven) return kNever;
+  if (unchanged && !retry && !slot->forgiven) return kNever;
   const uint64_t rested_ns = now_ns - slot->seen_since_ns;
-  if (!first && !known && rested_ns < kDebounceNs) return slot->seen_since_ns + kDebounceNs;
-  if (stamps.code.absent() && (!first || slot->files.from_directory)) {
-    slot->taken = stamps;
+  if (!first && !unchanged && rested_ns < kDebounceNs) return slot->seen_since_ns + kDebounceNs;
+  if (slot->seen.code.absent() && (!first || slot->files.from_directory)) {
+    slot->taken = slot->seen;
     StopServing(slot, slot->listed ? State::kWaiting : State::kRemoved);
     return kNever;
   }
-  const Taken taken = Take(slot, first || known, rested_ns);
+  const Taken taken = Take(slot, first || unchanged, rested_ns);
   if (taken == Taken::kDone) slot->forgiven = false;
   switch (taken) {
     case Taken::kDone:
-      slot->taken = stamps;
+      slot->taken = slot->seen;
+      slot->taken_followed = slot->seen_followed;
+      RenewCurrent(slot);
       return kNever;
     case Taken::kIncomplete:
       return slot->seen_since_ns + kIncompleteRestNs;
@@ -261,10 +259,44 @@ uint64_t Reloader::RescanStamps(Slot* slot, uint64_t now_ns, bool first) {
   return now_ns + kDebounceNs;
 }
 
-std::vector<FileStamp> Reloader::StampsOfFollowed(const Slot& slot) {
-  std::vector<FileStamp> stamps;
-  for (const std::string& path : slot.followed) stamps.push_back(StampOf(path));
-  return stamps;
+void Reloader::NoteStamps(Slot* slot, uint64_t now_ns) {
+  PluginStamps own;
+  FollowedFiles followed;
+  if (slot->listed) own = StampsOf(slot->files);
+  if (slot->listed && slot->files.watched) {
+    for (const std::string& path : FollowedPaths(*slot)) followed[path] = StampOf(path);
+  }
+  if (own == slot->seen && followed == slot->seen_followed) return;
+  slot->seen = std::move(own);
+  slot->seen_followed = std::move(followed);
+  slot->seen_since_ns = now_ns;
+}
+
+// Of the versions that serve.
+std::set<std::string> Reloader::FollowedPaths(const Slot& slot) {
+  std::set<std::string> paths;
+  const auto add = [&paths](const GenerationSource& source) {
+    for (const auto& [path, stamp] : source.followed) paths.insert(path);
+  };
+  if (slot.current.has_value()) add(*slot.current);
+  if (slot.canary.has_value()) add(slot.canary->source);
+  return paths;
+}
+
+// Whether a file that `source` follows has changed since its creation. `now` lacks those that are
+// not looked at.
+bool Reloader::HasChanged(const GenerationSource& source, const FollowedFiles& now) {
+  return std::any_of(source.followed.begin(), source.followed.end(), [&now](const auto& file) {
+    const auto found = now.find(file.first);
+    return found != now.end() && found->second != file.second;
+  });
+}
+
+// Whether there is something to do about such a file.
+bool Reloader::FollowedHaveChanged(const Slot& slot) {
+  if (slot.seen_followed == slot.taken_followed) return false;
+  return (slot.current.has_value() && HasChanged(*slot.current, slot.seen_followed)) ||
+         (slot.canary.has_value() && HasChanged(slot.canary->source, slot.seen_followed));
 }
 
 void Reloader::Commit() {
@@ -282,6 +314,7 @@ void Reloader::Commit() {
 // --- One plugin's files -------------------------------------------------------
 
 Reloader::Taken Reloader::Take(Slot* slot, bool at_once, uint64_t rested_ns) {
+  slot->file_serves = false;
   if (!slot->files.wrong.empty()) {
     Refuse(slot, absl::InvalidArgumentError(slot->files.wrong));
     return Taken::kDone;
@@ -305,7 +338,6 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
   wanted.settings_text = contents.settings_text;
   wanted.watched_sha256 = contents.watched_sha256;
   wanted.policy = slot->files.policy;
-  wanted.followed = slot->seen.followed;
   absl::StatusOr<InstanceSettings> settings = SettingsOf(wanted);
   if (!settings.ok()) {
     Refuse(slot, absl::InvalidArgumentError(fmt::format("reading {}: {}", slot->files.settings_path,
@@ -320,7 +352,11 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
     return Taken::kDone;
   }
   NoteCode(slot, contents.code);
-  if (slot->current.has_value() && IsSame(*slot->current, wanted)) {
+  const auto is_there = [&](const GenerationSource& source) {
+    return IsSameVersion(source, wanted) && !HasChanged(source, slot->seen_followed);
+  };
+  slot->file_serves = slot->current.has_value() && IsSameVersion(*slot->current, wanted);
+  if (slot->current.has_value() && is_there(*slot->current)) {
     if (slot->canary.has_value()) {
       Say(LogLevel::kInfo,
           fmt::format("plugin {}: generation {} serves no new streams: its file is "
@@ -328,18 +364,18 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
                       slot->files.name, slot->canary->source.number, slot->current->number));
       slot->canary.reset();
     }
-    slot->refusal = absl::OkStatus();
+    if (!slot->returning.has_value()) slot->refusal = absl::OkStatus();
     slot->withdrawn.reset();
     DropPending(slot);
     // The operator has touched the files, even if the bytes are the same.
     options_.target->EndQuarantine(slot->current->id);
     return Taken::kDone;
   }
-  if (slot->canary.has_value() && IsSame(slot->canary->source, wanted)) return Taken::kDone;
+  if (slot->canary.has_value() && is_there(slot->canary->source)) return Taken::kDone;
   wanted.path = slot->files.path;
   if (!slot->forgiven && Recall(slot, wanted)) return Taken::kDone;
   if (IsWithdrawn(slot, wanted)) return Taken::kDone;
-  if (slot->pending.has_value() && IsSame(slot->pending->source, wanted)) return Taken::kDone;
+  if (slot->pending.has_value() && is_there(slot->pending->source)) return Taken::kDone;
   if (may_be_incomplete && !ElfImage::Parse(contents.code).ok()) return Taken::kIncomplete;
   DropPending(slot);
   if (!slot->not_a_plugin.ok()) {
@@ -387,7 +423,7 @@ absl::Status Reloader::Adopt(Slot* slot, PluginContents contents,
   source.settings_text = contents.settings_text;
   source.watched_sha256 = contents.watched_sha256;
   source.policy = slot->files.policy;
-  source.followed = slot->seen.followed;
+  source.followed = slot->seen_followed;
   source.on_trial = slot->current.has_value() && slot->current->quarantine.empty();
   source.canary = source.on_trial && settings.canary.has_value();
   auto copy = CopyOf(*slot, &contents);
@@ -405,19 +441,9 @@ absl::Status Reloader::Prepare(Slot* slot, GenerationSource source) {
     Serve(slot, std::move(source), *std::move(facts));
     return absl::OkStatus();
   }
-  if (Preparation::running() >= kCreatesMax) {
-    return absl::ResourceExhaustedError(fmt::format(
-        "cannot create plugin {}: {} creates of plugins have not returned; restart the host by "
-        "draining it",
-        source.path, kCreatesMax));
-  }
-  source.aside = true;
-  auto preparation = Preparation::Start(options_.target, source);
-  if (!preparation.ok()) return preparation.status();
-  slot->pending = Pending{std::move(source), *std::move(preparation),
-                          now_ns_ + options_.create_timeout_ms * 1'000'000, false};
-  // Most creates return at once.
-  slot->pending->preparation->WaitFor(options_.create_patience_ns);
+  absl::StatusOr<Pending> pending = StartAside(std::move(source));
+  if (!pending.ok()) return pending.status();
+  slot->pending = *std::move(pending);
   CheckPending(slot, now_ns_);
   if (slot->pending.has_value()) {
     Say(LogLevel::kWarning,
@@ -427,8 +453,25 @@ absl::Status Reloader::Prepare(Slot* slot, GenerationSource source) {
   return absl::OkStatus();
 }
 
-// Handles the result of a create. Returns the time of the next check.
-uint64_t Reloader::CheckPending(Slot* slot, uint64_t now_ns) {
+// Starts to create the generation. Most creates have returned by the time that this does.
+absl::StatusOr<Reloader::Pending> Reloader::StartAside(GenerationSource source) {
+  if (Preparation::running() >= kCreatesMax) {
+    return absl::ResourceExhaustedError(fmt::format(
+        "cannot create plugin {}: {} creates of plugins have not returned; restart the host by "
+        "draining it",
+        source.path, kCreatesMax));
+  }
+  source.aside = true;
+  auto preparation = Preparation::Start(options_.target, source);
+  if (!preparation.ok()) return preparation.status();
+  Pending pending{std::move(source), *std::move(preparation),
+                  now_ns_ + options_.create_timeout_ms * 1'000'000, false};
+  pending.preparation->WaitFor(options_.create_patience_ns);
+  return pending;
+}
+
+// Handles the result of a create.
+void Reloader::CheckPending(Slot* slot, uint64_t now_ns) {
   Pending& pending = *slot->pending;
   if (pending.preparation->WaitFor(0)) {
     GenerationSource source = std::move(pending.source);
@@ -439,7 +482,7 @@ uint64_t Reloader::CheckPending(Slot* slot, uint64_t now_ns) {
     } else {
       Refuse(slot, facts.status());
     }
-    return kNever;
+    return;
   }
   if (now_ns >= pending.deadline_ns && !pending.overdue) {
     pending.overdue = true;
@@ -448,14 +491,15 @@ uint64_t Reloader::CheckPending(Slot* slot, uint64_t now_ns) {
                      "left running and serves if it returns",
                      slot->files.path, options_.create_timeout_ms)));
   }
-  return now_ns + kDebounceNs;
 }
 
+void Reloader::DropPending(Slot* slot) { Abandon(&slot->pending); }
+
 // Its result will not be used.
-void Reloader::DropPending(Slot* slot) {
-  if (!slot->pending.has_value()) return;
-  abandoned_.push_back(*std::move(slot->pending));
-  slot->pending.reset();
+void Reloader::Abandon(std::optional<Pending>* pending) {
+  if (!pending->has_value()) return;
+  abandoned_.push_back(*std::move(*pending));
+  pending->reset();
   ReapAbandoned();
 }
 
@@ -520,28 +564,13 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
     Say(LogLevel::kInfo,
         fmt::format("plugin {}: {} serves new streams", source.name, Describe(source, facts)));
   }
-  if (facts.followed_files != slot->followed) {
-    slot->followed = facts.followed_files;
-    // The plugin read these files before they were known here. Of files that were known before, the
-    // stamps are from before they were read, so that no change is missed.
-    source.followed = StampsOfFollowed(*slot);
-    if (slot->files.watched) {
-      watched_paths_.insert(watched_paths_.end(), slot->followed.begin(), slot->followed.end());
-    }
-  }
-  GenerationStatus status;
-  status.id = source.id;
-  status.number = source.number;
-  status.sha256 = source.sha256;
-  status.signer = source.signer;
-  status.loaded_at_ms = NowMs();
-  status.facts = std::move(facts);
-  slot->generations.insert(slot->generations.begin(), std::move(status));
+  AddGeneration(slot, &source, std::move(facts));
   slot->withdrawn.reset();
-  slot->refusal = absl::OkStatus();
+  slot->refusal = slot->stand_in_error = absl::OkStatus();
   slot->state = State::kServing;
   Count(*slot, Outcome::kLoaded);
   if (source.canary) return ServeBeside(slot, std::move(source));
+  CurrentLeaves(slot);
   if (slot->canary.has_value()) {
     Say(LogLevel::kInfo, fmt::format("plugin {}: generation {} ends as a canary", source.name,
                                      slot->canary->source.number));
@@ -551,6 +580,40 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
   if (slot->current.has_value() && !slot->current->quarantine.empty()) slot->current.reset();
   slot->previous = std::move(slot->current);
   slot->current = std::move(source);
+}
+
+// Records a generation that was created, and which files it follows.
+void Reloader::AddGeneration(Slot* slot, GenerationSource* source, GenerationFacts facts) {
+  FollowedFiles followed;
+  for (const std::string& path : facts.followed_files) {
+    // Of files that were known before, the stamps are from before the plugin read them, so that no
+    // change is missed. The others it read before they were known here.
+    const auto known = source->followed.find(path);
+    followed[path] = known == source->followed.end() ? StampOf(path) : known->second;
+    const auto end = watched_paths_.end();
+    if (slot->files.watched && std::find(watched_paths_.begin(), end, path) == end) {
+      watched_paths_.push_back(path);
+    }
+  }
+  source->followed = std::move(followed);
+  GenerationStatus status;
+  status.id = source->id;
+  status.number = source->number;
+  status.sha256 = source->sha256;
+  status.signer = source->signer;
+  status.loaded_at_ms = NowMs();
+  status.facts = std::move(facts);
+  slot->generations.insert(slot->generations.begin(), std::move(status));
+}
+
+// The generation in service is about to be another one, or none: what concerns it ends.
+void Reloader::CurrentLeaves(Slot* slot) {
+  Abandon(&slot->renewal);
+  slot->stale_error = absl::OkStatus();
+  if (!slot->returning.has_value()) return;
+  Abandon(&slot->returning->pending);
+  if (slot->returning->repeat) slot->refusal = absl::OkStatus();  // that it fails
+  slot->returning.reset();
 }
 
 // As a canary.
@@ -582,11 +645,12 @@ void Reloader::Refuse(Slot* slot, absl::Status status) {
   Count(*slot, Outcome::kFailed);
   const bool stands_in = slot->current.has_value() && !slot->current->quarantine.empty();
   if (!slot->current.has_value() || stands_in) slot->state = State::kRefused;
-  if (stands_in) StandIn(slot);  // with the new reason, and settings that may have changed
+  // With the new reason, and settings that may have changed. Else the one before goes on.
+  if (stands_in) StandIn(slot).IgnoreError();
 }
 
 // Replaces the plugin by a stand-in, whose calls are all faults, so that its error policy decides.
-void Reloader::StandIn(Slot* slot) {
+absl::Status Reloader::StandIn(Slot* slot) {
   GenerationSource source;
   source.id = ++last_id_;
   source.name = slot->files.name;
@@ -597,12 +661,26 @@ void Reloader::StandIn(Slot* slot) {
   source.quarantine = fmt::format("no version of the plugin is active, as it {}; /plugins says why",
                                   slot->withdrawn.has_value() ? "is withdrawn" : "did not load");
   absl::StatusOr<GenerationFacts> facts = options_.target->Prepare(source);
-  if (!facts.ok()) {
-    Say(LogLevel::kError, fmt::format("plugin {}: cannot create a stand-in: {}", slot->files.name,
-                                      MessageOf(facts.status())));
-    return;
+  if (facts.ok()) {
+    slot->current = std::move(source);
+    slot->stand_in_error = absl::OkStatus();
+    return absl::OkStatus();
   }
-  slot->current = std::move(source);
+  absl::Status error(
+      facts.status().code(),
+      fmt::format("plugin {}: cannot create a stand-in, which would answer by its "
+                  "error policy: {}; it is needed because of: {}",
+                  slot->files.name, MessageOf(facts.status()), MessageOf(slot->refusal)));
+  if (error != slot->stand_in_error) Say(LogLevel::kError, std::string(MessageOf(error)));
+  if (!slot->current.has_value()) slot->stand_in_error = error;
+  return error;
+}
+
+// Whatever kept a stand-in from being created may be gone.
+void Reloader::RetryStandIns() {
+  for (auto& [name, slot] : slots_) {
+    if (slot.listed && !slot.stand_in_error.ok()) StandIn(&slot).IgnoreError();
+  }
 }
 
 // The file was removed, or its settings disable it: no new streams.
@@ -618,13 +696,14 @@ void Reloader::StopServing(Slot* slot, State state) {
                    : "no version was active"));
   }
   DropPending(slot);
+  CurrentLeaves(slot);
   slot->not_a_plugin = absl::OkStatus();
   slot->needed.clear();
   slot->canary.reset();
   slot->current.reset();
   slot->previous.reset();
   slot->withdrawn.reset();
-  slot->refusal = absl::OkStatus();
+  slot->refusal = slot->stand_in_error = absl::OkStatus();
   slot->state = state;
   if (served) Count(*slot, Outcome::kRemoved);
 }
@@ -652,18 +731,15 @@ void Reloader::WithdrawFailed() {
 }
 
 void Reloader::Withdraw(Slot* slot) {
-  const GenerationSource& failed = *slot->current;
-  const uint64_t number = failed.number;
   absl::Status status = ReturnToPrevious(
       slot, absl::AbortedError(fmt::format(
                 "generation {} of {} was withdrawn: more of its first calls failed than "
                 "--reload_guard allows; replace the file",
-                number, failed.path)));
+                slot->current->number, slot->current->path)));
   if (status.ok()) return;
-  Say(LogLevel::kError,
-      fmt::format("plugin {}: generation {} fails more of its first calls than --reload_guard "
-                  "allows, and {}",
-                  slot->files.name, number, MessageOf(status)));
+  // The target tells of a failed trial once.
+  slot->returning->repeat = true;
+  NoteFailing(slot, status);
 }
 
 // --- Canaries -----------------------------------------------------------------
@@ -731,6 +807,7 @@ void Reloader::PromoteCanary(Slot* slot, std::string_view by) {
   Say(LogLevel::kInfo,
       fmt::format("plugin {}: generation {} was promoted {} and serves all new streams",
                   slot->files.name, source.number, by));
+  CurrentLeaves(slot);
   slot->previous = std::move(slot->current);
   slot->current = std::move(source);
   Count(*slot, Outcome::kPromoted);
@@ -754,7 +831,8 @@ bool Reloader::Recall(Slot* slot, const GenerationSource& wanted) {
                                     DescribeServing(*slot)));
   if (slot->current.has_value()) return true;
   slot->state = State::kRefused;
-  if (!IsShadow(*slot)) StandIn(slot);
+  // An error stays in the slot: LoadFirst returns it, and later rescans try again.
+  if (!IsShadow(*slot)) StandIn(slot).IgnoreError();
   return true;
 }
 
@@ -767,9 +845,12 @@ bool Reloader::IsShadow(const Slot& slot) const {
 
 // Whether the version must not be loaded, unless the operator has forgiven it.
 bool Reloader::IsWithdrawn(Slot* slot, const GenerationSource& wanted) {
-  if (!slot->withdrawn.has_value() || !IsSame(*slot->withdrawn, wanted)) return false;
+  if (!slot->withdrawn.has_value() || !IsSameVersion(*slot->withdrawn, wanted)) return false;
+  // If the version in service is the same one, it was withdrawn with what it had read from the
+  // files that it follows. With others it may do.
+  if (slot->file_serves && HasChanged(*slot->withdrawn, slot->seen_followed)) return false;
   if (!slot->forgiven) {
-    slot->touched = true;
+    slot->touched = slot->touched || slot->taken != slot->seen;
     return true;
   }
   Say(LogLevel::kInfo, fmt::format("plugin {}: the operator has released the version that was "
@@ -777,29 +858,6 @@ bool Reloader::IsWithdrawn(Slot* slot, const GenerationSource& wanted) {
                                    slot->files.name));
   slot->withdrawn.reset();
   return false;
-}
-
-// `reason` is why the current generation does not serve.
-absl::Status Reloader::ReturnToPrevious(Slot* slot, absl::Status reason) {
-  const GenerationSource failed = *slot->current;
-  GenerationSource source = *slot->previous;
-  source.id = ++last_id_;
-  source.on_trial = source.canary = false;
-  absl::StatusOr<GenerationFacts> facts = options_.target->Prepare(source);
-  if (!facts.ok()) {
-    return absl::Status(facts.status().code(),
-                        fmt::format("generation {} cannot be created again: {}", source.number,
-                                    MessageOf(facts.status())));
-  }
-  Say(LogLevel::kError, fmt::format("plugin {}: {}", failed.name, MessageOf(reason)));
-  Serve(slot, std::move(source), *std::move(facts));
-  slot->previous.reset();
-  slot->withdrawn = failed;
-  slot->touched = slot->forgiven = false;
-  slot->refusal = std::move(reason);
-  slot->refused_at_ms = NowMs();
-  Count(*slot, Outcome::kWithdrawn);
-  return absl::OkStatus();
 }
 
 // --- By the operator -----------------------------------------------------------
@@ -829,6 +887,8 @@ absl::Status Reloader::GoBack(const std::string& plugin) {
                 slot->current->number, slot->current->path)));
   if (!status.ok()) {
     status = absl::Status(status.code(), fmt::format("plugin {}: {}", plugin, MessageOf(status)));
+    const Return& returning = *slot->returning;
+    if (!returning.pending.has_value() && !returning.repeat) slot->returning.reset();
   }
   Commit();
   Publish();

@@ -11,7 +11,8 @@
 // written slowly, and one after the other. If a new version cannot be loaded or its create fails,
 // the generation in service stays, and the reason is in the log, in Status() and in
 // callout_reloads_total. A generation that fails its trial is rolled back to the one before
-// ("withdrawn"). Removing a file takes its plugin out of service; a missing directory does not.
+// ("withdrawn"); if that one cannot be created, this is tried again every kReturnRetryNs. Removing
+// a file takes its plugin out of service; a missing directory does not.
 //
 // With the setting `canary` a new version does not replace the one in service, but serves a share
 // of the streams beside it (host/reload/canary.h decides): it is promoted, or withdrawn.
@@ -19,6 +20,12 @@
 // With --state_dir a version that was withdrawn, or whose plugin is in quarantine, stays out of
 // service over a restart (host/reload/withdrawn_versions.h), until the file changes or the operator
 // says otherwise: by Release, or by touching the file and SIGHUP (Retry).
+//
+// A change of a file that a plugin follows (GenerationFacts) makes a new generation, as a change of
+// its own files does. The files of the version in service and of a canary are followed. If the
+// plugin's file has another version than the one in service (withdrawn, refused, or a canary), the
+// one in service is created again, so that it reads what has changed. A withdrawn version stays so:
+// what it follows does not make it another one.
 //
 // If a create takes longer than Options::create_patience_ns, the reloads of other plugins go on
 // meanwhile. Its generation serves once create has returned.
@@ -33,7 +40,8 @@
 // callout_plugin_creates_running, creates of new versions that have not returned;
 // callout_canary_running{plugin}, 1 while a canary serves.
 //
-// Two files implement it: reloader.cc (decisions) and reloader_status.cc (log, metrics, status).
+// Three files implement it: reloader.cc (decisions), reloader_recreate.cc (versions that have
+// served are created again) and reloader_status.cc (log, metrics, status).
 //
 // All functions except Status and complete belong to one thread at a time.
 #ifndef CALLOUT_HOST_RELOAD_RELOADER_H_
@@ -45,6 +53,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -72,6 +81,8 @@ class Reloader {
   static constexpr uint64_t kIncompleteRestNs = 2'000'000'000;
   // Creates that may run at the same time.
   static constexpr size_t kCreatesMax = 16;
+  // From a failed attempt to go back to the next.
+  static constexpr uint64_t kReturnRetryNs = 5'000'000'000;
   // If more plugins than this do not load, the host does not start.
   static constexpr size_t kStandInsMax = 64;
   static constexpr uint64_t kNever = UINT64_MAX;
@@ -135,7 +146,8 @@ class Reloader {
   // Loads every plugin, once, without debouncing, and logs nothing. An error if a plugin that
   // --require_plugins requires does not load, or if a directory cannot be read. By default a
   // stand-in replaces a plugin of a directory that does not load: all its calls are faults, so the
-  // plugin's error policy decides.
+  // plugin's error policy decides. If no stand-in can be created, that is an error: the plugin's
+  // requests would pass.
   absl::Status LoadFirst(uint64_t now_ns);
   // Logs each plugin and problem, once the start has succeeded.
   void LogFirst() const;
@@ -149,6 +161,11 @@ class Reloader {
   // Rolls back generations whose trial has failed.
   void WithdrawFailed();
 
+  // Goes on with going back where WithdrawFailed and GoBack could not finish it: the create of the
+  // earlier generation had not returned, or had failed. To be called after them. Returns the time
+  // at which it is to be called again; kNever if there is nothing to finish.
+  uint64_t CheckReturns(uint64_t now_ns);
+
   // Rolls back or promotes canaries by their counts. Returns the time at which it is to be called
   // again; kNever if there is no canary.
   uint64_t CheckCanaries(uint64_t now_ns);
@@ -156,6 +173,8 @@ class Reloader {
   // Asked for by the operator. The generation before the one in service serves again, or of a
   // canary the one beside it, and the file of `plugin` is not loaded again until it changes.
   // NOT_FOUND if there is no such plugin, FAILED_PRECONDITION if it has no earlier generation.
+  // DEADLINE_EXCEEDED if its create takes longer than Options::create_patience_ns: it serves once
+  // that has returned.
   absl::Status GoBack(const std::string& plugin);
   // Puts the canary of `plugin` into service. FAILED_PRECONDITION if it has none.
   absl::Status Promote(const std::string& plugin);
@@ -171,7 +190,8 @@ class Reloader {
 
   Snapshot Status() const;
 
-  // False while a stand-in answers for a plugin. Any thread.
+  // False while a stand-in answers for a plugin, or should and could not be created: then each
+  // rescan tries again. Any thread.
   bool complete() const { return complete_.load(std::memory_order_acquire); }
 
  private:
@@ -191,17 +211,32 @@ class Reloader {
     uint64_t crashes = 0;  // of the plugin, before it
   };
 
+  // `previous` is to serve again, and does not yet.
+  struct Return {
+    absl::Status reason;             // why the generation in service leaves
+    bool repeat = false;             // until it has left, since nobody asks again
+    std::optional<Pending> pending;  // nothing: its last create has failed
+    uint64_t retry_ns = 0;           // then; 0: CheckReturns says when
+  };
+
   struct Slot {
     PluginFiles files;
     bool listed = false;
-    std::vector<std::string> followed;  // files that the plugin follows
-    PluginStamps seen;                  // at the last rescan
+    // At the last rescan: its own files, and those that the versions follow that serve.
+    PluginStamps seen;
+    FollowedFiles seen_followed;
     uint64_t seen_since_ns = 0;
-    std::optional<PluginStamps> taken;        // the files that were handled last
+    // The files that were handled last.
+    std::optional<PluginStamps> taken;
+    FollowedFiles taken_followed;
+    bool file_serves = false;                 // those files are the version in service
     std::optional<GenerationSource> current;  // the generation in service, or the stand-in
+    std::optional<Pending> renewal;           // of it, since files that it follows have changed
+    absl::Status stale_error;                 // not OK: that failed
     std::optional<Canary> canary;
     std::optional<Pending> pending;
     std::optional<GenerationSource> previous;   // to roll back to
+    std::optional<Return> returning;            // to it
     std::optional<GenerationSource> withdrawn;  // not to be loaded again
     bool touched = false;                       // since it was withdrawn
     bool forgiven = false;                      // the operator has: it is loaded again
@@ -216,6 +251,7 @@ class Reloader {
     State state = State::kWaiting;
     absl::Status refusal;  // of the files that were handled last
     int64_t refused_at_ms = 0;
+    absl::Status stand_in_error;  // not OK: a stand-in should answer, and could not be created
     std::vector<GenerationStatus> generations;  // newest first
   };
 
@@ -231,12 +267,17 @@ class Reloader {
   void SettleLibraries();
   bool IsNeeded(const Slot& slot) const;
   uint64_t RescanStamps(Slot* slot, uint64_t now_ns, bool first);
-  uint64_t CheckPending(Slot* slot, uint64_t now_ns);
+  void CheckPending(Slot* slot, uint64_t now_ns);
   void DropPending(Slot* slot);
+  void Abandon(std::optional<Pending>* pending);
   void ReapAbandoned();
   std::string DescribeServing(const Slot& slot) const;
-  void StandIn(Slot* slot);
-  static std::vector<FileStamp> StampsOfFollowed(const Slot& slot);
+  absl::Status StandIn(Slot* slot);
+  void RetryStandIns();
+  static void NoteStamps(Slot* slot, uint64_t now_ns);
+  static std::set<std::string> FollowedPaths(const Slot& slot);
+  static bool HasChanged(const GenerationSource& source, const FollowedFiles& now);
+  static bool FollowedHaveChanged(const Slot& slot);
   Taken Take(Slot* slot, bool at_once, uint64_t rested_ns);
   Taken Decide(Slot* slot, PluginContents contents, bool may_be_incomplete);
   void NoteCode(Slot* slot, const std::string& code);
@@ -245,18 +286,33 @@ class Reloader {
   bool Recall(Slot* slot, const GenerationSource& wanted);
   bool IsShadow(const Slot& slot) const;
   absl::Status Prepare(Slot* slot, GenerationSource source);
+  absl::StatusOr<Pending> StartAside(GenerationSource source);
   absl::StatusOr<std::shared_ptr<const PrivateCopy>> CopyOf(const Slot& slot,
                                                             PluginContents* contents);
   void Refuse(Slot* slot, absl::Status status);
   void StopServing(Slot* slot, State state);
   void Serve(Slot* slot, GenerationSource source, GenerationFacts facts);
+  void AddGeneration(Slot* slot, GenerationSource* source, GenerationFacts facts);
+  void CurrentLeaves(Slot* slot);
   void ServeBeside(Slot* slot, GenerationSource source);
   void Withdraw(Slot* slot);
   void RollBack(Slot* slot, const absl::Status& reason);
   void PromoteCanary(Slot* slot, std::string_view by);
-  absl::Status ReturnToPrevious(Slot* slot, absl::Status reason);
   void Commit();
   bool IsRequired(const Slot& slot) const;
+
+  // --- reloader_recreate.cc ---
+  absl::Status ReturnToPrevious(Slot* slot, absl::Status reason);
+  absl::Status CheckReturn(Slot* slot);
+  absl::Status FinishReturn(Slot* slot, GenerationSource source,
+                            absl::StatusOr<GenerationFacts> facts);
+  uint64_t AdvanceReturn(Slot* slot, uint64_t now_ns);
+  uint64_t AwaitReturn(Slot* slot, uint64_t now_ns);
+  void NoteFailing(Slot* slot, const absl::Status& why);
+  void RenewCurrent(Slot* slot);
+  void CheckRenewal(Slot* slot, uint64_t now_ns);
+  void FinishRenewal(Slot* slot, GenerationSource source, absl::StatusOr<GenerationFacts> facts);
+  void NoteStale(Slot* slot, const absl::Status& why);
 
   // --- reloader_status.cc ---
   void Count(const Slot& slot, Outcome outcome);

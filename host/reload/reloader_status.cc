@@ -134,6 +134,15 @@ void Reloader::PublishStatus() {
   for (const PluginSources::Problem& problem : problems_) {
     if (!IsRefusal(problem)) snapshot.problems.push_back(problem.text);
   }
+  bool lacks_stand_in = false;
+  for (const auto& [name, slot] : slots_) {
+    if (!slot.stale_error.ok() && !slot.refusal.ok()) {  // the refusal is its last error
+      snapshot.problems.push_back(fmt::format("plugin {}: {}", name, MessageOf(slot.stale_error)));
+    }
+    if (slot.stand_in_error.ok()) continue;
+    lacks_stand_in = true;
+    snapshot.problems.emplace_back(MessageOf(slot.stand_in_error));
+  }
   size_t stand_ins = 0;
   for (const PluginStatus& plugin : snapshot.plugins) {
     if (plugin.stand_in) ++stand_ins;
@@ -147,7 +156,7 @@ void Reloader::PublishStatus() {
            "Plugins that did not load at the start, for which a stand-in answers", stand_ins);
   SetGauge("callout_plugin_creates_running",
            "Creates of new versions of plugins that have not returned", Preparation::running());
-  complete_.store(stand_ins == 0, std::memory_order_release);
+  complete_.store(stand_ins == 0 && !lacks_stand_in, std::memory_order_release);
   std::lock_guard<std::mutex> lock(mutex_);
   snapshot_ = std::move(snapshot);
 }
@@ -160,6 +169,9 @@ Reloader::PluginStatus Reloader::StatusOf(const Slot& slot) const {
   status.stand_in = slot.current.has_value() && !slot.current->quarantine.empty();
   if (!slot.refusal.ok()) {
     status.last_error = std::string(slot.refusal.message());
+    status.last_error_at_ms = slot.refused_at_ms;
+  } else if (!slot.stale_error.ok()) {
+    status.last_error = std::string(slot.stale_error.message());
     status.last_error_at_ms = slot.refused_at_ms;
   }
   status.has_canary = slot.canary.has_value();

@@ -100,8 +100,8 @@ std::string AnyPlugin(Choices& choices) {
         builder.ExecutableStack();
         break;
       default: {
-        constexpr int64_t kTags[] = {DT_TEXTREL, DT_FLAGS, DT_FLAGS_1,
-                                     DT_SONAME,  DT_RPATH, DT_STRSZ};
+        constexpr int64_t kTags[] = {DT_TEXTREL, DT_FLAGS, DT_FLAGS_1,   DT_SONAME,
+                                     DT_RPATH,   DT_STRSZ, DT_AUXILIARY, DT_FILTER};
         constexpr uint64_t kValues[] = {0, 1, DF_TEXTREL, DF_STATIC_TLS, DF_1_PIE, 1 << 20};
         const int64_t tag = kTags[choices.Next(std::size(kTags))];
         builder.Entry(tag, kValues[choices.Next(std::size(kValues))]);
@@ -157,6 +157,7 @@ std::string ComparePatched(const ElfImage& image, const std::string& patched, bo
     const bool rewritten = name.find("ORIGIN") != std::string_view::npos;
     if (!rewritten && again->needed()[i] != name) return "the copy needs another library";
   }
+  if (again->filters().size() != image.filters().size()) return "a filter got lost";
   return again->run_paths().size() == image.run_paths().size() ? "" : "a run path got lost";
 }
 

@@ -49,6 +49,10 @@ class ElfBuilder {
   }
   ElfBuilder& Needs(std::string_view library) { return Entry(DT_NEEDED, AddString(library)); }
   ElfBuilder& RunPath(std::string_view path) { return Entry(DT_RUNPATH, AddString(path)); }
+  // What the linker's options -f (DT_AUXILIARY) and -F (DT_FILTER) write.
+  ElfBuilder& Filters(int64_t tag, std::string_view library) {
+    return Entry(tag, AddString(library));
+  }
   ElfBuilder& Entry(int64_t tag, uint64_t value) {
     dynamic_.push_back(MakeEntry(tag, value));
     return *this;

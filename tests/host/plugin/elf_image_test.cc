@@ -121,6 +121,17 @@ TEST(ElfImage, WithoutAStackSegmentTheStackIsExecutable) {
   EXPECT_TRUE(Parsed(bytes).has_executable_stack());
 }
 
+TEST(ElfImage, TellsLibrariesThatTheLinkerLoadsAsFilters) {
+  const std::string bytes = ElfBuilder::Plugin()
+                                .Needs("libc.so.6")
+                                .Filters(DT_AUXILIARY, "a.so")
+                                .Filters(DT_FILTER, "/x/b.so")
+                                .Bytes();
+  const ElfImage image = Parsed(bytes);
+  EXPECT_THAT(image.filters(), ElementsAre("a.so", "/x/b.so"));
+  EXPECT_THAT(image.needed(), ElementsAre("libc.so.6"));
+}
+
 TEST(ElfImage, LocalAndHiddenSymbolsAreNotExported) {
   const std::string bytes = ElfBuilder()
                                 .Function("local", STB_LOCAL)
@@ -166,6 +177,10 @@ TEST(ElfImage, ReferencesOutOfTheFileAreCorrupt) {
   EXPECT_THAT(RefusalOf(with(DT_NEEDED, uint64_t{1} << 40)),
               HasSubstr("its list of needed libraries"));
   EXPECT_THAT(RefusalOf(with(DT_RUNPATH, uint64_t{1} << 40)), HasSubstr("its run path"));
+  for (const int64_t tag : {DT_AUXILIARY, DT_FILTER}) {
+    EXPECT_THAT(RefusalOf(with(tag, uint64_t{1} << 40)),
+                HasSubstr("its list of filtered libraries"));
+  }
 }
 
 TEST(ElfImage, ProgramHeadersOfAnotherSizeAreCorrupt) {
@@ -199,6 +214,7 @@ void ReadAll(std::string_view bytes) {
   }
   for (const std::string_view text : image->needed()) sum += text.size();
   for (const std::string_view text : image->run_paths()) sum += text.size();
+  for (const std::string_view text : image->filters()) sum += text.size();
   sum += image->HasNote("GNU", NT_GNU_BUILD_ID) ? 1 : 0;
   const auto result = Preflight(*image, {.libraries = {"libprotobuf.so.32"}, .go_plugin = "x"});
   sum += result.ok() ? result->warnings.size() : result.status().message().size();
@@ -220,8 +236,9 @@ TEST(ElfImage, SurvivesRandomChanges) {
   RecordProperty("seed", std::to_string(seed));
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937 random(seed);
-  const std::string samples[] = {ElfBuilder::Plugin().Needs("a.so").RunPath("/b").Bytes(),
-                                 ReadSample("sample.so"), ReadSample("sample_sysv_hash.so")};
+  const std::string samples[] = {
+      ElfBuilder::Plugin().Needs("a.so").RunPath("/b").Filters(DT_FILTER, "c").Bytes(),
+      ReadSample("sample.so"), ReadSample("sample_sysv_hash.so")};
   const auto any = [&](size_t below) {
     return std::uniform_int_distribution<size_t>(0, below - 1)(random);
   };

@@ -34,6 +34,7 @@ class FakeTarget final : public GenerationTarget {
  public:
   absl::StatusOr<GenerationFacts> Prepare(const GenerationSource& source) override {
     if (!source.quarantine.empty()) {
+      if (no_stand_ins) return absl::ResourceExhaustedError("no memory for it");
       sources[source.id] = source;
       return GenerationFacts();
     }
@@ -48,7 +49,9 @@ class FakeTarget final : public GenerationTarget {
     sources[source.id] = source;
     GenerationFacts facts;
     facts.version = Code(source);
-    facts.followed_files = followed_files;
+    const auto follows_others = follows.find(Code(source));
+    facts.followed_files =
+        follows_others == follows.end() ? followed_files : follows_others->second;
     return facts;
   }
   void Commit(const std::vector<GenerationId>& ids) override {
@@ -65,6 +68,10 @@ class FakeTarget final : public GenerationTarget {
   std::vector<GenerationId> TakeFailedTrials() override { return std::exchange(failed_trials, {}); }
   bool MayPrepareAside() const override { return aside; }
   void Discard(GenerationId id) override { discarded.push_back(id); }
+  void Hold() {
+    const std::lock_guard<std::mutex> lock(mutex);
+    release = false;
+  }
   void Release() {
     const std::lock_guard<std::mutex> lock(mutex);
     release = true;
@@ -91,9 +98,11 @@ class FakeTarget final : public GenerationTarget {
   std::condition_variable released;
   bool release = false;  // those whose code is "hangs"
   bool aside = false;
+  bool no_stand_ins = false;
   std::vector<GenerationId> discarded;
   std::set<std::string> broken, quarantined;  // names
   std::vector<std::string> followed_files;
+  std::map<std::string, std::vector<std::string>> follows;  // by code; else followed_files
   std::map<GenerationId, GenerationSource> sources;
   std::vector<std::string> chain;
   std::set<GenerationId> live, draining;
@@ -464,6 +473,114 @@ TEST_F(ReloaderTest, AWithdrawnGenerationGivesWayToTheOneBeforeAndIsNotTakenAgai
   EXPECT_EQ(StatusOf("a").generations.front().number, 3u);
 }
 
+// Version 1 follows one file, version 2 another.
+class FollowedReloaderTest : public ReloaderTest {
+ protected:
+  FollowedReloaderTest() {
+    target_.follows = {{"1", {old_keys_}}, {"2", {new_keys_}}};
+    Change(old_keys_);
+    Change(new_keys_);
+  }
+  void Change(const std::string& path) {
+    std::ofstream(path + ".new") << ++changes_;
+    fs::rename(path + ".new", path);
+  }
+  void StartAndReplace() {
+    StartWith({"a"});
+    Replace("a.so", "2");
+    RescanUntilSettled();
+    ASSERT_THAT(target_.chain, ElementsAre("a=2"));
+    RescanUntilSettled();  // now with the files that it follows
+  }
+  // Of the version in service.
+  GenerationId Current() const { return *target_.live.begin(); }
+
+  const std::string old_keys_ = directory_.Path("old_keys"),
+                    new_keys_ = directory_.Path("new_keys");
+  int changes_ = 0;
+};
+
+TEST_F(FollowedReloaderTest, AVersionThatTheOperatorWentBackFromStaysOutOfService) {
+  StartAndReplace();
+  ASSERT_TRUE(reloader_->GoBack("a").ok());
+  const GenerationId back = Current();
+  for (int i = 0; i < 3; ++i) RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_EQ(Current(), back) << "nothing has changed";
+  EXPECT_TRUE(StatusOf("a").withdrawn);
+  // Nobody has touched the file.
+  reloader_->Retry();
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  // What only it follows does not concern the version in service.
+  Change(new_keys_);
+  RescanUntilSettled();
+  EXPECT_EQ(Current(), back);
+}
+
+TEST_F(FollowedReloaderTest, AVersionThatFailedItsTrialStaysOutOfService) {
+  StartAndReplace();
+  target_.failed_trials = {Current()};
+  reloader_->WithdrawFailed();
+  for (int i = 0; i < 3; ++i) RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_EQ(Reloads("a", "withdrawn"), 1);
+}
+
+TEST_F(FollowedReloaderTest, TheVersionThatServesAgainReadsWhatItFollows) {
+  StartAndReplace();
+  ASSERT_TRUE(reloader_->GoBack("a").ok());
+  for (int change = 0; change < 2; ++change) {
+    const GenerationId before = Current();
+    RescanUntilSettled();
+    EXPECT_THAT(reloader_->watched_paths(), ::testing::Contains(old_keys_));
+    ASSERT_EQ(Current(), before);
+    Change(old_keys_);
+    RescanUntilSettled();
+    EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+    EXPECT_GT(Current(), before);
+  }
+  // The withdrawn version is what it was.
+  EXPECT_TRUE(StatusOf("a").withdrawn);
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("by the operator"));
+  EXPECT_EQ(StatusOf("a").generations.front().number, 1u);
+  ASSERT_TRUE(reloader_->Release("a").ok());
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+}
+
+TEST_F(FollowedReloaderTest, TheVersionThatServesReadsWhatItFollowsWhereTheFileIsRefused) {
+  StartWith({"a"});
+  Replace("a.so", "broken");
+  RescanUntilSettled();
+  const GenerationId before = Current();
+  Change(old_keys_);
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_GT(Current(), before);
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("it is broken"));
+}
+
+TEST_F(FollowedReloaderTest, WhatCannotBeReadIsAnErrorUntilItCan) {
+  StartAndReplace();
+  ASSERT_TRUE(reloader_->GoBack("a").ok());
+  const GenerationId before = Current();
+  target_.broken = {"a"};
+  Change(old_keys_);
+  RescanUntilSettled();
+  EXPECT_EQ(Current(), before);
+  EXPECT_THAT(reloader_->Status().problems,
+              ::testing::Contains(HasSubstr("goes on serving without the change")));
+  EXPECT_EQ(Reloads("a", "failed"), 1);
+  RescanUntilSettled();
+  EXPECT_EQ(Reloads("a", "failed"), 1) << "once for each change";
+  target_.broken.clear();
+  reloader_->Retry();
+  Rescan();
+  EXPECT_GT(Current(), before);
+  EXPECT_EQ(reloader_->Status().problems.size(), 1u) << "that of the withdrawn version";
+}
+
 TEST_F(ReloaderTest, AWithdrawnVersionIsTakenAgainIfItsFileIsTouchedAndTheOperatorAsks) {
   for (const bool asks_first : {false, true}) {
     SCOPED_TRACE(asks_first);
@@ -480,6 +597,47 @@ TEST_F(ReloaderTest, AWithdrawnVersionIsTakenAgainIfItsFileIsTouchedAndTheOperat
     EXPECT_THAT(target_.chain, ElementsAre("a=2"));
     EXPECT_FALSE(StatusOf("a").withdrawn);
   }
+}
+
+TEST_F(ReloaderTest, ARollbackThatFailsIsTriedAgain) {
+  StartWith({"a"});
+  Replace("a.so", "2");
+  RescanUntilSettled();
+  target_.broken = {"a"};
+  target_.failed_trials = {*target_.live.begin()};
+  reloader_->WithdrawFailed();
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("generation 1 cannot be created again"));
+  const uint64_t retry_ns = now_ns_ + Reloader::kReturnRetryNs;
+  EXPECT_EQ(reloader_->CheckReturns(now_ns_), retry_ns);
+  EXPECT_EQ(reloader_->CheckReturns(retry_ns), retry_ns + Reloader::kReturnRetryNs);
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+  // The same file, touched, does not hide it.
+  Replace("a.so", "2");
+  RescanUntilSettled();
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("generation 1 cannot be created again"));
+  target_.broken.clear();
+  EXPECT_EQ(reloader_->CheckReturns(retry_ns + Reloader::kReturnRetryNs), Reloader::kNever);
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("was withdrawn"));
+  EXPECT_EQ(Reloads("a", "withdrawn"), 1);
+  EXPECT_EQ(reloader_->CheckReturns(retry_ns * 2), Reloader::kNever);
+}
+
+TEST_F(ReloaderTest, ARollbackThatFailedEndsWithANewVersion) {
+  StartWith({"a"});
+  Replace("a.so", "2");
+  RescanUntilSettled();
+  target_.broken = {"a"};
+  target_.failed_trials = {*target_.live.begin()};
+  reloader_->WithdrawFailed();
+  target_.broken.clear();
+  Replace("a.so", "3");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=3"));
+  EXPECT_EQ(StatusOf("a").last_error, "");
+  EXPECT_EQ(reloader_->CheckReturns(now_ns_ + Reloader::kReturnRetryNs), Reloader::kNever);
+  EXPECT_THAT(target_.chain, ElementsAre("a=3"));
 }
 
 TEST_F(ReloaderTest, AWithdrawnVersionIsTakenAgainWhenItIsReleased) {
@@ -572,6 +730,85 @@ TEST_F(CanaryReloaderTest, IsRolledBackByACrash) {
   Check();
   EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
   EXPECT_THAT(StatusOf("a").last_error, HasSubstr("ended a worker"));
+}
+
+// A canary that follows another file than the version beside it.
+class FollowedCanary : public CanaryReloaderTest {
+ protected:
+  FollowedCanary() {
+    target_.follows = {{"1", {old_keys_}}, {"2", {new_keys_}}};
+    std::ofstream(old_keys_) << "1";
+    std::ofstream(new_keys_) << "1";
+    StartCanary(R"({"canary": {"min_calls": 10}})");
+    RescanUntilSettled();
+  }
+  void Change(const std::string& path) {
+    std::ofstream(path + ".new") << "2";
+    fs::rename(path + ".new", path);
+    RescanUntilSettled();
+  }
+  // Of the plugin.
+  GenerationId IdOf(const std::string& code) const {
+    for (const GenerationId id : target_.live) {
+      const GenerationSource& source = target_.sources.at(id);
+      if (source.name == "a" && FakeTarget::Code(source) == code) return id;
+    }
+    return 0;
+  }
+
+  const std::string old_keys_ = directory_.Path("old_keys"),
+                    new_keys_ = directory_.Path("new_keys");
+};
+
+TEST_F(FollowedCanary, LetsTheVersionBesideItReadWhatThatFollows) {
+  const GenerationId before = IdOf("1"), canary = IdOf("2");
+  EXPECT_THAT(reloader_->watched_paths(), ::testing::IsSupersetOf({old_keys_, new_keys_}));
+  Change(old_keys_);
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "a=2", "b=1"));
+  EXPECT_GT(IdOf("1"), before);
+  EXPECT_EQ(IdOf("2"), canary);
+  EXPECT_TRUE(StatusOf("a").has_canary);
+}
+
+TEST_F(FollowedCanary, ReadsWhatItFollowsItself) {
+  const GenerationId before = IdOf("1"), canary = IdOf("2");
+  Change(new_keys_);
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "a=2", "b=1"));
+  EXPECT_EQ(IdOf("1"), before);
+  EXPECT_GT(IdOf("2"), canary);
+}
+
+TEST_F(FollowedCanary, OnceRolledBackStaysOutOfService) {
+  Count(IdOf("2"), 10, 10);
+  Check();
+  const GenerationId before = IdOf("1");
+  for (int i = 0; i < 3; ++i) RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
+  Change(new_keys_);
+  EXPECT_EQ(IdOf("1"), before);
+  Change(old_keys_);
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "b=1"));
+  EXPECT_GT(IdOf("1"), before);
+  EXPECT_TRUE(StatusOf("a").withdrawn);
+}
+
+// Its code is that of the version in service, but not what it has read.
+TEST_F(CanaryReloaderTest, OfAChangeOfAFollowedFileIsTriedAgainWithTheNextChange) {
+  const std::string keys = directory_.Path("keys");
+  std::ofstream(keys) << "1";
+  target_.followed_files = {keys};
+  Write("a.settings", R"({"canary": {"min_calls": 10}})");
+  StartWith({"a"});
+  for (const char* text : {"22", "333"}) {
+    std::ofstream(keys) << text;
+    RescanUntilSettled();
+    ASSERT_THAT(target_.chain, ElementsAre("a=1", "a=1"));
+    Count(New(), 10, 10);
+    Check();
+    RescanUntilSettled();
+    ASSERT_THAT(target_.chain, ElementsAre("a=1"));
+    ASSERT_TRUE(StatusOf("a").withdrawn);
+  }
 }
 
 TEST_F(CanaryReloaderTest, IsPromotedByTheOperator) {
@@ -668,6 +905,42 @@ TEST_F(StateReloaderTest, AWithdrawnVersionStaysSo) {
     RescanUntilSettled();
     EXPECT_THAT(target_.chain, ElementsAre("a=stand-in"));
   }
+}
+
+// Without one the requests of the plugin would pass.
+TEST_F(StateReloaderTest, WithoutAStandInTheHostDoesNotStart) {
+  Withdraw();
+  target_.no_stand_ins = true;
+  for (const RequirePlugins require :
+       {RequirePlugins::kAuto, RequirePlugins::kAll, RequirePlugins::kNone}) {
+    const absl::Status status = Restart(require);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("plugin a: cannot create a stand-in"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("withdrawn before this start"));
+  }
+}
+
+TEST_F(StateReloaderTest, AStandInThatCannotBeCreatedLaterIsTriedAgain) {
+  Withdraw();
+  Remove("a.so");
+  Write("b.so", "1");
+  ASSERT_TRUE(Restart().ok());
+  EXPECT_TRUE(reloader_->complete());
+  target_.no_stand_ins = true;
+  Write("a.so", "2");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("b=1"));
+  EXPECT_FALSE(reloader_->complete()) << "its requests pass";
+  EXPECT_THAT(reloader_->Status().problems,
+              ::testing::Contains(HasSubstr("cannot create a stand-in")));
+  target_.no_stand_ins = false;
+  Rescan();
+  EXPECT_THAT(target_.chain, ElementsAre("a=stand-in", "b=1"));
+  EXPECT_FALSE(reloader_->complete());
+  Write("a.so", "3");
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=3", "b=1"));
+  EXPECT_TRUE(reloader_->complete());
+  EXPECT_THAT(reloader_->Status().problems, IsEmpty());
 }
 
 TEST_F(StateReloaderTest, UntilTheFileChanges) {
@@ -844,6 +1117,7 @@ TEST_F(ReloaderTest, StaysWhereItIsIfTheGenerationBeforeCannotBeCreated) {
   EXPECT_FALSE(reloader_->GoBack("a").ok());
   EXPECT_THAT(target_.chain, ElementsAre("a=2"));
   EXPECT_TRUE(StatusOf("a").last_error.empty());
+  EXPECT_EQ(reloader_->CheckReturns(now_ns_), Reloader::kNever) << "whoever asked was told";
   target_.broken.clear();
   EXPECT_TRUE(reloader_->GoBack("a").ok());
 }
@@ -994,6 +1268,18 @@ TEST_F(ReloaderTest, AStandInAnswersUntilAVersionServes) {
   EXPECT_FALSE(target_.sources.at(*target_.live.rbegin()).on_trial) << "nothing to go back to";
   EXPECT_TRUE(reloader_->complete());
   EXPECT_THAT(reloader_->Status().problems, IsEmpty());
+}
+
+TEST_F(ReloaderTest, AStandInThatCannotBeCreatedAtTheStartIsAnError) {
+  Write("a.so", "broken");
+  Write("b.so", "1");
+  target_.no_stand_ins = true;
+  const absl::Status status = Start();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("plugin a: cannot create a stand-in, which would answer by its error "
+                        "policy: no memory for it; it is needed because of: cannot load plugin " +
+                        plugins_ + "/a.so: it is broken"));
 }
 
 TEST_F(ReloaderTest, TooManyStandInsAreAnError) {
@@ -1213,10 +1499,20 @@ TEST_F(SignedPlugins, BringNoLibrariesOfTheirOwn) {
   WriteSigned("a", ElfBuilder::Plugin().RunPath("$ORIGIN/lib").Bytes());
   WriteSigned("b", ElfBuilder::Plugin().Needs("/x/liby.so").Bytes());
   WriteSigned("c", ElfBuilder::Plugin().Needs("libc.so.6").Bytes());
+  WriteSigned("d", ElfBuilder::Plugin().Filters(DT_AUXILIARY, "$ORIGIN/d.so").Bytes());
+  WriteSigned("e", ElfBuilder::Plugin().Filters(DT_FILTER, "libe.so").Bytes());
   ASSERT_TRUE(Start(Options({&ours_})).ok());
   EXPECT_THAT(WhyNot("a"), HasSubstr("must not load libraries from '$ORIGIN/lib'"));
   EXPECT_THAT(WhyNot("b"), HasSubstr("must not load libraries from '/x/liby.so'"));
   EXPECT_EQ(WhyNot("c"), "");
+  EXPECT_THAT(WhyNot("d"), HasSubstr("must not load the library '$ORIGIN/d.so' as a filter"));
+  EXPECT_THAT(WhyNot("e"), HasSubstr("must not load the library 'libe.so' as a filter"));
+}
+
+TEST_F(ReloaderTest, PluginsThatNeedNotBeSignedMayHaveFilters) {
+  Write("a.so", ElfBuilder::Plugin().Filters(DT_FILTER, "libe.so").Bytes());
+  ASSERT_TRUE(Start().ok());
+  EXPECT_EQ(StatusOf("a").last_error, "");
 }
 
 // The file could be another one by the time that the dynamic linker opens it.
@@ -1353,6 +1649,107 @@ TEST_F(HangingCreate, AreLimited) {
   EXPECT_EQ(Preparation::running(), Reloader::kCreatesMax);
   EXPECT_THAT(StatusOf("a").last_error, HasSubstr("creates of plugins have not returned"));
   EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+}
+
+// The version in service is created again, and hangs.
+TEST_F(HangingCreate, OfTheVersionInServiceHoldsUpNobodyElse) {
+  const std::string keys = directory_.Path("keys");
+  std::ofstream(keys) << "1";
+  target_.follows = {{"hangs", {keys}}};
+  target_.release = true;
+  Write("a.so", "hangs");
+  Write("b.so", "1");
+  ASSERT_TRUE(Start().ok());
+  Replace("a.so", "broken");
+  RescanUntilReturned();
+  ASSERT_THAT(target_.chain, ElementsAre("a=hangs", "b=1"));
+  const GenerationId before = *target_.live.begin();
+  target_.Hold();
+  std::ofstream(keys) << "22";
+  Replace("b.so", "2");
+  RescanUntilOneHangs();
+  EXPECT_THAT(target_.chain, ElementsAre("a=hangs", "b=2"));
+  Rescan(10'000 * kMs);
+  EXPECT_THAT(reloader_->Status().problems,
+              ::testing::Contains(HasSubstr("its create has not returned for 10000 ms")));
+  EXPECT_EQ(Preparation::running(), 1u);
+  EXPECT_EQ(*target_.live.begin(), before);
+  RescanUntilReturned();
+  EXPECT_THAT(target_.chain, ElementsAre("a=hangs", "b=2"));
+  EXPECT_FALSE(target_.live.contains(before));
+}
+
+// The version before is created again, and hangs.
+class HangingReturn : public HangingCreate {
+ protected:
+  void StartAndReplace() {
+    target_.release = true;
+    Write("a.so", "hangs");
+    Write("b.so", "1");
+    ASSERT_TRUE(Start().ok());
+    Replace("a.so", "2");
+    while (target_.chain.front() != "a=2") RescanUntilSettled();
+    target_.Hold();
+  }
+  // Another plugin gets a new version meanwhile.
+  void ReplaceTheOther() {
+    Replace("b.so", "2");
+    RescanUntilOneHangs();
+    EXPECT_THAT(target_.chain, ElementsAre("a=2", "b=2"));
+    EXPECT_EQ(Preparation::running(), 1u);
+  }
+  void FinishReturn() {
+    target_.Release();
+    while (Preparation::running() > 0) std::this_thread::yield();
+    EXPECT_EQ(reloader_->CheckReturns(now_ns_), Reloader::kNever);
+    EXPECT_THAT(target_.chain, ElementsAre("a=hangs", "b=2"));
+    EXPECT_TRUE(StatusOf("a").withdrawn);
+    EXPECT_EQ(Reloads("a", "withdrawn"), 1);
+    RescanUntilSettled();
+    EXPECT_THAT(target_.chain, ElementsAre("a=hangs", "b=2"));
+  }
+};
+
+TEST_F(HangingReturn, ThatTheOperatorAskedForHoldsUpNobodyElse) {
+  StartAndReplace();
+  for (int times = 0; times < 2; ++times) {
+    const absl::Status status = reloader_->GoBack("a");
+    EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("generation 1 is being created again"));
+    EXPECT_EQ(Preparation::running(), 1u) << "it was begun twice";
+  }
+  EXPECT_EQ(reloader_->CheckReturns(now_ns_), now_ns_ + Reloader::kDebounceNs);
+  ReplaceTheOther();
+  FinishReturn();
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("by the operator"));
+}
+
+TEST_F(HangingReturn, OfAFailedTrialHoldsUpNobodyElse) {
+  StartAndReplace();
+  target_.failed_trials = {*target_.live.rbegin()};
+  reloader_->WithdrawFailed();
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("generation 1 is being created again"));
+  reloader_->CheckReturns(now_ns_);
+  ReplaceTheOther();
+  reloader_->CheckReturns(now_ns_ + 10'000 * kMs);
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("has not returned for 10000 ms"));
+  EXPECT_EQ(Preparation::running(), 1u);
+  FinishReturn();
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("was withdrawn"));
+}
+
+TEST_F(HangingReturn, IsNotWantedOnceANewerVersionServes) {
+  StartAndReplace();
+  target_.failed_trials = {*target_.live.rbegin()};
+  reloader_->WithdrawFailed();
+  Replace("a.so", "3");
+  RescanUntilOneHangs();
+  EXPECT_THAT(target_.chain, ElementsAre("a=3", "b=1"));
+  EXPECT_EQ(StatusOf("a").last_error, "");
+  RescanUntilReturned();
+  EXPECT_EQ(reloader_->CheckReturns(now_ns_), Reloader::kNever);
+  EXPECT_THAT(target_.chain, ElementsAre("a=3", "b=1"));
+  EXPECT_EQ(target_.discarded.size(), 1u);
 }
 
 class HangingCanary : public HangingCreate {
