@@ -242,7 +242,7 @@ class Walk {
     if (place.Get("filter_chains").there()) around.listener = place;
     if (typed.type.ends_with(kManager)) around.manager = typed.message;
     if (typed.type.ends_with(kExtProcPerRoute)) {
-      found_->push_back(ReadPerRoute(typed.message, needs_));
+      found_->push_back(ReadPerRoute(typed.message));
     } else if (typed.type.ends_with(kExtProc)) {
       found_->push_back(ReadFilter(typed.message, around));
       const std::string name = typed.message.Find("grpc_service.envoy_grpc.cluster_name").Text();

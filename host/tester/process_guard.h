@@ -12,7 +12,7 @@
 //
 // BeginProcessGuard is called once, by the main thread, before there is a plugin.
 //
-// Tested by tests/tester/tester_test.cc and tests/replay/replay_test.cc.
+// Tested by tests/tester/tester_test.cc.
 #ifndef CALLOUT_HOST_TESTER_PROCESS_GUARD_H_
 #define CALLOUT_HOST_TESTER_PROCESS_GUARD_H_
 

@@ -43,6 +43,7 @@ std::optional<Problem> AddMessages(const Json& messages, Json* to) {
   std::string system;
   Json& rest = (*to)["messages"] = Json::array();
   for (const Json& message : messages) {
+    if (!message.is_object()) return Wrong("messages", "a list of messages with texts");
     for (const auto& [name, value] : message.items()) {
       const bool is_read = name == "role" || name == "content" || name == "tool_calls";
       if (!is_read && !value.is_null()) {

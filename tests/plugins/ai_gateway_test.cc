@@ -170,7 +170,7 @@ TEST(AiGatewayTest, AnswersRequestsThatCannotBeSentOn) {
   EXPECT_EQ(answer(std::string(200, ' ')), bad);
   EXPECT_EQ(host.Ask({Begin({{"content-length", "201"}})}), large);
   EXPECT_EQ(host.Ask({Begin({}, {}, true)}), Error(400, "the request has no body", "null"));
-  ExpectMetric(&host, "ai_gateway_refused_total", 16);
+  ExpectMetric(&host, "ai_gateway_refused_total", 20);
 }
 
 TEST(AiGatewayTest, SaysSoWhereEnvoySendsBodiesInAnotherWay) {

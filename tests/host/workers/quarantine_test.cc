@@ -197,7 +197,7 @@ TEST_F(QuarantineTest, DescribesEveryCrashAndWhoIsLeftOut) {
               ElementsAre(AllOf(HasSubstr("it fell"),
                                 HasSubstr("it is disabled until its file changes or is touched or "
                                           "SIGHUP comes; meanwhile its error policy answers, by "
-                                          "default 500"))));
+                                          "default 503"))));
   quarantine_.KeepOnly({});
   EXPECT_THAT(Described().quarantined, IsEmpty());
 }
