@@ -68,6 +68,13 @@ std::string ReadRequest(const std::string& text) {
   (void)ai_gateway::ParseBody(text);
   if (!request.has_value()) return "";
   if (!request->is_object()) return "what is no object is taken for a request";
+  const char* const ambiguous = ai_gateway::FindAmbiguous(*request);
+  if (ambiguous == nullptr) {
+    for (const auto& [name, value] : request->items()) {
+      if (name == "Model" || name == "STREAM")
+        return "a member that a server may read is overlooked";
+    }
+  }
   const std::string asked = ai_gateway::AskForUsage(text, *request);
   const auto again = ai_gateway::ParseRequest(asked);
   if (!again.has_value()) return "a request that asks for usage is none";

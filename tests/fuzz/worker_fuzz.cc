@@ -6,7 +6,7 @@
 // Readers: host/workers/worker_channel.cc host/workers/worker_messages.cc host/plugin/hook_table.cc
 // Not counted: ThreadSlot ~ThreadSlot GiveStackBack ThisThread OfThisThread TakeSlot (write to the
 // table, for the hooks of this process)
-// Not counted: InUse Use NoteCrash (of this process's own table)
+// Not counted: InUse Use NoteCrash NoteOwnEnd ended_itself (of this process's own table)
 #include <sys/socket.h>
 
 #include <algorithm>
