@@ -366,7 +366,7 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
     }
     if (!slot->returning.has_value()) slot->refusal = absl::OkStatus();
     slot->withdrawn.reset();
-    DropPending(slot);
+    Abandon(&slot->pending);
     // The operator has touched the files, even if the bytes are the same.
     options_.target->EndQuarantine(slot->current->id);
     return Taken::kDone;
@@ -377,7 +377,7 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
   if (IsWithdrawn(slot, wanted)) return Taken::kDone;
   if (slot->pending.has_value() && is_there(slot->pending->source)) return Taken::kDone;
   if (may_be_incomplete && !ElfImage::Parse(contents.code).ok()) return Taken::kIncomplete;
-  DropPending(slot);
+  Abandon(&slot->pending);
   if (!slot->not_a_plugin.ok()) {
     slot->refusal = absl::OkStatus();  // SettleLibraries decides
     return Taken::kDone;
@@ -472,20 +472,15 @@ absl::StatusOr<Reloader::Pending> Reloader::StartAside(GenerationSource source) 
 
 // Handles the result of a create.
 void Reloader::CheckPending(Slot* slot, uint64_t now_ns) {
-  Pending& pending = *slot->pending;
-  if (pending.preparation->WaitFor(0)) {
-    GenerationSource source = std::move(pending.source);
-    absl::StatusOr<GenerationFacts> facts = pending.preparation->result();
-    slot->pending.reset();
-    if (facts.ok()) {
-      Serve(slot, std::move(source), *std::move(facts));
+  if (std::optional<Created> created = TakeReturned(&slot->pending)) {
+    if (created->facts.ok()) {
+      Serve(slot, std::move(created->source), *std::move(created->facts));
     } else {
-      Refuse(slot, facts.status());
+      Refuse(slot, created->facts.status());
     }
     return;
   }
-  if (now_ns >= pending.deadline_ns && !pending.overdue) {
-    pending.overdue = true;
+  if (IsNowOverdue(&*slot->pending, now_ns)) {
     Refuse(slot, absl::DeadlineExceededError(fmt::format(
                      "creating {} has not returned for {} ms (--plugin_create_timeout_ms); it is "
                      "left running and serves if it returns",
@@ -493,7 +488,19 @@ void Reloader::CheckPending(Slot* slot, uint64_t now_ns) {
   }
 }
 
-void Reloader::DropPending(Slot* slot) { Abandon(&slot->pending); }
+// What has come of the create, which is pending no more; nothing: it has not returned.
+std::optional<Reloader::Created> Reloader::TakeReturned(std::optional<Pending>* pending) {
+  Preparation& preparation = *(*pending)->preparation;
+  if (!preparation.WaitFor(0)) return std::nullopt;
+  Created created{std::move((*pending)->source), preparation.result()};
+  pending->reset();
+  return created;
+}
+
+// Whether its time has run out since the last call.
+bool Reloader::IsNowOverdue(Pending* pending, uint64_t now_ns) {
+  return now_ns >= pending->deadline_ns && !std::exchange(pending->overdue, true);
+}
 
 // Its result will not be used.
 void Reloader::Abandon(std::optional<Pending>* pending) {
@@ -695,7 +702,7 @@ void Reloader::StopServing(Slot* slot, State state) {
             served ? fmt::format("generation {} serves no new streams", slot->current->number)
                    : "no version was active"));
   }
-  DropPending(slot);
+  Abandon(&slot->pending);
   CurrentLeaves(slot);
   slot->not_a_plugin = absl::OkStatus();
   slot->needed.clear();
@@ -869,7 +876,7 @@ absl::Status Reloader::GoBack(const std::string& plugin) {
   }
   Slot* const slot = &found->second;
   if (slot->canary.has_value()) {
-    DropPending(slot);
+    Abandon(&slot->pending);
     RollBack(slot, absl::AbortedError("the operator has taken it out of service"));
     Commit();
     Publish();
@@ -879,7 +886,7 @@ absl::Status Reloader::GoBack(const std::string& plugin) {
     return absl::FailedPreconditionError(
         fmt::format("plugin {} has no earlier generation that could serve", plugin));
   }
-  DropPending(slot);
+  Abandon(&slot->pending);
   absl::Status status = ReturnToPrevious(
       slot, absl::AbortedError(fmt::format(
                 "generation {} of {} was taken out of service by the operator; replace the file to "

@@ -203,6 +203,12 @@ class Reloader {
     bool overdue = false;  // it was reported as too slow
   };
 
+  // What a create has come to.
+  struct Created {
+    GenerationSource source;
+    absl::StatusOr<GenerationFacts> facts;
+  };
+
   // A version that serves beside the one in service.
   struct Canary {
     GenerationSource source;
@@ -268,7 +274,8 @@ class Reloader {
   bool IsNeeded(const Slot& slot) const;
   uint64_t RescanStamps(Slot* slot, uint64_t now_ns, bool first);
   void CheckPending(Slot* slot, uint64_t now_ns);
-  void DropPending(Slot* slot);
+  static std::optional<Created> TakeReturned(std::optional<Pending>* pending);
+  static bool IsNowOverdue(Pending* pending, uint64_t now_ns);
   void Abandon(std::optional<Pending>* pending);
   void ReapAbandoned();
   std::string DescribeServing(const Slot& slot) const;

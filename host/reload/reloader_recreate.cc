@@ -47,17 +47,14 @@ absl::Status Reloader::ReturnToPrevious(Slot* slot, absl::Status reason) {
 
 // Handles the result of its create.
 absl::Status Reloader::CheckReturn(Slot* slot) {
-  Pending& pending = *slot->returning->pending;
-  if (!pending.preparation->WaitFor(0)) {
-    return absl::DeadlineExceededError(
-        fmt::format("generation {} is being created again, which takes long; it serves once its "
-                    "create has returned",
-                    pending.source.number));
+  std::optional<Pending>* const pending = &slot->returning->pending;
+  if (std::optional<Created> created = TakeReturned(pending)) {
+    return FinishReturn(slot, std::move(created->source), std::move(created->facts));
   }
-  GenerationSource source = std::move(pending.source);
-  absl::StatusOr<GenerationFacts> facts = pending.preparation->result();
-  slot->returning->pending.reset();
-  return FinishReturn(slot, std::move(source), std::move(facts));
+  return absl::DeadlineExceededError(
+      fmt::format("generation {} is being created again, which takes long; it serves once its "
+                  "create has returned",
+                  (*pending)->source.number));
 }
 
 absl::Status Reloader::FinishReturn(Slot* slot, GenerationSource source,
@@ -128,8 +125,7 @@ uint64_t Reloader::AwaitReturn(Slot* slot, uint64_t now_ns) {
   if (pending.deadline_ns == 0) {
     pending.deadline_ns = now_ns + options_.create_timeout_ms * kNsPerMs;
   }
-  if (now_ns >= pending.deadline_ns && !pending.overdue) {
-    pending.overdue = true;
+  if (IsNowOverdue(&pending, now_ns)) {
     const absl::Status status = absl::DeadlineExceededError(
         fmt::format("creating generation {} again has not returned for {} ms "
                     "(--plugin_create_timeout_ms); it is left running and serves if it returns",
@@ -188,16 +184,11 @@ void Reloader::RenewCurrent(Slot* slot) {
 
 // Handles the result of its create.
 void Reloader::CheckRenewal(Slot* slot, uint64_t now_ns) {
-  Pending& renewal = *slot->renewal;
-  if (renewal.preparation->WaitFor(0)) {
-    GenerationSource source = std::move(renewal.source);
-    absl::StatusOr<GenerationFacts> facts = renewal.preparation->result();
-    slot->renewal.reset();
-    FinishRenewal(slot, std::move(source), std::move(facts));
+  if (std::optional<Created> created = TakeReturned(&slot->renewal)) {
+    FinishRenewal(slot, std::move(created->source), std::move(created->facts));
     return;
   }
-  if (now_ns >= renewal.deadline_ns && !renewal.overdue) {
-    renewal.overdue = true;
+  if (IsNowOverdue(&*slot->renewal, now_ns)) {
     NoteStale(slot, absl::DeadlineExceededError(fmt::format(
                         "its create has not returned for {} ms (--plugin_create_timeout_ms); it is "
                         "left running and serves if it returns",
