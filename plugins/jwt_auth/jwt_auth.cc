@@ -29,7 +29,7 @@ constexpr size_t kHeadersMax = 100;
 
 // Servers that read headers as CGI does take "decoded_sub" for it, too.
 bool IsClaimHeader(std::string_view name) {
-  return callout::plugins::IsSameHeader(name.substr(0, kPrefix.size()), kPrefix);
+  return callout::plugins::CgiName(name.substr(0, kPrefix.size())) == kPrefix;
 }
 
 // Who reads a header takes blanks at its ends away: "admin " would become another user.
@@ -168,16 +168,11 @@ class JwtAuth {
       const std::string text = PythonText(value);
       if (!IsLegalValue(text)) return "a claim has control characters, or blanks at its ends";
       if (names.size() == kHeadersMax) return "it has too many claims";
-      if (!names.insert(SameName(header)).second) return "two claims would be the same header";
+      if (!names.insert(callout::plugins::CgiName(header)).second)
+        return "two claims would be the same header";
       call.set_header(header, text);
     }
     return nullptr;
-  }
-
-  // The same text for all names that are taken for the same header.
-  static std::string SameName(std::string name) {
-    for (char& c : name) c = c == '_' ? '-' : callout::plugins::LowerAscii(c);
-    return name;
   }
 
   void Refuse(const callout::HeadersCall& call, const char* text, const char* reason) const {

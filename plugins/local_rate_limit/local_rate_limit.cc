@@ -38,12 +38,13 @@ class LocalRateLimit {
     }
     bool over_limit = false;
     for (Taking& taking : takings) {
-      Take(&taking, now);
+      if (!taking.gives_back) Take(&taking, now);
       over_limit = over_limit || taking.over_limit;
     }
     // What is refused costs nothing, and earns nothing.
     for (Taking& taking : takings) {
-      if (over_limit ? taking.taken : taking.gives_back) GiveBack(&taking, now);
+      if (taking.gives_back) GiveBack(&taking, over_limit ? 0 : taking.hits, now);
+      if (over_limit && taking.taken) GiveBack(&taking, taking.hits, now);
     }
     Answer(call, takings, over_limit);
   }
@@ -109,10 +110,6 @@ class LocalRateLimit {
 
   void Take(Taking* taking, TokenBuckets::Time now) const {
     if (!taking->is_limited) return;
-    if (taking->gives_back) {
-      taking->tokens = buckets_.GiveBack(taking->bucket, taking->rate, 0, now).tokens;
-      return;
-    }
     const TokenBuckets::Outcome outcome =
         buckets_.Take(taking->bucket, taking->rate, taking->hits, now);
     taking->tokens = outcome.tokens;
@@ -121,9 +118,9 @@ class LocalRateLimit {
     if (outcome.kind == TokenBuckets::Kind::kFull) full_.add();
   }
 
-  void GiveBack(Taking* taking, TokenBuckets::Time now) const {
+  void GiveBack(Taking* taking, double hits, TokenBuckets::Time now) const {
     if (!taking->is_limited) return;
-    taking->tokens = buckets_.GiveBack(taking->bucket, taking->rate, taking->hits, now).tokens;
+    taking->tokens = buckets_.GiveBack(taking->bucket, taking->rate, hits, now).tokens;
   }
 
   void Answer(const RateLimitCall& call, const std::vector<Taking>& takings,

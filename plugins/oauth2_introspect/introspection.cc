@@ -9,11 +9,13 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "support/header_name.hpp"
 #include "support/limited_json.hpp"
 
 namespace oauth2_introspect {
 namespace {
 
+using callout::plugins::LowerAscii;
 using nlohmann::json;
 using std::string_view;
 
@@ -21,8 +23,9 @@ constexpr char kHex[] = "0123456789ABCDEF";
 // One claim has at most so many bytes.
 constexpr size_t kClaimBytesMax = 4096;
 
-char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-bool IsAlnum(char c) { return (Lower(c) >= 'a' && Lower(c) <= 'z') || (c >= '0' && c <= '9'); }
+bool IsAlnum(char c) {
+  return (LowerAscii(c) >= 'a' && LowerAscii(c) <= 'z') || (c >= '0' && c <= '9');
+}
 
 // Each byte but letters, digits and "-._" is written as %XX.
 void AppendFormEncoded(string_view text, std::string* form) {
@@ -105,7 +108,7 @@ std::optional<string_view> BearerToken(string_view authorization) {
   constexpr string_view kScheme = "bearer ";
   if (authorization.size() <= kScheme.size()) return std::nullopt;
   for (size_t i = 0; i < kScheme.size(); ++i) {
-    if (Lower(authorization[i]) != kScheme[i]) return std::nullopt;
+    if (LowerAscii(authorization[i]) != kScheme[i]) return std::nullopt;
   }
   string_view token = authorization.substr(kScheme.size());
   token.remove_prefix(std::min(token.find_first_not_of(' '), token.size()));

@@ -5,6 +5,7 @@
 #define CALLOUT_PLUGINS_SUPPORT_HEADER_NAME_HPP_
 
 #include <algorithm>
+#include <string>
 #include <string_view>
 
 namespace callout::plugins {
@@ -22,12 +23,12 @@ inline char LowerAscii(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
-// Whether a server that reads headers as CGI does would take one name for the other: without
-// case, and "_" as "-".
-inline bool IsSameHeader(std::string_view a, std::string_view b) {
-  const auto plain = [](char c) { return c == '_' ? '-' : LowerAscii(c); };
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [&](char left, char right) { return plain(left) == plain(right); });
+// The same text for all names that a server that reads headers as CGI does takes for one: without
+// case, and with "-" for "_".
+inline std::string CgiName(std::string_view name) {
+  std::string same(name);
+  for (char& c : same) c = c == '_' ? '-' : LowerAscii(c);
+  return same;
 }
 
 }  // namespace callout::plugins
