@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The keys of a configuration that its type does not have. serde passes over them, and asks the format to do
-//! so: a second reading, of the text as a JSON value, listens to that.
+//! so: a second reading, of the text as a JSON value, listens to that. The crate serde_ignored does the same, but
+//! leaves the names of an enum's variants out of the path of a key.
 
 use std::cell::RefCell;
 use std::fmt::Display;
