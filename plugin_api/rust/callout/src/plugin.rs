@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::call::*;
 use crate::error::{Error, Result, Status};
 use crate::host::{bytes, Host, Metric};
-use crate::keys::unknown_key;
+use crate::keys;
 use crate::raw;
 
 /// A plugin: one value of it for each configured instance. Put [`macro@crate::plugin`] on the `impl`.
@@ -340,7 +340,7 @@ pub(crate) fn read_config<C: DeserializeOwned + 'static>(text: &[u8]) -> Result<
         (text, false) => text,
     };
     let mut json = serde_json::Deserializer::from_slice(text);
-    let config = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let (config, unknown) = keys::read(&mut json).map_err(|error| {
         let key = error.path().to_string();
         let reason = without_value(&error.inner().to_string());
         let reason = reason.as_str();
@@ -351,7 +351,7 @@ pub(crate) fn read_config<C: DeserializeOwned + 'static>(text: &[u8]) -> Result<
     })?;
     json.end()
         .map_err(|error| wrong(format!("configuration: {error}")))?;
-    if let Some(key) = unknown_key::<C>(text) {
+    if let Some(key) = unknown {
         return Err(wrong(format!("configuration: {key}: unknown field")));
     }
     Ok(config)
