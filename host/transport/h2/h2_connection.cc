@@ -143,7 +143,8 @@ H2Connection::H2Connection(H2Context* context, std::shared_ptr<const H2Peer> pee
       owner_(owner),
       guard_(context->options().guard, context->now_ns()),
       resets_(context->options().unanswered_resets_max, context->now_ns()),
-      turn_left_(context->options().turn_messages_max) {
+      turn_left_(context->options().turn_messages_max),
+      idle_since_ns_(context->now_ns()) {
   static const nghttp2_session_callbacks* const kCallbacks = Callbacks::Make();
   static const OptionPtr kOption = MakeOption();
   nghttp2_session_server_new2(&session_, kCallbacks, this, kOption.get());
@@ -441,7 +442,7 @@ void H2Connection::Forget(H2Call* call) {
   if (call->previous != nullptr) call->previous->next = call->next;
   if (call->next != nullptr) call->next->previous = call->previous;
   if (calls_ == call) calls_ = call->next;
-  --call_count_;
+  if (--call_count_ == 0) idle_since_ns_ = context_->now_ns();
   if (call->queued_at != H2Call::kNotQueued) {
     ready_[std::exchange(call->queued_at, H2Call::kNotQueued)] = nullptr;
   }

@@ -73,6 +73,8 @@ class H2Connection {
   bool settled() const { return guard_.settled(); }
   bool has_calls() const { return call_count_ > 0; }
   uint64_t last_call_ns() const { return last_call_ns_; }  // when it began; 0: none has
+  // When the last call ended, while there is none.
+  uint64_t idle_since_ns() const { return idle_since_ns_; }
   // TLS has taken so many.
   void OnKeyUpdates(uint64_t count);
 
@@ -150,6 +152,7 @@ class H2Connection {
   size_t block_bytes_max_ = 0;
   size_t turn_header_bytes_ = 0;  // decoded, and not yet counted
   uint64_t last_call_ns_ = 0;
+  uint64_t idle_since_ns_;
   bool broken_ = false;
   bool asked_to_leave_ = false;  // for its resets
   bool shutdown_begun_ = false;

@@ -362,7 +362,9 @@ void H2Socket::CheckTimes(uint64_t now_ns) {
     pinged_ns_ = now_ns;
     connection_->Ping();
   }
-  idle_since_ns_ = connection_->has_calls() ? now_ns : std::max(idle_since_ns_, last_read_ns_);
+  // A PING and its answer are no use of the connection.
+  idle_since_ns_ =
+      connection_->has_calls() ? now_ns : std::max(idle_since_ns_, connection_->idle_since_ns());
   if (old_ && now_ns >= age_ns_ + options.connection_age_grace_ms * kNsPerMs) return Close();
   const bool idle = options.connection_idle_ms != 0 &&
                     now_ns >= idle_since_ns_ + options.connection_idle_ms * kNsPerMs;

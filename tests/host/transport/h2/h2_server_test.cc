@@ -252,6 +252,19 @@ TEST_F(H2ServerTest, SilentAndIdleConnectionsAreClosed) {
   EXPECT_EQ(ClosedFor("idle"), "1");
 }
 
+TEST_F(H2ServerTest, AConnectionIsIdleFromItsLastCallOnWhateverPingsItAnswers) {
+  OpenStore();
+  options_.keepalive_ms = 5;
+  options_.connection_idle_ms = 100;
+  StartServer();
+  ClientEnd client(Pair());
+  const int32_t id = client.h2().Begin(kProcessPath);
+  client.h2().Send(id, HeadersMessage(), true);
+  EXPECT_TRUE(client.RunUntilClosed());
+  EXPECT_TRUE(client.h2().rpc(id).closed);
+  EXPECT_EQ(ClosedFor("idle"), "1");
+}
+
 TEST_F(H2ServerTest, AnOldConnectionIsAskedToLeaveAndThenCut) {
   options_.connection_age_ms = 50;
   options_.connection_age_grace_ms = 50;
