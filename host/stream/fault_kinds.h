@@ -23,6 +23,7 @@ struct FaultKind {
   int http_status;
   bool client_can_cause;
   std::string_view cause;
+  bool only_counted = false;  // and logged: no exchange fails
 };
 
 // In the order of Violation, without kNone.
@@ -51,13 +52,15 @@ inline constexpr std::array<FaultKind, kViolationCount - 1> kFaultKinds = {{
      "back"},
     {Violation::kStaleFinish, 0, false,
      "`finish()` on a call that was finished or never deferred; it has no effect, and the exchange "
-     "goes on"},
+     "goes on",
+     true},
     {Violation::kHeadersHeld, 0, false,
      "A direction ended while its headers were still held (FULL_DUPLEX_STREAMED)"},
     {Violation::kLateHeader, 0, false,
      "A header change in a body response after the headers have gone (STREAMED)"},
     {Violation::kEncodedBody, 500, true,
-     "A new body under a content-encoding header that has gone out (STREAMED)"},
+     "A new body under a content-encoding header that has gone out (STREAMED), or that may have: "
+     "nothing has shown whether Envoy obeys a mode override to BUFFERED"},
     {Violation::kEndlessBody, 500, true,
      "A plugin takes bodies whole, and this body has no end, or none that the host can see; the "
      "setting `endless_body` decides"},

@@ -278,6 +278,10 @@ class Stream {
                     const ResponseView& view);
   Finding CheckHeadersOfBody(const ChainMessage& message, const Stage& stage) const;
   Finding CheckEntries(const ChainMessage& message) const;
+  bool LosesEncoding(const ChainMessage& message, const ResponseView& view) const;
+  Finding SettleBodyHeaders(ChainMessage* message, Part* part, const ResponseView& view);
+  void TakeAnnotations(ChainMessage* message, std::string_view records);
+  void KeepBeside(callout_phase_t phase, std::string_view records);
   void NoteModes(const ChainMessage& message, Part* part);
   void NoteEncoding(const ChainMessage& message, const ResponseView& view);
   void KeepHeaderOrder(ChainMessage* message, Part* part, const ResponseView& view);
@@ -319,6 +323,7 @@ class Stream {
   Step GatherChunk(ChainMessage* message, Part* part);
   void TakeTooLarge(ChainMessage* message, Part* part);
   void GiveBack(ChainMessage* message, Part* part);
+  void PassBody(ChainMessage* message, Part* part);
   Step FlushGathered(ChainMessage* message, Part* part);
   void PutGatheredBefore(const ChainMessage& message, Part* part);
   void AddGathered(Stage* stage, std::string_view bytes);
@@ -376,9 +381,10 @@ class Stream {
   std::shared_ptr<const std::string> metadata_context_;
   RequestId request_id_;  // for faults in later phases than request headers
   std::array<std::unique_ptr<HeadersAtEnvoy>, 2> at_envoy_;  // by direction; null: none
-  std::string request_headers_;      // of Envoy, where an instance wants them in response phases
-  callout_stream_end_t told_end_{};  // to the instances, as far as it is known
-  uint64_t began_ns_ = 0;            // where an instance is told of the end; else 0
+  std::array<std::string, 2> beside_;  // by direction: records for the next response
+  std::string request_headers_;        // of Envoy, where an instance wants them in response phases
+  callout_stream_end_t told_end_{};    // to the instances, as far as it is known
+  uint64_t began_ns_ = 0;              // where an instance is told of the end; else 0
   bool matched_ = false;
   bool silenced_ = false;  // after an immediate response nothing is sent
   bool half_closed_ = false;

@@ -274,6 +274,17 @@ void Stream::GiveBack(ChainMessage* message, Part* part) {
   message->RebuildAroundBody(message->response.body());
 }
 
+// A chunk goes on without having been gathered, so the whole cannot be: what there is of it goes on
+// before, and the rest passes.
+void Stream::PassBody(ChainMessage* message, Part* part) {
+  Stage& stage = StageOf(*message, part);
+  if (!IsBodyPhase(message->phase) || stage.chunks || !TakesWhole(*part, message->phase)) return;
+  stage.body_passes = true;
+  // A first chunk whose mode was open goes on as it is.
+  if (stage.held != nullptr && !IsHeadersPhase(stage.held->phase)) LetGo(&stage);
+  GiveBack(message, part);
+}
+
 // Trailers have come, so the body is complete without an end of its own: it goes
 // to the instance, and on, before them.
 Stream::Step Stream::FlushGathered(ChainMessage* message, Part* part) {

@@ -192,7 +192,8 @@ void Stream::FillCall(const ChainMessage& message, Part* part, uint64_t now_ns) 
   call.body_mode = message.body_mode;
   call.deadline_ns = now_ns + environment_->limits().hook_deadline_ms * 1000000;
   const bool first = !is_body || !stage.body_called;
-  const bool whole = is_body && (message.whole_body || (first && message.end_of_stream));
+  // An instance before this one may have sent a part of a whole body ahead.
+  const bool whole = is_body && first && (message.whole_body || message.end_of_stream);
   call.flags = (first ? CALLOUT_CALL_FIRST : 0) | (message.end_of_stream ? CALLOUT_CALL_LAST : 0) |
                (whole ? CALLOUT_CALL_WHOLE_BODY : 0) |
                (exchange_.observability() ? CALLOUT_CALL_OBSERVABILITY : 0);
@@ -417,6 +418,7 @@ void Stream::OnOverdue(ChainMessage* message) {
   const Instance& instance = *part->instance;
   const CallHandshake* handshake = nullptr;
   bool begun = true;
+  bool in_turn = false;
   Finding finding{Violation::kDeadline, {}};
   const uint64_t deadline_ms = environment_->limits().hook_deadline_ms;
   std::string what = DeadlineText(environment_->limits());
@@ -444,6 +446,7 @@ void Stream::OnOverdue(ChainMessage* message) {
       what =
           fmt::format("its other call is not finished within --hook_deadline_ms={}", deadline_ms);
       message->Become(MessageState::kMoving);
+      in_turn = true;
       break;
     case MessageState::kHeld:
       what = IsHeadersPhase(message->phase)
@@ -466,6 +469,7 @@ void Stream::OnOverdue(ChainMessage* message) {
         absl::DeadlineExceededError(
             fmt::format("plugin {}: {}: {}", instance.name(), PhaseName(message->phase), what)));
   TellCall();
+  if (live() && in_turn) PassBody(message, part);
   if (live()) Settled(message, part);
 }
 

@@ -40,7 +40,8 @@ void Stream::EmitResponse(ChainMessage* message) {
     way.answered_to_end = true;
     ForgetHeadersAtEnvoy(message->response_phase % 2);
   }
-  if (exchange_.observability() || message->dropped) return;
+  if (exchange_.observability()) return;
+  if (message->dropped) return KeepBeside(message->response_phase, message->annotations);
   ObserveResponse(*message);
   if (message->stalls_envoy && !BeginStalled(*message)) return;
   if (IsBodyPhase(message->response_phase)) return EmitBodyResponse(message);
@@ -226,6 +227,10 @@ void Stream::AppendContentLength(const ChainMessage& message, size_t body_bytes,
 // --- Beside the answer ------------------------------------------------------
 
 std::string Stream::MakeAnnotations(ChainMessage* message) {
+  if (std::string& kept = beside_[message->response_phase % 2]; !kept.empty()) {
+    kept_bytes_ -= kept.size();
+    message->annotations.insert(0, std::exchange(kept, {}));
+  }
   if (!NeedsWork(message->annotations)) return std::move(message->annotations);
   Annotations read = ReadAnnotations(message->annotations);
   std::string records = std::move(read.rest);

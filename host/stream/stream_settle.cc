@@ -219,6 +219,13 @@ Finding Stream::Check(ChainMessage* message, callout_field_t field,
                            limits.header_bytes_max);
 }
 
+// A body is changed whose content-encoding nobody has set or removed.
+bool Stream::LosesEncoding(const ChainMessage& message, const ResponseView& view) const {
+  const Direction& way = exchange_.direction(message.phase);
+  return view.body_mutation != ResponseView::Body::kUnchanged && way.encoded &&
+         !way.encoding_settled;
+}
+
 // What a body response asks for that the headers, which have gone, would have to say.
 Finding Stream::CheckBodyResponse(const ChainMessage& message, const Part& part,
                                   const ResponseView& view) const {
@@ -237,12 +244,13 @@ Finding Stream::CheckBodyResponse(const ChainMessage& message, const Part& part,
                 : "a header change in a body response, when the headers have gone: make it in the "
                   "headers hook, or take whole bodies in BUFFERED or FULL_DUPLEX_STREAMED"};
   }
-  const Direction& way = exchange_.direction(message.phase);
-  if (view.body_mutation != ResponseView::Body::kUnchanged && way.encoded &&
-      !way.encoding_settled && !message.mode_open) {
+  if (LosesEncoding(message, view)) {
     return {Violation::kEncodedBody,
-            "a new body under the content-encoding of the old one, which has gone out: remove or "
-            "set content-encoding in the headers hook, or use BUFFERED",
+            message.mode_open
+                ? "a new body under the content-encoding of the old one, while nothing has shown "
+                  "whether Envoy obeys the mode override; say so by --envoy_mode_override"
+                : "a new body under the content-encoding of the old one, which has gone out: "
+                  "remove or set content-encoding in the headers hook, or use BUFFERED",
             0, true};
   }
   return {};
@@ -293,7 +301,35 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
   }
   NoteModes(*message, part);
   if (!state.annotations.empty()) NoteChange(&state.result);
-  message->annotations.append(state.annotations);
+  TakeAnnotations(message, state.annotations);
+}
+
+// What a call says beside its response goes out with it; or earlier, with headers that wait for the
+// body: Envoy's later filters act on metadata when the headers reach them.
+void Stream::TakeAnnotations(ChainMessage* message, std::string_view records) {
+  if (records.empty()) return;
+  const ChainMessage* const front = LineOf(*message).front();
+  if (front == message || !IsHeadersPhase(front->response_phase)) {
+    message->annotations.append(records);
+  } else {
+    KeepBeside(message->response_phase, records);
+  }
+}
+
+// For the next response of the direction.
+void Stream::KeepBeside(callout_phase_t phase, std::string_view records) {
+  if (records.empty()) return;
+  std::string& kept = beside_[phase % 2];
+  kept_bytes_ -= kept.size();
+  kept.append(records);
+  Annotations read = ReadAnnotations(kept);
+  // Without a mode override, which counts in a headers call only.
+  kept = std::move(read.rest);
+  if (read.has_dynamic_metadata) {
+    AppendRecord(CALLOUT_DYNAMIC_METADATA, read.dynamic_metadata, &kept);
+  }
+  kept_bytes_ += kept.size();
+  IsWithinMemory();
 }
 
 // Adds a legal response to those of the other instances.
@@ -310,14 +346,37 @@ void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
     message->replace_position = message->position;
   }
   if (is_body && view.body_mutation != ResponseView::Body::kUnchanged) stage.altered = true;
-  if (is_body && stage.held != nullptr && IsHeadersPhase(stage.held->phase)) {
-    // The headers go out first, with what the body hook does to them.
-    if (!stage.held->response.AddHeaders(view.headers, view.clear_route_cache)) {
-      return Fault(message, part, TooManyEntries());
+  if (is_body) {
+    if (Finding found = SettleBodyHeaders(message, part, view); !found.ok()) {
+      return Fault(message, part, found);
     }
-    if (HasLaterReader(*stage.held)) ShowToLater(stage.held, view);
+  }
+  if (parts_.size() > 1 && !view.headers.empty()) KeepHeaderOrder(message, part, view);
+  if (Finding found = CheckEntries(*message); !found.ok()) return Fault(message, part, found);
+  if (HasLaterReader(*message)) ShowToLater(message, view);
+}
+
+// What a body response does to headers: to those that are held for it, which go out first; in
+// BUFFERED to those at Envoy, with the response itself; else to none, for they have gone.
+Finding Stream::SettleBodyHeaders(ChainMessage* message, Part* part, const ResponseView& view) {
+  Stage& stage = StageOf(*message, part);
+  if (stage.held != nullptr && IsHeadersPhase(stage.held->phase)) {
+    ResponseView change;
+    change.headers = view.headers;
+    Direction& way = exchange_.direction(message->phase);
+    if (MentionsEncoding(view.headers)) way.encoding_settled = true;
+    if (LosesEncoding(*message, view)) {
+      // A coding goes with the body that had it.
+      change.headers.present = true;
+      change.headers.remove.push_back("content-encoding");
+      way.encoding_settled = true;
+    }
+    if (!stage.held->response.AddHeaders(change.headers, view.clear_route_cache)) {
+      return TooManyEntries();
+    }
+    if (HasLaterReader(*stage.held)) ShowToLater(stage.held, change);
     message->response.DropHeaders();
-  } else if (is_body && message->phase == message->response_phase && !view.headers.empty() &&
+  } else if (message->phase == message->response_phase && !view.headers.empty() &&
              (message->body_mode == CALLOUT_BODY_STREAMED ||
               message->body_mode == CALLOUT_BODY_FULL_DUPLEX_STREAMED)) {
     // Headers that describe the body, and have gone.
@@ -325,14 +384,7 @@ void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
     Overrule(*message, part, Overruled::kLateBodyHeaders);
     message->response.DropHeaders();
   }
-  if (parts_.size() > 1 && !view.headers.empty()) KeepHeaderOrder(message, part, view);
-  if (is_body && !view.headers.set.empty()) {
-    if (Finding found = CheckHeadersOfBody(*message, stage); !found.ok()) {
-      return Fault(message, part, found);
-    }
-  }
-  if (Finding found = CheckEntries(*message); !found.ok()) return Fault(message, part, found);
-  if (HasLaterReader(*message)) ShowToLater(message, view);
+  return view.headers.set.empty() ? Finding() : CheckHeadersOfBody(*message, stage);
 }
 
 // Whoever asks for no body gets none, whether Envoy obeys or not.
@@ -451,7 +503,8 @@ void Stream::TakeNoResponse(ChainMessage* message, Part* part) {
   }
   NoteModes(*message, part);
   CallState& state = CallOf(*message, part);
-  message->annotations.append(state.annotations);
+  TakeAnnotations(message, state.annotations);
+  if (!live()) return;
   if (exchange_.observability()) return NotUsed(&state.result, Overruled::kObservability);
   if (state.result.outcome == CallOutcome::kUnchanged) state.result.outcome = CallOutcome::kKept;
   if (may_hold) {
@@ -590,6 +643,9 @@ void Stream::TakeSentMeanwhile(ChainMessage* message, Part* part) {
 // is to come after it, so it never ends the body: the end goes with the
 // message's own answer.
 void Stream::TakeSentChunk(ChainMessage* message, Part* part, const ResponseView& view) {
+  Finding found = CheckBodyResponse(*message, *part, view);
+  if (found.ok()) found = SettleBodyHeaders(message, part, view);
+  if (!found.ok()) return Fault(message, part, found);
   Stage& stage = StageOf(*message, part);
   stage.altered = true;
   NoteChange(view, &CallOf(*message, part).result);

@@ -762,6 +762,58 @@ TEST_F(EndingsTest, ACodingGoesWithTheBodyThatHadIt) {
             (std::vector<std::string>{"remove content-encoding"}));
 }
 
+// Headers that are held for the body are still to go out.
+TEST_F(EndingsTest, ACodingGoesWithTheBodyForWhichHeadersWereHeld) {
+  enum class How { kGathers, kHolds, kSends };
+  for (const How how : {How::kGathers, How::kHolds, How::kSends}) {
+    for (const bool sets_coding : {false, true}) {
+      Reset();
+      SCOPED_TRACE(testing::Message() << static_cast<int>(how) << sets_coding);
+      FakePlugin* later = AddPlugin();  // in the response direction
+      Pairs seen;
+      later->phases[CALLOUT_RESPONSE_HEADERS] = [&seen](callout_call_t* call) {
+        seen = HeadersShown(call);
+        return CALLOUT_OK;
+      };
+      FakePlugin* plugin = how == How::kGathers ? AddGatherer(100) : AddPlugin();
+      if (how != How::kGathers) {
+        plugin->phases[CALLOUT_RESPONSE_HEADERS] = Returns(CALLOUT_NO_RESPONSE);
+      }
+      plugin->phases[CALLOUT_RESPONSE_BODY] = [how, sets_coding](callout_call_t* call) {
+        envoy::service::ext_proc::v3::BodyResponse answer;
+        if (sets_coding) AddSet(answer.mutable_response(), "Content-Encoding", "br");
+        answer.mutable_response()->mutable_body_mutation()->mutable_streamed_response()->set_body(
+            "plain");
+        const std::string payload = answer.SerializeAsString();
+        const callout_bytes_t part = ToBytes(payload);
+        const auto say = how == How::kSends ? call->host->send : call->host->respond;
+        EXPECT_EQ(say(call, CALLOUT_RESPONSE_BODY_RESPONSE, &part, 1), CALLOUT_OK);
+        return how == How::kSends ? CALLOUT_NO_RESPONSE : CALLOUT_OK;
+      };
+      FeedRequestHeaders(kNone, kDuplex, true);
+      Take();
+      Feed(Headers(CALLOUT_RESPONSE_HEADERS, false, {{"content-encoding", "gzip"}}));
+      EXPECT_TRUE(Take().empty());
+      Feed(Body(CALLOUT_RESPONSE_BODY, "\x1f\x8b", true));
+      const auto responses = Take();
+      ASSERT_GE(responses.size(), 2u);
+      EXPECT_EQ(Mutations(responses[0].response_headers().response().header_mutation()),
+                (std::vector<std::string>{sets_coding ? "set Content-Encoding=br"
+                                                      : "remove content-encoding"}));
+      EXPECT_EQ(seen, sets_coding ? (Pairs{{"content-encoding", "br"}}) : Pairs{});
+    }
+  }
+}
+
+TEST_F(OverrideTest, WhatNothingShowsKeepsANewBodyFromGoingUnderTheOldCoding) {
+  AddAsking(kBuffered, true);
+  FeedRequestHeaders(kStreamed, kNone, false, {{"content-encoding", "gzip"}});
+  Take();
+  const auto response = Exchange(Body(CALLOUT_REQUEST_BODY, "\x1f\x8b", true));
+  EXPECT_EQ(response.immediate_response().status().code(), 500);
+  EXPECT_EQ(FaultCount("encoded_body"), 1);
+}
+
 TEST_F(EndingsTest, ACodingThatThePluginSetsStays) {
   AddPlugin()->phases[CALLOUT_RESPONSE_BODY] = Answers([](CommonResponse* common) {
     common->mutable_body_mutation()->set_body("brotli");

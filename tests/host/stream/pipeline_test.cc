@@ -20,6 +20,27 @@ class PipelineTest : public StreamTest {
     call->host->finish(call, CALLOUT_OK);
     Deliver();
   }
+  FakePlugin* AddContinuingGatherer() {
+    InstanceSettings settings;
+    settings.policy = ErrorPolicy{ErrorPolicy::Action::kContinue};
+    return AddGatherer(100, settings);
+  }
+  // Says dynamic metadata with one name, and a mode override, which counts for headers only.
+  static void SaysBeside(callout_call_t* call, const std::string& name) {
+    google::protobuf::Struct metadata;
+    (*metadata.mutable_fields())[name].set_string_value("1");
+    const std::string bytes = metadata.SerializeAsString();
+    EXPECT_EQ(call->host->annotate(call, CALLOUT_DYNAMIC_METADATA, ToBytes(bytes)), CALLOUT_OK);
+    EXPECT_EQ(
+        call->host->annotate(call, CALLOUT_MODE_OVERRIDE, ToBytes(std::string_view("\x20\x01", 2))),
+        CALLOUT_OK);
+  }
+  static std::vector<std::string> Beside(const ProcessingResponse& response) {
+    std::vector<std::string> names;
+    for (const auto& [name, value] : response.dynamic_metadata().fields()) names.push_back(name);
+    std::sort(names.begin(), names.end());
+    return names;
+  }
   void BeginDuplex() {
     Begin();
     Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kDuplex, kDuplex));
@@ -103,6 +124,116 @@ TEST_F(PipelineTest, ChunkwiseInstancesMayHoldTheHeadersThemselves) {
   EXPECT_EQ(Mutations(responses[0].request_headers().response().header_mutation()),
             (std::vector<std::string>{"set x-first-bytes=abcd"}));
   EXPECT_EQ(BodyTold({responses[1]}), "abcd|");
+}
+
+// What send() says ahead counts like the rest of the body's response.
+TEST_F(PipelineTest, AHeaderThatIsSentAheadGoesOutWithHeldHeaders) {
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_NO_RESPONSE);
+  plugin->phases[CALLOUT_REQUEST_BODY] = [](callout_call_t* call) {
+    envoy::service::ext_proc::v3::BodyResponse answer;
+    AddSet(answer.mutable_response(), "x-a", "1");
+    answer.mutable_response()->mutable_body_mutation()->mutable_streamed_response()->set_body("a");
+    const std::string payload = answer.SerializeAsString();
+    const callout_bytes_t part = ToBytes(payload);
+    EXPECT_EQ(call->host->send(call, CALLOUT_REQUEST_BODY_RESPONSE, &part, 1), CALLOUT_OK);
+    return CALLOUT_NO_RESPONSE;
+  };
+  Pairs seen;
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = [&seen](callout_call_t* call) {
+    seen = HeadersShown(call);
+    return CALLOUT_OK;
+  };
+  BeginDuplex();
+  Feed(Body(CALLOUT_REQUEST_BODY, "b", false));
+  const auto responses = Take();
+  ASSERT_EQ(Kinds(responses),
+            (std::vector<ResponseKind>{ResponseKind::kRequestHeaders, ResponseKind::kRequestBody}));
+  EXPECT_EQ(Mutations(responses[0].request_headers().response().header_mutation()),
+            (std::vector<std::string>{"set x-a=1"}));
+  EXPECT_EQ(seen, (Pairs{{":path", "/"}, {"x-a", "1"}}));
+  EXPECT_EQ(BodyTold({responses[1]}), "a|");
+  // The headers have gone.
+  Feed(Body(CALLOUT_REQUEST_BODY, "b", false));
+  ASSERT_TRUE(stream_->end().has_value());
+  EXPECT_EQ(FaultCount("late_header"), 1);
+}
+
+TEST_F(PipelineTest, APartOfAWholeBodyThatIsSentAheadIsNotWholeToTheNext) {
+  AddGatherer(100)->phases[CALLOUT_REQUEST_BODY] = [](callout_call_t* call) {
+    EXPECT_NE(call->flags & CALLOUT_CALL_WHOLE_BODY, 0u);
+    SendChunk(call, "first");
+    return ReplacesBody("second")(call);
+  };
+  std::vector<std::string> seen;
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = [&seen](callout_call_t* call) {
+    const bool whole = (call->flags & CALLOUT_CALL_WHOLE_BODY) != 0;
+    seen.push_back(BodyShown(call) + (whole ? " whole" : ""));
+    return CALLOUT_OK;
+  };
+  BeginDuplex();
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+  Feed(Body(CALLOUT_REQUEST_BODY, "b", true));
+  EXPECT_EQ(seen, (std::vector<std::string>{"first", "second."}));
+}
+
+// --- Metadata ---------------------------------------------------------------------
+
+TEST_F(PipelineTest, WhatABodyCallSaysBesideGoesOutWithHeadersThatWaitForIt) {
+  FakePlugin* chunkwise = AddPlugin();
+  int chunks = 0;
+  chunkwise->phases[CALLOUT_REQUEST_BODY] = [&chunks](callout_call_t* call) {
+    SaysBeside(call, "chunk" + std::to_string(chunks++));
+    return CALLOUT_OK;
+  };
+  AddGatherer(100)->phases[CALLOUT_REQUEST_BODY] = [](callout_call_t* call) {
+    SaysBeside(call, "whole");
+    return CALLOUT_OK;
+  };
+  BeginDuplex();
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+  EXPECT_TRUE(Take().empty());
+  Feed(Body(CALLOUT_REQUEST_BODY, "b", true));
+  const auto responses = Take();
+  ASSERT_EQ(Kinds(responses),
+            (std::vector<ResponseKind>{ResponseKind::kRequestHeaders, ResponseKind::kRequestBody}));
+  EXPECT_EQ(Beside(responses[0]), (std::vector<std::string>{"chunk0", "chunk1", "whole"}));
+  EXPECT_FALSE(responses[0].has_mode_override());
+  EXPECT_TRUE(Beside(responses[1]).empty());
+  EXPECT_EQ(BodyTold({responses[1]}), "ab.");
+}
+
+TEST_F(PipelineTest, WhatIsSaidBesideAKeptChunkGoesOutWithTheNextResponse) {
+  int chunks = 0;
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = [&chunks](callout_call_t* call) {
+    SaysBeside(call, "chunk" + std::to_string(chunks++));
+    return (call->flags & CALLOUT_CALL_LAST) != 0 ? CALLOUT_OK : CALLOUT_NO_RESPONSE;
+  };
+  BeginDuplex();
+  EXPECT_EQ(Take().size(), 1u);
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+  EXPECT_TRUE(Take().empty());
+  EXPECT_GT(stream_->kept_bytes(), 0u);
+  Feed(Body(CALLOUT_REQUEST_BODY, "b", true));
+  const auto responses = Take();
+  ASSERT_EQ(responses.size(), 1u);
+  EXPECT_EQ(Beside(responses[0]), (std::vector<std::string>{"chunk0", "chunk1"}));
+  EXPECT_EQ(stream_->kept_bytes(), 0u);
+}
+
+TEST_F(PipelineTest, WhatIsKeptBesideCountsAgainstTheStreamsMemory) {
+  limits_.stream_memory_bytes_max = 1000;
+  int chunks = 0;
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = [&chunks](callout_call_t* call) {
+    SaysBeside(call, std::string(100, 'n') + std::to_string(chunks++));
+    return CALLOUT_NO_RESPONSE;
+  };
+  BeginDuplex();
+  while (!stream_->end().has_value() && chunks < 20) {
+    Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+  }
+  EXPECT_GT(chunks, 5);
+  EXPECT_LT(chunks, 12);
 }
 
 // HeadersResponse that sets x-a.
@@ -467,6 +598,59 @@ TEST_F(PipelineTest, AMissedDeadlineUnderContinueLosesThatCallOnly) {
   stream_->OnHalfClose();
   EXPECT_TRUE(stream_->closed());
   EXPECT_EQ(plugin->closed, 1);
+}
+
+// A gathered body is called whole or not at all, and its bytes keep their order.
+TEST_F(PipelineTest, AChunkThatPassesAtItsTurnTakesTheWholeBodyWithIt) {
+  for (const int mode : {kStreamed, kDuplex}) {
+    Reset();
+    callout_call_t* late = nullptr;
+    FakePlugin* plugin = AddContinuingGatherer();
+    plugin->phases[CALLOUT_REQUEST_HEADERS] = Defers(&late);
+    plugin->phases[CALLOUT_REQUEST_BODY] = [](callout_call_t*) {
+      ADD_FAILURE() << "called with a part of the body";
+      return CALLOUT_OK;
+    };
+    Begin();
+    Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS), mode, kNone));
+    PassDeadline();
+    Take();
+    Feed(Body(CALLOUT_REQUEST_BODY, "aaa", false));
+    EXPECT_TRUE(Take().empty());
+    PassDeadline();
+    Finish(late);
+    Feed(Body(CALLOUT_REQUEST_BODY, "bbb", true));
+    auto responses = Take();
+    std::erase_if(responses, [](const auto& response) { return response.has_request_headers(); });
+    EXPECT_EQ(BodyTold(responses), mode == kDuplex ? "aaa|bbb." : "--");
+    EXPECT_FALSE(stream_->end().has_value() && !stream_->end()->ok());
+  }
+}
+
+TEST_F(PipelineTest, AChunkThatPassesAtItsTurnComesAfterWhatWasGathered) {
+  callout_call_t* late = nullptr;
+  FakePlugin* plugin = AddContinuingGatherer();
+  plugin->phases[CALLOUT_REQUEST_BODY] = Defers(&late);
+  plugin->phases[CALLOUT_RESPONSE_BODY] = [](callout_call_t*) {
+    ADD_FAILURE() << "called with a part of the body";
+    return CALLOUT_OK;
+  };
+  Begin();
+  Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kStreamed, kStreamed));
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+  Take();
+  Feed(Body(CALLOUT_RESPONSE_BODY, "aaa", false));
+  EXPECT_EQ(BodyTold(Take()), "clear");
+  Feed(Body(CALLOUT_REQUEST_BODY, "q", true));
+  PassDeadline();
+  EXPECT_EQ(BodyTold(Take()), "-");
+  Feed(Body(CALLOUT_RESPONSE_BODY, "bbb", false));
+  EXPECT_TRUE(Take().empty());
+  PassDeadline();
+  EXPECT_EQ(BodyTold(Take()), "=aaabbb");
+  Finish(late);
+  Feed(Body(CALLOUT_RESPONSE_BODY, "ccc", true));
+  EXPECT_EQ(BodyTold(Take()), "-");
 }
 
 TEST_F(PipelineTest, AfterAMissedDeadlineTheNextCallHasADeadlineOfItsOwn) {
