@@ -260,6 +260,10 @@ TEST_F(H2ServerTest, AConnectionIsIdleFromItsLastCallOnWhateverPingsItAnswers) {
   ClientEnd client(Pair());
   const int32_t id = client.h2().Begin(kProcessPath);
   client.h2().Send(id, HeadersMessage(), true);
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  client.RunUntil(
+      [&] { return !client.h2().goaways().empty() || std::chrono::steady_clock::now() > give_up; });
+  ASSERT_THAT(client.h2().goaways(), SizeIs(1));
   EXPECT_TRUE(client.RunUntilClosed());
   EXPECT_TRUE(client.h2().rpc(id).closed);
   EXPECT_EQ(ClosedFor("idle"), "1");
