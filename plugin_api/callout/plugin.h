@@ -278,7 +278,8 @@ enum {
                                   body or trailers: no more of it will follow.
                                   Not set on the last body chunk if trailers
                                   follow, which cannot be known in advance */
-  CALLOUT_CALL_WHOLE_BODY = 1 << 2,    /* the message holds the entire body */
+  CALLOUT_CALL_WHOLE_BODY = 1 << 2,    /* the message holds the entire body; no
+                                          instance before has sent a part ahead */
   CALLOUT_CALL_OBSERVABILITY = 1 << 3  /* answers are not sent to Envoy */
 };
 
@@ -439,7 +440,8 @@ struct callout_host {
                               const callout_bytes_t *parts, size_t part_count);
 
   /* Send one more answer now, ahead of the one the call ends with: body answers
-   * in FULL_DUPLEX_STREAMED, held headers, and streamed immediate responses.
+   * in FULL_DUPLEX_STREAMED, held headers, and streamed immediate responses. What
+   * else a body answer says, such as headers, counts as with respond().
    * Errors as respond(), which drop nothing here; CANCELLED: the client has left.
    * RESOURCE_EXHAUSTED also if what waits to be sent on this stream would be more
    * than --max_sent_bytes: nothing was taken; try later, when send_room()
@@ -447,7 +449,9 @@ struct callout_host {
   callout_status_t (*send)(callout_call_t *call, callout_field_t field,
                            const callout_bytes_t *parts, size_t part_count);
 
-  /* Put a field beside the answer; repeats merge, as in protobuf. With
+  /* Put a field beside the answer; repeats merge, as in protobuf. In a body or
+   * trailers call it goes out with the direction's headers if these are still
+   * held, else with the next answer of the direction that goes out. With
    * CALLOUT_WHOLE_RESPONSE, `message` is a ProcessingResponse with any fields
    * outside its oneof. INVALID_ARGUMENT: `field` is none of those, or such a
    * ProcessingResponse is malformed or has an answer; nothing of it is taken.
