@@ -22,6 +22,7 @@ std::string_view OverruledName(Overruled overruled) {
                                                                     "late_mode",
                                                                     "late_body_headers",
                                                                     "headers_body",
+                                                                    "continue_and_replace",
                                                                     "route_cache",
                                                                     "header_value",
                                                                     "append_action",

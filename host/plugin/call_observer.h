@@ -91,12 +91,13 @@ enum class Overruled : uint8_t {
   kLateMode,         // late_mode: a mode override outside of a response to headers
   kLateBodyHeaders,  // late_body_headers: headers that describe a body, and have gone out
   kHeadersBody,      // headers_body: a body in a response to headers without CONTINUE_AND_REPLACE
+  kReplace,          // continue_and_replace: without a body, where another plugin wants the body
   kRouteCache,       // route_cache: clear_route_cache without a header change, or of a response
   kHeaderValue,      // header_value: `value` of a header, where Envoy reads raw_value only
   kAppendAction,     // append_action: ADD_IF_ABSENT or OVERWRITE_IF_EXISTS, which overwrite
   kHeaderRemoval,    // header_removal: of host or of a pseudo-header
 };
-inline constexpr size_t kOverruledCount = 12;
+inline constexpr size_t kOverruledCount = 13;
 std::string_view OverruledName(Overruled overruled);
 
 // What came of a call, as far as it is known. Reset when the call begins.

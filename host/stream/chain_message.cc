@@ -20,6 +20,7 @@ void ChainMessage::Reset() {
   header_count = SIZE_MAX;
   response.Clear();
   annotations.clear();
+  beside_bytes = 0;
   request_owner = nullptr;
   changed_headers = nullptr;
   bytes_owner = nullptr;

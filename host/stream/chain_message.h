@@ -97,6 +97,7 @@ struct ChainMessage {
   size_t queued_bytes = 0;   // counted for it while it waits
   ChainResponse response;
   std::string annotations;  // records beside the answer
+  size_t beside_bytes = 0;  // of them, those of later messages, counted by the stream
 
   // Of `request` with `message` in it, once they were rebuilt.
   std::shared_ptr<const void> request_owner;

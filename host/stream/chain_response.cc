@@ -141,6 +141,11 @@ bool ChainResponse::AddHeaders(const HeaderMutationView& mutation, bool clear_ro
   return true;
 }
 
+void ChainResponse::Continue() {
+  Expand();
+  merged_->continue_and_replace = false;
+}
+
 void ChainResponse::RemoveHeader(std::string_view name) {
   HeaderMutationView mutation;
   mutation.present = true;
@@ -193,16 +198,20 @@ void ChainResponse::Expand() {
 }
 
 void ChainResponse::Merge(const Response& response, const ResponseView& view) {
-  merged_->has_headers = merged_->has_headers || view.headers.present;
-  merged_->headers.Add(view.headers);
-  merged_->continue_and_replace = merged_->continue_and_replace || view.continue_and_replace;
-  merged_->clear_route_cache = merged_->clear_route_cache || view.clear_route_cache;
   // Envoy reads the body of a headers response only if it replaces the message.
   const bool body_counts = !IsHeadersResponse(response.field) || view.continue_and_replace;
   if (body_counts && view.body_mutation != ResponseView::Body::kUnchanged) {
     merged_->body_mutation = view.body_mutation;
     merged_->body = view.body;
+    // What an earlier instance has set with its body describes that one.
+    for (const std::string_view name : {"content-length", "content-encoding"}) {
+      if (!Mentions(view.headers, name)) merged_->headers.DropSet(name);
+    }
   }
+  merged_->has_headers = merged_->has_headers || view.headers.present;
+  merged_->headers.Add(view.headers);
+  merged_->continue_and_replace = merged_->continue_and_replace || view.continue_and_replace;
+  merged_->clear_route_cache = merged_->clear_route_cache || view.clear_route_cache;
   CollectRest(response, &merged_->common_rest, &merged_->rest);
 }
 

@@ -73,6 +73,8 @@ class ChainResponse {
   // Adds a header mutation of an instance's body call to a header answer that is held
   // for it, whatever else that call says. False, with nothing added: as for Add.
   bool AddHeaders(const HeaderMutationView& mutation, bool clear_route_cache);
+  // Takes CONTINUE_AND_REPLACE for CONTINUE.
+  void Continue();
   // Removes a header, over what the instances did.
   void RemoveHeader(std::string_view name);
   // Leaves every header mutation out.

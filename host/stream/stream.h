@@ -280,6 +280,7 @@ class Stream {
   Finding CheckEntries(const ChainMessage& message) const;
   bool LosesEncoding(const ChainMessage& message, const ResponseView& view) const;
   Finding SettleBodyHeaders(ChainMessage* message, Part* part, const ResponseView& view);
+  void TakeReplacement(ChainMessage* message, Part* part);
   void TakeAnnotations(ChainMessage* message, std::string_view records);
   void KeepBeside(callout_phase_t phase, std::string_view records);
   void NoteModes(const ChainMessage& message, Part* part);
@@ -293,6 +294,7 @@ class Stream {
   void CheckHeldHeaders(ChainMessage* message, Part* part);
   void TakeSent(ChainMessage* message, Part* part);
   void TakeSentMeanwhile(ChainMessage* message, Part* part);
+  void FaultOfSent(ChainMessage* message, Part* part, const Finding& finding, bool is_piece);
   void NoteUnsent(const ChainMessage& message, CallState* state);
   void TakeSentChunk(ChainMessage* message, Part* part, const ResponseView& view);
   void TakeReply(ChainMessage* message, Part* part, Response response, const ResponseView& view);
@@ -386,6 +388,7 @@ class Stream {
   callout_stream_end_t told_end_{};    // to the instances, as far as it is known
   uint64_t began_ns_ = 0;              // where an instance is told of the end; else 0
   bool matched_ = false;
+  bool let_go_ = false;    // headers that were held go on, since the last visit began
   bool silenced_ = false;  // after an immediate response nothing is sent
   bool half_closed_ = false;
   bool closed_ = false;

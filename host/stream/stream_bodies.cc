@@ -269,7 +269,10 @@ void Stream::GiveBack(ChainMessage* message, Part* part) {
   std::string bytes = TakeGathered(&stage);
   stage.taken = false;
   if (exchange_.observability()) return;
-  bytes.append(message->body);
+  // The message has the body that an instance before has given it only if anyone was to see that.
+  bytes.append(message->response.body_mutation() == ResponseView::Body::kUnchanged
+                   ? message->body
+                   : message->response.body());
   message->response.ReplaceBody(std::move(bytes));
   message->RebuildAroundBody(message->response.body());
 }

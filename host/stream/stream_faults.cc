@@ -41,7 +41,10 @@ void Stream::Fault(ChainMessage* message, Part* part, const Finding& finding, ab
   if (must_fail && policy.action == ErrorPolicy::Action::kContinue) {
     policy.action = ErrorPolicy::Action::kFail;
   }
-  if (StageOf(*message, part).altered) policy.action = ErrorPolicy::Action::kFail;
+  // Where the client cannot be told any more, an error says at least that the body is not whole.
+  if (StageOf(*message, part).altered && !CanReplyAtOnce()) {
+    policy.action = ErrorPolicy::Action::kFail;
+  }
   result.action = policy.action;
   switch (policy.action) {
     case ErrorPolicy::Action::kContinue:

@@ -38,6 +38,7 @@ void Stream::FreeMessage(ChainMessage* message) {
     queued_bytes_ -= message->queued_bytes;
     --queued_messages_;
   }
+  kept_bytes_ -= message->beside_bytes;
   message->Reset();
   if (message == &first_message_) {
     first_message_taken_ = false;
@@ -162,9 +163,10 @@ Stream::Progress Stream::Advance(ChainMessage* message, const ChainMessage* ahea
       if (!free) return Progress::kWaits;
       Part* part = &PartAt(*message, message->position);
       if (observers_ != nullptr) TellPlace(message);
+      let_go_ = false;
       const Step step = Visit(message, part);
       if (!live()) return Progress::kStopped;
-      if (step == Step::kWaits) return Progress::kWaits;
+      if (step == Step::kWaits) return let_go_ ? Progress::kAgain : Progress::kWaits;
       if (step == Step::kAgain) return Progress::kAgain;
       const Line& line = LineOf(*message);
       const ChainMessage* const before = ahead;
@@ -226,6 +228,7 @@ void Stream::LetGo(Stage* stage) {
   stage->plugin_holds = false;
   message->Become(MessageState::kMoving);
   ++message->position;
+  let_go_ = true;
 }
 
 // Whether an instance after the one at `message.position` is to see it.

@@ -149,6 +149,16 @@ Finding TooManyEntries() {
                       kHeaderMutationEntriesMax)};
 }
 
+// Records of a body or trailers call, merged: a mode override counts in a headers call only.
+std::string WithoutModes(std::string_view records) {
+  Annotations read = ReadAnnotations(records);
+  std::string kept = std::move(read.rest);
+  if (read.has_dynamic_metadata) {
+    AppendRecord(CALLOUT_DYNAMIC_METADATA, read.dynamic_metadata, &kept);
+  }
+  return kept;
+}
+
 void NotUsed(CallResult* result, Overruled why) {
   if (result->outcome == CallOutcome::kFault) return;
   result->outcome = CallOutcome::kOverruled;
@@ -308,12 +318,16 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
 // body: Envoy's later filters act on metadata when the headers reach them.
 void Stream::TakeAnnotations(ChainMessage* message, std::string_view records) {
   if (records.empty()) return;
-  const ChainMessage* const front = LineOf(*message).front();
+  ChainMessage* const front = LineOf(*message).front();
   if (front == message || !IsHeadersPhase(front->response_phase)) {
     message->annotations.append(records);
-  } else {
-    KeepBeside(message->response_phase, records);
+    return;
   }
+  const std::string beside = WithoutModes(records);
+  front->annotations.append(beside);
+  front->beside_bytes += beside.size();
+  kept_bytes_ += beside.size();
+  IsWithinMemory();
 }
 
 // For the next response of the direction.
@@ -322,12 +336,7 @@ void Stream::KeepBeside(callout_phase_t phase, std::string_view records) {
   std::string& kept = beside_[phase % 2];
   kept_bytes_ -= kept.size();
   kept.append(records);
-  Annotations read = ReadAnnotations(kept);
-  // Without a mode override, which counts in a headers call only.
-  kept = std::move(read.rest);
-  if (read.has_dynamic_metadata) {
-    AppendRecord(CALLOUT_DYNAMIC_METADATA, read.dynamic_metadata, &kept);
-  }
+  kept = WithoutModes(kept);
   kept_bytes_ += kept.size();
   IsWithinMemory();
 }
@@ -343,7 +352,7 @@ void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
   }
   const bool is_body = IsBodyPhase(message->phase);
   if (IsHeadersPhase(message->phase) && view.continue_and_replace) {
-    message->replace_position = message->position;
+    TakeReplacement(message, part);
   }
   if (is_body && view.body_mutation != ResponseView::Body::kUnchanged) stage.altered = true;
   if (is_body) {
@@ -354,6 +363,25 @@ void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
   if (parts_.size() > 1 && !view.headers.empty()) KeepHeaderOrder(message, part, view);
   if (Finding found = CheckEntries(*message); !found.ok()) return Fault(message, part, found);
   if (HasLaterReader(*message)) ShowToLater(message, view);
+}
+
+// CONTINUE_AND_REPLACE. Without a body it only says that this instance wants no more of the
+// direction, which is not to keep it from the others: Envoy would send it to none.
+void Stream::TakeReplacement(ChainMessage* message, Part* part) {
+  const callout_phase_t body = message->phase + 2;
+  const auto wants = [&](const Part& other) {
+    return &other != part && other.usable &&
+           (other.instance->Wants(body) || other.instance->Wants(body + 2));
+  };
+  const bool passes = message->response.body_mutation() == ResponseView::Body::kUnchanged &&
+                      std::any_of(parts_.begin(), parts_.end(), wants);
+  if (!passes) {
+    message->replace_position = message->position;
+    return;
+  }
+  message->response.Continue();
+  StageOf(*message, part).body_passes = true;
+  Overrule(*message, part, Overruled::kReplace);
 }
 
 // What a body response does to headers: to those that are held for it, which go out first; in
@@ -508,6 +536,8 @@ void Stream::TakeNoResponse(ChainMessage* message, Part* part) {
   if (exchange_.observability()) return NotUsed(&state.result, Overruled::kObservability);
   if (state.result.outcome == CallOutcome::kUnchanged) state.result.outcome = CallOutcome::kKept;
   if (may_hold) {
+    // An instance before has brought the body with the headers: it comes next, and no other will.
+    if (message->response.continue_and_replace()) return;
     stage.plugin_holds = true;
     return Hold(message, part, environment_->limits().body_wait_ms);
   }
@@ -609,7 +639,7 @@ void Stream::TakeSent(ChainMessage* message, Part* part) {
     if (found.ok()) found = Check(message, response.field, view);
     if (!found.ok()) {
       if (IsRefusalField(message->phase, response.field)) NeverPasses(&found);
-      Fault(message, part, found);
+      FaultOfSent(message, part, found, duplex && response.field == ResponseField(message->phase));
     } else if (exchange_.observability()) {
       continue;
     } else if (duplex) {
@@ -619,6 +649,12 @@ void Stream::TakeSent(ChainMessage* message, Part* part) {
     }
   }
   NoteUnsent(*message, &state);
+}
+
+// A piece of a body that does not go out: the rest would be another body than the plugin's.
+void Stream::FaultOfSent(ChainMessage* message, Part* part, const Finding& finding, bool is_piece) {
+  if (is_piece && !exchange_.observability()) StageOf(*message, part).altered = true;
+  Fault(message, part, finding);
 }
 
 // What send() counts against --max_sent_bytes.
@@ -645,7 +681,7 @@ void Stream::TakeSentMeanwhile(ChainMessage* message, Part* part) {
 void Stream::TakeSentChunk(ChainMessage* message, Part* part, const ResponseView& view) {
   Finding found = CheckBodyResponse(*message, *part, view);
   if (found.ok()) found = SettleBodyHeaders(message, part, view);
-  if (!found.ok()) return Fault(message, part, found);
+  if (!found.ok()) return FaultOfSent(message, part, found, true);
   Stage& stage = StageOf(*message, part);
   stage.altered = true;
   NoteChange(view, &CallOf(*message, part).result);

@@ -308,6 +308,13 @@ void MergedHeaders::AddUnder(const HeaderMutationView& mutation, const MergedHea
   }
 }
 
+void MergedHeaders::DropSet(std::string_view name) {
+  const Effect* const found = Find(name);
+  if (found != nullptr && !found->values.empty()) {
+    effects_.erase(effects_.begin() + (found - effects_.data()));
+  }
+}
+
 HeaderEntries MergedHeaders::entries() const {
   HeaderEntries entries;
   for (const Effect& effect : effects_) {

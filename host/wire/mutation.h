@@ -58,6 +58,8 @@ class MergedHeaders {
   // name, the values of `later` stay first, since the other order cannot be expressed without the
   // headers.
   void AddUnder(const HeaderMutationView& mutation, const MergedHeaders& later);
+  // Forgets that a header of this name is set; not that it is removed.
+  void DropSet(std::string_view name);
   bool empty() const { return effects_.empty(); }
   HeaderEntries entries() const;
   // True if a header of this name is set or removed.

@@ -361,6 +361,27 @@ TEST_F(ChainTest, TheContentLengthIsThatOfTheMergedBody) {
             (std::vector<std::string>{"set content-length=4"}));
 }
 
+// What an instance has said of its body does not describe a later one's.
+TEST_F(ChainTest, HeadersThatDescribeABodyGoWithIt) {
+  for (const bool clears : {false, true}) {
+    Reset();
+    AddPlugin()->phases[CALLOUT_REQUEST_BODY] = Answers([](CommonResponse* common) {
+      common->mutable_body_mutation()->set_body("a");
+      AddSet(common, "Content-Length", "1");
+      AddSet(common, "content-encoding", "br");
+      AddSet(common, "x-a", "1");
+    });
+    AddPlugin()->phases[CALLOUT_REQUEST_BODY] = clears ? ClearsBody() : ReplacesBody("four");
+    Begin();
+    Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS, false, {{"content-length", "9"}}),
+                       kBuffered, kNone));
+    const auto response = Exchange(Body(CALLOUT_REQUEST_BODY, "old", true));
+    EXPECT_EQ(Mutations(response.request_body().response().header_mutation()),
+              (std::vector<std::string>{"set x-a=1",
+                                        clears ? "set content-length=0" : "set content-length=4"}));
+  }
+}
+
 TEST_F(ChainTest, WhatSendSendsPassesTheLaterInstances) {
   std::vector<std::string> seen;
   AddPlugin()->phases[CALLOUT_REQUEST_BODY] = [&](callout_call_t* call) {

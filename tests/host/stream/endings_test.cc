@@ -814,6 +814,21 @@ TEST_F(OverrideTest, WhatNothingShowsKeepsANewBodyFromGoingUnderTheOldCoding) {
   EXPECT_EQ(FaultCount("encoded_body"), 1);
 }
 
+// Also after the plugin has changed the body, as long as the client can be told.
+TEST_F(EndingsTest, DenyDeniesAfterAChangeOfTheBodyToo) {
+  FakePlugin* plugin = AddPlugin(ErrorPolicy::Action::kDeny, 403);
+  plugin->phases[CALLOUT_REQUEST_BODY] = ReplacesBody("new");
+  plugin->phases[CALLOUT_REQUEST_TRAILERS] = Returns(CALLOUT_INTERNAL);
+  for (const int mode : {kBuffered, kStreamed}) {
+    FeedRequestHeaders(mode, kNone);
+    Take();
+    Feed(Body(CALLOUT_REQUEST_BODY, "old", false));
+    Take();
+    const auto response = Exchange(Trailers(CALLOUT_REQUEST_TRAILERS));
+    EXPECT_EQ(response.immediate_response().status().code(), 403) << mode;
+  }
+}
+
 TEST_F(EndingsTest, ACodingThatThePluginSetsStays) {
   AddPlugin()->phases[CALLOUT_RESPONSE_BODY] = Answers([](CommonResponse* common) {
     common->mutable_body_mutation()->set_body("brotli");

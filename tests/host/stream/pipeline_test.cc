@@ -159,6 +159,29 @@ TEST_F(PipelineTest, AHeaderThatIsSentAheadGoesOutWithHeldHeaders) {
   EXPECT_EQ(FaultCount("late_header"), 1);
 }
 
+// The rest would be another body than the plugin's.
+TEST_F(PipelineTest, APieceThatIsNotSentEndsTheBodyUnderContinueToo) {
+  for (const bool malformed : {false, true}) {
+    Reset();
+    FakePlugin* plugin = AddPlugin(ErrorPolicy::Action::kContinue);
+    plugin->phases[CALLOUT_REQUEST_BODY] = [malformed](callout_call_t* call) {
+      envoy::service::ext_proc::v3::BodyResponse answer;
+      AddSet(answer.mutable_response(), "x-a", "1");
+      answer.mutable_response()->mutable_body_mutation()->mutable_streamed_response()->set_body(
+          "first");
+      const std::string payload = malformed ? "\x0a" : answer.SerializeAsString();
+      const callout_bytes_t part = ToBytes(payload);
+      EXPECT_EQ(call->host->send(call, CALLOUT_REQUEST_BODY_RESPONSE, &part, 1), CALLOUT_OK);
+      return ReplacesBody("second")(call);
+    };
+    BeginDuplex();
+    Take();
+    Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+    EXPECT_TRUE(stream_->end().has_value()) << malformed;
+    for (const ProcessingResponse& response : Take()) EXPECT_FALSE(response.has_request_body());
+  }
+}
+
 TEST_F(PipelineTest, APartOfAWholeBodyThatIsSentAheadIsNotWholeToTheNext) {
   AddGatherer(100)->phases[CALLOUT_REQUEST_BODY] = [](callout_call_t* call) {
     EXPECT_NE(call->flags & CALLOUT_CALL_WHOLE_BODY, 0u);
@@ -201,6 +224,26 @@ TEST_F(PipelineTest, WhatABodyCallSaysBesideGoesOutWithHeadersThatWaitForIt) {
   EXPECT_FALSE(responses[0].has_mode_override());
   EXPECT_TRUE(Beside(responses[1]).empty());
   EXPECT_EQ(BodyTold({responses[1]}), "ab.");
+}
+
+TEST_F(PipelineTest, WhatABodyCallSaysBesideCountsMoreThanWhatTheHeadersCallSaid) {
+  FakePlugin* plugin = AddGatherer(100);
+  const auto says = [](const std::string& verdict) {
+    return [verdict](callout_call_t* call) {
+      google::protobuf::Struct metadata;
+      (*metadata.mutable_fields())["verdict"].set_string_value(verdict);
+      const std::string bytes = metadata.SerializeAsString();
+      return call->host->annotate(call, CALLOUT_DYNAMIC_METADATA, ToBytes(bytes));
+    };
+  };
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = says("pending");
+  plugin->phases[CALLOUT_REQUEST_BODY] = says("attack");
+  BeginDuplex();
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", true));
+  const auto responses = Take();
+  ASSERT_EQ(responses.size(), 2u);
+  EXPECT_EQ(responses[0].dynamic_metadata().fields().at("verdict").string_value(), "attack");
+  EXPECT_EQ(stream_->kept_bytes(), 0u);
 }
 
 TEST_F(PipelineTest, WhatIsSaidBesideAKeptChunkGoesOutWithTheNextResponse) {
@@ -282,6 +325,76 @@ TEST_F(PipelineTest, HeldHeadersMayGoWhileTheChunkIsKept) {
   EXPECT_EQ(Kinds(Take()), (std::vector<ResponseKind>{ResponseKind::kRequestHeaders}));
   Feed(Body(CALLOUT_REQUEST_BODY, "cd", true));
   EXPECT_EQ(BodyTold(Take()), "abcd.");
+}
+
+TEST_F(PipelineTest, HeldHeadersThatAreSentGoOutThoughTheCallIsDeferred) {
+  callout_call_t* deferred = nullptr;
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_NO_RESPONSE);
+  plugin->phases[CALLOUT_REQUEST_BODY] = [&deferred](callout_call_t* call) {
+    const std::string bytes = SetsXa();
+    const callout_bytes_t part = ToBytes(bytes);
+    EXPECT_EQ(call->host->send(call, CALLOUT_REQUEST_HEADERS_RESPONSE, &part, 1), CALLOUT_OK);
+    deferred = call;
+    return CALLOUT_DEFERRED;
+  };
+  BeginDuplex();
+  Feed(Body(CALLOUT_REQUEST_BODY, "ab", true));
+  EXPECT_EQ(Kinds(Take()), (std::vector<ResponseKind>{ResponseKind::kRequestHeaders}));
+  Finish(deferred);
+  EXPECT_EQ(BodyTold(Take()), "ab.");
+}
+
+// The body that an instance before has brought comes at once, and no other does.
+TEST_F(PipelineTest, HeadersThatBringAnotherBodyAreNotHeldForOne) {
+  for (const bool has_body : {false, true}) {
+    Reset();
+    AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = ReplacesMessage("new");
+    std::vector<std::string> seen;
+    FakePlugin* plugin = AddPlugin();
+    plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_NO_RESPONSE);
+    plugin->phases[CALLOUT_REQUEST_BODY] = [&seen](callout_call_t* call) {
+      seen.push_back(BodyShown(call));
+      return CALLOUT_OK;
+    };
+    Begin();
+    Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS, !has_body), kDuplex, kDuplex));
+    if (has_body) Feed(Body(CALLOUT_REQUEST_BODY, "old", true));
+    const auto responses = Take();
+    ASSERT_EQ(Kinds(responses), (std::vector<ResponseKind>{ResponseKind::kRequestHeaders}));
+    EXPECT_EQ(responses[0].request_headers().response().body_mutation().body(), "new");
+    EXPECT_EQ(seen, (std::vector<std::string>{"new."}));
+  }
+}
+
+TEST_F(PipelineTest, AReplacementWithoutABodyKeepsTheBodyFromNoOther) {
+  for (const bool first : {false, true}) {
+    Reset();
+    const auto add_replacing = [this] {
+      FakePlugin* plugin = AddPlugin();
+      plugin->phases[CALLOUT_REQUEST_HEADERS] = Answers([](CommonResponse* common) {
+        common->set_status(CommonResponse::CONTINUE_AND_REPLACE);
+        AddSet(common, "x-a", "1");
+      });
+      plugin->phases[CALLOUT_REQUEST_BODY] = [](callout_call_t*) {
+        ADD_FAILURE() << "it wants no body";
+        return CALLOUT_OK;
+      };
+    };
+    if (first) add_replacing();
+    AddPlugin()->phases[CALLOUT_REQUEST_BODY] = RepliesAtOnce(403);
+    if (!first) add_replacing();
+    Begin();
+    Feed(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kStreamed, kNone));
+    const auto responses = Take();
+    ASSERT_EQ(Kinds(responses), (std::vector<ResponseKind>{ResponseKind::kRequestHeaders}));
+    const auto& common = responses[0].request_headers().response();
+    EXPECT_EQ(common.status(), CommonResponse::CONTINUE);
+    EXPECT_EQ(Mutations(common.header_mutation()), (std::vector<std::string>{"set x-a=1"}));
+    EXPECT_EQ(Exchange(Body(CALLOUT_REQUEST_BODY, "a", true)).immediate_response().status().code(),
+              403);
+  }
+  EXPECT_NE(metrics_.Text().find("what=\"continue_and_replace\""), std::string::npos);
 }
 
 TEST_F(PipelineTest, HeldHeadersAreSettledByATrailersCall) {

@@ -377,6 +377,25 @@ TEST_F(WholeBodyTest, AFaultUnderContinueGivesTheGatheredBodyBack) {
   }
 }
 
+TEST_F(WholeBodyTest, WhatIsGivenBackHasTheChangesOfInstancesBefore) {
+  AddNotingReader([](callout_call_t* call) {
+    return BodyShown(call) == "two." ? ReplacesBody("2")(call) : CALLOUT_OK;
+  });
+  InstanceSettings settings;
+  settings.policy = ErrorPolicy{ErrorPolicy::Action::kContinue};
+  FakePlugin* gatherer = AddGatherer(100, settings);
+  gatherer->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+  gatherer->phases[CALLOUT_RESPONSE_HEADERS] = Returns(CALLOUT_OK);
+  gatherer->open = Returns(CALLOUT_INTERNAL);
+  BeginRequest(kDuplex);
+  Feed(Body(CALLOUT_REQUEST_BODY, "one", false));
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+  Feed(Body(CALLOUT_REQUEST_BODY, "two", true));
+  auto responses = Take();
+  std::erase_if(responses, [](const auto& response) { return response.has_response_headers(); });
+  EXPECT_EQ(BodyTold(responses), "one2.");
+}
+
 TEST_F(WholeBodyTest, ABodyHeldForAnInstanceThatRefusesTheStreamGoesOutAllTheSame) {
   InstanceSettings settings;
   settings.policy = ErrorPolicy{ErrorPolicy::Action::kContinue, 0};
