@@ -250,7 +250,8 @@ Metrics::Metrics(size_t series_max, MetricMemory* memory)
 Metrics::~Metrics() = default;
 
 absl::StatusOr<Metrics::Id> Metrics::Define(Kind kind, std::string name, const std::string& help,
-                                            Labels labels, std::vector<double> buckets) {
+                                            Labels labels, std::vector<double> buckets,
+                                            bool may_add) {
   std::sort(labels.begin(), labels.end());
   if (absl::Status status = CheckMetric(kind, name, help, labels, buckets); !status.ok()) {
     return status;
@@ -270,6 +271,7 @@ absl::StatusOr<Metrics::Id> Metrics::Define(Kind kind, std::string name, const s
     const auto known = family->second.series.find(values);
     if (known != family->second.series.end()) return known->second;
   }
+  if (!may_add) return absl::ResourceExhaustedError(fmt::format("metric {} is not known", name));
   const size_t series = SeriesOf(wanted.kind, wanted.buckets.size());
   if (series > series_max_ - series_count_) {
     return absl::ResourceExhaustedError(

@@ -87,9 +87,11 @@ class Metrics final : public prometheus::Collectable {
   // twice or reserved ("__…", and "le" of a histogram), for text that is not
   // UTF-8 (it would spoil the whole page for the scraper), and for bad buckets;
   // ALREADY_EXISTS if the name is taken by another kind, other label names or
-  // other buckets; RESOURCE_EXHAUSTED if `series_max` would be passed.
+  // other buckets; RESOURCE_EXHAUSTED if `series_max` would be passed, or the series is not known
+  // and `may_add` is false.
   absl::StatusOr<Id> Define(Kind kind, std::string name, const std::string& help,
-                            Labels labels = {}, std::vector<double> buckets = {});
+                            Labels labels = {}, std::vector<double> buckets = {},
+                            bool may_add = true);
 
   // Adds to a counter (`delta` negative or not finite: ignored) or to a gauge.
   void Add(Id id, double delta = 1);

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <iterator>
 #include <map>
+#include <set>
 #include <tuple>
 
 #include "host/base/ascii.h"
@@ -98,9 +99,18 @@ void AddHistogram(const std::string& name, const ClientMetric& metric, const Exe
                  Number(metric.histogram.sample_sum));
 }
 
-void AddFamily(const MetricFamily& family, const ExemplarMap& exemplars, std::string* text) {
-  const bool is_total =
-      family.type == MetricType::Counter && std::string_view(family.name).ends_with(kTotal);
+// Of a counter in OpenMetrics: its name without "_total".
+std::string_view CounterName(const MetricFamily& family) {
+  const std::string_view name = family.name;
+  const bool is_total = family.type == MetricType::Counter && name.ends_with(kTotal);
+  return is_total ? name.substr(0, name.size() - kTotal.size()) : std::string_view();
+}
+
+// `names`: of all families, each of which may be there once.
+void AddFamily(const MetricFamily& family, const std::set<std::string_view>& names,
+               const ExemplarMap& exemplars, std::string* text) {
+  const std::string_view counter = CounterName(family);
+  const bool is_total = !counter.empty() && !names.contains(counter);
   const std::string name =
       is_total ? family.name.substr(0, family.name.size() - kTotal.size()) : family.name;
   const char* const type = is_total                               ? "counter"
@@ -152,7 +162,9 @@ std::string OpenMetricsText(const std::vector<MetricFamily>& families,
     by_bucket[{exemplar.name, exemplar.labels, exemplar.bucket}] = &exemplar;
   }
   std::string text;
-  for (const MetricFamily& family : families) AddFamily(family, by_bucket, &text);
+  std::set<std::string_view> names;
+  for (const MetricFamily& family : families) names.insert(family.name);
+  for (const MetricFamily& family : families) AddFamily(family, names, by_bucket, &text);
   return text + "# EOF\n";
 }
 

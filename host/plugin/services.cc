@@ -510,7 +510,8 @@ callout_status_t DefineMetric(const callout_host_t* host, const callout_metric_s
                       status == CALLOUT_FAILED_PRECONDITION
                           ? "the instance has been created; define metrics in callout_plugin_create"
                           : "its name, kind, labels or buckets do not conform to "
-                            "<callout/plugin.h>, or there are too many");
+                            "<callout/plugin.h> (names that begin with callout_ are the host's), "
+                            "or there are too many");
   }
   return status;
 }
@@ -598,6 +599,10 @@ ServiceTable::ServiceTable(Instance* instance, std::string name, const Options& 
   std::memset(reinterpret_cast<char*>(&abi_) + options.bytes, 0, sizeof(abi_) - options.bytes);
 }
 
+// One of the host's metrics, many of which appear with the first event only, could not be counted
+// any more if a plugin had its name.
+constexpr std::string_view kHostMetricPrefix = "callout_";
+
 callout_status_t ServiceTable::DefineMetric(const callout_metric_spec_t& spec, uint32_t* id) {
   static constexpr std::array<Metrics::Kind, 4> kKinds = {
       Metrics::Kind::kCounter, Metrics::Kind::kGauge, Metrics::Kind::kHistogram,
@@ -609,6 +614,7 @@ callout_status_t ServiceTable::DefineMetric(const callout_metric_spec_t& spec, u
     return CALLOUT_INVALID_ARGUMENT;
   }
   std::string name(ToView(spec.name));
+  if (name.starts_with(kHostMetricPrefix)) return CALLOUT_INVALID_ARGUMENT;
   const std::string unit(ToView(spec.unit));
   if (!unit.empty() && !name.ends_with("_" + unit)) name += "_" + unit;
   Metrics::Labels labels = {{"plugin", name_}};
@@ -616,25 +622,28 @@ callout_status_t ServiceTable::DefineMetric(const callout_metric_spec_t& spec, u
     labels.emplace_back(ToView(spec.labels[i].name), ToView(spec.labels[i].value));
   }
   std::vector<double> buckets(spec.buckets, spec.buckets + spec.bucket_count);
+  const size_t count = plugin_metric_count_.load(std::memory_order_relaxed);
   absl::StatusOr<Metrics::Id> defined =
       metrics_->Define(kKinds[spec.kind], std::move(name), std::string(ToView(spec.help)),
-                       std::move(labels), std::move(buckets));
+                       std::move(labels), std::move(buckets), count < kPluginMetricsMax);
   if (absl::IsAlreadyExists(defined.status())) return CALLOUT_INVALID_ARGUMENT;
   if (!defined.ok()) return -static_cast<callout_status_t>(defined.status().code());
-  for (size_t i = 0; i < plugin_metrics_.size(); ++i) {
+  for (size_t i = 0; i < count; ++i) {
     if (plugin_metrics_[i].id == *defined && plugin_metrics_[i].kind == spec.kind) {
       *id = static_cast<uint32_t>(i);
       return CALLOUT_OK;
     }
   }
-  if (plugin_metrics_.size() >= kPluginMetricsMax) return CALLOUT_RESOURCE_EXHAUSTED;
-  *id = static_cast<uint32_t>(plugin_metrics_.size());
-  plugin_metrics_.push_back({spec.kind, *defined});
+  // Another instance's of this name may be known.
+  if (count >= kPluginMetricsMax) return CALLOUT_RESOURCE_EXHAUSTED;
+  *id = static_cast<uint32_t>(count);
+  plugin_metrics_[count] = {spec.kind, *defined};
+  plugin_metric_count_.store(count + 1, std::memory_order_release);
   return CALLOUT_OK;
 }
 
 void ServiceTable::RecordMetric(uint32_t id, double value) const {
-  if (id >= plugin_metrics_.size()) return;
+  if (id >= plugin_metric_count_.load(std::memory_order_acquire)) return;
   const PluginMetric& metric = plugin_metrics_[id];
   switch (metric.kind) {
     case CALLOUT_METRIC_COUNTER:

@@ -107,7 +107,9 @@ class ServiceTable {
   const std::string name_;
   Metrics* const metrics_;
   const bool strict_;
-  std::vector<PluginMetric> plugin_metrics_;  // written during create only
+  // Written during create only, when threads of the plugin's own may already read those before.
+  std::array<PluginMetric, kPluginMetricsMax> plugin_metrics_{};
+  std::atomic<size_t> plugin_metric_count_{0};
   std::atomic<bool> retired_{false};
 };
 

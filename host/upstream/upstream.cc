@@ -271,6 +271,13 @@ void Upstream::RetryLater(Call* call, uint64_t wait_ns) {
   });
 }
 
+// If its plugin gave it less, that says nothing of the service.
+bool Upstream::HadTime(const Call& call) const {
+  constexpr uint64_t kTellingMs = 10;
+  const uint64_t ms = std::min(kTellingMs, config_.timeout_ms);
+  return call.deadline_ns >= call.given.started_ns + ms * kMs;
+}
+
 void Upstream::OnDeadline(uint64_t id) {
   Call* const call = Find(id);
   if (call == nullptr) return;
@@ -281,7 +288,7 @@ void Upstream::OnDeadline(uint64_t id) {
     where = "waiting for the response";
     link->connection->Abandon(id);
     // A connection on which nothing has come since may be dead, and nobody has been told.
-    if (link->received_ns < call->sent_ns) link->connection->Retire();
+    if (link->received_ns < call->sent_ns && HadTime(*call)) link->connection->Retire();
     call->link = nullptr;
   }
   Unqueue(call);
@@ -373,7 +380,10 @@ void Upstream::Count(UpstreamOutcome outcome, const UpstreamResult& result) {
 
 void Upstream::TellCircuit(const Call& call, bool has_failed, UpstreamOutcome outcome) {
   if (outcome == UpstreamOutcome::kCircuitOpen) return;
-  if (outcome == UpstreamOutcome::kPendingRejected) return circuit_.Abandoned(call.admission);
+  if (outcome == UpstreamOutcome::kPendingRejected ||
+      (outcome == UpstreamOutcome::kTimeout && !HadTime(call))) {
+    return circuit_.Abandoned(call.admission);
+  }
   if (!has_failed) {
     circuit_.Succeeded(call.admission);
     if (call.admission == CircuitBreaker::Admission::kTrial) metrics_->Set(circuit_open_, 0);

@@ -123,6 +123,7 @@ class Upstream {
   void OnResult(uint64_t id, AttemptResult result);
   bool MayRetry(const Call& call, UpstreamOutcome outcome, uint64_t* wait_ns) const;
   void RetryLater(Call* call, uint64_t wait_ns);
+  bool HadTime(const Call& call) const;
   void OnDeadline(uint64_t id);
   void Finish(Call* call, AttemptResult result);
   void FinishSoon(uint64_t id, UpstreamOutcome outcome, std::string why);

@@ -41,6 +41,18 @@ TEST(OpenMetrics, IsWrittenByItsRules) {
             "# EOF\n");
 }
 
+// In OpenMetrics a counter's name has no "_total", and each name is there once.
+TEST(OpenMetrics, ACounterWhoseNameAGaugeHasKeepsItsWholeName) {
+  Metrics metrics;
+  metrics.Set(*metrics.Define(Metrics::Kind::kGauge, "calls", "Now."), 1);
+  metrics.Add(*metrics.Define(Metrics::Kind::kCounter, "calls_total", "Ever."), 2);
+  const std::string text = OpenMetricsText(metrics.Collect(), {});
+  EXPECT_THAT(text, HasSubstr("# TYPE calls gauge\n"));
+  EXPECT_THAT(text, HasSubstr("# TYPE calls_total unknown\n"));
+  EXPECT_THAT(text, HasSubstr("\ncalls_total 2\n"));
+  EXPECT_THAT(text, Not(HasSubstr("# TYPE calls counter")));
+}
+
 TEST(OpenMetrics, HasTheTraceOfAValueInItsBucket) {
   Metrics metrics;
   const auto histogram = *metrics.Define(Metrics::Kind::kHistogram, "d", "Times.", {}, {0.5, 1});

@@ -8,9 +8,12 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <string_view>
+#include <thread>
 
 #include "host/plugin/recent_faults.h"
 #include "host/plugin/services.h"
@@ -24,7 +27,7 @@ using ::testing::HasSubstr;
 
 class InstanceTest : public StreamTest {
  protected:
-  static callout_bytes_t Text(const char* text) { return {text, std::strlen(text)}; }
+  static callout_bytes_t Text(std::string_view text) { return {text.data(), text.size()}; }
 };
 
 // --- Phases: one rule ---
@@ -310,6 +313,73 @@ TEST_F(InstanceTest, MetricsHaveLabelsUnitsBucketsAndGoUpAndDown) {
   EXPECT_THAT(text, HasSubstr("open{kind=\"a\",plugin=\"fake0\"} 2"));
   EXPECT_THAT(text, HasSubstr("took_seconds_bucket{plugin=\"fake0\",le=\"1\"} 0"));
   EXPECT_THAT(text, HasSubstr("took_seconds_bucket{plugin=\"fake0\",le=\"2\"} 1"));
+}
+
+TEST_F(InstanceTest, AMetricOverTheLimitLeavesNoSeries) {
+  FakePlugin* plugin = AddPlugin();
+  plugin->create = [](callout_create_args_t* args) {
+    for (int i = 0; i < 200; ++i) {
+      const std::string value = std::to_string(i % 100);
+      const callout_label_t label = {Text("i"), Text(value)};
+      callout_metric_spec_t spec = {};
+      spec.struct_size = sizeof(spec);
+      spec.name = Text("many_total");
+      spec.labels = &label;
+      spec.label_count = 1;
+      uint32_t id = 0;
+      const uint32_t number = static_cast<uint32_t>(i % 100);
+      const bool fits = number < 64;
+      EXPECT_EQ(args->host->define_metric(args->host, &spec, &id),
+                fits ? CALLOUT_OK : CALLOUT_RESOURCE_EXHAUSTED);
+      EXPECT_EQ(id, fits ? number : 0);
+    }
+  };
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  Begin();
+  const std::string text = metrics_.Text();
+  EXPECT_THAT(text, HasSubstr("many_total{i=\"63\""));
+  EXPECT_THAT(text, Not(HasSubstr("many_total{i=\"64\"")));
+}
+
+// Else the host could not count by that name any more, for any plugin.
+TEST_F(InstanceTest, TheNamesOfTheHostsMetricsAreNoPlugins) {
+  FakePlugin* plugin = AddPlugin();
+  plugin->create = [](callout_create_args_t* args) {
+    uint32_t id = 0;
+    EXPECT_EQ(args->host->metric_define(args->host, CALLOUT_METRIC_GAUGE,
+                                        Text("callout_denials_total"), Text("h"), &id),
+              CALLOUT_INVALID_ARGUMENT);
+    EXPECT_EQ(args->host->metric_define(args->host, CALLOUT_METRIC_GAUGE, Text("my_callout_total"),
+                                        Text("h"), &id),
+              CALLOUT_OK);
+  };
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  Begin();
+}
+
+// For the sanitizers: a thread that create has begun records while create goes on defining.
+TEST_F(InstanceTest, MetricsMayBeRecordedWhileMoreAreDefined) {
+  FakePlugin* plugin = AddPlugin();
+  plugin->create = [](callout_create_args_t* args) {
+    const auto define = [args](int i) {
+      uint32_t id = 0;
+      const std::string name = "m" + std::to_string(i) + "_total";
+      return args->host->metric_define(args->host, CALLOUT_METRIC_COUNTER, Text(name), Text("h"),
+                                       &id);
+    };
+    EXPECT_EQ(define(0), CALLOUT_OK);
+    std::atomic<bool> over{false};
+    std::thread records([&] {
+      do {
+        args->host->metric_record(args->host, 0, 1);
+      } while (!over);
+    });
+    for (int i = 1; i < 64; ++i) EXPECT_EQ(define(i), CALLOUT_OK);
+    over = true;
+    records.join();
+  };
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  Begin();
 }
 
 // Threads that the plugin has not joined.

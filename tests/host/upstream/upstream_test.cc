@@ -247,6 +247,19 @@ TEST_P(UpstreamTest, OpensTheCircuitAfterFailuresInARowAndClosesItAfterATrial) {
               HasSubstr("callout_upstream_circuit_opens_total{upstream=\"service\"} 1\n"));
 }
 
+// That says something of the plugin, and nothing of the service.
+TEST_P(UpstreamTest, CallsThatWereGivenNoTimeDoNotOpenTheCircuitForOthers) {
+  TestService service(Options(), [](const Request&) { return Reply{.body = "x"}; });
+  Make(service.url(), R"("circuit_failures": 2, "circuit_open_ms": 60000)" +
+                          std::string(is_http2() ? R"(, "protocol": "http2")" : ""));
+  UpstreamRequest request = Get();
+  request.timeout_ns = 1;
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(Call(request).status, CALLOUT_DEADLINE_EXCEEDED);
+  EXPECT_EQ(Call(Get()).response.body, "x");
+  EXPECT_THAT(metrics_.Text(),
+              HasSubstr("callout_upstream_circuit_opens_total{upstream=\"service\"} 0\n"));
+}
+
 TEST_P(UpstreamTest, RefusesWhatWaitsBeyondItsLimit) {
   TestService service(Options(), [](const Request&) { return Reply{.act = Act::kHang}; });
   Make(service.url(), With(Keys(), R"("max_connections": 1, "max_streams": 1, "max_pending": 2,
