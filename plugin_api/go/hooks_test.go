@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -410,6 +411,65 @@ func TestTimersRunWhenTheyAreDueAndSurviveAPanic(t *testing.T) {
 	plugin.Advance(time.Second)
 	plugin.Advance(4 * time.Minute)
 	want(t, plugin.Logs(), []string{"timer: panic: tick"})
+}
+
+// minutely has a timer, and defers until a timer, or a service that needs a moment, has it go on.
+type minutely struct {
+	host  *callout.Host
+	ticks atomic.Int32
+	again chan struct{}
+}
+
+func newMinutely(setup *callout.Setup, _ struct{}) (*minutely, error) {
+	data, err := setup.Host().SharedData("")
+	if err != nil {
+		return nil, err
+	}
+	if err := data.Put("cached", "1", 5*time.Minute); err != nil {
+		return nil, err
+	}
+	plugin := &minutely{host: setup.Host(), again: make(chan struct{})}
+	_, err = setup.Host().Every(time.Minute, func() {
+		if plugin.ticks.Add(1) == 10 {
+			close(plugin.again)
+		}
+	})
+	return plugin, err
+}
+
+func (plugin *minutely) OnRequestHeaders(call *callout.HeadersCall) error {
+	return call.Defer(func(context.Context) error {
+		if call.Headers().Get(":path") == "/timer" {
+			due := make(chan struct{})
+			_, err := plugin.host.After(2*time.Millisecond, func() { close(due) })
+			<-due
+			return err
+		}
+		select { // the timer runs on and on, or never again
+		case <-plugin.again:
+		case <-time.After(50 * time.Millisecond):
+		}
+		return nil
+	})
+}
+
+func TestADeferredCallMovesTheClockByNoMoreThanItTakes(t *testing.T) {
+	var plugin *minutely
+	fake := callouttest.New(t, func(setup *callout.Setup, config struct{}) (made *minutely, err error) {
+		plugin, err = newMinutely(setup, config)
+		return plugin, err
+	}, "")
+	fake.Stream().RequestHeaders(":path", "/")
+	if ticks := plugin.ticks.Load(); ticks > 1 {
+		t.Errorf("the timer of a minute has run %d times", ticks)
+	}
+	_, found := fake.SharedValue("", "cached")
+	want(t, found, true)
+}
+
+func TestADeferredCallMayWaitForATimer(t *testing.T) {
+	fake := callouttest.New(t, newMinutely, "")
+	want(t, fake.Stream().RequestHeaders(":path", "/timer").IsEmpty(), true)
 }
 
 func TestSharedDataComparesAndRemoves(t *testing.T) {
