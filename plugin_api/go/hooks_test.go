@@ -494,6 +494,16 @@ func TestSharedDataComparesAndRemoves(t *testing.T) {
 		want(t, data.Cache("key", "cached", time.Second), nil)
 		_, err = data.Add("key", 1, callout.Forever)
 		want(t, err != nil, true)
+		long := strings.Repeat("hunter2", 147)
+		_, _, whenRead := data.Get(long)
+		_, whenCounted := data.Add(long, 1, callout.Forever)
+		for _, err := range []error{
+			data.Put("hunter2", strings.Repeat("x", 1<<20+1), callout.Forever), data.Put(long, "", callout.Forever), whenRead, whenCounted,
+		} {
+			if err == nil || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("got %v", err)
+			}
+		}
 		return newEverything(setup, config{})
 	}, "")
 	value, _ := fake.SharedValue("store.space", "key")
