@@ -161,7 +161,7 @@ class DevTest(unittest.TestCase):
         self.need_envoy()
         if shutil.which('go') is None:
             self.skipTest('there is no go')
-        self.drive(self.plugin('go') / 'stamp.go', 'callout-host serves on')
+        self.drive(self.plugin('go') / 'plugin.go', 'callout-host serves on')
 
     def test_without_envoy_it_serves_the_host_only_and_says_so(self):
         folder = self.plugin('c')
