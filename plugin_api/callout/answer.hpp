@@ -419,7 +419,8 @@ class Answer : public internal::AnswerHandle {
     check(callout_override_mode(state_->call, &modes.raw()), "the host refused the mode override");
   }
   // Before defer(): asks Envoy to wait so much longer. See
-  // callout_override_message_timeout.
+  // callout_override_message_timeout. deadline() and Upstream::call() keep to the time without it;
+  // Upstream::start() does not.
   void extend_timeout(std::chrono::milliseconds more) const {
     check(callout_override_message_timeout(state_->call, static_cast<uint64_t>(more.count())),
           "the host refused the longer timeout");

@@ -69,7 +69,7 @@ class CallFacts {
   std::string_view peer_identity() const { return property(CALLOUT_PEER_IDENTITY); }
   std::string_view stream_id() const { return property(CALLOUT_STREAM_ID); }
 
-  // When the host answers in the plugin's place.
+  // When the host answers in the plugin's place. What extend_timeout() adds is not in it.
   std::optional<std::chrono::steady_clock::time_point> deadline() const {
     if (raw()->deadline_ns == 0) return std::nullopt;
     return std::chrono::steady_clock::time_point(

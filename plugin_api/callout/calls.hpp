@@ -158,7 +158,8 @@ class Upstream {
   // Asks the service for a call that waits. `answer(call, response)` gets the call as a hook does,
   // and it is finished afterwards. It runs in any case: where the host has not started the call, at
   // once, with the status that says why. It is bounded by time_for(): so a service that is slow is
-  // a case for `answer`, too, and no missed deadline.
+  // a case for `answer`, too, and no missed deadline. What extend_timeout() adds is not in that: a
+  // call that is to use it is made by start(), whose `take` finishes the deferred call.
   // If the call is cancelled, the deferred one ends as an error.
   template <class Request, class PhaseCall, class Answer>
   void call(Request request, Deferred<PhaseCall> deferred, Answer answer) const {
@@ -186,7 +187,7 @@ class Upstream {
 
   // How long a request may take so that the call which waits for it can still be answered: the time
   // to the call's deadline, less an eighth, at most 50 ms, for all that comes after it. 0: the call
-  // has no deadline.
+  // has no deadline. Without what extend_timeout() adds.
   template <class AnyCall>
   static std::chrono::nanoseconds time_for(const AnyCall& call) {
     const auto deadline = call.deadline();

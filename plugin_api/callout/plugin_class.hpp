@@ -307,6 +307,10 @@ constexpr bool check_listed() {
   CALLOUT_CHECK_LISTED(connection)
   CALLOUT_CHECK_LISTED(rate_limit)
 #undef CALLOUT_CHECK_LISTED
+  // The others' exported functions name their members.
+  static_assert((kListed & kBit_stream_end) == 0 || Has_stream_end<Class>::value,
+                "CALLOUT_PLUGIN_CLASS lists stream_end, but the class has no public on_stream_end, "
+                "or more than one");
   return true;
 }
 

@@ -132,7 +132,7 @@ func (call *Call) Context() context.Context { return call.stream("Context").cont
 
 // Defer lets the hook return while the work goes on: return what it returns. work runs in a goroutine of
 // its own, may wait, and answers the call by the same methods; the call ends with its error. A panic in
-// it is a fault. The context has the call's deadline, after which the host answers in the plugin's place,
+// it is a fault. The context has the call's Deadline, after which the host answers in the plugin's place,
 // and is cancelled when the client leaves.
 //
 // work may defer once in its turn, and so on: the call ends with the last function. A second Defer in one function,
@@ -167,7 +167,7 @@ func (call *Call) IsCancelled() bool {
 	return isCancelled
 }
 
-// Deadline is when the host answers in the plugin's place.
+// Deadline is when the host answers in the plugin's place. What ExtendTimeout adds is not in it.
 func (call *Call) Deadline() (time.Time, bool) {
 	if !call.facts.HasDeadline {
 		return time.Time{}, false
@@ -412,7 +412,9 @@ func (reply Reply) GRPCStatus(status int) Reply {
 	return reply
 }
 
-// ExtendTimeout asks Envoy for more time for this message, which needs max_message_timeout. Before Defer.
+// ExtendTimeout asks Envoy for more time for this message, which needs max_message_timeout. Before Defer. Deadline, and
+// the context of a deferred function, keep to the time without it: for work that is to use it make a context from
+// Context, which has no deadline.
 func (call Mutation) ExtendTimeout(timeout time.Duration) error {
 	message := putNumber(nil, 1, uint64(timeout/time.Second))
 	message = putNumber(message, 2, uint64(timeout%time.Second))

@@ -106,7 +106,17 @@ func newPatient(setup *callout.Setup, _ struct{}) (*patient, error) {
 }
 
 func (plugin *patient) OnRequestHeaders(call *callout.HeadersCall) error {
+	if call.Headers().Has("x-longer") {
+		if err := call.ExtendTimeout(time.Hour); err != nil {
+			return err
+		}
+	}
 	return call.Defer(func(ctx context.Context) error {
+		if call.Headers().Has("x-own") {
+			own, cancel := context.WithTimeout(call.Context(), time.Hour)
+			defer cancel()
+			ctx = own
+		}
 		_, err := plugin.users.Do(ctx, callout.Request{Path: "/", Timeout: time.Hour})
 		return err
 	})
@@ -124,5 +134,24 @@ func TestACallEndsBeforeTheHookThatWaitsForIt(t *testing.T) {
 		if timeout <= 0 || timeout > deadline-50*time.Millisecond {
 			t.Errorf("of %v: %v", deadline, timeout)
 		}
+	}
+}
+
+func TestOnlyAContextOfItsOwnUsesTheTimeThatIsAdded(t *testing.T) {
+	var timeout time.Duration
+	users := func(request callout.Request) (callout.Response, error) {
+		timeout = request.Timeout
+		return callout.Response{}, nil
+	}
+	plugin := callouttest.NewWith(t, newPatient, "", map[string]callouttest.Service{"users": users})
+	ask := func(pairs ...string) time.Duration {
+		want(t, plugin.Stream().SetDeadline(10*time.Second).RequestHeaders(pairs...).Err(), nil)
+		return timeout
+	}
+	if given := ask("x-longer", "1"); given > 10*time.Second {
+		t.Errorf("by the deferred function's context: %v", given)
+	}
+	if given := ask("x-longer", "1", "x-own", "1"); given <= 10*time.Second {
+		t.Errorf("by one of its own: %v", given)
 	}
 }

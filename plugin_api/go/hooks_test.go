@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -412,6 +413,65 @@ func TestTimersRunWhenTheyAreDueAndSurviveAPanic(t *testing.T) {
 	want(t, plugin.Logs(), []string{"timer: panic: tick"})
 }
 
+// minutely has a timer, and defers until a timer, or a service that needs a moment, has it go on.
+type minutely struct {
+	host  *callout.Host
+	ticks atomic.Int32
+	again chan struct{}
+}
+
+func newMinutely(setup *callout.Setup, _ struct{}) (*minutely, error) {
+	data, err := setup.Host().SharedData("")
+	if err != nil {
+		return nil, err
+	}
+	if err := data.Put("cached", "1", 5*time.Minute); err != nil {
+		return nil, err
+	}
+	plugin := &minutely{host: setup.Host(), again: make(chan struct{})}
+	_, err = setup.Host().Every(time.Minute, func() {
+		if plugin.ticks.Add(1) == 10 {
+			close(plugin.again)
+		}
+	})
+	return plugin, err
+}
+
+func (plugin *minutely) OnRequestHeaders(call *callout.HeadersCall) error {
+	return call.Defer(func(context.Context) error {
+		if call.Headers().Get(":path") == "/timer" {
+			due := make(chan struct{})
+			_, err := plugin.host.After(2*time.Millisecond, func() { close(due) })
+			<-due
+			return err
+		}
+		select { // the timer runs on and on, or never again
+		case <-plugin.again:
+		case <-time.After(50 * time.Millisecond):
+		}
+		return nil
+	})
+}
+
+func TestADeferredCallMovesTheClockByNoMoreThanItTakes(t *testing.T) {
+	var plugin *minutely
+	fake := callouttest.New(t, func(setup *callout.Setup, config struct{}) (made *minutely, err error) {
+		plugin, err = newMinutely(setup, config)
+		return plugin, err
+	}, "")
+	fake.Stream().RequestHeaders(":path", "/")
+	if ticks := plugin.ticks.Load(); ticks > 1 {
+		t.Errorf("the timer of a minute has run %d times", ticks)
+	}
+	_, found := fake.SharedValue("", "cached")
+	want(t, found, true)
+}
+
+func TestADeferredCallMayWaitForATimer(t *testing.T) {
+	fake := callouttest.New(t, newMinutely, "")
+	want(t, fake.Stream().RequestHeaders(":path", "/timer").IsEmpty(), true)
+}
+
 func TestSharedDataComparesAndRemoves(t *testing.T) {
 	type none struct{}
 	fake := callouttest.New(t, func(setup *callout.Setup, _ none) (*everything, error) {
@@ -434,6 +494,16 @@ func TestSharedDataComparesAndRemoves(t *testing.T) {
 		want(t, data.Cache("key", "cached", time.Second), nil)
 		_, err = data.Add("key", 1, callout.Forever)
 		want(t, err != nil, true)
+		long := strings.Repeat("hunter2", 147)
+		_, _, whenRead := data.Get(long)
+		_, whenCounted := data.Add(long, 1, callout.Forever)
+		for _, err := range []error{
+			data.Put("hunter2", strings.Repeat("x", 1<<20+1), callout.Forever), data.Put(long, "", callout.Forever), whenRead, whenCounted,
+		} {
+			if err == nil || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("got %v", err)
+			}
+		}
 		return newEverything(setup, config{})
 	}, "")
 	value, _ := fake.SharedValue("store.space", "key")

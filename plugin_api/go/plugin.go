@@ -271,9 +271,15 @@ func newInstance(setup *Setup, plugin any, phases uint64) (*bridge.Instance, err
 	if err := checkExports(plugin, phases, result.Phases); err != nil {
 		return nil, err
 	}
+	if err := checkStreamHooks(made, streamHooks); err != nil {
+		return nil, err
+	}
 	result.Phases &^= setup.unwanted
 	return result, nil
 }
+
+// streamHooks are those of OnStreamOpen and OnStreamEnd that callout-build has found methods of, with commas between.
+var streamHooks string
 
 // checkExports refuses a plugin without a hook that the shared object exports: callout-build has found a method of
 // this name, so a hook was meant. A file that go has built by itself exports all of them, and says nothing.
@@ -287,10 +293,26 @@ func checkExports(plugin any, exported, has uint64) error {
 	}
 	for phase, name := range phaseNames {
 		if exported&^has>>phase&1 == 1 {
-			return Errorf(FailedPrecondition, "the package has a method %s that %T does not have: give callout.Register a function that returns a pointer, if the method's receiver is one", name, plugin)
+			return lacks(plugin, name)
 		}
 	}
 	return nil
+}
+
+// checkStreamHooks refuses a plugin without a hook of streams that callout-build has found a method of: one that was
+// to refuse streams would let every one pass.
+func checkStreamHooks(made *instance, found string) error {
+	if strings.Contains(found, "OnStreamOpen") && made.opens == nil {
+		return lacks(made.plugin, "OnStreamOpen")
+	}
+	if strings.Contains(found, "OnStreamEnd") && made.ends == nil {
+		return lacks(made.plugin, "OnStreamEnd")
+	}
+	return nil
+}
+
+func lacks(plugin any, method string) error {
+	return Errorf(FailedPrecondition, "the package has a method %s that %T does not have: give callout.Register a function that returns a pointer, if the method's receiver is one", method, plugin)
 }
 
 func hooksOf(plugin any) map[uint32]func(*Call) error {

@@ -17,7 +17,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr int kInterface = 1;  // INTERFACE of callout_python/__init__.py
+constexpr int kInterface = 2;  // INTERFACE of callout_python/__init__.py
 constexpr milliseconds kWatchPause(200);
 constexpr size_t kPhases = CALLOUT_RESPONSE_TRAILERS + 1;
 
@@ -110,6 +110,13 @@ Ref PathList(const std::vector<std::string>& paths) {
   return list;
 }
 
+// Whether a header of the response may have an append action that Envoy does not read: field 3 of a
+// HeaderValueOption is 1 or 3. Text may look like it, too.
+bool MayNeedSettling(std::string_view response) {
+  return response.find("\x18\x01") != std::string_view::npos ||
+         response.find("\x18\x03") != std::string_view::npos;
+}
+
 // The module callout_python.loading, of the process's first version of this plugin.
 Ref ImportLoading() {
   const std::string packages = FindPackages();
@@ -150,6 +157,7 @@ struct Script::Parts {
   Ref loading;        // the module callout_python.loading
   Ref describe;       // of it
   Ref run_callbacks;  // of it
+  Ref settle;         // of it: append actions, by the hook's message
   Ref hook_deadline;  // of it: the exception that interrupts a hook
   Ref host;           // a HostObject
   Ref loaded;         // callout_python.loading.Loaded
@@ -232,6 +240,7 @@ void Script::Parts::Load(callout::Setup& setup, const ScriptConfig& config) {
   loading = ImportLoading();
   describe = Attribute(loading, "describe");
   run_callbacks = Attribute(loading, "run_callbacks");
+  settle = Attribute(loading, "settle_append_actions");
   hook_deadline = Attribute(loading, "HookDeadline");
   MakeHost(setup.raw()->host);
   const Ref script = PathText(config.script);
@@ -331,12 +340,13 @@ void Script::CallHook(const callout::Call& call, callout_phase_t phase, PyObject
     return call.fail(details.empty() ? "the script has called context.abort()" : details, status);
   }
   if (!result) return call.fail(DescribeException(parts_->describe), status);
-  if (!result.IsNone()) Respond(call, phase, result.get());
+  if (!result.IsNone()) Respond(call, phase, message.get(), result.get());
 }
 
 // A hook of a phase may return the phase's response, and every hook an ImmediateResponse or a whole
 // ProcessingResponse.
-void Script::Respond(const callout::Call& call, callout_phase_t phase, PyObject* result) const {
+void Script::Respond(const callout::Call& call, callout_phase_t phase, PyObject* message,
+                     PyObject* result) const {
   const callout_phase_t at = call.phase();
   const auto found =
       std::find_if(parts_->responses.begin(), parts_->responses.end(), [&](const auto& response) {
@@ -352,7 +362,11 @@ void Script::Respond(const callout::Call& call, callout_phase_t phase, PyObject*
                            : kResponseNames[KindOf(at)] + std::string(", ImmediateResponse, ")) +
         "ProcessingResponse or None");
   }
-  const Ref bytes(PyObject_CallOneArg(found->serialize.get(), result));
+  Ref bytes(PyObject_CallOneArg(found->serialize.get(), result));
+  if (bytes && PyBytes_Check(bytes.get()) && MayNeedSettling(ViewOf(bytes.get()))) {
+    const Ref settled(PyObject_CallFunctionObjArgs(parts_->settle.get(), result, message, nullptr));
+    bytes = Ref(settled ? PyObject_CallOneArg(found->serialize.get(), settled.get()) : nullptr);
+  }
   if (!bytes || !PyBytes_Check(bytes.get())) {
     return call.fail(DescribeException(parts_->describe));
   }

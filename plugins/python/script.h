@@ -77,7 +77,8 @@ class Script {
 
   PyObject* ContextOf(Stream* stream);
   void CallHook(const callout::Call& call, callout_phase_t phase, PyObject* context) const;
-  void Respond(const callout::Call& call, callout_phase_t phase, PyObject* result) const;
+  void Respond(const callout::Call& call, callout_phase_t phase, PyObject* message,
+               PyObject* result) const;
 
   void EndContext(PyObject* context);
   void DropEndedContexts();

@@ -166,6 +166,50 @@ class Server(CalloutServer):
   }
 }
 
+// Envoy 1.40 reads only `append`, and without it overwrites.
+TEST_F(PythonTest, SettlesAppendActionsThatEnvoyDoesNotRead) {
+  PythonHost host(scripts_.Config(std::string(kImports) + R"(
+from envoy.config.core.v3.base_pb2 import HeaderValueOption
+ABSENT, EXISTS = HeaderValueOption.ADD_IF_ABSENT, HeaderValueOption.OVERWRITE_IF_EXISTS
+KEPT = add_header_mutation([('x-a', '2'), ('x-new', '3'), ('x-new', '4')], append_action=ABSENT)
+
+class Server(CalloutServer):
+  def on_request_headers(self, headers, context):
+    path = path_of(headers)
+    if path == '/absent': return KEPT
+    if path == '/exists': return add_header_mutation([('X-A', '2'), ('x-new', '3')], append_action=EXISTS)
+    if path == '/removed': return add_header_mutation([('x-a', '2')], ['X-A'], append_action=ABSENT)
+    if path == '/whole': return ProcessingResponse(request_headers=KEPT)
+    if path == '/immediate':
+      return header_immediate_response(301, [('x-a', '2'), ('x-a', '3')], ABSENT)
+  def on_request_trailers(self, trailers, context):
+    response = TrailersResponse()
+    for name in ('t', 'new'):
+      option = response.header_mutation.set_headers.add(append_action=ABSENT)
+      option.header.key, option.header.raw_value = name, b'2'
+    return response
+)"));
+  const auto ask = [](const std::string& path, const std::string& name) {
+    return RequestHeaders({{":path", path}, {name, "1"}});
+  };
+  host.Expect({
+      {"one that is there", ask("/absent", "X-a"), {"request_headers", "set x-new: 3"}},
+      {"none, in the same message",
+       ask("/absent", "x-b"),
+       {"request_headers", "set x-a: 2", "set x-new: 3"}},
+      {"only what is there", ask("/exists", "x-a"), {"request_headers", "set X-A: 2"}},
+      {"what the response removes",
+       ask("/removed", "x-a"),
+       {"request_headers", "set x-a: 2", "remove X-A"}},
+      {"a whole response", ask("/whole", "x-a"), {"request_headers", "set x-new: 3"}},
+      {"trailers", RequestTrailers({{"t", "1"}}), {"request_trailers", "set new: 2"}},
+  });
+  const Lines immediate = host.Ask({ask("/immediate", "x-a")});
+  EXPECT_THAT(immediate, Contains("set x-a: 2"));
+  EXPECT_THAT(immediate, Not(Contains("set x-a: 3")));
+  EXPECT_THAT(MetricsOf(host.host()), HasSubstr(R"(what="append_action"} 0)"));
+}
+
 TEST_F(PythonTest, GivesProcessTheWholeMessageAndItsSuperTheHooks) {
   PythonHost host(scripts_.Config(std::string(kImports) + R"(
 class Server(CalloutServer):

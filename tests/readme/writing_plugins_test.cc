@@ -95,6 +95,33 @@ TEST_F(WritingPlugins, AnOlderCppIsToldWhatItLacks) {
   EXPECT_THAT(compiled.output, HasSubstr("callout's C++ headers need C++17"));
 }
 
+// Its function is exported anyway, so that nothing else would say that the member is never called.
+TEST_F(WritingPlugins, AListedStreamEndThatTheClassLacksDoesNotCompile) {
+  const auto compile = [&](const std::string& members) {
+    std::ofstream(dir_.Path("limiter.cc"))
+        << "#include <callout/plugin.hpp>\n"
+        << "class Limiter {\n"
+        << members << "\n"
+        << " public:\n  void on_request_headers(callout::HeadersCall&) {}\n};\n"
+        << "CALLOUT_PLUGIN_CLASS(Limiter, (\"limiter\", \"1\", \"Limits\"), request_headers, "
+           "stream_end);\n";
+    return Run("c++ -std=c++17 -fsyntax-only -I plugin_api limiter.cc");
+  };
+  for (const char* members : {
+           "public: void on_stream_ended(const callout::StreamEnd&) {}",
+           "void on_stream_end(const callout::StreamEnd&) {}",  // private
+           "public: void on_stream_end(const callout::StreamEnd&) {}\n"
+           "void on_stream_end(const callout::StreamEnd&, int) {}",
+       }) {
+    SCOPED_TRACE(members);
+    const Finished compiled = compile(members);
+    EXPECT_NE(compiled.exit_status, 0);
+    EXPECT_THAT(compiled.output, HasSubstr("lists stream_end, but the class has no public"));
+  }
+  const Finished good = compile("public: void on_stream_end(const callout::StreamEnd&) {}");
+  EXPECT_EQ(good.exit_status, 0) << good.output;
+}
+
 TEST_F(WritingPlugins, TheReasonsAreThoseOfTheHost) {
   // The literals of the test that loads such files, put together.
   std::string known = ReadAll(SourceFile("tests/broken/broken_test.cc"));

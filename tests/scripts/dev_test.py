@@ -161,7 +161,7 @@ class DevTest(unittest.TestCase):
         self.need_envoy()
         if shutil.which('go') is None:
             self.skipTest('there is no go')
-        self.drive(self.plugin('go') / 'stamp.go', 'callout-host serves on')
+        self.drive(self.plugin('go') / 'plugin.go', 'callout-host serves on')
 
     def test_without_envoy_it_serves_the_host_only_and_says_so(self):
         folder = self.plugin('c')
@@ -203,6 +203,21 @@ class DevTest(unittest.TestCase):
         dev.expect('never good')
         dev.expect('callout-host does not start')
         self.assertEqual(dev.child.wait(timeout=SECONDS), 1)
+        self.expect_nothing_left()
+
+    def test_what_a_version_logs_while_it_is_made_is_no_refusal(self):
+        folder = self.plugin('cpp')
+        self.edit(folder / 'stamp.cc', 'stamped")) {}',
+                  'stamped")) { setup.host().warning("stamp is old"); setup.host().error("stamp is odd"); }')
+        dev = self.dev(folder)
+        dev.expect('passed, 0 failed')
+        dev.expect('watching')
+        self.edit(folder / 'stamp.cc', 'stamp is old', 'stamp is older')
+        dev.expect(r'the host has reloaded: generation \d+ serves')
+        dev.expect('passed, 0 failed')
+        self.edit(folder / 'stamp.cc', 'setup.host().error("stamp is odd")', 'setup.fail("stamp is bad")')
+        dev.expect('the host refuses the new version; the version before goes on serving')
+        self.assertEqual(dev.stop(), 0)
         self.expect_nothing_left()
 
     def test_cases_that_cannot_be_run_have_not_passed(self):

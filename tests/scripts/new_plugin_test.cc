@@ -137,9 +137,22 @@ TEST_F(NewPlugin, InGoBuildsAndPassesItsTest) {
   if (Run("command -v go") != 0) GTEST_SKIP() << "there is no go";
   ExpectWorks("go", 3);
   ExpectWorksBehindEnvoy(3);
-  ExpectAPanicIsTold("my_stamp.go", "OnRequestHeaders(call",
+  ExpectAPanicIsTold("plugin.go", "OnRequestHeaders(call",
                      R"(if call.Headers().Has("x-panic") { panic("the cache is nil") })");
-  ExpectItsTestCanFail("my_stamp.go", "SetHeader(.x-seen-by");
+  ExpectItsTestCanFail("plugin.go", "SetHeader(.x-seen-by");
+}
+
+// Names that mean something to Go: as files a test and a constraint, as a module the SDK.
+TEST_F(NewPlugin, InGoTakesEveryName) {
+  if (Run("command -v go") != 0) GTEST_SKIP() << "there is no go";
+  for (const std::string name : {"auth_test", "limit_arm64", "callout"}) {
+    SCOPED_TRACE(name);
+    ASSERT_EQ(Make(name + " --lang=go"), 0) << output_;
+    EXPECT_EQ(Run("make -C " + name + " && make -C " + name + " test"), 0) << output_;
+    EXPECT_EQ(
+        Run(BuiltFile("host/callout-host") + " --check --plugin=" + name + "/" + name + ".so"), 0)
+        << output_;
+  }
 }
 
 TEST_F(NewPlugin, IsCppAndInTheCurrentFolderUnlessToldOtherwise) {

@@ -260,6 +260,13 @@ class GoTest(OnTheHost, unittest.TestCase):
 
     def test_a_method_that_the_registered_value_does_not_have_is_told(self):
         """The receiver is a pointer, and the function gives a value."""
+        for method in ('OnRequestHeaders(call *callout.HeadersCall) error { return call.Deny(403, "") }',
+                       'OnStreamOpen(*callout.OpenCall) error { return callout.Errorf(callout.PermissionDenied, "no") }',
+                       'OnStreamEnd(callout.StreamEnd) {}'):
+            with self.subTest(method):
+                self.refuse_method_of_pointer(method)
+
+    def refuse_method_of_pointer(self, method):
         with tempfile.TemporaryDirectory(prefix='a b') as directory:
             folder = pathlib.Path(directory)
             (folder / 'go.mod').write_text(f'module example.com/a\n\ngo 1.23\n\nrequire callout.test/callout v0.1.0\n\n'
@@ -270,21 +277,22 @@ import "callout.test/callout"
 
 type a struct{}
 
-func (a) OnResponseHeaders(*callout.HeadersCall) error    { return nil }
-func (*a) OnRequestHeaders(call *callout.HeadersCall) error { return call.Deny(403, "") }
+func (a) OnResponseHeaders(*callout.HeadersCall) error { return nil }
+func (*a) METHOD
 
 func init() {
 	callout.Register(func(*callout.Setup, struct{}) (a, error) { return a{}, nil })
 }
 
 func main() {}
-""")
+""".replace('METHOD', method))
             # A temporary directory with a blank, too.
             (folder / 'tmp').mkdir()
             run('go', 'run', 'callout.test/callout/cmd/callout-build', '-o', 'a.so', '.', cwd=folder,
                 env=dict(os.environ, TMPDIR=str(folder / 'tmp')))
             refused = run(BUILD / 'host' / 'callout-host', '--check', f'--plugin={folder}/a.so', expect=2)
-        self.assertIn('the package has a method OnRequestHeaders that main.a does not have: give callout.Register a function', refused)
+        name = method.partition('(')[0]
+        self.assertIn(f'the package has a method {name} that main.a does not have: give callout.Register a function', refused)
 
     def test_it_comes_from_a_proxy(self):
         """As a module of a version, over a GOPROXY of files."""

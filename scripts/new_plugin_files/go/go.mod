@@ -1,4 +1,4 @@
-module callout.test/@name@
+module plugin.test/plugin_@name@
 
 go 1.23
 

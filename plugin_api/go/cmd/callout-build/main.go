@@ -15,6 +15,7 @@ import (
 	"go/build"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,7 +62,7 @@ func main() {
 }
 
 func buildPlugin(directory, output string) error {
-	found, err := findHooks(directory)
+	found, ofStreams, err := findHooks(directory)
 	if err != nil {
 		return err
 	}
@@ -81,7 +82,8 @@ func buildPlugin(directory, output string) error {
 	// The linker writes a new file: what a host has loaded stays as it is.
 	draft := path + ".new"
 	command := exec.Command("go", "build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-o", draft,
-		`-ldflags=all="-extldflags='-Wl,--version-script=`+script.Name()+`'"`, ".") // go and its linker split at blanks
+		"-ldflags=all=-X=callout.test/callout.streamHooks="+strings.Join(ofStreams, ",")+
+			` "-extldflags='-Wl,--version-script=`+script.Name()+`'"`, ".") // go and its linker split at blanks
 	command.Dir, command.Stdout, command.Stderr = directory, os.Stdout, os.Stderr
 	if err := command.Run(); err != nil {
 		return fmt.Errorf("go build: %w", err)
@@ -92,68 +94,75 @@ func buildPlugin(directory, output string) error {
 
 // What each hook gets.
 var takes = map[string]string{
-	"OnRequestHeaders": "HeadersCall", "OnResponseHeaders": "HeadersCall",
-	"OnRequestBody": "BodyCall", "OnResponseBody": "BodyCall",
-	"OnRequestTrailers": "TrailersCall", "OnResponseTrailers": "TrailersCall",
-	"OnCheck": "CheckCall", "OnRateLimit": "RateLimitCall",
-	"OnConnection": "ConnectionCall", "OnReadData": "DataCall", "OnWriteData": "DataCall",
-	"OnStreamOpen": "OpenCall",
+	"OnRequestHeaders": "*callout.HeadersCall", "OnResponseHeaders": "*callout.HeadersCall",
+	"OnRequestBody": "*callout.BodyCall", "OnResponseBody": "*callout.BodyCall",
+	"OnRequestTrailers": "*callout.TrailersCall", "OnResponseTrailers": "*callout.TrailersCall",
+	"OnCheck": "*callout.CheckCall", "OnRateLimit": "*callout.RateLimitCall",
+	"OnConnection": "*callout.ConnectionCall", "OnReadData": "*callout.DataCall", "OnWriteData": "*callout.DataCall",
+	"OnStreamOpen": "*callout.OpenCall", "OnStreamEnd": "callout.StreamEnd",
 }
 
 // checkMethod refuses what was meant to be a hook and would never be called.
 func checkMethod(method *ast.FuncDecl) error {
-	name, call := method.Name.Name, callOf(method.Type)
+	name, taken, given := method.Name.Name, typesOf(method.Type.Params), typesOf(method.Type.Results)
 	wanted, isHook := takes[name]
+	gives, signature := "error", fmt.Sprintf("%s(%s) error", name, wanted)
+	if name == "OnStreamEnd" {
+		gives, signature = "", fmt.Sprintf("%s(%s)", name, wanted)
+	}
 	switch {
-	case isHook && (call != "" && call != wanted || method.Type.Params.NumFields() != 1 || method.Type.Results.NumFields() != 1):
-		return fmt.Errorf("%s has another signature than the hook; expected %s(*callout.%s) error", name, name, wanted)
-	case isHook || !strings.HasPrefix(name, "On") || call == "":
+	case isHook && (taken != wanted && isAnother(taken) || given != gives):
+		return fmt.Errorf("%s has another signature than the hook; expected %s", name, signature)
+	case isHook || !strings.HasPrefix(name, "On"):
 		return nil
 	}
 	var similar []string
-	for hook, taken := range takes {
-		if taken == call {
+	for hook, its := range takes {
+		if its == taken {
 			similar = append(similar, hook)
 		}
 	}
+	if len(similar) == 0 {
+		return nil
+	}
 	sort.Strings(similar)
-	return fmt.Errorf("%s is no hook, and would never be called; hooks that get a *callout.%s: %s", name, call,
+	return fmt.Errorf("%s is no hook, and would never be called; hooks that get a %s: %s", name, taken,
 		strings.Join(similar, ", "))
 }
 
-// callOf is the X of a method's one parameter *callout.XCall; "" if it has another.
-func callOf(signature *ast.FuncType) string {
-	if signature.Params.NumFields() != 1 {
-		return ""
+// typesOf are the types of parameters or results, as they are written.
+func typesOf(fields *ast.FieldList) string {
+	var written []string
+	if fields != nil {
+		for _, field := range fields.List {
+			for range max(len(field.Names), 1) {
+				written = append(written, types.ExprString(field.Type))
+			}
+		}
 	}
-	pointer, _ := signature.Params.List[0].Type.(*ast.StarExpr)
-	if pointer == nil {
-		return ""
-	}
-	selector, _ := pointer.X.(*ast.SelectorExpr)
-	if selector == nil || !strings.HasSuffix(selector.Sel.Name, "Call") {
-		return ""
-	}
-	if of, _ := selector.X.(*ast.Ident); of == nil || of.Name != "callout" {
-		return ""
-	}
-	return selector.Sel.Name
+	return strings.Join(written, ", ")
 }
 
-// findHooks reads the sources that go build would take, without tests.
-func findHooks(directory string) ([]string, error) {
+// isAnother says that what is written is surely not what a hook gets. It may be by an alias, or by another name of the
+// import: whether the method is the hook is then seen when the plugin is loaded.
+func isAnother(taken string) bool {
+	return taken == "" || strings.Contains(taken, ", ") || strings.Contains(taken, "callout.")
+}
+
+// findHooks reads the sources that go build would take, without tests: for the functions to export, and for the hooks of
+// streams, whose functions every plugin exports.
+func findHooks(directory string) (found, ofStreams []string, err error) {
 	sources, err := build.ImportDir(directory, 0)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if sources.Name != "main" {
-		return nil, fmt.Errorf("%s is package %s; a plugin is package main", directory, sources.Name)
+		return nil, nil, fmt.Errorf("%s is package %s; a plugin is package main", directory, sources.Name)
 	}
-	var found []string
 	for _, name := range append(sources.GoFiles, sources.CgoFiles...) {
 		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(directory, name), nil, parser.SkipObjectResolution)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, declaration := range file.Decls {
 			method, is := declaration.(*ast.FuncDecl)
@@ -161,16 +170,18 @@ func findHooks(directory string) ([]string, error) {
 				continue
 			}
 			if err := checkMethod(method); err != nil {
-				return nil, fmt.Errorf("%s: %w", filepath.Join(directory, name), err)
+				return nil, nil, fmt.Errorf("%s: %w", filepath.Join(directory, name), err)
 			}
 			if hooks[method.Name.Name] != "" {
 				found = append(found, hooks[method.Name.Name])
+			} else if takes[method.Name.Name] != "" {
+				ofStreams = append(ofStreams, method.Name.Name)
 			}
 		}
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("%s has no method that is a hook, such as OnRequestHeaders", directory)
+		return nil, nil, fmt.Errorf("%s has no method that is a hook, such as OnRequestHeaders", directory)
 	}
 	sort.Strings(found)
-	return found, nil
+	return found, ofStreams, nil
 }

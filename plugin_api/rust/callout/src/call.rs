@@ -256,13 +256,15 @@ impl<'a, K, P: Plugin> Call<'a, K, P> {
         self.service(|call, host| unsafe { (host.is_cancelled)(call) != 0 })
     }
 
-    /// When the host answers in the plugin's place, as nanoseconds of CLOCK_MONOTONIC.
+    /// When the host answers in the plugin's place, as nanoseconds of CLOCK_MONOTONIC. What
+    /// `extend_timeout` adds is not in it.
     pub fn deadline_ns(&self) -> Option<u64> {
         Some(self.raw().deadline_ns).filter(|deadline| *deadline != 0)
     }
 
     /// How long the hook may still take, until the host answers in its place; `None`: it has no deadline.
-    /// Zero: the time is over. `Upstream::call` keeps to it by itself.
+    /// Zero: the time is over. `Upstream::call` keeps to it by itself. What `extend_timeout` adds is not
+    /// in it.
     pub fn time_left(&self) -> Option<Duration> {
         let deadline = self.deadline_ns()?;
         Some(Duration::from_nanos(
@@ -472,7 +474,8 @@ impl<'a, K: kind::ExtProc, P: Plugin> Call<'a, K, P> {
     }
 
     /// Asks Envoy for more time for this message, which needs `max_message_timeout`. For async hooks,
-    /// before the first `.await`.
+    /// before the first `.await`. `time_left` and `Upstream::call` keep to the time without it; other
+    /// futures may use it.
     pub fn extend_timeout(&mut self, time: Duration) -> Result {
         let mut message = Vec::new();
         put_number(&mut message, 1, time.as_secs());

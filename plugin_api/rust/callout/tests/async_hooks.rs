@@ -210,6 +210,17 @@ impl Plugin for Store {
         assert!(data.remove("key")? && !data.remove("key")?);
         data.cache("key", b"cached", Some(Duration::from_secs(1)))?;
         assert!(data.add("key", 1, None).is_err(), "it is no count");
+        let long = "hunter2".repeat(147);
+        let refusals = [
+            data.put("hunter2", &vec![0; (1 << 20) + 1], None).err(),
+            data.put(&long, b"", None).err(),
+            data.get(&long).err(),
+            data.add(&long, 1, None).err(),
+        ];
+        for refusal in refusals {
+            let text = refusal.expect("it has no room").to_string();
+            assert!(!text.contains("hunter2"), "{text}");
+        }
         Ok(Store)
     }
     fn request_headers(&self, _: &mut HeadersCall<'_, Self>) -> Result {

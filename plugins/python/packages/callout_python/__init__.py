@@ -6,4 +6,4 @@ python.so calls `loading`. The modules are loaded once in a process, also where 
 python.so are; INTERFACE says which version of python.so they belong to.
 """
 
-INTERFACE = 1
+INTERFACE = 2

@@ -13,7 +13,7 @@ import site
 import stat
 import sys
 
-from callout_python import context, faults, namespaces, output
+from callout_python import append_actions, context, faults, namespaces, output
 
 _started = False
 _venv = None  # the one of this process
@@ -212,6 +212,7 @@ def register_context(made):
 
 
 make_context_class = context.make_class
+settle_append_actions = append_actions.settle
 run_callbacks = context.run_callbacks
 describe = faults.describe
 describe_load = faults.describe_load

@@ -27,7 +27,7 @@ def _as_bytes(text):
 
 def _set_headers(options, headers, append_action):
   """Fills a repeated HeaderValueOption, so that Envoys that read `append` (1.40) and those that read
-  `append_action` do the same."""
+  `append_action` do the same. What `append` cannot say is settled when the hook returns it."""
   action = _OVERWRITE if append_action is None else append_action
   for key, value in headers:
     option = options.add()
@@ -41,7 +41,8 @@ def _set_headers(options, headers, append_action):
 
 def add_header_mutation(add=None, remove=None, clear_route_cache=False, append_action=None):
   """A HeadersResponse that sets the (name, value) pairs in `add` and removes the names in
-  `remove`. `append_action` is a HeaderValueOption.HeaderAppendAction; None overwrites."""
+  `remove`. `append_action` is a HeaderValueOption.HeaderAppendAction; None overwrites. ADD_IF_ABSENT
+  and OVERWRITE_IF_EXISTS look at the headers that the hook was given."""
   response = HeadersResponse()
   if add or remove:
     mutation = response.response.header_mutation
