@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -566,7 +567,7 @@ func (host *fakeHost) DefineMetric(kind uint32, name, help string, buckets []flo
 			return uint32(id), abi.Ok
 		}
 	}
-	if name == "" {
+	if name == "" || strings.HasPrefix(name, "callout_") {
 		return 0, abi.InvalidArgument
 	}
 	host.metrics = append(host.metrics, metric{name, kind, 0})
