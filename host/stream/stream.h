@@ -127,6 +127,7 @@ class Stream {
     bool body_passes = false;  // too large, or left alone: the rest passes unseen
     bool chunks = false;       // gets chunks, although it wants whole bodies
     bool checked = false;      // what its headers tell of the body has been looked at
+    uint64_t named_modes = 0;  // phases (bits) in the mode_override of its answer
     uint64_t body_offset = 0;
     uint64_t held_bytes = 0;       // given to its hook while it holds the headers
     uint64_t body_until_ns = 0;    // of a body being gathered; 0: none is
@@ -147,7 +148,6 @@ class Stream {
     std::unique_ptr<CallState> response_call;
     Openness openness = Openness::kUnopened;
     bool usable = true;           // false: gets no calls of this stream
-    bool gave_mode = false;       // the current message's answer has a mode_override
     void* stream = nullptr;       // what the plugin keeps from call to call
     std::array<Stage, 2> stages;  // by direction
 

@@ -325,8 +325,8 @@ void Stream::DropModes(const ChainMessage& message, Part* asked, ModeOverride* o
   }
 }
 
-// Unites the override with what the instances want that said nothing, completes
-// it, and takes note of it where Envoy will.
+// Unites the override with what each instance wants of which it has said nothing,
+// completes it, and takes note of it where Envoy will.
 void Stream::CompleteModes(ChainMessage* message, ModeOverride* override) {
   if (!exchange_.modes_known()) return;
   const callout_body_mode_t request_mode = exchange_.direction(CALLOUT_REQUEST_BODY).body_mode;
@@ -334,11 +334,10 @@ void Stream::CompleteModes(ChainMessage* message, ModeOverride* override) {
   Part* asked = nullptr;
   for (size_t i = 0; i < parts_.size(); ++i) {
     Part& part = parts_[i];
-    if (part.gave_mode) asked = &part;
-    const bool said_nothing = !std::exchange(part.gave_mode, false);
-    if (said_nothing && part.usable) {
-      override->Keep(chain_->instances[i]->phases(), request_mode, response_mode);
-    }
+    const uint64_t named = std::exchange(StageOf(*message, &part).named_modes, 0);
+    if (named != 0) asked = &part;
+    if (!part.usable) continue;
+    override->Keep(chain_->instances[i]->phases() & ~named, request_mode, response_mode);
   }
   override->Complete(request_mode, response_mode);
   DropModes(*message, asked, override);

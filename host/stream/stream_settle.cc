@@ -251,7 +251,6 @@ Finding Stream::CheckBodyResponse(const ChainMessage& message, const Part& part,
 void Stream::TakeResponse(ChainMessage* message, Part* part) {
   CallState& state = CallOf(*message, part);
   Response& response = state.response;
-  part->gave_mode = false;
   if (reply_part_ != nullptr && response.field != CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
     // The client is being answered already.
     if (response.field != 0) {
@@ -338,10 +337,11 @@ void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
 // Whoever asks for no body gets none, whether Envoy obeys or not.
 void Stream::NoteModes(const ChainMessage& message, Part* part) {
   const std::string& annotations = CallOf(message, part).annotations;
-  part->gave_mode = HasModeOverride(annotations);
-  if (!part->gave_mode) return;
-  if (!IsHeadersPhase(message.phase)) return Overrule(message, part, Overruled::kLateMode);
+  StageOf(message, part).named_modes = 0;
+  if (!HasModeOverride(annotations)) return;
   const ModeOverride override = ReadAnnotations(annotations).mode_override;
+  StageOf(message, part).named_modes = override.Named();
+  if (!IsHeadersPhase(message.phase)) return Overrule(message, part, Overruled::kLateMode);
   const std::array<std::optional<callout_body_mode_t>, 2> modes = {override.modes.request_body,
                                                                    override.modes.response_body};
   for (size_t way = 0; way < 2; ++way) {

@@ -225,6 +225,18 @@ void Unite(const ModeOverride::Modes& from, ModeOverride* with) {
 
 }  // namespace
 
+uint64_t ModeOverride::Named() const {
+  const auto bit = [](const std::optional<uint32_t>& mode, callout_phase_t phase) {
+    return mode.has_value() ? CALLOUT_PHASE_BIT(phase) : 0;
+  };
+  return bit(modes.request_headers, CALLOUT_REQUEST_HEADERS) |
+         bit(modes.response_headers, CALLOUT_RESPONSE_HEADERS) |
+         bit(modes.request_body, CALLOUT_REQUEST_BODY) |
+         bit(modes.response_body, CALLOUT_RESPONSE_BODY) |
+         bit(modes.request_trailers, CALLOUT_REQUEST_TRAILERS) |
+         bit(modes.response_trailers, CALLOUT_RESPONSE_TRAILERS);
+}
+
 void ModeOverride::Keep(uint64_t phases, callout_body_mode_t request_body,
                         callout_body_mode_t response_body) {
   constexpr uint32_t kDefault = 0;

@@ -32,8 +32,10 @@ struct ModeOverride {
   Modes modes;
   bool present = false;
 
-  // Unites with the needs of an instance that has not set modes itself: its `phases` (bits) stay as
-  // they are.
+  // The phases (bits) whose modes it has.
+  uint64_t Named() const;
+  // Unites with the needs of an instance: of its `phases` (bits) those whose modes it has not set
+  // itself stay as they are.
   void Keep(uint64_t phases, callout_body_mode_t request_body, callout_body_mode_t response_body);
   // Completes the body modes.
   void Complete(callout_body_mode_t request_body, callout_body_mode_t response_body);

@@ -559,6 +559,26 @@ TEST_F(EndingsTest, AHalfCloseWithinADeferredBodyDoesNotEndWithOk) {
 
 class OverrideTest : public EndingsTest {
  protected:
+  static constexpr uint32_t kSend = 1;
+  static constexpr uint32_t kSkip = 2;
+  struct Modes {
+    std::optional<uint32_t> response_headers = {};
+    std::optional<callout_body_mode_t> request_body = {}, response_body = {};
+    std::optional<uint32_t> response_trailers = {};
+  };
+
+  // A headers hook that overrides these modes and no others.
+  static FakePlugin::Hook Asks(const Modes& modes) {
+    ModeOverride override;
+    override.modes.response_headers = modes.response_headers;
+    override.modes.request_body = modes.request_body;
+    override.modes.response_body = modes.response_body;
+    override.modes.response_trailers = modes.response_trailers;
+    return [bytes = override.Write()](callout_call_t* call) {
+      return call->host->annotate(call, CALLOUT_MODE_OVERRIDE, ToBytes(bytes));
+    };
+  }
+
   // A plugin that asks for `mode` of the request's body and wraps it in < and >.
   void AddAsking(int mode, bool whole) {
     FakePlugin* plugin = whole ? AddGatherer(100) : AddPlugin();
@@ -637,6 +657,44 @@ TEST_F(OverrideTest, ABodyThatComesShowsThatNoneWasLeft) {
   EXPECT_EQ(Take()[0].mode_override().request_body_mode(), kDuplex);
   Feed(Body(CALLOUT_REQUEST_BODY, "a", true));
   EXPECT_EQ(BodyTold(Take()), "<a>.");
+}
+
+// What a plugin says of one mode is no word on the others.
+TEST_F(OverrideTest, OfAModeThatAPluginHasNotNamedItKeepsWhatItWants) {
+  limits_.mode_override = EnvoyModeOverride::kAllowed;
+  for (const Modes& other : {Modes{.response_body = kNone}, Modes{.response_headers = kSkip}}) {
+    Reset();
+    std::string seen;
+    FakePlugin* plugin = AddPlugin();
+    plugin->phases[CALLOUT_REQUEST_HEADERS] = Asks({.request_body = kBuffered});
+    plugin->phases[CALLOUT_RESPONSE_HEADERS] = Returns(CALLOUT_OK);
+    plugin->phases[CALLOUT_RESPONSE_BODY] = [&seen](callout_call_t* call) {
+      seen += BodyShown(call);
+      return CALLOUT_OK;
+    };
+    AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Asks(other);
+    FeedRequestHeaders(kStreamed, kStreamed, true);
+    const auto told = Take()[0].mode_override();
+    EXPECT_EQ(told.request_body_mode(), kBuffered);
+    EXPECT_EQ(told.response_body_mode(), kStreamed);
+    EXPECT_EQ(told.response_header_mode(), 0);  // DEFAULT
+    Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+    Feed(Body(CALLOUT_RESPONSE_BODY, "a", true));
+    EXPECT_EQ(seen, "a.");
+  }
+}
+
+// Envoy is told NONE where nobody else is there who wants it.
+TEST_F(OverrideTest, AModeThatAPluginHasNamedIsNotKeptForItself) {
+  limits_.mode_override = EnvoyModeOverride::kAllowed;
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_HEADERS] =
+      Asks({.response_body = kNone, .response_trailers = kSkip});
+  plugin->phases[CALLOUT_RESPONSE_HEADERS] = Returns(CALLOUT_OK);
+  plugin->phases[CALLOUT_RESPONSE_BODY] = plugin->phases[CALLOUT_RESPONSE_TRAILERS] =
+      Returns(CALLOUT_OK);
+  FeedRequestHeaders(kNone, kStreamed, true);
+  EXPECT_EQ(Take()[0].mode_override().ShortDebugString(), "response_trailer_mode: SKIP");
 }
 
 TEST_F(OverrideTest, WhereEnvoyObeysTrailersAreAskedForAGatheredBody) {
