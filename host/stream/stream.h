@@ -341,6 +341,7 @@ class Stream {
   void AskForTrailers(ChainMessage* message);
   void PrunePhases(ChainMessage* message);
   void DropModes(const ChainMessage& message, Part* asked, ModeOverride* override);
+  void UniteModes(const ChainMessage& message, ModeOverride* override) const;
   void CompleteModes(ChainMessage* message, ModeOverride* override);
   void Emit(Response response, std::string_view annotations);
   void EmitImmediate(Response response, std::string_view annotations);

@@ -697,6 +697,33 @@ TEST_F(OverrideTest, AModeThatAPluginHasNamedIsNotKeptForItself) {
   EXPECT_EQ(Take()[0].mode_override().ShortDebugString(), "response_trailer_mode: SKIP");
 }
 
+TEST_F(OverrideTest, ALaterOverrideTakesNothingBackThatAnotherPluginHasAskedFor) {
+  for (const auto policy : {EnvoyModeOverride::kUnknown, EnvoyModeOverride::kAllowed}) {
+    for (const Modes& later : {Modes{.response_trailers = kSend}, Modes{.response_trailers = kSkip},
+                               Modes{.response_body = kStreamed}, Modes{.response_body = kNone}}) {
+      Reset();
+      limits_.mode_override = policy;
+      std::string seen;
+      FakePlugin* plugin = AddPlugin();
+      plugin->phases[CALLOUT_REQUEST_HEADERS] =
+          Asks({.response_body = kBuffered, .response_trailers = kSend});
+      plugin->phases[CALLOUT_RESPONSE_BODY] = [&seen](callout_call_t* call) {
+        seen += BodyShown(call);
+        return CALLOUT_OK;
+      };
+      plugin->phases[CALLOUT_RESPONSE_TRAILERS] = Returns(CALLOUT_OK);
+      AddPlugin()->phases[CALLOUT_RESPONSE_HEADERS] = Asks(later);
+      FeedRequestHeaders(kNone, kNone, true);
+      Take();
+      Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+      EXPECT_EQ(Take()[0].mode_override().ShortDebugString(),
+                "response_body_mode: BUFFERED response_trailer_mode: SEND");
+      Feed(Body(CALLOUT_RESPONSE_BODY, "a", true));
+      EXPECT_EQ(seen, "a.");
+    }
+  }
+}
+
 TEST_F(OverrideTest, WhereEnvoyObeysTrailersAreAskedForAGatheredBody) {
   for (const auto policy : {EnvoyModeOverride::kUnknown, EnvoyModeOverride::kAllowed}) {
     Reset();
