@@ -125,6 +125,7 @@ class Stream {
     bool taken = false;        // chunks that were gathered are answered, and gone from Envoy
     bool body_called = false;  // has been given body bytes
     bool body_passes = false;  // too large, or left alone: the rest passes unseen
+    bool declined = false;     // `body_passes` because the instance has asked for no body
     bool chunks = false;       // gets chunks, although it wants whole bodies
     bool checked = false;      // what its headers tell of the body has been looked at
     uint64_t named_modes = 0;  // phases (bits) in the mode_override of its answer

@@ -344,9 +344,21 @@ void Stream::NoteModes(const ChainMessage& message, Part* part) {
   if (!IsHeadersPhase(message.phase)) return Overrule(message, part, Overruled::kLateMode);
   const std::array<std::optional<callout_body_mode_t>, 2> modes = {override.modes.request_body,
                                                                    override.modes.response_body};
-  for (size_t way = 0; way < 2; ++way) {
-    const bool may_change = !exchange_.direction(static_cast<callout_phase_t>(way)).body_seen;
-    if (modes[way] == CALLOUT_BODY_NONE && may_change) part->stages[way].body_passes = true;
+  for (size_t i = 0; i < 2; ++i) {
+    Direction& way = exchange_.direction(static_cast<callout_phase_t>(i));
+    if (!modes[i].has_value() || way.body_seen) continue;
+    Stage& stage = part->stages[i];
+    const bool declines = *modes[i] == CALLOUT_BODY_NONE;
+    // The last word counts, but for a body that passes for another reason.
+    if (declines == stage.declined || (declines && stage.body_passes)) continue;
+    stage.declined = stage.body_passes = declines;
+    // Of a body that nobody was to read the headers may not have been looked into.
+    HeadersMessageView headers;
+    if (!declines && i == DirectionOf(message) &&
+        ReadHeadersMessage(message.original, true, &headers)) {
+      way.encoded = headers.has_content_encoding;
+      way.encoding_settled |= message.response.MentionsHeader("content-encoding");
+    }
   }
 }
 

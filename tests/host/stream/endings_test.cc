@@ -724,6 +724,55 @@ TEST_F(OverrideTest, ALaterOverrideTakesNothingBackThatAnotherPluginHasAskedFor)
   }
 }
 
+TEST_F(OverrideTest, ABodyThatWasDeclinedCanStillBeAskedFor) {
+  struct Row {
+    EnvoyModeOverride policy;
+    int mode;
+  };
+  for (const auto& [policy, mode] :
+       {Row{EnvoyModeOverride::kUnknown, kNone}, Row{EnvoyModeOverride::kUnknown, kStreamed},
+        Row{EnvoyModeOverride::kAllowed, kNone}, Row{EnvoyModeOverride::kAllowed, kStreamed},
+        Row{EnvoyModeOverride::kIgnored, kStreamed}}) {
+    Reset();
+    limits_.mode_override = policy;
+    std::string seen;
+    FakePlugin* plugin = AddPlugin();
+    plugin->phases[CALLOUT_REQUEST_HEADERS] = Asks({.response_body = kNone});
+    plugin->phases[CALLOUT_RESPONSE_HEADERS] = Asks({.response_body = kBuffered});
+    plugin->phases[CALLOUT_RESPONSE_BODY] = [&seen](callout_call_t* call) {
+      seen += BodyShown(call);
+      return CALLOUT_OK;
+    };
+    FeedRequestHeaders(kNone, mode, true);
+    Take();
+    Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+    EXPECT_EQ(Take()[0].mode_override().response_body_mode(), kBuffered);
+    EXPECT_FALSE(stream_->end().has_value());
+    Feed(Body(CALLOUT_RESPONSE_BODY, "a", true));
+    EXPECT_EQ(seen, "a.") << "mode " << mode;
+  }
+}
+
+// The headers that came while it was declined say how it is coded.
+TEST_F(OverrideTest, TheCodingIsKnownOfABodyThatWasDeclinedAndThenAskedFor) {
+  for (const bool settled : {false, true}) {
+    Reset();
+    limits_.mode_override = EnvoyModeOverride::kIgnored;
+    FakePlugin* plugin = AddPlugin();
+    plugin->phases[CALLOUT_REQUEST_HEADERS] = Asks({.response_body = kNone});
+    plugin->phases[CALLOUT_RESPONSE_HEADERS] = [settled](callout_call_t* call) {
+      EXPECT_EQ(Asks({.response_body = kStreamed})(call), CALLOUT_OK);
+      return settled ? RemovesHeader("content-encoding")(call) : callout_status_t{CALLOUT_OK};
+    };
+    plugin->phases[CALLOUT_RESPONSE_BODY] = ReplacesBody("plain");
+    FeedRequestHeaders(kNone, kStreamed, true);
+    Feed(Headers(CALLOUT_RESPONSE_HEADERS, false, {{"content-encoding", "gzip"}}));
+    Take();
+    Feed(Body(CALLOUT_RESPONSE_BODY, "coded", true));
+    EXPECT_EQ(stream_->end().has_value(), !settled);
+  }
+}
+
 TEST_F(OverrideTest, WhereEnvoyObeysTrailersAreAskedForAGatheredBody) {
   for (const auto policy : {EnvoyModeOverride::kUnknown, EnvoyModeOverride::kAllowed}) {
     Reset();
