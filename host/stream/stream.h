@@ -281,6 +281,7 @@ class Stream {
   Finding CheckEntries(const ChainMessage& message) const;
   void NoteModes(const ChainMessage& message, Part* part);
   void NoteEncoding(const ChainMessage& message, const ResponseView& view);
+  bool MayBecomeBuffered(const ChainMessage& message) const;
   void KeepHeaderOrder(ChainMessage* message, Part* part, const ResponseView& view);
   void ShowToLater(ChainMessage* message, const ResponseView& view);
   void TakeNoResponse(ChainMessage* message, Part* part);

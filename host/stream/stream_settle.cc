@@ -410,15 +410,27 @@ void Stream::NoteEncoding(const ChainMessage& message, const ResponseView& view)
   if (way.encoded && MentionsEncoding(view.headers)) way.encoding_settled = true;
 }
 
+// Whether an override may still bring these headers a buffered body, for a hook that comes before
+// the instance whose turn it is.
+bool Stream::MayBecomeBuffered(const ChainMessage& message) const {
+  if (!IsHeadersPhase(message.phase) || message.end_of_stream) return false;
+  const uint64_t body = CALLOUT_PHASE_BIT(message.phase + 2);
+  if ((chain_->phases & body) == 0 || !exchange_.mode_can_change()) return false;
+  for (size_t i = 0; i < message.position; ++i) {
+    const Part& earlier = PartAt(message, i);
+    if (earlier.usable && earlier.instance->Wants(message.phase + 2)) return true;
+  }
+  return false;
+}
+
 // In BUFFERED modes Envoy holds the headers until the body is answered, so a
 // filter's header mutations of both phases come before those of the next filter.
 // Here the header answers of all instances went out before any body came: what
 // the later ones did then has to be done again over a mutation that comes now.
 void Stream::KeepHeaderOrder(ChainMessage* message, Part* part, const ResponseView& view) {
-  if (message->body_mode != CALLOUT_BODY_BUFFERED &&
-      message->body_mode != CALLOUT_BODY_BUFFERED_PARTIAL) {
-    return;
-  }
+  const bool buffered = message->body_mode == CALLOUT_BODY_BUFFERED ||
+                        message->body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
+  if (!buffered && !MayBecomeBuffered(*message)) return;
   if (IsHeadersPhase(message->phase)) {
     std::unique_ptr<MergedHeaders>& effects = StageOf(*message, part).header_effects;
     if (effects == nullptr) effects = std::make_unique<MergedHeaders>();

@@ -773,6 +773,33 @@ TEST_F(OverrideTest, TheCodingIsKnownOfABodyThatWasDeclinedAndThenAskedFor) {
   }
 }
 
+// As two filters would, and as one does whose configured mode is BUFFERED.
+TEST_F(OverrideTest, WhereABodyBecomesBufferedTheHeadersOfTheLastPluginWin) {
+  struct Row {
+    EnvoyModeOverride policy;
+    int mode;
+  };
+  for (const auto& [policy, mode] :
+       {Row{EnvoyModeOverride::kIgnored, kBuffered}, Row{EnvoyModeOverride::kAllowed, kStreamed},
+        Row{EnvoyModeOverride::kAllowed, kNone}, Row{EnvoyModeOverride::kUnknown, kNone}}) {
+    for (const bool removes : {false, true}) {
+      Reset();
+      limits_.mode_override = policy;
+      FakePlugin* plugin = AddPlugin();
+      plugin->phases[CALLOUT_REQUEST_HEADERS] = Asks({.request_body = kBuffered});
+      plugin->phases[CALLOUT_REQUEST_BODY] = SetsHeader("x-role", "a");
+      AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] =
+          removes ? RemovesHeader("x-role") : SetsHeader("x-role", "b");
+      FeedRequestHeaders(mode, kNone);
+      Take();
+      const auto answer = Exchange(Body(CALLOUT_REQUEST_BODY, "role: a", true));
+      EXPECT_EQ(Mutations(answer.request_body().response().header_mutation()),
+                std::vector<std::string>{removes ? "remove x-role" : "set x-role=b"})
+          << "mode " << mode;
+    }
+  }
+}
+
 TEST_F(OverrideTest, WhereEnvoyObeysTrailersAreAskedForAGatheredBody) {
   for (const auto policy : {EnvoyModeOverride::kUnknown, EnvoyModeOverride::kAllowed}) {
     Reset();
