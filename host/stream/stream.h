@@ -314,8 +314,10 @@ class Stream {
   // --- stream_bodies.cc ---
   bool TakesWhole(const Part& part, callout_phase_t phase) const;
   bool HoldsHeaders(const ChainMessage& message, const Part& part) const;
-  void CheckBodyToCome(ChainMessage* message, Part* part);
-  bool LeavesAlone(const ChainMessage& message, Part* part);
+  Direction DirectionToCome(const ChainMessage& message) const;
+  void CheckBodyToCome(ChainMessage* message, Part* part, std::string_view headers);
+  void CheckBodiesToCome(ChainMessage* message);
+  static bool LeavesAlone(const ChainMessage& message, const Part& part, std::string_view headers);
   void CheckLostRequest(ChainMessage* message);
   Step Gather(ChainMessage* message, Part* part);
   Step GatherChunk(ChainMessage* message, Part* part);

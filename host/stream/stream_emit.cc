@@ -242,9 +242,8 @@ std::string Stream::MakeAnnotations(ChainMessage* message) {
 // Where Envoy obeys, trailers are asked for if a body is gathered in STREAMED: without
 // them its end might not be seen.
 void Stream::AskForTrailers(ChainMessage* message) {
-  const Direction& way = exchange_.direction(message->response_phase);
   if (!chain_->has_whole_body || !exchange_.override_is_certain() || message->end_of_stream ||
-      way.body_mode != CALLOUT_BODY_STREAMED) {
+      DirectionToCome(*message).body_mode != CALLOUT_BODY_STREAMED) {
     return;
   }
   const size_t side = message->response_phase % 2;

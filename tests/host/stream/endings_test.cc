@@ -800,6 +800,70 @@ TEST_F(OverrideTest, WhereABodyBecomesBufferedTheHeadersOfTheLastPluginWin) {
   }
 }
 
+TEST_F(OverrideTest, AStreamedBodyThatIsAskedForIsForeseenToo) {
+  enum Asker { kBefore, kItself, kAfter };  // in the order of responses
+  struct Row {
+    EnvoyModeOverride policy;
+    int mode;
+    Asker asker;
+    callout_body_mode_t asked;
+    bool refused;
+  };
+  constexpr auto kUnknown = EnvoyModeOverride::kUnknown;
+  constexpr auto kAllowed = EnvoyModeOverride::kAllowed;
+  const std::vector<Row> rows = {
+      {kUnknown, kNone, kBefore, kStreamed, true},
+      {kUnknown, kNone, kItself, kStreamed, true},
+      {kUnknown, kNone, kAfter, kStreamed, true},
+      {kAllowed, kNone, kBefore, kStreamed, true},
+      {kAllowed, kNone, kItself, kStreamed, true},
+      {kAllowed, kNone, kAfter, kStreamed, true},
+      {kUnknown, kBuffered, kItself, kStreamed, true},
+      {kAllowed, kBuffered, kItself, kStreamed, true},
+      // The gatherer keeps what suits it.
+      {kAllowed, kBuffered, kAfter, kStreamed, false},
+      // Out of STREAMED, where Envoy is known to obey.
+      {kUnknown, kStreamed, kItself, kBuffered, true},
+      {kAllowed, kStreamed, kItself, kBuffered, false},
+      {kAllowed, kNone, kItself, kBuffered, false},
+  };
+  for (const Row& row : rows) {
+    for (const std::string type : {"application/grpc", "application/json"}) {
+      Reset();
+      limits_.mode_override = row.policy;
+      FakePlugin* const after = AddPlugin();
+      FakePlugin* const gatherer = AddGatherer(100);
+      FakePlugin* const before = AddPlugin();
+      for (FakePlugin* plugin : {after, gatherer, before}) {
+        plugin->phases[CALLOUT_RESPONSE_HEADERS] = Returns(CALLOUT_OK);
+      }
+      gatherer->phases[CALLOUT_RESPONSE_BODY] = Returns(CALLOUT_OK);
+      FakePlugin* const asker = row.asker == kBefore   ? before
+                                : row.asker == kItself ? gatherer
+                                                       : after;
+      asker->phases[CALLOUT_RESPONSE_HEADERS] = Asks({.response_body = row.asked});
+      FeedRequestHeaders(kNone, row.mode, true);
+      Take();
+      const auto answer =
+          Exchange(Headers(CALLOUT_RESPONSE_HEADERS, false, {{"content-type", type}}));
+      EXPECT_EQ(answer.immediate_response().status().code(),
+                row.refused && type == "application/grpc" ? 500 : 0)
+          << "mode " << row.mode << ", asked " << row.asked << " by " << row.asker;
+    }
+  }
+}
+
+TEST_F(OverrideTest, WhereEnvoyObeysTrailersAreAskedForWithABodyToGather) {
+  limits_.mode_override = EnvoyModeOverride::kAllowed;
+  FakePlugin* plugin = AddGatherer(100);
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Asks({.request_body = kStreamed});
+  plugin->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+  FeedRequestHeaders(kNone, kNone);
+  const auto told = Take()[0].mode_override();
+  EXPECT_EQ(told.request_body_mode(), kStreamed);
+  EXPECT_EQ(told.request_trailer_mode(), kSend);
+}
+
 TEST_F(OverrideTest, WhereEnvoyObeysTrailersAreAskedForAGatheredBody) {
   for (const auto policy : {EnvoyModeOverride::kUnknown, EnvoyModeOverride::kAllowed}) {
     Reset();
