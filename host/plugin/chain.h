@@ -66,6 +66,7 @@ struct Chain {
       services.Add(instance->plugin().hooks().services());
       constexpr uint64_t kFirst = CALLOUT_PHASE_BIT(0) | CALLOUT_PHASE_BIT(CALLOUT_REQUEST_HEADERS);
       wants_later_phases = wants_later_phases || (instance->phases() & ~kFirst) != 0;
+      phases |= instance->phases();
     }
     if (instances.empty()) services.Add(RpcService::kExtProc);
   }
@@ -86,7 +87,8 @@ struct Chain {
   std::vector<std::shared_ptr<Instance>> instances;  // in request order
   std::vector<std::array<StreamShare, 2>> shares;    // of each; empty without has_share
   std::vector<ShadowPlace> shadows;                  // by position
-  uint64_t shadow_phases = 0;                        // CALLOUT_PHASE_BITs that some shadow wants
+  uint64_t phases = 0;                               // CALLOUT_PHASE_BITs that some instance wants
+  uint64_t shadow_phases = 0;                        // the same of shadows
   bool has_share = false;                            // some instances have a share of the streams
   bool has_match = false;                            // some instances serve only some streams
   bool has_whole_body = false;                       // some instances take whole bodies

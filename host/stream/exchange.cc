@@ -104,20 +104,29 @@ bool Exchange::MayAskFor(callout_body_mode_t from, callout_body_mode_t to) const
          from == to || from == CALLOUT_BODY_NONE;
 }
 
-void Exchange::ChangeModes(callout_body_mode_t request_mode, callout_body_mode_t response_mode) {
-  const std::array<callout_body_mode_t, 2> modes = {request_mode, response_mode};
-  for (size_t i = 0; i < modes.size(); ++i) {
-    Direction& way = directions_[i];
-    if (policy_ == EnvoyModeOverride::kAllowed) {
-      if (way.body_mode == modes[i]) continue;
-      way.body_mode = modes[i];
-      way.mode_overridden = true;
-    } else {
-      // A second wish may be obeyed where the first was, too.
-      way.mode_open = way.body_mode != modes[i] || way.mode_open;
-      way.asked_mode = modes[i];
-    }
+ModeOverride::Modes Exchange::told_modes() const {
+  ModeOverride::Modes modes = told_modes_;
+  modes.request_body = directions_[0].told_mode();
+  modes.response_body = directions_[1].told_mode();
+  return modes;
+}
+
+void Exchange::ChangeMode(callout_body_mode_t mode, Direction* way) const {
+  if (policy_ == EnvoyModeOverride::kAllowed) {
+    if (way->body_mode == mode) return;
+    way->body_mode = mode;
+    way->mode_overridden = true;
+  } else {
+    // A second wish may be obeyed where the first was, too.
+    way->mode_open = way->body_mode != mode || way->mode_open;
+    way->asked_mode = mode;
   }
+}
+
+void Exchange::ChangeModes(const ModeOverride::Modes& modes) {
+  ChangeMode(*modes.request_body, directions_.data());
+  ChangeMode(*modes.response_body, &directions_[1]);
+  told_modes_ = modes;
 }
 
 bool Exchange::response_is_out() const {

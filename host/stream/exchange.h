@@ -32,6 +32,7 @@
 #include "absl/status/status.h"
 #include "host/stream/chain_message.h"
 #include "host/stream/stream_environment.h"
+#include "host/wire/annotations.h"
 #include "host/wire/envelope.h"
 
 namespace callout::host {
@@ -67,6 +68,8 @@ struct Direction {
     return body_mode == mode || (mode_open && asked_mode == mode);
   }
   bool may_have_body() const { return body_mode != CALLOUT_BODY_NONE || mode_open; }
+  // What Envoy was told last, whether it obeys or not.
+  callout_body_mode_t told_mode() const { return mode_open ? asked_mode : body_mode; }
 };
 
 class Exchange {
@@ -95,8 +98,12 @@ class Exchange {
   }
   // Whether a change to this mode may be asked for: one whose fate can be told.
   bool MayAskFor(callout_body_mode_t from, callout_body_mode_t to) const;
-  // After a mode_override with these body modes has gone out.
-  void ChangeModes(callout_body_mode_t request_mode, callout_body_mode_t response_mode);
+  // What Envoy was told last. Of headers and trailers only what an override has said.
+  ModeOverride::Modes told_modes() const;
+  // What becomes of the direction when a mode_override asks for this body mode.
+  void ChangeMode(callout_body_mode_t mode, Direction* way) const;
+  // After a mode_override that has both body modes has gone out.
+  void ChangeModes(const ModeOverride::Modes& modes);
   // The response's headers have gone to the client, so that it cannot be given
   // another response.
   bool response_is_out() const;
@@ -115,6 +122,7 @@ class Exchange {
 
   const EnvoyModeOverride policy_;
   std::array<Direction, 2> directions_;  // request (even phases), response
+  ModeOverride::Modes told_modes_;       // by overrides; the body modes stand in directions_
   bool modes_known_ = false;
   bool observability_ = false;
   bool send_body_without_waiting_ = false;

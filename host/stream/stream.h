@@ -125,8 +125,10 @@ class Stream {
     bool taken = false;        // chunks that were gathered are answered, and gone from Envoy
     bool body_called = false;  // has been given body bytes
     bool body_passes = false;  // too large, or left alone: the rest passes unseen
+    bool declined = false;     // `body_passes` because the instance has asked for no body
     bool chunks = false;       // gets chunks, although it wants whole bodies
     bool checked = false;      // what its headers tell of the body has been looked at
+    uint64_t named_modes = 0;  // phases (bits) in the mode_override of its answer
     uint64_t body_offset = 0;
     uint64_t held_bytes = 0;       // given to its hook while it holds the headers
     uint64_t body_until_ns = 0;    // of a body being gathered; 0: none is
@@ -147,7 +149,6 @@ class Stream {
     std::unique_ptr<CallState> response_call;
     Openness openness = Openness::kUnopened;
     bool usable = true;           // false: gets no calls of this stream
-    bool gave_mode = false;       // the current message's answer has a mode_override
     void* stream = nullptr;       // what the plugin keeps from call to call
     std::array<Stage, 2> stages;  // by direction
 
@@ -285,6 +286,7 @@ class Stream {
   void KeepBeside(callout_phase_t phase, std::string_view records);
   void NoteModes(const ChainMessage& message, Part* part);
   void NoteEncoding(const ChainMessage& message, const ResponseView& view);
+  bool MayBecomeBuffered(const ChainMessage& message) const;
   void KeepHeaderOrder(ChainMessage* message, Part* part, const ResponseView& view);
   void ShowToLater(ChainMessage* message, const ResponseView& view);
   void TakeNoResponse(ChainMessage* message, Part* part);
@@ -318,8 +320,10 @@ class Stream {
   // --- stream_bodies.cc ---
   bool TakesWhole(const Part& part, callout_phase_t phase) const;
   bool HoldsHeaders(const ChainMessage& message, const Part& part) const;
-  void CheckBodyToCome(ChainMessage* message, Part* part);
-  bool LeavesAlone(const ChainMessage& message, Part* part);
+  Direction DirectionToCome(const ChainMessage& message) const;
+  void CheckBodyToCome(ChainMessage* message, Part* part, std::string_view headers);
+  void CheckBodiesToCome(ChainMessage* message);
+  static bool LeavesAlone(const ChainMessage& message, const Part& part, std::string_view headers);
   void CheckLostRequest(ChainMessage* message);
   Step Gather(ChainMessage* message, Part* part);
   Step GatherChunk(ChainMessage* message, Part* part);
@@ -348,6 +352,7 @@ class Stream {
   void AskForTrailers(ChainMessage* message);
   void PrunePhases(ChainMessage* message);
   void DropModes(const ChainMessage& message, Part* asked, ModeOverride* override);
+  void UniteModes(const ChainMessage& message, ModeOverride* override) const;
   void CompleteModes(ChainMessage* message, ModeOverride* override);
   void Emit(Response response, std::string_view annotations);
   void EmitImmediate(Response response, std::string_view annotations);

@@ -18,6 +18,7 @@
 
 #include "host/base/clock.h"
 #include "host/stream/stream.h"
+#include "host/wire/annotations.h"
 #include "host/wire/header_facts.h"
 
 namespace callout::host {
@@ -56,38 +57,51 @@ bool Stream::TakesWhole(const Part& part, callout_phase_t phase) const {
 
 // --- What the headers tell --------------------------------------------------
 
-bool Stream::LeavesAlone(const ChainMessage& message, Part* part) {
-  const ResponseMatch& match = part->instance->settings().leave_responses;
+bool Stream::LeavesAlone(const ChainMessage& message, const Part& part, std::string_view headers) {
+  const ResponseMatch& match = part.instance->settings().leave_responses;
   return message.phase == CALLOUT_RESPONSE_HEADERS && !match.empty() &&
-         Matches(match, ReadHeaderFacts(message.message));
+         Matches(match, ReadHeaderFacts(headers));
+}
+
+// As it will be when the response to its headers has gone out, with what instances have asked for
+// in it so far.
+Direction Stream::DirectionToCome(const ChainMessage& message) const {
+  Direction way = exchange_.direction(message.phase);
+  if (!exchange_.mode_can_change() || !HasModeOverride(message.annotations)) return way;
+  ModeOverride override = ReadAnnotations(message.annotations).mode_override;
+  UniteModes(message, &override);
+  const callout_body_mode_t mode =
+      IsRequestPhase(message.phase) ? *override.modes.request_body : *override.modes.response_body;
+  if (exchange_.MayAskFor(way.body_mode, mode)) exchange_.ChangeMode(mode, &way);
+  return way;
 }
 
 // What can be foreseen is refused here, before a byte is taken.
-void Stream::CheckBodyToCome(ChainMessage* message, Part* part) {
+void Stream::CheckBodyToCome(ChainMessage* message, Part* part, std::string_view headers) {
   Stage& stage = StageOf(*message, part);
   if (!part->usable || message->end_of_stream || stage.body_passes || exchange_.observability() ||
-      std::exchange(stage.checked, true) || !TakesWhole(*part, message->phase + 2)) {
+      !TakesWhole(*part, message->phase + 2)) {
     return;
   }
-  Direction& way = exchange_.direction(message->phase);
-  const bool is_request = message->phase == CALLOUT_REQUEST_HEADERS;
-  if (!way.may_have_body()) return;
-  if (LeavesAlone(*message, part)) {
+  const Direction to_come = DirectionToCome(*message);
+  if (!to_come.may_have_body()) return;
+  const bool first = !std::exchange(stage.checked, true);
+  if (first && LeavesAlone(*message, *part, headers)) {
     stage.body_passes = true;
     return;
   }
-  const HeaderFacts facts = ReadHeaderFacts(message->message);
-  std::string_view why;
-  if (is_request) way.upgrade = facts.is_connect || facts.has_upgrade;
+  const HeaderFacts facts = ReadHeaderFacts(headers);
+  const bool is_request = message->phase == CALLOUT_REQUEST_HEADERS;
+  Direction& request = exchange_.direction(CALLOUT_REQUEST_HEADERS);
+  if (first && is_request) request.upgrade = facts.is_connect || facts.has_upgrade;
   const bool upgraded =
-      !is_request &&
-      (facts.status == "101" ||
-       (exchange_.direction(CALLOUT_REQUEST_HEADERS).upgrade && facts.status.starts_with('2')));
-  if (is_request ? way.upgrade : upgraded) {
+      !is_request && (facts.status == "101" || (request.upgrade && facts.status.starts_with('2')));
+  std::string_view why;
+  if (first && (is_request ? request.upgrade : upgraded)) {
     why = "an upgraded connection has no end";
-  } else if (!is_request && facts.HasContentType("text/event-stream")) {
+  } else if (first && !is_request && facts.HasContentType("text/event-stream")) {
     why = "text/event-stream has no end";
-  } else if (way.MayBe(CALLOUT_BODY_STREAMED) &&
+  } else if (to_come.MayBe(CALLOUT_BODY_STREAMED) &&
              (facts.has_trailer || facts.HasContentType("application/grpc*"))) {
     why =
         "it will end with trailers, after which a body cannot be given back in STREAMED; use "
@@ -108,6 +122,18 @@ void Stream::CheckBodyToCome(ChainMessage* message, Part* part) {
                     fmt::format("the body cannot be taken whole: {}; settings endless_body and "
                                 "leave_responses, or a mode_override to NONE, let it pass",
                                 why)});
+  }
+}
+
+// Once more when all instances have had the headers: a later one may have asked for a body, or for
+// STREAMED. How the body ends the headers tell as they came.
+void Stream::CheckBodiesToCome(ChainMessage* message) {
+  if (!chain_->has_whole_body || !IsHeadersPhase(message->phase) ||
+      !HasModeOverride(message->annotations)) {
+    return;
+  }
+  for (size_t i = 0; i < parts_.size() && live(); ++i) {
+    CheckBodyToCome(message, &parts_[i], message->original);
   }
 }
 

@@ -247,9 +247,8 @@ std::string Stream::MakeAnnotations(ChainMessage* message) {
 // Where Envoy obeys, trailers are asked for if a body is gathered in STREAMED: without
 // them its end might not be seen.
 void Stream::AskForTrailers(ChainMessage* message) {
-  const Direction& way = exchange_.direction(message->response_phase);
   if (!chain_->has_whole_body || !exchange_.override_is_certain() || message->end_of_stream ||
-      way.body_mode != CALLOUT_BODY_STREAMED) {
+      DirectionToCome(*message).body_mode != CALLOUT_BODY_STREAMED) {
     return;
   }
   const size_t side = message->response_phase % 2;
@@ -315,7 +314,7 @@ void Stream::DropModes(const ChainMessage& message, Part* asked, ModeOverride* o
       why =
           "FULL_DUPLEX_STREAMED, and nothing would show whether Envoy obeys: say so by "
           "--envoy_mode_override=allowed";
-    } else if (*to == CALLOUT_BODY_BUFFERED_PARTIAL && *to != way.body_mode && length_unknown) {
+    } else if (*to == CALLOUT_BODY_BUFFERED_PARTIAL && *to != way.told_mode() && length_unknown) {
       why =
           "BUFFERED_PARTIAL, for a body whose headers have gone: ask for it in the answer to the "
           "headers of the same direction";
@@ -326,29 +325,32 @@ void Stream::DropModes(const ChainMessage& message, Part* asked, ModeOverride* o
     LogLimited(LogLevel::kWarning, "mode_override",
                "a plugin's mode_override was not passed on to Envoy: it asks for the body mode {}",
                why);
-    to = way.body_mode;
+    to = way.told_mode();
   }
 }
 
-// Unites the override with what the instances want that said nothing, completes
-// it, and takes note of it where Envoy will.
+// Unites the override with what each instance wants of which it has said nothing, and completes
+// it.
+void Stream::UniteModes(const ChainMessage& message, ModeOverride* override) const {
+  const ModeOverride::Modes now = exchange_.told_modes();
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const uint64_t named = parts_[i].stages[DirectionOf(message)].named_modes;
+    if (parts_[i].usable) override->Keep(chain_->instances[i]->phases() & ~named, now);
+  }
+  override->Complete(now);
+}
+
+// Completes it, and takes note of it where Envoy will.
 void Stream::CompleteModes(ChainMessage* message, ModeOverride* override) {
   if (!exchange_.modes_known()) return;
-  const callout_body_mode_t request_mode = exchange_.direction(CALLOUT_REQUEST_BODY).body_mode;
-  const callout_body_mode_t response_mode = exchange_.direction(CALLOUT_RESPONSE_BODY).body_mode;
+  UniteModes(*message, override);
   Part* asked = nullptr;
   for (size_t i = 0; i < parts_.size(); ++i) {
-    Part& part = parts_[i];
-    if (part.gave_mode) asked = &part;
-    const bool said_nothing = !std::exchange(part.gave_mode, false);
-    if (said_nothing && part.usable) {
-      override->Keep(chain_->instances[i]->phases(), request_mode, response_mode);
-    }
+    if (std::exchange(StageOf(*message, &parts_[i]).named_modes, 0) != 0) asked = &parts_[i];
   }
-  override->Complete(request_mode, response_mode);
   DropModes(*message, asked, override);
   if (!IsHeadersPhase(message->response_phase) || !exchange_.mode_can_change()) return;
-  exchange_.ChangeModes(*override->modes.request_body, *override->modes.response_body);
+  exchange_.ChangeModes(override->modes);
   Direction& way = exchange_.direction(message->response_phase);
   if (!way.keeps_content_length()) return;
   HeadersMessageView headers;

@@ -179,7 +179,8 @@ Stream::Progress Stream::Advance(ChainMessage* message, const ChainMessage* ahea
     }
     if (observers_ != nullptr) TellPlace(message);
   } while (BeginReplacedBody(message));
-  return Progress::kDone;
+  CheckBodiesToCome(message);
+  return live() ? Progress::kDone : Progress::kStopped;
 }
 
 // Tells observers that the message is where it is, once.
@@ -206,7 +207,7 @@ void Stream::Settled(ChainMessage* message, Part* part) {
     LetGo(&stage);
   }
   if (IsHeadersPhase(message->phase)) {
-    CheckBodyToCome(message, part);
+    CheckBodyToCome(message, part, message->message);
     if (!live()) return;
     if (HoldsHeaders(*message, *part)) {
       return Hold(message, part, environment_->limits().body_wait_ms);

@@ -269,7 +269,6 @@ Finding Stream::CheckBodyResponse(const ChainMessage& message, const Part& part,
 void Stream::TakeResponse(ChainMessage* message, Part* part) {
   CallState& state = CallOf(*message, part);
   Response& response = state.response;
-  part->gave_mode = false;
   if (reply_part_ != nullptr && response.field != CALLOUT_STREAMED_IMMEDIATE_RESPONSE) {
     // The client is being answered already.
     if (response.field != 0) {
@@ -418,15 +417,28 @@ Finding Stream::SettleBodyHeaders(ChainMessage* message, Part* part, const Respo
 // Whoever asks for no body gets none, whether Envoy obeys or not.
 void Stream::NoteModes(const ChainMessage& message, Part* part) {
   const std::string& annotations = CallOf(message, part).annotations;
-  part->gave_mode = HasModeOverride(annotations);
-  if (!part->gave_mode) return;
-  if (!IsHeadersPhase(message.phase)) return Overrule(message, part, Overruled::kLateMode);
+  StageOf(message, part).named_modes = 0;
+  if (!HasModeOverride(annotations)) return;
   const ModeOverride override = ReadAnnotations(annotations).mode_override;
+  StageOf(message, part).named_modes = override.Named();
+  if (!IsHeadersPhase(message.phase)) return Overrule(message, part, Overruled::kLateMode);
   const std::array<std::optional<callout_body_mode_t>, 2> modes = {override.modes.request_body,
                                                                    override.modes.response_body};
-  for (size_t way = 0; way < 2; ++way) {
-    const bool may_change = !exchange_.direction(static_cast<callout_phase_t>(way)).body_seen;
-    if (modes[way] == CALLOUT_BODY_NONE && may_change) part->stages[way].body_passes = true;
+  for (size_t i = 0; i < 2; ++i) {
+    Direction& way = exchange_.direction(static_cast<callout_phase_t>(i));
+    if (!modes[i].has_value() || way.body_seen) continue;
+    Stage& stage = part->stages[i];
+    const bool declines = *modes[i] == CALLOUT_BODY_NONE;
+    // The last word counts, but for a body that passes for another reason.
+    if (declines == stage.declined || (declines && stage.body_passes)) continue;
+    stage.declined = stage.body_passes = declines;
+    // Of a body that nobody was to read the headers may not have been looked into.
+    HeadersMessageView headers;
+    if (!declines && i == DirectionOf(message) &&
+        ReadHeadersMessage(message.original, true, &headers)) {
+      way.encoded = headers.has_content_encoding;
+      way.encoding_settled |= message.response.MentionsHeader("content-encoding");
+    }
   }
 }
 
@@ -478,15 +490,27 @@ void Stream::NoteEncoding(const ChainMessage& message, const ResponseView& view)
   if (way.encoded && MentionsEncoding(view.headers)) way.encoding_settled = true;
 }
 
+// Whether an override may still bring these headers a buffered body, for a hook that comes before
+// the instance whose turn it is.
+bool Stream::MayBecomeBuffered(const ChainMessage& message) const {
+  if (!IsHeadersPhase(message.phase) || message.end_of_stream) return false;
+  const uint64_t body = CALLOUT_PHASE_BIT(message.phase + 2);
+  if ((chain_->phases & body) == 0 || !exchange_.mode_can_change()) return false;
+  for (size_t i = 0; i < message.position; ++i) {
+    const Part& earlier = PartAt(message, i);
+    if (earlier.usable && earlier.instance->Wants(message.phase + 2)) return true;
+  }
+  return false;
+}
+
 // In BUFFERED modes Envoy holds the headers until the body is answered, so a
 // filter's header mutations of both phases come before those of the next filter.
 // Here the header answers of all instances went out before any body came: what
 // the later ones did then has to be done again over a mutation that comes now.
 void Stream::KeepHeaderOrder(ChainMessage* message, Part* part, const ResponseView& view) {
-  if (message->body_mode != CALLOUT_BODY_BUFFERED &&
-      message->body_mode != CALLOUT_BODY_BUFFERED_PARTIAL) {
-    return;
-  }
+  const bool buffered = message->body_mode == CALLOUT_BODY_BUFFERED ||
+                        message->body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
+  if (!buffered && !MayBecomeBuffered(*message)) return;
   if (IsHeadersPhase(message->phase)) {
     std::unique_ptr<MergedHeaders>& effects = StageOf(*message, part).header_effects;
     if (effects == nullptr) effects = std::make_unique<MergedHeaders>();

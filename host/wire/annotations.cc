@@ -225,28 +225,54 @@ void Unite(const ModeOverride::Modes& from, ModeOverride* with) {
 
 }  // namespace
 
-void ModeOverride::Keep(uint64_t phases, callout_body_mode_t request_body,
-                        callout_body_mode_t response_body) {
+uint64_t ModeOverride::Named() const {
+  const auto bit = [](const std::optional<uint32_t>& mode, callout_phase_t phase) {
+    return mode.has_value() ? CALLOUT_PHASE_BIT(phase) : 0;
+  };
+  return bit(modes.request_headers, CALLOUT_REQUEST_HEADERS) |
+         bit(modes.response_headers, CALLOUT_RESPONSE_HEADERS) |
+         bit(modes.request_body, CALLOUT_REQUEST_BODY) |
+         bit(modes.response_body, CALLOUT_RESPONSE_BODY) |
+         bit(modes.request_trailers, CALLOUT_REQUEST_TRAILERS) |
+         bit(modes.response_trailers, CALLOUT_RESPONSE_TRAILERS);
+}
+
+void ModeOverride::Keep(uint64_t phases, const Modes& now) {
   constexpr uint32_t kDefault = 0;
+  constexpr uint32_t kSend = 1;
   constexpr uint32_t kSkip = 2;
-  // The configured modes of headers and trailers are not known here; DEFAULT keeps them.
   const auto wants = [phases](callout_phase_t phase) {
     return (phases & CALLOUT_PHASE_BIT(phase)) != 0;
   };
-  const auto keep = [&](callout_phase_t phase, std::optional<uint32_t>* mode) {
-    if (wants(phase) && *mode == kSkip) *mode = kDefault;
+  // The configured modes of headers and trailers are not known here; DEFAULT keeps them.
+  const auto keep = [&](callout_phase_t phase, const std::optional<uint32_t>& held,
+                        std::optional<uint32_t>* mode) {
+    if (!wants(phase)) return;
+    const bool takes = *mode == kSkip || (*mode == kDefault && held == kSend);
+    if (takes) *mode = held.value_or(kDefault);
   };
-  keep(CALLOUT_REQUEST_HEADERS, &modes.request_headers);
-  keep(CALLOUT_RESPONSE_HEADERS, &modes.response_headers);
-  keep(CALLOUT_REQUEST_TRAILERS, &modes.request_trailers);
-  keep(CALLOUT_RESPONSE_TRAILERS, &modes.response_trailers);
-  if (wants(CALLOUT_REQUEST_BODY)) UniteBodyModes(request_body, &modes.request_body);
-  if (wants(CALLOUT_RESPONSE_BODY)) UniteBodyModes(response_body, &modes.response_body);
+  keep(CALLOUT_REQUEST_HEADERS, now.request_headers, &modes.request_headers);
+  keep(CALLOUT_RESPONSE_HEADERS, now.response_headers, &modes.response_headers);
+  keep(CALLOUT_REQUEST_TRAILERS, now.request_trailers, &modes.request_trailers);
+  keep(CALLOUT_RESPONSE_TRAILERS, now.response_trailers, &modes.response_trailers);
+  const auto keep_body = [&](callout_phase_t phase, const std::optional<callout_body_mode_t>& held,
+                             std::optional<callout_body_mode_t>* mode) {
+    if (wants(phase) && held.has_value()) UniteBodyModes(*held, mode);
+  };
+  keep_body(CALLOUT_REQUEST_BODY, now.request_body, &modes.request_body);
+  keep_body(CALLOUT_RESPONSE_BODY, now.response_body, &modes.response_body);
 }
 
-void ModeOverride::Complete(callout_body_mode_t request_body, callout_body_mode_t response_body) {
-  if (!modes.request_body.has_value()) modes.request_body = request_body;
-  if (!modes.response_body.has_value()) modes.response_body = response_body;
+void ModeOverride::Complete(const Modes& now) {
+  const auto complete = [](const std::optional<uint32_t>& held, std::optional<uint32_t>* mode) {
+    if (!mode->has_value()) *mode = held;
+  };
+  complete(now.request_headers, &modes.request_headers);
+  complete(now.response_headers, &modes.response_headers);
+  complete(now.request_body, &modes.request_body);
+  complete(now.response_body, &modes.response_body);
+  complete(now.request_trailers, &modes.request_trailers);
+  complete(now.response_trailers, &modes.response_trailers);
 }
 
 std::string ModeOverride::Write() const {

@@ -21,8 +21,8 @@
 
 namespace callout::host {
 
-// A ProcessingMode. Envoy takes an absent body mode as NONE. So a body mode that is absent here is
-// completed with the current mode.
+// A ProcessingMode. Envoy takes an absent body mode as NONE, and an absent one of headers or
+// trailers as the configured one. So a mode that is absent here is completed with the current one.
 struct ModeOverride {
   struct Modes {
     std::optional<uint32_t> request_headers, response_headers;
@@ -32,11 +32,13 @@ struct ModeOverride {
   Modes modes;
   bool present = false;
 
-  // Unites with the needs of an instance that has not set modes itself: its `phases` (bits) stay as
-  // they are.
-  void Keep(uint64_t phases, callout_body_mode_t request_body, callout_body_mode_t response_body);
-  // Completes the body modes.
-  void Complete(callout_body_mode_t request_body, callout_body_mode_t response_body);
+  // The phases (bits) whose modes it has.
+  uint64_t Named() const;
+  // Unites with the needs of an instance: of its `phases` (bits) those whose modes it has not set
+  // itself stay as they are `now`.
+  void Keep(uint64_t phases, const Modes& now);
+  // Takes what it does not have from `now`.
+  void Complete(const Modes& now);
   std::string Write() const;  // a ProcessingMode payload
 };
 

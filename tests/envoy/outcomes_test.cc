@@ -82,6 +82,8 @@ Processes::Processes() {
       "plain");
   Add("override",
       {{"processing_mode", Modes("STREAMED", "STREAMED")}, {"allow_mode_override", true}}, "plain");
+  Add("override_none", {{"processing_mode", Modes("NONE", "NONE")}, {"allow_mode_override", true}},
+      "plain");
   Add("observing",
       {{"processing_mode", Modes("STREAMED", "STREAMED")}, {"observability_mode", true}}, "plain");
   json trailers = Modes("STREAMED", "STREAMED");
@@ -167,6 +169,28 @@ TEST_F(OutcomesTest, AModeOverrideChangesOnlyTheModesItNames) {
   Send("override", {skip, {"x-do-request-body", "upper"}}, body_);
   ASSERT_TRUE(received_.has_value());
   EXPECT_EQ(received_->body, "SENT");
+}
+
+TEST_F(OutcomesTest, ALaterModeOverrideTakesNothingBack) {
+  using Mode = envoy::extensions::filters::http::ext_proc::v3::ProcessingMode;
+  const auto first = Answer("request-headers", [](ext_proc* answer) {
+    answer->mutable_request_headers();
+    answer->mutable_mode_override()->set_response_body_mode(Mode::BUFFERED);
+    answer->mutable_mode_override()->set_response_trailer_mode(Mode::SEND);
+  });
+  const auto later = Answer("response-headers", [](ext_proc* answer) {
+    answer->mutable_response_headers();
+    answer->mutable_mode_override()->set_request_trailer_mode(Mode::SKIP);
+  });
+  processes_->backend.Answer(
+      {.body = {.pieces = {"answered"}, .chunked = true, .trailers = {{"t", "1"}}}});
+  const HttpMessage response =
+      Send("override_none",
+           {first, later, {"x-do-response-body", "upper"}, {"x-do-response-trailers", "header"}});
+  EXPECT_EQ(response.status, 200);
+  EXPECT_EQ(response.body, "ANSWERED");
+  EXPECT_THAT(ValuesOf(response.trailers, std::string(kChangedHeader)),
+              ElementsAre("response-trailers"));
 }
 
 TEST_F(OutcomesTest, ContinueAndReplacePutsAnotherBodyInPlace) {

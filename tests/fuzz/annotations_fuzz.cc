@@ -110,8 +110,12 @@ std::string ReadRecords(const std::string& records) {
   std::string out = read.rest;
   if (read.has_dynamic_metadata) AppendBytes(CALLOUT_DYNAMIC_METADATA, read.dynamic_metadata, &out);
   const auto mode = static_cast<callout_body_mode_t>(records.size() % 5);
-  read.mode_override.Keep(~uint64_t{0}, mode, CALLOUT_BODY_BUFFERED);
-  read.mode_override.Complete(CALLOUT_BODY_NONE, CALLOUT_BODY_NONE);
+  ModeOverride::Modes now;
+  now.request_body = mode;
+  now.response_body = CALLOUT_BODY_BUFFERED;
+  now.response_trailers = static_cast<uint32_t>(records.size() % 3);
+  read.mode_override.Keep(~uint64_t{0}, now);
+  read.mode_override.Complete(now);
   AppendBytes(CALLOUT_MODE_OVERRIDE, read.mode_override.Write(), &out);
   ext_proc::ProcessingResponse written;
   if (!ParsesAs(out, &written)) return "what the host writes of them cannot be parsed";

@@ -559,6 +559,26 @@ TEST_F(EndingsTest, AHalfCloseWithinADeferredBodyDoesNotEndWithOk) {
 
 class OverrideTest : public EndingsTest {
  protected:
+  static constexpr uint32_t kSend = 1;
+  static constexpr uint32_t kSkip = 2;
+  struct Modes {
+    std::optional<uint32_t> response_headers = {};
+    std::optional<callout_body_mode_t> request_body = {}, response_body = {};
+    std::optional<uint32_t> response_trailers = {};
+  };
+
+  // A headers hook that overrides these modes and no others.
+  static FakePlugin::Hook Asks(const Modes& modes) {
+    ModeOverride override;
+    override.modes.response_headers = modes.response_headers;
+    override.modes.request_body = modes.request_body;
+    override.modes.response_body = modes.response_body;
+    override.modes.response_trailers = modes.response_trailers;
+    return [bytes = override.Write()](callout_call_t* call) {
+      return call->host->annotate(call, CALLOUT_MODE_OVERRIDE, ToBytes(bytes));
+    };
+  }
+
   // A plugin that asks for `mode` of the request's body and wraps it in < and >.
   void AddAsking(int mode, bool whole) {
     FakePlugin* plugin = whole ? AddGatherer(100) : AddPlugin();
@@ -637,6 +657,211 @@ TEST_F(OverrideTest, ABodyThatComesShowsThatNoneWasLeft) {
   EXPECT_EQ(Take()[0].mode_override().request_body_mode(), kDuplex);
   Feed(Body(CALLOUT_REQUEST_BODY, "a", true));
   EXPECT_EQ(BodyTold(Take()), "<a>.");
+}
+
+// What a plugin says of one mode is no word on the others.
+TEST_F(OverrideTest, OfAModeThatAPluginHasNotNamedItKeepsWhatItWants) {
+  limits_.mode_override = EnvoyModeOverride::kAllowed;
+  for (const Modes& other : {Modes{.response_body = kNone}, Modes{.response_headers = kSkip}}) {
+    Reset();
+    std::string seen;
+    FakePlugin* plugin = AddPlugin();
+    plugin->phases[CALLOUT_REQUEST_HEADERS] = Asks({.request_body = kBuffered});
+    plugin->phases[CALLOUT_RESPONSE_HEADERS] = Returns(CALLOUT_OK);
+    plugin->phases[CALLOUT_RESPONSE_BODY] = [&seen](callout_call_t* call) {
+      seen += BodyShown(call);
+      return CALLOUT_OK;
+    };
+    AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Asks(other);
+    FeedRequestHeaders(kStreamed, kStreamed, true);
+    const auto told = Take()[0].mode_override();
+    EXPECT_EQ(told.request_body_mode(), kBuffered);
+    EXPECT_EQ(told.response_body_mode(), kStreamed);
+    EXPECT_EQ(told.response_header_mode(), 0);  // DEFAULT
+    Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+    Feed(Body(CALLOUT_RESPONSE_BODY, "a", true));
+    EXPECT_EQ(seen, "a.");
+  }
+}
+
+// Envoy is told NONE where nobody else is there who wants it.
+TEST_F(OverrideTest, AModeThatAPluginHasNamedIsNotKeptForItself) {
+  limits_.mode_override = EnvoyModeOverride::kAllowed;
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_HEADERS] =
+      Asks({.response_body = kNone, .response_trailers = kSkip});
+  plugin->phases[CALLOUT_RESPONSE_HEADERS] = Returns(CALLOUT_OK);
+  plugin->phases[CALLOUT_RESPONSE_BODY] = plugin->phases[CALLOUT_RESPONSE_TRAILERS] =
+      Returns(CALLOUT_OK);
+  FeedRequestHeaders(kNone, kStreamed, true);
+  EXPECT_EQ(Take()[0].mode_override().ShortDebugString(), "response_trailer_mode: SKIP");
+}
+
+TEST_F(OverrideTest, ALaterOverrideTakesNothingBackThatAnotherPluginHasAskedFor) {
+  for (const auto policy : {EnvoyModeOverride::kUnknown, EnvoyModeOverride::kAllowed}) {
+    for (const Modes& later : {Modes{.response_trailers = kSend}, Modes{.response_trailers = kSkip},
+                               Modes{.response_body = kStreamed}, Modes{.response_body = kNone}}) {
+      Reset();
+      limits_.mode_override = policy;
+      std::string seen;
+      FakePlugin* plugin = AddPlugin();
+      plugin->phases[CALLOUT_REQUEST_HEADERS] =
+          Asks({.response_body = kBuffered, .response_trailers = kSend});
+      plugin->phases[CALLOUT_RESPONSE_BODY] = [&seen](callout_call_t* call) {
+        seen += BodyShown(call);
+        return CALLOUT_OK;
+      };
+      plugin->phases[CALLOUT_RESPONSE_TRAILERS] = Returns(CALLOUT_OK);
+      AddPlugin()->phases[CALLOUT_RESPONSE_HEADERS] = Asks(later);
+      FeedRequestHeaders(kNone, kNone, true);
+      Take();
+      Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+      EXPECT_EQ(Take()[0].mode_override().ShortDebugString(),
+                "response_body_mode: BUFFERED response_trailer_mode: SEND");
+      Feed(Body(CALLOUT_RESPONSE_BODY, "a", true));
+      EXPECT_EQ(seen, "a.");
+    }
+  }
+}
+
+TEST_F(OverrideTest, ABodyThatWasDeclinedCanStillBeAskedFor) {
+  struct Row {
+    EnvoyModeOverride policy;
+    int mode;
+  };
+  for (const auto& [policy, mode] :
+       {Row{EnvoyModeOverride::kUnknown, kNone}, Row{EnvoyModeOverride::kUnknown, kStreamed},
+        Row{EnvoyModeOverride::kAllowed, kNone}, Row{EnvoyModeOverride::kAllowed, kStreamed},
+        Row{EnvoyModeOverride::kIgnored, kStreamed}}) {
+    Reset();
+    limits_.mode_override = policy;
+    std::string seen;
+    FakePlugin* plugin = AddPlugin();
+    plugin->phases[CALLOUT_REQUEST_HEADERS] = Asks({.response_body = kNone});
+    plugin->phases[CALLOUT_RESPONSE_HEADERS] = Asks({.response_body = kBuffered});
+    plugin->phases[CALLOUT_RESPONSE_BODY] = [&seen](callout_call_t* call) {
+      seen += BodyShown(call);
+      return CALLOUT_OK;
+    };
+    FeedRequestHeaders(kNone, mode, true);
+    Take();
+    Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+    EXPECT_EQ(Take()[0].mode_override().response_body_mode(), kBuffered);
+    EXPECT_FALSE(stream_->end().has_value());
+    Feed(Body(CALLOUT_RESPONSE_BODY, "a", true));
+    EXPECT_EQ(seen, "a.") << "mode " << mode;
+  }
+}
+
+// The headers that came while it was declined say how it is coded.
+TEST_F(OverrideTest, TheCodingIsKnownOfABodyThatWasDeclinedAndThenAskedFor) {
+  for (const bool settled : {false, true}) {
+    Reset();
+    limits_.mode_override = EnvoyModeOverride::kIgnored;
+    FakePlugin* plugin = AddPlugin();
+    plugin->phases[CALLOUT_REQUEST_HEADERS] = Asks({.response_body = kNone});
+    plugin->phases[CALLOUT_RESPONSE_HEADERS] = [settled](callout_call_t* call) {
+      EXPECT_EQ(Asks({.response_body = kStreamed})(call), CALLOUT_OK);
+      return settled ? RemovesHeader("content-encoding")(call) : callout_status_t{CALLOUT_OK};
+    };
+    plugin->phases[CALLOUT_RESPONSE_BODY] = ReplacesBody("plain");
+    FeedRequestHeaders(kNone, kStreamed, true);
+    Feed(Headers(CALLOUT_RESPONSE_HEADERS, false, {{"content-encoding", "gzip"}}));
+    Take();
+    Feed(Body(CALLOUT_RESPONSE_BODY, "coded", true));
+    EXPECT_EQ(stream_->end().has_value(), !settled);
+  }
+}
+
+// As two filters would, and as one does whose configured mode is BUFFERED.
+TEST_F(OverrideTest, WhereABodyBecomesBufferedTheHeadersOfTheLastPluginWin) {
+  struct Row {
+    EnvoyModeOverride policy;
+    int mode;
+  };
+  for (const auto& [policy, mode] :
+       {Row{EnvoyModeOverride::kIgnored, kBuffered}, Row{EnvoyModeOverride::kAllowed, kStreamed},
+        Row{EnvoyModeOverride::kAllowed, kNone}, Row{EnvoyModeOverride::kUnknown, kNone}}) {
+    for (const bool removes : {false, true}) {
+      Reset();
+      limits_.mode_override = policy;
+      FakePlugin* plugin = AddPlugin();
+      plugin->phases[CALLOUT_REQUEST_HEADERS] = Asks({.request_body = kBuffered});
+      plugin->phases[CALLOUT_REQUEST_BODY] = SetsHeader("x-role", "a");
+      AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] =
+          removes ? RemovesHeader("x-role") : SetsHeader("x-role", "b");
+      FeedRequestHeaders(mode, kNone);
+      Take();
+      const auto answer = Exchange(Body(CALLOUT_REQUEST_BODY, "role: a", true));
+      EXPECT_EQ(Mutations(answer.request_body().response().header_mutation()),
+                std::vector<std::string>{removes ? "remove x-role" : "set x-role=b"})
+          << "mode " << mode;
+    }
+  }
+}
+
+TEST_F(OverrideTest, AStreamedBodyThatIsAskedForIsForeseenToo) {
+  enum Asker { kBefore, kItself, kAfter };  // in the order of responses
+  struct Row {
+    EnvoyModeOverride policy;
+    int mode;
+    Asker asker;
+    callout_body_mode_t asked;
+    bool refused;
+  };
+  constexpr auto kUnknown = EnvoyModeOverride::kUnknown;
+  constexpr auto kAllowed = EnvoyModeOverride::kAllowed;
+  const std::vector<Row> rows = {
+      {kUnknown, kNone, kBefore, kStreamed, true},
+      {kUnknown, kNone, kItself, kStreamed, true},
+      {kUnknown, kNone, kAfter, kStreamed, true},
+      {kAllowed, kNone, kBefore, kStreamed, true},
+      {kAllowed, kNone, kItself, kStreamed, true},
+      {kAllowed, kNone, kAfter, kStreamed, true},
+      {kUnknown, kBuffered, kItself, kStreamed, true},
+      {kAllowed, kBuffered, kItself, kStreamed, true},
+      // The gatherer keeps what suits it.
+      {kAllowed, kBuffered, kAfter, kStreamed, false},
+      // Out of STREAMED, where Envoy is known to obey.
+      {kUnknown, kStreamed, kItself, kBuffered, true},
+      {kAllowed, kStreamed, kItself, kBuffered, false},
+      {kAllowed, kNone, kItself, kBuffered, false},
+  };
+  for (const Row& row : rows) {
+    for (const std::string type : {"application/grpc", "application/json"}) {
+      Reset();
+      limits_.mode_override = row.policy;
+      FakePlugin* const after = AddPlugin();
+      FakePlugin* const gatherer = AddGatherer(100);
+      FakePlugin* const before = AddPlugin();
+      for (FakePlugin* plugin : {after, gatherer, before}) {
+        plugin->phases[CALLOUT_RESPONSE_HEADERS] = Returns(CALLOUT_OK);
+      }
+      gatherer->phases[CALLOUT_RESPONSE_BODY] = Returns(CALLOUT_OK);
+      FakePlugin* const asker = row.asker == kBefore   ? before
+                                : row.asker == kItself ? gatherer
+                                                       : after;
+      asker->phases[CALLOUT_RESPONSE_HEADERS] = Asks({.response_body = row.asked});
+      FeedRequestHeaders(kNone, row.mode, true);
+      Take();
+      const auto answer =
+          Exchange(Headers(CALLOUT_RESPONSE_HEADERS, false, {{"content-type", type}}));
+      EXPECT_EQ(answer.immediate_response().status().code(),
+                row.refused && type == "application/grpc" ? 500 : 0)
+          << "mode " << row.mode << ", asked " << row.asked << " by " << row.asker;
+    }
+  }
+}
+
+TEST_F(OverrideTest, WhereEnvoyObeysTrailersAreAskedForWithABodyToGather) {
+  limits_.mode_override = EnvoyModeOverride::kAllowed;
+  FakePlugin* plugin = AddGatherer(100);
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = Asks({.request_body = kStreamed});
+  plugin->phases[CALLOUT_REQUEST_BODY] = Returns(CALLOUT_OK);
+  FeedRequestHeaders(kNone, kNone);
+  const auto told = Take()[0].mode_override();
+  EXPECT_EQ(told.request_body_mode(), kStreamed);
+  EXPECT_EQ(told.request_trailer_mode(), kSend);
 }
 
 TEST_F(OverrideTest, WhereEnvoyObeysTrailersAreAskedForAGatheredBody) {

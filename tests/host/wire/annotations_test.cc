@@ -54,7 +54,10 @@ TEST(Annotations, ReadWhatProtobufWrites) {
   Annotations read = ReadAnnotations(bytes);
   EXPECT_TRUE(read.has_dynamic_metadata);
   EXPECT_EQ(read.rest, "");
-  read.mode_override.Complete(CALLOUT_BODY_NONE, CALLOUT_BODY_STREAMED);
+  ModeOverride::Modes now;
+  now.request_body = CALLOUT_BODY_NONE;
+  now.response_body = CALLOUT_BODY_STREAMED;
+  read.mode_override.Complete(now);
   ProcessingMode mode;
   ASSERT_TRUE(mode.ParseFromString(read.mode_override.Write()));
   EXPECT_EQ(mode.request_body_mode(), ProcessingMode::BUFFERED);
