@@ -417,11 +417,14 @@ Finding Stream::SettleBodyHeaders(ChainMessage* message, Part* part, const Respo
 // Whoever asks for no body gets none, whether Envoy obeys or not.
 void Stream::NoteModes(const ChainMessage& message, Part* part) {
   const std::string& annotations = CallOf(message, part).annotations;
+  if (!IsHeadersPhase(message.phase)) {
+    if (HasModeOverride(annotations)) Overrule(message, part, Overruled::kLateMode);
+    return;
+  }
   StageOf(message, part).named_modes = 0;
   if (!HasModeOverride(annotations)) return;
   const ModeOverride override = ReadAnnotations(annotations).mode_override;
   StageOf(message, part).named_modes = override.Named();
-  if (!IsHeadersPhase(message.phase)) return Overrule(message, part, Overruled::kLateMode);
   const std::array<std::optional<callout_body_mode_t>, 2> modes = {override.modes.request_body,
                                                                    override.modes.response_body};
   for (size_t i = 0; i < 2; ++i) {
