@@ -132,7 +132,9 @@ uint64_t Reloader::Rescan(uint64_t now_ns) {
   RescanEverything(now_ns, /*first=*/false, &due_ns);
   RetryStandIns();
   for (const auto& [name, slot] : slots_) {
-    if (retry_ && slot.current.has_value()) options_.target->EndQuarantine(slot.current->id);
+    if (retry_ && slot.current.has_value()) {
+      options_.target->EndQuarantine(slot.current->id).IgnoreError();  // the target logs it
+    }
   }
   retry_ = false;
   Commit();
@@ -368,7 +370,7 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
     slot->withdrawn.reset();
     Abandon(&slot->pending);
     // The operator has touched the files, even if the bytes are the same.
-    options_.target->EndQuarantine(slot->current->id);
+    options_.target->EndQuarantine(slot->current->id).IgnoreError();  // the target logs it
     return Taken::kDone;
   }
   if (slot->canary.has_value() && is_there(slot->canary->source)) return Taken::kDone;
@@ -928,7 +930,11 @@ absl::Status Reloader::Release(const std::string& plugin) {
     return absl::FailedPreconditionError(
         fmt::format("plugin {} is not in quarantine, and no version of it is withdrawn", plugin));
   }
-  options_.target->EndQuarantine(found->second.current->id);
+  const absl::Status status = options_.target->EndQuarantine(found->second.current->id);
+  if (!status.ok()) {
+    return absl::FailedPreconditionError(
+        fmt::format("plugin {} stays in quarantine: {}", plugin, MessageOf(status)));
+  }
   Say(LogLevel::kInfo, fmt::format("plugin {}: the operator has ended its quarantine", plugin));
   Publish();
   return absl::OkStatus();

@@ -179,7 +179,8 @@ class Reloader {
   // Puts the canary of `plugin` into service. FAILED_PRECONDITION if it has none.
   absl::Status Promote(const std::string& plugin);
   // Ends the quarantine of `plugin`, or lets the version of its file that was withdrawn be loaded
-  // again. FAILED_PRECONDITION if there is neither.
+  // again. FAILED_PRECONDITION if there is neither, or if it cannot be created and so stays in
+  // quarantine.
   absl::Status Release(const std::string& plugin);
 
   // Logs which generations have ended since the last call.

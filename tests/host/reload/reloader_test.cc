@@ -86,7 +86,12 @@ class FakeTarget final : public GenerationTarget {
     usage.crashes = crashes;
     return usage;
   }
-  void EndQuarantine(GenerationId id) override { quarantined.erase(sources.at(id).name); }
+  absl::Status EndQuarantine(GenerationId id) override {
+    const std::string& name = sources.at(id).name;
+    if (broken.contains(name)) return absl::InvalidArgumentError("it is broken");
+    quarantined.erase(name);
+    return absl::OkStatus();
+  }
 
   static std::string Code(const GenerationSource& source) {
     std::string code;
@@ -1134,6 +1139,10 @@ TEST_F(ReloaderTest, ReleasesFromQuarantineWhenAsked) {
   target_.quarantined = {"a", "b"};
   EXPECT_TRUE(reloader_->Release("a").ok());
   EXPECT_THAT(target_.quarantined, ElementsAre("b"));
+  target_.broken = {"b"};
+  const absl::Status status = reloader_->Release("b");
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(status.message(), "plugin b stays in quarantine: it is broken");
 }
 
 TEST_F(ReloaderTest, RetryTriesRefusedFilesAgain) {
