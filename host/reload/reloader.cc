@@ -22,11 +22,6 @@ constexpr size_t kShortSha = 12;
 constexpr uint64_t kCanaryNs = 250'000'000;
 constexpr uint64_t kSecondNs = 1'000'000'000;
 
-// Whether both are the same version. Which files it follows, and how they are, makes no other one.
-bool IsSameVersion(const GenerationSource& a, const GenerationSource& b) {
-  return DigestOf(a) == DigestOf(b);
-}
-
 std::string Describe(const GenerationSource& source, const GenerationFacts& facts) {
   return fmt::format("generation {} of {} ({}sha256 {}{})", source.number, source.path,
                      facts.version.empty() ? "" : fmt::format("version {}, ", facts.version),
@@ -285,6 +280,12 @@ std::set<std::string> Reloader::FollowedPaths(const Slot& slot) {
   return paths;
 }
 
+// Whether the version in service is the same one, whatever both have read.
+bool Reloader::Serves(const Slot& slot, const GenerationSource& version) {
+  return slot.current.has_value() && slot.current->quarantine.empty() &&
+         IsSameVersion(*slot.current, version);
+}
+
 // Whether a file that `source` follows has changed since its creation. `now` lacks those that are
 // not looked at.
 bool Reloader::HasChanged(const GenerationSource& source, const FollowedFiles& now) {
@@ -357,7 +358,7 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
   const auto is_there = [&](const GenerationSource& source) {
     return IsSameVersion(source, wanted) && !HasChanged(source, slot->seen_followed);
   };
-  slot->file_serves = slot->current.has_value() && IsSameVersion(*slot->current, wanted);
+  slot->file_serves = Serves(*slot, wanted);
   if (slot->current.has_value() && is_there(*slot->current)) {
     if (slot->canary.has_value()) {
       Say(LogLevel::kInfo,
@@ -827,6 +828,8 @@ void Reloader::PromoteCanary(Slot* slot, std::string_view by) {
 // A version that was withdrawn before this start stays so. False: this one was not.
 bool Reloader::Recall(Slot* slot, const GenerationSource& wanted) {
   if (slot->withdrawn.has_value()) return false;
+  // That one was not withdrawn: it is in quarantine, or was, in this run.
+  if (Serves(*slot, wanted)) return false;
   const WithdrawnVersions::Entry* const entry =
       withdrawn_->Find(slot->files.name, DigestOf(wanted));
   if (entry == nullptr) return false;

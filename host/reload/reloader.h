@@ -284,6 +284,7 @@ class Reloader {
   void RetryStandIns();
   static void NoteStamps(Slot* slot, uint64_t now_ns);
   static std::set<std::string> FollowedPaths(const Slot& slot);
+  static bool Serves(const Slot& slot, const GenerationSource& version);
   static bool HasChanged(const GenerationSource& source, const FollowedFiles& now);
   static bool FollowedHaveChanged(const Slot& slot);
   Taken Take(Slot* slot, bool at_once, uint64_t rested_ns);

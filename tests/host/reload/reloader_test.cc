@@ -1027,6 +1027,44 @@ TEST_F(StateReloaderTest, AVersionThatLeftItsQuarantineServes) {
   EXPECT_THAT(target_.chain, ElementsAre("a=1"));
 }
 
+TEST_F(StateReloaderTest, AVersionThatAFollowedFileBringsOutOfQuarantineIsNotWithdrawn) {
+  const std::string keys = directory_.Path("keys");
+  std::ofstream(keys) << "1";
+  target_.followed_files = {keys};
+  Write("a.so", "1");
+  ASSERT_TRUE(Restart().ok());
+  target_.quarantined = {"a"};
+  reloader_->NoteEnded();
+  std::ofstream(keys) << "22";
+  RescanUntilSettled();
+  EXPECT_FALSE(StatusOf("a").withdrawn);
+  EXPECT_EQ(StatusOf("a").last_error, "");
+  EXPECT_EQ(StatusOf("a").generations.front().number, 2u);
+  target_.quarantined.clear();
+  reloader_->NoteEnded();
+  ASSERT_TRUE(Restart().ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+}
+
+// The version in service differs from it only in what it has read.
+TEST_F(StateReloaderTest, ARollbackOfACanaryOfTheSameVersionLeavesThatInService) {
+  const std::string keys = directory_.Path("keys");
+  std::ofstream(keys) << "1";
+  target_.followed_files = {keys};
+  Write("a.so", "1");
+  Write("a.settings", R"({"canary": {"min_calls": 10}})");
+  ASSERT_TRUE(Restart().ok());
+  std::ofstream(keys) << "22";
+  RescanUntilSettled();
+  ASSERT_THAT(target_.chain, ElementsAre("a=1", "a=1"));
+  Count(New(), 10, 10);
+  Check();
+  ASSERT_TRUE(StatusOf("a").withdrawn);
+  reloader_->NoteEnded();
+  ASSERT_TRUE(Restart().ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+}
+
 TEST_F(StateReloaderTest, WithADamagedFileEverythingServes) {
   Withdraw();
   std::ofstream(directory_.Path("withdrawn.json")) << "garbage";
