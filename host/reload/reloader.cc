@@ -575,12 +575,22 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
         fmt::format("plugin {}: {} serves new streams", source.name, Describe(source, facts)));
   }
   AddGeneration(slot, &source, std::move(facts));
+  // Only what it has read is new: the version to go back to is the same, and a return to that goes
+  // on, with the reason for it.
+  const bool renews = !source.canary && Serves(*slot, source);
   slot->withdrawn.reset();
-  slot->refusal = slot->stand_in_error = absl::OkStatus();
+  const bool fails = renews && slot->returning.has_value() && slot->returning->repeat;
+  if (!fails) slot->refusal = absl::OkStatus();
+  slot->stand_in_error = absl::OkStatus();
   slot->state = State::kServing;
   Count(*slot, Outcome::kLoaded);
   if (source.canary) return ServeBeside(slot, std::move(source));
-  CurrentLeaves(slot);
+  if (renews) {
+    Abandon(&slot->renewal);
+    slot->stale_error = absl::OkStatus();
+  } else {
+    CurrentLeaves(slot);
+  }
   if (slot->canary.has_value()) {
     Say(LogLevel::kInfo, fmt::format("plugin {}: generation {} ends as a canary", source.name,
                                      slot->canary->source.number));
@@ -588,7 +598,7 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
   }
   // A stand-in is no version to roll back to.
   if (slot->current.has_value() && !slot->current->quarantine.empty()) slot->current.reset();
-  slot->previous = std::move(slot->current);
+  if (!renews) slot->previous = std::move(slot->current);
   slot->current = std::move(source);
 }
 

@@ -645,6 +645,62 @@ TEST_F(ReloaderTest, ARollbackThatFailedEndsWithANewVersion) {
   EXPECT_THAT(target_.chain, ElementsAre("a=3"));
 }
 
+// Version 2 serves, and was created again.
+class RenewedReloaderTest : public ReloaderTest {
+ protected:
+  void StartAndReplace() {
+    std::ofstream(keys_) << "1";
+    target_.followed_files = {keys_};
+    StartWith({"a"});
+    Replace("a.so", "2");
+    RescanUntilSettled();
+    ASSERT_THAT(target_.chain, ElementsAre("a=2"));
+  }
+  void Renew() {
+    std::ofstream(keys_) << "22";
+    RescanUntilSettled();
+    ASSERT_THAT(target_.chain, ElementsAre("a=2"));
+    ASSERT_EQ(StatusOf("a").generations.front().number, 3u);
+  }
+  void FailTrial() {
+    target_.failed_trials = {*target_.live.begin()};
+    reloader_->WithdrawFailed();
+  }
+
+  const std::string keys_ = directory_.Path("keys");
+};
+
+TEST_F(RenewedReloaderTest, GivesWayToTheVersionBeforeAndNotToItself) {
+  StartAndReplace();
+  Renew();
+  FailTrial();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("generation 3 of "));
+}
+
+TEST_F(RenewedReloaderTest, GivesWayWhereTheVersionBeforeCouldNotBeCreatedYet) {
+  StartAndReplace();
+  target_.broken = {"a"};
+  FailTrial();
+  target_.broken.clear();
+  const uint64_t retry_ns = reloader_->CheckReturns(now_ns_);
+  Renew();
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("generation 1 cannot be created again"));
+  EXPECT_EQ(reloader_->CheckReturns(retry_ns), Reloader::kNever);
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+}
+
+TEST_F(ReloaderTest, AVersionThatReadsItsFilesAgainHasNoneBeforeIt) {
+  const std::string keys = directory_.Path("keys");
+  std::ofstream(keys) << "1";
+  target_.followed_files = {keys};
+  StartWith({"a"});
+  std::ofstream(keys) << "22";
+  RescanUntilSettled();
+  ASSERT_EQ(StatusOf("a").generations.front().number, 2u);
+  EXPECT_FALSE(StatusOf("a").may_go_back) << "it would read the same files";
+}
+
 TEST_F(ReloaderTest, AWithdrawnVersionIsTakenAgainWhenItIsReleased) {
   StartWith({"a"});
   Replace("a.so", "2");
