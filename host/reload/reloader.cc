@@ -319,6 +319,7 @@ void Reloader::Commit() {
 Reloader::Taken Reloader::Take(Slot* slot, bool at_once, uint64_t rested_ns) {
   slot->file_serves = false;
   if (!slot->files.wrong.empty()) {
+    Abandon(&slot->pending);  // of files that are no longer there; so below
     Refuse(slot, absl::InvalidArgumentError(slot->files.wrong));
     return Taken::kDone;
   }
@@ -330,7 +331,10 @@ Reloader::Taken Reloader::Take(Slot* slot, bool at_once, uint64_t rested_ns) {
   const bool changing = absl::IsAborted(contents.status());
   slot->not_a_plugin = absl::OkStatus();
   // The first rescan does not wait: a required plugin that is absent is an error.
-  if (!changing || at_once) Refuse(slot, contents.status());
+  if (!changing || at_once) {
+    Abandon(&slot->pending);
+    Refuse(slot, contents.status());
+  }
   return changing ? Taken::kChanging : Taken::kDone;
 }
 
@@ -343,6 +347,7 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
   wanted.policy = slot->files.policy;
   absl::StatusOr<InstanceSettings> settings = SettingsOf(wanted);
   if (!settings.ok()) {
+    Abandon(&slot->pending);
     Refuse(slot, absl::InvalidArgumentError(fmt::format("reading {}: {}", slot->files.settings_path,
                                                         MessageOf(settings.status()))));
     return Taken::kDone;

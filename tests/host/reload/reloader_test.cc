@@ -1731,6 +1731,32 @@ TEST_F(HangingCreate, GivesWayToTheNextVersion) {
   EXPECT_EQ(target_.discarded.size(), 1u);
 }
 
+TEST_F(HangingCreate, IsNotWantedOnceItsFilesAreRefused) {
+  const std::string code = plugins_ + "/a.so";
+  for (const bool by_settings : {true, false}) {
+    SCOPED_TRACE(by_settings);
+    target_.Hold();
+    target_.discarded.clear();
+    StartWith({"a"});
+    Write("a.so", "hangs");
+    RescanUntilSettled();
+    ASSERT_EQ(Preparation::running(), 1u);
+    if (by_settings) {
+      Write("a.settings", "{");
+    } else {
+      ASSERT_EQ(chmod(code.c_str(), 0666), 0);
+    }
+    RescanUntilSettled();
+    const std::string error = StatusOf("a").last_error;
+    EXPECT_THAT(error, HasSubstr(by_settings ? "reading " : "a.so"));
+    RescanUntilReturned();
+    EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+    EXPECT_EQ(StatusOf("a").last_error, error);
+    EXPECT_EQ(target_.discarded.size(), 1u);
+    Remove("a.settings");
+  }
+}
+
 TEST_F(HangingCreate, IsBegunOnceHoweverOftenItIsRetried) {
   StartWith({"a"});
   Write("a.so", "hangs");
