@@ -68,13 +68,21 @@ absl::Status Reloader::FinishReturn(Slot* slot, GenerationSource source,
   absl::Status reason = std::move(slot->returning->reason);
   slot->returning.reset();
   Say(LogLevel::kError, fmt::format("plugin {}: {}", failed.name, MessageOf(reason)));
+  std::optional<Canary> canary = std::exchange(slot->canary, std::nullopt);
   Serve(slot, std::move(source), *std::move(facts));
   slot->previous.reset();
+  Count(*slot, Outcome::kWithdrawn);
+  if (canary.has_value()) {
+    // It is the version of the plugin's file, so what has failed is not.
+    Say(LogLevel::kInfo, fmt::format("plugin {}: generation {} goes on as a canary beside it",
+                                     failed.name, canary->source.number));
+    slot->canary = std::move(canary);
+    return absl::OkStatus();
+  }
   slot->withdrawn = failed;
   slot->touched = slot->forgiven = false;
   slot->refusal = std::move(reason);
   slot->refused_at_ms = NowMs();
-  Count(*slot, Outcome::kWithdrawn);
   return absl::OkStatus();
 }
 

@@ -925,6 +925,27 @@ TEST_F(CanaryReloaderTest, TheFirstVersionServesAlone) {
   EXPECT_FALSE(StatusOf("a").has_canary);
 }
 
+TEST_F(CanaryReloaderTest, GoesOnBesideTheVersionBeforeIfTheOneBesideItIsWithdrawn) {
+  StartWith({"a"});
+  Replace("a.so", "2");
+  RescanUntilSettled();
+  const GenerationId failing = New();
+  Write("a.settings", R"({"canary": {}})");
+  Replace("a.so", "3");
+  RescanUntilSettled();
+  ASSERT_THAT(target_.chain, ElementsAre("a=2", "a=3"));
+  const GenerationId canary = New();
+  target_.failed_trials = {failing};
+  reloader_->WithdrawFailed();
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "a=3"));
+  EXPECT_TRUE(target_.live.contains(canary)) << "it was created anew";
+  EXPECT_TRUE(StatusOf("a").has_canary);
+  EXPECT_FALSE(StatusOf("a").withdrawn) << "of another version than its file's";
+  EXPECT_EQ(StatusOf("a").last_error, "");
+  EXPECT_EQ(Reloads("a", "withdrawn"), 1);
+}
+
 TEST_F(CanaryReloaderTest, LeavesWithItsFile) {
   StartCanary(R"({"canary": {}})");
   Remove("a.so");
