@@ -214,7 +214,9 @@ void Reloader::UpdateProblems(const std::vector<PluginSources::Problem>& problem
 
 // Returns the time of its next rescan.
 uint64_t Reloader::RescanFile(Slot* slot, uint64_t now_ns, bool first) {
-  if (slot->pending.has_value()) CheckPending(slot, now_ns);
+  // If the operator wants the version before, a newer one waits for what comes of it.
+  const bool waits = slot->returning.has_value() && slot->returning->by_operator;
+  if (slot->pending.has_value() && !waits) CheckPending(slot, now_ns);
   if (slot->renewal.has_value()) CheckRenewal(slot, now_ns);
   const uint64_t due_ns = RescanStamps(slot, now_ns, first);
   const bool creates = slot->pending.has_value() || slot->renewal.has_value();
@@ -906,15 +908,17 @@ absl::Status Reloader::GoBack(const std::string& plugin) {
     return absl::FailedPreconditionError(
         fmt::format("plugin {} has no earlier generation that could serve", plugin));
   }
-  Abandon(&slot->pending);
   absl::Status status = ReturnToPrevious(
       slot, absl::AbortedError(fmt::format(
                 "generation {} of {} was taken out of service by the operator; replace the file to "
                 "load another",
                 slot->current->number, slot->current->path)));
-  if (!status.ok()) {
+  if (status.ok()) {
+    Abandon(&slot->pending);
+  } else {
     status = absl::Status(status.code(), fmt::format("plugin {}: {}", plugin, MessageOf(status)));
-    const Return& returning = *slot->returning;
+    Return& returning = *slot->returning;
+    returning.by_operator = returning.pending.has_value();
     if (!returning.pending.has_value() && !returning.repeat) slot->returning.reset();
   }
   Commit();

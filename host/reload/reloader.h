@@ -222,6 +222,7 @@ class Reloader {
   struct Return {
     absl::Status reason;             // why the generation in service leaves
     bool repeat = false;             // until it has left, since nobody asks again
+    bool by_operator = false;        // so the plugin's file is not loaded, unless it fails
     std::optional<Pending> pending;  // nothing: its last create has failed
     uint64_t retry_ns = 0;           // then; 0: CheckReturns says when
   };

@@ -1801,6 +1801,46 @@ TEST_F(HangingCreate, AreLimited) {
   EXPECT_THAT(target_.chain, ElementsAre("a=1"));
 }
 
+class HangingCreateAndGoBack : public HangingCreate {
+ protected:
+  // Version 2 serves, and a version that hangs is being created.
+  void StartAndReplace() {
+    StartWith({"a"});
+    Replace("a.so", "2");
+    while (target_.chain.front() != "a=2") RescanUntilSettled();
+    Replace("a.so", "hangs");
+    RescanUntilSettled();
+    ASSERT_EQ(Preparation::running(), 1u);
+  }
+  // The create of version 1 returns, soon or at once.
+  absl::Status GoBack() {
+    absl::Status status = reloader_->GoBack("a");
+    while (Preparation::running() > 1) std::this_thread::yield();
+    EXPECT_EQ(reloader_->CheckReturns(now_ns_), Reloader::kNever);
+    return status;
+  }
+};
+
+TEST_F(HangingCreateAndGoBack, NeverServesIfTheVersionBeforeDoes) {
+  StartAndReplace();
+  GoBack().IgnoreError();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  RescanUntilReturned();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_EQ(target_.discarded.size(), 1u);
+}
+
+TEST_F(HangingCreateAndGoBack, ServesIfTheVersionBeforeCannotBeCreatedAgain) {
+  StartAndReplace();
+  target_.broken = {"a"};
+  EXPECT_FALSE(GoBack().ok());
+  target_.broken.clear();
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+  RescanUntilReturned();
+  EXPECT_THAT(target_.chain, ElementsAre("a=hangs"));
+  EXPECT_EQ(StatusOf("a").last_error, "");
+}
+
 // The version in service is created again, and hangs.
 TEST_F(HangingCreate, OfTheVersionInServiceHoldsUpNobodyElse) {
   const std::string keys = directory_.Path("keys");
@@ -1872,6 +1912,22 @@ TEST_F(HangingReturn, ThatTheOperatorAskedForHoldsUpNobodyElse) {
   ReplaceTheOther();
   FinishReturn();
   EXPECT_THAT(StatusOf("a").last_error, HasSubstr("by the operator"));
+}
+
+TEST_F(HangingReturn, ThatTheOperatorAskedForGoesBeforeANewerVersion) {
+  StartAndReplace();
+  Write("a.config", "x");
+  Replace("a.so", "hangs");
+  RescanUntilSettled();
+  ASSERT_EQ(Preparation::running(), 1u);
+  EXPECT_EQ(reloader_->GoBack("a").code(), absl::StatusCode::kDeadlineExceeded);
+  RescanUntilReturned();
+  EXPECT_THAT(target_.chain, ElementsAre("a=2", "b=1"));
+  EXPECT_EQ(reloader_->CheckReturns(now_ns_), Reloader::kNever);
+  EXPECT_THAT(target_.chain, ElementsAre("a=hangs", "b=1"));
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=hangs", "b=1"));
+  EXPECT_EQ(target_.discarded.size(), 1u);
 }
 
 TEST_F(HangingReturn, OfAFailedTrialHoldsUpNobodyElse) {
