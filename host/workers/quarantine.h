@@ -68,7 +68,7 @@ class Quarantine {
       : limit_(limit), crashes_(limit), metrics_(metrics) {}
 
   // Counts the crash of the plugin that `end` names. True if it has reached the limit, which a
-  // crash `of_a_trial` does not count for: that version never served.
+  // crash `of_a_trial` does not count for: that version never served, or serves no more.
   bool CountCrash(const WorkerEnd& end, bool of_a_trial);
 
   // Disables `source`; `text` says what the last crash was. Does nothing if it is disabled.

@@ -15,7 +15,8 @@
 // after SIGHUP. What it has created already is not created again.
 //
 // A create that takes longer than --plugin_create_timeout_ms ends its worker, whose other orders
-// would have to wait for it, and the version is refused with DEADLINE_EXCEEDED.
+// would have to wait for it, and the version is refused with DEADLINE_EXCEEDED. A destroy that
+// takes as long ends its worker, too, and no version is refused for it.
 //
 // A stand-in (host/workers/quarantine.h) replaces a plugin that crashes too often, in all workers,
 // until there is a new generation, the operator touches its file, or a trial in one worker

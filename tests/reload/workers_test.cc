@@ -492,6 +492,40 @@ TEST_F(Workers, OneWhoseCreateHangsWhileItIsBroughtUpIsReplaced) {
   for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("a@"));
 }
 
+TEST_F(Workers, ADestroyThatHangsEndsItsWorkerAndKeepsNoVersionOut) {
+  plugins_.Put("o.config", "o");
+  plugins_.Put("o.so", ReadFile(ReloadPlugin("counting")));
+  Start("counting", "a " + directory_.Path("count") + " linger 1 2",
+        {"--plugin_create_timeout_ms=2000", "--watchdog_ms=0", "--quarantine=1/600"});
+  const std::map<int, pid_t> before = Processes();
+  plugins_.Put("p.config", "b");
+  host_->AwaitLog("plugin p: generation 2 of ");
+  plugins_.Put("o.config", "n");  // whose create has to wait for that destroy
+  EXPECT_THAT(host_->AwaitLog("plugin p has been in callout_plugin_destroy for "),
+              HasSubstr("(--plugin_create_timeout_ms); it is killed"));
+  host_->AwaitLog("plugin o: generation 2 of ");
+  Await([&] {
+    const std::map<int, pid_t> now = Processes();
+    return now.at(1) != before.at(1) && now.at(2) != before.at(2) &&
+           GetMetric(Admin(), "callout_workers ") == 2;
+  });
+  EXPECT_EQ(GetPlugin(Admin(), "o")["last_error"], nullptr);
+  EXPECT_EQ(Plugin()["state"], "serving") << "the version that serves does not hang";
+  EXPECT_EQ(Plugin()["crashes"], 2);
+  for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("b@"));
+  EXPECT_EQ(host_->Terminate(), 0);
+}
+
+TEST_F(Workers, WithoutWorkersTheLogNamesADestroyThatHangs) {
+  Start("counting", "a " + directory_.Path("count") + " linger 1",
+        {"--workers=0", "--plugin_create_timeout_ms=500", "--watchdog_ms=0"});
+  plugins_.Put("p.config", "b");
+  EXPECT_THAT(host_->AwaitLog("plugin p has been in callout_plugin_destroy for "),
+              HasSubstr("until it returns, no plugin is loaded or rolled back "
+                        "(--plugin_create_timeout_ms)"));
+  EXPECT_THAT(Version(), StartsWith("b@"));
+}
+
 TEST_F(Workers, AStoppedWorkerStopsReloadsForATimeOnly) {
   Start("counting", "a", {"--plugin_create_timeout_ms=2000"});
   const std::map<int, pid_t> before = Processes();

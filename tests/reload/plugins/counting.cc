@@ -2,8 +2,8 @@
 
 // Stamps messages with its label and process, and counts how often it was made in any
 // process. Configuration: LABEL [FILE [ACTION FIRST LAST]…]: FILE grows by a byte each
-// time, and creations from the FIRSTth to the LASTth do ACTION: fail, abort or hang. Without
-// LAST, only the FIRSTth.
+// time, and creations from the FIRSTth to the LASTth do ACTION: fail, abort, hang, or linger:
+// hang when they are destroyed. Without LAST, only the FIRSTth.
 #include <callout/plugin.hpp>
 
 #include <cstdlib>
@@ -34,7 +34,11 @@ class Counting {
       if (action == "abort") std::abort();
       if (action == "fail") setup.fail("this is the one that fails");
       while (action == "hang") pause();
+      lingers_ = action == "linger";
     }
+  }
+  ~Counting() {
+    while (lingers_) pause();
   }
 
   void on_request_headers(callout::HeadersCall& call) { call.set_header("x-version", label_); }
@@ -42,6 +46,7 @@ class Counting {
 
  private:
   std::string label_;
+  bool lingers_ = false;
   callout::Counter made_;
 };
 
