@@ -461,14 +461,18 @@ absl::Status Server::StartTraffic() {
   return absl::OkStatus();
 }
 
-// Without a supervisor a hanging hook is only logged. The supervisor watches workers.
+// Without a supervisor a hanging hook is only logged. The supervisor watches workers. The reloader
+// tells of creates.
 absl::Status Server::WatchHooks() {
-  const uint64_t limit_ms = config_.containment.watchdog_ms;
-  if (limit_ms == 0 || workers_ != nullptr) return absl::OkStatus();
-  const HangLimits limits = {.serving_ms = limit_ms};
+  if (workers_ != nullptr) return absl::OkStatus();
+  const HangLimits limits = {.serving_ms = config_.containment.watchdog_ms,
+                             .destroy_ms = config_.reload.create_timeout_ms};
   auto watchdog = Watchdog::Start(limits, HookTable::InUse(), [](const HookTable::Running& hung) {
-    Log(LogLevel::kError, "{}; the streams of this thread wait; new ones go to other threads",
-        DescribeHung(*HookTable::InUse(), hung, MonotonicNs()));
+    Log(LogLevel::kError, "{}; {}", DescribeHung(*HookTable::InUse(), hung, MonotonicNs()),
+        hung.place.hook == Hook::kDestroy
+            ? "until it returns, no plugin is loaded or rolled back (--plugin_create_timeout_ms); "
+              "if it never does, restart the host"
+            : "the streams of this thread wait; new ones go to other threads");
   });
   if (!watchdog.ok()) return watchdog.status();
   watchdog_ = *std::move(watchdog);

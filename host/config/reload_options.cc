@@ -148,7 +148,8 @@ void AddReloadOptions(ReloadConfig* config, OptionSet* options) {
                             "Time that the create hook of a new version may take before the host "
                             "reports a problem. The old version serves until create returns. With "
                             "workers, the worker in which it runs is killed, and the version is "
-                            "refused"));
+                            "refused. The same time holds for the destroy hook: the host logs one "
+                            "that takes longer and, with workers, kills the worker"));
   options->Add(NumberOption("max_generations", kReloadGroup, "FILES", 1, kGenerationsMax,
                             &config->generations_max,
                             "Plugin files that a process may load in its lifetime, since none can "

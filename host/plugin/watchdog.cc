@@ -15,12 +15,16 @@ namespace {
 
 uint64_t LimitOf(const HookPlace& place, const HangLimits& limits) {
   if (IsAtLoad(place.hook)) return limits.create_ms;
+  if (place.hook == Hook::kDestroy) return limits.destroy_ms;
   return place.may_wait ? 0 : limits.serving_ms;
 }
 
 uint64_t LeastOf(const HangLimits& limits) {
-  if (limits.serving_ms == 0) return limits.create_ms;
-  return limits.create_ms == 0 ? limits.serving_ms : std::min(limits.serving_ms, limits.create_ms);
+  uint64_t least = UINT64_MAX;
+  for (const uint64_t limit : {limits.serving_ms, limits.create_ms, limits.destroy_ms}) {
+    if (limit != 0) least = std::min(least, limit);
+  }
+  return least;
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Reports hooks that hang: that have occupied a transport's thread for longer than a limit. Such a
-// thread serves no stream, and cannot be taken back. It may report creates that hang, too.
+// thread serves no stream, and cannot be taken back. It may report creates and destroys that hang,
+// too: the reloads of all plugins may wait for them.
 //
 //   absl::StatusOr<std::unique_ptr<Watchdog>> watchdog = Watchdog::Start(
 //       {.serving_ms = 5000}, HookTable::InUse(), [](const HookTable::Running& hung) { … });
@@ -33,8 +34,9 @@ namespace callout::host {
 struct HangLimits {
   uint64_t serving_ms = 0;  // on a thread that serves streams
   uint64_t create_ms = 0;   // create, and the constructors of a file that is being loaded
+  uint64_t destroy_ms = 0;
 
-  bool any() const { return serving_ms != 0 || create_ms != 0; }
+  bool any() const { return serving_ms != 0 || create_ms != 0 || destroy_ms != 0; }
 };
 
 // Whether the hook is one of those that `create_ms` is for.

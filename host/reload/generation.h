@@ -99,8 +99,8 @@ class GenerationTarget {
   virtual void Commit(const std::vector<GenerationId>& chain) = 0;
 
   // The operator has touched the generation's files or sent SIGHUP: if it is in quarantine, it is
-  // enabled again.
-  virtual void EndQuarantine(GenerationId) {}
+  // enabled again. An error if it cannot be created: then it stays in quarantine.
+  virtual absl::Status EndQuarantine(GenerationId) { return absl::OkStatus(); }
 
   // Does whatever the target has to do on the reloading thread. Returns when (MonotonicNs) it wants
   // to be called again at the latest.

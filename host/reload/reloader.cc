@@ -22,11 +22,6 @@ constexpr size_t kShortSha = 12;
 constexpr uint64_t kCanaryNs = 250'000'000;
 constexpr uint64_t kSecondNs = 1'000'000'000;
 
-// Whether both are the same version. Which files it follows, and how they are, makes no other one.
-bool IsSameVersion(const GenerationSource& a, const GenerationSource& b) {
-  return DigestOf(a) == DigestOf(b);
-}
-
 std::string Describe(const GenerationSource& source, const GenerationFacts& facts) {
   return fmt::format("generation {} of {} ({}sha256 {}{})", source.number, source.path,
                      facts.version.empty() ? "" : fmt::format("version {}, ", facts.version),
@@ -132,7 +127,9 @@ uint64_t Reloader::Rescan(uint64_t now_ns) {
   RescanEverything(now_ns, /*first=*/false, &due_ns);
   RetryStandIns();
   for (const auto& [name, slot] : slots_) {
-    if (retry_ && slot.current.has_value()) options_.target->EndQuarantine(slot.current->id);
+    if (retry_ && slot.current.has_value()) {
+      options_.target->EndQuarantine(slot.current->id).IgnoreError();  // the target logs it
+    }
   }
   retry_ = false;
   Commit();
@@ -217,7 +214,9 @@ void Reloader::UpdateProblems(const std::vector<PluginSources::Problem>& problem
 
 // Returns the time of its next rescan.
 uint64_t Reloader::RescanFile(Slot* slot, uint64_t now_ns, bool first) {
-  if (slot->pending.has_value()) CheckPending(slot, now_ns);
+  // If the operator wants the version before, a newer one waits for what comes of it.
+  const bool waits = slot->returning.has_value() && slot->returning->by_operator;
+  if (slot->pending.has_value() && !waits) CheckPending(slot, now_ns);
   if (slot->renewal.has_value()) CheckRenewal(slot, now_ns);
   const uint64_t due_ns = RescanStamps(slot, now_ns, first);
   const bool creates = slot->pending.has_value() || slot->renewal.has_value();
@@ -283,6 +282,12 @@ std::set<std::string> Reloader::FollowedPaths(const Slot& slot) {
   return paths;
 }
 
+// Whether the version in service is the same one, whatever both have read.
+bool Reloader::Serves(const Slot& slot, const GenerationSource& version) {
+  return slot.current.has_value() && slot.current->quarantine.empty() &&
+         IsSameVersion(*slot.current, version);
+}
+
 // Whether a file that `source` follows has changed since its creation. `now` lacks those that are
 // not looked at.
 bool Reloader::HasChanged(const GenerationSource& source, const FollowedFiles& now) {
@@ -316,6 +321,7 @@ void Reloader::Commit() {
 Reloader::Taken Reloader::Take(Slot* slot, bool at_once, uint64_t rested_ns) {
   slot->file_serves = false;
   if (!slot->files.wrong.empty()) {
+    Abandon(&slot->pending);  // of files that are no longer there; so below
     Refuse(slot, absl::InvalidArgumentError(slot->files.wrong));
     return Taken::kDone;
   }
@@ -327,7 +333,10 @@ Reloader::Taken Reloader::Take(Slot* slot, bool at_once, uint64_t rested_ns) {
   const bool changing = absl::IsAborted(contents.status());
   slot->not_a_plugin = absl::OkStatus();
   // The first rescan does not wait: a required plugin that is absent is an error.
-  if (!changing || at_once) Refuse(slot, contents.status());
+  if (!changing || at_once) {
+    Abandon(&slot->pending);
+    Refuse(slot, contents.status());
+  }
   return changing ? Taken::kChanging : Taken::kDone;
 }
 
@@ -340,6 +349,7 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
   wanted.policy = slot->files.policy;
   absl::StatusOr<InstanceSettings> settings = SettingsOf(wanted);
   if (!settings.ok()) {
+    Abandon(&slot->pending);
     Refuse(slot, absl::InvalidArgumentError(fmt::format("reading {}: {}", slot->files.settings_path,
                                                         MessageOf(settings.status()))));
     return Taken::kDone;
@@ -355,7 +365,7 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
   const auto is_there = [&](const GenerationSource& source) {
     return IsSameVersion(source, wanted) && !HasChanged(source, slot->seen_followed);
   };
-  slot->file_serves = slot->current.has_value() && IsSameVersion(*slot->current, wanted);
+  slot->file_serves = Serves(*slot, wanted);
   if (slot->current.has_value() && is_there(*slot->current)) {
     if (slot->canary.has_value()) {
       Say(LogLevel::kInfo,
@@ -368,7 +378,7 @@ Reloader::Taken Reloader::Decide(Slot* slot, PluginContents contents, bool may_b
     slot->withdrawn.reset();
     Abandon(&slot->pending);
     // The operator has touched the files, even if the bytes are the same.
-    options_.target->EndQuarantine(slot->current->id);
+    options_.target->EndQuarantine(slot->current->id).IgnoreError();  // the target logs it
     return Taken::kDone;
   }
   if (slot->canary.has_value() && is_there(slot->canary->source)) return Taken::kDone;
@@ -572,12 +582,22 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
         fmt::format("plugin {}: {} serves new streams", source.name, Describe(source, facts)));
   }
   AddGeneration(slot, &source, std::move(facts));
+  // Only what it has read is new: the version to go back to is the same, and a return to that goes
+  // on, with the reason for it.
+  const bool renews = !source.canary && Serves(*slot, source);
   slot->withdrawn.reset();
-  slot->refusal = slot->stand_in_error = absl::OkStatus();
+  const bool fails = renews && slot->returning.has_value() && slot->returning->repeat;
+  if (!fails) slot->refusal = absl::OkStatus();
+  slot->stand_in_error = absl::OkStatus();
   slot->state = State::kServing;
   Count(*slot, Outcome::kLoaded);
   if (source.canary) return ServeBeside(slot, std::move(source));
-  CurrentLeaves(slot);
+  if (renews) {
+    Abandon(&slot->renewal);
+    slot->stale_error = absl::OkStatus();
+  } else {
+    CurrentLeaves(slot);
+  }
   if (slot->canary.has_value()) {
     Say(LogLevel::kInfo, fmt::format("plugin {}: generation {} ends as a canary", source.name,
                                      slot->canary->source.number));
@@ -585,7 +605,7 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
   }
   // A stand-in is no version to roll back to.
   if (slot->current.has_value() && !slot->current->quarantine.empty()) slot->current.reset();
-  slot->previous = std::move(slot->current);
+  if (!renews) slot->previous = std::move(slot->current);
   slot->current = std::move(source);
 }
 
@@ -825,6 +845,8 @@ void Reloader::PromoteCanary(Slot* slot, std::string_view by) {
 // A version that was withdrawn before this start stays so. False: this one was not.
 bool Reloader::Recall(Slot* slot, const GenerationSource& wanted) {
   if (slot->withdrawn.has_value()) return false;
+  // That one was not withdrawn: it is in quarantine, or was, in this run.
+  if (Serves(*slot, wanted)) return false;
   const WithdrawnVersions::Entry* const entry =
       withdrawn_->Find(slot->files.name, DigestOf(wanted));
   if (entry == nullptr) return false;
@@ -886,15 +908,17 @@ absl::Status Reloader::GoBack(const std::string& plugin) {
     return absl::FailedPreconditionError(
         fmt::format("plugin {} has no earlier generation that could serve", plugin));
   }
-  Abandon(&slot->pending);
   absl::Status status = ReturnToPrevious(
       slot, absl::AbortedError(fmt::format(
                 "generation {} of {} was taken out of service by the operator; replace the file to "
                 "load another",
                 slot->current->number, slot->current->path)));
-  if (!status.ok()) {
+  if (status.ok()) {
+    Abandon(&slot->pending);
+  } else {
     status = absl::Status(status.code(), fmt::format("plugin {}: {}", plugin, MessageOf(status)));
-    const Return& returning = *slot->returning;
+    Return& returning = *slot->returning;
+    returning.by_operator = returning.pending.has_value();
     if (!returning.pending.has_value() && !returning.repeat) slot->returning.reset();
   }
   Commit();
@@ -928,7 +952,11 @@ absl::Status Reloader::Release(const std::string& plugin) {
     return absl::FailedPreconditionError(
         fmt::format("plugin {} is not in quarantine, and no version of it is withdrawn", plugin));
   }
-  options_.target->EndQuarantine(found->second.current->id);
+  const absl::Status status = options_.target->EndQuarantine(found->second.current->id);
+  if (!status.ok()) {
+    return absl::FailedPreconditionError(
+        fmt::format("plugin {} stays in quarantine: {}", plugin, MessageOf(status)));
+  }
   Say(LogLevel::kInfo, fmt::format("plugin {}: the operator has ended its quarantine", plugin));
   Publish();
   return absl::OkStatus();

@@ -179,7 +179,8 @@ class Reloader {
   // Puts the canary of `plugin` into service. FAILED_PRECONDITION if it has none.
   absl::Status Promote(const std::string& plugin);
   // Ends the quarantine of `plugin`, or lets the version of its file that was withdrawn be loaded
-  // again. FAILED_PRECONDITION if there is neither.
+  // again. FAILED_PRECONDITION if there is neither, or if it cannot be created and so stays in
+  // quarantine.
   absl::Status Release(const std::string& plugin);
 
   // Logs which generations have ended since the last call.
@@ -221,6 +222,7 @@ class Reloader {
   struct Return {
     absl::Status reason;             // why the generation in service leaves
     bool repeat = false;             // until it has left, since nobody asks again
+    bool by_operator = false;        // so the plugin's file is not loaded, unless it fails
     std::optional<Pending> pending;  // nothing: its last create has failed
     uint64_t retry_ns = 0;           // then; 0: CheckReturns says when
   };
@@ -283,6 +285,7 @@ class Reloader {
   void RetryStandIns();
   static void NoteStamps(Slot* slot, uint64_t now_ns);
   static std::set<std::string> FollowedPaths(const Slot& slot);
+  static bool Serves(const Slot& slot, const GenerationSource& version);
   static bool HasChanged(const GenerationSource& source, const FollowedFiles& now);
   static bool FollowedHaveChanged(const Slot& slot);
   Taken Take(Slot* slot, bool at_once, uint64_t rested_ns);

@@ -22,7 +22,7 @@ namespace callout::host {
 // be created, or its create has not returned. The plugin's create may hang, so it runs aside.
 absl::Status Reloader::ReturnToPrevious(Slot* slot, absl::Status reason) {
   if (!slot->returning.has_value()) {
-    slot->returning = Return{std::move(reason), false, std::nullopt, 0};
+    slot->returning = Return{std::move(reason), false, false, std::nullopt, 0};
   }
   Return& returning = *slot->returning;
   if (returning.pending.has_value()) {
@@ -66,15 +66,24 @@ absl::Status Reloader::FinishReturn(Slot* slot, GenerationSource source,
   }
   const GenerationSource failed = *slot->current;
   absl::Status reason = std::move(slot->returning->reason);
+  if (slot->returning->by_operator) Abandon(&slot->pending);
   slot->returning.reset();
   Say(LogLevel::kError, fmt::format("plugin {}: {}", failed.name, MessageOf(reason)));
+  std::optional<Canary> canary = std::exchange(slot->canary, std::nullopt);
   Serve(slot, std::move(source), *std::move(facts));
   slot->previous.reset();
+  Count(*slot, Outcome::kWithdrawn);
+  if (canary.has_value()) {
+    // It is the version of the plugin's file, so what has failed is not.
+    Say(LogLevel::kInfo, fmt::format("plugin {}: generation {} goes on as a canary beside it",
+                                     failed.name, canary->source.number));
+    slot->canary = std::move(canary);
+    return absl::OkStatus();
+  }
   slot->withdrawn = failed;
   slot->touched = slot->forgiven = false;
   slot->refusal = std::move(reason);
   slot->refused_at_ms = NowMs();
-  Count(*slot, Outcome::kWithdrawn);
   return absl::OkStatus();
 }
 
@@ -107,6 +116,7 @@ uint64_t Reloader::AdvanceReturn(Slot* slot, uint64_t now_ns) {
   }
   if (status.ok()) return kNever;  // there is no `returning` any more
   if (returning.pending.has_value()) return AwaitReturn(slot, now_ns);
+  returning.by_operator = false;
   if (returning.repeat) {
     NoteFailing(slot, status);
     returning.retry_ns = now_ns + kReturnRetryNs;

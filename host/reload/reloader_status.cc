@@ -50,7 +50,8 @@ void Reloader::NoteEnded() {
 }
 
 // Brings the file of withdrawn versions up to date. It has, of a plugin in quarantine, the version
-// that is in it.
+// that is in it. What was withdrawn for the files that it had read, while the same version serves
+// with others, is not in it: after a restart there would be nothing to serve.
 void Reloader::RememberWithdrawn(const GenerationTarget::Usage& usage) {
   for (const auto& [name, slot] : slots_) {
     const auto quarantined = usage.quarantined.find(name);
@@ -61,7 +62,7 @@ void Reloader::RememberWithdrawn(const GenerationTarget::Usage& usage) {
     if (disabled) {
       source = &*slot.current;
       why = quarantined->second;
-    } else if (slot.withdrawn.has_value()) {
+    } else if (slot.withdrawn.has_value() && !Serves(slot, *slot.withdrawn)) {
       source = &*slot.withdrawn;
       why = std::string(slot.refusal.message());
     }

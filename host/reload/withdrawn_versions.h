@@ -53,6 +53,11 @@ struct VersionDigest {
 
 VersionDigest DigestOf(const GenerationSource& source);
 
+// Which files a version follows, and how they are, makes no other one.
+inline bool IsSameVersion(const GenerationSource& a, const GenerationSource& b) {
+  return DigestOf(a) == DigestOf(b);
+}
+
 class WithdrawnVersions {
  public:
   // Plugins that are remembered; the versions of further ones are not.

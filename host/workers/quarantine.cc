@@ -85,6 +85,25 @@ GenerationSource Quarantine::InPlaceOf(const GenerationSource& source, bool in_t
   return again;
 }
 
+std::optional<GenerationSource> Quarantine::ReturnOf(const GenerationSource& source) const {
+  const auto found = entries_.find(source.id);
+  if (found == entries_.end() || !found->second.stand_in.has_value()) return std::nullopt;
+  GenerationSource again = source;
+  // The worker of a trial has it already.
+  const uint64_t returns = found->second.returns + (IsTried(source.id) ? 0 : 1);
+  again.id = source.id | returns << kReturnsShift;
+  again.on_trial = false;  // the reloader's trial is over
+  return again;
+}
+
+void Quarantine::RefuseReturn(GenerationId id, const std::string& why, uint64_t now_ns) {
+  if (IsTried(id)) return FailTrial(why, now_ns);
+  const auto found = entries_.find(id);
+  if (found == entries_.end() || !found->second.stand_in.has_value()) return;
+  const Entry& entry = found->second;
+  Log(LogLevel::kError, "plugin {} stays in quarantine: {}; {}", entry.name, why, RemedyFor(entry));
+}
+
 GenerationId Quarantine::IdOf(GenerationId id) { return id & kSourceMask; }
 
 bool Quarantine::Release(GenerationId id, bool by_operator, uint64_t now_ns) {

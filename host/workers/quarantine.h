@@ -7,6 +7,7 @@
 //   if (quarantine.CountCrash(end, /*of_a_trial=*/false)) quarantine.Disable(source, end.text,
 //   now); … create quarantine.InPlaceOf(source, in_trial_worker) instead of `source` … if (auto id
 //   = quarantine.FindDueTrial(now)) quarantine.BeginTrial(*id, now);  // in one worker
+//   … create quarantine.ReturnOf(source), beside the stand-in; if that was possible:
 //   quarantine.Release(id, by_operator, now);  // by the operator, or after a trial without a crash
 //   quarantine.KeepOnly(chain);                // forgets generations that no longer serve
 //
@@ -67,7 +68,7 @@ class Quarantine {
       : limit_(limit), crashes_(limit), metrics_(metrics) {}
 
   // Counts the crash of the plugin that `end` names. True if it has reached the limit, which a
-  // crash `of_a_trial` does not count for: that version never served.
+  // crash `of_a_trial` does not count for: that version never served, or serves no more.
   bool CountCrash(const WorkerEnd& end, bool of_a_trial);
 
   // Disables `source`; `text` says what the last crash was. Does nothing if it is disabled.
@@ -80,6 +81,12 @@ class Quarantine {
   // The source's id, from an id that InPlaceOf gave.
   static GenerationId IdOf(GenerationId id);
 
+  // What InPlaceOf gives for `source` once it is released. Nothing if it is not disabled.
+  std::optional<GenerationSource> ReturnOf(const GenerationSource& source) const;
+  // ReturnOf could not be created, so the plugin stays disabled; `why` is for the log. A trial of
+  // it has failed.
+  void RefuseReturn(GenerationId id, const std::string& why, uint64_t now_ns);
+
   // Enables the plugin again, in all workers. False if it was not disabled. With `by_operator`
   // the next quarantine begins with the shortest time to a trial again.
   bool Release(GenerationId id, bool by_operator, uint64_t now_ns);
@@ -90,9 +97,10 @@ class Quarantine {
   void BeginTrial(GenerationId id, uint64_t now_ns);
   // The plugin whose trial has taken kTrialNs without a crash.
   std::optional<GenerationId> FindPassedTrial(uint64_t now_ns) const;
-  // The trial has ended by a crash; `text` says which.
+  // The trial has ended by a crash, or could not begin; `text` says why.
   void FailTrial(const std::string& text, uint64_t now_ns);
   bool trying() const { return trying_ != 0; }
+  bool IsTried(GenerationId id) const { return trying() && trying_ == id; }
 
   // A new generation of `plugin` serves: crashes before do not count for it.
   void BeginAnew(const std::string& plugin) { crashes_.BeginAnew(plugin); }

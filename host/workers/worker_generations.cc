@@ -38,9 +38,19 @@ absl::StatusOr<GenerationFacts> WorkerGroup::Prepare(const GenerationSource& sou
   {
     std::lock_guard<std::mutex> lock(mutex_);
     sources_.insert_or_assign(source.id, source);
+  }
+  return TryToPrepare(source, [&] { return PrepareInAll(source); });
+}
+
+// If `prepare` fails, no worker keeps what it has created.
+absl::StatusOr<GenerationFacts> WorkerGroup::TryToPrepare(
+    const GenerationSource& source,
+    const std::function<absl::StatusOr<GenerationFacts>()>& prepare) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
     preparing_ = source.name;
   }
-  absl::StatusOr<GenerationFacts> facts = PrepareInAll(source);
+  absl::StatusOr<GenerationFacts> facts = prepare();
   std::lock_guard<std::mutex> lock(mutex_);
   preparing_.clear();
   if (!facts.ok()) Discard(source.id);
@@ -71,10 +81,12 @@ absl::StatusOr<GenerationFacts> WorkerGroup::PrepareInAll(const GenerationSource
   return facts;
 }
 
-// Asks so many workers at once of those that have not been asked yet. Returns the first error of
-// the generation itself; UNAVAILABLE if all workers ended before they could create it.
+// Asks so many workers at once of those that have not been asked yet, or `only` that one. Returns
+// the first error of the generation itself; UNAVAILABLE if all workers ended before they could
+// create it.
 absl::StatusOr<GenerationFacts> WorkerGroup::PrepareIn(size_t workers_max,
-                                                       const GenerationSource& source) {
+                                                       const GenerationSource& source,
+                                                       const Worker* only) {
   std::vector<Preparing> preparing;
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -82,6 +94,7 @@ absl::StatusOr<GenerationFacts> WorkerGroup::PrepareIn(size_t workers_max,
     const std::string order = Encode(PrepareOrder{source, false});
     for (Worker& worker : workers_) {
       if (preparing.size() == workers_max || worker.process == nullptr) continue;
+      if (only != nullptr && only != &worker) continue;
       if (!worker.asked.insert(source.id).second) continue;
       preparing.push_back({worker.process, worker.process->Ask(WorkerMessageKind::kPrepare, order),
                            PrepareDeadline(worker)});
@@ -156,11 +169,13 @@ void WorkerGroup::Commit(const std::vector<GenerationId>& chain) {
 }
 
 uint64_t WorkerGroup::DoChores() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  const uint64_t now_ns = MonotonicNs();
   uint64_t due_ns = kNothingDue;
-  for (Worker& worker : workers_) due_ns = std::min(due_ns, RetryBringUp(&worker, now_ns));
-  if (!draining_) TryQuarantined();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const uint64_t now_ns = MonotonicNs();
+    for (Worker& worker : workers_) due_ns = std::min(due_ns, RetryBringUp(&worker, now_ns));
+  }
+  TryQuarantined();
   return due_ns;
 }
 
@@ -231,16 +246,52 @@ WorkerGroup::Usage WorkerGroup::GetUsage() const {
 
 // --- Quarantine -----------------------------------------------------------------
 
-void WorkerGroup::EndQuarantine(GenerationId id) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  // Whoever asks for it has mended something, so nobody waits long for the next try.
-  for (Worker& worker : workers_) {
-    worker.failures = 0;
-    worker.retry_at_ns = 0;
+absl::Status WorkerGroup::EndQuarantine(GenerationId id) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    // Whoever asks for it has mended something, so nobody waits long for the next try.
+    for (Worker& worker : workers_) {
+      worker.failures = 0;
+      worker.retry_at_ns = 0;
+    }
   }
-  if (!quarantine_.Release(id, /*by_operator=*/true, MonotonicNs())) return;
+  return BringOutOfQuarantine(id, /*by_operator=*/true);
+}
+
+// OK if it is not in quarantine. The stand-in answers until all workers have what replaces it:
+// a worker that serves has to end if it lacks one of its plugins.
+absl::Status WorkerGroup::BringOutOfQuarantine(GenerationId id, bool by_operator) {
+  std::optional<GenerationSource> again;
+  bool tried = false;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const auto source = sources_.find(id);
+    if (source != sources_.end()) again = quarantine_.ReturnOf(source->second);
+    tried = quarantine_.IsTried(id);
+  }
+  if (!again.has_value()) return absl::OkStatus();
+  absl::Status status = TryToPrepare(*again, [&]() -> absl::StatusOr<GenerationFacts> {
+                          if (!tried) return PrepareInAll(*again);
+                          // The worker that tries it has created it, and may be the only one.
+                          absl::StatusOr<GenerationFacts> of_others = PrepareIn(SIZE_MAX, *again);
+                          if (absl::IsUnavailable(of_others.status())) return GenerationFacts();
+                          return of_others;
+                        }).status();
+  std::lock_guard<std::mutex> lock(mutex_);
+  const uint64_t now_ns = MonotonicNs();
+  // The trial may have ended meanwhile.
+  if (status.ok() && tried && !quarantine_.IsTried(id)) {
+    Discard(again->id);
+    return absl::UnavailableError("its trial has ended with a crash");
+  }
+  if (status.ok()) {
+    quarantine_.Release(id, by_operator, now_ns);
+  } else {
+    quarantine_.RefuseReturn(id, std::string(MessageOf(status)), now_ns);
+  }
   if (!quarantine_.trying()) trial_worker_ = nullptr;
   BringAllUp();
+  return status;
 }
 
 // Under mutex_. By the last reports of the workers.
@@ -258,18 +309,46 @@ WorkerGroup::Worker* WorkerGroup::FindQuietest() {
   return quietest;
 }
 
-// Under mutex_.
 void WorkerGroup::TryQuarantined() {
-  const uint64_t now_ns = MonotonicNs();
-  if (const auto passed = quarantine_.FindPassedTrial(now_ns); passed.has_value()) {
-    quarantine_.Release(*passed, /*by_operator=*/false, now_ns);
-    trial_worker_ = nullptr;
-    BringAllUp();
+  std::optional<GenerationId> passed;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (draining_) return;
+    passed = quarantine_.FindPassedTrial(MonotonicNs());
   }
-  const std::optional<GenerationId> due = quarantine_.FindDueTrial(now_ns);
-  Worker* const worker = due.has_value() ? FindQuietest() : nullptr;
-  if (worker == nullptr) return;
-  quarantine_.BeginTrial(*due, now_ns);
+  if (passed.has_value()) {
+    BringOutOfQuarantine(*passed, /*by_operator=*/false).IgnoreError();  // it was logged
+  }
+  std::optional<GenerationId> due;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    due = quarantine_.FindDueTrial(MonotonicNs());
+  }
+  if (due.has_value()) BeginTrial(*due);
+}
+
+// In one worker, which goes on with the stand-in if it cannot create the plugin.
+void WorkerGroup::BeginTrial(GenerationId id) {
+  Worker* worker = nullptr;
+  std::optional<GenerationSource> tried;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    worker = FindQuietest();
+    if (worker == nullptr) return;
+    quarantine_.BeginTrial(id, MonotonicNs());
+    tried = quarantine_.ReturnOf(sources_.at(id));
+  }
+  if (!tried.has_value()) return;
+  const absl::Status status =
+      TryToPrepare(*tried, [&] { return PrepareIn(1, *tried, worker); }).status();
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (!status.ok()) {
+    // Its worker may have ended for another reason.
+    quarantine_.FailTrial(
+        absl::IsUnavailable(status) ? "the end of its worker" : std::string(MessageOf(status)),
+        MonotonicNs());
+    return;
+  }
   trial_worker_ = worker;
   BringUp(worker, /*anew=*/false);
 }

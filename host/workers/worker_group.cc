@@ -47,7 +47,8 @@ absl::StatusOr<std::unique_ptr<WorkerGroup>> WorkerGroup::Start(Options options)
   const WorkerProcess::Launch launch = {.options = group->options_.worker_options,
                                         .sockets = group->options_.sockets};
   const HangLimits limits = {.serving_ms = group->options_.containment.watchdog_ms,
-                             .create_ms = group->options_.create_timeout_ms};
+                             .create_ms = group->options_.create_timeout_ms,
+                             .destroy_ms = group->options_.create_timeout_ms};
   group->workers_.resize(group->options_.containment.workers);
   int number = 0;
   for (Worker& worker : group->workers_) {
@@ -138,8 +139,11 @@ void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerE
     if (!draining_) options_.metrics->Add(ends_);
     // The reloader takes a canary out of service after one crash.
     const bool of_a_canary = HasCanary(end.plugin);
+    // Of a version that serves no more. It may happen in every worker, and must not count for the
+    // version that has replaced it.
+    const bool of_destroy = end.hook == Hook::kDestroy;
     if (!end.plugin.empty() &&
-        quarantine_.CountCrash(end, is_refusal || of_a_trial || of_a_canary)) {
+        quarantine_.CountCrash(end, is_refusal || of_a_trial || of_a_canary || of_destroy)) {
       Disable(end);
     }
   }

@@ -8,13 +8,15 @@
 //   (*group)->Serve(sockets);                                   // a Traffic
 //
 // A generation is created in one worker first, so that a crash ends only that one, and then in the
-// others. It is refused if one of them cannot create it. A new worker gets all generations that the
-// others serve before it accepts connections. If it cannot create them, it does not serve, and
-// tries again: after a pause that grows (host/workers/backoff.h), and soon after SIGHUP. What it
-// has created already is not created again.
+// others. It is refused if one of them cannot create it. What comes out of quarantine is created so
+// as well, beside its stand-in, which stays if one of them cannot. A new worker gets all
+// generations that the others serve before it accepts connections. If it cannot create them, it
+// does not serve, and tries again: after a pause that grows (host/workers/backoff.h), and soon
+// after SIGHUP. What it has created already is not created again.
 //
 // A create that takes longer than --plugin_create_timeout_ms ends its worker, whose other orders
-// would have to wait for it, and the version is refused with DEADLINE_EXCEEDED.
+// would have to wait for it, and the version is refused with DEADLINE_EXCEEDED. A destroy that
+// takes as long ends its worker, too, and no version is refused for it.
 //
 // A stand-in (host/workers/quarantine.h) replaces a plugin that crashes too often, in all workers,
 // until there is a new generation, the operator touches its file, or a trial in one worker
@@ -104,7 +106,7 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
   // --- GenerationTarget.
   absl::StatusOr<GenerationFacts> Prepare(const GenerationSource& source) override;
   void Commit(const std::vector<GenerationId>& chain) override;
-  void EndQuarantine(GenerationId id) override;
+  absl::Status EndQuarantine(GenerationId id) override;
   uint64_t DoChores() override;
   std::vector<GenerationId> TakeFailedTrials() override;
   Usage GetUsage() const override;
@@ -170,13 +172,19 @@ class WorkerGroup final : public Traffic, public GenerationTarget {
 
   // --- worker_generations.cc ---
   bool AwaitProcess();
+  absl::StatusOr<GenerationFacts> TryToPrepare(
+      const GenerationSource& source,
+      const std::function<absl::StatusOr<GenerationFacts>()>& prepare);
   absl::StatusOr<GenerationFacts> PrepareInAll(const GenerationSource& source);
-  absl::StatusOr<GenerationFacts> PrepareIn(size_t workers_max, const GenerationSource& source);
+  absl::StatusOr<GenerationFacts> PrepareIn(size_t workers_max, const GenerationSource& source,
+                                            const Worker* only = nullptr);
   std::chrono::steady_clock::time_point PrepareDeadline(const Worker& worker) const;
   static Reply AwaitPrepared(Preparing* preparing);
   uint64_t RetryBringUp(Worker* worker, uint64_t now_ns);
   void Discard(GenerationId id) override;
+  absl::Status BringOutOfQuarantine(GenerationId id, bool by_operator);
   void TryQuarantined();
+  void BeginTrial(GenerationId id);
   Worker* FindQuietest();
 
   const Options options_;

@@ -170,8 +170,9 @@ void WorkerKeeper::OnHung(const HookTable::Running& hung) {
     pid = process_->pid();
     hang_ = {hung, text};
   }
+  const bool of_instance = IsAtLoad(hung.place.hook) || hung.place.hook == Hook::kDestroy;
   Log(LogLevel::kError, "worker {} (process {}): {} ({}); it is killed", number_, pid, text,
-      IsAtLoad(hung.place.hook) ? "--plugin_create_timeout_ms" : "--watchdog_ms");
+      of_instance ? "--plugin_create_timeout_ms" : "--watchdog_ms");
 }
 
 bool WorkerKeeper::Pause() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Keeps one worker running: starts it, restarts it when it ends, and reports why it ended. It kills
-// a worker in which a hook or a create hangs.
+// a worker in which a hook, a create or a destroy hangs.
 //
 //   WorkerKeeper keeper(1, launch, limits, {.on_start = …, .on_message = …, .on_end = …});
 //   absl::Status status = keeper.Start();

@@ -220,6 +220,86 @@ TEST_F(Workers, APluginInQuarantineComesBackAfterATrial) {
   Await([this] { return Version() == "deadly"; });
 }
 
+// A plugin in quarantine, since it has crashed in worker 1 while that created it.
+class QuarantinedWorkers : public Workers {
+ protected:
+  // Creations from the fourth on do `then`.
+  void StartQuarantined(const std::string& then, std::vector<std::string> options = {}) {
+    options.insert(options.end(), {"--quarantine=1/600", "--admin_writes=on"});
+    Start("counting", "a " + count_ + " abort 3 3 " + then, options);
+    first_ = Processes();
+    ASSERT_EQ(kill(first_.at(1), SIGKILL), 0);
+    host_->AwaitLog("plugin p is in quarantine after 1 crashes");
+    Await([this] {
+      return Processes().at(1) != first_.at(1) && GetMetric(Admin(), "callout_workers ") == 2;
+    });
+    second_ = Processes();
+  }
+  void ExpectAStandInEverywhere() {
+    EXPECT_EQ(Plugin()["state"], "quarantined");
+    for (int i = 0; i < 4; ++i) {
+      LiveStream stream(Channel());
+      const auto response = stream.Exchange(RequestHeaders({}));
+      ASSERT_TRUE(response.has_value());
+      EXPECT_EQ(response->immediate_response().status().code(), 503);
+    }
+  }
+
+  const std::string count_ = directory_.Path("count");
+  std::map<int, pid_t> first_, second_;
+};
+
+TEST_F(QuarantinedWorkers, OneThatCrashesAgainWhenItsQuarantineEndsTakesOneWorkerWithIt) {
+  StartQuarantined("abort 4 1000000");
+  host_->Signal(SIGHUP);
+  EXPECT_THAT(host_->AwaitLog("plugin p stays in quarantine: "),
+              HasSubstr("ended the worker that tried it: SIGABRT (6) while plugin p ran "
+                        "callout_plugin_create"));
+  AwaitAnotherThan(second_);
+  EXPECT_EQ(Processes().at(2), first_.at(2)) << "only one was to try it";
+  EXPECT_EQ(ReadFile(count_), "....");
+  ExpectAStandInEverywhere();
+}
+
+TEST_F(QuarantinedWorkers, OneThatCannotBeCreatedStaysThereAndEndsNoWorker) {
+  StartQuarantined("fail 4 1000000");
+  const std::string answer = HttpPost(Admin(), "/actions/release", "plugin=p");
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 409 "));
+  EXPECT_THAT(answer, HasSubstr("this is the one that fails"));
+  host_->AwaitLog("plugin p stays in quarantine: ");
+  EXPECT_EQ(Processes(), second_);
+  ExpectAStandInEverywhere();
+  std::filesystem::remove(count_);  // the next one is the first
+  EXPECT_THAT(HttpPost(Admin(), "/actions/release", "plugin=p"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_EQ(ReadFile(count_), "..") << "once in each worker";
+  for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("a@"));
+  EXPECT_EQ(Processes(), second_);
+}
+
+TEST_F(QuarantinedWorkers, OneThatOnlyOneWorkerCanCreateStaysThere) {
+  StartQuarantined("fail 5 1000000");
+  EXPECT_THAT(HttpPost(Admin(), "/actions/release", "plugin=p"), StartsWith("HTTP/1.1 409 "));
+  EXPECT_EQ(ReadFile(count_), ".....");
+  EXPECT_EQ(Processes(), second_);
+  ExpectAStandInEverywhere();
+}
+
+TEST_F(QuarantinedWorkers, ATrialThatCannotCreateItEndsNoWorker) {
+  StartQuarantined("fail 4 1000000", {"--quarantine_retry_ms=1"});
+  EXPECT_THAT(host_->AwaitLog("plugin p stays in quarantine: its trial ended with "),
+              HasSubstr("this is the one that fails"));
+  EXPECT_EQ(Processes(), second_);
+  ExpectAStandInEverywhere();
+}
+
+TEST_F(QuarantinedWorkers, AfterATrialAnotherWorkerThatCannotCreateItKeepsItThere) {
+  StartQuarantined("fail 5 1000000", {"--quarantine_retry_ms=1"});
+  EXPECT_THAT(host_->AwaitLog("plugin p stays in quarantine: its trial ended with "),
+              HasSubstr("this is the one that fails"));
+  EXPECT_EQ(Processes(), second_);
+  ExpectAStandInEverywhere();
+}
+
 TEST_F(Workers, NoGenerationIsSaidToHaveEndedWhileAWorkerDoesNotTell) {
   Start("counting", "a");
   std::deque<Open> open = OpenInEveryWorker(1);
@@ -410,6 +490,40 @@ TEST_F(Workers, OneWhoseCreateHangsWhileItIsBroughtUpIsReplaced) {
   EXPECT_THAT(Plugin()["last_crash"].get<std::string>(),
               StartsWith("plugin p has been in callout_plugin_create for "));
   for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("a@"));
+}
+
+TEST_F(Workers, ADestroyThatHangsEndsItsWorkerAndKeepsNoVersionOut) {
+  plugins_.Put("o.config", "o");
+  plugins_.Put("o.so", ReadFile(ReloadPlugin("counting")));
+  Start("counting", "a " + directory_.Path("count") + " linger 1 2",
+        {"--plugin_create_timeout_ms=2000", "--watchdog_ms=0", "--quarantine=1/600"});
+  const std::map<int, pid_t> before = Processes();
+  plugins_.Put("p.config", "b");
+  host_->AwaitLog("plugin p: generation 2 of ");
+  plugins_.Put("o.config", "n");  // whose create has to wait for that destroy
+  EXPECT_THAT(host_->AwaitLog("plugin p has been in callout_plugin_destroy for "),
+              HasSubstr("(--plugin_create_timeout_ms); it is killed"));
+  host_->AwaitLog("plugin o: generation 2 of ");
+  Await([&] {
+    const std::map<int, pid_t> now = Processes();
+    return now.at(1) != before.at(1) && now.at(2) != before.at(2) &&
+           GetMetric(Admin(), "callout_workers ") == 2;
+  });
+  EXPECT_EQ(GetPlugin(Admin(), "o")["last_error"], nullptr);
+  EXPECT_EQ(Plugin()["state"], "serving") << "the version that serves does not hang";
+  EXPECT_EQ(Plugin()["crashes"], 2);
+  for (const Open& one : OpenInEveryWorker(1)) EXPECT_THAT(one.version, StartsWith("b@"));
+  EXPECT_EQ(host_->Terminate(), 0);
+}
+
+TEST_F(Workers, WithoutWorkersTheLogNamesADestroyThatHangs) {
+  Start("counting", "a " + directory_.Path("count") + " linger 1",
+        {"--workers=0", "--plugin_create_timeout_ms=500", "--watchdog_ms=0"});
+  plugins_.Put("p.config", "b");
+  EXPECT_THAT(host_->AwaitLog("plugin p has been in callout_plugin_destroy for "),
+              HasSubstr("until it returns, no plugin is loaded or rolled back "
+                        "(--plugin_create_timeout_ms)"));
+  EXPECT_THAT(Version(), StartsWith("b@"));
 }
 
 TEST_F(Workers, AStoppedWorkerStopsReloadsForATimeOnly) {

@@ -166,6 +166,15 @@ TEST(Watchdog, FindsCreatesThatTakeTooLongOnlyIfTheyHaveALimit) {
   EXPECT_EQ(hung[0].place.plugin, 4u);
 }
 
+TEST(Watchdog, FindsDestroysThatTakeTooLongByALimitOfTheirOwn) {
+  const HookTable::Running destroys{{1, Hook::kDestroy, true}, 100'000'000, 1, 0};
+  const HookTable::Running young{{2, Hook::kDestroy, true}, 900'000'000, 2, 0};
+  const auto hung = FindHung({destroys, young}, {.destroy_ms = 500}, 1'000'000'000);
+  ASSERT_EQ(hung.size(), 1u);
+  EXPECT_EQ(hung[0].place.plugin, 1u);
+  EXPECT_TRUE(FindHung({destroys}, {.serving_ms = 1, .create_ms = 1}, 1'000'000'000).empty());
+}
+
 TEST(Watchdog, NamesPluginHookTimeAndStream) {
   HookTable* const table = HookTable::InUse();
   const HookPlace place{table->FindOrAddPlugin("10-auth"), Hook::kRequestHeaders};

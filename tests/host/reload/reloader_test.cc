@@ -86,7 +86,12 @@ class FakeTarget final : public GenerationTarget {
     usage.crashes = crashes;
     return usage;
   }
-  void EndQuarantine(GenerationId id) override { quarantined.erase(sources.at(id).name); }
+  absl::Status EndQuarantine(GenerationId id) override {
+    const std::string& name = sources.at(id).name;
+    if (broken.contains(name)) return absl::InvalidArgumentError("it is broken");
+    quarantined.erase(name);
+    return absl::OkStatus();
+  }
 
   static std::string Code(const GenerationSource& source) {
     std::string code;
@@ -640,6 +645,62 @@ TEST_F(ReloaderTest, ARollbackThatFailedEndsWithANewVersion) {
   EXPECT_THAT(target_.chain, ElementsAre("a=3"));
 }
 
+// Version 2 serves, and was created again.
+class RenewedReloaderTest : public ReloaderTest {
+ protected:
+  void StartAndReplace() {
+    std::ofstream(keys_) << "1";
+    target_.followed_files = {keys_};
+    StartWith({"a"});
+    Replace("a.so", "2");
+    RescanUntilSettled();
+    ASSERT_THAT(target_.chain, ElementsAre("a=2"));
+  }
+  void Renew() {
+    std::ofstream(keys_) << "22";
+    RescanUntilSettled();
+    ASSERT_THAT(target_.chain, ElementsAre("a=2"));
+    ASSERT_EQ(StatusOf("a").generations.front().number, 3u);
+  }
+  void FailTrial() {
+    target_.failed_trials = {*target_.live.begin()};
+    reloader_->WithdrawFailed();
+  }
+
+  const std::string keys_ = directory_.Path("keys");
+};
+
+TEST_F(RenewedReloaderTest, GivesWayToTheVersionBeforeAndNotToItself) {
+  StartAndReplace();
+  Renew();
+  FailTrial();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("generation 3 of "));
+}
+
+TEST_F(RenewedReloaderTest, GivesWayWhereTheVersionBeforeCouldNotBeCreatedYet) {
+  StartAndReplace();
+  target_.broken = {"a"};
+  FailTrial();
+  target_.broken.clear();
+  const uint64_t retry_ns = reloader_->CheckReturns(now_ns_);
+  Renew();
+  EXPECT_THAT(StatusOf("a").last_error, HasSubstr("generation 1 cannot be created again"));
+  EXPECT_EQ(reloader_->CheckReturns(retry_ns), Reloader::kNever);
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+}
+
+TEST_F(ReloaderTest, AVersionThatReadsItsFilesAgainHasNoneBeforeIt) {
+  const std::string keys = directory_.Path("keys");
+  std::ofstream(keys) << "1";
+  target_.followed_files = {keys};
+  StartWith({"a"});
+  std::ofstream(keys) << "22";
+  RescanUntilSettled();
+  ASSERT_EQ(StatusOf("a").generations.front().number, 2u);
+  EXPECT_FALSE(StatusOf("a").may_go_back) << "it would read the same files";
+}
+
 TEST_F(ReloaderTest, AWithdrawnVersionIsTakenAgainWhenItIsReleased) {
   StartWith({"a"});
   Replace("a.so", "2");
@@ -864,6 +925,27 @@ TEST_F(CanaryReloaderTest, TheFirstVersionServesAlone) {
   EXPECT_FALSE(StatusOf("a").has_canary);
 }
 
+TEST_F(CanaryReloaderTest, GoesOnBesideTheVersionBeforeIfTheOneBesideItIsWithdrawn) {
+  StartWith({"a"});
+  Replace("a.so", "2");
+  RescanUntilSettled();
+  const GenerationId failing = New();
+  Write("a.settings", R"({"canary": {}})");
+  Replace("a.so", "3");
+  RescanUntilSettled();
+  ASSERT_THAT(target_.chain, ElementsAre("a=2", "a=3"));
+  const GenerationId canary = New();
+  target_.failed_trials = {failing};
+  reloader_->WithdrawFailed();
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1", "a=3"));
+  EXPECT_TRUE(target_.live.contains(canary)) << "it was created anew";
+  EXPECT_TRUE(StatusOf("a").has_canary);
+  EXPECT_FALSE(StatusOf("a").withdrawn) << "of another version than its file's";
+  EXPECT_EQ(StatusOf("a").last_error, "");
+  EXPECT_EQ(Reloads("a", "withdrawn"), 1);
+}
+
 TEST_F(CanaryReloaderTest, LeavesWithItsFile) {
   StartCanary(R"({"canary": {}})");
   Remove("a.so");
@@ -1022,6 +1104,44 @@ TEST_F(StateReloaderTest, AVersionThatLeftItsQuarantineServes) {
   EXPECT_THAT(target_.chain, ElementsAre("a=1"));
 }
 
+TEST_F(StateReloaderTest, AVersionThatAFollowedFileBringsOutOfQuarantineIsNotWithdrawn) {
+  const std::string keys = directory_.Path("keys");
+  std::ofstream(keys) << "1";
+  target_.followed_files = {keys};
+  Write("a.so", "1");
+  ASSERT_TRUE(Restart().ok());
+  target_.quarantined = {"a"};
+  reloader_->NoteEnded();
+  std::ofstream(keys) << "22";
+  RescanUntilSettled();
+  EXPECT_FALSE(StatusOf("a").withdrawn);
+  EXPECT_EQ(StatusOf("a").last_error, "");
+  EXPECT_EQ(StatusOf("a").generations.front().number, 2u);
+  target_.quarantined.clear();
+  reloader_->NoteEnded();
+  ASSERT_TRUE(Restart().ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+}
+
+// The version in service differs from it only in what it has read.
+TEST_F(StateReloaderTest, ARollbackOfACanaryOfTheSameVersionLeavesThatInService) {
+  const std::string keys = directory_.Path("keys");
+  std::ofstream(keys) << "1";
+  target_.followed_files = {keys};
+  Write("a.so", "1");
+  Write("a.settings", R"({"canary": {"min_calls": 10}})");
+  ASSERT_TRUE(Restart().ok());
+  std::ofstream(keys) << "22";
+  RescanUntilSettled();
+  ASSERT_THAT(target_.chain, ElementsAre("a=1", "a=1"));
+  Count(New(), 10, 10);
+  Check();
+  ASSERT_TRUE(StatusOf("a").withdrawn);
+  reloader_->NoteEnded();
+  ASSERT_TRUE(Restart().ok());
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+}
+
 TEST_F(StateReloaderTest, WithADamagedFileEverythingServes) {
   Withdraw();
   std::ofstream(directory_.Path("withdrawn.json")) << "garbage";
@@ -1134,6 +1254,10 @@ TEST_F(ReloaderTest, ReleasesFromQuarantineWhenAsked) {
   target_.quarantined = {"a", "b"};
   EXPECT_TRUE(reloader_->Release("a").ok());
   EXPECT_THAT(target_.quarantined, ElementsAre("b"));
+  target_.broken = {"b"};
+  const absl::Status status = reloader_->Release("b");
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(status.message(), "plugin b stays in quarantine: it is broken");
 }
 
 TEST_F(ReloaderTest, RetryTriesRefusedFilesAgain) {
@@ -1628,6 +1752,32 @@ TEST_F(HangingCreate, GivesWayToTheNextVersion) {
   EXPECT_EQ(target_.discarded.size(), 1u);
 }
 
+TEST_F(HangingCreate, IsNotWantedOnceItsFilesAreRefused) {
+  const std::string code = plugins_ + "/a.so";
+  for (const bool by_settings : {true, false}) {
+    SCOPED_TRACE(by_settings);
+    target_.Hold();
+    target_.discarded.clear();
+    StartWith({"a"});
+    Write("a.so", "hangs");
+    RescanUntilSettled();
+    ASSERT_EQ(Preparation::running(), 1u);
+    if (by_settings) {
+      Write("a.settings", "{");
+    } else {
+      ASSERT_EQ(chmod(code.c_str(), 0666), 0);
+    }
+    RescanUntilSettled();
+    const std::string error = StatusOf("a").last_error;
+    EXPECT_THAT(error, HasSubstr(by_settings ? "reading " : "a.so"));
+    RescanUntilReturned();
+    EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+    EXPECT_EQ(StatusOf("a").last_error, error);
+    EXPECT_EQ(target_.discarded.size(), 1u);
+    Remove("a.settings");
+  }
+}
+
 TEST_F(HangingCreate, IsBegunOnceHoweverOftenItIsRetried) {
   StartWith({"a"});
   Write("a.so", "hangs");
@@ -1649,6 +1799,46 @@ TEST_F(HangingCreate, AreLimited) {
   EXPECT_EQ(Preparation::running(), Reloader::kCreatesMax);
   EXPECT_THAT(StatusOf("a").last_error, HasSubstr("creates of plugins have not returned"));
   EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+}
+
+class HangingCreateAndGoBack : public HangingCreate {
+ protected:
+  // Version 2 serves, and a version that hangs is being created.
+  void StartAndReplace() {
+    StartWith({"a"});
+    Replace("a.so", "2");
+    while (target_.chain.front() != "a=2") RescanUntilSettled();
+    Replace("a.so", "hangs");
+    RescanUntilSettled();
+    ASSERT_EQ(Preparation::running(), 1u);
+  }
+  // The create of version 1 returns, soon or at once.
+  absl::Status GoBack() {
+    absl::Status status = reloader_->GoBack("a");
+    while (Preparation::running() > 1) std::this_thread::yield();
+    EXPECT_EQ(reloader_->CheckReturns(now_ns_), Reloader::kNever);
+    return status;
+  }
+};
+
+TEST_F(HangingCreateAndGoBack, NeverServesIfTheVersionBeforeDoes) {
+  StartAndReplace();
+  GoBack().IgnoreError();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  RescanUntilReturned();
+  EXPECT_THAT(target_.chain, ElementsAre("a=1"));
+  EXPECT_EQ(target_.discarded.size(), 1u);
+}
+
+TEST_F(HangingCreateAndGoBack, ServesIfTheVersionBeforeCannotBeCreatedAgain) {
+  StartAndReplace();
+  target_.broken = {"a"};
+  EXPECT_FALSE(GoBack().ok());
+  target_.broken.clear();
+  EXPECT_THAT(target_.chain, ElementsAre("a=2"));
+  RescanUntilReturned();
+  EXPECT_THAT(target_.chain, ElementsAre("a=hangs"));
+  EXPECT_EQ(StatusOf("a").last_error, "");
 }
 
 // The version in service is created again, and hangs.
@@ -1722,6 +1912,22 @@ TEST_F(HangingReturn, ThatTheOperatorAskedForHoldsUpNobodyElse) {
   ReplaceTheOther();
   FinishReturn();
   EXPECT_THAT(StatusOf("a").last_error, HasSubstr("by the operator"));
+}
+
+TEST_F(HangingReturn, ThatTheOperatorAskedForGoesBeforeANewerVersion) {
+  StartAndReplace();
+  Write("a.config", "x");
+  Replace("a.so", "hangs");
+  RescanUntilSettled();
+  ASSERT_EQ(Preparation::running(), 1u);
+  EXPECT_EQ(reloader_->GoBack("a").code(), absl::StatusCode::kDeadlineExceeded);
+  RescanUntilReturned();
+  EXPECT_THAT(target_.chain, ElementsAre("a=2", "b=1"));
+  EXPECT_EQ(reloader_->CheckReturns(now_ns_), Reloader::kNever);
+  EXPECT_THAT(target_.chain, ElementsAre("a=hangs", "b=1"));
+  RescanUntilSettled();
+  EXPECT_THAT(target_.chain, ElementsAre("a=hangs", "b=1"));
+  EXPECT_EQ(target_.discarded.size(), 1u);
 }
 
 TEST_F(HangingReturn, OfAFailedTrialHoldsUpNobodyElse) {

@@ -114,6 +114,30 @@ TEST_F(QuarantineTest, TheOperatorEndsItAndWhatComesBackHasAnIdOfItsOwn) {
   EXPECT_NE(quarantine_.InPlaceOf(source).id, stand_in);
 }
 
+TEST_F(QuarantineTest, WhatIsToComeBackIsKnownBeforeAndAfterATrialHasBegun) {
+  const GenerationSource source = Source(7, "p");
+  EXPECT_FALSE(quarantine_.ReturnOf(source).has_value()) << "it is not in quarantine";
+  Crash("p");
+  Crash("p");
+  quarantine_.Disable(source, "SIGSEGV in p", kNow);
+  const GenerationId again = quarantine_.ReturnOf(source)->id;
+  EXPECT_EQ(quarantine_.ReturnOf(source)->quarantine, "");
+  EXPECT_FALSE(quarantine_.ReturnOf(source)->on_trial);
+  quarantine_.BeginTrial(7, kNow);
+  EXPECT_TRUE(quarantine_.IsTried(7));
+  EXPECT_FALSE(quarantine_.IsTried(0));
+  EXPECT_EQ(quarantine_.ReturnOf(source)->id, again);
+  EXPECT_EQ(quarantine_.InPlaceOf(source, /*in_trial_worker=*/true).id, again);
+  quarantine_.RefuseReturn(7, "it cannot be created", kNow);
+  EXPECT_FALSE(quarantine_.IsTried(7));
+  EXPECT_NE(quarantine_.InPlaceOf(source).quarantine, "");
+  const GenerationId next = quarantine_.ReturnOf(source)->id;
+  EXPECT_NE(next, again);
+  quarantine_.RefuseReturn(7, "it cannot be created", kNow);
+  EXPECT_TRUE(quarantine_.Release(7, /*by_operator=*/true, kNow));
+  EXPECT_EQ(quarantine_.InPlaceOf(source).id, next);
+}
+
 TEST_F(QuarantineTest, ATrialIsForOneWorkerAndComesWithBackOff) {
   const GenerationSource source = Source(7, "p");
   Crash("p");
