@@ -357,11 +357,10 @@ callout_status_t Instance::FollowFile(std::string_view path) {
       path.find('\0') != std::string_view::npos) {
     return CALLOUT_INVALID_ARGUMENT;
   }
-  if (std::find(followed_files_.begin(), followed_files_.end(), path) != followed_files_.end()) {
-    return CALLOUT_OK;
-  }
+  const std::string followed(path);
+  if (followed_files_.contains(followed)) return CALLOUT_OK;
   if (followed_files_.size() >= kFollowedFilesMax) return CALLOUT_RESOURCE_EXHAUSTED;
-  followed_files_.emplace_back(path);
+  followed_files_.emplace(followed, StampOf(followed));
   return CALLOUT_OK;
 }
 

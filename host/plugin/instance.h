@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -26,6 +27,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/base/file.h"
 #include "host/base/moving_mean.h"
 #include "host/metrics/metrics.h"
 #include "host/plugin/call.h"
@@ -92,8 +94,9 @@ class Instance {
   MovingMean* usual_ns(callout_phase_t phase) { return &usual_ns_[PhaseSlot(phase)]; }
   // A CALLOUT_WANT_* bit that was granted.
   bool wants(uint64_t want) const { return (wants_ & want) != 0; }
-  // Absolute paths whose change means a new generation, in the order of follow_file().
-  const std::vector<std::string>& followed_files() const { return followed_files_; }
+  // Absolute paths whose change means a new generation, as the files were when the plugin called
+  // follow_file(): it reads them after that.
+  const std::map<std::string, FileStamp>& followed_files() const { return followed_files_; }
 
   // The extensions that it asked for in create.
   std::vector<std::string> asked_extensions() const { return extensions_.asked(); }
@@ -198,7 +201,7 @@ class Instance {
   uint64_t blocking_phases_ = 0;
   uint64_t wants_ = 0;
   bool calls_process_ = false;  // on_process is exported and wanted
-  std::vector<std::string> followed_files_;
+  std::map<std::string, FileStamp> followed_files_;
   std::atomic<callout_destroy_reason_t> destroy_reason_{CALLOUT_DESTROY_UNKNOWN};
   std::array<MovingMean, kPhaseSlots> usual_ns_;
   CallMetrics call_metrics_;

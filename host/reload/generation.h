@@ -70,8 +70,9 @@ struct GenerationFacts {
   std::string description;
   uint32_t abi_version = 0;
   std::string config_schema;  // JSON, or empty
-  // Absolute paths of files whose change makes a new generation.
-  std::vector<std::string> followed_files;
+  // Files whose change makes a new generation, with absolute paths; as they were before the plugin
+  // read them.
+  FollowedFiles followed_files;
   std::vector<std::string> hooks;
   std::vector<std::string> extensions = {};  // that it has asked for; " (unknown)" behind one
   uint64_t phases = 0;                       // CALLOUT_PHASE_BIT of each that the instance wants

@@ -612,11 +612,12 @@ void Reloader::Serve(Slot* slot, GenerationSource source, GenerationFacts facts)
 // Records a generation that was created, and which files it follows.
 void Reloader::AddGeneration(Slot* slot, GenerationSource* source, GenerationFacts facts) {
   FollowedFiles followed;
-  for (const std::string& path : facts.followed_files) {
-    // Of files that were known before, the stamps are from before the plugin read them, so that no
-    // change is missed. The others it read before they were known here.
+  for (const auto& [path, stamp] : facts.followed_files) {
+    // Either is from before the plugin read the file, so that no change is missed. What this host
+    // has seen itself comes first: a worker that was spoilt can cause one reload too many, not
+    // more.
     const auto known = source->followed.find(path);
-    followed[path] = known == source->followed.end() ? StampOf(path) : known->second;
+    followed[path] = known == source->followed.end() ? stamp : known->second;
     const auto end = watched_paths_.end();
     if (slot->files.watched && std::find(watched_paths_.begin(), end, path) == end) {
       watched_paths_.push_back(path);

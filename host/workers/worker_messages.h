@@ -115,6 +115,12 @@ void VisitFields(Archive& archive, PrepareOrder& order) {
 }
 
 template <class Archive>
+void VisitFields(Archive& archive, FileStamp& stamp) {
+  archive(stamp.kind, stamp.error, stamp.mode, stamp.owner, stamp.group, stamp.device, stamp.inode,
+          stamp.size, stamp.written_ns, stamp.changed_ns);
+}
+
+template <class Archive>
 void VisitFields(Archive& archive, GenerationFacts& facts) {
   archive(facts.name, facts.version, facts.description, facts.abi_version, facts.config_schema,
           facts.followed_files, facts.hooks, facts.extensions, facts.phases, facts.services,

@@ -25,6 +25,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::Key;
 
 #if defined(__x86_64__)
 constexpr char kMachine[] = "";
@@ -78,7 +79,7 @@ TEST_P(GrowthTest, EveryHookAndServiceOfRevision1Works) {
   EXPECT_EQ(plugin_->info().name, "golden");
   EXPECT_EQ(plugin_->hook_names().size(), 12u);
   EXPECT_EQ(plugin_->config_schema(), "{\"type\": \"string\"}");
-  EXPECT_THAT(instance_->followed_files(), ElementsAre("/etc/golden"));
+  EXPECT_THAT(instance_->followed_files(), ElementsAre(Key("/etc/golden")));
   EXPECT_TRUE(instance_->wants(CALLOUT_WANT_REAL_END));
   constexpr int kDuplex = CALLOUT_BODY_FULL_DUPLEX_STREAMED;
   const auto headers = Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kDuplex, 0));

@@ -50,8 +50,11 @@ class FakeTarget final : public GenerationTarget {
     GenerationFacts facts;
     facts.version = Code(source);
     const auto follows_others = follows.find(Code(source));
-    facts.followed_files =
-        follows_others == follows.end() ? followed_files : follows_others->second;
+    for (const std::string& path :
+         follows_others == follows.end() ? followed_files : follows_others->second) {
+      facts.followed_files[path] = StampOf(path);
+    }
+    if (has_read != nullptr) has_read();
     return facts;
   }
   void Commit(const std::vector<GenerationId>& ids) override {
@@ -107,6 +110,7 @@ class FakeTarget final : public GenerationTarget {
   std::vector<GenerationId> discarded;
   std::set<std::string> broken, quarantined;  // names
   std::vector<std::string> followed_files;
+  std::function<void()> has_read;                           // runs at the end of a create
   std::map<std::string, std::vector<std::string>> follows;  // by code; else followed_files
   std::map<GenerationId, GenerationSource> sources;
   std::vector<std::string> chain;
@@ -272,6 +276,19 @@ TEST_F(ReloaderTest, AChangeOfAFileThatAPluginFollowsIsANewGenerationOfTheSameCo
   std::ofstream(keys) << "again";
   RescanUntilSettled();
   EXPECT_EQ(StatusOf("a").generations.front().number, 4u);
+}
+
+TEST_F(ReloaderTest, AFollowedFileThatChangesBeforeItsPluginIsCreatedIsReadAgain) {
+  const std::string keys = directory_.Path("keys");
+  std::ofstream(keys) << "1";
+  target_.followed_files = {keys};
+  target_.has_read = [&] { std::ofstream(keys) << "22"; };
+  StartWith({"a"});
+  target_.has_read = nullptr;
+  RescanUntilSettled();
+  EXPECT_EQ(StatusOf("a").generations.front().number, 2u);
+  RescanUntilSettled();
+  EXPECT_EQ(StatusOf("a").generations.front().number, 2u) << "and that is all";
 }
 
 TEST_F(ReloaderTest, ChangesThatRestTogetherAreSwitchedTogether) {

@@ -75,6 +75,15 @@ TEST(WorkerMessages, UsageArrivesAsItWas) {
   EXPECT_EQ(usage->last_crash.at("p"), "SIGSEGV");
 }
 
+TEST(WorkerMessages, FollowedFilesArriveAsTheyWereWhenThePluginFollowedThem) {
+  const FollowedFiles files = {{"/", StampOf("/")}, {"/no/file", StampOf("/no/file")}};
+  GenerationFacts sent;
+  sent.followed_files = files;
+  const auto facts = Decode<GenerationFacts>(Encode(std::move(sent)));
+  ASSERT_TRUE(facts.has_value());
+  EXPECT_EQ(facts->followed_files, files);
+}
+
 TEST(WorkerMessages, AnAnswerIsAStatusOrABody) {
   const auto good = BodyOf({0, "", "body"});
   ASSERT_TRUE(good.ok());
@@ -175,7 +184,7 @@ TEST(WorkerMessages, WhateverAWorkerSendsIsReadOrRefused) {
                              .description = "d",
                              .abi_version = 1,
                              .config_schema = "{}",
-                             .followed_files = {"/file"},
+                             .followed_files = {{"/file", StampOf("/")}},
                              .hooks = {"hook"},
                              .warnings = {"warning"}})};
   for (int round = 0; round < 20'000; ++round) {
