@@ -98,14 +98,20 @@ class LocalRateLimit {
     }
     taking.is_limited = true;
     taking.over_limit = false;
-    // A route's limit has buckets of its own.
-    taking.bucket = unit > 0 ? "route " : "";
+    // A route's limit has buckets of its own, for each rate: who can choose between two of them must
+    // not fill the bucket of the one at the rate of the other.
+    if (unit > 0) taking.bucket = RouteBucket(*by_route);
     AppendPart(domain, &taking.bucket);
     for (const callout::Header& entry : descriptor.entries()) {
       AppendPart(entry.key, &taking.bucket);
       AppendPart(entry.value, &taking.bucket);
     }
     return taking;
+  }
+
+  static std::string RouteBucket(const callout::LimitRate& rate) {
+    return "route " + std::to_string(rate.count) + " " + std::to_string(rate.unit) + " " +
+           std::to_string(rate.units) + " ";
   }
 
   void Take(Taking* taking, TokenBuckets::Time now) const {

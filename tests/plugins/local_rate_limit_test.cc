@@ -171,6 +171,25 @@ TEST_F(LocalRateLimitTest, ALimitOfTheRouteTakesThePlaceOfItsOwn) {
   EXPECT_TRUE(Passes(plugin, Question({{{"user", "ada"}}}))) << "its own bucket is full";
 }
 
+// A client that reaches two of them in turn would fill the slow one's bucket at the fast one's
+// rate.
+TEST_F(LocalRateLimitTest, EachRateOfARouteHasABucketOfItsOwn) {
+  callout::testing::Plugin plugin(file_);
+  const auto passes = [&](uint32_t count, callout_limit_unit_t unit, uint32_t units) {
+    RateLimitQuestion question = Question({{{"user", "ada"}}});
+    question.descriptors[0].limit = RateLimitQuestion::Limit{count, unit, units};
+    return Passes(plugin, question);
+  };
+  constexpr uint32_t kManyCount = 4000000000;  // a token each fraction of a nanosecond
+  EXPECT_TRUE(passes(1, CALLOUT_PER_DAY, 1));
+  EXPECT_FALSE(passes(1, CALLOUT_PER_DAY, 1));
+  EXPECT_TRUE(passes(kManyCount, CALLOUT_PER_SECOND, 1));
+  EXPECT_FALSE(passes(1, CALLOUT_PER_DAY, 1));
+  EXPECT_TRUE(passes(1, CALLOUT_PER_WEEK, 1));
+  EXPECT_TRUE(passes(1, CALLOUT_PER_DAY, 2));
+  EXPECT_FALSE(passes(1, CALLOUT_PER_DAY, 1));
+}
+
 TEST_F(LocalRateLimitTest, MoreBucketsThanTheStoreTakesAreRefused) {
   const auto store = std::make_shared<callout::testing::Store>();
   store->keys_max = 16;
