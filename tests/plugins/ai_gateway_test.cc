@@ -292,6 +292,22 @@ TEST(AiGatewayTest, LimitsAnswersThatAreReadAsAWhole) {
   ExpectMetric(&host, "ai_gateway_open_prompt_tokens_total", 0);
 }
 
+TEST(AiGatewayTest, CountsTheAnswersWhoseTokensItDoesNotKnow) {
+  SampleHost host("ai_gateway", Config(R"(, "response_bytes_max": 100, "event_bytes_max": 100)"));
+  const std::string large = std::string(60, ' ') + kOpenAnswer;
+  ASSERT_GT(large.size(), 100u);
+  After(&host, Answered("gpt-4", "application/json"), {ResponseBody(large)});
+  ExpectMetric(&host, "ai_gateway_uncounted_total", 1);
+  EXPECT_THAT(host.host().Log(), ::testing::HasSubstr("it is larger than response_bytes_max"));
+  After(&host, Answered("gpt-4", "text/event-stream"),
+        {ResponseBody("data: " + std::string(100, 'x') + "\n\n")});
+  After(&host, Answered("gpt-4", "text/plain"), {ResponseBody("text")});
+  After(&host, Answered("gpt-4", "application/json"), {ResponseBody("{}")});
+  ExpectMetric(&host, "ai_gateway_uncounted_total", 4);
+  After(&host, Answered("gpt-4", "application/json"), {ResponseBody(kOpenAnswer)});
+  ExpectMetric(&host, "ai_gateway_uncounted_total", 4);
+}
+
 constexpr char kUsageEvent[] =
     "data: {\"choices\": [], \"usage\": {\"prompt_tokens\": 7, \"completion_tokens\": 8}}\n\n";
 
