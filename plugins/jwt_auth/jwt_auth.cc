@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Lets only requests with a good token through, with its claims as headers. See README.md.
+#include <algorithm>
 #include <callout/plugin.hpp>
 #include <chrono>
 #include <memory>
@@ -30,6 +31,11 @@ constexpr size_t kHeadersMax = 100;
 // Servers that read headers as CGI does take "decoded_sub" for it, too.
 bool IsClaimHeader(std::string_view name) {
   return callout::plugins::CgiName(name.substr(0, kPrefix.size())) == kPrefix;
+}
+
+std::string Replaced(std::string text, char from, char to) {
+  std::replace(text.begin(), text.end(), from, to);
+  return text;
 }
 
 // Who reads a header takes blanks at its ends away: "admin " would become another user.
@@ -94,9 +100,12 @@ class JwtAuth {
       if (!callout::plugins::IsHeaderName(claim)) {
         config.refuse("claims", "must be names that can be part of a header's name");
       }
-      always_.push_back(std::string(kPrefix) + claim);
+      const std::string header = std::string(kPrefix) + claim;
+      always_.insert({header, Replaced(header, '-', '_'), Replaced(header, '_', '-')});
     }
-    if (always_.size() > kHeadersMax) config.refuse("claims", "has more than 100 names");
+    if (always_.size() > kHeadersMax) {
+      config.refuse("claims", "makes more than 100 headers, decoded-… and decoded_…");
+    }
     const std::string deny_with = config.text("deny_with", "deny_callout");
     respond_ = deny_with == "immediate_response";
     if (!respond_ && deny_with != "deny_callout") {
@@ -187,7 +196,7 @@ class JwtAuth {
   std::mutex keys_mutex_;  // guards the following
   std::shared_ptr<const Keys> keys_;
   Rules rules_;
-  std::vector<std::string> always_;  // headers that are removed unless the token has their claim
+  std::set<std::string> always_;  // headers that are removed unless the token has their claim
   bool respond_ = false;
   callout::Counter accepted_;
   callout::Counter refused_;
