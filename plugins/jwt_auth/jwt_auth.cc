@@ -133,7 +133,7 @@ class JwtAuth {
   };
 
   // Reads the keys again when their file has changed. A file that is not good is not taken: the
-  // keys stay as they are until it is.
+  // keys stay as they are until it is, and it is tried again.
   std::shared_ptr<const Keys> CurrentKeys(const callout::HeadersCall& call) {
     if (followed_.has_changed()) {
       try {
@@ -142,7 +142,12 @@ class JwtAuth {
         const std::lock_guard<std::mutex> lock(keys_mutex_);
         keys_ = std::move(keys);
       } catch (const std::exception& error) {
-        call.host().error("the keys stay as they are: ", error.what());
+        const bool is_first = followed_.retry();
+        const std::lock_guard<std::mutex> lock(keys_mutex_);
+        if (is_first || failure_ != error.what()) {
+          call.host().error("the keys stay as they are: ", error.what());
+        }
+        failure_ = error.what();
       }
     }
     const std::lock_guard<std::mutex> lock(keys_mutex_);
@@ -195,6 +200,7 @@ class JwtAuth {
   callout::plugins::FollowedFile followed_;
   std::mutex keys_mutex_;  // guards the following
   std::shared_ptr<const Keys> keys_;
+  std::string failure_;  // why they could not be read last
   Rules rules_;
   std::set<std::string> always_;  // headers that are removed unless the token has their claim
   bool respond_ = false;
