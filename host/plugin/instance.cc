@@ -2,6 +2,7 @@
 
 #include "host/plugin/instance.h"
 
+#include <absl/strings/ascii.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -53,6 +54,12 @@ absl::Status RunCreate(Hooks::CreateHook create, callout_create_args_t* args) {
   return absl::InvalidArgumentError(
       fmt::format("returned {}{}", StatusName(*status),
                   said.empty() ? ", and it logged no error with the reason" : ": " + said));
+}
+
+// Nothing, or a JSON object without members.
+bool IsEmptyConfig(std::string config) {
+  std::erase_if(config, [](char c) { return absl::ascii_isspace(static_cast<unsigned char>(c)); });
+  return config.empty() || config == "{}";
 }
 
 std::string_view RequestIdOf(const Instance::FaultSite& site) {
@@ -135,6 +142,12 @@ absl::Status Instance::CreatePlugin(const std::string& config) {
           fmt::format("creating plugin {} from {}: callout_plugin_create {}", name_,
                       plugin_->path(), std::string(status.message())));
     }
+  } else if (!IsEmptyConfig(config)) {
+    // Whoever wrote it believes that it does something.
+    return absl::InvalidArgumentError(
+        fmt::format("creating plugin {} from {}: it has no configuration, and was given one; "
+                    "remove it, or export callout_plugin_create to read it",
+                    name_, plugin_->path()));
   }
   if (std::any_of(padded.spare.begin(), padded.spare.end(), [](uint64_t w) { return w != 0; })) {
     Log(LogLevel::kWarning,

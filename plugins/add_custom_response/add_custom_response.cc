@@ -3,12 +3,17 @@
 // Refuses, mocks or changes messages by what is in them. See README.md.
 #include <callout/plugin.hpp>
 
+#include "support/json_config.hpp"
+
 namespace {
 
 class CustomResponse {
  public:
   // What to do with a body shows only in all of it: the text that decides may be split.
-  explicit CustomResponse(callout::Setup& setup) { setup.want_whole_bodies(1 << 20); }
+  explicit CustomResponse(callout::Setup& setup) {
+    callout::plugins::JsonConfig(setup.config()).done();  // it has no keys
+    setup.want_whole_bodies(1 << 20);
+  }
 
   void on_request_headers(const callout::HeadersCall& call) const {
     if (Settle(call)) return;

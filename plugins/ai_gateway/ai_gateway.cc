@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Sends OpenAI-style requests on to the provider of their model. See README.md.
+#include <atomic>
 #include <callout/plugin.hpp>
 #include <charconv>
+#include <chrono>
 #include <optional>
 #include <set>
 #include <string>
@@ -19,6 +21,8 @@
 namespace ai_gateway {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr char kWrongRequestMode[] =
     "the gateway needs request_body_mode BUFFERED in Envoy's ext_proc filter";
 constexpr char kWrongResponseMode[] =
@@ -28,7 +32,7 @@ constexpr size_t kModelShownBytesMax = 128;
 
 class Gateway {
  public:
-  explicit Gateway(callout::Setup& setup) {
+  explicit Gateway(callout::Setup& setup) : host_(setup.host()) {
     callout::plugins::JsonConfig config(setup.config());
     path_ = config.text("path", "/v1/chat/completions");
     if (path_.empty() || path_[0] != '/' || path_.find_first_of("?# ") != std::string::npos) {
@@ -45,16 +49,24 @@ class Gateway {
     config.done();
     for (const Provider& provider : providers_) removed_.insert(provider.credential_header);
     refused_ = setup.counter("ai_gateway_refused_total", "Requests answered with an error");
+    uncounted_ = setup.counter("ai_gateway_uncounted_total",
+                               "Good answers of providers whose tokens are not known");
   }
 
   struct Stream {
     ~Stream() {
-      const std::optional<Usage> usage = reader.has_value() ? reader->usage() : std::nullopt;
-      if (!usage.has_value()) return;
+      if (!reader.has_value()) return;
+      const std::optional<Usage> usage = reader->usage();
+      if (!usage.has_value()) {
+        if (is_answered) gateway->TellUncounted(*provider, reader->WhyUncounted());
+        return;
+      }
       provider->prompt_tokens.add(static_cast<double>(usage->prompt_tokens));
       provider->completion_tokens.add(static_cast<double>(usage->completion_tokens));
     }
+    const Gateway* gateway = nullptr;
     bool is_ours = false;
+    bool is_answered = false;  // with a status of success: what costs something
     const Provider* provider = nullptr;
     std::optional<Reader> reader;
   };
@@ -93,12 +105,14 @@ class Gateway {
     stream.provider = Choose(providers_, name);
     if (stream.provider == nullptr) return RefuseModel(call, name);
     Send(call, *body, *stream.provider);
+    stream.gateway = this;
     stream.reader.emplace(*stream.provider, WantsUsage(*body), limits_);
   }
 
   void on_response_headers(const callout::HeadersCall& call, Stream& stream) const {
     if (!stream.reader.has_value()) return;
     const callout::Headers headers = call.headers();
+    stream.is_answered = headers.get(":status", "").substr(0, 1) == "2";
     const bool is_plain = headers.get("content-encoding", "identity") == "identity";
     stream.reader->Begin(is_plain ? headers.get("content-type", "") : "");
     if (!stream.reader->is_translating() || call.end_of_stream()) return;
@@ -180,6 +194,18 @@ class Gateway {
         .body(ErrorBody(problem));
   }
 
+  // The log has one line in ten seconds; the counter has them all.
+  void TellUncounted(const Provider& provider, const char* why) const {
+    uncounted_.add();
+    constexpr Clock::rep kPause = Clock::duration(std::chrono::seconds(10)).count();
+    const Clock::rep now = Clock::now().time_since_epoch().count();
+    Clock::rep last = warned_.load();
+    if (last != 0 && now - last < kPause) return;
+    if (!warned_.compare_exchange_strong(last, now)) return;
+    host_.warning("the tokens of an answer of ", provider.name, " are not counted: ", why);
+  }
+
+  const callout::Host host_;
   std::string path_;
   size_t request_bytes_max_ = 0;
   Limits limits_;
@@ -188,7 +214,8 @@ class Gateway {
   std::set<std::string> removed_ = {
       "accept-encoding",     "api-key",        "authorization", "cookie",
       "openai-organization", "openai-project", "x-api-key"};
-  callout::Counter refused_;
+  callout::Counter refused_, uncounted_;
+  mutable std::atomic<Clock::rep> warned_{0};
 };
 
 }  // namespace

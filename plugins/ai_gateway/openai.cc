@@ -2,7 +2,7 @@
 
 #include "openai.h"
 
-#include <algorithm>
+#include <initializer_list>
 
 #include "support/header_name.hpp"
 #include "support/limited_json.hpp"
@@ -26,19 +26,49 @@ const Json& Member(const Json& object, const char* name) {
   return found == object.end() ? kNone : *found;
 }
 
-const char* FindAmbiguous(const Json& body) {
-  const Json& stream = Member(body, "stream");
-  if (!stream.is_null() && !stream.is_boolean()) return "stream";
-  for (const auto& [name, value] : body.items()) {
-    for (const char* known : {"model", "stream", "stream_options"}) {
-      const std::string_view wanted = known;
-      const bool same =
-          std::equal(name.begin(), name.end(), wanted.begin(), wanted.end(),
-                     [](char a, char b) { return callout::plugins::LowerAscii(a) == b; });
-      if (same && name != wanted) return known;
+namespace {
+
+constexpr std::string_view kLongS = "\xc5\xbf";       // U+017F
+constexpr std::string_view kKelvin = "\xe2\x84\xaa";  // U+212A
+
+// As a server in Go compares names: without case, and with the letters outside ASCII whose other
+// case is inside it.
+std::string Folded(std::string_view name) {
+  std::string folded;
+  for (size_t i = 0; i < name.size(); ++i) {
+    const std::string_view rest = name.substr(i);
+    if (rest.substr(0, kLongS.size()) == kLongS) {
+      folded += 's';
+      i += kLongS.size() - 1;
+    } else if (rest.substr(0, kKelvin.size()) == kKelvin) {
+      folded += 'k';
+      i += kKelvin.size() - 1;
+    } else {
+      folded += callout::plugins::LowerAscii(name[i]);
+    }
+  }
+  return folded;
+}
+
+// Which of the names is there in another writing; null: none.
+const char* FindOtherWriting(const Json& object, std::initializer_list<const char*> names) {
+  if (!object.is_object()) return nullptr;
+  for (const auto& [name, value] : object.items()) {
+    for (const char* known : names) {
+      if (name != known && Folded(name) == known) return known;
     }
   }
   return nullptr;
+}
+
+}  // namespace
+
+const char* FindAmbiguous(const Json& body) {
+  const Json& stream = Member(body, "stream");
+  if (!stream.is_null() && !stream.is_boolean()) return "stream";
+  const char* wrong = FindOtherWriting(body, {"model", "stream", "stream_options"});
+  if (wrong != nullptr) return wrong;
+  return FindOtherWriting(Member(body, "stream_options"), {"include_usage"});
 }
 
 std::string Dump(const Json& value) {

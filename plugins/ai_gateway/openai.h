@@ -22,8 +22,8 @@ std::optional<Json> ParseBody(std::string_view text);
 // other `model`.
 std::optional<Json> ParseRequest(std::string_view text);
 // A member that a provider may read another way than this plugin, which chooses by "model" and
-// counts tokens by "stream": one in other letters, as a server in Go takes it, or a "stream" that
-// is neither true nor false. Null: there is none. An object.
+// counts tokens by "stream" and "include_usage": one in other letters, as a server in Go takes it,
+// or a "stream" that is neither true nor false. Null: there is none. An object.
 const char* FindAmbiguous(const Json& body);
 // The member, or null if `object` is no object or has none.
 const Json& Member(const Json& object, const char* name);

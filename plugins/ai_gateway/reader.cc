@@ -36,6 +36,7 @@ Piece Reader::Take(std::string_view bytes, bool is_last) {
 Piece Reader::TakeWhole(std::string_view bytes, bool is_last) {
   if (gathered_.size() + bytes.size() > limits_.response_bytes_max) {
     gathered_.clear();
+    is_too_large_ = true;
     kind_ = Kind::kNone;
     if (!translates_) return {};
     return {{}, "the provider's answer is larger than response_bytes_max"};
@@ -73,6 +74,13 @@ std::optional<Usage> Reader::usage() const {
   if (kind_ != Kind::kWhole || translates_) return usage_;
   const std::optional<Json> answer = ParseBody(gathered_);
   return answer.has_value() ? ReadUsage(Member(*answer, "usage")) : std::nullopt;
+}
+
+const char* Reader::WhyUncounted() const {
+  if (is_too_large_) return "it is larger than response_bytes_max";
+  if (broken_) return "one of its events is larger than event_bytes_max";
+  if (kind_ == Kind::kNone) return "it is neither JSON nor a stream of events, or compressed";
+  return "it has no usage, or ended before it";
 }
 
 }  // namespace ai_gateway

@@ -48,6 +48,8 @@ class Reader {
   bool is_cut_off() const { return translates_ && kind_ == Kind::kWhole && !gathered_.empty(); }
   // What is known so far; to be asked at the end, since the answer is read for it.
   std::optional<Usage> usage() const;
+  // Why `usage` knows nothing.
+  const char* WhyUncounted() const;
 
  private:
   enum class Kind { kNone, kWhole, kEvents };
@@ -60,6 +62,7 @@ class Reader {
   const Limits limits_;
   const int64_t created_s_;
   Kind kind_ = Kind::kNone;
+  bool is_too_large_ = false;
   std::string gathered_;
   std::optional<Usage> usage_;  // of a whole answer that was translated
   SseReader events_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Lets only requests with a good token through, with its claims as headers. See README.md.
+#include <algorithm>
 #include <callout/plugin.hpp>
 #include <chrono>
 #include <memory>
@@ -30,6 +31,11 @@ constexpr size_t kHeadersMax = 100;
 // Servers that read headers as CGI does take "decoded_sub" for it, too.
 bool IsClaimHeader(std::string_view name) {
   return callout::plugins::CgiName(name.substr(0, kPrefix.size())) == kPrefix;
+}
+
+std::string Replaced(std::string text, char from, char to) {
+  std::replace(text.begin(), text.end(), from, to);
+  return text;
 }
 
 // Who reads a header takes blanks at its ends away: "admin " would become another user.
@@ -94,9 +100,12 @@ class JwtAuth {
       if (!callout::plugins::IsHeaderName(claim)) {
         config.refuse("claims", "must be names that can be part of a header's name");
       }
-      always_.push_back(std::string(kPrefix) + claim);
+      const std::string header = std::string(kPrefix) + claim;
+      always_.insert({header, Replaced(header, '-', '_'), Replaced(header, '_', '-')});
     }
-    if (always_.size() > kHeadersMax) config.refuse("claims", "has more than 100 names");
+    if (always_.size() > kHeadersMax) {
+      config.refuse("claims", "makes more than 100 headers, decoded-… and decoded_…");
+    }
     const std::string deny_with = config.text("deny_with", "deny_callout");
     respond_ = deny_with == "immediate_response";
     if (!respond_ && deny_with != "deny_callout") {
@@ -124,7 +133,7 @@ class JwtAuth {
   };
 
   // Reads the keys again when their file has changed. A file that is not good is not taken: the
-  // keys stay as they are until it is.
+  // keys stay as they are until it is, and it is tried again.
   std::shared_ptr<const Keys> CurrentKeys(const callout::HeadersCall& call) {
     if (followed_.has_changed()) {
       try {
@@ -133,7 +142,12 @@ class JwtAuth {
         const std::lock_guard<std::mutex> lock(keys_mutex_);
         keys_ = std::move(keys);
       } catch (const std::exception& error) {
-        call.host().error("the keys stay as they are: ", error.what());
+        const bool is_first = followed_.retry();
+        const std::lock_guard<std::mutex> lock(keys_mutex_);
+        if (is_first || failure_ != error.what()) {
+          call.host().error("the keys stay as they are: ", error.what());
+        }
+        failure_ = error.what();
       }
     }
     const std::lock_guard<std::mutex> lock(keys_mutex_);
@@ -186,8 +200,9 @@ class JwtAuth {
   callout::plugins::FollowedFile followed_;
   std::mutex keys_mutex_;  // guards the following
   std::shared_ptr<const Keys> keys_;
+  std::string failure_;  // why they could not be read last
   Rules rules_;
-  std::vector<std::string> always_;  // headers that are removed unless the token has their claim
+  std::set<std::string> always_;  // headers that are removed unless the token has their claim
   bool respond_ = false;
   callout::Counter accepted_;
   callout::Counter refused_;

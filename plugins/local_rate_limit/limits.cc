@@ -79,6 +79,7 @@ std::vector<Limit> ReadLimits(JsonConfig* config) {
     limit.rate = {static_cast<uint32_t>(count), ReadUnit(&item), 1};
     limit.bucket = {static_cast<double>(burst),
                     static_cast<double>(count) / SecondsOf(limit.rate.unit)};
+    limit.overdraws = item.boolean("overdraw", false);
     item.done();
     limits.push_back(std::move(limit));
   }

@@ -49,6 +49,7 @@ struct Limit {
   std::string name;
   callout::LimitRate rate;
   TokenBuckets::Rate bucket;
+  bool overdraws = false;  // hits are costs that there were already: they are taken in any case
 
   // Whether the descriptor has these entries and no others, in this order.
   bool Fits(std::string_view of_domain, const callout::Descriptor& of) const;

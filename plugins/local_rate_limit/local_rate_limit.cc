@@ -41,10 +41,10 @@ class LocalRateLimit {
       if (!taking.gives_back) Take(&taking, now);
       over_limit = over_limit || taking.over_limit;
     }
-    // What is refused costs nothing, and earns nothing.
+    // What is refused costs nothing, and earns nothing; but costs that there were already stand.
     for (Taking& taking : takings) {
       if (taking.gives_back) GiveBack(&taking, over_limit ? 0 : taking.hits, now);
-      if (over_limit && taking.taken) GiveBack(&taking, taking.hits, now);
+      if (over_limit && taking.taken && !taking.overdraws) GiveBack(&taking, taking.hits, now);
     }
     Answer(call, takings, over_limit);
   }
@@ -57,6 +57,7 @@ class LocalRateLimit {
     TokenBuckets::Rate rate;
     double hits = 0;
     bool gives_back = false;
+    bool overdraws = false;
     bool taken = false;
     bool over_limit = false;
     double tokens = 0;
@@ -84,6 +85,7 @@ class LocalRateLimit {
     const auto limit = std::find_if(limits_.begin(), limits_.end(), [&](const Limit& candidate) {
       return candidate.Fits(domain, descriptor);
     });
+    taking.overdraws = limit != limits_.end() && limit->overdraws;
     const double unit = by_route ? callout::plugins::SecondsOf(by_route->unit) : 0;
     if (unit > 0) {
       taking.shown = *by_route;
@@ -98,8 +100,9 @@ class LocalRateLimit {
     }
     taking.is_limited = true;
     taking.over_limit = false;
-    // A route's limit has buckets of its own.
-    taking.bucket = unit > 0 ? "route " : "";
+    // A route's limit has buckets of its own, for each rate: who can choose between two of them
+    // must not fill the bucket of the one at the rate of the other.
+    if (unit > 0) taking.bucket = RouteBucket(*by_route);
     AppendPart(domain, &taking.bucket);
     for (const callout::Header& entry : descriptor.entries()) {
       AppendPart(entry.key, &taking.bucket);
@@ -108,10 +111,15 @@ class LocalRateLimit {
     return taking;
   }
 
+  static std::string RouteBucket(const callout::LimitRate& rate) {
+    return "route " + std::to_string(rate.count) + " " + std::to_string(rate.unit) + " " +
+           std::to_string(rate.units) + " ";
+  }
+
   void Take(Taking* taking, TokenBuckets::Time now) const {
     if (!taking->is_limited) return;
     const TokenBuckets::Outcome outcome =
-        buckets_.Take(taking->bucket, taking->rate, taking->hits, now);
+        buckets_.Take(taking->bucket, taking->rate, taking->hits, taking->overdraws, now);
     taking->tokens = outcome.tokens;
     taking->taken = outcome.kind == TokenBuckets::Kind::kTaken;
     taking->over_limit = !taking->taken;
@@ -132,13 +140,14 @@ class LocalRateLimit {
       if (taking.is_limited) {
         status.rate = taking.shown;
         status.name = taking.name;
-        status.remaining = static_cast<uint32_t>(taking.tokens);
+        status.remaining = static_cast<uint32_t>(std::max(taking.tokens, 0.0));
         status.reset_seconds =
             TokenBuckets::SecondsUntil(taking.rate.capacity, taking.tokens, taking.rate);
         if (taking.over_limit) {
-          retry_after = std::max(
-              retry_after,
-              TokenBuckets::SecondsUntil(std::max(taking.hits, 1.0), taking.tokens, taking.rate));
+          // What has overdrawn the bucket need not be taken again.
+          const double wanted = taking.overdraws ? 1 : std::max(taking.hits, 1.0);
+          retry_after =
+              std::max(retry_after, TokenBuckets::SecondsUntil(wanted, taking.tokens, taking.rate));
         }
       }
       call.add_status(status);

@@ -5,7 +5,7 @@
 // again with time. One that is full is as good as none, so its value lives until then.
 //
 //   TokenBuckets buckets(setup);
-//   const auto outcome = buckets.Take("ada", {.capacity = 10, .per_second = 2}, 1, Now());
+//   const auto outcome = buckets.Take("ada", {.capacity = 10, .per_second = 2}, 1, false, Now());
 //   if (outcome.kind != TokenBuckets::Kind::kTaken) refuse();
 //
 // Any thread, without a lock: whoever was slower than another tries again.
@@ -73,12 +73,12 @@ class TokenBuckets {
 
   enum class Kind : uint8_t {
     kTaken,
-    kShort,  // the bucket has fewer tokens; none was taken
+    kShort,  // the bucket had fewer tokens; none was taken, unless it may be overdrawn
     kFull,   // the store has no room for a new bucket
   };
   struct Outcome {
     Kind kind = Kind::kTaken;
-    double tokens = 0;  // left in the bucket
+    double tokens = 0;  // left in the bucket; less than none: it is overdrawn
   };
 
   // Until a bucket with `tokens` has as many as `wanted`, rounded up; 0 if it never has.
@@ -91,16 +91,18 @@ class TokenBuckets {
   // The instance is not made if the host has no shared data.
   explicit TokenBuckets(Setup& setup) : data_(setup) {}
 
-  // Takes `hits` tokens, if there are as many. 0 takes none, and asks whether there is one.
-  Outcome Take(const std::string& name, const Rate& rate, double hits, Time now) const {
+  // Takes `hits` tokens, if there are as many or the bucket may be overdrawn. 0 takes none, and
+  // asks whether there is one.
+  Outcome Take(const std::string& name, const Rate& rate, double hits, bool overdraws,
+               Time now) const {
     for (;;) {
       Kept kept = Find(name, rate, now);
       TokenBucket& bucket = kept.bucket;
-      if (bucket.tokens < std::max(hits, 1.0)) return {Kind::kShort, bucket.tokens};
-      if (hits == 0) return {Kind::kTaken, bucket.tokens};
+      const Kind kind = bucket.tokens < std::max(hits, 1.0) ? Kind::kShort : Kind::kTaken;
+      if (hits == 0 || (kind == Kind::kShort && !overdraws)) return {kind, bucket.tokens};
       bucket.tokens -= hits;
       const callout_status_t status = Put(name, kept, rate);
-      if (status == CALLOUT_OK) return {Kind::kTaken, bucket.tokens};
+      if (status == CALLOUT_OK) return {kind, bucket.tokens};
       if (status != CALLOUT_ABORTED) return {Kind::kFull, 0};
     }
   }

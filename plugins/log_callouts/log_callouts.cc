@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "support/json_config.hpp"
+
 namespace {
 
 // The names of the headers and how long their values are: the values may be secrets.
@@ -24,7 +26,10 @@ std::string_view SideOf(const callout::Call& call) {
 class LogCallouts {
  public:
   // The mark of a body may be split between chunks.
-  explicit LogCallouts(callout::Setup& setup) { setup.want_whole_bodies(1 << 20); }
+  explicit LogCallouts(callout::Setup& setup) {
+    callout::plugins::JsonConfig(setup.config()).done();  // it has no keys
+    setup.want_whole_bodies(1 << 20);
+  }
 
   void on_request_headers(const callout::HeadersCall& call) const { CheckHeaders(call); }
   void on_response_headers(const callout::HeadersCall& call) const { CheckHeaders(call); }

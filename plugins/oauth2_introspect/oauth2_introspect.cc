@@ -107,8 +107,11 @@ class OAuth2Introspect {
         config.integer("unavailable_status", {.fallback = 503, .min = 400, .max = 599}));
     CheckTexts(config);
     config.done();
-    // Another question, or another service, makes what is in the cache worthless.
-    question_ = DigestOf({service_.name(), path_, id, wanted_.issuer, wanted_.audience});
+    // Another question, or another service, makes what is in the cache worthless. So do other
+    // times: who lowers them means the tokens that are in it already, too.
+    question_ =
+        DigestOf({service_.name(), path_, id, wanted_.issuer, wanted_.audience,
+                  std::to_string(cache_for_.count()), std::to_string(inactive_for_.count())});
     DefineMetrics(setup);
   }
 

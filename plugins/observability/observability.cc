@@ -3,6 +3,8 @@
 // Counts what passes, and changes nothing. See README.md.
 #include <callout/plugin.hpp>
 
+#include "support/json_config.hpp"
+
 namespace {
 
 class Observability {
@@ -13,7 +15,9 @@ class Observability {
             setup.counter("observed_request_bodies_total", "Request bodies or chunks seen.")),
         response_headers_(setup.counter("observed_response_headers_total", "Responses seen.")),
         response_bodies_(
-            setup.counter("observed_response_bodies_total", "Response bodies or chunks seen.")) {}
+            setup.counter("observed_response_bodies_total", "Response bodies or chunks seen.")) {
+    callout::plugins::JsonConfig(setup.config()).done();  // it has no keys
+  }
 
   void on_request_headers(const callout::HeadersCall&) const { request_headers_.add(); }
   void on_request_body(const callout::BodyCall& call) const { Count(call, request_bodies_); }

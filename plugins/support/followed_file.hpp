@@ -5,6 +5,7 @@
 //
 //   FollowedFile file(path);             // before the file is read
 //   …  if (file.has_changed()) …         // for each request: costs a look at the clock
+//   …  file.retry();                     // it could not be read then: true again later
 //
 // Looks at most once a second, and asks the file system, never the file. Any thread.
 #ifndef CALLOUT_PLUGINS_SUPPORT_FOLLOWED_FILE_HPP_
@@ -36,9 +37,22 @@ class FollowedFile {
     }
     const Version version = Look();
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (version == Version() || version == seen_) return false;  // one that is missing may return
+    if (version == Version()) return false;  // it is missing, and may return
+    if (version == seen_ && !retries_) return false;
     seen_ = version;
+    retries_ = false;
     return true;
+  }
+
+  // What has changed could not be read, and perhaps not for a reason of the file's own: so
+  // has_changed() is true again in a second. Returns whether it is the first time for what the file
+  // is now, so that a log does not say the same each second.
+  bool retry() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const bool is_first = unread_ != seen_;
+    unread_ = seen_;
+    retries_ = true;
+    return is_first;
   }
 
  private:
@@ -65,6 +79,8 @@ class FollowedFile {
   const std::string path_;
   std::mutex mutex_;  // guards the following
   Version seen_;
+  Version unread_;
+  bool retries_ = false;
   std::atomic<int64_t> next_ns_;
 };
 

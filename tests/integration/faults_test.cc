@@ -146,7 +146,7 @@ TEST(Faults, SigtermDuringAReloadDrains) {
   std::ofstream(directory.Path("plugins") + "/p.config") << "/there/is/no/such/file";
   std::filesystem::copy_file(BuiltFile("tests/integration/slow_create.so"), plugin + ".new");
   std::filesystem::rename(plugin + ".new", plugin);
-  host.AwaitLog("creating");
+  host.AwaitLog("plugin p: creating");
   host.Signal(SIGTERM);
   host.AwaitLog("draining: ");
   EXPECT_TRUE(stream.Exchange(ResponseHeaders({})).has_value());

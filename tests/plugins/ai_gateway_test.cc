@@ -148,7 +148,16 @@ TEST(AiGatewayTest, AnswersRequestsThatCannotBeSentOn) {
            {R"({"model": "gpt-4o", "Model": "o1"})", "model"},
            {R"({"model": "gpt-4o", "STREAM": true})", "stream"},
            {R"({"model": "gpt-4o", "stream": 1})", "stream"},
-           {R"({"model": "gpt-4o", "Stream_Options": {}})", "stream_options"}}) {
+           {R"({"model": "gpt-4o", "Stream_Options": {}})", "stream_options"},
+           // What a server in Go takes for an s.
+           {R"({"model": "gpt-4o", "\u017ftream": true})", "stream"},
+           {R"({"model": "gpt-4o", "ſtream": true})", "stream"},
+           {R"({"model": "gpt-4o", "stream": true,
+                "stream_options": {"include_usage": true, "Include_Usage": false}})",
+            "include_usage"},
+           {R"({"model": "gpt-4o", "stream": true,
+                "stream_options": {"include_u\u017fage": false}})",
+            "include_usage"}}) {
     EXPECT_EQ(answer(text), Error(400,
                                   "'" + member + "' must be there once, written like this, and " +
                                       "'stream' must be true or false",
@@ -170,7 +179,7 @@ TEST(AiGatewayTest, AnswersRequestsThatCannotBeSentOn) {
   EXPECT_EQ(answer(std::string(200, ' ')), bad);
   EXPECT_EQ(host.Ask({Begin({{"content-length", "201"}})}), large);
   EXPECT_EQ(host.Ask({Begin({}, {}, true)}), Error(400, "the request has no body", "null"));
-  ExpectMetric(&host, "ai_gateway_refused_total", 20);
+  ExpectMetric(&host, "ai_gateway_refused_total", 24);
 }
 
 TEST(AiGatewayTest, SaysSoWhereEnvoySendsBodiesInAnotherWay) {
@@ -281,6 +290,22 @@ TEST(AiGatewayTest, LimitsAnswersThatAreReadAsAWhole) {
                   {chunk, chunk, ResponseBody(kOpenAnswer)}),
             Lines{"response_body"});
   ExpectMetric(&host, "ai_gateway_open_prompt_tokens_total", 0);
+}
+
+TEST(AiGatewayTest, CountsTheAnswersWhoseTokensItDoesNotKnow) {
+  SampleHost host("ai_gateway", Config(R"(, "response_bytes_max": 100, "event_bytes_max": 100)"));
+  const std::string large = std::string(60, ' ') + kOpenAnswer;
+  ASSERT_GT(large.size(), 100u);
+  After(&host, Answered("gpt-4", "application/json"), {ResponseBody(large)});
+  ExpectMetric(&host, "ai_gateway_uncounted_total", 1);
+  EXPECT_THAT(host.host().Log(), ::testing::HasSubstr("it is larger than response_bytes_max"));
+  After(&host, Answered("gpt-4", "text/event-stream"),
+        {ResponseBody("data: " + std::string(100, 'x') + "\n\n")});
+  After(&host, Answered("gpt-4", "text/plain"), {ResponseBody("text")});
+  After(&host, Answered("gpt-4", "application/json"), {ResponseBody("{}")});
+  ExpectMetric(&host, "ai_gateway_uncounted_total", 4);
+  After(&host, Answered("gpt-4", "application/json"), {ResponseBody(kOpenAnswer)});
+  ExpectMetric(&host, "ai_gateway_uncounted_total", 4);
 }
 
 constexpr char kUsageEvent[] =

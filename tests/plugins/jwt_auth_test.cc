@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // plugins/jwt_auth.
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <callout/testing.hpp>
 #include <chrono>
 #include <fstream>
 
 #include "../host/sockets.h"
 #include "sample_envoy.h"
 #include "sample_host.h"
+#include "support/followed_file.hpp"
 #include "test_tokens.h"
 
 namespace callout::tests {
@@ -303,11 +308,12 @@ TEST_F(JwtAuthTest, TakesAwayClaimsOfTheClientsOwn) {
 }
 
 TEST_F(JwtAuthTest, TakesAwayThoseOfTheListUnseen) {
-  SampleHost host("jwt_auth", WithPem(R"(, "claims": ["sub", "admin"])"));
-  host.Expect({{"not among the headers that it sees",
+  SampleHost host("jwt_auth", WithPem(R"(, "claims": ["sub", "is_admin"])"));
+  host.Expect({{"not among the headers that it sees, in each writing that CGI takes for them",
                 Claiming(R"("sub": "ada")"),
-                {"request_headers", "set decoded-sub: ada", "remove decoded-sub",
-                 "remove decoded-admin", "clear route cache"}}});
+                {"request_headers", "set decoded-sub: ada", "remove decoded-is-admin",
+                 "remove decoded-is_admin", "remove decoded-sub", "remove decoded_is_admin",
+                 "remove decoded_sub", "clear route cache"}}});
 }
 
 TEST_F(JwtAuthTest, AnswersTheClientItselfIfTold) {
@@ -332,6 +338,8 @@ TEST_F(JwtAuthTest, RefusesAConfigurationThatCannotWork) {
     return R"({"public_key_path": ")" + path + "\"}";
   };
   const std::string file = "cannot use the key file ";
+  std::string names;
+  for (int i = 0; i < 51; ++i) names += (i == 0 ? "\"n" : ", \"n") + std::to_string(i) + "\"";
   const std::vector<std::pair<std::string, std::string>> rows = {
       {"", R"("public_key_path" or "jwks_path" is needed, one of the two)"},
       {WithPem(R"(, "jwks_path": "x")"), "one of the two"},
@@ -349,6 +357,8 @@ TEST_F(JwtAuthTest, RefusesAConfigurationThatCannotWork) {
       {WithPem(R"(, "deny_with": "x")"),
        R"("deny_with" must be "deny_callout" or "immediate_response")"},
       {WithPem(R"(, "claims": ["a b"])"), R"("claims" must be names that can be part of)"},
+      {WithPem(R"(, "claims": [)" + names + "]"),
+       "\"claims\" makes more than 100 headers, decoded-… and decoded_…"},
       {WithPem(R"(, "issuer": "a", "issuer": "b")"), R"("issuer" is there twice)"},
       {WithPem(R"(, "algorithm": "HS256")"), R"("algorithm" is not known; there is: )"},
   };
@@ -375,6 +385,70 @@ TEST_F(JwtAuthTest, RefusesASetOfKeysThatCannotWork) {
                 ::testing::HasSubstr("cannot use the key file " + directory_.Path("keys.json") +
                                      ": " + reason));
   }
+}
+
+// Without descriptors no file can be opened, though it is there and good.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    getrlimit(RLIMIT_NOFILE, &before_);
+    const rlimit none = {0, before_.rlim_max};
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  }
+  ~NoDescriptors() { setrlimit(RLIMIT_NOFILE, &before_); }
+  NoDescriptors(const NoDescriptors&) = delete;
+  NoDescriptors& operator=(const NoDescriptors&) = delete;
+
+ private:
+  rlimit before_ = {};
+};
+
+TEST_F(JwtAuthTest, ReadsKeysAgainThatItCouldNotReadBefore) {
+  callout::testing::Plugin plugin(BuiltPlugin("jwt_auth"), WithPem());
+  ASSERT_EQ(plugin.status(), CALLOUT_OK);
+  const Signer next;
+  const std::string before = "Bearer " + signer_.Token(R"({"sub": "ada"})");
+  const std::string after = "Bearer " + next.Token(R"({"sub": "ada"})");
+  const auto passes = [&](const std::string& authorization) {
+    callout::testing::Stream stream(plugin);
+    return stream.request_headers({{"authorization", authorization}}, true).status == CALLOUT_OK;
+  };
+  const auto failures = [&] {
+    const auto& logs = plugin.logs();
+    return std::count_if(logs.begin(), logs.end(), [](const auto& line) {
+      return line.text.find("the keys stay as they are: ") != std::string::npos;
+    });
+  };
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  Write("key.pem", next.Pem());
+  {
+    const NoDescriptors none;
+    while (failures() == 0 && std::chrono::steady_clock::now() < end) passes(before);
+  }
+  EXPECT_EQ(failures(), 1);
+  // The file stays as it is, and the withdrawn key is accepted no longer.
+  while (!passes(after) && std::chrono::steady_clock::now() < end) continue;
+  EXPECT_TRUE(passes(after));
+  EXPECT_FALSE(passes(before));
+}
+
+TEST_F(JwtAuthTest, OfAFileThatStaysInvalidTheLogSpeaksOnce) {
+  callout::plugins::FollowedFile file(Write("key.pem", "a key"));
+  const auto has_changed = [&] {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (std::chrono::steady_clock::now() < end) {
+      if (file.has_changed()) return true;
+    }
+    return false;
+  };
+  Write("key.pem", "no key");
+  ASSERT_TRUE(has_changed());
+  EXPECT_TRUE(file.retry());
+  ASSERT_TRUE(has_changed()) << "it is tried again";
+  EXPECT_FALSE(file.retry());
+  Write("key.pem", "none either");
+  ASSERT_TRUE(has_changed());
+  EXPECT_TRUE(file.retry()) << "it is another one";
 }
 
 class JwtAuthEnvoyTest : public SampleEnvoy {};

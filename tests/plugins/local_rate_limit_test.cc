@@ -171,6 +171,64 @@ TEST_F(LocalRateLimitTest, ALimitOfTheRouteTakesThePlaceOfItsOwn) {
   EXPECT_TRUE(Passes(plugin, Question({{{"user", "ada"}}}))) << "its own bucket is full";
 }
 
+// A client that reaches two of them in turn would fill the slow one's bucket at the fast one's
+// rate.
+TEST_F(LocalRateLimitTest, EachRateOfARouteHasABucketOfItsOwn) {
+  callout::testing::Plugin plugin(file_);
+  const auto passes = [&](uint32_t count, callout_limit_unit_t unit, uint32_t units) {
+    RateLimitQuestion question = Question({{{"user", "ada"}}});
+    question.descriptors[0].limit = RateLimitQuestion::Limit{count, unit, units};
+    return Passes(plugin, question);
+  };
+  constexpr uint32_t kManyCount = 4000000000;  // a token each fraction of a nanosecond
+  EXPECT_TRUE(passes(1, CALLOUT_PER_DAY, 1));
+  EXPECT_FALSE(passes(1, CALLOUT_PER_DAY, 1));
+  EXPECT_TRUE(passes(kManyCount, CALLOUT_PER_SECOND, 1));
+  EXPECT_FALSE(passes(1, CALLOUT_PER_DAY, 1));
+  EXPECT_TRUE(passes(1, CALLOUT_PER_WEEK, 1));
+  EXPECT_TRUE(passes(1, CALLOUT_PER_DAY, 2));
+  EXPECT_FALSE(passes(1, CALLOUT_PER_DAY, 1));
+}
+
+TEST_F(LocalRateLimitTest, CostsThatThereWereAlreadyStand) {
+  callout::testing::Plugin plugin(file_, R"({"limits": [
+      {"descriptor": [{"key": "user"}], "count": 1000, "per": "day", "overdraw": true},
+      {"descriptor": [{"key": "path"}], "count": 1, "per": "day"}]})");
+  RateLimitQuestion asks = Question({{{"user", "ada"}}});
+  asks.descriptors[0].hits = 0;
+  RateLimitQuestion costs = asks;
+  costs.descriptors[0].hits = 1500;
+  EXPECT_TRUE(Passes(plugin, asks));
+  const RateLimitAnswer over = Ask(plugin, costs);
+  EXPECT_FALSE(over.within_limit());
+  EXPECT_EQ(over.statuses.at(0).remaining, 0u);
+  const RateLimitAnswer refused = Ask(plugin, asks);
+  EXPECT_FALSE(refused.within_limit());
+  EXPECT_EQ(refused.statuses.at(0).remaining, 0u);
+  ASSERT_EQ(refused.response_headers.size(), 1u);
+  const int seconds = std::stoi(refused.response_headers[0].second);
+  EXPECT_GT(seconds, 43200) << "500 that are owed, at 1000 a day";
+  EXPECT_LE(seconds, 43300);
+  // Another limit's refusal does not give them back either.
+  RateLimitQuestion both = Question({{{"user", "bob"}}, {{"path", "/"}}});
+  both.hits = 1000;
+  EXPECT_FALSE(Passes(plugin, both)) << "of the path there are not so many";
+  RateLimitQuestion bob = Question({{{"user", "bob"}}});
+  EXPECT_FALSE(Passes(plugin, bob));
+  EXPECT_TRUE(Passes(plugin, Question({{{"path", "/"}}}))) << "its refusal cost nothing";
+}
+
+TEST_F(LocalRateLimitTest, CostsStandForALimitOfTheRouteToo) {
+  callout::testing::Plugin plugin(file_, R"({"limits": [
+      {"descriptor": [{"key": "user"}], "count": 0, "overdraw": true}]})");
+  RateLimitQuestion question = Question({{{"user", "ada"}}});
+  question.descriptors[0].limit = RateLimitQuestion::Limit{10, CALLOUT_PER_DAY, 1};
+  question.descriptors[0].hits = 15;
+  EXPECT_FALSE(Passes(plugin, question));
+  question.descriptors[0].hits = 0;
+  EXPECT_FALSE(Passes(plugin, question));
+}
+
 TEST_F(LocalRateLimitTest, MoreBucketsThanTheStoreTakesAreRefused) {
   const auto store = std::make_shared<callout::testing::Store>();
   store->keys_max = 16;
@@ -217,6 +275,7 @@ TEST_F(LocalRateLimitTest, ConfigurationsThatCannotBeMeantAreRefused) {
            R"({"limits": [{"descriptor": [{"key": "a"}], "count": 1, "per": "fortnight"}]})",
            R"({"limits": [{"descriptor": [{"key": "a"}], "count": 1, "name": "a\"b"}]})",
            R"({"limits": [{"descriptor": [{"key": "a", "valu": ""}], "count": 1}]})",
+           R"({"limits": [{"descriptor": [{"key": "a"}], "count": 1, "overdraw": 1}]})",
            R"({"max_buckets": 16})",
            R"({"limit": []})",
        }) {

@@ -257,6 +257,21 @@ TEST_F(OAuth2IntrospectTest, KeepsNoTokenAndNothingForAnotherQuestion) {
   EXPECT_EQ(asked(), 2u);
 }
 
+TEST_F(OAuth2IntrospectTest, KeepsNothingForOtherTimes) {
+  Make(R"(, "cache_seconds": 3600)");
+  EXPECT_EQ(Ask("Bearer abc").header("x-auth-subject"), "ada");
+  answers_ = [](const CallRequest&) { return Says(R"({"active": false})"); };
+  EXPECT_EQ(Ask("Bearer abc").header("x-auth-subject"), "ada") << "it is kept";
+  for (const char* times : {R"("cache_seconds": 0)", R"("cache_seconds": 60)",
+                            R"("cache_seconds": 3600, "inactive_cache_seconds": 0)"}) {
+    Plugin other(BuiltPlugin("oauth2_introspect"),
+                 std::string(R"({"upstream": "tokens", )") + times + "}", store_);
+    Stream stream(other);
+    EXPECT_EQ(stream.request_headers({{"authorization", "Bearer abc"}}, true).http_status, 401u)
+        << times;
+  }
+}
+
 TEST_F(OAuth2IntrospectTest, RequestsWithOneTokenWaitForOneQuestion) {
   Make();
   answers_ = [](const CallRequest&) {

@@ -87,6 +87,36 @@ TEST_F(InstanceTest, ClearedPhaseBitsKeepAPhaseFromEveryHook) {
   }
 }
 
+// --- The configuration ---
+
+// Whoever writes one believes that it does something.
+TEST_F(InstanceTest, APluginWithoutCreateIsGivenNoConfiguration) {
+  Hooks hooks;
+  hooks.phases[PhaseSlot(CALLOUT_REQUEST_HEADERS)] = [](callout_call_t*) {
+    return callout_status_t{CALLOUT_OK};
+  };
+  Plugin::Fields fields;
+  fields.path = "plain.so";
+  fields.name = "plain";
+  fields.hooks = hooks;
+  const auto plugin = std::make_shared<const Plugin>(std::move(fields));
+  InstanceContext context;
+  context.metrics = &metrics_;
+  const auto create = [&](const std::string& config) {
+    return Instance::Create(plugin, "plain", config, {}, context).status();
+  };
+  for (const char* none : {"", " \n", "{}", " { }\n"}) {
+    EXPECT_TRUE(create(none).ok()) << none;
+  }
+  for (const char* config : {"x", R"({"key": 1})", "{}{}", "[]"}) {
+    const absl::Status status = create(config);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << config;
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr("creating plugin plain from plain.so: it has no configuration, and was "
+                          "given one"));
+  }
+}
+
 // --- Open and close ---
 
 TEST_F(InstanceTest, AnAnswerAtOpenIsAFaultThatOpensNothing) {
