@@ -142,12 +142,12 @@ absl::Status Instance::CreatePlugin(const std::string& config) {
           fmt::format("creating plugin {} from {}: callout_plugin_create {}", name_,
                       plugin_->path(), std::string(status.message())));
     }
-  } else if (!IsEmptyConfig(config)) {
+  } else if (!plugin_->stands_in() && !IsEmptyConfig(config)) {
     // Whoever wrote it believes that it does something.
-    return absl::InvalidArgumentError(
-        fmt::format("creating plugin {} from {}: it has no configuration, and was given one; "
-                    "remove it, or export callout_plugin_create to read it",
-                    name_, plugin_->path()));
+    Log(LogLevel::kWarning,
+        "plugin {}: it was given a configuration and does not read one: {} exports no "
+        "callout_plugin_create",
+        name_, plugin_->path());
   }
   if (std::any_of(padded.spare.begin(), padded.spare.end(), [](uint64_t w) { return w != 0; })) {
     Log(LogLevel::kWarning,

@@ -667,8 +667,8 @@ extern CALLOUT_EXPORT const char callout_plugin_config_schema[];
  * has to be open. For a negative status, log the reason first, and free what
  * was made: destroy is called only for a create that returned OK. The host then
  * refuses to start or, on a reload, keeps the instance it has. A plugin without it
- * has no configuration: the host does the same if it is given one that is neither
- * blank nor `{}`. [control] */
+ * has no configuration: the host warns if it is given one that is neither blank nor
+ * `{}`. [control] */
 CALLOUT_EXPORT callout_status_t
 callout_plugin_create(callout_create_args_t *args);
 /* Optional. `plugin` is what create left in args->plugin. The short form of

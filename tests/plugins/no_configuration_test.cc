@@ -10,14 +10,6 @@ using ::testing::HasSubstr;
 
 constexpr char kConfig[] = R"({"location": "https://ours.example"})";
 
-TEST(NoConfigurationTest, APluginOfFunctionsRefusesOne) {
-  for (const char* plugin : {"add_body", "add_header", "basic", "minimal_c", "normalize_header",
-                             "redirect", "set_cookie", "typed_basic", "update_header"}) {
-    EXPECT_THAT(RefusalOf(plugin, kConfig), HasSubstr("it has no configuration, and was given one"))
-        << plugin;
-  }
-}
-
 TEST(NoConfigurationTest, AClassWithoutKeysRefusesOne) {
   for (const char* plugin : {"add_custom_response", "log_callouts", "observability"}) {
     EXPECT_THAT(RefusalOf(plugin, kConfig),
