@@ -323,6 +323,9 @@ func TestValuesThatCannotBeRightAreRefused(t *testing.T) {
 		`provider.targetRefs=[{"name":"a"}]`:                             "group",
 		`mode="sidecar"`:                                                 "needs provider.name envoy-gateway or istio, not none",
 		`tls={"clientCa":true}`:                                          "needs tls.secretName",
+		`tls={"secretName":"s","clientCa":true}`:                         "need tls.enabled=true",
+		`tls={"secretName":"s"}`:                                         "need tls.enabled=true",
+		`tls={"caConfigMap":"c"}`:                                        "need tls.enabled=true",
 		`autoscaling.minReplicas=20`:                                     "above autoscaling.maxReplicas",
 		`provider={"name":"gke"}`:                                        "range of the proxy-only subnet",
 		`provider={"name":"gke","namespace":"other"}`:                    "release's namespace",
@@ -332,6 +335,7 @@ func TestValuesThatCannotBeRightAreRefused(t *testing.T) {
 		`provider={"name":"envoy-gateway","response":{"trailers":true}}`: "FULL_DUPLEX_STREAMED only",
 		`{"provider":{"name":"envoy-gateway"},"tls":{"enabled":true}}`:   "needs tls.caConfigMap",
 		`{"provider":{"name":"envoy-gateway"},"mode":"sidecar","tls":{"enabled":true}}`: "unix socket",
+		`{"provider":{"name":"istio"},"mode":"sidecar","tls":{"secretName":"s"}}`:       "need tls.enabled=true",
 	} {
 		t.Run(setting, func(t *testing.T) {
 			settings := []string{setting}

@@ -116,6 +116,9 @@ keys.pub: {{ toJson .Values.plugins.keys }}
 {{- if and .Values.tls.clientCa (not .Values.tls.secretName) -}}
 {{- fail "tls.clientCa needs tls.secretName, which has ca.crt" -}}
 {{- end -}}
+{{- if and (or .Values.tls.secretName .Values.tls.clientCa .Values.tls.caConfigMap) (not (include "callout-host.tls" .)) -}}
+{{- fail "tls.secretName, tls.clientCa and tls.caConfigMap need tls.enabled=true, without which callouts are plaintext from any client; leave them out with mode sidecar" -}}
+{{- end -}}
 {{- if and (eq $p.name "envoy-gateway") .Values.tls.enabled (not .Values.tls.caConfigMap) -}}
 {{- fail "tls.enabled with provider envoy-gateway needs tls.caConfigMap, by which it checks the host's certificate" -}}
 {{- end -}}
