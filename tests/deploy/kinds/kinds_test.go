@@ -542,6 +542,41 @@ func TestTheSecretHasTheFilesOfTheChain(t *testing.T) {
 	}
 }
 
+// podsOf is the template of the host's pods, as text.
+func podsOf(t *testing.T, objects []Object) string {
+	t.Helper()
+	for _, object := range objects {
+		if deployment := deploymentIn(t, object); deployment != nil {
+			text, _ := json.Marshal(deployment.Spec.Template)
+			return string(text)
+		}
+	}
+	t.Fatal("there are no pods")
+	return ""
+}
+
+// A host reads keys when it starts: a key that is taken away is trusted until its pods are replaced. What else is in
+// the Secret is taken up without that.
+func TestOtherKeysAreOtherPods(t *testing.T) {
+	for _, settings := range [][]string{
+		nil, {`metrics.annotations=false`}, {`podAnnotations={"a":"b"}`}, {`provider.name="istio"`, `mode="sidecar"`},
+	} {
+		t.Run(strings.Join(settings, " "), func(t *testing.T) {
+			pods := func(keys, config string) string {
+				return podsOf(t, render(t, append(settings, `plugins.keys="`+keys+`"`,
+					`plugins.chain=[{"name":"guard","config":"`+config+`"}]`)...))
+			}
+			both := pods("one\\ntwo\\n", "a")
+			if both == pods("one\\n", "a") {
+				t.Error("the pods stay")
+			}
+			if both != pods("one\\ntwo\\n", "b") {
+				t.Error("another configuration replaces the pods")
+			}
+		})
+	}
+}
+
 func TestTheHostTakesTheOptionsOfThePods(t *testing.T) {
 	plugins := t.TempDir()
 	if err := os.WriteFile(filepath.Join(plugins, "basic.so"), read(t, os.Getenv("KINDS_PLUGIN")), 0o600); err != nil {

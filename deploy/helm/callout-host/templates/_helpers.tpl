@@ -95,6 +95,13 @@ keys.pub: {{ toJson .Values.plugins.keys }}
 {{- end }}
 {{- end -}}
 
+{{/* The host reads keys when it starts: others replace its pods, so that a key that is taken away is trusted no more */}}
+{{- define "callout-host.keysAnnotation" -}}
+{{- with .Values.plugins.keys -}}
+checksum/keys: {{ sha256sum . }}
+{{- end -}}
+{{- end -}}
+
 {{/* What one value alone cannot show to be wrong */}}
 {{- define "callout-host.check" -}}
 {{- $p := .Values.provider -}}
@@ -293,6 +300,11 @@ container has to be named */}}
 {{- define "callout-host.beside" -}}
 spec:
   template:
+    {{- if .Values.plugins.keys }}
+    metadata:
+      annotations:
+        {{- include "callout-host.keysAnnotation" . | nindent 8 }}
+    {{- end }}
     spec:
       initContainers:
       - {{ include "callout-host.container" . | nindent 8 | trim }}
