@@ -51,6 +51,11 @@ labels:
 {{- if or .Values.tls.enabled (eq .Values.provider.name "gke") -}}true{{- end -}}
 {{- end -}}
 
+{{/* "true" where the host's pods get a sidecar of Istio's mesh */}}
+{{- define "callout-host.mesh" -}}
+{{- if and (eq .Values.provider.name "istio") (eq .Values.mode "deployment") .Values.provider.mesh -}}true{{- end -}}
+{{- end -}}
+
 {{- define "callout-host.port" -}}
 {{- if include "callout-host.tls" . -}}8443{{- else -}}8080{{- end -}}
 {{- end -}}
