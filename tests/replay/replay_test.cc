@@ -284,10 +284,35 @@ TEST_F(ReplayTest, WritesCasesThatCalloutTestPasses) {
       << "written over a file that is there";
 }
 
+TEST_F(ReplayTest, ErrorsDoNotQuoteAPluginsConfiguration) {
+  const std::string recording = Recording(), stamp = Stamp(1);
+  const std::string secret = R"({"api_key":"s3cr3t"})";
+  const std::vector<std::vector<std::string>> runs = {
+      {"--plugin=" + stamp, "--plugin_config=" + secret},
+      {"--plugin=" + stamp, "--plugin_config=stamp1=" + secret, "--plugin_config=stamp1=" + secret},
+      {"--plugin=" + stamp, "--plugin_config=stamp1=x", "--plugin_confg=" + secret},
+      {"--plugin=" + stamp + "=" + secret, "--plugin=" + stamp + "=" + secret},
+      {"--plugin=" + stamp, "--plugin_config=stamp1=x", "--plugin=" + stamp + "=" + secret},
+      {"--against=" + stamp + "=" + secret, "--against=" + stamp + "=" + secret},
+      {"--against=a b.so=" + secret},
+      {stamp + "=" + secret, stamp + "=" + secret},
+  };
+  for (std::vector<std::string> options : runs) {
+    options.insert(options.begin(), recording);
+    const Ran ran = Run(options);
+    EXPECT_EQ(ran.exit_status, 2) << options.back();
+    EXPECT_THAT(ran.output, AllOf(StartsWith("callout-replay: "), Not(HasSubstr("s3cr3t"))));
+  }
+  EXPECT_THAT(Run({recording, "--plugin=" + stamp, "--plugin=" + stamp + "=" + secret}).output,
+              HasSubstr("--plugin=…: another plugin is named 'stamp1', from " + stamp));
+}
+
 TEST_F(ReplayTest, GivesAPluginItsConfiguration) {
   const std::string scripted = tests::BuiltFile("tests/envoy/plugins/scripted.so");
-  EXPECT_THAT(Run({Recording(), "--plugin=" + scripted + "=as a"}).output,
-              HasSubstr("scripted request_headers"));
+  for (const char* option : {"--plugin=", ""}) {
+    EXPECT_THAT(Run({Recording(), option + scripted + "=as a"}).output,
+                HasSubstr("scripted request_headers"));
+  }
 }
 
 }  // namespace
