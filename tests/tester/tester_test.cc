@@ -379,6 +379,17 @@ cases:
   EXPECT_EQ(Run().output, "4 passed, 0 failed\n");
 }
 
+// Envoy drops it, and so does the model.
+TEST_F(TesterTest, MetadataWithoutANamespaceReachesNobody) {
+  const Ran ran = RunCases(BuiltFile("tests/tester/misbehaves"), R"(
+- {name: bare, request: {headers: {x-do: bare-metadata}}, golden: true}
+)");
+  EXPECT_THAT(ran.output, HasSubstr("bare: there is no "));
+  EXPECT_EQ(ran.exit_status, 1);
+  EXPECT_EQ(Run({"--update"}).exit_status, 0);
+  EXPECT_FALSE(nlohmann::json::parse(Read("golden/cases.bare.json")).contains("metadata"));
+}
+
 TEST_F(TesterTest, ComparesWithGoldenFilesAndWritesThem) {
   Write("cases.yaml", R"(
 chain: [{plugin: add_header.so}]
