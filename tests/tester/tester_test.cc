@@ -278,6 +278,24 @@ TEST_F(TesterTest, SaysWhatIsWrongIfEnvoyOrTheHostDoesNotStart) {
   EXPECT_THAT(Run({"--envoy", "--update"}, cases).output, HasSubstr("--update"));
 }
 
+TEST_F(TesterTest, ARunWhoseCasesAreAllSkippedIsNoSuccess) {
+  Write("cases.yaml", R"(
+chain: [{plugin: add_header.so}]
+cases:
+- name: by its phases
+  phases:
+  - request_headers: {headers: {":path": /}}
+  expect: {forwarded: true}
+)");
+  const std::string json = directory_.Path("report.json");
+  const Ran ran = Run({"--envoy", "--envoy_path=/nowhere/envoy", "--json=" + json});
+  EXPECT_EQ(ran.exit_status, 2);
+  EXPECT_THAT(ran.output,
+              AllOf(HasSubstr("0 passed, 0 failed, 1 skipped\n"),
+                    HasSubstr("no case ran: no HTTP client can bring about its phases")));
+  EXPECT_EQ(nlohmann::json::parse(Read("report.json"))["skipped"], 1);
+}
+
 TEST_F(TesterTest, NamesFileAndLineOfWhatIsDifferent) {
   const Ran ran = RunCases("add_header", R"(
 - name: wrong in every way
