@@ -153,10 +153,11 @@ std::string OptionSet::WithNames(const std::string& argument) const {
 // Without this check CLI11 would take the next option for the value.
 absl::Status OptionSet::CheckHasValue(const std::string& argument, const char* next) const {
   const bool empty = argument.starts_with("--") && argument.find('=') == argument.size() - 1;
-  const bool without = (next == nullptr || std::string_view(next).starts_with("--")) &&
-                       std::any_of(options_.begin(), options_.end(), [&](const Option& option) {
-                         return !option.value.empty() && argument == "--" + option.name;
-                       });
+  const bool without =
+      (next == nullptr || *next == '\0' || std::string_view(next).starts_with("--")) &&
+      std::any_of(options_.begin(), options_.end(), [&](const Option& option) {
+        return !option.value.empty() && argument == "--" + option.name;
+      });
   if (!empty && !without) return absl::OkStatus();
   return absl::InvalidArgumentError(fmt::format("{}: no value; expected --OPTION=VALUE", argument));
 }
@@ -333,6 +334,12 @@ absl::StatusOr<OptionSet::Values> OptionSet::ReadFile(const std::string& path) c
                                                     Quoted(item.name), WhatInstead(name, true)));
     }
     for (const std::string& text : item.inputs) {
+      // A template writes such a line if its variable is not set. What the option would have said,
+      // as which clients are let in, would be lost in silence.
+      if (text.empty()) {
+        return absl::InvalidArgumentError(fmt::format(
+            "{}: {}: no value; expected a line name = value, or none", path, known->name));
+      }
       values[known->name].push_back(
           {fmt::format("{}: {} = {}", path, known->name, QuotedValue(*known, text)), text, path});
     }

@@ -15,7 +15,7 @@
 // sets CALLOUT_PORT for a service named "callout").
 // In the file (option "config"): log_level = debug, one per line; repeat the line of
 // a repeatable option. The text after the equals sign is the value, without quotes
-// around all of it. Lines that begin with # or ; are comments.
+// around all of it; a line without one is an error. Lines that begin with # or ; are comments.
 //
 // All values of an option come from one source, the first that has any. If an option
 // that is not repeatable is given twice, the last value counts.

@@ -206,9 +206,24 @@ void ReadGoogle(const Place& chains, DeployTarget kind, std::vector<ProxySetting
   }
 }
 
+// kubectl prints several resources as one document of the kind List.
+std::vector<Place> WithoutLists(const std::vector<Place>& documents) {
+  std::vector<Place> resources;
+  for (const Place& document : documents) {
+    const Place items = document.At("items");
+    if (!document.At("kind").Text().ends_with("List") || !items.IsArray()) {
+      resources.push_back(document);
+      continue;
+    }
+    for (const Place& item : items.Children()) resources.push_back(item);
+  }
+  return resources;
+}
+
 }  // namespace
 
-void ReadResources(const std::vector<Place>& documents, std::vector<ProxySettings>* found) {
+void ReadResources(const std::vector<Place>& given, std::vector<ProxySettings>* found) {
+  const std::vector<Place> documents = WithoutLists(given);
   for (const Place& document : documents) {
     const std::string kind = document.At("kind").Text();
     if (kind == "EnvoyExtensionPolicy") ReadEnvoyGateway(document, documents, found);

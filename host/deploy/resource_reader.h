@@ -19,7 +19,7 @@
 
 namespace callout::host {
 
-// Documents of other kinds are left alone.
+// Documents of other kinds are left alone. The items of a List are read each by itself.
 void ReadResources(const std::vector<Place>& documents, std::vector<ProxySettings>* found);
 
 }  // namespace callout::host

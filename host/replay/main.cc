@@ -65,9 +65,10 @@ void Say(const std::string& text) {
   fprintf(stderr, "callout-replay: %s\n", EscapeControls(text).c_str());
 }
 
+constexpr std::string_view kConfigAfter = ".so=";
+
 // "[NAME=]PATH", or "PATH.so=CONFIG".
 absl::Status AddPlugin(const std::string& text, PluginOptions* plugins) {
-  constexpr std::string_view kConfigAfter = ".so=";
   const size_t so = text.find(kConfigAfter);
   if (so == text.npos) return plugins->AddPlugin(text);
   const std::string plugin = text.substr(0, so + kConfigAfter.size() - 1);
@@ -76,7 +77,12 @@ absl::Status AddPlugin(const std::string& text, PluginOptions* plugins) {
       fmt::format("{}={}", NameAndPath(plugin).name, text.substr(so + kConfigAfter.size())));
 }
 
-OptionSet::Option PluginOption(const char* name, const char* value, const char* help,
+bool NamesAPlugin(const std::string& text) {
+  return text.ends_with(".so") || text.find(kConfigAfter) != text.npos;
+}
+
+// `secret`: the value is a configuration, or may have one.
+OptionSet::Option PluginOption(const char* name, const char* value, const char* help, bool secret,
                                std::function<absl::Status(const std::string&)> set) {
   return {.name = name,
           .group = "Plugins",
@@ -84,6 +90,7 @@ OptionSet::Option PluginOption(const char* name, const char* value, const char* 
           .default_text = "",
           .help = help,
           .repeatable = true,
+          .secret = secret,
           .set = std::move(set)};
 }
 
@@ -92,21 +99,22 @@ void AddPluginOptions(ReplayOptions* options, OptionSet* set) {
   set->Add(PluginOption("plugin", "[NAME=]PATH",
                         "A plugin of the chain, in request order. PATH.so=CONFIG gives it a "
                         "configuration, too. Without any, all messages pass unchanged",
-                        [=](const std::string& text) { return AddPlugin(text, plugins); }));
+                        true, [=](const std::string& text) { return AddPlugin(text, plugins); }));
   set->Add(PluginOption("plugin_config", "NAME=TEXT",
                         "Configuration of the plugin NAME; @FILE in the place of TEXT reads a file",
-                        [=](const std::string& text) { return plugins->AddConfig(text); }));
+                        true, [=](const std::string& text) { return plugins->AddConfig(text); }));
   set->Add(PluginOption("plugin_settings", "NAME=@FILE", "Settings of the plugin NAME, as JSON",
+                        false,
                         [=](const std::string& text) { return plugins->AddSettings(text); }));
   set->Add(PluginOption("on_plugin_error", "NAME=POLICY",
-                        "Error policy of the plugin NAME: fail, continue or deny[:STATUS]",
+                        "Error policy of the plugin NAME: fail, continue or deny[:STATUS]", false,
                         [=](const std::string& text) { return plugins->AddErrorPolicy(text); }));
   set->Add(PluginOption(
       "against", "[NAME=]PATH",
       "A plugin of another chain: its responses are compared with those of --plugin, instead of "
       "the recording's. Without =CONFIG it has the configuration and settings of the --plugin at "
       "the same place",
-      [options](const std::string& text) { return AddPlugin(text, &options->against); }));
+      true, [options](const std::string& text) { return AddPlugin(text, &options->against); }));
 }
 
 void AddOptions(ReplayOptions* options, OptionSet* set) {
@@ -114,11 +122,12 @@ void AddOptions(ReplayOptions* options, OptionSet* set) {
             .group = "Recordings",
             .value = "FILE",
             .default_text = "",
-            .help = "A recording, or a plugin if the name ends with .so",
+            .help = "A recording; a plugin if the name ends with .so, or is PATH.so=CONFIG",
             .repeatable = true,
             .positional = true,
+            .secret = true,
             .set = [options](const std::string& text) {
-              if (text.ends_with(".so")) return AddPlugin(text, &options->plugins);
+              if (NamesAPlugin(text)) return AddPlugin(text, &options->plugins);
               options->files.push_back(text);
               return absl::OkStatus();
             }});

@@ -152,7 +152,10 @@ void EnvoyModel::ApplyCommon(const CommonResponse& common, bool is_body, Side* s
 
 void EnvoyModel::Take(const ProcessingResponse& response) {
   const nlohmann::json metadata = ToJson(response.dynamic_metadata());
-  for (const auto& [space, value] : metadata.items()) metadata_[space].update(value);
+  // Envoy takes only structs at the top level, one for each namespace.
+  for (const auto& [space, value] : metadata.items()) {
+    if (value.is_object()) metadata_[space].update(value);
+  }
   if (response.response_case() == ProcessingResponse::RESPONSE_NOT_SET) return;
   if (owed_ > 0) --owed_;
   switch (response.response_case()) {

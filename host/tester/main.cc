@@ -51,7 +51,9 @@ constexpr char kDescription[] =
     "process or through a real Envoy, and prints what is different from what they expect. DIR may\n"
     "also be a file.\n"
     "\n"
-    "Exit code: 0 all cases passed; 1 some failed; 2 invalid arguments, cases or plugins.";
+    "Exit code: 0 all cases passed; 1 some failed; 2 invalid arguments, cases or plugins, or all "
+    "cases\n"
+    "were skipped.";
 
 enum ExitCode { kPassed = 0, kFailed = 1, kBadUsage = 2 };
 
@@ -334,6 +336,17 @@ void List(const CaseFile& file, const TestOptions& options) {
   }
 }
 
+// A run in which no case ran must not look like one in which all passed.
+absl::StatusOr<ExitCode> Verdict(const std::vector<CaseResult>& all) {
+  const auto is_skipped = [](const CaseResult& result) { return !result.skipped.empty(); };
+  if (std::all_of(all.begin(), all.end(), is_skipped)) {
+    return absl::InvalidArgumentError(
+        fmt::format("no case ran: {}; run them without --envoy", all.front().skipped));
+  }
+  const auto passed = [](const CaseResult& result) { return result.differences.empty(); };
+  return std::all_of(all.begin(), all.end(), passed) ? kPassed : kFailed;
+}
+
 absl::StatusOr<ExitCode> Run(const TestOptions& options) {
   auto paths = FindFiles(options.places);
   if (!paths.ok()) return paths.status();
@@ -358,17 +371,13 @@ absl::StatusOr<ExitCode> Run(const TestOptions& options) {
   }
   if (options.list) return kPassed;
   if (all.empty()) return absl::InvalidArgumentError("no case has such a tag");
-  bool passed = true;
-  for (const CaseResult& result : all) {
-    printf("%s", FailureText(result).c_str());
-    passed = passed && result.differences.empty();
-  }
+  for (const CaseResult& result : all) printf("%s", FailureText(result).c_str());
   printf("%s\n", SummaryText(all).c_str());
   for (const absl::Status& status :
        {WriteReport(options.junit, JunitXml(all)), WriteReport(options.json, JsonReport(all))}) {
     if (!status.ok()) return status;
   }
-  return passed ? kPassed : kFailed;
+  return Verdict(all);
 }
 
 ExitCode Main(int argc, const char* const* argv) {

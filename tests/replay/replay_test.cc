@@ -284,10 +284,59 @@ TEST_F(ReplayTest, WritesCasesThatCalloutTestPasses) {
       << "written over a file that is there";
 }
 
+// As a recording has it where the name of a namespace is one of those that are left out.
+TEST_F(ReplayTest, WritesCasesOfMetadataWhoseNamespaceIsLeftOut) {
+  ProcessingResponse response;
+  response.mutable_request_headers();
+  auto* const spaces = response.mutable_dynamic_metadata()->mutable_fields();
+  (*spaces)["my.session"].set_string_value("[redacted]");
+  auto* const other = (*spaces)["other"].mutable_struct_value()->mutable_fields();
+  (*other)["a"].set_string_value("b");
+  ExchangeBuilder builder;
+  builder.Add(WithModes(Headers(CALLOUT_REQUEST_HEADERS, true, {{":path", "/"}}), kNone, kNone))
+      .Add(response)
+      .End(absl::StatusCode::kCancelled, CALLOUT_END_COMPLETED);
+  std::string frame;
+  AppendFrame(WriteExchange(builder.exchange()), &frame);
+  const std::string cases = directory_.Path("cases");
+  const Ran ran =
+      Run({Write("session.rec", Begin() + frame), "--plugin=" + Stamp(1), "--cases=" + cases});
+  EXPECT_EQ(ran.exit_status, 0) << ran.output;
+  std::stringstream golden;
+  golden << std::ifstream(cases + "/golden/recorded.exchange_1.json").rdbuf();
+  EXPECT_EQ(nlohmann::json::parse(golden.str())["metadata"],
+            nlohmann::json::parse(R"({"other": {"a": "b"}})"));
+}
+
+TEST_F(ReplayTest, ErrorsDoNotQuoteAPluginsConfiguration) {
+  const std::string recording = Recording(), stamp = Stamp(1);
+  const std::string secret = R"({"api_key":"s3cr3t"})";
+  const std::vector<std::vector<std::string>> runs = {
+      {"--plugin=" + stamp, "--plugin_config=" + secret},
+      {"--plugin=" + stamp, "--plugin_config=stamp1=" + secret, "--plugin_config=stamp1=" + secret},
+      {"--plugin=" + stamp, "--plugin_config=stamp1=x", "--plugin_confg=" + secret},
+      {"--plugin=" + stamp + "=" + secret, "--plugin=" + stamp + "=" + secret},
+      {"--plugin=" + stamp, "--plugin_config=stamp1=x", "--plugin=" + stamp + "=" + secret},
+      {"--against=" + stamp + "=" + secret, "--against=" + stamp + "=" + secret},
+      {"--against=a b.so=" + secret},
+      {stamp + "=" + secret, stamp + "=" + secret},
+  };
+  for (std::vector<std::string> options : runs) {
+    options.insert(options.begin(), recording);
+    const Ran ran = Run(options);
+    EXPECT_EQ(ran.exit_status, 2) << options.back();
+    EXPECT_THAT(ran.output, AllOf(StartsWith("callout-replay: "), Not(HasSubstr("s3cr3t"))));
+  }
+  EXPECT_THAT(Run({recording, "--plugin=" + stamp, "--plugin=" + stamp + "=" + secret}).output,
+              HasSubstr("--plugin=…: another plugin is named 'stamp1', from " + stamp));
+}
+
 TEST_F(ReplayTest, GivesAPluginItsConfiguration) {
   const std::string scripted = tests::BuiltFile("tests/envoy/plugins/scripted.so");
-  EXPECT_THAT(Run({Recording(), "--plugin=" + scripted + "=as a"}).output,
-              HasSubstr("scripted request_headers"));
+  for (const char* option : {"--plugin=", ""}) {
+    EXPECT_THAT(Run({Recording(), option + scripted + "=as a"}).output,
+                HasSubstr("scripted request_headers"));
+  }
 }
 
 }  // namespace

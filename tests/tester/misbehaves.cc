@@ -15,6 +15,11 @@ CALLOUT_ON_REQUEST_HEADERS(call) {
   volatile bool hangs = what == "hang";
   while (hangs) {
   }
+  if (what == "bare-metadata") {
+    callout::StructWriter metadata;
+    metadata.set("user", "ada");
+    call.set_metadata(metadata);
+  }
   if (what == "forget") {
     static auto* const forgotten = new callout::Deferred<callout::HeadersCall>(call.defer());
     static_cast<void>(forgotten);

@@ -278,6 +278,24 @@ TEST_F(TesterTest, SaysWhatIsWrongIfEnvoyOrTheHostDoesNotStart) {
   EXPECT_THAT(Run({"--envoy", "--update"}, cases).output, HasSubstr("--update"));
 }
 
+TEST_F(TesterTest, ARunWhoseCasesAreAllSkippedIsNoSuccess) {
+  Write("cases.yaml", R"(
+chain: [{plugin: add_header.so}]
+cases:
+- name: by its phases
+  phases:
+  - request_headers: {headers: {":path": /}}
+  expect: {forwarded: true}
+)");
+  const std::string json = directory_.Path("report.json");
+  const Ran ran = Run({"--envoy", "--envoy_path=/nowhere/envoy", "--json=" + json});
+  EXPECT_EQ(ran.exit_status, 2);
+  EXPECT_THAT(ran.output,
+              AllOf(HasSubstr("0 passed, 0 failed, 1 skipped\n"),
+                    HasSubstr("no case ran: no HTTP client can bring about its phases")));
+  EXPECT_EQ(nlohmann::json::parse(Read("report.json"))["skipped"], 1);
+}
+
 TEST_F(TesterTest, NamesFileAndLineOfWhatIsDifferent) {
   const Ran ran = RunCases("add_header", R"(
 - name: wrong in every way
@@ -377,6 +395,17 @@ cases:
     metadata: {com.google.envoy.dynamic_forwarding.selected_endpoints: {primary: "10.1.10.2:80"}}
 )");
   EXPECT_EQ(Run().output, "4 passed, 0 failed\n");
+}
+
+// Envoy drops it, and so does the model.
+TEST_F(TesterTest, MetadataWithoutANamespaceReachesNobody) {
+  const Ran ran = RunCases(BuiltFile("tests/tester/misbehaves"), R"(
+- {name: bare, request: {headers: {x-do: bare-metadata}}, golden: true}
+)");
+  EXPECT_THAT(ran.output, HasSubstr("bare: there is no "));
+  EXPECT_EQ(ran.exit_status, 1);
+  EXPECT_EQ(Run({"--update"}).exit_status, 0);
+  EXPECT_FALSE(nlohmann::json::parse(Read("golden/cases.bare.json")).contains("metadata"));
 }
 
 TEST_F(TesterTest, ComparesWithGoldenFilesAndWritesThem) {

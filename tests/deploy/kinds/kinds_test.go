@@ -17,6 +17,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -296,7 +297,7 @@ func TestEveryFormOfTheChartIsAccepted(t *testing.T) {
 		"gateway, body":   {`provider.name="envoy-gateway"`, `provider.request={"headers":true,"body":"BUFFERED"}`, `provider.maxBodyBytes=100000`, `provider.metadataNamespaces=["a"]`, `provider.modeOverride=false`},
 		"gateway, beside": {`provider.name="envoy-gateway"`, sidecar},
 		"istio, TLS":      {`provider.name="istio"`, `tls.enabled=true`},
-		"istio, no mesh":  {`provider.name="istio"`, `provider.mesh=false`, `provider.metadataNamespaces=["a"]`},
+		"istio, mesh":     {`provider.name="istio"`, `provider.mesh=true`, `provider.metadataNamespaces=["a"]`},
 		"istio, beside":   {`provider.name="istio"`, sidecar, chain, `env=[{"name":"A","value":"b"}]`},
 		"gke, duplex":     {`provider.name="gke"`, `networkPolicy.from=[{"ipBlock":{"cidr":"10.0.0.0/23"}}]`, `provider.response={"body":"FULL_DUPLEX_STREAMED"}`, `provider.attributes=["source.address"]`},
 	} {
@@ -323,6 +324,9 @@ func TestValuesThatCannotBeRightAreRefused(t *testing.T) {
 		`provider.targetRefs=[{"name":"a"}]`:                             "group",
 		`mode="sidecar"`:                                                 "needs provider.name envoy-gateway or istio, not none",
 		`tls={"clientCa":true}`:                                          "needs tls.secretName",
+		`tls={"secretName":"s","clientCa":true}`:                         "need tls.enabled=true",
+		`tls={"secretName":"s"}`:                                         "need tls.enabled=true",
+		`tls={"caConfigMap":"c"}`:                                        "need tls.enabled=true",
 		`autoscaling.minReplicas=20`:                                     "above autoscaling.maxReplicas",
 		`provider={"name":"gke"}`:                                        "range of the proxy-only subnet",
 		`provider={"name":"gke","namespace":"other"}`:                    "release's namespace",
@@ -332,6 +336,7 @@ func TestValuesThatCannotBeRightAreRefused(t *testing.T) {
 		`provider={"name":"envoy-gateway","response":{"trailers":true}}`: "FULL_DUPLEX_STREAMED only",
 		`{"provider":{"name":"envoy-gateway"},"tls":{"enabled":true}}`:   "needs tls.caConfigMap",
 		`{"provider":{"name":"envoy-gateway"},"mode":"sidecar","tls":{"enabled":true}}`: "unix socket",
+		`{"provider":{"name":"istio"},"mode":"sidecar","tls":{"secretName":"s"}}`:       "need tls.enabled=true",
 	} {
 		t.Run(setting, func(t *testing.T) {
 			settings := []string{setting}
@@ -375,8 +380,8 @@ func TestTheChartRendersWhatTheHostPrints(t *testing.T) {
 			`provider.targetRefs=[{"group":"gateway.networking.k8s.io","kind":"HTTPRoute","name":"myapp"}]`,
 			`provider.request={"headers":true,"body":"BUFFERED"}`,
 			`provider.response={"headers":true,"body":"FULL_DUPLEX_STREAMED","trailers":true}`}, common...),
-		"istio_headers": {`provider.name="istio"`, `provider.namespace="istio-ingress"`},
-		"istio_everything": append([]string{`provider.name="istio"`, `provider.namespace="istio-ingress"`,
+		"istio_headers": {`provider.name="istio"`, `provider.mesh=true`, `provider.namespace="istio-ingress"`},
+		"istio_everything": append([]string{`provider.name="istio"`, `provider.mesh=true`, `provider.namespace="istio-ingress"`,
 			`provider.request={"headers":true,"body":"BUFFERED"}`,
 			`provider.response={"headers":true,"body":"STREAMED","trailers":true}`}, common...),
 		"gke_headers": {`provider.name="gke"`, `networkPolicy.enabled=false`},
@@ -488,6 +493,61 @@ func TestEnvoyTakesWhatIstioIsToldToPatch(t *testing.T) {
 	}
 }
 
+// meshOf is how Istio's gateway speaks to the host, whether the host's pods are to get a sidecar, and to which ports
+// they may connect.
+func meshOf(t *testing.T, objects []Object) (mode string, sidecar bool, ports []string) {
+	t.Helper()
+	for _, object := range objects {
+		switch object["kind"] {
+		case "DestinationRule":
+			policy := object["spec"].(map[string]any)["trafficPolicy"].(map[string]any)
+			mode = policy["tls"].(map[string]any)["mode"].(string)
+		case "Deployment":
+			sidecar = deploymentIn(t, object).Spec.Template.Labels["sidecar.istio.io/inject"] == "true"
+		case "NetworkPolicy":
+			data, _ := json.Marshal(object)
+			policy := new(networkingv1.NetworkPolicy)
+			if err := Strict(data, policy); err != nil {
+				t.Fatal(err)
+			}
+			for _, rule := range policy.Spec.Egress {
+				for _, port := range rule.Ports {
+					protocol := corev1.ProtocolTCP
+					if port.Protocol != nil {
+						protocol = *port.Protocol
+					}
+					ports = append(ports, port.Port.String()+"/"+string(protocol))
+				}
+			}
+		}
+	}
+	return mode, sidecar, ports
+}
+
+// Mutual TLS of the mesh ends in a sidecar, which has to be there, and to reach istiod and DNS.
+func TestIstiosGatewaySpeaksMutualTLSToPodsWithASidecarOnly(t *testing.T) {
+	const istio = `provider.name="istio"`
+	for name, form := range map[string]struct {
+		objects []Object
+		mode    string
+		ports   []string // of a sidecar; nil: there is none
+	}{
+		"the manifest": {parse(t, read(t, filepath.Join(top, "deploy/kubernetes/istio.yaml"))), "DISABLE", nil},
+		"by default":   {render(t, istio), "DISABLE", nil},
+		"own TLS":      {render(t, istio, `tls.enabled=true`), "SIMPLE", nil},
+		"mesh":         {render(t, istio, `provider.mesh=true`, `podLabels={"a":"b","sidecar.istio.io/inject":"false"}`), "ISTIO_MUTUAL", []string{"15012/TCP", "53/UDP", "53/TCP"}},
+		"mesh, egress": {render(t, istio, `provider.mesh=true`, `networkPolicy.egress=[{"ports":[{"port":443}]}]`), "ISTIO_MUTUAL", []string{"15012/TCP", "53/UDP", "53/TCP", "443/TCP"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			check(t, form.objects)
+			mode, sidecar, ports := meshOf(t, form.objects)
+			if mode != form.mode || sidecar != (form.ports != nil) || !slices.Equal(ports, form.ports) {
+				t.Errorf("%s, sidecar %v, to %v", mode, sidecar, ports)
+			}
+		})
+	}
+}
+
 // plugins/basic has hooks for headers and bodies of both directions.
 func TestTheDoctorFindsNothingInWhatIsRendered(t *testing.T) {
 	streamed := []string{`provider.request={"headers":true,"body":"STREAMED"}`, `provider.response={"headers":true,"body":"STREAMED"}`}
@@ -535,6 +595,41 @@ func TestTheSecretHasTheFilesOfTheChain(t *testing.T) {
 		"--plugin_keys=/config/keys.pub"}
 	if len(args) < len(first) || !reflect.DeepEqual(args[:len(first)], first) {
 		t.Errorf("%v", args)
+	}
+}
+
+// podsOf is the template of the host's pods, as text.
+func podsOf(t *testing.T, objects []Object) string {
+	t.Helper()
+	for _, object := range objects {
+		if deployment := deploymentIn(t, object); deployment != nil {
+			text, _ := json.Marshal(deployment.Spec.Template)
+			return string(text)
+		}
+	}
+	t.Fatal("there are no pods")
+	return ""
+}
+
+// A host reads keys when it starts: a key that is taken away is trusted until its pods are replaced. What else is in
+// the Secret is taken up without that.
+func TestOtherKeysAreOtherPods(t *testing.T) {
+	for _, settings := range [][]string{
+		nil, {`metrics.annotations=false`}, {`podAnnotations={"a":"b"}`}, {`provider.name="istio"`, `mode="sidecar"`},
+	} {
+		t.Run(strings.Join(settings, " "), func(t *testing.T) {
+			pods := func(keys, config string) string {
+				return podsOf(t, render(t, append(settings, `plugins.keys="`+keys+`"`,
+					`plugins.chain=[{"name":"guard","config":"`+config+`"}]`)...))
+			}
+			both := pods("one\\ntwo\\n", "a")
+			if both == pods("one\\n", "a") {
+				t.Error("the pods stay")
+			}
+			if both != pods("one\\ntwo\\n", "b") {
+				t.Error("another configuration replaces the pods")
+			}
+		})
 	}
 }
 

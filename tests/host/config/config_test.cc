@@ -892,6 +892,21 @@ TEST(Config, RefusesAnOptionWithoutItsValue) {
   EXPECT_EQ(Bad({"--plugin="}), "--plugin=: no value; expected --OPTION=VALUE");
   EXPECT_EQ(Bad({"--plugin", "--check"}), "--plugin: no value; expected --OPTION=VALUE");
   EXPECT_EQ(Bad({"--plugin=", "x"}), "--plugin=: no value; expected --OPTION=VALUE");
+  EXPECT_EQ(Bad({"--client_ca_path", ""}), "--client_ca_path: no value; expected --OPTION=VALUE");
+}
+
+// As a template writes it whose variable is not set. A default in its place may be less safe.
+TEST(Config, RefusesALineOfTheFileWithoutItsValue) {
+  for (const std::string name : {"client_ca_path", "record_dir", "disable_tls", "admin_hosts"}) {
+    for (const char* value : {"", " ", " ''", " \"\""}) {
+      const ConfigFile file(fmt::format("{} ={}\nlog_level = debug\n", name, value));
+      EXPECT_EQ(Bad({file.option()}),
+                fmt::format("{}: {}: no value; expected a line name = value, or none", file.path(),
+                            name));
+    }
+  }
+  const ConfigFile among("plugin = /p.so\nplugin =\nplugin = /q.so\n");
+  EXPECT_THAT(Bad({among.option()}), HasSubstr("plugin: no value"));
 }
 
 TEST(Config, RefusesABadFile) {

@@ -386,6 +386,25 @@ TEST(Doctor, AFilterInATypedStruct) {
   EXPECT_EQ(findings[0].path, "filter.value.failure_mode_allow");
 }
 
+// As "kubectl get -o yaml" prints several.
+TEST(Doctor, TheResourcesOfAListAreJudgedEachByItself) {
+  const auto item = [](DeployTarget target) {
+    const std::string printed = PrintConfig(target, NeedsFor(target));
+    std::string document = printed.substr(0, printed.find("\n---\n"));
+    return "- " + absl::StrReplaceAll(document, {{"\n", "\n  "}}) + "\n";
+  };
+  const std::string good = "apiVersion: v1\nkind: List\nitems:\n" + item(DeployTarget::kIstio) +
+                           item(DeployTarget::kKgateway);
+  const absl::StatusOr<Diagnosis> nothing = Examine("f.yaml", good, NeedsFor(DeployTarget::kIstio));
+  ASSERT_TRUE(nothing.ok()) << nothing.status();
+  EXPECT_THAT(nothing->findings, IsEmpty());
+  EXPECT_EQ(nothing->filters, 2u);
+  const std::string open = absl::StrReplaceAll(good, {{"failOpen: false", "failOpen: true"}});
+  const auto findings = Found(open, NeedsFor(DeployTarget::kIstio));
+  ASSERT_THAT(findings, SizeIs(1));
+  EXPECT_EQ(findings[0].path, "items[1].spec.extProc.failOpen");
+}
+
 TEST(Doctor, AFileThatItCannotReadIsAnError) {
   const auto refused = [](const std::string& text) {
     return std::string(Examine("f.yaml", text, Needs()).status().message());

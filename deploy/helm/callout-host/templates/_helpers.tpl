@@ -51,6 +51,11 @@ labels:
 {{- if or .Values.tls.enabled (eq .Values.provider.name "gke") -}}true{{- end -}}
 {{- end -}}
 
+{{/* "true" where the host's pods get a sidecar of Istio's mesh */}}
+{{- define "callout-host.mesh" -}}
+{{- if and (eq .Values.provider.name "istio") (eq .Values.mode "deployment") .Values.provider.mesh -}}true{{- end -}}
+{{- end -}}
+
 {{- define "callout-host.port" -}}
 {{- if include "callout-host.tls" . -}}8443{{- else -}}8080{{- end -}}
 {{- end -}}
@@ -95,6 +100,13 @@ keys.pub: {{ toJson .Values.plugins.keys }}
 {{- end }}
 {{- end -}}
 
+{{/* The host reads keys when it starts: others replace its pods, so that a key that is taken away is trusted no more */}}
+{{- define "callout-host.keysAnnotation" -}}
+{{- with .Values.plugins.keys -}}
+checksum/keys: {{ sha256sum . }}
+{{- end -}}
+{{- end -}}
+
 {{/* What one value alone cannot show to be wrong */}}
 {{- define "callout-host.check" -}}
 {{- $p := .Values.provider -}}
@@ -115,6 +127,9 @@ keys.pub: {{ toJson .Values.plugins.keys }}
 {{- end -}}
 {{- if and .Values.tls.clientCa (not .Values.tls.secretName) -}}
 {{- fail "tls.clientCa needs tls.secretName, which has ca.crt" -}}
+{{- end -}}
+{{- if and (or .Values.tls.secretName .Values.tls.clientCa .Values.tls.caConfigMap) (not (include "callout-host.tls" .)) -}}
+{{- fail "tls.secretName, tls.clientCa and tls.caConfigMap need tls.enabled=true, without which callouts are plaintext from any client; leave them out with mode sidecar" -}}
 {{- end -}}
 {{- if and (eq $p.name "envoy-gateway") .Values.tls.enabled (not .Values.tls.caConfigMap) -}}
 {{- fail "tls.enabled with provider envoy-gateway needs tls.caConfigMap, by which it checks the host's certificate" -}}
@@ -290,6 +305,11 @@ container has to be named */}}
 {{- define "callout-host.beside" -}}
 spec:
   template:
+    {{- if .Values.plugins.keys }}
+    metadata:
+      annotations:
+        {{- include "callout-host.keysAnnotation" . | nindent 8 }}
+    {{- end }}
     spec:
       initContainers:
       - {{ include "callout-host.container" . | nindent 8 | trim }}
