@@ -61,6 +61,16 @@ std::string Reset(uint32_t stream, uint8_t error_code = NGHTTP2_CANCEL) {
   return Frame(NGHTTP2_RST_STREAM, 0, stream, std::string(3, '\0') + static_cast<char>(error_code));
 }
 
+// RPCs that have sent their first message, and stay.
+std::string BeginningOf(uint32_t streams) {
+  const std::string message = HeadersMessage();
+  std::string frames;
+  for (uint32_t i = 0; i < streams; ++i) {
+    frames += RequestFrame(2 * i + 1) + Frame(NGHTTP2_DATA, 0, 2 * i + 1, message);
+  }
+  return frames;
+}
+
 // The whole request with 1 MB of metadata, in CONTINUATIONs.
 Outcome MuchMetadata(TestHost& host, const Effort& effort) {
   std::string block = RequestBlock();
@@ -331,6 +341,10 @@ std::vector<Attack> MakeAttacks() {
       {"20000 streams, SETTINGS not acknowledged", {}, ManyStreams, 32},
       {"PING flood", {}, FloodOfOne("", Frame(NGHTTP2_PING, 0, 0, "12345678"))},
       {"SETTINGS flood", {}, FloodOfOne("", Frame(NGHTTP2_SETTINGS, 0, 0, ""))},
+      {"GOAWAY flood beside 1000 streams",
+       {},
+       FloodOfOne(BeginningOf(1000), Frame(NGHTTP2_GOAWAY, 0, 0, std::string(8, '\0'))),
+       24},
       {"WINDOW_UPDATE flood",
        {},
        FloodOfOne(RequestFrame(1),
