@@ -59,7 +59,7 @@ class RpcHandler {
   virtual const std::optional<absl::Status>& end() const = 0;
   virtual bool closed() const = 0;           // it may be destroyed
   virtual uint64_t deadline_ns() const = 0;  // CLOCK_MONOTONIC; 0: never
-  // Bytes that it keeps of what it was given.
+  // What it takes in memory beside itself, that of a handler which is no stream included.
   virtual size_t kept_bytes() const { return 0; }
   // A message of the client's is under way in it.
   virtual bool at_work() const { return false; }
@@ -102,7 +102,7 @@ class StreamHandler final : public HandlerOf<Stream> {
 
   // A call that is under way has a deadline.
   bool quiet() const override { return !rpc_.may_speak_unasked(); }
-  size_t kept_bytes() const override { return rpc_.kept_bytes(); }
+  size_t kept_bytes() const override { return rpc_.kept_bytes() + rpc_.owned_bytes(); }
   bool at_work() const override { return !rpc_.idle(); }
   template <class Take>
   void DrainOutput(Take take) {

@@ -255,6 +255,33 @@ TEST_F(H2Test, AConnectionLostBeforeItsCallsAreServedLeavesNothingBehind) {
   EXPECT_EQ(client_->rpc(id).status(), "0");
 }
 
+TEST_F(H2Test, WhatAnRpcHasKeptIsFreedOnceItIsAnsweredWhoeverReadsIt) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Returns(CALLOUT_OK);
+  constexpr size_t kLarge = 500000;
+  std::string request("\x7a\xa0\xc2\x1e");  // a field yet to be invented, of so many bytes
+  request.append(kLarge, 'x');
+  Connect();
+  for (const bool half_closes : {true, false}) {
+    client_.emplace(0);  // takes no DATA
+    connection_.emplace(&*context_, std::make_shared<H2Peer>(), this);
+    const int32_t id = client_->Begin("/envoy.service.auth.v3.Authorization/Check");
+    client_->Send(id, Framed(request), half_closes);
+    Run();
+    EXPECT_EQ(client_->rpc(id).headers.at(":status"), "200");
+    EXPECT_FALSE(client_->rpc(id).closed);
+    EXPECT_EQ(context_->live(), 1U);
+    EXPECT_LT(memory_->used(), kLarge / 2);
+    if (!half_closes) client_->End(id);
+    Run();
+    client_->OpenWindows(1 << 20);
+    Run();
+    ASSERT_THAT(client_->rpc(id).Messages(), SizeIs(1));
+    EXPECT_EQ(client_->rpc(id).status(), "0");
+    EXPECT_TRUE(client_->rpc(id).closed);
+    EXPECT_EQ(context_->live(), 0U);
+  }
+}
+
 TEST_F(H2Test, AnEndAndAResetThatComeTogetherAreAnEnd) {
   Connect();
   const int32_t id = client_->Begin(kProcessPath);
