@@ -95,6 +95,8 @@ class Stream {
   // It may have something to say before the next message comes: a call at work, a
   // deadline, or an end with OK when a drain's time is up.
   bool may_speak_unasked() const;
+  // The end of its client's messages would end it with an error.
+  bool owes_body() const { return OwesBody(); }
   // A hook runs on another thread, or a call is deferred; late ones, too.
   bool calls_at_work() const { return calls_at_work_ > 0; }
   bool has_output() const { return !output_.empty(); }

@@ -171,6 +171,8 @@ void GrpcCall::OnRead() {
   if (incoming_ == nullptr) {
     read_ended_ = true;
     queue_->times().OnLastMessage(&times);
+    // A reset ends reading, too, and then gRPC says so. What is posted comes after that.
+    if (handler_->owes_body()) return Post(nullptr, Event{});
     return handler_->OnHalfClose();
   }
   queue_->times().OnMessage(&times, MonotonicNs());
@@ -306,7 +308,11 @@ bool GrpcCall::CanDelete() const {
 
 void GrpcCall::OnPosted(CallState* state, RpcContext::Event event) {
   posted_.fetch_sub(1, std::memory_order_relaxed);
-  handler_->OnPosted(state, event);
+  if (state != nullptr) {
+    handler_->OnPosted(state, event);
+  } else if (!done_) {
+    handler_->OnHalfClose();
+  }
   Pump();
 }
 
