@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "host/base/clock.h"
+#include "host/base/percent.h"
 #include "host/base/spare_bytes.h"
 #include "host/transport/builtin_rpcs.h"
 #include "host/transport/grpc/grpc_queue.h"
@@ -370,6 +371,8 @@ void GrpcCall::ReadFacts() const {
     char* const peer = grpc_call_get_peer(call_);
     peer_ = peer;
     gpr_free(peer);
+    // gRPC writes a URI: "ipv6:%5B::1%5D:41312".
+    if (peer_.starts_with("ipv6:")) peer_ = LenientlyDecoded(peer_);
     grpc_auth_context* const context = grpc_call_auth_context(call_);
     if (context == nullptr) return;
     secure_ = FirstProperty(context, GRPC_TRANSPORT_SECURITY_TYPE_PROPERTY_NAME) ==
