@@ -79,7 +79,8 @@ void AddTransportOptions(TransportConfig* config, OptionSet* options) {
   add("max_unanswered_resets", "COUNT", 0, &config->unanswered_resets_max,
       "nghttp2: streams that a connection may reset before they got a response: this many, plus as "
       "many per 10 s, plus one per stream that got a response. Then the host sends GOAWAY, and "
-      "closes a connection that goes on. 0: no limit");
+      "closes a connection that goes on. It closes one that resets as many streams that are over. "
+      "0: no limit");
   add("max_turn_messages", "COUNT", 1, &config->turn_messages_max,
       "nghttp2: messages of one connection, of 4 KiB each, that a thread serves before it turns to "
       "the next connection");

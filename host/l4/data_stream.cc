@@ -39,7 +39,7 @@ bool DataStream::wants_message() const {
 
 void DataStream::OnMessage(std::string_view bytes) {
   if (!live()) return;  // the connection is being closed
-  auto message = std::make_shared<Message>();
+  auto message = std::make_shared<Message>(&message_bytes_);
   message->begun_ns = MonotonicNs();
   if (begun_ns_ == 0) {
     begun_ns_ = message->begun_ns;
@@ -63,7 +63,7 @@ void DataStream::OnMessage(std::string_view bytes) {
   const size_t line = message->line();
   (line == 0 ? told_end_.request_body_bytes : told_end_.response_body_bytes) +=
       message->data.size();
-  Charge(message.get(), message->bytes.size());
+  Charge(message.get(), message->bytes.capacity() + HeapBytes(message->view.attributes));
   lines_[line].push_back(std::move(message));
   Run();
 }
@@ -340,6 +340,7 @@ void DataStream::FaultOf(const Message& message, Part* part, callout_phase_t pha
 
 void DataStream::Charge(Message* message, size_t bytes) {
   message->kept_bytes += bytes;
+  message_bytes_ += bytes;
   queued_bytes_ += bytes;
 }
 
@@ -378,7 +379,7 @@ void DataStream::Respond(const Message& message) {
   TellResponse();
 }
 
-// Of what has not gone out nothing will.
+// Of what has not gone out nothing will, and only a call at work keeps its message.
 void DataStream::Shut(const Message& message, ConnectionStatus how) {
   if (!live()) return;
   state_ = State::kShut;
@@ -390,6 +391,8 @@ void DataStream::Shut(const Message& message, ConnectionStatus how) {
   TellResponse();
   CountRpc(RpcOutcome::kDenied);
   told_end_.outcome = CALLOUT_END_IMMEDIATE;
+  for (auto& line : lines_) line.clear();
+  queued_bytes_ = 0;
 }
 
 void DataStream::End(absl::Status status, callout_outcome_t outcome) {

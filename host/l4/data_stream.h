@@ -27,12 +27,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <list>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "absl/container/fixed_array.h"
 #include "absl/status/status.h"
+#include "host/base/heap_bytes.h"
 #include "host/plugin/rpc_context.h"
 #include "host/plugin/violation.h"
 #include "host/stream/chain_rpc.h"
@@ -57,7 +59,10 @@ class DataStream final : public ChainRpc {
   // --- What came of it, beside what ChainRpc says ---
   // False at --max_queued_bytes and --max_queued_messages.
   bool wants_message() const;
-  size_t kept_bytes() const { return queued_bytes_ + facts_bytes_; }
+  // What it takes in memory.
+  size_t kept_bytes() const {
+    return sizeof(*this) + HeapBytes(parts_) + message_bytes_ + facts_bytes_;
+  }
   // No message waits for its response.
   bool idle() const { return lines_[0].empty() && lines_[1].empty(); }
   // What it is at, for people.
@@ -71,6 +76,13 @@ class DataStream final : public ChainRpc {
   enum class Step : uint8_t { kPassed, kAgain, kWaits };
 
   struct Message {
+    // `total`, which outlives it: of all messages that are there, those of late calls too.
+    explicit Message(size_t* total) : all_bytes(total) { *all_bytes += sizeof(Message); }
+    ~Message() { *all_bytes -= sizeof(Message) + kept_bytes; }
+    Message(const Message&) = delete;
+    Message& operator=(const Message&) = delete;
+
+    size_t* const all_bytes;
     std::string bytes;
     NetworkRequestView view;  // of `bytes`
     size_t position = 0;      // in the order of its direction
@@ -84,7 +96,7 @@ class DataStream final : public ChainRpc {
     std::string metadata;  // a Struct
     bool has_metadata = false;
     // What an instance is shown, where that is not in `bytes`; the older ones for late calls.
-    std::deque<std::string> shown;
+    std::list<std::string> shown;
     size_t kept_bytes = 0;
 
     size_t line() const { return view.kind == NetworkKind::kWrite ? 1 : 0; }
@@ -137,10 +149,11 @@ class DataStream final : public ChainRpc {
   void End(absl::Status status, callout_outcome_t outcome);
   void UpdateDeadline();
 
+  size_t message_bytes_ = 0;  // of all messages; before those that hold some
   absl::FixedArray<DataPart, 1> parts_;
   State state_ = State::kOpen;
   std::array<std::deque<MessagePointer>, 2> lines_;  // from the client, and to it
-  size_t queued_bytes_ = 0;
+  size_t queued_bytes_ = 0;                          // of those in lines
   bool matched_ = false;
   bool half_closed_ = false;
   // Records of attributes, and the latest metadata; late calls keep those that they were given.

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "host/base/heap_bytes.h"
 #include "host/plugin/settings.h"
 #include "host/wire/envelope.h"
 
@@ -32,6 +33,8 @@ class StreamFacts {
     const std::string* const value = FindHeader(name);
     return value == nullptr ? std::string_view() : std::string_view(*value);
   }
+  // Beside the texts.
+  size_t kept_bytes() const { return HeapBytes(headers_) + HeapBytes(attributes_); }
 
  private:
   void ReadHeaders(std::string_view message);

@@ -56,13 +56,15 @@ Stream::Stream(StreamEnvironment* environment, RpcContext* rpc, std::shared_ptr<
       chain_(chain == nullptr ? environment->chains().current() : std::move(chain)),
       parts_(chain_->instances.size()),
       id_(environment->NextStreamId()),
-      exchange_(environment->limits().mode_override) {
+      exchange_(environment->limits().mode_override),
+      owned_bytes_(HeapBytes(parts_)) {
   for (size_t i = 0; i < parts_.size(); ++i) {
     Part& part = parts_[i];
     part.instance = chain_->instances[i].get();
     InitializeState(i, &part.call);
     if (part.instance->wants(CALLOUT_WANT_BOTH_DIRECTIONS)) {
       part.response_call = std::make_unique<CallState>();
+      owned_bytes_ += sizeof(CallState);
       InitializeState(i, part.response_call.get());
     }
   }

@@ -49,6 +49,7 @@
 #include "absl/container/fixed_array.h"
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
+#include "host/base/heap_bytes.h"
 #include "host/plugin/chain.h"
 #include "host/plugin/request_ids.h"
 #include "host/plugin/rpc_context.h"
@@ -94,6 +95,8 @@ class Stream {
   // It may have something to say before the next message comes: a call at work, a
   // deadline, or an end with OK when a drain's time is up.
   bool may_speak_unasked() const;
+  // The end of its client's messages would end it with an error.
+  bool owes_body() const { return OwesBody(); }
   // A hook runs on another thread, or a call is deferred; late ones, too.
   bool calls_at_work() const { return calls_at_work_ > 0; }
   bool has_output() const { return !output_.empty(); }
@@ -115,6 +118,8 @@ class Stream {
   // What the stream keeps in memory beyond the message at hand: attributes, metadata,
   // bodies that are gathered, messages that wait.
   size_t kept_bytes() const { return kept_bytes_ + queued_bytes_; }
+  // And what its parts and messages themselves take, for as long as it lives.
+  size_t owned_bytes() const { return owned_bytes_; }
   // What it is at, for people.
   void Describe(LiveRpc* rpc) const;
 
@@ -380,6 +385,7 @@ class Stream {
   size_t queued_bytes_ = 0;  // of messages in lines whose bytes the stream owns
   size_t queued_messages_ = 0;
   size_t kept_bytes_ = 0;
+  size_t owned_bytes_;
   size_t calls_at_work_ = 0;                       // late ones, too
   std::shared_ptr<const std::string> attributes_;  // records, oldest first; null: none
   unsigned attribute_messages_ = 0;

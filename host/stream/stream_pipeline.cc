@@ -27,7 +27,10 @@ const Stream::Part& Stream::PartAt(const ChainMessage& message, size_t position)
 
 ChainMessage* Stream::NewMessage() {
   if (!std::exchange(first_message_taken_, true)) return &first_message_;
-  if (free_messages_.empty()) free_messages_.push_back(std::make_unique<ChainMessage>());
+  if (free_messages_.empty()) {
+    free_messages_.push_back(std::make_unique<ChainMessage>());
+    owned_bytes_ += sizeof(ChainMessage);
+  }
   taken_messages_.push_back(std::move(free_messages_.back()));
   free_messages_.pop_back();
   return taken_messages_.back().get();

@@ -242,6 +242,8 @@ class HttpPost::Core {
     return absl::DeadlineExceededError(fmt::format("no response within {} ms", timeout_ms));
   }
 
+  void UseTls(TlsContext tls) { tls_ = std::move(tls); }
+
   void Cancel() {
     cancelled_ = true;
     io_.stop();
@@ -274,7 +276,7 @@ class HttpPost::Core {
   }
 
   const OtlpEndpoint endpoint_;
-  const TlsContext tls_;
+  TlsContext tls_;
   std::atomic<bool> cancelled_{false};
   size_t lookups_ = 0;  // that have not returned, abandoned ones included
   asio::io_context io_;
@@ -299,6 +301,8 @@ absl::StatusOr<HttpPost::Reply> HttpPost::Send(const Headers& headers, const std
                                                uint64_t timeout_ms) {
   return core_->Send(headers, body, timeout_ms);
 }
+
+void HttpPost::UseTls(TlsContext tls) { core_->UseTls(std::move(tls)); }
 
 void HttpPost::Cancel() { core_->Cancel(); }
 

@@ -9,8 +9,8 @@
 // A connection serves one request: a collector is asked every few seconds, and a connection that
 // a collector or a proxy has closed meanwhile would cost a retry.
 //
-// Send and the destructor belong to one thread at a time. Neither waits for a name lookup that does
-// not return: what that needs is then left to the end of the process.
+// Send, UseTls and the destructor belong to one thread at a time. Neither waits for a name lookup
+// that does not return: what that needs is then left to the end of the process.
 #ifndef CALLOUT_HOST_TELEMETRY_HTTP_POST_H_
 #define CALLOUT_HOST_TELEMETRY_HTTP_POST_H_
 
@@ -56,6 +56,9 @@ class HttpPost {
   // UNAVAILABLE if there was no connection, DEADLINE_EXCEEDED, CANCELLED, and DATA_LOSS if what
   // came is not HTTP or too large.
   absl::StatusOr<Reply> Send(const Headers& headers, const std::string& body, uint64_t timeout_ms);
+
+  // For the requests to come, where they are not in plaintext.
+  void UseTls(TlsContext tls);
 
   // For good. Any thread.
   void Cancel();

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "host/base/clock.h"
+#include "host/base/file.h"
 #include "host/base/log.h"
 #include "host/base/status_text.h"
 #include "host/base/thread.h"
@@ -57,6 +59,13 @@ OtlpResource ResourceOf(const OtlpConfig& config) {
   return resource;
 }
 
+// Which versions of the certificates are there.
+using CertificateStamps = std::array<FileStamp, 3>;
+CertificateStamps StampsOf(const OtlpConfig& config) {
+  return {StampOf(config.ca_path), StampOf(config.client_cert_path),
+          StampOf(config.client_key_path)};
+}
+
 bool IsTemporary(unsigned status) {
   return status == 429 || status == 502 || status == 503 || status == 504;
 }
@@ -71,8 +80,9 @@ size_t SpansOf(const Batch& batch) {
 
 class OtlpExporter::Core {
  public:
-  Core(const OtlpConfig& config, std::unique_ptr<HttpPost> post)
-      : config_(config), resource_(ResourceOf(config)), post_(std::move(post)) {
+  // `stamps`: of the certificates that `post` has.
+  Core(const OtlpConfig& config, std::unique_ptr<HttpPost> post, const CertificateStamps& stamps)
+      : config_(config), resource_(ResourceOf(config)), post_(std::move(post)), stamps_(stamps) {
     headers_ = config.headers;
     headers_.emplace_back("Content-Type", "application/x-protobuf");
     headers_.emplace_back("User-Agent", "OTel-OTLP-Exporter-callout-host/" CALLOUT_HOST_VERSION);
@@ -161,6 +171,7 @@ class OtlpExporter::Core {
     for (;;) {
       const uint64_t left_ms = LeftMs(end);
       if (left_ms == 0) break;
+      TakeChangedCertificates();
       absl::StatusOr<HttpPost::Reply> reply =
           post_->Send(headers, body, std::min(left_ms, config_.request_timeout_ms));
       uint64_t wait_ms = backoff_ms;
@@ -178,6 +189,24 @@ class OtlpExporter::Core {
     AddTo(kFailed, spans);
     Complain("given up after OTEL_BSP_EXPORT_TIMEOUT={}: {} spans", config_.export_timeout_ms,
              spans);
+  }
+
+  // Those that are invalid are not taken, and those before stay.
+  void TakeChangedCertificates() {
+    if (!config_.endpoint.tls) return;
+    const CertificateStamps stamps = StampsOf(config_);
+    if (stamps == stamps_) return;
+    stamps_ = stamps;
+    absl::StatusOr<TlsContext> made =
+        MakeClientTlsContext(config_.ca_path, config_.client_cert_path, config_.client_key_path);
+    if (!made.ok()) {
+      return Log(LogLevel::kError,
+                 "traces: {}: keeping the certificates in use; the new ones are invalid: {}",
+                 config_.endpoint.url, MessageOf(made.status()));
+    }
+    Log(LogLevel::kInfo, "traces: {}: new connections use the changed certificates",
+        config_.endpoint.url);
+    post_->UseTls(*std::move(made));
   }
 
   // Without memory for it the batch is sent as it is.
@@ -242,6 +271,7 @@ class OtlpExporter::Core {
   const OtlpResource resource_;
   HttpPost::Headers headers_;
   const std::unique_ptr<HttpPost> post_;
+  CertificateStamps stamps_;
   std::array<std::atomic<uint64_t>, kCounts> counts_{};
 
   mutable std::mutex mutex_;  // guards the following
@@ -257,6 +287,7 @@ class OtlpExporter::Core {
 absl::StatusOr<std::unique_ptr<OtlpExporter>> OtlpExporter::Start(const OtlpConfig& config,
                                                                   Metrics* metrics) {
   TlsContext tls;
+  const CertificateStamps stamps = StampsOf(config);  // before they are read
   if (config.endpoint.tls) {
     absl::StatusOr<TlsContext> made =
         MakeClientTlsContext(config.ca_path, config.client_cert_path, config.client_key_path);
@@ -266,7 +297,7 @@ absl::StatusOr<std::unique_ptr<OtlpExporter>> OtlpExporter::Start(const OtlpConf
   absl::StatusOr<std::unique_ptr<HttpPost>> post = HttpPost::Create(config.endpoint, tls);
   if (!post.ok()) return post.status();
   std::unique_ptr<OtlpExporter> exporter(
-      new OtlpExporter(std::make_unique<Core>(config, *std::move(post)), metrics));
+      new OtlpExporter(std::make_unique<Core>(config, *std::move(post), stamps), metrics));
   if (absl::Status status = exporter->DefineMetrics(); !status.ok()) return status;
   absl::StatusOr<std::thread> thread =
       StartThread("sending traces", [core = exporter->core_.get()] { core->Run(); });

@@ -59,8 +59,10 @@ class RpcHandler {
   virtual const std::optional<absl::Status>& end() const = 0;
   virtual bool closed() const = 0;           // it may be destroyed
   virtual uint64_t deadline_ns() const = 0;  // CLOCK_MONOTONIC; 0: never
-  // Bytes that it keeps of what it was given.
+  // What it takes in memory beside itself, that of a handler which is no stream included.
   virtual size_t kept_bytes() const { return 0; }
+  // To half-close is to fail it: who has left is to be told of by OnCancel.
+  virtual bool owes_body() const { return false; }
   // A message of the client's is under way in it.
   virtual bool at_work() const { return false; }
   // Sets kind, stream_id, phase, plugin and state.
@@ -102,7 +104,8 @@ class StreamHandler final : public HandlerOf<Stream> {
 
   // A call that is under way has a deadline.
   bool quiet() const override { return !rpc_.may_speak_unasked(); }
-  size_t kept_bytes() const override { return rpc_.kept_bytes(); }
+  size_t kept_bytes() const override { return rpc_.kept_bytes() + rpc_.owned_bytes(); }
+  bool owes_body() const override { return rpc_.owes_body(); }
   bool at_work() const override { return !rpc_.idle(); }
   template <class Take>
   void DrainOutput(Take take) {

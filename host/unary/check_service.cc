@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "host/base/ascii.h"
+#include "host/base/heap_bytes.h"
 #include "host/base/log.h"
 #include "host/base/utf8.h"
 #include "host/plugin/services.h"
@@ -192,19 +193,20 @@ const StreamFacts& CheckService::Facts() {
     view.message = message;
     view.attribute_records.push_back(record);
     facts_.emplace(view);
-    facts_bytes_ = message.size() + record.size();
+    facts_bytes_ = message.size() + record.size() + facts_->kept_bytes();
   }
   return *facts_;
 }
 
 std::string_view CheckService::Keep(std::string text) {
   kept_.push_back(std::make_unique<std::string>(std::move(text)));
-  kept_bytes_ += kept_.back()->capacity();
+  text_bytes_ += sizeof(std::string) + kept_.back()->capacity();
   return *kept_.back();
 }
 
 size_t CheckService::kept_bytes() const {
-  return kept_bytes_ + facts_bytes_ + (effect_.has_value() ? effect_->kept_bytes() : 0);
+  return sizeof(*this) + HeapBytes(request_.headers) + text_bytes_ + facts_bytes_ +
+         (effect_.has_value() ? effect_->kept_bytes() : 0);
 }
 
 void CheckService::Show() {

@@ -86,7 +86,7 @@ class CheckService final : public UnaryService {
   std::string_view shown_processing_request_;
   std::string_view attribute_record_;
   std::vector<std::unique_ptr<std::string>> kept_;
-  size_t kept_bytes_ = 0;
+  size_t text_bytes_ = 0;  // of `kept_`
 };
 
 // Whether the bridge answers a Check by a plugin of these phases (bits) without callout_on_check.

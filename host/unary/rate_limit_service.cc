@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "host/base/heap_bytes.h"
 #include "host/stream/guard.h"
 #include "host/unary/rate_limit_guard.h"
 #include "host/wire/annotations.h"
@@ -53,8 +54,15 @@ const StreamFacts& RateLimitService::Facts() {
     RequestView view;
     view.attribute_records.push_back(record);
     facts_.emplace(view);
+    facts_bytes_ = record.size() + facts_->kept_bytes();
   }
   return *facts_;
+}
+
+// What plugins have set ends with the response.
+size_t RateLimitService::kept_bytes() const {
+  return sizeof(*this) + HeapBytes(request_.descriptors) + facts_bytes_ + HeapBytes(statuses_) +
+         request_headers_.capacity() + body_.capacity() + metadata_.capacity();
 }
 
 void RateLimitService::FillCall(const Instance&, callout_call_t* call) {

@@ -48,6 +48,7 @@ class RateLimitService final : public UnaryService {
   void Pass() override { has_say_ = true; }
   void Refuse(int http_status, std::string_view why) override;
   Effect last_effect() const override { return last_effect_; }
+  size_t kept_bytes() const override;
   bool decided() const override { return over_limit_; }
   std::string Write() override;
   bool allowed() const override { return !over_limit_ && has_say_; }
@@ -67,6 +68,7 @@ class RateLimitService final : public UnaryService {
   const StreamLimits* const limits_;
   RateLimitRequestView request_;
   std::optional<StreamFacts> facts_;
+  size_t facts_bytes_ = 0;
   Effect last_effect_;
   bool has_say_ = false;     // somebody was asked
   bool over_limit_ = false;  // and said so

@@ -28,6 +28,7 @@
 #include <string_view>
 
 #include "absl/container/fixed_array.h"
+#include "host/base/heap_bytes.h"
 #include "host/plugin/rpc_context.h"
 #include "host/stream/chain_rpc.h"
 #include "host/stream/live_rpc.h"
@@ -51,7 +52,7 @@ class UnaryRpc final : public ChainRpc {
   // --- What came of it, beside what ChainRpc says ---
   bool wants_message() const { return state_ == State::kWaits && !end_.has_value(); }
   bool at_work() const { return live(); }
-  size_t kept_bytes() const { return service_->kept_bytes(); }
+  size_t kept_bytes() const { return sizeof(*this) + HeapBytes(parts_) + service_->kept_bytes(); }
   // What it is at, for people.
   void Describe(LiveRpc* rpc) const;
 

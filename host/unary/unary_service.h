@@ -74,8 +74,8 @@ class UnaryService {
   };
   virtual Effect last_effect() const = 0;
 
-  // Bytes that it keeps of what it was given, beside the request's own.
-  virtual size_t kept_bytes() const { return 0; }
+  // What it takes in memory, beside the request's bytes. Asked for after each step.
+  virtual size_t kept_bytes() const = 0;
 
   // Nobody else is asked.
   virtual bool decided() const = 0;

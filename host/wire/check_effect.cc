@@ -101,7 +101,7 @@ CheckEffect::CheckEffect(const CheckRequestView* request) : path_(request->path)
 std::string_view CheckEffect::Keep(std::string text) {
   if (texts_ == nullptr) texts_ = std::make_shared<std::forward_list<std::string>>();
   const std::string& kept = texts_->emplace_front(std::move(text));
-  kept_bytes_ += kept.capacity();
+  text_bytes_ += sizeof(kept) + kept.capacity();
   return kept;
 }
 

@@ -31,6 +31,7 @@
 #include <string_view>
 #include <vector>
 
+#include "host/base/heap_bytes.h"
 #include "host/wire/check_request.h"
 #include "host/wire/check_response.h"
 
@@ -63,8 +64,10 @@ class CheckEffect {
 
   // The request's path with its query, as changed until now.
   std::string_view path() const;
-  // Bytes of the texts that are not the request's.
-  size_t kept_bytes() const { return kept_bytes_; }
+  // What it takes in memory beside itself and the request.
+  size_t kept_bytes() const {
+    return text_bytes_ + HeapBytes(headers_) + HeapBytes(changes_) + metadata_.capacity();
+  }
 
  private:
   // What is done to one header of the request.
@@ -106,7 +109,7 @@ class CheckEffect {
 
   std::string_view path_;  // of a request whose headers do not have it
   std::shared_ptr<std::forward_list<std::string>> texts_;  // those that are not the request's
-  size_t kept_bytes_ = 0;
+  size_t text_bytes_ = 0;
   CheckHeaders headers_;
   bool changes_request_ = false;
   std::vector<Change> changes_;

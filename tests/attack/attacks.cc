@@ -57,8 +57,18 @@ auto FloodOfOne(const std::string& before, const std::string& frame, uint64_t co
       before, [frame](uint32_t) { return frame; }, count);
 }
 
-std::string Reset(uint32_t stream) {
-  return Frame(NGHTTP2_RST_STREAM, 0, stream, std::string_view("\0\0\0\x8", 4));
+std::string Reset(uint32_t stream, uint8_t error_code = NGHTTP2_CANCEL) {
+  return Frame(NGHTTP2_RST_STREAM, 0, stream, std::string(3, '\0') + static_cast<char>(error_code));
+}
+
+// RPCs that have sent their first message, and stay.
+std::string BeginningOf(uint32_t streams) {
+  const std::string message = HeadersMessage();
+  std::string frames;
+  for (uint32_t i = 0; i < streams; ++i) {
+    frames += RequestFrame(2 * i + 1) + Frame(NGHTTP2_DATA, 0, 2 * i + 1, message);
+  }
+  return frames;
 }
 
 // The whole request with 1 MB of metadata, in CONTINUATIONs.
@@ -303,6 +313,12 @@ std::vector<Attack> MakeAttacks() {
       {"rapid reset: HEADERS, RST",
        {},
        FloodOf("", [](uint32_t i) { return RequestFrame(2 * i + 1) + Reset(2 * i + 1); })},
+      {"rapid reset: HEADERS, RST without an error",
+       {},
+       FloodOf("",
+               [](uint32_t i) {
+                 return RequestFrame(2 * i + 1) + Reset(2 * i + 1, NGHTTP2_NO_ERROR);
+               })},
       {"rapid reset: HEADERS, DATA, RST",
        {},
        FloodOf("",
@@ -310,6 +326,9 @@ std::vector<Attack> MakeAttacks() {
                  return RequestFrame(2 * i + 1) + Frame(NGHTTP2_DATA, 0, 2 * i + 1, message) +
                         Reset(2 * i + 1);
                })},
+      {"resets of a stream that is over",
+       {},
+       FloodOfOne(RequestFrame(1), Reset(1, NGHTTP2_NO_ERROR))},
       {"CONTINUATION flood",
        {},
        FloodOfOne(open_headers,
@@ -322,6 +341,10 @@ std::vector<Attack> MakeAttacks() {
       {"20000 streams, SETTINGS not acknowledged", {}, ManyStreams, 32},
       {"PING flood", {}, FloodOfOne("", Frame(NGHTTP2_PING, 0, 0, "12345678"))},
       {"SETTINGS flood", {}, FloodOfOne("", Frame(NGHTTP2_SETTINGS, 0, 0, ""))},
+      {"GOAWAY flood beside 1000 streams",
+       {},
+       FloodOfOne(BeginningOf(1000), Frame(NGHTTP2_GOAWAY, 0, 0, std::string(8, '\0'))),
+       24},
       {"WINDOW_UPDATE flood",
        {},
        FloodOfOne(RequestFrame(1),

@@ -13,11 +13,7 @@
 #include "tests/host/transport/h2_client.h"
 
 namespace callout::tests {
-namespace {
-
-constexpr char kProcess[] = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
-
-}  // namespace
+namespace {}  // namespace
 
 Hoarder::Hoarder(const std::string& address, const Hoard& hoard)
     : hoard_(hoard), fd_(host::Connect(host::ParsedAddress(address))), to_begin_(hoard.streams) {
@@ -35,7 +31,7 @@ Hoarder::Hoarder(const std::string& address, const Hoard& hoard)
 Hoarder::~Hoarder() { nghttp2_session_del(session_); }
 
 void Hoarder::Begin() {
-  H2Headers headers = host::H2Client::GrpcHeaders(kProcess);
+  H2Headers headers = host::H2Client::GrpcHeaders(hoard_.path);
   headers.insert(headers.end(), hoard_.more.begin(), hoard_.more.end());
   const std::vector<nghttp2_nv> list = H2HeaderList(headers);
   nghttp2_data_provider provider;

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "host/transport/builtin_rpcs.h"
 #include "tests/host/sockets.h"
 #include "tests/host/transport/h2_session.h"
 
@@ -25,6 +26,7 @@ namespace callout::tests {
 // A way to make the host keep bytes.
 struct Hoard {
   std::string name;
+  std::string path = host::kProcessPath;
   int connections = 1;
   int streams = 1;                  // of each connection
   H2Headers more = {};              // headers of each RPC

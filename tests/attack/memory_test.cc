@@ -15,8 +15,10 @@
 #include "../integration/http_get.h"
 #include "../integration/test_host.h"
 #include "attacker.h"
+#include "envoy/service/auth/v3/external_auth.pb.h"
 #include "envoy/service/ext_proc/v3/external_processor.pb.h"
 #include "hoarder.h"
+#include "host/wire/rpc_service.h"
 #include "tests/envoy/host_process.h"
 
 namespace callout::tests {
@@ -61,6 +63,15 @@ std::string AttributesMessage(size_t bytes) {
   return host::Framed(request.SerializeAsString());
 }
 
+// Headers that weigh more in memory than on the wire.
+std::string CheckMessage() {
+  envoy::service::auth::v3::CheckRequest request;
+  auto& headers =
+      *request.mutable_attributes()->mutable_request()->mutable_http()->mutable_headers();
+  for (int i = 0; i < 4096; ++i) headers[fmt::format("{:x}", i)];
+  return host::Framed(request.SerializeAsString());
+}
+
 // A message of 16 MB, but for its last byte.
 std::string PartOfAMessage() {
   std::string part = BodyMessage(16'000'000);
@@ -90,6 +101,12 @@ std::vector<Hoard> Hoards() {
        .streams = 990,
        .first = FirstMessage(kDuplex),
        .repeated = BodyMessage(1),
+       .window_bytes = 0},
+      {.name = "answers to Checks not taken",
+       .path = std::string(host::InfoOf(host::RpcService::kExtAuthz).path),
+       .connections = 4,
+       .streams = 990,
+       .first = CheckMessage(),
        .window_bytes = 0},
       {.name = "bodies gathered",
        .connections = 2,
@@ -140,7 +157,8 @@ class MemoryTest : public ::testing::Test {
 
   TestHost host_{
       {"--transport=nghttp2", fmt::format("--memory_budget_bytes={:.0f}", kBudgetMib * 1048576),
-       "--plugin=basic=" + BuiltPlugin("basic"), "--plugin_settings=basic=@" + SettingsFile()}};
+       "--plugin=basic=" + BuiltPlugin("basic"), "--plugin_settings=basic=@" + SettingsFile(),
+       "--plugin=block_ip=" + BuiltPlugin("block_ip")}};
 };
 
 TEST_F(MemoryTest, IsHeldWhateverIsKept) {

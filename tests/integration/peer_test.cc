@@ -10,7 +10,9 @@
 
 #include "certificates.h"
 #include "ext_proc_client.h"
+#include "host/net/listener.h"
 #include "test_host.h"
+#include "tests/host/sockets.h"
 
 namespace callout::tests {
 namespace {
@@ -98,6 +100,16 @@ TEST_F(Peer, IsAnAddressOnEveryListener) {
   const auto secure = Shown(TlsChannel(host.address("secure"), {ca_.pem(), "", ""}));
   ASSERT_TRUE(secure.contains("x-peer"));
   EXPECT_THAT(secure.at("x-peer"), MatchesRegex("ipv4:127\\.0\\.0\\.1:[0-9]+"));
+}
+
+TEST_F(Peer, OfIPv6HasItsAddressInBrackets) {
+  if (!host::ListenSocket::Open(host::ParsedAddress("[::1]:0")).ok()) {
+    GTEST_SKIP() << "this machine has no IPv6";
+  }
+  TestHost host(Options({"--plaintext_address=[::1]:0"}));
+  const auto shown = Shown(PlaintextChannel(host.address("plaintext")));
+  ASSERT_TRUE(shown.contains("x-peer"));
+  EXPECT_THAT(shown.at("x-peer"), MatchesRegex("ipv6:\\[::1\\]:[0-9]+"));
 }
 
 TEST_F(Peer, OfAUnixSocketIsNamedSo) {

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "host/base/clock.h"
+#include "host/base/percent.h"
 #include "host/base/spare_bytes.h"
 #include "host/transport/builtin_rpcs.h"
 #include "host/transport/grpc/grpc_queue.h"
@@ -171,6 +172,8 @@ void GrpcCall::OnRead() {
   if (incoming_ == nullptr) {
     read_ended_ = true;
     queue_->times().OnLastMessage(&times);
+    // A reset ends reading, too, and then gRPC says so. What is posted comes after that.
+    if (handler_->owes_body()) return Post(nullptr, Event{});
     return handler_->OnHalfClose();
   }
   queue_->times().OnMessage(&times, MonotonicNs());
@@ -306,7 +309,11 @@ bool GrpcCall::CanDelete() const {
 
 void GrpcCall::OnPosted(CallState* state, RpcContext::Event event) {
   posted_.fetch_sub(1, std::memory_order_relaxed);
-  handler_->OnPosted(state, event);
+  if (state != nullptr) {
+    handler_->OnPosted(state, event);
+  } else if (!done_) {
+    handler_->OnHalfClose();
+  }
   Pump();
 }
 
@@ -364,6 +371,8 @@ void GrpcCall::ReadFacts() const {
     char* const peer = grpc_call_get_peer(call_);
     peer_ = peer;
     gpr_free(peer);
+    // gRPC writes a URI: "ipv6:%5B::1%5D:41312".
+    if (peer_.starts_with("ipv6:")) peer_ = LenientlyDecoded(peer_);
     grpc_auth_context* const context = grpc_call_auth_context(call_);
     if (context == nullptr) return;
     secure_ = FirstProperty(context, GRPC_TRANSPORT_SECURITY_TYPE_PROPERTY_NAME) ==

@@ -61,6 +61,7 @@ class GrpcCall final : public RpcContext {
   // Waits for an RPC to begin.
   void Request(grpc_server* server, grpc_completion_queue* queue);
 
+  // Null: the client has half-closed.
   void OnPosted(CallState* state, RpcContext::Event event);
   void OnDeadline(uint64_t now_ns);
   // The client has taken too long: ends the RPC here and now.

@@ -114,7 +114,10 @@ void H2Call::OnHead() {
 
 void H2Call::Describe(LiveRpc* rpc) const {
   rpc->peer = peer_->address;
-  rpc->state = "waits for its first message";
+  rpc->state = freed_ ? "over; its client has not taken all of it" : "waits for its first message";
+  for (const RpcServiceInfo& service : kRpcServices) {
+    if (service.path == head_.path()) rpc->kind = service.name;
+  }
   if (handler_) handler_->Describe(rpc);
 }
 
@@ -260,13 +263,21 @@ void H2Call::FailOverLimit(H2StreamLimit limit, absl::Status status) {
   Fail(std::move(status));
 }
 
-// What it has kept goes at once, whenever the client takes note of its end.
-void H2Call::FreeAfterFailure() {
-  // Unless a plugin works on it still.
-  if (handler_ && (!handler_.closed() || posted_.load() != 0)) return;
-  // It had ended before there was no memory: that is what the client is told.
-  if (handler_ && !failure_.has_value()) failure_ = handler_.end();
+// What an RPC that is over has kept goes at once, whenever the client takes note of its end. False
+// if a plugin works on it still.
+bool H2Call::FreeHandler() {
+  if (!handler_.closed() || posted_.load(std::memory_order_acquire) != 0) return false;
+  if (!failure_.has_value()) failure_ = handler_.end();
   handler_.Reset();
+  freed_ = true;
+  message_given_ = false;
+  context_->KeepMemory(reader_.TakeMessage());
+  DropUnread();
+  return true;
+}
+
+void H2Call::FreeAfterFailure() {
+  if (handler_ && !FreeHandler()) return;
   DropMessage();
   reader_.Reset();
   // Many answers that wait for their client would hold up the status, and stay.
@@ -345,9 +356,8 @@ void H2Call::Advance() {
 
 // Tells the handler that the client is done, once it has been given all messages.
 void H2Call::HalfCloseIfRead() {
-  if (!remote_ended_ || half_closed_ || !handler_ || message_ready_ || !pending_.empty()) {
-    return;
-  }
+  const bool served = handler_ || freed_;
+  if (!remote_ended_ || half_closed_ || !served || message_ready_ || !pending_.empty()) return;
   half_closed_ = true;
   context_->times().OnLastMessage(&times_);
   if (end().has_value()) return;
@@ -392,6 +402,7 @@ void H2Call::Collect() {
 
 void H2Call::Respond() {
   Guarded([this] { Collect(); });
+  if (open_ && handler_ && handler_.end().has_value()) FreeHandler();
   Recount();
   UpdateDeadline();
   if (!open_ || !has_head_) return;
@@ -609,7 +620,7 @@ void H2Call::ReleaseIfDone() {
   rpc_deadline_ns_ = 0;
   refused_in_http_ = bad_encoding_ = false;
   needs_memory_ = message_ready_ = message_given_ = false;
-  remote_ended_ = half_closed_ = response_begun_ = false;
+  remote_ended_ = half_closed_ = freed_ = response_begun_ = false;
   data_ = Data::kNone;
   status_submitted_ = answered_ = false;
   context_->memory().Resize(&drawn_bytes_, 0);

@@ -140,6 +140,7 @@ class H2Call final : public RpcContext, public H2Timed {
   void DropInput();
   void DropMessage();
   void DropUnread();
+  bool FreeHandler();
   void FreeAfterFailure();
   void GoOn();
   // Without memory for a step its stream ends, and nothing beside it.
@@ -195,6 +196,7 @@ class H2Call final : public RpcContext, public H2Timed {
   bool message_given_ = false;  // and it is the handler's
   bool remote_ended_ = false;
   bool half_closed_ = false;  // the handler has been told so
+  bool freed_ = false;        // it is over, and gone
   bool response_begun_ = false;
   Data data_ = Data::kNone;
   bool status_submitted_ = false;

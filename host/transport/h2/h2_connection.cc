@@ -105,10 +105,8 @@ struct H2Connection::Callbacks {
     return 0;
   }
 
-  static int StreamClosed(nghttp2_session*, int32_t stream_id, uint32_t error_code, void* user) {
-    if (H2Call* call = Self(user)->Find(stream_id)) {
-      Self(user)->OnStreamClosed(call, error_code);
-    }
+  static int StreamClosed(nghttp2_session*, int32_t stream_id, uint32_t, void* user) {
+    if (H2Call* call = Self(user)->Find(stream_id)) Self(user)->OnStreamClosed(call);
     return 0;
   }
 
@@ -143,6 +141,7 @@ H2Connection::H2Connection(H2Context* context, std::shared_ptr<const H2Peer> pee
       owner_(owner),
       guard_(context->options().guard, context->now_ns()),
       resets_(context->options().unanswered_resets_max, context->now_ns()),
+      late_resets_(context->options().unanswered_resets_max, context->now_ns()),
       turn_left_(context->options().turn_messages_max),
       idle_since_ns_(context->now_ns()) {
   static const nghttp2_session_callbacks* const kCallbacks = Callbacks::Make();
@@ -267,6 +266,10 @@ void H2Connection::OnFrame(const nghttp2_frame& frame) {
     }
     return;
   }
+  if (frame.hd.type == NGHTTP2_RST_STREAM) {
+    if (Find(frame.hd.stream_id) == nullptr) OnLateReset();
+    return;
+  }
   if (frame.hd.type != NGHTTP2_HEADERS && frame.hd.type != NGHTTP2_DATA) return;
   H2Call* call = Find(frame.hd.stream_id);
   if (call == nullptr) return;
@@ -276,16 +279,25 @@ void H2Connection::OnFrame(const nghttp2_frame& frame) {
   if ((frame.hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) call->OnRemoteEnd();
 }
 
-void H2Connection::OnStreamClosed(H2Call* call, uint32_t error_code) {
+void H2Connection::OnStreamClosed(H2Call* call) {
   // The call goes, and nghttp2 still remembers the stream.
   found_ = nullptr;
   nghttp2_session_set_stream_user_data(session_, call->stream_id(), nullptr);
-  // A plugin that does not answer makes Envoy reset what waits for it.
-  const bool is_reset = error_code != NGHTTP2_NO_ERROR;
-  const bool unanswered = !call->answered() && is_reset && !call->at_work();
-  if (call->answered()) resets_.Earn(1);
+  // Without an answer a stream ends by a reset only, whatever error code that has. A plugin that
+  // does not answer makes Envoy reset what waits for it.
+  const bool unanswered = !call->answered() && !call->at_work();
+  if (call->answered()) {
+    resets_.Earn(1);
+    late_resets_.Earn(1);
+  }
   call->OnClosed();
   if (unanswered && !resets_.Spend(context_->now_ns())) OnUnansweredReset();
+}
+
+// Of a stream that is over, or was refused. The end of an answered stream and its client's reset
+// may cross.
+void H2Connection::OnLateReset() {
+  if (!late_resets_.Spend(context_->now_ns())) Terminate(H2Reason::kResets);
 }
 
 // The client is asked to leave first: so a proxy loses nothing, whatever made it reset

@@ -124,12 +124,13 @@ class H2Connection {
   void OnFrame(const nghttp2_frame& frame);
   void OnFrameSent(const nghttp2_frame& frame);
   void OnEndSent(int32_t stream_id);
-  void OnStreamClosed(H2Call* call, uint32_t error_code);
+  void OnStreamClosed(H2Call* call);
   H2Call* Find(int32_t stream_id);  // null: none
   void PutBack(size_t begin);
   bool Fits(size_t bytes) const;
   void AdmitWaiting();
   void OnUnansweredReset();
+  void OnLateReset();
 
   void NoteResult(int result);
 
@@ -138,7 +139,8 @@ class H2Connection {
   Owner* const owner_;
   nghttp2_session* session_ = nullptr;
   H2Guard guard_;
-  H2Budget resets_;
+  H2Budget resets_;          // of streams that had no answer yet
+  H2Budget late_resets_;     // of streams that are over
   H2Call* found_ = nullptr;  // by Find, the last time
   H2Call* calls_ = nullptr;
   size_t call_count_ = 0;

@@ -11,10 +11,12 @@ namespace callout::host {
 
 const char* H2ReasonName(H2Reason reason) {
   static constexpr const char* kNames[kH2ReasonCount] = {
-      "none",           "protocol",    "closed_stream", "header_block",  "continuations",
-      "settings",       "ping",        "priority",      "window_update", "empty_data",
-      "unknown_frames", "key_updates", "resets",        "handshake",     "handshake_timeout",
-      "idle",           "age",         "keepalive",     "write_stall",   "evicted"};
+      "none",          "protocol",   "closed_stream",  "header_block",
+      "continuations", "settings",   "ping",           "priority",
+      "window_update", "empty_data", "unknown_frames", "goaways",
+      "key_updates",   "resets",     "handshake",      "handshake_timeout",
+      "idle",          "age",        "keepalive",      "write_stall",
+      "evicted"};
   return kNames[static_cast<size_t>(reason)];
 }
 
@@ -93,8 +95,9 @@ H2Reason H2Guard::TakeFrame(uint64_t now_ns) {
       return Count(H2Reason::kPriority, now_ns);
     case NGHTTP2_WINDOW_UPDATE:
       return Count(H2Reason::kWindowUpdate, now_ns);
-    case NGHTTP2_RST_STREAM:  // counted by the connection, which knows the stream
     case NGHTTP2_GOAWAY:
+      return ++goaways_ > kGoawaysMax ? H2Reason::kGoaways : H2Reason::kNone;
+    case NGHTTP2_RST_STREAM:    // counted by the connection, which knows the stream
     case NGHTTP2_PUSH_PROMISE:  // an error, to nghttp2
       return H2Reason::kNone;
     default:

@@ -43,6 +43,7 @@ enum class H2Reason : uint8_t {
   kWindowUpdate,
   kEmptyData,
   kUnknownFrames,
+  kGoaways,
   kKeyUpdates,  // of TLS
   kResets,
   kHandshake,  // TLS, or a protocol other than HTTP/2
@@ -53,7 +54,7 @@ enum class H2Reason : uint8_t {
   kWriteStall,
   kEvicted,  // for another one, at the limit of connections
 };
-inline constexpr size_t kH2ReasonCount = 20;
+inline constexpr size_t kH2ReasonCount = 21;
 const char* H2ReasonName(H2Reason reason);
 
 // At most `max` at once, and `max` more in ten seconds. 0: no limit.
@@ -79,6 +80,9 @@ class H2Guard {
     uint64_t control_frames_max = 1000;     // 0: any number
   };
   static constexpr int kContinuationsMax = 8;  // for each header block
+  // For each connection. One that shuts down sends two and perhaps one more for an error, and for
+  // each nghttp2 goes through all streams.
+  static constexpr int kGoawaysMax = 8;
   // The streams last ended or reset by the peer, which is to send no more on them
   // (RFC 9113, 5.1).
   static constexpr size_t kEndedMax = 16;
@@ -136,6 +140,7 @@ class H2Guard {
   uint64_t frames_ = 0;
   uint64_t streams_left_ = UINT64_MAX;
   int continuations_ = 0;
+  int goaways_ = 0;
   std::array<uint32_t, kEndedMax> ended_{};  // 0: none yet
   size_t ended_count_ = 0;
   uint32_t newest_ended_ = 0;  // most frames are of a newer stream

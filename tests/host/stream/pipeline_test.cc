@@ -586,6 +586,25 @@ TEST_F(PipelineTest, MessagesOfADirectionKeepTheirOrder) {
   EXPECT_EQ(stream_->kept_bytes(), 0u);
 }
 
+TEST_F(PipelineTest, MessagesBeyondTheFirstAreCounted) {
+  callout_call_t* deferred = nullptr;
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Defers(&deferred);
+  BeginDuplex();
+  EXPECT_EQ(stream_->owned_bytes(), 0u) << "they lie in the stream itself";
+  for (int i = 0; i < 10; ++i) Feed(Body(CALLOUT_REQUEST_BODY, "1", false));
+  EXPECT_GE(stream_->owned_bytes(), 10 * sizeof(ChainMessage));
+  Finish(deferred);
+}
+
+TEST_F(PipelineTest, PartsOfAChainOfSeveralAreCounted) {
+  for (int i = 0; i < 9; ++i) AddPlugin();
+  AddPlugin()->create = [](callout_create_args_t* args) {
+    args->wants = CALLOUT_WANT_BOTH_DIRECTIONS;
+  };
+  BeginDuplex();
+  EXPECT_GE(stream_->owned_bytes(), 11 * sizeof(CallState));
+}
+
 TEST_F(PipelineTest, NoMessageIsReadWhileTooManyWait) {
   callout_call_t* deferred = nullptr;
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Defers(&deferred);

@@ -5,14 +5,18 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <fstream>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <utility>
 
 #include "host/base/clock.h"
+#include "host/net/certificate.h"
 #include "host/telemetry/otlp_encoding.h"
 #include "host/wire/wire.h"
+#include "tests/host/pki.h"
 #include "tests/host/telemetry/collector.h"
 #include "tests/host/telemetry/gunzip.h"
 
@@ -90,6 +94,48 @@ TEST_F(OtlpExporterTest, SendsWhatItTakes) {
   EXPECT_EQ(collector.requests()[0].target, "/v1/traces");
   EXPECT_EQ(collector.requests()[0].content_type, "application/x-protobuf");
   EXPECT_TRUE(IsWellFormed(collector.requests()[0].body));
+}
+
+// A server's context for "localhost"; its CA, a new one, goes to `ca_path`.
+TlsContext ServerOfNewCa(const std::string& ca_path) {
+  const TestKey ca_key = MakeEcKey();
+  const TestCertificate ca =
+      MakeCertificate({.name = "ca", .is_ca = true}, ca_key.get(), nullptr, ca_key.get());
+  const TestKey key = MakeEcKey();
+  const TestCertificate certificate = MakeCertificate(
+      {.name = "server", .alt_names = "DNS:localhost"}, key.get(), ca.get(), ca_key.get());
+  std::ofstream(ca_path) << PemOf(ca.get());
+  auto context = MakeTlsContext(PemOf(certificate.get()), PemOf(key.get()));
+  EXPECT_TRUE(context.ok()) << context.status();
+  return context.value_or(nullptr);
+}
+
+TEST_F(OtlpExporterTest, ChangedCertificatesCountForTheNextExport) {
+  const TempDir dir;
+  config_.ca_path = dir.Path("ca.pem");
+  config_.export_timeout_ms = 500;
+  std::mutex mutex;
+  TlsContext server = ServerOfNewCa(config_.ca_path);
+  Collector collector([](int) { return Plain(200); },
+                      [&] {
+                        const std::lock_guard<std::mutex> lock(mutex);
+                        return server;
+                      });
+  Start(collector.url());
+  exporter_->Take(AnyTrace());
+  AwaitSpans("sent", 1);
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    server = ServerOfNewCa(config_.ca_path);
+  }
+  exporter_->Take(AnyTrace());
+  AwaitSpans("sent", 2);
+  EXPECT_EQ(Spans("failed"), 0);
+  // Those that are invalid do not count.
+  std::ofstream(config_.ca_path) << "no certificate";
+  exporter_->Take(AnyTrace());
+  AwaitSpans("sent", 3);
+  exporter_->Stop(kLongMs);
 }
 
 TEST_F(OtlpExporterTest, CompressesByGzip) {

@@ -150,6 +150,32 @@ TYPED_TEST_P(EveryServer, AnOldStreamIsEnded) {
   EXPECT_EQ(this->Metric("callout_streams_timed_out_total{limit=\"age\"}"), "1");
 }
 
+// As in an event stream, whose chunks a plugin changes.
+TYPED_TEST_P(EveryServer, AClientThatLeavesAmidAChangedBodyIsToldAsOneThatHasLeft) {
+  FakePlugin* plugin = this->AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_BODY] =
+      Answers([](CommonResponse* common) { common->mutable_body_mutation()->set_body("changed"); });
+  std::atomic<int> outcome{-1};
+  plugin->close = [&](callout_call_t* call) { outcome = static_cast<int>(call->end->outcome); };
+  this->StartServer();
+  ClientEnd client(this->Pair());
+  const int32_t id = client.h2().Begin(kProcessPath);
+  const auto send = [&](const ProcessingRequest& request) {
+    client.h2().Send(id, Framed(request.SerializeAsString()));
+  };
+  send(this->WithModes(this->Headers(CALLOUT_REQUEST_HEADERS), kStreamed, kNone));
+  send(this->Body(CALLOUT_REQUEST_BODY, "chunk", false));
+  ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).Messages().size() == 2; }));
+  client.h2().Reset(id);
+  bool sent = false;
+  client.RunUntil([&] { return std::exchange(sent, true); });
+  while (outcome == -1) std::this_thread::yield();
+  EXPECT_EQ(outcome, CALLOUT_END_CANCELLED);
+  while (this->transport()->live() != 0) std::this_thread::yield();
+  EXPECT_EQ(this->Metric("callout_streams_ended_total{outcome=\"cancelled\"}"), "1");
+  EXPECT_EQ(this->Metric("callout_streams_ended_total{outcome=\"error\"}"), "0");
+}
+
 // A watcher of health half-closes, and then has no next message to send.
 TYPED_TEST_P(EveryServer, AWatcherOwesNoMessage) {
   this->transport_limits().stream_idle_timeout_ms = 100;  // until it half-closes, at most
@@ -330,16 +356,14 @@ TYPED_TEST_P(EveryServer, TheNextHandshakeHasTheStoresNewCertificate) {
   EXPECT_NE(before, after);
 }
 
-REGISTER_TYPED_TEST_SUITE_P(EveryServer, ServesAndDrains, ADrainCutsWhatTakesTooLong,
-                            ADrainSaysThatAPluginHoldsACall,
-                            WatchersOfHealthAreToldAndEndedByADrain,
-                            AStreamWithoutAFirstMessageIsEnded, AStreamWithoutANextMessageIsEnded,
-                            AnOldStreamIsEnded, AWatcherOwesNoMessage,
-                            APlainGetIsToldThatTheMethodIsBad, AnUnknownMethodIsNamed,
-                            ConnectionsOnWhichHttp2NeverBeginsAreClosed, TlsTellsWhoTheClientIs,
-                            TlsIsByThePolicy, TheNextHandshakeHasTheStoresNewCertificate,
-                            ARefusalDoesNotWaitForTheEndOfTheRequest,
-                            HeadersOfABadValueAndManyOthersEndNoProcess);
+REGISTER_TYPED_TEST_SUITE_P(
+    EveryServer, ServesAndDrains, ADrainCutsWhatTakesTooLong, ADrainSaysThatAPluginHoldsACall,
+    WatchersOfHealthAreToldAndEndedByADrain, AStreamWithoutAFirstMessageIsEnded,
+    AStreamWithoutANextMessageIsEnded, AnOldStreamIsEnded, AWatcherOwesNoMessage,
+    AClientThatLeavesAmidAChangedBodyIsToldAsOneThatHasLeft, APlainGetIsToldThatTheMethodIsBad,
+    AnUnknownMethodIsNamed, ConnectionsOnWhichHttp2NeverBeginsAreClosed, TlsTellsWhoTheClientIs,
+    TlsIsByThePolicy, TheNextHandshakeHasTheStoresNewCertificate,
+    ARefusalDoesNotWaitForTheEndOfTheRequest, HeadersOfABadValueAndManyOthersEndNoProcess);
 
 }  // namespace callout::host
 

@@ -2,6 +2,7 @@
 
 #include "host/unary/check_service.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
@@ -653,6 +654,36 @@ TEST_F(CheckTest, WhatIsKeptBesideTheRequestIsCounted) {
   EXPECT_LE(rpc_call_->kept_bytes(), 2 * kLarge);
   held->host->finish(held, CALLOUT_OK);
   rpc_.Deliver(rpc_call_.get());
+}
+
+TEST_F(CheckTest, ViewsOfSmallHeadersAreCountedToo) {
+  constexpr size_t kHeaders = 3000;
+  std::vector<std::pair<std::string, std::string>> headers;
+  for (size_t i = 0; i < kHeaders; ++i) headers.emplace_back(fmt::format("{:x}", i), "");
+  for (const bool matches : {false, true}) {
+    Reset();
+    callout_call_t* held = nullptr;
+    InstanceSettings settings;
+    if (matches) settings.match.path_prefixes = {"/"};
+    AddPlugin(settings)->phases[CALLOUT_CHECK] = [&](callout_call_t* call) {
+      held = call;
+      return CALLOUT_DEFERRED;
+    };
+    Ask(Request(headers));
+    ASSERT_NE(held, nullptr);
+    size_t bytes = 2 * kHeaders * sizeof(CheckHeader);  // as they came, and as they are now
+    if (matches) bytes += kHeaders * sizeof(std::pair<std::string, std::string>);
+    EXPECT_GE(rpc_call_->kept_bytes(), bytes);
+    held->host->finish(held, CALLOUT_OK);
+    rpc_.Deliver(rpc_call_.get());
+    Finish();
+  }
+}
+
+TEST_F(CheckTest, AChainIsCountedWithItsParts) {
+  for (int i = 0; i < 10; ++i) AddPlugin()->phases[CALLOUT_CHECK] = Allows();
+  Check(Request());
+  EXPECT_GE(rpc_call_->kept_bytes(), sizeof(UnaryRpc) + 10 * sizeof(CallState));
 }
 
 TEST_F(CheckTest, TheQueryOfAPathOverTheLimitIsNotChanged) {

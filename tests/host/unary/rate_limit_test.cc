@@ -106,6 +106,20 @@ TEST_F(RateLimitTest, AnInstanceIsAskedAndSeesTheRequest) {
   EXPECT_EQ(plugin->closed, 1);
 }
 
+TEST_F(RateLimitTest, ViewsOfSmallDescriptorsAreCounted) {
+  constexpr size_t kDescriptors = 1000;
+  callout_call_t* held = nullptr;
+  AddPlugin()->phases[CALLOUT_RATE_LIMIT] = [&](callout_call_t* call) {
+    held = call;
+    return CALLOUT_DEFERRED;
+  };
+  Ask(LimitRequest(std::vector<std::string>(kDescriptors)));
+  ASSERT_NE(held, nullptr);
+  EXPECT_GE(rpc_call_->kept_bytes(), kDescriptors * sizeof(std::string_view));
+  held->host->finish(held, CALLOUT_OK);
+  rpc_.Deliver(rpc_call_.get());
+}
+
 TEST_F(RateLimitTest, NobodyAskedIsOverTheLimit) {
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
   EXPECT_EQ(Limit().overall_code(), kOverLimit);

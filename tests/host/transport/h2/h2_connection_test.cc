@@ -255,6 +255,33 @@ TEST_F(H2Test, AConnectionLostBeforeItsCallsAreServedLeavesNothingBehind) {
   EXPECT_EQ(client_->rpc(id).status(), "0");
 }
 
+TEST_F(H2Test, WhatAnRpcHasKeptIsFreedOnceItIsAnsweredWhoeverReadsIt) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Returns(CALLOUT_OK);
+  constexpr size_t kLarge = 500000;
+  std::string request("\x7a\xa0\xc2\x1e");  // a field yet to be invented, of so many bytes
+  request.append(kLarge, 'x');
+  Connect();
+  for (const bool half_closes : {true, false}) {
+    client_.emplace(0);  // takes no DATA
+    connection_.emplace(&*context_, std::make_shared<H2Peer>(), this);
+    const int32_t id = client_->Begin("/envoy.service.auth.v3.Authorization/Check");
+    client_->Send(id, Framed(request), half_closes);
+    Run();
+    EXPECT_EQ(client_->rpc(id).headers.at(":status"), "200");
+    EXPECT_FALSE(client_->rpc(id).closed);
+    EXPECT_EQ(context_->live(), 1U);
+    EXPECT_LT(memory_->used(), kLarge / 2);
+    if (!half_closes) client_->End(id);
+    Run();
+    client_->OpenWindows(1 << 20);
+    Run();
+    ASSERT_THAT(client_->rpc(id).Messages(), SizeIs(1));
+    EXPECT_EQ(client_->rpc(id).status(), "0");
+    EXPECT_TRUE(client_->rpc(id).closed);
+    EXPECT_EQ(context_->live(), 0U);
+  }
+}
+
 TEST_F(H2Test, AnEndAndAResetThatComeTogetherAreAnEnd) {
   Connect();
   const int32_t id = client_->Begin(kProcessPath);
@@ -788,7 +815,14 @@ TEST_F(H2Test, WhatIsNoCallIsAnsweredWhileItsBodyIsOpen) {
 
 // --- Attacks ----------------------------------------------------------------
 
-TEST_F(H2Test, RapidResetsEndTheConnectionThatWasAskedToLeaveFirst) {
+// By its error code.
+class H2ResetTest : public H2Test, public ::testing::WithParamInterface<uint32_t> {};
+
+INSTANTIATE_TEST_SUITE_P(All, H2ResetTest,
+                         ::testing::Values(NGHTTP2_NO_ERROR, NGHTTP2_CANCEL,
+                                           NGHTTP2_REFUSED_STREAM));
+
+TEST_P(H2ResetTest, RapidResetsEndTheConnectionThatWasAskedToLeaveFirst) {
   options_.unanswered_resets_max = 100;
   options_.concurrent_streams_max = 50;
   Connect();
@@ -798,7 +832,7 @@ TEST_F(H2Test, RapidResetsEndTheConnectionThatWasAskedToLeaveFirst) {
       const int32_t id = client_->Begin(kProcessPath);
       connection_->BeginTurn();
       connection_->OnBytes(client_->TakeBytes());
-      client_->Reset(id);
+      client_->Reset(id, GetParam());
       connection_->OnBytes(client_->TakeBytes());
       ++begun;
     }
@@ -814,6 +848,37 @@ TEST_F(H2Test, RapidResetsEndTheConnectionThatWasAskedToLeaveFirst) {
   EXPECT_TRUE(connection_->done());
   EXPECT_EQ(ClosedFor("resets"), "1");
   EXPECT_EQ(context_->live(), 0U);
+}
+
+TEST_F(H2Test, ResetsOfStreamsThatAreOverEndTheConnection) {
+  options_.unanswered_resets_max = 100;
+  Connect();
+  const int32_t id = client_->Begin(kProcessPath);
+  client_->Send(id, HeadersMessage(), true);
+  Run();
+  ASSERT_EQ(client_->rpc(id).status(), "0");
+  const std::string reset =
+      Frame(NGHTTP2_RST_STREAM, 0, static_cast<uint32_t>(id), std::string(4, '\0'));
+  for (int i = 0; i < 100; ++i) SendRaw(reset);
+  EXPECT_FALSE(connection_->broken());
+  SendRaw(reset);
+  EXPECT_TRUE(connection_->broken());
+  EXPECT_EQ(ClosedFor("resets"), "1");
+}
+
+// The host ends the stream as the client half-closes it, and then the reset comes.
+TEST_F(H2Test, AResetThatCrossesTheEndOfItsStreamIsTheNormalEnd) {
+  options_.unanswered_resets_max = 10;
+  Connect();
+  for (int i = 0; i < 500; ++i) {
+    const int32_t id = client_->Begin(kProcessPath);
+    client_->Send(id, HeadersMessage(), true);
+    Run();
+    ASSERT_TRUE(client_->rpc(id).closed);
+    SendRaw(Frame(NGHTTP2_RST_STREAM, 0, static_cast<uint32_t>(id), std::string(4, '\0')));
+  }
+  EXPECT_FALSE(connection_->broken());
+  EXPECT_EQ(ClosedFor("resets"), "0");
 }
 
 TEST_F(H2Test, AClientThatIsAskedToLeaveFinishesItsStreams) {

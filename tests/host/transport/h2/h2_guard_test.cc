@@ -129,6 +129,18 @@ TEST(H2Guard, CountsContinuationsOfEachBlock) {
   EXPECT_EQ(guard.reason(), H2Reason::kContinuations);
 }
 
+TEST(H2Guard, CountsGoawaysOfTheConnection) {
+  const std::string goaway = Frame(NGHTTP2_GOAWAY, 0, 0, std::string(8, '\0'));
+  H2Guard guard({.control_frames_max = 0}, 0);
+  std::string legal = std::string(kPreface) + Frame(NGHTTP2_SETTINGS, 0, 0, "");
+  for (int i = 0; i < H2Guard::kGoawaysMax; ++i) legal += goaway;
+  EXPECT_EQ(ScanAll(&guard, legal, 5000), legal.size());
+  guard.OnDataSent();
+  EXPECT_EQ(ScanAll(&guard, goaway, 5000), 0U) << "no answer earns one";
+  EXPECT_EQ(guard.reason(), H2Reason::kGoaways);
+  EXPECT_STREQ(H2ReasonName(guard.reason()), "goaways");
+}
+
 TEST(H2Guard, WhatIsSentEarnsAcknowledgements) {
   H2Guard guard({.header_block_bytes_max = 200, .control_frames_max = 2}, 0);
   std::string bytes = std::string(kPreface) + Frame(NGHTTP2_SETTINGS, 0, 0, "");
