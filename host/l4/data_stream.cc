@@ -274,8 +274,9 @@ void DataStream::OnOverdue(Message* message) {
   }
   if (!Expire(part)) return;
   message->called = false;
-  // Under `continue` the message itself is still to come, once the call is finished.
-  if (part->phase == CALLOUT_CONNECTION) {
+  // Under `continue` the message itself is still to come, once the call is finished. An instance
+  // that was not called at all is told of the connection before its next bytes.
+  if (part->phase == CALLOUT_CONNECTION && !part->call.handshake().unbegun()) {
     part->connected = true;
   } else {
     ++message->position;

@@ -16,6 +16,7 @@
 
 #include "envoy/service/network_ext_proc/v3/network_external_processor.pb.h"
 #include "host/plugin/call_observer.h"
+#include "tests/host/notification.h"
 #include "tests/host/stream_fixture.h"
 
 namespace callout::host {
@@ -645,6 +646,35 @@ TEST_F(DataStreamTest, ABlockingHookRunsElsewhere) {
   while (!connection_->closed()) rpc_.WaitAndDeliver(connection_.get());
   EXPECT_EQ(plugin->opened, 1);
   EXPECT_EQ(plugin->closed, 1);
+}
+
+TEST_F(DataStreamTest, AConnectionThatFoundNoThreadIsToldBeforeTheNextBytes) {
+  limits_.blocking_threads_max = 1;
+  limits_.hook_deadline_ms = 60'000;
+  InstanceSettings settings;
+  settings.policy = ErrorPolicy{ErrorPolicy::Action::kContinue, 0};
+  FakePlugin* plugin = AddBlocking(settings);
+  std::vector<std::string> calls;
+  plugin->phases[CALLOUT_CONNECTION] = [&](callout_call_t*) {
+    calls.emplace_back("connection");
+    return CALLOUT_OK;
+  };
+  plugin->phases[CALLOUT_READ_DATA] = [&](callout_call_t* call) {
+    calls.push_back("read " + Shown(call).data());
+    return CALLOUT_OK;
+  };
+  Begin();
+  Notification thread_is_free;
+  environment_->blocking_pool().Submit([&] { thread_is_free.WaitForNotification(); });
+  Read("a");
+  connection_->OnDeadline(connection_->deadline_ns());
+  EXPECT_THAT(Told(), ElementsAre("read a"));
+  EXPECT_EQ(FaultCount("overload"), 1);
+  thread_is_free.Notify();
+  Read("b");
+  while (!connection_->idle() && !HasFatalFailure()) rpc_.WaitAndDeliver(connection_.get());
+  EXPECT_THAT(Told(), ElementsAre("read b"));
+  EXPECT_THAT(calls, ElementsAre("connection", "read b"));
 }
 
 TEST_F(DataStreamTest, ACancelReachesTheCallUnderWay) {
