@@ -16,6 +16,7 @@
 
 #include "envoy/service/network_ext_proc/v3/network_external_processor.pb.h"
 #include "host/plugin/call_observer.h"
+#include "host/plugin/quarantine_plugin.h"
 #include "tests/host/notification.h"
 #include "tests/host/stream_fixture.h"
 
@@ -396,6 +397,18 @@ TEST_F(DataStreamTest, AnEndIsOneWhateverComesAfterIt) {
     EXPECT_THAT(Told(), ElementsAre("close")) << name;
     StartAgain();
   }
+}
+
+TEST_F(DataStreamTest, AStandInForAPluginWithoutAHookIsNobody) {
+  AddPlugin(ErrorPolicy::Action::kFail)->stand_in =
+      QuarantinePlugin(CALLOUT_PHASE_BIT(CALLOUT_REQUEST_HEADERS));
+  Read("r");
+  EXPECT_THAT(Told(), ElementsAre("read r"));
+  StartAgain();
+  AddPlugin(ErrorPolicy::Action::kFail)->stand_in =
+      QuarantinePlugin(CALLOUT_PHASE_BIT(CALLOUT_READ_DATA));
+  Read("r");
+  EXPECT_THAT(Told(), ElementsAre("reset"));
 }
 
 TEST_F(DataStreamTest, AnOpenThatRefusesEndsTheConnection) {

@@ -8,6 +8,7 @@
 
 #include <string>
 
+#include "host/plugin/quarantine_plugin.h"
 #include "tests/host/unary/check_fixture.h"
 
 namespace callout::host {
@@ -125,6 +126,47 @@ TEST_F(CheckTest, NobodyToAskIsADenial) {
   settings.match.path_prefixes = {"/other"};
   AddPlugin(settings)->phases[CALLOUT_CHECK] = Allows();
   EXPECT_EQ(StatusTold(Request()), 403) << "no match";
+}
+
+// As if the plugin were there.
+TEST_F(CheckTest, AStandInForAPluginWithoutAHookIsNobody) {
+  using Action = ErrorPolicy::Action;
+  constexpr uint64_t kStreams =
+      CALLOUT_PHASE_BIT(CALLOUT_REQUEST_HEADERS) | CALLOUT_PHASE_BIT(CALLOUT_REQUEST_BODY);
+  AddPlugin(Action::kContinue)->stand_in = QuarantinePlugin(kStreams);
+  InstanceSettings settings;
+  settings.match.path_prefixes = {"/admin"};
+  AddPlugin(settings)->phases[CALLOUT_CHECK] = Allows();
+  EXPECT_EQ(StatusTold(Request()), 403);
+  EXPECT_TRUE(Check(Request({}, "/admin")).has_ok_response());
+  Reset();
+  AddPlugin(Action::kFail)->stand_in = QuarantinePlugin(kStreams);
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows();
+  EXPECT_TRUE(Check(Request()).has_ok_response());
+}
+
+TEST_F(CheckTest, AStandInForAPluginWithAHookAnswersByThePolicy) {
+  using Action = ErrorPolicy::Action;
+  constexpr uint64_t kCheck = CALLOUT_PHASE_BIT(CALLOUT_CHECK);
+  AddPlugin(Action::kContinue)->stand_in = QuarantinePlugin(kCheck);
+  EXPECT_TRUE(Check(Request()).has_ok_response());
+  Reset();
+  AddPlugin(Action::kFail)->stand_in = QuarantinePlugin(kCheck);
+  EXPECT_EQ(StatusTold(Request()), 503);
+}
+
+TEST_F(CheckTest, AStandInForAPluginThatNobodyKnowsLetsNothingPassByItself) {
+  using Action = ErrorPolicy::Action;
+  AddPlugin(Action::kContinue)->stand_in = QuarantinePlugin(std::nullopt);
+  EXPECT_EQ(StatusTold(Request()), 403);
+  Reset();
+  AddPlugin(Action::kContinue)->stand_in = QuarantinePlugin(std::nullopt);
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows();
+  EXPECT_TRUE(Check(Request()).has_ok_response());
+  Reset();
+  AddPlugin(Action::kFail)->stand_in = QuarantinePlugin(std::nullopt);
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows();
+  EXPECT_EQ(StatusTold(Request()), 503);
 }
 
 TEST_F(CheckTest, InstancesAreMatchedByTheRequestAndItsContextExtensions) {
@@ -957,6 +999,19 @@ TEST_F(BridgeTest, AHeadersHookSeesWhatExtProcWouldShow) {
 }
 
 // A Check does not say whether a body follows, and no client is to be believed that it has none.
+TEST_F(BridgeTest, AStandInForABridgedPluginAnswersByThePolicy) {
+  using Action = ErrorPolicy::Action;
+  constexpr uint64_t kHeaders = CALLOUT_PHASE_BIT(CALLOUT_REQUEST_HEADERS);
+  AddPlugin(Action::kContinue)->stand_in = QuarantinePlugin(kHeaders);
+  EXPECT_TRUE(Check(Request()).has_ok_response());
+  Reset();
+  AddPlugin(Action::kFail)->stand_in = QuarantinePlugin(kHeaders);
+  Ask(Request());
+  const CheckReply response = Told();
+  EXPECT_EQ(response.denied_response().status().code(), 503);
+  EXPECT_THAT(response.status().message(), HasSubstr("UNAVAILABLE from request_headers"));
+}
+
 TEST_F(BridgeTest, TheEndIsToldOnlyWhereNoBodyCanFollow) {
   struct Case {
     std::string protocol;
