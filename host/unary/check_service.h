@@ -8,9 +8,9 @@
 // whose one hook is callout_on_request_headers is given the request's headers as ext_proc would
 // give them. Its immediate response is a denial, its header mutation and its metadata go with
 // the permission, and with nothing set it allows. What a Check has no place for is a fault. It is
-// told end_of_stream only where it is certain that no body follows: an HTTP/1 request whose
-// headers, of which none is left out, announce none, or a content-length of 0. (A Check does not
-// say whether a request of HTTP/2 has a body.)
+// told end_of_stream only where it is certain that no body follows: a content-length of 0, or a GET
+// or HEAD of HTTP/1 whose headers, of which none seems to be left out, announce none. (A Check does
+// not say whether a request of HTTP/2 has a body.)
 //
 // Nobody has decided: the request is refused.
 #ifndef CALLOUT_HOST_UNARY_CHECK_SERVICE_H_
