@@ -413,8 +413,14 @@ Finding CheckService::Deny(callout_field_t field, const CheckResponseView& denie
   constexpr uint64_t kStatusMax = 599;
   const uint64_t status = denied.http_status == 0 ? kForbidden : denied.http_status;
   last_effect_ = {true, static_cast<uint16_t>(std::min(status, kStatusMax + 1)), BytesSet(denied)};
-  refusal_ = field == CALLOUT_CHECK_ERROR ? effect_->WriteError(denied, shown)
-                                          : effect_->WriteDenied(denied, code, shown);
+  std::string as_denial = effect_->WriteDenied(denied, code, shown);
+  if (field != CALLOUT_CHECK_ERROR) {
+    is_error_ = false;
+    refusal_ = std::move(as_denial);
+  } else if (!std::exchange(is_error_, true)) {
+    refusal_ = effect_->WriteError(denied, shown);
+    error_as_denial_ = std::move(as_denial);
+  }
   return {};
 }
 
@@ -435,6 +441,7 @@ std::string CheckService::Write() {
     Deny(CALLOUT_CHECK_DENIED, {}, kPermissionDenied, {},
          "no plugin was asked: none has a hook for this request");
   }
+  if (is_error_ && effect_->changes_request()) refusal_ = std::move(error_as_denial_);
   return refusal_.has_value() ? *std::move(refusal_) : effect_->WriteAllowed();
 }
 

@@ -105,6 +105,39 @@ TEST_F(CheckTest, AnErrorIsSaidAsOne) {
   EXPECT_EQ(response.status().code(), 13);
 }
 
+FakePlugin::Hook Errs(envoy::type::v3::StatusCode status) {
+  return Denies([status](DeniedHttpResponse* error) { error->mutable_status()->set_code(status); },
+                CALLOUT_CHECK_ERROR);
+}
+
+// Envoy, told to fail open, lets an error pass.
+TEST_F(CheckTest, AfterAnErrorTheOthersAreAskedAndMayDeny) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Errs(envoy::type::v3::ServiceUnavailable);
+  AddPlugin()->phases[CALLOUT_CHECK] = Denies();
+  EXPECT_EQ(StatusTold(Request()), 403);
+  Reset();
+  AddPlugin()->phases[CALLOUT_CHECK] = Errs(envoy::type::v3::ServiceUnavailable);
+  AddPlugin(ErrorPolicy::Action::kFail)->phases[CALLOUT_CHECK] = Returns(CALLOUT_INTERNAL);
+  EXPECT_EQ(StatusTold(Request()), 500);
+  Reset();
+  AddPlugin()->phases[CALLOUT_CHECK] = Errs(envoy::type::v3::ServiceUnavailable);
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows();
+  AddPlugin()->phases[CALLOUT_CHECK] = Errs(envoy::type::v3::BadGateway);
+  EXPECT_EQ(Check(Request()).error_response().status().code(), 503) << "of several the first";
+}
+
+// It would pass without the changes.
+TEST_F(CheckTest, AnErrorBesideChangesOfTheRequestIsADenial) {
+  const auto removes = Allows([](OkHttpResponse* ok) { ok->add_headers_to_remove("x-user"); });
+  const auto errs = Errs(envoy::type::v3::ServiceUnavailable);
+  for (const auto& hooks : {std::pair(removes, errs), std::pair(errs, removes)}) {
+    AddPlugin()->phases[CALLOUT_CHECK] = hooks.first;
+    AddPlugin()->phases[CALLOUT_CHECK] = hooks.second;
+    EXPECT_EQ(StatusTold(Request({{"x-user", "root"}})), 503);
+    Reset();
+  }
+}
+
 TEST_F(CheckTest, ADecisionByStatusIsADenialAndNoError) {
   AddPlugin()->phases[CALLOUT_CHECK] = [](callout_call_t* call) {
     call->host->set_error(call, ToBytes("who are you"));
