@@ -123,11 +123,26 @@ void DataStream::OnDrainDeadline() {
 // --- The way through the chain --------------------------------------------------
 
 void DataStream::Run() {
-  for (size_t line = 0; line < lines_.size(); ++line) RunLine(line);
+  const size_t first = FirstLine();
+  RunLine(first);
+  RunLine(1 - first);
   // Also of a connection that was shut after the client's last message.
   const bool over = !live() || idle();
   if (half_closed_ && over) return End(absl::OkStatus(), CALLOUT_END_COMPLETED);
   UpdateDeadline();
+}
+
+// The line that waits for an instance comes before the other one, of two the one that has waited
+// longer. Else a client that sends one request after the other could keep an instance from what
+// goes to it, until that is overdue.
+size_t DataStream::FirstLine() const {
+  std::array<uint64_t, 2> waits_until_ns = {UINT64_MAX, UINT64_MAX};
+  for (size_t line = 0; line < lines_.size(); ++line) {
+    if (lines_[line].empty()) continue;
+    const Message& message = *lines_[line].front();
+    if (!message.called && message.deadline_ns != 0) waits_until_ns[line] = message.deadline_ns;
+  }
+  return waits_until_ns[1] < waits_until_ns[0] ? 1 : 0;
 }
 
 void DataStream::RunLine(size_t line) {
@@ -259,8 +274,9 @@ void DataStream::OnOverdue(Message* message) {
   }
   if (!Expire(part)) return;
   message->called = false;
-  // Under `continue` the message itself is still to come, once the call is finished.
-  if (part->phase == CALLOUT_CONNECTION) {
+  // Under `continue` the message itself is still to come, once the call is finished. An instance
+  // that was not called at all is told of the connection before its next bytes.
+  if (part->phase == CALLOUT_CONNECTION && !part->call.handshake().unbegun()) {
     part->connected = true;
   } else {
     ++message->position;

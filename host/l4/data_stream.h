@@ -6,7 +6,7 @@
 // Each direction is a line in which no message overtakes another. It goes from instance to
 // instance, from the client forwards and to the client in reverse. A deferred call delays what
 // comes after it in its direction; the other direction only waits for the same instance, whose
-// hooks never overlap.
+// hooks never overlap, and gets it next.
 //
 // Every message gets one response, with the bytes of its own direction and its own end. A plugin
 // that closes the connection, a fault under the policies `fail` and `deny`, and a denial by a
@@ -136,6 +136,7 @@ class DataStream final : public ChainRpc {
   void TakeFacts(const NetworkRequestView& view);
   void Match();
   void Run();
+  size_t FirstLine() const;
   void RunLine(size_t line);
   size_t IndexFor(const Message& message) const;
   static callout_phase_t PhaseFor(const Message& message, const DataPart& part);

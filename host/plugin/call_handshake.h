@@ -38,8 +38,15 @@ class CallHandshake {
   }
 
   // A detached call has got its thread. `in_time`: the hook will be called.
-  // True if the stream has already responded for the plugin.
-  bool OnBegin(bool in_time) { return (Set(in_time ? kBegun : kDropped) & kExpired) != 0; }
+  // True if the stream has already responded for the plugin: the call then stays unbegun.
+  bool OnBegin(bool in_time) {
+    uint32_t bits = Bits();
+    while ((bits & kExpired) == 0 &&
+           !bits_.compare_exchange_weak(bits, bits | (in_time ? kBegun : kDropped),
+                                        std::memory_order_acq_rel, std::memory_order_acquire)) {
+    }
+    return (bits & kExpired) != 0;
+  }
 
   // A detached call: the phase's hook is about to be called. False: the client has left,
   // so it is not.
@@ -82,7 +89,7 @@ class CallHandshake {
   bool detached() const { return (Bits() & kDetached) != 0; }
   // A detached call whose hook was not called because it was too late.
   bool dropped() const { return (Bits() & kDropped) != 0; }
-  // A detached call that waits for a thread.
+  // A detached call that waits for a thread, or was still waiting at its deadline.
   bool unbegun() const { return (Bits() & (kDetached | kBegun)) == kDetached; }
   bool returned() const { return (Bits() & kReturned) != 0; }
   // The hook does not run on the stream's thread now.

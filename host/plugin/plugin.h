@@ -80,6 +80,7 @@ class Plugin {
     std::vector<std::string> hook_names;  // symbols behind `hooks`, in the header's order
     std::vector<std::string> warnings;    // one printable line each
     bool stands_in = false;               // for a plugin that cannot serve
+    bool stands_in_for_unknown = false;   // and nobody knows which hooks that one has
   };
 
   explicit Plugin(Fields fields) : fields_(std::move(fields)) {}
@@ -96,6 +97,7 @@ class Plugin {
   const std::vector<std::string>& hook_names() const { return fields_.hook_names; }
   const std::vector<std::string>& warnings() const { return fields_.warnings; }
   bool stands_in() const { return fields_.stands_in; }
+  bool stands_in_for_unknown() const { return fields_.stands_in_for_unknown; }
 
  private:
   const Fields fields_;

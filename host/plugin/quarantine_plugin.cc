@@ -24,16 +24,28 @@ callout_status_t Process(callout_call_t* call) {
 
 }  // namespace
 
-std::shared_ptr<const Plugin> QuarantinePlugin() {
+std::shared_ptr<const Plugin> QuarantinePlugin(std::optional<uint64_t> phases) {
   Plugin::Fields fields;
   fields.path = fields.name = fields.info.name = "quarantine";
   fields.stands_in = true;
   fields.hooks.plugin_create = Create;
   fields.hooks.plugin_destroy = Destroy;
-  fields.hooks.on_process = Process;
-  // What stands in for a plugin stands in for it on every service.
+  fields.stands_in_for_unknown = !phases.has_value();
+  uint64_t ext_proc = 0;
   for (const callout_phase_t phase : kPhases) {
-    if (IsOtherService(phase)) fields.hooks.phases[PhaseSlot(phase)] = Process;
+    if (phases.has_value() && (*phases & CALLOUT_PHASE_BIT(phase)) == 0) continue;
+    if (IsOtherService(phase)) {
+      fields.hooks.phases[PhaseSlot(phase)] = Process;
+    } else {
+      ext_proc |= CALLOUT_PHASE_BIT(phase);
+    }
+  }
+  // A stream is answered at its first message, whichever the plugin has hooks for. One that has
+  // them for a request's headers alone may answer a Check, too, and so does what stands in for it.
+  if (ext_proc == CALLOUT_PHASE_BIT(CALLOUT_REQUEST_HEADERS)) {
+    fields.hooks.phases[PhaseSlot(CALLOUT_REQUEST_HEADERS)] = Process;
+  } else if (ext_proc != 0) {
+    fields.hooks.on_process = Process;
   }
   return std::make_shared<const Plugin>(std::move(fields));
 }

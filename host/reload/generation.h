@@ -51,6 +51,8 @@ struct GenerationSource {
   // Not empty: a stand-in with this name and these settings, without code. All its calls are faults
   // with this text.
   std::string quarantine;
+  // Of a version that was prepared, and of a stand-in for it: GenerationFacts::phases.
+  std::optional<uint64_t> phases = std::nullopt;
   bool on_trial = false;  // it replaces another generation
   // By its setting `canary`: while the generation before it in the chain is one of the same plugin,
   // the two divide the streams between them, and the target counts the calls of both.

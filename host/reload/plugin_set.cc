@@ -168,7 +168,7 @@ absl::StatusOr<std::shared_ptr<const Plugin>> PluginSet::FindOrLoad(
 }
 
 absl::StatusOr<std::shared_ptr<const Plugin>> PluginSet::CodeOf(const GenerationSource& source) {
-  return source.quarantine.empty() ? FindOrLoad(source) : QuarantinePlugin();
+  return source.quarantine.empty() ? FindOrLoad(source) : QuarantinePlugin(source.phases);
 }
 
 absl::StatusOr<GenerationFacts> PluginSet::Prepare(const GenerationSource& source) {

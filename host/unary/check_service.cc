@@ -59,17 +59,28 @@ std::vector<std::string> PhaseNames(uint64_t phases) {
   return names;
 }
 
-// Whether it is certain that the request ends with its headers. A Check does not say. In HTTP/1 the
-// headers do: without content-length and transfer-encoding there is no body (RFC 9112, section 6).
-// In HTTP/2 and HTTP/3 only a content-length of 0 does: any other request, of any method, may have
-// a body. So it is in HTTP/1 if Envoy has left headers out (allowed_headers): ":method" is among
-// those of every request.
+// Whether the headers are those of a request without a body, as far as they tell. Without
+// content-length and transfer-encoding an HTTP/1 request has none (RFC 9112, section 6). But Envoy
+// may leave these out (allowed_headers, disallowed_headers) without saying so. So a request is only
+// believed if its method usually has no body and none of the pseudo headers is left out.
+bool HasNoBodyByRule(const CheckRequestView& request) {
+  if (!request.protocol.starts_with("HTTP/1")) return false;
+  const auto has = [&request](std::string_view name) {
+    return std::any_of(request.headers.begin(), request.headers.end(),
+                       [name](const CheckHeader& header) { return header.name == name; });
+  };
+  const bool usually_none =
+      std::any_of(request.headers.begin(), request.headers.end(), [](const CheckHeader& header) {
+        return header.name == ":method" && (header.value == "GET" || header.value == "HEAD");
+      });
+  return usually_none && has(":path") && has(":authority") && has(":scheme");
+}
+
+// Whether it is certain that the request ends with its headers. A Check does not say. A
+// content-length of 0 does. In HTTP/2 and HTTP/3 any other request, of any method, may have a body.
 bool EndsWithHeaders(const CheckRequestView& request) {
   if (request.has_body) return false;
-  const bool has_all =
-      std::any_of(request.headers.begin(), request.headers.end(),
-                  [](const CheckHeader& header) { return header.name == ":method"; });
-  bool ends = has_all && request.protocol.starts_with("HTTP/1");
+  bool ends = HasNoBodyByRule(request);
   for (const CheckHeader& header : request.headers) {
     if (EqualsIgnoreCase(header.name, "content-length")) {
       ends = header.value == "0";
@@ -404,8 +415,14 @@ Finding CheckService::Deny(callout_field_t field, const CheckResponseView& denie
   constexpr uint64_t kStatusMax = 599;
   const uint64_t status = denied.http_status == 0 ? kForbidden : denied.http_status;
   last_effect_ = {true, static_cast<uint16_t>(std::min(status, kStatusMax + 1)), BytesSet(denied)};
-  refusal_ = field == CALLOUT_CHECK_ERROR ? effect_->WriteError(denied, shown)
-                                          : effect_->WriteDenied(denied, code, shown);
+  std::string as_denial = effect_->WriteDenied(denied, code, shown);
+  if (field != CALLOUT_CHECK_ERROR) {
+    is_error_ = false;
+    refusal_ = std::move(as_denial);
+  } else if (!std::exchange(is_error_, true)) {
+    refusal_ = effect_->WriteError(denied, shown);
+    error_as_denial_ = std::move(as_denial);
+  }
   return {};
 }
 
@@ -426,6 +443,7 @@ std::string CheckService::Write() {
     Deny(CALLOUT_CHECK_DENIED, {}, kPermissionDenied, {},
          "no plugin was asked: none has a hook for this request");
   }
+  if (is_error_ && effect_->changes_request()) refusal_ = std::move(error_as_denial_);
   return refusal_.has_value() ? *std::move(refusal_) : effect_->WriteAllowed();
 }
 

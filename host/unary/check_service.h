@@ -8,9 +8,12 @@
 // whose one hook is callout_on_request_headers is given the request's headers as ext_proc would
 // give them. Its immediate response is a denial, its header mutation and its metadata go with
 // the permission, and with nothing set it allows. What a Check has no place for is a fault. It is
-// told end_of_stream only where it is certain that no body follows: an HTTP/1 request whose
-// headers, of which none is left out, announce none, or a content-length of 0. (A Check does not
-// say whether a request of HTTP/2 has a body.)
+// told end_of_stream only where it is certain that no body follows: a content-length of 0, or a GET
+// or HEAD of HTTP/1 whose headers, of which none seems to be left out, announce none. (A Check does
+// not say whether a request of HTTP/2 has a body.)
+//
+// An error, with which Envoy may let the request pass, ends nothing: those after it may deny. It
+// takes no changes of the request along. Where there are some it goes out as a denial.
 //
 // Nobody has decided: the request is refused.
 #ifndef CALLOUT_HOST_UNARY_CHECK_SERVICE_H_
@@ -51,7 +54,7 @@ class CheckService final : public UnaryService {
   void Refuse(int http_status, std::string_view why) override;
   Effect last_effect() const override { return last_effect_; }
   size_t kept_bytes() const override;
-  bool decided() const override { return refusal_.has_value(); }
+  bool decided() const override { return refusal_.has_value() && !is_error_; }
   std::string Write() override;
   bool allowed() const override { return !refusal_.has_value(); }
 
@@ -76,6 +79,8 @@ class CheckService final : public UnaryService {
   bool has_say_ = false;  // somebody has let the request pass
   Effect last_effect_;
   std::optional<std::string> refusal_;  // the CheckResponse that refuses it
+  bool is_error_ = false;               // it is an error, which a denial takes the place of
+  std::string error_as_denial_;
 
   // The request as the instances before have changed it. What was shown stays: a late call may
   // still read it.

@@ -136,8 +136,12 @@ void UnaryRpc::TakeDenial(Part* part, callout_status_t status, std::string_view 
 // Even under the policy `fail` the request is refused by a response: an error would let it pass
 // where Envoy fails open.
 void UnaryRpc::Fault(Part* part, Finding finding) {
-  if (CountFault(part, part->phase, finding, service_->headers_for_log())) return service_->Pass();
   Instance& instance = *part->call.instance;
+  if (CountFault(part, part->phase, finding, service_->headers_for_log())) {
+    // What is not known to have a hook for the request has not let it pass.
+    if (!instance.plugin().stands_in_for_unknown()) service_->Pass();
+    return;
+  }
   CallResult& result = part->call.result;
   // The text of an error status names plugin and phase already.
   const std::string why =

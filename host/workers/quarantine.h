@@ -71,7 +71,8 @@ class Quarantine {
   // crash `of_a_trial` does not count for: that version never served, or serves no more.
   bool CountCrash(const WorkerEnd& end, bool of_a_trial);
 
-  // Disables `source`; `text` says what the last crash was. Does nothing if it is disabled.
+  // Disables `source`, whose `phases` are those of the stand-in; `text` says what the last crash
+  // was. Does nothing if it is disabled.
   void Disable(const GenerationSource& source, const std::string& text, uint64_t now_ns);
 
   // What a worker creates for `source`: the source itself or, while it is disabled, the stand-in

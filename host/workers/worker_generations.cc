@@ -54,6 +54,11 @@ absl::StatusOr<GenerationFacts> WorkerGroup::TryToPrepare(
   std::lock_guard<std::mutex> lock(mutex_);
   preparing_.clear();
   if (!facts.ok()) Discard(source.id);
+  // For a stand-in, should it crash too often.
+  const auto kept = sources_.find(source.id);
+  if (facts.ok() && source.quarantine.empty() && kept != sources_.end()) {
+    kept->second.phases = facts->phases;
+  }
   if (absl::IsDeadlineExceeded(facts.status())) {
     return absl::DeadlineExceededError(fmt::format(
         "creating {} has not returned for {} ms (--plugin_create_timeout_ms), and the worker that "

@@ -105,8 +105,8 @@ void VisitFields(Archive& archive, ErrorPolicy& policy) {
 template <class Archive>
 void VisitFields(Archive& archive, GenerationSource& source) {
   archive(source.id, source.number, source.name, source.path, source.sha256, source.load_path,
-          source.config, source.settings_text, source.policy, source.quarantine, source.on_trial,
-          source.canary);
+          source.config, source.settings_text, source.policy, source.quarantine, source.phases,
+          source.on_trial, source.canary);
 }
 
 template <class Archive>

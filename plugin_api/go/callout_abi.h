@@ -719,10 +719,14 @@ callout_on_response_trailers(callout_call_t *call);
 
 /* Optional, revision 2. ext_authz asks whether a request may go on; phase
  * CALLOUT_CHECK. The instances of a chain are asked in order, each about the
- * request as those before it left it, until one does not allow it.
+ * request as those before it left it, until one refuses it.
  *   respond(CALLOUT_CHECK_OK)      allows it, with changes to the request and to its
  *                                  response
  *   respond(CALLOUT_CHECK_DENIED)  refuses it
+ *   respond(CALLOUT_CHECK_ERROR)   the others are asked still, and a refusal of theirs
+ *                                  goes out. If others change the request, it is refused
+ *                                  with the error's status: Envoy takes no changes with
+ *                                  an error
  *   CALLOUT_OK, nothing set        refuses it, with 403: only what a plugin says
  *                                  lets a request pass
  *   PERMISSION_DENIED, UNAUTHENTICATED   refuse it, with 403 and 401

@@ -25,6 +25,7 @@ namespace callout::tests {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -167,6 +168,22 @@ TEST_F(Workers, AQuarantinedPluginFailsItsStreamsUnlessItsPolicySaysOtherwise) {
   ASSERT_TRUE(response.has_value());
   EXPECT_EQ(response->immediate_response().status().code(), 503);
   host_->AwaitLog("plugin p: request_headers: error_status: plugin p is in quarantine");
+}
+
+// As nobody does without the quarantine: the plugin has no hook for it.
+TEST_F(Workers, AQuarantinedPluginAnswersNoServiceThatItWasNotAskedOn) {
+  Start("deadly", "", {"--quarantine=1/600", "--services=ext_proc,ratelimit"},
+        R"({"policy": "continue"})");
+  const auto limit = [this] {
+    return CallRaw(Channel(), "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", "");
+  };
+  const std::string kOverLimit = "\x08\x02";
+  ASSERT_THAT(limit().answers, ElementsAre(StartsWith(kOverLimit)));
+  const std::map<int, pid_t> before = Processes();
+  Do("segfault");
+  AwaitAnotherThan(before);
+  host_->AwaitLog("plugin p is in quarantine after 1 crashes");
+  EXPECT_THAT(limit().answers, ElementsAre(StartsWith(kOverLimit)));
 }
 
 TEST_F(Workers, AQuarantineEndsByTheFileByAReloadAndByTheOperator) {

@@ -16,6 +16,8 @@
 
 #include "envoy/service/network_ext_proc/v3/network_external_processor.pb.h"
 #include "host/plugin/call_observer.h"
+#include "host/plugin/quarantine_plugin.h"
+#include "tests/host/notification.h"
 #include "tests/host/stream_fixture.h"
 
 namespace callout::host {
@@ -25,6 +27,7 @@ namespace network = envoy::service::network_ext_proc::v3;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
 
 callout_status_t Answer(callout_call_t* call, callout_field_t field, const std::string& payload) {
   const callout_bytes_t part = ToBytes(payload);
@@ -396,6 +399,18 @@ TEST_F(DataStreamTest, AnEndIsOneWhateverComesAfterIt) {
   }
 }
 
+TEST_F(DataStreamTest, AStandInForAPluginWithoutAHookIsNobody) {
+  AddPlugin(ErrorPolicy::Action::kFail)->stand_in =
+      QuarantinePlugin(CALLOUT_PHASE_BIT(CALLOUT_REQUEST_HEADERS));
+  Read("r");
+  EXPECT_THAT(Told(), ElementsAre("read r"));
+  StartAgain();
+  AddPlugin(ErrorPolicy::Action::kFail)->stand_in =
+      QuarantinePlugin(CALLOUT_PHASE_BIT(CALLOUT_READ_DATA));
+  Read("r");
+  EXPECT_THAT(Told(), ElementsAre("reset"));
+}
+
 TEST_F(DataStreamTest, AnOpenThatRefusesEndsTheConnection) {
   FakePlugin* plugin = AddPlugin();
   plugin->open = Returns(CALLOUT_PERMISSION_DENIED);
@@ -541,7 +556,40 @@ TEST_F(DataStreamTest, HooksOfOneInstanceNeverOverlap) {
   EXPECT_THAT(Told(), IsEmpty());
   held->host->finish(held, CALLOUT_OK);
   Deliver();
-  EXPECT_THAT(Told(), ElementsAre("read r", "write w!*"));
+  EXPECT_THAT(Told(), UnorderedElementsAre("read r", "write w!*"));
+}
+
+TEST_F(DataStreamTest, TheDirectionThatWaitsForAnInstanceGetsItNext) {
+  FakePlugin* plugin = AddPlugin();
+  callout_call_t* held = nullptr;
+  std::vector<std::string> calls;
+  const auto defer = [&](callout_call_t* call) {
+    held = call;
+    calls.push_back(Shown(call).data());
+    return CALLOUT_DEFERRED;
+  };
+  plugin->phases[CALLOUT_READ_DATA] = plugin->phases[CALLOUT_WRITE_DATA] = defer;
+  for (const char* data : {"a", "b", "c"}) Read(data);
+  for (const char* data : {"v", "w"}) Write(data);
+  for (int i = 0; i < 5; ++i) {
+    held->host->finish(held, CALLOUT_OK);
+    Deliver();
+  }
+  EXPECT_THAT(calls, ElementsAre("a", "v", "b", "w", "c"));
+  EXPECT_THAT(Told(), ElementsAre("read a", "write v", "read b", "write w", "read c"));
+  StartAgain();
+  plugin = AddPlugin();
+  plugin->phases[CALLOUT_READ_DATA] = defer;
+  plugin->phases[CALLOUT_WRITE_DATA] = Marks("!");
+  Read("a");
+  Read("b");
+  Write("w");
+  held->host->finish(held, CALLOUT_OK);
+  Deliver();
+  EXPECT_THAT(Told(), UnorderedElementsAre("read a", "write w!*"));
+  EXPECT_EQ(Shown(held).data(), "b") << "it is called afterwards";
+  held->host->finish(held, CALLOUT_OK);
+  Deliver();
 }
 
 TEST_F(DataStreamTest, AfterTheDeadlineThePolicyAnswers) {
@@ -611,6 +659,35 @@ TEST_F(DataStreamTest, ABlockingHookRunsElsewhere) {
   while (!connection_->closed()) rpc_.WaitAndDeliver(connection_.get());
   EXPECT_EQ(plugin->opened, 1);
   EXPECT_EQ(plugin->closed, 1);
+}
+
+TEST_F(DataStreamTest, AConnectionThatFoundNoThreadIsToldBeforeTheNextBytes) {
+  limits_.blocking_threads_max = 1;
+  limits_.hook_deadline_ms = 60'000;
+  InstanceSettings settings;
+  settings.policy = ErrorPolicy{ErrorPolicy::Action::kContinue, 0};
+  FakePlugin* plugin = AddBlocking(settings);
+  std::vector<std::string> calls;
+  plugin->phases[CALLOUT_CONNECTION] = [&](callout_call_t*) {
+    calls.emplace_back("connection");
+    return CALLOUT_OK;
+  };
+  plugin->phases[CALLOUT_READ_DATA] = [&](callout_call_t* call) {
+    calls.push_back("read " + Shown(call).data());
+    return CALLOUT_OK;
+  };
+  Begin();
+  Notification thread_is_free;
+  environment_->blocking_pool().Submit([&] { thread_is_free.WaitForNotification(); });
+  Read("a");
+  connection_->OnDeadline(connection_->deadline_ns());
+  EXPECT_THAT(Told(), ElementsAre("read a"));
+  EXPECT_EQ(FaultCount("overload"), 1);
+  thread_is_free.Notify();
+  Read("b");
+  while (!connection_->idle() && !HasFatalFailure()) rpc_.WaitAndDeliver(connection_.get());
+  EXPECT_THAT(Told(), ElementsAre("read b"));
+  EXPECT_THAT(calls, ElementsAre("connection", "read b"));
 }
 
 TEST_F(DataStreamTest, ACancelReachesTheCallUnderWay) {

@@ -63,6 +63,21 @@ TEST(CallHandshake, AHookOfThePoolHasToReturnForTheCallToBeOver) {
   }
 }
 
+TEST(CallHandshake, ACallOfThePoolIsBegunOnlyBeforeItsDeadline) {
+  for (const bool begun : {true, false}) {
+    CallHandshake handshake;
+    handshake.Begin(true);
+    if (begun) {
+      EXPECT_FALSE(handshake.OnBegin(true));
+    }
+    EXPECT_TRUE(handshake.OnDeadline());
+    if (!begun) {
+      EXPECT_TRUE(handshake.OnBegin(true));
+    }
+    EXPECT_EQ(handshake.unbegun(), !begun);
+  }
+}
+
 TEST(CallHandshake, OnlyTheFirstClaimCounts) {
   CallHandshake handshake;
   handshake.Begin();

@@ -9,6 +9,7 @@
 
 #include <string>
 
+#include "host/plugin/quarantine_plugin.h"
 #include "tests/host/unary/check_fixture.h"
 
 namespace callout::host {
@@ -105,6 +106,39 @@ TEST_F(CheckTest, AnErrorIsSaidAsOne) {
   EXPECT_EQ(response.status().code(), 13);
 }
 
+FakePlugin::Hook Errs(envoy::type::v3::StatusCode status) {
+  return Denies([status](DeniedHttpResponse* error) { error->mutable_status()->set_code(status); },
+                CALLOUT_CHECK_ERROR);
+}
+
+// Envoy, told to fail open, lets an error pass.
+TEST_F(CheckTest, AfterAnErrorTheOthersAreAskedAndMayDeny) {
+  AddPlugin()->phases[CALLOUT_CHECK] = Errs(envoy::type::v3::ServiceUnavailable);
+  AddPlugin()->phases[CALLOUT_CHECK] = Denies();
+  EXPECT_EQ(StatusTold(Request()), 403);
+  Reset();
+  AddPlugin()->phases[CALLOUT_CHECK] = Errs(envoy::type::v3::ServiceUnavailable);
+  AddPlugin(ErrorPolicy::Action::kFail)->phases[CALLOUT_CHECK] = Returns(CALLOUT_INTERNAL);
+  EXPECT_EQ(StatusTold(Request()), 500);
+  Reset();
+  AddPlugin()->phases[CALLOUT_CHECK] = Errs(envoy::type::v3::ServiceUnavailable);
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows();
+  AddPlugin()->phases[CALLOUT_CHECK] = Errs(envoy::type::v3::BadGateway);
+  EXPECT_EQ(Check(Request()).error_response().status().code(), 503) << "of several the first";
+}
+
+// It would pass without the changes.
+TEST_F(CheckTest, AnErrorBesideChangesOfTheRequestIsADenial) {
+  const auto removes = Allows([](OkHttpResponse* ok) { ok->add_headers_to_remove("x-user"); });
+  const auto errs = Errs(envoy::type::v3::ServiceUnavailable);
+  for (const auto& hooks : {std::pair(removes, errs), std::pair(errs, removes)}) {
+    AddPlugin()->phases[CALLOUT_CHECK] = hooks.first;
+    AddPlugin()->phases[CALLOUT_CHECK] = hooks.second;
+    EXPECT_EQ(StatusTold(Request({{"x-user", "root"}})), 503);
+    Reset();
+  }
+}
+
 TEST_F(CheckTest, ADecisionByStatusIsADenialAndNoError) {
   AddPlugin()->phases[CALLOUT_CHECK] = [](callout_call_t* call) {
     call->host->set_error(call, ToBytes("who are you"));
@@ -126,6 +160,47 @@ TEST_F(CheckTest, NobodyToAskIsADenial) {
   settings.match.path_prefixes = {"/other"};
   AddPlugin(settings)->phases[CALLOUT_CHECK] = Allows();
   EXPECT_EQ(StatusTold(Request()), 403) << "no match";
+}
+
+// As if the plugin were there.
+TEST_F(CheckTest, AStandInForAPluginWithoutAHookIsNobody) {
+  using Action = ErrorPolicy::Action;
+  constexpr uint64_t kStreams =
+      CALLOUT_PHASE_BIT(CALLOUT_REQUEST_HEADERS) | CALLOUT_PHASE_BIT(CALLOUT_REQUEST_BODY);
+  AddPlugin(Action::kContinue)->stand_in = QuarantinePlugin(kStreams);
+  InstanceSettings settings;
+  settings.match.path_prefixes = {"/admin"};
+  AddPlugin(settings)->phases[CALLOUT_CHECK] = Allows();
+  EXPECT_EQ(StatusTold(Request()), 403);
+  EXPECT_TRUE(Check(Request({}, "/admin")).has_ok_response());
+  Reset();
+  AddPlugin(Action::kFail)->stand_in = QuarantinePlugin(kStreams);
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows();
+  EXPECT_TRUE(Check(Request()).has_ok_response());
+}
+
+TEST_F(CheckTest, AStandInForAPluginWithAHookAnswersByThePolicy) {
+  using Action = ErrorPolicy::Action;
+  constexpr uint64_t kCheck = CALLOUT_PHASE_BIT(CALLOUT_CHECK);
+  AddPlugin(Action::kContinue)->stand_in = QuarantinePlugin(kCheck);
+  EXPECT_TRUE(Check(Request()).has_ok_response());
+  Reset();
+  AddPlugin(Action::kFail)->stand_in = QuarantinePlugin(kCheck);
+  EXPECT_EQ(StatusTold(Request()), 503);
+}
+
+TEST_F(CheckTest, AStandInForAPluginThatNobodyKnowsLetsNothingPassByItself) {
+  using Action = ErrorPolicy::Action;
+  AddPlugin(Action::kContinue)->stand_in = QuarantinePlugin(std::nullopt);
+  EXPECT_EQ(StatusTold(Request()), 403);
+  Reset();
+  AddPlugin(Action::kContinue)->stand_in = QuarantinePlugin(std::nullopt);
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows();
+  EXPECT_TRUE(Check(Request()).has_ok_response());
+  Reset();
+  AddPlugin(Action::kFail)->stand_in = QuarantinePlugin(std::nullopt);
+  AddPlugin()->phases[CALLOUT_CHECK] = Allows();
+  EXPECT_EQ(StatusTold(Request()), 503);
 }
 
 TEST_F(CheckTest, InstancesAreMatchedByTheRequestAndItsContextExtensions) {
@@ -988,6 +1063,19 @@ TEST_F(BridgeTest, AHeadersHookSeesWhatExtProcWouldShow) {
 }
 
 // A Check does not say whether a body follows, and no client is to be believed that it has none.
+TEST_F(BridgeTest, AStandInForABridgedPluginAnswersByThePolicy) {
+  using Action = ErrorPolicy::Action;
+  constexpr uint64_t kHeaders = CALLOUT_PHASE_BIT(CALLOUT_REQUEST_HEADERS);
+  AddPlugin(Action::kContinue)->stand_in = QuarantinePlugin(kHeaders);
+  EXPECT_TRUE(Check(Request()).has_ok_response());
+  Reset();
+  AddPlugin(Action::kFail)->stand_in = QuarantinePlugin(kHeaders);
+  Ask(Request());
+  const CheckReply response = Told();
+  EXPECT_EQ(response.denied_response().status().code(), 503);
+  EXPECT_THAT(response.status().message(), HasSubstr("UNAVAILABLE from request_headers"));
+}
+
 TEST_F(BridgeTest, TheEndIsToldOnlyWhereNoBodyCanFollow) {
   struct Case {
     std::string protocol;
@@ -995,8 +1083,9 @@ TEST_F(BridgeTest, TheEndIsToldOnlyWhereNoBodyCanFollow) {
     bool ends;
     int64_t size = 0;
     std::string body = "";
-    bool all_sent = true;  // else Envoy was told to send some headers only
+    std::vector<std::string> left_out = {};  // by allowed_headers or disallowed_headers
   };
+  const std::vector<std::string> kPseudo = {":method", ":path", ":authority", ":scheme"};
   const std::vector<Case> cases = {
       {"HTTP/1.1", {}, true},
       {"HTTP/1.0", {}, true},
@@ -1006,11 +1095,19 @@ TEST_F(BridgeTest, TheEndIsToldOnlyWhereNoBodyCanFollow) {
       {"HTTP/1.1", {{"upgrade", "websocket"}}, false},
       {"HTTP/1.1", {{":method", "CONNECT"}}, false},
       {"HTTP/1.1", {}, false, 3},
-      {.protocol = "HTTP/1.1", .headers = {{"x-a", "1"}}, .ends = false, .all_sent = false},
+      {"HTTP/1.1", {{":method", "HEAD"}}, true},
+      {"HTTP/1.1", {{":method", "POST"}}, false},
+      {"HTTP/1.1", {{":method", "POST"}, {"content-length", "0"}}, true},
+      {.protocol = "HTTP/1.1",
+       .headers = {{":method", "POST"}},
+       .ends = false,
+       .left_out = {":authority", ":scheme"}},
+      {.protocol = "HTTP/1.1", .headers = {}, .ends = false, .left_out = {":authority", ":scheme"}},
+      {.protocol = "HTTP/1.1", .headers = {{"x-a", "1"}}, .ends = false, .left_out = kPseudo},
       {.protocol = "HTTP/1.1",
        .headers = {{"content-length", "0"}},
        .ends = true,
-       .all_sent = false},
+       .left_out = kPseudo},
       {"HTTP/1.1", {}, false, 0, "abc"},
       {"HTTP/2", {}, false},
       {"HTTP/2", {{":method", "POST"}}, false},
@@ -1036,11 +1133,7 @@ TEST_F(BridgeTest, TheEndIsToldOnlyWhereNoBodyCanFollow) {
     http->set_protocol(c.protocol);
     http->set_size(c.size);
     http->set_body(c.body);
-    if (!c.all_sent) {
-      for (const char* name : {":method", ":path", ":authority", ":scheme"}) {
-        http->mutable_headers()->erase(name);
-      }
-    }
+    for (const std::string& name : c.left_out) http->mutable_headers()->erase(name);
     EXPECT_TRUE(Check(request).has_ok_response());
     EXPECT_EQ(ends, c.ends) << c.protocol << " " << testing::PrintToString(c.headers) << " "
                             << c.size << c.body;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "envoy/service/ratelimit/v3/rls.pb.h"
+#include "host/plugin/quarantine_plugin.h"
 #include "host/unary/rate_limit_service.h"
 #include "tests/fuzz/rate_limit_driver.h"
 #include "tests/host/unary/unary_fixture.h"
@@ -123,6 +124,23 @@ TEST_F(RateLimitTest, ViewsOfSmallDescriptorsAreCounted) {
 TEST_F(RateLimitTest, NobodyAskedIsOverTheLimit) {
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
   EXPECT_EQ(Limit().overall_code(), kOverLimit);
+}
+
+TEST_F(RateLimitTest, AStandInForAPluginWithoutAHookIsNobody) {
+  using Action = ErrorPolicy::Action;
+  constexpr uint64_t kStreams = CALLOUT_PHASE_BIT(CALLOUT_REQUEST_BODY);
+  AddPlugin(Action::kContinue)->stand_in = QuarantinePlugin(kStreams);
+  EXPECT_EQ(Limit().overall_code(), kOverLimit);
+  Reset();
+  AddPlugin(Action::kContinue)->stand_in = QuarantinePlugin(std::nullopt);
+  EXPECT_EQ(Limit().overall_code(), kOverLimit) << "nobody knows";
+  Reset();
+  AddPlugin(Action::kContinue)->stand_in = QuarantinePlugin(CALLOUT_PHASE_BIT(CALLOUT_RATE_LIMIT));
+  EXPECT_EQ(Limit().overall_code(), kOk) << "it has one";
+  Reset();
+  AddPlugin(Action::kFail)->stand_in = QuarantinePlugin(kStreams);
+  AddPlugin()->phases[CALLOUT_RATE_LIMIT] = SaysCode(kOk);
+  EXPECT_EQ(Limit().overall_code(), kOk);
 }
 
 TEST_F(RateLimitTest, WhatAnInstanceSaysGoesOut) {

@@ -26,6 +26,7 @@ GenerationSource SomeSource() {
   source.settings_text = "{}";
   source.policy = ErrorPolicy{ErrorPolicy::Action::kDeny, 503};
   source.quarantine = "crashed";
+  source.phases = CALLOUT_PHASE_BIT(CALLOUT_CHECK);
   source.on_trial = source.canary = true;
   return source;
 }
@@ -47,6 +48,7 @@ TEST(WorkerMessages, ASourceArrivesAsItWas) {
   EXPECT_EQ(order->source.policy->action, ErrorPolicy::Action::kDeny);
   EXPECT_EQ(order->source.policy->http_status, 503);
   EXPECT_EQ(order->source.quarantine, source.quarantine);
+  EXPECT_EQ(order->source.phases, source.phases);
   EXPECT_TRUE(order->source.on_trial);
   EXPECT_TRUE(order->source.canary);
 }
