@@ -244,6 +244,7 @@ class Stream {
   bool HasLaterReader(const ChainMessage& message) const;
   void TellPlace(ChainMessage* message);
   bool BeginReplacedBody(ChainMessage* message);
+  bool GivesWay(const ChainMessage& message, const Part& part) const;
   Step Visit(ChainMessage* message, Part* part);
   void Hold(ChainMessage* message, Part* part, uint64_t for_ms);
   void LetGo(Stage* stage);

@@ -271,6 +271,16 @@ bool Stream::BeginReplacedBody(ChainMessage* message) {
   return true;
 }
 
+// Whether a message of the other direction has waited longer for the instance. Else one direction,
+// message after message, could keep the instance from the other until that is overdue.
+bool Stream::GivesWay(const ChainMessage& message, const Part& part) const {
+  for (const ChainMessage* other : lines_[1 - message.response_phase % 2]) {
+    if (other->state != MessageState::kTurn || &PartAt(*other, other->position) != &part) continue;
+    return message.state != MessageState::kTurn || other->deadline_ns < message.deadline_ns;
+  }
+  return false;
+}
+
 Stream::Step Stream::Visit(ChainMessage* message, Part* part) {
   Stage& stage = StageOf(*message, part);
   if (message->hidden) return Step::kPassed;
@@ -285,7 +295,7 @@ Stream::Step Stream::Visit(ChainMessage* message, Part* part) {
     return Step::kPassed;
   }
   if (!part->instance->Wants(message->phase)) return Step::kPassed;
-  if (IsBusy(*message, *part)) {
+  if (IsBusy(*message, *part) || GivesWay(*message, *part)) {
     const uint64_t until_ns =
         message->state == MessageState::kTurn
             ? message->deadline_ns

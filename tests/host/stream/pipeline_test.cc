@@ -568,6 +568,26 @@ TEST_F(PipelineTest, HooksOfOneInstanceTakeTurns) {
                                                       ResponseKind::kResponseHeaders}));
 }
 
+// However many messages of the other direction there are.
+TEST_F(PipelineTest, WhatWaitsForItsTurnGetsTheInstanceNext) {
+  callout_call_t* deferred = nullptr;
+  FakePlugin* plugin = AddPlugin();
+  plugin->phases[CALLOUT_REQUEST_BODY] = Defers(&deferred);
+  plugin->phases[CALLOUT_RESPONSE_HEADERS] = Returns(CALLOUT_OK);
+  BeginDuplex();
+  Take();
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+  Feed(Body(CALLOUT_REQUEST_BODY, "b", false));
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS));
+  EXPECT_TRUE(Take().empty());
+  Finish(deferred);
+  EXPECT_EQ(Kinds(Take()), (std::vector<ResponseKind>{ResponseKind::kRequestBody,
+                                                      ResponseKind::kResponseHeaders}));
+  EXPECT_EQ(BodyShown(deferred), "b");
+  Finish(deferred);
+  EXPECT_EQ(BodyTold(Take()), "b|");
+}
+
 TEST_F(PipelineTest, MessagesOfADirectionKeepTheirOrder) {
   callout_call_t* deferred = nullptr;
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Defers(&deferred);
