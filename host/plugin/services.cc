@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "host/base/log.h"
+#include "host/metrics/host_names.h"
 #include "host/plugin/instance.h"
 #include "host/plugin/rpc_context.h"
 #include "host/wire/annotations.h"
@@ -506,12 +507,12 @@ callout_status_t DefineMetric(const callout_host_t* host, const callout_metric_s
   if (table->retired()) return CALLOUT_FAILED_PRECONDITION;
   const callout_status_t status = table->instance()->DefineMetric(*spec, id);
   if (status != CALLOUT_OK) {
-    table->LogRefusal("define_metric", 0,
-                      status == CALLOUT_FAILED_PRECONDITION
-                          ? "the instance has been created; define metrics in callout_plugin_create"
-                          : "its name, kind, labels or buckets do not conform to "
-                            "<callout/plugin.h> (names that begin with callout_ are the host's), "
-                            "or there are too many");
+    table->LogRefusal(
+        "define_metric", 0,
+        status == CALLOUT_FAILED_PRECONDITION
+            ? "the instance has been created; define metrics in callout_plugin_create"
+            : "its name, kind, labels or buckets do not conform to "
+              "<callout/plugin.h>, or it is one of the host's own, or there are too many");
   }
   return status;
 }
@@ -599,10 +600,6 @@ ServiceTable::ServiceTable(Instance* instance, std::string name, const Options& 
   std::memset(reinterpret_cast<char*>(&abi_) + options.bytes, 0, sizeof(abi_) - options.bytes);
 }
 
-// One of the host's metrics, many of which appear with the first event only, could not be counted
-// any more if a plugin had its name.
-constexpr std::string_view kHostMetricPrefix = "callout_";
-
 callout_status_t ServiceTable::DefineMetric(const callout_metric_spec_t& spec, uint32_t* id) {
   static constexpr std::array<Metrics::Kind, 4> kKinds = {
       Metrics::Kind::kCounter, Metrics::Kind::kGauge, Metrics::Kind::kHistogram,
@@ -614,9 +611,9 @@ callout_status_t ServiceTable::DefineMetric(const callout_metric_spec_t& spec, u
     return CALLOUT_INVALID_ARGUMENT;
   }
   std::string name(ToView(spec.name));
-  if (name.starts_with(kHostMetricPrefix)) return CALLOUT_INVALID_ARGUMENT;
   const std::string unit(ToView(spec.unit));
   if (!unit.empty() && !name.ends_with("_" + unit)) name += "_" + unit;
+  if (IsHostMetric(name)) return CALLOUT_INVALID_ARGUMENT;
   Metrics::Labels labels = {{"plugin", name_}};
   for (size_t i = 0; i < spec.label_count; ++i) {
     labels.emplace_back(ToView(spec.labels[i].name), ToView(spec.labels[i].value));

@@ -440,6 +440,8 @@ absl::Status Reloader::Adopt(Slot* slot, PluginContents contents,
   if (!copy.ok()) return copy.status();
   source.copy = *std::move(copy);
   source.load_path = source.copy == nullptr ? source.path : source.copy->path();
+  // What the operator has put there since does not wait for the version before.
+  if (slot->returning.has_value()) slot->returning->by_operator = false;
   return Prepare(slot, std::move(source));
 }
 

@@ -287,9 +287,10 @@ class Stream {
   Finding CheckEntries(const ChainMessage& message) const;
   bool LosesEncoding(const ChainMessage& message, const ResponseView& view) const;
   Finding SettleBodyHeaders(ChainMessage* message, Part* part, const ResponseView& view);
-  void TakeReplacement(ChainMessage* message, Part* part);
+  void TakeReplacement(ChainMessage* message, Part* part, const ResponseView& view);
   void TakeAnnotations(ChainMessage* message, std::string_view records);
-  void KeepBeside(callout_phase_t phase, std::string_view records);
+  void KeepBeside(const ChainMessage& message);
+  void AddBeside(ChainMessage* to, std::string_view records);
   void NoteModes(const ChainMessage& message, Part* part);
   void NoteEncoding(const ChainMessage& message, const ResponseView& view);
   bool MayBecomeBuffered(const ChainMessage& message) const;

@@ -41,7 +41,7 @@ void Stream::EmitResponse(ChainMessage* message) {
     ForgetHeadersAtEnvoy(message->response_phase % 2);
   }
   if (exchange_.observability()) return;
-  if (message->dropped) return KeepBeside(message->response_phase, message->annotations);
+  if (message->dropped) return KeepBeside(*message);
   ObserveResponse(*message);
   if (message->stalls_envoy && !BeginStalled(*message)) return;
   if (IsBodyPhase(message->response_phase)) return EmitBodyResponse(message);

@@ -274,6 +274,7 @@ bool Stream::BeginReplacedBody(ChainMessage* message) {
 // Whether a message of the other direction has waited longer for the instance. Else one direction,
 // message after message, could keep the instance from the other until that is overdue.
 bool Stream::GivesWay(const ChainMessage& message, const Part& part) const {
+  if (part.response_call != nullptr) return false;  // it takes both directions at once
   for (const ChainMessage* other : lines_[1 - message.response_phase % 2]) {
     if (other->state != MessageState::kTurn || &PartAt(*other, other->position) != &part) continue;
     return message.state != MessageState::kTurn || other->deadline_ns < message.deadline_ns;

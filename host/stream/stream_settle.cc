@@ -298,6 +298,9 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
     }
     if (response.field == CALLOUT_IMMEDIATE_RESPONSE) {
       NoteImmediate(response, &state.result);
+      // What was to go out with the headers, which will not.
+      const ChainMessage* const front = LineOf(*message).front();
+      if (front != message) message->annotations.insert(0, WithoutModes(front->annotations));
       message->annotations.append(state.annotations);
       if (!view.has_details) AddDetails(*part, &response);
       return EmitImmediate(std::move(response), MakeAnnotations(message));
@@ -322,21 +325,28 @@ void Stream::TakeAnnotations(ChainMessage* message, std::string_view records) {
     message->annotations.append(records);
     return;
   }
-  const std::string beside = WithoutModes(records);
-  front->annotations.append(beside);
-  front->beside_bytes += beside.size();
-  kept_bytes_ += beside.size();
+  AddBeside(front, records);
+}
+
+// Of a message that is dropped: for the one before it, or the next response of the direction.
+void Stream::KeepBeside(const ChainMessage& message) {
+  if (message.annotations.empty()) return;
+  const Line& line = LineOf(message);
+  const auto at = std::find(line.begin(), line.end(), &message);
+  if (at != line.begin()) return AddBeside(*(at - 1), message.annotations);
+  std::string& kept = beside_[message.response_phase % 2];
+  kept_bytes_ -= kept.size();
+  kept.append(message.annotations);
+  kept = WithoutModes(kept);
+  kept_bytes_ += kept.size();
   IsWithinMemory();
 }
 
-// For the next response of the direction.
-void Stream::KeepBeside(callout_phase_t phase, std::string_view records) {
-  if (records.empty()) return;
-  std::string& kept = beside_[phase % 2];
-  kept_bytes_ -= kept.size();
-  kept.append(records);
-  kept = WithoutModes(kept);
-  kept_bytes_ += kept.size();
+void Stream::AddBeside(ChainMessage* to, std::string_view records) {
+  const std::string beside = WithoutModes(records);
+  to->annotations.append(beside);
+  to->beside_bytes += beside.size();
+  kept_bytes_ += beside.size();
   IsWithinMemory();
 }
 
@@ -351,7 +361,7 @@ void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
   }
   const bool is_body = IsBodyPhase(message->phase);
   if (IsHeadersPhase(message->phase) && view.continue_and_replace) {
-    TakeReplacement(message, part);
+    TakeReplacement(message, part, view);
   }
   if (is_body && view.body_mutation != ResponseView::Body::kUnchanged) stage.altered = true;
   if (is_body) {
@@ -360,27 +370,36 @@ void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
     }
   }
   if (parts_.size() > 1 && !view.headers.empty()) KeepHeaderOrder(message, part, view);
+  // In the order of the chain, as they go out.
+  if (is_body && !view.headers.set.empty()) {
+    if (Finding found = CheckHeadersOfBody(*message, stage); !found.ok()) {
+      return Fault(message, part, found);
+    }
+  }
   if (Finding found = CheckEntries(*message); !found.ok()) return Fault(message, part, found);
   if (HasLaterReader(*message)) ShowToLater(message, view);
 }
 
 // CONTINUE_AND_REPLACE. Without a body it only says that this instance wants no more of the
 // direction, which is not to keep it from the others: Envoy would send it to none.
-void Stream::TakeReplacement(ChainMessage* message, Part* part) {
+void Stream::TakeReplacement(ChainMessage* message, Part* part, const ResponseView& view) {
   const callout_phase_t body = message->phase + 2;
   const auto wants = [&](const Part& other) {
     return &other != part && other.usable &&
            (other.instance->Wants(body) || other.instance->Wants(body + 2));
   };
-  const bool passes = message->response.body_mutation() == ResponseView::Body::kUnchanged &&
-                      std::any_of(parts_.begin(), parts_.end(), wants);
-  if (!passes) {
+  const bool brings = view.body_mutation != ResponseView::Body::kUnchanged;
+  const bool brought = message->response.body_mutation() != ResponseView::Body::kUnchanged;
+  if (!brings && brought) {
+    // By an instance before, for those after that one.
+    StageOf(*message, part).body_passes = true;
+  } else if (!brings && std::any_of(parts_.begin(), parts_.end(), wants)) {
+    message->response.Continue();
+    StageOf(*message, part).body_passes = true;
+    Overrule(*message, part, Overruled::kReplace);
+  } else {
     message->replace_position = message->position;
-    return;
   }
-  message->response.Continue();
-  StageOf(*message, part).body_passes = true;
-  Overrule(*message, part, Overruled::kReplace);
 }
 
 // What a body response does to headers: to those that are held for it, which go out first; in
@@ -411,7 +430,7 @@ Finding Stream::SettleBodyHeaders(ChainMessage* message, Part* part, const Respo
     Overrule(*message, part, Overruled::kLateBodyHeaders);
     message->response.DropHeaders();
   }
-  return view.headers.set.empty() ? Finding() : CheckHeadersOfBody(*message, stage);
+  return {};
 }
 
 // Whoever asks for no body gets none, whether Envoy obeys or not.
@@ -707,9 +726,10 @@ void Stream::TakeSentMeanwhile(ChainMessage* message, Part* part) {
 // message's own answer.
 void Stream::TakeSentChunk(ChainMessage* message, Part* part, const ResponseView& view) {
   Finding found = CheckBodyResponse(*message, *part, view);
-  if (found.ok()) found = SettleBodyHeaders(message, part, view);
-  if (!found.ok()) return FaultOfSent(message, part, found, true);
   Stage& stage = StageOf(*message, part);
+  if (found.ok()) found = SettleBodyHeaders(message, part, view);
+  if (found.ok() && !view.headers.set.empty()) found = CheckHeadersOfBody(*message, stage);
+  if (!found.ok()) return FaultOfSent(message, part, found, true);
   stage.altered = true;
   NoteChange(view, &CallOf(*message, part).result);
   // A body may not go out before its headers.

@@ -217,6 +217,7 @@ std::string_view CheckService::Keep(std::string text) {
 
 size_t CheckService::kept_bytes() const {
   return sizeof(*this) + HeapBytes(request_.headers) + text_bytes_ + facts_bytes_ +
+         error_as_denial_.capacity() + (refusal_.has_value() ? refusal_->capacity() : 0) +
          (effect_.has_value() ? effect_->kept_bytes() : 0);
 }
 

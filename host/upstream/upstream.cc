@@ -231,6 +231,7 @@ void Upstream::SendOn(Link* link, Call* call) {
   call->state = CallState::kSent;
   call->link = link;
   call->sent_ns = link->used_ns = MonotonicNs();
+  if (link->silent_since_ns <= link->received_ns) link->silent_since_ns = call->sent_ns;
   ++call->attempts;
   const uint64_t left_ns =
       call->deadline_ns > call->sent_ns ? call->deadline_ns - call->sent_ns : 0;
@@ -271,11 +272,14 @@ void Upstream::RetryLater(Call* call, uint64_t wait_ns) {
   });
 }
 
-// If its plugin gave it less, that says nothing of the service.
-bool Upstream::HadTime(const Call& call) const {
+// If nothing comes for less than that, it says nothing of the service.
+uint64_t Upstream::TellingNs() const {
   constexpr uint64_t kTellingMs = 10;
-  const uint64_t ms = std::min(kTellingMs, config_.timeout_ms);
-  return call.deadline_ns >= call.given.started_ns + ms * kMs;
+  return std::min(kTellingMs, config_.timeout_ms) * kMs;
+}
+
+bool Upstream::HadTime(const Call& call) const {
+  return call.deadline_ns >= call.given.started_ns + TellingNs();
 }
 
 void Upstream::OnDeadline(uint64_t id) {
@@ -288,7 +292,9 @@ void Upstream::OnDeadline(uint64_t id) {
     where = "waiting for the response";
     link->connection->Abandon(id);
     // A connection on which nothing has come since may be dead, and nobody has been told.
-    if (link->received_ns < call->sent_ns && HadTime(*call)) link->connection->Retire();
+    const bool is_silent =
+        link->received_ns < call->sent_ns && MonotonicNs() >= link->silent_since_ns + TellingNs();
+    if (is_silent) link->connection->Retire();
     call->link = nullptr;
   }
   Unqueue(call);

@@ -81,8 +81,9 @@ class Upstream {
     std::unique_ptr<Connection> connection;
     std::unique_ptr<boost::asio::steady_timer> connect_timer;
     uint64_t opened_ns = 0;
-    uint64_t used_ns = 0;      // when a request began or ended
-    uint64_t received_ns = 0;  // when bytes came
+    uint64_t used_ns = 0;          // when a request began or ended
+    uint64_t received_ns = 0;      // when bytes came
+    uint64_t silent_since_ns = 0;  // when the first request was sent after that
   };
   enum class CallState : uint8_t { kPending, kSent, kWaitsToRetry };
   struct Call {
@@ -123,6 +124,7 @@ class Upstream {
   void OnResult(uint64_t id, AttemptResult result);
   bool MayRetry(const Call& call, UpstreamOutcome outcome, uint64_t* wait_ns) const;
   void RetryLater(Call* call, uint64_t wait_ns);
+  uint64_t TellingNs() const;
   bool HadTime(const Call& call) const;
   void OnDeadline(uint64_t id);
   void Finish(Call* call, AttemptResult result);

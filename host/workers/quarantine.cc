@@ -32,12 +32,16 @@ bool CrashCount::Add(const std::string& plugin, uint64_t now_ns) {
   return recent.size() >= limit_.crashes;
 }
 
-bool Quarantine::CountCrash(const WorkerEnd& end, bool of_a_trial) {
+void Quarantine::NoteCrash(const WorkerEnd& end) {
   const absl::StatusOr<Metrics::Id> crashes =
       metrics_->Define(Metrics::Kind::kCounter, "callout_plugin_crashes_total",
                        "Worker processes that ended because of a plugin", {{"plugin", end.plugin}});
   if (crashes.ok()) metrics_->Add(*crashes);
   last_crash_[end.plugin] = end.text;
+}
+
+bool Quarantine::CountCrash(const WorkerEnd& end, bool of_a_trial) {
+  NoteCrash(end);
   if (!of_a_trial) return crashes_.Add(end.plugin, MonotonicNs());
   crashes_.AddToTotal(end.plugin);
   return false;

@@ -70,6 +70,8 @@ class Quarantine {
   // Counts the crash of the plugin that `end` names. True if it has reached the limit, which a
   // crash `of_a_trial` does not count for: that version never served, or serves no more.
   bool CountCrash(const WorkerEnd& end, bool of_a_trial);
+  // Of a version that serves no more: it is told, and counts for none.
+  void NoteCrash(const WorkerEnd& end);
 
   // Disables `source`, whose `phases` are those of the stand-in; `text` says what the last crash
   // was. Does nothing if it is disabled.

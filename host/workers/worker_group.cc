@@ -142,8 +142,10 @@ void WorkerGroup::OnEnd(Worker* worker, const ProcessPtr& process, const WorkerE
     // Of a version that serves no more. It may happen in every worker, and must not count for the
     // version that has replaced it.
     const bool of_destroy = end.hook == Hook::kDestroy;
-    if (!end.plugin.empty() &&
-        quarantine_.CountCrash(end, is_refusal || of_a_trial || of_a_canary || of_destroy)) {
+    if (!end.plugin.empty() && of_destroy) {
+      quarantine_.NoteCrash(end);
+    } else if (!end.plugin.empty() &&
+               quarantine_.CountCrash(end, is_refusal || of_a_trial || of_a_canary)) {
       Disable(end);
     }
   }

@@ -193,16 +193,12 @@ inline bool is_metric_name(std::string_view name, bool may_have_colons) {
   return !name.empty() && name.size() <= 256;
 }
 
-// The host's own names are none of a plugin's.
-inline bool is_of_host(std::string_view name) { return name.substr(0, 8) == "callout_"; }
-
 inline bool is_metric_spec(const callout_metric_spec_t& spec) {
   constexpr size_t kLabelsMax = 8;
   constexpr size_t kBucketsMax = 100;
   if (!CALLOUT_HAS(&spec, callout_metric_spec_t, bucket_count) ||
       spec.kind > CALLOUT_METRIC_UP_DOWN || !is_metric_name(to_view(spec.name), true) ||
-      is_of_host(to_view(spec.name)) || spec.help.size > 1024 || spec.label_count > kLabelsMax ||
-      spec.bucket_count > kBucketsMax ||
+      spec.help.size > 1024 || spec.label_count > kLabelsMax || spec.bucket_count > kBucketsMax ||
       (spec.bucket_count > 0 && spec.kind != CALLOUT_METRIC_HISTOGRAM)) {
     return false;
   }

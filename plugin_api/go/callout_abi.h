@@ -506,9 +506,9 @@ struct callout_host {
   /* Name a metric, in callout_plugin_create; the same name and kind give the
    * same id. It is served at /metrics with the label plugin="INSTANCE". The short
    * form of define_metric().
-   * INVALID_ARGUMENT: `name` is not [a-zA-Z_:][a-zA-Z0-9_:]*, or begins with
-   * "callout_", as the host's own do, or `kind` is unknown, or the name is known with
-   * another kind or with other labels or buckets.
+   * INVALID_ARGUMENT: `name` is not [a-zA-Z_:][a-zA-Z0-9_:]*, or is that of one of
+   * the host's metrics (docs/metrics.md), or `kind` is unknown, or the name is known
+   * with another kind or with other labels or buckets.
    * FAILED_PRECONDITION: the instance has been created. RESOURCE_EXHAUSTED: over 64
    * for an instance. [control] */
   callout_status_t (*metric_define)(const callout_host_t *host,

@@ -88,8 +88,8 @@ TEST(ClientData, IsNamedWithThePlaceOfItsMistake) {
   EXPECT_THAT(BadData(R"({"request_headers": {})"),
               testing::StartsWith("--data 1: invalid JSON: parse error at line 1, column 23: "));
   EXPECT_THAT(BadData("{\"request_headers\":\n  oops}"), HasSubstr("line 2, column 3: "));
-  EXPECT_THAT(BadData(""),
-              testing::StartsWith("--data 1: invalid JSON: parse error at line 1, column 1: "));
+  EXPECT_THAT(BadData(" "),
+              testing::StartsWith("--data 1: invalid JSON: parse error at line 1, column 2: "));
   EXPECT_THAT(BadData(R"({"request_headers": {"bogus": 1}})"),
               AllOf(testing::StartsWith("--data 1: message 1 is not a ProcessingRequest: "),
                     HasSubstr("(request_headers) bogus: Cannot find field.")));

@@ -174,6 +174,7 @@ void H2Call::DropUnread() {
 }
 
 void H2Call::OnData(std::string_view data) {
+  has_data_ = true;
   if (pending_.empty()) {
     const size_t size = data.size();
     Read(&data);
@@ -620,7 +621,7 @@ void H2Call::ReleaseIfDone() {
   rpc_deadline_ns_ = 0;
   refused_in_http_ = bad_encoding_ = false;
   needs_memory_ = message_ready_ = message_given_ = false;
-  remote_ended_ = half_closed_ = freed_ = response_begun_ = false;
+  has_data_ = remote_ended_ = half_closed_ = freed_ = response_begun_ = false;
   data_ = Data::kNone;
   status_submitted_ = answered_ = false;
   context_->memory().Resize(&drawn_bytes_, 0);

@@ -75,6 +75,8 @@ class H2Call final : public RpcContext, public H2Timed {
   bool answered() const { return answered_; }
   void SetResponded() { answered_ = true; }
   bool remote_ended() const { return remote_ended_; }
+  // The client has said something, and that this was all.
+  bool is_whole() const { return remote_ended_ && has_data_; }
   // A message of it has been with a plugin, which has not answered yet.
   bool at_work() const { return handler_ && handler_->at_work(); }
 
@@ -194,6 +196,7 @@ class H2Call final : public RpcContext, public H2Timed {
   bool needs_memory_ = false;   // for a message whose head has been read
   bool message_ready_ = false;  // there is one in reader_
   bool message_given_ = false;  // and it is the handler's
+  bool has_data_ = false;
   bool remote_ended_ = false;
   bool half_closed_ = false;  // the handler has been told so
   bool freed_ = false;        // it is over, and gone

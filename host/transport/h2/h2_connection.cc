@@ -45,6 +45,12 @@ OptionPtr MakeOption() {
   return OptionPtr(option);
 }
 
+// All streams of the connection may be answered while their resets are on their way.
+uint64_t LateResetsMax(const H2Options& options) {
+  const uint64_t most = options.unanswered_resets_max;
+  return most == 0 ? 0 : std::max<uint64_t>(options.concurrent_streams_max, most);
+}
+
 std::string_view View(const uint8_t* data, size_t size) {
   return {reinterpret_cast<const char*>(data), size};
 }
@@ -105,8 +111,10 @@ struct H2Connection::Callbacks {
     return 0;
   }
 
-  static int StreamClosed(nghttp2_session*, int32_t stream_id, uint32_t, void* user) {
-    if (H2Call* call = Self(user)->Find(stream_id)) Self(user)->OnStreamClosed(call);
+  static int StreamClosed(nghttp2_session*, int32_t stream_id, uint32_t error_code, void* user) {
+    if (H2Call* call = Self(user)->Find(stream_id)) {
+      Self(user)->OnStreamClosed(call, error_code);
+    }
     return 0;
   }
 
@@ -141,7 +149,7 @@ H2Connection::H2Connection(H2Context* context, std::shared_ptr<const H2Peer> pee
       owner_(owner),
       guard_(context->options().guard, context->now_ns()),
       resets_(context->options().unanswered_resets_max, context->now_ns()),
-      late_resets_(context->options().unanswered_resets_max, context->now_ns()),
+      late_resets_(LateResetsMax(context->options()), context->now_ns()),
       turn_left_(context->options().turn_messages_max),
       idle_since_ns_(context->now_ns()) {
   static const nghttp2_session_callbacks* const kCallbacks = Callbacks::Make();
@@ -279,13 +287,15 @@ void H2Connection::OnFrame(const nghttp2_frame& frame) {
   if ((frame.hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) call->OnRemoteEnd();
 }
 
-void H2Connection::OnStreamClosed(H2Call* call) {
+void H2Connection::OnStreamClosed(H2Call* call, uint32_t error_code) {
   // The call goes, and nghttp2 still remembers the stream.
   found_ = nullptr;
   nghttp2_session_set_stream_user_data(session_, call->stream_id(), nullptr);
   // Without an answer a stream ends by a reset only, whatever error code that has. A plugin that
-  // does not answer makes Envoy reset what waits for it.
-  const bool unanswered = !call->answered() && !call->at_work();
+  // does not answer makes Envoy reset what waits for it. In observability mode nothing is answered,
+  // and Envoy's usual end is one with a reset right behind it.
+  const bool usual_end = error_code == NGHTTP2_NO_ERROR && call->is_whole();
+  const bool unanswered = !call->answered() && !call->at_work() && !usual_end;
   if (call->answered()) {
     resets_.Earn(1);
     late_resets_.Earn(1);

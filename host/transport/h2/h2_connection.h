@@ -124,7 +124,7 @@ class H2Connection {
   void OnFrame(const nghttp2_frame& frame);
   void OnFrameSent(const nghttp2_frame& frame);
   void OnEndSent(int32_t stream_id);
-  void OnStreamClosed(H2Call* call);
+  void OnStreamClosed(H2Call* call, uint32_t error_code);
   H2Call* Find(int32_t stream_id);  // null: none
   void PutBack(size_t begin);
   bool Fits(size_t bytes) const;

@@ -7,12 +7,17 @@
 
 #include <atomic>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <latch>
 #include <limits>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "host/metrics/host_names.h"
 
 namespace callout::host {
 namespace {
@@ -348,6 +353,29 @@ TEST(Metrics, CountsFromDestructorsThatRunAfterTheThreadGaveItsShardBack) {
   }
   EXPECT_THAT(metrics.Text(), HasSubstr("\nc 12\n"));
   EXPECT_EQ(metrics.shard_count(), 1u);
+}
+
+TEST(HostNames, AreThoseOfTheDocument) {
+  // As the compiler was given this file's path: from the build's directory.
+  const auto tests = std::filesystem::path(__FILE__).parent_path().parent_path().parent_path();
+  const auto path = tests.parent_path() / "docs" / "metrics.md";
+  std::ifstream file(path);
+  ASSERT_TRUE(file.is_open()) << path << "; run this in the build's directory";
+  std::set<std::string> names;
+  constexpr std::string_view kRow = "| `callout_";
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(kRow)) names.insert(line.substr(3, line.find('`', 3) - 3));
+  }
+  EXPECT_EQ(names, (std::set<std::string>(kHostMetrics.begin(), kHostMetrics.end())));
+  EXPECT_TRUE(std::is_sorted(kHostMetrics.begin(), kHostMetrics.end()));
+}
+
+TEST(HostNames, AreNoOthersNorTheLinesOfItsHistograms) {
+  EXPECT_TRUE(IsHostMetric("callout_denials_total"));
+  EXPECT_TRUE(IsHostMetric("callout_call_seconds_bucket"));
+  EXPECT_FALSE(IsHostMetric("callout_denied_total"));
+  EXPECT_FALSE(IsHostMetric("denials_total"));
+  EXPECT_FALSE(IsHostMetric(""));
 }
 
 }  // namespace

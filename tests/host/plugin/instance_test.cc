@@ -378,8 +378,8 @@ TEST_F(InstanceTest, TheNamesOfTheHostsMetricsAreNoPlugins) {
     EXPECT_EQ(args->host->metric_define(args->host, CALLOUT_METRIC_GAUGE,
                                         Text("callout_denials_total"), Text("h"), &id),
               CALLOUT_INVALID_ARGUMENT);
-    EXPECT_EQ(args->host->metric_define(args->host, CALLOUT_METRIC_GAUGE, Text("my_callout_total"),
-                                        Text("h"), &id),
+    EXPECT_EQ(args->host->metric_define(args->host, CALLOUT_METRIC_GAUGE,
+                                        Text("callout_mine_total"), Text("h"), &id),
               CALLOUT_OK);
   };
   plugin->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);

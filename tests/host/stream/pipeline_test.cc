@@ -246,6 +246,43 @@ TEST_F(PipelineTest, WhatABodyCallSaysBesideCountsMoreThanWhatTheHeadersCallSaid
   EXPECT_EQ(stream_->kept_bytes(), 0u);
 }
 
+TEST_F(PipelineTest, WhatInstancesSaidBesideABodyGoesOutWithARefusalByALaterOne) {
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = [](callout_call_t* call) {
+    SaysBeside(call, "verdict");
+    return CALLOUT_OK;
+  };
+  AddGatherer(100)->phases[CALLOUT_REQUEST_BODY] = RepliesAtOnce(403);
+  BeginDuplex();
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", true));
+  const auto responses = Take();
+  ASSERT_EQ(responses.size(), 1u);
+  EXPECT_EQ(responses[0].immediate_response().status().code(), 403);
+  EXPECT_EQ(Beside(responses[0]), (std::vector<std::string>{"verdict"}));
+}
+
+// The kept chunk is done with before the one ahead of it.
+TEST_F(PipelineTest, WhatIsSaidBesideAKeptChunkCountsMoreThanWhatWasSaidBefore) {
+  int chunks = 0;
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = [&chunks](callout_call_t* call) {
+    google::protobuf::Struct metadata;
+    (*metadata.mutable_fields())["chunk"].set_number_value(++chunks);
+    const std::string bytes = metadata.SerializeAsString();
+    EXPECT_EQ(call->host->annotate(call, CALLOUT_DYNAMIC_METADATA, ToBytes(bytes)), CALLOUT_OK);
+    return chunks == 1 ? CALLOUT_OK : CALLOUT_NO_RESPONSE;
+  };
+  callout_call_t* deferred = nullptr;
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = Defers(&deferred);
+  BeginDuplex();
+  Take();
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+  Feed(Body(CALLOUT_REQUEST_BODY, "b", false));
+  EXPECT_TRUE(Take().empty());
+  Finish(deferred);
+  const auto responses = Take();
+  ASSERT_EQ(responses.size(), 1u);
+  EXPECT_EQ(responses[0].dynamic_metadata().fields().at("chunk").number_value(), 2);
+}
+
 TEST_F(PipelineTest, WhatIsSaidBesideAKeptChunkGoesOutWithTheNextResponse) {
   int chunks = 0;
   AddPlugin()->phases[CALLOUT_REQUEST_BODY] = [&chunks](callout_call_t* call) {
@@ -395,6 +432,26 @@ TEST_F(PipelineTest, AReplacementWithoutABodyKeepsTheBodyFromNoOther) {
               403);
   }
   EXPECT_NE(metrics_.Text().find("what=\"continue_and_replace\""), std::string::npos);
+}
+
+TEST_F(PipelineTest, AReplacementWithoutABodyLeavesTheOneBeforeToThoseBetween) {
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = ReplacesMessage("new");
+  std::vector<std::string> seen;
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = [&seen](callout_call_t* call) {
+    seen.push_back(BodyShown(call));
+    return CALLOUT_OK;
+  };
+  FakePlugin* last = AddPlugin();
+  last->phases[CALLOUT_REQUEST_HEADERS] = Answers(
+      [](CommonResponse* common) { common->set_status(CommonResponse::CONTINUE_AND_REPLACE); });
+  last->phases[CALLOUT_REQUEST_BODY] = [](callout_call_t*) {
+    ADD_FAILURE() << "it wants no body";
+    return CALLOUT_OK;
+  };
+  Begin();
+  const auto response = Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kStreamed, kNone));
+  EXPECT_EQ(response.request_headers().response().body_mutation().body(), "new");
+  EXPECT_EQ(seen, (std::vector<std::string>{"new."}));
 }
 
 TEST_F(PipelineTest, HeldHeadersAreSettledByATrailersCall) {

@@ -1169,7 +1169,6 @@ unsafe extern "C" fn metric_define(
     }
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     if name.is_empty()
-        || name.starts_with("callout_")
         || !name.chars().all(is_name)
         || name.starts_with(|c: char| c.is_ascii_digit())
     {

@@ -850,8 +850,28 @@ TEST_P(H2ResetTest, RapidResetsEndTheConnectionThatWasAskedToLeaveFirst) {
   EXPECT_EQ(context_->live(), 0U);
 }
 
+// Envoy ends its streams so, and in observability mode nothing is answered.
+TEST_F(H2Test, StreamsThatEndWithoutAnAnswerAreNoRapidResets) {
+  options_.unanswered_resets_max = 10;
+  Connect();
+  for (int i = 0; i < 50; ++i) {
+    envoy::service::ext_proc::v3::ProcessingRequest request;
+    request.mutable_request_headers()->set_end_of_stream(true);
+    request.set_observability_mode(true);
+    const int32_t id = client_->Begin(kProcessPath);
+    client_->Send(id, Framed(request.SerializeAsString()));
+    client_->End(id);
+    const std::string bytes = client_->TakeBytes();
+    client_->Reset(id, NGHTTP2_NO_ERROR);
+    SendRaw(bytes + client_->TakeBytes());
+  }
+  EXPECT_FALSE(connection_->shutdown_begun());
+  EXPECT_EQ(context_->live(), 0U);
+}
+
 TEST_F(H2Test, ResetsOfStreamsThatAreOverEndTheConnection) {
   options_.unanswered_resets_max = 100;
+  options_.concurrent_streams_max = 50;
   Connect();
   const int32_t id = client_->Begin(kProcessPath);
   client_->Send(id, HeadersMessage(), true);
