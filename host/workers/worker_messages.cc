@@ -85,7 +85,11 @@ void DropUnsound(std::vector<Explained>* explained, size_t max) {
   // Steps, and what stands around them.
   constexpr size_t kDocumentBytesMax = kExplanationBytesMax + 16384;
   std::erase_if(*explained, [](const Explained& one) {
-    return one.document.size() > kDocumentBytesMax || !nlohmann::json::accept(one.document + "}");
+    // As the page goes on with it: "{}" would have no place for another member. The parser takes a
+    // NUL for the end of the text.
+    return one.document.size() > kDocumentBytesMax ||
+           one.document.find('\0') != std::string::npos ||
+           !nlohmann::json::accept(one.document + ",\"ended_ms_ago\":0}");
   });
   if (explained->size() > max) explained->resize(max);
 }

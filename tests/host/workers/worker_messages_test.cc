@@ -169,6 +169,15 @@ TEST(WorkerMessages, MetricsThatNobodyCouldHaveDefinedAreLeftOut) {
   EXPECT_EQ(families[0].name, "good");
 }
 
+// A member follows it on the page, for which an empty object has no place.
+TEST(WorkerMessages, AnExplanationOfNothingIsNone) {
+  std::vector<Explained> explained = {
+      {"{", "", 0}, {"{\"a\":1", "", 0}, {"{ ", "", 0}, {std::string("{}\0", 3), "", 0}};
+  DropUnsound(&explained, 9);
+  ASSERT_EQ(explained.size(), 1u);
+  EXPECT_EQ(explained[0].document, "{\"a\":1");
+}
+
 // Bytes of any kind, and bytes that are nearly right.
 TEST(WorkerMessages, WhateverAWorkerSendsIsReadOrRefused) {
   const uint64_t seed = std::random_device()();
