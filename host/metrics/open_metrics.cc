@@ -111,8 +111,7 @@ void AddFamily(const MetricFamily& family, const std::set<std::string_view>& nam
                const ExemplarMap& exemplars, std::string* text) {
   const std::string_view counter = CounterName(family);
   const bool is_total = !counter.empty() && !names.contains(counter);
-  const std::string name =
-      is_total ? family.name.substr(0, family.name.size() - kTotal.size()) : family.name;
+  const std::string name(is_total ? counter : family.name);
   const char* const type = is_total                               ? "counter"
                            : family.type == MetricType::Gauge     ? "gauge"
                            : family.type == MetricType::Histogram ? "histogram"

@@ -37,6 +37,11 @@
 
 namespace callout::host {
 
+// Envoy holds the headers until their body is answered.
+inline bool IsBuffered(callout_body_mode_t mode) {
+  return mode == CALLOUT_BODY_BUFFERED || mode == CALLOUT_BODY_BUFFERED_PARTIAL;
+}
+
 struct Direction {
   enum class Presence : uint8_t { kUnknown, kAbsent, kPresent };
 

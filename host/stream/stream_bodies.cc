@@ -25,10 +25,6 @@ namespace callout::host {
 
 namespace {
 
-bool IsBuffered(callout_body_mode_t mode) {
-  return mode == CALLOUT_BODY_BUFFERED || mode == CALLOUT_BODY_BUFFERED_PARTIAL;
-}
-
 // "206" is "206", "2xx" and "20x" are not patterns but for the two letters x.
 bool MatchesStatus(std::string_view status, std::string_view pattern) {
   if (pattern.size() == 3 && pattern.substr(1) == "xx") {

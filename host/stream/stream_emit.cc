@@ -233,10 +233,7 @@ std::string Stream::MakeAnnotations(ChainMessage* message) {
   }
   if (!NeedsWork(message->annotations)) return std::move(message->annotations);
   Annotations read = ReadAnnotations(message->annotations);
-  std::string records = std::move(read.rest);
-  if (read.has_dynamic_metadata) {
-    AppendRecord(CALLOUT_DYNAMIC_METADATA, read.dynamic_metadata, &records);
-  }
+  std::string records = read.WriteWithoutModes();
   if (read.mode_override.present) {
     CompleteModes(message, &read.mode_override);
     AppendRecord(CALLOUT_MODE_OVERRIDE, read.mode_override.Write(), &records);

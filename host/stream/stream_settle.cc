@@ -151,12 +151,7 @@ Finding TooManyEntries() {
 
 // Records of a body or trailers call, merged: a mode override counts in a headers call only.
 std::string WithoutModes(std::string_view records) {
-  Annotations read = ReadAnnotations(records);
-  std::string kept = std::move(read.rest);
-  if (read.has_dynamic_metadata) {
-    AppendRecord(CALLOUT_DYNAMIC_METADATA, read.dynamic_metadata, &kept);
-  }
-  return kept;
+  return ReadAnnotations(records).WriteWithoutModes();
 }
 
 void NotUsed(CallResult* result, Overruled why) {
@@ -241,8 +236,7 @@ Finding Stream::CheckBodyResponse(const ChainMessage& message, const Part& part,
                                   const ResponseView& view) const {
   if (!IsBodyPhase(message.phase) || message.phase != message.response_phase) return {};
   const Stage& stage = part.stages[DirectionOf(message)];
-  const bool buffered = message.body_mode == CALLOUT_BODY_BUFFERED ||
-                        message.body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
+  const bool buffered = IsBuffered(message.body_mode);
   const bool headers_held = (buffered && !message.mode_open) ||
                             (stage.held != nullptr && IsHeadersPhase(stage.held->phase));
   if (headers_held) return {};
@@ -530,9 +524,7 @@ bool Stream::MayBecomeBuffered(const ChainMessage& message) const {
 // Here the header answers of all instances went out before any body came: what
 // the later ones did then has to be done again over a mutation that comes now.
 void Stream::KeepHeaderOrder(ChainMessage* message, Part* part, const ResponseView& view) {
-  const bool buffered = message->body_mode == CALLOUT_BODY_BUFFERED ||
-                        message->body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
-  if (!buffered && !MayBecomeBuffered(*message)) return;
+  if (!IsBuffered(message->body_mode) && !MayBecomeBuffered(*message)) return;
   if (IsHeadersPhase(message->phase)) {
     std::unique_ptr<MergedHeaders>& effects = StageOf(*message, part).header_effects;
     if (effects == nullptr) effects = std::make_unique<MergedHeaders>();

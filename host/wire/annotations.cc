@@ -275,6 +275,12 @@ void ModeOverride::Complete(const Modes& now) {
   complete(now.response_trailers, &modes.response_trailers);
 }
 
+std::string Annotations::WriteWithoutModes() const {
+  std::string records = rest;
+  if (has_dynamic_metadata) AppendBytes(CALLOUT_DYNAMIC_METADATA, dynamic_metadata, &records);
+  return records;
+}
+
 std::string ModeOverride::Write() const {
   std::string out;
   const auto append = [&out](uint32_t number, const std::optional<uint32_t>& value) {

@@ -48,6 +48,9 @@ struct Annotations {
   std::string dynamic_metadata;  // a Struct payload
   bool has_dynamic_metadata = false;
   std::string rest;  // records
+
+  // The records again, without a mode override.
+  std::string WriteWithoutModes() const;
 };
 
 // Whether Envoy can parse the records, UTF-8 included. If not, it would refuse the whole message. A
