@@ -18,19 +18,23 @@ std::vector<std::string>& Spare() {
 
 }  // namespace
 
-std::string TakeSpareBytes() {
+void TakeSpareBytes(std::string* bytes) {
   std::vector<std::string>& spare = Spare();
-  if (spare.empty()) return {};
-  std::string bytes = std::move(spare.back());
+  if (spare.empty()) return;
+  *bytes = std::move(spare.back());
   spare.pop_back();
-  bytes.clear();
-  return bytes;
+  bytes->clear();
 }
 
-void KeepSpareBytes(std::string bytes) {
+void KeepSpareBytes(std::string* bytes) {
   // A short string is inside the object and has no memory to keep.
-  if (bytes.capacity() <= std::string().capacity() || bytes.capacity() > kSpareBytesMax) return;
-  if (Spare().size() < kSpareMax) Spare().push_back(std::move(bytes));
+  if (bytes->capacity() <= std::string().capacity()) return bytes->clear();
+  std::vector<std::string>& spare = Spare();
+  if (bytes->capacity() <= kSpareBytesMax && spare.size() < kSpareMax) {
+    spare.push_back(std::move(*bytes));
+  } else {
+    std::string().swap(*bytes);
+  }
 }
 
 }  // namespace callout::host

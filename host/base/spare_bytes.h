@@ -3,7 +3,8 @@
 // Keeps the memory of sent responses for later ones on the same thread, so that in steady state a
 // response allocates nothing.
 //
-//   std::string response = TakeSpareBytes();   …   KeepSpareBytes(std::move(response));
+//   std::string response;
+//   TakeSpareBytes(&response);   …   KeepSpareBytes(&response);
 //
 // Any thread; each has its own.
 //
@@ -15,11 +16,11 @@
 
 namespace callout::host {
 
-// An empty string, with the memory of an earlier one if there is any.
-std::string TakeSpareBytes();
+// Gives an empty string the memory of an earlier one, if there is any.
+void TakeSpareBytes(std::string* bytes);
 
-// Frees strings over 4 KiB, and those beyond 64.
-void KeepSpareBytes(std::string bytes);
+// Empties the string of its memory, which is kept; or freed, if it is over 4 KiB or the 65th.
+void KeepSpareBytes(std::string* bytes);
 
 }  // namespace callout::host
 

@@ -2,9 +2,11 @@
 
 #include "host/stream/chain_response.h"
 
+#include <array>
 #include <utility>
 
 #include "host/base/ascii.h"
+#include "host/base/spare_bytes.h"
 #include "host/stream/guard.h"
 #include "host/wire/envelope.h"
 #include "host/wire/field_numbers.h"
@@ -212,44 +214,67 @@ void ChainResponse::Merge(const Response& response, const ResponseView& view) {
   merged_->headers.Add(view.headers);
   merged_->continue_and_replace = merged_->continue_and_replace || view.continue_and_replace;
   merged_->clear_route_cache = merged_->clear_route_cache || view.clear_route_cache;
-  CollectRest(response, &merged_->common_rest, &merged_->rest);
+  if (view.may_have_rest) CollectRest(response, &merged_->common_rest, &merged_->rest);
 }
 
-std::string ChainResponse::WriteCommon() const {
-  std::string common;
-  if (merged_->continue_and_replace) AppendVarint(Common::kStatus, kContinueAndReplace, &common);
+// Of a CommonResponse, what stands before and after the bytes of its body.
+void ChainResponse::WriteCommon(std::string* before, std::string* after) const {
+  if (merged_->continue_and_replace) AppendVarint(Common::kStatus, kContinueAndReplace, before);
   // An empty mutation is sent where there was one: with it Envoy obeys
   // clear_route_cache.
-  if (merged_->has_headers) AppendBytes(Common::kHeaderMutation, merged_->headers.Write(), &common);
+  if (merged_->has_headers) {
+    const size_t begin = before->size();
+    merged_->headers.AppendTo(before);
+    std::string head;
+    AppendBytesHead(Common::kHeaderMutation, before->size() - begin, &head);
+    before->insert(begin, head);
+  }
   switch (merged_->body_mutation) {
     case ResponseView::Body::kUnchanged:
       break;
     case ResponseView::Body::kReplaced:
     case ResponseView::Body::kStreamed:  // put into its form by the body mode later
       AppendBytesHead(Common::kBodyMutation,
-                      BytesSize(field::BodyMutation::kBody, merged_->body.size()), &common);
-      AppendBytes(field::BodyMutation::kBody, merged_->body, &common);
+                      BytesSize(field::BodyMutation::kBody, merged_->body.size()), before);
+      AppendBytesHead(field::BodyMutation::kBody, merged_->body.size(), before);
       break;
     case ResponseView::Body::kCleared:
-      AppendBytesHead(Common::kBodyMutation, 2, &common);
-      AppendVarint(field::BodyMutation::kClearBody, 1, &common);
+      AppendBytesHead(Common::kBodyMutation, 2, before);
+      AppendVarint(field::BodyMutation::kClearBody, 1, before);
       break;
   }
-  if (merged_->clear_route_cache) AppendVarint(Common::kClearRouteCache, 1, &common);
-  return common + merged_->common_rest;
+  if (merged_->clear_route_cache) AppendVarint(Common::kClearRouteCache, 1, after);
+  after->append(merged_->common_rest);
+}
+
+// In one piece: a body is copied once.
+void ChainResponse::WriteMerged(callout_field_t field, Response* out) const {
+  std::string before;
+  TakeSpareBytes(&before);
+  std::string_view body;
+  std::string after;
+  std::string head;
+  const bool has_content = !IsTrailersResponse(field) || merged_->has_headers;
+  if (IsTrailersResponse(field)) {
+    if (has_content) merged_->headers.AppendTo(&before);
+  } else {
+    WriteCommon(&before, &after);
+    const bool has_body = merged_->body_mutation == ResponseView::Body::kReplaced ||
+                          merged_->body_mutation == ResponseView::Body::kStreamed;
+    if (has_body) body = merged_->body;
+  }
+  const size_t content = before.size() + body.size() + after.size();
+  if (has_content) AppendBytesHead(kContent, content, &head);
+  const std::array<callout_bytes_t, 5> parts = {ToBytes(head), ToBytes(before), ToBytes(body),
+                                                ToBytes(after), ToBytes(merged_->rest)};
+  BuildRecord(field, parts.data(), parts.size(), head.size() + content + merged_->rest.size(), out);
+  KeepSpareBytes(&before);
 }
 
 Response ChainResponse::Take(callout_field_t field) {
   Response out;
   if (merged_ != nullptr) {
-    std::string payload;
-    if (IsTrailersResponse(field)) {
-      if (merged_->has_headers) AppendBytes(kContent, merged_->headers.Write(), &payload);
-    } else {
-      AppendBytes(kContent, WriteCommon(), &payload);
-    }
-    payload += merged_->rest;
-    BuildRecord(field, payload, &out);
+    WriteMerged(field, &out);
   } else if (single_ != nullptr) {
     out = std::move(*single_);
   } else {

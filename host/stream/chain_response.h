@@ -94,7 +94,8 @@ class ChainResponse {
   void Expand();
   bool HasRoomFor(const HeaderMutationView& mutation) const;
   void Merge(const Response& response, const ResponseView& view);
-  std::string WriteCommon() const;
+  void WriteCommon(std::string* before, std::string* after) const;
+  void WriteMerged(callout_field_t field, Response* out) const;
 
   // Most messages get one answer, and every stream carries this: what is asked of
   // a single answer is kept, and the rest read again if a second one comes.

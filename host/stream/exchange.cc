@@ -134,10 +134,8 @@ bool Exchange::response_is_out() const {
   if (!way.headers_answered && (way.headers_seen || !way.body_seen)) return false;
   if (way.mode_open) return false;
   // Buffered, Envoy holds the headers until the body is answered.
-  const bool buffered =
-      way.body_mode == CALLOUT_BODY_BUFFERED || way.body_mode == CALLOUT_BODY_BUFFERED_PARTIAL;
   const bool body_to_come = way.body_seen || !way.ended;
-  return !buffered || !body_to_come || way.answered_to_end;
+  return !IsBuffered(way.body_mode) || !body_to_come || way.answered_to_end;
 }
 
 bool Exchange::between_bodies() const {

@@ -66,8 +66,7 @@ struct Direction {
 
   // Envoy compares content-length with the body it is given.
   bool keeps_content_length() const {
-    return body_mode == CALLOUT_BODY_BUFFERED || body_mode == CALLOUT_BODY_BUFFERED_PARTIAL ||
-           mode_overridden || mode_open;
+    return IsBuffered(body_mode) || mode_overridden || mode_open;
   }
   bool MayBe(callout_body_mode_t mode) const {
     return body_mode == mode || (mode_open && asked_mode == mode);

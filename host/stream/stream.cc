@@ -9,6 +9,7 @@
 
 #include "host/base/clock.h"
 #include "host/base/log.h"
+#include "host/base/spare_bytes.h"
 #include "host/plugin/match.h"
 #include "host/plugin/services.h"
 #include "host/stream/call_steps.h"
@@ -71,7 +72,13 @@ Stream::Stream(StreamEnvironment* environment, RpcContext* rpc, std::shared_ptr<
   environment_->metrics().Add(environment_->ids().streams_started);
 }
 
-Stream::~Stream() = default;
+// Of several responses to a message only the merged one is sent: the others leave their memory to
+// later ones.
+Stream::~Stream() {
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    KeepSpareBytes(&parts_[i].call.response.record);
+  }
+}
 
 // --- Messages in ------------------------------------------------------------
 

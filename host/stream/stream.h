@@ -278,12 +278,14 @@ class Stream {
   // --- stream_settle.cc ---
   void Settle(ChainMessage* message, Part* part, callout_status_t status);
   Finding Check(ChainMessage* message, callout_field_t field, const ResponseView& view) const;
+  Finding ReadAndCheck(ChainMessage* message, const Response& response, ResponseView* view) const;
   Finding CheckBodyResponse(const ChainMessage& message, const Part& part,
                             const ResponseView& view) const;
   void TakeResponse(ChainMessage* message, Part* part);
   void JoinResponse(ChainMessage* message, Part* part, Response* response,
                     const ResponseView& view);
-  Finding CheckHeadersOfBody(const ChainMessage& message, const Stage& stage) const;
+  Finding CheckHeadersOfBody(const ChainMessage& message, const Stage& stage,
+                             const ResponseView& view) const;
   Finding CheckEntries(const ChainMessage& message) const;
   bool LosesEncoding(const ChainMessage& message, const ResponseView& view) const;
   Finding SettleBodyHeaders(ChainMessage* message, Part* part, const ResponseView& view);

@@ -209,7 +209,7 @@ void Stream::Settled(ChainMessage* message, Part* part) {
     if (!live()) return;
     LetGo(&stage);
   }
-  if (IsHeadersPhase(message->phase)) {
+  if (chain_->has_whole_body && IsHeadersPhase(message->phase)) {
     CheckBodyToCome(message, part, message->message);
     if (!live()) return;
     if (HoldsHeaders(*message, *part)) {

@@ -93,9 +93,14 @@ void NoteImmediate(const Response& response, CallResult* result) {
       static_cast<uint16_t>(status <= kStatusMax ? std::max(status, kOk) : kStatusMax + 1);
 }
 
-// What stands beside a response is well-formed; whether Envoy may be given it.
+// Whether what stands beside a response may go to Envoy.
 Finding CheckBeside(const CallState& state, const StreamLimits& limits) {
-  if (limits.metadata_controls || state.annotations.empty()) return {};
+  if (!AnnotationsAreWellFormed(state.annotations)) {
+    return {Violation::kMalformed,
+            "what stands beside the response is malformed protobuf, or has a string that is not "
+            "UTF-8"};
+  }
+  if (limits.metadata_controls) return {};
   return CheckMetadata(state.annotations, CALLOUT_DYNAMIC_METADATA);
 }
 
@@ -111,12 +116,9 @@ Finding FindFault(const CallState& state, callout_status_t status, size_t messag
   if (state.fault == ResponseFault::kMalformed) {
     return {Violation::kMalformed, "the whole response is malformed protobuf"};
   }
-  if (!AnnotationsAreWellFormed(state.annotations)) {
-    return {Violation::kMalformed,
-            "what stands beside the response is malformed protobuf, or has a string that is not "
-            "UTF-8"};
+  if (!state.annotations.empty()) {
+    if (Finding found = CheckBeside(state, limits); !found.ok()) return found;
   }
-  if (Finding found = CheckBeside(state, limits); !found.ok()) return found;
   if (status == CALLOUT_OK || status == CALLOUT_NO_RESPONSE) return {};
   return {Violation::kBadStatus,
           fmt::format("the hook returned {}; return OK, DEFERRED, NO_RESPONSE or a negative status",
@@ -214,14 +216,24 @@ Finding Stream::Check(ChainMessage* message, callout_field_t field,
     const bool may_be_asked = way.mode_open && way.body_mode == CALLOUT_BODY_NONE;
     situation.body_mode = may_be_asked ? way.asked_mode : way.body_mode;
   }
-  Finding found = CheckResponse(situation, field, view);
-  if (!found.ok() || IsBodyPhase(phase) || field != ResponseField(phase)) return found;
+  if (Finding found = CheckResponse(situation, field, view); !found.ok()) return found;
+  if (IsBodyPhase(phase) || field != ResponseField(phase)) return {};
   const StreamLimits& limits = environment_->limits();
   // First as if nothing were replaced or removed, which nearly always settles it.
   const HeaderSize most = message->LargestHeaders(view.headers);
   if (most.count <= limits.header_count_max && most.bytes <= limits.header_bytes_max) return {};
   return CheckHeaderLimits(message->message, view.headers, limits.header_count_max,
                            limits.header_bytes_max);
+}
+
+Finding Stream::ReadAndCheck(ChainMessage* message, const Response& response,
+                             ResponseView* view) const {
+  if (ReadResponse(response.field, response.payload(), view)) {
+    return Check(message, response.field, *view);
+  }
+  return {Violation::kMalformed,
+          fmt::format("{} bytes that are no {} message, or a string that is not UTF-8",
+                      response.payload().size(), PhaseName(message->phase))};
 }
 
 // A body is changed whose content-encoding nobody has set or removed.
@@ -234,7 +246,7 @@ bool Stream::LosesEncoding(const ChainMessage& message, const ResponseView& view
 // What a body response asks for that the headers, which have gone, would have to say.
 Finding Stream::CheckBodyResponse(const ChainMessage& message, const Part& part,
                                   const ResponseView& view) const {
-  if (!IsBodyPhase(message.phase) || message.phase != message.response_phase) return {};
+  if (message.phase != message.response_phase) return {};
   const Stage& stage = part.stages[DirectionOf(message)];
   const bool buffered = IsBuffered(message.body_mode);
   const bool headers_held = (buffered && !message.mode_open) ||
@@ -274,15 +286,7 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
   }
   if (response.field != 0) {
     ResponseView view;
-    Finding found;
-    if (ReadResponse(response.field, response.payload(), &view)) {
-      found = Check(message, response.field, view);
-    } else {
-      found = {Violation::kMalformed,
-               fmt::format("{} bytes that are no {} message, or a string that is not UTF-8",
-                           response.payload().size(), PhaseName(message->phase))};
-    }
-    if (!found.ok()) {
+    if (Finding found = ReadAndCheck(message, response, &view); !found.ok()) {
       if (IsRefusalField(message->phase, response.field)) NeverPasses(&found);
       return Fault(message, part, found);
     }
@@ -299,14 +303,18 @@ void Stream::TakeResponse(ChainMessage* message, Part* part) {
       if (!view.has_details) AddDetails(*part, &response);
       return EmitImmediate(std::move(response), MakeAnnotations(message));
     }
-    found = CheckBodyResponse(*message, *part, view);
-    if (!found.ok()) return Fault(message, part, found);
+    if (IsBodyPhase(message->phase)) {
+      if (Finding found = CheckBodyResponse(*message, *part, view); !found.ok()) {
+        return Fault(message, part, found);
+      }
+    }
     JoinResponse(message, part, &response, view);
     if (!live()) return;
     NoteChange(view, &state.result);
   }
   NoteModes(*message, part);
-  if (!state.annotations.empty()) NoteChange(&state.result);
+  if (state.annotations.empty()) return;
+  NoteChange(&state.result);
   TakeAnnotations(message, state.annotations);
 }
 
@@ -365,8 +373,8 @@ void Stream::JoinResponse(ChainMessage* message, Part* part, Response* response,
   }
   if (parts_.size() > 1 && !view.headers.empty()) KeepHeaderOrder(message, part, view);
   // In the order of the chain, as they go out.
-  if (is_body && !view.headers.set.empty()) {
-    if (Finding found = CheckHeadersOfBody(*message, stage); !found.ok()) {
+  if (is_body) {
+    if (Finding found = CheckHeadersOfBody(*message, stage, view); !found.ok()) {
       return Fault(message, part, found);
     }
   }
@@ -435,7 +443,7 @@ void Stream::NoteModes(const ChainMessage& message, Part* part) {
     return;
   }
   StageOf(message, part).named_modes = 0;
-  if (!HasModeOverride(annotations)) return;
+  if (annotations.empty() || !HasModeOverride(annotations)) return;
   const ModeOverride override = ReadAnnotations(annotations).mode_override;
   StageOf(message, part).named_modes = override.Named();
   const std::array<std::optional<callout_body_mode_t>, 2> modes = {override.modes.request_body,
@@ -476,7 +484,9 @@ Finding Stream::CheckEntries(const ChainMessage& message) const {
 // What a body hook has set goes to headers that have passed before: of a direction in BUFFERED,
 // where Envoy holds them; of one whose headers the host holds; or of a headers response that brings
 // the body itself. All that goes out counts together, since no single hook may be over the limit.
-Finding Stream::CheckHeadersOfBody(const ChainMessage& message, const Stage& stage) const {
+Finding Stream::CheckHeadersOfBody(const ChainMessage& message, const Stage& stage,
+                                   const ResponseView& view) const {
+  if (view.headers.set.empty()) return {};
   const bool held = stage.held != nullptr && IsHeadersPhase(stage.held->phase);
   const ChainMessage& carrier = held ? *stage.held : message;
   const HeadersAtEnvoy* const at_envoy = at_envoy_[DirectionOf(message)].get();
@@ -720,7 +730,7 @@ void Stream::TakeSentChunk(ChainMessage* message, Part* part, const ResponseView
   Finding found = CheckBodyResponse(*message, *part, view);
   Stage& stage = StageOf(*message, part);
   if (found.ok()) found = SettleBodyHeaders(message, part, view);
-  if (found.ok() && !view.headers.set.empty()) found = CheckHeadersOfBody(*message, stage);
+  if (found.ok()) found = CheckHeadersOfBody(*message, stage, view);
   if (!found.ok()) return FaultOfSent(message, part, found, true);
   stage.altered = true;
   NoteChange(view, &CallOf(*message, part).result);

@@ -139,7 +139,7 @@ void BuildRecord(callout_field_t field, const callout_bytes_t* parts, size_t par
   response->Clear();
   response->field = field;
   const size_t bytes = BytesSize(field, size);
-  if (bytes > response->record.capacity()) response->record = TakeSpareBytes();
+  if (bytes > response->record.capacity()) TakeSpareBytes(&response->record);
   // A string that is appended to checks its room each time; one that is resized writes zeros first,
   // which a body would notice.
   constexpr size_t kShortBytes = 512;

@@ -28,25 +28,41 @@ bool IsRemovable(std::string_view name) {
 void AppendHeaderOption(std::string_view name, std::string_view value, bool append,
                         std::string* out) {
   constexpr std::string_view kTrue("\x08\x01", 2);
+  constexpr uint64_t kOverwrite = 2;
   const size_t header_size = BytesSize(field::HeaderValue::kKey, name.size()) +
                              BytesSize(field::HeaderValue::kRawValue, value.size());
   const size_t action_size =
-      append ? BytesSize(field::HeaderValueOption::kAppend, kTrue.size()) : 2;
-  AppendBytesHead(field::HeaderMutation::kSetHeaders,
-                  BytesSize(field::HeaderValueOption::kHeader, header_size) + action_size, out);
-  AppendBytesHead(field::HeaderValueOption::kHeader, header_size, out);
-  AppendBytes(field::HeaderValue::kKey, name, out);
-  AppendBytes(field::HeaderValue::kRawValue, value, out);
+      append ? BytesSize(field::HeaderValueOption::kAppend, kTrue.size())
+             : VarintFieldSize(field::HeaderValueOption::kAppendAction, kOverwrite);
+  const size_t size = BytesSize(field::HeaderValueOption::kHeader, header_size) + action_size;
+  const size_t begin = out->size();
+  out->resize(begin + BytesSize(field::HeaderMutation::kSetHeaders, size));
+  WireWriter writer(out->data() + begin);
+  writer.Head(field::HeaderMutation::kSetHeaders, size);
+  writer.Head(field::HeaderValueOption::kHeader, header_size);
+  writer.Head(field::HeaderValue::kKey, name.size());
+  writer.Bytes(name);
+  writer.Head(field::HeaderValue::kRawValue, value.size());
+  writer.Bytes(value);
   if (append) {
-    AppendBytes(field::HeaderValueOption::kAppend, kTrue, out);
+    writer.Head(field::HeaderValueOption::kAppend, kTrue.size());
+    writer.Bytes(kTrue);
   } else {
-    AppendVarint(field::HeaderValueOption::kAppendAction, 2, out);
+    writer.Varint(uint64_t{field::HeaderValueOption::kAppendAction} << 3);
+    writer.Varint(kOverwrite);
   }
 }
 
 // Envoy keeps a request's "host" as ":authority".
 std::string_view IndexName(std::string_view name) {
-  return EqualsIgnoreCase(name, "host") ? ":authority" : name;
+  constexpr std::string_view kHost = "host";
+  return name.size() == kHost.size() && EqualsIgnoreCase(name, kHost) ? ":authority" : name;
+}
+
+// Of records that were written here, so that there is one.
+std::string_view FirstRecord(std::string_view records) {
+  WireReader reader(records);
+  return reader.Next() ? reader.record() : records;
 }
 
 [[gnu::noinline]] std::string_view FindName(std::string_view header) {
@@ -61,6 +77,12 @@ std::string_view IndexName(std::string_view name) {
 [[gnu::always_inline]] inline std::string_view NameOf(std::string_view header) {
   const std::string_view key = ShortText(header, field::HeaderValue::kKey);
   return key.empty() ? FindName(header) : key;
+}
+
+// Of a record of a HeaderMap.
+std::string_view NameOfRecord(std::string_view record) {
+  WireReader reader(record);
+  return reader.Next() ? NameOf(reader.bytes()) : std::string_view();
 }
 
 // Bytes of a message that stay as they are, in as few pieces as possible.
@@ -87,19 +109,22 @@ class Pieces {
 
 }  // namespace
 
+struct AddedHeader {
+  std::string_view name, value;
+
+  size_t size() const {
+    return BytesSize(field::HeaderValue::kKey, name.size()) +
+           BytesSize(field::HeaderValue::kRawValue, value.size());
+  }
+  // In a HeaderMap.
+  size_t record_size() const { return BytesSize(field::HeaderMap::kHeaders, size()); }
+};
+
 // A mutation as it is to be applied to one message.
 struct HeaderChanges {
-  struct Added {
-    std::string_view name, value;
-
-    size_t size() const {
-      return BytesSize(field::HeaderValue::kKey, name.size()) +
-             BytesSize(field::HeaderValue::kRawValue, value.size());
-    }
-  };
   absl::InlinedVector<std::string_view, 8> gone;  // names whose headers in the message go
   NameSet gone_names;
-  absl::InlinedVector<Added, 8> added;
+  absl::InlinedVector<AddedHeader, 8> added;
 
   bool Keeps(std::string_view name) const {
     if (!gone_names.MayHave(name)) return true;
@@ -116,7 +141,7 @@ struct HeaderChanges {
     if (!set.append) {
       Drop(name);
       added.erase(std::remove_if(added.begin(), added.end(),
-                                 [name](const Added& earlier) {
+                                 [name](const AddedHeader& earlier) {
                                    return EqualsIgnoreCase(earlier.name, name);
                                  }),
                   added.end());
@@ -146,9 +171,7 @@ HeaderChanges ChangesOf(std::string_view message, const HeaderMutationView& muta
     if (IsRemovable(name)) changes.Drop(name);
   }
   for (const HeaderSet& set : mutation.set) {
-    const auto is_authority = [](const HeaderChanges::Added& added) {
-      return added.name == kAuthority;
-    };
+    const auto is_authority = [](const AddedHeader& added) { return added.name == kAuthority; };
     const bool sets_authority =
         EqualsIgnoreCase(set.key, "host") &&
         (HasHeader(message, kAuthority) ||
@@ -156,6 +179,14 @@ HeaderChanges ChangesOf(std::string_view message, const HeaderMutationView& muta
     changes.Set(sets_authority ? kAuthority : set.key, set);
   }
   return changes;
+}
+
+// The header that a mutation sets in place of others of its name, if it does nothing else, which is
+// what most do; else null. One of "host" may be another header's.
+const HeaderSet* OnlySet(const HeaderMutationView& mutation) {
+  if (mutation.set.size() != 1 || !mutation.remove.empty()) return nullptr;
+  const HeaderSet& only = mutation.set.front();
+  return only.append || EqualsIgnoreCase(only.key, "host") ? nullptr : &only;
 }
 
 // Calls `keep` with each run of headers that stay, and of whatever else is in the map. Returns the
@@ -189,18 +220,21 @@ NameSet EachKept(std::string_view map, const HeaderChanges& changes, const Keep&
   return names;
 }
 
-// Envoy lower-cases the name of a header that is set.
-void AppendHeader(const HeaderChanges::Added& header, std::string* out) {
-  const size_t begin = out->size();
-  out->resize(begin + BytesSize(field::HeaderMap::kHeaders, header.size()));
-  WireWriter writer(out->data() + begin);
+// Writes a record of HeaderMap to where it has room. Envoy lower-cases the name of a header that is
+// set.
+void WriteHeader(const AddedHeader& header, char* to) {
+  WireWriter writer(to);
   writer.Head(field::HeaderMap::kHeaders, header.size());
   writer.Head(field::HeaderValue::kKey, header.name.size());
-  char* const name = writer.to();
-  writer.Bytes(header.name);
-  for (char* c = name; c != writer.to(); ++c) *c = ToLowerAscii(*c);
+  for (const char c : header.name) writer.Byte(ToLowerAscii(c));
   writer.Head(field::HeaderValue::kRawValue, header.value.size());
   writer.Bytes(header.value);
+}
+
+void AppendHeader(const AddedHeader& header, std::string* out) {
+  const size_t begin = out->size();
+  out->resize(begin + header.record_size());
+  WriteHeader(header, out->data() + begin);
 }
 
 // A message (HttpHeaders or HttpTrailers) as a mutation leaves it, with its headers at its end.
@@ -219,21 +253,21 @@ class HeaderRewrite {
       }
     }
     map_size_ = headers_.size();
-    for (const HeaderChanges::Added& header : changes_.added) {
-      map_size_ += BytesSize(field::HeaderMap::kHeaders, header.size());
+    for (const AddedHeader& header : changes_.added) {
+      map_size_ += header.record_size();
     }
   }
 
   size_t map_size() const { return map_size_; }
   size_t kept_size() const { return headers_.size(); }
   NameSet kept_names() const { return kept_names_; }
-  const absl::InlinedVector<HeaderChanges::Added, 8>& added() const { return changes_.added; }
+  const absl::InlinedVector<AddedHeader, 8>& added() const { return changes_.added; }
   size_t size() const { return rest_.size() + BytesSize(kHeaderList, map_size_); }
   void AppendTo(std::string* out) const {
     rest_.AppendTo(out);
     AppendBytesHead(kHeaderList, map_size_, out);
     headers_.AppendTo(out);
-    for (const HeaderChanges::Added& header : changes_.added) AppendHeader(header, out);
+    for (const AddedHeader& header : changes_.added) AppendHeader(header, out);
   }
 
  private:
@@ -258,35 +292,62 @@ Pieces OthersOf(std::string_view request) {
 
 }  // namespace
 
-const MergedHeaders::Effect* MergedHeaders::Find(std::string_view name) const {
-  for (const Effect& effect : effects_) {
-    if (EqualsIgnoreCase(IndexName(effect.name), IndexName(name))) return &effect;
+size_t MergedHeaders::PlaceOf(std::string_view name) const {
+  const std::string_view indexed = IndexName(name);
+  size_t place = 0;
+  for (; place < effects_.size(); ++place) {
+    const std::string& other = effects_[place].name;
+    if (other == name || EqualsIgnoreCase(IndexName(other), indexed)) break;
   }
-  return nullptr;
+  return place;
+}
+
+const MergedHeaders::Effect* MergedHeaders::Find(std::string_view name) const {
+  const size_t place = PlaceOf(name);
+  return place == effects_.size() ? nullptr : &effects_[place];
 }
 
 MergedHeaders::Effect& MergedHeaders::EffectOn(std::string_view name) {
-  if (const Effect* found = Find(name); found != nullptr) {
-    return effects_[static_cast<size_t>(found - effects_.data())];
-  }
+  const size_t place = PlaceOf(name);
+  return place < effects_.size() ? effects_[place] : AddEffect(name);
+}
+
+// Apart, so that the common case has few registers to save.
+[[gnu::noinline]] MergedHeaders::Effect& MergedHeaders::AddEffect(std::string_view name) {
   effects_.push_back({std::string(name), false, {}});
   return effects_.back();
+}
+
+void MergedHeaders::Uncount(const Effect& effect) {
+  entries_.set -= effect.values.size();
+  if (effect.replaces && effect.values.empty()) --entries_.removed;
+}
+
+void MergedHeaders::Count(const Effect& effect) {
+  entries_.set += effect.values.size();
+  if (effect.replaces && effect.values.empty()) ++entries_.removed;
 }
 
 void MergedHeaders::Add(const HeaderMutationView& mutation) {
   for (std::string_view name : mutation.remove) {
     if (!IsRemovable(name)) continue;
     Effect& effect = EffectOn(name);
+    Uncount(effect);
     effect.replaces = true;
     effect.values.clear();
+    Count(effect);
   }
   for (const HeaderSet& header : mutation.set) {
     Effect& effect = EffectOn(header.key);
+    Uncount(effect);
     if (!header.append) {
       effect.replaces = true;
-      effect.values.clear();
+      effect.values.resize(1);
+      effect.values.front().assign(header.value);
+    } else {
+      effect.values.emplace_back(header.value);
     }
-    effect.values.emplace_back(header.value);
+    Count(effect);
   }
 }
 
@@ -299,41 +360,40 @@ void MergedHeaders::AddUnder(const HeaderMutationView& mutation, const MergedHea
     if (found == nullptr) continue;
     const Effect& over = *found;
     Effect& effect = EffectOn(name);
+    Uncount(effect);
     if (over.replaces) {
       effect.replaces = true;
       effect.values = over.values;
     } else if (effect.replaces) {
       effect.values.insert(effect.values.end(), over.values.begin(), over.values.end());
     }
+    Count(effect);
   }
 }
 
 void MergedHeaders::DropSet(std::string_view name) {
   const Effect* const found = Find(name);
   if (found != nullptr && !found->values.empty()) {
+    Uncount(*found);
     effects_.erase(effects_.begin() + (found - effects_.data()));
   }
 }
 
-HeaderEntries MergedHeaders::entries() const {
-  HeaderEntries entries;
-  for (const Effect& effect : effects_) {
-    entries.set += effect.values.size();
-    if (effect.values.empty()) ++entries.removed;
-  }
-  return entries;
-}
-
 std::string MergedHeaders::Write() const {
   std::string mutation;
+  AppendTo(&mutation);
+  return mutation;
+}
+
+void MergedHeaders::AppendTo(std::string* mutation) const {
   for (const Effect& effect : effects_) {
-    if (effect.values.empty())
-      AppendBytes(field::HeaderMutation::kRemoveHeaders, effect.name, &mutation);
+    if (effect.values.empty() && effect.replaces) {
+      AppendBytes(field::HeaderMutation::kRemoveHeaders, effect.name, mutation);
+    }
     for (size_t i = 0; i < effect.values.size(); ++i) {
-      AppendHeaderOption(effect.name, effect.values[i], i > 0 || !effect.replaces, &mutation);
+      AppendHeaderOption(effect.name, effect.values[i], i > 0 || !effect.replaces, mutation);
     }
   }
-  return mutation;
 }
 
 std::string ApplyHeaderMutation(std::string_view message, const HeaderMutationView& mutation) {
@@ -371,15 +431,6 @@ size_t CountHeaders(std::string_view message) {
     if (reader.Is(kHeaderList)) count += CountRecords(reader.bytes());
   }
   return count;
-}
-
-HeaderSize LargestHeaderSize(std::string_view message, size_t count,
-                             const HeaderMutationView& mutation) {
-  HeaderSize size = {count + mutation.set.size(), message.size()};
-  for (const HeaderSet& header : mutation.set) {
-    size.bytes += IndexName(header.key).size() + header.value.size();
-  }
-  return size;
 }
 
 std::string WriteBodyMessage(std::string_view message, std::string_view body, bool end_of_stream) {
@@ -420,12 +471,43 @@ ChangedHeaders::ChangedHeaders(std::string_view request, callout_phase_t phase,
   map_at_ = bytes_.size() - rewrite.map_size();
   added_at_ = map_at_ + rewrite.kept_size();
   names_ = rewrite.kept_names();
-  for (const HeaderChanges::Added& header : rewrite.added()) added_names_.Add(header.name);
+  for (const AddedHeader& header : rewrite.added()) added_names_.Add(header.name);
 }
 
 void ChangedHeaders::Apply(const HeaderMutationView& mutation) {
   const size_t old_message_size = bytes_.size() - message_at_;
   const size_t old_map_size = bytes_.size() - map_at_;
+  const HeaderSet* const only = OnlySet(mutation);
+  if (only != nullptr && !names_.MayHave(only->key)) {
+    SetAdded({only->key, only->value});
+  } else {
+    ApplyAny(mutation);
+  }
+  if (bytes_.size() - map_at_ == old_map_size) return;
+  // A length that takes more bytes or fewer moves all that is behind it.
+  added_at_ += MendLength(old_map_size, &map_at_);
+  const ptrdiff_t moved = MendLength(old_message_size, &message_at_);
+  map_at_ += moved;
+  added_at_ += moved;
+}
+
+void ChangedHeaders::SetAdded(const AddedHeader& header) {
+  const size_t size = header.record_size();
+  if (added_names_.MayHave(header.name)) {
+    // The one that was added last may just take another value.
+    const std::string_view last = std::string_view(bytes_).substr(bytes_.size() - last_set_size_);
+    if (last.size() == size && EqualsIgnoreCase(NameOfRecord(last), header.name)) {
+      return WriteHeader(header, bytes_.data() + bytes_.size() - size);
+    }
+    RemoveAdded(header.name);
+  }
+  AppendHeader(header, &bytes_);
+  added_names_.Add(header.name);
+  last_set_size_ = size;
+}
+
+void ChangedHeaders::ApplyAny(const HeaderMutationView& mutation) {
+  last_set_size_ = 0;
   const HeaderChanges changes = ChangesOf(message(), mutation);
   if (!changes.gone.empty()) {
     const bool all = std::any_of(changes.gone.begin(), changes.gone.end(),
@@ -438,15 +520,23 @@ void ChangedHeaders::Apply(const HeaderMutationView& mutation) {
       added_names_ = Remove(changes, added_at_);
     }
   }
-  for (const HeaderChanges::Added& header : changes.added) {
+  for (const AddedHeader& header : changes.added) {
     AppendHeader(header, &bytes_);
     added_names_.Add(header.name);
   }
-  // A length that takes more bytes or fewer moves all that is behind it.
-  added_at_ += MendLength(old_map_size, &map_at_);
-  const ptrdiff_t moved = MendLength(old_message_size, &message_at_);
-  map_at_ += moved;
-  added_at_ += moved;
+}
+
+void ChangedHeaders::RemoveAdded(std::string_view name) {
+  for (size_t at = added_at_; at < bytes_.size();) {
+    const std::string_view record = FirstRecord(std::string_view(bytes_).substr(at));
+    if (!EqualsIgnoreCase(NameOfRecord(record), name)) {
+      at += record.size();
+    } else if (at + record.size() == bytes_.size()) {
+      bytes_.resize(at);
+    } else {
+      bytes_.erase(at, record.size());
+    }
+  }
 }
 
 NameSet ChangedHeaders::Remove(const HeaderChanges& changes, size_t from) {

@@ -24,6 +24,7 @@
 
 namespace callout::host {
 
+struct AddedHeader;
 struct HeaderChanges;
 
 // A set of header names that may say it has a name which it does not have.
@@ -61,11 +62,12 @@ class MergedHeaders {
   // Forgets that a header of this name is set; not that it is removed.
   void DropSet(std::string_view name);
   bool empty() const { return effects_.empty(); }
-  HeaderEntries entries() const;
+  HeaderEntries entries() const { return entries_; }
   // True if a header of this name is set or removed.
   bool Mentions(std::string_view name) const { return Find(name) != nullptr; }
   // A HeaderMutation payload.
   std::string Write() const;
+  void AppendTo(std::string* mutation) const;
 
  private:
   struct Effect {
@@ -73,12 +75,19 @@ class MergedHeaders {
     bool replaces = false;
     std::vector<std::string> values;
   };
+  // The place of the effect on a name; effects_.size(): there is none.
+  size_t PlaceOf(std::string_view name) const;
   const Effect* Find(std::string_view name) const;
   Effect& EffectOn(std::string_view name);
+  Effect& AddEffect(std::string_view name);
+  // Effects whose values change are not counted meanwhile.
+  void Count(const Effect& effect);
+  void Uncount(const Effect& effect);
 
   // One per name, in the order in which they came. There are too few for an index: the guard
   // accepts at most kHeaderMutationEntriesMax per instance.
   std::vector<Effect> effects_;
+  HeaderEntries entries_;
 };
 
 // `message` (HttpHeaders or HttpTrailers) with the mutation applied as Envoy does. Other fields
@@ -99,8 +108,15 @@ HeaderSize MeasureHeaders(std::string_view message);
 size_t CountHeaders(std::string_view message);
 // At least those of `message`, of `count` headers or fewer, with `mutation` applied; found without
 // applying it.
-HeaderSize LargestHeaderSize(std::string_view message, size_t count,
-                             const HeaderMutationView& mutation);
+inline HeaderSize LargestHeaderSize(std::string_view message, size_t count,
+                                    const HeaderMutationView& mutation) {
+  constexpr std::string_view kAuthority = ":authority";  // what a "host" may become
+  HeaderSize size = {count + mutation.set.size(), message.size()};
+  for (const HeaderSet& header : mutation.set) {
+    size.bytes += std::max(header.key.size(), kAuthority.size()) + header.value.size();
+  }
+  return size;
+}
 
 // `message` (HttpBody) with another body and end_of_stream. Other fields stay.
 std::string WriteBodyMessage(std::string_view message, std::string_view body, bool end_of_stream);
@@ -124,6 +140,12 @@ class ChangedHeaders {
   std::string_view message() const { return std::string_view(bytes_).substr(message_at_); }
 
  private:
+  // Apply, but for the lengths.
+  void ApplyAny(const HeaderMutationView& mutation);
+  // Adds a header in place of those of its name, which only headers that were added have.
+  void SetAdded(const AddedHeader& header);
+  // Removes the headers of this name that changes have added.
+  void RemoveAdded(std::string_view name);
   // Removes headers of those that begin at `from`. Returns the names that are left there.
   NameSet Remove(const HeaderChanges& changes, size_t from);
   // What begins at `*at` and reaches to the end had `old_size` bytes: mends the length before it.
@@ -137,6 +159,8 @@ class ChangedHeaders {
   // for here only. Before it there are no names but of `names_`.
   size_t added_at_ = 0;
   NameSet names_, added_names_;
+  // Of the last record, if SetAdded has written it: no other has its name. 0: it has not.
+  size_t last_set_size_ = 0;
 };
 
 }  // namespace callout::host

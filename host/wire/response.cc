@@ -183,20 +183,36 @@ bool ReadCommonResponse(std::string_view bytes, ResponseView* view) {
       ResponseView trailers;
       if (!ReadHeaderMap(reader.bytes(), &trailers)) return false;
       if (!MayDrop(trailers.headers)) return false;  // the guard does not see these
+      view->may_have_rest = true;
     } else if (reader.IsVarint(field::CommonResponse::kClearRouteCache)) {
       view->clear_route_cache = reader.varint() != 0;
+    } else {
+      view->may_have_rest = true;
     }
   }
   return reader.ok();
 }
 
+// The content of a message's only record, if that is field `number` with 1 to 127 bytes; else "".
+std::string_view OnlyShortText(std::string_view message, uint32_t number) {
+  const std::string_view text = ShortText(message, number);
+  return text.size() + 2 == message.size() ? text : std::string_view();
+}
+
 // Both have their CommonResponse in the same field.
 static_assert(field::HeadersResponse::kResponse == field::BodyResponse::kResponse);
 bool ReadHeadersOrBodyResponse(std::string_view bytes, ResponseView* view) {
+  // Most responses change a few headers, and nothing else.
+  const std::string_view common = OnlyShortText(bytes, field::BodyResponse::kResponse);
+  const std::string_view mutation = OnlyShortText(common, field::CommonResponse::kHeaderMutation);
+  if (!mutation.empty()) return ReadHeaderMutation(mutation, &view->headers);
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (reader.Is(field::BodyResponse::kResponse) && !ReadCommonResponse(reader.bytes(), view))
+    if (!reader.Is(field::BodyResponse::kResponse)) {
+      view->may_have_rest = true;
+    } else if (!ReadCommonResponse(reader.bytes(), view)) {
       return false;
+    }
   }
   return reader.ok();
 }
@@ -204,9 +220,11 @@ bool ReadHeadersOrBodyResponse(std::string_view bytes, ResponseView* view) {
 bool ReadTrailersResponse(std::string_view bytes, ResponseView* view) {
   WireReader reader(bytes);
   while (reader.Next()) {
-    if (reader.Is(field::TrailersResponse::kHeaderMutation) &&
-        !ReadHeaderMutation(reader.bytes(), &view->headers))
+    if (!reader.Is(field::TrailersResponse::kHeaderMutation)) {
+      view->may_have_rest = true;
+    } else if (!ReadHeaderMutation(reader.bytes(), &view->headers)) {
       return false;
+    }
   }
   return reader.ok();
 }

@@ -45,6 +45,7 @@ struct ResponseView {
   Body body_mutation = Body::kUnchanged;
   std::string_view body;       // kReplaced, kStreamed; also ImmediateResponse.body
   bool has_details = false;    // of ImmediateResponse
+  bool may_have_rest = false;  // a record that no member here stands for
   bool end_of_stream = false;  // of a streamed body
 
   // StreamedImmediateResponse: which of its parts this is.
@@ -55,7 +56,7 @@ struct ResponseView {
     headers.set.clear();
     headers.remove.clear();
     headers.present = continue_and_replace = clear_route_cache = end_of_stream = has_details =
-        false;
+        may_have_rest = false;
     body_mutation = Body::kUnchanged;
     body = {};
     streamed_part = Streamed::kNone;

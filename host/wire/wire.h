@@ -215,7 +215,7 @@ class WireWriter {
     if (!bytes.empty()) std::memcpy(to_, bytes.data(), bytes.size());
     to_ += bytes.size();
   }
-  char* to() const { return to_; }
+  void Byte(char byte) { *to_++ = byte; }
 
  private:
   char* to_;

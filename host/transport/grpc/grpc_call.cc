@@ -52,7 +52,7 @@ std::string_view ToView(const grpc_slice& slice) {
 grpc_slice ToSlice(std::string bytes) {
   if (bytes.size() <= kCopyBytesMax) {
     const grpc_slice slice = grpc_slice_from_copied_buffer(bytes.data(), bytes.size());
-    KeepSpareBytes(std::move(bytes));
+    KeepSpareBytes(&bytes);
     return slice;
   }
   auto* owner = new std::string(std::move(bytes));

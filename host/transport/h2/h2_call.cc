@@ -468,7 +468,7 @@ ptrdiff_t H2Call::OnWantsData(char* buffer, size_t size, uint32_t* data_flags) {
     written += count;
     if (at + count < response.size()) break;
     const size_t bytes = CostOf(response);
-    KeepSpareBytes(std::exchange(outgoing_[outgoing_index_++], {}));
+    KeepSpareBytes(&outgoing_[outgoing_index_++]);
     outgoing_offset_ = 0;
     outgoing_bytes_ -= bytes;
     connection_->RemoveBytes(bytes);

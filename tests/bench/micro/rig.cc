@@ -49,7 +49,7 @@ void Rig::RunStream(const Scenario& scenario) {
     }
     for (const auto& [call, event] : posted_) stream.OnPosted(call, event);
     posted_.clear();
-    for (std::string& answer : stream.TakeOutput()) host::KeepSpareBytes(std::move(answer));
+    for (std::string& answer : stream.TakeOutput()) host::KeepSpareBytes(&answer);
   }
   stream.OnHalfClose();
   if (!stream.closed() || !stream.end()->ok()) Fail("a stream did not end well");

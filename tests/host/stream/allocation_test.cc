@@ -75,7 +75,7 @@ class Allocation : public StreamTest {
         stream.OnMessage(message);
         Stream::Output output = stream.TakeOutput();
         EXPECT_EQ(output.size(), 1u);
-        for (std::string& answer : output) KeepSpareBytes(std::move(answer));
+        for (std::string& answer : output) KeepSpareBytes(&answer);
       }
       stream.OnHalfClose();
       EXPECT_TRUE(stream.closed() && stream.end()->ok());

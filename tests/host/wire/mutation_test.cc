@@ -170,6 +170,39 @@ TEST(Mutation, HeadersMayAllBeRemovedInPlace) {
   ExpectChanged(changed, request, {{"x-b", {"2"}}}, "");
 }
 
+// The header that was added last is written over where it can be: the next value of the same
+// length.
+TEST(Mutation, AHeaderThatWasAddedIsSetAgain) {
+  struct Step {
+    const char* name;
+    const char* value;
+    bool append = false;
+  };
+  const std::vector<std::vector<Step>> kCases = {
+      {{"x-a", "1"}, {"x-a", "2"}, {"X-A", "3"}, {"x-a", "44"}},
+      {{"x-a", "1"}, {"x-b", "1"}, {"x-a", "2"}, {"x-b", "2"}},
+      {{"x-b", "1"}, {"x-a", "1"}, {"x-a", "2", true}, {"x-a", "3"}, {"x-a", "4"}},
+      {{"x-a", "1"}, {"x-a", "2"}, {"x-a", "3", true}, {"x-a", "4", true}, {"x-a", "5"}},
+      {{"x-a", "1"}, {"x-b", "1"}, {"x-there", "2"}, {"x-b", "3"}, {"x-b", "4"}},
+      {{"host", "a"}, {"host", "b"}, {"Host", "c"}, {"x-c", "d"}, {"x-c", "e"}},
+      {{"x-a", ""}, {"x-a", ""}, {"x-a", "1"}, {"x-a", ""}}};
+  for (const std::vector<Step>& steps : kCases) {
+    std::string message = HeadersMessage({{"x-there", "1"}, {"x", ""}});
+    const ext_proc::ProcessingRequest request = RequestOf(message);
+    std::optional<ChangedHeaders> changed;
+    std::string trace;
+    for (const Step& step : steps) {
+      ModelMutation mutation;
+      mutation.set.push_back({step.name, step.value, step.append});
+      trace += fmt::format("{}={}{} ", step.name, step.value, step.append ? "+" : "");
+      message = ApplyHeaderMutation(message, ViewOf(mutation));
+      changed.has_value() ? changed->Apply(ViewOf(mutation))
+                          : void(changed.emplace(Changed(request, mutation)));
+      ExpectChanged(*changed, request, ModelOf(message), trace);
+    }
+  }
+}
+
 // In BUFFERED modes filters run headers and body one filter after the other; in a
 // chain all headers come first. Appends of two instances to one name keep the
 // order in which they were said, so the model's instances here do not append.
