@@ -220,10 +220,33 @@ void Upstream::Dispatch() {
   while (!pending_.empty()) {
     Call* const call = pending_.front();
     Link* const link = FindRoom(call->given.request.grpc);
-    if (link == nullptr) return OpenMore();
-    Unqueue(call);
-    SendOn(link, call);
+    if (link != nullptr) {
+      Unqueue(call);
+      SendOn(link, call);
+    } else if (call->given.request.grpc && SpeaksHttp1()) {
+      RefuseGrpc(call);
+    } else {
+      return OpenMore();
+    }
   }
+}
+
+// The server has chosen HTTP/1.1 on each connection, and none is about to show otherwise.
+bool Upstream::SpeaksHttp1() const {
+  bool any = false;
+  for (const auto& link : links_) {
+    if (link->state == LinkState::kClosed) continue;
+    if (link->state != LinkState::kOpen || link->connection->IsHttp2()) return false;
+    any = true;
+  }
+  return any;
+}
+
+// Later, as FinishSoon; it waits in no line meanwhile.
+void Upstream::RefuseGrpc(Call* call) {
+  Unqueue(call);
+  FinishSoon(call->given.id, UpstreamOutcome::kInvalidResponse,
+             "gRPC needs HTTP/2, and the server has chosen HTTP/1.1 (ALPN)");
 }
 
 void Upstream::SendOn(Link* link, Call* call) {
@@ -386,7 +409,8 @@ void Upstream::Count(UpstreamOutcome outcome, const UpstreamResult& result) {
 
 void Upstream::TellCircuit(const Call& call, bool has_failed, UpstreamOutcome outcome) {
   if (outcome == UpstreamOutcome::kCircuitOpen) return;
-  if (outcome == UpstreamOutcome::kPendingRejected ||
+  const bool never_sent = outcome == UpstreamOutcome::kInvalidResponse && call.attempts == 0;
+  if (outcome == UpstreamOutcome::kPendingRejected || never_sent ||
       (outcome == UpstreamOutcome::kTimeout && !HadTime(call))) {
     return circuit_.Abandoned(call.admission);
   }
@@ -573,16 +597,12 @@ void Upstream::OnLinkOpen(Link* link) {
   link->connection =
       is_http2 ? MakeHttp2Connection(&config_, write) : MakeHttp1Connection(&config_, write);
   Sweep();
-  Dispatch();
-  if (is_http2) return;
-  // Those that only HTTP/2 can carry have no hope any more.
-  const std::list<Call*> waiting = pending_;
+  // Those that only HTTP/2 can carry have no hope any more, and hold up no other.
+  const std::list<Call*> waiting = is_http2 ? std::list<Call*>() : pending_;
   for (Call* const call : waiting) {
-    if (!call->given.request.grpc) continue;
-    Unqueue(call);
-    Finish(call, {UpstreamOutcome::kInvalidResponse,
-                  "gRPC needs HTTP/2, and the server has chosen HTTP/1.1 (ALPN)"});
+    if (call->given.request.grpc) RefuseGrpc(call);
   }
+  Dispatch();
 }
 
 void Upstream::OnLinkFailed(Link* link, const std::string& why) {

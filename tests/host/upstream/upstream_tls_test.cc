@@ -145,6 +145,27 @@ TEST_F(UpstreamTlsTest, NeedsHttp2ForGrpc) {
   EXPECT_THAT(Call(ask).message, HasSubstr("does not offer HTTP/2"));
 }
 
+// Else each call waited for its deadline, and those behind it, too.
+TEST_F(UpstreamTlsTest, CallsThatNeedHttp2HoldUpNoOthers) {
+  UpstreamRequest grpc;
+  grpc.grpc = true;
+  grpc.method = "POST";
+  grpc.path = "/a.B/C";
+  grpc.body = FrameGrpcMessage("x");
+  TestService service(Server("DNS:localhost"), [](const Request& request) {
+    return Reply{.body = std::to_string(request.connection)};
+  });
+  Make(service.url(), R"("max_retries": 0, "circuit_failures": 2, "timeout_ms": 30000,
+                         "max_connections": 1, "tls": {"ca": ")" +
+                          Put("ca.pem", PemOf(ca_.certificate.get())) + "\"}");
+  for (int i = 0; i < 4; ++i) {
+    std::future<UpstreamResult> first = Begin(grpc);
+    std::future<UpstreamResult> second = Begin(Get());
+    EXPECT_THAT(first.get().message, HasSubstr("gRPC needs HTTP/2"));
+    EXPECT_EQ(second.get().response.body, "1") << "the only connection";
+  }
+}
+
 TEST_F(UpstreamTlsTest, TheConfigurationNamesFilesThatAreInvalid) {
   const auto error = [&](const std::string& tls) {
     const std::string path =
