@@ -171,7 +171,7 @@ bool ShadowLoop::AwaitStop(uint64_t deadline_ns) {
   const uint64_t now_ns = MonotonicNs();
   const uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
   changed_.wait_for(lock, std::chrono::nanoseconds(left_ns), [this] { return ended_; });
-  return ended_ && all_closed_;
+  return ended_;
 }
 
 void ShadowLoop::Add(std::unique_ptr<ShadowExchange> exchange) {
@@ -246,15 +246,28 @@ void ShadowLoop::Run() {
     }
     DropFinished();
   }
+  GiveUpRuns();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ended_ = true;
+  changed_.notify_all();
+}
+
+// What is cancelled is no difference. A plugin may have a call of one still, and finish it soon.
+void ShadowLoop::GiveUpRuns() {
   for (const auto& run : runs_) {
     if (!run->over()) run->Cancel();
   }
-  // What is cancelled is no difference.
-  std::erase_if(runs_, [](const std::unique_ptr<ShadowRun>& run) { return run->closed(); });
-  const std::lock_guard<std::mutex> lock(mutex_);
-  ended_ = true;
-  all_closed_ = runs_.empty();
-  changed_.notify_all();
+  const auto is_closed = [](const std::unique_ptr<ShadowRun>& run) { return run->closed(); };
+  std::vector<Posted> posted;
+  while (std::erase_if(runs_, is_closed), !runs_.empty()) {
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      changed_.wait(lock, [this] { return !posted_.empty(); });
+      posted.swap(posted_);
+    }
+    for (const Posted& one : posted) one.run->OnPosted(one.call, one.event);
+    posted.clear();
+  }
 }
 
 }  // namespace callout::host

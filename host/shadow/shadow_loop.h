@@ -34,7 +34,8 @@ class ShadowLoop {
 
   absl::Status Start();
   void BeginStop();
-  // False if it has not ended by then, or not all of what it ran. Then it must not be destroyed.
+  // False if it has not ended by then, for a plugin still has a call. Then it must not be
+  // destroyed.
   bool AwaitStop(uint64_t deadline_ns);
 
   // Any thread.
@@ -52,6 +53,7 @@ class ShadowLoop {
   uint64_t NextDeadline() const;
   void Advance(ShadowRun* run);
   void DropFinished();
+  void GiveUpRuns();
 
   ShadowRunner* const runner_;
   StreamEnvironment* const environment_;
@@ -64,7 +66,6 @@ class ShadowLoop {
   std::vector<Posted> posted_;
   bool stop_ = false;
   bool ended_ = true;
-  bool all_closed_ = true;  // when it has ended
 };
 
 // Tells each ShadowRun of the faults and times of its calls. For the watchers of the environment.

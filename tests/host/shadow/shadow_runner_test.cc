@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "tests/host/notification.h"
 #include "tests/host/shadow/shadow_fixture.h"
 
 namespace callout::host {
@@ -232,6 +233,24 @@ TEST_F(ShadowRunnerTest, StopDoesNotWaitForAHookThatHangs) {
   gate.AwaitOne();
   EXPECT_FALSE(runner_->Stop(1));
   gate.Open();
+  EXPECT_TRUE(runner_->Stop(kGiveUpMs));
+}
+
+// All plugins would otherwise end without their destroy.
+TEST_F(ShadowRunnerTest, StopWaitsForACallThatIsFinishedInTime) {
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  Notification deferred;
+  callout_call_t* call = nullptr;
+  AddShadow()->phases[CALLOUT_REQUEST_HEADERS] = [&](callout_call_t* given) {
+    call = given;
+    deferred.Notify();
+    return CALLOUT_DEFERRED;
+  };
+  BeginShadowed();
+  RunStream();
+  deferred.WaitForNotification();
+  EXPECT_FALSE(runner_->Stop(1)) << "the plugin has it still";
+  call->host->finish(call, CALLOUT_OK);
   EXPECT_TRUE(runner_->Stop(kGiveUpMs));
 }
 
