@@ -79,6 +79,8 @@ struct CallState {
   // Bytes that send() may queue before the client takes them.
   size_t sent_bytes_max = SIZE_MAX;
   std::atomic<size_t> unsent_bytes{0};  // taken by the stream and not written yet
+  // [plugin] The stream is to count those again, which it has not done yet.
+  std::atomic<bool> recount_asked{false};
   std::mutex sent_mutex;
   std::vector<Response> sent;  // responses ahead of the last one, under sent_mutex
   size_t sent_bytes = 0;       // of `sent`

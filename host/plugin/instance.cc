@@ -230,6 +230,13 @@ void Instance::BeginTrial(std::shared_ptr<Trial> trial) {
   running_trial_.store(trial_.get(), std::memory_order_release);
 }
 
+// A fault of the call was counted before: by then it is known.
+void Instance::CountInTrial(const CallRecord& call) {
+  Trial* const trial = running_trial_.load(std::memory_order_acquire);
+  if (trial == nullptr || !call.begun || trial->CountCall()) return;
+  running_trial_.store(nullptr, std::memory_order_relaxed);
+}
+
 void Instance::BeginTally(std::shared_ptr<CallTally> tally) {
   running_tally_.store(tally.get(), std::memory_order_release);
   if (tally != nullptr) tallies_.push_back(std::move(tally));
@@ -298,10 +305,6 @@ callout_status_t Instance::Call(CallState* state, uint64_t now_ns) {
 
 callout_status_t Instance::CountedCall(CallState* state, uint64_t now_ns) {
   const callout_phase_t phase = state->slot->call.phase;
-  Trial* const trial = running_trial_.load(std::memory_order_acquire);
-  if (trial != nullptr && !trial->CountCall()) {
-    running_trial_.store(nullptr, std::memory_order_relaxed);
-  }
   const callout_status_t status = CallHooks(state, now_ns);
   state->hook_end_ns = MonotonicNs();
   const uint64_t taken_ns = state->hook_end_ns - now_ns;
@@ -359,8 +362,10 @@ void Instance::CountViolation(Violation violation, callout_phase_t phase, std::s
               fields, LeftOutText(left_out));
 }
 
-callout_status_t Instance::DefineMetric(const callout_metric_spec_t& spec, uint32_t* id) {
-  return created_ ? CALLOUT_FAILED_PRECONDITION : services_->DefineMetric(spec, id);
+absl::StatusOr<uint32_t> Instance::DefineMetric(const callout_metric_spec_t& spec) {
+  if (!created_) return services_->DefineMetric(spec);
+  return absl::FailedPreconditionError(
+      "the instance has been created; define metrics in callout_plugin_create");
 }
 
 callout_status_t Instance::FollowFile(std::string_view path) {

@@ -145,6 +145,7 @@ class Instance {
     call_metrics_.Count(call);
     CallTally* const tally = running_tally_.load(std::memory_order_acquire);
     if (tally != nullptr) tally->Add(call);
+    if (running_trial_.load(std::memory_order_relaxed) != nullptr) CountInTrial(call);
   }
   // Counts that its error policy has answered the exchange with this status.
   void CountPolicyDenial(int http_status) { call_metrics_.CountDenial(http_status, false); }
@@ -168,7 +169,7 @@ class Instance {
                       const FaultSite& site);
 
   // For the table of services.
-  callout_status_t DefineMetric(const callout_metric_spec_t& spec, uint32_t* id);
+  absl::StatusOr<uint32_t> DefineMetric(const callout_metric_spec_t& spec);
   callout_status_t FollowFile(std::string_view path);
   InstanceExtensions* extensions() { return &extensions_; }
   // The plugin has logged this as an error.
@@ -184,6 +185,7 @@ class Instance {
   uint64_t OfferedPhases() const;
   absl::Status CreatePlugin(const std::string& config);
   callout_status_t CountedCall(CallState* state, uint64_t now_ns);
+  void CountInTrial(const CallRecord& call);
   callout_status_t CallHooks(CallState* state, uint64_t now_ns);
   absl::Status DefineHostMetrics();
 

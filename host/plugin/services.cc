@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "host/base/log.h"
+#include "host/base/status_text.h"
 #include "host/metrics/host_names.h"
 #include "host/plugin/instance.h"
 #include "host/plugin/rpc_context.h"
@@ -348,6 +349,12 @@ uint64_t SendRoom(const callout_call_t* call) {
       state->cancelled->load(std::memory_order_relaxed)) {
     return 0;
   }
+  // The stream finds out how much the client has taken meanwhile, for whoever asks again.
+  const bool may_be_more = state->unsent_bytes.load(std::memory_order_relaxed) != 0 &&
+                           CallSlot::From(call)->handshake.elsewhere();
+  if (may_be_more && !state->recount_asked.exchange(true, std::memory_order_relaxed)) {
+    state->rpc->Post(state, RpcContext::Event::kSent);
+  }
   std::lock_guard<std::mutex> lock(state->sent_mutex);
   return RoomToSend(*state);
 }
@@ -505,16 +512,13 @@ callout_status_t DefineMetric(const callout_host_t* host, const callout_metric_s
                               uint32_t* id) {
   const ServiceTable* table = ServiceTable::From(host);
   if (table->retired()) return CALLOUT_FAILED_PRECONDITION;
-  const callout_status_t status = table->instance()->DefineMetric(*spec, id);
-  if (status != CALLOUT_OK) {
-    table->LogRefusal(
-        "define_metric", 0,
-        status == CALLOUT_FAILED_PRECONDITION
-            ? "the instance has been created; define metrics in callout_plugin_create"
-            : "its name, kind, labels or buckets do not conform to "
-              "<callout/plugin.h>, or it is one of the host's own, or there are too many");
+  const absl::StatusOr<uint32_t> defined = table->instance()->DefineMetric(*spec);
+  if (defined.ok()) {
+    *id = *defined;
+    return CALLOUT_OK;
   }
-  return status;
+  table->LogRefusal("define_metric", 0, MessageOf(defined.status()));
+  return -static_cast<callout_status_t>(defined.status().code());
 }
 
 callout_status_t MetricDefine(const callout_host_t* host, callout_metric_kind_t kind,
@@ -600,43 +604,53 @@ ServiceTable::ServiceTable(Instance* instance, std::string name, const Options& 
   std::memset(reinterpret_cast<char*>(&abi_) + options.bytes, 0, sizeof(abi_) - options.bytes);
 }
 
-callout_status_t ServiceTable::DefineMetric(const callout_metric_spec_t& spec, uint32_t* id) {
+absl::StatusOr<uint32_t> ServiceTable::DefineMetric(const callout_metric_spec_t& spec) {
   static constexpr std::array<Metrics::Kind, 4> kKinds = {
       Metrics::Kind::kCounter, Metrics::Kind::kGauge, Metrics::Kind::kHistogram,
       Metrics::Kind::kGauge};
   constexpr size_t kLabelsMax = 8;
+  std::string name(ToView(spec.name));
   if (!CALLOUT_HAS(&spec, callout_metric_spec_t, bucket_count) || spec.kind >= kKinds.size() ||
       spec.label_count > kLabelsMax ||
       (spec.bucket_count > 0 && spec.kind != CALLOUT_METRIC_HISTOGRAM)) {
-    return CALLOUT_INVALID_ARGUMENT;
+    return absl::InvalidArgumentError(
+        fmt::format("metric {}: a spec with an unknown kind, more than {} labels, buckets without "
+                    "being a histogram, or without struct_size; see <callout/plugin.h>",
+                    name, kLabelsMax));
   }
-  std::string name(ToView(spec.name));
   const std::string unit(ToView(spec.unit));
   if (!unit.empty() && !name.ends_with("_" + unit)) name += "_" + unit;
-  if (IsHostMetric(name)) return CALLOUT_INVALID_ARGUMENT;
+  if (IsHostMetric(name)) {
+    return absl::InvalidArgumentError(
+        fmt::format("metric {} is one of the host's own; choose another name", name));
+  }
   Metrics::Labels labels = {{"plugin", name_}};
   for (size_t i = 0; i < spec.label_count; ++i) {
     labels.emplace_back(ToView(spec.labels[i].name), ToView(spec.labels[i].value));
   }
   std::vector<double> buckets(spec.buckets, spec.buckets + spec.bucket_count);
   const size_t count = plugin_metric_count_.load(std::memory_order_relaxed);
+  const bool has_room = count < kPluginMetricsMax;
+  const absl::Status too_many = absl::ResourceExhaustedError(
+      fmt::format("metric {}: a plugin may have {} series at most", name, kPluginMetricsMax));
   absl::StatusOr<Metrics::Id> defined =
       metrics_->Define(kKinds[spec.kind], std::move(name), std::string(ToView(spec.help)),
-                       std::move(labels), std::move(buckets), count < kPluginMetricsMax);
-  if (absl::IsAlreadyExists(defined.status())) return CALLOUT_INVALID_ARGUMENT;
-  if (!defined.ok()) return -static_cast<callout_status_t>(defined.status().code());
-  for (size_t i = 0; i < count; ++i) {
-    if (plugin_metrics_[i].id == *defined && plugin_metrics_[i].kind == spec.kind) {
-      *id = static_cast<uint32_t>(i);
-      return CALLOUT_OK;
-    }
+                       std::move(labels), std::move(buckets), has_room);
+  if (absl::IsAlreadyExists(defined.status())) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}. Metrics stay until the process ends, so a version that changes one needs "
+                    "another name for it",
+                    MessageOf(defined.status())));
+  }
+  if (!defined.ok()) return has_room ? defined.status() : too_many;
+  for (uint32_t i = 0; i < count; ++i) {
+    if (plugin_metrics_[i].id == *defined && plugin_metrics_[i].kind == spec.kind) return i;
   }
   // Another instance's of this name may be known.
-  if (count >= kPluginMetricsMax) return CALLOUT_RESOURCE_EXHAUSTED;
-  *id = static_cast<uint32_t>(count);
+  if (!has_room) return too_many;
   plugin_metrics_[count] = {spec.kind, *defined};
   plugin_metric_count_.store(count + 1, std::memory_order_release);
-  return CALLOUT_OK;
+  return static_cast<uint32_t>(count);
 }
 
 void ServiceTable::RecordMetric(uint32_t id, double value) const {

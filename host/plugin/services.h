@@ -19,6 +19,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "host/metrics/metrics.h"
 #include "host/plugin/call.h"
 #include "host/wire/phase.h"
@@ -79,7 +80,7 @@ class ServiceTable {
   Instance* instance() const { return instance_; }
 
   // Callers are [control]: before the instance has been created.
-  callout_status_t DefineMetric(const callout_metric_spec_t& spec, uint32_t* id);
+  absl::StatusOr<uint32_t> DefineMetric(const callout_metric_spec_t& spec);
   // Any thread.
   void RecordMetric(uint32_t id, double value) const;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Counts the first calls of a new version of a plugin. If too many of them are faults, the version
-// is rolled back.
+// Counts the first calls of a new version of a plugin, at their end: a call that is deferred shows
+// late what it comes to. If too many of them are faults, the version is rolled back.
 //
 // An instance on trial counts into it; after the trial, calls cost nothing. Faults that cannot be
 // of the plugin's code (MayBeOfCode) are not counted. Any thread may call all functions.
@@ -30,8 +30,8 @@ class Trial {
         faults_max_(static_cast<uint32_t>(guard.rate * guard.calls)),
         on_failed_(std::move(on_failed)) {}
 
-  // False if the trial is over and this call is not part of it.
-  bool CountCall() { return calls_.fetch_add(1, std::memory_order_relaxed) < calls_max_; }
+  // Counts the end of a call, after its fault. False: it was the last one of the trial.
+  bool CountCall() { return calls_.fetch_add(1, std::memory_order_relaxed) + 1 < calls_max_; }
 
   void CountFault() {
     if (faults_.fetch_add(1, std::memory_order_relaxed) == faults_max_) on_failed_();

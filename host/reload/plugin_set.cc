@@ -40,20 +40,20 @@ GenerationFacts FactsOf(const Plugin& plugin) {
   return facts;
 }
 
-// The reason to destroy an instance that is not in the current chain.
+// The reason to destroy an instance that has served, and is not in the chain that takes over.
 callout_destroy_reason_t ReasonToLeave(const Instance& instance, const Chain& chain) {
-  bool replaced = false;
-  const auto compare = [&](const std::shared_ptr<Instance>& other) {
-    replaced = replaced || other->name() == instance.name();
-    return other.get() == &instance;
+  bool stays = false;
+  bool newer = false;
+  const auto compare = [&](const Instance& other) {
+    if (other.name() != instance.name()) return;
+    stays = true;
+    newer = newer || other.generation() >= instance.generation();
   };
-  for (const std::shared_ptr<Instance>& other : chain.instances) {
-    if (compare(other)) return CALLOUT_DESTROY_SHUTDOWN;
-  }
-  for (const ShadowPlace& shadow : chain.shadows) {
-    if (compare(shadow.instance)) return CALLOUT_DESTROY_SHUTDOWN;
-  }
-  return replaced ? CALLOUT_DESTROY_REPLACED : CALLOUT_DESTROY_REMOVED;
+  for (const std::shared_ptr<Instance>& other : chain.instances) compare(*other);
+  for (const ShadowPlace& shadow : chain.shadows) compare(*shadow.instance);
+  if (!stays) return CALLOUT_DESTROY_REMOVED;
+  // An earlier generation goes on in its place.
+  return newer ? CALLOUT_DESTROY_REPLACED : CALLOUT_DESTROY_WITHDRAWN;
 }
 
 }  // namespace
@@ -132,6 +132,7 @@ PluginSet::PluginSet(Options options, std::function<void()> wake)
 }
 
 PluginSet::~PluginSet() {
+  ending_ = true;
   Commit({});
   retired_->TakeBackBusy();
   retired_->Take();  // each waits for its timer
@@ -195,7 +196,12 @@ absl::StatusOr<GenerationFacts> PluginSet::Prepare(const GenerationSource& sourc
   if (source.canary && settings->canary.has_value()) {
     generation.canary.emplace(settings->canary->percent, settings->canary->by_header, source.name);
   }
+  std::shared_ptr<Instance> before;  // released without the lock
   std::lock_guard<std::mutex> lock(mutex_);
+  if (const auto found = generations_.find(source.id); found != generations_.end()) {
+    before = found->second.used.lock();
+    if (before != nullptr) before->SetDestroyReason(CALLOUT_DESTROY_REPLACED);
+  }
   generations_.insert_or_assign(source.id, std::move(generation));
   GenerationFacts facts = FactsOf(**plugin);
   facts.followed_files = instance->followed_files();
@@ -289,14 +295,13 @@ absl::Status PluginSet::CommitAll(const std::vector<GenerationId>& chain) {
     next = MakeChain(*std::move(members));
     for (auto& [id, generation] : generations_) {
       const bool wanted = std::find(chain.begin(), chain.end(), id) != chain.end();
+      std::shared_ptr<Instance> instance = generation.used.lock();
+      if (instance != nullptr) SetDestroyReason(wanted, *next, instance.get(), &generation);
       if (generation.prepared != nullptr && !(generation.aside && !wanted)) {
         generation.aside = false;
         released.push_back(std::move(generation.prepared));
       }
-      std::shared_ptr<Instance> instance = generation.used.lock();
-      if (instance == nullptr) continue;
-      instance->SetDestroyReason(ReasonToLeave(*instance, *next));
-      released.push_back(std::move(instance));
+      if (instance != nullptr) released.push_back(std::move(instance));
     }
   }
   ChainSource::Holders holders = chains_.Switch(next);
@@ -305,6 +310,23 @@ absl::Status PluginSet::CommitAll(const std::vector<GenerationId>& chain) {
   std::erase_if(live_chains_, [](const LiveChain& live) { return live.holders.Count() == 0; });
   live_chains_.push_back({std::move(holders), chain});
   return absl::OkStatus();
+}
+
+// Under mutex_. What an instance is told was the case when it left: streams may keep it for long.
+void PluginSet::SetDestroyReason(bool wanted, const Chain& next, Instance* instance,
+                                 Generation* generation) const {
+  using Place = Generation::Place;
+  if (wanted) {
+    generation->place = Place::kServes;
+    instance->SetDestroyReason(CALLOUT_DESTROY_SHUTDOWN);
+  } else if (ending_ && generation->place != Place::kLeft) {
+    instance->SetDestroyReason(CALLOUT_DESTROY_SHUTDOWN);
+  } else if (generation->place == Place::kServes) {
+    generation->place = Place::kLeft;
+    instance->SetDestroyReason(ReasonToLeave(*instance, next));
+  } else if (generation->place == Place::kNew) {
+    instance->SetDestroyReason(CALLOUT_DESTROY_WITHDRAWN);  // unless a later Commit has it
+  }
 }
 
 void PluginSet::Discard(GenerationId id) {

@@ -100,7 +100,9 @@ class PluginSet final : public GenerationTarget {
     std::weak_ptr<Instance> used;
     std::shared_ptr<Instance> prepared;  // kept until the next Commit
     bool aside = false;                  // kept until a Commit that has it
-    std::optional<StreamShare> canary;   // its share, while it is one
+    enum class Place : uint8_t { kNew, kServes, kLeft };
+    Place place = Place::kNew;          // in the chain of the last Commit
+    std::optional<StreamShare> canary;  // its share, while it is one
     // Counts its calls, as long as it is one of a canary's pair; null: it is not.
     std::shared_ptr<CallTally> tally;
   };
@@ -121,6 +123,8 @@ class PluginSet final : public GenerationTarget {
   void BeginTrial(const GenerationSource& source, Instance* instance);
   absl::StatusOr<std::vector<Member>> FindAll(const std::vector<GenerationId>& ids);
   std::shared_ptr<const Chain> MakeChain(std::vector<Member> members);
+  void SetDestroyReason(bool wanted, const Chain& next, Instance* instance,
+                        Generation* generation) const;
 
   const Options options_;
   Extensions extensions_;  // outlives the instances
@@ -139,6 +143,7 @@ class PluginSet final : public GenerationTarget {
   std::vector<LiveChain> live_chains_;  // oldest first; the last is current
   std::vector<GenerationId> failed_trials_;
   size_t mapped_ = 0;
+  bool ending_ = false;
 
   ChainSource chains_;
 };

@@ -62,7 +62,8 @@ Stream::Step Stream::Invoke(ChainMessage* message, Part* part) {
   state.Begin(now_ns);
   state.slot = TakeSlot(part->stream, &state);
   FillCall(*message, part, now_ns);
-  NoteUnsent(*message, &state);
+  // The client may have taken what an earlier call sent.
+  if (state.unsent_bytes.load(std::memory_order_relaxed) != 0) NoteUnsent(*message, &state);
   if (NeedsThread(*message, *part)) return Dispatch(message, part);
   OpenPart(part, &state, &now_ns);
   if (part->openness == Part::Openness::kRefused) {
@@ -93,7 +94,7 @@ Stream::Step Stream::Invoke(ChainMessage* message, Part* part) {
   }
   EndPartCall(part, &state);
   BeginSettling(message, part, state.hook_end_ns, kind);
-  if (state.has_sent.load(std::memory_order_relaxed)) TakeSent(message, part);
+  TakeSent(message, part);
   if (live()) Settle(message, part, state.status);
   TellCall();
   return Step::kPassed;

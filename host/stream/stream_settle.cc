@@ -713,6 +713,7 @@ void Stream::NoteUnsent(const ChainMessage& message, CallState* state) {
     if (ahead == &message) break;
     unsent += ahead->body.size();
   }
+  state->recount_asked.store(false, std::memory_order_relaxed);
   state->unsent_bytes.store(unsent, std::memory_order_relaxed);
 }
 

@@ -59,6 +59,7 @@ struct FakePlugin {
   std::atomic<int> opened{0};              // blocking instances are opened on other threads
   std::atomic<int> closed{0};
   int destroyed = 0;
+  callout_destroy_reason_t destroy_reason = CALLOUT_DESTROY_UNKNOWN;  // of the last one
 
   static FakePlugin* From(const callout_call_t* call) {
     return static_cast<FakePlugin*>(call->plugin);
@@ -76,7 +77,11 @@ struct FakePlugin {
   static callout_status_t OnPhase(callout_call_t* call) {
     return From(call)->phases.at(call->phase)(call);
   }
-  static void OnDestroy(void* plugin) { ++static_cast<FakePlugin*>(plugin)->destroyed; }
+  static void OnDestroy(const callout_destroy_args_t* args) {
+    auto* const plugin = static_cast<FakePlugin*>(args->plugin);
+    ++plugin->destroyed;
+    plugin->destroy_reason = args->reason;
+  }
   // The plugin that the create call in progress is for; tests run one at a time.
   static inline FakePlugin* creating = nullptr;
   static callout_status_t OnCreate(callout_create_args_t* args) {
@@ -96,7 +101,7 @@ struct FakePlugin {
       hooks.phases[PhaseSlot(phase)] = OnPhase;
     }
     hooks.plugin_create = OnCreate;
-    hooks.plugin_destroy = OnDestroy;
+    hooks.plugin_destroy_with = OnDestroy;
     Plugin::Fields fields;
     fields.path = "fake.so";
     fields.name = "fake";

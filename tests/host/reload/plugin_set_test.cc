@@ -39,8 +39,13 @@ class PluginSetTest : public ::testing::Test {
   }
 
   absl::Status Prepare(GenerationId id, const std::string& file, bool on_trial = false) {
+    return PrepareAs(id, id, file, on_trial);
+  }
+  absl::Status PrepareAs(GenerationId id, uint64_t number, const std::string& file,
+                         bool on_trial = false) {
     GenerationSource source;
-    source.id = source.number = id;
+    source.id = id;
+    source.number = number;
     source.name = "p";
     source.path = source.load_path = source.sha256 = file;
     source.on_trial = on_trial;
@@ -322,6 +327,33 @@ TEST_F(PluginSetTest, AFailingTrialIsTold) {
   EXPECT_THAT(set_->TakeFailedTrials(), IsEmpty());
 }
 
+TEST_F(PluginSetTest, ATrialGoesOnUntilItsCallsHaveEnded) {
+  PluginSet::Options options;
+  options.guard = {.rate = 0.5, .calls = 4};
+  Make(std::move(options));
+  for (const GenerationId id : {1, 2}) {
+    ASSERT_TRUE(Prepare(id, "a", /*on_trial=*/true).ok());
+    set_->Commit({id});
+    Instance& instance = *set_->chains().current()->instances.front();
+    const auto end_call = [&](bool fails, bool begun = true) {
+      CallRecord record;
+      record.phase = CALLOUT_REQUEST_HEADERS;
+      record.begun = begun;
+      if (fails) instance.CountViolation(Violation::kDeadline, record.phase, "", {});
+      instance.CountCall(record);
+    };
+    for (int i = 0; i < 9; ++i) end_call(false, /*begun=*/false);
+    end_call(false);
+    if (id == 2) end_call(false);
+    for (int i = 0; i < 3; ++i) end_call(true);
+    if (id == 1) {
+      EXPECT_THAT(set_->TakeFailedTrials(), ElementsAre(1));
+    } else {
+      EXPECT_THAT(set_->TakeFailedTrials(), IsEmpty()) << "the last is not part of it";
+    }
+  }
+}
+
 TEST_F(PluginSetTest, OneThatTakesNobodysPlaceIsOnNoTrial) {
   PluginSet::Options options;
   options.guard = {.rate = 0, .calls = 4};
@@ -335,8 +367,32 @@ TEST_F(PluginSetTest, DestroysEveryInstanceAtItsEnd) {
   Serve(1, "a");
   ASSERT_TRUE(Prepare(2, "b").ok());
   set_.reset();
-  EXPECT_EQ(plugins_["a"].destroyed, 1);
-  EXPECT_EQ(plugins_["b"].destroyed, 1);
+  for (const char* file : {"a", "b"}) {
+    EXPECT_EQ(plugins_[file].destroyed, 1);
+    EXPECT_EQ(plugins_[file].destroy_reason, callout_destroy_reason_t{CALLOUT_DESTROY_SHUTDOWN});
+  }
+}
+
+// Of what was the case when it left, not when its last stream has ended.
+TEST_F(PluginSetTest, AnInstanceIsToldWhyItLeaves) {
+  const auto reason_of = [this](const char* file) {
+    set_->Reap();
+    EXPECT_EQ(plugins_[file].destroyed, 1) << file;
+    return plugins_[file].destroy_reason;
+  };
+  Serve(1, "a");
+  auto stream = set_->chains().current();
+  Serve(2, "b");
+  ASSERT_TRUE(PrepareAs(3, 1, "c").ok());  // the first generation again
+  set_->Commit({3});
+  EXPECT_EQ(reason_of("b"), callout_destroy_reason_t{CALLOUT_DESTROY_WITHDRAWN});
+  ASSERT_TRUE(Prepare(4, "never").ok());
+  set_->Commit({3});
+  EXPECT_EQ(reason_of("never"), callout_destroy_reason_t{CALLOUT_DESTROY_WITHDRAWN});
+  set_->Commit({});
+  EXPECT_EQ(reason_of("c"), callout_destroy_reason_t{CALLOUT_DESTROY_REMOVED});
+  stream.reset();
+  EXPECT_EQ(reason_of("a"), callout_destroy_reason_t{CALLOUT_DESTROY_REPLACED});
 }
 
 TEST_F(PluginSetTest, AnInstanceWhoseTimerRunsIsDestroyedLaterAndDelaysNobody) {

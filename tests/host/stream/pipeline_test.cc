@@ -923,6 +923,27 @@ TEST_F(PipelineTest, ALaterCallMaySendAsMuchOnceTheClientHasTakenIt) {
   EXPECT_EQ(taken, 0);
 }
 
+// Without another send(), which would have to be refused first.
+TEST_F(PipelineTest, ADeferredCallFindsRoomAgainByAskingForIt) {
+  limits_.sent_bytes_max = 2000;
+  callout_call_t* deferred = nullptr;
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = Defers(&deferred);
+  BeginDuplex();
+  Take();
+  Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+  while (SendChunk(deferred, std::string(600, 'x')) == CALLOUT_OK) {
+  }
+  rpc_.unsent = 1900;
+  Deliver();
+  EXPECT_LT(deferred->host->send_room(deferred), 600u);
+  rpc_.unsent = 0;  // the client has taken all
+  Take();
+  for (int i = 0; i < 3; ++i) deferred->host->send_room(deferred);
+  Deliver();
+  EXPECT_EQ(deferred->host->send_room(deferred), 2000u);
+  Finish(deferred);
+}
+
 TEST(MessageState, AllowsNoWayThatTheTableDoesNotHave) {
   ChainMessage message;
   EXPECT_TRUE(message.Become(MessageState::kCalled, 7));

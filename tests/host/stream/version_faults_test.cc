@@ -18,13 +18,13 @@ namespace {
 
 class VersionFaultsTest : public StreamTest {
  protected:
-  void BeginWatched() {
+  void BeginWatched(uint32_t calls = 100) {
     Begin();
     failed_ = 0;
     tally_ = std::make_shared<CallTally>();
     Instance* const instance = chains_->current()->instances.front().get();
     instance->BeginTrial(
-        std::make_shared<Trial>(ReloadGuard{.rate = 0, .calls = 100}, [this] { ++failed_; }));
+        std::make_shared<Trial>(ReloadGuard{.rate = 0, .calls = calls}, [this] { ++failed_; }));
     instance->BeginTally(tally_);
   }
 
@@ -42,6 +42,30 @@ class VersionFaultsTest : public StreamTest {
   int failed_ = 0;
   std::shared_ptr<CallTally> tally_;
 };
+
+// Both calls of the trial have begun before the first shows what it comes to.
+TEST_F(VersionFaultsTest, ACallCountsWhenItHasEnded) {
+  std::array<callout_call_t*, 2> calls = {};
+  FakePlugin* const plugin = AddPlugin();
+  plugin->create = [](callout_create_args_t* args) { args->wants = CALLOUT_WANT_BOTH_DIRECTIONS; };
+  plugin->phases[CALLOUT_REQUEST_HEADERS] = [&](callout_call_t* call) {
+    calls[0] = call;
+    return CALLOUT_DEFERRED;
+  };
+  plugin->phases[CALLOUT_RESPONSE_HEADERS] = [&](callout_call_t* call) {
+    calls[1] = call;
+    return CALLOUT_DEFERRED;
+  };
+  BeginWatched(1);
+  Feed(Headers(CALLOUT_REQUEST_HEADERS, true));
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS, true));
+  ASSERT_TRUE(calls[0] != nullptr && calls[1] != nullptr);
+  for (callout_call_t* call : calls) {
+    call->host->finish(call, CALLOUT_INTERNAL);
+    Deliver();
+  }
+  EXPECT_EQ(failed_, 1);
+}
 
 constexpr std::array kBothHeaders = {CALLOUT_REQUEST_HEADERS, CALLOUT_RESPONSE_HEADERS};
 
