@@ -92,16 +92,19 @@ class TokenBuckets {
   explicit TokenBuckets(Setup& setup) : data_(setup) {}
 
   // Takes `hits` tokens, if there are as many or the bucket may be overdrawn. 0 takes none, and
-  // asks whether there is one.
+  // asks whether there is one: what is charged later needs a bucket, so a new one is kept at once.
   Outcome Take(const std::string& name, const Rate& rate, double hits, bool overdraws,
                Time now) const {
     for (;;) {
       Kept kept = Find(name, rate, now);
       TokenBucket& bucket = kept.bucket;
       const Kind kind = bucket.tokens < std::max(hits, 1.0) ? Kind::kShort : Kind::kTaken;
-      if (hits == 0 || (kind == Kind::kShort && !overdraws)) return {kind, bucket.tokens};
+      const bool is_new = kept.version == CALLOUT_SHARED_ABSENT;
+      if ((hits == 0 && !is_new) || (kind == Kind::kShort && !overdraws)) {
+        return {kind, bucket.tokens};
+      }
       bucket.tokens -= hits;
-      const callout_status_t status = Put(name, kept, rate);
+      const callout_status_t status = hits == 0 ? Reserve(name, kept) : Put(name, kept, rate);
       if (status == CALLOUT_OK) return {kind, bucket.tokens};
       if (status != CALLOUT_ABORTED) return {Kind::kFull, 0};
     }
@@ -136,11 +139,20 @@ class TokenBuckets {
     return kept;
   }
 
+  // A new bucket, though it is full.
+  callout_status_t Reserve(const std::string& name, const Kept& kept) const {
+    constexpr std::chrono::minutes kLife{1};
+    return data_.put_if(kept.version, name, BytesOf(kept), kLife);
+  }
+
+  static std::string_view BytesOf(const Kept& kept) {
+    return {reinterpret_cast<const char*>(&kept.bucket), sizeof(kept.bucket)};
+  }
+
   callout_status_t Put(const std::string& name, const Kept& kept, const Rate& rate) const {
     const std::chrono::nanoseconds life = kept.bucket.TimeUntilFull(rate);
     if (life.count() == 0) return data_.remove_if(kept.version, name);
-    const std::string_view bytes(reinterpret_cast<const char*>(&kept.bucket), sizeof(kept.bucket));
-    return data_.put_if(kept.version, name, bytes, life);
+    return data_.put_if(kept.version, name, BytesOf(kept), life);
   }
 
   const SharedData data_;

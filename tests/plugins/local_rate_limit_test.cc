@@ -245,6 +245,23 @@ TEST_F(LocalRateLimitTest, MoreBucketsThanTheStoreTakesAreRefused) {
       << "no key is so long";
 }
 
+// A charge of the tokens comes later, when nobody waits for the answer.
+TEST_F(LocalRateLimitTest, WhatCannotBeChargedLaterDoesNotPassFirst) {
+  const auto store = std::make_shared<callout::testing::Store>();
+  store->keys_max = 1;
+  callout::testing::Plugin plugin(file_, kOfUsers, store);
+  const auto asks = [&](const std::string& user) {
+    RateLimitQuestion question = Question({{{"user", user}}});
+    question.descriptors[0].hits = 0;
+    return Passes(plugin, question);
+  };
+  EXPECT_FALSE(asks(std::string(2000, 'x'))) << "no key is so long";
+  EXPECT_TRUE(asks("ada"));
+  EXPECT_TRUE(asks("ada")) << "asking takes nothing";
+  EXPECT_FALSE(asks("bob")) << "the store is full";
+  EXPECT_EQ(plugin.metric("local_rate_limit_full_total"), 2);
+}
+
 TEST_F(LocalRateLimitTest, TheNextVersionCountsOn) {
   const auto store = std::make_shared<callout::testing::Store>();
   const RateLimitQuestion question = Question({{{"user", "ada"}}});
