@@ -50,12 +50,13 @@ std::optional<Problem> AddMessages(const Json& messages, Json* to) {
         return Unsupported("messages." + name);
       }
     }
+    if (!Member(message, "tool_calls").is_null()) return Unsupported("messages.tool_calls");
     const Json& role = Member(message, "role");
     std::variant<std::string, Problem> text = TextOf(Member(message, "content"));
     if (Problem* problem = std::get_if<Problem>(&text)) return std::move(*problem);
     if (role == "system" || role == "developer") {
       system += (system.empty() ? "" : "\n\n") + std::get<std::string>(text);
-    } else if ((role == "user" || role == "assistant") && !message.contains("tool_calls")) {
+    } else if (role == "user" || role == "assistant") {
       rest.push_back({{"role", role}, {"content", std::get<std::string>(text)}});
     } else {
       return Unsupported("messages.role");

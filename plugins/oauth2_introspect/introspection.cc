@@ -57,14 +57,15 @@ bool ReadText(const json& response, const char* name, std::string* to) {
   return IsClaimText(*to);
 }
 
-// NumericDate: a number, maybe with a fraction. False: it is none, or none of this world.
-bool ReadTime(const json& response, const char* name, int64_t* to) {
+// NumericDate: a number, maybe with a fraction. False: it is none, or not from `earliest` on, or
+// none of this world.
+bool ReadTime(const json& response, const char* name, double earliest, int64_t* to) {
   constexpr double kLatest = 253402300799;  // the end of the year 9999
   const auto found = response.find(name);
   if (found == response.end() || found->is_null()) return true;
   if (!found->is_number()) return false;
   const double seconds = found->get<double>();
-  if (!(seconds >= 1 && seconds <= kLatest)) return false;
+  if (!(seconds >= earliest && seconds <= kLatest)) return false;
   *to = static_cast<int64_t>(std::floor(seconds));
   return true;
 }
@@ -81,8 +82,9 @@ bool IsFor(const json& response, const std::string& audience) {
 bool ReadActive(const json& response, const Wanted& wanted, int64_t now, Claims* claims) {
   std::string issuer;
   int64_t not_before = 0;
-  if (!ReadTime(response, "exp", &claims->expires) || !ReadTime(response, "nbf", &not_before) ||
-      !ReadText(response, "sub", &claims->subject) ||
+  // 0 stands for a token that does not expire; some services write it for an nbf that is not set.
+  if (!ReadTime(response, "exp", 1, &claims->expires) ||
+      !ReadTime(response, "nbf", 0, &not_before) || !ReadText(response, "sub", &claims->subject) ||
       !ReadText(response, "client_id", &claims->client_id) ||
       !ReadText(response, "username", &claims->username) ||
       !ReadText(response, "scope", &claims->scope) || !ReadText(response, "iss", &issuer)) {

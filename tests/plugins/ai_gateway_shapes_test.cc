@@ -128,7 +128,7 @@ TEST(AnthropicTest, RefusesWhatHasNoCounterpart) {
       {with(R"({"role": "tool", "content": "x"})"), "'messages.role'" + suffix},
       {with(R"({"content": "x"})"), "'messages.role'" + suffix},
       {with(R"({"role": "assistant", "content": "", "tool_calls": []})"),
-       "'messages.role'" + suffix},
+       "'messages.tool_calls'" + suffix},
       {with(R"({"role": "user", "content": "x", "name": "ada"})"), "'messages.name'" + suffix},
       {with(user, R"(, "tools": [])"), "'tools'" + suffix},
       {with(user, R"(, "n": 2)"), "'n'" + suffix},

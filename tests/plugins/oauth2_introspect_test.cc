@@ -103,6 +103,11 @@ TEST(Introspection, ReadsWhatTheServiceSays) {
     ASSERT_TRUE(read.has_value()) << inactive;
     EXPECT_FALSE(read->active) << inactive;
   }
+  for (const char* active : {R"({"active": true, "nbf": 0})", R"({"active": true, "nbf": null})",
+                             R"({"active": true, "nbf": 99, "exp": 100})"}) {
+    EXPECT_TRUE(ReadResponse(active, {}, 99)->active) << active;
+  }
+  EXPECT_FALSE(ReadResponse(R"({"active": true, "nbf": -1})", {}, 99)->active);
   const std::string good = R"({"active": true, "iss": "i", "aud": "a"})";
   EXPECT_TRUE(ReadResponse(good, {.issuer = "i", .audience = "a"}, 0)->active);
   EXPECT_FALSE(ReadResponse(good, {.issuer = "j"}, 0)->active);
