@@ -253,10 +253,19 @@ class CallState : public HookState {
   }
 
   // Hands the answer to the host; what the hook is to return.
+  // hold() sends no response, so there is none that other steps could be in.
+  void refuse_lost_steps() noexcept {
+    if (callout_answer_is_empty(&answer)) return;
+    if (answer.status != CALLOUT_OK) return fail_with(answer.status, answer.reason);
+    fail_with(CALLOUT_INVALID_ARGUMENT,
+              "hold() beside another step of the same call, which would be lost: only hold, or "
+              "only set");
+  }
   callout_status_t settle() noexcept {
     if (call == nullptr) return settle_deferred();
     report_late_step("deny() or reply()", "the hook after them, or add to the Reply");
     if (has_replied) return settle_refusal(CALLOUT_OK);
+    if (outcome == CALLOUT_NO_RESPONSE && answer.is_immediate == 0) refuse_lost_steps();
     if (outcome != CALLOUT_OK && answer.is_immediate == 0) return settle_outcome();
     if (callout_answer_is_empty(&answer)) return CALLOUT_OK;
     if (answer.body_kind == CALLOUT_BODY_REPLACED) answer.body = to_bytes(body);

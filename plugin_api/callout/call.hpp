@@ -330,7 +330,8 @@ class BodyCall : public Call {
   }
   // How many bytes send() takes now.
   uint64_t send_room() const { return state_->host->send_room(raw()); }
-  // FULL_DUPLEX_STREAMED only: this chunk is kept back, or dropped.
+  // FULL_DUPLEX_STREAMED only: this chunk is kept back, or dropped. Any other step of the call
+  // makes it an error (CALLOUT_INVALID_ARGUMENT): there is no response that the step could be in.
   void hold() const {
     if (!state_->may_go_on("hold")) return;
     if (state_->outcome == CALLOUT_OK) state_->outcome = CALLOUT_NO_RESPONSE;

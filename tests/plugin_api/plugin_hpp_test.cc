@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The C++ layer's promises about a hook's edge, deferral, and plugins as classes.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <callout/plugin.hpp>
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -159,6 +161,25 @@ TEST_F(Decisions, StandBeforeEveryOtherStep) {
   ok(ExpectDenied<BodyCall>("send", [](BodyCall& call) { call.send("x"); }));
   ok(ExpectDenied<BodyCall>("hold", [](BodyCall& call) { call.hold(); }));
   ok(ExpectDenied<ProcessCall>("next", [](ProcessCall& call) { call.next(); }));
+}
+
+// There is no response that they could be in.
+TEST_F(Decisions, HoldRefusesOtherStepsOfItsCall) {
+  const std::vector<std::function<void(BodyCall&)>> steps = {
+      [](BodyCall& call) { call.set_header("x-scanned", "1"); },
+      [](BodyCall& call) { call.set_body("x"); }, [](BodyCall& call) { call.clear_route_cache(); }};
+  for (const auto& step : steps) {
+    for (const bool first : {false, true}) {
+      const Hook hook = AtEdge<BodyCall>([&](BodyCall& call) {
+        if (first) step(call);
+        call.hold();
+        if (!first) step(call);
+      });
+      const testing::Answer answer = Body(hook, "x", CALLOUT_BODY_FULL_DUPLEX_STREAMED);
+      EXPECT_EQ(answer.status, CALLOUT_INVALID_ARGUMENT);
+      EXPECT_THAT(answer.error, ::testing::HasSubstr("hold() beside another step"));
+    }
+  }
 }
 
 TEST_F(Decisions, WinOverWhatWasSaidBefore) {

@@ -44,6 +44,11 @@ func (stamp *Stamp) OnRequestHeaders(call *callout.HeadersCall) error {
 	}
 	call.SetHeader("x-seen-by", stamp.config.Stamp)
 	call.RemoveHeader("x-internal")
+	if len(stamp.config.Hide) > 0 {
+		// Compressed, or cut into ranges, a body would not show its words.
+		call.RemoveHeader("accept-encoding")
+		call.RemoveHeader("range")
+	}
 	return nil
 }
 

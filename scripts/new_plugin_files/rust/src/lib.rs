@@ -54,20 +54,42 @@ impl Plugin for Stamp {
         }
         call.set_header("x-seen-by", &self.config.stamp);
         call.remove_header("x-internal");
+        if !self.config.hide.is_empty() {
+            // Compressed, or cut into ranges, a body would not show its words.
+            call.remove_header("accept-encoding");
+            call.remove_header("range");
+        }
         Ok(())
     }
 
     fn response_body(&self, call: &mut BodyCall<'_, Self>) -> Result {
-        let Ok(text) = std::str::from_utf8(call.body()) else {
-            return Ok(()); // no text: it passes unchanged
-        };
-        let hide = |text: String, word: &String| text.replace(word, "[hidden]");
-        let hidden = self.config.hide.iter().fold(text.to_string(), hide);
-        if hidden != text {
+        let hide = |body: Vec<u8>, word: &String| replace(&body, word.as_bytes(), b"[hidden]");
+        let hidden = self.config.hide.iter().fold(call.body().to_vec(), hide);
+        if hidden != call.body() {
             call.set_body(hidden);
         }
         Ok(())
     }
+}
+
+// Of bytes: a body need not be UTF-8.
+fn replace(body: &[u8], word: &[u8], by: &[u8]) -> Vec<u8> {
+    let mut replaced = Vec::with_capacity(body.len());
+    let mut rest = body;
+    while let Some(at) = find(rest, word) {
+        replaced.extend_from_slice(&rest[..at]);
+        replaced.extend_from_slice(by);
+        rest = &rest[at + word.len()..];
+    }
+    replaced.extend_from_slice(rest);
+    replaced
+}
+
+fn find(body: &[u8], word: &[u8]) -> Option<usize> {
+    if word.is_empty() {
+        return None;
+    }
+    body.windows(word.len()).position(|bytes| bytes == word)
 }
 
 #[cfg(test)]
@@ -103,6 +125,7 @@ mod tests {
         let body = |body: &[u8]| stamp.stream().response_body(body, true).body();
         assert_eq!(body(b"a secret word"), Some(b"a [hidden] word".to_vec()));
         assert_eq!(body(b"nothing"), None);
+        assert_eq!(body(b"\xff secret"), Some(b"\xff [hidden]".to_vec()));
     }
 
     #[test]
