@@ -126,8 +126,8 @@ TEST_F(NewPlugin, InCBuildsAndPassesItsTest) {
 
 TEST_F(NewPlugin, InRustBuildsAndPassesItsTest) {
   if (Run("command -v cargo") != 0) GTEST_SKIP() << "there is no cargo";
-  ExpectWorks("rust", 3);
-  ExpectWorksBehindEnvoy(3);
+  ExpectWorks("rust", 4);
+  ExpectWorksBehindEnvoy(4);
   ExpectAPanicIsTold("src/lib.rs", "fn request_headers",
                      R"(if call.headers().contains("x-panic") { panic!("the cache is nil"); })");
   ExpectItsTestCanFail("src/lib.rs", "set_header(.x-seen-by");
@@ -135,8 +135,8 @@ TEST_F(NewPlugin, InRustBuildsAndPassesItsTest) {
 
 TEST_F(NewPlugin, InGoBuildsAndPassesItsTest) {
   if (Run("command -v go") != 0) GTEST_SKIP() << "there is no go";
-  ExpectWorks("go", 3);
-  ExpectWorksBehindEnvoy(3);
+  ExpectWorks("go", 4);
+  ExpectWorksBehindEnvoy(4);
   ExpectAPanicIsTold("plugin.go", "OnRequestHeaders(call",
                      R"(if call.Headers().Has("x-panic") { panic("the cache is nil") })");
   ExpectItsTestCanFail("plugin.go", "SetHeader(.x-seen-by");

@@ -314,7 +314,7 @@ func main() {}
                            GOMODCACHE=str(self.work / 'modules'), GONOPROXY='none')
         run('go', 'test', '.', cwd=folder, env=environment)
         run('go', 'run', f'{module}/cmd/callout-build', '-o', 'proxied.so', '.', cwd=folder, env=environment)
-        self.assertIn('3 passed, 0 failed', run(BUILD / 'host' / 'callout-test', folder / 'cases'))
+        self.assertIn('4 passed, 0 failed', run(BUILD / 'host' / 'callout-test', folder / 'cases'))
         run('go', 'clean', '-modcache', env=environment)  # its files are read-only
 
 
