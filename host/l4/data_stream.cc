@@ -333,7 +333,7 @@ Finding DataStream::Take(Part* part) {
   } else if ((view.has_read || view.has_write) && view.data != message->data) {
     message->new_data.assign(view.data);
     message->data = message->new_data;
-    message->is_modified = true;
+    message->is_modified = AsDataPart(part)->altered = true;
     state.result.outcome = CallOutcome::kChanged;
     state.result.changed_bytes = view.data.size();
     Charge(message, view.data.size());
@@ -351,7 +351,9 @@ void DataStream::Fault(Part* part, Finding finding) {
 
 void DataStream::FaultOf(const Message& message, Part* part, callout_phase_t phase,
                          const Finding& finding) {
-  if (!CountFault(part, phase, finding, {})) Shut(message, ConnectionStatus::kReset);
+  const bool passes = CountFault(part, phase, finding, {});
+  // It may keep bytes that belong to these: without them the connection would have a gap.
+  if (!passes || AsDataPart(part)->altered) Shut(message, ConnectionStatus::kReset);
 }
 
 void DataStream::Charge(Message* message, size_t bytes) {

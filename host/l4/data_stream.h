@@ -113,6 +113,7 @@ class DataStream final : public ChainRpc {
     MessagePointer message;  // of the call under way
     bool fits = false;       // it has a hook, and the connection matches
     bool connected = false;  // its callout_on_connection has been called, or it has none
+    bool altered = false;    // it has given bytes that are not those it got
     std::array<Shown, 2> shown;
   };
 
