@@ -329,6 +329,27 @@ bool Stream::OwesBody() const {
   return false;
 }
 
+bool Stream::owes_body() const {
+  if (silenced_) return false;
+  const auto holds = [](const Line& line) {
+    return std::any_of(line.begin(), line.end(), [](const ChainMessage* message) {
+      return message->state == MessageState::kHeld;
+    });
+  };
+  return OwesBody() || std::any_of(lines_.begin(), lines_.end(), holds);
+}
+
+// A plugin has refused the exchange in a call that is not over yet.
+bool Stream::RefusalOutstanding() const {
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    for (size_t way = 0; way < 2; ++way) {
+      const CallState& call = parts_[i].CallOf(way);
+      if (call.at_work && !call.late && call.refuses()) return true;
+    }
+  }
+  return false;
+}
+
 bool Stream::CallsOutstanding() const {
   for (size_t i = 0; i < parts_.size(); ++i) {
     const Part& part = parts_[i];
@@ -473,17 +494,24 @@ void Stream::NoteLostBodies() {
   }
 }
 
+void Stream::OnFailure() {
+  if (live() && (OwesBody() || RefusalOutstanding())) EmitBeforeError();
+  Output output = TakeOutput();
+  OnCancel();
+  output_ = std::move(output);
+}
+
 void Stream::OnCancel() {
   cancelled_.store(true, std::memory_order_relaxed);
   if (end_.has_value()) return;
   environment_->metrics().Add(environment_->ids().streams_cancelled);
   if (!silenced_) NoteLostBodies();
-  const bool outstanding = !idle() || CallsOutstanding() || OwesBody();
+  const bool outstanding = !silenced_ && (!idle() || CallsOutstanding() || OwesBody());
   end_ = absl::CancelledError("the client has left");
   // Envoy may reset a stream that it is done with.
   const callout_outcome_t outcome = outstanding ? CALLOUT_END_CANCELLED : CALLOUT_END_COMPLETED;
   NoteEnd(outcome, outstanding ? *end_ : absl::OkStatus());
-  TellEnd(outcome, *end_);
+  TellEnd(silenced_ ? callout_outcome_t{CALLOUT_END_IMMEDIATE} : outcome, *end_);
   deadline_ns_ = 0;
   output_.clear();
   for (size_t i = 0; i < parts_.size(); ++i) {
@@ -540,18 +568,7 @@ void Stream::End(absl::Status status) {
 
 void Stream::End(absl::Status status, callout_outcome_t outcome) {
   if (end_.has_value()) return;
-  // Where Envoy is told to fail open it would let the rest of the body pass after
-  // an error (seen on 1.40 with STREAMED: "aaabbbccc" arrived as "bbbccc" with a
-  // 200). An immediate response ends the request whatever Envoy is told.
-  if (!status.ok() && !silenced_ && reply_part_ == nullptr && OwesBody() &&
-      !exchange_.observability()) {
-    Response response;
-    BuildRecord(CALLOUT_IMMEDIATE_RESPONSE,
-                WriteImmediateResponse(kDenyStatusDefault, "callout_failed_within_a_body"),
-                &response);
-    Emit(std::move(response), {});
-    silenced_ = true;
-  }
+  if (!status.ok() && !silenced_ && OwesBody()) EmitBeforeError();
   const StreamEnvironment::MetricIds& ids = environment_->ids();
   environment_->metrics().Add(status.ok() ? ids.streams_ended_ok : ids.streams_ended_error);
   NoteEnd(outcome, status);
@@ -559,6 +576,21 @@ void Stream::End(absl::Status status, callout_outcome_t outcome) {
   end_ = std::move(status);
   deadline_ns_ = 0;
   CloseIfIdle();
+}
+
+// Where Envoy is told to fail open it would let the rest of the body pass after
+// an error (seen on 1.40 with STREAMED: "aaabbbccc" arrived as "bbbccc" with a
+// 200). An immediate response ends the request whatever Envoy is told.
+void Stream::EmitBeforeError() {
+  if (reply_part_ != nullptr || exchange_.observability()) return;
+  Response response;
+  BuildRecord(
+      CALLOUT_IMMEDIATE_RESPONSE,
+      WriteImmediateResponse(kDenyStatusDefault, OwesBody() ? "callout_failed_within_a_body"
+                                                            : "callout_failed_after_denial"),
+      &response);
+  Emit(std::move(response), {});
+  silenced_ = true;
 }
 
 // Close comes after the last call of an instance: not while one is deferred.

@@ -77,6 +77,8 @@ class Stream {
   void OnMessage(std::string_view bytes);
   void OnHalfClose();  // the client has sent its last message
   void OnCancel();     // the client has left; nothing can be sent any more
+  // The transport ends the RPC with an error of its own, which the client gets after the output.
+  void OnFailure();
   void OnPosted(CallState* call, RpcContext::Event event);
   void OnDeadline(uint64_t now_ns);  // deadline_ns() has come
   // The time of a drain is up. The stream ends now: with OK, and Envoy lets the rest
@@ -96,7 +98,7 @@ class Stream {
   // deadline, or an end with OK when a drain's time is up.
   bool may_speak_unasked() const;
   // The end of its client's messages would end it with an error.
-  bool owes_body() const { return OwesBody(); }
+  bool owes_body() const;
   // A hook runs on another thread, or a call is deferred; late ones, too.
   bool calls_at_work() const { return calls_at_work_ > 0; }
   bool has_output() const { return !output_.empty(); }
@@ -211,6 +213,8 @@ class Stream {
   void MatchParts(const RequestView& view);
   void OwnBytes(ChainMessage* message);
   bool OwesBody() const;
+  bool RefusalOutstanding() const;
+  void EmitBeforeError();
   bool Wanted(callout_phase_t phase) const;
   bool WantsMore() const;
   bool WantsRealEnd() const;
@@ -330,6 +334,7 @@ class Stream {
   bool TakesWhole(const Part& part, callout_phase_t phase) const;
   bool HoldsHeaders(const ChainMessage& message, const Part& part) const;
   Direction DirectionToCome(const ChainMessage& message) const;
+  void NoteUpgrade(const ChainMessage& message);
   void CheckBodyToCome(ChainMessage* message, Part* part, std::string_view headers);
   void CheckBodiesToCome(ChainMessage* message);
   static bool LeavesAlone(const ChainMessage& message, const Part& part, std::string_view headers);

@@ -73,12 +73,21 @@ Direction Stream::DirectionToCome(const ChainMessage& message) const {
 }
 
 // What can be foreseen is refused here, before a byte is taken.
+// As the request is now, for the response to it.
+void Stream::NoteUpgrade(const ChainMessage& message) {
+  if (message.phase != CALLOUT_REQUEST_HEADERS || message.end_of_stream) return;
+  const HeaderFacts facts = ReadHeaderFacts(message.message);
+  exchange_.direction(message.phase).upgrade = facts.is_connect || facts.has_upgrade;
+}
+
 void Stream::CheckBodyToCome(ChainMessage* message, Part* part, std::string_view headers) {
   Stage& stage = StageOf(*message, part);
   if (!part->usable || message->end_of_stream || stage.body_passes || exchange_.observability() ||
       !TakesWhole(*part, message->phase + 2)) {
     return;
   }
+  // An instance has brought the whole body, and Envoy sends none.
+  if (message->response.continue_and_replace()) return;
   const Direction to_come = DirectionToCome(*message);
   if (!to_come.may_have_body()) return;
   const bool first = !std::exchange(stage.checked, true);
@@ -88,8 +97,7 @@ void Stream::CheckBodyToCome(ChainMessage* message, Part* part, std::string_view
   }
   const HeaderFacts facts = ReadHeaderFacts(headers);
   const bool is_request = message->phase == CALLOUT_REQUEST_HEADERS;
-  Direction& request = exchange_.direction(CALLOUT_REQUEST_HEADERS);
-  if (first && is_request) request.upgrade = facts.is_connect || facts.has_upgrade;
+  const Direction& request = exchange_.direction(CALLOUT_REQUEST_HEADERS);
   const bool upgraded =
       !is_request && (facts.status == "101" || (request.upgrade && facts.status.starts_with('2')));
   std::string_view why;

@@ -210,6 +210,7 @@ void Stream::Settled(ChainMessage* message, Part* part) {
     LetGo(&stage);
   }
   if (chain_->has_whole_body && IsHeadersPhase(message->phase)) {
+    NoteUpgrade(*message);
     CheckBodyToCome(message, part, message->message);
     if (!live()) return;
     if (HoldsHeaders(*message, *part)) {

@@ -534,14 +534,16 @@ bool Stream::MayBecomeBuffered(const ChainMessage& message) const {
 // Here the header answers of all instances went out before any body came: what
 // the later ones did then has to be done again over a mutation that comes now.
 void Stream::KeepHeaderOrder(ChainMessage* message, Part* part, const ResponseView& view) {
-  if (!IsBuffered(message->body_mode) && !MayBecomeBuffered(*message)) return;
+  // A body that the headers bring passes the instances as one in BUFFERED does.
+  const bool brings_body = message->response.continue_and_replace();
+  if (!IsBuffered(message->body_mode) && !MayBecomeBuffered(*message) && !brings_body) return;
   if (IsHeadersPhase(message->phase)) {
     std::unique_ptr<MergedHeaders>& effects = StageOf(*message, part).header_effects;
     if (effects == nullptr) effects = std::make_unique<MergedHeaders>();
     effects->Add(view.headers);
     return;
   }
-  if (!IsBodyPhase(message->phase) || message->phase != message->response_phase) return;
+  if (!IsBodyPhase(message->phase)) return;
   for (size_t i = message->position + 1; i < parts_.size(); ++i) {
     const Stage& later = PartAt(*message, i).stages[DirectionOf(*message)];
     if (later.header_effects != nullptr) {
@@ -586,6 +588,8 @@ void Stream::TakeNoResponse(ChainMessage* message, Part* part) {
   if (may_hold) {
     // An instance before has brought the body with the headers: it comes next, and no other will.
     if (message->response.continue_and_replace()) return;
+    if (chain_->has_whole_body) CheckBodyToCome(message, part, message->message);
+    if (!live() || stage.body_passes) return;
     stage.plugin_holds = true;
     return Hold(message, part, environment_->limits().body_wait_ms);
   }

@@ -43,6 +43,8 @@ class RpcHandler {
   virtual void OnMessage(std::string_view bytes) = 0;
   virtual void OnHalfClose() = 0;  // the client has sent its last message
   virtual void OnCancel() = 0;     // nothing can be sent any more
+  // The transport ends the RPC with an error of its own, which goes out after what comes of this.
+  virtual void OnFailure() { OnCancel(); }
   virtual void OnPosted(CallState* call, RpcContext::Event event) = 0;
   virtual void OnDeadline(uint64_t now_ns) = 0;  // deadline_ns() has come
   virtual void OnServingChanged() = 0;           // what health says has changed
@@ -102,8 +104,10 @@ class StreamHandler final : public HandlerOf<Stream> {
   // Both outlive it.
   StreamHandler(StreamEnvironment* environment, RpcContext* rpc) : HandlerOf(environment, rpc) {}
 
-  // A call that is under way has a deadline.
-  bool quiet() const override { return !rpc_.may_speak_unasked(); }
+  void OnFailure() override { rpc_.OnFailure(); }
+  // A call that is under way has a deadline. At the end of a drain a body that is owed brings a
+  // response with the error.
+  bool quiet() const override { return !rpc_.may_speak_unasked() && !rpc_.owes_body(); }
   size_t kept_bytes() const override { return rpc_.kept_bytes() + rpc_.owned_bytes(); }
   bool owes_body() const override { return rpc_.owes_body(); }
   bool at_work() const override { return !rpc_.idle(); }

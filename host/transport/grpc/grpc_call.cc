@@ -16,6 +16,7 @@
 #include "host/base/percent.h"
 #include "host/base/spare_bytes.h"
 #include "host/transport/builtin_rpcs.h"
+#include "host/transport/deadlines.h"
 #include "host/transport/grpc/grpc_queue.h"
 #include "host/transport/service_handler.h"
 
@@ -44,6 +45,9 @@ namespace {
 // Responses up to this size are copied into gRPC's slice, which is one allocation;
 // larger ones are handed over as they are, which is two but copies nothing.
 constexpr size_t kCopyBytesMax = 1024;
+
+// For a client to take what is said before an error.
+constexpr uint64_t kLastWordsNs = 500 * kNsPerMs;
 
 std::string_view ToView(const grpc_slice& slice) {
   return {reinterpret_cast<const char*>(GRPC_SLICE_START_PTR(slice)), GRPC_SLICE_LENGTH(slice)};
@@ -203,7 +207,8 @@ void GrpcCall::Collect() {
     handler_.DrainOutput(
         [this](std::string&& response) { responses_.push_back(std::move(response)); });
   }
-  const uint64_t deadline_ns = handler_.deadline_ns();
+  uint64_t deadline_ns = handler_.deadline_ns();
+  if (!done_) deadline_ns = EarlierDeadline(deadline_ns, cancel_ns_);
   queue_->SetDeadline(this, std::exchange(deadline_ns_, deadline_ns), deadline_ns);
 }
 
@@ -318,7 +323,12 @@ void GrpcCall::OnPosted(CallState* state, RpcContext::Event event) {
 }
 
 void GrpcCall::OnDeadline(uint64_t now_ns) {
-  handler_->OnDeadline(now_ns);
+  if (cancel_ns_ != 0 && cancel_ns_ <= now_ns) {
+    cancel_ns_ = 0;
+    grpc_call_cancel(call_, nullptr);
+  } else {
+    handler_->OnDeadline(now_ns);
+  }
   Pump();
 }
 
@@ -326,7 +336,17 @@ void GrpcCall::OnDeadline(uint64_t now_ns) {
 void GrpcCall::OnTimeout(StreamTime time) {
   queue_->times().End(&times);
   if (done_) return;
-  const std::string message(StreamTimeError(time, queue_->limits()).message());
+  const absl::Status error = StreamTimeError(time, queue_->limits());
+  if (handler_ && !end().has_value() && !writing_) {
+    handler_->OnFailure();
+    if (handler_.has_output()) {
+      // Of a body that is owed: it goes before the error, if the client takes it soon.
+      failure_ = error;
+      cancel_ns_ = MonotonicNs() + kLastWordsNs;
+      return Pump();
+    }
+  }
+  const std::string message(error.message());
   grpc_call_cancel_with_status(call_, GRPC_STATUS_DEADLINE_EXCEEDED, message.c_str(), nullptr);
 }
 

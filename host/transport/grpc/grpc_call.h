@@ -123,8 +123,9 @@ class GrpcCall final : public RpcContext {
   RpcHandler::Output responses_;                // to be written, but for those before the next
   size_t next_response_ = 0;
   uint64_t deadline_ns_ = 0;
-  int cancelled_ = 0;   // once done_: by the client, or by a failure of the connection
-  bool begun_ = false;  // initial metadata is on its way
+  uint64_t cancel_ns_ = 0;  // when a client that does not take its end is cut off; 0: never
+  int cancelled_ = 0;       // once done_: by the client, or by a failure of the connection
+  bool begun_ = false;      // initial metadata is on its way
   bool reading_ = false;
   bool writing_ = false;
   bool writing_and_reading_ = false;  // in one batch

@@ -159,8 +159,19 @@ void H2Call::Refuse(const RequestHead::Refusal& refusal) {
 void H2Call::Fail(absl::Status status) {
   if (end().has_value()) return;
   failure_ = std::move(status);
-  if (handler_) handler_->OnCancel();
+  if (handler_) FailHandler();
   DropUnread();
+}
+
+// What it still says goes out before the error: where Envoy is told to fail open, an error in the
+// middle of a body would let the rest pass.
+void H2Call::FailHandler() {
+  try {
+    handler_->OnFailure();
+    Collect();
+  } catch (const std::bad_alloc&) {
+    handler_->OnCancel();
+  }
 }
 
 // Nobody is going to take what has come of the next message.

@@ -125,6 +125,7 @@ class H2Call final : public RpcContext, public H2Timed {
   void AnswerProbe();
   void Refuse(const RequestHead::Refusal& refusal);
   void Fail(absl::Status status);
+  void FailHandler();
   bool CanTake() const;
   void Read(std::string_view* data);
   void GiveMessage();

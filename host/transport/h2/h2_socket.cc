@@ -28,6 +28,8 @@ constexpr size_t kReadBytesMin = 16384;
 // tables, OpenSSL's buffers.
 constexpr size_t kConnectionBytes = 16384;
 constexpr size_t kTlsBytes = 49152;
+// While the handshake lasts OpenSSL reserves what a ClientHello announces: up to 128 KiB.
+constexpr size_t kHandshakeBytes = 196608;
 constexpr size_t kWriteBytes = 65536;
 // What a client that is asked to leave gets to see GOAWAY, and to close in peace.
 constexpr uint64_t kShutdownNoticeNs = 200 * kNsPerMs;
@@ -65,10 +67,12 @@ H2Socket::~H2Socket() {
   close(fd_);
 }
 
-void H2Socket::Recount() {
-  size_t bytes = kConnectionBytes + (ssl_ != nullptr ? kTlsBytes : 0) + unsent_.capacity();
+// False: there is not as much.
+bool H2Socket::Recount() {
+  const size_t tls_bytes = state_ == State::kHandshake ? kHandshakeBytes : kTlsBytes;
+  size_t bytes = kConnectionBytes + (ssl_ != nullptr ? tls_bytes : 0) + unsent_.capacity();
   if (connection_.has_value()) bytes += connection_->kept_bytes();
-  context_->memory().Resize(&drawn_bytes_, bytes);
+  return context_->memory().Resize(&drawn_bytes_, bytes);
 }
 
 void H2Socket::OpenConnection() {
@@ -140,8 +144,7 @@ ptrdiff_t H2Socket::SslResult(int result) {
 // and for its turn.
 bool H2Socket::BeginTls() {
   ssl_ = tls_->Accept(fd_, &key_updates_);
-  Recount();
-  return ssl_ != nullptr;
+  return ssl_ != nullptr && Recount();
 }
 
 void H2Socket::Handshake() {
@@ -150,6 +153,7 @@ void H2Socket::Handshake() {
   const int result = SSL_do_handshake(ssl_.get());
   if (result == 1 && HasChosenH2(ssl_.get())) {
     OpenConnection();
+    Recount();
     return SetWait(Wait::kRead);
   }
   const int error = SSL_get_error(ssl_.get(), result);

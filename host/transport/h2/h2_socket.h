@@ -71,7 +71,7 @@ class H2Socket final : public H2Connection::Owner, public H2Timed {
   bool BeginTls();
   void FailHandshake();
   void BeginTurn();
-  void Recount();
+  bool Recount();
   void OpenConnection();
   void Read();
   void Discard();

@@ -3,6 +3,7 @@
 // Several instances on one stream: who sees what, and what goes out.
 #include "host/plugin/chain.h"
 
+#include <algorithm>
 #include <thread>
 #include <vector>
 
@@ -501,6 +502,40 @@ TEST_F(ChainTest, AReplacedBodyIsWholeForAGatherer) {
   EXPECT_EQ(seen, (std::vector<std::string>{"new."}));
   EXPECT_EQ(response.request_headers().response().body_mutation().body(), "new");
   EXPECT_EQ(FaultCount("body_too_large", "fake2"), 1);
+}
+
+// What the headers tell of Envoy's body says nothing of the one that takes its place.
+TEST_F(ChainTest, AReplacedBodyEndsWhateverTheHeadersSay) {
+  for (const bool alone : {false, true}) {
+    Reset();
+    std::vector<std::string> seen;
+    if (alone) {
+      FakePlugin* const plugin = AddGatherer(3);
+      plugin->phases[CALLOUT_REQUEST_HEADERS] = ReplacesMessage("new");
+      plugin->phases[CALLOUT_REQUEST_BODY] = Notes(&seen);
+    } else {
+      AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = ReplacesMessage("new");
+      AddGatherer(3)->phases[CALLOUT_REQUEST_BODY] = Notes(&seen);
+    }
+    Begin();
+    const auto response = Exchange(WithModes(
+        Headers(CALLOUT_REQUEST_HEADERS, false, {{"trailer", "x"}, {"upgrade", "websocket"}}),
+        kStreamed, kNone));
+    EXPECT_EQ(response.request_headers().response().body_mutation().body(), "new");
+    EXPECT_EQ(seen.size(), alone ? 0u : 1u);
+  }
+}
+
+TEST_F(ChainTest, WithAReplacedBodyTheLastPluginsHeaderCounts) {
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = ReplacesMessage("new");
+  AddPlugin()->phases[CALLOUT_REQUEST_BODY] = SetsHeader("x-user", "of the body");
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = SetsHeader("x-user", "verified");
+  Begin();
+  const auto response = Exchange(WithModes(Headers(CALLOUT_REQUEST_HEADERS), kStreamed, kNone));
+  const std::vector<std::string> mutations =
+      Mutations(response.request_headers().response().header_mutation());
+  EXPECT_EQ(std::count(mutations.begin(), mutations.end(), "set x-user=verified"), 1);
+  EXPECT_EQ(std::count(mutations.begin(), mutations.end(), "set x-user=of the body"), 0);
 }
 
 TEST_F(ChainTest, WithBodyModeNoneNoOneIsGivenTheReplacedBody) {

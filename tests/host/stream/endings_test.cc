@@ -139,6 +139,48 @@ TEST_F(EndingsTest, NotAmidABodyThatAPluginHasChanged) {
   EXPECT_TRUE(EndedOk());
 }
 
+TEST_F(EndingsTest, ATunnelIsNoBodyForWhoTakesResponsesAlone) {
+  AddGatherer(100)->phases[CALLOUT_RESPONSE_BODY] = Returns(CALLOUT_OK);
+  FeedRequestHeaders(kNone, kStreamed, false, {{":method", "CONNECT"}});
+  const double faults = FaultCount("endless_body");
+  Feed(Headers(CALLOUT_RESPONSE_HEADERS, false, {{":status", "200"}}));
+  EXPECT_EQ(FaultCount("endless_body"), faults + 1);
+}
+
+// --- Errors of the transport -----------------------------------------------------------
+
+TEST_F(EndingsTest, AFailureOfTheTransportRefusesWhatMayNotPass) {
+  enum class Owed { kNothing, kBody, kGathered, kRefusal };
+  for (const Owed owed : {Owed::kNothing, Owed::kBody, Owed::kGathered, Owed::kRefusal}) {
+    Reset();
+    callout_call_t* deferred = nullptr;
+    FakePlugin* const plugin = owed == Owed::kGathered ? AddGatherer(100) : AddPlugin();
+    plugin->phases[CALLOUT_REQUEST_BODY] = [&](callout_call_t* call) -> callout_status_t {
+      if (owed == Owed::kBody) return ReplacesBody("x")(call);
+      if (owed != Owed::kRefusal) return CALLOUT_OK;
+      deferred = call;
+      const callout_bytes_t refusal = ToBytes(std::string_view("\x0a\x03\x08\x93\x03", 5));
+      EXPECT_EQ(call->host->respond(call, CALLOUT_IMMEDIATE_RESPONSE, &refusal, 1), CALLOUT_OK);
+      return CALLOUT_DEFERRED;
+    };
+    FeedRequestHeaders(kStreamed, kNone);
+    Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
+    Take();
+    stream_->OnFailure();
+    const std::vector<ProcessingResponse> said = Take();
+    ASSERT_EQ(said.size(), owed == Owed::kNothing ? 0u : 1u) << static_cast<int>(owed);
+    if (!said.empty()) {
+      EXPECT_EQ(said[0].immediate_response().status().code(), 500);
+    }
+    EXPECT_TRUE(stream_->end().has_value());
+    if (deferred != nullptr) {
+      deferred->host->finish(deferred, CALLOUT_OK);
+      Deliver();
+    }
+    EXPECT_TRUE(stream_->closed());
+  }
+}
+
 // --- All bytes of content-length in BUFFERED_PARTIAL, but no end ---------------------
 
 class StalledBodyTest : public EndingsTest {

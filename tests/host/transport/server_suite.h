@@ -176,6 +176,33 @@ TYPED_TEST_P(EveryServer, AClientThatLeavesAmidAChangedBodyIsToldAsOneThatHasLef
   EXPECT_EQ(this->Metric("callout_streams_ended_total{outcome=\"error\"}"), "0");
 }
 
+// Where Envoy is told to fail open, the error alone would let the rest of the body pass.
+TYPED_TEST_P(EveryServer, AnErrorAmidAChangedBodyComesAfterARefusal) {
+  this->transport_limits().first_message_timeout_ms = 60000;
+  this->transport_limits().stream_idle_timeout_ms = 100;
+  this->AddPlugin()->phases[CALLOUT_REQUEST_BODY] =
+      Answers([](CommonResponse* common) { common->mutable_body_mutation()->set_body("changed"); });
+  this->StartServer();
+  for (const bool drains : {false, true}) {
+    ClientEnd client(this->Pair());
+    const int32_t id = client.h2().Begin(kProcessPath);
+    const auto send = [&](const ProcessingRequest& request) {
+      client.h2().Send(id, Framed(request.SerializeAsString()));
+    };
+    send(this->WithModes(this->Headers(CALLOUT_REQUEST_HEADERS), kStreamed, kNone));
+    send(this->Body(CALLOUT_REQUEST_BODY, "chunk", false));
+    ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).Messages().size() >= 2; }));
+    if (drains) this->transport()->Drain(1);
+    ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
+    const std::vector<std::string> messages = client.h2().rpc(id).Messages();
+    ASSERT_EQ(messages.size(), 3u);
+    ProcessingResponse last;
+    ASSERT_TRUE(last.ParseFromString(messages.back()));
+    EXPECT_EQ(last.immediate_response().status().code(), 500);
+    EXPECT_NE(client.h2().rpc(id).status(), "0");
+  }
+}
+
 // A watcher of health half-closes, and then has no next message to send.
 TYPED_TEST_P(EveryServer, AWatcherOwesNoMessage) {
   this->transport_limits().stream_idle_timeout_ms = 100;  // until it half-closes, at most
@@ -360,7 +387,8 @@ REGISTER_TYPED_TEST_SUITE_P(
     EveryServer, ServesAndDrains, ADrainCutsWhatTakesTooLong, ADrainSaysThatAPluginHoldsACall,
     WatchersOfHealthAreToldAndEndedByADrain, AStreamWithoutAFirstMessageIsEnded,
     AStreamWithoutANextMessageIsEnded, AnOldStreamIsEnded, AWatcherOwesNoMessage,
-    AClientThatLeavesAmidAChangedBodyIsToldAsOneThatHasLeft, APlainGetIsToldThatTheMethodIsBad,
+    AClientThatLeavesAmidAChangedBodyIsToldAsOneThatHasLeft,
+    AnErrorAmidAChangedBodyComesAfterARefusal, APlainGetIsToldThatTheMethodIsBad,
     AnUnknownMethodIsNamed, ConnectionsOnWhichHttp2NeverBeginsAreClosed, TlsTellsWhoTheClientIs,
     TlsIsByThePolicy, TheNextHandshakeHasTheStoresNewCertificate,
     ARefusalDoesNotWaitForTheEndOfTheRequest, HeadersOfABadValueAndManyOthersEndNoProcess);
