@@ -32,7 +32,7 @@ H2Options MakeH2Options(const Config& config) {
 
 // What the end of the process waits for the collector of traces, and for recordings.
 constexpr uint64_t kFlushMs = 1000;
-// What the end of the process waits for hooks of shadows, and no longer.
+// What the end of the process waits for hooks and deferred calls of shadows, and no longer.
 constexpr uint64_t kShadowsEndMs = 500;
 // How long a list of RPCs waits for a thread that a hook occupies.
 constexpr uint64_t kListMs = 100;
@@ -276,7 +276,10 @@ bool TrafficServer::Drain() {
   shadow_watcher_->Detach();
   const bool shadows_closed = shadows_->Stop(kShadowsEndMs);
   if (!shadows_closed) {
-    Log(LogLevel::kWarning, "a hook of a plugin in shadow has not returned, and is abandoned");
+    Log(LogLevel::kWarning,
+        "a plugin in shadow still holds a call after {} ms: a hook has not returned, or a deferred "
+        "call is not finished; it is abandoned",
+        kShadowsEndMs);
   }
   if (exporter_ != nullptr) exporter_->Stop(kFlushMs);
   EndRecordings();

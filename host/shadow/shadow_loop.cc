@@ -253,6 +253,7 @@ void ShadowLoop::Run() {
 }
 
 // What is cancelled is no difference. A plugin may have a call of one still, and finish it soon.
+// This goes on for as long as one has; how long anybody waits for it is AwaitStop's.
 void ShadowLoop::GiveUpRuns() {
   for (const auto& run : runs_) {
     if (!run->over()) run->Cancel();

@@ -217,16 +217,24 @@ void Upstream::Unqueue(Call* call) {
 }
 
 void Upstream::Dispatch() {
-  while (!pending_.empty()) {
-    Call* const call = pending_.front();
-    Link* const link = FindRoom(call->given.request.grpc);
+  SendWaiting();
+  OpenMore();
+}
+
+// In their order. But a call that waits for HTTP/2 holds up none that HTTP/1.1 can carry: the
+// connection that it waits for may take its whole connect timeout, and then fail.
+void Upstream::SendWaiting() {
+  for (auto next = pending_.begin(); next != pending_.end();) {
+    Call* const call = *next++;  // it may leave the list
+    const bool grpc = call->given.request.grpc;
+    Link* const link = FindRoom(grpc);
     if (link != nullptr) {
       Unqueue(call);
       SendOn(link, call);
-    } else if (call->given.request.grpc && SpeaksHttp1()) {
+    } else if (grpc && SpeaksHttp1()) {
       RefuseGrpc(call);
-    } else {
-      return OpenMore();
+    } else if (!grpc || FindRoom(false) == nullptr) {
+      return;  // nor is there room for any other
     }
   }
 }
@@ -607,6 +615,9 @@ void Upstream::OnLinkOpen(Link* link) {
 
 void Upstream::OnLinkFailed(Link* link, const std::string& why) {
   CloseLink(link);
+  // Those that only HTTP/2 can carry may have waited for this one alone. None is opened in its
+  // place: a service that is down would be tried until their deadlines.
+  SendWaiting();
   // While there are other connections, the calls that wait will get one of them.
   if (links_.size() > closed_links_) return;
   const std::list<Call*> waiting = pending_;

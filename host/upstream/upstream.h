@@ -11,9 +11,10 @@
 //
 // A call waits until a connection has room. Connections are opened while calls wait, up to
 // max_connections; the one that was used last is used first, so that others can become idle and
-// end. An attempt that failed is made again if the service cannot have looked at the request, or if
-// the request is idempotent and the connection broke; never after a timeout, a response or an
-// invalid one, nor where the call is the trial of an open circuit.
+// end. A gRPC call fails where the server has chosen HTTP/1.1; it holds up no others, and tells the
+// circuit nothing. An attempt that failed is made again if the service cannot have looked at the
+// request, or if the request is idempotent and the connection broke; never after a timeout, a
+// response or an invalid one, nor where the call is the trial of an open circuit.
 #ifndef CALLOUT_HOST_UPSTREAM_UPSTREAM_H_
 #define CALLOUT_HOST_UPSTREAM_UPSTREAM_H_
 
@@ -120,6 +121,7 @@ class Upstream {
   void Enqueue(Call* call);
   void Unqueue(Call* call);
   void Dispatch();
+  void SendWaiting();
   void SendOn(Link* link, Call* call);
   void OnResult(uint64_t id, AttemptResult result);
   bool MayRetry(const Call& call, UpstreamOutcome outcome, uint64_t* wait_ns) const;

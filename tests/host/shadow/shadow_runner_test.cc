@@ -9,7 +9,9 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <thread>
 
+#include "host/base/clock.h"
 #include "tests/host/notification.h"
 #include "tests/host/shadow/shadow_fixture.h"
 
@@ -236,22 +238,54 @@ TEST_F(ShadowRunnerTest, StopDoesNotWaitForAHookThatHangs) {
   EXPECT_TRUE(runner_->Stop(kGiveUpMs));
 }
 
+// Of a shadow that defers it: a call that the plugin has, and what it is told.
+struct HeldCall {
+  Notification deferred, cancelled;
+  callout_call_t* call = nullptr;
+
+  void HoldBy(FakePlugin* plugin) {
+    plugin->phases[CALLOUT_REQUEST_HEADERS] = [this](callout_call_t* given) {
+      call = given;
+      deferred.Notify();
+      return CALLOUT_DEFERRED;
+    };
+    plugin->cancel = [this](callout_call_t*) { cancelled.Notify(); };
+  }
+  void Finish() const { call->host->finish(call, CALLOUT_OK); }
+};
+
 // All plugins would otherwise end without their destroy.
 TEST_F(ShadowRunnerTest, StopWaitsForACallThatIsFinishedInTime) {
+  HeldCall held;
+  limits_.hook_deadline_ms = kGiveUpMs;
   AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
-  Notification deferred;
-  callout_call_t* call = nullptr;
-  AddShadow()->phases[CALLOUT_REQUEST_HEADERS] = [&](callout_call_t* given) {
-    call = given;
-    deferred.Notify();
-    return CALLOUT_DEFERRED;
-  };
+  held.HoldBy(AddShadow());
   BeginShadowed();
   RunStream();
-  deferred.WaitForNotification();
-  EXPECT_FALSE(runner_->Stop(1)) << "the plugin has it still";
-  call->host->finish(call, CALLOUT_OK);
+  held.deferred.WaitForNotification();
+  // It is told so only by the stop, which has begun then.
+  std::thread plugin([&held] {
+    held.cancelled.WaitForNotification();
+    held.Finish();
+  });
   EXPECT_TRUE(runner_->Stop(kGiveUpMs));
+  plugin.join();
+}
+
+TEST_F(ShadowRunnerTest, StopWaitsForACallThatIsNotFinishedUntilItsTimeIsUp) {
+  constexpr uint64_t kStopMs = 20;
+  HeldCall held;
+  limits_.hook_deadline_ms = kGiveUpMs;
+  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+  held.HoldBy(AddShadow());
+  BeginShadowed();
+  RunStream();
+  held.deferred.WaitForNotification();
+  const uint64_t began_ns = MonotonicNs();
+  EXPECT_FALSE(runner_->Stop(kStopMs)) << "the plugin has it still";
+  EXPECT_GE(MonotonicNs() - began_ns, kStopMs * kNsPerMs);
+  held.Finish();
+  EXPECT_TRUE(runner_->Stop(kGiveUpMs)) << "who asks again is told";
 }
 
 TEST_F(ShadowRunnerTest, AReportIsOfTheLatestGeneration) {

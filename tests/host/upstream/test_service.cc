@@ -180,7 +180,7 @@ void TestService::Accept() {
 }
 
 void TestService::Serve(int fd, int number) {
-  {
+  if (options_.admits == nullptr || options_.admits(number)) {
     Channel channel(this, fd);
     if (channel.is_good() && options_.http2) ServeHttp2(&channel, number);
     if (channel.is_good() && !options_.http2) ServeHttp1(&channel, number);

@@ -70,6 +70,8 @@ class TestService {
     std::string certificate = "", key = "";
     std::string client_ca = "";  // PEM; not empty: clients need a certificate of it
     std::string alpn = "";       // "h2", "http/1.1"; "": what `http2` says
+    // On a connection's thread, before TLS; false: it is closed. Null: all are served.
+    std::function<bool(int connection)> admits = nullptr;
   };
 
   TestService(const Options& options, Handler handler);

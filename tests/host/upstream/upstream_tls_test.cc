@@ -5,10 +5,12 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <future>
 #include <string>
 
 #include "host/upstream/client_tls.h"
 #include "host/upstream/grpc_message.h"
+#include "tests/host/notification.h"
 #include "tests/host/pki.h"
 #include "tests/host/upstream/upstream_fixture.h"
 
@@ -50,6 +52,15 @@ class UpstreamTlsTest : public UpstreamFixture {
     Make(service.url(), R"("max_retries": 0, "circuit_failures": 0, "timeout_ms": 30000,
                            "connect_timeout_ms": 30000, "tls": {"ca": ")" +
                             ca + "\"" + more + "}" + keys);
+  }
+
+  static UpstreamRequest Ask() {
+    UpstreamRequest ask;
+    ask.grpc = true;
+    ask.method = "POST";
+    ask.path = "/a.B/C";
+    ask.body = FrameGrpcMessage("x");
+    return ask;
   }
 
   const TempDir directory_;
@@ -131,27 +142,17 @@ TEST_F(UpstreamTlsTest, ReadsChangedFilesForNewConnections) {
 }
 
 TEST_F(UpstreamTlsTest, NeedsHttp2ForGrpc) {
-  UpstreamRequest ask;
-  ask.grpc = true;
-  ask.method = "POST";
-  ask.path = "/a.B/C";
-  ask.body = FrameGrpcMessage("x");
   TestService service(Server("DNS:localhost"), Ok);
   MakeTls(service);
-  const UpstreamResult result = Call(ask);
+  const UpstreamResult result = Call(Ask());
   EXPECT_EQ(result.status, CALLOUT_DATA_LOSS);
   EXPECT_THAT(result.message, HasSubstr("gRPC needs HTTP/2"));
   MakeTls(service, "", R"(, "protocol": "http2")");
-  EXPECT_THAT(Call(ask).message, HasSubstr("does not offer HTTP/2"));
+  EXPECT_THAT(Call(Ask()).message, HasSubstr("does not offer HTTP/2"));
 }
 
 // Else each call waited for its deadline, and those behind it, too.
 TEST_F(UpstreamTlsTest, CallsThatNeedHttp2HoldUpNoOthers) {
-  UpstreamRequest grpc;
-  grpc.grpc = true;
-  grpc.method = "POST";
-  grpc.path = "/a.B/C";
-  grpc.body = FrameGrpcMessage("x");
   TestService service(Server("DNS:localhost"), [](const Request& request) {
     return Reply{.body = std::to_string(request.connection)};
   });
@@ -159,11 +160,62 @@ TEST_F(UpstreamTlsTest, CallsThatNeedHttp2HoldUpNoOthers) {
                          "max_connections": 1, "tls": {"ca": ")" +
                           Put("ca.pem", PemOf(ca_.certificate.get())) + "\"}");
   for (int i = 0; i < 4; ++i) {
-    std::future<UpstreamResult> first = Begin(grpc);
+    std::future<UpstreamResult> first = Begin(Ask());
     std::future<UpstreamResult> second = Begin(Get());
     EXPECT_THAT(first.get().message, HasSubstr("gRPC needs HTTP/2"));
     EXPECT_EQ(second.get().response.body, "1") << "the only connection";
   }
+}
+
+// The one that is being opened may turn out to be of HTTP/2. The idle one serves all others.
+TEST_F(UpstreamTlsTest, ACallThatNeedsHttp2HoldsUpNoOthersWhileAConnectionIsBeingOpened) {
+  Notification respond, shut;
+  TestService::Options options = Server("DNS:localhost");
+  options.admits = [&](int connection) {
+    if (connection == 2) shut.WaitForNotification();
+    return connection != 2;
+  };
+  TestService service(options, [&](const Request& request) {
+    if (request.path == "/held") respond.WaitForNotification();
+    return Reply{.body = "x"};
+  });
+  MakeTls(service, "", R"(, "max_connections": 2)");
+  std::future<UpstreamResult> held = Begin(Get("/held"));
+  EXPECT_TRUE(service.AwaitRequests(1));
+  std::future<UpstreamResult> waiting = Begin(Get());
+  EXPECT_TRUE(service.AwaitOpen(2)) << "the second is opened for the call that waits";
+  respond.Notify();
+  EXPECT_EQ(held.get().response.body, "x");
+  EXPECT_EQ(waiting.get().response.body, "x");
+  std::future<UpstreamResult> grpc = Begin(Ask());
+  const UpstreamResult other = Call(Get());
+  EXPECT_EQ(other.response.body, "x") << other.message;
+  // It ends with the connection that it waits for, not at its deadline.
+  shut.Notify();
+  EXPECT_THAT(grpc.get().message, HasSubstr("gRPC needs HTTP/2"));
+}
+
+TEST_F(UpstreamTlsTest, OpensNoConnectionForACallThatNeedsHttp2WhereTheServerHasChosenHttp1) {
+  TestService service(Server("DNS:localhost"), Ok);
+  MakeTls(service);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(Call(Ask()).status, CALLOUT_DATA_LOSS);
+  EXPECT_THAT(metrics_.Text(), HasSubstr("callout_upstream_connections{upstream=\"service\"} 1\n"));
+}
+
+// Nothing was sent: that says something of the plugin, and nothing of the service.
+TEST_F(UpstreamTlsTest, CallsThatNeedHttp2DoNotOpenTheCircuitForOthers) {
+  TestService service(Server("DNS:localhost"), Ok);
+  Make(service.url(), R"("max_retries": 0, "circuit_failures": 2, "circuit_open_ms": 60000,
+                         "timeout_ms": 30000, "connect_timeout_ms": 30000, "tls": {"ca": ")" +
+                          Put("ca.pem", PemOf(ca_.certificate.get())) + "\"}");
+  for (int i = 0; i < 4; ++i) {
+    const UpstreamResult result = Call(Ask());
+    EXPECT_EQ(result.status, CALLOUT_DATA_LOSS) << result.message;
+    EXPECT_EQ(result.attempts, 0u);
+  }
+  EXPECT_EQ(Call(Get()).response.body, "x");
+  EXPECT_THAT(metrics_.Text(),
+              HasSubstr("callout_upstream_circuit_opens_total{upstream=\"service\"} 0\n"));
 }
 
 TEST_F(UpstreamTlsTest, TheConfigurationNamesFilesThatAreInvalid) {
