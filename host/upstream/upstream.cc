@@ -232,7 +232,9 @@ void Upstream::SendWaiting() {
       Unqueue(call);
       SendOn(link, call);
     } else if (grpc && SpeaksHttp1()) {
-      RefuseGrpc(call);
+      Unqueue(call);
+      FinishSoon(call->given.id, UpstreamOutcome::kInvalidResponse,
+                 "gRPC needs HTTP/2, and the server has chosen HTTP/1.1 (ALPN)");
     } else if (!grpc || FindRoom(false) == nullptr) {
       return;  // nor is there room for any other
     }
@@ -248,13 +250,6 @@ bool Upstream::SpeaksHttp1() const {
     any = true;
   }
   return any;
-}
-
-// Later, as FinishSoon; it waits in no line meanwhile.
-void Upstream::RefuseGrpc(Call* call) {
-  Unqueue(call);
-  FinishSoon(call->given.id, UpstreamOutcome::kInvalidResponse,
-             "gRPC needs HTTP/2, and the server has chosen HTTP/1.1 (ALPN)");
 }
 
 void Upstream::SendOn(Link* link, Call* call) {
@@ -605,11 +600,6 @@ void Upstream::OnLinkOpen(Link* link) {
   link->connection =
       is_http2 ? MakeHttp2Connection(&config_, write) : MakeHttp1Connection(&config_, write);
   Sweep();
-  // Those that only HTTP/2 can carry have no hope any more, and hold up no other.
-  const std::list<Call*> waiting = is_http2 ? std::list<Call*>() : pending_;
-  for (Call* const call : waiting) {
-    if (call->given.request.grpc) RefuseGrpc(call);
-  }
   Dispatch();
 }
 

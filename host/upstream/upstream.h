@@ -132,7 +132,6 @@ class Upstream {
   void Finish(Call* call, AttemptResult result);
   void FinishSoon(uint64_t id, UpstreamOutcome outcome, std::string why);
   bool SpeaksHttp1() const;
-  void RefuseGrpc(Call* call);
   static Counted CountedAs(UpstreamOutcome outcome, const UpstreamResult& result);
   void Count(UpstreamOutcome outcome, const UpstreamResult& result);
   void TellCircuit(const Call& call, bool has_failed, UpstreamOutcome outcome);
