@@ -609,13 +609,16 @@ absl::StatusOr<uint32_t> ServiceTable::DefineMetric(const callout_metric_spec_t&
       Metrics::Kind::kCounter, Metrics::Kind::kGauge, Metrics::Kind::kHistogram,
       Metrics::Kind::kGauge};
   constexpr size_t kLabelsMax = 8;
+  if (!CALLOUT_HAS(&spec, callout_metric_spec_t, bucket_count)) {
+    return absl::InvalidArgumentError(fmt::format(
+        "the spec's struct_size is {}; set it to sizeof(callout_metric_spec_t)", spec.struct_size));
+  }
   std::string name(ToView(spec.name));
-  if (!CALLOUT_HAS(&spec, callout_metric_spec_t, bucket_count) || spec.kind >= kKinds.size() ||
-      spec.label_count > kLabelsMax ||
+  if (spec.kind >= kKinds.size() || spec.label_count > kLabelsMax ||
       (spec.bucket_count > 0 && spec.kind != CALLOUT_METRIC_HISTOGRAM)) {
     return absl::InvalidArgumentError(
-        fmt::format("metric {}: a spec with an unknown kind, more than {} labels, buckets without "
-                    "being a histogram, or without struct_size; see <callout/plugin.h>",
+        fmt::format("metric {} has an unknown kind, more than {} labels, or buckets without being "
+                    "a histogram",
                     name, kLabelsMax));
   }
   const std::string unit(ToView(spec.unit));
@@ -631,23 +634,25 @@ absl::StatusOr<uint32_t> ServiceTable::DefineMetric(const callout_metric_spec_t&
   std::vector<double> buckets(spec.buckets, spec.buckets + spec.bucket_count);
   const size_t count = plugin_metric_count_.load(std::memory_order_relaxed);
   const bool has_room = count < kPluginMetricsMax;
-  const absl::Status too_many = absl::ResourceExhaustedError(
-      fmt::format("metric {}: a plugin may have {} series at most", name, kPluginMetricsMax));
+  const auto too_many = [&name] {
+    return absl::ResourceExhaustedError(
+        fmt::format("metric {}: a plugin may have {} series at most", name, kPluginMetricsMax));
+  };
   absl::StatusOr<Metrics::Id> defined =
-      metrics_->Define(kKinds[spec.kind], std::move(name), std::string(ToView(spec.help)),
-                       std::move(labels), std::move(buckets), has_room);
+      metrics_->Define(kKinds[spec.kind], name, std::string(ToView(spec.help)), std::move(labels),
+                       std::move(buckets), has_room);
   if (absl::IsAlreadyExists(defined.status())) {
     return absl::InvalidArgumentError(
         fmt::format("{}. Metrics stay until the process ends, so a version that changes one needs "
                     "another name for it",
                     MessageOf(defined.status())));
   }
-  if (!defined.ok()) return has_room ? defined.status() : too_many;
+  if (!defined.ok()) return has_room ? defined.status() : too_many();
   for (uint32_t i = 0; i < count; ++i) {
     if (plugin_metrics_[i].id == *defined && plugin_metrics_[i].kind == spec.kind) return i;
   }
   // Another instance's of this name may be known.
-  if (!has_room) return too_many;
+  if (!has_room) return too_many();
   plugin_metrics_[count] = {spec.kind, *defined};
   plugin_metric_count_.store(count + 1, std::memory_order_release);
   return static_cast<uint32_t>(count);

@@ -312,7 +312,7 @@ absl::Status PluginSet::CommitAll(const std::vector<GenerationId>& chain) {
   return absl::OkStatus();
 }
 
-// Under mutex_. What an instance is told was the case when it left: streams may keep it for long.
+// Under mutex_. Streams may keep an instance for long: the reason is that of when it left.
 void PluginSet::SetDestroyReason(bool wanted, const Chain& next, Instance* instance,
                                  Generation* generation) const {
   using Place = Generation::Place;

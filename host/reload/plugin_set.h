@@ -100,8 +100,9 @@ class PluginSet final : public GenerationTarget {
     std::weak_ptr<Instance> used;
     std::shared_ptr<Instance> prepared;  // kept until the next Commit
     bool aside = false;                  // kept until a Commit that has it
+    // Whether a Commit has had it, and whether one after that has left it out.
     enum class Place : uint8_t { kNew, kServes, kLeft };
-    Place place = Place::kNew;          // in the chain of the last Commit
+    Place place = Place::kNew;
     std::optional<StreamShare> canary;  // its share, while it is one
     // Counts its calls, as long as it is one of a canary's pair; null: it is not.
     std::shared_ptr<CallTally> tally;
@@ -143,7 +144,7 @@ class PluginSet final : public GenerationTarget {
   std::vector<LiveChain> live_chains_;  // oldest first; the last is current
   std::vector<GenerationId> failed_trials_;
   size_t mapped_ = 0;
-  bool ending_ = false;
+  bool ending_ = false;  // the destructor runs
 
   ChainSource chains_;
 };

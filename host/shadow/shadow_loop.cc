@@ -260,7 +260,9 @@ void ShadowLoop::GiveUpRuns() {
   }
   const auto is_closed = [](const std::unique_ptr<ShadowRun>& run) { return run->closed(); };
   std::vector<Posted> posted;
-  while (std::erase_if(runs_, is_closed), !runs_.empty()) {
+  for (;;) {
+    std::erase_if(runs_, is_closed);
+    if (runs_.empty()) return;
     {
       std::unique_lock<std::mutex> lock(mutex_);
       changed_.wait(lock, [this] { return !posted_.empty(); });

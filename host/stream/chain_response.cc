@@ -254,8 +254,9 @@ void ChainResponse::WriteMerged(callout_field_t field, Response* out) const {
   std::string_view body;
   std::string after;
   std::string head;
-  const bool has_content = !IsTrailersResponse(field) || merged_->has_headers;
-  if (IsTrailersResponse(field)) {
+  const bool is_trailers = IsTrailersResponse(field);
+  const bool has_content = !is_trailers || merged_->has_headers;
+  if (is_trailers) {
     if (has_content) merged_->headers.AppendTo(&before);
   } else {
     WriteCommon(&before, &after);

@@ -329,15 +329,16 @@ bool Stream::OwesBody() const {
   return false;
 }
 
-bool Stream::owes_body() const {
-  if (silenced_) return false;
-  const auto holds = [](const Line& line) {
-    return std::any_of(line.begin(), line.end(), [](const ChainMessage* message) {
-      return message->state == MessageState::kHeld;
-    });
-  };
-  return OwesBody() || std::any_of(lines_.begin(), lines_.end(), holds);
+bool Stream::HoldsMessage() const {
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    for (const Stage& stage : parts_[i].stages) {
+      if (stage.held != nullptr) return true;
+    }
+  }
+  return false;
 }
+
+bool Stream::fails_at_half_close() const { return !silenced_ && (OwesBody() || HoldsMessage()); }
 
 // A plugin has refused the exchange in a call that is not over yet.
 bool Stream::RefusalOutstanding() const {
@@ -354,11 +355,8 @@ bool Stream::CallsOutstanding() const {
   for (size_t i = 0; i < parts_.size(); ++i) {
     const Part& part = parts_[i];
     if (part.CallOf(0).message != nullptr || part.CallOf(1).message != nullptr) return true;
-    for (const Stage& stage : parts_[i].stages) {
-      if (stage.held != nullptr) return true;
-    }
   }
-  return reply_part_ != nullptr;
+  return HoldsMessage() || reply_part_ != nullptr;
 }
 
 bool Stream::may_speak_unasked() const {
@@ -495,7 +493,7 @@ void Stream::NoteLostBodies() {
 }
 
 void Stream::OnFailure() {
-  if (live() && (OwesBody() || RefusalOutstanding())) EmitBeforeError();
+  if (!end_.has_value()) EmitBeforeError();
   Output output = TakeOutput();
   OnCancel();
   output_ = std::move(output);
@@ -568,7 +566,7 @@ void Stream::End(absl::Status status) {
 
 void Stream::End(absl::Status status, callout_outcome_t outcome) {
   if (end_.has_value()) return;
-  if (!status.ok() && !silenced_ && OwesBody()) EmitBeforeError();
+  if (!status.ok()) EmitBeforeError();
   const StreamEnvironment::MetricIds& ids = environment_->ids();
   environment_->metrics().Add(status.ok() ? ids.streams_ended_ok : ids.streams_ended_error);
   NoteEnd(outcome, status);
@@ -580,15 +578,17 @@ void Stream::End(absl::Status status, callout_outcome_t outcome) {
 
 // Where Envoy is told to fail open it would let the rest of the body pass after
 // an error (seen on 1.40 with STREAMED: "aaabbbccc" arrived as "bbbccc" with a
-// 200). An immediate response ends the request whatever Envoy is told.
+// 200), or a request that a plugin has refused in a call that is not over. An
+// immediate response ends the request whatever Envoy is told.
 void Stream::EmitBeforeError() {
-  if (reply_part_ != nullptr || exchange_.observability()) return;
+  if (silenced_ || reply_part_ != nullptr || exchange_.observability()) return;
+  const bool owes_body = OwesBody();
+  if (!owes_body && !RefusalOutstanding()) return;
   Response response;
-  BuildRecord(
-      CALLOUT_IMMEDIATE_RESPONSE,
-      WriteImmediateResponse(kDenyStatusDefault, OwesBody() ? "callout_failed_within_a_body"
-                                                            : "callout_failed_after_denial"),
-      &response);
+  BuildRecord(CALLOUT_IMMEDIATE_RESPONSE,
+              WriteImmediateResponse(kDenyStatusDefault, owes_body ? "callout_failed_within_a_body"
+                                                                   : "callout_failed_after_denial"),
+              &response);
   Emit(std::move(response), {});
   silenced_ = true;
 }

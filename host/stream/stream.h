@@ -98,7 +98,7 @@ class Stream {
   // deadline, or an end with OK when a drain's time is up.
   bool may_speak_unasked() const;
   // The end of its client's messages would end it with an error.
-  bool owes_body() const;
+  bool fails_at_half_close() const;
   // A hook runs on another thread, or a call is deferred; late ones, too.
   bool calls_at_work() const { return calls_at_work_ > 0; }
   bool has_output() const { return !output_.empty(); }
@@ -213,6 +213,7 @@ class Stream {
   void MatchParts(const RequestView& view);
   void OwnBytes(ChainMessage* message);
   bool OwesBody() const;
+  bool HoldsMessage() const;
   bool RefusalOutstanding() const;
   void EmitBeforeError();
   bool Wanted(callout_phase_t phase) const;

@@ -73,13 +73,6 @@ Direction Stream::DirectionToCome(const ChainMessage& message) const {
 }
 
 // What can be foreseen is refused here, before a byte is taken.
-// As the request is now, for the response to it.
-void Stream::NoteUpgrade(const ChainMessage& message) {
-  if (message.phase != CALLOUT_REQUEST_HEADERS || message.end_of_stream) return;
-  const HeaderFacts facts = ReadHeaderFacts(message.message);
-  exchange_.direction(message.phase).upgrade = facts.is_connect || facts.has_upgrade;
-}
-
 void Stream::CheckBodyToCome(ChainMessage* message, Part* part, std::string_view headers) {
   Stage& stage = StageOf(*message, part);
   if (!part->usable || message->end_of_stream || stage.body_passes || exchange_.observability() ||
@@ -98,10 +91,11 @@ void Stream::CheckBodyToCome(ChainMessage* message, Part* part, std::string_view
   const HeaderFacts facts = ReadHeaderFacts(headers);
   const bool is_request = message->phase == CALLOUT_REQUEST_HEADERS;
   const Direction& request = exchange_.direction(CALLOUT_REQUEST_HEADERS);
+  const bool asks_for_upgrade = facts.is_connect || facts.has_upgrade;
   const bool upgraded =
       !is_request && (facts.status == "101" || (request.upgrade && facts.status.starts_with('2')));
   std::string_view why;
-  if (first && (is_request ? request.upgrade : upgraded)) {
+  if (first && (is_request ? asks_for_upgrade : upgraded)) {
     why = "an upgraded connection has no end";
   } else if (first && !is_request && facts.HasContentType("text/event-stream")) {
     why = "text/event-stream has no end";
@@ -139,6 +133,14 @@ void Stream::CheckBodiesToCome(ChainMessage* message) {
   for (size_t i = 0; i < parts_.size() && live(); ++i) {
     CheckBodyToCome(message, &parts_[i], message->original);
   }
+}
+
+// As the instances leave the request: its response may be a tunnel.
+void Stream::NoteUpgrade(const ChainMessage& message) {
+  const bool is_read = chain_->has_whole_body && message.phase == CALLOUT_REQUEST_HEADERS;
+  if (!is_read || message.end_of_stream) return;
+  const HeaderFacts facts = ReadHeaderFacts(message.message);
+  exchange_.direction(message.phase).upgrade = facts.is_connect || facts.has_upgrade;
 }
 
 // In FULL_DUPLEX_STREAMED Envoy sends the body unasked, and takes a header response

@@ -182,6 +182,7 @@ Stream::Progress Stream::Advance(ChainMessage* message, const ChainMessage* ahea
     }
     if (observers_ != nullptr) TellPlace(message);
   } while (BeginReplacedBody(message));
+  NoteUpgrade(*message);
   CheckBodiesToCome(message);
   return live() ? Progress::kDone : Progress::kStopped;
 }
@@ -210,7 +211,6 @@ void Stream::Settled(ChainMessage* message, Part* part) {
     LetGo(&stage);
   }
   if (chain_->has_whole_body && IsHeadersPhase(message->phase)) {
-    NoteUpgrade(*message);
     CheckBodyToCome(message, part, message->message);
     if (!live()) return;
     if (HoldsHeaders(*message, *part)) {

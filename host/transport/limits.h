@@ -13,6 +13,9 @@
 
 namespace callout::host {
 
+// How long clients have to take what goes before an error that ends their streams, and the error.
+inline constexpr uint64_t kLastWordsMs = 500;
+
 // What both transports hold clients to.
 struct TransportLimits {
   int thread_count = 0;  // 0: one for each core

@@ -64,7 +64,7 @@ class RpcHandler {
   // What it takes in memory beside itself, that of a handler which is no stream included.
   virtual size_t kept_bytes() const { return 0; }
   // To half-close is to fail it: who has left is to be told of by OnCancel.
-  virtual bool owes_body() const { return false; }
+  virtual bool fails_at_half_close() const { return false; }
   // A message of the client's is under way in it.
   virtual bool at_work() const { return false; }
   // Sets kind, stream_id, phase, plugin and state.
@@ -105,11 +105,11 @@ class StreamHandler final : public HandlerOf<Stream> {
   StreamHandler(StreamEnvironment* environment, RpcContext* rpc) : HandlerOf(environment, rpc) {}
 
   void OnFailure() override { rpc_.OnFailure(); }
-  // A call that is under way has a deadline. At the end of a drain a body that is owed brings a
-  // response with the error.
-  bool quiet() const override { return !rpc_.may_speak_unasked() && !rpc_.owes_body(); }
+  // A call that is under way has a deadline. At the end of a drain, a body that is owed has the
+  // stream respond before the error.
+  bool quiet() const override { return !rpc_.may_speak_unasked() && !rpc_.fails_at_half_close(); }
   size_t kept_bytes() const override { return rpc_.kept_bytes() + rpc_.owned_bytes(); }
-  bool owes_body() const override { return rpc_.owes_body(); }
+  bool fails_at_half_close() const override { return rpc_.fails_at_half_close(); }
   bool at_work() const override { return !rpc_.idle(); }
   template <class Take>
   void DrainOutput(Take take) {

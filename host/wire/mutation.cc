@@ -59,12 +59,6 @@ std::string_view IndexName(std::string_view name) {
   return name.size() == kHost.size() && EqualsIgnoreCase(name, kHost) ? ":authority" : name;
 }
 
-// Of records that were written here, so that there is one.
-std::string_view FirstRecord(std::string_view records) {
-  WireReader reader(records);
-  return reader.Next() ? reader.record() : records;
-}
-
 [[gnu::noinline]] std::string_view FindName(std::string_view header) {
   WireReader fields(header);
   while (fields.Next()) {
@@ -528,13 +522,15 @@ void ChangedHeaders::ApplyAny(const HeaderMutationView& mutation) {
 
 void ChangedHeaders::RemoveAdded(std::string_view name) {
   for (size_t at = added_at_; at < bytes_.size();) {
-    const std::string_view record = FirstRecord(std::string_view(bytes_).substr(at));
-    if (!EqualsIgnoreCase(NameOfRecord(record), name)) {
-      at += record.size();
-    } else if (at + record.size() == bytes_.size()) {
+    WireReader reader(std::string_view(bytes_).substr(at));
+    if (!reader.Next()) return;  // cannot be: they were written here
+    const size_t size = reader.record().size();
+    if (!EqualsIgnoreCase(NameOf(reader.bytes()), name)) {
+      at += size;
+    } else if (at + size == bytes_.size()) {
       bytes_.resize(at);
     } else {
-      bytes_.erase(at, record.size());
+      bytes_.erase(at, size);
     }
   }
 }

@@ -67,6 +67,7 @@ class MergedHeaders {
   bool Mentions(std::string_view name) const { return Find(name) != nullptr; }
   // A HeaderMutation payload.
   std::string Write() const;
+  // The same.
   void AppendTo(std::string* mutation) const;
 
  private:
@@ -80,7 +81,7 @@ class MergedHeaders {
   const Effect* Find(std::string_view name) const;
   Effect& EffectOn(std::string_view name);
   Effect& AddEffect(std::string_view name);
-  // Effects whose values change are not counted meanwhile.
+  // Into entries_, and out of it before the effect's values change.
   void Count(const Effect& effect);
   void Uncount(const Effect& effect);
 
@@ -144,7 +145,8 @@ class ChangedHeaders {
   void ApplyAny(const HeaderMutationView& mutation);
   // Adds a header in place of those of its name, which only headers that were added have.
   void SetAdded(const AddedHeader& header);
-  // Removes the headers of this name that changes have added.
+  // Removes the headers of this name that changes have added: what Remove does from added_at_ on,
+  // in half of the instructions.
   void RemoveAdded(std::string_view name);
   // Removes headers of those that begin at `from`. Returns the names that are left there.
   NameSet Remove(const HeaderChanges& changes, size_t from);

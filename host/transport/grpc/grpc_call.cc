@@ -46,9 +46,6 @@ namespace {
 // larger ones are handed over as they are, which is two but copies nothing.
 constexpr size_t kCopyBytesMax = 1024;
 
-// For a client to take what is said before an error.
-constexpr uint64_t kLastWordsNs = 500 * kNsPerMs;
-
 std::string_view ToView(const grpc_slice& slice) {
   return {reinterpret_cast<const char*>(GRPC_SLICE_START_PTR(slice)), GRPC_SLICE_LENGTH(slice)};
 }
@@ -177,7 +174,7 @@ void GrpcCall::OnRead() {
     read_ended_ = true;
     queue_->times().OnLastMessage(&times);
     // A reset ends reading, too, and then gRPC says so. What is posted comes after that.
-    if (handler_->owes_body()) return Post(nullptr, Event{});
+    if (handler_->fails_at_half_close()) return Post(nullptr, Event{});
     return handler_->OnHalfClose();
   }
   queue_->times().OnMessage(&times, MonotonicNs());
@@ -340,9 +337,9 @@ void GrpcCall::OnTimeout(StreamTime time) {
   if (handler_ && !end().has_value() && !writing_) {
     handler_->OnFailure();
     if (handler_.has_output()) {
-      // Of a body that is owed: it goes before the error, if the client takes it soon.
+      // It goes before the error, if the client takes it soon.
       failure_ = error;
-      cancel_ns_ = MonotonicNs() + kLastWordsNs;
+      cancel_ns_ = MonotonicNs() + kLastWordsMs * kNsPerMs;
       return Pump();
     }
   }

@@ -24,8 +24,6 @@ namespace {
 
 // What a client that is asked to leave gets to see GOAWAY once no RPC is left.
 constexpr std::chrono::milliseconds kShutdownNotice(200);
-// How long clients have to take what ends their streams when a drain's time is up.
-constexpr std::chrono::milliseconds kEndTime(500);
 // PINGs that come closer to one another than this are counted, until anything but
 // PINGs is sent, and one more than so many end the connection.
 constexpr uint64_t kPingIntervalMinMs = 100;
@@ -157,7 +155,8 @@ void GrpcServer::Shutdown(uint64_t timeout_ms) {
   const auto timeout = std::chrono::milliseconds(timeout_ms);
   const auto streams_end = std::chrono::steady_clock::now() + timeout;
   const auto shut_down = [&] {
-    server_->Shutdown(std::chrono::system_clock::now() + timeout + kEndTime);
+    server_->Shutdown(std::chrono::system_clock::now() + timeout +
+                      std::chrono::milliseconds(kLastWordsMs));
     done = true;
   };
   absl::StatusOr<std::thread> shutdown = StartThread("shutting down", shut_down);

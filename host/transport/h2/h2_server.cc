@@ -7,12 +7,7 @@
 #include "host/transport/drain_poll.h"
 
 namespace callout::host {
-namespace {
-
-// How long clients have to take what ends their streams when a drain's time is up.
-constexpr uint64_t kEndTimeMs = 500;
-
-}  // namespace
+namespace {}  // namespace
 
 absl::StatusOr<std::unique_ptr<H2Server>> H2Server::Start(const H2Options& options,
                                                           StreamEnvironment* environment,
@@ -72,7 +67,7 @@ bool H2Server::Drain(uint64_t timeout_ms) {
   for (const auto& loop : loops_) loop->BeginShutdown();
   if (!AwaitNone(&H2Loop::connections, timeout_ms)) {
     for (const auto& loop : loops_) loop->EndStreams();
-    if (!AwaitNone(&H2Loop::connections, kEndTimeMs)) {
+    if (!AwaitNone(&H2Loop::connections, kLastWordsMs)) {
       for (const auto& loop : loops_) loop->CloseAll();
     }
   }

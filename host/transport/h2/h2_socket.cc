@@ -67,7 +67,7 @@ H2Socket::~H2Socket() {
   close(fd_);
 }
 
-// False: there is not as much.
+// False: the budget has not as much.
 bool H2Socket::Recount() {
   const size_t tls_bytes = state_ == State::kHandshake ? kHandshakeBytes : kTlsBytes;
   size_t bytes = kConnectionBytes + (ssl_ != nullptr ? tls_bytes : 0) + unsent_.capacity();
@@ -144,7 +144,10 @@ ptrdiff_t H2Socket::SslResult(int result) {
 // and for its turn.
 bool H2Socket::BeginTls() {
   ssl_ = tls_->Accept(fd_, &key_updates_);
-  return ssl_ != nullptr && Recount();
+  if (ssl_ == nullptr) return false;
+  const bool has_memory = Recount();
+  if (!has_memory) context_->memory().budget()->CountRefusal(MemoryBudget::Use::kConnection);
+  return has_memory;
 }
 
 void H2Socket::Handshake() {

@@ -238,53 +238,48 @@ TEST_F(ShadowRunnerTest, StopDoesNotWaitForAHookThatHangs) {
   EXPECT_TRUE(runner_->Stop(kGiveUpMs));
 }
 
-// Of a shadow that defers it: a call that the plugin has, and what it is told.
-struct HeldCall {
-  Notification deferred, cancelled;
-  callout_call_t* call = nullptr;
-
-  void HoldBy(FakePlugin* plugin) {
-    plugin->phases[CALLOUT_REQUEST_HEADERS] = [this](callout_call_t* given) {
-      call = given;
-      deferred.Notify();
+// A shadow defers its call, and is told when the stop has begun.
+class HeldByShadow : public ShadowRunnerTest {
+ protected:
+  void BeginHolding() {
+    limits_.hook_deadline_ms = kGiveUpMs;
+    AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
+    FakePlugin* const shadow = AddShadow();
+    shadow->phases[CALLOUT_REQUEST_HEADERS] = [this](callout_call_t* given) {
+      call_ = given;
+      deferred_.Notify();
       return CALLOUT_DEFERRED;
     };
-    plugin->cancel = [this](callout_call_t*) { cancelled.Notify(); };
+    shadow->cancel = [this](callout_call_t*) { cancelled_.Notify(); };
+    BeginShadowed();
+    RunStream();
+    deferred_.WaitForNotification();
   }
-  void Finish() const { call->host->finish(call, CALLOUT_OK); }
+  void Finish() const { call_->host->finish(call_, CALLOUT_OK); }
+
+  Notification deferred_, cancelled_;
+  callout_call_t* call_ = nullptr;
 };
 
 // All plugins would otherwise end without their destroy.
-TEST_F(ShadowRunnerTest, StopWaitsForACallThatIsFinishedInTime) {
-  HeldCall held;
-  limits_.hook_deadline_ms = kGiveUpMs;
-  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
-  held.HoldBy(AddShadow());
-  BeginShadowed();
-  RunStream();
-  held.deferred.WaitForNotification();
+TEST_F(HeldByShadow, StopWaitsForACallThatIsFinishedInTime) {
+  BeginHolding();
   // It is told so only by the stop, which has begun then.
-  std::thread plugin([&held] {
-    held.cancelled.WaitForNotification();
-    held.Finish();
+  std::thread plugin([this] {
+    cancelled_.WaitForNotification();
+    Finish();
   });
   EXPECT_TRUE(runner_->Stop(kGiveUpMs));
   plugin.join();
 }
 
-TEST_F(ShadowRunnerTest, StopWaitsForACallThatIsNotFinishedUntilItsTimeIsUp) {
+TEST_F(HeldByShadow, StopWaitsForACallThatIsNotFinishedUntilItsTimeIsUp) {
   constexpr uint64_t kStopMs = 20;
-  HeldCall held;
-  limits_.hook_deadline_ms = kGiveUpMs;
-  AddPlugin()->phases[CALLOUT_REQUEST_HEADERS] = Returns(CALLOUT_OK);
-  held.HoldBy(AddShadow());
-  BeginShadowed();
-  RunStream();
-  held.deferred.WaitForNotification();
+  BeginHolding();
   const uint64_t began_ns = MonotonicNs();
   EXPECT_FALSE(runner_->Stop(kStopMs)) << "the plugin has it still";
   EXPECT_GE(MonotonicNs() - began_ns, kStopMs * kNsPerMs);
-  held.Finish();
+  Finish();
   EXPECT_TRUE(runner_->Stop(kGiveUpMs)) << "who asks again is told";
 }
 

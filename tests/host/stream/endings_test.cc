@@ -149,9 +149,11 @@ TEST_F(EndingsTest, ATunnelIsNoBodyForWhoTakesResponsesAlone) {
 
 // --- Errors of the transport -----------------------------------------------------------
 
-TEST_F(EndingsTest, AFailureOfTheTransportRefusesWhatMayNotPass) {
+TEST_F(EndingsTest, AnErrorThatIsNoPluginsRefusesFirstWhatMayNotPass) {
   enum class Owed { kNothing, kBody, kGathered, kRefusal };
-  for (const Owed owed : {Owed::kNothing, Owed::kBody, Owed::kGathered, Owed::kRefusal}) {
+  for (int i = 0; i < 8; ++i) {
+    const auto owed = static_cast<Owed>(i / 2);
+    const bool drains = i % 2 == 1;
     Reset();
     callout_call_t* deferred = nullptr;
     FakePlugin* const plugin = owed == Owed::kGathered ? AddGatherer(100) : AddPlugin();
@@ -166,7 +168,7 @@ TEST_F(EndingsTest, AFailureOfTheTransportRefusesWhatMayNotPass) {
     FeedRequestHeaders(kStreamed, kNone);
     Feed(Body(CALLOUT_REQUEST_BODY, "a", false));
     Take();
-    stream_->OnFailure();
+    drains ? stream_->OnDrainDeadline() : stream_->OnFailure();
     const std::vector<ProcessingResponse> said = Take();
     ASSERT_EQ(said.size(), owed == Owed::kNothing ? 0u : 1u) << static_cast<int>(owed);
     if (!said.empty()) {

@@ -60,6 +60,18 @@ class ServerTest : public StreamTest, public TlsEnds {
     return client.h2().rpc(id);
   }
 
+  // A stream in STREAMED whose headers and first chunk have been answered.
+  static int32_t BeginChunkedBody(ClientEnd* client) {
+    const int32_t id = client->h2().Begin(kProcessPath);
+    for (const ProcessingRequest& request :
+         {WithModes(Headers(CALLOUT_REQUEST_HEADERS), kStreamed, kNone),
+          Body(CALLOUT_REQUEST_BODY, "chunk", false)}) {
+      client->h2().Send(id, Framed(request.SerializeAsString()));
+    }
+    EXPECT_TRUE(client->RunUntil([&] { return client->h2().rpc(id).Messages().size() >= 2; }));
+    return id;
+  }
+
   std::string Metric(const std::string& series) const {
     const std::string page = metrics_.Text();
     const size_t at = page.find("\n" + series + " ");

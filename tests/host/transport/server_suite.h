@@ -159,13 +159,8 @@ TYPED_TEST_P(EveryServer, AClientThatLeavesAmidAChangedBodyIsToldAsOneThatHasLef
   plugin->close = [&](callout_call_t* call) { outcome = static_cast<int>(call->end->outcome); };
   this->StartServer();
   ClientEnd client(this->Pair());
-  const int32_t id = client.h2().Begin(kProcessPath);
-  const auto send = [&](const ProcessingRequest& request) {
-    client.h2().Send(id, Framed(request.SerializeAsString()));
-  };
-  send(this->WithModes(this->Headers(CALLOUT_REQUEST_HEADERS), kStreamed, kNone));
-  send(this->Body(CALLOUT_REQUEST_BODY, "chunk", false));
-  ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).Messages().size() == 2; }));
+  const int32_t id = this->BeginChunkedBody(&client);
+  ASSERT_EQ(client.h2().rpc(id).Messages().size(), 2u);
   client.h2().Reset(id);
   bool sent = false;
   client.RunUntil([&] { return std::exchange(sent, true); });
@@ -185,13 +180,7 @@ TYPED_TEST_P(EveryServer, AnErrorAmidAChangedBodyComesAfterARefusal) {
   this->StartServer();
   for (const bool drains : {false, true}) {
     ClientEnd client(this->Pair());
-    const int32_t id = client.h2().Begin(kProcessPath);
-    const auto send = [&](const ProcessingRequest& request) {
-      client.h2().Send(id, Framed(request.SerializeAsString()));
-    };
-    send(this->WithModes(this->Headers(CALLOUT_REQUEST_HEADERS), kStreamed, kNone));
-    send(this->Body(CALLOUT_REQUEST_BODY, "chunk", false));
-    ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).Messages().size() >= 2; }));
+    const int32_t id = this->BeginChunkedBody(&client);
     if (drains) this->transport()->Drain(1);
     ASSERT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
     const std::vector<std::string> messages = client.h2().rpc(id).Messages();

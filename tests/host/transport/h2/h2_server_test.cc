@@ -10,9 +10,11 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "client_end.h"
 #include "host/transport/builtin_rpcs.h"
@@ -32,7 +34,8 @@ class H2ServerTest : public ServerTest {
   void StartServer() override {
     Begin();
     options_.thread_count = 2;
-    auto server = H2Server::Start(options_, environment_.get(), &memory_, store_.get());
+    memory_.emplace(memory_bytes_);
+    auto server = H2Server::Start(options_, environment_.get(), &*memory_, store_.get());
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
@@ -44,7 +47,8 @@ class H2ServerTest : public ServerTest {
   }
 
   H2Options options_;
-  MemoryBudget memory_{SIZE_MAX};
+  size_t memory_bytes_ = SIZE_MAX;
+  std::optional<MemoryBudget> memory_;
   std::unique_ptr<H2Server> server_;
 };
 
@@ -99,6 +103,22 @@ TEST_F(H2ServerTest, WhoLeavesDuringTheHandshakeCostsNone) {
   EXPECT_TRUE(client.RunUntil([&] { return client.h2().rpc(id).closed; }));
 }
 
+// OpenSSL reserves at once what a ClientHello announces.
+TEST_F(H2ServerTest, AHandshakeCountsAsWhatItMayReserve) {
+  OpenStore();
+  memory_bytes_ = 2000000;
+  StartServer();
+  // A record of 21 bytes, of a ClientHello of 131,000.
+  const std::string begun("\x16\x03\x01\x00\x10\x01\x01\xff\xb8\x03\x03", 11);
+  std::vector<Descriptor> clients;
+  for (int i = 0; i < 12; ++i) {
+    clients.push_back(Pair(true));
+    EXPECT_TRUE(Write(clients.back().get(), begun + std::string(10, 'r')));
+  }
+  while (memory_->refusals(MemoryBudget::Use::kConnection) == 0) std::this_thread::yield();
+  EXPECT_GE(memory_->used(), 5 * size_t{200000}) << "a few use up the budget";
+}
+
 // A hundredth of the time is less than the two steps of one take.
 TEST_F(H2ServerTest, HandshakesWaitForTheirShareOfTheTime) {
   OpenStore();
@@ -113,12 +133,12 @@ TEST_F(H2ServerTest, HandshakesWaitForTheirShareOfTheTime) {
 
 TEST_F(H2ServerTest, ConnectionsAreRefusedBeforeTheBudgetIsGone) {
   StartServer();
-  memory_.Take(SIZE_MAX / 2);
-  memory_.Take(SIZE_MAX / 2 - SIZE_MAX / 32);
+  memory_->Take(SIZE_MAX / 2);
+  memory_->Take(SIZE_MAX / 2 - SIZE_MAX / 32);
   ReadToEnd(Pair().get());
-  EXPECT_EQ(memory_.refusals(MemoryBudget::Use::kConnection), 1U);
-  memory_.Give(SIZE_MAX / 2);
-  memory_.Give(SIZE_MAX / 2 - SIZE_MAX / 32);
+  EXPECT_EQ(memory_->refusals(MemoryBudget::Use::kConnection), 1U);
+  memory_->Give(SIZE_MAX / 2);
+  memory_->Give(SIZE_MAX / 2 - SIZE_MAX / 32);
 }
 
 TEST_F(H2ServerTest, TlsWithoutHttp2IsNotServed) {
